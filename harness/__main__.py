@@ -1,0 +1,87 @@
+"""Every command but training: `python -m harness COMMAND`, also installed as `harness`."""
+
+import time
+from pathlib import Path
+
+import click
+
+OUTPUTS = click.option(
+    "--outputs",
+    type=click.Path(path_type=Path),
+    default=Path("outputs"),
+    show_default=True,
+    help="The folder for everything generated.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="scratch-harness")
+def main() -> None:
+    """Look at runs and sweeps. Training is `python -m harness.run`."""
+
+
+@main.command()
+@OUTPUTS
+@click.option("--limit", default=30, show_default=True, help="How many of the newest runs.")
+def status(outputs: Path, limit: int) -> None:
+    """List runs and sweeps."""
+    from harness import overview
+
+    overview.show(*overview.status_tables(outputs, limit))
+
+
+@main.command()
+@OUTPUTS
+@click.option("--port", default=5000, show_default=True, help="On 127.0.0.1.")
+@click.option("--uri", default=None, help="Another tracking store than the one under outputs.")
+def ui(outputs: Path, port: int, uri: str | None) -> None:
+    """Start the MLflow UI on loopback and link to the newest sweep's charts."""
+    from harness import runs, sweep
+    from harness.tracking.delivery import read_state
+    from harness.tracking.store import Target, sweep_link
+    from harness.tracking.ui import serve
+
+    target = Target(uri) if uri else Target.local(outputs)
+    if target.database is not None and not target.database.exists():
+        raise click.ClickException(f"{target.database}: no results yet; start a run first")
+    try:
+        with serve(target, port) as address:
+            click.echo(f"the MLflow UI is at {address}   (Ctrl-C ends it)")
+            for plan in sweep.plans(outputs)[-1:]:
+                state = read_state(runs.folder_of(outputs) / plan.jobs[0].run)
+                if state.get("uri") == target.uri:
+                    link = sweep_link(address, state["experiment_id"], plan.id)
+                    click.echo(f"the newest sweep's charts: {link}")
+            while True:
+                time.sleep(3600)
+    except (ValueError, RuntimeError) as error:
+        raise click.ClickException(str(error)) from None
+    except KeyboardInterrupt:
+        click.echo("ended")
+
+
+@main.group()
+def export() -> None:
+    """Write data or results in other formats."""
+
+
+@export.command("json")
+@click.argument("folder", type=click.Path(path_type=Path), default=Path("outputs/json"))
+@click.option("--dataset", "name", default="mnist", show_default=True)
+@click.option("--dir", "source", default=None, help="The folder of dataset idx.")
+@OUTPUTS
+def export_json(folder: Path, name: str, source: str | None, outputs: Path) -> None:
+    """Save the extracted training and test sets as JSON, the tutorial's way."""
+    from harness.data import export as exporter
+    from harness.data.dataset import load
+
+    try:
+        dataset = load(name, folder=source, cache=outputs / "cache", num_val=0)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
+    for path in exporter.export_json(dataset, folder):
+        click.echo(f"{path}  {path.stat().st_size / 1e6:.0f} MB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The data: files, preprocessing, and the batches a network is fed."""

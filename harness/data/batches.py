@@ -1,0 +1,71 @@
+"""From images on disk to the arrays a network multiplies: shuffled, normalized, one-hot, in
+batches.
+
+Images stay memory-mapped uint8; a block of rows at a time is gathered and normalized into one
+float32 buffer that fits in the cache, and the batches of a step are slices of it. So memory does
+not grow with the data set, and nothing is done per batch that can be done per block.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.data.dataset import Part
+from harness.data.normalization import Normalization
+
+BLOCK_BYTES = 4 << 20  # of float32 inputs: about the share of one core in a last-level cache
+
+
+class Block(NamedTuple):
+    """Consecutive examples of an epoch: inputs (n, D) float32, targets (n, C) float32, labels
+    (n,)."""
+
+    inputs: NDArray[np.float32]
+    targets: NDArray[np.float32]
+    labels: NDArray[np.uint8]
+
+
+def shuffled(count: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    """A random order of 0..count-1 in which every order is equally likely."""
+    return generator.permutation(count)
+
+
+def one_hot(labels: NDArray[np.uint8], identity: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Labels (n,) as rows (n, C), 1 at the label and 0 elsewhere: rows of the identity (C, C)."""
+    return identity[labels]
+
+
+class Blocks:
+    """Walks over a part of a data set in blocks whose length is a multiple of `batch`.
+
+    One object owns one set of buffers: a block is valid until the next one is taken.
+    """
+
+    def __init__(
+        self, part: Part, normalization: Normalization, *, classes: int, batch: int
+    ) -> None:
+        self._part = part
+        self._normalization = normalization
+        self._identity = np.eye(classes, dtype=np.float32)
+        pixels = part.images.shape[1]
+        rows = max(1, BLOCK_BYTES // (4 * pixels) // batch) * batch
+        self.length = min(rows, -(-len(part) // batch) * batch)
+        self._bytes = np.empty((self.length, pixels), np.uint8)
+        self._inputs = np.empty((self.length, pixels), np.float32)
+
+    def __call__(self, order: NDArray[np.int64] | None = None) -> Iterator[Block]:
+        """All examples in `order` (positions within the part), or in file order; the last is
+        partial."""
+        part = self._part
+        for begin in range(0, len(part), self.length):
+            end = min(begin + self.length, len(part))
+            rows = np.arange(begin, end) if order is None else order[begin:end]
+            if part.rows is not None:
+                rows = part.rows[rows]
+            pixels, inputs = self._bytes[: end - begin], self._inputs[: end - begin]
+            np.take(part.images, rows, axis=0, out=pixels, mode="clip")
+            self._normalization.apply(pixels, out=inputs)
+            labels = part.labels[rows]
+            yield Block(inputs, one_hot(labels, self._identity), labels)

@@ -1,0 +1,251 @@
+"""Data sets as the trainer sees them: memory-mapped images, labels, and who is in which part.
+
+The four IDX files are extracted once into `<cache>/<digest>/` as .npy files; later starts map them
+in milliseconds. The digest is that of the uncompressed content of all four.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from harness.data import download, idx
+from harness.data.files import FILES, PINNED, Sizes, locate, measure
+from harness.files import fsync_folder, write_text
+
+DEFAULT_CACHE = "outputs/cache"
+
+
+@dataclass(frozen=True)
+class Part:
+    """The examples of a training, validation or test set.
+
+    images: (N, D) uint8, memory-mapped, of the whole file; labels: (N,) uint8;
+    rows: (n,) int64, which of them belong to this part, None for all in file order.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
+    rows: NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.images) if self.rows is None else len(self.rows)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set and its parts; `val` is None when no validation images were asked for."""
+
+    name: str
+    sha256: str
+    image_shape: tuple[int, int]
+    classes: int
+    train: Part
+    val: Part | None
+    test: Part
+
+
+def load(
+    name: str = "mnist",
+    *,
+    folder: str | None = None,
+    cache: str | Path = DEFAULT_CACHE,
+    num_val: int = 5000,
+    num_train: int | None = None,
+    split_seed: int = 0,
+) -> Dataset:
+    """Find, extract (once) and open a data set: "mnist", "fashion_mnist", or "idx" with a folder.
+
+    Raises `ValueError` for bad files, unknown names and impossible counts.
+    """
+    check_counts(measure(name, folder), num_val, num_train)
+    digest = prepare(name, folder, cache)
+    return open_dataset(digest, cache, num_val=num_val, num_train=num_train, split_seed=split_seed)
+
+
+def check_counts(sizes: Sizes, num_val: int, num_train: int | None) -> None:
+    """Raise `ValueError` unless the counts leave at least one training image."""
+    if not 0 <= num_val < sizes.train:
+        raise ValueError(
+            f"dataset.num_val={num_val}: expected 0 to {sizes.train - 1}, because there are "
+            f"{sizes.train} training images and at least one must stay"
+        )
+    if num_train is not None and not 1 <= num_train <= sizes.train - num_val:
+        raise ValueError(
+            f"dataset.num_train={num_train}: expected 1 to {sizes.train - num_val}, the training "
+            f"images left beside {num_val} for validation"
+        )
+
+
+def prepare(name: str, folder: str | None = None, cache: str | Path = DEFAULT_CACHE) -> str:
+    """Make sure that the extracted data set is in the cache, and return its digest.
+
+    The first call reads everything through to the checksums; later ones take milliseconds. Several
+    processes may call it at once. Raises `ValueError` naming the file that is not as it should be.
+    """
+    cache = Path(cache)
+    found = locate(name, folder)
+    pinned = PINNED.get(name)
+    if pinned is not None and folder is None:
+        digest = _digest_of(pinned)
+        if (cache / digest / "meta.json").is_file():
+            return digest
+    elif found is not None and (known := _known_digest(cache, found)) is not None:
+        return known
+    cache.mkdir(parents=True, exist_ok=True)
+    with FileLock(cache / ".lock"):
+        if found is None:
+            found = download.fetch(FILES, cache / "downloads" / name)
+        measure(name, folder)
+        digest = _extract(name, found, cache)
+        if pinned is None or folder is not None:
+            write_text(_index_path(cache, found), json.dumps({"digest": digest}))
+    return digest
+
+
+def open_dataset(
+    digest: str,
+    cache: str | Path = DEFAULT_CACHE,
+    *,
+    num_val: int = 5000,
+    num_train: int | None = None,
+    split_seed: int = 0,
+) -> Dataset:
+    """Map an extracted data set and divide it into parts; takes milliseconds.
+
+    The validation images are drawn from the training set, each class in proportion, by `split_seed`
+    alone, so runs with other seeds are judged on the same images. Raises `ValueError` when the
+    cache does not have it.
+    """
+    place = Path(cache) / digest
+    try:
+        meta = json.loads((place / "meta.json").read_text())
+        arrays = {file: np.load(place / f"{file}.npy", mmap_mode="r") for file in FILES}
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{place}: expected an extracted data set, found {error}; delete the folder and start "
+            "the run again from its data set's files"
+        ) from error
+    train_images, test_images = flatten(arrays[FILES[0]]), flatten(arrays[FILES[2]])
+    labels = np.array(arrays[FILES[1]])
+    kept, val_rows = split(labels, num_val, split_seed)
+    if num_train is not None:
+        _, chosen = split(labels[kept], num_train, split_seed + 1)
+        kept = kept[chosen]
+    everything = len(kept) == len(labels)
+    return Dataset(
+        name=meta["name"],
+        sha256=digest,
+        image_shape=(meta["image_shape"][0], meta["image_shape"][1]),
+        classes=meta["classes"],
+        train=Part(train_images, labels, None if everything else kept),
+        val=Part(train_images, labels, val_rows) if num_val else None,
+        test=Part(test_images, np.array(arrays[FILES[3]])),
+    )
+
+
+def flatten(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(N, rows, columns) -> (N, D) with D = rows x columns, row by row, without copying."""
+    return images.reshape(len(images), -1)
+
+
+def split(
+    labels: NDArray[np.uint8], count: int, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Draw `count` of the rows, every class in proportion, and return (the rest, the drawn).
+
+    Shares that are not whole go to the classes with the largest remainders. Both are sorted.
+    """
+    generator = np.random.default_rng(seed)
+    classes, sizes = np.unique(labels, return_counts=True)
+    exact = sizes * count / len(labels)
+    shares = np.floor(exact).astype(np.int64)
+    shares[np.argsort(shares - exact, kind="stable")[: count - shares.sum()]] += 1
+    drawn = np.zeros(len(labels), bool)
+    for label, share in zip(classes, shares, strict=True):
+        drawn[generator.permutation(np.flatnonzero(labels == label))[:share]] = True
+    return np.flatnonzero(~drawn), np.flatnonzero(drawn)
+
+
+def _digest_of(contents: Mapping[str, str]) -> str:
+    return hashlib.sha256("".join(contents[file] for file in FILES).encode()).hexdigest()
+
+
+def _index_path(cache: Path, found: Mapping[str, Path]) -> Path:
+    """Where the digest of these very files is noted: found by place, size and time of change."""
+    stats = [(str(path.resolve()), path.stat()) for path in found.values()]
+    key = json.dumps([(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats])
+    return cache / "index" / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
+
+
+def _known_digest(cache: Path, found: Mapping[str, Path]) -> str | None:
+    path = _index_path(cache, found)
+    if not path.is_file():
+        return None
+    digest = str(json.loads(path.read_text())["digest"])
+    return digest if (cache / digest / "meta.json").is_file() else None
+
+
+def _extract(name: str, found: Mapping[str, Path], cache: Path) -> str:
+    unfinished = Path(tempfile.mkdtemp(dir=cache, prefix=".extracting-"))
+    try:
+        contents, shapes = {}, {}
+        for file, path in found.items():
+            shapes[file], contents[file] = _extract_file(path, unfinished / f"{file}.npy")
+            pinned = PINNED.get(name, {}).get(file, contents[file])
+            if contents[file] != pinned:
+                raise ValueError(
+                    f"{path}: expected the {name} file with SHA-256 {pinned}, found "
+                    f"{contents[file]}; use dataset=idx for other files"
+                )
+        meta = _describe(name, unfinished, found, shapes)
+        digest = _digest_of(contents)
+        write_text(unfinished / "meta.json", json.dumps(meta | {"contents": contents}, indent=1))
+        if not (cache / digest / "meta.json").is_file():
+            unfinished.rename(cache / digest)
+            fsync_folder(cache)
+        return digest
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _extract_file(path: Path, target: Path) -> tuple[tuple[int, ...], str]:
+    header = idx.read_header(path)
+    with target.open("wb") as file:
+        np.lib.format.write_array_header_1_0(
+            file, {"descr": "|u1", "fortran_order": False, "shape": header.shape}
+        )
+        _, digest = idx.copy_content(path, file.write)
+        file.flush()
+        os.fsync(file.fileno())
+    return header.shape, digest
+
+
+def _describe(
+    name: str, place: Path, found: Mapping[str, Path], shapes: dict[str, tuple[int, ...]]
+) -> dict[str, Any]:
+    highest = [
+        int(np.load(place / f"{file}.npy", mmap_mode="r").max()) for file in (FILES[1], FILES[3])
+    ]
+    if highest[0] < 1 or highest[1] > highest[0]:
+        raise ValueError(
+            f"{found[FILES[3] if highest[1] > highest[0] else FILES[1]]}: expected labels 0 to at "
+            f"least 1 in training and no higher ones in the test set, found a highest of "
+            f"{highest[0]} in training and {highest[1]} in the test set"
+        )
+    return {
+        "name": name,
+        "classes": highest[0] + 1,
+        "image_shape": shapes[FILES[0]][1:],
+        "train": shapes[FILES[0]][0],
+        "test": shapes[FILES[2]][0],
+    }

@@ -1,0 +1,116 @@
+"""Where the four files of a data set are, and what they must contain."""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from harness.data import download, idx
+
+FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+EMBEDDED = Path(__file__).parent / "mnist"
+
+# SHA-256 of the uncompressed content: distributors compress the same files differently.
+PINNED = {
+    "mnist": {
+        FILES[0]: "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+        FILES[1]: "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+        FILES[2]: "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+        FILES[3]: "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    },
+    "fashion_mnist": {
+        FILES[0]: "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+        FILES[1]: "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+        FILES[2]: "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+        FILES[3]: "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+    },
+}
+NAMES = ("mnist", "fashion_mnist", "idx")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What can be known of a data set from its headers: images and their shape in pixels."""
+
+    train: int
+    test: int
+    image_shape: tuple[int, int]
+
+
+def measure(name: str, folder: str | None = None) -> Sizes:
+    """The sizes of a data set from its headers; nothing is written and nothing downloaded.
+
+    Raises `ValueError` when a file is missing, not IDX, or does not fit the others.
+    """
+    found = locate(name, folder)
+    if found is None:
+        return Sizes(60_000, 10_000, (28, 28))
+    headers = {file: idx.read_header(path) for file, path in found.items()}
+    for part in ("train", "t10k"):
+        images, labels = (file for file in FILES if file.startswith(part))
+        _check_header(found[images], headers[images], "images", 3)
+        _check_header(found[labels], headers[labels], "labels", 1)
+        if headers[images].shape[0] != headers[labels].shape[0]:
+            raise ValueError(
+                f"{found[labels]}: expected {headers[images].shape[0]:,} labels, one for each "
+                f"image of {found[images].name}, found {headers[labels].shape[0]:,}"
+            )
+    train, test = headers[FILES[0]].shape, headers[FILES[2]].shape
+    if train[1:] != test[1:]:
+        raise ValueError(
+            f"{found[FILES[2]]}: expected images of {train[1]}x{train[2]} pixels like the training "
+            f"images, found {test[1]}x{test[2]}"
+        )
+    return Sizes(train[0], test[0], (train[1], train[2]))
+
+
+def locate(name: str, folder: str | None) -> Mapping[str, Path] | None:
+    """The four paths by file name; None when Fashion-MNIST is not on this machine yet.
+
+    Raises `ValueError` for an unknown data set or a missing file.
+    """
+    if name not in NAMES:
+        near = difflib.get_close_matches(name, NAMES, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"dataset {name!r}: expected {', '.join(NAMES)}{hint}")
+    if name == "idx" and not folder:
+        raise ValueError(
+            "dataset=idx: expected dataset.dir=FOLDER with the four IDX files, found none"
+        )
+    if folder:
+        return _in_folder(Path(folder))
+    if name == "mnist":
+        return _in_folder(EMBEDDED)
+    if download.SYSTEM_FOLDER.is_dir():
+        return _in_folder(download.SYSTEM_FOLDER)
+    return None
+
+
+def _in_folder(folder: Path) -> Mapping[str, Path]:
+    if not folder.is_dir():
+        raise ValueError(f"dataset.dir={folder}: expected a folder with four IDX files, found none")
+    found = {}
+    for file in FILES:
+        candidates = [folder / file, folder / f"{file}.gz"]
+        path = next((path for path in candidates if path.is_file()), None)
+        if path is None:
+            raise ValueError(f"{candidates[0]}: expected this file or {file}.gz, found neither")
+        found[file] = path
+    return found
+
+
+def _check_header(path: Path, header: idx.Header, what: str, dimensions: int) -> None:
+    if header.dtype != np.uint8 or len(header.shape) != dimensions:
+        raise ValueError(
+            f"{path}: expected {what} as uint8 with {dimensions} dimension(s), found "
+            f"{header.dtype} with {len(header.shape)}"
+        )
+    if 0 in header.shape:
+        raise ValueError(f"{path}: expected at least one of the {what}, found shape {header.shape}")

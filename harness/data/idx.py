@@ -1,0 +1,166 @@
+"""IDX files, plain or gzip: the format of MNIST (http://yann.lecun.com/exdb/mnist).
+
+    byte 0, 1   zero
+    byte 2      type code (see TYPES)
+    byte 3      number of dimensions n
+    4n bytes    the dimensions, big-endian 32-bit
+    then        the array, big-endian, last dimension fastest
+
+A reader that stops after the last expected byte never reaches gzip's checksum and accepts flipped
+bits; this one reads one byte further. Everything that can be wrong with a file is one `ValueError`
+that names the file, what was expected and what was found.
+"""
+
+import gzip
+import hashlib
+import io
+import math
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.files import write_atomically
+
+TYPES: dict[int, np.dtype[Any]] = {
+    0x08: np.dtype(">u1"),
+    0x09: np.dtype(">i1"),
+    0x0B: np.dtype(">i2"),
+    0x0C: np.dtype(">i4"),
+    0x0D: np.dtype(">f4"),
+    0x0E: np.dtype(">f8"),
+}
+MAX_BYTES = 16 << 30  # a header that asks for more is taken for damage
+MAX_DIMENSIONS = 8
+CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the first bytes of a file promise."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the header itself."""
+        return 4 + 4 * len(self.shape)
+
+    @property
+    def content(self) -> int:
+        """Bytes of the array."""
+        return self.dtype.itemsize * math.prod(self.shape)
+
+
+def read_header(path: Path, *, max_bytes: int = MAX_BYTES) -> Header:
+    """Read and check the header only. Raises `ValueError`."""
+    with _opened(path) as file:
+        return _header(path, file, max_bytes)[0]
+
+
+def read(path: Path, *, max_bytes: int = MAX_BYTES) -> NDArray[Any]:
+    """Read a whole file as an array in native byte order. Raises `ValueError`."""
+    content = io.BytesIO()
+    header, _ = copy_content(path, content.write, max_bytes=max_bytes)
+    array = np.frombuffer(content.getbuffer(), header.dtype).reshape(header.shape)
+    return array.astype(header.dtype.newbyteorder("="))
+
+
+def copy_content(
+    path: Path, write: Callable[[bytes], object], *, max_bytes: int = MAX_BYTES
+) -> tuple[Header, str]:
+    """Stream the array's bytes (without the header) to `write`, in constant memory.
+
+    Returns the header and the SHA-256 of the whole uncompressed file. Raises `ValueError` when the
+    file is not exactly what its header promises; what was written until then is worthless.
+    """
+    with _opened(path) as file:
+        header, raw = _header(path, file, max_bytes)
+        digest = hashlib.sha256(raw)
+        left = header.content
+        while left:
+            chunk = file.read(min(CHUNK, left))
+            if not chunk:
+                raise ValueError(
+                    f"{path}: expected {header.content:,} bytes for shape {header.shape}, found "
+                    f"only {header.content - left:,}; the file is cut off, fetch it again"
+                )
+            digest.update(chunk)
+            write(chunk)
+            left -= len(chunk)
+        if file.read(1):
+            raise ValueError(
+                f"{path}: expected {header.content:,} bytes for shape {header.shape}, found more; "
+                "this is not the file its header describes"
+            )
+    return header, digest.hexdigest()
+
+
+def write(path: Path, array: NDArray[Any]) -> None:
+    """Write an array as IDX, gzip when the name ends in `.gz` (equal arrays give equal bytes).
+
+    Raises `ValueError` for a dtype that IDX has no code for.
+    """
+    stored = array.dtype.newbyteorder(">")
+    code = next((code for code, dtype in TYPES.items() if dtype == stored), None)
+    if code is None:
+        names = ", ".join(dtype.newbyteorder("=").name for dtype in TYPES.values())
+        raise ValueError(f"{path}: IDX stores {names}, found {array.dtype}; convert the array")
+    dimensions = np.array(array.shape, ">u4").tobytes()
+    content = bytes([0, 0, code, array.ndim]) + dimensions + array.astype(stored).tobytes()
+    if path.suffix == ".gz":
+        content = gzip.compress(content, mtime=0)
+    write_atomically(path, lambda file: file.write(content))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """The uncompressed content; every way in which reading it can fail becomes a `ValueError`."""
+    try:
+        with path.open("rb") as plain:
+            magic = plain.read(2)
+            plain.seek(0)
+            if not magic:
+                raise ValueError(f"{path}: expected an IDX file, found an empty file")
+            if magic == b"\x1f\x8b":
+                with gzip.GzipFile(fileobj=plain) as unzipped:
+                    yield unzipped  # type: ignore[misc]  # GzipFile reads as a BinaryIO does
+            else:
+                yield plain
+    except FileNotFoundError:
+        raise ValueError(f"{path}: expected an IDX file, found no such file") from None
+    except EOFError:
+        raise ValueError(f"{path}: the gzip stream is cut off; fetch the file again") from None
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"{path}: the gzip stream is damaged ({error}); fetch it again") from None
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def _header(path: Path, file: BinaryIO, max_bytes: int) -> tuple[Header, bytes]:
+    raw = file.read(4)
+    if len(raw) < 4 or raw[:2] != b"\0\0" or raw[2] not in TYPES:
+        raise ValueError(
+            f"{path}: expected an IDX file that begins with 00 00, a type code ("
+            + ", ".join(f"{code:02x}" for code in TYPES)
+            + f") and the number of dimensions, found {raw.hex(' ') or 'nothing'}"
+        )
+    count = raw[3]
+    if not 1 <= count <= MAX_DIMENSIONS:
+        raise ValueError(f"{path}: expected 1 to {MAX_DIMENSIONS} dimensions, found {count}")
+    sizes = file.read(4 * count)
+    if len(sizes) < 4 * count:
+        raise ValueError(f"{path}: the header is cut off; fetch the file again")
+    header = Header(TYPES[raw[2]], tuple(int(n) for n in np.frombuffer(sizes, ">u4")))
+    if header.content > max_bytes:
+        raise ValueError(
+            f"{path}: its header asks for {header.content:,} bytes (shape {header.shape}), more "
+            f"than the limit of {max_bytes:,}; the header is probably damaged"
+        )
+    return header, raw + sizes

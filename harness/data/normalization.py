@@ -1,0 +1,90 @@
+"""Normalization: how a pixel 0..255 becomes an input of the network.
+
+Every one of them is affine in the pixel value, x = pixel * scale + shift, so that it is saved with
+the weights as two numbers and undone by nobody.
+
+    minmax    [-1, 1]: -1 is background, 1 is full ink (the tutorial's)
+    unit      [0, 1]
+    standard  mean 0, standard deviation 1 over all pixels of the training images
+    none      0..255 as they are
+"""
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+BLOCK = 4096
+Images = NDArray[np.uint8]
+Rows = NDArray[np.int64] | None
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """A fitted normalization: x = pixel * scale + shift."""
+
+    name: str
+    scale: float
+    shift: float
+
+    def apply(self, pixels: Images, out: NDArray[np.float32]) -> None:
+        """Normalize `pixels` (any shape, uint8) into `out` (same shape, float32)."""
+        out[:] = pixels
+        np.multiply(out, self.scale, out=out)
+        np.add(out, self.shift, out=out)
+
+
+def fit(name: str, images: Images, rows: Rows = None) -> Normalization:
+    """Fit the named normalization on `images[rows]` (N, D) uint8, the training part only.
+
+    Raises `ValueError` for an unknown name, or when `standard` meets images of a single gray value.
+    """
+    if name not in NORMALIZATIONS:
+        near = difflib.get_close_matches(name, NORMALIZATIONS, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"normalization {name!r}: expected {', '.join(NORMALIZATIONS)}{hint}")
+    return Normalization(name, *NORMALIZATIONS[name](images, rows))
+
+
+def minmax(images: Images, rows: Rows) -> tuple[float, float]:
+    """[-1, 1] from the range of the type, so that every data set means the same by gray."""
+    return 2 / 255, -1.0
+
+
+def unit(images: Images, rows: Rows) -> tuple[float, float]:
+    """[0, 1] from the range of the type."""
+    return 1 / 255, 0.0
+
+
+def standard(images: Images, rows: Rows) -> tuple[float, float]:
+    """Zero mean and unit variance, from exact integer counts of the 256 gray values."""
+    counts = np.zeros(256, np.int64)
+    total = len(images) if rows is None else len(rows)
+    for begin in range(0, total, BLOCK):
+        part = slice(begin, begin + BLOCK)
+        block = images[part] if rows is None else images[rows[part]]
+        counts += np.bincount(block.ravel(), minlength=256)
+    grays = np.arange(256)
+    mean = float(counts @ grays) / int(counts.sum())
+    deviation = float(np.sqrt(counts @ (grays - mean) ** 2 / counts.sum()))
+    if deviation == 0:
+        raise ValueError(
+            f"normalization 'standard': every training pixel is {mean:.0f}, so there is no spread "
+            "to divide by; use normalization=minmax or look at the images"
+        )
+    return 1 / deviation, -mean / deviation
+
+
+def none(images: Images, rows: Rows) -> tuple[float, float]:
+    """Pixels as they are."""
+    return 1.0, 0.0
+
+
+NORMALIZATIONS: dict[str, Callable[[Images, Rows], tuple[float, float]]] = {
+    "minmax": minmax,
+    "unit": unit,
+    "standard": standard,
+    "none": none,
+}

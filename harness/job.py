@@ -1,0 +1,151 @@
+"""One job: train one run folder in this process. It knows neither Hydra nor MLflow.
+
+    python -m harness.job outputs/runs/<run id>
+
+Exit status: 0 finished, 1 failed, 130 interrupted. With `--attached`, standard input is a pipe from
+the command that started the job; when that command dies, however it dies, the pipe closes and the
+job ends as KILLED.
+"""
+
+import argparse
+import os
+import signal
+import sys
+import threading
+import traceback
+from pathlib import Path
+from types import FrameType
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from harness import build, config, environment, progress, runs
+from harness.data.dataset import open_dataset
+from harness.files import write_atomically, write_text
+from harness.training import checkpoint, journal
+from harness.training.journal import Journal
+from harness.training.trainer import Diverged, Result, Trainer
+
+EXIT = {"FINISHED": 0, "FAILED": 1, "KILLED": 130}
+
+
+class Interrupted(KeyboardInterrupt):
+    """SIGINT or SIGTERM, or the end of the command that started this job."""
+
+
+class JobRecorder:
+    """Writes each epoch to the journal, then shows it."""
+
+    def __init__(self, writer: Journal, shown: progress.Display) -> None:
+        self._writer = writer
+        self._shown = shown
+
+    def epoch(self, epoch: int, values: dict[str, float], trainer: Trainer) -> None:
+        """Durable first, visible second."""
+        self._writer.append("epoch", epoch=epoch, metrics=values)
+        self._shown.epoch(epoch, values)
+
+    def final(self, epoch: int, values: dict[str, float]) -> None:
+        """The test set's metrics."""
+        self._writer.append("final", epoch=epoch, metrics=values)
+
+
+def train(folder: Path) -> str:
+    """Train a run folder to its end and return its status: FINISHED, FAILED or KILLED.
+
+    Whatever happens, the journal's last record says so; a failure leaves `traceback.txt`.
+    """
+    with runs.lock(folder), Journal(folder / journal.FILE_NAME) as writer:
+        try:
+            _train(folder, writer)
+        except Interrupted:
+            writer.append("end", status="KILLED", error="interrupted")
+            return "KILLED"
+        except Exception as error:
+            text = traceback.format_exc()
+            write_text(folder / "traceback.txt", text)
+            writer.append("artifact", path="traceback.txt")
+            writer.append("end", status="FAILED", error=f"{type(error).__name__}: {error}")
+            told = journal.history(folder)
+            print(f"{told.create['name']} ({told.run}) failed: {error}", file=sys.stderr)
+            if not isinstance(error, (Diverged, ValueError)):
+                print(text, file=sys.stderr)
+            return "FAILED"
+        writer.append("end", status="FINISHED", error=None)
+        return "FINISHED"
+
+
+def _train(folder: Path, writer: Journal) -> None:
+    settings = config.read_yaml(folder / runs.CONFIG)
+    created = journal.history(folder).create
+    dataset = open_dataset(
+        created["dataset"]["sha256"],
+        folder.resolve().parents[1] / "cache",
+        num_val=settings.dataset.num_val,
+        num_train=settings.dataset.num_train,
+        split_seed=settings.dataset.split_seed,
+    )
+    threads = build.threads(settings, dataset)
+    writer.append("start", **runs.this_process(), threads=threads)
+    write_text(folder / "environment.txt", environment.describe(threads))
+    with (
+        threadpool_limits(limits=threads),
+        progress.display(created["name"], settings.epochs) as shown,
+    ):
+        trainer = build.trainer(settings, dataset)
+        result = trainer.run(JobRecorder(writer, shown))
+    _write_artifacts(folder, writer, trainer, result)
+
+
+def _write_artifacts(folder: Path, writer: Journal, trainer: Trainer, result: Result) -> None:
+    description = build.description(trainer)
+    parameters = trainer.network.parameters
+    weights = {
+        "weights/last.safetensors": (trainer.finished, parameters.flat),
+        "weights/best.safetensors": (result.best_epoch, trainer.best_parameters),
+    }
+    for path, (epoch, flat) in weights.items():
+        arrays = {}
+        for number, layer in enumerate(type(parameters)(parameters.sizes, flat).layers, 1):
+            arrays[f"layer{number}.weights"] = layer.weights
+            arrays[f"layer{number}.bias"] = layer.bias
+        checkpoint.save(folder / path, arrays, description | {"epoch": epoch})
+    write_atomically(
+        folder / "predictions/test.npz",
+        lambda file: np.savez(
+            file, labels=trainer.dataset.test.labels, probabilities=result.probabilities
+        ),
+    )
+    for path in (*weights, "predictions/test.npz", runs.CONFIG, "environment.txt"):
+        writer.append("artifact", path=path)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    # The first signal ends the run; more of them must not disturb its last words.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise Interrupted
+
+
+def _watch_parent() -> None:
+    # Straight from the descriptor: a reader blocked inside sys.stdin breaks the interpreter's exit.
+    while os.read(0, 1):
+        continue
+    signal.raise_signal(signal.SIGTERM)
+
+
+def main() -> None:
+    """The command line of a job."""
+    parser = argparse.ArgumentParser(prog="python -m harness.job")
+    parser.add_argument("folder", type=Path, help="a run folder, outputs/runs/<run id>")
+    parser.add_argument("--attached", action="store_true", help="end when standard input closes")
+    arguments = parser.parse_args()
+    signal.signal(signal.SIGINT, _interrupt)
+    signal.signal(signal.SIGTERM, _interrupt)
+    if arguments.attached:
+        threading.Thread(target=_watch_parent, daemon=True).start()
+    sys.exit(EXIT[train(arguments.folder)])
+
+
+if __name__ == "__main__":
+    main()

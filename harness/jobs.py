@@ -1,0 +1,52 @@
+"""Starting jobs on run folders, one process each, and seeing them end."""
+
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from harness import runs
+
+GRACE_S = 20.0
+
+
+class JobProcess:
+    """A job in its own process, bound to this one by a pipe: when this process dies, it ends.
+
+    Leaving the context ends the job if it still runs, giving it time for its last record.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "harness.job", str(folder), "--attached"],
+            stdin=subprocess.PIPE,
+        )
+
+    def wait(self) -> str:
+        """Wait for the job to end; returns FINISHED, FAILED or KILLED as its journal says."""
+        status = self._process.wait()
+        return self._close(f"the job's process ended with status {status} and no last record")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(GRACE_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._close("interrupted")
+
+    def _close(self, why: str) -> str:
+        crashed = self._process.returncode > 0
+        return runs.close_abandoned(self.folder, "FAILED" if crashed else "KILLED", why).status

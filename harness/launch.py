@@ -1,0 +1,198 @@
+"""Hydra's side of a run or a sweep: composing configurations and expanding a sweep into its jobs.
+
+Everything is composed and validated here, before anything is created; what comes out are frozen
+configurations, so that editing `conf/` later cannot change a job that waits.
+"""
+
+import itertools
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness import config as configuration
+from harness.config import Config, ConfigError, meanings, suggest
+
+PACKAGE = Path(__file__).resolve().parent
+ROOT_CONFIG = "config"
+EXAMPLES = """\
+  python -m harness.run                                        one run with the defaults
+  python -m harness.run width=512 lr=0.1 normalization=unit    one run, some settings changed
+  python -m harness.run -m batch=16,64,128 'seed=range(3)'     a sweep: every combination"""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One configuration of a command. swept: only the keys that vary, in the command's order."""
+
+    name: str
+    swept: dict[str, str]
+    config: Config
+
+
+def conf_path() -> Path:
+    """The folder of configurations: inside the package when installed, beside it in a checkout."""
+    inside = PACKAGE / "conf"
+    return inside if inside.is_dir() else PACKAGE.parent / "conf"
+
+
+def groups() -> dict[str, list[str]]:
+    """The config groups and their options."""
+    folders = (path for path in sorted(conf_path().iterdir()) if path.is_dir())
+    return {
+        folder.name: sorted(path.stem for path in folder.glob("*.yaml"))
+        for folder in folders
+        if folder.name != "hydra"
+    }
+
+
+def expand(overrides: list[str], *, sweep: bool) -> list[Job]:
+    """The jobs of a command, in Hydra's order: the last swept key changes fastest.
+
+    Every job is composed and validated; jobs that come to the same configuration are one. Raises
+    `ConfigError`, one line, for the first problem.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    parser = OverridesParser.create()
+    choices: list[list[tuple[str, str]]] = []
+    swept = []
+    for text in overrides:
+        with _readable(text):
+            override = parser.parse_override(text)
+        key = override.get_key_element()
+        _check_key(key, text)
+        if not override.is_sweep_override():
+            choices.append([(key, override.input_line or text)])
+            continue
+        if not sweep:
+            raise ConfigError(f"{text}: several values are a sweep; add -m before the overrides")
+        values = list(_values(override))
+        if not values:
+            raise ConfigError(f"{text}: expected at least one value")
+        swept.append(key)
+        choices.append([(key, f"{key}={value}") for value in values])
+    jobs: dict[str, Job] = {}
+    with _composer() as compose:
+        for combination in itertools.product(*choices):
+            lines = [line for _, line in combination]
+            varied = {key: line.split("=", 1)[1] for key, line in combination if key in swept}
+            name = ",".join(f"{key}={value}" for key, value in varied.items())
+            try:
+                config = configuration.parse(compose(lines))
+            except ConfigError as error:
+                where = f" (in the job {name})" if len(varied) > 1 else ""
+                raise ConfigError(f"{error}{where}") from None
+            job = Job(name or ",".join(lines) or "default", varied, config)
+            jobs.setdefault(configuration.to_yaml(config), job)
+    return list(jobs.values())
+
+
+def show_config(overrides: list[str]) -> str:
+    """What `--cfg job` prints: the composed and validated configuration as YAML."""
+    return configuration.to_yaml(expand(overrides, sweep=False)[0].config)
+
+
+def help_text() -> str:
+    """Every key with its meaning and default, the groups and three examples."""
+    defaults = configuration.leaves(expand([], sweep=False)[0].config)
+    width = max(len(key) for key in defaults)
+    lines = ["python -m harness.run [-m] [KEY=VALUE ...]", ""]
+    lines += ["Train a network. With -m, values separated by commas are a sweep.", "", "Groups:"]
+    lines += [f"  {group:<14} {', '.join(options)}" for group, options in groups().items()]
+    lines += ["", "Keys, meaning [default]:"]
+    for key, meaning in meanings().items():
+        default = "null" if defaults[key] is None else defaults[key]
+        lines.append(f"  {key:<{width}}  {meaning} [{default}]")
+    lines += ["", "Examples:", EXAMPLES, "", "Options:"]
+    lines += [
+        "  -m, --multirun      a sweep over all values given with commas, range() or choice()",
+        "  --cfg job           print the composed configuration and do nothing",
+        '  -sc install=SHELL   shell completion: eval "$(harness-run -sc install=bash)"',
+    ]
+    return "\n".join(lines)
+
+
+@contextmanager
+def _composer() -> Iterator[Any]:
+    """A function from override lines to the composed dictionary."""
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    def composed(lines: list[str]) -> dict[str, Any]:
+        with _readable(" ".join(lines)):
+            found = compose(ROOT_CONFIG, overrides=lines)
+            try:
+                content = OmegaConf.to_container(found, resolve=True, throw_on_missing=True)
+            except OmegaConfBaseException as error:
+                raise ConfigError(str(error).splitlines()[0]) from None
+        assert isinstance(content, dict)
+        return {str(key): value for key, value in content.items()}
+
+    with initialize_config_dir(str(conf_path()), version_base="1.3"):
+        yield composed
+
+
+def _values(override: Any) -> Iterator[str]:
+    # A sweep over a group may be a glob, which is resolved against the options there are.
+    if _is_glob(override):
+        yield from override.value().filter(groups().get(override.get_key_element(), []))
+    else:
+        yield from override.sweep_string_iterator()
+
+
+def _is_glob(override: Any) -> bool:
+    from hydra.core.override_parser.types import Glob
+
+    return isinstance(override.value(), Glob)
+
+
+def _check_key(key: str, text: str) -> None:
+    """Refuse a key that the schema does not have, before Hydra says it at length."""
+    bare = key.lstrip("+~").split("@")[0]
+    known = {*meanings(), *groups()}
+    if bare not in known and not bare.startswith("hydra"):
+        hint = suggest(bare, known)
+        raise ConfigError(f"{text}: there is no such key{hint}; --help lists all keys")
+
+
+@contextmanager
+def _readable(text: str) -> Iterator[None]:
+    """Turn what Hydra raises into one line."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        message = str(error)
+        missing = re.search(r"Could not find '([^'/]+)/([^']*)'", message)
+        if missing:
+            group, option = missing.groups()
+            options = groups().get(group, [])
+            line = f"{group}={option}: expected {', '.join(options)}{suggest(option, options)}"
+        elif "=" not in text:
+            line = f"{text}: expected KEY=VALUE, such as batch=64; --help lists all keys"
+        else:
+            line = f"{text}: {' '.join(message.splitlines()[:1])}"
+        raise ConfigError(line) from None
+
+
+def shell_completion(arguments: list[str]) -> None:
+    """Hydra's own completion for the console script: `-sc install=bash|zsh|fish`, and its
+    queries."""
+    import sys
+
+    import hydra
+
+    sys.argv = ["harness-run", "-sc", *arguments]
+    hydra.main(version_base="1.3", config_path=str(conf_path()), config_name=ROOT_CONFIG)(
+        _nothing
+    )()
+
+
+def _nothing(config: Any) -> None:
+    """Never called: with -sc Hydra completes and returns."""

@@ -1,0 +1,1 @@
+"""The network: activations, losses, layers and optimizers, down to the derivatives."""

@@ -1,0 +1,45 @@
+"""What is measured of a network, and the keys under which it is recorded."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# At steps 1..epochs.
+TRAIN_LOSS, TRAIN_ERROR, TRAIN_LR = "train/loss", "train/error", "train/lr"
+VAL_LOSS, VAL_ERROR = "val/loss", "val/error"
+EPOCH_S, EXAMPLES_PER_S = "time/epoch_s", "time/examples_per_s"
+# Once, at step = epochs.
+TEST_LOSS, TEST_ERROR = "test/loss", "test/error"
+BEST_EPOCH, BEST_VAL_ERROR = "best/epoch", "best/val_error"
+
+
+@dataclass
+class Score:
+    """Sums over examples; the means are divided only when asked, so batch sizes cannot matter."""
+
+    loss_sum: float = 0.0
+    wrong: int = 0
+    count: int = 0
+
+    def add(self, losses: NDArray[np.floating[Any]], wrong: int) -> None:
+        """Add the losses (B,) of a batch and the number of its misclassified examples."""
+        self.loss_sum += float(losses.sum(dtype=np.float64))
+        self.wrong += wrong
+        self.count += len(losses)
+
+    @property
+    def loss(self) -> float:
+        """Mean cross-entropy in nats."""
+        return self.loss_sum / self.count
+
+    @property
+    def error(self) -> float:
+        """Misclassified fraction in [0, 1]."""
+        return self.wrong / self.count
+
+
+def misclassified(scores: NDArray[np.floating[Any]], labels: NDArray[np.uint8]) -> int:
+    """How many rows of `scores` (B, C) have their maximum elsewhere than at `labels` (B,)."""
+    return int(np.count_nonzero(scores.argmax(axis=1) != labels))

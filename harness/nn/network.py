@@ -1,0 +1,192 @@
+"""The multi-layer perceptron: its parameters, forward pass and back-propagation.
+
+Notation: B examples in a batch, D inputs, H hidden units, C classes. Layer l computes
+
+    z_l = a_{l-1} W_l + b_l        a_l = f(z_l)        (the last layer has no f: its z are the
+    logits)
+
+and with delta_l = d loss / d z_l (B, outputs), the chain rule gives (Nielsen, Neural Networks and
+Deep Learning, 2015, chapter 2, equations BP1 to BP4):
+
+    delta_{l-1} = (delta_l W_l^T) * f'(z_{l-1})        dW_l = a_{l-1}^T delta_l        db_l = sum_B
+    delta_l
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from harness.nn.activations import ACTIVATIONS
+
+Array = NDArray[np.floating[Any]]
+
+
+class Layer(NamedTuple):
+    """One dense layer's weights (inputs, outputs) and bias (outputs,), views into a flat vector."""
+
+    weights: Array
+    bias: Array
+
+
+class Parameters:
+    """Everything that is learnt, as one flat vector and as the layers that are views into it.
+
+    What works element by element (an optimizer's state, an average) takes `flat` (P,) in one call;
+    what multiplies matrices takes `layers`. sizes = (D, H, ..., C).
+    """
+
+    def __init__(self, sizes: Sequence[int], flat: Array) -> None:
+        self.sizes = tuple(sizes)
+        self.flat = flat
+        self.layers: list[Layer] = []
+        begin = 0
+        for inputs, outputs in zip(self.sizes, self.sizes[1:], strict=False):
+            middle, end = begin + inputs * outputs, begin + (inputs + 1) * outputs
+            self.layers.append(Layer(flat[begin:middle].reshape(inputs, outputs), flat[middle:end]))
+            begin = end
+        assert begin == len(flat), "the flat vector must hold exactly the layers"
+
+    @classmethod
+    def zeros(cls, sizes: Sequence[int], dtype: DTypeLike = np.float32) -> "Parameters":
+        """All-zero parameters of the given layer sizes."""
+        return cls(sizes, np.zeros(count_parameters(sizes), dtype))
+
+    def zeros_like(self) -> "Parameters":
+        """Zeros of the same layout: an optimizer's state, or room for a gradient."""
+        return Parameters.zeros(self.sizes, self.flat.dtype)
+
+
+def count_parameters(sizes: Sequence[int]) -> int:
+    """Weights and biases of a perceptron: sum of (inputs + 1) outputs over the layers."""
+    return sum((i + 1) * o for i, o in itertools.pairwise(sizes))
+
+
+def glorot(inputs: int, outputs: int) -> float:
+    """Half-width of the uniform distribution of Glorot and Bengio (2010): variance 2/(in + out)."""
+    return math.sqrt(6 / (inputs + outputs))
+
+
+def he(inputs: int, outputs: int) -> float:
+    """Half-width of the uniform distribution of He et al. (2015): variance 2/in, for rectifiers."""
+    return math.sqrt(6 / inputs)
+
+
+INITIALIZATIONS: dict[str, Callable[[int, int], float]] = {"glorot": glorot, "he": he}
+
+
+class Gradient(NamedTuple):
+    """The gradient of one layer, kept as its two factors: what came in and what came back.
+
+    inputs (B, I) and deltas (B, O); dW = inputs^T deltas, db = the sum of deltas over the batch.
+    The optimizer decides where the product goes.
+    """
+
+    inputs: Array
+    deltas: Array
+
+    def write(self, out: Layer) -> None:
+        """Multiply out: the gradient of weights and bias into `out`, which is overwritten."""
+        np.matmul(self.inputs.T, self.deltas, out=out.weights)
+        np.add.reduce(self.deltas, axis=0, out=out.bias)
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Buffers for batches of up to `batch` examples, allocated once per run.
+
+    hidden, deltas, scratch: one (batch, H) array per hidden layer; output: (batch, C);
+    row: (batch, 1).
+    """
+
+    hidden: list[Array]
+    deltas: list[Array]
+    scratch: list[Array]
+    output: Array
+    row: Array
+
+
+class Network:
+    """A multi-layer perceptron over `parameters`, with one activation in all hidden layers."""
+
+    def __init__(self, parameters: Parameters, activation: str) -> None:
+        self.parameters = parameters
+        self.activation = ACTIVATIONS[activation]
+
+    @classmethod
+    def create(
+        cls,
+        sizes: Sequence[int],
+        activation: str,
+        generator: np.random.Generator,
+        dtype: DTypeLike = np.float32,
+    ) -> "Network":
+        """A network with initial weights by its activation (Glorot or He), and biases of zero.
+
+        sizes: (D, H, ..., C). The output layer is linear before the softmax, so it is always
+        Glorot.
+        """
+        network = cls(Parameters.zeros(sizes, dtype), activation)
+        hidden = INITIALIZATIONS[network.activation.initialization]
+        layers = network.parameters.layers
+        for number, layer in enumerate(layers, 1):
+            half_width = (glorot if number == len(layers) else hidden)(*layer.weights.shape)
+            layer.weights[:] = generator.uniform(-half_width, half_width, layer.weights.shape)
+        return network
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """(D, H, ..., C)."""
+        return self.parameters.sizes
+
+    def workspace(self, batch: int) -> Workspace:
+        """Buffers for batches of up to `batch` examples."""
+        dtype = self.parameters.flat.dtype
+        *hidden, classes = self.sizes[1:]
+
+        def one_per_layer() -> list[Array]:
+            return [np.empty((batch, width), dtype) for width in hidden]
+
+        return Workspace(
+            hidden=one_per_layer(),
+            deltas=one_per_layer(),
+            scratch=one_per_layer(),
+            output=np.empty((batch, classes), dtype),
+            row=np.empty((batch, 1), dtype),
+        )
+
+    def forward(self, inputs: Array, workspace: Workspace, logits: Array) -> None:
+        """The logits (B, C) of `inputs` (B, D), into `logits`; keeps the hidden activations."""
+        b = len(inputs)
+        *hidden_layers, last = self.parameters.layers
+        below = inputs
+        for layer, buffer in zip(hidden_layers, workspace.hidden, strict=True):
+            a = buffer[:b]
+            np.matmul(below, layer.weights, out=a)
+            np.add(a, layer.bias, out=a)
+            self.activation.forward(a)
+            below = a
+        np.matmul(below, last.weights, out=logits)
+        np.add(logits, last.bias, out=logits)
+
+    def backward(self, inputs: Array, deltas: Array, workspace: Workspace) -> list[Gradient]:
+        """Back-propagate `deltas` = d loss / d logits (B, C) after `forward` on the same inputs.
+
+        Returns one gradient per layer, first layer first; valid until the workspace is used again.
+        """
+        b = len(inputs)
+        gradients = []
+        above = deltas
+        for number in range(len(self.parameters.layers) - 1, 0, -1):
+            a = workspace.hidden[number - 1][:b]
+            below = workspace.deltas[number - 1][:b]
+            gradients.append(Gradient(a, above))
+            np.matmul(above, self.parameters.layers[number].weights.T, out=below)
+            self.activation.backward(a, below, workspace.scratch[number - 1][:b])
+            above = below
+        gradients.append(Gradient(inputs, above))
+        return gradients[::-1]

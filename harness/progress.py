@@ -1,0 +1,109 @@
+"""What a run shows while it trains: a live bar in a terminal, plain lines everywhere else."""
+
+import time
+from types import TracebackType
+from typing import Protocol, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from harness.nn import metrics
+
+
+class Display(Protocol):
+    """A context manager that is told of every epoch."""
+
+    def epoch(self, epoch: int, values: dict[str, float]) -> None:
+        """Show an epoch's metrics."""
+
+    def __enter__(self) -> Self:
+        """Begin."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End; the last state stays on the screen."""
+
+
+def display(name: str, epochs: int, finished: int = 0) -> Display:
+    """The display that fits standard output."""
+    console = Console()
+    return (Bar if console.is_terminal else Lines)(console, name, epochs, finished)
+
+
+def numbers(values: dict[str, float]) -> str:
+    """The metrics of an epoch that people watch, on one line."""
+    parts = [f"loss {values[metrics.TRAIN_LOSS]:.4f}"]
+    if metrics.VAL_ERROR in values:
+        parts.append(f"validation error {values[metrics.VAL_ERROR]:.2%}")
+    else:
+        parts.append(f"train error {values[metrics.TRAIN_ERROR]:.2%}")
+    parts.append(f"{values[metrics.EXAMPLES_PER_S]:,.0f} examples/s")
+    return "  ".join(parts)
+
+
+class Bar:
+    """A rich progress bar."""
+
+    def __init__(self, console: Console, name: str, epochs: int, finished: int) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("epoch"),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[numbers]}"),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+            console=console,
+        )
+        self._task = self._progress.add_task(
+            name, total=epochs, completed=finished, numbers="starting"
+        )
+
+    def epoch(self, epoch: int, values: dict[str, float]) -> None:
+        """Move the bar."""
+        self._progress.update(self._task, completed=epoch, numbers=numbers(values))
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+
+class Lines:
+    """One line per epoch, with the time that is left."""
+
+    def __init__(self, console: Console, name: str, epochs: int, finished: int) -> None:
+        self._name = name
+        self._epochs = epochs
+        self._before = finished
+        self._begin = time.monotonic()
+
+    def epoch(self, epoch: int, values: dict[str, float]) -> None:
+        """Print the line."""
+        per_epoch = (time.monotonic() - self._begin) / (epoch - self._before)
+        left = per_epoch * (self._epochs - epoch)
+        print(
+            f"{self._name}  epoch {epoch}/{self._epochs}  {numbers(values)}  {left:.0f} s left",
+            flush=True,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        pass

@@ -1,0 +1,155 @@
+"""Run folders: how they are made, found and closed.
+
+outputs/runs/<run id>/
+    config.yaml           the frozen, fully resolved configuration
+    journal.jsonl         what happened (see training/journal.py)
+    weights/ predictions/ plots/ environment.txt
+    delivered.json        how much of the journal the tracking store has
+"""
+
+import os
+import secrets
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from harness import config as configuration
+from harness.config import Config
+from harness.files import fsync_folder, write_text
+from harness.training import journal
+from harness.training.journal import History, Journal
+
+CONFIG = "config.yaml"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a run is called and how it belongs to others; all of it ends up as tags.
+
+    dataset: name, sha256, source, sizes of the parts, image shape, classes.
+    """
+
+    name: str
+    tags: dict[str, str]
+    dataset: dict[str, Any]
+
+
+def new_id() -> str:
+    """A run id: six random digits, so that a short prefix names it, then the time for people."""
+    return f"{secrets.token_hex(3)}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def folder_of(outputs: Path) -> Path:
+    """Where the run folders lie."""
+    return outputs / "runs"
+
+
+def create(outputs: Path, config: Config, identity: Identity) -> Path:
+    """Make a run folder with its frozen config and the first record of its journal, whole or
+    not."""
+    run_id = new_id()
+    folder = folder_of(outputs) / run_id
+    unfinished = folder.with_name(f".{run_id}")
+    unfinished.mkdir(parents=True)
+    try:
+        write_text(unfinished / CONFIG, configuration.to_yaml(config))
+        with Journal(unfinished / journal.FILE_NAME) as writer:
+            writer.append(
+                "create",
+                run=run_id,
+                name=identity.name,
+                params=configuration.leaves(config),
+                tags={"run.id": run_id, **identity.tags},
+                experiment=config.tracking.experiment,
+                dataset=identity.dataset,
+            )
+        unfinished.rename(folder)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    fsync_folder(folder.parent)
+    return folder
+
+
+def find(outputs: Path, prefix: str) -> Path:
+    """The one run folder whose id begins with `prefix`. Raises `ValueError` for none or several."""
+    names = [folder.name for folder in journal.folders(folder_of(outputs))]
+    found = [name for name in names if name.startswith(prefix)]
+    if len(found) == 1:
+        return folder_of(outputs) / found[0]
+    if not found:
+        raise ValueError(
+            f"run {prefix!r} is not among the {len(names)} runs in {folder_of(outputs)}; "
+            "`python -m harness status` lists them"
+        )
+    raise ValueError(f"run {prefix!r} could be {', '.join(sorted(found)[:5])}; type more of it")
+
+
+def lock(folder: Path) -> FileLock:
+    """The lock that a run's one live owner holds; the operating system frees it with the
+    process."""
+    return FileLock(folder / ".lock", timeout=0)
+
+
+def add_tags(folder: Path, tags: dict[str, str]) -> None:
+    """Add tags to a run that nobody is training."""
+    with lock(folder), Journal(folder / journal.FILE_NAME) as writer:
+        writer.append("tags", tags=tags)
+
+
+def close_abandoned(folder: Path, status: str, error: str) -> History:
+    """Give a run whose process died without a word its end; leave any other run as it is.
+
+    A live run is recognised by the lock its process holds. Returns what the journal says now.
+    """
+    told = journal.history(folder)
+    if told.status == "RUNNING":
+        try:
+            with lock(folder), Journal(folder / journal.FILE_NAME) as writer:
+                writer.append("end", status=status, error=error)
+        except Timeout:
+            return told
+        told = journal.history(folder)
+    return told
+
+
+def is_live(folder: Path) -> bool:
+    """Whether a process holds the run's lock."""
+    try:
+        with lock(folder):
+            return False
+    except Timeout:
+        return True
+
+
+def this_process() -> dict[str, Any]:
+    """Who is training: for the journal's start record."""
+    import socket
+
+    return {"host": socket.gethostname(), "pid": os.getpid()}
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the run ended as FINISHED."""
+    return journal.history(folder).status == "FINISHED"
+
+
+def finished_by_key(outputs: Path) -> dict[str, Path]:
+    """The newest finished run of every run key."""
+    found = {}
+    for folder in journal.folders(folder_of(outputs)):
+        told = journal.history(folder)
+        if told.status == "FINISHED":
+            found[told.tags["run_key"]] = folder
+    return found
+
+
+def join_sweep(folder: Path, sweep: str) -> None:
+    """Tag a finished run as a member of one more sweep."""
+    before = journal.history(folder).tags.get("sweep", "")
+    if sweep not in before.split(","):
+        add_tags(folder, {"sweep": f"{before},{sweep}".strip(",")})

@@ -1,0 +1,1 @@
+"""From journals to MLflow: everything that knows MLflow is in this folder."""

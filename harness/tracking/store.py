@@ -1,0 +1,217 @@
+"""The only code that reads or writes MLflow.
+
+It uses `MlflowClient` with explicit ids, never the fluent interface, so no environment variable and
+no active run can redirect what is written. Importing MLflow takes seconds: it happens in `Store`.
+"""
+
+import json
+import urllib.parse
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+if TYPE_CHECKING:
+    from mlflow.entities import Experiment, Run
+
+METRICS_PER_CALL, PARAMS_PER_CALL, TAGS_PER_CALL = 1000, 100, 100
+MAX_PARAM, MAX_TAG = 6000, 8000
+SQLITE = "sqlite:///"
+Point = tuple[str, float, int, int]  # key, value, timestamp in ms, step
+
+
+class StoreError(RuntimeError):
+    """The store cannot be used as it is; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where results go: a tracking URI, and where artifacts lie when the store is a local file."""
+
+    uri: str
+    artifacts: str | None = None
+
+    @classmethod
+    def local(cls, outputs: Path) -> "Target":
+        """SQLite and artifacts under `outputs`, both absolute."""
+        outputs = outputs.resolve()
+        return cls(
+            f"{SQLITE}{(outputs / 'mlflow.db').as_posix()}", (outputs / "artifacts").as_uri()
+        )
+
+    @property
+    def database(self) -> Path | None:
+        """The SQLite file, when there is one."""
+        return Path(self.uri.removeprefix(SQLITE)) if self.uri.startswith(SQLITE) else None
+
+
+def sweep_link(base: str, experiment_id: str, sweep: str) -> str:
+    """The address of the MLflow UI's chart view with exactly the runs of one sweep."""
+    wanted = urllib.parse.quote(f"tags.sweep LIKE '%{sweep}%'")
+    return (
+        f"{base}/#/experiments/{experiment_id}/runs?workflowType=machine_learning"
+        f"&compareRunsMode=CHART&searchFilter={wanted}"
+    )
+
+
+class Store:
+    """An open tracking store.
+
+    Opening creates the database when there is none, one process at a time: a fresh database that
+    two processes migrate at once stays broken. Raises `StoreError`.
+    """
+
+    def __init__(self, target: Target) -> None:
+        from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
+
+        self.target = target
+        self._experiments: dict[str, Experiment] = {}
+        try:
+            with self._alone():
+                self.client: MlflowClient = MlflowClient(tracking_uri=target.uri)
+                self.client.search_experiments(max_results=1)
+        except (MlflowException, OSError) as error:
+            raise StoreError(f"{target.uri}: {_first_line(error)}") from error
+        except Exception as error:  # SQLAlchemy and alembic raise types of their own
+            if target.database is None:
+                raise
+            raise StoreError(
+                f"{target.database}: not a usable MLflow database ({_first_line(error)}); move it "
+                "away and deliver everything again with `python -m harness sync`"
+            ) from error
+
+    def experiment(self, name: str) -> str:
+        """The id of an experiment, created if need be with artifacts beside the database."""
+        from mlflow.exceptions import MlflowException
+
+        if name not in self._experiments:
+            with self._alone():
+                found = self.client.get_experiment_by_name(name)
+                if found is None:
+                    where = self.target.artifacts
+                    location = f"{where}/{urllib.parse.quote(name, safe='')}" if where else None
+                    try:
+                        self.client.create_experiment(name, artifact_location=location)
+                    except MlflowException:  # another machine was faster
+                        if self.client.get_experiment_by_name(name) is None:
+                            raise
+                    found = self.client.get_experiment_by_name(name)
+            assert found is not None
+            if found.lifecycle_stage == "deleted":
+                raise StoreError(
+                    f"experiment {name!r} was deleted in {self.target.uri}; restore it with "
+                    "`mlflow experiments restore` or choose another tracking.experiment"
+                )
+            self._experiments[name] = found
+        return str(self._experiments[name].experiment_id)
+
+    def find_run(self, experiment_id: str, run: str) -> str | None:
+        """The MLflow id of the run that carries our run id, or None."""
+        wanted = f"tags.`run.id` = '{run}'"
+        found = self.client.search_runs([experiment_id], wanted, max_results=1)
+        return found[0].info.run_id if found else None
+
+    def create_run(self, experiment_id: str, record: dict[str, Any]) -> str:
+        """Find or create the run of a journal's create record, so that there is never a second."""
+        found = self.find_run(experiment_id, record["run"])
+        if found is not None:
+            return found
+        made = self.client.create_run(
+            experiment_id,
+            start_time=record["ms"],
+            tags=_short_tags(record["tags"]),
+            run_name=record["name"],
+        )
+        return str(made.info.run_id)
+
+    def log(
+        self,
+        mlflow_id: str,
+        points: Iterable[Point] = (),
+        params: dict[str, Any] | None = None,
+        tags: dict[str, str] | None = None,
+    ) -> None:
+        """Write metrics, params and tags; the same again changes nothing."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        metrics = [Metric(*point) for point in points]
+        for some in _chunks(metrics, METRICS_PER_CALL):
+            self.client.log_batch(mlflow_id, metrics=some)
+        texts = [Param(k, str(v)[:MAX_PARAM]) for k, v in (params or {}).items()]
+        for some_params in _chunks(texts, PARAMS_PER_CALL):
+            self.client.log_batch(mlflow_id, params=some_params)
+        labels = [RunTag(k, v) for k, v in _short_tags(tags or {}).items()]
+        for some_tags in _chunks(labels, TAGS_PER_CALL):
+            self.client.log_batch(mlflow_id, tags=some_tags)
+
+    def log_dataset(self, mlflow_id: str, dataset: dict[str, Any]) -> None:
+        """The data set as an input of the run."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        profile = {key: dataset[key] for key in ("train", "val", "test", "classes", "image_shape")}
+        entity = Dataset(
+            name=dataset["name"],
+            digest=dataset["sha256"][:32],
+            source_type="local",
+            source=json.dumps({"uri": dataset["source"]}),
+            profile=json.dumps(profile),
+        )
+        tags = [InputTag("mlflow.data.context", "training")]
+        self.client.log_inputs(mlflow_id, [DatasetInput(entity, tags)])
+
+    def log_artifact(self, mlflow_id: str, folder: Path, path: str) -> None:
+        """One file of the run folder, under the same relative path."""
+        place = path.rpartition("/")[0] or None
+        self.client.log_artifact(mlflow_id, str(folder / path), place)
+
+    def set_status(self, mlflow_id: str, status: str, end_ms: int | None = None) -> None:
+        """RUNNING, or an end with its time."""
+        if end_ms is None:
+            self.client.update_run(mlflow_id, status=status)
+        else:
+            self.client.set_terminated(mlflow_id, status, end_ms)
+
+    def runs(self, experiment_id: str, filter_string: str = "") -> list["Run"]:
+        """All runs of an experiment that match MLflow's filter."""
+        found: list[Run] = []
+        token = None
+        while True:
+            page = self.client.search_runs([experiment_id], filter_string, page_token=token)
+            found += page
+            token = page.token
+            if not token:
+                return found
+
+    def points(self, mlflow_id: str) -> dict[str, list[tuple[int, float, int]]]:
+        """Every metric of a run: key -> (step, value, timestamp in ms), in order of step."""
+        keys = self.client.get_run(mlflow_id).data.metrics
+        return {
+            key: sorted(
+                (point.step, point.value, point.timestamp)
+                for point in self.client.get_metric_history(mlflow_id, key)
+            )
+            for key in keys
+        }
+
+    def _alone(self) -> AbstractContextManager[object]:
+        database = self.target.database
+        if database is None:
+            return nullcontext()
+        database.parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(f"{database}.lock")
+
+
+def _chunks(items: list[Any], length: int) -> Iterable[list[Any]]:
+    return (items[begin : begin + length] for begin in range(0, len(items), length))
+
+
+def _short_tags(tags: dict[str, str]) -> dict[str, str]:
+    return {key: value[:MAX_TAG] for key, value in tags.items()}
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,55 @@
+"""Arrays and their description in one safetensors file, written atomically and checksummed.
+
+The description is JSON in the file's own metadata. The SHA-256 of the arrays stands beside it, so a
+flipped bit is found when the file is read. Nothing is ever pickled.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.files import write_atomically
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def save(path: Path, arrays: Arrays, description: dict[str, Any]) -> None:
+    """Write named arrays and a JSON-able description to `path`, whole or not at all."""
+    from safetensors.numpy import save as to_bytes
+
+    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    # One key only: safetensors writes several in random order; equal runs shall give equal files.
+    text = json.dumps({"description": description, "sha256": _digest(arrays)})
+    content = to_bytes(arrays, metadata={"harness": text})
+    write_atomically(path, lambda file: file.write(content))
+
+
+def load(path: Path) -> tuple[Arrays, dict[str, Any]]:
+    """Read what `save` wrote. Raises `ValueError` naming the file when it is missing or damaged."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = json.loads(file.metadata()["harness"])
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        description: dict[str, Any] = metadata["description"]
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path}: expected a file written by this harness, found {error}"
+        ) from error
+    if metadata["sha256"] != _digest(arrays):
+        raise ValueError(f"{path}: the arrays do not match their SHA-256; the file is damaged")
+    return arrays, description
+
+
+def _digest(arrays: Arrays) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()

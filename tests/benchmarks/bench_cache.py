@@ -1,0 +1,52 @@
+"""Size and load time of the extracted MNIST: JSON, the tutorial's way, against the mapped cache.
+
+python tests/benchmarks/bench_cache.py [--repeats 5]
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from harness.data.dataset import load
+from harness.data.export import export_json, load_json
+from harness.environment import processor
+
+
+def milliseconds(work: Callable[[], object], repeats: int) -> tuple[float, float, float]:
+    """Minimum, median and maximum."""
+    took = []
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        work()
+        took.append((time.perf_counter() - begin) * 1000)
+    return min(took), statistics.median(took), max(took)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=5)
+    repeats = parser.parse_args().repeats
+    with tempfile.TemporaryDirectory() as folder:
+        cache = Path(folder) / "cache"
+        begin = time.perf_counter()
+        data = load(cache=cache, num_val=0)
+        extraction = (time.perf_counter() - begin) * 1000
+        files = export_json(data, Path(folder) / "json")
+        rows = {
+            "JSON": (files, lambda: [load_json(path) for path in files]),
+            "mapped cache": (list(cache.rglob("*.npy")), lambda: load(cache=cache, num_val=0)),
+        }
+        print(f"{processor()}; n = {repeats}; extraction, once: {extraction:.0f} ms")
+        print(f"{'':<14}{'MB':>8}{'min ms':>10}{'median ms':>11}{'max ms':>10}")
+        for name, (paths, work) in rows.items():
+            size = sum(path.stat().st_size for path in paths) / 1e6
+            least, middle, most = milliseconds(work, repeats)
+            print(f"{name:<14}{size:>8.1f}{least:>10.1f}{middle:>11.1f}{most:>10.1f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""Configuration: what is accepted, and one readable line for everything that is not."""
+
+from pathlib import Path
+
+import pytest
+
+from harness import config, launch
+from harness.config import ConfigError
+
+WHOLE = "expected a whole number of at least"
+BAD = {
+    "bach=64": "bach=64: there is no such key; did you mean 'batch'?",
+    "+typo=3": "+typo=3: there is no such key",
+    "batch=0": "batch=0: expected a whole number from 1",
+    "batch=": "batch=(nothing): expected a whole number from 1",
+    "batch=70000": "batch=70000: expected 1 to 55000, the number of training images",
+    "batch=true": "batch=true: expected a whole number",
+    "batch=1.5": "batch=1.5: expected a whole number",
+    "batch=abc": "batch=abc: expected a whole number",
+    "batch": "batch: expected KEY=VALUE",
+    "batch=16,64": "batch=16,64: several values are a sweep; add -m",
+    "lr=-1": "lr=-1: expected a finite number above 0",
+    "lr=nan": "lr=NaN: expected a finite number above 0",
+    "lr=inf": "lr=Infinity: expected a finite number above 0",
+    "width=[]": "width=[]: expected a whole number of at least 1, or a list",
+    "width=0": f"width=0: {WHOLE} 1",
+    "width=[8,0]": "width=[8,0]: expected",
+    "width=[a": "width=[a: ",
+    "depth=0": f"depth=0: {WHOLE} 1",
+    "epochs=0": f"epochs=0: {WHOLE} 1",
+    "seed=-1": f"seed=-1: {WHOLE} 0",
+    "threads=0": "threads=0: expected auto or a whole number",
+    "normalization=minmx": "normalization=minmx: expected minmax, none, standard, unit; did you",
+    "experiment=artcle": "experiment=artcle: expected article, smoke; did you mean 'article'?",
+    "activation=swish": "activation=swish: expected 'sigmoid', 'tanh' or 'relu'",
+    "activation=sigmiod": "did you mean 'sigmoid'?",
+    "optimizer.name=foo": "optimizer.name=foo: expected 'sgd'",
+    "optimizer.nam=foo": "did you mean 'optimizer.name'?",
+    "dataset.num_val=60000": "dataset.num_val=60000: expected 0 to 59999",
+    "dataset.num_train=55001": "dataset.num_train=55001: expected 1 to 55000",
+    "dataset=idx": "dataset.dir=null: dataset=idx needs dataset.dir=FOLDER",
+    "tracking=server": "tracking.uri=null: tracking=server needs an address",
+    "foo/bar=1": "foo/bar=1: there is no such key",
+}
+
+
+def refused(overrides: list[str], *, sweep: bool = False) -> str:
+    try:
+        for job in launch.expand(overrides, sweep=sweep):
+            config.check(job.config)
+    except ValueError as error:
+        return str(error)
+    pytest.fail(f"{overrides} was accepted")
+
+
+@pytest.mark.parametrize("override", BAD)
+def test_bad_input_is_one_line(override: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    said = refused([override])
+    assert BAD[override] in said
+    assert "\n" not in said
+
+
+def test_combinations_that_contradict_each_other() -> None:
+    assert "depth=3: width=[8,4] already gives 2" in refused(["width=[8,4]", "depth=3"])
+
+
+def test_the_bad_job_of_a_sweep_is_named() -> None:
+    said = refused(["batch=16,32", "lr=0.1,-1"], sweep=True)
+    assert said.startswith("lr=-1: ")
+    assert said.endswith("(in the job batch=16,lr=-1)")
+
+
+def test_defaults_and_hidden_layers() -> None:
+    plain = launch.expand([], sweep=False)[0].config
+    assert plain.lr == 0.2, "the optimizer's own"
+    assert plain.hidden == (256,)
+    assert launch.expand(["depth=3", "width=8"], sweep=False)[0].config.hidden == (8, 8, 8)
+    assert launch.expand(["width=[8,4]"], sweep=False)[0].config.hidden == (8, 4)
+    assert launch.expand(["lr=1"], sweep=False)[0].config.lr == 1
+
+
+def test_experiments_need_no_plus_and_give_way_to_the_command_line() -> None:
+    article = launch.expand(["experiment=article", "batch=8"], sweep=False)[0].config
+    assert article.dataset.num_val == 0
+    assert article.batch == 8
+
+
+def test_the_server_of_the_environment_counts_for_tracking_server_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://somewhere:5000")
+    assert launch.expand([], sweep=False)[0].config.tracking.uri is None
+    server = launch.expand(["tracking=server"], sweep=False)[0].config
+    assert server.tracking.uri == "http://somewhere:5000"
+
+
+def test_frozen_yaml_round_trip(tmp_path: Path) -> None:
+    before = launch.expand(["width=[8,4]", "dataset.dir=/x"], sweep=False)[0].config
+    path = tmp_path / "config.yaml"
+    path.write_text(config.to_yaml(before))
+    assert config.read_yaml(path) == before
+    path.write_text(config.to_yaml(before).replace("batch: 32", "batch: -32"))
+    with pytest.raises(ConfigError, match=r"config\.yaml: batch=-32"):
+        config.read_yaml(path)
+
+
+def test_leaves_are_dotted_and_flat() -> None:
+    leaves = config.leaves(launch.expand(["width=[8,4]"], sweep=False)[0].config)
+    assert leaves["width"] == "[8,4]"
+    assert leaves["dataset.num_val"] == 5000
+    assert set(leaves) == set(config.meanings())
+    assert all(config.meanings().values())

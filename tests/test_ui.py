@@ -1,0 +1,77 @@
+"""The MLflow UI in a real browser, on the deep link that a sweep prints."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.conftest import command_in
+
+CHROMIUM = shutil.which("chromium")
+QUIET = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.mark.browser
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
+def test_the_deep_link_shows_three_curves_per_chart(tmp_path: Path, idx_folder: Path) -> None:
+    from playwright.sync_api import sync_playwright
+
+    own = ("dataset=idx", f"dataset.dir={idx_folder}", "dataset.num_val=40", "epochs=4", "width=8")
+    command = command_in(tmp_path)
+    assert command("harness.run", *own, "batch=25").returncode == 0  # not of the sweep
+    done = command("harness.run", "-m", *own, "batch=10,20,40")
+    assert done.returncode == 0
+    link = next(line.split()[-1] for line in done.stdout.splitlines() if "charts:" in line)
+    port = free_port()
+    ui = subprocess.Popen(
+        [sys.executable, "-m", "harness", "ui", "--port", str(port)],
+        cwd=tmp_path, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert ui.stdout is not None
+        assert f"http://127.0.0.1:{port}" in ui.stdout.readline()
+        assert ui.stdout.readline().split()[-1] == link.replace(":5000", f":{port}")
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+            page = browser.new_page(viewport={"width": 1500, "height": 1000})
+            page.goto(link.replace(":5000", f":{port}"))
+            page.wait_for_selector(".js-plotly-plot .scatterlayer .trace", timeout=60_000)
+            page.wait_for_timeout(2_000)
+            # Line charts only: the metrics known once, such as test/error, are drawn as bars.
+            curves = page.evaluate(
+                """() => [...document.querySelectorAll('.js-plotly-plot')].map(
+                    plot => plot.querySelectorAll('.scatterlayer .trace path.js-line').length
+                ).filter(n => n > 0)"""
+            )
+            text = page.inner_text("body")
+            if picture := os.environ.get("HARNESS_SCREENSHOT"):
+                page.screenshot(path=picture)
+            browser.close()
+        assert curves
+        assert set(curves) == {3}
+        for name in ("batch=10", "batch=20", "batch=40"):
+            assert re.search(rf"\b{name}\b", text)
+        assert not re.search(r"\bbatch=25\b|,batch=25", text)
+        family = [psutil.Process(ui.pid), *psutil.Process(ui.pid).children(recursive=True)]
+    finally:
+        ui.send_signal(signal.SIGINT)
+        ui.communicate(timeout=30)
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert alive == []

@@ -1,0 +1,150 @@
+"""The training loop: repeatable, complete, and independent of what must not matter."""
+
+import math
+
+import numpy as np
+import pytest
+
+from harness.data import normalization
+from harness.data.dataset import Dataset, Part
+from harness.nn import metrics
+from harness.nn.network import Network
+from harness.nn.optimizers import SGD
+from harness.training import trainer
+from harness.training.trainer import Diverged, Trainer
+
+
+def images(count: int, seed: int) -> Part:
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, 10, count).astype(np.uint8)
+    pixels = generator.integers(0, 120, (count, 40)).astype(np.uint8)
+    pixels[np.arange(count), labels * 4] += 130
+    return Part(pixels, labels)
+
+
+def problem(*, validation: bool = True) -> Dataset:
+    train = images(1003, 1)
+    rows = np.arange(1003)
+    return Dataset(
+        name="synthetic",
+        sha256="0" * 64,
+        image_shape=(8, 5),
+        classes=10,
+        train=Part(train.images, train.labels, rows[203:] if validation else None),
+        val=Part(train.images, train.labels, rows[:203]) if validation else None,
+        test=images(517, 2),
+    )
+
+
+def make(
+    data: Dataset, *, seed: int = 1, batch: int = 16, lr: float = 0.3, epochs: int = 3
+) -> Trainer:
+    generator = np.random.default_rng(seed)
+    network = Network.create((40, 12, 10), "sigmoid", generator)
+    return Trainer(
+        network,
+        data,
+        SGD(network.parameters),
+        normalization.fit("minmax", data.train.images, data.train.rows),
+        batch=batch,
+        lr=lr,
+        epochs=epochs,
+        generator=generator,
+    )
+
+
+class Notes:
+    def __init__(self) -> None:
+        self.epochs: list[dict[str, float]] = []
+        self.last: dict[str, float] = {}
+
+    def epoch(self, epoch: int, values: dict[str, float], trainer: Trainer) -> None:
+        assert epoch == len(self.epochs) + 1
+        self.epochs.append(values)
+
+    def final(self, epoch: int, values: dict[str, float]) -> None:
+        self.last = {**values, "epoch": epoch}
+
+
+def test_loss_before_training_is_log_classes() -> None:
+    score, _ = make(problem()).evaluate(problem().test)
+    assert score.loss == pytest.approx(math.log(10), rel=0.15)
+
+
+def test_it_learns_and_records_what_is_promised() -> None:
+    notes = Notes()
+    result = make(problem(), epochs=30).run(notes)
+    assert len(notes.epochs) == 30
+    assert set(notes.epochs[0]) == {
+        "train/loss", "train/error", "train/lr", "val/loss", "val/error",
+        "time/epoch_s", "time/examples_per_s",
+    }  # fmt: skip
+    assert set(notes.last) == {
+        "test/loss", "test/error", "best/epoch", "best/val_error", "epoch",
+    }  # fmt: skip
+    assert notes.last["test/error"] < 0.05 < notes.epochs[0]["val/error"]
+    wrong = result.probabilities.argmax(axis=1) != problem().test.labels
+    assert notes.last["test/error"] == wrong.mean()
+    np.testing.assert_allclose(result.probabilities.sum(axis=1), 1, rtol=1e-5)
+
+
+def test_bitwise_repeatable() -> None:
+    runs = []
+    for seed in (1, 1, 2):
+        trained = make(problem(), seed=seed)
+        trained.run(trainer.Silence())
+        runs.append(trained.network.parameters.flat)
+    np.testing.assert_array_equal(runs[0], runs[1])
+    assert not np.array_equal(runs[0], runs[2])
+
+
+@pytest.mark.parametrize("batch", [1, 7, 64, 800])
+def test_every_example_is_trained_on(batch: int) -> None:
+    trained = make(problem(), batch=batch)
+    seen: list[np.ndarray] = []
+    step = trained._step
+    trained._step = lambda x, t, z: (seen.append(x.copy()), step(x, t, z))[1]  # type: ignore[method-assign]
+    trained.train_epoch()
+    assert [len(x) for x in seen] == [batch] * (800 // batch) + [800 % batch] * (800 % batch > 0)
+    data = problem()
+    expected = np.empty((800, 40), np.float32)
+    trained.normalization.apply(data.train.images[data.train.rows], expected)
+    found = np.concatenate(seen)
+    assert not np.array_equal(found, expected), "shuffled"
+    np.testing.assert_array_equal(found[np.lexsort(found.T)], expected[np.lexsort(expected.T)])
+
+
+def test_evaluation_scores_every_example_whatever_the_batch() -> None:
+    trained = make(problem())
+    trained.train_epoch()
+    scores = []
+    for size in (1, 10, 128, 517, 1000):
+        trainer.EVALUATION_BATCH, before = size, trainer.EVALUATION_BATCH
+        score, _ = trained.evaluate(trained.dataset.test)
+        trainer.EVALUATION_BATCH = before
+        assert score.count == 517
+        scores.append((score.wrong, round(score.loss, 6)))
+    assert len(set(scores)) == 1
+
+
+def test_the_best_epoch_is_chosen_on_validation() -> None:
+    notes, trained = Notes(), make(problem(), lr=3.0, epochs=12)
+    result = trained.run(notes)
+    errors = [values[metrics.VAL_ERROR] for values in notes.epochs]
+    assert result.best_epoch == errors.index(min(errors)) + 1
+    assert notes.last["best/val_error"] == min(errors)
+    trained.network.parameters.flat[:] = trained.best_parameters
+    assert trained.evaluate(trained.dataset.test)[0].error == notes.last["test/error"]
+
+
+def test_without_validation_the_last_epoch_counts() -> None:
+    notes, trained = Notes(), make(problem(validation=False))
+    result = trained.run(notes)
+    assert result.best_epoch == 3
+    assert set(notes.last) == {"test/loss", "test/error", "epoch"}
+    np.testing.assert_array_equal(trained.best_parameters, trained.network.parameters.flat)
+
+
+def test_divergence_is_an_error_that_says_why() -> None:
+    with pytest.raises(Diverged, match=r"in epoch 1: .* lr=3e\+38 is probably too high"):
+        make(problem(), lr=3e38).run(trainer.Silence())
