@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -19,6 +19,10 @@ Leaf = str | int | float | bool | None
 # Strict numbers: true is not 1, and 1.5 and "64" are no counts.
 Count = Annotated[int, Field(ge=1, strict=True)]
 Natural = Annotated[int, Field(ge=0, strict=True)]
+Fraction = Annotated[float, Field(ge=0, lt=1, strict=True)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
+Backend = Literal["auto", "numpy", "numba"]
 CLOSED = ConfigDict(extra="forbid")
 
 
@@ -54,11 +58,105 @@ class NormalizationConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptimizerConfig:
-    """conf/optimizer"""
+class SGDConfig:
+    """conf/optimizer/sgd.yaml"""
 
     __pydantic_config__ = CLOSED
     name: Literal["sgd"] = about("the update rule; set by optimizer=NAME")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MomentumConfig:
+    """conf/optimizer/momentum.yaml"""
+
+    __pydantic_config__ = CLOSED
+    name: Literal["momentum"] = about("the update rule; set by optimizer=NAME")
+    momentum: Fraction = about("how much of the velocity stays at each step")
+    nesterov: bool = about("Nesterov's form of momentum")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdamConfig:
+    """conf/optimizer/adam.yaml and adamw.yaml"""
+
+    __pydantic_config__ = CLOSED
+    name: Literal["adam", "adamw"] = about("the update rule; set by optimizer=NAME")
+    beta1: Fraction = about("memory of the mean gradient")
+    beta2: Fraction = about("memory of the mean square")
+    epsilon: Positive = about("added to the root of the mean square")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConstantConfig:
+    """conf/schedule/constant.yaml and cosine.yaml"""
+
+    __pydantic_config__ = CLOSED
+    name: Literal["constant", "cosine"] = about("the learning rate over time; set by schedule=NAME")
+    warmup: NotNegative = about("epochs of linear rise from 0 at the start")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepConfig:
+    """conf/schedule/step.yaml"""
+
+    __pydantic_config__ = CLOSED
+    name: Literal["step"] = about("the learning rate over time; set by schedule=NAME")
+    warmup: NotNegative = about("epochs of linear rise from 0 at the start")
+    every: Positive = about("epochs between two falls of the learning rate")
+    gamma: Positive = about("its factor at each fall")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneCycleConfig:
+    """conf/schedule/onecycle.yaml"""
+
+    __pydantic_config__ = CLOSED
+    name: Literal["onecycle"] = about("the learning rate over time; set by schedule=NAME")
+    warmup: NotNegative = about("epochs of linear rise from 0 at the start")
+    rise: Annotated[float, Field(gt=0, lt=1, strict=True)] = about("share of the time spent rising")
+    start: Annotated[float, Field(ge=1, strict=True)] = about("lr / start is the first rate")
+    end: Annotated[float, Field(ge=1, strict=True)] = about("lr / end is the last rate")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoAugmentationConfig:
+    """conf/augmentation/none.yaml"""
+
+    __pydantic_config__ = CLOSED
+    name: Literal["none"] = about("deformed training images; set by augmentation=NAME")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AffineConfig:
+    """conf/augmentation/affine.yaml"""
+
+    __pydantic_config__ = CLOSED
+    name: Literal["affine"] = about("deformed training images; set by augmentation=NAME")
+    rotation: NotNegative = about("standard deviation of the rotation in degrees")
+    scale: NotNegative = about("standard deviation of the stretch along each axis, a fraction")
+    shear: NotNegative = about("standard deviation of the slant, a fraction")
+    shift: NotNegative = about("largest shift in pixels")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ElasticConfig:
+    """conf/augmentation/elastic.yaml"""
+
+    __pydantic_config__ = CLOSED
+    name: Literal["elastic"] = about("deformed training images; set by augmentation=NAME")
+    rotation: NotNegative = about("standard deviation of the rotation in degrees")
+    scale: NotNegative = about("standard deviation of the stretch along each axis, a fraction")
+    shear: NotNegative = about("standard deviation of the slant, a fraction")
+    shift: NotNegative = about("largest shift in pixels")
+    strength: NotNegative = about("standard deviation of the elastic displacements in pixels")
+    grid: Annotated[int, Field(ge=2, le=28, strict=True)] = about(
+        "points of the elastic field along each side"
+    )
+
+
+OptimizerConfig = SGDConfig | MomentumConfig | AdamConfig
+ScheduleConfig = ConstantConfig | StepConfig | OneCycleConfig
+AugmentationConfig = NoAugmentationConfig | AffineConfig | ElasticConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,18 +182,30 @@ class Config:
         "of the hidden layers: sigmoid, tanh, relu"
     )
     batch: Count = about("images per step")
-    lr: Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)] = about(
-        "learning rate; the default is the optimizer's own"
-    )
+    lr: Positive = about("learning rate; the default is the optimizer's own")
     epochs: Count = about("passes over the training images")
     seed: Natural = about("of the initial weights and the order of images")
+    dropout: Fraction = about("share of hidden units silenced at each training step")
+    input_dropout: Fraction = about("share of inputs silenced each time an image is trained on")
+    weight_decay: NotNegative = about("pull of the weights toward zero")
+    max_norm: Positive | None = about(
+        "largest norm of a hidden unit's incoming weights; null: none"
+    )
+    label_smoothing: Fraction = about("share of each target spread evenly over the classes")
+    ema: Fraction = about("decay of the weights' running average that is evaluated; 0: no average")
+    patience: Count | None = about("stop after so many epochs without a better validation error")
+    backend: Backend = about(
+        "numba trains one hidden layer by sgd over ink alone; auto: where it can, if installed"
+    )
     threads: Literal["auto"] | Count = about(
         "BLAS threads; auto is a fixed rule of sizes and cores"
     )
     outputs: Annotated[str, Field(min_length=1)] = about("the folder for everything generated")
     dataset: DatasetConfig
     normalization: NormalizationConfig
-    optimizer: OptimizerConfig
+    optimizer: Annotated[OptimizerConfig, Field(discriminator="name")]
+    schedule: Annotated[ScheduleConfig, Field(discriminator="name")]
+    augmentation: Annotated[AugmentationConfig, Field(discriminator="name")]
     tracking: TrackingConfig
 
     @property
@@ -104,10 +214,14 @@ class Config:
         return (self.width,) * self.depth if isinstance(self.width, int) else tuple(self.width)
 
 
-GROUPS = {
-    field.name: field.type
-    for field in dataclasses.fields(Config)
-    if isinstance(field.type, type) and dataclasses.is_dataclass(field.type)
+# The schema of each group: one dataclass, or several of which the name chooses one.
+GROUPS: dict[str, tuple[type, ...]] = {
+    "dataset": (DatasetConfig,),
+    "normalization": (NormalizationConfig,),
+    "optimizer": get_args(OptimizerConfig),
+    "schedule": get_args(ScheduleConfig),
+    "augmentation": get_args(AugmentationConfig),
+    "tracking": (TrackingConfig,),
 }
 
 
@@ -135,6 +249,11 @@ def parse(content: Mapping[str, Any]) -> Config:
     if config.dataset.name == "idx" and not config.dataset.dir:
         raise ConfigError(
             "dataset.dir=null: dataset=idx needs dataset.dir=FOLDER with the four files"
+        )
+    if config.patience is not None and config.dataset.num_val == 0:
+        raise ConfigError(
+            f"patience={config.patience}: stopping early needs validation images; set "
+            "dataset.num_val above 0 or leave patience out"
         )
     return config
 
@@ -192,10 +311,10 @@ def meanings() -> dict[str, str]:
     """Every dotted key and its meaning, in the order of the schema."""
     found = {}
     for field in dataclasses.fields(Config):
-        if field.name in GROUPS:
-            for inner in dataclasses.fields(GROUPS[field.name]):
+        for schema in GROUPS.get(field.name, ()):
+            for inner in dataclasses.fields(schema):
                 found[f"{field.name}.{inner.name}"] = inner.metadata["meaning"]
-        else:
+        if field.name not in GROUPS:
             found[field.name] = field.metadata["meaning"]
     return found
 
@@ -213,20 +332,30 @@ def _spell(value: Any) -> str:
 def _explain(error: ValidationError, content: Mapping[str, Any]) -> str:
     """The first problem of a pydantic report as one line."""
     problem = error.errors()[0]
+    # A path such as optimizer.adam.beta1: the name that chose the schema is not part of the key.
     parts = [str(part) for part in problem["loc"]]
+    if len(parts) > 1 and len(GROUPS.get(parts[0], ())) > 1:
+        del parts[1]
     known = meanings()
     if problem["type"] == "unexpected_keyword_argument":
         key = ".".join(parts)
+        if key in known:
+            name = content[parts[0]]["name"]
+            return f"{key}: {parts[0]}={name} has no such key; --help lists all keys"
         return f"{key}: there is no such key{suggest(key, known)}; --help lists all keys"
+    if problem["type"].startswith("union_tag"):
+        parts.append("name")
     keys = [".".join(parts[:end]) for end in range(len(parts), 0, -1)]
     key = next((key for key in keys if key in known), ".".join(parts))
     value: Any = content
     for part in key.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
     shown = "(nothing)" if value == "" else value if isinstance(value, str) else _spell(value)
-    allowed = _ALLOWED.get(key) or problem["msg"].replace("Input should be ", "")
-    options = problem.get("ctx", {}).get("expected", "").replace("'", "").replace(" or ", ", ")
-    hint = suggest(str(value), options.split(", ")) if options else ""
+    context = problem.get("ctx", {})
+    options = context.get("expected_tags", context.get("expected", ""))
+    allowed = _ALLOWED.get(key) or options or problem["msg"].replace("Input should be ", "")
+    words = options.replace("'", "").replace(" or ", ", ").split(", ")
+    hint = suggest(str(value), words) if options else ""
     return f"{key}={shown}: expected {allowed}{hint}"
 
 
@@ -238,6 +367,12 @@ _ALLOWED = {
     "epochs": _WHOLE,
     "seed": "a whole number of at least 0",
     "lr": "a finite number above 0",
+    **dict.fromkeys(
+        ("dropout", "input_dropout", "label_smoothing", "ema"), "a number from 0 to below 1"
+    ),
+    "weight_decay": "a finite number of at least 0",
+    "max_norm": "a finite number above 0, or null for none",
+    "patience": "a whole number of at least 1, or null to train all epochs",
     "threads": "auto or a whole number of at least 1",
     "dataset.num_val": "a whole number of at least 0",
     "dataset.num_train": "a whole number of at least 1, or null for all",

@@ -85,8 +85,9 @@ def _train(folder: Path, writer: Journal) -> None:
         num_train=settings.dataset.num_train,
         split_seed=settings.dataset.split_seed,
     )
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(folder.resolve().parents[1] / "cache" / "numba"))
     threads = build.threads(settings, dataset)
-    writer.append("start", **runs.this_process(), threads=threads)
+    writer.append("start", **runs.this_process(), threads=threads, backend=settings.backend)
     write_text(folder / "environment.txt", environment.describe(threads))
     with (
         threadpool_limits(limits=threads),
@@ -101,7 +102,7 @@ def _write_artifacts(folder: Path, writer: Journal, trainer: Trainer, result: Re
     description = build.description(trainer)
     parameters = trainer.network.parameters
     weights = {
-        "weights/last.safetensors": (trainer.finished, parameters.flat),
+        "weights/last.safetensors": (trainer.finished, trainer.evaluated.parameters.flat),
         "weights/best.safetensors": (result.best_epoch, trainer.best_parameters),
     }
     for path, (epoch, flat) in weights.items():

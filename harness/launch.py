@@ -98,14 +98,15 @@ def show_config(overrides: list[str]) -> str:
 def help_text() -> str:
     """Every key with its meaning and default, the groups and three examples."""
     defaults = configuration.leaves(expand([], sweep=False)[0].config)
-    width = max(len(key) for key in defaults)
+    width = max(len(key) for key in meanings())
     lines = ["python -m harness.run [-m] [KEY=VALUE ...]", ""]
     lines += ["Train a network. With -m, values separated by commas are a sweep.", "", "Groups:"]
     lines += [f"  {group:<14} {', '.join(options)}" for group, options in groups().items()]
     lines += ["", "Keys, meaning [default]:"]
     for key, meaning in meanings().items():
-        default = "null" if defaults[key] is None else defaults[key]
-        lines.append(f"  {key:<{width}}  {meaning} [{default}]")
+        # Keys of options that are not the default have theirs in the option's file.
+        default = defaults.get(key, f"see conf/{key.split('.')[0]}")
+        lines.append(f"  {key:<{width}}  {meaning} [{'null' if default is None else default}]")
     lines += ["", "Examples:", EXAMPLES, "", "Options:"]
     lines += [
         "  -m, --multirun      a sweep over all values given with commas, range() or choice()",

@@ -11,7 +11,7 @@ import argparse
 import getpass
 import signal
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -33,6 +33,13 @@ class Prepared:
     job: Job
     key: str
     dataset: dict[str, object]
+
+
+def with_backend(job: Job) -> Job:
+    """The job with its backend decided, so that the frozen config says what trains it."""
+    from harness import build
+
+    return replace(job, config=replace(job.config, backend=build.backend(job.config)))
 
 
 def prepare(jobs: list[Job]) -> list[Prepared]:
@@ -203,6 +210,7 @@ def command(arguments: list[str]) -> int:
         jobs = launch.expand(overrides, sweep=is_sweep)
         for job in jobs:
             configuration.check(job.config)
+        jobs = [with_backend(job) for job in jobs]
         _check_common(jobs)
         prepared = prepare(jobs)
     except ValueError as error:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.data.augmentation import Augmentation
 from harness.data.dataset import Part
 from harness.data.normalization import Normalization
 
@@ -32,32 +33,48 @@ def shuffled(count: int, generator: np.random.Generator) -> NDArray[np.int64]:
     return generator.permutation(count)
 
 
-def one_hot(labels: NDArray[np.uint8], identity: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Labels (n,) as rows (n, C), 1 at the label and 0 elsewhere: rows of the identity (C, C)."""
-    return identity[labels]
+def one_hot(labels: NDArray[np.uint8], table: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Labels (n,) as rows (n, C) of `table` (C, C): the identity, smoothed or not."""
+    return table[labels]
 
 
 class Blocks:
     """Walks over a part of a data set in blocks whose length is a multiple of `batch`.
 
-    One object owns one set of buffers: a block is valid until the next one is taken.
+    One object owns one set of buffers: a block is valid until the next one is taken. smoothing: the
+    share of each target that is spread evenly over the classes (Szegedy et al., 2016).
     """
 
     def __init__(
-        self, part: Part, normalization: Normalization, *, classes: int, batch: int
+        self,
+        part: Part,
+        normalization: Normalization,
+        *,
+        classes: int,
+        batch: int,
+        smoothing: float = 0.0,
     ) -> None:
         self._part = part
         self._normalization = normalization
-        self._identity = np.eye(classes, dtype=np.float32)
+        self._targets = np.eye(classes, dtype=np.float32)
+        self._targets *= 1 - smoothing
+        self._targets += smoothing / classes
         pixels = part.images.shape[1]
         rows = max(1, BLOCK_BYTES // (4 * pixels) // batch) * batch
-        self.length = min(rows, -(-len(part) // batch) * batch)
+        self.length = min(rows, len(part))
         self._bytes = np.empty((self.length, pixels), np.uint8)
         self._inputs = np.empty((self.length, pixels), np.float32)
 
-    def __call__(self, order: NDArray[np.int64] | None = None) -> Iterator[Block]:
-        """All examples in `order` (positions within the part), or in file order; the last is
-        partial."""
+    def __call__(
+        self,
+        order: NDArray[np.int64] | None = None,
+        augmentation: Augmentation | None = None,
+        generator: np.random.Generator | None = None,
+    ) -> Iterator[Block]:
+        """All examples in `order` (positions within the part) or in file order, deformed or not.
+
+        The last block is partial.
+        """
         part = self._part
         for begin in range(0, len(part), self.length):
             end = min(begin + self.length, len(part))
@@ -66,6 +83,11 @@ class Blocks:
                 rows = part.rows[rows]
             pixels, inputs = self._bytes[: end - begin], self._inputs[: end - begin]
             np.take(part.images, rows, axis=0, out=pixels, mode="clip")
-            self._normalization.apply(pixels, out=inputs)
+            if augmentation is None:
+                self._normalization.apply(pixels, out=inputs)
+            else:
+                assert generator is not None, "an augmentation draws random numbers"
+                augmentation(pixels, generator, out=inputs)
+                self._normalization.apply(inputs, out=inputs)
             labels = part.labels[rows]
-            yield Block(inputs, one_hot(labels, self._identity), labels)
+            yield Block(inputs, one_hot(labels, self._targets), labels)

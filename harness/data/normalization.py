@@ -29,9 +29,10 @@ class Normalization:
     scale: float
     shift: float
 
-    def apply(self, pixels: Images, out: NDArray[np.float32]) -> None:
-        """Normalize `pixels` (any shape, uint8) into `out` (same shape, float32)."""
-        out[:] = pixels
+    def apply(self, pixels: Images | NDArray[np.float32], out: NDArray[np.float32]) -> None:
+        """Normalize `pixels` (any shape, gray values 0..255) into `out` (same shape, float32)."""
+        if pixels is not out:
+            out[:] = pixels
         np.multiply(out, self.scale, out=out)
         np.add(out, self.shift, out=out)
 

@@ -34,12 +34,12 @@ class Activation:
 
 
 def sigmoid(z: Array) -> None:
-    """z -> 1 / (1 + exp(-z)), in place, written as (1 + tanh(z/2)) / 2 so that nothing
-    overflows."""
-    np.multiply(z, 0.5, out=z)
-    np.tanh(z, out=z)
-    np.multiply(z, 0.5, out=z)
-    np.add(z, 0.5, out=z)
+    """z -> 1 / (1 + exp(-z)), in place; below -87, where it is 0 in float32, exp would overflow."""
+    np.maximum(z, -87, out=z)
+    np.negative(z, out=z)
+    np.exp(z, out=z)
+    np.add(z, 1, out=z)
+    np.reciprocal(z, out=z)
 
 
 def sigmoid_backward(a: Array, grad: Array, scratch: Array) -> None:

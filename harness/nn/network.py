@@ -100,7 +100,8 @@ class Workspace:
     """Buffers for batches of up to `batch` examples, allocated once per run.
 
     hidden, deltas, scratch: one (batch, H) array per hidden layer; output: (batch, C);
-    row: (batch, 1).
+    row: (batch, 1). With dropout, masks and dropped: one more (batch, H) each per hidden layer, the
+    factors drawn for this batch and the activations times them; else both are empty.
     """
 
     hidden: list[Array]
@@ -108,6 +109,8 @@ class Workspace:
     scratch: list[Array]
     output: Array
     row: Array
+    masks: list[Array]
+    dropped: list[Array]
 
 
 class Network:
@@ -143,8 +146,8 @@ class Network:
         """(D, H, ..., C)."""
         return self.parameters.sizes
 
-    def workspace(self, batch: int) -> Workspace:
-        """Buffers for batches of up to `batch` examples."""
+    def workspace(self, batch: int, *, dropout: bool = False) -> Workspace:
+        """Buffers for batches of up to `batch` examples, with or without room for dropout."""
         dtype = self.parameters.flat.dtype
         *hidden, classes = self.sizes[1:]
 
@@ -157,6 +160,8 @@ class Network:
             scratch=one_per_layer(),
             output=np.empty((batch, classes), dtype),
             row=np.empty((batch, 1), dtype),
+            masks=one_per_layer() if dropout else [],
+            dropped=one_per_layer() if dropout else [],
         )
 
     def forward(self, inputs: Array, workspace: Workspace, logits: Array) -> None:
@@ -164,12 +169,16 @@ class Network:
         b = len(inputs)
         *hidden_layers, last = self.parameters.layers
         below = inputs
-        for layer, buffer in zip(hidden_layers, workspace.hidden, strict=True):
-            a = buffer[:b]
+        for number, layer in enumerate(hidden_layers):
+            a = workspace.hidden[number][:b]
             np.matmul(below, layer.weights, out=a)
             np.add(a, layer.bias, out=a)
             self.activation.forward(a)
-            below = a
+            if workspace.masks:
+                below = workspace.dropped[number][:b]
+                np.multiply(a, workspace.masks[number][:b], out=below)
+            else:
+                below = a
         np.matmul(below, last.weights, out=logits)
         np.add(logits, last.bias, out=logits)
 
@@ -184,8 +193,11 @@ class Network:
         for number in range(len(self.parameters.layers) - 1, 0, -1):
             a = workspace.hidden[number - 1][:b]
             below = workspace.deltas[number - 1][:b]
-            gradients.append(Gradient(a, above))
+            fed = workspace.dropped[number - 1][:b] if workspace.masks else a
+            gradients.append(Gradient(fed, above))
             np.matmul(above, self.parameters.layers[number].weights.T, out=below)
+            if workspace.masks:
+                np.multiply(below, workspace.masks[number - 1][:b], out=below)
             self.activation.backward(a, below, workspace.scratch[number - 1][:b])
             above = below
         gradients.append(Gradient(inputs, above))

@@ -2,7 +2,17 @@
 
 An optimizer is made for one set of parameters, whose layout its state shares. `state` is its
 complete memory as named arrays, so that a checkpoint can keep it; `step` changes the parameters in
-place and allocates nothing.
+place and allocates nothing. Weight decay applies to weights, never to biases.
+
+    sgd       w -= lr (g + decay w)
+    momentum  v = m v - lr (g + decay w);  w += v   (Nesterov: w += m v - lr (g + decay w))
+    adam      w -= lr m^ / (sqrt(v^) + eps) with the running means m, v of g + decay w and its
+    square,
+              corrected for starting at zero (Kingma and Ba, 2015)
+    adamw     adam on g alone, and w -= lr decay w beside it (Loshchilov and Hutter, 2019)
+
+Nesterov's form is that of Sutskever et al. (2013) as deep-learning libraries write it, with the
+gradient taken where the network stands.
 """
 
 from collections.abc import Callable
@@ -24,16 +34,16 @@ class Optimizer(Protocol):
         """Named arrays that `step` changes; writing into them restores an earlier state."""
 
     def step(self, gradients: list[Gradient], lr: float) -> None:
-        """Change the parameters by one step along `gradients`, one per layer, at learning rate
-        `lr`."""
+        """One step along `gradients`, one per layer, at learning rate `lr`; changes them too."""
 
 
 class SGD:
-    """Stochastic gradient descent: w -= lr dw."""
+    """Stochastic gradient descent."""
 
-    def __init__(self, parameters: Parameters) -> None:
+    def __init__(self, parameters: Parameters, *, weight_decay: float = 0.0) -> None:
         self._parameters = parameters
         self._change = parameters.zeros_like()
+        self._weight_decay = weight_decay
 
     @property
     def state(self) -> dict[str, Array]:
@@ -41,11 +51,154 @@ class SGD:
         return {}
 
     def step(self, gradients: list[Gradient], lr: float) -> None:
-        """w -= lr dw. The small factor of each gradient is scaled, not the large product."""
-        for gradient, change in zip(gradients, self._change.layers, strict=True):
-            np.multiply(gradient.deltas, -lr, out=gradient.deltas)
-            gradient.write(change)
+        """w -= lr (g + decay w)."""
+        _shrink(self._parameters, 1 - lr * self._weight_decay)
+        _write(gradients, self._change, -lr)
         np.add(self._parameters.flat, self._change.flat, out=self._parameters.flat)
 
 
-OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {"sgd": SGD}
+class Momentum:
+    """Gradient descent with a velocity, optionally in Nesterov's form."""
+
+    def __init__(
+        self,
+        parameters: Parameters,
+        *,
+        weight_decay: float = 0.0,
+        momentum: float = 0.9,
+        nesterov: bool = True,
+    ) -> None:
+        self._parameters = parameters
+        self._change = parameters.zeros_like()
+        self._decayed = parameters.zeros_like() if weight_decay else None
+        self._velocity = parameters.zeros_like()
+        self._weight_decay = weight_decay
+        self._momentum = momentum
+        self._nesterov = nesterov
+
+    @property
+    def state(self) -> dict[str, Array]:
+        """The velocity."""
+        return {"velocity": self._velocity.flat}
+
+    def step(self, gradients: list[Gradient], lr: float) -> None:
+        """v = m v - lr (g + decay w); w += v, or w += m v - lr (g + decay w)."""
+        w, v, change = self._parameters.flat, self._velocity.flat, self._change.flat
+        _write(gradients, self._change, -lr)
+        if self._decayed is not None:
+            _add_decay(self._parameters, self._change, self._decayed, -lr * self._weight_decay)
+        np.multiply(v, self._momentum, out=v)
+        np.add(v, change, out=v)
+        if self._nesterov:
+            np.add(w, change, out=w)
+            np.multiply(v, self._momentum, out=change)
+            np.add(w, change, out=w)
+        else:
+            np.add(w, v, out=w)
+
+
+class Adam:
+    """Adam, with weight decay in the gradient, or beside it (`decoupled`, AdamW)."""
+
+    def __init__(
+        self,
+        parameters: Parameters,
+        *,
+        weight_decay: float = 0.0,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        epsilon: float = 1e-8,
+        decoupled: bool = False,
+    ) -> None:
+        self._parameters = parameters
+        self._gradient = parameters.zeros_like()
+        self._scratch = parameters.zeros_like()
+        self._mean = parameters.zeros_like()
+        self._square = parameters.zeros_like()
+        self._steps = np.zeros(1, np.int64)
+        self._weight_decay = weight_decay
+        self._betas = beta1, beta2
+        self._epsilon = epsilon
+        self._decoupled = decoupled
+
+    @property
+    def state(self) -> dict[str, Array]:
+        """The running means of gradient and square, and the number of steps."""
+        steps: Any = self._steps
+        return {"mean": self._mean.flat, "square": self._square.flat, "steps": steps}
+
+    def step(self, gradients: list[Gradient], lr: float) -> None:
+        """One step of Adam or AdamW."""
+        g, scratch = self._gradient.flat, self._scratch.flat
+        mean, square = self._mean.flat, self._square.flat
+        (beta1, beta2), decay = self._betas, self._weight_decay
+        _write(gradients, self._gradient, 1.0)
+        if self._decoupled:
+            _shrink(self._parameters, 1 - lr * decay)
+        elif decay:
+            _add_decay(self._parameters, self._gradient, self._scratch, decay)
+        self._steps += 1
+        steps = int(self._steps[0])
+        np.multiply(mean, beta1, out=mean)
+        np.multiply(g, 1 - beta1, out=scratch)
+        np.add(mean, scratch, out=mean)
+        np.multiply(square, beta2, out=square)
+        np.multiply(g, g, out=g)
+        np.multiply(g, 1 - beta2, out=g)
+        np.add(square, g, out=square)
+        np.multiply(square, 1 / (1 - beta2**steps), out=scratch)
+        np.sqrt(scratch, out=scratch)
+        np.add(scratch, self._epsilon, out=scratch)
+        np.divide(mean, scratch, out=scratch)
+        np.multiply(scratch, -lr / (1 - beta1**steps), out=scratch)
+        np.add(self._parameters.flat, scratch, out=self._parameters.flat)
+
+
+def adamw(parameters: Parameters, **options: float) -> Adam:
+    """Adam with decoupled weight decay."""
+    return Adam(parameters, decoupled=True, **options)
+
+
+def limit_norms(parameters: Parameters, max_norm: float, scratch: Parameters) -> None:
+    """Scale the incoming weights of each hidden unit down to a Euclidean norm of `max_norm`.
+
+    (Srivastava et al., 2014, section 5.1.) `scratch` has the layout of the parameters.
+    """
+    for layer, room in zip(parameters.layers[:-1], scratch.layers, strict=False):
+        norms = room.bias
+        np.einsum("ih,ih->h", layer.weights, layer.weights, out=norms)
+        if norms.max() <= max_norm * max_norm:
+            continue
+        np.sqrt(norms, out=norms)
+        np.divide(max_norm, np.maximum(norms, max_norm), out=norms)
+        np.multiply(layer.weights, norms, out=layer.weights)
+
+
+def _write(gradients: list[Gradient], out: Parameters, factor: float) -> None:
+    """factor * gradient into `out`; the small factor of each gradient is scaled, not the
+    product."""
+    for gradient, layer in zip(gradients, out.layers, strict=True):
+        if factor != 1:
+            np.multiply(gradient.deltas, factor, out=gradient.deltas)
+        gradient.write(layer)
+
+
+def _shrink(parameters: Parameters, factor: float) -> None:
+    if factor != 1:
+        for layer in parameters.layers:
+            np.multiply(layer.weights, factor, out=layer.weights)
+
+
+def _add_decay(parameters: Parameters, out: Parameters, scratch: Parameters, factor: float) -> None:
+    layers = zip(parameters.layers, out.layers, scratch.layers, strict=True)
+    for layer, change, room in layers:
+        np.multiply(layer.weights, factor, out=room.weights)
+        np.add(change.weights, room.weights, out=change.weights)
+
+
+OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
+    "sgd": SGD,
+    "momentum": Momentum,
+    "adam": Adam,
+    "adamw": adamw,
+}

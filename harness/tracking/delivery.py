@@ -100,7 +100,7 @@ class Follower:
         assert self.mlflow_id is not None, "a journal begins with its create record"
         match record["kind"]:
             case "start":
-                told = {key: str(record[key]) for key in ("host", "threads")}
+                told = {key: str(record[key]) for key in ("host", "threads", "backend")}
                 store.log(self.mlflow_id, tags=told)
                 store.set_status(self.mlflow_id, "RUNNING")
             case "tags":

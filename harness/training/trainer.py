@@ -5,7 +5,8 @@
         score the validation images; tell the recorder
     score the test images once, with the weights chosen on validation
 
-The loop knows nothing of files: what happens after an epoch is the recorder's business.
+The loop knows nothing of files: what happens after an epoch is the recorder's business. Its state
+between two epochs can be taken and put back, and training goes on bit for bit.
 """
 
 import time
@@ -15,20 +16,52 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.data.augmentation import Augmentation
 from harness.data.batches import Blocks, shuffled
 from harness.data.dataset import Dataset, Part
 from harness.data.normalization import Normalization
 from harness.nn import metrics
-from harness.nn.losses import cross_entropy, softmax, softmax_cross_entropy_gradient
+from harness.nn.dropout import draw_mask
+from harness.nn.losses import cross_entropy, softmax_cross_entropy_gradient
 from harness.nn.metrics import Score, misclassified
-from harness.nn.network import Network
-from harness.nn.optimizers import Optimizer
+from harness.nn.network import Network, Parameters
+from harness.nn.optimizers import Optimizer, limit_norms
+from harness.nn.schedules import Schedule, constant
+from harness.training import randomness
+from harness.training.evaluation import evaluate
 
-EVALUATION_BATCH = 1000
+Inputs = NDArray[np.float32]
 
 
 class Diverged(ArithmeticError):
     """The loss became NaN or infinite; the message names the epoch and the likely cause."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to train.
+
+    lr: base learning rate, multiplied by `schedule` (a function of the time in epochs). dropout and
+    input_dropout: rates in [0, 1). max_norm: largest norm of a hidden unit's incoming weights.
+    label_smoothing: the share of the target spread evenly over the classes. ema: decay per step of
+    the running average of the weights that is evaluated instead of the weights. patience: stop
+    after so many epochs without a better validation error. backend: "numpy", or "numba" for the
+    compiled epoch of `nn/ink.py`, which knows one hidden layer, plain SGD and label smoothing only.
+    """
+
+    batch: int
+    lr: float
+    epochs: int
+    seed: int = 1
+    schedule: Schedule = constant(0)
+    dropout: float = 0.0
+    input_dropout: float = 0.0
+    max_norm: float | None = None
+    label_smoothing: float = 0.0
+    ema: float = 0.0
+    patience: int | None = None
+    augmentation: Augmentation | None = None
+    backend: str = "numpy"
 
 
 class Recorder(Protocol):
@@ -62,11 +95,11 @@ class Result:
 
     best_epoch: int
     values: dict[str, float]
-    probabilities: NDArray[np.float32]
+    probabilities: Inputs
 
 
 class Trainer:
-    """Trains one network on one data set; the state between epochs can be taken and put back."""
+    """Trains one network on one data set."""
 
     def __init__(
         self,
@@ -74,34 +107,43 @@ class Trainer:
         dataset: Dataset,
         optimizer: Optimizer,
         normalization: Normalization,
-        *,
-        batch: int,
-        lr: float,
-        epochs: int,
-        generator: np.random.Generator,
+        options: Options,
     ) -> None:
-        self.network = network
-        self.dataset = dataset
-        self.optimizer = optimizer
-        self.normalization = normalization
-        self.batch = batch
-        self.lr = lr
-        self.epochs = epochs
-        self.generator = generator
-        self.finished = 0
-        self.best_epoch = 0
-        self.best_error = float("inf")
+        self.network, self.dataset, self.optimizer = network, dataset, optimizer
+        self.normalization, self.options = normalization, options
+        self.generators = randomness.generators(options.seed)
+        self.finished, self.best_epoch, self.best_error = 0, 0, float("inf")
+        self.evaluated = network
+        if options.ema:
+            average = Parameters(network.sizes, network.parameters.flat.copy())
+            self.evaluated = Network(average, network.activation.name)
         self.best_parameters = network.parameters.flat.copy()
-        self._workspace = network.workspace(max(batch, EVALUATION_BATCH))
-        self._blocks = Blocks(dataset.train, normalization, classes=dataset.classes, batch=batch)
+        self._blocks = Blocks(
+            dataset.train,
+            normalization,
+            classes=dataset.classes,
+            batch=options.batch,
+            smoothing=options.label_smoothing,
+        )
+        batch = min(options.batch, len(dataset.train))
+        self._workspace = network.workspace(batch, dropout=options.dropout > 0)
         self._logits = np.empty((self._blocks.length, dataset.classes), np.float32)
+        self._scratch = network.parameters.zeros_like()
+        self._noise = (
+            np.empty((self._blocks.length, network.sizes[0]), np.float32)
+            if options.input_dropout
+            else None
+        )
+        self._steps_per_epoch = -(-len(dataset.train) // options.batch)
+        if options.backend == "numba":
+            self._compiled_epoch(np.zeros(0, np.int64), [])  # compiled now, not in the first epoch
 
     def run(self, recorder: Recorder) -> Result:
         """Train the epochs that are left and score the test set.
 
         Raises `Diverged` when the loss is no longer finite.
         """
-        while self.finished < self.epochs:
+        while self.finished < self.options.epochs and not self._is_stale():
             with np.errstate(over="ignore", invalid="ignore"):  # seen at the end of the epoch
                 values = self.train_epoch()
             epoch = self.finished
@@ -111,57 +153,125 @@ class Trainer:
             error = values.get(metrics.VAL_ERROR, float(-epoch))  # no validation: the last is best
             if error < self.best_error:
                 self.best_epoch, self.best_error = epoch, error
-                self.best_parameters[:] = self.network.parameters.flat
+                self.best_parameters[:] = self.evaluated.parameters.flat
             recorder.epoch(epoch, values, self)
         return self._finish(recorder)
 
     def train_epoch(self) -> dict[str, float]:
         """One pass over the training images. Returns the metrics of the epoch, as trained."""
         begin = time.perf_counter()
-        score = Score()
-        order = shuffled(len(self.dataset.train), self.generator)
-        for block in self._blocks(order):
-            logits = self._logits[: len(block.inputs)]
-            for start in range(0, len(block.inputs), self.batch):
-                part = slice(start, start + self.batch)
-                self._step(block.inputs[part], block.targets[part], logits[part])
-            score.add(cross_entropy(logits, block.targets), misclassified(logits, block.labels))
+        order = shuffled(len(self.dataset.train), self.generators["order"])
+        lrs = [self._lr(step) for step in range(self._steps_per_epoch)]
+        run = self._compiled_epoch if self.options.backend == "numba" else self._batched_epoch
+        score = run(order, lrs)
         self.finished += 1
         if not np.isfinite(score.loss):
             raise Diverged(
                 f"the training loss is {score.loss} in epoch {self.finished}: the learning rate "
-                f"lr={self.lr:g} is probably too high; try lr={self.lr / 10:g}"
+                f"lr={self.options.lr:g} is probably too high; try lr={self.options.lr / 10:g}"
             )
         seconds = time.perf_counter() - begin
         return {
             metrics.TRAIN_LOSS: score.loss,
             metrics.TRAIN_ERROR: score.error,
-            metrics.TRAIN_LR: self.lr,
+            metrics.TRAIN_LR: lrs[-1],
             metrics.EPOCH_S: seconds,
             metrics.EXAMPLES_PER_S: score.count / seconds,
         }
 
-    def _step(
-        self,
-        inputs: NDArray[np.float32],
-        targets: NDArray[np.float32],
-        logits: NDArray[np.float32],
-    ) -> None:
-        network, workspace = self.network, self._workspace
+    def _batched_epoch(self, order: NDArray[np.int64], lrs: list[float]) -> Score:
+        batch, score, steps = self.options.batch, Score(), iter(lrs)
+        for block in self._blocks(
+            order, self.options.augmentation, self.generators["augmentation"]
+        ):
+            logits = self._logits[: len(block.inputs)]
+            self._drop_inputs(block.inputs)
+            for start in range(0, len(block.inputs), batch):
+                part = slice(start, start + batch)
+                self._step(block.inputs[part], block.targets[part], logits[part], next(steps))
+            score.add(cross_entropy(logits, block.targets), misclassified(logits, block.labels))
+        return score
+
+    def _compiled_epoch(self, order: NDArray[np.int64], lrs: list[float]) -> Score:
+        from harness.nn import ink
+
+        part, normal = self.dataset.train, self.normalization
+        totals = ink.train_epoch(
+            self.network,
+            part.images,
+            part.labels,
+            order if part.rows is None else part.rows[order],
+            np.array(lrs, np.float32),
+            batch=self.options.batch,
+            affine=(normal.scale, normal.shift),
+            smoothing=self.options.label_smoothing,
+        )
+        return Score(totals.loss, totals.wrong, len(order))
+
+    def evaluate(self, part: Part) -> tuple[Score, Inputs]:
+        """Score every example of `part`. Returns the score and the probabilities (n, C) float32."""
+        return evaluate(self.evaluated, part, self.normalization)
+
+    def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """Everything that the next epoch depends on, as named arrays and a JSON-able rest."""
+        arrays: dict[str, NDArray[Any]] = {
+            "parameters": self.network.parameters.flat,
+            "best": self.best_parameters,
+            **{f"optimizer.{name}": array for name, array in self.optimizer.state.items()},
+        }
+        if self.evaluated is not self.network:
+            arrays["average"] = self.evaluated.parameters.flat
+        return arrays, {
+            "finished": self.finished,
+            "best_epoch": self.best_epoch,
+            "best_error": self.best_error,
+            "generators": randomness.states(self.generators),
+        }
+
+    def restore(self, arrays: dict[str, NDArray[Any]], rest: dict[str, Any]) -> None:
+        """Put a state back that `state` gave, of a trainer made in the same way."""
+        mine, _ = self.state()
+        assert mine.keys() == arrays.keys(), "the state of another kind of trainer"
+        for name, array in mine.items():
+            array[:] = arrays[name]
+        self.finished, self.best_epoch = rest["finished"], rest["best_epoch"]
+        self.best_error = rest["best_error"]
+        randomness.restore(self.generators, rest["generators"])
+
+    def _lr(self, step: int) -> float:
+        return self.options.lr * self.options.schedule(self.finished + step / self._steps_per_epoch)
+
+    def _is_stale(self) -> bool:
+        patience = self.options.patience
+        return patience is not None and self.finished - self.best_epoch >= patience > 0
+
+    def _drop_inputs(self, inputs: Inputs) -> None:
+        if self._noise is not None:
+            noise = self._noise[: len(inputs)]
+            draw_mask(self.options.input_dropout, self.generators["dropout"], noise)
+            np.multiply(inputs, noise, out=inputs)
+
+    def _step(self, inputs: Inputs, targets: Inputs, logits: Inputs, lr: float) -> None:
+        network, workspace, options = self.network, self._workspace, self.options
         deltas, row = workspace.output[: len(inputs)], workspace.row[: len(inputs)]
+        for mask in workspace.masks:
+            draw_mask(options.dropout, self.generators["dropout"], mask)
         network.forward(inputs, workspace, logits)
         softmax_cross_entropy_gradient(logits, targets, deltas, row)
-        self.optimizer.step(network.backward(inputs, deltas, workspace), self.lr)
-
-    def evaluate(self, part: Part) -> tuple[Score, NDArray[np.float32]]:
-        """Score every example of `part`. Returns the score and the probabilities (n, C) float32."""
-        return evaluate(self.network, part, self.normalization)
+        self.optimizer.step(network.backward(inputs, deltas, workspace), lr)
+        if options.max_norm is not None:
+            limit_norms(network.parameters, options.max_norm, self._scratch)
+        if options.ema:
+            average, now = self.evaluated.parameters.flat, network.parameters.flat
+            np.subtract(now, average, out=self._scratch.flat)
+            np.multiply(self._scratch.flat, 1 - options.ema, out=self._scratch.flat)
+            np.add(average, self._scratch.flat, out=average)
 
     def _finish(self, recorder: Recorder) -> Result:
-        last = self.network.parameters.flat.copy()
-        self.network.parameters.flat[:] = self.best_parameters
-        score, probabilities = self.evaluate(self.dataset.test)
-        self.network.parameters.flat[:] = last
+        best = Network(
+            Parameters(self.network.sizes, self.best_parameters), self.network.activation.name
+        )
+        score, probabilities = evaluate(best, self.dataset.test, self.normalization)
         values = {metrics.TEST_LOSS: score.loss, metrics.TEST_ERROR: score.error}
         if self.dataset.val is not None:
             values |= {
@@ -172,39 +282,12 @@ class Trainer:
         return Result(self.best_epoch, values, probabilities)
 
 
-def evaluate(
-    network: Network, part: Part, normalization: Normalization
-) -> tuple[Score, NDArray[np.float32]]:
-    """Score every example of `part`, in file order; the training's batch size plays no part.
-
-    Returns the sums of loss and errors and the class probabilities (n, C) float32.
-    """
-    classes = network.sizes[-1]
-    workspace = network.workspace(EVALUATION_BATCH)
-    blocks = Blocks(part, normalization, classes=classes, batch=EVALUATION_BATCH)
-    probabilities = np.empty((len(part), classes), np.float32)
-    score, begin = Score(), 0
-    for block in blocks():
-        for start in range(0, len(block.inputs), EVALUATION_BATCH):
-            inputs = block.inputs[start : start + EVALUATION_BATCH]
-            labels = block.labels[start : start + EVALUATION_BATCH]
-            out = probabilities[begin : begin + len(inputs)]
-            logits = workspace.output[: len(inputs)]
-            network.forward(inputs, workspace, logits)
-            targets = block.targets[start : start + EVALUATION_BATCH]
-            score.add(cross_entropy(logits, targets), misclassified(logits, labels))
-            softmax(logits, out, workspace.row[: len(inputs)])
-            begin += len(inputs)
-    return score, probabilities
-
-
 def train(
     network: Network,
     dataset: Dataset,
     optimizer: Optimizer,
     normalization: Normalization,
-    recorder: Recorder | None = None,
-    **options: Any,
+    options: Options,
 ) -> Result:
-    """Train without any files: `Trainer(...).run(recorder)`; the options are the trainer's."""
-    return Trainer(network, dataset, optimizer, normalization, **options).run(recorder or Silence())
+    """Train without any files; see `Trainer`."""
+    return Trainer(network, dataset, optimizer, normalization, options).run(Silence())

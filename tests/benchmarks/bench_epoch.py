@@ -26,7 +26,7 @@ def ours(images, labels, width: int, batch: int) -> Epoch:
     from harness.data.dataset import Dataset, Part
     from harness.nn.network import Network
     from harness.nn.optimizers import SGD
-    from harness.training.trainer import Trainer
+    from harness.training.trainer import Options, Trainer
 
     generator = np.random.default_rng(0)
     part = Part(images, labels)
@@ -36,10 +36,7 @@ def ours(images, labels, width: int, batch: int) -> Epoch:
         Dataset("mnist", "", (28, 28), 10, part, None, part),
         SGD(network.parameters),
         normalization.fit("minmax", images),
-        batch=batch,
-        lr=LR,
-        epochs=1,
-        generator=generator,
+        Options(batch=batch, lr=LR, epochs=1),
     )
     return lambda: trainer.train_epoch()["train/loss"]
 

@@ -43,7 +43,7 @@ def make_run(outputs: Path, run: str, *, epochs: int = 5, status: str | None = "
                 "test": 3, "image_shape": [28, 28], "classes": 10,
             },
         )  # fmt: skip
-        writer.append("start", host="h", pid=1, threads=2)
+        writer.append("start", host="h", pid=1, threads=2, backend="numpy")
         for epoch in range(1, epochs + 1):
             values = {"train/loss": math.pi / epoch, "val/error": 1 / (3 * epoch)}
             writer.append("epoch", epoch=epoch, metrics=values)
@@ -127,7 +127,7 @@ def test_a_resumed_run_runs_again(outputs: Path, store: Store) -> None:
     folder = make_run(outputs, "ccc", status="KILLED")
     deliver(outputs, folder)
     with Journal(folder / journal.FILE_NAME) as writer:
-        writer.append("start", host="h", pid=2, threads=2)
+        writer.append("start", host="h", pid=2, threads=2, backend="numpy")
     deliver(outputs, folder)
     found = read_state(folder)["mlflow_id"]
     assert store.client.get_run(found).info.status == "RUNNING"

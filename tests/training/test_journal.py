@@ -12,7 +12,7 @@ from harness.training.journal import Journal, JournalError
 def written(path: Path, epochs: int = 3) -> Path:
     with Journal(path) as writer:
         writer.append("create", run="abc", name="n", params={"batch": 16}, tags={"a": "b"})
-        writer.append("start", host="h", pid=1, threads=1)
+        writer.append("start", host="h", pid=1, threads=1, backend="numpy")
         for epoch in range(1, epochs + 1):
             writer.append("epoch", epoch=epoch, metrics={"train/loss": 0.1 * epoch})
     return path
@@ -72,7 +72,7 @@ def test_history(tmp_path: Path) -> None:
     assert journal.history(tmp_path).status == "RUNNING"
     with Journal(path) as writer:
         writer.append("end", status="KILLED", error="interrupted")
-        writer.append("start", host="h", pid=2, threads=1)
+        writer.append("start", host="h", pid=2, threads=1, backend="numpy")
         writer.append("epoch", epoch=3, metrics={"train/loss": 9.0})
         writer.append("final", epoch=3, metrics={"test/error": 0.5})
         writer.append("end", status="FINISHED", error=None)

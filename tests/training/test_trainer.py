@@ -10,8 +10,8 @@ from harness.data.dataset import Dataset, Part
 from harness.nn import metrics
 from harness.nn.network import Network
 from harness.nn.optimizers import SGD
-from harness.training import trainer
-from harness.training.trainer import Diverged, Trainer
+from harness.training import evaluation, randomness, trainer
+from harness.training.trainer import Diverged, Options, Trainer
 
 
 def images(count: int, seed: int) -> Part:
@@ -39,17 +39,13 @@ def problem(*, validation: bool = True) -> Dataset:
 def make(
     data: Dataset, *, seed: int = 1, batch: int = 16, lr: float = 0.3, epochs: int = 3
 ) -> Trainer:
-    generator = np.random.default_rng(seed)
-    network = Network.create((40, 12, 10), "sigmoid", generator)
+    network = Network.create((40, 12, 10), "sigmoid", randomness.generators(seed)["weights"])
     return Trainer(
         network,
         data,
         SGD(network.parameters),
         normalization.fit("minmax", data.train.images, data.train.rows),
-        batch=batch,
-        lr=lr,
-        epochs=epochs,
-        generator=generator,
+        Options(batch=batch, lr=lr, epochs=epochs, seed=seed),
     )
 
 
@@ -103,7 +99,7 @@ def test_every_example_is_trained_on(batch: int) -> None:
     trained = make(problem(), batch=batch)
     seen: list[np.ndarray] = []
     step = trained._step
-    trained._step = lambda x, t, z: (seen.append(x.copy()), step(x, t, z))[1]  # type: ignore[method-assign]
+    trained._step = lambda x, *rest: (seen.append(x.copy()), step(x, *rest))[1]  # type: ignore[method-assign]
     trained.train_epoch()
     assert [len(x) for x in seen] == [batch] * (800 // batch) + [800 % batch] * (800 % batch > 0)
     data = problem()
@@ -114,14 +110,15 @@ def test_every_example_is_trained_on(batch: int) -> None:
     np.testing.assert_array_equal(found[np.lexsort(found.T)], expected[np.lexsort(expected.T)])
 
 
-def test_evaluation_scores_every_example_whatever_the_batch() -> None:
+def test_evaluation_scores_every_example_whatever_the_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     trained = make(problem())
     trained.train_epoch()
     scores = []
     for size in (1, 10, 128, 517, 1000):
-        trainer.EVALUATION_BATCH, before = size, trainer.EVALUATION_BATCH
+        monkeypatch.setattr(evaluation, "EVALUATION_BATCH", size)
         score, _ = trained.evaluate(trained.dataset.test)
-        trainer.EVALUATION_BATCH = before
         assert score.count == 517
         scores.append((score.wrong, round(score.loss, 6)))
     assert len(set(scores)) == 1

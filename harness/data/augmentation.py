@@ -1,0 +1,127 @@
+"""Augmentation: training images are deformed anew each time they are seen.
+
+A deformation moves the point at which each output pixel looks into the image. These displacements
+are linear in a few random numbers per image, so all of them come from one matrix product with a
+fixed basis: `affine` has six numbers (rotation, scale, shear, shift), `elastic` adds a coarse
+random field that is interpolated bicubically (after Simard, Steinkraus and Platt, 2003, whose field
+is smoothed noise). The pixels are then read between their neighbours (bilinear).
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+CHUNK = 256  # images warped at a time: the coordinates of a chunk stay in the cache
+Array = NDArray[np.float32]
+
+
+class Augmentation:
+    """Random affine and elastic deformations of grayscale images.
+
+    image_shape: (rows, columns). rotation: standard deviation in degrees; scale and shear: standard
+    deviations as fractions; shift: half-width in pixels; strength: standard deviation of the
+    elastic displacements in pixels; grid: points of the coarse field along each side.
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int],
+        *,
+        rotation: float = 0.0,
+        scale: float = 0.0,
+        shear: float = 0.0,
+        shift: float = 0.0,
+        strength: float = 0.0,
+        grid: int = 7,
+    ) -> None:
+        self._shape = image_shape
+        self._rotation = math.radians(rotation)
+        self._scale, self._shear, self._shift = scale, shear, shift
+        self._strength = strength
+        self._grid = grid if strength else 0
+        rows, columns = image_shape
+        y, x = np.mgrid[:rows, :columns].reshape(2, -1) - np.array(
+            [[(rows - 1) / 2], [(columns - 1) / 2]]
+        )
+        field = _interpolation(self._grid, rows, columns)
+        self._basis = np.concatenate([[x, y, np.ones_like(x)], field]).astype(np.float32)
+
+    def __call__(
+        self, pixels: NDArray[np.uint8], generator: np.random.Generator, out: Array
+    ) -> None:
+        """Deform `pixels` (n, D) uint8 into `out` (n, D) float32, gray values 0..255."""
+        for begin in range(0, len(pixels), CHUNK):
+            part = slice(begin, begin + CHUNK)
+            self._warp(pixels[part], self._coefficients(len(pixels[part]), generator), out[part])
+
+    def _coefficients(self, count: int, generator: np.random.Generator) -> tuple[Array, Array]:
+        """How far to look along x and along y, in terms of the basis: (n, 3 + grid^2) each."""
+        angle, horizontal, vertical, slant = generator.standard_normal((4, count))
+        angle = angle * self._rotation
+        stretch_x = np.exp(horizontal * self._scale)
+        stretch_y = np.exp(vertical * self._scale)
+        slant = slant * self._shear
+        cos, sin = np.cos(angle), np.sin(angle)
+        shift_x, shift_y = generator.uniform(-self._shift, self._shift, (2, count))
+        affine_x = np.stack([cos * stretch_x, sin * stretch_y + slant, shift_x])
+        affine_y = np.stack([-sin * stretch_x, cos * stretch_y, shift_y])
+        field = generator.standard_normal((2, self._grid**2, count)) * self._strength
+        both = [np.concatenate([affine_x, field[0]]).T, np.concatenate([affine_y, field[1]]).T]
+        return both[0].astype(np.float32), both[1].astype(np.float32)
+
+    def _warp(self, pixels: NDArray[np.uint8], where: tuple[Array, Array], out: Array) -> None:
+        rows, columns = self._shape
+        count, width = len(pixels), columns + 2
+        framed = np.zeros((count, rows + 2, width), np.float32)  # one pixel of background around
+        framed[:, 1:-1, 1:-1] = pixels.reshape(count, rows, columns)
+        x = np.matmul(where[0], self._basis)
+        y = np.matmul(where[1], self._basis)
+        x += (columns - 1) / 2 + 1
+        y += (rows - 1) / 2 + 1
+        np.clip(x, 0, columns + 0.999, out=x)
+        np.clip(y, 0, rows + 0.999, out=y)
+        left, top = x.astype(np.int32), y.astype(np.int32)
+        x -= left
+        y -= top
+        at = top * width
+        at += left
+        at += (np.arange(count, dtype=np.int32) * (rows + 2) * width)[:, None]
+        flat = framed.ravel()
+        above, beside = flat.take(at), flat.take(at + 1)
+        beside -= above
+        beside *= x
+        above += beside
+        at += width
+        below, beside = flat.take(at), flat.take(at + 1)
+        beside -= below
+        beside *= x
+        below += beside
+        below -= above
+        below *= y
+        np.add(above, below, out=out)
+
+
+def _interpolation(grid: int, rows: int, columns: int) -> NDArray[Any]:
+    """(grid^2, rows columns): what each point of the coarse field gives to each pixel."""
+    if grid == 0:
+        return np.zeros((0, rows * columns))
+    along_y, along_x = _weights(grid, rows), _weights(grid, columns)
+    field: NDArray[Any] = np.einsum("ar,bc->abrc", along_y, along_x)
+    return field.reshape(grid**2, rows * columns)
+
+
+def _weights(points: int, pixels: int) -> NDArray[Any]:
+    """(points, pixels): Catmull-Rom weights; the field's ends lie on the image's ends.
+
+    Each pixel's weights are scaled to unit length, so that a field of independent normal numbers
+    gives displacements of the same standard deviation everywhere.
+    """
+    at = np.linspace(0, points - 1, pixels)
+    distance = np.abs(at[None, :] - np.arange(points)[:, None])
+    near = 1.5 * distance**3 - 2.5 * distance**2 + 1
+    far = -0.5 * distance**3 + 2.5 * distance**2 - 4 * distance + 2
+    weights = np.where(distance < 1, near, np.where(distance < 2, far, 0))
+    weights /= np.sqrt((weights**2).sum(axis=0))
+    return weights

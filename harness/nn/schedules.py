@@ -1,0 +1,58 @@
+"""Learning-rate schedules: pure functions from the time in training to a factor of the base rate.
+
+Time is measured in epochs as a real number, step / steps per epoch, so that a schedule means the
+same at every batch size. Each is preceded by an optional linear warm-up.
+
+    constant  1
+    step      gamma^floor(t / every)
+    cosine    (1 + cos(pi t / T)) / 2                             (Loshchilov and Hutter, 2017)
+    onecycle  from 1/start linearly up to 1 in the first part of the time, then a cosine down to
+    1/end
+              (Smith and Topin, 2018)
+"""
+
+import math
+from collections.abc import Callable
+
+Schedule = Callable[[float], float]
+
+
+def constant(epochs: int) -> Schedule:
+    """1, always."""
+    return lambda time: 1.0
+
+
+def step(epochs: int, *, every: float, gamma: float) -> Schedule:
+    """Multiplied by `gamma` after every `every` epochs."""
+    return lambda time: gamma ** math.floor(time / every)
+
+
+def cosine(epochs: int) -> Schedule:
+    """Half a cosine from 1 to 0."""
+    return lambda time: (1 + math.cos(math.pi * min(time / epochs, 1))) / 2
+
+
+def onecycle(epochs: int, *, rise: float, start: float, end: float) -> Schedule:
+    """Up from 1/start during the fraction `rise` of the time, then down to 1/end."""
+
+    def factor(time: float) -> float:
+        part = min(time / epochs, 1)
+        if part < rise:
+            return 1 / start + (1 - 1 / start) * part / rise
+        fall = (1 + math.cos(math.pi * (part - rise) / (1 - rise))) / 2
+        return 1 / end + (1 - 1 / end) * fall
+
+    return factor
+
+
+def with_warmup(schedule: Schedule, warmup: float) -> Schedule:
+    """`schedule`, multiplied by a line from 0 to 1 during the first `warmup` epochs."""
+    return lambda time: schedule(time) * (min(time / warmup, 1) if warmup else 1)
+
+
+SCHEDULES: dict[str, Callable[..., Schedule]] = {
+    "constant": constant,
+    "step": step,
+    "cosine": cosine,
+    "onecycle": onecycle,
+}
