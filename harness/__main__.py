@@ -1,5 +1,6 @@
 """Every command but training: `python -m harness COMMAND`, also installed as `harness`."""
 
+import sys
 import time
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def status(outputs: Path, limit: int) -> None:
 def ui(outputs: Path, port: int, uri: str | None) -> None:
     """Start the MLflow UI on loopback and link to the newest sweep's charts."""
     from harness import runs, sweep
-    from harness.tracking.delivery import read_state
+    from harness.tracking.follower import read_state
     from harness.tracking.store import Target, sweep_link
     from harness.tracking.ui import serve
 
@@ -49,7 +50,7 @@ def ui(outputs: Path, port: int, uri: str | None) -> None:
             click.echo(f"the MLflow UI is at {address}   (Ctrl-C ends it)")
             for plan in sweep.plans(outputs)[-1:]:
                 state = read_state(runs.folder_of(outputs) / plan.jobs[0].run)
-                if state.get("uri") == target.uri:
+                if state.get("store") == target.key:
                     link = sweep_link(address, state["experiment_id"], plan.id)
                     click.echo(f"the newest sweep's charts: {link}")
             while True:
@@ -58,6 +59,27 @@ def ui(outputs: Path, port: int, uri: str | None) -> None:
         raise click.ClickException(str(error)) from None
     except KeyboardInterrupt:
         click.echo("ended")
+
+
+@main.command()
+@OUTPUTS
+@click.option("--relocate", is_flag=True, help="Mend the store after outputs was moved or copied.")
+def sync(outputs: Path, relocate: bool) -> None:
+    """Deliver everything outstanding and prove that the store has it. Repeating is harmless."""
+    from harness import outstanding
+
+    sys.exit(outstanding.sync(outputs, relocate=relocate))
+
+
+@main.command()
+@OUTPUTS
+@click.option("--dry-run", is_flag=True, help="Only say what would be freed.")
+def clean(outputs: Path, dry_run: bool) -> None:
+    """Remove the checkpoints of finished runs, which nothing needs any more."""
+    from harness import runs
+
+    freed = runs.clean(outputs, dry_run=dry_run)
+    click.echo(f"{'would free' if dry_run else 'freed'} {freed / 1e6:.1f} MB of checkpoints")
 
 
 @main.group()

@@ -5,15 +5,17 @@ import importlib.util
 from typing import Any
 
 from harness import environment
-from harness.config import Backend, Config, ConfigError
+from harness.config import ConfigError
 from harness.data import normalization
 from harness.data.augmentation import Augmentation
 from harness.data.dataset import Dataset
 from harness.nn.network import Network, count_parameters
 from harness.nn.optimizers import OPTIMIZERS
 from harness.nn.schedules import SCHEDULES, Schedule, with_warmup
+from harness.schema import Backend, Config
+from harness.training.options import Options
 from harness.training.randomness import generators
-from harness.training.trainer import Options, Trainer
+from harness.training.trainer import Trainer
 
 # One more BLAS thread for each so many multiplications and additions of a step's forward pass.
 # Measured: below it, handing work to a second thread costs more than the thread brings.

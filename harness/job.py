@@ -23,6 +23,7 @@ from harness import build, config, environment, progress, runs
 from harness.data.dataset import open_dataset
 from harness.files import write_atomically, write_text
 from harness.training import checkpoint, journal
+from harness.training.checkpoint import Checkpoints
 from harness.training.journal import Journal
 from harness.training.trainer import Diverged, Result, Trainer
 
@@ -34,20 +35,44 @@ class Interrupted(KeyboardInterrupt):
 
 
 class JobRecorder:
-    """Writes each epoch to the journal, then shows it."""
+    """Makes each epoch durable, then shows it: first the checkpoint, then the journal's record.
 
-    def __init__(self, writer: Journal, shown: progress.Display) -> None:
+    A kill between the two leaves a checkpoint whose epoch the journal lacks; the checkpoint carries
+    the record, and resuming writes it. Epochs that the journal has already, because an older
+    checkpoint had to be taken, are not recorded twice.
+    """
+
+    def __init__(
+        self, writer: Journal, shown: progress.Display, checkpoints: Checkpoints, recorded: int
+    ) -> None:
         self._writer = writer
         self._shown = shown
+        self._checkpoints = checkpoints
+        self._recorded = recorded
 
     def epoch(self, epoch: int, values: dict[str, float], trainer: Trainer) -> None:
-        """Durable first, visible second."""
-        self._writer.append("epoch", epoch=epoch, metrics=values)
+        """Checkpoint, record, show."""
+        arrays, rest = trainer.state()
+        self._checkpoints.save(epoch, arrays, {"epoch": epoch, "metrics": values, "state": rest})
+        self._record(epoch, values)
         self._shown.epoch(epoch, values)
 
     def final(self, epoch: int, values: dict[str, float]) -> None:
         """The test set's metrics."""
         self._writer.append("final", epoch=epoch, metrics=values)
+
+    def resume(self, trainer: Trainer) -> None:
+        """Put the newest checkpoint back into the trainer, if there is one."""
+        found = self._checkpoints.newest()
+        if found is not None:
+            arrays, description = found
+            trainer.restore(arrays, description["state"])
+            self._record(description["epoch"], description["metrics"])
+
+    def _record(self, epoch: int, values: dict[str, float]) -> None:
+        if epoch > self._recorded:
+            self._writer.append("epoch", epoch=epoch, metrics=values)
+            self._recorded = epoch
 
 
 def train(folder: Path) -> str:
@@ -77,24 +102,29 @@ def train(folder: Path) -> str:
 
 def _train(folder: Path, writer: Journal) -> None:
     settings = config.read_yaml(folder / runs.CONFIG)
-    created = journal.history(folder).create
+    told = journal.history(folder)
+    wanted = settings.dataset
     dataset = open_dataset(
-        created["dataset"]["sha256"],
+        told.create["dataset"]["sha256"],
         folder.resolve().parents[1] / "cache",
-        num_val=settings.dataset.num_val,
-        num_train=settings.dataset.num_train,
-        split_seed=settings.dataset.split_seed,
+        num_val=wanted.num_val,
+        num_train=wanted.num_train,
+        split_seed=wanted.split_seed,
     )
     os.environ.setdefault("NUMBA_CACHE_DIR", str(folder.resolve().parents[1] / "cache" / "numba"))
-    threads = build.threads(settings, dataset)
+    # Products differ in their last bits with the number of threads: a resumed run keeps its own.
+    threads = told.start["threads"] if told.start else build.threads(settings, dataset)
     writer.append("start", **runs.this_process(), threads=threads, backend=settings.backend)
     write_text(folder / "environment.txt", environment.describe(threads))
-    with (
-        threadpool_limits(limits=threads),
-        progress.display(created["name"], settings.epochs) as shown,
-    ):
+    kept = settings.checkpoint
+    checkpoints = Checkpoints(folder / "checkpoints", every=kept.every, keep=kept.keep)
+    with threadpool_limits(limits=threads):
         trainer = build.trainer(settings, dataset)
-        result = trainer.run(JobRecorder(writer, shown))
+        done = len(told.epochs)
+        with progress.display(told.create["name"], settings.epochs, done) as shown:
+            recorder = JobRecorder(writer, shown, checkpoints, done)
+            recorder.resume(trainer)
+            result = trainer.run(recorder)
     _write_artifacts(folder, writer, trainer, result)
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from harness import config as configuration
-from harness.config import Config, ConfigError, meanings, suggest
+from harness.config import ConfigError, meanings, suggest
+from harness.schema import Config
 
 PACKAGE = Path(__file__).resolve().parent
 ROOT_CONFIG = "config"
@@ -30,6 +31,37 @@ class Job:
     name: str
     swept: dict[str, str]
     config: Config
+
+
+@dataclass(frozen=True)
+class CommandKeys:
+    """What may stand among the overrides but is said to the command, not to a run."""
+
+    resume: str | None = None
+    fresh: bool = False
+
+
+COMMAND_KEYS = {
+    "resume": "RUN_ID or last: continue an interrupted run with its own frozen settings",
+    "fresh": "true: a repeated sweep starts anew instead of going on",
+}
+
+
+def take_command_keys(overrides: list[str]) -> tuple[list[str], CommandKeys]:
+    """Part the overrides from the command's own keys. Raises `ConfigError`."""
+    found = {}
+    rest = []
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if equals and key in COMMAND_KEYS:
+            found[key] = value
+        else:
+            rest.append(text)
+    if found.get("resume") == "":
+        raise ConfigError("resume=(nothing): expected a run id or last")
+    if found.get("fresh", "true") not in ("true", "false"):
+        raise ConfigError(f"fresh={found['fresh']}: expected true or false")
+    return rest, CommandKeys(found.get("resume"), found.get("fresh") == "true")
 
 
 def conf_path() -> Path:
@@ -107,6 +139,8 @@ def help_text() -> str:
         # Keys of options that are not the default have theirs in the option's file.
         default = defaults.get(key, f"see conf/{key.split('.')[0]}")
         lines.append(f"  {key:<{width}}  {meaning} [{'null' if default is None else default}]")
+    for key, meaning in COMMAND_KEYS.items():
+        lines.append(f"  {key:<{width}}  {meaning}")
     lines += ["", "Examples:", EXAMPLES, "", "Options:"]
     lines += [
         "  -m, --multirun      a sweep over all values given with commas, range() or choice()",
@@ -154,7 +188,7 @@ def _is_glob(override: Any) -> bool:
 def _check_key(key: str, text: str) -> None:
     """Refuse a key that the schema does not have, before Hydra says it at length."""
     bare = key.lstrip("+~").split("@")[0]
-    known = {*meanings(), *groups()}
+    known = {*meanings(), *groups(), *COMMAND_KEYS}
     if bare not in known and not bare.startswith("hydra"):
         hint = suggest(bare, known)
         raise ConfigError(f"{text}: there is no such key{hint}; --help lists all keys")

@@ -8,116 +8,38 @@ Exit status: 0 done and delivered, 1 a job failed, 2 bad input, 3 trained but no
 """
 
 import argparse
-import getpass
 import signal
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from harness import config as configuration
-from harness import environment, launch, runs, sweep
+from harness import freeze, launch, runs
 from harness.config import ConfigError
 from harness.launch import Job
-from harness.sweep import Plan, SweepJob
+from harness.schema import Config
+from harness.sweep import Plan
+from harness.training import journal
+
+if TYPE_CHECKING:
+    from harness.tracking.delivery import Report
 
 UI = "http://127.0.0.1:5000"
 DONE, FAILED, BAD_INPUT, UNDELIVERED, INTERRUPTED = 0, 1, 2, 3, 130
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A job whose data is in the cache. dataset: what its journal says of the data set."""
-
-    job: Job
-    key: str
-    dataset: dict[str, object]
-
-
-def with_backend(job: Job) -> Job:
-    """The job with its backend decided, so that the frozen config says what trains it."""
-    from harness import build
-
-    return replace(job, config=replace(job.config, backend=build.backend(job.config)))
-
-
-def prepare(jobs: list[Job]) -> list[Prepared]:
-    """Extract every data set that the jobs use and key the jobs. Raises `ValueError`."""
-    from harness.data.dataset import open_dataset
-    from harness.data.dataset import prepare as extract
-
-    prepared = []
-    for job in jobs:
-        wanted = job.config.dataset
-        cache = Path(job.config.outputs) / "cache"
-        digest = extract(wanted.name, wanted.dir, cache)
-        opened = open_dataset(
-            digest,
-            cache,
-            num_val=wanted.num_val,
-            num_train=wanted.num_train,
-            split_seed=wanted.split_seed,
-        )
-        about = {
-            "name": wanted.name,
-            "sha256": digest,
-            "source": wanted.dir or wanted.name,
-            "train": len(opened.train),
-            "val": 0 if opened.val is None else len(opened.val),
-            "test": len(opened.test),
-            "image_shape": list(opened.image_shape),
-            "classes": opened.classes,
-        }
-        prepared.append(Prepared(job, sweep.run_key(job.config, digest), about))
-    return prepared
-
-
-def freeze(prepared: list[Prepared], overrides: list[str], *, is_sweep: bool) -> Plan:
-    """Make the run folders and, for a sweep, write its plan. Finished runs of a sweep are
-    reused."""
-    outputs = Path(prepared[0].job.config.outputs)
-    plan_id = sweep.sweep_id([each.key for each in prepared])
-    finished = runs.finished_by_key(outputs) if is_sweep else {}
-    source = environment.commit()
-    common = {
-        "mlflow.user": getpass.getuser(),
-        "mlflow.source.type": "LOCAL",
-        "mlflow.source.name": " ".join(["python -m harness.run", *overrides]),
-        "git.dirty": "unknown" if source is None else str(source.dirty).lower(),
-    }
-    if source is not None:
-        common["mlflow.source.git.commit"] = source.sha
-    planned = []
-    for number, each in enumerate(prepared, 1):
-        tags = common | {"run_key": each.key, "data.sha256": str(each.dataset["sha256"])}
-        if is_sweep:
-            tags |= {"sweep": plan_id, "sweep.job": f"{number}/{len(prepared)}"}
-        folder = finished.get(each.key)
-        if folder is None:
-            identity = runs.Identity(each.job.name, tags, each.dataset)
-            folder = runs.create(outputs, each.job.config, identity)
-        else:
-            runs.join_sweep(folder, plan_id)
-        planned.append(SweepJob(folder.name, each.job.name, each.job.swept, each.key))
-    plan = Plan(plan_id, tuple(overrides), tuple(planned))
-    if is_sweep:
-        plan.save(outputs)
-    return plan
-
-
-def carry_out(plan: Plan, jobs: list[Job], *, is_sweep: bool) -> int:
+def carry_out(plan: Plan, config: Config, outputs: Path) -> int:
     """Train what the plan has left, deliver, report. Returns the exit status."""
     from harness.tracking.delivery import Report
     from harness.tracking.process import DeliveryProcess
     from harness.tracking.store import Target
 
-    first = jobs[0].config
-    outputs = Path(first.outputs)
     folders = [runs.folder_of(outputs) / job.run for job in plan.jobs]
     delivery = None
-    if first.tracking.name != "none":
-        uri = first.tracking.uri if first.tracking.name == "server" else None
+    if config.tracking.name != "none":
+        uri = config.tracking.uri if config.tracking.name == "server" else None
         delivery = DeliveryProcess(Target(uri) if uri else Target.local(outputs), outputs)
         for folder in folders:
             delivery.follow(folder)
@@ -127,7 +49,7 @@ def carry_out(plan: Plan, jobs: list[Job], *, is_sweep: bool) -> int:
     except KeyboardInterrupt:
         interrupted = True
     report = delivery.close() if delivery is not None else Report()
-    return tell(plan, folders, report, is_sweep=is_sweep, interrupted=interrupted)
+    return tell(plan, folders, report, interrupted=interrupted)
 
 
 def train(folders: list[Path], *, draw: bool) -> None:
@@ -136,7 +58,9 @@ def train(folders: list[Path], *, draw: bool) -> None:
 
     trained: list[Path] = []
     for folder in folders:
-        if runs.is_finished(folder):
+        told = journal.history(folder)
+        if told.status == "FINISHED":
+            print(f"{told.create['name']}: finished before as {told.run}", flush=True)
             continue
         with JobProcess(folder) as job:
             if draw:
@@ -154,36 +78,41 @@ def _draw(trained: list[Path]) -> None:
         pictures.draw(trained.pop())
 
 
-def tell(
-    plan: Plan, folders: list[Path], report: object, *, is_sweep: bool, interrupted: bool
-) -> int:
+def tell(plan: Plan, folders: list[Path], report: "Report", *, interrupted: bool) -> int:
     """Print the table, where to look, and what is missing. Returns the exit status."""
     from harness import overview
-    from harness.tracking.delivery import Report
     from harness.tracking.store import sweep_link
-    from harness.training import journal
 
-    assert isinstance(report, Report)
     histories = [journal.history(folder) for folder in folders]
     overview.show(overview.sweep_table(plan.jobs, histories))
     failed = [told for told in histories if told.status == "FAILED"]
     for told in failed:
         print(f"failed: {told.create['name']} ({told.run}): {told.error}", file=sys.stderr)
+        print(
+            f"        more in {runs.folder_of(folders[0].parents[1]) / told.run}", file=sys.stderr
+        )
     if report.experiments:
         print(f"compare in the MLflow UI:  python -m harness ui   then open {UI}")
-        if is_sweep:
-            for experiment_id in report.experiments.values():
-                print(f"this sweep's charts:       {sweep_link(UI, experiment_id, plan.id)}")
+        for experiment_id in report.experiments.values() if plan.id else ():
+            print(f"this sweep's charts:       {sweep_link(UI, experiment_id, plan.id)}")
+    for run, count in report.refused.items():
+        print(f"{run}: the store refused {count} record(s), see its refused.jsonl", file=sys.stderr)
     for run, why in report.undelivered.items():
         print(f"not delivered yet: {run}: {why}", file=sys.stderr)
     if report.undelivered:
         print("`python -m harness sync` delivers the rest", file=sys.stderr)
     if interrupted:
-        print("interrupted; the same command goes on where the sweep was", file=sys.stderr)
+        for told in histories:
+            if told.status == "CREATED":
+                print(f"not started: {told.create['name']}", file=sys.stderr)
+        again = " ".join(["python -m harness.run", *plan.overrides])
+        if not plan.id:
+            again = f"python -m harness.run resume={folders[0].name}"
+        print(f"interrupted; `{again}` goes on from here", file=sys.stderr)
         return INTERRUPTED
-    if failed or any(told.status != "FINISHED" for told in histories):
+    if any(told.status != "FINISHED" for told in histories):
         return FAILED
-    return UNDELIVERED if report.undelivered else DONE
+    return UNDELIVERED if report.undelivered or report.refused else DONE
 
 
 def command(arguments: list[str]) -> int:
@@ -207,18 +136,40 @@ def command(arguments: list[str]) -> int:
         if parsed.cfg:
             print(launch.show_config(overrides), end="")
             return DONE
+        overrides, special = launch.take_command_keys(overrides)
+        if special.resume is not None:
+            outputs = _outputs_of(overrides, is_sweep=is_sweep)
+            runs.close_dead(outputs)
+            plan, config = freeze.resumed(outputs, special.resume)
+            return carry_out(plan, config, outputs)
         jobs = launch.expand(overrides, sweep=is_sweep)
         for job in jobs:
             configuration.check(job.config)
-        jobs = [with_backend(job) for job in jobs]
+        jobs = [freeze.with_backend(job) for job in jobs]
         _check_common(jobs)
-        prepared = prepare(jobs)
+        prepared = freeze.prepare(jobs)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
+    config = jobs[0].config
+    outputs = Path(config.outputs)
+    runs.close_dead(outputs)
     typed = [*(["-m"] if is_sweep else []), *overrides]
-    plan = freeze(prepared, typed, is_sweep=is_sweep)
-    return carry_out(plan, jobs, is_sweep=is_sweep)
+    plan = freeze.freeze(prepared, typed, is_sweep=is_sweep, fresh=special.fresh)
+    if not is_sweep:
+        plan = replace(plan, id="")
+    return carry_out(plan, config, outputs)
+
+
+def _outputs_of(overrides: list[str], *, is_sweep: bool) -> Path:
+    others = [text for text in overrides if not text.startswith("outputs=")]
+    if others or is_sweep:
+        what = "-m" if is_sweep else others[0]
+        raise ConfigError(
+            f"{what}: resume continues a run with its own frozen settings, so only outputs=FOLDER "
+            "may stand beside it; start a new run to change anything"
+        )
+    return Path(overrides[-1].split("=", 1)[1]) if overrides else Path("outputs")
 
 
 def _check_common(jobs: list[Job]) -> None:

@@ -10,20 +10,24 @@ outputs/runs/<run id>/
 import os
 import secrets
 import shutil
+import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 from filelock import FileLock, Timeout
 
 from harness import config as configuration
-from harness.config import Config
 from harness.files import fsync_folder, write_text
+from harness.schema import Config
+from harness.tracking.follower import read_state
 from harness.training import journal
 from harness.training.journal import History, Journal
 
 CONFIG = "config.yaml"
+HOST = socket.gethostname()
 
 
 @dataclass(frozen=True)
@@ -76,22 +80,32 @@ def create(outputs: Path, config: Config, identity: Identity) -> Path:
 
 
 def find(outputs: Path, prefix: str) -> Path:
-    """The one run folder whose id begins with `prefix`. Raises `ValueError` for none or several."""
-    names = [folder.name for folder in journal.folders(folder_of(outputs))]
-    found = [name for name in names if name.startswith(prefix)]
+    """The one run folder whose id, or MLflow id, begins with `prefix`; `last` is the newest.
+
+    Raises `ValueError` for none or several.
+    """
+    folders = list(journal.folders(folder_of(outputs)))
+    if prefix == "last" and folders:
+        return folders[-1]
+    found = [
+        folder
+        for folder in folders
+        if folder.name.startswith(prefix)
+        or str(read_state(folder).get("mlflow_id")).startswith(prefix)
+    ]
     if len(found) == 1:
-        return folder_of(outputs) / found[0]
+        return found[0]
     if not found:
         raise ValueError(
-            f"run {prefix!r} is not among the {len(names)} runs in {folder_of(outputs)}; "
+            f"run {prefix!r} is not among the {len(folders)} runs in {folder_of(outputs)}; "
             "`python -m harness status` lists them"
         )
-    raise ValueError(f"run {prefix!r} could be {', '.join(sorted(found)[:5])}; type more of it")
+    names = ", ".join(sorted(folder.name for folder in found)[:5])
+    raise ValueError(f"run {prefix!r} could be {names}; type more of it")
 
 
 def lock(folder: Path) -> FileLock:
-    """The lock that a run's one live owner holds; the operating system frees it with the
-    process."""
+    """The lock of a run's one live owner; the operating system frees it with the process."""
     return FileLock(folder / ".lock", timeout=0)
 
 
@@ -128,9 +142,7 @@ def is_live(folder: Path) -> bool:
 
 def this_process() -> dict[str, Any]:
     """Who is training: for the journal's start record."""
-    import socket
-
-    return {"host": socket.gethostname(), "pid": os.getpid()}
+    return {"host": HOST, "pid": os.getpid(), "process_started": psutil.Process().create_time()}
 
 
 def is_finished(folder: Path) -> bool:
@@ -138,18 +150,51 @@ def is_finished(folder: Path) -> bool:
     return journal.history(folder).status == "FINISHED"
 
 
-def finished_by_key(outputs: Path) -> dict[str, Path]:
-    """The newest finished run of every run key."""
-    found = {}
+def close_dead(outputs: Path) -> list[str]:
+    """Close every run of this host whose process died without a word as KILLED; returns their ids.
+
+    Runs of other hosts are left alone: whether they live cannot be known here.
+    """
+    closed = []
     for folder in journal.folders(folder_of(outputs)):
         told = journal.history(folder)
-        if told.status == "FINISHED":
-            found[told.tags["run_key"]] = folder
-    return found
+        if told.status != "RUNNING" or told.start is None or told.start["host"] != HOST:
+            continue
+        if close_abandoned(folder, "KILLED", "its process died without a word").status == "KILLED":
+            closed.append(told.run)
+    return closed
 
 
-def join_sweep(folder: Path, sweep: str) -> None:
-    """Tag a finished run as a member of one more sweep."""
-    before = journal.history(folder).tags.get("sweep", "")
+def by_key(outputs: Path) -> dict[str, Path]:
+    """For every run key the run to build on: the newest finished one, else the newest that may go
+    on.
+
+    Runs that somebody trains at this moment count as unfinished ones; their lock refuses a second
+    trainer.
+    """
+    finished: dict[str, Path] = {}
+    unfinished: dict[str, Path] = {}
+    for folder in journal.folders(folder_of(outputs)):
+        told = journal.history(folder)
+        (finished if told.status == "FINISHED" else unfinished)[told.tags["run_key"]] = folder
+    return unfinished | finished
+
+
+def join_sweep(folder: Path, sweep: str, number: str) -> None:
+    """Tag a run as a member of one more sweep; nothing changes when it is one already."""
+    tags = journal.history(folder).tags
+    before = tags.get("sweep", "")
     if sweep not in before.split(","):
-        add_tags(folder, {"sweep": f"{before},{sweep}".strip(",")})
+        add_tags(folder, {"sweep": f"{before},{sweep}".strip(","), "sweep.job": number})
+
+
+def clean(outputs: Path, *, dry_run: bool) -> int:
+    """Remove the checkpoints of finished runs; returns the bytes that are (or would be) freed."""
+    freed = 0
+    for folder in journal.folders(folder_of(outputs)):
+        if is_finished(folder) and (folder / "checkpoints").is_dir():
+            files = list((folder / "checkpoints").iterdir())
+            freed += sum(path.stat().st_size for path in files)
+            if not dry_run:
+                shutil.rmtree(folder / "checkpoints")
+    return freed

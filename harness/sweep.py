@@ -13,11 +13,11 @@ from functools import cache
 from pathlib import Path
 
 from harness import config as configuration
-from harness.config import Config
 from harness.environment import SOURCE
 from harness.files import write_text
+from harness.schema import Config
 
-NOT_RESULT = {"outputs", "threads", "resume", "fresh", "dataset.dir"}
+NOT_RESULT = {"outputs", "threads", "dataset.dir"}
 DETERMINING_SOURCE = ("data", "nn", "training")
 
 
@@ -72,7 +72,7 @@ def run_key(config: Config, data_digest: str) -> str:
     settings = {
         key: value
         for key, value in configuration.leaves(config).items()
-        if key not in NOT_RESULT and not key.startswith("tracking.")
+        if key not in NOT_RESULT and not key.startswith(("tracking.", "checkpoint."))
     }
     return digest({"settings": settings, "data": data_digest, "source": source_digest()}, 16)
 

@@ -31,7 +31,7 @@ BAD = {
     "seed=-1": f"seed=-1: {WHOLE} 0",
     "threads=0": "threads=0: expected auto or a whole number",
     "normalization=minmx": "normalization=minmx: expected minmax, none, standard, unit; did you",
-    "experiment=artcle": "experiment=artcle: expected article, best, dropout, fashion, quick, smoke; did you",
+    "experiment=artcle": "did you mean 'article'?",
     "activation=swish": "activation=swish: expected 'sigmoid', 'tanh' or 'relu'",
     "activation=sigmiod": "did you mean 'sigmoid'?",
     "optimizer.name=foo": "optimizer.name=foo: expected 'sgd', 'momentum', 'adam', 'adamw'",

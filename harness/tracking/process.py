@@ -4,11 +4,14 @@ import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 
-from harness.tracking.delivery import Report
+from harness.tracking.delivery import PATIENCE_S, Report
+from harness.tracking.follower import read_state
 from harness.tracking.store import Target
+from harness.training import journal
 
 # MLflow's own patience is 8 tries of 120 s for one call; ours is the loop that repeats the call.
 ENVIRONMENT = {
@@ -17,6 +20,9 @@ ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
 }
+
+SAY_EVERY_S = 3.0
+SILENCE_S = PATIENCE_S + 60  # its own patience, a call's time-outs, and a slow import
 
 
 class DeliveryProcess:
@@ -34,6 +40,7 @@ class DeliveryProcess:
                 env=os.environ | ENVIRONMENT,
             )
         self._folders: list[Path] = []
+        self._target = target
         self._say({"target": asdict(target)})
 
     def follow(self, folder: Path) -> None:
@@ -42,13 +49,38 @@ class DeliveryProcess:
         self._say({"follow": str(folder.resolve())})
 
     def close(self) -> Report:
-        """Wait until everything is delivered or given up."""
+        """Wait until everything is delivered or given up; says what it waits for.
+
+        The process gives up by itself; one that does not even do that is ended.
+        """
         self._say({"close": True})
-        answer, _ = self._process.communicate()
+        moved, left, answer = time.monotonic(), self._left(), ""
+        while not answer and time.monotonic() - moved < SILENCE_S:
+            try:
+                answer, _ = self._process.communicate(timeout=SAY_EVERY_S)
+                break
+            except subprocess.TimeoutExpired:
+                before, left = left, self._left()
+                if left < before:
+                    moved = time.monotonic()
+                print(
+                    f"delivering to {self._target.uri}: {left} bytes of journals to go", flush=True
+                )
+        self._process.kill()
+        self._process.wait()
         if not answer.strip():
             died = f"the delivery process ended with status {self._process.returncode}"
             return Report(undelivered={folder.name: died for folder in self._folders})
         return Report(**json.loads(answer))
+
+    def _left(self) -> int:
+        """Bytes of journals that are not delivered."""
+        left = 0
+        for folder in self._folders:
+            state = read_state(folder)
+            done = state.get("offset", 0) if state.get("store") == self._target.key else 0
+            left += (folder / journal.FILE_NAME).stat().st_size - done
+        return left
 
     def _say(self, order: object) -> None:
         assert self._process.stdin is not None

@@ -5,9 +5,10 @@ no active run can redirect what is written. Importing MLflow takes seconds: it h
 """
 
 import json
+import sqlite3
 import urllib.parse
 from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,14 @@ if TYPE_CHECKING:
 METRICS_PER_CALL, PARAMS_PER_CALL, TAGS_PER_CALL = 1000, 100, 100
 MAX_PARAM, MAX_TAG = 6000, 8000
 SQLITE = "sqlite:///"
+# Where MLflow's database stores absolute places of artifacts.
+PLACES = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
 Point = tuple[str, float, int, int]  # key, value, timestamp in ms, step
 
 
@@ -43,6 +52,12 @@ class Target:
         )
 
     @property
+    def key(self) -> str:
+        """What names this store in `delivered.json`; a moved `outputs` folder keeps its local
+        one."""
+        return self.uri if self.database is None else "local"
+
+    @property
     def database(self) -> Path | None:
         """The SQLite file, when there is one."""
         return Path(self.uri.removeprefix(SQLITE)) if self.uri.startswith(SQLITE) else None
@@ -64,7 +79,7 @@ class Store:
     two processes migrate at once stays broken. Raises `StoreError`.
     """
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, *, relocate: bool = False) -> None:
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
 
@@ -73,7 +88,7 @@ class Store:
         try:
             with self._alone():
                 self.client: MlflowClient = MlflowClient(tracking_uri=target.uri)
-                self.client.search_experiments(max_results=1)
+                first = self.client.search_experiments(max_results=1000)
         except (MlflowException, OSError) as error:
             raise StoreError(f"{target.uri}: {_first_line(error)}") from error
         except Exception as error:  # SQLAlchemy and alembic raise types of their own
@@ -83,6 +98,17 @@ class Store:
                 f"{target.database}: not a usable MLflow database ({_first_line(error)}); move it "
                 "away and deliver everything again with `python -m harness sync`"
             ) from error
+
+        if target.artifacts and relocate:
+            _relocate(target)
+        elif target.artifacts:
+            for experiment in first:
+                where = experiment.artifact_location
+                if experiment.name != "Default" and not where.startswith(target.artifacts):
+                    raise StoreError(
+                        f"{target.database}: its artifacts are expected in {where}, so the folder "
+                        "was moved or copied; mend it with `python -m harness sync --relocate`"
+                    )
 
     def experiment(self, name: str) -> str:
         """The id of an experiment, created if need be with artifacts beside the database."""
@@ -203,6 +229,26 @@ class Store:
             return nullcontext()
         database.parent.mkdir(parents=True, exist_ok=True)
         return FileLock(f"{database}.lock")
+
+
+def _relocate(target: Target) -> None:
+    """Point every stored place of artifacts at where the folder lies now, in one transaction."""
+    assert target.database is not None
+    assert target.artifacts is not None
+    with closing(sqlite3.connect(target.database)) as connection, connection:
+        places = connection.execute(
+            "SELECT artifact_location FROM experiments WHERE name != 'Default'"
+        ).fetchall()
+        for (place,) in places:
+            before = place.rpartition("/")[0]
+            if before == target.artifacts:
+                continue
+            for table, column in PLACES:
+                connection.execute(
+                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
+                    f"WHERE {column} LIKE ? || '/%'",
+                    (target.artifacts, len(before) + 1, before),
+                )
 
 
 def _chunks(items: list[Any], length: int) -> Iterable[list[Any]]:

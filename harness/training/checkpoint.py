@@ -6,6 +6,7 @@ flipped bit is found when the file is read. Nothing is ever pickled.
 
 import hashlib
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,41 @@ def load(path: Path) -> tuple[Arrays, dict[str, Any]]:
     if metadata["sha256"] != _digest(arrays):
         raise ValueError(f"{path}: the arrays do not match their SHA-256; the file is damaged")
     return arrays, description
+
+
+class Checkpoints:
+    """The checkpoints of one run, `epoch-000012.safetensors` and so on.
+
+    every: write one after each so many epochs (0: never). keep: how many of the newest stay, so
+    that a damaged one is no loss (0: all).
+    """
+
+    def __init__(self, folder: Path, *, every: int, keep: int) -> None:
+        self.folder = folder
+        self._every = every
+        self._keep = keep
+
+    def save(self, epoch: int, arrays: Arrays, description: dict[str, Any]) -> None:
+        """Write the checkpoint of an epoch if it is due, then remove the ones too many."""
+        if not self._every or epoch % self._every:
+            return
+        save(self.folder / f"epoch-{epoch:06d}.safetensors", arrays, description)
+        if self._keep:
+            for path in self.paths()[: -self._keep]:
+                path.unlink()
+
+    def paths(self) -> list[Path]:
+        """The checkpoints there are, oldest first."""
+        return sorted(self.folder.glob("epoch-*.safetensors"))
+
+    def newest(self) -> tuple[Arrays, dict[str, Any]] | None:
+        """The newest checkpoint that is whole; damaged ones are passed over with a warning."""
+        for path in reversed(self.paths()):
+            try:
+                return load(path)
+            except ValueError as error:
+                logging.getLogger(__name__).warning("%s; taking an older checkpoint", error)
+        return None
 
 
 def _digest(arrays: Arrays) -> str:

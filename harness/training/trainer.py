@@ -16,7 +16,6 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.data.augmentation import Augmentation
 from harness.data.batches import Blocks, shuffled
 from harness.data.dataset import Dataset, Part
 from harness.data.normalization import Normalization
@@ -26,42 +25,15 @@ from harness.nn.losses import cross_entropy, softmax_cross_entropy_gradient
 from harness.nn.metrics import Score, misclassified
 from harness.nn.network import Network, Parameters
 from harness.nn.optimizers import Optimizer, limit_norms
-from harness.nn.schedules import Schedule, constant
 from harness.training import randomness
 from harness.training.evaluation import evaluate
+from harness.training.options import Options
 
 Inputs = NDArray[np.float32]
 
 
 class Diverged(ArithmeticError):
     """The loss became NaN or infinite; the message names the epoch and the likely cause."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to train.
-
-    lr: base learning rate, multiplied by `schedule` (a function of the time in epochs). dropout and
-    input_dropout: rates in [0, 1). max_norm: largest norm of a hidden unit's incoming weights.
-    label_smoothing: the share of the target spread evenly over the classes. ema: decay per step of
-    the running average of the weights that is evaluated instead of the weights. patience: stop
-    after so many epochs without a better validation error. backend: "numpy", or "numba" for the
-    compiled epoch of `nn/ink.py`, which knows one hidden layer, plain SGD and label smoothing only.
-    """
-
-    batch: int
-    lr: float
-    epochs: int
-    seed: int = 1
-    schedule: Schedule = constant(0)
-    dropout: float = 0.0
-    input_dropout: float = 0.0
-    max_norm: float | None = None
-    label_smoothing: float = 0.0
-    ema: float = 0.0
-    patience: int | None = None
-    augmentation: Augmentation | None = None
-    backend: str = "numpy"
 
 
 class Recorder(Protocol):

@@ -26,7 +26,8 @@ def ours(images, labels, width: int, batch: int) -> Epoch:
     from harness.data.dataset import Dataset, Part
     from harness.nn.network import Network
     from harness.nn.optimizers import SGD
-    from harness.training.trainer import Options, Trainer
+    from harness.training.options import Options
+    from harness.training.trainer import Trainer
 
     generator = np.random.default_rng(0)
     part = Part(images, labels)

@@ -7,7 +7,8 @@ from harness.data.dataset import Dataset, Part
 from harness.data.normalization import Normalization
 from harness.nn.network import Network
 from harness.nn.optimizers import SGD
-from harness.training.trainer import Options, Trainer
+from harness.training.options import Options
+from harness.training.trainer import Trainer
 
 pytest.importorskip("numba", reason="python -m pip install numba")
 

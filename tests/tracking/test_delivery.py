@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from harness.files import write_text
-from harness.tracking.delivery import STATE, Delivery, read_state
+from harness.tracking.delivery import Delivery
+from harness.tracking.follower import STATE, read_state
 from harness.tracking.process import DeliveryProcess
 from harness.tracking.store import Store, StoreError, Target, sweep_link
 from harness.training import journal

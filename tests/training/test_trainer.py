@@ -11,7 +11,8 @@ from harness.nn import metrics
 from harness.nn.network import Network
 from harness.nn.optimizers import SGD
 from harness.training import evaluation, randomness, trainer
-from harness.training.trainer import Diverged, Options, Trainer
+from harness.training.options import Options
+from harness.training.trainer import Diverged, Trainer
 
 
 def images(count: int, seed: int) -> Part:

@@ -1,0 +1,116 @@
+"""From validated configurations to run folders: data extracted, keys computed, everything on disk.
+
+After this nothing about a job can change: neither an edit of `conf/` nor another command's options.
+"""
+
+import getpass
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from harness import config as configuration
+from harness import environment, runs, sweep
+from harness.config import ConfigError
+from harness.launch import Job
+from harness.schema import Config
+from harness.sweep import Plan, SweepJob
+from harness.training import journal
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A job whose data is in the cache. dataset: what its journal says of the data set."""
+
+    job: Job
+    key: str
+    dataset: dict[str, object]
+
+
+def with_backend(job: Job) -> Job:
+    """The job with its backend decided, so that the frozen config says what trains it."""
+    from harness import build
+
+    return replace(job, config=replace(job.config, backend=build.backend(job.config)))
+
+
+def prepare(jobs: list[Job]) -> list[Prepared]:
+    """Extract every data set that the jobs use and key the jobs. Raises `ValueError`."""
+    from harness.data.dataset import open_dataset
+    from harness.data.dataset import prepare as extract
+
+    prepared = []
+    for job in jobs:
+        wanted = job.config.dataset
+        cache = Path(job.config.outputs) / "cache"
+        digest = extract(wanted.name, wanted.dir, cache)
+        opened = open_dataset(
+            digest,
+            cache,
+            num_val=wanted.num_val,
+            num_train=wanted.num_train,
+            split_seed=wanted.split_seed,
+        )
+        about = {
+            "name": wanted.name,
+            "sha256": digest,
+            "source": wanted.dir or wanted.name,
+            "train": len(opened.train),
+            "val": 0 if opened.val is None else len(opened.val),
+            "test": len(opened.test),
+            "image_shape": list(opened.image_shape),
+            "classes": opened.classes,
+        }
+        prepared.append(Prepared(job, sweep.run_key(job.config, digest), about))
+    return prepared
+
+
+def freeze(prepared: list[Prepared], overrides: list[str], *, is_sweep: bool, fresh: bool) -> Plan:
+    """Make the run folders and, for a sweep, write its plan.
+
+    A sweep builds on runs with the same keys, unless `fresh`: finished ones are done, others go on.
+    """
+    outputs = Path(prepared[0].job.config.outputs)
+    plan_id = sweep.sweep_id([each.key for each in prepared])
+    existing = runs.by_key(outputs) if is_sweep and not fresh else {}
+    common = _common_tags(overrides)
+    planned = []
+    for number, each in enumerate(prepared, 1):
+        tags = common | {"run_key": each.key, "data.sha256": str(each.dataset["sha256"])}
+        place = f"{number}/{len(prepared)}"
+        if is_sweep:
+            tags |= {"sweep": plan_id, "sweep.job": place}
+        folder = existing.get(each.key)
+        if folder is None:
+            identity = runs.Identity(each.job.name, tags, each.dataset)
+            folder = runs.create(outputs, each.job.config, identity)
+        elif not runs.is_live(folder):
+            runs.join_sweep(folder, plan_id, place)
+        planned.append(SweepJob(folder.name, each.job.name, each.job.swept, each.key))
+    plan = Plan(plan_id, tuple(overrides), tuple(planned))
+    if is_sweep:
+        plan.save(outputs)
+    return plan
+
+
+def _common_tags(overrides: list[str]) -> dict[str, str]:
+    source = environment.commit()
+    tags = {
+        "mlflow.user": getpass.getuser(),
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.name": " ".join(["python -m harness.run", *overrides]),
+        "git.dirty": "unknown" if source is None else str(source.dirty).lower(),
+    }
+    if source is not None:
+        tags["mlflow.source.git.commit"] = source.sha
+    return tags
+
+
+def resumed(outputs: Path, run: str) -> tuple[Plan, Config]:
+    """The plan that continues one interrupted run. Raises `ValueError`."""
+    folder = runs.find(outputs, run)
+    told = journal.history(folder)
+    if told.status == "FINISHED":
+        raise ConfigError(f"resume={run}: {folder.name} is finished; there is nothing to continue")
+    if runs.is_live(folder):
+        raise ConfigError(f"resume={run}: {folder.name} is being trained at this moment")
+    job = SweepJob(folder.name, told.create["name"], {}, told.tags["run_key"])
+    return Plan("", (), (job,)), configuration.read_yaml(folder / runs.CONFIG)
