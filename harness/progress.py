@@ -85,12 +85,13 @@ class Lines:
     def __init__(self, console: Console, name: str, epochs: int, finished: int) -> None:
         self._name = name
         self._epochs = epochs
-        self._before = finished
+        self._shown = 0
         self._begin = time.monotonic()
 
     def epoch(self, epoch: int, values: dict[str, float]) -> None:
         """Print the line."""
-        per_epoch = (time.monotonic() - self._begin) / (epoch - self._before)
+        self._shown += 1
+        per_epoch = (time.monotonic() - self._begin) / self._shown
         left = per_epoch * (self._epochs - epoch)
         print(
             f"{self._name}  epoch {epoch}/{self._epochs}  {numbers(values)}  {left:.0f} s left",

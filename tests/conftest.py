@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,9 @@ import pytest
 
 from harness.data import idx
 from harness.data.files import FILES
+
+# Compiled once for all tests, not once per outputs folder.
+os.environ.setdefault("NUMBA_CACHE_DIR", tempfile.mkdtemp(prefix="harness-numba-"))
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 ROOT = Path(__file__).resolve().parents[1]

@@ -1,0 +1,237 @@
+"""Interrupted runs and sweeps end bit for bit where uninterrupted ones end."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from harness.training import checkpoint, journal
+from harness.training.checkpoint import Checkpoints
+from tests.conftest import Command, command_in
+
+RUN = "harness.run"
+KINDS = {
+    "sgd": (),
+    "numpy": ("backend=numpy",),
+    "everything": (
+        "optimizer=momentum", "schedule=onecycle", "augmentation=elastic", "dropout=0.3",
+        "input_dropout=0.1", "ema=0.9", "max_norm=2", "weight_decay=1e-4", "label_smoothing=0.1",
+        "depth=2", "activation=relu", "lr=0.02",
+    ),
+    "adam": ("optimizer=adam", "dropout=0.2"),
+}  # fmt: skip
+
+
+def settings(folder: Path, *more: str, epochs: int = 40) -> tuple[str, ...]:
+    own = ("dataset=idx", f"dataset.dir={folder}", "dataset.num_val=40", "tracking=none")
+    return (*own, f"epochs={epochs}", "batch=20", "width=8", "threads=1", *more)
+
+
+def outcome(folder: Path) -> tuple[object, ...]:
+    """Everything about a run that must not depend on interruptions."""
+    told = journal.history(folder)
+    metrics = [
+        {key: value for key, value in e["metrics"].items() if not key.startswith("time/")}
+        for e in told.epochs
+    ]
+    weights = [(folder / f"weights/{name}.safetensors").read_bytes() for name in ("last", "best")]
+    with np.load(folder / "predictions/test.npz") as predictions:
+        probabilities = predictions["probabilities"].tobytes()
+    return told.status, metrics, told.final, weights, probabilities
+
+
+def only_folder(place: Path) -> Path:
+    (folder,) = journal.folders(place / "outputs/runs")
+    return folder
+
+
+def epochs_recorded(folder: Path) -> list[int]:
+    records = journal.read(folder / journal.FILE_NAME)[0]
+    return [record["epoch"] for record in records if record["kind"] == "epoch"]
+
+
+def interrupt_after(place: Path, arguments: tuple[str, ...], seconds: float) -> int:
+    """Start the command, kill its job after a while if it still runs; returns the exit status."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", RUN, *arguments],
+        cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < deadline:
+        jobs = [p for p in psutil.Process(process.pid).children() if p.is_running()]
+        if jobs:
+            time.sleep(seconds)
+            if jobs[0].is_running():
+                jobs[0].kill()
+            break
+        time.sleep(0.02)
+    return process.wait(60)
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("kind", KINDS)
+def test_killed_at_random_ends_bit_for_bit_the_same(
+    tmp_path: Path, idx_folder: Path, kind: str
+) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    for place in (whole, broken):
+        place.mkdir()
+    arguments = settings(idx_folder, *KINDS[kind], epochs=250)
+    assert command_in(whole)(RUN, *arguments).returncode == 0
+    delays = random.Random(kind)
+    kills, status = 0, interrupt_after(broken, arguments, delays.uniform(0.6, 1.2))
+    while status != 0:
+        kills += 1
+        assert kills < 60
+        status = interrupt_after(broken, ("resume=last",), delays.uniform(0.6, 1.6))
+    assert kills >= 1
+    folder = only_folder(broken)
+    assert epochs_recorded(folder) == list(range(1, 251))
+    assert outcome(folder) == outcome(only_folder(whole))
+
+
+def test_a_checkpoint_without_its_record_is_not_lost(
+    command: Command, tmp_path: Path, idx_folder: Path
+) -> None:
+    """As after a kill between the two: the checkpoint has epoch 3, the journal does not."""
+    command(RUN, *settings(idx_folder, "checkpoint.keep=0", epochs=6))
+    folder = only_folder(tmp_path)
+    expected = outcome(folder)
+    path = folder / journal.FILE_NAME
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:4]))  # create, start, epochs 1 and 2
+    for late in Checkpoints(folder / "checkpoints", every=1, keep=0).paths()[3:]:
+        late.unlink()
+    done = command(RUN, "resume=last")
+    assert done.returncode == 0, done.stderr
+    assert outcome(folder) == expected
+    assert epochs_recorded(folder) == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("epoch", [1, 4, 6])
+def test_from_any_epoch_even_behind_a_damaged_checkpoint(
+    command: Command, tmp_path: Path, idx_folder: Path, epoch: int
+) -> None:
+    command(RUN, *settings(idx_folder, "checkpoint.keep=0", *KINDS["everything"], epochs=7))
+    folder = only_folder(tmp_path)
+    expected = outcome(folder)
+    path = folder / journal.FILE_NAME
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[: 2 + epoch]) + b"0123 torn")
+    paths = Checkpoints(folder / "checkpoints", every=1, keep=0).paths()
+    for late in paths[epoch:]:
+        late.unlink()
+    damaged = bytearray(paths[epoch - 1].read_bytes())
+    damaged[-1] ^= 1
+    paths[epoch - 1].write_bytes(damaged)
+    done = command(RUN, f"resume={folder.name[:6]}")
+    assert done.returncode == 0, done.stderr
+    assert "taking an older checkpoint" in done.stderr
+    assert outcome(folder) == expected
+    assert epochs_recorded(folder) == list(range(1, 8))
+
+
+def test_what_resume_refuses(command: Command, tmp_path: Path, idx_folder: Path) -> None:
+    command(RUN, *settings(idx_folder, epochs=1))
+    for arguments, expected in (
+        (("resume=last",), "is finished; there is nothing to continue"),
+        (("resume=last", "lr=1"), "lr=1: resume continues a run with its own frozen settings"),
+        (("-m", "resume=last"), "-m: resume continues"),
+        (("resume=zzz",), "run 'zzz' is not among the 1 runs"),
+        (("resume=",), "resume=(nothing): expected a run id or last"),
+        (("fresh=maybe",), "fresh=maybe: expected true or false"),
+    ):
+        done = command(RUN, *arguments)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert expected in done.stderr
+
+
+@pytest.mark.fault
+def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", RUN, "tracking=none", "epochs=300", "backend=numpy"],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not list(tmp_path.glob("outputs/runs/*/checkpoints/*")):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    folder = only_folder(tmp_path)
+    assert process.returncode == 130
+    assert f"`python -m harness.run resume={folder.name}` goes on from here" in stderr
+    assert journal.history(folder).status == "KILLED"
+
+
+@pytest.mark.fault
+def test_a_sweep_killed_at_random_does_every_job_once(tmp_path: Path, idx_folder: Path) -> None:
+    arguments = ("-m", *settings(idx_folder, epochs=120), "seed=1,2,3,4,5,6")
+    delays = random.Random(5)
+    attempts = 0
+    while attempts < 40:
+        attempts += 1
+        process = subprocess.Popen(
+            [sys.executable, "-m", RUN, *arguments],
+            cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            process.wait(delays.uniform(2.5, 7))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            continue
+        if process.returncode == 0:
+            break
+        time.sleep(0.5)  # the job of the killed command is still writing its last record
+    assert attempts > 1
+    assert process.returncode == 0
+    folders = list(journal.folders(tmp_path / "outputs/runs"))
+    assert len(folders) == 6
+    for folder in folders:
+        assert journal.history(folder).status == "FINISHED"
+        assert epochs_recorded(folder) == list(range(1, 121))
+        ends = [r for r in journal.read(folder / journal.FILE_NAME)[0] if r["kind"] == "end"]
+        assert [end["status"] for end in ends].count("FINISHED") == 1
+
+
+def test_fresh_starts_anew(command: Command, tmp_path: Path, idx_folder: Path) -> None:
+    arguments = ("-m", *settings(idx_folder, epochs=2), "seed=1,2")
+    first = command(RUN, *arguments)
+    again = command(RUN, *arguments)
+    fresh = command(RUN, *arguments, "fresh=true")
+    assert [done.returncode for done in (first, again, fresh)] == [0, 0, 0]
+    assert "seed=1: finished before as " in again.stdout
+    assert "finished before" not in fresh.stdout
+    assert len(list(journal.folders(tmp_path / "outputs/runs"))) == 4
+
+
+def test_a_failed_job_is_tried_again(command: Command, tmp_path: Path, idx_folder: Path) -> None:
+    arguments = ("-m", *settings(idx_folder, epochs=2), "lr=0.1,3e38")
+    assert command(RUN, *arguments).returncode == 1
+    again = command(RUN, *arguments)
+    assert again.returncode == 1
+    assert "lr=0.1: finished before" in again.stdout
+    folders = list(journal.folders(tmp_path / "outputs/runs"))
+    assert len(folders) == 2
+    records = journal.read(folders[1] / journal.FILE_NAME)[0]
+    assert [r["status"] for r in records if r["kind"] == "end"] == ["FAILED", "FAILED"]
+
+
+def test_clean_frees_finished_checkpoints_only(
+    command: Command, tmp_path: Path, idx_folder: Path
+) -> None:
+    command(RUN, *settings(idx_folder, epochs=2))
+    folder = only_folder(tmp_path)
+    assert len(list((folder / "checkpoints").iterdir())) == 2
+    said = command("harness", "clean", "--dry-run").stdout
+    assert said.startswith("would free 0.0 MB")
+    assert (folder / "checkpoints").is_dir()
+    command("harness", "clean")
+    assert not (folder / "checkpoints").exists()
+    assert checkpoint.load(folder / "weights/last.safetensors")[1]["epoch"] == 2

@@ -1,0 +1,233 @@
+"""A tracking server that dies, sleeps, swallows or forgets: nothing waits, nothing is lost."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from harness.tracking.store import Store, Target
+from harness.tracking.sync import prove
+from harness.training import journal
+from tests.conftest import Command, command_in
+
+pytestmark = [pytest.mark.fault, pytest.mark.filterwarnings("ignore")]
+RUN = "harness.run"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Server:
+    """A real `mlflow server` on loopback, over its own SQLite file."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self.port = free_port()
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self.process: psutil.Popen | None = None
+
+    def start(self) -> None:
+        self.process = psutil.Popen(
+            [
+                sys.executable, "-m", "mlflow", "server", "--port", str(self.port),
+                "--workers", "1",
+                "--backend-store-uri", f"sqlite:///{self.place}/server.db",
+                "--artifacts-destination", f"{self.place}/artifacts",
+            ],
+            env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            cwd=self.place, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        deadline = time.monotonic() + 90
+        while time.monotonic() < deadline:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.2)
+        raise AssertionError("the server did not start")
+
+    def signal(self, number: int) -> None:
+        assert self.process is not None
+        family = [*self.process.children(recursive=True), self.process]
+        for member in family:
+            member.send_signal(number)
+        if number == signal.SIGKILL:
+            psutil.wait_procs(family, 10)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    place = tmp_path / "server"
+    place.mkdir()
+    server = Server(place)
+    yield server
+    if server.process is not None and server.process.is_running():
+        server.signal(signal.SIGCONT)
+        server.signal(signal.SIGKILL)
+
+
+@contextmanager
+def listening(handle) -> Iterator[str]:  # type: ignore[no-untyped-def]
+    """A TCP server on loopback; `handle(connection)` in a thread per connection."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def accept() -> None:
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                threading.Thread(target=handle, args=(connection,), daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def settings(folder: Path, uri: str, *more: str) -> tuple[str, ...]:
+    own = ("dataset=idx", f"dataset.dir={folder}", "dataset.num_val=40", "batch=20", "width=8")
+    return (*own, "tracking=server", f"tracking.uri={uri}", *more)
+
+
+def assert_complete(uri: str, place: Path, status: str = "FINISHED") -> None:
+    folders = list(journal.folders(place / "outputs/runs"))
+    proofs = prove(Target(uri), folders)
+    assert [proof.differences for proof in proofs] == [()] * len(folders)
+    assert all(proof.rows > 0 for proof in proofs)
+    store = Store(Target(uri))
+    assert len(store.runs(store.experiment("idx"))) == len(folders)
+    assert {journal.history(folder).status for folder in folders} == {status}
+
+
+def undelivered(command: Command, folder: Path, uri: str) -> float:
+    """Run against a tracker that does not work; returns the seconds from start to last record."""
+    begin = time.time()
+    done = command(RUN, *settings(folder, uri, "epochs=5"), timeout=200)
+    assert done.returncode == 3, done.stderr
+    assert "not delivered yet" in done.stderr
+    assert "`python -m harness sync` delivers the rest" in done.stderr
+    return begin
+
+
+def test_down_from_the_start_then_sync_twice(
+    tmp_path: Path, idx_folder: Path, server: Server
+) -> None:
+    command = command_in(tmp_path)
+    begin = undelivered(command, idx_folder, server.uri)
+    (folder,) = journal.folders(tmp_path / "outputs/runs")
+    end = next(r for r in journal.read(folder / journal.FILE_NAME)[0] if r["kind"] == "end")
+    assert end["status"] == "FINISHED"
+    assert end["ms"] / 1000 - begin < 20, "training does not wait"
+    server.start()
+    for _ in range(2):
+        done = command("harness", "sync")
+        assert done.returncode == 0, done.stderr
+        assert "1 of 1 runs complete" in done.stdout
+    assert_complete(server.uri, tmp_path)
+
+
+def test_killed_in_training_and_restarted(tmp_path: Path, idx_folder: Path, server: Server) -> None:
+    server.start()
+    process = subprocess.Popen(
+        [sys.executable, "-m", RUN, *settings(idx_folder, server.uri, "epochs=3000")],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("outputs/runs/*/delivered.json")):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    server.signal(signal.SIGKILL)
+    time.sleep(3)
+    server.start()
+    _, stderr = process.communicate(timeout=200)
+    assert process.returncode == 0, stderr
+    assert_complete(server.uri, tmp_path)
+
+
+def test_stopped_server_then_sync(tmp_path: Path, idx_folder: Path, server: Server) -> None:
+    server.start()
+    server.signal(signal.SIGSTOP)
+    command = command_in(tmp_path)
+    undelivered(command, idx_folder, server.uri)
+    server.signal(signal.SIGCONT)
+    assert command("harness", "sync").returncode == 0
+    assert_complete(server.uri, tmp_path)
+
+
+def test_a_black_hole(tmp_path: Path, idx_folder: Path) -> None:
+    held = []
+    with listening(held.append) as uri:
+        undelivered(command_in(tmp_path), idx_folder, uri)
+    assert held, "it did try"
+
+
+def test_every_first_answer_is_lost(tmp_path: Path, idx_folder: Path, server: Server) -> None:
+    """The request arrives and is carried out, but its answer does not come back."""
+    server.start()
+    seen: set[bytes] = set()
+
+    def relay(client: socket.socket) -> None:
+        with client, socket.create_connection(("127.0.0.1", server.port)) as upstream:
+            request = client.recv(1 << 16)
+            endpoint = b" ".join(request.split(b" ", 2)[:2]).split(b"?")[0]
+            lose = endpoint not in seen
+            seen.add(endpoint)
+
+            def pump() -> None:
+                try:
+                    while data := client.recv(1 << 16):
+                        upstream.sendall(data)
+                except OSError:
+                    return
+
+            upstream.sendall(request)
+            threading.Thread(target=pump, daemon=True).start()
+            try:
+                while data := upstream.recv(1 << 16):
+                    if lose:
+                        return
+                    client.sendall(data)
+            except OSError:
+                return
+
+    command = command_in(tmp_path)
+    with listening(relay) as uri:
+        done = command(RUN, *settings(idx_folder, uri, "epochs=5"), timeout=240)
+        for _ in range(5):
+            if done.returncode == 0:
+                break
+            done = command("harness", "sync", timeout=240)
+        assert done.returncode == 0, done.stderr
+        assert_complete(uri, tmp_path)
+    assert len(seen) >= 5
+    assert_complete(server.uri, tmp_path)
+
+
+def test_a_moved_outputs_folder_is_noticed_and_mended(tmp_path: Path, idx_folder: Path) -> None:
+    before, after = tmp_path / "before", tmp_path / "after"
+    before.mkdir()
+    own = ("dataset=idx", f"dataset.dir={idx_folder}", "batch=20", "width=8", "epochs=2")
+    assert command_in(before)(RUN, *own).returncode == 0
+    before.rename(after)
+    command = command_in(after)
+    noticed = command(RUN, *own, timeout=200)
+    assert noticed.returncode == 3
+    assert "was moved or copied; mend it with `python -m harness sync --relocate`" in noticed.stderr
+    mended = command("harness", "sync", "--relocate")
+    assert mended.returncode == 0, mended.stderr
+    assert "2 of 2 runs complete" in mended.stdout
+    assert not before.exists()
+    store = Store(Target.local(after / "outputs"))
+    for run in store.runs(store.experiment("idx")):
+        listed = {a.path for a in store.client.list_artifacts(run.info.run_id)}
+        assert {"config.yaml", "weights", "plots", "predictions"} <= listed
