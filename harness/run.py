@@ -40,7 +40,8 @@ def carry_out(plan: Plan, config: Config, outputs: Path) -> int:
     delivery = None
     if config.tracking.name != "none":
         uri = config.tracking.uri if config.tracking.name == "server" else None
-        delivery = DeliveryProcess(Target(uri) if uri else Target.local(outputs), outputs)
+        target = Target(uri) if uri else Target.local(outputs)
+        delivery = DeliveryProcess(target, outputs, config.tracking.patience)
         for folder in folders:
             delivery.follow(folder)
     interrupted = False

@@ -162,6 +162,9 @@ class TrackingConfig:
     name: Literal["local", "server", "none"] = about("where results go; set by tracking=NAME")
     uri: str | None = about("the tracking server of tracking=server")
     experiment: Annotated[str, Field(min_length=1)] = about("the MLflow experiment")
+    patience: Annotated[float, Field(gt=0)] = about(
+        "seconds without progress after which a command's delivery gives up; `sync` goes on later"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

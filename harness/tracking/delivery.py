@@ -3,9 +3,9 @@
 One delivery process serves a whole command (`python -m harness.tracking.delivery`). Jobs never wait
 for it. It takes JSON lines on standard input:
 
-    {"target": {"uri": ..., "artifacts": ...}}     first
-    {"follow": "<run folder>"}                     any time
-    {"close": true}                                deliver what is left, answer, end
+    {"target": {"uri": ..., "artifacts": ...}, "patience": 30}     first
+    {"follow": "<run folder>"}                                     any time
+    {"close": true}                                                deliver what is left, answer, end
 
 and answers with one JSON line, a `Report`. When its input ends without `close`, the command has
 died and it ends at once: what is on disk is delivered by the next command.
@@ -126,9 +126,12 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command, which then closes us
     if hasattr(os, "nice"):
         os.nice(10)
+    answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # whatever a library prints is for the log; the answer stands alone
     orders: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     lines = os.fdopen(os.dup(0), encoding="utf-8")
-    delivery = Delivery(Target(**json.loads(lines.readline())["target"]))
+    first = json.loads(lines.readline())
+    delivery = Delivery(Target(**first["target"]))
     threading.Thread(target=_listen, args=(orders, lines), daemon=True).start()
     while True:
         try:
@@ -139,7 +142,7 @@ def main() -> None:
         if "follow" in order:
             delivery.follow(Path(order["follow"]))
         if "close" in order:
-            print(json.dumps(asdict(delivery.drain())), flush=True)
+            print(json.dumps(asdict(delivery.drain(first["patience"]))), file=answer, flush=True)
             return
 
 

@@ -118,6 +118,7 @@ class Follower:
                 if record["error"]:
                     store.log(self.mlflow_id, tags={"error": record["error"]})
                 store.set_status(self.mlflow_id, record["status"], record["ms"])
+                store.delete_others(str(self.experiment_id), self.folder.name, self.mlflow_id)
 
     def _log_metrics(self, store: Store, records: list[journal.Record]) -> None:
         assert self.mlflow_id is not None, "a journal begins with its create record"

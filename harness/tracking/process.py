@@ -8,27 +8,29 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from harness.tracking.delivery import PATIENCE_S, Report
+from harness.tracking.delivery import Report
 from harness.tracking.follower import read_state
 from harness.tracking.store import Target
 from harness.training import journal
 
-# MLflow's own patience is 8 tries of 120 s for one call; ours is the loop that repeats the call.
+# MLflow's own patience is 8 tries of 120 s for one call; ours is the loop that looks first whether
+# the lost call was carried out, so that a run is not created twice.
 ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
 }
 
 SAY_EVERY_S = 3.0
-SILENCE_S = PATIENCE_S + 60  # its own patience, a call's time-outs, and a slow import
+SILENCE_S = 60.0  # beyond its own patience: a call's time-outs, and a slow import
 
 
 class DeliveryProcess:
     """One delivery process. What it has to say goes to `outputs/delivery.log`."""
 
-    def __init__(self, target: Target, outputs: Path) -> None:
+    def __init__(self, target: Target, outputs: Path, patience: float) -> None:
         outputs.mkdir(parents=True, exist_ok=True)
         with (outputs / "delivery.log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -41,7 +43,8 @@ class DeliveryProcess:
             )
         self._folders: list[Path] = []
         self._target = target
-        self._say({"target": asdict(target)})
+        self._patience = patience
+        self._say({"target": asdict(target), "patience": patience})
 
     def follow(self, folder: Path) -> None:
         """Deliver this run from now on."""
@@ -55,7 +58,7 @@ class DeliveryProcess:
         """
         self._say({"close": True})
         moved, left, answer = time.monotonic(), self._left(), ""
-        while not answer and time.monotonic() - moved < SILENCE_S:
+        while not answer and time.monotonic() - moved < self._patience + SILENCE_S:
             try:
                 answer, _ = self._process.communicate(timeout=SAY_EVERY_S)
                 break

@@ -137,9 +137,14 @@ class Store:
 
     def find_run(self, experiment_id: str, run: str) -> str | None:
         """The MLflow id of the run that carries our run id, or None."""
-        wanted = f"tags.`run.id` = '{run}'"
-        found = self.client.search_runs([experiment_id], wanted, max_results=1)
+        found = self.runs(experiment_id, f"tags.`run.id` = '{run}'")
         return found[0].info.run_id if found else None
+
+    def delete_others(self, experiment_id: str, run: str, mlflow_id: str) -> None:
+        """Delete what a creation whose answer was lost, carried out late, left beside a run."""
+        for other in self.runs(experiment_id, f"tags.`run.id` = '{run}'"):
+            if other.info.run_id != mlflow_id:
+                self.client.delete_run(other.info.run_id)
 
     def create_run(self, experiment_id: str, record: dict[str, Any]) -> str:
         """Find or create the run of a journal's create record, so that there is never a second."""
