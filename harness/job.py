@@ -22,6 +22,7 @@ from threadpoolctl import threadpool_limits
 from harness import build, config, environment, progress, runs
 from harness.data.dataset import open_dataset
 from harness.files import write_atomically, write_text
+from harness.sweep import source_digest
 from harness.training import checkpoint, journal
 from harness.training.checkpoint import Checkpoints
 from harness.training.journal import Journal
@@ -111,7 +112,9 @@ def _train(folder: Path, writer: Journal) -> None:
         num_train=wanted.num_train,
         split_seed=wanted.split_seed,
     )
-    os.environ.setdefault("NUMBA_CACHE_DIR", str(folder.resolve().parents[1] / "cache" / "numba"))
+    # Numba looks at one file only when it takes compiled code from its cache; we look at all.
+    compiled = folder.resolve().parents[1] / "cache" / f"numba-{source_digest()[:12]}"
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(compiled))
     # Products differ in their last bits with the number of threads: a resumed run keeps its own.
     threads = told.start["threads"] if told.start else build.threads(settings, dataset)
     writer.append("start", **runs.this_process(), threads=threads, backend=settings.backend)

@@ -191,7 +191,7 @@ def test_a_deleted_experiment_is_one_line(tmp_path: Path) -> None:
 
 def test_the_process_follows_and_reports(tmp_path: Path) -> None:
     folder = make_run(tmp_path, "fff", epochs=2, status=None)
-    process = DeliveryProcess(Target.local(tmp_path), tmp_path)
+    process = DeliveryProcess(Target.local(tmp_path), tmp_path, patience=30)
     process.follow(folder)
     with Journal(folder / journal.FILE_NAME) as writer:
         for epoch in (3, 4):
