@@ -73,6 +73,21 @@ def sync(outputs: Path, relocate: bool) -> None:
 
 @main.command()
 @OUTPUTS
+@click.option("--uri", default=None, help="Another tracking store than the one under outputs.")
+def results(outputs: Path, uri: str | None) -> None:
+    """What the recipes reach: a Markdown table from the tracking store."""
+    from harness import results as recipes
+    from harness.tracking.store import StoreError
+
+    try:
+        rows = recipes.table(outputs, uri)
+    except (ValueError, StoreError) as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(recipes.markdown(rows))
+
+
+@main.command()
+@OUTPUTS
 @click.option("--dry-run", is_flag=True, help="Only say what would be freed.")
 def clean(outputs: Path, dry_run: bool) -> None:
     """Remove the checkpoints of finished runs, which nothing needs any more."""

@@ -17,7 +17,6 @@ from harness.environment import SOURCE
 from harness.files import write_text
 from harness.schema import Config
 
-NOT_RESULT = {"outputs", "threads", "dataset.dir"}
 DETERMINING_SOURCE = ("data", "nn", "training")
 
 
@@ -67,13 +66,16 @@ def plans(outputs: Path) -> list[Plan]:
     return [load_plan(outputs, path.stem) for path in paths]
 
 
+def determines_result(key: str) -> bool:
+    """Whether a setting can change what a run results in: not where it goes, nor how fast."""
+    where = ("outputs", "threads", "dataset.dir")
+    return key not in where and not key.startswith(("tracking.", "checkpoint."))
+
+
 def run_key(config: Config, data_digest: str) -> str:
     """The key of a run's result, 16 hexadecimal digits."""
-    settings = {
-        key: value
-        for key, value in configuration.leaves(config).items()
-        if key not in NOT_RESULT and not key.startswith(("tracking.", "checkpoint."))
-    }
+    leaves = configuration.leaves(config)
+    settings = {key: value for key, value in leaves.items() if determines_result(key)}
     return digest({"settings": settings, "data": data_digest, "source": source_digest()}, 16)
 
 

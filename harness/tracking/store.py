@@ -217,9 +217,9 @@ class Store:
             if not token:
                 return found
 
-    def points(self, mlflow_id: str) -> dict[str, list[tuple[int, float, int]]]:
-        """Every metric of a run: key -> (step, value, timestamp in ms), in order of step."""
-        keys = self.client.get_run(mlflow_id).data.metrics
+    def points(self, mlflow_id: str, *only: str) -> dict[str, list[tuple[int, float, int]]]:
+        """Every metric of a run, or some: key -> (step, value, timestamp in ms), in step order."""
+        keys = only or self.client.get_run(mlflow_id).data.metrics
         return {
             key: sorted(
                 (point.step, point.value, point.timestamp)

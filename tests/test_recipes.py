@@ -1,0 +1,50 @@
+"""The recipes of conf/experiment: two trained in full with one seed, the others for an epoch."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from harness.results import PUBLISHED
+from harness.training import journal
+from tests.conftest import command_in
+
+RUN = "harness.run"
+
+
+@pytest.mark.accuracy
+@pytest.mark.filterwarnings("ignore")
+def test_article_and_quick_in_full(tmp_path: Path) -> None:
+    """One seed may lie two standard deviations (0.1 points) above the mean that is promised."""
+    command = command_in(tmp_path)
+    for recipe, promised in (("article", 0.0197), ("quick", 0.0100)):
+        done = command(RUN, f"experiment={recipe}", timeout=1500)
+        assert done.returncode == 0, done.stderr
+        told = journal.history(list(journal.folders(tmp_path / "outputs/runs"))[-1])
+        assert told.final["test/error"] <= promised + 0.001
+    # An override makes it another experiment, which does not count.
+    assert command(RUN, "experiment=article", "epochs=1").returncode == 0
+    done = command("harness", "results")
+    assert done.returncode == 0, done.stderr
+    rows = re.findall(r"\| `(\w+)` \| ([\d-]+ \w+) \| (\d\.\d\d) % \| 1 \|", done.stdout)
+    assert [(name, network) for name, network, _ in rows] == [
+        ("article", "256 sigmoid"),
+        ("quick", "512-512 relu"),
+    ]
+    assert all(0.5 < float(error) < 2.1 for *_, error in rows)
+
+
+@pytest.mark.service
+@pytest.mark.parametrize("recipe", sorted({*PUBLISHED} - {"default", "article", "quick"}))
+def test_the_others_begin(tmp_path: Path, recipe: str) -> None:
+    short = ("epochs=1", "dataset.num_train=2000", "tracking=none")
+    done = command_in(tmp_path)(RUN, f"experiment={recipe}", *short)
+    assert done.returncode == 0, done.stderr
+    (folder,) = journal.folders(tmp_path / "outputs/runs")
+    assert journal.history(folder).final["test/error"] < 0.9
+
+
+def test_results_before_any_run(tmp_path: Path) -> None:
+    done = command_in(tmp_path)("harness", "results")
+    assert done.returncode == 1
+    assert "no results yet; train a recipe first" in done.stderr
