@@ -1,9 +1,12 @@
 """Pictures, drawn after the training from what was recorded."""
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from harness.files import write_atomically
 
@@ -32,4 +35,26 @@ def learning_curves(path: Path, title: str, loss: Curves, error: Curves) -> None
             axes.set_yscale("log")
         axes.grid(alpha=0.3, which="both")
         axes.legend()
+    write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=110))
+
+
+def deformations(path: Path, title: str, samples: NDArray[Any]) -> None:
+    """Images as they are stored, in the first column, and deformed beside them, as a PNG.
+
+    samples: (n, 1 + deformations, rows, columns), gray values 0..255, 255 is ink.
+    """
+    count, columns, height, width = samples.shape
+    tile = 0.65
+    figure = Figure(figsize=(tile * columns + 0.3, tile * count * height / width + 0.9))
+    FigureCanvasAgg(figure)
+    figure.suptitle(title, fontsize=9)
+    axes = figure.subplots(count, columns, squeeze=False)
+    figure.subplots_adjust(0.02, 0.02, 0.98, 1 - 0.75 / figure.get_figheight(), 0.06, 0.06)
+    for (row, column), place in np.ndenumerate(axes):
+        place.imshow(samples[row, column], cmap="gray_r", vmin=0, vmax=255)
+        place.set(xticks=[], yticks=[])
+        for side in place.spines.values():
+            side.set_color("tab:blue" if column == 0 else "0.85")
+    axes[0, 0].set_title("stored", fontsize=8)
+    axes[0, 1].set_title("deformed", fontsize=8)
     write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=110))

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-CHUNK = 256  # images warped at a time: the coordinates of a chunk stay in the cache
+DRAWN = 256  # images whose random numbers are drawn together
+WARPED = 32  # images warped at a time: their coordinates stay in the second-level cache
 Array = NDArray[np.float32]
 
 
@@ -52,9 +53,12 @@ class Augmentation:
         self, pixels: NDArray[np.uint8], generator: np.random.Generator, out: Array
     ) -> None:
         """Deform `pixels` (n, D) uint8 into `out` (n, D) float32, gray values 0..255."""
-        for begin in range(0, len(pixels), CHUNK):
-            part = slice(begin, begin + CHUNK)
-            self._warp(pixels[part], self._coefficients(len(pixels[part]), generator), out[part])
+        for begin in range(0, len(pixels), DRAWN):
+            some, warped = pixels[begin : begin + DRAWN], out[begin : begin + DRAWN]
+            along_x, along_y = self._coefficients(len(some), generator)
+            for first in range(0, len(some), WARPED):
+                part = slice(first, first + WARPED)
+                self._warp(some[part], (along_x[part], along_y[part]), warped[part])
 
     def _coefficients(self, count: int, generator: np.random.Generator) -> tuple[Array, Array]:
         """How far to look along x and along y, in terms of the basis: (n, 3 + grid^2) each."""
@@ -72,35 +76,45 @@ class Augmentation:
         return both[0].astype(np.float32), both[1].astype(np.float32)
 
     def _warp(self, pixels: NDArray[np.uint8], where: tuple[Array, Array], out: Array) -> None:
+        """Read `pixels` (n, D) between their neighbors into `out`; outside is background."""
         rows, columns = self._shape
         count, width = len(pixels), columns + 2
         framed = np.zeros((count, rows + 2, width), np.float32)  # one pixel of background around
         framed[:, 1:-1, 1:-1] = pixels.reshape(count, rows, columns)
-        x = np.matmul(where[0], self._basis)
-        y = np.matmul(where[1], self._basis)
-        x += (columns - 1) / 2 + 1
-        y += (rows - 1) / 2 + 1
-        np.clip(x, 0, columns + 0.999, out=x)
-        np.clip(y, 0, rows + 0.999, out=y)
-        left, top = x.astype(np.int32), y.astype(np.int32)
-        x -= left
-        y -= top
-        at = top * width
-        at += left
-        at += (np.arange(count, dtype=np.int32) * (rows + 2) * width)[:, None]
         flat = framed.ravel()
-        above, beside = flat.take(at), flat.take(at + 1)
+        x, left = self._look(where[0], columns)
+        y, top = self._look(where[1], rows)
+        top *= width
+        top += left
+        at = top.astype(np.intp)  # what `take` wants; every other type it would convert each time
+        at += (np.arange(count) * ((rows + 2) * width))[:, None]
+        # No index is out of range; a mode that need not report one is faster.
+        above = np.take(flat, at, out=out, mode="wrap")
+        at += 1
+        beside = np.take(flat, at, out=left, mode="wrap")
         beside -= above
         beside *= x
         above += beside
-        at += width
-        below, beside = flat.take(at), flat.take(at + 1)
+        at += width - 1
+        below = np.take(flat, at, out=top, mode="wrap")
+        at += 1
+        np.take(flat, at, out=beside, mode="wrap")
         beside -= below
         beside *= x
         below += beside
         below -= above
         below *= y
-        np.add(above, below, out=out)
+        above += below
+
+    def _look(self, where: Array, pixels: int) -> tuple[Array, Array]:
+        """Along one axis of the framed image: (the part behind the point, the whole part)."""
+        at = np.matmul(where, self._basis)
+        at += (pixels - 1) / 2 + 1
+        np.maximum(at, 0, out=at)
+        np.minimum(at, np.float32(pixels + 0.999), out=at)
+        whole = np.floor(at)
+        at -= whole
+        return at, whole
 
 
 def _interpolation(grid: int, rows: int, columns: int) -> NDArray[Any]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from harness.data import download, idx
 from harness.data.files import FILES, PINNED, Sizes, locate, measure
-from harness.files import fsync_folder, write_text
+from harness.files import fsync_folder, write_atomically, write_text
 
 DEFAULT_CACHE = "outputs/cache"
 
@@ -29,13 +29,13 @@ DEFAULT_CACHE = "outputs/cache"
 class Part:
     """The examples of a training, validation or test set.
 
-    images: (N, D) uint8, memory-mapped, of the whole file; labels: (N,) uint8;
-    rows: (n,) int64, which of them belong to this part, None for all in file order.
+    images: (N, D) uint8 and labels: (N,) uint8, of the whole file; rows: (n,) uint32, which of them
+    belong to this part, None for all in file order. All are memory-mapped.
     """
 
     images: NDArray[np.uint8]
     labels: NDArray[np.uint8]
-    rows: NDArray[np.int64] | None = None
+    rows: NDArray[np.uint32] | None = None
 
     def __len__(self) -> int:
         return len(self.images) if self.rows is None else len(self.rows)
@@ -130,32 +130,50 @@ def open_dataset(
     try:
         meta = json.loads((place / "meta.json").read_text())
         arrays = {file: np.load(place / f"{file}.npy", mmap_mode="r") for file in FILES}
+        labels = np.asarray(arrays[FILES[1]])
+        kept, val_rows = _divide(place, labels, num_val, num_train, split_seed)
     except (OSError, ValueError) as error:
         raise ValueError(
             f"{place}: expected an extracted data set, found {error}; delete the folder and start "
             "the run again from its data set's files"
         ) from error
     train_images, test_images = flatten(arrays[FILES[0]]), flatten(arrays[FILES[2]])
-    labels = np.array(arrays[FILES[1]])
-    kept, val_rows = split(labels, num_val, split_seed)
-    if num_train is not None:
-        _, chosen = split(labels[kept], num_train, split_seed + 1)
-        kept = kept[chosen]
-    everything = len(kept) == len(labels)
     return Dataset(
         name=meta["name"],
         sha256=digest,
         image_shape=(meta["image_shape"][0], meta["image_shape"][1]),
         classes=meta["classes"],
-        train=Part(train_images, labels, None if everything else kept),
+        train=Part(train_images, labels, kept),
         val=Part(train_images, labels, val_rows) if num_val else None,
-        test=Part(test_images, np.array(arrays[FILES[3]])),
+        test=Part(test_images, np.asarray(arrays[FILES[3]])),
     )
 
 
 def flatten(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """(N, rows, columns) -> (N, D) with D = rows x columns, row by row, without copying."""
     return images.reshape(len(images), -1)
+
+
+def _divide(
+    place: Path, labels: NDArray[np.uint8], num_val: int, num_train: int | None, seed: int
+) -> tuple[NDArray[np.uint32] | None, NDArray[np.uint32]]:
+    """The rows of the training part, None for all, and of the validation part.
+
+    Drawn once and then mapped from a file beside the images, so that they take no memory of their
+    own and no time at a later start.
+    """
+    if num_val == 0 and num_train in (None, len(labels)):
+        return None, np.zeros(0, np.uint32)
+    path = place / f"rows-{num_val}-{num_train or 'rest'}-{seed}.npy"
+    if not path.is_file():
+        kept, val_rows = split(labels, num_val, seed)
+        if num_train is not None:
+            _, chosen = split(labels[kept], num_train, seed + 1)
+            kept = kept[chosen]
+        rows = np.concatenate([val_rows, kept]).astype(np.uint32)
+        write_atomically(path, lambda file: np.save(file, rows))
+    mapped = np.asarray(np.load(path, mmap_mode="r"))
+    return mapped[num_val:], mapped[:num_val]
 
 
 def split(

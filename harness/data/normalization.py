@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 BLOCK = 4096
 Images = NDArray[np.uint8]
-Rows = NDArray[np.int64] | None
+Rows = NDArray[np.uint32] | None
 
 
 @dataclass(frozen=True)

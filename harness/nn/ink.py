@@ -49,7 +49,7 @@ def train_epoch(
     network: Network,
     images: NDArray[np.uint8],
     labels: NDArray[np.uint8],
-    rows: NDArray[np.int64],
+    rows: NDArray[np.uint32],
     lrs: NDArray[np.float32],
     *,
     batch: int,

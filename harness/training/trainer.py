@@ -29,6 +29,7 @@ from harness.training import randomness
 from harness.training.evaluation import evaluate
 from harness.training.options import Options
 
+CHUNK = 1 << 16  # rows looked up at a time
 Inputs = NDArray[np.float32]
 
 
@@ -108,7 +109,8 @@ class Trainer:
         )
         self._steps_per_epoch = -(-len(dataset.train) // options.batch)
         if options.backend == "numba":
-            self._compiled_epoch(np.zeros(0, np.int64), [])  # compiled now, not in the first epoch
+            # Compiled now, not in the first epoch.
+            self._compiled_epoch(np.zeros(0, np.uint32), np.zeros(0))
 
     def run(self, recorder: Recorder) -> Result:
         """Train the epochs that are left and score the test set.
@@ -133,7 +135,7 @@ class Trainer:
         """One pass over the training images. Returns the metrics of the epoch, as trained."""
         begin = time.perf_counter()
         order = shuffled(len(self.dataset.train), self.generators["order"])
-        lrs = [self._lr(step) for step in range(self._steps_per_epoch)]
+        lrs = np.fromiter(map(self._lr, range(self._steps_per_epoch)), np.float64)
         run = self._compiled_epoch if self.options.backend == "numba" else self._batched_epoch
         score = run(order, lrs)
         self.finished += 1
@@ -146,13 +148,13 @@ class Trainer:
         return {
             metrics.TRAIN_LOSS: score.loss,
             metrics.TRAIN_ERROR: score.error,
-            metrics.TRAIN_LR: lrs[-1],
+            metrics.TRAIN_LR: float(lrs[-1]),
             metrics.EPOCH_S: seconds,
             metrics.EXAMPLES_PER_S: score.count / seconds,
         }
 
-    def _batched_epoch(self, order: NDArray[np.int64], lrs: list[float]) -> Score:
-        batch, score, steps = self.options.batch, Score(), iter(lrs)
+    def _batched_epoch(self, order: NDArray[np.uint32], lrs: NDArray[np.float64]) -> Score:
+        batch, score, steps = self.options.batch, Score(), map(float, lrs)
         for block in self._blocks(
             order, self.options.augmentation, self.generators["augmentation"]
         ):
@@ -164,16 +166,20 @@ class Trainer:
             score.add(cross_entropy(logits, block.targets), misclassified(logits, block.labels))
         return score
 
-    def _compiled_epoch(self, order: NDArray[np.int64], lrs: list[float]) -> Score:
+    def _compiled_epoch(self, order: NDArray[np.uint32], lrs: NDArray[np.float64]) -> Score:
         from harness.nn import ink
 
         part, normal = self.dataset.train, self.normalization
+        if part.rows is not None:
+            for begin in range(0, len(order), CHUNK):  # in place: no second array of this length
+                chunk = order[begin : begin + CHUNK]
+                chunk[:] = part.rows[chunk]
         totals = ink.train_epoch(
             self.network,
             part.images,
             part.labels,
-            order if part.rows is None else part.rows[order],
-            np.array(lrs, np.float32),
+            order,
+            lrs.astype(np.float32),
             batch=self.options.batch,
             affine=(normal.scale, normal.shift),
             smoothing=self.options.label_smoothing,

@@ -1,0 +1,103 @@
+"""The cost of deforming images against the forward pass of 784-1024-1024-10 on the same images.
+
+    python tests/benchmarks/bench_augmentation.py [--threads 1 2] [--pairs 20] [--images 2560]
+
+Both take turns, pair by pair, because machines are shared; the table gives the median of the pairs'
+ratios of wall time, and the ratio of the processor time both have taken. The deformations are those
+of conf/augmentation/elastic.yaml and affine.yaml; the forward pass runs in batches of 128 on inputs
+that are already normalized.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+BATCH = 128
+KINDS = ("affine", "elastic")
+
+
+def timed(work: Callable[[], None]) -> tuple[float, float]:
+    """Wall and processor seconds."""
+    begin = time.perf_counter(), time.process_time()
+    work()
+    return time.perf_counter() - begin[0], time.process_time() - begin[1]
+
+
+def measure(threads: int, pairs: int, count: int) -> None:
+    """One line per kind of deformation."""
+    import numpy as np
+    import yaml
+
+    from harness.data.augmentation import Augmentation
+    from harness.data.dataset import load
+    from harness.nn.network import Network
+
+    conf = Path(__file__).resolve().parents[2] / "conf/augmentation"
+    with tempfile.TemporaryDirectory() as cache:
+        pixels = np.array(load(cache=cache, num_val=0).train.images[:count])
+    generator = np.random.default_rng(1)
+    network = Network.create((784, 1024, 1024, 10), "relu", generator)
+    workspace = network.workspace(BATCH)
+    logits = np.empty((BATCH, 10), np.float32)
+    out = np.empty(pixels.shape, np.float32)
+    inputs = (pixels / 255).astype(np.float32)
+
+    def forward() -> None:
+        for begin in range(0, count, BATCH):
+            part = inputs[begin : begin + BATCH]
+            network.forward(part, workspace, logits[: len(part)])
+
+    for kind in KINDS:
+        settings = yaml.safe_load((conf / f"{kind}.yaml").read_text())
+        settings.pop("name")
+        augmentation = Augmentation((28, 28), **settings)
+
+        def deform(augmentation: Augmentation = augmentation) -> None:
+            augmentation(pixels, generator, out)
+
+        took: list[tuple[tuple[float, float], tuple[float, float]]] = []
+        for _ in range(pairs + 1):
+            took.append((timed(deform), timed(forward)))
+        took = took[1:]  # the first pair is warming up
+        wall = statistics.median(a[0] / b[0] for a, b in took)
+        cpu = sum(a[1] for a, _ in took) / sum(b[1] for _, b in took)
+        least = [min(pair[side][0] for pair in took) / count * 1e6 for side in (0, 1)]
+        print(f"{threads:>7}  {kind:<9}{least[0]:>12.1f}{least[1]:>12.1f}{wall:>12.2f}{cpu:>12.2f}",
+              flush=True)  # fmt: skip
+
+
+def main() -> None:
+    """A process per number of threads: BLAS takes it from the environment when it loads."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--pairs", type=int, default=20)
+    parser.add_argument("--images", type=int, default=2560)
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.inside:
+        measure(options.threads[0], options.pairs, options.images)
+        return
+    from harness.environment import processor
+
+    print(f"{processor()}; {options.images} images, n = {options.pairs} pairs", flush=True)
+    print(f"{'threads':>7}  {'':<9}{'deform us':>12}{'forward us':>12}{'wall ratio':>12}"
+          f"{'cpu ratio':>12}", flush=True)  # fmt: skip
+    for threads in options.threads:
+        names = ("OPENBLAS", "OMP", "MKL")
+        limits = {f"{name}_NUM_THREADS": str(threads) for name in names}
+        more = ["--threads", str(threads), "--pairs", str(options.pairs)]
+        subprocess.run(
+            [sys.executable, __file__, "--inside", *more, "--images", str(options.images)],
+            env=os.environ | limits,
+            check=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
