@@ -220,15 +220,16 @@ def measure(options: argparse.Namespace) -> None:
             first = min(next(iter(seconds.values())))
             for name, took in seconds.items():
                 ratios[name].append(f"{min(took) / first:.2f}")
-                print(f"{batch:>5}  {name:<22}{min(took):>8.3f}{statistics.median(took):>10.3f}"
-                      f"{max(took):>8.3f}{ratios[name][-1]:>8}  {losses[name]:.3f}", flush=True)  # fmt: skip
-        heads = [f"batch {batch}" for batch in options.batch]
-        for row in (
-            ["", *heads],
-            ["---"] * (1 + len(heads)),
-            *([n, *r] for n, r in ratios.items()),
-        ):
-            print(f"| {' | '.join(row)} |")
+                three = (min(took), statistics.median(took), max(took))
+                print(f"{batch:>5}  {name:<22}{three[0]:>8.3f}{three[1]:>10.3f}{three[2]:>8.3f}"
+                      f"{ratios[name][-1]:>8}  {losses[name]:.3f}", flush=True)  # fmt: skip
+        print_markdown([f"batch {batch}" for batch in options.batch], ratios)
+
+
+def print_markdown(heads: list[str], ratios: dict[str, list[str]]) -> None:
+    rows = [["", *heads], ["---"] * (1 + len(heads)), *([name, *r] for name, r in ratios.items())]
+    for row in rows:
+        print(f"| {' | '.join(row)} |")
 
 
 def main() -> None:
