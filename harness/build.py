@@ -33,14 +33,18 @@ def sizes(config: Config, dataset: Dataset) -> tuple[int, ...]:
 
 
 def threads(config: Config, dataset: Dataset) -> int:
-    """The number of BLAS threads: as configured, or by a fixed rule of sizes, batch and cores.
+    """The number of BLAS threads: as configured, or by the rule."""
+    if config.threads != "auto":
+        return int(config.threads)
+    return threads_for(sizes(config, dataset), config.batch, environment.cores())
+
+
+def threads_for(sizes: tuple[int, ...], batch: int, cores: int) -> int:
+    """BLAS threads by a fixed rule of layer sizes, batch and cores.
 
     Never by a timing: products differ in their last bits with the number of threads.
     """
-    if config.threads != "auto":
-        return int(config.threads)
-    work = config.batch * count_parameters(sizes(config, dataset))
-    return max(1, min(environment.cores(), work // STEP_SIZE_PER_THREAD))
+    return max(1, min(cores, batch * count_parameters(sizes) // STEP_SIZE_PER_THREAD))
 
 
 def backend(config: Config) -> Backend:

@@ -22,9 +22,12 @@ Epoch = Callable[[], float]
 
 def ours(images, labels, width: int, batch: int, backend: str = "numpy") -> Epoch:
     import numpy as np
+    from threadpoolctl import threadpool_limits
 
+    from harness.build import threads_for
     from harness.data import normalization
     from harness.data.dataset import Dataset, Part
+    from harness.environment import cores
     from harness.nn.network import Network
     from harness.nn.optimizers import SGD
     from harness.training.options import Options
@@ -40,7 +43,13 @@ def ours(images, labels, width: int, batch: int, backend: str = "numpy") -> Epoc
         normalization.fit("minmax", images),
         Options(batch=batch, lr=LR, epochs=1, backend=backend),
     )
-    return lambda: trainer.train_epoch()["train/loss"]
+    threads = threads_for(network.sizes, batch, cores())
+
+    def epoch() -> float:
+        with threadpool_limits(threads):
+            return trainer.train_epoch()["train/loss"]
+
+    return epoch
 
 
 def ours_over_ink(images, labels, width: int, batch: int) -> Epoch:
