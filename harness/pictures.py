@@ -92,10 +92,11 @@ def _augmentation(folder: Path, told: History) -> bool:
     strengths = [
         f"{key.removeprefix('augmentation.')} {value}"
         for key, value in config.leaves(settings).items()
-        if key.startswith("augmentation.")
+        if key.startswith("augmentation.") and key != "augmentation.name"
     ]
     shown = samples(data.train, augmentation, data.image_shape, settings.seed)
-    plots.deformations(folder / AUGMENTATION, f"{_title(told)}\n{', '.join(strengths)}", shown)
+    title = f"{_title(told)}\n{settings.augmentation.name}: {', '.join(strengths)}"
+    plots.deformations(folder / AUGMENTATION, title, shown)
     return True
 
 
