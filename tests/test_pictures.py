@@ -20,8 +20,9 @@ def test_drawn_and_noted_once(command: Command, tmp_path: Path, idx_folder: Path
         "dataset.num_val=40",
         "width=8",
         "epochs=2",
+        "backend=numpy",
     )
-    command("harness.run", "-m", *small, "augmentation=none,elastic", "tracking=none")
+    command("harness.run", "-m", *small, "augmentation=none,elastic", "tracking=none", timeout=600)
     folders = list(journal.folders(tmp_path / "outputs/runs"))
     for folder, expected in zip(folders, ([CURVES], [CURVES, SAMPLES]), strict=True):
         for _ in range(2):
