@@ -2,7 +2,6 @@
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +36,9 @@ def draw(folder: Path) -> None:
                 writer.append("artifact", path=path)
 
 
-def samples(part: Part, augmentation: Augmentation, shape: tuple[int, int], seed: int) -> Any:
+def samples(
+    part: Part, augmentation: Augmentation, shape: tuple[int, int], seed: int
+) -> NDArray[np.float32]:
     """The first image of each of up to ten classes, as it is and `DEFORMED` times deformed.
 
     (n, 1 + DEFORMED, rows, columns) float32, gray values 0..255. The run's own seed gives the
@@ -46,7 +47,7 @@ def samples(part: Part, augmentation: Augmentation, shape: tuple[int, int], seed
     labels = part.labels if part.rows is None else part.labels[part.rows]
     first = np.sort(np.unique(labels, return_index=True)[1][:10])
     pixels = part.images[first if part.rows is None else part.rows[first]]
-    shown: NDArray[np.float32] = np.empty((len(pixels), 1 + DEFORMED, *shape), np.float32)
+    shown = np.empty((len(pixels), 1 + DEFORMED, *shape), np.float32)
     flat = shown.reshape(len(pixels), 1 + DEFORMED, -1)
     flat[:, 0] = pixels
     generator = randomness.generators(seed)["augmentation"]
@@ -74,8 +75,8 @@ def _augmentation(folder: Path, told: History) -> bool:
 
     settings = config.read_yaml(folder / runs.CONFIG)
     wanted, cache = settings.dataset, folder.resolve().parents[1] / "cache"
-    shape = tuple(told.create["dataset"]["image_shape"])
-    augmentation = build.augmentation(settings, shape)
+    rows, columns = told.create["dataset"]["image_shape"]
+    augmentation = build.augmentation(settings, (rows, columns))
     if augmentation is None:
         return False
     try:
@@ -92,10 +93,11 @@ def _augmentation(folder: Path, told: History) -> bool:
     strengths = [
         f"{key.removeprefix('augmentation.')} {value}"
         for key, value in config.leaves(settings).items()
-        if key.startswith("augmentation.")
+        if key.startswith("augmentation.") and key != "augmentation.name"
     ]
     shown = samples(data.train, augmentation, data.image_shape, settings.seed)
-    plots.deformations(folder / AUGMENTATION, f"{_title(told)}\n{', '.join(strengths)}", shown)
+    title = f"{_title(told)}\n{settings.augmentation.name}: {', '.join(strengths)}"
+    plots.deformations(folder / AUGMENTATION, title, shown)
     return True
 
 

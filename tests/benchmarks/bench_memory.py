@@ -28,7 +28,6 @@ import numpy as np
 
 CHUNK = 10_000
 INK = 0.19  # share of MNIST's pixels that are not background
-EXAMPLES = 300_000  # a process trains at least so many, in whole epochs
 
 
 def generate(folder: Path, count: int) -> None:
@@ -87,7 +86,7 @@ def measure(cache: Path, digest: str, options: argparse.Namespace) -> dict[str, 
     watcher = threading.Thread(target=watch)
     watcher.start()
     processor, wall = [], []
-    for _ in range(max(1, EXAMPLES // len(data.train))):
+    for _ in range(max(1, options.examples // len(data.train))):
         begin = time.thread_time(), time.perf_counter()
         trainer.train_epoch()
         processor.append((time.thread_time() - begin[0]) / len(data.train) * 1e6)
@@ -108,6 +107,7 @@ def in_a_process(cache: Path, digest: str, options: argparse.Namespace) -> dict[
     command = [
         sys.executable, __file__, "--inside", str(cache), digest, "--batch", str(options.batch),
         "--num-val", str(options.num_val), "--backend", options.backend,
+        "--examples", str(options.examples),
     ]  # fmt: skip
     one = {f"{name}_NUM_THREADS": "1" for name in ("OPENBLAS", "OMP", "MKL")}
     done = subprocess.run(command, env=os.environ | one, stdout=subprocess.PIPE, check=True)
@@ -145,6 +145,9 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--num-val", type=int, default=0)
     parser.add_argument("--backend", choices=["numpy", "numba"], default="numpy")
+    parser.add_argument(
+        "--examples", type=int, default=300_000, help="each process trains so many, in whole epochs"
+    )
     parser.add_argument("--folder", type=Path, help="where the files go; a temporary one")
     parser.add_argument("--inside", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -43,6 +43,27 @@ def test_no_validation(mnist_cache: Path) -> None:
     assert len(data.train) == 60_000
 
 
+def test_rows_are_drawn_once_then_mapped(mnist_cache: Path) -> None:
+    def opened() -> dataset.Dataset:
+        return dataset.load(cache=mnist_cache, num_val=700, num_train=900, split_seed=3)
+
+    first = opened()
+    (path,) = mnist_cache.glob("*/rows-700-900-3.npy")
+    written = path.stat().st_mtime_ns
+    again = opened()
+    assert path.stat().st_mtime_ns == written
+    kept, drawn = dataset.split(first.train.labels, 700, 3)
+    kept = kept[dataset.split(first.train.labels[kept], 900, 4)[1]]
+    for data in (first, again):
+        assert data.val is not None
+        for part, expected in ((data.train, kept), (data.val, drawn)):
+            assert part.rows is not None
+            np.testing.assert_array_equal(part.rows, expected)
+            for array in (part.images, part.labels, part.rows):
+                assert not array.flags.writeable
+                assert not array.flags.owndata, "a copy in memory, not the file"
+
+
 def test_parts_are_disjoint_and_stratified(mnist_cache: Path) -> None:
     data = dataset.load(cache=mnist_cache, num_val=5000, num_train=1003)
     assert data.val is not None

@@ -1,6 +1,7 @@
 """The training loop: repeatable, complete, and independent of what must not matter."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -141,6 +142,33 @@ def test_without_validation_the_last_epoch_counts() -> None:
     assert result.best_epoch == 3
     assert set(notes.last) == {"test/loss", "test/error", "epoch"}
     np.testing.assert_array_equal(trained.best_parameters, trained.network.parameters.flat)
+
+
+def test_memory_grows_by_four_bytes_per_image() -> None:
+    """The order of an epoch in uint32; images, labels and rows lie in mapped files."""
+
+    def peak(count: int) -> int:
+        part = Part(
+            np.zeros((count, 64), np.uint8),
+            np.zeros(count, np.uint8),
+            np.arange(count, dtype=np.uint32),
+        )
+        network = Network.create((64, 2, 10), "sigmoid", np.random.default_rng(1))
+        trained = Trainer(
+            network,
+            Dataset("zeros", "", (8, 8), 10, part, None, part),
+            SGD(network.parameters),
+            normalization.Normalization("unit", 1 / 255, 0.0),
+            Options(batch=1000, lr=0.1, epochs=1),
+        )
+        tracemalloc.start()
+        trained.train_epoch()
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    few, many = peak(20_000), peak(220_000)
+    assert (many - few) / 200_000 == pytest.approx(4, abs=0.5)
 
 
 def test_divergence_is_an_error_that_says_why() -> None:

@@ -1,0 +1,119 @@
+"""docs/backpropagation.md: its numbers are recomputed, and what it names exists."""
+
+import ast
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.nn.losses import cross_entropy, softmax, softmax_cross_entropy_gradient
+from harness.nn.network import Network, Parameters
+from harness.nn.optimizers import SGD
+
+PAGE = Path(__file__).resolve().parents[1] / "docs/backpropagation.md"
+TEXT = PAGE.read_text()
+NAMED = sorted(set(re.findall(r"\[`([\w.]+)`\]\((\.\./[\w/]+\.py)\)", TEXT)))
+# Their functions need no derivation: they choose, measure or describe.
+UNDERIVED = {"__init__.py", "metrics.py"}
+
+
+def definitions(path: Path) -> set[str]:
+    """Functions and classes of a module, and methods as Class.method."""
+    found = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            inner = (n.name for n in node.body if isinstance(n, ast.FunctionDef))
+            found |= {f"{node.name}.{name}" for name in inner}
+    return found
+
+
+@pytest.mark.parametrize(("name", "file"), NAMED)
+def test_what_is_named_exists(name: str, file: str) -> None:
+    assert name in definitions((PAGE.parent / file).resolve())
+
+
+def test_every_module_of_nn_is_explained() -> None:
+    files = {Path(file).name for _, file in NAMED if "/harness/nn/" in file}
+    there = {path.name for path in (PAGE.parents[1] / "harness/nn").glob("*.py")}
+    assert files == there - UNDERIVED
+
+
+def test_every_section_of_formulas_has_its_code_and_its_proof() -> None:
+    sections = re.split(r"^## ", TEXT, flags=re.MULTILINE)[1:]
+    assert [section.split()[0] for section in sections[:11]] == [str(n) for n in range(1, 12)]
+    for section in sections[1:11]:
+        title = section.splitlines()[0]
+        if title[:2] not in ("7 ", "8 "):
+            assert "**Code** [`" in section, title
+        if title[:2] != "8 ":
+            assert "**Proof** [`" in section, title
+
+
+def test_anchors_lead_to_headings() -> None:
+    headings = re.findall(r"^## (.+)$", TEXT, flags=re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in headings}
+    assert set(re.findall(r"\]\(#([^)]+)\)", TEXT)) <= anchors
+
+
+def printed() -> dict[str, np.ndarray]:
+    """The lines `name = numbers` of the worked example."""
+    blocks = "".join(re.findall(r"```text\n(.*?)```", TEXT, re.DOTALL))
+    lines = [line.split("=") for line in blocks.splitlines()]
+    return {name.strip(): np.array(ast.literal_eval(value.strip())) for name, value in lines}
+
+
+def test_the_worked_example() -> None:
+    given = printed()
+    parameters = Parameters.zeros((2, 2, 2), np.float64)
+    (w1, b1), (w2, b2) = parameters.layers
+    for array, name in ((w1, "W1"), (b1, "b1"), (w2, "W2"), (b2, "b2")):
+        array[:] = given.pop(name)
+    x, t = given.pop("x"), given.pop("t")
+    network = Network(parameters, "sigmoid")
+    workspace = network.workspace(1)
+    logits, p, delta2, row = *np.empty((3, 1, 2)), np.empty((1, 1))
+    network.forward(x, workspace, logits)
+    softmax(logits, p, row)
+    softmax_cross_entropy_gradient(logits, t, delta2, row)
+    found = {
+        "z1": x @ w1 + b1,
+        "a1": workspace.hidden[0].copy(),
+        "z2": logits.copy(),
+        "p": p,
+        "loss": cross_entropy(logits, t)[0],
+        "delta2": delta2.copy(),
+        "down": delta2 @ w2.T,
+    }
+    gradients = network.backward(x, delta2, workspace)
+    found["delta1"] = gradients[0].deltas.copy()
+    gradient = parameters.zeros_like()
+    for factors, out in zip(gradients, gradient.layers, strict=True):
+        factors.write(out)
+    (found["dW1"], found["db1"]), (found["dW2"], found["db2"]) = gradient.layers
+    estimate = found["loss"] - 0.5 * (gradient.flat**2).sum()
+    SGD(parameters).step(gradients, lr=0.5)
+    found |= {"newW1": w1, "newb1": b1, "newW2": w2, "newb2": b2}
+    network.forward(x, workspace, logits)
+    found["after"] = cross_entropy(logits, t)[0]
+    assert given.keys() == found.keys()
+    for name, values in given.items():
+        np.testing.assert_allclose(found[name], values, rtol=0, atol=5.1e-5, err_msg=name)
+    assert f"{estimate:.4f}" in TEXT
+
+
+def test_the_split_of_the_first_layer() -> None:
+    """Section 11: x W1 and x.T d from ink, a row that all pixels share, and column sums."""
+    generator = np.random.default_rng(1)
+    u = generator.integers(1, 256, (1, 30)) * (generator.random((1, 30)) < 0.2)
+    v, c, d = generator.normal(size=(30, 4)), generator.normal(size=4), generator.normal(size=4)
+    a, b = 2 / 255, -1.0
+    x, w1, columns = a * u + b, v + c, v.sum(axis=0)
+    ink = u[0] > 0
+    forward = a * u[:, ink] @ v[ink] + a * u.sum() * c + b * columns + b * 30 * c
+    np.testing.assert_allclose(x @ w1, forward, rtol=1e-12)
+    v[ink] += a * np.outer(u[0, ink], d)
+    np.testing.assert_allclose(v + (c + b * d), w1 + np.outer(x, d), rtol=1e-12)
+    np.testing.assert_allclose(columns + a * u.sum() * d, v.sum(axis=0), rtol=1e-12)

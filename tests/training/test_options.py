@@ -1,0 +1,139 @@
+"""What the loop can be told: patience, average, limits, dropout; and a restored run goes on."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness.data.augmentation import Augmentation
+from harness.data.dataset import Dataset, Part
+from harness.data.normalization import Normalization
+from harness.nn.metrics import Score
+from harness.nn.network import Network
+from harness.nn.optimizers import OPTIMIZERS
+from harness.training import randomness
+from harness.training.options import Options
+from harness.training.trainer import Silence, Trainer
+
+
+def problem() -> Dataset:
+    generator = np.random.default_rng(1)
+    labels = generator.integers(0, 5, 400).astype(np.uint8)
+    pixels = generator.integers(0, 120, (400, 40)).astype(np.uint8)
+    pixels[np.arange(400), labels * 8] += 130
+    rows = np.arange(400, dtype=np.uint32)
+    train, val = Part(pixels, labels, rows[100:]), Part(pixels, labels, rows[:100])
+    return Dataset("synthetic", "", (8, 5), 5, train, val, val)
+
+
+def make(kind: type[Trainer] = Trainer, optimizer: str = "sgd", **options: Any) -> Trainer:
+    settings = Options(**{"batch": 16, "lr": 0.2, "epochs": 3} | options)
+    random = randomness.generators(settings.seed)
+    network = Network.create((40, 12, 5), "relu", random["weights"])
+    made = OPTIMIZERS[optimizer](network.parameters)
+    return kind(network, problem(), made, Normalization("unit", 1 / 255, 0.0), settings)
+
+
+class Scripted(Trainer):
+    """Validation errors as told, in hundredths; the test set, scored last, is not asked here."""
+
+    errors: tuple[int, ...] = ()
+
+    def evaluate(self, part: Part) -> tuple[Score, Any]:
+        return Score(1.0, self.errors[self.finished - 1], 100), None
+
+
+@pytest.mark.parametrize(
+    ("errors", "patience", "stopped", "best"),
+    [
+        ((50, 40, 30, 20, 10), 2, 5, 5),  # never stale
+        ((50, 50, 50, 50, 50), 2, 3, 1),  # an equal one is not better
+        ((50, 40, 45, 30, 31, 32, 10), 2, 6, 4),  # each improvement starts the wait anew
+        ((50, 40, 45, 30, 31, 32, 10), None, 7, 7),
+    ],
+)
+def test_patience(errors: tuple[int, ...], patience: int | None, stopped: int, best: int) -> None:
+    trainer = make(Scripted, epochs=len(errors), patience=patience)
+    trainer.errors = errors  # type: ignore[attr-defined]
+    result = trainer.run(Silence())
+    assert (trainer.finished, result.best_epoch) == (stopped, best)
+    assert result.values["best/val_error"] == errors[best - 1] / 100
+
+
+def test_the_average_of_the_weights_is_what_is_evaluated() -> None:
+    trainer = make(ema=0.9, epochs=2)
+    average = trainer.network.parameters.flat.astype(np.float64)
+    step = trainer._step
+
+    def note(*arguments: Any) -> None:
+        nonlocal average
+        step(*arguments)
+        average = 0.9 * average + 0.1 * trainer.network.parameters.flat
+
+    trainer._step = note  # type: ignore[method-assign]
+    trainer.run(Silence())
+    found = trainer.evaluated.parameters.flat
+    np.testing.assert_allclose(found, average, rtol=1e-4, atol=1e-6)
+    assert np.abs(found - trainer.network.parameters.flat).max() > 0.01
+    val = trainer.dataset.val
+    assert val is not None
+    by_average, _ = trainer.evaluate(val)
+    trainer.network.parameters.flat[:] = found
+    trainer.evaluated = trainer.network
+    assert trainer.evaluate(val)[0] == by_average
+
+
+def test_without_an_average_the_weights_themselves_are_evaluated() -> None:
+    trainer = make()
+    assert trainer.evaluated is trainer.network
+
+
+def test_max_norm_holds_after_every_step() -> None:
+    def largest(trainer: Trainer) -> float:
+        return float(np.linalg.norm(trainer.network.parameters.layers[0].weights, axis=0).max())
+
+    free, limited = make(), make(max_norm=1.0)
+    for trainer in (free, limited):
+        trainer.train_epoch()
+    assert largest(free) > 1.2
+    assert largest(limited) <= 1 + 1e-6
+
+
+@pytest.mark.parametrize("kind", [{"dropout": 0.5}, {"input_dropout": 0.3}])
+def test_dropout_is_drawn_in_training_only_and_seeded(kind: dict[str, float]) -> None:
+    plain, first, again = make(), make(**kind), make(**kind)
+    for trainer in (plain, first, again):
+        trainer.train_epoch()
+    found = [trainer.network.parameters.flat for trainer in (plain, first, again)]
+    np.testing.assert_array_equal(found[1], found[2])
+    assert not np.array_equal(found[0], found[1])
+    part = first.dataset.test
+    np.testing.assert_array_equal(first.evaluate(part)[1], first.evaluate(part)[1])
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_restored_state_goes_on_to_the_bit(optimizer: str) -> None:
+    def one() -> Trainer:
+        return make(
+            optimizer=optimizer,
+            lr=0.01,
+            dropout=0.3,
+            input_dropout=0.1,
+            max_norm=2.0,
+            label_smoothing=0.1,
+            ema=0.9,
+            augmentation=Augmentation((8, 5), rotation=5, shift=1, strength=0.3, grid=3),
+            schedule=lambda time: 1 / (1 + time),
+        )
+
+    whole, first, second = one(), one(), one()
+    for _ in range(4):
+        whole.train_epoch()
+    for _ in range(2):
+        first.train_epoch()
+    arrays, rest = first.state()
+    second.restore({name: array.copy() for name, array in arrays.items()}, rest)
+    for _ in range(2):
+        second.train_epoch()
+    for mine, other in ((whole.network, second.network), (whole.evaluated, second.evaluated)):
+        np.testing.assert_array_equal(mine.parameters.flat, other.parameters.flat)
