@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from harness import runs
+from harness.analysis import plots
 from harness.nn import metrics
 from harness.training import journal
 from harness.training.journal import Journal
@@ -12,8 +13,6 @@ LEARNING_CURVES = "plots/learning_curves.png"
 
 def draw(folder: Path) -> None:
     """Draw the learning curves of a run that has ended, and note the picture in its journal."""
-    from harness.analysis import plots
-
     told = journal.history(folder)
     if not told.epochs or LEARNING_CURVES in told.artifacts:
         return
