@@ -119,7 +119,7 @@ def test_a_full_disk_delays_the_delivery_only(disk: Path, tmp_path: Path, idx_fo
     command: Command = command_in(disk)
     own = ("dataset=idx", f"dataset.dir={idx_folder}", "batch=20", "width=8", "epochs=3")
     filler = fill(disk, 700 * 1024)
-    done = command(RUN, *own, "tracking.patience=5", timeout=200)
+    done = command(RUN, *own, "tracking.patience=5")
     assert done.returncode == 3, done.stderr
     assert "`python -m harness sync` delivers the rest" in done.stderr
     filler.unlink()

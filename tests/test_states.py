@@ -136,12 +136,12 @@ def started(place: Path, *arguments: str) -> subprocess.Popen[str]:
 
 
 def wait_for_checkpoint(place: Path) -> Path:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         for found in place.glob("outputs/runs/*/checkpoints/epoch-*"):
             return found.parents[1]
         time.sleep(0.02)
-    raise AssertionError("no checkpoint within a minute")
+    raise AssertionError("no checkpoint")
 
 
 @pytest.mark.fault
@@ -157,7 +157,7 @@ def test_the_second_ctrl_c_ends_at_once(tmp_path: Path, idx_folder: Path) -> Non
     process.send_signal(signal.SIGINT)
     assert process.wait(5) == 130
     job.resume()
-    psutil.wait_procs([job], timeout=20)
+    psutil.wait_procs([job], timeout=60)
     assert not job.is_running()
     assert "interrupted again: left at once" in process.communicate()[0]
     assert journal.history(folder).status == "KILLED"
@@ -176,7 +176,7 @@ def test_editing_conf_changes_no_queued_job(tmp_path: Path, idx_folder: Path) ->
     )  # fmt: skip
     wait_for_checkpoint(copy)
     shutil.rmtree(copy / "conf")
-    _, stderr = process.communicate(timeout=120)
+    _, stderr = process.communicate(timeout=600)
     assert process.returncode == 0, stderr
     first, second = journal.folders(copy / "outputs/runs")
     same = [folder.joinpath("config.yaml").read_text().splitlines() for folder in (first, second)]

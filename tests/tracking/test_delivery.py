@@ -183,7 +183,7 @@ def test_a_torn_record_waits(outputs: Path, store: Store) -> None:
 def open_fresh(place: Path, start: Any, number: int) -> list[str]:
     ids = []
     for round_ in range(RACES):
-        start.wait(60)
+        start.wait(300)
         ids.append(Store(Target.local(place / str(round_))).experiment("mnist"))
     return ids
 
@@ -210,7 +210,7 @@ def test_eight_commands_race_for_a_fresh_store(tmp_path: Path, idx_folder: Path)
         for seed in range(8)
     ]  # fmt: skip
     for process in commands:
-        _, stderr = process.communicate(timeout=300)
+        _, stderr = process.communicate(timeout=900)
         assert (process.returncode, stderr) == (0, "")
     target = Target.local(tmp_path / "outputs")
     proofs = prove(target, list(journal.folders(tmp_path / "outputs/runs")))
