@@ -104,7 +104,8 @@ def tell(plan: Plan, folders: list[Path], report: "Report", *, interrupted: bool
     for folder, told in zip(folders, histories, strict=True):
         if told.status in bad:
             name, status = told.create["name"], told.status.lower()
-            print(f"{status}: {name} ({told.run}): {told.error}", file=sys.stderr)
+            why = told.error or "its end could not be written down"
+            print(f"{status}: {name} ({told.run}): {why}", file=sys.stderr)
             print(f"        more in {folder}", file=sys.stderr)
     if report.experiments:
         print(f"compare in the MLflow UI:  python -m harness ui   then open {UI}")

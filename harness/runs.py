@@ -112,9 +112,12 @@ def find(outputs: Path, prefix: str) -> Path:
     raise ValueError(f"run {prefix!r} could be {names}; type more of it")
 
 
-def lock(folder: Path) -> FileLock:
-    """The lock of a run's one live owner; the operating system frees it with the process."""
-    return FileLock(folder / ".lock", timeout=0)
+def lock(folder: Path, wait_s: float = 5.0) -> FileLock:
+    """The lock of a run's one live owner; the operating system frees it with the process.
+
+    wait_s: who looks whether a run is live, or tags it, holds it for a moment only.
+    """
+    return FileLock(folder / ".lock", timeout=wait_s)
 
 
 def add_tags(folder: Path, tags: dict[str, str]) -> None:
@@ -132,7 +135,7 @@ def close_abandoned(folder: Path, status: str, error: str) -> History:
     told = journal.history(folder)
     if told.status == "RUNNING" and told.start is not None and not _is_running(told.start):
         try:
-            with lock(folder), Journal(folder / journal.FILE_NAME) as writer:
+            with lock(folder, 0), Journal(folder / journal.FILE_NAME) as writer:
                 writer.append("end", status=status, error=error)
         except Timeout:
             return told
@@ -143,7 +146,7 @@ def close_abandoned(folder: Path, status: str, error: str) -> History:
 def is_live(folder: Path) -> bool:
     """Whether a process holds the run's lock."""
     try:
-        with lock(folder):
+        with lock(folder, 0):
             return False
     except Timeout:
         return True

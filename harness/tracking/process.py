@@ -84,27 +84,30 @@ class DeliveryProcess:
 
         The process gives up by itself; one that does not even do that is ended.
         """
+        why = ""
         try:
             self._say({"close": True})
             answer = self._answer()
+        except KeyboardInterrupt:
+            answer, why = "", "interrupted while it was delivered"
         finally:
             end(self._process)
-        if not answer.strip():
-            died = f"the delivery process ended with status {self._process.returncode}"
-            return Report(undelivered={folder.name: died for folder in self._folders})
-        return Report(**json.loads(answer))
+        if answer.strip():
+            return Report(**json.loads(answer))
+        why = why or f"the delivery process ended with status {self._process.returncode}"
+        return Report(undelivered={f.name: why for f in self._folders if self._left(f)})
 
     def _answer(self) -> str:
         answers: queue.SimpleQueue[str] = queue.SimpleQueue()
         assert self._process.stdout is not None
         read = self._process.stdout.readline
         threading.Thread(target=lambda: answers.put(read()), daemon=True).start()
-        moved_on, left = time.monotonic(), self._left()
+        moved_on, left = time.monotonic(), sum(map(self._left, self._folders))
         while time.monotonic() - moved_on < self._patience + SILENCE_S:
             try:
                 return answers.get(timeout=SAY_EVERY_S)
             except queue.Empty:
-                before, left = left, self._left()
+                before, left = left, sum(map(self._left, self._folders))
             if left < before:
                 moved_on = time.monotonic()
             print(
@@ -114,15 +117,12 @@ class DeliveryProcess:
             )
         return ""
 
-    def _left(self) -> int:
-        """Bytes of journals that are not delivered."""
-        left = 0
-        for folder in self._folders:
-            state = read_state(folder)
-            done = state.get("offset", 0) if state.get("store") == self._target.key else 0
-            path = folder / journal.FILE_NAME
-            left += path.stat().st_size - done if path.exists() else 0
-        return left
+    def _left(self, folder: Path) -> int:
+        """Bytes of a run's journal that are not delivered."""
+        state = read_state(folder)
+        done = state.get("offset", 0) if state.get("store") == self._target.key else 0
+        path = folder / journal.FILE_NAME
+        return path.stat().st_size - int(done) if path.exists() else 0
 
     def _say(self, order: object) -> None:
         assert self._process.stdin is not None
