@@ -42,7 +42,7 @@ def prove(target: Target, folders: list[Path]) -> list[Proof]:
     """
     from mlflow.exceptions import MlflowException
 
-    os.environ.update(ENVIRONMENT)
+    os.environ.update(ENVIRONMENT | {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3"})  # reading only
     try:
         store = Store(target)
         return [_prove(store, folder) for folder in folders]
