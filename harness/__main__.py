@@ -89,11 +89,12 @@ def results(outputs: Path, uri: str | None) -> None:
 @main.command()
 @OUTPUTS
 @click.option("--dry-run", is_flag=True, help="Only say what would be freed.")
-def clean(outputs: Path, dry_run: bool) -> None:
-    """Remove the checkpoints of finished runs, which nothing needs any more."""
+@click.option("--all", "everything", is_flag=True, help="Also what checkpoint.milestones keeps.")
+def clean(outputs: Path, dry_run: bool, everything: bool) -> None:
+    """Remove the checkpoints of finished runs and what killed writers left half-written."""
     from harness import runs
 
-    freed = runs.clean(outputs, dry_run=dry_run)
+    freed = runs.clean(outputs, dry_run=dry_run, everything=everything)
     click.echo(f"{'would free' if dry_run else 'freed'} {freed / 1e6:.1f} MB of checkpoints")
 
 

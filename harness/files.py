@@ -33,10 +33,17 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).replace(path)
-    except BaseException:
+    except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
-        raise
+        raise named(error, path) from None
     fsync_folder(path.parent)
+
+
+def named(error: BaseException, path: Path) -> BaseException:
+    """The error itself, or an `OSError` of a write, which does not say where, with the file."""
+    if isinstance(error, OSError) and error.filename is None:
+        return OSError(error.errno, error.strerror, str(path))
+    return error
 
 
 def write_text(path: Path, text: str) -> None:

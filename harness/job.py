@@ -12,11 +12,13 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from pathlib import Path
 from types import FrameType
 
 import numpy as np
+from filelock import Timeout
 from threadpoolctl import threadpool_limits
 
 from harness import build, config, environment, progress, runs
@@ -28,6 +30,7 @@ from harness.training.checkpoint import Checkpoints
 from harness.training.journal import Journal
 from harness.training.trainer import Diverged, Result, Trainer
 
+LAST_WORDS_S = 15.0
 EXIT = {"FINISHED": 0, "FAILED": 1, "KILLED": 130}
 
 
@@ -54,8 +57,9 @@ class JobRecorder:
     def epoch(self, epoch: int, values: dict[str, float], trainer: Trainer) -> None:
         """Checkpoint, record, show."""
         arrays, rest = trainer.state()
-        self._checkpoints.save(epoch, arrays, {"epoch": epoch, "metrics": values, "state": rest})
-        self._record(epoch, values)
+        description = {"epoch": epoch, "metrics": values, "state": rest}
+        self._checkpoints.save(epoch, trainer.best_epoch, arrays, description)
+        self.record(epoch, values)
         self._shown.epoch(epoch, values)
 
     def final(self, epoch: int, values: dict[str, float]) -> None:
@@ -68,9 +72,10 @@ class JobRecorder:
         if found is not None:
             arrays, description = found
             trainer.restore(arrays, description["state"])
-            self._record(description["epoch"], description["metrics"])
+            self.record(description["epoch"], description["metrics"])
 
-    def _record(self, epoch: int, values: dict[str, float]) -> None:
+    def record(self, epoch: int, values: dict[str, float]) -> None:
+        """Write an epoch's record, unless the journal has it."""
         if epoch > self._recorded:
             self._writer.append("epoch", epoch=epoch, metrics=values)
             self._recorded = epoch
@@ -87,18 +92,27 @@ def train(folder: Path) -> str:
         except Interrupted:
             writer.append("end", status="KILLED", error="interrupted")
             return "KILLED"
-        except Exception as error:
-            text = traceback.format_exc()
-            write_text(folder / "traceback.txt", text)
-            writer.append("artifact", path="traceback.txt")
-            writer.append("end", status="FAILED", error=f"{type(error).__name__}: {error}")
-            told = journal.history(folder)
-            print(f"{told.create['name']} ({told.run}) failed: {error}", file=sys.stderr)
-            if not isinstance(error, (Diverged, ValueError)):
-                print(text, file=sys.stderr)
+        except (Exception, SystemExit) as error:
+            _fail(folder, writer, error)
             return "FAILED"
         writer.append("end", status="FINISHED", error=None)
         return "FINISHED"
+
+
+def _fail(folder: Path, writer: Journal, error: BaseException) -> None:
+    """Leave the traceback and the last record, and say it; on a full disk at least say it."""
+    text = traceback.format_exc()
+    told = journal.history(folder)
+    words = f"{type(error).__name__}: {error}"
+    print(f"{told.create['name']} ({told.run}) failed: {words}", file=sys.stderr)
+    if not isinstance(error, (Diverged, ValueError, OSError)):
+        print(text, file=sys.stderr)
+    try:
+        write_text(folder / "traceback.txt", text)
+        writer.append("artifact", path="traceback.txt")
+        writer.append("end", status="FAILED", error=words)
+    except OSError as full:
+        print(f"{folder}: its end could not be written down either: {full}", file=sys.stderr)
 
 
 def _train(folder: Path, writer: Journal) -> None:
@@ -120,14 +134,20 @@ def _train(folder: Path, writer: Journal) -> None:
     writer.append("start", **runs.this_process(), threads=threads, backend=settings.backend)
     write_text(folder / "environment.txt", environment.describe(threads))
     kept = settings.checkpoint
-    checkpoints = Checkpoints(folder / "checkpoints", every=kept.every, keep=kept.keep)
+    checkpoints = Checkpoints(
+        folder / "checkpoints", every=kept.every, keep=kept.keep, milestones=kept.milestones
+    )
     with threadpool_limits(limits=threads):
         trainer = build.trainer(settings, dataset)
         done = len(told.epochs)
         with progress.display(told.create["name"], settings.epochs, done) as shown:
             recorder = JobRecorder(writer, shown, checkpoints, done)
             recorder.resume(trainer)
-            result = trainer.run(recorder)
+            try:
+                result = trainer.run(recorder)
+            except Diverged as error:
+                recorder.record(error.epoch, error.values)  # but no checkpoint to go on from
+                raise
     _write_artifacts(folder, writer, trainer, result)
 
 
@@ -166,6 +186,8 @@ def _watch_parent() -> None:
     while os.read(0, 1):
         continue
     signal.raise_signal(signal.SIGTERM)
+    time.sleep(LAST_WORDS_S)  # inside a long call no signal is handled
+    os._exit(EXIT["KILLED"])
 
 
 def main() -> None:
@@ -178,7 +200,13 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     if arguments.attached:
         threading.Thread(target=_watch_parent, daemon=True).start()
-    sys.exit(EXIT[train(arguments.folder)])
+    try:
+        sys.exit(EXIT[train(arguments.folder)])
+    except Timeout:
+        print(f"{arguments.folder}: another process is training it", file=sys.stderr)
+    except (OSError, journal.JournalError) as error:
+        print(error, file=sys.stderr)
+    sys.exit(EXIT["FAILED"])
 
 
 if __name__ == "__main__":

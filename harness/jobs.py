@@ -7,8 +7,10 @@ from types import TracebackType
 from typing import Self
 
 from harness import runs
+from harness.training import journal
 
 GRACE_S = 20.0
+INTERRUPTED = "interrupted"
 
 
 class JobProcess:
@@ -26,8 +28,8 @@ class JobProcess:
 
     def wait(self) -> str:
         """Wait for the job to end; returns FINISHED, FAILED or KILLED as its journal says."""
-        status = self._process.wait()
-        return self._close(f"the job's process ended with status {status} and no last record")
+        self._process.wait()
+        return self._close(_last_words(self._process.returncode))
 
     def __enter__(self) -> Self:
         return self
@@ -45,8 +47,19 @@ class JobProcess:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._close("interrupted")
+        self._close(INTERRUPTED)
 
     def _close(self, why: str) -> str:
-        crashed = self._process.returncode > 0
-        return runs.close_abandoned(self.folder, "FAILED" if crashed else "KILLED", why).status
+        status = "KILLED" if self._process.returncode < 0 or why == INTERRUPTED else "FAILED"
+        try:
+            return runs.close_abandoned(self.folder, status, why).status
+        except (OSError, journal.JournalError) as error:  # of this run; the others go on
+            print(f"{self.folder.name}: {why}; {error}", file=sys.stderr)
+            return status
+
+
+def _last_words(code: int) -> str:
+    if code >= 0:
+        return f"its process ended with exit status {code} and no last record"
+    cause = ", as the system does when memory runs out" if code == -9 else ""
+    return f"its process was ended by signal {-code}{cause}"

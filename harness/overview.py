@@ -11,7 +11,6 @@ from rich.table import Table
 from harness import runs, sweep
 from harness.nn import metrics
 from harness.sweep import SweepJob
-from harness.training import journal
 from harness.training.journal import History
 
 NOTHING = "-"
@@ -61,8 +60,8 @@ def status_tables(outputs: Path, limit: int) -> list[Table]:
         table.add_column(title, no_wrap=title != "name")
     for title in ("val error", "epoch", "test error", "seconds"):
         table.add_column(title, justify="right")
-    for folder in list(journal.folders(runs.folder_of(outputs)))[-limit:]:
-        told = journal.history(folder)
+    readable = dict(runs.readable(outputs))
+    for folder, told in list(readable.items())[-limit:]:
         status = told.status
         if status == "RUNNING" and not runs.is_live(folder):
             status = "KILLED"  # died without a word; the next command writes that down
@@ -74,7 +73,7 @@ def status_tables(outputs: Path, limit: int) -> list[Table]:
         sweeps.add_column(title)
     for plan in sweep.plans(outputs):
         folders = [runs.folder_of(outputs) / job.run for job in plan.jobs]
-        finished = sum(journal.history(f).status == "FINISHED" for f in folders if f.is_dir())
+        finished = sum(f in readable and readable[f].status == "FINISHED" for f in folders)
         sweeps.add_row(plan.id, f"{finished}/{len(plan.jobs)}", " ".join(plan.overrides))
     return [table, sweeps]
 

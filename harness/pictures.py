@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness import build, config, runs
+from harness.analysis import plots
 from harness.data.augmentation import Augmentation
 from harness.data.dataset import Part, open_dataset
 from harness.nn import metrics
@@ -58,8 +59,6 @@ def samples(
 
 
 def _learning_curves(folder: Path, told: History) -> bool:
-    from harness.analysis import plots
-
     plots.learning_curves(
         folder / LEARNING_CURVES,
         _title(told),
@@ -71,8 +70,6 @@ def _learning_curves(folder: Path, told: History) -> bool:
 
 def _augmentation(folder: Path, told: History) -> bool:
     """Draw samples; False when the run deforms nothing or its data is not there any more."""
-    from harness.analysis import plots
-
     settings = config.read_yaml(folder / runs.CONFIG)
     wanted, cache = settings.dataset, folder.resolve().parents[1] / "cache"
     rows, columns = told.create["dataset"]["image_shape"]

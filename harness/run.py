@@ -8,6 +8,7 @@ Exit status: 0 done and delivered, 1 a job failed, 2 bad input, 3 trained but no
 """
 
 import argparse
+import os
 import signal
 import sys
 from dataclasses import replace
@@ -21,27 +22,36 @@ from harness.config import ConfigError
 from harness.launch import Job
 from harness.schema import Config
 from harness.sweep import Plan
+from harness.tracking import process
 from harness.training import journal
 
 if TYPE_CHECKING:
+    from subprocess import Popen
+
     from harness.tracking.delivery import Report
 
 UI = "http://127.0.0.1:5000"
 DONE, FAILED, BAD_INPUT, UNDELIVERED, INTERRUPTED = 0, 1, 2, 3, 130
 
 
-def carry_out(plan: Plan, config: Config, outputs: Path) -> int:
-    """Train what the plan has left, deliver, report. Returns the exit status."""
+def carry_out(
+    plan: Plan, config: Config, outputs: Path, started: "Popen[str] | None" = None
+) -> int:
+    """Train what the plan has left, deliver, report. Returns the exit status.
+
+    started: a delivery process that imports MLflow already.
+    """
     from harness.tracking.delivery import Report
-    from harness.tracking.process import DeliveryProcess
     from harness.tracking.store import Target
 
     folders = [runs.folder_of(outputs) / job.run for job in plan.jobs]
     delivery = None
-    if config.tracking.name != "none":
+    if config.tracking.name == "none" and started is not None:
+        process.end(started)
+    elif config.tracking.name != "none":
         uri = config.tracking.uri if config.tracking.name == "server" else None
         target = Target(uri) if uri else Target.local(outputs)
-        delivery = DeliveryProcess(target, outputs, config.tracking.patience)
+        delivery = process.DeliveryProcess(target, outputs, config.tracking.patience, started)
         for folder in folders:
             delivery.follow(folder)
     interrupted = False
@@ -76,7 +86,11 @@ def _draw(trained: list[Path]) -> None:
     from harness import pictures  # importing what draws takes as long as a few epochs
 
     while trained:
-        pictures.draw(trained.pop())
+        folder = trained.pop()
+        try:
+            pictures.draw(folder)
+        except (OSError, ValueError) as error:
+            print(f"{folder.name}: no picture: {error}", file=sys.stderr)
 
 
 def tell(plan: Plan, folders: list[Path], report: "Report", *, interrupted: bool) -> int:
@@ -86,12 +100,13 @@ def tell(plan: Plan, folders: list[Path], report: "Report", *, interrupted: bool
 
     histories = [journal.history(folder) for folder in folders]
     overview.show(overview.sweep_table(plan.jobs, histories))
-    failed = [told for told in histories if told.status == "FAILED"]
-    for told in failed:
-        print(f"failed: {told.create['name']} ({told.run}): {told.error}", file=sys.stderr)
-        print(
-            f"        more in {runs.folder_of(folders[0].parents[1]) / told.run}", file=sys.stderr
-        )
+    bad = ("FAILED", "DAMAGED") if interrupted else ("FAILED", "DAMAGED", "KILLED", "RUNNING")
+    for folder, told in zip(folders, histories, strict=True):
+        if told.status in bad:
+            name, status = told.create["name"], told.status.lower()
+            why = told.error or "its end could not be written down"
+            print(f"{status}: {name} ({told.run}): {why}", file=sys.stderr)
+            print(f"        more in {folder}", file=sys.stderr)
     if report.experiments:
         print(f"compare in the MLflow UI:  python -m harness ui   then open {UI}")
         for experiment_id in report.experiments.values() if plan.id else ():
@@ -133,33 +148,40 @@ def command(arguments: list[str]) -> int:
     if parsed.shell_completion:
         launch.shell_completion(overrides)
         return DONE
+    started = None
     try:
         if parsed.cfg:
             print(launch.show_config(overrides), end="")
             return DONE
         overrides, special = launch.take_command_keys(overrides)
+        started = None if "tracking=none" in overrides else process.start()
         if special.resume is not None:
             outputs = _outputs_of(overrides, is_sweep=is_sweep)
             runs.close_dead(outputs)
             plan, config = freeze.resumed(outputs, special.resume)
-            return carry_out(plan, config, outputs)
-        jobs = launch.expand(overrides, sweep=is_sweep)
-        for job in jobs:
-            configuration.check(job.config)
-        jobs = [freeze.with_backend(job) for job in jobs]
-        _check_common(jobs)
-        prepared = freeze.prepare(jobs)
-    except ValueError as error:
+        else:
+            plan, config = _frozen(overrides, is_sweep=is_sweep, fresh=special.fresh)
+            outputs = Path(config.outputs)
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return BAD_INPUT
-    config = jobs[0].config
-    outputs = Path(config.outputs)
-    runs.close_dead(outputs)
+        if started is not None:
+            process.end(started)
+        return BAD_INPUT if isinstance(error, ValueError) else FAILED
+    return carry_out(plan, config, outputs, started)
+
+
+def _frozen(overrides: list[str], *, is_sweep: bool, fresh: bool) -> tuple[Plan, Config]:
+    """Everything that can be wrong is found here, before any job starts."""
+    jobs = launch.expand(overrides, sweep=is_sweep)
+    for job in jobs:
+        configuration.check(job.config)
+    jobs = [freeze.with_backend(job) for job in jobs]
+    _check_common(jobs)
+    prepared = freeze.prepare(jobs)
+    runs.close_dead(Path(jobs[0].config.outputs))
     typed = [*(["-m"] if is_sweep else []), *overrides]
-    plan = freeze.freeze(prepared, typed, is_sweep=is_sweep, fresh=special.fresh)
-    if not is_sweep:
-        plan = replace(plan, id="")
-    return carry_out(plan, config, outputs)
+    plan = freeze.freeze(prepared, typed, is_sweep=is_sweep, fresh=fresh)
+    return plan if is_sweep else replace(plan, id=""), jobs[0].config
 
 
 def _outputs_of(overrides: list[str], *, is_sweep: bool) -> Path:
@@ -185,13 +207,22 @@ def _refuse(message: str) -> NoReturn:
     sys.exit(BAD_INPUT)
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGINT, _leave)
+    signal.signal(signal.SIGTERM, _leave)
     raise KeyboardInterrupt
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """The second time at once: jobs and delivery are bound to this process and end with it."""
+    print("interrupted again: left at once; `python -m harness sync` delivers the rest", flush=True)
+    os._exit(INTERRUPTED)
 
 
 def main() -> None:
     """The console script `harness-run`."""
-    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGINT, _interrupt)
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         sys.exit(command(sys.argv[1:]))
     except KeyboardInterrupt:

@@ -3,15 +3,18 @@
 outputs/runs/<run id>/
     config.yaml           the frozen, fully resolved configuration
     journal.jsonl         what happened (see training/journal.py)
+    checkpoints/          where training can go on from
     weights/ predictions/ plots/ environment.txt
     delivered.json        how much of the journal the tracking store has
 """
 
+import logging
 import os
 import secrets
 import shutil
 import socket
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +27,14 @@ from harness.files import fsync_folder, write_text
 from harness.schema import Config
 from harness.tracking.follower import read_state
 from harness.training import journal
-from harness.training.journal import History, Journal
+from harness.training.checkpoint import milestones
+from harness.training.journal import History, Journal, JournalError
 
 CONFIG = "config.yaml"
 HOST = socket.gethostname()
+CLOCK_S = 2.0  # a process's start time is counted from the boot, whose time a set clock moves
+
+WRITING_S = 60.0  # a half-written file that is younger may still be written
 
 
 @dataclass(frozen=True)
@@ -71,6 +78,7 @@ def create(outputs: Path, config: Config, identity: Identity) -> Path:
                 experiment=config.tracking.experiment,
                 dataset=identity.dataset,
             )
+        fsync_folder(unfinished)
         unfinished.rename(folder)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -104,9 +112,12 @@ def find(outputs: Path, prefix: str) -> Path:
     raise ValueError(f"run {prefix!r} could be {names}; type more of it")
 
 
-def lock(folder: Path) -> FileLock:
-    """The lock of a run's one live owner; the operating system frees it with the process."""
-    return FileLock(folder / ".lock", timeout=0)
+def lock(folder: Path, wait_s: float = 5.0) -> FileLock:
+    """The lock of a run's one live owner; the operating system frees it with the process.
+
+    wait_s: who looks whether a run is live, or tags it, holds it for a moment only.
+    """
+    return FileLock(folder / ".lock", timeout=wait_s)
 
 
 def add_tags(folder: Path, tags: dict[str, str]) -> None:
@@ -118,12 +129,13 @@ def add_tags(folder: Path, tags: dict[str, str]) -> None:
 def close_abandoned(folder: Path, status: str, error: str) -> History:
     """Give a run whose process died without a word its end; leave any other run as it is.
 
-    A live run is recognised by the lock its process holds. Returns what the journal says now.
+    A live run is recognised by the lock its process holds, and by its process itself. Returns what
+    the journal says now.
     """
     told = journal.history(folder)
-    if told.status == "RUNNING":
+    if told.status == "RUNNING" and told.start is not None and not _is_running(told.start):
         try:
-            with lock(folder), Journal(folder / journal.FILE_NAME) as writer:
+            with lock(folder, 0), Journal(folder / journal.FILE_NAME) as writer:
                 writer.append("end", status=status, error=error)
         except Timeout:
             return told
@@ -134,10 +146,21 @@ def close_abandoned(folder: Path, status: str, error: str) -> History:
 def is_live(folder: Path) -> bool:
     """Whether a process holds the run's lock."""
     try:
-        with lock(folder):
+        with lock(folder, 0):
             return False
     except Timeout:
         return True
+
+
+def _is_running(start: journal.Record) -> bool:
+    """Whether the process of a start record runs on this host; another one may have its number."""
+    if start["host"] != HOST or "process_started" not in start:
+        return False
+    try:
+        begun = psutil.Process(start["pid"]).create_time()
+    except psutil.NoSuchProcess:
+        return False
+    return bool(abs(begun - start["process_started"]) < CLOCK_S)
 
 
 def this_process() -> dict[str, Any]:
@@ -150,14 +173,26 @@ def is_finished(folder: Path) -> bool:
     return journal.history(folder).status == "FINISHED"
 
 
+def readable(outputs: Path) -> Iterator[tuple[Path, History]]:
+    """Every run with what its journal says, oldest first.
+
+    A journal that not even names its run is passed over with a warning that names it: one rotten
+    file must not keep the others from being used.
+    """
+    for folder in journal.folders(folder_of(outputs)):
+        try:
+            yield folder, journal.history(folder)
+        except JournalError as error:
+            logging.getLogger(__name__).warning("%s", error)
+
+
 def close_dead(outputs: Path) -> list[str]:
     """Close every run of this host whose process died without a word as KILLED; returns their ids.
 
     Runs of other hosts are left alone: whether they live cannot be known here.
     """
     closed = []
-    for folder in journal.folders(folder_of(outputs)):
-        told = journal.history(folder)
+    for folder, told in readable(outputs):
         if told.status != "RUNNING" or told.start is None or told.start["host"] != HOST:
             continue
         if close_abandoned(folder, "KILLED", "its process died without a word").status == "KILLED":
@@ -170,12 +205,14 @@ def by_key(outputs: Path) -> dict[str, Path]:
     on.
 
     Runs that somebody trains at this moment count as unfinished ones; their lock refuses a second
-    trainer.
+    trainer. A run whose journal is damaged is nothing to build on.
     """
     finished: dict[str, Path] = {}
     unfinished: dict[str, Path] = {}
-    for folder in journal.folders(folder_of(outputs)):
-        told = journal.history(folder)
+    for folder, told in readable(outputs):
+        if told.status == "DAMAGED":
+            logging.getLogger(__name__).warning("%s", told.error)
+            continue
         (finished if told.status == "FINISHED" else unfinished)[told.tags["run_key"]] = folder
     return unfinished | finished
 
@@ -188,13 +225,36 @@ def join_sweep(folder: Path, sweep: str, number: str) -> None:
         add_tags(folder, {"sweep": f"{before},{sweep}".strip(","), "sweep.job": number})
 
 
-def clean(outputs: Path, *, dry_run: bool) -> int:
-    """Remove the checkpoints of finished runs; returns the bytes that are (or would be) freed."""
-    freed = 0
-    for folder in journal.folders(folder_of(outputs)):
-        if is_finished(folder) and (folder / "checkpoints").is_dir():
-            files = list((folder / "checkpoints").iterdir())
-            freed += sum(path.stat().st_size for path in files)
-            if not dry_run:
-                shutil.rmtree(folder / "checkpoints")
+def clean(outputs: Path, *, dry_run: bool, everything: bool) -> int:
+    """Remove what no run needs any more; returns the bytes that are (or would be) freed.
+
+    That is: of finished runs the checkpoints that their policy does not keep for ever (with
+    `everything` all of them), and what killed writers left half-written.
+    """
+    waste = [path for path in folder_of(outputs).glob(".*-*") if _is_old(path)]
+    for folder, told in readable(outputs):
+        if is_live(folder):
+            continue
+        place = folder / "checkpoints"
+        hidden = (path for path in folder.rglob(".*") if not path.name.endswith(".lock"))
+        waste += [path for path in hidden if _is_old(path)]
+        if told.status == "FINISHED":
+            kept = configuration.read_yaml(folder / CONFIG).checkpoint.milestones
+            lasting = set() if everything else milestones(place, kept)
+            waste += [path for path in place.glob("epoch-*") if path not in lasting]
+    freed = sum(_size(path) for path in waste)
+    for path in () if dry_run else waste:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
     return freed
+
+
+def _is_old(path: Path) -> bool:
+    return time.time() - path.stat().st_mtime > WRITING_S
+
+
+def _size(path: Path) -> int:
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())

@@ -151,7 +151,8 @@ class CheckpointConfig:
 
     __pydantic_config__ = CLOSED
     every: Natural = about("write a checkpoint after each so many epochs; 0: never")
-    keep: Natural = about("how many of the newest checkpoints stay; 0: all")
+    keep: Natural = about("how many of the newest checkpoints stay, beside the best; 0: all")
+    milestones: Natural = about("the checkpoint after each so many epochs stays for ever; 0: none")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,8 @@ import numpy as np
 import psutil
 import pytest
 
+from harness import runs
+from harness.nn import metrics
 from harness.training import checkpoint, journal
 from harness.training.checkpoint import Checkpoints
 from tests.conftest import Command, command_in
@@ -72,11 +74,12 @@ def killed_after(place: Path, arguments: tuple[str, ...], epochs: int, seconds: 
     while process.poll() is None:
         if recorded() >= goal:
             time.sleep(seconds)
-            for job in command.children():
-                job.kill()
+            for process_ in command.children():
+                if "harness.job" in process_.cmdline():
+                    process_.kill()
             break
         time.sleep(0.005)
-    return process.wait(60) != 0
+    return process.wait(300) != 0
 
 
 @pytest.mark.fault
@@ -166,11 +169,11 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
         [sys.executable, "-m", RUN, "tracking=none", "epochs=300", "backend=numpy"],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline and not list(tmp_path.glob("outputs/runs/*/checkpoints/*")):
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=300)
     folder = only_folder(tmp_path)
     assert process.returncode == 130
     assert f"`python -m harness.run resume={folder.name}` goes on from here" in stderr
@@ -231,15 +234,56 @@ def test_a_failed_job_is_tried_again(command: Command, tmp_path: Path, idx_folde
     assert [r["status"] for r in records if r["kind"] == "end"] == ["FAILED", "FAILED"]
 
 
-def test_clean_frees_finished_checkpoints_only(
-    command: Command, tmp_path: Path, idx_folder: Path
-) -> None:
-    command(RUN, *settings(idx_folder, epochs=2))
+def test_clean_frees_what_nothing_needs(command: Command, tmp_path: Path, idx_folder: Path) -> None:
+    command(RUN, *settings(idx_folder, "checkpoint.milestones=3", epochs=7))
     folder = only_folder(tmp_path)
-    assert len(list((folder / "checkpoints").iterdir())) == 2
-    said = command("harness", "clean", "--dry-run").stdout
-    assert said.startswith("would free 0.0 MB")
-    assert (folder / "checkpoints").is_dir()
-    command("harness", "clean")
-    assert not (folder / "checkpoints").exists()
-    assert checkpoint.load(folder / "weights/last.safetensors")[1]["epoch"] == 2
+    told = journal.history(folder)
+    place = folder / "checkpoints"
+    kept = {3, 6, 7, int(told.final[metrics.BEST_EPOCH])}
+    assert {int(path.stem[-6:]) for path in place.iterdir()} == kept
+    half = (folder / "weights/.last.safetensors.abc", folder.parent / ".123-unfinished")
+    half[0].write_bytes(bytes(5_000_000))
+    half[1].mkdir()
+    for path in half:
+        os.utime(path, (0, 0))
+    dry = command("harness", "clean", "--dry-run").stdout
+    assert dry.startswith("would free 5.0 MB")
+    assert half[0].exists()
+    assert command("harness", "clean").stdout == dry.replace("would free", "freed")
+    assert [path.exists() for path in half] == [False, False]
+    assert {int(path.stem[-6:]) for path in place.iterdir()} == {3, 6}
+    command("harness", "clean", "--all")
+    assert list(place.iterdir()) == []
+    assert checkpoint.load(folder / "weights/last.safetensors")[1]["epoch"] == 7
+    with journal.Journal(folder / journal.FILE_NAME) as writer:
+        writer.append("start", **runs.this_process(), threads=1, backend="numpy")
+        writer.append("end", status="KILLED", error="interrupted")
+    checkpoint.save(place / "epoch-000007.safetensors", {}, {})
+    assert command("harness", "clean").stdout.startswith("freed 0.0 MB")
+    assert len(list(place.iterdir())) == 1, "the run is not finished: it may go on from there"
+
+
+@pytest.mark.fault
+@pytest.mark.filterwarnings("ignore")
+def test_a_resumed_run_stays_one_run_in_the_store(tmp_path: Path, idx_folder: Path) -> None:
+    from harness.tracking.store import Store, Target
+    from harness.tracking.sync import prove
+
+    own = [text for text in settings(idx_folder, epochs=4000) if text != "tracking=none"]
+    killed = 0
+    arguments: tuple[str, ...] = tuple(own)
+    while killed_after(tmp_path, arguments, 1200, 0.0):
+        killed += 1
+        arguments = ("resume=last",)
+    assert killed >= 2
+    folder = only_folder(tmp_path)
+    assert command_in(tmp_path)("harness", "sync").returncode == 0
+    target = Target.local(tmp_path / "outputs")
+    (proof,) = prove(target, [folder])
+    assert proof.differences == ()
+    store = Store(target)
+    (run,) = store.runs(store.experiment("idx"))
+    assert run.info.status == "FINISHED"
+    assert [step for step, _, _ in store.points(run.info.run_id)[metrics.TRAIN_LOSS]] == list(
+        range(1, 4001)
+    )

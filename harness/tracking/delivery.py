@@ -3,7 +3,7 @@
 One delivery process serves a whole command (`python -m harness.tracking.delivery`). Jobs never wait
 for it. It takes JSON lines on standard input:
 
-    {"target": {"uri": ..., "artifacts": ...}, "patience": 30}     first
+    {"target": {...}, "log": "<file>", "patience": 30}             first
     {"follow": "<run folder>"}                                     any time
     {"close": true}                                                deliver what is left, answer, end
 
@@ -20,7 +20,9 @@ import threading
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
+
+import psutil
 
 from harness.tracking.follower import Follower
 from harness.tracking.store import Store, StoreError, Target
@@ -29,6 +31,7 @@ from harness.training import journal
 POLL_S = 0.2
 PATIENCE_S = 30.0
 RETRY_S = (0.5, 1.0, 2.0, 5.0)
+ILL_PER_STEP = 3
 
 
 @dataclass
@@ -45,7 +48,12 @@ class Report:
 
 
 class Delivery:
-    """Delivers many journals to one store, and goes on trying while the store is away."""
+    """Delivers many journals to one store, and goes on trying while the store is away.
+
+    A circuit breaker: after a call that got no answer nothing is tried for a while, which grows to
+    5 s. A run that has trouble of its own, such as one deleted in the store, goes to the end of the
+    line and does not hold up the others.
+    """
 
     def __init__(self, target: Target, store: Store | None = None) -> None:
         self.target = target
@@ -64,27 +72,34 @@ class Delivery:
         """Try to deliver what is new. Returns whether anything was."""
         if time.monotonic() < self._next_try:
             return False
-        progress = False
-        try:
-            if self.store is None:
-                self.store = Store(self.target)
-            for follower in self.followers.values():
-                progress |= self._step(follower, self.store)
-        except _failures() as error:
-            self.error = f"{type(error).__name__}: {str(error).splitlines()[0]}"
-            print(self.error, file=sys.stderr, flush=True)
-            self._next_try = time.monotonic() + RETRY_S[min(self._failures, len(RETRY_S) - 1)]
-            self._failures += 1
-            return progress
-        self._failures, self.error = 0, None
+        progress, ill = False, 0
+        self.error = None
+        for follower in sorted(self.outstanding(), key=lambda follower: follower.failures):
+            before = follower.offset
+            try:
+                if self.store is None:
+                    self.store = Store(self.target)
+                follower.step(self.store)
+                follower.failures, follower.trouble = 0, None
+            except _failures() as error:
+                follower.failures += 1
+                follower.trouble = _words(error)
+                print(f"{follower.folder.name}: {follower.trouble}", file=sys.stderr, flush=True)
+                ill += 1
+                if self.store is None or not _is_of_one_run(error):
+                    self.error = follower.trouble
+            progress |= follower.offset != before
+            if self.error is not None or ill == ILL_PER_STEP:
+                break
+        self._failures = self._failures + 1 if ill else 0
+        if ill:
+            pause = RETRY_S[min(self._failures, len(RETRY_S)) - 1]
+            self._next_try = time.monotonic() + pause
         return progress
 
-    def _step(self, follower: Follower, store: Store) -> bool:
-        try:
-            return follower.step(store)
-        except journal.JournalError as error:
-            follower.error = str(error)
-            return False
+    def outstanding(self) -> list[Follower]:
+        """The runs that have something to deliver and can go on."""
+        return [f for f in self.followers.values() if f.error is None and f.outstanding]
 
     def report(self) -> Report:
         """What was delivered and what was not."""
@@ -94,16 +109,16 @@ class Delivery:
                 created = journal.history(follower.folder).create
                 report.experiments[created["experiment"]] = follower.experiment_id
             if follower.refused:
-                report.refused[follower.folder.name] = follower.refused
-            if follower.outstanding:
-                why = follower.error or self.error or "no progress"
+                report.refused[follower.folder.name] = len(follower.refused)
+            if follower.error or follower.outstanding:
+                why = follower.error or follower.trouble or self.error or "no progress"
                 report.undelivered[follower.folder.name] = why
         return report
 
     def drain(self, patience: float = PATIENCE_S) -> Report:
         """Deliver until nothing is left, or nothing has moved for `patience` seconds."""
         last = time.monotonic()
-        while any(f.outstanding and f.error is None for f in self.followers.values()):
+        while self.outstanding():
             if self.step():
                 last = time.monotonic()
             elif time.monotonic() - last > patience:
@@ -121,18 +136,31 @@ def _failures() -> tuple[type[BaseException], ...]:
     return (MlflowException, StoreError, SQLAlchemyError, OSError)
 
 
+def _is_of_one_run(error: BaseException) -> bool:
+    """Whether the store answered, and with something that concerns this run only."""
+    from mlflow.exceptions import RestException
+
+    return isinstance(error, (RestException, StoreError))
+
+
+def _words(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
 def main() -> None:
     """The delivery process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command, which then closes us
-    if hasattr(os, "nice"):
-        os.nice(10)
+    _step_back()
     answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # whatever a library prints is for the log; the answer stands alone
     orders: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-    lines = os.fdopen(os.dup(0), encoding="utf-8")
-    first = json.loads(lines.readline())
+    threading.Thread(target=_listen, args=(orders,), daemon=True).start()
+    _failures()  # imports MLflow, which takes seconds, before there is anything to do
+    first = orders.get()
+    with Path(first["log"]).open("ab") as log:
+        os.dup2(log.fileno(), 1)  # whatever a library prints is for the log; the answer stands
+        os.dup2(log.fileno(), 2)  # alone
     delivery = Delivery(Target(**first["target"]))
-    threading.Thread(target=_listen, args=(orders, lines), daemon=True).start()
     while True:
         try:
             order = orders.get(timeout=POLL_S)
@@ -146,12 +174,15 @@ def main() -> None:
             return
 
 
-def _listen(orders: "queue.SimpleQueue[dict[str, Any]]", lines: TextIO) -> None:
-    for line in lines:
-        order = json.loads(line)
-        orders.put(order)
-        if "close" in order:
-            return
+def _step_back() -> None:
+    """Low priority: a training beside this process is not to notice it."""
+    me = psutil.Process()
+    me.nice(10 if hasattr(os, "nice") else psutil.BELOW_NORMAL_PRIORITY_CLASS)
+
+
+def _listen(orders: "queue.SimpleQueue[dict[str, Any]]") -> None:
+    for line in os.fdopen(os.dup(0), encoding="utf-8"):
+        orders.put(json.loads(line))
     os._exit(1)  # the command died without a word
 
 

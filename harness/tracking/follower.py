@@ -7,59 +7,105 @@ metrics with the same timestamps are written once however often they are sent.
 
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from harness.files import write_text
-from harness.tracking.store import Point, Store, Target
+from harness.tracking.store import Point, Store, StoreError, Target
 from harness.training import journal
 
 STATE = "delivered.json"
 REFUSED = "refused.jsonl"
 # Answers to a request that is wrong in itself, however often it is sent.
 REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS")
+RECORDS_PER_CALL = 200
 
 
 class Follower:
-    """One journal on its way to the store."""
+    """One journal on its way to the store.
+
+    error: why it can never go on, such as a damaged record; trouble: why it could not the last
+    time; failures: how often in a row.
+    """
 
     def __init__(self, folder: Path, target: Target) -> None:
         self.folder = folder
         self.target = target
-        self.offset = 0
-        self.mlflow_id: str | None = None
-        self.experiment_id: str | None = None
         self.error: str | None = None
-        self.refused = 0
-        state = read_state(folder)
-        if state.get("store") == target.key:
-            self.offset = state["offset"]
-            self.mlflow_id = state["mlflow_id"]
-            self.experiment_id = state["experiment_id"]
-            self.refused = state["refused"]
+        self.trouble: str | None = None
+        self.failures = 0
+        self._load()
+
+    def _load(self) -> None:
+        state = read_state(self.folder)
+        if state.get("store") != self.target.key:
+            state = {}
+        self.offset: int = state.get("offset", 0)
+        self.mlflow_id: str | None = state.get("mlflow_id")
+        self.experiment_id: str | None = state.get("experiment_id")
+        self.refused: dict[str, str] = state.get("refused", {})
 
     @property
     def outstanding(self) -> bool:
-        """Whether the journal has bytes that were not delivered."""
-        return (self.folder / journal.FILE_NAME).stat().st_size > self.offset
+        """Whether the journal has complete records that were not delivered."""
+        try:
+            with (self.folder / journal.FILE_NAME).open("rb") as file:
+                file.seek(self.offset)
+                return b"\n" in file.read()
+        except FileNotFoundError:
+            return False  # somebody removed the run
 
-    def step(self, store: Store) -> bool:
-        """Deliver every complete record that is new. Returns whether there was one."""
-        records, end, _ = journal.read(self.folder / journal.FILE_NAME, self.offset)
-        if not records:
-            return False
+    def step(self, store: Store) -> None:
+        """Deliver every complete record that is new, unless another process does so just now."""
+        try:
+            with FileLock(self.folder / ".delivery.lock", timeout=0):
+                self._load()
+                self._deliver_new(store)
+        except Timeout:
+            self._load()
+
+    def _deliver_new(self, store: Store) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            for records, end in self._groups():
+                self._send(store, records)
+                self.offset = end
+                self._save()
+        except journal.JournalError as error:
+            self.error = str(error)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST" or self.offset == 0:
+                raise
+            self.forget()  # the store was made anew: everything is sent again
+
+    def _groups(self) -> Iterator[tuple[list[journal.Record], int]]:
+        """What is new, in parts to be sent at once, with the offsets behind them."""
         pending: list[journal.Record] = []
-        for record in records:
-            if "metrics" in record:
-                pending.append(record)
-                continue
-            self._send(store, pending)
-            self._send(store, [record])
-            pending = []
-        self._send(store, pending)
-        self.offset = end
+        end, damage = self.offset, None
+        try:
+            for record, behind in journal.scan(self.folder / journal.FILE_NAME, self.offset):
+                if pending and ("metrics" not in record or len(pending) == RECORDS_PER_CALL):
+                    yield pending, end
+                    pending = []
+                pending, end = [*pending, record], behind
+                if "metrics" not in record:
+                    yield pending, end
+                    pending = []
+        except journal.JournalError as error:
+            damage = error  # what stands before it is good
+        if pending:
+            yield pending, end
+        if damage is not None:
+            raise damage
+
+    def forget(self) -> None:
+        """Send everything again from the first record on, which is harmless."""
+        self.offset, self.mlflow_id, self.experiment_id, self.refused = 0, None, None, {}
         self._save()
-        return True
 
     def _save(self) -> None:
         state = {
@@ -80,21 +126,35 @@ class Follower:
         from mlflow.exceptions import MlflowException
 
         try:
-            if records and "metrics" in records[0]:
+            if "metrics" in records[0]:
                 self._log_metrics(store, records)
-            elif records:
+            else:
                 self._deliver(store, records[0])
         except MlflowException as error:
-            if error.error_code not in REFUSALS or records[0]["kind"] == "create":
+            if error.error_code not in REFUSALS or self.mlflow_id is None:
                 raise
+            if store.deleted(self.mlflow_id):
+                raise StoreError(
+                    f"the run was deleted in the store; `mlflow runs restore --run-id "
+                    f"{self.mlflow_id}` brings it back, or remove {self.folder}"
+                ) from error
             if len(records) > 1:
                 for record in records:
                     self._send(store, [record])
                 return
-            self.refused += 1
-            entry = {"reason": str(error).splitlines()[0], "record": records[0]["n"]}
-            with (self.folder / REFUSED).open("a") as file:
-                file.write(json.dumps(entry) + "\n")
+            self._put_aside(store, records[0], str(error).splitlines()[0])
+
+    def _put_aside(self, store: Store, record: journal.Record, reason: str) -> None:
+        from mlflow.exceptions import MlflowException
+
+        self.refused[str(record["n"])] = reason
+        entries = [{"record": int(n), "reason": why} for n, why in self.refused.items()]
+        write_text(self.folder / REFUSED, "".join(json.dumps(each) + "\n" for each in entries))
+        try:
+            store.log(str(self.mlflow_id), tags={"refused": f"{len(entries)} records: {reason}"})
+        except MlflowException as error:
+            if error.error_code not in REFUSALS:
+                raise
 
     def _deliver(self, store: Store, record: journal.Record) -> None:
         if record["kind"] == "create":
@@ -102,6 +162,7 @@ class Follower:
             self.mlflow_id = store.create_run(self.experiment_id, record)
             store.log(self.mlflow_id, params=record["params"], tags=record["tags"])
             store.log_dataset(self.mlflow_id, record["dataset"])
+            store.set_status(self.mlflow_id, "SCHEDULED")  # it waits for its turn
             return
         assert self.mlflow_id is not None, "a journal begins with its create record"
         match record["kind"]:
@@ -111,9 +172,10 @@ class Follower:
                 store.set_status(self.mlflow_id, "RUNNING")
             case "tags":
                 store.log(self.mlflow_id, tags=record["tags"])
+            case "artifact" if (self.folder / record["path"]).is_file():
+                store.log_artifact(self.mlflow_id, self.folder, record["path"])
             case "artifact":
-                if (self.folder / record["path"]).is_file():
-                    store.log_artifact(self.mlflow_id, self.folder, record["path"])
+                self._put_aside(store, record, f"{record['path']} is no longer in the run folder")
             case "end":
                 if record["error"]:
                     store.log(self.mlflow_id, tags={"error": record["error"]})

@@ -2,15 +2,17 @@
 
 import json
 import os
+import queue
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import asdict
 from pathlib import Path
 
-from harness.tracking.delivery import Report
+from harness.tracking.delivery import PATIENCE_S, Report
 from harness.tracking.follower import read_state
-from harness.tracking.store import Target
+from harness.tracking.store import Target, moved
 from harness.training import journal
 
 # MLflow's own patience is 8 tries of 120 s for one call; ours is the loop that looks first whether
@@ -27,24 +29,50 @@ SAY_EVERY_S = 3.0
 SILENCE_S = 60.0  # beyond its own patience: a call's time-outs, and a slow import
 
 
-class DeliveryProcess:
-    """One delivery process. What it has to say goes to `outputs/delivery.log`."""
+def start() -> "subprocess.Popen[str]":
+    """A delivery process that imports MLflow, which takes seconds, and waits for its orders."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "harness.tracking.delivery"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=os.environ | ENVIRONMENT,
+    )
 
-    def __init__(self, target: Target, outputs: Path, patience: float) -> None:
-        outputs.mkdir(parents=True, exist_ok=True)
-        with (outputs / "delivery.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "harness.tracking.delivery"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                env=os.environ | ENVIRONMENT,
-            )
+
+def end(process: "subprocess.Popen[str]") -> None:
+    """End it at once; what is not delivered stays on disk."""
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        assert pipe is not None
+        pipe.close()
+
+
+class DeliveryProcess:
+    """One delivery process. What it has to say goes to `outputs/delivery.log`.
+
+    It ends with this process, however this one ends. started: what `start` gave, when the command
+    began before it knew where to deliver.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        outputs: Path,
+        patience: float = PATIENCE_S,
+        started: "subprocess.Popen[str] | None" = None,
+    ) -> None:
+        self._process = started or start()
         self._folders: list[Path] = []
-        self._target = target
-        self._patience = patience
-        self._say({"target": asdict(target), "patience": patience})
+        warning = moved(target)
+        if warning:
+            print(warning, file=sys.stderr, flush=True)
+        outputs.mkdir(parents=True, exist_ok=True)
+        self._target, self._patience = target, patience
+        log = str(outputs.resolve() / "delivery.log")
+        self._say({"target": asdict(target), "log": log, "patience": patience})
 
     def follow(self, folder: Path) -> None:
         """Deliver this run from now on."""
@@ -56,39 +84,50 @@ class DeliveryProcess:
 
         The process gives up by itself; one that does not even do that is ended.
         """
-        self._say({"close": True})
-        moved, left, answer = time.monotonic(), self._left(), ""
-        while not answer and time.monotonic() - moved < self._patience + SILENCE_S:
-            try:
-                answer, _ = self._process.communicate(timeout=SAY_EVERY_S)
-                break
-            except subprocess.TimeoutExpired:
-                before, left = left, self._left()
-                if left < before:
-                    moved = time.monotonic()
-                print(
-                    f"delivering to {self._target.uri}: {left} bytes of journals to go", flush=True
-                )
-        self._process.kill()
-        self._process.wait()
-        if not answer.strip():
-            died = f"the delivery process ended with status {self._process.returncode}"
-            return Report(undelivered={folder.name: died for folder in self._folders})
-        return Report(**json.loads(answer))
+        why = ""
+        try:
+            self._say({"close": True})
+            answer = self._answer()
+        except KeyboardInterrupt:
+            answer, why = "", "interrupted while it was delivered"
+        finally:
+            end(self._process)
+        if answer.strip():
+            return Report(**json.loads(answer))
+        why = why or f"the delivery process ended with status {self._process.returncode}"
+        return Report(undelivered={f.name: why for f in self._folders if self._left(f)})
 
-    def _left(self) -> int:
-        """Bytes of journals that are not delivered."""
-        left = 0
-        for folder in self._folders:
-            state = read_state(folder)
-            done = state.get("offset", 0) if state.get("store") == self._target.key else 0
-            left += (folder / journal.FILE_NAME).stat().st_size - done
-        return left
+    def _answer(self) -> str:
+        answers: queue.SimpleQueue[str] = queue.SimpleQueue()
+        assert self._process.stdout is not None
+        read = self._process.stdout.readline
+        threading.Thread(target=lambda: answers.put(read()), daemon=True).start()
+        moved_on, left = time.monotonic(), sum(map(self._left, self._folders))
+        while time.monotonic() - moved_on < self._patience + SILENCE_S:
+            try:
+                return answers.get(timeout=SAY_EVERY_S)
+            except queue.Empty:
+                before, left = left, sum(map(self._left, self._folders))
+            if left < before:
+                moved_on = time.monotonic()
+            print(
+                f"delivering to {self._target.uri}: {left} bytes of journals to go; "
+                f"gives up {self._patience:.0f} s after the last progress",
+                flush=True,
+            )
+        return ""
+
+    def _left(self, folder: Path) -> int:
+        """Bytes of a run's journal that are not delivered."""
+        state = read_state(folder)
+        done = state.get("offset", 0) if state.get("store") == self._target.key else 0
+        path = folder / journal.FILE_NAME
+        return path.stat().st_size - int(done) if path.exists() else 0
 
     def _say(self, order: object) -> None:
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps(order) + "\n")
             self._process.stdin.flush()
-        except BrokenPipeError:
+        except OSError:
             return  # it died; `close` reports every run as undelivered

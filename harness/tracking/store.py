@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
+from harness.files import fsync_folder
+
 if TYPE_CHECKING:
     from mlflow.entities import Experiment, Run
 
@@ -29,6 +31,11 @@ PLACES = (
     ("model_versions", "source"),
     ("model_versions", "storage_location"),
 )
+MOVED = (
+    "{}: its artifacts are expected in {}, so the folder was moved or copied; mend it with "
+    "`python -m harness sync --relocate`"
+)
+LOCK_S = 120.0
 Point = tuple[str, float, int, int]  # key, value, timestamp in ms, step
 
 
@@ -75,8 +82,9 @@ def sweep_link(base: str, experiment_id: str, sweep: str) -> str:
 class Store:
     """An open tracking store.
 
-    Opening creates the database when there is none, one process at a time: a fresh database that
-    two processes migrate at once stays broken. Raises `StoreError`.
+    Opening creates the database when there is none, one process at a time and aside: a fresh
+    database that two processes migrate at once, or whose migration is killed, stays broken. Raises
+    `StoreError`.
     """
 
     def __init__(self, target: Target, *, relocate: bool = False) -> None:
@@ -87,6 +95,7 @@ class Store:
         self._experiments: dict[str, Experiment] = {}
         try:
             with self._alone():
+                _create_database(target)
                 self.client: MlflowClient = MlflowClient(tracking_uri=target.uri)
                 first = self.client.search_experiments(max_results=1000)
         except (MlflowException, OSError) as error:
@@ -95,20 +104,19 @@ class Store:
             if target.database is None:
                 raise
             raise StoreError(
-                f"{target.database}: not a usable MLflow database ({_first_line(error)}); move it "
-                "away and deliver everything again with `python -m harness sync`"
+                f"{target.database}: not a usable MLflow database, or one whose creation was "
+                f"interrupted ({_first_line(error)}); move it away and deliver everything again "
+                "with `python -m harness sync`"
             ) from error
 
         if target.artifacts and relocate:
-            _relocate(target)
+            with self._alone():
+                _relocate(target)
         elif target.artifacts:
             for experiment in first:
                 where = experiment.artifact_location
                 if experiment.name != "Default" and not where.startswith(target.artifacts):
-                    raise StoreError(
-                        f"{target.database}: its artifacts are expected in {where}, so the folder "
-                        "was moved or copied; mend it with `python -m harness sync --relocate`"
-                    )
+                    raise StoreError(MOVED.format(target.database, where))
 
     def experiment(self, name: str) -> str:
         """The id of an experiment, created if need be with artifacts beside the database."""
@@ -139,6 +147,10 @@ class Store:
         """The MLflow id of the run that carries our run id, or None."""
         found = self.runs(experiment_id, f"tags.`run.id` = '{run}'")
         return found[0].info.run_id if found else None
+
+    def deleted(self, mlflow_id: str) -> bool:
+        """Whether somebody deleted this run in the store."""
+        return bool(self.client.get_run(mlflow_id).info.lifecycle_stage == "deleted")
 
     def delete_others(self, experiment_id: str, run: str, mlflow_id: str) -> None:
         """Delete what a creation whose answer was lost, carried out late, left beside a run."""
@@ -199,6 +211,15 @@ class Store:
         place = path.rpartition("/")[0] or None
         self.client.log_artifact(mlflow_id, str(folder / path), place)
 
+    def artifacts(self, mlflow_id: str, paths: Iterable[str]) -> dict[str, int]:
+        """The sizes in bytes of a run's files that lie in the folders of these paths."""
+        return {
+            str(info.path): int(info.file_size or 0)
+            for folder in sorted({path.rpartition("/")[0] for path in paths})
+            for info in self.client.list_artifacts(mlflow_id, folder or None)
+            if not info.is_dir
+        }
+
     def set_status(self, mlflow_id: str, status: str, end_ms: int | None = None) -> None:
         """RUNNING, or an end with its time."""
         if end_ms is None:
@@ -233,7 +254,42 @@ class Store:
         if database is None:
             return nullcontext()
         database.parent.mkdir(parents=True, exist_ok=True)
-        return FileLock(f"{database}.lock")
+        return FileLock(f"{database}.lock", timeout=LOCK_S)
+
+
+def moved(target: Target) -> str | None:
+    """What to say when the folder of a local store was moved or copied; quick, without MLflow."""
+    if target.artifacts is None or target.database is None or not target.database.exists():
+        return None
+    try:
+        with closing(sqlite3.connect(target.database, timeout=1)) as connection:
+            places = connection.execute(
+                "SELECT artifact_location FROM experiments WHERE name != 'Default'"
+            ).fetchall()
+    except sqlite3.Error:
+        return None  # opening the store says what is wrong with it
+    for (place,) in places:
+        if not place.startswith(target.artifacts):
+            return MOVED.format(target.database, place)
+    return None
+
+
+def _create_database(target: Target) -> None:
+    """Migrate a fresh database under another name, and give it its own when it is whole."""
+    database = target.database
+    if database is None or (database.exists() and database.stat().st_size):
+        return
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    unfinished = database.with_name(f"{database.name}.unfinished")
+    for suffix in ("", "-journal", "-wal", "-shm"):  # of a creation that was killed
+        unfinished.with_name(unfinished.name + suffix).unlink(missing_ok=True)
+    artifacts = target.artifacts or (database.parent / "artifacts").as_uri()
+    make: Any = SqlAlchemyStore  # it has no types
+    store = make(f"{SQLITE}{unfinished.as_posix()}", artifacts)
+    store.engine.dispose()
+    unfinished.replace(database)
+    fsync_folder(database.parent)
 
 
 def _relocate(target: Target) -> None:

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.tracking.delivery import Delivery, Report
-from harness.tracking.follower import points_of
+from harness.tracking.follower import Follower, points_of, read_state
 from harness.tracking.process import ENVIRONMENT
-from harness.tracking.store import Store, Target
+from harness.tracking.store import MAX_PARAM, Store, StoreError, Target
 from harness.training import journal
+
+Point = tuple[int, float, int]  # step, value, timestamp in ms
 
 
 @dataclass(frozen=True)
@@ -33,36 +35,66 @@ def deliver(target: Target, folders: list[Path], *, relocate: bool = False) -> R
 
 
 def prove(target: Target, folders: list[Path]) -> list[Proof]:
-    """Compare every delivered journal with the store: status, and count and digest of each
-    metric."""
-    store = Store(target)
-    proofs = []
+    """Compare every delivered journal with the store.
+
+    Compared are that there is one run, its status, its params, count and digest of each metric's
+    rows, and names and sizes of its artifacts. Raises `StoreError` when the store is away.
+    """
+    from mlflow.exceptions import MlflowException
+
+    os.environ.update(ENVIRONMENT | {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3"})  # reading only
+    try:
+        store = Store(target)
+        return [_prove(store, folder) for folder in folders]
+    except (MlflowException, OSError) as error:
+        raise StoreError(f"{target.uri}: {str(error).splitlines()[0]}") from error
+
+
+def send_again(target: Target, folders: list[Path]) -> None:
+    """Forget what was delivered of these runs: the store does not have it."""
     for folder in folders:
-        records = journal.read(folder / journal.FILE_NAME)[0]
-        told = journal.history(folder)
-        mlflow_id = store.find_run(store.experiment(told.create["experiment"]), told.run)
-        if mlflow_id is None:
-            proofs.append(Proof(told.run, 0, ("the run is missing",)))
-            continue
-        expected: dict[str, list[tuple[int, float, int]]] = {}
-        for key, value, ms, step in points_of(records):
-            expected.setdefault(key, []).append((step, value, ms))
-        found = store.points(mlflow_id)
-        differences = [
-            f"{key}: {len(found.get(key, []))} of {len(expected.get(key, []))} rows"
-            for key in sorted(expected.keys() | found.keys())
-            if _digest(found.get(key, [])) != _digest(expected.get(key, []))
-        ]
-        status = store.client.get_run(mlflow_id).info.status
-        wanted = "RUNNING" if told.status in ("CREATED", "RUNNING") else told.status
-        if status != wanted:
-            differences.append(f"status: {status} instead of {wanted}")
-        rows = sum(len(points) for points in expected.values())
-        proofs.append(Proof(told.run, rows, tuple(differences)))
-    return proofs
+        Follower(folder, target).forget()
 
 
-def _digest(points: list[tuple[int, float, int]]) -> str:
+def _prove(store: Store, folder: Path) -> Proof:
+    told = journal.history(folder)
+    runs = store.runs(store.experiment(told.create["experiment"]), f"tags.`run.id` = '{told.run}'")
+    if len(runs) != 1:
+        return Proof(told.run, 0, (f"{len(runs)} runs in the store instead of one",))
+    run = runs[0]
+    mlflow_id = run.info.run_id
+    records = [
+        record
+        for record in journal.read(folder / journal.FILE_NAME)[0]
+        if str(record["n"]) not in read_state(folder).get("refused", {})
+    ]
+    expected: dict[str, list[Point]] = {}
+    for key, value, ms, step in points_of(records):
+        expected.setdefault(key, []).append((step, value, ms))
+    found = store.points(mlflow_id)
+    differences = [
+        f"{key}: {len(found.get(key, []))} of {len(expected.get(key, []))} rows as in the journal"
+        for key in sorted(expected.keys() | found.keys())
+        if _digest(found.get(key, [])) != _digest(expected.get(key, []))
+    ]
+    wanted = "SCHEDULED" if told.status == "CREATED" else told.status
+    if run.info.status != wanted:
+        differences.append(f"status: {run.info.status} instead of {wanted}")
+    params = {key: str(value)[:MAX_PARAM] for key, value in told.create["params"].items()}
+    if run.data.params != params:
+        differences.append("params: other ones than in the journal")
+    paths = {record["path"] for record in records if record["kind"] == "artifact"}
+    sizes = store.artifacts(mlflow_id, paths)
+    differences += [
+        f"{path}: {sizes.get(path)} bytes instead of {(folder / path).stat().st_size}"
+        for path in sorted(paths)
+        if sizes.get(path) != (folder / path).stat().st_size
+    ]
+    rows = sum(len(points) for points in expected.values())
+    return Proof(told.run, rows, tuple(differences))
+
+
+def _digest(points: list[Point]) -> str:
     """Order does not count, NaN equals NaN, repetition does count."""
     texts = sorted(f"{s} {'nan' if math.isnan(v) else v.hex()} {ms}" for s, v, ms in points)
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()

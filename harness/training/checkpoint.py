@@ -50,23 +50,32 @@ def load(path: Path) -> tuple[Arrays, dict[str, Any]]:
 class Checkpoints:
     """The checkpoints of one run, `epoch-000012.safetensors` and so on.
 
-    every: write one after each so many epochs (0: never). keep: how many of the newest stay, so
-    that a damaged one is no loss (0: all).
+    every: write one after each so many epochs (0: never). Of those that were written stay the
+    newest `keep`, so that a damaged one is no loss (0: all), the one of the best epoch, and that of
+    every epoch divisible by `milestones` (0: none).
     """
 
-    def __init__(self, folder: Path, *, every: int, keep: int) -> None:
+    def __init__(self, folder: Path, *, every: int, keep: int, milestones: int = 0) -> None:
         self.folder = folder
         self._every = every
         self._keep = keep
+        self._milestones = milestones
+        for path in folder.glob(".epoch-*"):  # half-written by a process that was killed
+            path.unlink()
 
-    def save(self, epoch: int, arrays: Arrays, description: dict[str, Any]) -> None:
-        """Write the checkpoint of an epoch if it is due, then remove the ones too many."""
+    def save(self, epoch: int, best: int, arrays: Arrays, description: dict[str, Any]) -> None:
+        """Write the checkpoint of an epoch if it is due, then remove the ones too many.
+
+        best: the best epoch so far.
+        """
         if not self._every or epoch % self._every:
             return
-        save(self.folder / f"epoch-{epoch:06d}.safetensors", arrays, description)
+        save(_path(self.folder, epoch), arrays, description)
         if self._keep:
+            lasting = milestones(self.folder, self._milestones) | {_path(self.folder, best)}
             for path in self.paths()[: -self._keep]:
-                path.unlink()
+                if path not in lasting:
+                    path.unlink()
 
     def paths(self) -> list[Path]:
         """The checkpoints there are, oldest first."""
@@ -80,6 +89,16 @@ class Checkpoints:
             except ValueError as error:
                 logging.getLogger(__name__).warning("%s; taking an older checkpoint", error)
         return None
+
+
+def milestones(folder: Path, every: int) -> set[Path]:
+    """The checkpoints of every epoch divisible by `every`; none for 0."""
+    paths = folder.glob("epoch-*.safetensors") if every else ()
+    return {path for path in paths if int(path.stem.removeprefix("epoch-")) % every == 0}
+
+
+def _path(folder: Path, epoch: int) -> Path:
+    return folder / f"epoch-{epoch:06d}.safetensors"
 
 
 def _digest(arrays: Arrays) -> str:

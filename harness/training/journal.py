@@ -25,6 +25,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from harness.files import named
+
 FILE_NAME = "journal.jsonl"
 Record = dict[str, Any]
 
@@ -45,18 +47,38 @@ def read(path: Path, offset: int = 0) -> tuple[list[Record], int, bool]:
     """Read the complete records from byte `offset` on.
 
     Returns the records, the offset behind the last of them, and whether an incomplete tail follows.
-    Raises `JournalError` naming the file, the byte and the cause when a complete line is not a
-    record.
+    Raises `JournalError` naming the file, the byte and the cause when a complete line is not the
+    next record.
     """
     with path.open("rb") as file:
         file.seek(offset)
         content = file.read()
-    records = []
-    lines = content.split(b"\n")
-    for line in lines[:-1]:
-        records.append(_decode(line, path, offset))
+    records, end = [], offset
+    for record, end in _split(content, path, offset):  # noqa: B007
+        records.append(record)
+    return records, end, end < offset + len(content)
+
+
+def scan(path: Path, offset: int = 0) -> Iterator[tuple[Record, int]]:
+    """What `read` reads, one by one, each with the offset behind it: also what precedes damage."""
+    with path.open("rb") as file:
+        file.seek(offset)
+        content = file.read()
+    yield from _split(content, path, offset)
+
+
+def _split(content: bytes, path: Path, offset: int) -> Iterator[tuple[Record, int]]:
+    expected = 0 if offset == 0 else None
+    for line in content.split(b"\n")[:-1]:
+        try:
+            record = _decode(line, expected)
+        except ValueError as error:
+            raise JournalError(
+                f"{path}: the record at byte {offset} {error}; restore the file from a copy"
+            ) from None
+        expected = int(record["n"]) + 1
         offset += len(line) + 1
-    return records, offset, bool(lines[-1])
+        yield record, offset
 
 
 class Journal:
@@ -68,20 +90,40 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = path.open("ab")
-        records, end, torn = read(path)
-        if torn:
-            self._file.truncate(end)
-        self._next = len(records)
+        self._next, self._end = 0, 0
+        if path.exists():
+            read(path)  # damage is named before anything is opened for writing
+        self._file = path.open("ab", buffering=0)
+        self._settle()
 
     def append(self, kind: str, **content: Any) -> Record:
-        """Write one record durably and return it. Raises `OSError` when the disk refuses."""
+        """Write one record durably and return it.
+
+        Raises `OSError` when the disk refuses; what it took of the record is cut off again.
+        """
+        self._settle()
         record = {"n": self._next, "kind": kind, "ms": time.time_ns() // 1_000_000, **content}
-        self._file.write(encode(record))
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._next += 1
+        line = encode(record)
+        try:
+            rest = memoryview(line)
+            while rest:  # a disk that fills up takes a part without complaint
+                rest = rest[self._file.write(rest) :]
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            self._file.truncate(self._end)
+            raise named(error, self.path) from None
+        self._next, self._end = record["n"] + 1, self._end + len(line)
         return record
+
+    def _settle(self) -> None:
+        """Count what an append that a signal interrupted wrote whole; cut off what it did not."""
+        if os.fstat(self._file.fileno()).st_size == self._end:
+            return
+        records, end, torn = read(self.path, self._end)
+        if torn:
+            self._file.truncate(end)
+        if records:
+            self._next, self._end = records[-1]["n"] + 1, end
 
     def __enter__(self) -> Self:
         return self
@@ -100,7 +142,8 @@ class History:
     """What a journal says about its run, the last word of each kind.
 
     `status` is CREATED before the first start, RUNNING while the last start has no end after it,
-    else FINISHED, FAILED or KILLED. `epochs` holds one record per epoch in order.
+    else FINISHED, FAILED or KILLED; DAMAGED when a record cannot be read, which `error` names.
+    `epochs` holds one record per epoch in order.
     """
 
     create: Record
@@ -128,15 +171,27 @@ class History:
 
 
 def history(folder: Path) -> History:
-    """Read a run folder's journal as a whole. Raises `JournalError` where it is not one."""
+    """Read a run folder's journal as a whole.
+
+    Raises `JournalError` where not even its create record can be read.
+    """
     path = folder / FILE_NAME
-    records, _, _ = read(path)
-    if not records or records[0]["kind"] != "create":
-        raise JournalError(f"{path}: expected a journal that begins with its create record")
-    told = History(create=records[0], tags=dict(records[0]["tags"]))
-    for record in records[1:]:
-        told = _tell(told, record)
-    return told
+    told, damage = None, None
+    try:
+        for record, _ in scan(path):
+            if told is not None:
+                told = _tell(told, record)
+            elif record["kind"] == "create":
+                told = History(create=record, tags=dict(record["tags"]))
+            else:
+                break
+    except JournalError as error:
+        damage = error
+    if told is None:
+        raise damage or JournalError(
+            f"{path}: expected a journal that begins with its create record"
+        )
+    return told if damage is None else _with(told, status="DAMAGED", error=str(damage))
 
 
 def _tell(told: History, record: Record) -> History:
@@ -161,14 +216,15 @@ def _with(told: History, **changes: Any) -> History:
     return History(**{**told.__dict__, **changes})
 
 
-def _decode(line: bytes, path: Path, offset: int) -> Record:
-    where = f"{path}: the record at byte {offset}"
+def _decode(line: bytes, number: int | None) -> Record:
     if len(line) < 10 or line[8:9] != b" " or line[:8] != b"%08x" % zlib.crc32(line[9:]):
-        raise JournalError(f"{where} does not match its checksum; restore the file from a copy")
+        raise ValueError("does not match its checksum")
     try:
         record: Record = json.loads(line[9:])
     except ValueError as error:
-        raise JournalError(f"{where} is not JSON: {error}") from error
+        raise ValueError(f"is not JSON ({error})") from error
+    if number is not None and record["n"] != number:
+        raise ValueError(f"is number {record['n']} instead of {number}")
     if "metrics" in record:
         record["metrics"] = {k: float(v) for k, v in record["metrics"].items()}
     return record

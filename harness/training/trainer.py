@@ -34,7 +34,14 @@ Inputs = NDArray[np.float32]
 
 
 class Diverged(ArithmeticError):
-    """The loss became NaN or infinite; the message names the epoch and the likely cause."""
+    """The loss became NaN or infinite; the message names the epoch and the likely cause.
+
+    epoch, values: the epoch's number and metrics.
+    """
+
+    def __init__(self, message: str, epoch: int, values: dict[str, float]) -> None:
+        super().__init__(message)
+        self.epoch, self.values = epoch, values
 
 
 class Recorder(Protocol):
@@ -115,15 +122,16 @@ class Trainer:
     def run(self, recorder: Recorder) -> Result:
         """Train the epochs that are left and score the test set.
 
-        Raises `Diverged` when the loss is no longer finite.
+        Raises `Diverged` when a loss is no longer finite.
         """
         while self.finished < self.options.epochs and not self._is_stale():
             with np.errstate(over="ignore", invalid="ignore"):  # seen at the end of the epoch
                 values = self.train_epoch()
-            epoch = self.finished
-            if self.dataset.val is not None:
-                score, _ = self.evaluate(self.dataset.val)
-                values |= {metrics.VAL_LOSS: score.loss, metrics.VAL_ERROR: score.error}
+                epoch = self.finished
+                if self.dataset.val is not None:
+                    score, _ = self.evaluate(self.dataset.val)
+                    values |= {metrics.VAL_LOSS: score.loss, metrics.VAL_ERROR: score.error}
+            self._check_finite(values)
             error = values.get(metrics.VAL_ERROR, float(-epoch))  # no validation: the last is best
             if error < self.best_error:
                 self.best_epoch, self.best_error = epoch, error
@@ -139,11 +147,6 @@ class Trainer:
         run = self._compiled_epoch if self.options.backend == "numba" else self._batched_epoch
         score = run(order, lrs)
         self.finished += 1
-        if not np.isfinite(score.loss):
-            raise Diverged(
-                f"the training loss is {score.loss} in epoch {self.finished}: the learning rate "
-                f"lr={self.options.lr:g} is probably too high; try lr={self.options.lr / 10:g}"
-            )
         seconds = time.perf_counter() - begin
         return {
             metrics.TRAIN_LOSS: score.loss,
@@ -215,6 +218,17 @@ class Trainer:
         self.finished, self.best_epoch = rest["finished"], rest["best_epoch"]
         self.best_error = rest["best_error"]
         randomness.restore(self.generators, rest["generators"])
+
+    def _check_finite(self, values: dict[str, float]) -> None:
+        for what, key in (("training", metrics.TRAIN_LOSS), ("validation", metrics.VAL_LOSS)):
+            loss, lr = values.get(key, 0.0), self.options.lr
+            if not np.isfinite(loss):
+                raise Diverged(
+                    f"the {what} loss is {loss} in epoch {self.finished}: the learning rate "
+                    f"lr={lr:g} is probably too high; try lr={lr / 10:g}",
+                    self.finished,
+                    values,
+                )
 
     def _lr(self, step: int) -> float:
         return self.options.lr * self.options.schedule(self.finished + step / self._steps_per_epoch)

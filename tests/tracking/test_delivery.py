@@ -3,22 +3,32 @@
 import json
 import math
 import multiprocessing
+import os
+import signal
+import sqlite3
 import subprocess
 import sys
 import time
-from functools import partial
+from contextlib import closing
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
+from harness.config import to_yaml
 from harness.files import write_text
+from harness.launch import expand
 from harness.tracking.delivery import Delivery
 from harness.tracking.follower import STATE, read_state
 from harness.tracking.process import DeliveryProcess
 from harness.tracking.store import Store, StoreError, Target, sweep_link
+from harness.tracking.sync import prove
 from harness.training import journal
 from harness.training.journal import Journal
+from tests.conftest import command_in
 
 pytestmark = [
     pytest.mark.service,
@@ -26,11 +36,19 @@ pytestmark = [
 ]
 
 
+RACES = 5
+
+
+@cache
+def default_config() -> str:
+    return to_yaml(expand([], sweep=False)[0].config)
+
+
 def make_run(outputs: Path, run: str, *, epochs: int = 5, status: str | None = "FINISHED") -> Path:
     """A run folder as a job leaves it."""
     folder = outputs / "runs" / run
     folder.mkdir(parents=True)
-    write_text(folder / "config.yaml", "width: 1\n")
+    write_text(folder / "config.yaml", default_config())
     with Journal(folder / journal.FILE_NAME) as writer:
         writer.append(
             "create",
@@ -155,24 +173,108 @@ def test_a_torn_record_waits(outputs: Path, store: Store) -> None:
     path = folder / journal.FILE_NAME
     content = path.read_bytes()
     path.write_bytes(content[:-5])
-    delivery = Delivery(Target.local(outputs))
-    delivery.follow(folder)
-    report = delivery.drain(patience=0.5)
-    assert list(report.undelivered) == ["eee"]
+    deliver(outputs, folder)  # what is torn was never written: nothing is outstanding
+    assert store.client.get_run(read_state(folder)["mlflow_id"]).info.status == "RUNNING"
     path.write_bytes(content)
     deliver(outputs, folder)
     assert store.client.get_run(read_state(folder)["mlflow_id"]).info.status == "FINISHED"
 
 
-def open_fresh(outputs: Path, number: int) -> str:
-    return Store(Target.local(outputs)).experiment("mnist")
+def open_fresh(place: Path, start: Any, number: int) -> list[str]:
+    ids = []
+    for round_ in range(RACES):
+        start.wait(300)
+        ids.append(Store(Target.local(place / str(round_))).experiment("mnist"))
+    return ids
 
 
-def test_eight_processes_open_one_fresh_store(tmp_path: Path) -> None:
-    with multiprocessing.get_context("spawn").Pool(8) as pool:
-        ids = pool.map(partial(open_fresh, tmp_path), range(8), chunksize=1)
-    assert len(set(ids)) == 1
-    assert len(Store(Target.local(tmp_path)).client.search_experiments()) == 2  # and "Default"
+def test_eight_processes_race_for_a_fresh_store(tmp_path: Path) -> None:
+    """Again and again, started by a barrier each time."""
+    context = multiprocessing.get_context("spawn")
+    with context.Manager() as manager, context.Pool(8) as pool:
+        race = partial(open_fresh, tmp_path, manager.Barrier(8))
+        ids = pool.map(race, range(8), chunksize=1)
+    assert [len(set(each)) for each in zip(*ids, strict=True)] == [1] * RACES
+    for round_ in range(RACES):
+        client = Store(Target.local(tmp_path / str(round_))).client
+        assert len(client.search_experiments()) == 2  # and "Default"
+
+
+def test_eight_commands_race_for_a_fresh_store(tmp_path: Path, idx_folder: Path) -> None:
+    own = ("dataset=idx", f"dataset.dir={idx_folder}", "batch=20", "width=8", "epochs=1")
+    commands = [
+        subprocess.Popen(
+            [sys.executable, "-m", "harness.run", *own, f"seed={seed}"],
+            cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        )
+        for seed in range(8)
+    ]  # fmt: skip
+    for process in commands:
+        _, stderr = process.communicate(timeout=900)
+        assert (process.returncode, stderr) == (0, "")
+    target = Target.local(tmp_path / "outputs")
+    proofs = prove(target, list(journal.folders(tmp_path / "outputs/runs")))
+    assert [proof.differences for proof in proofs] == [()] * 8
+    store = Store(target)
+    assert len(store.runs(store.experiment("idx"))) == 8
+
+
+# Ends the creation of a store, MLflow's own way or ours, before its n-th change of the database.
+KILLED_CREATION = """
+import itertools, os, signal, sys
+from pathlib import Path
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+changes = itertools.count(1)
+@event.listens_for(Engine, "before_cursor_execute")
+def strike(connection, cursor, statement, *rest):
+    if statement.split()[0].upper() in ("CREATE", "ALTER", "INSERT", "UPDATE", "DROP"):
+        if next(changes) == int(sys.argv[2]):
+            os.kill(os.getpid(), signal.SIGKILL)
+if sys.argv[1] == "ours":
+    from harness.tracking.store import Store, Target
+    Store(Target.local(Path.cwd())).experiment("mnist")
+else:
+    from mlflow import MlflowClient
+    MlflowClient(tracking_uri="sqlite:///mlflow.db").search_experiments()
+"""
+
+
+def kill_creation(place: Path, whose: str, change: int) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED_CREATION, whose, str(change)], cwd=place, capture_output=True
+    )
+    assert done.returncode == -signal.SIGKILL
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+@pytest.mark.parametrize("change", [1, 30, 230, 430])
+def test_a_killed_creation_leaves_nothing_behind(tmp_path: Path, change: int) -> None:
+    kill_creation(tmp_path, "ours", change)
+    assert not (tmp_path / "mlflow.db").exists()
+    folder = make_run(tmp_path, "aaa")
+    deliver(tmp_path, folder)
+    assert not list(tmp_path.glob("*.unfinished*"))
+    (proof,) = prove(Target.local(tmp_path), [folder])
+    assert proof.differences == ()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_a_half_migrated_database_is_one_line(tmp_path: Path) -> None:
+    """As MLflow itself leaves it; what the line says to do helps."""
+    make_run(tmp_path, "aaa")
+    sync = partial(command_in(tmp_path), "harness", "sync", "--outputs", ".")
+    kill_creation(tmp_path, "theirs", 230)
+    done = sync()
+    assert done.returncode == 3
+    said, left = done.stderr.splitlines()
+    assert "not a usable MLflow database, or one whose creation was interrupted" in said
+    assert said.endswith("move it away and deliver everything again with `python -m harness sync`")
+    assert left == "not delivered yet: 1 runs"
+    (tmp_path / "mlflow.db").rename(tmp_path / "away.db")
+    done = sync()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "1 of 1 runs complete" in done.stdout
 
 
 def test_a_ruined_database_is_one_line(tmp_path: Path) -> None:
@@ -180,6 +282,92 @@ def test_a_ruined_database_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="not a usable MLflow database") as caught:
         Store(Target.local(tmp_path))
     assert "\n" not in str(caught.value)
+
+
+def test_a_store_that_was_made_anew_gets_everything_again(tmp_path: Path) -> None:
+    folder = make_run(tmp_path, "aaa", status=None)
+    sync = partial(command_in(tmp_path), "harness", "sync", "--outputs", ".")
+    sync()
+    (tmp_path / "mlflow.db").unlink()
+    with Journal(folder / journal.FILE_NAME) as writer:
+        writer.append("end", status="FINISHED", error=None)
+    done = sync()
+    assert done.returncode == 0, done.stderr
+    assert "1 of 1 runs complete, 11 metric rows compared" in done.stdout
+
+
+def test_what_the_store_lost_is_found_and_sent_again(tmp_path: Path) -> None:
+    folder = make_run(tmp_path, "aaa")
+    deliver(tmp_path, folder)
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection, connection:
+        connection.execute("DELETE FROM metrics WHERE step = 3")
+    (proof,) = prove(Target.local(tmp_path), [folder])
+    assert proof.differences == (
+        "train/loss: 4 of 5 rows as in the journal", "val/error: 4 of 5 rows as in the journal",
+    )  # fmt: skip
+    done = command_in(tmp_path)("harness", "sync", "--outputs", ".")
+    assert "sending 1 runs again" in done.stdout
+    assert done.returncode == 0, done.stderr
+    assert prove(Target.local(tmp_path), [folder])[0].differences == ()
+
+
+def test_a_record_that_the_store_refuses_is_put_aside(tmp_path: Path) -> None:
+    folder = make_run(tmp_path, "aaa", epochs=2, status=None)
+    with Journal(folder / journal.FILE_NAME) as writer:
+        writer.append("epoch", epoch=3, metrics={"train/loss": 1.0, "a bad key ?": 2.0})
+        writer.append("epoch", epoch=4, metrics={"train/loss": 4.0})
+        writer.append("end", status="FINISHED", error=None)
+    for _ in range(2):  # repeating counts it once
+        delivery = deliver(tmp_path, folder)
+        assert delivery.report().refused == {"aaa": 1}
+        (line,) = (folder / "refused.jsonl").read_text().splitlines()
+        assert json.loads(line)["record"] == 4
+        assert "a bad key ?" in json.loads(line)["reason"]
+        (folder / STATE).unlink()
+    store = Store(Target.local(tmp_path))
+    mlflow_id = store.find_run(store.experiment("mnist"), "aaa")
+    assert mlflow_id is not None
+    run = store.client.get_run(mlflow_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["refused"].startswith("1 records: ")
+    assert [step for step, _, _ in store.points(mlflow_id)["train/loss"]] == [1, 2, 4]
+
+
+def test_an_ill_run_does_not_hold_up_the_others(tmp_path: Path) -> None:
+    """Deleted in the store, damaged on disk: each is named, everything else arrives."""
+    ill, damaged, *well = (make_run(tmp_path, name, status=None) for name in "abcde")
+    deliver(tmp_path, ill)
+    store = Store(Target.local(tmp_path))
+    store.client.delete_run(read_state(ill)["mlflow_id"])
+    for folder in (ill, damaged, *well):
+        with Journal(folder / journal.FILE_NAME) as writer:
+            writer.append("end", status="FINISHED", error=None)
+    content = bytearray((damaged / journal.FILE_NAME).read_bytes())
+    content[-9] ^= 1
+    (damaged / journal.FILE_NAME).write_bytes(content)
+    delivery = Delivery(Target.local(tmp_path))
+    for folder in (ill, damaged, *well):
+        delivery.follow(folder)
+    report = delivery.drain(patience=3)
+    assert list(report.undelivered) == ["a", "b"]
+    assert "the run was deleted in the store; `mlflow runs restore" in report.undelivered["a"]
+    assert "b/journal.jsonl: the record at byte" in report.undelivered["b"]
+    assert [proof.differences for proof in prove(store.target, well)] == [()] * 3
+    sent = store.points(read_state(damaged)["mlflow_id"])
+    assert len(sent["train/loss"]) == 5, "what stands before the damage was sent"
+
+
+def test_two_deliveries_of_one_run_make_one_run(tmp_path: Path) -> None:
+    """`sync` beside a command that still delivers."""
+    folders = [make_run(tmp_path, f"r{number}") for number in range(6)]
+    Store(Target.local(tmp_path))
+    processes = [DeliveryProcess(Target.local(tmp_path), tmp_path) for _ in range(3)]
+    for process in processes:
+        for folder in folders:
+            process.follow(folder)
+    assert [process.close().undelivered for process in processes] == [{}, {}, {}]
+    proofs = prove(Target.local(tmp_path), folders)
+    assert [proof.differences for proof in proofs] == [()] * 6
 
 
 def test_a_deleted_experiment_is_one_line(tmp_path: Path) -> None:
@@ -193,6 +381,8 @@ def test_the_process_follows_and_reports(tmp_path: Path) -> None:
     folder = make_run(tmp_path, "fff", epochs=2, status=None)
     process = DeliveryProcess(Target.local(tmp_path), tmp_path, patience=30)
     process.follow(folder)
+    time.sleep(0.5)
+    assert psutil.Process(process._process.pid).nice() == 10
     with Journal(folder / journal.FILE_NAME) as writer:
         for epoch in (3, 4):
             time.sleep(0.3)
@@ -210,7 +400,7 @@ def test_the_process_ends_with_its_command(tmp_path: Path) -> None:
         [sys.executable, "-m", "harness.tracking.delivery"], stdin=subprocess.PIPE
     )
     assert process.stdin is not None
-    order = {"target": {"uri": f"sqlite:///{tmp_path}/x.db"}}
+    order = {"target": {"uri": f"sqlite:///{tmp_path}/x.db"}, "log": f"{tmp_path}/log"}
     process.stdin.write(json.dumps(order).encode() + b"\n")
     process.stdin.close()
     assert process.wait(20) != 0

@@ -4,9 +4,13 @@ import math
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from harness.training import journal
 from harness.training.journal import Journal, JournalError
+
+quick = settings(deadline=None, max_examples=50, database=None)
 
 
 def written(path: Path, epochs: int = 3) -> Path:
@@ -90,3 +94,81 @@ def test_not_a_journal(tmp_path: Path) -> None:
     (tmp_path / journal.FILE_NAME).write_bytes(b"")
     with pytest.raises(JournalError, match="begins with its create record"):
         journal.history(tmp_path)
+
+
+def test_cut_anywhere_what_is_left_is_what_was_written(tmp_path: Path) -> None:
+    path = written(tmp_path / journal.FILE_NAME)
+    content = path.read_bytes()
+    records = journal.read(path)[0]
+    for end in range(len(content) + 1):
+        path.write_bytes(content[:end])
+        left, _, torn = journal.read(path)
+        assert left == records[: content[:end].count(b"\n")]
+        assert torn == (content[:end][-1:] not in (b"", b"\n"))
+
+
+@quick
+@given(st.data())
+def test_flipped_bits_never_give_a_wrong_record(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.mktemp("flipped")
+    path = written(folder / journal.FILE_NAME)
+    records = journal.read(path)[0]
+    content = bytearray(path.read_bytes())
+    for bit in data.draw(st.sets(st.integers(0, 8 * len(content) - 1), min_size=1, max_size=6)):
+        content[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(content)
+    read = []
+    try:
+        for record, _ in journal.scan(path):
+            read.append(record)
+    except JournalError:
+        assert len(read) < len(records)
+    assert read == records[: len(read)]
+
+
+@quick
+@given(st.permutations(range(5)))
+def test_lines_in_another_order_are_found(
+    tmp_path_factory: pytest.TempPathFactory, order: list[int]
+) -> None:
+    path = written(tmp_path_factory.mktemp("moved") / journal.FILE_NAME)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[index] for index in order))
+    if order == sorted(order):
+        assert len(journal.read(path)[0]) == 5
+    else:
+        with pytest.raises(JournalError, match="is number"):
+            journal.read(path)
+
+
+def test_damage_is_a_status_and_what_precedes_it_is_kept(tmp_path: Path) -> None:
+    path = written(tmp_path / journal.FILE_NAME)
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+    told = journal.history(tmp_path)
+    assert told.status == "DAMAGED"
+    assert "does not match its checksum" in (told.error or "")
+    assert len(told.epochs) == 2
+    with pytest.raises(JournalError):
+        Journal(path)
+
+
+@pytest.mark.parametrize("written_bytes", [0, 7, 10_000])
+def test_a_signal_inside_an_append_leaves_no_half_record(
+    tmp_path: Path, written_bytes: int
+) -> None:
+    """The next append finds a record that was written but not counted, or a part of one."""
+    path = tmp_path / journal.FILE_NAME
+    with Journal(path) as writer:
+        writer.append("create", run="abc", name="n", params={}, tags={})
+        line = journal.encode({"n": 1, "kind": "epoch", "ms": 1, "epoch": 1, "metrics": {}})
+        with path.open("ab") as other:
+            other.write(line[:written_bytes])
+        writer.append("end", status="KILLED", error="interrupted")
+    kinds = ["create", "epoch", "end"] if written_bytes > len(line) else ["create", "end"]
+    records = journal.read(path)[0]
+    assert [record["kind"] for record in records] == kinds
+    assert [record["n"] for record in records] == list(range(len(kinds)))

@@ -1,0 +1,155 @@
+"""What tracking costs a training, and where the time of a command goes.
+
+    python tests/benchmarks/bench_tracking.py phases [--repeats 3] [OVERRIDE ...]
+    python tests/benchmarks/bench_tracking.py phases -m batch=16,64,128 width=256
+    python tests/benchmarks/bench_tracking.py trackers [--repeats 5] [OVERRIDE ...]
+
+`phases` runs the default network for 10 epochs (or a sweep) and splits the command's time by what
+it left behind: journal records, file times, and the time of `--cfg job`. The first row of each
+table is a fresh outputs folder (data extracted, database created), the others repeat in it.
+`trackers` compares the seconds from a job's start to its last record with a healthy server, one
+that is dead and one that never answers against tracking=none. The four take turns, so that each
+ratio is of neighbours in time; the table gives the median and the range.
+"""
+
+import argparse
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from harness.environment import cores, processor
+from harness.nn import metrics
+from harness.tracking.store import Target
+from harness.tracking.ui import serve
+from harness.training import journal
+
+PHASES = (
+    "import, compose", "data, freeze", "job: import, build", "train", "evaluate", "record",
+    "test, artifacts", "pictures, deliver, close",
+)  # fmt: skip
+
+
+def command(place: Path, *arguments: str) -> tuple[float, float]:
+    """Run the harness; returns when it began and ended, in Unix seconds."""
+    begin = time.time()
+    done = subprocess.run(
+        [sys.executable, "-m", "harness.run", *arguments],
+        cwd=place,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode not in (0, 3):
+        raise SystemExit(done.stderr)
+    return begin, time.time()
+
+
+def folders(place: Path) -> list[Path]:
+    return list(journal.folders(place / "outputs/runs"))
+
+
+def phases(place: Path, arguments: list[str]) -> tuple[dict[str, float], float]:
+    """Seconds by phase of one command, and in all."""
+    begin, end = command(place, "--cfg", "job")
+    spent = dict.fromkeys(PHASES, 0.0)
+    spent["import, compose"] = end - begin
+    before = set(folders(place))
+    begin, end = command(place, *arguments, "checkpoint.keep=0")
+    moment = begin
+    made = [folder for folder in folders(place) if folder not in before]
+    for folder in made:
+        for record in journal.read(folder / journal.FILE_NAME)[0]:
+            ms = record["ms"] / 1000
+            match record["kind"]:
+                case "create":
+                    if folder == made[0]:
+                        spent["data, freeze"] = ms - moment - spent["import, compose"]
+                        moment = ms
+                case "start":
+                    spent["job: import, build"] += ms - moment
+                    moment = ms
+                case "epoch":
+                    name = f"checkpoints/epoch-{record['epoch']:06d}.safetensors"
+                    saved = (folder / name).stat().st_mtime
+                    trained = record["metrics"][metrics.EPOCH_S]
+                    spent["train"] += trained
+                    spent["evaluate"] += saved - moment - trained
+                    spent["record"] += ms - saved
+                    moment = ms
+                case "end":
+                    spent["test, artifacts"] += ms - moment
+                    moment = ms
+    spent["pictures, deliver, close"] = end - moment
+    return spent, end - begin
+
+
+def show_phases(repeats: int, arguments: list[str]) -> None:
+    """One row per run of the command."""
+    print("seconds".ljust(10) + "".join(f"{name:>26}" for name in (*PHASES, "outside training")))
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(repeats + 1):
+            more = ["fresh=true"] if "-m" in arguments else []
+            spent, total = phases(Path(folder), [*arguments, *more])
+            row = [*(spent[name] for name in PHASES), total - spent["train"]]
+            name = f"again {number}" if number else "fresh"
+            print(name.ljust(10) + "".join(f"{value:>26.2f}" for value in row), flush=True)
+
+
+def training_s(place: Path, arguments: list[str]) -> float:
+    """Seconds from the start of a command's job to its last record."""
+    before = set(folders(place))
+    command(place, *arguments)
+    (folder,) = set(folders(place)) - before
+    times = {r["kind"]: r["ms"] for r in journal.read(folder / journal.FILE_NAME)[0]}
+    return (times["end"] - times["start"]) / 1000
+
+
+def show_trackers(repeats: int, arguments: list[str]) -> None:
+    """One row per tracker."""
+    with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as silent:
+        place = Path(folder)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            dead = probe.getsockname()[1]
+        with serve(Target.local(place / "server"), 5098) as healthy:
+            trackers = {
+                "healthy": healthy,
+                "dead": f"http://127.0.0.1:{dead}",
+                "silent": f"http://127.0.0.1:{silent.getsockname()[1]}",  # accepts, says nothing
+            }
+            training_s(place, [*arguments, "tracking=none", "epochs=1"])  # data, compiled code
+            ratios: dict[str, list[float]] = {name: [] for name in trackers}
+            for _ in range(repeats):
+                for name, uri in trackers.items():
+                    told = ["tracking=server", f"tracking.uri={uri}", "tracking.patience=1"]
+                    without = training_s(place, [*arguments, "tracking=none"])
+                    ratios[name].append(training_s(place, [*arguments, *told]) / without)
+    print(
+        f"{'tracker':<12}{'median':>10}{'least':>10}{'most':>10}   of the time without, n={repeats}"
+    )
+    for name, found in ratios.items():
+        middle = statistics.median(found)
+        print(f"{name:<12}{middle:>10.3f}{min(found):>10.3f}{max(found):>10.3f}")
+
+
+def main() -> None:
+    """Print one table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=["phases", "trackers"])
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("-m", action="store_true", help="a sweep")
+    parser.add_argument("overrides", nargs="*", default=[])
+    parsed = parser.parse_intermixed_args()
+    os.environ.setdefault("NUMBA_CACHE_DIR", tempfile.mkdtemp(prefix="harness-numba-"))
+    print(f"{processor()}, {cores()} cores")
+    arguments = [*(["-m"] if parsed.m else []), "epochs=10", *parsed.overrides]
+    (show_phases if parsed.what == "phases" else show_trackers)(parsed.repeats, arguments)
+
+
+if __name__ == "__main__":
+    main()

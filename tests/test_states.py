@@ -1,0 +1,203 @@
+"""Every run ends with a true status, whatever its process died of, and costs no other run."""
+
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from harness import runs
+from harness.nn import metrics
+from harness.training import journal
+from harness.training.journal import Journal
+from tests import faulty
+from tests.conftest import ROOT, Command
+
+RUN = "harness.run"
+
+
+def settings(folder: Path, *more: str) -> tuple[str, ...]:
+    own = ("dataset=idx", f"dataset.dir={folder}", "dataset.num_val=40", "batch=20", "width=8")
+    return (*own, "epochs=3", *more)
+
+
+def only_folder(place: Path) -> Path:
+    (folder,) = journal.folders(place / "outputs/runs")
+    return folder
+
+
+@pytest.mark.fault
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_one_bad_job_never_stops_the_others(
+    command: Command, tmp_path: Path, idx_folder: Path
+) -> None:
+    hook = faulty.environment(tmp_path / "hook", faulty.STRIKE)
+    arguments = ("-m", *settings(idx_folder, "tracking=none"), "seed=1,2,3,4,5,6,7")
+    done = command(RUN, *arguments, **hook)
+    assert done.returncode == 1
+    told = [journal.history(folder) for folder in journal.folders(tmp_path / "outputs/runs")]
+    statuses = [each.status for each in told]
+    assert statuses == ["FAILED"] * 3 + ["KILLED"] * 2 + ["FAILED", "FINISHED"]
+    for number, words in enumerate(
+        ("a bug of its own", "SystemExit: 0", "exit status 0 and no last record",
+         "signal 9, as the system does when memory runs out", "signal 11", "MemoryError"), 1,
+    ):  # fmt: skip
+        each = told[number - 1]
+        assert words in (each.error or "")
+        assert f"{each.status.lower()}: seed={number} ({each.run}): {each.error}\n" in done.stderr
+        assert f"more in outputs/runs/{each.run}\n" in done.stderr
+        assert [e["epoch"] for e in each.epochs] == [1]
+    for number in (1, 2, 6):
+        assert "traceback.txt" in told[number - 1].artifacts
+    again = command(RUN, *arguments)
+    assert again.returncode == 0, again.stderr
+    assert "seed=7: finished before as " in again.stdout
+    for folder in journal.folders(tmp_path / "outputs/runs"):
+        assert [e["epoch"] for e in journal.history(folder).epochs] == [1, 2, 3]
+        assert journal.history(folder).status == "FINISHED"
+
+
+@pytest.mark.service
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("batch", "what"), [(20, "training"), (260, "validation")])
+def test_divergence_is_failed_and_never_a_large_number(
+    command: Command, tmp_path: Path, idx_folder: Path, batch: int, what: str
+) -> None:
+    """With one batch per epoch, the step that overflows comes after the training loss."""
+    from harness.tracking.follower import read_state
+    from harness.tracking.store import Store, Target
+
+    done = command(RUN, *settings(idx_folder, "lr=3e38", f"batch={batch}"))
+    assert done.returncode == 1
+    told = journal.history(only_folder(tmp_path))
+    assert told.status == "FAILED"
+    assert f"the {what} loss is nan in epoch 1: the learning rate lr=3e+38 is" in str(told.error)
+    assert "Traceback" not in done.stderr
+    store = Store(Target.local(tmp_path / "outputs"))
+    mlflow_id = read_state(only_folder(tmp_path))["mlflow_id"]
+    run = store.client.get_run(mlflow_id)
+    assert (run.info.status, run.data.tags["error"]) == ("FAILED", told.error)
+    lost = {key for key, value in told.epochs[0]["metrics"].items() if not math.isfinite(value)}
+    assert lost & {metrics.TRAIN_LOSS, metrics.VAL_LOSS}
+    for key, points in store.points(mlflow_id).items():
+        (value,) = [value for _, value, _ in points]
+        assert math.isnan(value) == (key in lost)
+    assert run.data.tags["nonfinite"].split(" = ")[0] in lost
+    files = {artifact.path for artifact in store.client.list_artifacts(mlflow_id)}
+    assert "traceback.txt" in files
+
+
+def test_no_call_of_a_job_can_wait_for_a_tracker(
+    command: Command, tmp_path: Path, idx_folder: Path
+) -> None:
+    """A job neither connects to anything nor imports what could; the watch itself works."""
+    hook = faulty.environment(tmp_path / "hook", faulty.WATCH)
+    connect = "import socket; socket.create_connection(('127.0.0.1', 1))"
+    caught = subprocess.run([sys.executable, "-c", connect, "harness.job"], env=os.environ | hook)
+    assert caught.returncode == 97
+    done = command(RUN, *settings(idx_folder, "tracking=none"), **hook)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_process_that_died_without_a_word(tmp_path: Path, idx_folder: Path) -> None:
+    """Its number may belong to another process now; a live one is never closed."""
+    folder = tmp_path / "runs" / "abc"
+    folder.mkdir(parents=True)
+    me = runs.this_process()
+    (folder / "config.yaml").touch()
+    with Journal(folder / journal.FILE_NAME) as writer:
+        writer.append("create", run="abc", name="n", params={}, tags={})
+        writer.append("start", **me, threads=1, backend="numpy")
+    assert runs.close_dead(tmp_path) == [], "this process lives"
+    with Journal(folder / journal.FILE_NAME) as writer:
+        writer.append("start", **me | {"host": "elsewhere"}, threads=1, backend="numpy")
+    assert runs.close_dead(tmp_path) == [], "who knows what lives elsewhere"
+    with Journal(folder / journal.FILE_NAME) as writer:
+        writer.append("start", **me | {"process_started": 1.0}, threads=1, backend="numpy")
+    with runs.lock(folder):
+        assert runs.close_dead(tmp_path) == [], "somebody holds its lock"
+    assert runs.close_dead(tmp_path) == ["abc"], "another process has its number"
+    assert runs.close_dead(tmp_path) == []
+    told = journal.history(folder)
+    assert (told.status, told.error) == ("KILLED", "its process died without a word")
+
+
+def started(place: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", RUN, *arguments],
+        cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def wait_for_checkpoint(place: Path) -> Path:
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        for found in place.glob("outputs/runs/*/checkpoints/epoch-*"):
+            return found.parents[1]
+        time.sleep(0.02)
+    raise AssertionError("no checkpoint")
+
+
+@pytest.mark.fault
+def test_the_second_ctrl_c_ends_at_once(tmp_path: Path, idx_folder: Path) -> None:
+    """The job is stopped, so that the first one waits for it."""
+    process = started(tmp_path, *settings(idx_folder, "tracking=none", "epochs=100000"))
+    folder = wait_for_checkpoint(tmp_path)
+    (job,) = psutil.Process(process.pid).children()
+    job.suspend()
+    process.send_signal(signal.SIGINT)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(2)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(5) == 130
+    job.resume()
+    psutil.wait_procs([job], timeout=60)
+    assert not job.is_running()
+    assert "interrupted again: left at once" in process.communicate()[0]
+    assert journal.history(folder).status == "KILLED"
+
+
+@pytest.mark.fault
+def test_editing_conf_changes_no_queued_job(tmp_path: Path, idx_folder: Path) -> None:
+    copy = tmp_path / "checkout"
+    for name in ("harness", "conf"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    process = subprocess.Popen(
+        [sys.executable, "-m", RUN, "-m", *settings(idx_folder, "tracking=none"),
+         "seed=1,2", "epochs=300", "activation=tanh"],
+        cwd=copy, env=os.environ | {"PYTHONPATH": str(copy)},
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    wait_for_checkpoint(copy)
+    shutil.rmtree(copy / "conf")
+    _, stderr = process.communicate(timeout=600)
+    assert process.returncode == 0, stderr
+    first, second = journal.folders(copy / "outputs/runs")
+    same = [folder.joinpath("config.yaml").read_text().splitlines() for folder in (first, second)]
+    assert {*same[0]} ^ {*same[1]} == {"seed: 1", "seed: 2"}
+    assert journal.history(second).status == "FINISHED"
+
+
+def test_a_damaged_journal_is_named_and_hinders_nobody(
+    command: Command, tmp_path: Path, idx_folder: Path
+) -> None:
+    arguments = ("-m", *settings(idx_folder, "tracking=none"), "seed=1,2")
+    command(RUN, *arguments)
+    first, second = journal.folders(tmp_path / "outputs/runs")
+    for folder, place in ((first, 12), (second, -30)):
+        path = folder / journal.FILE_NAME
+        content = bytearray(path.read_bytes())
+        content[place] ^= 1
+        path.write_bytes(content)
+    for module, line in (("harness", ["status"]), ("harness", ["sync"]), (RUN, arguments)):
+        done = command(module, *line)
+        assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
+        assert f"{first.name}/journal.jsonl: the record at byte 0 does not match" in done.stderr
+    assert f"{second.name}/journal.jsonl: the record at byte" in done.stderr
+    assert len(list(journal.folders(tmp_path / "outputs/runs"))) == 4, "both were trained anew"

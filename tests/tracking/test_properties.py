@@ -1,0 +1,80 @@
+"""Any order, repetition or interruption of a journal's delivery ends with the same rows."""
+
+import itertools
+import json
+import uuid
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.files import write_text
+from harness.tracking.delivery import Delivery
+from harness.tracking.follower import STATE, points_of, read_state
+from harness.tracking.store import Store, Target
+from harness.tracking.sync import prove
+from harness.training import journal
+from tests.tracking.test_delivery import expected_points, make_run
+
+pytestmark = [pytest.mark.service, pytest.mark.filterwarnings("ignore")]
+
+# What may happen to a delivery, beside going on.
+EVENTS = st.lists(
+    st.one_of(
+        st.tuples(st.just("deliver up to"), st.floats(0, 1)),
+        st.tuples(st.just("forget how far it came"), st.floats(0, 1)),
+        st.tuples(st.just("lose the state"), st.just(0.0)),
+        st.tuples(st.just("send rows out of order"), st.randoms(use_true_random=False)),
+    ),
+    max_size=6,
+)
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("outputs")
+
+
+@pytest.fixture(scope="module")
+def store(outputs: Path) -> Store:
+    return Store(Target.local(outputs))
+
+
+@settings(max_examples=40, deadline=None, database=None)
+@given(events=EVENTS, epochs=st.integers(1, 6))
+def test_any_history_of_a_delivery_gives_the_same_rows(
+    outputs: Path, store: Store, events: list[tuple[str, object]], epochs: int
+) -> None:
+    run = uuid.uuid4().hex
+    folder = make_run(outputs, run, epochs=epochs)
+    path = folder / journal.FILE_NAME
+    content = path.read_bytes()
+    ends = [0, *itertools.accumulate(len(line) for line in content.splitlines(keepends=True))]
+
+    def deliver() -> None:
+        delivery = Delivery(store.target, store)
+        delivery.follow(folder)
+        assert delivery.drain(5).undelivered == {}
+
+    for event, extent in events:
+        state = read_state(folder)
+        if event == "deliver up to":
+            path.write_bytes(content[: max(int(extent * len(content)), state.get("offset", 0))])
+            deliver()
+        elif event == "forget how far it came" and state:
+            earlier = [end for end in ends if end <= extent * state["offset"]]
+            write_text(folder / STATE, json.dumps(state | {"offset": earlier[-1]}))
+        elif event == "lose the state":
+            (folder / STATE).unlink(missing_ok=True)
+        elif event == "send rows out of order" and state.get("mlflow_id"):
+            points = points_of(journal.read(path)[0]) * 2
+            extent.shuffle(points)
+            store.log(state["mlflow_id"], points[: len(points) * 2 // 3])
+    path.write_bytes(content)
+    deliver()
+    assert len(store.runs(store.experiment("mnist"), f"tags.`run.id` = '{run}'")) == 1
+    assert store.points(read_state(folder)["mlflow_id"]) == expected_points(folder)
+    (proof,) = prove(store.target, [folder])
+    assert proof.differences == ()
+    assert proof.rows == sum(len(points) for points in expected_points(folder).values())
