@@ -32,6 +32,22 @@ def status(outputs: Path, limit: int) -> None:
 
 
 @main.command()
+@click.argument("what", nargs=-1)
+@OUTPUTS
+@click.option("--uri", default=None, help="Another tracking store than the one under outputs.")
+@click.option("--attach/--no-attach", default=True, help="Store the report with the best run.")
+def compare(what: tuple[str, ...], outputs: Path, uri: str | None, attach: bool) -> None:
+    """Compare runs: table, tests, and a report as one HTML page.
+
+    WHAT is a sweep, an MLflow experiment, a filter such as "params.batch = '16'", or several run
+    ids; the newest sweep when it is left out.
+    """
+    from harness import compare as comparison
+
+    sys.exit(comparison.command(outputs, list(what), uri, attach=attach))
+
+
+@main.command()
 @OUTPUTS
 @click.option("--port", default=5000, show_default=True, help="On 127.0.0.1.")
 @click.option("--uri", default=None, help="Another tracking store than the one under outputs.")
