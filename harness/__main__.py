@@ -98,6 +98,17 @@ def clean(outputs: Path, dry_run: bool) -> None:
     click.echo(f"{'would free' if dry_run else 'freed'} {freed / 1e6:.1f} MB of checkpoints")
 
 
+@main.command()
+@click.argument("run_id")
+@OUTPUTS
+@click.option("--uri", default=None, help="Another tracking store than the one under outputs.")
+def reproduce(run_id: str, outputs: Path, uri: str | None) -> None:
+    """Train a run again from what MLflow holds, and compare every metric to the last bit."""
+    from harness import reproduce as reproduction
+
+    sys.exit(reproduction.command(outputs, run_id, uri))
+
+
 @main.group()
 def export() -> None:
     """Write data or results in other formats."""

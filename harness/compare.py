@@ -228,7 +228,7 @@ def terminal_table(made: Report) -> Table:
             tables.spread(row["test_error_mean"], row["test_error_std"]),
             tables.span(low, high),
             tables.p_value(standing.p),
-            standing.seeds.partition(":")[0],
+            standing.seeds,
             "–" if seconds is None else f"{seconds:.1f}",
             style="bold" if standing.verdict in (ranking.BEST, ranking.LOWEST) else None,
         )

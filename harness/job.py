@@ -27,6 +27,7 @@ from harness.training.checkpoint import Checkpoints
 from harness.training.journal import Journal
 from harness.training.trainer import Diverged, Result, Trainer
 
+UNCOMMITTED = "uncommitted.diff"
 EXIT = {"FINISHED": 0, "FAILED": 1, "KILLED": 130}
 
 
@@ -116,6 +117,8 @@ def _train(folder: Path, writer: Journal) -> None:
     threads = told.start["threads"] if told.start else build.threads(settings, dataset)
     writer.append("start", **runs.this_process(), threads=threads, backend=settings.backend)
     write_text(folder / "environment.txt", environment.describe(threads))
+    if changes := environment.uncommitted():
+        write_text(folder / UNCOMMITTED, changes)
     kept = settings.checkpoint
     checkpoints = Checkpoints(folder / "checkpoints", every=kept.every, keep=kept.keep)
     with threadpool_limits(limits=threads):
@@ -147,7 +150,10 @@ def _write_artifacts(folder: Path, writer: Journal, trainer: Trainer, result: Re
             file, labels=trainer.dataset.test.labels, probabilities=result.probabilities
         ),
     )
-    for path in (*weights, "predictions/test.npz", runs.CONFIG, "environment.txt"):
+    paths = [*weights, "predictions/test.npz", runs.CONFIG, "environment.txt"]
+    if (folder / UNCOMMITTED).is_file():
+        paths.append(UNCOMMITTED)
+    for path in paths:
         writer.append("artifact", path=path)
 
 

@@ -31,8 +31,9 @@ INK = "#123456"  # stands for the page's own colour of text until the figure is 
 SIZE = (4.7, 3.3)
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
+    "legend.frameon": False,
     "font.family": "sans-serif",
-    "font.size": 9,
+    "font.size": 10,
     "axes.prop_cycle": cycler(color=COLORS),
     "axes.spines.top": False,
     "axes.spines.right": False,

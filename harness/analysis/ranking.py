@@ -191,7 +191,7 @@ def pairs(
 def _seeds(comparison: _Comparison, comparisons: int) -> str:
     paired = comparison.paired
     if paired is None:
-        return "unknown: one seed does not show how much seeds differ; run at least 3"
+        return "unknown (one seed)"
     needed = statistics.seeds_needed(paired.mean, paired.deviation, statistics.LEVEL / comparisons)
     if needed is None:
         return f"more than {statistics.MOST_SEEDS:,}"

@@ -40,7 +40,8 @@ METHOD = (
     (
         "Seeds to tell",
         "How many seeds would find a difference as large as the one seen four times in five, at "
-        "5 % divided by the number of comparisons. It is as rough as the measured difference.",
+        "5 % divided by the number of comparisons. It is as rough as the measured difference, and "
+        "with one seed it cannot be said: run at least three.",
     ),
     (
         "Pairs on the same images",
