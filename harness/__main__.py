@@ -53,9 +53,8 @@ def compare(what: tuple[str, ...], outputs: Path, uri: str | None, attach: bool)
 @click.option("--uri", default=None, help="Another tracking store than the one under outputs.")
 def ui(outputs: Path, port: int, uri: str | None) -> None:
     """Start the MLflow UI on loopback and link to the newest sweep's charts."""
-    from harness import runs, sweep
-    from harness.tracking.follower import read_state
-    from harness.tracking.store import Target, sweep_link
+    from harness import overview
+    from harness.tracking.store import Target
     from harness.tracking.ui import serve
 
     target = Target(uri) if uri else Target.local(outputs)
@@ -64,11 +63,9 @@ def ui(outputs: Path, port: int, uri: str | None) -> None:
     try:
         with serve(target, port) as address:
             click.echo(f"the MLflow UI is at {address}   (Ctrl-C ends it)")
-            for plan in sweep.plans(outputs)[-1:]:
-                state = read_state(runs.folder_of(outputs) / plan.jobs[0].run)
-                if state.get("store") == target.key:
-                    link = sweep_link(address, state["experiment_id"], plan.id)
-                    click.echo(f"the newest sweep's charts: {link}")
+            link = overview.newest_view(outputs, target, address)
+            if link:
+                click.echo(f"the newest sweep's charts: {link}")
             while True:
                 time.sleep(3600)
     except (ValueError, RuntimeError) as error:

@@ -83,11 +83,21 @@ def command(outputs: Path, words: list[str], uri: str | None, *, attach: bool) -
         return DONE
     try:
         selection.source.attach(chosen, files, f"report/{selection.name}")
+        _save_view(selection, chosen, made)
     except StoreError as error:
         print(f"not attached to {chosen.run}: {error}", file=sys.stderr)
         return UNDELIVERED
     print(f"attached to {chosen.name} ({chosen.run}) as report/{selection.name}")
     return DONE
+
+
+def _save_view(selection: Selection, chosen: Recorded, made: Report) -> None:
+    """A view of the sweep in MLflow's UI: what differs as columns, means over seeds as curves."""
+    if isinstance(selection.source, Reader) and selection.title.startswith("sweep "):
+        params = [key for key in made.settings[0].values if key in chosen.params]
+        seeds = {trial.seed for setting in made.settings for trial in setting.trials}
+        params += [trials.SEED] if len(seeds) > 1 else []
+        selection.source.save_view(chosen, selection.name, params)
 
 
 def after_sweep(plan: Plan, outputs: Path) -> str:

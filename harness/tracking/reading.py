@@ -14,6 +14,7 @@ import numpy as np
 
 from harness.tracking.recorded import Missing, Recorded
 from harness.tracking.store import Store, StoreError, Target
+from harness.tracking.views import save_view
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -114,6 +115,15 @@ class Reader:
         except (MlflowException, OSError) as error:
             raise StoreError(f"{self.target.uri}: {str(error).splitlines()[0]}") from error
 
+    def save_view(self, run: Recorded, sweep: str, params: Iterable[str]) -> None:
+        """Store the view of a sweep with the experiment of one of its runs. Raises `StoreError`."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            save_view(self._client, run.experiment, sweep, params)
+        except MlflowException as error:
+            raise StoreError(f"{self.target.uri}: {str(error).splitlines()[0]}") from error
+
     def _sweep(self, word: str) -> tuple[str, list[Recorded]] | None:
         if not re.fullmatch(r"[0-9a-f]{1,10}", word):
             return None
@@ -205,4 +215,5 @@ def _recorded(run: "Run") -> Recorded:
         final={key: float(value) for key, value in run.data.metrics.items()},
         dataset=dataset,
         place=run.info.run_id,
+        experiment=str(run.info.experiment_id),
     )

@@ -24,7 +24,7 @@ class Recorded:
 
     params: as text. final: the last value of every metric. curves: metric -> (epochs,) float64, as
     far as they were asked for. dataset: sizes of its parts, empty when unknown. place: where its
-    artifacts are asked for (an MLflow id, or the run folder).
+    artifacts are asked for (an MLflow id, or the run folder). experiment: its MLflow id, if any.
     """
 
     run: str
@@ -35,6 +35,7 @@ class Recorded:
     final: dict[str, float]
     dataset: dict[str, Any]
     place: str
+    experiment: str = ""
     curves: dict[str, Curve] = field(default_factory=dict)
 
 
