@@ -4,64 +4,39 @@ Reads runs from MLflow, or from the journals when there is no MLflow, and writes
 files: `outputs/reports/<name>/index.html`, `settings.csv` and `report.json`.
 """
 
-import hashlib
 import json
 import os
-import re
 import sys
 import tempfile
 import time
-import zipfile
-from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from rich import box
 from rich.table import Table
 
-from harness import config, overview, runs, sweep
+from harness import evidence, overview, runs
 from harness.analysis import illustrations, ranking, report, tables, trials
 from harness.analysis.illustrations import SHOWN
 from harness.analysis.ranking import Outcome
 from harness.analysis.report import Report
-from harness.analysis.trials import Setting, Trial
+from harness.analysis.trials import Setting
 from harness.files import write_text
 from harness.nn import metrics
+from harness.selection import Selection, select
 from harness.sweep import Plan
 from harness.tracking.reading import Reader
-from harness.tracking.recorded import Journals, Missing, Recorded, Source, from_journal
-from harness.tracking.store import StoreError, Target
-from harness.training import checkpoint, journal
+from harness.tracking.recorded import Journals, Recorded, from_journal
+from harness.tracking.store import StoreError
+from harness.training import journal
 from harness.training.journal import Journal
 
 DONE, BAD_INPUT, UNDELIVERED = 0, 2, 3
-PREDICTIONS, WEIGHTS = "predictions/test.npz", "weights/best.safetensors"
 # A page of a thousand runs takes a server longer than a delivery's small calls.
 PATIENCE = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
-
-
-@dataclass(frozen=True)
-class Selection:
-    """What is compared: its name, its runs oldest first, and who holds them."""
-
-    title: str
-    recorded: list[Recorded]
-    source: Source
-
-    @property
-    def name(self) -> str:
-        """The report's folder: the sweep's id, the experiment's name, else a digest."""
-        kind, _, rest = self.title.partition(" ")
-        if kind in ("sweep", "experiment") and re.fullmatch(r"[\w.-]+", rest):
-            return rest if kind == "sweep" else f"{kind}-{rest}"
-        return f"{kind}-{hashlib.sha256(rest.encode()).hexdigest()[:8]}"
 
 
 def command(outputs: Path, words: list[str], uri: str | None, *, attach: bool) -> int:
@@ -84,7 +59,7 @@ def command(outputs: Path, words: list[str], uri: str | None, *, attach: bool) -
     try:
         selection.source.attach(chosen, files, f"report/{selection.name}")
         _save_view(selection, chosen, made)
-    except StoreError as error:
+    except (ValueError, StoreError) as error:
         print(f"not attached to {chosen.run}: {error}", file=sys.stderr)
         return UNDELIVERED
     print(f"attached to {chosen.name} ({chosen.run}) as report/{selection.name}")
@@ -125,32 +100,6 @@ def after_sweep(plan: Plan, outputs: Path) -> str:
     return f"report:                    {folder / 'index.html'}"
 
 
-def select(outputs: Path, words: list[str], uri: str | None) -> Selection:
-    """What the words mean. Raises `ValueError` or `StoreError`."""
-    plan = _plan(outputs, words) if uri is None else None
-    if plan is None:
-        reader = Reader(Target(uri) if uri else Target.local(outputs))
-        title, recorded = reader.select(words or [reader.newest_sweep()])
-        return Selection(title, recorded, reader)
-    folders = [runs.folder_of(outputs) / job.run for job in plan.jobs]
-    here = [folder for folder in folders if (folder / runs.CONFIG).is_file()]
-    tracking = config.read_yaml(here[0] / runs.CONFIG).tracking if here else None
-    if tracking is not None and tracking.name == "none":
-        recorded = [from_journal(folder) for folder in here]
-        return Selection(f"sweep {plan.id}", recorded, Journals())
-    server = tracking.uri if tracking is not None and tracking.name == "server" else None
-    reader = Reader(Target(server) if server else Target.local(outputs))
-    return Selection(*reader.select([plan.id]), reader)
-
-
-def _plan(outputs: Path, words: list[str]) -> Plan | None:
-    plans = sweep.plans(outputs)
-    if not words:
-        return plans[-1] if plans else None
-    found = [plan for plan in plans if plan.id.startswith(words[0])] if len(words) == 1 else []
-    return found[0] if len(found) == 1 else None
-
-
 def build(selection: Selection, outputs: Path) -> tuple[Report, Recorded]:
     """The report, and the run it belongs to: the best setting's chosen one.
 
@@ -159,9 +108,9 @@ def build(selection: Selection, outputs: Path) -> tuple[Report, Recorded]:
     """
     notes: list[str] = []
     source, by_run = selection.source, {run.run: run for run in selection.recorded}
-    finished = _finished(selection, notes)
+    finished = evidence.finished(selection, notes)
     source.add_curves(finished, (metrics.VAL_ERROR, metrics.EPOCH_S))
-    settings = trials.group([_trial(run) for run in finished], notes)
+    settings = trials.group([evidence.trial(run) for run in finished], notes)
     settings = ranking.ordered(settings, notes)
     shown = settings[:SHOWN]
     source.add_curves(
@@ -172,12 +121,12 @@ def build(selection: Selection, outputs: Path) -> tuple[Report, Recorded]:
         outcomes = {
             run.run: outcome
             for run in (by_run[setting.chosen.run] for setting in shown)
-            if (outcome := _outcome(source, run, Path(folder) / Path(run.place).name, notes))
+            if (outcome := evidence.outcome(source, run, Path(folder), notes))
         }
         best = illustrations.Best(
             outcomes.get(chosen.run),
-            _images(chosen, outputs, notes),
-            _weights(source, chosen, Path(folder) / Path(chosen.place).name, notes),
+            evidence.images(chosen, outputs, notes),
+            evidence.weights(source, chosen, Path(folder), notes),
         )
     if len(shown) < len(settings):
         notes.append(
@@ -245,99 +194,6 @@ def terminal_table(made: Report) -> Table:
     if len(made.standings) > 40:
         table.caption = f"the first 40 of {len(made.standings)} settings"
     return table
-
-
-def _finished(selection: Selection, notes: list[str]) -> list[Recorded]:
-    """The runs that can be compared. Raises `ValueError` when there is none."""
-    if not selection.recorded:
-        raise ValueError(f"{selection.title}: there are no runs to compare")
-    left = Counter(run.status for run in selection.recorded if run.status != "FINISHED")
-    finished = [run for run in selection.recorded if run.status == "FINISHED"]
-    if left:
-        names = [run.name for run in selection.recorded if run.status != "FINISHED"]
-        counts = ", ".join(f"{count} {status}" for status, count in left.items())
-        more = ", ..." if len(names) > 4 else ""
-        notes.append(f"left out because not finished: {counts} ({', '.join(names[:4])}{more})")
-    known = [
-        run for run in finished if metrics.VAL_ERROR in run.final or metrics.TEST_ERROR in run.final
-    ]
-    if len(known) < len(finished):
-        notes.append(
-            f"{len(finished) - len(known)} finished run(s) have neither {metrics.VAL_ERROR} nor "
-            f"{metrics.TEST_ERROR} and were left out"
-        )
-    if not known:
-        why = notes[-1] if notes else "no run has metrics"
-        raise ValueError(f"{selection.title}: nothing to compare: {why}")
-    untested = [run.name for run in known if metrics.TEST_ERROR not in run.final]
-    if untested:
-        notes.append(f"{len(untested)} run(s) have no {metrics.TEST_ERROR}: {untested[0]}")
-    return known
-
-
-def _trial(run: Recorded) -> Trial:
-    data = run.tags.get("data.sha256", str(run.dataset.get("sha256", "")))
-    split = [run.params.get(f"dataset.{key}", "") for key in ("num_val", "split_seed")]
-    return Trial(
-        run=run.run,
-        name=run.name,
-        settings=run.params,
-        curves=run.curves,
-        final=run.final,
-        data=data,
-        judged="/".join([data, *split]),
-        test_count=int(run.dataset.get("test", 0)),
-    )
-
-
-def _outcome(source: Source, run: Recorded, into: Path, notes: list[str]) -> Outcome | None:
-    into.mkdir(parents=True, exist_ok=True)
-    try:
-        path = source.fetch(run, PREDICTIONS, into)
-        with np.load(path) as content:
-            labels, probabilities = content["labels"], content["probabilities"]
-    except Missing as error:
-        notes.append(f"{error}; no paired test on its images")
-        return None
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        notes.append(f"{run.run}: {PREDICTIONS} cannot be read ({error}); no paired test with it")
-        return None
-    predicted = probabilities.argmax(axis=1).astype(labels.dtype)
-    return Outcome(labels, predicted, probabilities.max(axis=1))
-
-
-def _weights(
-    source: Source, run: Recorded, into: Path, notes: list[str]
-) -> NDArray[np.floating[Any]] | None:
-    into.mkdir(parents=True, exist_ok=True)
-    try:
-        arrays, description = checkpoint.load(source.fetch(run, WEIGHTS, into))
-        rows, columns = description["image_shape"]
-        weights: NDArray[np.floating[Any]] = arrays["layer1.weights"].reshape(rows, columns, -1)
-    except (ValueError, KeyError) as error:
-        notes.append(f"no picture of the first layer: {error}")
-        return None
-    return weights
-
-
-def _images(run: Recorded, outputs: Path, notes: list[str]) -> NDArray[np.uint8] | None:
-    """The test images of a run's data set, when this machine has that very data set."""
-    from harness.data.dataset import open_dataset, prepare
-    from harness.data.files import locate
-
-    digest, cache = run.tags.get("data.sha256", ""), outputs / "cache"
-    name, folder = run.params.get("dataset.name", ""), run.params.get("dataset.dir", "None")
-    place = None if folder == "None" else folder
-    try:
-        if digest and not (cache / digest / "meta.json").is_file() and locate(name, place):
-            prepare(name, place, cache)
-        opened = open_dataset(digest, cache, num_val=0)
-    except (ValueError, KeyError, OSError):
-        notes.append(
-            f"no pictures of digits: the data set {name or '?'} {digest[:8]} is not on this machine"
-        )
-        return None
-    return opened.test.images.reshape(-1, *opened.image_shape)
 
 
 def _runner_up(settings: list[Setting], outcomes: dict[str, Outcome]) -> tuple[str, Outcome] | None:

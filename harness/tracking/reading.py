@@ -7,6 +7,7 @@ minutes.
 import json
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,9 +89,10 @@ class Reader:
         for key in keys:
             asked = {run.place: run for run in every if key in run.final and key not in run.curves}
             rows: dict[str, dict[int, tuple[int, float]]] = {place: {} for place in asked}
-            for place, step, ms, value in self._histories(list(asked), key):
-                if ms >= rows[place].get(step, (0, 0.0))[0]:  # the last word on a step counts
-                    rows[place][step] = (ms, value)
+            with self._answers():
+                for place, step, ms, value in self._histories(list(asked), key):
+                    if ms >= rows[place].get(step, (0, 0.0))[0]:  # the last word on a step counts
+                        rows[place][step] = (ms, value)
             for place, run in asked.items():
                 steps = rows[place]
                 run.curves[key] = np.array([steps[step][1] for step in sorted(steps)])
@@ -107,22 +109,13 @@ class Reader:
 
     def attach(self, run: Recorded, files: list[Path], place: str) -> None:
         """Upload files. Raises `StoreError`."""
-        from mlflow.exceptions import MlflowException
-
-        try:
+        with self._answers():
             for path in files:
                 self._client.log_artifact(run.place, str(path), place)
-        except (MlflowException, OSError) as error:
-            raise StoreError(f"{self.target.uri}: {str(error).splitlines()[0]}") from error
 
     def save_view(self, run: Recorded, sweep: str, params: Iterable[str]) -> None:
-        """Store the view of a sweep with the experiment of one of its runs. Raises `StoreError`."""
-        from mlflow.exceptions import MlflowException
-
-        try:
-            save_view(self._client, run.experiment, sweep, params)
-        except MlflowException as error:
-            raise StoreError(f"{self.target.uri}: {str(error).splitlines()[0]}") from error
+        """Store the view of a sweep with the experiment of one of its runs. Raises `ValueError`."""
+        save_view(self._client, run.experiment, sweep, params)
 
     def _sweep(self, word: str) -> tuple[str, list[Recorded]] | None:
         if not re.fullmatch(r"[0-9a-f]{1,10}", word):
@@ -137,13 +130,10 @@ class Reader:
         return f"sweep {sweep}", [run for run in runs if sweep in run.tags["sweep"].split(",")]
 
     def _filtered(self, text: str) -> list[Recorded]:
-        from mlflow.exceptions import MlflowException
-
         try:
             return self._search(text)
-        except MlflowException as error:
-            reason = str(error).splitlines()[0]
-            raise ValueError(f"{text!r} is no filter that MLflow understands: {reason}") from None
+        except ValueError as error:
+            raise ValueError(f"{text!r} is no filter that MLflow understands: {error}") from None
 
     def _search(
         self, wanted: str, experiments: list[str] | None = None, limit: int | None = None
@@ -151,13 +141,27 @@ class Reader:
         order = ["attributes.start_time DESC"] if limit else ["attributes.start_time ASC"]
         ids, token, found = experiments or list(self._experiments), None, []
         while True:
-            page = self._client.search_runs(
-                ids, wanted, max_results=limit or PAGE, order_by=order, page_token=token
-            )
+            with self._answers():
+                page = self._client.search_runs(
+                    ids, wanted, max_results=limit or PAGE, order_by=order, page_token=token
+                )
             found += [_recorded(run) for run in page]
             token = page.token
             if not token or limit:
                 return found
+
+    @contextmanager
+    def _answers(self) -> Iterator[None]:
+        """Turn a store that does not answer into `StoreError`, a bad question into `ValueError`."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            yield
+        except (MlflowException, OSError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            if getattr(error, "error_code", "") == "INVALID_PARAMETER_VALUE":
+                raise ValueError(reason) from error
+            raise StoreError(f"{self.target.uri}: {reason}") from error
 
     def _histories(self, ids: list[str], key: str) -> Iterator[tuple[str, int, int, float]]:
         """MLflow id, step, timestamp and value of every point of a metric."""

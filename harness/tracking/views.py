@@ -57,8 +57,10 @@ def save_view(
 ) -> None:
     """Store the view of a sweep: its runs, best first, with what was swept and what came out.
 
-    Runs that differ in their seed only are drawn as one curve, their mean.
+    Runs that differ in their seed only are drawn as one curve, their mean. Raises `ValueError`.
     """
+    from mlflow.exceptions import MlflowException
+
     keys = list(params)
     settings = [key for key in keys if key != SEED]
     state: dict[str, object] = {
@@ -72,7 +74,10 @@ def save_view(
     if SEED in keys and settings:
         groups = [{"mode": "param", "groupByData": key} for key in settings]
         state["groupBy"] = {"aggregateFunction": "average", "groupByKeys": groups}
-    client.set_experiment_tag(experiment_id, f"{VIEW}sweep-{sweep}", json.dumps(state))
+    try:
+        client.set_experiment_tag(experiment_id, f"{VIEW}sweep-{sweep}", json.dumps(state))
+    except MlflowException as error:
+        raise ValueError(f"no view of sweep {sweep}: {str(error).splitlines()[0]}") from error
 
 
 def view_link(base: str, experiment_id: str, sweep: str) -> str:
