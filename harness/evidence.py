@@ -69,7 +69,7 @@ def outcome(source: Source, run: Recorded, into: Path, notes: list[str]) -> Outc
     """What a run's network says of the test images; None, with a note, when it is not there."""
     try:
         path = source.fetch(run, PREDICTIONS, _own(into, run))
-        with np.load(path) as content:
+        with path.open("rb") as file, np.load(file) as content:
             labels, probabilities = content["labels"], content["probabilities"]
     except Missing as error:
         notes.append(f"{error}; no paired test on its images")
