@@ -70,15 +70,16 @@ def fill(outputs: Path, runs: int, epochs: int) -> None:
         store.set_status(run, "FINISHED", 3000)
 
 
-def measure(place: Path, *options: str) -> tuple[float, float]:
-    """Seconds and peak megabytes of one `compare` in its own process."""
+def measure(place: Path, *options: str) -> tuple[float, float, float]:
+    """Seconds, seconds of processor time, peak megabytes of one `compare` in its own process."""
     command = [sys.executable, "-m", "harness", "compare", "be9c4be9c4", "--no-attach", *options]
     begin = time.perf_counter()
     process = subprocess.Popen(command, cwd=place, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     assert os.waitstatus_to_exitcode(status) == 0
     unit = 1 if sys.platform == "darwin" else 1024
-    return time.perf_counter() - begin, usage.ru_maxrss * unit / 1e6
+    seconds = time.perf_counter() - begin
+    return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * unit / 1e6
 
 
 def main() -> None:
@@ -96,12 +97,16 @@ def main() -> None:
         if not (outputs / "mlflow.db").exists():
             fill(outputs, wanted.runs, wanted.epochs)
         print(f"{processor()}; {wanted.runs} runs x {wanted.epochs} epochs; n = {wanted.repeats}")
-        print(f"{'':<14}{'min s':>8}{'max s':>8}{'peak MB':>9}")
+        print(f"{'':<14}{'min s':>8}{'max s':>8}{'CPU s':>8}{'peak MB':>9}")
         with serve(Target.local(outputs), wanted.port) as address:
             for name, options in {"SQLite": (), "HTTP": ("--uri", address)}.items():
                 found = [measure(place, *options) for _ in range(wanted.repeats)]
-                seconds, megabytes = zip(*found, strict=True)
-                print(f"{name:<14}{min(seconds):>8.1f}{max(seconds):>8.1f}{max(megabytes):>9.0f}")
+                seconds, processor_s, megabytes = zip(*found, strict=True)
+                print(
+                    f"{name:<14}{min(seconds):>8.1f}{max(seconds):>8.1f}{min(processor_s):>8.1f}"
+                    f"{max(megabytes):>9.0f}",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":
