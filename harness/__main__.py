@@ -32,14 +32,29 @@ def status(outputs: Path, limit: int) -> None:
 
 
 @main.command()
+@click.argument("what", nargs=-1)
+@OUTPUTS
+@click.option("--uri", default=None, help="Another tracking store than the one under outputs.")
+@click.option("--attach/--no-attach", default=True, help="Store the report with the best run.")
+def compare(what: tuple[str, ...], outputs: Path, uri: str | None, attach: bool) -> None:
+    """Compare runs: table, tests, and a report as one HTML page.
+
+    WHAT is a sweep, an MLflow experiment, a filter such as "params.batch = '16'", or several run
+    ids; the newest sweep when it is left out.
+    """
+    from harness import compare as comparison
+
+    sys.exit(comparison.command(outputs, list(what), uri, attach=attach))
+
+
+@main.command()
 @OUTPUTS
 @click.option("--port", default=5000, show_default=True, help="On 127.0.0.1.")
 @click.option("--uri", default=None, help="Another tracking store than the one under outputs.")
 def ui(outputs: Path, port: int, uri: str | None) -> None:
     """Start the MLflow UI on loopback and link to the newest sweep's charts."""
-    from harness import runs, sweep
-    from harness.tracking.follower import read_state
-    from harness.tracking.store import Target, sweep_link
+    from harness import overview
+    from harness.tracking.store import Target
     from harness.tracking.ui import serve
 
     target = Target(uri) if uri else Target.local(outputs)
@@ -48,11 +63,9 @@ def ui(outputs: Path, port: int, uri: str | None) -> None:
     try:
         with serve(target, port) as address:
             click.echo(f"the MLflow UI is at {address}   (Ctrl-C ends it)")
-            for plan in sweep.plans(outputs)[-1:]:
-                state = read_state(runs.folder_of(outputs) / plan.jobs[0].run)
-                if state.get("store") == target.key:
-                    link = sweep_link(address, state["experiment_id"], plan.id)
-                    click.echo(f"the newest sweep's charts: {link}")
+            link = overview.newest_view(outputs, target, address)
+            if link:
+                click.echo(f"the newest sweep's charts: {link}")
             while True:
                 time.sleep(3600)
     except (ValueError, RuntimeError) as error:
@@ -96,6 +109,17 @@ def clean(outputs: Path, dry_run: bool, everything: bool) -> None:
 
     freed = runs.clean(outputs, dry_run=dry_run, everything=everything)
     click.echo(f"{'would free' if dry_run else 'freed'} {freed / 1e6:.1f} MB of checkpoints")
+
+
+@main.command()
+@click.argument("run_id")
+@OUTPUTS
+@click.option("--uri", default=None, help="Another tracking store than the one under outputs.")
+def reproduce(run_id: str, outputs: Path, uri: str | None) -> None:
+    """Train a run again from what MLflow holds, and compare every metric to the last bit."""
+    from harness import reproduce as reproduction
+
+    sys.exit(reproduction.command(outputs, run_id, uri))
 
 
 @main.group()

@@ -26,7 +26,14 @@ def commit() -> Commit | None:
         return None
     sha = _git("rev-parse", "HEAD")
     changes = _git("status", "--porcelain", "--untracked-files=no")
-    return None if sha is None or changes is None else Commit(sha, bool(changes))
+    return None if sha is None or changes is None else Commit(sha.strip(), bool(changes.strip()))
+
+
+def uncommitted() -> str:
+    """What differs from the commit, as a patch that `git apply` takes; empty outside git."""
+    if not (SOURCE.parent / ".git").exists():
+        return ""
+    return _git("diff", "--no-color", "--no-ext-diff", "--binary", "HEAD") or ""
 
 
 def cores() -> int:
@@ -88,4 +95,4 @@ def _git(*arguments: str) -> str | None:
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()
+    return done.stdout

@@ -31,6 +31,7 @@ from harness.training.journal import Journal
 from harness.training.trainer import Diverged, Result, Trainer
 
 LAST_WORDS_S = 15.0
+UNCOMMITTED = "uncommitted.diff"
 EXIT = {"FINISHED": 0, "FAILED": 1, "KILLED": 130}
 
 
@@ -133,6 +134,8 @@ def _train(folder: Path, writer: Journal) -> None:
     threads = told.start["threads"] if told.start else build.threads(settings, dataset)
     writer.append("start", **runs.this_process(), threads=threads, backend=settings.backend)
     write_text(folder / "environment.txt", environment.describe(threads))
+    if changes := environment.uncommitted():
+        write_text(folder / UNCOMMITTED, changes)
     kept = settings.checkpoint
     checkpoints = Checkpoints(
         folder / "checkpoints", every=kept.every, keep=kept.keep, milestones=kept.milestones
@@ -170,7 +173,10 @@ def _write_artifacts(folder: Path, writer: Journal, trainer: Trainer, result: Re
             file, labels=trainer.dataset.test.labels, probabilities=result.probabilities
         ),
     )
-    for path in (*weights, "predictions/test.npz", runs.CONFIG, "environment.txt"):
+    paths = [*weights, "predictions/test.npz", runs.CONFIG, "environment.txt"]
+    if (folder / UNCOMMITTED).is_file():
+        paths.append(UNCOMMITTED)
+    for path in paths:
         writer.append("artifact", path=path)
 
 

@@ -11,6 +11,10 @@ from rich.table import Table
 from harness import runs, sweep
 from harness.nn import metrics
 from harness.sweep import SweepJob
+from harness.tracking.follower import read_state
+from harness.tracking.store import Store, Target
+from harness.tracking.views import save_view, swept_params, view_link
+from harness.training import journal
 from harness.training.journal import History
 
 NOTHING = "-"
@@ -76,6 +80,21 @@ def status_tables(outputs: Path, limit: int) -> list[Table]:
         finished = sum(f in readable and readable[f].status == "FINISHED" for f in folders)
         sweeps.add_row(plan.id, f"{finished}/{len(plan.jobs)}", " ".join(plan.overrides))
     return [table, sweeps]
+
+
+def newest_view(outputs: Path, target: Target, address: str) -> str | None:
+    """Store the newest sweep's view with its experiment and return the link to it, if there is one.
+
+    address: where the UI of the store `target` is served.
+    """
+    for plan in sweep.plans(outputs)[-1:]:
+        folder = runs.folder_of(outputs) / plan.jobs[0].run
+        state = read_state(folder)
+        if state.get("store") == target.key:
+            params = swept_params(plan.jobs[0].swept, journal.history(folder).create["params"])
+            save_view(Store(target).client, state["experiment_id"], plan.id, params)
+            return view_link(address, state["experiment_id"], plan.id)
+    return None
 
 
 def show(*tables: Table) -> None:

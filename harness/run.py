@@ -59,8 +59,12 @@ def carry_out(
         train(folders, draw=delivery is not None)
     except KeyboardInterrupt:
         interrupted = True
+    compared = "" if interrupted or not plan.id else _compare(plan, outputs)
     report = delivery.close() if delivery is not None else Report()
-    return tell(plan, folders, report, interrupted=interrupted)
+    status = tell(plan, folders, report, interrupted=interrupted)
+    if compared:
+        print(compared)
+    return status
 
 
 def train(folders: list[Path], *, draw: bool) -> None:
@@ -91,6 +95,12 @@ def _draw(trained: list[Path]) -> None:
             pictures.draw(folder)
         except (OSError, ValueError) as error:
             print(f"{folder.name}: no picture: {error}", file=sys.stderr)
+
+
+def _compare(plan: Plan, outputs: Path) -> str:
+    from harness import compare
+
+    return compare.after_sweep(plan, outputs)
 
 
 def tell(plan: Plan, folders: list[Path], report: "Report", *, interrupted: bool) -> int:

@@ -46,7 +46,8 @@ def test_the_deep_link_shows_three_curves_per_chart(tmp_path: Path, idx_folder: 
     try:
         assert ui.stdout is not None
         assert f"http://127.0.0.1:{port}" in ui.stdout.readline()
-        assert ui.stdout.readline().split()[-1] == link.replace(":5000", f":{port}")
+        view = ui.stdout.readline().split()[-1]
+        assert view.startswith(link.replace(":5000", f":{port}").split("&searchFilter")[0])
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
             page = browser.new_page(viewport={"width": 1500, "height": 3500})  # charts are lazy
@@ -77,3 +78,50 @@ def test_the_deep_link_shows_three_curves_per_chart(tmp_path: Path, idx_folder: 
         ui.communicate(timeout=30)
     _, alive = psutil.wait_procs(family, timeout=10)
     assert alive == []
+
+
+@pytest.mark.browser
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
+def test_the_stored_view_shows_all_twelve_runs_and_what_matters(
+    tmp_path: Path, idx_folder: Path
+) -> None:
+    """MLflow's own view hides the eleventh run and every metric."""
+    from playwright.sync_api import sync_playwright
+
+    own = ("dataset=idx", f"dataset.dir={idx_folder}", "dataset.num_val=40", "epochs=2", "width=8")
+    done = command_in(tmp_path)("harness.run", "-m", *own, "batch=10,20,40,80", "seed=1,2,3",
+                                timeout=600)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    port = free_port()
+    ui = subprocess.Popen(
+        [sys.executable, "-m", "harness", "ui", "--port", str(port)],
+        cwd=tmp_path, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert ui.stdout is not None
+        ui.stdout.readline()
+        view = ui.stdout.readline().split()[-1]
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+            page = browser.new_page(viewport={"width": 2200, "height": 1400})
+            page.goto(view.replace("&compareRunsMode=CHART", ""))
+            page.wait_for_selector("text=best/val_error", timeout=60_000)
+            page.wait_for_selector("text=batch=80,seed=3", timeout=60_000)
+            text = page.inner_text("body")
+            page.goto("about:blank")
+            page.goto(view)
+            page.wait_for_selector("text=Group: 80", timeout=60_000)
+            charts = page.inner_text("body")
+            browser.close()
+        for batch in (10, 20, 40, 80):
+            for seed in (1, 2, 3):
+                assert f"batch={batch},seed={seed}" in text
+            assert f"Group: {batch}" in charts
+        for column in ("best/val_error", "best/epoch", "test/error", "val/error"):
+            assert column in text
+        assert "Errors are fractions" in text, "the note on the experiment"
+        assert "12 matching runs" in text
+    finally:
+        ui.send_signal(signal.SIGINT)
+        ui.communicate(timeout=30)

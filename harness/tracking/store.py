@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from harness.files import fsync_folder
+from harness.tracking.views import EXPERIMENT_TAGS
 
 if TYPE_CHECKING:
     from mlflow.entities import Experiment, Run
@@ -129,7 +130,7 @@ class Store:
                     where = self.target.artifacts
                     location = f"{where}/{urllib.parse.quote(name, safe='')}" if where else None
                     try:
-                        self.client.create_experiment(name, artifact_location=location)
+                        self.client.create_experiment(name, location, EXPERIMENT_TAGS)
                     except MlflowException:  # another machine was faster
                         if self.client.get_experiment_by_name(name) is None:
                             raise

@@ -70,3 +70,4 @@ def _end(process: psutil.Popen) -> None:
     _, alive = psutil.wait_procs(family, timeout=5)
     for member in alive:
         member.kill()
+    psutil.wait_procs(alive, timeout=5)

@@ -1,0 +1,180 @@
+"""Whether a difference is real: intervals and tests, each with its source.
+
+Nothing here is approximate where an exact answer is cheap. Two-sided throughout.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+LEVEL = 0.05
+POWER = 0.8
+MOST_SEEDS = 1000
+
+# A sign-flip test of n pairs cannot give less than 2/2^n: below six pairs never under 5 %.
+FEWEST_FLIPS, MOST_FLIPS = 6, 20
+
+
+def wilson(wrong: int, count: int, level: float = LEVEL) -> tuple[float, float]:
+    """The interval of Wilson (1927) for an error rate of `wrong` in `count` examples.
+
+    Covers the true rate in about 1 - `level` of all cases, near 0 as well, where the textbook
+    interval fails. Raises `ValueError` unless 0 <= wrong <= count and count > 0.
+    """
+    if not 0 <= wrong <= count or count < 1:
+        raise ValueError(f"{wrong} wrong of {count}: expected 0 to {count} of at least 1 example")
+    z = NormalDist().inv_cdf(1 - level / 2)
+    share = wrong / count
+    middle = share + z * z / (2 * count)
+    half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    total = 1 + z * z / count
+    return max(0.0, (middle - half) / total), min(1.0, (middle + half) / total)
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """The exact test of McNemar (1947): p of two classifiers on the same examples.
+
+    only_first, only_second: examples that one alone gets wrong. Under the hypothesis of equal error
+    rates each of them is a fair coin, so p is a binomial tail, doubled.
+    """
+    total, fewer = only_first + only_second, min(only_first, only_second)
+    if total == 0:
+        return 1.0
+    tail = term = 1  # whole numbers until the last division
+    for k in range(fewer):
+        term = term * (total - k) // (k + 1)
+        tail += term
+    return min(1.0, float(2 * tail / (1 << total)))
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """Holm's (1979) correction: p values, in the order given, for a family of that many tests.
+
+    Comparing the result with 5 % keeps the chance of any false alarm in the family at most 5 %.
+    """
+    order = sorted(range(len(values)), key=lambda index: values[index])
+    corrected, least = [0.0] * len(values), 0.0
+    for rank, index in enumerate(order):
+        least = max(least, min(1.0, (len(values) - rank) * values[index]))
+        corrected[index] = least
+    return corrected
+
+
+@dataclass(frozen=True)
+class Paired:
+    """A paired test of n differences: their mean and standard deviation, p, and which test."""
+
+    n: int
+    mean: float
+    deviation: float
+    p: float
+    test: str
+
+
+def paired(differences: Sequence[float]) -> Paired | None:
+    """The paired test that fits the number of differences; None when there are fewer than two.
+
+    2 to 5: Student's t, because a test without its assumption cannot reach 5 % there (errors
+    averaged over thousands of images are close to normal). 6 to 20: every assignment of signs, with
+    no assumption but symmetry. More: Student's t. Equal differences leave t nothing to divide by:
+    then the signs decide at every n.
+    """
+    n = len(differences)
+    if n < 2:
+        return None
+    values = np.asarray(differences, np.float64)
+    mean, deviation = float(values.mean()), float(values.std(ddof=1))
+    scale = float(np.abs(values).max())
+    if deviation <= 1e-12 * scale or FEWEST_FLIPS <= n <= MOST_FLIPS:
+        flips = sign_flip(values) if n <= MOST_FLIPS else 2.0 ** (1 - n) if scale else 1.0
+        return Paired(n, mean, deviation, flips, "sign flips")
+    p = student_p(mean * math.sqrt(n) / deviation, n - 1)
+    return Paired(n, mean, deviation, p, "paired t")
+
+
+def sign_flip(differences: NDArray[np.float64]) -> float:
+    """Fisher's (1935) randomisation test: how many of all 2^n signs give so large a mean."""
+    sums = np.zeros(1)
+    for value in np.abs(differences):
+        sums = np.concatenate([sums + value, sums - value])
+    seen = abs(float(differences.sum()))
+    margin = 1e-9 * float(np.abs(differences).sum())  # equal sums differ in their last bits
+    return float(np.mean(np.abs(sums) >= seen - margin))
+
+
+def student_p(t: float, freedom: int) -> float:
+    """P(|T| >= |t|) of Student's distribution with a whole number of degrees of freedom.
+
+    Abramowitz and Stegun (1964), 26.7.3 and 26.7.4: a finite series.
+    """
+    angle = math.atan2(abs(t), math.sqrt(freedom))
+    sine, cosine = math.sin(angle), math.cos(angle)
+    term = total = cosine if freedom % 2 else 1.0
+    for k in range(2 + freedom % 2, freedom, 2):
+        term *= cosine * cosine * (k - 1) / k
+        total += term
+    if freedom % 2:
+        inside = 2 / math.pi * (angle + sine * (total if freedom > 1 else 0.0))
+    else:
+        inside = sine * total
+    return max(0.0, 1.0 - inside)
+
+
+@cache
+def student_quantile(level: float, freedom: int) -> float:
+    """The t that |T| exceeds with probability `level`."""
+    low, high = 0.0, 1.0
+    while student_p(high, freedom) > level:
+        high *= 2
+    for _ in range(80):
+        middle = (low + high) / 2
+        low, high = (middle, high) if student_p(middle, freedom) > level else (low, middle)
+    return high
+
+
+def power(n: int, effect: float, level: float = LEVEL) -> float:
+    """The chance that a paired t test of n pairs finds `effect`, in standard deviations.
+
+    P(|Z + effect sqrt(n)| > c S) where S^2 is chi-square over its degrees of freedom, integrated
+    over S by the trapezoidal rule.
+    """
+    freedom = n - 1
+    critical, shift = student_quantile(level, freedom), effect * math.sqrt(n)
+    spread = 1 / math.sqrt(2 * freedom)
+    s = np.linspace(max(1e-9, 1 - 9 * spread), 1 + 9 * spread, 201)
+    if freedom < 5:
+        s = np.linspace(1e-9, 6.0, 2001)
+    log_density = freedom * np.log(s) - np.log(s) - freedom * s * s / 2
+    density = np.exp(log_density - log_density.max())
+    beyond = _normal(shift - critical * s) + _normal(-shift - critical * s)
+    return float(np.trapezoid(density * beyond, s) / np.trapezoid(density, s))
+
+
+def seeds_needed(mean: float, deviation: float, level: float = LEVEL) -> int | None:
+    """How many seeds tell a difference of `mean` with `deviation` between seeds, four times in
+    five.
+
+    Takes both as they were measured, so it is as rough as they are. None when more than 1,000 would
+    not do.
+    """
+    if mean == 0:
+        return None
+    if deviation == 0:
+        return FEWEST_FLIPS
+    effect = abs(mean) / deviation
+    normal = NormalDist()
+    # With known deviation so many would do; the test of an estimated one needs a few more.
+    n = math.ceil(((normal.inv_cdf(1 - level / 2) + normal.inv_cdf(POWER)) / effect) ** 2)
+    n = max(2, n)
+    while n <= MOST_SEEDS and power(n, effect, level) < POWER:
+        n += 1
+    return n if n <= MOST_SEEDS else None
+
+
+def _normal(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.array([math.erfc(-value / math.sqrt(2)) / 2 for value in values])

@@ -1,0 +1,223 @@
+"""Reading many runs of an MLflow store at once, by its bulk endpoints.
+
+MLflow has one call for a metric of up to 100 runs; asked run by run, a thousand runs would take
+minutes.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.tracking.recorded import Missing, Recorded
+from harness.tracking.store import Store, StoreError, Target
+from harness.tracking.views import save_view
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+BULK_RUNS, BULK_ROWS = 100, 25_000  # MLflow's own limits for one call
+BULK_PATH = "/ajax-api/2.0/mlflow/metrics/get-history-bulk"
+PAGE = 1000
+FILTER = re.compile(r"[=<>]|\b(?:LIKE|ILIKE|IN|IS)\b", re.IGNORECASE)
+
+
+class Reader:
+    """Runs of an MLflow store, local or remote. Raises `StoreError` when it cannot be used."""
+
+    def __init__(self, target: Target) -> None:
+        if target.database is not None and not target.database.exists():
+            raise StoreError(f"{target.database}: no results yet; start a run first")
+        self.target = target
+        self._client = Store(target).client
+        self._experiments = {
+            str(each.experiment_id): str(each.name)
+            for each in self._client.search_experiments(max_results=PAGE)
+        }
+
+    def newest_sweep(self) -> str:
+        """The id of the sweep that the newest run of any sweep joined last."""
+        newest = self._search("tags.sweep != ''", limit=1)
+        if not newest:
+            raise ValueError(
+                f"{self.target.uri}: no sweep yet; start one with `python -m harness.run -m ...`, "
+                "or name an experiment or runs"
+            )
+        return newest[0].tags["sweep"].split(",")[-1]
+
+    def select(self, words: list[str]) -> tuple[str, list[Recorded]]:
+        """What the words name and its runs, oldest first. Raises `ValueError`.
+
+        One word may be a filter in MLflow's language, a sweep, an experiment or a run; several are
+        runs. Ids may be shortened while they stay unique.
+        """
+        if len(words) == 1:
+            word = words[0]
+            if FILTER.search(word):
+                return f"filter {word}", self._filtered(word)
+            sweep = self._sweep(word)
+            if sweep is not None:
+                return sweep
+            for number, name in self._experiments.items():
+                if word in (number, name):
+                    return f"experiment {name}", self._search("", [number])
+        return "runs " + " ".join(words), [self.run(word) for word in words]
+
+    def run(self, word: str) -> Recorded:
+        """The one run whose id, or MLflow id, begins with `word`. Raises `ValueError`."""
+        found: dict[str, Recorded] = {}
+        if re.fullmatch(r"[\w.-]+", word):
+            for key in ("tags.`run.id`", "attributes.run_id"):
+                found |= {each.place: each for each in self._search(f"{key} LIKE '{word}%'")}
+        if not found:
+            raise ValueError(
+                f"{word!r} is neither a sweep, an experiment nor a run in {self.target.uri}, and "
+                "no filter such as \"params.batch = '16'\""
+            )
+        if len(found) > 1:
+            names = ", ".join(sorted(each.run for each in found.values())[:5])
+            raise ValueError(f"run {word!r} could be {names}; type more of it")
+        return next(iter(found.values()))
+
+    def add_curves(self, runs: Iterable[Recorded], keys: Iterable[str]) -> None:
+        """Fill in the curves of these metrics, up to a hundred runs a call."""
+        every = list(runs)
+        for key in keys:
+            asked = {run.place: run for run in every if key in run.final and key not in run.curves}
+            rows: dict[str, dict[int, tuple[int, float]]] = {place: {} for place in asked}
+            with self._answers():
+                for place, step, ms, value in self._histories(list(asked), key):
+                    if ms >= rows[place].get(step, (0, 0.0))[0]:  # the last word on a step counts
+                        rows[place][step] = (ms, value)
+            for place, run in asked.items():
+                steps = rows[place]
+                run.curves[key] = np.array([steps[step][1] for step in sorted(steps)])
+
+    def fetch(self, run: Recorded, path: str, into: Path) -> Path:
+        """Download an artifact."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return Path(self._client.download_artifacts(run.place, path, str(into)))
+        except (MlflowException, OSError) as error:
+            why = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise Missing(f"{run.run}: the artifact {path} is missing ({why})") from error
+
+    def attach(self, run: Recorded, files: list[Path], place: str) -> None:
+        """Upload files. Raises `StoreError`."""
+        with self._answers():
+            for path in files:
+                self._client.log_artifact(run.place, str(path), place)
+
+    def save_view(self, run: Recorded, sweep: str, params: Iterable[str]) -> None:
+        """Store the view of a sweep with the experiment of one of its runs. Raises `ValueError`."""
+        save_view(self._client, run.experiment, sweep, params)
+
+    def _sweep(self, word: str) -> tuple[str, list[Recorded]] | None:
+        if not re.fullmatch(r"[0-9a-f]{1,10}", word):
+            return None
+        runs = self._search(f"tags.sweep LIKE '%{word}%'")
+        ids = {i for run in runs for i in run.tags["sweep"].split(",") if i.startswith(word)}
+        if len(ids) > 1:
+            raise ValueError(f"sweep {word!r} could be {', '.join(sorted(ids)[:5])}")
+        if not ids:
+            return None
+        (sweep,) = ids
+        return f"sweep {sweep}", [run for run in runs if sweep in run.tags["sweep"].split(",")]
+
+    def _filtered(self, text: str) -> list[Recorded]:
+        try:
+            return self._search(text)
+        except ValueError as error:
+            raise ValueError(f"{text!r} is no filter that MLflow understands: {error}") from None
+
+    def _search(
+        self, wanted: str, experiments: list[str] | None = None, limit: int | None = None
+    ) -> list[Recorded]:
+        order = ["attributes.start_time DESC"] if limit else ["attributes.start_time ASC"]
+        ids, token, found = experiments or list(self._experiments), None, []
+        while True:
+            with self._answers():
+                page = self._client.search_runs(
+                    ids, wanted, max_results=limit or PAGE, order_by=order, page_token=token
+                )
+            found += [_recorded(run) for run in page]
+            token = page.token
+            if not token or limit:
+                return found
+
+    @contextmanager
+    def _answers(self) -> Iterator[None]:
+        """Turn a store that does not answer into `StoreError`, a bad question into `ValueError`."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            yield
+        except (MlflowException, OSError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            if getattr(error, "error_code", "") == "INVALID_PARAMETER_VALUE":
+                raise ValueError(reason) from error
+            raise StoreError(f"{self.target.uri}: {reason}") from error
+
+    def _histories(self, ids: list[str], key: str) -> Iterator[tuple[str, int, int, float]]:
+        """MLflow id, step, timestamp and value of every point of a metric."""
+        for begin in range(0, len(ids), BULK_RUNS):
+            yield from self._bulk(ids[begin : begin + BULK_RUNS], key)
+
+    def _bulk(self, ids: list[str], key: str) -> Iterator[tuple[str, int, int, float]]:
+        if len(ids) == 1:
+            for point in self._client.get_metric_history(ids[0], key):
+                yield ids[0], point.step, point.timestamp, point.value
+            return
+        rows = self._call(ids, key)
+        if len(rows) < BULK_ROWS:
+            yield from rows
+            return
+        half = len(ids) // 2  # the answer was cut off without a word
+        yield from self._bulk(ids[:half], key)
+        yield from self._bulk(ids[half:], key)
+
+    def _call(self, ids: list[str], key: str) -> list[tuple[str, int, int, float]]:
+        store = self._client._tracking_client.store
+        if hasattr(store, "get_metric_history_bulk"):
+            points = [p.to_dict() for p in store.get_metric_history_bulk(ids, key, BULK_ROWS)]
+        else:
+            from mlflow.utils.rest_utils import http_request, verify_rest_response
+
+            query = [("run_id", place) for place in ids]
+            query += [("metric_key", key), ("max_results", str(BULK_ROWS))]
+            credentials = store.get_host_creds()
+            answer = http_request(  # type: ignore[no-untyped-call]  # MLflow's own
+                credentials, BULK_PATH, "GET", params=query
+            )
+            points = json.loads(verify_rest_response(answer, BULK_PATH).text)["metrics"]
+        return [
+            (str(p["run_id"]), int(p["step"]), int(p["timestamp"]), float(p["value"]))
+            for p in points
+        ]
+
+
+def _recorded(run: "Run") -> Recorded:
+    tags = run.data.tags
+    dataset: dict[str, Any] = {}
+    for given in run.inputs.dataset_inputs if run.inputs else ():
+        try:
+            dataset = json.loads(given.dataset.profile or "{}")
+        except ValueError:  # somebody else's profile
+            continue
+        dataset.setdefault("sha256", given.dataset.digest)
+    return Recorded(
+        run=tags.get("run.id", run.info.run_id),
+        name=run.info.run_name or run.info.run_id,
+        status=run.info.status,
+        params=dict(run.data.params),
+        tags=tags,
+        final={key: float(value) for key, value in run.data.metrics.items()},
+        dataset=dataset,
+        place=run.info.run_id,
+        experiment=str(run.info.experiment_id),
+    )

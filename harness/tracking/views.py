@@ -1,0 +1,88 @@
+"""What MLflow's own pages show at first sight: a note on the experiment, and a view per sweep.
+
+Left to itself, the UI draws the ten newest runs only and a table without a single metric. A shared
+view, which MLflow keeps as a tag of the experiment, holds filter, order, columns and grouping, and
+a link opens it.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from harness.nn import metrics
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+VIEW = "mlflow.sharedViewState."
+SEED = "seed"
+COLUMNS = (
+    metrics.BEST_VAL_ERROR,
+    metrics.BEST_EPOCH,
+    metrics.VAL_ERROR,
+    metrics.TEST_ERROR,
+    metrics.TRAIN_LOSS,
+    metrics.EPOCH_S,
+)
+NOTE = f"""\
+Every run is one training. Errors are **fractions**, not percent.
+
+- `{metrics.BEST_VAL_ERROR}` chooses: the lowest validation error of a run, at epoch
+  `{metrics.BEST_EPOCH}`. `{metrics.VAL_ERROR}` in the table is that of the *last* epoch.
+- `{metrics.TEST_ERROR}` is read once, with the weights of the best epoch. Do not choose by it.
+- `train/` and `val/` are per epoch; `train/` is measured while training, `time/` in seconds.
+- The tag `sweep` names the sweeps a run belongs to. `python -m harness ui` links to a view of the
+  newest one; `python -m harness compare` tells which differences are real and stores its report
+  with the best run, under Artifacts, `report/`.
+"""
+EXPERIMENT_TAGS = {
+    "mlflow.note.content": NOTE,
+    "mlflow.experimentKind": "custom_model_development",
+}
+
+
+def swept_params(swept: Iterable[str], params: Mapping[str, object]) -> list[str]:
+    """The params behind the keys of a sweep: a group's is its name."""
+    found = []
+    for key in swept:
+        if key in params:
+            found.append(key)
+        elif f"{key}.name" in params:
+            found.append(f"{key}.name")
+    return found
+
+
+def save_view(
+    client: "MlflowClient", experiment_id: str, sweep: str, params: Iterable[str]
+) -> None:
+    """Store the view of a sweep: its runs, best first, with what was swept and what came out.
+
+    Runs that differ in their seed only are drawn as one curve, their mean. Raises `ValueError`.
+    """
+    from mlflow.exceptions import MlflowException
+
+    keys = list(params)
+    settings = [key for key in keys if key != SEED]
+    state: dict[str, object] = {
+        "searchFilter": f"tags.sweep LIKE '%{sweep}%'",
+        "orderByKey": f"metrics.`{metrics.BEST_VAL_ERROR}`",
+        "orderByAsc": True,
+        "selectedColumns": [f"params.`{key}`" for key in keys]
+        + [f"metrics.`{key}`" for key in COLUMNS],
+        "runsHiddenMode": "SHOW_ALL",
+    }
+    if SEED in keys and settings:
+        groups = [{"mode": "param", "groupByData": key} for key in settings]
+        state["groupBy"] = {"aggregateFunction": "average", "groupByKeys": groups}
+    try:
+        client.set_experiment_tag(experiment_id, f"{VIEW}sweep-{sweep}", json.dumps(state))
+    except MlflowException as error:
+        raise ValueError(f"no view of sweep {sweep}: {str(error).splitlines()[0]}") from error
+
+
+def view_link(base: str, experiment_id: str, sweep: str) -> str:
+    """The address of a sweep's stored view, as charts."""
+    return (
+        f"{base}/#/experiments/{experiment_id}/runs?workflowType=machine_learning"
+        f"&compareRunsMode=CHART&viewStateShareKey=sweep-{sweep}"
+    )

@@ -1,0 +1,107 @@
+"""Reading many runs from a real SQLite store and a real server: nothing lost, nothing cut off."""
+
+import math
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.tracking import reading
+from harness.tracking.reading import Reader
+from harness.tracking.recorded import Missing
+from harness.tracking.store import Store, StoreError, Target
+from harness.tracking.ui import serve
+
+pytestmark = [pytest.mark.service, pytest.mark.filterwarnings("ignore")]  # MLflow's own warnings
+RUNS, EPOCHS = 7, 11
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Seven runs of eleven epochs; one of them has NaN, a repeated step and steps out of order."""
+    place = tmp_path_factory.mktemp("outputs")
+    store = Store(Target.local(place))
+    experiment = store.experiment("many")
+    for number in range(RUNS):
+        run = f"{number}{number}cafe-x"
+        tags = {"run.id": run, "sweep": "0123456789" if number < 4 else "01ffffffff"}
+        record = {"run": run, "ms": 1000 + number, "tags": tags, "name": f"run {number}"}
+        mlflow_id = store.create_run(experiment, record)
+        points = [("val/error", number + epoch / 100, 10 + epoch, epoch)
+                  for epoch in range(EPOCHS, 0, -1)]  # fmt: skip
+        if number == 1:
+            points += [("val/error", math.nan, 99, 5), ("val/error", 7.5, 98, 5)]
+        store.log(mlflow_id, points, {"batch": number}, tags)
+        store.set_status(mlflow_id, "FINISHED", 2000)
+    return place
+
+
+@pytest.fixture(scope="module", params=["sqlite", "http"])
+def reader(request: pytest.FixtureRequest, outputs: Path) -> Iterator[Reader]:
+    if request.param == "sqlite":
+        yield Reader(Target.local(outputs))
+        return
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    with serve(Target.local(outputs), port) as address:
+        yield Reader(Target(address))
+
+
+@pytest.mark.parametrize("rows", [25_000, 40, 12])
+def test_curves_are_whole_whatever_one_call_gives(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    """12 rows are fewer than two runs have: the answers are cut off, and asked for again."""
+    monkeypatch.setattr(reading, "BULK_ROWS", rows)
+    _, runs = reader.select(["many"])
+    reader.add_curves(runs, ["val/error", "no/such"])
+    assert [run.name for run in runs] == [f"run {number}" for number in range(RUNS)]
+    for number, run in enumerate(runs):
+        expected = number + np.arange(1, EPOCHS + 1) / 100
+        if number == 1:
+            expected[4] = np.nan  # the last word on step 5
+        np.testing.assert_array_equal(run.curves["val/error"], expected)
+        assert run.params == {"batch": str(number)}
+
+
+def test_sweeps_are_found_by_a_prefix_while_it_is_unique(reader: Reader) -> None:
+    title, runs = reader.select(["0123"])
+    assert (title, len(runs)) == ("sweep 0123456789", 4)
+    assert reader.newest_sweep() == "01ffffffff"
+    with pytest.raises(ValueError, match="sweep '01' could be 0123456789, 01ffffffff"):
+        reader.select(["01"])
+
+
+def test_filters_and_runs(reader: Reader) -> None:
+    assert [run.name for run in reader.select(["params.batch = '3'"])[1]] == ["run 3"]
+    picked = reader.select(["22ca", "44ca"])[1]
+    assert [run.run for run in picked] == ["22cafe-x", "44cafe-x"]
+    assert reader.run(picked[0].place[:12]).run == "22cafe-x"
+    with pytest.raises(ValueError, match="no filter that MLflow understands"):
+        reader.select(["params.batch ="])
+    with pytest.raises(ValueError, match="is neither a sweep, an experiment nor a run"):
+        reader.run("it's")
+
+
+def test_a_missing_artifact_is_named(reader: Reader, tmp_path: Path) -> None:
+    _, (run,) = reader.select(["params.batch = '3'"])
+    with pytest.raises(Missing, match=r"33cafe-x: the artifact predictions/test\.npz is missing"):
+        reader.fetch(run, "predictions/test.npz", tmp_path)
+
+
+def test_attached_files_arrive(reader: Reader, tmp_path: Path) -> None:
+    _, (run,) = reader.select(["params.batch = '3'"])
+    (tmp_path / "index.html").write_text("<p>")
+    reader.attach(run, [tmp_path / "index.html"], "report/x")
+    (tmp_path / "back").mkdir()
+    found = reader.fetch(run, "report/x/index.html", tmp_path / "back")
+    assert found.read_text() == "<p>"
+
+
+def test_no_store_is_made_by_reading(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="no results yet"):
+        Reader(Target.local(tmp_path))
+    assert list(tmp_path.iterdir()) == []
