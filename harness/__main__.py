@@ -3,6 +3,7 @@
 import sys
 import time
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
@@ -103,6 +104,56 @@ def export_json(folder: Path, name: str, source: str | None, outputs: Path) -> N
         raise click.ClickException(str(error)) from None
     for path in exporter.export_json(dataset, folder):
         click.echo(f"{path}  {path.stat().st_size / 1e6:.0f} MB")
+
+
+RUN = click.option("--run", default=None, help="A run id or a prefix of one; `last` is the newest.")
+URI = click.option("--uri", default=None, help="Another tracking store than the one under outputs.")
+
+
+@main.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@OUTPUTS
+@RUN
+@URI
+@click.option("--json", "as_json", is_flag=True, help="As JSON instead of a table.")
+def predict(
+    files: tuple[Path, ...], outputs: Path, run: str | None, uri: str | None, as_json: bool
+) -> None:
+    """Read the digits in PNG or JPEG files, with the registered champion or the best run."""
+    from harness import predict as predictor
+
+    try:
+        trained = predictor.choose(outputs, run, uri)
+    except ValueError as error:
+        _refuse(error)
+    sys.exit(predictor.predict(trained, list(files), as_json=as_json))
+
+
+@main.command()
+@click.argument("sweep_or_run", default=None, required=False)
+@OUTPUTS
+@click.option("--name", default="digits", show_default=True, help="The registered model.")
+@click.option("--alias", default="champion", show_default=True)
+def register(sweep_or_run: str | None, outputs: Path, name: str, alias: str) -> None:
+    """Register the best run of a sweep (default: the newest) on validation, or a run."""
+    from harness import register as registry
+    from harness.tracking.store import StoreError
+
+    try:
+        done = registry.register(outputs, sweep_or_run, name, alias)
+    except (ValueError, StoreError) as error:
+        _refuse(error)
+    found = "" if done.val_error is None else f" (validation error {done.val_error:.2%})"
+    click.echo(f"run {done.run}{found} is {done.version.name} version {done.version.number}")
+    click.echo(
+        f"serve it:  MLFLOW_TRACKING_URI={done.store} mlflow models serve "
+        f"-m '{done.version.uri}' --env-manager local -p 5001"
+    )
+
+
+def _refuse(error: Exception) -> NoReturn:
+    click.echo(f"error: {error}", err=True)
+    sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,226 @@
+"""From a picture of one digit to the image the network was trained on.
+
+MNIST's digits were fitted into 20x20 pixels with their aspect ratio kept and anti-aliased, then
+placed in 28x28 by their centre of mass, bright on dark (LeCun et al., 1998). A network that has
+seen nothing else fails on drawings that are small, off-centre, dark on light or on gray paper, so
+the same is done here to any picture:
+
+    background    a plane fitted to the rim of the picture: paper, uneven light
+    polarity      the sign in which the picture departs from it
+    noise         what departs less than a few of the rim's standard deviations is background;
+                  specks far smaller than the digit are dropped
+    strokes       very thin or thick ones are brought to the thickness of MNIST's
+    box, fit      the bounding box, resampled anti-aliased into 20/28 of the target
+    placement     the centre of mass goes to the middle
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+
+Gray = NDArray[np.uint8]
+Field = NDArray[np.float32]
+
+WORK = 256  # the longest side that is looked at; larger pictures are averaged down first
+LEAST_CONTRAST = 24  # gray values between pen and paper
+NOISES = 4.0  # standard deviations of the noise below which nothing is ink
+FAINT = 0.12  # of the pen's contrast: fainter pixels are background
+SPECK = 0.04  # of the largest piece's area: smaller pieces are dropped
+# Thickness of strokes is in pixels of a digit that is FINE pixels high or wide.
+FINE, FRAME = 80, 12
+THIN, THICK = 7.0, 13.5  # four of five digits of MNIST lie between; others are brought
+AS_THIN, AS_THICK = 9.6, 10.4  # to these
+SOFT = 4.0  # width of the drawn edge
+BLOT = 0.38  # of FINE: where a disc of this radius fits into the ink, it is not a stroke
+FILTER = Image.Resampling.LANCZOS
+EIGHT = np.ones((3, 3), bool)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was found in a picture.
+
+    image: the digit as the network takes it, uint8, bright on dark; None when there is none.
+    problem: why there is none, for people; "" when there is one. box: (top, left, bottom, right) of
+    the digit as fractions of the picture.
+    """
+
+    image: Gray | None
+    problem: str = ""
+    box: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+
+
+def find(picture: NDArray[Any], shape: tuple[int, int] = (28, 28)) -> Seen:
+    """Find the one digit of a picture (rows, columns) of gray values 0..255, and prepare it.
+
+    The pen may be darker or lighter than the paper; both may be any gray. Raises `ValueError` for
+    an array that is not a picture.
+    """
+    gray = _work_size(_checked(picture))
+    ink = _ink(gray)
+    if ink is None:
+        return Seen(None, "no digit found: the picture is empty")
+    area = _pieces(ink)
+    rows, columns = np.flatnonzero(area.any(axis=1)), np.flatnonzero(area.any(axis=0))
+    top, bottom = int(rows[0]), int(rows[-1]) + 1
+    left, right = int(columns[0]), int(columns[-1]) + 1
+    inside = np.where(area, ink, 0)[top:bottom, left:right]
+    fine = _restroked(inside)
+    if fine is None:
+        return Seen(None, "no digit found: the picture shows a blot, not strokes")
+    height, width = gray.shape
+    box = (top / height, left / width, bottom / height, right / width)
+    return Seen(_placed(_fitted(_boxed(fine), shape), shape), "", box)
+
+
+def _checked(picture: NDArray[Any]) -> Gray:
+    if picture.ndim != 2 or 0 in picture.shape or picture.dtype.kind not in "uif":
+        raise ValueError(
+            f"picture: expected an array (rows, columns) of gray values 0 to 255, found shape "
+            f"{picture.shape} of {picture.dtype}"
+        )
+    if picture.dtype == np.uint8:
+        return picture
+    if not (np.isfinite(picture).all() and picture.min() >= 0 and picture.max() <= 255):
+        raise ValueError(
+            f"picture: expected gray values 0 to 255, found {picture.min()} to {picture.max()}"
+        )
+    return picture.astype(np.uint8)
+
+
+def _work_size(gray: Gray) -> Field:
+    """At most WORK pixels along each side, by averaging; float32."""
+    factor = -(-max(gray.shape) // WORK)
+    if factor > 1:
+        gray = np.asarray(Image.fromarray(gray).reduce(factor))
+    return gray.astype(np.float32)
+
+
+def _ink(gray: Field) -> Field | None:
+    """How much pen is in each pixel, 0..1; None where there is none."""
+    departure, noise = _flattened(gray)
+    smooth = departure
+    if noise > 1:  # averaging a neighbourhood leaves a third of the noise
+        smooth = ndimage.uniform_filter(departure, 3)
+        noise /= 3
+    threshold = max(LEAST_CONTRAST / 2, NOISES * noise)
+    light = float(np.maximum(smooth - threshold, 0).sum())
+    dark = float(np.maximum(-smooth - threshold, 0).sum())
+    if dark > light:
+        smooth = -smooth
+    pen = smooth[smooth > threshold]
+    if not len(pen):
+        return None
+    contrast = float(np.percentile(pen, 90))
+    if contrast < LEAST_CONTRAST:
+        return None
+    ink: Field = smooth / np.float32(contrast)
+    ink[ink < max(FAINT, threshold / contrast if noise > 0.3 else 0)] = 0
+    np.minimum(ink, 1, out=ink)
+    return ink
+
+
+def _flattened(gray: Field) -> tuple[Field, float]:
+    """The picture less its background, and the standard deviation of the background's noise."""
+    height, width = gray.shape
+    rim = max(1, min(height, width) // 24)
+    on_rim = np.ones(gray.shape, bool)
+    on_rim[rim:-rim, rim:-rim] = False
+    values = gray[on_rim]
+    middle = np.float32(np.median(values))
+    spread = np.abs(values - middle)
+    if spread.max() < 4:  # a clean canvas: nothing to fit
+        return gray - middle, 0.0
+    y, x = np.nonzero(on_rim)
+    plane = np.stack([np.ones(len(x)), x / width, y / height], axis=1).astype(np.float32)
+    for _ in range(3):  # strokes on the rim are outliers, and are left out the next time
+        kept = spread <= 3 * 1.4826 * np.median(spread) + 1
+        found = np.linalg.lstsq(plane[kept], values[kept], rcond=None)[0]
+        spread = np.abs(values - plane @ found)
+    background = found[0] + found[1] * np.arange(width) / width
+    background = background[None, :] + found[2] * np.arange(height)[:, None] / height
+    return (gray - background).astype(np.float32), float(1.4826 * np.median(spread))
+
+
+def _pieces(ink: Field) -> NDArray[np.bool_]:
+    """Where the digit is: the pieces of ink that are not specks."""
+    area = ink > 0
+    labels, count = ndimage.label(area, EIGHT)
+    if count > 1:
+        sizes = np.bincount(labels.ravel(), ink.ravel())
+        kept = sizes >= SPECK * sizes[1:].max()
+        kept[0] = False
+        area = kept[labels]
+    return area
+
+
+def _restroked(inside: Field) -> Field | None:
+    """The digit at FINE pixels along its longer side, its strokes brought to a usual thickness.
+
+    None for a blot. Only unusual strokes are changed: the signed distance to their edge is shifted.
+    """
+    scale = FINE / max(inside.shape)
+    height, width = (max(1, round(side * scale)) for side in inside.shape)
+    method = Image.Resampling.BICUBIC if scale > 1 else Image.Resampling.BOX
+    fine = np.asarray(Image.fromarray(inside).resize((width, height), method))
+    thickness = _thickness(fine > 0.5)
+    if THIN <= thickness <= THICK:
+        return fine
+    # The edge of a thin stroke is taken far out, that of a thick one far in: faint gray between two
+    # thick strokes is paper, faint gray where a thin one breaks is pen.
+    is_thin = thickness < THIN
+    framed = np.pad(fine, FRAME)
+    pen = framed > (0.25 if is_thin else 0.7)
+    depth = ndimage.distance_transform_edt(pen)
+    if depth.max() > BLOT * FINE:
+        return None
+    shift = (AS_THIN - thickness if is_thin else 0.8 * (AS_THICK - thickness)) / 2
+    edge = np.where(pen, depth - 0.5, 0.5 - ndimage.distance_transform_edt(~pen))
+    changed = np.clip((edge + shift) / SOFT + 0.5, 0, 1).astype(np.float32)
+    return changed if changed.max() > 0.5 else fine
+
+
+def _thickness(pen: NDArray[np.bool_]) -> float:
+    """Of strokes, in pixels: twice the area by the length of the edge.
+
+    Counting steps between pixels overstates the length of an edge by 4/pi on average.
+    """
+    framed = np.pad(pen, 1)
+    steps = np.count_nonzero(framed[1:] != framed[:-1])
+    steps += np.count_nonzero(framed[:, 1:] != framed[:, :-1])
+    return 2 * np.count_nonzero(pen) / max(1.0, steps * np.pi / 4)
+
+
+def _boxed(ink: Field) -> Field:
+    """What lies inside the bounding box of the ink that is not faint."""
+    area = ink > FAINT
+    rows, columns = np.flatnonzero(area.any(axis=1)), np.flatnonzero(area.any(axis=0))
+    return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def _fitted(fine: Field, shape: tuple[int, int]) -> Field:
+    """The digit so that it just fits into 20/28 of `shape`, brightest at 1."""
+    room = [max(1, round(side * 20 / 28)) for side in shape]
+    scale = min(room[0] / fine.shape[0], room[1] / fine.shape[1])
+    height, width = (max(1, round(side * scale)) for side in fine.shape)
+    fitted = np.asarray(Image.fromarray(fine).resize((width, height), FILTER))
+    return np.clip(fitted / max(float(np.percentile(fitted, 99)), 0.2), 0, 1)
+
+
+def _placed(fitted: Field, shape: tuple[int, int]) -> Gray:
+    """The fitted digit with its centre of mass in the middle of `shape`, as gray values."""
+    image = np.zeros(shape, np.uint8)
+    total = fitted.sum()
+    begins = []
+    for axis, side in enumerate(shape):
+        length = fitted.shape[axis]
+        mass = float(fitted.sum(axis=1 - axis) @ (np.arange(length) + 0.5) / total)
+        begins.append(min(max(round(side / 2 - mass), 0), side - length))
+    top, left = begins
+    height, width = fitted.shape
+    image[top : top + height, left : left + width] = np.rint(fitted * 255)
+    return image
