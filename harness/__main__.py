@@ -151,6 +151,61 @@ def register(sweep_or_run: str | None, outputs: Path, name: str, alias: str) -> 
     )
 
 
+@main.command()
+@click.argument("run")
+@click.argument("overrides", nargs=-1)
+@OUTPUTS
+@click.option("--json", "as_json", is_flag=True, help="As JSON instead of text.")
+def evaluate(run: str, overrides: tuple[str, ...], outputs: Path, as_json: bool) -> None:
+    """Score a saved run on the test images of any data set: dataset=NAME dataset.dir=FOLDER."""
+    import json
+
+    from harness import evaluate as evaluation
+
+    try:
+        found = evaluation.run_on(outputs, run, list(overrides))
+    except ValueError as error:
+        _refuse(error)
+    click.echo(json.dumps(found.to_dict()) if as_json else evaluation.text(found))
+
+
+TEST = click.option("--test", default=0.2, show_default=True, help="Share of the test images.")
+
+
+@main.command("import-images")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@TEST
+@click.option("--as-is", is_flag=True, help="No preprocessing: all of one size, bright on dark.")
+def import_images(folder: Path, out: Path, test: float, as_is: bool) -> None:
+    """Make four IDX files of FOLDER/<class>/*.png (or JPEG), for dataset=idx."""
+    from harness import own_data
+
+    try:
+        found = own_data.from_folder(folder, as_is=as_is)
+        said = own_data.write(found, out, test_share=test)
+    except ValueError as error:
+        _refuse(error)
+    for line in found.skipped:
+        click.echo(f"skipped: {line}", err=True)
+    click.echo("\n".join(said))
+
+
+@main.command("import-csv")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@TEST
+def import_csv(file: Path, out: Path, test: float) -> None:
+    """Make four IDX files of a CSV: the label, then the pixels (Kaggle's train.csv)."""
+    from harness import own_data
+
+    try:
+        said = own_data.write(own_data.from_csv(file), out, test_share=test)
+    except ValueError as error:
+        _refuse(error)
+    click.echo("\n".join(said))
+
+
 def _refuse(error: Exception) -> NoReturn:
     click.echo(f"error: {error}", err=True)
     sys.exit(2)

@@ -6,7 +6,6 @@ one safetensors file. `harness.recognizer.model` logs it; nothing imports it.
 """
 
 import json
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -22,8 +21,6 @@ ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
     "relu": lambda z: np.maximum(z, 0),
 }
 BATCH = 1000
-# The signature says what the type hints cannot.
-warnings.filterwarnings("ignore", message=r".*Add type hints to the `predict` method")
 
 
 class DigitModel(PythonModel):

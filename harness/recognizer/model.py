@@ -5,7 +5,9 @@ loading takes the safetensors file only, compares its SHA-256 with the registere
 nothing. Importing MLflow takes seconds: it happens in the functions.
 """
 
+import contextlib
 import hashlib
+import io
 import logging
 import os
 import sqlite3
@@ -73,18 +75,20 @@ def register(
             weights = Path(folder) / WEIGHTS
             checkpoint.save(weights, arrays, trained.description)
             digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-            logged = Model.log(
-                name="model",
-                artifact_path=None,
-                flavor=mlflow.pyfunc,
-                run_id=mlflow_id,
-                python_model=str(CODE),
-                artifacts={"weights": str(weights)},
-                signature=_signature(),
-                input_example=example,
-                pip_requirements=[f"{each}=={metadata.version(each)}" for each in REQUIREMENTS],
-                metadata={DIGEST: digest, "run.id": trained.description["run"]},
-            )
+            # MLflow advises type hints, which cannot say what the signature says, on every import.
+            with contextlib.redirect_stderr(io.StringIO()):
+                logged = Model.log(
+                    name="model",
+                    artifact_path=None,
+                    flavor=mlflow.pyfunc,
+                    run_id=mlflow_id,
+                    python_model=str(CODE),
+                    artifacts={"weights": str(weights)},
+                    signature=_signature(),
+                    input_example=example,
+                    pip_requirements=[f"{each}=={metadata.version(each)}" for each in REQUIREMENTS],
+                    metadata={DIGEST: digest, "run.id": trained.description["run"]},
+                )
         try:
             client.create_registered_model(name)
         except MlflowException as error:
