@@ -206,6 +206,27 @@ def import_csv(file: Path, out: Path, test: float) -> None:
     click.echo("\n".join(said))
 
 
+@main.command()
+@OUTPUTS
+@RUN
+@URI
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", default=8000, show_default=True)
+def serve(outputs: Path, run: str | None, uri: str | None, host: str, port: int) -> None:
+    """Open a page to draw digits on, and its JSON API."""
+    from harness import predict as predictor
+    from harness import serve as page
+
+    try:
+        trained = predictor.choose(outputs, run, uri)
+        click.echo(f"draw at http://{host}:{port}   ({predictor.source(trained)}; Ctrl-C ends it)")
+        page.serve(outputs, trained, host, port)
+    except (ValueError, OSError) as error:
+        _refuse(error)
+    except KeyboardInterrupt:
+        click.echo("ended")
+
+
 def _refuse(error: Exception) -> NoReturn:
     click.echo(f"error: {error}", err=True)
     sys.exit(2)

@@ -54,6 +54,8 @@ def decode(content: bytes) -> NDArray[np.uint8]:
     except _TooLargeError:
         raise
     except UnidentifiedImageError:
+        if content.startswith((b"\x89PNG", b"\xff\xd8\xff")):
+            raise ValueError("the picture is damaged or cut off (in its header)") from None
         raise ValueError(
             f"expected a PNG or JPEG picture, found {_look(content)}; its name does not matter, "
             "its content does"

@@ -29,7 +29,7 @@ WORK = 256  # the longest side that is looked at; larger pictures are averaged d
 LEAST_CONTRAST = 24  # gray values between pen and paper
 NOISES = 4.0  # standard deviations of the noise below which nothing is ink
 FAINT = 0.12  # of the pen's contrast: fainter pixels are background
-SPECK = 0.04  # of the largest piece's area: smaller pieces are dropped
+SPECK = 0.04  # of the largest piece's ink: smaller pieces are dropped
 # Thickness of strokes is in pixels of a digit that is FINE pixels high or wide.
 FINE, FRAME = 80, 12
 THIN, THICK = 7.0, 13.5  # four of five digits of MNIST lie between; others are brought
@@ -64,17 +64,14 @@ def find(picture: NDArray[Any], shape: tuple[int, int] = (28, 28)) -> Seen:
     ink = _ink(gray)
     if ink is None:
         return Seen(None, "no digit found: the picture is empty")
-    area = _pieces(ink)
-    rows, columns = np.flatnonzero(area.any(axis=1)), np.flatnonzero(area.any(axis=0))
-    top, bottom = int(rows[0]), int(rows[-1]) + 1
-    left, right = int(columns[0]), int(columns[-1]) + 1
-    inside = np.where(area, ink, 0)[top:bottom, left:right]
-    fine = _restroked(inside)
+    outer = _box(ink)  # labelling pieces is dear; the box of all ink is smaller than the picture
+    piece = _largest(ink[outer])
+    inner = _box(piece)
+    fine = _restroked(piece[inner])
     if fine is None:
         return Seen(None, "no digit found: the picture shows a blot, not strokes")
-    height, width = gray.shape
-    box = (top / height, left / width, bottom / height, right / width)
-    return Seen(_placed(_fitted(_boxed(fine), shape), shape), "", box)
+    image = _placed(_fitted(fine[_box(fine)], shape), shape)
+    return Seen(image, "", _fractions(outer, inner, gray.shape))
 
 
 def _checked(picture: NDArray[Any]) -> Gray:
@@ -115,7 +112,7 @@ def _ink(gray: Field) -> Field | None:
     pen = smooth[smooth > threshold]
     if not len(pen):
         return None
-    contrast = float(np.percentile(pen, 90))
+    contrast = _quantile(pen, 0.9)
     if contrast < LEAST_CONTRAST:
         return None
     ink: Field = smooth / np.float32(contrast)
@@ -131,31 +128,57 @@ def _flattened(gray: Field) -> tuple[Field, float]:
     on_rim = np.ones(gray.shape, bool)
     on_rim[rim:-rim, rim:-rim] = False
     values = gray[on_rim]
-    middle = np.float32(np.median(values))
+    middle = np.float32(_quantile(values, 0.5))
     spread = np.abs(values - middle)
     if spread.max() < 4:  # a clean canvas: nothing to fit
         return gray - middle, 0.0
     y, x = np.nonzero(on_rim)
     plane = np.stack([np.ones(len(x)), x / width, y / height], axis=1).astype(np.float32)
     for _ in range(3):  # strokes on the rim are outliers, and are left out the next time
-        kept = spread <= 3 * 1.4826 * np.median(spread) + 1
+        kept = spread <= 3 * 1.4826 * _quantile(spread, 0.5) + 1
         found = np.linalg.lstsq(plane[kept], values[kept], rcond=None)[0]
         spread = np.abs(values - plane @ found)
     background = found[0] + found[1] * np.arange(width) / width
     background = background[None, :] + found[2] * np.arange(height)[:, None] / height
-    return (gray - background).astype(np.float32), float(1.4826 * np.median(spread))
+    return (gray - background).astype(np.float32), 1.4826 * _quantile(spread, 0.5)
 
 
-def _pieces(ink: Field) -> NDArray[np.bool_]:
-    """Where the digit is: the pieces of ink that are not specks."""
-    area = ink > 0
-    labels, count = ndimage.label(area, EIGHT)
-    if count > 1:
-        sizes = np.bincount(labels.ravel(), ink.ravel())
-        kept = sizes >= SPECK * sizes[1:].max()
-        kept[0] = False
-        area = kept[labels]
-    return area
+def _quantile(values: Field, share: float) -> float:
+    """The value below which this share of all lies, without NumPy's interpolation."""
+    place = int(share * (values.size - 1))
+    return float(np.partition(values, place, axis=None)[place])
+
+
+def _box(ink: Field) -> tuple[slice, slice]:
+    """The bounding box of the ink that is not faint."""
+    area = ink > FAINT
+    rows, columns = np.flatnonzero(area.any(axis=1)), np.flatnonzero(area.any(axis=0))
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
+def _largest(ink: Field) -> Field:
+    """The ink without the pieces that are specks beside the largest one."""
+    labels, count = ndimage.label(ink, EIGHT)
+    if count < 2:
+        return ink
+    sizes = np.bincount(labels.ravel(), ink.ravel())
+    kept = sizes >= SPECK * sizes[1:].max()
+    kept[0] = False
+    return np.where(kept[labels], ink, np.float32(0))
+
+
+def _fractions(
+    outer: tuple[slice, slice], inner: tuple[slice, slice], size: tuple[int, ...]
+) -> tuple[float, float, float, float]:
+    """The inner box, which is given within the outer one, as fractions of the picture."""
+    (rows, columns), (height, width) = inner, size
+    top, left = outer[0].start, outer[1].start
+    return (
+        (top + rows.start) / height,
+        (left + columns.start) / width,
+        (top + rows.stop) / height,
+        (left + columns.stop) / width,
+    )
 
 
 def _restroked(inside: Field) -> Field | None:
@@ -195,20 +218,13 @@ def _thickness(pen: NDArray[np.bool_]) -> float:
     return 2 * np.count_nonzero(pen) / max(1.0, steps * np.pi / 4)
 
 
-def _boxed(ink: Field) -> Field:
-    """What lies inside the bounding box of the ink that is not faint."""
-    area = ink > FAINT
-    rows, columns = np.flatnonzero(area.any(axis=1)), np.flatnonzero(area.any(axis=0))
-    return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-
-
 def _fitted(fine: Field, shape: tuple[int, int]) -> Field:
     """The digit so that it just fits into 20/28 of `shape`, brightest at 1."""
     room = [max(1, round(side * 20 / 28)) for side in shape]
     scale = min(room[0] / fine.shape[0], room[1] / fine.shape[1])
     height, width = (max(1, round(side * scale)) for side in fine.shape)
     fitted = np.asarray(Image.fromarray(fine).resize((width, height), FILTER))
-    return np.clip(fitted / max(float(np.percentile(fitted, 99)), 0.2), 0, 1)
+    return np.clip(fitted / max(_quantile(fitted, 0.99), 0.2), 0, 1)
 
 
 def _placed(fitted: Field, shape: tuple[int, int]) -> Gray:
