@@ -1,6 +1,8 @@
 """Picture files: every kind that is right is read, every kind that is wrong is one line."""
 
+import contextlib
 import io
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -89,9 +91,8 @@ def test_large_pictures_are_averaged_down() -> None:
     ],
 )
 def test_bad_content_is_one_line(content: bytes, problem: str) -> None:
-    with pytest.raises(ValueError, match=".") as caught:
+    with pytest.raises(ValueError, match=re.escape(problem)) as caught:
         picture.decode(content)
-    assert problem in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -102,12 +103,8 @@ def test_every_cut_and_flip_is_answered(tmp_path: Path) -> None:
         for _ in range(150):
             content = bytearray(whole[: random.integers(1, len(whole) + 1)])
             content[random.integers(len(content))] ^= 1 << random.integers(8)
-            try:
-                found = picture.decode(bytes(content))
-            except ValueError as error:
-                assert str(error)
-            else:
-                assert found.ndim == 2
+            with contextlib.suppress(ValueError):  # any other exception fails the test
+                assert picture.decode(bytes(content)).ndim == 2
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:
