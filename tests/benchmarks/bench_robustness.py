@@ -5,7 +5,7 @@
 Every test digit is rendered anew: at four times its size on a canvas, shifted, scaled, with another
 stroke, inverted, on gray or noisy paper, rotated. "Without" is what a naive program does: shrink
 the whole canvas to 28x28. "With" is harness/recognizer/preprocess.py. Strokes are thinned and
-thickened as in Morpho-MNIST (Castro et al., 2019): by 70 % and 100 % of each digit's own thickness.
+thickened as in Morpho-MNIST (Castro et al., 2019): by shares of each digit's own thickness.
 """
 
 import argparse
@@ -95,7 +95,8 @@ DISTORTIONS: dict[str, Distortion] = {
         28 * ZOOM, enlarged(d, np.exp(r.uniform(np.log(0.5), np.log(3)))), r, None
     ),
     "stroke thinned": lambda digit, random: restroked(digit, -0.7),
-    "stroke thickened": lambda digit, random: restroked(digit, 1.0),
+    "stroke thickened by half": lambda digit, random: restroked(digit, 0.5),
+    "stroke thickened to double": lambda digit, random: restroked(digit, 1.0),
     "inverted": lambda digit, random: 255 - enlarged(digit),
     "gray paper": gray,
     "noisy gray paper": noisy,
@@ -142,7 +143,7 @@ def main() -> None:
             flush=True,
         )
         rows.append((name, without, with_it))
-        shown.append([(each, preprocess.find(each).image) for each in drawn[:8]])
+        shown.append([(each, preprocess.find(each).image) for each in drawn[:6]])
     if arguments.picture:
         from harness.analysis import plots
 
