@@ -24,6 +24,7 @@ from scipy import ndimage
 
 Gray = NDArray[np.uint8]
 Field = NDArray[np.float32]
+Box = tuple[slice, slice]
 
 WORK = 256  # the longest side that is looked at; larger pictures are averaged down first
 LEAST_CONTRAST = 24  # gray values between pen and paper
@@ -61,7 +62,8 @@ def find(picture: NDArray[Any], shape: tuple[int, int] = (28, 28)) -> Seen:
     an array that is not a picture.
     """
     gray = _work_size(_checked(picture))
-    ink = _ink(gray)
+    whole, departure, noise = _flattened(gray)
+    ink = _ink(departure, noise)
     if ink is None:
         return Seen(None, "no digit found: the picture is empty")
     outer = _box(ink)  # labelling pieces is dear; the box of all ink is smaller than the picture
@@ -71,7 +73,7 @@ def find(picture: NDArray[Any], shape: tuple[int, int] = (28, 28)) -> Seen:
     if fine is None:
         return Seen(None, "no digit found: the picture shows a blot, not strokes")
     image = _placed(_fitted(fine[_box(fine)], shape), shape)
-    return Seen(image, "", _fractions(outer, inner, gray.shape))
+    return Seen(image, "", _fractions(gray.shape, whole, outer, inner))
 
 
 def _checked(picture: NDArray[Any]) -> Gray:
@@ -89,17 +91,51 @@ def _checked(picture: NDArray[Any]) -> Gray:
     return picture.astype(np.uint8)
 
 
-def _work_size(gray: Gray) -> Field:
-    """At most WORK pixels along each side, by averaging; float32."""
+def _work_size(gray: Gray) -> Gray:
+    """At most WORK pixels along each side, by averaging."""
     factor = -(-max(gray.shape) // WORK)
-    if factor > 1:
-        gray = np.asarray(Image.fromarray(gray).reduce(factor))
-    return gray.astype(np.float32)
+    return np.asarray(Image.fromarray(gray).reduce(factor)) if factor > 1 else gray
 
 
-def _ink(gray: Field) -> Field | None:
+def _flattened(gray: Gray) -> tuple[Box, Field, float]:
+    """The picture less its background, and the standard deviation of the background's noise.
+
+    Of a clean canvas only the box in which anything departs from it; else the whole.
+    """
+    height, width = gray.shape
+    rim = max(1, min(height, width) // 24)
+    edges = (gray[:rim], gray[-rim:], gray[:, :rim].T, gray[:, -rim:].T)
+    values = np.concatenate([edge.ravel() for edge in edges]).astype(np.float32)
+    middle = _quantile(values, 0.5)
+    spread = np.abs(values - np.float32(middle))
+    if spread.max() < 4:  # nothing to fit
+        reach = int(LEAST_CONTRAST / 2)
+        area = (gray > min(middle + reach, 255)) | (gray < max(middle - reach, 0))
+        box = _bounds(area) if area.any() else (slice(0, 1), slice(0, 1))
+        return box, gray[box].astype(np.float32) - np.float32(middle), 0.0
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    at = [
+        np.concatenate(
+            [
+                part[:rim].ravel(),
+                part[-rim:].ravel(),
+                part[:, :rim].T.ravel(),
+                part[:, -rim:].T.ravel(),
+            ]
+        )
+        for part in (y, x)
+    ]
+    plane = np.stack([np.ones_like(at[0]), *at], axis=1)
+    for _ in range(3):  # strokes on the rim are outliers, and are left out the next time
+        kept = spread <= 3 * 1.4826 * _quantile(spread, 0.5) + 1
+        found = np.linalg.lstsq(plane[kept], values[kept], rcond=None)[0]
+        spread = np.abs(values - plane @ found)
+    departure = gray - (found[0] + found[1] * y + found[2] * x)
+    return (slice(0, height), slice(0, width)), departure, 1.4826 * _quantile(spread, 0.5)
+
+
+def _ink(departure: Field, noise: float) -> Field | None:
     """How much pen is in each pixel, 0..1; None where there is none."""
-    departure, noise = _flattened(gray)
     smooth = departure
     if noise > 1:  # averaging a neighbourhood leaves a third of the noise
         smooth = ndimage.uniform_filter(departure, 3)
@@ -121,37 +157,19 @@ def _ink(gray: Field) -> Field | None:
     return ink
 
 
-def _flattened(gray: Field) -> tuple[Field, float]:
-    """The picture less its background, and the standard deviation of the background's noise."""
-    height, width = gray.shape
-    rim = max(1, min(height, width) // 24)
-    on_rim = np.ones(gray.shape, bool)
-    on_rim[rim:-rim, rim:-rim] = False
-    values = gray[on_rim]
-    middle = np.float32(_quantile(values, 0.5))
-    spread = np.abs(values - middle)
-    if spread.max() < 4:  # a clean canvas: nothing to fit
-        return gray - middle, 0.0
-    y, x = np.nonzero(on_rim)
-    plane = np.stack([np.ones(len(x)), x / width, y / height], axis=1).astype(np.float32)
-    for _ in range(3):  # strokes on the rim are outliers, and are left out the next time
-        kept = spread <= 3 * 1.4826 * _quantile(spread, 0.5) + 1
-        found = np.linalg.lstsq(plane[kept], values[kept], rcond=None)[0]
-        spread = np.abs(values - plane @ found)
-    background = found[0] + found[1] * np.arange(width) / width
-    background = background[None, :] + found[2] * np.arange(height)[:, None] / height
-    return (gray - background).astype(np.float32), 1.4826 * _quantile(spread, 0.5)
-
-
 def _quantile(values: Field, share: float) -> float:
     """The value below which this share of all lies, without NumPy's interpolation."""
     place = int(share * (values.size - 1))
     return float(np.partition(values, place, axis=None)[place])
 
 
-def _box(ink: Field) -> tuple[slice, slice]:
+def _box(ink: Field) -> Box:
     """The bounding box of the ink that is not faint."""
-    area = ink > FAINT
+    return _bounds(ink > FAINT)
+
+
+def _bounds(area: NDArray[np.bool_]) -> Box:
+    """The bounding box of an area that is not empty."""
     rows, columns = np.flatnonzero(area.any(axis=1)), np.flatnonzero(area.any(axis=0))
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
@@ -167,12 +185,11 @@ def _largest(ink: Field) -> Field:
     return np.where(kept[labels], ink, np.float32(0))
 
 
-def _fractions(
-    outer: tuple[slice, slice], inner: tuple[slice, slice], size: tuple[int, ...]
-) -> tuple[float, float, float, float]:
-    """The inner box, which is given within the outer one, as fractions of the picture."""
-    (rows, columns), (height, width) = inner, size
-    top, left = outer[0].start, outer[1].start
+def _fractions(size: tuple[int, ...], *boxes: Box) -> tuple[float, float, float, float]:
+    """The last box, each being given within the one before, as fractions of the picture."""
+    (height, width), (rows, columns) = size, boxes[-1]
+    top = sum(box[0].start for box in boxes[:-1])
+    left = sum(box[1].start for box in boxes[:-1])
     return (
         (top + rows.start) / height,
         (left + columns.start) / width,

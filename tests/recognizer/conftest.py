@@ -16,7 +16,7 @@ FAST = ("width=64", "activation=relu", "lr=0.1", "epochs=3", "dataset.num_train=
 def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An outputs folder with one finished run on MNIST; about 6 % error."""
     place = tmp_path_factory.mktemp("trained")
-    done = command_in(place)("harness.run", *FAST, "tracking=none")
+    done = command_in(place)("harness.run", *FAST, "tracking=none", timeout=900)
     assert done.returncode == 0, done.stderr
     return place / "outputs"
 

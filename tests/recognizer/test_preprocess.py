@@ -54,7 +54,7 @@ def test_place_size_polarity_and_paper_do_not_matter() -> None:
         255 - drawing,
         np.pad(drawing, 60),
         (180 - drawing.astype(int) * 120 // 255).astype(np.uint8),
-        np.asarray(Image.fromarray(drawing).resize((700, 700), Image.Resampling.NEAREST)),
+        np.asarray(Image.fromarray(drawing).resize((800, 800), Image.Resampling.NEAREST)),
     ):
         assert np.abs(image_of(changed).astype(int) - expected).mean() < 4
 
