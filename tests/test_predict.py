@@ -113,7 +113,7 @@ def test_calibration_is_kept_beside_the_weights(run_folder: Path, trained: Recog
     assert trained.temperature == kept["temperature"]
     assert 0.3 < kept["temperature"] < 3
     assert kept["images"] == 5000
-    assert kept["error"] <= kept["error_before"] + 0.003
+    assert kept["error"] < 0.02
 
 
 def test_evaluate_agrees_with_the_run(command: Command, outputs: Path, run_folder: Path) -> None:
