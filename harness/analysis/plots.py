@@ -48,9 +48,11 @@ def robustness(
     (picture, what was found in it or None), gray values.
     """
     count = len(shown[0])
-    figure = Figure(figsize=(10, 0.62 * len(rows) + 0.9), layout="constrained")
+    figure = Figure(figsize=(9.5, 0.55 * len(rows) + 0.4))
     FigureCanvasAgg(figure)
-    grid = figure.add_gridspec(len(rows), 2 * count + 7, wspace=0.05, hspace=0.08)
+    grid = figure.add_gridspec(
+        len(rows), 2 * count + 8, left=0.01, right=0.99, bottom=0.01, top=0.95, wspace=0.1
+    )
     for number, (name, without, with_it) in enumerate(rows):
         words = figure.add_subplot(grid[number, :7])
         words.axis("off")
@@ -61,7 +63,7 @@ def robustness(
             words.set_title("error without, with", loc="right", fontsize=10)
         for side, title in enumerate(("as drawn", "as the network sees it")):
             for place, pair in enumerate(shown[number]):
-                axes = figure.add_subplot(grid[number, 7 + side * count + place])
+                axes = figure.add_subplot(grid[number, 7 + side * (count + 1) + place])
                 axes.set_xticks([])
                 axes.set_yticks([])
                 image = pair[side]
@@ -69,4 +71,4 @@ def robustness(
                     axes.imshow(image, cmap="gray", vmin=0, vmax=255)
                 if number == 0 and place == 0:
                     axes.set_title(title, loc="left", fontsize=10)
-    write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=90))
+    write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=75))

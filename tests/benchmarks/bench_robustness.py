@@ -143,7 +143,7 @@ def main() -> None:
             flush=True,
         )
         rows.append((name, without, with_it))
-        shown.append([(each, preprocess.find(each).image) for each in drawn[:6]])
+        shown.append([(each, preprocess.find(each).image) for each in drawn[:5]])
     if arguments.picture:
         from harness.analysis import plots
 
