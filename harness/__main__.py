@@ -3,6 +3,7 @@
 import sys
 import time
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
@@ -143,6 +144,132 @@ def export_json(folder: Path, name: str, source: str | None, outputs: Path) -> N
         raise click.ClickException(str(error)) from None
     for path in exporter.export_json(dataset, folder):
         click.echo(f"{path}  {path.stat().st_size / 1e6:.0f} MB")
+
+
+RUN = click.option("--run", default=None, help="A run id or a prefix of one; `last` is the newest.")
+URI = click.option("--uri", default=None, help="Another tracking store than the one under outputs.")
+
+
+@main.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@OUTPUTS
+@RUN
+@URI
+@click.option("--json", "as_json", is_flag=True, help="As JSON instead of a table.")
+def predict(
+    files: tuple[Path, ...], outputs: Path, run: str | None, uri: str | None, as_json: bool
+) -> None:
+    """Read the digits in PNG or JPEG files, with the registered champion or the best run."""
+    from harness import predict as predictor
+
+    try:
+        trained = predictor.choose(outputs, run, uri)
+    except ValueError as error:
+        _refuse(error)
+    sys.exit(predictor.predict(trained, list(files), as_json=as_json))
+
+
+@main.command()
+@click.argument("sweep_or_run", default=None, required=False)
+@OUTPUTS
+@click.option("--name", default="digits", show_default=True, help="The registered model.")
+@click.option("--alias", default="champion", show_default=True)
+def register(sweep_or_run: str | None, outputs: Path, name: str, alias: str) -> None:
+    """Register the best run of a sweep (default: the newest) on validation, or a run."""
+    from harness import register as registry
+    from harness.tracking.store import StoreError
+
+    try:
+        done = registry.register(outputs, sweep_or_run, name, alias)
+    except (ValueError, StoreError) as error:
+        _refuse(error)
+    found = "" if done.val_error is None else f" (validation error {done.val_error:.2%})"
+    click.echo(f"run {done.run}{found} is {done.version.name} version {done.version.number}")
+    click.echo(
+        f"serve it:  MLFLOW_TRACKING_URI={done.store} mlflow models serve "
+        f"-m '{done.version.uri}' --env-manager local -p 5001"
+    )
+
+
+@main.command()
+@click.argument("run")
+@click.argument("overrides", nargs=-1)
+@OUTPUTS
+@click.option("--json", "as_json", is_flag=True, help="As JSON instead of text.")
+def evaluate(run: str, overrides: tuple[str, ...], outputs: Path, as_json: bool) -> None:
+    """Score a saved run on the test images of any data set: dataset=NAME dataset.dir=FOLDER."""
+    import json
+
+    from harness import evaluate as evaluation
+
+    try:
+        found = evaluation.run_on(outputs, run, list(overrides))
+    except ValueError as error:
+        _refuse(error)
+    click.echo(json.dumps(found.to_dict()) if as_json else evaluation.text(found))
+
+
+TEST = click.option("--test", default=0.2, show_default=True, help="Share of the test images.")
+
+
+@main.command("import-images")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@TEST
+@click.option("--as-is", is_flag=True, help="No preprocessing: all of one size, bright on dark.")
+def import_images(folder: Path, out: Path, test: float, as_is: bool) -> None:
+    """Make four IDX files of FOLDER/<class>/*.png (or JPEG), for dataset=idx."""
+    from harness import own_data
+
+    try:
+        found = own_data.from_folder(folder, as_is=as_is)
+        said = own_data.write(found, out, test_share=test)
+    except ValueError as error:
+        _refuse(error)
+    for line in found.skipped:
+        click.echo(f"skipped: {line}", err=True)
+    click.echo("\n".join(said))
+
+
+@main.command("import-csv")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@TEST
+def import_csv(file: Path, out: Path, test: float) -> None:
+    """Make four IDX files of a CSV: the label, then the pixels (Kaggle's train.csv)."""
+    from harness import own_data
+
+    try:
+        said = own_data.write(own_data.from_csv(file), out, test_share=test)
+    except ValueError as error:
+        _refuse(error)
+    click.echo("\n".join(said))
+
+
+@main.command()
+@OUTPUTS
+@RUN
+@URI
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", default=8000, show_default=True)
+def serve(outputs: Path, run: str | None, uri: str | None, host: str, port: int) -> None:
+    """Open a page to draw digits on, and its JSON API."""
+    from harness import predict as predictor
+    from harness import serve as page
+
+    try:
+        trained = predictor.choose(outputs, run, uri)
+        click.echo(f"draw at http://{host}:{port}   ({predictor.source(trained)}; Ctrl-C ends it)")
+        page.serve(outputs, trained, host, port)
+    except (ValueError, OSError) as error:
+        _refuse(error)
+    except KeyboardInterrupt:
+        click.echo("ended")
+
+
+def _refuse(error: Exception) -> NoReturn:
+    click.echo(f"error: {error}", err=True)
+    sys.exit(2)
 
 
 if __name__ == "__main__":

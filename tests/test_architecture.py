@@ -14,7 +14,7 @@ NEVER = {"data": {"nn"}, "nn": {"data"}, "analysis": {"training", "tracking"}}
 FENCES = {
     "hydra": ("config.py", "run.py", "launch.py"),
     "omegaconf": ("config.py", "run.py", "launch.py", "job.py", "sweep.py"),
-    "mlflow": ("tracking/", "recognizer/model.py"),
+    "mlflow": ("tracking/", "recognizer/model.py", "recognizer/logged_model.py"),
     "matplotlib": ("analysis/plots.py",),
 }
 BELOW_CONFIG = ("data", "nn", "training", "analysis")

@@ -32,6 +32,8 @@ def test_the_wheel_works_elsewhere(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert "harness/conf/config.yaml" in names
+    web = ("app.js", "icon.svg", "index.html", "style.css")
+    assert {f"harness/recognizer/web/{name}" for name in web} <= set(names)
     assert sum(name.startswith("harness/data/mnist/") for name in names) == 4
     assert not [name for name in names if name.startswith(("tests", "outputs"))]
 

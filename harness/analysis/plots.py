@@ -211,7 +211,7 @@ def gallery(images: Numbers, captions: Sequence[str], *, signed: bool = False) -
         mosaic[y + gap : y + rows - gap, x + gap : x + width - gap] = (
             image / scale if signed else image
         )
-    limits = {"vmin": -1, "vmax": 1} if signed else {"vmin": 0, "vmax": 255}
+    low, high = (-1, 1) if signed else (0, 255)
     with mpl.rc_context(STYLE):
         height = 4.7 * lines / columns * (1.2 if captions else 1)
         figure = Figure((4.7, height))
@@ -219,8 +219,9 @@ def gallery(images: Numbers, captions: Sequence[str], *, signed: bool = False) -
         axes = figure.add_axes((0, 0, 1, 1))
         axes.axis("off")
         axes.imshow(
-            mosaic, "RdBu_r" if signed else "gray_r", interpolation="none", aspect="auto", **limits
-        )
+            mosaic, "RdBu_r" if signed else "gray_r", interpolation="none", aspect="auto",
+            vmin=low, vmax=high,
+        )  # fmt: skip
         for number, caption in enumerate(captions):
             place = (number % columns + 0.5) * width, number // columns * rows + 1.6
             axes.text(*place, caption, ha="center", va="center", fontsize=7.5)
@@ -282,3 +283,40 @@ def _svg(figure: Figure) -> str:
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
     return re.sub(r' id="[a-zA-Z]+(?:\.\w+)?_\d+"', "", svg)  # the same in every figure of a page
+
+
+def robustness(
+    path: Path,
+    rows: list[tuple[str, float, float]],
+    shown: list[list[tuple[NDArray[np.uint8], NDArray[np.uint8] | None]]],
+) -> None:
+    """Pictures as drawn and as the network saw them, beside the error without and with it.
+
+    rows: name, error without and with preprocessing (fractions). shown: per row the same digits as
+    (picture, what was found in it or None), gray values.
+    """
+    count = len(shown[0])
+    figure = Figure(figsize=(9.5, 0.55 * len(rows) + 0.4))
+    FigureCanvasAgg(figure)
+    grid = figure.add_gridspec(
+        len(rows), 2 * count + 8, left=0.01, right=0.99, bottom=0.01, top=0.95, wspace=0.1
+    )
+    for number, (name, without, with_it) in enumerate(rows):
+        words = figure.add_subplot(grid[number, :7])
+        words.axis("off")
+        words.text(0, 0.5, name, va="center")
+        for right, text, weight in ((0.8, without, "normal"), (1, with_it, "bold")):
+            words.text(right, 0.5, f"{text:.2%}", va="center", ha="right", weight=weight)
+        if number == 0:
+            words.set_title("error without, with", loc="right", fontsize=10)
+        for side, title in enumerate(("as drawn", "as the network sees it")):
+            for place, pair in enumerate(shown[number]):
+                axes = figure.add_subplot(grid[number, 7 + side * (count + 1) + place])
+                axes.set_xticks([])
+                axes.set_yticks([])
+                image = pair[side]
+                if image is not None:
+                    axes.imshow(image, cmap="gray", vmin=0, vmax=255)
+                if number == 0 and place == 0:
+                    axes.set_title(title, loc="left", fontsize=10)
+    write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=75))

@@ -1,0 +1,238 @@
+// Draws strokes, sends them, shows the answer. No library, no request but to this server.
+"use strict";
+
+const SENT = 112; // pixels along each side of what is sent
+const PEN = 0.06; // of the paper's side
+const STEP = 0.03; // of the paper's side, for the arrow keys
+const EVERY = 60; // milliseconds between two requests while drawing
+
+const $ = (id) => document.getElementById(id);
+const paper = $("paper"), context = paper.getContext("2d");
+let strokes = []; // each a list of [x, y] from 0 to 1
+let picture = null; // a file that was opened instead
+let shown = null; // its bitmap
+let active = null; // the pointer that draws
+let cursor = { x: 0.5, y: 0.5, down: false, visible: false };
+let busy = false, again = false, timer = 0;
+
+function trace(target, side) {
+  target.lineCap = target.lineJoin = "round";
+  target.lineWidth = PEN * side;
+  for (const stroke of strokes) {
+    target.beginPath();
+    stroke.forEach(([x, y], i) => (i ? target.lineTo(x * side, y * side) : target.moveTo(x * side, y * side)));
+    if (stroke.length === 1) target.lineTo(stroke[0][0] * side, stroke[0][1] * side + 0.01);
+    target.stroke();
+  }
+}
+
+function paint() {
+  const side = paper.width;
+  context.clearRect(0, 0, side, side);
+  if (shown) {
+    const scale = side / Math.max(shown.width, shown.height);
+    const width = shown.width * scale, height = shown.height * scale;
+    context.drawImage(shown, (side - width) / 2, (side - height) / 2, width, height);
+  }
+  context.strokeStyle = getComputedStyle(paper).color;
+  trace(context, side);
+  if (cursor.visible) {
+    context.lineWidth = 3;
+    context.beginPath();
+    context.arc(cursor.x * side, cursor.y * side, (PEN * side) / 2 + 4, 0, 7);
+    if (!cursor.down) context.setLineDash([6, 6]);
+    context.stroke();
+    context.setLineDash([]);
+  }
+  $("undo").disabled = $("clear").disabled = !strokes.length && !picture;
+}
+
+function changed() {
+  paint();
+  if (busy) { again = true; return; }
+  if (!timer) timer = setTimeout(() => { timer = 0; ask(); }, EVERY);
+}
+
+function body() {
+  if (picture) return [picture, picture.type];
+  const canvas = document.createElement("canvas");
+  canvas.width = canvas.height = SENT;
+  const target = canvas.getContext("2d");
+  target.fillRect(0, 0, SENT, SENT);
+  target.strokeStyle = "#fff";
+  trace(target, SENT);
+  const rgba = target.getImageData(0, 0, SENT, SENT).data;
+  return [Uint8Array.from({ length: SENT * SENT }, (_, i) => rgba[4 * i]), "application/octet-stream"];
+}
+
+async function ask() {
+  if (!strokes.length && !picture) { show(null, "Nothing drawn yet."); return; }
+  busy = true;
+  again = false;
+  const [content, type] = body();
+  const query = new URLSearchParams({ model: $("models").value, width: SENT, height: SENT });
+  try {
+    const reply = await fetch("api/predict?" + query, { method: "POST", body: content, headers: { "Content-Type": type } });
+    const answer = await reply.json();
+    if (reply.ok) show(answer, words(answer));
+    else show(null, answer.error);
+  } catch {
+    show(null, "The server does not answer. Is it still running?");
+  }
+  busy = false;
+  if (again) changed();
+}
+
+function percent(p) {
+  return p > 0.9995 ? "> 99.9 %" : (100 * p).toFixed(1) + " %";
+}
+
+function words(answer) {
+  if (answer.digit === null) return sentence(answer.problem);
+  const text = `${answer.digit}, with probability ${percent(answer.probability)}.`;
+  return answer.unsure ? `Unsure: perhaps ${text}` : `This is ${answer.digit === 8 ? "an" : "a"} ${text}`;
+}
+
+function sentence(text) {
+  return text.charAt(0).toUpperCase() + text.slice(1) + ".";
+}
+
+function show(answer, text) {
+  const found = answer && answer.digit !== null;
+  $("digit").textContent = found ? answer.digit : answer ? "–" : "?";
+  $("digit").classList.toggle("unsure", Boolean(answer && answer.unsure));
+  if ($("words").textContent !== text) $("words").textContent = text;
+  bars(found ? answer.probabilities : null);
+  const seen = $("seen"), target = seen.getContext("2d");
+  target.clearRect(0, 0, seen.width, seen.height);
+  if (!found) return;
+  const [rows, columns] = answer.seen_shape;
+  [seen.height, seen.width] = [rows, columns];
+  const image = target.createImageData(columns, rows), gray = atob(answer.seen);
+  for (let i = 0; i < rows * columns; i++) {
+    image.data.fill(gray.charCodeAt(i), 4 * i, 4 * i + 3);
+    image.data[4 * i + 3] = 255;
+  }
+  target.putImageData(image, 0, 0);
+}
+
+function bars(probabilities) {
+  const values = probabilities || Array(10).fill(0), table = $("bars");
+  const top = probabilities ? values.indexOf(Math.max(...values)) : -1;
+  while (table.rows.length > values.length) table.deleteRow(-1);
+  values.forEach((p, digit) => {
+    const row = table.rows[digit] || newBar(table, digit);
+    row.className = digit === top ? "top" : "";
+    row.querySelector("progress").value = p;
+    row.lastChild.textContent = probabilities ? percent(p) : "";
+  });
+}
+
+function newBar(table, digit) {
+  const row = table.insertRow(), head = document.createElement("th"), bar = document.createElement("progress");
+  head.scope = "row";
+  head.textContent = digit;
+  row.append(head);
+  const cell = row.insertCell();
+  cell.ariaHidden = "true"; // the number beside it says the same
+  cell.append(bar);
+  row.insertCell();
+  return row;
+}
+
+function clear() {
+  strokes = [];
+  picture = shown = null;
+  cursor.down = false;
+  changed();
+}
+
+function undo() {
+  if (picture) { clear(); return; }
+  strokes.pop();
+  cursor.down = false;
+  changed();
+}
+
+async function open(file) {
+  if (!file) return;
+  if (!["image/png", "image/jpeg"].includes(file.type)) { show(null, "A picture has to be PNG or JPEG."); return; }
+  clear();
+  picture = file;
+  try {
+    shown = await createImageBitmap(file);
+  } catch {
+    shown = null; // the server says what is wrong with it
+  }
+  changed();
+}
+
+function at(event) {
+  const box = paper.getBoundingClientRect();
+  return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
+}
+
+paper.addEventListener("pointerdown", (event) => {
+  if (active !== null || event.button !== 0) return;
+  active = event.pointerId;
+  paper.setPointerCapture(active);
+  if (picture) clear();
+  cursor.visible = cursor.down = false;
+  strokes.push([at(event)]);
+  changed();
+});
+paper.addEventListener("pointermove", (event) => {
+  if (event.pointerId !== active) return;
+  const all = event.getCoalescedEvents ? event.getCoalescedEvents() : [];
+  for (const each of all.length ? all : [event]) strokes.at(-1).push(at(each));
+  changed();
+});
+for (const end of ["pointerup", "pointercancel"]) {
+  paper.addEventListener(end, (event) => { if (event.pointerId === active) active = null; });
+}
+
+const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+paper.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const move = MOVES[event.key];
+  if (move) {
+    cursor.x = Math.min(1, Math.max(0, cursor.x + STEP * move[0]));
+    cursor.y = Math.min(1, Math.max(0, cursor.y + STEP * move[1]));
+    cursor.visible = true;
+    if (cursor.down) strokes.at(-1).push([cursor.x, cursor.y]);
+  } else if (event.key === " ") {
+    cursor.visible = true;
+    cursor.down = !cursor.down;
+    if (picture) clear();
+    if (cursor.down) strokes.push([[cursor.x, cursor.y]]);
+  } else if (event.key.toLowerCase() === "u") undo();
+  else if (event.key.toLowerCase() === "c") clear();
+  else return;
+  event.preventDefault();
+  if (cursor.down) changed();
+  else paint();
+});
+paper.addEventListener("blur", () => { cursor.visible = cursor.down = false; paint(); });
+
+$("undo").addEventListener("click", undo);
+$("clear").addEventListener("click", clear);
+$("open").addEventListener("click", () => $("file").click());
+$("file").addEventListener("change", (event) => { open(event.target.files[0]); event.target.value = ""; });
+$("models").addEventListener("change", changed);
+for (const kind of ["dragover", "dragleave", "drop"]) {
+  document.addEventListener(kind, (event) => {
+    event.preventDefault();
+    paper.classList.toggle("drop", kind === "dragover");
+    if (kind === "drop") open(event.dataTransfer.files[0]);
+  });
+}
+document.addEventListener("paste", (event) => open(event.clipboardData.files[0]));
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", paint);
+
+async function start() {
+  bars(null);
+  paint();
+  const { models, default: chosen } = await (await fetch("api/models")).json();
+  for (const { id, name } of models) $("models").add(new Option(name, id, id === chosen, id === chosen));
+}
+start();

@@ -1,0 +1,58 @@
+"""MNIST digits as pen strokes: thinned to their middle lines (Zhang and Suen, 1984) and walked."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Point = tuple[int, int]
+AROUND = [(-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1)]
+
+
+def thinned(digit: NDArray[np.uint8]) -> set[Point]:
+    """The pixels (row, column) of the middle lines of a digit (28, 28)."""
+    ink = {(int(r), int(c)) for r, c in np.argwhere(digit > 100)}
+    while True:
+        before = len(ink)
+        for first, second in (((0, 2, 4), (2, 4, 6)), ((0, 2, 6), (0, 4, 6))):
+            gone = []
+            for r, c in ink:
+                ring = [(r + y, c + x) in ink for y, x in AROUND]
+                edges = sum(not a and b for a, b in zip(ring, ring[1:] + ring[:1], strict=True))
+                if (
+                    2 <= sum(ring) <= 6
+                    and edges == 1
+                    and not all(ring[i] for i in first)
+                    and not all(ring[i] for i in second)
+                ):
+                    gone.append((r, c))
+            ink -= set(gone)
+        if len(ink) == before:
+            return ink
+
+
+def strokes(digit: NDArray[np.uint8]) -> list[list[Point]]:
+    """The middle lines as walks from pixel to pixel; where a line forks, the pen goes back."""
+    left, found = thinned(digit), []
+    while left:
+        ends = [p for p in left if sum((p[0] + y, p[1] + x) in left for y, x in AROUND) == 1]
+        walk = _walk(min(ends or left), left)
+        if len(walk) > 1:
+            found.append(walk)
+    return found
+
+
+def _walk(start: Point, left: set[Point]) -> list[Point]:
+    walk, way = [start], [start]
+    left.discard(start)
+    while way:
+        r, c = way[-1]
+        nearest = sorted(AROUND, key=lambda step: abs(step[0]) + abs(step[1]))
+        following = next(((r + y, c + x) for y, x in nearest if (r + y, c + x) in left), None)
+        if following is None:
+            way.pop()
+            if way and left:
+                walk.append(way[-1])
+        else:
+            left.discard(following)
+            way.append(following)
+            walk.append(following)
+    return walk

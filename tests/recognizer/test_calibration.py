@@ -1,0 +1,41 @@
+"""The temperature mends probabilities that are too sure or not sure enough."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from harness.recognizer import calibration
+
+
+def honest(count: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Probabilities, and labels drawn from them: calibrated by construction."""
+    random = np.random.default_rng(3)
+    logits = random.normal(0, 2, (count, 5))
+    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    labels = (random.random((count, 1)) > p.cumsum(axis=1)).sum(axis=1).clip(0, 4)
+    return p.astype(np.float32), labels.astype(np.uint8)
+
+
+@pytest.mark.parametrize("distorted", [0.4, 1.0, 2.5])
+def test_the_temperature_is_found_again(distorted: float) -> None:
+    p, labels = honest(20_000)
+    fitted = calibration.fit(calibration.tempered(p, 1 / distorted), labels)
+    assert fitted.temperature == pytest.approx(distorted, rel=0.05)
+    assert fitted.error < 0.012
+    if distorted != 1:
+        assert fitted.error_before > 5 * fitted.error
+
+
+def test_the_expected_error_by_hand() -> None:
+    # Bin of 0.6: two answers, one right, |0.5 - 0.6|; bin of 0.9: both right, |1 - 0.9|.
+    p = np.array([[0.6, 0.4], [0.6, 0.4], [0.9, 0.1], [0.1, 0.9]], np.float32)
+    labels = np.array([0, 1, 0, 1], np.uint8)
+    assert calibration.expected_error(p, labels) == pytest.approx(0.1)
+
+
+def test_tempering_keeps_the_order_and_the_sum() -> None:
+    p, _ = honest(50)
+    cooler = calibration.tempered(p, 0.5)
+    assert np.array_equal(cooler.argsort(axis=1), p.argsort(axis=1))
+    assert cooler.sum(axis=1) == pytest.approx(np.ones(50), abs=1e-5)
+    assert calibration.tempered(np.array([[1, 0]], np.float32), 2.0)[0, 0] > 0.999

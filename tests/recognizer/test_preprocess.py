@@ -1,0 +1,127 @@
+"""What people draw becomes what the network was trained on."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from harness.data import dataset
+from harness.recognizer import preprocess
+from harness.recognizer.recognizer import Recognizer
+
+Digits = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Digits:
+    test = dataset.load("mnist", cache=tmp_path_factory.mktemp("cache")).test
+    return np.array(test.images[:300]).reshape(-1, 28, 28), test.labels[:300]
+
+
+def seven(size: int = 100, width: int = 7) -> NDArray[np.uint8]:
+    """White on black: a bar on top and a slanted stem."""
+    canvas = np.zeros((size, size), np.uint8)
+    canvas[20 : 20 + width, 30:70] = 255
+    for row in range(20, 80):
+        left = 70 - width - (row - 20) // 2
+        canvas[row, left : left + width] = 255
+    return canvas
+
+
+def image_of(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    seen = preprocess.find(picture)
+    assert seen.image is not None
+    return seen.image
+
+
+def test_fits_into_20_pixels_around_the_centre_of_mass() -> None:
+    image = image_of(seven())
+    rows, columns = np.flatnonzero(image.any(axis=1)), np.flatnonzero(image.any(axis=0))
+    assert rows[-1] - rows[0] + 1 == 20  # 60 pixels high, 40 wide
+    assert columns[-1] - columns[0] + 1 == 13
+    mass = image.astype(float)
+    for axis in (0, 1):
+        middle = mass.sum(axis=1 - axis) @ (np.arange(28) + 0.5) / mass.sum()
+        assert abs(middle - 14) <= 0.5
+    assert image.max() == 255
+
+
+def test_place_size_polarity_and_paper_do_not_matter() -> None:
+    expected = image_of(seven()).astype(int)
+    drawing = seven()
+    for changed in (
+        np.roll(drawing, (15, -20), (0, 1)),
+        255 - drawing,
+        np.pad(drawing, 60),
+        (180 - drawing.astype(int) * 120 // 255).astype(np.uint8),
+        np.asarray(Image.fromarray(drawing).resize((800, 800), Image.Resampling.NEAREST)),
+    ):
+        assert np.abs(image_of(changed).astype(int) - expected).mean() < 4
+
+
+def test_the_box_is_where_the_digit_is() -> None:
+    assert preprocess.find(seven()).box == (0.2, 0.3, 0.8, 0.7)
+
+
+@pytest.mark.parametrize(
+    ("picture", "problem"),
+    [
+        (np.zeros((40, 40)), "empty"),
+        (np.full((40, 40), 137), "empty"),
+        (np.full((1, 1), 3), "empty"),
+        (np.random.default_rng(1).normal(128, 8, (80, 80)).clip(0, 255), "empty"),
+        (255.0 * (np.hypot(*np.mgrid[-50:50, -50:50]) < 22), "blot"),
+    ],
+)
+def test_no_digit(picture: NDArray[np.float64], problem: str) -> None:
+    seen = preprocess.find(picture)
+    assert seen.image is None
+    assert seen.problem.startswith("no digit found")
+    assert problem in seen.problem
+
+
+def test_specks_are_dropped_and_large_pieces_kept() -> None:
+    speckled = seven()
+    speckled[95, 5] = speckled[3:5, 90] = 255
+    assert np.array_equal(image_of(speckled), image_of(seven()))
+    split = seven()
+    split[48:52] = 0  # a pen that was lifted
+    rows = np.flatnonzero(image_of(split).any(axis=1))
+    assert rows[-1] - rows[0] + 1 == 20
+
+
+def test_unusual_strokes_become_usual() -> None:
+    usual = (image_of(seven()) > 127).sum()
+    thin, thick = image_of(seven(width=2)), image_of(seven(width=16))
+    assert 0.6 * usual < (thin > 127).sum() < 1.5 * usual
+    assert 0.6 * usual < (thick > 127).sum() < 1.9 * usual
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [np.zeros((2, 3, 4)), np.zeros((0, 5)), np.full((4, 4), np.nan), np.full((4, 4), 300)],
+)
+def test_what_is_no_picture_is_refused(picture: NDArray[np.float64]) -> None:
+    with pytest.raises(ValueError, match="picture: expected"):
+        preprocess.find(picture)
+
+
+def test_drawings_cost_little(digits: Digits, trained: Recognizer) -> None:
+    images, labels = digits
+
+    def wrong(pictures: list[NDArray[np.uint8]]) -> float:
+        answers = trained.read(list(pictures))
+        return float(np.mean([a.digit != n for a, n in zip(answers, labels, strict=True)]))
+
+    random = np.random.default_rng(1)
+    large = [np.asarray(Image.fromarray(each).resize((70, 70))) for each in images]
+    moved = []
+    for each in large:
+        canvas = np.full((160, 160), 200, np.uint8)
+        top, left = random.integers(0, 90, 2)
+        canvas[top : top + 70, left : left + 70] -= (each * 0.6).astype(np.uint8)
+        moved.append(canvas)
+    plain = float((trained.probabilities(images).argmax(axis=1) != labels).mean())
+    naive = np.stack([np.asarray(Image.fromarray(each).resize((28, 28))) for each in moved])
+    assert (trained.probabilities(naive).argmax(axis=1) != labels).mean() > 0.6
+    assert wrong(moved) <= plain + 0.03  # a network that has seen no deformed digit
