@@ -33,6 +33,7 @@ print(json.dumps(square.to_dict("list")))
 
 
 @pytest.mark.service
+@pytest.mark.filterwarnings("ignore")
 def test_the_best_run_of_a_sweep_is_served(tmp_path: Path) -> None:
     command = command_in(tmp_path)
     fast = ("dataset.num_train=4000", "epochs=2", "activation=relu")
