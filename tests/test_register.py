@@ -33,10 +33,11 @@ print(json.dumps(square.to_dict("list")))
 
 
 @pytest.mark.service
+@pytest.mark.filterwarnings("ignore")
 def test_the_best_run_of_a_sweep_is_served(tmp_path: Path) -> None:
     command = command_in(tmp_path)
     fast = ("dataset.num_train=4000", "epochs=2", "activation=relu")
-    assert command("harness.run", "-m", *fast, "lr=0.1,0.001").returncode == 0
+    assert command("harness.run", "-m", *fast, "lr=0.1,0.001", timeout=900).returncode == 0
     done = command("harness", "register")
     assert done.returncode == 0, done.stderr
     outputs = tmp_path / "outputs"

@@ -42,7 +42,7 @@ def test_fits_into_20_pixels_around_the_centre_of_mass() -> None:
     mass = image.astype(float)
     for axis in (0, 1):
         middle = mass.sum(axis=1 - axis) @ (np.arange(28) + 0.5) / mass.sum()
-        assert abs(middle - 14) <= 0.5
+        assert abs(middle - 14.5) <= 0.5
     assert image.max() == 255
 
 
@@ -56,7 +56,20 @@ def test_place_size_polarity_and_paper_do_not_matter() -> None:
         (180 - drawing.astype(int) * 120 // 255).astype(np.uint8),
         np.asarray(Image.fromarray(drawing).resize((800, 800), Image.Resampling.NEAREST)),
     ):
-        assert np.abs(image_of(changed).astype(int) - expected).mean() < 4
+        found = image_of(changed).astype(int)  # the centre may be rounded to the next pixel
+        shifted = [np.roll(found, (r, c), (0, 1)) for r in (-1, 0, 1) for c in (-1, 0, 1)]
+        assert min(np.abs(each - expected).mean() for each in shifted) < 4
+
+
+def test_mnist_stays_where_it_is(digits: Digits) -> None:
+    offsets = []
+    for digit in digits[0]:
+        found = image_of(digit).astype(int)
+        places = [(r, c) for r in (-1, 0, 1) for c in (-1, 0, 1)]
+        offsets.append(
+            min(places, key=lambda at: np.abs(np.roll(found, at, (0, 1)) - digit).mean())
+        )
+    assert offsets.count((0, 0)) > 0.75 * len(offsets)
 
 
 def test_the_box_is_where_the_digit_is() -> None:
