@@ -47,7 +47,7 @@ class PostgreSQL:
         self._run("initdb", "-D", "data", "-U", "mlflow", "-A", "trust", "--no-sync")
         self._run("pg_ctl", "-D", "data", "-l", "log", "-w", "start",
                   "-o", f"-p {port} -h 127.0.0.1 -k {self.place}")  # fmt: skip
-        self.uri = f"postgresql://mlflow@127.0.0.1:{port}/postgres"
+        self.uri = f"postgresql+psycopg2://mlflow@127.0.0.1:{port}/postgres"
 
     def stop(self) -> None:
         self._run("pg_ctl", "-D", "data", "-m", "immediate", "-w", "stop")
@@ -87,12 +87,12 @@ class Server:
             cwd=self.place, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         deadline = time.monotonic() + 300
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline and self.process.poll() is None:
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
                     return
             time.sleep(0.2)
-        raise AssertionError("the server did not start")
+        raise AssertionError(f"the server did not start, status {self.process.poll()}")
 
     def signal(self, number: int) -> None:
         assert self.process is not None
