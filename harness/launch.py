@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import config as configuration
+from harness import engines
 from harness.config import ConfigError, meanings, suggest
 from harness.schema import Config
 
@@ -41,6 +42,7 @@ class CommandKeys:
     fresh: bool = False
 
 
+ENGINE = re.compile(r"\+*hydra[/.](launcher|sweeper)\b")
 COMMAND_KEYS = {
     "resume": "RUN_ID or last: continue an interrupted run with its own frozen settings",
     "fresh": "true: a repeated sweep starts anew instead of going on",
@@ -62,6 +64,42 @@ def take_command_keys(overrides: list[str]) -> tuple[list[str], CommandKeys]:
     if found.get("fresh", "true") not in ("true", "false"):
         raise ConfigError(f"fresh={found['fresh']}: expected true or false")
     return rest, CommandKeys(found.get("resume"), found.get("fresh") == "true")
+
+
+def take_engines(overrides: list[str]) -> tuple[list[str], engines.Engines]:
+    """Part the overrides from the groups hydra/launcher and hydra/sweeper. Raises `ConfigError`.
+
+    They are composed from `conf/hydra` by themselves, so that a published plugin with an option of
+    the same name, if one is installed, neither replaces nor disturbs ours.
+    """
+    mine = [text for text in overrides if ENGINE.match(text)]
+    rest = [text for text in overrides if text not in mine]
+    chosen = {}
+    for kind, schemas in engines.SCHEMAS.items():
+        name, lines = "basic", []
+        for text in mine:
+            key, _, value = text.lstrip("+").partition("=")
+            if key == f"hydra/{kind}":
+                name = value
+            elif key.startswith(f"hydra.{kind}"):
+                lines.append(text)
+        if name not in schemas:
+            options = f"{', '.join(schemas)}{suggest(name, schemas)}"
+            raise ConfigError(f"hydra/{kind}={name}: expected {options}")
+        for text in lines:
+            engines.check_key(kind, name, text.lstrip("+").partition("=")[0], text)
+        content = {"name": name}
+        if name != "basic":
+            # Hydra composes `launcher`, the user reads `hydra.launcher`.
+            inner = [text.lstrip("+").removeprefix("hydra.") for text in lines]
+            try:
+                with _composer(conf_path() / "hydra", None) as compose:
+                    content = compose([f"+{kind}={name}", *inner])[kind]
+            except ConfigError as error:
+                why = str(error).partition(": ")[2]
+                raise ConfigError(f"{' '.join(lines)}: {why}") from None
+        chosen[kind] = engines.parse(kind, content)
+    return rest, engines.Engines(**chosen)
 
 
 def conf_path() -> Path:
@@ -141,6 +179,11 @@ def help_text() -> str:
         lines.append(f"  {key:<{width}}  {meaning} [{'null' if default is None else default}]")
     for key, meaning in COMMAND_KEYS.items():
         lines.append(f"  {key:<{width}}  {meaning}")
+    for kind, schemas in engines.SCHEMAS.items():
+        lines += ["", f"hydra/{kind}: {', '.join(schemas)}"]
+        for name in schemas:
+            for key, meaning in engines.keys(kind, name).items():
+                lines.append(f"  {name + ':':<15} {key:<33} {meaning}")
     lines += ["", "Examples:", EXAMPLES, "", "Options:"]
     lines += [
         "  -m, --multirun      a sweep over all values given with commas, range() or choice()",
@@ -151,7 +194,7 @@ def help_text() -> str:
 
 
 @contextmanager
-def _composer() -> Iterator[Any]:
+def _composer(folder: Path | None = None, root: str | None = ROOT_CONFIG) -> Iterator[Any]:
     """A function from override lines to the composed dictionary."""
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
@@ -159,7 +202,7 @@ def _composer() -> Iterator[Any]:
 
     def composed(lines: list[str]) -> dict[str, Any]:
         with _readable(" ".join(lines)):
-            found = compose(ROOT_CONFIG, overrides=lines)
+            found = compose(root, overrides=lines)
             try:
                 content = OmegaConf.to_container(found, resolve=True, throw_on_missing=True)
             except OmegaConfBaseException as error:
@@ -167,7 +210,7 @@ def _composer() -> Iterator[Any]:
         assert isinstance(content, dict)
         return {str(key): value for key, value in content.items()}
 
-    with initialize_config_dir(str(conf_path()), version_base="1.3"):
+    with initialize_config_dir(str((folder or conf_path()).resolve()), version_base="1.3"):
         yield composed
 
 

@@ -16,8 +16,9 @@ from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 from harness import config as configuration
-from harness import freeze, launch, runs
+from harness import freeze, launch, launchers, runs
 from harness.config import ConfigError
+from harness.engines import Engines
 from harness.launch import Job
 from harness.schema import Config
 from harness.sweep import Plan
@@ -25,58 +26,61 @@ from harness.training import journal
 
 if TYPE_CHECKING:
     from harness.tracking.delivery import Report
+    from harness.tracking.process import DeliveryProcess
 
 UI = "http://127.0.0.1:5000"
 DONE, FAILED, BAD_INPUT, UNDELIVERED, INTERRUPTED = 0, 1, 2, 3, 130
 
 
-def carry_out(plan: Plan, config: Config, outputs: Path) -> int:
+def carry_out(plan: Plan, config: Config, outputs: Path, engines: Engines) -> int:
     """Train what the plan has left, deliver, report. Returns the exit status."""
     from harness.tracking.delivery import Report
-    from harness.tracking.process import DeliveryProcess
-    from harness.tracking.store import Target
 
     folders = [runs.folder_of(outputs) / job.run for job in plan.jobs]
-    delivery = None
-    if config.tracking.name != "none":
-        uri = config.tracking.uri if config.tracking.name == "server" else None
-        target = Target(uri) if uri else Target.local(outputs)
-        delivery = DeliveryProcess(target, outputs, config.tracking.patience)
+    delivery = deliver(config, outputs)
+    if delivery is not None:
         for folder in folders:
             delivery.follow(folder)
     interrupted = False
     try:
-        train(folders, draw=delivery is not None)
+        train(folders, engines, outputs, draw=delivery is not None)
     except KeyboardInterrupt:
         interrupted = True
     report = delivery.close() if delivery is not None else Report()
     return tell(plan, folders, report, interrupted=interrupted)
 
 
-def train(folders: list[Path], *, draw: bool) -> None:
-    """Train the folders that are not finished, one after the other; pictures meanwhile."""
-    from harness.jobs import JobProcess
+def deliver(config: Config, outputs: Path) -> "DeliveryProcess | None":
+    """The delivery process to the store that the configuration names, if it names one."""
+    from harness.tracking.process import DeliveryProcess
+    from harness.tracking.store import Target
 
-    trained: list[Path] = []
+    if config.tracking.name == "none":
+        return None
+    uri = config.tracking.uri if config.tracking.name == "server" else None
+    target = Target(uri) if uri else Target.local(outputs)
+    return DeliveryProcess(target, outputs, config.tracking.patience)
+
+
+def train(folders: list[Path], engines: Engines, outputs: Path, *, draw: bool) -> None:
+    """Train the folders that are not finished, as the launcher does it; pictures meanwhile."""
+    left = []
     for folder in folders:
         told = journal.history(folder)
         if told.status == "FINISHED":
             print(f"{told.create['name']}: finished before as {told.run}", flush=True)
-            continue
-        with JobProcess(folder) as job:
-            if draw:
-                _draw(trained)
-            job.wait()
-        trained.append(folder)
-    if draw:
-        _draw(trained)
+        else:
+            left.append(folder)
+    if left:
+        launcher = launchers.create(engines.launcher, left, outputs)
+        launcher.run(left, draw_pictures if draw else lambda folder: None)
 
 
-def _draw(trained: list[Path]) -> None:
+def draw_pictures(folder: Path) -> None:
+    """Draw a run's pictures."""
     from harness import pictures  # importing what draws takes as long as a few epochs
 
-    while trained:
-        pictures.draw(trained.pop())
+    pictures.draw(folder)
 
 
 def tell(plan: Plan, folders: list[Path], report: "Report", *, interrupted: bool) -> int:
@@ -138,11 +142,14 @@ def command(arguments: list[str]) -> int:
             print(launch.show_config(overrides), end="")
             return DONE
         overrides, special = launch.take_command_keys(overrides)
+        typed = [*(["-m"] if is_sweep else []), *overrides]
+        overrides, engines = launch.take_engines(overrides)
+        launchers.check(engines.launcher)
         if special.resume is not None:
             outputs = _outputs_of(overrides, is_sweep=is_sweep)
             runs.close_dead(outputs)
             plan, config = freeze.resumed(outputs, special.resume)
-            return carry_out(plan, config, outputs)
+            return carry_out(plan, config, outputs, engines)
         jobs = launch.expand(overrides, sweep=is_sweep)
         for job in jobs:
             configuration.check(job.config)
@@ -155,11 +162,10 @@ def command(arguments: list[str]) -> int:
     config = jobs[0].config
     outputs = Path(config.outputs)
     runs.close_dead(outputs)
-    typed = [*(["-m"] if is_sweep else []), *overrides]
     plan = freeze.freeze(prepared, typed, is_sweep=is_sweep, fresh=special.fresh)
     if not is_sweep:
         plan = replace(plan, id="")
-    return carry_out(plan, config, outputs)
+    return carry_out(plan, config, outputs, engines)
 
 
 def _outputs_of(overrides: list[str], *, is_sweep: bool) -> Path:

@@ -198,3 +198,19 @@ def clean(outputs: Path, *, dry_run: bool) -> int:
             if not dry_run:
                 shutil.rmtree(folder / "checkpoints")
     return freed
+
+
+PRUNED = "pruned"
+
+
+def mark_pruned(folder: Path, epoch: int) -> None:
+    """Say of a run that its search ended it: the tag `pruned`, and why its status is KILLED."""
+    error = f"pruned by the search after epoch {epoch}"
+    with lock(folder), Journal(folder / journal.FILE_NAME) as writer:
+        writer.append("tags", tags={PRUNED: "true"})
+        writer.append("end", status="KILLED", error=error)
+
+
+def is_pruned(told: History) -> bool:
+    """Whether a run's last word is that its search ended it."""
+    return told.status == "KILLED" and (told.error or "").startswith("pruned by")
