@@ -124,22 +124,17 @@ def expand(overrides: list[str], *, sweep: bool) -> list[Job]:
     Every job is composed and validated; jobs that come to the same configuration are one. Raises
     `ConfigError`, one line, for the first problem.
     """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    parser = OverridesParser.create()
     choices: list[list[tuple[str, str]]] = []
     swept = []
-    for text in overrides:
-        with _readable(text):
-            override = parser.parse_override(text)
+    for text, override in parsed(overrides):
         key = override.get_key_element()
-        _check_key(key, text)
         if not override.is_sweep_override():
             choices.append([(key, override.input_line or text)])
             continue
         if not sweep:
             raise ConfigError(f"{text}: several values are a sweep; add -m before the overrides")
-        values = list(_values(override))
+        with _readable(text):
+            values = list(sweep_values(override))
         if not values:
             raise ConfigError(f"{text}: expected at least one value")
         swept.append(key)
@@ -158,6 +153,24 @@ def expand(overrides: list[str], *, sweep: bool) -> list[Job]:
             job = Job(name or ",".join(lines) or "default", varied, config)
             jobs.setdefault(configuration.to_yaml(config), job)
     return list(jobs.values())
+
+
+def parsed(overrides: list[str]) -> Iterator[tuple[str, Any]]:
+    """Every override with what Hydra's grammar makes of it. Raises `ConfigError`."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    parser = OverridesParser.create()
+    for text in overrides:
+        with _readable(text):
+            override = parser.parse_override(text)
+        _check_key(override.get_key_element(), text)
+        yield text, override
+
+
+def composed(lines: list[str], folder: Path | None = None) -> Config:
+    """One configuration, from another folder than `conf/` if need be. Raises `ConfigError`."""
+    with _composer(folder) as compose:
+        return configuration.parse(compose(lines))
 
 
 def show_config(overrides: list[str]) -> str:
@@ -214,7 +227,11 @@ def _composer(folder: Path | None = None, root: str | None = ROOT_CONFIG) -> Ite
         yield composed
 
 
-def _values(override: Any) -> Iterator[str]:
+def sweep_values(override: Any) -> Iterator[str]:
+    """The values of a swept override, as typed; of an interval there is no end of them."""
+    if override.is_sweep_override() and type(override.value()).__name__ == "IntervalSweep":
+        text = override.input_line
+        raise ConfigError(f"{text}: an interval is for a search; add hydra/sweeper=optuna")
     # A sweep over a group may be a glob, which is resolved against the options there are.
     if _is_glob(override):
         yield from override.value().filter(groups().get(override.get_key_element(), []))

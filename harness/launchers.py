@@ -6,13 +6,12 @@ slurm             tasks of a Slurm array                     (harness/cluster.py
 submitit_local    the same on this machine, for trying it    (harness/cluster.py)
 """
 
-import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from harness import config, engines, environment, runs
 from harness.jobs import JobProcess
@@ -21,7 +20,9 @@ from harness.training import journal
 
 POLL_S = 0.1
 Ended = Callable[[Path], None]
-Stop = Callable[[], bool]
+# None: go on; "end": end the job; "leave": the command ends, and with it the jobs that cannot live
+# without it.
+Verdict = Callable[[], Literal["end", "leave"] | None]
 
 
 class Launcher(Protocol):
@@ -29,8 +30,6 @@ class Launcher(Protocol):
 
     slots: int
     """How many jobs a search keeps going at once."""
-    survives: bool
-    """Whether jobs go on when the command that started them ends."""
 
     def run(self, folders: Sequence[Path], ended: Ended) -> None:
         """Train all these folders, calling `ended` with each one when it is over.
@@ -38,15 +37,14 @@ class Launcher(Protocol):
         Raises `KeyboardInterrupt` when a signal ended it before.
         """
 
-    def attend(self, folder: Path, stop: Stop) -> None:
-        """Train one folder quietly, to its end or until `stop` says so. Any thread may call it."""
+    def attend(self, folder: Path, verdict: Verdict) -> None:
+        """Train one folder quietly, to its end or to the verdict. Any thread may call it."""
 
 
 class Basic:
     """One job after the other."""
 
     slots = 1
-    survives = False
 
     def run(self, folders: Sequence[Path], ended: Ended) -> None:
         """See `Launcher`; what is to be done about an ended job is done while the next trains."""
@@ -60,9 +58,9 @@ class Basic:
         for path in previous:
             ended(path)
 
-    def attend(self, folder: Path, stop: Stop) -> None:
+    def attend(self, folder: Path, verdict: Verdict) -> None:
         """See `Launcher`."""
-        _attend(folder, stop, environment.cores())
+        _attend(folder, verdict, environment.cores())
 
 
 class Joblib:
@@ -71,8 +69,6 @@ class Joblib:
     Threads and not joblib's own processes, because a process pool is broken as a whole when one of
     its workers is killed; here that costs one job. Jobs times BLAS threads stay within the cores.
     """
-
-    survives = False
 
     def __init__(self, n_jobs: int | None, threads: int) -> None:
         from joblib import effective_n_jobs
@@ -95,7 +91,7 @@ class Joblib:
 
         def one(folder: Path) -> Path:
             if not stop.is_set():
-                self.attend(folder, stop.is_set)
+                self.attend(folder, lambda: "leave" if stop.is_set() else None)
             return folder
 
         with signals_set() as stop, Scoreboard(folders) as board:
@@ -109,37 +105,43 @@ class Joblib:
         if stop.is_set():
             raise KeyboardInterrupt
 
-    def attend(self, folder: Path, stop: Stop) -> None:
+    def attend(self, folder: Path, verdict: Verdict) -> None:
         """See `Launcher`."""
-        _attend(folder, stop, self.cores)
+        _attend(folder, verdict, self.cores)
 
 
-def _attend(folder: Path, stop: Stop, cores: int) -> None:
+def _attend(folder: Path, verdict: Verdict, cores: int) -> None:
     with JobProcess(folder, quiet=True, cores=cores) as job:
-        while job.wait(POLL_S) is None and not stop():
+        while job.wait(POLL_S) is None and verdict() is None:
             continue
 
 
-def create(settings: engines.Launcher, folders: Sequence[Path], outputs: Path) -> Launcher:
-    """The launcher of some folders."""
+def create(settings: engines.Launcher, outputs: Path, threads: int) -> Launcher:
+    """The launcher of jobs that insist on so many BLAS threads each."""
     match settings:
         case engines.BasicLauncher():
             return Basic()
         case engines.JoblibLauncher():
-            return Joblib(settings.n_jobs, max((threads(folder) for folder in folders), default=1))
+            return Joblib(settings.n_jobs, threads)
         case _:
             from harness.cluster import Cluster
 
             return Cluster(settings, outputs)
 
 
-def check(settings: engines.Launcher) -> None:
-    """Raise `ConfigError` when this machine lacks what the launcher needs."""
-    if isinstance(settings, engines.SlurmLauncher) and not shutil.which("sbatch"):
-        raise config.ConfigError(
-            "hydra/launcher=slurm: there is no sbatch on this machine; run the command on a login "
-            "node of the cluster, or try hydra/launcher=submitit_local"
-        )
+def check(settings: engines.Launcher, threads: int) -> None:
+    """Raise `ConfigError` when the launcher cannot do what is asked. threads: most of any job."""
+    if isinstance(settings, engines.SlurmLauncher | engines.SubmititLauncher):
+        cores = settings.cpus_per_task
+        if threads > cores:
+            raise config.ConfigError(
+                f"threads={threads}: hydra.launcher.cpus_per_task={cores} gives a job {cores} "
+                "core(s); raise it, or leave threads=auto"
+            )
+    if isinstance(settings, engines.SlurmLauncher):
+        from harness.queues import check_slurm
+
+        check_slurm(settings)
 
 
 def threads(folder: Path) -> int:

@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, NoReturn
 from harness import config as configuration
 from harness import freeze, launch, launchers, runs
 from harness.config import ConfigError
-from harness.engines import Engines
+from harness.engines import Engines, OptunaSweeper
 from harness.launch import Job
 from harness.schema import Config
 from harness.sweep import Plan
 from harness.training import journal
 
 if TYPE_CHECKING:
+    from harness.search import Search
     from harness.tracking.delivery import Report
     from harness.tracking.process import DeliveryProcess
 
@@ -50,6 +51,31 @@ def carry_out(plan: Plan, config: Config, outputs: Path, engines: Engines) -> in
     return tell(plan, folders, report, interrupted=interrupted)
 
 
+def carry_out_search(search: "Search", engines: Engines) -> int:
+    """Go on with a search to its total of trials, deliver, report. Returns the exit status."""
+    from harness import search as searching
+    from harness import study
+    from harness.tracking.delivery import Report
+
+    runs.close_dead(search.outputs)
+    delivery = deliver(search.base, search.outputs)
+    launcher = launchers.create(engines.launcher, search.outputs, _threads(search.base))
+    follow = delivery.follow if delivery is not None else ignore
+    trials = searching.Trials(search, launcher, follow)
+    interrupted = False
+    try:
+        trials.run()
+    except KeyboardInterrupt:
+        interrupted = True
+    folders = [runs.folder_of(search.outputs) / job.run for job in trials.plan.jobs]
+    if delivery is not None and not interrupted:
+        for folder in folders:
+            draw_pictures(folder)
+        study.draw(search, trials.study)
+    report = delivery.close() if delivery is not None else Report()
+    return tell(trials.plan, folders, report, interrupted=interrupted)
+
+
 def deliver(config: Config, outputs: Path) -> "DeliveryProcess | None":
     """The delivery process to the store that the configuration names, if it names one."""
     from harness.tracking.process import DeliveryProcess
@@ -72,8 +98,13 @@ def train(folders: list[Path], engines: Engines, outputs: Path, *, draw: bool) -
         else:
             left.append(folder)
     if left:
-        launcher = launchers.create(engines.launcher, left, outputs)
-        launcher.run(left, draw_pictures if draw else lambda folder: None)
+        threads = max(launchers.threads(folder) for folder in left)
+        launcher = launchers.create(engines.launcher, outputs, threads)
+        launcher.run(left, draw_pictures if draw else ignore)
+
+
+def ignore(folder: Path) -> None:
+    """Nothing is to be done about this run."""
 
 
 def draw_pictures(folder: Path) -> None:
@@ -115,7 +146,7 @@ def tell(plan: Plan, folders: list[Path], report: "Report", *, interrupted: bool
             again = f"python -m harness.run resume={folders[0].name}"
         print(f"interrupted; `{again}` goes on from here", file=sys.stderr)
         return INTERRUPTED
-    if any(told.status != "FINISHED" for told in histories):
+    if any(told.status != "FINISHED" and not runs.is_pruned(told) for told in histories):
         return FAILED
     return UNDELIVERED if report.undelivered or report.refused else DONE
 
@@ -144,10 +175,17 @@ def command(arguments: list[str]) -> int:
         overrides, special = launch.take_command_keys(overrides)
         typed = [*(["-m"] if is_sweep else []), *overrides]
         overrides, engines = launch.take_engines(overrides)
-        launchers.check(engines.launcher)
+        if isinstance(engines.sweeper, OptunaSweeper):
+            from harness import search as searching
+
+            search = searching.check(engines.sweeper, overrides, typed, special)
+            launchers.check(engines.launcher, _threads(search.base))
+            searching.begin(search)
+            return carry_out_search(search, engines)
         if special.resume is not None:
             outputs = _outputs_of(overrides, is_sweep=is_sweep)
             runs.close_dead(outputs)
+            launchers.check(engines.launcher, 1)
             plan, config = freeze.resumed(outputs, special.resume)
             return carry_out(plan, config, outputs, engines)
         jobs = launch.expand(overrides, sweep=is_sweep)
@@ -155,6 +193,7 @@ def command(arguments: list[str]) -> int:
             configuration.check(job.config)
         jobs = [freeze.with_backend(job) for job in jobs]
         _check_common(jobs)
+        launchers.check(engines.launcher, max(_threads(job.config) for job in jobs))
         prepared = freeze.prepare(jobs)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -177,6 +216,11 @@ def _outputs_of(overrides: list[str], *, is_sweep: bool) -> Path:
             "may stand beside it; start a new run to change anything"
         )
     return Path(overrides[-1].split("=", 1)[1]) if overrides else Path("outputs")
+
+
+def _threads(config: Config) -> int:
+    """BLAS threads that a configuration insists on."""
+    return 1 if config.threads == "auto" else config.threads
 
 
 def _check_common(jobs: list[Job]) -> None:

@@ -211,6 +211,12 @@ def mark_pruned(folder: Path, epoch: int) -> None:
         writer.append("end", status="KILLED", error=error)
 
 
+def unmark_pruned(folder: Path) -> None:
+    """Take the mark back from a run that was finished after all."""
+    if journal.history(folder).tags.get(PRUNED) == "true":
+        add_tags(folder, {PRUNED: "false"})
+
+
 def is_pruned(told: History) -> bool:
     """Whether a run's last word is that its search ended it."""
     return told.status == "KILLED" and (told.error or "").startswith("pruned by")

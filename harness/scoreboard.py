@@ -43,11 +43,13 @@ class Scoreboard:
             self._task = self._bar.add_task("starting", total=1.0)
             self._thread = threading.Thread(target=self._keep_fresh, daemon=True)
 
-    def add(self, folder: Path) -> None:
-        """One more job."""
+    def add(self, folder: Path, *, over: bool = False) -> None:
+        """One more job, perhaps one that is over already."""
         with self._lock:
             self._told[folder] = told = journal.history(folder)
-            self._epochs_before += len(told.epochs)
+            self._epochs_before += self._planned() if over else len(told.epochs)
+            if over:
+                self._over.add(folder)
 
     def ended(self, folder: Path) -> None:
         """A job is over; its journal is not read again."""

@@ -141,7 +141,7 @@ def test_the_end_of_the_command_ends_its_jobs(
     jobs = jobs_of(process, 2)
     process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
-    gone, alive = psutil.wait_procs(jobs, timeout=20)
+    _gone, alive = psutil.wait_procs(jobs, timeout=20)
     assert not alive
     assert [told.status for told in histories(tmp_path)] == ["KILLED", "KILLED", "CREATED"]
     if number == signal.SIGKILL:
