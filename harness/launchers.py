@@ -25,6 +25,10 @@ Ended = Callable[[Path], None]
 Verdict = Callable[[], Literal["end", "leave"] | None]
 
 
+class QueueError(RuntimeError):
+    """The queue does not take a job; the message says why."""
+
+
 class Launcher(Protocol):
     """What a command needs of a launcher."""
 

@@ -19,6 +19,7 @@ from harness import engines, runs
 from harness.config import ConfigError
 from harness.files import write_text
 from harness.jobs import JobProcess
+from harness.launchers import QueueError
 
 if TYPE_CHECKING:
     from submitit.helpers import DelayedSubmission
@@ -32,10 +33,6 @@ OVER = {
     *("NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT", "PREEMPTED", "REVOKED"),
 }
 NONE = "NONE"
-
-
-class QueueError(RuntimeError):
-    """The queue does not take a job; the message says why."""
 
 
 def check_slurm(settings: engines.SlurmLauncher) -> None:
@@ -115,6 +112,7 @@ class SlurmQueue:
         self._settings = settings
         self._place = place
         self._lock = threading.Lock()
+        self._queued: dict[Path, dict[str, str]] = {}
         self._states: dict[tuple[str, str], tuple[str, str]] | None = None
         self._asked = 0.0
 
@@ -124,6 +122,8 @@ class SlurmQueue:
             self._submit(folders[begin : begin + ARRAY])
 
     def _submit(self, folders: Sequence[Path]) -> None:
+        from submitit.core.utils import FailedJobError
+
         name = f"harness-{secrets.token_hex(4)}"
         cores = self._settings.cpus_per_task
         tasks = [Task(folder.resolve(), cores) for folder in folders]
@@ -131,8 +131,7 @@ class SlurmQueue:
             # A single job is no array: squeue shows it without a number.
             told = {"name": name, "task": str(number) if len(folders) > 1 else "N/A"}
             write_text(folder / QUEUED, json.dumps(told))
-        from submitit.core.utils import FailedJobError
-
+            self._queued[folder] = told
         with self._lock:
             try:
                 self._executor(name).submit_array(tasks)
@@ -166,10 +165,12 @@ class SlurmQueue:
 
     def state(self, folder: Path) -> str | None:
         """See `Queue`; a scheduler that does not answer is asked again, and nothing concluded."""
-        told = _read(folder)
-        if "name" not in told:
-            return NONE
         with self._lock:
+            if folder not in self._queued:
+                self._queued[folder] = _read(folder)
+            told = self._queued[folder]
+            if not told:
+                return NONE
             if self._states is None or time.monotonic() - self._asked > ASK_S:
                 now = _squeue()
                 self._states = self._states if now is None else now
@@ -181,8 +182,8 @@ class SlurmQueue:
 
     def cancel(self, folder: Path) -> None:
         """See `Queue`."""
-        told = _read(folder)
         with self._lock:
+            told = self._queued[folder]
             number, _ = (self._states or {}).get((told["name"], told["task"]), ("", ""))
         if number:
             subprocess.run(["scancel", number], check=False, capture_output=True)
@@ -240,9 +241,9 @@ class LocalQueue:
         self._jobs[folder].cancel()
 
 
-def _read(folder: Path) -> dict[str, Any]:
+def _read(folder: Path) -> dict[str, str]:
     path = folder / QUEUED
-    told: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    told: dict[str, str] = json.loads(path.read_text()) if path.is_file() else {}
     return told
 
 

@@ -20,6 +20,7 @@ from harness import freeze, launch, launchers, runs
 from harness.config import ConfigError
 from harness.engines import Engines, OptunaSweeper
 from harness.launch import Job
+from harness.launchers import QueueError
 from harness.schema import Config
 from harness.sweep import Plan
 from harness.training import journal
@@ -47,6 +48,8 @@ def carry_out(plan: Plan, config: Config, outputs: Path, engines: Engines) -> in
         train(folders, engines, outputs, draw=delivery is not None)
     except KeyboardInterrupt:
         interrupted = True
+    except QueueError as error:
+        print(f"error: {error}", file=sys.stderr)
     report = delivery.close() if delivery is not None else Report()
     return tell(plan, folders, report, interrupted=interrupted)
 
@@ -67,6 +70,8 @@ def carry_out_search(search: "Search", engines: Engines) -> int:
         trials.run()
     except KeyboardInterrupt:
         interrupted = True
+    except QueueError as error:
+        print(f"error: {error}", file=sys.stderr)
     folders = [runs.folder_of(search.outputs) / job.run for job in trials.plan.jobs]
     if delivery is not None and not interrupted:
         for folder in folders:

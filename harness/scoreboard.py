@@ -31,6 +31,7 @@ class Scoreboard:
         self._lock = threading.Lock()
         self._told = {folder: journal.history(folder) for folder in folders}
         self._over: set[Path] = set()
+        self._count: Counter[str] = Counter()
         self._begin = time.monotonic()
         self._epochs_before = self._epochs()
         self._closing = threading.Event()
@@ -50,6 +51,7 @@ class Scoreboard:
             self._epochs_before += self._planned() if over else len(told.epochs)
             if over:
                 self._over.add(folder)
+                self._count[ending(told)] += 1
 
     def ended(self, folder: Path) -> None:
         """A job is over; its journal is not read again."""
@@ -57,6 +59,7 @@ class Scoreboard:
         with self._lock:
             self._told[folder] = told
             self._over.add(folder)
+            self._count[ending(told)] += 1
         if self._bar is None:
             self._refresh()
             error = best_error(told)
@@ -67,8 +70,7 @@ class Scoreboard:
         """`7/15 done, 2 running, 1 failed, best 1.98% (batch=16,seed=3), 40 s left`"""
         with self._lock:
             told = dict(self._told)
-            over = set(self._over)
-        count = Counter(ending(told[folder]) for folder in over)
+            over, count = set(self._over), Counter(self._count)
         running = sum(told[folder].status == "RUNNING" for folder in told.keys() - over)
         parts = [f"{count['finished']}/{self._total} done", f"{running} running"]
         parts += [f"{count[kind]} {kind}" for kind in ("pruned", "failed", "killed") if count[kind]]
@@ -76,7 +78,7 @@ class Scoreboard:
         if best is not None:
             parts.append(f"best {best_error(best):.2%} ({best.create['name']})")
         left = self._seconds_left()
-        if left is not None and len(over) < self._total:
+        if left is not None and count.total() < self._total:
             parts.append(f"{left:.0f} s left")
         return ", ".join(parts)
 
@@ -101,12 +103,11 @@ class Scoreboard:
         """How much of the work is done, in epochs; a job that is over counts as whole."""
         with self._lock:
             shares = [
-                1.0
-                if folder in self._over
-                else min(1.0, len(told.epochs) / told.create["params"]["epochs"])
+                min(1.0, len(told.epochs) / told.create["params"]["epochs"])
                 for folder, told in self._told.items()
+                if folder not in self._over
             ]
-        return sum(shares) / self._total
+            return (self._count.total() + sum(shares)) / self._total
 
     def _seconds_left(self) -> float | None:
         share, took = self._share(), time.monotonic() - self._begin

@@ -168,7 +168,9 @@ class Trials:
             self._stop, self._board = stop, board
             for job in self.plan.jobs:
                 folder = runs.folder_of(self.search.outputs) / job.run
-                board.add(folder, over=runs.is_finished(folder))
+                told = journal.history(folder)
+                over = told.status in ("FINISHED", "FAILED") or runs.is_pruned(told)
+                board.add(folder, over=over)
             try:
                 self.study.optimize(
                     self._objective, left, n_jobs=self.launcher.slots, catch=(TrialEnded,)

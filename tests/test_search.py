@@ -119,10 +119,10 @@ def test_a_search_goes_on_to_its_total_and_prunes(
     command: Command, tmp_path: Path, idx_folder: Path, launcher: tuple[str, ...]
 ) -> None:
     arguments = settings(idx_folder, "epochs=60", *launcher)
-    done = command(RUN, *arguments, "hydra.sweeper.n_trials=6", timeout=300)
+    done = command(RUN, *arguments, "hydra.sweeper.n_trials=6", timeout=900)
     assert done.returncode == 0, done.stderr
     assert len(histories(tmp_path)) == 6
-    done = command(RUN, *arguments, "hydra.sweeper.n_trials=12", timeout=300)
+    done = command(RUN, *arguments, "hydra.sweeper.n_trials=12", timeout=900)
     assert done.returncode == 0, done.stderr
     told = histories(tmp_path)
     assert len(told) == 12
@@ -176,7 +176,7 @@ def test_failed_trials_do_not_end_a_search(
     arguments = [a for a in settings(idx_folder, "epochs=3") if not a.startswith("lr=")]
     done = command(
         RUN, *arguments, "lr=choice(0.5,3e38)", "hydra.sweeper.n_trials=6",
-        "hydra.sweeper.sampler=random",
+        "hydra.sweeper.sampler=random", timeout=600,
     )  # fmt: skip
     assert done.returncode == 1
     assert "failed: lr=3e+38" in done.stderr or "failed: lr=3e38" in done.stderr
@@ -208,13 +208,13 @@ def test_an_interrupted_search_goes_on_with_the_same_trials(
         assert time.monotonic() < deadline
         time.sleep(0.1)
     process.send_signal(number)
-    process.communicate(timeout=60)
+    process.communicate(timeout=120)
     if number == signal.SIGINT:
         assert process.returncode == 130
     time.sleep(2)
     before = {told.run for told in histories(tmp_path)}
     again = begin()
-    _, stderr = again.communicate(timeout=200)
+    _, stderr = again.communicate(timeout=900)
     assert again.returncode == 0, stderr
     told = histories(tmp_path)
     assert before <= {each.run for each in told}
