@@ -168,14 +168,16 @@ def command(arguments: list[str]) -> int:
     parsed = parser.parse_intermixed_args(arguments)
     overrides, is_sweep = parsed.overrides, parsed.multirun
     if parsed.help:
-        print(launch.help_text())
+        from harness import manual
+
+        print(manual.help_text())
         return DONE
     if parsed.shell_completion:
         launch.shell_completion(overrides)
         return DONE
     try:
         if parsed.cfg:
-            print(launch.show_config(overrides), end="")
+            print(launch.show_config(launch.take_engines(overrides)[0]), end="")
             return DONE
         overrides, special = launch.take_command_keys(overrides)
         typed = [*(["-m"] if is_sweep else []), *overrides]

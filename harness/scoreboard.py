@@ -102,7 +102,7 @@ class Scoreboard:
     def _share(self) -> float:
         """How much of the work is done, in epochs; a job that is over counts as whole."""
         with self._lock:
-            shares = [
+            shares: list[float] = [
                 min(1.0, len(told.epochs) / told.create["params"]["epochs"])
                 for folder, told in self._told.items()
                 if folder not in self._over

@@ -197,7 +197,7 @@ class Trials:
                     self._board.add(folder)
                     self.launcher.attend(folder, watch)
                 told = journal.history(folder)
-                if watch.pruned and told.status != "FINISHED":
+                if watch.pruned and told.status == "KILLED":
                     runs.mark_pruned(folder, watch.pruned)
                     raise TrialPruned
                 if told.status == "FINISHED":

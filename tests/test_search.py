@@ -138,7 +138,7 @@ def test_a_search_goes_on_to_its_total_and_prunes(
         (each for each in told if each.status == "FINISHED"),
         key=lambda each: each.final[metrics.BEST_VAL_ERROR],
     )
-    again = command(RUN, *arguments, "hydra.sweeper.n_trials=12")
+    again = command(RUN, *arguments, "hydra.sweeper.n_trials=12", timeout=900)
     assert again.returncode == 0
     assert len(histories(tmp_path)) == 12
     assert f"{best.final[metrics.BEST_VAL_ERROR]:.2%}" in again.stdout
@@ -148,13 +148,13 @@ def test_a_search_goes_on_to_its_total_and_prunes(
 def test_a_changed_search_is_refused(command: Command, tmp_path: Path, idx_folder: Path) -> None:
     arguments = settings(idx_folder, "epochs=3", "hydra.sweeper.n_trials=2")
     named = (*arguments, "hydra.sweeper.study=mine")
-    assert command(RUN, *named).returncode == 0
+    assert command(RUN, *named, timeout=900).returncode == 0
     for change, expected in (
         ("epochs=4", "epochs was 3 when it began and is 4 now"),
         ("hydra.sweeper.sampler=random", "hydra.sweeper.sampler was tpe when it began"),
         ("activation=choice(relu,tanh)", "activation"),
     ):
-        done = command(RUN, *named, change)
+        done = command(RUN, *named, change, timeout=900)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
         assert "search mine: " in done.stderr
         assert expected in done.stderr
@@ -168,11 +168,6 @@ def test_a_changed_search_is_refused(command: Command, tmp_path: Path, idx_folde
 def test_failed_trials_do_not_end_a_search(
     command: Command, tmp_path: Path, idx_folder: Path
 ) -> None:
-    done = command(
-        RUN, *settings(idx_folder, "epochs=3"), "lr=choice(0.5,3e38)",
-        "hydra.sweeper.n_trials=6", "hydra.sweeper.sampler=random",
-    )  # fmt: skip
-    assert done.returncode == 2, "lr is swept twice"
     arguments = [a for a in settings(idx_folder, "epochs=3") if not a.startswith("lr=")]
     done = command(
         RUN, *arguments, "lr=choice(0.5,3e38)", "hydra.sweeper.n_trials=6",
@@ -237,9 +232,9 @@ def test_an_edit_of_the_configuration_cannot_reach_a_search(
     shutil.copytree(PACKAGE, copy / "harness", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(PACKAGE.parent / "conf", copy / "conf")
     arguments = settings(idx_folder, "epochs=3", "hydra.sweeper.n_trials=2")
-    assert command(RUN, *arguments, PYTHONPATH=str(copy)).returncode == 0
+    assert command(RUN, *arguments, timeout=900, PYTHONPATH=str(copy)).returncode == 0
     path = copy / "conf/config.yaml"
     path.write_text(path.read_text().replace("activation: sigmoid", "activation: relu"))
-    done = command(RUN, *arguments, "hydra.sweeper.n_trials=3", PYTHONPATH=str(copy))
+    done = command(RUN, *arguments, "hydra.sweeper.n_trials=3", timeout=900, PYTHONPATH=str(copy))
     assert done.returncode == 2
     assert "activation was sigmoid when it began and is relu now" in done.stderr
