@@ -135,7 +135,7 @@ def _server(place: Path, address: str, port: int, password: str) -> psutil.Popen
         server = psutil.Popen(
             [
                 sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth",
-                "--host", "127.0.0.1", "--port", str(port), "--workers", "2",
+                "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
                 "--backend-store-uri", f"{_driven(address)}/mlflow",
                 "--serve-artifacts", "--artifacts-destination", str(place / "artifacts"),
             ],
