@@ -44,6 +44,12 @@ def parse(content: Mapping[str, Any]) -> Config:
             "tracking.uri=null: tracking=server needs an address; add "
             "tracking.uri=http://HOST:5000 or set MLFLOW_TRACKING_URI"
         )
+    if config.tracking.uri and "@" in config.tracking.uri:
+        # Not quoted back: what stands before the @ is a secret.
+        raise ConfigError(
+            "tracking.uri: expected an address without user and password, which would stay in "
+            "every run's settings; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        )
     if config.dataset.name == "idx" and not config.dataset.dir:
         raise ConfigError(
             "dataset.dir=null: dataset=idx needs dataset.dir=FOLDER with the four files"

@@ -5,6 +5,7 @@ After this nothing about a job can change: neither an edit of `conf/` nor anothe
 
 import getpass
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from harness import config as configuration
@@ -71,28 +72,52 @@ def freeze(prepared: list[Prepared], overrides: list[str], *, is_sweep: bool, fr
     outputs = Path(prepared[0].job.config.outputs)
     plan_id = sweep.sweep_id([each.key for each in prepared])
     existing = runs.by_key(outputs) if is_sweep and not fresh else {}
-    common = _common_tags(overrides)
-    planned = []
-    for number, each in enumerate(prepared, 1):
-        tags = common | {"run_key": each.key, "data.sha256": str(each.dataset["sha256"])}
-        place = f"{number}/{len(prepared)}"
-        if is_sweep:
-            tags |= {"sweep": plan_id, "sweep.job": place}
-        folder = existing.get(each.key)
-        if folder is None:
-            identity = runs.Identity(each.job.name, tags, each.dataset)
-            folder = runs.create(outputs, each.job.config, identity)
-        elif not runs.is_live(folder):
-            runs.join_sweep(folder, plan_id, place)
-        planned.append(SweepJob(folder.name, each.job.name, each.job.swept, each.key))
+    planned = [
+        one(
+            each,
+            overrides,
+            existing,
+            (plan_id, f"{number}/{len(prepared)}") if is_sweep else None,
+        )
+        for number, each in enumerate(prepared, 1)
+    ]
     plan = Plan(plan_id, tuple(overrides), tuple(planned))
     if is_sweep:
         plan.save(outputs)
     return plan
 
 
+def one(
+    prepared: Prepared,
+    overrides: list[str],
+    existing: dict[str, Path],
+    member: tuple[str, str] | None,
+) -> SweepJob:
+    """The run folder of one job: the existing one of its key, or a new one.
+
+    member: the sweep it belongs to and its place there.
+    """
+    folder = existing.get(prepared.key)
+    tags = _common_tags(overrides)
+    tags |= {"run_key": prepared.key, "data.sha256": str(prepared.dataset["sha256"])}
+    if member is not None:
+        tags |= {"sweep": member[0], "sweep.job": member[1]}
+    job = prepared.job
+    if folder is None:
+        identity = runs.Identity(job.name, tags, prepared.dataset)
+        folder = runs.create(Path(job.config.outputs), job.config, identity)
+    elif member is not None and not runs.is_live(folder):
+        runs.join_sweep(folder, *member)
+    return SweepJob(folder.name, job.name, job.swept, prepared.key)
+
+
+@cache
+def _source() -> environment.Commit | None:
+    return environment.commit()
+
+
 def _common_tags(overrides: list[str]) -> dict[str, str]:
-    source = environment.commit()
+    source = _source()
     tags = {
         "mlflow.user": getpass.getuser(),
         "mlflow.source.type": "LOCAL",

@@ -1,5 +1,6 @@
 """Starting jobs on run folders, one process each, and seeing them end."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,24 +12,38 @@ from harness.training import journal
 
 GRACE_S = 20.0
 INTERRUPTED = "interrupted"
+LOG = "job.log"
 
 
 class JobProcess:
     """A job in its own process, bound to this one by a pipe: when this process dies, it ends.
 
-    Leaving the context ends the job if it still runs, giving it time for its last record.
+    quiet: what the job prints goes to `job.log` in its run folder. cores: how many it may use; None
+    leaves them all. Leaving the context ends the job if it still runs, giving it time for its last
+    record.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, quiet: bool = False, cores: int | None = None) -> None:
         self.folder = folder
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "harness.job", str(folder), "--attached"],
-            stdin=subprocess.PIPE,
-        )
+        environment = os.environ | ({"HARNESS_CORES": str(cores)} if cores else {})
+        command = [sys.executable, "-m", "harness.job", str(folder), "--attached"]
+        if not quiet:
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment)
+            return
+        with (folder / LOG).open("ab") as log:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment
+            )
 
-    def wait(self) -> str:
-        """Wait for the job to end; returns FINISHED, FAILED or KILLED as its journal says."""
-        self._process.wait()
+    def wait(self, timeout: float | None = None) -> str | None:
+        """Wait for the job to end; returns FINISHED, FAILED or KILLED as its journal says.
+
+        None: it still runs after `timeout` seconds.
+        """
+        try:
+            self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return None
         return self._close(_last_words(self._process.returncode))
 
     def __enter__(self) -> Self:

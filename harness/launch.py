@@ -13,15 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from harness import config as configuration
+from harness import engines
 from harness.config import ConfigError, meanings, suggest
 from harness.schema import Config
 
 PACKAGE = Path(__file__).resolve().parent
 ROOT_CONFIG = "config"
-EXAMPLES = """\
-  python -m harness.run                                        one run with the defaults
-  python -m harness.run width=512 lr=0.1 normalization=unit    one run, some settings changed
-  python -m harness.run -m batch=16,64,128 'seed=range(3)'     a sweep: every combination"""
 
 
 @dataclass(frozen=True)
@@ -41,6 +38,7 @@ class CommandKeys:
     fresh: bool = False
 
 
+ENGINE = re.compile(r"\+*hydra[/.](launcher|sweeper)\b")
 COMMAND_KEYS = {
     "resume": "RUN_ID or last: continue an interrupted run with its own frozen settings",
     "fresh": "true: a repeated sweep starts anew instead of going on",
@@ -62,6 +60,42 @@ def take_command_keys(overrides: list[str]) -> tuple[list[str], CommandKeys]:
     if found.get("fresh", "true") not in ("true", "false"):
         raise ConfigError(f"fresh={found['fresh']}: expected true or false")
     return rest, CommandKeys(found.get("resume"), found.get("fresh") == "true")
+
+
+def take_engines(overrides: list[str]) -> tuple[list[str], engines.Engines]:
+    """Part the overrides from the groups hydra/launcher and hydra/sweeper. Raises `ConfigError`.
+
+    They are composed from `conf/hydra` by themselves, so that a published plugin with an option of
+    the same name, if one is installed, neither replaces nor disturbs ours.
+    """
+    mine = [text for text in overrides if ENGINE.match(text)]
+    rest = [text for text in overrides if text not in mine]
+    chosen = {}
+    for kind, schemas in engines.SCHEMAS.items():
+        name, lines = "basic", []
+        for text in mine:
+            key, _, value = text.lstrip("+").partition("=")
+            if key == f"hydra/{kind}":
+                name = value
+            elif key.startswith(f"hydra.{kind}"):
+                lines.append(text)
+        if name not in schemas:
+            options = f"{', '.join(schemas)}{suggest(name, schemas)}"
+            raise ConfigError(f"hydra/{kind}={name}: expected {options}")
+        for text in lines:
+            engines.check_key(kind, name, text.lstrip("+").partition("=")[0], text)
+        content = {"name": name}
+        if name != "basic":
+            # Hydra composes `launcher`, the user reads `hydra.launcher`.
+            inner = [text.lstrip("+").removeprefix("hydra.") for text in lines]
+            try:
+                with _composer(conf_path() / "hydra", None) as compose:
+                    content = compose([f"+{kind}={name}", *inner])[kind]
+            except ConfigError as error:
+                why = str(error).partition(": ")[2]
+                raise ConfigError(f"{' '.join(lines)}: {why}") from None
+        chosen[kind] = engines.parse(kind, content)
+    return rest, engines.Engines(**chosen)
 
 
 def conf_path() -> Path:
@@ -86,22 +120,17 @@ def expand(overrides: list[str], *, sweep: bool) -> list[Job]:
     Every job is composed and validated; jobs that come to the same configuration are one. Raises
     `ConfigError`, one line, for the first problem.
     """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    parser = OverridesParser.create()
     choices: list[list[tuple[str, str]]] = []
     swept = []
-    for text in overrides:
-        with _readable(text):
-            override = parser.parse_override(text)
+    for text, override in parsed(overrides):
         key = override.get_key_element()
-        _check_key(key, text)
         if not override.is_sweep_override():
             choices.append([(key, override.input_line or text)])
             continue
         if not sweep:
             raise ConfigError(f"{text}: several values are a sweep; add -m before the overrides")
-        values = list(_values(override))
+        with _readable(text):
+            values = list(sweep_values(override))
         if not values:
             raise ConfigError(f"{text}: expected at least one value")
         swept.append(key)
@@ -122,36 +151,31 @@ def expand(overrides: list[str], *, sweep: bool) -> list[Job]:
     return list(jobs.values())
 
 
+def parsed(overrides: list[str]) -> Iterator[tuple[str, Any]]:
+    """Every override with what Hydra's grammar makes of it. Raises `ConfigError`."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    parser = OverridesParser.create()
+    for text in overrides:
+        with _readable(text):
+            override = parser.parse_override(text)
+        _check_key(override.get_key_element(), text)
+        yield text, override
+
+
+def composed(lines: list[str], folder: Path | None = None) -> Config:
+    """One configuration, from another folder than `conf/` if need be. Raises `ConfigError`."""
+    with _composer(folder) as compose:
+        return configuration.parse(compose(lines))
+
+
 def show_config(overrides: list[str]) -> str:
     """What `--cfg job` prints: the composed and validated configuration as YAML."""
     return configuration.to_yaml(expand(overrides, sweep=False)[0].config)
 
 
-def help_text() -> str:
-    """Every key with its meaning and default, the groups and three examples."""
-    defaults = configuration.leaves(expand([], sweep=False)[0].config)
-    width = max(len(key) for key in meanings())
-    lines = ["python -m harness.run [-m] [KEY=VALUE ...]", ""]
-    lines += ["Train a network. With -m, values separated by commas are a sweep.", "", "Groups:"]
-    lines += [f"  {group:<14} {', '.join(options)}" for group, options in groups().items()]
-    lines += ["", "Keys, meaning [default]:"]
-    for key, meaning in meanings().items():
-        # Keys of options that are not the default have theirs in the option's file.
-        default = defaults.get(key, f"see conf/{key.split('.')[0]}")
-        lines.append(f"  {key:<{width}}  {meaning} [{'null' if default is None else default}]")
-    for key, meaning in COMMAND_KEYS.items():
-        lines.append(f"  {key:<{width}}  {meaning}")
-    lines += ["", "Examples:", EXAMPLES, "", "Options:"]
-    lines += [
-        "  -m, --multirun      a sweep over all values given with commas, range() or choice()",
-        "  --cfg job           print the composed configuration and do nothing",
-        '  -sc install=SHELL   shell completion: eval "$(harness-run -sc install=bash)"',
-    ]
-    return "\n".join(lines)
-
-
 @contextmanager
-def _composer() -> Iterator[Any]:
+def _composer(folder: Path | None = None, root: str | None = ROOT_CONFIG) -> Iterator[Any]:
     """A function from override lines to the composed dictionary."""
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
@@ -159,7 +183,7 @@ def _composer() -> Iterator[Any]:
 
     def composed(lines: list[str]) -> dict[str, Any]:
         with _readable(" ".join(lines)):
-            found = compose(ROOT_CONFIG, overrides=lines)
+            found = compose(root, overrides=lines)
             try:
                 content = OmegaConf.to_container(found, resolve=True, throw_on_missing=True)
             except OmegaConfBaseException as error:
@@ -167,11 +191,15 @@ def _composer() -> Iterator[Any]:
         assert isinstance(content, dict)
         return {str(key): value for key, value in content.items()}
 
-    with initialize_config_dir(str(conf_path()), version_base="1.3"):
+    with initialize_config_dir(str((folder or conf_path()).resolve()), version_base="1.3"):
         yield composed
 
 
-def _values(override: Any) -> Iterator[str]:
+def sweep_values(override: Any) -> Iterator[str]:
+    """The values of a swept override, as typed; of an interval there is no end of them."""
+    if override.is_sweep_override() and type(override.value()).__name__ == "IntervalSweep":
+        text = override.input_line
+        raise ConfigError(f"{text}: an interval is for a search; add hydra/sweeper=optuna")
     # A sweep over a group may be a glob, which is resolved against the options there are.
     if _is_glob(override):
         yield from override.value().filter(groups().get(override.get_key_element(), []))

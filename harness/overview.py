@@ -50,7 +50,7 @@ def sweep_table(jobs: Sequence[SweepJob], histories: Sequence[History]) -> Table
             "*" if index == best else "",
             *values,
             *_figures(told),
-            told.status,
+            "PRUNED" if runs.is_pruned(told) else told.status,
             told.run,
             style="bold" if index == best else None,
         )

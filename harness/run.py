@@ -11,134 +11,23 @@ import argparse
 import os
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 from harness import config as configuration
-from harness import freeze, launch, runs
+from harness import execution, freeze, launch, launchers, runs
+from harness.closing import BAD_INPUT, DONE, FAILED, INTERRUPTED
 from harness.config import ConfigError
-from harness.launch import Job
-from harness.schema import Config
-from harness.sweep import Plan
+from harness.engines import Engines, OptunaSweeper
+from harness.launch import CommandKeys, Job
 from harness.tracking import process
-from harness.training import journal
 
 if TYPE_CHECKING:
     from subprocess import Popen
-
-    from harness.tracking.delivery import Report
-
-UI = "http://127.0.0.1:5000"
-DONE, FAILED, BAD_INPUT, UNDELIVERED, INTERRUPTED = 0, 1, 2, 3, 130
-
-
-def carry_out(
-    plan: Plan, config: Config, outputs: Path, started: "Popen[str] | None" = None
-) -> int:
-    """Train what the plan has left, deliver, report. Returns the exit status.
-
-    started: a delivery process that imports MLflow already.
-    """
-    from harness.tracking.delivery import Report
-    from harness.tracking.store import Target
-
-    folders = [runs.folder_of(outputs) / job.run for job in plan.jobs]
-    delivery = None
-    if config.tracking.name == "none" and started is not None:
-        process.end(started)
-    elif config.tracking.name != "none":
-        uri = config.tracking.uri if config.tracking.name == "server" else None
-        target = Target(uri) if uri else Target.local(outputs)
-        delivery = process.DeliveryProcess(target, outputs, config.tracking.patience, started)
-        for folder in folders:
-            delivery.follow(folder)
-    interrupted = False
-    try:
-        train(folders, draw=delivery is not None)
-    except KeyboardInterrupt:
-        interrupted = True
-    compared = "" if interrupted or not plan.id else _compare(plan, outputs)
-    report = delivery.close() if delivery is not None else Report()
-    status = tell(plan, folders, report, interrupted=interrupted)
-    if compared:
-        print(compared)
-    return status
-
-
-def train(folders: list[Path], *, draw: bool) -> None:
-    """Train the folders that are not finished, one after the other; pictures meanwhile."""
-    from harness.jobs import JobProcess
-
-    trained: list[Path] = []
-    for folder in folders:
-        told = journal.history(folder)
-        if told.status == "FINISHED":
-            print(f"{told.create['name']}: finished before as {told.run}", flush=True)
-            continue
-        with JobProcess(folder) as job:
-            if draw:
-                _draw(trained)
-            job.wait()
-        trained.append(folder)
-    if draw:
-        _draw(trained)
-
-
-def _draw(trained: list[Path]) -> None:
-    from harness import pictures  # importing what draws takes as long as a few epochs
-
-    while trained:
-        folder = trained.pop()
-        try:
-            pictures.draw(folder)
-        except (OSError, ValueError) as error:
-            print(f"{folder.name}: no picture: {error}", file=sys.stderr)
-
-
-def _compare(plan: Plan, outputs: Path) -> str:
-    from harness import compare
-
-    return compare.after_sweep(plan, outputs)
-
-
-def tell(plan: Plan, folders: list[Path], report: "Report", *, interrupted: bool) -> int:
-    """Print the table, where to look, and what is missing. Returns the exit status."""
-    from harness import overview
-    from harness.tracking.store import sweep_link
-
-    histories = [journal.history(folder) for folder in folders]
-    overview.show(overview.sweep_table(plan.jobs, histories))
-    bad = ("FAILED", "DAMAGED") if interrupted else ("FAILED", "DAMAGED", "KILLED", "RUNNING")
-    for folder, told in zip(folders, histories, strict=True):
-        if told.status in bad:
-            name, status = told.create["name"], told.status.lower()
-            why = told.error or "its end could not be written down"
-            print(f"{status}: {name} ({told.run}): {why}", file=sys.stderr)
-            print(f"        more in {folder}", file=sys.stderr)
-    if report.experiments:
-        print(f"compare in the MLflow UI:  python -m harness ui   then open {UI}")
-        for experiment_id in report.experiments.values() if plan.id else ():
-            print(f"this sweep's charts:       {sweep_link(UI, experiment_id, plan.id)}")
-    for run, count in report.refused.items():
-        print(f"{run}: the store refused {count} record(s), see its refused.jsonl", file=sys.stderr)
-    for run, why in report.undelivered.items():
-        print(f"not delivered yet: {run}: {why}", file=sys.stderr)
-    if report.undelivered:
-        print("`python -m harness sync` delivers the rest", file=sys.stderr)
-    if interrupted:
-        for told in histories:
-            if told.status == "CREATED":
-                print(f"not started: {told.create['name']}", file=sys.stderr)
-        again = " ".join(["python -m harness.run", *plan.overrides])
-        if not plan.id:
-            again = f"python -m harness.run resume={folders[0].name}"
-        print(f"interrupted; `{again}` goes on from here", file=sys.stderr)
-        return INTERRUPTED
-    if any(told.status != "FINISHED" for told in histories):
-        return FAILED
-    return UNDELIVERED if report.undelivered or report.refused else DONE
 
 
 def command(arguments: list[str]) -> int:
@@ -151,9 +40,11 @@ def command(arguments: list[str]) -> int:
     parser.add_argument("overrides", nargs="*")
     parser.error = _refuse  # type: ignore[method-assign]  # our own exit: one line, status 2
     parsed = parser.parse_intermixed_args(arguments)
-    overrides, is_sweep = parsed.overrides, parsed.multirun
+    overrides = parsed.overrides
     if parsed.help:
-        print(launch.help_text())
+        from harness import manual
+
+        print(manual.help_text())
         return DONE
     if parsed.shell_completion:
         launch.shell_completion(overrides)
@@ -161,37 +52,58 @@ def command(arguments: list[str]) -> int:
     started = None
     try:
         if parsed.cfg:
-            print(launch.show_config(overrides), end="")
+            print(launch.show_config(launch.take_engines(overrides)[0]), end="")
             return DONE
         overrides, special = launch.take_command_keys(overrides)
+        # MLflow is imported by the delivery while everything here is composed and checked.
         started = None if "tracking=none" in overrides else process.start()
-        if special.resume is not None:
-            outputs = _outputs_of(overrides, is_sweep=is_sweep)
-            runs.close_dead(outputs)
-            plan, config = freeze.resumed(outputs, special.resume)
-        else:
-            plan, config = _frozen(overrides, is_sweep=is_sweep, fresh=special.fresh)
-            outputs = Path(config.outputs)
+        carry_out = _prepare(overrides, special, started, is_sweep=parsed.multirun)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         if started is not None:
             process.end(started)
         return BAD_INPUT if isinstance(error, ValueError) else FAILED
-    return carry_out(plan, config, outputs, started)
+    return carry_out()
 
 
-def _frozen(overrides: list[str], *, is_sweep: bool, fresh: bool) -> tuple[Plan, Config]:
-    """Everything that can be wrong is found here, before any job starts."""
+def _prepare(
+    overrides: list[str], special: CommandKeys, started: "Popen[str] | None", *, is_sweep: bool
+) -> Callable[[], int]:
+    """Check and freeze everything; what is left to do is returned. Raises `ValueError`."""
+    typed = [*(["-m"] if is_sweep else []), *overrides]
+    overrides, engines = launch.take_engines(overrides)
+    if isinstance(engines.sweeper, OptunaSweeper):
+        from harness import search as searching
+
+        search = searching.check(engines.sweeper, overrides, typed, special)
+        launchers.check(engines.launcher, execution.threads(search.base))
+        searching.begin(search)
+        return partial(execution.carry_out_search, search, engines, started)
+    if special.resume is not None:
+        outputs = _outputs_of(overrides, is_sweep=is_sweep)
+        launchers.check(engines.launcher, 1)
+        runs.close_dead(outputs)
+        plan, config = freeze.resumed(outputs, special.resume)
+    else:
+        jobs = _checked(overrides, engines, is_sweep=is_sweep)
+        prepared = freeze.prepare(jobs)
+        config = jobs[0].config
+        outputs = Path(config.outputs)
+        runs.close_dead(outputs)
+        plan = freeze.freeze(prepared, typed, is_sweep=is_sweep, fresh=special.fresh)
+        plan = plan if is_sweep else replace(plan, id="")
+    return partial(execution.carry_out, plan, config, outputs, engines, started)
+
+
+def _checked(overrides: list[str], engines: Engines, *, is_sweep: bool) -> list[Job]:
+    """Everything that can be wrong is found here, before anything is created."""
     jobs = launch.expand(overrides, sweep=is_sweep)
     for job in jobs:
         configuration.check(job.config)
     jobs = [freeze.with_backend(job) for job in jobs]
     _check_common(jobs)
-    prepared = freeze.prepare(jobs)
-    runs.close_dead(Path(jobs[0].config.outputs))
-    typed = [*(["-m"] if is_sweep else []), *overrides]
-    plan = freeze.freeze(prepared, typed, is_sweep=is_sweep, fresh=fresh)
-    return plan if is_sweep else replace(plan, id=""), jobs[0].config
+    launchers.check(engines.launcher, max(execution.threads(job.config) for job in jobs))
+    return jobs
 
 
 def _outputs_of(overrides: list[str], *, is_sweep: bool) -> Path:

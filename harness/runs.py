@@ -258,3 +258,25 @@ def _is_old(path: Path) -> bool:
 def _size(path: Path) -> int:
     files = path.rglob("*") if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files if file.is_file())
+
+
+PRUNED = "pruned"
+
+
+def mark_pruned(folder: Path, epoch: int) -> None:
+    """Say of a run that its search ended it: the tag `pruned`, and why its status is KILLED."""
+    error = f"pruned by the search after epoch {epoch}"
+    with lock(folder), Journal(folder / journal.FILE_NAME) as writer:
+        writer.append("tags", tags={PRUNED: "true"})
+        writer.append("end", status="KILLED", error=error)
+
+
+def unmark_pruned(folder: Path) -> None:
+    """Take the mark back from a run that was finished after all."""
+    if journal.history(folder).tags.get(PRUNED) == "true":
+        add_tags(folder, {PRUNED: "false"})
+
+
+def is_pruned(told: History) -> bool:
+    """Whether a run's last word is that its search ended it."""
+    return told.status == "KILLED" and (told.error or "").startswith("pruned by")

@@ -12,7 +12,7 @@ SOURCES = sorted((ROOT / "harness").rglob("*.py"))
 ORDER = ["data", "nn", "training", "tracking", "analysis", "recognizer"]
 NEVER = {"data": {"nn"}, "nn": {"data"}, "analysis": {"training", "tracking"}}
 FENCES = {
-    "hydra": ("config.py", "run.py", "launch.py"),
+    "hydra": ("config.py", "run.py", "launch.py", "space.py"),
     "omegaconf": ("config.py", "run.py", "launch.py", "job.py", "sweep.py"),
     "mlflow": ("tracking/", "recognizer/model.py", "recognizer/logged_model.py"),
     "matplotlib": ("analysis/plots.py",),

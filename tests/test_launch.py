@@ -1,6 +1,6 @@
 """Expanding a sweep: Hydra's grammar, Hydra's order."""
 
-from harness import launch
+from harness import launch, manual
 
 
 def names(*overrides: str) -> list[str]:
@@ -46,7 +46,7 @@ def test_a_sweep_without_several_values_is_one_job() -> None:
 
 
 def test_help_lists_every_key_group_and_example() -> None:
-    text = launch.help_text()
+    text = manual.help_text()
     for key in launch.meanings():
         assert f"  {key} " in text
     for group, options in launch.groups().items():

@@ -7,9 +7,11 @@ lines and letters take the page's colour, so that they can be read on light and 
 import io
 import math
 import re
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
@@ -22,6 +24,9 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from numpy.typing import NDArray
 
 from harness.files import write_atomically
+
+if TYPE_CHECKING:
+    from optuna import Study
 
 Curves = dict[str, list[float]]
 Numbers = NDArray[np.floating[Any]]
@@ -320,3 +325,32 @@ def robustness(
                 if number == 0 and place == 0:
                     axes.set_title(title, loc="left", fontsize=10)
     write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=75))
+
+
+def search(folder: Path, study: "Study") -> list[str]:
+    """Optuna's history of a search and the importance of its keys, under `folder`/plots.
+
+    Returns the pictures' relative paths; importance needs at least two finished trials whose values
+    differ.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")  # Optuna draws through pyplot, which would look for a screen
+    from matplotlib import pyplot
+    from optuna.exceptions import ExperimentalWarning
+    from optuna.trial import TrialState
+    from optuna.visualization import matplotlib as drawing
+
+    wanted: dict[str, Callable[..., Any]] = {
+        "plots/search_history.png": drawing.plot_optimization_history
+    }
+    if len({trial.value for trial in study.get_trials(states=(TrialState.COMPLETE,))}) > 1:
+        wanted["plots/search_importance.png"] = drawing.plot_param_importances
+    for path, draw in wanted.items():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            figure = draw(study, target_name="validation error").figure
+        figure.set_layout_engine("constrained")
+        write_atomically(folder / path, partial(figure.savefig, format="png", dpi=110))
+        pyplot.close(figure)
+    return list(wanted)

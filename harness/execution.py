@@ -1,0 +1,131 @@
+"""Carrying out a plan or a search: jobs started as the launcher does it, delivered meanwhile."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness import launchers, runs
+from harness.closing import tell
+from harness.engines import Engines
+from harness.launchers import QueueError
+from harness.schema import Config
+from harness.sweep import Plan
+from harness.tracking import process
+from harness.training import journal
+
+if TYPE_CHECKING:
+    from subprocess import Popen
+
+    from harness.search import Search
+    from harness.tracking.process import DeliveryProcess
+
+
+def carry_out(
+    plan: Plan, config: Config, outputs: Path, engines: Engines, started: "Popen[str] | None"
+) -> int:
+    """Train what the plan has left, deliver, report. Returns the exit status.
+
+    started: a delivery process that imports MLflow already.
+    """
+    from harness.tracking.delivery import Report
+
+    folders = [runs.folder_of(outputs) / job.run for job in plan.jobs]
+    delivery = deliver(config, outputs, started)
+    if delivery is not None:
+        for folder in folders:
+            delivery.follow(folder)
+    interrupted = False
+    try:
+        train(folders, engines, outputs, draw=delivery is not None)
+    except KeyboardInterrupt:
+        interrupted = True
+    except QueueError as error:
+        print(f"error: {error}", file=sys.stderr)
+    compared = "" if interrupted or not plan.id else _compare(plan, outputs)
+    report = delivery.close() if delivery is not None else Report()
+    status = tell(plan, folders, report, interrupted=interrupted)
+    if compared:
+        print(compared)
+    return status
+
+
+def carry_out_search(search: "Search", engines: Engines, started: "Popen[str] | None") -> int:
+    """Go on with a search to its total of trials, deliver, report. Returns the exit status."""
+    from harness import search as searching
+    from harness import study
+    from harness.tracking.delivery import Report
+
+    runs.close_dead(search.outputs)
+    delivery = deliver(search.base, search.outputs, started)
+    launcher = launchers.create(engines.launcher, search.outputs, threads(search.base))
+    follow = delivery.follow if delivery is not None else ignore
+    trials = searching.Trials(search, launcher, follow)
+    interrupted = False
+    try:
+        trials.run()
+    except KeyboardInterrupt:
+        interrupted = True
+    except QueueError as error:
+        print(f"error: {error}", file=sys.stderr)
+    folders = [runs.folder_of(search.outputs) / job.run for job in trials.plan.jobs]
+    if delivery is not None and not interrupted:
+        for folder in folders:
+            draw_pictures(folder)
+        study.draw(search, trials.study)
+    report = delivery.close() if delivery is not None else Report()
+    return tell(trials.plan, folders, report, interrupted=interrupted)
+
+
+def deliver(
+    config: Config, outputs: Path, started: "Popen[str] | None"
+) -> "DeliveryProcess | None":
+    """The delivery process to the store that the configuration names, if it names one."""
+    from harness.tracking.store import Target
+
+    if config.tracking.name == "none":
+        if started is not None:
+            process.end(started)
+        return None
+    uri = config.tracking.uri if config.tracking.name == "server" else None
+    target = Target(uri) if uri else Target.local(outputs)
+    return process.DeliveryProcess(target, outputs, config.tracking.patience, started)
+
+
+def train(folders: list[Path], engines: Engines, outputs: Path, *, draw: bool) -> None:
+    """Train the folders that are not finished, as the launcher does it; pictures meanwhile."""
+    left = []
+    for folder in folders:
+        told = journal.history(folder)
+        if told.status == "FINISHED":
+            print(f"{told.create['name']}: finished before as {told.run}", flush=True)
+        else:
+            left.append(folder)
+    if left:
+        most = max(launchers.threads(folder) for folder in left)
+        launcher = launchers.create(engines.launcher, outputs, most)
+        launcher.run(left, draw_pictures if draw else ignore)
+
+
+def threads(config: Config) -> int:
+    """BLAS threads that a configuration insists on."""
+    return 1 if config.threads == "auto" else config.threads
+
+
+def ignore(folder: Path) -> None:
+    """Nothing is to be done about this run."""
+
+
+def draw_pictures(folder: Path) -> None:
+    """Draw a run's pictures; that one cannot be drawn is said and costs nothing else."""
+    from harness import pictures  # importing what draws takes as long as a few epochs
+
+    try:
+        pictures.draw(folder)
+    except (OSError, ValueError) as error:
+        print(f"{folder.name}: no picture: {error}", file=sys.stderr)
+
+
+def _compare(plan: Plan, outputs: Path) -> str:
+    from harness import compare
+
+    return compare.after_sweep(plan, outputs)

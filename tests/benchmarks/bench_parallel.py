@@ -1,0 +1,63 @@
+"""Throughput of a sweep with two jobs at once against one after the other, on two cores.
+
+python tests/benchmarks/bench_parallel.py [--pairs 3] [OVERRIDE ...]
+
+Whole commands are timed, start and end included, each pair in both orders by turns.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+from harness.environment import cores, processor
+
+SWEEP = ("batch=32,64", "seed=range(3)", "epochs=25", "tracking=none")
+LAUNCHERS = {
+    "one at a time": (),
+    "two at once": ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2"),
+}
+
+
+def seconds(*arguments: str) -> float:
+    """One command in an empty folder, its data already extracted."""
+    with tempfile.TemporaryDirectory() as place:
+        command = [sys.executable, "-m", "harness.run"]
+        prepare = [*command, "epochs=1", "tracking=none", "dataset.num_train=100"]
+        subprocess.run(prepare, cwd=place, check=True, stdout=subprocess.DEVNULL)
+        begin = time.perf_counter()
+        subprocess.run(
+            [*command, "-m", *arguments], cwd=place, check=True, stdout=subprocess.DEVNULL
+        )
+        return time.perf_counter() - begin
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("overrides", nargs="*")
+    parsed = parser.parse_args()
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
+    took: dict[str, list[float]] = {name: [] for name in LAUNCHERS}
+    for pair in range(parsed.pairs):
+        order = list(LAUNCHERS) if pair % 2 == 0 else list(reversed(LAUNCHERS))
+        for name in order:
+            took[name].append(seconds(*SWEEP, *LAUNCHERS[name], *parsed.overrides))
+    first, second = took.values()
+    ratios = [one / two for one, two in zip(first, second, strict=True)]
+    print(f"{processor()}, {cores()} cores; {' '.join(SWEEP)}; n = {parsed.pairs} pairs")
+    for name, all_seconds in took.items():
+        print(f"{name:<14} min {min(all_seconds):6.1f} s  max {max(all_seconds):6.1f} s")
+    print(
+        f"throughput     median {statistics.median(ratios):.2f} x  "
+        f"min {min(ratios):.2f} x  max {max(ratios):.2f} x"
+    )
+
+
+if __name__ == "__main__":
+    main()

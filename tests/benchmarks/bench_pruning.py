@@ -1,0 +1,110 @@
+"""Epochs a pruned search needs to reach the best validation error of an unpruned one.
+
+python tests/benchmarks/bench_pruning.py [--seeds 5] [--trials 30] [--pruners median ...]
+
+The searches are those of `hydra/sweeper=optuna` (the same samplers, pruners and reports), trained
+in this process. Both searches of a seed begin with the same sampler's seed. The unpruned one has
+`trials` trials; the pruned one goes on until it has an error as low, or as many epochs.
+"""
+
+import argparse
+import statistics
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from harness import build, launch
+from harness.data.dataset import load
+from harness.engines import OptunaSweeper
+from harness.environment import processor
+from harness.nn import metrics
+from harness.search import Search
+from harness.space import part
+from harness.study import open_study
+from harness.training.trainer import Diverged, Trainer
+
+FIXED = ["dataset.num_train=4000", "epochs=20", "threads=1", "batch=32"]
+SPACE = ["lr=tag(log, interval(0.001, 3))", "width=choice(32,64,128)",
+         "weight_decay=tag(log, interval(1e-6, 1e-2))"]  # fmt: skip
+SETTINGS = {"name": "optuna", "study": "s", "sampler": "tpe", "startup_trials": 5,
+            "warmup_epochs": 3}  # fmt: skip
+DATA = load(num_val=5000, num_train=4000)
+
+
+class Report:
+    """A recorder that reports to Optuna as a search does, and counts every epoch."""
+
+    def __init__(self, trial, spent: list[float]) -> None:  # type: ignore[no-untyped-def]
+        self.trial, self.spent = trial, spent
+
+    def epoch(self, epoch: int, values: dict[str, float], trainer: Trainer) -> None:
+        """Report, count, and give up when the pruner says so."""
+        from optuna import TrialPruned
+
+        self.spent.append(values[metrics.VAL_ERROR])
+        self.trial.report(values[metrics.VAL_ERROR], epoch)
+        if self.trial.should_prune():
+            raise TrialPruned
+
+    def final(self, epoch: int, values: dict[str, float]) -> None:
+        """Nothing."""
+
+
+def search(
+    pruner: str, seed: int, place: Path, enough: Callable[[list[float], int], bool]
+) -> list[float]:
+    """The validation error after every epoch that a search trains, in order."""
+    fixed, space = part([*FIXED, *SPACE])
+    base = launch.composed([*fixed, f"outputs={place}"])
+    sweeper = OptunaSweeper(**SETTINGS, n_trials=1, pruner=pruner, seed=seed)  # type: ignore[arg-type]
+    found = Search(f"{pruner}{seed}", sweeper, tuple(fixed), tuple(space), base, ())
+    study = open_study(found)
+    spent: list[float] = []
+    trials = 0
+
+    def objective(trial) -> float:  # type: ignore[no-untyped-def]
+        lines = [f"{each.key}={each.suggest(trial)}" for each in space]
+        trainer = build.trainer(launch.composed([*fixed, *lines]), DATA)
+        result = trainer.run(Report(trial, spent))
+        return result.values[metrics.BEST_VAL_ERROR]
+
+    while not enough(spent, trials):
+        study.optimize(objective, 1, catch=(Diverged,))
+        trials += 1
+    return spent
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--trials", type=int, default=30)
+    parser.add_argument("--pruners", nargs="+", default=["median", "halving", "hyperband"])
+    parsed = parser.parse_args()
+    print(f"{processor()}; {' '.join(FIXED + SPACE)}; {parsed.trials} trials unpruned")
+    print(f"{'pruner':<10}{'seed':>5}{'unpruned best':>15}{'epochs':>8}{'pruned epochs':>15}"
+          f"{'share':>8}")  # fmt: skip
+    shares: dict[str, list[float]] = {pruner: [] for pruner in parsed.pruners}
+    with tempfile.TemporaryDirectory() as place:
+        for seed in range(1, parsed.seeds + 1):
+            whole = search("none", seed, Path(place), lambda _, n: n >= parsed.trials)
+            best, budget = min(whole), len(whole)
+
+            def enough(spent: list[float], _: int, best: float = best, most: int = budget) -> bool:
+                return bool(spent) and (min(spent) <= best or len(spent) >= most)
+
+            for pruner in parsed.pruners:
+                spent = search(pruner, seed, Path(place), enough)
+                reached = min(spent) <= best
+                needed = next((n for n, e in enumerate(spent, 1) if e <= best), len(spent))
+                shares[pruner].append(needed / budget)
+                print(f"{pruner:<10}{seed:>5}{best:>15.2%}{budget:>8}{needed:>15}"
+                      f"{needed / budget:>8.2f}{'' if reached else '  not reached'}",
+                      flush=True)  # fmt: skip
+    for pruner, each in shares.items():
+        print(f"{pruner:<10} median share {statistics.median(each):.2f}, "
+              f"min {min(each):.2f}, max {max(each):.2f}, n = {len(each)}")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

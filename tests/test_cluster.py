@@ -1,0 +1,161 @@
+"""A real Slurm with two nodes: arrays, scancel, requeue, and commands that come and go."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from harness.training import journal
+from tests.conftest import Command, command_in
+from tests.slurm import INSTALL, MISSING, ask, slurm  # noqa: F401
+
+pytestmark = [
+    pytest.mark.slurm,
+    pytest.mark.skipif(bool(MISSING), reason=INSTALL),
+    pytest.mark.usefixtures("slurm"),
+]
+RUN = "harness.run"
+SLURM = ("-m", "hydra/launcher=slurm", "hydra.launcher.mem_gb=1", "backend=numpy")
+
+
+def settings(folder: Path, *more: str) -> tuple[str, ...]:
+    own = ("dataset=idx", f"dataset.dir={folder}", "dataset.num_val=40", "batch=10", "width=300")
+    return (*SLURM, *own, *more)
+
+
+def started(place: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", RUN, *arguments],
+        cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def histories(place: Path) -> list[journal.History]:
+    return [journal.history(folder) for folder in journal.folders(place / "outputs/runs")]
+
+
+def training(place: Path, count: int) -> list[Path]:
+    """The first run folders that have an epoch, once there are `count`."""
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        folders = list(journal.folders(place / "outputs/runs"))
+        told = {folder: journal.history(folder) for folder in folders}
+        live = [f for f in folders if told[f].status == "RUNNING" and told[f].epochs]
+        if len(live) >= count:
+            return live
+        time.sleep(0.1)
+    raise AssertionError(f"{count} jobs did not start")
+
+
+def job_id(folder: Path) -> str:
+    told = json.loads((folder / "queued.json").read_text())
+    for line in ask("squeue", "--noheader", "--array", "--format=%j|%K|%i").splitlines():
+        name, task, number = line.split("|")
+        if (name, task) == (told["name"], told["task"]):
+            return number
+    raise AssertionError(f"{told} is not in the queue")
+
+
+def assert_whole(place: Path, epochs: int, runs: int) -> None:
+    told = histories(place)
+    assert len(told) == runs
+    for each in told:
+        assert each.status == "FINISHED"
+        assert [record["epoch"] for record in each.epochs] == list(range(1, epochs + 1))
+
+
+def test_an_array_of_six_of_which_one_is_cancelled_and_continued(
+    tmp_path: Path, idx_folder: Path
+) -> None:
+    arguments = settings(idx_folder, "epochs=150", "seed=range(6)")
+    process = started(tmp_path, *arguments)
+    victim = training(tmp_path, 1)[0]
+    ask("scancel", job_id(victim))
+    stdout, stderr = process.communicate(timeout=400)
+    assert process.returncode == 1, stderr
+    assert "5/6 done" in stdout
+    assert "1 killed" in stdout
+    statuses = {folder.name: journal.history(folder).status for folder in folders(tmp_path)}
+    assert statuses.pop(victim.name) == "KILLED"
+    assert set(statuses.values()) == {"FINISHED"}
+    again = started(tmp_path, *arguments)
+    stdout, stderr = again.communicate(timeout=200)
+    assert again.returncode == 0, stderr
+    assert stdout.count("finished before") == 5
+    assert_whole(tmp_path, 150, 6)
+    assert all(told.start and told.start["threads"] == 1 for told in histories(tmp_path))
+    nodes = ask("squeue", "--states=all", "--noheader", "--array", "--format=%N").split()
+    assert {"n1", "n2"} <= set(nodes)
+    done = command_in(tmp_path)("harness", "sync")
+    assert "6 of 6 runs complete" in done.stdout
+
+
+def folders(place: Path) -> list[Path]:
+    return list(journal.folders(place / "outputs/runs"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_jobs_go_on_without_the_command_and_are_followed_by_the_next(
+    tmp_path: Path, idx_folder: Path, number: int
+) -> None:
+    arguments = settings(idx_folder, "tracking=none", "epochs=500", "seed=1,2,3")
+    process = started(tmp_path, *arguments)
+    live = training(tmp_path, 2)
+    jobs = [psutil.Process(journal.history(folder).start["pid"]) for folder in live]
+    process.send_signal(number)
+    stdout, stderr = process.communicate(timeout=60)
+    if number == signal.SIGINT:
+        assert process.returncode == 130
+        assert "3 job(s) go on in the queue; repeat the command to follow them" in stdout
+    time.sleep(1)
+    assert all(job.is_running() for job in jobs)
+    again = started(tmp_path, *arguments)
+    stdout, stderr = again.communicate(timeout=300)
+    assert again.returncode == 0, stderr
+    assert "job(s) are in the queue already: following them" in stdout
+    assert_whole(tmp_path, 500, 3)
+    for folder in folders(tmp_path):
+        records = journal.read(folder / journal.FILE_NAME)[0]
+        assert [record["kind"] for record in records].count("start") == 1, "never started twice"
+
+
+def test_preempted_and_timed_out_jobs_resume_from_their_checkpoints(
+    tmp_path: Path, idx_folder: Path
+) -> None:
+    process = started(tmp_path, *settings(idx_folder, "tracking=none", "epochs=600", "seed=1,2"))
+    first, second = (job_id(folder) for folder in training(tmp_path, 2))
+    ask("scontrol", "requeue", first)  # what pre-emption with PreemptMode=REQUEUE does
+    ask("scancel", "--signal=USR2", second)  # what Slurm sends when the time is nearly up
+    deadline = time.monotonic() + 60
+    for number in (first, second):
+        while ask("squeue", "--noheader", f"--job={number}", "--format=%T") != "PENDING":
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        # Slurm lets a requeued job wait for two minutes.
+        ask("scontrol", "update", f"JobId={number}", "StartTime=now")
+    _, stderr = process.communicate(timeout=300)
+    assert process.returncode == 0, stderr
+    assert_whole(tmp_path, 600, 2)
+    for folder in folders(tmp_path):
+        records = journal.read(folder / journal.FILE_NAME)[0]
+        starts = [place for place, record in enumerate(records) if record["kind"] == "start"]
+        assert len(starts) == 2
+        before = [r["epoch"] for r in records[: starts[1]] if r["kind"] == "epoch"]
+        assert len(before) >= 1, "it went on from there"
+
+
+def test_what_slurm_refuses_is_one_line_and_creates_nothing(
+    command: Command, tmp_path: Path, idx_folder: Path
+) -> None:
+    done = command(RUN, *settings(idx_folder, "hydra.launcher.partition=nowhere"))
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "invalid partition specified: nowhere" in done.stderr
+    done = command(RUN, *settings(idx_folder, "threads=4"))
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "threads=4: hydra.launcher.cpus_per_task=1 gives a job 1 core(s)" in done.stderr
+    assert list(tmp_path.iterdir()) == []
