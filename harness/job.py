@@ -30,6 +30,9 @@ from harness.training.trainer import Diverged, Result, Trainer
 EXIT = {"FINISHED": 0, "FAILED": 1, "KILLED": 130}
 
 
+INTERRUPTED = threading.Event()
+
+
 class Interrupted(KeyboardInterrupt):
     """SIGINT or SIGTERM, or the end of the command that started this job."""
 
@@ -87,6 +90,9 @@ def train(folder: Path) -> str:
             writer.append("end", status="KILLED", error="interrupted")
             return "KILLED"
         except Exception as error:
+            if INTERRUPTED.is_set():  # Numba's compiler turns it into an error of its own
+                writer.append("end", status="KILLED", error="interrupted")
+                return "KILLED"
             text = traceback.format_exc()
             write_text(folder / "traceback.txt", text)
             writer.append("artifact", path="traceback.txt")
@@ -155,6 +161,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     # The first signal ends the run; more of them must not disturb its last words.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    INTERRUPTED.set()
     raise Interrupted
 
 
