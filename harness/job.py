@@ -35,6 +35,9 @@ UNCOMMITTED = "uncommitted.diff"
 EXIT = {"FINISHED": 0, "FAILED": 1, "KILLED": 130}
 
 
+INTERRUPTED = threading.Event()
+
+
 class Interrupted(KeyboardInterrupt):
     """SIGINT or SIGTERM, or the end of the command that started this job."""
 
@@ -94,6 +97,9 @@ def train(folder: Path) -> str:
             writer.append("end", status="KILLED", error="interrupted")
             return "KILLED"
         except (Exception, SystemExit) as error:
+            if INTERRUPTED.is_set():  # Numba's compiler turns it into an error of its own
+                writer.append("end", status="KILLED", error="interrupted")
+                return "KILLED"
             _fail(folder, writer, error)
             return "FAILED"
         writer.append("end", status="FINISHED", error=None)
@@ -184,6 +190,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     # The first signal ends the run; more of them must not disturb its last words.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    INTERRUPTED.set()
     raise Interrupted
 
 

@@ -84,7 +84,7 @@ def slurm() -> Iterator[Path]:
         ask("slurmctld", "-c")
         ask("slurmd", "-N", "n1")
         ask("slurmd", "-N", "n2")
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while ask("sinfo", "--noheader", "--format=%T %D") != "idle 2":
             assert time.monotonic() < deadline, (place / "slurmctld.log").read_text()
             time.sleep(0.5)

@@ -41,7 +41,7 @@ def histories(place: Path) -> list[journal.History]:
 
 def training(place: Path, count: int) -> list[Path]:
     """The first run folders that have an epoch, once there are `count`."""
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         folders = list(journal.folders(place / "outputs/runs"))
         told = {folder: journal.history(folder) for folder in folders}
@@ -131,7 +131,7 @@ def test_preempted_and_timed_out_jobs_resume_from_their_checkpoints(
     first, second = (job_id(folder) for folder in training(tmp_path, 2))
     ask("scontrol", "requeue", first)  # what pre-emption with PreemptMode=REQUEUE does
     ask("scancel", "--signal=USR2", second)  # what Slurm sends when the time is nearly up
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     for number in (first, second):
         while ask("squeue", "--noheader", f"--job={number}", "--format=%T") != "PENDING":
             assert time.monotonic() < deadline

@@ -198,7 +198,7 @@ def test_an_interrupted_search_goes_on_with_the_same_trials(
         )  # fmt: skip
 
     process = begin()
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 600
     while not any(told.epochs for told in histories(tmp_path)):
         assert time.monotonic() < deadline
         time.sleep(0.1)
