@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ SHORT = {
     "tests/benchmarks/bench_epoch.py": ["--repeats", "1", "--images", "2000"],
     "tests/benchmarks/bench_memory.py": ["--images", "1000", "2000", "--examples", "2000"],
     "tests/benchmarks/bench_augmentation.py": ["--pairs", "1", "--images", "256"],
+    "tests/benchmarks/bench_tracking.py": ["experiment=smoke", "--repeats", "1"],
 }
 
 
@@ -65,8 +67,8 @@ def test_every_command(tmp_path: Path) -> None:
         target = words[2] if words[1] == "-m" else words[1]
         arguments = [sys.executable, *words[1:], *SHORT.get(target, [])]
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
-        if words[1:4] == ["-m", "harness", "ui"]:
-            check_ui([*arguments, "--port", "5099"], tmp_path)
+        if words[1:4] in (["-m", "harness", "ui"], ["-m", "harness", "serve"]):
+            check_server([*arguments, "--port", "5099"], tmp_path)
             continue
         done = subprocess.run(
             arguments, cwd=tmp_path, capture_output=True, text=True, env=environment
@@ -75,11 +77,16 @@ def test_every_command(tmp_path: Path) -> None:
         assert done.stdout
 
 
-def check_ui(arguments: list[str], place: Path) -> None:
+def check_server(arguments: list[str], place: Path) -> None:
     process = subprocess.Popen(arguments, cwd=place, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert "http://127.0.0.1:5099" in process.stdout.readline()
-    time.sleep(0.5)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", 5099)) == 0:
+                break
+        time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     assert "ended" in process.communicate(timeout=30)[0]
 
