@@ -1,5 +1,6 @@
 """Every command but training: `python -m harness COMMAND`, also installed as `harness`."""
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -20,6 +21,8 @@ OUTPUTS = click.option(
 @click.version_option(package_name="scratch-harness")
 def main() -> None:
     """Look at runs and sweeps. Training is `python -m harness.run`."""
+    # MLflow would print its own bars between our lines.
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 
 @main.command()
@@ -264,7 +267,8 @@ def serve(outputs: Path, run: str | None, uri: str | None, host: str, port: int)
     except (ValueError, OSError) as error:
         _refuse(error)
     except KeyboardInterrupt:
-        click.echo("ended")
+        pass  # Ctrl-C before the server listens; afterwards it returns
+    click.echo("ended")
 
 
 def _refuse(error: Exception) -> NoReturn:

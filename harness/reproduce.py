@@ -61,6 +61,7 @@ def command(outputs: Path, word: str, uri: str | None) -> int:
     """The command line; returns 0 when every metric is equal to the last bit, else 1 or 2."""
     os.environ.update(PATIENCE)
     try:
+        word = runs.find(outputs, word).name if word == "last" else word
         reader = Reader(Target(uri) if uri else Target.local(outputs))
         run = reader.run(word)
         if run.status != "FINISHED":

@@ -8,7 +8,7 @@ from harness.data.normalization import Normalization
 from harness.nn.network import Network
 from harness.nn.optimizers import SGD
 from harness.training.options import Options
-from harness.training.trainer import Trainer
+from harness.training.trainer import Silence, Trainer
 
 pytest.importorskip("numba", reason="python -m pip install numba")
 
@@ -88,4 +88,4 @@ def test_divergence_is_seen() -> None:
         Options(batch=4, lr=1e30, epochs=1, backend="numba"),
     )
     with pytest.raises(ArithmeticError, match="lr=1e\\+30 is probably too high"):
-        trainer.train_epoch()
+        trainer.run(Silence())
