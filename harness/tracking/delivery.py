@@ -155,11 +155,17 @@ def main() -> None:
     answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
     orders: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(orders,), daemon=True).start()
-    _failures()  # imports MLflow, which takes seconds, before there is anything to do
+    broken = None
+    try:
+        _failures()  # imports MLflow, which takes seconds, before there is anything to do
+    except ImportError as error:
+        broken = error  # to be said when there is a log to say it in
     first = orders.get()
     with Path(first["log"]).open("ab") as log:
         os.dup2(log.fileno(), 1)  # whatever a library prints is for the log; the answer stands
         os.dup2(log.fileno(), 2)  # alone
+    if broken is not None:
+        raise broken
     delivery = Delivery(Target(**first["target"]))
     while True:
         try:

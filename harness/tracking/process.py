@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -47,7 +48,8 @@ def end(process: "subprocess.Popen[str]") -> None:
     process.wait()
     for pipe in (process.stdin, process.stdout):
         assert pipe is not None
-        pipe.close()
+        with suppress(BrokenPipeError):  # closing it sends what a process that died did not take
+            pipe.close()
 
 
 class DeliveryProcess:
@@ -94,7 +96,8 @@ class DeliveryProcess:
             end(self._process)
         if answer.strip():
             return Report(**json.loads(answer))
-        why = why or f"the delivery process ended with status {self._process.returncode}"
+        code = self._process.returncode
+        why = why or f"the delivery process ended with status {code}, see delivery.log"
         return Report(undelivered={f.name: why for f in self._folders if self._left(f)})
 
     def _answer(self) -> str:

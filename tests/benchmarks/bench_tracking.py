@@ -29,8 +29,8 @@ from harness.tracking.ui import serve
 from harness.training import journal
 
 PHASES = (
-    "import, compose", "data, freeze", "job: import, build", "train", "evaluate", "record",
-    "test, artifacts", "pictures, deliver, close",
+    "import, compose", "data, freeze", "job: import", "build", "train", "evaluate", "record",
+    "test, artifacts", "pictures", "deliver, close",
 )  # fmt: skip
 
 
@@ -56,48 +56,58 @@ def folders(place: Path) -> list[Path]:
 def phases(place: Path, arguments: list[str]) -> tuple[dict[str, float], float]:
     """Seconds by phase of one command, and in all."""
     begin, end = command(place, "--cfg", "job")
-    spent = dict.fromkeys(PHASES, 0.0)
-    spent["import, compose"] = end - begin
+    spent = dict.fromkeys(PHASES, 0.0) | {"import, compose": end - begin}
     before = set(folders(place))
     begin, end = command(place, *arguments, "checkpoint.keep=0")
-    moment = begin
-    made = [folder for folder in folders(place) if folder not in before]
-    for folder in made:
-        for record in journal.read(folder / journal.FILE_NAME)[0]:
-            ms = record["ms"] / 1000
-            match record["kind"]:
-                case "create":
-                    if folder == made[0]:
-                        spent["data, freeze"] = ms - moment - spent["import, compose"]
-                        moment = ms
-                case "start":
-                    spent["job: import, build"] += ms - moment
-                    moment = ms
-                case "epoch":
-                    name = f"checkpoints/epoch-{record['epoch']:06d}.safetensors"
-                    saved = (folder / name).stat().st_mtime
-                    trained = record["metrics"][metrics.EPOCH_S]
-                    spent["train"] += trained
-                    spent["evaluate"] += saved - moment - trained
-                    spent["record"] += ms - saved
-                    moment = ms
-                case "end":
-                    spent["test, artifacts"] += ms - moment
-                    moment = ms
-    spent["pictures, deliver, close"] = end - moment
+    moment = begin + spent["import, compose"]
+    for folder in folders(place):
+        if folder in before:
+            continue
+        records = journal.read(folder / journal.FILE_NAME)[0]
+        if moment < begin + spent["import, compose"] + 1e-9:  # the first: all were frozen before
+            spent["data, freeze"] = at(records, "create") - moment
+            moment = at(records, "create")
+        spent["job: import"] += at(records, "start") - moment
+        add_epochs(spent, folder, records)
+        spent["test, artifacts"] += at(records, "end") - at(records, "epoch")
+        moment = at(records, "end")
+    spent["pictures"] = max(0.0, at(records, "artifact") - moment)
+    spent["deliver, close"] = end - moment - spent["pictures"]
     return spent, end - begin
+
+
+def at(records: list[journal.Record], kind: str) -> float:
+    """When the last record of a kind was written, in Unix seconds."""
+    return max(record["ms"] for record in records if record["kind"] == kind) / 1000
+
+
+def add_epochs(spent: dict[str, float], folder: Path, records: list[journal.Record]) -> None:
+    """Part the time from a job's start to its last epoch."""
+    moment, gaps = at(records, "start"), []
+    for record in records:
+        if record["kind"] == "epoch":
+            name = f"checkpoints/epoch-{record['epoch']:06d}.safetensors"
+            saved, now = (folder / name).stat().st_mtime, record["ms"] / 1000
+            trained = record["metrics"][metrics.EPOCH_S]
+            gaps.append(saved - moment - trained)
+            spent["train"] += trained
+            spent["record"] += now - saved
+            moment = now
+    build = max(0.0, gaps[0] - statistics.median(gaps))  # compiled code is loaded, once
+    spent["build"] += build
+    spent["evaluate"] += sum(gaps) - build
 
 
 def show_phases(repeats: int, arguments: list[str]) -> None:
     """One row per run of the command."""
-    print("seconds".ljust(10) + "".join(f"{name:>26}" for name in (*PHASES, "outside training")))
+    print("seconds".ljust(10) + "".join(f"{name:>17}" for name in (*PHASES, "outside training")))
     with tempfile.TemporaryDirectory() as folder:
         for number in range(repeats + 1):
             more = ["fresh=true"] if "-m" in arguments else []
             spent, total = phases(Path(folder), [*arguments, *more])
             row = [*(spent[name] for name in PHASES), total - spent["train"]]
             name = f"again {number}" if number else "fresh"
-            print(name.ljust(10) + "".join(f"{value:>26.2f}" for value in row), flush=True)
+            print(name.ljust(10) + "".join(f"{value:>17.2f}" for value in row), flush=True)
 
 
 def training_s(place: Path, arguments: list[str]) -> float:

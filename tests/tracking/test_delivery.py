@@ -267,7 +267,7 @@ def test_a_half_migrated_database_is_one_line(tmp_path: Path) -> None:
     kill_creation(tmp_path, "theirs", 250)
     done = sync()
     assert done.returncode == 3
-    said, left = done.stderr.splitlines()
+    said, left = done.stderr.splitlines()[-2:]
     assert "not a usable MLflow database, or one whose creation was interrupted" in said
     assert said.endswith("move it away and deliver everything again with `python -m harness sync`")
     assert left == "not delivered yet: 1 runs"
@@ -393,6 +393,22 @@ def test_the_process_follows_and_reports(tmp_path: Path) -> None:
     store = Store(Target.local(tmp_path))
     assert report.experiments == {"mnist": store.experiment("mnist")}
     assert store.points(read_state(folder)["mlflow_id"]) == expected_points(folder)
+
+
+def test_a_broken_mlflow_is_said_and_costs_no_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken/mlflow.py").write_text("raise ImportError('not well installed')\n")
+    paths = [str(tmp_path / "broken"), os.environ.get("PYTHONPATH", "")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in paths if path))
+    process = DeliveryProcess(Target.local(tmp_path), tmp_path)
+    process.follow(make_run(tmp_path, "aaa"))
+    report = process.close()
+    assert report.undelivered == {
+        "aaa": "the delivery process ended with status 1, see delivery.log"
+    }
+    assert "ImportError: not well installed" in (tmp_path / "delivery.log").read_text()
 
 
 def test_the_process_ends_with_its_command(tmp_path: Path) -> None:
