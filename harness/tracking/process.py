@@ -22,6 +22,7 @@ ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
 }
@@ -90,6 +91,9 @@ class DeliveryProcess:
         try:
             self._say({"close": True})
             answer = self._answer()
+            if not answer:
+                with suppress(subprocess.TimeoutExpired):
+                    self._process.wait(2)  # it died: with which status?
         except KeyboardInterrupt:
             answer, why = "", "interrupted while it was delivered"
         finally:
