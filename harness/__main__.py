@@ -1,6 +1,7 @@
 """Every command but training: `python -m harness COMMAND`, also installed as `harness`."""
 
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -64,6 +65,8 @@ def ui(outputs: Path, port: int, uri: str | None) -> None:
     target = Target(uri) if uri else Target.local(outputs)
     if target.database is not None and not target.database.exists():
         raise click.ClickException(f"{target.database}: no results yet; start a run first")
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background job ignores SIGINT
+        signal.signal(number, signal.default_int_handler)
     try:
         with serve(target, port) as address:
             click.echo(f"the MLflow UI is at {address}   (Ctrl-C ends it)")

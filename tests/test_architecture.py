@@ -15,7 +15,7 @@ FENCES = {
     "hydra": ("config.py", "run.py", "launch.py", "space.py"),
     "omegaconf": ("config.py", "run.py", "launch.py", "job.py", "sweep.py"),
     "mlflow": ("tracking/", "recognizer/model.py", "recognizer/logged_model.py"),
-    "matplotlib": ("analysis/plots.py",),
+    "matplotlib": ("analysis/plots.py", "analysis/figures.py"),
 }
 BELOW_CONFIG = ("data", "nn", "training", "analysis")
 

@@ -68,7 +68,7 @@ def test_every_command(tmp_path: Path) -> None:
         arguments = [sys.executable, *words[1:], *SHORT.get(target, [])]
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
         if words[1:4] in (["-m", "harness", "ui"], ["-m", "harness", "serve"]):
-            check_server([*arguments, "--port", "5099"], tmp_path)
+            check_server(arguments, tmp_path)
             continue
         done = subprocess.run(
             arguments, cwd=tmp_path, capture_output=True, text=True, env=environment
@@ -78,17 +78,25 @@ def test_every_command(tmp_path: Path) -> None:
 
 
 def check_server(arguments: list[str], place: Path) -> None:
-    process = subprocess.Popen(arguments, cwd=place, stdout=subprocess.PIPE, text=True)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(
+        [*arguments, "--port", str(port)], cwd=place, stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None
-    assert "http://127.0.0.1:5099" in process.stdout.readline()
+    assert f"http://127.0.0.1:{port}" in process.stdout.readline()
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", 5099)) == 0:
-                break
+    while not listens(port) and time.monotonic() < deadline:
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     assert "ended" in process.communicate(timeout=30)[0]
+    assert not listens(port)
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_links_lead_somewhere() -> None:

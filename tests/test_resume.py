@@ -269,10 +269,10 @@ def test_a_resumed_run_stays_one_run_in_the_store(tmp_path: Path, idx_folder: Pa
     from harness.tracking.store import Store, Target
     from harness.tracking.sync import prove
 
-    own = [text for text in settings(idx_folder, epochs=4000) if text != "tracking=none"]
+    own = [text for text in settings(idx_folder, epochs=1200) if text != "tracking=none"]
     killed = 0
     arguments: tuple[str, ...] = tuple(own)
-    while killed_after(tmp_path, arguments, 1200, 0.0):
+    while killed_after(tmp_path, arguments, 350, 0.0):
         killed += 1
         arguments = ("resume=last",)
     assert killed >= 2
@@ -285,5 +285,5 @@ def test_a_resumed_run_stays_one_run_in_the_store(tmp_path: Path, idx_folder: Pa
     (run,) = store.runs(store.experiment("idx"))
     assert run.info.status == "FINISHED"
     assert [step for step, _, _ in store.points(run.info.run_id)[metrics.TRAIN_LOSS]] == list(
-        range(1, 4001)
+        range(1, 1201)
     )

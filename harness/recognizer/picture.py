@@ -1,4 +1,4 @@
-"""Reading people's pictures: PNG and JPEG, any size and colour, in bounded memory.
+"""Reading people's pictures: PNG and JPEG, any size and color, in bounded memory.
 
 A picture's header is checked before anything is decoded, so a small file that promises a gigantic
 picture costs nothing. Everything that can be wrong is one `ValueError`.
