@@ -78,14 +78,9 @@ def test_divergence_is_failed_and_never_a_large_number(
     assert done.returncode == 1
     told = journal.history(only_folder(tmp_path))
     assert told.status == "FAILED"
-<<<<<<< HEAD
-    last = len(told.epochs)
-    assert f"the {what} loss is nan in epoch {last}: the learning rate lr=3e+38" in str(told.error)
-=======
     # Rounding decides whether it overflows in the first epoch or in the second.
     assert re.search(rf"the {what} loss is nan in epoch [12]: the learning rate lr=3e\+38 is",
                      str(told.error))  # fmt: skip
->>>>>>> main
     assert "Traceback" not in done.stderr
     store = Store(Target.local(tmp_path / "outputs"))
     mlflow_id = read_state(only_folder(tmp_path))["mlflow_id"]
@@ -94,13 +89,8 @@ def test_divergence_is_failed_and_never_a_large_number(
     lost = {key for key, value in told.epochs[-1]["metrics"].items() if not math.isfinite(value)}
     assert lost & {metrics.TRAIN_LOSS, metrics.VAL_LOSS}
     for key, points in store.points(mlflow_id).items():
-<<<<<<< HEAD
-        assert [step for step, _, _ in points] == list(range(1, last + 1))
-        assert [math.isnan(value) for _, value, _ in points] == [False] * (last - 1) + [key in lost]
-=======
         *_, (_, value, _) = points
         assert math.isnan(value) == (key in lost)
->>>>>>> main
     assert run.data.tags["nonfinite"].split(" = ")[0] in lost
     files = {artifact.path for artifact in store.client.list_artifacts(mlflow_id)}
     assert "traceback.txt" in files
