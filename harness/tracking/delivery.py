@@ -18,6 +18,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -106,8 +107,9 @@ class Delivery:
         report = Report()
         for follower in self.followers.values():
             if follower.experiment_id is not None:
-                created = journal.history(follower.folder).create
-                report.experiments[created["experiment"]] = follower.experiment_id
+                with suppress(journal.JournalError):  # what is wrong with it, its follower says
+                    created = journal.history(follower.folder).create
+                    report.experiments[created["experiment"]] = follower.experiment_id
             if follower.refused:
                 report.refused[follower.folder.name] = len(follower.refused)
             if follower.error or follower.outstanding:

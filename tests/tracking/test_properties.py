@@ -6,7 +6,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from harness.files import write_text
@@ -43,6 +43,10 @@ def store(outputs: Path) -> Store:
 
 @settings(max_examples=40, deadline=None, database=None)
 @given(events=EVENTS, epochs=st.integers(1, 6))
+@example(
+    events=[("deliver up to", 1.0), ("forget how far it came", 0.0), ("deliver up to", 0.0)],
+    epochs=1,
+)
 def test_any_history_of_a_delivery_gives_the_same_rows(
     outputs: Path, store: Store, events: list[tuple[str, object]], epochs: int
 ) -> None:
