@@ -34,7 +34,6 @@ LAST_WORDS_S = 15.0
 UNCOMMITTED = "uncommitted.diff"
 EXIT = {"FINISHED": 0, "FAILED": 1, "KILLED": 130}
 
-
 INTERRUPTED = threading.Event()
 
 
@@ -63,6 +62,8 @@ class JobRecorder:
         arrays, rest = trainer.state()
         description = {"epoch": epoch, "metrics": values, "state": rest}
         self._checkpoints.save(epoch, trainer.best_epoch, arrays, description)
+        if trainer.is_over:
+            _ignore_signals()  # what is left takes less time than doing it again would
         self.record(epoch, values)
         self._shown.epoch(epoch, values)
 
@@ -187,11 +188,14 @@ def _write_artifacts(folder: Path, writer: Journal, trainer: Trainer, result: Re
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    # The first signal ends the run; more of them must not disturb its last words.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _ignore_signals()  # the first ends the run; more of them must not disturb its last words
     INTERRUPTED.set()
     raise Interrupted
+
+
+def _ignore_signals() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _watch_parent() -> None:

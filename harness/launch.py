@@ -207,6 +207,20 @@ def sweep_values(override: Any) -> Iterator[str]:
         yield from override.sweep_string_iterator()
 
 
+def is_interval(override: Any) -> bool:
+    """Whether the values are those of `interval(a, b)`."""
+    from hydra.core.override_parser.types import IntervalSweep
+
+    return isinstance(override.value(), IntervalSweep)
+
+
+def is_range(override: Any) -> bool:
+    """Whether the values are those of `range(a, b)`."""
+    from hydra.core.override_parser.types import RangeSweep
+
+    return isinstance(override.value(), RangeSweep)
+
+
 def _is_glob(override: Any) -> bool:
     from hydra.core.override_parser.types import Glob
 

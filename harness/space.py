@@ -78,10 +78,8 @@ def part(overrides: list[str]) -> tuple[list[str], list[Parameter]]:
 
 
 def _parameter(text: str, override: Any) -> Parameter:
-    from hydra.core.override_parser.types import IntervalSweep, RangeSweep
-
     key, value = override.get_key_element(), override.value()
-    if isinstance(value, IntervalSweep):
+    if launch.is_interval(override):
         low, high = value.start, value.end
         assert low is not None, "Hydra's grammar demands both"
         assert high is not None, "Hydra's grammar demands both"
@@ -94,7 +92,7 @@ def _parameter(text: str, override: Any) -> Parameter:
     values = list(dict.fromkeys(launch.sweep_values(override)))
     if not values:
         raise ConfigError(f"{text}: expected at least one value")
-    if isinstance(value, RangeSweep) and len(values) > 1:
+    if launch.is_range(override) and len(values) > 1:
         numbers = sorted(float(each) for each in values)
         whole = all("." not in each and "e" not in each for each in values)
         step = abs(value.step)

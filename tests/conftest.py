@@ -59,7 +59,7 @@ def command_in(folder: Path) -> Command:
     """The `command` fixture for any folder."""
 
     def run(
-        module: str, *arguments: str, timeout: float = 600, **environment: str
+        module: str, *arguments: str, timeout: float = 120, **environment: str
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", module, *arguments],

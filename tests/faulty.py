@@ -26,6 +26,15 @@ def strike(event, arguments):
         FAULTS.get(seed, int)()
 """
 
+# A job is told to end as it opens a file of this name.
+TOLD_TO_END = """
+import signal
+
+def strike(event, arguments):
+    if event == "open" and NAME in str(arguments[0]):
+        signal.raise_signal(signal.SIGTERM)
+"""
+
 # A job that connects to anything, or imports what could, ends at once with status 97.
 WATCH = """
 import os

@@ -12,10 +12,10 @@ SOURCES = sorted((ROOT / "harness").rglob("*.py"))
 ORDER = ["data", "nn", "training", "tracking", "analysis", "recognizer"]
 NEVER = {"data": {"nn"}, "nn": {"data"}, "analysis": {"training", "tracking"}}
 FENCES = {
-    "hydra": ("config.py", "run.py", "launch.py", "space.py"),
+    "hydra": ("config.py", "run.py", "launch.py"),
     "omegaconf": ("config.py", "run.py", "launch.py", "job.py", "sweep.py"),
-    "mlflow": ("tracking/", "recognizer/model.py", "recognizer/logged_model.py"),
-    "matplotlib": ("analysis/plots.py", "analysis/figures.py"),
+    "mlflow": ("tracking/", "recognizer/model.py"),
+    "matplotlib": ("analysis/plots.py",),
 }
 BELOW_CONFIG = ("data", "nn", "training", "analysis")
 

@@ -41,8 +41,7 @@ def test_the_others_begin(tmp_path: Path, recipe: str) -> None:
     done = command_in(tmp_path)(RUN, f"experiment={recipe}", *short)
     assert done.returncode == 0, done.stderr
     (folder,) = journal.folders(tmp_path / "outputs/runs")
-    # As trained: sixteen steps hardly move an average of weights, where a recipe keeps one.
-    assert journal.history(folder).curve("train/error")[0] < 0.8
+    assert journal.history(folder).final["test/error"] < 0.9
 
 
 def test_results_before_any_run(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def killed_after(place: Path, arguments: tuple[str, ...], epochs: int, seconds: 
                     process_.kill()
             break
         time.sleep(0.005)
-    return process.wait(300) != 0
+    return process.wait(60) != 0
 
 
 @pytest.mark.fault
@@ -169,11 +169,11 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
         [sys.executable, "-m", RUN, "tracking=none", "epochs=300", "backend=numpy"],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not list(tmp_path.glob("outputs/runs/*/checkpoints/*")):
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=300)
+    _, stderr = process.communicate(timeout=60)
     folder = only_folder(tmp_path)
     assert process.returncode == 130
     assert f"`python -m harness.run resume={folder.name}` goes on from here" in stderr

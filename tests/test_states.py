@@ -2,7 +2,6 @@
 
 import math
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -64,13 +63,38 @@ def test_one_bad_job_never_stops_the_others(
         assert journal.history(folder).status == "FINISHED"
 
 
+@pytest.mark.fault
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+@pytest.mark.parametrize(
+    ("name", "code", "status", "epochs"),
+    [("epoch-000003", 130, "KILLED", 2), ("last.safetensors", 0, "FINISHED", 3)],
+)
+def test_a_run_that_is_told_to_end_after_its_last_epoch_finishes(
+    tmp_path: Path, command: Command, idx_folder: Path, name: str, code: int, status: str,
+    epochs: int,
+) -> None:  # fmt: skip
+    assert command(RUN, *settings(idx_folder, "tracking=none")).returncode == 0
+    folder = only_folder(tmp_path)
+    create, _ = (folder / journal.FILE_NAME).read_bytes().split(b"\n", 1)
+    (folder / journal.FILE_NAME).write_bytes(create + b"\n")
+    for made in ("checkpoints", "weights"):
+        shutil.rmtree(folder / made)
+    hook = faulty.environment(tmp_path / "hook", f"NAME = {name!r}" + faulty.TOLD_TO_END)
+    done = subprocess.run(
+        [sys.executable, "-m", "harness.job", str(folder)], env=os.environ | hook, timeout=120
+    )
+    told = journal.history(folder)
+    assert (done.returncode, told.status, len(told.epochs)) == (code, status, epochs)
+    assert bool(told.final) == (status == "FINISHED")
+
+
 @pytest.mark.service
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(("batch", "what"), [(20, "training"), (260, "validation")])
+@pytest.mark.parametrize(("batch", "what", "epoch"), [(20, "training", 1), (260, "validation", 2)])
 def test_divergence_is_failed_and_never_a_large_number(
-    command: Command, tmp_path: Path, idx_folder: Path, batch: int, what: str
+    command: Command, tmp_path: Path, idx_folder: Path, batch: int, what: str, epoch: int
 ) -> None:
-    """With one batch per epoch, the step that overflows comes after the training loss."""
+    """With one batch per epoch, the second step overflows, after the training loss of its epoch."""
     from harness.tracking.follower import read_state
     from harness.tracking.store import Store, Target
 
@@ -78,9 +102,9 @@ def test_divergence_is_failed_and_never_a_large_number(
     assert done.returncode == 1
     told = journal.history(only_folder(tmp_path))
     assert told.status == "FAILED"
-    # Rounding decides whether it overflows in the first epoch or in the second.
-    assert re.search(rf"the {what} loss is nan in epoch [12]: the learning rate lr=3e\+38 is",
-                     str(told.error))  # fmt: skip
+    said = f"the {what} loss is nan in epoch {epoch}: the learning rate lr=3e+38 is"
+    assert said in str(told.error)
+    assert len(told.epochs) == epoch
     assert "Traceback" not in done.stderr
     store = Store(Target.local(tmp_path / "outputs"))
     mlflow_id = read_state(only_folder(tmp_path))["mlflow_id"]
@@ -89,8 +113,9 @@ def test_divergence_is_failed_and_never_a_large_number(
     lost = {key for key, value in told.epochs[-1]["metrics"].items() if not math.isfinite(value)}
     assert lost & {metrics.TRAIN_LOSS, metrics.VAL_LOSS}
     for key, points in store.points(mlflow_id).items():
-        *_, (_, value, _) = points
-        assert math.isnan(value) == (key in lost)
+        *earlier, last = [value for _, value, _ in points]
+        assert math.isnan(last) == (key in lost)
+        assert earlier == told.curve(key)[:-1]
     assert run.data.tags["nonfinite"].split(" = ")[0] in lost
     files = {artifact.path for artifact in store.client.list_artifacts(mlflow_id)}
     assert "traceback.txt" in files

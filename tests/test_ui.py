@@ -46,8 +46,11 @@ def test_the_deep_link_shows_three_curves_per_chart(tmp_path: Path, idx_folder: 
     try:
         assert ui.stdout is not None
         assert f"http://127.0.0.1:{port}" in ui.stdout.readline()
-        view = ui.stdout.readline().split()[-1]
-        assert view.startswith(link.replace(":5000", f":{port}").split("&searchFilter")[0])
+        found = re.fullmatch(
+            r"(.*)&searchFilter=.*%25(\w+)%25%27", link.replace(":5000", f":{port}")
+        )
+        assert found
+        assert ui.stdout.readline().split()[-1] == f"{found[1]}&viewStateShareKey=sweep-{found[2]}"
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
             page = browser.new_page(viewport={"width": 1500, "height": 3500})  # charts are lazy

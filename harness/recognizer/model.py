@@ -1,8 +1,8 @@
 """The MLflow model of a run: logging it, registering it, and finding the registered one again.
 
-A logged model holds one safetensors file and `logged_model.py`, which MLflow executes. Our own
-loading takes the safetensors file only, compares its SHA-256 with the registered one, and executes
-nothing. Importing MLflow takes seconds: it happens in the functions.
+A logged model holds one safetensors file and `tracking/logged_model.py`, which MLflow executes. Our
+own loading takes the safetensors file only, compares its SHA-256 with the registered one, and
+executes nothing. Importing MLflow takes seconds: it happens in the functions.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from harness.tracking.store import StoreError, Target
 from harness.training import checkpoint
 
 NAME, ALIAS = "digits", "champion"
-CODE = Path(__file__).with_name("logged_model.py")
+CODE = Path(__file__).resolve().parents[1] / "tracking/logged_model.py"
 WEIGHTS = "recognizer.safetensors"
 DIGEST = "weights.sha256"
 REQUIREMENTS = ("mlflow", "numpy", "pandas", "safetensors")

@@ -20,6 +20,7 @@ from harness.data.batches import Blocks, shuffled
 from harness.data.dataset import Dataset, Part
 from harness.data.normalization import Normalization
 from harness.nn import metrics
+from harness.nn.average import Average
 from harness.nn.dropout import draw_mask
 from harness.nn.losses import cross_entropy, softmax_cross_entropy_gradient
 from harness.nn.metrics import Score, misclassified
@@ -93,10 +94,8 @@ class Trainer:
         self.normalization, self.options = normalization, options
         self.generators = randomness.generators(options.seed)
         self.finished, self.best_epoch, self.best_error = 0, 0, float("inf")
-        self.evaluated = network
-        if options.ema:
-            average = Parameters(network.sizes, network.parameters.flat.copy())
-            self.evaluated = Network(average, network.activation.name)
+        self.average = Average(network, options.ema) if options.ema else None
+        self.evaluated = network if self.average is None else self.average.network
         self.best_parameters = network.parameters.flat.copy()
         self._blocks = Blocks(
             dataset.train,
@@ -119,12 +118,17 @@ class Trainer:
             # Compiled now, not in the first epoch.
             self._compiled_epoch(np.zeros(0, np.uint32), np.zeros(0))
 
+    @property
+    def is_over(self) -> bool:
+        """Whether no epoch is left: all are trained, or patience ended it."""
+        return self.finished >= self.options.epochs or self._is_stale()
+
     def run(self, recorder: Recorder) -> Result:
         """Train the epochs that are left and score the test set.
 
         Raises `Diverged` when a loss is no longer finite.
         """
-        while self.finished < self.options.epochs and not self._is_stale():
+        while not self.is_over:
             with np.errstate(over="ignore", invalid="ignore"):  # seen at the end of the epoch
                 values = self.train_epoch()
                 epoch = self.finished
@@ -157,7 +161,8 @@ class Trainer:
         }
 
     def _batched_epoch(self, order: NDArray[np.uint32], lrs: NDArray[np.float64]) -> Score:
-        batch, score, steps = self.options.batch, Score(), map(float, lrs)
+        batch, score = self.options.batch, Score()
+        steps = enumerate(map(float, lrs), self.finished * self._steps_per_epoch)
         for block in self._blocks(
             order, self.options.augmentation, self.generators["augmentation"]
         ):
@@ -165,7 +170,7 @@ class Trainer:
             self._drop_inputs(block.inputs)
             for start in range(0, len(block.inputs), batch):
                 part = slice(start, start + batch)
-                self._step(block.inputs[part], block.targets[part], logits[part], next(steps))
+                self._step(block.inputs[part], block.targets[part], logits[part], *next(steps))
             score.add(cross_entropy(logits, block.targets), misclassified(logits, block.labels))
         return score
 
@@ -200,7 +205,7 @@ class Trainer:
             "best": self.best_parameters,
             **{f"optimizer.{name}": array for name, array in self.optimizer.state.items()},
         }
-        if self.evaluated is not self.network:
+        if self.average is not None:
             arrays["average"] = self.evaluated.parameters.flat
         return arrays, {
             "finished": self.finished,
@@ -243,7 +248,9 @@ class Trainer:
             draw_mask(self.options.input_dropout, self.generators["dropout"], noise)
             np.multiply(inputs, noise, out=inputs)
 
-    def _step(self, inputs: Inputs, targets: Inputs, logits: Inputs, lr: float) -> None:
+    def _step(
+        self, inputs: Inputs, targets: Inputs, logits: Inputs, number: int, lr: float
+    ) -> None:
         network, workspace, options = self.network, self._workspace, self.options
         deltas, row = workspace.output[: len(inputs)], workspace.row[: len(inputs)]
         for mask in workspace.masks:
@@ -253,11 +260,8 @@ class Trainer:
         self.optimizer.step(network.backward(inputs, deltas, workspace), lr)
         if options.max_norm is not None:
             limit_norms(network.parameters, options.max_norm, self._scratch)
-        if options.ema:
-            average, now = self.evaluated.parameters.flat, network.parameters.flat
-            np.subtract(now, average, out=self._scratch.flat)
-            np.multiply(self._scratch.flat, 1 - options.ema, out=self._scratch.flat)
-            np.add(average, self._scratch.flat, out=average)
+        if self.average is not None:
+            self.average.update(network.parameters, number)
 
     def _finish(self, recorder: Recorder) -> Result:
         best = Network(

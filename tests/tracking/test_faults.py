@@ -86,7 +86,7 @@ class Server:
             env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
             cwd=self.place, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        deadline = time.monotonic() + 300
+        deadline = time.monotonic() + 90
         while time.monotonic() < deadline and self.process.poll() is None:
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
@@ -171,7 +171,7 @@ def assert_complete(uri: str, place: Path, status: str = "FINISHED") -> None:
 def undelivered(command: Command, folder: Path, uri: str) -> float:
     """Run against a tracker that does not work; returns the seconds from start to last record."""
     begin = time.time()
-    done = command(RUN, *settings(folder, uri, "epochs=5"), timeout=600)
+    done = command(RUN, *settings(folder, uri, "epochs=5"), timeout=100)
     assert done.returncode == 3, done.stderr
     assert "not delivered yet" in done.stderr
     assert "`python -m harness sync` delivers the rest" in done.stderr
@@ -204,14 +204,14 @@ def test_killed_in_training_and_restarted(
         [sys.executable, "-m", RUN, *settings(idx_folder, server.uri, "epochs=3000")],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 60
     while not list(tmp_path.glob("outputs/runs/*/delivered.json")):
         assert time.monotonic() < deadline
         time.sleep(0.1)
     server.signal(signal.SIGKILL)
     time.sleep(3)
     server.start()
-    _, stderr = process.communicate(timeout=600)
+    _, stderr = process.communicate(timeout=200)
     assert process.returncode == 0, stderr
     assert_complete(server.uri, tmp_path)
 
@@ -269,11 +269,11 @@ def test_every_first_answer_is_lost(tmp_path: Path, idx_folder: Path, any_server
     threading.Thread(target=proxy.serve_forever, daemon=True).start()
     uri = f"http://127.0.0.1:{proxy.server_port}"
     command = command_in(tmp_path)
-    done = command(RUN, *settings(idx_folder, uri, "epochs=5"), timeout=600)
+    done = command(RUN, *settings(idx_folder, uri, "epochs=5"), timeout=240)
     for _ in range(5):
         if done.returncode == 0:
             break
-        done = command("harness", "sync", timeout=600)
+        done = command("harness", "sync", timeout=240)
     assert done.returncode == 0, done.stderr
     proxy.shutdown()
     api = "/api/2.0/mlflow"
@@ -292,7 +292,7 @@ def test_a_moved_outputs_folder_is_noticed_and_mended(tmp_path: Path, idx_folder
     assert command_in(before)(RUN, *own).returncode == 0
     before.rename(after)
     command = command_in(after)
-    noticed = command(RUN, *own, "tracking.patience=5")
+    noticed = command(RUN, *own, "tracking.patience=5", timeout=200)
     assert noticed.returncode == 3
     assert noticed.stderr.startswith(f"{after}/outputs/mlflow.db: its artifacts"), "at the start"
     assert "was moved or copied; mend it with `python -m harness sync --relocate`" in noticed.stderr

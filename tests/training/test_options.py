@@ -61,17 +61,21 @@ def test_patience(errors: tuple[int, ...], patience: int | None, stopped: int, b
 
 
 def test_the_average_of_the_weights_is_what_is_evaluated() -> None:
-    trainer = make(ema=0.9, epochs=2)
+    trainer = make(ema=0.9, epochs=6)
     average = trainer.network.parameters.flat.astype(np.float64)
-    step = trainer._step
+    step, steps = trainer._step, list[int]()
 
     def note(*arguments: Any) -> None:
         nonlocal average
         step(*arguments)
-        average = 0.9 * average + 0.1 * trainer.network.parameters.flat
+        decay = min(0.9, (1 + arguments[3]) / (10 + arguments[3]))
+        steps.append(arguments[3])
+        average = decay * average + (1 - decay) * trainer.network.parameters.flat
 
     trainer._step = note  # type: ignore[method-assign]
     trainer.run(Silence())
+    assert steps == list(range(len(steps)))
+    assert len(steps) > 81  # where the decay reaches its limit
     found = trainer.evaluated.parameters.flat
     np.testing.assert_allclose(found, average, rtol=1e-4, atol=1e-6)
     assert np.abs(found - trainer.network.parameters.flat).max() > 0.01
