@@ -1,6 +1,9 @@
 """Carrying out a plan or a search: jobs started as the launcher does it, delivered meanwhile."""
 
 import sys
+import threading
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,34 +12,28 @@ from harness.closing import tell
 from harness.engines import Engines
 from harness.launchers import QueueError
 from harness.schema import Config
+from harness.spares import Spares
 from harness.sweep import Plan
 from harness.tracking import process
 from harness.training import journal
 
 if TYPE_CHECKING:
-    from subprocess import Popen
-
     from harness.search import Search
     from harness.tracking.process import DeliveryProcess
 
 
-def carry_out(
-    plan: Plan, config: Config, outputs: Path, engines: Engines, started: "Popen[str] | None"
-) -> int:
-    """Train what the plan has left, deliver, report. Returns the exit status.
-
-    started: a delivery process that imports MLflow already.
-    """
+def carry_out(plan: Plan, config: Config, outputs: Path, engines: Engines, spares: Spares) -> int:
+    """Train what the plan has left, deliver, report. Returns the exit status."""
     from harness.tracking.delivery import Report
 
     folders = [runs.folder_of(outputs) / job.run for job in plan.jobs]
-    delivery = deliver(config, outputs, started)
+    delivery = deliver(config, outputs)
     if delivery is not None:
         for folder in folders:
             delivery.follow(folder)
     interrupted = False
     try:
-        train(folders, engines, outputs, draw=delivery is not None)
+        train(folders, engines, outputs, spares, draw=delivery is not None)
     except KeyboardInterrupt:
         interrupted = True
     except QueueError as error:
@@ -49,15 +46,15 @@ def carry_out(
     return status
 
 
-def carry_out_search(search: "Search", engines: Engines, started: "Popen[str] | None") -> int:
+def carry_out_search(search: "Search", engines: Engines, spares: Spares) -> int:
     """Go on with a search to its total of trials, deliver, report. Returns the exit status."""
     from harness import search as searching
     from harness import study
     from harness.tracking.delivery import Report
 
     runs.close_dead(search.outputs)
-    delivery = deliver(search.base, search.outputs, started)
-    launcher = launchers.create(engines.launcher, search.outputs, threads(search.base))
+    delivery = deliver(search.base, search.outputs)
+    launcher = launchers.create(engines.launcher, search.outputs, threads(search.base), spares)
     follow = delivery.follow if delivery is not None else ignore
     trials = searching.Trials(search, launcher, follow)
     interrupted = False
@@ -76,22 +73,20 @@ def carry_out_search(search: "Search", engines: Engines, started: "Popen[str] | 
     return tell(trials.plan, folders, report, interrupted=interrupted)
 
 
-def deliver(
-    config: Config, outputs: Path, started: "Popen[str] | None"
-) -> "DeliveryProcess | None":
+def deliver(config: Config, outputs: Path) -> "DeliveryProcess | None":
     """The delivery process to the store that the configuration names, if it names one."""
     from harness.tracking.store import Target
 
     if config.tracking.name == "none":
-        if started is not None:
-            process.end(started)
         return None
     uri = config.tracking.uri if config.tracking.name == "server" else None
     target = Target(uri) if uri else Target.local(outputs)
-    return process.DeliveryProcess(target, outputs, config.tracking.patience, started)
+    return process.DeliveryProcess(target, outputs, config.tracking.patience)
 
 
-def train(folders: list[Path], engines: Engines, outputs: Path, *, draw: bool) -> None:
+def train(
+    folders: list[Path], engines: Engines, outputs: Path, spares: Spares, *, draw: bool
+) -> None:
     """Train the folders that are not finished, as the launcher does it; pictures meanwhile."""
     left = []
     for folder in folders:
@@ -102,7 +97,10 @@ def train(folders: list[Path], engines: Engines, outputs: Path, *, draw: bool) -
             left.append(folder)
     if left:
         most = max(launchers.threads(folder) for folder in left)
-        launcher = launchers.create(engines.launcher, outputs, most)
+        launcher = launchers.create(engines.launcher, outputs, most, spares)
+        if draw:  # what draws takes as long to import as a few epochs: meanwhile
+            importing = partial(import_module, "harness.pictures")
+            threading.Thread(target=importing, daemon=True).start()
         launcher.run(left, draw_pictures if draw else ignore)
 
 
@@ -117,7 +115,7 @@ def ignore(folder: Path) -> None:
 
 def draw_pictures(folder: Path) -> None:
     """Draw a run's pictures; that one cannot be drawn is said and costs nothing else."""
-    from harness import pictures  # importing what draws takes as long as a few epochs
+    from harness import pictures
 
     try:
         pictures.draw(folder)

@@ -4,10 +4,13 @@
 
 Exit status: 0 finished, 1 failed, 130 interrupted. With `--attached`, standard input is a pipe from
 the command that started the job; when that command dies, however it dies, the pipe closes and the
-job ends as KILLED.
+job ends as KILLED. A job without a folder waits until a line of the pipe names it.
 """
 
 import argparse
+import gc
+import importlib.util
+import json
 import os
 import signal
 import sys
@@ -16,6 +19,7 @@ import time
 import traceback
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import numpy as np
 from filelock import Timeout
@@ -137,6 +141,10 @@ def _train(folder: Path, writer: Journal) -> None:
     # Numba looks at one file only when it takes compiled code from its cache; we look at all.
     compiled = folder.resolve().parents[1] / "cache" / f"numba-{source_digest()[:12]}"
     os.environ.setdefault("NUMBA_CACHE_DIR", str(compiled))
+    if settings.backend == "numba":
+        if "numba" not in sys.modules:
+            _load_numba()
+        sys.modules["numba"].config.reload_config()  # it may have been loaded before
     # Products differ in their last bits with the number of threads: a resumed run keeps its own.
     threads = told.start["threads"] if told.start else build.threads(settings, dataset)
     writer.append("start", **runs.this_process(), threads=threads, backend=settings.backend)
@@ -207,23 +215,62 @@ def _watch_parent() -> None:
     os._exit(EXIT["KILLED"])
 
 
+def _load_numba() -> None:
+    """Load Numba and its machinery, most of a job's start; a third less without what it never uses.
+
+    Where SciPy is installed, Numba imports it for functions of linear algebra.
+    """
+    import numba
+
+    is_hidden = "scipy" not in sys.modules
+    if is_hidden:
+        sys.modules["scipy"] = None  # type: ignore[assignment]  # Python's mark for "cannot import"
+    gc.disable()
+    compiled: Any = numba.njit(lambda: 0)
+    compiled()
+    gc.enable()
+    if is_hidden:
+        del sys.modules["scipy"]
+
+
+def _told() -> Path | None:
+    """The folder that the pipe names; None when it closes before: there is nothing to train."""
+    if importlib.util.find_spec("numba"):
+        _load_numba()
+    line = b""
+    while not line.endswith(b"\n"):
+        more = os.read(0, 4096)
+        if not more:
+            return None
+        line += more
+    return Path(json.loads(line))
+
+
 def main() -> None:
     """The command line of a job."""
     parser = argparse.ArgumentParser(prog="python -m harness.job")
-    parser.add_argument("folder", type=Path, help="a run folder, outputs/runs/<run id>")
+    parser.add_argument("folder", type=Path, nargs="?", help="a run folder, outputs/runs/<run id>")
     parser.add_argument("--attached", action="store_true", help="end when standard input closes")
     arguments = parser.parse_args()
+    if arguments.folder is None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command sees it and closes the pipe
+        arguments.folder = _told()
+        if arguments.folder is None:
+            return
     signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
     if arguments.attached:
         threading.Thread(target=_watch_parent, daemon=True).start()
+    status = EXIT["FAILED"]
     try:
-        sys.exit(EXIT[train(arguments.folder)])
+        status = EXIT[train(arguments.folder)]
     except Timeout:
         print(f"{arguments.folder}: another process is training it", file=sys.stderr)
     except (OSError, journal.JournalError) as error:
         print(error, file=sys.stderr)
-    sys.exit(EXIT["FAILED"])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # all is durable; taking the interpreter apart takes as long as an epoch
 
 
 if __name__ == "__main__":

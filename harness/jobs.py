@@ -1,13 +1,16 @@
 """Starting jobs on run folders, one process each, and seeing them end."""
 
+import json
 import os
 import subprocess
 import sys
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from harness import runs
+from harness.spares import JOB
 from harness.training import journal
 
 GRACE_S = 20.0
@@ -18,22 +21,34 @@ LOG = "job.log"
 class JobProcess:
     """A job in its own process, bound to this one by a pipe: when this process dies, it ends.
 
-    quiet: what the job prints goes to `job.log` in its run folder. cores: how many it may use; None
-    leaves them all. Leaving the context ends the job if it still runs, giving it time for its last
-    record.
+    spare: what `Spares` gave, to save the time of a start. quiet: what the job prints goes to
+    `job.log` in its run folder. cores: how many it may use; None leaves them all. Leaving the
+    context ends the job if it still runs, giving it time for its last record.
     """
 
-    def __init__(self, folder: Path, *, quiet: bool = False, cores: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        spare: "subprocess.Popen[bytes] | None" = None,
+        quiet: bool = False,
+        cores: int | None = None,
+    ) -> None:
         self.folder = folder
-        environment = os.environ | ({"HARNESS_CORES": str(cores)} if cores else {})
-        command = [sys.executable, "-m", "harness.job", str(folder), "--attached"]
-        if not quiet:
-            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment)
+        if spare is not None:
+            self._process = spare
+            assert spare.stdin is not None
+            with suppress(BrokenPipeError):  # it died; `wait` says so
+                spare.stdin.write(json.dumps(str(folder)).encode() + b"\n")
+                spare.stdin.flush()
             return
-        with (folder / LOG).open("ab") as log:
+        environment = os.environ | ({"HARNESS_CORES": str(cores)} if cores else {})
+        log = (folder / LOG).open("ab") if quiet else None
+        with log or nullcontext():
             self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment
-            )
+                [*JOB, str(folder)],
+                stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment,
+            )  # fmt: skip
 
     def wait(self, timeout: float | None = None) -> str | None:
         """Wait for the job to end; returns FINISHED, FAILED or KILLED as its journal says.
@@ -56,7 +71,8 @@ class JobProcess:
         trace: TracebackType | None,
     ) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.close()
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
         try:
             self._process.wait(GRACE_S)
         except subprocess.TimeoutExpired:

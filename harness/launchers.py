@@ -16,6 +16,7 @@ from typing import Literal, Protocol
 from harness import config, engines, environment, runs
 from harness.jobs import JobProcess
 from harness.scoreboard import Scoreboard
+from harness.spares import Spares
 from harness.training import journal
 
 POLL_S = 0.1
@@ -46,15 +47,20 @@ class Launcher(Protocol):
 
 
 class Basic:
-    """One job after the other."""
+    """One job after the other; while one trains, the process of the next starts up."""
 
     slots = 1
+
+    def __init__(self, spares: Spares) -> None:
+        self._spares = spares
 
     def run(self, folders: Sequence[Path], ended: Ended) -> None:
         """See `Launcher`; what is to be done about an ended job is done while the next trains."""
         previous: list[Path] = []
-        for folder in folders:
-            with JobProcess(folder) as job:
+        for number, folder in enumerate(folders, 1):
+            with JobProcess(folder, spare=self._spares.take()) as job:
+                if number < len(folders):
+                    self._spares.start()
                 for path in previous:
                     ended(path)
                 job.wait()
@@ -120,11 +126,11 @@ def _attend(folder: Path, verdict: Verdict, cores: int) -> None:
             continue
 
 
-def create(settings: engines.Launcher, outputs: Path, threads: int) -> Launcher:
+def create(settings: engines.Launcher, outputs: Path, threads: int, spares: Spares) -> Launcher:
     """The launcher of jobs that insist on so many BLAS threads each."""
     match settings:
         case engines.BasicLauncher():
-            return Basic()
+            return Basic(spares)
         case engines.JoblibLauncher():
             return Joblib(settings.n_jobs, threads)
         case _:

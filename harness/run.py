@@ -1,4 +1,4 @@
-"""The signature door: compose, validate, freeze, launch, follow, report.
+"""The signature door.
 
     python -m harness.run [KEY=VALUE ...]              one run
     python -m harness.run -m batch=16,64,128           a sweep
@@ -7,126 +7,15 @@ Exit status: 0 done and delivered, 1 a job failed, 2 bad input, 3 trained but no
 130 interrupted.
 """
 
-import argparse
 import os
 import signal
 import sys
-from collections.abc import Callable
-from dataclasses import replace
-from functools import partial
-from pathlib import Path
+from contextlib import suppress
 from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
 
-from harness import config as configuration
-from harness import execution, freeze, launch, launchers, runs
-from harness.closing import BAD_INPUT, DONE, FAILED, INTERRUPTED
-from harness.config import ConfigError
-from harness.engines import Engines, OptunaSweeper
-from harness.launch import CommandKeys, Job
-from harness.tracking import process
+from harness.spares import Spares
 
-if TYPE_CHECKING:
-    from subprocess import Popen
-
-
-def command(arguments: list[str]) -> int:
-    """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m harness.run", add_help=False)
-    parser.add_argument("--help", "-h", action="store_true")
-    parser.add_argument("--multirun", "-m", action="store_true")
-    parser.add_argument("--cfg", "-c", choices=["job"])
-    parser.add_argument("--shell-completion", "-sc", action="store_true")
-    parser.add_argument("overrides", nargs="*")
-    parser.error = _refuse  # type: ignore[method-assign]  # our own exit: one line, status 2
-    parsed = parser.parse_intermixed_args(arguments)
-    overrides = parsed.overrides
-    if parsed.help:
-        from harness import manual
-
-        print(manual.help_text())
-        return DONE
-    if parsed.shell_completion:
-        launch.shell_completion(overrides)
-        return DONE
-    started = None
-    try:
-        if parsed.cfg:
-            print(launch.show_config(launch.take_engines(overrides)[0]), end="")
-            return DONE
-        overrides, special = launch.take_command_keys(overrides)
-        # MLflow is imported by the delivery while everything here is composed and checked.
-        started = None if "tracking=none" in overrides else process.start()
-        carry_out = _prepare(overrides, special, started, is_sweep=parsed.multirun)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        if started is not None:
-            process.end(started)
-        return BAD_INPUT if isinstance(error, ValueError) else FAILED
-    return carry_out()
-
-
-def _prepare(
-    overrides: list[str], special: CommandKeys, started: "Popen[str] | None", *, is_sweep: bool
-) -> Callable[[], int]:
-    """Check and freeze everything; what is left to do is returned. Raises `ValueError`."""
-    typed = [*(["-m"] if is_sweep else []), *overrides]
-    overrides, engines = launch.take_engines(overrides)
-    if isinstance(engines.sweeper, OptunaSweeper):
-        from harness import search as searching
-
-        search = searching.check(engines.sweeper, overrides, typed, special)
-        launchers.check(engines.launcher, execution.threads(search.base))
-        searching.begin(search)
-        return partial(execution.carry_out_search, search, engines, started)
-    if special.resume is not None:
-        outputs = _outputs_of(overrides, is_sweep=is_sweep)
-        launchers.check(engines.launcher, 1)
-        runs.close_dead(outputs)
-        plan, config = freeze.resumed(outputs, special.resume)
-    else:
-        jobs = _checked(overrides, engines, is_sweep=is_sweep)
-        prepared = freeze.prepare(jobs)
-        config = jobs[0].config
-        outputs = Path(config.outputs)
-        runs.close_dead(outputs)
-        plan = freeze.freeze(prepared, typed, is_sweep=is_sweep, fresh=special.fresh)
-        plan = plan if is_sweep else replace(plan, id="")
-    return partial(execution.carry_out, plan, config, outputs, engines, started)
-
-
-def _checked(overrides: list[str], engines: Engines, *, is_sweep: bool) -> list[Job]:
-    """Everything that can be wrong is found here, before anything is created."""
-    jobs = launch.expand(overrides, sweep=is_sweep)
-    for job in jobs:
-        configuration.check(job.config)
-    jobs = [freeze.with_backend(job) for job in jobs]
-    _check_common(jobs)
-    launchers.check(engines.launcher, max(execution.threads(job.config) for job in jobs))
-    return jobs
-
-
-def _outputs_of(overrides: list[str], *, is_sweep: bool) -> Path:
-    others = [text for text in overrides if not text.startswith("outputs=")]
-    if others or is_sweep:
-        what = "-m" if is_sweep else others[0]
-        raise ConfigError(
-            f"{what}: resume continues a run with its own frozen settings, so only outputs=FOLDER "
-            "may stand beside it; start a new run to change anything"
-        )
-    return Path(overrides[-1].split("=", 1)[1]) if overrides else Path("outputs")
-
-
-def _check_common(jobs: list[Job]) -> None:
-    for key in ("outputs", "tracking.name", "tracking.uri"):
-        values = {configuration.leaves(job.config)[key] for job in jobs}
-        if len(values) > 1:
-            raise ConfigError(f"{key}: cannot be swept; give every job the same, found {values}")
-
-
-def _refuse(message: str) -> NoReturn:
-    print(f"error: {message}; --help shows what there is", file=sys.stderr)
-    sys.exit(BAD_INPUT)
+INTERRUPTED = 130
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -145,10 +34,19 @@ def main() -> None:
     """The console script `harness-run`."""
     signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
+    arguments = sys.argv[1:]
     try:
-        sys.exit(command(sys.argv[1:]))
+        with Spares() as spares:
+            spares.start_for(arguments)
+            from harness.command import command  # meanwhile
+
+            status = command(arguments, spares)
     except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+        status = INTERRUPTED
+    with suppress(BrokenPipeError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(status)  # all is written; taking the interpreter apart takes as long as an epoch
 
 
 if __name__ == "__main__":

@@ -173,8 +173,9 @@ def test_sigkill_of_the_command_ends_its_job_and_delivery(tmp_path: Path) -> Non
 @pytest.mark.fault
 def test_sigkill_of_a_job_costs_only_that_job(tmp_path: Path) -> None:
     process = started(tmp_path, "-m", "tracking=none", "epochs=500,1")
-    wait_for_epoch(tmp_path)
-    (job,) = psutil.Process(process.pid).children()
+    start = journal.history(wait_for_epoch(tmp_path)).start
+    assert start is not None
+    (job,) = (c for c in psutil.Process(process.pid).children() if c.pid == start["pid"])
     job.kill()
     process.communicate(timeout=60)
     assert process.returncode == 1

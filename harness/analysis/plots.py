@@ -54,7 +54,8 @@ def learning_curves(path: Path, title: str, loss: Curves, error: Curves) -> None
     loss (nats) and error (fractions): one list per name with a value per epoch from 1 on; drawn on
     a logarithmic axis, because the interesting part is near zero.
     """
-    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    figure = Figure(figsize=(9, 3.4))  # laid out by hand: it is drawn while somebody waits
+    figure.subplots_adjust(left=0.075, right=0.99, bottom=0.14, top=0.9, wspace=0.2)
     FigureCanvasAgg(figure)
     figure.suptitle(title)
     both = zip(figure.subplots(1, 2), (loss, error), ("loss (nats)", "error (%)"), strict=True)

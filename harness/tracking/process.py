@@ -31,43 +31,21 @@ SAY_EVERY_S = 3.0
 SILENCE_S = 60.0  # beyond its own patience: a call's time-outs, and a slow import
 
 
-def start() -> "subprocess.Popen[str]":
-    """A delivery process that imports MLflow, which takes seconds, and waits for its orders."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "harness.tracking.delivery"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env=os.environ | ENVIRONMENT,
-    )
-
-
-def end(process: "subprocess.Popen[str]") -> None:
-    """End it at once; what is not delivered stays on disk."""
-    process.kill()
-    process.wait()
-    for pipe in (process.stdin, process.stdout):
-        assert pipe is not None
-        with suppress(BrokenPipeError):  # closing it sends what a process that died did not take
-            pipe.close()
-
-
 class DeliveryProcess:
     """One delivery process. What it has to say goes to `outputs/delivery.log`.
 
-    It ends with this process, however this one ends. started: what `start` gave, when the command
-    began before it knew where to deliver.
+    It ends with this process, however this one ends.
     """
 
-    def __init__(
-        self,
-        target: Target,
-        outputs: Path,
-        patience: float = PATIENCE_S,
-        started: "subprocess.Popen[str] | None" = None,
-    ) -> None:
-        self._process = started or start()
+    def __init__(self, target: Target, outputs: Path, patience: float = PATIENCE_S) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "harness.tracking.delivery"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=os.environ | ENVIRONMENT,
+        )
         self._folders: list[Path] = []
         warning = moved(target)
         if warning:
@@ -97,12 +75,23 @@ class DeliveryProcess:
         except KeyboardInterrupt:
             answer, why = "", "interrupted while it was delivered"
         finally:
-            end(self._process)
+            self._end()
         if answer.strip():
             return Report(**json.loads(answer))
         code = self._process.returncode
         why = why or f"the delivery process ended with status {code}, see delivery.log"
         return Report(undelivered={f.name: why for f in self._folders if self._left(f)})
+
+    def _end(self) -> None:
+        """End it at once; what is not delivered stays on disk."""
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            with suppress(
+                BrokenPipeError
+            ):  # closing it sends what a process that died did not take
+                pipe.close()
 
     def _answer(self) -> str:
         answers: queue.SimpleQueue[str] = queue.SimpleQueue()

@@ -1,0 +1,62 @@
+"""The job processes that start up before they have a folder: taken, ended, never left behind."""
+
+import subprocess
+from collections.abc import Sequence
+
+import psutil
+import pytest
+
+from harness.spares import JOB, Spares
+
+
+def waiting() -> list[psutil.Process]:
+    return [each for each in psutil.Process().children() if tuple(each.cmdline()) == JOB]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        ((), 1),
+        (("-m", "batch=16,64"), 1),
+        (("--help",), 0),
+        (("--cfg", "job"), 0),
+        (("-m", "hydra/launcher=joblib", "batch=16,64"), 0),
+    ],
+)
+def test_started_where_one_will_be_needed_and_ended_where_not(
+    arguments: Sequence[str], wanted: int
+) -> None:
+    with Spares() as spares:
+        spares.start_for(arguments)
+        assert len(waiting()) == wanted
+    assert waiting() == []
+
+
+def test_only_one_waits_and_who_takes_it_owns_it() -> None:
+    with Spares() as spares:
+        spares.start()
+        spares.start()
+        (first,) = waiting()
+        taken, other = spares.take(), spares.take()
+        assert taken.pid == first.pid != other.pid
+    for process in (taken, other):
+        assert process.poll() is None
+        with process:
+            process.kill()
+
+
+def test_a_job_that_is_told_nothing_ends_quietly() -> None:
+    done = subprocess.run(JOB, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_one_that_died_while_it_waited_is_replaced() -> None:
+    with Spares() as spares:
+        spares.start()
+        (first,) = waiting()
+        first.kill()
+        first.wait()
+        with spares.take() as taken:
+            assert taken.pid != first.pid
+            assert taken.poll() is None
+            taken.kill()
