@@ -266,7 +266,7 @@ def serve(outputs: Path, run: str | None, uri: str | None, host: str, port: int)
     try:
         trained = predictor.choose(outputs, run, uri)
         click.echo(f"draw at http://{host}:{port}   ({predictor.source(trained)}; Ctrl-C ends it)")
-        page.serve(outputs, trained, host, port)
+        page.serve(outputs, trained, host, port, uri)
     except (ValueError, OSError) as error:
         _refuse(error)
     except KeyboardInterrupt:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import tempfile
 from pathlib import Path
 
 from harness import config, runs
@@ -10,6 +11,7 @@ from harness.files import write_text
 from harness.recognizer import calibration, recognizer
 from harness.recognizer.calibration import Calibration
 from harness.recognizer.recognizer import Recognizer
+from harness.tracking.reading import Reader
 from harness.training import journal
 from harness.training.evaluation import evaluate
 
@@ -54,6 +56,17 @@ def load_run(folder: Path) -> Recognizer:
     if fitted is None:
         return recognizer.load(folder / WEIGHTS, **about)
     return recognizer.load(folder / WEIGHTS, **about, calibration=dataclasses.asdict(fitted))
+
+
+def load_stored(reader: Reader, run: str) -> Recognizer:
+    """The recognizer of a run that a tracking store holds. Raises `ValueError` or `StoreError`.
+
+    It is not calibrated: that takes the images it was validated on.
+    """
+    recorded = reader.run(run)
+    with tempfile.TemporaryDirectory() as place:
+        weights = reader.fetch(recorded, WEIGHTS, Path(place))
+        return recognizer.load(weights, run=recorded.run)
 
 
 def _try(folder: Path) -> Calibration | None:

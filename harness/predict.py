@@ -11,6 +11,7 @@ from harness import calibrate, runs
 from harness.nn import metrics
 from harness.recognizer import model, picture
 from harness.recognizer.recognizer import Answer, Recognizer
+from harness.tracking.reading import Reader
 from harness.tracking.store import StoreError, Target
 from harness.training import journal
 
@@ -20,12 +21,16 @@ DONE, BAD_INPUT = 0, 2
 def choose(outputs: Path, run: str | None = None, uri: str | None = None) -> Recognizer:
     """The network of a run; without one the registered champion, else the best local run.
 
-    Raises `ValueError` with what to do when there is none.
+    uri: another tracking store than the one under `outputs`; a run is looked for there too. Raises
+    `ValueError` with what to do when there is none.
     """
-    if run is not None:
+    if run is not None and uri is None:
         return calibrate.load_run(runs.find(outputs, run))
+    target = Target(uri) if uri else Target.local(outputs)
     try:
-        champion = model.registered(Target(uri) if uri else Target.local(outputs))
+        if run is not None:
+            return calibrate.load_stored(Reader(target), run)
+        champion = model.registered(target)
     except StoreError as error:
         raise ValueError(str(error)) from error
     if champion is not None:

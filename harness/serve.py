@@ -1,6 +1,7 @@
-"""`python -m harness serve`: the page on loopback, for the networks under `outputs`."""
+"""`python -m harness serve`: the page on loopback, for the networks of `outputs` and of a store."""
 
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,34 +12,70 @@ from harness.nn import metrics
 from harness.recognizer import server
 from harness.recognizer.recognizer import Recognizer
 from harness.recognizer.server import Library
+from harness.tracking.reading import Reader
+from harness.tracking.recorded import Recorded
+from harness.tracking.store import StoreError, Target
 from harness.training import journal
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-def listing(outputs: Path, default: Recognizer) -> list[dict[str, Any]]:
-    """Every finished run with weights, newest first; the default one before them."""
-    run = default.description["run"]
-    found = [{"id": run, "name": predict.source(default)}]
-    for folder in reversed(list(journal.folders(runs.folder_of(outputs)))):
-        told = journal.history(folder)
-        error = told.final.get(metrics.BEST_VAL_ERROR)
-        figure = "" if error is None else f", validation error {error:.2%}"
-        if folder.name == run:
-            found[0]["name"] += figure
-        elif told.status == "FINISHED":
-            found.append({"id": folder.name, "name": f"{told.create['name']}{figure}"})
-    return found
+class Shelf:
+    """The networks that the page offers: the finished runs under `outputs`, and those of a store.
+
+    uri: of a tracking store, if there is another one than that under `outputs`.
+    """
+
+    def __init__(self, outputs: Path, default: Recognizer, uri: str | None = None) -> None:
+        self._outputs, self._default = outputs, default
+        self._reader = Reader(Target(uri)) if uri else None
+
+    def listing(self) -> list[dict[str, Any]]:
+        """Every run with weights, newest first; the default one before them."""
+        run = self._default.description["run"]
+        names = {run: predict.source(self._default)}
+        for folder in reversed(list(journal.folders(runs.folder_of(self._outputs)))):
+            told = journal.history(folder)
+            if told.status == "FINISHED" or folder.name == run:
+                _add(names, folder.name, told.create["name"], told.final)
+        for each in reversed(self._stored()):
+            if each.tags.get("run.id") == each.run:  # not one of somebody else's program
+                _add(names, each.run, each.name, each.final)
+        return [{"id": run, "name": name} for run, name in names.items()]
+
+    def load(self, run: str) -> Recognizer:
+        """The network of a run of the listing. Raises `ValueError`."""
+        folder = runs.folder_of(self._outputs) / run
+        if folder.is_dir() or self._reader is None:
+            return calibrate.load_run(folder)
+        try:
+            return calibrate.load_stored(self._reader, run)
+        except StoreError as error:
+            raise ValueError(str(error)) from error
+
+    def _stored(self) -> list[Recorded]:
+        try:
+            return self._reader.finished() if self._reader is not None else []
+        except StoreError as error:  # the page goes on with what is here
+            print(error, file=sys.stderr, flush=True)
+            return []
 
 
-def serve(outputs: Path, default: Recognizer, host: str, port: int) -> None:
+def _add(names: dict[str, str], run: str, name: str, final: dict[str, float]) -> None:
+    error = final.get(metrics.BEST_VAL_ERROR)
+    figure = "" if error is None else f", validation error {error:.2%}"
+    if run not in names:
+        names[run] = f"{name}{figure}"
+    elif not names[run].endswith(figure):
+        names[run] += figure
+
+
+def serve(outputs: Path, default: Recognizer, host: str, port: int, uri: str | None = None) -> None:
     """Serve until interrupted. Raises `ValueError` when the port is taken."""
     with socket.socket() as probe:
         if probe.connect_ex((host, port)) == 0:
             raise ValueError(f"--port {port}: something listens there already; choose another port")
-    library = Library(
-        listing=lambda: listing(outputs, default),
-        load=lambda run: calibrate.load_run(runs.folder_of(outputs) / run),
-    )
+    shelf = Shelf(outputs, default, uri)
+    library = Library(listing=shelf.listing, load=shelf.load)
     with threadpool_limits(limits=1):  # one core answers; a second thread costs more than it brings
         server.serve(server.app(library, default, {host, *LOOPBACK}), host, port)

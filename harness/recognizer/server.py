@@ -11,6 +11,7 @@ by the id of its run and looked up in a list: no part of a request is ever used 
 
 import asyncio
 import base64
+import gc
 import json
 from collections import OrderedDict
 from collections.abc import Callable
@@ -228,10 +229,16 @@ def serve(application: Guard, host: str, port: int) -> None:
     """Serve until interrupted. Raises `OSError` when the port is taken."""
     import uvicorn
 
+    from harness.recognizer.connection import timed
+
+    # What is loaded by now stays: a collector that looks through it holds everybody up.
+    gc.collect()
+    gc.freeze()
     uvicorn.run(
         application,
         host=host,
         port=port,
+        http=timed,  # type: ignore[arg-type]  # uvicorn calls it as it would the class
         log_level="warning",
         access_log=False,
         server_header=False,

@@ -83,6 +83,10 @@ class Reader:
             raise ValueError(f"run {word!r} could be {names}; type more of it")
         return next(iter(found.values()))
 
+    def finished(self) -> list[Recorded]:
+        """Every finished run, oldest first."""
+        return self._search("attributes.status = 'FINISHED'")
+
     def add_curves(self, runs: Iterable[Recorded], keys: Iterable[str]) -> None:
         """Fill in the curves of these metrics, up to a hundred runs a call."""
         every = list(runs)

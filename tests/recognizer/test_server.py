@@ -15,8 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from harness.nn import metrics
 from harness.recognizer import preprocess
 from harness.recognizer.recognizer import Recognizer
+from harness.training import journal
+from tests.conftest import command_in
 from tests.recognizer.test_picture import DRAWING, encoded, png
 from tests.test_ui import free_port
 
@@ -26,8 +29,14 @@ RAW, JSON = "application/octet-stream", "application/json"
 @pytest.fixture(scope="module")
 def port(outputs: Path) -> Iterator[int]:
     """Where `python -m harness serve` answers."""
+    with served("--outputs", str(outputs)) as number:
+        yield number
+
+
+@contextlib.contextmanager
+def served(*arguments: str) -> Iterator[int]:
     number = free_port()
-    command = [sys.executable, "-m", "harness", "serve", "--outputs", str(outputs)]
+    command = [sys.executable, "-m", "harness", "serve", *arguments]
     server = subprocess.Popen([*command, "--port", str(number)], stdout=subprocess.PIPE)
     try:
         deadline = time.monotonic() + 120
@@ -187,6 +196,53 @@ def test_a_slow_body_is_given_up(port: int) -> None:
         begin = time.monotonic()
         assert connection.recv(100).split()[1] == b"408"
         assert time.monotonic() - begin < 30
+
+
+@pytest.mark.service
+@pytest.mark.parametrize("head", [b"", b"GET / HTTP/1.1\r\nHos"])
+def test_a_connection_without_a_whole_request_is_closed(port: int, head: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+        begin = time.monotonic()
+        connection.sendall(head)
+        assert connection.recv(100) == b""
+        assert time.monotonic() - begin < 30
+
+
+@pytest.mark.service
+def test_connections_are_kept_between_requests(port: int) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    for pause in (0, 6, 6, 6):  # in all longer than a silent one may stay
+        time.sleep(pause)
+        connection.request("GET", "/icon.svg")
+        assert connection.getresponse().read()
+    connection.close()
+
+
+@pytest.mark.service
+@pytest.mark.filterwarnings("ignore")
+def test_runs_of_a_tracking_store_can_be_picked(outputs: Path, tmp_path: Path) -> None:
+    done = command_in(tmp_path)("harness.run", "epochs=1", "width=16")
+    assert done.returncode == 0, done.stderr
+    (folder,) = journal.folders(tmp_path / "outputs/runs")
+    uri = f"sqlite:///{tmp_path}/outputs/mlflow.db"
+    with served("--outputs", str(outputs), "--uri", uri) as number:
+        models = json.loads(ask(number, "GET", "/api/models")[2])["models"]
+        assert len(models) == 2
+        error = journal.history(folder).final[metrics.BEST_VAL_ERROR]
+        told = {"id": folder.name, "name": f"epochs=1,width=16, validation error {error:.2%}"}
+        assert models[1] == told
+        status, answer = post(number, encoded_png(), "image/png", f"?model={folder.name}")
+        assert (status, answer["model"]) == (200, folder.name)
+    again = command_in(tmp_path)(
+        "harness", "predict", "--uri", uri, "--run", "last", str(tmp_path / "none.png")
+    )
+    assert "'last'" in again.stderr
+    (tmp_path / "digit.png").write_bytes(encoded_png())
+    again = command_in(tmp_path)(
+        "harness", "predict", "--uri", uri, "--run", folder.name[:6], "digit.png"
+    )
+    assert (again.returncode, again.stderr) == (0, "")
+    assert f"run {folder.name}" in again.stdout
 
 
 def test_a_taken_port_is_one_line(port: int, outputs: Path) -> None:
