@@ -9,6 +9,7 @@ The clients run in a process of their own; latency is from the first byte sent t
 
 import argparse
 import asyncio
+import gc
 import json
 import multiprocessing
 import socket
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+import uvloop
 from PIL import Image
 
 from harness import environment
@@ -75,7 +77,8 @@ def load(port: int, outputs: Path, clients: int, seconds: float, pause: float, a
         drawing = [client(port, messages, until, pause, latencies) for _ in range(clients)]
         return latencies, sum(await asyncio.gather(*drawing))
 
-    answer.put(asyncio.run(all_of_them()))
+    gc.disable()
+    answer.put(uvloop.run(all_of_them()))
 
 
 def measure(server: subprocess.Popen, port: int, arguments, pause: float) -> None:
