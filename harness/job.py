@@ -234,7 +234,11 @@ def _load_numba() -> None:
 
 
 def _told() -> Path | None:
-    """The folder that the pipe names; None when it closes before: there is nothing to train."""
+    """The folder that the pipe names; None when it closes before: there is nothing to train.
+
+    Its line is JSON, as `jobs.JobProcess` writes it: folder; log, a file for what is printed, or
+    null; cores, how many are for this job, or null.
+    """
     if importlib.util.find_spec("numba"):
         _load_numba()
     line = b""
@@ -243,7 +247,14 @@ def _told() -> Path | None:
         if not more:
             return None
         line += more
-    return Path(json.loads(line))
+    order = json.loads(line)
+    if order["log"]:
+        log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+    if order["cores"]:
+        os.environ["HARNESS_CORES"] = str(order["cores"])
+    return Path(order["folder"])
 
 
 def main() -> None:

@@ -1,10 +1,9 @@
 """Starting jobs on run folders, one process each, and seeing them end."""
 
 import json
-import os
 import subprocess
 import sys
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -35,20 +34,12 @@ class JobProcess:
         cores: int | None = None,
     ) -> None:
         self.folder = folder
-        if spare is not None:
-            self._process = spare
-            assert spare.stdin is not None
-            with suppress(BrokenPipeError):  # it died; `wait` says so
-                spare.stdin.write(json.dumps(str(folder)).encode() + b"\n")
-                spare.stdin.flush()
-            return
-        environment = os.environ | ({"HARNESS_CORES": str(cores)} if cores else {})
-        log = (folder / LOG).open("ab") if quiet else None
-        with log or nullcontext():
-            self._process = subprocess.Popen(
-                [*JOB, str(folder)],
-                stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment,
-            )  # fmt: skip
+        self._process = spare or subprocess.Popen(JOB, stdin=subprocess.PIPE)
+        order = {"folder": str(folder), "log": str(folder / LOG) if quiet else None, "cores": cores}
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):  # it died; `wait` says so
+            self._process.stdin.write(json.dumps(order).encode() + b"\n")
+            self._process.stdin.flush()
 
     def wait(self, timeout: float | None = None) -> str | None:
         """Wait for the job to end; returns FINISHED, FAILED or KILLED as its journal says.

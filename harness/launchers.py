@@ -70,7 +70,7 @@ class Basic:
 
     def attend(self, folder: Path, verdict: Verdict) -> None:
         """See `Launcher`."""
-        _attend(folder, verdict, environment.cores())
+        _attend(folder, verdict, environment.cores(), self._spares)
 
 
 class Joblib:
@@ -80,7 +80,7 @@ class Joblib:
     its workers is killed; here that costs one job. Jobs times BLAS threads stay within the cores.
     """
 
-    def __init__(self, n_jobs: int | None, threads: int) -> None:
+    def __init__(self, n_jobs: int | None, threads: int, spares: Spares) -> None:
         from joblib import effective_n_jobs
 
         cores = environment.cores()
@@ -88,6 +88,7 @@ class Joblib:
         wanted = most if n_jobs is None else effective_n_jobs(n_jobs)
         self.slots = min(wanted, most)
         self.cores = max(1, cores // self.slots)
+        self._spares = spares
         if wanted > most and n_jobs != -1:
             print(
                 f"hydra.launcher.n_jobs={n_jobs}: {most} at once, for {cores} core(s) and "
@@ -117,11 +118,11 @@ class Joblib:
 
     def attend(self, folder: Path, verdict: Verdict) -> None:
         """See `Launcher`."""
-        _attend(folder, verdict, self.cores)
+        _attend(folder, verdict, self.cores, self._spares)
 
 
-def _attend(folder: Path, verdict: Verdict, cores: int) -> None:
-    with JobProcess(folder, quiet=True, cores=cores) as job:
+def _attend(folder: Path, verdict: Verdict, cores: int, spares: Spares) -> None:
+    with JobProcess(folder, spare=spares.take(), quiet=True, cores=cores) as job:
         while job.wait(POLL_S) is None and verdict() is None:
             continue
 
@@ -132,7 +133,7 @@ def create(settings: engines.Launcher, outputs: Path, threads: int, spares: Spar
         case engines.BasicLauncher():
             return Basic(spares)
         case engines.JoblibLauncher():
-            return Joblib(settings.n_jobs, threads)
+            return Joblib(settings.n_jobs, threads, spares)
         case _:
             from harness.cluster import Cluster
 

@@ -14,31 +14,36 @@ JOB = (sys.executable, "-m", "harness.job", "--attached")
 
 
 class Spares:
-    """At most one job that imports what training needs, and waits. Leaving the context ends it."""
+    """Jobs that import what training needs, and wait. Leaving the context ends those not taken."""
 
     def __init__(self) -> None:
-        self._waiting: subprocess.Popen[bytes] | None = None
+        self._waiting: list[subprocess.Popen[bytes]] = []
 
-    def start(self) -> None:
-        """Start one, so that it is ready when it is needed; another if it died."""
-        if self._waiting is not None and self._waiting.poll() is not None:
-            self._end()
-        if self._waiting is None:
-            self._waiting = subprocess.Popen(JOB, stdin=subprocess.PIPE)
+    def start(self, count: int = 1) -> None:
+        """See that so many wait, so that they are ready when they are needed."""
+        while len(self._waiting) < count:
+            self._waiting.append(_start())
 
     def start_for(self, arguments: Sequence[str]) -> None:
-        """Start one if a command of these arguments will need it."""
-        shows = any(text.startswith("-") and text not in ("-m", "--multirun") for text in arguments)
-        is_elsewhere = any(text.startswith("hydra/") for text in arguments)  # launchers, searches
-        if not shows and not is_elsewhere:
+        """Start what a command of these arguments will need first."""
+        if any(text.startswith("-") and text not in ("-m", "--multirun") for text in arguments):
+            return  # it only shows something
+        engines = [text for text in arguments if text.startswith("hydra/")]
+        if not engines:
             self.start()
+        elif engines == ["hydra/launcher=joblib"]:
+            self.start(2)
 
     def take(self) -> "subprocess.Popen[bytes]":
-        """The one that waits, or a new one."""
-        self.start()
-        taken, self._waiting = self._waiting, None
-        assert taken is not None
-        return taken
+        """One that waits, or a new one. Any thread may call it."""
+        while True:
+            try:
+                process = self._waiting.pop()
+            except IndexError:
+                return _start()
+            if process.poll() is None:
+                return process
+            _end(process)  # it died while it waited
 
     def __enter__(self) -> Self:
         return self
@@ -49,10 +54,14 @@ class Spares:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._end()
+        for process in self._waiting:
+            _end(process)
 
-    def _end(self) -> None:
-        if self._waiting is not None:
-            with self._waiting as process:
-                process.kill()
-            self._waiting = None
+
+def _start() -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(JOB, stdin=subprocess.PIPE)
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    with process:
+        process.kill()

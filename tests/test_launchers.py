@@ -13,6 +13,7 @@ import pytest
 from harness import environment, launch
 from harness.config import ConfigError
 from harness.launchers import Joblib
+from harness.spares import Spares
 from harness.training import journal
 from tests.conftest import Command
 
@@ -65,7 +66,7 @@ def test_jobs_times_threads_stay_within_the_cores(
 ) -> None:
     for cores in (1, 2, 8):
         monkeypatch.setenv("HARNESS_CORES", str(cores))
-        launcher = Joblib(n_jobs, threads)
+        launcher = Joblib(n_jobs, threads, Spares())
         assert launcher.slots >= 1
         assert launcher.slots * launcher.cores <= cores
         assert launcher.slots * threads <= max(cores, threads)

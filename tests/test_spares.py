@@ -20,7 +20,8 @@ def waiting() -> list[psutil.Process]:
         (("-m", "batch=16,64"), 1),
         (("--help",), 0),
         (("--cfg", "job"), 0),
-        (("-m", "hydra/launcher=joblib", "batch=16,64"), 0),
+        (("-m", "hydra/launcher=joblib", "batch=16,64"), 2),
+        (("-m", "hydra/launcher=slurm", "batch=16,64"), 0),
     ],
 )
 def test_started_where_one_will_be_needed_and_ended_where_not(
