@@ -20,7 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 from harness.files import write_atomically
@@ -66,6 +66,7 @@ def learning_curves(path: Path, title: str, loss: Curves, error: Curves) -> None
                 epochs = range(1, len(values) + 1)
                 axes.plot(epochs, [factor * v for v in values], label=name, marker=".")
         axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylabel(label)
         if any(value > 0 for values in curves.values() for value in values):
             axes.set_yscale("log")
@@ -114,6 +115,7 @@ def bands(label: str, series: Mapping[str, Numbers]) -> str:
                     epochs, np.nanmin(shown, axis=0), np.nanmax(shown, axis=0), alpha=0.2, lw=0
                 )
         axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylabel(label)
         _logarithmic(
             axes, axes.yaxis, [float(v) for values in series.values() for v in values.ravel()]

@@ -31,6 +31,7 @@ Every run is one training. Errors are **fractions**, not percent.
   `{metrics.BEST_EPOCH}`. `{metrics.VAL_ERROR}` in the table is that of the *last* epoch.
 - `{metrics.TEST_ERROR}` is read once, with the weights of the best epoch. Do not choose by it.
 - `train/` and `val/` are per epoch; `train/` is measured while training, `time/` in seconds.
+- MLflow's *Duration* begins when the run was queued: in a sweep it includes the wait for its turn.
 - The tag `sweep` names the sweeps a run belongs to. `python -m harness ui` links to a view of the
   newest one; `python -m harness compare` tells which differences are real and stores its report
   with the best run, under Artifacts, `report/`.
