@@ -235,7 +235,11 @@ def _spell(value: float) -> float | str:
 
 
 def folders(runs: Path) -> Iterator[Path]:
-    """The run folders under `outputs/runs`, oldest first; none when the folder does not exist."""
+    """The run folders under `outputs/runs`, oldest first; none when the folder does not exist.
+
+    A folder that is still being made is hidden: its name begins with a dot.
+    """
     if runs.is_dir():
-        found = [path for path in runs.iterdir() if (path / FILE_NAME).is_file()]
+        whole = (path for path in runs.iterdir() if not path.name.startswith("."))
+        found = [path for path in whole if (path / FILE_NAME).is_file()]
         yield from sorted(found, key=lambda path: (path / "config.yaml").stat().st_mtime_ns)
