@@ -156,26 +156,30 @@ def test_a_job_whose_minute_is_over_goes_on_from_its_checkpoint(
     limits = ("hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=20")
     endless = settings(idx_folder, "tracking=none", "epochs=1000000", "seed=1", *limits)
     process = started(tmp_path, *endless)
-    (folder,) = training(tmp_path, 1)
-    number = job_id(folder)
-    deadline = time.monotonic() + 240
-    while ask("squeue", "--noheader", f"--job={number}", "--format=%T") != "PENDING":
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
-    before = journal.history(folder)
-    assert (before.status, before.error) == ("KILLED", "interrupted")
-    ask("scontrol", "update", f"JobId={number}", "StartTime=now")
-    while len(journal.history(folder).epochs) <= len(before.epochs):
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
-    ask("scancel", number)
-    while journal.history(folder).status != "KILLED":
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
-    told = journal.history(folder)
-    assert [e["epoch"] for e in told.epochs] == list(range(1, len(told.epochs) + 1))
+    try:
+        (folder,) = training(tmp_path, 1)
+        number = job_id(folder)
+        deadline = time.monotonic() + 240
+        while ask("squeue", "--noheader", f"--job={number}", "--format=%T") != "PENDING":
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+        before = journal.history(folder)
+        assert (before.status, before.error) == ("KILLED", "interrupted")
+        ask("scontrol", "update", f"JobId={number}", "StartTime=now")
+        while len(journal.history(folder).epochs) <= len(before.epochs):
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+        ask("scancel", number)
+        while journal.history(folder).status != "KILLED":
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+        told = journal.history(folder)
+        assert [e["epoch"] for e in told.epochs] == list(range(1, len(told.epochs) + 1))
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_what_slurm_refuses_is_one_line_and_creates_nothing(
