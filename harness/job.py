@@ -265,6 +265,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.folder is None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command sees it and closes the pipe
+        if hasattr(signal, "pthread_sigmask"):  # as `spares.start` left it
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         arguments.folder = _told()
         if arguments.folder is None:
             return

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from harness import runs
-from harness.spares import JOB
+from harness.spares import start
 from harness.training import journal
 
 GRACE_S = 20.0
@@ -34,7 +34,7 @@ class JobProcess:
         cores: int | None = None,
     ) -> None:
         self.folder = folder
-        self._process = spare or subprocess.Popen(JOB, stdin=subprocess.PIPE)
+        self._process = spare or start()
         order = {"folder": str(folder), "log": str(folder / LOG) if quiet else None, "cores": cores}
         assert self._process.stdin is not None
         with suppress(BrokenPipeError):  # it died; `wait` says so

@@ -4,6 +4,7 @@ A command begins with one, while it still imports, composes and checks. Therefor
 imports next to nothing.
 """
 
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ class Spares:
     def start(self, count: int = 1) -> None:
         """See that so many wait, so that they are ready when they are needed."""
         while len(self._waiting) < count:
-            self._waiting.append(_start())
+            self._waiting.append(start())
 
     def start_for(self, arguments: Sequence[str]) -> None:
         """Start what a command of these arguments will need first."""
@@ -40,7 +41,7 @@ class Spares:
             try:
                 process = self._waiting.pop()
             except IndexError:
-                return _start()
+                return start()
             if process.poll() is None:
                 return process
             _end(process)  # it died while it waited
@@ -58,8 +59,15 @@ class Spares:
             _end(process)
 
 
-def _start() -> "subprocess.Popen[bytes]":
-    return subprocess.Popen(JOB, stdin=subprocess.PIPE)
+def start() -> "subprocess.Popen[bytes]":
+    """A job that waits for its folder. Until it listens to signals, Ctrl-C is not for it."""
+    mask = getattr(signal, "pthread_sigmask", None)
+    before = mask(signal.SIG_BLOCK, {signal.SIGINT}) if mask else None  # the child inherits it
+    try:
+        return subprocess.Popen(JOB, stdin=subprocess.PIPE)
+    finally:
+        if mask:
+            mask(signal.SIG_SETMASK, before)
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

@@ -1,6 +1,9 @@
 """The job processes that start up before they have a folder: taken, ended, never left behind."""
 
+import os
+import signal
 import subprocess
+import time
 from collections.abc import Sequence
 
 import psutil
@@ -49,6 +52,19 @@ def test_only_one_waits_and_who_takes_it_owns_it() -> None:
 def test_a_job_that_is_told_nothing_ends_quietly() -> None:
     done = subprocess.run(JOB, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+@pytest.mark.parametrize("seconds", [0, 0.1, 0.3, 1.5])
+def test_ctrl_c_is_the_commands_business(seconds: float, capfd: pytest.CaptureFixture[str]) -> None:
+    with Spares() as spares, spares.take() as taken:
+        time.sleep(seconds)
+        taken.send_signal(signal.SIGINT)
+        time.sleep(0.2)
+        assert taken.stdin is not None
+        taken.stdin.close()
+        assert taken.wait(60) == 0
+    assert capfd.readouterr() == ("", "")
 
 
 def test_one_that_died_while_it_waited_is_replaced() -> None:
