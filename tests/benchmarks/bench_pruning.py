@@ -13,6 +13,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from threadpoolctl import threadpool_limits
+
 from harness import build, launch
 from harness.data.dataset import load
 from harness.engines import OptunaSweeper
@@ -85,7 +87,7 @@ def main() -> None:
     print(f"{'pruner':<10}{'seed':>5}{'unpruned best':>15}{'epochs':>8}{'pruned epochs':>15}"
           f"{'share':>8}")  # fmt: skip
     shares: dict[str, list[float]] = {pruner: [] for pruner in parsed.pruners}
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as place, threadpool_limits(1):  # as FIXED says
         for seed in range(1, parsed.seeds + 1):
             whole = search("none", seed, Path(place), lambda _, n: n >= parsed.trials)
             best, budget = min(whole), len(whole)
