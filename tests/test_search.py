@@ -118,7 +118,8 @@ def test_every_sampler_and_pruner_is_optunas_own(tmp_path: Path) -> None:
 def test_a_search_goes_on_to_its_total_and_prunes(
     command: Command, tmp_path: Path, idx_folder: Path, launcher: tuple[str, ...]
 ) -> None:
-    arguments = settings(idx_folder, "epochs=60", *launcher)
+    epochs = 400  # seconds: time enough to be seen and ended
+    arguments = settings(idx_folder, f"epochs={epochs}", *launcher)
     done = command(RUN, *arguments, "hydra.sweeper.n_trials=6", timeout=900)
     assert done.returncode == 0, done.stderr
     assert len(histories(tmp_path)) == 6
@@ -131,7 +132,7 @@ def test_a_search_goes_on_to_its_total_and_prunes(
     assert len({each.tags["sweep"] for each in told}) == 1
     for each in pruned:
         assert (each.status, each.final) == ("KILLED", {})
-        assert len(each.epochs) < 60
+        assert len(each.epochs) < epochs
         assert (each.error or "").startswith("pruned by the search after epoch ")
     assert states(tmp_path) == {"COMPLETE": 12 - len(pruned), "PRUNED": len(pruned)}
     best = min(
