@@ -17,13 +17,21 @@ OUTPUTS = click.option(
     help="The folder for everything generated.",
 )
 
+# MLflow would try a dead server for minutes, and print its own bars between our lines. A page of a
+# thousand runs takes a server longer than a delivery's small calls.
+MLFLOW = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="scratch-harness")
 def main() -> None:
     """Look at runs and sweeps. Training is `python -m harness.run`."""
-    # MLflow would print its own bars between our lines.
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    for name, value in MLFLOW.items():
+        os.environ.setdefault(name, value)
 
 
 @main.command()

@@ -5,7 +5,6 @@ files: `outputs/reports/<name>/index.html`, `settings.csv` and `report.json`.
 """
 
 import json
-import os
 import sys
 import tempfile
 import time
@@ -31,17 +30,10 @@ from harness.training import journal
 from harness.training.journal import Journal
 
 DONE, BAD_INPUT, UNDELIVERED = 0, 2, 3
-# A page of a thousand runs takes a server longer than a delivery's small calls.
-PATIENCE = {
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-}
 
 
 def command(outputs: Path, words: list[str], uri: str | None, *, attach: bool) -> int:
     """The command line; returns the exit status."""
-    os.environ.update(PATIENCE)
     try:
         selection = select(outputs, words, uri)
         made, chosen = build(selection, outputs)

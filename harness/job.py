@@ -2,9 +2,9 @@
 
     python -m harness.job outputs/runs/<run id>
 
-Exit status: 0 finished, 1 failed, 130 interrupted. With `--attached`, standard input is a pipe from
-the command that started the job; when that command dies, however it dies, the pipe closes and the
-job ends as KILLED. A job without a folder waits until a line of the pipe names it.
+Exit status: 0 finished, 1 failed, 130 interrupted. With `--attached` instead of a folder, standard
+input is a pipe from the command that started the job. A line of it names the folder; when that
+command dies, however it dies, the pipe closes and the job ends as KILLED.
 """
 
 import argparse
@@ -260,10 +260,13 @@ def _told() -> Path | None:
 def main() -> None:
     """The command line of a job."""
     parser = argparse.ArgumentParser(prog="python -m harness.job")
-    parser.add_argument("folder", type=Path, nargs="?", help="a run folder, outputs/runs/<run id>")
-    parser.add_argument("--attached", action="store_true", help="end when standard input closes")
+    told = parser.add_mutually_exclusive_group(required=True)
+    told.add_argument("folder", type=Path, nargs="?", help="a run folder, outputs/runs/<run id>")
+    told.add_argument(
+        "--attached", action="store_true", help="standard input names it, and ends it"
+    )
     arguments = parser.parse_args()
-    if arguments.folder is None:
+    if arguments.attached:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command sees it and closes the pipe
         if hasattr(signal, "pthread_sigmask"):  # as `spares.start` left it
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})

@@ -5,7 +5,6 @@ in the source, the packages and the machine is said. Then the run is trained aga
 its own that no sweep builds on, and every metric is compared to the last bit.
 """
 
-import os
 import sys
 import tempfile
 from dataclasses import dataclass, replace
@@ -18,7 +17,6 @@ from rich.table import Table
 
 from harness import config as configuration
 from harness import environment, freeze, overview, runs
-from harness.compare import PATIENCE
 from harness.job import UNCOMMITTED
 from harness.jobs import JobProcess
 from harness.launch import Job
@@ -59,7 +57,6 @@ class Agreement:
 
 def command(outputs: Path, word: str, uri: str | None) -> int:
     """The command line; returns 0 when every metric is equal to the last bit, else 1 or 2."""
-    os.environ.update(PATIENCE)
     try:
         word = runs.find(outputs, word).name if word == "last" else word
         reader = Reader(Target(uri) if uri else Target.local(outputs))

@@ -15,7 +15,7 @@ from types import FrameType
 
 from harness.spares import Spares
 
-INTERRUPTED = 130
+INTERRUPTED = 130  # as in closing.py, whose import takes what this module is to save
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

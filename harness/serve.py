@@ -75,7 +75,10 @@ def serve(outputs: Path, default: Recognizer, host: str, port: int, uri: str | N
     with socket.socket() as probe:
         if probe.connect_ex((host, port)) == 0:
             raise ValueError(f"--port {port}: something listens there already; choose another port")
-    shelf = Shelf(outputs, default, uri)
+    try:
+        shelf = Shelf(outputs, default, uri)
+    except StoreError as error:
+        raise ValueError(str(error)) from error
     library = Library(listing=shelf.listing, load=shelf.load)
     with threadpool_limits(limits=1):  # one core answers; a second thread costs more than it brings
         server.serve(server.app(library, default, {host, *LOOPBACK}), host, port)

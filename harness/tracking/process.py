@@ -88,9 +88,7 @@ class DeliveryProcess:
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None
-            with suppress(
-                BrokenPipeError
-            ):  # closing it sends what a process that died did not take
+            with suppress(BrokenPipeError):  # what one that died did not take is sent now
                 pipe.close()
 
     def _answer(self) -> str:

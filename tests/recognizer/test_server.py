@@ -245,6 +245,19 @@ def test_runs_of_a_tracking_store_can_be_picked(outputs: Path, tmp_path: Path) -
     assert f"run {folder.name}" in again.stdout
 
 
+@pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "sqlite:///none.db"])
+@pytest.mark.parametrize("words", [("serve",), ("predict", "--run", "abc", "x.png")])
+def test_a_store_that_is_not_there_is_one_line(
+    outputs: Path, tmp_path: Path, uri: str, words: tuple[str, ...]
+) -> None:
+    more = ("--outputs", str(outputs), "--uri", uri)
+    done = command_in(tmp_path)("harness", *words, *more, timeout=60)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.startswith("error: ")
+    assert uri.removeprefix("sqlite:///") in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_taken_port_is_one_line(port: int, outputs: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "harness", "serve", "--outputs", outputs, "--port", str(port)],
