@@ -8,24 +8,19 @@ command dies, however it dies, the pipe closes and the job ends as KILLED.
 """
 
 import argparse
-import gc
-import importlib.util
-import json
 import os
 import signal
 import sys
 import threading
-import time
 import traceback
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import numpy as np
 from filelock import Timeout
 from threadpoolctl import threadpool_limits
 
-from harness import build, config, environment, progress, runs
+from harness import build, compiler, config, environment, pipe, progress, runs
 from harness.data.dataset import open_dataset
 from harness.files import write_atomically, write_text
 from harness.sweep import source_digest
@@ -34,7 +29,6 @@ from harness.training.checkpoint import Checkpoints
 from harness.training.journal import Journal
 from harness.training.trainer import Diverged, Result, Trainer
 
-LAST_WORDS_S = 15.0
 UNCOMMITTED = "uncommitted.diff"
 EXIT = {"FINISHED": 0, "FAILED": 1, "KILLED": 130}
 
@@ -142,8 +136,7 @@ def _train(folder: Path, writer: Journal) -> None:
     compiled = folder.resolve().parents[1] / "cache" / f"numba-{source_digest()[:12]}"
     os.environ.setdefault("NUMBA_CACHE_DIR", str(compiled))
     if settings.backend == "numba":
-        if "numba" not in sys.modules:
-            _load_numba()
+        compiler.load()
         sys.modules["numba"].config.reload_config()  # it may have been loaded before
     # Products differ in their last bits with the number of threads: a resumed run keeps its own.
     threads = told.start["threads"] if told.start else build.threads(settings, dataset)
@@ -206,57 +199,6 @@ def _ignore_signals() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def _watch_parent() -> None:
-    # Straight from the descriptor: a reader blocked inside sys.stdin breaks the interpreter's exit.
-    while os.read(0, 1):
-        continue
-    signal.raise_signal(signal.SIGTERM)
-    time.sleep(LAST_WORDS_S)  # inside a long call no signal is handled
-    os._exit(EXIT["KILLED"])
-
-
-def _load_numba() -> None:
-    """Load Numba and its machinery, most of a job's start; a third less without what it never uses.
-
-    Where SciPy is installed, Numba imports it for functions of linear algebra.
-    """
-    import numba
-
-    is_hidden = "scipy" not in sys.modules
-    if is_hidden:
-        sys.modules["scipy"] = None  # type: ignore[assignment]  # Python's mark for "cannot import"
-    gc.disable()
-    compiled: Any = numba.njit(lambda: 0)
-    compiled()
-    gc.enable()
-    if is_hidden:
-        del sys.modules["scipy"]
-
-
-def _told() -> Path | None:
-    """The folder that the pipe names; None when it closes before: there is nothing to train.
-
-    Its line is JSON, as `jobs.JobProcess` writes it: folder; log, a file for what is printed, or
-    null; cores, how many are for this job, or null.
-    """
-    if importlib.util.find_spec("numba"):
-        _load_numba()
-    line = b""
-    while not line.endswith(b"\n"):
-        more = os.read(0, 4096)
-        if not more:
-            return None
-        line += more
-    order = json.loads(line)
-    if order["log"]:
-        log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-    if order["cores"]:
-        os.environ["HARNESS_CORES"] = str(order["cores"])
-    return Path(order["folder"])
-
-
 def main() -> None:
     """The command line of a job."""
     parser = argparse.ArgumentParser(prog="python -m harness.job")
@@ -270,13 +212,13 @@ def main() -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command sees it and closes the pipe
         if hasattr(signal, "pthread_sigmask"):  # as `spares.start` left it
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-        arguments.folder = _told()
+        arguments.folder = pipe.told()
         if arguments.folder is None:
             return
     signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
     if arguments.attached:
-        threading.Thread(target=_watch_parent, daemon=True).start()
+        threading.Thread(target=pipe.watch, args=(EXIT["KILLED"],), daemon=True).start()
     status = EXIT["FAILED"]
     try:
         status = EXIT[train(arguments.folder)]
