@@ -12,8 +12,11 @@ import tempfile
 import threading
 from collections import defaultdict
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+from filelock import FileLock, Timeout
 
 from harness import config as configuration
 from harness import freeze, launch, runs, space, sweep
@@ -66,6 +69,11 @@ class Search:
         """Where what it began with is frozen."""
         return sweep.folder_of(self.outputs) / self.id
 
+    @cached_property
+    def lock(self) -> FileLock:
+        """What the one command holds that runs it; the operating system frees it with that."""
+        return FileLock(self.folder / ".lock", timeout=0)
+
 
 def check(
     settings: OptunaSweeper, overrides: list[str], typed: list[str], special: launch.CommandKeys
@@ -102,9 +110,9 @@ def check(
 
 
 def begin(search: Search) -> None:
-    """Freeze what the search begins with, or compare with what it began with before.
+    """Freeze what the search begins with, or compare with what it began with before; lock it.
 
-    Raises `ConfigError` when something has changed since.
+    Raises `ConfigError` when something has changed since, or another command runs it now.
     """
     prepared = freeze.prepare([freeze.with_backend(Job("", {}, search.base))])[0]
     settings = {k: v for k, v in asdict(search.settings).items() if k not in ("n_trials", "study")}
@@ -126,7 +134,13 @@ def begin(search: Search) -> None:
             shutil.copytree(launch.conf_path(), unfinished / "conf")
             write_text(unfinished / FROZEN, json.dumps(now, indent=1))
             unfinished.rename(search.folder)
-        return
+    try:
+        search.lock.acquire()
+    except Timeout:
+        raise ConfigError(
+            f"search {search.id}: another command runs it at this moment; let that end, or end it, "
+            "and repeat this one to go on"
+        ) from None
     before = json.loads(path.read_text())
     for key in {**before, **now}:
         if before.get(key) != now.get(key):

@@ -1,13 +1,16 @@
 """The study of a search: Optuna's memory of its trials, its sampler, its pruner, its pictures."""
 
+import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from harness import runs
 from harness.training import journal
 
 if TYPE_CHECKING:
     from optuna import Study
+    from optuna.storages import RDBStorage
     from optuna.trial import FrozenTrial
 
     from harness.search import Search
@@ -22,13 +25,10 @@ def open_study(search: "Search") -> "Study":
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     settings, epochs = search.settings, search.base.epochs
-    storage = optuna.storages.RDBStorage(
-        f"sqlite:///{(search.outputs.resolve() / DATABASE).as_posix()}",
-        engine_kwargs={"connect_args": {"timeout": 60}},
-    )
     study = optuna.create_study(
-        storage=storage, study_name=search.id, direction="minimize", load_if_exists=True
-    )
+        storage=_storage(search.outputs.resolve() / DATABASE),
+        study_name=search.id, direction="minimize", load_if_exists=True,
+    )  # fmt: skip
     # A sampler that starts again from its seed would propose again what it proposed at first.
     seed = settings.seed + len(study.trials)
     startup, warmup = settings.startup_trials, settings.warmup_epochs
@@ -52,6 +52,25 @@ def open_study(search: "Search") -> "Study":
         case "hyperband":
             study.pruner = pruners.HyperbandPruner(first, max(first, epochs), reduction_factor=3)
     return study
+
+
+def _storage(path: Path) -> "RDBStorage":
+    """Optuna's storage in one SQLite file, for the threads of one process.
+
+    Optuna takes a waiting trial with SELECT FOR UPDATE. SQLite ignores that, and two threads
+    might take the same trial; here they take turns.
+    """
+    from optuna.storages import RDBStorage
+
+    turn = threading.Lock()
+
+    class Storage(RDBStorage):
+        def set_trial_state_values(self, *arguments: Any, **named: Any) -> bool:
+            with turn:
+                return super().set_trial_state_values(*arguments, **named)
+
+    uri = f"sqlite:///{path.as_posix()}"
+    return Storage(uri, engine_kwargs={"connect_args": {"timeout": 60}})
 
 
 def ended(study: "Study") -> Sequence["FrozenTrial"]:

@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from optuna import Trial
 
 from harness import launch, space
 from harness.config import ConfigError
@@ -113,6 +114,23 @@ def test_every_sampler_and_pruner_is_optunas_own(tmp_path: Path) -> None:
         assert f"{type(study.sampler).__name__} {type(study.pruner).__name__}" == expected
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_a_waiting_trial_is_taken_once(tmp_path: Path) -> None:
+    base = launch.composed([f"outputs={tmp_path}"])
+    study = open_study(Search("s", sweeper(sampler="random"), (), (), base, ()))
+    waiting = 30
+    for number in range(waiting):
+        study.enqueue_trial({"x": number})
+    tried = Counter[int]()
+
+    def objective(trial: Trial) -> float:
+        tried[trial.number] += 1
+        return trial.suggest_float("x", 0, waiting)
+
+    study.optimize(objective, waiting, n_jobs=4)
+    assert tried == dict.fromkeys(range(waiting), 1)
+
+
 @pytest.mark.service
 @pytest.mark.parametrize("launcher", [(), ("hydra/launcher=joblib",)])
 def test_a_search_goes_on_to_its_total_and_prunes(
@@ -188,7 +206,7 @@ def test_an_interrupted_search_goes_on_with_the_same_trials(
     tmp_path: Path, idx_folder: Path, number: int
 ) -> None:
     arguments = settings(
-        idx_folder, "epochs=300", "hydra.sweeper.n_trials=4", "hydra.sweeper.pruner=none",
+        idx_folder, "epochs=900", "hydra.sweeper.n_trials=4", "hydra.sweeper.pruner=none",
         "hydra/launcher=joblib",
     )  # fmt: skip
 
@@ -203,6 +221,12 @@ def test_an_interrupted_search_goes_on_with_the_same_trials(
     while not any(told.epochs for told in histories(tmp_path)):
         assert time.monotonic() < deadline
         time.sleep(0.1)
+    twice = subprocess.run(
+        [sys.executable, "-m", RUN, *arguments], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert twice.returncode == 2
+    assert "another command runs it at this moment" in twice.stderr
+    assert twice.stderr.count("\n") == 1
     process.send_signal(number)
     process.communicate(timeout=120)
     if number == signal.SIGINT:
@@ -217,7 +241,7 @@ def test_an_interrupted_search_goes_on_with_the_same_trials(
     assert len(told) == 4, "the interrupted trials went on, none was begun in their place"
     for each in told:
         assert each.status == "FINISHED"
-        assert [record["epoch"] for record in each.epochs] == list(range(1, 301))
+        assert [record["epoch"] for record in each.epochs] == list(range(1, 901))
     assert states(tmp_path)["COMPLETE"] == 4
 
 
