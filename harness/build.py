@@ -24,7 +24,7 @@ STEP_SIZE_PER_THREAD = 10_000_000
 
 
 # What the compiled epoch does not do.
-PLAIN = ("dropout", "input_dropout", "weight_decay", "max_norm", "ema")
+PLAIN = ("dropout", "input_dropout", "weight_decay", "max_norm", "adversarial", "ema")
 
 
 def sizes(config: Config, dataset: Dataset) -> tuple[int, ...]:
@@ -89,6 +89,7 @@ def trainer(config: Config, dataset: Dataset) -> Trainer:
         input_dropout=config.input_dropout,
         max_norm=config.max_norm,
         label_smoothing=config.label_smoothing,
+        adversarial=config.adversarial,
         ema=config.ema,
         patience=config.patience,
         augmentation=augmentation(config, dataset.image_shape),

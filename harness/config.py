@@ -174,7 +174,7 @@ _ALLOWED = {
     **dict.fromkeys(
         ("dropout", "input_dropout", "label_smoothing", "ema"), "a number from 0 to below 1"
     ),
-    "weight_decay": "a finite number of at least 0",
+    **dict.fromkeys(("weight_decay", "adversarial"), "a finite number of at least 0"),
     "max_norm": "a finite number above 0, or null for none",
     "patience": "a whole number of at least 1, or null to train all epochs",
     "threads": "auto or a whole number of at least 1",

@@ -191,6 +191,9 @@ class Config:
         "largest norm of a hidden unit's incoming weights; null: none"
     )
     label_smoothing: Fraction = about("share of each target spread evenly over the classes")
+    adversarial: NotNegative = about(
+        "how far (norm, normalized units) an image is moved to where its loss is higher, and learnt"
+    )
     ema: Fraction = about("decay of the weights' running average that is evaluated; 0: no average")
     patience: Count | None = about("stop after so many epochs without a better validation error")
     backend: Backend = about(

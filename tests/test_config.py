@@ -37,6 +37,7 @@ BAD = {
     "optimizer.name=foo": "optimizer.name=foo: expected 'sgd', 'momentum', 'adam', 'adamw'",
     "optimizer.momentum=0.5": "optimizer.momentum",
     "dropout=1": "dropout=1: expected a number from 0 to below 1",
+    "adversarial=-1": "adversarial=-1: expected a finite number of at least 0",
     "max_norm=0": "max_norm=0: expected a finite number above 0",
     "schedule=cosin": "did you mean 'cosine'?",
     "optimizer.nam=foo": "did you mean 'optimizer.name'?",

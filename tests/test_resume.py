@@ -26,6 +26,7 @@ KINDS = {
     "everything": (
         "optimizer=momentum", "schedule=onecycle", "augmentation=elastic", "dropout=0.3",
         "input_dropout=0.1", "ema=0.9", "max_norm=2", "weight_decay=1e-4", "label_smoothing=0.1",
+        "adversarial=0.5",
         "depth=2", "activation=relu", "lr=0.02",
     ),
     "adam": ("optimizer=adam", "dropout=0.2"),

@@ -202,3 +202,7 @@ class Network:
             above = below
         gradients.append(Gradient(inputs, above))
         return gradients[::-1]
+
+    def input_gradient(self, gradients: list[Gradient], out: Array) -> None:
+        """d loss / d inputs (B, D) into `out`, from what `backward` returned."""
+        np.matmul(gradients[0].deltas, self.parameters.layers[0].weights.T, out=out)

@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from harness.data.batches import Blocks, shuffled
 from harness.data.dataset import Dataset, Part
 from harness.data.normalization import Normalization
-from harness.nn import metrics
+from harness.nn import adversarial, metrics
 from harness.nn.average import Average
 from harness.nn.dropout import draw_mask
 from harness.nn.losses import cross_entropy, softmax_cross_entropy_gradient
 from harness.nn.metrics import Score, misclassified
-from harness.nn.network import Network, Parameters
+from harness.nn.network import Gradient, Network, Parameters
 from harness.nn.optimizers import Optimizer, limit_norms
 from harness.training import randomness
 from harness.training.evaluation import evaluate
@@ -112,6 +112,9 @@ class Trainer:
             np.empty((self._blocks.length, network.sizes[0]), np.float32)
             if options.input_dropout
             else None
+        )
+        self._uphill = (
+            np.empty((batch, network.sizes[0]), np.float32) if options.adversarial else None
         )
         self._steps_per_epoch = -(-len(dataset.train) // options.batch)
         if options.backend == "numba":
@@ -255,9 +258,17 @@ class Trainer:
         deltas, row = workspace.output[: len(inputs)], workspace.row[: len(inputs)]
         for mask in workspace.masks:
             draw_mask(options.dropout, self.generators["dropout"], mask)
-        network.forward(inputs, workspace, logits)
-        softmax_cross_entropy_gradient(logits, targets, deltas, row)
-        self.optimizer.step(network.backward(inputs, deltas, workspace), lr)
+
+        def gradients() -> list[Gradient]:
+            network.forward(inputs, workspace, logits)
+            softmax_cross_entropy_gradient(logits, targets, deltas, row)
+            return network.backward(inputs, deltas, workspace)
+
+        if self._uphill is not None:
+            uphill = self._uphill[: len(inputs)]
+            network.input_gradient(gradients(), uphill)
+            adversarial.move(inputs, uphill, options.adversarial)
+        self.optimizer.step(gradients(), lr)
         if options.max_norm is not None:
             limit_norms(network.parameters, options.max_norm, self._scratch)
         if self.average is not None:

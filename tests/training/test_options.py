@@ -8,6 +8,8 @@ import pytest
 from harness.data.augmentation import Augmentation
 from harness.data.dataset import Dataset, Part
 from harness.data.normalization import Normalization
+from harness.nn import adversarial
+from harness.nn.losses import softmax_cross_entropy_gradient
 from harness.nn.metrics import Score
 from harness.nn.network import Network
 from harness.nn.optimizers import OPTIMIZERS
@@ -115,6 +117,29 @@ def test_dropout_is_drawn_in_training_only_and_seeded(kind: dict[str, float]) ->
     np.testing.assert_array_equal(first.evaluate(part)[1], first.evaluate(part)[1])
 
 
+def test_adversarial_training_withstands_what_it_was_taught() -> None:
+    """Errors on inputs that are moved against the network itself, by the distance it was taught."""
+
+    def misled(trainer: Trainer) -> float:
+        part, network = trainer.dataset.test, trainer.network
+        inputs = part.images[part.rows].astype(np.float32) / 255
+        targets = np.eye(5, dtype=np.float32)[part.labels[part.rows]]
+        workspace, logits = network.workspace(len(inputs)), np.empty_like(targets)
+        deltas, uphill = np.empty_like(targets), np.empty_like(inputs)
+        network.forward(inputs, workspace, logits)
+        row = np.empty((len(inputs), 1), np.float32)
+        softmax_cross_entropy_gradient(logits, targets, deltas, row)
+        network.input_gradient(network.backward(inputs, deltas, workspace), uphill)
+        adversarial.move(inputs, uphill, 0.5)
+        network.forward(inputs, workspace, logits)
+        return float((logits.argmax(axis=1) != targets.argmax(axis=1)).mean())
+
+    plain, taught = make(epochs=30), make(epochs=30, adversarial=0.5)
+    for trainer in (plain, taught):
+        trainer.run(Silence())
+    assert misled(taught) < misled(plain) - 0.1
+
+
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_restored_state_goes_on_to_the_bit(optimizer: str) -> None:
     def one() -> Trainer:
@@ -125,6 +150,7 @@ def test_a_restored_state_goes_on_to_the_bit(optimizer: str) -> None:
             input_dropout=0.1,
             max_norm=2.0,
             label_smoothing=0.1,
+            adversarial=0.5,
             ema=0.9,
             augmentation=Augmentation((8, 5), rotation=5, shift=1, strength=0.3, grid=3),
             schedule=lambda time: 1 / (1 + time),
