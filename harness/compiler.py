@@ -12,13 +12,13 @@ def load() -> None:
     """
     if "numba" in sys.modules:
         return
-    import numba
-
     is_hidden = "scipy" not in sys.modules
     if is_hidden:
         sys.modules["scipy"] = None  # type: ignore[assignment]  # Python's mark for "cannot import"
     gc.disable()
     try:
+        import numba
+
         compiled: Any = numba.njit(lambda: 0)
         compiled()
     finally:
