@@ -1,11 +1,9 @@
 """What a run shows while it trains: a live bar in a terminal, plain lines everywhere else."""
 
+import sys
 import time
 from types import TracebackType
 from typing import Protocol, Self
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from harness.nn import metrics
 
@@ -30,8 +28,7 @@ class Display(Protocol):
 
 def display(name: str, epochs: int, finished: int = 0) -> Display:
     """The display that fits standard output."""
-    console = Console()
-    return (Bar if console.is_terminal else Lines)(console, name, epochs, finished)
+    return (Bar if sys.stdout.isatty() else Lines)(name, epochs, finished)
 
 
 def numbers(values: dict[str, float]) -> str:
@@ -48,15 +45,17 @@ def numbers(values: dict[str, float]) -> str:
 class Bar:
     """A rich progress bar."""
 
-    def __init__(self, console: Console, name: str, epochs: int, finished: int) -> None:
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            TextColumn("epoch"),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[numbers]}"),
-            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
-            console=console,
+    def __init__(self, name: str, epochs: int, finished: int) -> None:
+        # Here, because a job among many shows none and starts sooner without.
+        from rich import progress as rich
+
+        self._progress = rich.Progress(
+            rich.TextColumn("{task.description}"),
+            rich.BarColumn(bar_width=24),
+            rich.TextColumn("epoch"),
+            rich.MofNCompleteColumn(),
+            rich.TextColumn("{task.fields[numbers]}"),
+            rich.TimeRemainingColumn(compact=True, elapsed_when_finished=True),
         )
         self._task = self._progress.add_task(
             name, total=epochs, completed=finished, numbers="starting"
@@ -82,7 +81,7 @@ class Bar:
 class Lines:
     """One line per epoch, with the time that is left."""
 
-    def __init__(self, console: Console, name: str, epochs: int, finished: int) -> None:
+    def __init__(self, name: str, epochs: int, finished: int) -> None:
         self._name = name
         self._epochs = epochs
         self._shown = 0
