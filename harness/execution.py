@@ -33,7 +33,7 @@ def carry_out(plan: Plan, config: Config, outputs: Path, engines: Engines, spare
             delivery.follow(folder)
     interrupted = False
     try:
-        train(folders, engines, outputs, spares, draw=delivery is not None)
+        train(folders, engines, outputs, spares, draw=delivery is not None, compare=bool(plan.id))
     except KeyboardInterrupt:
         interrupted = True
     except QueueError as error:
@@ -85,9 +85,18 @@ def deliver(config: Config, outputs: Path) -> "DeliveryProcess | None":
 
 
 def train(
-    folders: list[Path], engines: Engines, outputs: Path, spares: Spares, *, draw: bool
+    folders: list[Path],
+    engines: Engines,
+    outputs: Path,
+    spares: Spares,
+    *,
+    draw: bool,
+    compare: bool,
 ) -> None:
-    """Train the folders that are not finished, as the launcher does it; pictures meanwhile."""
+    """Train the folders that are not finished, as the launcher does it; pictures meanwhile.
+
+    draw: each run's pictures; compare: the runs will be, afterwards.
+    """
     left = []
     for folder in folders:
         told = journal.history(folder)
@@ -98,8 +107,8 @@ def train(
     if left:
         most = max(launchers.threads(folder) for folder in left)
         launcher = launchers.create(engines.launcher, outputs, most, spares)
-        if draw:  # what draws takes as long to import as a few epochs: meanwhile
-            importing = partial(import_module, "harness.pictures")
+        if draw or compare:  # what draws takes as long to import as a few epochs: meanwhile
+            importing = partial(import_module, "harness.compare" if compare else "harness.pictures")
             threading.Thread(target=importing, daemon=True).start()
         launcher.run(left, draw_pictures if draw else ignore)
 
