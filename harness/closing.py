@@ -1,5 +1,6 @@
 """What a command says at its end: the table, where to look, what is missing, its exit status."""
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from harness.tracking.delivery import Report
 
 UI = "http://127.0.0.1:5000"
+DEFAULT = Path("outputs")  # of conf/config.yaml: commands need no word for it
 DONE, FAILED, BAD_INPUT, UNDELIVERED, INTERRUPTED = 0, 1, 2, 3, 130
 
 
@@ -24,14 +26,17 @@ def tell(plan: Plan, folders: list[Path], report: "Report", *, interrupted: bool
     histories = [journal.history(folder) for folder in folders]
     overview.show(overview.sweep_table(plan.jobs, histories))
     _tell_of_failures(folders, histories, interrupted=interrupted)
-    _tell_of_delivery(plan, report)
+    outputs = folders[0].parents[1] if folders else DEFAULT
+    _tell_of_delivery(plan, report, outputs)
     if interrupted:
         for told in histories:
             if told.status == "CREATED":
                 print(f"not started: {told.create['name']}", file=sys.stderr)
-        again = " ".join(["python -m harness.run", *plan.overrides])
+        words = plan.overrides
         if not plan.id:
-            again = f"python -m harness.run resume={folders[0].name}"
+            elsewhere = [] if outputs == DEFAULT else [f"outputs={outputs}"]
+            words = (f"resume={folders[0].name}", *elsewhere)
+        again = shlex.join(["python", "-m", "harness.run", *words])
         print(f"interrupted; `{again}` goes on from here", file=sys.stderr)
         return INTERRUPTED
     if any(told.status != "FINISHED" and not runs.is_pruned(told) for told in histories):
@@ -51,7 +56,7 @@ def _tell_of_failures(
             print(f"        more in {folder}", file=sys.stderr)
 
 
-def _tell_of_delivery(plan: Plan, report: "Report") -> None:
+def _tell_of_delivery(plan: Plan, report: "Report", outputs: Path) -> None:
     from harness.tracking.store import sweep_link
 
     if report.experiments:
@@ -63,4 +68,6 @@ def _tell_of_delivery(plan: Plan, report: "Report") -> None:
     for run, why in report.undelivered.items():
         print(f"not delivered yet: {run}: {why}", file=sys.stderr)
     if report.undelivered:
-        print("`python -m harness sync` delivers the rest", file=sys.stderr)
+        elsewhere = [] if outputs == DEFAULT else ["--outputs", str(outputs)]
+        sync = shlex.join(["python", "-m", "harness", "sync", *elsewhere])
+        print(f"`{sync}` delivers the rest", file=sys.stderr)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness import launchers, runs
-from harness.closing import tell
+from harness.closing import DONE, FAILED, tell
 from harness.engines import Engines
 from harness.launchers import QueueError
 from harness.schema import Config
@@ -48,29 +48,31 @@ def carry_out(plan: Plan, config: Config, outputs: Path, engines: Engines, spare
 
 def carry_out_search(search: "Search", engines: Engines, spares: Spares) -> int:
     """Go on with a search to its total of trials, deliver, report. Returns the exit status."""
-    from harness import search as searching
     from harness import study
     from harness.tracking.delivery import Report
+    from harness.trials import Trials
 
     runs.close_dead(search.outputs)
     delivery = deliver(search.base, search.outputs)
     launcher = launchers.create(engines.launcher, search.outputs, threads(search.base), spares)
     follow = delivery.follow if delivery is not None else ignore
-    trials = searching.Trials(search, launcher, follow)
-    interrupted = False
+    trials = Trials(search, launcher, follow)
+    interrupted = failed = False
     try:
         trials.run()
     except KeyboardInterrupt:
         interrupted = True
-    except QueueError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (QueueError, OSError, journal.JournalError) as error:
+        print(f"error: {error}; repeat the command to go on", file=sys.stderr)
+        failed = True
     folders = [runs.folder_of(search.outputs) / job.run for job in trials.plan.jobs]
     if delivery is not None and not interrupted:
         for folder in folders:
             draw_pictures(folder)
         study.draw(search, trials.study)
     report = delivery.close() if delivery is not None else Report()
-    return tell(trials.plan, folders, report, interrupted=interrupted)
+    status = tell(trials.plan, folders, report, interrupted=interrupted)
+    return FAILED if failed and status == DONE else status
 
 
 def deliver(config: Config, outputs: Path) -> "DeliveryProcess | None":

@@ -29,7 +29,11 @@ class Scoreboard:
     def __init__(self, folders: Sequence[Path], total: int | None = None) -> None:
         self._total = total or len(folders)
         self._lock = threading.Lock()
-        self._told = {folder: journal.history(folder) for folder in folders}
+        self._sizes: dict[Path, int] = {}
+        self._told: dict[Path, History] = {}
+        for folder in folders:
+            self._read(folder)
+        self._refreshed = 0.0
         self._over: set[Path] = set()
         self._count: Counter[str] = Counter()
         self._begin = time.monotonic()
@@ -47,7 +51,7 @@ class Scoreboard:
     def add(self, folder: Path, *, over: bool = False) -> None:
         """One more job, perhaps one that is over already."""
         with self._lock:
-            self._told[folder] = told = journal.history(folder)
+            told = self._read(folder)
             self._epochs_before += self._planned() if over else len(told.epochs)
             if over:
                 self._over.add(folder)
@@ -55,13 +59,13 @@ class Scoreboard:
 
     def ended(self, folder: Path) -> None:
         """A job is over; its journal is not read again."""
-        told = journal.history(folder)
         with self._lock:
-            self._told[folder] = told
+            told = self._read(folder)
             self._over.add(folder)
             self._count[ending(told)] += 1
         if self._bar is None:
-            self._refresh()
+            if time.monotonic() - self._refreshed > REFRESH_S:
+                self._refresh()
             error = best_error(told)
             figure = "" if error is None else f"  validation error {error:.2%}"
             print(f"{told.create['name']}  {ending(told)}{figure}   {self.line()}", flush=True)
@@ -74,9 +78,11 @@ class Scoreboard:
         running = sum(told[folder].status == "RUNNING" for folder in told.keys() - over)
         parts = [f"{count['finished']}/{self._total} done", f"{running} running"]
         parts += [f"{count[kind]} {kind}" for kind in ("pruned", "failed", "killed") if count[kind]]
-        best = best_of(list(told.values()))
-        if best is not None:
-            parts.append(f"best {best_error(best):.2%} ({best.create['name']})")
+        errors = {folder: best_error(each) for folder, each in told.items()}
+        scored = {folder: error for folder, error in errors.items() if error is not None}
+        if scored:
+            best = min(scored, key=lambda folder: scored[folder])
+            parts.append(f"best {scored[best]:.2%} ({told[best].create['name']})")
         left = self._seconds_left()
         if left is not None and count.total() < self._total:
             parts.append(f"{left:.0f} s left")
@@ -90,11 +96,17 @@ class Scoreboard:
         with self._lock:
             live = [folder for folder in self._told if folder not in self._over]
         for folder in live:
-            told = journal.history(folder)
-            with self._lock:
-                self._told[folder] = told
+            if (folder / journal.FILE_NAME).stat().st_size != self._sizes[folder]:
+                with self._lock:
+                    self._read(folder)
+        self._refreshed = time.monotonic()
         if self._bar is not None:
             self._bar.update(self._task, description=self.line(), completed=self._share())
+
+    def _read(self, folder: Path) -> History:
+        self._sizes[folder] = (folder / journal.FILE_NAME).stat().st_size
+        self._told[folder] = told = journal.history(folder)
+        return told
 
     def _epochs(self) -> int:
         return sum(len(told.epochs) for told in self._told.values())
@@ -143,11 +155,5 @@ def ending(told: History) -> str:
 
 
 def best_error(told: History) -> float | None:
-    """The lowest validation error of a run so far, a fraction."""
-    return min((e["metrics"].get(metrics.VAL_ERROR, 1.0) for e in told.epochs), default=None)
-
-
-def best_of(histories: Sequence[History]) -> History | None:
-    """The run with the lowest validation error so far."""
-    scored = [told for told in histories if told.epochs]
-    return min(scored, key=lambda told: best_error(told) or 0.0, default=None)
+    """The lowest validation error of a run so far, a fraction; None where there is none."""
+    return min(told.curve(metrics.VAL_ERROR), default=None)

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock
+
 from harness import runs
 from harness.training import journal
 
@@ -25,10 +27,11 @@ def open_study(search: "Search") -> "Study":
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     settings, epochs = search.settings, search.base.epochs
-    study = optuna.create_study(
-        storage=_storage(search.outputs.resolve() / DATABASE),
-        study_name=search.id, direction="minimize", load_if_exists=True,
-    )  # fmt: skip
+    path = search.outputs.resolve() / DATABASE
+    with FileLock(f"{path}.lock", timeout=60):  # two commands may be about to create it
+        study = optuna.create_study(
+            storage=_storage(path), study_name=search.id, direction="minimize", load_if_exists=True
+        )
     # A sampler that starts again from its seed would propose again what it proposed at first.
     seed = settings.seed + len(study.trials)
     startup, warmup = settings.startup_trials, settings.warmup_epochs
@@ -91,6 +94,8 @@ def draw(search: "Search", study: "Study") -> None:
     if not complete:
         return
     folder = runs.folder_of(search.outputs) / study.best_trial.user_attrs["run"]
+    if not (folder / runs.CONFIG).is_file():
+        return  # somebody has removed it
     paths = plots.search(folder, study)
     with runs.lock(folder), journal.Journal(folder / journal.FILE_NAME) as writer:
         for path in paths:

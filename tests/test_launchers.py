@@ -1,6 +1,7 @@
 """Jobs at the same time: they share the cores out, and none of them costs another."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -149,7 +150,7 @@ def test_the_end_of_the_command_ends_its_jobs(
     if number == signal.SIGKILL:
         return
     assert process.returncode == 130
-    assert f"`python -m harness.run {' '.join(arguments)}` goes on from here" in stderr
+    assert f"`python -m harness.run {shlex.join(arguments)}` goes on from here" in stderr
     before = [len(told.epochs) for told in histories(tmp_path)]
     again = started(tmp_path, *arguments)
     jobs_of(again, 2)

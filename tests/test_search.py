@@ -16,11 +16,14 @@ from harness import launch, space
 from harness.config import ConfigError
 from harness.engines import OptunaSweeper
 from harness.launch import CommandKeys
+from harness.launchers import Joblib
 from harness.nn import metrics
 from harness.search import Search, check
 from harness.space import Parameter
+from harness.spares import Spares
 from harness.study import open_study
 from harness.training import journal
+from harness.trials import Trials
 from tests.conftest import Command
 
 RUN = "harness.run"
@@ -84,6 +87,7 @@ def test_the_space() -> None:
         (["lr=0.1,0.2", "lr=0.3,0.4"], "lr: is swept twice"),
         (["lr=0.1,0.2", "dataset.num_val=0"], "a search needs validation images"),
         (["threads=1,2"], "threads: cannot be searched"),
+        (["checkpoint.every=1,2"], "checkpoint.every: cannot be searched, it changes no result"),
         (["batch=choice(16,99999)"], "batch=99999: expected 1 to 55000"),
         (["optimizer=sgd,adm"], "optimizer=adm: expected adam, adamw, momentum, sgd"),
     ],
@@ -181,6 +185,59 @@ def test_a_changed_search_is_refused(command: Command, tmp_path: Path, idx_folde
     frozen = json.loads((tmp_path / "outputs/sweeps/mine/search.json").read_text())
     assert frozen["epochs"] == 3
     assert (tmp_path / "outputs/sweeps/mine/conf/config.yaml").is_file()
+
+
+@pytest.mark.service
+def test_an_impossible_combination_is_a_failed_trial(
+    command: Command, tmp_path: Path, idx_folder: Path
+) -> None:
+    """Each value can be, depth=3 with a list of widths cannot."""
+    arguments = [a for a in settings(idx_folder, "epochs=3") if not a.startswith(("lr=", "width="))]
+    done = command(
+        RUN, *arguments, "depth=choice(1,3)", "width=choice(8,[9,8])", "hydra.sweeper.n_trials=8",
+        "hydra.sweeper.sampler=random", timeout=600,
+    )  # fmt: skip
+    assert "cannot be: depth=3: width=[9,8] already gives 2 hidden layers" in done.stderr
+    assert "Traceback" not in done.stderr
+    found = states(tmp_path)
+    assert (found.total(), found["FAIL"] > 0, found["COMPLETE"] > 0) == (8, True, True)
+    assert done.returncode == 0
+
+
+@pytest.mark.service
+def test_a_removed_trial_does_not_end_a_search(
+    command: Command, tmp_path: Path, idx_folder: Path
+) -> None:
+    arguments = settings(idx_folder, "epochs=3")
+    assert command(RUN, *arguments, "hydra.sweeper.n_trials=2", timeout=600).returncode == 0
+    best, _ = sorted(histories(tmp_path), key=lambda told: told.final[metrics.BEST_VAL_ERROR])
+    shutil.rmtree(tmp_path / "outputs/runs" / best.run)
+    for total in (2, 3):
+        done = command(RUN, *arguments, f"hydra.sweeper.n_trials={total}", timeout=600)
+        assert done.returncode == 0, done.stderr
+        assert not (tmp_path / "outputs/runs" / best.run).exists()
+    assert len(histories(tmp_path)) == 2
+    assert states(tmp_path) == {"COMPLETE": 3}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("slots", [1, 8])
+def test_an_error_that_is_no_trials_own_ends_a_search(tmp_path: Path, slots: int) -> None:
+    """Optuna asks its last threads for nothing: their errors must not be lost."""
+    base = launch.composed([f"outputs={tmp_path}"])
+    found = Search("s", sweeper(n_trials=4), (), (Parameter("lr", low=0.1, high=1.0),), base, ())
+
+    class Broken(Trials):
+        def _freeze(self, values: dict[str, str]) -> Path:
+            raise OSError(f"no space left for {values.keys()}")
+
+    launcher = Joblib(1, 1, Spares())
+    launcher.slots = slots
+    trials = Broken(found, launcher, lambda folder: None)
+    with pytest.raises(OSError, match="no space left"):
+        trials.run()
+    found_states = Counter(trial.state.name for trial in trials.study.trials)
+    assert found_states["WAITING"] >= 1, "what was interrupted is tried first next time"
 
 
 @pytest.mark.service

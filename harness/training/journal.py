@@ -241,5 +241,6 @@ def folders(runs: Path) -> Iterator[Path]:
     """
     if runs.is_dir():
         whole = (path for path in runs.iterdir() if not path.name.startswith("."))
-        found = [path for path in whole if (path / FILE_NAME).is_file()]
+        needed = (FILE_NAME, "config.yaml")
+        found = [path for path in whole if all((path / name).is_file() for name in needed)]
         yield from sorted(found, key=lambda path: (path / "config.yaml").stat().st_mtime_ns)
