@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness import runs
+from harness.signals import INTERRUPTED
 from harness.sweep import Plan
 from harness.training import journal
 from harness.training.journal import History
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 UI = "http://127.0.0.1:5000"
 DEFAULT = Path("outputs")  # of conf/config.yaml: commands need no word for it
-DONE, FAILED, BAD_INPUT, UNDELIVERED, INTERRUPTED = 0, 1, 2, 3, 130
+DONE, FAILED, BAD_INPUT, UNDELIVERED = 0, 1, 2, 3
 
 
 def tell(plan: Plan, folders: list[Path], report: "Report", *, interrupted: bool) -> int:

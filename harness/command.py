@@ -58,12 +58,12 @@ def _prepare(
         from harness import search as searching
 
         search = searching.check(engines.sweeper, overrides, typed, special)
-        launchers.check(engines.launcher, execution.threads(search.base))
+        launchers.check(engines.launcher, execution.threads(search.base), is_sweep=is_sweep)
         searching.begin(search)
         return partial(execution.carry_out_search, search, engines, spares)
     if special.resume is not None:
         outputs = _outputs_of(overrides, is_sweep=is_sweep)
-        launchers.check(engines.launcher, 1)
+        launchers.check(engines.launcher, 1, is_sweep=is_sweep)
         runs.close_dead(outputs)
         plan, config = freeze.resumed(outputs, special.resume)
     else:
@@ -84,7 +84,8 @@ def _checked(overrides: list[str], engines: Engines, *, is_sweep: bool) -> list[
         configuration.check(job.config)
     jobs = [freeze.with_backend(job) for job in jobs]
     _check_common(jobs)
-    launchers.check(engines.launcher, max(execution.threads(job.config) for job in jobs))
+    threads = max(execution.threads(job.config) for job in jobs)
+    launchers.check(engines.launcher, threads, is_sweep=is_sweep)
     return jobs
 
 

@@ -4,6 +4,7 @@ After this nothing about a job can change: neither an edit of `conf/` nor anothe
 """
 
 import getpass
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -71,13 +72,17 @@ def freeze(prepared: list[Prepared], overrides: list[str], *, is_sweep: bool, fr
     """
     outputs = Path(prepared[0].job.config.outputs)
     plan_id = sweep.sweep_id([each.key for each in prepared])
-    existing = runs.by_key(outputs) if is_sweep and not fresh else {}
+    # `threads=1,2` is a sweep as well, although it changes no result.
+    swept = {name for each in prepared for name in each.job.swept}
+    also = sorted(name for name in swept if not sweep.determines_result(name))
+    existing = runs.by_key(outputs, also) if is_sweep and not fresh else {}
     planned = [
         one(
             each,
             overrides,
             existing,
             (plan_id, f"{number}/{len(prepared)}") if is_sweep else None,
+            also,
         )
         for number, each in enumerate(prepared, 1)
     ]
@@ -90,14 +95,16 @@ def freeze(prepared: list[Prepared], overrides: list[str], *, is_sweep: bool, fr
 def one(
     prepared: Prepared,
     overrides: list[str],
-    existing: dict[str, Path],
+    existing: dict[runs.Key, Path],
     member: tuple[str, str] | None,
+    also: Collection[str] = (),
 ) -> SweepJob:
     """The run folder of one job: the existing one of its key, or a new one.
 
-    member: the sweep it belongs to and its place there.
+    member: the sweep it belongs to and its place there; also: settings beside its key.
     """
-    folder = existing.get(prepared.key)
+    params = configuration.leaves(prepared.job.config)
+    folder = existing.get(runs.key(prepared.key, params, also))
     tags = _common_tags(overrides)
     tags |= {"run_key": prepared.key, "data.sha256": str(prepared.dataset["sha256"])}
     if member is not None:

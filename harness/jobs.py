@@ -50,7 +50,7 @@ class JobProcess:
             self._process.wait(timeout)
         except subprocess.TimeoutExpired:
             return None
-        return self._close(_last_words(self._process.returncode))
+        return self._close(_last_words(self._process.returncode), begun=False)
 
     def __enter__(self) -> Self:
         return self
@@ -71,10 +71,10 @@ class JobProcess:
             self._process.wait()
         self._close(INTERRUPTED)
 
-    def _close(self, why: str) -> str:
+    def _close(self, why: str, *, begun: bool = True) -> str:
         status = "KILLED" if self._process.returncode < 0 or why == INTERRUPTED else "FAILED"
         try:
-            return runs.close_abandoned(self.folder, status, why).status
+            return runs.close_abandoned(self.folder, status, why, begun=begun).status
         except (OSError, journal.JournalError) as error:  # of this run; the others go on
             print(f"{self.folder.name}: {why}; {error}", file=sys.stderr)
             return status

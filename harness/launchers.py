@@ -11,9 +11,10 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Literal, Protocol
 
-from harness import config, engines, environment, runs
+from harness import config, engines, environment, runs, signals
 from harness.jobs import JobProcess
 from harness.scoreboard import Scoreboard
 from harness.spares import Spares
@@ -140,9 +141,19 @@ def create(settings: engines.Launcher, outputs: Path, threads: int, spares: Spar
             return Cluster(settings, outputs)
 
 
-def check(settings: engines.Launcher, threads: int) -> None:
+def check(settings: engines.Launcher, threads: int, *, is_sweep: bool) -> None:
     """Raise `ConfigError` when the launcher cannot do what is asked. threads: most of any job."""
+    if isinstance(settings, engines.SlurmLauncher) and not is_sweep:
+        raise config.ConfigError(
+            "hydra/launcher=slurm: add -m; a sweep, even one of one job, is followed when its "
+            "command is repeated"
+        )
     if isinstance(settings, engines.SlurmLauncher | engines.SubmititLauncher):
+        if settings.signal_delay_s >= 60 * settings.timeout_min:
+            raise config.ConfigError(
+                f"hydra.launcher.signal_delay_s={settings.signal_delay_s}: expected less than the "
+                f"{60 * settings.timeout_min} seconds of hydra.launcher.timeout_min"
+            )
         cores = settings.cpus_per_task
         if threads > cores:
             raise config.ConfigError(
@@ -166,15 +177,21 @@ def threads(folder: Path) -> int:
 
 @contextmanager
 def signals_set() -> Iterator[threading.Event]:
-    """Let SIGINT and SIGTERM set an event instead of raising in the middle of other people's code.
+    """Let the first signal set an event instead of raising in the middle of other people's code.
 
-    The threads that mind the jobs see it and end them; then the command goes its usual way.
+    The threads that mind the jobs see it and end them; then the command goes its usual way. The
+    second signal ends it at once.
     """
     stop = threading.Event()
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, lambda *_: stop.set()) for number in numbers]
+
+    def first(number: int, frame: FrameType | None) -> None:
+        signals.leave_at_the_next()
+        stop.set()
+
+    before = [signal.signal(number, first) for number in signals.NUMBERS]
     try:
         yield stop
     finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
+        if signal.getsignal(signal.SIGINT) is first:
+            for number, handler in zip(signals.NUMBERS, before, strict=True):
+                signal.signal(number, handler)

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from harness import compiler
@@ -19,7 +20,8 @@ def told() -> Path | None:
     null; cores, how many are for this job, or null.
     """
     if importlib.util.find_spec("numba"):
-        compiler.load()  # while the command still composes
+        with suppress(ImportError):  # the job that needs it will say so
+            compiler.load()  # while the command still composes
     line = b""
     while not line.endswith(b"\n"):
         more = os.read(0, 4096)

@@ -8,32 +8,16 @@ Exit status: 0 done and delivered, 1 a job failed, 2 bad input, 3 trained but no
 """
 
 import os
-import signal
 import sys
 from contextlib import suppress
-from types import FrameType
 
+from harness import signals
 from harness.spares import Spares
-
-INTERRUPTED = 130  # as in closing.py, whose import takes what this module is to save
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    signal.signal(signal.SIGINT, _leave)
-    signal.signal(signal.SIGTERM, _leave)
-    raise KeyboardInterrupt
-
-
-def _leave(number: int, frame: FrameType | None) -> None:
-    """The second time at once: jobs and delivery are bound to this process and end with it."""
-    print("interrupted again: left at once; `python -m harness sync` delivers the rest", flush=True)
-    os._exit(INTERRUPTED)
 
 
 def main() -> None:
     """The console script `harness-run`."""
-    signal.signal(signal.SIGINT, _interrupt)
-    signal.signal(signal.SIGTERM, _interrupt)
+    signals.raise_at_the_first()
     arguments = sys.argv[1:]
     try:
         with Spares() as spares:
@@ -42,7 +26,7 @@ def main() -> None:
 
             status = command(arguments, spares)
     except KeyboardInterrupt:
-        status = INTERRUPTED
+        status = signals.INTERRUPTED
     with suppress(BrokenPipeError):
         sys.stdout.flush()
         sys.stderr.flush()

@@ -14,7 +14,7 @@ import secrets
 import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -126,14 +126,18 @@ def add_tags(folder: Path, tags: dict[str, str]) -> None:
         writer.append("tags", tags=tags)
 
 
-def close_abandoned(folder: Path, status: str, error: str) -> History:
+def close_abandoned(folder: Path, status: str, error: str, *, begun: bool = True) -> History:
     """Give a run whose process died without a word its end; leave any other run as it is.
 
-    A live run is recognised by the lock its process holds, and by its process itself. Returns what
-    the journal says now.
+    A live run is recognised by the lock its process holds, and by its process itself. begun: only
+    if it had begun; who saw its process die before may say False. Returns what the journal says
+    now.
     """
     told = journal.history(folder)
-    if told.status == "RUNNING" and told.start is not None and not _is_running(told.start):
+    died = told.status == "CREATED" and not begun
+    if told.status == "RUNNING" and told.start is not None:
+        died = not _is_running(told.start)
+    if died:
         try:
             with lock(folder, 0), Journal(folder / journal.FILE_NAME) as writer:
                 writer.append("end", status=status, error=error)
@@ -200,20 +204,28 @@ def close_dead(outputs: Path) -> list[str]:
     return closed
 
 
-def by_key(outputs: Path) -> dict[str, Path]:
-    """For every run key the run to build on: the newest finished one, else the newest that may go
-    on.
+Key = tuple[str, ...]
+
+
+def key(run_key: str, params: Mapping[str, object], also: Collection[str]) -> Key:
+    """A run key, and the values of the settings `also`, which change no result."""
+    return (run_key, *(str(params.get(name)) for name in also))
+
+
+def by_key(outputs: Path, also: Collection[str] = ()) -> dict[Key, Path]:
+    """For every key the run to build on: the newest finished one, else the newest that may go on.
 
     Runs that somebody trains at this moment count as unfinished ones; their lock refuses a second
-    trainer. A run whose journal is damaged is nothing to build on.
+    trainer. A run whose journal is damaged is nothing to build on. also: see `key`.
     """
-    finished: dict[str, Path] = {}
-    unfinished: dict[str, Path] = {}
+    finished: dict[Key, Path] = {}
+    unfinished: dict[Key, Path] = {}
     for folder, told in readable(outputs):
         if told.status == "DAMAGED":
             logging.getLogger(__name__).warning("%s", told.error)
             continue
-        (finished if told.status == "FINISHED" else unfinished)[told.tags["run_key"]] = folder
+        kind = finished if told.status == "FINISHED" else unfinished
+        kind[key(told.tags["run_key"], told.create["params"], also)] = folder
     return unfinished | finished
 
 

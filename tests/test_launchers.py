@@ -51,6 +51,26 @@ def test_bad_engine_settings_are_one_line(overrides: list[str], expected: str) -
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("hydra/launcher=slurm",), "hydra/launcher=slurm: add -m; a sweep, even one of one job"),
+        (
+            ("-m", "hydra/launcher=submitit_local", "hydra.launcher.timeout_min=1",
+             "hydra.launcher.signal_delay_s=60"),
+            "hydra.launcher.signal_delay_s=60: expected less than the 60 seconds of",
+        ),
+    ],
+)  # fmt: skip
+def test_what_a_launcher_cannot_do_is_one_line(
+    command: Command, tmp_path: Path, arguments: tuple[str, ...], expected: str
+) -> None:
+    done = command(RUN, *arguments, "tracking=none")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert expected in done.stderr
+    assert not (tmp_path / "outputs").exists()
+
+
 def test_engine_settings_are_no_part_of_a_run() -> None:
     rest, engines = launch.take_engines(
         ["batch=16", "hydra/launcher=joblib", "hydra.launcher.n_jobs=4"]
@@ -132,6 +152,76 @@ def test_sigkill_of_one_job_costs_only_that_job(tmp_path: Path, idx_folder: Path
     assert len(told) == 4
     for each in told:
         assert [record["epoch"] for record in each.epochs] == list(range(1, 401))
+
+
+@pytest.mark.skipif(environment.cores() < 2, reason="needs two cores")
+def test_a_sweep_without_validation_claims_no_validation_error(
+    command: Command, idx_folder: Path
+) -> None:
+    own = [text for text in small(idx_folder, "epochs=2", "seed=1,2") if "num_val" not in text]
+    done = command(RUN, *JOBLIB, *own, "dataset.num_val=0")
+    assert done.returncode == 0, done.stderr
+    assert "2/2 done" in done.stdout
+    assert "100.00%" not in done.stdout
+    assert ", best " not in done.stdout
+
+
+@pytest.mark.parametrize("launcher", [("tracking=none",), JOBLIB[1:]])
+def test_a_job_that_dies_before_it_begins_is_named(
+    command: Command, tmp_path: Path, idx_folder: Path, launcher: tuple[str, ...]
+) -> None:
+    """A Numba that ends the process; then none, and the same command goes on."""
+    broken = tmp_path / "broken/numba"
+    broken.mkdir(parents=True)
+    (broken / "__init__.py").write_text("import os\nos._exit(7)\n")
+    arguments = ("-m", *launcher, *small(idx_folder, "epochs=2", "seed=1,2", "backend=numpy"))
+    done = command(RUN, *arguments, PYTHONPATH=str(broken.parent))
+    assert done.returncode == 1
+    for told in histories(tmp_path):
+        assert (told.status, told.start) == ("FAILED", None)
+        why = "its process ended with exit status 7 and no last record"
+        assert f"failed: {told.create['name']} ({told.run}): {why}" in done.stderr
+    assert command(RUN, *arguments).returncode == 0
+    assert [told.status for told in histories(tmp_path)] == ["FINISHED"] * 2
+
+
+def test_a_numba_that_cannot_be_imported_is_no_matter_where_it_is_not_needed(
+    command: Command, tmp_path: Path, idx_folder: Path
+) -> None:
+    broken = tmp_path / "broken/numba"
+    broken.mkdir(parents=True)
+    (broken / "__init__.py").write_text("raise ImportError('Numba needs NumPy 2.3 or less')\n")
+    own = small(idx_folder, "epochs=2", "tracking=none")
+    done = command(RUN, *own, "backend=numpy", PYTHONPATH=str(broken.parent))
+    assert done.returncode == 0, done.stderr
+    done = command(RUN, *own, "backend=numba", PYTHONPATH=str(broken.parent))
+    assert done.returncode == 1
+    assert "Numba needs NumPy 2.3 or less" in done.stderr
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("search", [(), ("hydra/sweeper=optuna", "lr=interval(0.1,0.5)")])
+def test_the_second_ctrl_c_ends_the_command_at_once(
+    tmp_path: Path, idx_folder: Path, search: tuple[str, ...]
+) -> None:
+    """Stopped jobs cannot end in peace, for which the command would give them 20 s."""
+    seeds = () if search else ("seed=1,2,3",)
+    own = small(idx_folder, "epochs=4000", *seeds)
+    process = started(tmp_path, *JOBLIB, *own, *search)
+    jobs = jobs_of(process, 2)
+    for job in jobs:
+        job.suspend()
+    process.send_signal(signal.SIGINT)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(3)
+    process.send_signal(signal.SIGINT)
+    stdout, _ = process.communicate(timeout=5)
+    assert process.returncode == 130
+    assert "interrupted again: left at once" in stdout
+    for job in jobs:
+        job.resume()
+    _gone, alive = psutil.wait_procs(jobs, timeout=60)
+    assert not alive, "they end with the command"
 
 
 @pytest.mark.fault

@@ -33,6 +33,10 @@ KINDS = {
 }  # fmt: skip
 
 
+def histories(place: Path) -> list[journal.History]:
+    return [journal.history(folder) for folder in journal.folders(place / "outputs/runs")]
+
+
 def settings(folder: Path, *more: str, epochs: int = 40) -> tuple[str, ...]:
     own = ("dataset=idx", f"dataset.dir={folder}", "dataset.num_val=40", "tracking=none")
     return (*own, f"epochs={epochs}", "batch=20", "width=8", "threads=1", *more)
@@ -223,6 +227,21 @@ def test_fresh_starts_anew(command: Command, tmp_path: Path, idx_folder: Path) -
     assert "seed=1: finished before as " in again.stdout
     assert "finished before" not in fresh.stdout
     assert len(list(journal.folders(tmp_path / "outputs/runs"))) == 4
+
+
+def test_a_sweep_of_what_changes_no_result_keeps_its_runs(
+    command: Command, tmp_path: Path, idx_folder: Path
+) -> None:
+    """Both jobs have one run key; when the command is repeated, each finds its own run."""
+    own = [text for text in settings(idx_folder, epochs=2) if not text.startswith("threads=")]
+    assert command(RUN, "-m", *own, "threads=1,2").returncode == 0
+    first = {told.run: told.create["params"]["threads"] for told in histories(tmp_path)}
+    assert sorted(first.values()) == [1, 2]
+    again = command(RUN, "-m", *own, "threads=1,2")
+    assert again.returncode == 0
+    for run, threads in first.items():
+        assert f"threads={threads}: finished before as {run}" in again.stdout
+    assert len(histories(tmp_path)) == 2
 
 
 def test_a_failed_job_is_tried_again(command: Command, tmp_path: Path, idx_folder: Path) -> None:
