@@ -33,17 +33,16 @@ def best_row(histories: Sequence[History]) -> int | None:
 def sweep_table(jobs: Sequence[SweepJob], histories: Sequence[History]) -> Table:
     """One row per job: swept values, best validation error and its epoch, test error, seconds,
     run."""
-    table = Table(
-        title="best by validation error is marked *", title_justify="left", box=box.SIMPLE
-    )
+    best = best_row(histories)
+    title = None if best is None else "best by validation error is marked *"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE)
     swept = list(jobs[0].swept) or ["run"]
     for key in ("", *swept):
         table.add_column(key)
-    for title in ("val error", "epoch", "test error", "seconds"):
-        table.add_column(title, justify="right")
-    for title in ("status", "run id"):
-        table.add_column(title, no_wrap=True)
-    best = best_row(histories)
+    for heading in ("val error", "epoch", "test error", "seconds"):
+        table.add_column(heading, justify="right")
+    for heading in ("status", "run id"):
+        table.add_column(heading, no_wrap=True)
     for index, (job, told) in enumerate(zip(jobs, histories, strict=True)):
         values = [job.swept[key] for key in swept] if job.swept else [job.name]
         table.add_row(
