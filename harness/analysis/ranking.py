@@ -94,7 +94,7 @@ def ordered(settings: Sequence[Setting], notes: list[str]) -> list[Setting]:
 def stand(settings: Sequence[Setting], outcomes: Mapping[str, Outcome]) -> list[Standing]:
     """Every setting compared with the first one, which is the best. outcomes: by run id."""
     best, *others = settings
-    raw = [_compare(best, other, outcomes) for other in others]
+    raw = [_compare(best, other, outcomes, len(others)) for other in others]
     tested = [each for each in raw if each.p is not None]
     corrected = iter(statistics.holm([each.p for each in tested if each.p is not None]))
     ranked = not math.isnan(best.best_val.mean)
@@ -120,7 +120,9 @@ class _Comparison:
     paired: statistics.Paired | None = None
 
 
-def _compare(best: Setting, other: Setting, outcomes: Mapping[str, Outcome]) -> _Comparison:
+def _compare(
+    best: Setting, other: Setting, outcomes: Mapping[str, Outcome], comparisons: int
+) -> _Comparison:
     refusal = different_tests(best.chosen, other.chosen)
     if refusal:
         return _Comparison(None, math.nan, refusal)
@@ -128,7 +130,7 @@ def _compare(best: Setting, other: Setting, outcomes: Mapping[str, Outcome]) -> 
     theirs = {trial.seed: trial.test_error for trial in other.trials}
     differences = [theirs[seed] - mine[seed] for seed in mine if seed and seed in theirs]
     known = [value for value in differences if not math.isnan(value)]
-    found = statistics.paired(known)
+    found = statistics.paired(known, comparisons)
     if found is not None:
         return _Comparison(found.p, found.mean, f"{found.test} over {found.n} seeds", found)
     first, second = outcomes.get(best.chosen.run), outcomes.get(other.chosen.run)

@@ -32,8 +32,8 @@ METHOD = (
     (
         "Against the best",
         "The difference in test error to the setting ranked first: over the seeds both have, by "
-        "Student’s paired t (2 to 5 seeds, or more than 20) or by all sign flips (6 to 20); with "
-        "one seed by McNemar’s exact test over the images. p is corrected by Holm for the number "
+        "all sign flips where at most 20 seeds are enough for them to tell (6 for one comparison, "
+        "9 for eleven), else by Student’s paired t; with one seed by McNemar’s exact test over the images. p is corrected by Holm for the number "
         "of comparisons. A tie is a p of 0.05 or more: no difference was shown, which does not "
         "show that there is none.",
     ),

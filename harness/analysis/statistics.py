@@ -15,9 +15,7 @@ from numpy.typing import NDArray
 LEVEL = 0.05
 POWER = 0.8
 MOST_SEEDS = 1000
-
-# A sign-flip test of n pairs cannot give less than 2/2^n: below six pairs never under 5 %.
-FEWEST_FLIPS, MOST_FLIPS = 6, 20
+MOST_FLIPS = 20
 
 
 def wilson(wrong: int, count: int, level: float = LEVEL) -> tuple[float, float]:
@@ -76,13 +74,20 @@ class Paired:
     test: str
 
 
-def paired(differences: Sequence[float]) -> Paired | None:
+def fewest_flips(level: float) -> int:
+    """The fewest differences with which all sign flips can reach `level`: their least p is
+    2 / 2^n."""
+    return math.floor(math.log2(2 / level)) + 1
+
+
+def paired(differences: Sequence[float], comparisons: int = 1) -> Paired | None:
     """The paired test that fits the number of differences; None when there are fewer than two.
 
-    2 to 5: Student's t, because a test without its assumption cannot reach 5 % there (errors
-    averaged over thousands of images are close to normal). 6 to 20: every assignment of signs, with
-    no assumption but symmetry. More: Student's t. Equal differences leave t nothing to divide by:
-    then the signs decide at every n.
+    From `fewest_flips` to 20: every assignment of signs, with no assumption but symmetry. Fewer:
+    Student's t, because a test without its assumption cannot reach 5 % there, divided by the number
+    of `comparisons` that Holm's correction will allow for (errors averaged over thousands of images
+    are close to normal). More: Student's t. Equal differences leave t nothing to divide by: then
+    the signs decide at every n.
     """
     n = len(differences)
     if n < 2:
@@ -90,7 +95,8 @@ def paired(differences: Sequence[float]) -> Paired | None:
     values = np.asarray(differences, np.float64)
     mean, deviation = float(values.mean()), float(values.std(ddof=1))
     scale = float(np.abs(values).max())
-    if deviation <= 1e-12 * scale or FEWEST_FLIPS <= n <= MOST_FLIPS:
+    fewest = fewest_flips(LEVEL / comparisons)
+    if deviation <= 1e-12 * scale or fewest <= n <= MOST_FLIPS:
         flips = sign_flip(values) if n <= MOST_FLIPS else 2.0 ** (1 - n) if scale else 1.0
         return Paired(n, mean, deviation, flips, "sign flips")
     p = student_p(mean * math.sqrt(n) / deviation, n - 1)
@@ -165,7 +171,7 @@ def seeds_needed(mean: float, deviation: float, level: float = LEVEL) -> int | N
     if mean == 0:
         return None
     if deviation == 0:
-        return FEWEST_FLIPS
+        return fewest_flips(level)
     effect = abs(mean) / deviation
     normal = NormalDist()
     # With known deviation so many would do; the test of an estimated one needs a few more.

@@ -98,6 +98,19 @@ def test_the_ranking_is_by_validation_and_the_test_by_test_errors() -> None:
     assert row["best_epoch_mean"] == 1
 
 
+@pytest.mark.parametrize("seeds", [5, 6, 7, 8, 9])
+def test_more_seeds_never_hide_a_plain_difference(seeds: int) -> None:
+    """Twelve settings 2 to 22 points apart: Holm's correction must not make the flips powerless."""
+    noise = np.random.default_rng(seeds).normal(0, 1e-4, (12, seeds))
+    found = [
+        trial(batch, seed, [0.01 + 0.02 * batch], 0.01 + 0.02 * batch + noise[batch, seed - 1])
+        for batch in range(12)
+        for seed in range(1, seeds + 1)
+    ]
+    standings, _ = rank(found)
+    assert [standing.verdict for standing in standings] == [BEST, *[WORSE] * 11]
+
+
 def test_one_seed_is_tested_over_the_images() -> None:
     found = [trial(b, 1, [0.01 * b], 0.02) for b in (1, 2, 3)]
     outcomes = {

@@ -92,6 +92,18 @@ def test_pairs_between_are_tested_by_all_sign_flips(n: int) -> None:
     assert found.p == pytest.approx(expected.pvalue, abs=1e-12)
 
 
+@pytest.mark.parametrize(("comparisons", "fewest"), [(1, 6), (2, 7), (11, 9), (100, 12)])
+def test_flips_are_used_only_where_they_can_tell(comparisons: int, fewest: int) -> None:
+    assert 2 / 2**fewest * comparisons < 0.05 <= 2 / 2 ** (fewest - 1) * comparisons
+    differences = list(np.random.default_rng(1).normal(5, 0.01, 20))
+    for n in range(2, 21):
+        found = statistics.paired(differences[:n], comparisons)
+        assert found is not None
+        assert found.test == ("paired t" if n < fewest else "sign flips")
+        assert found.p * comparisons < 0.05 or n < 3
+    assert statistics.seeds_needed(0.1, 0.0, 0.05 / comparisons) == fewest
+
+
 def test_pairs_without_spread_do_not_become_certainty() -> None:
     two = statistics.paired([0.001, 0.001])
     assert two is not None
