@@ -82,7 +82,10 @@ def _checked(overrides: list[str], engines: Engines, *, is_sweep: bool) -> list[
     jobs = launch.expand(overrides, sweep=is_sweep)
     for job in jobs:
         configuration.check(job.config)
-    jobs = [freeze.with_backend(job) for job in jobs]
+    unique: dict[str, Job] = {}  # `backend=auto,numba` may come to one
+    for job in map(freeze.with_backend, jobs):
+        unique.setdefault(configuration.to_yaml(job.config), job)
+    jobs = list(unique.values())
     _check_common(jobs)
     threads = max(execution.threads(job.config) for job in jobs)
     launchers.check(engines.launcher, threads, is_sweep=is_sweep)

@@ -48,12 +48,16 @@ class JobRecorder:
     """
 
     def __init__(
-        self, writer: Journal, shown: progress.Display, checkpoints: Checkpoints, recorded: int
+        self,
+        writer: Journal,
+        shown: progress.Display,
+        checkpoints: Checkpoints,
+        told: journal.History,
     ) -> None:
         self._writer = writer
         self._shown = shown
         self._checkpoints = checkpoints
-        self._recorded = recorded
+        self._recorded, self._has_final = len(told.epochs), bool(told.final)
 
     def epoch(self, epoch: int, values: dict[str, float], trainer: Trainer) -> None:
         """Checkpoint, record, show."""
@@ -66,8 +70,9 @@ class JobRecorder:
         self._shown.epoch(epoch, values)
 
     def final(self, epoch: int, values: dict[str, float]) -> None:
-        """The test set's metrics."""
-        self._writer.append("final", epoch=epoch, metrics=values)
+        """The test set's metrics, unless the journal has them: a second row in the store else."""
+        if not self._has_final:
+            self._writer.append("final", epoch=epoch, metrics=values)
 
     def resume(self, trainer: Trainer) -> None:
         """Put the newest checkpoint back into the trainer, if there is one."""
@@ -90,6 +95,8 @@ def train(folder: Path) -> str:
     Whatever happens, the journal's last record says so; a failure leaves `traceback.txt`.
     """
     with runs.lock(folder), Journal(folder / journal.FILE_NAME) as writer:
+        if runs.is_finished(folder):
+            return "FINISHED"  # by another command, since this one looked
         try:
             _train(folder, writer)
         except Interrupted:
@@ -150,9 +157,9 @@ def _train(folder: Path, writer: Journal) -> None:
     )
     with threadpool_limits(limits=threads):
         trainer = build.trainer(settings, dataset)
-        done = len(told.epochs)
-        with progress.display(told.create["name"], settings.epochs, done) as shown:
-            recorder = JobRecorder(writer, shown, checkpoints, done)
+        name, done = told.create["name"], len(told.epochs)
+        with progress.display(name, settings.epochs, done) as shown:
+            recorder = JobRecorder(writer, shown, checkpoints, told)
             recorder.resume(trainer)
             try:
                 result = trainer.run(recorder)

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from harness import config, runs
+from harness import runs
 from harness.tracking.store import StoreError, Target
 
 DONE, UNDELIVERED = 0, 3
@@ -56,11 +56,11 @@ def _sync(target: Target, folders: list[Path], *, relocate: bool) -> bool:
 
 def _by_target(outputs: Path) -> dict[Target, list[Path]]:
     found: dict[Target, list[Path]] = {}
-    for folder, _ in runs.readable(outputs):
-        tracking = config.read_yaml(folder / runs.CONFIG).tracking
-        if tracking.name == "none":
+    for folder, told in runs.readable(outputs):
+        params = told.create["params"]
+        if params["tracking.name"] == "none":
             continue
-        uri = tracking.uri if tracking.name == "server" else None
+        uri = params["tracking.uri"] if params["tracking.name"] == "server" else None
         target = Target(uri) if uri else Target.local(outputs)
         found.setdefault(target, []).append(folder)
     return found

@@ -145,7 +145,7 @@ def _lines(text: str) -> dict[str, str]:
 def _train_again(run: Recorded, settings: Config, prepared: freeze.Prepared, outputs: Path) -> Path:
     tags = {
         "run_key": f"reproduction of {run.run}",  # no sweep may take it for a run of its own
-        "reproduces": run.run,
+        runs.REPRODUCES: run.run,
         "data.sha256": str(prepared.dataset["sha256"]),
     }
     identity = runs.Identity(f"reproduction of {run.name}", tags, prepared.dataset)

@@ -31,6 +31,7 @@ from harness.training.checkpoint import milestones
 from harness.training.journal import History, Journal, JournalError
 
 CONFIG = "config.yaml"
+REPRODUCES = "reproduces"  # the tag that names the run a run reproduces
 HOST = socket.gethostname()
 CLOCK_S = 2.0  # a process's start time is counted from the boot, whose time a set clock moves
 
@@ -90,11 +91,13 @@ def create(outputs: Path, config: Config, identity: Identity) -> Path:
 def find(outputs: Path, prefix: str) -> Path:
     """The one run folder whose id, or MLflow id, begins with `prefix`; `last` is the newest.
 
-    Raises `ValueError` for none or several.
+    A run that only reproduces another is never the last. Raises `ValueError` for none or several.
     """
+    if prefix == "last":
+        own = [folder for folder, told in readable(outputs) if REPRODUCES not in told.tags]
+        if own:
+            return own[-1]
     folders = list(journal.folders(folder_of(outputs)))
-    if prefix == "last" and folders:
-        return folders[-1]
     found = [
         folder
         for folder in folders
@@ -251,7 +254,7 @@ def clean(outputs: Path, *, dry_run: bool, everything: bool) -> int:
         hidden = (path for path in folder.rglob(".*") if not path.name.endswith(".lock"))
         waste += [path for path in hidden if _is_old(path)]
         if told.status == "FINISHED":
-            kept = configuration.read_yaml(folder / CONFIG).checkpoint.milestones
+            kept = told.create["params"]["checkpoint.milestones"]
             lasting = set() if everything else milestones(place, kept)
             waste += [path for path in place.glob("epoch-*") if path not in lasting]
     freed = sum(_size(path) for path in waste)

@@ -87,6 +87,15 @@ def test_each_kind_of_file_is_whole_or_as_before(disk: Path) -> None:
         assert all(0 < times < 10 for times in refused.values()), refused
 
 
+def test_a_disk_too_small_for_the_data_is_named(disk: Path) -> None:
+    done = command_in(disk)(RUN, "tracking=none", "epochs=1")
+    assert done.returncode == 1
+    assert (done.stderr.count("\n"), FULL in done.stderr) == (1, True), done.stderr
+    assert "outputs/cache" in done.stderr, "the file that cannot be written, not the one read"
+    left = [path.name for path in (disk / "outputs/cache").iterdir()]
+    assert left == [".lock"], "nothing half-written"
+
+
 @pytest.mark.parametrize("left", [0, 8, 40, 90, 160])
 def test_a_run_on_a_full_disk_goes_on_later(
     disk: Path, tmp_path: Path, idx_folder: Path, left: int

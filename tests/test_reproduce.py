@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness import reproduce
+from harness import reproduce, runs
 from harness.reproduce import Agreement, Check
 from harness.tracking.recorded import Recorded
 from harness.training import journal
@@ -108,6 +108,7 @@ def test_a_run_is_reproduced_to_the_last_bit(trained: Path) -> None:
     assert "DIFFERS" not in done.stdout
     again = journal.history(trained / "outputs/runs" / run_ids(trained)[-1])
     assert again.tags["reproduces"] == first
+    assert runs.find(trained / "outputs", "last").name != again.run, "no run of the user's own"
     assert again.tags["run_key"] == f"reproduction of {first}", "no sweep may build on it"
 
 

@@ -132,6 +132,40 @@ def test_a_checkpoint_without_its_record_is_not_lost(
     assert epochs_recorded(folder) == [1, 2, 3, 4, 5, 6]
 
 
+def test_killed_behind_its_last_metrics_it_has_them_once(
+    command: Command, tmp_path: Path, idx_folder: Path
+) -> None:
+    """A second record of them would be a second row in the store."""
+    command(RUN, *settings(idx_folder, epochs=3))
+    folder = only_folder(tmp_path)
+    expected = outcome(folder)
+    path = folder / journal.FILE_NAME
+    lines = path.read_bytes().splitlines(keepends=True)
+    (final,) = [number for number, line in enumerate(lines) if b'"kind":"final"' in line]
+    path.write_bytes(b"".join(lines[: final + 1]))
+    assert command(RUN, "resume=last").returncode == 0
+    assert outcome(folder) == expected
+    kinds = [record["kind"] for record in journal.read(path)[0]]
+    assert (kinds.count("final"), kinds[-1]) == (1, "end")
+
+
+def test_a_finished_run_is_not_trained_again(
+    command: Command, tmp_path: Path, idx_folder: Path
+) -> None:
+    """As when two commands of one sweep run side by side, and the other one was faster."""
+    command(RUN, *settings(idx_folder, epochs=2))
+    folder = only_folder(tmp_path)
+    before = (folder / journal.FILE_NAME).read_bytes()
+    assert command("harness.job", str(folder)).returncode == 0
+    assert (folder / journal.FILE_NAME).read_bytes() == before
+
+
+def test_backends_that_come_to_one_are_one_job(command: Command, idx_folder: Path) -> None:
+    done = command(RUN, "-m", *settings(idx_folder, "depth=2", epochs=1), "backend=auto,numpy")
+    assert done.returncode == 0
+    assert done.stdout.count("FINISHED") == 1
+
+
 @pytest.mark.parametrize("epoch", [1, 4, 6])
 def test_from_any_epoch_even_behind_a_damaged_checkpoint(
     command: Command, tmp_path: Path, idx_folder: Path, epoch: int

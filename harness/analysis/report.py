@@ -33,9 +33,9 @@ METHOD = (
         "Against the best",
         "The difference in test error to the setting ranked first: over the seeds both have, by "
         "all sign flips where at most 20 seeds are enough for them to tell (6 for one comparison, "
-        "9 for eleven), else by Student’s paired t; with one seed by McNemar’s exact test over the images. p is corrected by Holm for the number "
-        "of comparisons. A tie is a p of 0.05 or more: no difference was shown, which does not "
-        "show that there is none.",
+        "9 for eleven), else by Student’s paired t; with one seed by McNemar’s exact test over the "
+        "images. p is corrected by Holm for the number of comparisons. A tie is a p of 0.05 or "
+        "more: no difference was shown, which does not show that there is none.",
     ),
     (
         "Seeds to tell",

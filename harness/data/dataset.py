@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from harness.data import download, idx
 from harness.data.files import FILES, PINNED, Sizes, locate, measure
-from harness.files import fsync_folder, write_atomically, write_text
+from harness.files import fsync_folder, named, write_atomically, write_text
 
 DEFAULT_CACHE = "outputs/cache"
 
@@ -238,13 +238,23 @@ def _extract(name: str, found: Mapping[str, Path], cache: Path) -> str:
 
 def _extract_file(path: Path, target: Path) -> tuple[tuple[int, ...], str]:
     header = idx.read_header(path)
-    with target.open("wb") as file:
-        np.lib.format.write_array_header_1_0(
-            file, {"descr": "|u1", "fortran_order": False, "shape": header.shape}
-        )
-        _, digest = idx.copy_content(path, file.write)
-        file.flush()
-        os.fsync(file.fileno())
+
+    def write(chunk: bytes) -> None:
+        try:
+            file.write(chunk)
+        except OSError as error:  # not one of reading
+            raise named(error, target) from None
+
+    try:
+        with target.open("wb") as file:
+            np.lib.format.write_array_header_1_0(
+                file, {"descr": "|u1", "fortran_order": False, "shape": header.shape}
+            )
+            _, digest = idx.copy_content(path, write)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise named(error, target) from None
     return header.shape, digest
 
 

@@ -140,6 +140,8 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
     except (gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{path}: the gzip stream is damaged ({error}); fetch it again") from None
     except OSError as error:
+        if error.filename not in (None, str(path)):
+            raise  # of what the content was written to
         raise ValueError(f"{path}: cannot be read: {error.strerror or error}") from None
 
 

@@ -21,7 +21,9 @@ def move(inputs: Array, gradient: Array, radius: float) -> None:
 
     An example whose gradient is zero stays where it is.
     """
-    norms = np.sqrt(np.einsum("bi,bi->b", gradient, gradient))
+    largest = np.maximum(gradient.max(axis=1), -gradient.min(axis=1))
+    np.divide(gradient, largest[:, None], out=gradient, where=largest[:, None] > 0)
+    norms = np.sqrt(np.einsum("bi,bi->b", gradient, gradient))  # of tiny numbers it would be lost
     factors = np.divide(radius, norms, out=np.zeros_like(norms), where=norms > 0)
     np.multiply(gradient, factors[:, None], out=gradient)
     np.add(inputs, gradient, out=inputs)

@@ -168,6 +168,8 @@ class Follower:
         match record["kind"]:
             case "start":
                 told = {key: str(record[key]) for key in ("host", "threads", "backend")}
+                if record["n"] > 1:
+                    told["error"] = ""  # of an earlier attempt
                 store.log(self.mlflow_id, tags=told)
                 store.set_status(self.mlflow_id, "RUNNING")
             case "tags":

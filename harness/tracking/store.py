@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Experiment, Run
 
 METRICS_PER_CALL, PARAMS_PER_CALL, TAGS_PER_CALL = 1000, 100, 100
-MAX_PARAM, MAX_TAG = 6000, 8000
+MAX_NAME, MAX_PARAM, MAX_TAG = 250, 6000, 8000
 SQLITE = "sqlite:///"
 # Where MLflow's database stores absolute places of artifacts.
 PLACES = (
@@ -168,7 +168,7 @@ class Store:
             experiment_id,
             start_time=record["ms"],
             tags=_short_tags(record["tags"]),
-            run_name=record["name"],
+            run_name=record["name"][:MAX_NAME],
         )
         return str(made.info.run_id)
 

@@ -63,11 +63,12 @@ def _prove(store: Store, folder: Path) -> Proof:
         return Proof(told.run, 0, (f"{len(runs)} runs in the store instead of one",))
     run = runs[0]
     mlflow_id = run.info.run_id
-    records = [
-        record
-        for record in journal.read(folder / journal.FILE_NAME)[0]
-        if str(record["n"]) not in read_state(folder).get("refused", {})
-    ]
+    refused = read_state(folder).get("refused", {})
+    try:
+        whole = journal.read(folder / journal.FILE_NAME)[0]
+    except journal.JournalError as error:
+        return Proof(told.run, 0, (str(error),))
+    records = [record for record in whole if str(record["n"]) not in refused]
     expected: dict[str, list[Point]] = {}
     for key, value, ms, step in points_of(records):
         expected.setdefault(key, []).append((step, value, ms))
@@ -85,11 +86,12 @@ def _prove(store: Store, folder: Path) -> Proof:
         differences.append("params: other ones than in the journal")
     paths = {record["path"] for record in records if record["kind"] == "artifact"}
     sizes = store.artifacts(mlflow_id, paths)
-    differences += [
-        f"{path}: {sizes.get(path)} bytes instead of {(folder / path).stat().st_size}"
-        for path in sorted(paths)
-        if sizes.get(path) != (folder / path).stat().st_size
-    ]
+    for path in sorted(paths):
+        here = folder / path
+        if path not in sizes:
+            differences.append(f"{path}: not in the store")
+        elif here.is_file() and sizes[path] != here.stat().st_size:
+            differences.append(f"{path}: {sizes[path]} bytes instead of {here.stat().st_size}")
     rows = sum(len(points) for points in expected.values())
     return Proof(told.run, rows, tuple(differences))
 

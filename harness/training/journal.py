@@ -243,4 +243,9 @@ def folders(runs: Path) -> Iterator[Path]:
         whole = (path for path in runs.iterdir() if not path.name.startswith("."))
         needed = (FILE_NAME, "config.yaml")
         found = [path for path in whole if all((path / name).is_file() for name in needed)]
-        yield from sorted(found, key=lambda path: (path / "config.yaml").stat().st_mtime_ns)
+        yield from sorted(found, key=_age)
+
+
+def _age(folder: Path) -> tuple[str, int]:
+    """The time in the run's id, which a copy of the folder keeps; then that of its config."""
+    return folder.name.partition("-")[2], (folder / "config.yaml").stat().st_mtime_ns

@@ -228,7 +228,11 @@ class Trainer:
         randomness.restore(self.generators, rest["generators"])
 
     def _check_finite(self, values: dict[str, float]) -> None:
-        for what, key in (("training", metrics.TRAIN_LOSS), ("validation", metrics.VAL_LOSS)):
+        for what, key in (
+            ("training", metrics.TRAIN_LOSS),
+            ("validation", metrics.VAL_LOSS),
+            ("test", metrics.TEST_LOSS),
+        ):
             loss, lr = values.get(key, 0.0), self.options.lr
             if not np.isfinite(loss):
                 raise Diverged(
@@ -278,7 +282,9 @@ class Trainer:
         best = Network(
             Parameters(self.network.sizes, self.best_parameters), self.network.activation.name
         )
-        score, probabilities = evaluate(best, self.dataset.test, self.normalization)
+        with np.errstate(over="ignore", invalid="ignore"):
+            score, probabilities = evaluate(best, self.dataset.test, self.normalization)
+        self._check_finite({metrics.TEST_LOSS: score.loss})  # the last step may have been too far
         values = {metrics.TEST_LOSS: score.loss, metrics.TEST_ERROR: score.error}
         if self.dataset.val is not None:
             values |= {

@@ -66,6 +66,14 @@ def test_a_zero_gradient_moves_nothing() -> None:
     np.testing.assert_allclose(inputs, [[1, 1, 1], [1, 1 + 1.2, 1 + 1.6]], rtol=1e-6)
 
 
+@pytest.mark.parametrize("size", [1e-38, 1e-23, 1e-12, 1e12, 1e30])
+def test_the_radius_holds_for_gradients_of_any_size(size: float) -> None:
+    gradient = np.random.default_rng(2).normal(size=(5, 700)).astype(np.float32) * np.float32(size)
+    inputs = np.zeros((5, 700), np.float32)
+    adversarial.move(inputs, gradient, 1.5)
+    np.testing.assert_allclose(np.linalg.norm(inputs, axis=1), 1.5, rtol=1e-5)
+
+
 def test_a_linear_boundary_worked_by_hand() -> None:
     """z = (x, -x): the loss of class 0 rises toward smaller x, that of class 1 toward larger."""
     network = Network.create((1, 2), "relu", np.random.default_rng(1), np.float64)

@@ -54,7 +54,10 @@ def make_run(outputs: Path, run: str, *, epochs: int = 5, status: str | None = "
             "create",
             run=run,
             name="batch=16",
-            params={"batch": 16, "dataset.dir": None, "width": "[8,4]"},
+            params={
+                "batch": 16, "dataset.dir": None, "width": "[8,4]",
+                "tracking.name": "local", "tracking.uri": None, "checkpoint.milestones": 0,
+            },
             tags={"run.id": run, "sweep": "s1,s2", "mlflow.source.name": "command"},
             experiment="mnist",
             dataset={
@@ -108,7 +111,10 @@ def test_the_store_equals_the_journal(outputs: Path, store: Store) -> None:
     run = store.client.get_run(found)
     created = journal.history(folder).create
     assert store.points(found) == expected_points(folder)
-    assert run.data.params == {"batch": "16", "dataset.dir": "None", "width": "[8,4]"}
+    assert run.data.params == {
+        "batch": "16", "dataset.dir": "None", "width": "[8,4]", "tracking.name": "local",
+        "tracking.uri": "None", "checkpoint.milestones": "0",
+    }  # fmt: skip
     assert {k: run.data.tags[k] for k in created["tags"]} == created["tags"]
     assert (run.info.status, run.info.run_name) == ("FINISHED", "batch=16")
     assert run.info.start_time == created["ms"]
@@ -154,8 +160,43 @@ def test_a_resumed_run_runs_again(outputs: Path, store: Store) -> None:
         writer.append("epoch", epoch=6, metrics={"train/loss": 0.5})
         writer.append("end", status="FINISHED", error=None)
     deliver(outputs, folder)
-    assert store.client.get_run(found).info.status == "FINISHED"
+    run = store.client.get_run(found)
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["error"] == "", "of the earlier attempt"
     assert store.points(found) == expected_points(folder)
+
+
+def test_a_long_name_is_cut(tmp_path: Path) -> None:
+    """PostgreSQL would refuse more than 250 characters, and with them the run."""
+    folder = make_run(tmp_path, "aaa", status=None)
+    record = journal.read(folder / journal.FILE_NAME)[0][0]
+    store = Store(Target.local(tmp_path))
+    made = store.create_run(store.experiment("mnist"), record | {"name": "lr=0.1," * 100})
+    assert store.client.get_run(made).info.run_name == ("lr=0.1," * 100)[:250]
+
+
+def test_local_damage_to_a_delivered_run_hinders_no_proof(tmp_path: Path) -> None:
+    """A rotten record and a rotten config are one run's; a removed artifact is in the store."""
+    rotten, unset, removed, well = (make_run(tmp_path, name) for name in "abcd")
+    (removed / "note.txt").write_text("a note")
+    with Journal(removed / journal.FILE_NAME) as writer:
+        writer.append("artifact", path="note.txt")
+    deliver(tmp_path, rotten, unset, removed, well)
+    content = bytearray((rotten / journal.FILE_NAME).read_bytes())
+    content[-9] ^= 1
+    (rotten / journal.FILE_NAME).write_bytes(content)
+    (unset / "config.yaml").write_text("of: an older schema\n")
+    (removed / "note.txt").unlink()
+    proofs = prove(Target.local(tmp_path), [rotten, unset, removed, well])
+    assert "a/journal.jsonl: the record at byte" in proofs[0].differences[0]
+    assert "config.yaml: " in proofs[1].differences[0]
+    assert [proof.differences for proof in proofs[2:]] == [(), ()]
+    done = command_in(tmp_path)("harness", "sync", "--outputs", ".")
+    assert done.returncode == 3
+    assert "Traceback" not in done.stderr
+    assert "3 of 4 runs complete" in done.stdout
+    assert "a: runs/a/journal.jsonl: the record at byte" in done.stderr
+    assert command_in(tmp_path)("harness", "clean", "--outputs", ".").returncode == 0
 
 
 def test_infinity_is_not_a_large_number(outputs: Path, store: Store) -> None:

@@ -9,6 +9,7 @@ import pytest
 from harness.data import normalization
 from harness.data.dataset import Dataset, Part
 from harness.nn import metrics
+from harness.nn.activations import ACTIVATIONS
 from harness.nn.network import Network
 from harness.nn.optimizers import SGD
 from harness.training import evaluation, randomness, trainer
@@ -174,3 +175,11 @@ def test_memory_grows_by_four_bytes_per_image() -> None:
 def test_divergence_is_an_error_that_says_why() -> None:
     with pytest.raises(Diverged, match=r"in epoch 1: .* lr=3e\+38 is probably too high"):
         make(problem(), lr=3e38).run(trainer.Silence())
+
+
+def test_divergence_in_the_very_last_step_is_seen_without_validation() -> None:
+    """One batch an epoch: its loss was computed before the step that ruined the weights."""
+    last = make(problem(validation=False), lr=3e38, batch=1003, epochs=1)
+    last.network.activation = ACTIVATIONS["relu"]  # a sigmoid would hide it: it has an end
+    with pytest.raises(Diverged, match="the test loss is nan in epoch 1"):
+        last.run(trainer.Silence())
