@@ -1,8 +1,10 @@
 """Throughput of a sweep with two jobs at once against one after the other, on two cores.
 
-python tests/benchmarks/bench_parallel.py [--pairs 3] [OVERRIDE ...]
+python tests/benchmarks/bench_parallel.py [--pairs 3]
+python tests/benchmarks/bench_parallel.py batch=32,64 'seed=range(3)' tracking=none
 
-Whole commands are timed, start and end included, each pair in both orders by turns.
+Whole commands are timed, start and end included, each pair in both orders by turns. Overrides are
+another sweep in place of the default one.
 """
 
 import argparse
@@ -15,7 +17,7 @@ import time
 
 from harness.environment import cores, processor
 
-SWEEP = ("batch=32,64", "seed=range(3)", "epochs=25", "tracking=none")
+SWEEP = ("batch=16,64,128", "seed=range(5)", "tracking=none")
 LAUNCHERS = {
     "one at a time": (),
     "two at once": ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2"),
@@ -39,7 +41,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", type=int, default=3)
-    parser.add_argument("overrides", nargs="*")
+    parser.add_argument("overrides", nargs="*", default=SWEEP)
     parsed = parser.parse_args()
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
@@ -47,10 +49,10 @@ def main() -> None:
     for pair in range(parsed.pairs):
         order = list(LAUNCHERS) if pair % 2 == 0 else list(reversed(LAUNCHERS))
         for name in order:
-            took[name].append(seconds(*SWEEP, *LAUNCHERS[name], *parsed.overrides))
+            took[name].append(seconds(*parsed.overrides, *LAUNCHERS[name]))
     first, second = took.values()
     ratios = [one / two for one, two in zip(first, second, strict=True)]
-    print(f"{processor()}, {cores()} cores; {' '.join(SWEEP)}; n = {parsed.pairs} pairs")
+    print(f"{processor()}, {cores()} cores; {' '.join(parsed.overrides)}; n = {parsed.pairs} pairs")
     for name, all_seconds in took.items():
         print(f"{name:<14} min {min(all_seconds):6.1f} s  max {max(all_seconds):6.1f} s")
     print(
