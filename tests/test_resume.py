@@ -13,8 +13,10 @@ import numpy as np
 import psutil
 import pytest
 
-from harness import runs
+from harness import closing, runs
 from harness.nn import metrics
+from harness.sweep import Plan, SweepJob
+from harness.tracking.delivery import Report
 from harness.training import checkpoint, journal
 from harness.training.checkpoint import Checkpoints
 from tests.conftest import Command, command_in
@@ -219,6 +221,21 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert f"`python -m harness.run resume={folder.name}` goes on from here" in stderr
     assert journal.history(folder).status == "KILLED"
+
+
+def test_what_goes_on_elsewhere_says_where(
+    command: Command, tmp_path: Path, idx_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The printed lines work as they are, with outputs in a folder whose name has a space."""
+    outputs = tmp_path / "my outputs"
+    assert command(RUN, *settings(idx_folder, epochs=1), f"outputs='{outputs}'").returncode == 0
+    (folder,) = journal.folders(outputs / "runs")
+    job = SweepJob(folder.name, "name", {}, "key")
+    report = Report(undelivered={folder.name: "away"})
+    closing.tell(Plan("", (), (job,)), [folder], report, interrupted=True)
+    told = capsys.readouterr().err
+    assert f"`python -m harness sync --outputs '{outputs}'` delivers the rest" in told
+    assert f"`python -m harness.run resume={folder.name} 'outputs={outputs}'` goes on" in told
 
 
 @pytest.mark.fault

@@ -21,11 +21,12 @@ from harness.nn import metrics
 from harness.search import Search, check
 from harness.space import Parameter
 from harness.spares import Spares
-from harness.study import open_study
+from harness.study import draw, open_study
 from harness.training import journal
 from harness.trials import Trials
 from tests.conftest import Command
 
+ROOT = Path(__file__).resolve().parents[1]
 RUN = "harness.run"
 OPTUNA = ("-m", "hydra/sweeper=optuna", "tracking=none")
 
@@ -218,6 +219,43 @@ def test_a_removed_trial_does_not_end_a_search(
         assert not (tmp_path / "outputs/runs" / best.run).exists()
     assert len(histories(tmp_path)) == 2
     assert states(tmp_path) == {"COMPLETE": 3}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_nothing_is_drawn_into_a_removed_run(tmp_path: Path) -> None:
+    """A folder with pictures and no run in it would trouble every other command."""
+    search = Search("s", sweeper(), (), (), launch.composed([f"outputs={tmp_path}"]), ())
+    study = open_study(search)
+    trial = study.ask()
+    trial.set_user_attr("run", "gone")
+    study.tell(trial, 0.1)
+    draw(search, study)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_searches_that_begin_at_once_share_one_new_database(tmp_path: Path) -> None:
+    script = (
+        "import sys; import optuna.samplers, optuna.pruners; optuna.storages.RDBStorage; "
+        "from harness import launch; from harness.search import Search; "
+        "from harness.study import draw, open_study; from tests.test_search import sweeper; "
+        f"base = launch.composed(['outputs={tmp_path}']); "
+        "sys.stdin.read(); open_study(Search(sys.argv[1], sweeper(), (), (), base, ()))"
+    )
+    begun = [
+        subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", script, f"s{number}"],
+            cwd=ROOT, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for number in range(4)
+    ]  # fmt: skip
+    time.sleep(3)  # all have imported what they need, and begin when their input closes
+    for process in begun:
+        assert process.stdin is not None
+        process.stdin.close()
+        process.stdin = None
+    for process in begun:
+        _, stderr = process.communicate(timeout=120)
+        assert process.returncode == 0, stderr
 
 
 @pytest.mark.filterwarnings("ignore")
