@@ -18,9 +18,10 @@ def load() -> None:
     gc.disable()
     try:
         import numba
+        import numpy as np
 
-        compiled: Any = numba.njit(lambda: 0)
-        compiled()
+        compiled: Any = numba.njit(lambda values: 0)
+        compiled(np.zeros(1))
     finally:
         gc.enable()
         if is_hidden:

@@ -4,7 +4,8 @@
 
 Exit status: 0 finished, 1 failed, 130 interrupted. With `--attached` instead of a folder, standard
 input is a pipe from the command that started the job. A line of it names the folder; when that
-command dies, however it dies, the pipe closes and the job ends as KILLED.
+command dies, however it dies, the pipe closes and the job ends as KILLED. With `--forking` it is a
+socket on which the command asks for such jobs (harness/forkserver.py).
 """
 
 import argparse
@@ -20,7 +21,7 @@ import numpy as np
 from filelock import Timeout
 from threadpoolctl import threadpool_limits
 
-from harness import build, compiler, config, environment, pipe, progress, runs
+from harness import build, compiler, config, environment, forkserver, pipe, progress, runs
 from harness.data.dataset import open_dataset
 from harness.files import write_atomically, write_text
 from harness.sweep import source_digest
@@ -214,17 +215,22 @@ def main() -> None:
     told.add_argument(
         "--attached", action="store_true", help="standard input names it, and ends it"
     )
+    told.add_argument("--forking", action="store_true", help="standard input asks for such jobs")
     arguments = parser.parse_args()
-    if arguments.attached:
+    is_attached = arguments.folder is None
+    if is_attached:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command sees it and closes the pipe
         if hasattr(signal, "pthread_sigmask"):  # as `spares.start` left it
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        pipe.prepare()
+        if arguments.forking:
+            forkserver.serve()
         arguments.folder = pipe.told()
         if arguments.folder is None:
             return
     signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
-    if arguments.attached:
+    if is_attached:
         threading.Thread(target=pipe.watch, args=(EXIT["KILLED"],), daemon=True).start()
     status = EXIT["FAILED"]
     try:

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from harness import runs
-from harness.spares import start
+from harness.spares import Process, start
 from harness.training import journal
 
 GRACE_S = 20.0
@@ -29,7 +29,7 @@ class JobProcess:
         self,
         folder: Path,
         *,
-        spare: "subprocess.Popen[bytes] | None" = None,
+        spare: Process | None = None,
         quiet: bool = False,
         cores: int | None = None,
     ) -> None:

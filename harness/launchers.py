@@ -48,7 +48,7 @@ class Launcher(Protocol):
 
 
 class Basic:
-    """One job after the other; while one trains, the process of the next starts up."""
+    """One job after the other; while one trains, the next one is prepared."""
 
     slots = 1
 

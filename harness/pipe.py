@@ -13,15 +13,19 @@ from harness import compiler
 LAST_WORDS_S = 15.0
 
 
+def prepare() -> None:
+    """Load what takes long, while the command still composes."""
+    if importlib.util.find_spec("numba"):
+        with suppress(ImportError):  # the job that needs it will say so
+            compiler.load()
+
+
 def told() -> Path | None:
     """The folder that the pipe names; None when it closes before: there is nothing to train.
 
     Its line is JSON, as `jobs.JobProcess` writes it: folder; log, a file for what is printed, or
     null; cores, how many are for this job, or null.
     """
-    if importlib.util.find_spec("numba"):
-        with suppress(ImportError):  # the job that needs it will say so
-            compiler.load()  # while the command still composes
     line = b""
     while not line.endswith(b"\n"):
         more = os.read(0, 4096)

@@ -164,7 +164,10 @@ def _is_running(start: journal.Record) -> bool:
     if start["host"] != HOST or "process_started" not in start:
         return False
     try:
-        begun = psutil.Process(start["pid"]).create_time()
+        process = psutil.Process(start["pid"])
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        begun = process.create_time()
     except psutil.NoSuchProcess:
         return False
     return bool(abs(begun - start["process_started"]) < CLOCK_S)

@@ -154,6 +154,51 @@ def test_sigkill_of_one_job_costs_only_that_job(tmp_path: Path, idx_folder: Path
         assert [record["epoch"] for record in each.epochs] == list(range(1, 401))
 
 
+@pytest.mark.fault
+def test_the_end_of_the_fork_server_costs_no_job(tmp_path: Path, idx_folder: Path) -> None:
+    process = started(tmp_path, *JOBLIB, *small(idx_folder, "epochs=400", "seed=1,2,3,4"))
+    jobs = jobs_of(process, 2)
+    servers = {job.parent() for job in jobs}
+    assert len(servers) == 1
+    for server in servers:
+        assert server is not None
+        server.kill()
+    stdout, stderr = process.communicate(timeout=600)
+    assert (process.returncode, stderr) == (0, "")
+    assert "4/4 done" in stdout
+    assert [told.status for told in histories(tmp_path)] == ["FINISHED"] * 4
+
+
+@pytest.mark.fault
+def test_the_end_of_a_job_and_its_fork_server_is_seen(tmp_path: Path, idx_folder: Path) -> None:
+    process = started(tmp_path, *JOBLIB, *small(idx_folder, "epochs=400", "seed=1,2,3"))
+    job = jobs_of(process, 2)[0]
+    server = job.parent()
+    assert server is not None
+    server.kill()
+    job.kill()
+    process.communicate(timeout=600)
+    assert process.returncode == 1
+    statuses = [told.status for told in histories(tmp_path)]
+    assert sorted(statuses) == ["FINISHED", "FINISHED", "KILLED"]
+
+
+@pytest.mark.parametrize("launcher", [("tracking=none",), JOBLIB[1:]])
+def test_where_processes_cannot_be_forked_each_job_is_started(
+    command: Command, tmp_path: Path, idx_folder: Path, launcher: tuple[str, ...]
+) -> None:
+    hook = tmp_path / "hook"
+    hook.mkdir()
+    (hook / "sitecustomize.py").write_text(
+        "from harness import forkserver\nforkserver.AVAILABLE = False\nforkserver.fork = None\n"
+    )
+    own = small(idx_folder, "epochs=2", "seed=1,2,3")
+    path = os.pathsep.join([str(hook), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = command(RUN, "-m", *launcher, *own, PYTHONPATH=path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [told.status for told in histories(tmp_path)] == ["FINISHED"] * 3
+
+
 @pytest.mark.skipif(environment.cores() < 2, reason="needs two cores")
 def test_a_sweep_without_validation_claims_no_validation_error(
     command: Command, idx_folder: Path

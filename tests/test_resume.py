@@ -82,10 +82,11 @@ def killed_after(place: Path, arguments: tuple[str, ...], epochs: int, seconds: 
     while process.poll() is None:
         if recorded() >= goal:
             time.sleep(seconds)
-            for process_ in command.children():
+            for server in command.children():
                 with suppress(psutil.NoSuchProcess):  # it ended just now
-                    if "harness.job" in process_.cmdline():
-                        process_.kill()
+                    if "harness.job" in server.cmdline():
+                        for job in server.children():
+                            job.kill()
             break
         time.sleep(0.005)
     return process.wait(60) != 0

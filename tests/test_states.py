@@ -1,5 +1,6 @@
 """Every run ends with a true status, whatever its process died of, and costs no other run."""
 
+import json
 import math
 import os
 import shutil
@@ -156,6 +157,25 @@ def test_a_process_that_died_without_a_word(tmp_path: Path, idx_folder: Path) ->
     assert (told.status, told.error) == ("KILLED", "its process died without a word")
 
 
+def test_a_zombie_is_dead(tmp_path: Path) -> None:
+    """In a container whose first process buries nobody, an orphan stays one."""
+    say = "import json; from harness import runs; print(json.dumps(runs.this_process()))"
+    with subprocess.Popen([sys.executable, "-c", say], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        start = json.loads(process.stdout.read())
+        deadline = time.monotonic() + 60
+        while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        folder = tmp_path / "runs" / "abc"
+        folder.mkdir(parents=True)
+        (folder / "config.yaml").touch()
+        with Journal(folder / journal.FILE_NAME) as writer:
+            writer.append("create", run="abc", name="n", params={}, tags={})
+            writer.append("start", **start, threads=1, backend="numpy")
+        assert runs.close_dead(tmp_path) == ["abc"]
+
+
 def started(place: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", RUN, *arguments],
@@ -177,7 +197,8 @@ def test_the_second_ctrl_c_ends_at_once(tmp_path: Path, idx_folder: Path) -> Non
     """The job is stopped, so that the first one waits for it."""
     process = started(tmp_path, *settings(idx_folder, "tracking=none", "epochs=100000"))
     folder = wait_for_checkpoint(tmp_path)
-    (job,) = psutil.Process(process.pid).children()
+    (server,) = psutil.Process(process.pid).children()
+    (job,) = server.children()
     job.suspend()
     process.send_signal(signal.SIGINT)
     with pytest.raises(subprocess.TimeoutExpired):

@@ -1,0 +1,138 @@
+"""A process that has imported what training needs, and forks a job whenever the command asks.
+
+A fork takes some 20 ms, a start of its own half a second of a core; jobs that train side by side
+leave no core idle to hide that on. `multiprocessing` has such a server too, but its jobs import the
+command's main module again, and when it dies all its jobs count as dead.
+
+The command imports this module before anything else; therefore it imports next to nothing.
+"""
+
+import gc
+import os
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+# Elsewhere processes with such libraries loaded cannot be forked safely, or not at all.
+AVAILABLE = sys.platform == "linux"
+NUMBER = struct.Struct("i")
+
+
+class Fork:
+    """A job that the server forked, with what `subprocess.Popen` has of a process."""
+
+    def __init__(self, stdin: BinaryIO, told: int) -> None:
+        """stdin: the job's. told: where the server writes its pid, and its exit status later."""
+        self.stdin, self._told = stdin, told
+        self.returncode: int | Any = None  # as `Popen` has it
+        pid = self._number()
+        if pid is None:
+            stdin.close()
+            os.close(told)
+            raise ConnectionError("the fork server died")
+        self.pid = pid
+
+    def poll(self) -> int | None:
+        """The exit status, negative for a signal; None while it runs."""
+        with suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the exit status. Raises `subprocess.TimeoutExpired` after so many seconds."""
+        if self.returncode is None:
+            poll = select.poll()
+            poll.register(self._told, select.POLLIN)
+            if not poll.poll(None if timeout is None else 1000 * timeout):
+                raise subprocess.TimeoutExpired("a forked job", timeout or 0)
+            code = self._number()
+            if code is None:  # the server was killed before, and the job probably as it was
+                code = -signal.SIGKILL
+                while not self._is_dead():
+                    time.sleep(0.01)  # its locks go after its pipes
+            self.returncode = code
+            os.close(self._told)
+        return self.returncode
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        if self.poll() is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+
+    def _is_dead(self) -> bool:
+        try:
+            stat = Path(f"/proc/{self.pid}/stat").read_text()
+        except OSError:
+            return True
+        return stat.rpartition(") ")[2].startswith(("Z", "X"))
+
+    def _number(self) -> int | None:
+        found = os.read(self._told, NUMBER.size)
+        return NUMBER.unpack(found)[0] if found else None
+
+
+def fork(server: socket.socket) -> Fork:
+    """Ask the server at the other end for a job. Any thread may. Raises `OSError` if it died."""
+    job_stdin, stdin = os.pipe()
+    told, telling = os.pipe()
+    try:
+        socket.send_fds(server, [b"j"], [job_stdin, telling])
+    except OSError:
+        os.close(stdin)
+        os.close(told)
+        raise
+    finally:
+        os.close(job_stdin)
+        os.close(telling)
+    return Fork(os.fdopen(stdin, "wb", buffering=0), told)
+
+
+def serve() -> None:
+    """Fork a job for every request on standard input. Returns in the jobs; ends with the command.
+
+    A job's standard input is the pipe that came with the request, as if the command had started it.
+    """
+    gc.freeze()  # the collector of a job touches none of these pages, so they stay shared
+    requests = socket.socket(fileno=0)
+    poll = select.poll()
+    poll.register(requests, select.POLLIN)
+    jobs: dict[int, tuple[int, int]] = {}  # a pipe that closes when a job dies: its pid, `telling`
+    while True:
+        for descriptor, _ in poll.poll():
+            if descriptor in jobs:
+                poll.unregister(descriptor)
+                pid, telling = jobs.pop(descriptor)
+                _, status = os.waitpid(pid, 0)
+                _tell(telling, os.waitstatus_to_exitcode(status))
+                os.close(telling)
+                os.close(descriptor)
+                continue
+            _, received, _, _ = socket.recv_fds(requests, 1, 2)
+            if not received:
+                os._exit(0)  # the command ended, and its jobs see that themselves
+            stdin, telling = received
+            life, _alive = os.pipe()
+            pid = os.fork()
+            if pid == 0:
+                os.dup2(stdin, requests.detach())
+                for number in (stdin, life, *jobs, *(other for _, other in jobs.values())):
+                    os.close(number)
+                return  # with `telling` open: the command sees it close with the server's and this
+            os.close(stdin)
+            os.close(_alive)
+            _tell(telling, pid)
+            jobs[life] = pid, telling
+            poll.register(life, select.POLLIN)
+
+
+def _tell(telling: int, number: int) -> None:
+    with suppress(BrokenPipeError):  # the command is gone
+        os.write(telling, NUMBER.pack(number))
