@@ -16,6 +16,7 @@ from typing import Self
 from harness import forkserver
 from harness.forkserver import Fork
 
+JOB = (sys.executable, "-m", "harness.job")
 Process = subprocess.Popen[bytes] | Fork
 ELSEWHERE = ("hydra/launcher=slurm", "hydra/launcher=submitit_local")  # jobs start otherwise
 
@@ -89,7 +90,7 @@ def start(how: str = "--attached", stdin: int = subprocess.PIPE) -> "subprocess.
     mask = getattr(signal, "pthread_sigmask", None)
     before = mask(signal.SIG_BLOCK, {signal.SIGINT}) if mask else None  # the child inherits it
     try:
-        return subprocess.Popen((sys.executable, "-m", "harness.job", how), stdin=stdin)
+        return subprocess.Popen((*JOB, how), stdin=stdin)
     finally:
         if mask:
             mask(signal.SIG_SETMASK, before)

@@ -8,9 +8,11 @@ written.
 
 import hashlib
 import json
+import time
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from harness import config as configuration
 from harness.environment import SOURCE
@@ -39,8 +41,9 @@ class Plan:
     jobs: tuple[SweepJob, ...]
 
     def save(self, outputs: Path) -> None:
-        """Write the plan atomically."""
-        write_text(folder_of(outputs) / f"{self.id}.json", json.dumps(asdict(self), indent=1))
+        """Write the plan atomically, with the time: the one saved last is the newest."""
+        content = asdict(self) | {"saved_ns": time.time_ns()}
+        write_text(folder_of(outputs) / f"{self.id}.json", json.dumps(content, indent=1))
 
 
 def folder_of(outputs: Path) -> Path:
@@ -55,15 +58,19 @@ def load_plan(outputs: Path, sweep_id: str) -> Plan:
         raise ValueError(
             f"sweep {sweep_id!r} is not in {path.parent}; see `python -m harness status`"
         )
-    content = json.loads(path.read_text())
-    jobs = tuple(SweepJob(**job) for job in content["jobs"])
-    return Plan(content["id"], tuple(content["overrides"]), jobs)
+    return _plan(json.loads(path.read_text()))
 
 
 def plans(outputs: Path) -> list[Plan]:
-    """All plans, oldest first."""
-    paths = sorted(folder_of(outputs).glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
-    return [load_plan(outputs, path.stem) for path in paths]
+    """All plans, the one saved last at the end. (Copying a folder may change the files' times.)"""
+    found = [json.loads(path.read_text()) for path in folder_of(outputs).glob("*.json")]
+    found.sort(key=lambda content: content.get("saved_ns", 0))
+    return [_plan(content) for content in found]
+
+
+def _plan(content: dict[str, Any]) -> Plan:
+    jobs = tuple(SweepJob(**job) for job in content["jobs"])
+    return Plan(content["id"], tuple(content["overrides"]), jobs)
 
 
 def determines_result(key: str) -> bool:

@@ -1,4 +1,4 @@
-"""The job processes that start up before they have a folder: taken, ended, never left behind."""
+"""The prepared job processes: forked or started, taken, ended, never left behind."""
 
 import os
 import signal
@@ -9,11 +9,21 @@ from collections.abc import Sequence
 import psutil
 import pytest
 
+from harness import forkserver
 from harness.spares import JOB, Spares
 
 
-def waiting() -> list[psutil.Process]:
-    return [each for each in psutil.Process().children() if tuple(each.cmdline()) == JOB]
+@pytest.fixture(params=["forked", "started"], autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways, where there are both."""
+    if request.param == "started":
+        monkeypatch.setattr(forkserver, "AVAILABLE", False)
+    elif not forkserver.AVAILABLE:
+        pytest.skip("cannot fork here")
+
+
+def prepared() -> list[psutil.Process]:
+    return [each for each in psutil.Process().children() if tuple(each.cmdline())[:3] == JOB]
 
 
 @pytest.mark.parametrize(
@@ -23,7 +33,7 @@ def waiting() -> list[psutil.Process]:
         (("-m", "batch=16,64"), 1),
         (("--help",), 0),
         (("--cfg", "job"), 0),
-        (("-m", "hydra/launcher=joblib", "batch=16,64"), 2),
+        (("-m", "hydra/launcher=joblib", "batch=16,64"), 1),
         (("-m", "hydra/launcher=slurm", "batch=16,64"), 0),
     ],
 )
@@ -32,48 +42,64 @@ def test_started_where_one_will_be_needed_and_ended_where_not(
 ) -> None:
     with Spares() as spares:
         spares.start_for(arguments)
-        assert len(waiting()) == wanted
-    assert waiting() == []
+        assert len(prepared()) == wanted
+    assert prepared() == []
 
 
-def test_only_one_waits_and_who_takes_it_owns_it() -> None:
+def test_only_one_is_prepared_and_who_takes_it_owns_it() -> None:
     with Spares() as spares:
         spares.start()
         spares.start()
-        (first,) = waiting()
-        taken, other = spares.take(), spares.take()
-        assert taken.pid == first.pid != other.pid
-    for process in (taken, other):
-        assert process.poll() is None
-        with process:
-            process.kill()
+        assert len(prepared()) == 1
+        taken = [spares.take(), spares.take()]
+    assert len({job.pid for job in taken}) == 2
+    for job in taken:
+        assert job.poll() is None
+        with pytest.raises(subprocess.TimeoutExpired):
+            job.wait(0.01)
+        assert job.stdin is not None
+        job.stdin.close()
+        job.kill()
+        assert job.wait(60) == job.poll() == -signal.SIGKILL
 
 
-def test_a_job_that_is_told_nothing_ends_quietly() -> None:
-    done = subprocess.run(JOB, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
-    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+def test_a_job_that_is_told_nothing_ends_quietly(capfd: pytest.CaptureFixture[str]) -> None:
+    with Spares() as spares:
+        job = spares.take()
+        assert job.stdin is not None
+        job.stdin.close()
+        assert job.wait(60) == 0
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 @pytest.mark.parametrize("seconds", [0, 0.1, 0.3, 1.5])
 def test_ctrl_c_is_the_commands_business(seconds: float, capfd: pytest.CaptureFixture[str]) -> None:
-    with Spares() as spares, spares.take() as taken:
+    with Spares() as spares:
+        spares.start()
         time.sleep(seconds)
-        taken.send_signal(signal.SIGINT)
+        family = prepared()
+        job = spares.take()
+        for pid in {job.pid, *(each.pid for each in family)}:
+            os.kill(pid, signal.SIGINT)
         time.sleep(0.2)
-        assert taken.stdin is not None
-        taken.stdin.close()
-        assert taken.wait(60) == 0
+        assert job.stdin is not None
+        job.stdin.close()
+        assert job.wait(60) == 0
     assert capfd.readouterr() == ("", "")
 
 
-def test_one_that_died_while_it_waited_is_replaced() -> None:
+@pytest.mark.parametrize("seconds", [0, 0.1, 1.5])
+def test_one_that_died_before_it_was_needed_is_replaced(seconds: float) -> None:
     with Spares() as spares:
         spares.start()
-        (first,) = waiting()
+        time.sleep(seconds)
+        (first,) = prepared()
         first.kill()
         first.wait()
-        with spares.take() as taken:
-            assert taken.pid != first.pid
-            assert taken.poll() is None
-            taken.kill()
+        job = spares.take()
+        assert job.pid != first.pid
+        assert job.poll() is None
+        assert job.stdin is not None
+        job.stdin.close()
+        assert job.wait(60) == 0

@@ -1,0 +1,18 @@
+"""The plans of sweeps on disk."""
+
+import os
+from pathlib import Path
+
+from harness import sweep
+from harness.sweep import Plan
+
+
+def test_the_plan_saved_last_is_the_newest_whatever_the_files_times(tmp_path: Path) -> None:
+    first, second = Plan("b", ("-m", "seed=1,2"), ()), Plan("a", ("-m", "seed=3,4"), ())
+    for plan in (first, second):
+        plan.save(tmp_path)
+    for number, name in enumerate(("a", "b"), 1):
+        os.utime(sweep.folder_of(tmp_path) / f"{name}.json", (number, number))
+    assert sweep.plans(tmp_path) == [first, second]
+    first.save(tmp_path)
+    assert sweep.plans(tmp_path) == [second, first], "its command was repeated"
