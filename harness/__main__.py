@@ -67,7 +67,7 @@ def compare(what: tuple[str, ...], outputs: Path, uri: str | None, attach: bool)
 def ui(outputs: Path, port: int, uri: str | None) -> None:
     """Start the MLflow UI on loopback and link to the newest sweep's charts."""
     from harness import overview
-    from harness.tracking.store import Target
+    from harness.tracking.target import Target
     from harness.tracking.ui import serve
 
     target = Target(uri) if uri else Target.local(outputs)
@@ -120,9 +120,9 @@ def results(outputs: Path, uri: str | None) -> None:
 @click.option("--all", "everything", is_flag=True, help="Also what checkpoint.milestones keeps.")
 def clean(outputs: Path, dry_run: bool, everything: bool) -> None:
     """Remove the checkpoints of finished runs and what killed writers left half-written."""
-    from harness import runs
+    from harness import clean as cleaning
 
-    freed = runs.clean(outputs, dry_run=dry_run, everything=everything)
+    freed = cleaning.clean(outputs, dry_run=dry_run, everything=everything)
     click.echo(f"{'would free' if dry_run else 'freed'} {freed / 1e6:.1f} MB of checkpoints")
 
 

@@ -77,7 +77,7 @@ def carry_out_search(search: "Search", engines: Engines, spares: Spares) -> int:
 
 def deliver(config: Config, outputs: Path) -> "DeliveryProcess | None":
     """The delivery process to the store that the configuration names, if it names one."""
-    from harness.tracking.store import Target
+    from harness.tracking.target import Target
 
     if config.tracking.name == "none":
         return None

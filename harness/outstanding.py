@@ -4,7 +4,8 @@ import sys
 from pathlib import Path
 
 from harness import runs
-from harness.tracking.store import StoreError, Target
+from harness.tracking.store import StoreError
+from harness.tracking.target import Target
 
 DONE, UNDELIVERED = 0, 3
 

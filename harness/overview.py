@@ -12,7 +12,8 @@ from harness import runs, sweep
 from harness.nn import metrics
 from harness.sweep import SweepJob
 from harness.tracking.follower import read_state
-from harness.tracking.store import Store, Target
+from harness.tracking.store import Store
+from harness.tracking.target import Target
 from harness.tracking.views import save_view, swept_params, view_link
 from harness.training import journal
 from harness.training.journal import History

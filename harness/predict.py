@@ -12,7 +12,8 @@ from harness.nn import metrics
 from harness.recognizer import model, picture
 from harness.recognizer.recognizer import Answer, Recognizer
 from harness.tracking.reading import Reader
-from harness.tracking.store import StoreError, Target
+from harness.tracking.store import StoreError
+from harness.tracking.target import Target
 from harness.training import journal
 
 DONE, BAD_INPUT = 0, 2

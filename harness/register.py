@@ -11,7 +11,7 @@ from harness.nn import metrics
 from harness.recognizer import model
 from harness.recognizer.model import Version
 from harness.tracking.follower import read_state
-from harness.tracking.store import Target
+from harness.tracking.target import Target
 from harness.training import checkpoint, journal
 
 EXAMPLES = 2

@@ -23,7 +23,8 @@ from harness.launch import Job
 from harness.schema import Config
 from harness.tracking.reading import Reader
 from harness.tracking.recorded import Missing, Recorded, from_journal
-from harness.tracking.store import StoreError, Target
+from harness.tracking.store import StoreError
+from harness.tracking.target import Target
 
 SAME, DIFFERENT, BAD_INPUT = 0, 1, 2
 TIMES = "time/"

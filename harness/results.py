@@ -13,7 +13,8 @@ from harness import launch
 from harness.nn import metrics
 from harness.schema import Config
 from harness.sweep import determines_result
-from harness.tracking.store import Store, Target
+from harness.tracking.store import Store
+from harness.tracking.target import Target
 
 # What others report for a comparable network, and where.
 PUBLISHED = {

@@ -9,7 +9,7 @@ from harness import config, runs, sweep
 from harness.sweep import Plan
 from harness.tracking.reading import Reader
 from harness.tracking.recorded import Journals, Recorded, Source, from_journal
-from harness.tracking.store import Target
+from harness.tracking.target import Target
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from harness.recognizer.recognizer import Recognizer
 from harness.recognizer.server import Library
 from harness.tracking.reading import Reader
 from harness.tracking.recorded import Recorded
-from harness.tracking.store import StoreError, Target
+from harness.tracking.store import StoreError
+from harness.tracking.target import Target
 from harness.training import journal
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")

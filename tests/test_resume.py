@@ -340,8 +340,9 @@ def test_clean_frees_what_nothing_needs(command: Command, tmp_path: Path, idx_fo
 @pytest.mark.fault
 @pytest.mark.filterwarnings("ignore")
 def test_a_resumed_run_stays_one_run_in_the_store(tmp_path: Path, idx_folder: Path) -> None:
-    from harness.tracking.store import Store, Target
+    from harness.tracking.store import Store
     from harness.tracking.sync import prove
+    from harness.tracking.target import Target
 
     own = [text for text in settings(idx_folder, epochs=1200) if text != "tracking=none"]
     killed = 0

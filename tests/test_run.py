@@ -184,7 +184,8 @@ def test_sigkill_of_a_job_costs_only_that_job(tmp_path: Path) -> None:
 @pytest.mark.service
 @pytest.mark.filterwarnings("ignore")
 def test_table_equals_database_equals_journals(tmp_path: Path, idx_folder: Path) -> None:
-    from harness.tracking.store import Store, Target
+    from harness.tracking.store import Store
+    from harness.tracking.target import Target
 
     command = command_in(tmp_path)
     done = command(RUN, "-m", *small(idx_folder), "batch=10,20,40")

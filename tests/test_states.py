@@ -97,7 +97,8 @@ def test_divergence_is_failed_and_never_a_large_number(
 ) -> None:
     """With one batch per epoch, the second step overflows, after the training loss of its epoch."""
     from harness.tracking.follower import read_state
-    from harness.tracking.store import Store, Target
+    from harness.tracking.store import Store
+    from harness.tracking.target import Target
 
     done = command(RUN, *settings(idx_folder, "lr=3e38", f"batch={batch}"))
     assert done.returncode == 1

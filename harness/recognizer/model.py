@@ -22,7 +22,8 @@ import numpy as np
 
 from harness.recognizer import recognizer
 from harness.recognizer.recognizer import Recognizer
-from harness.tracking.store import StoreError, Target
+from harness.tracking.store import StoreError
+from harness.tracking.target import Target
 from harness.training import checkpoint
 
 NAME, ALIAS = "digits", "champion"

@@ -26,7 +26,8 @@ from typing import Any
 import psutil
 
 from harness.tracking.follower import Follower
-from harness.tracking.store import Store, StoreError, Target
+from harness.tracking.store import Store, StoreError
+from harness.tracking.target import Target
 from harness.training import journal
 
 POLL_S = 0.2

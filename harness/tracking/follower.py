@@ -14,7 +14,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from harness.files import write_text
-from harness.tracking.store import Point, Store, StoreError, Target
+from harness.tracking.store import Point, Store, StoreError
+from harness.tracking.target import Target
 from harness.training import journal
 
 STATE = "delivered.json"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from harness.tracking.delivery import PATIENCE_S, Report
 from harness.tracking.follower import read_state
-from harness.tracking.store import Target, moved
+from harness.tracking.target import Target
 from harness.training import journal
 
 # MLflow's own patience is 8 tries of 120 s for one call; ours is the loop that looks first whether
@@ -47,7 +47,7 @@ class DeliveryProcess:
             env=os.environ | ENVIRONMENT,
         )
         self._folders: list[Path] = []
-        warning = moved(target)
+        warning = target.moved()
         if warning:
             print(warning, file=sys.stderr, flush=True)
         outputs.mkdir(parents=True, exist_ok=True)

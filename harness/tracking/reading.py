@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.tracking.recorded import Missing, Recorded
-from harness.tracking.store import Store, StoreError, Target
+from harness.tracking.store import Store, StoreError
+from harness.tracking.target import Target
 from harness.tracking.views import save_view
 
 if TYPE_CHECKING:

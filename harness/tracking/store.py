@@ -5,17 +5,15 @@ no active run can redirect what is written. Importing MLflow takes seconds: it h
 """
 
 import json
-import sqlite3
 import urllib.parse
 from collections.abc import Iterable
-from contextlib import AbstractContextManager, closing, nullcontext
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from harness.files import fsync_folder
+from harness.tracking.target import Target
 from harness.tracking.views import EXPERIMENT_TAGS
 
 if TYPE_CHECKING:
@@ -23,52 +21,12 @@ if TYPE_CHECKING:
 
 METRICS_PER_CALL, PARAMS_PER_CALL, TAGS_PER_CALL = 1000, 100, 100
 MAX_NAME, MAX_PARAM, MAX_TAG = 250, 6000, 8000
-SQLITE = "sqlite:///"
-# Where MLflow's database stores absolute places of artifacts.
-PLACES = (
-    ("experiments", "artifact_location"),
-    ("runs", "artifact_uri"),
-    ("logged_models", "artifact_location"),
-    ("model_versions", "source"),
-    ("model_versions", "storage_location"),
-)
-MOVED = (
-    "{}: its artifacts are expected in {}, so the folder was moved or copied; mend it with "
-    "`python -m harness sync --relocate`"
-)
 LOCK_S = 120.0
 Point = tuple[str, float, int, int]  # key, value, timestamp in ms, step
 
 
 class StoreError(RuntimeError):
     """The store cannot be used as it is; the message says what to do."""
-
-
-@dataclass(frozen=True)
-class Target:
-    """Where results go: a tracking URI, and where artifacts lie when the store is a local file."""
-
-    uri: str
-    artifacts: str | None = None
-
-    @classmethod
-    def local(cls, outputs: Path) -> "Target":
-        """SQLite and artifacts under `outputs`, both absolute."""
-        outputs = outputs.resolve()
-        return cls(
-            f"{SQLITE}{(outputs / 'mlflow.db').as_posix()}", (outputs / "artifacts").as_uri()
-        )
-
-    @property
-    def key(self) -> str:
-        """What names this store in `delivered.json`; a moved `outputs` folder keeps its local
-        one."""
-        return self.uri if self.database is None else "local"
-
-    @property
-    def database(self) -> Path | None:
-        """The SQLite file, when there is one."""
-        return Path(self.uri.removeprefix(SQLITE)) if self.uri.startswith(SQLITE) else None
 
 
 def sweep_link(base: str, experiment_id: str, sweep: str) -> str:
@@ -96,9 +54,9 @@ class Store:
         self._experiments: dict[str, Experiment] = {}
         try:
             with self._alone():
-                _create_database(target)
+                target.create_database()
                 self.client: MlflowClient = MlflowClient(tracking_uri=target.uri)
-                first = self.client.search_experiments(max_results=1000)
+                self.client.search_experiments(max_results=1)
         except (MlflowException, OSError) as error:
             raise StoreError(f"{target.uri}: {_first_line(error)}") from error
         except Exception as error:  # SQLAlchemy and alembic raise types of their own
@@ -112,12 +70,9 @@ class Store:
 
         if target.artifacts and relocate:
             with self._alone():
-                _relocate(target)
-        elif target.artifacts:
-            for experiment in first:
-                where = experiment.artifact_location
-                if experiment.name != "Default" and not where.startswith(target.artifacts):
-                    raise StoreError(MOVED.format(target.database, where))
+                target.relocate()
+        elif why := target.moved():
+            raise StoreError(why)
 
     def experiment(self, name: str) -> str:
         """The id of an experiment, created if need be with artifacts beside the database."""
@@ -256,61 +211,6 @@ class Store:
             return nullcontext()
         database.parent.mkdir(parents=True, exist_ok=True)
         return FileLock(f"{database}.lock", timeout=LOCK_S)
-
-
-def moved(target: Target) -> str | None:
-    """What to say when the folder of a local store was moved or copied; quick, without MLflow."""
-    if target.artifacts is None or target.database is None or not target.database.exists():
-        return None
-    try:
-        with closing(sqlite3.connect(target.database, timeout=1)) as connection:
-            places = connection.execute(
-                "SELECT artifact_location FROM experiments WHERE name != 'Default'"
-            ).fetchall()
-    except sqlite3.Error:
-        return None  # opening the store says what is wrong with it
-    for (place,) in places:
-        if not place.startswith(target.artifacts):
-            return MOVED.format(target.database, place)
-    return None
-
-
-def _create_database(target: Target) -> None:
-    """Migrate a fresh database under another name, and give it its own when it is whole."""
-    database = target.database
-    if database is None or (database.exists() and database.stat().st_size):
-        return
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
-    unfinished = database.with_name(f"{database.name}.unfinished")
-    for suffix in ("", "-journal", "-wal", "-shm"):  # of a creation that was killed
-        unfinished.with_name(unfinished.name + suffix).unlink(missing_ok=True)
-    artifacts = target.artifacts or (database.parent / "artifacts").as_uri()
-    make: Any = SqlAlchemyStore  # it has no types
-    store = make(f"{SQLITE}{unfinished.as_posix()}", artifacts)
-    store.engine.dispose()
-    unfinished.replace(database)
-    fsync_folder(database.parent)
-
-
-def _relocate(target: Target) -> None:
-    """Point every stored place of artifacts at where the folder lies now, in one transaction."""
-    assert target.database is not None
-    assert target.artifacts is not None
-    with closing(sqlite3.connect(target.database)) as connection, connection:
-        places = connection.execute(
-            "SELECT artifact_location FROM experiments WHERE name != 'Default'"
-        ).fetchall()
-        for (place,) in places:
-            before = place.rpartition("/")[0]
-            if before == target.artifacts:
-                continue
-            for table, column in PLACES:
-                connection.execute(
-                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
-                    f"WHERE {column} LIKE ? || '/%'",
-                    (target.artifacts, len(before) + 1, before),
-                )
 
 
 def _chunks(items: list[Any], length: int) -> Iterable[list[Any]]:

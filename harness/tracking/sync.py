@@ -9,7 +9,8 @@ from pathlib import Path
 from harness.tracking.delivery import Delivery, Report
 from harness.tracking.follower import Follower, points_of, read_state
 from harness.tracking.process import ENVIRONMENT
-from harness.tracking.store import MAX_PARAM, Store, StoreError, Target
+from harness.tracking.store import MAX_PARAM, Store, StoreError
+from harness.tracking.target import Target
 from harness.training import journal
 
 Point = tuple[int, float, int]  # step, value, timestamp in ms

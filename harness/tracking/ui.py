@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import psutil
 
-from harness.tracking.store import Target
+from harness.tracking.target import Target
 
 HOST = "127.0.0.1"
 PORT = 5000

@@ -20,7 +20,8 @@ import numpy as np
 
 from harness.environment import processor
 from harness.nn import metrics
-from harness.tracking.store import Store, Target
+from harness.tracking.store import Store
+from harness.tracking.target import Target
 from harness.tracking.ui import serve
 
 SEEDS = 5

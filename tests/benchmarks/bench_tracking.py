@@ -24,7 +24,7 @@ from pathlib import Path
 
 from harness.environment import cores, processor
 from harness.nn import metrics
-from harness.tracking.store import Target
+from harness.tracking.target import Target
 from harness.tracking.ui import serve
 from harness.training import journal
 

@@ -24,8 +24,9 @@ from harness.launch import expand
 from harness.tracking.delivery import Delivery
 from harness.tracking.follower import STATE, read_state
 from harness.tracking.process import DeliveryProcess
-from harness.tracking.store import Store, StoreError, Target, sweep_link
+from harness.tracking.store import Store, StoreError, sweep_link
 from harness.tracking.sync import prove
+from harness.tracking.target import Target
 from harness.training import journal
 from harness.training.journal import Journal
 from tests.conftest import command_in
@@ -273,7 +274,8 @@ def strike(connection, cursor, statement, *rest):
         if next(changes) == int(sys.argv[2]):
             os.kill(os.getpid(), signal.SIGKILL)
 if sys.argv[1] == "ours":
-    from harness.tracking.store import Store, Target
+    from harness.tracking.store import Store
+    from harness.tracking.target import Target
     Store(Target.local(Path.cwd())).experiment("mnist")
 else:
     from mlflow import MlflowClient
