@@ -1,10 +1,13 @@
 """Epochs a pruned search needs to reach the best validation error of an unpruned one.
 
-python tests/benchmarks/bench_pruning.py [--seeds 5] [--trials 30] [--pruners median ...]
+python tests/benchmarks/bench_pruning.py [--seeds 9] [--trials 30] [--pruners halving ...]
+python tests/benchmarks/bench_pruning.py 'lr=tag(log, interval(0.001, 3))' 'width=choice(32,64,128)'
+
+The arguments are another space in place of the default one, of five keys.
 
 The searches are those of `hydra/sweeper=optuna` (the same samplers, pruners and reports), trained
 in this process. Both searches of a seed begin with the same sampler's seed. The unpruned one has
-`trials` trials; the pruned one goes on until it has an error as low, or as many epochs.
+`trials` trials; the pruned one goes on until it has an error as low, or as many epochs: a share of 1.
 """
 
 import argparse
@@ -25,9 +28,9 @@ from harness.space import part
 from harness.study import open_study
 from harness.training.trainer import Diverged, Trainer
 
-FIXED = ["dataset.num_train=4000", "epochs=20", "threads=1", "batch=32"]
-SPACE = ["lr=tag(log, interval(0.001, 3))", "width=choice(32,64,128)",
-         "weight_decay=tag(log, interval(1e-6, 1e-2))"]  # fmt: skip
+FIXED = ["dataset.num_train=4000", "epochs=20", "threads=1"]
+SPACE = ["lr=tag(log, interval(0.001, 3))", "width=choice(32,64,128)", "batch=choice(16,32,64,128)",
+         "dropout=interval(0, 0.5)", "weight_decay=tag(log, interval(1e-6, 1e-2))"]  # fmt: skip
 SETTINGS = {"name": "optuna", "study": "s", "sampler": "tpe", "startup_trials": 5,
             "warmup_epochs": 3}  # fmt: skip
 DATA = load(num_val=5000, num_train=4000)
@@ -53,10 +56,14 @@ class Report:
 
 
 def search(
-    pruner: str, seed: int, place: Path, enough: Callable[[list[float], int], bool]
+    keys: list[str],
+    pruner: str,
+    seed: int,
+    place: Path,
+    enough: Callable[[list[float], int], bool],
 ) -> list[float]:
     """The validation error after every epoch that a search trains, in order."""
-    fixed, space = part([*FIXED, *SPACE])
+    fixed, space = part([*FIXED, *keys])
     base = launch.composed([*fixed, f"outputs={place}"])
     sweeper = OptunaSweeper(**SETTINGS, n_trials=1, pruner=pruner, seed=seed)  # type: ignore[arg-type]
     found = Search(f"{pruner}{seed}", sweeper, tuple(fixed), tuple(space), base, ())
@@ -79,26 +86,27 @@ def search(
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("space", nargs="*", default=SPACE)
+    parser.add_argument("--seeds", type=int, default=9)
     parser.add_argument("--trials", type=int, default=30)
-    parser.add_argument("--pruners", nargs="+", default=["median", "halving", "hyperband"])
+    parser.add_argument("--pruners", nargs="+", default=["halving", "median", "hyperband"])
     parsed = parser.parse_args()
-    print(f"{processor()}; {' '.join(FIXED + SPACE)}; {parsed.trials} trials unpruned")
+    print(f"{processor()}; {' '.join([*FIXED, *parsed.space])}; {parsed.trials} trials unpruned")
     print(f"{'pruner':<10}{'seed':>5}{'unpruned best':>15}{'epochs':>8}{'pruned epochs':>15}"
           f"{'share':>8}")  # fmt: skip
     shares: dict[str, list[float]] = {pruner: [] for pruner in parsed.pruners}
     with tempfile.TemporaryDirectory() as place, threadpool_limits(1):  # as FIXED says
         for seed in range(1, parsed.seeds + 1):
-            whole = search("none", seed, Path(place), lambda _, n: n >= parsed.trials)
+            whole = search(parsed.space, "none", seed, Path(place), lambda _, n: n >= parsed.trials)
             best, budget = min(whole), len(whole)
 
             def enough(spent: list[float], _: int, best: float = best, most: int = budget) -> bool:
                 return bool(spent) and (min(spent) <= best or len(spent) >= most)
 
             for pruner in parsed.pruners:
-                spent = search(pruner, seed, Path(place), enough)
+                spent = search(parsed.space, pruner, seed, Path(place), enough)
                 reached = min(spent) <= best
-                needed = next((n for n, e in enumerate(spent, 1) if e <= best), len(spent))
+                needed = next((n for n, e in enumerate(spent, 1) if e <= best), budget)
                 shares[pruner].append(needed / budget)
                 print(f"{pruner:<10}{seed:>5}{best:>15.2%}{budget:>8}{needed:>15}"
                       f"{needed / budget:>8.2f}{'' if reached else '  not reached'}",
