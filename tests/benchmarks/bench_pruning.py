@@ -7,7 +7,7 @@ The arguments are another space in place of the default one, of five keys.
 
 The searches are those of `hydra/sweeper=optuna` (the same samplers, pruners and reports), trained
 in this process. Both searches of a seed begin with the same sampler's seed. The unpruned one has
-`trials` trials; the pruned one goes on until it has an error as low, or as many epochs: a share of 1.
+`trials` trials; the pruned one goes on until it has an error as low, or as many epochs: share 1.
 """
 
 import argparse
