@@ -1,6 +1,6 @@
 """A process that has imported what training needs, and forks a job whenever the command asks.
 
-A fork takes some 20 ms, a start of its own half a second of a core; jobs that train side by side
+A fork takes milliseconds, a start of its own half a second of a core; jobs that train side by side
 leave no core idle to hide that on. `multiprocessing` has such a server too, but its jobs import the
 command's main module again, and when it dies all its jobs count as dead.
 
@@ -115,19 +115,19 @@ def serve() -> None:
                 os.close(telling)
                 os.close(descriptor)
                 continue
-            _, received, _, _ = socket.recv_fds(requests, 1, 2)
+            _, received, _, _ = socket.recv_fds(requests, 1, 2, socket.MSG_CMSG_CLOEXEC)
             if not received:
                 os._exit(0)  # the command ended, and its jobs see that themselves
             stdin, telling = received
-            life, _alive = os.pipe()
+            life, alive = os.pipe()
             pid = os.fork()
             if pid == 0:
                 os.dup2(stdin, requests.detach())
                 for number in (stdin, life, *jobs, *(other for _, other in jobs.values())):
                     os.close(number)
-                return  # with `telling` open: the command sees it close with the server's and this
+                return  # `alive` and `telling` close when it dies
             os.close(stdin)
-            os.close(_alive)
+            os.close(alive)
             _tell(telling, pid)
             jobs[life] = pid, telling
             poll.register(life, select.POLLIN)
