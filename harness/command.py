@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from harness import config as configuration
-from harness import execution, freeze, launch, launchers, runs
+from harness import execution, freeze, launch, launchers, runs, signals
 from harness.closing import BAD_INPUT, DONE, FAILED
 from harness.config import ConfigError
 from harness.engines import Engines, OptunaSweeper
@@ -43,8 +43,10 @@ def command(arguments: list[str], spares: Spares) -> int:
         overrides, special = launch.take_command_keys(overrides)
         carry_out = _prepare(overrides, special, spares, is_sweep=parsed.multirun)
     except (ValueError, OSError) as error:
+        signals.raise_again()
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT if isinstance(error, ValueError) else FAILED
+    signals.raise_again()
     return carry_out()
 
 

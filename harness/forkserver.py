@@ -8,6 +8,7 @@ The command imports this module before anything else; therefore it imports next 
 """
 
 import gc
+import math
 import os
 import select
 import signal
@@ -22,6 +23,7 @@ from typing import Any, BinaryIO
 
 # Elsewhere processes with such libraries loaded cannot be forked safely, or not at all.
 AVAILABLE = sys.platform == "linux"
+PACKAGE = Path(__file__).parent
 NUMBER = struct.Struct("i")
 
 
@@ -29,14 +31,17 @@ class Fork:
     """A job that the server forked, with what `subprocess.Popen` has of a process."""
 
     def __init__(self, stdin: BinaryIO, told: int) -> None:
-        """stdin: the job's. told: where the server writes its pid, and its exit status later."""
+        """stdin: the job's. told: where it writes its pid, and the server its exit status later.
+
+        Raises `ConnectionError` when there is none: the server died, or declined.
+        """
         self.stdin, self._told = stdin, told
         self.returncode: int | Any = None  # as `Popen` has it
         pid = self._number()
-        if pid is None:
+        if pid is None or pid <= 0:  # the end of one that died before it could say more
             stdin.close()
             os.close(told)
-            raise ConnectionError("the fork server died")
+            raise ConnectionError("no job was forked")
         self.pid = pid
 
     def poll(self) -> int | None:
@@ -55,8 +60,11 @@ class Fork:
             code = self._number()
             if code is None:  # the server was killed before, and the job probably as it was
                 code = -signal.SIGKILL
-                while not self._is_dead():
-                    time.sleep(0.01)  # its locks go after its pipes
+                deadline = math.inf if timeout is None else time.monotonic() + timeout
+                while not self._is_dead():  # its locks go after its pipes
+                    if time.monotonic() > deadline:
+                        raise subprocess.TimeoutExpired("a forked job", timeout or 0)
+                    time.sleep(0.01)
             self.returncode = code
             os.close(self._told)
         return self.returncode
@@ -80,7 +88,10 @@ class Fork:
 
 
 def fork(server: socket.socket) -> Fork:
-    """Ask the server at the other end for a job. Any thread may. Raises `OSError` if it died."""
+    """Ask the server at the other end for a job. Any thread may.
+
+    Raises `OSError` when there is none to be had there.
+    """
     job_stdin, stdin = os.pipe()
     told, telling = os.pipe()
     try:
@@ -99,7 +110,11 @@ def serve() -> None:
     """Fork a job for every request on standard input. Returns in the jobs; ends with the command.
 
     A job's standard input is the pipe that came with the request, as if the command had started it.
+    When the source has changed meanwhile, no job is forked: it would be half of the old source, and
+    what it writes down about itself would be of the new one.
     """
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where it is ignored, no end has a status
+    source = _source()
     gc.freeze()  # the collector of a job touches none of these pages, so they stay shared
     requests = socket.socket(fileno=0)
     poll = select.poll()
@@ -112,25 +127,44 @@ def serve() -> None:
                 pid, telling = jobs.pop(descriptor)
                 _, status = os.waitpid(pid, 0)
                 _tell(telling, os.waitstatus_to_exitcode(status))
-                os.close(telling)
-                os.close(descriptor)
+                _close(telling, descriptor)
                 continue
-            _, received, _, _ = socket.recv_fds(requests, 1, 2, socket.MSG_CMSG_CLOEXEC)
-            if not received:
+            asked, received, _, _ = socket.recv_fds(requests, 1, 2, socket.MSG_CMSG_CLOEXEC)
+            if not asked:
                 os._exit(0)  # the command ended, and its jobs see that themselves
+            if len(received) < 2 or _source() != source:
+                _close(*received)
+                continue
             stdin, telling = received
             life, alive = os.pipe()
-            pid = os.fork()
+            try:
+                pid = os.fork()
+            except OSError:  # no memory, or too many processes: the command tries itself
+                _close(stdin, telling, life, alive)
+                continue
             if pid == 0:
+                _tell(telling, os.getpid())
                 os.dup2(stdin, requests.detach())
-                for number in (stdin, life, *jobs, *(other for _, other in jobs.values())):
-                    os.close(number)
+                _close(stdin, life, *jobs, *(other for _, other in jobs.values()))
                 return  # `alive` and `telling` close when it dies
-            os.close(stdin)
-            os.close(alive)
-            _tell(telling, pid)
+            _close(stdin, alive)
             jobs[life] = pid, telling
             poll.register(life, select.POLLIN)
+
+
+def _source() -> set[tuple[Path, int, int]]:
+    """What the package's files are, as far as looking at them costs a millisecond."""
+    found = set()
+    for path in PACKAGE.rglob("*.py"):
+        with suppress(FileNotFoundError):  # an editor's, or just now replaced
+            stat = path.stat()
+            found.add((path, stat.st_mtime_ns, stat.st_size))
+    return found
+
+
+def _close(*descriptors: int) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def _tell(telling: int, number: int) -> None:

@@ -203,8 +203,13 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _ignore_signals() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # Not SIG_IGN: Python complains of one that is on its way already.
+    signal.signal(signal.SIGINT, _nothing)
+    signal.signal(signal.SIGTERM, _nothing)
+
+
+def _nothing(number: int, frame: FrameType | None) -> None:
+    """What these signals do from now on."""
 
 
 def main() -> None:

@@ -24,7 +24,11 @@ def main() -> None:
             spares.start_for(arguments)
             from harness.command import command  # meanwhile
 
-            status = command(arguments, spares)
+            try:
+                status = command(arguments, spares)
+            except Exception:
+                signals.raise_again()
+                raise
     except KeyboardInterrupt:
         status = signals.INTERRUPTED
     with suppress(BrokenPipeError):

@@ -9,6 +9,7 @@ from types import FrameType
 
 INTERRUPTED = 130
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
+_arrived: list[int] = []
 
 
 def raise_at_the_first() -> None:
@@ -23,7 +24,14 @@ def leave_at_the_next() -> None:
         signal.signal(number, _leave)
 
 
+def raise_again() -> None:
+    """Raise once more what the first signal raised, where it may have been taken for an error."""
+    if _arrived:
+        raise KeyboardInterrupt
+
+
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    _arrived.append(number)
     leave_at_the_next()
     raise KeyboardInterrupt
 

@@ -62,7 +62,7 @@ class Spares:
                 return job or start()
         try:
             return forkserver.fork(requests)
-        except OSError:  # the server died just now
+        except OSError:  # the server died just now, or the source has changed
             return start()
 
     def __enter__(self) -> Self:

@@ -63,9 +63,11 @@ def load_plan(outputs: Path, sweep_id: str) -> Plan:
 
 def plans(outputs: Path) -> list[Plan]:
     """All plans, the one saved last at the end. (Copying a folder may change the files' times.)"""
-    found = [json.loads(path.read_text()) for path in folder_of(outputs).glob("*.json")]
-    found.sort(key=lambda content: content.get("saved_ns", 0))
-    return [_plan(content) for content in found]
+    found = []
+    for path in folder_of(outputs).glob("*.json"):
+        content = json.loads(path.read_text())
+        found.append((content.get("saved_ns", path.stat().st_mtime_ns), content["id"], content))
+    return [_plan(content) for *_, content in sorted(found, key=lambda each: each[:2])]
 
 
 def _plan(content: dict[str, Any]) -> Plan:

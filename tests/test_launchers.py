@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness import environment, launch
+from harness import environment, forkserver, launch
 from harness.config import ConfigError
 from harness.launchers import Joblib
 from harness.spares import Spares
@@ -19,6 +19,7 @@ from harness.training import journal
 from tests.conftest import Command
 
 RUN = "harness.run"
+LINUX = pytest.mark.skipif(not forkserver.AVAILABLE, reason="jobs are forked on Linux only")
 JOBLIB = ("-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "tracking=none")
 
 
@@ -154,6 +155,7 @@ def test_sigkill_of_one_job_costs_only_that_job(tmp_path: Path, idx_folder: Path
         assert [record["epoch"] for record in each.epochs] == list(range(1, 401))
 
 
+@LINUX
 @pytest.mark.fault
 def test_the_end_of_the_fork_server_costs_no_job(tmp_path: Path, idx_folder: Path) -> None:
     process = started(tmp_path, *JOBLIB, *small(idx_folder, "epochs=400", "seed=1,2,3,4"))
@@ -169,6 +171,7 @@ def test_the_end_of_the_fork_server_costs_no_job(tmp_path: Path, idx_folder: Pat
     assert [told.status for told in histories(tmp_path)] == ["FINISHED"] * 4
 
 
+@LINUX
 @pytest.mark.fault
 def test_the_end_of_a_job_and_its_fork_server_is_seen(tmp_path: Path, idx_folder: Path) -> None:
     process = started(tmp_path, *JOBLIB, *small(idx_folder, "epochs=400", "seed=1,2,3"))
@@ -190,7 +193,8 @@ def test_where_processes_cannot_be_forked_each_job_is_started(
     hook = tmp_path / "hook"
     hook.mkdir()
     (hook / "sitecustomize.py").write_text(
-        "from harness import forkserver\nforkserver.AVAILABLE = False\nforkserver.fork = None\n"
+        "from harness import forkserver\nforkserver.AVAILABLE = False\n"
+        "def refuse(*_):\n    raise SystemExit('forked')\nforkserver.serve = refuse\n"
     )
     own = small(idx_folder, "epochs=2", "seed=1,2,3")
     path = os.pathsep.join([str(hook), *filter(None, [os.environ.get("PYTHONPATH")])])

@@ -241,7 +241,7 @@ def test_what_goes_on_elsewhere_says_where(
 
 @pytest.mark.fault
 def test_a_sweep_killed_at_random_does_every_job_once(tmp_path: Path, idx_folder: Path) -> None:
-    arguments = ("-m", *settings(idx_folder, epochs=400), "seed=1,2,3,4,5,6")
+    arguments = ("-m", *settings(idx_folder, epochs=1000), "seed=1,2,3,4,5,6")
     delays = random.Random(5)
     attempts = 0
     while attempts < 40:
@@ -265,7 +265,7 @@ def test_a_sweep_killed_at_random_does_every_job_once(tmp_path: Path, idx_folder
     assert len(folders) == 6
     for folder in folders:
         assert journal.history(folder).status == "FINISHED"
-        assert epochs_recorded(folder) == list(range(1, 401))
+        assert epochs_recorded(folder) == list(range(1, 1001))
         ends = [r for r in journal.read(folder / journal.FILE_NAME)[0] if r["kind"] == "end"]
         assert [end["status"] for end in ends].count("FINISHED") == 1
 

@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from harness import forkserver
+from harness.forkserver import Fork
 from harness.spares import JOB, Spares
 
 
@@ -23,7 +24,12 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def prepared() -> list[psutil.Process]:
-    return [each for each in psutil.Process().children() if tuple(each.cmdline())[:3] == JOB]
+    while True:
+        alive = [c for c in psutil.Process().children() if c.status() != psutil.STATUS_ZOMBIE]
+        lines = [tuple(child.cmdline()) for child in alive]
+        if all(lines):  # empty for a moment while a process begins
+            return [child for child, line in zip(alive, lines, strict=True) if line[:3] == JOB]
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize(
@@ -78,9 +84,10 @@ def test_ctrl_c_is_the_commands_business(seconds: float, capfd: pytest.CaptureFi
     with Spares() as spares:
         spares.start()
         time.sleep(seconds)
-        family = prepared()
+        (first,) = prepared()
+        first.send_signal(signal.SIGINT)
         job = spares.take()
-        for pid in {job.pid, *(each.pid for each in family)}:
+        for pid in {job.pid, first.pid}:
             os.kill(pid, signal.SIGINT)
         time.sleep(0.2)
         assert job.stdin is not None
@@ -100,6 +107,10 @@ def test_one_that_died_before_it_was_needed_is_replaced(seconds: float) -> None:
         job = spares.take()
         assert job.pid != first.pid
         assert job.poll() is None
+        (second,) = prepared()
+        assert second.pid != first.pid
+        assert isinstance(job, Fork) == (second.pid != job.pid)
+        assert isinstance(job, Fork) == forkserver.AVAILABLE
         assert job.stdin is not None
         job.stdin.close()
         assert job.wait(60) == 0

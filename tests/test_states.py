@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness import runs
+from harness import forkserver, runs
 from harness.nn import metrics
 from harness.training import journal
 from harness.training.journal import Journal
@@ -232,6 +232,28 @@ def test_editing_conf_changes_no_queued_job(tmp_path: Path, idx_folder: Path) ->
     same = [folder.joinpath("config.yaml").read_text().splitlines() for folder in (first, second)]
     assert {*same[0]} ^ {*same[1]} == {"seed: 1", "seed: 2"}
     assert journal.history(second).status == "FINISHED"
+
+
+@pytest.mark.fault
+def test_editing_the_source_mixes_old_and_new_in_no_job(tmp_path: Path, idx_folder: Path) -> None:
+    """What is forked has the old source: from then on each job is started."""
+    copy = tmp_path / "checkout"
+    for name in ("harness", "conf"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    process = subprocess.Popen(
+        [sys.executable, "-m", RUN, "-m", *settings(idx_folder, "tracking=none"),
+         "seed=1,2,3", "epochs=2000"],
+        cwd=copy, env=os.environ | {"PYTHONPATH": str(copy)},
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    wait_for_checkpoint(copy)
+    with (copy / "harness/training/trainer.py").open("a") as file:
+        file.write("\n\nimport sys\n\nprint('edited', file=sys.stderr)\n")
+    _, stderr = process.communicate(timeout=600)
+    assert process.returncode == 0, stderr
+    assert stderr.count("edited") >= (2 if forkserver.AVAILABLE else 1)
+    told = [journal.history(folder) for folder in journal.folders(copy / "outputs/runs")]
+    assert [each.status for each in told] == ["FINISHED"] * 3
 
 
 def test_a_damaged_journal_is_named_and_hinders_nobody(

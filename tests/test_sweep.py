@@ -16,3 +16,7 @@ def test_the_plan_saved_last_is_the_newest_whatever_the_files_times(tmp_path: Pa
     assert sweep.plans(tmp_path) == [first, second]
     first.save(tmp_path)
     assert sweep.plans(tmp_path) == [second, first], "its command was repeated"
+    path = sweep.folder_of(tmp_path) / "b.json"
+    path.write_text(path.read_text().replace("saved_ns", "other"))
+    os.utime(path, (0, 0))
+    assert sweep.plans(tmp_path) == [first, second], "without a time of its own, the file's"

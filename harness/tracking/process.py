@@ -3,6 +3,7 @@
 import json
 import os
 import queue
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -47,9 +48,9 @@ class DeliveryProcess:
             env=os.environ | ENVIRONMENT,
         )
         self._folders: list[Path] = []
-        warning = target.moved()
-        if warning:
-            print(warning, file=sys.stderr, flush=True)
+        with suppress(sqlite3.Error):  # opening the store says what is wrong with it
+            if warning := target.moved(patience=1):
+                print(warning, file=sys.stderr, flush=True)
         outputs.mkdir(parents=True, exist_ok=True)
         self._target, self._patience = target, patience
         log = str(outputs.resolve() / "delivery.log")

@@ -5,6 +5,7 @@ no active run can redirect what is written. Importing MLflow takes seconds: it h
 """
 
 import json
+import sqlite3
 import urllib.parse
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
@@ -57,7 +58,8 @@ class Store:
                 target.create_database()
                 self.client: MlflowClient = MlflowClient(tracking_uri=target.uri)
                 self.client.search_experiments(max_results=1)
-        except (MlflowException, OSError) as error:
+                moved = None if relocate else target.moved(LOCK_S)
+        except (MlflowException, OSError, sqlite3.OperationalError) as error:
             raise StoreError(f"{target.uri}: {_first_line(error)}") from error
         except Exception as error:  # SQLAlchemy and alembic raise types of their own
             if target.database is None:
@@ -71,8 +73,8 @@ class Store:
         if target.artifacts and relocate:
             with self._alone():
                 target.relocate()
-        elif why := target.moved():
-            raise StoreError(why)
+        elif moved:
+            raise StoreError(moved)
 
     def experiment(self, name: str) -> str:
         """The id of an experiment, created if need be with artifacts beside the database."""

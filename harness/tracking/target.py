@@ -18,7 +18,7 @@ PLACES = (
     ("model_versions", "storage_location"),
 )
 EXPERIMENTS = "SELECT artifact_location FROM experiments WHERE name != 'Default'"
-LOCK_S = 10.0
+ACTIVE = EXPERIMENTS + " AND lifecycle_stage = 'active'"
 MOVED = (
     "{}: its artifacts are expected in {}, so the folder was moved or copied; mend it with "
     "`python -m harness sync --relocate`"
@@ -51,15 +51,15 @@ class Target:
         """The SQLite file, when there is one."""
         return Path(self.uri.removeprefix(SQLITE)) if self.uri.startswith(SQLITE) else None
 
-    def moved(self) -> str | None:
-        """What to say when a local store's folder was moved or copied. Quick, without MLflow."""
+    def moved(self, patience: float) -> str | None:
+        """What to say when a local store's folder was moved or copied. Quick, without MLflow.
+
+        Raises `sqlite3.Error`, also when the database stays locked for `patience` seconds.
+        """
         if self.artifacts is None or self.database is None or not self.database.exists():
             return None
-        try:
-            with closing(sqlite3.connect(self.database, timeout=LOCK_S)) as connection:
-                places = connection.execute(EXPERIMENTS).fetchall()
-        except sqlite3.Error:
-            return None  # opening the store says what is wrong with it
+        with closing(sqlite3.connect(self.database, timeout=patience)) as connection:
+            places = connection.execute(ACTIVE).fetchall()
         for (place,) in places:
             if not place.startswith(self.artifacts):
                 return MOVED.format(self.database, place)
