@@ -186,6 +186,25 @@ def test_the_end_of_a_job_and_its_fork_server_is_seen(tmp_path: Path, idx_folder
     assert sorted(statuses) == ["FINISHED", "FINISHED", "KILLED"]
 
 
+@LINUX
+def test_a_fork_server_that_dies_as_it_forks_holds_nothing_up(
+    command: Command, tmp_path: Path, idx_folder: Path
+) -> None:
+    hook = tmp_path / "hook"
+    hook.mkdir()
+    (hook / "sitecustomize.py").write_text(
+        "import os, sys\nfork = os.fork\n"
+        "def fork_and_die():\n    pid = fork()\n"
+        "    if pid:\n        os.kill(os.getpid(), 9)\n    return pid\n"
+        "if '--forking' in sys.orig_argv:\n    os.fork = fork_and_die\n"
+    )
+    path = os.pathsep.join([str(hook), *filter(None, [os.environ.get("PYTHONPATH")])])
+    own = small(idx_folder, "epochs=2", "seed=1,2")
+    done = command(RUN, *JOBLIB, *own, PYTHONPATH=path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [told.status for told in histories(tmp_path)] == ["FINISHED"] * 2
+
+
 @pytest.mark.parametrize("launcher", [("tracking=none",), JOBLIB[1:]])
 def test_where_processes_cannot_be_forked_each_job_is_started(
     command: Command, tmp_path: Path, idx_folder: Path, launcher: tuple[str, ...]

@@ -157,6 +157,28 @@ def test_interruption_is_killed_and_130(tmp_path: Path, number: int) -> None:
     assert [told.status for told in histories(tmp_path)] == ["KILLED", "CREATED"]
 
 
+@pytest.mark.parametrize(
+    ("broken", "error"), [("command", "RuntimeError"), ("_prepare", "ValueError")]
+)
+def test_an_interruption_that_a_library_makes_an_error_of_is_130(broken: str, error: str) -> None:
+    code = f"""
+import signal, sys
+from harness import command, run
+
+def broken(*arguments, **named):
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt:
+        raise {error}("of a library") from None
+
+command.{broken} = broken
+sys.argv = ["harness-run", "hydra/launcher=submitit_local"]  # which needs no prepared job
+run.main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 @pytest.mark.fault
 def test_sigkill_of_the_command_ends_its_job_and_delivery(tmp_path: Path) -> None:
     process = started(tmp_path, "epochs=500")

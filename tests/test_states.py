@@ -213,18 +213,24 @@ def test_the_second_ctrl_c_ends_at_once(tmp_path: Path, idx_folder: Path) -> Non
     assert journal.history(folder).status == "KILLED"
 
 
-@pytest.mark.fault
-def test_editing_conf_changes_no_queued_job(tmp_path: Path, idx_folder: Path) -> None:
-    copy = tmp_path / "checkout"
+def sweep_in_a_checkout(place: Path, *arguments: str) -> tuple[Path, subprocess.Popen[str]]:
+    """A copy of the source to edit, and a sweep with it that has written a checkpoint."""
+    copy = place / "checkout"
     for name in ("harness", "conf"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     process = subprocess.Popen(
-        [sys.executable, "-m", RUN, "-m", *settings(idx_folder, "tracking=none"),
-         "seed=1,2", "epochs=300", "activation=tanh"],
+        [sys.executable, "-m", RUN, "-m", *arguments],
         cwd=copy, env=os.environ | {"PYTHONPATH": str(copy)},
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     wait_for_checkpoint(copy)
+    return copy, process
+
+
+@pytest.mark.fault
+def test_editing_conf_changes_no_queued_job(tmp_path: Path, idx_folder: Path) -> None:
+    own = settings(idx_folder, "tracking=none", "seed=1,2", "epochs=300", "activation=tanh")
+    copy, process = sweep_in_a_checkout(tmp_path, *own)
     shutil.rmtree(copy / "conf")
     _, stderr = process.communicate(timeout=600)
     assert process.returncode == 0, stderr
@@ -237,16 +243,8 @@ def test_editing_conf_changes_no_queued_job(tmp_path: Path, idx_folder: Path) ->
 @pytest.mark.fault
 def test_editing_the_source_mixes_old_and_new_in_no_job(tmp_path: Path, idx_folder: Path) -> None:
     """What is forked has the old source: from then on each job is started."""
-    copy = tmp_path / "checkout"
-    for name in ("harness", "conf"):
-        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-    process = subprocess.Popen(
-        [sys.executable, "-m", RUN, "-m", *settings(idx_folder, "tracking=none"),
-         "seed=1,2,3", "epochs=2000"],
-        cwd=copy, env=os.environ | {"PYTHONPATH": str(copy)},
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    wait_for_checkpoint(copy)
+    own = settings(idx_folder, "tracking=none", "seed=1,2,3", "epochs=2000")
+    copy, process = sweep_in_a_checkout(tmp_path, *own)
     with (copy / "harness/training/trainer.py").open("a") as file:
         file.write("\n\nimport sys\n\nprint('edited', file=sys.stderr)\n")
     _, stderr = process.communicate(timeout=600)
