@@ -39,7 +39,7 @@ def main() -> None:
 @click.option("--limit", default=30, show_default=True, help="How many of the newest runs.")
 def status(outputs: Path, limit: int) -> None:
     """List runs and sweeps."""
-    from harness import overview
+    from harness.commands import status as overview
 
     overview.show(*overview.status_tables(outputs, limit))
 
@@ -55,7 +55,7 @@ def compare(what: tuple[str, ...], outputs: Path, uri: str | None, attach: bool)
     WHAT is a sweep, an MLflow experiment, a filter such as "params.batch = '16'", or several run
     ids; the newest sweep when it is left out.
     """
-    from harness import compare as comparison
+    from harness.analysis import compare as comparison
 
     sys.exit(comparison.command(outputs, list(what), uri, attach=attach))
 
@@ -66,7 +66,7 @@ def compare(what: tuple[str, ...], outputs: Path, uri: str | None, attach: bool)
 @click.option("--uri", default=None, help="Another tracking store than the one under outputs.")
 def ui(outputs: Path, port: int, uri: str | None) -> None:
     """Start the MLflow UI on loopback and link to the newest sweep's charts."""
-    from harness import overview
+    from harness.commands import status as overview
     from harness.tracking.target import Target
     from harness.tracking.ui import serve
 
@@ -94,7 +94,7 @@ def ui(outputs: Path, port: int, uri: str | None) -> None:
 @click.option("--relocate", is_flag=True, help="Mend the store after outputs was moved or copied.")
 def sync(outputs: Path, relocate: bool) -> None:
     """Deliver everything outstanding and prove that the store has it. Repeating is harmless."""
-    from harness import outstanding
+    from harness.commands import sync as outstanding
 
     sys.exit(outstanding.sync(outputs, relocate=relocate))
 
@@ -104,7 +104,7 @@ def sync(outputs: Path, relocate: bool) -> None:
 @click.option("--uri", default=None, help="Another tracking store than the one under outputs.")
 def results(outputs: Path, uri: str | None) -> None:
     """What the recipes reach: a Markdown table from the tracking store."""
-    from harness import results as recipes
+    from harness.commands import results as recipes
     from harness.tracking.store import StoreError
 
     try:
@@ -120,7 +120,7 @@ def results(outputs: Path, uri: str | None) -> None:
 @click.option("--all", "everything", is_flag=True, help="Also what checkpoint.milestones keeps.")
 def clean(outputs: Path, dry_run: bool, everything: bool) -> None:
     """Remove the checkpoints of finished runs and what killed writers left half-written."""
-    from harness import clean as cleaning
+    from harness.commands import clean as cleaning
 
     freed = cleaning.clean(outputs, dry_run=dry_run, everything=everything)
     click.echo(f"{'would free' if dry_run else 'freed'} {freed / 1e6:.1f} MB of checkpoints")
@@ -132,7 +132,7 @@ def clean(outputs: Path, dry_run: bool, everything: bool) -> None:
 @click.option("--uri", default=None, help="Another tracking store than the one under outputs.")
 def reproduce(run_id: str, outputs: Path, uri: str | None) -> None:
     """Train a run again from what MLflow holds, and compare every metric to the last bit."""
-    from harness import reproduce as reproduction
+    from harness.commands import reproduce as reproduction
 
     sys.exit(reproduction.command(outputs, run_id, uri))
 
@@ -149,7 +149,7 @@ def export() -> None:
 @OUTPUTS
 def export_json(folder: Path, name: str, source: str | None, outputs: Path) -> None:
     """Save the extracted training and test sets as JSON, the tutorial's way."""
-    from harness.data import export as exporter
+    from harness.commands import export as exporter
     from harness.data.dataset import load
 
     try:
@@ -174,7 +174,7 @@ def predict(
     files: tuple[Path, ...], outputs: Path, run: str | None, uri: str | None, as_json: bool
 ) -> None:
     """Read the digits in PNG or JPEG files, with the registered champion or the best run."""
-    from harness import predict as predictor
+    from harness.commands import predict as predictor
 
     try:
         trained = predictor.choose(outputs, run, uri)
@@ -190,7 +190,7 @@ def predict(
 @click.option("--alias", default="champion", show_default=True)
 def register(sweep_or_run: str | None, outputs: Path, name: str, alias: str) -> None:
     """Register the best run of a sweep (default: the newest) on validation, or a run."""
-    from harness import register as registry
+    from harness.commands import register as registry
     from harness.tracking.store import StoreError
 
     try:
@@ -214,7 +214,7 @@ def evaluate(run: str, overrides: tuple[str, ...], outputs: Path, as_json: bool)
     """Score a saved run on the test images of any data set: dataset=NAME dataset.dir=FOLDER."""
     import json
 
-    from harness import evaluate as evaluation
+    from harness.commands import evaluate as evaluation
 
     try:
         found = evaluation.run_on(outputs, run, list(overrides))
@@ -233,7 +233,7 @@ TEST = click.option("--test", default=0.2, show_default=True, help="Share of the
 @click.option("--as-is", is_flag=True, help="No preprocessing: all of one size, bright on dark.")
 def import_images(folder: Path, out: Path, test: float, as_is: bool) -> None:
     """Make four IDX files of FOLDER/<class>/*.png (or JPEG), for dataset=idx."""
-    from harness import own_data
+    from harness.commands import import_data as own_data
 
     try:
         found = own_data.from_folder(folder, as_is=as_is)
@@ -251,7 +251,7 @@ def import_images(folder: Path, out: Path, test: float, as_is: bool) -> None:
 @TEST
 def import_csv(file: Path, out: Path, test: float) -> None:
     """Make four IDX files of a CSV: the label, then the pixels (Kaggle's train.csv)."""
-    from harness import own_data
+    from harness.commands import import_data as own_data
 
     try:
         said = own_data.write(own_data.from_csv(file), out, test_share=test)
@@ -268,8 +268,8 @@ def import_csv(file: Path, out: Path, test: float) -> None:
 @click.option("--port", default=8000, show_default=True)
 def serve(outputs: Path, run: str | None, uri: str | None, host: str, port: int) -> None:
     """Open a page to draw digits on, and its JSON API."""
-    from harness import predict as predictor
-    from harness import serve as page
+    from harness.commands import predict as predictor
+    from harness.commands import serve as page
 
     try:
         trained = predictor.choose(outputs, run, uri)

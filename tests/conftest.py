@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from harness.data import idx
-from harness.data.files import FILES
+from harness.data.sources import FILES
 
 # Compiled once for all tests, not once per outputs folder.
 os.environ.setdefault("NUMBA_CACHE_DIR", tempfile.mkdtemp(prefix="harness-numba-"))

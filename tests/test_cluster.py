@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness.training import journal
+from harness.runfolder import journal
 from tests.conftest import Command, command_in
 from tests.slurm import INSTALL, MISSING, ask, slurm  # noqa: F401
 

@@ -10,14 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness import compare, runs, selection
-from harness.analysis import report
+from harness.analysis import compare
+from harness.analysis import page as report
 from harness.nn import metrics
-from harness.selection import Selection
-from harness.sweep import Plan, SweepJob
+from harness.runfolder import checkpoint, journal
+from harness.runfolder import folder as runs
+from harness.runfolder.journal import Journal
+from harness.runfolder.plan import Plan, SweepJob
+from harness.tracking import selection
 from harness.tracking.recorded import Journals, Recorded, from_journal
-from harness.training import checkpoint, journal
-from harness.training.journal import Journal
+from harness.tracking.selection import Selection
 from tests.conftest import Command, command_in
 
 VALIDATION = {metrics.VAL_ERROR, metrics.BEST_EPOCH, metrics.BEST_VAL_ERROR}

@@ -5,7 +5,7 @@ import sys
 
 SCRIPT = """
 import sys
-from harness import compiler
+from harness.nn.compiled import numba_loading as compiler
 compiler.load()
 loaded = sorted(name for name in sys.modules if name.split(".")[0] == "scipy")
 assert "numba" in sys.modules

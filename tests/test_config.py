@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from harness import config, launch
-from harness.config import ConfigError
+from harness.run import compose as launch
+from harness.runfolder import config
+from harness.runfolder.config import ConfigError
 
 WHOLE = "expected a whole number of at least"
 BAD = {

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.training import journal
+from harness.runfolder import journal
 from tests.conftest import ROOT, command_in
 
 TABLE = Path(__file__).with_name("digests.json")

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.files import write_text
-from harness.sweep import Plan, SweepJob, load_plan
-from harness.training import checkpoint, journal
-from harness.training.journal import Journal
+from harness.data.atomic import write_text
+from harness.runfolder import checkpoint, journal
+from harness.runfolder.journal import Journal
+from harness.runfolder.plan import Plan, SweepJob, load_plan
 from tests.conftest import Command, command_in
 from tests.test_resume import epochs_recorded, outcome, settings
 

@@ -1,6 +1,7 @@
 """Expanding a sweep: Hydra's grammar, Hydra's order."""
 
-from harness import launch, manual
+from harness.run import compose as launch
+from harness.run import help as manual
 
 
 def names(*overrides: str) -> list[str]:

@@ -11,11 +11,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness import environment, forkserver, launch
-from harness.config import ConfigError
-from harness.launchers import Joblib
-from harness.spares import Spares
-from harness.training import journal
+from harness.job import forkserver
+from harness.run import compose as launch
+from harness.run.launchers.local import Joblib
+from harness.run.launchers.prestart import Spares
+from harness.runfolder import environment, journal
+from harness.runfolder.config import ConfigError
 from tests.conftest import Command
 
 RUN = "harness.run"

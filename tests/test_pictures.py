@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from harness import pictures
+from harness.analysis import run_plots as pictures
 from harness.data.augmentation import Augmentation
 from harness.data.dataset import Part
-from harness.training import journal
+from harness.runfolder import journal
 from tests.conftest import Command
 
 CURVES, SAMPLES = pictures.LEARNING_CURVES, pictures.AUGMENTATION

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness import calibrate, evaluate, own_data, predict
+from harness.commands import evaluate, predict
+from harness.commands import import_data as own_data
 from harness.data import dataset, idx
-from harness.data.files import FILES
+from harness.data.sources import FILES
 from harness.nn import metrics
+from harness.recognizer import loading as calibrate
 from harness.recognizer.recognizer import Recognizer
-from harness.training import journal
+from harness.runfolder import journal
 from tests.conftest import Command
 from tests.recognizer.conftest import outputs, run_folder, trained  # noqa: F401  # fixtures
 from tests.recognizer.test_picture import png

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.results import PUBLISHED
-from harness.training import journal
+from harness.commands.results import PUBLISHED
+from harness.runfolder import journal
 from tests.conftest import command_in
 
 RUN = "harness.run"

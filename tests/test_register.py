@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness import predict
+from harness.commands import predict
 from harness.data import dataset
 from harness.nn import metrics
-from harness.training import journal
+from harness.runfolder import journal
 from tests.conftest import command_in
 from tests.test_ui import free_port
 

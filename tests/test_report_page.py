@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import compare
+from harness.analysis import compare
 from tests.test_compare import build, make_run
 from tests.test_ui import CHROMIUM, QUIET
 

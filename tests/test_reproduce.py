@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness import reproduce, runs
-from harness.reproduce import Agreement, Check
+from harness.commands import reproduce
+from harness.commands.reproduce import Agreement, Check
+from harness.runfolder import folder as runs
+from harness.runfolder import journal
 from harness.tracking.recorded import Recorded
-from harness.training import journal
 from tests.conftest import Command, command_in
 
 RUN = ("epochs=3", "batch=20", "lr=0.5", "width=24", "dataset.num_val=40", "backend=numpy")

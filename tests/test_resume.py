@@ -13,12 +13,13 @@ import numpy as np
 import psutil
 import pytest
 
-from harness import closing, runs
 from harness.nn import metrics
-from harness.sweep import Plan, SweepJob
+from harness.run import summary as closing
+from harness.runfolder import checkpoint, journal
+from harness.runfolder import folder as runs
+from harness.runfolder.checkpoint import Checkpoints
+from harness.runfolder.plan import Plan, SweepJob
 from harness.tracking.delivery import Report
-from harness.training import checkpoint, journal
-from harness.training.checkpoint import Checkpoints
 from tests.conftest import Command, command_in
 
 RUN = "harness.run"

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from harness.nn import metrics
-from harness.training import checkpoint, journal
+from harness.runfolder import checkpoint, journal
 from tests.conftest import Command, command_in
 
 RUN = "harness.run"
@@ -163,7 +163,8 @@ def test_interruption_is_killed_and_130(tmp_path: Path, number: int) -> None:
 def test_an_interruption_that_a_library_makes_an_error_of_is_130(broken: str, error: str) -> None:
     code = f"""
 import signal, sys
-from harness import command, run
+from harness.run import command
+from harness.run import __main__ as run
 
 def broken(*arguments, **named):
     try:

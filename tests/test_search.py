@@ -12,18 +12,19 @@ from pathlib import Path
 import pytest
 from optuna import Trial
 
-from harness import launch, space
-from harness.config import ConfigError
-from harness.engines import OptunaSweeper
-from harness.launch import CommandKeys
-from harness.launchers import Joblib
 from harness.nn import metrics
-from harness.search import Search, check
-from harness.space import Parameter
-from harness.spares import Spares
-from harness.study import draw, open_study
-from harness.training import journal
-from harness.trials import Trials
+from harness.run import compose as launch
+from harness.run.compose import CommandKeys
+from harness.run.launcher_schema import OptunaSweeper
+from harness.run.launchers.local import Joblib
+from harness.run.launchers.prestart import Spares
+from harness.run.search import space
+from harness.run.search.search import Search, check
+from harness.run.search.space import Parameter
+from harness.run.search.study import draw, open_study
+from harness.run.search.trials import Trials
+from harness.runfolder import journal
+from harness.runfolder.config import ConfigError
 from tests.conftest import Command
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -345,7 +346,7 @@ def test_an_edit_of_the_configuration_cannot_reach_a_search(
     command: Command, tmp_path: Path, idx_folder: Path
 ) -> None:
     """The trials are composed from the frozen copy; the edited original is refused."""
-    from harness.launch import PACKAGE
+    from harness.run.compose import PACKAGE
 
     copy = tmp_path / "source"
     copy.mkdir()

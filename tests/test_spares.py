@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import psutil
 import pytest
 
-from harness import forkserver
-from harness.forkserver import Fork
-from harness.spares import JOB, Spares
+from harness.job import forkserver
+from harness.job.forkserver import Fork
+from harness.run.launchers.prestart import JOB, Spares
 
 
 @pytest.fixture(params=["forked", "started"], autouse=True)

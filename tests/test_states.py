@@ -13,10 +13,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness import forkserver, runs
+from harness.job import forkserver
 from harness.nn import metrics
-from harness.training import journal
-from harness.training.journal import Journal
+from harness.runfolder import folder as runs
+from harness.runfolder import journal
+from harness.runfolder.journal import Journal
 from tests import faulty
 from tests.conftest import ROOT, Command
 

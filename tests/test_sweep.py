@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
-from harness import sweep
-from harness.sweep import Plan
+from harness.runfolder import plan as sweep
+from harness.runfolder.plan import Plan
 
 
 def test_the_plan_saved_last_is_the_newest_whatever_the_files_times(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
-from harness.files import write_atomically
+from harness.data.atomic import write_atomically
 
 if TYPE_CHECKING:
     from optuna import Study

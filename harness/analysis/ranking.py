@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.analysis import statistics
-from harness.analysis.trials import Setting, Trial
+from harness.analysis.settings import Setting, Trial
 
 BEST, LOWEST, TIE = "best", "lowest on test", "tie"
 WORSE, BETTER, UNKNOWN = "worse", "better on test", "not compared"

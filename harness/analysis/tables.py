@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.analysis import statistics
 from harness.analysis.ranking import BEST, BETTER, LOWEST, TIE, WORSE, Pair, Standing
-from harness.analysis.trials import Setting, Trial
+from harness.analysis.settings import Setting, Trial
 
 Row = dict[str, Any]
 

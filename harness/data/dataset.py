@@ -19,8 +19,8 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from harness.data import download, idx
-from harness.data.files import FILES, PINNED, Sizes, locate, measure
-from harness.files import fsync_folder, named, write_atomically, write_text
+from harness.data.atomic import fsync_folder, named, write_atomically, write_text
+from harness.data.sources import FILES, PINNED, Sizes, locate, measure
 
 DEFAULT_CACHE = "outputs/cache"
 

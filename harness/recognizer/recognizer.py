@@ -17,7 +17,7 @@ from harness.nn.losses import softmax
 from harness.nn.network import Network, Parameters, count_parameters
 from harness.recognizer import preprocess
 from harness.recognizer.preprocess import Seen
-from harness.training import checkpoint
+from harness.runfolder import checkpoint
 
 BATCH = 256
 UNSURE = 0.8  # a calibrated probability below this is no answer to rely on

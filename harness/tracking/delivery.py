@@ -25,10 +25,10 @@ from typing import Any
 
 import psutil
 
+from harness.runfolder import journal
 from harness.tracking.follower import Follower
 from harness.tracking.store import Store, StoreError
 from harness.tracking.target import Target
-from harness.training import journal
 
 POLL_S = 0.2
 PATIENCE_S = 30.0

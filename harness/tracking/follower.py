@@ -13,10 +13,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from harness.files import write_text
+from harness.data.atomic import write_text
+from harness.runfolder import journal
 from harness.tracking.store import Point, Store, StoreError
 from harness.tracking.target import Target
-from harness.training import journal
 
 STATE = "delivered.json"
 REFUSED = "refused.jsonl"

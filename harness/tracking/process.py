@@ -12,10 +12,10 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
+from harness.runfolder import journal
 from harness.tracking.delivery import PATIENCE_S, Report
 from harness.tracking.follower import read_state
 from harness.tracking.target import Target
-from harness.training import journal
 
 # MLflow's own patience is 8 tries of 120 s for one call; ours is the loop that looks first whether
 # the lost call was carried out, so that a run is not created twice.

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.training import journal
+from harness.runfolder import journal
 
 Curve = NDArray[np.float64]
 

@@ -6,12 +6,12 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.runfolder import journal
 from harness.tracking.delivery import Delivery, Report
 from harness.tracking.follower import Follower, points_of, read_state
 from harness.tracking.process import ENVIRONMENT
 from harness.tracking.store import MAX_PARAM, Store, StoreError
 from harness.tracking.target import Target
-from harness.training import journal
 
 Point = tuple[int, float, int]  # step, value, timestamp in ms
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.files import fsync_folder
+from harness.data.atomic import fsync_folder
 
 SQLITE = "sqlite:///"
 # Where MLflow's database stores absolute places of artifacts.

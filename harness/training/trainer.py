@@ -178,7 +178,7 @@ class Trainer:
         return score
 
     def _compiled_epoch(self, order: NDArray[np.uint32], lrs: NDArray[np.float64]) -> Score:
-        from harness.nn import ink
+        from harness.nn.compiled import ink
 
         part, normal = self.dataset.train, self.normalization
         if part.rows is not None:

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from harness.analysis import ranking, tables, trials
+from harness.analysis import ranking, tables
+from harness.analysis import settings as trials
 from harness.analysis.ranking import BEST, BETTER, TIE, UNKNOWN, WORSE, Outcome
-from harness.analysis.trials import Setting, Trial
+from harness.analysis.settings import Setting, Trial
 from harness.nn import metrics
 
 

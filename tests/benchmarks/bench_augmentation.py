@@ -83,7 +83,7 @@ def main() -> None:
     if options.inside:
         measure(options.threads[0], options.pairs, options.images)
         return
-    from harness.environment import processor
+    from harness.runfolder.environment import processor
 
     print(f"{processor()}; {options.images} images, n = {options.pairs} pairs", flush=True)
     print(f"{'threads':>7}  {'':<9}{'deform us':>12}{'forward us':>12}{'wall ratio':>12}"

@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from harness.commands.export import export_json, load_json
 from harness.data.dataset import load
-from harness.data.export import export_json, load_json
-from harness.environment import processor
+from harness.runfolder.environment import processor
 
 
 def milliseconds(work: Callable[[], object], repeats: int) -> tuple[float, float, float]:

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.environment import processor
 from harness.nn import metrics
+from harness.runfolder.environment import processor
 from harness.tracking.store import Store
 from harness.tracking.target import Target
 from harness.tracking.ui import serve

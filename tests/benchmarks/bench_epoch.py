@@ -24,12 +24,12 @@ def ours(images, labels, width: int, batch: int, backend: str = "numpy") -> Epoc
     import numpy as np
     from threadpoolctl import threadpool_limits
 
-    from harness.build import threads_for
     from harness.data import normalization
     from harness.data.dataset import Dataset, Part
-    from harness.environment import cores
+    from harness.job.build import threads_for
     from harness.nn.network import Network
     from harness.nn.optimizers import SGD
+    from harness.runfolder.environment import cores
     from harness.training.options import Options
     from harness.training.trainer import Trainer
 
@@ -199,7 +199,7 @@ def measure(options: argparse.Namespace) -> None:
     import time
 
     from harness.data.dataset import load
-    from harness.environment import processor
+    from harness.runfolder.environment import processor
 
     with tempfile.TemporaryDirectory() as cache:
         data = load(cache=cache, num_val=0)

@@ -35,7 +35,7 @@ def generate(folder: Path, count: int) -> None:
 
     Each class has its own ink; every pixel of it is drawn anew for each image.
     """
-    from harness.data.files import FILES
+    from harness.data.sources import FILES
 
     folder.mkdir(parents=True)
     generator = np.random.default_rng(20)
@@ -117,7 +117,7 @@ def in_a_process(cache: Path, digest: str, options: argparse.Namespace) -> dict[
 def compare(place: Path, options: argparse.Namespace) -> None:
     """Generate, train and print one row per size."""
     from harness.data.dataset import prepare
-    from harness.environment import processor
+    from harness.runfolder.environment import processor
 
     print(
         f"{processor()}, one core; 784-128-10, batch {options.batch}, backend={options.backend}, "

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 
-from harness.environment import cores, processor
+from harness.runfolder.environment import cores, processor
 
 SWEEP = ("batch=16,64,128", "seed=range(5)", "tracking=none")
 LAUNCHERS = {

@@ -18,14 +18,15 @@ from pathlib import Path
 
 from threadpoolctl import threadpool_limits
 
-from harness import build, launch
 from harness.data.dataset import load
-from harness.engines import OptunaSweeper
-from harness.environment import processor
+from harness.job import build
 from harness.nn import metrics
-from harness.search import Search
-from harness.space import part
-from harness.study import open_study
+from harness.run import compose as launch
+from harness.run.launcher_schema import OptunaSweeper
+from harness.run.search.search import Search
+from harness.run.search.space import part
+from harness.run.search.study import open_study
+from harness.runfolder.environment import processor
 from harness.training.trainer import Diverged, Trainer
 
 FIXED = ["dataset.num_train=4000", "epochs=20", "threads=1"]

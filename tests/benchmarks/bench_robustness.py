@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from harness import environment, runs
-from harness.calibrate import load_run
 from harness.data import dataset
 from harness.recognizer import preprocess
+from harness.recognizer.loading import load_run
+from harness.runfolder import environment
+from harness.runfolder import folder as runs
 
 Picture = NDArray[np.uint8]
 ZOOM = 4  # canvas pixels per MNIST pixel

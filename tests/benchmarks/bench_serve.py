@@ -23,8 +23,8 @@ import psutil
 import uvloop
 from PIL import Image
 
-from harness import environment
 from harness.data import dataset
+from harness.runfolder import environment
 
 SIDE = 112
 

@@ -22,11 +22,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from harness.environment import cores, processor
 from harness.nn import metrics
+from harness.runfolder import journal
+from harness.runfolder.environment import cores, processor
 from harness.tracking.target import Target
 from harness.tracking.ui import serve
-from harness.training import journal
 
 PHASES = (
     "import, compose", "data, freeze", "job: import", "build", "train", "evaluate", "record",

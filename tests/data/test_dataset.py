@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.data import dataset, download, export, idx
-from harness.data.files import FILES, measure
+from harness.commands import export
+from harness.data import dataset, download, idx
+from harness.data.sources import FILES, measure
 from tests.conftest import write_idx_folder
 
 

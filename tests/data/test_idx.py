@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from harness.data import idx
-from harness.data.files import EMBEDDED, FILES
+from harness.data.sources import EMBEDDED, FILES
 
 # Reads argv[1] with half a gigabyte to spare; a reader that trusts a header dies here.
 READ_UNDER_LIMIT = """

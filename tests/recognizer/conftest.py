@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from harness import calibrate
+from harness.recognizer import loading as calibrate
 from harness.recognizer.recognizer import Recognizer
-from harness.training import journal
+from harness.runfolder import journal
 from tests.conftest import command_in
 
 FAST = ("width=128", "epochs=4")

@@ -18,7 +18,7 @@ import pytest
 from harness.nn import metrics
 from harness.recognizer import preprocess
 from harness.recognizer.recognizer import Recognizer
-from harness.training import journal
+from harness.runfolder import journal
 from tests.conftest import command_in
 from tests.recognizer.test_picture import DRAWING, encoded, png
 from tests.test_ui import free_port

@@ -18,17 +18,17 @@ import numpy as np
 import psutil
 import pytest
 
-from harness.config import to_yaml
-from harness.files import write_text
-from harness.launch import expand
+from harness.data.atomic import write_text
+from harness.run.compose import expand
+from harness.runfolder import journal
+from harness.runfolder.config import to_yaml
+from harness.runfolder.journal import Journal
 from harness.tracking.delivery import Delivery
 from harness.tracking.follower import STATE, read_state
 from harness.tracking.process import DeliveryProcess
 from harness.tracking.store import Store, StoreError, sweep_link
 from harness.tracking.sync import prove
 from harness.tracking.target import Target
-from harness.training import journal
-from harness.training.journal import Journal
 from tests.conftest import command_in
 
 pytestmark = [

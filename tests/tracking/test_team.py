@@ -18,10 +18,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from harness.runfolder import journal
 from harness.tracking.store import Store
 from harness.tracking.sync import prove
 from harness.tracking.target import Target
-from harness.training import journal
 from tests.conftest import Command
 from tests.slurm import free_ports
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.training import checkpoint
-from harness.training.checkpoint import Checkpoints, milestones
+from harness.runfolder import checkpoint
+from harness.runfolder.checkpoint import Checkpoints, milestones
 
 ARRAYS = {"a": np.arange(12, dtype=np.float32).reshape(3, 4), "b": np.zeros(0, np.uint8)}
 

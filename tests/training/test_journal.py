@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.training import journal
-from harness.training.journal import Journal, JournalError
+from harness.runfolder import journal
+from harness.runfolder.journal import Journal, JournalError
 
 quick = settings(deadline=None, max_examples=50, database=None)
 

@@ -1,0 +1,121 @@
+"""From recorded runs to what is compared: plain values, predictions, weights and images.
+
+What is missing or damaged becomes a note; the rest is compared all the same.
+"""
+
+import zipfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.analysis.ranking import Outcome
+from harness.analysis.settings import Trial
+from harness.nn import metrics
+from harness.runfolder import checkpoint
+from harness.tracking.recorded import Missing, Recorded, Source
+from harness.tracking.selection import Selection
+
+PREDICTIONS, WEIGHTS = "predictions/test.npz", "weights/best.safetensors"
+
+
+def finished(selection: Selection, notes: list[str]) -> list[Recorded]:
+    """The runs that can be compared. Raises `ValueError` when there is none."""
+    if not selection.recorded:
+        raise ValueError(f"{selection.title}: there are no runs to compare")
+    left = Counter(run.status for run in selection.recorded if run.status != "FINISHED")
+    finished = [run for run in selection.recorded if run.status == "FINISHED"]
+    if left:
+        names = [run.name for run in selection.recorded if run.status != "FINISHED"]
+        counts = ", ".join(f"{count} {status}" for status, count in left.items())
+        more = ", ..." if len(names) > 4 else ""
+        notes.append(f"left out because not finished: {counts} ({', '.join(names[:4])}{more})")
+    known = [
+        run for run in finished if metrics.VAL_ERROR in run.final or metrics.TEST_ERROR in run.final
+    ]
+    if len(known) < len(finished):
+        notes.append(
+            f"{len(finished) - len(known)} finished run(s) have neither {metrics.VAL_ERROR} nor "
+            f"{metrics.TEST_ERROR} and were left out"
+        )
+    if not known:
+        why = notes[-1] if notes else "no run has metrics"
+        raise ValueError(f"{selection.title}: nothing to compare: {why}")
+    untested = [run.name for run in known if metrics.TEST_ERROR not in run.final]
+    if untested:
+        notes.append(f"{len(untested)} run(s) have no {metrics.TEST_ERROR}: {untested[0]}")
+    return known
+
+
+def trial(run: Recorded) -> Trial:
+    """A run as the analysis sees it."""
+    data = run.tags.get("data.sha256", str(run.dataset.get("sha256", "")))
+    split = [run.params.get(f"dataset.{key}", "") for key in ("num_val", "split_seed")]
+    return Trial(
+        run=run.run,
+        name=run.name,
+        settings=run.params,
+        curves=run.curves,
+        final=run.final,
+        data=data,
+        judged="/".join([data, *split]),
+        test_count=int(run.dataset.get("test", 0)),
+    )
+
+
+def outcome(source: Source, run: Recorded, into: Path, notes: list[str]) -> Outcome | None:
+    """What a run's network says of the test images; None, with a note, when it is not there."""
+    try:
+        path = source.fetch(run, PREDICTIONS, _own(into, run))
+        with path.open("rb") as file, np.load(file) as content:
+            labels, probabilities = content["labels"], content["probabilities"]
+    except Missing as error:
+        notes.append(f"{error}; no paired test on its images")
+        return None
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        notes.append(f"{run.run}: {PREDICTIONS} cannot be read ({error}); no paired test with it")
+        return None
+    predicted = probabilities.argmax(axis=1).astype(labels.dtype)
+    return Outcome(labels, predicted, probabilities.max(axis=1))
+
+
+def _own(into: Path, run: Recorded) -> Path:
+    folder = into / Path(run.place).name
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def weights(
+    source: Source, run: Recorded, into: Path, notes: list[str]
+) -> NDArray[np.floating[Any]] | None:
+    """The first layer (rows, columns, H); None, with a note, when it is not there."""
+    try:
+        arrays, description = checkpoint.load(source.fetch(run, WEIGHTS, _own(into, run)))
+        rows, columns = description["image_shape"]
+        weights: NDArray[np.floating[Any]] = arrays["layer1.weights"].reshape(rows, columns, -1)
+    except (ValueError, KeyError) as error:
+        notes.append(f"no picture of the first layer: {error}")
+        return None
+    return weights
+
+
+def images(run: Recorded, outputs: Path, notes: list[str]) -> NDArray[np.uint8] | None:
+    """The test images of a run's data set, when this machine has that very data set."""
+    from harness.data.dataset import open_dataset, prepare
+    from harness.data.sources import locate
+
+    digest, cache = run.tags.get("data.sha256", ""), outputs / "cache"
+    name, folder = run.params.get("dataset.name", ""), run.params.get("dataset.dir", "None")
+    place = None if folder == "None" else folder
+    try:
+        if digest and not (cache / digest / "meta.json").is_file() and locate(name, place):
+            prepare(name, place, cache)
+        opened = open_dataset(digest, cache, num_val=0)
+    except (ValueError, KeyError, OSError):
+        notes.append(
+            f"no pictures of digits: the data set {name or '?'} {digest[:8]} is not on this machine"
+        )
+        return None
+    return opened.test.images.reshape(-1, *opened.image_shape)

@@ -1,0 +1,252 @@
+"""The report of a comparison as one HTML page: no script, no request, nothing beside it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+from harness.analysis import tables
+from harness.analysis.ranking import BEST, LOWEST, TIE, Pair, Standing
+from harness.analysis.settings import Setting
+from harness.analysis.tables import Row
+
+STYLE = Path(__file__).with_name("page.css")
+SECTIONS = {
+    "curves": "Learning curves",
+    "swept": "What was swept",
+    "images": "What the best network gets wrong",
+}
+METHOD = (
+    (
+        "Best and last",
+        "The epoch is chosen on the validation images: “best epoch” is the one with the lowest "
+        "validation error, “last epoch” is where training ended. The test set was read once, with "
+        "the weights of the best epoch. Mean, ± (standard deviation with n - 1), best and worst "
+        "are over seeds.",
+    ),
+    (
+        "Chosen run, and its interval",
+        "The run of a setting with the lowest validation error, and the 95 % interval of Wilson "
+        "(1927) for its test error: how far the error on other images of the same kind may be.",
+    ),
+    (
+        "Against the best",
+        "The difference in test error to the setting ranked first: over the seeds both have, by "
+        "all sign flips where at most 20 seeds are enough for them to tell (6 for one comparison, "
+        "9 for eleven), else by Student’s paired t; with one seed by McNemar’s exact test over the "
+        "images. p is corrected by Holm for the number of comparisons. A tie is a p of 0.05 or "
+        "more: no difference was shown, which does not show that there is none.",
+    ),
+    (
+        "Seeds to tell",
+        "How many seeds would find a difference as large as the one seen four times in five, at "
+        "5 % divided by the number of comparisons. It is as rough as the measured difference, and "
+        "with one seed it cannot be said: run at least three.",
+    ),
+    (
+        "Pairs on the same images",
+        "McNemar’s exact test of the chosen runs; a difference there is one between these trained "
+        "networks, not yet between the settings.",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure of the page: its section, SVG text, title, and what it shows in words."""
+
+    section: str
+    title: str
+    svg: str
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything a report says. settings: those that `pairs` count, in the order of the ranking."""
+
+    title: str
+    made: str
+    notes: Sequence[str]
+    standings: Sequence[Standing]
+    pairs: Sequence[Pair]
+    pictures: Sequence[Picture]
+
+    @property
+    def settings(self) -> list[Setting]:
+        """The settings in the order of the ranking."""
+        return [standing.setting for standing in self.standings]
+
+    def setting_rows(self) -> list[Row]:
+        """The ranking as plain values."""
+        return [tables.setting_row(standing) for standing in self.standings]
+
+    def run_rows(self) -> list[Row]:
+        """All runs as plain values."""
+        return [tables.run_row(s, trial) for s in self.settings for trial in s.trials]
+
+    def to_json(self) -> str:
+        """All tables and notes as JSON."""
+        return tables.to_json(
+            {
+                "title": self.title,
+                "made": self.made,
+                "answer": tables.lead(self.standings),
+                "notes": list(self.notes),
+                "settings": self.setting_rows(),
+                "runs": self.run_rows(),
+                "pairs": [tables.pair_row(pair, self.settings) for pair in self.pairs],
+            }
+        )
+
+
+def page(report: Report) -> str:
+    """The whole HTML page."""
+    body = [
+        f"<header><h1>{escape(report.title)}</h1>",
+        f'<p class="soft">{escape(report.made)}</p>',
+        f'<p class="lead">{escape(tables.lead(report.standings))}</p></header><main>',
+        _notes(report.notes),
+        "<section><h2>Ranking</h2>",
+        _ranking(report.standings),
+        '<p class="soft">Errors in percent; mean ± standard deviation over n seeds.</p></section>',
+    ]
+    for key, title in SECTIONS.items():
+        pictures = [picture for picture in report.pictures if picture.section == key]
+        if pictures:
+            figures = "".join(_figure(picture) for picture in pictures)
+            body.append(f'<section><h2>{title}</h2><div class="figures">{figures}</div></section>')
+        if key == "swept" and report.pairs:
+            body += [
+                "<section><h2>Pairs on the same test images</h2>",
+                _pairs(report),
+                "</section>",
+            ]
+    body += [
+        "<section><h2>More</h2><details><summary>All runs</summary>",
+        _runs(report),
+        "</details><details><summary>How to read this</summary><dl>",
+        *(f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in METHOD),
+        "</dl></details></section></main>",
+    ]
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<link rel="icon" href="data:,">'
+        f"<title>{escape(report.title)}</title><style>{STYLE.read_text()}</style></head><body>"
+        + "\n".join(body)
+        + "</body></html>\n"
+    )
+
+
+def _notes(notes: Sequence[str]) -> str:
+    if not notes:
+        return ""
+    items = "".join(f"<li>{escape(note)}</li>" for note in notes)
+    return f'<aside class="notes" aria-label="Notes"><ul>{items}</ul></aside>'
+
+
+def _ranking(standings: Sequence[Standing]) -> str:
+    keys = list(standings[0].setting.values)
+    head = ["", *keys, "n", "validation error,\nbest epoch", "best – worst", "best epoch"]
+    head += ["validation error,\nlast epoch", "test error", "chosen run’s test\nerror [95 %]"]
+    head += ["against the best", "p", "seeds to tell", "seconds"]
+    rows, styles = [], []
+    for standing in standings:
+        row = tables.setting_row(standing)
+        seconds, epoch = row["seconds_mean"], row["best_epoch_mean"]
+        low, high = row["chosen_test_low"], row["chosen_test_high"]
+        chosen = tables.percent(row["chosen_test_error"])
+        if low is not None:
+            chosen += f" [{100 * low:.2f}, {100 * high:.2f}]"
+        rows.append(
+            [
+                "–" if standing.rank is None else str(standing.rank),
+                *standing.setting.values.values(),
+                str(row["n"]),
+                tables.spread(row["val_error_best_epoch_mean"], row["val_error_best_epoch_std"]),
+                tables.span(row["val_error_best_epoch_best"], row["val_error_best_epoch_worst"]),
+                "–" if epoch is None else f"{epoch:.0f}" if row["n"] == 1 else f"{epoch:.1f}",
+                tables.spread(row["val_error_last_epoch_mean"], row["val_error_last_epoch_std"]),
+                tables.spread(row["test_error_mean"], row["test_error_std"]),
+                chosen,
+                standing.verdict if standing.p is not None else standing.why or standing.verdict,
+                tables.p_value(standing.p),
+                standing.seeds,
+                "–" if seconds is None else f"{seconds:.1f}",
+            ]
+        )
+        styles.append({BEST: "best", LOWEST: "best", TIE: "tie"}.get(standing.verdict, ""))
+    return _table("The settings, best first", head, rows, styles)
+
+
+def _pairs(report: Report) -> str:
+    shown = sorted({index for pair in report.pairs for index in (pair.first, pair.second)})
+    cells = {(pair.second, pair.first): pair for pair in report.pairs}
+    labels = [report.settings[index].label for index in shown]
+    rows = []
+    for index, label in zip(shown[1:], labels[1:], strict=True):
+        row = [label]
+        for other in shown[:-1]:
+            pair = cells.get((index, other))
+            row.append("" if pair is None else _pair(pair))
+        rows.append(row)
+    words = (
+        '<p class="soft">p of McNemar’s exact test, corrected by Holm for '
+        f"{len(report.pairs)} pair(s); in brackets how many images the setting of the row alone, "
+        "and that of the column alone, gets wrong.</p>"
+    )
+    return _table("McNemar’s test for every pair", ["", *labels[:-1]], rows) + words
+
+
+def _pair(pair: Pair) -> str:
+    return f"{tables.p_value(pair.p)} ({pair.only_second} : {pair.only_first})"
+
+
+def _runs(report: Report) -> str:
+    head = ["run", *report.settings[0].values, "seed", "validation error,\nbest epoch"]
+    head += ["best epoch", "validation error,\nlast epoch", "test error [95 %]", "seconds"]
+    rows = []
+    for row in report.run_rows():
+        low, high = row["test_low"], row["test_high"]
+        test = tables.percent(row["test_error"])
+        rows.append(
+            [
+                row["run"],
+                *(row[key] for key in report.settings[0].values),
+                row["seed"],
+                tables.percent(row["val_error_best_epoch"]),
+                str(row["best_epoch"] or "–"),
+                tables.percent(row["val_error_last_epoch"]),
+                test if low is None else f"{test} [{100 * low:.2f}, {100 * high:.2f}]",
+                "–" if row["seconds"] is None else f"{row['seconds']:.1f}",
+            ]
+        )
+    return _table("All runs", head, rows)
+
+
+def _table(
+    label: str, head: Sequence[str], rows: Sequence[Sequence[str]], styles: Sequence[str] = ()
+) -> str:
+    """A table in a box of its own that scrolls, also by keyboard."""
+    titles = "".join(
+        f'<th scope="col">{escape(title).replace(chr(10), "<br>")}</th>' for title in head
+    )
+    lines = []
+    for number, row in enumerate(rows):
+        style = f' class="{styles[number]}"' if styles and styles[number] else ""
+        cells = "".join(
+            f'<th scope="row">{escape(text)}</th>' if not column else f"<td>{escape(text)}</td>"
+            for column, text in enumerate(row)
+        )
+        lines.append(f"<tr{style}>{cells}</tr>")
+    return (
+        f'<div class="box" tabindex="0" role="region" aria-label="{escape(label)}"><table>'
+        f"<thead><tr>{titles}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+    )
+
+
+def _figure(picture: Picture) -> str:
+    svg = picture.svg.replace("<svg ", f'<svg role="img" aria-label="{escape(picture.title)}" ', 1)
+    caption = f"<figcaption>{escape(picture.caption)}</figcaption>" if picture.caption else ""
+    return f"<figure><h3>{escape(picture.title)}</h3>{svg}{caption}</figure>"

@@ -1,0 +1,243 @@
+"""`python -m harness reproduce RUN_ID`: rebuilds a run from what MLflow holds, and compares.
+
+The frozen config, the data and the recorded number of threads are taken as they were; what differs
+in the source, the packages and the machine is said. Then the run is trained again, in a folder of
+its own that no sweep builds on, and every metric is compared to the last bit.
+"""
+
+import sys
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich import box
+from rich.table import Table
+
+from harness.commands import status as overview
+from harness.job.__main__ import UNCOMMITTED
+from harness.run import freeze
+from harness.run.compose import Job
+from harness.run.launchers.job_process import JobProcess
+from harness.runfolder import config as configuration
+from harness.runfolder import environment
+from harness.runfolder import folder as runs
+from harness.runfolder.schema import Config
+from harness.tracking.reading import Reader
+from harness.tracking.recorded import Missing, Recorded, from_journal
+from harness.tracking.store import StoreError
+from harness.tracking.target import Target
+
+SAME, DIFFERENT, BAD_INPUT = 0, 1, 2
+TIMES = "time/"
+WEIGHTS = "weights/best.safetensors"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One circumstance of the run, then and now."""
+
+    what: str
+    then: str
+    now: str
+
+    @property
+    def same(self) -> bool:
+        """Whether nothing changed."""
+        return self.then == self.now
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """One metric, or the weights, of both runs. apart: largest absolute difference, 0 when equal to
+    the last bit, NaN when they cannot be subtracted."""
+
+    what: str
+    values: int
+    equal: bool
+    apart: float
+
+
+def command(outputs: Path, word: str, uri: str | None) -> int:
+    """The command line; returns 0 when every metric is equal to the last bit, else 1 or 2."""
+    try:
+        word = runs.find(outputs, word).name if word == "last" else word
+        reader = Reader(Target(uri) if uri else Target.local(outputs))
+        run = reader.run(word)
+        if run.status != "FINISHED":
+            raise ValueError(
+                f"{run.run} is {run.status}: only a finished run has all that a reproduction is "
+                "compared with"
+            )
+        with tempfile.TemporaryDirectory() as place:
+            return _reproduce(reader, run, Path(place), outputs)
+    except (ValueError, StoreError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_INPUT
+
+
+def _reproduce(reader: Reader, run: Recorded, place: Path, outputs: Path) -> int:
+    settings = configuration.read_yaml(reader.fetch(run, runs.CONFIG, place))
+    settings = replace(
+        settings,
+        outputs=str(outputs),
+        threads=int(run.tags.get("threads", 1)),
+        tracking=replace(settings.tracking, name="none", uri=None),
+    )
+    (prepared,) = freeze.prepare([Job(run.name, {}, settings)])
+    checks = checks_of(reader, run, place, prepared)
+    overview.show(checks_table(run, checks))
+    folder = _train_again(run, settings, prepared, outputs)
+    again = from_journal(folder)
+    if again.status != "FINISHED":
+        print(f"the reproduction {again.run} ended as {again.status}", file=sys.stderr)
+        return DIFFERENT
+    reader.add_curves([run], run.final)
+    agreements = compare(run, again)
+    agreements.append(_same_weights(reader, run, place, folder))
+    overview.show(agreements_table(agreements))
+    return tell(run, again, checks, agreements)
+
+
+def checks_of(reader: Reader, run: Recorded, place: Path, prepared: freeze.Prepared) -> list[Check]:
+    """Everything recorded about how the run was made, beside how it would be made now."""
+    source = environment.commit()
+    checks = [
+        Check(
+            "settings, data, source of data/ nn/ training/",
+            run.tags.get("run_key", "?"),
+            prepared.key,
+        ),
+        Check("data", run.tags.get("data.sha256", "?"), str(prepared.dataset["sha256"])),
+        Check("commit", run.tags.get("mlflow.source.git.commit", "none"),
+              "none" if source is None else source.sha),
+        Check("uncommitted changes", _changes(reader, run, place),
+              _digest(environment.uncommitted())),
+    ]  # fmt: skip
+    try:
+        then = _lines(reader.fetch(run, "environment.txt", place).read_text())
+    except Missing as error:
+        print(f"note: {error}; packages and machine cannot be compared", file=sys.stderr)
+        return checks
+    now = _lines(environment.describe(int(then.get("blas threads", 1))))
+    for key in dict.fromkeys([*then, *now]):
+        if key not in ("host", "commit"):
+            checks.append(Check(key, then.get(key, "none"), now.get(key, "none")))
+    return checks
+
+
+def _changes(reader: Reader, run: Recorded, place: Path) -> str:
+    if run.tags.get("git.dirty") != "true":
+        return _digest("")
+    try:
+        return _digest(reader.fetch(run, UNCOMMITTED, place).read_text())
+    except Missing:
+        return f"some, but {UNCOMMITTED} is missing"
+
+
+def _digest(patch: str) -> str:
+    from harness.runfolder.plan import digest
+
+    return f"patch {digest(patch, 12)}" if patch else "none"
+
+
+def _lines(text: str) -> dict[str, str]:
+    return dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
+
+
+def _train_again(run: Recorded, settings: Config, prepared: freeze.Prepared, outputs: Path) -> Path:
+    tags = {
+        "run_key": f"reproduction of {run.run}",  # no sweep may take it for a run of its own
+        runs.REPRODUCES: run.run,
+        "data.sha256": str(prepared.dataset["sha256"]),
+    }
+    identity = runs.Identity(f"reproduction of {run.name}", tags, prepared.dataset)
+    folder = runs.create(outputs, settings, identity)
+    with JobProcess(folder) as job:
+        job.wait()
+    return folder
+
+
+def compare(run: Recorded, again: Recorded) -> list[Agreement]:
+    """Every metric but the times, bit by bit."""
+    found = []
+    for key in sorted({*run.curves, *again.final}):
+        if key.startswith(TIMES):
+            continue
+        then = run.curves.get(key, np.zeros(0))
+        now = again.curves.get(key, np.array([again.final[key]] if key in again.final else []))
+        now = np.where(np.isfinite(now), now, np.nan)  # as the store holds them
+        found.append(_agreement(key, then, now))
+    return found
+
+
+def _agreement(what: str, then: NDArray[np.float64], now: NDArray[np.float64]) -> Agreement:
+    if then.shape != now.shape:
+        return Agreement(f"{what} ({len(then)} values then, {len(now)} now)", 0, False, np.nan)
+    equal = bool(np.all((then == now) | (np.isnan(then) & np.isnan(now))))
+    apart = 0.0 if equal else float(np.max(np.abs(then - now)))
+    return Agreement(what, len(then), equal, apart)
+
+
+def _same_weights(reader: Reader, run: Recorded, place: Path, folder: Path) -> Agreement:
+    from harness.runfolder import checkpoint
+
+    try:
+        then, _ = checkpoint.load(reader.fetch(run, WEIGHTS, place))
+    except ValueError as error:
+        print(f"note: {error}; weights are not compared", file=sys.stderr)
+        return Agreement(f"{WEIGHTS} (missing)", 0, True, 0.0)
+    now, _ = checkpoint.load(folder / WEIGHTS)
+    flat = [np.concatenate([a[name].ravel() for name in sorted(a)]) for a in (then, now)]
+    return _agreement(WEIGHTS, flat[0].astype(np.float64), flat[1].astype(np.float64))
+
+
+def checks_table(run: Recorded, checks: list[Check]) -> Table:
+    """Then and now, side by side."""
+    table = Table(title=f"{run.name} ({run.run})", title_justify="left", box=box.SIMPLE)
+    for title in ("", "", "then", "now"):
+        table.add_column(title, overflow="fold")
+    for check in checks:
+        mark = "same" if check.same else "DIFFERS"
+        now = "" if check.same else check.now
+        table.add_row(mark, check.what, check.then, now, style=None if check.same else "bold")
+    return table
+
+
+def agreements_table(agreements: list[Agreement]) -> Table:
+    """How closely each metric agrees."""
+    table = Table(box=box.SIMPLE)
+    for title in ("metric", "values", "equal", "largest difference"):
+        table.add_column(title, justify="left" if title == "metric" else "right")
+    for each in agreements:
+        apart = "0" if each.equal else f"{each.apart:.3g}"
+        table.add_row(each.what, f"{each.values:,}", "yes" if each.equal else "NO", apart)
+    return table
+
+
+def tell(run: Recorded, again: Recorded, checks: list[Check], agreements: list[Agreement]) -> int:
+    """Print the verdict; returns the exit status."""
+    values = sum(each.values for each in agreements)
+    if all(each.equal for each in agreements):
+        print(f"reproduced to the last bit: {values:,} values (as {again.run})")
+        return SAME
+    worst = max(
+        (each for each in agreements if not each.equal),
+        key=lambda each: np.inf if np.isnan(each.apart) else each.apart,
+    )
+    names = [check.what for check in checks if not check.same]
+    why = (
+        f"what differs: {', '.join(names)}"
+        if names
+        else ("nothing that was recorded differs; the libraries or the processor round differently")
+    )
+    print(
+        f"reproduced only approximately (as {again.run}): {worst.what} differs by up to "
+        f"{worst.apart:.3g}; {why}",
+        file=sys.stderr,
+    )
+    commit = run.tags.get("mlflow.source.git.commit")
+    if "commit" in names and commit:
+        print(f"`git worktree add ../then {commit[:12]}` has the source of then", file=sys.stderr)
+    return DIFFERENT

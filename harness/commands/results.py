@@ -1,0 +1,115 @@
+"""`python -m harness results`: what the recipes reach, from the runs that a tracking store holds.
+
+A run counts for a recipe when it finished and every setting that determines a result, except the
+seed and what computed it, is the recipe's: an override makes it another experiment.
+"""
+
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.nn import metrics
+from harness.run import compose as launch
+from harness.runfolder import config as configuration
+from harness.runfolder.plan import determines_result
+from harness.runfolder.schema import Config
+from harness.tracking.store import Store
+from harness.tracking.target import Target
+
+# What others report for a comparable network, and where.
+PUBLISHED = {
+    "default": "",
+    "article": "1.97 % (the tutorial this project grew from)",
+    "dropout": "1.06 % with max-norm (Srivastava et al., 2014); 0.78 % adversarial, maxout "
+    "(Goodfellow et al., 2015)",
+    "quick": "",
+    "best": "0.7 %, one hidden layer of 800 (Simard et al., 2003)",
+    "fashion": "",
+}
+FREE = ("seed", "backend")  # of the settings that determine a result, what a recipe leaves open
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished run: seed, test error (fraction), training seconds and BLAS threads."""
+
+    seed: int
+    error: float
+    seconds: float
+    threads: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One recipe and its finished runs, the newest one of each seed."""
+
+    recipe: str
+    network: str
+    runs: tuple[Trained, ...]
+
+
+def table(outputs: Path, uri: str | None = None) -> list[Row]:
+    """The recipes of which the store has finished runs. Raises `StoreError`, `ValueError`."""
+    target = Target(uri) if uri else Target.local(outputs)
+    if target.database is not None and not target.database.exists():
+        raise ValueError(f"{target.database}: no results yet; train a recipe first")
+    store = Store(target)
+    rows = []
+    for recipe in PUBLISHED:
+        wanted = launch.expand(_overrides(recipe), sweep=False)[0].config
+        runs = _runs_of(store, wanted)
+        if runs:
+            rows.append(Row(recipe, _network(wanted), runs))
+    return rows
+
+
+def markdown(rows: list[Row]) -> str:
+    """The table as Markdown: mean and standard deviation over seeds in percent, mean seconds."""
+    lines = [
+        "| recipe | network | test error | seeds | training | published |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        errors = [100 * run.error for run in row.runs]
+        spread = f" ± {statistics.stdev(errors):.2f}" if len(errors) > 1 else ""
+        threads = ", ".join(sorted({run.threads for run in row.runs}))
+        seconds = statistics.mean(run.seconds for run in row.runs)
+        seeds = ", ".join(str(run.seed) for run in row.runs)
+        lines.append(
+            f"| `{row.recipe}` | {row.network} | {statistics.mean(errors):.2f} %{spread} | {seeds} "
+            f"| {seconds:.0f} s, {threads} thread(s) | {PUBLISHED[row.recipe]} |"
+        )
+    return "\n".join(lines)
+
+
+def _overrides(recipe: str) -> list[str]:
+    return [] if recipe == "default" else [f"experiment={recipe}"]
+
+
+def _network(config: Config) -> str:
+    return f"{'-'.join(str(width) for width in config.hidden)} {config.activation}"
+
+
+def _runs_of(store: Store, wanted: Config) -> tuple[Trained, ...]:
+    experiment = store.client.get_experiment_by_name(wanted.tracking.experiment)
+    if experiment is None:
+        return ()
+    settings = {
+        key: str(value)
+        for key, value in configuration.leaves(wanted).items()
+        if determines_result(key) and key not in FREE
+    }
+    found: dict[int, Trained] = {}  # MLflow lists the newest run first
+    for run in store.runs(experiment.experiment_id, "attributes.status = 'FINISHED'"):
+        if any(run.data.params.get(key) != value for key, value in settings.items()):
+            continue
+        seed = int(run.data.params["seed"])
+        if seed not in found and metrics.TEST_ERROR in run.data.metrics:
+            points = store.points(run.info.run_id, metrics.EPOCH_S)
+            found[seed] = Trained(
+                seed,
+                run.data.metrics[metrics.TEST_ERROR],
+                sum(value for _, value, _ in points[metrics.EPOCH_S]),
+                run.data.tags.get("threads", "?"),
+            )
+    return tuple(found[seed] for seed in sorted(found))

@@ -1,0 +1,1 @@
+"""`python -m harness.job FOLDER`: train one run folder in this process."""

@@ -1,0 +1,1 @@
+"""`python -m harness.run`: compose, validate, freeze, execute, summarize."""

@@ -1,0 +1,41 @@
+"""The signature door.
+
+    python -m harness.run [KEY=VALUE ...]              one run
+    python -m harness.run -m batch=16,64,128           a sweep
+
+Exit status: 0 done and delivered, 1 a job failed, 2 bad input, 3 trained but not yet delivered,
+130 interrupted.
+"""
+
+import os
+import sys
+from contextlib import suppress
+
+from harness.run import signals
+from harness.run.launchers.prestart import Spares
+
+
+def main() -> None:
+    """The console script `harness-run`."""
+    signals.raise_at_the_first()
+    arguments = sys.argv[1:]
+    try:
+        with Spares() as spares:
+            spares.start_for(arguments)
+            from harness.run.command import command  # meanwhile
+
+            try:
+                status = command(arguments, spares)
+            except Exception:
+                signals.raise_again()
+                raise
+    except KeyboardInterrupt:
+        status = signals.INTERRUPTED
+    with suppress(BrokenPipeError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(status)  # all is written; taking the interpreter apart takes as long as an epoch
+
+
+if __name__ == "__main__":
+    main()

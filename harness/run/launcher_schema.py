@@ -1,0 +1,153 @@
+"""The settings of what runs a command's jobs: the groups hydra/launcher and hydra/sweeper.
+
+They are said to the command, not to a run: they never stand in a frozen configuration and cannot
+change a result.
+"""
+
+import dataclasses
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from harness.runfolder.config import ConfigError, suggest
+from harness.runfolder.schema import CLOSED, Count, Natural, Positive, about
+
+
+@dataclass(frozen=True, kw_only=True)
+class BasicLauncher:
+    """One job after the other."""
+
+    __pydantic_config__ = CLOSED
+    name: Literal["basic"] = "basic"
+
+
+@dataclass(frozen=True, kw_only=True)
+class JoblibLauncher:
+    """conf/hydra/launcher/joblib.yaml"""
+
+    __pydantic_config__ = CLOSED
+    name: Literal["joblib"]
+    n_jobs: Count | Literal[-1] | None = about(
+        "most jobs at once; null or -1: as many as the cores allow"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubmititLauncher:
+    """conf/hydra/launcher/submitit_local.yaml"""
+
+    __pydantic_config__ = CLOSED
+    name: Literal["submitit_local"]
+    timeout_min: Count = about("minutes after which a job is ended and goes on in a new one")
+    cpus_per_task: Count = about("cores of each job; its BLAS threads follow")
+    signal_delay_s: Count = about("seconds of warning before the time is up")
+    max_num_timeout: Natural = about("how often a job that ran out of time goes on")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlurmLauncher:
+    """conf/hydra/launcher/slurm.yaml"""
+
+    __pydantic_config__ = CLOSED
+    name: Literal["slurm"]
+    partition: str | None = about("the partition; null: the cluster's default")
+    account: str | None = about("the account to charge; null: the user's default")
+    qos: str | None = about("the quality of service; null: the default")
+    constraint: str | None = about("features a node must have")
+    timeout_min: Count = about("minutes after which a job is ended and goes on in the queue")
+    mem_gb: Positive | None = about("memory of each job in GB; null: the partition's default")
+    cpus_per_task: Count = about("cores of each job; its BLAS threads follow")
+    array_parallelism: Count = about("most jobs of the array at once, and of a search")
+    signal_delay_s: Count = about("seconds of warning before the time is up")
+    max_num_timeout: Natural = about("how often a job that ran out of time goes on")
+    setup: list[str] | None = about("shell commands before each job, such as [module load python]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BasicSweeper:
+    """Every combination of the values on the command line."""
+
+    __pydantic_config__ = CLOSED
+    name: Literal["basic"] = "basic"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptunaSweeper:
+    """conf/hydra/sweeper/optuna.yaml"""
+
+    __pydantic_config__ = CLOSED
+    name: Literal["optuna"]
+    study: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,60}$")] | None = about(
+        "name of the search; null: a digest of the command"
+    )
+    n_trials: Count = about("trials in all; a repeated command goes on to this total")
+    sampler: Literal["tpe", "random", "qmc"] = about("what proposes: tpe, random, qmc")
+    pruner: Literal["none", "median", "halving", "hyperband"] = about(
+        "what ends hopeless trials: none, median, halving, hyperband"
+    )
+    seed: Natural = about("of the sampler")
+    startup_trials: Natural = about("trials before the sampler models and the median prunes")
+    warmup_epochs: Natural = about("epochs that every trial is given")
+
+
+Launcher = BasicLauncher | JoblibLauncher | SlurmLauncher | SubmititLauncher
+Sweeper = BasicSweeper | OptunaSweeper
+SCHEMAS: dict[str, dict[str, type]] = {
+    kind: {typing.get_args(typing.get_type_hints(schema)["name"])[0]: schema for schema in schemas}
+    for kind, schemas in (
+        ("launcher", typing.get_args(Launcher)),
+        ("sweeper", typing.get_args(Sweeper)),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Engines:
+    """What runs a command."""
+
+    launcher: Launcher = BasicLauncher()
+    sweeper: Sweeper = BasicSweeper()
+
+
+def keys(kind: str, name: str) -> dict[str, str]:
+    """The keys of hydra/<kind>=<name> and their meanings."""
+    fields = dataclasses.fields(SCHEMAS[kind][name])
+    return {
+        f"hydra.{kind}.{field.name}": field.metadata["meaning"]
+        for field in fields
+        if field.name != "name"
+    }
+
+
+def check_key(kind: str, name: str, key: str, text: str) -> None:
+    """Refuse a key that the chosen engine does not have. Raises `ConfigError`."""
+    known = keys(kind, name)
+    if key in known:
+        return
+    others = [other for other in SCHEMAS[kind] if key in keys(kind, other)]
+    if others:
+        hint = f"; hydra/{kind}={others[0]} has it"
+    elif known:
+        hint = suggest(key, known) or f"; it has {', '.join(known)}"
+    else:
+        hint = f"; choose one with hydra/{kind}={', '.join(set(SCHEMAS[kind]) - {name})}"
+    raise ConfigError(f"{text}: hydra/{kind}={name} has no such key{hint}")
+
+
+def parse(kind: str, content: Mapping[str, Any]) -> Any:
+    """The validated settings of one engine. Raises `ConfigError`, one line."""
+    try:
+        return TypeAdapter(SCHEMAS[kind][content["name"]]).validate_python(content)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        field = str(problem["loc"][0])
+        context = problem.get("ctx", {})
+        allowed = context.get("expected") or problem["msg"].replace("Input should be ", "")
+        known = typing.get_args(typing.get_type_hints(SCHEMAS[kind][content["name"]])[field])
+        hint = suggest(str(content[field]), [str(option) for option in known])
+        raise ConfigError(
+            f"hydra.{kind}.{field}={content[field]}: expected {allowed.replace(chr(39), '')}{hint}"
+        ) from None

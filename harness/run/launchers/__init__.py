@@ -1,0 +1,1 @@
+"""How the run folders of a command get their jobs."""

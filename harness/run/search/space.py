@@ -1,0 +1,100 @@
+"""The space of a search: what Hydra's sweep grammar says about each swept key.
+
+lr=tag(log, interval(0.01, 1))    any number between, evenly on a logarithmic scale
+width=int(interval(64, 512))      any whole number between
+depth=range(1, 4)                 1, 2 or 3, in order
+batch=choice(16, 64), batch=16,64, normalization=glob(*)    one of them, in no order
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from harness.run import compose as launch
+from harness.runfolder.config import ConfigError
+
+if TYPE_CHECKING:
+    from optuna import Trial
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One swept key: numbers from low to high (both included), or choices as typed."""
+
+    key: str
+    choices: tuple[str, ...] = ()
+    low: float = 0
+    high: float = 0
+    step: float | None = None
+    log: bool = False
+    whole: bool = False
+
+    def suggest(self, trial: "Trial") -> str:
+        """The trial's value, as it would be typed."""
+        if self.choices:
+            return str(trial.suggest_categorical(self.key, self.choices))
+        if self.whole:
+            step = int(self.step or 1)
+            low, high = int(self.low), int(self.high)
+            return str(trial.suggest_int(self.key, low, high, step=step, log=self.log))
+        return repr(
+            trial.suggest_float(self.key, self.low, self.high, step=self.step, log=self.log)
+        )
+
+    @property
+    def extremes(self) -> tuple[str, ...]:
+        """The values that must be valid if all are to be."""
+        if self.choices:
+            return self.choices
+        kind = int if self.whole else float
+        return repr(kind(self.low)), repr(kind(self.high))
+
+
+def short(value: str) -> str:
+    """A value for people: four significant digits of a long number."""
+    try:
+        return value if len(value) < 8 else f"{float(value):.4g}"
+    except ValueError:
+        return value
+
+
+def part(overrides: list[str]) -> tuple[list[str], list[Parameter]]:
+    """Part the overrides into the fixed ones and the space. Raises `ConfigError`."""
+    fixed, space = [], []
+    for text, override in launch.parsed(overrides):
+        if override.is_sweep_override():
+            space.append(_parameter(text, override))
+        else:
+            fixed.append(text)
+    keys = [parameter.key for parameter in space]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise ConfigError(f"{key}: is swept twice; give it one space")
+    if not space:
+        raise ConfigError(
+            "hydra/sweeper=optuna: there is nothing to search; give a space such as "
+            "'lr=tag(log, interval(0.01, 1))'"
+        )
+    return fixed, space
+
+
+def _parameter(text: str, override: Any) -> Parameter:
+    key, value = override.get_key_element(), override.value()
+    if launch.is_interval(override):
+        low, high = value.start, value.end
+        assert low is not None, "Hydra's grammar demands both"
+        assert high is not None, "Hydra's grammar demands both"
+        whole = isinstance(low, int) and isinstance(high, int)
+        log = "log" in value.tags
+        if not low < high or (log and low <= 0):
+            expected = "two numbers above 0" if log else "two numbers"
+            raise ConfigError(f"{text}: expected {expected}, the lower first")
+        return Parameter(key, low=low, high=high, log=log, whole=whole)
+    values = list(dict.fromkeys(launch.sweep_values(override)))
+    if not values:
+        raise ConfigError(f"{text}: expected at least one value")
+    if launch.is_range(override) and len(values) > 1:
+        numbers = sorted(float(each) for each in values)
+        whole = all("." not in each and "e" not in each for each in values)
+        step = abs(value.step)
+        return Parameter(key, low=numbers[0], high=numbers[-1], step=step, whole=whole)
+    return Parameter(key, choices=tuple(values))

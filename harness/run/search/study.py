@@ -1,0 +1,102 @@
+"""The study of a search: Optuna's memory of its trials, its sampler, its pruner, its pictures."""
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from harness.runfolder import folder as runs
+from harness.runfolder import journal
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.storages import RDBStorage
+    from optuna.trial import FrozenTrial
+
+    from harness.run.search.search import Search
+
+DATABASE = "optuna.db"
+
+
+def open_study(search: "Search") -> "Study":
+    """The study in `outputs/optuna.db`, with the sampler and the pruner of the settings."""
+    import optuna
+    from optuna import pruners, samplers
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    settings, epochs = search.settings, search.base.epochs
+    path = search.outputs.resolve() / DATABASE
+    with FileLock(f"{path}.lock", timeout=60):  # two commands may be about to create it
+        study = optuna.create_study(
+            storage=_storage(path), study_name=search.id, direction="minimize", load_if_exists=True
+        )
+    # A sampler that starts again from its seed would propose again what it proposed at first.
+    seed = settings.seed + len(study.trials)
+    startup, warmup = settings.startup_trials, settings.warmup_epochs
+    match settings.sampler:
+        case "tpe":
+            study.sampler = samplers.TPESampler(seed=seed, n_startup_trials=startup)
+        case "random":
+            study.sampler = samplers.RandomSampler(seed=seed)
+        case "qmc":
+            study.sampler = samplers.QMCSampler(
+                seed=settings.seed, scramble=True, warn_independent_sampling=False
+            )
+    first = max(1, warmup)
+    match settings.pruner:
+        case "none":
+            study.pruner = pruners.NopPruner()
+        case "median":
+            study.pruner = pruners.MedianPruner(startup, warmup)
+        case "halving":
+            study.pruner = pruners.SuccessiveHalvingPruner(first, reduction_factor=3)
+        case "hyperband":
+            study.pruner = pruners.HyperbandPruner(first, max(first, epochs), reduction_factor=3)
+    return study
+
+
+def _storage(path: Path) -> "RDBStorage":
+    """Optuna's storage in one SQLite file, for the threads of one process.
+
+    Optuna takes a waiting trial with SELECT FOR UPDATE. SQLite ignores that, and two threads
+    might take the same trial; here they take turns.
+    """
+    from optuna.storages import RDBStorage
+
+    turn = threading.Lock()
+
+    class Storage(RDBStorage):
+        def set_trial_state_values(self, *arguments: Any, **named: Any) -> bool:
+            with turn:
+                return super().set_trial_state_values(*arguments, **named)
+
+    uri = f"sqlite:///{path.as_posix()}"
+    return Storage(uri, engine_kwargs={"connect_args": {"timeout": 60}})
+
+
+def ended(study: "Study") -> Sequence["FrozenTrial"]:
+    """The trials that count: finished, pruned, or failed by themselves; not the interrupted."""
+    from optuna.trial import TrialState
+
+    done = (TrialState.COMPLETE, TrialState.PRUNED)
+    return [t for t in study.get_trials() if t.state in done or "error" in t.user_attrs]
+
+
+def draw(search: "Search", study: "Study") -> None:
+    """Optuna's pictures of the history and of what mattered, as artifacts of the best run."""
+    from optuna.trial import TrialState
+
+    from harness.analysis import plots
+
+    complete = study.get_trials(states=(TrialState.COMPLETE,))
+    if not complete:
+        return
+    folder = runs.folder_of(search.outputs) / study.best_trial.user_attrs["run"]
+    if not (folder / runs.CONFIG).is_file():
+        return  # somebody has removed it
+    paths = plots.search(folder, study)
+    with runs.lock(folder), journal.Journal(folder / journal.FILE_NAME) as writer:
+        for path in paths:
+            writer.append("artifact", path=path)

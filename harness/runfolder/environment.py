@@ -1,0 +1,98 @@
+"""What a result was made with: machine, cores, packages, and the state of the source."""
+
+import os
+import platform
+import socket
+import subprocess
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+SOURCE = Path(__file__).resolve().parents[1]
+PACKAGES = ("numpy", "numba", "safetensors", "pydantic", "omegaconf", "hydra-core", "mlflow")
+
+
+@dataclass(frozen=True)
+class Commit:
+    """The commit of the harness's own source and whether files differ from it; None outside git."""
+
+    sha: str
+    dirty: bool
+
+
+def commit() -> Commit | None:
+    """The commit this source was checked out from, or None when it is not in a git checkout."""
+    if not (SOURCE.parent / ".git").exists():
+        return None
+    sha = _git("rev-parse", "HEAD")
+    changes = _git("status", "--porcelain", "--untracked-files=no")
+    return None if sha is None or changes is None else Commit(sha.strip(), bool(changes.strip()))
+
+
+def uncommitted() -> str:
+    """What differs from the commit, as a patch that `git apply` takes; empty outside git."""
+    if not (SOURCE.parent / ".git").exists():
+        return ""
+    return _git("diff", "--no-color", "--no-ext-diff", "--binary", "HEAD") or ""
+
+
+def cores() -> int:
+    """Cores this process may use: HARNESS_CORES when a launcher shares them out, else affinity."""
+    allotted = os.environ.get("HARNESS_CORES")
+    if allotted:
+        return max(1, int(allotted))
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def processor() -> str:
+    """The processor's name as its maker gives it."""
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def versions() -> dict[str, str]:
+    """Python's version and those of the installed packages that take part in a run."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def describe(threads: int) -> str:
+    """Everything above as the text of `environment.txt`."""
+    source = commit()
+    lines = {
+        "host": socket.gethostname(),
+        "platform": platform.platform(),
+        "processor": processor(),
+        "cores": str(cores()),
+        "blas threads": str(threads),
+        "commit": "not in a git checkout"
+        if source is None
+        else source.sha + (" with uncommitted changes" if source.dirty else ""),
+        **versions(),
+    }
+    return "".join(f"{key}: {value}\n" for key, value in lines.items())
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(SOURCE.parent), *arguments],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout
