@@ -12,6 +12,7 @@ import pytest
 
 from harness.data import idx
 from harness.data.sources import FILES
+from harness.runfolder.folder import all_runs
 
 # Compiled once for all tests, not once per outputs folder.
 os.environ.setdefault("NUMBA_CACHE_DIR", tempfile.mkdtemp(prefix="harness-numba-"))
@@ -71,6 +72,11 @@ def command_in(folder: Path) -> Command:
         )
 
     return run
+
+
+def folders(outputs: Path) -> list[Path]:
+    """The run folders of `outputs`, oldest first."""
+    return [run.folder for run in all_runs(outputs)]
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

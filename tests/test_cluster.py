@@ -11,7 +11,9 @@ import psutil
 import pytest
 
 from harness.runfolder import journal
-from tests.conftest import Command, command_in
+from harness.runfolder.history import History
+from harness.runfolder.run import Run
+from tests.conftest import Command, command_in, folders
 from tests.slurm import INSTALL, MISSING, ask, slurm  # noqa: F401
 
 pytestmark = [
@@ -35,16 +37,16 @@ def started(place: Path, *arguments: str) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-def histories(place: Path) -> list[journal.History]:
-    return [journal.history(folder) for folder in journal.folders(place / "outputs/runs")]
+def histories(place: Path) -> list[History]:
+    return [Run(folder).history() for folder in folders(place / "outputs")]
 
 
 def training(place: Path, count: int) -> list[Path]:
     """The first run folders that have an epoch, once there are `count`."""
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
-        folders = list(journal.folders(place / "outputs/runs"))
-        told = {folder: journal.history(folder) for folder in folders}
+        folders = list(folders(place / "outputs"))
+        told = {folder: Run(folder).history() for folder in folders}
         live = [f for f in folders if told[f].status == "RUNNING" and told[f].epochs]
         if len(live) >= count:
             return live
@@ -80,7 +82,7 @@ def test_an_array_of_six_of_which_one_is_cancelled_and_continued(
     assert process.returncode == 1, stderr
     assert "5/6 done" in stdout
     assert "1 killed" in stdout
-    statuses = {folder.name: journal.history(folder).status for folder in folders(tmp_path)}
+    statuses = {folder.name: Run(folder).history().status for folder in folders(tmp_path)}
     assert statuses.pop(victim.name) == "KILLED"
     assert set(statuses.values()) == {"FINISHED"}
     again = started(tmp_path, *arguments)
@@ -96,7 +98,7 @@ def test_an_array_of_six_of_which_one_is_cancelled_and_continued(
 
 
 def folders(place: Path) -> list[Path]:
-    return list(journal.folders(place / "outputs/runs"))
+    return list(folders(place / "outputs"))
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
@@ -106,7 +108,7 @@ def test_jobs_go_on_without_the_command_and_are_followed_by_the_next(
     arguments = settings(idx_folder, "tracking=none", "epochs=500", "seed=1,2,3")
     process = started(tmp_path, *arguments)
     live = training(tmp_path, 2)
-    jobs = [psutil.Process(journal.history(folder).start["pid"]) for folder in live]
+    jobs = [psutil.Process(Run(folder).history().start["pid"]) for folder in live]
     process.send_signal(number)
     stdout, stderr = process.communicate(timeout=60)
     if number == signal.SIGINT:
@@ -163,19 +165,19 @@ def test_a_job_whose_minute_is_over_goes_on_from_its_checkpoint(
         while ask("squeue", "--noheader", f"--job={number}", "--format=%T") != "PENDING":
             assert time.monotonic() < deadline
             time.sleep(0.5)
-        before = journal.history(folder)
+        before = Run(folder).history()
         assert (before.status, before.error) == ("KILLED", "interrupted")
         ask("scontrol", "update", f"JobId={number}", "StartTime=now")
-        while len(journal.history(folder).epochs) <= len(before.epochs):
+        while len(Run(folder).history().epochs) <= len(before.epochs):
             assert time.monotonic() < deadline
             time.sleep(0.5)
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
         ask("scancel", number)
-        while journal.history(folder).status != "KILLED":
+        while Run(folder).history().status != "KILLED":
             assert time.monotonic() < deadline
             time.sleep(0.5)
-        told = journal.history(folder)
+        told = Run(folder).history()
         assert [e["epoch"] for e in told.epochs] == list(range(1, len(told.epochs) + 1))
     finally:
         process.kill()

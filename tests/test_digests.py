@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 
 from harness.runfolder import journal
-from tests.conftest import ROOT, command_in
+from harness.runfolder.run import Run
+from tests.conftest import ROOT, command_in, folders
 
 TABLE = Path(__file__).with_name("digests.json")
 RUN = "harness.run"
@@ -56,12 +57,12 @@ pytestmark = pytest.mark.skipif(
 
 
 def run_folders(place: Path) -> list[Path]:
-    return list(journal.folders(place / "outputs/runs"))
+    return list(folders(place / "outputs"))
 
 
 def digests(folder: Path) -> dict[str, str]:
     """The SHA-256 of both weights files and of every metric that is not a time."""
-    history = journal.history(folder)
+    history = Run(folder).history()
     rows = [
         (record["epoch"], key, value.hex())
         for record in history.epochs

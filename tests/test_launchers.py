@@ -15,9 +15,11 @@ from harness.job import forkserver
 from harness.run import compose as launch
 from harness.run.launchers.local import Joblib
 from harness.run.launchers.prestart import Spares
-from harness.runfolder import environment, journal
+from harness.runfolder import environment
 from harness.runfolder.config import ConfigError
-from tests.conftest import Command
+from harness.runfolder.history import History
+from harness.runfolder.run import Run
+from tests.conftest import Command, folders
 
 RUN = "harness.run"
 LINUX = pytest.mark.skipif(not forkserver.AVAILABLE, reason="jobs are forked on Linux only")
@@ -29,8 +31,8 @@ def small(folder: Path, *more: str) -> tuple[str, ...]:
     return (*own, *more)
 
 
-def histories(place: Path) -> list[journal.History]:
-    return [journal.history(folder) for folder in journal.folders(place / "outputs/runs")]
+def histories(place: Path) -> list[History]:
+    return [Run(folder).history() for folder in folders(place / "outputs")]
 
 
 @pytest.mark.parametrize(
@@ -108,7 +110,7 @@ def test_a_parallel_sweep(command: Command, tmp_path: Path, idx_folder: Path) ->
     assert all(each.start and each.start["threads"] == 1 for each in told)
     spans = sorted((each.start["ms"], each.epochs[-1]["ms"]) for each in told if each.start)
     assert spans[1][0] < spans[0][1], "the second began before the first ended"
-    for folder in journal.folders(tmp_path / "outputs/runs"):
+    for folder in folders(tmp_path / "outputs"):
         assert "epoch 30/30" in (folder / "job.log").read_text()
     again = command(RUN, *JOBLIB, *small(idx_folder, "epochs=30", "seed=1,2,3,4", "lr=0.5"))
     assert again.stdout.count("finished before") == 4

@@ -17,7 +17,7 @@ from harness.data.sources import FILES
 from harness.nn import metrics
 from harness.recognizer import loading as calibrate
 from harness.recognizer.recognizer import Recognizer
-from harness.runfolder import journal
+from harness.runfolder.run import Run
 from tests.conftest import Command
 from tests.recognizer.conftest import outputs, run_folder, trained  # noqa: F401  # fixtures
 from tests.recognizer.test_picture import png
@@ -122,7 +122,7 @@ def test_evaluate_agrees_with_the_run(command: Command, outputs: Path, run_folde
     done = command("harness", "evaluate", "last", "--outputs", str(outputs), "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert found["error"] == journal.history(run_folder).final[metrics.TEST_ERROR]
+    assert found["error"] == Run(run_folder).history().final[metrics.TEST_ERROR]
     confusion = np.array(found["confusion"])
     assert confusion.sum() == found["images"] == 10_000
     assert 1 - np.trace(confusion) / 10_000 == pytest.approx(found["error"])

@@ -15,8 +15,8 @@ import pytest
 from harness.commands import predict
 from harness.data import dataset
 from harness.nn import metrics
-from harness.runfolder import journal
-from tests.conftest import command_in
+from harness.runfolder.run import Run
+from tests.conftest import command_in, folders
 from tests.test_ui import free_port
 
 USE = """
@@ -42,8 +42,8 @@ def test_the_best_run_of_a_sweep_is_served(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     outputs = tmp_path / "outputs"
     errors = {
-        folder.name: journal.history(folder).final[metrics.BEST_VAL_ERROR]
-        for folder in journal.folders(outputs / "runs")
+        folder.name: Run(folder).history().final[metrics.BEST_VAL_ERROR]
+        for folder in folders(outputs)
     }
     best = min(errors, key=lambda run: errors[run])
     assert done.stdout.startswith(f"run {best} (validation error {errors[best]:.2%}) is digits")

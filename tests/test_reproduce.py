@@ -11,9 +11,9 @@ import pytest
 from harness.commands import reproduce
 from harness.commands.reproduce import Agreement, Check
 from harness.runfolder import folder as runs
-from harness.runfolder import journal
+from harness.runfolder.run import Run
 from harness.tracking.recorded import Recorded
-from tests.conftest import Command, command_in
+from tests.conftest import Command, command_in, folders
 
 RUN = ("epochs=3", "batch=20", "lr=0.5", "width=24", "dataset.num_val=40", "backend=numpy")
 
@@ -95,7 +95,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, idx_folder: Path) -> Path:
 
 
 def run_ids(place: Path) -> list[str]:
-    return [folder.name for folder in journal.folders(place / "outputs/runs")]
+    return [folder.name for folder in folders(place / "outputs")]
 
 
 @pytest.mark.service
@@ -107,7 +107,7 @@ def test_a_run_is_reproduced_to_the_last_bit(trained: Path) -> None:
     metrics = 3 * 5 + 4  # loss, error and lr of training, loss and error of validation; four once
     assert f"reproduced to the last bit: {weights + metrics:,} values" in done.stdout
     assert "DIFFERS" not in done.stdout
-    again = journal.history(trained / "outputs/runs" / run_ids(trained)[-1])
+    again = Run(trained / "outputs/runs" / run_ids(trained)[-1]).history()
     assert again.tags["reproduces"] == first
     assert runs.find(trained / "outputs", "last").name != again.run, "no run of the user's own"
     assert again.tags["run_key"] == f"reproduction of {first}", "no sweep may build on it"

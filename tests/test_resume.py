@@ -18,9 +18,11 @@ from harness.run import summary as closing
 from harness.runfolder import checkpoint, journal
 from harness.runfolder import folder as runs
 from harness.runfolder.checkpoint import Checkpoints
+from harness.runfolder.history import History
 from harness.runfolder.plan import Plan, SweepJob
+from harness.runfolder.run import Run
 from harness.tracking.delivery import Report
-from tests.conftest import Command, command_in
+from tests.conftest import Command, command_in, folders
 
 RUN = "harness.run"
 KINDS = {
@@ -36,8 +38,8 @@ KINDS = {
 }  # fmt: skip
 
 
-def histories(place: Path) -> list[journal.History]:
-    return [journal.history(folder) for folder in journal.folders(place / "outputs/runs")]
+def histories(place: Path) -> list[History]:
+    return [Run(folder).history() for folder in folders(place / "outputs")]
 
 
 def settings(folder: Path, *more: str, epochs: int = 40) -> tuple[str, ...]:
@@ -47,7 +49,7 @@ def settings(folder: Path, *more: str, epochs: int = 40) -> tuple[str, ...]:
 
 def outcome(folder: Path) -> tuple[object, ...]:
     """Everything about a run that must not depend on interruptions."""
-    told = journal.history(folder)
+    told = Run(folder).history()
     metrics = [
         {key: value for key, value in e["metrics"].items() if not key.startswith("time/")}
         for e in told.epochs
@@ -59,7 +61,7 @@ def outcome(folder: Path) -> tuple[object, ...]:
 
 
 def only_folder(place: Path) -> Path:
-    (folder,) = journal.folders(place / "outputs/runs")
+    (folder,) = folders(place / "outputs")
     return folder
 
 
@@ -222,7 +224,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
     folder = only_folder(tmp_path)
     assert process.returncode == 130
     assert f"`python -m harness.run resume={folder.name}` goes on from here" in stderr
-    assert journal.history(folder).status == "KILLED"
+    assert Run(folder).history().status == "KILLED"
 
 
 def test_what_goes_on_elsewhere_says_where(
@@ -231,7 +233,7 @@ def test_what_goes_on_elsewhere_says_where(
     """The printed lines work as they are, with outputs in a folder whose name has a space."""
     outputs = tmp_path / "my outputs"
     assert command(RUN, *settings(idx_folder, epochs=1), f"outputs='{outputs}'").returncode == 0
-    (folder,) = journal.folders(outputs / "runs")
+    (folder,) = folders(outputs)
     job = SweepJob(folder.name, "name", {}, "key")
     report = Report(undelivered={folder.name: "away"})
     closing.tell(Plan("", (), (job,)), [folder], report, interrupted=True)
@@ -262,10 +264,10 @@ def test_a_sweep_killed_at_random_does_every_job_once(tmp_path: Path, idx_folder
         time.sleep(0.5)  # the job of the killed command is still writing its last record
     assert attempts > 1
     assert process.returncode == 0
-    folders = list(journal.folders(tmp_path / "outputs/runs"))
+    folders = list(folders(tmp_path / "outputs"))
     assert len(folders) == 6
     for folder in folders:
-        assert journal.history(folder).status == "FINISHED"
+        assert Run(folder).history().status == "FINISHED"
         assert epochs_recorded(folder) == list(range(1, 1001))
         ends = [r for r in journal.read(folder / journal.FILE_NAME)[0] if r["kind"] == "end"]
         assert [end["status"] for end in ends].count("FINISHED") == 1
@@ -279,7 +281,7 @@ def test_fresh_starts_anew(command: Command, tmp_path: Path, idx_folder: Path) -
     assert [done.returncode for done in (first, again, fresh)] == [0, 0, 0]
     assert "seed=1: finished before as " in again.stdout
     assert "finished before" not in fresh.stdout
-    assert len(list(journal.folders(tmp_path / "outputs/runs"))) == 4
+    assert len(list(folders(tmp_path / "outputs"))) == 4
 
 
 def test_a_sweep_of_what_changes_no_result_keeps_its_runs(
@@ -303,7 +305,7 @@ def test_a_failed_job_is_tried_again(command: Command, tmp_path: Path, idx_folde
     again = command(RUN, *arguments)
     assert again.returncode == 1
     assert "lr=0.1: finished before" in again.stdout
-    folders = list(journal.folders(tmp_path / "outputs/runs"))
+    folders = list(folders(tmp_path / "outputs"))
     assert len(folders) == 2
     records = journal.read(folders[1] / journal.FILE_NAME)[0]
     assert [r["status"] for r in records if r["kind"] == "end"] == ["FAILED", "FAILED"]
@@ -312,7 +314,7 @@ def test_a_failed_job_is_tried_again(command: Command, tmp_path: Path, idx_folde
 def test_clean_frees_what_nothing_needs(command: Command, tmp_path: Path, idx_folder: Path) -> None:
     command(RUN, *settings(idx_folder, "checkpoint.milestones=3", epochs=7))
     folder = only_folder(tmp_path)
-    told = journal.history(folder)
+    told = Run(folder).history()
     place = folder / "checkpoints"
     kept = {3, 6, 7, int(told.final[metrics.BEST_EPOCH])}
     assert {int(path.stem[-6:]) for path in place.iterdir()} == kept
@@ -341,9 +343,9 @@ def test_clean_frees_what_nothing_needs(command: Command, tmp_path: Path, idx_fo
 @pytest.mark.fault
 @pytest.mark.filterwarnings("ignore")
 def test_a_resumed_run_stays_one_run_in_the_store(tmp_path: Path, idx_folder: Path) -> None:
+    from harness.runfolder.target import Target
     from harness.tracking.store import Store
     from harness.tracking.sync import prove
-    from harness.tracking.target import Target
 
     own = [text for text in settings(idx_folder, epochs=1200) if text != "tracking=none"]
     killed = 0

@@ -13,8 +13,10 @@ import psutil
 import pytest
 
 from harness.nn import metrics
-from harness.runfolder import checkpoint, journal
-from tests.conftest import Command, command_in
+from harness.runfolder import checkpoint
+from harness.runfolder.history import History
+from harness.runfolder.run import Run
+from tests.conftest import Command, command_in, folders
 
 RUN = "harness.run"
 SMALL = ("epochs=3", "batch=20", "lr=0.5", "width=8")
@@ -24,8 +26,8 @@ def small(folder: Path, *more: str) -> tuple[str, ...]:
     return ("dataset=idx", f"dataset.dir={folder}", "dataset.num_val=40", *SMALL, *more)
 
 
-def histories(place: Path) -> list[journal.History]:
-    return [journal.history(folder) for folder in journal.folders(place / "outputs/runs")]
+def histories(place: Path) -> list[History]:
+    return [Run(folder).history() for folder in folders(place / "outputs")]
 
 
 def test_smoke(command: Command, tmp_path: Path) -> None:
@@ -41,8 +43,8 @@ def test_smoke(command: Command, tmp_path: Path) -> None:
 
 def test_a_run_leaves_what_is_promised(command: Command, tmp_path: Path, idx_folder: Path) -> None:
     assert command(RUN, *small(idx_folder, "tracking=none")).returncode == 0
-    (folder,) = journal.folders(tmp_path / "outputs/runs")
-    told = journal.history(folder)
+    (folder,) = folders(tmp_path / "outputs")
+    told = Run(folder).history()
     for path in told.artifacts:
         assert (folder / path).stat().st_size > 0
     assert {"weights/last.safetensors", "weights/best.safetensors", "config.yaml"} <= set(
@@ -63,7 +65,7 @@ def test_the_same_seed_gives_the_same_bits(command: Command, tmp_path: Path) -> 
         command(RUN, "experiment=smoke", "tracking=none")
     first, second = (
         (folder / "weights/last.safetensors").read_bytes()
-        for folder in journal.folders(tmp_path / "outputs/runs")
+        for folder in folders(tmp_path / "outputs")
     )
     assert first == second
 
@@ -127,8 +129,8 @@ def test_a_repeated_sweep_reuses_what_is_finished(
 def wait_for_epoch(place: Path) -> Path:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        for folder in journal.folders(place / "outputs/runs"):
-            if journal.history(folder).epochs:
+        for folder in folders(place / "outputs"):
+            if Run(folder).history().epochs:
                 return folder
         time.sleep(0.05)
     raise AssertionError("no epoch within a minute")
@@ -153,7 +155,7 @@ def test_interruption_is_killed_and_130(tmp_path: Path, number: int) -> None:
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "interrupted" in stderr
-    assert journal.history(folder).status == "KILLED"
+    assert Run(folder).history().status == "KILLED"
     assert [told.status for told in histories(tmp_path)] == ["KILLED", "CREATED"]
 
 
@@ -190,13 +192,13 @@ def test_sigkill_of_the_command_ends_its_job_and_delivery(tmp_path: Path) -> Non
     process.communicate()
     _, alive = psutil.wait_procs(family, timeout=20)
     assert alive == []
-    assert journal.history(folder).status == "KILLED"
+    assert Run(folder).history().status == "KILLED"
 
 
 @pytest.mark.fault
 def test_sigkill_of_a_job_costs_only_that_job(tmp_path: Path) -> None:
     process = started(tmp_path, "-m", "tracking=none", "epochs=500,1")
-    start = journal.history(wait_for_epoch(tmp_path)).start
+    start = Run(wait_for_epoch(tmp_path)).history().start
     assert start is not None
     psutil.Process(start["pid"]).kill()
     process.communicate(timeout=60)
@@ -207,8 +209,8 @@ def test_sigkill_of_a_job_costs_only_that_job(tmp_path: Path) -> None:
 @pytest.mark.service
 @pytest.mark.filterwarnings("ignore")
 def test_table_equals_database_equals_journals(tmp_path: Path, idx_folder: Path) -> None:
+    from harness.runfolder.target import Target
     from harness.tracking.store import Store
-    from harness.tracking.target import Target
 
     command = command_in(tmp_path)
     done = command(RUN, "-m", *small(idx_folder), "batch=10,20,40")
@@ -223,7 +225,7 @@ def test_table_equals_database_equals_journals(tmp_path: Path, idx_folder: Path)
     assert [row[0] == "*" for row in rows].count(True) == 1
     assert best[0] == "*"
     for row in rows:
-        told = journal.history(tmp_path / "outputs/runs" / row[-1])
+        told = Run(tmp_path / "outputs/runs" / row[-1]).history()
         (run,) = [run for run in runs if run.data.tags["run.id"] == row[-1]]
         batch, error, epoch, test, seconds, status, _ = [cell for cell in row if cell != "*"]
         assert run.info.run_name == f"batch={batch}"

@@ -23,9 +23,10 @@ from harness.run.search.search import Search, check
 from harness.run.search.space import Parameter
 from harness.run.search.study import draw, open_study
 from harness.run.search.trials import Trials
-from harness.runfolder import journal
 from harness.runfolder.config import ConfigError
-from tests.conftest import Command
+from harness.runfolder.history import History
+from harness.runfolder.run import Run
+from tests.conftest import Command, folders
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN = "harness.run"
@@ -37,8 +38,8 @@ def settings(folder: Path, *more: str) -> tuple[str, ...]:
     return (*OPTUNA, *own, "lr=tag(log, interval(0.001, 1))", *more)
 
 
-def histories(place: Path) -> list[journal.History]:
-    return [journal.history(folder) for folder in journal.folders(place / "outputs/runs")]
+def histories(place: Path) -> list[History]:
+    return [Run(folder).history() for folder in folders(place / "outputs")]
 
 
 def sweeper(**changes: object) -> OptunaSweeper:

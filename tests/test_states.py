@@ -18,8 +18,9 @@ from harness.nn import metrics
 from harness.runfolder import folder as runs
 from harness.runfolder import journal
 from harness.runfolder.journal import Journal
+from harness.runfolder.run import Run
 from tests import faulty
-from tests.conftest import ROOT, Command
+from tests.conftest import ROOT, Command, folders
 
 RUN = "harness.run"
 
@@ -30,7 +31,7 @@ def settings(folder: Path, *more: str) -> tuple[str, ...]:
 
 
 def only_folder(place: Path) -> Path:
-    (folder,) = journal.folders(place / "outputs/runs")
+    (folder,) = folders(place / "outputs")
     return folder
 
 
@@ -43,7 +44,7 @@ def test_one_bad_job_never_stops_the_others(
     arguments = ("-m", *settings(idx_folder, "tracking=none"), "seed=1,2,3,4,5,6,7")
     done = command(RUN, *arguments, **hook)
     assert done.returncode == 1
-    told = [journal.history(folder) for folder in journal.folders(tmp_path / "outputs/runs")]
+    told = [Run(folder).history() for folder in folders(tmp_path / "outputs")]
     statuses = [each.status for each in told]
     assert statuses == ["FAILED"] * 3 + ["KILLED"] * 2 + ["FAILED", "FINISHED"]
     for number, words in enumerate(
@@ -60,9 +61,9 @@ def test_one_bad_job_never_stops_the_others(
     again = command(RUN, *arguments)
     assert again.returncode == 0, again.stderr
     assert "seed=7: finished before as " in again.stdout
-    for folder in journal.folders(tmp_path / "outputs/runs"):
-        assert [e["epoch"] for e in journal.history(folder).epochs] == [1, 2, 3]
-        assert journal.history(folder).status == "FINISHED"
+    for folder in folders(tmp_path / "outputs"):
+        assert [e["epoch"] for e in Run(folder).history().epochs] == [1, 2, 3]
+        assert Run(folder).history().status == "FINISHED"
 
 
 @pytest.mark.fault
@@ -85,7 +86,7 @@ def test_a_run_that_is_told_to_end_after_its_last_epoch_finishes(
     done = subprocess.run(
         [sys.executable, "-m", "harness.job", str(folder)], env=os.environ | hook, timeout=120
     )
-    told = journal.history(folder)
+    told = Run(folder).history()
     assert (done.returncode, told.status, len(told.epochs)) == (code, status, epochs)
     assert bool(told.final) == (status == "FINISHED")
 
@@ -97,13 +98,13 @@ def test_divergence_is_failed_and_never_a_large_number(
     command: Command, tmp_path: Path, idx_folder: Path, batch: int, what: str, epoch: int
 ) -> None:
     """With one batch per epoch, the second step overflows, after the training loss of its epoch."""
+    from harness.runfolder.target import Target
     from harness.tracking.follower import read_state
     from harness.tracking.store import Store
-    from harness.tracking.target import Target
 
     done = command(RUN, *settings(idx_folder, "lr=3e38", f"batch={batch}"))
     assert done.returncode == 1
-    told = journal.history(only_folder(tmp_path))
+    told = Run(only_folder(tmp_path)).history()
     assert told.status == "FAILED"
     said = f"the {what} loss is nan in epoch {epoch}: the learning rate lr=3e+38 is"
     assert said in str(told.error)
@@ -155,7 +156,7 @@ def test_a_process_that_died_without_a_word(tmp_path: Path, idx_folder: Path) ->
         assert runs.close_dead(tmp_path) == [], "somebody holds its lock"
     assert runs.close_dead(tmp_path) == ["abc"], "another process has its number"
     assert runs.close_dead(tmp_path) == []
-    told = journal.history(folder)
+    told = Run(folder).history()
     assert (told.status, told.error) == ("KILLED", "its process died without a word")
 
 
@@ -211,7 +212,7 @@ def test_the_second_ctrl_c_ends_at_once(tmp_path: Path, idx_folder: Path) -> Non
     psutil.wait_procs([job], timeout=60)
     assert not job.is_running()
     assert "interrupted again: left at once" in process.communicate()[0]
-    assert journal.history(folder).status == "KILLED"
+    assert Run(folder).history().status == "KILLED"
 
 
 def sweep_in_a_checkout(place: Path, *arguments: str) -> tuple[Path, subprocess.Popen[str]]:
@@ -235,10 +236,10 @@ def test_editing_conf_changes_no_queued_job(tmp_path: Path, idx_folder: Path) ->
     shutil.rmtree(copy / "conf")
     _, stderr = process.communicate(timeout=600)
     assert process.returncode == 0, stderr
-    first, second = journal.folders(copy / "outputs/runs")
+    first, second = folders(copy / "outputs")
     same = [folder.joinpath("config.yaml").read_text().splitlines() for folder in (first, second)]
     assert {*same[0]} ^ {*same[1]} == {"seed: 1", "seed: 2"}
-    assert journal.history(second).status == "FINISHED"
+    assert Run(second).history().status == "FINISHED"
 
 
 @pytest.mark.fault
@@ -251,7 +252,7 @@ def test_editing_the_source_mixes_old_and_new_in_no_job(tmp_path: Path, idx_fold
     _, stderr = process.communicate(timeout=600)
     assert process.returncode == 0, stderr
     assert stderr.count("edited") >= (2 if forkserver.AVAILABLE else 1)
-    told = [journal.history(folder) for folder in journal.folders(copy / "outputs/runs")]
+    told = [Run(folder).history() for folder in folders(copy / "outputs")]
     assert [each.status for each in told] == ["FINISHED"] * 3
 
 
@@ -260,7 +261,7 @@ def test_a_damaged_journal_is_named_and_hinders_nobody(
 ) -> None:
     arguments = ("-m", *settings(idx_folder, "tracking=none"), "seed=1,2")
     command(RUN, *arguments)
-    first, second = journal.folders(tmp_path / "outputs/runs")
+    first, second = folders(tmp_path / "outputs")
     for folder, place in ((first, 12), (second, -30)):
         path = folder / journal.FILE_NAME
         content = bytearray(path.read_bytes())
@@ -271,4 +272,4 @@ def test_a_damaged_journal_is_named_and_hinders_nobody(
         assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
         assert f"{first.name}/journal.jsonl: the record at byte 0 does not match" in done.stderr
     assert f"{second.name}/journal.jsonl: the record at byte" in done.stderr
-    assert len(list(journal.folders(tmp_path / "outputs/runs"))) == 4, "both were trained anew"
+    assert len(list(folders(tmp_path / "outputs"))) == 4, "both were trained anew"

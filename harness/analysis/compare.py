@@ -21,13 +21,11 @@ from harness.analysis.figures import SHOWN
 from harness.analysis.page import Report
 from harness.analysis.ranking import Outcome
 from harness.analysis.settings import Setting
-from harness.commands import status as overview
 from harness.data.atomic import write_text
 from harness.nn import metrics
-from harness.runfolder import folder as runs
-from harness.runfolder import journal
-from harness.runfolder.journal import Journal
+from harness.run import summary as overview
 from harness.runfolder.plan import Plan
+from harness.runfolder.run import Run
 from harness.tracking.reading import Reader
 from harness.tracking.recorded import Journals, Recorded, from_journal
 from harness.tracking.selection import Selection, select
@@ -78,7 +76,7 @@ def after_sweep(plan: Plan, outputs: Path) -> str:
     """
     folder = outputs / "reports" / plan.id
     try:
-        recorded = [from_journal(runs.folder_of(outputs) / job.run) for job in plan.jobs]
+        recorded = [from_journal(run) for run in plan.runs(outputs)]
         finished = {run.run for run in recorded if run.status == "FINISHED"}
         if not finished:
             return "no report: no run is finished"
@@ -87,10 +85,9 @@ def after_sweep(plan: Plan, outputs: Path) -> str:
             made, chosen = build(Selection(f"sweep {plan.id}", recorded, source), outputs)
             files = write(made, folder)
             source.attach(chosen, files, f"report/{plan.id}")
-            place = Path(chosen.place)
-            with runs.lock(place), Journal(place / journal.FILE_NAME) as writer:
-                for path in files:
-                    writer.append("artifact", path=f"report/{plan.id}/{path.name}")
+            Run(Path(chosen.place)).add_artifacts(
+                [f"report/{plan.id}/{path.name}" for path in files]
+            )
     except Exception as error:
         return f"no report: {type(error).__name__}: {error}"
     return f"report:                    {folder / 'index.html'}"

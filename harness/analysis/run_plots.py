@@ -1,19 +1,18 @@
-"""Draws a run's pictures from its journal and its frozen settings, after its training."""
+"""Draw a run's plots from its journal and its frozen settings, after its training."""
 
 import sys
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.analysis import plots
 from harness.data.augmentation import Augmentation
-from harness.data.dataset import Part, open_dataset
+from harness.data.dataset import Part
 from harness.job import build
 from harness.nn import metrics
-from harness.runfolder import config, journal
-from harness.runfolder import folder as runs
-from harness.runfolder.journal import History, Journal
+from harness.runfolder import config
+from harness.runfolder.history import History
+from harness.runfolder.run import Run
 from harness.training import randomness
 
 LEARNING_CURVES = "plots/learning_curves.png"
@@ -21,22 +20,21 @@ AUGMENTATION = "plots/augmentation.png"
 DEFORMED = 9  # times that each sample is shown
 
 
-def draw(folder: Path) -> None:
-    """Draw what a run that has ended lacks, and note the pictures in its journal.
+def draw(run: Run) -> None:
+    """Draw the plots that a run which has ended lacks, and note them in its journal.
 
     Always its learning curves; where images were deformed, samples of them.
     """
-    told = journal.history(folder)
-    if not told.epochs:
+    history = run.history()
+    if not history.epochs:
         return
-    drawn = []
-    for path, draw_one in ((LEARNING_CURVES, _learning_curves), (AUGMENTATION, _augmentation)):
-        if path not in told.artifacts and draw_one(folder, told):
-            drawn.append(path)
+    drawn = [
+        path
+        for path, draw_one in ((LEARNING_CURVES, _learning_curves), (AUGMENTATION, _augmentation))
+        if path not in history.artifacts and draw_one(run, history)
+    ]
     if drawn:
-        with runs.lock(folder), Journal(folder / journal.FILE_NAME) as writer:
-            for path in drawn:
-                writer.append("artifact", path=path)
+        run.add_artifacts(drawn)
 
 
 def samples(
@@ -60,32 +58,28 @@ def samples(
     return shown
 
 
-def _learning_curves(folder: Path, told: History) -> bool:
+def _learning_curves(run: Run, history: History) -> bool:
     plots.learning_curves(
-        folder / LEARNING_CURVES,
-        _title(told),
-        {"train": told.curve(metrics.TRAIN_LOSS), "validation": told.curve(metrics.VAL_LOSS)},
-        {"train": told.curve(metrics.TRAIN_ERROR), "validation": told.curve(metrics.VAL_ERROR)},
+        run.folder / LEARNING_CURVES,
+        _title(history),
+        {"train": history.curve(metrics.TRAIN_LOSS), "validation": history.curve(metrics.VAL_LOSS)},
+        {
+            "train": history.curve(metrics.TRAIN_ERROR),
+            "validation": history.curve(metrics.VAL_ERROR),
+        },
     )
     return True
 
 
-def _augmentation(folder: Path, told: History) -> bool:
-    """Draw samples; False when the run deforms nothing or its data is not there any more."""
-    settings = config.read_yaml(folder / runs.CONFIG)
-    wanted, cache = settings.dataset, folder.resolve().parents[1] / "cache"
-    rows, columns = told.create["dataset"]["image_shape"]
+def _augmentation(run: Run, history: History) -> bool:
+    """Draw samples; False when the run deforms nothing or its data is no longer cached."""
+    settings = run.config
+    rows, columns = history.create["dataset"]["image_shape"]
     augmentation = build.augmentation(settings, (rows, columns))
     if augmentation is None:
         return False
     try:
-        data = open_dataset(
-            told.create["dataset"]["sha256"],
-            cache,
-            num_val=wanted.num_val,
-            num_train=wanted.num_train,
-            split_seed=wanted.split_seed,
-        )
+        data = run.dataset()
     except ValueError as error:
         print(f"{AUGMENTATION} is not drawn: {error}", file=sys.stderr)
         return False
@@ -95,10 +89,10 @@ def _augmentation(folder: Path, told: History) -> bool:
         if key.startswith("augmentation.") and key != "augmentation.name"
     ]
     shown = samples(data.train, augmentation, data.image_shape, settings.seed)
-    title = f"{_title(told)}\n{settings.augmentation.name}: {', '.join(strengths)}"
-    plots.deformations(folder / AUGMENTATION, title, shown)
+    title = f"{_title(history)}\n{settings.augmentation.name}: {', '.join(strengths)}"
+    plots.deformations(run.folder / AUGMENTATION, title, shown)
     return True
 
 
-def _title(told: History) -> str:
-    return f"{told.create['name']}  ({told.run})"
+def _title(history: History) -> str:
+    return f"{history.name}  ({history.run})"

@@ -1,39 +1,52 @@
-"""Freeing the disk of what no run needs any more."""
+"""`python -m harness clean`: remove what no run needs any more."""
 
 import shutil
 import time
 from pathlib import Path
 
-from harness.runfolder import folder as runs
+import click
+
+from harness.commands.options import OUTPUTS
 from harness.runfolder.checkpoint import milestones
+from harness.runfolder.folder import readable_runs, runs_folder
 
 WRITING_S = 60.0  # a half-written file that is younger may still be written
 
 
-def clean(outputs: Path, *, dry_run: bool, everything: bool) -> int:
-    """Remove what no run needs any more; returns the bytes that are (or would be) freed.
-
-    That is: of finished runs the checkpoints that their policy does not keep for ever (with
-    `everything` all of them), and what killed writers left half-written.
-    """
-    waste = [path for path in runs.folder_of(outputs).glob(".*-*") if _is_old(path)]
-    for folder, told in runs.readable(outputs):
-        if runs.is_live(folder):
-            continue
-        place = folder / "checkpoints"
-        hidden = (path for path in folder.rglob(".*") if not path.name.endswith(".lock"))
-        waste += [path for path in hidden if _is_old(path)]
-        if told.status == "FINISHED":
-            kept = told.create["params"]["checkpoint.milestones"]
-            lasting = set() if everything else milestones(place, kept)
-            waste += [path for path in place.glob("epoch-*") if path not in lasting]
-    freed = sum(_size(path) for path in waste)
-    for path in () if dry_run else waste:
+@click.command()
+@OUTPUTS
+@click.option("--dry-run", is_flag=True, help="Only print what would be freed.")
+@click.option("--all", "everything", is_flag=True, help="Also what checkpoint.milestones keeps.")
+def clean(outputs: Path, dry_run: bool, everything: bool) -> None:
+    """Remove the checkpoints of finished runs and what killed processes left half-written."""
+    paths = unneeded(outputs, everything=everything)
+    freed = sum(_size(path) for path in paths)
+    for path in () if dry_run else paths:
         if path.is_dir():
             shutil.rmtree(path)
         else:
             path.unlink()
-    return freed
+    click.echo(f"{'would free' if dry_run else 'freed'} {freed / 1e6:.1f} MB of checkpoints")
+
+
+def unneeded(outputs: Path, *, everything: bool) -> list[Path]:
+    """The files and folders that no run needs.
+
+    These are, of finished runs, the checkpoints that are not milestones (with `everything` all of
+    them), and what killed processes left half-written.
+    """
+    paths = [path for path in runs_folder(outputs).glob(".*-*") if _is_old(path)]
+    for run in readable_runs(outputs):
+        if run.is_live():
+            continue
+        hidden = (path for path in run.folder.rglob(".*") if not path.name.endswith(".lock"))
+        paths += [path for path in hidden if _is_old(path)]
+        if run.is_finished:
+            folder = run.folder / "checkpoints"
+            every = run.history().params["checkpoint.milestones"]
+            kept = set() if everything else milestones(folder, every)
+            paths += [path for path in folder.glob("epoch-*") if path not in kept]
+    return paths
 
 
 def _is_old(path: Path) -> bool:

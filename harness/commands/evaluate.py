@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from harness.data import dataset
 from harness.recognizer import calibration
 from harness.recognizer import loading as calibrate
-from harness.runfolder import config
-from harness.runfolder import folder as runs
+from harness.runfolder.folder import find
 from harness.training.evaluation import evaluate
 
 Z95 = 1.959964
@@ -53,14 +52,14 @@ def run_on(outputs: Path, run: str, overrides: list[str]) -> Evaluation:
 
     Raises `ValueError`.
     """
-    folder = runs.find(outputs, run)
-    own = config.read_yaml(folder / runs.CONFIG).dataset
+    found = find(outputs, run)
+    own = found.config.dataset
     name, place = _wanted(overrides, own.name, own.dir)
-    trained = calibrate.load_run(folder)
+    trained = calibrate.load_run(found)
     data = dataset.load(name, folder=place, cache=outputs / "cache", num_val=0)
     if data.image_shape != trained.image_shape or data.classes > trained.classes:
         raise ValueError(
-            f"dataset={name}: run {folder.name} expects images of "
+            f"dataset={name}: run {found.id} expects images of "
             f"{'x'.join(map(str, trained.image_shape))} in at most {trained.classes} classes, "
             f"found {'x'.join(map(str, data.image_shape))} in {data.classes}"
         )
@@ -70,7 +69,7 @@ def run_on(outputs: Path, run: str, overrides: list[str]) -> Evaluation:
     pairs = labels.astype(np.int64) * classes + probabilities.argmax(axis=1)
     tempered = calibration.tempered(probabilities, trained.temperature)
     return Evaluation(
-        run=folder.name,
+        run=found.id,
         dataset=name if place is None else f"{name} ({place})",
         images=score.count,
         error=score.error,

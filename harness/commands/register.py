@@ -1,28 +1,48 @@
-"""`python -m harness register`: the best run of a sweep becomes the model that everybody uses."""
+"""`python -m harness register`: the best run of a sweep becomes the registered model."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import numpy as np
 
-from harness.commands import status as overview
-from harness.data.dataset import open_dataset
+from harness.commands.options import OUTPUTS, refuse
 from harness.nn import metrics
-from harness.recognizer import loading as calibrate
-from harness.recognizer import registry as model
+from harness.recognizer import loading, registry
 from harness.recognizer.registry import Version
-from harness.runfolder import checkpoint, config, journal
-from harness.runfolder import folder as runs
-from harness.runfolder import plan as sweep
-from harness.tracking.follower import read_state
-from harness.tracking.target import Target
+from harness.run.summary import best_row
+from harness.runfolder import checkpoint, folder
+from harness.runfolder.plan import all_plans
+from harness.runfolder.run import Run
+from harness.tracking.store import StoreError
 
-EXAMPLES = 2
+EXAMPLES = 2  # images of the model's input example
+
+
+@click.command()
+@click.argument("sweep_or_run", default=None, required=False)
+@OUTPUTS
+@click.option("--name", default="digits", show_default=True, help="The registered model.")
+@click.option("--alias", default="champion", show_default=True)
+def register(sweep_or_run: str | None, outputs: Path, name: str, alias: str) -> None:
+    """Register the best run of a sweep (default: the newest) on validation, or a run."""
+    try:
+        registered = register_run(best_of(outputs, sweep_or_run), name, alias)
+    except (ValueError, StoreError) as error:
+        refuse(error)
+    val_error = registered.val_error
+    figure = "" if val_error is None else f" (validation error {val_error:.2%})"
+    version = registered.version
+    click.echo(f"run {registered.run}{figure} is {version.name} version {version.number}")
+    click.echo(
+        f"serve it:  MLFLOW_TRACKING_URI={registered.store} mlflow models serve "
+        f"-m '{version.uri}' --env-manager local -p 5001"
+    )
 
 
 @dataclass(frozen=True)
 class Registered:
-    """What was registered, and where."""
+    """What was registered, and the address of the store."""
 
     version: Version
     run: str
@@ -30,49 +50,45 @@ class Registered:
     store: str
 
 
-def best_of(outputs: Path, wanted: str | None) -> Path:
-    """The run to register: of a sweep (None: the newest) the best on validation, or that run.
+def best_of(outputs: Path, sweep_or_run: str | None) -> Run:
+    """The best run of a sweep (None: the newest) by validation error, or the run of that id.
 
     Raises `ValueError`.
     """
-    plans = sweep.plans(outputs)
-    if wanted is not None:
-        matching = [plan for plan in plans if plan.id.startswith(wanted)]
-        if not matching:
-            return runs.find(outputs, wanted)
-        plans = matching
+    plans = all_plans(outputs)
+    if sweep_or_run is not None:
+        plans = [plan for plan in plans if plan.id.startswith(sweep_or_run)]
+        if not plans:
+            return folder.find(outputs, sweep_or_run)
     if not plans:
         raise ValueError(
             f"no sweep in {outputs}: run one with `python -m harness.run -m ...`, or name a run "
             "that `python -m harness status` lists"
         )
-    folders = [runs.folder_of(outputs) / job.run for job in plans[-1].jobs]
-    best = overview.best_row([journal.history(folder) for folder in folders])
+    runs = plans[-1].runs(outputs)
+    best = best_row([run.history() for run in runs])
     if best is None:
         raise ValueError(
-            f"sweep {plans[-1].id}: none of its {len(folders)} runs is finished and has a "
-            "validation error; name a run instead"
+            f"sweep {plans[-1].id}: none of its {len(runs)} runs is finished and has a validation "
+            "error; name a run instead"
         )
-    return folders[best]
+    return runs[best]
 
 
-def register(outputs: Path, wanted: str | None, name: str, alias: str) -> Registered:
+def register_run(run: Run, name: str, alias: str) -> Registered:
     """Log, register and set the alias. Raises `ValueError` or `StoreError`."""
-    folder = best_of(outputs, wanted)
-    trained = calibrate.load_run(folder)
-    told = journal.history(folder)
-    tracking = config.read_yaml(folder / runs.CONFIG).tracking
-    mlflow_id = read_state(folder).get("mlflow_id")
-    if tracking.name == "none" or not mlflow_id:
+    trained = loading.load_run(run)
+    history, target = run.history(), run.target()
+    mlflow_id = run.delivered().get("mlflow_id")
+    if target is None or not mlflow_id:
         raise ValueError(
-            f"run {folder.name} is not in a tracking store (tracking={tracking.name}); train with "
-            "tracking=local or server, or deliver it with `python -m harness sync`"
+            f"run {run.id} is not in a tracking store (tracking={history.params['tracking.name']})"
+            "; train with tracking=local or server, or deliver it with `python -m harness sync`"
         )
-    target = Target(tracking.uri) if tracking.uri else Target.local(outputs)
-    arrays, _ = checkpoint.load(folder / calibrate.WEIGHTS)
-    data = open_dataset(told.create["dataset"]["sha256"], outputs / "cache", num_val=0)
+    arrays, _ = checkpoint.load(run.weights)
+    data = run.dataset()
     images = np.array(data.test.images[:EXAMPLES]).reshape(-1, *data.image_shape)
-    version = model.register(
+    version = registry.register(
         target, str(mlflow_id), trained, arrays, name=name, alias=alias, example=images
     )
-    return Registered(version, folder.name, told.final.get(metrics.BEST_VAL_ERROR), target.uri)
+    return Registered(version, run.id, history.final.get(metrics.BEST_VAL_ERROR), target.uri)

@@ -1,8 +1,8 @@
-"""`python -m harness reproduce RUN_ID`: rebuilds a run from what MLflow holds, and compares.
+"""`python -m harness reproduce RUN_ID`: train a run again from what MLflow holds, and compare.
 
-The frozen config, the data and the recorded number of threads are taken as they were; what differs
-in the source, the packages and the machine is said. Then the run is trained again, in a folder of
-its own that no sweep builds on, and every metric is compared to the last bit.
+The frozen config, the data and the recorded number of threads are used as they were; differences in
+the source, the packages and the machine are printed. The run is trained again in a folder of its
+own, which no sweep builds on, and every metric is compared to the last bit.
 """
 
 import sys
@@ -10,28 +10,31 @@ import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import click
 import numpy as np
 from numpy.typing import NDArray
 from rich import box
 from rich.table import Table
 
-from harness.commands import status as overview
-from harness.job.__main__ import UNCOMMITTED
+from harness.commands.options import OUTPUTS, URI, refuse
+from harness.job.train import ENVIRONMENT, UNCOMMITTED
 from harness.run import freeze
 from harness.run.compose import Job
+from harness.run.launchers import prestart
 from harness.run.launchers.job_process import JobProcess
+from harness.run.summary import show
+from harness.runfolder import checkpoint, environment, folder, keys
 from harness.runfolder import config as configuration
-from harness.runfolder import environment
-from harness.runfolder import folder as runs
+from harness.runfolder.folder import Identity
+from harness.runfolder.run import CONFIG, REPRODUCES, WEIGHTS, Run
 from harness.runfolder.schema import Config
+from harness.runfolder.status import ExitStatus, RunStatus
+from harness.runfolder.target import Target
 from harness.tracking.reading import Reader
 from harness.tracking.recorded import Missing, Recorded, from_journal
 from harness.tracking.store import StoreError
-from harness.tracking.target import Target
 
-SAME, DIFFERENT, BAD_INPUT = 0, 1, 2
 TIMES = "time/"
-WEIGHTS = "weights/best.safetensors"
 
 
 @dataclass(frozen=True)
@@ -59,26 +62,35 @@ class Agreement:
     apart: float
 
 
-def command(outputs: Path, word: str, uri: str | None) -> int:
-    """The command line; returns 0 when every metric is equal to the last bit, else 1 or 2."""
+@click.command()
+@click.argument("run_id")
+@OUTPUTS
+@URI
+def reproduce(run_id: str, outputs: Path, uri: str | None) -> None:
+    """Train a run again from what MLflow holds, and compare every metric to the last bit.
+
+    Exit status: 0 when all are equal, else 1.
+    """
     try:
-        word = runs.find(outputs, word).name if word == "last" else word
-        reader = Reader(Target(uri) if uri else Target.local(outputs))
-        run = reader.run(word)
-        if run.status != "FINISHED":
+        if run_id == "last":
+            run_id = folder.find(outputs, run_id).id
+        reader = Reader(Target.named(uri, outputs))
+        run = reader.run(run_id)
+        if run.status is not RunStatus.FINISHED:
             raise ValueError(
-                f"{run.run} is {run.status}: only a finished run has all that a reproduction is "
-                "compared with"
+                f"{run.run} is {run.status}: only a finished run has everything that a "
+                "reproduction is compared with"
             )
-        with tempfile.TemporaryDirectory() as place:
-            return _reproduce(reader, run, Path(place), outputs)
+        with tempfile.TemporaryDirectory() as temporary:
+            status = _reproduce(reader, run, Path(temporary), outputs)
     except (ValueError, StoreError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return BAD_INPUT
+        refuse(error)
+    sys.exit(status)
 
 
-def _reproduce(reader: Reader, run: Recorded, place: Path, outputs: Path) -> int:
-    settings = configuration.read_yaml(reader.fetch(run, runs.CONFIG, place))
+def _reproduce(reader: Reader, run: Recorded, files: Path, outputs: Path) -> ExitStatus:
+    """files: a folder for downloaded artifacts."""
+    settings = configuration.read_yaml(reader.fetch(run, CONFIG, files))
     settings = replace(
         settings,
         outputs=str(outputs),
@@ -86,22 +98,22 @@ def _reproduce(reader: Reader, run: Recorded, place: Path, outputs: Path) -> int
         tracking=replace(settings.tracking, name="none", uri=None),
     )
     (prepared,) = freeze.prepare([Job(run.name, {}, settings)])
-    checks = checks_of(reader, run, place, prepared)
-    overview.show(checks_table(run, checks))
-    folder = _train_again(run, settings, prepared, outputs)
-    again = from_journal(folder)
-    if again.status != "FINISHED":
+    checks = checks_of(reader, run, files, prepared)
+    show(checks_table(run, checks))
+    new = _train_again(run, settings, prepared, outputs)
+    again = from_journal(new)
+    if again.status is not RunStatus.FINISHED:
         print(f"the reproduction {again.run} ended as {again.status}", file=sys.stderr)
-        return DIFFERENT
+        return ExitStatus.FAILED
     reader.add_curves([run], run.final)
     agreements = compare(run, again)
-    agreements.append(_same_weights(reader, run, place, folder))
-    overview.show(agreements_table(agreements))
-    return tell(run, again, checks, agreements)
+    agreements.append(_compare_weights(reader, run, files, new))
+    show(agreements_table(agreements))
+    return print_verdict(run, again, checks, agreements)
 
 
-def checks_of(reader: Reader, run: Recorded, place: Path, prepared: freeze.Prepared) -> list[Check]:
-    """Everything recorded about how the run was made, beside how it would be made now."""
+def checks_of(reader: Reader, run: Recorded, files: Path, prepared: freeze.Prepared) -> list[Check]:
+    """Everything recorded about how the run was made, with how it would be made now."""
     source = environment.commit()
     checks = [
         Check(
@@ -112,11 +124,11 @@ def checks_of(reader: Reader, run: Recorded, place: Path, prepared: freeze.Prepa
         Check("data", run.tags.get("data.sha256", "?"), str(prepared.dataset["sha256"])),
         Check("commit", run.tags.get("mlflow.source.git.commit", "none"),
               "none" if source is None else source.sha),
-        Check("uncommitted changes", _changes(reader, run, place),
+        Check("uncommitted changes", _changes(reader, run, files),
               _digest(environment.uncommitted())),
     ]  # fmt: skip
     try:
-        then = _lines(reader.fetch(run, "environment.txt", place).read_text())
+        then = _lines(reader.fetch(run, ENVIRONMENT, files).read_text())
     except Missing as error:
         print(f"note: {error}; packages and machine cannot be compared", file=sys.stderr)
         return checks
@@ -127,36 +139,34 @@ def checks_of(reader: Reader, run: Recorded, place: Path, prepared: freeze.Prepa
     return checks
 
 
-def _changes(reader: Reader, run: Recorded, place: Path) -> str:
+def _changes(reader: Reader, run: Recorded, files: Path) -> str:
     if run.tags.get("git.dirty") != "true":
         return _digest("")
     try:
-        return _digest(reader.fetch(run, UNCOMMITTED, place).read_text())
+        return _digest(reader.fetch(run, UNCOMMITTED, files).read_text())
     except Missing:
         return f"some, but {UNCOMMITTED} is missing"
 
 
 def _digest(patch: str) -> str:
-    from harness.runfolder.plan import digest
-
-    return f"patch {digest(patch, 12)}" if patch else "none"
+    return f"patch {keys.digest(patch, 12)}" if patch else "none"
 
 
 def _lines(text: str) -> dict[str, str]:
     return dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
 
 
-def _train_again(run: Recorded, settings: Config, prepared: freeze.Prepared, outputs: Path) -> Path:
+def _train_again(run: Recorded, settings: Config, prepared: freeze.Prepared, outputs: Path) -> Run:
     tags = {
-        "run_key": f"reproduction of {run.run}",  # no sweep may take it for a run of its own
-        runs.REPRODUCES: run.run,
+        "run_key": f"reproduction of {run.run}",  # not a key that a sweep could build on
+        REPRODUCES: run.run,
         "data.sha256": str(prepared.dataset["sha256"]),
     }
-    identity = runs.Identity(f"reproduction of {run.name}", tags, prepared.dataset)
-    folder = runs.create(outputs, settings, identity)
-    with JobProcess(folder) as job:
+    identity = Identity(f"reproduction of {run.name}", tags, prepared.dataset)
+    new = folder.create(outputs, settings, identity)
+    with JobProcess(new, prestart.start_job()) as job:
         job.wait()
-    return folder
+    return new
 
 
 def compare(run: Recorded, again: Recorded) -> list[Agreement]:
@@ -180,15 +190,13 @@ def _agreement(what: str, then: NDArray[np.float64], now: NDArray[np.float64]) -
     return Agreement(what, len(then), equal, apart)
 
 
-def _same_weights(reader: Reader, run: Recorded, place: Path, folder: Path) -> Agreement:
-    from harness.runfolder import checkpoint
-
+def _compare_weights(reader: Reader, run: Recorded, files: Path, new: Run) -> Agreement:
     try:
-        then, _ = checkpoint.load(reader.fetch(run, WEIGHTS, place))
+        then, _ = checkpoint.load(reader.fetch(run, WEIGHTS, files))
     except ValueError as error:
         print(f"note: {error}; weights are not compared", file=sys.stderr)
         return Agreement(f"{WEIGHTS} (missing)", 0, True, 0.0)
-    now, _ = checkpoint.load(folder / WEIGHTS)
+    now, _ = checkpoint.load(new.weights)
     flat = [np.concatenate([a[name].ravel() for name in sorted(a)]) for a in (then, now)]
     return _agreement(WEIGHTS, flat[0].astype(np.float64), flat[1].astype(np.float64))
 
@@ -216,12 +224,14 @@ def agreements_table(agreements: list[Agreement]) -> Table:
     return table
 
 
-def tell(run: Recorded, again: Recorded, checks: list[Check], agreements: list[Agreement]) -> int:
-    """Print the verdict; returns the exit status."""
+def print_verdict(
+    run: Recorded, again: Recorded, checks: list[Check], agreements: list[Agreement]
+) -> ExitStatus:
+    """Print whether the run was reproduced; returns the exit status."""
     values = sum(each.values for each in agreements)
     if all(each.equal for each in agreements):
         print(f"reproduced to the last bit: {values:,} values (as {again.run})")
-        return SAME
+        return ExitStatus.DONE
     worst = max(
         (each for each in agreements if not each.equal),
         key=lambda each: np.inf if np.isnan(each.apart) else each.apart,
@@ -230,7 +240,7 @@ def tell(run: Recorded, again: Recorded, checks: list[Check], agreements: list[A
     why = (
         f"what differs: {', '.join(names)}"
         if names
-        else ("nothing that was recorded differs; the libraries or the processor round differently")
+        else ("no recorded circumstance differs; the libraries or the processor round differently")
     )
     print(
         f"reproduced only approximately (as {again.run}): {worst.what} differs by up to "
@@ -239,5 +249,7 @@ def tell(run: Recorded, again: Recorded, checks: list[Check], agreements: list[A
     )
     commit = run.tags.get("mlflow.source.git.commit")
     if "commit" in names and commit:
-        print(f"`git worktree add ../then {commit[:12]}` has the source of then", file=sys.stderr)
-    return DIFFERENT
+        print(
+            f"`git worktree add ../then {commit[:12]}` has the source of that run", file=sys.stderr
+        )
+    return ExitStatus.FAILED

@@ -11,10 +11,10 @@ from pathlib import Path
 from harness.nn import metrics
 from harness.run import compose as launch
 from harness.runfolder import config as configuration
-from harness.runfolder.plan import determines_result
+from harness.runfolder.keys import determines_result
 from harness.runfolder.schema import Config
+from harness.runfolder.target import Target
 from harness.tracking.store import Store
-from harness.tracking.target import Target
 
 # What others report for a comparable network, and where.
 PUBLISHED = {
@@ -56,7 +56,7 @@ def table(outputs: Path, uri: str | None = None) -> list[Row]:
     store = Store(target)
     rows = []
     for recipe in PUBLISHED:
-        wanted = launch.expand(_overrides(recipe), sweep=False)[0].config
+        wanted = launch.default_config(_overrides(recipe))
         runs = _runs_of(store, wanted)
         if runs:
             rows.append(Row(recipe, _network(wanted), runs))

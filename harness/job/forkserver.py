@@ -1,165 +1,100 @@
-"""A process that has imported what training needs, and forks a job whenever the command asks.
+"""The fork server: a process that has imported everything and forks a job for each request.
 
-A fork takes milliseconds, a start of its own half a second of a core; jobs that train side by side
-leave no core idle to hide that on. `multiprocessing` has such a server too, but its jobs import the
-command's main module again, and when it dies all its jobs count as dead.
+Forking takes milliseconds. A fresh interpreter takes 0.5 s of CPU, which parallel jobs cannot
+overlap because all cores are busy. `multiprocessing` has such a server too; the README's
+"Decisions" has why it is not used.
 
-The command imports this module before anything else; therefore it imports next to nothing.
+The command imports this module before anything else, so it imports next to nothing.
 """
 
 import gc
-import math
 import os
 import select
 import signal
 import socket
 import struct
-import subprocess
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO
 
-# Elsewhere processes with such libraries loaded cannot be forked safely, or not at all.
+# Elsewhere a process with such libraries loaded cannot be forked safely, or not at all.
 AVAILABLE = sys.platform == "linux"
 PACKAGE = Path(__file__).parents[1]
 NUMBER = struct.Struct("i")
 
 
-class Fork:
-    """A job that the server forked, with what `subprocess.Popen` has of a process."""
-
-    def __init__(self, stdin: BinaryIO, told: int) -> None:
-        """stdin: the job's. told: where it writes its pid, and the server its exit status later.
-
-        Raises `ConnectionError` when there is none: the server died, or declined.
-        """
-        self.stdin, self._told = stdin, told
-        self.returncode: int | Any = None  # as `Popen` has it
-        pid = self._number()
-        if pid is None or pid <= 0:  # the end of one that died before it could say more
-            stdin.close()
-            os.close(told)
-            raise ConnectionError("no job was forked")
-        self.pid = pid
-
-    def poll(self) -> int | None:
-        """The exit status, negative for a signal; None while it runs."""
-        with suppress(subprocess.TimeoutExpired):
-            self.wait(0)
-        return self.returncode
-
-    def wait(self, timeout: float | None = None) -> int:
-        """Wait for the exit status. Raises `subprocess.TimeoutExpired` after so many seconds."""
-        if self.returncode is None:
-            poll = select.poll()
-            poll.register(self._told, select.POLLIN)
-            if not poll.poll(None if timeout is None else 1000 * timeout):
-                raise subprocess.TimeoutExpired("a forked job", timeout or 0)
-            code = self._number()
-            if code is None:  # the server was killed before, and the job probably as it was
-                code = -signal.SIGKILL
-                deadline = math.inf if timeout is None else time.monotonic() + timeout
-                while not self._is_dead():  # its locks go after its pipes
-                    if time.monotonic() > deadline:
-                        raise subprocess.TimeoutExpired("a forked job", timeout or 0)
-                    time.sleep(0.01)
-            self.returncode = code
-            os.close(self._told)
-        return self.returncode
-
-    def kill(self) -> None:
-        """Send SIGKILL."""
-        if self.poll() is None:
-            with suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
-
-    def _is_dead(self) -> bool:
-        try:
-            stat = Path(f"/proc/{self.pid}/stat").read_text()
-        except OSError:
-            return True
-        return stat.rpartition(") ")[2].startswith(("Z", "X"))
-
-    def _number(self) -> int | None:
-        found = os.read(self._told, NUMBER.size)
-        return NUMBER.unpack(found)[0] if found else None
-
-
-def fork(server: socket.socket) -> Fork:
-    """Ask the server at the other end for a job. Any thread may.
-
-    Raises `OSError` when there is none to be had there.
-    """
-    job_stdin, stdin = os.pipe()
-    told, telling = os.pipe()
-    try:
-        socket.send_fds(server, [b"j"], [job_stdin, telling])
-    except OSError:
-        os.close(stdin)
-        os.close(told)
-        raise
-    finally:
-        os.close(job_stdin)
-        os.close(telling)
-    return Fork(os.fdopen(stdin, "wb", buffering=0), told)
-
-
 def serve() -> None:
-    """Fork a job for every request on standard input. Returns in the jobs; ends with the command.
+    """Fork a job for every request on standard input; returns in the job, never in the server.
 
     A job's standard input is the pipe that came with the request, as if the command had started it.
-    When the source has changed meanwhile, no job is forked: it would be half of the old source, and
-    what it writes down about itself would be of the new one.
+    When the source has changed, requests are refused: the job would run the old source and record
+    the new one. The server ends when the command closes the socket.
     """
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where it is ignored, no end has a status
-    source = _source()
-    gc.freeze()  # the collector of a job touches none of these pages, so they stay shared
-    requests = socket.socket(fileno=0)
-    poll = select.poll()
-    poll.register(requests, select.POLLIN)
-    jobs: dict[int, tuple[int, int]] = {}  # a pipe that closes when a job dies: its pid, `telling`
-    while True:
-        for descriptor, _ in poll.poll():
-            if descriptor in jobs:
-                poll.unregister(descriptor)
-                pid, telling = jobs.pop(descriptor)
-                _, status = os.waitpid(pid, 0)
-                _tell(telling, os.waitstatus_to_exitcode(status))
-                _close(telling, descriptor)
-                continue
-            asked, received, _, _ = socket.recv_fds(requests, 1, 2, socket.MSG_CMSG_CLOEXEC)
-            if not asked:
-                os._exit(0)  # the command ended, and its jobs see that themselves
-            if len(received) < 2 or _source() != source:
-                _close(*received)
-                continue
-            stdin, telling = received
-            life, alive = os.pipe()
-            try:
-                pid = os.fork()
-            except OSError:  # no memory, or too many processes: the command tries itself
-                _close(stdin, telling, life, alive)
-                continue
-            if pid == 0:
-                _tell(telling, os.getpid())
-                os.dup2(stdin, requests.detach())
-                _close(stdin, life, *jobs, *(other for _, other in jobs.values()))
-                return  # `alive` and `telling` close when it dies
-            _close(stdin, alive)
-            jobs[life] = pid, telling
-            poll.register(life, select.POLLIN)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where it is ignored, exit statuses are lost
+    gc.freeze()  # a job's garbage collector leaves these pages alone, so they stay shared
+    _Server().run()
 
 
-def _source() -> set[tuple[Path, int, int]]:
-    """What the package's files are, as far as looking at them costs a millisecond."""
-    found = set()
+class _Server:
+    """The server's sockets and the jobs that run."""
+
+    def __init__(self) -> None:
+        self.source = source_state()
+        self.requests = socket.socket(fileno=0)
+        self.poll = select.poll()
+        self.poll.register(self.requests, select.POLLIN)
+        self.jobs: dict[int, tuple[int, int]] = {}  # pipe that closes when a job dies: pid, status
+
+    def run(self) -> None:
+        """Serve; returns in the forked job."""
+        while True:
+            for descriptor, _ in self.poll.poll():
+                if descriptor in self.jobs:
+                    self._report_end(descriptor)
+                elif self._answer():
+                    return
+
+    def _report_end(self, descriptor: int) -> None:
+        self.poll.unregister(descriptor)
+        pid, status_fd = self.jobs.pop(descriptor)
+        _, status = os.waitpid(pid, 0)
+        _write(status_fd, os.waitstatus_to_exitcode(status))
+        _close(status_fd, descriptor)
+
+    def _answer(self) -> bool:
+        """Answer one request; True in the forked job."""
+        request, received, _, _ = socket.recv_fds(self.requests, 1, 2, socket.MSG_CMSG_CLOEXEC)
+        if not request:
+            os._exit(0)  # the command ended; its jobs see that on their own pipes
+        if len(received) < 2 or source_state() != self.source:
+            _close(*received)
+            return False
+        stdin, status_fd = received
+        life, alive = os.pipe()
+        try:
+            pid = os.fork()
+        except OSError:  # no memory, or too many processes: the command starts the job itself
+            _close(stdin, status_fd, life, alive)
+            return False
+        if pid == 0:
+            _write(status_fd, os.getpid())
+            os.dup2(stdin, self.requests.detach())
+            _close(stdin, life, *self.jobs, *(other for _, other in self.jobs.values()))
+            return True  # `alive` and `status_fd` close when the job dies
+        _close(stdin, alive)
+        self.jobs[life] = pid, status_fd
+        self.poll.register(life, select.POLLIN)
+        return False
+
+
+def source_state() -> set[tuple[Path, int, int]]:
+    """Path, time of change in ns and size of every source file; takes about a millisecond."""
+    files = set()
     for path in PACKAGE.rglob("*.py"):
-        with suppress(FileNotFoundError):  # an editor's, or just now replaced
+        with suppress(FileNotFoundError):  # removed just now by an editor
             stat = path.stat()
-            found.add((path, stat.st_mtime_ns, stat.st_size))
-    return found
+            files.add((path, stat.st_mtime_ns, stat.st_size))
+    return files
 
 
 def _close(*descriptors: int) -> None:
@@ -167,6 +102,6 @@ def _close(*descriptors: int) -> None:
         os.close(descriptor)
 
 
-def _tell(telling: int, number: int) -> None:
+def _write(status_fd: int, number: int) -> None:
     with suppress(BrokenPipeError):  # the command is gone
-        os.write(telling, NUMBER.pack(number))
+        os.write(status_fd, NUMBER.pack(number))

@@ -1,4 +1,4 @@
-"""The pipe from a command to its job, as the job sees it: its order, and that the command lives."""
+"""The job's end of its parent's pipe: receives the run folder to train; EOF: the parent died."""
 
 import importlib.util
 import json
@@ -8,23 +8,24 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from harness.nn.compiled import numba_loading as compiler
+from harness.nn.compiled import numba_loading
+from harness.runfolder.status import ExitStatus
 
-LAST_WORDS_S = 15.0
+END_RECORD_S = 15.0
 
 
-def prepare() -> None:
-    """Load what takes long, while the command still composes."""
+def preload() -> None:
+    """Import what takes long, while the command still composes its configurations."""
     if importlib.util.find_spec("numba"):
-        with suppress(ImportError):  # the job that needs it will say so
-            compiler.load()
+        with suppress(ImportError):  # the job that needs it reports the error
+            numba_loading.load()
 
 
-def told() -> Path | None:
-    """The folder that the pipe names; None when it closes before: there is nothing to train.
+def read_order() -> Path | None:
+    """Read the run folder from stdin; None if the parent closed the pipe first.
 
-    Its line is JSON, as `jobs.JobProcess` writes it: folder; log, a file for what is printed, or
-    null; cores, how many are for this job, or null.
+    The line is JSON, as `job_process.JobProcess` writes it: folder; log, the file for the job's
+    output, or null; cores, how many the job may use, or null.
     """
     line = b""
     while not line.endswith(b"\n"):
@@ -42,11 +43,11 @@ def told() -> Path | None:
     return Path(order["folder"])
 
 
-def watch(status: int) -> None:
-    """Wait until the command dies; then end this process, with `status` if nothing else does."""
-    # Straight from the descriptor: a reader blocked inside sys.stdin breaks the interpreter's exit.
+def watch() -> None:
+    """Wait until the parent dies, then end this process: cleanly, or after 15 s in any case."""
+    # Read the descriptor itself: a thread blocked in sys.stdin hangs the interpreter's exit.
     while os.read(0, 1):
         continue
     signal.raise_signal(signal.SIGTERM)
-    time.sleep(LAST_WORDS_S)  # inside a long call no signal is handled
-    os._exit(status)
+    time.sleep(END_RECORD_S)  # signals are not handled inside a long call
+    os._exit(ExitStatus.INTERRUPTED)

@@ -2,7 +2,7 @@
 
 It needs NumPy, pandas, safetensors and MLflow, not this package, so that a model can be served
 where the harness is not installed. Nothing here is pickled: the weights and everything else are in
-one safetensors file. `harness.recognizer.model` logs it; nothing imports it.
+one safetensors file. `harness.recognizer.registry` logs it; nothing imports it.
 """
 
 import json

@@ -1,6 +1,6 @@
 """The MLflow model of a run: logging it, registering it, and finding the registered one again.
 
-A logged model holds one safetensors file and `tracking/logged_model.py`, which MLflow executes. Our
+A logged model holds one safetensors file and `logged_model.py`, which MLflow executes. Our
 own loading takes the safetensors file only, compares its SHA-256 with the registered one, and
 executes nothing. Importing MLflow takes seconds: it happens in the functions.
 """
@@ -23,8 +23,8 @@ import numpy as np
 from harness.recognizer import recognizer
 from harness.recognizer.recognizer import Recognizer
 from harness.runfolder import checkpoint
+from harness.runfolder.target import Target
 from harness.tracking.store import StoreError
-from harness.tracking.target import Target
 
 NAME, ALIAS = "digits", "champion"
 CODE = Path(__file__).with_name("logged_model.py")

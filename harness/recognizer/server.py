@@ -16,7 +16,6 @@ import json
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from starlette.routing import Route
 
 from harness.recognizer import picture, preprocess
 from harness.recognizer.guard import Guard
+from harness.recognizer.library import Library
 from harness.recognizer.preprocess import Seen
 from harness.recognizer.recognizer import Answer, Recognizer
 
@@ -54,20 +54,12 @@ class Refusal(ValueError):
         self.status = status
 
 
-@dataclass(frozen=True)
-class Library:
-    """Which networks there are. listing: for `/api/models`, the default first; load: by id."""
-
-    listing: Callable[[], list[dict[str, Any]]]
-    load: Callable[[str], Recognizer]
-
-
 class Desk:
     """Answers requests; all of its own work happens in the event loop's one thread."""
 
-    def __init__(self, library: Library, default: Recognizer) -> None:
+    def __init__(self, library: Library) -> None:
         self._library = library
-        self._default = default
+        self._default = library.default
         self._kept: OrderedDict[str, Recognizer] = OrderedDict()
         self._pool = ThreadPoolExecutor(2)
         self._decoding = 0
@@ -130,12 +122,12 @@ class Desk:
                     future.set_result(answer)
 
 
-def app(library: Library, default: Recognizer, hosts: set[str]) -> Guard:
+def app(library: Library, hosts: set[str]) -> Guard:
     """The application. hosts: the values of the Host header, without port, that it answers to."""
-    desk = Desk(library, default)
+    desk = Desk(library)
 
     async def models(request: Request) -> Response:
-        return _json({"default": default.description["run"], "models": await desk.models()})
+        return _json({"default": library.default.description["run"], "models": await desk.models()})
 
     async def predict(request: Request) -> Response:
         try:

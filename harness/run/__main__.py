@@ -1,4 +1,4 @@
-"""The signature door.
+"""The signature command.
 
     python -m harness.run [KEY=VALUE ...]              one run
     python -m harness.run -m batch=16,64,128           a sweep
@@ -12,7 +12,8 @@ import sys
 from contextlib import suppress
 
 from harness.run import signals
-from harness.run.launchers.prestart import Spares
+from harness.run.launchers.prestart import Prestart
+from harness.runfolder.status import ExitStatus
 
 
 def main() -> None:
@@ -20,21 +21,21 @@ def main() -> None:
     signals.raise_at_the_first()
     arguments = sys.argv[1:]
     try:
-        with Spares() as spares:
-            spares.start_for(arguments)
-            from harness.run.command import command  # meanwhile
+        with Prestart() as prestart:
+            prestart.start_for(arguments)
+            from harness.run.command import command  # imports while the first job starts
 
             try:
-                status = command(arguments, spares)
+                status = command(arguments, prestart)
             except Exception:
                 signals.raise_again()
                 raise
     except KeyboardInterrupt:
-        status = signals.INTERRUPTED
+        status = ExitStatus.INTERRUPTED
     with suppress(BrokenPipeError):
         sys.stdout.flush()
         sys.stderr.flush()
-    os._exit(status)  # all is written; taking the interpreter apart takes as long as an epoch
+    os._exit(status)  # everything is written; a regular exit takes as long as an epoch
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Carrying out a plan or a search: jobs started as the launcher does it, delivered meanwhile."""
+"""Execute a command's runs or search: train through the launcher, deliver results meanwhile."""
 
 import sys
 import threading
@@ -7,135 +7,121 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.run import summary
 from harness.run.launcher_schema import Engines
-from harness.run.launchers import local as launchers
-from harness.run.launchers.local import QueueError
-from harness.run.launchers.prestart import Spares
-from harness.run.summary import DONE, FAILED, tell
-from harness.runfolder import folder as runs
-from harness.runfolder import journal
+from harness.run.launchers import choose
+from harness.run.launchers.base import LauncherError
+from harness.run.launchers.prestart import Prestart
+from harness.runfolder import folder
+from harness.runfolder.journal import JournalError
 from harness.runfolder.plan import Plan
-from harness.runfolder.schema import Config
-from harness.tracking import process
+from harness.runfolder.run import Run
+from harness.runfolder.schema import TrackingConfig
+from harness.runfolder.status import ExitStatus
+from harness.runfolder.target import Target
+from harness.tracking.delivery import Report
+from harness.tracking.process import DeliveryProcess
 
 if TYPE_CHECKING:
     from harness.run.search.search import Search
-    from harness.tracking.process import DeliveryProcess
 
 
-def carry_out(plan: Plan, config: Config, outputs: Path, engines: Engines, spares: Spares) -> int:
-    """Train what the plan has left, deliver, report. Returns the exit status."""
-    from harness.tracking.delivery import Report
-
-    folders = [runs.folder_of(outputs) / job.run for job in plan.jobs]
-    delivery = deliver(config, outputs)
+def execute(runs: list[Run], plan: Plan | None, engines: Engines, prestart: Prestart) -> ExitStatus:
+    """Train the runs that are not finished, deliver, summarize. plan: of a sweep, else None."""
+    outputs = runs[0].outputs
+    delivery = start_delivery(runs[0].config.tracking, outputs)
     if delivery is not None:
-        for folder in folders:
-            delivery.follow(folder)
+        for run in runs:
+            delivery.follow(run)
     interrupted = False
     try:
-        train(folders, engines, outputs, spares, draw=delivery is not None, compare=bool(plan.id))
+        train(runs, engines, prestart, plot=delivery is not None, compare=plan is not None)
     except KeyboardInterrupt:
         interrupted = True
-    except QueueError as error:
+    except LauncherError as error:
         print(f"error: {error}", file=sys.stderr)
-    compared = "" if interrupted or not plan.id else _compare(plan, outputs)
-    report = delivery.close() if delivery is not None else Report()
-    status = tell(plan, folders, report, interrupted=interrupted)
-    if compared:
-        print(compared)
+    # The report is an artifact of the best run: it must be noted in its journal before the delivery
+    # closes, or it is not uploaded.
+    report_line = "" if interrupted or plan is None else _compare(plan, outputs)
+    delivered = Report() if delivery is None else delivery.close()
+    status = summary.summarize(runs, plan, delivered, runs[0].target(), interrupted=interrupted)
+    if report_line:
+        print(report_line)
     return status
 
 
-def carry_out_search(search: "Search", engines: Engines, spares: Spares) -> int:
-    """Go on with a search to its total of trials, deliver, report. Returns the exit status."""
+def execute_search(search: "Search", engines: Engines, prestart: Prestart) -> ExitStatus:
+    """Run a search until it has its total of trials, deliver, summarize."""
     from harness.run.search import study
     from harness.run.search.trials import Trials
-    from harness.tracking.delivery import Report
 
-    runs.close_dead(search.outputs)
-    delivery = deliver(search.base, search.outputs)
-    launcher = launchers.create(engines.launcher, search.outputs, threads(search.base), spares)
-    follow = delivery.follow if delivery is not None else ignore
-    trials = Trials(search, launcher, follow)
+    folder.close_dead(search.outputs)
+    delivery = start_delivery(search.base.tracking, search.outputs)
+    launcher = choose.create(
+        engines.launcher, search.outputs, search.base.required_threads, prestart
+    )
+    trials = Trials(search, launcher, ignore if delivery is None else delivery.follow)
     interrupted = failed = False
     try:
         trials.run()
     except KeyboardInterrupt:
         interrupted = True
-    except (QueueError, OSError, journal.JournalError) as error:
-        print(f"error: {error}; repeat the command to go on", file=sys.stderr)
+    except (LauncherError, OSError, JournalError) as error:
+        print(f"error: {error}; repeat the command to continue", file=sys.stderr)
         failed = True
-    folders = [runs.folder_of(search.outputs) / job.run for job in trials.plan.jobs]
+    runs = trials.plan.runs(search.outputs)
     if delivery is not None and not interrupted:
-        for folder in folders:
-            draw_pictures(folder)
+        for run in runs:
+            plot_run(run)
         study.draw(search, trials.study)
-    report = delivery.close() if delivery is not None else Report()
-    status = tell(trials.plan, folders, report, interrupted=interrupted)
-    return FAILED if failed and status == DONE else status
+    delivered = Report() if delivery is None else delivery.close()
+    tracking = search.base.tracking
+    target = Target.of(tracking.name, tracking.uri, search.outputs)
+    status = summary.summarize(runs, trials.plan, delivered, target, interrupted=interrupted)
+    return ExitStatus.FAILED if failed and status is ExitStatus.DONE else status
 
 
-def deliver(config: Config, outputs: Path) -> "DeliveryProcess | None":
-    """The delivery process to the store that the configuration names, if it names one."""
-    from harness.tracking.target import Target
-
-    if config.tracking.name == "none":
-        return None
-    uri = config.tracking.uri if config.tracking.name == "server" else None
-    target = Target(uri) if uri else Target.local(outputs)
-    return process.DeliveryProcess(target, outputs, config.tracking.patience)
+def start_delivery(tracking: TrackingConfig, outputs: Path) -> DeliveryProcess | None:
+    """The delivery process to the store that the settings name; None for `tracking=none`."""
+    target = Target.of(tracking.name, tracking.uri, outputs)
+    return None if target is None else DeliveryProcess(target, outputs, tracking.patience)
 
 
 def train(
-    folders: list[Path],
-    engines: Engines,
-    outputs: Path,
-    spares: Spares,
-    *,
-    draw: bool,
-    compare: bool,
+    runs: list[Run], engines: Engines, prestart: Prestart, *, plot: bool, compare: bool
 ) -> None:
-    """Train the folders that are not finished, as the launcher does it; pictures meanwhile.
+    """Train the runs that are not finished through the launcher.
 
-    draw: each run's pictures; compare: the runs will be, afterwards.
+    plot: plot each finished run. compare: a report follows, so preload its imports.
     """
     left = []
-    for folder in folders:
-        told = journal.history(folder)
-        if told.status == "FINISHED":
-            print(f"{told.create['name']}: finished before as {told.run}", flush=True)
+    for run in runs:
+        if run.is_finished:
+            print(f"{run.history().name}: finished before as {run.id}", flush=True)
         else:
-            left.append(folder)
-    if left:
-        most = max(launchers.threads(folder) for folder in left)
-        launcher = launchers.create(engines.launcher, outputs, most, spares)
-        if draw or compare:  # what draws takes as long to import as a few epochs: meanwhile
-            importing = partial(
-                import_module,
-                "harness.analysis.compare" if compare else "harness.analysis.run_plots",
-            )
-            threading.Thread(target=importing, daemon=True).start()
-        launcher.run(left, draw_pictures if draw else ignore)
+            left.append(run)
+    if not left:
+        return
+    threads = max(run.required_threads for run in left)
+    launcher = choose.create(engines.launcher, runs[0].outputs, threads, prestart)
+    if plot or compare:  # importing Matplotlib takes as long as a few epochs: overlap it
+        module = "harness.analysis.compare" if compare else "harness.analysis.run_plots"
+        threading.Thread(target=partial(import_module, module), daemon=True).start()
+    launcher.run(left, plot_run if plot else ignore)
 
 
-def threads(config: Config) -> int:
-    """BLAS threads that a configuration insists on."""
-    return 1 if config.threads == "auto" else config.threads
+def ignore(run: Run) -> None:
+    """Do nothing about this run."""
 
 
-def ignore(folder: Path) -> None:
-    """Nothing is to be done about this run."""
-
-
-def draw_pictures(folder: Path) -> None:
-    """Draw a run's pictures; that one cannot be drawn is said and costs nothing else."""
-    from harness.analysis import run_plots as pictures
+def plot_run(run: Run) -> None:
+    """Draw a run's plots; a failure is printed and does not affect the sweep."""
+    from harness.analysis import run_plots
 
     try:
-        pictures.draw(folder)
+        run_plots.draw(run)
     except (OSError, ValueError) as error:
-        print(f"{folder.name}: no picture: {error}", file=sys.stderr)
+        print(f"{run.id}: no plots: {error}", file=sys.stderr)
 
 
 def _compare(plan: Plan, outputs: Path) -> str:

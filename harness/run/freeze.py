@@ -1,6 +1,6 @@
-"""From validated configurations to run folders: data extracted, keys computed, everything on disk.
+"""From validated configurations to run folders: data extracted, keys computed, all on disk.
 
-After this nothing about a job can change: neither an edit of `conf/` nor another command's options.
+After this nothing about a job can change, neither by an edit of `conf/` nor by another command.
 """
 
 import getpass
@@ -9,114 +9,126 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
+from harness.job import build
 from harness.run.compose import Job
 from harness.runfolder import config as configuration
-from harness.runfolder import environment, journal
-from harness.runfolder import folder as runs
-from harness.runfolder import plan as sweep
+from harness.runfolder import environment, folder, keys
 from harness.runfolder.config import ConfigError
+from harness.runfolder.folder import Identity
+from harness.runfolder.keys import Key
 from harness.runfolder.plan import Plan, SweepJob
-from harness.runfolder.schema import Config
+from harness.runfolder.run import Run
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A job whose data is in the cache. dataset: what its journal says of the data set."""
+    """A job whose data is in the cache. dataset: the data set's part of the create record."""
 
     job: Job
     key: str
     dataset: dict[str, object]
 
 
-def with_backend(job: Job) -> Job:
-    """The job with its backend decided, so that the frozen config says what trains it."""
-    from harness.job import build
+@dataclass(frozen=True)
+class Membership:
+    """A run's place in a sweep: the sweep's id, and its number such as `2/15`."""
 
+    sweep: str
+    number: str
+
+
+def with_backend(job: Job) -> Job:
+    """The job with its backend decided, so that the frozen config has what trains it."""
     return replace(job, config=replace(job.config, backend=build.backend(job.config)))
 
 
 def prepare(jobs: list[Job]) -> list[Prepared]:
-    """Extract every data set that the jobs use and key the jobs. Raises `ValueError`."""
-    from harness.data.dataset import open_dataset
-    from harness.data.dataset import prepare as extract
-
-    prepared = []
-    for job in jobs:
-        wanted = job.config.dataset
-        cache = Path(job.config.outputs) / "cache"
-        digest = extract(wanted.name, wanted.dir, cache)
-        opened = open_dataset(
-            digest,
-            cache,
-            num_val=wanted.num_val,
-            num_train=wanted.num_train,
-            split_seed=wanted.split_seed,
-        )
-        about = {
-            "name": wanted.name,
-            "sha256": digest,
-            "source": wanted.dir or wanted.name,
-            "train": len(opened.train),
-            "val": 0 if opened.val is None else len(opened.val),
-            "test": len(opened.test),
-            "image_shape": list(opened.image_shape),
-            "classes": opened.classes,
-        }
-        prepared.append(Prepared(job, sweep.run_key(job.config, digest), about))
-    return prepared
+    """Extract every data set that the jobs use and compute their keys. Raises `ValueError`."""
+    return [_prepare(job) for job in jobs]
 
 
-def freeze(prepared: list[Prepared], overrides: list[str], *, is_sweep: bool, fresh: bool) -> Plan:
-    """Make the run folders and, for a sweep, write its plan.
+def _prepare(job: Job) -> Prepared:
+    from harness.data import dataset
 
-    A sweep builds on runs with the same keys, unless `fresh`: finished ones are done, others go on.
+    settings = job.config.dataset
+    cache_folder = Path(job.config.outputs) / "cache"
+    digest = dataset.prepare(settings.name, settings.dir, cache_folder)
+    data = dataset.open_dataset(
+        digest,
+        cache_folder,
+        num_val=settings.num_val,
+        num_train=settings.num_train,
+        split_seed=settings.split_seed,
+    )
+    record = {
+        "name": settings.name,
+        "sha256": digest,
+        "source": settings.dir or settings.name,
+        "train": len(data.train),
+        "val": 0 if data.val is None else len(data.val),
+        "test": len(data.test),
+        "image_shape": list(data.image_shape),
+        "classes": data.classes,
+    }
+    return Prepared(job, keys.run_key(job.config, digest), record)
+
+
+def freeze_run(prepared: Prepared, overrides: list[str]) -> Run:
+    """Make the run folder of a command without `-m`."""
+    return _create(prepared, overrides, None)
+
+
+def freeze_sweep(prepared: list[Prepared], overrides: list[str], *, fresh: bool) -> Plan:
+    """Make the run folders of a sweep and write its plan.
+
+    A sweep builds on runs with the same keys, unless `fresh`: finished ones are done, others are
+    continued.
     """
     outputs = Path(prepared[0].job.config.outputs)
-    plan_id = sweep.sweep_id([each.key for each in prepared])
+    plan_id = keys.sweep_id([each.key for each in prepared])
     # `threads=1,2` is a sweep as well, although it changes no result.
     swept = {name for each in prepared for name in each.job.swept}
-    also = sorted(name for name in swept if not sweep.determines_result(name))
-    existing = runs.by_key(outputs, also) if is_sweep and not fresh else {}
-    planned = [
-        one(
-            each,
-            overrides,
-            existing,
-            (plan_id, f"{number}/{len(prepared)}") if is_sweep else None,
-            also,
+    also = sorted(name for name in swept if not keys.determines_result(name))
+    existing = {} if fresh else keys.runs_by_key(outputs, also)
+    jobs = [
+        freeze_job(
+            each, overrides, existing, Membership(plan_id, f"{number}/{len(prepared)}"), also
         )
         for number, each in enumerate(prepared, 1)
     ]
-    plan = Plan(plan_id, tuple(overrides), tuple(planned))
-    if is_sweep:
-        plan.save(outputs)
+    plan = Plan(plan_id, tuple(overrides), tuple(jobs))
+    plan.save(outputs)
     return plan
 
 
-def one(
+def freeze_job(
     prepared: Prepared,
     overrides: list[str],
-    existing: dict[runs.Key, Path],
-    member: tuple[str, str] | None,
+    existing: dict[Key, Run],
+    membership: Membership,
     also: Collection[str] = (),
 ) -> SweepJob:
-    """The run folder of one job: the existing one of its key, or a new one.
+    """The run of one job of a sweep: the existing one of its key, or a new one.
 
-    member: the sweep it belongs to and its place there; also: settings beside its key.
+    also: settings beside its key that it must share with an existing run.
     """
     params = configuration.leaves(prepared.job.config)
-    folder = existing.get(runs.key(prepared.key, params, also))
+    run = existing.get(keys.full_key(prepared.key, params, also))
+    if run is None:
+        run = _create(prepared, overrides, membership)
+    elif not run.is_live():
+        run.join_sweep(membership.sweep, membership.number)
+    return SweepJob(run.id, prepared.job.name, prepared.job.swept, prepared.key)
+
+
+def _create(prepared: Prepared, overrides: list[str], membership: Membership | None) -> Run:
     tags = _common_tags(overrides)
     tags |= {"run_key": prepared.key, "data.sha256": str(prepared.dataset["sha256"])}
-    if member is not None:
-        tags |= {"sweep": member[0], "sweep.job": member[1]}
-    job = prepared.job
-    if folder is None:
-        identity = runs.Identity(job.name, tags, prepared.dataset)
-        folder = runs.create(Path(job.config.outputs), job.config, identity)
-    elif member is not None and not runs.is_live(folder):
-        runs.join_sweep(folder, *member)
-    return SweepJob(folder.name, job.name, job.swept, prepared.key)
+    if membership is not None:
+        tags |= {"sweep": membership.sweep, "sweep.job": membership.number}
+    config = prepared.job.config
+    identity = Identity(prepared.job.name, tags, prepared.dataset)
+    return folder.create(Path(config.outputs), config, identity)
 
 
 @cache
@@ -137,13 +149,11 @@ def _common_tags(overrides: list[str]) -> dict[str, str]:
     return tags
 
 
-def resumed(outputs: Path, run: str) -> tuple[Plan, Config]:
-    """The plan that continues one interrupted run. Raises `ValueError`."""
-    folder = runs.find(outputs, run)
-    told = journal.history(folder)
-    if told.status == "FINISHED":
-        raise ConfigError(f"resume={run}: {folder.name} is finished; there is nothing to continue")
-    if runs.is_live(folder):
-        raise ConfigError(f"resume={run}: {folder.name} is being trained at this moment")
-    job = SweepJob(folder.name, told.create["name"], {}, told.tags["run_key"])
-    return Plan("", (), (job,)), configuration.read_yaml(folder / runs.CONFIG)
+def interrupted_run(outputs: Path, prefix: str) -> Run:
+    """The run that `resume=PREFIX` continues. Raises `ValueError`."""
+    run = folder.find(outputs, prefix)
+    if run.is_finished:
+        raise ConfigError(f"resume={prefix}: {run.id} is finished; there is nothing to continue")
+    if run.is_live():
+        raise ConfigError(f"resume={prefix}: {run.id} is being trained at this moment")
+    return run

@@ -1,7 +1,7 @@
 """What `python -m harness.run --help` prints."""
 
-from harness.run import compose as launch
-from harness.run import launcher_schema as engines
+from harness.run import compose, launcher_schema, overrides
+from harness.run.conf import groups
 from harness.runfolder import config as configuration
 from harness.runfolder.config import meanings
 
@@ -13,22 +13,22 @@ EXAMPLES = """\
 
 def help_text() -> str:
     """Every key with its meaning and default, the groups and three examples."""
-    defaults = configuration.leaves(launch.expand([], sweep=False)[0].config)
+    defaults = configuration.leaves(compose.default_config())
     width = max(len(key) for key in meanings())
     lines = ["python -m harness.run [-m] [KEY=VALUE ...]", ""]
     lines += ["Train a network. With -m, values separated by commas are a sweep.", "", "Groups:"]
-    lines += [f"  {group:<14} {', '.join(options)}" for group, options in launch.groups().items()]
+    lines += [f"  {group:<14} {', '.join(options)}" for group, options in groups().items()]
     lines += ["", "Keys, meaning [default]:"]
     for key, meaning in meanings().items():
         # Keys of options that are not the default have theirs in the option's file.
         default = defaults.get(key, f"see conf/{key.split('.')[0]}")
         lines.append(f"  {key:<{width}}  {meaning} [{'null' if default is None else default}]")
-    for key, meaning in launch.COMMAND_KEYS.items():
+    for key, meaning in overrides.COMMAND_KEYS.items():
         lines.append(f"  {key:<{width}}  {meaning}")
-    for kind, schemas in engines.SCHEMAS.items():
+    for kind, schemas in launcher_schema.SCHEMAS.items():
         lines += ["", f"hydra/{kind}: {', '.join(schemas)}"]
         for name in schemas:
-            for key, meaning in engines.keys(kind, name).items():
+            for key, meaning in launcher_schema.keys(kind, name).items():
                 lines.append(f"  {name + ':':<15} {key:<33} {meaning}")
     lines += ["", "Examples:", EXAMPLES, "", "Options:"]
     lines += [

@@ -1,6 +1,6 @@
-"""The settings of what runs a command's jobs: the groups hydra/launcher and hydra/sweeper.
+"""The settings of what executes a command's jobs: the groups hydra/launcher and hydra/sweeper.
 
-They are said to the command, not to a run: they never stand in a frozen configuration and cannot
+They are options of the command, not of a run: no frozen configuration contains them, so they cannot
 change a result.
 """
 
@@ -36,18 +36,6 @@ class JoblibLauncher:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SubmititLauncher:
-    """conf/hydra/launcher/submitit_local.yaml"""
-
-    __pydantic_config__ = CLOSED
-    name: Literal["submitit_local"]
-    timeout_min: Count = about("minutes after which a job is ended and goes on in a new one")
-    cpus_per_task: Count = about("cores of each job; its BLAS threads follow")
-    signal_delay_s: Count = about("seconds of warning before the time is up")
-    max_num_timeout: Natural = about("how often a job that ran out of time goes on")
-
-
-@dataclass(frozen=True, kw_only=True)
 class SlurmLauncher:
     """conf/hydra/launcher/slurm.yaml"""
 
@@ -57,12 +45,12 @@ class SlurmLauncher:
     account: str | None = about("the account to charge; null: the user's default")
     qos: str | None = about("the quality of service; null: the default")
     constraint: str | None = about("features a node must have")
-    timeout_min: Count = about("minutes after which a job is ended and goes on in the queue")
+    timeout_min: Count = about("minutes after which a job is stopped and requeued")
     mem_gb: Positive | None = about("memory of each job in GB; null: the partition's default")
     cpus_per_task: Count = about("cores of each job; its BLAS threads follow")
     array_parallelism: Count = about("most jobs of the array at once, and of a search")
-    signal_delay_s: Count = about("seconds of warning before the time is up")
-    max_num_timeout: Natural = about("how often a job that ran out of time goes on")
+    signal_delay_s: Count = about("seconds before the time limit at which a job is stopped")
+    max_num_timeout: Natural = about("how often a job that ran out of time is requeued")
     setup: list[str] | None = about("shell commands before each job, such as [module load python]")
 
 
@@ -83,17 +71,17 @@ class OptunaSweeper:
     study: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,60}$")] | None = about(
         "name of the search; null: a digest of the command"
     )
-    n_trials: Count = about("trials in all; a repeated command goes on to this total")
-    sampler: Literal["tpe", "random", "qmc"] = about("what proposes: tpe, random, qmc")
+    n_trials: Count = about("trials in all; a repeated command continues to this total")
+    sampler: Literal["tpe", "random", "qmc"] = about("what proposes values: tpe, random, qmc")
     pruner: Literal["none", "median", "halving", "hyperband"] = about(
         "what ends hopeless trials: none, median, halving, hyperband"
     )
-    seed: Natural = about("of the sampler")
+    seed: Natural = about("seed of the sampler")
     startup_trials: Natural = about("trials before the sampler models and the median prunes")
-    warmup_epochs: Natural = about("epochs that every trial is given")
+    warmup_epochs: Natural = about("epochs before a trial may be pruned")
 
 
-Launcher = BasicLauncher | JoblibLauncher | SlurmLauncher | SubmititLauncher
+Launcher = BasicLauncher | JoblibLauncher | SlurmLauncher
 Sweeper = BasicSweeper | OptunaSweeper
 SCHEMAS: dict[str, dict[str, type]] = {
     kind: {typing.get_args(typing.get_type_hints(schema)["name"])[0]: schema for schema in schemas}
@@ -106,7 +94,7 @@ SCHEMAS: dict[str, dict[str, type]] = {
 
 @dataclass(frozen=True)
 class Engines:
-    """What runs a command."""
+    """The launcher and the sweeper of a command."""
 
     launcher: Launcher = BasicLauncher()
     sweeper: Sweeper = BasicSweeper()

@@ -1,13 +1,17 @@
-"""What SIGINT and SIGTERM do to a command: the first ends it in peace, the second at once.
+"""SIGINT and SIGTERM in a command: the first stops it cleanly, the second ends it at once.
 
-It imports next to nothing, because it comes before everything else.
+This module imports next to nothing, because it is needed before everything else.
 """
 
 import os
 import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
-INTERRUPTED = 130
+from harness.runfolder.status import ExitStatus
+
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
 _arrived: list[int] = []
 
@@ -18,25 +22,48 @@ def raise_at_the_first() -> None:
         signal.signal(number, _interrupt)
 
 
-def leave_at_the_next() -> None:
+def exit_at_the_next() -> None:
     """From now on a signal ends this process at once."""
     for number in NUMBERS:
-        signal.signal(number, _leave)
+        signal.signal(number, _exit)
 
 
 def raise_again() -> None:
-    """Raise once more what the first signal raised, where it may have been taken for an error."""
+    """Raise `KeyboardInterrupt` again if a signal arrived and a library swallowed the first."""
     if _arrived:
         raise KeyboardInterrupt
 
 
+@contextmanager
+def setting_event() -> Iterator[threading.Event]:
+    """Let the first signal set an event, instead of raising in the middle of a library.
+
+    The threads that wait for jobs see the event and stop them; then the command ends as usual. The
+    second signal ends it at once.
+    """
+    stop = threading.Event()
+
+    def first(number: int, frame: FrameType | None) -> None:
+        exit_at_the_next()
+        stop.set()
+
+    before = [signal.signal(number, first) for number in NUMBERS]
+    try:
+        yield stop
+    finally:
+        if signal.getsignal(signal.SIGINT) is first:
+            for number, handler in zip(NUMBERS, before, strict=True):
+                signal.signal(number, handler)
+
+
 def _interrupt(number: int, frame: FrameType | None) -> None:
     _arrived.append(number)
-    leave_at_the_next()
+    exit_at_the_next()
     raise KeyboardInterrupt
 
 
-def _leave(number: int, frame: FrameType | None) -> None:
-    """Jobs and delivery are bound to this process and end with it."""
-    print("interrupted again: left at once; `python -m harness sync` delivers the rest", flush=True)
-    os._exit(INTERRUPTED)
+def _exit(number: int, frame: FrameType | None) -> None:
+    """End at once; jobs and delivery see it on their pipes and end as well."""
+    print("interrupted again: stopped at once; `python -m harness sync` delivers the rest",
+          flush=True)  # fmt: skip
+    os._exit(ExitStatus.INTERRUPTED)

@@ -1,69 +1,134 @@
-"""What a command says at its end: the table, where to look, what is missing, its exit status."""
+"""The end of a command: the table, where to look, what is missing, the exit status."""
 
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from harness.run.signals import INTERRUPTED
-from harness.runfolder import folder as runs
-from harness.runfolder import journal
-from harness.runfolder.journal import History
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from harness.nn import metrics
+from harness.runfolder.history import History
 from harness.runfolder.plan import Plan
-
-if TYPE_CHECKING:
-    from harness.tracking.delivery import Report
+from harness.runfolder.run import Run
+from harness.runfolder.status import ExitStatus, RunStatus
+from harness.runfolder.target import Target
+from harness.tracking.delivery import Report
+from harness.tracking.views import sweep_link
 
 UI = "http://127.0.0.1:5000"
-DEFAULT = Path("outputs")  # of conf/config.yaml: commands need no word for it
-DONE, FAILED, BAD_INPUT, UNDELIVERED = 0, 1, 2, 3
+DEFAULT = Path("outputs")  # of conf/config.yaml; commands look there by default
+NOTHING = "-"
 
 
-def tell(plan: Plan, folders: list[Path], report: "Report", *, interrupted: bool) -> int:
-    """Print everything. Returns the exit status."""
-    from harness.commands import status as overview
-
-    histories = [journal.history(folder) for folder in folders]
-    overview.show(overview.sweep_table(plan.jobs, histories))
-    _tell_of_failures(folders, histories, interrupted=interrupted)
-    outputs = folders[0].parents[1] if folders else DEFAULT
-    _tell_of_delivery(plan, report, outputs)
+def summarize(
+    runs: Sequence[Run],
+    plan: Plan | None,
+    report: Report,
+    target: Target | None,
+    *,
+    interrupted: bool,
+) -> ExitStatus:
+    """Print everything; returns the exit status. plan: None for a single run."""
+    histories = [run.history() for run in runs]
+    show(sweep_table(histories, plan))
+    _print_failures(runs, histories, interrupted=interrupted)
+    outputs = runs[0].outputs if runs else DEFAULT
+    if target is not None:
+        _print_delivery(plan, report, target, outputs)
     if interrupted:
-        for told in histories:
-            if told.status == "CREATED":
-                print(f"not started: {told.create['name']}", file=sys.stderr)
-        words = plan.overrides
-        if not plan.id:
-            elsewhere = [] if outputs == DEFAULT else [f"outputs={outputs}"]
-            words = (f"resume={folders[0].name}", *elsewhere)
-        again = shlex.join(["python", "-m", "harness.run", *words])
-        print(f"interrupted; `{again}` goes on from here", file=sys.stderr)
-        return INTERRUPTED
-    if any(told.status != "FINISHED" and not runs.is_pruned(told) for told in histories):
-        return FAILED
-    return UNDELIVERED if report.undelivered or report.refused else DONE
+        _print_how_to_continue(histories, plan, outputs)
+        return ExitStatus.INTERRUPTED
+    if any(h.status is not RunStatus.FINISHED and not h.is_pruned for h in histories):
+        return ExitStatus.FAILED
+    if report.undelivered or report.refused:
+        return ExitStatus.UNDELIVERED
+    return ExitStatus.DONE
 
 
-def _tell_of_failures(
-    folders: Sequence[Path], histories: Sequence[History], *, interrupted: bool
+def best_row(histories: Sequence[History]) -> int | None:
+    """The index of the finished run with the lowest validation error; the earliest of equals."""
+    errors = {
+        index: history.final[metrics.BEST_VAL_ERROR]
+        for index, history in enumerate(histories)
+        if history.status is RunStatus.FINISHED and metrics.BEST_VAL_ERROR in history.final
+    }
+    return min(errors, key=lambda index: errors[index]) if errors else None
+
+
+def sweep_table(histories: Sequence[History], plan: Plan | None) -> Table:
+    """One row per run: swept values (or the name), figures, status, run id."""
+    best = best_row(histories)
+    title = None if best is None else "best by validation error is marked *"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE)
+    swept = [job.swept for job in plan.jobs] if plan is not None else []
+    keys = list(swept[0]) if swept else []
+    for key in ("", *(keys or ["run"])):
+        table.add_column(key)
+    for heading in ("val error", "epoch", "test error", "seconds"):
+        table.add_column(heading, justify="right")
+    for heading in ("status", "run id"):
+        table.add_column(heading, no_wrap=True)
+    for index, history in enumerate(histories):
+        table.add_row(
+            "*" if index == best else "",
+            *([swept[index][key] for key in keys] if keys else [history.name]),
+            *figures(history),
+            "PRUNED" if history.is_pruned else history.status,
+            history.run,
+            style="bold" if index == best else None,
+        )
+    return table
+
+
+def figures(history: History) -> tuple[str, str, str, str]:
+    """Validation error, best epoch, test error and seconds of a run, as text."""
+    final = history.final
+    best = final.get(metrics.BEST_VAL_ERROR)
+    return (
+        NOTHING if best is None else f"{best:.2%}",
+        NOTHING if best is None else f"{final[metrics.BEST_EPOCH]:.0f}",
+        f"{final[metrics.TEST_ERROR]:.2%}" if final else NOTHING,
+        f"{history.seconds:.1f}" if history.epochs else NOTHING,
+    )
+
+
+def show(*tables: Table) -> None:
+    """Print to standard output, at full width when it is not a terminal."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=140)
+    for table in tables:
+        console.print(table)
+
+
+def _print_failures(
+    runs: Sequence[Run], histories: Sequence[History], *, interrupted: bool
 ) -> None:
-    bad = ("FAILED", "DAMAGED") if interrupted else ("FAILED", "DAMAGED", "KILLED", "RUNNING")
-    for folder, told in zip(folders, histories, strict=True):
-        if told.status in bad and not runs.is_pruned(told):
-            name, status = told.create["name"], told.status.lower()
-            why = told.error or "its end could not be written down"
-            print(f"{status}: {name} ({told.run}): {why}", file=sys.stderr)
-            print(f"        more in {folder}", file=sys.stderr)
+    bad = {RunStatus.FAILED, RunStatus.DAMAGED}
+    if not interrupted:
+        bad |= {RunStatus.KILLED, RunStatus.RUNNING}
+    for run, history in zip(runs, histories, strict=True):
+        if history.status in bad and not history.is_pruned:
+            why = history.error or "its end record could not be written"
+            status = history.status.lower()
+            print(f"{status}: {history.name} ({run.id}): {why}", file=sys.stderr)
+            print(f"        more in {run.folder}", file=sys.stderr)
 
 
-def _tell_of_delivery(plan: Plan, report: "Report", outputs: Path) -> None:
-    from harness.tracking.store import sweep_link
-
+def _print_delivery(plan: Plan | None, report: Report, target: Target, outputs: Path) -> None:
+    address = UI if target.database is not None else target.uri.rstrip("/")
     if report.experiments:
-        print(f"compare in the MLflow UI:  python -m harness ui   then open {UI}")
-        for experiment_id in report.experiments.values() if plan.id else ():
-            print(f"this sweep's charts:       {sweep_link(UI, experiment_id, plan.id)}")
+        if target.database is None:
+            print(f"compare in the MLflow UI:  {address}")
+        else:
+            print(f"compare in the MLflow UI:  python -m harness ui   then open {address}")
+        for experiment_id in report.experiments.values():
+            if plan is not None:
+                link = sweep_link(address, experiment_id, plan.id)
+                print(f"this sweep's charts:       {link}")
     for run, count in report.refused.items():
         print(f"{run}: the store refused {count} record(s), see its refused.jsonl", file=sys.stderr)
     for run, why in report.undelivered.items():
@@ -72,3 +137,16 @@ def _tell_of_delivery(plan: Plan, report: "Report", outputs: Path) -> None:
         elsewhere = [] if outputs == DEFAULT else ["--outputs", str(outputs)]
         sync = shlex.join(["python", "-m", "harness", "sync", *elsewhere])
         print(f"`{sync}` delivers the rest", file=sys.stderr)
+
+
+def _print_how_to_continue(histories: Sequence[History], plan: Plan | None, outputs: Path) -> None:
+    for history in histories:
+        if history.status is RunStatus.CREATED:
+            print(f"not started: {history.name}", file=sys.stderr)
+    if plan is not None:
+        words = plan.overrides
+    else:
+        elsewhere = () if outputs == DEFAULT else (f"outputs={outputs}",)
+        words = (f"resume={histories[0].run}", *elsewhere)
+    again = shlex.join(["python", "-m", "harness.run", *words])
+    print(f"interrupted; `{again}` continues from here", file=sys.stderr)

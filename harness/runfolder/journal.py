@@ -20,9 +20,7 @@ import os
 import time
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from harness.data.atomic import named
@@ -128,92 +126,8 @@ class Journal:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._file.close()
-
-
-@dataclass(frozen=True)
-class History:
-    """What a journal says about its run, the last word of each kind.
-
-    `status` is CREATED before the first start, RUNNING while the last start has no end after it,
-    else FINISHED, FAILED or KILLED; DAMAGED when a record cannot be read, which `error` names.
-    `epochs` holds one record per epoch in order.
-    """
-
-    create: Record
-    start: Record | None = None
-    epochs: list[Record] = field(default_factory=list)
-    final: dict[str, float] = field(default_factory=dict)
-    artifacts: list[str] = field(default_factory=list)
-    tags: dict[str, str] = field(default_factory=dict)
-    status: str = "CREATED"
-    error: str | None = None
-
-    @property
-    def run(self) -> str:
-        """The run id."""
-        return str(self.create["run"])
-
-    def curve(self, key: str) -> list[float]:
-        """The values of one metric, epoch by epoch; empty where it was not recorded."""
-        return [e["metrics"][key] for e in self.epochs if key in e["metrics"]]
-
-    @property
-    def seconds(self) -> float:
-        """Training time: the sum of `time/epoch_s`."""
-        return sum(self.curve("time/epoch_s"))
-
-
-def history(folder: Path) -> History:
-    """Read a run folder's journal as a whole.
-
-    Raises `JournalError` where not even its create record can be read.
-    """
-    path = folder / FILE_NAME
-    told, damage = None, None
-    try:
-        for record, _ in scan(path):
-            if told is not None:
-                told = _tell(told, record)
-            elif record["kind"] == "create":
-                told = History(create=record, tags=dict(record["tags"]))
-            else:
-                break
-    except JournalError as error:
-        damage = error
-    if told is None:
-        raise damage or JournalError(
-            f"{path}: expected a journal that begins with its create record"
-        )
-    return told if damage is None else _with(told, status="DAMAGED", error=str(damage))
-
-
-def _tell(told: History, record: Record) -> History:
-    match record["kind"]:
-        case "start":
-            return _with(told, start=record, status="RUNNING", error=None)
-        case "epoch":
-            earlier = [e for e in told.epochs if e["epoch"] < record["epoch"]]
-            return _with(told, epochs=[*earlier, record])
-        case "final":
-            return _with(told, final=record["metrics"])
-        case "tags":
-            return _with(told, tags=told.tags | record["tags"])
-        case "artifact":
-            return _with(told, artifacts=[*told.artifacts, record["path"]])
-        case "end":
-            return _with(told, status=record["status"], error=record["error"])
-    return told
-
-
-def _with(told: History, **changes: Any) -> History:
-    return History(**{**told.__dict__, **changes})
 
 
 def _decode(line: bytes, number: int | None) -> Record:
@@ -232,20 +146,3 @@ def _decode(line: bytes, number: int | None) -> Record:
 
 def _spell(value: float) -> float | str:
     return value if math.isfinite(value) else str(value)
-
-
-def folders(runs: Path) -> Iterator[Path]:
-    """The run folders under `outputs/runs`, oldest first; none when the folder does not exist.
-
-    A folder that is still being made is hidden: its name begins with a dot.
-    """
-    if runs.is_dir():
-        whole = (path for path in runs.iterdir() if not path.name.startswith("."))
-        needed = (FILE_NAME, "config.yaml")
-        found = [path for path in whole if all((path / name).is_file() for name in needed)]
-        yield from sorted(found, key=_age)
-
-
-def _age(folder: Path) -> tuple[str, int]:
-    """The time in the run's id, which a copy of the folder keeps; then that of its config."""
-    return folder.name.partition("-")[2], (folder / "config.yaml").stat().st_mtime_ns

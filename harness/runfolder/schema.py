@@ -216,6 +216,11 @@ class Config:
         """The widths of the hidden layers."""
         return (self.width,) * self.depth if isinstance(self.width, int) else tuple(self.width)
 
+    @property
+    def required_threads(self) -> int:
+        """The BLAS threads that the run must have: `threads=auto` adapts to what there is."""
+        return 1 if self.threads == "auto" else self.threads
+
 
 # The schema of each group: one dataclass, or several of which the name chooses one.
 GROUPS: dict[str, tuple[type, ...]] = {

@@ -1,14 +1,14 @@
 """Delivery: follows the journals of runs and writes them to MLflow.
 
 One delivery process serves a whole command (`python -m harness.tracking.delivery`). Jobs never wait
-for it. It takes JSON lines on standard input:
+for it. It reads JSON lines from standard input:
 
     {"target": {...}, "log": "<file>", "patience": 30}             first
     {"follow": "<run folder>"}                                     any time
     {"close": true}                                                deliver what is left, answer, end
 
 and answers with one JSON line, a `Report`. When its input ends without `close`, the command has
-died and it ends at once: what is on disk is delivered by the next command.
+died and the process exits at once; the next command delivers what is on disk.
 """
 
 import json
@@ -25,15 +25,16 @@ from typing import Any
 
 import psutil
 
-from harness.runfolder import journal
+from harness.runfolder.journal import JournalError
+from harness.runfolder.run import Run
+from harness.runfolder.target import Target
 from harness.tracking.follower import Follower
 from harness.tracking.store import Store, StoreError
-from harness.tracking.target import Target
 
 POLL_S = 0.2
 PATIENCE_S = 30.0
 RETRY_S = (0.5, 1.0, 2.0, 5.0)
-ILL_PER_STEP = 3
+FAILURES_PER_STEP = 3
 
 
 @dataclass
@@ -50,11 +51,11 @@ class Report:
 
 
 class Delivery:
-    """Delivers many journals to one store, and goes on trying while the store is away.
+    """Delivers many journals to one store, and keeps trying while the store does not answer.
 
-    A circuit breaker: after a call that got no answer nothing is tried for a while, which grows to
-    5 s. A run that has trouble of its own, such as one deleted in the store, goes to the end of the
-    line and does not hold up the others.
+    A circuit breaker: after a call without an answer nothing is tried for a while, up to 5 s. A run
+    with trouble of its own, such as one deleted in the store, moves to the end of the queue and
+    does not delay the others.
     """
 
     def __init__(self, target: Target, store: Store | None = None) -> None:
@@ -65,16 +66,16 @@ class Delivery:
         self._failures = 0
         self._next_try = 0.0
 
-    def follow(self, folder: Path) -> None:
+    def follow(self, run: Run) -> None:
         """Deliver this run's journal from now on."""
-        folder = folder.resolve()
-        self.followers.setdefault(folder, Follower(folder, self.target))
+        folder = run.folder.resolve()
+        self.followers.setdefault(folder, Follower(Run(folder), self.target))
 
     def step(self) -> bool:
         """Try to deliver what is new. Returns whether anything was."""
         if time.monotonic() < self._next_try:
             return False
-        progress, ill = False, 0
+        progress, failed = False, 0
         self.error = None
         for follower in sorted(self.outstanding(), key=lambda follower: follower.failures):
             before = follower.offset
@@ -85,22 +86,22 @@ class Delivery:
                 follower.failures, follower.trouble = 0, None
             except _failures() as error:
                 follower.failures += 1
-                follower.trouble = _words(error)
-                print(f"{follower.folder.name}: {follower.trouble}", file=sys.stderr, flush=True)
-                ill += 1
+                follower.trouble = _message(error)
+                print(f"{follower.run.id}: {follower.trouble}", file=sys.stderr, flush=True)
+                failed += 1
                 if self.store is None or not _is_of_one_run(error):
                     self.error = follower.trouble
             progress |= follower.offset != before
-            if self.error is not None or ill == ILL_PER_STEP:
+            if self.error is not None or failed == FAILURES_PER_STEP:
                 break
-        self._failures = self._failures + 1 if ill else 0
-        if ill:
+        self._failures = self._failures + 1 if failed else 0
+        if failed:
             pause = RETRY_S[min(self._failures, len(RETRY_S)) - 1]
             self._next_try = time.monotonic() + pause
         return progress
 
     def outstanding(self) -> list[Follower]:
-        """The runs that have something to deliver and can go on."""
+        """The followers that have something to deliver and no error."""
         return [f for f in self.followers.values() if f.error is None and f.outstanding]
 
     def report(self) -> Report:
@@ -108,18 +109,18 @@ class Delivery:
         report = Report()
         for follower in self.followers.values():
             if follower.experiment_id is not None:
-                with suppress(journal.JournalError):  # what is wrong with it, its follower says
-                    created = journal.history(follower.folder).create
+                with suppress(JournalError):  # the follower's error names it
+                    created = follower.run.history().create
                     report.experiments[created["experiment"]] = follower.experiment_id
             if follower.refused:
-                report.refused[follower.folder.name] = len(follower.refused)
+                report.refused[follower.run.id] = len(follower.refused)
             if follower.error or follower.outstanding:
                 why = follower.error or follower.trouble or self.error or "no progress"
-                report.undelivered[follower.folder.name] = why
+                report.undelivered[follower.run.id] = why
         return report
 
     def drain(self, patience: float = PATIENCE_S) -> Report:
-        """Deliver until nothing is left, or nothing has moved for `patience` seconds."""
+        """Deliver until nothing is left, or there was no progress for `patience` seconds."""
         last = time.monotonic()
         while self.outstanding():
             if self.step():
@@ -132,7 +133,7 @@ class Delivery:
 
 
 def _failures() -> tuple[type[BaseException], ...]:
-    """What a store that is away or ill raises."""
+    """The exceptions of a store that does not answer, or answers with an error."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -140,21 +141,21 @@ def _failures() -> tuple[type[BaseException], ...]:
 
 
 def _is_of_one_run(error: BaseException) -> bool:
-    """Whether the store answered, and with something that concerns this run only."""
+    """Whether the store answered with an error that concerns this run only."""
     from mlflow.exceptions import RestException
 
     return isinstance(error, (RestException, StoreError))
 
 
-def _words(error: BaseException) -> str:
+def _message(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def main() -> None:
     """The delivery process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command, which then closes us
-    _step_back()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command handles Ctrl-C and closes the pipe
+    _lower_priority()
     answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
     orders: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(orders,), daemon=True).start()
@@ -162,11 +163,11 @@ def main() -> None:
     try:
         _failures()  # imports MLflow, which takes seconds, before there is anything to do
     except ImportError as error:
-        broken = error  # to be said when there is a log to say it in
+        broken = error  # raised once there is a log
     first = orders.get()
     with Path(first["log"]).open("ab") as log:
-        os.dup2(log.fileno(), 1)  # whatever a library prints is for the log; the answer stands
-        os.dup2(log.fileno(), 2)  # alone
+        os.dup2(log.fileno(), 1)  # the output of libraries goes to the log, not to the answer
+        os.dup2(log.fileno(), 2)
     if broken is not None:
         raise broken
     delivery = Delivery(Target(**first["target"]))
@@ -177,14 +178,14 @@ def main() -> None:
             delivery.step()
             continue
         if "follow" in order:
-            delivery.follow(Path(order["follow"]))
+            delivery.follow(Run(Path(order["follow"])))
         if "close" in order:
             print(json.dumps(asdict(delivery.drain(first["patience"]))), file=answer, flush=True)
             return
 
 
-def _step_back() -> None:
-    """Low priority: a training beside this process is not to notice it."""
+def _lower_priority() -> None:
+    """Lower this process's priority, so that it does not slow down a training."""
     me = psutil.Process()
     me.nice(10 if hasattr(os, "nice") else psutil.BELOW_NORMAL_PRIORITY_CLASS)
 
@@ -192,7 +193,7 @@ def _step_back() -> None:
 def _listen(orders: "queue.SimpleQueue[dict[str, Any]]") -> None:
     for line in os.fdopen(os.dup(0), encoding="utf-8"):
         orders.put(json.loads(line))
-    os._exit(1)  # the command died without a word
+    os._exit(1)  # the command died
 
 
 if __name__ == "__main__":

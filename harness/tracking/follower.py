@@ -1,39 +1,38 @@
-"""One journal on its way to the store.
+"""Delivers one journal to the store.
 
-How far a journal has been delivered stands in the run folder's `delivered.json`. It may lag behind
-what MLflow has, never run ahead: the run is found by its own id before one is created, and the same
-metrics with the same timestamps are written once however often they are sent.
+The run folder's `delivered.json` holds how much of it has been delivered. It may lag behind what
+MLflow has, never run ahead: a run is looked up by its own id before one is created, and MLflow
+stores equal metrics with equal timestamps once, however often they are sent.
 """
 
 import json
 import math
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
 from harness.data.atomic import write_text
-from harness.runfolder import journal
+from harness.runfolder import delivered, journal
+from harness.runfolder.run import Run
+from harness.runfolder.status import RunStatus
+from harness.runfolder.target import Target
 from harness.tracking.store import Point, Store, StoreError
-from harness.tracking.target import Target
 
-STATE = "delivered.json"
 REFUSED = "refused.jsonl"
-# Answers to a request that is wrong in itself, however often it is sent.
+# Error codes of a request that is wrong in itself; sending it again does not help.
 REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS")
 RECORDS_PER_CALL = 200
 
 
 class Follower:
-    """One journal on its way to the store.
+    """Delivers the journal of one run to one store.
 
-    error: why it can never go on, such as a damaged record; trouble: why it could not the last
-    time; failures: how often in a row.
+    error: why it cannot continue, such as a damaged record; trouble: why the last attempt failed;
+    failures: how many attempts in a row failed.
     """
 
-    def __init__(self, folder: Path, target: Target) -> None:
-        self.folder = folder
+    def __init__(self, run: Run, target: Target) -> None:
+        self.run = run
         self.target = target
         self.error: str | None = None
         self.trouble: str | None = None
@@ -41,7 +40,7 @@ class Follower:
         self._load()
 
     def _load(self) -> None:
-        state = read_state(self.folder)
+        state = self.run.delivered()
         if state.get("store") != self.target.key:
             state = {}
         self.offset: int = state.get("offset", 0)
@@ -53,16 +52,16 @@ class Follower:
     def outstanding(self) -> bool:
         """Whether the journal has complete records that were not delivered."""
         try:
-            with (self.folder / journal.FILE_NAME).open("rb") as file:
+            with self.run.journal.open("rb") as file:
                 file.seek(self.offset)
                 return b"\n" in file.read()
         except FileNotFoundError:
-            return False  # somebody removed the run
+            return False  # the run was removed
 
     def step(self, store: Store) -> None:
-        """Deliver every complete record that is new, unless another process does so just now."""
+        """Deliver every new complete record, unless another process is doing so."""
         try:
-            with FileLock(self.folder / ".delivery.lock", timeout=0):
+            with FileLock(self.run.folder / ".delivery.lock", timeout=0):
                 self._load()
                 self._deliver_new(store)
         except Timeout:
@@ -81,14 +80,14 @@ class Follower:
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST" or self.offset == 0:
                 raise
-            self.forget()  # the store was made anew: everything is sent again
+            self.forget()  # the store was created again: send everything
 
     def _groups(self) -> Iterator[tuple[list[journal.Record], int]]:
-        """What is new, in parts to be sent at once, with the offsets behind them."""
+        """The new records in groups, one for each call, with the offset after each group."""
         pending: list[journal.Record] = []
         end, damage = self.offset, None
         try:
-            for record, behind in journal.scan(self.folder / journal.FILE_NAME, self.offset):
+            for record, behind in journal.scan(self.run.journal, self.offset):
                 if pending and ("metrics" not in record or len(pending) == RECORDS_PER_CALL):
                     yield pending, end
                     pending = []
@@ -97,14 +96,14 @@ class Follower:
                     yield pending, end
                     pending = []
         except journal.JournalError as error:
-            damage = error  # what stands before it is good
+            damage = error  # the records before it are good
         if pending:
             yield pending, end
         if damage is not None:
             raise damage
 
     def forget(self) -> None:
-        """Send everything again from the first record on, which is harmless."""
+        """Send everything again from the first record, which changes nothing in the store."""
         self.offset, self.mlflow_id, self.experiment_id, self.refused = 0, None, None, {}
         self._save()
 
@@ -116,13 +115,14 @@ class Follower:
             "offset": self.offset,
             "refused": self.refused,
         }
-        write_text(self.folder / STATE, json.dumps(state))
+        write_text(self.run.folder / delivered.FILE_NAME, json.dumps(state))
 
     def _send(self, store: Store, records: list[journal.Record]) -> None:
-        """Deliver some records; what the store refuses for what it is, is put aside one by one.
+        """Deliver records. Those that the server rejects as invalid are set aside one at a time.
 
-        A store that is away raises, and everything is sent again later. A refusal would be repeated
-        for ever: the record goes to `refused.jsonl` with the reason and the others are delivered.
+        When the store does not answer, this raises, and everything is sent again later. A rejection
+        would repeat forever: the record goes to `refused.jsonl` with the reason, and the others are
+        delivered.
         """
         from mlflow.exceptions import MlflowException
 
@@ -137,20 +137,20 @@ class Follower:
             if store.deleted(self.mlflow_id):
                 raise StoreError(
                     f"the run was deleted in the store; `mlflow runs restore --run-id "
-                    f"{self.mlflow_id}` brings it back, or remove {self.folder}"
+                    f"{self.mlflow_id}` brings it back, or remove {self.run.folder}"
                 ) from error
             if len(records) > 1:
                 for record in records:
                     self._send(store, [record])
                 return
-            self._put_aside(store, records[0], str(error).splitlines()[0])
+            self._set_aside(store, records[0], str(error).splitlines()[0])
 
-    def _put_aside(self, store: Store, record: journal.Record, reason: str) -> None:
+    def _set_aside(self, store: Store, record: journal.Record, reason: str) -> None:
         from mlflow.exceptions import MlflowException
 
         self.refused[str(record["n"])] = reason
         entries = [{"record": int(n), "reason": why} for n, why in self.refused.items()]
-        write_text(self.folder / REFUSED, "".join(json.dumps(each) + "\n" for each in entries))
+        write_text(self.run.folder / REFUSED, "".join(json.dumps(each) + "\n" for each in entries))
         try:
             store.log(str(self.mlflow_id), tags={"refused": f"{len(entries)} records: {reason}"})
         except MlflowException as error:
@@ -163,52 +163,43 @@ class Follower:
             self.mlflow_id = store.create_run(self.experiment_id, record)
             store.log(self.mlflow_id, params=record["params"], tags=record["tags"])
             store.log_dataset(self.mlflow_id, record["dataset"])
-            store.set_status(self.mlflow_id, "SCHEDULED")  # it waits for its turn
+            store.set_status(self.mlflow_id, RunStatus.CREATED)
             return
         assert self.mlflow_id is not None, "a journal begins with its create record"
         match record["kind"]:
             case "start":
-                told = {key: str(record[key]) for key in ("host", "threads", "backend")}
+                tags = {key: str(record[key]) for key in ("host", "threads", "backend")}
                 if record["n"] > 1:
-                    told["error"] = ""  # of an earlier attempt
-                store.log(self.mlflow_id, tags=told)
-                store.set_status(self.mlflow_id, "RUNNING")
+                    tags["error"] = ""  # clear that of an earlier attempt
+                store.log(self.mlflow_id, tags=tags)
+                store.set_status(self.mlflow_id, RunStatus.RUNNING)
             case "tags":
                 store.log(self.mlflow_id, tags=record["tags"])
-            case "artifact" if (self.folder / record["path"]).is_file():
-                store.log_artifact(self.mlflow_id, self.folder, record["path"])
+            case "artifact" if (self.run.folder / record["path"]).is_file():
+                store.log_artifact(self.mlflow_id, self.run.folder, record["path"])
             case "artifact":
-                self._put_aside(store, record, f"{record['path']} is no longer in the run folder")
+                self._set_aside(store, record, f"{record['path']} is no longer in the run folder")
             case "end":
                 if record["error"]:
                     store.log(self.mlflow_id, tags={"error": record["error"]})
-                store.set_status(self.mlflow_id, record["status"], record["ms"])
-                store.delete_others(str(self.experiment_id), self.folder.name, self.mlflow_id)
+                store.set_status(self.mlflow_id, RunStatus(record["status"]), record["ms"])
+                store.delete_others(str(self.experiment_id), self.run.id, self.mlflow_id)
 
     def _log_metrics(self, store: Store, records: list[journal.Record]) -> None:
         assert self.mlflow_id is not None, "a journal begins with its create record"
         for record in records:
             for key, value in record["metrics"].items():
                 if not math.isfinite(value):
-                    # MLflow would store infinity as 1.797e308: say it in a tag instead.
+                    # MLflow would store infinity as 1.797e308: a tag holds it instead.
                     note = f"{key} = {value} at step {record['epoch']}"
                     store.log(self.mlflow_id, tags={"nonfinite": note})
         store.log(self.mlflow_id, points_of(records))
 
 
 def points_of(records: list[journal.Record]) -> list[Point]:
-    """The metrics of epoch and final records as the store holds them: what is not finite is NaN."""
+    """The metrics of records as the store holds them: values that are not finite are NaN."""
     return [
         (key, value if math.isfinite(value) else math.nan, record["ms"], record["epoch"])
         for record in records
         for key, value in record.get("metrics", {}).items()
     ]
-
-
-def read_state(folder: Path) -> dict[str, Any]:
-    """What `delivered.json` says, or nothing when there is none or it cannot be read."""
-    try:
-        state: dict[str, Any] = json.loads((folder / STATE).read_text())
-    except (OSError, ValueError):
-        return {}
-    return state

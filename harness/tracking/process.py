@@ -1,4 +1,4 @@
-"""The command's side of the delivery process: start it, name runs to it, wait for its report."""
+"""The command's side of the delivery process: start it, send it runs, wait for its report."""
 
 import json
 import os
@@ -12,13 +12,13 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from harness.runfolder import journal
+from harness.runfolder.run import Run
+from harness.runfolder.target import Target
+from harness.tracking import mlflow_private
 from harness.tracking.delivery import PATIENCE_S, Report
-from harness.tracking.follower import read_state
-from harness.tracking.target import Target
 
-# MLflow's own patience is 8 tries of 120 s for one call; ours is the loop that looks first whether
-# the lost call was carried out, so that a run is not created twice.
+# By default MLflow makes 8 attempts of 120 s for one call. Our loop retries instead, because it
+# first checks whether the lost call was carried out, so that a run is not created twice.
 ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
@@ -28,14 +28,14 @@ ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
 }
 
-SAY_EVERY_S = 3.0
-SILENCE_S = 60.0  # beyond its own patience: a call's time-outs, and a slow import
+PRINT_EVERY_S = 3.0
+SILENCE_S = 60.0  # beyond its patience: time-outs of a call, a slow import
 
 
 class DeliveryProcess:
-    """One delivery process. What it has to say goes to `outputs/delivery.log`.
+    """One delivery process; its log is `outputs/delivery.log`.
 
-    It ends with this process, however this one ends.
+    It exits when this process does, however this one ends.
     """
 
     def __init__(self, target: Target, outputs: Path, patience: float = PATIENCE_S) -> None:
@@ -47,49 +47,49 @@ class DeliveryProcess:
             text=True,
             env=os.environ | ENVIRONMENT,
         )
-        self._folders: list[Path] = []
-        with suppress(sqlite3.Error):  # opening the store says what is wrong with it
-            if warning := target.moved(patience=1):
+        self._runs: list[Run] = []
+        with suppress(sqlite3.Error):  # opening the store reports it
+            if warning := mlflow_private.moved(target, patience=1):
                 print(warning, file=sys.stderr, flush=True)
         outputs.mkdir(parents=True, exist_ok=True)
         self._target, self._patience = target, patience
         log = str(outputs.resolve() / "delivery.log")
-        self._say({"target": asdict(target), "log": log, "patience": patience})
+        self._send({"target": asdict(target), "log": log, "patience": patience})
 
-    def follow(self, folder: Path) -> None:
+    def follow(self, run: Run) -> None:
         """Deliver this run from now on."""
-        self._folders.append(folder)
-        self._say({"follow": str(folder.resolve())})
+        self._runs.append(run)
+        self._send({"follow": str(run.folder.resolve())})
 
     def close(self) -> Report:
-        """Wait until everything is delivered or given up; says what it waits for.
+        """Wait until everything is delivered or the process gives up; prints the progress.
 
-        The process gives up by itself; one that does not even do that is ended.
+        A process that does not answer in time is killed.
         """
         why = ""
         try:
-            self._say({"close": True})
+            self._send({"close": True})
             answer = self._answer()
             if not answer:
                 with suppress(subprocess.TimeoutExpired):
                     self._process.wait(2)  # it died: with which status?
         except KeyboardInterrupt:
-            answer, why = "", "interrupted while it was delivered"
+            answer, why = "", "the delivery was interrupted"
         finally:
             self._end()
         if answer.strip():
             return Report(**json.loads(answer))
         code = self._process.returncode
         why = why or f"the delivery process ended with status {code}, see delivery.log"
-        return Report(undelivered={f.name: why for f in self._folders if self._left(f)})
+        return Report(undelivered={run.id: why for run in self._runs if self._left(run)})
 
     def _end(self) -> None:
-        """End it at once; what is not delivered stays on disk."""
+        """Kill the process; what is not delivered stays on disk."""
         self._process.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None
-            with suppress(BrokenPipeError):  # what one that died did not take is sent now
+            with suppress(BrokenPipeError):  # closing flushes what a dead process did not read
                 pipe.close()
 
     def _answer(self) -> str:
@@ -97,14 +97,14 @@ class DeliveryProcess:
         assert self._process.stdout is not None
         read = self._process.stdout.readline
         threading.Thread(target=lambda: answers.put(read()), daemon=True).start()
-        moved_on, left = time.monotonic(), sum(map(self._left, self._folders))
-        while time.monotonic() - moved_on < self._patience + SILENCE_S:
+        progress, left = time.monotonic(), sum(map(self._left, self._runs))
+        while time.monotonic() - progress < self._patience + SILENCE_S:
             try:
-                return answers.get(timeout=SAY_EVERY_S)
+                return answers.get(timeout=PRINT_EVERY_S)
             except queue.Empty:
-                before, left = left, sum(map(self._left, self._folders))
+                before, left = left, sum(map(self._left, self._runs))
             if left < before:
-                moved_on = time.monotonic()
+                progress = time.monotonic()
             print(
                 f"delivering to {self._target.uri}: {left} bytes of journals to go; "
                 f"gives up {self._patience:.0f} s after the last progress",
@@ -112,17 +112,16 @@ class DeliveryProcess:
             )
         return ""
 
-    def _left(self, folder: Path) -> int:
+    def _left(self, run: Run) -> int:
         """Bytes of a run's journal that are not delivered."""
-        state = read_state(folder)
+        state = run.delivered()
         done = state.get("offset", 0) if state.get("store") == self._target.key else 0
-        path = folder / journal.FILE_NAME
-        return path.stat().st_size - int(done) if path.exists() else 0
+        return run.journal.stat().st_size - int(done) if run.journal.exists() else 0
 
-    def _say(self, order: object) -> None:
+    def _send(self, order: object) -> None:
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps(order) + "\n")
             self._process.stdin.flush()
         except OSError:
-            return  # it died; `close` reports every run as undelivered
+            return  # the process died; `close` reports every run as undelivered

@@ -1,7 +1,6 @@
-"""Reading many runs of an MLflow store at once, by its bulk endpoints.
+"""Read many runs of an MLflow store at once, through its bulk endpoints.
 
-MLflow has one call for a metric of up to 100 runs; asked run by run, a thousand runs would take
-minutes.
+One call returns a metric of up to 100 runs; run by run, a thousand runs would take minutes.
 """
 
 import json
@@ -13,16 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harness.runfolder.status import RunStatus
+from harness.runfolder.target import Target
+from harness.tracking import mlflow_private
+from harness.tracking.mlflow_private import BULK_ROWS, BULK_RUNS
 from harness.tracking.recorded import Missing, Recorded
 from harness.tracking.store import Store, StoreError
-from harness.tracking.target import Target
 from harness.tracking.views import save_view
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-BULK_RUNS, BULK_ROWS = 100, 25_000  # MLflow's own limits for one call
-BULK_PATH = "/ajax-api/2.0/mlflow/metrics/get-history-bulk"
 PAGE = 1000
 FILTER = re.compile(r"[=<>]|\b(?:LIKE|ILIKE|IN|IS)\b", re.IGNORECASE)
 
@@ -70,19 +70,19 @@ class Reader:
 
     def run(self, word: str) -> Recorded:
         """The one run whose id, or MLflow id, begins with `word`. Raises `ValueError`."""
-        found: dict[str, Recorded] = {}
+        matches: dict[str, Recorded] = {}
         if re.fullmatch(r"[\w.-]+", word):
             for key in ("tags.`run.id`", "attributes.run_id"):
-                found |= {each.place: each for each in self._search(f"{key} LIKE '{word}%'")}
-        if not found:
+                matches |= {each.place: each for each in self._search(f"{key} LIKE '{word}%'")}
+        if not matches:
             raise ValueError(
-                f"{word!r} is neither a sweep, an experiment nor a run in {self.target.uri}, and "
-                "no filter such as \"params.batch = '16'\""
+                f"{word!r} is not a sweep, an experiment or a run in {self.target.uri}, nor a "
+                "filter such as \"params.batch = '16'\""
             )
-        if len(found) > 1:
-            names = ", ".join(sorted(each.run for each in found.values())[:5])
+        if len(matches) > 1:
+            names = ", ".join(sorted(each.run for each in matches.values())[:5])
             raise ValueError(f"run {word!r} could be {names}; type more of it")
-        return next(iter(found.values()))
+        return next(iter(matches.values()))
 
     def finished(self) -> list[Recorded]:
         """Every finished run, oldest first."""
@@ -96,7 +96,9 @@ class Reader:
             rows: dict[str, dict[int, tuple[int, float]]] = {place: {} for place in asked}
             with self._answers():
                 for place, step, ms, value in self._histories(list(asked), key):
-                    if ms >= rows[place].get(step, (0, 0.0))[0]:  # the last word on a step counts
+                    if (
+                        ms >= rows[place].get(step, (0, 0.0))[0]
+                    ):  # the newest value of a step counts
                         rows[place][step] = (ms, value)
             for place, run in asked.items():
                 steps = rows[place]
@@ -138,26 +140,26 @@ class Reader:
         try:
             return self._search(text)
         except ValueError as error:
-            raise ValueError(f"{text!r} is no filter that MLflow understands: {error}") from None
+            raise ValueError(f"{text!r} is not a filter that MLflow understands: {error}") from None
 
     def _search(
-        self, wanted: str, experiments: list[str] | None = None, limit: int | None = None
+        self, condition: str, experiments: list[str] | None = None, limit: int | None = None
     ) -> list[Recorded]:
         order = ["attributes.start_time DESC"] if limit else ["attributes.start_time ASC"]
-        ids, token, found = experiments or list(self._experiments), None, []
+        ids, token, runs = experiments or list(self._experiments), None, []
         while True:
             with self._answers():
                 page = self._client.search_runs(
-                    ids, wanted, max_results=limit or PAGE, order_by=order, page_token=token
+                    ids, condition, max_results=limit or PAGE, order_by=order, page_token=token
                 )
-            found += [_recorded(run) for run in page]
+            runs += [_recorded(run) for run in page]
             token = page.token
             if not token or limit:
-                return found
+                return runs
 
     @contextmanager
     def _answers(self) -> Iterator[None]:
-        """Turn a store that does not answer into `StoreError`, a bad question into `ValueError`."""
+        """Turn a store that does not answer into `StoreError`, a bad query into `ValueError`."""
         from mlflow.exceptions import MlflowException
 
         try:
@@ -178,32 +180,13 @@ class Reader:
             for point in self._client.get_metric_history(ids[0], key):
                 yield ids[0], point.step, point.timestamp, point.value
             return
-        rows = self._call(ids, key)
+        rows = mlflow_private.metric_history(self._client, ids, key)
         if len(rows) < BULK_ROWS:
             yield from rows
             return
-        half = len(ids) // 2  # the answer was cut off without a word
+        half = len(ids) // 2  # the answer was cut off, which it does not say
         yield from self._bulk(ids[:half], key)
         yield from self._bulk(ids[half:], key)
-
-    def _call(self, ids: list[str], key: str) -> list[tuple[str, int, int, float]]:
-        store = self._client._tracking_client.store
-        if hasattr(store, "get_metric_history_bulk"):
-            points = [p.to_dict() for p in store.get_metric_history_bulk(ids, key, BULK_ROWS)]
-        else:
-            from mlflow.utils.rest_utils import http_request, verify_rest_response
-
-            query = [("run_id", place) for place in ids]
-            query += [("metric_key", key), ("max_results", str(BULK_ROWS))]
-            credentials = store.get_host_creds()
-            answer = http_request(  # type: ignore[no-untyped-call]  # MLflow's own
-                credentials, BULK_PATH, "GET", params=query
-            )
-            points = json.loads(verify_rest_response(answer, BULK_PATH).text)["metrics"]
-        return [
-            (str(p["run_id"]), int(p["step"]), int(p["timestamp"]), float(p["value"]))
-            for p in points
-        ]
 
 
 def _recorded(run: "Run") -> Recorded:
@@ -212,13 +195,13 @@ def _recorded(run: "Run") -> Recorded:
     for given in run.inputs.dataset_inputs if run.inputs else ():
         try:
             dataset = json.loads(given.dataset.profile or "{}")
-        except ValueError:  # somebody else's profile
+        except ValueError:  # written by another program
             continue
         dataset.setdefault("sha256", given.dataset.digest)
     return Recorded(
         run=tags.get("run.id", run.info.run_id),
         name=run.info.run_name or run.info.run_id,
-        status=run.info.status,
+        status=RunStatus.of_mlflow(run.info.status),
         params=dict(run.data.params),
         tags=tags,
         final={key: float(value) for key, value in run.data.metrics.items()},

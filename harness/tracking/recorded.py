@@ -1,4 +1,4 @@
-"""One run as it was recorded, whoever holds it; and the journals as one who does."""
+"""A recorded run, independent of where it is stored, and a source that reads local journals."""
 
 import shutil
 from collections.abc import Iterable
@@ -9,27 +9,28 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.runfolder import journal
+from harness.runfolder.run import Run
+from harness.runfolder.status import RunStatus
 
 Curve = NDArray[np.float64]
 
 
 class Missing(ValueError):
-    """An artifact that a run does not have."""
+    """A run does not have this artifact."""
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """One run as it was recorded, whoever holds it.
+    """One run as it was recorded.
 
     params: as text. final: the last value of every metric. curves: metric -> (epochs,) float64, as
-    far as they were asked for. dataset: sizes of its parts, empty when unknown. place: where its
-    artifacts are asked for (an MLflow id, or the run folder). experiment: its MLflow id, if any.
+    far as they were loaded. dataset: sizes of its parts, empty when unknown. place: where its
+    artifacts are (an MLflow id, or the run folder). experiment: its MLflow id, if any.
     """
 
     run: str
     name: str
-    status: str
+    status: RunStatus
     params: dict[str, str]
     tags: dict[str, str]
     final: dict[str, float]
@@ -55,40 +56,36 @@ class Source(Protocol):
 class Journals:
     """Runs read from their folders: no MLflow needed."""
 
-    def read(self, folders: Iterable[Path]) -> list[Recorded]:
-        """These runs, in the order given."""
-        return [from_journal(folder) for folder in folders]
-
     def add_curves(self, runs: Iterable[Recorded], keys: Iterable[str]) -> None:
         """Nothing: a journal is read whole."""
 
     def fetch(self, run: Recorded, path: str, into: Path) -> Path:
         """The file in the run folder."""
-        found = Path(run.place) / path
-        if not found.is_file():
+        file = Path(run.place) / path
+        if not file.is_file():
             raise Missing(f"{run.run}: the artifact {path} is missing in {run.place}")
-        return found
+        return file
 
     def attach(self, run: Recorded, files: list[Path], place: str) -> None:
-        """Copy files into the run folder. Noting them in the journal is the owner's business."""
+        """Copy files into the run folder; the caller notes them in the journal."""
         target = Path(run.place) / place
         target.mkdir(parents=True, exist_ok=True)
         for path in files:
             shutil.copyfile(path, target / path.name)
 
 
-def from_journal(folder: Path) -> Recorded:
-    """A run as its journal tells it."""
-    told = journal.history(folder)
-    keys = told.epochs[-1]["metrics"] if told.epochs else {}
+def from_journal(run: Run) -> Recorded:
+    """A run as its journal records it."""
+    history = run.history()
+    keys = history.epochs[-1]["metrics"] if history.epochs else {}
     return Recorded(
-        run=told.run,
-        name=told.create["name"],
-        status=told.status,
-        params={key: str(value) for key, value in told.create["params"].items()},
-        tags=told.tags,
-        final=keys | told.final,
-        dataset=told.create["dataset"],
-        place=str(folder),
-        curves={key: np.array(told.curve(key)) for key in keys},
+        run=history.run,
+        name=history.name,
+        status=history.status,
+        params={key: str(value) for key, value in history.params.items()},
+        tags=history.tags,
+        final=keys | history.final,
+        dataset=history.create["dataset"],
+        place=str(run.folder),
+        curves={key: np.array(history.curve(key)) for key in keys},
     )

@@ -1,22 +1,20 @@
-"""What a comparison is asked to compare: words of a command line, and the runs they mean."""
+"""Resolve the arguments of `compare` (sweep, experiment, filter, run ids) to runs."""
 
 import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.runfolder import config
-from harness.runfolder import folder as runs
-from harness.runfolder import plan as sweep
-from harness.runfolder.plan import Plan
+from harness.runfolder.plan import Plan, all_plans
+from harness.runfolder.run import CONFIG
+from harness.runfolder.target import Target
 from harness.tracking.reading import Reader
 from harness.tracking.recorded import Journals, Recorded, Source, from_journal
-from harness.tracking.target import Target
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What is compared: its name, its runs oldest first, and who holds them."""
+    """What is compared: its title, its runs, oldest first, and where they are read from."""
 
     title: str
     recorded: list[Recorded]
@@ -32,26 +30,27 @@ class Selection:
 
 
 def select(outputs: Path, words: list[str], uri: str | None) -> Selection:
-    """What the words mean. Raises `ValueError` or `StoreError`."""
+    """Resolve the words. Raises `ValueError` or `StoreError`.
+
+    A sweep whose runs are only on disk (`tracking=none`) is read from its journals.
+    """
     plan = _plan(outputs, words) if uri is None else None
     if plan is None:
-        reader = Reader(Target(uri) if uri else Target.local(outputs))
+        reader = Reader(Target.named(uri, outputs))
         title, recorded = reader.select(words or [reader.newest_sweep()])
         return Selection(title, recorded, reader)
-    folders = [runs.folder_of(outputs) / job.run for job in plan.jobs]
-    here = [folder for folder in folders if (folder / runs.CONFIG).is_file()]
-    tracking = config.read_yaml(here[0] / runs.CONFIG).tracking if here else None
-    if tracking is not None and tracking.name == "none":
-        recorded = [from_journal(folder) for folder in here]
+    present = [run for run in plan.runs(outputs) if (run.folder / CONFIG).is_file()]
+    target = present[0].target() if present else Target.local(outputs)
+    if target is None:
+        recorded = [from_journal(run) for run in present]
         return Selection(f"sweep {plan.id}", recorded, Journals())
-    server = tracking.uri if tracking is not None and tracking.name == "server" else None
-    reader = Reader(Target(server) if server else Target.local(outputs))
+    reader = Reader(target)
     return Selection(*reader.select([plan.id]), reader)
 
 
 def _plan(outputs: Path, words: list[str]) -> Plan | None:
-    plans = sweep.plans(outputs)
+    plans = all_plans(outputs)
     if not words:
         return plans[-1] if plans else None
-    found = [plan for plan in plans if plan.id.startswith(words[0])] if len(words) == 1 else []
-    return found[0] if len(found) == 1 else None
+    matches = [plan for plan in plans if plan.id.startswith(words[0])] if len(words) == 1 else []
+    return matches[0] if len(matches) == 1 else None

@@ -1,4 +1,4 @@
-"""The only code that reads or writes MLflow.
+"""An open tracking store: the code that writes to MLflow.
 
 It uses `MlflowClient` with explicit ids, never the fluent interface, so no environment variable and
 no active run can redirect what is written. Importing MLflow takes seconds: it happens in `Store`.
@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from harness.tracking.target import Target
+from harness.runfolder.status import RunStatus
+from harness.runfolder.target import Target
+from harness.tracking import mlflow_private
 from harness.tracking.views import EXPERIMENT_TAGS
 
 if TYPE_CHECKING:
@@ -30,21 +32,12 @@ class StoreError(RuntimeError):
     """The store cannot be used as it is; the message says what to do."""
 
 
-def sweep_link(base: str, experiment_id: str, sweep: str) -> str:
-    """The address of the MLflow UI's chart view with exactly the runs of one sweep."""
-    wanted = urllib.parse.quote(f"tags.sweep LIKE '%{sweep}%'")
-    return (
-        f"{base}/#/experiments/{experiment_id}/runs?workflowType=machine_learning"
-        f"&compareRunsMode=CHART&searchFilter={wanted}"
-    )
-
-
 class Store:
     """An open tracking store.
 
-    Opening creates the database when there is none, one process at a time and aside: a fresh
-    database that two processes migrate at once, or whose migration is killed, stays broken. Raises
-    `StoreError`.
+    Opening creates the database when there is none, one process at a time and under a temporary
+    name: a fresh database that two processes migrate at once, or whose migration is killed, stays
+    broken. Raises `StoreError`.
     """
 
     def __init__(self, target: Target, *, relocate: bool = False) -> None:
@@ -55,10 +48,10 @@ class Store:
         self._experiments: dict[str, Experiment] = {}
         try:
             with self._alone():
-                target.create_database()
+                mlflow_private.create_database(target)
                 self.client: MlflowClient = MlflowClient(tracking_uri=target.uri)
                 self.client.search_experiments(max_results=1)
-                moved = None if relocate else target.moved(LOCK_S)
+                moved = None if relocate else mlflow_private.moved(target, LOCK_S)
         except (MlflowException, OSError, sqlite3.OperationalError) as error:
             raise StoreError(f"{target.uri}: {_first_line(error)}") from error
         except Exception as error:  # SQLAlchemy and alembic raise types of their own
@@ -72,12 +65,12 @@ class Store:
 
         if target.artifacts and relocate:
             with self._alone():
-                target.relocate()
+                mlflow_private.relocate(target)
         elif moved:
             raise StoreError(moved)
 
     def experiment(self, name: str) -> str:
-        """The id of an experiment, created if need be with artifacts beside the database."""
+        """The id of an experiment; created if missing, with artifacts beside the database."""
         from mlflow.exceptions import MlflowException
 
         if name not in self._experiments:
@@ -88,7 +81,7 @@ class Store:
                     location = f"{where}/{urllib.parse.quote(name, safe='')}" if where else None
                     try:
                         self.client.create_experiment(name, location, EXPERIMENT_TAGS)
-                    except MlflowException:  # another machine was faster
+                    except MlflowException:  # another machine created it first
                         if self.client.get_experiment_by_name(name) is None:
                             raise
                     found = self.client.get_experiment_by_name(name)
@@ -107,17 +100,17 @@ class Store:
         return found[0].info.run_id if found else None
 
     def deleted(self, mlflow_id: str) -> bool:
-        """Whether somebody deleted this run in the store."""
+        """Whether this run was deleted in the store."""
         return bool(self.client.get_run(mlflow_id).info.lifecycle_stage == "deleted")
 
     def delete_others(self, experiment_id: str, run: str, mlflow_id: str) -> None:
-        """Delete what a creation whose answer was lost, carried out late, left beside a run."""
+        """Delete duplicates of a run: left by a creation that the server carried out late."""
         for other in self.runs(experiment_id, f"tags.`run.id` = '{run}'"):
             if other.info.run_id != mlflow_id:
                 self.client.delete_run(other.info.run_id)
 
     def create_run(self, experiment_id: str, record: dict[str, Any]) -> str:
-        """Find or create the run of a journal's create record, so that there is never a second."""
+        """Find or create the run of a journal's create record; never creates a duplicate."""
         found = self.find_run(experiment_id, record["run"])
         if found is not None:
             return found
@@ -136,7 +129,7 @@ class Store:
         params: dict[str, Any] | None = None,
         tags: dict[str, str] | None = None,
     ) -> None:
-        """Write metrics, params and tags; the same again changes nothing."""
+        """Write metrics, params and tags; repeating a call changes nothing."""
         from mlflow.entities import Metric, Param, RunTag
 
         metrics = [Metric(*point) for point in points]
@@ -178,12 +171,12 @@ class Store:
             if not info.is_dir
         }
 
-    def set_status(self, mlflow_id: str, status: str, end_ms: int | None = None) -> None:
-        """RUNNING, or an end with its time."""
+    def set_status(self, mlflow_id: str, status: RunStatus, end_ms: int | None = None) -> None:
+        """Set the status; end_ms: the time of a run's end, Unix time in ms."""
         if end_ms is None:
-            self.client.update_run(mlflow_id, status=status)
+            self.client.update_run(mlflow_id, status=status.mlflow)
         else:
-            self.client.set_terminated(mlflow_id, status, end_ms)
+            self.client.set_terminated(mlflow_id, status.mlflow, end_ms)
 
     def runs(self, experiment_id: str, filter_string: str = "") -> list["Run"]:
         """All runs of an experiment that match MLflow's filter."""

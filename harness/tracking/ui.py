@@ -12,10 +12,9 @@ from contextlib import contextmanager
 
 import psutil
 
-from harness.tracking.target import Target
+from harness.runfolder.target import Target
 
 HOST = "127.0.0.1"
-PORT = 5000
 START_S = 120.0
 
 

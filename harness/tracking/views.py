@@ -1,20 +1,20 @@
-"""What MLflow's own pages show at first sight: a note on the experiment, and a view per sweep.
+"""What the MLflow UI shows first: a note on the experiment, a view of each sweep, links to both.
 
-Left to itself, the UI draws the ten newest runs only and a table without a single metric. A shared
-view, which MLflow keeps as a tag of the experiment, holds filter, order, columns and grouping, and
-a link opens it.
+By default the UI draws only the ten newest runs, and its table has no metric. A shared view, which
+MLflow keeps as a tag of the experiment, holds filter, order, columns and grouping; a link opens it.
 """
 
 import json
+import urllib.parse
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from harness.nn import metrics
+from harness.tracking.mlflow_private import SHARED_VIEW
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-VIEW = "mlflow.sharedViewState."
 SEED = "seed"
 COLUMNS = (
     metrics.BEST_VAL_ERROR,
@@ -31,9 +31,9 @@ Every run is one training. Errors are **fractions**, not percent.
   `{metrics.BEST_EPOCH}`. `{metrics.VAL_ERROR}` in the table is that of the *last* epoch.
 - `{metrics.TEST_ERROR}` is read once, with the weights of the best epoch. Do not choose by it.
 - `train/` and `val/` are per epoch; `train/` is measured while training, `time/` in seconds.
-- MLflow's *Duration* begins when the run was queued: in a sweep it includes the wait for its turn.
+- MLflow's *Duration* begins when the run was queued: in a sweep it includes waiting in the queue.
 - The tag `sweep` names the sweeps a run belongs to. `python -m harness ui` links to a view of the
-  newest one; `python -m harness compare` tells which differences are real and stores its report
+  newest one; `python -m harness compare` shows which differences are real and stores its report
   with the best run, under Artifacts, `report/`.
 """
 EXPERIMENT_TAGS = {
@@ -76,14 +76,24 @@ def save_view(
         groups = [{"mode": "param", "groupByData": key} for key in settings]
         state["groupBy"] = {"aggregateFunction": "average", "groupByKeys": groups}
     try:
-        client.set_experiment_tag(experiment_id, f"{VIEW}sweep-{sweep}", json.dumps(state))
+        client.set_experiment_tag(experiment_id, f"{SHARED_VIEW}sweep-{sweep}", json.dumps(state))
     except MlflowException as error:
         raise ValueError(f"no view of sweep {sweep}: {str(error).splitlines()[0]}") from error
 
 
 def view_link(base: str, experiment_id: str, sweep: str) -> str:
     """The address of a sweep's stored view, as charts."""
+    return f"{_charts(base, experiment_id)}&viewStateShareKey=sweep-{sweep}"
+
+
+def sweep_link(base: str, experiment_id: str, sweep: str) -> str:
+    """The address of the MLflow UI's chart view with exactly the runs of one sweep."""
+    condition = urllib.parse.quote(f"tags.sweep LIKE '%{sweep}%'")
+    return f"{_charts(base, experiment_id)}&searchFilter={condition}"
+
+
+def _charts(base: str, experiment_id: str) -> str:
     return (
         f"{base}/#/experiments/{experiment_id}/runs?workflowType=machine_learning"
-        f"&compareRunsMode=CHART&viewStateShareKey=sweep-{sweep}"
+        "&compareRunsMode=CHART"
     )

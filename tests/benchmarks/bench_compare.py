@@ -17,11 +17,11 @@ import time
 from pathlib import Path
 
 import numpy as np
+from harness.tracking.target import Target
 
 from harness.nn import metrics
 from harness.runfolder.environment import processor
 from harness.tracking.store import Store
-from harness.tracking.target import Target
 from harness.tracking.ui import serve
 
 SEEDS = 5

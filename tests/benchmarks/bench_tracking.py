@@ -25,8 +25,9 @@ from pathlib import Path
 from harness.nn import metrics
 from harness.runfolder import journal
 from harness.runfolder.environment import cores, processor
-from harness.tracking.target import Target
+from harness.runfolder.target import Target
 from harness.tracking.ui import serve
+from tests.conftest import folders
 
 PHASES = (
     "import, compose", "data, freeze", "job: import", "build", "train", "evaluate", "record",
@@ -50,7 +51,7 @@ def command(place: Path, *arguments: str) -> tuple[float, float]:
 
 
 def folders(place: Path) -> list[Path]:
-    return list(journal.folders(place / "outputs/runs"))
+    return list(folders(place / "outputs"))
 
 
 def phases(place: Path, arguments: list[str]) -> tuple[dict[str, float], float]:

@@ -18,8 +18,8 @@ import pytest
 from harness.nn import metrics
 from harness.recognizer import preprocess
 from harness.recognizer.recognizer import Recognizer
-from harness.runfolder import journal
-from tests.conftest import command_in
+from harness.runfolder.run import Run
+from tests.conftest import command_in, folders
 from tests.recognizer.test_picture import DRAWING, encoded, png
 from tests.test_ui import free_port
 
@@ -223,12 +223,12 @@ def test_connections_are_kept_between_requests(port: int) -> None:
 def test_runs_of_a_tracking_store_can_be_picked(outputs: Path, tmp_path: Path) -> None:
     done = command_in(tmp_path)("harness.run", "epochs=1", "width=16")
     assert done.returncode == 0, done.stderr
-    (folder,) = journal.folders(tmp_path / "outputs/runs")
+    (folder,) = folders(tmp_path / "outputs")
     uri = f"sqlite:///{tmp_path}/outputs/mlflow.db"
     with served("--outputs", str(outputs), "--uri", uri) as number:
         models = json.loads(ask(number, "GET", "/api/models")[2])["models"]
         assert len(models) == 2
-        error = journal.history(folder).final[metrics.BEST_VAL_ERROR]
+        error = Run(folder).history().final[metrics.BEST_VAL_ERROR]
         told = {"id": folder.name, "name": f"epochs=1,width=16, validation error {error:.2%}"}
         assert models[1] == told
         status, answer = post(number, encoded_png(), "image/png", f"?model={folder.name}")

@@ -23,13 +23,14 @@ from harness.run.compose import expand
 from harness.runfolder import journal
 from harness.runfolder.config import to_yaml
 from harness.runfolder.journal import Journal
+from harness.runfolder.run import Run
+from harness.runfolder.target import Target
 from harness.tracking.delivery import Delivery
 from harness.tracking.follower import STATE, read_state
 from harness.tracking.process import DeliveryProcess
 from harness.tracking.store import Store, StoreError, sweep_link
 from harness.tracking.sync import prove
-from harness.tracking.target import Target
-from tests.conftest import command_in
+from tests.conftest import command_in, folders
 
 pytestmark = [
     pytest.mark.service,
@@ -110,7 +111,7 @@ def test_the_store_equals_the_journal(outputs: Path, store: Store) -> None:
     found = store.find_run(store.experiment("mnist"), "aaa")
     assert found is not None
     run = store.client.get_run(found)
-    created = journal.history(folder).create
+    created = Run(folder).history().create
     assert store.points(found) == expected_points(folder)
     assert run.data.params == {
         "batch": "16", "dataset.dir": "None", "width": "[8,4]", "tracking.name": "local",
@@ -255,7 +256,7 @@ def test_eight_commands_race_for_a_fresh_store(tmp_path: Path, idx_folder: Path)
         _, stderr = process.communicate(timeout=900)
         assert (process.returncode, stderr) == (0, "")
     target = Target.local(tmp_path / "outputs")
-    proofs = prove(target, list(journal.folders(tmp_path / "outputs/runs")))
+    proofs = prove(target, list(folders(tmp_path / "outputs")))
     assert [proof.differences for proof in proofs] == [()] * 8
     store = Store(target)
     assert len(store.runs(store.experiment("idx"))) == 8
@@ -275,7 +276,7 @@ def strike(connection, cursor, statement, *rest):
             os.kill(os.getpid(), signal.SIGKILL)
 if sys.argv[1] == "ours":
     from harness.tracking.store import Store
-    from harness.tracking.target import Target
+    from harness.runfolder.target import Target
     Store(Target.local(Path.cwd())).experiment("mnist")
 else:
     from mlflow import MlflowClient

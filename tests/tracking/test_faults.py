@@ -20,10 +20,11 @@ import psutil
 import pytest
 
 from harness.runfolder import journal
+from harness.runfolder.run import Run
+from harness.runfolder.target import Target
 from harness.tracking.store import Store
 from harness.tracking.sync import prove
-from harness.tracking.target import Target
-from tests.conftest import Command, command_in
+from tests.conftest import Command, command_in, folders
 
 pytestmark = [pytest.mark.fault, pytest.mark.filterwarnings("ignore")]
 RUN = "harness.run"
@@ -160,13 +161,13 @@ def settings(folder: Path, uri: str, *more: str) -> tuple[str, ...]:
 
 
 def assert_complete(uri: str, place: Path, status: str = "FINISHED") -> None:
-    folders = list(journal.folders(place / "outputs/runs"))
+    folders = list(folders(place / "outputs"))
     proofs = prove(Target(uri), folders)
     assert [proof.differences for proof in proofs] == [()] * len(folders)
     assert all(proof.rows > 0 for proof in proofs)
     store = Store(Target(uri))
     assert len(store.runs(store.experiment("idx"))) == len(folders)
-    assert {journal.history(folder).status for folder in folders} == {status}
+    assert {Run(folder).history().status for folder in folders} == {status}
 
 
 def undelivered(command: Command, folder: Path, uri: str) -> float:
@@ -184,7 +185,7 @@ def test_down_from_the_start_then_sync_twice(
 ) -> None:
     command = command_in(tmp_path)
     begin = undelivered(command, idx_folder, server.uri)
-    (folder,) = journal.folders(tmp_path / "outputs/runs")
+    (folder,) = folders(tmp_path / "outputs")
     end = next(r for r in journal.read(folder / journal.FILE_NAME)[0] if r["kind"] == "end")
     assert end["status"] == "FINISHED"
     assert end["ms"] / 1000 - begin < 20, "training does not wait"

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from harness.data.atomic import write_text
 from harness.runfolder import journal
+from harness.runfolder.target import Target
 from harness.tracking.delivery import Delivery
 from harness.tracking.follower import STATE, points_of, read_state
 from harness.tracking.store import Store
 from harness.tracking.sync import prove
-from harness.tracking.target import Target
 from tests.tracking.test_delivery import expected_points, make_run
 
 pytestmark = [pytest.mark.service, pytest.mark.filterwarnings("ignore")]

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.runfolder.target import Target
 from harness.tracking import reading
 from harness.tracking.reading import Reader
 from harness.tracking.recorded import Missing
 from harness.tracking.store import Store, StoreError
-from harness.tracking.target import Target
 from harness.tracking.ui import serve
 
 pytestmark = [pytest.mark.service, pytest.mark.filterwarnings("ignore")]  # MLflow's own warnings

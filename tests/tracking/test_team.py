@@ -18,11 +18,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness.runfolder import journal
+from harness.runfolder.target import Target
 from harness.tracking.store import Store
 from harness.tracking.sync import prove
-from harness.tracking.target import Target
-from tests.conftest import Command
+from tests.conftest import Command, folders
 from tests.slurm import free_ports
 
 BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
@@ -191,7 +190,7 @@ def test_five_writers_at_once(tmp_path: Path, idx_folder: Path, team: Team) -> N
         )  # fmt: skip
     said = [writer.communicate(timeout=1200)[0] for writer in writers]
     assert [writer.returncode for writer in writers] == [0] * WRITERS, said
-    folders = [f for path in tmp_path.iterdir() for f in journal.folders(path / "outputs/runs")]
+    folders = [f for path in tmp_path.iterdir() for f in folders(path / "outputs")]
     assert len(folders) == 2 * WRITERS
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_USERNAME", "admin")

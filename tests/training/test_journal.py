@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from harness.runfolder import journal
 from harness.runfolder.journal import Journal, JournalError
+from harness.runfolder.run import Run
 
 quick = settings(deadline=None, max_examples=50, database=None)
 
@@ -73,7 +74,7 @@ def test_reading_goes_on_where_it_stopped(tmp_path: Path) -> None:
 
 def test_history(tmp_path: Path) -> None:
     path = written(tmp_path / journal.FILE_NAME)
-    assert journal.history(tmp_path).status == "RUNNING"
+    assert Run(tmp_path).history().status == "RUNNING"
     with Journal(path) as writer:
         writer.append("end", status="KILLED", error="interrupted")
         writer.append("start", host="h", pid=2, threads=1, backend="numpy")
@@ -82,7 +83,7 @@ def test_history(tmp_path: Path) -> None:
         writer.append("end", status="FINISHED", error=None)
         writer.append("tags", tags={"sweep": "s"})
         writer.append("artifact", path="x.png")
-    told = journal.history(tmp_path)
+    told = Run(tmp_path).history()
     assert (told.status, told.error, told.run) == ("FINISHED", None, "abc")
     assert told.curve("train/loss") == [0.1, 0.2, 9.0], "a repeated epoch replaces the first"
     assert told.tags == {"a": "b", "sweep": "s"}
@@ -93,7 +94,7 @@ def test_history(tmp_path: Path) -> None:
 def test_not_a_journal(tmp_path: Path) -> None:
     (tmp_path / journal.FILE_NAME).write_bytes(b"")
     with pytest.raises(JournalError, match="begins with its create record"):
-        journal.history(tmp_path)
+        Run(tmp_path).history()
 
 
 def test_cut_anywhere_what_is_left_is_what_was_written(tmp_path: Path) -> None:
@@ -148,7 +149,7 @@ def test_damage_is_a_status_and_what_precedes_it_is_kept(tmp_path: Path) -> None
     content = bytearray(path.read_bytes())
     content[-3] ^= 1
     path.write_bytes(content)
-    told = journal.history(tmp_path)
+    told = Run(tmp_path).history()
     assert told.status == "DAMAGED"
     assert "does not match its checksum" in (told.error or "")
     assert len(told.epochs) == 2
@@ -179,7 +180,7 @@ def test_folders_that_are_still_being_made_are_not_listed(tmp_path: Path) -> Non
         (tmp_path / name).mkdir()
         (tmp_path / name / journal.FILE_NAME).touch()
         (tmp_path / name / "config.yaml").touch()
-    assert [folder.name for folder in journal.folders(tmp_path)] == ["abc123"]
+    assert [folder.name for folder in FOLDERS_TODO(tmp_path)] == ["abc123"]
 
 
 def test_the_order_of_runs_survives_copying(tmp_path: Path) -> None:
@@ -189,4 +190,4 @@ def test_the_order_of_runs_survives_copying(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         (tmp_path / name / journal.FILE_NAME).touch()
         (tmp_path / name / "config.yaml").touch()
-    assert [folder.name for folder in journal.folders(tmp_path)] == names
+    assert [folder.name for folder in FOLDERS_TODO(tmp_path)] == names

@@ -1,16 +1,15 @@
-"""Starting jobs on run folders, one process each, and seeing them end."""
+"""One job in its own process: give it a run to train, and wait for its end."""
 
 import json
 import subprocess
 import sys
 from contextlib import suppress
-from pathlib import Path
-from types import TracebackType
 from typing import Self
 
-from harness.run.launchers.prestart import Process, start
-from harness.runfolder import folder as runs
-from harness.runfolder import journal
+from harness.run.launchers.prestart import Process
+from harness.runfolder.journal import JournalError
+from harness.runfolder.run import Run
+from harness.runfolder.status import RunStatus
 
 GRACE_S = 20.0
 INTERRUPTED = "interrupted"
@@ -18,31 +17,27 @@ LOG = "job.log"
 
 
 class JobProcess:
-    """A job in its own process, bound to this one by a pipe: when this process dies, it ends.
+    """A job, bound to this process by a pipe: when this process dies, the job ends.
 
-    spare: what `Spares` gave, to save the time of a start. quiet: what the job prints goes to
-    `job.log` in its run folder. cores: how many it may use; None leaves them all. Leaving the
-    context ends the job if it still runs, giving it time for its last record.
+    process: a job that waits for its run folder. quiet: its output goes to `job.log` in the run
+    folder. cores: how many it may use; None: all. Leaving the context ends the job if it still
+    runs, with time for its end record.
     """
 
     def __init__(
-        self,
-        folder: Path,
-        *,
-        spare: Process | None = None,
-        quiet: bool = False,
-        cores: int | None = None,
+        self, run: Run, process: Process, *, quiet: bool = False, cores: int | None = None
     ) -> None:
-        self.folder = folder
-        self._process = spare or start()
-        order = {"folder": str(folder), "log": str(folder / LOG) if quiet else None, "cores": cores}
-        assert self._process.stdin is not None
-        with suppress(BrokenPipeError):  # it died; `wait` says so
-            self._process.stdin.write(json.dumps(order).encode() + b"\n")
-            self._process.stdin.flush()
+        self.run = run
+        self._process = process
+        log = str(run.folder / LOG) if quiet else None
+        order = {"folder": str(run.folder), "log": log, "cores": cores}
+        assert process.stdin is not None
+        with suppress(BrokenPipeError):  # it died; `wait` reports it
+            process.stdin.write(json.dumps(order).encode() + b"\n")
+            process.stdin.flush()
 
-    def wait(self, timeout: float | None = None) -> str | None:
-        """Wait for the job to end; returns FINISHED, FAILED or KILLED as its journal says.
+    def wait(self, timeout: float | None = None) -> RunStatus | None:
+        """Wait for the job to end; returns the run's status by its journal.
 
         None: it still runs after `timeout` seconds.
         """
@@ -50,17 +45,10 @@ class JobProcess:
             self._process.wait(timeout)
         except subprocess.TimeoutExpired:
             return None
-        return self._close(_last_words(self._process.returncode), begun=False)
+        return self._close(_cause(self._process.returncode), started=False)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def end(self) -> None:
+        """End the job if it still runs: cleanly within 20 s, else with SIGKILL."""
         assert self._process.stdin is not None
         with suppress(BrokenPipeError):
             self._process.stdin.close()
@@ -71,17 +59,25 @@ class JobProcess:
             self._process.wait()
         self._close(INTERRUPTED)
 
-    def _close(self, why: str, *, begun: bool = True) -> str:
-        status = "KILLED" if self._process.returncode < 0 or why == INTERRUPTED else "FAILED"
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def _close(self, error: str, *, started: bool = True) -> RunStatus:
+        """Write the end record that a dead job could not write."""
+        killed = self._process.returncode < 0 or error == INTERRUPTED
+        status = RunStatus.KILLED if killed else RunStatus.FAILED
         try:
-            return runs.close_abandoned(self.folder, status, why, begun=begun).status
-        except (OSError, journal.JournalError) as error:  # of this run; the others go on
-            print(f"{self.folder.name}: {why}; {error}", file=sys.stderr)
+            return self.run.close_abandoned(status, error, started=started).status
+        except (OSError, JournalError) as problem:  # other runs are not affected
+            print(f"{self.run.id}: {error}; {problem}", file=sys.stderr)
             return status
 
 
-def _last_words(code: int) -> str:
+def _cause(code: int) -> str:
     if code >= 0:
-        return f"its process ended with exit status {code} and no last record"
+        return f"its process ended with exit status {code} and no end record"
     cause = ", as the system does when memory runs out" if code == -9 else ""
     return f"its process was ended by signal {-code}{cause}"

@@ -1,31 +1,95 @@
-"""The job processes that are prepared before they have a folder to train.
+"""Pre-started job processes: imports done, waiting for a run folder.
 
-A command begins with one, while it still imports, composes and checks. Therefore this module
-imports next to nothing.
+On Linux, a server process that has imported everything forks the jobs (job/forkserver.py);
+elsewhere the next job is started in advance. A command begins with that, while it still imports,
+composes and checks; so this module imports next to nothing.
 """
 
+import math
+import os
+import select
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Self
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, BinaryIO, Self
 
 from harness.job import forkserver
-from harness.job.forkserver import Fork
+from harness.job.forkserver import NUMBER
 
 JOB = (sys.executable, "-m", "harness.job")
+
+
+class Fork:
+    """A job that the server forked; has the parts of `subprocess.Popen` that are used."""
+
+    def __init__(self, stdin: BinaryIO, status_fd: int) -> None:
+        """stdin: the job's. status_fd: pipe with the job's pid and, later, its exit status.
+
+        Raises `ConnectionError` when there is no job: the server died or refused.
+        """
+        self.stdin, self._status_fd = stdin, status_fd
+        self.returncode: int | Any = None  # typed as `Popen` has it
+        pid = self._number()
+        if pid is None or pid <= 0:  # zero or less: the status of a job that died before its pid
+            stdin.close()
+            os.close(status_fd)
+            raise ConnectionError("no job was forked")
+        self.pid = pid
+
+    def poll(self) -> int | None:
+        """The exit status, negative for a signal; None while it runs."""
+        with suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the exit status. Raises `subprocess.TimeoutExpired` after `timeout` seconds."""
+        if self.returncode is None:
+            poll = select.poll()
+            poll.register(self._status_fd, select.POLLIN)
+            if not poll.poll(None if timeout is None else 1000 * timeout):
+                raise subprocess.TimeoutExpired("a forked job", timeout or 0)
+            code = self._number()
+            if code is None:  # the server was killed, and the job probably as well
+                code = -signal.SIGKILL
+                deadline = math.inf if timeout is None else time.monotonic() + timeout
+                while not self._is_dead():  # its locks are released after its pipes
+                    if time.monotonic() > deadline:
+                        raise subprocess.TimeoutExpired("a forked job", timeout or 0)
+                    time.sleep(0.01)
+            self.returncode = code
+            os.close(self._status_fd)
+        return self.returncode
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        if self.poll() is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+
+    def _is_dead(self) -> bool:
+        try:
+            stat = Path(f"/proc/{self.pid}/stat").read_text()
+        except OSError:
+            return True
+        return stat.rpartition(") ")[2].startswith(("Z", "X"))
+
+    def _number(self) -> int | None:
+        content = os.read(self._status_fd, NUMBER.size)
+        return NUMBER.unpack(content)[0] if content else None
+
+
 Process = subprocess.Popen[bytes] | Fork
-ELSEWHERE = ("hydra/launcher=slurm", "hydra/launcher=submitit_local")  # jobs start otherwise
 
 
-class Spares:
-    """Jobs that have imported what training needs. Leaving the context ends those not taken.
-
-    On Linux they are forked from one process that has; elsewhere that one is the next job.
-    """
+class Prestart:
+    """The pre-started jobs of a command. Leaving the context ends those not taken."""
 
     def __init__(self) -> None:
         self._prepared: subprocess.Popen[bytes] | None = None
@@ -33,7 +97,7 @@ class Spares:
         self._lock = threading.Lock()
 
     def start(self) -> None:
-        """See that one is prepared when it is needed. Any thread may call it."""
+        """Start the server, or the next job, unless it is there. Thread-safe."""
         with self._lock:
             if self._prepared is not None and self._prepared.poll() is None:
                 return
@@ -41,39 +105,38 @@ class Spares:
             if forkserver.AVAILABLE:
                 self._requests, theirs = socket.socketpair()
                 with theirs:
-                    self._prepared = start("--forking", theirs.fileno())
+                    self._prepared = start_job("--forking", theirs.fileno())
             else:
-                self._prepared = start()
+                self._prepared = start_job()
 
     def start_for(self, arguments: Sequence[str]) -> None:
-        """Start what a command of these arguments will need first."""
+        """Start what a command with these arguments will need.
+
+        Hydra's parser takes longer to import than this may take, so the arguments are compared as
+        text; a wrong guess costs a process that is not used.
+        """
         if any(text.startswith("-") and text not in ("-m", "--multirun") for text in arguments):
-            return  # it only shows something
-        if not any(text in ELSEWHERE for text in arguments):
+            return  # the command only prints something
+        if "hydra/launcher=slurm" not in arguments:
             self.start()
 
     def take(self) -> Process:
-        """One that is prepared, or a new one. Any thread may call it."""
+        """A job that waits for its run folder, prepared if there is one. Thread-safe."""
         self.start()
         with self._lock:
             requests = self._requests
             if requests is None:
                 job, self._prepared = self._prepared, None
-                return job or start()
+                return job or start_job()
         try:
-            return forkserver.fork(requests)
+            return fork_job(requests)
         except OSError:  # the server died just now, or the source has changed
-            return start()
+            return start_job()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._end()
 
     def _end(self) -> None:
@@ -85,8 +148,8 @@ class Spares:
         self._prepared = self._requests = None
 
 
-def start(how: str = "--attached", stdin: int = subprocess.PIPE) -> "subprocess.Popen[bytes]":
-    """A job that waits for its folder. Until it listens to signals, Ctrl-C is not for it."""
+def start_job(how: str = "--attached", stdin: int = subprocess.PIPE) -> "subprocess.Popen[bytes]":
+    """Start a job that waits for its run folder. It does not see Ctrl-C before it handles it."""
     mask = getattr(signal, "pthread_sigmask", None)
     before = mask(signal.SIG_BLOCK, {signal.SIGINT}) if mask else None  # the child inherits it
     try:
@@ -94,3 +157,19 @@ def start(how: str = "--attached", stdin: int = subprocess.PIPE) -> "subprocess.
     finally:
         if mask:
             mask(signal.SIG_SETMASK, before)
+
+
+def fork_job(server: socket.socket) -> Fork:
+    """Ask the server for a job. Thread-safe. Raises `OSError` when it does not fork one."""
+    job_stdin, stdin = os.pipe()
+    status_fd, job_status_fd = os.pipe()
+    try:
+        socket.send_fds(server, [b"j"], [job_stdin, job_status_fd])
+    except OSError:
+        os.close(stdin)
+        os.close(status_fd)
+        raise
+    finally:
+        os.close(job_stdin)
+        os.close(job_status_fd)
+    return Fork(os.fdopen(stdin, "wb", buffering=0), status_fd)

@@ -1,43 +1,38 @@
-"""The one progress display of jobs that run at the same time, read from their journals."""
+"""The progress display of jobs that run at the same time, read from their journals."""
 
 import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from harness.nn import metrics
-from harness.runfolder import folder as runs
-from harness.runfolder import journal
-from harness.runfolder.journal import History
+from harness.runfolder.history import History
+from harness.runfolder.run import Run
+from harness.runfolder.status import RunStatus
 
 REFRESH_S = 0.5
 
 
 class Scoreboard:
-    """Jobs done, running and failed, the best so far, and the time that is left.
+    """Jobs done, running and failed, the best error so far, and the time left.
 
-    A live bar in a terminal, a line for every job that ends elsewhere. total: how many jobs there
-    will be, when more than `folders` are to come. Use it as a context manager.
+    A live bar in a terminal; elsewhere a line for every job that ends. total: the number of jobs,
+    when more than `runs` will be added. Use it as a context manager. Thread-safe.
     """
 
-    def __init__(self, folders: Sequence[Path], total: int | None = None) -> None:
-        self._total = total or len(folders)
+    def __init__(self, runs: Sequence[Run], total: int | None = None) -> None:
+        self._total = total or len(runs)
         self._lock = threading.Lock()
-        self._sizes: dict[Path, int] = {}
-        self._told: dict[Path, History] = {}
-        for folder in folders:
-            self._read(folder)
+        self._histories: dict[Run, History] = {run: run.history() for run in runs}
         self._refreshed = 0.0
-        self._over: set[Path] = set()
+        self._over: set[Run] = set()
         self._count: Counter[str] = Counter()
         self._begin = time.monotonic()
-        self._epochs_before = self._epochs()
+        self._epochs_before = sum(len(each.epochs) for each in self._histories.values())
         self._closing = threading.Event()
         console = Console()
         self._bar: Progress | None = None
@@ -48,41 +43,42 @@ class Scoreboard:
             self._task = self._bar.add_task("starting", total=1.0)
             self._thread = threading.Thread(target=self._keep_fresh, daemon=True)
 
-    def add(self, folder: Path, *, over: bool = False) -> None:
-        """One more job, perhaps one that is over already."""
+    def add(self, run: Run, *, over: bool = False) -> None:
+        """Add a job, perhaps one that is over already."""
         with self._lock:
-            told = self._read(folder)
-            self._epochs_before += self._planned() if over else len(told.epochs)
+            self._histories[run] = history = run.history()
+            self._epochs_before += self._planned() if over else len(history.epochs)
             if over:
-                self._over.add(folder)
-                self._count[ending(told)] += 1
+                self._over.add(run)
+                self._count[ending(history)] += 1
 
-    def ended(self, folder: Path) -> None:
-        """A job is over; its journal is not read again."""
+    def ended(self, run: Run) -> None:
+        """Count a job that is over."""
         with self._lock:
-            told = self._read(folder)
-            self._over.add(folder)
-            self._count[ending(told)] += 1
+            self._histories[run] = history = run.history()
+            self._over.add(run)
+            self._count[ending(history)] += 1
         if self._bar is None:
             if time.monotonic() - self._refreshed > REFRESH_S:
                 self._refresh()
-            error = best_error(told)
+            error = best_error(history)
             figure = "" if error is None else f"  validation error {error:.2%}"
-            print(f"{told.create['name']}  {ending(told)}{figure}   {self.line()}", flush=True)
+            print(f"{history.name}  {ending(history)}{figure}   {self.line()}", flush=True)
 
     def line(self) -> str:
         """`7/15 done, 2 running, 1 failed, best 1.98% (batch=16,seed=3), 40 s left`"""
         with self._lock:
-            told = dict(self._told)
+            histories = dict(self._histories)
             over, count = set(self._over), Counter(self._count)
-        running = sum(told[folder].status == "RUNNING" for folder in told.keys() - over)
+        active = histories.keys() - over
+        running = sum(histories[run].status is RunStatus.RUNNING for run in active)
         parts = [f"{count['finished']}/{self._total} done", f"{running} running"]
         parts += [f"{count[kind]} {kind}" for kind in ("pruned", "failed", "killed") if count[kind]]
-        errors = {folder: best_error(each) for folder, each in told.items()}
-        scored = {folder: error for folder, error in errors.items() if error is not None}
+        errors = {run: best_error(history) for run, history in histories.items()}
+        scored = {run: error for run, error in errors.items() if error is not None}
         if scored:
-            best = min(scored, key=lambda folder: scored[folder])
-            parts.append(f"best {scored[best]:.2%} ({told[best].create['name']})")
+            best = min(scored, key=lambda run: scored[run])
+            parts.append(f"best {scored[best]:.2%} ({histories[best].name})")
         left = self._seconds_left()
         if left is not None and count.total() < self._total:
             parts.append(f"{left:.0f} s left")
@@ -94,30 +90,19 @@ class Scoreboard:
 
     def _refresh(self) -> None:
         with self._lock:
-            live = [folder for folder in self._told if folder not in self._over]
-        for folder in live:
-            if (folder / journal.FILE_NAME).stat().st_size != self._sizes[folder]:
-                with self._lock:
-                    self._read(folder)
+            for run in self._histories.keys() - self._over:
+                self._histories[run] = run.history()
         self._refreshed = time.monotonic()
         if self._bar is not None:
             self._bar.update(self._task, description=self.line(), completed=self._share())
 
-    def _read(self, folder: Path) -> History:
-        self._sizes[folder] = (folder / journal.FILE_NAME).stat().st_size
-        self._told[folder] = told = journal.history(folder)
-        return told
-
-    def _epochs(self) -> int:
-        return sum(len(told.epochs) for told in self._told.values())
-
     def _share(self) -> float:
-        """How much of the work is done, in epochs; a job that is over counts as whole."""
+        """The share of the work that is done, by epochs; a job that is over counts as whole."""
         with self._lock:
             shares: list[float] = [
-                min(1.0, len(told.epochs) / told.create["params"]["epochs"])
-                for folder, told in self._told.items()
-                if folder not in self._over
+                min(1.0, len(history.epochs) / history.params["epochs"])
+                for run, history in self._histories.items()
+                if run not in self._over
             ]
             return (self._count.total() + sum(shares)) / self._total
 
@@ -128,7 +113,7 @@ class Scoreboard:
 
     def _planned(self) -> int:
         """Epochs of one job."""
-        return max((t.create["params"]["epochs"] for t in self._told.values()), default=1)
+        return max((each.params["epochs"] for each in self._histories.values()), default=1)
 
     def __enter__(self) -> Self:
         if self._bar is not None:
@@ -136,12 +121,7 @@ class Scoreboard:
             self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._closing.set()
             self._thread.join()
@@ -149,11 +129,11 @@ class Scoreboard:
             self._bar.stop()
 
 
-def ending(told: History) -> str:
-    """finished, failed, killed or pruned; running or created while it is not over."""
-    return "pruned" if runs.is_pruned(told) else told.status.lower()
+def ending(history: History) -> str:
+    """finished, failed, killed or pruned; running or created while the run is not over."""
+    return "pruned" if history.is_pruned else history.status.lower()
 
 
-def best_error(told: History) -> float | None:
+def best_error(history: History) -> float | None:
     """The lowest validation error of a run so far, a fraction; None where there is none."""
-    return min(told.curve(metrics.VAL_ERROR), default=None)
+    return min(history.curve(metrics.VAL_ERROR), default=None)

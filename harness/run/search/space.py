@@ -9,10 +9,17 @@ batch=choice(16, 64), batch=16,64, normalization=glob(*)    one of them, in no o
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.run import compose as launch
+from harness.run.overrides import (
+    is_interval,
+    is_range,
+    one_line_errors,
+    sweep_values,
+    text_of,
+)
 from harness.runfolder.config import ConfigError
 
 if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
     from optuna import Trial
 
 
@@ -42,7 +49,7 @@ class Parameter:
 
     @property
     def extremes(self) -> tuple[str, ...]:
-        """The values that must be valid if all are to be."""
+        """The extreme values: when these are valid, all are."""
         if self.choices:
             return self.choices
         kind = int if self.whole else float
@@ -50,21 +57,21 @@ class Parameter:
 
 
 def short(value: str) -> str:
-    """A value for people: four significant digits of a long number."""
+    """A value as displayed: long numbers are rounded to four significant digits."""
     try:
         return value if len(value) < 8 else f"{float(value):.4g}"
     except ValueError:
         return value
 
 
-def part(overrides: list[str]) -> tuple[list[str], list[Parameter]]:
-    """Part the overrides into the fixed ones and the space. Raises `ConfigError`."""
+def split(overrides: "list[Override]") -> tuple[list[str], list[Parameter]]:
+    """Split overrides into the fixed ones, as typed, and the space. Raises `ConfigError`."""
     fixed, space = [], []
-    for text, override in launch.parsed(overrides):
+    for override in overrides:
         if override.is_sweep_override():
-            space.append(_parameter(text, override))
+            space.append(_parameter(override))
         else:
-            fixed.append(text)
+            fixed.append(text_of(override))
     keys = [parameter.key for parameter in space]
     for key in keys:
         if keys.count(key) > 1:
@@ -77,24 +84,31 @@ def part(overrides: list[str]) -> tuple[list[str], list[Parameter]]:
     return fixed, space
 
 
-def _parameter(text: str, override: Any) -> Parameter:
-    key, value = override.get_key_element(), override.value()
-    if launch.is_interval(override):
-        low, high = value.start, value.end
-        assert low is not None, "Hydra's grammar demands both"
-        assert high is not None, "Hydra's grammar demands both"
-        whole = isinstance(low, int) and isinstance(high, int)
-        log = "log" in value.tags
-        if not low < high or (log and low <= 0):
-            expected = "two numbers above 0" if log else "two numbers"
-            raise ConfigError(f"{text}: expected {expected}, the lower first")
-        return Parameter(key, low=low, high=high, log=log, whole=whole)
-    values = list(dict.fromkeys(launch.sweep_values(override)))
+def _parameter(override: "Override") -> Parameter:
+    if is_interval(override):
+        return _interval(override)
+    key, text = override.get_key_element(), text_of(override)
+    with one_line_errors(text):
+        values = list(dict.fromkeys(sweep_values(override)))
     if not values:
         raise ConfigError(f"{text}: expected at least one value")
-    if launch.is_range(override) and len(values) > 1:
+    if is_range(override) and len(values) > 1:
         numbers = sorted(float(each) for each in values)
         whole = all("." not in each and "e" not in each for each in values)
+        value: Any = override.value()
         step = abs(value.step)
         return Parameter(key, low=numbers[0], high=numbers[-1], step=step, whole=whole)
     return Parameter(key, choices=tuple(values))
+
+
+def _interval(override: "Override") -> Parameter:
+    value: Any = override.value()
+    low, high = value.start, value.end
+    assert low is not None, "Hydra's grammar demands both"
+    assert high is not None, "Hydra's grammar demands both"
+    log = "log" in value.tags
+    if not low < high or (log and low <= 0):
+        expected = "two numbers above 0" if log else "two numbers"
+        raise ConfigError(f"{text_of(override)}: expected {expected}, the lower first")
+    whole = isinstance(low, int) and isinstance(high, int)
+    return Parameter(override.get_key_element(), low=low, high=high, log=log, whole=whole)

@@ -1,4 +1,4 @@
-"""The study of a search: Optuna's memory of its trials, its sampler, its pruner, its pictures."""
+"""The study of a search: Optuna's record of its trials, its sampler, pruner and plots."""
 
 import threading
 from collections.abc import Sequence
@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from harness.runfolder import folder as runs
-from harness.runfolder import journal
+from harness.runfolder.folder import open_run
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -28,11 +27,11 @@ def open_study(search: "Search") -> "Study":
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     settings, epochs = search.settings, search.base.epochs
     path = search.outputs.resolve() / DATABASE
-    with FileLock(f"{path}.lock", timeout=60):  # two commands may be about to create it
+    with FileLock(f"{path}.lock", timeout=60):  # two commands may create it at the same time
         study = optuna.create_study(
             storage=_storage(path), study_name=search.id, direction="minimize", load_if_exists=True
         )
-    # A sampler that starts again from its seed would propose again what it proposed at first.
+    # A sampler restarted from the same seed would repeat its first proposals.
     seed = settings.seed + len(study.trials)
     startup, warmup = settings.startup_trials, settings.warmup_epochs
     match settings.sampler:
@@ -60,8 +59,8 @@ def open_study(search: "Search") -> "Study":
 def _storage(path: Path) -> "RDBStorage":
     """Optuna's storage in one SQLite file, for the threads of one process.
 
-    Optuna takes a waiting trial with SELECT FOR UPDATE. SQLite ignores that, and two threads
-    might take the same trial; here they take turns.
+    Optuna takes a waiting trial with SELECT FOR UPDATE, which SQLite ignores: two threads might
+    take the same trial. A lock prevents that.
     """
     from optuna.storages import RDBStorage
 
@@ -77,7 +76,7 @@ def _storage(path: Path) -> "RDBStorage":
 
 
 def ended(study: "Study") -> Sequence["FrozenTrial"]:
-    """The trials that count: finished, pruned, or failed by themselves; not the interrupted."""
+    """The trials that count towards the total: finished, pruned or failed; not interrupted ones."""
     from optuna.trial import TrialState
 
     done = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -85,18 +84,14 @@ def ended(study: "Study") -> Sequence["FrozenTrial"]:
 
 
 def draw(search: "Search", study: "Study") -> None:
-    """Optuna's pictures of the history and of what mattered, as artifacts of the best run."""
+    """Optuna's plots of the history and of parameter importance, as artifacts of the best run."""
     from optuna.trial import TrialState
 
     from harness.analysis import plots
 
-    complete = study.get_trials(states=(TrialState.COMPLETE,))
-    if not complete:
+    if not study.get_trials(states=(TrialState.COMPLETE,)):
         return
-    folder = runs.folder_of(search.outputs) / study.best_trial.user_attrs["run"]
-    if not (folder / runs.CONFIG).is_file():
-        return  # somebody has removed it
-    paths = plots.search(folder, study)
-    with runs.lock(folder), journal.Journal(folder / journal.FILE_NAME) as writer:
-        for path in paths:
-            writer.append("artifact", path=path)
+    run = open_run(search.outputs, study.best_trial.user_attrs["run"])
+    if not run.journal.is_file():
+        return  # it was removed
+    run.add_artifacts(plots.search(run.folder, study))

@@ -1,0 +1,31 @@
+"""What a command needs of a launcher."""
+
+from collections.abc import Callable, Sequence
+from typing import Literal, Protocol
+
+from harness.runfolder.run import Run
+
+OnEnd = Callable[[Run], None]
+Decision = Callable[[], Literal["end", "leave"] | None]
+"""Whether to stop a job: None: let it run; "end": stop it; "leave": the command is exiting, stop
+local jobs, leave Slurm jobs running."""
+
+
+class LauncherError(RuntimeError):
+    """The launcher cannot start a job; the message has the reason."""
+
+
+class Launcher(Protocol):
+    """Starts `harness.job` on run folders."""
+
+    slots: int
+    """How many jobs a search keeps running at the same time."""
+
+    def run(self, runs: Sequence[Run], on_end: OnEnd) -> None:
+        """Train all these runs and call `on_end` with each one that is over.
+
+        Raises `KeyboardInterrupt` when a signal ended it early.
+        """
+
+    def attend(self, run: Run, decide: Decision) -> None:
+        """Train one run without output, to its end or until `decide` stops it. Thread-safe."""

@@ -1,0 +1,151 @@
+"""The overrides of a command line, as Hydra's own parser reads them.
+
+A command line mixes three kinds: settings of runs (`lr=0.1`), settings of what executes them
+(`hydra/launcher=joblib`), and keys of the command itself (`resume=last`).
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.run.conf import groups
+from harness.runfolder.config import ConfigError, meanings, suggest
+
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
+
+COMMAND_KEYS = {
+    "resume": "RUN_ID or last: continue an interrupted run with its own frozen settings",
+    "fresh": "true: a repeated sweep trains new runs instead of continuing the old ones",
+}
+ENGINES = ("launcher", "sweeper")
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """The overrides of a command by kind.
+
+    settings: of the runs, checked to have known keys. engines: "launcher" and "sweeper" -> their
+    overrides. typed: all but the command's own keys, as typed. resume and fresh: the command's own.
+    """
+
+    settings: "list[Override]"
+    engines: "dict[str, list[Override]]"
+    typed: list[str]
+    resume: str | None = None
+    fresh: bool = False
+
+
+def parse(texts: list[str]) -> CommandLine:
+    """Parse and sort overrides. Raises `ConfigError`, one line, for the first problem."""
+    settings: list[Override] = []
+    engines: dict[str, list[Override]] = {kind: [] for kind in ENGINES}
+    command_keys: dict[str, str] = {}
+    typed = []
+    for override in parse_each(texts):
+        key = override.key_or_group
+        if key in COMMAND_KEYS:
+            command_keys[key] = value_text(override)
+            continue
+        typed.append(text_of(override))
+        engine = next((kind for kind in ENGINES if is_engine_key(key, kind)), None)
+        if engine is None:
+            _check_key(override)
+        (settings if engine is None else engines[engine]).append(override)
+    if command_keys.get("resume") == "":
+        raise ConfigError("resume=(nothing): expected a run id or last")
+    fresh = command_keys.get("fresh", "false")
+    if fresh not in ("true", "false"):
+        raise ConfigError(f"fresh={fresh}: expected true or false")
+    return CommandLine(settings, engines, typed, command_keys.get("resume"), fresh == "true")
+
+
+def parse_each(texts: list[str]) -> "Iterator[Override]":
+    """Hydra's overrides, one for each text. Raises `ConfigError`."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    parser = OverridesParser.create()
+    for text in texts:
+        with one_line_errors(text):
+            yield parser.parse_override(text)
+
+
+def is_engine_key(key: str, kind: str) -> bool:
+    """Whether a key chooses or sets the launcher or sweeper (`kind`)."""
+    return key == f"hydra/{kind}" or key.startswith(f"hydra.{kind}.") or key == f"hydra.{kind}"
+
+
+def text_of(override: "Override") -> str:
+    """The override as typed."""
+    assert override.input_line is not None, "the parser sets it"
+    return override.input_line
+
+
+def value_text(override: "Override") -> str:
+    """What stands behind the equals sign, without quotes."""
+    value = override.value()
+    text = getattr(value, "text", None)  # a quoted string
+    return text if isinstance(text, str) else text_of(override).partition("=")[2]
+
+
+def sweep_values(override: "Override") -> Iterator[str]:
+    """The values of a swept override, as typed. Raises `ConfigError` for an interval."""
+    from hydra.core.override_parser.types import Glob
+
+    if is_interval(override):
+        text = override.input_line
+        raise ConfigError(f"{text}: an interval is for a search; add hydra/sweeper=optuna")
+    value = override.value()
+    if isinstance(value, Glob):  # of a group: its options that match
+        yield from value.filter(groups().get(override.get_key_element(), []))
+    else:
+        yield from override.sweep_string_iterator()
+
+
+def is_interval(override: "Override") -> bool:
+    """Whether the values are those of `interval(a, b)`."""
+    from hydra.core.override_parser.types import IntervalSweep
+
+    return isinstance(override.value(), IntervalSweep)
+
+
+def is_range(override: "Override") -> bool:
+    """Whether the values are those of `range(a, b)`."""
+    from hydra.core.override_parser.types import RangeSweep
+
+    return isinstance(override.value(), RangeSweep)
+
+
+def _check_key(override: "Override") -> None:
+    """Refuse a key that the schema does not have; Hydra's own message is long."""
+    key = override.key_or_group
+    known = {*meanings(), *groups(), *COMMAND_KEYS}
+    if key not in known and not key.startswith("hydra"):
+        hint = suggest(key, known)
+        raise ConfigError(
+            f"{override.input_line}: there is no such key{hint}; --help lists all keys"
+        )
+
+
+@contextmanager
+def one_line_errors(text: str) -> Iterator[None]:
+    """Turn Hydra's and OmegaConf's exceptions into a `ConfigError` of one line."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        message = str(error)
+        missing = re.search(r"Could not find '([^'/]+)/([^']*)'", message)
+        if missing:
+            group, option = missing.groups()
+            options = groups().get(group, [])
+            line = f"{group}={option}: expected {', '.join(options)}{suggest(option, options)}"
+        elif "=" not in text:
+            line = f"{text}: expected KEY=VALUE, such as batch=64; --help lists all keys"
+        else:
+            line = f"{text}: {' '.join(message.splitlines()[:1])}"
+        raise ConfigError(line) from None

@@ -1,0 +1,20 @@
+"""How much of a run's journal the tracking store has: the run folder's `delivered.json`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+FILE_NAME = "delivered.json"
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """The content of `delivered.json`; empty when it is missing or unreadable.
+
+    Keys: store (`Target.key`), experiment_id, mlflow_id, offset (bytes of the journal), refused
+    (record number -> reason).
+    """
+    try:
+        state: dict[str, Any] = json.loads((folder / FILE_NAME).read_text())
+    except (OSError, ValueError):
+        return {}
+    return state

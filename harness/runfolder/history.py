@@ -1,0 +1,110 @@
+"""What a journal says about its run: the last word of each kind of record."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from harness.nn import metrics
+from harness.runfolder.journal import JournalError, Record, scan
+from harness.runfolder.status import RunStatus
+
+PRUNED = "pruned"  # the tag of a run that its search ended early
+
+
+@dataclass(frozen=True)
+class History:
+    """The state of a run as its journal tells it.
+
+    `status` is CREATED before the first start, RUNNING while the last start has no end after it,
+    else FINISHED, FAILED or KILLED; DAMAGED when a record cannot be read, which `error` names.
+    `epochs` holds one record per epoch in order; `final` the metrics of the last record of that
+    kind; `start` the last start record. `pruned`: tagged by a search since the last start.
+    """
+
+    create: Record
+    start: Record | None = None
+    epochs: list[Record] = field(default_factory=list)
+    final: dict[str, float] = field(default_factory=dict)
+    artifacts: list[str] = field(default_factory=list)
+    tags: dict[str, str] = field(default_factory=dict)
+    status: RunStatus = RunStatus.CREATED
+    error: str | None = None
+    pruned: bool = False
+
+    @property
+    def run(self) -> str:
+        """The run id."""
+        return str(self.create["run"])
+
+    @property
+    def name(self) -> str:
+        """The run's name, such as `batch=16,seed=1`."""
+        return str(self.create["name"])
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """Every setting by its dotted key."""
+        params: dict[str, Any] = self.create["params"]
+        return params
+
+    @property
+    def is_pruned(self) -> bool:
+        """Whether the run is over because its search ended it early."""
+        return self.status is RunStatus.KILLED and self.pruned
+
+    def curve(self, key: str) -> list[float]:
+        """The values of one metric, epoch by epoch; empty where it was not recorded."""
+        return [e["metrics"][key] for e in self.epochs if key in e["metrics"]]
+
+    @property
+    def seconds(self) -> float:
+        """Training time: the sum of `time/epoch_s`."""
+        return sum(self.curve(metrics.EPOCH_S))
+
+    def then(self, record: Record) -> "History":
+        """The history after one more record."""
+        match record["kind"]:
+            case "start":
+                return replace(
+                    self, start=record, status=RunStatus.RUNNING, error=None, pruned=False
+                )
+            case "epoch":
+                earlier = [e for e in self.epochs if e["epoch"] < record["epoch"]]
+                return replace(self, epochs=[*earlier, record])
+            case "final":
+                return replace(self, final=record["metrics"])
+            case "tags":
+                tags = record["tags"]
+                pruned = tags.get(PRUNED, str(self.pruned).lower()) == "true"
+                return replace(self, tags=self.tags | tags, pruned=pruned)
+            case "artifact":
+                return replace(self, artifacts=[*self.artifacts, record["path"]])
+            case "end":
+                status = RunStatus(record["status"])
+                return replace(self, status=status, error=record["error"])
+        return self
+
+
+def read_history(path: Path) -> History:
+    """Read a journal as a whole.
+
+    Raises `JournalError` when its create record cannot be read; damage after it gives DAMAGED.
+    """
+    history, damage = None, None
+    try:
+        for record, _ in scan(path):
+            if history is not None:
+                history = history.then(record)
+            elif record["kind"] == "create":
+                history = History(create=record, tags=dict(record["tags"]))
+            else:
+                break
+    except JournalError as error:
+        damage = error
+    if history is None:
+        raise damage or JournalError(
+            f"{path}: expected a journal that begins with its create record"
+        )
+    if damage is None:
+        return history
+    return replace(history, status=RunStatus.DAMAGED, error=str(damage))

@@ -1,0 +1,83 @@
+"""What identifies a result: the key of a run and the id of a sweep.
+
+A run's key is the digest of everything that determines its result: the settings, the data, and
+the source of `data/`, `nn/` and `training/`. A sweep's id is the digest of the set of its runs'
+keys, so the same sweep has the same id however its command was written.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Collection, Mapping
+from functools import cache
+from pathlib import Path
+
+from harness.runfolder import config as configuration
+from harness.runfolder.environment import SOURCE
+from harness.runfolder.folder import readable_runs
+from harness.runfolder.run import Run
+from harness.runfolder.schema import Config
+from harness.runfolder.status import RunStatus
+
+DETERMINING_SOURCE = ("data", "nn", "training")
+# Settings that change no result, only where it goes and how fast it comes; groups end with a dot.
+CIRCUMSTANCES = ("outputs", "threads", "dataset.dir", "tracking.", "checkpoint.")
+Key = tuple[str, ...]
+
+
+def determines_result(key: str) -> bool:
+    """Whether a setting can change what a run results in."""
+    group = key.partition(".")[0] + "."
+    return key not in CIRCUMSTANCES and group not in CIRCUMSTANCES
+
+
+def run_key(config: Config, data_digest: str) -> str:
+    """The key of a run's result, 16 hexadecimal digits."""
+    leaves = configuration.leaves(config)
+    settings = {key: value for key, value in leaves.items() if determines_result(key)}
+    return digest({"settings": settings, "data": data_digest, "source": source_digest()}, 16)
+
+
+def sweep_id(keys: list[str]) -> str:
+    """The id of the sweep with these run keys, 10 hexadecimal digits."""
+    return digest(sorted(set(keys)), 10)
+
+
+def digest(content: object, length: int) -> str:
+    """The first digits of the SHA-256 of a JSON-able object."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+@cache
+def source_digest() -> str:
+    """The digest of the source that determines results: `data/`, `nn/` and `training/`."""
+    total = hashlib.sha256()
+    for folder in DETERMINING_SOURCE:
+        for path in sorted((SOURCE / folder).rglob("*.py")):
+            total.update(path.relative_to(SOURCE).as_posix().encode() + b"\0")
+            total.update(path.read_bytes() + b"\0")
+    return total.hexdigest()
+
+
+def full_key(run_key: str, params: Mapping[str, object], also: Collection[str]) -> Key:
+    """A run key with the values of the settings `also`, which change no result."""
+    return (run_key, *(str(params.get(name)) for name in also))
+
+
+def runs_by_key(outputs: Path, also: Collection[str] = ()) -> dict[Key, Run]:
+    """For every key the run to build on: the newest finished one, else the newest unfinished one.
+
+    A run that is being trained counts as unfinished; its lock refuses a second trainer. A run whose
+    journal is damaged is skipped with a warning. also: see `full_key`.
+    """
+    finished: dict[Key, Run] = {}
+    unfinished: dict[Key, Run] = {}
+    for run in readable_runs(outputs):
+        history = run.history()
+        if history.status is RunStatus.DAMAGED:
+            logging.getLogger(__name__).warning("%s", history.error)
+            continue
+        kind = finished if history.status is RunStatus.FINISHED else unfinished
+        kind[full_key(history.tags["run_key"], history.params, also)] = run
+    return unfinished | finished

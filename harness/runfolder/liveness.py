@@ -1,0 +1,50 @@
+"""Whether the process that trains a run is alive: its lock, its host, its pid and start time."""
+
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import psutil
+from filelock import FileLock, Timeout
+
+from harness.runfolder.journal import Record
+
+HOST = socket.gethostname()
+CLOCK_S = 2.0  # start times count from the boot; setting the clock moves them
+
+
+def lock(folder: Path, wait_s: float = 5.0) -> FileLock:
+    """The lock that the process training a run holds; the system releases it with the process.
+
+    wait_s: timeout in seconds; liveness checks and tagging hold the lock only briefly.
+    """
+    return FileLock(folder / ".lock", timeout=wait_s)
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a process holds the run's lock."""
+    try:
+        with lock(folder, 0):
+            return False
+    except Timeout:
+        return True
+
+
+def this_process() -> dict[str, Any]:
+    """Host, pid and start time of this process, for a start record."""
+    return {"host": HOST, "pid": os.getpid(), "process_started": psutil.Process().create_time()}
+
+
+def is_running(start: Record) -> bool:
+    """Whether the process of a start record runs on this host; its pid may be reused."""
+    if start["host"] != HOST or "process_started" not in start:
+        return False
+    try:
+        process = psutil.Process(start["pid"])
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        started = process.create_time()
+    except psutil.NoSuchProcess:
+        return False
+    return bool(abs(started - start["process_started"]) < CLOCK_S)

@@ -1,0 +1,187 @@
+"""A run is a folder, and this is the object: everything that is read from it or noted in it.
+
+outputs/runs/<run id>/
+    config.yaml           the frozen, fully resolved configuration
+    journal.jsonl         what happened (see journal.py)
+    checkpoints/          where training can be resumed from
+    weights/ predictions/ plots/ environment.txt
+    delivered.json        how much of the journal the tracking store has
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+
+from harness.runfolder import delivered, liveness
+from harness.runfolder import journal as journals
+from harness.runfolder.config import read_yaml
+from harness.runfolder.history import PRUNED, History, read_history
+from harness.runfolder.journal import Journal
+from harness.runfolder.schema import Config
+from harness.runfolder.status import RunStatus
+from harness.runfolder.target import Target
+
+if TYPE_CHECKING:
+    from harness.data.dataset import Dataset
+
+CONFIG = "config.yaml"
+WEIGHTS = "weights/best.safetensors"
+REPRODUCES = "reproduces"  # the tag that names the run which a run reproduces
+
+
+class Run:
+    """One run folder, `outputs/runs/<run id>`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._history: tuple[tuple[int, int], History] | None = None
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r})"
+
+    @property
+    def id(self) -> str:
+        """The run id."""
+        return self.folder.name
+
+    @property
+    def outputs(self) -> Path:
+        """The folder of everything generated."""
+        return self.folder.parents[1]
+
+    @property
+    def cache(self) -> Path:
+        """The folder of extracted data sets."""
+        return self.outputs / "cache"
+
+    @property
+    def journal(self) -> Path:
+        """The journal file."""
+        return self.folder / journals.FILE_NAME
+
+    @property
+    def weights(self) -> Path:
+        """The weights of the best epoch; the file exists once the run is finished."""
+        return self.folder / WEIGHTS
+
+    @cached_property
+    def config(self) -> Config:
+        """The frozen configuration. Raises `ConfigError` naming the file."""
+        return read_yaml(self.folder / CONFIG)
+
+    def history(self) -> History:
+        """What the journal says now; parsed again only when the file has changed.
+
+        Raises `JournalError` when its first record cannot be read.
+        """
+        stat = self.journal.stat()
+        state = (stat.st_size, stat.st_mtime_ns)
+        if self._history is None or self._history[0] != state:
+            self._history = (state, read_history(self.journal))
+        return self._history[1]
+
+    @property
+    def status(self) -> RunStatus:
+        """The status by the journal."""
+        return self.history().status
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the run ended as FINISHED."""
+        return self.status is RunStatus.FINISHED
+
+    @property
+    def required_threads(self) -> int:
+        """The BLAS threads that the run must have: those it started with, else as configured.
+
+        Products differ in their last bits with the number of threads, so a resumed run keeps its.
+        """
+        start = self.history().start
+        return self.config.required_threads if start is None else int(start["threads"])
+
+    def dataset(self) -> "Dataset":
+        """Open the run's data set as it was divided for it. Raises `ValueError` if not cached."""
+        from harness.data.dataset import open_dataset
+
+        settings = self.config.dataset
+        return open_dataset(
+            self.history().create["dataset"]["sha256"],
+            self.cache,
+            num_val=settings.num_val,
+            num_train=settings.num_train,
+            split_seed=settings.split_seed,
+        )
+
+    def target(self) -> Target | None:
+        """The store that the run's results go to; None for `tracking=none`."""
+        params = self.history().params
+        return Target.of(params["tracking.name"], params["tracking.uri"], self.outputs)
+
+    def delivered(self) -> dict[str, Any]:
+        """How much of the journal the store has; see `delivered.read`."""
+        return delivered.read(self.folder)
+
+    def lock(self, wait_s: float = 5.0) -> FileLock:
+        """The lock of the process that trains the run."""
+        return liveness.lock(self.folder, wait_s)
+
+    def is_live(self) -> bool:
+        """Whether a process holds the run's lock."""
+        return liveness.is_locked(self.folder)
+
+    @contextmanager
+    def writing(self, wait_s: float = 5.0) -> Iterator[Journal]:
+        """The journal, open for appending, under the run's lock. Raises `filelock.Timeout`."""
+        with self.lock(wait_s), Journal(self.journal) as journal:
+            yield journal
+
+    def add_tags(self, tags: dict[str, str]) -> None:
+        """Add tags; no process may be training the run."""
+        with self.writing() as journal:
+            journal.append("tags", tags=tags)
+
+    def add_artifacts(self, paths: list[str]) -> None:
+        """Note finished files, relative to the folder; no process may be training the run."""
+        with self.writing() as journal:
+            for path in paths:
+                journal.append("artifact", path=path)
+
+    def join_sweep(self, sweep: str, number: str) -> None:
+        """Tag the run as a member of one more sweep; does nothing when it is one already."""
+        before = self.history().tags.get("sweep", "")
+        if sweep not in before.split(","):
+            self.add_tags({"sweep": f"{before},{sweep}".strip(","), "sweep.job": number})
+
+    def mark_pruned(self, epoch: int) -> None:
+        """Record that the search ended the run: the tag `pruned` and the reason."""
+        with self.writing() as journal:
+            journal.append("tags", tags={PRUNED: "true"})
+            error = f"pruned by the search after epoch {epoch}"
+            journal.append("end", status=RunStatus.KILLED, error=error)
+
+    def unmark_pruned(self) -> None:
+        """Remove the mark from a run that was finished after all."""
+        if self.history().tags.get(PRUNED) == "true":
+            self.add_tags({PRUNED: "false"})
+
+    def close_abandoned(self, status: RunStatus, error: str, *, started: bool = True) -> History:
+        """Write the end record of a run whose process died without one; leave others alone.
+
+        A live run is recognized by its lock and its process. started: if False, also close a run
+        whose process died before the first record. Returns the history afterwards.
+        """
+        history = self.history()
+        died = history.status is RunStatus.CREATED and not started
+        if history.status is RunStatus.RUNNING and history.start is not None:
+            died = not liveness.is_running(history.start)
+        if died:
+            try:
+                with self.writing(0) as journal:
+                    journal.append("end", status=status, error=error)
+            except Timeout:
+                return history
+        return self.history()
