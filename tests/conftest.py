@@ -74,7 +74,7 @@ def command_in(folder: Path) -> Command:
     return run
 
 
-def folders(outputs: Path) -> list[Path]:
+def run_folders(outputs: Path) -> list[Path]:
     """The run folders of `outputs`, oldest first."""
     return [run.folder for run in all_runs(outputs)]
 

@@ -1,52 +1,156 @@
-"""The rules of the house: imports point down, libraries stay behind their fences."""
+"""The rules of the house: rooms, imports that point down, fenced libraries, a test per module."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCES = sorted((ROOT / "harness").rglob("*.py"))
+PACKAGE = ROOT / "harness"
+SOURCES = sorted(PACKAGE.rglob("*.py"))
 
-# A folder may import itself and the folders before it.
-ORDER = ["data", "nn", "training", "tracking", "analysis", "recognizer"]
-NEVER = {"data": {"nn"}, "nn": {"data"}, "analysis": {"training", "tracking"}}
+# The rooms from the bottom up. A file imports from its own room and from lower ones; rooms in one
+# line do not import from each other.
+FLOORS = (
+    ("data",),
+    ("nn",),
+    ("training",),
+    ("runfolder",),
+    ("tracking", "job"),
+    ("analysis", "recognizer"),
+    ("run",),
+    ("commands",),
+)
+RANK = {room: rank for rank, rooms in enumerate(FLOORS) for room in rooms}
+TOP = ("__init__.py", "__main__.py")
+# Where heavy or special libraries may be imported.
 FENCES = {
-    "hydra": ("config.py", "run.py", "launch.py"),
-    "omegaconf": ("config.py", "run.py", "launch.py", "job.py", "sweep.py"),
-    "mlflow": ("tracking/", "recognizer/model.py"),
-    "matplotlib": ("analysis/plots.py",),
+    "hydra": ("run/",),
+    "omegaconf": ("run/",),
+    "optuna": ("run/search/", "analysis/search_plots.py"),
+    "submitit": ("run/launchers/slurm.py",),
+    "joblib": (),
+    "mlflow": ("tracking/", "recognizer/registry.py", "recognizer/logged_model.py"),
+    "matplotlib": ("analysis/plots.py", "analysis/charts.py", "analysis/search_plots.py"),
+    "numba": ("nn/compiled/",),
+    "llvmlite": ("nn/compiled/simd.py",),
+    "pandas": ("recognizer/logged_model.py",),
+    "starlette": ("recognizer/server.py", "recognizer/guard.py"),
+    "uvicorn": ("recognizer/server.py",),
 }
-BELOW_CONFIG = ("data", "nn", "training", "analysis")
+# Where MLflow's private parts are used.
+PRIVATE = re.compile(r"\bmlflow\.(store|utils)\b|\._tracking_client\b|sharedViewState")
+# Rooms and files that know no configuration: their functions take plain values.
+BELOW_CONFIG = ("data", "nn", "training")
+KNOWS_RUNS = ("analysis/compare.py", "analysis/evidence.py", "analysis/run_plots.py")
+
+
+def place(path: Path) -> str:
+    return path.relative_to(PACKAGE).as_posix()
+
+
+def room(path: Path) -> str:
+    return place(path).split("/")[0]
 
 
 def imports(path: Path) -> set[str]:
     """The dotted names a module imports, wherever it does so."""
-    found = set()
+    names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return found
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_imports(path: Path) -> None:
-    place = path.relative_to(ROOT / "harness").as_posix()
-    folder = place.split("/")[0]
+def modules(path: Path) -> set[Path]:
+    """The files of the package that a module imports."""
+    files = set()
     for name in imports(path):
-        root, *rest = name.split(".")
-        assert root not in FENCES or place.startswith(FENCES[root]), f"{place} imports {name}"
-        if root != "harness" or not rest or folder not in ORDER:
-            continue
-        if rest[0] in ORDER:
-            assert ORDER.index(rest[0]) <= ORDER.index(folder), f"{place} imports {name}"
-            assert rest[0] not in NEVER.get(folder, set()), f"{place} imports {name}"
-        if folder in BELOW_CONFIG:
-            assert rest[0] not in ("config", "build"), f"{place} knows the configuration"
+        parts = name.split(".")
+        if parts[0] == "harness":
+            base = PACKAGE.joinpath(*parts[1:])
+            files |= {file for file in (base.with_suffix(".py"), base / "__init__.py")
+                      if file.is_file()}  # fmt: skip
+    return files
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=place)
+def test_every_file_is_in_a_room(path: Path) -> None:
+    assert room(path) in RANK or place(path) in TOP
+
+
+@pytest.mark.parametrize("path", [p for p in SOURCES if place(p) not in TOP], ids=place)
+def test_imports_point_down(path: Path) -> None:
+    for other in modules(path):
+        if place(other) in TOP:
+            assert place(other) == "__init__.py", f"{place(path)} imports {place(other)}"
+        elif room(other) != room(path):
+            assert RANK[room(other)] < RANK[room(path)], f"{place(path)} imports {place(other)}"
+
+
+def test_no_import_is_circular() -> None:
+    graph = {path: modules(path) - {path} for path in SOURCES}
+    done: set[Path] = set()
+
+    def visit(path: Path, above: tuple[Path, ...]) -> None:
+        assert path not in above, " -> ".join(map(place, (*above[above.index(path) :], path)))
+        if path not in done:
+            for other in graph[path]:
+                visit(other, (*above, path))
+            done.add(path)
+
+    for path in SOURCES:
+        visit(path, ())
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=place)
+def test_libraries_stay_behind_their_fences(path: Path) -> None:
+    for name in imports(path):
+        library = name.split(".")[0]
+        allowed = FENCES.get(library, ("",))
+        assert place(path).startswith(allowed), f"{place(path)} imports {name}"
+    if PRIVATE.search(path.read_text()):
+        assert place(path) == "tracking/mlflow_private.py", f"{place(path)} uses a private part"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=place)
+def test_functions_below_the_config_take_plain_values(path: Path) -> None:
+    if room(path) in BELOW_CONFIG:
+        assert not [other for other in modules(path) if RANK[room(other)] > RANK["training"]]
+    if room(path) == "analysis" and place(path) not in KNOWS_RUNS:
+        rooms = {room(other) for other in modules(path)} - {"analysis"}
+        assert rooms <= {"nn", "data"}, f"{place(path)} knows {rooms}"
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in SOURCES if path.name != "__init__.py"], ids=place
+)
+def test_every_module_has_a_test(path: Path) -> None:
+    """A test file of its name, or one that has it in the line `Covers:` of its docstring."""
+    stem = "main" if path.stem == "__main__" else path.stem
+    mirrored = ROOT / "tests" / Path(place(path)).with_name(f"test_{stem}.py")
+    assert mirrored.is_file() or place(path) in covered(), f"{place(path)} has no test"
+
+
+def covered() -> set[str]:
+    """The modules that test files name in the line `Covers:` of their docstring."""
+    names: set[str] = set()
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        text = ast.get_docstring(ast.parse(path.read_text())) or ""
+        match = re.search(r"^Covers: (.*)\Z", text, re.MULTILINE | re.DOTALL)
+        if match:
+            names |= set(match[1].replace(",", " ").split())
+    return {name.removeprefix("harness/") for name in names}
+
+
+def test_only_modules_that_exist_are_covered() -> None:
+    assert covered() <= {place(path) for path in SOURCES}
 
 
 def test_the_walk_sees_imports() -> None:
-    assert "hydra.errors" in imports(ROOT / "harness/launch.py")
-    assert "mlflow" in imports(ROOT / "harness/tracking/store.py")
+    assert "hydra.errors" in imports(PACKAGE / "run/overrides.py")
+    assert "mlflow" in imports(PACKAGE / "tracking/store.py")
+    assert PACKAGE / "nn/metrics.py" in modules(PACKAGE / "run/summary.py")

@@ -19,7 +19,7 @@ import pytest
 
 from harness.runfolder import journal
 from harness.runfolder.run import Run
-from tests.conftest import ROOT, command_in, folders
+from tests.conftest import ROOT, command_in, run_folders
 
 TABLE = Path(__file__).with_name("digests.json")
 RUN = "harness.run"
@@ -56,10 +56,6 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def run_folders(place: Path) -> list[Path]:
-    return list(folders(place / "outputs"))
-
-
 def digests(folder: Path) -> dict[str, str]:
     """The SHA-256 of both weights files and of every metric that is not a time."""
     history = Run(folder).history()
@@ -80,11 +76,11 @@ def digests(folder: Path) -> dict[str, str]:
 
 def train(place: Path, *arguments: str) -> Path:
     """The folder of the newest run after a command."""
-    before = set(run_folders(place))
+    before = set(run_folders(place / "outputs"))
     done = command_in(place)(RUN, *arguments, timeout=300, **ENVIRONMENT)
     assert done.returncode == 0, done.stderr
-    new = [folder for folder in run_folders(place) if folder not in before]
-    return new[-1] if new else run_folders(place)[-1]
+    new = [folder for folder in run_folders(place / "outputs") if folder not in before]
+    return new[-1] if new else run_folders(place / "outputs")[-1]
 
 
 def train_case(place: Path, name: str) -> dict[str, str]:

@@ -12,7 +12,7 @@ from harness.data.atomic import write_text
 from harness.runfolder import checkpoint, journal
 from harness.runfolder.journal import Journal
 from harness.runfolder.plan import Plan, SweepJob, load_plan
-from tests.conftest import Command, command_in, folders
+from tests.conftest import Command, command_in, run_folders
 from tests.test_resume import epochs_recorded, outcome, settings
 
 RUN = "harness.run"
@@ -105,7 +105,7 @@ def test_a_run_on_a_full_disk_goes_on_later(
     numba = {"NUMBA_CACHE_DIR": str(tmp_path / "numba")}
     more = ("backend=numpy", "width=64", "checkpoint.keep=0")
     assert command(RUN, *settings(idx_folder, *more, epochs=2), **numba).returncode == 0
-    (first,) = folders(disk / "outputs")
+    (first,) = run_folders(disk / "outputs")
     before = outcome(first)
     filler = fill(disk, left * 1024)
     done = command(RUN, *settings(idx_folder, *more, epochs=30), **numba)
@@ -115,10 +115,10 @@ def test_a_run_on_a_full_disk_goes_on_later(
     assert outcome(first) == before
     filler.unlink()
     again = settings(idx_folder, *more, epochs=30)
-    second = [folder for folder in folders(disk / "outputs") if folder != first]
+    second = [folder for folder in run_folders(disk / "outputs") if folder != first]
     done = command(RUN, *(("resume=last",) if second else again), **numba)
     assert done.returncode == 0, done.stderr
-    (second,) = [f for f in folders(disk / "outputs") if f != first]
+    (second,) = [f for f in run_folders(disk / "outputs") if f != first]
     assert epochs_recorded(second) == list(range(1, 31))
 
 

@@ -23,7 +23,7 @@ def test_drawn_and_noted_once(command: Command, tmp_path: Path, idx_folder: Path
         "backend=numpy",
     )
     command("harness.run", "-m", *small, "augmentation=none,elastic", "tracking=none", timeout=600)
-    folders = list(journal.folders(tmp_path / "outputs/runs"))
+    folders = list(journal.run_folders(tmp_path / "outputs/runs"))
     for folder, expected in zip(folders, ([CURVES], [CURVES, SAMPLES]), strict=True):
         for _ in range(2):
             pictures.draw(folder)

@@ -7,7 +7,7 @@ import pytest
 
 from harness.commands.results import PUBLISHED
 from harness.runfolder.run import Run
-from tests.conftest import command_in, folders
+from tests.conftest import command_in, run_folders
 
 RUN = "harness.run"
 
@@ -20,7 +20,7 @@ def test_article_and_quick_in_full(tmp_path: Path) -> None:
     for recipe, promised in (("article", 0.0197), ("quick", 0.0100)):
         done = command(RUN, f"experiment={recipe}", timeout=1500)
         assert done.returncode == 0, done.stderr
-        told = Run(list(folders(tmp_path / "outputs"))[-1]).history()
+        told = Run(list(run_folders(tmp_path / "outputs"))[-1]).history()
         assert told.final["test/error"] <= promised + 0.001
     # An override makes it another experiment, which does not count.
     assert command(RUN, "experiment=article", "epochs=1").returncode == 0
@@ -40,7 +40,7 @@ def test_the_others_begin(tmp_path: Path, recipe: str) -> None:
     short = ("epochs=1", "dataset.num_train=2000", "tracking=none")
     done = command_in(tmp_path)(RUN, f"experiment={recipe}", *short)
     assert done.returncode == 0, done.stderr
-    (folder,) = folders(tmp_path / "outputs")
+    (folder,) = run_folders(tmp_path / "outputs")
     assert Run(folder).history().final["test/error"] < 0.9
 
 

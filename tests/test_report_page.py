@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from harness.analysis import compare
+from tests.commands.test_ui import CHROMIUM, QUIET
 from tests.test_compare import build, make_run
-from tests.test_ui import CHROMIUM, QUIET
 
 pytestmark = [
     pytest.mark.browser,

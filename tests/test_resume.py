@@ -14,15 +14,14 @@ import psutil
 import pytest
 
 from harness.nn import metrics
-from harness.run import summary as closing
-from harness.runfolder import checkpoint, journal
-from harness.runfolder import folder as runs
+from harness.run.summary import summarize
+from harness.runfolder import checkpoint, journal, liveness
 from harness.runfolder.checkpoint import Checkpoints
 from harness.runfolder.history import History
-from harness.runfolder.plan import Plan, SweepJob
 from harness.runfolder.run import Run
+from harness.runfolder.target import Target
 from harness.tracking.delivery import Report
-from tests.conftest import Command, command_in, folders
+from tests.conftest import Command, command_in, run_folders
 
 RUN = "harness.run"
 KINDS = {
@@ -39,7 +38,7 @@ KINDS = {
 
 
 def histories(place: Path) -> list[History]:
-    return [Run(folder).history() for folder in folders(place / "outputs")]
+    return [Run(folder).history() for folder in run_folders(place / "outputs")]
 
 
 def settings(folder: Path, *more: str, epochs: int = 40) -> tuple[str, ...]:
@@ -61,7 +60,7 @@ def outcome(folder: Path) -> tuple[object, ...]:
 
 
 def only_folder(place: Path) -> Path:
-    (folder,) = folders(place / "outputs")
+    (folder,) = run_folders(place / "outputs")
     return folder
 
 
@@ -223,7 +222,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
     _, stderr = process.communicate(timeout=60)
     folder = only_folder(tmp_path)
     assert process.returncode == 130
-    assert f"`python -m harness.run resume={folder.name}` goes on from here" in stderr
+    assert f"`python -m harness.run resume={folder.name}` continues from here" in stderr
     assert Run(folder).history().status == "KILLED"
 
 
@@ -233,13 +232,12 @@ def test_what_goes_on_elsewhere_says_where(
     """The printed lines work as they are, with outputs in a folder whose name has a space."""
     outputs = tmp_path / "my outputs"
     assert command(RUN, *settings(idx_folder, epochs=1), f"outputs='{outputs}'").returncode == 0
-    (folder,) = folders(outputs)
-    job = SweepJob(folder.name, "name", {}, "key")
+    (folder,) = run_folders(outputs)
     report = Report(undelivered={folder.name: "away"})
-    closing.tell(Plan("", (), (job,)), [folder], report, interrupted=True)
+    summarize([Run(folder)], None, report, Target.local(outputs), interrupted=True)
     told = capsys.readouterr().err
     assert f"`python -m harness sync --outputs '{outputs}'` delivers the rest" in told
-    assert f"`python -m harness.run resume={folder.name} 'outputs={outputs}'` goes on" in told
+    assert f"`python -m harness.run resume={folder.name} 'outputs={outputs}'` continues" in told
 
 
 @pytest.mark.fault
@@ -264,7 +262,7 @@ def test_a_sweep_killed_at_random_does_every_job_once(tmp_path: Path, idx_folder
         time.sleep(0.5)  # the job of the killed command is still writing its last record
     assert attempts > 1
     assert process.returncode == 0
-    folders = list(folders(tmp_path / "outputs"))
+    folders = list(run_folders(tmp_path / "outputs"))
     assert len(folders) == 6
     for folder in folders:
         assert Run(folder).history().status == "FINISHED"
@@ -281,7 +279,7 @@ def test_fresh_starts_anew(command: Command, tmp_path: Path, idx_folder: Path) -
     assert [done.returncode for done in (first, again, fresh)] == [0, 0, 0]
     assert "seed=1: finished before as " in again.stdout
     assert "finished before" not in fresh.stdout
-    assert len(list(folders(tmp_path / "outputs"))) == 4
+    assert len(list(run_folders(tmp_path / "outputs"))) == 4
 
 
 def test_a_sweep_of_what_changes_no_result_keeps_its_runs(
@@ -305,7 +303,7 @@ def test_a_failed_job_is_tried_again(command: Command, tmp_path: Path, idx_folde
     again = command(RUN, *arguments)
     assert again.returncode == 1
     assert "lr=0.1: finished before" in again.stdout
-    folders = list(folders(tmp_path / "outputs"))
+    folders = list(run_folders(tmp_path / "outputs"))
     assert len(folders) == 2
     records = journal.read(folders[1] / journal.FILE_NAME)[0]
     assert [r["status"] for r in records if r["kind"] == "end"] == ["FAILED", "FAILED"]
@@ -333,7 +331,7 @@ def test_clean_frees_what_nothing_needs(command: Command, tmp_path: Path, idx_fo
     assert list(place.iterdir()) == []
     assert checkpoint.load(folder / "weights/last.safetensors")[1]["epoch"] == 7
     with journal.Journal(folder / journal.FILE_NAME) as writer:
-        writer.append("start", **runs.this_process(), threads=1, backend="numpy")
+        writer.append("start", **liveness.this_process(), threads=1, backend="numpy")
         writer.append("end", status="KILLED", error="interrupted")
     checkpoint.save(place / "epoch-000007.safetensors", {}, {})
     assert command("harness", "clean").stdout.startswith("freed 0.0 MB")
@@ -357,7 +355,7 @@ def test_a_resumed_run_stays_one_run_in_the_store(tmp_path: Path, idx_folder: Pa
     folder = only_folder(tmp_path)
     assert command_in(tmp_path)("harness", "sync").returncode == 0
     target = Target.local(tmp_path / "outputs")
-    (proof,) = prove(target, [folder])
+    (proof,) = prove(target, [Run(folder)])
     assert proof.differences == ()
     store = Store(target)
     (run,) = store.runs(store.experiment("idx"))

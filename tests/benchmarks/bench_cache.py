@@ -4,13 +4,17 @@ python tests/benchmarks/bench_cache.py [--repeats 5]
 """
 
 import argparse
+import json
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from harness.commands.export import export_json, load_json
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.commands.export import write_json
 from harness.data.dataset import load
 from harness.runfolder.environment import processor
 
@@ -25,6 +29,12 @@ def milliseconds(work: Callable[[], object], repeats: int) -> tuple[float, float
     return min(took), statistics.median(took), max(took)
 
 
+def load_json(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Images (N, D) and labels (N,), uint8, from a file that `export json` wrote."""
+    content = json.loads(path.read_text())
+    return np.array(content["images"], np.uint8), np.array(content["labels"], np.uint8)
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -35,7 +45,7 @@ def main() -> None:
         begin = time.perf_counter()
         data = load(cache=cache, num_val=0)
         extraction = (time.perf_counter() - begin) * 1000
-        files = export_json(data, Path(folder) / "json")
+        files = write_json(data, Path(folder) / "json")
         rows = {
             "JSON": (files, lambda: [load_json(path) for path in files]),
             "mapped cache": (list(cache.rglob("*.npy")), lambda: load(cache=cache, num_val=0)),

@@ -27,7 +27,7 @@ from harness.runfolder import journal
 from harness.runfolder.environment import cores, processor
 from harness.runfolder.target import Target
 from harness.tracking.ui import serve
-from tests.conftest import folders
+from tests.conftest import run_folders
 
 PHASES = (
     "import, compose", "data, freeze", "job: import", "build", "train", "evaluate", "record",
@@ -50,18 +50,14 @@ def command(place: Path, *arguments: str) -> tuple[float, float]:
     return begin, time.time()
 
 
-def folders(place: Path) -> list[Path]:
-    return list(folders(place / "outputs"))
-
-
 def phases(place: Path, arguments: list[str]) -> tuple[dict[str, float], float]:
     """Seconds by phase of one command, and in all."""
     begin, end = command(place, "--cfg", "job")
     spent = dict.fromkeys(PHASES, 0.0) | {"import, compose": end - begin}
-    before = set(folders(place))
+    before = set(run_folders(place / "outputs"))
     begin, end = command(place, *arguments, "checkpoint.keep=0")
     moment = begin + spent["import, compose"]
-    for folder in folders(place):
+    for folder in run_folders(place / "outputs"):
         if folder in before:
             continue
         records = journal.read(folder / journal.FILE_NAME)[0]
@@ -113,9 +109,9 @@ def show_phases(repeats: int, arguments: list[str]) -> None:
 
 def training_s(place: Path, arguments: list[str]) -> float:
     """Seconds from the start of a command's job to its last record."""
-    before = set(folders(place))
+    before = set(run_folders(place / "outputs"))
     command(place, *arguments)
-    (folder,) = set(folders(place)) - before
+    (folder,) = set(run_folders(place / "outputs")) - before
     times = {r["kind"]: r["ms"] for r in journal.read(folder / journal.FILE_NAME)[0]}
     return (times["end"] - times["start"]) / 1000
 

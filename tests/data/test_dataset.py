@@ -262,9 +262,10 @@ def test_fashion_mnist_of_the_system(tmp_path: Path) -> None:
 
 def test_json(idx_folder: Path, tmp_path: Path) -> None:
     data = dataset.load("idx", folder=str(idx_folder), cache=tmp_path, num_val=0)
-    train, test = export.export_json(data, tmp_path / "json")
+    train, test = export.write_json(data, tmp_path / "json")
     for path, part in ((train, data.train), (test, data.test)):
-        images, labels = export.load_json(path)
+        content = json.loads(path.read_text())
+        images, labels = content["images"], content["labels"]
         np.testing.assert_array_equal(images, part.images)
         np.testing.assert_array_equal(labels, part.labels)
     assert set(json.loads(test.read_text())) == {"images", "labels"}

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.recognizer import loading as calibrate
+from harness.recognizer import loading
 from harness.recognizer.recognizer import Recognizer
-from harness.runfolder import journal
-from tests.conftest import command_in
+from harness.runfolder.run import Run
+from tests.conftest import command_in, run_folders
 
 FAST = ("width=128", "epochs=4")
 
@@ -24,11 +24,11 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def run_folder(outputs: Path) -> Path:
     """The folder of that run."""
-    (folder,) = journal.folders(outputs / "runs")
+    (folder,) = run_folders(outputs)
     return folder
 
 
 @pytest.fixture(scope="session")
 def trained(run_folder: Path) -> Recognizer:
     """The recognizer of that run."""
-    return calibrate.load_run(run_folder)
+    return loading.load_run(Run(run_folder))

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from harness.data import dataset
+from tests.commands.test_ui import CHROMIUM, QUIET
 from tests.recognizer.strokes import strokes
 from tests.recognizer.test_server import port  # noqa: F401  # the fixture
-from tests.test_ui import CHROMIUM, QUIET
 
 COUNT, RIGHT = 12, 9  # the small network of these tests errs on 4 % of well-formed digits
 

@@ -19,9 +19,9 @@ from harness.nn import metrics
 from harness.recognizer import preprocess
 from harness.recognizer.recognizer import Recognizer
 from harness.runfolder.run import Run
-from tests.conftest import command_in, folders
+from tests.commands.test_ui import free_port
+from tests.conftest import command_in, run_folders
 from tests.recognizer.test_picture import DRAWING, encoded, png
-from tests.test_ui import free_port
 
 RAW, JSON = "application/octet-stream", "application/json"
 
@@ -223,7 +223,7 @@ def test_connections_are_kept_between_requests(port: int) -> None:
 def test_runs_of_a_tracking_store_can_be_picked(outputs: Path, tmp_path: Path) -> None:
     done = command_in(tmp_path)("harness.run", "epochs=1", "width=16")
     assert done.returncode == 0, done.stderr
-    (folder,) = folders(tmp_path / "outputs")
+    (folder,) = run_folders(tmp_path / "outputs")
     uri = f"sqlite:///{tmp_path}/outputs/mlflow.db"
     with served("--outputs", str(outputs), "--uri", uri) as number:
         models = json.loads(ask(number, "GET", "/api/models")[2])["models"]

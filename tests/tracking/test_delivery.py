@@ -19,18 +19,19 @@ import psutil
 import pytest
 
 from harness.data.atomic import write_text
-from harness.run.compose import expand
-from harness.runfolder import journal
+from harness.run import compose
+from harness.runfolder import delivered, journal
 from harness.runfolder.config import to_yaml
+from harness.runfolder.folder import all_runs
 from harness.runfolder.journal import Journal
 from harness.runfolder.run import Run
 from harness.runfolder.target import Target
 from harness.tracking.delivery import Delivery
-from harness.tracking.follower import STATE, read_state
 from harness.tracking.process import DeliveryProcess
-from harness.tracking.store import Store, StoreError, sweep_link
+from harness.tracking.store import Store, StoreError
 from harness.tracking.sync import prove
-from tests.conftest import command_in, folders
+from harness.tracking.views import sweep_link
+from tests.conftest import command_in
 
 pytestmark = [
     pytest.mark.service,
@@ -43,7 +44,7 @@ RACES = 5
 
 @cache
 def default_config() -> str:
-    return to_yaml(expand([], sweep=False)[0].config)
+    return to_yaml(compose.default_config())
 
 
 def make_run(outputs: Path, run: str, *, epochs: int = 5, status: str | None = "FINISHED") -> Path:
@@ -91,7 +92,7 @@ def store(outputs: Path) -> Store:
 def deliver(outputs: Path, *folders: Path) -> Delivery:
     delivery = Delivery(Target.local(outputs))
     for folder in folders:
-        delivery.follow(folder)
+        delivery.follow(Run(folder))
     report = delivery.drain()
     assert report.undelivered == {}
     return delivery
@@ -132,7 +133,7 @@ def test_repeating_changes_nothing(outputs: Path, store: Store) -> None:
     deliver(outputs, folder)
     for lost in (False, True, True):
         if lost:
-            (folder / STATE).unlink()
+            (folder / delivered.FILE_NAME).unlink()
         deliver(outputs, folder)
     experiment = store.experiment("mnist")
     assert len(store.runs(experiment, "tags.`run.id` = 'bbb'")) == 1
@@ -145,7 +146,7 @@ def test_repeating_changes_nothing(outputs: Path, store: Store) -> None:
 def test_statuses_are_true(outputs: Path, store: Store, status: str) -> None:
     folder = make_run(outputs, f"run-{status}", status=status)
     deliver(outputs, folder)
-    run = store.client.get_run(read_state(folder)["mlflow_id"])
+    run = store.client.get_run(delivered.read(folder)["mlflow_id"])
     assert run.info.status == status
     assert run.data.tags["error"] == "why"
 
@@ -156,7 +157,7 @@ def test_a_resumed_run_runs_again(outputs: Path, store: Store) -> None:
     with Journal(folder / journal.FILE_NAME) as writer:
         writer.append("start", host="h", pid=2, threads=2, backend="numpy")
     deliver(outputs, folder)
-    found = read_state(folder)["mlflow_id"]
+    found = delivered.read(folder)["mlflow_id"]
     assert store.client.get_run(found).info.status == "RUNNING"
     with Journal(folder / journal.FILE_NAME) as writer:
         writer.append("epoch", epoch=6, metrics={"train/loss": 0.5})
@@ -189,7 +190,18 @@ def test_local_damage_to_a_delivered_run_hinders_no_proof(tmp_path: Path) -> Non
     (rotten / journal.FILE_NAME).write_bytes(content)
     (unset / "config.yaml").write_text("of: an older schema\n")
     (removed / "note.txt").unlink()
-    proofs = prove(Target.local(tmp_path), [rotten, unset, removed, well])
+    proofs = prove(
+        Target.local(tmp_path),
+        [
+            Run(each)
+            for each in (
+                rotten,
+                unset,
+                removed,
+                well,
+            )
+        ],
+    )
     assert "a/journal.jsonl: the record at byte" in proofs[0].differences[0]
     assert "config.yaml: " in proofs[1].differences[0]
     assert [proof.differences for proof in proofs[2:]] == [(), ()]
@@ -206,7 +218,7 @@ def test_infinity_is_not_a_large_number(outputs: Path, store: Store) -> None:
     with Journal(folder / journal.FILE_NAME) as writer:
         writer.append("epoch", epoch=2, metrics={"train/loss": math.inf})
     deliver(outputs, folder)
-    run = store.client.get_run(read_state(folder)["mlflow_id"])
+    run = store.client.get_run(delivered.read(folder)["mlflow_id"])
     assert math.isnan(store.client.get_metric_history(run.info.run_id, "train/loss")[-1].value)
     assert run.data.tags["nonfinite"] == "train/loss = inf at step 2"
 
@@ -217,10 +229,10 @@ def test_a_torn_record_waits(outputs: Path, store: Store) -> None:
     content = path.read_bytes()
     path.write_bytes(content[:-5])
     deliver(outputs, folder)  # what is torn was never written: nothing is outstanding
-    assert store.client.get_run(read_state(folder)["mlflow_id"]).info.status == "RUNNING"
+    assert store.client.get_run(delivered.read(folder)["mlflow_id"]).info.status == "RUNNING"
     path.write_bytes(content)
     deliver(outputs, folder)
-    assert store.client.get_run(read_state(folder)["mlflow_id"]).info.status == "FINISHED"
+    assert store.client.get_run(delivered.read(folder)["mlflow_id"]).info.status == "FINISHED"
 
 
 def open_fresh(place: Path, start: Any, number: int) -> list[str]:
@@ -256,7 +268,7 @@ def test_eight_commands_race_for_a_fresh_store(tmp_path: Path, idx_folder: Path)
         _, stderr = process.communicate(timeout=900)
         assert (process.returncode, stderr) == (0, "")
     target = Target.local(tmp_path / "outputs")
-    proofs = prove(target, list(folders(tmp_path / "outputs")))
+    proofs = prove(target, all_runs(tmp_path / "outputs"))
     assert [proof.differences for proof in proofs] == [()] * 8
     store = Store(target)
     assert len(store.runs(store.experiment("idx"))) == 8
@@ -299,7 +311,7 @@ def test_a_killed_creation_leaves_nothing_behind(tmp_path: Path, change: int) ->
     folder = make_run(tmp_path, "aaa")
     deliver(tmp_path, folder)
     assert not list(tmp_path.glob("*.unfinished*"))
-    (proof,) = prove(Target.local(tmp_path), [folder])
+    (proof,) = prove(Target.local(tmp_path), [Run(folder)])
     assert proof.differences == ()
 
 
@@ -345,14 +357,14 @@ def test_what_the_store_lost_is_found_and_sent_again(tmp_path: Path) -> None:
     deliver(tmp_path, folder)
     with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection, connection:
         connection.execute("DELETE FROM metrics WHERE step = 3")
-    (proof,) = prove(Target.local(tmp_path), [folder])
+    (proof,) = prove(Target.local(tmp_path), [Run(folder)])
     assert proof.differences == (
         "train/loss: 4 of 5 rows as in the journal", "val/error: 4 of 5 rows as in the journal",
     )  # fmt: skip
     done = command_in(tmp_path)("harness", "sync", "--outputs", ".")
     assert "sending 1 runs again" in done.stdout
     assert done.returncode == 0, done.stderr
-    assert prove(Target.local(tmp_path), [folder])[0].differences == ()
+    assert prove(Target.local(tmp_path), [Run(folder)])[0].differences == ()
 
 
 def test_a_record_that_the_store_refuses_is_put_aside(tmp_path: Path) -> None:
@@ -367,7 +379,7 @@ def test_a_record_that_the_store_refuses_is_put_aside(tmp_path: Path) -> None:
         (line,) = (folder / "refused.jsonl").read_text().splitlines()
         assert json.loads(line)["record"] == 4
         assert "a bad key ?" in json.loads(line)["reason"]
-        (folder / STATE).unlink()
+        (folder / delivered.FILE_NAME).unlink()
     store = Store(Target.local(tmp_path))
     mlflow_id = store.find_run(store.experiment("mnist"), "aaa")
     assert mlflow_id is not None
@@ -382,7 +394,7 @@ def test_an_ill_run_does_not_hold_up_the_others(tmp_path: Path) -> None:
     ill, damaged, *well = (make_run(tmp_path, name, status=None) for name in "abcde")
     deliver(tmp_path, ill)
     store = Store(Target.local(tmp_path))
-    store.client.delete_run(read_state(ill)["mlflow_id"])
+    store.client.delete_run(delivered.read(ill)["mlflow_id"])
     for folder in (ill, damaged, *well):
         with Journal(folder / journal.FILE_NAME) as writer:
             writer.append("end", status="FINISHED", error=None)
@@ -391,13 +403,15 @@ def test_an_ill_run_does_not_hold_up_the_others(tmp_path: Path) -> None:
     (damaged / journal.FILE_NAME).write_bytes(content)
     delivery = Delivery(Target.local(tmp_path))
     for folder in (ill, damaged, *well):
-        delivery.follow(folder)
+        delivery.follow(Run(folder))
     report = delivery.drain(patience=3)
     assert list(report.undelivered) == ["a", "b"]
     assert "the run was deleted in the store; `mlflow runs restore" in report.undelivered["a"]
     assert "b/journal.jsonl: the record at byte" in report.undelivered["b"]
-    assert [proof.differences for proof in prove(store.target, well)] == [()] * 3
-    sent = store.points(read_state(damaged)["mlflow_id"])
+    assert [proof.differences for proof in prove(store.target, [Run(each) for each in well])] == [
+        ()
+    ] * 3
+    sent = store.points(delivered.read(damaged)["mlflow_id"])
     assert len(sent["train/loss"]) == 5, "what stands before the damage was sent"
 
 
@@ -408,9 +422,9 @@ def test_two_deliveries_of_one_run_make_one_run(tmp_path: Path) -> None:
     processes = [DeliveryProcess(Target.local(tmp_path), tmp_path) for _ in range(3)]
     for process in processes:
         for folder in folders:
-            process.follow(folder)
+            process.follow(Run(folder))
     assert [process.close().undelivered for process in processes] == [{}, {}, {}]
-    proofs = prove(Target.local(tmp_path), folders)
+    proofs = prove(Target.local(tmp_path), [Run(each) for each in folders])
     assert [proof.differences for proof in proofs] == [()] * 6
 
 
@@ -424,7 +438,7 @@ def test_a_deleted_experiment_is_one_line(tmp_path: Path) -> None:
 def test_the_process_follows_and_reports(tmp_path: Path) -> None:
     folder = make_run(tmp_path, "fff", epochs=2, status=None)
     process = DeliveryProcess(Target.local(tmp_path), tmp_path, patience=30)
-    process.follow(folder)
+    process.follow(Run(folder))
     time.sleep(0.5)
     assert psutil.Process(process._process.pid).nice() == 10
     with Journal(folder / journal.FILE_NAME) as writer:
@@ -436,7 +450,7 @@ def test_the_process_follows_and_reports(tmp_path: Path) -> None:
     assert report.undelivered == {}
     store = Store(Target.local(tmp_path))
     assert report.experiments == {"mnist": store.experiment("mnist")}
-    assert store.points(read_state(folder)["mlflow_id"]) == expected_points(folder)
+    assert store.points(delivered.read(folder)["mlflow_id"]) == expected_points(folder)
 
 
 def test_a_broken_mlflow_is_said_and_costs_no_training(
@@ -447,7 +461,7 @@ def test_a_broken_mlflow_is_said_and_costs_no_training(
     paths = [str(tmp_path / "broken"), os.environ.get("PYTHONPATH", "")]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in paths if path))
     process = DeliveryProcess(Target.local(tmp_path), tmp_path)
-    process.follow(make_run(tmp_path, "aaa"))
+    process.follow(Run(make_run(tmp_path, "aaa")))
     report = process.close()
     assert report.undelivered == {
         "aaa": "the delivery process ended with status 1, see delivery.log"

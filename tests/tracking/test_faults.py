@@ -24,7 +24,7 @@ from harness.runfolder.run import Run
 from harness.runfolder.target import Target
 from harness.tracking.store import Store
 from harness.tracking.sync import prove
-from tests.conftest import Command, command_in, folders
+from tests.conftest import Command, command_in, run_folders
 
 pytestmark = [pytest.mark.fault, pytest.mark.filterwarnings("ignore")]
 RUN = "harness.run"
@@ -161,8 +161,8 @@ def settings(folder: Path, uri: str, *more: str) -> tuple[str, ...]:
 
 
 def assert_complete(uri: str, place: Path, status: str = "FINISHED") -> None:
-    folders = list(folders(place / "outputs"))
-    proofs = prove(Target(uri), folders)
+    folders = list(run_folders(place / "outputs"))
+    proofs = prove(Target(uri), [Run(folder) for folder in folders])
     assert [proof.differences for proof in proofs] == [()] * len(folders)
     assert all(proof.rows > 0 for proof in proofs)
     store = Store(Target(uri))
@@ -185,7 +185,7 @@ def test_down_from_the_start_then_sync_twice(
 ) -> None:
     command = command_in(tmp_path)
     begin = undelivered(command, idx_folder, server.uri)
-    (folder,) = folders(tmp_path / "outputs")
+    (folder,) = run_folders(tmp_path / "outputs")
     end = next(r for r in journal.read(folder / journal.FILE_NAME)[0] if r["kind"] == "end")
     assert end["status"] == "FINISHED"
     assert end["ms"] / 1000 - begin < 20, "training does not wait"

@@ -10,10 +10,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from harness.data.atomic import write_text
-from harness.runfolder import journal
+from harness.runfolder import delivered, journal
+from harness.runfolder.run import Run
 from harness.runfolder.target import Target
 from harness.tracking.delivery import Delivery
-from harness.tracking.follower import STATE, points_of, read_state
+from harness.tracking.follower import points_of
 from harness.tracking.store import Store
 from harness.tracking.sync import prove
 from tests.tracking.test_delivery import expected_points, make_run
@@ -59,19 +60,19 @@ def test_any_history_of_a_delivery_gives_the_same_rows(
 
     def deliver() -> None:
         delivery = Delivery(store.target, store)
-        delivery.follow(folder)
+        delivery.follow(Run(folder))
         assert delivery.drain(5).undelivered == {}
 
     for event, extent in events:
-        state = read_state(folder)
+        state = delivered.read(folder)
         if event == "deliver up to":
             path.write_bytes(content[: max(int(extent * len(content)), state.get("offset", 0))])
             deliver()
         elif event == "forget how far it came" and state:
             earlier = [end for end in ends if end <= extent * state["offset"]]
-            write_text(folder / STATE, json.dumps(state | {"offset": earlier[-1]}))
+            write_text(folder / delivered.FILE_NAME, json.dumps(state | {"offset": earlier[-1]}))
         elif event == "lose the state":
-            (folder / STATE).unlink(missing_ok=True)
+            (folder / delivered.FILE_NAME).unlink(missing_ok=True)
         elif event == "send rows out of order" and state.get("mlflow_id"):
             points = points_of(journal.read(path)[0]) * 2
             extent.shuffle(points)
@@ -79,7 +80,7 @@ def test_any_history_of_a_delivery_gives_the_same_rows(
     path.write_bytes(content)
     deliver()
     assert len(store.runs(store.experiment("mnist"), f"tags.`run.id` = '{run}'")) == 1
-    assert store.points(read_state(folder)["mlflow_id"]) == expected_points(folder)
-    (proof,) = prove(store.target, [folder])
+    assert store.points(delivered.read(folder)["mlflow_id"]) == expected_points(folder)
+    (proof,) = prove(store.target, [Run(folder)])
     assert proof.differences == ()
     assert proof.rows == sum(len(points) for points in expected_points(folder).values())

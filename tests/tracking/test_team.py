@@ -18,10 +18,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from harness.runfolder.run import Run
 from harness.runfolder.target import Target
 from harness.tracking.store import Store
 from harness.tracking.sync import prove
-from tests.conftest import Command, folders
+from tests.conftest import Command, run_folders
 from tests.slurm import free_ports
 
 BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
@@ -190,12 +191,12 @@ def test_five_writers_at_once(tmp_path: Path, idx_folder: Path, team: Team) -> N
         )  # fmt: skip
     said = [writer.communicate(timeout=1200)[0] for writer in writers]
     assert [writer.returncode for writer in writers] == [0] * WRITERS, said
-    folders = [f for path in tmp_path.iterdir() for f in folders(path / "outputs")]
+    folders = [f for path in tmp_path.iterdir() for f in run_folders(path / "outputs")]
     assert len(folders) == 2 * WRITERS
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
         patch.setenv("MLFLOW_TRACKING_PASSWORD", team.password)
-        proofs = prove(Target(team.uri), folders)
+        proofs = prove(Target(team.uri), [Run(folder) for folder in folders])
         assert [proof.differences for proof in proofs] == [()] * len(folders)
         store = Store(Target(team.uri))
         runs = store.runs(store.experiment("idx"))

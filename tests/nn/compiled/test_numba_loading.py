@@ -5,8 +5,8 @@ import sys
 
 SCRIPT = """
 import sys
-from harness.nn.compiled import numba_loading as compiler
-compiler.load()
+from harness.nn.compiled import numba_loading
+numba_loading.load()
 loaded = sorted(name for name in sys.modules if name.split(".")[0] == "scipy")
 assert "numba" in sys.modules
 assert not loaded, loaded

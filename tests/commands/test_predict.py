@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness.commands import evaluate, predict
-from harness.commands import import_data as own_data
-from harness.data import dataset, idx
+from harness.commands import evaluate
+from harness.commands.import_csv import read_csv
+from harness.data import dataset, idx, own_data
 from harness.data.sources import FILES
 from harness.nn import metrics
-from harness.recognizer import loading as calibrate
+from harness.recognizer import loading
 from harness.recognizer.recognizer import Recognizer
-from harness.runfolder.run import Run
+from harness.runfolder.run import WEIGHTS, Run
 from tests.conftest import Command
 from tests.recognizer.conftest import outputs, run_folder, trained  # noqa: F401  # fixtures
 from tests.recognizer.test_picture import png
@@ -102,16 +102,16 @@ def test_damaged_weights_are_refused(run_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "outputs/runs").mkdir(parents=True)
     copy = tmp_path / "outputs/runs" / run_folder.name
     subprocess.run(["cp", "-r", run_folder, copy], check=True)
-    weights = copy / calibrate.WEIGHTS
+    weights = copy / WEIGHTS
     content = bytearray(weights.read_bytes())
     content[-100] ^= 1
     weights.write_bytes(content)
     with pytest.raises(ValueError, match="do not match their SHA-256"):
-        predict.choose(tmp_path / "outputs")
+        loading.choose(tmp_path / "outputs")
 
 
 def test_calibration_is_kept_beside_the_weights(run_folder: Path, trained: Recognizer) -> None:
-    kept = json.loads((run_folder / calibrate.FILE).read_text())
+    kept = json.loads((run_folder / loading.CALIBRATION).read_text())
     assert trained.temperature == kept["temperature"]
     assert 0.3 < kept["temperature"] < 3
     assert kept["images"] == 5000
@@ -179,7 +179,7 @@ def test_kaggle_csv(tmp_path: Path) -> None:
     lines = [",".join(map(str, row)) for row in rows]
     path = tmp_path / "train.csv"
     path.write_text("\n".join([names, *lines]) + "\n")
-    found = own_data.from_csv(path)
+    found = read_csv(path)
     assert np.array_equal(found.images.reshape(50, 9), rows[:, 1:])
     assert np.array_equal(found.labels, rows[:, 0])
     said = own_data.write(found, tmp_path / "idx", test_share=0.2)
@@ -187,7 +187,7 @@ def test_kaggle_csv(tmp_path: Path) -> None:
     written = np.concatenate([idx.read(tmp_path / "idx" / FILES[i]) for i in (0, 2)])
     assert sorted(map(bytes, written)) == sorted(map(bytes, found.images))
     path.write_text("\n".join(lines))  # the same without names
-    assert np.array_equal(own_data.from_csv(path).images, found.images)
+    assert np.array_equal(read_csv(path).images, found.images)
 
 
 @pytest.mark.parametrize(
@@ -206,5 +206,5 @@ def test_bad_csv(tmp_path: Path, text: str, problem: str) -> None:
     path = tmp_path / "bad.csv"
     path.write_text(text)
     with pytest.raises(ValueError, match=problem) as caught:
-        own_data.from_csv(path)
+        read_csv(path)
     assert str(caught.value).startswith(str(path))

@@ -15,12 +15,12 @@ import pytest
 
 from harness.job import forkserver
 from harness.nn import metrics
-from harness.runfolder import folder as runs
-from harness.runfolder import journal
+from harness.runfolder import journal, liveness
+from harness.runfolder.folder import close_dead
 from harness.runfolder.journal import Journal
 from harness.runfolder.run import Run
 from tests import faulty
-from tests.conftest import ROOT, Command, folders
+from tests.conftest import ROOT, Command, run_folders
 
 RUN = "harness.run"
 
@@ -31,7 +31,7 @@ def settings(folder: Path, *more: str) -> tuple[str, ...]:
 
 
 def only_folder(place: Path) -> Path:
-    (folder,) = folders(place / "outputs")
+    (folder,) = run_folders(place / "outputs")
     return folder
 
 
@@ -44,11 +44,11 @@ def test_one_bad_job_never_stops_the_others(
     arguments = ("-m", *settings(idx_folder, "tracking=none"), "seed=1,2,3,4,5,6,7")
     done = command(RUN, *arguments, **hook)
     assert done.returncode == 1
-    told = [Run(folder).history() for folder in folders(tmp_path / "outputs")]
+    told = [Run(folder).history() for folder in run_folders(tmp_path / "outputs")]
     statuses = [each.status for each in told]
     assert statuses == ["FAILED"] * 3 + ["KILLED"] * 2 + ["FAILED", "FINISHED"]
     for number, words in enumerate(
-        ("a bug of its own", "SystemExit: 0", "exit status 0 and no last record",
+        ("a bug of its own", "SystemExit: 0", "exit status 0 and no end record",
          "signal 9, as the system does when memory runs out", "signal 11", "MemoryError"), 1,
     ):  # fmt: skip
         each = told[number - 1]
@@ -61,7 +61,7 @@ def test_one_bad_job_never_stops_the_others(
     again = command(RUN, *arguments)
     assert again.returncode == 0, again.stderr
     assert "seed=7: finished before as " in again.stdout
-    for folder in folders(tmp_path / "outputs"):
+    for folder in run_folders(tmp_path / "outputs"):
         assert [e["epoch"] for e in Run(folder).history().epochs] == [1, 2, 3]
         assert Run(folder).history().status == "FINISHED"
 
@@ -99,7 +99,6 @@ def test_divergence_is_failed_and_never_a_large_number(
 ) -> None:
     """With one batch per epoch, the second step overflows, after the training loss of its epoch."""
     from harness.runfolder.target import Target
-    from harness.tracking.follower import read_state
     from harness.tracking.store import Store
 
     done = command(RUN, *settings(idx_folder, "lr=3e38", f"batch={batch}"))
@@ -111,7 +110,7 @@ def test_divergence_is_failed_and_never_a_large_number(
     assert len(told.epochs) == epoch
     assert "Traceback" not in done.stderr
     store = Store(Target.local(tmp_path / "outputs"))
-    mlflow_id = read_state(only_folder(tmp_path))["mlflow_id"]
+    mlflow_id = Run(only_folder(tmp_path)).delivered()["mlflow_id"]
     run = store.client.get_run(mlflow_id)
     assert (run.info.status, run.data.tags["error"]) == ("FAILED", told.error)
     lost = {key for key, value in told.epochs[-1]["metrics"].items() if not math.isfinite(value)}
@@ -141,28 +140,31 @@ def test_a_process_that_died_without_a_word(tmp_path: Path, idx_folder: Path) ->
     """Its number may belong to another process now; a live one is never closed."""
     folder = tmp_path / "runs" / "abc"
     folder.mkdir(parents=True)
-    me = runs.this_process()
+    me = liveness.this_process()
     (folder / "config.yaml").touch()
     with Journal(folder / journal.FILE_NAME) as writer:
         writer.append("create", run="abc", name="n", params={}, tags={})
         writer.append("start", **me, threads=1, backend="numpy")
-    assert runs.close_dead(tmp_path) == [], "this process lives"
+    assert close_dead(tmp_path) == [], "this process lives"
     with Journal(folder / journal.FILE_NAME) as writer:
         writer.append("start", **me | {"host": "elsewhere"}, threads=1, backend="numpy")
-    assert runs.close_dead(tmp_path) == [], "who knows what lives elsewhere"
+    assert close_dead(tmp_path) == [], "who knows what lives elsewhere"
     with Journal(folder / journal.FILE_NAME) as writer:
         writer.append("start", **me | {"process_started": 1.0}, threads=1, backend="numpy")
-    with runs.lock(folder):
-        assert runs.close_dead(tmp_path) == [], "somebody holds its lock"
-    assert runs.close_dead(tmp_path) == ["abc"], "another process has its number"
-    assert runs.close_dead(tmp_path) == []
+    with Run(folder).lock():
+        assert close_dead(tmp_path) == [], "somebody holds its lock"
+    assert close_dead(tmp_path) == ["abc"], "another process has its number"
+    assert close_dead(tmp_path) == []
     told = Run(folder).history()
-    assert (told.status, told.error) == ("KILLED", "its process died without a word")
+    assert (told.status, told.error) == ("KILLED", "its process died without an end record")
 
 
 def test_a_zombie_is_dead(tmp_path: Path) -> None:
     """In a container whose first process buries nobody, an orphan stays one."""
-    say = "import json; from harness import runs; print(json.dumps(runs.this_process()))"
+    say = (
+        "import json; from harness.runfolder import liveness; "
+        "print(json.dumps(liveness.this_process()))"
+    )
     with subprocess.Popen([sys.executable, "-c", say], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         start = json.loads(process.stdout.read())
@@ -176,7 +178,7 @@ def test_a_zombie_is_dead(tmp_path: Path) -> None:
         with Journal(folder / journal.FILE_NAME) as writer:
             writer.append("create", run="abc", name="n", params={}, tags={})
             writer.append("start", **start, threads=1, backend="numpy")
-        assert runs.close_dead(tmp_path) == ["abc"]
+        assert close_dead(tmp_path) == ["abc"]
 
 
 def started(place: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -211,7 +213,7 @@ def test_the_second_ctrl_c_ends_at_once(tmp_path: Path, idx_folder: Path) -> Non
     job.resume()
     psutil.wait_procs([job], timeout=60)
     assert not job.is_running()
-    assert "interrupted again: left at once" in process.communicate()[0]
+    assert "interrupted again: stopped at once" in process.communicate()[0]
     assert Run(folder).history().status == "KILLED"
 
 
@@ -236,7 +238,7 @@ def test_editing_conf_changes_no_queued_job(tmp_path: Path, idx_folder: Path) ->
     shutil.rmtree(copy / "conf")
     _, stderr = process.communicate(timeout=600)
     assert process.returncode == 0, stderr
-    first, second = folders(copy / "outputs")
+    first, second = run_folders(copy / "outputs")
     same = [folder.joinpath("config.yaml").read_text().splitlines() for folder in (first, second)]
     assert {*same[0]} ^ {*same[1]} == {"seed: 1", "seed: 2"}
     assert Run(second).history().status == "FINISHED"
@@ -252,7 +254,7 @@ def test_editing_the_source_mixes_old_and_new_in_no_job(tmp_path: Path, idx_fold
     _, stderr = process.communicate(timeout=600)
     assert process.returncode == 0, stderr
     assert stderr.count("edited") >= (2 if forkserver.AVAILABLE else 1)
-    told = [Run(folder).history() for folder in folders(copy / "outputs")]
+    told = [Run(folder).history() for folder in run_folders(copy / "outputs")]
     assert [each.status for each in told] == ["FINISHED"] * 3
 
 
@@ -261,7 +263,7 @@ def test_a_damaged_journal_is_named_and_hinders_nobody(
 ) -> None:
     arguments = ("-m", *settings(idx_folder, "tracking=none"), "seed=1,2")
     command(RUN, *arguments)
-    first, second = folders(tmp_path / "outputs")
+    first, second = run_folders(tmp_path / "outputs")
     for folder, place in ((first, 12), (second, -30)):
         path = folder / journal.FILE_NAME
         content = bytearray(path.read_bytes())
@@ -272,4 +274,4 @@ def test_a_damaged_journal_is_named_and_hinders_nobody(
         assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
         assert f"{first.name}/journal.jsonl: the record at byte 0 does not match" in done.stderr
     assert f"{second.name}/journal.jsonl: the record at byte" in done.stderr
-    assert len(list(folders(tmp_path / "outputs"))) == 4, "both were trained anew"
+    assert len(list(run_folders(tmp_path / "outputs"))) == 4, "both were trained anew"

@@ -13,7 +13,7 @@ import pytest
 from harness.runfolder import journal
 from harness.runfolder.history import History
 from harness.runfolder.run import Run
-from tests.conftest import Command, command_in, folders
+from tests.conftest import Command, command_in, run_folders
 from tests.slurm import INSTALL, MISSING, ask, slurm  # noqa: F401
 
 pytestmark = [
@@ -38,16 +38,15 @@ def started(place: Path, *arguments: str) -> subprocess.Popen[str]:
 
 
 def histories(place: Path) -> list[History]:
-    return [Run(folder).history() for folder in folders(place / "outputs")]
+    return [Run(folder).history() for folder in run_folders(place / "outputs")]
 
 
 def training(place: Path, count: int) -> list[Path]:
     """The first run folders that have an epoch, once there are `count`."""
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
-        folders = list(folders(place / "outputs"))
-        told = {folder: Run(folder).history() for folder in folders}
-        live = [f for f in folders if told[f].status == "RUNNING" and told[f].epochs]
+        told = {folder: Run(folder).history() for folder in run_folders(place / "outputs")}
+        live = [f for f in told if told[f].status == "RUNNING" and told[f].epochs]
         if len(live) >= count:
             return live
         time.sleep(0.1)
@@ -82,7 +81,9 @@ def test_an_array_of_six_of_which_one_is_cancelled_and_continued(
     assert process.returncode == 1, stderr
     assert "5/6 done" in stdout
     assert "1 killed" in stdout
-    statuses = {folder.name: Run(folder).history().status for folder in folders(tmp_path)}
+    statuses = {
+        folder.name: Run(folder).history().status for folder in run_folders(tmp_path / "outputs")
+    }
     assert statuses.pop(victim.name) == "KILLED"
     assert set(statuses.values()) == {"FINISHED"}
     again = started(tmp_path, *arguments)
@@ -95,10 +96,6 @@ def test_an_array_of_six_of_which_one_is_cancelled_and_continued(
     assert {"n1", "n2"} <= set(nodes)
     done = command_in(tmp_path)("harness", "sync")
     assert "6 of 6 runs complete" in done.stdout
-
-
-def folders(place: Path) -> list[Path]:
-    return list(folders(place / "outputs"))
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
@@ -121,7 +118,7 @@ def test_jobs_go_on_without_the_command_and_are_followed_by_the_next(
     assert again.returncode == 0, stderr
     assert "job(s) are in the queue already: following them" in stdout
     assert_whole(tmp_path, 500, 3)
-    for folder in folders(tmp_path):
+    for folder in run_folders(tmp_path / "outputs"):
         records = journal.read(folder / journal.FILE_NAME)[0]
         assert [record["kind"] for record in records].count("start") == 1, "never started twice"
 
@@ -143,7 +140,7 @@ def test_preempted_and_timed_out_jobs_resume_from_their_checkpoints(
     _, stderr = process.communicate(timeout=300)
     assert process.returncode == 0, stderr
     assert_whole(tmp_path, 600, 2)
-    for folder in folders(tmp_path):
+    for folder in run_folders(tmp_path / "outputs"):
         records = journal.read(folder / journal.FILE_NAME)[0]
         starts = [place for place, record in enumerate(records) if record["kind"] == "start"]
         assert len(starts) == 2

@@ -10,14 +10,14 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.types import Override
 from optuna import Trial
 
 from harness.nn import metrics
-from harness.run import compose as launch
-from harness.run.compose import CommandKeys
+from harness.run import compose, overrides
 from harness.run.launcher_schema import OptunaSweeper
-from harness.run.launchers.local import Joblib
-from harness.run.launchers.prestart import Spares
+from harness.run.launchers.local import Parallel
+from harness.run.launchers.prestart import Prestart
 from harness.run.search import space
 from harness.run.search.search import Search, check
 from harness.run.search.space import Parameter
@@ -26,9 +26,8 @@ from harness.run.search.trials import Trials
 from harness.runfolder.config import ConfigError
 from harness.runfolder.history import History
 from harness.runfolder.run import Run
-from tests.conftest import Command, folders
+from tests.conftest import ROOT, Command, run_folders
 
-ROOT = Path(__file__).resolve().parents[1]
 RUN = "harness.run"
 OPTUNA = ("-m", "hydra/sweeper=optuna", "tracking=none")
 
@@ -38,8 +37,12 @@ def settings(folder: Path, *more: str) -> tuple[str, ...]:
     return (*OPTUNA, *own, "lr=tag(log, interval(0.001, 1))", *more)
 
 
+def settings_of(*texts: str) -> list[Override]:
+    return overrides.parse(list(texts)).settings
+
+
 def histories(place: Path) -> list[History]:
-    return [Run(folder).history() for folder in folders(place / "outputs")]
+    return [Run(folder).history() for folder in run_folders(place / "outputs")]
 
 
 def sweeper(**changes: object) -> OptunaSweeper:
@@ -63,10 +66,10 @@ def states(place: Path) -> Counter[str]:
 
 
 def test_the_space() -> None:
-    fixed, parameters = space.part(
-        ["batch=16", "lr=tag(log, interval(0.01, 1))", "width=choice(128,256,512)",
+    fixed, parameters = space.split(
+        settings_of("batch=16", "lr=tag(log, interval(0.01, 1))", "width=choice(128,256,512)",
          "depth=range(1,4)", "dropout=range(0,0.5,step=0.1)", "seed=int(interval(1,9))",
-         "normalization=glob(*,exclude=none)", "input_dropout=interval(0,0.3)"]
+         "normalization=glob(*,exclude=none)", "input_dropout=interval(0,0.3)")
     )  # fmt: skip
     assert fixed == ["batch=16"]
     assert parameters == [
@@ -81,7 +84,7 @@ def test_the_space() -> None:
 
 
 @pytest.mark.parametrize(
-    ("overrides", "expected"),
+    ("texts", "expected"),
     [
         (["lr=0.1"], "there is nothing to search"),
         (["lr=interval(0.01, 1)", "width=interval(8,64)"], "int(interval(...)) gives whole"),
@@ -95,21 +98,21 @@ def test_the_space() -> None:
         (["optimizer=sgd,adm"], "optimizer=adm: expected adam, adamw, momentum, sgd"),
     ],
 )
-def test_what_a_search_refuses(overrides: list[str], expected: str) -> None:
+def test_what_a_search_refuses(texts: list[str], expected: str) -> None:
     with pytest.raises(ConfigError) as error:
-        check(sweeper(), overrides, ["-m", *overrides], CommandKeys())
+        check(sweeper(), overrides.parse(texts), ["-m", *texts])
     assert expected in str(error.value)
     assert "\n" not in str(error.value)
 
 
 def test_an_interval_needs_a_search() -> None:
     with pytest.raises(ConfigError, match="an interval is for a search; add hydra/sweeper=optuna"):
-        launch.expand(["lr=interval(0.1, 1)"], sweep=True)
+        compose.expand(settings_of("lr=interval(0.1, 1)"), sweep=True)
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_every_sampler_and_pruner_is_optunas_own(tmp_path: Path) -> None:
-    base = launch.composed([f"outputs={tmp_path}"])
+    base = compose.compose_one([f"outputs={tmp_path}"])
     for sampler, pruner, expected in (
         ("tpe", "median", "TPESampler MedianPruner"),
         ("random", "halving", "RandomSampler SuccessiveHalvingPruner"),
@@ -123,7 +126,7 @@ def test_every_sampler_and_pruner_is_optunas_own(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_waiting_trial_is_taken_once(tmp_path: Path) -> None:
-    base = launch.composed([f"outputs={tmp_path}"])
+    base = compose.compose_one([f"outputs={tmp_path}"])
     study = open_study(Search("s", sweeper(sampler="random"), (), (), base, ()))
     waiting = 30
     for number in range(waiting):
@@ -176,8 +179,8 @@ def test_a_changed_search_is_refused(command: Command, tmp_path: Path, idx_folde
     named = (*arguments, "hydra.sweeper.study=mine")
     assert command(RUN, *named, timeout=900).returncode == 0
     for change, expected in (
-        ("epochs=4", "epochs was 3 when it began and is 4 now"),
-        ("hydra.sweeper.sampler=random", "hydra.sweeper.sampler was tpe when it began"),
+        ("epochs=4", "epochs was 3 when it started and is 4 now"),
+        ("hydra.sweeper.sampler=random", "hydra.sweeper.sampler was tpe when it started"),
         ("activation=choice(relu,tanh)", "activation"),
     ):
         done = command(RUN, *named, change, timeout=900)
@@ -200,7 +203,7 @@ def test_an_impossible_combination_is_a_failed_trial(
         RUN, *arguments, "depth=choice(1,3)", "width=choice(8,[9,8])", "hydra.sweeper.n_trials=8",
         "hydra.sweeper.sampler=random", timeout=600,
     )  # fmt: skip
-    assert "cannot be: depth=3: width=[9,8] already gives 2 hidden layers" in done.stderr
+    assert "is not possible: depth=3: width=[9,8] already gives 2 hidden layers" in done.stderr
     assert "Traceback" not in done.stderr
     found = states(tmp_path)
     assert (found.total(), found["FAIL"] > 0, found["COMPLETE"] > 0) == (8, True, True)
@@ -226,7 +229,7 @@ def test_a_removed_trial_does_not_end_a_search(
 @pytest.mark.filterwarnings("ignore")
 def test_nothing_is_drawn_into_a_removed_run(tmp_path: Path) -> None:
     """A folder with pictures and no run in it would trouble every other command."""
-    search = Search("s", sweeper(), (), (), launch.composed([f"outputs={tmp_path}"]), ())
+    search = Search("s", sweeper(), (), (), compose.compose_one([f"outputs={tmp_path}"]), ())
     study = open_study(search)
     trial = study.ask()
     trial.set_user_attr("run", "gone")
@@ -238,9 +241,10 @@ def test_nothing_is_drawn_into_a_removed_run(tmp_path: Path) -> None:
 def test_searches_that_begin_at_once_share_one_new_database(tmp_path: Path) -> None:
     script = (
         "import sys; import optuna.samplers, optuna.pruners; optuna.storages.RDBStorage; "
-        "from harness import launch; from harness.search import Search; "
-        "from harness.study import draw, open_study; from tests.test_search import sweeper; "
-        f"base = launch.composed(['outputs={tmp_path}']); "
+        "from harness.run import compose; from harness.run.search.search import Search; "
+        "from harness.run.search.study import draw, open_study; "
+        "from tests.run.search.test_search import sweeper; "
+        f"base = compose.compose_one(['outputs={tmp_path}']); "
         "sys.stdin.read(); open_study(Search(sys.argv[1], sweeper(), (), (), base, ()))"
     )
     begun = [
@@ -264,16 +268,16 @@ def test_searches_that_begin_at_once_share_one_new_database(tmp_path: Path) -> N
 @pytest.mark.parametrize("slots", [1, 8])
 def test_an_error_that_is_no_trials_own_ends_a_search(tmp_path: Path, slots: int) -> None:
     """Optuna asks its last threads for nothing: their errors must not be lost."""
-    base = launch.composed([f"outputs={tmp_path}"])
+    base = compose.compose_one([f"outputs={tmp_path}"])
     found = Search("s", sweeper(n_trials=4), (), (Parameter("lr", low=0.1, high=1.0),), base, ())
 
     class Broken(Trials):
-        def _freeze(self, values: dict[str, str]) -> Path:
+        def _freeze(self, values: dict[str, str]) -> Run:
             raise OSError(f"no space left for {values.keys()}")
 
-    launcher = Joblib(1, 1, Spares())
+    launcher = Parallel(1, 1, Prestart())
     launcher.slots = slots
-    trials = Broken(found, launcher, lambda folder: None)
+    trials = Broken(found, launcher, lambda run: None)
     with pytest.raises(OSError, match="no space left"):
         trials.run()
     found_states = Counter(trial.state.name for trial in trials.study.trials)
@@ -322,7 +326,7 @@ def test_an_interrupted_search_goes_on_with_the_same_trials(
         [sys.executable, "-m", RUN, *arguments], cwd=tmp_path, capture_output=True, text=True
     )
     assert twice.returncode == 2
-    assert "another command runs it at this moment" in twice.stderr
+    assert "another command is running it" in twice.stderr
     assert twice.stderr.count("\n") == 1
     process.send_signal(number)
     process.communicate(timeout=120)
@@ -347,7 +351,7 @@ def test_an_edit_of_the_configuration_cannot_reach_a_search(
     command: Command, tmp_path: Path, idx_folder: Path
 ) -> None:
     """The trials are composed from the frozen copy; the edited original is refused."""
-    from harness.run.compose import PACKAGE
+    from harness.run.conf import PACKAGE
 
     copy = tmp_path / "source"
     copy.mkdir()
@@ -359,4 +363,4 @@ def test_an_edit_of_the_configuration_cannot_reach_a_search(
     path.write_text(path.read_text().replace("activation: sigmoid", "activation: relu"))
     done = command(RUN, *arguments, "hydra.sweeper.n_trials=3", timeout=900, PYTHONPATH=str(copy))
     assert done.returncode == 2
-    assert "activation was sigmoid when it began and is relu now" in done.stderr
+    assert "activation was sigmoid when it started and is relu now" in done.stderr

@@ -173,21 +173,3 @@ def test_a_signal_inside_an_append_leaves_no_half_record(
     records = journal.read(path)[0]
     assert [record["kind"] for record in records] == kinds
     assert [record["n"] for record in records] == list(range(len(kinds)))
-
-
-def test_folders_that_are_still_being_made_are_not_listed(tmp_path: Path) -> None:
-    for name in ("abc123", ".abc124"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / journal.FILE_NAME).touch()
-        (tmp_path / name / "config.yaml").touch()
-    assert [folder.name for folder in FOLDERS_TODO(tmp_path)] == ["abc123"]
-
-
-def test_the_order_of_runs_survives_copying(tmp_path: Path) -> None:
-    """A plain copy has new times of files; the ids have the old ones."""
-    names = ["ffffff-20260101-120000", "000000-20260101-120001", "aaaaaa-20260102-000000"]
-    for name in reversed(names):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / journal.FILE_NAME).touch()
-        (tmp_path / name / "config.yaml").touch()
-    assert [folder.name for folder in FOLDERS_TODO(tmp_path)] == names

@@ -12,14 +12,15 @@ import psutil
 import pytest
 
 from harness.job import forkserver
-from harness.run import compose as launch
-from harness.run.launchers.local import Joblib
-from harness.run.launchers.prestart import Spares
+from harness.run import compose, overrides
+from harness.run.launcher_schema import Engines, JoblibLauncher
+from harness.run.launchers.local import Parallel
+from harness.run.launchers.prestart import Prestart
 from harness.runfolder import environment
 from harness.runfolder.config import ConfigError
 from harness.runfolder.history import History
 from harness.runfolder.run import Run
-from tests.conftest import Command, folders
+from tests.conftest import Command, run_folders
 
 RUN = "harness.run"
 LINUX = pytest.mark.skipif(not forkserver.AVAILABLE, reason="jobs are forked on Linux only")
@@ -31,14 +32,18 @@ def small(folder: Path, *more: str) -> tuple[str, ...]:
     return (*own, *more)
 
 
+def engines_of(*texts: str) -> Engines:
+    return compose.compose_engines(overrides.parse(list(texts)).engines)
+
+
 def histories(place: Path) -> list[History]:
-    return [Run(folder).history() for folder in folders(place / "outputs")]
+    return [Run(folder).history() for folder in run_folders(place / "outputs")]
 
 
 @pytest.mark.parametrize(
-    ("overrides", "expected"),
+    ("texts", "expected"),
     [
-        (["hydra/launcher=joblb"], "expected basic, joblib, slurm, submitit_local; did you mean"),
+        (["hydra/launcher=joblb"], "expected basic, joblib, slurm; did you mean"),
         (["hydra/sweeper=optun"], "did you mean 'optuna'?"),
         (["hydra/launcher=joblib", "hydra.launcher.n_job=4"], "did you mean 'hydra.launcher.n_jo"),
         (["hydra.launcher.n_jobs=4"], "hydra/launcher=basic has no such key; hydra/launcher=jobl"),
@@ -48,9 +53,9 @@ def histories(place: Path) -> list[History]:
         (["hydra/sweeper=optuna", "hydra.sweeper.sampler=tpa"], "expected tpe, random or qmc; did"),
     ],
 )
-def test_bad_engine_settings_are_one_line(overrides: list[str], expected: str) -> None:
+def test_bad_engine_settings_are_one_line(texts: list[str], expected: str) -> None:
     with pytest.raises(ConfigError) as error:
-        launch.take_engines([*overrides, "batch=1"])
+        engines_of(*texts, "batch=1")
     assert expected in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -60,9 +65,13 @@ def test_bad_engine_settings_are_one_line(overrides: list[str], expected: str) -
     [
         (("hydra/launcher=slurm",), "hydra/launcher=slurm: add -m; a sweep, even one of one job"),
         (
-            ("-m", "hydra/launcher=submitit_local", "hydra.launcher.timeout_min=1",
+            ("-m", "hydra/launcher=slurm", "hydra.launcher.timeout_min=1",
              "hydra.launcher.signal_delay_s=60"),
             "hydra.launcher.signal_delay_s=60: expected less than the 60 seconds of",
+        ),
+        (
+            ("-m", "hydra/launcher=slurm", "threads=3"),
+            "threads=3: hydra.launcher.cpus_per_task=1 gives a job 1 core(s); raise it, or leave",
         ),
     ],
 )  # fmt: skip
@@ -76,10 +85,12 @@ def test_what_a_launcher_cannot_do_is_one_line(
 
 
 def test_engine_settings_are_no_part_of_a_run() -> None:
-    rest, engines = launch.take_engines(
-        ["batch=16", "hydra/launcher=joblib", "hydra.launcher.n_jobs=4"]
-    )
-    assert rest == ["batch=16"]
+    texts = ["batch=16", "hydra/launcher=joblib", "hydra.launcher.n_jobs=4", "fresh=true"]
+    line = overrides.parse(texts)
+    assert [each.input_line for each in line.settings] == ["batch=16"]
+    assert (line.typed, line.fresh, line.resume) == (texts[:3], True, None)
+    engines = compose.compose_engines(line.engines)
+    assert isinstance(engines.launcher, JoblibLauncher)
     assert engines.launcher.n_jobs == 4
     assert engines.sweeper.name == "basic"
 
@@ -91,7 +102,7 @@ def test_jobs_times_threads_stay_within_the_cores(
 ) -> None:
     for cores in (1, 2, 8):
         monkeypatch.setenv("HARNESS_CORES", str(cores))
-        launcher = Joblib(n_jobs, threads, Spares())
+        launcher = Parallel(n_jobs, threads, Prestart())
         assert launcher.slots >= 1
         assert launcher.slots * launcher.cores <= cores
         assert launcher.slots * threads <= max(cores, threads)
@@ -110,7 +121,7 @@ def test_a_parallel_sweep(command: Command, tmp_path: Path, idx_folder: Path) ->
     assert all(each.start and each.start["threads"] == 1 for each in told)
     spans = sorted((each.start["ms"], each.epochs[-1]["ms"]) for each in told if each.start)
     assert spans[1][0] < spans[0][1], "the second began before the first ended"
-    for folder in folders(tmp_path / "outputs"):
+    for folder in run_folders(tmp_path / "outputs"):
         assert "epoch 30/30" in (folder / "job.log").read_text()
     again = command(RUN, *JOBLIB, *small(idx_folder, "epochs=30", "seed=1,2,3,4", "lr=0.5"))
     assert again.stdout.count("finished before") == 4
@@ -215,7 +226,7 @@ def test_where_processes_cannot_be_forked_each_job_is_started(
     hook = tmp_path / "hook"
     hook.mkdir()
     (hook / "sitecustomize.py").write_text(
-        "from harness import forkserver\nforkserver.AVAILABLE = False\n"
+        "from harness.job import forkserver\nforkserver.AVAILABLE = False\n"
         "def refuse(*_):\n    raise SystemExit('forked')\nforkserver.serve = refuse\n"
     )
     own = small(idx_folder, "epochs=2", "seed=1,2,3")
@@ -250,7 +261,7 @@ def test_a_job_that_dies_before_it_begins_is_named(
     assert done.returncode == 1
     for told in histories(tmp_path):
         assert (told.status, told.start) == ("FAILED", None)
-        why = "its process ended with exit status 7 and no last record"
+        why = "its process ended with exit status 7 and no end record"
         assert f"failed: {told.create['name']} ({told.run}): {why}" in done.stderr
     assert command(RUN, *arguments).returncode == 0
     assert [told.status for told in histories(tmp_path)] == ["FINISHED"] * 2
@@ -288,7 +299,7 @@ def test_the_second_ctrl_c_ends_the_command_at_once(
     process.send_signal(signal.SIGINT)
     stdout, _ = process.communicate(timeout=5)
     assert process.returncode == 130
-    assert "interrupted again: left at once" in stdout
+    assert "interrupted again: stopped at once" in stdout
     for job in jobs:
         job.resume()
     _gone, alive = psutil.wait_procs(jobs, timeout=60)
@@ -311,7 +322,7 @@ def test_the_end_of_the_command_ends_its_jobs(
     if number == signal.SIGKILL:
         return
     assert process.returncode == 130
-    assert f"`python -m harness.run {shlex.join(arguments)}` goes on from here" in stderr
+    assert f"`python -m harness.run {shlex.join(arguments)}` continues from here" in stderr
     before = [len(told.epochs) for told in histories(tmp_path)]
     again = started(tmp_path, *arguments)
     jobs_of(again, 2)

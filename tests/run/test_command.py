@@ -16,7 +16,7 @@ from harness.nn import metrics
 from harness.runfolder import checkpoint
 from harness.runfolder.history import History
 from harness.runfolder.run import Run
-from tests.conftest import Command, command_in, folders
+from tests.conftest import Command, command_in, run_folders
 
 RUN = "harness.run"
 SMALL = ("epochs=3", "batch=20", "lr=0.5", "width=8")
@@ -27,7 +27,7 @@ def small(folder: Path, *more: str) -> tuple[str, ...]:
 
 
 def histories(place: Path) -> list[History]:
-    return [Run(folder).history() for folder in folders(place / "outputs")]
+    return [Run(folder).history() for folder in run_folders(place / "outputs")]
 
 
 def test_smoke(command: Command, tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ def test_smoke(command: Command, tmp_path: Path) -> None:
 
 def test_a_run_leaves_what_is_promised(command: Command, tmp_path: Path, idx_folder: Path) -> None:
     assert command(RUN, *small(idx_folder, "tracking=none")).returncode == 0
-    (folder,) = folders(tmp_path / "outputs")
+    (folder,) = run_folders(tmp_path / "outputs")
     told = Run(folder).history()
     for path in told.artifacts:
         assert (folder / path).stat().st_size > 0
@@ -65,7 +65,7 @@ def test_the_same_seed_gives_the_same_bits(command: Command, tmp_path: Path) -> 
         command(RUN, "experiment=smoke", "tracking=none")
     first, second = (
         (folder / "weights/last.safetensors").read_bytes()
-        for folder in folders(tmp_path / "outputs")
+        for folder in run_folders(tmp_path / "outputs")
     )
     assert first == second
 
@@ -129,7 +129,7 @@ def test_a_repeated_sweep_reuses_what_is_finished(
 def wait_for_epoch(place: Path) -> Path:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        for folder in folders(place / "outputs"):
+        for folder in run_folders(place / "outputs"):
             if Run(folder).history().epochs:
                 return folder
         time.sleep(0.05)
@@ -175,7 +175,7 @@ def broken(*arguments, **named):
         raise {error}("of a library") from None
 
 command.{broken} = broken
-sys.argv = ["harness-run", "hydra/launcher=submitit_local"]  # which needs no prepared job
+sys.argv = ["harness-run", "hydra/launcher=slurm"]  # which needs no prepared job
 run.main()
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)

@@ -1,15 +1,21 @@
 """Expanding a sweep: Hydra's grammar, Hydra's order."""
 
-from harness.run import compose as launch
+from harness.run import compose, conf, overrides
 from harness.run import help as manual
+from harness.run.compose import Job
+from harness.runfolder.config import meanings
 
 
-def names(*overrides: str) -> list[str]:
-    return [job.name for job in launch.expand(list(overrides), sweep=True)]
+def expand(*texts: str) -> list[Job]:
+    return compose.expand(overrides.parse(list(texts)).settings, sweep=True)
+
+
+def names(*texts: str) -> list[str]:
+    return [job.name for job in expand(*texts)]
 
 
 def test_the_signature_sweep() -> None:
-    jobs = launch.expand(["batch=16,64,128"], sweep=True)
+    jobs = expand("batch=16,64,128")
     assert [job.name for job in jobs] == ["batch=16", "batch=64", "batch=128"]
     assert [job.config.batch for job in jobs] == [16, 64, 128]
     assert jobs[0].swept == {"batch": "16"}
@@ -25,7 +31,7 @@ def test_product_with_the_last_key_fastest() -> None:
 
 
 def test_lists_groups_choices_and_globs() -> None:
-    jobs = launch.expand(["width=[8,4],16"], sweep=True)
+    jobs = expand("width=[8,4],16")
     assert [job.config.hidden for job in jobs] == [(8, 4), (16,)]
     assert names("normalization=minmax,unit") == ["normalization=minmax", "normalization=unit"]
     assert names("batch=choice(16,64)") == ["batch=16", "batch=64"]
@@ -48,9 +54,9 @@ def test_a_sweep_without_several_values_is_one_job() -> None:
 
 def test_help_lists_every_key_group_and_example() -> None:
     text = manual.help_text()
-    for key in launch.meanings():
+    for key in meanings():
         assert f"  {key} " in text
-    for group, options in launch.groups().items():
+    for group, options in conf.groups().items():
         assert ", ".join(options) in text, group
     assert "[null]" in text
     assert text.count("python -m harness.run ") >= 4

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.commands import reproduce
-from harness.commands.reproduce import Agreement, Check
-from harness.runfolder import folder as runs
+from harness.commands.reproduce import Agreement, Check, compare, print_verdict
+from harness.runfolder import folder
 from harness.runfolder.run import Run
+from harness.runfolder.status import RunStatus
 from harness.tracking.recorded import Recorded
-from tests.conftest import Command, command_in, folders
+from tests.conftest import Command, command_in, run_folders
 
 RUN = ("epochs=3", "batch=20", "lr=0.5", "width=24", "dataset.num_val=40", "backend=numpy")
 
@@ -21,7 +21,7 @@ RUN = ("epochs=3", "batch=20", "lr=0.5", "width=24", "dataset.num_val=40", "back
 def recorded(run: str, curves: dict[str, list[float]]) -> Recorded:
     arrays = {key: np.array(values) for key, values in curves.items()}
     final = {key: values[-1] for key, values in curves.items()}
-    return Recorded(run, run, "FINISHED", {}, {}, final, {}, "", "", arrays)
+    return Recorded(run, run, RunStatus.FINISHED, {}, {}, final, {}, "", "", arrays)
 
 
 def test_every_metric_but_the_times_is_compared_bit_by_bit() -> None:
@@ -29,14 +29,14 @@ def test_every_metric_but_the_times_is_compared_bit_by_bit() -> None:
     now = recorded(
         "b", {"val/loss": [0.5, 0.25 + 2**-54], "time/epoch_s": [2.0, 2.0], "x": [np.inf]}
     )
-    assert reproduce.compare(then, now) == [
+    assert compare(then, now) == [
         Agreement("val/loss", 2, False, 2**-54),
         Agreement("x", 1, True, 0.0),
     ]
 
 
 def test_a_metric_that_only_one_has_is_a_difference() -> None:
-    (only,) = reproduce.compare(recorded("a", {"v": [1.0, 2.0]}), recorded("b", {"v": [1.0]}))
+    (only,) = compare(recorded("a", {"v": [1.0, 2.0]}), recorded("b", {"v": [1.0]}))
     assert only.what == "v (2 values then, 1 now)"
     assert not only.equal
 
@@ -45,12 +45,12 @@ def test_the_verdict_says_how_closely_and_why(capsys: pytest.CaptureFixture[str]
     run = recorded("a", {})
     agreements = [Agreement("v", 2, True, 0.0), Agreement("w", 1, False, 3e-7)]
     checks = [Check("numpy", "2.1", "2.2"), Check("python", "3", "3")]
-    assert reproduce.tell(run, run, checks, agreements[:1]) == 0
+    assert print_verdict(run, run, checks, agreements[:1]) == 0
     assert "reproduced to the last bit: 2 values" in capsys.readouterr().out
-    assert reproduce.tell(run, run, checks, agreements) == 1
+    assert print_verdict(run, run, checks, agreements) == 1
     assert "w differs by up to 3e-07; what differs: numpy" in capsys.readouterr().err
-    assert reproduce.tell(run, run, checks[1:], agreements) == 1
-    assert "nothing that was recorded differs" in capsys.readouterr().err
+    assert print_verdict(run, run, checks[1:], agreements) == 1
+    assert "no recorded circumstance differs" in capsys.readouterr().err
 
 
 def test_the_uncommitted_patch_is_one_that_git_applies(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_the_uncommitted_patch_is_one_that_git_applies(tmp_path: Path) -> None:
     git("commit", "-qm", "first")
     source.write_text("after, with trailing blank lines\n\n\n")
     code = (
-        "import sys; from pathlib import Path; from harness import environment\n"
+        "import sys; from pathlib import Path; from harness.runfolder import environment\n"
         f"environment.SOURCE = Path({str(tmp_path / 'harness')!r})\n"
         "assert environment.commit().dirty\n"
         "sys.stdout.write(environment.uncommitted())"
@@ -95,7 +95,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, idx_folder: Path) -> Path:
 
 
 def run_ids(place: Path) -> list[str]:
-    return [folder.name for folder in folders(place / "outputs")]
+    return [folder.name for folder in run_folders(place / "outputs")]
 
 
 @pytest.mark.service
@@ -109,7 +109,7 @@ def test_a_run_is_reproduced_to_the_last_bit(trained: Path) -> None:
     assert "DIFFERS" not in done.stdout
     again = Run(trained / "outputs/runs" / run_ids(trained)[-1]).history()
     assert again.tags["reproduces"] == first
-    assert runs.find(trained / "outputs", "last").name != again.run, "no run of the user's own"
+    assert folder.find(trained / "outputs", "last").id != again.run, "no run of the user's own"
     assert again.tags["run_key"] == f"reproduction of {first}", "no sweep may build on it"
 
 
@@ -123,7 +123,7 @@ def test_another_processor_path_is_said_to_be_approximate(trained: Path) -> None
     )
     assert done.returncode == 1
     assert "reproduced only approximately" in done.stderr
-    assert "nothing that was recorded differs" in done.stderr
+    assert "no recorded circumstance differs" in done.stderr
     assert " NO " in done.stdout
 
 

@@ -10,8 +10,7 @@ import psutil
 import pytest
 
 from harness.job import forkserver
-from harness.job.forkserver import Fork
-from harness.run.launchers.prestart import JOB, Spares
+from harness.run.launchers.prestart import JOB, Fork, Prestart
 
 
 @pytest.fixture(params=["forked", "started"], autouse=True)
@@ -46,18 +45,18 @@ def prepared() -> list[psutil.Process]:
 def test_started_where_one_will_be_needed_and_ended_where_not(
     arguments: Sequence[str], wanted: int
 ) -> None:
-    with Spares() as spares:
-        spares.start_for(arguments)
+    with Prestart() as prestart:
+        prestart.start_for(arguments)
         assert len(prepared()) == wanted
     assert prepared() == []
 
 
 def test_only_one_is_prepared_and_who_takes_it_owns_it() -> None:
-    with Spares() as spares:
-        spares.start()
-        spares.start()
+    with Prestart() as prestart:
+        prestart.start()
+        prestart.start()
         assert len(prepared()) == 1
-        taken = [spares.take(), spares.take()]
+        taken = [prestart.take(), prestart.take()]
     assert len({job.pid for job in taken}) == 2
     for job in taken:
         assert job.poll() is None
@@ -70,8 +69,8 @@ def test_only_one_is_prepared_and_who_takes_it_owns_it() -> None:
 
 
 def test_a_job_that_is_told_nothing_ends_quietly(capfd: pytest.CaptureFixture[str]) -> None:
-    with Spares() as spares:
-        job = spares.take()
+    with Prestart() as prestart:
+        job = prestart.take()
         assert job.stdin is not None
         job.stdin.close()
         assert job.wait(60) == 0
@@ -81,12 +80,12 @@ def test_a_job_that_is_told_nothing_ends_quietly(capfd: pytest.CaptureFixture[st
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 @pytest.mark.parametrize("seconds", [0, 0.1, 0.3, 1.5])
 def test_ctrl_c_is_the_commands_business(seconds: float, capfd: pytest.CaptureFixture[str]) -> None:
-    with Spares() as spares:
-        spares.start()
+    with Prestart() as prestart:
+        prestart.start()
         time.sleep(seconds)
         (first,) = prepared()
         first.send_signal(signal.SIGINT)
-        job = spares.take()
+        job = prestart.take()
         for pid in {job.pid, first.pid}:
             os.kill(pid, signal.SIGINT)
         time.sleep(0.2)
@@ -98,13 +97,13 @@ def test_ctrl_c_is_the_commands_business(seconds: float, capfd: pytest.CaptureFi
 
 @pytest.mark.parametrize("seconds", [0, 0.1, 1.5])
 def test_one_that_died_before_it_was_needed_is_replaced(seconds: float) -> None:
-    with Spares() as spares:
-        spares.start()
+    with Prestart() as prestart:
+        prestart.start()
         time.sleep(seconds)
         (first,) = prepared()
         first.kill()
         first.wait()
-        job = spares.take()
+        job = prestart.take()
         assert job.pid != first.pid
         assert job.poll() is None
         (second,) = prepared()

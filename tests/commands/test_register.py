@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.commands import predict
 from harness.data import dataset
 from harness.nn import metrics
+from harness.recognizer import loading
 from harness.runfolder.run import Run
-from tests.conftest import command_in, folders
-from tests.test_ui import free_port
+from tests.commands.test_ui import free_port
+from tests.conftest import command_in, run_folders
 
 USE = """
 import json, sys
@@ -43,12 +43,12 @@ def test_the_best_run_of_a_sweep_is_served(tmp_path: Path) -> None:
     outputs = tmp_path / "outputs"
     errors = {
         folder.name: Run(folder).history().final[metrics.BEST_VAL_ERROR]
-        for folder in folders(outputs)
+        for folder in run_folders(outputs)
     }
     best = min(errors, key=lambda run: errors[run])
     assert done.stdout.startswith(f"run {best} (validation error {errors[best]:.2%}) is digits")
 
-    champion = predict.choose(outputs)
+    champion = loading.choose(outputs)
     assert champion.description["run"] == best
     images = np.array(dataset.load("mnist", cache=outputs / "cache").test.images[:20])
     expected = champion.probabilities(images)
@@ -85,7 +85,7 @@ def test_the_best_run_of_a_sweep_is_served(tmp_path: Path) -> None:
     content[-5] ^= 1
     weights.write_bytes(content)
     with pytest.raises(ValueError, match="do not have the registered SHA-256"):
-        predict.choose(outputs)
+        loading.choose(outputs)
     shutil.rmtree(outputs / "artifacts")
 
 
