@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.analysis import plots, ranking
+from harness.analysis import charts, ranking
 from harness.analysis.page import Picture
 from harness.analysis.ranking import Outcome
 from harness.analysis.settings import Curve, Setting, natural, number, swept_numbers
@@ -50,7 +50,7 @@ def curves(settings: Sequence[Setting]) -> list[Picture]:
         caption = "Mean over seeds; the band is from the lowest to the highest run."
         if len(shown) < len(settings):
             caption += f" The {len(shown)} settings ranked first of {len(settings)}."
-        pictures.append(Picture("curves", title, plots.bands(label, series), caption))
+        pictures.append(Picture("curves", title, charts.bands(label, series), caption))
     return pictures
 
 
@@ -78,7 +78,7 @@ def swept(settings: Sequence[Setting]) -> list[Picture]:
             continue
         caption = "Mean of the runs with this value; bars from the lowest to the highest."
         caption += " The other keys vary, too." if others else ""
-        pictures.append(Picture("swept", f"Error by {key}", plots.against(key, points), caption))
+        pictures.append(Picture("swept", f"Error by {key}", charts.against(key, points), caption))
     pair_of_keys = itertools.combinations(list(settings[0].values)[:3], 2)
     for keys in itertools.islice(pair_of_keys, MAPS):
         picture = heat_map(settings, keys, validated=validated)
@@ -107,7 +107,7 @@ def heat_map(
     return Picture(
         "swept",
         f"{what} error by {keys[0]} and {keys[1]}",
-        plots.heat_map(keys, rows, columns, table),
+        charts.heat_map(keys, rows, columns, table),
         "Percent, mean over seeds" + (" at the best epoch." if validated else "."),
     )
 
@@ -121,7 +121,7 @@ def best(
     if outcome is not None:
         counts = ranking.confusion(outcome, classes)
         pictures.append(
-            Picture("images", f"Confusion matrix of {label}", plots.confusion(counts),
+            Picture("images", f"Confusion matrix of {label}", charts.confusion(counts),
                     "Test images of the chosen run.")
         )  # fmt: skip
         if runner_up is not None:
@@ -129,7 +129,7 @@ def best(
             difference = counts - ranking.confusion(other, classes)
             pictures.append(
                 Picture("images", f"Difference to the runner-up, {name}",
-                        plots.confusion(difference, difference=True),
+                        charts.confusion(difference, difference=True),
                         "Counts of the best minus those of the runner-up: red off the diagonal are "
                         "mistakes that the best makes more often.")
             )  # fmt: skip
@@ -139,7 +139,7 @@ def best(
                         f"{100 * outcome.confidence[r]:.0f} %" for r in rows]  # fmt: skip
             pictures.append(
                 Picture("images", "Most confidently wrong",
-                        plots.gallery(chosen.images[rows].astype(float), captions),
+                        charts.gallery(chosen.images[rows].astype(float), captions),
                         "Truth, answer, and the probability given to the answer.")
             )  # fmt: skip
     if chosen.weights is not None:
@@ -147,7 +147,7 @@ def best(
         strongest = np.argsort(-np.square(weights).sum(axis=(1, 2)), kind="stable")[:UNITS]
         pictures.append(
             Picture("images", "First-layer weights",
-                    plots.gallery(weights[np.sort(strongest)].astype(float), (), signed=True),
+                    charts.gallery(weights[np.sort(strongest)].astype(float), (), signed=True),
                     f"The {len(strongest)} of {len(weights)} hidden units with the largest weights "
                     "of the chosen run; red raises the unit, blue lowers it, each on its own "
                     "scale.")
@@ -187,7 +187,7 @@ def _front(settings: Sequence[Setting], *, validated: bool) -> list[Picture]:
         Picture(
             "swept",
             "Time against error",
-            plots.front(points, front, label),
+            charts.front(points, front, label),
             "Every setting; no other is both faster and better than one on the line.",
         )
     ]

@@ -13,11 +13,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
 from harness.data import dataset
+from harness.data.atomic import write_atomically
 from harness.recognizer import preprocess
 from harness.recognizer.loading import load_run
 from harness.runfolder import environment
@@ -112,6 +115,43 @@ def shrunk(picture: Picture) -> Picture:
     return np.asarray(Image.fromarray(picture).resize((28, 28), Image.Resampling.BOX))
 
 
+def draw(
+    path: Path,
+    rows: list[tuple[str, float, float]],
+    shown: list[list[tuple[NDArray[np.uint8], NDArray[np.uint8] | None]]],
+) -> None:
+    """Pictures as drawn and as the network saw them, beside the error without and with it.
+
+    rows: name, error without and with preprocessing (fractions). shown: per row the same digits as
+    (picture, what was found in it or None), gray values.
+    """
+    count = len(shown[0])
+    figure = Figure(figsize=(9.5, 0.55 * len(rows) + 0.4))
+    FigureCanvasAgg(figure)
+    grid = figure.add_gridspec(
+        len(rows), 2 * count + 8, left=0.01, right=0.99, bottom=0.01, top=0.95, wspace=0.1
+    )
+    for number, (name, without, with_it) in enumerate(rows):
+        words = figure.add_subplot(grid[number, :7])
+        words.axis("off")
+        words.text(0, 0.5, name, va="center")
+        for right, text, weight in ((0.8, without, "normal"), (1, with_it, "bold")):
+            words.text(right, 0.5, f"{text:.2%}", va="center", ha="right", weight=weight)
+        if number == 0:
+            words.set_title("error without, with", loc="right", fontsize=10)
+        for side, title in enumerate(("as drawn", "as the network sees it")):
+            for place, pair in enumerate(shown[number]):
+                axes = figure.add_subplot(grid[number, 7 + side * (count + 1) + place])
+                axes.set_xticks([])
+                axes.set_yticks([])
+                image = pair[side]
+                if image is not None:
+                    axes.imshow(image, cmap="gray", vmin=0, vmax=255)
+                if number == 0 and place == 0:
+                    axes.set_title(title, loc="left", fontsize=10)
+    write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=75))
+
+
 def main() -> None:
     """Print the table; draw the picture if asked to."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -146,9 +186,7 @@ def main() -> None:
         rows.append((name, without, with_it))
         shown.append([(each, preprocess.find(each).image) for each in drawn[:5]])
     if arguments.picture:
-        from harness.analysis import plots
-
-        plots.robustness(arguments.picture, rows, shown)
+        draw(arguments.picture, rows, shown)
 
 
 if __name__ == "__main__":

@@ -88,7 +88,7 @@ def draw(search: "Search", study: "Study") -> None:
     """Optuna's pictures of the history and of what mattered, as artifacts of the best run."""
     from optuna.trial import TrialState
 
-    from harness.analysis import plots
+    from harness.run.search import plots
 
     complete = study.get_trials(states=(TrialState.COMPLETE,))
     if not complete:
