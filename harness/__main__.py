@@ -55,7 +55,7 @@ def compare(what: tuple[str, ...], outputs: Path, uri: str | None, attach: bool)
     WHAT is a sweep, an MLflow experiment, a filter such as "params.batch = '16'", or several run
     ids; the newest sweep when it is left out.
     """
-    from harness.analysis import compare as comparison
+    from harness.commands import compare as comparison
 
     sys.exit(comparison.command(outputs, list(what), uri, attach=attach))
 

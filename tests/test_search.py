@@ -1,4 +1,7 @@
-"""Searches: what they refuse, that they go on, that hopeless trials end early."""
+"""Searches: what they refuse, that they go on, that hopeless trials end early.
+
+Covers: harness/run/search/plots.py
+"""
 
 import json
 import shutil

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.analysis.ranking import Outcome
-from harness.analysis.settings import Trial
+from harness.analysis.settings import SeedRun
 from harness.nn import metrics
 from harness.runfolder import checkpoint
+from harness.runfolder.plan import determines_result
 from harness.tracking.recorded import Missing, Recorded, Source
 from harness.tracking.selection import Selection
 
@@ -49,18 +50,18 @@ def finished(selection: Selection, notes: list[str]) -> list[Recorded]:
     return known
 
 
-def trial(run: Recorded) -> Trial:
-    """A run as the analysis sees it."""
+def seed_run(run: Recorded) -> SeedRun:
+    """The values of a run that the analysis compares."""
     data = run.tags.get("data.sha256", str(run.dataset.get("sha256", "")))
     split = [run.params.get(f"dataset.{key}", "") for key in ("num_val", "split_seed")]
-    return Trial(
+    return SeedRun(
         run=run.run,
         name=run.name,
-        settings=run.params,
+        settings={key: value for key, value in run.params.items() if determines_result(key)},
         curves=run.curves,
         final=run.final,
         data=data,
-        judged="/".join([data, *split]),
+        validation="/".join([data, *split]),
         test_count=int(run.dataset.get("test", 0)),
     )
 

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from harness.analysis import charts, ranking
 from harness.analysis.page import Picture
 from harness.analysis.ranking import Outcome
-from harness.analysis.settings import Curve, Setting, natural, number, swept_numbers
+from harness.analysis.settings import Curve, SeedRun, Setting, natural, number, swept_numbers
 from harness.nn import metrics
 
 SHOWN = 12  # settings whose curves are drawn and whose predictions are compared
@@ -42,7 +42,7 @@ def curves(settings: Sequence[Setting]) -> list[Picture]:
     pictures = []
     shown = settings[:SHOWN]
     for key, (title, label, factor) in CURVES.items():
-        series = {s.label: factor * padded([t.curves.get(key, np.empty(0)) for t in s.trials])
+        series = {s.label: factor * padded([t.curves.get(key, np.empty(0)) for t in s.runs])
                   for s in shown}  # fmt: skip
         series = {name: values for name, values in series.items() if np.isfinite(values).any()}
         if not series or max(values.shape[1] for values in series.values()) < 2:
@@ -69,9 +69,9 @@ def swept(settings: Sequence[Setting]) -> list[Picture]:
     pictures = []
     others = len(settings[0].values) > 1
     for key in swept_numbers(settings)[:NUMBERS]:
-        points = {"test": _points(settings, key, "test_error")}
+        points = {"test": _points(settings, key, lambda run: run.test_error)}
         if validated:
-            best = _points(settings, key, "best_val")
+            best = _points(settings, key, lambda run: run.best_val)
             points = {"validation, best epoch": best, **points}
         points = {name: rows for name, rows in points.items() if rows}
         if not points:
@@ -119,14 +119,14 @@ def best(
     pictures = []
     outcome = chosen.outcome
     if outcome is not None:
-        counts = ranking.confusion(outcome, classes)
+        counts = ranking.confusion(outcome.labels, outcome.predicted, classes)
         pictures.append(
             Picture("images", f"Confusion matrix of {label}", charts.confusion(counts),
                     "Test images of the chosen run.")
         )  # fmt: skip
         if runner_up is not None:
             name, other = runner_up
-            difference = counts - ranking.confusion(other, classes)
+            difference = counts - ranking.confusion(other.labels, other.predicted, classes)
             pictures.append(
                 Picture("images", f"Difference to the runner-up, {name}",
                         charts.confusion(difference, difference=True),
@@ -156,18 +156,18 @@ def best(
 
 
 def _points(
-    settings: Sequence[Setting], key: str, quantity: str
+    settings: Sequence[Setting], key: str, quantity: Callable[[SeedRun], float]
 ) -> list[tuple[float, float, float, float]]:
     values: dict[float, list[float]] = {}
     for setting in settings:
-        place = number(setting.values[key])
-        assert place is not None, "only keys whose values are all numbers are drawn"
-        known = [getattr(trial, quantity) for trial in setting.trials]
-        values.setdefault(place, []).extend(100 * v for v in known if not math.isnan(v))
+        value = number(setting.values[key])
+        assert value is not None, "only keys whose values are all numbers are drawn"
+        errors = [quantity(run) for run in setting.runs]
+        values.setdefault(value, []).extend(100 * e for e in errors if not math.isnan(e))
     return [
-        (place, float(np.mean(known)), min(known), max(known))
-        for place, known in sorted(values.items())
-        if known
+        (value, float(np.mean(errors)), min(errors), max(errors))
+        for value, errors in sorted(values.items())
+        if errors
     ]
 
 

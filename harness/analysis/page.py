@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from harness.analysis import tables
+from harness.analysis import fields, tables
+from harness.analysis.fields import Fields
 from harness.analysis.ranking import BEST, LOWEST, TIE, Pair, Standing
 from harness.analysis.settings import Setting
-from harness.analysis.tables import Row
 
 STYLE = Path(__file__).with_name("page.css")
 SECTIONS = {
@@ -62,11 +62,15 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Report:
-    """Everything a report says. settings: those that `pairs` count, in the order of the ranking."""
+class Comparison:
+    """The content of a comparison.
+
+    about: what was compared and when. notes: what was left out or is missing. standings: the
+    ranking, best first. pairs: of the settings, by their index in the ranking.
+    """
 
     title: str
-    made: str
+    about: str
     notes: Sequence[str]
     standings: Sequence[Standing]
     pairs: Sequence[Pair]
@@ -77,54 +81,54 @@ class Report:
         """The settings in the order of the ranking."""
         return [standing.setting for standing in self.standings]
 
-    def setting_rows(self) -> list[Row]:
-        """The ranking as plain values."""
-        return [tables.setting_row(standing) for standing in self.standings]
+    def setting_rows(self) -> list[Fields]:
+        """The fields of the settings, in the order of the ranking."""
+        return [fields.setting_fields(standing) for standing in self.standings]
 
-    def run_rows(self) -> list[Row]:
-        """All runs as plain values."""
-        return [tables.run_row(s, trial) for s in self.settings for trial in s.trials]
+    def run_rows(self) -> list[Fields]:
+        """The fields of all runs, in the order of the ranking."""
+        return [fields.run_fields(s, run) for s in self.settings for run in s.runs]
 
     def to_json(self) -> str:
-        """All tables and notes as JSON."""
-        return tables.to_json(
+        """All numbers and notes as JSON."""
+        return fields.to_json(
             {
                 "title": self.title,
-                "made": self.made,
+                "made": self.about,
                 "answer": tables.lead(self.standings),
                 "notes": list(self.notes),
                 "settings": self.setting_rows(),
                 "runs": self.run_rows(),
-                "pairs": [tables.pair_row(pair, self.settings) for pair in self.pairs],
+                "pairs": [fields.pair_fields(pair, self.settings) for pair in self.pairs],
             }
         )
 
 
-def page(report: Report) -> str:
+def page(comparison: Comparison) -> str:
     """The whole HTML page."""
     body = [
-        f"<header><h1>{escape(report.title)}</h1>",
-        f'<p class="soft">{escape(report.made)}</p>',
-        f'<p class="lead">{escape(tables.lead(report.standings))}</p></header><main>',
-        _notes(report.notes),
+        f"<header><h1>{escape(comparison.title)}</h1>",
+        f'<p class="soft">{escape(comparison.about)}</p>',
+        f'<p class="lead">{escape(tables.lead(comparison.standings))}</p></header><main>',
+        _notes(comparison.notes),
         "<section><h2>Ranking</h2>",
-        _ranking(report.standings),
+        _ranking(comparison.standings),
         '<p class="soft">Errors in percent; mean ± standard deviation over n seeds.</p></section>',
     ]
     for key, title in SECTIONS.items():
-        pictures = [picture for picture in report.pictures if picture.section == key]
+        pictures = [picture for picture in comparison.pictures if picture.section == key]
         if pictures:
             figures = "".join(_figure(picture) for picture in pictures)
             body.append(f'<section><h2>{title}</h2><div class="figures">{figures}</div></section>')
-        if key == "swept" and report.pairs:
+        if key == "swept" and comparison.pairs:
             body += [
                 "<section><h2>Pairs on the same test images</h2>",
-                _pairs(report),
+                _pairs(comparison),
                 "</section>",
             ]
     body += [
         "<section><h2>More</h2><details><summary>All runs</summary>",
-        _runs(report),
+        _table("All runs", *tables.all_runs(comparison.settings)),
         "</details><details><summary>How to read this</summary><dl>",
         *(f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in METHOD),
         "</dl></details></section></main>",
@@ -133,7 +137,7 @@ def page(report: Report) -> str:
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<link rel="icon" href="data:,">'
-        f"<title>{escape(report.title)}</title><style>{STYLE.read_text()}</style></head><body>"
+        f"<title>{escape(comparison.title)}</title><style>{STYLE.read_text()}</style></head><body>"
         + "\n".join(body)
         + "</body></html>\n"
     )
@@ -147,43 +151,18 @@ def _notes(notes: Sequence[str]) -> str:
 
 
 def _ranking(standings: Sequence[Standing]) -> str:
-    keys = list(standings[0].setting.values)
-    head = ["", *keys, "n", "validation error,\nbest epoch", "best – worst", "best epoch"]
-    head += ["validation error,\nlast epoch", "test error", "chosen run’s test\nerror [95 %]"]
-    head += ["against the best", "p", "seeds to tell", "seconds"]
-    rows, styles = [], []
-    for standing in standings:
-        row = tables.setting_row(standing)
-        seconds, epoch = row["seconds_mean"], row["best_epoch_mean"]
-        low, high = row["chosen_test_low"], row["chosen_test_high"]
-        chosen = tables.percent(row["chosen_test_error"])
-        if low is not None:
-            chosen += f" [{100 * low:.2f}, {100 * high:.2f}]"
-        rows.append(
-            [
-                "–" if standing.rank is None else str(standing.rank),
-                *standing.setting.values.values(),
-                str(row["n"]),
-                tables.spread(row["val_error_best_epoch_mean"], row["val_error_best_epoch_std"]),
-                tables.span(row["val_error_best_epoch_best"], row["val_error_best_epoch_worst"]),
-                "–" if epoch is None else f"{epoch:.0f}" if row["n"] == 1 else f"{epoch:.1f}",
-                tables.spread(row["val_error_last_epoch_mean"], row["val_error_last_epoch_std"]),
-                tables.spread(row["test_error_mean"], row["test_error_std"]),
-                chosen,
-                standing.verdict if standing.p is not None else standing.why or standing.verdict,
-                tables.p_value(standing.p),
-                standing.seeds,
-                "–" if seconds is None else f"{seconds:.1f}",
-            ]
-        )
-        styles.append({BEST: "best", LOWEST: "best", TIE: "tie"}.get(standing.verdict, ""))
-    return _table("The settings, best first", head, rows, styles)
+    styles = {BEST: "best", LOWEST: "best", TIE: "tie"}
+    return _table(
+        "The settings, best first",
+        *tables.ranking(standings),
+        [styles.get(standing.verdict, "") for standing in standings],
+    )
 
 
-def _pairs(report: Report) -> str:
-    shown = sorted({index for pair in report.pairs for index in (pair.first, pair.second)})
-    cells = {(pair.second, pair.first): pair for pair in report.pairs}
-    labels = [report.settings[index].label for index in shown]
+def _pairs(comparison: Comparison) -> str:
+    shown = sorted({index for pair in comparison.pairs for index in (pair.first, pair.second)})
+    cells = {(pair.second, pair.first): pair for pair in comparison.pairs}
+    labels = [comparison.settings[index].label for index in shown]
     rows = []
     for index, label in zip(shown[1:], labels[1:], strict=True):
         row = [label]
@@ -193,36 +172,14 @@ def _pairs(report: Report) -> str:
         rows.append(row)
     words = (
         '<p class="soft">p of McNemar’s exact test, corrected by Holm for '
-        f"{len(report.pairs)} pair(s); in brackets how many images the setting of the row alone, "
-        "and that of the column alone, gets wrong.</p>"
+        f"{len(comparison.pairs)} pair(s); in brackets how many images the setting of the row "
+        "alone, and that of the column alone, gets wrong.</p>"
     )
     return _table("McNemar’s test for every pair", ["", *labels[:-1]], rows) + words
 
 
 def _pair(pair: Pair) -> str:
     return f"{tables.p_value(pair.p)} ({pair.only_second} : {pair.only_first})"
-
-
-def _runs(report: Report) -> str:
-    head = ["run", *report.settings[0].values, "seed", "validation error,\nbest epoch"]
-    head += ["best epoch", "validation error,\nlast epoch", "test error [95 %]", "seconds"]
-    rows = []
-    for row in report.run_rows():
-        low, high = row["test_low"], row["test_high"]
-        test = tables.percent(row["test_error"])
-        rows.append(
-            [
-                row["run"],
-                *(row[key] for key in report.settings[0].values),
-                row["seed"],
-                tables.percent(row["val_error_best_epoch"]),
-                str(row["best_epoch"] or "–"),
-                tables.percent(row["val_error_last_epoch"]),
-                test if low is None else f"{test} [{100 * low:.2f}, {100 * high:.2f}]",
-                "–" if row["seconds"] is None else f"{row['seconds']:.1f}",
-            ]
-        )
-    return _table("All runs", head, rows)
 
 
 def _table(

@@ -21,6 +21,15 @@ def test_wilson_equals_statsmodels(wrong: int, count: int) -> None:
     )
 
 
+def test_wilson_by_hand() -> None:
+    low, high = statistics.wilson(0, 100)
+    assert (low, high) == (0, pytest.approx(0.0370, abs=1e-4))  # z^2 / (n + z^2)
+    assert statistics.wilson(50, 100) == (
+        pytest.approx(0.4038, abs=1e-4),
+        pytest.approx(0.5962, abs=1e-4),
+    )
+
+
 @pytest.mark.parametrize(("wrong", "count"), [(-1, 10), (11, 10), (0, 0)])
 def test_wilson_refuses_impossible_counts(wrong: int, count: int) -> None:
     with pytest.raises(ValueError, match=f"{wrong} wrong of {count}: expected"):
