@@ -1,7 +1,4 @@
-"""Searches: what they refuse, that they go on, that hopeless trials end early.
-
-Covers: harness/run/search/plots.py
-"""
+"""Searches: what they refuse, that they go on, that hopeless trials end early."""
 
 import json
 import shutil

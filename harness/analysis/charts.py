@@ -19,9 +19,9 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 Numbers = NDArray[np.floating[Any]]
-# Eight hues that stand out from white and from near black.
+# Eight hues with enough contrast to white and to near black.
 COLORS = ("#3b82c4", "#d9822b", "#2a9d74", "#c2548f", "#8a6fd1", "#a58a1c", "#4aa8c9", "#c6534a")
-INK = "#123456"  # stands for the page's own color of text until the figure is written
+INK = "#123456"  # placeholder for the page's text color, replaced in the SVG text
 SIZE = (4.7, 3.3)
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -38,9 +38,9 @@ STYLE: dict[Any, Any] = {
 
 
 def bands(label: str, series: Mapping[str, Numbers]) -> str:
-    """Mean and range over seeds of each setting, against the epoch.
+    """Plot mean and range over seeds of each setting against the epoch.
 
-    series: name -> (seeds, epochs), NaN where a run had ended.
+    label: of the y axis. series: name -> (seeds, epochs), NaN after the end of a run.
     """
     with mpl.rc_context(STYLE):
         figure, axes = _figure()
@@ -65,7 +65,10 @@ def bands(label: str, series: Mapping[str, Numbers]) -> str:
 
 
 def against(key: str, points: Mapping[str, Sequence[tuple[float, float, float, float]]]) -> str:
-    """Errors against a swept number: name -> (value, mean, lowest, highest) in percent."""
+    """Plot errors against a swept number.
+
+    points: name -> (value, mean, lowest, highest), errors in percent.
+    """
     with mpl.rc_context(STYLE):
         figure, axes = _figure()
         for name, rows in points.items():
@@ -86,7 +89,10 @@ def against(key: str, points: Mapping[str, Sequence[tuple[float, float, float, f
 
 
 def heat_map(keys: tuple[str, str], rows: list[str], columns: list[str], errors: Numbers) -> str:
-    """Mean validation error in percent, (rows, columns), NaN where nothing was run."""
+    """Draw mean errors in percent, (rows, columns), as colored cells; NaN where there is no run.
+
+    keys: labels of the rows and of the columns.
+    """
     with mpl.rc_context(STYLE):
         figure, axes = _figure()
         _cells(axes, errors, "viridis_r", "{:.2f}")
@@ -98,7 +104,7 @@ def heat_map(keys: tuple[str, str], rows: list[str], columns: list[str], errors:
 
 
 def front(points: Sequence[tuple[str, float, float]], best: Sequence[int], label: str) -> str:
-    """Training seconds against error in percent; `best` are the indices of the Pareto front."""
+    """Plot points (name, seconds, error in percent); best: the indices of the Pareto front."""
     with mpl.rc_context(STYLE):
         figure, axes = _figure()
         x, y = np.array([point[1:] for point in points]).T
@@ -117,9 +123,10 @@ def front(points: Sequence[tuple[str, float, float]], best: Sequence[int], label
 
 
 def confusion(counts: NDArray[np.int64], *, difference: bool = False) -> str:
-    """(C, C) counts, row truth, column answer; right answers are shown but not colored.
+    """Draw (C, C) counts by true class (row) and predicted class (column).
 
-    difference: the counts of one network minus those of another, colored by sign.
+    The diagonal is written but not colored. difference: the counts are those of one network minus
+    those of another, all colored by sign.
     """
     with mpl.rc_context(STYLE):
         figure, axes = _figure((4.7, 4.2))
@@ -133,28 +140,27 @@ def confusion(counts: NDArray[np.int64], *, difference: bool = False) -> str:
                else "{:.0f}", limits)  # fmt: skip
         if not difference and len(counts) <= 12:
             for label, count in enumerate(np.diag(counts)):
-                place = (label + 0.5, label + 0.5)
                 axes.text(
-                    *place, str(count), ha="center", va="center", fontsize=7, alpha=0.6,
-                    in_layout=False,
+                    label + 0.5, label + 0.5, str(count), ha="center", va="center", fontsize=7,
+                    alpha=0.6, in_layout=False,
                 )  # fmt: skip
         ticks = np.arange(0, len(counts), 1 + len(counts) // 25)
         axes.set_xticks(ticks + 0.5, [str(tick) for tick in ticks])
         axes.set_yticks(ticks + 0.5, [str(tick) for tick in ticks])
-        axes.set_ylabel("truth")
-        axes.set_xlabel("answer")
+        axes.set_ylabel("true class")
+        axes.set_xlabel("predicted class")
         return _svg(figure)
 
 
 def gallery(images: Numbers, captions: Sequence[str], *, signed: bool = False) -> str:
-    """Images (N, rows, columns), six a row, with captions.
+    """Draw images (N, rows, columns), six in a row with captions, or eight without.
 
-    signed: weights, drawn around zero on a scale of their own; else ink on paper.
+    signed: weights, each image scaled to [-1, 1]; otherwise gray values 0..255, 255 is black.
     """
     columns, gap = (6, 3) if captions else (8, 1)
     lines = math.ceil(len(images) / columns)
     rows, width = images.shape[1] + 2 * gap, images.shape[2] + 2 * gap
-    # One picture for all of them: forty small ones take a second to lay out.
+    # A single mosaic: Matplotlib needs a second to lay out forty small images.
     mosaic = np.full((lines * rows, columns * width), np.nan)
     for number, image in enumerate(images):
         y, x = number // columns * rows, number % columns * width
@@ -174,8 +180,8 @@ def gallery(images: Numbers, captions: Sequence[str], *, signed: bool = False) -
             vmin=low, vmax=high,
         )  # fmt: skip
         for number, caption in enumerate(captions):
-            place = (number % columns + 0.5) * width, number // columns * rows + 1.6
-            axes.text(*place, caption, ha="center", va="center", fontsize=7.5)
+            x, y = (number % columns + 0.5) * width, number // columns * rows + 1.6
+            axes.text(x, y, caption, ha="center", va="center", fontsize=7.5)
         return _svg(figure)
 
 
@@ -190,7 +196,7 @@ def _figure(size: tuple[float, float] = SIZE) -> tuple[Figure, Axes]:
 def _cells(
     axes: Axes, values: Numbers, colors: str, form: str, limits: tuple[float, float] | None = None
 ) -> None:
-    """A grid of colored cells with their values written in; the first row is at the top."""
+    """Draw a grid of colored cells with their values in them; the first row is at the top."""
     low, high = limits or (float(np.nanmin(values)), float(np.nanmax(values)))
     high = high if high > low else low + 1
     colormap = mpl.colormaps[colors]
@@ -209,12 +215,12 @@ def _cells(
             axes.text(
                 column + 0.5, row + 0.5, form.format(value), ha="center", va="center",
                 fontsize=7.5, color="white" if dark else "#111111",
-                in_layout=False,  # it lies inside; to measure it takes longer than to draw it
+                in_layout=False,  # it is inside the axes; measuring it takes longer than drawing it
             )  # fmt: skip
 
 
 def _logarithmic(axes: Axes, axis: Any, values: Sequence[float]) -> None:
-    """A logarithmic axis with plain numbers, where the values are positive and span enough."""
+    """Make an axis logarithmic if the values are positive and span a factor of two or more."""
     known = [value for value in values if math.isfinite(value)]
     if not known or min(known) <= 0 or max(known) / min(known) < 2:
         return
@@ -234,4 +240,6 @@ def _svg(figure: Figure) -> str:
     svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
-    return re.sub(r' id="[a-zA-Z]+(?:\.\w+)?_\d+"', "", svg)  # the same in every figure of a page
+    return re.sub(
+        r' id="[a-zA-Z]+(?:\.\w+)?_\d+"', "", svg
+    )  # ids would repeat in the figures of a page

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from harness.analysis import evidence, fields, figures, page, ranking
 from harness.analysis.figures import SHOWN
-from harness.analysis.page import Comparison, Picture
+from harness.analysis.page import Comparison, Figure
 from harness.analysis.ranking import Outcome
 from harness.analysis.settings import Setting, group
 from harness.data.atomic import write_text
@@ -77,12 +77,12 @@ def build(selection: Selection, outputs: Path) -> tuple[Comparison, Recorded]:
         )
     standings = ranking.stand(settings, outcomes)
     pairs = ranking.pairs(shown, outcomes, notes)
-    pictures = _pictures(settings, outcomes, best)
+    shown_figures = _figures(settings, outcomes, best)
     count = sum(len(setting.runs) for setting in settings)
     now = time.strftime("%Y-%m-%d %H:%M")
     about = f"{count} finished run(s), {len(settings)} setting(s); made {now}"
     title = f"Comparison of {selection.title}"
-    return Comparison(title, about, notes, standings, pairs, pictures), chosen[0]
+    return Comparison(title, about, notes, standings, pairs, shown_figures), chosen[0]
 
 
 def write(comparison: Comparison, folder: Path) -> list[Path]:
@@ -116,9 +116,9 @@ def _artifacts(
     return outcomes, best
 
 
-def _pictures(
+def _figures(
     settings: list[Setting], outcomes: dict[str, Outcome], best: figures.Best
-) -> list[Picture]:
+) -> list[Figure]:
     highest = [max(int(o.labels.max()), int(o.predicted.max())) for o in outcomes.values()]
     classes = 1 + max(highest, default=0)
     runner_up = _runner_up(settings, outcomes)

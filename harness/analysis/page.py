@@ -1,4 +1,4 @@
-"""The report of a comparison as one HTML page: no script, no request, nothing beside it."""
+"""The report of a comparison as one HTML page without scripts, requests or other files."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,42 +18,43 @@ SECTIONS = {
 }
 METHOD = (
     (
-        "Best and last",
-        "The epoch is chosen on the validation images: “best epoch” is the one with the lowest "
-        "validation error, “last epoch” is where training ended. The test set was read once, with "
-        "the weights of the best epoch. Mean, ± (standard deviation with n - 1), best and worst "
-        "are over seeds.",
+        "Best and last epoch",
+        "The best epoch of a run is the one with the lowest validation error; the last epoch is "
+        "where training ended. The test set was read once, with the weights of the best epoch. "
+        "Mean, ± (standard deviation with n - 1), best and worst are over seeds.",
     ),
     (
-        "Chosen run, and its interval",
-        "The run of a setting with the lowest validation error, and the 95 % interval of Wilson "
-        "(1927) for its test error: how far the error on other images of the same kind may be.",
+        "Chosen run and its interval",
+        "The chosen run of a setting is the one with the lowest validation error. The interval is "
+        "the 95 % confidence interval of Wilson (1927) for its error rate on images like those of "
+        "the test set.",
     ),
     (
         "Against the best",
-        "The difference in test error to the setting ranked first: over the seeds both have, by "
-        "all sign flips where at most 20 seeds are enough for them to tell (6 for one comparison, "
-        "9 for eleven), else by Student’s paired t; with one seed by McNemar’s exact test over the "
-        "images. p is corrected by Holm for the number of comparisons. A tie is a p of 0.05 or "
-        "more: no difference was shown, which does not show that there is none.",
+        "The test of the difference in test error from the setting ranked first. With two or more "
+        "seeds in common: all sign flips, from the number of seeds that can reach 5 % (6 for one "
+        "comparison, 9 for eleven) up to 20, and Student’s paired t for fewer or more seeds. With "
+        "one seed: McNemar’s exact test over the images. p is corrected by Holm for the number of "
+        "comparisons. A tie is a p of 0.05 or more: no difference was shown, which does not show "
+        "that there is none.",
     ),
     (
         "Seeds to tell",
-        "How many seeds would find a difference as large as the one seen four times in five, at "
-        "5 % divided by the number of comparisons. It is as rough as the measured difference, and "
-        "with one seed it cannot be said: run at least three.",
+        "The number of seeds with which a paired t test would detect a difference as large as the "
+        "measured one in 80 % of cases, at 5 % divided by the number of comparisons. It is as "
+        "uncertain as the measured difference. With one seed it is unknown: run at least three.",
     ),
     (
-        "Pairs on the same images",
-        "McNemar’s exact test of the chosen runs; a difference there is one between these trained "
-        "networks, not yet between the settings.",
+        "Pairs on the same test images",
+        "McNemar’s exact test of the chosen runs. It compares these trained networks, whose "
+        "difference includes the effect of their seeds, and not the settings.",
     ),
 )
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A figure of the page: its section, SVG text, title, and what it shows in words."""
+class Figure:
+    """A figure of the page. section: a key of `SECTIONS`. svg: text that begins with `<svg`."""
 
     section: str
     title: str
@@ -74,7 +75,7 @@ class Comparison:
     notes: Sequence[str]
     standings: Sequence[Standing]
     pairs: Sequence[Pair]
-    pictures: Sequence[Picture]
+    figures: Sequence[Figure]
 
     @property
     def settings(self) -> list[Setting]:
@@ -116,10 +117,11 @@ def page(comparison: Comparison) -> str:
         '<p class="soft">Errors in percent; mean ± standard deviation over n seeds.</p></section>',
     ]
     for key, title in SECTIONS.items():
-        pictures = [picture for picture in comparison.pictures if picture.section == key]
-        if pictures:
-            figures = "".join(_figure(picture) for picture in pictures)
-            body.append(f'<section><h2>{title}</h2><div class="figures">{figures}</div></section>')
+        figures = [_figure(figure) for figure in comparison.figures if figure.section == key]
+        if figures:
+            body.append(
+                f'<section><h2>{title}</h2><div class="figures">{"".join(figures)}</div></section>'
+            )
         if key == "swept" and comparison.pairs:
             body += [
                 "<section><h2>Pairs on the same test images</h2>",
@@ -172,8 +174,8 @@ def _pairs(comparison: Comparison) -> str:
         rows.append(row)
     words = (
         '<p class="soft">p of McNemar’s exact test, corrected by Holm for '
-        f"{len(comparison.pairs)} pair(s); in brackets how many images the setting of the row "
-        "alone, and that of the column alone, gets wrong.</p>"
+        f"{len(comparison.pairs)} pair(s); in parentheses the number of images that only the row’s "
+        "setting, and only the column’s setting, misclassifies.</p>"
     )
     return _table("McNemar’s test for every pair", ["", *labels[:-1]], rows) + words
 
@@ -185,7 +187,7 @@ def _pair(pair: Pair) -> str:
 def _table(
     label: str, head: Sequence[str], rows: Sequence[Sequence[str]], styles: Sequence[str] = ()
 ) -> str:
-    """A table in a box of its own that scrolls, also by keyboard."""
+    """A table in a box that scrolls, also by keyboard. styles: the CSS class of each row."""
     titles = "".join(
         f'<th scope="col">{escape(title).replace(chr(10), "<br>")}</th>' for title in head
     )
@@ -203,7 +205,7 @@ def _table(
     )
 
 
-def _figure(picture: Picture) -> str:
-    svg = picture.svg.replace("<svg ", f'<svg role="img" aria-label="{escape(picture.title)}" ', 1)
-    caption = f"<figcaption>{escape(picture.caption)}</figcaption>" if picture.caption else ""
-    return f"<figure><h3>{escape(picture.title)}</h3>{svg}{caption}</figure>"
+def _figure(figure: Figure) -> str:
+    svg = figure.svg.replace("<svg ", f'<svg role="img" aria-label="{escape(figure.title)}" ', 1)
+    caption = f"<figcaption>{escape(figure.caption)}</figcaption>" if figure.caption else ""
+    return f"<figure><h3>{escape(figure.title)}</h3>{svg}{caption}</figure>"

@@ -15,12 +15,12 @@ Curves = dict[str, list[float]]
 
 
 def learning_curves(path: Path, title: str, loss: Curves, error: Curves) -> None:
-    """Loss and error against the epoch, side by side, as a PNG.
+    """Plot loss and error against the epoch, side by side, as a PNG file.
 
-    loss (nats) and error (fractions): one list per name with a value per epoch from 1 on; drawn on
-    a logarithmic axis, because the interesting part is near zero.
+    loss (nats) and error (fractions): name -> one value per epoch from 1 on. The axes are
+    logarithmic, because the interesting part is near zero.
     """
-    figure = Figure(figsize=(9, 3.4))  # laid out by hand: it is drawn while somebody waits
+    figure = Figure(figsize=(9, 3.4))  # fixed margins: automatic layout is slow, and the user waits
     figure.subplots_adjust(left=0.075, right=0.99, bottom=0.14, top=0.9, wspace=0.2)
     FigureCanvasAgg(figure)
     figure.suptitle(title)
@@ -42,9 +42,9 @@ def learning_curves(path: Path, title: str, loss: Curves, error: Curves) -> None
 
 
 def deformations(path: Path, title: str, samples: NDArray[Any]) -> None:
-    """Images as they are stored, in the first column, and deformed beside them, as a PNG.
+    """Draw stored images in the first column, and deformed ones beside them, as a PNG file.
 
-    samples: (n, 1 + deformations, rows, columns), gray values 0..255, 255 is ink.
+    samples: (n, 1 + deformations, rows, columns), gray values 0..255, 255 is black.
     """
     count, columns, height, width = samples.shape
     tile = 0.65
@@ -53,10 +53,10 @@ def deformations(path: Path, title: str, samples: NDArray[Any]) -> None:
     figure.suptitle(title, fontsize=9)
     axes = figure.subplots(count, columns, squeeze=False)
     figure.subplots_adjust(0.02, 0.02, 0.98, 1 - 0.75 / figure.get_figheight(), 0.06, 0.06)
-    for (row, column), place in np.ndenumerate(axes):
-        place.imshow(samples[row, column], cmap="gray_r", vmin=0, vmax=255)
-        place.set(xticks=[], yticks=[])
-        for side in place.spines.values():
+    for (row, column), tile_axes in np.ndenumerate(axes):
+        tile_axes.imshow(samples[row, column], cmap="gray_r", vmin=0, vmax=255)
+        tile_axes.set(xticks=[], yticks=[])
+        for side in tile_axes.spines.values():
             side.set_color("tab:blue" if column == 0 else "0.85")
     axes[0, 0].set_title("stored", fontsize=8)
     axes[0, 1].set_title("deformed", fontsize=8)

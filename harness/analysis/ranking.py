@@ -76,8 +76,8 @@ def ordered(settings: Sequence[Setting], notes: list[str]) -> list[Setting]:
     without = [setting for setting in settings if math.isnan(setting.best_val.mean)]
     if len(without) == len(settings):
         notes.append(
-            "no run has validation images (dataset.num_val=0): the order below is that of the "
-            "test error, good for reading only; choosing a setting by it would be choosing on the "
+            "no run has validation images (dataset.num_val=0): the settings are in the order of "
+            "their test error, for reading only; choosing a setting by it would be choosing on the "
             "test set"
         )
         return sorted(settings, key=lambda s: math.inf if s.test.n == 0 else s.test.mean)
@@ -89,8 +89,8 @@ def ordered(settings: Sequence[Setting], notes: list[str]) -> list[Setting]:
     sets = {run.validation for s in settings for run in s.runs if not math.isnan(run.best_val)}
     if len(sets) > 1:
         notes.append(
-            f"the runs were judged on {len(sets)} different sets of validation images, so their "
-            "validation errors, and this ranking, are comparable only roughly"
+            f"the runs have {len(sets)} different sets of validation images, so their validation "
+            "errors, and this ranking, are only roughly comparable"
         )
     ranked = [setting for setting in settings if not math.isnan(setting.best_val.mean)]
     return [*sorted(ranked, key=lambda setting: setting.best_val.mean), *without]
@@ -143,7 +143,7 @@ def _compare(
     first, second = outcomes.get(best.chosen.run), outcomes.get(other.chosen.run)
     if first is None or second is None:
         return _Difference(
-            None, math.nan, "fewer than two seeds in common, and no test predictions at hand"
+            None, math.nan, "fewer than two seeds in common, and no test predictions available"
         )
     refusal = different_labels(first, second)
     if refusal:

@@ -1,4 +1,4 @@
-"""Draws a run's pictures from its journal and its frozen settings, after its training."""
+"""Draw the plots of a finished run from its journal and its frozen configuration."""
 
 import sys
 from pathlib import Path
@@ -18,20 +18,20 @@ from harness.training import randomness
 
 LEARNING_CURVES = "plots/learning_curves.png"
 AUGMENTATION = "plots/augmentation.png"
-DEFORMED = 9  # times that each sample is shown
+DEFORMED = 9  # deformed copies of each sample
 
 
 def draw(folder: Path) -> None:
-    """Draw what a run that has ended lacks, and note the pictures in its journal.
+    """Draw the missing plots of a run that has ended, and record them in its journal.
 
-    Always its learning curves; where images were deformed, samples of them.
+    A run has learning curves, and samples of its deformed images if it used augmentation.
     """
-    told = journal.history(folder)
-    if not told.epochs:
+    history = journal.history(folder)
+    if not history.epochs:
         return
     drawn = []
     for path, draw_one in ((LEARNING_CURVES, _learning_curves), (AUGMENTATION, _augmentation)):
-        if path not in told.artifacts and draw_one(folder, told):
+        if path not in history.artifacts and draw_one(folder, history):
             drawn.append(path)
     if drawn:
         with runs.lock(folder), Journal(folder / journal.FILE_NAME) as writer:
@@ -42,10 +42,10 @@ def draw(folder: Path) -> None:
 def samples(
     part: Part, augmentation: Augmentation, shape: tuple[int, int], seed: int
 ) -> NDArray[np.float32]:
-    """The first image of each of up to ten classes, as it is and `DEFORMED` times deformed.
+    """The first image of each of up to ten classes, as stored and `DEFORMED` times deformed.
 
-    (n, 1 + DEFORMED, rows, columns) float32, gray values 0..255. The run's own seed gives the
-    random numbers, so the picture is the same each time.
+    shape: (rows, columns) of an image. Returns (n, 1 + DEFORMED, rows, columns) float32, gray
+    values 0..255. The same seed gives the same samples.
     """
     labels = part.labels if part.rows is None else part.labels[part.rows]
     first = np.sort(np.unique(labels, return_index=True)[1][:10])
@@ -54,37 +54,40 @@ def samples(
     flat = shown.reshape(len(pixels), 1 + DEFORMED, -1)
     flat[:, 0] = pixels
     generator = randomness.generators(seed)["augmentation"]
-    room = np.empty((len(pixels) * DEFORMED, pixels.shape[1]), np.float32)
-    augmentation(np.repeat(pixels, DEFORMED, axis=0), generator, room)
-    flat[:, 1:] = room.reshape(len(pixels), DEFORMED, -1)
+    deformed = np.empty((len(pixels) * DEFORMED, pixels.shape[1]), np.float32)
+    augmentation(np.repeat(pixels, DEFORMED, axis=0), generator, deformed)
+    flat[:, 1:] = deformed.reshape(len(pixels), DEFORMED, -1)
     return shown
 
 
-def _learning_curves(folder: Path, told: History) -> bool:
+def _learning_curves(folder: Path, history: History) -> bool:
     plots.learning_curves(
         folder / LEARNING_CURVES,
-        _title(told),
-        {"train": told.curve(metrics.TRAIN_LOSS), "validation": told.curve(metrics.VAL_LOSS)},
-        {"train": told.curve(metrics.TRAIN_ERROR), "validation": told.curve(metrics.VAL_ERROR)},
+        _title(history),
+        {"train": history.curve(metrics.TRAIN_LOSS), "validation": history.curve(metrics.VAL_LOSS)},
+        {
+            "train": history.curve(metrics.TRAIN_ERROR),
+            "validation": history.curve(metrics.VAL_ERROR),
+        },
     )
     return True
 
 
-def _augmentation(folder: Path, told: History) -> bool:
-    """Draw samples; False when the run deforms nothing or its data is not there any more."""
+def _augmentation(folder: Path, history: History) -> bool:
+    """Draw samples; False if the run has no augmentation or its data set is missing."""
     settings = config.read_yaml(folder / runs.CONFIG)
-    wanted, cache = settings.dataset, folder.resolve().parents[1] / "cache"
-    rows, columns = told.create["dataset"]["image_shape"]
+    dataset, cache = settings.dataset, folder.resolve().parents[1] / "cache"
+    rows, columns = history.create["dataset"]["image_shape"]
     augmentation = build.augmentation(settings, (rows, columns))
     if augmentation is None:
         return False
     try:
         data = open_dataset(
-            told.create["dataset"]["sha256"],
+            history.create["dataset"]["sha256"],
             cache,
-            num_val=wanted.num_val,
-            num_train=wanted.num_train,
-            split_seed=wanted.split_seed,
+            num_val=dataset.num_val,
+            num_train=dataset.num_train,
+            split_seed=dataset.split_seed,
         )
     except ValueError as error:
         print(f"{AUGMENTATION} is not drawn: {error}", file=sys.stderr)
@@ -95,10 +98,10 @@ def _augmentation(folder: Path, told: History) -> bool:
         if key.startswith("augmentation.") and key != "augmentation.name"
     ]
     shown = samples(data.train, augmentation, data.image_shape, settings.seed)
-    title = f"{_title(told)}\n{settings.augmentation.name}: {', '.join(strengths)}"
+    title = f"{_title(history)}\n{settings.augmentation.name}: {', '.join(strengths)}"
     plots.deformations(folder / AUGMENTATION, title, shown)
     return True
 
 
-def _title(told: History) -> str:
-    return f"{told.create['name']}  ({told.run})"
+def _title(history: History) -> str:
+    return f"{history.create['name']}  ({history.run})"

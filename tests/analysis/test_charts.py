@@ -38,7 +38,7 @@ def texts(svg: str) -> set[str]:
 def test_the_values_are_written_in() -> None:
     assert {"lr", "batch", "0.1", "32", "0.50", "2.00"} <= texts(CHARTS["heat_map"]())
     assert "nan" not in texts(CHARTS["heat_map"]())
-    assert {"truth", "7", "9", "1"} <= texts(CHARTS["confusion"]())
+    assert {"true class", "7", "9", "1"} <= texts(CHARTS["confusion"]())
     assert {"+4", "-3"} <= texts(CHARTS["difference"]())
     assert {"a=1", "epoch", "error (%)"} <= texts(CHARTS["bands"]())
     assert {"16", "128", "batch", "test"} <= texts(CHARTS["against"]())

@@ -27,7 +27,7 @@ def test_a_comparison_has_the_recorded_numbers(tmp_path: Path, six: list[Recorde
     assert last["against_best"] != "best"
     assert len(comparison.pairs) == 3
     assert comparison.pairs[1].p < 0.001, "5 % against 30 % of 200 images"
-    titles = [picture.title for picture in comparison.pictures]
+    titles = [figure.title for figure in comparison.figures]
     for title in ("Validation error", "Training loss", "Error by batch", "Time against error",
                   "Confusion matrix of batch=5", "First-layer weights"):  # fmt: skip
         assert title in titles
@@ -40,7 +40,7 @@ def test_without_validation_the_rest_is_still_reported(tmp_path: Path) -> None:
     recorded = [make_run(tmp_path, batch, 1, validation=False) for batch in (5, 30)]
     comparison = build(tmp_path, *recorded)
     assert any("no run has validation images" in note for note in comparison.notes)
-    titles = [picture.title for picture in comparison.pictures]
+    titles = [figure.title for figure in comparison.figures]
     assert "Time against error" in titles
     assert "Training loss" in titles
     assert "lowest on test" in page.page(comparison)
@@ -59,7 +59,7 @@ def test_another_test_set_is_refused_and_the_rest_is_still_reported(tmp_path: Pa
     comparison = build(tmp_path, make_run(tmp_path, 5, 1), make_run(tmp_path, 6, 1, tests=180))
     assert comparison.pairs == []
     assert any("different test sets (200 and 180 labels)" in note for note in comparison.notes)
-    assert not any(picture.title.startswith("Difference") for picture in comparison.pictures)
+    assert not any(figure.title.startswith("Difference") for figure in comparison.figures)
 
 
 def test_a_sweep_makes_its_report_once(tmp_path: Path, six: list[Recorded]) -> None:

@@ -56,15 +56,17 @@ def test_missing_or_damaged_artifacts_get_a_note_each(
             file.write_bytes(file.read_bytes()[:100])
     comparison = build(tmp_path, *six)
     assert any(best in note and "predictions/test.npz" in note for note in comparison.notes)
-    assert any("no picture of the first layer" in note for note in comparison.notes)
+    assert any("no figure of the first-layer weights" in note for note in comparison.notes)
     assert len(comparison.standings) == 3
     assert len(comparison.pairs) == 1
-    assert "Error by batch" in [picture.title for picture in comparison.pictures]
+    assert "Error by batch" in [figure.title for figure in comparison.figures]
 
 
-def test_an_unknown_data_set_costs_only_its_pictures(tmp_path: Path, six: list[Recorded]) -> None:
+def test_an_unknown_data_set_leaves_out_its_images_only(
+    tmp_path: Path, six: list[Recorded]
+) -> None:
     comparison = build(tmp_path, *six)
-    assert any("no pictures of digits: the data set" in note for note in comparison.notes)
+    assert any("no misclassified images: the data set" in note for note in comparison.notes)
 
 
 def test_settings_that_change_no_result_are_not_compared(tmp_path: Path) -> None:

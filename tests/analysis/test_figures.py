@@ -1,4 +1,4 @@
-"""Which pictures a report has."""
+"""Which figures a report has."""
 
 import math
 from pathlib import Path
@@ -20,7 +20,7 @@ def test_two_swept_keys_make_a_map(tmp_path: Path) -> None:
             run.params.update(seed="1", lr=lr)
             recorded.append(run)
     comparison = build(tmp_path, *recorded)
-    assert "Validation error by batch and lr" in [picture.title for picture in comparison.pictures]
+    assert "Validation error by batch and lr" in [figure.title for figure in comparison.figures]
     assert all("McNemar" in standing.why for standing in comparison.standings[1:])
 
 
@@ -33,12 +33,12 @@ def test_curves_of_different_length_are_padded() -> None:
 def test_a_single_epoch_has_no_learning_curve() -> None:
     for val, titles in (([0.2], []), ([0.2, 0.1], ["Validation error"])):
         settings = group([seed_run(batch, 1, val, 0.1) for batch in (16, 32)], [])
-        assert [picture.title for picture in figures.curves(settings)] == titles
+        assert [figure.title for figure in figures.curves(settings)] == titles
 
 
 def test_words_are_not_drawn_as_numbers() -> None:
     runs = [seed_run(16, 1, [0.1], 0.1, norm=norm) for norm in ("none", "batch", "2")]
-    titles = [picture.title for picture in figures.swept(group(runs, []))]
+    titles = [figure.title for figure in figures.swept(group(runs, []))]
     assert titles == ["Time against error"]
 
 
@@ -49,11 +49,11 @@ def test_only_what_is_known_of_the_best_run_is_drawn() -> None:
     images = np.zeros((3, 4, 4), np.uint8)
 
     def titles(best: Best, runner_up: tuple[str, Outcome] | None = None) -> list[str]:
-        return [picture.title for picture in figures.best(best, runner_up, "a=1", 2)]
+        return [figure.title for figure in figures.best(best, runner_up, "a=1", 2)]
 
     matrix = "Confusion matrix of a=1"
     assert titles(Best(wrong)) == [matrix]
     assert titles(Best(right, images)) == [matrix], "nothing is wrong"
     assert titles(Best(wrong, images)) == [matrix, "Most confidently wrong"]
-    assert titles(Best(right), ("a=2", wrong)) == [matrix, "Difference to the runner-up, a=2"]
+    assert titles(Best(right), ("a=2", wrong)) == [matrix, "Difference from the runner-up, a=2"]
     assert titles(Best(weights=np.ones((4, 4, 5)))) == ["First-layer weights"]

@@ -31,7 +31,7 @@ def in_a_browser(test: Callable[..., None]) -> Callable[..., None]:
 
 
 class Page(HTMLParser):
-    """The addresses that a page would fetch, and its text outside of styles and pictures."""
+    """The addresses that a page would fetch, and its text outside of styles and figures."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -106,7 +106,7 @@ def test_the_page_fits_every_screen_and_needs_no_network(tmp_path: Path) -> None
                     "[...document.querySelectorAll('figure svg text')].map("
                     "text => text.getBoundingClientRect().height)"
                 )
-                assert min(sizes) > 6, "letters of pictures can be read on a phone"
+                assert min(sizes) > 6, "the text of figures is legible on a phone"
                 for selector in ("body", "figcaption", "thead th", "tr.best td", "figure svg text"):
                     check_contrast(tab, selector)
                 tab.close()

@@ -76,7 +76,7 @@ def test_one_seed_is_tested_over_the_images() -> None:
 def test_without_predictions_one_seed_is_not_compared() -> None:
     standings, _ = rank([seed_run(b, 1, [0.01 * b], 0.02) for b in (1, 2)])
     assert standings[1].verdict == UNKNOWN
-    assert "no test predictions at hand" in standings[1].why
+    assert "no test predictions available" in standings[1].why
 
 
 def test_other_data_is_refused_with_the_reason() -> None:

@@ -64,25 +64,25 @@ def content(folder: Path, name: str) -> dict[str, object]:
 
 
 @pytest.mark.service
-def test_mlflow_and_the_journals_tell_the_same(swept: Path) -> None:
-    (made,) = (swept / "outputs/reports").glob("[0-9a-f]*")
-    journals = content(swept, made.name)
-    before = (made / "index.html").stat().st_mtime_ns
+def test_mlflow_and_the_journals_give_the_same_report(swept: Path) -> None:
+    (report,) = (swept / "outputs/reports").glob("[0-9a-f]*")
+    journals = content(swept, report.name)
+    before = (report / "index.html").stat().st_mtime_ns
     done = command_in(swept)("harness", "compare")
     assert (done.returncode, done.stderr) == (0, "")
-    assert (made / "index.html").stat().st_mtime_ns > before
-    assert content(swept, made.name) == journals
+    assert (report / "index.html").stat().st_mtime_ns > before
+    assert content(swept, report.name) == journals
     assert len(journals["runs"]) == 6  # type: ignore[arg-type]
-    assert f"report/{made.name}" in done.stdout
+    assert f"report/{report.name}" in done.stdout
     attached = list(
-        (swept / "outputs/artifacts").glob(f"*/*/artifacts/report/{made.name}/index.html")
+        (swept / "outputs/artifacts").glob(f"*/*/artifacts/report/{report.name}/index.html")
     )
     assert len(attached) == 1
-    assert attached[0].read_text() == (made / "index.html").read_text()
+    assert attached[0].read_text() == (report / "index.html").read_text()
 
 
 @pytest.mark.service
-def test_what_can_be_named(swept: Path) -> None:
+def test_what_can_be_selected(swept: Path) -> None:
     command = command_in(swept)
     done = command("harness", "compare", "idx", "--no-attach")
     assert done.returncode == 0
