@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.nn import metrics
-from harness.run import compose as launch
+from harness.run import compose
 from harness.runfolder import config as configuration
 from harness.runfolder.plan import determines_result
 from harness.runfolder.schema import Config
@@ -56,7 +56,7 @@ def table(outputs: Path, uri: str | None = None) -> list[RecipeResult]:
     store = Store(target)
     rows = []
     for recipe in PUBLISHED:
-        config = launch.expand(_overrides(recipe), sweep=False)[0].config
+        config = compose.expand(_overrides(recipe), sweep=False)[0].config
         runs = _runs_of(store, config)
         if runs:
             rows.append(RecipeResult(recipe, _network(config), runs))
