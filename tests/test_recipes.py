@@ -1,4 +1,7 @@
-"""The recipes of conf/experiment: two trained in full with one seed, the others for an epoch."""
+"""The recipes of conf/experiment: two trained in full with one seed, the others for an epoch.
+
+Covers: harness/commands/results.py
+"""
 
 import re
 from pathlib import Path

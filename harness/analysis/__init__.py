@@ -1,1 +1,1 @@
-"""What is computed and drawn from finished runs."""
+"""Compare finished runs, and draw plots and reports."""

@@ -1,6 +1,6 @@
-"""From recorded runs to what is compared: plain values, predictions, weights and images.
+"""Read from recorded runs what a comparison needs: values, predictions, weights and images.
 
-What is missing or damaged becomes a note; the rest is compared all the same.
+Anything missing or damaged becomes a note, and the rest is compared.
 """
 
 import zipfile
@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.analysis.ranking import Outcome
-from harness.analysis.settings import Trial
+from harness.analysis.settings import SeedRun
 from harness.nn import metrics
 from harness.runfolder import checkpoint
+from harness.runfolder.keys import determines_result
 from harness.tracking.recorded import Missing, Recorded, Source
 from harness.tracking.selection import Selection
 
@@ -22,7 +23,7 @@ PREDICTIONS, WEIGHTS = "predictions/test.npz", "weights/best.safetensors"
 
 
 def finished(selection: Selection, notes: list[str]) -> list[Recorded]:
-    """The runs that can be compared. Raises `ValueError` when there is none."""
+    """The runs that can be compared. Raises `ValueError` if there are none."""
     if not selection.recorded:
         raise ValueError(f"{selection.title}: there are no runs to compare")
     left = Counter(run.status for run in selection.recorded if run.status != "FINISHED")
@@ -49,26 +50,29 @@ def finished(selection: Selection, notes: list[str]) -> list[Recorded]:
     return known
 
 
-def trial(run: Recorded) -> Trial:
-    """A run as the analysis sees it."""
+def seed_run(run: Recorded) -> SeedRun:
+    """The values of a run that the analysis compares."""
     data = run.tags.get("data.sha256", str(run.dataset.get("sha256", "")))
     split = [run.params.get(f"dataset.{key}", "") for key in ("num_val", "split_seed")]
-    return Trial(
+    return SeedRun(
         run=run.run,
         name=run.name,
-        settings=run.params,
+        settings={key: value for key, value in run.params.items() if determines_result(key)},
         curves=run.curves,
         final=run.final,
         data=data,
-        judged="/".join([data, *split]),
+        validation="/".join([data, *split]),
         test_count=int(run.dataset.get("test", 0)),
     )
 
 
 def outcome(source: Source, run: Recorded, into: Path, notes: list[str]) -> Outcome | None:
-    """What a run's network says of the test images; None, with a note, when it is not there."""
+    """The predictions of a run for the test images; None, with a note, if they are missing.
+
+    into: the folder for downloads.
+    """
     try:
-        path = source.fetch(run, PREDICTIONS, _own(into, run))
+        path = source.fetch(run, PREDICTIONS, _download_folder(into, run))
         with path.open("rb") as file, np.load(file) as content:
             labels, probabilities = content["labels"], content["probabilities"]
     except Missing as error:
@@ -81,41 +85,47 @@ def outcome(source: Source, run: Recorded, into: Path, notes: list[str]) -> Outc
     return Outcome(labels, predicted, probabilities.max(axis=1))
 
 
-def _own(into: Path, run: Recorded) -> Path:
-    folder = into / Path(run.place).name
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
 def weights(
     source: Source, run: Recorded, into: Path, notes: list[str]
 ) -> NDArray[np.floating[Any]] | None:
-    """The first layer (rows, columns, H); None, with a note, when it is not there."""
+    """The first-layer weights, (rows, columns, H); None, with a note, if they are missing."""
     try:
-        arrays, description = checkpoint.load(source.fetch(run, WEIGHTS, _own(into, run)))
+        arrays, description = checkpoint.load(
+            source.fetch(run, WEIGHTS, _download_folder(into, run))
+        )
         rows, columns = description["image_shape"]
         weights: NDArray[np.floating[Any]] = arrays["layer1.weights"].reshape(rows, columns, -1)
     except (ValueError, KeyError) as error:
-        notes.append(f"no picture of the first layer: {error}")
+        notes.append(f"no figure of the first-layer weights: {error}")
         return None
     return weights
 
 
 def images(run: Recorded, outputs: Path, notes: list[str]) -> NDArray[np.uint8] | None:
-    """The test images of a run's data set, when this machine has that very data set."""
+    """The test images of a run's data set, (N, rows, columns); None, with a note, if it is missing.
+
+    The data set is compared by its digest.
+    """
     from harness.data.dataset import open_dataset, prepare
     from harness.data.sources import locate
 
     digest, cache = run.tags.get("data.sha256", ""), outputs / "cache"
     name, folder = run.params.get("dataset.name", ""), run.params.get("dataset.dir", "None")
-    place = None if folder == "None" else folder
+    directory = None if folder == "None" else folder
     try:
-        if digest and not (cache / digest / "meta.json").is_file() and locate(name, place):
-            prepare(name, place, cache)
+        if digest and not (cache / digest / "meta.json").is_file() and locate(name, directory):
+            prepare(name, directory, cache)
         opened = open_dataset(digest, cache, num_val=0)
     except (ValueError, KeyError, OSError):
         notes.append(
-            f"no pictures of digits: the data set {name or '?'} {digest[:8]} is not on this machine"
+            f"no misclassified images: the data set {name or '?'} {digest[:8]} is not on this "
+            "machine"
         )
         return None
     return opened.test.images.reshape(-1, *opened.image_shape)
+
+
+def _download_folder(into: Path, run: Recorded) -> Path:
+    folder = into / Path(run.place).name
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -1,14 +1,14 @@
-"""The report of a comparison as one HTML page: no script, no request, nothing beside it."""
+"""The report of a comparison as one HTML page without scripts, requests or other files."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from harness.analysis import tables
+from harness.analysis import fields, tables
+from harness.analysis.fields import Fields
 from harness.analysis.ranking import BEST, LOWEST, TIE, Pair, Standing
 from harness.analysis.settings import Setting
-from harness.analysis.tables import Row
 
 STYLE = Path(__file__).with_name("page.css")
 SECTIONS = {
@@ -18,42 +18,43 @@ SECTIONS = {
 }
 METHOD = (
     (
-        "Best and last",
-        "The epoch is chosen on the validation images: “best epoch” is the one with the lowest "
-        "validation error, “last epoch” is where training ended. The test set was read once, with "
-        "the weights of the best epoch. Mean, ± (standard deviation with n - 1), best and worst "
-        "are over seeds.",
+        "Best and last epoch",
+        "The best epoch of a run is the one with the lowest validation error; the last epoch is "
+        "where training ended. The test set was read once, with the weights of the best epoch. "
+        "Mean, ± (standard deviation with n - 1), best and worst are over seeds.",
     ),
     (
-        "Chosen run, and its interval",
-        "The run of a setting with the lowest validation error, and the 95 % interval of Wilson "
-        "(1927) for its test error: how far the error on other images of the same kind may be.",
+        "Chosen run and its interval",
+        "The chosen run of a setting is the one with the lowest validation error. The interval is "
+        "the 95 % confidence interval of Wilson (1927) for its error rate on images like those of "
+        "the test set.",
     ),
     (
         "Against the best",
-        "The difference in test error to the setting ranked first: over the seeds both have, by "
-        "all sign flips where at most 20 seeds are enough for them to tell (6 for one comparison, "
-        "9 for eleven), else by Student’s paired t; with one seed by McNemar’s exact test over the "
-        "images. p is corrected by Holm for the number of comparisons. A tie is a p of 0.05 or "
-        "more: no difference was shown, which does not show that there is none.",
+        "The test of the difference in test error from the setting ranked first. With two or more "
+        "seeds in common: all sign flips, from the number of seeds that can reach 5 % (6 for one "
+        "comparison, 9 for eleven) up to 20, and Student’s paired t for fewer or more seeds. With "
+        "one seed: McNemar’s exact test over the images. p is corrected by Holm for the number of "
+        "comparisons. A tie is a p of 0.05 or more: no difference was shown, which does not show "
+        "that there is none.",
     ),
     (
         "Seeds to tell",
-        "How many seeds would find a difference as large as the one seen four times in five, at "
-        "5 % divided by the number of comparisons. It is as rough as the measured difference, and "
-        "with one seed it cannot be said: run at least three.",
+        "The number of seeds with which a paired t test would detect a difference as large as the "
+        "measured one in 80 % of cases, at 5 % divided by the number of comparisons. It is as "
+        "uncertain as the measured difference. With one seed it is unknown: run at least three.",
     ),
     (
-        "Pairs on the same images",
-        "McNemar’s exact test of the chosen runs; a difference there is one between these trained "
-        "networks, not yet between the settings.",
+        "Pairs on the same test images",
+        "McNemar’s exact test of the chosen runs. It compares these trained networks, whose "
+        "difference includes the effect of their seeds, and not the settings.",
     ),
 )
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A figure of the page: its section, SVG text, title, and what it shows in words."""
+class Figure:
+    """A figure of the page. section: a key of `SECTIONS`. svg: text that begins with `<svg`."""
 
     section: str
     title: str
@@ -62,69 +63,74 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Report:
-    """Everything a report says. settings: those that `pairs` count, in the order of the ranking."""
+class Comparison:
+    """The content of a comparison.
+
+    about: what was compared and when. notes: what was left out or is missing. standings: the
+    ranking, best first. pairs: of the settings, by their index in the ranking.
+    """
 
     title: str
-    made: str
+    about: str
     notes: Sequence[str]
     standings: Sequence[Standing]
     pairs: Sequence[Pair]
-    pictures: Sequence[Picture]
+    figures: Sequence[Figure]
 
     @property
     def settings(self) -> list[Setting]:
         """The settings in the order of the ranking."""
         return [standing.setting for standing in self.standings]
 
-    def setting_rows(self) -> list[Row]:
-        """The ranking as plain values."""
-        return [tables.setting_row(standing) for standing in self.standings]
+    def setting_rows(self) -> list[Fields]:
+        """The fields of the settings, in the order of the ranking."""
+        return [fields.setting_fields(standing) for standing in self.standings]
 
-    def run_rows(self) -> list[Row]:
-        """All runs as plain values."""
-        return [tables.run_row(s, trial) for s in self.settings for trial in s.trials]
+    def run_rows(self) -> list[Fields]:
+        """The fields of all runs, in the order of the ranking."""
+        return [fields.run_fields(s, run) for s in self.settings for run in s.runs]
 
     def to_json(self) -> str:
-        """All tables and notes as JSON."""
-        return tables.to_json(
+        """All numbers and notes as JSON."""
+        return fields.to_json(
             {
                 "title": self.title,
-                "made": self.made,
+                "made": self.about,
                 "answer": tables.lead(self.standings),
                 "notes": list(self.notes),
                 "settings": self.setting_rows(),
                 "runs": self.run_rows(),
-                "pairs": [tables.pair_row(pair, self.settings) for pair in self.pairs],
+                "pairs": [fields.pair_fields(pair, self.settings) for pair in self.pairs],
             }
         )
 
 
-def page(report: Report) -> str:
+def page(comparison: Comparison) -> str:
     """The whole HTML page."""
     body = [
-        f"<header><h1>{escape(report.title)}</h1>",
-        f'<p class="soft">{escape(report.made)}</p>',
-        f'<p class="lead">{escape(tables.lead(report.standings))}</p></header><main>',
-        _notes(report.notes),
+        f"<header><h1>{escape(comparison.title)}</h1>",
+        f'<p class="soft">{escape(comparison.about)}</p>',
+        f'<p class="lead">{escape(tables.lead(comparison.standings))}</p></header><main>',
+        _notes(comparison.notes),
         "<section><h2>Ranking</h2>",
-        _ranking(report.standings),
+        _ranking(comparison.standings),
         '<p class="soft">Errors in percent; mean ± standard deviation over n seeds.</p></section>',
     ]
     for key, title in SECTIONS.items():
-        pictures = [picture for picture in report.pictures if picture.section == key]
-        if pictures:
-            figures = "".join(_figure(picture) for picture in pictures)
-            body.append(f'<section><h2>{title}</h2><div class="figures">{figures}</div></section>')
-        if key == "swept" and report.pairs:
+        figures = [_figure(figure) for figure in comparison.figures if figure.section == key]
+        if figures:
+            body.append(
+                f'<section><h2>{title}</h2><div class="figures">{"".join(figures)}</div></section>'
+            )
+        if key == "swept" and comparison.pairs:
             body += [
                 "<section><h2>Pairs on the same test images</h2>",
-                _pairs(report),
+                _pairs(comparison),
                 "</section>",
             ]
     body += [
         "<section><h2>More</h2><details><summary>All runs</summary>",
-        _runs(report),
+        _table("All runs", *tables.all_runs(comparison.settings)),
         "</details><details><summary>How to read this</summary><dl>",
         *(f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in METHOD),
         "</dl></details></section></main>",
@@ -133,7 +139,7 @@ def page(report: Report) -> str:
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<link rel="icon" href="data:,">'
-        f"<title>{escape(report.title)}</title><style>{STYLE.read_text()}</style></head><body>"
+        f"<title>{escape(comparison.title)}</title><style>{STYLE.read_text()}</style></head><body>"
         + "\n".join(body)
         + "</body></html>\n"
     )
@@ -147,43 +153,18 @@ def _notes(notes: Sequence[str]) -> str:
 
 
 def _ranking(standings: Sequence[Standing]) -> str:
-    keys = list(standings[0].setting.values)
-    head = ["", *keys, "n", "validation error,\nbest epoch", "best – worst", "best epoch"]
-    head += ["validation error,\nlast epoch", "test error", "chosen run’s test\nerror [95 %]"]
-    head += ["against the best", "p", "seeds to tell", "seconds"]
-    rows, styles = [], []
-    for standing in standings:
-        row = tables.setting_row(standing)
-        seconds, epoch = row["seconds_mean"], row["best_epoch_mean"]
-        low, high = row["chosen_test_low"], row["chosen_test_high"]
-        chosen = tables.percent(row["chosen_test_error"])
-        if low is not None:
-            chosen += f" [{100 * low:.2f}, {100 * high:.2f}]"
-        rows.append(
-            [
-                "–" if standing.rank is None else str(standing.rank),
-                *standing.setting.values.values(),
-                str(row["n"]),
-                tables.spread(row["val_error_best_epoch_mean"], row["val_error_best_epoch_std"]),
-                tables.span(row["val_error_best_epoch_best"], row["val_error_best_epoch_worst"]),
-                "–" if epoch is None else f"{epoch:.0f}" if row["n"] == 1 else f"{epoch:.1f}",
-                tables.spread(row["val_error_last_epoch_mean"], row["val_error_last_epoch_std"]),
-                tables.spread(row["test_error_mean"], row["test_error_std"]),
-                chosen,
-                standing.verdict if standing.p is not None else standing.why or standing.verdict,
-                tables.p_value(standing.p),
-                standing.seeds,
-                "–" if seconds is None else f"{seconds:.1f}",
-            ]
-        )
-        styles.append({BEST: "best", LOWEST: "best", TIE: "tie"}.get(standing.verdict, ""))
-    return _table("The settings, best first", head, rows, styles)
+    styles = {BEST: "best", LOWEST: "best", TIE: "tie"}
+    return _table(
+        "The settings, best first",
+        *tables.ranking(standings),
+        [styles.get(standing.verdict, "") for standing in standings],
+    )
 
 
-def _pairs(report: Report) -> str:
-    shown = sorted({index for pair in report.pairs for index in (pair.first, pair.second)})
-    cells = {(pair.second, pair.first): pair for pair in report.pairs}
-    labels = [report.settings[index].label for index in shown]
+def _pairs(comparison: Comparison) -> str:
+    shown = sorted({index for pair in comparison.pairs for index in (pair.first, pair.second)})
+    cells = {(pair.second, pair.first): pair for pair in comparison.pairs}
+    labels = [comparison.settings[index].label for index in shown]
     rows = []
     for index, label in zip(shown[1:], labels[1:], strict=True):
         row = [label]
@@ -193,8 +174,8 @@ def _pairs(report: Report) -> str:
         rows.append(row)
     words = (
         '<p class="soft">p of McNemar’s exact test, corrected by Holm for '
-        f"{len(report.pairs)} pair(s); in brackets how many images the setting of the row alone, "
-        "and that of the column alone, gets wrong.</p>"
+        f"{len(comparison.pairs)} pair(s); in parentheses the number of images that only the row’s "
+        "setting, and only the column’s setting, misclassifies.</p>"
     )
     return _table("McNemar’s test for every pair", ["", *labels[:-1]], rows) + words
 
@@ -203,32 +184,10 @@ def _pair(pair: Pair) -> str:
     return f"{tables.p_value(pair.p)} ({pair.only_second} : {pair.only_first})"
 
 
-def _runs(report: Report) -> str:
-    head = ["run", *report.settings[0].values, "seed", "validation error,\nbest epoch"]
-    head += ["best epoch", "validation error,\nlast epoch", "test error [95 %]", "seconds"]
-    rows = []
-    for row in report.run_rows():
-        low, high = row["test_low"], row["test_high"]
-        test = tables.percent(row["test_error"])
-        rows.append(
-            [
-                row["run"],
-                *(row[key] for key in report.settings[0].values),
-                row["seed"],
-                tables.percent(row["val_error_best_epoch"]),
-                str(row["best_epoch"] or "–"),
-                tables.percent(row["val_error_last_epoch"]),
-                test if low is None else f"{test} [{100 * low:.2f}, {100 * high:.2f}]",
-                "–" if row["seconds"] is None else f"{row['seconds']:.1f}",
-            ]
-        )
-    return _table("All runs", head, rows)
-
-
 def _table(
     label: str, head: Sequence[str], rows: Sequence[Sequence[str]], styles: Sequence[str] = ()
 ) -> str:
-    """A table in a box of its own that scrolls, also by keyboard."""
+    """A table in a box that scrolls, also by keyboard. styles: the CSS class of each row."""
     titles = "".join(
         f'<th scope="col">{escape(title).replace(chr(10), "<br>")}</th>' for title in head
     )
@@ -246,7 +205,7 @@ def _table(
     )
 
 
-def _figure(picture: Picture) -> str:
-    svg = picture.svg.replace("<svg ", f'<svg role="img" aria-label="{escape(picture.title)}" ', 1)
-    caption = f"<figcaption>{escape(picture.caption)}</figcaption>" if picture.caption else ""
-    return f"<figure><h3>{escape(picture.title)}</h3>{svg}{caption}</figure>"
+def _figure(figure: Figure) -> str:
+    svg = figure.svg.replace("<svg ", f'<svg role="img" aria-label="{escape(figure.title)}" ', 1)
+    caption = f"<figcaption>{escape(figure.caption)}</figcaption>" if figure.caption else ""
+    return f"<figure><h3>{escape(figure.title)}</h3>{svg}{caption}</figure>"

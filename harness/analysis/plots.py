@@ -1,60 +1,26 @@
-"""Pictures, drawn after the training from what was recorded.
+"""The plots of one run, drawn by Matplotlib as PNG files from arrays and lists."""
 
-A run's own picture is a PNG file. The figures of a report are SVG text for an HTML page: their
-lines and letters take the page's color, so that they can be read on light and on dark.
-"""
-
-import io
-import math
-import re
-import warnings
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import matplotlib as mpl
 import numpy as np
-from cycler import cycler
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from harness.data.atomic import write_atomically
 
-if TYPE_CHECKING:
-    from optuna import Study
-
 Curves = dict[str, list[float]]
-Numbers = NDArray[np.floating[Any]]
-# Eight hues that stand out from white and from near black.
-COLORS = ("#3b82c4", "#d9822b", "#2a9d74", "#c2548f", "#8a6fd1", "#a58a1c", "#4aa8c9", "#c6534a")
-INK = "#123456"  # stands for the page's own color of text until the figure is written
-SIZE = (4.7, 3.3)
-STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "legend.frameon": False,
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "axes.prop_cycle": cycler(color=COLORS),
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    **dict.fromkeys(
-        ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK
-    ),
-}
 
 
 def learning_curves(path: Path, title: str, loss: Curves, error: Curves) -> None:
-    """Loss and error against the epoch, side by side, as a PNG.
+    """Plot loss and error against the epoch, side by side, as a PNG file.
 
-    loss (nats) and error (fractions): one list per name with a value per epoch from 1 on; drawn on
-    a logarithmic axis, because the interesting part is near zero.
+    loss (nats) and error (fractions): name -> one value per epoch from 1 on. The axes are
+    logarithmic, because the interesting part is near zero.
     """
-    figure = Figure(figsize=(9, 3.4))  # laid out by hand: it is drawn while somebody waits
+    figure = Figure(figsize=(9, 3.4))  # fixed margins: automatic layout is slow, and the user waits
     figure.subplots_adjust(left=0.075, right=0.99, bottom=0.14, top=0.9, wspace=0.2)
     FigureCanvasAgg(figure)
     figure.suptitle(title)
@@ -76,9 +42,9 @@ def learning_curves(path: Path, title: str, loss: Curves, error: Curves) -> None
 
 
 def deformations(path: Path, title: str, samples: NDArray[Any]) -> None:
-    """Images as they are stored, in the first column, and deformed beside them, as a PNG.
+    """Draw stored images in the first column, and deformed ones beside them, as a PNG file.
 
-    samples: (n, 1 + deformations, rows, columns), gray values 0..255, 255 is ink.
+    samples: (n, 1 + deformations, rows, columns), gray values 0..255, 255 is black.
     """
     count, columns, height, width = samples.shape
     tile = 0.65
@@ -87,277 +53,11 @@ def deformations(path: Path, title: str, samples: NDArray[Any]) -> None:
     figure.suptitle(title, fontsize=9)
     axes = figure.subplots(count, columns, squeeze=False)
     figure.subplots_adjust(0.02, 0.02, 0.98, 1 - 0.75 / figure.get_figheight(), 0.06, 0.06)
-    for (row, column), place in np.ndenumerate(axes):
-        place.imshow(samples[row, column], cmap="gray_r", vmin=0, vmax=255)
-        place.set(xticks=[], yticks=[])
-        for side in place.spines.values():
+    for (row, column), tile_axes in np.ndenumerate(axes):
+        tile_axes.imshow(samples[row, column], cmap="gray_r", vmin=0, vmax=255)
+        tile_axes.set(xticks=[], yticks=[])
+        for side in tile_axes.spines.values():
             side.set_color("tab:blue" if column == 0 else "0.85")
     axes[0, 0].set_title("stored", fontsize=8)
     axes[0, 1].set_title("deformed", fontsize=8)
     write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=110))
-
-
-def bands(label: str, series: Mapping[str, Numbers]) -> str:
-    """Mean and range over seeds of each setting, against the epoch.
-
-    series: name -> (seeds, epochs), NaN where a run had ended.
-    """
-    with mpl.rc_context(STYLE):
-        figure, axes = _figure()
-        for number, (name, values) in enumerate(series.items()):
-            seen = np.isfinite(values).any(axis=0)
-            epochs = np.flatnonzero(seen) + 1
-            shown = values[:, seen]
-            style = ("-", "--", ":")[number // len(COLORS) % 3]
-            axes.plot(epochs, np.nanmean(shown, axis=0), style, label=name, linewidth=1.4)
-            if len(values) > 1:
-                axes.fill_between(
-                    epochs, np.nanmin(shown, axis=0), np.nanmax(shown, axis=0), alpha=0.2, lw=0
-                )
-        axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_ylabel(label)
-        _logarithmic(
-            axes, axes.yaxis, [float(v) for values in series.values() for v in values.ravel()]
-        )
-        figure.legend(loc="outside lower center", ncols=2 if len(series) > 3 else 3, fontsize=8)
-        return _svg(figure)
-
-
-def against(key: str, points: Mapping[str, Sequence[tuple[float, float, float, float]]]) -> str:
-    """Errors against a swept number: name -> (value, mean, lowest, highest) in percent."""
-    with mpl.rc_context(STYLE):
-        figure, axes = _figure()
-        for name, rows in points.items():
-            x, mean, low, high = np.array(rows).T
-            bars = np.abs(np.array([mean - low, high - mean]))
-            axes.errorbar(x, mean, yerr=bars, label=name, marker="o", ms=4, capsize=3, lw=1.2)
-        values = sorted({row[0] for rows in points.values() for row in rows})
-        if values[0] > 0 and values[-1] / values[0] >= 8:
-            axes.set_xscale("log")
-            axes.xaxis.set_minor_formatter(NullFormatter())
-            axes.xaxis.set_minor_locator(mpl.ticker.NullLocator())
-        if len(values) <= 12:
-            axes.set_xticks(values, [f"{value:g}" for value in values])
-        axes.set_xlabel(key)
-        axes.set_ylabel("error (%)")
-        figure.legend(loc="outside lower center", ncols=2, fontsize=8)
-        return _svg(figure)
-
-
-def heat_map(keys: tuple[str, str], rows: list[str], columns: list[str], errors: Numbers) -> str:
-    """Mean validation error in percent, (rows, columns), NaN where nothing was run."""
-    with mpl.rc_context(STYLE):
-        figure, axes = _figure()
-        _cells(axes, errors, "viridis_r", "{:.2f}")
-        axes.set_yticks(np.arange(len(rows)) + 0.5, rows)
-        axes.set_xticks(np.arange(len(columns)) + 0.5, columns)
-        axes.set_ylabel(keys[0])
-        axes.set_xlabel(keys[1])
-        return _svg(figure)
-
-
-def front(points: Sequence[tuple[str, float, float]], best: Sequence[int], label: str) -> str:
-    """Training seconds against error in percent; `best` are the indices of the Pareto front."""
-    with mpl.rc_context(STYLE):
-        figure, axes = _figure()
-        x, y = np.array([point[1:] for point in points]).T
-        axes.plot(x, y, "o", ms=5, alpha=0.6)
-        axes.step(x[best], y[best], "-o", where="post", ms=5, lw=1.2, color=COLORS[1])
-        for index in best[:8]:
-            axes.annotate(
-                points[index][0], (x[index], y[index]), xytext=(5, 5), fontsize=7.5,
-                textcoords="offset points",
-            )  # fmt: skip
-        axes.margins(x=0.25, y=0.12)
-        _logarithmic(axes, axes.xaxis, list(x))
-        axes.set_xlabel("training time (s), mean over seeds")
-        axes.set_ylabel(label)
-        return _svg(figure)
-
-
-def confusion(counts: NDArray[np.int64], *, difference: bool = False) -> str:
-    """(C, C) counts, row truth, column answer; right answers are shown but not colored.
-
-    difference: the counts of one network minus those of another, colored by sign.
-    """
-    with mpl.rc_context(STYLE):
-        figure, axes = _figure((4.7, 4.2))
-        shown = counts.astype(float)
-        if not difference:
-            np.fill_diagonal(shown, np.nan)
-        shown[shown == 0] = np.nan
-        widest = float(np.nanmax(np.abs(shown))) if np.isfinite(shown).any() else 1.0
-        limits = (-widest, widest) if difference else (0.0, widest)
-        _cells(axes, shown, "RdBu_r" if difference else "Oranges", "{:+.0f}" if difference
-               else "{:.0f}", limits)  # fmt: skip
-        if not difference and len(counts) <= 12:
-            for label, count in enumerate(np.diag(counts)):
-                place = (label + 0.5, label + 0.5)
-                axes.text(
-                    *place, str(count), ha="center", va="center", fontsize=7, alpha=0.6,
-                    in_layout=False,
-                )  # fmt: skip
-        ticks = np.arange(0, len(counts), 1 + len(counts) // 25)
-        axes.set_xticks(ticks + 0.5, [str(tick) for tick in ticks])
-        axes.set_yticks(ticks + 0.5, [str(tick) for tick in ticks])
-        axes.set_ylabel("truth")
-        axes.set_xlabel("answer")
-        return _svg(figure)
-
-
-def gallery(images: Numbers, captions: Sequence[str], *, signed: bool = False) -> str:
-    """Images (N, rows, columns), six a row, with captions.
-
-    signed: weights, drawn around zero on a scale of their own; else ink on paper.
-    """
-    columns, gap = (6, 3) if captions else (8, 1)
-    lines = math.ceil(len(images) / columns)
-    rows, width = images.shape[1] + 2 * gap, images.shape[2] + 2 * gap
-    # One picture for all of them: forty small ones take a second to lay out.
-    mosaic = np.full((lines * rows, columns * width), np.nan)
-    for number, image in enumerate(images):
-        y, x = number // columns * rows, number % columns * width
-        scale = float(np.abs(image).max()) or 1.0
-        mosaic[y + gap : y + rows - gap, x + gap : x + width - gap] = (
-            image / scale if signed else image
-        )
-    low, high = (-1, 1) if signed else (0, 255)
-    with mpl.rc_context(STYLE):
-        height = 4.7 * lines / columns * (1.2 if captions else 1)
-        figure = Figure((4.7, height))
-        FigureCanvasSVG(figure)
-        axes = figure.add_axes((0, 0, 1, 1))
-        axes.axis("off")
-        axes.imshow(
-            mosaic, "RdBu_r" if signed else "gray_r", interpolation="none", aspect="auto",
-            vmin=low, vmax=high,
-        )  # fmt: skip
-        for number, caption in enumerate(captions):
-            place = (number % columns + 0.5) * width, number // columns * rows + 1.6
-            axes.text(*place, caption, ha="center", va="center", fontsize=7.5)
-        return _svg(figure)
-
-
-def _figure(size: tuple[float, float] = SIZE) -> tuple[Figure, Axes]:
-    figure = Figure(size, layout="constrained")
-    FigureCanvasSVG(figure)
-    axes = figure.subplots()
-    axes.grid(alpha=0.2, color=INK)
-    return figure, axes
-
-
-def _cells(
-    axes: Axes, values: Numbers, colors: str, form: str, limits: tuple[float, float] | None = None
-) -> None:
-    """A grid of colored cells with their values written in; the first row is at the top."""
-    low, high = limits or (float(np.nanmin(values)), float(np.nanmax(values)))
-    high = high if high > low else low + 1
-    colormap = mpl.colormaps[colors]
-    axes.pcolormesh(values, cmap=colormap, vmin=low, vmax=high, edgecolors="none")
-    axes.grid(visible=False)
-    axes.invert_yaxis()
-    axes.tick_params(length=0)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    if max(values.shape) > 12:
-        return
-    for (row, column), value in np.ndenumerate(values):
-        if not math.isnan(value):
-            red, green, blue, _ = colormap((value - low) / (high - low))
-            dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
-            axes.text(
-                column + 0.5, row + 0.5, form.format(value), ha="center", va="center",
-                fontsize=7.5, color="white" if dark else "#111111",
-                in_layout=False,  # it lies inside; to measure it takes longer than to draw it
-            )  # fmt: skip
-
-
-def _logarithmic(axes: Axes, axis: Any, values: Sequence[float]) -> None:
-    """A logarithmic axis with plain numbers, where the values are positive and span enough."""
-    known = [value for value in values if math.isfinite(value)]
-    if not known or min(known) <= 0 or max(known) / min(known) < 2:
-        return
-    (axes.set_yscale if axis is axes.yaxis else axes.set_xscale)("log")
-    plain = FuncFormatter(lambda value, _: f"{value:g}")
-    axis.set_major_formatter(plain)
-    few = max(known) / min(known) < 20
-    axis.set_minor_locator(mpl.ticker.LogLocator(subs=(2, 3, 5, 7) if few else ()))
-    axis.set_minor_formatter(plain)
-
-
-def _svg(figure: Figure) -> str:
-    text = io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": "report"}):
-        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
-    svg = text.getvalue()
-    svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
-    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
-    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
-    return re.sub(r' id="[a-zA-Z]+(?:\.\w+)?_\d+"', "", svg)  # the same in every figure of a page
-
-
-def robustness(
-    path: Path,
-    rows: list[tuple[str, float, float]],
-    shown: list[list[tuple[NDArray[np.uint8], NDArray[np.uint8] | None]]],
-) -> None:
-    """Pictures as drawn and as the network saw them, beside the error without and with it.
-
-    rows: name, error without and with preprocessing (fractions). shown: per row the same digits as
-    (picture, what was found in it or None), gray values.
-    """
-    count = len(shown[0])
-    figure = Figure(figsize=(9.5, 0.55 * len(rows) + 0.4))
-    FigureCanvasAgg(figure)
-    grid = figure.add_gridspec(
-        len(rows), 2 * count + 8, left=0.01, right=0.99, bottom=0.01, top=0.95, wspace=0.1
-    )
-    for number, (name, without, with_it) in enumerate(rows):
-        words = figure.add_subplot(grid[number, :7])
-        words.axis("off")
-        words.text(0, 0.5, name, va="center")
-        for right, text, weight in ((0.8, without, "normal"), (1, with_it, "bold")):
-            words.text(right, 0.5, f"{text:.2%}", va="center", ha="right", weight=weight)
-        if number == 0:
-            words.set_title("error without, with", loc="right", fontsize=10)
-        for side, title in enumerate(("as drawn", "as the network sees it")):
-            for place, pair in enumerate(shown[number]):
-                axes = figure.add_subplot(grid[number, 7 + side * (count + 1) + place])
-                axes.set_xticks([])
-                axes.set_yticks([])
-                image = pair[side]
-                if image is not None:
-                    axes.imshow(image, cmap="gray", vmin=0, vmax=255)
-                if number == 0 and place == 0:
-                    axes.set_title(title, loc="left", fontsize=10)
-    write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=75))
-
-
-def search(folder: Path, study: "Study") -> list[str]:
-    """Optuna's history of a search and the importance of its keys, under `folder`/plots.
-
-    Returns the pictures' relative paths; importance needs at least two finished trials whose values
-    differ.
-    """
-    import matplotlib
-
-    matplotlib.use("Agg")  # Optuna draws through pyplot, which would look for a screen
-    from matplotlib import pyplot
-    from optuna.exceptions import ExperimentalWarning
-    from optuna.trial import TrialState
-    from optuna.visualization import matplotlib as drawing
-
-    wanted: dict[str, Callable[..., Any]] = {
-        "plots/search_history.png": drawing.plot_optimization_history
-    }
-    if len({trial.value for trial in study.get_trials(states=(TrialState.COMPLETE,))}) > 1:
-        wanted["plots/search_importance.png"] = drawing.plot_param_importances
-    for path, draw in wanted.items():
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            figure = draw(study, target_name="validation error").figure
-        figure.set_layout_engine("constrained")
-        write_atomically(folder / path, partial(figure.savefig, format="png", dpi=110))
-        pyplot.close(figure)
-    return list(wanted)

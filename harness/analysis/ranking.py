@@ -1,6 +1,6 @@
 """Which setting is better, and whether the difference is real.
 
-Settings are ranked by mean validation error at the best epoch. The differences to the best are
+Settings are ranked by mean validation error at the best epoch. The differences from the best are
 tested on the test set, which had no part in the ranking: over the seeds that both settings have, or
 with one seed over the test images.
 """
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.analysis import statistics
-from harness.analysis.settings import Setting, Trial
+from harness.analysis.settings import SeedRun, Setting
 
 BEST, LOWEST, TIE = "best", "lowest on test", "tie"
 WORSE, BETTER, UNKNOWN = "worse", "better on test", "not compared"
@@ -22,7 +22,7 @@ WORSE, BETTER, UNKNOWN = "worse", "better on test", "not compared"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one run says of every test image, in file order.
+    """The predictions of one run for all test images, in file order.
 
     labels and predicted: (N,) integers; confidence: (N,) float32, the probability of `predicted`.
     """
@@ -33,17 +33,18 @@ class Outcome:
 
     @property
     def wrong(self) -> NDArray[np.bool_]:
-        """(N,) which images are misclassified."""
+        """(N,) whether each image is misclassified."""
         wrong: NDArray[np.bool_] = self.predicted != self.labels
         return wrong
 
 
 @dataclass(frozen=True)
 class Standing:
-    """A setting's place. p: corrected by Holm over all comparisons with the best.
+    """A setting compared with the best one.
 
-    seeds: how many seeds would tell it from the best, in words. why: what was tested, or why
-    nothing was.
+    rank: from 1 on, None without validation. p: corrected by Holm over all comparisons with the
+    best. difference: in test error from the best, a fraction. seeds: in words, how many seeds are
+    needed to tell it from the best. why: which test was used, or why none was.
     """
 
     rank: int | None
@@ -57,7 +58,11 @@ class Standing:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two settings' chosen runs on the same test images; p is corrected over all pairs."""
+    """The chosen runs of two settings on the same test images.
+
+    first, second: indices of the settings. only_first, only_second: number of images that one run
+    alone misclassifies. p: McNemar's, corrected by Holm over all pairs.
+    """
 
     first: int
     second: int
@@ -67,12 +72,12 @@ class Pair:
 
 
 def ordered(settings: Sequence[Setting], notes: list[str]) -> list[Setting]:
-    """Best first by mean validation error; settings without validation after all others."""
+    """The settings by mean validation error, best first; those without validation are last."""
     without = [setting for setting in settings if math.isnan(setting.best_val.mean)]
     if len(without) == len(settings):
         notes.append(
-            "no run has validation images (dataset.num_val=0): the order below is that of the "
-            "test error, good for reading only; choosing a setting by it would be choosing on the "
+            "no run has validation images (dataset.num_val=0): the settings are in the order of "
+            "their test error, for reading only; choosing a setting by it would be choosing on the "
             "test set"
         )
         return sorted(settings, key=lambda s: math.inf if s.test.n == 0 else s.test.mean)
@@ -81,26 +86,26 @@ def ordered(settings: Sequence[Setting], notes: list[str]) -> list[Setting]:
             f"{len(without)} setting(s) have no validation error and no rank: "
             + ", ".join(setting.label for setting in without[:5])
         )
-    judged = {t.judged for s in settings for t in s.trials if not math.isnan(t.best_val)}
-    if len(judged) > 1:
+    sets = {run.validation for s in settings for run in s.runs if not math.isnan(run.best_val)}
+    if len(sets) > 1:
         notes.append(
-            f"the runs were judged on {len(judged)} different sets of validation images, so their "
-            "validation errors, and this ranking, are comparable only roughly"
+            f"the runs have {len(sets)} different sets of validation images, so their validation "
+            "errors, and this ranking, are only roughly comparable"
         )
     ranked = [setting for setting in settings if not math.isnan(setting.best_val.mean)]
     return [*sorted(ranked, key=lambda setting: setting.best_val.mean), *without]
 
 
 def stand(settings: Sequence[Setting], outcomes: Mapping[str, Outcome]) -> list[Standing]:
-    """Every setting compared with the first one, which is the best. outcomes: by run id."""
+    """Compare every setting with the first one, which is the best. outcomes: by run id."""
     best, *others = settings
     raw = [_compare(best, other, outcomes, len(others)) for other in others]
     tested = [each for each in raw if each.p is not None]
     corrected = iter(statistics.holm([each.p for each in tested if each.p is not None]))
     ranked = not math.isnan(best.best_val.mean)
     standings = [Standing(1, best, BEST) if ranked else Standing(None, best, LOWEST)]
-    for place, (other, each) in enumerate(zip(others, raw, strict=True), 2):
-        rank = None if not ranked or math.isnan(other.best_val.mean) else place
+    for position, (other, each) in enumerate(zip(others, raw, strict=True), 2):
+        rank = None if not ranked or math.isnan(other.best_val.mean) else position
         if each.p is None:
             standings.append(Standing(rank, other, UNKNOWN, why=each.why))
             continue
@@ -113,7 +118,7 @@ def stand(settings: Sequence[Setting], outcomes: Mapping[str, Outcome]) -> list[
 
 
 @dataclass(frozen=True)
-class _Comparison:
+class _Difference:
     p: float | None
     difference: float
     why: str
@@ -122,47 +127,49 @@ class _Comparison:
 
 def _compare(
     best: Setting, other: Setting, outcomes: Mapping[str, Outcome], comparisons: int
-) -> _Comparison:
+) -> _Difference:
     refusal = different_tests(best.chosen, other.chosen)
     if refusal:
-        return _Comparison(None, math.nan, refusal)
-    mine = {trial.seed: trial.test_error for trial in best.trials}
-    theirs = {trial.seed: trial.test_error for trial in other.trials}
-    differences = [theirs[seed] - mine[seed] for seed in mine if seed and seed in theirs]
+        return _Difference(None, math.nan, refusal)
+    best_errors = {run.seed: run.test_error for run in best.runs}
+    errors = {run.seed: run.test_error for run in other.runs}
+    differences = [
+        errors[seed] - best_errors[seed] for seed in best_errors if seed and seed in errors
+    ]
     known = [value for value in differences if not math.isnan(value)]
-    found = statistics.paired(known, comparisons)
-    if found is not None:
-        return _Comparison(found.p, found.mean, f"{found.test} over {found.n} seeds", found)
+    paired = statistics.paired(known, comparisons)
+    if paired is not None:
+        return _Difference(paired.p, paired.mean, f"{paired.test} over {paired.n} seeds", paired)
     first, second = outcomes.get(best.chosen.run), outcomes.get(other.chosen.run)
     if first is None or second is None:
-        return _Comparison(
-            None, math.nan, "fewer than two seeds in common, and no test predictions at hand"
+        return _Difference(
+            None, math.nan, "fewer than two seeds in common, and no test predictions available"
         )
     refusal = different_labels(first, second)
     if refusal:
-        return _Comparison(None, math.nan, refusal)
+        return _Difference(None, math.nan, refusal)
     only_first, only_second = discordant(first, second)
     difference = (only_second - only_first) / len(first.labels)
     p = statistics.mcnemar(only_first, only_second)
-    return _Comparison(p, difference, f"McNemar on {len(first.labels):,} images, one seed")
+    return _Difference(p, difference, f"McNemar on {len(first.labels):,} images, one seed")
 
 
-def different_tests(first: Trial, second: Trial) -> str:
-    """Why two runs cannot be paired by what is known of their data; empty when they can."""
+def different_tests(first: SeedRun, second: SeedRun) -> str:
+    """Why two runs cannot be paired, by the digests of their data sets; empty if they can."""
     if first.data != second.data:
         return f"different data sets ({first.data[:8] or '?'} and {second.data[:8] or '?'})"
     return ""
 
 
 def different_labels(first: Outcome, second: Outcome) -> str:
-    """Why two runs' predictions cannot be paired; empty when they can."""
+    """Why the predictions of two runs cannot be paired; empty if they can."""
     if not np.array_equal(first.labels, second.labels):
         return f"different test sets ({len(first.labels):,} and {len(second.labels):,} labels)"
     return ""
 
 
 def discordant(first: Outcome, second: Outcome) -> tuple[int, int]:
-    """How many images the first alone, and the second alone, gets wrong."""
+    """The number of images that only the first, and only the second, misclassifies."""
     a, b = first.wrong, second.wrong
     return int(np.count_nonzero(a & ~b)), int(np.count_nonzero(b & ~a))
 
@@ -170,8 +177,8 @@ def discordant(first: Outcome, second: Outcome) -> tuple[int, int]:
 def pairs(
     settings: Sequence[Setting], outcomes: Mapping[str, Outcome], notes: list[str]
 ) -> list[Pair]:
-    """McNemar's test for every pair of settings whose chosen runs saw the same test images."""
-    found: list[tuple[int, int, int, int]] = []
+    """McNemar's test for every pair of settings whose chosen runs have the same test images."""
+    counts: list[tuple[int, int, int, int]] = []
     refused: dict[str, int] = {}
     for i, one in enumerate(settings):
         for j in range(i + 1, len(settings)):
@@ -183,15 +190,15 @@ def pairs(
             if refusal:
                 refused[refusal] = refused.get(refusal, 0) + 1
             else:
-                found.append((i, j, *discordant(first, second)))
+                counts.append((i, j, *discordant(first, second)))
     for why, count in refused.items():
         notes.append(f"{count} pair(s) of settings were not tested on the same images: {why}")
-    corrected = statistics.holm([statistics.mcnemar(b, c) for _, _, b, c in found])
-    return [Pair(*each, p) for each, p in zip(found, corrected, strict=True)]
+    corrected = statistics.holm([statistics.mcnemar(b, c) for _, _, b, c in counts])
+    return [Pair(*each, p) for each, p in zip(counts, corrected, strict=True)]
 
 
-def _seeds(comparison: _Comparison, comparisons: int) -> str:
-    paired = comparison.paired
+def _seeds(difference: _Difference, comparisons: int) -> str:
+    paired = difference.paired
     if paired is None:
         return "unknown (one seed)"
     needed = statistics.seeds_needed(paired.mean, paired.deviation, statistics.LEVEL / comparisons)
@@ -201,7 +208,7 @@ def _seeds(comparison: _Comparison, comparisons: int) -> str:
 
 
 def pareto(seconds: Sequence[float], errors: Sequence[float]) -> list[int]:
-    """The indices that no other beats in both, in order of time."""
+    """The indices of the Pareto front, those that no other beats in both, in order of time."""
     order = sorted(range(len(seconds)), key=lambda i: (seconds[i], errors[i]))
     front: list[int] = []
     for index in order:
@@ -210,14 +217,16 @@ def pareto(seconds: Sequence[float], errors: Sequence[float]) -> list[int]:
     return front
 
 
-def confusion(outcome: Outcome, classes: int) -> NDArray[np.int64]:
-    """(C, C) counts: row is the truth, column what was said."""
-    cells = outcome.labels.astype(np.int64) * classes + outcome.predicted
+def confusion(
+    labels: NDArray[np.integer[Any]], predicted: NDArray[np.integer[Any]], classes: int
+) -> NDArray[np.int64]:
+    """(C, C) counts of images by true class (row) and predicted class (column)."""
+    cells = labels.astype(np.int64) * classes + predicted
     return np.bincount(cells, minlength=classes * classes).reshape(classes, classes)
 
 
 def confidently_wrong(outcome: Outcome, count: int) -> NDArray[np.int64]:
-    """The rows of the misclassified images, the most confident first."""
+    """The indices of at most `count` misclassified images, the most confident first."""
     rows = np.flatnonzero(outcome.wrong)
     order = np.argsort(-outcome.confidence[rows], kind="stable")
     return rows[order[:count]].astype(np.int64)

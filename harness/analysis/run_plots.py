@@ -1,4 +1,4 @@
-"""Draw a run's plots from its journal and its frozen settings, after its training."""
+"""Draw the plots of a finished run from its journal and its frozen configuration."""
 
 import sys
 
@@ -17,13 +17,13 @@ from harness.training import randomness
 
 LEARNING_CURVES = "plots/learning_curves.png"
 AUGMENTATION = "plots/augmentation.png"
-DEFORMED = 9  # times that each sample is shown
+DEFORMED = 9  # deformed copies of each sample
 
 
 def draw(run: Run) -> None:
-    """Draw the plots that a run which has ended lacks, and note them in its journal.
+    """Draw the missing plots of a run that has ended, and record them in its journal.
 
-    Always its learning curves; where images were deformed, samples of them.
+    A run has learning curves, and samples of its deformed images if it used augmentation.
     """
     history = run.history()
     if not history.epochs:
@@ -40,10 +40,10 @@ def draw(run: Run) -> None:
 def samples(
     part: Part, augmentation: Augmentation, shape: tuple[int, int], seed: int
 ) -> NDArray[np.float32]:
-    """The first image of each of up to ten classes, as it is and `DEFORMED` times deformed.
+    """The first image of each of up to ten classes, as stored and `DEFORMED` times deformed.
 
-    (n, 1 + DEFORMED, rows, columns) float32, gray values 0..255. The run's own seed gives the
-    random numbers, so the picture is the same each time.
+    shape: (rows, columns) of an image. Returns (n, 1 + DEFORMED, rows, columns) float32, gray
+    values 0..255. The same seed gives the same samples.
     """
     labels = part.labels if part.rows is None else part.labels[part.rows]
     first = np.sort(np.unique(labels, return_index=True)[1][:10])
@@ -52,9 +52,9 @@ def samples(
     flat = shown.reshape(len(pixels), 1 + DEFORMED, -1)
     flat[:, 0] = pixels
     generator = randomness.generators(seed)["augmentation"]
-    room = np.empty((len(pixels) * DEFORMED, pixels.shape[1]), np.float32)
-    augmentation(np.repeat(pixels, DEFORMED, axis=0), generator, room)
-    flat[:, 1:] = room.reshape(len(pixels), DEFORMED, -1)
+    deformed = np.empty((len(pixels) * DEFORMED, pixels.shape[1]), np.float32)
+    augmentation(np.repeat(pixels, DEFORMED, axis=0), generator, deformed)
+    flat[:, 1:] = deformed.reshape(len(pixels), DEFORMED, -1)
     return shown
 
 
@@ -72,7 +72,7 @@ def _learning_curves(run: Run, history: History) -> bool:
 
 
 def _augmentation(run: Run, history: History) -> bool:
-    """Draw samples; False when the run deforms nothing or its data is no longer cached."""
+    """Draw samples; False if the run has no augmentation or its data set is missing."""
     settings = run.config
     rows, columns = history.create["dataset"]["image_shape"]
     augmentation = build.augmentation(settings, (rows, columns))

@@ -1,31 +1,32 @@
-"""From runs to settings: what differs between runs, and which runs differ in their seed only."""
+"""Group runs into settings: runs that differ only in their seed are one setting."""
 
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.analysis import statistics
 from harness.nn import metrics
 
 Curve = NDArray[np.float64]
 SEED = "seed"
-# Where a run was made and how it was watched: never a column.
-CIRCUMSTANCES = ("outputs", "threads", "dataset.dir", "tracking.", "checkpoint.")
 DATA = "data"
 ONE_SETTING = "the one setting"
 
 
 @dataclass(frozen=True)
-class Trial:
-    """One finished run, as plain values.
+class SeedRun:
+    """One finished run of a setting, as plain values.
 
-    settings: every parameter as text. curves: metric -> (epochs,) float64, one value per epoch from
-    1 on. final: the metrics known once. data: digest of the data set. judged: what names the
-    validation images. test_count: how many test images there are, 0 when unknown.
+    settings: the settings that determine the result, as text. curves: metric -> (epochs,) float64,
+    one value per epoch from 1 on. final: the metrics with one value per run. data: digest of the
+    data set. validation: identifies the validation images. test_count: number of test images, 0 if
+    unknown.
     """
 
     run: str
@@ -34,12 +35,12 @@ class Trial:
     curves: Mapping[str, Curve]
     final: Mapping[str, float]
     data: str = ""
-    judged: str = ""
+    validation: str = ""
     test_count: int = 0
 
     @property
     def seed(self) -> str:
-        """The seed as text; empty when the run has none."""
+        """The seed as text; empty if the run has none."""
         return self.settings.get(SEED, "")
 
     @property
@@ -64,19 +65,26 @@ class Trial:
 
     @property
     def test_error(self) -> float:
-        """The test error of the weights chosen on validation; NaN when it was not recorded."""
+        """The test error with the weights of the best epoch; NaN if it was not recorded."""
         return self.final.get(metrics.TEST_ERROR, math.nan)
 
     @property
+    def test_interval(self) -> tuple[float, float]:
+        """Wilson's 95 % interval of the test error; NaN if the number of images is unknown."""
+        if not self.test_count or math.isnan(self.test_error):
+            return math.nan, math.nan
+        return statistics.wilson(round(self.test_error * self.test_count), self.test_count)
+
+    @property
     def seconds(self) -> float:
-        """Training time; NaN when it was not recorded."""
+        """Training time; NaN if it was not recorded."""
         curve = self.curves.get(metrics.EPOCH_S)
         return math.nan if curve is None or not len(curve) else float(np.nansum(curve))
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Some numbers over seeds. deviation: with n - 1, NaN for one; best is the lowest."""
+    """A quantity over n seeds. deviation: with n - 1, NaN for one seed; best is the lowest."""
 
     n: int
     mean: float
@@ -96,92 +104,84 @@ def summarize(values: Sequence[float]) -> Summary:
 
 @dataclass(frozen=True)
 class Setting:
-    """Runs that differ in their seed only. values: the keys that tell it from other settings."""
+    """Runs that differ only in their seed. values: the keys that distinguish the settings."""
 
     values: Mapping[str, str]
-    trials: tuple[Trial, ...]
+    runs: tuple[SeedRun, ...]
 
     @property
     def label(self) -> str:
-        """`batch=16 lr=0.1`."""
+        """The values in one line: `batch=16 lr=0.1`."""
         return " ".join(f"{key}={value}" for key, value in self.values.items()) or ONE_SETTING
 
     @property
-    def chosen(self) -> Trial:
-        """The run one would take: lowest validation error, else the first seed; never by test."""
-        return min(self.trials, key=lambda t: math.inf if math.isnan(t.best_val) else t.best_val)
+    def chosen(self) -> SeedRun:
+        """The run with the lowest validation error, or else the first; never chosen by test."""
+        return min(
+            self.runs, key=lambda run: math.inf if math.isnan(run.best_val) else run.best_val
+        )
 
-    def over(self, value: Callable[[Trial], float]) -> Summary:
-        """One quantity of its runs, summarised."""
-        return summarize([value(trial) for trial in self.trials])
+    def over_seeds(self, quantity: Callable[[SeedRun], float]) -> Summary:
+        """One quantity of the runs, summarized over their seeds."""
+        return summarize([quantity(run) for run in self.runs])
 
-    @property
+    @cached_property
     def best_val(self) -> Summary:
         """Validation error at each run's best epoch."""
-        return self.over(lambda trial: trial.best_val)
+        return self.over_seeds(lambda run: run.best_val)
 
-    @property
+    @cached_property
     def last_val(self) -> Summary:
         """Validation error at each run's last epoch."""
-        return self.over(lambda trial: trial.last_val)
+        return self.over_seeds(lambda run: run.last_val)
 
-    @property
+    @cached_property
     def test(self) -> Summary:
-        """Test error of the weights chosen on validation."""
-        return self.over(lambda trial: trial.test_error)
+        """Test error with the weights of each run's best epoch."""
+        return self.over_seeds(lambda run: run.test_error)
 
-    @property
+    @cached_property
     def seconds(self) -> Summary:
         """Training time."""
-        return self.over(lambda trial: trial.seconds)
+        return self.over_seeds(lambda run: run.seconds)
 
-    @property
+    @cached_property
     def epoch(self) -> Summary:
         """The best epoch."""
-        return self.over(lambda trial: float(trial.best_epoch or math.nan))
+        return self.over_seeds(lambda run: float(run.best_epoch or math.nan))
 
 
-def differing(trials: Sequence[Trial]) -> list[str]:
-    """The keys, other than the seed and the circumstances, in which the trials differ."""
-    keys = list(dict.fromkeys(key for trial in trials for key in trial.settings))
-    found = [
-        key
-        for key in keys
-        if key != SEED
-        and not key.startswith(CIRCUMSTANCES)
-        and len({trial.settings.get(key) for trial in trials}) > 1
-    ]
-    if len({trial.data for trial in trials}) > 1:
-        found.append(DATA)
-    return found
+def differing(runs: Sequence[SeedRun]) -> list[str]:
+    """The keys other than the seed in which the runs differ; `data` if their data sets do."""
+    keys = dict.fromkeys(key for run in runs for key in run.settings if key != SEED)
+    different = [key for key in keys if len({run.settings.get(key) for run in runs}) > 1]
+    return [*different, DATA] if len({run.data for run in runs}) > 1 else different
 
 
-def group(trials: Sequence[Trial], notes: list[str]) -> list[Setting]:
-    """The settings, sorted by their values.
+def group(runs: Sequence[SeedRun], notes: list[str]) -> list[Setting]:
+    """Group runs, oldest first, into settings sorted by their values.
 
-    trials: oldest first. A seed that a setting has twice counts once, as its newest run: the same
-    seed again is no new evidence; `notes` is told.
+    Of several runs with the same setting and seed only the newest counts: repeating a seed is no
+    new evidence. A line in `notes` counts the others.
     """
-    keys = differing(trials)
-    groups: dict[tuple[str, ...], dict[str, Trial]] = {}
-    doubled = 0
-    for trial in trials:
-        values = tuple(
-            trial.data[:8] if key == DATA else trial.settings.get(key, "-") for key in keys
-        )
+    keys = differing(runs)
+    groups: dict[tuple[str, ...], dict[str, SeedRun]] = {}
+    repeated = 0
+    for run in runs:
+        values = tuple(run.data[:8] if key == DATA else run.settings.get(key, "-") for key in keys)
         seeds = groups.setdefault(values, {})
-        seed = trial.seed or trial.run  # runs without a seed are all different
-        doubled += seed in seeds
-        seeds[seed] = trial
-    if doubled:
+        seed = run.seed or run.run  # runs without a seed are all different
+        repeated += seed in seeds
+        seeds[seed] = run
+    if repeated:
         notes.append(
-            f"{doubled} run(s) repeat a seed of the same setting and were left out: of each seed "
+            f"{repeated} run(s) repeat a seed of the same setting and were left out: of each seed "
             "only the newest run counts"
         )
     settings = [
         Setting(
             dict(zip(keys, values, strict=True)),
-            tuple(sorted(seeds.values(), key=lambda trial: natural(trial.seed))),
+            tuple(sorted(seeds.values(), key=lambda run: natural(run.seed))),
         )
         for values, seeds in groups.items()
     ]
@@ -198,7 +198,7 @@ def natural(text: str) -> tuple[Any, ...]:
 
 
 def number(text: str) -> float | None:
-    """The number that a setting's text is, or None; infinities and NaN are no settings."""
+    """The value of a setting as a finite number, or None if it is not one."""
     try:
         value = float(text)
     except ValueError:
@@ -207,7 +207,7 @@ def number(text: str) -> float | None:
 
 
 def swept_numbers(settings: Sequence[Setting]) -> list[str]:
-    """The differing keys with at least two values, all of them numbers."""
+    """The differing keys whose values are all numbers."""
     return [
         key
         for key in settings[0].values

@@ -1,6 +1,8 @@
-"""Whether a difference is real: intervals and tests, each with its source.
+"""Confidence intervals and hypothesis tests, each with its source. All tests are two-sided.
 
-Nothing here is approximate where an exact answer is cheap. Two-sided throughout.
+Answers are exact where that is cheap. Student's distribution is written out here because importing
+`scipy.stats` costs half a second or more, at the end of every sweep. The tests compare the results
+with those of SciPy and statsmodels.
 """
 
 import math
@@ -19,9 +21,9 @@ MOST_FLIPS = 20
 
 
 def wilson(wrong: int, count: int, level: float = LEVEL) -> tuple[float, float]:
-    """The interval of Wilson (1927) for an error rate of `wrong` in `count` examples.
+    """Wilson's (1927) confidence interval for the error rate, given `wrong` errors in `count`.
 
-    Covers the true rate in about 1 - `level` of all cases, near 0 as well, where the textbook
+    It covers the true rate in about 1 - `level` of all cases, also near 0, where the usual normal
     interval fails. Raises `ValueError` unless 0 <= wrong <= count and count > 0.
     """
     if not 0 <= wrong <= count or count < 1:
@@ -35,15 +37,15 @@ def wilson(wrong: int, count: int, level: float = LEVEL) -> tuple[float, float]:
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
-    """The exact test of McNemar (1947): p of two classifiers on the same examples.
+    """McNemar's (1947) exact test: p for two classifiers on the same examples.
 
-    only_first, only_second: examples that one alone gets wrong. Under the hypothesis of equal error
-    rates each of them is a fair coin, so p is a binomial tail, doubled.
+    only_first, only_second: number of examples that one classifier alone misclassifies. If both
+    error rates are equal, each such example is a fair coin flip, so p is twice a binomial tail.
     """
     total, fewer = only_first + only_second, min(only_first, only_second)
     if total == 0:
         return 1.0
-    tail = term = 1  # whole numbers until the last division
+    tail = term = 1  # integers until the last division
     for k in range(fewer):
         term = term * (total - k) // (k + 1)
         tail += term
@@ -51,9 +53,10 @@ def mcnemar(only_first: int, only_second: int) -> float:
 
 
 def holm(values: Sequence[float]) -> list[float]:
-    """Holm's (1979) correction: p values, in the order given, for a family of that many tests.
+    """Holm's (1979) correction of a family of p values, in the order given.
 
-    Comparing the result with 5 % keeps the chance of any false alarm in the family at most 5 %.
+    Rejecting where the result is below 5 % keeps the probability of any false rejection in the
+    family at 5 % or below.
     """
     order = sorted(range(len(values)), key=lambda index: values[index])
     corrected, least = [0.0] * len(values), 0.0
@@ -75,19 +78,18 @@ class Paired:
 
 
 def fewest_flips(level: float) -> int:
-    """The fewest differences with which all sign flips can reach `level`: their least p is
-    2 / 2^n."""
+    """The smallest n with which sign flips can reach `level`: their smallest p is 2 / 2^n."""
     return math.floor(math.log2(2 / level)) + 1
 
 
 def paired(differences: Sequence[float], comparisons: int = 1) -> Paired | None:
-    """The paired test that fits the number of differences; None when there are fewer than two.
+    """Test paired differences; None if there are fewer than two.
 
-    From `fewest_flips` to 20: every assignment of signs, with no assumption but symmetry. Fewer:
-    Student's t, because a test without its assumption cannot reach 5 % there, divided by the number
-    of `comparisons` that Holm's correction will allow for (errors averaged over thousands of images
-    are close to normal). More: Student's t. Equal differences leave t nothing to divide by: then
-    the signs decide at every n.
+    From `fewest_flips` to 20 differences: all sign flips, which assume symmetry only. Fewer:
+    Student's t, because sign flips cannot reach 5 % divided by the number of `comparisons` that
+    Holm's correction will account for. It assumes normality; errors averaged over thousands of
+    images are close to normal. More: Student's t. If all differences are equal, t is undefined, and
+    sign flips are used for every n.
     """
     n = len(differences)
     if n < 2:
@@ -104,7 +106,7 @@ def paired(differences: Sequence[float], comparisons: int = 1) -> Paired | None:
 
 
 def sign_flip(differences: NDArray[np.float64]) -> float:
-    """Fisher's (1935) randomisation test: how many of all 2^n signs give so large a mean."""
+    """Fisher's (1935) randomization test: p over all 2^n signs of the differences, (n,)."""
     sums = np.zeros(1)
     for value in np.abs(differences):
         sums = np.concatenate([sums + value, sums - value])
@@ -114,7 +116,7 @@ def sign_flip(differences: NDArray[np.float64]) -> float:
 
 
 def student_p(t: float, freedom: int) -> float:
-    """P(|T| >= |t|) of Student's distribution with a whole number of degrees of freedom.
+    """P(|T| >= |t|) of Student's distribution with an integer number of degrees of freedom.
 
     Abramowitz and Stegun (1964), 26.7.3 and 26.7.4: a finite series.
     """
@@ -144,7 +146,7 @@ def student_quantile(level: float, freedom: int) -> float:
 
 
 def power(n: int, effect: float, level: float = LEVEL) -> float:
-    """The chance that a paired t test of n pairs finds `effect`, in standard deviations.
+    """The power of a paired t test of n pairs for `effect`, in standard deviations.
 
     P(|Z + effect sqrt(n)| > c S) where S^2 is chi-square over its degrees of freedom, integrated
     over S by the trapezoidal rule.
@@ -162,11 +164,10 @@ def power(n: int, effect: float, level: float = LEVEL) -> float:
 
 
 def seeds_needed(mean: float, deviation: float, level: float = LEVEL) -> int | None:
-    """How many seeds tell a difference of `mean` with `deviation` between seeds, four times in
-    five.
+    """The number of seeds with which a paired t test detects a difference with a power of 80 %.
 
-    Takes both as they were measured, so it is as rough as they are. None when more than 1,000 would
-    not do.
+    mean, deviation: of the difference, over seeds. Both are taken as measured, so the result is as
+    uncertain as they are. None if 1,000 seeds are not enough.
     """
     if mean == 0:
         return None
@@ -174,7 +175,7 @@ def seeds_needed(mean: float, deviation: float, level: float = LEVEL) -> int | N
         return fewest_flips(level)
     effect = abs(mean) / deviation
     normal = NormalDist()
-    # With known deviation so many would do; the test of an estimated one needs a few more.
+    # Enough if the deviation were known; a test that estimates it needs a few more.
     n = math.ceil(((normal.inv_cdf(1 - level / 2) + normal.inv_cdf(POWER)) / effect) ** 2)
     n = max(2, n)
     while n <= MOST_SEEDS and power(n, effect, level) < POWER:

@@ -1,22 +1,25 @@
-"""`python -m harness results`: what the recipes reach, from the runs that a tracking store holds.
+"""`python -m harness results`: the test errors of the recipes, from the runs in a tracking store.
 
-A run counts for a recipe when it finished and every setting that determines a result, except the
-seed and what computed it, is the recipe's: an override makes it another experiment.
+A run counts for a recipe if it is finished and has all of the recipe's settings that determine the
+result, except the seed and the backend. A run with an override is a different experiment.
 """
 
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
+
+from harness.commands.options import OUTPUTS, URI
 from harness.nn import metrics
-from harness.run import compose as launch
+from harness.run import compose
 from harness.runfolder import config as configuration
 from harness.runfolder.keys import determines_result
 from harness.runfolder.schema import Config
 from harness.runfolder.target import Target
-from harness.tracking.store import Store
+from harness.tracking.store import Store, StoreError
 
-# What others report for a comparable network, and where.
+# The recipes, and what others report for a comparable network.
 PUBLISHED = {
     "default": "",
     "article": "1.97 % (the tutorial this project grew from)",
@@ -26,11 +29,23 @@ PUBLISHED = {
     "best": "0.7 %, one hidden layer of 800 (Simard et al., 2003)",
     "fashion": "",
 }
-FREE = ("seed", "backend")  # of the settings that determine a result, what a recipe leaves open
+FREE = ("seed", "backend")  # settings that determine the result and that a recipe leaves open
+
+
+@click.command()
+@OUTPUTS
+@URI
+def results(outputs: Path, uri: str | None) -> None:
+    """What the recipes reach: a Markdown table from the tracking store."""
+    try:
+        rows = table(outputs, uri)
+    except (ValueError, StoreError) as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(markdown(rows))
 
 
 @dataclass(frozen=True)
-class Trained:
+class RecipeRun:
     """A finished run: seed, test error (fraction), training seconds and BLAS threads."""
 
     seed: int
@@ -40,30 +55,30 @@ class Trained:
 
 
 @dataclass(frozen=True)
-class Row:
-    """One recipe and its finished runs, the newest one of each seed."""
+class RecipeResult:
+    """A recipe, its network in words, and its finished runs, the newest one of each seed."""
 
     recipe: str
     network: str
-    runs: tuple[Trained, ...]
+    runs: tuple[RecipeRun, ...]
 
 
-def table(outputs: Path, uri: str | None = None) -> list[Row]:
-    """The recipes of which the store has finished runs. Raises `StoreError`, `ValueError`."""
-    target = Target(uri) if uri else Target.local(outputs)
+def table(outputs: Path, uri: str | None = None) -> list[RecipeResult]:
+    """The recipes with finished runs in the store. Raises `StoreError` or `ValueError`."""
+    target = Target.named(uri, outputs)
     if target.database is not None and not target.database.exists():
         raise ValueError(f"{target.database}: no results yet; train a recipe first")
     store = Store(target)
     rows = []
     for recipe in PUBLISHED:
-        wanted = launch.default_config(_overrides(recipe))
-        runs = _runs_of(store, wanted)
+        config = compose.default_config(_overrides(recipe))
+        runs = _runs_of(store, config)
         if runs:
-            rows.append(Row(recipe, _network(wanted), runs))
+            rows.append(RecipeResult(recipe, _network(config), runs))
     return rows
 
 
-def markdown(rows: list[Row]) -> str:
+def markdown(rows: list[RecipeResult]) -> str:
     """The table as Markdown: mean and standard deviation over seeds in percent, mean seconds."""
     lines = [
         "| recipe | network | test error | seeds | training | published |",
@@ -90,26 +105,26 @@ def _network(config: Config) -> str:
     return f"{'-'.join(str(width) for width in config.hidden)} {config.activation}"
 
 
-def _runs_of(store: Store, wanted: Config) -> tuple[Trained, ...]:
-    experiment = store.client.get_experiment_by_name(wanted.tracking.experiment)
+def _runs_of(store: Store, config: Config) -> tuple[RecipeRun, ...]:
+    experiment = store.client.get_experiment_by_name(config.tracking.experiment)
     if experiment is None:
         return ()
     settings = {
         key: str(value)
-        for key, value in configuration.leaves(wanted).items()
+        for key, value in configuration.leaves(config).items()
         if determines_result(key) and key not in FREE
     }
-    found: dict[int, Trained] = {}  # MLflow lists the newest run first
+    by_seed: dict[int, RecipeRun] = {}  # MLflow lists the newest run first
     for run in store.runs(experiment.experiment_id, "attributes.status = 'FINISHED'"):
         if any(run.data.params.get(key) != value for key, value in settings.items()):
             continue
         seed = int(run.data.params["seed"])
-        if seed not in found and metrics.TEST_ERROR in run.data.metrics:
+        if seed not in by_seed and metrics.TEST_ERROR in run.data.metrics:
             points = store.points(run.info.run_id, metrics.EPOCH_S)
-            found[seed] = Trained(
+            by_seed[seed] = RecipeRun(
                 seed,
                 run.data.metrics[metrics.TEST_ERROR],
                 sum(value for _, value, _ in points[metrics.EPOCH_S]),
                 run.data.tags.get("threads", "?"),
             )
-    return tuple(found[seed] for seed in sorted(found))
+    return tuple(by_seed[seed] for seed in sorted(by_seed))

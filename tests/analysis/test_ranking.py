@@ -6,94 +6,38 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from harness.analysis import ranking, tables
-from harness.analysis import settings as trials
+from harness.analysis import fields, ranking, tables
 from harness.analysis.ranking import BEST, BETTER, TIE, UNKNOWN, WORSE, Outcome
-from harness.analysis.settings import Setting, Trial
-from harness.nn import metrics
-
-
-def trial(batch: object, seed: object, val: Sequence[float], test: float, **more: object) -> Trial:
-    given = {"batch": str(batch), "seed": str(seed), "outputs": f"somewhere/{seed}"}
-    return Trial(
-        run=f"{batch}-{seed}",
-        name="",
-        settings=given | {key: str(value) for key, value in more.items() if key != "data"},
-        curves={metrics.VAL_ERROR: np.array(val), metrics.EPOCH_S: np.full(len(val), 0.5)},
-        final={metrics.TEST_ERROR: test},
-        data=str(more.get("data", "d")),
-        judged=str(more.get("data", "d")),
-        test_count=1000,
-    )
-
-
-def outcome(wrong: Sequence[int], count: int = 1000) -> Outcome:
-    labels = np.zeros(count, np.uint8)
-    predicted = labels.copy()
-    predicted[list(wrong)] = 1
-    return Outcome(labels, predicted, np.full(count, 0.9, np.float32))
+from harness.analysis.settings import SeedRun, group
+from tests.analysis.conftest import outcome, seed_run
 
 
 def rank(
-    all_trials: Sequence[Trial], outcomes: dict[str, Outcome] | None = None
+    runs: Sequence[SeedRun], outcomes: dict[str, Outcome] | None = None
 ) -> tuple[list[ranking.Standing], list[str]]:
     notes: list[str] = []
-    settings = ranking.ordered(trials.group(all_trials, notes), notes)
+    settings = ranking.ordered(group(runs, notes), notes)
     return ranking.stand(settings, outcomes or {}), notes
 
 
-def test_runs_that_differ_in_their_seed_only_are_one_setting() -> None:
-    found = [trial(16, seed, [0.5, value, 0.4], 0.2) for seed, value in ((1, 0.1), (2, 0.3))]
-    notes: list[str] = []
-    (setting,) = trials.group([*found], notes)
-    assert setting.label == trials.ONE_SETTING
-    best, last = setting.best_val, setting.last_val
-    assert (best.n, best.best, best.worst) == (2, 0.1, 0.3)
-    assert best.mean == pytest.approx(0.2)
-    assert best.deviation == pytest.approx(0.1 * math.sqrt(2))
-    assert last.mean == pytest.approx(0.4)
-    assert setting.chosen.run == "16-1"
-    assert setting.chosen.best_epoch == 2
-    assert notes == []
-
-
-def test_only_what_differs_becomes_a_column() -> None:
-    found = [
-        trial(16, 1, [0.1], 0.1, lr=0.1, width=8),
-        trial(128, 1, [0.1], 0.1, lr=0.1, width=8),
-        trial(16, 2, [0.1], 0.1, lr=0.1, width=8, momentum=0.9),
-    ]
-    assert trials.differing(found) == ["batch", "momentum"]
-    labels = [setting.label for setting in trials.group(found, [])]
-    assert labels == ["batch=16 momentum=0.9", "batch=16 momentum=-", "batch=128 momentum=-"]
-
-
-def test_a_repeated_seed_is_no_new_evidence() -> None:
-    notes: list[str] = []
-    older, newer = trial(16, 1, [0.1], 0.1), trial(16, 1, [0.2], 0.1)
-    (setting,) = trials.group([older, newer], notes)
-    assert setting.trials == (newer,)
-    assert "1 run(s) repeat a seed" in notes[0]
-
-
 def test_the_ranking_is_by_validation_and_the_test_by_test_errors() -> None:
-    found = []
+    runs = []
     for seed in range(1, 6):
         wobble = 0.0001 * seed
-        found += [
-            trial(16, seed, [0.9, 0.010 + wobble], 0.020 + wobble),
-            trial(32, seed, [0.011 + wobble, 0.9], 0.020 + 0.0007 * (-1) ** seed + wobble),
-            trial(64, seed, [0.020], 0.030 + 2 * wobble),
-            trial(99, seed, [0.030], 0.010 - wobble),
+        runs += [
+            seed_run(16, seed, [0.9, 0.010 + wobble], 0.020 + wobble),
+            seed_run(32, seed, [0.011 + wobble, 0.9], 0.020 + 0.0007 * (-1) ** seed + wobble),
+            seed_run(64, seed, [0.020], 0.030 + 2 * wobble),
+            seed_run(99, seed, [0.030], 0.010 - wobble),
         ]
-    standings, notes = rank(found)
+    standings, notes = rank(runs)
     assert notes == []
     assert [standing.setting.values["batch"] for standing in standings] == ["16", "32", "64", "99"]
     assert [standing.verdict for standing in standings] == [BEST, TIE, WORSE, BETTER]
     assert [standing.rank for standing in standings] == [1, 2, 3, 4]
     assert standings[1].seeds.startswith(("about ", "more than "))
     assert "paired t over 5 seeds" in standings[1].why
-    row = tables.setting_row(standings[1])
+    row = fields.setting_fields(standings[1])
     assert row["val_error_best_epoch_mean"] == pytest.approx(0.0113)
     assert row["val_error_last_epoch_mean"] == pytest.approx(0.9)
     assert row["best_epoch_mean"] == 1
@@ -103,23 +47,23 @@ def test_the_ranking_is_by_validation_and_the_test_by_test_errors() -> None:
 def test_more_seeds_never_hide_a_plain_difference(seeds: int) -> None:
     """Twelve settings 2 to 22 points apart: Holm's correction must not make the flips powerless."""
     noise = np.random.default_rng(seeds).normal(0, 1e-4, (12, seeds))
-    found = [
-        trial(batch, seed, [0.01 + 0.02 * batch], 0.01 + 0.02 * batch + noise[batch, seed - 1])
+    runs = [
+        seed_run(batch, seed, [0.01 + 0.02 * batch], 0.01 + 0.02 * batch + noise[batch, seed - 1])
         for batch in range(12)
         for seed in range(1, seeds + 1)
     ]
-    standings, _ = rank(found)
+    standings, _ = rank(runs)
     assert [standing.verdict for standing in standings] == [BEST, *[WORSE] * 11]
 
 
 def test_one_seed_is_tested_over_the_images() -> None:
-    found = [trial(b, 1, [0.01 * b], 0.02) for b in (1, 2, 3)]
+    runs = [seed_run(b, 1, [0.01 * b], 0.02) for b in (1, 2, 3)]
     outcomes = {
         "1-1": outcome(range(20)),
         "2-1": outcome([*range(18), 30, 31, 32]),
         "3-1": outcome([*range(18), *range(100, 130)]),
     }
-    standings, _ = rank(found, outcomes)
+    standings, _ = rank(runs, outcomes)
     assert [standing.verdict for standing in standings] == [BEST, TIE, WORSE]
     assert standings[1].seeds == "unknown (one seed)"
     assert standings[2].difference == pytest.approx((30 - 2) / 1000)
@@ -130,15 +74,15 @@ def test_one_seed_is_tested_over_the_images() -> None:
 
 
 def test_without_predictions_one_seed_is_not_compared() -> None:
-    standings, _ = rank([trial(b, 1, [0.01 * b], 0.02) for b in (1, 2)])
+    standings, _ = rank([seed_run(b, 1, [0.01 * b], 0.02) for b in (1, 2)])
     assert standings[1].verdict == UNKNOWN
-    assert "no test predictions at hand" in standings[1].why
+    assert "no test predictions available" in standings[1].why
 
 
 def test_other_data_is_refused_with_the_reason() -> None:
-    mine = [trial(1, seed, [0.01], 0.02) for seed in (1, 2)]
-    theirs = [trial(2, seed, [0.02], 0.02, data="e") for seed in (1, 2)]
-    standings, notes = rank([*mine, *theirs])
+    first = [seed_run(1, seed, [0.01], 0.02) for seed in (1, 2)]
+    second = [seed_run(2, seed, [0.02], 0.02, data="e") for seed in (1, 2)]
+    standings, notes = rank([*first, *second])
     assert list(standings[0].setting.values) == ["batch", "data"]
     assert standings[1].verdict == UNKNOWN
     assert standings[1].why == "different data sets (d and e)"
@@ -146,9 +90,9 @@ def test_other_data_is_refused_with_the_reason() -> None:
 
 
 def test_other_test_sets_are_refused_with_the_reason() -> None:
-    found = [trial(b, 1, [0.01 * b], 0.02) for b in (1, 2)]
+    runs = [seed_run(b, 1, [0.01 * b], 0.02) for b in (1, 2)]
     outcomes = {"1-1": outcome([1]), "2-1": outcome([1], count=900)}
-    standings, _ = rank(found, outcomes)
+    standings, _ = rank(runs, outcomes)
     assert standings[1].why == "different test sets (1,000 and 900 labels)"
     notes: list[str] = []
     assert ranking.pairs([s.setting for s in standings], outcomes, notes) == []
@@ -156,7 +100,7 @@ def test_other_test_sets_are_refused_with_the_reason() -> None:
 
 
 def test_without_validation_nothing_is_chosen() -> None:
-    standings, notes = rank([trial(1, 1, [], 0.03), trial(2, 1, [], 0.02)])
+    standings, notes = rank([seed_run(1, 1, [], 0.03), seed_run(2, 1, [], 0.02)])
     assert [standing.rank for standing in standings] == [None, None]
     assert standings[0].setting.values["batch"] == "2"
     assert standings[0].verdict == ranking.LOWEST
@@ -165,7 +109,7 @@ def test_without_validation_nothing_is_chosen() -> None:
 
 
 def test_some_without_validation_come_last() -> None:
-    standings, notes = rank([trial(1, 1, [], 0.01), trial(2, 1, [0.1, math.nan], 0.02)])
+    standings, notes = rank([seed_run(1, 1, [], 0.01), seed_run(2, 1, [0.1, math.nan], 0.02)])
     assert [standing.rank for standing in standings] == [1, None]
     assert "1 setting(s) have no validation error and no rank: batch=1" in notes[0]
 
@@ -177,8 +121,8 @@ def test_the_tie_rule_rarely_calls_equal_settings_different() -> None:
     for _ in range(300):
         val = generator.normal(0.02, 0.001, (6, 3))
         test = generator.binomial(10_000, generator.normal(0.02, 0.001, (6, 3))) / 10_000
-        found = [trial(b, s, [val[b, s]], test[b, s]) for b in range(6) for s in range(3)]
-        standings, _ = rank(found)
+        runs = [seed_run(b, s, [val[b, s]], test[b, s]) for b in range(6) for s in range(3)]
+        standings, _ = rank(runs)
         alarms += any(standing.verdict in (WORSE, BETTER) for standing in standings)
     assert alarms / 300 < 0.05 + 0.03
 
@@ -187,11 +131,11 @@ def test_the_tie_rule_finds_what_is_there() -> None:
     generator = np.random.default_rng(12)
     hits = 0
     for _ in range(100):
-        found = [
-            trial(b, s, [0.02 * b], generator.normal(0.02 * b, 0.001)) for b in (1, 2)
+        runs = [
+            seed_run(b, s, [0.02 * b], generator.normal(0.02 * b, 0.001)) for b in (1, 2)
             for s in range(4)
         ]  # fmt: skip
-        standings, _ = rank(found)
+        standings, _ = rank(runs)
         hits += standings[1].verdict == WORSE
     assert hits > 95
 
@@ -201,19 +145,12 @@ def test_pareto() -> None:
 
 
 def test_confusion_and_the_confidently_wrong() -> None:
-    found = Outcome(
+    predictions = Outcome(
         np.array([0, 0, 1, 2]), np.array([0, 1, 1, 0]), np.array([0.9, 0.6, 0.9, 0.8], np.float32)
     )
-    assert ranking.confusion(found, 3).tolist() == [[1, 1, 0], [0, 1, 0], [1, 0, 0]]
-    assert ranking.confidently_wrong(found, 5).tolist() == [3, 1]
-
-
-def test_values_sort_as_people_expect() -> None:
-    words = ["128", "16", "relu", "[64,32]", "1e-3", "[512,8]"]
-    assert sorted(words, key=trials.natural) == ["1e-3", "16", "128", "[64,32]", "[512,8]", "relu"]
-    assert trials.number("nan") is None
-    settings = [
-        Setting({"batch": "16", "width": "[8]"}, ()),
-        Setting({"batch": "2", "width": "8"}, ()),
+    assert ranking.confusion(predictions.labels, predictions.predicted, 3).tolist() == [
+        [1, 1, 0],
+        [0, 1, 0],
+        [1, 0, 0],
     ]
-    assert trials.swept_numbers(settings) == ["batch"]
+    assert ranking.confidently_wrong(predictions, 5).tolist() == [3, 1]

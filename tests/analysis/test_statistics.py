@@ -21,6 +21,15 @@ def test_wilson_equals_statsmodels(wrong: int, count: int) -> None:
     )
 
 
+def test_wilson_by_hand() -> None:
+    low, high = statistics.wilson(0, 100)
+    assert (low, high) == (0, pytest.approx(0.0370, abs=1e-4))  # z^2 / (n + z^2)
+    assert statistics.wilson(50, 100) == (
+        pytest.approx(0.4038, abs=1e-4),
+        pytest.approx(0.5962, abs=1e-4),
+    )
+
+
 @pytest.mark.parametrize(("wrong", "count"), [(-1, 10), (11, 10), (0, 0)])
 def test_wilson_refuses_impossible_counts(wrong: int, count: int) -> None:
     with pytest.raises(ValueError, match=f"{wrong} wrong of {count}: expected"):
@@ -73,23 +82,23 @@ def test_student_equals_scipy(freedom: int) -> None:
 @pytest.mark.parametrize("n", [2, 3, 5, 25])
 def test_few_or_many_pairs_are_tested_by_t(n: int) -> None:
     differences = list(np.random.default_rng(n).normal(0.4, 1, n))
-    found = statistics.paired(differences)
-    assert found is not None
-    assert (found.n, found.test) == (n, "paired t")
-    assert found.p == pytest.approx(stats.ttest_1samp(differences, 0).pvalue, abs=1e-12)
+    paired = statistics.paired(differences)
+    assert paired is not None
+    assert (paired.n, paired.test) == (n, "paired t")
+    assert paired.p == pytest.approx(stats.ttest_1samp(differences, 0).pvalue, abs=1e-12)
 
 
 @pytest.mark.parametrize("n", [6, 9, 12])
 def test_pairs_between_are_tested_by_all_sign_flips(n: int) -> None:
     differences = np.random.default_rng(n).normal(0.4, 1, n)
-    found = statistics.paired(list(differences))
-    assert found is not None
-    assert found.test == "sign flips"
+    paired = statistics.paired(list(differences))
+    assert paired is not None
+    assert paired.test == "sign flips"
     expected = stats.permutation_test(
         (differences, np.zeros(n)), lambda x, y, axis: np.mean(x - y, axis=axis),
         permutation_type="samples", vectorized=True, n_resamples=np.inf,
     )  # fmt: skip
-    assert found.p == pytest.approx(expected.pvalue, abs=1e-12)
+    assert paired.p == pytest.approx(expected.pvalue, abs=1e-12)
 
 
 @pytest.mark.parametrize(("comparisons", "fewest"), [(1, 6), (2, 7), (11, 9), (100, 12)])
@@ -97,10 +106,10 @@ def test_flips_are_used_only_where_they_can_tell(comparisons: int, fewest: int) 
     assert 2 / 2**fewest * comparisons < 0.05 <= 2 / 2 ** (fewest - 1) * comparisons
     differences = list(np.random.default_rng(1).normal(5, 0.01, 20))
     for n in range(2, 21):
-        found = statistics.paired(differences[:n], comparisons)
-        assert found is not None
-        assert found.test == ("paired t" if n < fewest else "sign flips")
-        assert found.p * comparisons < 0.05 or n < 3
+        paired = statistics.paired(differences[:n], comparisons)
+        assert paired is not None
+        assert paired.test == ("paired t" if n < fewest else "sign flips")
+        assert paired.p * comparisons < 0.05 or n < 3
     assert statistics.seeds_needed(0.1, 0.0, 0.05 / comparisons) == fewest
 
 
@@ -143,8 +152,8 @@ def test_seeds_needed_finds_the_difference_four_times_in_five() -> None:
     n = statistics.seeds_needed(1.0, 1.5)
     assert n is not None
     samples = np.random.default_rng(5).normal(1.0, 1.5, (3000, n))
-    found = np.mean(stats.ttest_1samp(samples, 0, axis=1).pvalue < 0.05)
-    assert 0.78 < found < 0.86
+    power = np.mean(stats.ttest_1samp(samples, 0, axis=1).pvalue < 0.05)
+    assert 0.78 < power < 0.86
 
 
 def test_seeds_needed_at_the_ends() -> None:

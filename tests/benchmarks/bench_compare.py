@@ -1,11 +1,11 @@
-"""Comparing many runs, read from SQLite and from an HTTP server: seconds and peak memory.
+"""The time and peak memory of comparing many runs, read from SQLite and from an HTTP server.
 
 python tests/benchmarks/bench_compare.py [--runs 1000 --epochs 30] [--folder FOLDER]
 
-Without arguments: 60 runs of 10 epochs. The runs are written by MLflow's own client into a fresh
-store (with --folder, kept and used again), each with the metrics, params, tags and predictions of a
-real one; then `python -m harness compare` reads them in a process of its own. The report is not
-attached, so that both readings are the same work.
+The default is 60 runs of 10 epochs. MLflow's client writes the runs into a new store (kept and
+reused with --folder), each with the metrics, params, tags and predictions of a real run. Then
+`python -m harness compare` reads them in its own process. The report is not attached, so that both
+measurements do the same work.
 """
 
 import argparse
@@ -17,10 +17,10 @@ import time
 from pathlib import Path
 
 import numpy as np
-from harness.tracking.target import Target
 
 from harness.nn import metrics
 from harness.runfolder.environment import processor
+from harness.runfolder.target import Target
 from harness.tracking.store import Store
 from harness.tracking.ui import serve
 
@@ -34,7 +34,7 @@ DATASET = {"name": "mnist", "sha256": "cd" * 32, "source": "mnist", "train": 55_
 
 
 def fill(outputs: Path, runs: int, epochs: int) -> None:
-    """Write the runs: batch sizes x learning rates x seeds, by MLflow's client, few calls each."""
+    """Write runs of batch sizes x learning rates x seeds with MLflow's client, in few calls."""
     from mlflow.entities import Metric, Param, RunTag
 
     store = Store(Target.local(outputs))
@@ -47,8 +47,8 @@ def fill(outputs: Path, runs: int, epochs: int) -> None:
         params = {f"filler.{i}": "0" for i in range(40)} | {"dataset.num_val": "5000"}
         params |= {"batch": str(batch), "lr": f"{lr:g}", "seed": str(seed)}
         tags = {"run.id": f"{number:06x}-bench", "sweep": "be9c4be9c4", "data.sha256": "cd" * 32}
-        made = store.client.create_run(experiment, 1000 + number, tags, f"run {number}")
-        run = str(made.info.run_id)
+        created = store.client.create_run(experiment, 1000 + number, tags, f"run {number}")
+        run = str(created.info.run_id)
         store.log_dataset(run, DATASET)
         error = 0.02 + 0.002 * abs(setting % 8 - 4) + generator.normal(0, 0.001)
         curve = error * (1 + 3 / np.arange(1, epochs + 1))
@@ -71,11 +71,11 @@ def fill(outputs: Path, runs: int, epochs: int) -> None:
         store.set_status(run, "FINISHED", 3000)
 
 
-def measure(place: Path, *options: str) -> tuple[float, float, float]:
-    """Seconds, seconds of processor time, peak megabytes of one `compare` in its own process."""
+def measure(folder: Path, *options: str) -> tuple[float, float, float]:
+    """Wall seconds, CPU seconds and peak megabytes of one `compare` in its own process."""
     command = [sys.executable, "-m", "harness", "compare", "be9c4be9c4", "--no-attach", *options]
     begin = time.perf_counter()
-    process = subprocess.Popen(command, cwd=place, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     assert os.waitstatus_to_exitcode(status) == 0
     unit = 1 if sys.platform == "darwin" else 1024
@@ -91,18 +91,19 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--port", type=int, default=5098)
     parser.add_argument("--folder", type=Path, default=None)
-    wanted = parser.parse_args()
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        place = wanted.folder or Path(temporary)
-        outputs = place / "outputs"
+        folder = arguments.folder or Path(temporary)
+        outputs = folder / "outputs"
         if not (outputs / "mlflow.db").exists():
-            fill(outputs, wanted.runs, wanted.epochs)
-        print(f"{processor()}; {wanted.runs} runs x {wanted.epochs} epochs; n = {wanted.repeats}")
+            fill(outputs, arguments.runs, arguments.epochs)
+        work = f"{arguments.runs} runs x {arguments.epochs} epochs"
+        print(f"{processor()}; {work}; n = {arguments.repeats}")
         print(f"{'':<14}{'min s':>8}{'max s':>8}{'CPU s':>8}{'peak MB':>9}")
-        with serve(Target.local(outputs), wanted.port) as address:
+        with serve(Target.local(outputs), arguments.port) as address:
             for name, options in {"SQLite": (), "HTTP": ("--uri", address)}.items():
-                found = [measure(place, *options) for _ in range(wanted.repeats)]
-                seconds, processor_s, megabytes = zip(*found, strict=True)
+                measurements = [measure(folder, *options) for _ in range(arguments.repeats)]
+                seconds, processor_s, megabytes = zip(*measurements, strict=True)
                 print(
                     f"{name:<14}{min(seconds):>8.1f}{max(seconds):>8.1f}{min(processor_s):>8.1f}"
                     f"{max(megabytes):>9.0f}",

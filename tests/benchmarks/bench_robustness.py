@@ -2,10 +2,10 @@
 
     python tests/benchmarks/bench_robustness.py [RUN] [--outputs DIR] [--images N] [--picture FILE]
 
-Every test digit is rendered anew: at four times its size on a canvas, shifted, scaled, with another
-stroke, inverted, on gray or noisy paper, rotated. "Without" is what a naive program does: shrink
-the whole canvas to 28x28. "With" is harness/recognizer/preprocess.py. Strokes are thinned and
-thickened as in Morpho-MNIST (Castro et al., 2019): by shares of each digit's own thickness.
+Every test digit is rendered on a canvas at four times its size, and shifted, scaled, drawn with a
+different stroke, inverted, drawn on gray or noisy paper, or rotated. "Without" preprocessing, the
+whole canvas is shrunk to 28x28. "With" uses harness/recognizer/preprocess.py. Strokes are thinned
+and thickened as in Morpho-MNIST (Castro et al., 2019): by a fraction of each digit's own thickness.
 """
 
 import argparse
@@ -13,15 +13,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
 from harness.data import dataset
+from harness.data.atomic import write_atomically
 from harness.recognizer import preprocess
 from harness.recognizer.loading import load_run
 from harness.runfolder import environment
-from harness.runfolder import folder as runs
+from harness.runfolder.folder import find
 
 Picture = NDArray[np.uint8]
 ZOOM = 4  # canvas pixels per MNIST pixel
@@ -29,7 +32,7 @@ Distortion = Callable[[Picture, np.random.Generator], Picture]
 
 
 def enlarged(digit: Picture, factor: float = ZOOM, angle: float = 0.0) -> Picture:
-    """(28, 28) at `factor` times its size, smoothly, rotated by `angle` degrees."""
+    """A (28, 28) digit enlarged by `factor`, interpolated, and rotated by `angle` degrees."""
     image = Image.fromarray(digit)
     side = max(1, round(28 * factor))
     image = image.resize((side, side), Image.Resampling.BICUBIC)
@@ -39,7 +42,7 @@ def enlarged(digit: Picture, factor: float = ZOOM, angle: float = 0.0) -> Pictur
 def pasted(
     canvas: int, drawing: Picture, random: np.random.Generator, reach: int | None
 ) -> Picture:
-    """A drawing on a square canvas, off its middle by up to `reach` pixels (None: anywhere)."""
+    """A drawing on a square canvas, up to `reach` pixels off center (None: anywhere)."""
     blank = np.zeros((canvas, canvas), np.uint8)
     ink = np.argwhere(drawing > 25)
     (top, left), (bottom, right) = ink.min(axis=0), ink.max(axis=0) + 1
@@ -53,14 +56,14 @@ def pasted(
 
 
 def thickness(drawing: Picture) -> float:
-    """The mean thickness of the strokes in pixels, from the distance at their middle lines."""
+    """The mean thickness of the strokes in pixels, from the distance at their center lines."""
     distance = ndimage.distance_transform_edt(np.pad(drawing > 127, 1))
     ridge = (distance == ndimage.maximum_filter(distance, 3)) & (distance > 0)
     return float(2 * distance[ridge].mean())
 
 
 def restroked(digit: Picture, change: float) -> Picture:
-    """Strokes thickened (change > 0) or thinned by this share of the digit's own thickness."""
+    """Strokes thickened (change > 0) or thinned by this fraction of the digit's thickness."""
     drawing = enlarged(digit)
     radius = abs(change) * thickness(drawing) / 2
     reach = int(np.ceil(radius))
@@ -69,7 +72,7 @@ def restroked(digit: Picture, change: float) -> Picture:
     change_by = ndimage.grey_dilation if change > 0 else ndimage.grey_erosion
     framed = np.pad(drawing, 2 * ZOOM)
     changed = change_by(framed, footprint=disc)
-    return changed if changed.max() > 127 else framed  # nothing left of a hair-thin digit
+    return changed if changed.max() > 127 else framed  # a very thin digit would vanish
 
 
 def noisy(digit: Picture, random: np.random.Generator) -> Picture:
@@ -80,7 +83,7 @@ def noisy(digit: Picture, random: np.random.Generator) -> Picture:
 
 
 def gray(digit: Picture, random: np.random.Generator) -> Picture:
-    """A dark pen on gray paper (120 to 220), which is up to 30 gray values darker on one side."""
+    """A dark pen on gray paper (120 to 220) that is up to 30 gray values darker on one side."""
     drawing = enlarged(digit).astype(float) / 255
     paper, pen = random.uniform(120, 220), random.uniform(10, 60)
     slope = random.uniform(-30, 0) * np.linspace(0, 1, len(drawing))
@@ -106,14 +109,51 @@ DISTORTIONS: dict[str, Distortion] = {
 
 
 def shrunk(picture: Picture) -> Picture:
-    """The whole canvas in 28x28: what is done without preprocessing."""
+    """The whole canvas shrunk to 28x28, as without preprocessing."""
     if picture.shape == (28, 28):
         return picture
     return np.asarray(Image.fromarray(picture).resize((28, 28), Image.Resampling.BOX))
 
 
+def draw(
+    path: Path,
+    rows: list[tuple[str, float, float]],
+    shown: list[list[tuple[NDArray[np.uint8], NDArray[np.uint8] | None]]],
+) -> None:
+    """Draw sample digits as drawn and as preprocessed, beside the errors, as a PNG file.
+
+    rows: name, error without and with preprocessing (fractions). shown: for each row the same
+    digits as (canvas, preprocessed digit or None), gray values.
+    """
+    count = len(shown[0])
+    figure = Figure(figsize=(9.5, 0.55 * len(rows) + 0.4))
+    FigureCanvasAgg(figure)
+    grid = figure.add_gridspec(
+        len(rows), 2 * count + 8, left=0.01, right=0.99, bottom=0.01, top=0.95, wspace=0.1
+    )
+    for number, (name, without, with_it) in enumerate(rows):
+        words = figure.add_subplot(grid[number, :7])
+        words.axis("off")
+        words.text(0, 0.5, name, va="center")
+        for right, text, weight in ((0.8, without, "normal"), (1, with_it, "bold")):
+            words.text(right, 0.5, f"{text:.2%}", va="center", ha="right", weight=weight)
+        if number == 0:
+            words.set_title("error without, with", loc="right", fontsize=10)
+        for side, title in enumerate(("as drawn", "as the network sees it")):
+            for column, pair in enumerate(shown[number]):
+                axes = figure.add_subplot(grid[number, 7 + side * (count + 1) + column])
+                axes.set_xticks([])
+                axes.set_yticks([])
+                image = pair[side]
+                if image is not None:
+                    axes.imshow(image, cmap="gray", vmin=0, vmax=255)
+                if number == 0 and column == 0:
+                    axes.set_title(title, loc="left", fontsize=10)
+    write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=75))
+
+
 def main() -> None:
-    """Print the table; draw the picture if asked to."""
+    """Print the table, and draw the figure with `--picture`."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("run", nargs="?", default="last")
     parser.add_argument("--outputs", type=Path, default=Path("outputs"))
@@ -121,12 +161,12 @@ def main() -> None:
     parser.add_argument("--picture", type=Path)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
-    folder = runs.find(arguments.outputs, arguments.run)
-    recognizer = load_run(folder)
+    run = find(arguments.outputs, arguments.run)
+    recognizer = load_run(run)
     test = dataset.load("mnist", cache=arguments.outputs / "cache").test
     count = min(arguments.images, len(test))
     digits, labels = test.images[:count].reshape(count, 28, 28), test.labels[:count]
-    print(f"run {folder.name}, {count:,} test digits, error in %; {environment.processor()}")
+    print(f"run {run.id}, {count:,} test digits, error in %; {environment.processor()}")
     print(f"{'':26}{'without':>9}{'with':>9}{'cost':>9}{'refused':>9}")
     clean, rows, shown = None, [], []
     for name, distort in DISTORTIONS.items():
@@ -146,9 +186,7 @@ def main() -> None:
         rows.append((name, without, with_it))
         shown.append([(each, preprocess.find(each).image) for each in drawn[:5]])
     if arguments.picture:
-        from harness.analysis import plots
-
-        plots.robustness(arguments.picture, rows, shown)
+        draw(arguments.picture, rows, shown)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The commands on files: predict, evaluate, import; and which network answers."""
+"""The commands on files: predict, import; and which network answers."""
 
 import json
 import resource
@@ -10,14 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness.commands import evaluate
 from harness.commands.import_csv import read_csv
 from harness.data import dataset, idx, own_data
 from harness.data.sources import FILES
-from harness.nn import metrics
 from harness.recognizer import loading
 from harness.recognizer.recognizer import Recognizer
-from harness.runfolder.run import WEIGHTS, Run
+from harness.runfolder.run import WEIGHTS
 from tests.conftest import Command
 from tests.recognizer.conftest import outputs, run_folder, trained  # noqa: F401  # fixtures
 from tests.recognizer.test_picture import png
@@ -116,29 +114,6 @@ def test_calibration_is_kept_beside_the_weights(run_folder: Path, trained: Recog
     assert 0.3 < kept["temperature"] < 3
     assert kept["images"] == 5000
     assert kept["error"] < 0.02
-
-
-def test_evaluate_agrees_with_the_run(command: Command, outputs: Path, run_folder: Path) -> None:
-    done = command("harness", "evaluate", "last", "--outputs", str(outputs), "--json")
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert found["error"] == Run(run_folder).history().final[metrics.TEST_ERROR]
-    confusion = np.array(found["confusion"])
-    assert confusion.sum() == found["images"] == 10_000
-    assert 1 - np.trace(confusion) / 10_000 == pytest.approx(found["error"])
-    assert found["interval"][0] < found["error"] < found["interval"][1]
-    done = command("harness", "evaluate", "last", "datset=x", "--outputs", str(outputs))
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "datset=x" in done.stderr
-
-
-def test_wilson_by_hand() -> None:
-    low, high = evaluate.wilson(0, 100)
-    assert (low, high) == (0, pytest.approx(0.0370, abs=1e-4))  # z^2 / (n + z^2)
-    assert evaluate.wilson(50, 100) == (
-        pytest.approx(0.4038, abs=1e-4),
-        pytest.approx(0.5962, abs=1e-4),
-    )
 
 
 def test_own_pictures_become_a_data_set(

@@ -87,7 +87,7 @@ def draw(search: "Search", study: "Study") -> None:
     """Optuna's plots of the history and of parameter importance, as artifacts of the best run."""
     from optuna.trial import TrialState
 
-    from harness.analysis import plots
+    from harness.run.search import plots
 
     if not study.get_trials(states=(TrialState.COMPLETE,)):
         return

@@ -1,16 +1,16 @@
-"""A run's pictures: drawn once, noted in its journal, of what was really trained on."""
+"""The plots of a run: drawn once, recorded in its journal, of the data it was trained on."""
 
 from pathlib import Path
 
 import numpy as np
 
-from harness.analysis import run_plots as pictures
+from harness.analysis import run_plots
 from harness.data.augmentation import Augmentation
 from harness.data.dataset import Part
-from harness.runfolder import journal
-from tests.conftest import Command
+from harness.runfolder.run import Run
+from tests.conftest import Command, run_folders
 
-CURVES, SAMPLES = pictures.LEARNING_CURVES, pictures.AUGMENTATION
+CURVES, SAMPLES = run_plots.LEARNING_CURVES, run_plots.AUGMENTATION
 
 
 def test_drawn_and_noted_once(command: Command, tmp_path: Path, idx_folder: Path) -> None:
@@ -23,11 +23,11 @@ def test_drawn_and_noted_once(command: Command, tmp_path: Path, idx_folder: Path
         "backend=numpy",
     )
     command("harness.run", "-m", *small, "augmentation=none,elastic", "tracking=none", timeout=600)
-    folders = list(journal.run_folders(tmp_path / "outputs/runs"))
+    folders = list(run_folders(tmp_path / "outputs"))
     for folder, expected in zip(folders, ([CURVES], [CURVES, SAMPLES]), strict=True):
         for _ in range(2):
-            pictures.draw(folder)
-            noted = journal.history(folder).artifacts
+            run_plots.draw(Run(folder))
+            noted = Run(folder).history().artifacts
             assert [path for path in noted if path.startswith("plots/")] == expected
         names = {f"plots/{path.name}" for path in (folder / "plots").iterdir()}
         assert names == set(expected)
@@ -40,15 +40,17 @@ def test_samples_are_seeded_and_of_the_training_part() -> None:
     pixels = generator.integers(1, 256, (60, 48)).astype(np.uint8)
     part = Part(pixels, np.arange(60, dtype=np.uint8) % 12, np.arange(20, 60, dtype=np.uint32))
     augmentation = Augmentation((8, 6), rotation=10, shift=1)
-    first, again, other = (pictures.samples(part, augmentation, (8, 6), seed) for seed in (1, 1, 2))
-    assert first.shape == (10, 1 + pictures.DEFORMED, 8, 6)
+    first, again, other = (
+        run_plots.samples(part, augmentation, (8, 6), seed) for seed in (1, 1, 2)
+    )
+    assert first.shape == (10, 1 + run_plots.DEFORMED, 8, 6)
     np.testing.assert_array_equal(first, again)
     np.testing.assert_array_equal(first[:, 0], other[:, 0])
     # Classes 0..11 begin at rows 20..31 of the part, whose classes are 8, 9, 10, 11, 0, ...
     classes = {row % 12: row for row in range(31, 19, -1)}
     stored = pixels[sorted(classes[label] for label in range(10))]
     np.testing.assert_array_equal(first[:, 0].reshape(10, -1), stored)
-    flat = first.reshape(10, 1 + pictures.DEFORMED, -1)
+    flat = first.reshape(10, 1 + run_plots.DEFORMED, -1)
     for one in flat:
-        assert len(np.unique(one, axis=0)) == 1 + pictures.DEFORMED
+        assert len(np.unique(one, axis=0)) == 1 + run_plots.DEFORMED
     assert not np.array_equal(first[:, 1:], other[:, 1:])

@@ -1,0 +1,245 @@
+"""The charts of a report, drawn by Matplotlib as SVG text for an HTML page.
+
+Lines and text take the page's text color, so that they are legible on light and on dark.
+"""
+
+import io
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from cycler import cycler
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from numpy.typing import NDArray
+
+Numbers = NDArray[np.floating[Any]]
+# Eight hues with enough contrast to white and to near black.
+COLORS = ("#3b82c4", "#d9822b", "#2a9d74", "#c2548f", "#8a6fd1", "#a58a1c", "#4aa8c9", "#c6534a")
+INK = "#123456"  # placeholder for the page's text color, replaced in the SVG text
+SIZE = (4.7, 3.3)
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "legend.frameon": False,
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "axes.prop_cycle": cycler(color=COLORS),
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    **dict.fromkeys(
+        ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK
+    ),
+}
+
+
+def bands(label: str, series: Mapping[str, Numbers]) -> str:
+    """Plot mean and range over seeds of each setting against the epoch.
+
+    label: of the y axis. series: name -> (seeds, epochs), NaN after the end of a run.
+    """
+    with mpl.rc_context(STYLE):
+        figure, axes = _figure()
+        for number, (name, values) in enumerate(series.items()):
+            seen = np.isfinite(values).any(axis=0)
+            epochs = np.flatnonzero(seen) + 1
+            shown = values[:, seen]
+            style = ("-", "--", ":")[number // len(COLORS) % 3]
+            axes.plot(epochs, np.nanmean(shown, axis=0), style, label=name, linewidth=1.4)
+            if len(values) > 1:
+                axes.fill_between(
+                    epochs, np.nanmin(shown, axis=0), np.nanmax(shown, axis=0), alpha=0.2, lw=0
+                )
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_ylabel(label)
+        _logarithmic(
+            axes, axes.yaxis, [float(v) for values in series.values() for v in values.ravel()]
+        )
+        figure.legend(loc="outside lower center", ncols=2 if len(series) > 3 else 3, fontsize=8)
+        return _svg(figure)
+
+
+def against(key: str, points: Mapping[str, Sequence[tuple[float, float, float, float]]]) -> str:
+    """Plot errors against a swept number.
+
+    points: name -> (value, mean, lowest, highest), errors in percent.
+    """
+    with mpl.rc_context(STYLE):
+        figure, axes = _figure()
+        for name, rows in points.items():
+            x, mean, low, high = np.array(rows).T
+            bars = np.abs(np.array([mean - low, high - mean]))
+            axes.errorbar(x, mean, yerr=bars, label=name, marker="o", ms=4, capsize=3, lw=1.2)
+        values = sorted({row[0] for rows in points.values() for row in rows})
+        if values[0] > 0 and values[-1] / values[0] >= 8:
+            axes.set_xscale("log")
+            axes.xaxis.set_minor_formatter(NullFormatter())
+            axes.xaxis.set_minor_locator(mpl.ticker.NullLocator())
+        if len(values) <= 12:
+            axes.set_xticks(values, [f"{value:g}" for value in values])
+        axes.set_xlabel(key)
+        axes.set_ylabel("error (%)")
+        figure.legend(loc="outside lower center", ncols=2, fontsize=8)
+        return _svg(figure)
+
+
+def heat_map(keys: tuple[str, str], rows: list[str], columns: list[str], errors: Numbers) -> str:
+    """Draw mean errors in percent, (rows, columns), as colored cells; NaN where there is no run.
+
+    keys: labels of the rows and of the columns.
+    """
+    with mpl.rc_context(STYLE):
+        figure, axes = _figure()
+        _cells(axes, errors, "viridis_r", "{:.2f}")
+        axes.set_yticks(np.arange(len(rows)) + 0.5, rows)
+        axes.set_xticks(np.arange(len(columns)) + 0.5, columns)
+        axes.set_ylabel(keys[0])
+        axes.set_xlabel(keys[1])
+        return _svg(figure)
+
+
+def front(points: Sequence[tuple[str, float, float]], best: Sequence[int], label: str) -> str:
+    """Plot points (name, seconds, error in percent); best: the indices of the Pareto front."""
+    with mpl.rc_context(STYLE):
+        figure, axes = _figure()
+        x, y = np.array([point[1:] for point in points]).T
+        axes.plot(x, y, "o", ms=5, alpha=0.6)
+        axes.step(x[best], y[best], "-o", where="post", ms=5, lw=1.2, color=COLORS[1])
+        for index in best[:8]:
+            axes.annotate(
+                points[index][0], (x[index], y[index]), xytext=(5, 5), fontsize=7.5,
+                textcoords="offset points",
+            )  # fmt: skip
+        axes.margins(x=0.25, y=0.12)
+        _logarithmic(axes, axes.xaxis, list(x))
+        axes.set_xlabel("training time (s), mean over seeds")
+        axes.set_ylabel(label)
+        return _svg(figure)
+
+
+def confusion(counts: NDArray[np.int64], *, difference: bool = False) -> str:
+    """Draw (C, C) counts by true class (row) and predicted class (column).
+
+    The diagonal is written but not colored. difference: the counts are those of one network minus
+    those of another, all colored by sign.
+    """
+    with mpl.rc_context(STYLE):
+        figure, axes = _figure((4.7, 4.2))
+        shown = counts.astype(float)
+        if not difference:
+            np.fill_diagonal(shown, np.nan)
+        shown[shown == 0] = np.nan
+        widest = float(np.nanmax(np.abs(shown))) if np.isfinite(shown).any() else 1.0
+        limits = (-widest, widest) if difference else (0.0, widest)
+        _cells(axes, shown, "RdBu_r" if difference else "Oranges", "{:+.0f}" if difference
+               else "{:.0f}", limits)  # fmt: skip
+        if not difference and len(counts) <= 12:
+            for label, count in enumerate(np.diag(counts)):
+                axes.text(
+                    label + 0.5, label + 0.5, str(count), ha="center", va="center", fontsize=7,
+                    alpha=0.6, in_layout=False,
+                )  # fmt: skip
+        ticks = np.arange(0, len(counts), 1 + len(counts) // 25)
+        axes.set_xticks(ticks + 0.5, [str(tick) for tick in ticks])
+        axes.set_yticks(ticks + 0.5, [str(tick) for tick in ticks])
+        axes.set_ylabel("true class")
+        axes.set_xlabel("predicted class")
+        return _svg(figure)
+
+
+def gallery(images: Numbers, captions: Sequence[str], *, signed: bool = False) -> str:
+    """Draw images (N, rows, columns), six in a row with captions, or eight without.
+
+    signed: weights, each image scaled to [-1, 1]; otherwise gray values 0..255, 255 is black.
+    """
+    columns, gap = (6, 3) if captions else (8, 1)
+    lines = math.ceil(len(images) / columns)
+    rows, width = images.shape[1] + 2 * gap, images.shape[2] + 2 * gap
+    # A single mosaic: Matplotlib needs a second to lay out forty small images.
+    mosaic = np.full((lines * rows, columns * width), np.nan)
+    for number, image in enumerate(images):
+        y, x = number // columns * rows, number % columns * width
+        scale = float(np.abs(image).max()) or 1.0
+        mosaic[y + gap : y + rows - gap, x + gap : x + width - gap] = (
+            image / scale if signed else image
+        )
+    low, high = (-1, 1) if signed else (0, 255)
+    with mpl.rc_context(STYLE):
+        height = 4.7 * lines / columns * (1.2 if captions else 1)
+        figure = Figure((4.7, height))
+        FigureCanvasSVG(figure)
+        axes = figure.add_axes((0, 0, 1, 1))
+        axes.axis("off")
+        axes.imshow(
+            mosaic, "RdBu_r" if signed else "gray_r", interpolation="none", aspect="auto",
+            vmin=low, vmax=high,
+        )  # fmt: skip
+        for number, caption in enumerate(captions):
+            x, y = (number % columns + 0.5) * width, number // columns * rows + 1.6
+            axes.text(x, y, caption, ha="center", va="center", fontsize=7.5)
+        return _svg(figure)
+
+
+def _figure(size: tuple[float, float] = SIZE) -> tuple[Figure, Axes]:
+    figure = Figure(size, layout="constrained")
+    FigureCanvasSVG(figure)
+    axes = figure.subplots()
+    axes.grid(alpha=0.2, color=INK)
+    return figure, axes
+
+
+def _cells(
+    axes: Axes, values: Numbers, colors: str, form: str, limits: tuple[float, float] | None = None
+) -> None:
+    """Draw a grid of colored cells with their values in them; the first row is at the top."""
+    low, high = limits or (float(np.nanmin(values)), float(np.nanmax(values)))
+    high = high if high > low else low + 1
+    colormap = mpl.colormaps[colors]
+    axes.pcolormesh(values, cmap=colormap, vmin=low, vmax=high, edgecolors="none")
+    axes.grid(visible=False)
+    axes.invert_yaxis()
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    if max(values.shape) > 12:
+        return
+    for (row, column), value in np.ndenumerate(values):
+        if not math.isnan(value):
+            red, green, blue, _ = colormap((value - low) / (high - low))
+            dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
+            axes.text(
+                column + 0.5, row + 0.5, form.format(value), ha="center", va="center",
+                fontsize=7.5, color="white" if dark else "#111111",
+                in_layout=False,  # it is inside the axes; measuring it takes longer than drawing it
+            )  # fmt: skip
+
+
+def _logarithmic(axes: Axes, axis: Any, values: Sequence[float]) -> None:
+    """Make an axis logarithmic if the values are positive and span a factor of two or more."""
+    known = [value for value in values if math.isfinite(value)]
+    if not known or min(known) <= 0 or max(known) / min(known) < 2:
+        return
+    (axes.set_yscale if axis is axes.yaxis else axes.set_xscale)("log")
+    plain = FuncFormatter(lambda value, _: f"{value:g}")
+    axis.set_major_formatter(plain)
+    few = max(known) / min(known) < 20
+    axis.set_minor_locator(mpl.ticker.LogLocator(subs=(2, 3, 5, 7) if few else ()))
+    axis.set_minor_formatter(plain)
+
+
+def _svg(figure: Figure) -> str:
+    text = io.StringIO()
+    with mpl.rc_context({"svg.hashsalt": "report"}):
+        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
+    svg = text.getvalue()
+    svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
+    return re.sub(
+        r' id="[a-zA-Z]+(?:\.\w+)?_\d+"', "", svg
+    )  # ids would repeat in the figures of a page

@@ -1,0 +1,93 @@
+"""The numbers of a comparison as programs read them: fields of settings.csv and report.json."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harness.analysis.ranking import Pair, Standing
+from harness.analysis.settings import SeedRun, Setting
+
+Fields = dict[str, Any]  # name -> number or text, None if unknown
+
+
+def setting_fields(standing: Standing) -> Fields:
+    """The numbers of one setting; errors are fractions, times are seconds."""
+    setting = standing.setting
+    chosen = setting.chosen
+    low, high = chosen.test_interval
+    fields: Fields = {"rank": standing.rank, **setting.values, "n": len(setting.runs)}
+    for name, summary in (
+        ("val_error_best_epoch", setting.best_val),
+        ("val_error_last_epoch", setting.last_val),
+        ("test_error", setting.test),
+    ):
+        fields |= {
+            f"{name}_mean": summary.mean,
+            f"{name}_std": summary.deviation,
+            f"{name}_best": summary.best,
+            f"{name}_worst": summary.worst,
+        }
+    fields |= {
+        "best_epoch_mean": setting.epoch.mean,
+        "chosen_run": chosen.run,
+        "chosen_test_error": chosen.test_error,
+        "chosen_test_low": low,
+        "chosen_test_high": high,
+        "against_best": standing.verdict,
+        "test_difference": standing.difference,
+        "p_holm": standing.p,
+        "tested": standing.why,
+        "seeds_to_tell": standing.seeds,
+        "seconds_mean": setting.seconds.mean,
+    }
+    return _without_nan(fields)
+
+
+def run_fields(setting: Setting, run: SeedRun) -> Fields:
+    """The numbers of one run; errors are fractions, times are seconds."""
+    low, high = run.test_interval
+    return _without_nan(
+        {
+            "run": run.run,
+            **setting.values,
+            "seed": run.seed,
+            "val_error_best_epoch": run.best_val,
+            "best_epoch": run.best_epoch,
+            "val_error_last_epoch": run.last_val,
+            "test_error": run.test_error,
+            "test_low": low,
+            "test_high": high,
+            "seconds": run.seconds,
+        }
+    )
+
+
+def pair_fields(pair: Pair, settings: Sequence[Setting]) -> Fields:
+    """The numbers of one pair of settings on the same test images."""
+    return {
+        "first": settings[pair.first].label,
+        "second": settings[pair.second].label,
+        "only_first_wrong": pair.only_first,
+        "only_second_wrong": pair.only_second,
+        "p_holm": pair.p,
+    }
+
+
+def to_csv(rows: Sequence[Fields]) -> str:
+    """The rows below a header; numbers in full precision, None as an empty field."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def to_json(content: Mapping[str, Any]) -> str:
+    """Indented JSON; raises `ValueError` for NaN."""
+    return json.dumps(content, indent=1, allow_nan=False) + "\n"
+
+
+def _without_nan(fields: Fields) -> Fields:
+    return {key: None if value != value else value for key, value in fields.items()}

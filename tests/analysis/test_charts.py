@@ -1,0 +1,46 @@
+"""The charts of a report: SVG that fits into a page, with what was asked for in it."""
+
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from harness.analysis import charts
+
+SQUARE = np.array([[0.5, np.nan], [1.0, 2.0]])
+CHARTS = {
+    "bands": lambda: charts.bands("error (%)", {"a=1": np.array([[3, 2], [4, np.nan]])}),
+    "against": lambda: charts.against("batch", {"test": [(16, 2, 1, 3), (128, 3, 2, 4)]}),
+    "heat_map": lambda: charts.heat_map(("lr", "batch"), ["0.1", "0.2"], ["16", "32"], SQUARE),
+    "front": lambda: charts.front([("a=1", 1, 3), ("a=2", 2, 1)], [0, 1], "error (%)"),
+    "confusion": lambda: charts.confusion(np.array([[7, 1], [0, 9]])),
+    "difference": lambda: charts.confusion(np.array([[0, -3], [4, 0]]), difference=True),
+    "gallery": lambda: charts.gallery(np.ones((7, 4, 4)), ["1 as 7"] * 7),
+    "weights": lambda: charts.gallery(np.ones((9, 4, 4)), (), signed=True),
+}
+
+
+@pytest.mark.parametrize("name", CHARTS)
+def test_svg_fits_into_a_page(name: str) -> None:
+    svg = CHARTS[name]()
+    root = ElementTree.fromstring(svg.replace("xlink:href", "href"))
+    assert "viewBox" in root.attrib
+    assert not {"width", "height"} & root.attrib.keys()
+    assert charts.INK not in svg, "text takes the color of the page"
+    assert svg == CHARTS[name](), "the same values give the same text"
+
+
+def texts(svg: str) -> set[str]:
+    return {"".join(each.itertext()).strip() for each in ElementTree.fromstring(svg).iter()
+            if each.tag.endswith("}text")}  # fmt: skip
+
+
+def test_the_values_are_written_in() -> None:
+    assert {"lr", "batch", "0.1", "32", "0.50", "2.00"} <= texts(CHARTS["heat_map"]())
+    assert "nan" not in texts(CHARTS["heat_map"]())
+    assert {"true class", "7", "9", "1"} <= texts(CHARTS["confusion"]())
+    assert {"+4", "-3"} <= texts(CHARTS["difference"]())
+    assert {"a=1", "epoch", "error (%)"} <= texts(CHARTS["bands"]())
+    assert {"16", "128", "batch", "test"} <= texts(CHARTS["against"]())
+    assert {"a=1", "a=2"} <= texts(CHARTS["front"]())
+    assert "1 as 7" in texts(CHARTS["gallery"]())

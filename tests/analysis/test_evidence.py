@@ -1,0 +1,92 @@
+"""What is read of recorded runs; what is missing or damaged becomes a note."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.analysis import evidence
+from harness.runfolder.keys import determines_result
+from harness.tracking.recorded import Recorded
+from tests.analysis.conftest import DIGEST, build, make_run
+
+
+def test_unfinished_runs_are_left_out_with_a_note(tmp_path: Path) -> None:
+    good = [make_run(tmp_path, 5, 1), make_run(tmp_path, 6, 1)]
+    bad = [
+        make_run(tmp_path, 7, 1, status="FAILED"),
+        make_run(tmp_path, 8, 1, status="KILLED"),
+        make_run(tmp_path, 9, 1, status=None),
+    ]
+    comparison = build(tmp_path, *good, *bad)
+    assert len(comparison.settings) == 2
+    (note,) = [note for note in comparison.notes if "left out" in note]
+    assert note.startswith("left out because not finished: 1 FAILED, 1 KILLED, 1 RUNNING (batch=7")
+
+
+def test_nothing_finished_is_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"nothing to compare: left out because .* 1 FAILED"):
+        build(tmp_path, make_run(tmp_path, 7, 1, status="FAILED"))
+
+
+def test_an_empty_sweep_is_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="sweep abc: there are no runs to compare"):
+        build(tmp_path)
+
+
+def test_runs_without_metrics_are_left_out_with_a_note(tmp_path: Path) -> None:
+    foreign = replace(make_run(tmp_path, 6, 1), final={"accuracy": 0.9}, curves={})
+    comparison = build(tmp_path, make_run(tmp_path, 5, 1), foreign)
+    assert len(comparison.settings) == 1
+    assert any(
+        "1 finished run(s) have neither val/error nor test/error" in n for n in comparison.notes
+    )
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut"])
+def test_missing_or_damaged_artifacts_get_a_note_each(
+    tmp_path: Path, six: list[Recorded], damage: str
+) -> None:
+    best = build(tmp_path, *six).settings[0].chosen.run
+    for path in ("predictions/test.npz", "weights/best.safetensors"):
+        file = tmp_path / "runs" / best / path
+        if damage == "missing":
+            file.unlink()
+        else:
+            file.write_bytes(file.read_bytes()[:100])
+    comparison = build(tmp_path, *six)
+    assert any(best in note and "predictions/test.npz" in note for note in comparison.notes)
+    assert any("no figure of the first-layer weights" in note for note in comparison.notes)
+    assert len(comparison.standings) == 3
+    assert len(comparison.pairs) == 1
+    assert "Error by batch" in [figure.title for figure in comparison.figures]
+
+
+def test_an_unknown_data_set_leaves_out_its_images_only(
+    tmp_path: Path, six: list[Recorded]
+) -> None:
+    comparison = build(tmp_path, *six)
+    assert any("no misclassified images: the data set" in note for note in comparison.notes)
+
+
+def test_settings_that_change_no_result_are_not_compared(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path, 5, seed) for seed in (1, 2)]
+    circumstances = {
+        "outputs": "elsewhere",
+        "threads": "2",
+        "dataset.dir": "data",
+        "tracking.uri": "http://host:5000",
+        "checkpoint.every": "7",
+    }
+    runs[0].params.update(circumstances)
+    assert not circumstances.keys() & evidence.seed_run(runs[0]).settings.keys()
+    assert all(not determines_result(key) for key in circumstances)
+    (setting,) = build(tmp_path, *runs).settings
+    assert [run.seed for run in setting.runs] == ["1", "2"]
+
+
+def test_a_run_is_read_as_plain_values(tmp_path: Path) -> None:
+    run = evidence.seed_run(make_run(tmp_path, 5, 1))
+    assert run.settings == {"batch": "5", "seed": "1", "epochs": "3", "dataset.num_val": "40"}
+    assert (run.data, run.validation, run.test_count) == (DIGEST, f"{DIGEST}/40/", 200)
+    assert (run.best_epoch, run.best_val) == (2, pytest.approx(0.051))

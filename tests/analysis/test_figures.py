@@ -1,0 +1,59 @@
+"""Which figures a report has."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from harness.analysis import figures
+from harness.analysis.figures import Best
+from harness.analysis.ranking import Outcome
+from harness.analysis.settings import group
+from tests.analysis.conftest import build, make_run, seed_run
+
+
+def test_two_swept_keys_make_a_map(tmp_path: Path) -> None:
+    recorded = []
+    for batch in (5, 10):
+        for lr in ("0.1", "0.2"):
+            run = make_run(tmp_path, batch, int(10 * float(lr)))
+            run.params.update(seed="1", lr=lr)
+            recorded.append(run)
+    comparison = build(tmp_path, *recorded)
+    assert "Validation error by batch and lr" in [figure.title for figure in comparison.figures]
+    assert all("McNemar" in standing.why for standing in comparison.standings[1:])
+
+
+def test_curves_of_different_length_are_padded() -> None:
+    table = figures.padded([np.array([1.0, 2.0]), np.array([3.0])])
+    np.testing.assert_array_equal(table, [[1, 2], [3, math.nan]])
+    assert figures.padded([np.empty(0)]).shape == (1, 0)
+
+
+def test_a_single_epoch_has_no_learning_curve() -> None:
+    for val, titles in (([0.2], []), ([0.2, 0.1], ["Validation error"])):
+        settings = group([seed_run(batch, 1, val, 0.1) for batch in (16, 32)], [])
+        assert [figure.title for figure in figures.curves(settings)] == titles
+
+
+def test_words_are_not_drawn_as_numbers() -> None:
+    runs = [seed_run(16, 1, [0.1], 0.1, norm=norm) for norm in ("none", "batch", "2")]
+    titles = [figure.title for figure in figures.swept(group(runs, []))]
+    assert titles == ["Time against error"]
+
+
+def test_only_what_is_known_of_the_best_run_is_drawn() -> None:
+    assert figures.best(Best(), None, "a=1", 2) == []
+    labels, confidence = np.array([0, 1, 1]), np.full(3, 0.9, np.float32)
+    right, wrong = Outcome(labels, labels, confidence), Outcome(labels, labels[::-1], confidence)
+    images = np.zeros((3, 4, 4), np.uint8)
+
+    def titles(best: Best, runner_up: tuple[str, Outcome] | None = None) -> list[str]:
+        return [figure.title for figure in figures.best(best, runner_up, "a=1", 2)]
+
+    matrix = "Confusion matrix of a=1"
+    assert titles(Best(wrong)) == [matrix]
+    assert titles(Best(right, images)) == [matrix], "nothing is wrong"
+    assert titles(Best(wrong, images)) == [matrix, "Most confidently wrong"]
+    assert titles(Best(right), ("a=2", wrong)) == [matrix, "Difference from the runner-up, a=2"]
+    assert titles(Best(weights=np.ones((4, 4, 5)))) == ["First-layer weights"]

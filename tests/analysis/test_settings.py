@@ -1,0 +1,86 @@
+"""Grouping runs into settings: what differs, repeated seeds, the order, and the summaries."""
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from harness.analysis import statistics
+from harness.analysis.settings import (
+    ONE_SETTING,
+    Setting,
+    differing,
+    group,
+    natural,
+    number,
+    summarize,
+    swept_numbers,
+)
+from tests.analysis.conftest import seed_run
+
+
+def test_runs_that_differ_in_their_seed_only_are_one_setting() -> None:
+    runs = [seed_run(16, seed, [0.5, value, 0.4], 0.2) for seed, value in ((1, 0.1), (2, 0.3))]
+    notes: list[str] = []
+    (setting,) = group([*runs], notes)
+    assert setting.label == ONE_SETTING
+    best, last = setting.best_val, setting.last_val
+    assert (best.n, best.best, best.worst) == (2, 0.1, 0.3)
+    assert best.mean == pytest.approx(0.2)
+    assert best.deviation == pytest.approx(0.1 * math.sqrt(2))
+    assert last.mean == pytest.approx(0.4)
+    assert setting.chosen.run == "16-1"
+    assert setting.chosen.best_epoch == 2
+    assert notes == []
+
+
+def test_only_what_differs_becomes_a_column() -> None:
+    runs = [
+        seed_run(16, 1, [0.1], 0.1, lr=0.1, width=8),
+        seed_run(128, 1, [0.1], 0.1, lr=0.1, width=8),
+        seed_run(16, 2, [0.1], 0.1, lr=0.1, width=8, momentum=0.9),
+    ]
+    assert differing(runs) == ["batch", "momentum"]
+    labels = [setting.label for setting in group(runs, [])]
+    assert labels == ["batch=16 momentum=0.9", "batch=16 momentum=-", "batch=128 momentum=-"]
+
+
+def test_a_repeated_seed_is_no_new_evidence() -> None:
+    notes: list[str] = []
+    older, newer = seed_run(16, 1, [0.1], 0.1), seed_run(16, 1, [0.2], 0.1)
+    (setting,) = group([older, newer], notes)
+    assert setting.runs == (newer,)
+    assert "1 run(s) repeat a seed" in notes[0]
+
+
+def test_values_sort_as_people_expect() -> None:
+    words = ["128", "16", "relu", "[64,32]", "1e-3", "[512,8]"]
+    assert sorted(words, key=natural) == ["1e-3", "16", "128", "[64,32]", "[512,8]", "relu"]
+    assert number("nan") is None
+    settings = [
+        Setting({"batch": "16", "width": "[8]"}, ()),
+        Setting({"batch": "2", "width": "8"}, ()),
+    ]
+    assert swept_numbers(settings) == ["batch"]
+
+
+def test_the_best_epoch_is_the_earliest_of_equals() -> None:
+    run = seed_run(16, 1, [math.nan, 0.2, 0.1, 0.1, 0.3], 0.2)
+    assert (run.best_epoch, run.best_val, run.last_val) == (3, 0.1, 0.3)
+    assert run.seconds == 2.5
+    assert run.test_interval == statistics.wilson(200, 1000)
+
+
+def test_what_was_not_recorded_is_nan() -> None:
+    run = replace(seed_run(16, 1, [], 0.2), curves={}, final={}, test_count=0)
+    assert run.best_epoch is None
+    values = (run.best_val, run.last_val, run.test_error, run.seconds, *run.test_interval)
+    assert all(math.isnan(value) for value in values)
+
+
+def test_a_summary_leaves_out_nan() -> None:
+    summary = summarize([0.3, math.nan, 0.1])
+    assert (summary.n, summary.best, summary.worst) == (2, 0.1, 0.3)
+    assert (summary.mean, summary.deviation) == pytest.approx((0.2, 0.1 * math.sqrt(2)))
+    assert math.isnan(summarize([0.1]).deviation)
+    assert summarize([math.nan]).n == 0

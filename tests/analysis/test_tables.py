@@ -1,0 +1,88 @@
+"""The columns of the page and of the terminal, their text, and the answer in a sentence."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from harness.analysis import page, ranking, tables
+from harness.analysis.ranking import Standing
+from harness.analysis.settings import group, summarize
+from harness.analysis.tables import COLUMNS, Column
+from harness.commands.compare import terminal_table
+from tests.analysis.conftest import build, make_run, seed_run
+
+
+def standings(*runs: tuple[object, object, list[float], float]) -> list[Standing]:
+    settings = ranking.ordered(group([seed_run(*run) for run in runs], []), [])
+    return ranking.stand(settings, {})
+
+
+def test_a_new_column_is_one_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    comparison = build(tmp_path, make_run(tmp_path, 5, 1), make_run(tmp_path, 6, 1))
+    column: Column[Standing] = Column(
+        "images in\nthe test set",
+        lambda s: f"{s.setting.chosen.test_count:,} images",
+        short="tested on",
+    )
+    for text in ("the test set</th>", "200 images"):
+        assert text not in page.page(comparison)
+    monkeypatch.setattr(tables, "COLUMNS", (*COLUMNS, column))
+    html = page.page(comparison)
+    assert '<th scope="col">images in<br>the test set</th></tr>' in html
+    assert html.count("<td>200 images</td></tr>") == 2
+    last = terminal_table(comparison).columns[-1]
+    assert last.header == "tested on"
+    assert list(last.cells) == ["200 images"] * 2
+
+
+def test_a_column_without_a_short_title_is_on_the_page_only() -> None:
+    rows = standings((16, 1, [0.1, 0.2], 0.1), (32, 1, [0.2], 0.2))
+    head, cells = tables.ranking(rows)
+    assert head[:5] == ["", "batch", "n", "validation error,\nbest epoch", "best – worst"]
+    assert cells[0][:6] == ["1", "16", "1", "10.00 %", "10.00 – 10.00 %", "1"]
+    assert len(head) == len(COLUMNS) + 1
+    head, cells = tables.ranking(rows, terminal=True)
+    assert head[:5] == ["", "batch", "n", "val error, best epoch", "last epoch"]
+    assert cells[0][:5] == ["*", "16", "1", "10.00 %", "20.00 %"]
+
+
+def test_what_is_unknown_is_a_dash() -> None:
+    head, ((*cells,),) = tables.ranking(standings((16, 1, [], math.nan)))
+    row = dict(zip(head, cells, strict=True))
+    assert (row.pop("n"), row.pop("against the best"), row.pop("seeds to tell")) == (
+        "1", "lowest on test", "",
+    )  # fmt: skip
+    assert set(row.values()) == {"–"}
+
+
+def test_all_runs_have_a_row() -> None:
+    settings = [each.setting for each in standings((16, 2, [0.1], 0.1), (32, 1, [0.2], 0.2))]
+    head, cells = tables.all_runs(settings)
+    assert head[:3] == ["run", "batch", "seed"]
+    assert [row[:3] for row in cells] == [["16-2", "16", "2"], ["32-1", "32", "1"]]
+    assert cells[0][3:] == ["10.00 %", "1", "10.00 %", "10.00 % [8.29, 12.02]", "0.5"]
+
+
+def test_text_of_numbers() -> None:
+    assert tables.percent(0.0197) == "1.97 %"
+    assert tables.percent(math.nan) == "–"
+    assert tables.spread(summarize([0.01, 0.03])) == "2.00 ± 1.41 %"
+    assert tables.spread(summarize([0.01])) == "1.00 %"
+    assert tables.spread(summarize([])) == "–"
+    assert tables.span(0.019, 0.0205) == "1.90 – 2.05 %"
+    assert tables.span(math.nan, math.nan) == "–"
+    assert [tables.p_value(p) for p in (None, 0.0004, 0.0312)] == ["–", "< 0.001", "0.031"]
+
+
+def test_the_answer_names_the_best_and_the_others() -> None:
+    runs = [(16, seed, [0.01], 0.02 + 0.0001 * seed) for seed in (1, 2, 3)]
+    runs += [(32, seed, [0.02], 0.05 + 0.0001 * seed * seed) for seed in (1, 2, 3)]
+    answer = tables.lead(standings(*runs))
+    assert answer == (
+        "batch=16 has the lowest validation error: 1.00 ± 0.00 % over 3 seeds, each at its best "
+        "epoch; its test error is 2.02 ± 0.01 %. Worse: batch=32."
+    )
+    assert tables.lead(standings((16, 1, [0.01], 0.02))) == (
+        "the one setting: validation error 1.00 % with one seed, test error 2.00 %."
+    )
