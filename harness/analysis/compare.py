@@ -42,7 +42,7 @@ def after_sweep(plan: Plan, outputs: Path) -> str:
             files = write(comparison, folder)
             source.attach(chosen, files, f"report/{plan.id}")
             paths = [f"report/{plan.id}/{path.name}" for path in files]
-            Run(Path(chosen.place)).add_artifacts(paths)
+            Run(Path(chosen.location)).add_artifacts(paths)
     except Exception as error:
         return f"no report: {type(error).__name__}: {error}"
     return f"report:                    {folder / 'index.html'}"

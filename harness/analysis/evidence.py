@@ -126,6 +126,6 @@ def images(run: Recorded, outputs: Path, notes: list[str]) -> NDArray[np.uint8] 
 
 
 def _download_folder(into: Path, run: Recorded) -> Path:
-    folder = into / Path(run.place).name
+    folder = into / Path(run.location).name
     folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -171,15 +171,15 @@ def _train_again(run: Recorded, settings: Config, prepared: freeze.Prepared, out
 
 def compare(run: Recorded, again: Recorded) -> list[Agreement]:
     """Every metric but the times, bit by bit."""
-    found = []
+    agreements = []
     for key in sorted({*run.curves, *again.final}):
         if key.startswith(TIMES):
             continue
         then = run.curves.get(key, np.zeros(0))
         now = again.curves.get(key, np.array([again.final[key]] if key in again.final else []))
         now = np.where(np.isfinite(now), now, np.nan)  # as the store holds them
-        found.append(_agreement(key, then, now))
-    return found
+        agreements.append(_agreement(key, then, now))
+    return agreements
 
 
 def _agreement(what: str, then: NDArray[np.float64], now: NDArray[np.float64]) -> Agreement:

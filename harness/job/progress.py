@@ -1,15 +1,14 @@
-"""What a run shows while it trains: a live bar in a terminal, plain lines everywhere else."""
+"""The progress display of one run: a live bar in a terminal, plain lines elsewhere."""
 
 import sys
 import time
-from types import TracebackType
 from typing import Protocol, Self
 
 from harness.nn import metrics
 
 
 class Display(Protocol):
-    """A context manager that is told of every epoch."""
+    """A context manager that shows each epoch."""
 
     def epoch(self, epoch: int, values: dict[str, float]) -> None:
         """Show an epoch's metrics."""
@@ -17,22 +16,17 @@ class Display(Protocol):
     def __enter__(self) -> Self:
         """Begin."""
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """End; the last state stays on the screen."""
 
 
 def display(name: str, epochs: int, finished: int = 0) -> Display:
-    """The display that fits standard output."""
+    """A bar if standard output is a terminal, else lines."""
     return (Bar if sys.stdout.isatty() else Lines)(name, epochs, finished)
 
 
 def numbers(values: dict[str, float]) -> str:
-    """The metrics of an epoch that people watch, on one line."""
+    """The main metrics of an epoch, on one line."""
     parts = [f"loss {values[metrics.TRAIN_LOSS]:.4f}"]
     if metrics.VAL_ERROR in values:
         parts.append(f"validation error {values[metrics.VAL_ERROR]:.2%}")
@@ -46,7 +40,7 @@ class Bar:
     """A rich progress bar."""
 
     def __init__(self, name: str, epochs: int, finished: int) -> None:
-        # Here, because a job among many shows none and starts sooner without.
+        # Imported here because jobs that run in parallel do not need it.
         from rich import progress as rich
 
         self._progress = rich.Progress(
@@ -69,17 +63,12 @@ class Bar:
         self._progress.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
 
 class Lines:
-    """One line per epoch, with the time that is left."""
+    """One line per epoch, with the time left."""
 
     def __init__(self, name: str, epochs: int, finished: int) -> None:
         self._name = name
@@ -100,10 +89,5 @@ class Lines:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         pass

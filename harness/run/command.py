@@ -70,7 +70,7 @@ def _prepare(
 
         search = searching.check(engines.sweeper, line, typed)
         choose.check(engines.launcher, search.base.required_threads, is_sweep=is_sweep)
-        searching.begin(search)
+        searching.start(search)
         return partial(execute.execute_search, search, engines, prestart)
     if line.resume is not None:
         outputs = _outputs_of(line.settings, is_sweep=is_sweep)
@@ -110,7 +110,7 @@ def _outputs_of(settings: "list[Override]", *, is_sweep: bool) -> Path:
     if others or is_sweep:
         raise ConfigError(
             f"{'-m' if is_sweep else others[0]}: resume continues a run with its own frozen "
-            "settings, so only outputs=FOLDER may stand beside it; start a new run to change "
+            "settings, so only outputs=FOLDER may be given with it; start a new run to change "
             "anything"
         )
     return Path(overrides.value_text(settings[-1])) if settings else Path("outputs")

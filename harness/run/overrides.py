@@ -84,7 +84,7 @@ def text_of(override: "Override") -> str:
 
 
 def value_text(override: "Override") -> str:
-    """What stands behind the equals sign, without quotes."""
+    """The text after the equals sign, without quotes."""
     value = override.value()
     text = getattr(value, "text", None)  # a quoted string
     return text if isinstance(text, str) else text_of(override).partition("=")[2]

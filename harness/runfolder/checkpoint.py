@@ -1,7 +1,7 @@
 """Arrays and their description in one safetensors file, written atomically and checksummed.
 
-The description is JSON in the file's own metadata. The SHA-256 of the arrays stands beside it, so a
-flipped bit is found when the file is read. Nothing is ever pickled.
+The description is JSON in the file's metadata, together with the SHA-256 of the arrays, so a
+flipped bit is detected when the file is read. Nothing is pickled.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ def save(path: Path, arrays: Arrays, description: dict[str, Any]) -> None:
     from safetensors.numpy import save as to_bytes
 
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    # One key only: safetensors writes several in random order; equal runs shall give equal files.
+    # One key: safetensors writes several in random order, and equal runs must give equal files.
     text = json.dumps({"description": description, "sha256": _digest(arrays)})
     content = to_bytes(arrays, metadata={"harness": text})
     write_atomically(path, lambda file: file.write(content))
@@ -50,9 +50,9 @@ def load(path: Path) -> tuple[Arrays, dict[str, Any]]:
 class Checkpoints:
     """The checkpoints of one run, `epoch-000012.safetensors` and so on.
 
-    every: write one after each so many epochs (0: never). Of those that were written stay the
-    newest `keep`, so that a damaged one is no loss (0: all), the one of the best epoch, and that of
-    every epoch divisible by `milestones` (0: none).
+    every: write one after this many epochs (0: never). Kept are the newest `keep`, so that a
+    damaged one can be skipped (0: all), that of the best epoch, and those of every epoch divisible
+    by `milestones` (0: none).
     """
 
     def __init__(self, folder: Path, *, every: int, keep: int, milestones: int = 0) -> None:
@@ -64,7 +64,7 @@ class Checkpoints:
             path.unlink()
 
     def save(self, epoch: int, best: int, arrays: Arrays, description: dict[str, Any]) -> None:
-        """Write the checkpoint of an epoch if it is due, then remove the ones too many.
+        """Write the checkpoint of an epoch if it is due, then remove those that are not kept.
 
         best: the best epoch so far.
         """
@@ -72,17 +72,17 @@ class Checkpoints:
             return
         save(_path(self.folder, epoch), arrays, description)
         if self._keep:
-            lasting = milestones(self.folder, self._milestones) | {_path(self.folder, best)}
+            kept = milestones(self.folder, self._milestones) | {_path(self.folder, best)}
             for path in self.paths()[: -self._keep]:
-                if path not in lasting:
+                if path not in kept:
                     path.unlink()
 
     def paths(self) -> list[Path]:
-        """The checkpoints there are, oldest first."""
+        """The existing checkpoints, oldest first."""
         return sorted(self.folder.glob("epoch-*.safetensors"))
 
     def newest(self) -> tuple[Arrays, dict[str, Any]] | None:
-        """The newest checkpoint that is whole; damaged ones are passed over with a warning."""
+        """The newest undamaged checkpoint; a warning names each damaged one."""
         for path in reversed(self.paths()):
             try:
                 return load(path)

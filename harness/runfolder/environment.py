@@ -1,4 +1,4 @@
-"""What a result was made with: machine, cores, packages, and the state of the source."""
+"""The environment of a result: machine, cores, packages, and the state of the source."""
 
 import os
 import platform
@@ -14,14 +14,14 @@ PACKAGES = ("numpy", "numba", "safetensors", "pydantic", "omegaconf", "hydra-cor
 
 @dataclass(frozen=True)
 class Commit:
-    """The commit of the harness's own source and whether files differ from it; None outside git."""
+    """The commit of the harness's source, and whether tracked files differ from it."""
 
     sha: str
     dirty: bool
 
 
 def commit() -> Commit | None:
-    """The commit this source was checked out from, or None when it is not in a git checkout."""
+    """The commit of this source; None outside a git checkout."""
     if not (SOURCE.parent / ".git").exists():
         return None
     sha = _git("rev-parse", "HEAD")
@@ -30,14 +30,14 @@ def commit() -> Commit | None:
 
 
 def uncommitted() -> str:
-    """What differs from the commit, as a patch that `git apply` takes; empty outside git."""
+    """The uncommitted changes as a patch for `git apply`; empty outside git."""
     if not (SOURCE.parent / ".git").exists():
         return ""
     return _git("diff", "--no-color", "--no-ext-diff", "--binary", "HEAD") or ""
 
 
 def cores() -> int:
-    """Cores this process may use: HARNESS_CORES when a launcher shares them out, else affinity."""
+    """Cores this process may use: HARNESS_CORES if a launcher set it, else by CPU affinity."""
     allotted = os.environ.get("HARNESS_CORES")
     if allotted:
         return max(1, int(allotted))
@@ -47,7 +47,7 @@ def cores() -> int:
 
 
 def processor() -> str:
-    """The processor's name as its maker gives it."""
+    """The processor's model name."""
     info = Path("/proc/cpuinfo")
     if info.is_file():
         for line in info.read_text().splitlines():
@@ -57,14 +57,14 @@ def processor() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Python's version and those of the installed packages that take part in a run."""
-    found = {"python": platform.python_version()}
+    """The versions of Python and of the installed packages that a run uses."""
+    versions = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def describe(threads: int) -> str:

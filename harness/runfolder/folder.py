@@ -79,7 +79,7 @@ def create(outputs: Path, config: Config, identity: Identity) -> Run:
 def all_runs(outputs: Path) -> list[Run]:
     """Every run, oldest first; none when the folder does not exist.
 
-    A folder that is still being made is hidden: its name begins with a dot.
+    A folder that is being created is hidden: its name starts with a dot.
     """
     folder = runs_folder(outputs)
     if not folder.is_dir():
@@ -106,7 +106,7 @@ def readable_runs(outputs: Path) -> Iterator[Run]:
 
 
 def find(outputs: Path, prefix: str) -> Run:
-    """The one run whose id, or MLflow id, begins with `prefix`; `last` is the newest.
+    """The run whose id, or MLflow id, starts with `prefix`; `last` is the newest run.
 
     A run that only reproduces another is never the last. Raises `ValueError` for none or several.
     """

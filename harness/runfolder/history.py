@@ -1,4 +1,4 @@
-"""What a journal says about its run: the last word of each kind of record."""
+"""The state of a run, read from its journal: the last record of each kind counts."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +13,7 @@ PRUNED = "pruned"  # the tag of a run that its search ended early
 
 @dataclass(frozen=True)
 class History:
-    """The state of a run as its journal tells it.
+    """The state of a run by its journal.
 
     `status` is CREATED before the first start, RUNNING while the last start has no end after it,
     else FINISHED, FAILED or KILLED; DAMAGED when a record cannot be read, which `error` names.
@@ -103,7 +103,7 @@ def read_history(path: Path) -> History:
         damage = error
     if history is None:
         raise damage or JournalError(
-            f"{path}: expected a journal that begins with its create record"
+            f"{path}: expected a journal that starts with its create record"
         )
     if damage is None:
         return history

@@ -3,10 +3,10 @@ r"""The journal of a run: an append-only file of checksummed records, the truth 
 One line is one record: the CRC-32 of the JSON text as eight hexadecimal digits, a space, the JSON
 text, a newline. Every record holds `n` (its number, from 0), `kind` and `ms` (Unix time in
 milliseconds). A record counts only when its line is complete: a tail torn by a crash is cut off by
-the next writer, and everything before it stands. Kinds, in the order in which they appear:
+the next writer; the records before it are kept. Kinds, in the order in which they appear:
 
     create    run id, name, params, tags, experiment, data set        (written with the folder)
-    start     who trains it: host, pid, threads                       (again when resumed)
+    start     host, pid and threads of the process that trains it     (again when resumed)
     epoch     epoch number and its metrics
     final     the metrics known once, at step = epochs
     artifact  a finished file, relative to the run folder
@@ -30,7 +30,7 @@ Record = dict[str, Any]
 
 
 class JournalError(ValueError):
-    """A complete record whose checksum, number or JSON is wrong: the file was changed or rotted."""
+    """A complete record has a wrong checksum, number or JSON: the file was changed or damaged."""
 
 
 def encode(record: Record) -> bytes:

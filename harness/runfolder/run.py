@@ -1,4 +1,4 @@
-"""A run is a folder, and this is the object: everything that is read from it or noted in it.
+"""A run is a folder; this is its object: everything read from the folder or written to its journal.
 
 outputs/runs/<run id>/
     config.yaml           the frozen, fully resolved configuration
@@ -74,7 +74,7 @@ class Run:
         return read_yaml(self.folder / CONFIG)
 
     def history(self) -> History:
-        """What the journal says now; parsed again only when the file has changed.
+        """The current state by the journal; parsed again only when the file has changed.
 
         Raises `JournalError` when its first record cannot be read.
         """

@@ -4,7 +4,7 @@ from enum import IntEnum, StrEnum
 
 
 class RunStatus(StrEnum):
-    """What a run's journal says of it; the values are MLflow's words where MLflow has them."""
+    """The status of a run by its journal; the values are MLflow's where MLflow has one."""
 
     CREATED = "CREATED"
     """Frozen, never started. MLflow shows SCHEDULED."""
@@ -35,7 +35,7 @@ class ExitStatus(IntEnum):
     FAILED = 1
     """A job failed, or a comparison of results found a difference."""
     BAD_INPUT = 2
-    """One line says what is wrong; nothing was created."""
+    """Bad input: one line names it, and nothing was created."""
     UNDELIVERED = 3
     """Trained, but the tracking store does not have everything yet."""
     INTERRUPTED = 130

@@ -165,7 +165,7 @@ class Follower:
             store.log_dataset(self.mlflow_id, record["dataset"])
             store.set_status(self.mlflow_id, RunStatus.CREATED)
             return
-        assert self.mlflow_id is not None, "a journal begins with its create record"
+        assert self.mlflow_id is not None, "a journal starts with its create record"
         match record["kind"]:
             case "start":
                 tags = {key: str(record[key]) for key in ("host", "threads", "backend")}
@@ -186,7 +186,7 @@ class Follower:
                 store.delete_others(str(self.experiment_id), self.run.id, self.mlflow_id)
 
     def _log_metrics(self, store: Store, records: list[journal.Record]) -> None:
-        assert self.mlflow_id is not None, "a journal begins with its create record"
+        assert self.mlflow_id is not None, "a journal starts with its create record"
         for record in records:
             for key, value in record["metrics"].items():
                 if not math.isfinite(value):

@@ -69,11 +69,11 @@ class Reader:
         return "runs " + " ".join(words), [self.run(word) for word in words]
 
     def run(self, word: str) -> Recorded:
-        """The one run whose id, or MLflow id, begins with `word`. Raises `ValueError`."""
+        """The run whose id, or MLflow id, starts with `word`. Raises `ValueError`."""
         matches: dict[str, Recorded] = {}
         if re.fullmatch(r"[\w.-]+", word):
             for key in ("tags.`run.id`", "attributes.run_id"):
-                matches |= {each.place: each for each in self._search(f"{key} LIKE '{word}%'")}
+                matches |= {each.location: each for each in self._search(f"{key} LIKE '{word}%'")}
         if not matches:
             raise ValueError(
                 f"{word!r} is not a sweep, an experiment or a run in {self.target.uri}, nor a "
@@ -92,16 +92,18 @@ class Reader:
         """Fill in the curves of these metrics, up to a hundred runs a call."""
         every = list(runs)
         for key in keys:
-            asked = {run.place: run for run in every if key in run.final and key not in run.curves}
-            rows: dict[str, dict[int, tuple[int, float]]] = {place: {} for place in asked}
+            asked = {
+                run.location: run for run in every if key in run.final and key not in run.curves
+            }
+            rows: dict[str, dict[int, tuple[int, float]]] = {mlflow_id: {} for mlflow_id in asked}
             with self._answers():
-                for place, step, ms, value in self._histories(list(asked), key):
+                for mlflow_id, step, ms, value in self._histories(list(asked), key):
                     if (
-                        ms >= rows[place].get(step, (0, 0.0))[0]
+                        ms >= rows[mlflow_id].get(step, (0, 0.0))[0]
                     ):  # the newest value of a step counts
-                        rows[place][step] = (ms, value)
-            for place, run in asked.items():
-                steps = rows[place]
+                        rows[mlflow_id][step] = (ms, value)
+            for mlflow_id, run in asked.items():
+                steps = rows[mlflow_id]
                 run.curves[key] = np.array([steps[step][1] for step in sorted(steps)])
 
     def fetch(self, run: Recorded, path: str, into: Path) -> Path:
@@ -109,16 +111,16 @@ class Reader:
         from mlflow.exceptions import MlflowException
 
         try:
-            return Path(self._client.download_artifacts(run.place, path, str(into)))
+            return Path(self._client.download_artifacts(run.location, path, str(into)))
         except (MlflowException, OSError) as error:
             why = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise Missing(f"{run.run}: the artifact {path} is missing ({why})") from error
 
-    def attach(self, run: Recorded, files: list[Path], place: str) -> None:
+    def attach(self, run: Recorded, files: list[Path], folder: str) -> None:
         """Upload files. Raises `StoreError`."""
         with self._answers():
             for path in files:
-                self._client.log_artifact(run.place, str(path), place)
+                self._client.log_artifact(run.location, str(path), folder)
 
     def save_view(self, run: Recorded, sweep: str, params: Iterable[str]) -> None:
         """Store the view of a sweep with the experiment of one of its runs. Raises `ValueError`."""
@@ -172,8 +174,8 @@ class Reader:
 
     def _histories(self, ids: list[str], key: str) -> Iterator[tuple[str, int, int, float]]:
         """MLflow id, step, timestamp and value of every point of a metric."""
-        for begin in range(0, len(ids), BULK_RUNS):
-            yield from self._bulk(ids[begin : begin + BULK_RUNS], key)
+        for start in range(0, len(ids), BULK_RUNS):
+            yield from self._bulk(ids[start : start + BULK_RUNS], key)
 
     def _bulk(self, ids: list[str], key: str) -> Iterator[tuple[str, int, int, float]]:
         if len(ids) == 1:
@@ -206,6 +208,6 @@ def _recorded(run: "Run") -> Recorded:
         tags=tags,
         final={key: float(value) for key, value in run.data.metrics.items()},
         dataset=dataset,
-        place=run.info.run_id,
+        location=run.info.run_id,
         experiment=str(run.info.experiment_id),
     )

@@ -24,8 +24,8 @@ class Recorded:
     """One run as it was recorded.
 
     params: as text. final: the last value of every metric. curves: metric -> (epochs,) float64, as
-    far as they were loaded. dataset: sizes of its parts, empty when unknown. place: where its
-    artifacts are (an MLflow id, or the run folder). experiment: its MLflow id, if any.
+    far as they were loaded. dataset: sizes of its parts, empty when unknown. location: of its
+    artifacts (an MLflow id, or the run folder). experiment: its MLflow id, if any.
     """
 
     run: str
@@ -35,7 +35,7 @@ class Recorded:
     tags: dict[str, str]
     final: dict[str, float]
     dataset: dict[str, Any]
-    place: str
+    location: str
     experiment: str = ""
     curves: dict[str, Curve] = field(default_factory=dict)
 
@@ -49,8 +49,8 @@ class Source(Protocol):
     def fetch(self, run: Recorded, path: str, into: Path) -> Path:
         """An artifact as a local file. Raises `Missing`."""
 
-    def attach(self, run: Recorded, files: list[Path], place: str) -> None:
-        """Store files with a run, in the folder `place` of its artifacts."""
+    def attach(self, run: Recorded, files: list[Path], folder: str) -> None:
+        """Store files with a run, in a folder of its artifacts."""
 
 
 class Journals:
@@ -61,14 +61,14 @@ class Journals:
 
     def fetch(self, run: Recorded, path: str, into: Path) -> Path:
         """The file in the run folder."""
-        file = Path(run.place) / path
+        file = Path(run.location) / path
         if not file.is_file():
-            raise Missing(f"{run.run}: the artifact {path} is missing in {run.place}")
+            raise Missing(f"{run.run}: the artifact {path} is missing in {run.location}")
         return file
 
-    def attach(self, run: Recorded, files: list[Path], place: str) -> None:
+    def attach(self, run: Recorded, files: list[Path], folder: str) -> None:
         """Copy files into the run folder; the caller notes them in the journal."""
-        target = Path(run.place) / place
+        target = Path(run.location) / folder
         target.mkdir(parents=True, exist_ok=True)
         for path in files:
             shutil.copyfile(path, target / path.name)
@@ -86,6 +86,6 @@ def from_journal(run: Run) -> Recorded:
         tags=history.tags,
         final=keys | history.final,
         dataset=history.create["dataset"],
-        place=str(run.folder),
+        location=str(run.folder),
         curves={key: np.array(history.curve(key)) for key in keys},
     )

@@ -29,7 +29,7 @@ Point = tuple[str, float, int, int]  # key, value, timestamp in ms, step
 
 
 class StoreError(RuntimeError):
-    """The store cannot be used as it is; the message says what to do."""
+    """The store cannot be used; the message has the reason and what to do."""
 
 
 class Store:
@@ -47,7 +47,7 @@ class Store:
         self.target = target
         self._experiments: dict[str, Experiment] = {}
         try:
-            with self._alone():
+            with self._locked():
                 mlflow_private.create_database(target)
                 self.client: MlflowClient = MlflowClient(tracking_uri=target.uri)
                 self.client.search_experiments(max_results=1)
@@ -64,7 +64,7 @@ class Store:
             ) from error
 
         if target.artifacts and relocate:
-            with self._alone():
+            with self._locked():
                 mlflow_private.relocate(target)
         elif moved:
             raise StoreError(moved)
@@ -74,30 +74,30 @@ class Store:
         from mlflow.exceptions import MlflowException
 
         if name not in self._experiments:
-            with self._alone():
-                found = self.client.get_experiment_by_name(name)
-                if found is None:
-                    where = self.target.artifacts
-                    location = f"{where}/{urllib.parse.quote(name, safe='')}" if where else None
+            with self._locked():
+                experiment = self.client.get_experiment_by_name(name)
+                if experiment is None:
+                    root = self.target.artifacts
+                    location = f"{root}/{urllib.parse.quote(name, safe='')}" if root else None
                     try:
                         self.client.create_experiment(name, location, EXPERIMENT_TAGS)
                     except MlflowException:  # another machine created it first
                         if self.client.get_experiment_by_name(name) is None:
                             raise
-                    found = self.client.get_experiment_by_name(name)
-            assert found is not None
-            if found.lifecycle_stage == "deleted":
+                    experiment = self.client.get_experiment_by_name(name)
+            assert experiment is not None
+            if experiment.lifecycle_stage == "deleted":
                 raise StoreError(
                     f"experiment {name!r} was deleted in {self.target.uri}; restore it with "
                     "`mlflow experiments restore` or choose another tracking.experiment"
                 )
-            self._experiments[name] = found
+            self._experiments[name] = experiment
         return str(self._experiments[name].experiment_id)
 
     def find_run(self, experiment_id: str, run: str) -> str | None:
         """The MLflow id of the run that carries our run id, or None."""
-        found = self.runs(experiment_id, f"tags.`run.id` = '{run}'")
-        return found[0].info.run_id if found else None
+        runs = self.runs(experiment_id, f"tags.`run.id` = '{run}'")
+        return runs[0].info.run_id if runs else None
 
     def deleted(self, mlflow_id: str) -> bool:
         """Whether this run was deleted in the store."""
@@ -111,16 +111,16 @@ class Store:
 
     def create_run(self, experiment_id: str, record: dict[str, Any]) -> str:
         """Find or create the run of a journal's create record; never creates a duplicate."""
-        found = self.find_run(experiment_id, record["run"])
-        if found is not None:
-            return found
-        made = self.client.create_run(
+        existing = self.find_run(experiment_id, record["run"])
+        if existing is not None:
+            return existing
+        created = self.client.create_run(
             experiment_id,
             start_time=record["ms"],
             tags=_short_tags(record["tags"]),
             run_name=record["name"][:MAX_NAME],
         )
-        return str(made.info.run_id)
+        return str(created.info.run_id)
 
     def log(
         self,
@@ -159,8 +159,8 @@ class Store:
 
     def log_artifact(self, mlflow_id: str, folder: Path, path: str) -> None:
         """One file of the run folder, under the same relative path."""
-        place = path.rpartition("/")[0] or None
-        self.client.log_artifact(mlflow_id, str(folder / path), place)
+        parent = path.rpartition("/")[0] or None
+        self.client.log_artifact(mlflow_id, str(folder / path), parent)
 
     def artifacts(self, mlflow_id: str, paths: Iterable[str]) -> dict[str, int]:
         """The sizes in bytes of a run's files that lie in the folders of these paths."""
@@ -180,14 +180,14 @@ class Store:
 
     def runs(self, experiment_id: str, filter_string: str = "") -> list["Run"]:
         """All runs of an experiment that match MLflow's filter."""
-        found: list[Run] = []
+        runs: list[Run] = []
         token = None
         while True:
             page = self.client.search_runs([experiment_id], filter_string, page_token=token)
-            found += page
+            runs += page
             token = page.token
             if not token:
-                return found
+                return runs
 
     def points(self, mlflow_id: str, *only: str) -> dict[str, list[tuple[int, float, int]]]:
         """Every metric of a run, or some: key -> (step, value, timestamp in ms), in step order."""
@@ -200,7 +200,7 @@ class Store:
             for key in keys
         }
 
-    def _alone(self) -> AbstractContextManager[object]:
+    def _locked(self) -> AbstractContextManager[object]:
         database = self.target.database
         if database is None:
             return nullcontext()

@@ -44,13 +44,13 @@ EXPERIMENT_TAGS = {
 
 def swept_params(swept: Iterable[str], params: Mapping[str, object]) -> list[str]:
     """The params behind the keys of a sweep: a group's is its name."""
-    found = []
+    names = []
     for key in swept:
         if key in params:
-            found.append(key)
+            names.append(key)
         elif f"{key}.name" in params:
-            found.append(f"{key}.name")
-    return found
+            names.append(f"{key}.name")
+    return names
 
 
 def save_view(

@@ -80,7 +80,7 @@ def test_filters_and_runs(reader: Reader) -> None:
     assert [run.name for run in reader.select(["params.batch = '3'"])[1]] == ["run 3"]
     picked = reader.select(["22ca", "44ca"])[1]
     assert [run.run for run in picked] == ["22cafe-x", "44cafe-x"]
-    assert reader.run(picked[0].place[:12]).run == "22cafe-x"
+    assert reader.run(picked[0].location[:12]).run == "22cafe-x"
     with pytest.raises(ValueError, match="no filter that MLflow understands"):
         reader.select(["params.batch ="])
     with pytest.raises(ValueError, match="is neither a sweep, an experiment nor a run"):

@@ -1,8 +1,8 @@
 """Pre-started job processes: imports done, waiting for a run folder.
 
 On Linux, a server process that has imported everything forks the jobs (job/forkserver.py);
-elsewhere the next job is started in advance. A command begins with that, while it still imports,
-composes and checks; so this module imports next to nothing.
+elsewhere the next job is started in advance. A command does that first, before its own imports and
+checks, so this module imports next to nothing.
 """
 
 import math

@@ -221,7 +221,7 @@ class Queue:
     def state(self, run: Run) -> str | None:
         """None while the run's job waits or runs; else how it ended, NONE if there is none.
 
-        When the scheduler does not answer, the last known state stands.
+        When the scheduler does not answer, the last known state counts.
         """
         with self._lock:
             if run.folder not in self._jobs:

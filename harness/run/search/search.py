@@ -99,7 +99,7 @@ def _check_one(lines: list[str], value: str) -> None:
         raise ConfigError("dataset.num_val=0: a search needs validation images to judge by")
 
 
-def begin(search: Search) -> None:
+def start(search: Search) -> None:
     """Freeze what the search starts with, or compare it with what it started with; lock it.
 
     Raises `ConfigError` when something has changed since, or another command is running it.

@@ -1,4 +1,4 @@
-"""The space of a search: what Hydra's sweep grammar says about each swept key.
+"""The space of a search, from Hydra's sweep grammar for each swept key.
 
 lr=tag(log, interval(0.01, 1))    any number between, evenly on a logarithmic scale
 width=int(interval(64, 512))      any whole number between
