@@ -93,7 +93,7 @@ def test_history(tmp_path: Path) -> None:
 
 def test_not_a_journal(tmp_path: Path) -> None:
     (tmp_path / journal.FILE_NAME).write_bytes(b"")
-    with pytest.raises(JournalError, match="begins with its create record"):
+    with pytest.raises(JournalError, match="starts with its create record"):
         Run(tmp_path).history()
 
 
