@@ -150,7 +150,13 @@ def _train(folder: Path, writer: Journal) -> None:
         compiler.load()
         sys.modules["numba"].config.reload_config()  # it may have been loaded before
     # Products differ in their last bits with the number of threads: a resumed run keeps its own.
-    threads = told.start["threads"] if told.start else build.threads(settings, dataset)
+    threads = (
+        told.start["threads"]
+        if told.start
+        else build.blas_threads(
+            build.sizes(settings, dataset), settings.batch, environment.cores(), settings.threads
+        )
+    )
     writer.append("start", **runs.this_process(), threads=threads, backend=settings.backend)
     write_text(folder / "environment.txt", environment.describe(threads))
     if changes := environment.uncommitted():

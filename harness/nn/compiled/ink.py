@@ -24,10 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.nn.compiled.simd import LANES, WIDE, add_narrow, add_wide
+from harness.nn.compiled.supports import ACTIVATION_CODES
 from harness.nn.network import Network
 
-MAX_BATCH = 1024  # the ink of a whole batch is listed at once
-ACTIVATION_CODES = {"sigmoid": 0, "tanh": 1, "relu": 2}
 F = np.float32
 # Sums may be reordered and contracted; NaN and infinity keep their meaning, because divergence
 # shows.
