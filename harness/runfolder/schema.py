@@ -26,7 +26,7 @@ class DatasetConfig:
     """conf/dataset"""
 
     __pydantic_config__ = CLOSED
-    name: Literal["mnist", "fashion_mnist", "idx"] = about("which data set; set by dataset=NAME")
+    name: str = about("which data set, of data/sources.py; set by dataset=NAME")
     dir: str | None = about("folder with the four IDX files; required by dataset=idx")
     num_val: Natural = about("validation images taken from the training set")
     num_train: Count | None = about("a smaller training set, for trying things; null takes all")

@@ -5,17 +5,15 @@ import multiprocessing
 import signal
 import subprocess
 import sys
-import threading
 import time
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from harness.commands import export
-from harness.data import dataset, download, idx
+from harness.data import dataset, idx
 from harness.data.sources import FILES, measure
 from tests.conftest import write_idx_folder
 
@@ -199,65 +197,6 @@ def test_counts() -> None:
         dataset.check_counts(sizes, 60_000, None)
     with pytest.raises(ValueError, match="num_train=2: expected 1 to 1"):
         dataset.check_counts(sizes, 59_999, 2)
-
-
-def test_other_content_under_a_pinned_name(idx_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="expected the mnist file with SHA-256 ba89"):
-        dataset.prepare("mnist", str(idx_folder), tmp_path)
-
-
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *arguments: object) -> None:
-        pass
-
-
-@pytest.fixture
-def served(tmp_path: Path):  # type: ignore[no-untyped-def]
-    """A real HTTP server on loopback over a folder with four gzip files."""
-    folder = write_idx_folder(tmp_path / "served", suffix=".gz")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield folder, f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-
-
-def test_download(served: tuple[Path, str], tmp_path: Path) -> None:
-    folder, url = served
-    found = download.fetch(FILES, tmp_path / "got", url)
-    for file in FILES:
-        assert found[file].read_bytes() == (folder / f"{file}.gz").read_bytes()
-
-
-def test_download_of_a_missing_file(served: tuple[Path, str], tmp_path: Path) -> None:
-    folder, url = served
-    (folder / f"{FILES[2]}.gz").unlink()
-    with pytest.raises(ValueError, match=rf"{FILES[2]}\.gz: cannot be downloaded"):
-        download.fetch(FILES, tmp_path / "got", url)
-    assert not (tmp_path / "got" / f"{FILES[2]}.gz").exists()
-
-
-def test_download_without_a_server(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"cannot be downloaded .*dataset.dir=FOLDER"):
-        download.fetch(FILES, tmp_path, "http://127.0.0.1:9")
-
-
-def test_downloaded_content_is_verified(
-    served: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(download, "SYSTEM_FOLDER", tmp_path / "none")
-    monkeypatch.setattr(download.fetch, "__defaults__", (served[1],))
-    with pytest.raises(ValueError, match="expected the fashion_mnist file with SHA-256 c59f"):
-        dataset.prepare("fashion_mnist", cache=tmp_path / "cache")
-    assert not list((tmp_path / "cache").glob("*/meta.json"))
-
-
-@pytest.mark.service
-def test_fashion_mnist_of_the_system(tmp_path: Path) -> None:
-    if not download.SYSTEM_FOLDER.is_dir():
-        pytest.skip("apt-get install dataset-fashion-mnist")
-    data = dataset.load("fashion_mnist", cache=tmp_path)
-    assert np.bincount(data.test.labels).tolist() == [1000] * 10
 
 
 def test_json(idx_folder: Path, tmp_path: Path) -> None:
