@@ -1,5 +1,11 @@
-"""Configuration: what is accepted, and one readable line for everything that is not."""
+"""Configuration: what is accepted, and one readable line for everything that is not.
 
+Covers: harness/runfolder/config.py, harness/runfolder/schema.py
+"""
+
+import itertools
+import re
+import typing
 from pathlib import Path
 
 import pytest
@@ -7,6 +13,7 @@ import pytest
 from harness.run import compose as launch
 from harness.runfolder import config
 from harness.runfolder.config import ConfigError
+from harness.runfolder.schema import GROUPS, Config, allowed_values
 
 WHOLE = "expected a whole number of at least"
 BAD = {
@@ -46,6 +53,13 @@ BAD = {
     "dataset.num_train=55001": "dataset.num_train=55001: expected 1 to 55000",
     "dataset=idx": "dataset.dir=null: dataset=idx needs dataset.dir=FOLDER",
     "tracking=server": "tracking.uri=null: tracking=server needs an address",
+    "tracking.uri=http://somewhere:5000": "tracking.uri=http://somewhere:5000: tracking=local "
+    "delivers to outputs/mlflow.db and ignores it; add tracking=server",
+    "dataset.name=mnits": "dataset 'mnits': expected mnist, fashion_mnist, idx; did you mean",
+    "dataset.num_train=0": f"dataset.num_train=0: {WHOLE} 1, or null",
+    "patience=0": f"patience=0: {WHOLE} 1, or null",
+    "checkpoint.keep=-1": f"checkpoint.keep=-1: {WHOLE} 0",
+    "outputs=": "outputs=(nothing): expected a folder",
     "foo/bar=1": "foo/bar=1: there is no such key",
 }
 
@@ -62,19 +76,53 @@ def refused(overrides: list[str], *, sweep: bool = False) -> str:
 @pytest.mark.parametrize("override", BAD)
 def test_bad_input_is_one_line(override: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    said = refused([override])
-    assert BAD[override] in said
-    assert "\n" not in said
+    error = refused([override])
+    assert BAD[override] in error
+    assert "\n" not in error
 
 
-def test_combinations_that_contradict_each_other() -> None:
-    assert "depth=3: width=[8,4] already gives 2" in refused(["width=[8,4]", "depth=3"])
+def test_the_allowed_values_of_a_group_are_named() -> None:
+    momentum = refused(["optimizer=momentum", "optimizer.momentum=1"])
+    assert momentum == "optimizer.momentum=1: expected a number from 0 to below 1"
+    warmup = refused(["schedule=step", "schedule.warmup=-1"])
+    assert warmup == "schedule.warmup=-1: expected a finite number of at least 0"
+    grid = refused(["augmentation=elastic", "augmentation.grid=1"])
+    assert grid == "augmentation.grid=1: expected a whole number from 2 to 28"
+
+
+def test_every_number_says_what_it_allows() -> None:
+    """A type without a description would leave the user with pydantic's words."""
+    for schema in (Config, *itertools.chain(*GROUPS.values())):
+        for name, annotation in typing.get_type_hints(schema, include_extras=True).items():
+            if name not in GROUPS and re.search(r"\b(int|float)\b", repr(annotation)):
+                assert allowed_values(annotation), f"{schema.__name__}.{name}"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["width=[8,4]", "depth=3"], "depth=3: width=[8,4] already gives 2"),
+        (["patience=3", "dataset.num_val=0"], "patience=3: stopping early needs validation"),
+        (
+            ["tracking=none", "tracking.uri=http://x:5000"],
+            "tracking.uri=http://x:5000: tracking=none delivers nothing and ignores it; "
+            "add tracking=server",
+        ),
+        (["outputs=/o", "tracking.uri=http://x"], "tracking=local delivers to /o/mlflow.db and"),
+        (["tracking=none", "tracking.uri=http://me:secret@x"], "without user and password"),
+    ],
+)
+def test_keys_that_contradict_each_other(overrides: list[str], expected: str) -> None:
+    error = refused(overrides)
+    assert expected in error
+    assert "secret" not in error
+    assert "\n" not in error
 
 
 def test_the_bad_job_of_a_sweep_is_named() -> None:
-    said = refused(["batch=16,32", "lr=0.1,-1"], sweep=True)
-    assert said.startswith("lr=-1: ")
-    assert said.endswith("(in the job batch=16,lr=-1)")
+    error = refused(["batch=16,32", "lr=0.1,-1"], sweep=True)
+    assert error.startswith("lr=-1: ")
+    assert error.endswith("(in the job batch=16,lr=-1)")
 
 
 def test_defaults_and_hidden_layers() -> None:
@@ -109,6 +157,30 @@ def test_frozen_yaml_round_trip(tmp_path: Path) -> None:
     path.write_text(config.to_yaml(before).replace("batch: 32", "batch: -32"))
     with pytest.raises(ConfigError, match=r"config\.yaml: batch=-32"):
         config.read_yaml(path)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("uri: null", "uri: http://x:5000"),
+        ("depth: 1", "depth: 3"),
+        ("num_val: 5000", "num_val: 0"),
+        ("name: mnist", "name: idx"),
+    ],
+)
+def test_a_run_that_an_older_version_accepted_can_be_read(
+    tmp_path: Path, before: str, after: str
+) -> None:
+    """Contradictions are errors of a new command only."""
+    job = launch.expand(["width=[8,4]", "patience=3"], sweep=False)[0]
+    text = config.to_yaml(job.config)
+    assert before in text
+    path = tmp_path / "config.yaml"
+    path.write_text(text.replace(before, after))
+    frozen = config.read_yaml(path)
+    assert after in config.to_yaml(frozen)
+    with pytest.raises(ConfigError):
+        config.parse(config.to_dict(frozen))
 
 
 def test_leaves_are_dotted_and_flat() -> None:
