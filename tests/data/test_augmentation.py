@@ -12,7 +12,7 @@ EVERYTHING = {"rotation": 9, "scale": 0.1, "shear": 0.1, "shift": 2, "strength":
 
 
 class Fixed:
-    """A generator that draws what it is told, so that a deformation is known beforehand.
+    """A generator of fixed numbers, so that the deformation is known.
 
     angle, horizontal, vertical, slant: in standard deviations; a shift is the largest there is.
     """
@@ -91,7 +91,7 @@ def test_elastic_displacements_have_their_strength_everywhere() -> None:
         moved = (along - np.pad(axis, (0, 36)).astype(np.float32)) @ augmentation._basis
         np.testing.assert_allclose(moved.std(axis=0), 0.7, rtol=0.06)
         assert np.abs(moved.mean(axis=0)).max() < 0.06
-        # Smooth: neighbours move together.
+        # Smooth: neighbors move together.
         steps = np.diff(moved.reshape(-1, 28, 28), axis=2)
         assert steps.std() < 0.35 * 0.7
 

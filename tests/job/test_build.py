@@ -64,7 +64,7 @@ def test_auto_falls_back_and_numba_is_refused_in_one_line(override: str, expecte
 
 @needs_numba
 def test_a_key_added_later_is_refused() -> None:
-    """A field that the compiled epoch has not been taught is never ignored."""
+    """A field that the compiled epoch does not know is never ignored."""
     later: Any = dataclasses.make_dataclass(
         "Later", [("mixup", float)], bases=(Config,), frozen=True, kw_only=True
     )
