@@ -103,7 +103,8 @@ def weights(
 
 def images(run: Recorded, outputs: Path, notes: list[str]) -> NDArray[np.uint8] | None:
     """The test images of a run's data set, when this machine has that very data set."""
-    from harness.data.dataset import open_dataset, prepare
+    from harness.data.dataset import open_dataset
+    from harness.data.extraction import prepare
     from harness.data.sources import locate
 
     digest, cache = run.tags.get("data.sha256", ""), outputs / "cache"

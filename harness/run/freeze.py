@@ -38,7 +38,7 @@ def with_backend(job: Job) -> Job:
 def prepare(jobs: list[Job]) -> list[Prepared]:
     """Extract every data set that the jobs use and key the jobs. Raises `ValueError`."""
     from harness.data.dataset import open_dataset
-    from harness.data.dataset import prepare as extract
+    from harness.data.extraction import prepare as extract
 
     prepared = []
     for job in jobs:

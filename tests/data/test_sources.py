@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.data import dataset, idx
+from harness.data import dataset, extraction, idx
 from harness.data.sources import FILES, SOURCES, Sizes, Source, locate, measure
 from harness.run import compose
 from harness.runfolder import config
@@ -72,7 +72,7 @@ def test_idx_needs_a_folder() -> None:
 
 def test_other_content_under_a_pinned_name(idx_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="expected the mnist file with SHA-256 ba89"):
-        dataset.prepare("mnist", str(idx_folder), tmp_path)
+        extraction.prepare("mnist", str(idx_folder), tmp_path)
 
 
 def test_downloaded_content_is_verified(
@@ -81,7 +81,7 @@ def test_downloaded_content_is_verified(
     row = replace(SOURCES["fashion_mnist"], folder=tmp_path / "none", url=served[1])
     monkeypatch.setitem(SOURCES, "fashion_mnist", row)
     with pytest.raises(ValueError, match="expected the fashion_mnist file with SHA-256 c59f"):
-        dataset.prepare("fashion_mnist", cache=tmp_path / "cache")
+        extraction.prepare("fashion_mnist", cache=tmp_path / "cache")
     assert not list((tmp_path / "cache").glob("*/meta.json"))
 
 
