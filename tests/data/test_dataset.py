@@ -19,7 +19,7 @@ def mnist_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return cache
 
 
-def test_mnist_is_what_it_should_be(mnist_cache: Path) -> None:
+def test_mnist_has_the_published_sizes(mnist_cache: Path) -> None:
     data = dataset.load(cache=mnist_cache)
     assert (len(data.train), len(data.val or ()), len(data.test)) == (55_000, 5_000, 10_000)
     assert data.image_shape == (28, 28)

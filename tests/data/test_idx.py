@@ -113,7 +113,7 @@ def test_damage_is_one_line_under_a_memory_limit(tmp_path: Path, kind: str) -> N
     assert expected in said
 
 
-def test_every_flipped_bit_of_a_gzip_file_is_found(tmp_path: Path) -> None:
+def test_every_flipped_bit_of_a_gzip_file_is_detected(tmp_path: Path) -> None:
     """Except in the parts of gzip's own header that say nothing about the content."""
     path = tmp_path / "file.gz"
     content = gzip.compress(image_file(1), mtime=0)

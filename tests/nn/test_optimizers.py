@@ -134,7 +134,7 @@ def test_decay_without_a_gradient_shrinks_weights_only(name: str) -> None:
     ("name", "options"),
     [("sgd", {}), ("momentum", {"nesterov": False}), ("momentum", {}), ("adam", {}), ("adamw", {})],
 )
-def test_restored_state_goes_on_to_the_bit(name: str, options: dict) -> None:
+def test_a_restored_state_continues_with_the_same_bits(name: str, options: dict) -> None:
     start, lr = (4.0, -3.0, 2.0, 0.0), 0.05
     whole = parameters(*start)
     steps(OPTIMIZERS[name](whole, weight_decay=0.01, **options), whole, quadratic, lr, 9)

@@ -69,7 +69,7 @@ def test_gradient_through_the_network_with_a_fixed_mask(activation: str) -> None
     assert (workspace.masks[1] == 0).any()
 
 
-def test_a_silenced_unit_learns_nothing_from_the_example() -> None:
+def test_a_zeroed_unit_gets_no_gradient() -> None:
     network = Network.create((4, 3, 2), "sigmoid", np.random.default_rng(2), np.float64)
     workspace = network.workspace(1, dropout=True)
     workspace.masks[0][:] = [[2.0, 0.0, 2.0]]
@@ -126,17 +126,17 @@ def test_the_gradient_to_the_inputs_against_central_differences(activation: str)
 
 
 def test_no_direction_of_the_same_length_raises_a_loss_more() -> None:
-    """A short way, where the loss is nearly straight; each example against 200 directions."""
+    """A small radius, where the loss is nearly linear; each example against 200 directions."""
     case, radius = Case(), 1e-3
     start, before = case.inputs.copy(), case.losses()
     move_uphill(case.inputs, case.gradient(), radius)
     np.testing.assert_allclose(np.linalg.norm(case.inputs - start, axis=1), radius)
-    risen = case.losses() - before
-    assert (risen > 0).all()
+    increase = case.losses() - before
+    assert (increase > 0).all()
     directions = np.random.default_rng(5).normal(size=(200, *start.shape))
     for each in directions / np.linalg.norm(directions, axis=2, keepdims=True):
         case.inputs[:] = start + radius * each
-        assert (case.losses() - before <= risen * 1.01).all()
+        assert (case.losses() - before <= increase * 1.01).all()
 
 
 def test_a_zero_gradient_moves_nothing() -> None:

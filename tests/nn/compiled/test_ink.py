@@ -80,7 +80,7 @@ def test_repeatable_to_the_bit() -> None:
     np.testing.assert_array_equal(trained("numba")[1], trained("numba")[1])
 
 
-def test_divergence_is_seen() -> None:
+def test_divergence_is_detected() -> None:
     part = sparse_images(100, 16)
     network = Network.create((16, 4, 10), "relu", np.random.default_rng(1))
     trainer = Trainer(

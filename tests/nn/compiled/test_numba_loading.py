@@ -1,12 +1,12 @@
-"""Loading Numba: without SciPy, which is as it was afterwards."""
+"""Loading Numba: without SciPy, which can be imported afterwards."""
 
 import subprocess
 import sys
 
 SCRIPT = """
 import sys
-from harness.nn.compiled import numba_loading as compiler
-compiler.load()
+from harness.nn.compiled import numba_loading
+numba_loading.load()
 loaded = sorted(name for name in sys.modules if name.split(".")[0] == "scipy")
 assert "numba" in sys.modules
 assert not loaded, loaded
