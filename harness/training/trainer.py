@@ -81,7 +81,9 @@ class Result:
 class Trainer:
     """Trains one network on one data set.
 
-    Raises `ValueError` for backend="numba" with what the compiled epoch does not support.
+    network: trained in place. optimizer: made for the network's parameters. normalization: of the
+    pixels of all parts, fitted to the training part. Raises `ValueError` for backend="numba" with
+    anything that the compiled epoch does not support.
     """
 
     def __init__(
@@ -255,7 +257,7 @@ class Trainer:
         )
         with np.errstate(over="ignore", invalid="ignore"):
             score, probabilities = evaluate(best, self.dataset.test, self.normalization)
-        self._check_finite({metrics.TEST_LOSS: score.loss})  # of the weights after the last step
+        self._check_finite({metrics.TEST_LOSS: score.loss})  # the last step may diverge
         values = {metrics.TEST_LOSS: score.loss, metrics.TEST_ERROR: score.error}
         if self.dataset.val is not None:
             values |= {
