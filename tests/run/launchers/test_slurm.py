@@ -110,7 +110,7 @@ def test_jobs_go_on_without_the_command_and_are_followed_by_the_next(
     stdout, stderr = process.communicate(timeout=60)
     if number == signal.SIGINT:
         assert process.returncode == 130
-        assert "3 job(s) go on in the queue; repeat the command to follow them" in stdout
+        assert "3 job(s) stay in the queue; repeat the command to follow them" in stdout
     time.sleep(1)
     assert all(job.is_running() for job in jobs)
     again = started(tmp_path, *arguments)
