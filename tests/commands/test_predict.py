@@ -143,7 +143,7 @@ def test_own_pictures_become_a_data_set(
     assert command("harness.run", *train).returncode == 0
     again = command("harness", "import-images", str(own), str(tmp_path / "idx"))
     assert again.returncode == 2
-    assert "exists already" in again.stderr
+    assert "already exists" in again.stderr
 
 
 def test_kaggle_csv(tmp_path: Path) -> None:

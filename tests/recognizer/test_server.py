@@ -265,4 +265,4 @@ def test_a_taken_port_is_one_line(port: int, outputs: Path) -> None:
         text=True,
     )
     assert done.returncode == 2
-    assert f"--port {port}: something listens there already" in done.stderr
+    assert f"--port {port}: already in use" in done.stderr
