@@ -77,7 +77,10 @@ class Task:
         self._job = JobProcess(run, prestart.start_job(), quiet=True, cores=self.cores)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR2})
         with self._job as job:
-            job.wait()
+            # Not one long wait: `checkpoint` runs in a signal handler and waits for the process as
+            # well, which `Popen` cannot do inside an untimed wait.
+            while job.wait(POLL_S) is None:
+                continue
 
     def checkpoint(self) -> "DelayedSubmission":
         """Called by submitit before requeueing: stop the job cleanly; the next attempt resumes."""
