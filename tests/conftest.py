@@ -104,6 +104,12 @@ def start(cwd: Path, *arguments: str, **environment: str) -> subprocess.Popen[st
     )
 
 
+def python_path(folder: Path) -> dict[str, str]:
+    """The environment in which Python finds the modules of a folder first."""
+    paths = [str(folder), os.environ.get("PYTHONPATH", "")]
+    return {"PYTHONPATH": os.pathsep.join(path for path in paths if path)}
+
+
 def small(folder: Path, *more: str) -> tuple[str, ...]:
     """Overrides of a run that trains on `idx_folder` within milliseconds per epoch."""
     own = ("dataset=idx", f"dataset.dir={folder}", "dataset.num_val=40", "batch=20", "width=8")
