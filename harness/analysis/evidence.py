@@ -106,7 +106,8 @@ def images(run: Recorded, outputs: Path, notes: list[str]) -> NDArray[np.uint8] 
 
     The data set is compared by its digest.
     """
-    from harness.data.dataset import open_dataset, prepare
+    from harness.data.dataset import open_dataset
+    from harness.data.extraction import prepare
     from harness.data.sources import locate
 
     digest, cache = run.tags.get("data.sha256", ""), outputs / "cache"

@@ -1,4 +1,4 @@
-"""`python -m harness import-csv`: a CSV of labels and pixels becomes four IDX files."""
+"""`python -m harness import-csv`: convert a CSV file of labels and pixels to four IDX files."""
 
 import math
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from harness.commands.options import TEST_SHARE, refuse
 from harness.data import own_data
 from harness.data.own_data import Examples
 
-LINES = 2000  # read at a time
+LINES = 2000  # per block that is parsed at once
 
 
 @click.command("import-csv")
@@ -21,7 +21,7 @@ LINES = 2000  # read at a time
 @click.argument("out", type=click.Path(path_type=Path))
 @TEST_SHARE
 def import_csv(file: Path, out: Path, test: float) -> None:
-    """Make four IDX files of a CSV: the label, then the pixels (Kaggle's train.csv)."""
+    """Convert a CSV file (label, then pixels; Kaggle's train.csv) to four IDX files in OUT."""
     try:
         lines = own_data.write(read_csv(file), out, test_share=test)
     except ValueError as error:
@@ -30,17 +30,17 @@ def import_csv(file: Path, out: Path, test: float) -> None:
 
 
 def read_csv(path: Path) -> Examples:
-    """One image per line: the label, then its pixels, row by row (Kaggle's train.csv).
+    """Read a CSV file: one square image per line, its label, then its pixels row by row.
 
-    A first line of names is skipped. Images are square. Raises `ValueError` naming the line.
+    A header line is skipped. Raises `ValueError` naming the file and the line.
     """
     pixels, labels = [], []
-    for first, rows in _numbers(path):
+    for first_line, rows in _numbers(path):
         bad = np.flatnonzero((rows.min(axis=1) < 0) | (rows.max(axis=1) > 255))
         if len(bad):
             raise ValueError(
-                f"{path}, line {first + int(bad[0])}: expected a label and gray values, all from 0 "
-                f"to 255, found {rows[bad[0]].min()} to {rows[bad[0]].max()}"
+                f"{path}, line {first_line + int(bad[0])}: expected a label and gray values, all "
+                f"from 0 to 255, found {rows[bad[0]].min()} to {rows[bad[0]].max()}"
             )
         labels.append(rows[:, 0].astype(np.uint8))
         pixels.append(rows[:, 1:].astype(np.uint8))
@@ -61,7 +61,7 @@ def read_csv(path: Path) -> Examples:
 
 
 def _numbers(path: Path) -> Iterator[tuple[int, NDArray[np.int64]]]:
-    """Blocks of lines as numbers, each with the number of its first line."""
+    """Yield blocks of lines as numbers (lines, numbers), each with the number of its first line."""
     try:
         with path.open(encoding="utf-8-sig") as file:
             number, width = 1, 0

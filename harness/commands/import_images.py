@@ -1,7 +1,7 @@
-"""`python -m harness import-images`: a folder of pictures per class becomes four IDX files.
+"""`python -m harness import-images`: convert one folder of pictures per class to four IDX files.
 
-The result is what `dataset=idx dataset.dir=FOLDER` trains on. Pictures go through the recognizer's
-preprocessing, so that training and prediction see the same.
+`dataset=idx dataset.dir=FOLDER` trains on the result. The pictures are preprocessed as the
+recognizer does it, so that training and prediction use the same images.
 """
 
 from pathlib import Path
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from harness.commands.options import TEST_SHARE, refuse
 from harness.data import own_data
 from harness.data.own_data import MAX_CLASSES, Examples
-from harness.recognizer import picture, preprocess
+from harness.recognizer import picture
+from harness.recognizer.preprocess import preprocess
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 
@@ -22,9 +23,9 @@ SUFFIXES = (".png", ".jpg", ".jpeg")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 @TEST_SHARE
-@click.option("--as-is", is_flag=True, help="No preprocessing: all of one size, bright on dark.")
+@click.option("--as-is", is_flag=True, help="Do not preprocess (bright on dark, one size).")
 def import_images(folder: Path, out: Path, test: float, as_is: bool) -> None:
-    """Make four IDX files of FOLDER/<class>/*.png (or JPEG), for dataset=idx."""
+    """Convert FOLDER/<class>/*.png (or JPEG) to four IDX files in OUT, for dataset=idx."""
     try:
         examples = read_folder(folder, as_is=as_is)
         lines = own_data.write(examples, out, test_share=test)
@@ -36,9 +37,10 @@ def import_images(folder: Path, out: Path, test: float, as_is: bool) -> None:
 
 
 def read_folder(folder: Path, *, as_is: bool = False) -> Examples:
-    """The pictures of `folder/<class>/*.png` (or JPEG), preprocessed to 28x28.
+    """Read the pictures in `folder/<class>/*.png` (or JPEG), preprocessed to 28x28.
 
-    as_is: use the pictures unchanged, bright on dark and all of one size. Raises `ValueError`.
+    as_is: use the pictures unchanged; they must be bright on dark and all of one size. Raises
+    `ValueError` for bad folders; a picture that cannot be used is listed in `skipped`.
     """
     names = _classes(folder)
     images, labels, skipped = [], [], []
@@ -61,14 +63,13 @@ def read_folder(folder: Path, *, as_is: bool = False) -> Examples:
 
 
 def _classes(folder: Path) -> list[str]:
-    """The names of the class folders, numbers in numeric order."""
-    names = (
-        sorted(each.name for each in folder.iterdir() if each.is_dir()) if folder.is_dir() else []
-    )
+    """The names of the class folders, sorted; numbers in numeric order. Raises `ValueError`."""
+    entries = folder.iterdir() if folder.is_dir() else ()
+    names = sorted(entry.name for entry in entries if entry.is_dir())
     if not 2 <= len(names) <= MAX_CLASSES:
         raise ValueError(
-            f"{folder}: expected a folder with 2 to {MAX_CLASSES} folders of pictures, one for "
-            f"each class, found {len(names)}"
+            f"{folder}: expected 2 to {MAX_CLASSES} folders of pictures, one per class, "
+            f"found {len(names)}"
         )
     if all(name.isdecimal() for name in names):
         names.sort(key=int)
@@ -76,10 +77,11 @@ def _classes(folder: Path) -> list[str]:
 
 
 def _read(path: Path, *, as_is: bool) -> NDArray[np.uint8]:
+    """A picture as an image (rows, columns). Raises `ValueError`."""
     gray = picture.read(path)
     if as_is:
         return gray
-    seen = preprocess.find(gray)
-    if seen.image is None:
-        raise ValueError(seen.problem)
-    return seen.image
+    preprocessed = preprocess(gray)
+    if preprocessed.image is None:
+        raise ValueError(preprocessed.problem)
+    return preprocessed.image

@@ -1,4 +1,4 @@
-"""Options that several commands have, and how a command refuses bad input."""
+"""Options shared by several commands, and the exit of a command on bad input."""
 
 import sys
 from pathlib import Path
@@ -13,15 +13,15 @@ OUTPUTS = click.option(
     type=click.Path(path_type=Path),
     default=Path("outputs"),
     show_default=True,
-    help="The folder of everything generated.",
+    help="The folder of all generated files.",
 )
-URI = click.option("--uri", default=None, help="Another tracking store than the one in outputs.")
-RUN = click.option("--run", default=None, help="A run id or a prefix of one; `last` is the newest.")
-TEST_SHARE = click.option("--test", default=0.2, show_default=True, help="Share of test images.")
+URI = click.option("--uri", default=None, help="A tracking store other than the one in outputs.")
+RUN = click.option("--run", default=None, help="A run id, a unique prefix of one, or `last`.")
+TEST_SHARE = click.option("--test", default=0.2, show_default=True, help="Fraction of test images.")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def refuse(error: Exception) -> NoReturn:
-    """Print one line and exit with status 2."""
+    """Print the error as one line and exit with status 2."""
     click.echo(f"error: {error}", err=True)
     sys.exit(ExitStatus.BAD_INPUT)

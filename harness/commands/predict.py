@@ -1,4 +1,4 @@
-"""`python -m harness predict`: the digits in picture files."""
+"""`python -m harness predict`: read the digits in picture files."""
 
 import json
 import sys
@@ -37,7 +37,7 @@ def predict(
 
 @dataclass(frozen=True)
 class Reading:
-    """A file and its answer, or the problem with it."""
+    """A file and its answer; None and the problem if it could not be read."""
 
     file: str
     answer: Answer | None
@@ -45,25 +45,28 @@ class Reading:
 
 
 def read(trained: Recognizer, files: list[Path]) -> Iterator[Reading]:
-    """Read one file after the other, so that memory does not grow with their number."""
+    """Read the files one by one, so that memory does not grow with their number."""
     for path in files:
         try:
             (answer,) = trained.read([picture.read(path)])
         except ValueError as error:
             yield Reading(str(path), None, str(error))
         else:
-            yield Reading(str(path), answer, answer.seen.problem)
+            yield Reading(str(path), answer, answer.preprocessed.problem)
 
 
 def print_json(readings: list[Reading]) -> ExitStatus:
-    """Print a JSON list; BAD_INPUT when a file could not be read."""
+    """Print a JSON list; returns BAD_INPUT if a file could not be read."""
     print(json.dumps([to_dict(reading) for reading in readings], indent=1))
     unread = any(reading.answer is None for reading in readings)
     return ExitStatus.BAD_INPUT if unread else ExitStatus.DONE
 
 
 def print_table(readings: Iterator[Reading], files: list[Path], source: str) -> ExitStatus:
-    """Print a line per file; BAD_INPUT when one could not be read. source: which network."""
+    """Print a line per file; returns BAD_INPUT if one could not be read.
+
+    source: where the network comes from.
+    """
     status = ExitStatus.DONE
     width = max(len(str(path)) for path in files)
     print(f"{'file':{width}}  digit  probability  runner-up   ({source})")
@@ -73,12 +76,12 @@ def print_table(readings: Iterator[Reading], files: list[Path], source: str) -> 
             print(f"{reading.file}: {reading.problem}", file=sys.stderr, flush=True)
             status = ExitStatus.BAD_INPUT
         elif answer.probabilities is None:
-            print(f"{reading.file:{width}}      -  {answer.seen.problem}", flush=True)
+            print(f"{reading.file:{width}}      -  {answer.preprocessed.problem}", flush=True)
         else:
-            second, share = runner_up(answer)
-            doubt = "   unsure" if answer.unsure else ""
-            line = f"{answer.digit:>5}  {answer.probability:>11.1%}  {second} ({share:.1%})"
-            print(f"{reading.file:{width}}  {line}{doubt}", flush=True)
+            second, probability = runner_up(answer)
+            unsure = "   unsure" if answer.unsure else ""
+            line = f"{answer.digit:>5}  {answer.probability:>11.1%}  {second} ({probability:.1%})"
+            print(f"{reading.file:{width}}  {line}{unsure}", flush=True)
     return status
 
 
@@ -90,8 +93,11 @@ def runner_up(answer: Answer) -> tuple[int, float]:
 
 
 def to_dict(reading: Reading) -> dict[str, Any]:
-    """file, and either error, or digit (null where none was found), probability, unsure,
-    probabilities and problem."""
+    """The JSON of a reading: `file`, and either `error` or the answer.
+
+    The answer is `digit` (null if the picture has none), `probability`, `unsure`, `probabilities`
+    and `problem`.
+    """
     answer = reading.answer
     if answer is None:
         return {"file": reading.file, "error": reading.problem}
@@ -102,5 +108,5 @@ def to_dict(reading: Reading) -> dict[str, Any]:
         "probability": round(answer.probability, 6),
         "unsure": answer.unsure,
         "probabilities": [] if p is None else [round(float(each), 6) for each in p],
-        "problem": answer.seen.problem,
+        "problem": answer.preprocessed.problem,
     }

@@ -1,4 +1,4 @@
-"""`python -m harness register`: the best run of a sweep becomes the registered model."""
+"""`python -m harness register`: register the best run of a sweep as an MLflow model."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,17 +23,17 @@ EXAMPLES = 2  # images of the model's input example
 @click.argument("sweep_or_run", default=None, required=False)
 @OUTPUTS
 @click.option("--name", default="digits", show_default=True, help="The registered model.")
-@click.option("--alias", default="champion", show_default=True)
+@click.option("--alias", default="champion", show_default=True, help="The alias to set.")
 def register(sweep_or_run: str | None, outputs: Path, name: str, alias: str) -> None:
-    """Register the best run of a sweep (default: the newest) on validation, or a run."""
+    """Register a run, or the best run of a sweep by validation error (default: the newest)."""
     try:
         registered = register_run(best_of(outputs, sweep_or_run), name, alias)
     except (ValueError, StoreError) as error:
         refuse(error)
     val_error = registered.val_error
-    figure = "" if val_error is None else f" (validation error {val_error:.2%})"
+    suffix = "" if val_error is None else f" (validation error {val_error:.2%})"
     version = registered.version
-    click.echo(f"run {registered.run}{figure} is {version.name} version {version.number}")
+    click.echo(f"run {registered.run}{suffix} is {version.name} version {version.number}")
     click.echo(
         f"serve it:  MLFLOW_TRACKING_URI={registered.store} mlflow models serve "
         f"-m '{version.uri}' --env-manager local -p 5001"
@@ -42,7 +42,7 @@ def register(sweep_or_run: str | None, outputs: Path, name: str, alias: str) -> 
 
 @dataclass(frozen=True)
 class Registered:
-    """What was registered, and the address of the store."""
+    """A registered version, its run, and the URI of its store."""
 
     version: Version
     run: str
@@ -51,7 +51,7 @@ class Registered:
 
 
 def best_of(outputs: Path, sweep_or_run: str | None) -> Run:
-    """The best run of a sweep (None: the newest) by validation error, or the run of that id.
+    """The best run of a sweep (None: the newest) by validation error, or the run with that id.
 
     Raises `ValueError`.
     """
@@ -76,7 +76,7 @@ def best_of(outputs: Path, sweep_or_run: str | None) -> Run:
 
 
 def register_run(run: Run, name: str, alias: str) -> Registered:
-    """Log, register and set the alias. Raises `ValueError` or `StoreError`."""
+    """Log and register a run's model and set the alias. Raises `ValueError` or `StoreError`."""
     trained = loading.load_run(run)
     history, target = run.history(), run.target()
     mlflow_id = run.delivered().get("mlflow_id")

@@ -71,7 +71,7 @@ def table(outputs: Path, uri: str | None = None) -> list[RecipeResult]:
     store = Store(target)
     rows = []
     for recipe in PUBLISHED:
-        config = compose.default_config(_overrides(recipe))
+        config = compose.compose_one(_overrides(recipe))
         runs = _runs_of(store, config)
         if runs:
             rows.append(RecipeResult(recipe, _network(config), runs))

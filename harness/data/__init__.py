@@ -1,1 +1,1 @@
-"""The data: files, preprocessing, and the batches a network is fed."""
+"""Data sets: files, preprocessing, and the batches that a network is trained on."""

@@ -1,4 +1,4 @@
-"""Writing files so that a reader finds either the old content or the new one, never a part."""
+"""Atomic file writing: a reader finds the old content or the new content, never a part."""
 
 import os
 import tempfile
@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 
 def fsync_folder(folder: Path) -> None:
-    """Make a rename inside `folder` durable. Windows cannot open folders and needs no such step."""
+    """Make a rename inside `folder` durable. A no-op on Windows, which cannot open folders."""
     if os.name == "nt":
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -21,8 +21,8 @@ def fsync_folder(folder: Path) -> None:
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Call `write` with a temporary file in the same folder, fsync it, and rename it to `path`.
 
-    The folder is made if it is missing. When `write` raises, `path` is untouched and the temporary
-    file is gone.
+    Creates the folder if it is missing. When `write` raises, `path` is unchanged and the temporary
+    file is removed; an `OSError` without a file name is raised again with that of `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -40,7 +40,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 
 def named(error: BaseException, path: Path) -> BaseException:
-    """The error itself, or an `OSError` of a write, which does not say where, with the file."""
+    """The error itself; an `OSError` that names no file, as those of a write, with `path` added."""
     if isinstance(error, OSError) and error.filename is None:
         return OSError(error.errno, error.strerror, str(path))
     return error

@@ -1,10 +1,10 @@
-"""Augmentation: training images are deformed anew each time they are seen.
+"""Augmentation: a new random deformation of each training image in each epoch.
 
-A deformation moves the point at which each output pixel looks into the image. These displacements
-are linear in a few random numbers per image, so all of them come from one matrix product with a
-fixed basis: `affine` has six numbers (rotation, scale, shear, shift), `elastic` adds a coarse
-random field that is interpolated bicubically (after Simard, Steinkraus and Platt, 2003, whose field
-is smoothed noise). The pixels are then read between their neighbours (bilinear).
+A deformation maps each output pixel to the point of the image that it is read from. These
+coordinates are linear in a few random numbers per image, so one matrix product with a fixed basis
+computes all of them: `affine` has six numbers (rotation, scale, shear, shift), `elastic` adds a
+coarse random field that is interpolated bicubically (after Simard, Steinkraus and Platt, 2003,
+whose field is smoothed noise). Pixels are interpolated bilinearly.
 """
 
 import math
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-DRAWN = 256  # images whose random numbers are drawn together
+DRAWN = 256  # images per draw of random numbers
 WARPED = 32  # images warped at a time: their coordinates stay in the second-level cache
 Array = NDArray[np.float32]
 
@@ -61,7 +61,7 @@ class Augmentation:
                 self._warp(some[part], (along_x[part], along_y[part]), warped[part])
 
     def _coefficients(self, count: int, generator: np.random.Generator) -> tuple[Array, Array]:
-        """How far to look along x and along y, in terms of the basis: (n, 3 + grid^2) each."""
+        """Random coefficients of the basis for x and for y, (n, 3 + grid^2) float32 each."""
         angle, horizontal, vertical, slant = generator.standard_normal((4, count))
         angle = angle * self._rotation
         stretch_x = np.exp(horizontal * self._scale)
@@ -76,19 +76,22 @@ class Augmentation:
         return both[0].astype(np.float32), both[1].astype(np.float32)
 
     def _warp(self, pixels: NDArray[np.uint8], where: tuple[Array, Array], out: Array) -> None:
-        """Read `pixels` (n, D) between their neighbors into `out`; outside is background."""
+        """Interpolate `pixels` (n, D) into `out` (n, D); outside the image is background.
+
+        where: the coefficients of the basis for x and for y, (n, 3 + grid^2) each.
+        """
         rows, columns = self._shape
         count, width = len(pixels), columns + 2
         framed = np.zeros((count, rows + 2, width), np.float32)  # one pixel of background around
         framed[:, 1:-1, 1:-1] = pixels.reshape(count, rows, columns)
         flat = framed.ravel()
-        x, left = self._look(where[0], columns)
-        y, top = self._look(where[1], rows)
+        x, left = self._locate(where[0], columns)
+        y, top = self._locate(where[1], rows)
         top *= width
         top += left
-        at = top.astype(np.intp)  # what `take` wants; every other type it would convert each time
+        at = top.astype(np.intp)  # `take` would convert any other type in each call
         at += (np.arange(count) * ((rows + 2) * width))[:, None]
-        # No index is out of range; a mode that need not report one is faster.
+        # No index is out of range; "wrap" is faster than the default, which checks.
         above = np.take(flat, at, out=out, mode="wrap")
         at += 1
         beside = np.take(flat, at, out=left, mode="wrap")
@@ -106,8 +109,8 @@ class Augmentation:
         below *= y
         above += below
 
-    def _look(self, where: Array, pixels: int) -> tuple[Array, Array]:
-        """Along one axis of the framed image: (the part behind the point, the whole part)."""
+    def _locate(self, where: Array, pixels: int) -> tuple[Array, Array]:
+        """Coordinates (n, D) along an axis of the framed image: fractional and integer parts."""
         at = np.matmul(where, self._basis)
         at += (pixels - 1) / 2 + 1
         np.maximum(at, 0, out=at)
@@ -118,7 +121,7 @@ class Augmentation:
 
 
 def _interpolation(grid: int, rows: int, columns: int) -> NDArray[Any]:
-    """(grid^2, rows columns): what each point of the coarse field gives to each pixel."""
+    """(grid^2, rows * columns): the weight of each point of the coarse field at each pixel."""
     if grid == 0:
         return np.zeros((0, rows * columns))
     along_y, along_x = _weights(grid, rows), _weights(grid, columns)
@@ -127,10 +130,10 @@ def _interpolation(grid: int, rows: int, columns: int) -> NDArray[Any]:
 
 
 def _weights(points: int, pixels: int) -> NDArray[Any]:
-    """(points, pixels): Catmull-Rom weights; the field's ends lie on the image's ends.
+    """Catmull-Rom weights (points, pixels); the ends of the field lie on the ends of the image.
 
-    Each pixel's weights are scaled to unit length, so that a field of independent normal numbers
-    gives displacements of the same standard deviation everywhere.
+    The weights of each pixel have unit length, so that a field of independent normal numbers gives
+    displacements of the same standard deviation everywhere.
     """
     at = np.linspace(0, points - 1, pixels)
     distance = np.abs(at[None, :] - np.arange(points)[:, None])

@@ -1,9 +1,8 @@
-"""From images on disk to the arrays a network multiplies: shuffled, normalized, one-hot, in
-batches.
+"""From memory-mapped images to shuffled, normalized batches with one-hot targets.
 
-Images stay memory-mapped uint8; a block of rows at a time is gathered and normalized into one
-float32 buffer that fits in the cache, and the batches of a step are slices of it. So memory does
-not grow with the data set, and nothing is done per batch that can be done per block.
+Images stay memory-mapped uint8. One block of rows at a time is gathered and normalized into a
+float32 buffer that fits in the cache; the batches of the steps are slices of it. So memory does not
+grow with the data set, and the work per batch is small.
 """
 
 from collections.abc import Iterator
@@ -20,8 +19,10 @@ BLOCK_BYTES = 4 << 20  # of float32 inputs: about the share of one core in a las
 
 
 class Block(NamedTuple):
-    """Consecutive examples of an epoch: inputs (n, D) float32, targets (n, C) float32, labels
-    (n,)."""
+    """Consecutive examples of an epoch.
+
+    inputs (n, D) float32, targets (n, C) float32, labels (n,) uint8.
+    """
 
     inputs: NDArray[np.float32]
     targets: NDArray[np.float32]
@@ -29,10 +30,10 @@ class Block(NamedTuple):
 
 
 def shuffled(count: int, generator: np.random.Generator) -> NDArray[np.uint32]:
-    """A random order of 0..count-1 in which every order is equally likely.
+    """A uniformly random permutation of 0..count-1, (count,) uint32.
 
-    The order of `generator.permutation(count)` in half of its memory: it is all that a training
-    holds per image.
+    It is the order of `generator.permutation(count)` in half of the memory, and all that a training
+    allocates per image.
     """
     order = np.arange(count, dtype=np.uint32)
     generator.shuffle(order)
@@ -45,10 +46,10 @@ def one_hot(labels: NDArray[np.uint8], table: NDArray[np.float32]) -> NDArray[np
 
 
 class Blocks:
-    """Walks over a part of a data set in blocks whose length is a multiple of `batch`.
+    """Iterates over a part of a data set in blocks whose length is a multiple of `batch`.
 
-    One object owns one set of buffers: a block is valid until the next one is taken. smoothing: the
-    share of each target that is spread evenly over the classes (Szegedy et al., 2016).
+    The blocks of one object share their buffers: a block is valid until the next one is taken.
+    smoothing: share of each target spread evenly over the classes (Szegedy et al., 2016).
     """
 
     def __init__(
@@ -77,9 +78,10 @@ class Blocks:
         augmentation: Augmentation | None = None,
         generator: np.random.Generator | None = None,
     ) -> Iterator[Block]:
-        """All examples in `order` (positions within the part) or in file order, deformed or not.
+        """The blocks of all examples; the last one may be shorter.
 
-        The last block is partial.
+        order: (n,) positions within the part, None for file order. augmentation: deforms the images
+        with random numbers of `generator`, None for no deformation.
         """
         part = self._part
         for begin in range(0, len(part), self.length):

@@ -1,36 +1,23 @@
-"""Data sets as the trainer sees them: memory-mapped images, labels, and who is in which part.
+"""Data sets as the trainer reads them: memory-mapped images and labels, divided into parts."""
 
-The four IDX files are extracted once into `<cache>/<digest>/` as .npy files; later starts map them
-in milliseconds. The digest is that of the uncompressed content of all four.
-"""
-
-import hashlib
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
 
-from harness.data import download, idx
-from harness.data.atomic import fsync_folder, named, write_atomically, write_text
-from harness.data.sources import FILES, PINNED, Sizes, locate, measure
-
-DEFAULT_CACHE = "outputs/cache"
+from harness.data.atomic import write_atomically
+from harness.data.extraction import DEFAULT_CACHE, prepare
+from harness.data.sources import FILES, Sizes, measure
 
 
 @dataclass(frozen=True)
 class Part:
     """The examples of a training, validation or test set.
 
-    images: (N, D) uint8 and labels: (N,) uint8, of the whole file; rows: (n,) uint32, which of them
-    belong to this part, None for all in file order. All are memory-mapped.
+    images: (N, D) uint8 and labels: (N,) uint8, of the whole file. rows: (n,) uint32, the examples
+    of this part, None for all in file order. All are memory-mapped.
     """
 
     images: NDArray[np.uint8]
@@ -43,7 +30,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set and its parts; `val` is None when no validation images were asked for."""
+    """A data set and its parts; `val` is None without validation images.
+
+    sha256: the digest of its files. image_shape: (rows, columns). classes: their number C.
+    """
 
     name: str
     sha256: str
@@ -63,9 +53,12 @@ def load(
     num_train: int | None = None,
     split_seed: int = 0,
 ) -> Dataset:
-    """Find, extract (once) and open a data set: "mnist", "fashion_mnist", or "idx" with a folder.
+    """Find, extract (once) and open a data set.
 
-    Raises `ValueError` for bad files, unknown names and impossible counts.
+    name: of `sources.SOURCES`: "mnist", "fashion_mnist", or "idx" with a folder. num_val:
+    validation images taken from the training set. num_train: training images, None for all that
+    are left. split_seed: draws both. Raises `ValueError` for bad files, unknown names and
+    impossible counts.
     """
     check_counts(measure(name, folder), num_val, num_train)
     digest = prepare(name, folder, cache)
@@ -86,32 +79,6 @@ def check_counts(sizes: Sizes, num_val: int, num_train: int | None) -> None:
         )
 
 
-def prepare(name: str, folder: str | None = None, cache: str | Path = DEFAULT_CACHE) -> str:
-    """Make sure that the extracted data set is in the cache, and return its digest.
-
-    The first call reads everything through to the checksums; later ones take milliseconds. Several
-    processes may call it at once. Raises `ValueError` naming the file that is not as it should be.
-    """
-    cache = Path(cache)
-    found = locate(name, folder)
-    pinned = PINNED.get(name)
-    if pinned is not None and folder is None:
-        digest = _digest_of(pinned)
-        if (cache / digest / "meta.json").is_file():
-            return digest
-    elif found is not None and (known := _known_digest(cache, found)) is not None:
-        return known
-    cache.mkdir(parents=True, exist_ok=True)
-    with FileLock(cache / ".lock"):
-        if found is None:
-            found = download.fetch(FILES, cache / "downloads" / name)
-        measure(name, folder)
-        digest = _extract(name, found, cache)
-        if pinned is None or folder is not None:
-            write_text(_index_path(cache, found), json.dumps({"digest": digest}))
-    return digest
-
-
 def open_dataset(
     digest: str,
     cache: str | Path = DEFAULT_CACHE,
@@ -123,19 +90,19 @@ def open_dataset(
     """Map an extracted data set and divide it into parts; takes milliseconds.
 
     The validation images are drawn from the training set, each class in proportion, by `split_seed`
-    alone, so runs with other seeds are judged on the same images. Raises `ValueError` when the
-    cache does not have it.
+    alone, so that runs of different seeds share them. Raises `ValueError` when the data set is not
+    in the cache.
     """
-    place = Path(cache) / digest
+    extracted = Path(cache) / digest
     try:
-        meta = json.loads((place / "meta.json").read_text())
-        arrays = {file: np.load(place / f"{file}.npy", mmap_mode="r") for file in FILES}
+        meta = json.loads((extracted / "meta.json").read_text())
+        arrays = {file: np.load(extracted / f"{file}.npy", mmap_mode="r") for file in FILES}
         labels = np.asarray(arrays[FILES[1]])
-        kept, val_rows = _divide(place, labels, num_val, num_train, split_seed)
+        kept, val_rows = _divide(extracted, labels, num_val, num_train, split_seed)
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"{place}: expected an extracted data set, found {error}; delete the folder and start "
-            "the run again from its data set's files"
+            f"{extracted}: expected an extracted data set, found {error}; delete the folder and "
+            "start the run again from its data set's files"
         ) from error
     train_images, test_images = flatten(arrays[FILES[0]]), flatten(arrays[FILES[2]])
     return Dataset(
@@ -155,16 +122,16 @@ def flatten(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _divide(
-    place: Path, labels: NDArray[np.uint8], num_val: int, num_train: int | None, seed: int
+    folder: Path, labels: NDArray[np.uint8], num_val: int, num_train: int | None, seed: int
 ) -> tuple[NDArray[np.uint32] | None, NDArray[np.uint32]]:
-    """The rows of the training part, None for all, and of the validation part.
+    """The rows of the training part, (n,) or None for all, and of the validation part (num_val,).
 
-    Drawn once and then mapped from a file beside the images, so that they take no memory of their
-    own and no time at a later start.
+    They are drawn once and then mapped from a file beside the images in `folder`, so that later
+    starts need neither time nor memory for them.
     """
     if num_val == 0 and num_train in (None, len(labels)):
         return None, np.zeros(0, np.uint32)
-    path = place / f"rows-{num_val}-{num_train or 'rest'}-{seed}.npy"
+    path = folder / f"rows-{num_val}-{num_train or 'rest'}-{seed}.npy"
     if not path.is_file():
         kept, val_rows = split(labels, num_val, seed)
         if num_train is not None:
@@ -179,9 +146,10 @@ def _divide(
 def split(
     labels: NDArray[np.uint8], count: int, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Draw `count` of the rows, every class in proportion, and return (the rest, the drawn).
+    """Draw `count` rows of `labels` (N,), every class in proportion.
 
-    Shares that are not whole go to the classes with the largest remainders. Both are sorted.
+    Returns the other rows (N - count,) and the drawn ones (count,), both sorted. Classes with the
+    largest remainders take the examples that rounding leaves over.
     """
     generator = np.random.default_rng(seed)
     classes, sizes = np.unique(labels, return_counts=True)
@@ -192,88 +160,3 @@ def split(
     for label, share in zip(classes, shares, strict=True):
         drawn[generator.permutation(np.flatnonzero(labels == label))[:share]] = True
     return np.flatnonzero(~drawn), np.flatnonzero(drawn)
-
-
-def _digest_of(contents: Mapping[str, str]) -> str:
-    return hashlib.sha256("".join(contents[file] for file in FILES).encode()).hexdigest()
-
-
-def _index_path(cache: Path, found: Mapping[str, Path]) -> Path:
-    """Where the digest of these very files is noted: found by place, size and time of change."""
-    stats = [(str(path.resolve()), path.stat()) for path in found.values()]
-    key = json.dumps([(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats])
-    return cache / "index" / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
-
-
-def _known_digest(cache: Path, found: Mapping[str, Path]) -> str | None:
-    path = _index_path(cache, found)
-    if not path.is_file():
-        return None
-    digest = str(json.loads(path.read_text())["digest"])
-    return digest if (cache / digest / "meta.json").is_file() else None
-
-
-def _extract(name: str, found: Mapping[str, Path], cache: Path) -> str:
-    unfinished = Path(tempfile.mkdtemp(dir=cache, prefix=".extracting-"))
-    try:
-        contents, shapes = {}, {}
-        for file, path in found.items():
-            shapes[file], contents[file] = _extract_file(path, unfinished / f"{file}.npy")
-            pinned = PINNED.get(name, {}).get(file, contents[file])
-            if contents[file] != pinned:
-                raise ValueError(
-                    f"{path}: expected the {name} file with SHA-256 {pinned}, found "
-                    f"{contents[file]}; use dataset=idx for other files"
-                )
-        meta = _describe(name, unfinished, found, shapes)
-        digest = _digest_of(contents)
-        write_text(unfinished / "meta.json", json.dumps(meta | {"contents": contents}, indent=1))
-        if not (cache / digest / "meta.json").is_file():
-            unfinished.rename(cache / digest)
-            fsync_folder(cache)
-        return digest
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-
-
-def _extract_file(path: Path, target: Path) -> tuple[tuple[int, ...], str]:
-    header = idx.read_header(path)
-
-    def write(chunk: bytes) -> None:
-        try:
-            file.write(chunk)
-        except OSError as error:  # not one of reading
-            raise named(error, target) from None
-
-    try:
-        with target.open("wb") as file:
-            np.lib.format.write_array_header_1_0(
-                file, {"descr": "|u1", "fortran_order": False, "shape": header.shape}
-            )
-            _, digest = idx.copy_content(path, write)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise named(error, target) from None
-    return header.shape, digest
-
-
-def _describe(
-    name: str, place: Path, found: Mapping[str, Path], shapes: dict[str, tuple[int, ...]]
-) -> dict[str, Any]:
-    highest = [
-        int(np.load(place / f"{file}.npy", mmap_mode="r").max()) for file in (FILES[1], FILES[3])
-    ]
-    if highest[0] < 1 or highest[1] > highest[0]:
-        raise ValueError(
-            f"{found[FILES[3] if highest[1] > highest[0] else FILES[1]]}: expected labels 0 to at "
-            f"least 1 in training and no higher ones in the test set, found a highest of "
-            f"{highest[0]} in training and {highest[1]} in the test set"
-        )
-    return {
-        "name": name,
-        "classes": highest[0] + 1,
-        "image_shape": shapes[FILES[0]][1:],
-        "train": shapes[FILES[0]][0],
-        "test": shapes[FILES[2]][0],
-    }

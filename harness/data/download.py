@@ -1,23 +1,20 @@
-"""Fashion-MNIST (Xiao, Rasul and Vollgraf, 2017; MIT licence), when it is not on the machine."""
+"""Download the four files of a data set."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-SYSTEM_FOLDER = Path("/usr/share/datasets/fashion-mnist")  # Debian's dataset-fashion-mnist
-BASE_URL = "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/"
 
+def fetch(files: Iterable[str], folder: Path, base_url: str) -> Mapping[str, Path]:
+    """Download `base_url`/NAME.gz for each name into `folder` and return the paths by name.
 
-def fetch(files: tuple[str, ...], folder: Path, base_url: str = BASE_URL) -> Mapping[str, Path]:
-    """Download the gzip files into `folder` (kept there) and return their paths by name.
-
-    A file appears in `folder` only when it is complete. Raises `ValueError` naming the address when
-    one cannot be had. The content is verified by whoever reads it.
+    Files that are there already are kept. A file appears in `folder` only when it is complete; its
+    content is not verified here. Raises `ValueError` naming the address that failed.
     """
     import pooch
     import requests
 
     pooch.get_logger().setLevel("WARNING")
-    found = {}
+    paths = {}
     for file in files:
         url = f"{base_url.rstrip('/')}/{file}.gz"
         try:
@@ -33,5 +30,5 @@ def fetch(files: tuple[str, ...], folder: Path, base_url: str = BASE_URL) -> Map
                 f"{url}: cannot be downloaded ({error}); put the four files into a folder and say "
                 "dataset.dir=FOLDER"
             ) from error
-        found[file] = Path(path)
-    return found
+        paths[file] = Path(path)
+    return paths

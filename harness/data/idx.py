@@ -7,8 +7,8 @@
     then        the array, big-endian, last dimension fastest
 
 A reader that stops after the last expected byte never reaches gzip's checksum and accepts flipped
-bits; this one reads one byte further. Everything that can be wrong with a file is one `ValueError`
-that names the file, what was expected and what was found.
+bits, so this one reads one byte further. Every fault of a file is a `ValueError` that names the
+file, what was expected and what was found.
 """
 
 import gzip
@@ -35,14 +35,14 @@ TYPES: dict[int, np.dtype[Any]] = {
     0x0D: np.dtype(">f4"),
     0x0E: np.dtype(">f8"),
 }
-MAX_BYTES = 16 << 30  # a header that asks for more is taken for damage
+MAX_BYTES = 16 << 30  # a header with a larger size is taken to be damaged
 MAX_DIMENSIONS = 8
 CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
 class Header:
-    """What the first bytes of a file promise."""
+    """The dtype and the shape that a file's header states."""
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
@@ -78,7 +78,7 @@ def copy_content(
     """Stream the array's bytes (without the header) to `write`, in constant memory.
 
     Returns the header and the SHA-256 of the whole uncompressed file. Raises `ValueError` when the
-    file is not exactly what its header promises; what was written until then is worthless.
+    file is not what its header states; what was written until then is then incomplete.
     """
     with _opened(path) as file:
         header, raw = _header(path, file, max_bytes)
@@ -121,7 +121,7 @@ def write(path: Path, array: NDArray[Any]) -> None:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
-    """The uncompressed content; every way in which reading it can fail becomes a `ValueError`."""
+    """Open the uncompressed content; every failure to read it becomes a `ValueError`."""
     try:
         with path.open("rb") as plain:
             magic = plain.read(2)
@@ -141,7 +141,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         raise ValueError(f"{path}: the gzip stream is damaged ({error}); fetch it again") from None
     except OSError as error:
         if error.filename not in (None, str(path)):
-            raise  # of what the content was written to
+            raise  # an error of the file that the content is written to
         raise ValueError(f"{path}: cannot be read: {error.strerror or error}") from None
 
 

@@ -1,9 +1,9 @@
-"""Normalization: how a pixel 0..255 becomes an input of the network.
+"""Normalization: from pixels 0..255 to inputs of the network.
 
-Every one of them is affine in the pixel value, x = pixel * scale + shift, so that it is saved with
-the weights as two numbers and undone by nobody.
+Every normalization is affine, x = pixel * scale + shift, and is saved with the weights as these two
+numbers, so that images are normalized in the same way wherever the weights are used.
 
-    minmax    [-1, 1]: -1 is background, 1 is full ink (the tutorial's)
+    minmax    [-1, 1]: -1 is background, 1 is full ink (as in the tutorial)
     unit      [0, 1]
     standard  mean 0, standard deviation 1 over all pixels of the training images
     none      0..255 as they are
@@ -38,9 +38,10 @@ class Normalization:
 
 
 def fit(name: str, images: Images, rows: Rows = None) -> Normalization:
-    """Fit the named normalization on `images[rows]` (N, D) uint8, the training part only.
+    """Fit the named normalization to `images[rows]`, which should be the training part only.
 
-    Raises `ValueError` for an unknown name, or when `standard` meets images of a single gray value.
+    images: (N, D) uint8. rows: (n,), None for all. Raises `ValueError` for an unknown name, and for
+    `standard` when all pixels are equal.
     """
     if name not in NORMALIZATIONS:
         near = difflib.get_close_matches(name, NORMALIZATIONS, 1)
@@ -50,12 +51,12 @@ def fit(name: str, images: Images, rows: Rows = None) -> Normalization:
 
 
 def minmax(images: Images, rows: Rows) -> tuple[float, float]:
-    """[-1, 1] from the range of the type, so that every data set means the same by gray."""
+    """[-1, 1] from the range of uint8, so that gray values mean the same in every data set."""
     return 2 / 255, -1.0
 
 
 def unit(images: Images, rows: Rows) -> tuple[float, float]:
-    """[0, 1] from the range of the type."""
+    """[0, 1] from the range of uint8."""
     return 1 / 255, 0.0
 
 

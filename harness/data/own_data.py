@@ -1,4 +1,4 @@
-"""A user's own examples as a data set: divided into training and test images, as IDX files."""
+"""Split a user's own examples into training and test images and write them as IDX files."""
 
 import json
 from dataclasses import dataclass, field
@@ -17,9 +17,10 @@ MAX_CLASSES = 256  # labels are bytes
 
 @dataclass(frozen=True)
 class Examples:
-    """images (N, rows, columns) uint8, labels (N,) uint8, the classes' names in order of label.
+    """Labeled images.
 
-    skipped: one line for each picture that could not be used.
+    images: (N, rows, columns) uint8. labels: (N,) uint8. classes: names in order of label. skipped:
+    one line for each picture that could not be used.
     """
 
     images: NDArray[np.uint8]
@@ -29,13 +30,14 @@ class Examples:
 
 
 def write(examples: Examples, folder: Path, *, test_share: float, seed: int = 0) -> list[str]:
-    """Divide into training and test images, each class in proportion, and write the four files.
+    """Split into training and test images, each class in proportion, and write the four files.
 
-    Returns the lines to print. Raises `ValueError` when the folder has such files already.
+    test_share: the fraction of test images. Returns the lines to print. Raises `ValueError` if the
+    folder already has such files or a part would be empty.
     """
     existing = [name for file in FILES for name in (file, f"{file}.gz") if (folder / name).exists()]
     if existing:
-        raise ValueError(f"{folder / existing[0]}: exists already; name an empty folder")
+        raise ValueError(f"{folder / existing[0]}: already exists; name an empty folder")
     count = round(len(examples.labels) * test_share)
     if not 0 < count < len(examples.labels):
         raise ValueError(

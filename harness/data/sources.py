@@ -1,13 +1,16 @@
-"""Where the four files of a data set are, and what they must contain."""
+"""The known data sets: where their four files are and what they must contain.
+
+To add a data set whose files are known, add a row to `SOURCES` and a file `conf/dataset/NAME.yaml`.
+"""
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from harness.data import download, idx
+from harness.data import idx
 
 FILES = (
     "train-images-idx3-ubyte",
@@ -15,33 +18,68 @@ FILES = (
     "t10k-images-idx3-ubyte",
     "t10k-labels-idx1-ubyte",
 )
-EMBEDDED = Path(__file__).parent / "mnist"
-
-# SHA-256 of the uncompressed content: distributors compress the same files differently.
-PINNED = {
-    "mnist": {
-        FILES[0]: "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-        FILES[1]: "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-        FILES[2]: "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-        FILES[3]: "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
-    },
-    "fashion_mnist": {
-        FILES[0]: "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
-        FILES[1]: "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
-        FILES[2]: "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
-        FILES[3]: "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
-    },
-}
-NAMES = ("mnist", "fashion_mnist", "idx")
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """What can be known of a data set from its headers: images and their shape in pixels."""
+    """What the headers tell: numbers of images, and their shape (rows, columns) in pixels."""
 
     train: int
     test: int
     image_shape: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is known of a data set before its files are read.
+
+    digests: SHA-256 of each file's uncompressed content, because distributors compress the same
+    files differently; empty when any content is accepted. folder: where the files are, if they are
+    on this machine. url: address of the folder that the files, with `.gz`, are downloaded from
+    when they are not. sizes: required with `url`, to check a configuration before the download.
+    """
+
+    digests: Mapping[str, str] = field(default_factory=dict)
+    folder: Path | None = None
+    url: str | None = None
+    sizes: Sizes | None = None
+
+
+MNIST_SIZES = Sizes(60_000, 10_000, (28, 28))
+SOURCES = {
+    "mnist": Source(
+        digests={
+            FILES[0]: "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+            FILES[1]: "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+            FILES[2]: "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+            FILES[3]: "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+        },
+        folder=Path(__file__).parent / "mnist",
+        sizes=MNIST_SIZES,
+    ),
+    # Xiao, Rasul and Vollgraf, 2017; MIT license. The folder is Debian's dataset-fashion-mnist.
+    "fashion_mnist": Source(
+        digests={
+            FILES[0]: "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+            FILES[1]: "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+            FILES[2]: "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+            FILES[3]: "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+        },
+        folder=Path("/usr/share/datasets/fashion-mnist"),
+        url="https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",
+        sizes=MNIST_SIZES,
+    ),
+    "idx": Source(),
+}
+
+
+def source(name: str) -> Source:
+    """The row of a data set. Raises `ValueError` for an unknown name."""
+    if name not in SOURCES:
+        near = difflib.get_close_matches(name, SOURCES, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"dataset {name!r}: expected {', '.join(SOURCES)}{hint}")
+    return SOURCES[name]
 
 
 def measure(name: str, folder: str | None = None) -> Sizes:
@@ -49,61 +87,59 @@ def measure(name: str, folder: str | None = None) -> Sizes:
 
     Raises `ValueError` when a file is missing, not IDX, or does not fit the others.
     """
-    found = locate(name, folder)
-    if found is None:
-        return Sizes(60_000, 10_000, (28, 28))
-    headers = {file: idx.read_header(path) for file, path in found.items()}
+    paths = locate(name, folder)
+    if paths is None:
+        sizes = source(name).sizes
+        assert sizes is not None, "a data set with an address states its sizes"
+        return sizes
+    headers = {file: idx.read_header(path) for file, path in paths.items()}
     for part in ("train", "t10k"):
         images, labels = (file for file in FILES if file.startswith(part))
-        _check_header(found[images], headers[images], "images", 3)
-        _check_header(found[labels], headers[labels], "labels", 1)
+        _check_header(paths[images], headers[images], "images", 3)
+        _check_header(paths[labels], headers[labels], "labels", 1)
         if headers[images].shape[0] != headers[labels].shape[0]:
             raise ValueError(
-                f"{found[labels]}: expected {headers[images].shape[0]:,} labels, one for each "
-                f"image of {found[images].name}, found {headers[labels].shape[0]:,}"
+                f"{paths[labels]}: expected {headers[images].shape[0]:,} labels, one for each "
+                f"image of {paths[images].name}, found {headers[labels].shape[0]:,}"
             )
     train, test = headers[FILES[0]].shape, headers[FILES[2]].shape
     if train[1:] != test[1:]:
         raise ValueError(
-            f"{found[FILES[2]]}: expected images of {train[1]}x{train[2]} pixels like the training "
+            f"{paths[FILES[2]]}: expected images of {train[1]}x{train[2]} pixels like the training "
             f"images, found {test[1]}x{test[2]}"
         )
     return Sizes(train[0], test[0], (train[1], train[2]))
 
 
 def locate(name: str, folder: str | None) -> Mapping[str, Path] | None:
-    """The four paths by file name; None when Fashion-MNIST is not on this machine yet.
+    """The paths of the four files by name; None when they have to be downloaded first.
 
-    Raises `ValueError` for an unknown data set or a missing file.
+    folder: the user's own folder, which takes precedence. Raises `ValueError` for an unknown data
+    set or a missing file.
     """
-    if name not in NAMES:
-        near = difflib.get_close_matches(name, NAMES, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"dataset {name!r}: expected {', '.join(NAMES)}{hint}")
-    if name == "idx" and not folder:
-        raise ValueError(
-            "dataset=idx: expected dataset.dir=FOLDER with the four IDX files, found none"
-        )
+    known = source(name)
     if folder:
         return _in_folder(Path(folder))
-    if name == "mnist":
-        return _in_folder(EMBEDDED)
-    if download.SYSTEM_FOLDER.is_dir():
-        return _in_folder(download.SYSTEM_FOLDER)
+    if known.folder is not None and (known.url is None or known.folder.is_dir()):
+        return _in_folder(known.folder)
+    if known.url is None:
+        raise ValueError(
+            f"dataset={name}: expected dataset.dir=FOLDER with the four IDX files, found none"
+        )
     return None
 
 
 def _in_folder(folder: Path) -> Mapping[str, Path]:
     if not folder.is_dir():
         raise ValueError(f"dataset.dir={folder}: expected a folder with four IDX files, found none")
-    found = {}
+    paths = {}
     for file in FILES:
         candidates = [folder / file, folder / f"{file}.gz"]
         path = next((path for path in candidates if path.is_file()), None)
         if path is None:
             raise ValueError(f"{candidates[0]}: expected this file or {file}.gz, found neither")
-        found[file] = path
-    return found
+        paths[file] = path
+    return paths
 
 
 def _check_header(path: Path, header: idx.Header, what: str, dimensions: int) -> None:

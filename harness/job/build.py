@@ -1,18 +1,18 @@
-"""From a configuration to the plain objects it names. Below this module nobody sees a config."""
+"""Build the objects that a configuration names. Nothing below this module reads a `Config`."""
 
 import dataclasses
 import importlib.util
-from typing import Any
+from typing import Any, Literal
 
 from harness.data import normalization
 from harness.data.augmentation import Augmentation
 from harness.data.dataset import Dataset
+from harness.nn.compiled import supports
 from harness.nn.network import Network, count_parameters
 from harness.nn.optimizers import OPTIMIZERS
 from harness.nn.schedules import SCHEDULES, Schedule, with_warmup
-from harness.runfolder import environment
 from harness.runfolder.config import ConfigError
-from harness.runfolder.schema import Backend, Config
+from harness.runfolder.schema import GROUPS, Backend, Config
 from harness.training.options import Options
 from harness.training.randomness import generators
 from harness.training.trainer import Trainer
@@ -22,9 +22,11 @@ from harness.training.trainer import Trainer
 # changes nothing, at 26 million it gains a seventh.
 STEP_SIZE_PER_THREAD = 10_000_000
 
-
-# What the compiled epoch does not do.
-PLAIN = ("dropout", "input_dropout", "weight_decay", "max_norm", "adversarial", "ema")
+# Keys that a training step does not depend on, and `width` and `depth`, which are checked as the
+# widths of the hidden layers. The inputs may have any normalization.
+OUTSIDE_THE_STEP = (
+    "width", "depth", "threads", "outputs", "dataset", "normalization", "checkpoint", "tracking",
+)  # fmt: skip
 
 
 def sizes(config: Config, dataset: Dataset) -> tuple[int, ...]:
@@ -33,32 +35,26 @@ def sizes(config: Config, dataset: Dataset) -> tuple[int, ...]:
     return (rows * columns, *config.hidden, dataset.classes)
 
 
-def threads(config: Config, dataset: Dataset) -> int:
-    """The number of BLAS threads: as configured, or by the rule."""
-    if config.threads != "auto":
-        return int(config.threads)
-    return threads_for(sizes(config, dataset), config.batch, environment.cores())
+def blas_threads(
+    sizes: tuple[int, ...], batch: int, cores: int, configured: int | Literal["auto"] = "auto"
+) -> int:
+    """The number of BLAS threads: as configured, or by a fixed rule of the step's size and cores.
 
-
-def threads_for(sizes: tuple[int, ...], batch: int, cores: int) -> int:
-    """BLAS threads by a fixed rule of layer sizes, batch and cores.
-
-    Never by a timing: products differ in their last bits with the number of threads.
+    sizes: layer sizes (D, H, ..., C). Never by a timing: products differ in their last bits with
+    the number of threads.
     """
+    if configured != "auto":
+        return configured
     return max(1, min(cores, batch * count_parameters(sizes) // STEP_SIZE_PER_THREAD))
 
 
 def backend(config: Config) -> Backend:
-    """ "numpy" or "numba": what trains this configuration. Raises `ConfigError` if numba cannot."""
+    """Which backend trains this configuration: "numpy" or "numba".
+
+    Raises `ConfigError` when `backend=numba` is not installed or does not support the other keys.
+    """
     installed = importlib.util.find_spec("numba") is not None
-    limits = {
-        "one hidden layer": len(config.hidden) == 1,
-        "optimizer=sgd": config.optimizer.name == "sgd",
-        "batch up to 1024": config.batch <= 1024,
-        "augmentation=none": config.augmentation.name == "none",
-        **{f"no {key}": not getattr(config, key) for key in PLAIN},
-    }
-    missing = [what for what, fits in limits.items() if not fits]
+    missing = supports.unsupported(_step_settings(config))
     if config.backend == "numba":
         if not installed:
             raise ConfigError(
@@ -66,12 +62,33 @@ def backend(config: Config) -> Backend:
                 "-e '.[fast]'` or use backend=auto"
             )
         if missing:
-            raise ConfigError(f"backend=numba: expected {', '.join(missing)}; or use backend=auto")
+            expected = ", ".join(missing.values())
+            raise ConfigError(f"backend=numba: expected {expected}; or use backend=auto")
     return "numba" if config.backend != "numpy" and installed and not missing else "numpy"
 
 
+def _step_settings(config: Config) -> dict[str, Any]:
+    """The settings that a training step depends on and that are not off.
+
+    The schema states no defaults, so "off" is 0, null, false or a group's `none`. A key of another
+    default is unsupported by the compiled epoch until `supports` allows it. A group is its name;
+    its other keys are spelled `group.key`.
+    """
+    settings: dict[str, Any] = {"hidden": config.hidden}
+    for field in dataclasses.fields(config):
+        value: Any = getattr(config, field.name)
+        if field.name in OUTSIDE_THE_STEP:
+            continue
+        if field.name in GROUPS:
+            settings[field.name] = value.name
+            settings |= {f"{field.name}.{key}": one for key, one in _options(value).items()}
+        else:
+            settings[field.name] = value
+    return {key: value for key, value in settings.items() if value and value != "none"}
+
+
 def trainer(config: Config, dataset: Dataset) -> Trainer:
-    """Everything a run needs, ready to train."""
+    """The trainer of a configuration, with a freshly initialized network."""
     random = generators(config.seed)
     network = Network.create(sizes(config, dataset), config.activation, random["weights"])
     fitted = normalization.fit(config.normalization.name, dataset.train.images, dataset.train.rows)
@@ -99,26 +116,26 @@ def trainer(config: Config, dataset: Dataset) -> Trainer:
 
 
 def schedule(config: Config) -> Schedule:
-    """The learning rate's schedule, with its warm-up."""
+    """The learning-rate schedule, warm-up included."""
     options = _options(config.schedule)
     warmup = options.pop("warmup")
     return with_warmup(SCHEDULES[config.schedule.name](config.epochs, **options), warmup)
 
 
 def augmentation(config: Config, image_shape: tuple[int, int]) -> Augmentation | None:
-    """How training images are deformed, or None when they are not."""
+    """The augmentation of images of shape (rows, columns), None for `augmentation=none`."""
     if config.augmentation.name == "none":
         return None
     return Augmentation(image_shape, **_options(config.augmentation))
 
 
 def _options(group: Any) -> dict[str, Any]:
-    """A group's settings without its name: the keyword arguments of what it names."""
+    """The keys of a group without its name: keyword arguments of the part that it names."""
     return {key: value for key, value in dataclasses.asdict(group).items() if key != "name"}
 
 
 def description(trained: Trainer) -> dict[str, Any]:
-    """What must stand beside the weights so that they can be used: the JSON of a weights file."""
+    """The JSON description in a weights file: what is needed to classify images with it."""
     normal, network = trained.normalization, trained.network
     return {
         "sizes": list(network.sizes),

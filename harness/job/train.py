@@ -111,7 +111,10 @@ def _threads(run: Run, dataset: Dataset) -> int:
     Products differ in their last bits with the number of threads.
     """
     start = run.history().start
-    return int(start["threads"]) if start else build.threads(run.config, dataset)
+    if start is not None:
+        return int(start["threads"])
+    sizes = build.sizes(run.config, dataset)
+    return build.blas_threads(sizes, run.config.batch, environment.cores(), run.config.threads)
 
 
 def _write_artifacts(run: Run, trainer: Trainer, result: Result) -> list[str]:

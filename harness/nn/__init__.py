@@ -1,1 +1,1 @@
-"""The network: activations, losses, layers and optimizers, down to the derivatives."""
+"""The network: activations, losses, layers and optimizers, with their derivatives."""

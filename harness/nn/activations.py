@@ -1,7 +1,7 @@
 """Activation functions and their derivatives, as small functions in one name table.
 
 Every function works in place or into `out=`, on arrays of any shape and dtype. A derivative is
-written in terms of the activation's own output `a`, which the forward pass has kept:
+written in terms of the activation's output `a`, which the forward pass keeps:
 
     sigmoid   a = 1 / (1 + exp(-z))     da/dz = a (1 - a)
     tanh      a = tanh(z)               da/dz = 1 - a^2
@@ -20,9 +20,9 @@ Array = NDArray[np.floating[Any]]
 
 @dataclass(frozen=True)
 class Activation:
-    """An activation, its derivative, and the initialisation that suits it.
+    """An activation, its derivative, and the initialization that suits it.
 
-    forward(z): replaces z by a, in place.
+    forward(z): replace z by a, in place.
     backward(a, grad, scratch): grad *= da/dz, in place; `scratch` has the shape of a.
     initialization: "glorot" or "he", a name of `network.INITIALIZATIONS`.
     """
@@ -34,7 +34,7 @@ class Activation:
 
 
 def sigmoid(z: Array) -> None:
-    """z -> 1 / (1 + exp(-z)), in place; below -87, where it is 0 in float32, exp would overflow."""
+    """z -> 1 / (1 + exp(-z)), in place; z is clipped at -87 so that exp cannot overflow."""
     np.maximum(z, -87, out=z)
     np.negative(z, out=z)
     np.exp(z, out=z)

@@ -6,7 +6,7 @@ With logits z (B, C), targets t (B, C) whose rows sum to 1, and p = softmax(z):
     gradient d loss / d z = p - t
 
 (Bishop, Pattern Recognition and Machine Learning, 2006, section 4.3.4.) Subtracting the row's
-maximum first changes neither and keeps exp from overflowing.
+maximum first changes neither and prevents overflow.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""What is measured of a network, and the keys under which it is recorded."""
+"""Metrics of a network and the keys under which they are recorded."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,7 @@ BEST_EPOCH, BEST_VAL_ERROR = "best/epoch", "best/val_error"
 
 @dataclass
 class Score:
-    """Sums over examples; the means are divided only when asked, so batch sizes cannot matter."""
+    """Sums over examples; the means are taken at the end, so they do not depend on batch sizes."""
 
     loss_sum: float = 0.0
     wrong: int = 0
@@ -41,5 +41,5 @@ class Score:
 
 
 def misclassified(scores: NDArray[np.floating[Any]], labels: NDArray[np.uint8]) -> int:
-    """How many rows of `scores` (B, C) have their maximum elsewhere than at `labels` (B,)."""
+    """The number of rows of `scores` (B, C) whose maximum is not at `labels` (B,)."""
     return int(np.count_nonzero(scores.argmax(axis=1) != labels))

@@ -2,14 +2,14 @@
 
 Notation: B examples in a batch, D inputs, H hidden units, C classes. Layer l computes
 
-    z_l = a_{l-1} W_l + b_l        a_l = f(z_l)        (the last layer has no f: its z are the
-    logits)
+    z_l = a_{l-1} W_l + b_l        a_l = f(z_l)
 
-and with delta_l = d loss / d z_l (B, outputs), the chain rule gives (Nielsen, Neural Networks and
-Deep Learning, 2015, chapter 2, equations BP1 to BP4):
+The last layer has no f: its z are the logits. With delta_l = d loss / d z_l (B, outputs), the chain
+rule gives (Nielsen, Neural Networks and Deep Learning, 2015, chapter 2, equations BP1 to BP4):
 
-    delta_{l-1} = (delta_l W_l^T) * f'(z_{l-1})        dW_l = a_{l-1}^T delta_l        db_l = sum_B
-    delta_l
+    delta_{l-1} = (delta_l W_l^T) * f'(z_{l-1})
+    dW_l        = a_{l-1}^T delta_l
+    db_l        = sum_B delta_l
 """
 
 import itertools
@@ -34,10 +34,10 @@ class Layer(NamedTuple):
 
 
 class Parameters:
-    """Everything that is learnt, as one flat vector and as the layers that are views into it.
+    """All weights and biases, as one flat vector and as layers that are views into it.
 
-    What works element by element (an optimizer's state, an average) takes `flat` (P,) in one call;
-    what multiplies matrices takes `layers`. sizes = (D, H, ..., C).
+    Element-wise code (optimizers, averages) uses `flat` (P,); matrix products use `layers`.
+    sizes = (D, H, ..., C).
     """
 
     def __init__(self, sizes: Sequence[int], flat: Array) -> None:
@@ -57,7 +57,7 @@ class Parameters:
         return cls(sizes, np.zeros(count_parameters(sizes), dtype))
 
     def zeros_like(self) -> "Parameters":
-        """Zeros of the same layout: an optimizer's state, or room for a gradient."""
+        """Zeros of the same layout, for an optimizer's state or a gradient."""
         return Parameters.zeros(self.sizes, self.flat.dtype)
 
 
@@ -80,17 +80,16 @@ INITIALIZATIONS: dict[str, Callable[[int, int], float]] = {"glorot": glorot, "he
 
 
 class Gradient(NamedTuple):
-    """The gradient of one layer, kept as its two factors: what came in and what came back.
+    """The gradient of one layer as its two factors, so that the optimizer chooses the output array.
 
     inputs (B, I) and deltas (B, O); dW = inputs^T deltas, db = the sum of deltas over the batch.
-    The optimizer decides where the product goes.
     """
 
     inputs: Array
     deltas: Array
 
     def write(self, out: Layer) -> None:
-        """Multiply out: the gradient of weights and bias into `out`, which is overwritten."""
+        """Write the gradient of weights (I, O) and bias (O,) into `out`."""
         np.matmul(self.inputs.T, self.deltas, out=out.weights)
         np.add.reduce(self.deltas, axis=0, out=out.bias)
 
@@ -100,8 +99,8 @@ class Workspace:
     """Buffers for batches of up to `batch` examples, allocated once per run.
 
     hidden, deltas, scratch: one (batch, H) array per hidden layer; output: (batch, C);
-    row: (batch, 1). With dropout, masks and dropped: one more (batch, H) each per hidden layer, the
-    factors drawn for this batch and the activations times them; else both are empty.
+    row: (batch, 1). With dropout, masks and dropped: one (batch, H) each per hidden layer, the
+    factors drawn for this batch and the activations times them; without it, both are empty.
     """
 
     hidden: list[Array]
@@ -128,10 +127,10 @@ class Network:
         generator: np.random.Generator,
         dtype: DTypeLike = np.float32,
     ) -> "Network":
-        """A network with initial weights by its activation (Glorot or He), and biases of zero.
+        """A network with random weights and zero biases.
 
-        sizes: (D, H, ..., C). The output layer is linear before the softmax, so it is always
-        Glorot.
+        sizes: (D, H, ..., C). The activation chooses the initialization of the hidden layers; the
+        output layer has no activation and always uses Glorot's.
         """
         network = cls(Parameters.zeros(sizes, dtype), activation)
         hidden = INITIALIZATIONS[network.activation.initialization]
@@ -147,7 +146,7 @@ class Network:
         return self.parameters.sizes
 
     def workspace(self, batch: int, *, dropout: bool = False) -> Workspace:
-        """Buffers for batches of up to `batch` examples, with or without room for dropout."""
+        """Buffers for batches of up to `batch` examples, with or without those of dropout."""
         dtype = self.parameters.flat.dtype
         *hidden, classes = self.sizes[1:]
 
@@ -165,7 +164,7 @@ class Network:
         )
 
     def forward(self, inputs: Array, workspace: Workspace, logits: Array) -> None:
-        """The logits (B, C) of `inputs` (B, D), into `logits`; keeps the hidden activations."""
+        """Logits of `inputs` (B, D) into `logits` (B, C), the activations into `workspace`."""
         b = len(inputs)
         *hidden_layers, last = self.parameters.layers
         below = inputs
@@ -193,8 +192,8 @@ class Network:
         for number in range(len(self.parameters.layers) - 1, 0, -1):
             a = workspace.hidden[number - 1][:b]
             below = workspace.deltas[number - 1][:b]
-            fed = workspace.dropped[number - 1][:b] if workspace.masks else a
-            gradients.append(Gradient(fed, above))
+            outputs = workspace.dropped[number - 1][:b] if workspace.masks else a
+            gradients.append(Gradient(outputs, above))
             np.matmul(above, self.parameters.layers[number].weights.T, out=below)
             if workspace.masks:
                 np.multiply(below, workspace.masks[number - 1][:b], out=below)
@@ -204,5 +203,5 @@ class Network:
         return gradients[::-1]
 
     def input_gradient(self, gradients: list[Gradient], out: Array) -> None:
-        """d loss / d inputs (B, D) into `out`, from what `backward` returned."""
+        """Write d loss / d inputs into `out` (B, D). gradients: what `backward` returned."""
         np.matmul(gradients[0].deltas, self.parameters.layers[0].weights.T, out=out)

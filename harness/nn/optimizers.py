@@ -1,8 +1,8 @@
 """Optimizers: rules that turn the gradients of a batch into a change of the parameters.
 
-An optimizer is made for one set of parameters, whose layout its state shares. `state` is its
-complete memory as named arrays, so that a checkpoint can keep it; `step` changes the parameters in
-place and allocates nothing. Weight decay applies to weights, never to biases.
+An optimizer belongs to one set of parameters, and its state has their layout. `state` holds
+everything it remembers, as named arrays, so that a checkpoint can save it; `step` changes the
+parameters in place and allocates nothing. Weight decay applies to weights, never to biases.
 
     sgd       w -= lr (g + decay w)
     momentum  v = m v - lr (g + decay w);  w += v   (Nesterov: w += m v - lr (g + decay w))
@@ -23,18 +23,18 @@ from numpy.typing import NDArray
 from harness.nn.network import Gradient, Parameters
 
 Array = NDArray[np.floating[Any]]
-CHUNK = 1 << 15  # parameters updated at a time: all operations on them find them in the cache
+CHUNK = 1 << 15  # parameters updated at a time, so that they stay in the cache
 
 
 class Optimizer(Protocol):
-    """What the trainer asks of an optimizer."""
+    """The contract of an optimizer."""
 
     @property
     def state(self) -> dict[str, Array]:
-        """Named arrays that `step` changes; writing into them restores an earlier state."""
+        """The named arrays that `step` changes; writing into them restores an earlier state."""
 
     def step(self, gradients: list[Gradient], lr: float) -> None:
-        """One step along `gradients`, one per layer, at learning rate `lr`; changes them too."""
+        """Update the parameters by `gradients`, one per layer, which are overwritten."""
 
 
 class SGD:
@@ -43,16 +43,16 @@ class SGD:
     def __init__(self, parameters: Parameters, *, weight_decay: float = 0.0) -> None:
         self._parameters = parameters
         self._change = parameters.zeros_like()
-        self._weight_decay = weight_decay
+        self.weight_decay = weight_decay
 
     @property
     def state(self) -> dict[str, Array]:
-        """Plain gradient descent remembers nothing."""
+        """Empty: plain gradient descent has no state."""
         return {}
 
     def step(self, gradients: list[Gradient], lr: float) -> None:
         """w -= lr (g + decay w)."""
-        _shrink(self._parameters, 1 - lr * self._weight_decay)
+        _shrink(self._parameters, 1 - lr * self.weight_decay)
         _write(gradients, self._change, -lr)
         np.add(self._parameters.flat, self._change.flat, out=self._parameters.flat)
 
@@ -164,24 +164,11 @@ def adamw(parameters: Parameters, **options: float) -> Adam:
     return Adam(parameters, decoupled=True, **options)
 
 
-def limit_norms(parameters: Parameters, max_norm: float, scratch: Parameters) -> None:
-    """Scale the incoming weights of each hidden unit down to a Euclidean norm of `max_norm`.
-
-    (Srivastava et al., 2014, section 5.1.) `scratch` has the layout of the parameters.
-    """
-    for layer, room in zip(parameters.layers[:-1], scratch.layers, strict=False):
-        norms = room.bias
-        np.einsum("ih,ih->h", layer.weights, layer.weights, out=norms)
-        if norms.max() <= max_norm * max_norm:
-            continue
-        np.sqrt(norms, out=norms)
-        np.divide(max_norm, np.maximum(norms, max_norm), out=norms)
-        np.multiply(layer.weights, norms, out=layer.weights)
-
-
 def _write(gradients: list[Gradient], out: Parameters, factor: float) -> None:
-    """factor * gradient into `out`; the small factor of each gradient is scaled, not the
-    product."""
+    """Write factor * gradient into `out`; overwrites the deltas of the gradients.
+
+    It scales the deltas (B, O), which are smaller than the product (I, O).
+    """
     for gradient, layer in zip(gradients, out.layers, strict=True):
         if factor != 1:
             np.multiply(gradient.deltas, factor, out=gradient.deltas)
@@ -189,18 +176,20 @@ def _write(gradients: list[Gradient], out: Parameters, factor: float) -> None:
 
 
 def _parts(parameters: Parameters) -> Iterator[slice]:
-    """Consecutive parts of the flat vector, CHUNK long (1.6x the speed of whole-vector passes)."""
+    """Slices of CHUNK parameters that cover the flat vector (1.6x as fast as one pass over all)."""
     for begin in range(0, len(parameters.flat), CHUNK):
         yield slice(begin, begin + CHUNK)
 
 
 def _shrink(parameters: Parameters, factor: float) -> None:
+    """Multiply the weights, not the biases, by `factor`."""
     if factor != 1:
         for layer in parameters.layers:
             np.multiply(layer.weights, factor, out=layer.weights)
 
 
 def _add_decay(parameters: Parameters, out: Parameters, scratch: Parameters, factor: float) -> None:
+    """Add factor * weights to the weights of `out`; `scratch` has the same layout."""
     layers = zip(parameters.layers, out.layers, scratch.layers, strict=True)
     for layer, change, room in layers:
         np.multiply(layer.weights, factor, out=room.weights)

@@ -1,14 +1,12 @@
-"""Learning-rate schedules: pure functions from the time in training to a factor of the base rate.
+"""Learning-rate schedules: functions from the time in training to a factor of the base rate.
 
-Time is measured in epochs as a real number, step / steps per epoch, so that a schedule means the
-same at every batch size. Each is preceded by an optional linear warm-up.
+Time is in epochs, a real number, step / steps per epoch, so that a schedule does not depend on the
+batch size. An optional linear warm-up multiplies any of them.
 
     constant  1
     step      gamma^floor(t / every)
     cosine    (1 + cos(pi t / T)) / 2                             (Loshchilov and Hutter, 2017)
-    onecycle  from 1/start linearly up to 1 in the first part of the time, then a cosine down to
-    1/end
-              (Smith and Topin, 2018)
+    onecycle  linearly from 1/start to 1, then a cosine from 1 to 1/end      (Smith and Topin, 2018)
 """
 
 import math
@@ -18,7 +16,7 @@ Schedule = Callable[[float], float]
 
 
 def constant(epochs: int) -> Schedule:
-    """1, always."""
+    """1 at all times."""
     return lambda time: 1.0
 
 

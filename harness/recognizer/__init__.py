@@ -1,1 +1,1 @@
-"""What a trained network is for: reading people's own digits."""
+"""Apply a trained network to pictures: preprocess, calibrate, register, and serve."""

@@ -1,9 +1,9 @@
-"""Calibration: of all answers given with probability 0.9, nine in ten should be right.
+"""Temperature scaling: of all answers given with probability 0.9, nine in ten should be correct.
 
-A network's probabilities are often too sure, or, trained with smoothed labels, not sure enough. One
-number, the temperature T, mends most of it: p = softmax(z / T), with T chosen on the validation
-images by maximum likelihood (Guo et al., On Calibration of Modern Neural Networks, 2017). The
-answer itself never changes.
+The probabilities of a network are often overconfident, or, after training with smoothed labels,
+underconfident. One number, the temperature T, corrects most of it: p = softmax(z / T), with T
+chosen on the validation images by maximum likelihood (Guo et al., On Calibration of Modern Neural
+Networks, 2017). The most probable class does not change.
 """
 
 from dataclasses import dataclass
@@ -12,17 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 BINS = 15
-LEAST = 1e-30  # probabilities that float32 has rounded to nothing
-STEPS = 60
+LEAST = 1e-30  # lower limit of a probability, for the logarithm of those that are 0 in float32
+STEPS = 60  # of the golden-section search
 GOLDEN = (5**0.5 - 1) / 2
 Probabilities = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """A fitted temperature, and the expected calibration error (a fraction) without and with it.
+    """A fitted temperature.
 
-    Both errors are of the `images` that the temperature was fitted on.
+    error_before, error: the expected calibration error (a fraction) without and with it, on the
+    images that it was fitted on. images: their number.
     """
 
     temperature: float
@@ -32,16 +33,16 @@ class Calibration:
 
 
 def fit(probabilities: Probabilities, labels: NDArray[np.uint8]) -> Calibration:
-    """Fit the temperature on class probabilities (n, C) and the true labels (n,)."""
+    """Fit the temperature to class probabilities (N, C) float32 and true labels (N,)."""
     logits = np.log(np.maximum(probabilities.astype(np.float64), LEAST))
 
     def loss(log_temperature: float) -> float:
         scaled = logits / np.exp(log_temperature)
         scaled -= scaled.max(axis=1, keepdims=True)
-        right = scaled[np.arange(len(labels)), labels]
-        return float((np.log(np.exp(scaled).sum(axis=1)) - right).mean())
+        of_label = scaled[np.arange(len(labels)), labels]
+        return float((np.log(np.exp(scaled).sum(axis=1)) - of_label).mean())
 
-    # Convex in 1 / T, so it has one minimum in T as well: golden-section search from 1/20 to 20.
+    # The loss is convex in 1 / T, so it has one minimum in T: golden-section search, 1/20 to 20.
     low, high = -3.0, 3.0
     for _ in range(STEPS):
         width = GOLDEN * (high - low)
@@ -59,7 +60,7 @@ def fit(probabilities: Probabilities, labels: NDArray[np.uint8]) -> Calibration:
 
 
 def tempered(probabilities: Probabilities, temperature: float) -> Probabilities:
-    """softmax(z / T) from softmax(z), (n, C)."""
+    """softmax(z / T) from softmax(z), (N, C) float32."""
     logits = np.log(np.maximum(probabilities, LEAST)) / temperature
     logits -= logits.max(axis=1, keepdims=True)
     np.exp(logits, out=logits)
@@ -68,12 +69,13 @@ def tempered(probabilities: Probabilities, temperature: float) -> Probabilities:
 
 
 def expected_error(probabilities: Probabilities, labels: NDArray[np.uint8]) -> float:
-    """The expected calibration error, a fraction: |share right - mean confidence| over bins.
+    """The expected calibration error (a fraction) of probabilities (N, C) and true labels (N,).
 
-    The bins are 15 equal intervals of the confidence, weighted by how many answers they hold.
+    The mean of |accuracy - mean confidence| over 15 equal bins of the confidence, weighted by the
+    number of answers in each bin.
     """
     confidence = probabilities.max(axis=1).astype(np.float64)
-    right = probabilities.argmax(axis=1) == labels
+    is_correct = probabilities.argmax(axis=1) == labels
     bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    gaps = np.bincount(bins, right - confidence, minlength=BINS)
+    gaps = np.bincount(bins, is_correct - confidence, minlength=BINS)
     return float(np.abs(gaps).sum() / len(labels))

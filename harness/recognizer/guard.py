@@ -1,8 +1,8 @@
-"""What stands in front of the page: who may ask, how much, how long, and what the browser may do.
+"""ASGI middleware that limits requests: host, origin, size, and time; and sets security headers.
 
-The Host header is compared with known names, so that a foreign web page cannot reach the server
-through a name that it points at 127.0.0.1; a request that another page's script sends is refused by
-its Origin.
+Only known names are accepted in the Host header, so that a foreign web page cannot reach the server
+by pointing its own domain at 127.0.0.1 (DNS rebinding). A request from a script of another page is
+rejected by its Origin header.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-BODY_S, ANSWER_S = 10.0, 30.0
+BODY_S, ANSWER_S = 10.0, 30.0  # seconds to receive the body; to receive and answer a request
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -29,21 +29,24 @@ HEADERS = [
 
 
 class Guard:
-    """An ASGI application around another one. max_body: bytes."""
+    """An ASGI application that checks each request before it passes it on.
 
-    def __init__(self, inner: ASGIApp, hosts: set[str], *, max_body: int) -> None:
-        self._inner = inner
+    hosts: accepted names in the Host and Origin headers, without port. max_body: bytes.
+    """
+
+    def __init__(self, application: ASGIApp, hosts: set[str], *, max_body: int) -> None:
+        self._application = application
         self._hosts = hosts
         self._max_body = max_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Handle one request: pass it on, or reject it with an error as JSON."""
         if scope["type"] != "http":
             return
         headers = dict(scope["headers"])
         problem = self._problem(headers)
         if problem is not None:
-            await _refuse(send, *problem)
+            await _reject(send, *problem)
             return
         started = False
 
@@ -58,29 +61,30 @@ class Guard:
             async with asyncio.timeout(ANSWER_S):
                 body = await self._body(receive)
                 if body is None:
-                    await _refuse(send, 413, f"expected at most {self._max_body:,} bytes")
+                    await _reject(send, 413, f"expected at most {self._max_body:,} bytes")
                     return
-                await self._inner(scope, _replay(body), send_guarded)
+                await self._application(scope, _replay(body), send_guarded)
         except TimeoutError:
             if not started:
-                await _refuse(send, 408, "the request or its answer took too long")
+                await _reject(send, 408, "the request or its answer took too long")
         except ConnectionResetError:
-            return  # the client went away; there is nobody to tell
+            return  # the client disconnected
 
     def _problem(self, headers: MutableMapping[bytes, bytes]) -> tuple[int, str] | None:
-        host = _name("//" + headers.get(b"host", b"").decode("latin-1"))
+        """The status and message of a request to reject; None if its headers are acceptable."""
+        host = _hostname("//" + headers.get(b"host", b"").decode("latin-1"))
         if host not in self._hosts:
-            return 421, "this server answers only to its own address"
+            return 421, "the Host header must be the address of this server"
         origin = headers.get(b"origin")
-        if origin is not None and _name(origin.decode("latin-1")) not in self._hosts:
-            return 403, "requests of other pages are refused"
+        if origin is not None and _hostname(origin.decode("latin-1")) not in self._hosts:
+            return 403, "requests from other web pages are rejected"
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or int(length) > self._max_body:
             return 413, f"expected at most {self._max_body:,} bytes"
         return None
 
     async def _body(self, receive: Receive) -> bytes | None:
-        """The whole body, or None when it is too long."""
+        """The whole body; None if it is too long."""
         parts, size = [], 0
         async with asyncio.timeout(BODY_S):
             while True:
@@ -95,7 +99,8 @@ class Guard:
                     return b"".join(parts)
 
 
-def _name(address: str) -> str | None:
+def _hostname(address: str) -> str | None:
+    """The host of a URL, lower case, without port; None if there is none."""
     try:
         return urlsplit(address).hostname
     except ValueError:
@@ -103,13 +108,15 @@ def _name(address: str) -> str | None:
 
 
 def _replay(body: bytes) -> Receive:
+    """A `receive` that yields a body that was already read."""
+
     async def receive() -> Message:
         return {"type": "http.request", "body": body, "more_body": False}
 
     return receive
 
 
-async def _refuse(send: Send, status: int, message: str) -> None:
+async def _reject(send: Send, status: int, message: str) -> None:
     content: Any = json.dumps({"error": message}).encode()
     headers = [(b"content-type", b"application/json"), (b"connection", b"close"), *HEADERS]
     await send({"type": "http.response.start", "status": status, "headers": headers})

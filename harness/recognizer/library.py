@@ -1,4 +1,4 @@
-"""The networks that the page offers: finished runs under `outputs`, and those of a store."""
+"""The networks that the page offers: the finished runs in `outputs` and in a tracking store."""
 
 import sys
 from pathlib import Path
@@ -15,30 +15,32 @@ from harness.tracking.store import StoreError
 
 
 class Library:
-    """The networks by run id. uri: of a tracking store, if another than the one in `outputs`.
+    """Networks by run id. uri: a tracking store to list in addition to the runs in `outputs`.
 
-    Raises `StoreError` when that store cannot be opened.
+    Raises `StoreError` if that store cannot be opened.
     """
 
     def __init__(self, outputs: Path, default: Recognizer, uri: str | None = None) -> None:
         self._outputs, self.default = outputs, default
         self._reader = Reader(Target(uri)) if uri else None
 
-    def listing(self) -> list[dict[str, Any]]:
-        """`id` and `name` of every run with weights, newest first; the default before them."""
-        default = self.default.description["run"]
-        names = {default: loading.describe_source(self.default)}
+    def list_networks(self) -> list[dict[str, Any]]:
+        """`id` and `name` of every finished run: the default first, then the newest first.
+
+        Local runs come before those of the tracking store.
+        """
+        names = {self.default.run_id: loading.describe_source(self.default)}
         for run in reversed(all_runs(self._outputs)):
-            if run.is_finished or run.id == default:
+            if run.is_finished or run.id == self.default.run_id:
                 history = run.history()
                 _add(names, run.id, history.name, history.final)
         for recorded in reversed(self._stored()):
-            if recorded.tags.get("run.id") == recorded.run:  # else another program's
+            if recorded.tags.get("run.id") == recorded.run:  # else not a run of this harness
                 _add(names, recorded.run, recorded.name, recorded.final)
         return [{"id": run, "name": name} for run, name in names.items()]
 
     def load(self, run_id: str) -> Recognizer:
-        """The network of a run of the listing. Raises `ValueError`."""
+        """Load the network of a listed run. Raises `ValueError`."""
         run = open_run(self._outputs, run_id)
         if run.folder.is_dir() or self._reader is None:
             return loading.load_run(run)
@@ -48,17 +50,19 @@ class Library:
             raise ValueError(str(error)) from error
 
     def _stored(self) -> list[Recorded]:
+        """The finished runs of the store; none, with a message, while it is unavailable."""
         try:
             return self._reader.finished() if self._reader is not None else []
-        except StoreError as error:  # the local runs are still offered
+        except StoreError as error:
             print(error, file=sys.stderr, flush=True)
             return []
 
 
 def _add(names: dict[str, str], run_id: str, name: str, final: dict[str, float]) -> None:
+    """Add a run under its name and validation error; only the error if it is listed already."""
     error = final.get(metrics.BEST_VAL_ERROR)
-    figure = "" if error is None else f", validation error {error:.2%}"
+    suffix = "" if error is None else f", validation error {error:.2%}"
     if run_id not in names:
-        names[run_id] = f"{name}{figure}"
-    elif not names[run_id].endswith(figure):
-        names[run_id] += figure
+        names[run_id] = f"{name}{suffix}"
+    elif not names[run_id].endswith(suffix):
+        names[run_id] += suffix

@@ -1,4 +1,4 @@
-"""Which trained network answers, and loading it with its calibration."""
+"""Choose a trained network and load it with its calibration."""
 
 import dataclasses
 import json
@@ -21,10 +21,10 @@ CALIBRATION = "weights/calibration.json"
 
 
 def choose(outputs: Path, run_id: str | None = None, uri: str | None = None) -> Recognizer:
-    """The network of a run; without one the registered champion, else the best local run.
+    """Load the network of a run; by default the registered champion, else the best local run.
 
-    uri: another tracking store than the one in `outputs`, also for the run. Raises `ValueError`
-    with what to do when there is none.
+    uri: the tracking store of the run or the champion, instead of the one in `outputs`. Raises
+    `ValueError` if there is no network, with the command that trains one.
     """
     if run_id is not None and uri is None:
         return load_run(folder.find(outputs, run_id))
@@ -59,14 +59,17 @@ def best_run(outputs: Path) -> Run | None:
 
 
 def describe_source(trained: Recognizer) -> str:
-    """Which network answers, for display."""
+    """Where the network comes from, for display: registered version and run."""
     description = trained.description
     version = f"{description['version']}, " if "version" in description else ""
-    return f"{version}run {description['run']}"
+    return f"{version}run {trained.run_id}"
 
 
 def load_run(run: Run) -> Recognizer:
-    """The recognizer of a run, calibrated where that is possible. Raises `ValueError`."""
+    """Load the network of a run, calibrated if its data is available.
+
+    Raises `ValueError` if the run has no weights or they cannot be read.
+    """
     if not run.weights.is_file():
         history = run.history()
         raise ValueError(
@@ -74,13 +77,14 @@ def load_run(run: Run) -> Recognizer:
             f"{len(history.epochs)} epochs; `python -m harness.run resume={run.id}` finishes it"
         )
     path = run.folder / CALIBRATION
-    fitted = Calibration(**json.loads(path.read_text())) if path.is_file() else _try(run)
-    more = {} if fitted is None else {"calibration": dataclasses.asdict(fitted)}
-    return recognizer.load(run.weights, run=run.id, **more)
+    kept = Calibration(**json.loads(path.read_text())) if path.is_file() else None
+    fitted = kept or _calibrate_if_cached(run)
+    extra = {} if fitted is None else {"calibration": dataclasses.asdict(fitted)}
+    return recognizer.load(run.weights, run=run.id, **extra)
 
 
 def load_stored(reader: Reader, run_id: str) -> Recognizer:
-    """The recognizer of a run in a tracking store. Raises `ValueError` or `StoreError`.
+    """Load the network of a run from a tracking store. Raises `ValueError` or `StoreError`.
 
     It is not calibrated, because that needs the validation images.
     """
@@ -91,9 +95,9 @@ def load_stored(reader: Reader, run_id: str) -> Recognizer:
 
 
 def calibrate(run: Run) -> Calibration | None:
-    """Fit the temperature of a run's best weights and write it; None without validation images.
+    """Fit the temperature of a run's best weights and save it; None without validation images.
 
-    Raises `ValueError` when the weights or the cached data cannot be read.
+    Raises `ValueError` if the weights or the cached data cannot be read.
     """
     if not run.config.dataset.num_val:
         return None
@@ -107,7 +111,7 @@ def calibrate(run: Run) -> Calibration | None:
     return fitted
 
 
-def _try(run: Run) -> Calibration | None:
+def _calibrate_if_cached(run: Run) -> Calibration | None:
     """Calibrate a run if its data is still in the cache."""
     try:
         return calibrate(run)

@@ -1,12 +1,14 @@
-"""The MLflow model of a run: code that travels with its weights and is executed by MLflow alone.
+"""The MLflow model of a run: code that is logged with the weights and executed by MLflow.
 
-It needs NumPy, pandas, safetensors and MLflow, not this package, so that a model can be served
-where the harness is not installed. Nothing here is pickled: the weights and everything else are in
-one safetensors file. `harness.recognizer.registry` logs it; nothing imports it.
+It needs NumPy, pandas, safetensors and MLflow but not this package, so that a model can be served
+where the harness is not installed. Two artifacts are logged beside it: one safetensors file with
+the weights and their description, and `harness/nn/activations.py`, so that every activation that
+can be trained can be served. Nothing is pickled. `harness.recognizer.registry` logs this file; no
+module imports it.
 """
 
+import importlib.util
 import json
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,41 +17,44 @@ from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
 from safetensors import safe_open
 
-ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
-    "sigmoid": lambda z: 0.5 * (1 + np.tanh(0.5 * z)),
-    "tanh": np.tanh,
-    "relu": lambda z: np.maximum(z, 0),
-}
 BATCH = 1000
 
 
 class DigitModel(PythonModel):
-    """predict: (N, 28, 28) or (N, 784) gray values -> a table with `class` and `probabilities`."""
+    """Classifies images (N, 28, 28) or (N, 784) of gray values 0 to 255.
+
+    `predict` returns a table with the columns `class` and `probabilities`.
+    """
 
     def load_context(self, context: Any) -> None:
-        """Read the weights and what stands beside them."""
+        """Read the weights, their description and the activation from the artifacts."""
         with safe_open(context.artifacts["weights"], framework="numpy") as file:
-            about = json.loads(file.metadata()["harness"])["description"]
-            count = len(about["sizes"]) - 1
+            description = json.loads(file.metadata()["harness"])["description"]
+            count = len(description["sizes"]) - 1
             self.layers = [
                 (file.get_tensor(f"layer{n}.weights"), file.get_tensor(f"layer{n}.bias"))
                 for n in range(1, count + 1)
             ]
-        self.activation = ACTIVATIONS[about["activation"]]
-        self.scale, self.shift = about["normalization"]["scale"], about["normalization"]["shift"]
-        self.temperature = about.get("calibration", {}).get("temperature", 1.0)
-        self.image_shape = tuple(about["image_shape"])
+        table = _execute(context.artifacts["activations"]).ACTIVATIONS
+        self.activation = table[description["activation"]]
+        normalization = description["normalization"]
+        self.scale, self.shift = normalization["scale"], normalization["shift"]
+        self.temperature = description.get("calibration", {}).get("temperature", 1.0)
+        self.image_shape = tuple(description["image_shape"])
 
-    # MLflow takes an annotation of model_input for a schema, and knows none that fits.
+    # MLflow takes an annotation of model_input for a schema, and has none that fits.
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
         """One row per image: the class (int) and the calibrated probabilities (list of float)."""
         pixels = self._checked(np.asarray(model_input))
-        found = np.concatenate(
+        probabilities = np.concatenate(
             [self._probabilities(pixels[i : i + BATCH]) for i in range(0, len(pixels), BATCH)]
         )
-        return pd.DataFrame({"class": found.argmax(axis=1), "probabilities": found.tolist()})
+        return pd.DataFrame(
+            {"class": probabilities.argmax(axis=1), "probabilities": probabilities.tolist()}
+        )
 
     def _checked(self, images: Any) -> Any:
+        """The images as float32 (N, D). Raises `ValueError`."""
         inputs = self.layers[0][0].shape[0]
         if images.shape[1:] not in ((inputs,), self.image_shape) or not len(images):
             rows, columns = self.image_shape
@@ -65,12 +70,24 @@ class DigitModel(PythonModel):
         return pixels
 
     def _probabilities(self, pixels: Any) -> Any:
-        below = pixels * np.float32(self.scale) + np.float32(self.shift)
+        """softmax(z / T), (N, C) float32, of pixels (N, D)."""
+        a = pixels * np.float32(self.scale) + np.float32(self.shift)
         for weights, bias in self.layers[:-1]:
-            below = self.activation(below @ weights + bias)
-        logits = (below @ self.layers[-1][0] + self.layers[-1][1]) / self.temperature
+            a = a @ weights + bias
+            self.activation.forward(a)  # in place
+        logits = (a @ self.layers[-1][0] + self.layers[-1][1]) / self.temperature
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))
         return powers / powers.sum(axis=1, keepdims=True)
+
+
+def _execute(path: str) -> Any:
+    """The module of a source file, outside `sys.modules`: each loaded model has its own."""
+    spec = importlib.util.spec_from_file_location("activations", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 set_model(DigitModel())

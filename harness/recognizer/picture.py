@@ -1,7 +1,7 @@
-"""Reading people's pictures: PNG and JPEG, any size and color, in bounded memory.
+"""Read PNG and JPEG pictures of any size and color mode as gray values, in bounded memory.
 
-A picture's header is checked before anything is decoded, so a small file that promises a gigantic
-picture costs nothing. Everything that can be wrong is one `ValueError`.
+The header is checked before any pixel is decoded, so that a small file that declares a huge picture
+is rejected at once. Every error is a `ValueError` with a message of one line.
 """
 
 import io
@@ -16,15 +16,15 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 FORMATS = ("PNG", "JPEG")
 MAX_BYTES = 20 << 20
 MAX_PIXELS = 32_000_000  # decoded 4 bytes each: 128 MB at most
-LARGE = 1024  # longer sides are averaged down while they are read
+LARGE = 1024  # pixels; larger pictures are averaged down as they are read
 
-# Pillow's own limit is looser than ours and would only warn.
+# Pillow's own limit is higher than MAX_PIXELS and only warns.
 Image.MAX_IMAGE_PIXELS = None
 DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, OverflowError)
 
 
 def read(path: Path) -> NDArray[np.uint8]:
-    """The gray values (rows, columns) of a picture file. Raises `ValueError`."""
+    """Read a picture file as gray values (rows, columns), uint8. Raises `ValueError`."""
     try:
         if not path.is_file():
             what = "a folder" if path.is_dir() else "no such file"
@@ -39,7 +39,7 @@ def read(path: Path) -> NDArray[np.uint8]:
 
 
 def decode(content: bytes) -> NDArray[np.uint8]:
-    """The gray values (rows, columns) of a picture in memory. Raises `ValueError`."""
+    """Decode a picture as gray values (rows, columns), uint8. Raises `ValueError`."""
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             width, height = image.size
@@ -57,20 +57,21 @@ def decode(content: bytes) -> NDArray[np.uint8]:
         if content.startswith((b"\x89PNG", b"\xff\xd8\xff")):
             raise ValueError("the picture is damaged or cut off (in its header)") from None
         raise ValueError(
-            f"expected a PNG or JPEG picture, found {_look(content)}; its name does not matter, "
-            "its content does"
+            f"expected a PNG or JPEG picture, found {_summary(content)} (the content decides, not "
+            "the name)"
         ) from None
     except DAMAGED as error:
         raise ValueError(f"the picture is damaged or cut off ({error})") from None
 
 
 class _TooLargeError(ValueError):
-    """Refused by its header."""
+    """The header declares more than MAX_PIXELS."""
 
 
 def _gray(image: Image.Image) -> Image.Image:
+    """The picture as 8-bit gray on opaque paper, averaged down, its EXIF data kept."""
     factor = max(1, max(image.size) // LARGE)
-    if image.mode.startswith(("I", "F")):  # 16 bits or more per pixel: the highest 8 are enough
+    if image.mode.startswith(("I", "F")):  # 16 bits or more per pixel: keep the highest 8
         values = np.asarray(image).astype(np.float32)
         if image.mode != "F":
             values /= 256 if values.max() > 255 else 1
@@ -86,7 +87,7 @@ def _gray(image: Image.Image) -> Image.Image:
 
 
 def _opaque(image: Image.Image) -> Image.Image:
-    """On white paper, or on black when what is drawn is light."""
+    """A picture with alpha on white paper, or on black if the drawing is light."""
     values, alpha = image.split()
     drawn = np.asarray(values)[np.asarray(alpha) > 127]
     paper = Image.new("L", image.size, 0 if drawn.size and drawn.mean() > 127 else 255)
@@ -94,7 +95,8 @@ def _opaque(image: Image.Image) -> Image.Image:
     return paper
 
 
-def _look(content: bytes) -> str:
+def _summary(content: bytes) -> str:
+    """The size and the first bytes of a file, for a message."""
     return (
         f"{len(content):,} bytes that begin with {content[:8].hex(' ')}" if content else "nothing"
     )

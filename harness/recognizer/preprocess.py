@@ -1,17 +1,17 @@
-"""From a picture of one digit to the image the network was trained on.
+"""Turn a picture of one digit into an image like those the network was trained on.
 
-MNIST's digits were fitted into 20x20 pixels with their aspect ratio kept and anti-aliased, then
-placed in 28x28 by their centre of mass, bright on dark (LeCun et al., 1998). A network that has
-seen nothing else fails on drawings that are small, off-centre, dark on light or on gray paper, so
-the same is done here to any picture:
+MNIST's digits were scaled to 20x20 pixels with their aspect ratio kept, anti-aliased, and centered
+in 28x28 by their center of mass, bright on dark (LeCun et al., 1998). A network trained on nothing
+else fails on drawings that are small, off-center, dark on light or on gray paper, so any picture is
+prepared in the same way:
 
-    background    a plane fitted to the rim of the picture: paper, uneven light
-    polarity      the sign in which the picture departs from it
-    noise         what departs less than a few of the rim's standard deviations is background;
-                  specks far smaller than the digit are dropped
-    strokes       very thin or thick ones are brought to the thickness of MNIST's
-    box, fit      the bounding box, resampled anti-aliased into 20/28 of the target
-    placement     the centre of mass goes to the middle
+    background    fit a plane to the border of the picture: paper, uneven light
+    polarity      take the sign in which the picture departs from the background
+    noise         ignore what departs by less than a few standard deviations of the border's noise;
+                  drop specks far smaller than the digit
+    strokes       bring very thin or thick strokes to the thickness of MNIST's
+    box, scale    resample the bounding box, anti-aliased, to 20/28 of the target
+    center        move the center of mass to the middle
 """
 
 from dataclasses import dataclass
@@ -22,32 +22,22 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-Gray = NDArray[np.uint8]
-Field = NDArray[np.float32]
-Box = tuple[slice, slice]
+from harness.recognizer import strokes
+from harness.recognizer.background import Box, Field, Gray, extract_ink, ink_box, quantile
 
-WORK = 256  # the longest side that is looked at; larger pictures are averaged down first
-LEAST_CONTRAST = 24  # gray values between pen and paper
-NOISES = 4.0  # standard deviations of the noise below which nothing is ink
-FAINT = 0.12  # of the pen's contrast: fainter pixels are background
+MAX_WORK_SIDE = 256  # pixels; larger pictures are averaged down first
 SPECK = 0.04  # of the largest piece's ink: smaller pieces are dropped
-# Thickness of strokes is in pixels of a digit that is FINE pixels high or wide.
-FINE, FRAME = 80, 12
-THIN, THICK = 7.0, 13.5  # four of five digits of MNIST lie between; others are brought
-AS_THIN, AS_THICK = 9.6, 10.4  # to these
-SOFT = 4.0  # width of the drawn edge
-BLOT = 0.38  # of FINE: where a disc of this radius fits into the ink, it is not a stroke
 FILTER = Image.Resampling.LANCZOS
-EIGHT = np.ones((3, 3), bool)
+EIGHT = np.ones((3, 3), bool)  # pixels that touch at a corner are connected
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What was found in a picture.
+class Preprocessed:
+    """A picture after preprocessing.
 
-    image: the digit as the network takes it, uint8, bright on dark; None when there is none.
-    problem: why there is none, for people; "" when there is one. box: (top, left, bottom, right) of
-    the digit as fractions of the picture.
+    image: the network's input (rows, columns), uint8, bright on dark; None if the picture has no
+    digit. problem: why there is none; "" if there is one. box: (top, left, bottom, right) of the
+    digit as fractions of the picture.
     """
 
     image: Gray | None
@@ -55,25 +45,25 @@ class Seen:
     box: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
 
 
-def find(picture: NDArray[Any], shape: tuple[int, int] = (28, 28)) -> Seen:
-    """Find the one digit of a picture (rows, columns) of gray values 0..255, and prepare it.
+def preprocess(picture: NDArray[Any], shape: tuple[int, int] = (28, 28)) -> Preprocessed:
+    """Find the digit in a picture (rows, columns) of gray values 0 to 255 and normalize it.
 
-    The pen may be darker or lighter than the paper; both may be any gray. Raises `ValueError` for
-    an array that is not a picture.
+    The pen may be darker or lighter than the paper, and both may be any gray. Raises `ValueError`
+    if the array is not a picture.
     """
-    gray = _work_size(_checked(picture))
-    whole, departure, noise = _flattened(gray)
-    ink = _ink(departure, noise)
-    if ink is None:
-        return Seen(None, "no digit found: the picture is empty")
-    outer = _box(ink)  # labelling pieces is dear; the box of all ink is smaller than the picture
-    piece = _largest(ink[outer])
-    inner = _box(piece)
-    fine = _restroked(piece[inner])
+    gray = _reduced(_checked(picture))
+    extracted = extract_ink(gray)
+    if extracted is None:
+        return Preprocessed(None, "no digit found: the picture is empty")
+    ink, whole = extracted
+    outer = ink_box(ink)  # labeling pieces is slow; the box of all ink is smaller than the picture
+    pieces = _without_specks(ink[outer])
+    inner = ink_box(pieces)
+    fine = strokes.normalize(pieces[inner])
     if fine is None:
-        return Seen(None, "no digit found: the picture shows a blot, not strokes")
-    image = _placed(_fitted(fine[_box(fine)], shape), shape)
-    return Seen(image, "", _fractions(gray.shape, whole, outer, inner))
+        return Preprocessed(None, "no digit found: the picture shows a blot, not strokes")
+    image = _centered(_scaled(fine[ink_box(fine)], shape), shape)
+    return Preprocessed(image, "", _fractions(gray.shape, whole, outer, inner))
 
 
 def _checked(picture: NDArray[Any]) -> Gray:
@@ -91,91 +81,14 @@ def _checked(picture: NDArray[Any]) -> Gray:
     return picture.astype(np.uint8)
 
 
-def _work_size(gray: Gray) -> Gray:
-    """At most WORK pixels along each side, by averaging."""
-    factor = -(-max(gray.shape) // WORK)
+def _reduced(gray: Gray) -> Gray:
+    """The picture averaged down to at most MAX_WORK_SIDE pixels along each side."""
+    factor = -(-max(gray.shape) // MAX_WORK_SIDE)
     return np.asarray(Image.fromarray(gray).reduce(factor)) if factor > 1 else gray
 
 
-def _flattened(gray: Gray) -> tuple[Box, Field, float]:
-    """The picture less its background, and the standard deviation of the background's noise.
-
-    Of a clean canvas only the box in which anything departs from it; else the whole.
-    """
-    height, width = gray.shape
-    rim = max(1, min(height, width) // 24)
-    edges = (gray[:rim], gray[-rim:], gray[:, :rim].T, gray[:, -rim:].T)
-    values = np.concatenate([edge.ravel() for edge in edges]).astype(np.float32)
-    middle = _quantile(values, 0.5)
-    spread = np.abs(values - np.float32(middle))
-    if spread.max() < 4:  # nothing to fit
-        reach = int(LEAST_CONTRAST / 2)
-        area = (gray > min(middle + reach, 255)) | (gray < max(middle - reach, 0))
-        box = _bounds(area) if area.any() else (slice(0, 1), slice(0, 1))
-        return box, gray[box].astype(np.float32) - np.float32(middle), 0.0
-    y, x = np.mgrid[:height, :width].astype(np.float32)
-    at = [
-        np.concatenate(
-            [
-                part[:rim].ravel(),
-                part[-rim:].ravel(),
-                part[:, :rim].T.ravel(),
-                part[:, -rim:].T.ravel(),
-            ]
-        )
-        for part in (y, x)
-    ]
-    plane = np.stack([np.ones_like(at[0]), *at], axis=1)
-    for _ in range(3):  # strokes on the rim are outliers, and are left out the next time
-        kept = spread <= 3 * 1.4826 * _quantile(spread, 0.5) + 1
-        found = np.linalg.lstsq(plane[kept], values[kept], rcond=None)[0]
-        spread = np.abs(values - plane @ found)
-    departure = gray - (found[0] + found[1] * y + found[2] * x)
-    return (slice(0, height), slice(0, width)), departure, 1.4826 * _quantile(spread, 0.5)
-
-
-def _ink(departure: Field, noise: float) -> Field | None:
-    """How much pen is in each pixel, 0..1; None where there is none."""
-    smooth = departure
-    if noise > 1:  # averaging a neighbourhood leaves a third of the noise
-        smooth = ndimage.uniform_filter(departure, 3)
-        noise /= 3
-    threshold = max(LEAST_CONTRAST / 2, NOISES * noise)
-    light = float(np.maximum(smooth - threshold, 0).sum())
-    dark = float(np.maximum(-smooth - threshold, 0).sum())
-    if dark > light:
-        smooth = -smooth
-    pen = smooth[smooth > threshold]
-    if not len(pen):
-        return None
-    contrast = _quantile(pen, 0.9)
-    if contrast < LEAST_CONTRAST:
-        return None
-    ink: Field = smooth / np.float32(contrast)
-    ink[ink < max(FAINT, threshold / contrast if noise > 0.3 else 0)] = 0
-    np.minimum(ink, 1, out=ink)
-    return ink
-
-
-def _quantile(values: Field, share: float) -> float:
-    """The value below which this share of all lies, without NumPy's interpolation."""
-    place = int(share * (values.size - 1))
-    return float(np.partition(values, place, axis=None)[place])
-
-
-def _box(ink: Field) -> Box:
-    """The bounding box of the ink that is not faint."""
-    return _bounds(ink > FAINT)
-
-
-def _bounds(area: NDArray[np.bool_]) -> Box:
-    """The bounding box of an area that is not empty."""
-    rows, columns = np.flatnonzero(area.any(axis=1)), np.flatnonzero(area.any(axis=0))
-    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
-
-
-def _largest(ink: Field) -> Field:
-    """The ink without the pieces that are specks beside the largest one."""
+def _without_specks(ink: Field) -> Field:
+    """The ink without the pieces that are far smaller than the largest one."""
     labels, count = ndimage.label(ink, EIGHT)
     if count < 2:
         return ink
@@ -186,7 +99,7 @@ def _largest(ink: Field) -> Field:
 
 
 def _fractions(size: tuple[int, ...], *boxes: Box) -> tuple[float, float, float, float]:
-    """The last box, each being given within the one before, as fractions of the picture."""
+    """The last box as fractions of the picture; each box is relative to the one before."""
     (height, width), (rows, columns) = size, boxes[-1]
     top = sum(box[0].start for box in boxes[:-1])
     left = sum(box[1].start for box in boxes[:-1])
@@ -198,63 +111,26 @@ def _fractions(size: tuple[int, ...], *boxes: Box) -> tuple[float, float, float,
     )
 
 
-def _restroked(inside: Field) -> Field | None:
-    """The digit at FINE pixels along its longer side, its strokes brought to a usual thickness.
-
-    None for a blot. Only unusual strokes are changed: the signed distance to their edge is shifted.
-    """
-    scale = FINE / max(inside.shape)
-    height, width = (max(1, round(side * scale)) for side in inside.shape)
-    method = Image.Resampling.BICUBIC if scale > 1 else Image.Resampling.BOX
-    fine = np.asarray(Image.fromarray(inside).resize((width, height), method))
-    thickness = _thickness(fine > 0.5)
-    if THIN <= thickness <= THICK:
-        return fine
-    # The edge of a thin stroke is taken far out, that of a thick one far in: faint gray between two
-    # thick strokes is paper, faint gray where a thin one breaks is pen.
-    is_thin = thickness < THIN
-    framed = np.pad(fine, FRAME)
-    pen = framed > (0.25 if is_thin else 0.7)
-    depth = ndimage.distance_transform_edt(pen)
-    if depth.max() > BLOT * FINE:
-        return None
-    shift = (AS_THIN - thickness if is_thin else 0.8 * (AS_THICK - thickness)) / 2
-    edge = np.where(pen, depth - 0.5, 0.5 - ndimage.distance_transform_edt(~pen))
-    changed = np.clip((edge + shift) / SOFT + 0.5, 0, 1).astype(np.float32)
-    return changed if changed.max() > 0.5 else fine
-
-
-def _thickness(pen: NDArray[np.bool_]) -> float:
-    """Of strokes, in pixels: twice the area by the length of the edge.
-
-    Counting steps between pixels overstates the length of an edge by 4/pi on average.
-    """
-    framed = np.pad(pen, 1)
-    steps = np.count_nonzero(framed[1:] != framed[:-1])
-    steps += np.count_nonzero(framed[:, 1:] != framed[:, :-1])
-    return 2 * np.count_nonzero(pen) / max(1.0, steps * np.pi / 4)
-
-
-def _fitted(fine: Field, shape: tuple[int, int]) -> Field:
-    """The digit so that it just fits into 20/28 of `shape`, brightest at 1."""
+def _scaled(fine: Field, shape: tuple[int, int]) -> Field:
+    """The digit scaled to fit 20/28 of `shape`, its brightest pixels at 1."""
     room = [max(1, round(side * 20 / 28)) for side in shape]
     scale = min(room[0] / fine.shape[0], room[1] / fine.shape[1])
     height, width = (max(1, round(side * scale)) for side in fine.shape)
-    fitted = np.asarray(Image.fromarray(fine).resize((width, height), FILTER))
-    return np.clip(fitted / max(_quantile(fitted, 0.99), 0.2), 0, 1)
+    scaled = np.asarray(Image.fromarray(fine).resize((width, height), FILTER))
+    return np.clip(scaled / max(quantile(scaled, 0.99), 0.2), 0, 1)
 
 
-def _placed(fitted: Field, shape: tuple[int, int]) -> Gray:
-    """The fitted digit with its centre of mass in the middle of `shape`, as gray values."""
+def _centered(digit: Field, shape: tuple[int, int]) -> Gray:
+    """The digit with its center of mass in the middle of `shape`, as gray values."""
     image = np.zeros(shape, np.uint8)
-    total = fitted.sum()
-    begins = []
+    total = digit.sum()
+    starts = []
     for axis, side in enumerate(shape):
-        length = fitted.shape[axis]
-        mass = float(fitted.sum(axis=1 - axis) @ (np.arange(length) + 0.5) / total)
-        # MNIST has it half a pixel right of and below the middle, 14.5 of 28.
-        begins.append(min(max(round(side / 2 + 0.5 - mass), 0), side - length))
-    top, left = begins
-    height, width = fitted.shape
-    image[top : top + height, left : left + width] = np.rint(fitted * 255)
+        length = digit.shape[axis]
+        mass = float(digit.sum(axis=1 - axis) @ (np.arange(length) + 0.5) / total)
+        # MNIST's center of mass is half a pixel right of and below the middle: 14.5 of 28.
+        starts.append(min(max(round(side / 2 + 0.5 - mass), 0), side - length))
+    top, left = starts
+    height, width = digit.shape
+    image[top : top + height, left : left + width] = np.rint(digit * 255)
     return image

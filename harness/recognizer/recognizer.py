@@ -1,7 +1,7 @@
-"""A trained network ready to be asked: weights, the run's own normalization, the temperature.
+"""A trained network that classifies pictures: weights, the run's normalization, a temperature.
 
-It is made from safetensors and JSON alone; the digest of the weights is checked, and nothing in the
-file is ever executed.
+It is loaded from safetensors and JSON only. The digest of the weights is checked, and nothing in
+the file is executed.
 """
 
 from dataclasses import dataclass
@@ -15,42 +15,44 @@ from harness.data.normalization import Normalization
 from harness.nn.activations import ACTIVATIONS
 from harness.nn.losses import softmax
 from harness.nn.network import Network, Parameters, count_parameters
-from harness.recognizer import preprocess
-from harness.recognizer.preprocess import Seen
+from harness.recognizer.preprocess import Preprocessed, preprocess
 from harness.runfolder import checkpoint
 
 BATCH = 256
-UNSURE = 0.8  # a calibrated probability below this is no answer to rely on
+UNSURE = 0.8  # an answer with a lower calibrated probability is not reliable
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What was read in one picture.
+    """The classification of one picture.
 
-    seen: what the preprocessing found; probabilities: (C,) float32, None when no digit was found.
+    probabilities: (C,) float32; None if the picture has no digit.
     """
 
-    seen: Seen
+    preprocessed: Preprocessed
     probabilities: NDArray[np.float32] | None = None
 
     @property
     def digit(self) -> int | None:
-        """The most probable class."""
+        """The most probable class; None if the picture has no digit."""
         return None if self.probabilities is None else int(self.probabilities.argmax())
 
     @property
     def probability(self) -> float:
-        """Of the most probable class; 0 when no digit was found."""
+        """The probability of the most probable class; 0 if the picture has no digit."""
         return 0.0 if self.probabilities is None else float(self.probabilities.max())
 
     @property
     def unsure(self) -> bool:
-        """Whether a digit was found but the answer should not be relied on."""
+        """Whether the picture has a digit but the answer is not reliable."""
         return self.probabilities is not None and self.probability < UNSURE
 
 
 class Recognizer:
-    """Answers for images; made by `load`. Not for several threads at once: it owns its buffers."""
+    """Classifies images; create it with `load`.
+
+    It reuses its buffers, so only one thread may use it at a time.
+    """
 
     def __init__(self, arrays: checkpoint.Arrays, description: dict[str, Any]) -> None:
         sizes = description["sizes"]
@@ -68,49 +70,58 @@ class Recognizer:
         self._inputs = np.empty((BATCH, sizes[0]), np.float32)
 
     @property
+    def run_id(self) -> str:
+        """The id of the run that trained the network."""
+        run_id: str = self.description["run"]
+        return run_id
+
+    @property
     def classes(self) -> int:
-        """How many classes it tells apart."""
+        """The number of classes, C."""
         return self.network.sizes[-1]
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Class probabilities (N, C) of prepared images (N, rows, columns) or (N, D), uint8."""
+        """Class probabilities (N, C) of preprocessed images (N, rows, columns) or (N, D), uint8.
+
+        Raises `ValueError` for another shape or dtype.
+        """
         pixels = images.reshape(len(images), -1)
         if pixels.dtype != np.uint8 or pixels.shape[1] != self.network.sizes[0]:
             raise ValueError(
                 f"images: expected (N, {self.image_shape[0]}, {self.image_shape[1]}) or "
                 f"(N, {self.network.sizes[0]}) of uint8, found {images.shape} of {images.dtype}"
             )
-        found = np.empty((len(pixels), self.classes), np.float32)
+        probabilities = np.empty((len(pixels), self.classes), np.float32)
         for begin in range(0, len(pixels), BATCH):
             block = pixels[begin : begin + BATCH]
             inputs, logits = self._inputs[: len(block)], self._workspace.output[: len(block)]
             self.normalization.apply(block, out=inputs)
             self.network.forward(inputs, self._workspace, logits)
             logits /= self.temperature
-            out = found[begin : begin + len(block)]
+            out = probabilities[begin : begin + len(block)]
             softmax(logits, out, self._workspace.row[: len(block)])
-        return found
+        return probabilities
 
     def read(self, pictures: list[NDArray[Any]]) -> list[Answer]:
-        """Find and read the digit of each picture (rows, columns), gray values 0..255."""
-        return self.answer([preprocess.find(each, self.image_shape) for each in pictures])
+        """Preprocess and classify pictures (rows, columns) of gray values 0 to 255."""
+        return self.classify([preprocess(picture, self.image_shape) for picture in pictures])
 
-    def answer(self, seen: list[Seen]) -> list[Answer]:
-        """Read what the preprocessing found, all of it at once."""
-        images = [each.image for each in seen if each.image is not None]
-        found = iter(self.probabilities(np.stack(images)) if images else ())
-        return [Answer(each, None if each.image is None else next(found)) for each in seen]
+    def classify(self, batch: list[Preprocessed]) -> list[Answer]:
+        """Classify preprocessed pictures, in one pass through the network."""
+        images = [each.image for each in batch if each.image is not None]
+        rows = iter(self.probabilities(np.stack(images)) if images else ())
+        return [Answer(each, None if each.image is None else next(rows)) for each in batch]
 
 
-def load(path: Path, **more: Any) -> Recognizer:
-    """A recognizer from a weights file; `more` is added to its description.
+def load(path: Path, **extra: Any) -> Recognizer:
+    """Load a recognizer from a weights file; `extra` is added to its description.
 
-    Raises `ValueError` naming the file when it is missing, damaged, or not of this harness.
+    Raises `ValueError` naming the file if it is missing, damaged, or not written by this harness.
     """
     arrays, description = checkpoint.load(path)
     try:
         if description["activation"] not in ACTIVATIONS:
             raise ValueError(f"activation {description['activation']!r}")
-        return Recognizer(arrays, description | more)
+        return Recognizer(arrays, description | extra)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: expected the weights of a run, found {error}") from error

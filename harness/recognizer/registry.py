@@ -1,8 +1,9 @@
-"""The MLflow model of a run: logging it, registering it, and finding the registered one again.
+"""Log a run's network as an MLflow model, register it, and load the registered one.
 
-A logged model holds one safetensors file and `logged_model.py`, which MLflow executes. Our
-own loading takes the safetensors file only, compares its SHA-256 with the registered one, and
-executes nothing. Importing MLflow takes seconds: it happens in the functions.
+A logged model consists of one safetensors file and two source files that MLflow executes,
+`logged_model.py` and `nn/activations.py`. `registered` downloads the safetensors file only,
+compares its SHA-256 with the registered one, and executes nothing. Importing MLflow takes seconds,
+so the functions import it.
 """
 
 import contextlib
@@ -16,18 +17,26 @@ from contextlib import closing
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from harness.nn import activations
 from harness.recognizer import recognizer
 from harness.recognizer.recognizer import Recognizer
 from harness.runfolder import checkpoint
 from harness.runfolder.target import Target
 from harness.tracking.store import StoreError
 
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.models.model import ModelInfo
+
+Images = NDArray[np.uint8]
 NAME, ALIAS = "digits", "champion"
 CODE = Path(__file__).with_name("logged_model.py")
+ACTIVATIONS = Path(activations.__file__)
 WEIGHTS = "recognizer.safetensors"
 DIGEST = "weights.sha256"
 REQUIREMENTS = ("mlflow", "numpy", "pandas", "safetensors")
@@ -35,7 +44,7 @@ REQUIREMENTS = ("mlflow", "numpy", "pandas", "safetensors")
 
 @dataclass(frozen=True)
 class Version:
-    """A registered version. uri: what `mlflow models serve -m` takes."""
+    """A version of a registered model and the alias that points to it."""
 
     name: str
     number: str
@@ -43,7 +52,7 @@ class Version:
 
     @property
     def uri(self) -> str:
-        """By the alias."""
+        """The URI of the model, for `mlflow models serve -m`."""
         return f"models:/{self.name}@{self.alias}"
 
 
@@ -55,87 +64,118 @@ def register(
     *,
     name: str = NAME,
     alias: str = ALIAS,
-    example: np.ndarray[Any, np.dtype[np.uint8]],
+    example: Images,
 ) -> Version:
     """Log a run's network as an MLflow model of that run, register it and set the alias.
 
-    example: a few images (n, rows, columns) uint8. Raises `StoreError`.
+    example: a few images (N, rows, columns) uint8. Raises `StoreError`.
     """
     import mlflow
     from mlflow.exceptions import MlflowException
     from mlflow.models import Model
 
-    logging.getLogger("mlflow").setLevel(logging.ERROR)
-    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
-    mlflow.set_tracking_uri(target.uri)
-    mlflow.set_registry_uri(target.uri)
-    client = mlflow.MlflowClient(target.uri, target.uri)
+    client = _connect(target)
     try:
         mlflow.set_experiment(experiment_id=client.get_run(mlflow_id).info.experiment_id)
         with tempfile.TemporaryDirectory() as folder:
-            weights = Path(folder) / WEIGHTS
-            checkpoint.save(weights, arrays, trained.description)
-            digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-            # MLflow advises type hints, which cannot say what the signature says, on every import.
+            content = model_content(Path(folder), trained, arrays, example)
+            # Whenever it reads the code, MLflow recommends type hints, which cannot express the
+            # signature.
             with contextlib.redirect_stderr(io.StringIO()):
                 logged = Model.log(
                     name="model",
                     artifact_path=None,
                     flavor=mlflow.pyfunc,
                     run_id=mlflow_id,
-                    python_model=str(CODE),
-                    artifacts={"weights": str(weights)},
-                    signature=_signature(),
-                    input_example=example,
-                    pip_requirements=[f"{each}=={metadata.version(each)}" for each in REQUIREMENTS],
-                    metadata={DIGEST: digest, "run.id": trained.description["run"]},
+                    **content,
                 )
-        try:
-            client.create_registered_model(name)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-        made = client.create_model_version(
-            name,
-            logged.model_uri,
-            run_id=mlflow_id,
-            tags={DIGEST: digest, "run.id": trained.description["run"]},
-            model_id=logged.model_id,
-        )
-        client.set_registered_model_alias(name, alias, made.version)
+        version = _create_version(client, name, logged, mlflow_id, content["metadata"])
+        client.set_registered_model_alias(name, alias, version)
     except (MlflowException, OSError) as error:
         raise StoreError(f"{target.uri}: {str(error).splitlines()[0]}") from error
-    return Version(name, str(made.version), alias)
+    return Version(name, version, alias)
+
+
+def model_content(
+    folder: Path, trained: Recognizer, arrays: checkpoint.Arrays, example: Images
+) -> dict[str, Any]:
+    """The arguments of `mlflow.pyfunc.save_model` for a network; writes its weights to `folder`.
+
+    metadata: the SHA-256 of the weights file and the run id.
+    """
+    weights = folder / WEIGHTS
+    checkpoint.save(weights, arrays, trained.description)
+    return {
+        "python_model": str(CODE),
+        "artifacts": {"weights": str(weights), "activations": str(ACTIVATIONS)},
+        "signature": _signature(),
+        "input_example": example,
+        "pip_requirements": [f"{each}=={metadata.version(each)}" for each in REQUIREMENTS],
+        "metadata": {
+            DIGEST: hashlib.sha256(weights.read_bytes()).hexdigest(),
+            "run.id": trained.run_id,
+        },
+    }
+
+
+def _connect(target: Target) -> "MlflowClient":
+    """A client of the store, which also becomes the one of MLflow's fluent functions."""
+    import mlflow
+
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
+    mlflow.set_tracking_uri(target.uri)
+    mlflow.set_registry_uri(target.uri)
+    return mlflow.MlflowClient(target.uri, target.uri)
+
+
+def _create_version(
+    client: "MlflowClient", name: str, logged: "ModelInfo", mlflow_id: str, tags: dict[str, str]
+) -> str:
+    """Register a logged model, under a new name if need be; returns the version number."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    version = client.create_model_version(
+        name, logged.model_uri, run_id=mlflow_id, tags=tags, model_id=logged.model_id
+    )
+    return str(version.version)
 
 
 def registered(target: Target, name: str = NAME, alias: str = ALIAS) -> Recognizer | None:
-    """The registered network, or None where there is none. Nothing of the artifact is executed.
+    """Load the registered network; None if there is none. Nothing in the artifact is executed.
 
-    Raises `StoreError` when the store cannot be read, `ValueError` when the file is not the
-    registered one.
+    Raises `StoreError` if the store cannot be read, `ValueError` if the weights file is not the
+    one that was registered.
     """
     if target.database is not None and not _has_alias(target.database, name, alias):
-        return None  # known without importing MLflow
+        return None  # without importing MLflow
     from mlflow import MlflowClient
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 
     try:
         client = MlflowClient(target.uri, target.uri)
-        found = client.get_model_version_by_alias(name, alias)
+        version = client.get_model_version_by_alias(name, alias)
         with tempfile.TemporaryDirectory() as folder:
-            place = f"{client.get_model_version_download_uri(name, found.version)}/artifacts"
+            source = client.get_model_version_download_uri(name, version.version)
             path = download_artifacts(
-                artifact_uri=f"{place}/{WEIGHTS}", dst_path=folder, tracking_uri=target.uri
+                artifact_uri=f"{source}/artifacts/{WEIGHTS}",
+                dst_path=folder,
+                tracking_uri=target.uri,
             )
             content = Path(path).read_bytes()
-            expected = found.tags.get(DIGEST)
+            expected = version.tags.get(DIGEST)
             if hashlib.sha256(content).hexdigest() != expected:
                 raise ValueError(
-                    f"{name} version {found.version}: its weights do not have the registered "
+                    f"{name} version {version.version}: its weights do not have the registered "
                     f"SHA-256 {expected}; register the run again"
                 )
-            return recognizer.load(Path(path), version=f"{name} version {found.version}")
+            return recognizer.load(Path(path), version=f"{name} version {version.version}")
     except MlflowException as error:
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return None
@@ -147,8 +187,8 @@ def _signature() -> Any:
     from mlflow.types import ColSpec, DataType, Schema, TensorSpec
     from mlflow.types.schema import Array
 
-    # MLflow has no signature for "(N, 28, 28) or (N, 784)"; this one passes every array on to the
-    # model, which checks shape and range itself.
+    # MLflow has no signature for "(N, 28, 28) or (N, 784)". This one accepts every array; the model
+    # checks shape and range.
     return ModelSignature(
         inputs=Schema([TensorSpec(np.dtype("O"), (-1,))]),
         outputs=Schema(
@@ -161,6 +201,7 @@ def _signature() -> Any:
 
 
 def _has_alias(database: Path, name: str, alias: str) -> bool:
+    """Whether a SQLite store may have the alias; True if its layout is unknown."""
     if not database.is_file():
         return False
     with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
@@ -169,5 +210,5 @@ def _has_alias(database: Path, name: str, alias: str) -> bool:
                 "SELECT 1 FROM registered_model_aliases WHERE name = ? AND alias = ?", (name, alias)
             ).fetchone()
         except sqlite3.DatabaseError:
-            return True  # an unknown layout: MLflow shall say
+            return True  # let MLflow report what is wrong
     return row is not None

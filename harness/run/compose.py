@@ -16,7 +16,6 @@ from harness.run.conf import conf_path
 from harness.run.launcher_schema import Engines
 from harness.run.overrides import (
     one_line_errors,
-    parse_each,
     sweep_values,
     text_of,
     value_text,
@@ -141,11 +140,6 @@ def _composer(folder: Path | None = None, root: str | None = ROOT_CONFIG) -> Ite
 
     with initialize_config_dir(str((folder or conf_path()).resolve()), version_base="1.3"):
         yield composed
-
-
-def default_config(lines: list[str] | None = None) -> Config:
-    """The configuration of a command with these overrides alone. Raises `ConfigError`."""
-    return expand(list(parse_each(lines or [])), sweep=False)[0].config
 
 
 def shell_completion(arguments: list[str]) -> None:

@@ -48,12 +48,13 @@ def prepare(jobs: list[Job]) -> list[Prepared]:
 
 
 def _prepare(job: Job) -> Prepared:
-    from harness.data import dataset
+    from harness.data.dataset import open_dataset
+    from harness.data.extraction import prepare as extract
 
     settings = job.config.dataset
     cache_folder = Path(job.config.outputs) / "cache"
-    digest = dataset.prepare(settings.name, settings.dir, cache_folder)
-    data = dataset.open_dataset(
+    digest = extract(settings.name, settings.dir, cache_folder)
+    data = open_dataset(
         digest,
         cache_folder,
         num_val=settings.num_val,

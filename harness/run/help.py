@@ -13,7 +13,7 @@ EXAMPLES = """\
 
 def help_text() -> str:
     """Every key with its meaning and default, the groups and three examples."""
-    defaults = configuration.leaves(compose.default_config())
+    defaults = configuration.leaves(compose.compose_one([]))
     width = max(len(key) for key in meanings())
     lines = ["python -m harness.run [-m] [KEY=VALUE ...]", ""]
     lines += ["Train a network. With -m, values separated by commas are a sweep.", "", "Groups:"]

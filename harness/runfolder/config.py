@@ -1,4 +1,4 @@
-"""Validating configurations: what a bad value is told, and how a good one is written down.
+"""Validate configurations, explain what is wrong with them, and write them as YAML.
 
 Hydra composes a plain dictionary; `parse` turns it into a frozen `Config` or raises `ConfigError`
 with one line that names the key, the value and what is allowed.
@@ -7,20 +7,21 @@ with one line that names the key, the value and what is allowed.
 import dataclasses
 import difflib
 import json
-from collections.abc import Iterable, Mapping
+import typing
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from harness.runfolder.schema import GROUPS, Config
+from harness.runfolder.schema import GROUPS, Config, allowed_values
 
 Leaf = str | int | float | bool | None
 
 
 class ConfigError(ValueError):
-    """Bad input: one readable line."""
+    """Bad input; the message is one readable line."""
 
 
 @cache
@@ -29,41 +30,65 @@ def _adapter() -> TypeAdapter[Config]:
 
 
 def parse(content: Mapping[str, Any]) -> Config:
-    """Validate a composed configuration. Raises `ConfigError`, one line."""
-    try:
-        config = _adapter().validate_python(content)
-    except ValidationError as error:
-        raise ConfigError(_explain(error, content)) from None
-    if not isinstance(config.width, int) and config.depth not in (1, len(config.width)):
-        raise ConfigError(
-            f"depth={config.depth}: width={_spell(config.width)} already gives "
-            f"{len(config.width)} hidden layers; leave depth out"
-        )
-    if config.tracking.name == "server" and not config.tracking.uri:
-        raise ConfigError(
-            "tracking.uri=null: tracking=server needs an address; add "
-            "tracking.uri=http://HOST:5000 or set MLFLOW_TRACKING_URI"
-        )
-    if config.tracking.uri and "@" in config.tracking.uri:
-        # Not quoted back: what stands before the @ is a secret.
-        raise ConfigError(
-            "tracking.uri: expected an address without user and password, which would stay in "
-            "every run's settings; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
-        )
-    if config.dataset.name == "idx" and not config.dataset.dir:
-        raise ConfigError(
-            "dataset.dir=null: dataset=idx needs dataset.dir=FOLDER with the four files"
-        )
-    if config.patience is not None and config.dataset.num_val == 0:
-        raise ConfigError(
-            f"patience={config.patience}: stopping early needs validation images; set "
-            "dataset.num_val above 0 or leave patience out"
-        )
+    """Validate the composed configuration of a new command.
+
+    Raises `ConfigError`, one line, for a bad key or value and for keys that contradict each other.
+    """
+    config = _validate(content)
+    for problem in _contradictions(config):
+        raise ConfigError(problem)
     return config
 
 
+def _validate(content: Mapping[str, Any]) -> Config:
+    """Check every key and value against the schema, each on its own. Raises `ConfigError`."""
+    try:
+        return _adapter().validate_python(content)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, content)) from None
+
+
+def _contradictions(config: Config) -> Iterator[str]:
+    """What is wrong with keys that are valid on their own, one line each."""
+    if not isinstance(config.width, int) and config.depth not in (1, len(config.width)):
+        yield (
+            f"depth={config.depth}: width={_spell(config.width)} already gives "
+            f"{len(config.width)} hidden layers; leave depth out"
+        )
+    if config.tracking.uri and "@" in config.tracking.uri:
+        # The message does not quote the address: the part before the @ is a secret.
+        yield (
+            "tracking.uri: expected an address without user and password, which would stay in "
+            "every run's settings; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        )
+    if config.tracking.name == "server" and not config.tracking.uri:
+        yield (
+            "tracking.uri=null: tracking=server needs an address; add "
+            "tracking.uri=http://HOST:5000 or set MLFLOW_TRACKING_URI"
+        )
+    if config.tracking.name != "server" and config.tracking.uri:
+        is_local = config.tracking.name == "local"
+        goal = (
+            f"delivers to {Path(config.outputs) / 'mlflow.db'}" if is_local else "delivers nothing"
+        )
+        yield (
+            f"tracking.uri={config.tracking.uri}: tracking={config.tracking.name} {goal} and "
+            "ignores it; add tracking=server"
+        )
+    if config.dataset.name == "idx" and not config.dataset.dir:
+        yield "dataset.dir=null: dataset=idx needs dataset.dir=FOLDER with the four files"
+    if config.patience is not None and config.dataset.num_val == 0:
+        yield (
+            f"patience={config.patience}: stopping early needs validation images; set "
+            "dataset.num_val above 0 or leave patience out"
+        )
+
+
 def check(config: Config) -> None:
-    """What only the data can tell: counts and batch size. Raises `ValueError`; writes nothing."""
+    """Check the counts and the batch size against the data set's headers; writes nothing.
+
+    Raises `ValueError`, one line.
+    """
     from harness.data.dataset import check_counts
     from harness.data.sources import measure
 
@@ -77,12 +102,12 @@ def check(config: Config) -> None:
 
 
 def to_dict(config: Config) -> dict[str, Any]:
-    """The nested dictionary that `parse` accepts."""
+    """The nested dictionary of a configuration, which `parse` accepts."""
     return dataclasses.asdict(config)
 
 
 def leaves(config: Config) -> dict[str, Leaf]:
-    """Every setting by its dotted key; a list is spelled `[512,256]`."""
+    """Every setting by its dotted key; a list is the text `[512,256]`."""
     return dict(_leaves(to_dict(config)))
 
 
@@ -102,29 +127,46 @@ def to_yaml(config: Config) -> str:
 
 
 def read_yaml(path: Path) -> Config:
-    """Read a frozen `config.yaml`. Raises `ConfigError` naming the file."""
+    """Read the frozen `config.yaml` of a run.
+
+    It may hold keys that contradict each other: an older version accepted them, and the run used
+    them. Raises `ConfigError` naming the file.
+    """
     import yaml
 
     try:
-        return parse(yaml.safe_load(path.read_text()))
+        return _validate(yaml.safe_load(path.read_text()))
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: {error}") from error
 
 
-def meanings() -> dict[str, str]:
-    """Every dotted key and its meaning, in the order of the schema."""
-    found = {}
+def _fields() -> Iterator[tuple[str, type, dataclasses.Field[Any]]]:
+    """Every dotted key with its schema and field, in the order of the schema."""
     for field in dataclasses.fields(Config):
         for schema in GROUPS.get(field.name, ()):
             for inner in dataclasses.fields(schema):
-                found[f"{field.name}.{inner.name}"] = inner.metadata["meaning"]
+                yield f"{field.name}.{inner.name}", schema, inner
         if field.name not in GROUPS:
-            found[field.name] = field.metadata["meaning"]
-    return found
+            yield field.name, Config, field
+
+
+def meanings() -> dict[str, str]:
+    """Every dotted key and its meaning, in the order of the schema."""
+    return {key: field.metadata["meaning"] for key, _, field in _fields()}
+
+
+def _allowed(key: str) -> str:
+    """The values that a dotted key allows, in words; empty when its type has no description."""
+    hints = (
+        typing.get_type_hints(schema, include_extras=True)[field.name]
+        for other, schema, field in _fields()
+        if other == key
+    )
+    return next((text for text in map(allowed_values, hints) if text), "")
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
-    """`; did you mean 'batch'?` or nothing."""
+    """The hint `; did you mean 'batch'?`, or nothing when no known word is close."""
     near = difflib.get_close_matches(word, list(known), 1, cutoff=0.6)
     return f"; did you mean {near[0]!r}?" if near else ""
 
@@ -135,50 +177,39 @@ def _spell(value: Any) -> str:
 
 def _explain(error: ValidationError, content: Mapping[str, Any]) -> str:
     """The first problem of a pydantic report as one line."""
-    problem = error.errors()[0]
-    # A path such as optimizer.adam.beta1: the name that chose the schema is not part of the key.
-    parts = [str(part) for part in problem["loc"]]
-    if len(parts) > 1 and len(GROUPS.get(parts[0], ())) > 1:
-        del parts[1]
-    known = meanings()
+    problem: Mapping[str, Any] = error.errors()[0]
+    key = _key(problem)
     if problem["type"] == "unexpected_keyword_argument":
-        key = ".".join(parts)
-        if key in known:
-            name = content[parts[0]]["name"]
-            return f"{key}: {parts[0]}={name} has no such key; --help lists all keys"
-        return f"{key}: there is no such key{suggest(key, known)}; --help lists all keys"
-    if problem["type"].startswith("union_tag"):
-        parts.append("name")
-    keys = [".".join(parts[:end]) for end in range(len(parts), 0, -1)]
-    key = next((key for key in keys if key in known), ".".join(parts))
+        return _explain_unknown(key, content)
     value: Any = content
     for part in key.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
     shown = "(nothing)" if value == "" else value if isinstance(value, str) else _spell(value)
+    # The options of a Literal, or the names that choose between schemas: "'sgd', 'adam' or 'x'".
     context = problem.get("ctx", {})
     options = context.get("expected_tags", context.get("expected", ""))
-    allowed = _ALLOWED.get(key) or options or problem["msg"].replace("Input should be ", "")
+    expected = _allowed(key) or options or problem["msg"].replace("Input should be ", "")
     words = options.replace("'", "").replace(" or ", ", ").split(", ")
     hint = suggest(str(value), words) if options else ""
-    return f"{key}={shown}: expected {allowed}{hint}"
+    return f"{key}={shown}: expected {expected}{hint}"
 
 
-_WHOLE = "a whole number of at least 1"
-_ALLOWED = {
-    "width": "a whole number of at least 1, or a list of them such as [512,256]",
-    "depth": _WHOLE,
-    "batch": "a whole number from 1 to the number of training images",
-    "epochs": _WHOLE,
-    "seed": "a whole number of at least 0",
-    "lr": "a finite number above 0",
-    **dict.fromkeys(
-        ("dropout", "input_dropout", "label_smoothing", "ema"), "a number from 0 to below 1"
-    ),
-    **dict.fromkeys(("weight_decay", "adversarial"), "a finite number of at least 0"),
-    "max_norm": "a finite number above 0, or null for none",
-    "patience": "a whole number of at least 1, or null to train all epochs",
-    "threads": "auto or a whole number of at least 1",
-    "dataset.num_val": "a whole number of at least 0",
-    "dataset.num_train": "a whole number of at least 1, or null for all",
-    "dataset.split_seed": "a whole number of at least 0",
-}
+def _key(problem: Mapping[str, Any]) -> str:
+    """The dotted key that a problem is about: the longest part of its path that is a key."""
+    parts = [str(part) for part in problem["loc"]]
+    if len(parts) > 1 and len(GROUPS.get(parts[0], ())) > 1:
+        del parts[1]  # the name that chose the schema, as in optimizer.adam.beta1
+    if problem["type"].startswith("union_tag"):
+        parts.append("name")
+    candidates = [".".join(parts[:end]) for end in range(len(parts), 0, -1)]
+    known = meanings()
+    return next((key for key in candidates if key in known), candidates[0])
+
+
+def _explain_unknown(key: str, content: Mapping[str, Any]) -> str:
+    """Why a key is unknown: its group has it under another name, or nothing has it."""
+    known = meanings()
+    if key in known:
+        group = key.split(".")[0]
+        return f"{key}: {group}={content[group]['name']} has no such key; --help lists all keys"
+    return f"{key}: there is no such key{suggest(key, known)}; --help lists all keys"

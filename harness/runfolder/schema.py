@@ -1,143 +1,186 @@
-"""The typed schema of `conf/`: every key, what it means and what it allows."""
+"""The typed schema of `conf/`: every key, what it means, and which values it allows."""
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_args
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import ConfigDict, Field
+from pydantic.fields import FieldInfo
 
-# Strict numbers: true is not 1, and 1.5 and "64" are no counts.
-Count = Annotated[int, Field(ge=1, strict=True)]
-Natural = Annotated[int, Field(ge=0, strict=True)]
-Fraction = Annotated[float, Field(ge=0, lt=1, strict=True)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
+# Strict numbers: true is not 1, and 1.5 and "64" are not counts. A type's description is what an
+# error message expects.
+Count = Annotated[int, Field(ge=1, strict=True, description="a whole number of at least 1")]
+Natural = Annotated[int, Field(ge=0, strict=True, description="a whole number of at least 0")]
+Fraction = Annotated[
+    float, Field(ge=0, lt=1, strict=True, description="a number from 0 to below 1")
+]
+Positive = Annotated[
+    float,
+    Field(gt=0, allow_inf_nan=False, strict=True, description="a finite number above 0"),
+]
+NotNegative = Annotated[
+    float,
+    Field(ge=0, allow_inf_nan=False, strict=True, description="a finite number of at least 0"),
+]
+AtLeastOne = Annotated[float, Field(ge=1, strict=True, description="a number of at least 1")]
 Backend = Literal["auto", "numpy", "numba"]
 CLOSED = ConfigDict(extra="forbid")
 
 
 def about(meaning: str) -> Any:
-    """A required field's metadata: the line that `--help` prints."""
+    """A required field. meaning: the line that `--help` prints."""
     return dataclasses.field(metadata={"meaning": meaning})
 
 
+def allowed_values(annotation: Any) -> str:
+    """The values that a type allows, in words; empty when the type has no description."""
+    if get_origin(annotation) is Annotated:
+        described = (m.description for m in annotation.__metadata__ if isinstance(m, FieldInfo))
+        return next((text for text in described if text), "")
+    if get_origin(annotation) not in (Union, UnionType):
+        return ""
+    words = []
+    for option in get_args(annotation):
+        if option is not NoneType:
+            is_literal = get_origin(option) is Literal
+            words.append(", ".join(get_args(option)) if is_literal else allowed_values(option))
+    null = ", or null" if NoneType in get_args(annotation) else ""
+    return " or ".join(words) + null if all(words) else ""
+
+
 @dataclass(frozen=True, kw_only=True)
-class DatasetConfig:
+class Group:
+    """A group of keys; unknown keys are refused."""
+
+    __pydantic_config__ = CLOSED
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetConfig(Group):
     """conf/dataset"""
 
-    __pydantic_config__ = CLOSED
-    name: Literal["mnist", "fashion_mnist", "idx"] = about("which data set; set by dataset=NAME")
+    name: str = about("which data set; set by dataset=NAME")
     dir: str | None = about("folder with the four IDX files; required by dataset=idx")
     num_val: Natural = about("validation images taken from the training set")
-    num_train: Count | None = about("a smaller training set, for trying things; null takes all")
-    split_seed: Natural = about("which images are taken; not changed by seed")
+    num_train: Count | None = about("a smaller training set, for quick trials; null: all images")
+    split_seed: Natural = about("draws the validation images and the smaller training set")
 
 
 @dataclass(frozen=True, kw_only=True)
-class NormalizationConfig:
+class NormalizationConfig(Group):
     """conf/normalization"""
 
-    __pydantic_config__ = CLOSED
     name: Literal["minmax", "unit", "standard", "none"] = about(
         "pixels to inputs: minmax [-1, 1], unit [0, 1], standard (mean 0, deviation 1), none"
     )
 
 
+OPTIMIZER = "the update rule; set by optimizer=NAME"
+
+
 @dataclass(frozen=True, kw_only=True)
-class SGDConfig:
+class SGDConfig(Group):
     """conf/optimizer/sgd.yaml"""
 
-    __pydantic_config__ = CLOSED
-    name: Literal["sgd"] = about("the update rule; set by optimizer=NAME")
+    name: Literal["sgd"] = about(OPTIMIZER)
 
 
 @dataclass(frozen=True, kw_only=True)
-class MomentumConfig:
+class MomentumConfig(Group):
     """conf/optimizer/momentum.yaml"""
 
-    __pydantic_config__ = CLOSED
-    name: Literal["momentum"] = about("the update rule; set by optimizer=NAME")
-    momentum: Fraction = about("how much of the velocity stays at each step")
+    name: Literal["momentum"] = about(OPTIMIZER)
+    momentum: Fraction = about("share of the velocity that each step keeps")
     nesterov: bool = about("Nesterov's form of momentum")
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdamConfig:
+class AdamConfig(Group):
     """conf/optimizer/adam.yaml and adamw.yaml"""
 
-    __pydantic_config__ = CLOSED
-    name: Literal["adam", "adamw"] = about("the update rule; set by optimizer=NAME")
-    beta1: Fraction = about("memory of the mean gradient")
-    beta2: Fraction = about("memory of the mean square")
+    name: Literal["adam", "adamw"] = about(OPTIMIZER)
+    beta1: Fraction = about("decay of the running mean of the gradient")
+    beta2: Fraction = about("decay of the running mean of the squared gradient")
     epsilon: Positive = about("added to the root of the mean square")
 
 
+SCHEDULE = "the learning rate over time; set by schedule=NAME"
+
+
 @dataclass(frozen=True, kw_only=True)
-class ConstantConfig:
+class AnySchedule(Group):
+    """The keys of every schedule."""
+
+    name: str = about(SCHEDULE)
+    warmup: NotNegative = about("epochs of linear rise from 0 at the start")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConstantConfig(AnySchedule):
     """conf/schedule/constant.yaml and cosine.yaml"""
 
-    __pydantic_config__ = CLOSED
-    name: Literal["constant", "cosine"] = about("the learning rate over time; set by schedule=NAME")
-    warmup: NotNegative = about("epochs of linear rise from 0 at the start")
+    name: Literal["constant", "cosine"] = about(SCHEDULE)
 
 
 @dataclass(frozen=True, kw_only=True)
-class StepConfig:
+class StepConfig(AnySchedule):
     """conf/schedule/step.yaml"""
 
-    __pydantic_config__ = CLOSED
-    name: Literal["step"] = about("the learning rate over time; set by schedule=NAME")
-    warmup: NotNegative = about("epochs of linear rise from 0 at the start")
-    every: Positive = about("epochs between two falls of the learning rate")
-    gamma: Positive = about("its factor at each fall")
+    name: Literal["step"] = about(SCHEDULE)
+    every: Positive = about("epochs between two drops of the learning rate")
+    gamma: Positive = about("factor of the learning rate at each drop")
 
 
 @dataclass(frozen=True, kw_only=True)
-class OneCycleConfig:
+class OneCycleConfig(AnySchedule):
     """conf/schedule/onecycle.yaml"""
 
-    __pydantic_config__ = CLOSED
-    name: Literal["onecycle"] = about("the learning rate over time; set by schedule=NAME")
-    warmup: NotNegative = about("epochs of linear rise from 0 at the start")
-    rise: Annotated[float, Field(gt=0, lt=1, strict=True)] = about("share of the time spent rising")
-    start: Annotated[float, Field(ge=1, strict=True)] = about("lr / start is the first rate")
-    end: Annotated[float, Field(ge=1, strict=True)] = about("lr / end is the last rate")
+    name: Literal["onecycle"] = about(SCHEDULE)
+    rise: Annotated[
+        float, Field(gt=0, lt=1, strict=True, description="a number above 0 and below 1")
+    ] = about("share of the time spent rising")
+    start: AtLeastOne = about("the first learning rate is lr / start")
+    end: AtLeastOne = about("the last learning rate is lr / end")
+
+
+AUGMENTATION = "deformed training images; set by augmentation=NAME"
 
 
 @dataclass(frozen=True, kw_only=True)
-class NoAugmentationConfig:
+class NoAugmentationConfig(Group):
     """conf/augmentation/none.yaml"""
 
-    __pydantic_config__ = CLOSED
-    name: Literal["none"] = about("deformed training images; set by augmentation=NAME")
+    name: Literal["none"] = about(AUGMENTATION)
 
 
 @dataclass(frozen=True, kw_only=True)
-class AffineConfig:
+class AnyDeformation(Group):
+    """The keys of every augmentation."""
+
+    name: str = about(AUGMENTATION)
+    rotation: NotNegative = about("standard deviation of the rotation in degrees")
+    scale: NotNegative = about("standard deviation of the stretch along each axis, a fraction")
+    shear: NotNegative = about("standard deviation of the slant, a fraction")
+    shift: NotNegative = about("largest shift in pixels")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AffineConfig(AnyDeformation):
     """conf/augmentation/affine.yaml"""
 
-    __pydantic_config__ = CLOSED
-    name: Literal["affine"] = about("deformed training images; set by augmentation=NAME")
-    rotation: NotNegative = about("standard deviation of the rotation in degrees")
-    scale: NotNegative = about("standard deviation of the stretch along each axis, a fraction")
-    shear: NotNegative = about("standard deviation of the slant, a fraction")
-    shift: NotNegative = about("largest shift in pixels")
+    name: Literal["affine"] = about(AUGMENTATION)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ElasticConfig:
+class ElasticConfig(AnyDeformation):
     """conf/augmentation/elastic.yaml"""
 
-    __pydantic_config__ = CLOSED
-    name: Literal["elastic"] = about("deformed training images; set by augmentation=NAME")
-    rotation: NotNegative = about("standard deviation of the rotation in degrees")
-    scale: NotNegative = about("standard deviation of the stretch along each axis, a fraction")
-    shear: NotNegative = about("standard deviation of the slant, a fraction")
-    shift: NotNegative = about("largest shift in pixels")
+    name: Literal["elastic"] = about(AUGMENTATION)
     strength: NotNegative = about("standard deviation of the elastic displacements in pixels")
-    grid: Annotated[int, Field(ge=2, le=28, strict=True)] = about(
-        "points of the elastic field along each side"
-    )
+    grid: Annotated[
+        int, Field(ge=2, le=28, strict=True, description="a whole number from 2 to 28")
+    ] = about("points of the elastic field along each side")
 
 
 OptimizerConfig = SGDConfig | MomentumConfig | AdamConfig
@@ -146,63 +189,74 @@ AugmentationConfig = NoAugmentationConfig | AffineConfig | ElasticConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckpointConfig:
+class CheckpointConfig(Group):
     """The node `checkpoint` of conf/config.yaml"""
 
-    __pydantic_config__ = CLOSED
-    every: Natural = about("write a checkpoint after each so many epochs; 0: never")
-    keep: Natural = about("how many of the newest checkpoints stay, beside the best; 0: all")
-    milestones: Natural = about("the checkpoint after each so many epochs stays for ever; 0: none")
+    every: Natural = about("epochs between two checkpoints; 0: no checkpoints")
+    keep: Natural = about("newest checkpoints to keep, besides the best; 0: all")
+    milestones: Natural = about("keep the checkpoint of every Nth epoch for good; 0: none")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrackingConfig:
+class TrackingConfig(Group):
     """conf/tracking"""
 
-    __pydantic_config__ = CLOSED
     name: Literal["local", "server", "none"] = about("where results go; set by tracking=NAME")
-    uri: str | None = about("the tracking server of tracking=server")
-    experiment: Annotated[str, Field(min_length=1)] = about("the MLflow experiment")
-    patience: Annotated[float, Field(gt=0)] = about(
-        "seconds without progress after which a command's delivery gives up; `sync` goes on later"
+    uri: str | None = about("address of the tracking server; required by tracking=server")
+    experiment: Annotated[str, Field(min_length=1, description="a name")] = about(
+        "the MLflow experiment"
+    )
+    patience: Annotated[float, Field(gt=0, description="a number above 0")] = about(
+        "seconds without progress until the delivery stops; `harness sync` delivers the rest"
     )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Group):
     """The root of conf/"""
 
-    __pydantic_config__ = CLOSED
-    width: Count | Annotated[list[Count], Field(min_length=1)] = about(
-        "hidden units; a list [512,256] gives each hidden layer its own"
-    )
+    width: Annotated[
+        Count | Annotated[list[Count], Field(min_length=1)],
+        Field(description="a whole number of at least 1, or a list of them such as [512,256]"),
+    ] = about("hidden units; a list such as [512,256] sets each hidden layer")
     depth: Count = about("hidden layers, when width is one number")
     activation: Literal["sigmoid", "tanh", "relu"] = about(
         "of the hidden layers: sigmoid, tanh, relu"
     )
-    batch: Count = about("images per step")
-    lr: Positive = about("learning rate; the default is the optimizer's own")
+    batch: Annotated[
+        int,
+        Field(
+            ge=1,
+            strict=True,
+            description="a whole number from 1 to the number of training images",
+        ),
+    ] = about("images per step")
+    lr: Positive = about("learning rate; each optimizer has its own default")
     epochs: Count = about("passes over the training images")
-    seed: Natural = about("of the initial weights and the order of images")
-    dropout: Fraction = about("share of hidden units silenced at each training step")
-    input_dropout: Fraction = about("share of inputs silenced each time an image is trained on")
+    seed: Natural = about("of the initial weights, the order of images, dropout and augmentation")
+    dropout: Fraction = about("share of hidden units zeroed at each training step")
+    input_dropout: Fraction = about("share of inputs zeroed at each training step")
     weight_decay: NotNegative = about("pull of the weights toward zero")
     max_norm: Positive | None = about(
-        "largest norm of a hidden unit's incoming weights; null: none"
+        "largest norm of a hidden unit's incoming weights; null: no limit"
     )
     label_smoothing: Fraction = about("share of each target spread evenly over the classes")
     adversarial: NotNegative = about(
-        "how far (norm, normalized units) an image is moved to where its loss is higher, and learnt"
+        "adversarial training: L2 radius of the perturbation, in normalized pixels; 0: off"
     )
     ema: Fraction = about("decay of the weights' running average that is evaluated; 0: no average")
-    patience: Count | None = about("stop after so many epochs without a better validation error")
+    patience: Count | None = about(
+        "stop after this many epochs without a better validation error; null: train all epochs"
+    )
     backend: Backend = about(
-        "numba trains one hidden layer by sgd over ink alone; auto: where it can, if installed"
+        "numba: compiled kernel for one hidden layer with plain SGD; auto: numba when possible"
     )
     threads: Literal["auto"] | Count = about(
-        "BLAS threads; auto is a fixed rule of sizes and cores"
+        "BLAS threads; auto: by a fixed rule of layer sizes, batch and cores"
     )
-    outputs: Annotated[str, Field(min_length=1)] = about("the folder for everything generated")
+    outputs: Annotated[str, Field(min_length=1, description="a folder")] = about(
+        "folder for everything generated"
+    )
     dataset: DatasetConfig
     normalization: NormalizationConfig
     optimizer: Annotated[OptimizerConfig, Field(discriminator="name")]

@@ -1,1 +1,1 @@
-"""The training loop, its journal and its checkpoints."""
+"""The training loop of the built-in trainer."""

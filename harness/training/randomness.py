@@ -13,7 +13,7 @@ Generators = dict[str, np.random.Generator]
 
 
 def generators(seed: int) -> Generators:
-    """The generators of a run by purpose."""
+    """The generators of a run by purpose, all derived from one seed."""
     children = np.random.SeedSequence(seed).spawn(len(PURPOSES))
     return {
         purpose: np.random.Generator(np.random.PCG64(child))
@@ -21,12 +21,12 @@ def generators(seed: int) -> Generators:
     }
 
 
-def states(these: Generators) -> dict[str, Any]:
-    """Their states, JSON-able."""
-    return {purpose: generator.bit_generator.state for purpose, generator in these.items()}
+def states(generators: Generators) -> dict[str, Any]:
+    """The states of the generators by purpose, JSON-able."""
+    return {purpose: generator.bit_generator.state for purpose, generator in generators.items()}
 
 
-def restore(these: Generators, saved: dict[str, Any]) -> None:
-    """Put saved states back."""
+def restore(generators: Generators, saved: dict[str, Any]) -> None:
+    """Set the generators to states that `states` returned."""
     for purpose, state in saved.items():
-        these[purpose].bit_generator.state = state
+        generators[purpose].bit_generator.state = state

@@ -2,11 +2,11 @@
 
     for epoch in 1..epochs:
         shuffle; for each batch: forward, loss gradient, backward, optimizer step
-        score the validation images; tell the recorder
+        score the validation images; call the recorder
     score the test images once, with the weights chosen on validation
 
-The loop knows nothing of files: what happens after an epoch is the recorder's business. Its state
-between two epochs can be taken and put back, and training goes on bit for bit.
+The loop reads and writes no files: a recorder does, after each epoch. Its state between two epochs
+can be saved and restored; a restored training ends with the same bits.
 """
 
 import time
@@ -19,19 +19,18 @@ from numpy.typing import NDArray
 from harness.data.batches import Blocks, shuffled
 from harness.data.dataset import Dataset, Part
 from harness.data.normalization import Normalization
-from harness.nn import adversarial, metrics
-from harness.nn.average import Average
-from harness.nn.dropout import draw_mask
-from harness.nn.losses import cross_entropy, softmax_cross_entropy_gradient
+from harness.nn import metrics
+from harness.nn.losses import cross_entropy
 from harness.nn.metrics import Score, misclassified
-from harness.nn.network import Gradient, Network, Parameters
-from harness.nn.optimizers import Optimizer, limit_norms
-from harness.training import randomness
+from harness.nn.network import Network, Parameters
+from harness.nn.optimizers import Optimizer
+from harness.nn.regularization import Average, draw_mask
+from harness.training import compiled, randomness
 from harness.training.evaluation import evaluate
 from harness.training.options import Options
+from harness.training.step import Step
 
-CHUNK = 1 << 16  # rows looked up at a time
-Inputs = NDArray[np.float32]
+Array = NDArray[np.float32]
 
 
 class Diverged(ArithmeticError):
@@ -46,41 +45,46 @@ class Diverged(ArithmeticError):
 
 
 class Recorder(Protocol):
-    """What a training tells the world."""
+    """What the loop calls after each epoch and at the end."""
 
     def epoch(self, epoch: int, values: dict[str, float], trainer: "Trainer") -> None:
-        """After each epoch, with its metrics."""
+        """Called after each epoch. epoch: from 1. values: its metrics by key."""
 
     def final(self, epoch: int, values: dict[str, float]) -> None:
-        """Once, after the last epoch, with the metrics of the test set."""
+        """Called once, after the last epoch. values: the metrics of the test set."""
 
 
 class Silence:
     """A recorder that records nothing."""
 
     def epoch(self, epoch: int, values: dict[str, float], trainer: "Trainer") -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def final(self, epoch: int, values: dict[str, float]) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a training ends with.
+    """The result of a training.
 
     best_epoch: the epoch with the lowest validation error (the earliest of equals), whose weights
-    were scored on the test set; the last epoch when there is no validation set.
-    probabilities: (N, C) float32 of the test images, in file order.
+    were scored on the test set; the last epoch when there is no validation set. values: the
+    metrics of the test set by key. probabilities: (N, C) float32 of the test images, in file order.
     """
 
     best_epoch: int
     values: dict[str, float]
-    probabilities: Inputs
+    probabilities: Array
 
 
 class Trainer:
-    """Trains one network on one data set."""
+    """Trains one network on one data set.
+
+    network: trained in place. optimizer: made for the network's parameters. normalization: of the
+    pixels of all parts, fitted to the training part. Raises `ValueError` for backend="numba" with
+    anything that the compiled epoch does not support.
+    """
 
     def __init__(
         self,
@@ -104,42 +108,42 @@ class Trainer:
             batch=options.batch,
             smoothing=options.label_smoothing,
         )
-        batch = min(options.batch, len(dataset.train))
-        self._workspace = network.workspace(batch, dropout=options.dropout > 0)
+        self._step = Step(
+            network,
+            optimizer,
+            options,
+            batch=min(options.batch, len(dataset.train)),
+            generator=self.generators["dropout"],
+            average=self.average,
+        )
         self._logits = np.empty((self._blocks.length, dataset.classes), np.float32)
-        self._scratch = network.parameters.zeros_like()
-        self._noise = (
-            np.empty((self._blocks.length, network.sizes[0]), np.float32)
-            if options.input_dropout
-            else None
-        )
-        self._uphill = (
-            np.empty((batch, network.sizes[0]), np.float32) if options.adversarial else None
-        )
+        inputs = (self._blocks.length, network.sizes[0])
+        self._input_mask = np.empty(inputs, np.float32) if options.input_dropout else None
         self._steps_per_epoch = -(-len(dataset.train) // options.batch)
         if options.backend == "numba":
-            # Compiled now, not in the first epoch.
+            compiled.check_supported(network, optimizer, options)
+            # Compile now, not during the first epoch.
             self._compiled_epoch(np.zeros(0, np.uint32), np.zeros(0))
 
     @property
     def is_over(self) -> bool:
-        """Whether no epoch is left: all are trained, or patience ended it."""
+        """Whether no epoch is left: all are trained, or training stopped early."""
         return self.finished >= self.options.epochs or self._is_stale()
 
     def run(self, recorder: Recorder) -> Result:
         """Train the epochs that are left and score the test set.
 
-        Raises `Diverged` when a loss is no longer finite.
+        Raises `Diverged` when a loss is not finite.
         """
         while not self.is_over:
-            with np.errstate(over="ignore", invalid="ignore"):  # seen at the end of the epoch
+            with np.errstate(over="ignore", invalid="ignore"):  # checked after the epoch
                 values = self.train_epoch()
                 epoch = self.finished
                 if self.dataset.val is not None:
                     score, _ = self.evaluate(self.dataset.val)
                     values |= {metrics.VAL_LOSS: score.loss, metrics.VAL_ERROR: score.error}
             self._check_finite(values)
-            error = values.get(metrics.VAL_ERROR, float(-epoch))  # no validation: the last is best
+            error = values.get(metrics.VAL_ERROR, float(-epoch))  # without validation: the last
             if error < self.best_error:
                 self.best_epoch, self.best_error = epoch, error
                 self.best_parameters[:] = self.evaluated.parameters.flat
@@ -147,7 +151,7 @@ class Trainer:
         return self._finish(recorder)
 
     def train_epoch(self) -> dict[str, float]:
-        """One pass over the training images. Returns the metrics of the epoch, as trained."""
+        """Train for one epoch. Returns its metrics by key, measured while the weights change."""
         begin = time.perf_counter()
         order = shuffled(len(self.dataset.train), self.generators["order"])
         lrs = np.fromiter(map(self._lr, range(self._steps_per_epoch)), np.float64)
@@ -164,6 +168,7 @@ class Trainer:
         }
 
     def _batched_epoch(self, order: NDArray[np.uint32], lrs: NDArray[np.float64]) -> Score:
+        """Train in NumPy on `order` (n,), positions in the training part; lrs: one per step."""
         batch, score = self.options.batch, Score()
         steps = enumerate(map(float, lrs), self.finished * self._steps_per_epoch)
         for block in self._blocks(
@@ -178,31 +183,17 @@ class Trainer:
         return score
 
     def _compiled_epoch(self, order: NDArray[np.uint32], lrs: NDArray[np.float64]) -> Score:
-        from harness.nn.compiled import ink
-
-        part, normal = self.dataset.train, self.normalization
-        if part.rows is not None:
-            for begin in range(0, len(order), CHUNK):  # in place: no second array of this length
-                chunk = order[begin : begin + CHUNK]
-                chunk[:] = part.rows[chunk]
-        totals = ink.train_epoch(
-            self.network,
-            part.images,
-            part.labels,
-            order,
-            lrs.astype(np.float32),
-            batch=self.options.batch,
-            affine=(normal.scale, normal.shift),
-            smoothing=self.options.label_smoothing,
+        """Train in the compiled epoch; arguments and result as of `_batched_epoch`."""
+        return compiled.train_epoch(
+            self.network, self.dataset.train, order, lrs, self.normalization, self.options
         )
-        return Score(totals.loss, totals.wrong, len(order))
 
-    def evaluate(self, part: Part) -> tuple[Score, Inputs]:
+    def evaluate(self, part: Part) -> tuple[Score, Array]:
         """Score every example of `part`. Returns the score and the probabilities (n, C) float32."""
         return evaluate(self.evaluated, part, self.normalization)
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        """Everything that the next epoch depends on, as named arrays and a JSON-able rest."""
+        """All that the next epoch depends on: arrays by name, and the rest as JSON-able values."""
         arrays: dict[str, NDArray[Any]] = {
             "parameters": self.network.parameters.flat,
             "best": self.best_parameters,
@@ -218,16 +209,17 @@ class Trainer:
         }
 
     def restore(self, arrays: dict[str, NDArray[Any]], rest: dict[str, Any]) -> None:
-        """Put a state back that `state` gave, of a trainer made in the same way."""
-        mine, _ = self.state()
-        assert mine.keys() == arrays.keys(), "the state of another kind of trainer"
-        for name, array in mine.items():
+        """Restore a state that `state` returned, of a trainer with the same arguments."""
+        own, _ = self.state()
+        assert own.keys() == arrays.keys(), "the state belongs to a trainer of other options"
+        for name, array in own.items():
             array[:] = arrays[name]
         self.finished, self.best_epoch = rest["finished"], rest["best_epoch"]
         self.best_error = rest["best_error"]
         randomness.restore(self.generators, rest["generators"])
 
     def _check_finite(self, values: dict[str, float]) -> None:
+        """Raise `Diverged` for the first loss among `values` that is NaN or infinite."""
         for what, key in (
             ("training", metrics.TRAIN_LOSS),
             ("validation", metrics.VAL_LOSS),
@@ -243,48 +235,29 @@ class Trainer:
                 )
 
     def _lr(self, step: int) -> float:
+        """The learning rate of a step of the current epoch, counted from 0."""
         return self.options.lr * self.options.schedule(self.finished + step / self._steps_per_epoch)
 
     def _is_stale(self) -> bool:
+        """Whether the validation error has not improved for `patience` epochs."""
         patience = self.options.patience
         return patience is not None and self.finished - self.best_epoch >= patience > 0
 
-    def _drop_inputs(self, inputs: Inputs) -> None:
-        if self._noise is not None:
-            noise = self._noise[: len(inputs)]
-            draw_mask(self.options.input_dropout, self.generators["dropout"], noise)
-            np.multiply(inputs, noise, out=inputs)
-
-    def _step(
-        self, inputs: Inputs, targets: Inputs, logits: Inputs, number: int, lr: float
-    ) -> None:
-        network, workspace, options = self.network, self._workspace, self.options
-        deltas, row = workspace.output[: len(inputs)], workspace.row[: len(inputs)]
-        for mask in workspace.masks:
-            draw_mask(options.dropout, self.generators["dropout"], mask)
-
-        def gradients() -> list[Gradient]:
-            network.forward(inputs, workspace, logits)
-            softmax_cross_entropy_gradient(logits, targets, deltas, row)
-            return network.backward(inputs, deltas, workspace)
-
-        if self._uphill is not None:
-            uphill = self._uphill[: len(inputs)]
-            network.input_gradient(gradients(), uphill)
-            adversarial.move(inputs, uphill, options.adversarial)
-        self.optimizer.step(gradients(), lr)
-        if options.max_norm is not None:
-            limit_norms(network.parameters, options.max_norm, self._scratch)
-        if self.average is not None:
-            self.average.update(network.parameters, number)
+    def _drop_inputs(self, inputs: Array) -> None:
+        """Apply input dropout to a block of inputs (n, D), in place."""
+        if self._input_mask is not None:
+            mask = self._input_mask[: len(inputs)]
+            draw_mask(self.options.input_dropout, self.generators["dropout"], mask)
+            np.multiply(inputs, mask, out=inputs)
 
     def _finish(self, recorder: Recorder) -> Result:
+        """Score the test set with the best weights and call the recorder's `final`."""
         best = Network(
             Parameters(self.network.sizes, self.best_parameters), self.network.activation.name
         )
         with np.errstate(over="ignore", invalid="ignore"):
             score, probabilities = evaluate(best, self.dataset.test, self.normalization)
-        self._check_finite({metrics.TEST_LOSS: score.loss})  # the last step may have been too far
+        self._check_finite({metrics.TEST_LOSS: score.loss})  # the last step may diverge
         values = {metrics.TEST_LOSS: score.loss, metrics.TEST_ERROR: score.error}
         if self.dataset.val is not None:
             values |= {
@@ -302,5 +275,8 @@ def train(
     normalization: Normalization,
     options: Options,
 ) -> Result:
-    """Train without any files; see `Trainer`."""
+    """Train in memory, without files; see `Trainer` for the arguments.
+
+    Raises `Diverged` when a loss is not finite.
+    """
     return Trainer(network, dataset, optimizer, normalization, options).run(Silence())

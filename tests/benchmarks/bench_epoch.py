@@ -26,7 +26,7 @@ def ours(images, labels, width: int, batch: int, backend: str = "numpy") -> Epoc
 
     from harness.data import normalization
     from harness.data.dataset import Dataset, Part
-    from harness.job.build import threads_for
+    from harness.job.build import blas_threads
     from harness.nn.network import Network
     from harness.nn.optimizers import SGD
     from harness.runfolder.environment import cores
@@ -43,7 +43,7 @@ def ours(images, labels, width: int, batch: int, backend: str = "numpy") -> Epoc
         normalization.fit("minmax", images),
         Options(batch=batch, lr=LR, epochs=1, backend=backend),
     )
-    threads = threads_for(network.sizes, batch, cores())
+    threads = blas_threads(network.sizes, batch, cores())
 
     def epoch() -> float:
         with threadpool_limits(threads):

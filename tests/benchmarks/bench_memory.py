@@ -116,7 +116,7 @@ def in_a_process(cache: Path, digest: str, options: argparse.Namespace) -> dict[
 
 def compare(place: Path, options: argparse.Namespace) -> None:
     """Generate, train and print one row per size."""
-    from harness.data.dataset import prepare
+    from harness.data.extraction import prepare
     from harness.runfolder.environment import processor
 
     print(

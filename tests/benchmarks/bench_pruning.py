@@ -21,10 +21,11 @@ from threadpoolctl import threadpool_limits
 from harness.data.dataset import load
 from harness.job import build
 from harness.nn import metrics
-from harness.run import compose as launch
+from harness.run import overrides
+from harness.run.compose import compose_one
 from harness.run.launcher_schema import OptunaSweeper
 from harness.run.search.search import Search
-from harness.run.search.space import part
+from harness.run.search.space import split
 from harness.run.search.study import open_study
 from harness.runfolder.environment import processor
 from harness.training.trainer import Diverged, Trainer
@@ -64,8 +65,8 @@ def search(
     enough: Callable[[list[float], int], bool],
 ) -> list[float]:
     """The validation error after every epoch that a search trains, in order."""
-    fixed, space = part([*FIXED, *keys])
-    base = launch.composed([*fixed, f"outputs={place}"])
+    fixed, space = split(overrides.parse([*FIXED, *keys]).settings)
+    base = compose_one([*fixed, f"outputs={place}"])
     sweeper = OptunaSweeper(**SETTINGS, n_trials=1, pruner=pruner, seed=seed)  # type: ignore[arg-type]
     found = Search(f"{pruner}{seed}", sweeper, tuple(fixed), tuple(space), base, ())
     study = open_study(found)
@@ -74,7 +75,7 @@ def search(
 
     def objective(trial) -> float:  # type: ignore[no-untyped-def]
         lines = [f"{each.key}={each.suggest(trial)}" for each in space]
-        trainer = build.trainer(launch.composed([*fixed, *lines]), DATA)
+        trainer = build.trainer(compose_one([*fixed, *lines]), DATA)
         result = trainer.run(Report(trial, spent))
         return result.values[metrics.BEST_VAL_ERROR]
 

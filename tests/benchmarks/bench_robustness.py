@@ -21,8 +21,8 @@ from scipy import ndimage
 
 from harness.data import dataset
 from harness.data.atomic import write_atomically
-from harness.recognizer import preprocess
 from harness.recognizer.loading import load_run
+from harness.recognizer.preprocess import preprocess
 from harness.runfolder import environment
 from harness.runfolder.folder import find
 
@@ -184,7 +184,7 @@ def main() -> None:
             flush=True,
         )
         rows.append((name, without, with_it))
-        shown.append([(each, preprocess.find(each).image) for each in drawn[:5]])
+        shown.append([(each, preprocess(each).image) for each in drawn[:5]])
     if arguments.picture:
         draw(arguments.picture, rows, shown)
 

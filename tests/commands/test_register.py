@@ -1,4 +1,4 @@
-"""The registered model: chosen on validation, free of pickle, served by MLflow itself."""
+"""`harness register`: the best run on validation becomes a model that MLflow serves."""
 
 import json
 import os
@@ -49,7 +49,7 @@ def test_the_best_run_of_a_sweep_is_served(tmp_path: Path) -> None:
     assert done.stdout.startswith(f"run {best} (validation error {errors[best]:.2%}) is digits")
 
     champion = loading.choose(outputs)
-    assert champion.description["run"] == best
+    assert champion.run_id == best
     images = np.array(dataset.load("mnist", cache=outputs / "cache").test.images[:20])
     expected = champion.probabilities(images)
     np.save(tmp_path / "images.npy", images.reshape(-1, 28, 28))
@@ -64,21 +64,21 @@ def test_the_best_run_of_a_sweep_is_served(tmp_path: Path) -> None:
         [sys.executable, "-c", USE], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
     assert used.returncode == 0, used.stderr
-    found = json.loads(used.stdout)
-    assert found["class"] == expected.argmax(axis=1).tolist()
-    assert np.abs(np.array(found["probabilities"]) - expected).max() < 1e-5
+    output = json.loads(used.stdout)
+    assert output["class"] == expected.argmax(axis=1).tolist()
+    assert np.abs(np.array(output["probabilities"]) - expected).max() < 1e-5
 
     (tmp_path / "in.json").write_text(json.dumps({"inputs": images[:3].tolist()}))
     mlflow = [sys.executable, "-m", "mlflow", "models"]
-    where = ["-m", "models:/digits@champion", "--env-manager", "local"]
-    told = subprocess.run(
-        [*mlflow, "predict", *where, "-t", "json", "-i", "in.json", "-o", "out.json"],
+    model = ["-m", "models:/digits@champion", "--env-manager", "local"]
+    done = subprocess.run(
+        [*mlflow, "predict", *model, "-t", "json", "-i", "in.json", "-o", "out.json"],
         cwd=tmp_path, env=environment, capture_output=True, text=True,
     )  # fmt: skip
-    assert told.returncode == 0, told.stderr
+    assert done.returncode == 0, done.stderr
     rows = json.loads((tmp_path / "out.json").read_text())["predictions"]
-    assert [row["class"] for row in rows] == found["class"][:3]
-    assert served([*mlflow, "serve", *where], environment, images[:3]) == found["class"][:3]
+    assert [row["class"] for row in rows] == output["class"][:3]
+    assert served([*mlflow, "serve", *model], environment, images[:3]) == output["class"][:3]
 
     weights = next(outputs.rglob("recognizer.safetensors"))
     content = bytearray(weights.read_bytes())

@@ -12,7 +12,7 @@ EVERYTHING = {"rotation": 9, "scale": 0.1, "shear": 0.1, "shift": 2, "strength":
 
 
 class Fixed:
-    """A generator that draws what it is told, so that a deformation is known beforehand.
+    """A generator of fixed numbers, so that the deformation is known.
 
     angle, horizontal, vertical, slant: in standard deviations; a shift is the largest there is.
     """
@@ -70,17 +70,17 @@ def test_a_quarter_turn_equals_rot90(size: int) -> None:
 def test_scaling_looks_further_out() -> None:
     """Horizontally by a factor of 3: column x shows what was 3 x away from the middle."""
     pixels = images(4, 5, 13)
-    found = deformed(pixels, Fixed(0, 1), scale=float(np.log(3)))
-    np.testing.assert_allclose(found[:, :, 4:9], pixels[:, :, 0::3], atol=0.01)
-    assert not found[:, :, :3].any()
+    result = deformed(pixels, Fixed(0, 1), scale=float(np.log(3)))
+    np.testing.assert_allclose(result[:, :, 4:9], pixels[:, :, 0::3], atol=0.01)
+    assert not result[:, :, :3].any()
 
 
 def test_shear_moves_rows_by_their_distance_from_the_middle() -> None:
     pixels = images(4, 5, 13)
-    found = deformed(pixels, Fixed(0, 0, 0, 1), shear=1)
+    result = deformed(pixels, Fixed(0, 0, 0, 1), shear=1)
     for row, moved in enumerate((-2, -1, 0, 1, 2)):
         np.testing.assert_allclose(
-            found[:, row, 2:-2], pixels[:, row, 2 + moved : 11 + moved], atol=0.01
+            result[:, row, 2:-2], pixels[:, row, 2 + moved : 11 + moved], atol=0.01
         )
 
 
@@ -91,7 +91,7 @@ def test_elastic_displacements_have_their_strength_everywhere() -> None:
         moved = (along - np.pad(axis, (0, 36)).astype(np.float32)) @ augmentation._basis
         np.testing.assert_allclose(moved.std(axis=0), 0.7, rtol=0.06)
         assert np.abs(moved.mean(axis=0)).max() < 0.06
-        # Smooth: neighbours move together.
+        # Smooth: neighbors move together.
         steps = np.diff(moved.reshape(-1, 28, 28), axis=2)
         assert steps.std() < 0.35 * 0.7
 
@@ -109,13 +109,13 @@ def test_seeded_and_different_each_time() -> None:
 def test_values_stay_grays() -> None:
     pixels = images(600)
     pixels[:300] = 255
-    found = deformed(pixels, np.random.default_rng(1), **EVERYTHING | {"strength": 5})
-    assert found.min() >= 0
-    assert found.max() <= 255
-    assert found.dtype == np.float32
+    result = deformed(pixels, np.random.default_rng(1), **EVERYTHING | {"strength": 5})
+    assert result.min() >= 0
+    assert result.max() <= 255
+    assert result.dtype == np.float32
 
 
-def test_blocks_deform_then_normalize_anew_each_epoch() -> None:
+def test_blocks_deform_again_each_epoch_then_normalize() -> None:
     pixels = images(50).reshape(50, 144)
     part = Part(pixels, np.arange(50, dtype=np.uint8) % 4)
     blocks = Blocks(part, Normalization("unit", 1 / 255, 0.0), classes=4, batch=10)

@@ -22,10 +22,10 @@ def test_the_order_is_numpys_permutation_in_half_the_memory(count: int) -> None:
 
 def test_every_order_is_equally_likely() -> None:
     generator = np.random.default_rng(1)
-    found, times = np.unique(
+    orders, times = np.unique(
         [shuffled(3, generator) for _ in range(6000)], axis=0, return_counts=True
     )
-    assert len(found) == 6
+    assert len(orders) == 6
     assert np.abs(times - 1000).max() < 5 * (6000 * 1 / 6 * 5 / 6) ** 0.5
 
 
@@ -47,8 +47,8 @@ def test_blocks_follow_the_order_within_the_part(monkeypatch: pytest.MonkeyPatch
     odd = Part(whole.images, whole.labels, np.arange(1, 30, 2, dtype=np.uint32))
     blocks = Blocks(odd, Normalization("none", 1.0, 0.0), classes=4, batch=4)
     order = shuffled(15, np.random.default_rng(2))
-    found = [(block.inputs[:, 0].copy(), block.labels) for block in blocks(order)]
-    assert [len(labels) for _, labels in found] == [8, 7]
+    collected = [(block.inputs[:, 0].copy(), block.labels) for block in blocks(order)]
+    assert [len(labels) for _, labels in collected] == [8, 7]
     rows = 2 * order.astype(int) + 1
-    np.testing.assert_array_equal(np.concatenate([inputs for inputs, _ in found]), rows)
-    np.testing.assert_array_equal(np.concatenate([labels for _, labels in found]), rows % 4)
+    np.testing.assert_array_equal(np.concatenate([inputs for inputs, _ in collected]), rows)
+    np.testing.assert_array_equal(np.concatenate([labels for _, labels in collected]), rows % 4)

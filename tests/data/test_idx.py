@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from harness.data import idx
-from harness.data.sources import EMBEDDED, FILES
+from harness.data.sources import FILES, SOURCES
 
 # Reads argv[1] with half a gigabyte to spare; a reader that trusts a header dies here.
 READ_UNDER_LIMIT = """
@@ -46,8 +46,10 @@ def flipped(content: bytes, bit: int) -> bytes:
 
 
 def test_the_real_files() -> None:
-    labels = idx.read(EMBEDDED / f"{FILES[1]}.gz")
-    images = idx.read(EMBEDDED / f"{FILES[2]}.gz")
+    folder = SOURCES["mnist"].folder
+    assert folder is not None
+    labels = idx.read(folder / f"{FILES[1]}.gz")
+    images = idx.read(folder / f"{FILES[2]}.gz")
     assert images.shape == (10_000, 28, 28)
     assert images.dtype == np.uint8
     assert list(labels[:5]) == [5, 0, 4, 1, 9]
@@ -111,7 +113,7 @@ def test_damage_is_one_line_under_a_memory_limit(tmp_path: Path, kind: str) -> N
     assert expected in said
 
 
-def test_every_flipped_bit_of_a_gzip_file_is_found(tmp_path: Path) -> None:
+def test_every_flipped_bit_of_a_gzip_file_is_detected(tmp_path: Path) -> None:
     """Except in the parts of gzip's own header that say nothing about the content."""
     path = tmp_path / "file.gz"
     content = gzip.compress(image_file(1), mtime=0)

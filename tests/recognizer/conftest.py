@@ -1,11 +1,14 @@
 """One small network, trained once for all tests of this folder by the real command."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+from harness.nn import metrics
 from harness.recognizer import loading
 from harness.recognizer.recognizer import Recognizer
+from harness.runfolder import journal
 from harness.runfolder.run import Run
 from tests.conftest import command_in, run_folders
 
@@ -15,10 +18,10 @@ FAST = ("width=128", "epochs=4")
 @pytest.fixture(scope="session")
 def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An outputs folder with one finished run on MNIST; about 4 % error."""
-    place = tmp_path_factory.mktemp("trained")
-    done = command_in(place)("harness.run", *FAST, "tracking=none", timeout=900)
+    folder = tmp_path_factory.mktemp("trained")
+    done = command_in(folder)("harness.run", *FAST, "tracking=none", timeout=900)
     assert done.returncode == 0, done.stderr
-    return place / "outputs"
+    return folder / "outputs"
 
 
 @pytest.fixture(scope="session")
@@ -32,3 +35,27 @@ def run_folder(outputs: Path) -> Path:
 def trained(run_folder: Path) -> Recognizer:
     """The recognizer of that run."""
     return loading.load_run(Run(run_folder))
+
+
+def copy_run(
+    run_folder: Path,
+    outputs: Path,
+    run_id: str,
+    *,
+    val_error: float = 0.5,
+    dataset: str = "mnist",
+    finished: bool = True,
+) -> Run:
+    """Copy a finished run into `outputs` under another id, with these facts in its journal."""
+    copy = outputs / "runs" / run_id
+    shutil.copytree(run_folder, copy)
+    records = journal.read(copy / journal.FILE_NAME)[0]
+    for record in records:
+        if record["kind"] == "create":
+            record |= {"run": run_id, "name": f"copy {run_id}"}
+            record["dataset"]["name"] = dataset
+        if record["kind"] == "final":
+            record["metrics"][metrics.BEST_VAL_ERROR] = val_error
+    kept = [record for record in records if finished or record["kind"] != "end"]
+    (copy / journal.FILE_NAME).write_bytes(b"".join(map(journal.encode, kept)))
+    return Run(copy)

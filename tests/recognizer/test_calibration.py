@@ -1,4 +1,4 @@
-"""The temperature mends probabilities that are too sure or not sure enough."""
+"""The temperature corrects overconfident and underconfident probabilities."""
 
 import numpy as np
 import pytest
@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from harness.recognizer import calibration
 
 
-def honest(count: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Probabilities, and labels drawn from them: calibrated by construction."""
+def calibrated(count: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Probabilities (n, 5) and labels drawn from them."""
     random = np.random.default_rng(3)
     logits = random.normal(0, 2, (count, 5))
     p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
@@ -17,8 +17,8 @@ def honest(count: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
 
 
 @pytest.mark.parametrize("distorted", [0.4, 1.0, 2.5])
-def test_the_temperature_is_found_again(distorted: float) -> None:
-    p, labels = honest(20_000)
+def test_the_temperature_is_recovered(distorted: float) -> None:
+    p, labels = calibrated(20_000)
     fitted = calibration.fit(calibration.tempered(p, 1 / distorted), labels)
     assert fitted.temperature == pytest.approx(distorted, rel=0.05)
     assert fitted.error < 0.012
@@ -34,7 +34,7 @@ def test_the_expected_error_by_hand() -> None:
 
 
 def test_tempering_keeps_the_order_and_the_sum() -> None:
-    p, _ = honest(50)
+    p, _ = calibrated(50)
     cooler = calibration.tempered(p, 0.5)
     assert np.array_equal(cooler.argsort(axis=1), p.argsort(axis=1))
     assert cooler.sum(axis=1) == pytest.approx(np.ones(50), abs=1e-5)

@@ -1,4 +1,4 @@
-"""The page in a real browser: real MNIST strokes, drawn with the mouse."""
+"""The page in a real browser: MNIST digits drawn with the mouse as pen strokes."""
 
 from pathlib import Path
 
@@ -7,31 +7,31 @@ import pytest
 
 from harness.data import dataset
 from tests.commands.test_ui import CHROMIUM, QUIET
-from tests.recognizer.strokes import strokes
+from tests.recognizer.skeleton import strokes
 from tests.recognizer.test_server import port  # noqa: F401  # the fixture
 
-COUNT, RIGHT = 12, 9  # the small network of these tests errs on 4 % of well-formed digits
+COUNT, RIGHT = 12, 9  # the small network of these tests has an error of 4 % on MNIST
 
 
 def draw(page, digit, scale: float, left: float, top: float) -> None:
     box = page.locator("#paper").bounding_box()
     for walk in strokes(digit):
-        places = [
+        points = [
             (
                 box["x"] + box["width"] * (left + scale * (column + 0.5) / 28),
                 box["y"] + box["height"] * (top + scale * (row + 0.5) / 28),
             )
             for row, column in walk
         ]
-        page.mouse.move(*places[0])
+        page.mouse.move(*points[0])
         page.mouse.down()
-        for place in places[1:]:
-            page.mouse.move(*place)
+        for point in points[1:]:
+            page.mouse.move(*point)
         page.mouse.up()
 
 
 def settle(page) -> None:
-    """Wait until the last stroke is answered."""
+    """Wait for the answer to the last stroke."""
     page.wait_for_function("() => !busy && !again && !timer", timeout=60_000)
 
 

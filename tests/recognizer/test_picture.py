@@ -1,4 +1,4 @@
-"""Picture files: every kind that is right is read, every kind that is wrong is one line."""
+"""Every valid kind of picture is decoded; every other content is an error of one line."""
 
 import contextlib
 import io
@@ -29,7 +29,7 @@ def chunk(name: bytes, content: bytes) -> bytes:
 
 
 def png(width: int, height: int, pixels: bytes = b"") -> bytes:
-    """A gray PNG whose header may promise anything."""
+    """A gray PNG that declares this size."""
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     return (
         b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
@@ -37,7 +37,7 @@ def png(width: int, height: int, pixels: bytes = b"") -> bytes:
 
 
 def transparent(value: int) -> Image.Image:
-    """The drawing's pen of this gray value on nothing."""
+    """The drawing with a pen of this gray value on a transparent background."""
     pen = Image.fromarray(255 - DRAWING)
     layers = [Image.new("L", pen.size, value)] * 3
     return Image.merge("RGBA", [*layers, pen])
@@ -58,7 +58,7 @@ def test_kinds(content: bytes) -> None:
     assert np.abs(picture.decode(content).astype(int) - DRAWING).max() <= 12
 
 
-def test_a_light_pen_on_nothing_lies_on_black() -> None:
+def test_a_light_pen_on_a_transparent_background_is_put_on_black() -> None:
     assert np.array_equal(picture.decode(encoded(transparent(255))), 255 - DRAWING)
 
 
@@ -66,13 +66,13 @@ def test_a_turned_photo_is_upright() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was held sideways
     turned = Image.fromarray(DRAWING).transpose(Image.Transpose.ROTATE_90)
-    found = picture.decode(encoded(turned, "JPEG", quality=95, exif=exif))
-    assert np.abs(found.astype(int) - DRAWING).max() <= 12
+    decoded = picture.decode(encoded(turned, "JPEG", quality=95, exif=exif))
+    assert np.abs(decoded.astype(int) - DRAWING).max() <= 12
 
 
 def test_large_pictures_are_averaged_down() -> None:
-    found = picture.decode(encoded(Image.fromarray(DRAWING).resize((3000, 4000))))
-    assert max(found.shape) < 2 * picture.LARGE
+    decoded = picture.decode(encoded(Image.fromarray(DRAWING).resize((3000, 4000))))
+    assert max(decoded.shape) < 2 * picture.LARGE
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_bad_content_is_one_line(content: bytes, problem: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_every_cut_and_flip_is_answered(tmp_path: Path) -> None:
+def test_truncated_and_corrupted_files_are_decoded_or_rejected() -> None:
     random = np.random.default_rng(2)
     for kind in ("PNG", "JPEG"):
         whole = encoded(Image.fromarray(DRAWING), kind)
@@ -107,7 +107,7 @@ def test_every_cut_and_flip_is_answered(tmp_path: Path) -> None:
                 assert picture.decode(bytes(content)).ndim == 2
 
 
-def test_files_that_are_none(tmp_path: Path) -> None:
+def test_paths_that_are_not_pictures(tmp_path: Path) -> None:
     large = tmp_path / "large.png"
     with large.open("wb") as file:
         file.truncate(picture.MAX_BYTES + 1)

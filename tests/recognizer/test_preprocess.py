@@ -1,4 +1,4 @@
-"""What people draw becomes what the network was trained on."""
+"""Drawings become images like those the network was trained on."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from harness.data import dataset
-from harness.recognizer import preprocess
+from harness.recognizer.preprocess import preprocess
 from harness.recognizer.recognizer import Recognizer
 
 Digits = tuple[NDArray[np.uint8], NDArray[np.uint8]]
@@ -29,12 +29,12 @@ def seven(size: int = 100, width: int = 7) -> NDArray[np.uint8]:
 
 
 def image_of(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    seen = preprocess.find(picture)
-    assert seen.image is not None
-    return seen.image
+    image = preprocess(picture).image
+    assert image is not None
+    return image
 
 
-def test_fits_into_20_pixels_around_the_centre_of_mass() -> None:
+def test_fits_into_20_pixels_around_the_center_of_mass() -> None:
     image = image_of(seven())
     rows, columns = np.flatnonzero(image.any(axis=1)), np.flatnonzero(image.any(axis=0))
     assert rows[-1] - rows[0] + 1 == 20  # 60 pixels high, 40 wide
@@ -46,7 +46,7 @@ def test_fits_into_20_pixels_around_the_centre_of_mass() -> None:
     assert image.max() == 255
 
 
-def test_place_size_polarity_and_paper_do_not_matter() -> None:
+def test_position_size_polarity_and_paper_do_not_matter() -> None:
     expected = image_of(seven()).astype(int)
     drawing = seven()
     for changed in (
@@ -56,24 +56,24 @@ def test_place_size_polarity_and_paper_do_not_matter() -> None:
         (180 - drawing.astype(int) * 120 // 255).astype(np.uint8),
         np.asarray(Image.fromarray(drawing).resize((800, 800), Image.Resampling.NEAREST)),
     ):
-        found = image_of(changed).astype(int)  # the centre may be rounded to the next pixel
-        shifted = [np.roll(found, (r, c), (0, 1)) for r in (-1, 0, 1) for c in (-1, 0, 1)]
+        image = image_of(changed).astype(int)  # the center may be rounded to the next pixel
+        shifted = [np.roll(image, (r, c), (0, 1)) for r in (-1, 0, 1) for c in (-1, 0, 1)]
         assert min(np.abs(each - expected).mean() for each in shifted) < 4
 
 
 def test_mnist_stays_where_it_is(digits: Digits) -> None:
     offsets = []
     for digit in digits[0]:
-        found = image_of(digit).astype(int)
-        places = [(r, c) for r in (-1, 0, 1) for c in (-1, 0, 1)]
+        image = image_of(digit).astype(int)
+        shifts = [(r, c) for r in (-1, 0, 1) for c in (-1, 0, 1)]
         offsets.append(
-            min(places, key=lambda at: np.abs(np.roll(found, at, (0, 1)) - digit).mean())
+            min(shifts, key=lambda shift: np.abs(np.roll(image, shift, (0, 1)) - digit).mean())
         )
     assert offsets.count((0, 0)) > 0.75 * len(offsets)
 
 
 def test_the_box_is_where_the_digit_is() -> None:
-    assert preprocess.find(seven()).box == (0.2, 0.3, 0.8, 0.7)
+    assert preprocess(seven()).box == (0.2, 0.3, 0.8, 0.7)
 
 
 @pytest.mark.parametrize(
@@ -87,10 +87,10 @@ def test_the_box_is_where_the_digit_is() -> None:
     ],
 )
 def test_no_digit(picture: NDArray[np.float64], problem: str) -> None:
-    seen = preprocess.find(picture)
-    assert seen.image is None
-    assert seen.problem.startswith("no digit found")
-    assert problem in seen.problem
+    preprocessed = preprocess(picture)
+    assert preprocessed.image is None
+    assert preprocessed.problem.startswith("no digit found")
+    assert problem in preprocessed.problem
 
 
 def test_specks_are_dropped_and_large_pieces_kept() -> None:
@@ -114,9 +114,9 @@ def test_unusual_strokes_become_usual() -> None:
     "picture",
     [np.zeros((2, 3, 4)), np.zeros((0, 5)), np.full((4, 4), np.nan), np.full((4, 4), 300)],
 )
-def test_what_is_no_picture_is_refused(picture: NDArray[np.float64]) -> None:
+def test_other_arrays_are_rejected(picture: NDArray[np.float64]) -> None:
     with pytest.raises(ValueError, match="picture: expected"):
-        preprocess.find(picture)
+        preprocess(picture)
 
 
 def test_drawings_cost_little(digits: Digits, trained: Recognizer) -> None:
@@ -137,4 +137,4 @@ def test_drawings_cost_little(digits: Digits, trained: Recognizer) -> None:
     plain = float((trained.probabilities(images).argmax(axis=1) != labels).mean())
     naive = np.stack([np.asarray(Image.fromarray(each).resize((28, 28))) for each in moved])
     assert (trained.probabilities(naive).argmax(axis=1) != labels).mean() > 0.6
-    assert wrong(moved) <= plain + 0.03  # a network that has seen no deformed digit
+    assert wrong(moved) <= plain + 0.03  # it was trained without augmentation

@@ -297,7 +297,9 @@ def test_a_moved_outputs_folder_is_noticed_and_mended(tmp_path: Path, idx_folder
     noticed = command(RUN, *own, "tracking.patience=5", timeout=200)
     assert noticed.returncode == 3
     assert noticed.stderr.startswith(f"{after}/outputs/mlflow.db: its artifacts"), "at the start"
-    assert "was moved or copied; mend it with `python -m harness sync --relocate`" in noticed.stderr
+    assert (
+        "was moved or copied; repair it with `python -m harness sync --relocate`" in noticed.stderr
+    )
     mended = command("harness", "sync", "--relocate")
     assert mended.returncode == 0, mended.stderr
     assert "2 of 2 runs complete" in mended.stdout

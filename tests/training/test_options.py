@@ -1,5 +1,9 @@
-"""What the loop can be told: patience, average, limits, dropout; and a restored run goes on."""
+"""Options of the training loop, alone and with the compiled epoch; and restoring a state.
 
+Covers: harness/training/options.py, harness/training/compiled.py, harness/training/step.py
+"""
+
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -8,11 +12,12 @@ import pytest
 from harness.data.augmentation import Augmentation
 from harness.data.dataset import Dataset, Part
 from harness.data.normalization import Normalization
-from harness.nn import adversarial
+from harness.nn.compiled import supports
 from harness.nn.losses import softmax_cross_entropy_gradient
 from harness.nn.metrics import Score
 from harness.nn.network import Network
 from harness.nn.optimizers import OPTIMIZERS
+from harness.nn.regularization import move_uphill
 from harness.training import randomness
 from harness.training.options import Options
 from harness.training.trainer import Silence, Trainer
@@ -37,7 +42,7 @@ def make(kind: type[Trainer] = Trainer, optimizer: str = "sgd", **options: Any) 
 
 
 class Scripted(Trainer):
-    """Validation errors as told, in hundredths; the test set, scored last, is not asked here."""
+    """Takes its validation errors, in hundredths, from `errors`; the test set is not scored."""
 
     errors: tuple[int, ...] = ()
 
@@ -50,7 +55,7 @@ class Scripted(Trainer):
     [
         ((50, 40, 30, 20, 10), 2, 5, 5),  # never stale
         ((50, 50, 50, 50, 50), 2, 3, 1),  # an equal one is not better
-        ((50, 40, 45, 30, 31, 32, 10), 2, 6, 4),  # each improvement starts the wait anew
+        ((50, 40, 45, 30, 31, 32, 10), 2, 6, 4),  # each improvement restarts the wait
         ((50, 40, 45, 30, 31, 32, 10), None, 7, 7),
     ],
 )
@@ -78,13 +83,13 @@ def test_the_average_of_the_weights_is_what_is_evaluated() -> None:
     trainer.run(Silence())
     assert steps == list(range(len(steps)))
     assert len(steps) > 81  # where the decay reaches its limit
-    found = trainer.evaluated.parameters.flat
-    np.testing.assert_allclose(found, average, rtol=1e-4, atol=1e-6)
-    assert np.abs(found - trainer.network.parameters.flat).max() > 0.01
+    evaluated = trainer.evaluated.parameters.flat
+    np.testing.assert_allclose(evaluated, average, rtol=1e-4, atol=1e-6)
+    assert np.abs(evaluated - trainer.network.parameters.flat).max() > 0.01
     val = trainer.dataset.val
     assert val is not None
     by_average, _ = trainer.evaluate(val)
-    trainer.network.parameters.flat[:] = found
+    trainer.network.parameters.flat[:] = evaluated
     trainer.evaluated = trainer.network
     assert trainer.evaluate(val)[0] == by_average
 
@@ -110,17 +115,17 @@ def test_dropout_is_drawn_in_training_only_and_seeded(kind: dict[str, float]) ->
     plain, first, again = make(), make(**kind), make(**kind)
     for trainer in (plain, first, again):
         trainer.train_epoch()
-    found = [trainer.network.parameters.flat for trainer in (plain, first, again)]
-    np.testing.assert_array_equal(found[1], found[2])
-    assert not np.array_equal(found[0], found[1])
+    weights = [trainer.network.parameters.flat for trainer in (plain, first, again)]
+    np.testing.assert_array_equal(weights[1], weights[2])
+    assert not np.array_equal(weights[0], weights[1])
     part = first.dataset.test
     np.testing.assert_array_equal(first.evaluate(part)[1], first.evaluate(part)[1])
 
 
-def test_adversarial_training_withstands_what_it_was_taught() -> None:
-    """Errors on inputs that are moved against the network itself, by the distance it was taught."""
+def test_adversarial_training_lowers_the_error_on_perturbed_inputs() -> None:
+    """Errors on inputs perturbed against the network itself, by the radius of the training."""
 
-    def misled(trainer: Trainer) -> float:
+    def adversarial_error(trainer: Trainer) -> float:
         part, network = trainer.dataset.test, trainer.network
         inputs = part.images[part.rows].astype(np.float32) / 255
         targets = np.eye(5, dtype=np.float32)[part.labels[part.rows]]
@@ -130,18 +135,18 @@ def test_adversarial_training_withstands_what_it_was_taught() -> None:
         row = np.empty((len(inputs), 1), np.float32)
         softmax_cross_entropy_gradient(logits, targets, deltas, row)
         network.input_gradient(network.backward(inputs, deltas, workspace), uphill)
-        adversarial.move(inputs, uphill, 0.5)
+        move_uphill(inputs, uphill, 0.5)
         network.forward(inputs, workspace, logits)
         return float((logits.argmax(axis=1) != targets.argmax(axis=1)).mean())
 
-    plain, taught = make(epochs=30), make(epochs=30, adversarial=0.5)
-    for trainer in (plain, taught):
+    plain, robust = make(epochs=30), make(epochs=30, adversarial=0.5)
+    for trainer in (plain, robust):
         trainer.run(Silence())
-    assert misled(taught) < misled(plain) - 0.1
+    assert adversarial_error(robust) < adversarial_error(plain) - 0.1
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_a_restored_state_goes_on_to_the_bit(optimizer: str) -> None:
+def test_a_restored_training_ends_with_the_same_bits(optimizer: str) -> None:
     def one() -> Trainer:
         return make(
             optimizer=optimizer,
@@ -167,3 +172,50 @@ def test_a_restored_state_goes_on_to_the_bit(optimizer: str) -> None:
         second.train_epoch()
     for mine, other in ((whole.network, second.network), (whole.evaluated, second.evaluated)):
         np.testing.assert_array_equal(mine.parameters.flat, other.parameters.flat)
+
+
+# One changed value of every option. The compiled epoch has to honor it or to refuse it.
+CHANGED: dict[str, Any] = {
+    "batch": 7, "lr": 0.3, "epochs": 2, "seed": 5, "schedule": lambda time: 1 / (1 + time),
+    "dropout": 0.5, "input_dropout": 0.5, "max_norm": 0.5, "label_smoothing": 0.2,
+    "adversarial": 0.5, "ema": 0.9, "patience": 2,
+    "augmentation": Augmentation((8, 5), rotation=20), "backend": "numba",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Options)])
+def test_the_compiled_epoch_honors_or_refuses_every_option(name: str) -> None:
+    """An option without a row in CHANGED fails here: add the row, then see what happens."""
+    pytest.importorskip("numba", reason="python -m pip install numba")
+    changes = {name: CHANGED[name]}
+    if name not in supports.FREE | {"batch"}:
+        with pytest.raises(ValueError, match=f"backend='numba': expected .*{name}"):
+            make(**changes | {"backend": "numba"})
+        return
+    expected = make(**changes | {"backend": "numpy"})
+    compiled = make(**changes | {"backend": "numba"})
+    for trainer in (expected, compiled):
+        trainer.run(Silence())
+    np.testing.assert_allclose(
+        compiled.network.parameters.flat, expected.network.parameters.flat, rtol=2e-4, atol=2e-5
+    )
+    if name not in ("patience", "backend"):  # these do not change the weights of this training
+        plain = make()
+        plain.run(Silence())
+        assert not np.array_equal(
+            plain.network.parameters.flat, expected.network.parameters.flat
+        ), "the changed value has to matter"
+
+
+@pytest.mark.parametrize("optimizer", ["momentum", "adam", "adamw"])
+def test_the_compiled_epoch_refuses_other_optimizers(optimizer: str) -> None:
+    with pytest.raises(ValueError, match="expected optimizer=sgd; or use backend='numpy'"):
+        make(optimizer=optimizer, backend="numba")
+
+
+def test_the_compiled_epoch_refuses_weight_decay() -> None:
+    trainer = make()
+    decayed = OPTIMIZERS["sgd"](trainer.network.parameters, weight_decay=0.1)
+    options = dataclasses.replace(trainer.options, backend="numba")
+    with pytest.raises(ValueError, match="expected no weight_decay"):
+        Trainer(trainer.network, trainer.dataset, decayed, trainer.normalization, options)

@@ -1,4 +1,8 @@
-"""The training loop: repeatable, complete, and independent of what must not matter."""
+"""The training loop: repeatable, complete, and independent of batch sizes in evaluation.
+
+Covers: harness/training/trainer.py, harness/training/evaluation.py,
+harness/training/randomness.py
+"""
 
 import math
 import tracemalloc
@@ -70,7 +74,7 @@ def test_loss_before_training_is_log_classes() -> None:
     assert score.loss == pytest.approx(math.log(10), rel=0.15)
 
 
-def test_it_learns_and_records_what_is_promised() -> None:
+def test_it_learns_and_records_the_promised_metrics() -> None:
     notes = Notes()
     result = make(problem(), epochs=30).run(notes)
     assert len(notes.epochs) == 30
@@ -108,9 +112,9 @@ def test_every_example_is_trained_on(batch: int) -> None:
     data = problem()
     expected = np.empty((800, 40), np.float32)
     trained.normalization.apply(data.train.images[data.train.rows], expected)
-    found = np.concatenate(seen)
-    assert not np.array_equal(found, expected), "shuffled"
-    np.testing.assert_array_equal(found[np.lexsort(found.T)], expected[np.lexsort(expected.T)])
+    inputs = np.concatenate(seen)
+    assert not np.array_equal(inputs, expected), "shuffled"
+    np.testing.assert_array_equal(inputs[np.lexsort(inputs.T)], expected[np.lexsort(expected.T)])
 
 
 def test_evaluation_scores_every_example_whatever_the_batch(
@@ -164,22 +168,22 @@ def test_memory_grows_by_four_bytes_per_image() -> None:
         )
         tracemalloc.start()
         trained.train_epoch()
-        found = tracemalloc.get_traced_memory()[1]
+        peak_bytes = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        return found
+        return peak_bytes
 
     few, many = peak(20_000), peak(220_000)
     assert (many - few) / 200_000 == pytest.approx(4, abs=0.5)
 
 
-def test_divergence_is_an_error_that_says_why() -> None:
+def test_divergence_names_the_likely_cause() -> None:
     with pytest.raises(Diverged, match=r"in epoch 1: .* lr=3e\+38 is probably too high"):
         make(problem(), lr=3e38).run(trainer.Silence())
 
 
-def test_divergence_in_the_very_last_step_is_seen_without_validation() -> None:
-    """One batch an epoch: its loss was computed before the step that ruined the weights."""
+def test_divergence_in_the_last_step_is_detected_without_validation() -> None:
+    """One batch per epoch: its loss is computed before the step that makes the weights NaN."""
     last = make(problem(validation=False), lr=3e38, batch=1003, epochs=1)
-    last.network.activation = ACTIVATIONS["relu"]  # a sigmoid would hide it: it has an end
+    last.network.activation = ACTIVATIONS["relu"]  # a bounded sigmoid would hide it
     with pytest.raises(Diverged, match="the test loss is nan in epoch 1"):
         last.run(trainer.Silence())

@@ -1,1 +1,1 @@
-"""The compiled training epoch. Needs Numba."""
+"""The compiled training epoch. All modules but `supports` need Numba."""

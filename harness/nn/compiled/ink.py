@@ -1,45 +1,36 @@
-"""One epoch of plain SGD for a network of one hidden layer, compiled, over ink alone.
+"""A compiled epoch of plain SGD for one hidden layer that skips background pixels.
 
 Four fifths of MNIST's pixels are background. With x = a u + b 1 (a the normalization's scale, b its
 shift, u the pixel 0..255, zero for background) the first layer's two products split into a sparse
 part over u and a rank-one part over the constant b. Writing W1 = V + 1 c^T, for one example of D
 inputs:
 
-    x W1         = a u V + a (sum u) c + b (1^T V) + b D c        1^T V, the column sums, is kept up
-    dW1 = x^T d  = a u^T d + b 1 d^T                              V takes the first term, c the
-    second
+    x W1         = a u V + a (sum u) c + b (1^T V) + b D c
+    dW1 = x^T d  = a u^T d + b 1 d^T
 
-so that only the rows of V under ink are read and written. V + 1 c^T is put back into the network at
-the end of the epoch. Everything else is the arithmetic of `network.py`, example by example; results
-differ from it by float32 rounding only (`tests/nn/test_ink.py`).
+The column sums 1^T V are updated with V. Of dW1, V takes the first term and c the second. So only
+the rows of V under ink are read and written; at the end of the epoch V + 1 c^T is written back to
+the network. The rest is the arithmetic of `network.py`, one example at a time; results differ from
+it by float32 rounding only (`tests/nn/compiled/test_ink.py`).
 
-Needs Numba (the extra `fast`); import this module only where it is installed.
+Needs Numba (the extra `fast`): import this module only where it is installed. `supports.py` states
+what it can train.
 """
 
-import math
 from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.nn.compiled.dense import COMPILED, F, activate, backward, classify, update
 from harness.nn.compiled.simd import LANES, WIDE, add_narrow, add_wide
+from harness.nn.compiled.supports import ACTIVATION_CODES
 from harness.nn.network import Network
-
-MAX_BATCH = 1024  # the ink of a whole batch is listed at once
-ACTIVATION_CODES = {"sigmoid": 0, "tanh": 1, "relu": 2}
-F = np.float32
-# Sums may be reordered and contracted; NaN and infinity keep their meaning, because divergence
-# shows.
-COMPILED: dict[str, Any] = {
-    "fastmath": {"reassoc", "contract", "arcp", "nsz", "afn"},
-    "error_model": "numpy",
-    "cache": True,
-}
 
 
 class Totals(NamedTuple):
-    """Sums over the examples of an epoch, as trained."""
+    """Sums over the examples of an epoch, each measured before the step that it is part of."""
 
     loss: float
     wrong: int
@@ -56,42 +47,46 @@ def train_epoch(
     affine: tuple[float, float],
     smoothing: float,
 ) -> Totals:
-    """Train on images[rows] (N, D) uint8 in that order; changes the network's parameters in place.
+    """Train on images[rows] in that order; changes the network's parameters in place.
 
-    lrs: one learning rate per step; affine: scale and shift of the normalization.
+    images: (N, D) uint8. labels: (N,). rows: (n,). lrs: one learning rate per step of `batch`
+    examples. affine: scale and shift of the normalization. smoothing: of the labels, in [0, 1).
     """
     (w1, b1), (w2, b2) = network.parameters.layers
     scale, shift = F(affine[0]), F(affine[1])
     code = ACTIVATION_CODES[network.activation.name]
-    # Row by class: every inner loop then runs over hidden units, next to each other in memory.
+    # Transposed to (C, H): every inner loop then runs over hidden units, adjacent in memory.
     by_class = np.ascontiguousarray(w2.T)
     rank_one = np.zeros(w1.shape[1], np.float32)
     ink_part = _aligned(len(w1), w1.shape[1])
     ink_part[:, : w1.shape[1]] = w1
     size = min(batch, len(rows))
-    rooms = _aligned(size, w1.shape[1]), _aligned(size, w1.shape[1])
+    scratch = _aligned(size, w1.shape[1]), _aligned(size, w1.shape[1])
     arguments = (np.asarray(images), labels, rows, batch, lrs, scale, shift, F(smoothing), code)
-    loss, wrong = _epoch(*arguments, ink_part, b1, by_class, b2, rank_one, *rooms)
+    loss, wrong = _epoch(*arguments, ink_part, b1, by_class, b2, rank_one, *scratch)
     np.add(ink_part[:, : w1.shape[1]], rank_one, out=w1)
     w2[:] = by_class.T
     return Totals(loss, wrong)
 
 
 def _aligned(rows: int, columns: int) -> NDArray[np.float32]:
-    """Zeros (rows, columns rounded up to LANES); no vector of it crosses a cache line.
+    """Zeros (rows, columns rounded up to LANES) of which no vector crosses a cache line.
 
     Measured: without this the sums over rows take up to twice as long.
     """
     columns = -(-columns // LANES) * LANES
-    room = np.zeros(rows * columns + LANES, np.float32)
-    begin = -(room.ctypes.data // room.itemsize) % LANES
-    return room[begin : begin + rows * columns].reshape(rows, columns)
+    memory = np.zeros(rows * columns + LANES, np.float32)
+    begin = -(memory.ctypes.data // memory.itemsize) % LANES
+    return memory[begin : begin + rows * columns].reshape(rows, columns)
 
 
 @numba.njit(**COMPILED)
 def _list_ink(words: Any, image: Any, index: Any, value: Any, scale: Any) -> Any:
-    """The ink of one image: positions and a u. Returns their number and sum; no branch per
-    pixel."""
+    """List the ink of one image without a branch per pixel. Returns its count and the sum of a u.
+
+    image: (D,) uint8, and words: the same memory as uint64, without the last D % 8 pixels. Written:
+    index and value (D + 1,), the positions of ink and a u.
+    """
     n, total = 0, 0
     for w in range(words.size):
         if words[w] != 0:
@@ -111,39 +106,6 @@ def _list_ink(words: Any, image: Any, index: Any, value: Any, scale: Any) -> Any
 
 
 @numba.njit(**COMPILED)
-def _activate(h: Any, code: Any, bits: Any, powers: Any) -> None:
-    """The activation in place, in loops that vectorize. tanh(z) = 2 sigmoid(2z) - 1.
-
-    exp(x) = 2^k exp(f) with f = x - k ln 2 in [-ln 2 / 2, ln 2 / 2], a polynomial in f (the
-    coefficients are Cephes' expf), and 2^k written into the exponent bits.
-    """
-    n = h.size
-    if code == 2:
-        for j in range(n):
-            h[j] = max(h[j], F(0))
-        return
-    factor = F(-1) if code == 0 else F(-2)
-    for j in range(n):
-        x = min(max(factor * h[j], F(-87)), F(87))
-        k = np.floor(x * F(1.44269504) + F(0.5))
-        f = x - k * F(0.693359375) + k * F(2.12194440e-4)
-        p = F(1.9875691500e-4)
-        p = p * f + F(1.3981999507e-3)
-        p = p * f + F(8.3334519073e-3)
-        p = p * f + F(4.1665795894e-2)
-        p = p * f + F(1.6666665459e-1)
-        p = p * f + F(5.0000001201e-1)
-        h[j] = p * f * f + f + F(1)
-        bits[j] = (np.int32(k) + np.int32(127)) << np.int32(23)
-    if code == 0:
-        for j in range(n):
-            h[j] = F(1) / (F(1) + h[j] * powers[j])
-    else:
-        for j in range(n):
-            h[j] = F(2) / (F(1) + h[j] * powers[j]) - F(1)
-
-
-@numba.njit(**COMPILED)
 def _add_ink(out: Any, line: int, rows: Any, index: Any, value: Any, begin: int, end: int) -> None:
     """out[line] += sum over begin <= k < end of value[k] rows[index[k]]."""
     column = 0
@@ -156,36 +118,13 @@ def _add_ink(out: Any, line: int, rows: Any, index: Any, value: Any, begin: int,
 
 
 @numba.njit(**COMPILED)
-def _classify(h: Any, z: Any, w2: Any, b2: Any, label: Any, smoothing: Any) -> Any:
-    """Logits of one example into z, then softmax minus target. Returns its loss and its class."""
-    classes = z.size
-    for q in range(classes):
-        total = F(0)
-        row = w2[q]
-        for j in range(h.size):
-            total += h[j] * row[j]
-        z[q] = total + b2[q]
-    best = 0
-    for q in range(1, classes):
-        if z[q] > z[best]:
-            best = q
-    top, total, loss, even = z[best], F(0), F(0), smoothing / F(classes)
-    for q in range(classes):
-        z[q] -= top
-        loss -= even * z[q]
-    loss -= (F(1) - smoothing) * z[label]
-    for q in range(classes):
-        z[q] = math.exp(z[q])
-        total += z[q]
-    for q in range(classes):
-        z[q] = z[q] / total - even
-    z[label] -= F(1) - smoothing
-    return loss + math.log(total), best
-
-
-@numba.njit(**COMPILED)
 def _by_pixel(index: Any, value: Any, ends: Any, starts: Any, who: Any, much: Any) -> None:
-    """Turn each example's list of ink into each pixel's list of examples (a counting sort)."""
+    """Turn each example's list of ink into each pixel's list of examples (a counting sort).
+
+    index, value: the lists of the examples, D + 1 apart; ends (B,): where each list ends. Written:
+    who and much, the examples and values of all pixels; those of pixel p are at starts[p] up to
+    starts[p + 1]; starts: (D + 2,).
+    """
     room = index.size // ends.size
     starts[:] = 0
     for i in range(ends.size):
@@ -206,9 +145,18 @@ def _epoch(
     images: Any, labels: Any, rows: Any, batch: int, lrs: Any, a: Any, b: Any, smoothing: Any,
     code: int, v: Any, b1: Any, w2: Any, b2: Any, c: Any, h: Any, deltas: Any,
 ) -> Any:  # fmt: skip
-    """v, h and deltas are wider than the layer: their columns beyond it are zero and stay so."""
-    d, width, classes, size = len(v), b1.size, b2.size, len(h)
-    z, room = np.empty((size, classes), np.float32), d + 1
+    """Train one epoch. Returns the sum of the losses and the number of misclassified examples.
+
+    The letters are those of docs/backpropagation.md, section 11. All floats are float32.
+
+    images (N, D) uint8, labels (N,) uint8; rows (n,) uint32, the order of the examples; batch: B;
+    lrs (steps,); a, b: scale and shift of the normalization; smoothing: of the labels; code: of the
+    activation. Changed in place: v (D, W), the ink part of W1, and c (H,), the row that is added to
+    all of its rows; b1 (H,); w2 (C, H), transposed; b2 (C,). Scratch: h and deltas (B, W). W is H
+    padded to the length of vectors; the columns of v, h and deltas from H on are and stay zero.
+    """
+    d, width, size = len(v), b1.size, len(h)
+    z, room = np.empty((size, b2.size), np.float32), d + 1
     index, value = np.empty(size * room, np.int32), np.empty(size * room, np.float32)
     ends, ink = np.empty(size, np.int64), np.empty(size, np.float32)
     starts = np.empty(d + 2, np.int32)
@@ -235,30 +183,12 @@ def _epoch(
                 h[i, j] = base[j] + ink[i] * c[j]
             _add_ink(h, i, v, index, value, first, ends[i])
             hidden = h[i, :width]
-            _activate(hidden, code, bits, powers)
-            cost, best = _classify(hidden, z[i], w2, b2, labels[row], smoothing)
+            activate(hidden, code, bits, powers)
+            cost, best = classify(hidden, z[i], w2, b2, labels[row], smoothing)
             loss += cost
             wrong += best != labels[row]
-            deltas[i] = 0
-            for q in range(classes):
-                z[i, q] *= rate
-                for j in range(width):
-                    deltas[i, j] += z[i, q] * w2[q, j]
-            for j in range(width):
-                x = h[i, j]
-                slope = x * (F(1) - x) if code == 0 else F(1) - x * x
-                if code == 2:
-                    slope = F(1) if x > 0 else F(0)
-                deltas[i, j] *= slope
-        for i in range(m):
-            for q in range(classes):
-                b2[q] += z[i, q]
-                for j in range(width):
-                    w2[q, j] += z[i, q] * h[i, j]
-            for j in range(width):
-                b1[j] += deltas[i, j]
-                c[j] += b * deltas[i, j]
-                columns[j] += ink[i] * deltas[i, j]
+            backward(z[i], w2, hidden, deltas[i, :width], rate, code)
+        update(z[:m], h, deltas, ink, b, w2, b2, b1, c, columns)
         _by_pixel(index[: m * room], value, ends[:m], starts, who, much)
         for p in range(d):
             if starts[p] < starts[p + 1]:

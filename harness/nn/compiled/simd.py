@@ -1,7 +1,7 @@
-"""The one vector primitive of `ink.py`: a weighted sum of rows, kept in registers.
+"""The vector primitive of `ink.py`: a weighted sum of rows that stays in registers.
 
-Written as LLVM instructions. In a plain loop the sums would go to memory and back for every row,
-because a compiler cannot know that the two matrices do not overlap: a third of the speed.
+It is written as LLVM instructions. A plain loop has a third of the speed: it stores and loads the
+sums for every row, because the compiler cannot know that the two matrices do not overlap.
 """
 
 from typing import Any
@@ -10,7 +10,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-LANES = 16  # floats in one vector; where registers are shorter, the compiler takes several
+LANES = 16  # floats in one vector; LLVM splits it where registers are shorter
 WIDE = 8 * LANES  # columns whose sums stay in registers
 
 
@@ -18,8 +18,7 @@ def row_adder(vectors: int) -> Any:
     """Make `add(out, line, rows, index, value, begin, end, column)` for `vectors` * LANES columns.
 
     out[line] += sum over begin <= k < end of value[k] rows[index[k]], in the columns from `column`
-    on. Written as vector instructions, because the sums must stay in registers while k runs and the
-    compiler cannot know that `out` and `rows` do not overlap.
+    on. out (n, W) and rows (m, W) float32, with W a multiple of LANES; index int32; value float32.
     """
     vector, integer = ir.VectorType(ir.FloatType(), LANES), ir.IntType(64)
     contract = ("contract", "nsz")
@@ -46,19 +45,19 @@ def row_adder(vectors: int) -> Any:
                 return [build.gep(first, [integer(q)]) for q in range(vectors)]
 
             sums = [cgutils.alloca_once(build, vector) for _ in range(vectors)]
-            for total, place in zip(sums, vectors_of(out, line), strict=True):
-                build.store(build.load(place, align=4), total)
+            for total, address in zip(sums, vectors_of(out, line), strict=True):
+                build.store(build.load(address, align=4), total)
             with cgutils.for_range_slice(build, begin, end, integer(1)) as (k, _):
                 row = build.zext(build.load(build.gep(index.data, [k])), integer)
                 one = build.load(build.gep(value.data, [k]))
                 factor = ir.Constant(vector, ir.Undefined)
                 for lane in range(LANES):
                     factor = build.insert_element(factor, one, ir.IntType(32)(lane))
-                for total, place in zip(sums, vectors_of(rows, row), strict=True):
-                    product = build.fmul(build.load(place, align=4), factor, flags=contract)
+                for total, address in zip(sums, vectors_of(rows, row), strict=True):
+                    product = build.fmul(build.load(address, align=4), factor, flags=contract)
                     build.store(build.fadd(build.load(total), product, flags=contract), total)
-            for total, place in zip(sums, vectors_of(out, line), strict=True):
-                build.store(build.load(total), place, align=4)
+            for total, address in zip(sums, vectors_of(out, line), strict=True):
+                build.store(build.load(total), address, align=4)
             return context.get_dummy_value()
 
         return signature, code

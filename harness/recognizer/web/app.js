@@ -1,19 +1,19 @@
-// Draws strokes, sends them, shows the answer. No library, no request but to this server.
+// Draw strokes, send them, and show the answer. Uses no library; sends requests to this server only.
 "use strict";
 
-const SENT = 112; // pixels along each side of what is sent
-const PEN = 0.06; // of the paper's side
-const STEP = 0.03; // of the paper's side, for the arrow keys
-const EVERY = 60; // milliseconds between two requests while drawing
+const SENT = 112; // pixels along each side of the image that is sent
+const PEN = 0.06; // width, as a fraction of the canvas
+const STEP = 0.03; // of an arrow key, as a fraction of the canvas
+const INTERVAL = 60; // milliseconds between requests while drawing
 
 const $ = (id) => document.getElementById(id);
 const paper = $("paper"), context = paper.getContext("2d");
-let strokes = []; // each a list of [x, y] from 0 to 1
-let picture = null; // a file that was opened instead
-let shown = null; // its bitmap
-let active = null; // the pointer that draws
+let strokes = []; // each is a list of [x, y], 0 to 1
+let picture = null; // the opened file, which replaces the drawing
+let bitmap = null; // of that file
+let active = null; // id of the pointer that draws
 let cursor = { x: 0.5, y: 0.5, down: false, visible: false };
-let busy = false, again = false, timer = 0;
+let busy = false, again = false, timer = 0; // of requests
 
 function trace(target, side) {
   target.lineCap = target.lineJoin = "round";
@@ -29,10 +29,10 @@ function trace(target, side) {
 function paint() {
   const side = paper.width;
   context.clearRect(0, 0, side, side);
-  if (shown) {
-    const scale = side / Math.max(shown.width, shown.height);
-    const width = shown.width * scale, height = shown.height * scale;
-    context.drawImage(shown, (side - width) / 2, (side - height) / 2, width, height);
+  if (bitmap) {
+    const scale = side / Math.max(bitmap.width, bitmap.height);
+    const width = bitmap.width * scale, height = bitmap.height * scale;
+    context.drawImage(bitmap, (side - width) / 2, (side - height) / 2, width, height);
   }
   context.strokeStyle = getComputedStyle(paper).color;
   trace(context, side);
@@ -50,7 +50,7 @@ function paint() {
 function changed() {
   paint();
   if (busy) { again = true; return; }
-  if (!timer) timer = setTimeout(() => { timer = 0; ask(); }, EVERY);
+  if (!timer) timer = setTimeout(() => { timer = 0; predict(); }, INTERVAL);
 }
 
 function body() {
@@ -65,7 +65,7 @@ function body() {
   return [Uint8Array.from({ length: SENT * SENT }, (_, i) => rgba[4 * i]), "application/octet-stream"];
 }
 
-async function ask() {
+async function predict() {
   if (!strokes.length && !picture) { show(null, "Nothing drawn yet."); return; }
   busy = true;
   again = false;
@@ -74,10 +74,10 @@ async function ask() {
   try {
     const reply = await fetch("api/predict?" + query, { method: "POST", body: content, headers: { "Content-Type": type } });
     const answer = await reply.json();
-    if (reply.ok) show(answer, words(answer));
+    if (reply.ok) show(answer, describe(answer));
     else show(null, answer.error);
   } catch {
-    show(null, "The server does not answer. Is it still running?");
+    show(null, "The server is not responding. Is it still running?");
   }
   busy = false;
   if (again) changed();
@@ -87,7 +87,7 @@ function percent(p) {
   return p > 0.9995 ? "> 99.9 %" : (100 * p).toFixed(1) + " %";
 }
 
-function words(answer) {
+function describe(answer) {
   if (answer.digit === null) return sentence(answer.problem);
   const text = `${answer.digit}, with probability ${percent(answer.probability)}.`;
   return answer.unsure ? `Unsure: perhaps ${text}` : `This is ${answer.digit === 8 ? "an" : "a"} ${text}`;
@@ -98,16 +98,16 @@ function sentence(text) {
 }
 
 function show(answer, text) {
-  const found = answer && answer.digit !== null;
-  $("digit").textContent = found ? answer.digit : answer ? "–" : "?";
+  const hasDigit = answer && answer.digit !== null;
+  $("digit").textContent = hasDigit ? answer.digit : answer ? "–" : "?";
   $("digit").classList.toggle("unsure", Boolean(answer && answer.unsure));
   if ($("words").textContent !== text) $("words").textContent = text;
-  bars(found ? answer.probabilities : null);
-  const seen = $("seen"), target = seen.getContext("2d");
-  target.clearRect(0, 0, seen.width, seen.height);
-  if (!found) return;
+  bars(hasDigit ? answer.probabilities : null);
+  const input = $("input"), target = input.getContext("2d");
+  target.clearRect(0, 0, input.width, input.height);
+  if (!hasDigit) return;
   const [rows, columns] = answer.seen_shape;
-  [seen.height, seen.width] = [rows, columns];
+  [input.height, input.width] = [rows, columns];
   const image = target.createImageData(columns, rows), gray = atob(answer.seen);
   for (let i = 0; i < rows * columns; i++) {
     image.data.fill(gray.charCodeAt(i), 4 * i, 4 * i + 3);
@@ -134,7 +134,7 @@ function newBar(table, digit) {
   head.textContent = digit;
   row.append(head);
   const cell = row.insertCell();
-  cell.ariaHidden = "true"; // the number beside it says the same
+  cell.ariaHidden = "true"; // the next cell has the same value as text
   cell.append(bar);
   row.insertCell();
   return row;
@@ -142,7 +142,7 @@ function newBar(table, digit) {
 
 function clear() {
   strokes = [];
-  picture = shown = null;
+  picture = bitmap = null;
   cursor.down = false;
   changed();
 }
@@ -156,13 +156,13 @@ function undo() {
 
 async function open(file) {
   if (!file) return;
-  if (!["image/png", "image/jpeg"].includes(file.type)) { show(null, "A picture has to be PNG or JPEG."); return; }
+  if (!["image/png", "image/jpeg"].includes(file.type)) { show(null, "The picture must be PNG or JPEG."); return; }
   clear();
   picture = file;
   try {
-    shown = await createImageBitmap(file);
+    bitmap = await createImageBitmap(file);
   } catch {
-    shown = null; // the server says what is wrong with it
+    bitmap = null; // the server reports what is wrong
   }
   changed();
 }

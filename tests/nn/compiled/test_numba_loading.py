@@ -1,4 +1,4 @@
-"""Loading Numba: without SciPy, which is as it was afterwards."""
+"""Loading Numba: without SciPy, which can be imported afterwards."""
 
 import subprocess
 import sys

@@ -1,4 +1,7 @@
-"""The compiled epoch over ink alone against the NumPy network, step for step."""
+"""The compiled epoch against the NumPy network, step for step.
+
+Covers: harness/nn/compiled/ink.py, harness/nn/compiled/dense.py, harness/nn/compiled/simd.py
+"""
 
 import numpy as np
 import pytest
@@ -18,7 +21,7 @@ def sparse_images(count: int, pixels: int) -> Part:
     images = generator.integers(1, 256, (count, pixels)).astype(np.uint8)
     images[generator.random(images.shape) < 0.8] = 0
     images[3] = 0  # no ink at all
-    images[5] = 255  # nothing but ink
+    images[5] = 255  # only ink
     return Part(images, generator.integers(0, 10, count).astype(np.uint8))
 
 
@@ -65,9 +68,9 @@ def trained(backend: str, **changes: object) -> tuple[list[dict[str, float]], np
 )
 def test_equal_to_numpy_within_rounding(changes: dict[str, object]) -> None:
     expected, weights = trained("numpy", **changes)
-    found, compiled = trained("numba", **changes)
+    actual, compiled = trained("numba", **changes)
     np.testing.assert_allclose(compiled, weights, rtol=2e-4, atol=2e-5)
-    for one, other in zip(found, expected, strict=True):
+    for one, other in zip(actual, expected, strict=True):
         assert one["train/loss"] == pytest.approx(other["train/loss"], rel=1e-5)
         assert one["train/error"] == pytest.approx(other["train/error"], abs=0.011)
         assert one["train/lr"] == pytest.approx(other["train/lr"])
@@ -77,7 +80,7 @@ def test_repeatable_to_the_bit() -> None:
     np.testing.assert_array_equal(trained("numba")[1], trained("numba")[1])
 
 
-def test_divergence_is_seen() -> None:
+def test_divergence_is_detected() -> None:
     part = sparse_images(100, 16)
     network = Network.create((16, 4, 10), "relu", np.random.default_rng(1))
     trainer = Trainer(

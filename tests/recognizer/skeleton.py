@@ -1,4 +1,4 @@
-"""MNIST digits as pen strokes: thinned to their middle lines (Zhang and Suen, 1984) and walked."""
+"""MNIST digits as pen strokes along their center lines (thinning: Zhang and Suen, 1984)."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,7 +8,7 @@ AROUND = [(-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1)]
 
 
 def thinned(digit: NDArray[np.uint8]) -> set[Point]:
-    """The pixels (row, column) of the middle lines of a digit (28, 28)."""
+    """The pixels (row, column) of the center lines of a digit (28, 28)."""
     ink = {(int(r), int(c)) for r, c in np.argwhere(digit > 100)}
     while True:
         before = len(ink)
@@ -30,29 +30,29 @@ def thinned(digit: NDArray[np.uint8]) -> set[Point]:
 
 
 def strokes(digit: NDArray[np.uint8]) -> list[list[Point]]:
-    """The middle lines as walks from pixel to pixel; where a line forks, the pen goes back."""
-    left, found = thinned(digit), []
+    """The center lines as paths from pixel to pixel; at the end of a branch, the pen goes back."""
+    left, paths = thinned(digit), []
     while left:
         ends = [p for p in left if sum((p[0] + y, p[1] + x) in left for y, x in AROUND) == 1]
-        walk = _walk(min(ends or left), left)
-        if len(walk) > 1:
-            found.append(walk)
-    return found
+        path = _walk(min(ends or left), left)
+        if len(path) > 1:
+            paths.append(path)
+    return paths
 
 
 def _walk(start: Point, left: set[Point]) -> list[Point]:
-    walk, way = [start], [start]
+    path, stack = [start], [start]
     left.discard(start)
-    while way:
-        r, c = way[-1]
+    while stack:
+        r, c = stack[-1]
         nearest = sorted(AROUND, key=lambda step: abs(step[0]) + abs(step[1]))
         following = next(((r + y, c + x) for y, x in nearest if (r + y, c + x) in left), None)
         if following is None:
-            way.pop()
-            if way and left:
-                walk.append(way[-1])
+            stack.pop()
+            if stack and left:
+                path.append(stack[-1])
         else:
             left.discard(following)
-            way.append(following)
-            walk.append(following)
-    return walk
+            stack.append(following)
+            path.append(following)
+    return path

@@ -1,0 +1,152 @@
+"""A queue of Slurm jobs: submitted through submitit, their states read from `squeue`."""
+
+import json
+import secrets
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.data.atomic import write_text
+from harness.run.launcher_schema import SlurmLauncher
+from harness.run.launchers.base import LauncherError
+from harness.runfolder.run import Run
+
+QUEUED = "queued.json"
+ARRAY = 1000  # Slurm's default MaxArraySize is 1001: a larger sweep becomes several arrays
+SQUEUE_S = 2.0  # between two calls of squeue
+OVER = {
+    *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED"),
+    *("NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT", "PREEMPTED", "REVOKED"),
+}
+NONE = "NONE"  # Slurm has no such job
+States = dict[tuple[str, str], tuple[str, str]]
+MakeTask = Callable[[Path], object]
+
+
+def resources(settings: SlurmLauncher) -> dict[str, Any]:
+    """What a job asks for, by sbatch's names; without what the cluster decides."""
+    options = {
+        "partition": settings.partition,
+        "account": settings.account,
+        "qos": settings.qos,
+        "constraint": settings.constraint,
+        "mem": f"{int(settings.mem_gb * 1024)}M" if settings.mem_gb else None,
+        "cpus_per_task": settings.cpus_per_task,
+    }
+    return {key: value for key, value in options.items() if value is not None}
+
+
+def one_line(text: str) -> str:
+    """What sbatch prints, as one line."""
+    return "; ".join(text.replace("sbatch: error: ", "").strip().splitlines())
+
+
+class Queue:
+    """Submits Slurm job arrays through submitit; reads their state from `squeue`. Thread-safe.
+
+    A job is recognized by a random name and its number in the array, written into the run folder
+    before it is submitted: whenever the command dies, no job is lost and none is submitted twice.
+    """
+
+    def __init__(self, settings: SlurmLauncher, folder: Path, make_task: MakeTask) -> None:
+        """folder: submitit's. make_task: what runs on a node, from a run folder."""
+        self._settings = settings
+        self._make_task = make_task
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._jobs: dict[Path, dict[str, str]] = {}
+        self._states: States | None = None
+        self._asked = 0.0
+
+    def submit(self, runs: Sequence[Run]) -> None:
+        """Queue the runs as arrays of at most 1,000 tasks. Raises `LauncherError`."""
+        for start in range(0, len(runs), ARRAY):
+            self._submit(runs[start : start + ARRAY])
+
+    def _submit(self, runs: Sequence[Run]) -> None:
+        from submitit.core.utils import FailedJobError
+
+        name = f"harness-{secrets.token_hex(4)}"
+        tasks = [self._make_task(run.folder.resolve()) for run in runs]
+        for number, run in enumerate(runs):
+            # A single job is not an array: squeue shows it without a number.
+            job = {"name": name, "task": str(number) if len(runs) > 1 else "N/A"}
+            write_text(run.folder / QUEUED, json.dumps(job))
+            self._jobs[run.folder] = job
+        with self._lock:
+            try:
+                self._executor(name).submit_array(tasks)
+            except FailedJobError as error:
+                raise LauncherError(f"Slurm refused the jobs: {one_line(str(error))}") from None
+            self._states = None
+
+    def _executor(self, name: str) -> Any:
+        from submitit import SlurmExecutor
+
+        settings = self._settings
+        executor = SlurmExecutor(self._folder, max_num_timeout=settings.max_num_timeout)
+        executor.update_parameters(
+            **resources(settings),
+            job_name=name,
+            time=settings.timeout_min,
+            array_parallelism=settings.array_parallelism,
+            signal_delay_s=settings.signal_delay_s,
+            stderr_to_stdout=True,
+            srun_args=[f"--cpus-per-task={settings.cpus_per_task}"],
+            additional_parameters={"requeue": True},
+            **({"setup": settings.setup} if settings.setup is not None else {}),
+        )
+        return executor
+
+    def state(self, run: Run) -> str | None:
+        """None while the run's job waits or runs; else how it ended, NONE if there is none.
+
+        When the scheduler does not answer, the last known state counts.
+        """
+        with self._lock:
+            if run.folder not in self._jobs:
+                self._jobs[run.folder] = _read(run.folder)
+            job = self._jobs[run.folder]
+            if not job:
+                return NONE
+            if self._states is None or time.monotonic() - self._asked > SQUEUE_S:
+                states = _squeue()
+                self._states = self._states if states is None else states
+                self._asked = time.monotonic()
+            if self._states is None:
+                return None
+            _, state = self._states.get((job["name"], job["task"]), ("", NONE))
+        return state if state in OVER or state == NONE else None
+
+    def cancel(self, run: Run) -> None:
+        """End the run's job; that takes a while."""
+        with self._lock:
+            job = self._jobs[run.folder]
+            number, _ = (self._states or {}).get((job["name"], job["task"]), ("", ""))
+        if number:
+            subprocess.run(["scancel", number], check=False, capture_output=True)
+
+
+def _squeue() -> States | None:
+    """This user's jobs: (name, number in the array) -> (id, state). None: no answer."""
+    command = ["squeue", "--me", "--noheader", "--array", "--states=all", "--format=%j|%K|%i|%T"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    if done.returncode:
+        return None
+    states = {}
+    for line in done.stdout.splitlines():
+        name, task, number, state = line.split("|")
+        states[name, task] = (number, state)
+    return states
+
+
+def _read(folder: Path) -> dict[str, str]:
+    path = folder / QUEUED
+    job: dict[str, str] = json.loads(path.read_text()) if path.is_file() else {}
+    return job

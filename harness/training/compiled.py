@@ -1,0 +1,62 @@
+"""The compiled epoch as the trainer runs it. Numba is imported only when an epoch starts."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.data.dataset import Part
+from harness.data.normalization import Normalization
+from harness.nn.compiled import supports
+from harness.nn.metrics import Score
+from harness.nn.network import Network
+from harness.nn.optimizers import SGD, Optimizer
+from harness.training.options import Options
+
+CHUNK = 1 << 16  # rows looked up at a time
+
+
+def check_supported(network: Network, optimizer: Optimizer, options: Options) -> None:
+    """Raise `ValueError` when the compiled epoch would ignore any of the arguments."""
+    settings = options.changed()
+    settings["hidden"] = network.sizes[1:-1]
+    settings["activation"] = network.activation.name
+    if type(optimizer) is SGD:
+        settings["optimizer"] = "sgd"
+        if optimizer.weight_decay:
+            settings["weight_decay"] = optimizer.weight_decay
+    else:
+        settings["optimizer"] = type(optimizer).__name__
+    if missing := supports.unsupported(settings):
+        expected = ", ".join(missing.values())
+        raise ValueError(f"backend='numba': expected {expected}; or use backend='numpy'")
+
+
+def train_epoch(
+    network: Network,
+    part: Part,
+    order: NDArray[np.uint32],
+    lrs: NDArray[np.float64],
+    normalization: Normalization,
+    options: Options,
+) -> Score:
+    """Train on the examples of `part` in `order`; changes the network's parameters in place.
+
+    order: (n,) positions within the part, overwritten with rows of the file. lrs: one learning rate
+    per step.
+    """
+    from harness.nn.compiled import ink
+
+    if part.rows is not None:
+        for begin in range(0, len(order), CHUNK):  # in place: no second array of this length
+            chunk = order[begin : begin + CHUNK]
+            chunk[:] = part.rows[chunk]
+    totals = ink.train_epoch(
+        network,
+        part.images,
+        part.labels,
+        order,
+        lrs.astype(np.float32),
+        batch=options.batch,
+        affine=(normalization.scale, normalization.shift),
+        smoothing=options.label_smoothing,
+    )
+    return Score(totals.loss, totals.wrong, len(order))

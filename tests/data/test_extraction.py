@@ -1,0 +1,96 @@
+"""Extraction: one digest for one content, races, kills, and files that do not fit together."""
+
+import multiprocessing
+import signal
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.data import dataset, extraction, idx
+from harness.data.sources import FILES
+from tests.conftest import write_idx_folder
+
+
+def test_gzip_and_plain_have_one_digest(idx_folder: Path, tmp_path: Path) -> None:
+    zipped = write_idx_folder(tmp_path / "zipped", suffix=".gz")
+    digests = {extraction.prepare("idx", str(f), tmp_path / "cache") for f in (idx_folder, zipped)}
+    assert len(digests) == 1
+
+
+def test_changed_files_are_read_again(tmp_path: Path) -> None:
+    folder = write_idx_folder(tmp_path / "own")
+    first = extraction.prepare("idx", str(folder), tmp_path / "cache")
+    assert extraction.prepare("idx", str(folder), tmp_path / "cache") == first
+    write_idx_folder(folder, train=304)
+    assert extraction.prepare("idx", str(folder), tmp_path / "cache") != first
+
+
+def test_two_processes_at_once(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(2) as pool:
+        digests = pool.map(partial(extraction.prepare, "mnist", None), [tmp_path] * 2)
+    assert digests[0] == digests[1]
+    assert not list(tmp_path.glob(".extracting-*"))
+    assert dataset.open_dataset(digests[0], tmp_path).classes == 10
+
+
+def test_a_killed_extraction_leaves_nothing_that_looks_finished(tmp_path: Path) -> None:
+    code = (
+        "from harness.data import extraction, idx\n"
+        "import os, signal, sys\n"
+        "copy = idx.copy_content\n"
+        "def killed(path, write, **more):\n"
+        "    if 't10k-images' in str(path): os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return copy(path, write, **more)\n"
+        "idx.copy_content = killed\n"
+        "extraction.prepare('mnist', cache=sys.argv[1])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)])
+    assert done.returncode == -signal.SIGKILL
+    assert not list(tmp_path.glob("*/meta.json"))
+    digest = extraction.prepare("mnist", cache=tmp_path)
+    assert len(dataset.open_dataset(digest, tmp_path).test) == 10_000
+
+
+def damaged(tmp_path: Path, change: str) -> str:
+    folder = write_idx_folder(tmp_path / "own")
+    if change == "missing":
+        (folder / FILES[3]).unlink()
+    elif change == "counts":
+        idx.write(folder / FILES[1], np.zeros(299, np.uint8))
+    elif change == "shapes":
+        idx.write(folder / FILES[2], np.zeros((100, 5, 6), np.uint8))
+    elif change == "type":
+        idx.write(folder / FILES[0], np.zeros((300, 6, 5), np.int16))
+    elif change == "dimensions":
+        idx.write(folder / FILES[0], np.zeros((300, 30), np.uint8))
+    elif change == "no images":
+        idx.write(folder / FILES[2], np.zeros((0, 6, 5), np.uint8))
+        idx.write(folder / FILES[3], np.zeros(0, np.uint8))
+    elif change == "labels":
+        idx.write(folder / FILES[3], np.full(100, 9, np.uint8))
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("missing", "t10k-labels-idx1-ubyte: expected this file or"),
+        ("counts", "expected 300 labels, .* found 299"),
+        ("shapes", "expected images of 6x5 .* found 5x6"),
+        ("type", "found >i2 with 3"),
+        ("dimensions", "found >?[|]?u.* with 2"),
+        ("no images", "expected at least one"),
+        ("labels", "a highest of 3 in training and 9 in the test set"),
+    ],
+)
+def test_files_that_do_not_fit(tmp_path: Path, change: str, expected: str) -> None:
+    folder = damaged(tmp_path, change)
+    with pytest.raises(ValueError, match=expected) as caught:
+        dataset.load("idx", folder=folder, cache=tmp_path / "cache", num_val=0)
+    assert "\n" not in str(caught.value)
+    assert not list((tmp_path / "cache").glob("*/meta.json"))

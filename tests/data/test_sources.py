@@ -1,0 +1,94 @@
+"""The table of data sets: where files are found, what they must contain, and adding a row."""
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.data import dataset, extraction, idx
+from harness.data.sources import FILES, SOURCES, Sizes, Source, locate, measure
+from harness.run import compose
+from harness.runfolder import config
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """The SHA-256 of each plain IDX file in `folder`."""
+    return {file: hashlib.sha256((folder / file).read_bytes()).hexdigest() for file in FILES}
+
+
+def test_a_data_set_is_added_by_one_row(
+    idx_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = Source(digests=digests(idx_folder), folder=idx_folder)
+    monkeypatch.setitem(SOURCES, "letters", row)
+    data = dataset.load("letters", cache=tmp_path, num_val=40)
+    assert (data.name, len(data.train), data.image_shape) == ("letters", 260, (6, 5))
+    job = compose.expand(["dataset.name=letters", "dataset.num_val=299"], sweep=False)[0]
+    config.check(replace(job.config, batch=1))
+    with pytest.raises(ValueError, match="batch=32: expected 1 to 1, the number of training"):
+        config.check(job.config)
+
+
+def test_a_row_with_an_address_is_downloaded(
+    served: tuple[Path, str],
+    idx_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    row = Source(
+        digests=digests(idx_folder),
+        folder=tmp_path / "not there",
+        url=served[1],
+        sizes=Sizes(300, 100, (6, 5)),
+    )
+    monkeypatch.setitem(SOURCES, "letters", row)
+    assert locate("letters", None) is None
+    assert measure("letters") == row.sizes
+    data = dataset.load("letters", cache=tmp_path / "cache", num_val=0)
+    np.testing.assert_array_equal(
+        data.test.images.reshape(100, 6, 5), idx.read(idx_folder / FILES[2])
+    )
+
+
+def test_every_row_is_complete() -> None:
+    for name, row in SOURCES.items():
+        assert set(row.digests) in ({*FILES}, set()), name
+        assert row.url is None or row.sizes is not None, name
+        if row.folder is not None and row.folder.is_dir():
+            assert measure(name) == row.sizes, name
+
+
+def test_an_unknown_name() -> None:
+    with pytest.raises(ValueError, match=r"dataset 'mnits': expected .*; did you mean 'mnist'\?"):
+        measure("mnits")
+
+
+def test_idx_needs_a_folder() -> None:
+    with pytest.raises(ValueError, match=r"dataset=idx: expected dataset\.dir=FOLDER"):
+        measure("idx")
+
+
+def test_other_content_under_a_pinned_name(idx_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="expected the mnist file with SHA-256 ba89"):
+        extraction.prepare("mnist", str(idx_folder), tmp_path)
+
+
+def test_downloaded_content_is_verified(
+    served: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = replace(SOURCES["fashion_mnist"], folder=tmp_path / "none", url=served[1])
+    monkeypatch.setitem(SOURCES, "fashion_mnist", row)
+    with pytest.raises(ValueError, match="expected the fashion_mnist file with SHA-256 c59f"):
+        extraction.prepare("fashion_mnist", cache=tmp_path / "cache")
+    assert not list((tmp_path / "cache").glob("*/meta.json"))
+
+
+@pytest.mark.service
+def test_fashion_mnist_of_the_system(tmp_path: Path) -> None:
+    folder = SOURCES["fashion_mnist"].folder
+    if folder is None or not folder.is_dir():
+        pytest.skip("apt-get install dataset-fashion-mnist")
+    data = dataset.load("fashion_mnist", cache=tmp_path)
+    assert np.bincount(data.test.labels).tolist() == [1000] * 10

@@ -1,0 +1,117 @@
+"""From a configuration to objects: the choice of the backend and the number of BLAS threads."""
+
+import dataclasses
+import importlib.util
+from typing import Any
+
+import pytest
+
+from harness.job import build
+from harness.nn import activations
+from harness.nn.compiled.supports import MAX_BATCH
+from harness.run import compose
+from harness.runfolder.config import ConfigError
+from harness.runfolder.schema import Config
+
+needs_numba = pytest.mark.skipif(
+    importlib.util.find_spec("numba") is None, reason="python -m pip install numba"
+)
+
+
+def config(*overrides: str) -> Config:
+    return compose.compose_one(list(overrides))
+
+
+def refusal(configuration: Config) -> str:
+    with pytest.raises(ConfigError) as caught:
+        build.backend(dataclasses.replace(configuration, backend="numba"))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@needs_numba
+def test_what_the_compiled_epoch_supports_is_compiled() -> None:
+    assert build.backend(config()) == "numba"
+    assert build.backend(config("backend=numpy")) == "numpy"
+    free = ("schedule=onecycle", "schedule.warmup=1", "lr=0.1", "epochs=2", "seed=7", "patience=3")
+    others = ("label_smoothing=0.1", "normalization=standard", "activation=relu", "batch=1024")
+    assert build.backend(config(*free, *others, "threads=1", "checkpoint.every=0")) == "numba"
+
+
+@needs_numba
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("depth=2", "one hidden layer"),
+        ("width=[8,4]", "one hidden layer"),
+        ("optimizer=momentum", "optimizer=sgd"),
+        ("optimizer=adamw", "optimizer=sgd"),
+        (f"batch={MAX_BATCH + 1}", "batch up to 1024"),
+        ("augmentation=elastic", "augmentation=none"),
+        ("dropout=0.1", "no dropout"),
+        ("input_dropout=0.1", "no input_dropout"),
+        ("weight_decay=0.1", "no weight_decay"),
+        ("max_norm=3", "no max_norm"),
+        ("adversarial=0.5", "no adversarial"),
+        ("ema=0.9", "no ema"),
+    ],
+)
+def test_auto_falls_back_and_numba_is_refused_in_one_line(override: str, expected: str) -> None:
+    assert build.backend(config(override)) == "numpy"
+    error = refusal(config(override))
+    assert error == f"backend=numba: expected {expected}; or use backend=auto"
+
+
+@needs_numba
+def test_a_key_added_later_is_refused() -> None:
+    """A field that the compiled epoch does not know is never ignored."""
+    later: Any = dataclasses.make_dataclass(
+        "Later", [("mixup", float)], bases=(Config,), frozen=True, kw_only=True
+    )
+    plain = config()
+    values = {field.name: getattr(plain, field.name) for field in dataclasses.fields(plain)}
+    assert build.backend(later(**values, mixup=0.0)) == "numba"
+    assert build.backend(later(**values, mixup=0.2)) == "numpy"
+    assert "expected no mixup;" in refusal(later(**values, mixup=0.2))
+
+
+@needs_numba
+def test_a_key_added_to_a_supported_group_is_refused() -> None:
+    plain = config()
+    later: Any = dataclasses.make_dataclass(
+        "Later", [("clip", float)], bases=(type(plain.optimizer),), frozen=True, kw_only=True
+    )
+    changed = dataclasses.replace(plain, optimizer=later(name="sgd", clip=1.0))
+    assert build.backend(changed) == "numpy"
+    assert "expected no optimizer.clip;" in refusal(changed)
+
+
+@needs_numba
+def test_an_activation_added_later_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    relu = activations.ACTIVATIONS["relu"]
+    leaky = dataclasses.replace(relu, name="leaky")
+    monkeypatch.setitem(activations.ACTIVATIONS, "leaky", leaky)
+    changed = dataclasses.replace(config(), activation="leaky")  # type: ignore[arg-type]
+    assert build.backend(changed) == "numpy"
+    assert "expected activation=sigmoid or tanh or relu;" in refusal(changed)
+
+
+def test_without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert build.backend(config()) == "numpy"
+    assert "Numba is not installed" in refusal(config())
+
+
+@pytest.mark.parametrize(
+    ("sizes", "batch", "cores", "expected"),
+    [
+        ((784, 256, 10), 32, 8, 1),  # 6.5 million
+        ((784, 512, 10), 64, 8, 2),  # 26 million
+        ((784, 1024, 1024, 10), 1024, 8, 8),
+        ((784, 1024, 1024, 10), 1024, 1, 1),
+        ((4, 2), 1, 4, 1),
+    ],
+)
+def test_blas_threads(sizes: tuple[int, ...], batch: int, cores: int, expected: int) -> None:
+    assert build.blas_threads(sizes, batch, cores) == expected
+    assert build.blas_threads(sizes, batch, cores, 3) == 3

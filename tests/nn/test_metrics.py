@@ -1,0 +1,29 @@
+"""Metrics: sums over examples, so that means do not depend on how they are batched."""
+
+import numpy as np
+import pytest
+
+from harness.nn.metrics import Score, misclassified
+
+
+@pytest.mark.parametrize("batch", [1, 3, 10])
+def test_means_do_not_depend_on_the_batch(batch: int) -> None:
+    losses = np.arange(10, dtype=np.float32)
+    wrong = np.array([1, 0, 0, 1, 1, 0, 0, 0, 0, 0])
+    score = Score()
+    for begin in range(0, 10, batch):
+        part = slice(begin, begin + batch)
+        score.add(losses[part], int(wrong[part].sum()))
+    assert (score.loss, score.error, score.count) == (4.5, 0.3, 10)
+
+
+def test_losses_are_summed_in_float64() -> None:
+    """In float32, 2^24 + 1 is 2^24."""
+    score = Score()
+    score.add(np.array([2**24, 1], np.float32), 0)
+    assert score.loss_sum == 2**24 + 1
+
+
+def test_misclassified_counts_rows_whose_maximum_is_elsewhere() -> None:
+    scores = np.array([[0.1, 0.9], [0.8, 0.2], [0.4, 0.6]])
+    assert misclassified(scores, np.array([1, 1, 1], np.uint8)) == 1

@@ -1,0 +1,91 @@
+"""The guard passes requests on or rejects them, without a server."""
+
+import asyncio
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from starlette.requests import Request
+from starlette.responses import Response
+
+from harness.recognizer import guard
+from harness.recognizer.guard import Guard
+
+LIMIT = 100
+
+
+def ask(
+    headers: dict[str, str], body: Iterable[bytes] = (b"",), pause_s: float = 0
+) -> tuple[int, dict[bytes, bytes], bytes]:
+    """Send one request to a guarded application that returns the body it receives."""
+
+    async def echo(scope: Any, receive: Any, send: Any) -> None:
+        content = await Request(scope, receive).body()
+        await Response(content)(scope, receive, send)
+
+    parts = list(body)
+    messages = [
+        {"type": "http.request", "body": part, "more_body": number < len(parts)}
+        for number, part in enumerate(parts, 1)
+    ]
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        await asyncio.sleep(pause_s)
+        return messages.pop(0) if messages else {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": raw}
+    application = Guard(echo, {"localhost", "::1"}, max_body=LIMIT)
+    asyncio.run(application(scope, receive, send))
+    if not sent:
+        return 0, {}, b""
+    return sent[0]["status"], dict(sent[0]["headers"]), sent[1]["body"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "localhost"}, 200),
+        ({"Host": "LOCALHOST:8000"}, 200),
+        ({"Host": "[::1]:8000"}, 200),
+        ({}, 421),
+        ({"Host": ""}, 421),
+        ({"Host": "evil.example"}, 421),
+        ({"Host": "localhost.evil.example"}, 421),
+        ({"Host": "[::1"}, 421),
+        ({"Host": "localhost", "Origin": "http://localhost:8000"}, 200),
+        ({"Host": "localhost", "Origin": "http://evil.example"}, 403),
+        ({"Host": "localhost", "Origin": "null"}, 403),
+        ({"Host": "localhost", "Content-Length": str(LIMIT)}, 200),
+        ({"Host": "localhost", "Content-Length": str(LIMIT + 1)}, 413),
+        ({"Host": "localhost", "Content-Length": "-1"}, 413),
+    ],
+)
+def test_headers(headers: dict[str, str], status: int) -> None:
+    answered, sent, body = ask(headers)
+    assert answered == status
+    assert sent[b"content-security-policy"].startswith(b"default-src 'none'")
+    assert sent[b"x-content-type-options"] == b"nosniff"
+    if status != 200:
+        assert set(json.loads(body)) == {"error"}
+
+
+def test_the_body_arrives_whole_or_is_too_long() -> None:
+    host = {"Host": "localhost"}
+    half = b"x" * (LIMIT // 2)
+    assert ask(host, [half, half])[::2] == (200, 2 * half)
+    assert ask(host, [half, half, b"x"])[0] == 413
+
+
+def test_a_slow_body_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "BODY_S", 0.02)
+    assert ask({"Host": "localhost"}, pause_s=5)[0] == 408
+
+
+def test_a_client_that_disconnects_gets_no_answer() -> None:
+    assert ask({"Host": "localhost"}, [])[0] == 0
