@@ -1,24 +1,42 @@
-"""What several tests share: a small data set on disk, and the harness as a real command."""
+"""Shared by the tests: a small data set, run folders, and the harness as a real command."""
 
 import os
+import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pytest
 
 from harness.data import idx
 from harness.data.sources import FILES
-from harness.runfolder.folder import all_runs
+from harness.nn import metrics
+from harness.run import compose
+from harness.runfolder import folder as folders
+from harness.runfolder import liveness
+from harness.runfolder.folder import Identity, all_runs
+from harness.runfolder.history import History
+from harness.runfolder.run import Run
+from harness.runfolder.schema import Config
 
 # Compiled once for all tests, not once per outputs folder.
 os.environ.setdefault("NUMBA_CACHE_DIR", tempfile.mkdtemp(prefix="harness-numba-"))
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
+Found = TypeVar("Found")
 ROOT = Path(__file__).resolve().parents[1]
+RUN = "harness.run"
+DATASET = {
+    "name": "mnist", "sha256": "ab" * 32, "source": "mnist", "train": 1, "val": 2, "test": 3,
+    "image_shape": [28, 28], "classes": 10,
+}  # fmt: skip
 
 
 def write_idx_folder(
@@ -74,9 +92,100 @@ def command_in(folder: Path) -> Command:
     return run
 
 
+def start(cwd: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+    """Start `python -m harness.run ARGUMENTS...` in a folder; its output goes to pipes."""
+    return subprocess.Popen(
+        [sys.executable, "-m", RUN, *arguments],
+        cwd=cwd,
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def python_path(folder: Path) -> dict[str, str]:
+    """The environment in which Python finds the modules of a folder first."""
+    paths = [str(folder), os.environ.get("PYTHONPATH", "")]
+    return {"PYTHONPATH": os.pathsep.join(path for path in paths if path)}
+
+
+def small(folder: Path, *more: str) -> tuple[str, ...]:
+    """Overrides of a run that trains on `idx_folder` within milliseconds per epoch."""
+    own = ("dataset=idx", f"dataset.dir={folder}", "dataset.num_val=40", "batch=20", "width=8")
+    return (*own, *more)
+
+
 def run_folders(outputs: Path) -> list[Path]:
     """The run folders of `outputs`, oldest first."""
     return [run.folder for run in all_runs(outputs)]
+
+
+def only_folder(cwd: Path) -> Path:
+    """The run folder of the one run in `cwd`/outputs."""
+    (folder,) = run_folders(cwd / "outputs")
+    return folder
+
+
+def histories(cwd: Path) -> list[History]:
+    """The histories of the runs in `cwd`/outputs, oldest first."""
+    return [run.history() for run in all_runs(cwd / "outputs")]
+
+
+def wait_for(find: Callable[[], Found], seconds: float = 300) -> Found:
+    """Call `find` until its result is true, and return the result."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        result = find()
+        if result:
+            return result
+        time.sleep(0.02)
+    raise AssertionError(f"nothing within {seconds:.0f} s")
+
+
+def free_port() -> int:
+    """A TCP port of loopback on which nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@cache
+def composed(*overrides: str) -> Config:
+    """The configuration of a command with these overrides."""
+    return compose.default_config(list(overrides))
+
+
+def new_run(outputs: Path, *overrides: str, name: str = "batch=16", **tags: str) -> Run:
+    """A run folder that is frozen and not started; its data set is not in the cache."""
+    config = replace(composed(*overrides), outputs=str(outputs))
+    identity = Identity(name, {"run_key": "key", **tags}, DATASET)
+    return folders.create(outputs, config, identity)
+
+
+def record_training(
+    run: Run, *val_errors: float, status: str | None = "FINISHED", error: str | None = None
+) -> Run:
+    """Append the records of a job: start, one epoch for each error, final, end.
+
+    status: None for a run without an end record.
+    """
+    with run.writing() as journal:
+        journal.append("start", **liveness.this_process(), threads=1, backend="numpy")
+        for epoch, val_error in enumerate(val_errors, 1):
+            values = {metrics.VAL_ERROR: val_error, metrics.EPOCH_S: 0.5}
+            journal.append("epoch", epoch=epoch, metrics=values)
+        if status == "FINISHED" and val_errors:
+            best = min(val_errors)
+            values = {
+                metrics.BEST_VAL_ERROR: best,
+                metrics.BEST_EPOCH: 1.0 + val_errors.index(best),
+                metrics.TEST_ERROR: best + 0.01,
+            }
+            journal.append("final", epoch=len(val_errors), metrics=values)
+        if status is not None:
+            journal.append("end", status=status, error=error)
+    return run
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

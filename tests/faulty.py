@@ -1,10 +1,11 @@
-"""Faults put into a real job from outside: a `sitecustomize` whose audit hook strikes at a write.
+"""Faults injected into a real job: a `sitecustomize` with an audit hook that acts on file opens.
 
 Python runs it in every process that finds it on PYTHONPATH; it acts in jobs only.
 """
 
-import os
 from pathlib import Path
+
+from tests.conftest import python_path
 
 STRIKE = """
 import os, signal, sys
@@ -26,8 +27,8 @@ def strike(event, arguments):
         FAULTS.get(seed, int)()
 """
 
-# A job is told to end as it opens a file of this name.
-TOLD_TO_END = """
+# A job gets SIGTERM when it opens a file of this name.
+TERMINATE = """
 import signal
 
 def strike(event, arguments):
@@ -35,7 +36,7 @@ def strike(event, arguments):
         signal.raise_signal(signal.SIGTERM)
 """
 
-# A job that connects to anything, or imports what could, ends at once with status 97.
+# A job that connects to anything, or imports what could, exits at once with status 97.
 WATCH = """
 import os
 
@@ -53,9 +54,8 @@ if "harness.job" in sys.orig_argv:
 """
 
 
-def environment(place: Path, what: str) -> dict[str, str]:
-    """Write the hook into `place`; returns the environment that makes jobs load it."""
-    place.mkdir()
-    (place / "sitecustomize.py").write_text(what + INSTALL)
-    paths = [str(place), os.environ.get("PYTHONPATH", "")]
-    return {"PYTHONPATH": os.pathsep.join(path for path in paths if path)}
+def environment(folder: Path, fault: str) -> dict[str, str]:
+    """Write the hook into `folder`; returns the environment that makes jobs load it."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(fault + INSTALL)
+    return python_path(folder)

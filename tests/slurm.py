@@ -1,4 +1,4 @@
-"""A real Slurm on this machine for the length of a test: munge, a controller, two nodes."""
+"""A real Slurm on this machine while a test runs: munge, a controller, two nodes."""
 
 import contextlib
 import os
@@ -22,15 +22,15 @@ ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={ports[0]}
 AuthType=auth/munge
-AuthInfo=socket={place}/munge.socket
+AuthInfo=socket={folder}/munge.socket
 SlurmUser={user}
 SlurmdUser={user}
-StateSaveLocation={place}/state
-SlurmdSpoolDir={place}/%n
-SlurmctldPidFile={place}/slurmctld.pid
-SlurmdPidFile={place}/%n.pid
-SlurmctldLogFile={place}/slurmctld.log
-SlurmdLogFile={place}/%n.log
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/%n
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/%n.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/%n.log
 ProctrackType=proctrack/pgid
 TaskPlugin=task/none
 SwitchType=switch/none
@@ -63,45 +63,45 @@ def ask(*command: str) -> str:
 
 @pytest.fixture(scope="module")
 def slurm() -> Iterator[Path]:
-    """The cluster's folder, while SLURM_CONF leads every command to it."""
-    # Not pytest's own folder: a socket's path may have 107 characters.
-    place = Path(tempfile.mkdtemp(prefix="slurm-"))
+    """The cluster's folder, while SLURM_CONF points every command to it."""
+    # Not pytest's folder: the path of a socket may have at most 107 characters.
+    folder = Path(tempfile.mkdtemp(prefix="slurm-"))
     host = socket.gethostname().split(".")[0]
     user = psutil.Process().username()
-    (place / "state").mkdir()
-    (place / "munge.key").write_bytes(os.urandom(1024))
-    (place / "munge.key").chmod(0o400)
-    path = place / "slurm.conf"
-    path.write_text(CONFIGURATION.format(host=host, place=place, user=user, ports=free_ports(3)))
+    (folder / "state").mkdir()
+    (folder / "munge.key").write_bytes(os.urandom(1024))
+    (folder / "munge.key").chmod(0o400)
+    path = folder / "slurm.conf"
+    path.write_text(CONFIGURATION.format(host=host, folder=folder, user=user, ports=free_ports(3)))
     before = os.environ.get("SLURM_CONF")
     os.environ["SLURM_CONF"] = str(path)
     try:
         ask(
-            "munged", "--force", f"--key-file={place}/munge.key",
-            f"--socket={place}/munge.socket", f"--pid-file={place}/munged.pid",
-            f"--log-file={place}/munged.log", f"--seed-file={place}/munge.seed",
+            "munged", "--force", f"--key-file={folder}/munge.key",
+            f"--socket={folder}/munge.socket", f"--pid-file={folder}/munged.pid",
+            f"--log-file={folder}/munged.log", f"--seed-file={folder}/munge.seed",
         )  # fmt: skip
         ask("slurmctld", "-c")
         ask("slurmd", "-N", "n1")
         ask("slurmd", "-N", "n2")
         deadline = time.monotonic() + 300
         while ask("sinfo", "--noheader", "--format=%T %D") != "idle 2":
-            assert time.monotonic() < deadline, (place / "slurmctld.log").read_text()
+            assert time.monotonic() < deadline, (folder / "slurmctld.log").read_text()
             time.sleep(0.5)
-        yield place
+        yield folder
         ask("scancel", "--me")
         time.sleep(1)
     finally:
         for name in ("n1", "n2", "slurmctld", "munged"):
-            end(place / f"{name}.pid")
-        shutil.rmtree(place, ignore_errors=True)
+            end(folder / f"{name}.pid")
+        shutil.rmtree(folder, ignore_errors=True)
         os.environ.pop("SLURM_CONF")
         if before is not None:
             os.environ["SLURM_CONF"] = before
 
 
 def end(pid_file: Path) -> None:
-    """End one daemon by the id it wrote down, and whatever it started."""
+    """End the daemon whose pid is in this file, and its children."""
     if not pid_file.is_file():
         return
     try:

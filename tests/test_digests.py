@@ -1,7 +1,7 @@
-"""Small trainings end with the same weights and metrics, to the byte, as when the table was made.
+"""Small trainings end with the weights and metrics of the table, to the byte.
 
-A refactor proves itself here: it must not change `digests.json`. A change of numerics does; then
-`python -m tests.test_digests` writes the table anew, and the commit says what moved it.
+A refactor must not change `digests.json`. After a change of numerics, write a new table with
+`python -m tests.test_digests`; the commit says what moved it.
 
 The processor decides how sums are ordered, so every library is held to the instructions of AVX2.
 The digests also depend on the versions that `constraints.txt` pins.
@@ -19,10 +19,9 @@ import pytest
 
 from harness.runfolder import journal
 from harness.runfolder.run import Run
-from tests.conftest import ROOT, command_in, run_folders
+from tests.conftest import ROOT, RUN, command_in, run_folders
 
 TABLE = Path(__file__).with_name("digests.json")
-RUN = "harness.run"
 COMMON = (
     "experiment=smoke", "width=16", "epochs=3", "dataset.num_train=1000", "tracking=none",
     "threads=1", "checkpoint.keep=0",
@@ -74,22 +73,22 @@ def digests(folder: Path) -> dict[str, str]:
     return {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
 
 
-def train(place: Path, *arguments: str) -> Path:
+def train(cwd: Path, *arguments: str) -> Path:
     """The folder of the newest run after a command."""
-    before = set(run_folders(place / "outputs"))
-    done = command_in(place)(RUN, *arguments, timeout=300, **ENVIRONMENT)
+    before = set(run_folders(cwd / "outputs"))
+    done = command_in(cwd)(RUN, *arguments, timeout=300, **ENVIRONMENT)
     assert done.returncode == 0, done.stderr
-    new = [folder for folder in run_folders(place / "outputs") if folder not in before]
-    return new[-1] if new else run_folders(place / "outputs")[-1]
+    new = [folder for folder in run_folders(cwd / "outputs") if folder not in before]
+    return new[-1] if new else run_folders(cwd / "outputs")[-1]
 
 
-def train_case(place: Path, name: str) -> dict[str, str]:
-    return digests(train(place, *COMMON, *CASES[name]))
+def train_case(cwd: Path, name: str) -> dict[str, str]:
+    return digests(train(cwd, *COMMON, *CASES[name]))
 
 
-def train_search(place: Path) -> dict[str, str]:
+def train_search(cwd: Path) -> dict[str, str]:
     """The last of three trials: what a search proposes counts as well."""
-    return digests(train(place, *SEARCH, *COMMON))
+    return digests(train(cwd, *SEARCH, *COMMON))
 
 
 def table() -> dict[str, dict[str, str]]:
@@ -97,22 +96,22 @@ def table() -> dict[str, dict[str, str]]:
     there = {name: metadata.version(name) for name in VERSIONS}
     if there != content["versions"]:
         pytest.skip(f"the table is for {content['versions']}; install with -c constraints.txt")
-    found: dict[str, dict[str, str]] = content["digests"]
-    return found
+    table: dict[str, dict[str, str]] = content["digests"]
+    return table
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def cwd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("digests")
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_run_ends_where_it_did(place: Path, name: str) -> None:
-    assert train_case(place, name) == table()[name]
+def test_a_run_ends_where_it_did(cwd: Path, name: str) -> None:
+    assert train_case(cwd, name) == table()[name]
 
 
-def test_a_search_ends_where_it_did(place: Path) -> None:
-    assert train_search(place) == table()["search"]
+def test_a_search_ends_where_it_did(cwd: Path) -> None:
+    assert train_search(cwd) == table()["search"]
 
 
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tmp_path: Path) -> None:
@@ -129,12 +128,12 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tmp_path: Path) -> N
 def main() -> None:
     """Write the table."""
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        found = {name: train_case(place, name) for name in CASES}
-        found["search"] = train_search(place)
+        cwd = Path(folder)
+        table = {name: train_case(cwd, name) for name in CASES}
+        table["search"] = train_search(cwd)
     versions = {name: metadata.version(name) for name in VERSIONS}
-    TABLE.write_text(json.dumps({"versions": versions, "digests": found}, indent=1) + "\n")
-    print(f"{TABLE.relative_to(ROOT)}: {len(found)} runs")
+    TABLE.write_text(json.dumps({"versions": versions, "digests": table}, indent=1) + "\n")
+    print(f"{TABLE.relative_to(ROOT)}: {len(table)} runs")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A full disk: a clear error, and what was there before is untouched."""
+"""A full disk: a clear error, and earlier files are untouched."""
 
 import os
 import subprocess
@@ -12,28 +12,27 @@ from harness.data.atomic import write_text
 from harness.runfolder import checkpoint, journal
 from harness.runfolder.journal import Journal
 from harness.runfolder.plan import Plan, SweepJob, load_plan
-from tests.conftest import Command, command_in, run_folders
+from tests.conftest import RUN, Command, command_in, run_folders, small
 from tests.test_resume import epochs_recorded, outcome, settings
 
-RUN = "harness.run"
 FULL = "No space left on device"
 pytestmark = pytest.mark.fault
 
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 3 MiB that is its own."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(place)]
+    """A separate file system of 3 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)]
     if os.name == "nt" or os.geteuid() != 0 or subprocess.run(mount, check=False).returncode:
         pytest.skip("mounting a small tmpfs needs root: run the tests as root, or in a container")
-    yield place
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def fill(disk: Path, left: int) -> Path:
-    """A file that leaves `left` bytes of the disk."""
+    """A file that leaves `left` bytes of the disk free."""
     filler = disk / "filler"
     free = os.statvfs(disk)
     filler.write_bytes(bytes(free.f_bavail * free.f_frsize - left))
@@ -48,7 +47,7 @@ def is_refused(write: Callable[[], object], disk: Path) -> bool:
     else:
         return False
     assert FULL in message
-    assert str(disk) in message, "it says which file"
+    assert str(disk) in message, "it names the file"
     return True
 
 
@@ -77,8 +76,8 @@ def test_each_kind_of_file_is_whole_or_as_before(disk: Path) -> None:
             records, _, torn = journal.read(disk / journal.FILE_NAME)
             assert not torn
             assert len(records) + refused["journal"] == known + 1
-            found, description = checkpoint.load(disk / "c.safetensors")
-            np.testing.assert_array_equal(found["parameters"], arrays["parameters"])
+            loaded, description = checkpoint.load(disk / "c.safetensors")
+            np.testing.assert_array_equal(loaded["parameters"], arrays["parameters"])
             assert description["epoch"] in (1, 2)
             assert load_plan(disk, "plan").overrides in (("-m", "seed=1"), ("after",))
             assert (disk / "note.txt").read_text() in ("before" * 2000, "after!" * 2000)
@@ -97,10 +96,10 @@ def test_a_disk_too_small_for_the_data_is_named(disk: Path) -> None:
 
 
 @pytest.mark.parametrize("left", [0, 8, 40, 90, 160])
-def test_a_run_on_a_full_disk_goes_on_later(
+def test_a_run_on_a_full_disk_is_resumed_later(
     disk: Path, tmp_path: Path, idx_folder: Path, left: int
 ) -> None:
-    """left: KiB that are free when a second run begins; the first one must not suffer."""
+    """left: KiB that are free when a second run starts; the first one must stay intact."""
     command = command_in(disk)
     numba = {"NUMBA_CACHE_DIR": str(tmp_path / "numba")}
     more = ("backend=numpy", "width=64", "checkpoint.keep=0")
@@ -123,10 +122,10 @@ def test_a_run_on_a_full_disk_goes_on_later(
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_full_disk_delays_the_delivery_only(disk: Path, tmp_path: Path, idx_folder: Path) -> None:
-    """The database has no room; the journal has."""
+def test_a_full_disk_delays_only_the_delivery(disk: Path, tmp_path: Path, idx_folder: Path) -> None:
+    """There is no room for the database; there is for the journal."""
     command: Command = command_in(disk)
-    own = ("dataset=idx", f"dataset.dir={idx_folder}", "batch=20", "width=8", "epochs=3")
+    own = small(idx_folder, "epochs=3")
     filler = fill(disk, 700 * 1024)
     done = command(RUN, *own, "tracking.patience=5")
     assert done.returncode == 3, done.stderr

@@ -1,4 +1,4 @@
-"""Interrupted runs and sweeps end bit for bit where uninterrupted ones end."""
+"""Interrupted and resumed runs and sweeps end with the bits of uninterrupted ones."""
 
 import os
 import random
@@ -14,16 +14,22 @@ import psutil
 import pytest
 
 from harness.nn import metrics
-from harness.run.summary import summarize
-from harness.runfolder import checkpoint, journal, liveness
+from harness.runfolder import journal
 from harness.runfolder.checkpoint import Checkpoints
-from harness.runfolder.history import History
 from harness.runfolder.run import Run
 from harness.runfolder.target import Target
-from harness.tracking.delivery import Report
-from tests.conftest import Command, command_in, run_folders
+from tests.conftest import (
+    RUN,
+    Command,
+    command_in,
+    histories,
+    only_folder,
+    run_folders,
+    small,
+    start,
+    wait_for,
+)
 
-RUN = "harness.run"
 KINDS = {
     "sgd": (),
     "numpy": ("backend=numpy",),
@@ -37,31 +43,21 @@ KINDS = {
 }  # fmt: skip
 
 
-def histories(place: Path) -> list[History]:
-    return [Run(folder).history() for folder in run_folders(place / "outputs")]
-
-
 def settings(folder: Path, *more: str, epochs: int = 40) -> tuple[str, ...]:
-    own = ("dataset=idx", f"dataset.dir={folder}", "dataset.num_val=40", "tracking=none")
-    return (*own, f"epochs={epochs}", "batch=20", "width=8", "threads=1", *more)
+    return small(folder, "tracking=none", f"epochs={epochs}", "threads=1", *more)
 
 
 def outcome(folder: Path) -> tuple[object, ...]:
     """Everything about a run that must not depend on interruptions."""
-    told = Run(folder).history()
-    metrics = [
-        {key: value for key, value in e["metrics"].items() if not key.startswith("time/")}
-        for e in told.epochs
+    history = Run(folder).history()
+    values = [
+        {key: value for key, value in record["metrics"].items() if not key.startswith("time/")}
+        for record in history.epochs
     ]
     weights = [(folder / f"weights/{name}.safetensors").read_bytes() for name in ("last", "best")]
     with np.load(folder / "predictions/test.npz") as predictions:
         probabilities = predictions["probabilities"].tobytes()
-    return told.status, metrics, told.final, weights, probabilities
-
-
-def only_folder(place: Path) -> Path:
-    (folder,) = run_folders(place / "outputs")
-    return folder
+    return history.status, values, history.final, weights, probabilities
 
 
 def epochs_recorded(folder: Path) -> list[int]:
@@ -69,16 +65,19 @@ def epochs_recorded(folder: Path) -> list[int]:
     return [record["epoch"] for record in records if record["kind"] == "epoch"]
 
 
-def killed_after(place: Path, arguments: tuple[str, ...], epochs: int, seconds: float) -> bool:
-    """Run the command; kill its job `seconds` after `epochs` more records. Was it killed?"""
+def killed_after(cwd: Path, arguments: tuple[str, ...], epochs: int, seconds: float) -> bool:
+    """Run the command; kill its job `seconds` after `epochs` more records.
+
+    Returns whether it was killed before it finished.
+    """
 
     def recorded() -> int:
-        return sum(f.read_bytes().count(b"\n") for f in place.glob("outputs/runs/*/journal.jsonl"))
+        return sum(f.read_bytes().count(b"\n") for f in cwd.glob("outputs/runs/*/journal.jsonl"))
 
     goal = recorded() + epochs
     process = subprocess.Popen(
         [sys.executable, "-m", RUN, *arguments],
-        cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     command = psutil.Process(process.pid)
     while process.poll() is None:
@@ -96,24 +95,24 @@ def killed_after(place: Path, arguments: tuple[str, ...], epochs: int, seconds: 
 
 @pytest.mark.fault
 @pytest.mark.parametrize("kind", KINDS)
-def test_killed_at_random_ends_bit_for_bit_the_same(
+def test_a_run_killed_at_random_ends_with_the_same_bits(
     tmp_path: Path, idx_folder: Path, kind: str
 ) -> None:
     """About 8 kills per kind; HARNESS_KILLS=50 makes it 200 in all."""
-    wanted = int(os.environ.get("HARNESS_KILLS", "8"))
-    epochs = 30 * wanted
+    aim = int(os.environ.get("HARNESS_KILLS", "8"))
+    epochs = 30 * aim
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    for place in (whole, broken):
-        place.mkdir()
+    for folder in (whole, broken):
+        folder.mkdir()
     arguments = settings(idx_folder, *KINDS[kind], epochs=epochs)
     assert command_in(whole)(RUN, *arguments).returncode == 0
     chance = random.Random(kind)
     kills = 0
     while killed_after(broken, arguments, chance.randint(1, 40), chance.uniform(0, 0.02)):
         kills += 1
-        assert kills < 10 * wanted, "it does not get on"
+        assert kills < 10 * aim, "the run makes no progress"
         arguments = ("resume=last",)
-    assert kills >= wanted / 2
+    assert kills >= aim / 2
     folder = only_folder(broken)
     assert epochs_recorded(folder) == list(range(1, epochs + 1))
     assert outcome(folder) == outcome(only_folder(whole))
@@ -137,10 +136,10 @@ def test_a_checkpoint_without_its_record_is_not_lost(
     assert epochs_recorded(folder) == [1, 2, 3, 4, 5, 6]
 
 
-def test_killed_behind_its_last_metrics_it_has_them_once(
+def test_a_run_killed_after_its_final_record_has_it_once(
     command: Command, tmp_path: Path, idx_folder: Path
 ) -> None:
-    """A second record of them would be a second row in the store."""
+    """A second record would be a second row in the store."""
     command(RUN, *settings(idx_folder, epochs=3))
     folder = only_folder(tmp_path)
     expected = outcome(folder)
@@ -157,7 +156,7 @@ def test_killed_behind_its_last_metrics_it_has_them_once(
 def test_a_finished_run_is_not_trained_again(
     command: Command, tmp_path: Path, idx_folder: Path
 ) -> None:
-    """As when two commands of one sweep run side by side, and the other one was faster."""
+    """As when two commands of one sweep run at the same time and the other one was faster."""
     command(RUN, *settings(idx_folder, epochs=2))
     folder = only_folder(tmp_path)
     before = (folder / journal.FILE_NAME).read_bytes()
@@ -165,14 +164,16 @@ def test_a_finished_run_is_not_trained_again(
     assert (folder / journal.FILE_NAME).read_bytes() == before
 
 
-def test_backends_that_come_to_one_are_one_job(command: Command, idx_folder: Path) -> None:
+def test_jobs_that_differ_in_a_backend_they_cannot_use_are_one(
+    command: Command, idx_folder: Path
+) -> None:
     done = command(RUN, "-m", *settings(idx_folder, "depth=2", epochs=1), "backend=auto,numpy")
     assert done.returncode == 0
     assert done.stdout.count("FINISHED") == 1
 
 
 @pytest.mark.parametrize("epoch", [1, 4, 6])
-def test_from_any_epoch_even_behind_a_damaged_checkpoint(
+def test_resuming_from_any_epoch_even_after_a_damaged_checkpoint(
     command: Command, tmp_path: Path, idx_folder: Path, epoch: int
 ) -> None:
     command(RUN, *settings(idx_folder, "checkpoint.keep=0", *KINDS["everything"], epochs=7))
@@ -210,34 +211,15 @@ def test_what_resume_refuses(command: Command, tmp_path: Path, idx_folder: Path)
 
 
 @pytest.mark.fault
-def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", RUN, "tracking=none", "epochs=300", "backend=numpy"],
-        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not list(tmp_path.glob("outputs/runs/*/checkpoints/*")):
-        time.sleep(0.05)
+def test_ctrl_c_prints_how_to_continue(tmp_path: Path) -> None:
+    process = start(tmp_path, "tracking=none", "epochs=300", "backend=numpy")
+    wait_for(lambda: list(tmp_path.glob("outputs/runs/*/checkpoints/*")))
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     folder = only_folder(tmp_path)
     assert process.returncode == 130
     assert f"`python -m harness.run resume={folder.name}` continues from here" in stderr
     assert Run(folder).history().status == "KILLED"
-
-
-def test_what_goes_on_elsewhere_says_where(
-    command: Command, tmp_path: Path, idx_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The printed lines work as they are, with outputs in a folder whose name has a space."""
-    outputs = tmp_path / "my outputs"
-    assert command(RUN, *settings(idx_folder, epochs=1), f"outputs='{outputs}'").returncode == 0
-    (folder,) = run_folders(outputs)
-    report = Report(undelivered={folder.name: "away"})
-    summarize([Run(folder)], None, report, Target.local(outputs), interrupted=True)
-    told = capsys.readouterr().err
-    assert f"`python -m harness sync --outputs '{outputs}'` delivers the rest" in told
-    assert f"`python -m harness.run resume={folder.name} 'outputs={outputs}'` continues" in told
 
 
 @pytest.mark.fault
@@ -271,7 +253,7 @@ def test_a_sweep_killed_at_random_does_every_job_once(tmp_path: Path, idx_folder
         assert [end["status"] for end in ends].count("FINISHED") == 1
 
 
-def test_fresh_starts_anew(command: Command, tmp_path: Path, idx_folder: Path) -> None:
+def test_fresh_trains_new_runs(command: Command, tmp_path: Path, idx_folder: Path) -> None:
     arguments = ("-m", *settings(idx_folder, epochs=2), "seed=1,2")
     first = command(RUN, *arguments)
     again = command(RUN, *arguments)
@@ -282,13 +264,13 @@ def test_fresh_starts_anew(command: Command, tmp_path: Path, idx_folder: Path) -
     assert len(list(run_folders(tmp_path / "outputs"))) == 4
 
 
-def test_a_sweep_of_what_changes_no_result_keeps_its_runs(
+def test_a_sweep_over_a_setting_that_changes_no_result_keeps_its_runs(
     command: Command, tmp_path: Path, idx_folder: Path
 ) -> None:
-    """Both jobs have one run key; when the command is repeated, each finds its own run."""
+    """Both jobs have the same run key; a repeated command finds the run of each."""
     own = [text for text in settings(idx_folder, epochs=2) if not text.startswith("threads=")]
     assert command(RUN, "-m", *own, "threads=1,2").returncode == 0
-    first = {told.run: told.create["params"]["threads"] for told in histories(tmp_path)}
+    first = {run.run: run.params["threads"] for run in histories(tmp_path)}
     assert sorted(first.values()) == [1, 2]
     again = command(RUN, "-m", *own, "threads=1,2")
     assert again.returncode == 0
@@ -297,7 +279,7 @@ def test_a_sweep_of_what_changes_no_result_keeps_its_runs(
     assert len(histories(tmp_path)) == 2
 
 
-def test_a_failed_job_is_tried_again(command: Command, tmp_path: Path, idx_folder: Path) -> None:
+def test_a_failed_job_is_trained_again(command: Command, tmp_path: Path, idx_folder: Path) -> None:
     arguments = ("-m", *settings(idx_folder, epochs=2), "lr=0.1,3e38")
     assert command(RUN, *arguments).returncode == 1
     again = command(RUN, *arguments)
@@ -309,39 +291,9 @@ def test_a_failed_job_is_tried_again(command: Command, tmp_path: Path, idx_folde
     assert [r["status"] for r in records if r["kind"] == "end"] == ["FAILED", "FAILED"]
 
 
-def test_clean_frees_what_nothing_needs(command: Command, tmp_path: Path, idx_folder: Path) -> None:
-    command(RUN, *settings(idx_folder, "checkpoint.milestones=3", epochs=7))
-    folder = only_folder(tmp_path)
-    told = Run(folder).history()
-    place = folder / "checkpoints"
-    kept = {3, 6, 7, int(told.final[metrics.BEST_EPOCH])}
-    assert {int(path.stem[-6:]) for path in place.iterdir()} == kept
-    half = (folder / "weights/.last.safetensors.abc", folder.parent / ".123-unfinished")
-    half[0].write_bytes(bytes(5_000_000))
-    half[1].mkdir()
-    for path in half:
-        os.utime(path, (0, 0))
-    dry = command("harness", "clean", "--dry-run").stdout
-    assert dry.startswith("would free 5.0 MB")
-    assert half[0].exists()
-    assert command("harness", "clean").stdout == dry.replace("would free", "freed")
-    assert [path.exists() for path in half] == [False, False]
-    assert {int(path.stem[-6:]) for path in place.iterdir()} == {3, 6}
-    command("harness", "clean", "--all")
-    assert list(place.iterdir()) == []
-    assert checkpoint.load(folder / "weights/last.safetensors")[1]["epoch"] == 7
-    with journal.Journal(folder / journal.FILE_NAME) as writer:
-        writer.append("start", **liveness.this_process(), threads=1, backend="numpy")
-        writer.append("end", status="KILLED", error="interrupted")
-    checkpoint.save(place / "epoch-000007.safetensors", {}, {})
-    assert command("harness", "clean").stdout.startswith("freed 0.0 MB")
-    assert len(list(place.iterdir())) == 1, "the run is not finished: it may go on from there"
-
-
 @pytest.mark.fault
 @pytest.mark.filterwarnings("ignore")
 def test_a_resumed_run_stays_one_run_in_the_store(tmp_path: Path, idx_folder: Path) -> None:
-    from harness.runfolder.target import Target
     from harness.tracking.store import Store
     from harness.tracking.sync import prove
 

@@ -85,9 +85,8 @@ def text_of(override: "Override") -> str:
 
 def value_text(override: "Override") -> str:
     """The text after the equals sign, without quotes."""
-    value = override.value()
-    text = getattr(value, "text", None)  # a quoted string
-    return text if isinstance(text, str) else text_of(override).partition("=")[2]
+    value = override.value()  # a string without its quotes; a number would lose its spelling
+    return value if isinstance(value, str) else text_of(override).partition("=")[2]
 
 
 def sweep_values(override: "Override") -> Iterator[str]:

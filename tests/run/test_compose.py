@@ -1,9 +1,7 @@
 """Expanding a sweep: Hydra's grammar, Hydra's order."""
 
-from harness.run import compose, conf, overrides
-from harness.run import help as manual
+from harness.run import compose, overrides
 from harness.run.compose import Job
-from harness.runfolder.config import meanings
 
 
 def expand(*texts: str) -> list[Job]:
@@ -50,16 +48,6 @@ def test_equal_jobs_are_one() -> None:
 
 def test_a_sweep_without_several_values_is_one_job() -> None:
     assert names("batch=16") == ["batch=16"]
-
-
-def test_help_lists_every_key_group_and_example() -> None:
-    text = manual.help_text()
-    for key in meanings():
-        assert f"  {key} " in text
-    for group, options in conf.groups().items():
-        assert ", ".join(options) in text, group
-    assert "[null]" in text
-    assert text.count("python -m harness.run ") >= 4
 
 
 def test_hydra_settings_pass() -> None:

@@ -1,16 +1,68 @@
-"""Listing the run folders."""
+"""The folder of all runs: creating, listing, finding and closing them."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
-from harness.runfolder import journal
-from harness.runfolder.folder import all_runs
+import psutil
+import pytest
+
+from harness.runfolder import folder as folders
+from harness.runfolder import journal, liveness
+from harness.runfolder.config import read_yaml
+from harness.runfolder.folder import all_runs, close_dead, find, readable_runs
+from harness.runfolder.journal import Journal
+from harness.runfolder.run import REPRODUCES, Run
+from harness.runfolder.status import RunStatus
+from tests.conftest import DATASET, new_run, record_training, wait_for
+from tests.runfolder.test_liveness import PRINT_START
 
 
-def test_folders_that_are_still_being_made_are_not_listed(tmp_path: Path) -> None:
-    for name in ("abc123", ".abc124"):
-        (tmp_path / "runs" / name).mkdir(parents=True)
-        (tmp_path / "runs" / name / journal.FILE_NAME).touch()
-        (tmp_path / "runs" / name / "config.yaml").touch()
+def empty_folder(outputs: Path, name: str) -> Path:
+    """A folder with the files of a run, both empty."""
+    folder = outputs / "runs" / name
+    folder.mkdir(parents=True)
+    for file in (journal.FILE_NAME, "config.yaml"):
+        (folder / file).touch()
+    return folder
+
+
+def started_run(outputs: Path, start: dict[str, object]) -> Run:
+    run = new_run(outputs)
+    with run.writing() as writer:
+        writer.append("start", **start, threads=1, backend="numpy")
+    return run
+
+
+def test_a_new_run_has_its_config_and_its_first_record(tmp_path: Path) -> None:
+    run = new_run(tmp_path, "batch=64", name="batch=64", sweep="s")
+    assert run.folder.parent == tmp_path / "runs"
+    assert read_yaml(run.folder / "config.yaml").batch == 64
+    create = run.history().create
+    assert (create["run"], create["name"], create["dataset"]) == (run.id, "batch=64", DATASET)
+    assert (create["params"]["batch"], create["experiment"]) == (64, "mnist")
+    assert create["tags"] == {"run.id": run.id, "run_key": "key", "sweep": "s"}
+    assert run.status is RunStatus.CREATED
+
+
+def test_a_creation_that_fails_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(folder: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(folders, "fsync_folder", full)
+    with pytest.raises(OSError, match="No space"):
+        new_run(tmp_path)
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_hidden_and_incomplete_folders_are_not_listed(tmp_path: Path) -> None:
+    assert all_runs(tmp_path) == []
+    for name in ("abc123", ".abc124", "abc125"):
+        empty_folder(tmp_path, name)
+    (tmp_path / "runs/abc125/config.yaml").unlink()
     assert [run.id for run in all_runs(tmp_path)] == ["abc123"]
 
 
@@ -18,7 +70,68 @@ def test_the_order_of_runs_survives_copying(tmp_path: Path) -> None:
     """A plain copy has new times of files; the ids have the old ones."""
     names = ["ffffff-20260101-120000", "000000-20260101-120001", "aaaaaa-20260102-000000"]
     for name in reversed(names):
-        (tmp_path / "runs" / name).mkdir(parents=True)
-        (tmp_path / "runs" / name / journal.FILE_NAME).touch()
-        (tmp_path / "runs" / name / "config.yaml").touch()
+        empty_folder(tmp_path, name)
     assert [run.id for run in all_runs(tmp_path)] == names
+
+
+def test_a_run_without_a_readable_first_record_is_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = new_run(tmp_path)
+    broken = empty_folder(tmp_path, "abc123")
+    assert [each.id for each in readable_runs(tmp_path)] == [run.id]
+    assert str(broken / journal.FILE_NAME) in caplog.text
+
+
+def test_a_run_is_found_by_a_prefix(tmp_path: Path) -> None:
+    first, second = new_run(tmp_path), new_run(tmp_path)
+    assert find(tmp_path, first.id).id == find(tmp_path, first.id[:6]).id == first.id
+    (second.folder / "delivered.json").write_text(json.dumps({"mlflow_id": "xyz123"}))
+    assert find(tmp_path, "xyz").id == second.id
+    with pytest.raises(ValueError, match="run 'zzz' is not among the 2 runs"):
+        find(tmp_path, "zzz")
+    with pytest.raises(ValueError, match=r"run '' could be .*, .*; type more of it"):
+        find(tmp_path, "")
+
+
+def test_the_last_run_is_the_newest_that_reproduces_no_other(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="run 'last' is not among the 0 runs"):
+        find(tmp_path, "last")
+    for name in ("aaaaaa-20260101-120000", "bbbbbb-20260102-120000", "cccccc-20260103-120000"):
+        folder = empty_folder(tmp_path, name)
+        tags = {REPRODUCES: "aaaaaa"} if name.startswith("c") else {}
+        with Journal(folder / journal.FILE_NAME) as writer:
+            writer.append("create", run=name, name="n", params={}, tags=tags)
+    assert find(tmp_path, "last").id == "bbbbbb-20260102-120000"
+
+
+def test_a_run_whose_process_died_without_an_end_record_is_closed(tmp_path: Path) -> None:
+    """Its pid may belong to another process now."""
+    run = started_run(tmp_path, liveness.this_process() | {"process_started": 1.0})
+    with run.lock():
+        assert close_dead(tmp_path) == [], "a process holds its lock"
+    assert close_dead(tmp_path) == [run.id]
+    assert close_dead(tmp_path) == []
+    history = run.history()
+    assert (history.status, history.error) == (
+        RunStatus.KILLED, "its process died without an end record",
+    )  # fmt: skip
+
+
+def test_only_dead_runs_of_this_host_are_closed(tmp_path: Path) -> None:
+    me = liveness.this_process()
+    new_run(tmp_path)  # never started
+    record_training(new_run(tmp_path), 0.5)
+    started_run(tmp_path, me)
+    started_run(tmp_path, me | {"host": "elsewhere", "process_started": 1.0})
+    assert close_dead(tmp_path) == []
+
+
+def test_a_zombie_is_dead(tmp_path: Path) -> None:
+    """In a container whose first process does not wait for orphans, an orphan stays a zombie."""
+    with subprocess.Popen([sys.executable, "-c", PRINT_START], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        run = started_run(tmp_path, json.loads(process.stdout.read()))
+        child = psutil.Process(process.pid)
+        wait_for(lambda: child.status() == psutil.STATUS_ZOMBIE, 60)
+        assert close_dead(tmp_path) == [run.id]

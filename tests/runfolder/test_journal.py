@@ -1,4 +1,4 @@
-"""The journal: torn tails are cut, damage is named, what was written is what is read."""
+"""The journal: torn tails are cut off, damage is reported, records are read as written."""
 
 import math
 from pathlib import Path
@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.runfolder import journal
+from harness.runfolder.history import read_history
 from harness.runfolder.journal import Journal, JournalError
-from harness.runfolder.run import Run
 
 quick = settings(deadline=None, max_examples=50, database=None)
 
@@ -37,7 +37,7 @@ def test_round_trip_to_the_bit(tmp_path: Path) -> None:
     assert math.isnan(read["metrics"]["e"])
 
 
-def test_a_tail_torn_anywhere_is_cut(tmp_path: Path) -> None:
+def test_a_torn_tail_is_cut_off(tmp_path: Path) -> None:
     path = written(tmp_path / journal.FILE_NAME)
     content = path.read_bytes()
     last = content.rindex(b"\n", 0, -1) + 1
@@ -51,7 +51,7 @@ def test_a_tail_torn_anywhere_is_cut(tmp_path: Path) -> None:
         assert [r["n"] for r in journal.read(path)[0]] == [0, 1, 2, 3, 4]
 
 
-def test_any_flipped_bit_is_named(tmp_path: Path) -> None:
+def test_any_flipped_bit_is_reported(tmp_path: Path) -> None:
     path = written(tmp_path / journal.FILE_NAME, epochs=1)
     content = path.read_bytes()
     for position in range(len(content) - 1):
@@ -62,7 +62,7 @@ def test_any_flipped_bit_is_named(tmp_path: Path) -> None:
             journal.read(path)
 
 
-def test_reading_goes_on_where_it_stopped(tmp_path: Path) -> None:
+def test_reading_continues_where_it_stopped(tmp_path: Path) -> None:
     path = written(tmp_path / journal.FILE_NAME)
     _, offset, _ = journal.read(path)
     assert journal.read(path, offset) == ([], offset, False)
@@ -72,32 +72,13 @@ def test_reading_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert record["kind"] == "end"
 
 
-def test_history(tmp_path: Path) -> None:
-    path = written(tmp_path / journal.FILE_NAME)
-    assert Run(tmp_path).history().status == "RUNNING"
-    with Journal(path) as writer:
-        writer.append("end", status="KILLED", error="interrupted")
-        writer.append("start", host="h", pid=2, threads=1, backend="numpy")
-        writer.append("epoch", epoch=3, metrics={"train/loss": 9.0})
-        writer.append("final", epoch=3, metrics={"test/error": 0.5})
-        writer.append("end", status="FINISHED", error=None)
-        writer.append("tags", tags={"sweep": "s"})
-        writer.append("artifact", path="x.png")
-    told = Run(tmp_path).history()
-    assert (told.status, told.error, told.run) == ("FINISHED", None, "abc")
-    assert told.curve("train/loss") == [0.1, 0.2, 9.0], "a repeated epoch replaces the first"
-    assert told.tags == {"a": "b", "sweep": "s"}
-    assert told.artifacts == ["x.png"]
-    assert told.final == {"test/error": 0.5}
-
-
 def test_not_a_journal(tmp_path: Path) -> None:
     (tmp_path / journal.FILE_NAME).write_bytes(b"")
-    with pytest.raises(JournalError, match="starts with its create record"):
-        Run(tmp_path).history()
+    with pytest.raises(JournalError, match="create record"):
+        read_history(tmp_path / journal.FILE_NAME)
 
 
-def test_cut_anywhere_what_is_left_is_what_was_written(tmp_path: Path) -> None:
+def test_a_truncated_journal_keeps_its_complete_records(tmp_path: Path) -> None:
     path = written(tmp_path / journal.FILE_NAME)
     content = path.read_bytes()
     records = journal.read(path)[0]
@@ -131,7 +112,7 @@ def test_flipped_bits_never_give_a_wrong_record(
 
 @quick
 @given(st.permutations(range(5)))
-def test_lines_in_another_order_are_found(
+def test_reordered_lines_are_detected(
     tmp_path_factory: pytest.TempPathFactory, order: list[int]
 ) -> None:
     path = written(tmp_path_factory.mktemp("moved") / journal.FILE_NAME)
@@ -144,15 +125,15 @@ def test_lines_in_another_order_are_found(
             journal.read(path)
 
 
-def test_damage_is_a_status_and_what_precedes_it_is_kept(tmp_path: Path) -> None:
+def test_damage_is_a_status_and_the_records_before_it_are_kept(tmp_path: Path) -> None:
     path = written(tmp_path / journal.FILE_NAME)
     content = bytearray(path.read_bytes())
     content[-3] ^= 1
     path.write_bytes(content)
-    told = Run(tmp_path).history()
-    assert told.status == "DAMAGED"
-    assert "does not match its checksum" in (told.error or "")
-    assert len(told.epochs) == 2
+    history = read_history(tmp_path / journal.FILE_NAME)
+    assert history.status == "DAMAGED"
+    assert "does not match its checksum" in (history.error or "")
+    assert len(history.epochs) == 2
     with pytest.raises(JournalError):
         Journal(path)
 

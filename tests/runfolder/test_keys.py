@@ -1,21 +1,119 @@
-"""The plans of sweeps on disk."""
+"""Run keys and sweep ids: what they depend on, and which existing run a key finds."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
-from harness.runfolder.plan import Plan, all_plans, sweeps_folder
+import pytest
+
+from harness.runfolder import config as configuration
+from harness.runfolder import keys
+from harness.runfolder.run import Run
+from tests.conftest import composed, new_run, record_training
+
+# The settings that change where a result goes or how fast it comes, but not the result.
+CHANGE_NOTHING = {
+    "outputs", "threads", "dataset.dir",
+    "tracking.name", "tracking.uri", "tracking.experiment", "tracking.patience",
+    "checkpoint.every", "checkpoint.keep", "checkpoint.milestones",
+}  # fmt: skip
+OPTIONS = (
+    (), ("optimizer=momentum", "schedule=onecycle", "augmentation=elastic"),
+    ("optimizer=adam", "schedule=step", "augmentation=affine"),
+)  # fmt: skip
 
 
-def test_the_plan_saved_last_is_the_newest_whatever_the_files_times(tmp_path: Path) -> None:
-    first, second = Plan("b", ("-m", "seed=1,2"), ()), Plan("a", ("-m", "seed=3,4"), ())
-    for plan in (first, second):
-        plan.save(tmp_path)
-    for number, name in enumerate(("a", "b"), 1):
-        os.utime(sweeps_folder(tmp_path) / f"{name}.json", (number, number))
-    assert all_plans(tmp_path) == [first, second]
-    first.save(tmp_path)
-    assert all_plans(tmp_path) == [second, first], "its command was repeated"
-    path = sweeps_folder(tmp_path) / "b.json"
-    path.write_text(path.read_text().replace("saved_ns", "other"))
-    os.utime(path, (0, 0))
-    assert all_plans(tmp_path) == [first, second], "without a time of its own, the file's"
+@pytest.mark.parametrize("overrides", OPTIONS)
+def test_which_settings_determine_a_result(overrides: tuple[str, ...]) -> None:
+    names = configuration.leaves(composed(*overrides))
+    assert {name for name in names if not keys.determines_result(name)} == CHANGE_NOTHING
+
+
+def test_groups_are_named_by_their_first_part() -> None:
+    for key in ("tracking", "checkpoint"):
+        assert not keys.determines_result(key), "the group itself, as in `tracking=none,local`"
+    for key in ("dataset", "dataset.num_val", "optimizer", "seed", "backend"):
+        assert keys.determines_result(key)
+
+
+def test_a_run_key_changes_with_what_determines_the_result() -> None:
+    config = composed()
+    key = keys.run_key(config, "data")
+    assert len(key) == 16
+    assert keys.run_key(replace(config, outputs="elsewhere", threads=7), "data") == key
+    tracking = replace(config.tracking, name="none", patience=1.0)
+    assert keys.run_key(replace(config, tracking=tracking), "data") == key
+    others = {
+        keys.run_key(replace(config, seed=2), "data"),
+        keys.run_key(replace(config, backend="numpy"), "data"),
+        keys.run_key(config, "other data"),
+    }
+    assert len(others | {key}) == 4
+
+
+def test_a_run_key_changes_with_the_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    key = keys.run_key(composed(), "data")
+    monkeypatch.setattr(keys, "source_digest", lambda: "another")
+    assert keys.run_key(composed(), "data") != key
+
+
+def test_the_source_digest_covers_the_three_rooms(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for room in ("data", "nn/compiled", "training", "job"):
+        (tmp_path / room).mkdir(parents=True)
+        (tmp_path / room / "module.py").write_text("before")
+    monkeypatch.setattr(keys, "SOURCE", tmp_path)
+    digests = []
+    for path in ("", "job/module.py", "data/module.py", "nn/compiled/module.py", "nn/new.py"):
+        if path:
+            (tmp_path / path).write_text("after")
+        digests.append(keys.source_digest.__wrapped__())
+    assert digests[0] == digests[1], "the job room determines no result"
+    assert len(set(digests)) == 4
+
+
+def test_a_sweep_id_is_that_of_the_set_of_its_keys() -> None:
+    assert keys.sweep_id(["a", "b"]) == keys.sweep_id(["b", "a", "b"])
+    assert keys.sweep_id(["a", "b"]) != keys.sweep_id(["a"])
+    assert len(keys.sweep_id(["a"])) == 10
+
+
+def test_settings_that_change_no_result_can_be_part_of_a_key() -> None:
+    params = {"threads": 2, "batch": 16}
+    assert keys.full_key("k", params, ()) == ("k",)
+    assert keys.full_key("k", params, ["threads", "outputs"]) == ("k", "2", "None")
+
+
+def aged(run: Run, second: int) -> Run:
+    """The run with a config file of this time: runs of one second are ordered by it."""
+    os.utime(run.folder / "config.yaml", (second, second))
+    return run
+
+
+def test_the_newest_finished_run_of_a_key_is_built_on(tmp_path: Path) -> None:
+    first, second, third, fourth = (aged(new_run(tmp_path), second) for second in range(4))
+    assert keys.runs_by_key(tmp_path)[("key",)].id == fourth.id, "none is finished: the newest"
+    record_training(first, 0.5)
+    record_training(second, 0.5)
+    record_training(third, 0.5, status="FAILED", error="why")
+    assert keys.runs_by_key(tmp_path)[("key",)].id == second.id
+
+
+def test_runs_of_one_key_are_told_apart_by_other_settings(tmp_path: Path) -> None:
+    one, two = new_run(tmp_path, "threads=1"), new_run(tmp_path, "threads=2")
+    existing = keys.runs_by_key(tmp_path, ["threads"])
+    assert {key: run.id for key, run in existing.items()} == {
+        ("key", "1"): one.id, ("key", "2"): two.id,
+    }  # fmt: skip
+
+
+def test_a_damaged_run_is_skipped_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = record_training(new_run(tmp_path), 0.5)
+    content = bytearray(run.journal.read_bytes())
+    content[-3] ^= 1
+    run.journal.write_bytes(content)
+    assert keys.runs_by_key(tmp_path) == {}
+    assert str(run.journal) in caplog.text

@@ -1,98 +1,26 @@
-"""Jobs at the same time: they share the cores out, and none of them costs another."""
+"""Jobs at the same time: they share the cores, and a failure of one affects no other.
+
+Covers: job/forkserver.py
+"""
 
 import os
 import shlex
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
 import pytest
 
 from harness.job import forkserver
-from harness.run import compose, overrides
-from harness.run.launcher_schema import Engines, JoblibLauncher
 from harness.run.launchers.local import Parallel
 from harness.run.launchers.prestart import Prestart
 from harness.runfolder import environment
-from harness.runfolder.config import ConfigError
-from harness.runfolder.history import History
-from harness.runfolder.run import Run
-from tests.conftest import Command, run_folders
+from tests.conftest import RUN, Command, histories, python_path, run_folders, small, start, wait_for
 
-RUN = "harness.run"
 LINUX = pytest.mark.skipif(not forkserver.AVAILABLE, reason="jobs are forked on Linux only")
 JOBLIB = ("-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "tracking=none")
-
-
-def small(folder: Path, *more: str) -> tuple[str, ...]:
-    own = ("dataset=idx", f"dataset.dir={folder}", "dataset.num_val=40", "batch=20", "width=8")
-    return (*own, *more)
-
-
-def engines_of(*texts: str) -> Engines:
-    return compose.compose_engines(overrides.parse(list(texts)).engines)
-
-
-def histories(place: Path) -> list[History]:
-    return [Run(folder).history() for folder in run_folders(place / "outputs")]
-
-
-@pytest.mark.parametrize(
-    ("texts", "expected"),
-    [
-        (["hydra/launcher=joblb"], "expected basic, joblib, slurm; did you mean"),
-        (["hydra/sweeper=optun"], "did you mean 'optuna'?"),
-        (["hydra/launcher=joblib", "hydra.launcher.n_job=4"], "did you mean 'hydra.launcher.n_jo"),
-        (["hydra.launcher.n_jobs=4"], "hydra/launcher=basic has no such key; hydra/launcher=jobl"),
-        (["hydra/launcher=joblib", "hydra.launcher.n_jobs=0"], "n_jobs=0: expected greater than"),
-        (["hydra/launcher=joblib", "hydra.launcher.n_jobs=1,2"], "hydra.launcher.n_jobs=1,2: Am"),
-        (["hydra/launcher=slurm", "hydra.launcher.mem_gb=-1"], "mem_gb=-1: expected greater than"),
-        (["hydra/sweeper=optuna", "hydra.sweeper.sampler=tpa"], "expected tpe, random or qmc; did"),
-    ],
-)
-def test_bad_engine_settings_are_one_line(texts: list[str], expected: str) -> None:
-    with pytest.raises(ConfigError) as error:
-        engines_of(*texts, "batch=1")
-    assert expected in str(error.value)
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        (("hydra/launcher=slurm",), "hydra/launcher=slurm: add -m; a sweep, even one of one job"),
-        (
-            ("-m", "hydra/launcher=slurm", "hydra.launcher.timeout_min=1",
-             "hydra.launcher.signal_delay_s=60"),
-            "hydra.launcher.signal_delay_s=60: expected less than the 60 seconds of",
-        ),
-        (
-            ("-m", "hydra/launcher=slurm", "threads=3"),
-            "threads=3: hydra.launcher.cpus_per_task=1 gives a job 1 core(s); raise it, or leave",
-        ),
-    ],
-)  # fmt: skip
-def test_what_a_launcher_cannot_do_is_one_line(
-    command: Command, tmp_path: Path, arguments: tuple[str, ...], expected: str
-) -> None:
-    done = command(RUN, *arguments, "tracking=none")
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert expected in done.stderr
-    assert not (tmp_path / "outputs").exists()
-
-
-def test_engine_settings_are_no_part_of_a_run() -> None:
-    texts = ["batch=16", "hydra/launcher=joblib", "hydra.launcher.n_jobs=4", "fresh=true"]
-    line = overrides.parse(texts)
-    assert [each.input_line for each in line.settings] == ["batch=16"]
-    assert (line.typed, line.fresh, line.resume) == (texts[:3], True, None)
-    engines = compose.compose_engines(line.engines)
-    assert isinstance(engines.launcher, JoblibLauncher)
-    assert engines.launcher.n_jobs == 4
-    assert engines.sweeper.name == "basic"
 
 
 @pytest.mark.parametrize("n_jobs", [None, -1, 1, 2, 3, 4, 50])
@@ -116,10 +44,10 @@ def test_a_parallel_sweep(command: Command, tmp_path: Path, idx_folder: Path) ->
     assert (done.returncode, done.stderr) == (0, "")
     assert "4/4 done" in done.stdout
     assert "epoch 1/" not in done.stdout, "jobs are quiet"
-    told = histories(tmp_path)
-    assert [each.status for each in told] == ["FINISHED"] * 4
-    assert all(each.start and each.start["threads"] == 1 for each in told)
-    spans = sorted((each.start["ms"], each.epochs[-1]["ms"]) for each in told if each.start)
+    runs = histories(tmp_path)
+    assert [run.status for run in runs] == ["FINISHED"] * 4
+    assert all(run.start and run.start["threads"] == 1 for run in runs)
+    spans = sorted((run.start["ms"], run.epochs[-1]["ms"]) for run in runs if run.start)
     assert spans[1][0] < spans[0][1], "the second began before the first ended"
     for folder in run_folders(tmp_path / "outputs"):
         assert "epoch 30/30" in (folder / "job.log").read_text()
@@ -127,52 +55,50 @@ def test_a_parallel_sweep(command: Command, tmp_path: Path, idx_folder: Path) ->
     assert again.stdout.count("finished before") == 4
 
 
-def started(place: Path, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", RUN, *arguments],
-        cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+def statuses(cwd: Path, *, in_order: bool = True) -> list[str]:
+    """The statuses of the runs in `cwd`/outputs, oldest first or sorted."""
+    listed = [run.status.value for run in histories(cwd)]
+    return listed if in_order else sorted(listed)
 
 
 def jobs_of(process: subprocess.Popen[str], count: int) -> list[psutil.Process]:
-    """The command's jobs, once `count` of them have written an epoch."""
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline:
-        place = Path(psutil.Process(process.pid).cwd())
-        training = [told for told in histories(place) if told.status == "RUNNING" and told.epochs]
-        if len(training) >= count:
-            return [psutil.Process(told.start["pid"]) for told in training if told.start]
-        time.sleep(0.05)
-    raise AssertionError(f"{count} jobs did not start")
+    """The command's jobs, once `count` of them have recorded an epoch."""
+    cwd = Path(psutil.Process(process.pid).cwd())
+
+    def training() -> list[psutil.Process]:
+        runs = [run for run in histories(cwd) if run.status == "RUNNING" and run.epochs]
+        jobs = [psutil.Process(run.start["pid"]) for run in runs if run.start]
+        return jobs if len(jobs) >= count else []
+
+    return wait_for(training)
 
 
 @pytest.mark.fault
-def test_sigkill_of_one_job_costs_only_that_job(tmp_path: Path, idx_folder: Path) -> None:
+def test_sigkill_of_one_job_affects_no_other(tmp_path: Path, idx_folder: Path) -> None:
     arguments = (*JOBLIB, *small(idx_folder, "epochs=400", "seed=1,2,3,4"))
-    process = started(tmp_path, *arguments)
+    process = start(tmp_path, *arguments)
     victim = jobs_of(process, 2)[0]
     victim.kill()
     stdout, _ = process.communicate(timeout=600)
     assert process.returncode == 1
     assert "1 killed" in stdout
-    statuses = [told.status for told in histories(tmp_path)]
-    assert sorted(statuses) == ["FINISHED", "FINISHED", "FINISHED", "KILLED"]
-    killed = next(told for told in histories(tmp_path) if told.status == "KILLED")
+    assert statuses(tmp_path, in_order=False) == ["FINISHED", "FINISHED", "FINISHED", "KILLED"]
+    killed = next(run for run in histories(tmp_path) if run.status == "KILLED")
     cause = "its process was ended by signal 9, as the system does when memory runs out"
     assert killed.error == cause
-    again = started(tmp_path, *arguments)
+    again = start(tmp_path, *arguments)
     again.communicate(timeout=600)
     assert again.returncode == 0
-    told = histories(tmp_path)
-    assert len(told) == 4
-    for each in told:
-        assert [record["epoch"] for record in each.epochs] == list(range(1, 401))
+    runs = histories(tmp_path)
+    assert len(runs) == 4
+    for run in runs:
+        assert [record["epoch"] for record in run.epochs] == list(range(1, 401))
 
 
 @LINUX
 @pytest.mark.fault
-def test_the_end_of_the_fork_server_costs_no_job(tmp_path: Path, idx_folder: Path) -> None:
-    process = started(tmp_path, *JOBLIB, *small(idx_folder, "epochs=400", "seed=1,2,3,4"))
+def test_a_dead_fork_server_affects_no_job(tmp_path: Path, idx_folder: Path) -> None:
+    process = start(tmp_path, *JOBLIB, *small(idx_folder, "epochs=400", "seed=1,2,3,4"))
     jobs = jobs_of(process, 2)
     servers = {job.parent() for job in jobs}
     assert len(servers) == 1
@@ -182,13 +108,13 @@ def test_the_end_of_the_fork_server_costs_no_job(tmp_path: Path, idx_folder: Pat
     stdout, stderr = process.communicate(timeout=600)
     assert (process.returncode, stderr) == (0, "")
     assert "4/4 done" in stdout
-    assert [told.status for told in histories(tmp_path)] == ["FINISHED"] * 4
+    assert statuses(tmp_path) == ["FINISHED"] * 4
 
 
 @LINUX
 @pytest.mark.fault
-def test_the_end_of_a_job_and_its_fork_server_is_seen(tmp_path: Path, idx_folder: Path) -> None:
-    process = started(tmp_path, *JOBLIB, *small(idx_folder, "epochs=400", "seed=1,2,3"))
+def test_a_job_that_dies_with_its_fork_server_is_killed(tmp_path: Path, idx_folder: Path) -> None:
+    process = start(tmp_path, *JOBLIB, *small(idx_folder, "epochs=400", "seed=1,2,3"))
     job = jobs_of(process, 2)[0]
     server = job.parent()
     assert server is not None
@@ -196,12 +122,11 @@ def test_the_end_of_a_job_and_its_fork_server_is_seen(tmp_path: Path, idx_folder
     job.kill()
     process.communicate(timeout=600)
     assert process.returncode == 1
-    statuses = [told.status for told in histories(tmp_path)]
-    assert sorted(statuses) == ["FINISHED", "FINISHED", "KILLED"]
+    assert statuses(tmp_path, in_order=False) == ["FINISHED", "FINISHED", "KILLED"]
 
 
 @LINUX
-def test_a_fork_server_that_dies_as_it_forks_holds_nothing_up(
+def test_a_fork_server_that_dies_as_it_forks_is_replaced(
     command: Command, tmp_path: Path, idx_folder: Path
 ) -> None:
     hook = tmp_path / "hook"
@@ -212,15 +137,14 @@ def test_a_fork_server_that_dies_as_it_forks_holds_nothing_up(
         "    if pid:\n        os.kill(os.getpid(), 9)\n    return pid\n"
         "if '--forking' in sys.orig_argv:\n    os.fork = fork_and_die\n"
     )
-    path = os.pathsep.join([str(hook), *filter(None, [os.environ.get("PYTHONPATH")])])
     own = small(idx_folder, "epochs=2", "seed=1,2")
-    done = command(RUN, *JOBLIB, *own, PYTHONPATH=path)
+    done = command(RUN, *JOBLIB, *own, **python_path(hook))
     assert (done.returncode, done.stderr) == (0, "")
-    assert [told.status for told in histories(tmp_path)] == ["FINISHED"] * 2
+    assert statuses(tmp_path) == ["FINISHED"] * 2
 
 
 @pytest.mark.parametrize("launcher", [("tracking=none",), JOBLIB[1:]])
-def test_where_processes_cannot_be_forked_each_job_is_started(
+def test_where_processes_cannot_be_forked_each_job_is_start(
     command: Command, tmp_path: Path, idx_folder: Path, launcher: tuple[str, ...]
 ) -> None:
     hook = tmp_path / "hook"
@@ -230,14 +154,13 @@ def test_where_processes_cannot_be_forked_each_job_is_started(
         "def refuse(*_):\n    raise SystemExit('forked')\nforkserver.serve = refuse\n"
     )
     own = small(idx_folder, "epochs=2", "seed=1,2,3")
-    path = os.pathsep.join([str(hook), *filter(None, [os.environ.get("PYTHONPATH")])])
-    done = command(RUN, "-m", *launcher, *own, PYTHONPATH=path)
+    done = command(RUN, "-m", *launcher, *own, **python_path(hook))
     assert (done.returncode, done.stderr) == (0, "")
-    assert [told.status for told in histories(tmp_path)] == ["FINISHED"] * 3
+    assert statuses(tmp_path) == ["FINISHED"] * 3
 
 
 @pytest.mark.skipif(environment.cores() < 2, reason="needs two cores")
-def test_a_sweep_without_validation_claims_no_validation_error(
+def test_a_sweep_without_validation_shows_no_validation_error(
     command: Command, idx_folder: Path
 ) -> None:
     own = [text for text in small(idx_folder, "epochs=2", "seed=1,2") if "num_val" not in text]
@@ -249,34 +172,34 @@ def test_a_sweep_without_validation_claims_no_validation_error(
 
 
 @pytest.mark.parametrize("launcher", [("tracking=none",), JOBLIB[1:]])
-def test_a_job_that_dies_before_it_begins_is_named(
+def test_a_job_that_dies_before_its_first_record_is_failed(
     command: Command, tmp_path: Path, idx_folder: Path, launcher: tuple[str, ...]
 ) -> None:
-    """A Numba that ends the process; then none, and the same command goes on."""
+    """With a Numba that ends the process; without it, the same command trains the jobs."""
     broken = tmp_path / "broken/numba"
     broken.mkdir(parents=True)
     (broken / "__init__.py").write_text("import os\nos._exit(7)\n")
     arguments = ("-m", *launcher, *small(idx_folder, "epochs=2", "seed=1,2", "backend=numpy"))
-    done = command(RUN, *arguments, PYTHONPATH=str(broken.parent))
+    done = command(RUN, *arguments, **python_path(broken.parent))
     assert done.returncode == 1
-    for told in histories(tmp_path):
-        assert (told.status, told.start) == ("FAILED", None)
+    for run in histories(tmp_path):
+        assert (run.status, run.start) == ("FAILED", None)
         why = "its process ended with exit status 7 and no end record"
-        assert f"failed: {told.create['name']} ({told.run}): {why}" in done.stderr
+        assert f"failed: {run.name} ({run.run}): {why}" in done.stderr
     assert command(RUN, *arguments).returncode == 0
-    assert [told.status for told in histories(tmp_path)] == ["FINISHED"] * 2
+    assert statuses(tmp_path) == ["FINISHED"] * 2
 
 
-def test_a_numba_that_cannot_be_imported_is_no_matter_where_it_is_not_needed(
+def test_a_broken_numba_stops_only_the_runs_that_need_it(
     command: Command, tmp_path: Path, idx_folder: Path
 ) -> None:
     broken = tmp_path / "broken/numba"
     broken.mkdir(parents=True)
     (broken / "__init__.py").write_text("raise ImportError('Numba needs NumPy 2.3 or less')\n")
     own = small(idx_folder, "epochs=2", "tracking=none")
-    done = command(RUN, *own, "backend=numpy", PYTHONPATH=str(broken.parent))
+    done = command(RUN, *own, "backend=numpy", **python_path(broken.parent))
     assert done.returncode == 0, done.stderr
-    done = command(RUN, *own, "backend=numba", PYTHONPATH=str(broken.parent))
+    done = command(RUN, *own, "backend=numba", **python_path(broken.parent))
     assert done.returncode == 1
     assert "Numba needs NumPy 2.3 or less" in done.stderr
 
@@ -286,10 +209,10 @@ def test_a_numba_that_cannot_be_imported_is_no_matter_where_it_is_not_needed(
 def test_the_second_ctrl_c_ends_the_command_at_once(
     tmp_path: Path, idx_folder: Path, search: tuple[str, ...]
 ) -> None:
-    """Stopped jobs cannot end in peace, for which the command would give them 20 s."""
+    """Suspended jobs cannot stop cleanly, for which the command would wait 20 s."""
     seeds = () if search else ("seed=1,2,3",)
     own = small(idx_folder, "epochs=4000", *seeds)
-    process = started(tmp_path, *JOBLIB, *own, *search)
+    process = start(tmp_path, *JOBLIB, *own, *search)
     jobs = jobs_of(process, 2)
     for job in jobs:
         job.suspend()
@@ -303,7 +226,7 @@ def test_the_second_ctrl_c_ends_the_command_at_once(
     for job in jobs:
         job.resume()
     _gone, alive = psutil.wait_procs(jobs, timeout=60)
-    assert not alive, "they end with the command"
+    assert not alive, "they end when the command ends"
 
 
 @pytest.mark.fault
@@ -312,24 +235,24 @@ def test_the_end_of_the_command_ends_its_jobs(
     tmp_path: Path, idx_folder: Path, number: int
 ) -> None:
     arguments = (*JOBLIB, *small(idx_folder, "epochs=4000", "seed=1,2,3"))
-    process = started(tmp_path, *arguments)
+    process = start(tmp_path, *arguments)
     jobs = jobs_of(process, 2)
     process.send_signal(number)
     _, stderr = process.communicate(timeout=300)
     _gone, alive = psutil.wait_procs(jobs, timeout=60)
     assert not alive
-    assert [told.status for told in histories(tmp_path)] == ["KILLED", "KILLED", "CREATED"]
+    assert statuses(tmp_path) == ["KILLED", "KILLED", "CREATED"]
     if number == signal.SIGKILL:
         return
     assert process.returncode == 130
     assert f"`python -m harness.run {shlex.join(arguments)}` continues from here" in stderr
-    before = [len(told.epochs) for told in histories(tmp_path)]
-    again = started(tmp_path, *arguments)
+    before = [len(run.epochs) for run in histories(tmp_path)]
+    again = start(tmp_path, *arguments)
     jobs_of(again, 2)
-    assert len(histories(tmp_path)) == 3, "the same runs go on"
+    assert len(histories(tmp_path)) == 3, "the same runs are continued"
     again.send_signal(signal.SIGINT)
     again.communicate(timeout=300)
-    after = [len(told.epochs) for told in histories(tmp_path)]
+    after = [len(run.epochs) for run in histories(tmp_path)]
     assert all(now >= then for now, then in zip(after, before, strict=True))
 
 

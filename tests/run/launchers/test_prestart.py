@@ -1,4 +1,4 @@
-"""The prepared job processes: forked or started, taken, ended, never left behind."""
+"""Pre-started job processes: forked or started, taken, and ended when they are not taken."""
 
 import os
 import signal
@@ -14,8 +14,8 @@ from harness.run.launchers.prestart import JOB, Fork, Prestart
 
 
 @pytest.fixture(params=["forked", "started"], autouse=True)
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both ways, where there are both."""
+def method(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the fork server and without."""
     if request.param == "started":
         monkeypatch.setattr(forkserver, "AVAILABLE", False)
     elif not forkserver.AVAILABLE:
@@ -32,7 +32,7 @@ def prepared() -> list[psutil.Process]:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "wanted"),
+    ("arguments", "count"),
     [
         ((), 1),
         (("-m", "batch=16,64"), 1),
@@ -42,16 +42,16 @@ def prepared() -> list[psutil.Process]:
         (("-m", "hydra/launcher=slurm", "batch=16,64"), 0),
     ],
 )
-def test_started_where_one_will_be_needed_and_ended_where_not(
-    arguments: Sequence[str], wanted: int
+def test_a_job_is_prestarted_only_for_a_command_that_trains(
+    arguments: Sequence[str], count: int
 ) -> None:
     with Prestart() as prestart:
         prestart.start_for(arguments)
-        assert len(prepared()) == wanted
+        assert len(prepared()) == count
     assert prepared() == []
 
 
-def test_only_one_is_prepared_and_who_takes_it_owns_it() -> None:
+def test_one_is_prestarted_and_those_taken_are_not_ended() -> None:
     with Prestart() as prestart:
         prestart.start()
         prestart.start()
@@ -68,7 +68,7 @@ def test_only_one_is_prepared_and_who_takes_it_owns_it() -> None:
         assert job.wait(60) == job.poll() == -signal.SIGKILL
 
 
-def test_a_job_that_is_told_nothing_ends_quietly(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_job_without_an_order_exits_quietly(capfd: pytest.CaptureFixture[str]) -> None:
     with Prestart() as prestart:
         job = prestart.take()
         assert job.stdin is not None
@@ -79,7 +79,7 @@ def test_a_job_that_is_told_nothing_ends_quietly(capfd: pytest.CaptureFixture[st
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 @pytest.mark.parametrize("seconds", [0, 0.1, 0.3, 1.5])
-def test_ctrl_c_is_the_commands_business(seconds: float, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_waiting_job_ignores_ctrl_c(seconds: float, capfd: pytest.CaptureFixture[str]) -> None:
     with Prestart() as prestart:
         prestart.start()
         time.sleep(seconds)
@@ -96,7 +96,7 @@ def test_ctrl_c_is_the_commands_business(seconds: float, capfd: pytest.CaptureFi
 
 
 @pytest.mark.parametrize("seconds", [0, 0.1, 1.5])
-def test_one_that_died_before_it_was_needed_is_replaced(seconds: float) -> None:
+def test_a_prestarted_job_that_died_is_replaced(seconds: float) -> None:
     with Prestart() as prestart:
         prestart.start()
         time.sleep(seconds)

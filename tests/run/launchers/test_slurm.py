@@ -1,9 +1,7 @@
-"""A real Slurm with two nodes: arrays, scancel, requeue, and commands that come and go."""
+"""A real Slurm with two nodes: arrays, scancel, requeue, and repeated commands."""
 
 import json
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -11,9 +9,18 @@ import psutil
 import pytest
 
 from harness.runfolder import journal
-from harness.runfolder.history import History
+from harness.runfolder.folder import all_runs
 from harness.runfolder.run import Run
-from tests.conftest import Command, command_in, run_folders
+from tests.conftest import (
+    RUN,
+    Command,
+    command_in,
+    histories,
+    run_folders,
+    small,
+    start,
+    wait_for,
+)
 from tests.slurm import INSTALL, MISSING, ask, slurm  # noqa: F401
 
 pytestmark = [
@@ -21,60 +28,47 @@ pytestmark = [
     pytest.mark.skipif(bool(MISSING), reason=INSTALL),
     pytest.mark.usefixtures("slurm"),
 ]
-RUN = "harness.run"
 SLURM = ("-m", "hydra/launcher=slurm", "hydra.launcher.mem_gb=1", "backend=numpy")
 
 
 def settings(folder: Path, *more: str) -> tuple[str, ...]:
-    own = ("dataset=idx", f"dataset.dir={folder}", "dataset.num_val=40", "batch=10", "width=300")
-    return (*SLURM, *own, *more)
+    return (*SLURM, *small(folder, "batch=10", "width=300"), *more)
 
 
-def started(place: Path, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", RUN, *arguments],
-        cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-
-
-def histories(place: Path) -> list[History]:
-    return [Run(folder).history() for folder in run_folders(place / "outputs")]
-
-
-def training(place: Path, count: int) -> list[Path]:
+def training(cwd: Path, count: int) -> list[Path]:
     """The first run folders that have an epoch, once there are `count`."""
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline:
-        told = {folder: Run(folder).history() for folder in run_folders(place / "outputs")}
-        live = [f for f in told if told[f].status == "RUNNING" and told[f].epochs]
-        if len(live) >= count:
-            return live
-        time.sleep(0.1)
-    raise AssertionError(f"{count} jobs did not start")
+
+    def live() -> list[Path]:
+        runs = [run for run in all_runs(cwd / "outputs") if run.status == "RUNNING"]
+        folders = [run.folder for run in runs if run.history().epochs]
+        return folders if len(folders) >= count else []
+
+    return wait_for(live)
 
 
 def job_id(folder: Path) -> str:
-    told = json.loads((folder / "queued.json").read_text())
+    job = json.loads((folder / "queued.json").read_text())
     for line in ask("squeue", "--noheader", "--array", "--format=%j|%K|%i").splitlines():
         name, task, number = line.split("|")
-        if (name, task) == (told["name"], told["task"]):
+        if (name, task) == (job["name"], job["task"]):
             return number
-    raise AssertionError(f"{told} is not in the queue")
+    raise AssertionError(f"{job} is not in the queue")
 
 
-def assert_whole(place: Path, epochs: int, runs: int) -> None:
-    told = histories(place)
-    assert len(told) == runs
-    for each in told:
-        assert each.status == "FINISHED"
-        assert [record["epoch"] for record in each.epochs] == list(range(1, epochs + 1))
+def assert_whole(cwd: Path, epochs: int, count: int) -> None:
+    """Every run is finished and has each epoch once."""
+    runs = histories(cwd)
+    assert len(runs) == count
+    for run in runs:
+        assert run.status == "FINISHED"
+        assert [record["epoch"] for record in run.epochs] == list(range(1, epochs + 1))
 
 
 def test_an_array_of_six_of_which_one_is_cancelled_and_continued(
     tmp_path: Path, idx_folder: Path
 ) -> None:
     arguments = settings(idx_folder, "epochs=150", "seed=range(6)")
-    process = started(tmp_path, *arguments)
+    process = start(tmp_path, *arguments)
     victim = training(tmp_path, 1)[0]
     ask("scancel", job_id(victim))
     stdout, stderr = process.communicate(timeout=400)
@@ -86,12 +80,12 @@ def test_an_array_of_six_of_which_one_is_cancelled_and_continued(
     }
     assert statuses.pop(victim.name) == "KILLED"
     assert set(statuses.values()) == {"FINISHED"}
-    again = started(tmp_path, *arguments)
+    again = start(tmp_path, *arguments)
     stdout, stderr = again.communicate(timeout=200)
     assert again.returncode == 0, stderr
     assert stdout.count("finished before") == 5
     assert_whole(tmp_path, 150, 6)
-    assert all(told.start and told.start["threads"] == 1 for told in histories(tmp_path))
+    assert all(run.start and run.start["threads"] == 1 for run in histories(tmp_path))
     nodes = ask("squeue", "--states=all", "--noheader", "--array", "--format=%N").split()
     assert {"n1", "n2"} <= set(nodes)
     done = command_in(tmp_path)("harness", "sync")
@@ -99,11 +93,11 @@ def test_an_array_of_six_of_which_one_is_cancelled_and_continued(
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_jobs_go_on_without_the_command_and_are_followed_by_the_next(
+def test_jobs_outlive_the_command_and_the_next_one_follows_them(
     tmp_path: Path, idx_folder: Path, number: int
 ) -> None:
     arguments = settings(idx_folder, "tracking=none", "epochs=500", "seed=1,2,3")
-    process = started(tmp_path, *arguments)
+    process = start(tmp_path, *arguments)
     live = training(tmp_path, 2)
     jobs = [psutil.Process(Run(folder).history().start["pid"]) for folder in live]
     process.send_signal(number)
@@ -113,7 +107,7 @@ def test_jobs_go_on_without_the_command_and_are_followed_by_the_next(
         assert "3 job(s) stay in the queue; repeat the command to follow them" in stdout
     time.sleep(1)
     assert all(job.is_running() for job in jobs)
-    again = started(tmp_path, *arguments)
+    again = start(tmp_path, *arguments)
     stdout, stderr = again.communicate(timeout=300)
     assert again.returncode == 0, stderr
     assert "job(s) are in the queue already: following them" in stdout
@@ -126,7 +120,7 @@ def test_jobs_go_on_without_the_command_and_are_followed_by_the_next(
 def test_preempted_and_timed_out_jobs_resume_from_their_checkpoints(
     tmp_path: Path, idx_folder: Path
 ) -> None:
-    process = started(tmp_path, *settings(idx_folder, "tracking=none", "epochs=600", "seed=1,2"))
+    process = start(tmp_path, *settings(idx_folder, "tracking=none", "epochs=600", "seed=1,2"))
     first, second = (job_id(folder) for folder in training(tmp_path, 2))
     ask("scontrol", "requeue", first)  # what pre-emption with PreemptMode=REQUEUE does
     ask("scancel", "--signal=USR2", second)  # what Slurm sends when the time is nearly up
@@ -142,19 +136,19 @@ def test_preempted_and_timed_out_jobs_resume_from_their_checkpoints(
     assert_whole(tmp_path, 600, 2)
     for folder in run_folders(tmp_path / "outputs"):
         records = journal.read(folder / journal.FILE_NAME)[0]
-        starts = [place for place, record in enumerate(records) if record["kind"] == "start"]
+        starts = [index for index, record in enumerate(records) if record["kind"] == "start"]
         assert len(starts) == 2
         before = [r["epoch"] for r in records[: starts[1]] if r["kind"] == "epoch"]
-        assert len(before) >= 1, "it went on from there"
+        assert len(before) >= 1, "it was resumed from there"
 
 
-def test_a_job_whose_minute_is_over_goes_on_from_its_checkpoint(
+def test_a_job_that_reached_its_time_limit_resumes_from_its_checkpoint(
     tmp_path: Path, idx_folder: Path
 ) -> None:
-    """Slurm's own clock ends it; nobody sends a signal."""
+    """Slurm stops it at its time limit; no test sends a signal."""
     limits = ("hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=20")
     endless = settings(idx_folder, "tracking=none", "epochs=1000000", "seed=1", *limits)
-    process = started(tmp_path, *endless)
+    process = start(tmp_path, *endless)
     try:
         (folder,) = training(tmp_path, 1)
         number = job_id(folder)
@@ -174,8 +168,8 @@ def test_a_job_whose_minute_is_over_goes_on_from_its_checkpoint(
         while Run(folder).history().status != "KILLED":
             assert time.monotonic() < deadline
             time.sleep(0.5)
-        told = Run(folder).history()
-        assert [e["epoch"] for e in told.epochs] == list(range(1, len(told.epochs) + 1))
+        epochs = [record["epoch"] for record in Run(folder).history().epochs]
+        assert epochs == list(range(1, len(epochs) + 1))
     finally:
         process.kill()
         process.communicate()

@@ -1,86 +1,38 @@
-"""Searches: what they refuse, that they go on, that hopeless trials end early."""
+"""Searches: what they refuse, continuing them, and ending hopeless trials early."""
 
 import json
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
-from hydra.core.override_parser.types import Override
-from optuna import Trial
 
 from harness.nn import metrics
 from harness.run import compose, overrides
-from harness.run.launcher_schema import OptunaSweeper
-from harness.run.launchers.local import Parallel
-from harness.run.launchers.prestart import Prestart
-from harness.run.search import space
-from harness.run.search.search import Search, check
-from harness.run.search.space import Parameter
-from harness.run.search.study import draw, open_study
-from harness.run.search.trials import Trials
+from harness.run.search.search import check
 from harness.runfolder.config import ConfigError
-from harness.runfolder.history import History
-from harness.runfolder.run import Run
-from tests.conftest import ROOT, Command, run_folders
+from tests.conftest import RUN, Command, command_in, histories, small, start, wait_for
+from tests.run.search.conftest import settings_of, sweeper
 
-RUN = "harness.run"
 OPTUNA = ("-m", "hydra/sweeper=optuna", "tracking=none")
 
 
 def settings(folder: Path, *more: str) -> tuple[str, ...]:
-    own = ("dataset=idx", f"dataset.dir={folder}", "dataset.num_val=40", "batch=20", "width=8")
-    return (*OPTUNA, *own, "lr=tag(log, interval(0.001, 1))", *more)
+    return (*OPTUNA, *small(folder), "lr=tag(log, interval(0.001, 1))", *more)
 
 
-def settings_of(*texts: str) -> list[Override]:
-    return overrides.parse(list(texts)).settings
-
-
-def histories(place: Path) -> list[History]:
-    return [Run(folder).history() for folder in run_folders(place / "outputs")]
-
-
-def sweeper(**changes: object) -> OptunaSweeper:
-    defaults = {
-        "name": "optuna", "study": "s", "n_trials": 4, "sampler": "tpe", "pruner": "median",
-        "seed": 1, "startup_trials": 2, "warmup_epochs": 1,
-    }  # fmt: skip
-    return OptunaSweeper(**(defaults | changes))  # type: ignore[arg-type]
-
-
-def states(place: Path) -> Counter[str]:
-    """Optuna's states of the trials in the one study of `place`."""
+def states(cwd: Path) -> Counter[str]:
+    """Optuna's states of the trials of the one study in `cwd`/outputs."""
     import optuna
 
-    storage = optuna.storages.RDBStorage(f"sqlite:///{place}/outputs/optuna.db")
+    storage = optuna.storages.RDBStorage(f"sqlite:///{cwd}/outputs/optuna.db")
     (summary,) = optuna.study.get_all_study_summaries(storage)
     study = optuna.load_study(study_name=summary.study_name, storage=storage)
-    found = Counter(trial.state.name for trial in study.trials)
+    counts = Counter(trial.state.name for trial in study.trials)
     storage.engine.dispose()
-    return found
-
-
-def test_the_space() -> None:
-    fixed, parameters = space.split(
-        settings_of("batch=16", "lr=tag(log, interval(0.01, 1))", "width=choice(128,256,512)",
-         "depth=range(1,4)", "dropout=range(0,0.5,step=0.1)", "seed=int(interval(1,9))",
-         "normalization=glob(*,exclude=none)", "input_dropout=interval(0,0.3)")
-    )  # fmt: skip
-    assert fixed == ["batch=16"]
-    assert parameters == [
-        Parameter("lr", low=0.01, high=1.0, log=True),
-        Parameter("width", choices=("128", "256", "512")),
-        Parameter("depth", low=1, high=3, step=1, whole=True),
-        Parameter("dropout", low=0, high=0.4, step=0.1),
-        Parameter("seed", low=1, high=9, whole=True),
-        Parameter("normalization", choices=("minmax", "standard", "unit")),
-        Parameter("input_dropout", low=0, high=0.3),
-    ]
+    return counts
 
 
 @pytest.mark.parametrize(
@@ -110,40 +62,9 @@ def test_an_interval_needs_a_search() -> None:
         compose.expand(settings_of("lr=interval(0.1, 1)"), sweep=True)
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_every_sampler_and_pruner_is_optunas_own(tmp_path: Path) -> None:
-    base = compose.compose_one([f"outputs={tmp_path}"])
-    for sampler, pruner, expected in (
-        ("tpe", "median", "TPESampler MedianPruner"),
-        ("random", "halving", "RandomSampler SuccessiveHalvingPruner"),
-        ("qmc", "hyperband", "QMCSampler HyperbandPruner"),
-        ("tpe", "none", "TPESampler NopPruner"),
-    ):
-        search = Search("s", sweeper(sampler=sampler, pruner=pruner), (), (), base, ())
-        study = open_study(search)
-        assert f"{type(study.sampler).__name__} {type(study.pruner).__name__}" == expected
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_a_waiting_trial_is_taken_once(tmp_path: Path) -> None:
-    base = compose.compose_one([f"outputs={tmp_path}"])
-    study = open_study(Search("s", sweeper(sampler="random"), (), (), base, ()))
-    waiting = 30
-    for number in range(waiting):
-        study.enqueue_trial({"x": number})
-    tried = Counter[int]()
-
-    def objective(trial: Trial) -> float:
-        tried[trial.number] += 1
-        return trial.suggest_float("x", 0, waiting)
-
-    study.optimize(objective, waiting, n_jobs=4)
-    assert tried == dict.fromkeys(range(waiting), 1)
-
-
 @pytest.mark.service
 @pytest.mark.parametrize("launcher", [(), ("hydra/launcher=joblib",)])
-def test_a_search_goes_on_to_its_total_and_prunes(
+def test_a_search_continues_to_its_total_and_prunes(
     command: Command, tmp_path: Path, idx_folder: Path, launcher: tuple[str, ...]
 ) -> None:
     epochs = 400  # seconds: time enough to be seen and ended
@@ -153,19 +74,19 @@ def test_a_search_goes_on_to_its_total_and_prunes(
     assert len(histories(tmp_path)) == 6
     done = command(RUN, *arguments, "hydra.sweeper.n_trials=12", timeout=900)
     assert done.returncode == 0, done.stderr
-    told = histories(tmp_path)
-    assert len(told) == 12
-    pruned = [each for each in told if each.tags.get("pruned") == "true"]
+    runs = histories(tmp_path)
+    assert len(runs) == 12
+    pruned = [run for run in runs if run.is_pruned]
     assert pruned
-    assert len({each.tags["sweep"] for each in told}) == 1
-    for each in pruned:
-        assert (each.status, each.final) == ("KILLED", {})
-        assert len(each.epochs) < epochs
-        assert (each.error or "").startswith("pruned by the search after epoch ")
+    assert len({run.tags["sweep"] for run in runs}) == 1
+    for run in pruned:
+        assert (run.status, run.final, run.tags["pruned"]) == ("KILLED", {}, "true")
+        assert len(run.epochs) < epochs
+        assert (run.error or "").startswith("pruned by the search after epoch ")
     assert states(tmp_path) == {"COMPLETE": 12 - len(pruned), "PRUNED": len(pruned)}
     best = min(
-        (each for each in told if each.status == "FINISHED"),
-        key=lambda each: each.final[metrics.BEST_VAL_ERROR],
+        (run for run in runs if run.status == "FINISHED"),
+        key=lambda run: run.final[metrics.BEST_VAL_ERROR],
     )
     again = command(RUN, *arguments, "hydra.sweeper.n_trials=12", timeout=900)
     assert again.returncode == 0
@@ -197,7 +118,7 @@ def test_a_changed_search_is_refused(command: Command, tmp_path: Path, idx_folde
 def test_an_impossible_combination_is_a_failed_trial(
     command: Command, tmp_path: Path, idx_folder: Path
 ) -> None:
-    """Each value can be, depth=3 with a list of widths cannot."""
+    """Each value is valid alone; depth=3 with a list of widths is not."""
     arguments = [a for a in settings(idx_folder, "epochs=3") if not a.startswith(("lr=", "width="))]
     done = command(
         RUN, *arguments, "depth=choice(1,3)", "width=choice(8,[9,8])", "hydra.sweeper.n_trials=8",
@@ -205,8 +126,8 @@ def test_an_impossible_combination_is_a_failed_trial(
     )  # fmt: skip
     assert "is not possible: depth=3: width=[9,8] already gives 2 hidden layers" in done.stderr
     assert "Traceback" not in done.stderr
-    found = states(tmp_path)
-    assert (found.total(), found["FAIL"] > 0, found["COMPLETE"] > 0) == (8, True, True)
+    counts = states(tmp_path)
+    assert (counts.total(), counts["FAIL"] > 0, counts["COMPLETE"] > 0) == (8, True, True)
     assert done.returncode == 0
 
 
@@ -216,7 +137,7 @@ def test_a_removed_trial_does_not_end_a_search(
 ) -> None:
     arguments = settings(idx_folder, "epochs=3")
     assert command(RUN, *arguments, "hydra.sweeper.n_trials=2", timeout=600).returncode == 0
-    best, _ = sorted(histories(tmp_path), key=lambda told: told.final[metrics.BEST_VAL_ERROR])
+    best, _ = sorted(histories(tmp_path), key=lambda run: run.final[metrics.BEST_VAL_ERROR])
     shutil.rmtree(tmp_path / "outputs/runs" / best.run)
     for total in (2, 3):
         done = command(RUN, *arguments, f"hydra.sweeper.n_trials={total}", timeout=600)
@@ -224,64 +145,6 @@ def test_a_removed_trial_does_not_end_a_search(
         assert not (tmp_path / "outputs/runs" / best.run).exists()
     assert len(histories(tmp_path)) == 2
     assert states(tmp_path) == {"COMPLETE": 3}
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_nothing_is_drawn_into_a_removed_run(tmp_path: Path) -> None:
-    """A folder with pictures and no run in it would trouble every other command."""
-    search = Search("s", sweeper(), (), (), compose.compose_one([f"outputs={tmp_path}"]), ())
-    study = open_study(search)
-    trial = study.ask()
-    trial.set_user_attr("run", "gone")
-    study.tell(trial, 0.1)
-    draw(search, study)
-    assert not (tmp_path / "runs").exists()
-
-
-def test_searches_that_begin_at_once_share_one_new_database(tmp_path: Path) -> None:
-    script = (
-        "import sys; import optuna.samplers, optuna.pruners; optuna.storages.RDBStorage; "
-        "from harness.run import compose; from harness.run.search.search import Search; "
-        "from harness.run.search.study import draw, open_study; "
-        "from tests.run.search.test_search import sweeper; "
-        f"base = compose.compose_one(['outputs={tmp_path}']); "
-        "sys.stdin.read(); open_study(Search(sys.argv[1], sweeper(), (), (), base, ()))"
-    )
-    begun = [
-        subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", script, f"s{number}"],
-            cwd=ROOT, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )
-        for number in range(4)
-    ]  # fmt: skip
-    time.sleep(3)  # all have imported what they need, and begin when their input closes
-    for process in begun:
-        assert process.stdin is not None
-        process.stdin.close()
-        process.stdin = None
-    for process in begun:
-        _, stderr = process.communicate(timeout=120)
-        assert process.returncode == 0, stderr
-
-
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("slots", [1, 8])
-def test_an_error_that_is_no_trials_own_ends_a_search(tmp_path: Path, slots: int) -> None:
-    """Optuna asks its last threads for nothing: their errors must not be lost."""
-    base = compose.compose_one([f"outputs={tmp_path}"])
-    found = Search("s", sweeper(n_trials=4), (), (Parameter("lr", low=0.1, high=1.0),), base, ())
-
-    class Broken(Trials):
-        def _freeze(self, values: dict[str, str]) -> Run:
-            raise OSError(f"no space left for {values.keys()}")
-
-    launcher = Parallel(1, 1, Prestart())
-    launcher.slots = slots
-    trials = Broken(found, launcher, lambda run: None)
-    with pytest.raises(OSError, match="no space left"):
-        trials.run()
-    found_states = Counter(trial.state.name for trial in trials.study.trials)
-    assert found_states["WAITING"] >= 1, "what was interrupted is tried first next time"
 
 
 @pytest.mark.service
@@ -295,36 +158,24 @@ def test_failed_trials_do_not_end_a_search(
     )  # fmt: skip
     assert done.returncode == 1
     assert "failed: lr=3e+38" in done.stderr or "failed: lr=3e38" in done.stderr
-    found = states(tmp_path)
-    assert found["FAIL"] >= 1
-    assert found["COMPLETE"] >= 1
-    assert found.total() == 6
+    counts = states(tmp_path)
+    assert counts["FAIL"] >= 1
+    assert counts["COMPLETE"] >= 1
+    assert counts.total() == 6
 
 
 @pytest.mark.fault
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_an_interrupted_search_goes_on_with_the_same_trials(
+def test_an_interrupted_search_continues_the_same_trials(
     tmp_path: Path, idx_folder: Path, number: int
 ) -> None:
     arguments = settings(
         idx_folder, "epochs=900", "hydra.sweeper.n_trials=4", "hydra.sweeper.pruner=none",
         "hydra/launcher=joblib",
     )  # fmt: skip
-
-    def begin() -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", RUN, *arguments],
-            cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-
-    process = begin()
-    deadline = time.monotonic() + 600
-    while not any(told.epochs for told in histories(tmp_path)):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    twice = subprocess.run(
-        [sys.executable, "-m", RUN, *arguments], cwd=tmp_path, capture_output=True, text=True
-    )
+    process = start(tmp_path, *arguments)
+    wait_for(lambda: any(run.epochs for run in histories(tmp_path)), 600)
+    twice = command_in(tmp_path)(RUN, *arguments)
     assert twice.returncode == 2
     assert "another command is running it" in twice.stderr
     assert twice.stderr.count("\n") == 1
@@ -333,16 +184,16 @@ def test_an_interrupted_search_goes_on_with_the_same_trials(
     if number == signal.SIGINT:
         assert process.returncode == 130
     time.sleep(2)
-    before = {told.run for told in histories(tmp_path)}
-    again = begin()
+    before = {run.run for run in histories(tmp_path)}
+    again = start(tmp_path, *arguments)
     _, stderr = again.communicate(timeout=900)
     assert again.returncode == 0, stderr
-    told = histories(tmp_path)
-    assert before <= {each.run for each in told}
-    assert len(told) == 4, "the interrupted trials went on, none was begun in their place"
-    for each in told:
-        assert each.status == "FINISHED"
-        assert [record["epoch"] for record in each.epochs] == list(range(1, 901))
+    runs = histories(tmp_path)
+    assert before <= {run.run for run in runs}
+    assert len(runs) == 4, "the interrupted trials were continued, none was started in their place"
+    for run in runs:
+        assert run.status == "FINISHED"
+        assert [record["epoch"] for record in run.epochs] == list(range(1, 901))
     assert states(tmp_path)["COMPLETE"] == 4
 
 

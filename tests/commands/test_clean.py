@@ -1,0 +1,40 @@
+"""Removing what no run needs: checkpoints of finished runs and half-written files."""
+
+import os
+from pathlib import Path
+
+from harness.nn import metrics
+from harness.runfolder import checkpoint, journal, liveness
+from harness.runfolder.run import Run
+from tests.conftest import RUN, Command, only_folder, small
+
+
+def test_clean_removes_what_no_run_needs(
+    command: Command, tmp_path: Path, idx_folder: Path
+) -> None:
+    command(RUN, *small(idx_folder, "tracking=none", "epochs=7", "checkpoint.milestones=3"))
+    folder = only_folder(tmp_path)
+    history = Run(folder).history()
+    checkpoints = folder / "checkpoints"
+    kept = {3, 6, 7, int(history.final[metrics.BEST_EPOCH])}
+    assert {int(path.stem[-6:]) for path in checkpoints.iterdir()} == kept
+    half = (folder / "weights/.last.safetensors.abc", folder.parent / ".123-unfinished")
+    half[0].write_bytes(bytes(5_000_000))
+    half[1].mkdir()
+    for path in half:
+        os.utime(path, (0, 0))
+    dry = command("harness", "clean", "--dry-run").stdout
+    assert dry.startswith("would free 5.0 MB")
+    assert half[0].exists()
+    assert command("harness", "clean").stdout == dry.replace("would free", "freed")
+    assert [path.exists() for path in half] == [False, False]
+    assert {int(path.stem[-6:]) for path in checkpoints.iterdir()} == {3, 6}
+    command("harness", "clean", "--all")
+    assert list(checkpoints.iterdir()) == []
+    assert checkpoint.load(folder / "weights/last.safetensors")[1]["epoch"] == 7
+    with journal.Journal(folder / journal.FILE_NAME) as writer:
+        writer.append("start", **liveness.this_process(), threads=1, backend="numpy")
+        writer.append("end", status="KILLED", error="interrupted")
+    checkpoint.save(checkpoints / "epoch-000007.safetensors", {}, {})
+    assert command("harness", "clean").stdout.startswith("freed 0.0 MB")
+    assert len(list(checkpoints.iterdir())) == 1, "an unfinished run may be resumed from it"

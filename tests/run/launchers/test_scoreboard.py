@@ -1,0 +1,91 @@
+"""The progress of jobs that run at the same time: counts, the best error, the time left."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from harness.run.launchers.scoreboard import Scoreboard, best_error, ending
+from harness.runfolder.run import Run
+from tests.conftest import new_run, record_training
+
+
+def runs_of(outputs: Path, count: int) -> list[Run]:
+    return [new_run(outputs, "epochs=4", name=f"seed={number}") for number in range(count)]
+
+
+def test_how_a_run_ended(tmp_path: Path) -> None:
+    created, running, *over = runs_of(tmp_path, 6)
+    record_training(running, 0.5, status=None)
+    for run, status in zip(over, ("FINISHED", "FAILED", "KILLED", None), strict=True):
+        record_training(run, 0.5, status=status)
+    over[-1].mark_pruned(1)
+    endings = [ending(run.history()) for run in (created, running, *over)]
+    assert endings == ["created", "running", "finished", "failed", "killed", "pruned"]
+
+
+def test_the_best_error_of_a_run(tmp_path: Path) -> None:
+    run = new_run(tmp_path)
+    assert best_error(run.history()) is None
+    record_training(run, 0.5, 0.25, 0.375)
+    assert best_error(run.history()) == 0.25
+
+
+def test_the_line_counts_every_kind_of_ending(tmp_path: Path) -> None:
+    runs = runs_of(tmp_path, 6)
+    with Scoreboard(runs) as board:
+        assert board.line() == "0/6 done, 0 running"
+        for run, status in zip(runs, ("FINISHED", "FAILED", "KILLED", None), strict=False):
+            record_training(run, 0.5, status=status)
+        runs[3].mark_pruned(1)
+        for run in runs[:4]:
+            board.ended(run)
+        record_training(runs[4], 0.125, status=None)
+        board._refresh()
+        line = board.line()
+    assert line.startswith("1/6 done, 1 running, 1 pruned, 1 failed, 1 killed, best 12.50% (seed=4")
+    assert re.search(r", \d+ s left$", line)
+
+
+def test_the_line_of_a_sweep_that_is_done_has_no_time_left(tmp_path: Path) -> None:
+    (run,) = runs_of(tmp_path, 1)
+    with Scoreboard([run]) as board:
+        record_training(run, 0.5, 0.25, 0.25, 0.25)
+        board.ended(run)
+        assert board.line() == "1/1 done, 0 running, best 25.00% (seed=0)"
+
+
+def test_a_line_is_printed_for_every_job_that_ends(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = runs_of(tmp_path, 2)
+    with Scoreboard(runs) as board:
+        record_training(runs[0], 0.5)
+        board.ended(runs[0])
+        record_training(runs[1], status="FAILED", error="why")
+        board.ended(runs[1])
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("seed=0  finished  validation error 50.00%   1/2 done, 0 running")
+    assert second.startswith("seed=1  failed   1/2 done, 0 running, 1 failed, best 50.00% (seed=0)")
+
+
+def test_a_search_adds_its_trials_one_by_one(tmp_path: Path) -> None:
+    done, new = runs_of(tmp_path, 2)
+    record_training(done, 0.5, 0.5, 0.5, 0.5)
+    with Scoreboard([], total=5) as board:
+        assert board.line() == "0/5 done, 0 running"
+        board.add(done, over=True)
+        board.add(new)
+        assert board.line() == "1/5 done, 0 running, best 50.00% (seed=0)", (
+            "an earlier command's trials say nothing about the time left"
+        )
+
+
+def test_a_run_counts_by_its_epochs(tmp_path: Path) -> None:
+    runs = runs_of(tmp_path, 2)
+    record_training(runs[0], 0.5, 0.5, status=None)
+    with Scoreboard(runs) as board:
+        assert board._share() == 0.25, "2 of 8 epochs"
+        record_training(runs[0], 0.5, 0.5, status="FAILED")
+        board.ended(runs[0])
+        assert board._share() == 0.5, "a job that is over counts as whole"

@@ -1,0 +1,127 @@
+"""The study of a search: Optuna's samplers and pruners, one database, each trial taken once."""
+
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from optuna import Trial
+from optuna.trial import TrialState
+
+from harness.run.search.search import Search
+from harness.run.search.study import draw, ended, open_study
+from tests.conftest import ROOT, composed, new_run
+from tests.run.search.conftest import sweeper
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # Optuna's experimental samplers
+
+
+def search_in(outputs: Path, name: str = "s", **changes: object) -> Search:
+    from dataclasses import replace
+
+    base = replace(composed(), outputs=str(outputs))
+    return Search(name, sweeper(**changes), (), (), base, ())
+
+
+def test_every_sampler_and_pruner_is_optunas_own(tmp_path: Path) -> None:
+    for sampler, pruner, expected in (
+        ("tpe", "median", "TPESampler MedianPruner"),
+        ("random", "halving", "RandomSampler SuccessiveHalvingPruner"),
+        ("qmc", "hyperband", "QMCSampler HyperbandPruner"),
+        ("tpe", "none", "TPESampler NopPruner"),
+    ):
+        study = open_study(search_in(tmp_path, sampler=sampler, pruner=pruner))
+        assert f"{type(study.sampler).__name__} {type(study.pruner).__name__}" == expected
+
+
+def test_a_continued_search_does_not_repeat_its_first_proposals(tmp_path: Path) -> None:
+    proposals = []
+    for _ in range(2):
+        study = open_study(search_in(tmp_path, sampler="random"))
+        trial = study.ask()
+        proposals.append(trial.suggest_float("lr", 0, 1))
+        study.tell(trial, 0.5)
+    assert proposals[0] != proposals[1]
+    again = open_study(search_in(tmp_path / "again", sampler="random"))
+    assert again.ask().suggest_float("lr", 0, 1) == proposals[0], "the seed decides"
+
+
+def test_a_waiting_trial_is_taken_once(tmp_path: Path) -> None:
+    study = open_study(search_in(tmp_path, sampler="random"))
+    waiting = 30
+    for number in range(waiting):
+        study.enqueue_trial({"x": number})
+    tried = Counter[int]()
+
+    def objective(trial: Trial) -> float:
+        tried[trial.number] += 1
+        return trial.suggest_float("x", 0, waiting)
+
+    study.optimize(objective, waiting, n_jobs=4)
+    assert tried == dict.fromkeys(range(waiting), 1)
+
+
+def test_interrupted_trials_do_not_count_towards_the_total(tmp_path: Path) -> None:
+    study = open_study(search_in(tmp_path, sampler="random"))
+    complete, pruned, failed, interrupted, _running = (study.ask() for _ in range(5))
+    study.tell(complete, 0.5)
+    study.tell(pruned, state=TrialState.PRUNED)
+    failed.set_user_attr("error", "why")
+    study.tell(failed, state=TrialState.FAIL)
+    study.tell(interrupted, state=TrialState.FAIL)
+    assert [trial.number for trial in ended(study)] == [0, 1, 2]
+
+
+def test_searches_that_start_at_once_share_one_new_database(tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; "
+        "import optuna.samplers, optuna.pruners; optuna.storages.RDBStorage; "
+        "from harness.run.search.study import open_study; "
+        "from tests.run.search.test_study import search_in; "
+        f"search = search_in(Path({str(tmp_path)!r}), sys.argv[1]); "
+        "sys.stdin.read(); open_study(search)"
+    )
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", script, f"s{number}"],
+            cwd=ROOT, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for number in range(4)
+    ]  # fmt: skip
+    time.sleep(3)  # all have imported what they need, and start when their input closes
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.close()
+        process.stdin = None
+    for process in processes:
+        _, stderr = process.communicate(timeout=120)
+        assert process.returncode == 0, stderr
+
+
+def test_the_plots_are_artifacts_of_the_best_run(tmp_path: Path) -> None:
+    search = search_in(tmp_path)
+    study = open_study(search)
+    draw(search, study)  # there is no finished trial yet
+    runs = [new_run(tmp_path), new_run(tmp_path)]
+    for run, error in zip(runs, (0.5, 0.25), strict=True):
+        trial = study.ask()
+        trial.set_user_attr("run", run.id)
+        study.tell(trial, error)
+    draw(search, study)
+    assert runs[0].history().artifacts == []
+    artifacts = runs[1].history().artifacts
+    assert "plots/search_history.png" in artifacts
+    assert all((runs[1].folder / path).is_file() for path in artifacts)
+
+
+def test_nothing_is_drawn_into_a_removed_run(tmp_path: Path) -> None:
+    """A folder with plots and no run in it would be in the way of every other command."""
+    search = search_in(tmp_path)
+    study = open_study(search)
+    trial = study.ask()
+    trial.set_user_attr("run", "gone")
+    study.tell(trial, 0.1)
+    draw(search, study)
+    assert not (tmp_path / "runs").exists()

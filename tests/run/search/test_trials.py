@@ -1,0 +1,99 @@
+"""The trials of a search: following a journal, pruning, and errors that end the search."""
+
+import threading
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.nn import metrics
+from harness.run.launchers.local import Parallel
+from harness.run.launchers.prestart import Prestart
+from harness.run.search.search import Search
+from harness.run.search.space import Parameter
+from harness.run.search.trials import Trials, Watch
+from harness.runfolder import liveness
+from harness.runfolder.run import Run
+from tests.conftest import composed, new_run
+from tests.run.search.conftest import sweeper
+
+
+class FakeTrial:
+    """Notes what is reported; prunes after `prune_after` epochs."""
+
+    def __init__(self, prune_after: int) -> None:
+        self.reported: list[tuple[int, float]] = []
+        self._prune_after = prune_after
+
+    def report(self, value: float, step: int) -> None:
+        self.reported.append((step, value))
+
+    def should_prune(self) -> bool:
+        return len(self.reported) >= self._prune_after
+
+
+def add_epochs(run: Run, first: int, *val_errors: float) -> None:
+    with run.writing() as journal:
+        journal.append("start", **liveness.this_process(), threads=1, backend="numpy")
+        for epoch, error in enumerate(val_errors, first):
+            journal.append("epoch", epoch=epoch, metrics={metrics.VAL_ERROR: error})
+
+
+def test_each_epoch_is_reported_once(tmp_path: Path) -> None:
+    run, trial = new_run(tmp_path), FakeTrial(prune_after=99)
+    watch = Watch(trial, run, threading.Event())  # type: ignore[arg-type]
+    assert watch() is None
+    add_epochs(run, 1, 0.5, 0.25)
+    assert watch() is None
+    assert watch() is None
+    add_epochs(run, 2, 0.25, 0.125)  # resumed from the checkpoint of epoch 1
+    assert watch() is None
+    assert trial.reported == [(1, 0.5), (2, 0.25), (3, 0.125)]
+    assert watch.pruned == 0
+
+
+def test_the_pruner_ends_a_trial(tmp_path: Path) -> None:
+    run, trial = new_run(tmp_path), FakeTrial(prune_after=2)
+    watch = Watch(trial, run, threading.Event())  # type: ignore[arg-type]
+    add_epochs(run, 1, 0.5, 0.5, 0.5)
+    assert watch() == "end"
+    assert watch.pruned == 2
+    assert trial.reported == [(1, 0.5), (2, 0.5)], "the rest is not reported"
+
+
+def test_a_finished_trial_is_reported_without_pruning(tmp_path: Path) -> None:
+    run, trial = new_run(tmp_path), FakeTrial(prune_after=1)
+    watch = Watch(trial, run, threading.Event())  # type: ignore[arg-type]
+    add_epochs(run, 1, 0.5, 0.25)
+    assert watch.report() is False
+    assert len(trial.reported) == 2
+    assert watch.pruned == 0
+
+
+def test_a_signal_leaves_the_trials_to_the_launcher(tmp_path: Path) -> None:
+    stop = threading.Event()
+    watch = Watch(FakeTrial(1), new_run(tmp_path), stop)  # type: ignore[arg-type]
+    stop.set()
+    assert watch() == "leave"
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("slots", [1, 8])
+def test_an_error_that_is_not_of_one_trial_ends_the_search(tmp_path: Path, slots: int) -> None:
+    """With several threads, Optuna drops what the last ones raise; it must not be lost."""
+    base = replace(composed(), outputs=str(tmp_path))
+    space = (Parameter("lr", low=0.1, high=1.0),)
+    search = Search("s", sweeper(n_trials=4), (), space, base, ())
+
+    class Broken(Trials):
+        def _freeze(self, values: dict[str, str]) -> Run:
+            raise OSError(f"no space left for {values.keys()}")
+
+    launcher = Parallel(1, 1, Prestart())
+    launcher.slots = slots
+    trials = Broken(search, launcher, lambda run: None)
+    with pytest.raises(OSError, match="no space left"):
+        trials.run()
+    states = Counter(trial.state.name for trial in trials.study.trials)
+    assert states["WAITING"] >= 1, "an interrupted trial is tried first next time"

@@ -1,0 +1,31 @@
+"""The folder `conf`, in a checkout and in an installed package."""
+
+from pathlib import Path
+
+import pytest
+
+from harness.run import conf
+from tests.conftest import ROOT
+
+
+def test_in_a_checkout_it_is_beside_the_package() -> None:
+    assert conf.conf_path() == ROOT / "conf"
+
+
+def test_installed_it_is_inside_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("harness/conf/optimizer", "harness/conf/hydra/launcher", "conf"):
+        (tmp_path / folder).mkdir(parents=True)
+    for name in ("sgd.yaml", "adam.yaml", "notes.txt"):
+        (tmp_path / "harness/conf/optimizer" / name).touch()
+    monkeypatch.setattr(conf, "PACKAGE", tmp_path / "harness")
+    assert conf.conf_path() == tmp_path / "harness/conf"
+    assert conf.groups() == {"optimizer": ["adam", "sgd"]}, "hydra has keys of its own"
+
+
+def test_the_groups_of_the_checkout() -> None:
+    groups = conf.groups()
+    assert groups["normalization"] == ["minmax", "none", "standard", "unit"]
+    assert groups["tracking"] == ["local", "none", "server"]
+    assert "hydra" not in groups

@@ -1,0 +1,172 @@
+"""Executing a command: what happens in which order, and what a failure does not stop."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from harness.analysis import compare, run_plots
+from harness.run import execute
+from harness.run.launcher_schema import Engines
+from harness.run.launchers import choose
+from harness.run.launchers.base import LauncherError, OnEnd
+from harness.run.launchers.prestart import Prestart
+from harness.runfolder.plan import Plan, SweepJob
+from harness.runfolder.run import Run
+from harness.runfolder.target import Target
+from harness.tracking.delivery import Report
+from tests.conftest import composed, new_run, record_training
+
+REPORT = "report/0123456789/index.html"
+
+
+class Recorder:
+    """Stands for the delivery process, the launcher and the comparison; notes what was called."""
+
+    slots = 1
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.artifacts: list[str] = []
+        self.target: Target | None = None
+        self.error: BaseException | None = None
+        self.runs: list[Run] = []
+
+    def __call__(self, target: Target, outputs: Path, patience: float) -> "Recorder":
+        """What creates a delivery process."""
+        self.target = target
+        return self
+
+    def follow(self, run: Run) -> None:
+        self.calls.append("follow")
+        self.runs.append(run)
+
+    def run(self, runs: Sequence[Run], on_end: OnEnd) -> None:
+        self.calls.append("train")
+        for run in runs:
+            record_training(run, 0.5)
+            on_end(run)
+        if self.error is not None:
+            raise self.error
+
+    def plot(self, run: Run) -> None:
+        self.calls.append("plot")
+
+    def compare(self, plan: Plan, outputs: Path) -> str:
+        """As the real one: note the report in the journal of the best run."""
+        self.calls.append("compare")
+        plan.runs(outputs)[0].add_artifacts([REPORT])
+        return "report: the answer"
+
+    def close(self) -> Report:
+        self.calls.append("close")
+        self.artifacts = self.runs[0].history().artifacts
+        return Report()
+
+
+@pytest.fixture
+def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    recorder = Recorder()
+    monkeypatch.setattr(execute, "DeliveryProcess", recorder)
+    monkeypatch.setattr(choose, "create", lambda *_: recorder)
+    monkeypatch.setattr(compare, "after_sweep", recorder.compare)
+    monkeypatch.setattr(run_plots, "draw", recorder.plot)
+    return recorder
+
+
+def plan_of(*runs: Run) -> Plan:
+    return Plan("0123456789", ("-m",), tuple(SweepJob(run.id, "n", {}, "k") for run in runs))
+
+
+def executed(*runs: Run, plan: Plan | None) -> int:
+    return execute.execute(list(runs), plan, Engines(), Prestart())
+
+
+def test_the_report_is_noted_in_the_journal_before_the_delivery_closes(
+    tmp_path: Path, recorder: Recorder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Otherwise it is no artifact in MLflow: the delivery has ended."""
+    runs = [new_run(tmp_path), new_run(tmp_path)]
+    assert executed(*runs, plan=plan_of(*runs)) == 0
+    assert recorder.calls == ["follow"] * 2 + ["train"] + ["plot"] * 2 + ["compare", "close"]
+    assert recorder.artifacts == [REPORT], "when it closes, the journal has the report"
+    out = capsys.readouterr().out
+    assert out.endswith("report: the answer\n"), "it is printed below the table"
+    assert out.index("run id") < out.index("report: ")
+
+
+def test_a_single_run_is_not_compared(tmp_path: Path, recorder: Recorder) -> None:
+    assert executed(new_run(tmp_path), plan=None) == 0
+    assert recorder.calls == ["follow", "train", "plot", "close"]
+
+
+def test_without_tracking_nothing_is_delivered_or_plotted(
+    tmp_path: Path, recorder: Recorder
+) -> None:
+    run = new_run(tmp_path, "tracking=none")
+    assert executed(run, plan=plan_of(run)) == 0
+    assert recorder.calls == ["train", "compare"]
+
+
+def test_an_interrupted_sweep_is_delivered_and_not_compared(
+    tmp_path: Path, recorder: Recorder
+) -> None:
+    recorder.error = KeyboardInterrupt()
+    run = new_run(tmp_path)
+    assert executed(run, plan=plan_of(run)) == 130
+    assert recorder.calls == ["follow", "train", "plot", "close"]
+
+
+def test_a_launcher_that_cannot_start_jobs_is_named_and_the_rest_is_delivered(
+    tmp_path: Path, recorder: Recorder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recorder.error = LauncherError("no such partition")
+    finished, waiting = new_run(tmp_path), new_run(tmp_path)
+    recorder.run = lambda runs, on_end: Recorder.run(recorder, runs[:1], on_end)  # type: ignore[method-assign]
+    assert executed(finished, waiting, plan=plan_of(finished, waiting)) == 1
+    assert "error: no such partition\n" in capsys.readouterr().err
+    assert recorder.calls[-1] == "close"
+
+
+def test_finished_runs_are_not_trained_again(
+    tmp_path: Path, recorder: Recorder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [record_training(new_run(tmp_path, name=f"seed={n}"), 0.5) for n in (1, 2)]
+    assert executed(*runs, plan=plan_of(*runs)) == 0
+    assert "train" not in recorder.calls
+    out = capsys.readouterr().out
+    for run in runs:
+        assert f"{run.history().name}: finished before as {run.id}\n" in out
+
+
+@pytest.mark.parametrize("error", [ValueError("no curves"), OSError(28, "No space left")])
+def test_plots_that_cannot_be_drawn_do_not_stop_the_sweep(
+    tmp_path: Path,
+    recorder: Recorder,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: Exception,
+) -> None:
+    def fail(run: Run) -> None:
+        raise error
+
+    monkeypatch.setattr(run_plots, "draw", fail)
+    run = new_run(tmp_path)
+    assert executed(run, plan=None) == 0
+    assert f"{run.id}: no plots: {error}\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("overrides", "uri"),
+    [
+        (("tracking=none",), None),
+        (("tracking=local",), "local"),
+        (("tracking=server", "tracking.uri=http://host:5000"), "http://host:5000"),
+    ],
+)
+def test_the_delivery_goes_to_the_store_of_the_settings(
+    tmp_path: Path, recorder: Recorder, overrides: tuple[str, ...], uri: str | None
+) -> None:
+    delivery = execute.start_delivery(composed(*overrides).tracking, tmp_path)
+    assert (delivery is None) == (uri is None)
+    assert (recorder.target and recorder.target.key) == uri

@@ -1,0 +1,153 @@
+"""From configurations to run folders: keys, tags, and which existing runs a sweep builds on."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.run import freeze
+from harness.run.compose import Job
+from harness.run.freeze import Membership, Prepared
+from harness.runfolder import environment, keys
+from harness.runfolder.config import ConfigError
+from harness.runfolder.environment import Commit
+from harness.runfolder.plan import load_plan
+from harness.runfolder.status import RunStatus
+from tests.conftest import composed, new_run, record_training, small
+
+TYPED = ["-m", "batch=20,30"]
+
+
+def job(outputs: Path, folder: Path, batch: int, *overrides: str) -> Job:
+    config = composed(*small(folder, "backend=numpy", *overrides))
+    changed = replace(config, outputs=str(outputs), batch=batch)
+    return Job(f"batch={batch}", {"batch": str(batch)}, changed)
+
+
+@pytest.fixture
+def prepared(tmp_path: Path, idx_folder: Path) -> list[Prepared]:
+    """Two jobs whose data is in the cache."""
+    return freeze.prepare([job(tmp_path, idx_folder, batch) for batch in (20, 30)])
+
+
+def test_preparing_extracts_the_data_and_computes_the_keys(
+    tmp_path: Path, prepared: list[Prepared], idx_folder: Path
+) -> None:
+    first, second = prepared
+    digest = first.dataset["sha256"]
+    assert first.key == keys.run_key(first.job.config, str(digest)) != second.key
+    assert first.dataset == {
+        "name": "idx", "sha256": digest, "source": str(idx_folder),
+        "train": 260, "val": 40, "test": 100, "image_shape": [6, 5], "classes": 4,
+    }  # fmt: skip
+    assert (tmp_path / "cache").is_dir()
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_backend_is_decided_before_a_run_is_frozen(tmp_path: Path, idx_folder: Path) -> None:
+    automatic = job(tmp_path, idx_folder, 20, "backend=auto", "optimizer=adam")
+    assert freeze.with_backend(automatic).config.backend == "numpy"
+    impossible = job(tmp_path, idx_folder, 20, "backend=numba", "optimizer=adam")
+    with pytest.raises(ConfigError, match="backend=numba: "):
+        freeze.with_backend(impossible)
+
+
+def test_a_single_run_has_its_tags_and_no_sweep(
+    prepared: list[Prepared], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(freeze, "_source", lambda: Commit("abc", dirty=True))
+    run = freeze.freeze_run(prepared[0], ["batch=20"])
+    tags = run.history().tags
+    assert (tags["run_key"], tags["data.sha256"]) == (
+        prepared[0].key,
+        prepared[0].dataset["sha256"],
+    )
+    assert len(run.dataset().test) == 100
+    assert (tags["mlflow.source.git.commit"], tags["git.dirty"]) == ("abc", "true")
+    assert tags["mlflow.source.name"] == "python -m harness.run batch=20"
+    assert "sweep" not in tags
+    assert run.config == prepared[0].job.config
+    monkeypatch.setattr(freeze, "_source", lambda: None)
+    tags = freeze.freeze_run(prepared[0], []).history().tags
+    assert tags["git.dirty"] == "unknown"
+    assert "mlflow.source.git.commit" not in tags
+
+
+def test_the_commit_is_asked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(environment, "commit", lambda: asked.append(1))
+    freeze._source.cache_clear()
+    assert freeze._source() is freeze._source() is None
+    assert len(asked) == 1
+    freeze._source.cache_clear()
+
+
+def test_a_sweep_is_frozen_with_its_plan(tmp_path: Path, prepared: list[Prepared]) -> None:
+    plan = freeze.freeze_sweep(prepared, TYPED, fresh=False)
+    assert plan == load_plan(tmp_path, plan.id)
+    assert plan.id == keys.sweep_id([each.key for each in prepared])
+    assert plan.overrides == tuple(TYPED)
+    assert [each.swept for each in plan.jobs] == [{"batch": "20"}, {"batch": "30"}]
+    runs = plan.runs(tmp_path)
+    assert [run.status for run in runs] == [RunStatus.CREATED] * 2
+    assert [run.history().tags["sweep.job"] for run in runs] == ["1/2", "2/2"]
+    assert {run.history().tags["sweep"] for run in runs} == {plan.id}
+
+
+def test_a_repeated_sweep_has_the_same_runs(tmp_path: Path, prepared: list[Prepared]) -> None:
+    plan = freeze.freeze_sweep(prepared, TYPED, fresh=False)
+    again = freeze.freeze_sweep(prepared[::-1], ["-m", "batch=30,20"], fresh=False)
+    assert again.id == plan.id
+    assert [each.run for each in again.jobs] == [each.run for each in plan.jobs[::-1]]
+    fresh = freeze.freeze_sweep(prepared, TYPED, fresh=True)
+    assert fresh.id == plan.id
+    assert not {each.run for each in fresh.jobs} & {each.run for each in plan.jobs}
+
+
+def test_a_larger_sweep_takes_the_runs_of_a_smaller_one(
+    tmp_path: Path, prepared: list[Prepared]
+) -> None:
+    small_plan = freeze.freeze_sweep(prepared[:1], TYPED, fresh=False)
+    plan = freeze.freeze_sweep(prepared, TYPED, fresh=False)
+    assert plan.jobs[0].run == small_plan.jobs[0].run
+    tags = plan.runs(tmp_path)[0].history().tags
+    assert (tags["sweep"], tags["sweep.job"]) == (f"{small_plan.id},{plan.id}", "1/2")
+
+
+def test_a_run_that_is_being_trained_is_taken_and_not_tagged(
+    tmp_path: Path, prepared: list[Prepared]
+) -> None:
+    """Only the process that trains a run may write its journal."""
+    run = freeze.freeze_run(prepared[0], [])
+    existing = {(prepared[0].key,): run}
+    with run.lock():
+        made = freeze.freeze_job(prepared[0], [], existing, Membership("s", "1/1"))
+    assert made.run == run.id
+    assert "sweep" not in run.history().tags
+
+
+def test_a_sweep_over_what_changes_no_result_has_a_run_for_each_value(
+    tmp_path: Path, idx_folder: Path
+) -> None:
+    jobs = []
+    for threads in (1, 2):
+        one = job(tmp_path, idx_folder, 20, f"threads={threads}")
+        jobs.append(replace(one, swept={"threads": str(threads)}))
+    prepared = freeze.prepare(jobs)
+    assert prepared[0].key == prepared[1].key
+    plan = freeze.freeze_sweep(prepared, TYPED, fresh=False)
+    assert [run.config.threads for run in plan.runs(tmp_path)] == [1, 2]
+    assert freeze.freeze_sweep(prepared, TYPED, fresh=False).jobs == plan.jobs
+
+
+def test_which_run_can_be_resumed(tmp_path: Path) -> None:
+    run = record_training(new_run(tmp_path), 0.5, status="KILLED", error="interrupted")
+    assert freeze.interrupted_run(tmp_path, run.id[:6]).id == run.id
+    assert freeze.interrupted_run(tmp_path, "last").id == run.id
+    with run.lock(), pytest.raises(ConfigError, match="is being trained at this moment"):
+        freeze.interrupted_run(tmp_path, "last")
+    record_training(run, 0.5)
+    with pytest.raises(ConfigError, match="is finished; there is nothing to continue"):
+        freeze.interrupted_run(tmp_path, "last")
+    with pytest.raises(ValueError, match="is not among the 1 runs"):
+        freeze.interrupted_run(tmp_path, "zzz")

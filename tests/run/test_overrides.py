@@ -1,0 +1,145 @@
+"""Parsing a command line into settings of runs, settings of engines and keys of the command."""
+
+import pytest
+
+from harness.run import overrides
+from harness.run.overrides import CommandLine, parse, parse_each, value_text
+from harness.runfolder.config import ConfigError
+
+
+def texts(line: CommandLine) -> tuple[list[str], list[str], list[str]]:
+    """The overrides of the settings, the launcher and the sweeper."""
+    kinds = (line.settings, line.engines["launcher"], line.engines["sweeper"])
+    settings, launcher, sweeper = ([overrides.text_of(each) for each in kind] for kind in kinds)
+    return settings, launcher, sweeper
+
+
+def test_overrides_are_split_by_kind() -> None:
+    typed = [
+        "batch=16,32", "hydra/launcher=joblib", "hydra.launcher.n_jobs=4", "fresh=true",
+        "optimizer=adam", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=9", "+lr=0.1",
+        "hydra.verbose=true",
+    ]  # fmt: skip
+    line = parse(typed)
+    assert texts(line) == (
+        ["batch=16,32", "optimizer=adam", "+lr=0.1", "hydra.verbose=true"],
+        ["hydra/launcher=joblib", "hydra.launcher.n_jobs=4"],
+        ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=9"],
+    )
+    assert (line.fresh, line.resume) == (True, None)
+    assert line.typed == [text for text in typed if text != "fresh=true"]
+
+
+def test_nothing_is_a_command_with_the_defaults() -> None:
+    line = parse([])
+    assert texts(line) == ([], [], [])
+    assert (line.typed, line.fresh, line.resume) == ([], False, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("outputs='my outputs'", "my outputs"),
+        ('outputs="my outputs"', "my outputs"),
+        ("outputs=outputs", "outputs"),
+        ("outputs=", ""),
+        ("outputs='a=b'", "a=b"),
+        ("dataset.dir=/data/own", "/data/own"),
+        ("width=[8,4]", "[8,4]"),
+        ("+lr=1e-3", "1e-3"),
+        ("resume=12e456", "12e456"),
+        ("resume=012345", "012345"),
+        ("resume=1_000", "1_000"),
+    ],
+)
+def test_the_value_of_an_override_is_without_quotes(text: str, value: str) -> None:
+    (override,) = parse_each([text])
+    assert value_text(override) == value
+
+
+@pytest.mark.parametrize("quoted", ["resume=0123ab", "resume='0123ab'"])
+def test_the_run_to_resume(quoted: str) -> None:
+    line = parse([quoted, "outputs='my outputs'"])
+    assert (line.resume, line.typed) == ("0123ab", ["outputs='my outputs'"])
+
+
+@pytest.mark.parametrize(("text", "fresh"), [("fresh=true", True), ("fresh=false", False)])
+def test_fresh(text: str, fresh: bool) -> None:
+    assert parse([text]).fresh is fresh
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("bach=64", "bach=64: there is no such key; did you mean 'batch'?"),
+        ("optimizer.nam=adam", "optimizer.nam=adam: there is no such key; did you mean 'opt"),
+        ("resum=last", "resum=last: there is no such key; did you mean 'resume'?"),
+        ("xyzzy=1", "xyzzy=1: there is no such key; --help lists all keys"),
+        ("xyzzy=1,2", "xyzzy=1,2: there is no such key"),
+        ("foo/bar=1", "foo/bar=1: there is no such key"),
+        ("batch", "batch: expected KEY=VALUE, such as batch=64"),
+        ("width=[a", "width=[a: "),
+        ("width=choice(", "width=choice(: "),
+        ("fresh=maybe", "fresh=maybe: expected true or false"),
+        ("fresh=1", "fresh=1: expected true or false"),
+        ("resume=", "resume=(nothing): expected a run id or last"),
+    ],
+)  # fmt: skip
+def test_an_error_is_one_line(text: str, expected: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        parse(["batch=16", text])
+    assert expected in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "kind", "expected"),
+    [
+        ("hydra/launcher", "launcher", True),
+        ("hydra.launcher", "launcher", True),
+        ("hydra.launcher.n_jobs", "launcher", True),
+        ("hydra.launchers", "launcher", False),
+        ("hydra/launcher", "sweeper", False),
+        ("launcher", "launcher", False),
+    ],
+)
+def test_keys_of_engines(key: str, kind: str, expected: bool) -> None:
+    assert overrides.is_engine_key(key, kind) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("batch=16,32", ["16", "32"]),
+        ("batch=choice(16,32)", ["16", "32"]),
+        ("seed=range(3)", ["0", "1", "2"]),
+        ("width=[8,4],16", ["[8,4]", "16"]),
+        ("normalization=glob(*,exclude=none)", ["minmax", "standard", "unit"]),
+        ("normalization=glob(m*)", ["minmax"]),
+        ("batch=glob(*)", []),
+    ],
+)
+def test_the_values_of_a_sweep_are_as_typed(text: str, values: list[str]) -> None:
+    (override,) = parse_each([text])
+    assert list(overrides.sweep_values(override)) == values
+
+
+def test_an_interval_has_no_values() -> None:
+    (interval, numbers) = parse_each(["lr=interval(0.1,1)", "seed=range(3)"])
+    assert overrides.is_interval(interval)
+    assert not overrides.is_range(interval)
+    assert overrides.is_range(numbers)
+    assert not overrides.is_interval(numbers)
+    with pytest.raises(ConfigError, match="an interval is for a search; add hydra/sweeper=optuna"):
+        list(overrides.sweep_values(interval))
+
+
+def test_an_unknown_option_of_a_group_names_the_options() -> None:
+    from hydra.errors import MissingConfigException
+
+    message = "In 'config': Could not find 'optimizer/adm'\n\nAvailable options ..."
+    with pytest.raises(ConfigError) as error, overrides.one_line_errors("optimizer=adm"):
+        raise MissingConfigException(message)
+    assert str(error.value) == (
+        "optimizer=adm: expected adam, adamw, momentum, sgd; did you mean 'adam'?"
+    )

@@ -1,0 +1,66 @@
+"""Whether the process that trains a run is alive."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+
+from harness.runfolder import liveness
+from tests.conftest import wait_for
+
+PRINT_START = (
+    "import json; from harness.runfolder import liveness; "
+    "print(json.dumps(liveness.this_process()))"
+)
+
+
+def test_this_process_is_running() -> None:
+    start = liveness.this_process()
+    assert start["host"] == liveness.HOST
+    assert liveness.is_running(start)
+
+
+def test_the_clock_may_be_set() -> None:
+    start = liveness.this_process()
+    started = start["process_started"]
+    assert liveness.is_running(start | {"process_started": started + 1})
+    assert not liveness.is_running(start | {"process_started": started + 3}), "its pid was reused"
+
+
+def test_a_process_of_another_host_cannot_be_seen() -> None:
+    assert not liveness.is_running(liveness.this_process() | {"host": "elsewhere"})
+
+
+def test_a_start_record_without_a_start_time_is_not_trusted() -> None:
+    start = liveness.this_process()
+    del start["process_started"]
+    assert not liveness.is_running(start)
+
+
+def test_a_process_that_ended_is_not_running() -> None:
+    """Not while it is a zombie either: its parent may never wait for it."""
+    with subprocess.Popen([sys.executable, "-c", PRINT_START], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        start = json.loads(process.stdout.read())
+        child = psutil.Process(process.pid)
+        wait_for(lambda: child.status() == psutil.STATUS_ZOMBIE, 60)
+        assert not liveness.is_running(start)
+    assert not liveness.is_running(start)
+
+
+def test_the_lock_is_released_with_its_process(tmp_path: Path) -> None:
+    assert not liveness.is_locked(tmp_path)
+    hold = (
+        "import sys; from pathlib import Path; from harness.runfolder import liveness\n"
+        "with liveness.lock(Path(sys.argv[1])):\n    print('locked', flush=True)\n    input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", hold, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"locked\n"
+        assert liveness.is_locked(tmp_path)
+        process.kill()
+    assert not liveness.is_locked(tmp_path)
