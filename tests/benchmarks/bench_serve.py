@@ -1,10 +1,11 @@
-"""How fast the page's server answers under many clients, on loopback.
+"""Throughput and latency of the page's server with many clients, on loopback.
 
     python tests/benchmarks/bench_serve.py [--outputs DIR] [--clients 50] [--seconds 10]
 
-Each client draws: it sends the 112 x 112 pixels that the page sends, waits for the answer, and
-sends the next. First every client sends 10 times a second, as a hand does; then as fast as it can.
-The clients run in a process of their own; latency is from the first byte sent to the last received.
+Each client sends the 112 x 112 pixels that the page sends, waits for the answer, and sends the
+next drawing. First every client sends 10 drawings per second, as a person who draws does; then as
+many as it can. The clients run in their own process. Latency is the time from the first byte sent
+to the last byte received.
 """
 
 import argparse
@@ -30,9 +31,9 @@ SIDE = 112
 
 
 def requests(outputs: Path, count: int = 200) -> list[bytes]:
-    """Test digits as the page sends them."""
+    """HTTP requests with test digits, as the page sends them."""
     test = dataset.load("mnist", cache=outputs / "cache").test
-    found = []
+    messages = []
     for row in test.images[:count]:
         drawing = Image.fromarray(row.reshape(28, 28)).resize(
             (SIDE, SIDE), Image.Resampling.BICUBIC
@@ -42,14 +43,14 @@ def requests(outputs: Path, count: int = 200) -> list[bytes]:
             f"POST /api/predict?width={SIDE}&height={SIDE} HTTP/1.1\r\nHost: localhost\r\n"
             f"Content-Type: application/octet-stream\r\nContent-Length: {len(body)}\r\n\r\n"
         )
-        found.append(head.encode() + body)
-    return found
+        messages.append(head.encode() + body)
+    return messages
 
 
 async def client(
     port: int, messages: list[bytes], until: float, pause: float, latencies: list[float]
 ) -> int:
-    """Draw until the time is over; returns how many answers were not a digit's."""
+    """Send drawings until the time is over. Returns how many answers had no digit."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     failed, number = 0, int(np.random.default_rng().integers(len(messages)))
     await asyncio.sleep(pause * np.random.default_rng().random())
@@ -69,20 +70,20 @@ async def client(
 
 
 def load(port: int, outputs: Path, clients: int, seconds: float, pause: float, answer) -> None:
-    """All clients, in this process; puts (latencies, failures) into `answer`."""
+    """Run all clients in this process; puts (latencies in seconds, failures) into `answer`."""
 
-    async def all_of_them() -> tuple[list[float], int]:
+    async def run_clients() -> tuple[list[float], int]:
         messages, latencies = requests(outputs), []
         until = time.monotonic() + seconds
         drawing = [client(port, messages, until, pause, latencies) for _ in range(clients)]
         return latencies, sum(await asyncio.gather(*drawing))
 
     gc.disable()
-    answer.put(uvloop.run(all_of_them()))
+    answer.put(uvloop.run(run_clients()))
 
 
 def measure(server: subprocess.Popen, port: int, arguments, pause: float) -> None:
-    """Print one line."""
+    """Measure one load and print its line. pause: seconds between two drawings of a client."""
     process = psutil.Process(server.pid)
     answer = multiprocessing.Queue()
     work = (port, arguments.outputs, arguments.clients, arguments.seconds, pause, answer)
@@ -104,7 +105,7 @@ def measure(server: subprocess.Popen, port: int, arguments, pause: float) -> Non
 
 
 def main() -> None:
-    """Start the server, measure, end it."""
+    """Start the server, measure, stop it."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--outputs", type=Path, default=Path("outputs"))
     parser.add_argument("--clients", type=int, default=50)
