@@ -16,6 +16,7 @@ from harness.analysis.settings import SeedRun
 from harness.nn import metrics
 from harness.runfolder import checkpoint
 from harness.runfolder.keys import determines_result
+from harness.runfolder.status import RunStatus
 from harness.tracking.recorded import Missing, Recorded, Source
 from harness.tracking.selection import Selection
 
@@ -26,10 +27,10 @@ def finished(selection: Selection, notes: list[str]) -> list[Recorded]:
     """The runs that can be compared. Raises `ValueError` if there are none."""
     if not selection.recorded:
         raise ValueError(f"{selection.title}: there are no runs to compare")
-    left = Counter(run.status for run in selection.recorded if run.status != "FINISHED")
-    finished = [run for run in selection.recorded if run.status == "FINISHED"]
+    left = Counter(run.status for run in selection.recorded if run.status is not RunStatus.FINISHED)
+    finished = [run for run in selection.recorded if run.status is RunStatus.FINISHED]
     if left:
-        names = [run.name for run in selection.recorded if run.status != "FINISHED"]
+        names = [run.name for run in selection.recorded if run.status is not RunStatus.FINISHED]
         counts = ", ".join(f"{count} {status}" for status, count in left.items())
         more = ", ..." if len(names) > 4 else ""
         notes.append(f"left out because not finished: {counts} ({', '.join(names[:4])}{more})")
