@@ -13,22 +13,20 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from harness.runfolder.config import ConfigError, suggest
-from harness.runfolder.schema import CLOSED, Count, Natural, Positive, about
+from harness.runfolder.schema import Count, Group, Natural, Positive, about
 
 
 @dataclass(frozen=True, kw_only=True)
-class BasicLauncher:
+class BasicLauncher(Group):
     """One job after the other."""
 
-    __pydantic_config__ = CLOSED
     name: Literal["basic"] = "basic"
 
 
 @dataclass(frozen=True, kw_only=True)
-class JoblibLauncher:
+class JoblibLauncher(Group):
     """conf/hydra/launcher/joblib.yaml"""
 
-    __pydantic_config__ = CLOSED
     name: Literal["joblib"]
     n_jobs: Count | Literal[-1] | None = about(
         "most jobs at once; null or -1: as many as the cores allow"
@@ -36,10 +34,9 @@ class JoblibLauncher:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SlurmLauncher:
+class SlurmLauncher(Group):
     """conf/hydra/launcher/slurm.yaml"""
 
-    __pydantic_config__ = CLOSED
     name: Literal["slurm"]
     partition: str | None = about("the partition; null: the cluster's default")
     account: str | None = about("the account to charge; null: the user's default")
@@ -55,18 +52,16 @@ class SlurmLauncher:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BasicSweeper:
+class BasicSweeper(Group):
     """Every combination of the values on the command line."""
 
-    __pydantic_config__ = CLOSED
     name: Literal["basic"] = "basic"
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptunaSweeper:
+class OptunaSweeper(Group):
     """conf/hydra/sweeper/optuna.yaml"""
 
-    __pydantic_config__ = CLOSED
     name: Literal["optuna"]
     study: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,60}$")] | None = about(
         "name of the search; null: a digest of the command"

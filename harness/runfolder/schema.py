@@ -25,7 +25,6 @@ NotNegative = Annotated[
 ]
 AtLeastOne = Annotated[float, Field(ge=1, strict=True, description="a number of at least 1")]
 Backend = Literal["auto", "numpy", "numba"]
-CLOSED = ConfigDict(extra="forbid")
 
 
 def about(meaning: str) -> Any:
@@ -53,7 +52,7 @@ def allowed_values(annotation: Any) -> str:
 class Group:
     """A group of keys; unknown keys are refused."""
 
-    __pydantic_config__ = CLOSED
+    __pydantic_config__ = ConfigDict(extra="forbid")
 
 
 @dataclass(frozen=True, kw_only=True)

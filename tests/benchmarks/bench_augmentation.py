@@ -1,11 +1,11 @@
-"""The cost of deforming images against the forward pass of 784-1024-1024-10 on the same images.
+"""The cost of deforming images relative to the forward pass of 784-1024-1024-10 on the same images.
 
     python tests/benchmarks/bench_augmentation.py [--threads 1 2] [--pairs 20] [--images 2560]
 
-Both take turns, pair by pair, because machines are shared; the table gives the median of the pairs'
-ratios of wall time, and the ratio of the processor time both have taken. The deformations are those
-of conf/augmentation/elastic.yaml and affine.yaml; the forward pass runs in batches of 128 on inputs
-that are already normalized.
+The two alternate, because machines are shared. The table gives the median over all pairs of the
+ratio of wall times, and the ratio of the total processor times. The deformations are those of
+conf/augmentation/elastic.yaml and affine.yaml. The forward pass runs in batches of 128 on
+normalized inputs.
 """
 
 import argparse
@@ -23,14 +23,14 @@ KINDS = ("affine", "elastic")
 
 
 def timed(work: Callable[[], None]) -> tuple[float, float]:
-    """Wall and processor seconds."""
+    """Wall and processor seconds of one call."""
     begin = time.perf_counter(), time.process_time()
     work()
     return time.perf_counter() - begin[0], time.process_time() - begin[1]
 
 
 def measure(threads: int, pairs: int, count: int) -> None:
-    """One line per kind of deformation."""
+    """Print one line per kind of deformation."""
     import numpy as np
     import yaml
 
@@ -64,7 +64,7 @@ def measure(threads: int, pairs: int, count: int) -> None:
         took: list[tuple[tuple[float, float], tuple[float, float]]] = []
         for _ in range(pairs + 1):
             took.append((timed(deform), timed(forward)))
-        took = took[1:]  # the first pair is warming up
+        took = took[1:]  # the first pair is a warm-up
         wall = statistics.median(a[0] / b[0] for a, b in took)
         cpu = sum(a[1] for a, _ in took) / sum(b[1] for _, b in took)
         least = [min(pair[side][0] for pair in took) / count * 1e6 for side in (0, 1)]
@@ -73,7 +73,7 @@ def measure(threads: int, pairs: int, count: int) -> None:
 
 
 def main() -> None:
-    """A process per number of threads: BLAS takes it from the environment when it loads."""
+    """Measure each number of threads in its own process: BLAS reads it when it loads."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--pairs", type=int, default=20)

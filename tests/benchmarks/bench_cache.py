@@ -1,4 +1,4 @@
-"""Size and load time of the extracted MNIST: JSON, the tutorial's way, against the mapped cache.
+"""Size and load time of the extracted MNIST: JSON, as in the tutorial, and the memory-mapped cache.
 
 python tests/benchmarks/bench_cache.py [--repeats 5]
 """
@@ -20,7 +20,7 @@ from harness.runfolder.environment import processor
 
 
 def milliseconds(work: Callable[[], object], repeats: int) -> tuple[float, float, float]:
-    """Minimum, median and maximum."""
+    """Minimum, median and maximum of the wall time in ms."""
     took = []
     for _ in range(repeats):
         begin = time.perf_counter()

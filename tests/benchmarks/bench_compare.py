@@ -1,10 +1,10 @@
-"""The time and peak memory of comparing many runs, read from SQLite and from an HTTP server.
+"""Time and peak memory of comparing many runs, read from SQLite and from an HTTP server.
 
 python tests/benchmarks/bench_compare.py [--runs 1000 --epochs 30] [--folder FOLDER]
 
 The default is 60 runs of 10 epochs. MLflow's client writes the runs into a new store (kept and
 reused with --folder), each with the metrics, params, tags and predictions of a real run. Then
-`python -m harness compare` reads them in its own process. The report is not attached, so that both
+`python -m harness compare` reads them in its own process. The report is not attached, so both
 measurements do the same work.
 """
 
@@ -34,7 +34,7 @@ DATASET = {"name": "mnist", "sha256": "cd" * 32, "source": "mnist", "train": 55_
 
 
 def fill(outputs: Path, runs: int, epochs: int) -> None:
-    """Write runs of batch sizes x learning rates x seeds with MLflow's client, in few calls."""
+    """Write runs of batch sizes x learning rates x seeds with few calls of MLflow's client."""
     from mlflow.entities import Metric, Param, RunTag
 
     store = Store(Target.local(outputs))

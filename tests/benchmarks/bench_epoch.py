@@ -1,12 +1,12 @@
-"""Epoch time of 784-W-10 on MNIST, ours beside the same work in other libraries, in one run.
+"""Epoch time of 784-W-10 on MNIST: this package and the same work in other libraries.
 
     python tests/benchmarks/bench_epoch.py [--threads 1] [--width 128] [--repeats 3]
 
-The work: one epoch over 60,000 uint8 images with shuffling, normalisation to [-1, 1], sigmoid
-hidden layer, softmax cross-entropy, plain SGD. Peers take turns (ours, theirs, ours, ...) because
-machines are shared; the table gives minimum, median and maximum of the repeats and the ratio of the
-minima to the first line's; at its end the same ratios stand in Markdown. Peers that are not
-installed are named. The floor is the two large products alone.
+The work: one epoch over 60,000 uint8 images with shuffling, normalization to [-1, 1], sigmoid
+hidden layer, softmax cross-entropy, plain SGD. The peers alternate (ours, theirs, ours, ...)
+because machines are shared. The table gives minimum, median and maximum of the repeats and the
+ratio of each minimum to that of the first line; the same ratios follow as a Markdown table. Peers
+that are not installed are listed. The floor is the two large matrix products alone.
 """
 
 import argparse
@@ -18,9 +18,11 @@ from importlib import metadata
 
 LR = 0.1
 Epoch = Callable[[], float]
+"""Trains one epoch on images (N, 784) and labels (N,), uint8. Returns the mean loss."""
 
 
 def ours(images, labels, width: int, batch: int, backend: str = "numpy") -> Epoch:
+    """The trainer of this package."""
     import numpy as np
     from threadpoolctl import threadpool_limits
 
@@ -53,10 +55,12 @@ def ours(images, labels, width: int, batch: int, backend: str = "numpy") -> Epoc
 
 
 def ours_over_ink(images, labels, width: int, batch: int) -> Epoch:
+    """The trainer of this package with the compiled epoch."""
     return ours(images, labels, width, batch, "numba")
 
 
 def floor(images, labels, width: int, batch: int) -> Epoch:
+    """The two large matrix products of every step, and nothing else."""
     import numpy as np
 
     x = np.ones((batch, images.shape[1]), np.float32)
@@ -73,6 +77,7 @@ def floor(images, labels, width: int, batch: int) -> Epoch:
 
 
 def tutorial(images, labels, width: int, batch: int) -> Epoch:
+    """NumPy as the tutorial writes it: float64, a new array for every result."""
     import numpy as np
 
     generator = np.random.default_rng(0)
@@ -101,6 +106,7 @@ def tutorial(images, labels, width: int, batch: int) -> Epoch:
 
 
 def sklearn(images, labels, width: int, batch: int) -> Epoch:
+    """scikit-learn's `MLPClassifier`."""
     import numpy as np
     from sklearn.neural_network import MLPClassifier
 
@@ -113,7 +119,7 @@ def sklearn(images, labels, width: int, batch: int) -> Epoch:
         import warnings
 
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # "not converged": one epoch is what we ask for
+            warnings.simplefilter("ignore")  # "not converged" after one epoch
             x = images.astype(np.float32) * np.float32(2 / 255) - np.float32(1)
             model.fit(x, labels)
         return float(model.loss_)
@@ -122,6 +128,7 @@ def sklearn(images, labels, width: int, batch: int) -> Epoch:
 
 
 def pytorch(images, labels, width: int, batch: int) -> Epoch:
+    """PyTorch in eager mode."""
     import numpy as np
     import torch
 
@@ -149,6 +156,7 @@ def pytorch(images, labels, width: int, batch: int) -> Epoch:
 
 
 def jax(images, labels, width: int, batch: int) -> Epoch:
+    """JAX, one `lax.scan` per epoch."""
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -158,7 +166,7 @@ def jax(images, labels, width: int, batch: int) -> Epoch:
     w2 = generator.uniform(-0.2, 0.2, (width, 10))
     state = [tuple(jnp.asarray(p, jnp.float32) for p in (w1, np.zeros(width), w2, np.zeros(10)))]
     pixels, truth = jnp.asarray(np.array(images)), jnp.asarray(labels)
-    steps = len(images) // batch  # one scan needs equal batches: it drops the partial one
+    steps = len(images) // batch  # a scan needs equal batches: the last, partial one is dropped
 
     def loss_of(weights, x, y):  # type: ignore[no-untyped-def]
         a, b, c, d = weights
@@ -194,7 +202,7 @@ PEERS = {
 
 
 def measure(options: argparse.Namespace) -> None:
-    """Build every installed peer, warm it up, let them take turns, print the table."""
+    """Build every installed peer, warm it up, time the peers by turns, print the table."""
     import statistics
     import time
 
@@ -236,13 +244,14 @@ def measure(options: argparse.Namespace) -> None:
 
 
 def print_markdown(heads: list[str], ratios: dict[str, list[str]]) -> None:
+    """Print the ratios as a Markdown table, one row per peer."""
     rows = [["", *heads], ["---"] * (1 + len(heads)), *([name, *r] for name, r in ratios.items())]
     for row in rows:
         print(f"| {' | '.join(row)} |")
 
 
 def main() -> None:
-    """Set the number of threads everywhere before anything numerical is imported."""
+    """Set the number of threads before any numerical library is imported."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--width", type=int, default=128)

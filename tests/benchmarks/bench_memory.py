@@ -1,13 +1,13 @@
-"""Anonymous memory and time per example of training, against the number of images.
+"""Anonymous memory and time per example of training, by the number of images.
 
     python tests/benchmarks/bench_memory.py [--images 60000 600000] [--num-val 0] [--folder DIR]
 
 For each size, 28x28 IDX files are generated (seeded; a fifth of the pixels is ink, as in MNIST) and
-extracted, then 784-128-10 is trained on them in a process of its own, which reports the highest
-RssAnon of /proc/self/status while it trained. Mapped files are not in it: the system drops their
-pages when it needs the room. The first size is trained again beside every other one, because
-machines are shared; the table gives processor seconds per example of the training thread (what
-others do on the machine counts little) and wall seconds beside them. Linux only.
+extracted. Then 784-128-10 is trained on them in its own process, which reports the highest RssAnon
+of /proc/self/status during training. Mapped files do not count: the system drops their pages when
+it needs the memory. The first size is trained again along with every other one, because machines
+are shared. The table gives the processor time per example of the training thread, on which other
+load has little effect, and the wall time. Linux only.
 
 A size of 8100000 needs 13 GB of disk while its files are extracted.
 """
@@ -33,7 +33,7 @@ INK = 0.19  # share of MNIST's pixels that are not background
 def generate(folder: Path, count: int) -> None:
     """Write four IDX files of `count` training and 1,000 test images, 10 classes, block by block.
 
-    Each class has its own ink; every pixel of it is drawn anew for each image.
+    Each class has its own ink pixels; their values are random in each image.
     """
     from harness.data.sources import FILES
 
@@ -60,7 +60,7 @@ def anonymous() -> float:
 
 
 def measure(cache: Path, digest: str, options: argparse.Namespace) -> dict[str, float]:
-    """Train in this process; MB, and processor and wall microseconds per example."""
+    """Train in this process. Returns MB, processor and wall us per example, and the test error."""
     from harness.data import normalization
     from harness.data.dataset import open_dataset
     from harness.nn.network import Network
@@ -91,7 +91,7 @@ def measure(cache: Path, digest: str, options: argparse.Namespace) -> dict[str, 
         trainer.train_epoch()
         processor.append((time.thread_time() - begin[0]) / len(data.train) * 1e6)
         wall.append((time.perf_counter() - begin[1]) / len(data.train) * 1e6)
-    trainer.run(Silence())  # no epoch is left: it scores the test set
+    trainer.run(Silence())  # no epoch is left: this evaluates the test set
     done.set()
     watcher.join()
     return {
@@ -102,8 +102,8 @@ def measure(cache: Path, digest: str, options: argparse.Namespace) -> dict[str, 
     }
 
 
-def in_a_process(cache: Path, digest: str, options: argparse.Namespace) -> dict[str, float]:
-    """`measure` in a fresh process with one BLAS thread."""
+def measure_in_process(cache: Path, digest: str, options: argparse.Namespace) -> dict[str, float]:
+    """Call `measure` in a new process with one BLAS thread."""
     command = [
         sys.executable, __file__, "--inside", str(cache), digest, "--batch", str(options.batch),
         "--num-val", str(options.num_val), "--backend", options.backend,
@@ -114,7 +114,7 @@ def in_a_process(cache: Path, digest: str, options: argparse.Namespace) -> dict[
     return dict(json.loads(done.stdout))
 
 
-def compare(place: Path, options: argparse.Namespace) -> None:
+def compare(folder: Path, options: argparse.Namespace) -> None:
     """Generate, train and print one row per size."""
     from harness.data.extraction import prepare
     from harness.runfolder.environment import processor
@@ -125,38 +125,38 @@ def compare(place: Path, options: argparse.Namespace) -> None:
     )
     print(f"{'images':>10}{'anonymous MB':>14}{'more MB':>9}{'us/example':>12}{'ratio':>7}"
           f"{'wall us':>9}{'ratio':>7}  test error")  # fmt: skip
-    cache, digests = place / "cache", {}
+    cache, digests = folder / "cache", {}
     for count in options.images:
-        generate(place / "idx", count)
-        digests[count] = prepare("idx", str(place / "idx"), cache)
-        shutil.rmtree(place / "idx")
-        first = in_a_process(cache, digests[options.images[0]], options)
-        found = in_a_process(cache, digests[count], options)
-        print(f"{count:>10,}{found['MB']:>14.1f}{found['MB'] - first['MB']:>9.1f}"
-              f"{found['processor']:>12.2f}{found['processor'] / first['processor']:>7.2f}"
-              f"{found['wall']:>9.2f}{found['wall'] / first['wall']:>7.2f}"
-              f"  {found['error']:.2%}", flush=True)  # fmt: skip
+        generate(folder / "idx", count)
+        digests[count] = prepare("idx", str(folder / "idx"), cache)
+        shutil.rmtree(folder / "idx")
+        first = measure_in_process(cache, digests[options.images[0]], options)
+        result = measure_in_process(cache, digests[count], options)
+        print(f"{count:>10,}{result['MB']:>14.1f}{result['MB'] - first['MB']:>9.1f}"
+              f"{result['processor']:>12.2f}{result['processor'] / first['processor']:>7.2f}"
+              f"{result['wall']:>9.2f}{result['wall'] / first['wall']:>7.2f}"
+              f"  {result['error']:.2%}", flush=True)  # fmt: skip
 
 
 def main() -> None:
-    """The command line."""
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, nargs="+", default=[60_000, 600_000])
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--num-val", type=int, default=0)
     parser.add_argument("--backend", choices=["numpy", "numba"], default="numpy")
     parser.add_argument(
-        "--examples", type=int, default=300_000, help="each process trains so many, in whole epochs"
+        "--examples", type=int, default=300_000, help="how many each process trains, whole epochs"
     )
-    parser.add_argument("--folder", type=Path, help="where the files go; a temporary one")
+    parser.add_argument("--folder", type=Path, help="where the files go; default: temporary")
     parser.add_argument("--inside", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.inside:
         cache, digest = options.inside
         print(json.dumps(measure(Path(cache), digest, options)))
         return
-    with tempfile.TemporaryDirectory(dir=options.folder) as place:
-        compare(Path(place), options)
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        compare(Path(folder), options)
 
 
 if __name__ == "__main__":

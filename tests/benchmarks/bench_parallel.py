@@ -1,10 +1,10 @@
-"""Throughput of a sweep with two jobs at once against one after the other, on two cores.
+"""Throughput of a sweep with two jobs at once relative to one at a time, on two cores.
 
 python tests/benchmarks/bench_parallel.py [--pairs 3]
 python tests/benchmarks/bench_parallel.py batch=32,64 'seed=range(3)' tracking=none
 
-Whole commands are timed, start and end included, each pair in both orders by turns. Overrides are
-another sweep in place of the default one.
+Whole commands are timed, including startup and shutdown. The order within a pair alternates.
+Overrides replace the default sweep.
 """
 
 import argparse
@@ -25,14 +25,14 @@ LAUNCHERS = {
 
 
 def seconds(*arguments: str) -> float:
-    """One command in an empty folder, its data already extracted."""
-    with tempfile.TemporaryDirectory() as place:
+    """Wall seconds of one command in a new folder with extracted data."""
+    with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "harness.run"]
         prepare = [*command, "epochs=1", "tracking=none", "dataset.num_train=100"]
-        subprocess.run(prepare, cwd=place, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(prepare, cwd=folder, check=True, stdout=subprocess.DEVNULL)
         begin = time.perf_counter()
         subprocess.run(
-            [*command, "-m", *arguments], cwd=place, check=True, stdout=subprocess.DEVNULL
+            [*command, "-m", *arguments], cwd=folder, check=True, stdout=subprocess.DEVNULL
         )
         return time.perf_counter() - begin
 

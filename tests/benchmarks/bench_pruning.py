@@ -1,13 +1,14 @@
-"""Epochs a pruned search needs to reach the best validation error of an unpruned one.
+"""Epochs that a pruned search needs to reach the best validation error of an unpruned one.
 
 python tests/benchmarks/bench_pruning.py [--seeds 9] [--trials 30] [--pruners halving ...]
 python tests/benchmarks/bench_pruning.py 'lr=tag(log, interval(0.001, 3))' 'width=choice(32,64,128)'
 
-The arguments are another space in place of the default one, of five keys.
+The arguments replace the default space of five keys.
 
 The searches are those of `hydra/sweeper=optuna` (the same samplers, pruners and reports), trained
-in this process. Both searches of a seed begin with the same sampler's seed. The unpruned one has
-`trials` trials; the pruned one goes on until it has an error as low, or as many epochs: share 1.
+in this process. Both searches of a seed use the same seed of the sampler. The unpruned one has
+`trials` trials. The pruned one continues until its error is as low, or until it has trained as many
+epochs: share 1.
 """
 
 import argparse
@@ -39,13 +40,13 @@ DATA = load(num_val=5000, num_train=4000)
 
 
 class Report:
-    """A recorder that reports to Optuna as a search does, and counts every epoch."""
+    """A recorder that reports to Optuna as a search does, and counts epochs."""
 
     def __init__(self, trial, spent: list[float]) -> None:  # type: ignore[no-untyped-def]
         self.trial, self.spent = trial, spent
 
     def epoch(self, epoch: int, values: dict[str, float], trainer: Trainer) -> None:
-        """Report, count, and give up when the pruner says so."""
+        """Report and count an epoch. Raises `TrialPruned` when the pruner ends the trial."""
         from optuna import TrialPruned
 
         self.spent.append(values[metrics.VAL_ERROR])
@@ -54,22 +55,21 @@ class Report:
             raise TrialPruned
 
     def final(self, epoch: int, values: dict[str, float]) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 def search(
     keys: list[str],
     pruner: str,
     seed: int,
-    place: Path,
+    outputs: Path,
     enough: Callable[[list[float], int], bool],
 ) -> list[float]:
-    """The validation error after every epoch that a search trains, in order."""
+    """Run a search. Returns the validation error after each epoch that it trained, in order."""
     fixed, space = split(overrides.parse([*FIXED, *keys]).settings)
-    base = compose_one([*fixed, f"outputs={place}"])
+    base = compose_one([*fixed, f"outputs={outputs}"])
     sweeper = OptunaSweeper(**SETTINGS, n_trials=1, pruner=pruner, seed=seed)  # type: ignore[arg-type]
-    found = Search(f"{pruner}{seed}", sweeper, tuple(fixed), tuple(space), base, ())
-    study = open_study(found)
+    study = open_study(Search(f"{pruner}{seed}", sweeper, tuple(fixed), tuple(space), base, ()))
     spent: list[float] = []
     trials = 0
 
@@ -97,16 +97,18 @@ def main() -> None:
     print(f"{'pruner':<10}{'seed':>5}{'unpruned best':>15}{'epochs':>8}{'pruned epochs':>15}"
           f"{'share':>8}")  # fmt: skip
     shares: dict[str, list[float]] = {pruner: [] for pruner in parsed.pruners}
-    with tempfile.TemporaryDirectory() as place, threadpool_limits(1):  # as FIXED says
+    with tempfile.TemporaryDirectory() as folder, threadpool_limits(1):  # as in FIXED
         for seed in range(1, parsed.seeds + 1):
-            whole = search(parsed.space, "none", seed, Path(place), lambda _, n: n >= parsed.trials)
+            whole = search(
+                parsed.space, "none", seed, Path(folder), lambda _, n: n >= parsed.trials
+            )
             best, budget = min(whole), len(whole)
 
             def enough(spent: list[float], _: int, best: float = best, most: int = budget) -> bool:
                 return bool(spent) and (min(spent) <= best or len(spent) >= most)
 
             for pruner in parsed.pruners:
-                spent = search(parsed.space, pruner, seed, Path(place), enough)
+                spent = search(parsed.space, pruner, seed, Path(folder), enough)
                 reached = min(spent) <= best
                 needed = next((n for n, e in enumerate(spent, 1) if e <= best), budget)
                 shares[pruner].append(needed / budget)

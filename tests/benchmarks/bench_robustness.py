@@ -1,11 +1,11 @@
-"""How well a trained network reads MNIST's test digits as people draw them.
+"""Errors of a trained network on MNIST's test digits, distorted as in drawings and photographs.
 
     python tests/benchmarks/bench_robustness.py [RUN] [--outputs DIR] [--images N] [--picture FILE]
 
 Every test digit is rendered on a canvas at four times its size, and shifted, scaled, drawn with a
 different stroke, inverted, drawn on gray or noisy paper, or rotated. "Without" preprocessing, the
 whole canvas is shrunk to 28x28. "With" uses harness/recognizer/preprocess.py. Strokes are thinned
-and thickened as in Morpho-MNIST (Castro et al., 2019): by a fraction of each digit's own thickness.
+and thickened as in Morpho-MNIST (Castro et al., 2019), by a fraction of each digit's thickness.
 """
 
 import argparse
@@ -72,7 +72,7 @@ def restroked(digit: Picture, change: float) -> Picture:
     change_by = ndimage.grey_dilation if change > 0 else ndimage.grey_erosion
     framed = np.pad(drawing, 2 * ZOOM)
     changed = change_by(framed, footprint=disc)
-    return changed if changed.max() > 127 else framed  # a very thin digit would vanish
+    return changed if changed.max() > 127 else framed  # erosion would remove a very thin digit
 
 
 def noisy(digit: Picture, random: np.random.Generator) -> Picture:

@@ -1,15 +1,15 @@
-"""What tracking costs a training, and where the time of a command goes.
+"""The cost of tracking during training, and where the time of a command goes.
 
     python tests/benchmarks/bench_tracking.py phases [--repeats 3] [OVERRIDE ...]
     python tests/benchmarks/bench_tracking.py phases -m batch=16,64,128 width=256
     python tests/benchmarks/bench_tracking.py trackers [--repeats 5] [OVERRIDE ...]
 
-`phases` runs the default network for 10 epochs (or a sweep) and splits the command's time by what
-it left behind: journal records, file times, and the time of `--cfg job`. The first row of each
-table is a fresh outputs folder (data extracted, database created), the others repeat in it.
-`trackers` compares the seconds from a job's start to its last record with a healthy server, one
-that is dead and one that never answers against tracking=none. The four take turns, so that each
-ratio is of neighbours in time; the table gives the median and the range.
+`phases` runs the default network for 10 epochs (or a sweep) and splits the command's time by
+journal records, file times, and the time of `--cfg job`. The first row of the table is a fresh
+outputs folder (data extracted, database created); the other rows repeat the command in it.
+`trackers` measures the seconds from a job's start to its last record with a healthy server, a dead
+server and a server that never answers, each as a multiple of the time with tracking=none just
+before. The table gives the median and the range.
 """
 
 import argparse
@@ -31,16 +31,16 @@ from tests.conftest import run_folders
 
 PHASES = (
     "import, compose", "data, freeze", "job: import", "build", "train", "evaluate", "record",
-    "test, artifacts", "pictures", "deliver, close",
+    "test, artifacts", "plots", "deliver, close",
 )  # fmt: skip
 
 
-def command(place: Path, *arguments: str) -> tuple[float, float]:
-    """Run the harness; returns when it began and ended, in Unix seconds."""
+def command(folder: Path, *arguments: str) -> tuple[float, float]:
+    """Run the harness. Returns when it started and ended, in Unix seconds."""
     begin = time.time()
     done = subprocess.run(
         [sys.executable, "-m", "harness.run", *arguments],
-        cwd=place,
+        cwd=folder,
         capture_output=True,
         text=True,
         check=False,
@@ -50,36 +50,37 @@ def command(place: Path, *arguments: str) -> tuple[float, float]:
     return begin, time.time()
 
 
-def phases(place: Path, arguments: list[str]) -> tuple[dict[str, float], float]:
-    """Seconds by phase of one command, and in all."""
-    begin, end = command(place, "--cfg", "job")
+def phases(cwd: Path, arguments: list[str]) -> tuple[dict[str, float], float]:
+    """Seconds of one command, by phase and in total."""
+    begin, end = command(cwd, "--cfg", "job")
     spent = dict.fromkeys(PHASES, 0.0) | {"import, compose": end - begin}
-    before = set(run_folders(place / "outputs"))
-    begin, end = command(place, *arguments, "checkpoint.keep=0")
+    before = set(run_folders(cwd / "outputs"))
+    begin, end = command(cwd, *arguments, "checkpoint.keep=0")
     moment = begin + spent["import, compose"]
-    for folder in run_folders(place / "outputs"):
+    for folder in run_folders(cwd / "outputs"):
         if folder in before:
             continue
         records = journal.read(folder / journal.FILE_NAME)[0]
-        if moment < begin + spent["import, compose"] + 1e-9:  # the first: all were frozen before
+        # The first run: all runs are frozen before it starts.
+        if moment < begin + spent["import, compose"] + 1e-9:
             spent["data, freeze"] = at(records, "create") - moment
             moment = at(records, "create")
         spent["job: import"] += at(records, "start") - moment
         add_epochs(spent, folder, records)
         spent["test, artifacts"] += at(records, "end") - at(records, "epoch")
         moment = at(records, "end")
-    spent["pictures"] = max(0.0, at(records, "artifact") - moment)
-    spent["deliver, close"] = end - moment - spent["pictures"]
+    spent["plots"] = max(0.0, at(records, "artifact") - moment)
+    spent["deliver, close"] = end - moment - spent["plots"]
     return spent, end - begin
 
 
 def at(records: list[journal.Record], kind: str) -> float:
-    """When the last record of a kind was written, in Unix seconds."""
+    """The time of the last record of a kind, in Unix seconds."""
     return max(record["ms"] for record in records if record["kind"] == kind) / 1000
 
 
 def add_epochs(spent: dict[str, float], folder: Path, records: list[journal.Record]) -> None:
-    """Part the time from a job's start to its last epoch."""
+    """Add the time from a job's start to its last epoch to its phases."""
     moment, gaps = at(records, "start"), []
     for record in records:
         if record["kind"] == "epoch":
@@ -90,13 +91,13 @@ def add_epochs(spent: dict[str, float], folder: Path, records: list[journal.Reco
             spent["train"] += trained
             spent["record"] += now - saved
             moment = now
-    build = max(0.0, gaps[0] - statistics.median(gaps))  # compiled code is loaded, once
+    build = max(0.0, gaps[0] - statistics.median(gaps))  # loading compiled code, once
     spent["build"] += build
     spent["evaluate"] += sum(gaps) - build
 
 
 def show_phases(repeats: int, arguments: list[str]) -> None:
-    """One row per run of the command."""
+    """Print one row per run of the command."""
     print("seconds".ljust(10) + "".join(f"{name:>17}" for name in (*PHASES, "outside training")))
     with tempfile.TemporaryDirectory() as folder:
         for number in range(repeats + 1):
@@ -107,41 +108,41 @@ def show_phases(repeats: int, arguments: list[str]) -> None:
             print(name.ljust(10) + "".join(f"{value:>17.2f}" for value in row), flush=True)
 
 
-def training_s(place: Path, arguments: list[str]) -> float:
-    """Seconds from the start of a command's job to its last record."""
-    before = set(run_folders(place / "outputs"))
-    command(place, *arguments)
-    (folder,) = set(run_folders(place / "outputs")) - before
+def training_s(cwd: Path, arguments: list[str]) -> float:
+    """Seconds from the start of the job of one command to its last record."""
+    before = set(run_folders(cwd / "outputs"))
+    command(cwd, *arguments)
+    (folder,) = set(run_folders(cwd / "outputs")) - before
     times = {r["kind"]: r["ms"] for r in journal.read(folder / journal.FILE_NAME)[0]}
     return (times["end"] - times["start"]) / 1000
 
 
 def show_trackers(repeats: int, arguments: list[str]) -> None:
-    """One row per tracker."""
+    """Print one row per tracker."""
     with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as silent:
-        place = Path(folder)
+        cwd = Path(folder)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             dead = probe.getsockname()[1]
-        with serve(Target.local(place / "server"), 5098) as healthy:
+        with serve(Target.local(cwd / "server"), 5098) as healthy:
             trackers = {
                 "healthy": healthy,
                 "dead": f"http://127.0.0.1:{dead}",
-                "silent": f"http://127.0.0.1:{silent.getsockname()[1]}",  # accepts, says nothing
+                "silent": f"http://127.0.0.1:{silent.getsockname()[1]}",  # accepts, never answers
             }
-            training_s(place, [*arguments, "tracking=none", "epochs=1"])  # data, compiled code
+            training_s(cwd, [*arguments, "tracking=none", "epochs=1"])  # data, compiled code
             ratios: dict[str, list[float]] = {name: [] for name in trackers}
             for _ in range(repeats):
                 for name, uri in trackers.items():
-                    told = ["tracking=server", f"tracking.uri={uri}", "tracking.patience=1"]
-                    without = training_s(place, [*arguments, "tracking=none"])
-                    ratios[name].append(training_s(place, [*arguments, *told]) / without)
+                    tracking = ["tracking=server", f"tracking.uri={uri}", "tracking.patience=1"]
+                    without = training_s(cwd, [*arguments, "tracking=none"])
+                    ratios[name].append(training_s(cwd, [*arguments, *tracking]) / without)
     print(
         f"{'tracker':<12}{'median':>10}{'least':>10}{'most':>10}   of the time without, n={repeats}"
     )
-    for name, found in ratios.items():
-        middle = statistics.median(found)
-        print(f"{name:<12}{middle:>10.3f}{min(found):>10.3f}{max(found):>10.3f}")
+    for name, values in ratios.items():
+        middle = statistics.median(values)
+        print(f"{name:<12}{middle:>10.3f}{min(values):>10.3f}{max(values):>10.3f}")
 
 
 def main() -> None:
