@@ -1,7 +1,4 @@
-"""A tracking server that dies, hangs or loses answers: training never waits, nothing is lost.
-
-Covers: tracking/process.py, tracking/delivery.py
-"""
+"""A tracking server that dies, hangs or loses answers: training never waits, nothing is lost."""
 
 import http.client
 import os

@@ -1,7 +1,4 @@
-"""Any order, repetition or interruption of a delivery gives the same rows.
-
-Covers: tracking/follower.py
-"""
+"""Any order, repetition or interruption of a delivery gives the same rows."""
 
 import itertools
 import json
