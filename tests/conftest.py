@@ -153,7 +153,7 @@ def free_port() -> int:
 @cache
 def composed(*overrides: str) -> Config:
     """The configuration of a command with these overrides."""
-    return compose.default_config(list(overrides))
+    return compose.compose_one(list(overrides))
 
 
 def new_run(outputs: Path, *overrides: str, name: str = "batch=16", **tags: str) -> Run:

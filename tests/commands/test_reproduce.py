@@ -41,7 +41,9 @@ def test_a_metric_that_only_one_has_is_a_difference() -> None:
     assert not only.equal
 
 
-def test_the_verdict_says_how_closely_and_why(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_verdict_has_the_largest_difference(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     run = recorded("a", {})
     agreements = [Agreement("v", 2, True, 0.0), Agreement("w", 1, False, 3e-7)]
     checks = [Check("numpy", "2.1", "2.2"), Check("python", "3", "3")]
@@ -85,17 +87,17 @@ def test_the_uncommitted_patch_is_one_that_git_applies(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, idx_folder: Path) -> Path:
     """A folder with one delivered run and one that failed."""
-    place = tmp_path_factory.mktemp("trained")
+    cwd = tmp_path_factory.mktemp("trained")
     own = ("dataset=idx", f"dataset.dir={idx_folder}", *RUN)
-    done = command_in(place)("harness.run", *own, timeout=300)
+    done = command_in(cwd)("harness.run", *own, timeout=300)
     assert done.returncode == 0, done.stderr
-    done = command_in(place)("harness.run", *own, "lr=3e38", timeout=300)
+    done = command_in(cwd)("harness.run", *own, "lr=3e38", timeout=300)
     assert done.returncode == 1
-    return place
+    return cwd
 
 
-def run_ids(place: Path) -> list[str]:
-    return [folder.name for folder in run_folders(place / "outputs")]
+def run_ids(cwd: Path) -> list[str]:
+    return [folder.name for folder in run_folders(cwd / "outputs")]
 
 
 @pytest.mark.service
@@ -115,7 +117,7 @@ def test_a_run_is_reproduced_to_the_last_bit(trained: Path) -> None:
 
 @pytest.mark.service
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="needs an x86 processor")
-def test_another_processor_path_is_said_to_be_approximate(trained: Path) -> None:
+def test_another_processor_reproduces_approximately(trained: Path) -> None:
     first = run_ids(trained)[0]
     # OpenBLAS's kernels for an old processor round differently: a real other machine in small.
     done = command_in(trained)(
@@ -132,8 +134,8 @@ def test_another_processor_path_is_said_to_be_approximate(trained: Path) -> None
     ("word", "line"), [("zzz", "'zzz' is neither"), ("failed", "is FAILED: only")]
 )
 def test_bad_runs_exit_2(trained: Path, word: str, line: str) -> None:
-    wanted = run_ids(trained)[1] if word == "failed" else word
-    done = command_in(trained)("harness", "reproduce", wanted)
+    run = run_ids(trained)[1] if word == "failed" else word
+    done = command_in(trained)("harness", "reproduce", run)
     assert done.returncode == 2
     assert line in done.stderr
     assert done.stderr.count("\n") == 1

@@ -3,7 +3,6 @@
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,19 +10,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.conftest import command_in
+from tests.conftest import command_in, free_port
 
 CHROMIUM = shutil.which("chromium")
 QUIET = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.mark.browser
@@ -46,11 +39,11 @@ def test_the_deep_link_shows_three_curves_per_chart(tmp_path: Path, idx_folder: 
     try:
         assert ui.stdout is not None
         assert f"http://127.0.0.1:{port}" in ui.stdout.readline()
-        found = re.fullmatch(
+        match = re.fullmatch(
             r"(.*)&searchFilter=.*%25(\w+)%25%27", link.replace(":5000", f":{port}")
         )
-        assert found
-        assert ui.stdout.readline().split()[-1] == f"{found[1]}&viewStateShareKey=sweep-{found[2]}"
+        assert match
+        assert ui.stdout.readline().split()[-1] == f"{match[1]}&viewStateShareKey=sweep-{match[2]}"
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
             page = browser.new_page(viewport={"width": 1500, "height": 3500})  # charts are lazy

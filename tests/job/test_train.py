@@ -1,7 +1,4 @@
-"""Every run ends with its true status, however its process ended, and affects no other run.
-
-Covers: job/train.py
-"""
+"""Every run ends with its true status, however its process ended, and affects no other run."""
 
 import math
 import os

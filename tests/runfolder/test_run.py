@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from filelock import Timeout
 
-from harness.data import dataset
+from harness.data import dataset, extraction
 from harness.runfolder import liveness
 from harness.runfolder import run as runs
 from harness.runfolder.config import ConfigError
@@ -129,7 +129,7 @@ def test_the_required_threads_are_those_of_the_first_start(tmp_path: Path) -> No
 def test_the_dataset_is_divided_as_it_was_frozen(tmp_path: Path, idx_folder: Path) -> None:
     overrides = small(idx_folder, "dataset.num_train=100", "dataset.split_seed=7")
     run = new_run(tmp_path, *overrides)
-    digest = dataset.prepare("idx", str(idx_folder), run.cache)
+    digest = extraction.prepare("idx", str(idx_folder), run.cache)
     run.history().create["dataset"]["sha256"] = digest
     data = run.dataset()
     expected = dataset.open_dataset(digest, run.cache, num_val=40, num_train=100, split_seed=7)

@@ -6,7 +6,6 @@ import pytest
 
 from harness.run.conf import groups
 from harness.runfolder import config as configuration
-from harness.runfolder import schema
 from harness.runfolder.schema import GROUPS, Config
 from tests.conftest import composed
 
@@ -59,4 +58,11 @@ def test_numbers_are_strict() -> None:
             configuration.parse(content | {"lr": wrong})
     with pytest.raises(configuration.ConfigError, match="dropout=1"):
         configuration.parse(content | {"dropout": 1.0})
-    assert schema.CLOSED["extra"] == "forbid"
+
+
+@pytest.mark.parametrize("group", [None, "dataset", "optimizer", "tracking"])
+def test_unknown_keys_are_refused(group: str | None) -> None:
+    content = configuration.to_dict(composed())
+    (content if group is None else content[group])["bach"] = 1
+    with pytest.raises(configuration.ConfigError, match="there is no such key"):
+        configuration.parse(content)

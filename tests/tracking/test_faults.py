@@ -1,4 +1,4 @@
-"""A tracking server that dies, sleeps, swallows or forgets: nothing waits, nothing is lost."""
+"""A tracking server that dies, hangs or loses answers: training never waits, nothing is lost."""
 
 import http.client
 import os
@@ -24,42 +24,44 @@ from harness.runfolder.run import Run
 from harness.runfolder.target import Target
 from harness.tracking.store import Store
 from harness.tracking.sync import prove
-from tests.conftest import Command, command_in, run_folders
+from tests.conftest import (
+    RUN,
+    Command,
+    command_in,
+    free_port,
+    run_folders,
+    small,
+    start,
+    wait_for,
+)
 
 pytestmark = [pytest.mark.fault, pytest.mark.filterwarnings("ignore")]
-RUN = "harness.run"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class PostgreSQL:
     """A real PostgreSQL on loopback, in a temporary folder, as an unprivileged user."""
 
     def __init__(self) -> None:
-        self.place = Path(tempfile.mkdtemp(prefix="harness-postgres-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="harness-postgres-"))
         self.user = None
         if os.geteuid() == 0:  # it refuses to run as root
             self.user = "postgres"
-            shutil.chown(self.place, self.user)
+            shutil.chown(self.folder, self.user)
         port = free_port()
         self._run("initdb", "-D", "data", "-U", "mlflow", "-A", "trust", "--no-sync")
         self._run("pg_ctl", "-D", "data", "-l", "log", "-w", "start",
-                  "-o", f"-p {port} -h 127.0.0.1 -k {self.place}")  # fmt: skip
+                  "-o", f"-p {port} -h 127.0.0.1 -k {self.folder}")  # fmt: skip
         self.uri = f"postgresql+psycopg2://mlflow@127.0.0.1:{port}/postgres"
 
     def stop(self) -> None:
         self._run("pg_ctl", "-D", "data", "-m", "immediate", "-w", "stop")
-        shutil.rmtree(self.place)
+        shutil.rmtree(self.folder)
 
     def _run(self, program: str, *arguments: str) -> None:
         path = shutil.which(program) or sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{program}"))
         command = [path if isinstance(path, str) else str(path[-1]), *arguments]
         subprocess.run(
-            command, cwd=self.place, user=self.user, check=True, stdout=subprocess.DEVNULL
+            command, cwd=self.folder, user=self.user, check=True, stdout=subprocess.DEVNULL
         )
 
 
@@ -70,9 +72,9 @@ def postgres_is_here() -> bool:
 class Server:
     """A real `mlflow server` on loopback, over its own SQLite file or another database."""
 
-    def __init__(self, place: Path, database: str | None = None) -> None:
-        self.place = place
-        self.database = database or f"sqlite:///{place}/server.db"
+    def __init__(self, folder: Path, database: str | None = None) -> None:
+        self.folder = folder
+        self.database = database or f"sqlite:///{folder}/server.db"
         self.port = free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
         self.process: psutil.Popen | None = None
@@ -83,10 +85,10 @@ class Server:
                 sys.executable, "-m", "mlflow", "server", "--port", str(self.port),
                 "--workers", "1",
                 "--backend-store-uri", self.database,
-                "--artifacts-destination", f"{self.place}/artifacts",
+                "--artifacts-destination", f"{self.folder}/artifacts",
             ],
             env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-            cwd=self.place, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            cwd=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         deadline = time.monotonic() + 90
         while time.monotonic() < deadline and self.process.poll() is None:
@@ -129,9 +131,9 @@ def any_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Serve
 
 
 @contextmanager
-def running(place: Path, database: str | None = None) -> Iterator[Server]:
-    place.mkdir()
-    server = Server(place, database)
+def running(folder: Path, database: str | None = None) -> Iterator[Server]:
+    folder.mkdir()
+    server = Server(folder, database)
     yield server
     if server.process is not None and server.process.is_running():
         server.signal(signal.SIGCONT)
@@ -156,12 +158,12 @@ def listening(handle) -> Iterator[str]:  # type: ignore[no-untyped-def]
 
 
 def settings(folder: Path, uri: str, *more: str) -> tuple[str, ...]:
-    own = ("dataset=idx", f"dataset.dir={folder}", "dataset.num_val=40", "batch=20", "width=8")
-    return (*own, "tracking=server", f"tracking.uri={uri}", "tracking.patience=5", *more)
+    server = ("tracking=server", f"tracking.uri={uri}", "tracking.patience=5")
+    return small(folder, *server, *more)
 
 
-def assert_complete(uri: str, place: Path, status: str = "FINISHED") -> None:
-    folders = list(run_folders(place / "outputs"))
+def assert_complete(uri: str, cwd: Path, status: str = "FINISHED") -> None:
+    folders = list(run_folders(cwd / "outputs"))
     proofs = prove(Target(uri), [Run(folder) for folder in folders])
     assert [proof.differences for proof in proofs] == [()] * len(folders)
     assert all(proof.rows > 0 for proof in proofs)
@@ -170,7 +172,7 @@ def assert_complete(uri: str, place: Path, status: str = "FINISHED") -> None:
     assert {Run(folder).history().status for folder in folders} == {status}
 
 
-def undelivered(command: Command, folder: Path, uri: str) -> float:
+def train_undelivered(command: Command, folder: Path, uri: str) -> float:
     """Run against a tracker that does not work; returns the seconds from start to last record."""
     begin = time.time()
     done = command(RUN, *settings(folder, uri, "epochs=5"), timeout=100)
@@ -184,7 +186,7 @@ def test_down_from_the_start_then_sync_twice(
     tmp_path: Path, idx_folder: Path, server: Server
 ) -> None:
     command = command_in(tmp_path)
-    begin = undelivered(command, idx_folder, server.uri)
+    begin = train_undelivered(command, idx_folder, server.uri)
     (folder,) = run_folders(tmp_path / "outputs")
     end = next(r for r in journal.read(folder / journal.FILE_NAME)[0] if r["kind"] == "end")
     assert end["status"] == "FINISHED"
@@ -202,14 +204,8 @@ def test_killed_in_training_and_restarted(
 ) -> None:
     server = any_server
     server.start()
-    process = subprocess.Popen(
-        [sys.executable, "-m", RUN, *settings(idx_folder, server.uri, "epochs=3000")],
-        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    deadline = time.monotonic() + 60
-    while not list(tmp_path.glob("outputs/runs/*/delivered.json")):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    process = start(tmp_path, *settings(idx_folder, server.uri, "epochs=3000"))
+    wait_for(lambda: list(tmp_path.glob("outputs/runs/*/delivered.json")), 60)
     server.signal(signal.SIGKILL)
     time.sleep(3)
     server.start()
@@ -222,17 +218,17 @@ def test_stopped_server_then_sync(tmp_path: Path, idx_folder: Path, server: Serv
     server.start()
     server.signal(signal.SIGSTOP)
     command = command_in(tmp_path)
-    undelivered(command, idx_folder, server.uri)
+    train_undelivered(command, idx_folder, server.uri)
     server.signal(signal.SIGCONT)
     assert command("harness", "sync").returncode == 0
     assert_complete(server.uri, tmp_path)
 
 
-def test_a_black_hole(tmp_path: Path, idx_folder: Path) -> None:
+def test_a_server_that_never_answers(tmp_path: Path, idx_folder: Path) -> None:
     held = []
     with listening(held.append) as uri:
-        undelivered(command_in(tmp_path), idx_folder, uri)
-    assert held, "it did try"
+        train_undelivered(command_in(tmp_path), idx_folder, uri)
+    assert held, "it tried"
 
 
 def test_every_first_answer_is_lost(tmp_path: Path, idx_folder: Path, any_server: Server) -> None:
@@ -265,7 +261,7 @@ def test_every_first_answer_is_lost(tmp_path: Path, idx_folder: Path, any_server
         do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = forward  # noqa: N815
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Print nothing."""
 
     proxy = ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
     threading.Thread(target=proxy.serve_forever, daemon=True).start()
@@ -287,22 +283,22 @@ def test_every_first_answer_is_lost(tmp_path: Path, idx_folder: Path, any_server
     assert_complete(server.uri, tmp_path)
 
 
-def test_a_moved_outputs_folder_is_noticed_and_mended(tmp_path: Path, idx_folder: Path) -> None:
+def test_a_moved_outputs_folder_is_reported_and_repaired(tmp_path: Path, idx_folder: Path) -> None:
     before, after = tmp_path / "before", tmp_path / "after"
     before.mkdir()
     own = ("dataset=idx", f"dataset.dir={idx_folder}", "batch=20", "width=8", "epochs=2")
     assert command_in(before)(RUN, *own).returncode == 0
     before.rename(after)
     command = command_in(after)
-    noticed = command(RUN, *own, "tracking.patience=5", timeout=200)
-    assert noticed.returncode == 3
-    assert noticed.stderr.startswith(f"{after}/outputs/mlflow.db: its artifacts"), "at the start"
+    reported = command(RUN, *own, "tracking.patience=5", timeout=200)
+    assert reported.returncode == 3
+    assert reported.stderr.startswith(f"{after}/outputs/mlflow.db: its artifacts"), "at the start"
     assert (
-        "was moved or copied; repair it with `python -m harness sync --relocate`" in noticed.stderr
+        "was moved or copied; repair it with `python -m harness sync --relocate`" in reported.stderr
     )
-    mended = command("harness", "sync", "--relocate")
-    assert mended.returncode == 0, mended.stderr
-    assert "2 of 2 runs complete" in mended.stdout
+    repaired = command("harness", "sync", "--relocate")
+    assert repaired.returncode == 0, repaired.stderr
+    assert "2 of 2 runs complete" in repaired.stdout
     assert not before.exists()
     store = Store(Target.local(after / "outputs"))
     for run in store.runs(store.experiment("idx")):

@@ -1,4 +1,4 @@
-"""Any order, repetition or interruption of a journal's delivery ends with the same rows."""
+"""Any order, repetition or interruption of a delivery gives the same rows."""
 
 import itertools
 import json
@@ -12,16 +12,15 @@ from hypothesis import strategies as st
 from harness.data.atomic import write_text
 from harness.runfolder import delivered, journal
 from harness.runfolder.run import Run
-from harness.runfolder.target import Target
 from harness.tracking.delivery import Delivery
 from harness.tracking.follower import points_of
 from harness.tracking.store import Store
 from harness.tracking.sync import prove
-from tests.tracking.test_delivery import expected_points, make_run
+from tests.tracking.conftest import expected_points, make_run
 
 pytestmark = [pytest.mark.service, pytest.mark.filterwarnings("ignore")]
 
-# What may happen to a delivery, beside going on.
+# What may happen to a delivery before it continues.
 EVENTS = st.lists(
     st.one_of(
         st.tuples(st.just("deliver up to"), st.floats(0, 1)),
@@ -31,16 +30,6 @@ EVENTS = st.lists(
     ),
     max_size=6,
 )
-
-
-@pytest.fixture(scope="module")
-def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("outputs")
-
-
-@pytest.fixture(scope="module")
-def store(outputs: Path) -> Store:
-    return Store(Target.local(outputs))
 
 
 @settings(max_examples=40, deadline=None, database=None)

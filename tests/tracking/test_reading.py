@@ -1,7 +1,6 @@
 """Reading many runs from a real SQLite store and a real server: nothing lost, nothing cut off."""
 
 import math
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from harness.tracking.reading import Reader
 from harness.tracking.recorded import Missing
 from harness.tracking.store import Store, StoreError
 from harness.tracking.ui import serve
+from tests.conftest import free_port
 
 pytestmark = [pytest.mark.service, pytest.mark.filterwarnings("ignore")]  # MLflow's own warnings
 RUNS, EPOCHS = 7, 11
@@ -22,8 +22,8 @@ RUNS, EPOCHS = 7, 11
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Seven runs of eleven epochs; one of them has NaN, a repeated step and steps out of order."""
-    place = tmp_path_factory.mktemp("outputs")
-    store = Store(Target.local(place))
+    folder = tmp_path_factory.mktemp("outputs")
+    store = Store(Target.local(folder))
     experiment = store.experiment("many")
     for number in range(RUNS):
         run = f"{number}{number}cafe-x"
@@ -36,7 +36,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
             points += [("val/error", math.nan, 99, 5), ("val/error", 7.5, 98, 5)]
         store.log(mlflow_id, points, {"batch": number}, tags)
         store.set_status(mlflow_id, "FINISHED", 2000)
-    return place
+    return folder
 
 
 @pytest.fixture(scope="module", params=["sqlite", "http"])
@@ -44,15 +44,12 @@ def reader(request: pytest.FixtureRequest, outputs: Path) -> Iterator[Reader]:
     if request.param == "sqlite":
         yield Reader(Target.local(outputs))
         return
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    with serve(Target.local(outputs), port) as address:
+    with serve(Target.local(outputs), free_port()) as address:
         yield Reader(Target(address))
 
 
 @pytest.mark.parametrize("rows", [25_000, 40, 12])
-def test_curves_are_whole_whatever_one_call_gives(
+def test_curves_are_complete_whatever_the_limit_of_a_call(
     reader: Reader, monkeypatch: pytest.MonkeyPatch, rows: int
 ) -> None:
     """12 rows are fewer than two runs have: the answers are cut off, and asked for again."""
@@ -81,9 +78,9 @@ def test_filters_and_runs(reader: Reader) -> None:
     picked = reader.select(["22ca", "44ca"])[1]
     assert [run.run for run in picked] == ["22cafe-x", "44cafe-x"]
     assert reader.run(picked[0].location[:12]).run == "22cafe-x"
-    with pytest.raises(ValueError, match="no filter that MLflow understands"):
+    with pytest.raises(ValueError, match="not a filter that MLflow understands"):
         reader.select(["params.batch ="])
-    with pytest.raises(ValueError, match="is neither a sweep, an experiment nor a run"):
+    with pytest.raises(ValueError, match="is not a sweep, an experiment or a run"):
         reader.run("it's")
 
 
@@ -98,11 +95,11 @@ def test_attached_files_arrive(reader: Reader, tmp_path: Path) -> None:
     (tmp_path / "index.html").write_text("<p>")
     reader.attach(run, [tmp_path / "index.html"], "report/x")
     (tmp_path / "back").mkdir()
-    found = reader.fetch(run, "report/x/index.html", tmp_path / "back")
-    assert found.read_text() == "<p>"
+    fetched = reader.fetch(run, "report/x/index.html", tmp_path / "back")
+    assert fetched.read_text() == "<p>"
 
 
-def test_no_store_is_made_by_reading(tmp_path: Path) -> None:
+def test_reading_creates_no_store(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no results yet"):
         Reader(Target.local(tmp_path))
     assert list(tmp_path.iterdir()) == []

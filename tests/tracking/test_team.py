@@ -22,7 +22,7 @@ from harness.runfolder.run import Run
 from harness.runfolder.target import Target
 from harness.tracking.store import Store
 from harness.tracking.sync import prove
-from tests.conftest import Command, run_folders
+from tests.conftest import RUN, Command, run_folders, small
 from tests.slurm import free_ports
 
 BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
@@ -31,7 +31,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),
     pytest.mark.skipif(not BINARIES, reason="needs PostgreSQL: apt-get install postgresql"),
 ]
-RUN = "harness.run"
 WRITERS = 5
 
 
@@ -47,46 +46,46 @@ class Team:
 @pytest.fixture(scope="module")
 def team() -> Iterator[Team]:
     """docs/scaling.md's set-up on loopback, in a temporary folder."""
-    place = Path(tempfile.mkdtemp(prefix="team-"))
+    folder = Path(tempfile.mkdtemp(prefix="team-"))
     database_port, port = free_ports(2)
     password = secrets.token_hex(12)
     binaries = BINARIES[-1].parent
     # PostgreSQL refuses root; Debian's package brings the user.
     user = {"user": "postgres", "group": "postgres"} if os.getuid() == 0 else {}
-    (place / "pgpass").write_text(f"127.0.0.1:{database_port}:*:mlflow:{password}\n")
-    (place / "pgpass").chmod(0o600)
-    (place / "password").write_text(password)
-    cluster = place / "postgres"
+    (folder / "pgpass").write_text(f"127.0.0.1:{database_port}:*:mlflow:{password}\n")
+    (folder / "pgpass").chmod(0o600)
+    (folder / "password").write_text(password)
+    cluster = folder / "postgres"
     cluster.mkdir()
     if user:
-        shutil.chown(place, "postgres")
+        shutil.chown(folder, "postgres")
         shutil.chown(cluster, "postgres")
-        shutil.chown(place / "password", "postgres")
+        shutil.chown(folder / "password", "postgres")
 
     def run(*command: str) -> None:
         done = subprocess.run(
-            command, capture_output=True, text=True, cwd=place,
-            env=os.environ | {"PGPASSFILE": str(place / "pgpass")}, **user,
+            command, capture_output=True, text=True, cwd=folder,
+            env=os.environ | {"PGPASSFILE": str(folder / "pgpass")}, **user,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
 
     run(
         str(binaries / "initdb"), "-D", str(cluster), "-U", "mlflow", "-A", "scram-sha-256",
-        f"--pwfile={place}/password",
+        f"--pwfile={folder}/password",
     )  # fmt: skip
-    options = f"-c listen_addresses=127.0.0.1 -p {database_port} -k {place}"
-    run(str(binaries / "pg_ctl"), "-D", str(cluster), "-o", options, "-l", f"{place}/log", "-w",
+    options = f"-c listen_addresses=127.0.0.1 -p {database_port} -k {folder}"
+    run(str(binaries / "pg_ctl"), "-D", str(cluster), "-o", options, "-l", f"{folder}/log", "-w",
         "start")  # fmt: skip
     server = None
     if user:
-        shutil.chown(place / "pgpass", "root")
+        shutil.chown(folder / "pgpass", "root")
     address = f"postgresql://mlflow@127.0.0.1:{database_port}"
     try:
-        with _connect(f"{address}/postgres", place) as connection:
+        with _connect(f"{address}/postgres", folder) as connection:
             connection.autocommit = True
             for name in ("mlflow", "mlflow_auth"):
                 connection.cursor().execute(f"CREATE DATABASE {name}")
-        server = _server(place, address, port, password)
+        server = _server(folder, address, port, password)
         yield Team(f"http://127.0.0.1:{port}", f"{address}/mlflow", password)
     finally:
         os.environ.pop("PGPASSFILE", None)
@@ -98,17 +97,17 @@ def team() -> Iterator[Team]:
                 member.kill()
         subprocess.run(
             [binaries / "pg_ctl", "-D", cluster, "-m", "immediate", "-w", "stop"],
-            capture_output=True, cwd=place, **user,
+            capture_output=True, cwd=folder, **user,
         )  # fmt: skip
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def _connect(address: str, place: Path):  # type: ignore[no-untyped-def]
+def _connect(address: str, folder: Path):  # type: ignore[no-untyped-def]
     import contextlib
 
     import psycopg2
 
-    os.environ["PGPASSFILE"] = str(place / "pgpass")
+    os.environ["PGPASSFILE"] = str(folder / "pgpass")
     return contextlib.closing(psycopg2.connect(address))
 
 
@@ -117,8 +116,8 @@ def _driven(address: str) -> str:
     return address.replace("postgresql:", "postgresql+psycopg2:")
 
 
-def _server(place: Path, address: str, port: int, password: str) -> psutil.Popen:
-    (place / "auth.ini").write_text(
+def _server(folder: Path, address: str, port: int, password: str) -> psutil.Popen:
+    (folder / "auth.ini").write_text(
         "[mlflow]\n"
         "default_permission = EDIT\n"
         f"database_uri = {_driven(address)}/mlflow_auth\n"
@@ -126,26 +125,26 @@ def _server(place: Path, address: str, port: int, password: str) -> psutil.Popen
         "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
     )
     environment = os.environ | {
-        "PGPASSFILE": str(place / "pgpass"),
-        "MLFLOW_AUTH_CONFIG_PATH": str(place / "auth.ini"),
+        "PGPASSFILE": str(folder / "pgpass"),
+        "MLFLOW_AUTH_CONFIG_PATH": str(folder / "auth.ini"),
         "MLFLOW_AUTH_ADMIN_PASSWORD": password,
         "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_hex(16),
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
-    with (place / "server.log").open("wb") as log:
+    with (folder / "server.log").open("wb") as log:
         server = psutil.Popen(
             [
                 sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth",
                 "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
                 "--backend-store-uri", f"{_driven(address)}/mlflow",
-                "--serve-artifacts", "--artifacts-destination", str(place / "artifacts"),
+                "--serve-artifacts", "--artifacts-destination", str(folder / "artifacts"),
             ],
-            env=environment, cwd=place, stdout=log, stderr=log,
+            env=environment, cwd=folder, stdout=log, stderr=log,
         )  # fmt: skip
     deadline = time.monotonic() + 600
     while True:
-        assert server.poll() is None, (place / "server.log").read_text()[-3000:]
-        assert time.monotonic() < deadline, (place / "server.log").read_text()[-3000:]
+        assert server.poll() is None, (folder / "server.log").read_text()[-3000:]
+        assert time.monotonic() < deadline, (folder / "server.log").read_text()[-3000:]
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
                 break
@@ -167,21 +166,20 @@ def _server(place: Path, address: str, port: int, password: str) -> psutil.Popen
 
 
 def settings(folder: Path, team: Team, *more: str) -> tuple[str, ...]:
-    own = ("dataset=idx", f"dataset.dir={folder}", "dataset.num_val=40", "batch=20", "width=8")
-    return (*own, "tracking=server", f"tracking.uri={team.uri}", "epochs=20", *more)
+    return small(folder, "tracking=server", f"tracking.uri={team.uri}", "epochs=20", *more)
 
 
 def test_five_writers_at_once(tmp_path: Path, idx_folder: Path, team: Team) -> None:
     """Five users on five "machines", each with a folder of its own: every row is there."""
     writers = []
     for number in range(WRITERS):
-        place = tmp_path / f"machine{number}"
-        place.mkdir()
+        folder = tmp_path / f"machine{number}"
+        folder.mkdir()
         seeds = f"seed={10 * number + 1},{10 * number + 2}"
         writers.append(
             subprocess.Popen(
                 [sys.executable, "-m", RUN, "-m", *settings(idx_folder, team, seeds)],
-                cwd=place, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                 env=os.environ
                 | {
                     "MLFLOW_TRACKING_USERNAME": f"user{number}",
@@ -189,8 +187,8 @@ def test_five_writers_at_once(tmp_path: Path, idx_folder: Path, team: Team) -> N
                 },
             )
         )  # fmt: skip
-    said = [writer.communicate(timeout=1200)[0] for writer in writers]
-    assert [writer.returncode for writer in writers] == [0] * WRITERS, said
+    outputs = [writer.communicate(timeout=1200)[0] for writer in writers]
+    assert [writer.returncode for writer in writers] == [0] * WRITERS, outputs
     folders = [f for path in tmp_path.iterdir() for f in run_folders(path / "outputs")]
     assert len(folders) == 2 * WRITERS
     with pytest.MonkeyPatch.context() as patch:
@@ -209,7 +207,7 @@ def test_five_writers_at_once(tmp_path: Path, idx_folder: Path, team: Team) -> N
     assert rows(team) == sum(proof.rows for proof in proofs)
     for path in tmp_path.rglob("*"):
         assert not path.is_file() or team.password.encode() not in path.read_bytes(), path
-    assert not any(team.password in text for text in said)
+    assert not any(team.password in text for text in outputs)
 
 
 def rows(team: Team) -> int:

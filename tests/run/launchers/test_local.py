@@ -1,7 +1,4 @@
-"""Jobs at the same time: they share the cores, and a failure of one affects no other.
-
-Covers: job/forkserver.py
-"""
+"""Jobs at the same time: they share the cores, and a failure of one affects no other."""
 
 import os
 import shlex

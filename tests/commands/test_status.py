@@ -1,0 +1,56 @@
+"""The tables of runs and sweeps, from the journals."""
+
+from pathlib import Path
+
+from harness.commands.status import runs_table, sweeps_table
+from harness.runfolder import liveness
+from harness.runfolder.plan import Plan, SweepJob
+from tests.conftest import Command, new_run, record_training
+
+
+def column(table: object, name: str) -> list[str]:
+    """The cells of a column."""
+    columns = table.columns  # type: ignore[attr-defined]
+    return next([str(cell) for cell in each.cells] for each in columns if each.header == name)
+
+
+def test_one_row_per_run(tmp_path: Path) -> None:
+    finished = record_training(new_run(tmp_path, "epochs=2"), 0.5, 0.25)
+    failed = record_training(new_run(tmp_path, "epochs=2"), 0.5, status="FAILED", error="why")
+    created = new_run(tmp_path, "epochs=2")
+    table = runs_table([finished, failed, created])
+    assert column(table, "run id") == [finished.id, failed.id, created.id]
+    assert column(table, "status") == ["FINISHED", "FAILED", "CREATED"]
+    assert column(table, "epochs") == ["2/2", "1/2", "0/2"]
+    assert column(table, "val error") == ["25.00%", "-", "-"]
+
+
+def test_a_running_run_without_its_process_is_shown_as_killed(tmp_path: Path) -> None:
+    run = new_run(tmp_path)
+    with run.writing() as journal:
+        journal.append("start", **liveness.this_process(), threads=1, backend="numpy")
+        size = run.journal.stat().st_size
+        assert column(runs_table([run]), "status") == ["RUNNING"], "its lock is held"
+    assert column(runs_table([run]), "status") == ["KILLED"]
+    assert run.journal.stat().st_size == size, "status only reads"
+
+
+def test_one_row_per_sweep(tmp_path: Path) -> None:
+    runs = [record_training(new_run(tmp_path), 0.5), new_run(tmp_path)]
+    jobs = tuple(SweepJob(run.id, "n", {}, "k") for run in runs)
+    Plan("aaaa", ("-m", "seed=1,2"), jobs).save(tmp_path)
+    Plan("bbbb", ("-m", "seed=1"), (*jobs[:1], SweepJob("removed", "n", {}, "k"))).save(tmp_path)
+    table = sweeps_table(tmp_path, runs)
+    assert column(table, "sweep") == ["aaaa", "bbbb"]
+    assert column(table, "finished") == ["1/2", "1/2"]
+    assert column(table, "command") == ["-m seed=1,2", "-m seed=1"]
+
+
+def test_the_command_lists_the_newest_runs(command: Command, tmp_path: Path) -> None:
+    runs = [new_run(tmp_path / "outputs", name=f"seed={number}") for number in range(3)]
+    done = command("harness", "status", "--limit", "2")
+    assert (done.returncode, done.stderr) == (0, "")
+    shown = [run.id in done.stdout for run in runs]
+    assert shown.count(True) == 2
+    empty = command("harness", "status", "--outputs", "nowhere")
+    assert (empty.returncode, empty.stderr) == (0, "")

@@ -1,0 +1,131 @@
+"""`sync`: which runs go to which store, what is sent again, and the exit status."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from harness.commands import sync as command
+from harness.runfolder import liveness
+from harness.runfolder.run import Run
+from harness.runfolder.status import RunStatus
+from harness.runfolder.target import Target
+from harness.tracking import sync as syncing
+from harness.tracking.delivery import Report
+from harness.tracking.store import StoreError
+from harness.tracking.sync import Proof
+from tests.conftest import new_run, record_training
+
+SERVER = ("tracking=server", "tracking.uri=http://host:5000")
+
+
+class Store:
+    """Stands for MLflow: `lost` runs differ until they are sent again."""
+
+    def __init__(self) -> None:
+        self.report = Report()
+        self.lost: set[str] = set()
+        self.sent: list[str] = []
+        self.targets: list[Target] = []
+        self.error: StoreError | None = None
+
+    def deliver(self, target: Target, runs: list[Run], *, relocate: bool = False) -> Report:
+        self.targets.append(target)
+        if self.error is not None:
+            raise self.error
+        if self.sent:
+            self.lost -= set(self.sent)
+        return self.report
+
+    def prove(self, target: Target, runs: list[Run]) -> list[Proof]:
+        return [Proof(run.id, 5, ("rows",) if run.id in self.lost else ()) for run in runs]
+
+    def send_again(self, target: Target, runs: list[Run]) -> None:
+        self.sent += [run.id for run in runs]
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> Store:
+    store = Store()
+    for name in ("deliver", "prove", "send_again"):
+        monkeypatch.setattr(syncing, name, getattr(store, name))
+    return store
+
+
+def sync(outputs: Path) -> tuple[int, str, str]:
+    """Exit status, stdout and stderr of the command."""
+    result = CliRunner().invoke(command.sync, ["--outputs", str(outputs)])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_nothing_to_deliver_is_0(tmp_path: Path, store: Store) -> None:
+    new_run(tmp_path, "tracking=none")
+    assert sync(tmp_path) == (0, "", "")
+    assert store.targets == []
+
+
+def test_each_store_gets_its_runs(tmp_path: Path, store: Store) -> None:
+    for overrides in ((), SERVER, ("tracking=none",), ()):
+        record_training(new_run(tmp_path, *overrides), 0.5)
+    status, out, _ = sync(tmp_path)
+    assert status == 0
+    local = Target.local(tmp_path)
+    assert {target.key for target in store.targets} == {"local", "http://host:5000"}
+    assert f"{local.uri}: 2 of 2 runs complete, 10 metric rows compared\n" in out
+    assert "http://host:5000: 1 of 1 runs complete, 5 metric rows compared\n" in out
+
+
+def test_what_the_store_lost_is_sent_again(tmp_path: Path, store: Store) -> None:
+    runs = [record_training(new_run(tmp_path), 0.5) for _ in range(2)]
+    store.lost = {runs[1].id}
+    status, out, err = sync(tmp_path)
+    assert (status, err) == (0, "")
+    assert store.sent == [runs[1].id]
+    assert "sending 1 runs again" in out
+    assert "2 of 2 runs complete" in out
+
+
+def test_an_undelivered_run_is_3(tmp_path: Path, store: Store) -> None:
+    runs = [record_training(new_run(tmp_path), 0.5) for _ in range(2)]
+    store.report = Report(undelivered={runs[0].id: "the server is down"})
+    status, out, err = sync(tmp_path)
+    assert status == 3
+    assert f"not delivered yet: {runs[0].id}: the server is down\n" in err
+    assert "1 of 2 runs complete" in out
+
+
+def test_a_refused_record_is_3(tmp_path: Path, store: Store) -> None:
+    run = record_training(new_run(tmp_path), 0.5)
+    store.report = Report(refused={run.id: 2})
+    status, _, err = sync(tmp_path)
+    assert status == 3
+    assert f"{run.id}: the store refused 2 records" in err
+
+
+def test_a_store_that_does_not_open_is_3_and_one_line(tmp_path: Path, store: Store) -> None:
+    record_training(new_run(tmp_path), 0.5)
+    store.error = StoreError("http://host:5000: no answer")
+    assert sync(tmp_path) == (
+        3, "", "http://host:5000: no answer\nnot delivered yet: 1 runs\n",
+    )  # fmt: skip
+
+
+def test_a_live_run_is_not_compared(tmp_path: Path, store: Store) -> None:
+    run = new_run(tmp_path)
+    with run.writing() as journal:
+        journal.append("start", **liveness.this_process(), threads=1, backend="numpy")
+        status, out, _ = sync(tmp_path)
+    assert status == 0
+    assert "0 of 1 runs complete, 0 metric rows compared, 1 still running" in out
+
+
+def test_dead_runs_are_closed_first(tmp_path: Path, store: Store) -> None:
+    run = new_run(tmp_path)
+    start = liveness.this_process() | {"process_started": 1.0}
+    with run.writing() as journal:
+        journal.append("start", **start, threads=1, backend="numpy")
+    status, out, _ = sync(tmp_path)
+    assert status == 0
+    assert f"{run.id}: its process died without an end record; closed as KILLED\n" in out
+    assert run.status is RunStatus.KILLED

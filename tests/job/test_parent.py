@@ -1,0 +1,68 @@
+"""The job's end of its parent's pipe: the order, and EOF."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+READ = (
+    "import os; from harness.job import parent; "
+    "print(parent.read_order(), os.environ.get('HARNESS_CORES'), flush=True)"
+)
+
+
+def read(content: bytes) -> str:
+    """What a process prints that reads its order from this content."""
+    environment = {key: value for key, value in os.environ.items() if key != "HARNESS_CORES"}
+    done = subprocess.run(
+        [sys.executable, "-c", READ], input=content, env=environment, capture_output=True,
+        timeout=60, check=True,
+    )  # fmt: skip
+    assert done.stderr == b""
+    return done.stdout.decode()
+
+
+def order(**content: Any) -> bytes:
+    return json.dumps({"folder": "/runs/abc", "log": None, "cores": None} | content).encode()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", order()])
+def test_a_pipe_that_closes_before_the_line_ends_is_no_order(content: bytes) -> None:
+    assert read(content) == "None None\n"
+
+
+def test_the_folder_and_the_cores() -> None:
+    assert read(order() + b"\n") == "/runs/abc None\n"
+    assert read(order(cores=3) + b"\n") == "/runs/abc 3\n"
+    long = "/runs/" + "x" * 10_000
+    assert read(order(folder=long) + b"\n") == f"{long} None\n"
+
+
+def test_the_output_goes_to_the_log(tmp_path: Path) -> None:
+    log = tmp_path / "job.log"
+    log.write_text("before\n")
+    assert read(order(log=str(log)) + b"\n") == ""
+    assert log.read_text() == "before\n/runs/abc None\n", "it is appended"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_the_death_of_the_parent_terminates_the_job() -> None:
+    code = (
+        "import threading, time; from harness.job import interruption, parent\n"
+        "interruption.raise_on_signal()\n"
+        "threading.Thread(target=parent.watch, daemon=True).start()\n"
+        "try:\n    print('ready', flush=True)\n    while True:\n        time.sleep(0.01)\n"
+        "except interruption.JobInterrupted:\n    print('interrupted')\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        process.stdin.close()
+        assert process.stdout.read() == b"interrupted\n"

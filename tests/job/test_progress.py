@@ -1,0 +1,62 @@
+"""The progress display of one run: lines, and a bar in a terminal."""
+
+import io
+import re
+
+import pytest
+
+from harness.job import progress
+from harness.nn import metrics
+
+VALUES = {
+    metrics.TRAIN_LOSS: 0.12345, metrics.TRAIN_ERROR: 0.05, metrics.VAL_ERROR: 0.0625,
+    metrics.EXAMPLES_PER_S: 12345.6,
+}  # fmt: skip
+
+
+def test_the_metrics_of_an_epoch() -> None:
+    assert progress.numbers(VALUES) == "loss 0.1235  validation error 6.25%  12,346 examples/s"
+
+
+def test_without_validation_the_training_error_is_shown() -> None:
+    values = {key: value for key, value in VALUES.items() if key != metrics.VAL_ERROR}
+    assert "train error 5.00%" in progress.numbers(values)
+
+
+def test_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress.display("batch=16", 3) as display:
+        assert isinstance(display, progress.Lines)
+        for epoch in (1, 2, 3):
+            display.epoch(epoch, VALUES)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    for epoch, line in enumerate(lines, 1):
+        start = f"batch=16  epoch {epoch}/3  {progress.numbers(VALUES)}  "
+        assert line.startswith(start)
+        assert re.fullmatch(r"\d+ s left", line.removeprefix(start))
+    assert lines[-1].endswith("  0 s left")
+
+
+def test_the_time_left_counts_the_epochs_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a resumed run, the earlier epochs took no time now."""
+    clock = iter([0.0, 2.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    stream = io.StringIO()
+    monkeypatch.setattr("sys.stdout", stream)
+    progress.Lines("n", 10, 5).epoch(6, VALUES)
+    assert stream.getvalue().endswith("  8 s left\n"), "four epochs of two seconds"
+
+
+def test_a_terminal_has_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    stream = Terminal()
+    monkeypatch.setattr("sys.stdout", stream)
+    with progress.display("batch=16", 3, finished=1) as display:
+        assert isinstance(display, progress.Bar)
+        display.epoch(2, VALUES)
+    text = stream.getvalue()
+    assert "batch=16" in text
+    assert "2/3" in text

@@ -1,0 +1,66 @@
+"""`python -m harness`: its commands, their help, and an unknown one."""
+
+import importlib
+import subprocess
+import sys
+
+import click
+import pytest
+
+from harness.__main__ import COMMANDS, main
+from tests.conftest import ROOT, command_in
+
+NOT_COMMANDS = {"__init__", "options"}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_is_the_function_of_its_module(name: str) -> None:
+    command = main.get_command(click.Context(main), name)  # type: ignore[attr-defined]
+    assert isinstance(command, click.Command)
+    assert command.name == name
+    assert command.help
+    function = name.replace("-", "_")
+    module = importlib.import_module(f"harness.commands.{function}")
+    assert getattr(module, function) is command
+    for option in command.params:
+        if isinstance(option, click.Option) and not isinstance(command, click.Group):
+            assert option.help or option.show_default, f"{name} {option.name}"
+
+
+def test_every_module_of_the_room_is_a_command() -> None:
+    modules = {path.stem for path in (ROOT / "harness/commands").glob("*.py")}
+    assert modules - NOT_COMMANDS == {name.replace("-", "_") for name in COMMANDS}
+    assert len(set(COMMANDS)) == len(COMMANDS)
+
+
+def test_help_lists_the_commands_in_their_order() -> None:
+    done = command_in(ROOT)("harness", "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    listed = done.stdout.partition("Commands:\n")[2].splitlines()
+    lines = [line for line in listed if line.startswith("  ") and line[2:3].strip()]
+    assert tuple(line.split()[0] for line in lines) == COMMANDS
+    assert all(len(line.split()) > 2 for line in lines), "each with a line of help"
+
+
+@pytest.mark.parametrize("name", ["stat", "options", "__init__", "import_csv"])
+def test_an_unknown_command_exits_2(name: str) -> None:
+    done = command_in(ROOT)("harness", name)
+    assert done.returncode == 2
+    assert f"No such command '{name}'" in done.stderr
+
+
+def test_version() -> None:
+    done = command_in(ROOT)("harness", "--version")
+    assert done.returncode == 0
+    assert "version" in done.stdout
+
+
+def test_a_command_imports_only_what_it_needs() -> None:
+    code = (
+        "import sys\nfrom harness.__main__ import main\n"
+        "try:\n    main(['status', '--outputs', 'no/such/folder'])\n"
+        "except SystemExit as end:\n    assert not end.code\n"
+        "print({'mlflow', 'hydra', 'matplotlib', 'optuna', 'PIL'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines()[-1] == "set()", done.stderr

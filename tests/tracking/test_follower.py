@@ -1,0 +1,62 @@
+"""Delivering one journal: torn records wait, refused records are set aside."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from harness.runfolder import delivered, journal
+from harness.runfolder.journal import Journal
+from harness.runfolder.target import Target
+from harness.tracking.store import Store
+from tests.tracking.conftest import deliver, make_run
+
+pytestmark = [
+    pytest.mark.service,
+    pytest.mark.filterwarnings("ignore"),  # MLflow's own
+]
+
+
+def test_infinity_is_not_a_large_number(outputs: Path, store: Store) -> None:
+    folder = make_run(outputs, "ddd", epochs=1, status=None)
+    with Journal(folder / journal.FILE_NAME) as writer:
+        writer.append("epoch", epoch=2, metrics={"train/loss": math.inf})
+    deliver(outputs, folder)
+    run = store.client.get_run(delivered.read(folder)["mlflow_id"])
+    assert math.isnan(store.client.get_metric_history(run.info.run_id, "train/loss")[-1].value)
+    assert run.data.tags["nonfinite"] == "train/loss = inf at step 2"
+
+
+def test_a_torn_record_waits(outputs: Path, store: Store) -> None:
+    folder = make_run(outputs, "eee")
+    path = folder / journal.FILE_NAME
+    content = path.read_bytes()
+    path.write_bytes(content[:-5])
+    deliver(outputs, folder)  # what is torn was never written: nothing is outstanding
+    assert store.client.get_run(delivered.read(folder)["mlflow_id"]).info.status == "RUNNING"
+    path.write_bytes(content)
+    deliver(outputs, folder)
+    assert store.client.get_run(delivered.read(folder)["mlflow_id"]).info.status == "FINISHED"
+
+
+def test_a_record_that_the_store_refuses_is_set_aside(tmp_path: Path) -> None:
+    folder = make_run(tmp_path, "aaa", epochs=2, status=None)
+    with Journal(folder / journal.FILE_NAME) as writer:
+        writer.append("epoch", epoch=3, metrics={"train/loss": 1.0, "a bad key ?": 2.0})
+        writer.append("epoch", epoch=4, metrics={"train/loss": 4.0})
+        writer.append("end", status="FINISHED", error=None)
+    for _ in range(2):  # repeating counts it once
+        delivery = deliver(tmp_path, folder)
+        assert delivery.report().refused == {"aaa": 1}
+        (line,) = (folder / "refused.jsonl").read_text().splitlines()
+        assert json.loads(line)["record"] == 4
+        assert "a bad key ?" in json.loads(line)["reason"]
+        (folder / delivered.FILE_NAME).unlink()
+    store = Store(Target.local(tmp_path))
+    mlflow_id = store.find_run(store.experiment("mnist"), "aaa")
+    assert mlflow_id is not None
+    run = store.client.get_run(mlflow_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["refused"].startswith("1 records: ")
+    assert [step for step, _, _ in store.points(mlflow_id)["train/loss"]] == [1, 2, 4]

@@ -1,0 +1,84 @@
+"""The delivery process of a command: it follows, reports, and ends with its command."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from harness.runfolder import delivered, journal
+from harness.runfolder.journal import Journal
+from harness.runfolder.run import Run
+from harness.runfolder.target import Target
+from harness.tracking.process import DeliveryProcess
+from harness.tracking.store import Store
+from harness.tracking.sync import prove
+from tests.conftest import python_path
+from tests.tracking.conftest import expected_points, make_run
+
+pytestmark = [
+    pytest.mark.service,
+    pytest.mark.filterwarnings("ignore"),  # MLflow's own
+]
+
+
+def test_two_deliveries_of_one_run_make_one_run(tmp_path: Path) -> None:
+    """`sync` beside a command that still delivers."""
+    folders = [make_run(tmp_path, f"r{number}") for number in range(6)]
+    Store(Target.local(tmp_path))
+    processes = [DeliveryProcess(Target.local(tmp_path), tmp_path) for _ in range(3)]
+    for process in processes:
+        for folder in folders:
+            process.follow(Run(folder))
+    assert [process.close().undelivered for process in processes] == [{}, {}, {}]
+    proofs = prove(Target.local(tmp_path), [Run(each) for each in folders])
+    assert [proof.differences for proof in proofs] == [()] * 6
+
+
+def test_the_process_follows_and_reports(tmp_path: Path) -> None:
+    folder = make_run(tmp_path, "fff", epochs=2, status=None)
+    process = DeliveryProcess(Target.local(tmp_path), tmp_path, patience=30)
+    process.follow(Run(folder))
+    time.sleep(0.5)
+    assert psutil.Process(process._process.pid).nice() == 10
+    with Journal(folder / journal.FILE_NAME) as writer:
+        for epoch in (3, 4):
+            time.sleep(0.3)
+            writer.append("epoch", epoch=epoch, metrics={"train/loss": float(np.float32(0.1))})
+        writer.append("end", status="FINISHED", error=None)
+    report = process.close()
+    assert report.undelivered == {}
+    store = Store(Target.local(tmp_path))
+    assert report.experiments == {"mnist": store.experiment("mnist")}
+    assert store.points(delivered.read(folder)["mlflow_id"]) == expected_points(folder)
+
+
+def test_a_broken_mlflow_is_reported_and_delays_no_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken/mlflow.py").write_text("raise ImportError('not well installed')\n")
+    for name, value in python_path(tmp_path / "broken").items():
+        monkeypatch.setenv(name, value)
+    process = DeliveryProcess(Target.local(tmp_path), tmp_path)
+    process.follow(Run(make_run(tmp_path, "aaa")))
+    report = process.close()
+    assert report.undelivered == {
+        "aaa": "the delivery process ended with status 1, see delivery.log"
+    }
+    assert "ImportError: not well installed" in (tmp_path / "delivery.log").read_text()
+
+
+def test_the_process_ends_with_its_command(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "harness.tracking.delivery"], stdin=subprocess.PIPE
+    )
+    assert process.stdin is not None
+    order = {"target": {"uri": f"sqlite:///{tmp_path}/x.db"}, "log": f"{tmp_path}/log"}
+    process.stdin.write(json.dumps(order).encode() + b"\n")
+    process.stdin.close()
+    assert process.wait(20) != 0

@@ -1,0 +1,152 @@
+"""The MLflow store: created once, whatever competes or is killed; refusals are one line."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.runfolder import journal
+from harness.runfolder.folder import all_runs
+from harness.runfolder.run import Run
+from harness.runfolder.target import Target
+from harness.tracking.store import Store, StoreError
+from harness.tracking.sync import prove
+from tests.conftest import command_in
+from tests.tracking.conftest import deliver, make_run
+
+pytestmark = [
+    pytest.mark.service,
+    pytest.mark.filterwarnings("ignore"),  # MLflow's own
+]
+
+
+RACES = 5
+
+
+def test_a_long_name_is_cut(tmp_path: Path) -> None:
+    """PostgreSQL would refuse more than 250 characters, and with them the run."""
+    folder = make_run(tmp_path, "aaa", status=None)
+    record = journal.read(folder / journal.FILE_NAME)[0][0]
+    store = Store(Target.local(tmp_path))
+    made = store.create_run(store.experiment("mnist"), record | {"name": "lr=0.1," * 100})
+    assert store.client.get_run(made).info.run_name == ("lr=0.1," * 100)[:250]
+
+
+def open_fresh(folder: Path, barrier: Any, number: int) -> list[str]:
+    ids = []
+    for round_ in range(RACES):
+        barrier.wait(300)
+        ids.append(Store(Target.local(folder / str(round_))).experiment("mnist"))
+    return ids
+
+
+def test_eight_processes_race_for_a_fresh_store(tmp_path: Path) -> None:
+    """Again and again, started by a barrier each time."""
+    context = multiprocessing.get_context("spawn")
+    with context.Manager() as manager, context.Pool(8) as pool:
+        race = partial(open_fresh, tmp_path, manager.Barrier(8))
+        ids = pool.map(race, range(8), chunksize=1)
+    assert [len(set(each)) for each in zip(*ids, strict=True)] == [1] * RACES
+    for round_ in range(RACES):
+        client = Store(Target.local(tmp_path / str(round_))).client
+        assert len(client.search_experiments()) == 2  # and "Default"
+
+
+def test_eight_commands_race_for_a_fresh_store(tmp_path: Path, idx_folder: Path) -> None:
+    own = ("dataset=idx", f"dataset.dir={idx_folder}", "batch=20", "width=8", "epochs=1")
+    commands = [
+        subprocess.Popen(
+            [sys.executable, "-m", "harness.run", *own, f"seed={seed}"],
+            cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        )
+        for seed in range(8)
+    ]  # fmt: skip
+    for process in commands:
+        _, stderr = process.communicate(timeout=900)
+        assert (process.returncode, stderr) == (0, "")
+    target = Target.local(tmp_path / "outputs")
+    proofs = prove(target, all_runs(tmp_path / "outputs"))
+    assert [proof.differences for proof in proofs] == [()] * 8
+    store = Store(target)
+    assert len(store.runs(store.experiment("idx"))) == 8
+
+
+# Ends the creation of a store, MLflow's own way or ours, before its n-th change of the database.
+KILLED_CREATION = """
+import itertools, os, signal, sys
+from pathlib import Path
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+changes = itertools.count(1)
+@event.listens_for(Engine, "before_cursor_execute")
+def strike(connection, cursor, statement, *rest):
+    if statement.split()[0].upper() in ("CREATE", "ALTER", "INSERT", "UPDATE", "DROP"):
+        if next(changes) == int(sys.argv[2]):
+            os.kill(os.getpid(), signal.SIGKILL)
+if sys.argv[1] == "ours":
+    from harness.tracking.store import Store
+    from harness.runfolder.target import Target
+    Store(Target.local(Path.cwd())).experiment("mnist")
+else:
+    from mlflow import MlflowClient
+    MlflowClient(tracking_uri="sqlite:///mlflow.db").search_experiments()
+"""
+
+
+def kill_creation(folder: Path, whose: str, change: int) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED_CREATION, whose, str(change)], cwd=folder, capture_output=True
+    )
+    assert done.returncode == -signal.SIGKILL
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+@pytest.mark.parametrize("change", [1, 30, 230, 430])
+def test_a_killed_creation_leaves_nothing_behind(tmp_path: Path, change: int) -> None:
+    kill_creation(tmp_path, "ours", change)
+    assert not (tmp_path / "mlflow.db").exists()
+    folder = make_run(tmp_path, "aaa")
+    deliver(tmp_path, folder)
+    assert not list(tmp_path.glob("*.unfinished*"))
+    (proof,) = prove(Target.local(tmp_path), [Run(folder)])
+    assert proof.differences == ()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_a_half_migrated_database_is_one_line(tmp_path: Path) -> None:
+    """As MLflow itself leaves it; what the line says to do helps."""
+    make_run(tmp_path, "aaa")
+    sync = partial(command_in(tmp_path), "harness", "sync", "--outputs", ".")
+    kill_creation(tmp_path, "theirs", 250)
+    done = sync()
+    assert done.returncode == 3
+    reason, left = done.stderr.splitlines()
+    assert "not a usable MLflow database, or one whose creation was interrupted" in reason
+    assert reason.endswith(
+        "move it away and deliver everything again with `python -m harness sync`"
+    )
+    assert left == "not delivered yet: 1 runs"
+    (tmp_path / "mlflow.db").rename(tmp_path / "away.db")
+    done = sync()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "1 of 1 runs complete" in done.stdout
+
+
+def test_a_damaged_database_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_bytes(b"this is no database" * 100)
+    with pytest.raises(StoreError, match="not a usable MLflow database") as caught:
+        Store(Target.local(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_deleted_experiment_is_one_line(tmp_path: Path) -> None:
+    store = Store(Target.local(tmp_path))
+    store.client.delete_experiment(store.experiment("gone"))
+    with pytest.raises(StoreError, match="experiment 'gone' was deleted"):
+        Store(Target.local(tmp_path)).experiment("gone")

@@ -1,0 +1,47 @@
+"""The MLflow UI as a child process: a taken port, a server that dies, nothing left behind."""
+
+import socket
+import urllib.request
+from pathlib import Path
+
+import psutil
+import pytest
+
+from harness.runfolder.target import Target
+from harness.tracking import ui
+from tests.conftest import free_port
+
+
+def test_a_taken_port_is_one_line(tmp_path: Path) -> None:
+    with socket.create_server((ui.HOST, 0)) as listener:
+        port = listener.getsockname()[1]
+        with (
+            pytest.raises(ValueError, match=rf"--port {port}: something listens there already"),
+            ui.serve(Target.local(tmp_path), port),
+        ):
+            pass
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.service
+def test_a_server_that_ends_is_an_error(tmp_path: Path) -> None:
+    children = psutil.Process().children()
+    with (
+        pytest.raises(RuntimeError, match="the MLflow server ended with status"),
+        ui.serve(Target("no-such-database://x"), free_port()),
+    ):
+        pass
+    assert psutil.Process().children() == children
+
+
+@pytest.mark.service
+def test_the_ui_answers_while_the_block_runs(tmp_path: Path) -> None:
+    port = free_port()
+    with ui.serve(Target.local(tmp_path), port) as address:
+        assert address == f"http://127.0.0.1:{port}"
+        with urllib.request.urlopen(f"{address}/health", timeout=30) as answer:
+            assert answer.status == 200
+        family = psutil.Process().children(recursive=True)
+    assert not [member for member in family if member.is_running()]
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", port)) != 0

@@ -1,0 +1,56 @@
+"""Links and views of the MLflow UI."""
+
+import json
+
+import pytest
+
+from harness.tracking.views import save_view, sweep_link, swept_params, view_link
+
+BASE = "http://127.0.0.1:5000"
+
+
+def test_the_link_to_a_sweep_is_quoted() -> None:
+    link = sweep_link(BASE, "7", "abc")
+    assert link.endswith("searchFilter=tags.sweep%20LIKE%20%27%25abc%25%27")
+    charts = "/#/experiments/7/runs?workflowType=machine_learning&compareRunsMode=CHART"
+    assert link.startswith(BASE + charts)
+    assert view_link(BASE, "7", "abc") == f"{BASE}{charts}&viewStateShareKey=sweep-abc"
+
+
+def test_the_params_of_swept_keys() -> None:
+    params = {"batch": 16, "optimizer.name": "adam", "seed": 1}
+    assert swept_params(["batch", "optimizer", "seed"], params) == [
+        "batch", "optimizer.name", "seed",
+    ]  # fmt: skip
+    assert swept_params(["experiment"], params) == [], "its settings are params of their own"
+
+
+class Client:
+    """The part of an MLflow client that stores a view."""
+
+    def __init__(self) -> None:
+        self.tags: dict[tuple[str, str], dict[str, object]] = {}
+
+    def set_experiment_tag(self, experiment_id: str, key: str, value: str) -> None:
+        self.tags[experiment_id, key] = json.loads(value)
+
+
+@pytest.mark.parametrize(
+    ("params", "grouped"),
+    [(["batch", "seed"], ["batch"]), (["batch"], None), (["seed"], None)],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_a_view_groups_runs_that_differ_only_in_their_seed(
+    params: list[str], grouped: list[str] | None
+) -> None:
+    client = Client()
+    save_view(client, "7", "abc", params)  # type: ignore[arg-type]
+    (((experiment_id, _), state),) = client.tags.items()
+    assert experiment_id == "7"
+    assert state["searchFilter"] == "tags.sweep LIKE '%abc%'"
+    assert state["selectedColumns"][: len(params)] == [f"params.`{key}`" for key in params]
+    if grouped is None:
+        assert "groupBy" not in state
+    else:
+        keys = state["groupBy"]["groupByKeys"]  # type: ignore[index]
+        assert [key["groupByData"] for key in keys] == grouped
