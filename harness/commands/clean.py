@@ -1,4 +1,4 @@
-"""`python -m harness clean`: remove what no run needs any more."""
+"""`python -m harness clean`: remove what no run needs anymore."""
 
 import shutil
 import time
@@ -16,7 +16,7 @@ WRITING_S = 60.0  # a half-written file that is younger may still be written
 @click.command()
 @OUTPUTS
 @click.option("--dry-run", is_flag=True, help="Only print what would be freed.")
-@click.option("--all", "everything", is_flag=True, help="Also what checkpoint.milestones keeps.")
+@click.option("--all", "everything", is_flag=True, help="Also remove milestone checkpoints.")
 def clean(outputs: Path, dry_run: bool, everything: bool) -> None:
     """Remove the checkpoints of finished runs and what killed processes left half-written."""
     paths = unneeded(outputs, everything=everything)

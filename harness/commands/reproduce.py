@@ -39,7 +39,7 @@ TIMES = "time/"
 
 @dataclass(frozen=True)
 class Check:
-    """One circumstance of the run, then and now."""
+    """One recorded property of the run, then and now."""
 
     what: str
     then: str
@@ -240,7 +240,7 @@ def print_verdict(
     why = (
         f"what differs: {', '.join(names)}"
         if names
-        else ("no recorded circumstance differs; the libraries or the processor round differently")
+        else ("nothing that was recorded differs; the libraries or the processor round differently")
     )
     print(
         f"reproduced only approximately (as {again.run}): {worst.what} differs by up to "

@@ -36,7 +36,7 @@ FREE = ("seed", "backend")  # settings that determine the result and that a reci
 @OUTPUTS
 @URI
 def results(outputs: Path, uri: str | None) -> None:
-    """What the recipes reach: a Markdown table from the tracking store."""
+    """Print the recipes' test errors in a tracking store as a Markdown table."""
     try:
         rows = table(outputs, uri)
     except (ValueError, StoreError) as error:

@@ -17,7 +17,7 @@ from harness.runfolder.status import RunStatus
 
 @click.command()
 @OUTPUTS
-@click.option("--limit", default=30, show_default=True, help="How many of the newest runs.")
+@click.option("--limit", default=30, show_default=True, help="Show this many of the newest runs.")
 def status(outputs: Path, limit: int) -> None:
     """List runs and sweeps."""
     runs = list(readable_runs(outputs))

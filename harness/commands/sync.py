@@ -17,7 +17,7 @@ from harness.tracking.store import StoreError
 @OUTPUTS
 @click.option("--relocate", is_flag=True, help="Repair the store after outputs was moved.")
 def sync(outputs: Path, relocate: bool) -> None:
-    """Deliver what is outstanding and prove that the store has it. Repeating is harmless."""
+    """Deliver what is outstanding and prove that the store has it. Safe to repeat."""
     for run in close_dead(outputs):
         print(f"{run}: its process died without an end record; closed as KILLED")
     status = ExitStatus.DONE
@@ -46,7 +46,7 @@ def _sync(target: Target, runs: list[Run], *, relocate: bool) -> bool:
     different = {proof.run for proof in proofs if proof.differences}
     lost = [run for run in done if run.id in different]
     if lost:
-        print(f"{target.uri}: sending {len(lost)} runs again, the store lost something of them")
+        print(f"{target.uri}: sending {len(lost)} runs again that are incomplete in the store")
         syncing.send_again(target, lost)
         report.refused |= syncing.deliver(target, lost).refused
         proofs = syncing.prove(target, done)

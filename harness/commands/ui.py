@@ -16,7 +16,7 @@ from harness.tracking.views import save_view, swept_params, view_link
 
 @click.command()
 @OUTPUTS
-@click.option("--port", default=5000, show_default=True, help="On 127.0.0.1.")
+@click.option("--port", default=5000, show_default=True, help="Port on 127.0.0.1.")
 @URI
 def ui(outputs: Path, port: int, uri: str | None) -> None:
     """Start the MLflow UI on loopback and link to the newest sweep's charts."""

@@ -18,8 +18,8 @@ from harness.training.randomness import generators
 from harness.training.trainer import Trainer
 
 # One more BLAS thread for each so many multiplications and additions of a step's forward pass.
-# Measured: at 6.5 million (width 256, batch 32) a second thread costs a third, at 13 million it
-# changes nothing, at 26 million it gains a seventh.
+# Measured: a second thread slows training by 1/3 at 6.5 million (width 256, batch 32), makes no
+# difference at 13 million, and speeds it up by 1/7 at 26 million.
 STEP_SIZE_PER_THREAD = 10_000_000
 
 # Keys that a training step does not depend on, and `width` and `depth`, which are checked as the

@@ -4,7 +4,16 @@ Forking takes milliseconds. A fresh interpreter takes 0.5 s of CPU, which parall
 overlap because all cores are busy. `multiprocessing` has such a server too; the README's
 "Decisions" has why it is not used.
 
-The command imports this module before anything else, so it imports next to nothing.
+The command imports this module first, so it imports as little as possible.
+
+    command                     server                        job
+       |-- stdin, status fd ------> |                           |
+       |                            |-- fork -----------------> |
+       | <------------------------ its pid, on the status fd ---|
+       |-- the run folder, on its stdin ----------------------> |
+       |                            | <-- its life pipe closes -x
+       | <-- exit status, on the ---|
+       |     status fd
 """
 
 import gc
@@ -43,7 +52,7 @@ class _Server:
         self.requests = socket.socket(fileno=0)
         self.poll = select.poll()
         self.poll.register(self.requests, select.POLLIN)
-        self.jobs: dict[int, tuple[int, int]] = {}  # pipe that closes when a job dies: pid, status
+        self.jobs: dict[int, tuple[int, int]] = {}  # read end of a job's life pipe: pid, status fd
 
     def run(self) -> None:
         """Serve; returns in the forked job."""

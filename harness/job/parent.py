@@ -44,7 +44,7 @@ def read_order() -> Path | None:
 
 
 def watch() -> None:
-    """Wait until the parent dies, then end this process: cleanly, or after 15 s in any case."""
+    """Wait until the parent dies, then end this process cleanly, or after 15 s by force."""
     # Read the descriptor itself: a thread blocked in sys.stdin hangs the interpreter's exit.
     while os.read(0, 1):
         continue

@@ -11,8 +11,8 @@ class JobRecorder:
     """Writes the checkpoint of each epoch, then its journal record, then shows it.
 
     A kill between the two leaves a checkpoint whose epoch the journal lacks; the checkpoint carries
-    the record, and resuming writes it. Epochs that the journal has already, because an older
-    checkpoint had to be taken, are not recorded twice.
+    the record, and resuming writes it. Epochs already in the journal, after resuming from an
+    older checkpoint, are not recorded twice.
     """
 
     def __init__(

@@ -29,7 +29,7 @@ PREDICTIONS = "predictions/test.npz"
 def train(run: Run) -> RunStatus:
     """Train a run to its end and return its status: FINISHED, FAILED or KILLED.
 
-    The journal's last record has the status in every case; a failure leaves `traceback.txt`.
+    The journal's end record has the status in every case; a failure leaves `traceback.txt`.
     """
     with run.writing() as journal:
         if run.is_finished:
@@ -52,7 +52,10 @@ def _end(journal: Journal, status: RunStatus, error: str | None = None) -> RunSt
 
 
 def _fail(run: Run, journal: Journal, error: BaseException) -> None:
-    """Write the traceback and the end record, and print the error, on a full disk at least that."""
+    """Print the error, then write the traceback and the end record.
+
+    If the disk is full, only the message is printed.
+    """
     text = traceback.format_exc()
     words = f"{type(error).__name__}: {error}"
     print(f"{run.history().name} ({run.id}) failed: {words}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The signature command.
+"""The main training command.
 
     python -m harness.run [KEY=VALUE ...]              one run
     python -m harness.run -m batch=16,64,128           a sweep

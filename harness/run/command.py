@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
 def _prepare(
     line: CommandLine, typed: list[str], prestart: Prestart, *, is_sweep: bool
 ) -> Callable[[], ExitStatus]:
-    """Check and freeze everything; returns what is left to do. Raises `ValueError`."""
+    """Check and freeze everything; returns a function that does the rest. Raises `ValueError`."""
     engines = compose.compose_engines(line.engines)
     if isinstance(engines.sweeper, OptunaSweeper):
         from harness.run.search import search as searching
@@ -90,7 +90,7 @@ def _prepare(
 
 
 def _checked(line: CommandLine, engines: Engines, *, is_sweep: bool) -> list[Job]:
-    """The jobs, with everything checked that can be wrong, before anything is created."""
+    """The jobs, fully validated before anything is created."""
     jobs = compose.expand(line.settings, sweep=is_sweep)
     for job in jobs:
         configuration.check(job.config)
@@ -124,5 +124,5 @@ def _check_common(jobs: list[Job]) -> None:
 
 
 def _refuse(message: str) -> NoReturn:
-    print(f"error: {message}; --help shows what there is", file=sys.stderr)
+    print(f"error: {message}; see --help", file=sys.stderr)
     sys.exit(ExitStatus.BAD_INPUT)

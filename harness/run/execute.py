@@ -1,4 +1,4 @@
-"""Execute a command's runs or search: train through the launcher, deliver results meanwhile."""
+"""Execute a command's runs or search: train through the launcher, and deliver meanwhile."""
 
 import sys
 import threading
@@ -111,7 +111,7 @@ def train(
 
 
 def ignore(run: Run) -> None:
-    """Do nothing about this run."""
+    """Do nothing: the callback where no plots are drawn."""
 
 
 def plot_run(run: Run) -> None:

@@ -45,9 +45,9 @@ class SlurmLauncher(Group):
     timeout_min: Count = about("minutes after which a job is stopped and requeued")
     mem_gb: Positive | None = about("memory of each job in GB; null: the partition's default")
     cpus_per_task: Count = about("cores of each job; its BLAS threads follow")
-    array_parallelism: Count = about("most jobs of the array at once, and of a search")
+    array_parallelism: Count = about("most jobs at once, of an array or a search")
     signal_delay_s: Count = about("seconds before the time limit at which a job is stopped")
-    max_num_timeout: Natural = about("how often a job that ran out of time is requeued")
+    max_num_timeout: Natural = about("most requeues of a job that ran out of time")
     setup: list[str] | None = about("shell commands before each job, such as [module load python]")
 
 
@@ -72,7 +72,7 @@ class OptunaSweeper(Group):
         "what ends hopeless trials: none, median, halving, hyperband"
     )
     seed: Natural = about("seed of the sampler")
-    startup_trials: Natural = about("trials before the sampler models and the median prunes")
+    startup_trials: Natural = about("random trials before the sampler and the median pruner start")
     warmup_epochs: Natural = about("epochs before a trial may be pruned")
 
 

@@ -27,8 +27,9 @@ ENGINES = ("launcher", "sweeper")
 class CommandLine:
     """The overrides of a command by kind.
 
-    settings: of the runs, checked to have known keys. engines: "launcher" and "sweeper" -> their
-    overrides. typed: all but the command's own keys, as typed. resume and fresh: the command's own.
+    settings: the settings of runs; their keys are known. engines: the overrides of "launcher" and
+    of "sweeper". typed: all overrides as typed, without the command's own keys. resume, fresh: the
+    values of the command's own keys.
     """
 
     settings: "list[Override]"

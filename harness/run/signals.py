@@ -1,6 +1,6 @@
 """SIGINT and SIGTERM in a command: the first stops it cleanly, the second ends it at once.
 
-This module imports next to nothing, because it is needed before everything else.
+This module is imported first, so it imports as little as possible.
 """
 
 import os

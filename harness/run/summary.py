@@ -1,4 +1,4 @@
-"""The end of a command: the table, where to look, what is missing, the exit status."""
+"""The end of a command: table, links, failures, exit status."""
 
 import shlex
 import sys

@@ -151,8 +151,14 @@ def _fields() -> Iterator[tuple[str, type, dataclasses.Field[Any]]]:
 
 
 def meanings() -> dict[str, str]:
-    """Every dotted key and its meaning, in the order of the schema."""
-    return {key: field.metadata["meaning"] for key, _, field in _fields()}
+    """Every dotted key and its meaning, in the order of the schema.
+
+    A key that several options of a group have with different meanings gets all of them.
+    """
+    texts: dict[str, list[str]] = {}
+    for key, _, field in _fields():
+        texts.setdefault(key, []).append(field.metadata["meaning"])
+    return {key: "; or ".join(dict.fromkeys(each)) for key, each in texts.items()}
 
 
 def _allowed(key: str) -> str:

@@ -37,7 +37,7 @@ def runs_folder(outputs: Path) -> Path:
 
 
 def open_run(outputs: Path, run_id: str) -> Run:
-    """The run of a whole id, whether or not it exists."""
+    """The run with exactly this id, whether or not it exists."""
     return Run(runs_folder(outputs) / run_id)
 
 
@@ -108,7 +108,7 @@ def readable_runs(outputs: Path) -> Iterator[Run]:
 def find(outputs: Path, prefix: str) -> Run:
     """The run whose id, or MLflow id, starts with `prefix`; `last` is the newest run.
 
-    A run that only reproduces another is never the last. Raises `ValueError` for none or several.
+    `last` skips reproductions. Raises `ValueError` for no match or several.
     """
     if prefix == "last":
         own = [run for run in readable_runs(outputs) if REPRODUCES not in run.history().tags]

@@ -1,4 +1,4 @@
-r"""The journal of a run: an append-only file of checksummed records, the truth about the run.
+r"""The journal of a run: an append-only file of checksummed records, the authoritative record.
 
 One line is one record: the CRC-32 of the JSON text as eight hexadecimal digits, a space, the JSON
 text, a newline. Every record holds `n` (its number, from 0), `kind` and `ms` (Unix time in
@@ -58,7 +58,7 @@ def read(path: Path, offset: int = 0) -> tuple[list[Record], int, bool]:
 
 
 def scan(path: Path, offset: int = 0) -> Iterator[tuple[Record, int]]:
-    """What `read` reads, one by one, each with the offset behind it: also what precedes damage."""
+    """Like `read`, but yields each record with its end offset, also those before any damage."""
     with path.open("rb") as file:
         file.seek(offset)
         content = file.read()
@@ -104,7 +104,7 @@ class Journal:
         line = encode(record)
         try:
             rest = memoryview(line)
-            while rest:  # a disk that fills up takes a part without complaint
+            while rest:  # a nearly full disk can do a short write without an error
                 rest = rest[self._file.write(rest) :]
             os.fsync(self._file.fileno())
         except OSError as error:
@@ -114,7 +114,7 @@ class Journal:
         return record
 
     def _settle(self) -> None:
-        """Count what an append that a signal interrupted wrote whole; cut off what it did not."""
+        """After an interrupted append: count complete records, cut off an incomplete one."""
         if os.fstat(self._file.fileno()).st_size == self._end:
             return
         records, end, torn = read(self.path, self._end)

@@ -20,7 +20,8 @@ from harness.runfolder.schema import Config
 from harness.runfolder.status import RunStatus
 
 DETERMINING_SOURCE = ("data", "nn", "training")
-# Settings that change no result, only where it goes and how fast it comes; groups end with a dot.
+# Settings that change no result, only where it is stored and how fast it is computed; groups end
+# with a dot.
 CIRCUMSTANCES = ("outputs", "threads", "dataset.dir", "tracking.", "checkpoint.")
 Key = tuple[str, ...]
 
@@ -66,7 +67,7 @@ def full_key(run_key: str, params: Mapping[str, object], also: Collection[str]) 
 
 
 def runs_by_key(outputs: Path, also: Collection[str] = ()) -> dict[Key, Run]:
-    """For every key the run to build on: the newest finished one, else the newest unfinished one.
+    """The run to reuse for each key: the newest finished one, else the newest unfinished one.
 
     A run that is being trained counts as unfinished; its lock refuses a second trainer. A run whose
     journal is damaged is skipped with a warning. also: see `full_key`.

@@ -1,4 +1,4 @@
-"""A run is a folder; this is its object: everything read from the folder or written to its journal.
+"""`Run`: the object for a run folder. It reads the folder and writes its journal.
 
 outputs/runs/<run id>/
     config.yaml           the frozen, fully resolved configuration
@@ -104,7 +104,7 @@ class Run:
         return self.config.required_threads if start is None else int(start["threads"])
 
     def dataset(self) -> "Dataset":
-        """Open the run's data set as it was divided for it. Raises `ValueError` if not cached."""
+        """Open the run's data set with its own train/validation split. Raises `ValueError`."""
         from harness.data.dataset import open_dataset
 
         settings = self.config.dataset

@@ -112,7 +112,7 @@ class AnySchedule(Group):
     """The keys of every schedule."""
 
     name: str = about(SCHEDULE)
-    warmup: NotNegative = about("epochs of linear rise from 0 at the start")
+    warmup: NotNegative = about("epochs of linear warm-up from 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,7 +232,7 @@ class Config(Group):
     ] = about("images per step")
     lr: Positive = about("learning rate; each optimizer has its own default")
     epochs: Count = about("passes over the training images")
-    seed: Natural = about("of the initial weights, the order of images, dropout and augmentation")
+    seed: Natural = about("random seed of initial weights, image order, dropout and augmentation")
     dropout: Fraction = about("share of hidden units zeroed at each training step")
     input_dropout: Fraction = about("share of inputs zeroed at each training step")
     weight_decay: NotNegative = about("pull of the weights toward zero")

@@ -54,8 +54,8 @@ class Delivery:
     """Delivers many journals to one store, and keeps trying while the store does not answer.
 
     A circuit breaker: after a call without an answer nothing is tried for a while, up to 5 s. A run
-    with trouble of its own, such as one deleted in the store, moves to the end of the queue and
-    does not delay the others.
+    that fails by itself, such as one deleted in the store, moves to the end of the queue and does
+    not delay the others.
     """
 
     def __init__(self, target: Target, store: Store | None = None) -> None:

@@ -1,7 +1,7 @@
 """Delivers one journal to the store.
 
-The run folder's `delivered.json` holds how much of it has been delivered. It may lag behind what
-MLflow has, never run ahead: a run is looked up by its own id before one is created, and MLflow
+The run folder's `delivered.json` holds how much of it has been delivered. It may lag behind MLflow
+but is never ahead of it: a run is looked up by its own id before one is created, and MLflow
 stores equal metrics with equal timestamps once, however often they are sent.
 """
 
@@ -19,7 +19,7 @@ from harness.runfolder.target import Target
 from harness.tracking.store import Point, Store, StoreError
 
 REFUSED = "refused.jsonl"
-# Error codes of a request that is wrong in itself; sending it again does not help.
+# Error codes of an invalid request; sending it again does not help.
 REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS")
 RECORDS_PER_CALL = 200
 
@@ -103,7 +103,7 @@ class Follower:
             raise damage
 
     def forget(self) -> None:
-        """Send everything again from the first record, which changes nothing in the store."""
+        """Send everything again from the first record; the store ignores duplicates."""
         self.offset, self.mlflow_id, self.experiment_id, self.refused = 0, None, None, {}
         self._save()
 
@@ -120,9 +120,9 @@ class Follower:
     def _send(self, store: Store, records: list[journal.Record]) -> None:
         """Deliver records. Those that the server rejects as invalid are set aside one at a time.
 
-        When the store does not answer, this raises, and everything is sent again later. A rejection
-        would repeat forever: the record goes to `refused.jsonl` with the reason, and the others are
-        delivered.
+        When the store does not answer, this raises, and all records are retried later. A rejected
+        record would be rejected forever, so it goes to `refused.jsonl` with the reason, and the
+        others are delivered.
         """
         from mlflow.exceptions import MlflowException
 

@@ -35,7 +35,7 @@ SILENCE_S = 60.0  # beyond its patience: time-outs of a call, a slow import
 class DeliveryProcess:
     """One delivery process; its log is `outputs/delivery.log`.
 
-    It exits when this process does, however this one ends.
+    It exits when this process does, even if this one is killed.
     """
 
     def __init__(self, target: Target, outputs: Path, patience: float = PATIENCE_S) -> None:
@@ -106,8 +106,8 @@ class DeliveryProcess:
             if left < before:
                 progress = time.monotonic()
             print(
-                f"delivering to {self._target.uri}: {left} bytes of journals to go; "
-                f"gives up {self._patience:.0f} s after the last progress",
+                f"delivering to {self._target.uri}: {left} bytes of journals left "
+                f"(gives up after {self._patience:.0f} s without progress)",
                 flush=True,
             )
         return ""

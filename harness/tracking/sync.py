@@ -38,8 +38,9 @@ def deliver(target: Target, runs: list[Run], *, relocate: bool = False) -> Repor
 def prove(target: Target, runs: list[Run]) -> list[Proof]:
     """Compare every delivered journal with the store.
 
-    Checked are that there is one run, its status, its params, count and digest of each metric's
-    rows, and names and sizes of its artifacts. Raises `StoreError` when the store does not answer.
+    Checks that there is exactly one run, and compares its status, its params, count and digest of
+    each metric's rows, and names and sizes of its artifacts. Raises `StoreError` when the store
+    does not answer.
     """
     from mlflow.exceptions import MlflowException
 

@@ -1,1 +1,1 @@
-"""How the run folders of a command get their jobs."""
+"""Launchers: start a job for each run folder of a command."""

@@ -1,4 +1,4 @@
-"""What a command needs of a launcher."""
+"""The launcher interface."""
 
 from collections.abc import Callable, Sequence
 from typing import Literal, Protocol

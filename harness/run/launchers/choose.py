@@ -1,4 +1,4 @@
-"""Which launcher a command's settings mean, and whether it can do what is asked."""
+"""Create and validate the launcher that a command's settings select."""
 
 from pathlib import Path
 from typing import assert_never
@@ -24,15 +24,18 @@ def create(settings: Launcher, outputs: Path, threads: int, prestart: Prestart) 
 
 
 def check(settings: Launcher, threads: int, *, is_sweep: bool) -> None:
-    """Raise `ConfigError` when the launcher cannot do what is asked. threads: most of any job."""
+    """Raise `ConfigError` when the launcher cannot do what is asked.
+
+    threads: the BLAS threads of the job that needs most.
+    """
     match settings:
         case BasicLauncher() | JoblibLauncher():
             return
         case SlurmLauncher():
             if not is_sweep:
                 raise ConfigError(
-                    "hydra/launcher=slurm: add -m; a sweep, even one of one job, is followed when "
-                    "its command is repeated"
+                    "hydra/launcher=slurm: add -m; only a sweep, even one of one job, can be "
+                    "followed again by repeating its command"
                 )
             slurm.check(settings, threads)
         case _:

@@ -2,7 +2,7 @@
 
 On Linux, a server process that has imported everything forks the jobs (job/forkserver.py);
 elsewhere the next job is started in advance. A command does that first, before its own imports and
-checks, so this module imports next to nothing.
+checks, so this module imports as little as possible.
 """
 
 import math
@@ -26,7 +26,7 @@ JOB = (sys.executable, "-m", "harness.job")
 
 
 class Fork:
-    """A job that the server forked; has the parts of `subprocess.Popen` that are used."""
+    """A job that the server forked; implements the subset of `subprocess.Popen` that is used."""
 
     def __init__(self, stdin: BinaryIO, status_fd: int) -> None:
         """stdin: the job's. status_fd: pipe with the job's pid and, later, its exit status.
@@ -89,7 +89,7 @@ Process = subprocess.Popen[bytes] | Fork
 
 
 class Prestart:
-    """The pre-started jobs of a command. Leaving the context ends those not taken."""
+    """The pre-started jobs of a command. Unused ones are killed on exit of the context."""
 
     def __init__(self) -> None:
         self._prepared: subprocess.Popen[bytes] | None = None
@@ -149,7 +149,7 @@ class Prestart:
 
 
 def start_job(how: str = "--attached", stdin: int = subprocess.PIPE) -> "subprocess.Popen[bytes]":
-    """Start a job that waits for its run folder. It does not see Ctrl-C before it handles it."""
+    """Start a job that waits for its run folder; SIGINT is blocked until it has a handler."""
     mask = getattr(signal, "pthread_sigmask", None)
     before = mask(signal.SIG_BLOCK, {signal.SIGINT}) if mask else None  # the child inherits it
     try:

@@ -1,4 +1,4 @@
-"""The Slurm launcher: submits job arrays through submitit and follows them.
+"""The Slurm launcher: follows the jobs that `slurm_queue.py` submits.
 
 A Slurm job outlives the command that submitted it. Before a run is submitted, its job's name is
 written into the run folder (`queued.json`), so that a repeated command follows the job instead of

@@ -122,7 +122,7 @@ class Queue:
         return state if state in OVER or state == NONE else None
 
     def cancel(self, run: Run) -> None:
-        """End the run's job; that takes a while."""
+        """Cancel the run's job; returns before it has ended."""
         with self._lock:
             job = self._jobs[run.folder]
             number, _ = (self._states or {}).get((job["name"], job["task"]), ("", ""))

@@ -56,7 +56,7 @@ class Search:
 
     @cached_property
     def lock(self) -> FileLock:
-        """The lock of the one command that runs the search; the system releases it with that."""
+        """The lock of the command that runs the search; released when its process exits."""
         return FileLock(self.folder / ".lock", timeout=0)
 
 
@@ -79,7 +79,7 @@ def check(settings: OptunaSweeper, line: CommandLine, typed: list[str]) -> Searc
     common = [p.key for p in parameters if not keys.determines_result(p.key)]
     if common:
         raise ConfigError(
-            f"{common[0]}: cannot be searched, it changes no result; give every trial the same"
+            f"{common[0]}: cannot be searched: it changes no result; give every trial the same"
         )
     name = settings.study or keys.digest(sorted(map(text_of, line.settings)), 10)
     base = compose_one([*fixed, *first])
@@ -87,7 +87,7 @@ def check(settings: OptunaSweeper, line: CommandLine, typed: list[str]) -> Searc
 
 
 def _check_one(lines: list[str], value: str) -> None:
-    """Validate the trial of these overrides, of which `value` is one's."""
+    """Validate a trial. value: the extreme value that it tests."""
     try:
         config = compose_one(lines)
     except ConfigError as error:
@@ -120,8 +120,8 @@ def start(search: Search) -> None:
         if before.get(key) != now.get(key):
             raise ConfigError(
                 f"search {search.id}: {key} was {before.get(key)} when it started and is "
-                f"{now.get(key)} now; a search cannot change: restore it, or start another with "
-                "hydra.sweeper.study=NAME"
+                f"{now.get(key)} now; a search cannot change once started: restore it, or start "
+                "another with hydra.sweeper.study=NAME"
             )
 
 

@@ -76,7 +76,7 @@ def _storage(path: Path) -> "RDBStorage":
 
 
 def ended(study: "Study") -> Sequence["FrozenTrial"]:
-    """The trials that count towards the total: finished, pruned or failed; not interrupted ones."""
+    """The trials that count toward the total: finished, pruned or failed; not interrupted ones."""
     from optuna.trial import TrialState
 
     done = (TrialState.COMPLETE, TrialState.PRUNED)

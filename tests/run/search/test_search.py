@@ -45,7 +45,7 @@ def states(cwd: Path) -> Counter[str]:
         (["lr=0.1,0.2", "lr=0.3,0.4"], "lr: is swept twice"),
         (["lr=0.1,0.2", "dataset.num_val=0"], "a search needs validation images"),
         (["threads=1,2"], "threads: cannot be searched"),
-        (["checkpoint.every=1,2"], "checkpoint.every: cannot be searched, it changes no result"),
+        (["checkpoint.every=1,2"], "checkpoint.every: cannot be searched: it changes no result"),
         (["batch=choice(16,99999)"], "batch=99999: expected 1 to 55000"),
         (["optimizer=sgd,adm"], "optimizer=adm: expected adam, adamw, momentum, sgd"),
     ],
