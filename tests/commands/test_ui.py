@@ -5,6 +5,8 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -17,6 +19,22 @@ QUIET = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
+
+
+@contextmanager
+def ui_on(port: int, cwd: Path) -> Iterator["subprocess.Popen[str]"]:
+    """The command `ui` on a port, until the block ends."""
+    ui = subprocess.Popen(
+        [sys.executable, "-m", "harness", "ui", "--port", str(port)],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield ui
+    finally:
+        ui.send_signal(signal.SIGINT)
+        ui.communicate(timeout=30)
 
 
 @pytest.mark.browser
@@ -32,11 +50,7 @@ def test_the_deep_link_shows_three_curves_per_chart(tmp_path: Path, idx_folder: 
     assert done.returncode == 0
     link = next(line.split()[-1] for line in done.stdout.splitlines() if "charts:" in line)
     port = free_port()
-    ui = subprocess.Popen(
-        [sys.executable, "-m", "harness", "ui", "--port", str(port)],
-        cwd=tmp_path, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    try:
+    with ui_on(port, tmp_path) as ui:
         assert ui.stdout is not None
         assert f"http://127.0.0.1:{port}" in ui.stdout.readline()
         match = re.fullmatch(
@@ -69,9 +83,6 @@ def test_the_deep_link_shows_three_curves_per_chart(tmp_path: Path, idx_folder: 
             assert re.search(rf"\b{name}\b", text)
         assert not re.search(r"\bbatch=25\b|,batch=25", text)
         family = [psutil.Process(ui.pid), *psutil.Process(ui.pid).children(recursive=True)]
-    finally:
-        ui.send_signal(signal.SIGINT)
-        ui.communicate(timeout=30)
     _, alive = psutil.wait_procs(family, timeout=10)
     assert alive == []
 
@@ -90,11 +101,7 @@ def test_the_stored_view_shows_all_twelve_runs_and_what_matters(
                                 timeout=600)  # fmt: skip
     assert done.returncode == 0, done.stderr
     port = free_port()
-    ui = subprocess.Popen(
-        [sys.executable, "-m", "harness", "ui", "--port", str(port)],
-        cwd=tmp_path, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    try:
+    with ui_on(port, tmp_path) as ui:
         assert ui.stdout is not None
         ui.stdout.readline()
         view = ui.stdout.readline().split()[-1]
@@ -118,6 +125,3 @@ def test_the_stored_view_shows_all_twelve_runs_and_what_matters(
             assert column in text
         assert "Errors are fractions" in text, "the note on the experiment"
         assert "12 matching runs" in text
-    finally:
-        ui.send_signal(signal.SIGINT)
-        ui.communicate(timeout=30)
