@@ -43,7 +43,7 @@ def main() -> None:
         threading.Thread(target=parent.watch, daemon=True).start()
     status = ExitStatus.FAILED
     try:
-        status = EXIT[train(Run(folder.absolute()))]
+        status = EXIT[train(_run(folder))]
     except Timeout:
         print(f"{folder}: another process is training it", file=sys.stderr)
     except (OSError, JournalError) as error:
@@ -51,6 +51,14 @@ def main() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)  # everything is durable; a regular exit takes as long as an epoch
+
+
+def _run(folder: Path) -> Run:
+    """The run of a folder. Raises `JournalError` when it is not a run folder."""
+    run = Run(folder.resolve())
+    if not run.journal.is_file():
+        raise JournalError(f"{folder}: expected a run folder, outputs/runs/<run id>")
+    return run
 
 
 def _arguments() -> argparse.Namespace:

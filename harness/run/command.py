@@ -106,7 +106,9 @@ def _checked(line: CommandLine, engines: Engines, *, is_sweep: bool) -> list[Job
 
 def _outputs_of(settings: "list[Override]", *, is_sweep: bool) -> Path:
     """The folder that `resume` looks in. Raises `ConfigError` for any other setting."""
-    others = [each.input_line for each in settings if each.key_or_group != "outputs"]
+    others = [
+        each.input_line for each in settings if each.key_or_group != "outputs" or each.is_delete()
+    ]
     if others or is_sweep:
         raise ConfigError(
             f"{'-m' if is_sweep else others[0]}: resume continues a run with its own frozen "

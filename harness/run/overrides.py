@@ -47,11 +47,13 @@ def parse(texts: list[str]) -> CommandLine:
     typed = []
     for override in parse_each(texts):
         key = override.key_or_group
+        engine = next((kind for kind in ENGINES if is_engine_key(key, kind)), None)
+        if override.is_delete() and (engine is not None or key in COMMAND_KEYS):
+            raise ConfigError(f"{text_of(override)}: cannot be deleted; leave it out instead")
         if key in COMMAND_KEYS:
             command_keys[key] = value_text(override)
             continue
         typed.append(text_of(override))
-        engine = next((kind for kind in ENGINES if is_engine_key(key, kind)), None)
         if engine is None:
             _check_key(override)
         (settings if engine is None else engines[engine]).append(override)

@@ -34,11 +34,17 @@ REPRODUCES = "reproduces"  # the tag that names the run which a run reproduces
 
 
 class Run:
-    """One run folder, `outputs/runs/<run id>`."""
+    """One run folder, `outputs/runs/<run id>`. Two objects of the same folder are equal."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._history: tuple[tuple[int, int], History] | None = None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Run) and self.folder == other.folder
+
+    def __hash__(self) -> int:
+        return hash(self.folder)
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r})"

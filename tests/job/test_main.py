@@ -36,7 +36,7 @@ def test_a_run_is_trained_by_its_folder(command: Command, tmp_path: Path, idx_fo
     run.journal.write_bytes(run.journal.read_bytes().split(b"\n", 1)[0] + b"\n")
     for path in (folder / "checkpoints").iterdir():
         path.unlink()
-    done = command("harness.job", str(folder.relative_to(tmp_path)))
+    done = command("harness.job", str(folder.relative_to(tmp_path) / "weights/.."))
     assert (done.returncode, done.stderr) == (0, "")
     assert [record["epoch"] for record in run.history().epochs] == [1, 2]
 
@@ -55,7 +55,8 @@ def test_a_folder_that_is_no_run_is_one_line(command: Command, tmp_path: Path) -
     done = command("harness.job", str(tmp_path / "missing"))
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
-    assert "missing" in done.stderr
+    assert f"{tmp_path / 'missing'}: expected a run folder" in done.stderr
+    assert not (tmp_path / "missing").exists()
 
 
 def test_a_run_that_another_process_trains_is_refused(command: Command, tmp_path: Path) -> None:

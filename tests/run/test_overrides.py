@@ -83,6 +83,10 @@ def test_fresh(text: str, fresh: bool) -> None:
         ("fresh=maybe", "fresh=maybe: expected true or false"),
         ("fresh=1", "fresh=1: expected true or false"),
         ("resume=", "resume=(nothing): expected a run id or last"),
+        ("~resume", "~resume: cannot be deleted; leave it out instead"),
+        ("~fresh", "~fresh: cannot be deleted"),
+        ("~hydra/launcher", "~hydra/launcher: cannot be deleted"),
+        ("~hydra.launcher.n_jobs", "~hydra.launcher.n_jobs: cannot be deleted"),
     ],
 )  # fmt: skip
 def test_an_error_is_one_line(text: str, expected: str) -> None:

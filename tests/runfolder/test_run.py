@@ -54,6 +54,12 @@ def test_paths(tmp_path: Path) -> None:
     assert run.weights == run.folder / "weights/best.safetensors"
 
 
+def test_objects_of_one_folder_are_equal(tmp_path: Path) -> None:
+    first, again, other = (Run(tmp_path / name) for name in ("a", "a", "b"))
+    assert first == again
+    assert len({first, again, other}) == 2
+
+
 def test_the_config_is_the_frozen_one(run: Run) -> None:
     assert run.config.batch == composed().batch
     assert run.config is run.config, "read once"

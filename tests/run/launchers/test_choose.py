@@ -43,7 +43,9 @@ def test_local_launchers_can_do_everything() -> None:
 
 
 def test_slurm_needs_a_sweep() -> None:
-    with pytest.raises(ConfigError, match="hydra/launcher=slurm: add -m; only a sweep, even one of"):
+    with pytest.raises(
+        ConfigError, match="hydra/launcher=slurm: add -m; only a sweep, even one of"
+    ):
         choose.check(slurm_settings(), 1, is_sweep=False)
 
 
@@ -74,7 +76,7 @@ def test_slurm_is_asked_whether_it_would_take_the_job(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (("hydra/launcher=slurm",), "hydra/launcher=slurm: add -m; only a sweep, even one of one job"),
+        (("hydra/launcher=slurm",), "hydra/launcher=slurm: add -m; only a sweep"),
         (
             ("-m", "hydra/launcher=slurm", "hydra.launcher.timeout_min=1",
              "hydra.launcher.signal_delay_s=60"),

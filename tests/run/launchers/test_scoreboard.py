@@ -81,6 +81,19 @@ def test_a_search_adds_its_trials_one_by_one(tmp_path: Path) -> None:
         )
 
 
+def test_a_continued_trial_counts_once(tmp_path: Path) -> None:
+    """A search adds the trials that it knows, and adds one again when it continues it."""
+    (known,) = runs_of(tmp_path, 1)
+    record_training(known, 0.5, status=None)
+    with Scoreboard([], total=3) as board:
+        board.add(known)
+        board.add(Run(known.folder))
+        assert board.line().startswith("0/3 done, 1 running")
+        record_training(known, 0.5)
+        board.ended(Run(known.folder))
+        assert board.line().startswith("1/3 done, 0 running")
+
+
 def test_a_run_counts_by_its_epochs(tmp_path: Path) -> None:
     runs = runs_of(tmp_path, 2)
     record_training(runs[0], 0.5, 0.5, status=None)
