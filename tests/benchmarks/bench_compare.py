@@ -20,6 +20,7 @@ import numpy as np
 
 from harness.nn import metrics
 from harness.runfolder.environment import processor
+from harness.runfolder.status import RunStatus
 from harness.runfolder.target import Target
 from harness.tracking.store import Store
 from harness.tracking.ui import serve
@@ -68,7 +69,7 @@ def fill(outputs: Path, runs: int, epochs: int) -> None:
         folder = outputs / "artifacts" / "bench" / run / "artifacts" / "predictions"
         folder.mkdir(parents=True)
         np.savez(folder / "test.npz", labels=labels, probabilities=probabilities)
-        store.set_status(run, "FINISHED", 3000)
+        store.set_status(run, RunStatus.FINISHED, 3000)
 
 
 def measure(folder: Path, *options: str) -> tuple[float, float, float]:

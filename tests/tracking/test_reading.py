@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.runfolder.status import RunStatus
 from harness.runfolder.target import Target
 from harness.tracking import reading
 from harness.tracking.reading import Reader
@@ -35,7 +36,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if number == 1:
             points += [("val/error", math.nan, 99, 5), ("val/error", 7.5, 98, 5)]
         store.log(mlflow_id, points, {"batch": number}, tags)
-        store.set_status(mlflow_id, "FINISHED", 2000)
+        store.set_status(mlflow_id, RunStatus.FINISHED, 2000)
     return folder
 
 

@@ -37,11 +37,13 @@ def test_a_server_that_ends_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.service
 def test_the_ui_answers_while_the_block_runs(tmp_path: Path) -> None:
     port = free_port()
+    others = set(psutil.Process().children(recursive=True))
     with ui.serve(Target.local(tmp_path), port) as address:
         assert address == f"http://127.0.0.1:{port}"
         with urllib.request.urlopen(f"{address}/health", timeout=30) as answer:
             assert answer.status == 200
-        family = psutil.Process().children(recursive=True)
+        family = set(psutil.Process().children(recursive=True)) - others
+    assert family
     assert not [member for member in family if member.is_running()]
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", port)) != 0
