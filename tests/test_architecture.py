@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,7 @@ def room(path: Path) -> str:
     return place(path).split("/")[0]
 
 
+@cache
 def imports(path: Path) -> set[str]:
     """The dotted names a module imports, wherever it does so."""
     names = set()
@@ -65,6 +67,7 @@ def imports(path: Path) -> set[str]:
     return names
 
 
+@cache
 def modules(path: Path) -> set[Path]:
     """The files of the package that a module imports."""
     files = set()
@@ -135,6 +138,7 @@ def test_every_module_has_a_test(path: Path) -> None:
     assert mirrored.is_file() or place(path) in covered(), f"{place(path)} has no test"
 
 
+@cache
 def covered() -> set[str]:
     """The modules that test files name in the line `Covers:` of their docstring."""
     names: set[str] = set()

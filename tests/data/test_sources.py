@@ -25,10 +25,10 @@ def test_a_data_set_is_added_by_one_row(
     monkeypatch.setitem(SOURCES, "letters", row)
     data = dataset.load("letters", cache=tmp_path, num_val=40)
     assert (data.name, len(data.train), data.image_shape) == ("letters", 260, (6, 5))
-    job = compose.expand(["dataset.name=letters", "dataset.num_val=299"], sweep=False)[0]
-    config.check(replace(job.config, batch=1))
+    settings = compose.compose_one(["dataset.name=letters", "dataset.num_val=299"])
+    config.check(replace(settings, batch=1))
     with pytest.raises(ValueError, match="batch=32: expected 1 to 1, the number of training"):
-        config.check(job.config)
+        config.check(settings)
 
 
 def test_a_row_with_an_address_is_downloaded(
