@@ -99,8 +99,8 @@ def test_what_can_be_selected(swept: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["nonsense"], "'nonsense' is neither a sweep, an experiment nor a run in "),
-        (["params.batch ="], "'params.batch =' is no filter that MLflow understands: "),
+        (["nonsense"], "'nonsense' is not a sweep, an experiment or a run in "),
+        (["params.batch ="], "'params.batch =' is not a filter that MLflow understands: "),
         (["params.batch = '7'"], "filter params.batch = '7': there are no runs to compare"),
     ],
 )

@@ -131,7 +131,7 @@ def test_another_processor_reproduces_approximately(trained: Path) -> None:
 
 @pytest.mark.service
 @pytest.mark.parametrize(
-    ("word", "line"), [("zzz", "'zzz' is neither"), ("failed", "is FAILED: only")]
+    ("word", "line"), [("zzz", "'zzz' is not a sweep"), ("failed", "is FAILED: only")]
 )
 def test_bad_runs_exit_2(trained: Path, word: str, line: str) -> None:
     run = run_ids(trained)[1] if word == "failed" else word
