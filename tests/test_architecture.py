@@ -33,7 +33,7 @@ FENCES = {
     "submitit": ("run/launchers/slurm.py", "run/launchers/slurm_queue.py"),
     "joblib": (),
     "mlflow": ("tracking/", "recognizer/registry.py", "recognizer/logged_model.py"),
-    "matplotlib": ("analysis/plots.py", "analysis/charts.py", "run/search/plots.py"),
+    "matplotlib": ("analysis/plots.py", "analysis/charts.py"),
     "numba": ("nn/compiled/",),
     "llvmlite": ("nn/compiled/simd.py",),
     "pandas": ("recognizer/logged_model.py",),

@@ -1,9 +1,12 @@
 """The plots of one run, drawn by Matplotlib as PNG files from arrays and lists."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -61,3 +64,16 @@ def deformations(path: Path, title: str, samples: NDArray[Any]) -> None:
     axes[0, 0].set_title("stored", fontsize=8)
     axes[0, 1].set_title("deformed", fontsize=8)
     write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=110))
+
+
+def save_pyplot(path: Path, draw: Callable[[], Axes]) -> None:
+    """Save what `draw` plots through pyplot as a PNG file. draw: returns the axes of its figure."""
+    import matplotlib
+    from matplotlib import pyplot
+
+    matplotlib.use("Agg")  # pyplot would look for a display
+    figure = draw().get_figure()
+    assert isinstance(figure, Figure)
+    figure.set_layout_engine("constrained")
+    write_atomically(path, partial(figure.savefig, format="png", dpi=110))
+    pyplot.close(figure)

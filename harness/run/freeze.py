@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from harness.job import build
 from harness.run.compose import Job
 from harness.runfolder import config as configuration
 from harness.runfolder import environment, folder, keys
@@ -39,6 +38,8 @@ class Membership:
 
 def with_backend(job: Job) -> Job:
     """The job with its backend decided, so that the frozen config has what trains it."""
+    from harness.job import build  # the trainer, which commands that only print do not need
+
     return replace(job, config=replace(job.config, backend=build.backend(job.config)))
 
 

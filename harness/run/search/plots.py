@@ -6,8 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.data.atomic import write_atomically
-
 if TYPE_CHECKING:
     from optuna import Study
 
@@ -18,13 +16,11 @@ def search(folder: Path, study: "Study") -> list[str]:
     Returns the paths of the plots relative to `folder`. The importance needs at least two finished
     trials with different values.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")  # Optuna draws through pyplot, which would look for a display
-    from matplotlib import pyplot
     from optuna.exceptions import ExperimentalWarning
     from optuna.trial import TrialState
     from optuna.visualization import matplotlib as drawing
+
+    from harness.analysis.plots import save_pyplot
 
     plots: dict[str, Callable[..., Any]] = {
         "plots/search_history.png": drawing.plot_optimization_history
@@ -34,8 +30,5 @@ def search(folder: Path, study: "Study") -> list[str]:
     for path, draw in plots.items():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
-            figure = draw(study, target_name="validation error").figure
-        figure.set_layout_engine("constrained")
-        write_atomically(folder / path, partial(figure.savefig, format="png", dpi=110))
-        pyplot.close(figure)
+            save_pyplot(folder / path, partial(draw, study, target_name="validation error"))
     return list(plots)
