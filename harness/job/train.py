@@ -14,6 +14,7 @@ from harness.job.interruption import JobInterrupted
 from harness.job.recorder import JobRecorder
 from harness.nn.compiled import numba_loading
 from harness.runfolder import checkpoint, environment, liveness
+from harness.runfolder.artifacts import Artifact
 from harness.runfolder.checkpoint import Checkpoints
 from harness.runfolder.journal import Journal
 from harness.runfolder.keys import source_digest
@@ -63,7 +64,7 @@ def _fail(run: Run, journal: Journal, error: BaseException) -> None:
         print(text, file=sys.stderr)
     try:
         write_text(run.folder / "traceback.txt", text)
-        journal.append("artifact", path="traceback.txt")
+        journal.append("artifact", **Artifact.measure(run.folder, "traceback.txt").record())
         _end(journal, RunStatus.FAILED, words)
     except OSError as full:
         print(f"{run.folder}: the end record could not be written: {full}", file=sys.stderr)
@@ -95,7 +96,7 @@ def _train(run: Run, journal: Journal) -> None:
                 recorder.record(error.epoch, error.values)  # without a checkpoint to resume from
                 raise
     for path in _write_artifacts(run, trainer, result):
-        journal.append("artifact", path=path)
+        journal.append("artifact", **Artifact.measure(run.folder, path).record())
 
 
 def _prepare_numba(run: Run) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.nn import metrics
+from harness.runfolder.artifacts import Artifact
 from harness.runfolder.journal import JournalError, Record, scan
 from harness.runfolder.status import RunStatus
 
@@ -18,14 +19,15 @@ class History:
     `status` is CREATED before the first start, RUNNING while the last start has no end after it,
     else FINISHED, FAILED or KILLED; DAMAGED when a record cannot be read, which `error` names.
     `epochs` holds one record per epoch in order; `final` the metrics of the last record of that
-    kind; `start` the last start record. `pruned`: tagged by a search since the last start.
+    kind; `artifacts` the last record of each file by its path; `start` the last start record.
+    `pruned`: tagged by a search since the last start.
     """
 
     create: Record
     start: Record | None = None
     epochs: list[Record] = field(default_factory=list)
     final: dict[str, float] = field(default_factory=dict)
-    artifacts: list[str] = field(default_factory=list)
+    artifacts: dict[str, Artifact] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     status: RunStatus = RunStatus.CREATED
     error: str | None = None
@@ -78,7 +80,8 @@ class History:
                 pruned = tags.get(PRUNED, str(self.pruned).lower()) == "true"
                 return replace(self, tags=self.tags | tags, pruned=pruned)
             case "artifact":
-                return replace(self, artifacts=[*self.artifacts, record["path"]])
+                artifact = Artifact.of(record)
+                return replace(self, artifacts=self.artifacts | {artifact.path: artifact})
             case "end":
                 status = RunStatus(record["status"])
                 return replace(self, status=status, error=record["error"])

@@ -9,7 +9,7 @@ the next writer; the records before it are kept. Kinds, in the order in which th
     start     host, pid and threads of the process that trains it     (again when resumed)
     epoch     epoch number and its metrics
     final     the metrics known once, at step = epochs
-    artifact  a finished file, relative to the run folder
+    artifact  a finished file: its path in the run folder, bytes and SHA-256
     tags      tags added later
     end       FINISHED, FAILED or KILLED, and the error               (the last one counts)
 """

@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 
 from harness.runfolder import delivered, liveness
 from harness.runfolder import journal as journals
+from harness.runfolder.artifacts import Artifact
 from harness.runfolder.config import read_yaml
 from harness.runfolder.history import PRUNED, History, read_history
 from harness.runfolder.journal import Journal
@@ -154,7 +155,7 @@ class Run:
         """Note finished files, relative to the folder; no process may be training the run."""
         with self.writing() as journal:
             for path in paths:
-                journal.append("artifact", path=path)
+                journal.append("artifact", **Artifact.measure(self.folder, path).record())
 
     def join_sweep(self, sweep: str, number: str) -> None:
         """Tag the run as a member of one more sweep; does nothing when it is one already."""

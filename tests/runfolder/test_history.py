@@ -36,7 +36,7 @@ def test_create(tmp_path: Path) -> None:
     assert (history.run, history.name, history.params) == ("abc", "batch=16", CREATE["params"])
     assert history.tags == {"a": "1"}
     assert (history.status, history.error) == (RunStatus.CREATED, None)
-    assert (history.start, history.epochs, history.final, history.artifacts) == (None, [], {}, [])
+    assert (history.start, history.epochs, history.final, history.artifacts) == (None, [], {}, {})
     assert not history.is_pruned
 
 
@@ -76,7 +76,7 @@ def test_final_and_artifacts(tmp_path: Path) -> None:
         ("artifact", {"path": "plots/x.png"}),
     )
     assert history.final == {"test/error": 0.5}
-    assert history.artifacts == ["weights/best.safetensors", "plots/x.png"]
+    assert list(history.artifacts) == ["weights/best.safetensors", "plots/x.png"]
 
 
 def test_tags_are_joined(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from filelock import Timeout
 
 from harness.data import dataset, extraction
+from harness.data.atomic import write_text
 from harness.runfolder import liveness
 from harness.runfolder import run as runs
 from harness.runfolder.config import ConfigError
@@ -173,11 +174,14 @@ def test_writing_holds_the_lock(run: Run) -> None:
 def test_tags_and_artifacts_are_added(run: Run) -> None:
     run.add_tags({"a": "1", "b": "2"})
     run.add_tags({"a": "3"})
+    for path in ("plots/x.png", "report/y.html"):
+        write_text(run.folder / path, path)
     run.add_artifacts(["plots/x.png", "report/y.html"])
     history = run.history()
     assert (history.tags["a"], history.tags["b"]) == ("3", "2")
     assert history.tags["run.id"] == run.id
-    assert history.artifacts == ["plots/x.png", "report/y.html"]
+    assert list(history.artifacts) == ["plots/x.png", "report/y.html"]
+    assert all(each.damage(run.folder) is None for each in history.artifacts.values())
 
 
 def test_a_run_joins_a_sweep_once(run: Run) -> None:
