@@ -2,6 +2,7 @@
 
 import ast
 import re
+import tomllib
 from functools import cache
 from pathlib import Path
 
@@ -158,3 +159,12 @@ def test_the_walk_sees_imports() -> None:
     assert "hydra.errors" in imports(PACKAGE / "run/overrides.py")
     assert "mlflow" in imports(PACKAGE / "tracking/store.py")
     assert PACKAGE / "nn/metrics.py" in modules(PACKAGE / "run/summary.py")
+
+
+def test_ci_runs_the_tests_that_the_default_leaves_out() -> None:
+    """The README's command and the last line of `.ci/run` together run every test."""
+    options = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]
+    default = str(options["ini_options"]["addopts"]).partition("-m ")[2].strip("'")
+    left_out = [each.removeprefix("not ") for each in default.split(" and ")]
+    last = (ROOT / ".ci" / "run").read_text().splitlines()[-1]
+    assert last == f'python -m pytest -m "{" or ".join(left_out)}"'
