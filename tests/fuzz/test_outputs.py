@@ -1,0 +1,218 @@
+"""Random damage to every file under `outputs`, followed by every command.
+
+No command may end with a traceback or hang, and none may call wrong results right: after a `sync`
+that exits 0, the run folders and the store are what they were before the damage; a resumed run
+that finishes has the weights that it has without damage; a prediction that is printed is the one
+that the undamaged run gives.
+
+A trial is one damage and a few commands, all drawn from its number. CI runs `TRIALS`; more by
+
+    HARNESS_FUZZ=1000 python -m pytest tests/fuzz/test_outputs.py
+"""
+
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from harness.__main__ import main
+from harness.runfolder.folder import all_runs
+from tests.conftest import RUN, command_in, small, start, wait_for, write_idx_folder
+
+TRIALS = 12
+LIMIT_S = 60
+RUN_COMMANDS = ("resume", "repeat")
+COMMANDS = ("status", "compare", "results", "predict", "evaluate", "clean", "sync")
+
+pytestmark = pytest.mark.fault
+
+
+class Outputs:
+    """A working directory with a delivered sweep, an interrupted run, and a copy of both."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.pristine = folder / "work", folder / "pristine"
+        self.folder.mkdir()
+        idx_folder = write_idx_folder(folder / "idx")
+        run = command_in(self.folder)
+        self.sweep = ("-m", *small(idx_folder, "epochs=3", "seed=1,2", "lr=0.1"))
+        done = run(RUN, *self.sweep)
+        assert done.returncode == 0, done.stderr
+        self.finished = [each.id for each in all_runs(self.folder / "outputs")]
+        self._interrupt(idx_folder)
+        image = np.zeros((6, 5), np.uint8)
+        image[2:4] = 200
+        Image.fromarray(image).save(self.folder / "x.png")
+        assert run("harness", "sync").returncode == 0
+        shutil.copytree(self.folder, self.pristine)
+        self.files = sorted(
+            path.relative_to(self.folder)
+            for path in (self.folder / "outputs").rglob("*")
+            if path.is_file() and not path.name.endswith((".lock", "-wal", "-shm"))
+        )
+        self.expected = {name: self.call(name) for name in ("predict", "evaluate", "resume")}
+        self.weights = self.resumed_weights()
+        self.restore()
+        self.state = self.read_state()
+
+    def _interrupt(self, idx_folder: Path) -> None:
+        process = start(self.folder, *small(idx_folder, "epochs=400", "seed=3", "lr=0.1"))
+
+        def has_started() -> bool:
+            newest = all_runs(self.folder / "outputs")[-1]
+            return newest.id not in self.finished and len(newest.history().epochs) > 20
+
+        wait_for(has_started)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=LIMIT_S)
+        self.interrupted = all_runs(self.folder / "outputs")[-1].id
+
+    def restore(self) -> None:
+        """Undo the damage and everything that commands did."""
+        shutil.rmtree(self.folder)
+        shutil.copytree(self.pristine, self.folder)
+
+    def resumed_weights(self) -> bytes:
+        """The last weights of the interrupted run; empty when there are none."""
+        path = self.folder / f"outputs/runs/{self.interrupted}/weights/last.safetensors"
+        return path.read_bytes() if path.is_file() else b""
+
+    def read_state(self) -> dict[str, object]:
+        """What results consist of: the recorded files, and the rows and files of the store."""
+        outputs = self.folder / "outputs"
+        state: dict[str, object] = {}
+        for run in all_runs(outputs):
+            paths = ["config.yaml", "journal.jsonl", *run.history().artifacts]
+            state |= {f"{run.id}/{path}": (run.folder / path).read_bytes() for path in paths}
+        for path in sorted((outputs / "artifacts").rglob("*")):
+            if path.is_file():
+                state[str(path.relative_to(outputs))] = path.read_bytes()
+        with closing(sqlite3.connect(outputs / "mlflow.db")) as database:
+            for table in ("metrics", "params"):
+                rows = database.execute(f"SELECT * FROM {table}").fetchall()
+                state[table] = sorted(map(repr, rows))
+        return state
+
+    def call(self, name: str) -> tuple[int, str]:
+        """The exit status and the output of one command; see `arguments`."""
+        if name in RUN_COMMANDS:
+            words = self.sweep if name == "repeat" else (f"resume={self.interrupted}",)
+            done = command_in(self.folder)(RUN, *words, timeout=LIMIT_S)
+            return done.returncode, done.stdout + done.stderr
+        words = {
+            "predict": ("predict", "--run", self.finished[0], "x.png"),
+            "evaluate": ("evaluate", self.finished[0]),
+            "clean": ("clean", "--dry-run"),
+            "compare": ("compare", "--no-attach"),
+        }.get(name, (name,))
+        return forked(self.folder, words)
+
+
+def forked(folder: Path, words: tuple[str, ...]) -> tuple[int, str]:
+    """`python -m harness WORDS...` in a child process, which need not import MLflow again."""
+    with tempfile.TemporaryFile() as output:
+        child = os.fork()
+        if child == 0:
+            os._exit(_in_child(folder, words, output.fileno()))
+        deadline = time.monotonic() + LIMIT_S
+        while True:
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
+                break
+            if time.monotonic() > deadline:
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+                raise AssertionError(f"{words} did not end within {LIMIT_S} s")
+            time.sleep(0.01)
+        output.seek(0)
+        return os.waitstatus_to_exitcode(status), output.read().decode(errors="replace")
+
+
+def _in_child(folder: Path, words: tuple[str, ...], output: int) -> int:
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+    warnings.simplefilter("ignore")
+    os.chdir(folder)
+    code = 70
+    try:
+        main.main(list(words), prog_name="harness")
+    except SystemExit as exit_:
+        code = exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return code
+
+
+def damage(file: Path, generator: random.Random) -> str:
+    """Do something to a file that disks, people and other programs do; returns what."""
+    content = file.read_bytes()
+    size = len(content)
+    kind = generator.choice(("empty", "cut", "flip", "remove", "garbage", "append", "folder"))
+    if kind == "remove" or (kind in ("cut", "flip") and size == 0):
+        file.unlink()
+        return "remove"
+    if kind == "folder":
+        file.unlink()
+        file.mkdir()
+        return kind
+    at = generator.randrange(size) if size else 0
+    file.write_bytes(
+        {
+            "empty": b"",
+            "cut": content[:at],
+            "flip": content[:at] + bytes([content[at] ^ 1 << generator.randrange(8)])
+            + content[at + 1 :],
+            "garbage": generator.randbytes(max(size, 16)),
+            "append": content + generator.randbytes(16),
+        }[kind]
+    )  # fmt: skip
+    return f"{kind} at {at} of {size}"
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> Outputs:
+    return Outputs(tmp_path_factory.mktemp("fuzz"))
+
+
+@pytest.mark.parametrize("number", range(int(os.environ.get("HARNESS_FUZZ", TRIALS))))
+def test_damage_is_repaired_or_named(outputs: Outputs, number: int) -> None:
+    generator = random.Random(number)
+    outputs.restore()
+    path = generator.choice(outputs.files)
+    what = f"{damage(outputs.folder / path, generator)} {path}"
+    commands = generator.sample(COMMANDS, 3)
+    if generator.random() < 0.2:
+        commands.append(generator.choice(RUN_COMMANDS))
+    for name in [*commands, "sync"]:
+        status, text = outputs.call(name)
+        case = f"{what}: {name} exits {status}: {text}"
+        assert "Traceback" not in text, case
+        assert status in (0, 1, 2, 3), case
+        if name == "sync" and status == 0 and "repeat" not in commands:
+            state = outputs.read_state()
+            if "resume" not in commands:
+                assert state == outputs.state, f"{case}: {different(state, outputs.state)}"
+        if name == "resume" and status in (0, 3):
+            assert outputs.resumed_weights() == outputs.weights, case
+        if name in ("predict", "evaluate") and status == 0:
+            assert text == outputs.expected[name][1], case
+
+
+def different(now: dict[str, object], before: dict[str, object]) -> list[str]:
+    """What two states do not have in common."""
+    return [key for key in now | before if now.get(key) != before.get(key)]
