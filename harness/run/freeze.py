@@ -4,6 +4,7 @@ After this nothing about a job can change, neither by an edit of `conf/` nor by 
 """
 
 import getpass
+import sys
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import cache
@@ -92,6 +93,8 @@ def freeze_sweep(prepared: list[Prepared], overrides: list[str], *, fresh: bool)
     swept = {name for each in prepared for name in each.job.swept}
     also = sorted(name for name in swept if not keys.determines_result(name))
     existing = {} if fresh else keys.runs_by_key(outputs, also)
+    if not fresh:
+        _explain_retraining(prepared, existing, outputs, also)
     jobs = [
         freeze_job(
             each, overrides, existing, Membership(plan_id, f"{number}/{len(prepared)}"), also
@@ -101,6 +104,19 @@ def freeze_sweep(prepared: list[Prepared], overrides: list[str], *, fresh: bool)
     plan = Plan(plan_id, tuple(overrides), tuple(jobs))
     plan.save(outputs)
     return plan
+
+
+def _explain_retraining(
+    prepared: list[Prepared], existing: dict[Key, Run], outputs: Path, also: Collection[str]
+) -> None:
+    """Print a line if jobs train again because the source changed since an earlier command."""
+    new = [
+        (each.job.config, str(each.dataset["sha256"]), each.key)
+        for each in prepared
+        if keys.full_key(each.key, configuration.leaves(each.job.config), also) not in existing
+    ]
+    if line := keys.explain_retraining(outputs, new):
+        print(line, file=sys.stderr)
 
 
 def freeze_job(

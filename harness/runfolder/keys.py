@@ -1,13 +1,16 @@
 """What identifies a result: the key of a run and the id of a sweep.
 
 A run's key is the digest of everything that determines its result: the settings, the data, and
-the source of `data/`, `nn/` and `training/`. A sweep's id is the digest of the set of its runs'
-keys, so the same sweep has the same id however its command was written.
+the source of `data/`, `nn/` and `training/` without comments and docstrings. A sweep's id is the
+digest of the set of its runs' keys, so the same sweep has the same id however its command was
+written.
 """
 
+import ast
 import hashlib
 import json
 import logging
+import time
 from collections.abc import Collection, Mapping
 from functools import cache
 from pathlib import Path
@@ -15,6 +18,7 @@ from pathlib import Path
 from harness.runfolder import config as configuration
 from harness.runfolder.environment import SOURCE
 from harness.runfolder.folder import readable_runs
+from harness.runfolder.history import History
 from harness.runfolder.run import Run
 from harness.runfolder.schema import Config
 from harness.runfolder.status import RunStatus
@@ -23,6 +27,7 @@ DETERMINING_SOURCE = ("data", "nn", "training")
 # Settings that change no result, only where it is stored and how fast it is computed; groups end
 # with a dot.
 CIRCUMSTANCES = ("outputs", "threads", "dataset.dir", "tracking.", "checkpoint.")
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 Key = tuple[str, ...]
 
 
@@ -34,9 +39,14 @@ def determines_result(key: str) -> bool:
 
 def run_key(config: Config, data_digest: str) -> str:
     """The key of a run's result, 16 hexadecimal digits."""
-    leaves = configuration.leaves(config)
-    settings = {key: value for key, value in leaves.items() if determines_result(key)}
-    return digest({"settings": settings, "data": data_digest, "source": source_digest()}, 16)
+    content = _subject(configuration.leaves(config), data_digest)
+    return digest(content | {"source": source_digest()}, 16)
+
+
+def _subject(params: Mapping[str, object], data_digest: object) -> dict[str, object]:
+    """What a run trains, whatever the source: the settings that matter, and the data."""
+    settings = {key: value for key, value in params.items() if determines_result(key)}
+    return {"settings": settings, "data": data_digest}
 
 
 def sweep_id(keys: list[str]) -> str:
@@ -52,13 +62,35 @@ def digest(content: object, length: int) -> str:
 
 @cache
 def source_digest() -> str:
-    """The digest of the source that determines results: `data/`, `nn/` and `training/`."""
+    """The digest of the source that determines results: `data/`, `nn/` and `training/`.
+
+    Of the syntax trees, so that an edit of comments, docstrings or layout changes no key.
+    """
     total = hashlib.sha256()
     for folder in DETERMINING_SOURCE:
         for path in sorted((SOURCE / folder).rglob("*.py")):
             total.update(path.relative_to(SOURCE).as_posix().encode() + b"\0")
-            total.update(path.read_bytes() + b"\0")
+            total.update(_spell(ast.parse(path.read_bytes())).encode() + b"\0")
     return total.hexdigest()
+
+
+def _spell(node: object) -> str:
+    """A syntax tree as text, without docstrings; the same in every version of Python.
+
+    `ast.dump` differs: newer versions add fields that are empty here, or leave out empty ones, and
+    3.12.0 adds an empty text to some f-strings.
+    """
+    if isinstance(node, list):
+        return f"[{','.join(map(_spell, node))}]"
+    if not isinstance(node, ast.AST):
+        return ascii(node)
+    fields = {name: value for name, value in ast.iter_fields(node) if value not in (None, [])}
+    if isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
+        fields["body"] = node.body[1:]
+    if isinstance(node, ast.JoinedStr):
+        fields["values"] = [each for each in node.values if getattr(each, "value", None) != ""]
+    spelled = (f"{name}={_spell(value)}" for name, value in fields.items())
+    return f"{type(node).__name__}({','.join(spelled)})"
 
 
 def full_key(run_key: str, params: Mapping[str, object], also: Collection[str]) -> Key:
@@ -82,3 +114,38 @@ def runs_by_key(outputs: Path, also: Collection[str] = ()) -> dict[Key, Run]:
         kind = finished if history.status is RunStatus.FINISHED else unfinished
         kind[full_key(history.tags["run_key"], history.params, also)] = run
     return unfinished | finished
+
+
+def explain_retraining(outputs: Path, new: Collection[tuple[Config, str, str]]) -> str:
+    """One line if jobs train again only because the source changed since; else empty.
+
+    new: configuration, digest of the data and run key of each job that no existing run has.
+    """
+    wanted = {
+        digest(_subject(configuration.leaves(config), data), 16): key for config, data, key in new
+    }
+    found: dict[str, History] = {}
+    for run in readable_runs(outputs) if wanted else ():
+        history = run.history()
+        data = history.create.get("dataset", {}).get("sha256")
+        subject = digest(_subject(history.params, data), 16)
+        key = history.tags.get("run_key")
+        if history.status is RunStatus.FINISHED and key != wanted.get(subject, key):
+            found[subject] = history
+    if not found:
+        return ""
+    return (
+        f"{len(found)} of {len(new)} new jobs were trained before by other source "
+        f"({_source_of(list(found.values())[-1])}); training again"
+    )
+
+
+def _source_of(history: History) -> str:
+    """The commit and the day of a run's source, as far as they are known."""
+    commit = history.tags.get("mlflow.source.git.commit")
+    parts = [f"commit {commit[:7]}" if commit else "commit not known"]
+    if history.tags.get("git.dirty") == "true":
+        parts[0] += " with uncommitted changes"
+    if "ms" in history.create:
+        parts.append(time.strftime("%Y-%m-%d", time.localtime(history.create["ms"] / 1000)))
+    return ", ".join(parts)
