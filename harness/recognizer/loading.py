@@ -1,6 +1,8 @@
 """Choose a trained network and load it with its calibration."""
 
+import contextlib
 import dataclasses
+import hashlib
 import json
 import tempfile
 from pathlib import Path
@@ -68,7 +70,7 @@ def describe_source(trained: Recognizer) -> str:
 def load_run(run: Run) -> Recognizer:
     """Load the network of a run, calibrated if its data is available.
 
-    Raises `ValueError` if the run has no weights or they cannot be read.
+    Raises `ValueError` if the run has no weights, or they or the calibration cannot be used.
     """
     if not run.weights.is_file():
         history = run.history()
@@ -76,11 +78,11 @@ def load_run(run: Run) -> Recognizer:
             f"run {run.id} has no weights yet: it is {history.status} after "
             f"{len(history.epochs)} epochs; `python -m harness.run resume={run.id}` finishes it"
         )
+    weights = run.verified(WEIGHTS)
     path = run.folder / CALIBRATION
-    kept = Calibration(**json.loads(path.read_text())) if path.is_file() else None
-    fitted = kept or _calibrate_if_cached(run)
+    fitted = _read_calibration(path, weights) if path.is_file() else _calibrate_if_possible(run)
     extra = {} if fitted is None else {"calibration": dataclasses.asdict(fitted)}
-    return recognizer.load(run.weights, run=run.id, **extra)
+    return recognizer.load(weights, run=run.id, **extra)
 
 
 def load_stored(reader: Reader, run_id: str) -> Recognizer:
@@ -97,23 +99,49 @@ def load_stored(reader: Reader, run_id: str) -> Recognizer:
 def calibrate(run: Run) -> Calibration | None:
     """Fit the temperature of a run's best weights and save it; None without validation images.
 
-    Raises `ValueError` if the weights or the cached data cannot be read.
+    In a folder that cannot be written, it is fitted and not saved. Raises `ValueError` if the
+    weights or the data cannot be read.
     """
     if not run.config.dataset.num_val:
         return None
     data = run.dataset()
     assert data.val is not None
-    trained = recognizer.load(run.weights)
+    weights = run.verified(WEIGHTS)
+    trained = recognizer.load(weights, run=run.id)
     _, probabilities = evaluate(trained.network, data.val, trained.normalization)
     fitted = calibration.fit(probabilities, data.val.labels[data.val.rows])
-    text = json.dumps(dataclasses.asdict(fitted), indent=1) + "\n"
-    write_text(run.folder / CALIBRATION, text)
+    content = dataclasses.asdict(fitted) | {"weights": _sha256(weights)}
+    with contextlib.suppress(OSError):
+        write_text(run.folder / CALIBRATION, json.dumps(content, indent=1) + "\n")
     return fitted
 
 
-def _calibrate_if_cached(run: Run) -> Calibration | None:
-    """Calibrate a run if its data is still in the cache."""
+def _calibrate_if_possible(run: Run) -> Calibration | None:
+    """Calibrate a run if its data is still there."""
     try:
         return calibrate(run)
-    except ValueError:
+    except (ValueError, OSError):
         return None
+
+
+def _read_calibration(path: Path, weights: Path) -> Calibration:
+    """The calibration that was fitted on these weights. Raises `ValueError` for any other."""
+    try:
+        content = json.loads(path.read_text())
+        if not isinstance(content, dict):
+            raise ValueError(f"a {type(content).__name__}")
+        if content.pop("weights", _sha256(weights)) != _sha256(weights):  # 0.1 wrote none
+            raise ValueError("that of other weights")
+        fitted = Calibration(**content)
+        calibration.check(fitted.temperature)
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise ValueError(
+            f"{path}: expected the calibration of {weights.name}, found {error}; remove the file, "
+            "and it is fitted again"
+        ) from error
+    return fitted
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

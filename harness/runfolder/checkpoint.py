@@ -38,11 +38,14 @@ def load(path: Path) -> tuple[Arrays, dict[str, Any]]:
             metadata = json.loads(file.metadata()["harness"])
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         description: dict[str, Any] = metadata["description"]
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        if not isinstance(description, dict):
+            raise TypeError("no description")
+        expected = metadata["sha256"]
+    except (OSError, SafetensorError, LookupError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(
             f"{path}: expected a file written by this harness, found {error}"
         ) from error
-    if metadata["sha256"] != _digest(arrays):
+    if expected != _digest(arrays):
         raise ValueError(f"{path}: the arrays do not match their SHA-256; the file is damaged")
     return arrays, description
 

@@ -1,5 +1,6 @@
 """Which network answers, and that only undamaged weights are loaded."""
 
+import errno
 import json
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def test_damaged_weights_are_rejected(tmp_path: Path, run_folder: Path) -> None:
     content = bytearray(weights.read_bytes())
     content[-100] ^= 1
     weights.write_bytes(content)
-    with pytest.raises(ValueError, match="do not match their SHA-256"):
+    with pytest.raises(ValueError, match="does not match its SHA-256"):
         loading.choose(tmp_path)
 
 
@@ -67,10 +68,61 @@ def test_the_calibration_is_saved_beside_the_weights(run_folder: Path, trained: 
 
 
 def test_a_saved_calibration_is_used(tmp_path: Path, run_folder: Path, trained: Recognizer) -> None:
-    run = copy_run(run_folder, tmp_path, "a")  # its data is not cached here
+    run = copy_run(run_folder, tmp_path, "a")
     path = run.folder / loading.CALIBRATION
     saved = json.loads(path.read_text())
     path.write_text(json.dumps(saved | {"temperature": 1.25}))
     assert loading.load_run(run).temperature == 1.25
     path.unlink()
-    assert loading.load_run(Run(run.folder)).temperature == 1
+    assert loading.load_run(Run(run.folder)).temperature == trained.temperature
+    assert json.loads(path.read_text()) == saved
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"weights": "00" * 32},
+        {"temperature": "warm"},
+        {"temperature": float("nan")},
+        {"temperature": 0},
+        {"temperature": 1e6},
+        {"temperature": True},
+        {"more": 1},
+        [],
+        None,
+        "text",
+    ],
+)
+def test_another_calibration_is_one_line(
+    tmp_path: Path, run_folder: Path, change: dict[str, object] | list[object] | None
+) -> None:
+    run = copy_run(run_folder, tmp_path, "a")
+    path = run.folder / loading.CALIBRATION
+    saved = json.loads(path.read_text())
+    path.write_text(json.dumps(saved | change if isinstance(change, dict) else change))
+    with pytest.raises(ValueError, match="remove the file, and it is fitted again") as caught:
+        loading.load_run(run)
+    assert "\n" not in str(caught.value)
+    path.unlink()
+    assert loading.load_run(run).run_id == "a"
+
+
+def test_a_calibration_of_version_0_1_is_used(tmp_path: Path, run_folder: Path) -> None:
+    run = copy_run(run_folder, tmp_path, "a")
+    path = run.folder / loading.CALIBRATION
+    saved = json.loads(path.read_text())
+    del saved["weights"]
+    path.write_text(json.dumps(saved | {"temperature": 1.25}))
+    assert loading.load_run(run).temperature == 1.25
+
+
+def test_what_cannot_be_saved_is_used(
+    tmp_path: Path, run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, text: str) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    run = copy_run(run_folder, tmp_path, "a")
+    (run.folder / loading.CALIBRATION).unlink()
+    monkeypatch.setattr(loading, "write_text", refuse)
+    assert loading.load_run(run).temperature != 1
