@@ -4,12 +4,12 @@ After this nothing about a job can change, neither by an edit of `conf/` nor by 
 """
 
 import getpass
-import sys
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
+from harness.run import notices
 from harness.run.compose import Job
 from harness.runfolder import config as configuration
 from harness.runfolder import environment, folder, keys
@@ -63,6 +63,7 @@ def _prepare(job: Job) -> Prepared:
         num_train=settings.num_train,
         split_seed=settings.split_seed,
     )
+    notices.narrow_grays(job.config.normalization.name, data)
     record = {
         "name": settings.name,
         "sha256": digest,
@@ -94,7 +95,12 @@ def freeze_sweep(prepared: list[Prepared], overrides: list[str], *, fresh: bool)
     also = sorted(name for name in swept if not keys.determines_result(name))
     existing = {} if fresh else keys.runs_by_key(outputs, also)
     if not fresh:
-        _explain_retraining(prepared, existing, outputs, also)
+        new = [
+            (each.job.config, str(each.dataset["sha256"]), each.key)
+            for each in prepared
+            if keys.full_key(each.key, configuration.leaves(each.job.config), also) not in existing
+        ]
+        notices.retraining(outputs, new)
     jobs = [
         freeze_job(
             each, overrides, existing, Membership(plan_id, f"{number}/{len(prepared)}"), also
@@ -104,19 +110,6 @@ def freeze_sweep(prepared: list[Prepared], overrides: list[str], *, fresh: bool)
     plan = Plan(plan_id, tuple(overrides), tuple(jobs))
     plan.save(outputs)
     return plan
-
-
-def _explain_retraining(
-    prepared: list[Prepared], existing: dict[Key, Run], outputs: Path, also: Collection[str]
-) -> None:
-    """Print a line if jobs train again because the source changed since an earlier command."""
-    new = [
-        (each.job.config, str(each.dataset["sha256"]), each.key)
-        for each in prepared
-        if keys.full_key(each.key, configuration.leaves(each.job.config), also) not in existing
-    ]
-    if line := keys.explain_retraining(outputs, new):
-        print(line, file=sys.stderr)
 
 
 def freeze_job(

@@ -10,7 +10,6 @@ import ast
 import hashlib
 import json
 import logging
-import time
 from collections.abc import Collection, Mapping
 from functools import cache
 from pathlib import Path
@@ -18,7 +17,6 @@ from pathlib import Path
 from harness.runfolder import config as configuration
 from harness.runfolder.environment import SOURCE
 from harness.runfolder.folder import readable_runs
-from harness.runfolder.history import History
 from harness.runfolder.run import Run
 from harness.runfolder.schema import Config
 from harness.runfolder.status import RunStatus
@@ -39,12 +37,15 @@ def determines_result(key: str) -> bool:
 
 def run_key(config: Config, data_digest: str) -> str:
     """The key of a run's result, 16 hexadecimal digits."""
-    content = _subject(configuration.leaves(config), data_digest)
+    content = subject(configuration.leaves(config), data_digest)
     return digest(content | {"source": source_digest()}, 16)
 
 
-def _subject(params: Mapping[str, object], data_digest: object) -> dict[str, object]:
-    """What a run trains, whatever the source: the settings that matter, and the data."""
+def subject(params: Mapping[str, object], data_digest: object) -> dict[str, object]:
+    """What a run trains by whatever source: the settings that determine its result, and the data.
+
+    params: every setting by its dotted key.
+    """
     settings = {key: value for key, value in params.items() if determines_result(key)}
     return {"settings": settings, "data": data_digest}
 
@@ -114,38 +115,3 @@ def runs_by_key(outputs: Path, also: Collection[str] = ()) -> dict[Key, Run]:
         kind = finished if history.status is RunStatus.FINISHED else unfinished
         kind[full_key(history.tags["run_key"], history.params, also)] = run
     return unfinished | finished
-
-
-def explain_retraining(outputs: Path, new: Collection[tuple[Config, str, str]]) -> str:
-    """One line if jobs train again only because the source changed since; else empty.
-
-    new: configuration, digest of the data and run key of each job that no existing run has.
-    """
-    wanted = {
-        digest(_subject(configuration.leaves(config), data), 16): key for config, data, key in new
-    }
-    found: dict[str, History] = {}
-    for run in readable_runs(outputs) if wanted else ():
-        history = run.history()
-        data = history.create.get("dataset", {}).get("sha256")
-        subject = digest(_subject(history.params, data), 16)
-        key = history.tags.get("run_key")
-        if history.status is RunStatus.FINISHED and key != wanted.get(subject, key):
-            found[subject] = history
-    if not found:
-        return ""
-    return (
-        f"{len(found)} of {len(new)} new jobs were trained before by other source "
-        f"({_source_of(list(found.values())[-1])}); training again"
-    )
-
-
-def _source_of(history: History) -> str:
-    """The commit and the day of a run's source, as far as they are known."""
-    commit = history.tags.get("mlflow.source.git.commit")
-    parts = [f"commit {commit[:7]}" if commit else "commit not known"]
-    if history.tags.get("git.dirty") == "true":
-        parts[0] += " with uncommitted changes"
-    if "ms" in history.create:
-        parts.append(time.strftime("%Y-%m-%d", time.localtime(history.create["ms"] / 1000)))
-    return ", ".join(parts)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.run import freeze
+from harness.run import freeze, notices
 from harness.run.compose import Job
 from harness.run.freeze import Membership, Prepared
 from harness.runfolder import environment, keys
@@ -110,6 +110,7 @@ def test_a_sweep_that_trains_again_for_its_source_says_so(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    notices.say.cache_clear()
     monkeypatch.setattr(freeze, "_source", lambda: Commit("abcdef01", dirty=True))
     first, second = freeze.freeze_sweep(prepared, TYPED, fresh=False).runs(tmp_path)
     record_training(first, 0.5)
