@@ -43,13 +43,18 @@ def check_target(folder: Path, test_share: float) -> None:
     """
     if not 0 < test_share < 1:
         raise ValueError(f"--test {test_share}: expected a fraction between 0 and 1, such as 0.2")
-    above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not above.is_dir():
-        raise ValueError(f"{above}: is a file; name a folder to write the IDX files to")
+    check_folder(folder)
     names = [name for file in FILES for name in (file, f"{file}.gz")]
     for name in (*names, CLASSES):
         if (folder / name).exists():
             raise ValueError(f"{folder / name}: already exists; name an empty folder")
+
+
+def check_folder(folder: Path) -> None:
+    """Raise `ValueError` if a file is where the folder, or one above it, is or would be made."""
+    above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not above.is_dir():
+        raise ValueError(f"{above}: is a file; name a folder to write to")
 
 
 def write(examples: Examples, folder: Path, *, test_share: float, seed: int = 0) -> list[str]:

@@ -46,7 +46,7 @@ def test_the_command_writes_idx_files(command: Command, tmp_path: Path) -> None:
     ("arguments", "problem"),
     [
         (["none.csv", "idx"], "none.csv: expected a text file of numbers"),
-        (["own.csv", "own.csv"], "own.csv: is a file; name a folder to write the IDX files to"),
+        (["own.csv", "own.csv"], "own.csv: is a file; name a folder to write to"),
         (["own.csv", "own.csv/idx"], "own.csv: is a file; name a folder"),
         (["own.csv", "idx", "--test", "nan"], "--test nan: expected a fraction between 0 and 1"),
         (["own.csv", "idx", "--test", "-1"], "--test -1.0: expected a fraction between 0 and 1"),

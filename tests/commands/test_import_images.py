@@ -140,7 +140,7 @@ def test_a_target_that_is_a_file_is_one_line(command: Command, tmp_path: Path, t
     (tmp_path / "file").write_text("kept")
     done = command("harness", "import-images", "own", target)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
-    assert "is a file; name a folder to write the IDX files to" in done.stderr
+    assert "is a file; name a folder to write to" in done.stderr
 
 
 def test_a_damaged_picture_gives_up_no_folder(tmp_path: Path, digits: list[Path]) -> None:
