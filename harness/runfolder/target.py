@@ -1,9 +1,12 @@
 """Where the results of a run go: the address of a tracking store."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 SQLITE = "sqlite:///"
+USERINFO = re.compile(r"://(?:([^\s/?#:@]*):)?[^\s/?#]*@")
+PASSWORD = re.compile(r"([?&]password=)[^&\s]*")
 
 
 @dataclass(frozen=True)
@@ -45,3 +48,9 @@ class Target:
     def database(self) -> Path | None:
         """The SQLite file of a local store, else None."""
         return Path(self.uri.removeprefix(SQLITE)) if self.uri.startswith(SQLITE) else None
+
+
+def shown(text: str) -> str:
+    """The text as it may be printed: passwords and tokens in its addresses become `***`."""
+    text = USERINFO.sub(lambda m: f"://{m[1]}:***@" if m[1] else "://***@", text)
+    return PASSWORD.sub(r"\1***", text)

@@ -106,3 +106,20 @@ def metric_history(
     return [
         (str(p["run_id"]), int(p["step"]), int(p["timestamp"]), float(p["value"])) for p in points
     ]
+
+
+def check_model(name: str, alias: str) -> None:
+    """Raise `ValueError` for a name of a model or an alias that MLflow refuses."""
+    from mlflow.exceptions import MlflowException
+    from mlflow.utils import validation
+
+    for option, value, rules in (
+        ("--name", name, [validation._validate_model_name]),
+        ("--alias", alias, [validation._validate_model_alias_name,
+                            validation._validate_model_alias_name_reserved]),
+    ):  # fmt: skip
+        try:
+            for rule in rules:
+                rule(value)
+        except MlflowException as error:
+            raise ValueError(f"{option} {value!r}: {str(error).splitlines()[0]}") from None

@@ -2,11 +2,12 @@
 
 import errno
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
-from harness.recognizer import loading, registry
+from harness.recognizer import champion, loading
 from harness.recognizer.recognizer import Recognizer
 from harness.runfolder.run import Run
 from tests.recognizer.conftest import copy_run
@@ -17,12 +18,19 @@ def test_the_order_of_choice(
 ) -> None:
     copy_run(run_folder, tmp_path, "a", val_error=0.02)
     copy_run(run_folder, tmp_path, "b", val_error=0.01)
-    champions = {"registered": trained}
-    monkeypatch.setattr(registry, "registered", lambda target: champions.get("registered"))
+    copy_run(run_folder, tmp_path, "other", val_error=0.001, dataset="fashion_mnist")
+    champions: dict[str | None, Recognizer] = {"mnist": trained, None: trained}
+    monkeypatch.setattr(champion, "registered", lambda target, name=None: champions.get(name))
     assert loading.choose(tmp_path, "a").run_id == "a"
     assert loading.choose(tmp_path) is trained
+    del champions["mnist"]
+    assert loading.choose(tmp_path).run_id == "b"  # a network of other data reads no digits
+    assert loading.choose(tmp_path, uri="sqlite:///x") is trained
+    for run in ("a", "b"):
+        shutil.rmtree(tmp_path / "runs" / run)
+    assert loading.choose(tmp_path) is trained
     champions.clear()
-    assert loading.choose(tmp_path).run_id == "b"
+    assert loading.choose(tmp_path).run_id == "other"
 
 
 def test_the_best_run(tmp_path: Path, run_folder: Path) -> None:
