@@ -11,6 +11,7 @@ the next writer; the records before it are kept. Kinds, in the order in which th
     final     the metrics known once, at step = epochs
     artifact  a finished file: its path in the run folder, bytes and SHA-256
     tags      tags added later
+    store     the address of another tracking store that gets the run from now on
     end       FINISHED, FAILED or KILLED, and the error               (the last one counts)
 """
 

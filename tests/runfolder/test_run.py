@@ -242,3 +242,12 @@ def test_a_run_that_never_started_is_closed_only_when_its_process_is_known_to_be
 ) -> None:
     assert run.close_abandoned(RunStatus.FAILED, "why").status is RunStatus.CREATED
     assert run.close_abandoned(RunStatus.FAILED, "why", started=False).status is RunStatus.FAILED
+
+
+def test_a_run_can_be_bound_for_another_store(tmp_path: Path) -> None:
+    run = new_run(tmp_path, "tracking=server", "tracking.uri=http://old:5000")
+    assert run.target() == Target("http://old:5000")
+    run.bind(Target("http://new:5000"))
+    assert run.target() == Target("http://new:5000")
+    run.bind(Target.local(tmp_path))
+    assert run.target() == Target.local(tmp_path)
