@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import logging
 import tempfile
 from pathlib import Path
 
@@ -54,14 +55,36 @@ def choose(outputs: Path, run_id: str | None = None, uri: str | None = None) -> 
 
 
 def best_run(outputs: Path) -> Run | None:
-    """The finished run with the lowest validation error; runs on MNIST come first."""
+    """The finished run with the lowest validation error; runs on MNIST come first.
+
+    A warning names each better one that is damaged. Raises `ValueError` if all are.
+    """
     candidates = []
     for run in folder.all_runs(outputs):
         history = run.history()
-        if run.is_finished and run.weights.is_file():
+        if run.is_finished:
             error = history.final.get(metrics.BEST_VAL_ERROR, 1.0)
             candidates.append((not _is_mnist(run), error, str(run.folder), run))
-    return min(candidates)[-1] if candidates else None
+    damaged: list[str] = []
+    for *_, run in sorted(candidates, key=lambda each: each[:3]):
+        problem = run.problem() or _damage(run)
+        if problem is None:
+            for line in damaged:
+                logging.getLogger(__name__).warning("%s", line)
+            return run
+        damaged.append(problem)
+    if damaged:
+        raise ValueError(damaged[0])
+    return None
+
+
+def _damage(run: Run) -> str | None:
+    """Why the weights of a finished run cannot be used; None when they can."""
+    try:
+        run.verified(WEIGHTS)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def _is_mnist(run: Run) -> bool:
@@ -80,6 +103,7 @@ def load_run(run: Run) -> Recognizer:
 
     Raises `ValueError` if the run has no weights, or they or the calibration cannot be used.
     """
+    _ = run.config  # raises if it was changed
     if not run.weights.is_file():
         history = run.history()
         raise ValueError(
