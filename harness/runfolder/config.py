@@ -17,6 +17,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from harness.runfolder.schema import GROUPS, Config, allowed_values
+from harness.runfolder.target import problem as problem_of
 
 Leaf = str | int | float | bool | None
 
@@ -62,6 +63,8 @@ def _contradictions(config: Config) -> Iterator[str]:
             "tracking.uri: expected an address without user and password, which would stay in "
             "every run's settings; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
         )
+    elif config.tracking.uri and (wrong := problem_of(config.tracking.uri)):
+        yield f"tracking.uri={config.tracking.uri}: {wrong}"
     if config.tracking.name == "server" and not config.tracking.uri:
         yield (
             "tracking.uri=null: tracking=server needs an address; add "

@@ -177,7 +177,10 @@ class Run:
 
     def target(self) -> Target | None:
         """The store that the run's results go to; None for `tracking=none`."""
-        params = self.history().params
+        history = self.history()
+        if history.store is not None:
+            return Target.named(history.store, self.outputs)
+        params = history.params
         return Target.of(params["tracking.name"], params["tracking.uri"], self.outputs)
 
     def delivered(self) -> dict[str, Any]:
@@ -208,6 +211,11 @@ class Run:
         with self.writing() as journal:
             for path in paths:
                 journal.append("artifact", **Artifact.measure(self.folder, path).record())
+
+    def bind(self, target: Target) -> None:
+        """Let another store have the run from now on; no process may be training it."""
+        with self.writing() as journal:
+            journal.append("store", uri=target.key)
 
     def join_sweep(self, sweep: str, number: str) -> None:
         """Tag the run as a member of one more sweep; does nothing when it is one already."""

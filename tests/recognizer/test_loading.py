@@ -2,11 +2,13 @@
 
 import errno
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
-from harness.recognizer import loading, registry
+from harness.recognizer import champion, loading
+from harness.recognizer.library import Library
 from harness.recognizer.recognizer import Recognizer
 from harness.runfolder.run import Run
 from tests.recognizer.conftest import copy_run
@@ -17,12 +19,19 @@ def test_the_order_of_choice(
 ) -> None:
     copy_run(run_folder, tmp_path, "a", val_error=0.02)
     copy_run(run_folder, tmp_path, "b", val_error=0.01)
-    champions = {"registered": trained}
-    monkeypatch.setattr(registry, "registered", lambda target: champions.get("registered"))
+    copy_run(run_folder, tmp_path, "other", val_error=0.001, dataset="fashion_mnist")
+    champions: dict[str | None, Recognizer] = {"mnist": trained, None: trained}
+    monkeypatch.setattr(champion, "registered", lambda target, name=None: champions.get(name))
     assert loading.choose(tmp_path, "a").run_id == "a"
     assert loading.choose(tmp_path) is trained
+    del champions["mnist"]
+    assert loading.choose(tmp_path).run_id == "b"  # a network of other data reads no digits
+    assert loading.choose(tmp_path, uri="sqlite:///x") is trained
+    for run in ("a", "b"):
+        shutil.rmtree(tmp_path / "runs" / run)
+    assert loading.choose(tmp_path) is trained
     champions.clear()
-    assert loading.choose(tmp_path).run_id == "b"
+    assert loading.choose(tmp_path).run_id == "other"
 
 
 def test_the_best_run(tmp_path: Path, run_folder: Path) -> None:
@@ -126,3 +135,28 @@ def test_what_cannot_be_saved_is_used(
     (run.folder / loading.CALIBRATION).unlink()
     monkeypatch.setattr(loading, "write_text", refuse)
     assert loading.load_run(run).temperature != 1
+
+
+def test_a_broken_run_does_not_stop_the_others(
+    tmp_path: Path, run_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    runs = {name: copy_run(run_folder, tmp_path, name, val_error=0.01) for name in "abcde"}
+    good = copy_run(run_folder, tmp_path, "good", val_error=0.02)
+    runs["a"].journal.unlink()
+    runs["b"].journal.write_bytes(b"rotten\n")
+    (runs["c"].folder / "config.yaml").unlink()
+    (runs["d"].folder / "config.yaml").write_text("lr: 7\n")
+    runs["e"].weights.write_bytes(b"")
+    assert loading.best_run(tmp_path) == good
+    assert loading.choose(tmp_path).run_id == "good"
+    for name, file in (("c", "config.yaml"), ("d", "config.yaml"), ("e", "best.safetensors")):
+        assert any(f"/{name}/" in line and file in line for line in caplog.messages)
+    library = Library(tmp_path, loading.load_run(good))
+    assert {each["id"] for each in library.list_networks()} == {"c", "d", "e", "good"}
+    for name in "abcde":
+        with pytest.raises(ValueError, match=rf"runs/{name}/") as caught:
+            library.load(name)
+        assert "\n" not in str(caught.value)
+    shutil.rmtree(good.folder)
+    with pytest.raises(ValueError, match=r"runs/[cde]/"):
+        loading.choose(tmp_path)

@@ -252,6 +252,7 @@ def test_tags_and_artifacts_are_added(run: Run) -> None:
     run.add_tags({"a": "1", "b": "2"})
     run.add_tags({"a": "3"})
     for path in ("plots/x.png", "report/y.html"):
+        (run.folder / path).parent.mkdir()
         write_text(run.folder / path, path)
     run.add_artifacts(["plots/x.png", "report/y.html"])
     history = run.history()
@@ -319,3 +320,12 @@ def test_a_run_that_never_started_is_closed_only_when_its_process_is_known_to_be
 ) -> None:
     assert run.close_abandoned(RunStatus.FAILED, "why").status is RunStatus.CREATED
     assert run.close_abandoned(RunStatus.FAILED, "why", started=False).status is RunStatus.FAILED
+
+
+def test_a_run_can_be_bound_for_another_store(tmp_path: Path) -> None:
+    run = new_run(tmp_path, "tracking=server", "tracking.uri=http://old:5000")
+    assert run.target() == Target("http://old:5000")
+    run.bind(Target("http://new:5000"))
+    assert run.target() == Target("http://new:5000")
+    run.bind(Target.local(tmp_path))
+    assert run.target() == Target.local(tmp_path)
