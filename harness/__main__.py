@@ -4,7 +4,6 @@ COMMAND is the function of its name in the module of its name under `harness/com
 """
 
 import ast
-import os
 from importlib import import_module
 from pathlib import Path
 
@@ -14,13 +13,6 @@ COMMANDS = (
     *("status", "compare", "ui", "sync", "results", "clean", "reproduce", "export", "predict"),
     *("register", "evaluate", "import-images", "import-csv", "serve"),
 )
-# Without these, MLflow retries a dead server for minutes, and prints progress bars between our
-# lines. A page of a thousand runs takes a server longer than the small calls of a delivery.
-MLFLOW = {
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-}
 
 
 class Commands(click.Group):
@@ -59,8 +51,6 @@ def summary(name: str) -> str:
 @click.version_option(package_name="scratch-harness")
 def main() -> None:
     """Inspect, compare and use runs. Training is `python -m harness.run`."""
-    for name, value in MLFLOW.items():
-        os.environ.setdefault(name, value)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,12 @@ FENCES = {
     "optuna": ("run/search/",),
     "submitit": ("run/launchers/slurm.py", "run/launchers/slurm_queue.py"),
     "joblib": (),
-    "mlflow": ("tracking/", "recognizer/registry.py", "recognizer/logged_model.py"),
+    "mlflow": (
+        "tracking/",
+        "recognizer/champion.py",
+        "recognizer/registry.py",
+        "recognizer/logged_model.py",
+    ),
     "matplotlib": ("analysis/plots.py", "analysis/charts.py"),
     "numba": ("nn/compiled/",),
     "llvmlite": ("nn/compiled/simd.py",),

@@ -310,7 +310,7 @@ def test_a_resumed_run_stays_one_run_in_the_store(tmp_path: Path, idx_folder: Pa
     (proof,) = prove(target, [Run(folder)])
     assert proof.differences == ()
     store = Store(target)
-    (run,) = store.runs(store.experiment("idx"))
+    (run,) = store.runs([store.experiment("idx")])
     assert run.info.status == "FINISHED"
     assert [step for step, _, _ in store.points(run.info.run_id)[metrics.TRAIN_LOSS]] == list(
         range(1, 1201)

@@ -7,6 +7,21 @@ from typing import NoReturn
 import click
 
 from harness.runfolder.status import ExitStatus
+from harness.runfolder.target import problem, shown
+
+
+def refuse(error: Exception) -> NoReturn:
+    """Print the error as one line and exit with status 2."""
+    click.echo(f"error: {error}", err=True)
+    sys.exit(ExitStatus.BAD_INPUT)
+
+
+def check_uri(context: click.Context, option: click.Parameter, uri: str | None) -> str | None:
+    """The address of a store as it was typed; refuses what cannot be one."""
+    if uri and (wrong := problem(uri)):
+        refuse(ValueError(f"{option.opts[0]} {shown(uri)}: {wrong}"))
+    return uri
+
 
 OUTPUTS = click.option(
     "--outputs",
@@ -15,13 +30,12 @@ OUTPUTS = click.option(
     show_default=True,
     help="The folder of all generated files.",
 )
-URI = click.option("--uri", default=None, help="A tracking store other than the one in outputs.")
+URI = click.option(
+    "--uri",
+    default=None,
+    callback=check_uri,
+    help="A tracking store other than the one in outputs.",
+)
 RUN = click.option("--run", default=None, help="A run id, a unique prefix of one, or `last`.")
 TEST_SHARE = click.option("--test", default=0.2, show_default=True, help="Fraction of test images.")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-
-
-def refuse(error: Exception) -> NoReturn:
-    """Print the error as one line and exit with status 2."""
-    click.echo(f"error: {error}", err=True)
-    sys.exit(ExitStatus.BAD_INPUT)

@@ -10,7 +10,8 @@ from typing import Any
 import click
 
 from harness.commands.options import JSON, OUTPUTS, RUN, URI, refuse
-from harness.recognizer import loading, picture
+from harness.recognizer import loading
+from harness.recognizer.decoding import Decoder
 from harness.recognizer.recognizer import Answer, Recognizer
 from harness.runfolder.status import ExitStatus
 
@@ -24,7 +25,7 @@ from harness.runfolder.status import ExitStatus
 def predict(
     files: tuple[Path, ...], outputs: Path, run: str | None, uri: str | None, as_json: bool
 ) -> None:
-    """Read the digits in PNG or JPEG files, with the registered champion or the best run."""
+    """Read the digits in picture files, with the registered champion or the best run."""
     try:
         trained = loading.choose(outputs, run, uri)
     except ValueError as error:
@@ -46,13 +47,14 @@ class Reading:
 
 def read(trained: Recognizer, files: list[Path]) -> Iterator[Reading]:
     """Read the files one by one, so that memory does not grow with their number."""
-    for path in files:
-        try:
-            (answer,) = trained.read([picture.read(path)])
-        except ValueError as error:
-            yield Reading(str(path), None, str(error))
-        else:
-            yield Reading(str(path), answer, answer.preprocessed.problem)
+    with Decoder() as decoder:
+        for path in files:
+            try:
+                (answer,) = trained.read([decoder.read(path)])
+            except ValueError as error:
+                yield Reading(str(path), None, str(error))
+            else:
+                yield Reading(str(path), answer, answer.preprocessed.problem)
 
 
 def print_json(readings: list[Reading]) -> ExitStatus:
@@ -78,18 +80,19 @@ def print_table(readings: Iterator[Reading], files: list[Path], source: str) -> 
         elif answer.probabilities is None:
             print(f"{reading.file:{width}}      -  {answer.preprocessed.problem}", flush=True)
         else:
-            second, probability = runner_up(answer)
             unsure = "   unsure" if answer.unsure else ""
-            line = f"{answer.digit:>5}  {answer.probability:>11.1%}  {second} ({probability:.1%})"
+            line = f"{answer.digit:>5}  {answer.probability:>11.1%}  {runner_up(answer)}"
             print(f"{reading.file:{width}}  {line}{unsure}", flush=True)
     return status
 
 
-def runner_up(answer: Answer) -> tuple[int, float]:
-    """The second most probable class and its probability."""
+def runner_up(answer: Answer) -> str:
+    """The second most probable class and its probability; nothing for a network of one class."""
     assert answer.probabilities is not None
+    if len(answer.probabilities) < 2:
+        return "-"
     second = int(answer.probabilities.argsort()[-2])
-    return second, float(answer.probabilities[second])
+    return f"{second} ({float(answer.probabilities[second]):.1%})"
 
 
 def to_dict(reading: Reading) -> dict[str, Any]:

@@ -8,12 +8,13 @@ import numpy as np
 
 from harness.commands.options import OUTPUTS, refuse
 from harness.nn import metrics
-from harness.recognizer import loading, registry
+from harness.recognizer import champion, loading, registry
 from harness.recognizer.registry import Version
 from harness.run.summary import best_row
 from harness.runfolder import checkpoint, folder
 from harness.runfolder.plan import all_plans
 from harness.runfolder.run import Run
+from harness.runfolder.target import shown
 from harness.tracking.store import StoreError
 
 EXAMPLES = 2  # images of the model's input example
@@ -22,20 +23,28 @@ EXAMPLES = 2  # images of the model's input example
 @click.command()
 @click.argument("sweep_or_run", default=None, required=False)
 @OUTPUTS
-@click.option("--name", default="digits", show_default=True, help="The registered model.")
-@click.option("--alias", default="champion", show_default=True, help="The alias to set.")
-def register(sweep_or_run: str | None, outputs: Path, name: str, alias: str) -> None:
+@click.option("--name", default=None, help="The registered model; by default, its data set.")
+@click.option("--alias", default=champion.ALIAS, show_default=True, help="The alias to set.")
+@click.option("--replace", is_flag=True, help="Also replace a model of another data set.")
+def register(
+    sweep_or_run: str | None, outputs: Path, name: str | None, alias: str, replace: bool
+) -> None:
     """Register a run, or the best run of a sweep by validation error (default: the newest)."""
     try:
-        registered = register_run(best_of(outputs, sweep_or_run), name, alias)
+        run = best_of(outputs, sweep_or_run)
+        registered = register_run(run, name or default_name(run), alias, replace=replace)
     except (ValueError, StoreError) as error:
         refuse(error)
     val_error = registered.val_error
     suffix = "" if val_error is None else f" (validation error {val_error:.2%})"
     version = registered.version
-    click.echo(f"run {registered.run}{suffix} is {version.name} version {version.number}")
+    replaced = f", instead of {version.replaced}" if version.replaced else ""
     click.echo(
-        f"serve it:  MLFLOW_TRACKING_URI={registered.store} mlflow models serve "
+        f"run {registered.run}{suffix} is {version.name} version {version.number}; "
+        f"{version.name}@{version.alias} points to it{replaced}"
+    )
+    click.echo(
+        f"serve it:  MLFLOW_TRACKING_URI={shown(registered.store)} mlflow models serve "
         f"-m '{version.uri}' --env-manager local -p 5001"
     )
 
@@ -65,7 +74,11 @@ def best_of(outputs: Path, sweep_or_run: str | None) -> Run:
             f"no sweep in {outputs}: run one with `python -m harness.run -m ...`, or name a run "
             "that `python -m harness status` lists"
         )
-    runs = plans[-1].runs(outputs)
+    planned = plans[-1].runs(outputs)
+    runs = [run for run in planned if run.problem() is None]
+    if len(runs) < len(planned):
+        missing = ", ".join(run.id for run in planned if run not in runs)
+        click.echo(f"note: sweep {plans[-1].id}: left out {missing}, removed or damaged", err=True)
     best = best_row([run.history() for run in runs])
     if best is None:
         raise ValueError(
@@ -75,7 +88,14 @@ def best_of(outputs: Path, sweep_or_run: str | None) -> Run:
     return runs[best]
 
 
-def register_run(run: Run, name: str, alias: str) -> Registered:
+def default_name(run: Run) -> str:
+    """The name of the run's data set; for own data, that of its folder."""
+    name = str(run.history().create["dataset"]["name"])
+    folder = run.config.dataset.dir
+    return Path(folder).resolve().name if name == "idx" and folder else name
+
+
+def register_run(run: Run, name: str, alias: str, *, replace: bool = False) -> Registered:
     """Log and register a run's model and set the alias. Raises `ValueError` or `StoreError`."""
     trained = loading.load_run(run)
     history, target = run.history(), run.target()
@@ -88,7 +108,9 @@ def register_run(run: Run, name: str, alias: str) -> Registered:
     arrays, _ = checkpoint.load(run.weights)
     data = run.dataset()
     images = np.array(data.test.images[:EXAMPLES]).reshape(-1, *data.image_shape)
+    dataset = history.create["dataset"]
+    source = registry.Source(run.id, str(mlflow_id), str(dataset["name"]), str(dataset["sha256"]))
     version = registry.register(
-        target, str(mlflow_id), trained, arrays, name=name, alias=alias, example=images
+        target, source, trained, arrays, name=name, alias=alias, example=images, replace=replace
     )
     return Registered(version, run.id, history.final.get(metrics.BEST_VAL_ERROR), target.uri)

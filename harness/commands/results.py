@@ -115,7 +115,7 @@ def _runs_of(store: Store, config: Config) -> tuple[RecipeRun, ...]:
         if determines_result(key) and key not in FREE
     }
     by_seed: dict[int, RecipeRun] = {}  # MLflow lists the newest run first
-    for run in store.runs(experiment.experiment_id, "attributes.status = 'FINISHED'"):
+    for run in store.runs([experiment.experiment_id], "attributes.status = 'FINISHED'"):
         if any(run.data.params.get(key) != value for key, value in settings.items()):
             continue
         seed = int(run.data.params["seed"])

@@ -1,5 +1,6 @@
 """`python -m harness serve`: a page to draw digits on, on loopback."""
 
+import ipaddress
 import socket
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from threadpoolctl import threadpool_limits
 
 from harness.commands.options import OUTPUTS, RUN, URI, refuse
 from harness.recognizer import loading, server
+from harness.recognizer.guard import Hosts
 from harness.recognizer.library import Library
 from harness.tracking.store import StoreError
 
@@ -19,26 +21,47 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 @RUN
 @URI
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--port", default=8000, show_default=True, help="The port to listen on.")
-def serve(outputs: Path, run: str | None, uri: str | None, host: str, port: int) -> None:
+@click.option(
+    "--port",
+    default=8000,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="The port to listen on; 0: any free one.",
+)
+@click.option(
+    "--allow-host", "names", multiple=True, metavar="NAME", help="One more name of this server."
+)
+def serve(
+    outputs: Path, run: str | None, uri: str | None, host: str, port: int, names: tuple[str, ...]
+) -> None:
     """Serve a page to draw digits on, and its JSON API."""
     try:
-        trained = loading.choose(outputs, run, uri)
-        source = loading.describe_source(trained)
-        click.echo(f"draw at http://{host}:{port}   ({source}; press Ctrl-C to end)")
-        check_port(host, port)
-        library = Library(outputs, trained, uri)
-        with threadpool_limits(limits=1):  # small batches: a second thread costs more than it gains
-            server.run(server.app(library, {host, *LOOPBACK}), host, port)
+        with server.listen(host, port) as listener:
+            trained = loading.choose(outputs, run, uri)
+            library = Library(outputs, trained, uri)
+            places = addresses(host, listener)
+            source = loading.describe_source(trained)
+            click.echo(f"draw at {places}   ({source}; press Ctrl-C to end)")
+            with threadpool_limits(limits=1):  # small batches: a second thread costs more
+                server.run(library, listener, accepted_hosts(host, listener, names))
     except (ValueError, OSError, StoreError) as error:
         refuse(error)
     except KeyboardInterrupt:
-        pass  # before the server listens; afterwards, uvicorn handles Ctrl-C and returns
+        pass  # before the server listens, and again when it has ended
     click.echo("ended")
 
 
-def check_port(host: str, port: int) -> None:
-    """Raise `ValueError` if another program listens on the port."""
-    with socket.socket() as probe:
-        if probe.connect_ex((host, port)) == 0:
-            raise ValueError(f"--port {port}: already in use; choose another port")
+def addresses(host: str, listener: socket.socket) -> str:
+    """The URL of the page; also that for other machines, if it listens on all addresses."""
+    address, port = listener.getsockname()[:2]
+    if not ipaddress.ip_address(address).is_unspecified:
+        shown = f"[{host}]" if ":" in host else host
+        return f"http://{shown}:{port}"
+    return f"http://127.0.0.1:{port}, from other machines http://{socket.gethostname()}:{port}"
+
+
+def accepted_hosts(host: str, listener: socket.socket, names: tuple[str, ...]) -> Hosts:
+    """What the server answers to: loopback only, or all its addresses and names."""
+    loopback = ipaddress.ip_address(listener.getsockname()[0]).is_loopback
+    own = () if loopback else (socket.gethostname(),)
+    return Hosts(frozenset({host, *LOOPBACK, *own, *names}), any_address=not loopback)

@@ -4,69 +4,183 @@ import sys
 from pathlib import Path
 
 import click
+from filelock import Timeout
 
-from harness.commands.options import OUTPUTS
-from harness.runfolder.folder import close_dead, readable_runs
+from harness.commands.options import OUTPUTS, check_uri, refuse
+from harness.runfolder import folder
+from harness.runfolder.journal import JournalError
 from harness.runfolder.run import Run
 from harness.runfolder.status import ExitStatus
-from harness.runfolder.target import Target
+from harness.runfolder.target import LOCAL, Target, shown
+from harness.tracking.delivery import Report
 from harness.tracking.store import StoreError
+from harness.tracking.sync import Proof
+
+
+def _check_to(context: click.Context, option: click.Parameter, uri: str | None) -> str | None:
+    """The address given with `--to`, which is kept in the runs' journals."""
+    if uri and "@" in uri:
+        refuse(
+            ValueError(
+                f"--to {shown(uri)}: expected an address without user and password, which would "
+                "stay in every run's journal; set MLFLOW_TRACKING_USERNAME and "
+                "MLFLOW_TRACKING_PASSWORD"
+            )
+        )
+    return uri if uri == LOCAL else check_uri(context, option, uri)
 
 
 @click.command()
 @OUTPUTS
 @click.option("--relocate", is_flag=True, help="Repair the store after outputs was moved.")
-def sync(outputs: Path, relocate: bool) -> None:
-    """Deliver what is outstanding and prove that the store has it. Safe to repeat."""
-    for run in close_dead(outputs):
+@click.option("--verify", is_flag=True, help="Compare the content of every stored file as well.")
+@click.option(
+    "--to",
+    "to",
+    callback=_check_to,
+    help="Deliver the runs bound for a tracking server to this store from now on.",
+)
+@click.option("--from", "source", help="With --to: the runs bound for this store instead.")
+def sync(outputs: Path, relocate: bool, verify: bool, to: str | None, source: str | None) -> None:
+    """Deliver what is outstanding and prove that the store has it. Safe to repeat.
+
+    A file that is damaged in a run folder and whole in the store is copied back. What was deleted
+    in the store stays deleted. A server that moved: `sync --to http://NEWHOST:5000`; `local` is the
+    store in outputs.
+    """
+    for run in folder.close_dead(outputs):
         print(f"{run}: its process died without an end record; closed as KILLED")
-    status = ExitStatus.DONE
-    for target, runs in _by_target(outputs).items():
+    complete = _verify_cache(outputs) if verify else True
+    if to is not None:
+        complete &= _rebind(outputs, source, Target.named(to, outputs))
+    broken: list[tuple[Path, str]] = []
+    for path, why in broken:
+        print(f"{path}: cannot be used: {why}", file=sys.stderr)
+    stores = _by_target(outputs)
+    for target, runs in stores.items():
+        complete &= _Sync(target, runs, len(broken)).carry_out(relocate=relocate, verify=verify)
+    if broken and not stores:
+        print(f"{outputs}: 0 of {len(broken)} runs complete")
+    sys.exit(ExitStatus.DONE if complete and not broken else ExitStatus.UNDELIVERED)
+
+
+class _Sync:
+    """Delivers the runs of one store and compares; what it has lost since is sent again, once.
+
+    broken: how many runs cannot be read. Each may have been bound for this store, so it counts as
+    not complete.
+    """
+
+    def __init__(self, target: Target, runs: list[Run], broken: int) -> None:
+        self.target, self.runs, self.broken = target, runs, broken
+
+    def carry_out(self, *, relocate: bool, verify: bool) -> bool:
+        """Do it and print the result. Returns whether everything is in the store."""
+        from harness.tracking import sync as syncing
+
         try:
-            complete = _sync(target, runs, relocate=relocate)
+            report = syncing.deliver(self.target, self.runs, relocate=relocate)
         except StoreError as error:
             print(error, file=sys.stderr)
-            print(f"not delivered yet: {len(runs)} runs", file=sys.stderr)
-            complete = False
-        if not complete:
-            status = ExitStatus.UNDELIVERED
-    sys.exit(status)
+            print(f"not delivered yet: {len(self.runs)} runs", file=sys.stderr)
+            self._print_hint()
+            return False
+        for run_id, why in report.undelivered.items():
+            print(f"not delivered yet: {run_id}: {why}", file=sys.stderr)
+        if report.undelivered:
+            self._print_hint()
+        live = [run for run in self.runs if run.is_live()]
+        done = [r for r in self.runs if r.id not in report.undelivered and r not in live]
+        try:
+            proofs = syncing.prove(self.target, done, verify=verify) if done else []
+            lost = {proof.run for proof in proofs if proof.differences}
+            if lost:
+                print(f"{self.target}: sending {len(lost)} runs again that are incomplete in the "
+                      "store")  # fmt: skip
+                again = [run for run in done if run.id in lost]
+                restored = [proof for proof in proofs if proof.restored]
+                syncing.send_again(self.target, again)
+                report.refused |= syncing.deliver(self.target, again).refused
+                _print_restored(restored)
+                proofs = syncing.prove(self.target, done, verify=verify)
+        except StoreError as error:
+            print(f"{error}; delivered, but not compared", file=sys.stderr)
+            return False
+        return self._tell(report, proofs, len(live))
+
+    def _print_hint(self) -> None:
+        if self.target.artifacts is None:
+            print("if the store has another address by now: `python -m harness sync --to URI`",
+                  file=sys.stderr)  # fmt: skip
+
+    def _tell(self, report: Report, proofs: list[Proof], live: int) -> bool:
+        for run_id, count in report.refused.items():
+            print(f"{run_id}: the store refused {count} records, see its refused.jsonl",
+                  file=sys.stderr)  # fmt: skip
+        _print_restored(proofs)
+        for proof in proofs:
+            for line in (*proof.differences, *proof.damage):
+                print(f"{proof.run}: {line}", file=sys.stderr)
+            if proof.deleted:
+                print(f"{proof.run}: {proof.deleted}")
+        rows = sum(proof.rows for proof in proofs)
+        good = sum(proof.is_complete for proof in proofs)
+        deleted = sum(proof.deleted is not None for proof in proofs)
+        count = len(self.runs) + self.broken
+        line = f"{self.target}: {good} of {count} runs complete, {rows} metric rows compared"
+        line += f", {deleted} deleted in the store" if deleted else ""
+        print(f"{line}, {live} still running" if live else line)
+        return good + deleted + live == count and not report.refused
 
 
-def _sync(target: Target, runs: list[Run], *, relocate: bool) -> bool:
-    """Deliver to one store and compare; what it has lost since is sent again, once."""
+def _print_restored(proofs: list[Proof]) -> None:
+    for proof in proofs:
+        for path in proof.restored:
+            print(f"{proof.run}: {path} was damaged; restored from the store")
+
+
+def _verify_cache(outputs: Path) -> bool:
+    """Compare the extracted data sets with their digests. Returns whether they are right."""
+    problems: list[str] = []
+    for line in problems:
+        print(line, file=sys.stderr)
+    return not problems
+
+
+def _rebind(outputs: Path, source: str | None, to: Target) -> bool:
+    """Note in the runs of a store that another one gets them from now on, if that one answers.
+
+    source: the address of the store before; None means every tracking server.
+    """
     from harness.tracking import sync as syncing
 
-    report = syncing.deliver(target, runs, relocate=relocate)
-    for run_id, why in report.undelivered.items():
-        print(f"not delivered yet: {run_id}: {why}", file=sys.stderr)
-    live = [run for run in runs if run.is_live()]
-    done = [run for run in runs if run.id not in report.undelivered and run not in live]
-    proofs = syncing.prove(target, done) if done else []
-    different = {proof.run for proof in proofs if proof.differences}
-    lost = [run for run in done if run.id in different]
-    if lost:
-        print(f"{target.uri}: sending {len(lost)} runs again that are incomplete in the store")
-        syncing.send_again(target, lost)
-        report.refused |= syncing.deliver(target, lost).refused
-        proofs = syncing.prove(target, done)
-    for run_id, count in report.refused.items():
-        print(f"{run_id}: the store refused {count} records, see its refused.jsonl",
-              file=sys.stderr)  # fmt: skip
-    for proof in proofs:
-        for difference in proof.differences:
-            print(f"{proof.run}: {difference}", file=sys.stderr)
-    rows = sum(proof.rows for proof in proofs)
-    good = sum(not proof.differences for proof in proofs)
-    line = f"{target.uri}: {good} of {len(runs)} runs complete, {rows} metric rows compared"
-    print(f"{line}, {len(live)} still running" if live else line)
-    return good + len(live) == len(runs) and not report.refused
+    before = None if source is None else Target.named(source, outputs)
+    runs = [
+        run
+        for target, runs in _by_target(outputs).items()
+        for run in runs
+        if target != to and (target == before if before else target.artifacts is None)
+    ]
+    try:
+        syncing.check(to)
+    except StoreError as error:
+        print(f"{error}; nothing was changed", file=sys.stderr)
+        sys.exit(ExitStatus.UNDELIVERED)
+    complete = True
+    for run in runs:
+        try:
+            run.bind(to)
+        except (JournalError, OSError, Timeout) as error:
+            print(f"{run.id}: stays where it is: {error}", file=sys.stderr)
+            complete = False
+    print(f"{len(runs)} runs are delivered to {to} from now on")
+    return complete
 
 
 def _by_target(outputs: Path) -> dict[Target, list[Run]]:
     """The runs of each store. By the journals' settings: a config file may be unreadable."""
     runs: dict[Target, list[Run]] = {}
-    for run in readable_runs(outputs):
+    for run in folder.readable_runs(outputs):
         target = run.target()
         if target is not None:
             runs.setdefault(target, []).append(run)

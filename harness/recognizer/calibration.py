@@ -6,7 +6,9 @@ chosen on the validation images by maximum likelihood (Guo et al., On Calibratio
 Networks, 2017). The most probable class does not change.
 """
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 BINS = 15
 LEAST = 1e-30  # lower limit of a probability, for the logarithm of those that are 0 in float32
 STEPS = 60  # of the golden-section search
+LOW, HIGH = -3.0, 3.0  # of the logarithm of the temperature: 1/20 to 20
 GOLDEN = (5**0.5 - 1) / 2
 Probabilities = NDArray[np.float32]
 
@@ -42,8 +45,8 @@ def fit(probabilities: Probabilities, labels: NDArray[np.uint8]) -> Calibration:
         of_label = scaled[np.arange(len(labels)), labels]
         return float((np.log(np.exp(scaled).sum(axis=1)) - of_label).mean())
 
-    # The loss is convex in 1 / T, so it has one minimum in T: golden-section search, 1/20 to 20.
-    low, high = -3.0, 3.0
+    # The loss is convex in 1 / T, so it has one minimum in T: golden-section search.
+    low, high = LOW, HIGH
     for _ in range(STEPS):
         width = GOLDEN * (high - low)
         if loss(high - width) < loss(low + width):
@@ -57,6 +60,16 @@ def fit(probabilities: Probabilities, labels: NDArray[np.uint8]) -> Calibration:
         expected_error(tempered(probabilities, temperature), labels),
         len(labels),
     )
+
+
+def check(temperature: Any) -> None:
+    """Raise `ValueError` for a temperature that `fit` never gives."""
+    low, high = math.exp(LOW), math.exp(HIGH)
+    if type(temperature) not in (int, float) or not low <= temperature <= high:
+        raise ValueError(
+            f"temperature: expected a number from {low:.2f} to {high:.0f}, found "
+            f"{str(temperature)[:80]!r}"
+        )
 
 
 def tempered(probabilities: Probabilities, temperature: float) -> Probabilities:

@@ -1,13 +1,17 @@
 """ASGI middleware that limits requests: host, origin, size, and time; and sets security headers.
 
 Only known names are accepted in the Host header, so that a foreign web page cannot reach the server
-by pointing its own domain at 127.0.0.1 (DNS rebinding). A request from a script of another page is
-rejected by its Origin header.
+by pointing its own domain at 127.0.0.1 (DNS rebinding). A server that listens on more than loopback
+also accepts every address there, because no domain can stand for an address. A request from a
+script of another page is rejected by its Origin header.
 """
 
 import asyncio
+import ipaddress
 import json
+import sys
 from collections.abc import MutableMapping
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -28,13 +32,41 @@ HEADERS = [
 ]
 
 
+@dataclass(frozen=True)
+class Hosts:
+    """The names that a server answers to, without port, in any case.
+
+    any_address: it also answers to every IP address.
+    """
+
+    names: frozenset[str]
+    any_address: bool = False
+
+    def accept(self, host: str | None) -> bool:
+        """Whether a Host header may have this name (lower case; None: it has none)."""
+        return self.know(host) or (self.any_address and _is_address(host))
+
+    def know(self, host: str | None) -> bool:
+        """Whether this (lower case) is one of the names."""
+        return host in {name.lower() for name in self.names}
+
+
+def _is_address(host: str | None) -> bool:
+    try:
+        ipaddress.ip_address(host or "")
+    except ValueError:
+        return False
+    return True
+
+
 class Guard:
     """An ASGI application that checks each request before it passes it on.
 
-    hosts: accepted names in the Host and Origin headers, without port. max_body: bytes.
+    hosts: accepted in the Host header. max_body: bytes. An error of the application is one line on
+    standard error.
     """
 
-    def __init__(self, application: ASGIApp, hosts: set[str], *, max_body: int) -> None:
+    def __init__(self, application: ASGIApp, hosts: Hosts, *, max_body: int) -> None:
         self._application = application
         self._hosts = hosts
         self._max_body = max_body
@@ -69,15 +101,26 @@ class Guard:
                 await _reject(send, 408, "the request or its answer took too long")
         except ConnectionResetError:
             return  # the client disconnected
+        except Exception as error:
+            reason = (str(error).strip() or "no message").splitlines()[0]
+            print(
+                f"a request failed: {type(error).__name__}: {reason}", file=sys.stderr, flush=True
+            )
+            if not started:
+                await _reject(send, 500, "the server failed; its messages say why")
 
     def _problem(self, headers: MutableMapping[bytes, bytes]) -> tuple[int, str] | None:
         """The status and message of a request to reject; None if its headers are acceptable."""
         host = _hostname("//" + headers.get(b"host", b"").decode("latin-1"))
-        if host not in self._hosts:
-            return 421, "the Host header must be the address of this server"
-        origin = headers.get(b"origin")
-        if origin is not None and _hostname(origin.decode("latin-1")) not in self._hosts:
-            return 403, "requests from other web pages are rejected"
+        if not self._hosts.accept(host):
+            return 421, (
+                "the Host header must be an address or a name of this server; "
+                "`python -m harness serve --allow-host NAME` adds a name"
+            )
+        if b"origin" in headers:
+            origin = _hostname(headers[b"origin"].decode("latin-1"))
+            if origin != host and not self._hosts.know(origin):
+                return 403, "requests from other web pages are rejected"
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or int(length) > self._max_body:
             return 413, f"expected at most {self._max_body:,} bytes"

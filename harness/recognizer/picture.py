@@ -1,98 +1,180 @@
-"""Read PNG and JPEG pictures of any size and color mode as gray values, in bounded memory.
+"""Decode pictures of any size and color mode as gray values, in bounded memory.
 
 The header is checked before any pixel is decoded, so that a small file that declares a huge picture
-is rejected at once. Every error is a `ValueError` with a message of one line.
+is rejected at once. Whatever a decoder raises is a `ValueError` with a message of one line. A
+decoder can still take long over a hostile file: `harness.recognizer.decoding` puts it in a process
+with a time limit.
 """
 
 import io
-import struct
-import zlib
+import re
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
-FORMATS = ("PNG", "JPEG")
+Gray = NDArray[np.uint8]
+
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
+SOME = "PNG, JPEG, GIF, BMP, WebP, TIFF or PPM"
 MAX_BYTES = 20 << 20
-MAX_PIXELS = 32_000_000  # decoded 4 bytes each: 128 MB at most
+MAX_PIXELS = 32_000_000
+MAX_SCANS = 100  # of a JPEG: each scan passes over the whole picture; usual are 1 to 10
 LARGE = 1024  # pixels; larger pictures are averaged down as they are read
+BAND = 1 << 20  # pixels that are converted at a time
+ORIENTATION = 0x0112  # the EXIF tag
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # from the value of the tag to what turns the picture upright
+SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF", b"II*\0", b"MM\0*")
 
-# Pillow's own limit is higher than MAX_PIXELS and only warns.
-Image.MAX_IMAGE_PIXELS = None
-DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, OverflowError)
+JPEG_START, JPEG_SCAN = b"\xff\xd8", 0xDA
+# A marker: not a stuffed zero, a restart or a fill byte, which stand between the data of a scan.
+JPEG_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])")
+
+Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit is higher than MAX_PIXELS and only warns
+warnings.filterwarnings("ignore", module=r"PIL\.")  # on odd metadata, which is not used
 
 
-def read(path: Path) -> NDArray[np.uint8]:
+def read(path: Path) -> Gray:
     """Read a picture file as gray values (rows, columns), uint8. Raises `ValueError`."""
+    return decode(read_bytes(path))
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a picture file of at most MAX_BYTES. Raises `ValueError`."""
     try:
         if not path.is_file():
             what = "a folder" if path.is_dir() else "no such file"
-            raise ValueError(f"expected a PNG or JPEG file, found {what}")
+            raise ValueError(f"expected a picture file, found {what}")
         size = path.stat().st_size
         if size > MAX_BYTES:
             raise ValueError(f"expected at most {MAX_BYTES:,} bytes, found {size:,}")
-        content = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror or error}") from None
-    return decode(content)
 
 
-def decode(content: bytes) -> NDArray[np.uint8]:
-    """Decode a picture as gray values (rows, columns), uint8. Raises `ValueError`."""
+def decode(content: bytes) -> Gray:
+    """Decode a picture as gray values (rows, columns), uint8; of several, the first.
+
+    Beside `content`, it takes at most about 500 MB, for a WebP picture or a progressive JPEG of
+    MAX_PIXELS; other formats take at most 180 MB. Raises `ValueError`.
+    """
     try:
+        _check_scans(content)
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             width, height = image.size
             if width * height > MAX_PIXELS:
-                raise _TooLargeError(
+                raise _LimitError(
                     f"expected at most {MAX_PIXELS:,} pixels, found {width:,} x {height:,}; "
                     "scale the picture down"
                 )
             image.draft("L", (LARGE, LARGE))  # a JPEG can be decoded at a fraction of its size
             image.load()
-            return np.asarray(ImageOps.exif_transpose(_gray(image)))
-    except _TooLargeError:
+            return _upright(_gray(image), image)
+    except _LimitError:
         raise
     except UnidentifiedImageError:
-        if content.startswith((b"\x89PNG", b"\xff\xd8\xff")):
+        if content.startswith(SIGNATURES):
             raise ValueError("the picture is damaged or cut off (in its header)") from None
         raise ValueError(
-            f"expected a PNG or JPEG picture, found {_summary(content)} (the content decides, not "
+            f"expected a {SOME} picture, found {_summary(content)} (the content decides, not "
             "the name)"
         ) from None
-    except DAMAGED as error:
-        raise ValueError(f"the picture is damaged or cut off ({error})") from None
+    except MemoryError:
+        raise ValueError("the picture needs more memory than there is; scale it down") from None
+    except Exception as error:  # decoders raise errors of every type
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(f"the picture is damaged or cut off ({reason[:200]})") from None
 
 
-class _TooLargeError(ValueError):
-    """The header declares more than MAX_PIXELS."""
+class _LimitError(ValueError):
+    """The picture declares more pixels or scans than are decoded."""
 
 
-def _gray(image: Image.Image) -> Image.Image:
-    """The picture as 8-bit gray on opaque paper, averaged down, its EXIF data kept."""
+def _check_scans(content: bytes) -> None:
+    """Raise `_LimitError` for a JPEG of more than MAX_SCANS scans."""
+    scans, position = 0, len(JPEG_START)
+    if not content.startswith(JPEG_START):
+        return
+    while marker := JPEG_MARKER.search(content, position):
+        if marker[1][0] == JPEG_SCAN:
+            scans += 1
+        if scans > MAX_SCANS:
+            raise _LimitError(
+                f"expected a JPEG of at most {MAX_SCANS} scans, found more; save the picture again"
+            )
+        length = int.from_bytes(content[marker.end() : marker.end() + 2], "big")
+        position = marker.end() + length
+
+
+def _gray(image: Image.Image) -> Gray:
+    """The picture as 8-bit gray on opaque paper, averaged down, in bands of bounded memory."""
     factor = max(1, max(image.size) // LARGE)
     if image.mode.startswith(("I", "F")):  # 16 bits or more per pixel: keep the highest 8
-        values = np.asarray(image).astype(np.float32)
-        if image.mode != "F":
-            values /= 256 if values.max() > 255 else 1
-        gray = Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
+        scale = 256.0 if image.mode != "F" and max(map(_maximum, _bands(image, 1))) > 255 else 1.0
+        parts = [_highest_bits(band, scale) for band in _bands(image, factor)]
     elif image.has_transparency_data:
-        gray = _opaque(image.convert("LA"))
+        paper = _paper(image)
+        parts = [_opaque(band.convert("LA"), paper) for band in _bands(image, factor)]
     else:
-        gray = image.convert("L")
-    exif = image.getexif()
-    gray = gray.reduce(factor) if factor > 1 else gray
-    gray.info["exif"] = exif.tobytes()
-    return gray
+        parts = [band.convert("L") for band in _bands(image, factor)]
+    reduced = [part.reduce(factor) if factor > 1 else part for part in parts]
+    return np.concatenate([np.asarray(part) for part in reduced])
 
 
-def _opaque(image: Image.Image) -> Image.Image:
-    """A picture with alpha on white paper, or on black if the drawing is light."""
-    values, alpha = image.split()
-    drawn = np.asarray(values)[np.asarray(alpha) > 127]
-    paper = Image.new("L", image.size, 0 if drawn.size and drawn.mean() > 127 else 255)
-    paper.paste(values, mask=alpha)
-    return paper
+def _bands(image: Image.Image, factor: int) -> Iterator[Image.Image]:
+    """The picture in bands of full width, from the top, whose heights are multiples of `factor`."""
+    width, height = image.size
+    step = factor * max(1, BAND // (width * factor))
+    for top in range(0, height, step):
+        yield image.crop((0, top, width, min(top + step, height)))
+
+
+def _maximum(band: Image.Image) -> float:
+    return float(np.asarray(band).max())
+
+
+def _highest_bits(band: Image.Image, scale: float) -> Image.Image:
+    """A band of mode I or F, divided by `scale`, as 8-bit gray."""
+    values = np.nan_to_num(np.asarray(band).astype(np.float32)) / np.float32(scale)
+    return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
+
+
+def _paper(image: Image.Image) -> int:
+    """White, the paper of a picture with alpha; or black if the drawing is light."""
+    total = count = 0
+    for band in _bands(image, 1):
+        values, alpha = map(np.asarray, band.convert("LA").split())
+        drawn = values[alpha > 127]
+        total, count = total + int(drawn.sum(dtype=np.int64)), count + drawn.size
+    return 0 if count and total / count > 127 else 255
+
+
+def _opaque(band: Image.Image, paper: int) -> Image.Image:
+    values, alpha = band.split()
+    opaque = Image.new("L", band.size, paper)
+    opaque.paste(values, mask=alpha)
+    return opaque
+
+
+def _upright(gray: Gray, image: Image.Image) -> Gray:
+    """The gray values turned as the picture's EXIF data says; unturned if that is damaged."""
+    try:
+        turn = UPRIGHT.get(image.getexif().get(ORIENTATION, 1))
+    except Exception:  # metadata of any content never fails a picture
+        turn = None
+    return gray if turn is None else np.asarray(Image.fromarray(gray).transpose(turn))
 
 
 def _summary(content: bytes) -> str:

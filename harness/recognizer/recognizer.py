@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.data.normalization import Normalization
-from harness.nn.activations import ACTIVATIONS
 from harness.nn.losses import softmax
 from harness.nn.network import Network, Parameters, count_parameters
+from harness.recognizer.description import check
 from harness.recognizer.preprocess import Preprocessed, preprocess
 from harness.runfolder import checkpoint
 
@@ -51,10 +51,12 @@ class Answer:
 class Recognizer:
     """Classifies images; create it with `load`.
 
-    It reuses its buffers, so only one thread may use it at a time.
+    It reuses its buffers, so only one thread may use it at a time. Raises `ValueError` if the
+    weights and their description do not make a network.
     """
 
     def __init__(self, arrays: checkpoint.Arrays, description: dict[str, Any]) -> None:
+        check(arrays, description)
         sizes = description["sizes"]
         flat = np.empty(count_parameters(sizes), np.float32)
         self.network = Network(Parameters(sizes, flat), description["activation"])
@@ -83,7 +85,8 @@ class Recognizer:
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Class probabilities (N, C) of preprocessed images (N, rows, columns) or (N, D), uint8.
 
-        Raises `ValueError` for another shape or dtype.
+        Raises `ValueError` for another shape or dtype, and if the weights are so large that the
+        answer is not a number.
         """
         pixels = images.reshape(len(images), -1)
         if pixels.dtype != np.uint8 or pixels.shape[1] != self.network.sizes[0]:
@@ -92,15 +95,21 @@ class Recognizer:
                 f"(N, {self.network.sizes[0]}) of uint8, found {images.shape} of {images.dtype}"
             )
         probabilities = np.empty((len(pixels), self.classes), np.float32)
-        for begin in range(0, len(pixels), BATCH):
-            block = pixels[begin : begin + BATCH]
-            inputs, logits = self._inputs[: len(block)], self._workspace.output[: len(block)]
-            self.normalization.apply(block, out=inputs)
-            self.network.forward(inputs, self._workspace, logits)
-            logits /= self.temperature
-            out = probabilities[begin : begin + len(block)]
-            softmax(logits, out, self._workspace.row[: len(block)])
+        with np.errstate(over="ignore", invalid="ignore"):  # the result is checked below
+            for begin in range(0, len(pixels), BATCH):
+                rows = slice(begin, begin + BATCH)
+                self._forward(pixels[rows], probabilities[rows])
+        if not np.isfinite(probabilities).all():
+            raise ValueError(f"run {self.run_id}: its weights are too large to give an answer")
         return probabilities
+
+    def _forward(self, pixels: NDArray[np.uint8], out: NDArray[np.float32]) -> None:
+        """The probabilities of at most BATCH images (B, D), into `out` (B, C)."""
+        inputs, logits = self._inputs[: len(pixels)], self._workspace.output[: len(pixels)]
+        self.normalization.apply(pixels, out=inputs)
+        self.network.forward(inputs, self._workspace, logits)
+        logits /= self.temperature
+        softmax(logits, out, self._workspace.row[: len(pixels)])
 
     def read(self, pictures: list[NDArray[Any]]) -> list[Answer]:
         """Preprocess and classify pictures (rows, columns) of gray values 0 to 255."""
@@ -120,8 +129,6 @@ def load(path: Path, **extra: Any) -> Recognizer:
     """
     arrays, description = checkpoint.load(path)
     try:
-        if description["activation"] not in ACTIVATIONS:
-            raise ValueError(f"activation {description['activation']!r}")
         return Recognizer(arrays, description | extra)
-    except (KeyError, TypeError, ValueError) as error:
+    except (TypeError, ValueError, MemoryError) as error:
         raise ValueError(f"{path}: expected the weights of a run, found {error}") from error

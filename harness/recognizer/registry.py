@@ -1,9 +1,8 @@
-"""Log a run's network as an MLflow model, register it, and load the registered one.
+"""Log a run's network as an MLflow model and register it.
 
 A logged model consists of one safetensors file and two source files that MLflow executes,
-`logged_model.py` and `nn/activations.py`. `registered` downloads the safetensors file only,
-compares its SHA-256 with the registered one, and executes nothing. Importing MLflow takes seconds,
-so the functions import it.
+`logged_model.py` and `nn/activations.py`. `champion.py` loads the registered one. Importing MLflow
+takes seconds, so the functions import it.
 """
 
 import contextlib
@@ -11,9 +10,7 @@ import hashlib
 import io
 import logging
 import os
-import sqlite3
 import tempfile
-from contextlib import closing
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -23,32 +20,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.nn import activations
-from harness.recognizer import recognizer
+from harness.recognizer import champion
+from harness.recognizer.champion import ALIAS, DIGEST, WEIGHTS
 from harness.recognizer.recognizer import Recognizer
 from harness.runfolder import checkpoint
-from harness.runfolder.target import Target
-from harness.tracking.store import StoreError
+from harness.runfolder.target import Target, shown
+from harness.tracking import mlflow_private
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.models.model import ModelInfo
 
 Images = NDArray[np.uint8]
-NAME, ALIAS = "digits", "champion"
 CODE = Path(__file__).with_name("logged_model.py")
 ACTIVATIONS = Path(activations.__file__)
-WEIGHTS = "recognizer.safetensors"
-DIGEST = "weights.sha256"
+RUN, DATASET, SHA256 = "run.id", "dataset", "data.sha256"  # tags of a version
 REQUIREMENTS = ("mlflow", "numpy", "pandas", "safetensors")
 
 
 @dataclass(frozen=True)
 class Version:
-    """A version of a registered model and the alias that points to it."""
+    """A version of a registered model and the alias that points to it.
+
+    replaced: the version that the alias pointed to before, for display; "" if there was none.
+    """
 
     name: str
     number: str
     alias: str
+    replaced: str = ""
 
     @property
     def uri(self) -> str:
@@ -56,44 +55,77 @@ class Version:
         return f"models:/{self.name}@{self.alias}"
 
 
+@dataclass(frozen=True)
+class Source:
+    """The run of a network: its id, its MLflow id, and the name and SHA-256 of its data set."""
+
+    run: str
+    mlflow_id: str
+    dataset: str
+    sha256: str
+
+
 def register(
     target: Target,
-    mlflow_id: str,
+    source: Source,
     trained: Recognizer,
     arrays: checkpoint.Arrays,
     *,
-    name: str = NAME,
+    name: str,
     alias: str = ALIAS,
     example: Images,
+    replace: bool = False,
 ) -> Version:
     """Log a run's network as an MLflow model of that run, register it and set the alias.
 
-    example: a few images (N, rows, columns) uint8. Raises `StoreError`.
+    example: a few images (N, rows, columns) uint8. replace: move the alias also from a version that
+    was trained on another data set. Everything is checked before anything is created, and what was
+    created is deleted when a later step fails. Raises `ValueError` or `StoreError`.
     """
-    import mlflow
     from mlflow.exceptions import MlflowException
-    from mlflow.models import Model
 
+    mlflow_private.check_model(name, alias)
     client = _connect(target)
     try:
-        mlflow.set_experiment(experiment_id=client.get_run(mlflow_id).info.experiment_id)
-        with tempfile.TemporaryDirectory() as folder:
-            content = model_content(Path(folder), trained, arrays, example)
-            # Whenever it reads the code, MLflow recommends type hints, which cannot express the
-            # signature.
-            with contextlib.redirect_stderr(io.StringIO()):
-                logged = Model.log(
-                    name="model",
-                    artifact_path=None,
-                    flavor=mlflow.pyfunc,
-                    run_id=mlflow_id,
-                    **content,
-                )
-        version = _create_version(client, name, logged, mlflow_id, content["metadata"])
-        client.set_registered_model_alias(name, alias, version)
+        replaced = _check_replaced(client, name, alias, source, replace=replace)
+        if client.get_run(source.mlflow_id).info.lifecycle_stage == "deleted":
+            raise ValueError(
+                f"run {source.run} was deleted in {shown(target.uri)}; restore it first"
+            )
+        with contextlib.ExitStack() as undo:
+            number = _create_version(client, name, source, (trained, arrays, example), undo)
+            client.set_registered_model_alias(name, alias, number)
+            undo.pop_all()
     except (MlflowException, OSError) as error:
-        raise StoreError(f"{target.uri}: {str(error).splitlines()[0]}") from error
-    return Version(name, version, alias)
+        raise champion.store_error(target, error) from error
+    return Version(name, number, alias, replaced)
+
+
+def _check_replaced(
+    client: "MlflowClient", name: str, alias: str, source: Source, *, replace: bool
+) -> str:
+    """The version that the alias points to, for display; "" if there is none.
+
+    Raises `ValueError` if it was trained on another data set, unless `replace`.
+    """
+    from mlflow.exceptions import MlflowException
+
+    version = champion.find_version(client, name, alias)
+    if version is None:
+        return ""
+    tags = version.tags
+    if SHA256 not in tags and version.run_id:  # version 0.1 tagged only the run
+        with contextlib.suppress(MlflowException):
+            tags = client.get_run(version.run_id).data.tags | tags
+    shown_version = f"version {version.version} (run {tags.get(RUN, version.run_id or 'unknown')})"
+    if tags.get(SHA256) == source.sha256 or replace:
+        return shown_version
+    what = f"the data set {tags[DATASET]}" if DATASET in tags else "another data set"
+    raise ValueError(
+        f"{name}@{alias} is {shown_version} of {what}, and run {source.run} was trained on "
+        f"{source.dataset} ({source.sha256[:12]}); name another model with --name, or replace it "
+        "with --replace"
+    )
 
 
 def model_content(
@@ -113,7 +145,7 @@ def model_content(
         "pip_requirements": [f"{each}=={metadata.version(each)}" for each in REQUIREMENTS],
         "metadata": {
             DIGEST: hashlib.sha256(weights.read_bytes()).hexdigest(),
-            "run.id": trained.run_id,
+            RUN: trained.run_id,
         },
     }
 
@@ -130,56 +162,46 @@ def _connect(target: Target) -> "MlflowClient":
 
 
 def _create_version(
-    client: "MlflowClient", name: str, logged: "ModelInfo", mlflow_id: str, tags: dict[str, str]
+    client: "MlflowClient",
+    name: str,
+    source: Source,
+    network: tuple[Recognizer, checkpoint.Arrays, Images],
+    undo: contextlib.ExitStack,
 ) -> str:
-    """Register a logged model, under a new name if need be; returns the version number."""
-    from mlflow.exceptions import MlflowException
+    """Log a model and register it, under a new name if need be; returns the version's number.
 
+    undo: gets the calls that delete what was created.
+    """
+    import mlflow
+    from mlflow.exceptions import MlflowException
+    from mlflow.models import Model
+
+    mlflow.set_experiment(experiment_id=client.get_run(source.mlflow_id).info.experiment_id)
     try:
         client.create_registered_model(name)
+        undo.callback(client.delete_registered_model, name)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    version = client.create_model_version(
-        name, logged.model_uri, run_id=mlflow_id, tags=tags, model_id=logged.model_id
-    )
-    return str(version.version)
-
-
-def registered(target: Target, name: str = NAME, alias: str = ALIAS) -> Recognizer | None:
-    """Load the registered network; None if there is none. Nothing in the artifact is executed.
-
-    Raises `StoreError` if the store cannot be read, `ValueError` if the weights file is not the
-    one that was registered.
-    """
-    if target.database is not None and not _has_alias(target.database, name, alias):
-        return None  # without importing MLflow
-    from mlflow import MlflowClient
-    from mlflow.artifacts import download_artifacts
-    from mlflow.exceptions import MlflowException
-
-    try:
-        client = MlflowClient(target.uri, target.uri)
-        version = client.get_model_version_by_alias(name, alias)
-        with tempfile.TemporaryDirectory() as folder:
-            source = client.get_model_version_download_uri(name, version.version)
-            path = download_artifacts(
-                artifact_uri=f"{source}/artifacts/{WEIGHTS}",
-                dst_path=folder,
-                tracking_uri=target.uri,
+    with tempfile.TemporaryDirectory() as folder:
+        content = model_content(Path(folder), *network)
+        # Whenever it reads the code, MLflow recommends type hints, which cannot express the
+        # signature.
+        with contextlib.redirect_stderr(io.StringIO()):
+            logged = Model.log(
+                name="model",
+                artifact_path=None,
+                flavor=mlflow.pyfunc,
+                run_id=source.mlflow_id,
+                **content,
             )
-            content = Path(path).read_bytes()
-            expected = version.tags.get(DIGEST)
-            if hashlib.sha256(content).hexdigest() != expected:
-                raise ValueError(
-                    f"{name} version {version.version}: its weights do not have the registered "
-                    f"SHA-256 {expected}; register the run again"
-                )
-            return recognizer.load(Path(path), version=f"{name} version {version.version}")
-    except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            return None
-        raise StoreError(f"{target.uri}: {str(error).splitlines()[0]}") from error
+    undo.callback(client.delete_logged_model, logged.model_id)
+    tags = content["metadata"] | {DATASET: source.dataset, SHA256: source.sha256}
+    version = client.create_model_version(
+        name, logged.model_uri, run_id=source.mlflow_id, tags=tags, model_id=logged.model_id
+    )
+    undo.callback(client.delete_model_version, name, version.version)
+    return str(version.version)
 
 
 def _signature() -> Any:
@@ -198,17 +220,3 @@ def _signature() -> Any:
             ]
         ),
     )
-
-
-def _has_alias(database: Path, name: str, alias: str) -> bool:
-    """Whether a SQLite store may have the alias; True if its layout is unknown."""
-    if not database.is_file():
-        return False
-    with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
-        try:
-            row = connection.execute(
-                "SELECT 1 FROM registered_model_aliases WHERE name = ? AND alias = ?", (name, alias)
-            ).fetchone()
-        except sqlite3.DatabaseError:
-            return True  # let MLflow report what is wrong
-    return row is not None

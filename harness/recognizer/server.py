@@ -5,17 +5,16 @@
     POST /api/predict      classify a picture; docs/recognizer.md describes it
 
 Drawings are preprocessed as they arrive, and those that arrive together are classified in one
-batch. Picture files are decoded in two threads, so that a large file does not block other requests.
-A network is selected by its run id from a list: no part of a request is used as a path.
+batch. Picture files are decoded in two other processes, so that no file blocks other requests for
+long. A network is selected by its run id from a list: no part of a request is used as a path.
 """
 
-import asyncio
 import base64
+import errno
 import gc
 import json
-from collections import OrderedDict
+import socket
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +26,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from harness.recognizer import picture
-from harness.recognizer.guard import Guard
+from harness.recognizer.guard import Guard, Hosts
 from harness.recognizer.library import Library
 from harness.recognizer.preprocess import Preprocessed, preprocess
 from harness.recognizer.recognizer import Answer, Recognizer
+from harness.recognizer.service import RequestError, Service
 
 WEB = Path(__file__).parent / "web"
 FILES = {"/": "index.html", "/app.js": "app.js", "/style.css": "style.css", "/icon.svg": "icon.svg"}
@@ -42,107 +42,35 @@ TYPES = {
 }
 MAX_SIDE = 512  # pixels of a side, when a picture is sent as numbers
 MAX_JSON = 1 << 20  # bytes
-MAX_WAITING = 32  # pictures to decode; further ones are rejected
-MAX_CACHED = 8  # networks in memory, beside the default
 
 
-class RequestError(ValueError):
-    """A request that cannot be answered, with its HTTP status."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-class Service:
-    """Loads networks, decodes pictures, and classifies those that wait in one batch.
-
-    Apart from loading and decoding, all work happens in the thread of the event loop.
-    """
-
-    def __init__(self, library: Library) -> None:
-        self._library = library
-        self._default = library.default
-        self._cache: OrderedDict[str, Recognizer] = OrderedDict()  # least recently used first
-        self._decoders = ThreadPoolExecutor(2)
-        self._decoding = 0
-        self._waiting: list[tuple[Recognizer, Preprocessed, asyncio.Future[Answer]]] = []
-
-    async def models(self) -> list[dict[str, Any]]:
-        """The available networks."""
-        return await asyncio.get_running_loop().run_in_executor(None, self._library.list_networks)
-
-    async def recognizer(self, run: str | None) -> Recognizer:
-        """The network of a run, by default the library's. Raises `RequestError`."""
-        if not run or run == self._default.run_id:
-            return self._default
-        if run not in self._cache:
-            if run not in {model["id"] for model in await self.models()}:
-                raise RequestError(404, f"model {run[:80]!r}: no such run; see /api/models")
-            loop = asyncio.get_running_loop()
-            try:
-                self._cache[run] = await loop.run_in_executor(None, self._library.load, run)
-            except ValueError:
-                raise RequestError(404, f"model {run}: its weights cannot be read") from None
-            while len(self._cache) > MAX_CACHED:
-                self._cache.popitem(last=False)
-        self._cache.move_to_end(run)
-        return self._cache[run]
-
-    async def decode(self, content: bytes, shape: tuple[int, int]) -> Preprocessed:
-        """Decode and preprocess a picture file in another thread. Raises `RequestError`."""
-        if self._decoding >= MAX_WAITING:
-            raise RequestError(503, "too many pictures at once; try again")
-        self._decoding += 1
-        try:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(
-                self._decoders, lambda: preprocess(picture.decode(content), shape)
-            )
-        except ValueError as error:
-            raise RequestError(400, str(error)) from None
-        finally:
-            self._decoding -= 1
-
-    async def classify(self, network: Recognizer, preprocessed: Preprocessed) -> Answer:
-        """Classify a picture, in one batch with all others that wait for the same network."""
-        if preprocessed.image is None:
-            return Answer(preprocessed)
-        loop = asyncio.get_running_loop()
-        if not self._waiting:
-            loop.call_soon(self._flush)
-        future: asyncio.Future[Answer] = loop.create_future()
-        self._waiting.append((network, preprocessed, future))
-        return await future
-
-    def _flush(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for network in {id(each): each for each, _, _ in waiting}.values():
-            batch = [(input_, future) for each, input_, future in waiting if each is network]
-            answers = network.classify([input_ for input_, _ in batch])
-            for (_, future), answer in zip(batch, answers, strict=True):
-                if not future.cancelled():
-                    future.set_result(answer)
-
-
-def app(library: Library, hosts: set[str]) -> Guard:
-    """The ASGI application. hosts: accepted names in the Host header, without port."""
-    service = Service(library)
+def app(service: Service, default: str, hosts: Hosts) -> Guard:
+    """The ASGI application. default: the run id of the network that classifies by default."""
 
     async def models(request: Request) -> Response:
-        return _json({"default": library.default.run_id, "models": await service.models()})
+        return _json({"default": default, "models": await service.models()})
 
     async def predict(request: Request) -> Response:
         try:
             network = await service.recognizer(request.query_params.get("model"))
             preprocessed = await _preprocessed(request, service, network.image_shape)
+            answer = await service.classify(network, preprocessed)
         except RequestError as error:
             return _json({"error": str(error)}, error.status)
-        return _json(to_dict(await service.classify(network, preprocessed), network))
+        return _json(to_dict(answer, network))
 
     routes = [Route("/api/predict", predict, methods=["POST"]), Route("/api/models", models)]
     routes += [Route(path, _file(name)) for path, name in FILES.items()]
-    return Guard(Starlette(routes=routes), hosts, max_body=picture.MAX_BYTES)
+    return Guard(_starlette(routes), hosts, max_body=picture.MAX_BYTES)
+
+
+def _starlette(routes: list[Route]) -> Starlette:
+    """The routes; an error that no endpoint handles is answered, and raised for the guard."""
+
+    async def failed(request: Request, error: Exception) -> Response:
+        return _json({"error": "the server failed; its messages say why"}, 500)
+
+    return Starlette(routes=routes, exception_handlers={Exception: failed})
 
 
 def to_dict(answer: Answer, network: Recognizer) -> dict[str, Any]:
@@ -165,7 +93,7 @@ async def _preprocessed(request: Request, service: Service, shape: tuple[int, in
     """The preprocessed picture of a request. Raises `RequestError`."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     content = await request.body()
-    if kind in ("image/png", "image/jpeg"):
+    if kind.startswith("image/"):
         return await service.decode(content, shape)
     try:
         if kind == "application/octet-stream":
@@ -178,7 +106,7 @@ async def _preprocessed(request: Request, service: Service, shape: tuple[int, in
         raise RequestError(400, str(error)) from None
     raise RequestError(
         415,
-        "content-type: expected image/png, image/jpeg, application/json or "
+        "content-type: expected that of a picture, such as image/png, application/json or "
         "application/octet-stream",
     )
 
@@ -228,19 +156,33 @@ def _json(content: Any, status: int = 200) -> Response:
     return Response(text, status, media_type="application/json")
 
 
-def run(application: Guard, host: str, port: int) -> None:
-    """Serve until interrupted. Raises `OSError` if the port is taken."""
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens at an address or a name; port 0 is any free port.
+
+    Raises `ValueError` if that is impossible.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, _, _, _, address = found[0]
+        both = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
+        return socket.create_server(address, family=family, dualstack_ipv6=both)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise ValueError(f"--port {port}: already in use; choose another port") from error
+        why = error.strerror or error
+        raise ValueError(f"cannot listen at --host {host} --port {port}: {why}") from error
+    except ValueError as error:  # no name can be like this
+        raise ValueError(f"--host {host[:80]!r}: expected an address or a name") from error
+
+
+def run(library: Library, listener: socket.socket, hosts: Hosts) -> None:
+    """Serve until interrupted."""
     import uvicorn
 
-    # Objects loaded so far are permanent: keep the garbage collector from scanning them, which
-    # would delay requests.
-    gc.collect()
-    gc.freeze()
-    uvicorn.run(
-        application,
-        host=host,
-        port=port,
-        log_level="warning",
+    service = Service(library)
+    config = uvicorn.Config(
+        app(service, library.default.run_id, hosts),
+        log_level="critical",  # the guard says what failed, in one line
         access_log=False,
         server_header=False,
         timeout_keep_alive=30,
@@ -249,3 +191,11 @@ def run(application: Guard, host: str, port: int) -> None:
         ws="none",
         lifespan="off",
     )
+    # Objects loaded so far are permanent: keep the garbage collector from scanning them, which
+    # would delay requests.
+    gc.collect()
+    gc.freeze()
+    try:
+        uvicorn.Server(config).run(sockets=[listener])
+    finally:
+        service.close()

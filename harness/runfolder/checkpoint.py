@@ -19,13 +19,17 @@ Arrays = dict[str, NDArray[Any]]
 
 
 def save(path: Path, arrays: Arrays, description: dict[str, Any]) -> None:
-    """Write named arrays and a JSON-able description to `path`, whole or not at all."""
+    """Write named arrays and a JSON-able description to `path`, whole or not at all.
+
+    Creates the folder of `path` if it is missing, but not the folder around it, which is the run's.
+    """
     from safetensors.numpy import save as to_bytes
 
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     # One key: safetensors writes several in random order, and equal runs must give equal files.
     text = json.dumps({"description": description, "sha256": _digest(arrays)})
     content = to_bytes(arrays, metadata={"harness": text})
+    path.parent.mkdir(exist_ok=True)
     write_atomically(path, lambda file: file.write(content))
 
 
@@ -38,11 +42,14 @@ def load(path: Path) -> tuple[Arrays, dict[str, Any]]:
             metadata = json.loads(file.metadata()["harness"])
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         description: dict[str, Any] = metadata["description"]
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        if not isinstance(description, dict):
+            raise TypeError("no description")
+        expected = metadata["sha256"]
+    except (OSError, SafetensorError, LookupError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(
             f"{path}: expected a file written by this harness, found {error}"
         ) from error
-    if metadata["sha256"] != _digest(arrays):
+    if expected != _digest(arrays):
         raise ValueError(f"{path}: the arrays do not match their SHA-256; the file is damaged")
     return arrays, description
 

@@ -10,11 +10,12 @@ FILE_NAME = "delivered.json"
 def read(folder: Path) -> dict[str, Any]:
     """The content of `delivered.json`; empty when it is missing or unreadable.
 
-    Keys: store (`Target.key`), experiment_id, mlflow_id, offset (bytes of the journal), refused
-    (record number -> reason).
+    Keys: store (`Target.key`), identity (which store answered there, see `Store.identity`),
+    experiment_id, mlflow_id, offset (bytes of the journal), reached (the largest offset so far),
+    refused (record number -> reason).
     """
     try:
-        state: dict[str, Any] = json.loads((folder / FILE_NAME).read_text())
+        state = json.loads((folder / FILE_NAME).read_text())
     except (OSError, ValueError):
         return {}
-    return state
+    return state if isinstance(state, dict) else {}

@@ -20,7 +20,8 @@ class History:
     else FINISHED, FAILED or KILLED; DAMAGED when a record cannot be read, which `error` names.
     `epochs` holds one record per epoch in order; `final` the metrics of the last record of that
     kind; `artifacts` the last record of each file by its path; `start` the last start record.
-    `pruned`: tagged by a search since the last start.
+    `pruned`: tagged by a search since the last start. `store`: the address of another store that
+    the run was bound for later (`local`: the one in outputs).
     """
 
     create: Record
@@ -32,6 +33,7 @@ class History:
     status: RunStatus = RunStatus.CREATED
     error: str | None = None
     pruned: bool = False
+    store: str | None = None
 
     @property
     def run(self) -> str:
@@ -82,6 +84,8 @@ class History:
             case "artifact":
                 artifact = Artifact.of(record)
                 return replace(self, artifacts=self.artifacts | {artifact.path: artifact})
+            case "store":
+                return replace(self, store=record["uri"])
             case "end":
                 status = RunStatus(record["status"])
                 return replace(self, status=status, error=record["error"])

@@ -1,9 +1,18 @@
 """Where the results of a run go: the address of a tracking store."""
 
+import re
+import urllib.parse
 from dataclasses import dataclass
 from pathlib import Path
 
 SQLITE = "sqlite:///"
+# MLflow makes the folder of an address with the short prefix without decoding it first.
+QUOTED_SQLITE = "sqlite+pysqlite:///"
+SERVERS = ("http", "https")
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+LOCAL = "local"
+USERINFO = re.compile(r"://(?:([^\s/?#:@]*):)?[^\s/?#]*@")
+PASSWORD = re.compile(r"([?&]password=)[^&\s]*")
 
 
 @dataclass(frozen=True)
@@ -17,14 +26,12 @@ class Target:
     def local(cls, outputs: Path) -> "Target":
         """The SQLite file and the artifacts under `outputs`, both absolute."""
         outputs = outputs.resolve()
-        return cls(
-            f"{SQLITE}{(outputs / 'mlflow.db').as_posix()}", (outputs / "artifacts").as_uri()
-        )
+        return cls(sqlite_uri(outputs / "mlflow.db"), (outputs / "artifacts").as_uri())
 
     @classmethod
     def named(cls, uri: str | None, outputs: Path) -> "Target":
-        """The store at `uri`; the local one under `outputs` when it is None."""
-        return cls(uri) if uri else cls.local(outputs)
+        """The store at `uri`; the one under `outputs` when it is None or `local`."""
+        return cls(uri) if uri and uri != LOCAL else cls.local(outputs)
 
     @classmethod
     def of(cls, name: str, uri: str | None, outputs: Path) -> "Target | None":
@@ -39,9 +46,67 @@ class Target:
     @property
     def key(self) -> str:
         """The store's name in `delivered.json`; a local store keeps it when `outputs` moves."""
-        return self.uri if self.database is None else "local"
+        return self.uri if self.artifacts is None else LOCAL
 
     @property
     def database(self) -> Path | None:
         """The SQLite file of a local store, else None."""
-        return Path(self.uri.removeprefix(SQLITE)) if self.uri.startswith(SQLITE) else None
+        for prefix in (SQLITE, QUOTED_SQLITE):
+            if self.uri.startswith(prefix):
+                path = self.uri.removeprefix(prefix).partition("?")[0]
+                return Path(urllib.parse.unquote(path))
+        return None
+
+    @property
+    def artifact_root(self) -> str | None:
+        """The URI of the folder of artifacts: beside an SQLite file, else the server's matter."""
+        if self.artifacts is None and self.database is not None:
+            return (self.database.resolve().parent / "artifacts").as_uri()
+        return self.artifacts
+
+    def __str__(self) -> str:
+        return shown(self.uri)
+
+
+def sqlite_uri(database: Path) -> str:
+    """The address of an SQLite file, as SQLAlchemy 2.1 decodes it."""
+    path = database.as_posix()
+    quoted = path.replace("%", "%25").replace("?", "%3F")
+    return f"{SQLITE if quoted == path else QUOTED_SQLITE}{quoted}"
+
+
+def shown(text: str) -> str:
+    """The text as it may be printed: passwords and tokens in its addresses become `***`."""
+    text = USERINFO.sub(lambda m: f"://{m[1]}:***@" if m[1] else "://***@", text)
+    return PASSWORD.sub(r"\1***", text)
+
+
+def problem(uri: str) -> str | None:
+    """What is wrong with the address of a tracking store, in words; None when it can be one."""
+    expected = (
+        "expected http://HOST:PORT, https://HOST, or a database such as sqlite:///FILE or "
+        "postgresql://USER@HOST/NAME"
+    )
+    scheme, separator, rest = uri.partition("://")
+    kind = scheme.partition("+")[0].lower()
+    if kind == "databricks":
+        return None
+    if separator and kind in SERVERS:
+        return None if _has_host(uri) else f"it names no host, or a port that is none; {expected}"
+    if separator and kind in DATABASES:
+        is_file = kind == "sqlite"
+        return f"it names no database; {expected}" if is_file and len(rest) < 2 else None
+    if kind == "file" or uri.startswith((".", "/", "~")):
+        return f"MLflow no longer keeps results in folders; {expected}"
+    if not separator and re.fullmatch(r"[\w.-]+(:\d+)?(/.*)?", uri):
+        return f"the scheme is missing; type http://{uri}"
+    return expected
+
+
+def _has_host(uri: str) -> bool:
+    try:
+        parsed = urllib.parse.urlsplit(uri)
+        has_port = parsed.port is None or parsed.port > 0
+        return bool(parsed.hostname) and has_port and not re.search(r"\s", uri)
+    except ValueError:  # a port that is no number, or unbalanced brackets
+        return False

@@ -29,7 +29,7 @@ from harness.runfolder.journal import JournalError
 from harness.runfolder.run import Run
 from harness.runfolder.target import Target
 from harness.tracking.follower import Follower
-from harness.tracking.store import Store, StoreError
+from harness.tracking.store import Hopeless, Store, StoreError, first_line
 
 POLL_S = 0.2
 PATIENCE_S = 30.0
@@ -42,12 +42,14 @@ class Report:
     """How a delivery ended.
 
     experiments: MLflow ids by name; undelivered: run ids and the reason; refused: run ids and how
-    many of their records the store would not take.
+    many of their records the store would not take; deleted: run ids that were deleted in the store,
+    and how, to which nothing is delivered.
     """
 
     experiments: dict[str, str] = field(default_factory=dict)
     undelivered: dict[str, str] = field(default_factory=dict)
     refused: dict[str, int] = field(default_factory=dict)
+    deleted: dict[str, str] = field(default_factory=dict)
 
 
 class Delivery:
@@ -84,9 +86,11 @@ class Delivery:
                     self.store = Store(self.target)
                 follower.step(self.store)
                 follower.failures, follower.trouble = 0, None
+                follower.is_hopeless = False
             except _failures() as error:
                 follower.failures += 1
                 follower.trouble = _message(error)
+                follower.is_hopeless = isinstance(error, Hopeless)
                 print(f"{follower.run.id}: {follower.trouble}", file=sys.stderr, flush=True)
                 failed += 1
                 if self.store is None or not _is_of_one_run(error):
@@ -109,23 +113,31 @@ class Delivery:
         report = Report()
         for follower in self.followers.values():
             if follower.experiment_id is not None:
-                with suppress(JournalError):  # the follower's error names it
+                with suppress(JournalError, OSError):  # the follower's error names it
                     created = follower.run.history().create
                     report.experiments[created["experiment"]] = follower.experiment_id
             if follower.refused:
                 report.refused[follower.run.id] = len(follower.refused)
-            if follower.error or follower.outstanding:
+            if follower.deleted:
+                report.deleted[follower.run.id] = follower.deleted
+            elif follower.error or follower.outstanding:
                 why = follower.error or follower.trouble or self.error or "no progress"
                 report.undelivered[follower.run.id] = why
+            elif follower.damaged:
+                files = "; ".join(f"{path} {how}" for path, how in follower.damaged.items())
+                report.undelivered[follower.run.id] = files
         return report
 
     def drain(self, patience: float = PATIENCE_S) -> Report:
-        """Deliver until nothing is left, or there was no progress for `patience` seconds."""
+        """Deliver until nothing is left, or there was no progress for `patience` seconds.
+
+        Does not wait for what waiting cannot change.
+        """
         last = time.monotonic()
-        while self.outstanding():
+        while left := self.outstanding():
             if self.step():
                 last = time.monotonic()
-            elif time.monotonic() - last > patience:
+            elif time.monotonic() - last > patience or all(f.is_hopeless for f in left):
                 break
             else:
                 time.sleep(POLL_S / 4)
@@ -148,8 +160,9 @@ def _is_of_one_run(error: BaseException) -> bool:
 
 
 def _message(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    if isinstance(error, StoreError):
+        return first_line(error)
+    return f"{type(error).__name__}: {first_line(error)}"
 
 
 def main() -> None:

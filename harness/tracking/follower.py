@@ -9,26 +9,32 @@ import json
 import math
 from collections.abc import Iterator
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from harness.data.atomic import write_text
 from harness.runfolder import delivered, journal
+from harness.runfolder.artifacts import Artifact
+from harness.runfolder.liveness import FolderLock
 from harness.runfolder.run import Run
 from harness.runfolder.status import RunStatus
 from harness.runfolder.target import Target
-from harness.tracking.store import Point, Store, StoreError
+from harness.tracking.store import Point, RunDeleted, Store, first_line, is_deleted
 
 REFUSED = "refused.jsonl"
 # Error codes of an invalid request; sending it again does not help.
 REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS")
 RECORDS_PER_CALL = 200
+DELETED = "was deleted in the store and stays deleted; `mlflow runs restore` brings it back"
+REMOVED = "was removed from the store for good; without its delivered.json, `sync` sends it again"
 
 
 class Follower:
     """Delivers the journal of one run to one store.
 
-    error: why it cannot continue, such as a damaged record; trouble: why the last attempt failed;
-    failures: how many attempts in a row failed.
+    error: why it cannot continue, such as a damaged record. trouble: why the last attempt failed.
+    is_hopeless: whether waiting changes nothing. failures: how many attempts in a row failed.
+    deleted: why nothing is sent to a run that somebody deleted in the store. damaged: how files
+    differ from their records, by path.
     """
 
     def __init__(self, run: Run, target: Target) -> None:
@@ -37,20 +43,28 @@ class Follower:
         self.error: str | None = None
         self.trouble: str | None = None
         self.failures = 0
+        self.is_hopeless = False
+        self.deleted: str | None = None
+        self.damaged: dict[str, str] = {}
         self._load()
 
     def _load(self) -> None:
+        """Read how far the delivery is. Another store may know the run by the same MLflow id."""
         state = self.run.delivered()
+        self.mlflow_id: str | None = state.get("mlflow_id")
         if state.get("store") != self.target.key:
             state = {}
         self.offset: int = state.get("offset", 0)
-        self.mlflow_id: str | None = state.get("mlflow_id")
+        self.reached: int = max(self.offset, state.get("reached", 0))
         self.experiment_id: str | None = state.get("experiment_id")
+        self.identity: int | None = state.get("identity")
         self.refused: dict[str, str] = state.get("refused", {})
 
     @property
     def outstanding(self) -> bool:
-        """Whether the journal has complete records that were not delivered."""
+        """Whether the journal has complete records that can be delivered and were not."""
+        if self.deleted is not None:
+            return False
         try:
             with self.run.journal.open("rb") as file:
                 file.seek(self.offset)
@@ -61,11 +75,15 @@ class Follower:
     def step(self, store: Store) -> None:
         """Deliver every new complete record, unless another process is doing so."""
         try:
-            with FileLock(self.run.folder / ".delivery.lock", timeout=0):
+            with FolderLock(self.run.folder / ".delivery.lock", timeout=0):
                 self._load()
                 self._deliver_new(store)
         except Timeout:
             self._load()
+        except FileNotFoundError:
+            if self.run.folder.is_dir():
+                raise
+            # The run was removed: nothing of it is outstanding.
 
     def _deliver_new(self, store: Store) -> None:
         from mlflow.exceptions import MlflowException
@@ -77,10 +95,21 @@ class Follower:
                 self._save()
         except journal.JournalError as error:
             self.error = str(error)
+        except RunDeleted as error:
+            self.deleted = str(error)
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST" or self.offset == 0:
                 raise
-            self.forget()  # the store was created again: send everything
+            if store.lookup(self.mlflow_id) is not None:
+                raise
+            if self.is_gone(store):
+                self.deleted = REMOVED
+            else:
+                self.forget()  # the store was created again: send everything
+
+    def is_gone(self, store: Store) -> bool:
+        """Whether a run that cannot be found was removed: the store is the one that had it."""
+        return self.identity is not None and self.identity == store.identity()
 
     def _groups(self) -> Iterator[tuple[list[journal.Record], int]]:
         """The new records in groups, one for each call, with the offset after each group."""
@@ -103,16 +132,22 @@ class Follower:
             raise damage
 
     def forget(self) -> None:
-        """Send everything again from the first record; the store ignores duplicates."""
-        self.offset, self.mlflow_id, self.experiment_id, self.refused = 0, None, None, {}
+        """Send everything again from the first record; the store ignores duplicates.
+
+        The MLflow id is kept: if the store still has that run, it is the one.
+        """
+        self.offset, self.refused = 0, {}
         self._save()
 
     def _save(self) -> None:
+        self.reached = max(self.reached, self.offset)
         state = {
             "store": self.target.key,
+            "identity": self.identity,
             "experiment_id": self.experiment_id,
             "mlflow_id": self.mlflow_id,
             "offset": self.offset,
+            "reached": self.reached,
             "refused": self.refused,
         }
         write_text(self.run.folder / delivered.FILE_NAME, json.dumps(state))
@@ -134,16 +169,14 @@ class Follower:
         except MlflowException as error:
             if error.error_code not in REFUSALS or self.mlflow_id is None:
                 raise
-            if store.deleted(self.mlflow_id):
-                raise StoreError(
-                    f"the run was deleted in the store; `mlflow runs restore --run-id "
-                    f"{self.mlflow_id}` brings it back, or remove {self.run.folder}"
-                ) from error
+            stored = store.lookup(self.mlflow_id)
+            if stored is not None and is_deleted(stored):
+                raise RunDeleted(DELETED) from error
             if len(records) > 1:
                 for record in records:
                     self._send(store, [record])
                 return
-            self._set_aside(store, records[0], str(error).splitlines()[0])
+            self._set_aside(store, records[0], first_line(error))
 
     def _set_aside(self, store: Store, record: journal.Record, reason: str) -> None:
         from mlflow.exceptions import MlflowException
@@ -159,8 +192,13 @@ class Follower:
 
     def _deliver(self, store: Store, record: journal.Record) -> None:
         if record["kind"] == "create":
-            self.experiment_id = store.experiment(record["experiment"])
-            self.mlflow_id = store.create_run(self.experiment_id, record)
+            self.identity = store.identity()
+            known, self.mlflow_id = self.mlflow_id, None  # whatever fails, no record is set aside
+            stored = store.open_run(record, known)
+            info = stored.info
+            self.experiment_id, self.mlflow_id = str(info.experiment_id), str(info.run_id)
+            if is_deleted(stored):
+                raise RunDeleted(DELETED)
             store.log(self.mlflow_id, params=record["params"], tags=record["tags"])
             store.log_dataset(self.mlflow_id, record["dataset"])
             store.set_status(self.mlflow_id, RunStatus.CREATED)
@@ -175,15 +213,32 @@ class Follower:
                 store.set_status(self.mlflow_id, RunStatus.RUNNING)
             case "tags":
                 store.log(self.mlflow_id, tags=record["tags"])
-            case "artifact" if (self.run.folder / record["path"]).is_file():
-                store.log_artifact(self.mlflow_id, self.run.folder, record["path"])
             case "artifact":
-                self._set_aside(store, record, f"{record['path']} is no longer in the run folder")
+                self._deliver_artifact(store, Artifact.of(record))
             case "end":
                 if record["error"]:
                     store.log(self.mlflow_id, tags={"error": record["error"]})
                 store.set_status(self.mlflow_id, RunStatus(record["status"]), record["ms"])
                 store.delete_others(str(self.experiment_id), self.run.id, self.mlflow_id)
+
+    def _deliver_artifact(self, store: Store, artifact: Artifact) -> None:
+        """Upload a file, only as its record describes it: the store may have the good copy.
+
+        A file that a later record describes differently is left to that record.
+        """
+        assert self.mlflow_id is not None, "a journal starts with its create record"
+        if self.run.history().artifacts.get(artifact.path, artifact) != artifact:
+            return
+        damage = artifact.damage(self.run.folder)
+        if damage is not None:
+            self.damaged[artifact.path] = damage
+            return
+        self.damaged.pop(artifact.path, None)
+        # A record of version 0.1, sent before: nothing says that the file is still the same.
+        is_unsure = artifact.sha256 is None and self.offset < self.reached
+        if is_unsure and artifact.path in store.artifacts(self.mlflow_id, [artifact.path]):
+            return
+        store.log_artifact(self.mlflow_id, self.run.folder, artifact.path)
 
     def _log_metrics(self, store: Store, records: list[journal.Record]) -> None:
         assert self.mlflow_id is not None, "a journal starts with its create record"

@@ -9,7 +9,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from harness.data.atomic import fsync_folder
-from harness.runfolder.target import SQLITE, Target
+from harness.runfolder.target import Target, sqlite_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -58,9 +58,8 @@ def create_database(target: Target) -> None:
     unfinished = database.with_name(f"{database.name}.unfinished")
     for suffix in ("", "-journal", "-wal", "-shm"):  # of a creation that was killed
         unfinished.with_name(unfinished.name + suffix).unlink(missing_ok=True)
-    artifacts = target.artifacts or (database.parent / "artifacts").as_uri()
     make: Any = SqlAlchemyStore  # it has no types
-    store = make(f"{SQLITE}{unfinished.as_posix()}", artifacts)
+    store = make(sqlite_uri(unfinished), target.artifact_root)
     store.engine.dispose()
     unfinished.replace(database)
     fsync_folder(database.parent)
@@ -106,3 +105,20 @@ def metric_history(
     return [
         (str(p["run_id"]), int(p["step"]), int(p["timestamp"]), float(p["value"])) for p in points
     ]
+
+
+def check_model(name: str, alias: str) -> None:
+    """Raise `ValueError` for a name of a model or an alias that MLflow refuses."""
+    from mlflow.exceptions import MlflowException
+    from mlflow.utils import validation
+
+    for option, value, rules in (
+        ("--name", name, [validation._validate_model_name]),
+        ("--alias", alias, [validation._validate_model_alias_name,
+                            validation._validate_model_alias_name_reserved]),
+    ):  # fmt: skip
+        try:
+            for rule in rules:
+                rule(value)
+        except MlflowException as error:
+            raise ValueError(f"{option} {value!r}: {str(error).splitlines()[0]}") from None

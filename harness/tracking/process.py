@@ -14,19 +14,8 @@ from pathlib import Path
 
 from harness.runfolder.run import Run
 from harness.runfolder.target import Target
-from harness.tracking import mlflow_private
+from harness.tracking import environment, mlflow_private
 from harness.tracking.delivery import PATIENCE_S, Report
-
-# By default MLflow makes 8 attempts of 120 s for one call. Our loop retries instead, because it
-# first checks whether the lost call was carried out, so that a run is not created twice.
-ENVIRONMENT = {
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_LOGGING_LEVEL": "WARNING",
-    "OPENBLAS_NUM_THREADS": "1",
-    "OMP_NUM_THREADS": "1",
-}
 
 PRINT_EVERY_S = 3.0
 SILENCE_S = 60.0  # beyond its patience: time-outs of a call, a slow import
@@ -45,7 +34,7 @@ class DeliveryProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            env=os.environ | ENVIRONMENT,
+            env=os.environ | environment.DELIVERY,
         )
         self._runs: list[Run] = []
         with suppress(sqlite3.Error):  # opening the store reports it

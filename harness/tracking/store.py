@@ -7,6 +7,7 @@ no active run can redirect what is written. Importing MLflow takes seconds: it h
 import json
 import sqlite3
 import urllib.parse
+import warnings
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from harness.runfolder.status import RunStatus
-from harness.runfolder.target import Target
+from harness.runfolder.target import Target, problem, shown
 from harness.tracking import mlflow_private
 from harness.tracking.views import EXPERIMENT_TAGS
 
@@ -25,11 +26,20 @@ if TYPE_CHECKING:
 METRICS_PER_CALL, PARAMS_PER_CALL, TAGS_PER_CALL = 1000, 100, 100
 MAX_NAME, MAX_PARAM, MAX_TAG = 250, 6000, 8000
 LOCK_S = 120.0
+PAGE = 1000
 Point = tuple[str, float, int, int]  # key, value, timestamp in ms, step
 
 
 class StoreError(RuntimeError):
     """The store cannot be used; the message has the reason and what to do."""
+
+
+class Hopeless(StoreError):
+    """Waiting does not help: somebody has to do what the message says."""
+
+
+class RunDeleted(StoreError):
+    """Somebody deleted the run in the store; it is not delivered again."""
 
 
 class Store:
@@ -41,86 +51,137 @@ class Store:
     """
 
     def __init__(self, target: Target, *, relocate: bool = False) -> None:
+        from alembic.util import CommandError
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
 
         self.target = target
-        self._experiments: dict[str, Experiment] = {}
+        if wrong := problem(target.uri):
+            raise Hopeless(f"{target}: {wrong}")
         try:
-            with self._locked():
+            with self._locked(), warnings.catch_warnings(action="ignore"):  # MLflow's own
                 mlflow_private.create_database(target)
                 self.client: MlflowClient = MlflowClient(tracking_uri=target.uri)
                 self.client.search_experiments(max_results=1)
                 moved = None if relocate else mlflow_private.moved(target, LOCK_S)
         except (MlflowException, OSError, sqlite3.OperationalError) as error:
-            raise StoreError(f"{target.uri}: {_first_line(error)}") from error
-        except Exception as error:  # SQLAlchemy and alembic raise types of their own
+            raise StoreError(f"{target}: {first_line(error)}") from error
+        except (CommandError, SQLAlchemyError, sqlite3.Error) as error:
             if target.database is None:
-                raise
-            raise StoreError(
+                raise StoreError(f"{target}: {first_line(error)}") from error
+            raise Hopeless(
                 f"{target.database}: not a usable MLflow database, or one whose creation was "
-                f"interrupted ({_first_line(error)}); move it away and deliver everything again "
+                f"interrupted ({first_line(error)}); move it away and deliver everything again "
                 "with `python -m harness sync`"
             ) from error
-
         if target.artifacts and relocate:
             with self._locked():
                 mlflow_private.relocate(target)
         elif moved:
-            raise StoreError(moved)
+            raise Hopeless(moved)
 
-    def experiment(self, name: str) -> str:
-        """The id of an experiment; created if missing, with artifacts beside the database."""
+    def identity(self) -> int | None:
+        """What tells this store from another one at the same address; None when not known.
+
+        The creation time of MLflow's first experiment, which every store has and nobody deletes
+        for good. Asked for again each time: a server may be restarted with another database.
+        """
         from mlflow.exceptions import MlflowException
 
-        if name not in self._experiments:
-            with self._locked():
+        try:
+            created = self.client.get_experiment("0").creation_time
+        except MlflowException as error:
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "PERMISSION_DENIED"):
+                return None
+            raise
+        return int(created) if created else None
+
+    def experiment(self, name: str) -> str:
+        """The id of an experiment; created if missing, with artifacts beside the database.
+
+        Looked up by its name each time: after a restart with another database, the same number is
+        another experiment.
+        """
+        from mlflow.exceptions import MlflowException
+
+        with self._locked():
+            experiment = self.client.get_experiment_by_name(name)
+            if experiment is None:
+                root = self.target.artifact_root  # otherwise MLflow takes the working directory
+                location = f"{root}/{folder_name(name)}" if root else None
+                try:
+                    self.client.create_experiment(name, location, EXPERIMENT_TAGS)
+                except MlflowException:  # another machine created it first
+                    if self.client.get_experiment_by_name(name) is None:
+                        raise
                 experiment = self.client.get_experiment_by_name(name)
-                if experiment is None:
-                    root = self.target.artifacts
-                    location = f"{root}/{urllib.parse.quote(name, safe='')}" if root else None
-                    try:
-                        self.client.create_experiment(name, location, EXPERIMENT_TAGS)
-                    except MlflowException:  # another machine created it first
-                        if self.client.get_experiment_by_name(name) is None:
-                            raise
-                    experiment = self.client.get_experiment_by_name(name)
-            assert experiment is not None
-            if experiment.lifecycle_stage == "deleted":
-                raise StoreError(
-                    f"experiment {name!r} was deleted in {self.target.uri}; restore it with "
-                    "`mlflow experiments restore` or choose another tracking.experiment"
-                )
-            self._experiments[name] = experiment
-        return str(self._experiments[name].experiment_id)
+        assert experiment is not None
+        if experiment.lifecycle_stage == "deleted":
+            raise Hopeless(
+                f"experiment {name!r} was deleted in {self.target}; restore it with "
+                "`mlflow experiments restore` or choose another tracking.experiment"
+            )
+        return str(experiment.experiment_id)
 
-    def find_run(self, experiment_id: str, run: str) -> str | None:
-        """The MLflow id of the run that carries our run id, or None."""
-        runs = self.runs(experiment_id, f"tags.`run.id` = '{run}'")
-        return runs[0].info.run_id if runs else None
+    def lookup(self, mlflow_id: str | None) -> "Run | None":
+        """The run with this MLflow id, whichever experiment it is in, also a deleted one."""
+        from mlflow.exceptions import MlflowException
 
-    def deleted(self, mlflow_id: str) -> bool:
-        """Whether this run was deleted in the store."""
-        return bool(self.client.get_run(mlflow_id).info.lifecycle_stage == "deleted")
+        if mlflow_id is None:
+            return None
+        try:
+            return self.client.get_run(mlflow_id)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return None
+
+    def find_run(self, experiment: str, run: str) -> "Run | None":
+        """The run that carries our run id, an active one first; also a deleted one.
+
+        Looked for in the experiment of this name, or everywhere if that does not exist: it may have
+        been renamed.
+        """
+        named = self.client.get_experiment_by_name(experiment)
+        ids = [each.experiment_id for each in ([named] if named else self.experiments())]
+        runs = self.runs(ids, f"tags.`run.id` = '{run}'", deleted=True) if ids else []
+        return min(runs, key=is_deleted, default=None)
+
+    def experiments(self, *, deleted: bool = True) -> list["Experiment"]:
+        """Every experiment of the store."""
+        from mlflow.entities import ViewType
+
+        view = ViewType.ALL if deleted else ViewType.ACTIVE_ONLY
+        experiments: list[Experiment] = []
+        token = None
+        while True:
+            page = self.client.search_experiments(view, PAGE, page_token=token)
+            experiments += page
+            token = page.token
+            if not token:
+                return experiments
 
     def delete_others(self, experiment_id: str, run: str, mlflow_id: str) -> None:
         """Delete duplicates of a run: left by a creation that the server carried out late."""
-        for other in self.runs(experiment_id, f"tags.`run.id` = '{run}'"):
+        for other in self.runs([experiment_id], f"tags.`run.id` = '{run}'"):
             if other.info.run_id != mlflow_id:
                 self.client.delete_run(other.info.run_id)
 
-    def create_run(self, experiment_id: str, record: dict[str, Any]) -> str:
-        """Find or create the run of a journal's create record; never creates a duplicate."""
-        existing = self.find_run(experiment_id, record["run"])
+    def open_run(self, record: dict[str, Any], known: str | None = None) -> "Run":
+        """Find or create the run of a journal's create record; never creates a duplicate.
+
+        known: its MLflow id, if it was delivered before; it counts wherever the run is by now.
+        """
+        existing = self.lookup(known) or self.find_run(record["experiment"], record["run"])
         if existing is not None:
             return existing
-        created = self.client.create_run(
-            experiment_id,
+        return self.client.create_run(
+            self.experiment(record["experiment"]),
             start_time=record["ms"],
             tags=_short_tags(record["tags"]),
             run_name=record["name"][:MAX_NAME],
         )
-        return str(created.info.run_id)
 
     def log(
         self,
@@ -134,13 +195,13 @@ class Store:
 
         metrics = [Metric(*point) for point in points]
         for some in _chunks(metrics, METRICS_PER_CALL):
-            self.client.log_batch(mlflow_id, metrics=some)
+            self.client.log_batch(mlflow_id, metrics=some, synchronous=True)
         texts = [Param(k, str(v)[:MAX_PARAM]) for k, v in (params or {}).items()]
         for some_params in _chunks(texts, PARAMS_PER_CALL):
-            self.client.log_batch(mlflow_id, params=some_params)
+            self.client.log_batch(mlflow_id, params=some_params, synchronous=True)
         labels = [RunTag(k, v) for k, v in _short_tags(tags or {}).items()]
         for some_tags in _chunks(labels, TAGS_PER_CALL):
-            self.client.log_batch(mlflow_id, tags=some_tags)
+            self.client.log_batch(mlflow_id, tags=some_tags, synchronous=True)
 
     def log_dataset(self, mlflow_id: str, dataset: dict[str, Any]) -> None:
         """The data set as an input of the run."""
@@ -162,6 +223,10 @@ class Store:
         parent = path.rpartition("/")[0] or None
         self.client.log_artifact(mlflow_id, str(folder / path), parent)
 
+    def download(self, mlflow_id: str, path: str, into: Path) -> Path:
+        """A copy of a run's file, in the folder `into`."""
+        return Path(self.client.download_artifacts(mlflow_id, path, str(into)))
+
     def artifacts(self, mlflow_id: str, paths: Iterable[str]) -> dict[str, int]:
         """The sizes in bytes of a run's files that lie in the folders of these paths."""
         return {
@@ -178,12 +243,19 @@ class Store:
         else:
             self.client.set_terminated(mlflow_id, status.mlflow, end_ms)
 
-    def runs(self, experiment_id: str, filter_string: str = "") -> list["Run"]:
-        """All runs of an experiment that match MLflow's filter."""
+    def runs(
+        self, experiment_ids: list[str], filter_string: str = "", *, deleted: bool = False
+    ) -> list["Run"]:
+        """All runs of experiments that match MLflow's filter; with the deleted ones if asked."""
+        from mlflow.entities import ViewType
+
+        view = ViewType.ALL if deleted else ViewType.ACTIVE_ONLY
         runs: list[Run] = []
         token = None
         while True:
-            page = self.client.search_runs([experiment_id], filter_string, page_token=token)
+            page = self.client.search_runs(
+                experiment_ids, filter_string, view, PAGE, page_token=token
+            )
             runs += page
             token = page.token
             if not token:
@@ -216,5 +288,20 @@ def _short_tags(tags: dict[str, str]) -> dict[str, str]:
     return {key: value[:MAX_TAG] for key, value in tags.items()}
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def is_deleted(run: "Run") -> bool:
+    """Whether a run, or its experiment, was deleted in the store; it can still be restored."""
+    return bool(run.info.lifecycle_stage == "deleted")
+
+
+def folder_name(experiment: str) -> str:
+    """The name of an experiment as the last part of the URI of its artifacts.
+
+    Quoted twice, because MLflow decodes the URI once: whatever the name, it is one folder.
+    """
+    name = urllib.parse.quote(experiment, safe="")
+    return urllib.parse.quote(name if name.strip(".") else name.replace(".", "%2E"), safe="")
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, without passwords."""
+    return shown((str(error).strip() or type(error).__name__).splitlines()[0])

@@ -11,19 +11,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner, Result
 
+from harness.commands.register import register as register_command
 from harness.data import dataset
 from harness.nn import metrics
 from harness.recognizer import loading
 from harness.runfolder.run import Run
 from tests.commands.test_ui import free_port
-from tests.conftest import command_in, run_folders
+from tests.conftest import command_in, run_folders, small, write_idx_folder
 
 USE = """
 import json, sys
 import mlflow, numpy as np
 images = np.load("images.npy")
-model = mlflow.pyfunc.load_model("models:/digits@champion")
+model = mlflow.pyfunc.load_model("models:/mnist@champion")
 flat, square = model.predict(images.reshape(-1, 784)), model.predict(images)
 assert (flat["class"] == square["class"]).all()
 assert model.metadata.signature is not None and model.metadata.saved_input_example_info
@@ -46,7 +48,7 @@ def test_the_best_run_of_a_sweep_is_served(tmp_path: Path) -> None:
         for folder in run_folders(outputs)
     }
     best = min(errors, key=lambda run: errors[run])
-    assert done.stdout.startswith(f"run {best} (validation error {errors[best]:.2%}) is digits")
+    assert done.stdout.startswith(f"run {best} (validation error {errors[best]:.2%}) is mnist")
 
     champion = loading.choose(outputs)
     assert champion.run_id == best
@@ -70,7 +72,7 @@ def test_the_best_run_of_a_sweep_is_served(tmp_path: Path) -> None:
 
     (tmp_path / "in.json").write_text(json.dumps({"inputs": images[:3].tolist()}))
     mlflow = [sys.executable, "-m", "mlflow", "models"]
-    model = ["-m", "models:/digits@champion", "--env-manager", "local"]
+    model = ["-m", "models:/mnist@champion", "--env-manager", "local"]
     done = subprocess.run(
         [*mlflow, "predict", *model, "-t", "json", "-i", "in.json", "-o", "out.json"],
         cwd=tmp_path, env=environment, capture_output=True, text=True,
@@ -87,6 +89,64 @@ def test_the_best_run_of_a_sweep_is_served(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="do not have the registered SHA-256"):
         loading.choose(outputs)
     shutil.rmtree(outputs / "artifacts")
+
+
+@pytest.mark.service
+@pytest.mark.filterwarnings("ignore")
+def test_a_champion_of_other_data_is_not_replaced(tmp_path: Path) -> None:
+    import mlflow
+
+    outputs = tmp_path / "outputs"
+
+    def register(*options: str) -> Result:
+        return CliRunner().invoke(register_command, ["--outputs", str(outputs), *options])
+
+    for name, classes in (("letters", 4), ("shapes", 3)):
+        write_idx_folder(tmp_path / name, classes=classes)
+        overrides = small(tmp_path / name, "epochs=1", "seed=1,2")
+        assert command_in(tmp_path)("harness.run", "-m", *overrides).returncode == 0
+        if name == "letters":
+            done = register()
+            assert "is letters version 1; letters@champion points to it\n" in done.stdout
+            letters = done.stdout.split()[1]
+    client = mlflow.MlflowClient(f"sqlite:///{outputs}/mlflow.db")
+    experiments = [str(each.experiment_id) for each in client.search_experiments()]
+
+    def created() -> list[int]:
+        models = client.search_registered_models()
+        versions = client.search_model_versions()
+        return [len(models), len(versions), len(client.search_logged_models(experiments))]
+
+    before = created()
+    for options, problem in (
+        (("--name", "letters"), f"letters@champion is version 1 (run {letters}) of the data set"),
+        (("--alias", "latest"), "--alias 'latest': 'latest' alias name (case insensitive)"),
+        (("--alias", "v3"), "--alias 'v3': Version alias name 'v3' is reserved"),
+        (("--alias", "two words"), "--alias 'two words': Invalid alias name"),
+        (("--name", "a/b"), "--name 'a/b': Invalid model name"),
+        (("--name", " "), "--name ' ': "),
+    ):
+        done = register(*options)
+        assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
+        assert problem in done.stderr
+        assert created() == before
+
+    def fail(*arguments: object) -> None:
+        raise OSError("no space")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mlflow.MlflowClient, "set_registered_model_alias", fail)
+        done = register()  # as shapes
+        assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+        assert created() == before
+
+    first, second = run_folders(outputs)[-2:]
+    shutil.rmtree(first)  # of the newest sweep
+    done = register("--name", "letters", "--replace")
+    assert f"left out {first.name}, removed or damaged" in done.stderr
+    assert done.stdout.startswith(f"run {second.name} ")
+    assert f"points to it, instead of version 1 (run {letters})\n" in done.stdout
+    assert loading.choose(outputs).run_id == second.name
 
 
 def served(

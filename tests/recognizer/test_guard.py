@@ -10,13 +10,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from harness.recognizer import guard
-from harness.recognizer.guard import Guard
+from harness.recognizer.guard import Guard, Hosts
 
 LIMIT = 100
+LOCAL = Hosts(frozenset({"localhost", "::1"}))
 
 
 def ask(
-    headers: dict[str, str], body: Iterable[bytes] = (b"",), pause_s: float = 0
+    headers: dict[str, str],
+    body: Iterable[bytes] = (b"",),
+    pause_s: float = 0,
+    hosts: Hosts = LOCAL,
 ) -> tuple[int, dict[bytes, bytes], bytes]:
     """Send one request to a guarded application that returns the body it receives."""
 
@@ -40,7 +44,7 @@ def ask(
 
     raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
     scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": raw}
-    application = Guard(echo, {"localhost", "::1"}, max_body=LIMIT)
+    application = Guard(echo, hosts, max_body=LIMIT)
     asyncio.run(application(scope, receive, send))
     if not sent:
         return 0, {}, b""
@@ -73,6 +77,42 @@ def test_headers(headers: dict[str, str], status: int) -> None:
     assert sent[b"x-content-type-options"] == b"nosniff"
     if status != 200:
         assert set(json.loads(body)) == {"error"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "192.0.2.7:8000"}, 200),
+        ({"Host": "[2001:db8::7]:8000"}, 200),
+        ({"Host": "localhost"}, 200),
+        ({"Host": "box:8000"}, 200),
+        ({"Host": "evil.example"}, 421),
+        ({"Host": "192.0.2.7.evil.example"}, 421),
+        ({"Host": "192.0.2.7", "Origin": "http://192.0.2.7:8000"}, 200),
+        ({"Host": "192.0.2.7", "Origin": "http://192.0.2.8"}, 403),
+        ({"Host": "192.0.2.7", "Origin": "http://evil.example"}, 403),
+    ],
+)
+def test_a_server_on_all_addresses_answers_to_each(headers: dict[str, str], status: int) -> None:
+    assert ask(headers, hosts=Hosts(frozenset({"localhost", "Box"}), any_address=True))[0] == status
+
+
+def test_an_error_of_the_application_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    async def failing(scope: Any, receive: Any, send: Any) -> None:
+        raise AttributeError("first\nsecond")
+
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "headers": [(b"host", b"localhost")]}
+    asyncio.run(Guard(failing, LOCAL, max_body=LIMIT)(scope, receive, send))
+    assert sent[0]["status"] == 500
+    assert capsys.readouterr().err == "a request failed: AttributeError: first\n"
 
 
 def test_the_body_arrives_whole_or_is_too_long() -> None:

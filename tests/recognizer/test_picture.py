@@ -4,12 +4,14 @@ import contextlib
 import io
 import re
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from harness.recognizer import picture
 
@@ -52,6 +54,12 @@ def transparent(value: int) -> Image.Image:
         encoded(Image.fromarray(DRAWING).convert("P")),
         encoded(Image.fromarray(DRAWING.astype(np.uint16) * 257)),
         encoded(transparent(0)),
+        encoded(Image.fromarray(DRAWING), "GIF"),
+        encoded(Image.fromarray(DRAWING), "BMP"),
+        encoded(Image.fromarray(DRAWING), "WEBP", lossless=True),
+        encoded(Image.fromarray(DRAWING), "TIFF", compression="tiff_lzw"),
+        encoded(Image.fromarray(DRAWING.astype(np.float32)), "TIFF"),
+        encoded(Image.fromarray(DRAWING), "PPM"),
     ],
 )
 def test_kinds(content: bytes) -> None:
@@ -62,12 +70,26 @@ def test_a_light_pen_on_a_transparent_background_is_put_on_black() -> None:
     assert np.array_equal(picture.decode(encoded(transparent(255))), 255 - DRAWING)
 
 
-def test_a_turned_photo_is_upright() -> None:
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_turned_photo_is_upright(orientation: int) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6  # the camera was held sideways
-    turned = Image.fromarray(DRAWING).transpose(Image.Transpose.ROTATE_90)
-    decoded = picture.decode(encoded(turned, "JPEG", quality=95, exif=exif))
-    assert np.abs(decoded.astype(int) - DRAWING).max() <= 12
+    exif[picture.ORIENTATION] = orientation
+    content = encoded(Image.fromarray(DRAWING), "JPEG", quality=95, exif=exif)
+    with Image.open(io.BytesIO(content)) as photo:
+        expected = np.asarray(ImageOps.exif_transpose(photo))
+    assert np.array_equal(picture.decode(content), expected)
+
+
+@pytest.mark.filterwarnings("ignore")  # Pillow's, of the damage
+def test_odd_metadata_never_fails_a_picture() -> None:
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12" + b"\xff" * 30
+    content = encoded(Image.fromarray(DRAWING), "JPEG", quality=95, exif=exif)
+    assert np.abs(picture.decode(content).astype(int) - DRAWING).max() <= 12
+    # A number (tag 0x0131, a fraction) where EXIF wants the name of a program.
+    fields = struct.pack(">HHLL", 0x0131, 5, 1, 26) + struct.pack(">LLL", 0, 7, 2)
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01" + fields
+    content = encoded(Image.fromarray(DRAWING), "JPEG", quality=95, exif=exif)
+    assert np.abs(picture.decode(content).astype(int) - DRAWING).max() <= 12
 
 
 def test_large_pictures_are_averaged_down() -> None:
@@ -76,11 +98,86 @@ def test_large_pictures_are_averaged_down() -> None:
 
 
 @pytest.mark.parametrize(
+    "image",
+    [
+        Image.fromarray(np.arange(3000 * 2500, dtype=np.uint32).astype(np.uint8).reshape(3000, -1)),
+        Image.fromarray(np.arange(3000 * 2500).astype(np.uint16).reshape(3000, -1)),
+        transparent(0).resize((2500, 3000)),
+        transparent(255).resize((2500, 3000)),
+        transparent(40).convert("P").resize((3000, 1025)),
+    ],
+)
+def test_bands_give_the_same_picture_as_a_whole(
+    image: Image.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    banded = picture.decode(encoded(image))
+    monkeypatch.setattr(picture, "BAND", 1 << 40)
+    assert np.array_equal(banded, picture.decode(encoded(image)))
+
+
+def scans(count: int) -> bytes:
+    """A progressive JPEG with this many scans."""
+    content = encoded(Image.fromarray(DRAWING), "JPEG", progressive=True)
+    last = content[content.rindex(b"\xff\xda") : -2]
+    more = count - len(re.findall(rb"\xff\xda", content))
+    return content[:-2] + more * last + content[-2:]
+
+
+def test_the_scans_of_a_jpeg_are_limited() -> None:
+    expected = picture.decode(scans(6))
+    assert picture.decode(scans(picture.MAX_SCANS)).shape == expected.shape
+    with pytest.raises(ValueError, match="at most 100 scans"):
+        picture.decode(scans(picture.MAX_SCANS + 1))
+    # Bytes that look like scans in metadata or after the end are none.
+    decoy = b"\xff\xe4\x40\0" + b"\xff\xda" * 0x1FFF
+    content = scans(6)
+    with_decoy = content[:2] + decoy + content[2:] + b"\xff\xe4\x40\0" + b"\xff\xda" * 0x1FFF
+    assert np.array_equal(picture.decode(with_decoy), expected)
+
+
+MEMORY = """
+import sys
+from pathlib import Path
+from harness.recognizer import picture
+
+def peak():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+before = peak()
+picture.decode(Path(sys.argv[1]).read_bytes())
+print((peak() - before) >> 10)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux: /proc")
+@pytest.mark.parametrize(
+    ("mode", "kind", "options", "most"),
+    [
+        ("RGBA", "PNG", {"compress_level": 1}, 180),
+        ("I;16", "PNG", {"compress_level": 1}, 180),
+        ("CMYK", "JPEG", {"progressive": True}, 500),
+        ("RGB", "WEBP", {"method": 0}, 500),
+    ],
+)
+def test_the_peak_of_memory(
+    mode: str, kind: str, options: dict[str, object], most: int, tmp_path: Path
+) -> None:
+    size = (8000, 4000) if kind == "WEBP" else (31_250, 1024)  # long ones are reduced least
+    (tmp_path / "large").write_bytes(encoded(Image.new(mode, size, 0), kind, **options))
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY, tmp_path / "large"], capture_output=True, text=True
+    )
+    assert int(done.stdout) < most, done.stderr
+
+
+@pytest.mark.parametrize(
     ("content", "problem"),
     [
         (b"", "found nothing"),
-        (b"hello, this is text", "expected a PNG or JPEG picture"),
-        (encoded(Image.fromarray(DRAWING), "GIF"), "expected a PNG or JPEG picture"),
+        (b"hello, this is text", "expected a PNG, JPEG, GIF"),
+        (encoded(Image.fromarray(DRAWING), "ICO"), "expected a PNG, JPEG, GIF"),
+        (encoded(Image.fromarray(DRAWING), "GIF")[:9], "damaged or cut off"),
         (encoded(Image.fromarray(DRAWING))[:70], "damaged or cut off"),
         (encoded(Image.fromarray(DRAWING), "JPEG")[:400], "damaged or cut off"),
         (png(100_000, 100_000), "100,000 x 100,000"),

@@ -1,7 +1,5 @@
-"""The registered network is found by its alias; other stores have none."""
+"""What is logged are the weights of the run."""
 
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -12,18 +10,6 @@ from harness.recognizer.recognizer import Recognizer
 from harness.recognizer.registry import Version
 from harness.runfolder import checkpoint
 from harness.runfolder.run import Run
-from harness.runfolder.target import Target
-
-
-def test_a_store_without_the_alias_has_no_champion(tmp_path: Path) -> None:
-    target = Target.local(tmp_path)
-    assert registry.registered(target) is None
-    assert list(tmp_path.iterdir()) == []  # looking does not create the store
-    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection:
-        connection.execute("CREATE TABLE registered_model_aliases (name, alias)")
-        connection.execute("INSERT INTO registered_model_aliases VALUES ('digits', 'other')")
-        connection.commit()
-    assert registry.registered(target) is None
 
 
 def test_the_uri_names_the_alias() -> None:

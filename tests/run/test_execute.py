@@ -15,7 +15,7 @@ from harness.runfolder.plan import Plan, SweepJob
 from harness.runfolder.run import Run
 from harness.runfolder.target import Target
 from harness.tracking.delivery import Report
-from tests.conftest import composed, new_run, record_training
+from tests.conftest import new_run, record_training
 
 REPORT = "report/0123456789/index.html"
 
@@ -167,6 +167,7 @@ def test_plots_that_cannot_be_drawn_do_not_stop_the_sweep(
 def test_the_delivery_goes_to_the_store_of_the_settings(
     tmp_path: Path, recorder: Recorder, overrides: tuple[str, ...], uri: str | None
 ) -> None:
-    delivery = execute.start_delivery(composed(*overrides).tracking, tmp_path)
+    target = new_run(tmp_path, *overrides).target()
+    delivery = execute.start_delivery(target, tmp_path, 30)
     assert (delivery is None) == (uri is None)
     assert (recorder.target and recorder.target.key) == uri

@@ -109,6 +109,10 @@ def test_every_number_says_what_it_allows() -> None:
             "add tracking=server",
         ),
         (["outputs=/o", "tracking.uri=http://x"], "tracking=local delivers to /o/mlflow.db and"),
+        (
+            ["tracking=server", "tracking.uri=localhost:5999"],
+            "tracking.uri=localhost:5999: the scheme is missing; type http://localhost:5999",
+        ),
         (["tracking=none", "tracking.uri=http://me:secret@x"], "without user and password"),
     ],
 )

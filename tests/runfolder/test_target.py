@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.runfolder.target import Target
+from harness.runfolder.target import Target, problem, shown
 
 
 def test_the_local_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,3 +47,69 @@ def test_the_store_of_settings(
 ) -> None:
     target = Target.of(name, uri, tmp_path)
     assert (target and target.key) == expected
+
+
+@pytest.mark.parametrize("name", ["plain", "a b", "what?", "100%41", "a#b", "ümlaut", "a?b%41#c d"])
+def test_the_address_of_the_local_store_is_its_path(tmp_path: Path, name: str) -> None:
+    """CI systems make such folders. SQLAlchemy must read the same path from the address."""
+    from sqlalchemy.engine import make_url
+
+    target = Target.local(tmp_path / name)
+    assert target.database == tmp_path / name / "mlflow.db"
+    assert make_url(target.uri).database == str(target.database)
+
+
+def test_another_sqlite_file_is_not_the_local_store(tmp_path: Path) -> None:
+    assert Target(f"sqlite:///{tmp_path}/x.db").key == f"sqlite:///{tmp_path}/x.db"
+    assert Target("sqlite:////a%20b/x.db?timeout=9").database == Path("/a b/x.db")
+
+
+@pytest.mark.parametrize(
+    ("uri", "printed"),
+    [
+        ("http://me:secret@host:5000/x", "http://me:***@host:5000/x"),
+        ("https://secret@host", "https://***@host"),
+        ("postgresql://me:secret@h/d", "postgresql://me:***@h/d"),
+        ("postgresql://h/d?user=me&password=secret&a=1", "postgresql://h/d?user=me&password=***&a=1"),
+        ("no answer from http://a:secret@b or https://c:secret@d/e",
+         "no answer from http://a:***@b or https://c:***@d/e"),
+        ("http://host:5000/#/a@b", "http://host:5000/#/a@b"),
+        ("sqlite:////tmp/a@b/mlflow.db", "sqlite:////tmp/a@b/mlflow.db"),
+    ],
+)  # fmt: skip
+def test_passwords_are_never_printed(uri: str, printed: str) -> None:
+    assert shown(uri) == printed
+    assert str(Target(uri)) == printed
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://host", "https://host:5000/base", "http://[::1]:5000", "sqlite:///x.db",
+        "postgresql+psycopg2://me@host/db", "mysql://host/db", "mssql+pyodbc://host/db",
+        "databricks", "databricks://profile",
+    ],
+)  # fmt: skip
+def test_addresses_of_stores(uri: str) -> None:
+    assert problem(uri) is None
+
+
+@pytest.mark.parametrize(
+    ("uri", "words"),
+    [
+        ("localhost:5999", "the scheme is missing; type http://localhost:5999"),
+        ("host", "the scheme is missing; type http://host"),
+        ("http://", "it names no host"),
+        ("http://host:99999", "it names no host, or a port that is none"),
+        ("http://a b", "it names no host"),
+        ("sqlite://", "it names no database"),
+        ("./mlruns", "MLflow no longer keeps results in folders"),
+        ("file:///tmp/mlruns", "MLflow no longer keeps results in folders"),
+        ("ftp://host", "expected http://HOST:PORT"),
+        ("http:/host", "expected http://HOST:PORT"),
+    ],
+)
+def test_what_cannot_be_the_address_of_a_store(uri: str, words: str) -> None:
+    found = problem(uri)
+    assert found is not None
+    assert words in found

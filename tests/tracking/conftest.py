@@ -1,6 +1,7 @@
 """Shared by the tests of tracking: run folders as jobs leave them, and a real local store."""
 
 import math
+import tempfile
 from functools import cache
 from pathlib import Path
 
@@ -9,10 +10,12 @@ import pytest
 from harness.data.atomic import write_text
 from harness.run import compose
 from harness.runfolder import journal
+from harness.runfolder.artifacts import Artifact
 from harness.runfolder.config import to_yaml
 from harness.runfolder.journal import Journal
 from harness.runfolder.run import Run
 from harness.runfolder.target import Target
+from harness.tracking import mlflow_private
 from harness.tracking.delivery import Delivery
 from harness.tracking.store import Store
 
@@ -48,14 +51,31 @@ def make_run(outputs: Path, run: str, *, epochs: int = 5, status: str | None = "
             values = {"train/loss": math.pi / epoch, "val/error": 1 / (3 * epoch)}
             writer.append("epoch", epoch=epoch, metrics=values)
         if status is not None:
-            writer.append("artifact", path="config.yaml")
+            writer.append("artifact", **Artifact.measure(folder, "config.yaml").record())
             writer.append("final", epoch=epochs, metrics={"test/error": 0.1 + 0.2})
             writer.append("end", status=status, error=None if status == "FINISHED" else "why")
     return folder
 
 
+@cache
+def empty_database() -> bytes:
+    """A fresh database of MLflow, whose creation takes seconds."""
+    with tempfile.TemporaryDirectory() as folder:
+        target = Target.local(Path(folder))
+        mlflow_private.create_database(target)
+        assert target.database is not None
+        return target.database.read_bytes()
+
+
+def fresh_store(outputs: Path) -> None:
+    """Give `outputs` an empty store, unless it has one."""
+    if not (outputs / "mlflow.db").exists():
+        (outputs / "mlflow.db").write_bytes(empty_database())
+
+
 def deliver(outputs: Path, *folders: Path) -> Delivery:
     """Deliver run folders to the local store of `outputs`; everything must arrive."""
+    fresh_store(outputs)
     delivery = Delivery(Target.local(outputs))
     for folder in folders:
         delivery.follow(Run(folder))
@@ -80,4 +100,5 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def store(outputs: Path) -> Store:
+    fresh_store(outputs)
     return Store(Target.local(outputs))

@@ -22,8 +22,9 @@ pytestmark = [
 def test_the_store_equals_the_journal(outputs: Path, store: Store) -> None:
     folder = make_run(outputs, "aaa")
     deliver(outputs, folder)
-    mlflow_id = store.find_run(store.experiment("mnist"), "aaa")
-    assert mlflow_id is not None
+    found = store.find_run("mnist", "aaa")
+    assert found is not None
+    mlflow_id = found.info.run_id
     run = store.client.get_run(mlflow_id)
     created = Run(folder).history().create
     assert store.points(mlflow_id) == expected_points(folder)
@@ -49,9 +50,10 @@ def test_repeating_changes_nothing(outputs: Path, store: Store) -> None:
             (folder / delivered.FILE_NAME).unlink()
         deliver(outputs, folder)
     experiment = store.experiment("mnist")
-    assert len(store.runs(experiment, "tags.`run.id` = 'bbb'")) == 1
-    mlflow_id = store.find_run(experiment, "bbb")
-    assert mlflow_id is not None
+    assert len(store.runs([experiment], "tags.`run.id` = 'bbb'")) == 1
+    found = store.find_run("mnist", "bbb")
+    assert found is not None
+    mlflow_id = found.info.run_id
     assert store.points(mlflow_id) == expected_points(folder)
 
 
@@ -83,7 +85,7 @@ def test_a_resumed_run_is_running_again(outputs: Path, store: Store) -> None:
 
 
 def test_a_run_with_an_error_does_not_delay_the_others(tmp_path: Path) -> None:
-    """One deleted in the store and one damaged on disk are reported; the others arrive."""
+    """One deleted in the store stays deleted, one damaged on disk is named; the others arrive."""
     deleted, damaged, *well = (make_run(tmp_path, name, status=None) for name in "abcde")
     deliver(tmp_path, deleted)
     store = Store(Target.local(tmp_path))
@@ -98,8 +100,8 @@ def test_a_run_with_an_error_does_not_delay_the_others(tmp_path: Path) -> None:
     for folder in (deleted, damaged, *well):
         delivery.follow(Run(folder))
     report = delivery.drain(patience=3)
-    assert list(report.undelivered) == ["a", "b"]
-    assert "the run was deleted in the store; `mlflow runs restore" in report.undelivered["a"]
+    assert list(report.undelivered) == ["b"]
+    assert "was deleted in the store and stays deleted" in report.deleted["a"]
     assert "b/journal.jsonl: the record at byte" in report.undelivered["b"]
     assert [proof.differences for proof in prove(store.target, [Run(each) for each in well])] == [
         ()

@@ -19,9 +19,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness.runfolder import journal
+from harness.runfolder import delivered, journal
+from harness.runfolder.journal import Journal
 from harness.runfolder.run import Run
 from harness.runfolder.target import Target
+from harness.tracking.delivery import Delivery
 from harness.tracking.store import Store
 from harness.tracking.sync import prove
 from tests.conftest import (
@@ -34,6 +36,7 @@ from tests.conftest import (
     start,
     wait_for,
 )
+from tests.tracking.conftest import make_run
 
 pytestmark = [pytest.mark.fault, pytest.mark.filterwarnings("ignore")]
 
@@ -157,6 +160,42 @@ def listening(handle) -> Iterator[str]:  # type: ignore[no-untyped-def]
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
+class Forwarding(BaseHTTPRequestHandler):
+    """Hands requests on to the server at the port `upstream`."""
+
+    protocol_version = "HTTP/1.1"
+    upstream: int
+
+    def ask(self, body: bytes) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.upstream)
+        connection.request(self.command, self.path, body, dict(self.headers))
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+
+    def answer(self, status: int, content: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def __getattr__(self, name: str) -> object:
+        if name.startswith("do_"):
+            return self.forward
+        raise AttributeError(name)
+
+    def log_message(self, *_: object) -> None:
+        """Print nothing."""
+
+
+@contextmanager
+def served(proxy: type[Forwarding]) -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), proxy) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
 def settings(folder: Path, uri: str, *more: str) -> tuple[str, ...]:
     server = ("tracking=server", f"tracking.uri={uri}", "tracking.patience=5")
     return small(folder, *server, *more)
@@ -168,7 +207,7 @@ def assert_complete(uri: str, cwd: Path, status: str = "FINISHED") -> None:
     assert [proof.differences for proof in proofs] == [()] * len(folders)
     assert all(proof.rows > 0 for proof in proofs)
     store = Store(Target(uri))
-    assert len(store.runs(store.experiment("idx"))) == len(folders)
+    assert len(store.runs([store.experiment("idx")])) == len(folders)
     assert {Run(folder).history().status for folder in folders} == {status}
 
 
@@ -237,43 +276,28 @@ def test_every_first_answer_is_lost(tmp_path: Path, idx_folder: Path, any_server
     server.start()
     seen: set[str] = set()
 
-    class Proxy(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    class Proxy(Forwarding):
+        upstream = server.port
 
         def forward(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            upstream = http.client.HTTPConnection("127.0.0.1", server.port)
-            upstream.request(self.command, self.path, body, dict(self.headers))
-            answer = upstream.getresponse()
-            content = answer.read()
+            status, content = self.ask(body)
             endpoint = f"{self.command} {re.sub(r'[?].*|/[0-9a-f]{32}.*', '', self.path)}"
             if endpoint not in seen:
                 seen.add(endpoint)
                 self.close_connection = True
                 self.connection.shutdown(socket.SHUT_RDWR)
                 return
-            self.send_response(answer.status)
-            self.send_header("Content-Type", answer.getheader("Content-Type", "application/json"))
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
+            self.answer(status, content)
 
-        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = forward  # noqa: N815
-
-        def log_message(self, *_: object) -> None:
-            """Print nothing."""
-
-    proxy = ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
-    threading.Thread(target=proxy.serve_forever, daemon=True).start()
-    uri = f"http://127.0.0.1:{proxy.server_port}"
-    command = command_in(tmp_path)
-    done = command(RUN, *settings(idx_folder, uri, "epochs=5"), timeout=240)
-    for _ in range(5):
-        if done.returncode == 0:
-            break
-        done = command("harness", "sync", timeout=240)
+    with served(Proxy) as uri:
+        command = command_in(tmp_path)
+        done = command(RUN, *settings(idx_folder, uri, "epochs=5"), timeout=240)
+        for _ in range(5):
+            if done.returncode == 0:
+                break
+            done = command("harness", "sync", timeout=240)
     assert done.returncode == 0, done.stderr
-    proxy.shutdown()
     api = "/api/2.0/mlflow"
     assert {
         f"POST {api}/experiments/create", f"POST {api}/runs/create", f"POST {api}/runs/log-batch",
@@ -281,6 +305,60 @@ def test_every_first_answer_is_lost(tmp_path: Path, idx_folder: Path, any_server
     } <= seen  # fmt: skip
     assert any(endpoint.startswith("PUT /api/2.0/mlflow-artifacts/") for endpoint in seen)
     assert_complete(server.uri, tmp_path)
+
+
+def test_a_busy_server_and_asynchronous_logging_lose_nothing(
+    tmp_path: Path, idx_folder: Path, server: Server
+) -> None:
+    """MLflow would send in the background, where an answer 503 loses the rows without an error."""
+    server.start()
+    refusals = iter(range(2))
+
+    class Proxy(Forwarding):
+        upstream = server.port
+
+        def forward(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            is_batch = self.path.endswith("/runs/log-batch")
+            if is_batch and next(refusals, None) is not None:
+                self.answer(503, b"busy")
+                return
+            self.answer(*self.ask(body))
+
+    with served(Proxy) as uri:
+        done = command_in(tmp_path)(
+            RUN, *settings(idx_folder, uri, "epochs=5"), MLFLOW_ENABLE_ASYNC_LOGGING="true"
+        )
+    assert done.returncode == 0, done.stderr
+    assert next(refusals, None) is None, "two calls were refused"
+    assert_complete(server.uri, tmp_path)
+
+
+def test_a_server_restarted_with_another_database(tmp_path: Path) -> None:
+    """The old number is another experiment there. Each run arrives once, where it belongs."""
+    begun, later = (make_run(tmp_path, name, status=None) for name in "ab")
+    with running(tmp_path / "server") as server:
+        server.start()
+        delivery = Delivery(Target(server.uri))
+        delivery.follow(Run(begun))
+        assert delivery.drain().undelivered == {}
+        server.signal(signal.SIGKILL)
+        server.database = f"sqlite:///{server.folder}/other.db"
+        server.start()
+        client = Store(Target(server.uri)).client
+        others = client.create_experiment("somebody else's")
+        assert others == delivered.read(begun)["experiment_id"]
+        for folder in (begun, later):
+            with Journal(folder / journal.FILE_NAME) as writer:
+                writer.append("end", status="FINISHED", error=None)
+            delivery.follow(Run(folder))
+        for deliver in (delivery.drain, Delivery(Target(server.uri)).drain):
+            assert deliver().undelivered == {}
+            proofs = prove(Target(server.uri), [Run(begun), Run(later)])
+            assert [proof.differences for proof in proofs] == [(), ()]
+        assert client.search_runs([others]) == []
+        mine = client.get_experiment_by_name("mnist")
+        assert len(client.search_runs([mine.experiment_id])) == 2
 
 
 def test_a_moved_outputs_folder_is_reported_and_repaired(tmp_path: Path, idx_folder: Path) -> None:
@@ -301,6 +379,6 @@ def test_a_moved_outputs_folder_is_reported_and_repaired(tmp_path: Path, idx_fol
     assert "2 of 2 runs complete" in repaired.stdout
     assert not before.exists()
     store = Store(Target.local(after / "outputs"))
-    for run in store.runs(store.experiment("idx")):
+    for run in store.runs([store.experiment("idx")]):
         listed = {a.path for a in store.client.list_artifacts(run.info.run_id)}
         assert {"config.yaml", "weights", "plots", "predictions"} <= listed

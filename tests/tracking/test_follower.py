@@ -8,9 +8,11 @@ import pytest
 
 from harness.runfolder import delivered, journal
 from harness.runfolder.journal import Journal
+from harness.runfolder.run import Run
 from harness.runfolder.target import Target
+from harness.tracking.delivery import Delivery
 from harness.tracking.store import Store
-from tests.tracking.conftest import deliver, make_run
+from tests.tracking.conftest import deliver, fresh_store, make_run
 
 pytestmark = [
     pytest.mark.service,
@@ -54,9 +56,37 @@ def test_a_record_that_the_store_refuses_is_set_aside(tmp_path: Path) -> None:
         assert "a bad key ?" in json.loads(line)["reason"]
         (folder / delivered.FILE_NAME).unlink()
     store = Store(Target.local(tmp_path))
-    mlflow_id = store.find_run(store.experiment("mnist"), "aaa")
-    assert mlflow_id is not None
+    found = store.find_run("mnist", "aaa")
+    assert found is not None
+    mlflow_id = found.info.run_id
     run = store.client.get_run(mlflow_id)
     assert run.info.status == "FINISHED"
     assert run.data.tags["refused"].startswith("1 records: ")
     assert [step for step, _, _ in store.points(mlflow_id)["train/loss"]] == [1, 2, 4]
+
+
+def test_a_record_that_a_later_one_replaced_is_skipped(tmp_path: Path) -> None:
+    """A report that was written again: its first record describes a file that is no more."""
+    folder = make_run(tmp_path, "aaa")
+    for text in ("old", "newer"):
+        (folder / "report.html").write_text(text)
+        Run(folder).add_artifacts(["report.html"])
+    delivery = deliver(tmp_path, folder)
+    assert (delivery.report().refused, delivery.report().undelivered) == ({}, {})
+    (stored,) = tmp_path.glob("artifacts/*/*/artifacts/report.html")
+    assert stored.read_text() == "newer"
+
+
+def test_a_file_that_changed_after_its_record_is_not_sent(tmp_path: Path) -> None:
+    """The other records arrive, the run counts as not delivered."""
+    folder = make_run(tmp_path, "aaa")
+    (folder / "config.yaml").write_text("")
+    fresh_store(tmp_path)
+    delivery = Delivery(Target.local(tmp_path))
+    delivery.follow(Run(folder))
+    report = delivery.drain()
+    assert "config.yaml has 0 bytes instead of" in report.undelivered["aaa"]
+    store = Store(Target.local(tmp_path))
+    mlflow_id = delivered.read(folder)["mlflow_id"]
+    assert store.client.get_run(mlflow_id).info.status == "FINISHED"
+    assert store.client.list_artifacts(mlflow_id) == []

@@ -85,7 +85,7 @@ def test_relocating_updates_every_run(tmp_path: Path) -> None:
     deliver(before, make_run(before, "aaa"))
     before.rename(after)
     store = Store(Target.local(after), relocate=True)
-    (run,) = store.runs(store.experiment("mnist"))
+    (run,) = store.runs([store.experiment("mnist")])
     assert run.info.artifact_uri.startswith((after / "artifacts").as_uri())
     assert [a.path for a in store.client.list_artifacts(run.info.run_id)] == ["config.yaml"]
     assert mlflow_private.moved(Target.local(after), 1) is None
@@ -96,7 +96,7 @@ def test_relocating_updates_every_run(tmp_path: Path) -> None:
 def test_the_history_of_a_metric_of_several_runs(tmp_path: Path) -> None:
     deliver(tmp_path, make_run(tmp_path, "aaa", epochs=2), make_run(tmp_path, "bbb", epochs=3))
     store = Store(Target.local(tmp_path))
-    ids = [run.info.run_id for run in store.runs(store.experiment("mnist"))]
+    ids = [run.info.run_id for run in store.runs([store.experiment("mnist")])]
     rows = mlflow_private.metric_history(store.client, ids, "val/error")
     assert len(rows) == 5
     for mlflow_id in ids:

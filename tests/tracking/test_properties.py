@@ -68,7 +68,7 @@ def test_any_history_of_a_delivery_gives_the_same_rows(
             store.log(state["mlflow_id"], points[: len(points) * 2 // 3])
     path.write_bytes(content)
     deliver()
-    assert len(store.runs(store.experiment("mnist"), f"tags.`run.id` = '{run}'")) == 1
+    assert len(store.runs([store.experiment("mnist")], f"tags.`run.id` = '{run}'")) == 1
     assert store.points(delivered.read(folder)["mlflow_id"]) == expected_points(folder)
     (proof,) = prove(store.target, [Run(folder)])
     assert proof.differences == ()

@@ -34,8 +34,8 @@ def test_a_long_name_is_cut(tmp_path: Path) -> None:
     folder = make_run(tmp_path, "aaa", status=None)
     record = journal.read(folder / journal.FILE_NAME)[0][0]
     store = Store(Target.local(tmp_path))
-    made = store.create_run(store.experiment("mnist"), record | {"name": "lr=0.1," * 100})
-    assert store.client.get_run(made).info.run_name == ("lr=0.1," * 100)[:250]
+    made = store.open_run(record | {"name": "lr=0.1," * 100})
+    assert store.client.get_run(made.info.run_id).info.run_name == ("lr=0.1," * 100)[:250]
 
 
 def open_fresh(folder: Path, barrier: Any, number: int) -> list[str]:
@@ -74,7 +74,7 @@ def test_eight_commands_race_for_a_fresh_store(tmp_path: Path, idx_folder: Path)
     proofs = prove(target, all_runs(tmp_path / "outputs"))
     assert [proof.differences for proof in proofs] == [()] * 8
     store = Store(target)
-    assert len(store.runs(store.experiment("idx"))) == 8
+    assert len(store.runs([store.experiment("idx")])) == 8
 
 
 # Ends the creation of a store, MLflow's own way or ours, before its n-th change of the database.

@@ -1,4 +1,4 @@
-"""Delivering everything on disk and proving that the store has it."""
+"""Delivering everything on disk and proving that the store has it, with a real local store."""
 
 import sqlite3
 from contextlib import closing
@@ -6,14 +6,18 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
-from harness.runfolder import journal
+from harness.commands.sync import sync
+from harness.runfolder import delivered, journal
+from harness.runfolder.artifacts import Artifact
 from harness.runfolder.journal import Journal
 from harness.runfolder.run import Run
 from harness.runfolder.target import Target
-from harness.tracking.sync import prove
+from harness.tracking.store import Store
+from harness.tracking.sync import Proof, prove
 from tests.conftest import command_in
-from tests.tracking.conftest import deliver, make_run
+from tests.tracking.conftest import deliver, fresh_store, make_run
 
 pytestmark = [
     pytest.mark.service,
@@ -21,39 +25,138 @@ pytestmark = [
 ]
 
 
+def synced(outputs: Path, *options: str) -> Result:
+    """The result of the command, in this process."""
+    fresh_store(outputs)
+    result = CliRunner().invoke(sync, ["--outputs", str(outputs), *options])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+def proof_of(folder: Path, *, verify: bool = False) -> Proof:
+    (proof,) = prove(Target.local(folder.parents[1]), [Run(folder)], verify=verify)
+    return proof
+
+
+def stored_file(folder: Path, path: str = "config.yaml") -> Path:
+    """The store's copy of a run's file."""
+    mlflow_id = delivered.read(folder)["mlflow_id"]
+    (file,) = folder.parents[1].glob(f"artifacts/*/{mlflow_id}/artifacts/{path}")
+    return file
+
+
+def rot(file: Path) -> None:
+    """Change one byte; the size stays."""
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
 def test_local_damage_to_a_delivered_run_affects_no_other(tmp_path: Path) -> None:
-    """A damaged record or config affects its own run; a removed artifact is in the store."""
+    """A damaged journal is named; other damaged or removed files come back from the store."""
     damaged, unset, removed, well = (make_run(tmp_path, name) for name in "abcd")
     (removed / "note.txt").write_text("a note")
-    with Journal(removed / journal.FILE_NAME) as writer:
-        writer.append("artifact", path="note.txt")
+    Run(removed).add_artifacts(["note.txt"])
     deliver(tmp_path, damaged, unset, removed, well)
-    content = bytearray((damaged / journal.FILE_NAME).read_bytes())
-    content[-9] ^= 1
-    (damaged / journal.FILE_NAME).write_bytes(content)
+    rot(damaged / journal.FILE_NAME)
     (unset / "config.yaml").write_text("of: an older schema\n")
     (removed / "note.txt").unlink()
-    proofs = prove(
-        Target.local(tmp_path),
-        [
-            Run(each)
-            for each in (
-                damaged,
-                unset,
-                removed,
-                well,
-            )
-        ],
-    )
-    assert "a/journal.jsonl: the record at byte" in proofs[0].differences[0]
-    assert "config.yaml: " in proofs[1].differences[0]
-    assert [proof.differences for proof in proofs[2:]] == [(), ()]
     done = command_in(tmp_path)("harness", "sync", "--outputs", ".")
     assert done.returncode == 3
     assert "Traceback" not in done.stderr
     assert "3 of 4 runs complete" in done.stdout
+    assert "b: config.yaml was damaged; restored from the store\n" in done.stdout
+    assert (removed / "note.txt").read_text() == "a note"
+    assert (unset / "config.yaml").read_text() == (well / "config.yaml").read_text()
     assert "a: runs/a/journal.jsonl: the record at byte" in done.stderr
     assert command_in(tmp_path)("harness", "clean", "--outputs", ".").returncode == 0
+
+
+@pytest.mark.parametrize("damage", [b"", b"x" * 700, None])
+def test_a_damaged_file_is_restored_and_never_sent(tmp_path: Path, damage: bytes | None) -> None:
+    """The store's copy stays as it was, also when the journal is sent again from the start."""
+    folder = make_run(tmp_path, "aaa")
+    deliver(tmp_path, folder)
+    file = folder / "config.yaml"
+    good = file.read_bytes()
+    if damage is None:
+        rot(file)
+    else:
+        file.write_bytes(damage)
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection, connection:
+        connection.execute("DELETE FROM metrics WHERE step = 3")  # the run is sent again as well
+    done = synced(tmp_path)
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert "aaa: config.yaml was damaged; restored from the store" in done.stdout
+    assert file.read_bytes() == stored_file(folder).read_bytes() == good
+
+
+def test_a_file_damaged_on_both_sides_is_named(tmp_path: Path) -> None:
+    folder = make_run(tmp_path, "aaa")
+    deliver(tmp_path, folder)
+    rot(folder / "config.yaml")
+    rot(stored_file(folder))
+    done = synced(tmp_path)
+    assert done.exit_code == 3
+    assert done.stderr == (
+        "aaa: config.yaml: does not match its SHA-256, and has other content in the store\n"
+    )
+    assert "0 of 1 runs complete" in done.stdout
+
+
+def test_a_file_that_the_store_lost_or_damaged_is_sent_again(tmp_path: Path) -> None:
+    """Content of the same size is compared with --verify only."""
+    lost, cut, rotten = (make_run(tmp_path, name) for name in "abc")
+    deliver(tmp_path, lost, cut, rotten)
+    stored_file(lost).unlink()
+    stored_file(cut).write_bytes(b"")
+    copy = stored_file(rotten)
+    rot(copy)
+    assert proof_of(rotten).is_complete
+    assert proof_of(rotten, verify=True).differences == (
+        "config.yaml: has other content in the store",
+    )
+    done = synced(tmp_path, "--verify")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert "sending 3 runs again" in done.stdout
+    for folder in (lost, cut, rotten):
+        assert stored_file(folder).read_bytes() == (folder / "config.yaml").read_bytes()
+
+
+def test_without_a_digest_nothing_is_overwritten(tmp_path: Path) -> None:
+    """Version 0.1 recorded paths only: which side is right is not known."""
+    folder = make_run(tmp_path, "aaa")
+    (folder / "old.bin").write_bytes(b"twelve bytes")
+    with Journal(folder / journal.FILE_NAME) as writer:
+        writer.append("artifact", path="old.bin")
+    deliver(tmp_path, folder)
+    (folder / "old.bin").write_bytes(b"")
+    done = synced(tmp_path)
+    assert done.exit_code == 3
+    assert "old.bin: has 12 bytes in the store instead of 0; no digest says which" in done.stderr
+    Run(folder).delivered()
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection, connection:
+        connection.execute("DELETE FROM metrics WHERE step = 3")
+    assert synced(tmp_path).exit_code == 3
+    assert stored_file(folder, "old.bin").read_bytes() == b"twelve bytes"
+    assert (folder / "old.bin").read_bytes() == b""
+    (folder / "old.bin").unlink()
+    assert synced(tmp_path).exit_code == 0, "removed here: the store has it"
+
+
+@pytest.mark.parametrize("path", ["../secret", "/etc/hostname", "link", "folder/secret"])
+def test_a_file_outside_the_run_folder_is_never_sent(tmp_path: Path, path: str) -> None:
+    folder = make_run(tmp_path, "aaa")
+    (tmp_path / "runs/secret").write_text("secret")
+    (folder / "link").symlink_to("../secret")
+    (folder / "folder").symlink_to("..")
+    with Journal(folder / journal.FILE_NAME) as writer:
+        writer.append("artifact", **Artifact(path, 6, "ab" * 32).record())
+    done = synced(tmp_path)
+    assert done.exit_code == 3
+    assert f"aaa: {path} is not a plain file inside the run folder" in done.stderr
+    assert "0 of 1 runs complete" in done.stdout
+    assert [each.name for each in tmp_path.glob("artifacts/*/*/artifacts/*")] == ["config.yaml"]
 
 
 def test_a_new_store_gets_everything_again(tmp_path: Path) -> None:
@@ -73,11 +176,117 @@ def test_what_the_store_lost_is_found_and_sent_again(tmp_path: Path) -> None:
     deliver(tmp_path, folder)
     with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection, connection:
         connection.execute("DELETE FROM metrics WHERE step = 3")
-    (proof,) = prove(Target.local(tmp_path), [Run(folder)])
-    assert proof.differences == (
+    assert proof_of(folder).differences == (
         "train/loss: 4 of 5 rows as in the journal", "val/error: 4 of 5 rows as in the journal",
     )  # fmt: skip
-    done = command_in(tmp_path)("harness", "sync", "--outputs", ".")
+    done = synced(tmp_path)
     assert "sending 1 runs again" in done.stdout
-    assert done.returncode == 0, done.stderr
-    assert prove(Target.local(tmp_path), [Run(folder)])[0].differences == ()
+    assert done.exit_code == 0, done.stderr
+    assert proof_of(folder).is_complete
+
+
+def test_what_people_do_in_the_store_is_theirs(tmp_path: Path) -> None:
+    """A renamed experiment, a deleted run, own metrics, params and tags: all stay as they are."""
+    kept, gone = (make_run(tmp_path, name) for name in "ab")
+    deliver(tmp_path, kept, gone)
+    client = Store(Target.local(tmp_path)).client
+    experiment_id = delivered.read(kept)["experiment_id"]
+    mlflow_id = delivered.read(kept)["mlflow_id"]
+    client.rename_experiment(experiment_id, "paper")
+    client.delete_run(delivered.read(gone)["mlflow_id"])
+    client.log_metric(mlflow_id, "my/score", 1.0)
+    client.log_param(mlflow_id, "my.note", "good")
+    client.set_tag(mlflow_id, "mine", "yes")
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection, connection:
+        connection.execute("DELETE FROM metrics WHERE step = 3")  # and the store lost some rows
+    for _ in range(2):
+        (kept / delivered.FILE_NAME).touch()
+        done = synced(tmp_path)
+        assert (done.exit_code, done.stderr) == (0, "")
+        assert "1 of 2 runs complete" in done.stdout
+        assert "1 deleted in the store" in done.stdout
+        assert "b: was deleted in the store and stays deleted" in done.stdout
+    assert [each.name for each in client.search_experiments()] == ["paper", "Default"]
+    assert [run.info.run_id for run in client.search_runs([experiment_id])] == [mlflow_id]
+    assert client.get_run(mlflow_id).data.metrics["my/score"] == 1.0
+    client.restore_run(delivered.read(gone)["mlflow_id"])
+    assert "2 of 2 runs complete" in synced(tmp_path).stdout
+
+
+def test_a_lost_state_finds_the_run_in_a_renamed_experiment(tmp_path: Path) -> None:
+    folder = make_run(tmp_path, "aaa")
+    deliver(tmp_path, folder)
+    client = Store(Target.local(tmp_path)).client
+    client.rename_experiment(delivered.read(folder)["experiment_id"], "paper")
+    (folder / delivered.FILE_NAME).unlink()
+    assert synced(tmp_path).exit_code == 0
+    assert [each.name for each in client.search_experiments()] == ["paper", "Default"]
+
+
+def test_a_deleted_experiment_does_not_hide_the_others(tmp_path: Path) -> None:
+    gone, kept = (make_run(tmp_path, name) for name in "ab")
+    deliver(tmp_path, gone)
+    store = Store(Target.local(tmp_path))
+    store.client.delete_experiment(delivered.read(gone)["experiment_id"])
+    done = synced(tmp_path)
+    assert done.exit_code == 3, "the other run is bound for the deleted experiment as well"
+    assert "not delivered yet: b: experiment 'mnist' was deleted in" in done.stderr
+    assert "a: was deleted in the store" in done.stdout
+    store.client.restore_experiment(delivered.read(gone)["experiment_id"])
+    assert synced(tmp_path).exit_code == 0
+    assert proof_of(kept).is_complete
+
+
+def test_a_run_removed_for_good_stays_removed(tmp_path: Path) -> None:
+    """As `mlflow gc` does it. A new store gets it again, see above."""
+    folder = make_run(tmp_path, "aaa")
+    deliver(tmp_path, folder)
+    store = Store(Target.local(tmp_path))
+    mlflow_id = delivered.read(folder)["mlflow_id"]
+    store.client.delete_run(mlflow_id)
+    store.client._tracking_client.store._hard_delete_run(mlflow_id)
+    Run(folder).add_tags({"later": "1"})
+    for _ in range(2):
+        done = synced(tmp_path)
+        assert (done.exit_code, done.stderr) == (0, "")
+        assert "aaa: was removed from the store for good" in done.stdout
+    assert store.runs([store.experiment("mnist")], deleted=True) == []
+
+
+def test_runs_are_delivered_to_another_store_from_now_on(tmp_path: Path) -> None:
+    """The address never answered, or the server moved."""
+    folder = make_run(tmp_path, "aaa")
+    with Journal(folder / journal.FILE_NAME) as writer:
+        writer.append("store", uri="localhost:5999")
+    done = synced(tmp_path)
+    assert done.exit_code == 3
+    assert "localhost:5999: the scheme is missing; type http://localhost:5999" in done.stderr
+    assert "python -m harness sync --to URI" in done.stderr
+    (tmp_path / "moved").mkdir()
+    new = f"sqlite:///{tmp_path}/moved/x.db"
+    done = synced(tmp_path, "--to", new)
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert f"1 runs are delivered to {new} from now on" in done.stdout
+    assert f"{new}: 1 of 1 runs complete" in synced(tmp_path).stdout
+    done = synced(tmp_path, "--to", "local", "--from", new)
+    assert f"{Target.local(tmp_path)}: 1 of 1 runs complete" in done.stdout
+    assert done.exit_code == 0
+
+
+def test_a_new_address_is_checked_before_anything_changes(tmp_path: Path) -> None:
+    folder = make_run(tmp_path, "aaa")
+    with Journal(folder / journal.FILE_NAME) as writer:
+        writer.append("store", uri="http://127.0.0.1:9")
+    before = (folder / journal.FILE_NAME).read_bytes()
+    done = synced(tmp_path, "--to", "localhost:5000")
+    assert done.exit_code == 2
+    assert done.stderr == (
+        "error: --to localhost:5000: the scheme is missing; type http://localhost:5000\n"
+    )
+    done = synced(tmp_path, "--to", "http://me:secret@host:5000")
+    assert done.exit_code == 2
+    assert "secret" not in done.output
+    done = synced(tmp_path, "--to", "http://127.0.0.1:9")
+    assert done.exit_code == 3
+    assert "nothing was changed" in done.stderr
+    assert (folder / journal.FILE_NAME).read_bytes() == before

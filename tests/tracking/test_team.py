@@ -197,7 +197,7 @@ def test_five_writers_at_once(tmp_path: Path, idx_folder: Path, team: Team) -> N
         proofs = prove(Target(team.uri), [Run(folder) for folder in folders])
         assert [proof.differences for proof in proofs] == [()] * len(folders)
         store = Store(Target(team.uri))
-        runs = store.runs(store.experiment("idx"))
+        runs = store.runs([store.experiment("idx")])
         assert len(runs) == 2 * WRITERS
         for run in runs:
             listed = {a.path for a in store.client.list_artifacts(run.info.run_id)}

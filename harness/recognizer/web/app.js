@@ -156,7 +156,7 @@ function undo() {
 
 async function open(file) {
   if (!file) return;
-  if (!["image/png", "image/jpeg"].includes(file.type)) { show(null, "The picture must be PNG or JPEG."); return; }
+  if (!file.type.startsWith("image/")) { show(null, "The file must be a picture."); return; }
   clear();
   picture = file;
   try {

@@ -1,0 +1,122 @@
+"""Find and load the registered network of a tracking store.
+
+Only the safetensors file of a registered model is downloaded. It is compared with the SHA-256 that
+was registered, and nothing in it is executed. Importing MLflow takes seconds, so the functions
+import it.
+"""
+
+import hashlib
+import sqlite3
+import tempfile
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.recognizer import recognizer
+from harness.recognizer.recognizer import Recognizer
+from harness.runfolder.target import Target, shown
+from harness.tracking.store import StoreError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+MNIST, ALIAS = "mnist", "champion"  # the model that reads digits
+WEIGHTS = "recognizer.safetensors"
+DIGEST = "weights.sha256"  # the tag of a version; versions of other programs have none
+PAGE = 100
+
+
+def registered(target: Target, name: str | None = None, alias: str = ALIAS) -> Recognizer | None:
+    """Load the registered network of a name; None if there is none.
+
+    name: None for the only model of this harness that has the alias. Nothing in the artifact is
+    executed. Raises `StoreError` if the store cannot be read, `ValueError` if there are several, or
+    if the weights file is not the one that was registered.
+    """
+    if target.database is not None and not _has_alias(target.database, name, alias):
+        return None  # without importing MLflow
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client = MlflowClient(target.uri, target.uri)
+        names = [name] if name is not None else _names(client, alias)
+        found = [find_version(client, each, alias) for each in names]
+        own = [version for version in found if version is not None and DIGEST in version.tags]
+        if len(own) > 1:
+            several = ", ".join(version.name for version in own[:9])
+            raise ValueError(
+                f"{shown(target.uri)}: {several} each have the alias {alias}; name a run with --run"
+            )
+        return _load(client, target, own[0]) if own else None
+    except MlflowException as error:
+        raise store_error(target, error) from error
+
+
+def _names(client: "MlflowClient", alias: str) -> list[str]:
+    """The names of all models that have the alias."""
+    names, token = [], None
+    while True:
+        page = client.search_registered_models(max_results=PAGE, page_token=token)
+        names += [model.name for model in page if alias in model.aliases]
+        token = page.token
+        if not token:
+            return names
+
+
+def _load(client: "MlflowClient", target: Target, version: "ModelVersion") -> Recognizer:
+    """Download the weights of a version and load them."""
+    from mlflow.artifacts import download_artifacts
+
+    with tempfile.TemporaryDirectory() as folder:
+        source = client.get_model_version_download_uri(version.name, version.version)
+        path = download_artifacts(
+            artifact_uri=f"{source}/artifacts/{WEIGHTS}",
+            dst_path=folder,
+            tracking_uri=target.uri,
+        )
+        content = Path(path).read_bytes()
+        expected = version.tags[DIGEST]
+        if hashlib.sha256(content).hexdigest() != expected:
+            raise ValueError(
+                f"{version.name} version {version.version}: its weights do not have the registered "
+                f"SHA-256 {expected}; register the run again"
+            )
+        return recognizer.load(Path(path), version=f"{version.name} version {version.version}")
+
+
+def find_version(client: "MlflowClient", name: str, alias: str) -> "ModelVersion | None":
+    """The version that an alias points to; None if there is none. Raises `MlflowException`."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_model_version_by_alias(name, alias)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+
+
+def store_error(target: Target, error: Exception) -> StoreError:
+    """What MLflow says, in one line and without passwords."""
+    return StoreError(shown(f"{target.uri}: {str(error).splitlines()[0]}"))
+
+
+def _has_alias(database: Path, name: str | None, alias: str) -> bool:
+    """Whether a SQLite store may have the alias, for any name if it is None.
+
+    True if the layout of the store is unknown.
+    """
+    if not database.is_file():
+        return False
+    with closing(
+        sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)
+    ) as connection:
+        try:
+            rows = connection.execute(
+                "SELECT name FROM registered_model_aliases WHERE alias = ?", (alias,)
+            ).fetchall()
+        except sqlite3.DatabaseError:
+            return True  # let MLflow report what is wrong
+    return bool(rows) if name is None else (name,) in rows

@@ -1,0 +1,140 @@
+"""Decode pictures in a process of its own, with a limit of time and of memory.
+
+A file can be made so that its decoder works for minutes, or crashes. Python cannot interrupt a
+decoder, which is C; a process can be ended. `python -m harness.recognizer.decoding` is that
+process: it reads pictures from standard input and writes gray values to standard output. It ends
+with the process that started it.
+"""
+
+import os
+import resource
+import signal
+import struct
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+import numpy as np
+
+from harness.recognizer import picture
+from harness.recognizer.picture import Gray
+
+LIMIT_S = 5  # for one picture; the largest take about 1 s
+LIMIT_BYTES = 1 << 30  # of address space; `picture.decode` says what a picture takes
+REQUEST = struct.Struct(">I")  # bytes of the picture, which follow
+ANSWER = struct.Struct(">?II")  # True, rows, columns and the gray values; or False, 0, a length
+
+
+class Decoder:
+    """A process that decodes pictures one after another; only one thread may use it at a time.
+
+    It is started again after a picture that ended it. limit_s: whole seconds for one picture.
+    """
+
+    def __init__(self, limit_s: int = LIMIT_S) -> None:
+        self._limit_s = limit_s
+        self._closed = False
+        self._process = _start(limit_s)
+
+    def __enter__(self) -> "Decoder":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def decode(self, content: bytes) -> Gray:
+        """Decode a picture as `picture.decode` does, within the limits. Raises `ValueError`."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            self._process.stdin.write(REQUEST.pack(len(content)) + content)
+            self._process.stdin.flush()
+            return _receive(self._process.stdout)
+        except (EOFError, OSError):
+            status = self._end()
+        if self._closed:
+            raise ValueError("the decoder was closed")
+        self._process = _start(self._limit_s)
+        if status == -signal.SIGALRM:
+            raise ValueError(
+                f"decoding takes longer than {self._limit_s} s; save the picture again"
+            )
+        raise ValueError(f"the decoder crashed (exit status {status}); save the picture again")
+
+    def read(self, path: Path) -> Gray:
+        """Read a picture file as `picture.read` does, within the limits. Raises `ValueError`."""
+        return self.decode(picture.read_bytes(path))
+
+    def close(self) -> None:
+        """End the process, also while another thread waits for its answer."""
+        self._closed = True
+        self._end()
+
+    def _end(self) -> int:
+        """Kill the process if it still runs; returns its exit status."""
+        self._process.kill()
+        status = self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            with suppress(BrokenPipeError):  # closing flushes what a dead process did not read
+                pipe.close()
+        return status
+
+
+def _start(limit_s: int) -> subprocess.Popen[bytes]:
+    """Start the process, in a session of its own: Ctrl-C in a terminal does not reach it."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "harness.recognizer.decoding", str(limit_s)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
+        start_new_session=True,
+    )
+
+
+def _receive(stream: IO[bytes]) -> Gray:
+    """The picture of an answer. Raises `ValueError` as the answer says, `EOFError` without one."""
+    decoded, rows, columns = ANSWER.unpack(_exactly(stream, ANSWER.size))
+    if not decoded:
+        raise ValueError(_exactly(stream, columns).decode())
+    return np.frombuffer(_exactly(stream, rows * columns), np.uint8).reshape(rows, columns)
+
+
+def _exactly(stream: IO[bytes], count: int) -> bytes:
+    content = stream.read(count)
+    if len(content) < count:
+        raise EOFError
+    return content
+
+
+def main(limit_s: int) -> None:
+    """Answer requests until standard input ends; the alarm ends the process."""
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    limit = LIMIT_BYTES if hard == resource.RLIM_INFINITY else min(LIMIT_BYTES, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+    requests, answers = sys.stdin.buffer, sys.stdout.buffer
+    while header := requests.read(REQUEST.size):
+        content = _exactly(requests, *REQUEST.unpack(header))
+        signal.alarm(limit_s)
+        try:
+            gray = picture.decode(content)
+            answer = ANSWER.pack(True, *gray.shape) + gray.tobytes()
+        except ValueError as error:
+            text = str(error).encode()
+            answer = ANSWER.pack(False, 0, len(text)) + text
+        signal.alarm(0)
+        answers.write(answer)
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,73 @@
+"""The environment variables of every process of ours that uses MLflow.
+
+Variables of MLflow can make its calls asynchronous, send results elsewhere, or cut what is stored.
+Only those that a store needs to be reached are kept; everything else of `MLFLOW_*` is removed when
+`harness.tracking` is imported, before MLflow is. Child processes inherit the result.
+"""
+
+from collections.abc import Iterator, MutableMapping
+
+# Address and credentials of a tracking server, and how to reach its artifacts.
+KEPT = (
+    "MLFLOW_TRACKING_URI",
+    "MLFLOW_TRACKING_USERNAME",
+    "MLFLOW_TRACKING_PASSWORD",
+    "MLFLOW_TRACKING_TOKEN",
+    "MLFLOW_TRACKING_AUTH",
+    "MLFLOW_TRACKING_AWS_SIGV4",
+    "MLFLOW_TRACKING_INSECURE_TLS",
+    "MLFLOW_TRACKING_SERVER_CERT_PATH",
+    "MLFLOW_TRACKING_CLIENT_CERT_PATH",
+    "MLFLOW_WORKSPACE",
+    "MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE",
+    "MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES",
+    "MLFLOW_DISABLE_TELEMETRY",
+    # Who may open `python -m harness ui`, for example behind a proxy.
+    "MLFLOW_SERVER_ALLOWED_HOSTS",
+    "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS",
+    "MLFLOW_SERVER_X_FRAME_OPTIONS",
+)
+KEPT_PREFIXES = ("MLFLOW_S3_", "MLFLOW_GCS_", "MLFLOW_MYSQL_SSL_", "MLFLOW_KERBEROS_")
+# MLflow would retry a dead server for minutes. A page of a thousand runs takes a server longer
+# than the small calls of a delivery.
+DEFAULTS = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+}
+FIXED = {
+    "MLFLOW_ENABLE_ASYNC_LOGGING": "false",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+}
+# For a delivery: our loop retries, because it first checks whether the lost call was carried out,
+# so that a run is not created twice.
+DELIVERY = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+}
+READING = DELIVERY | {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3"}
+
+
+def set_up(variables: MutableMapping[str, str]) -> None:
+    """Remove or set every variable of MLflow in place. Telemetry is off unless it was set on."""
+    for name in list(_foreign(variables)):
+        del variables[name]
+    variables.update(FIXED)
+    for name, value in DEFAULTS.items():
+        variables.setdefault(name, value)
+    if "MLFLOW_DISABLE_TELEMETRY" not in variables:
+        variables["MLFLOW_DISABLE_TELEMETRY"] = "true"
+        variables.setdefault("DO_NOT_TRACK", "true")
+
+
+def _foreign(variables: MutableMapping[str, str]) -> Iterator[str]:
+    """The names of the variables of MLflow that are not kept."""
+    for name in variables:
+        is_kept = name in KEPT or name.startswith(KEPT_PREFIXES)
+        if name.startswith(("MLFLOW_", "_MLFLOW_")) and not is_kept:
+            yield name
