@@ -11,8 +11,8 @@ from typing import Any
 
 import click
 
-from harness.commands.options import OUTPUTS
-from harness.data import dataset
+from harness.commands.options import OUTPUTS, refuse
+from harness.data import dataset, own_data
 from harness.data.atomic import write_text
 from harness.data.dataset import Dataset, Part
 
@@ -30,9 +30,10 @@ def export() -> None:
 def export_json(folder: Path, name: str, source: str | None, outputs: Path) -> None:
     """Save the extracted training and test sets as JSON, as the tutorial does."""
     try:
+        own_data.check_folder(folder)
         data = dataset.load(name, folder=source, cache=outputs / "cache", num_val=0)
     except ValueError as error:
-        raise click.ClickException(str(error)) from None
+        refuse(error)
     for path in write_json(data, folder):
         click.echo(f"{path}  {path.stat().st_size / 1e6:.0f} MB")
 

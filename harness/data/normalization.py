@@ -50,6 +50,23 @@ def fit(name: str, images: Images, rows: Rows = None) -> Normalization:
     return Normalization(name, *NORMALIZATIONS[name](images, rows))
 
 
+def narrow_range(images: Images, rows: Rows = None) -> tuple[int, int] | None:
+    """The lowest and the highest gray value, if all use less than half of the range of uint8.
+
+    Else None, usually after a look at the first BLOCK images. `minmax` and `unit` map the whole
+    range of uint8, so such images stay near one end of it.
+    """
+    total = len(images) if rows is None else len(rows)
+    low, high = 255, 0
+    for begin in range(0, total, BLOCK):
+        part = slice(begin, begin + BLOCK)
+        block = images[part] if rows is None else images[rows[part]]
+        low, high = min(low, int(block.min())), max(high, int(block.max()))
+        if high - low >= 128:
+            return None
+    return low, high
+
+
 def minmax(images: Images, rows: Rows) -> tuple[float, float]:
     """[-1, 1] from the range of uint8, so that gray values mean the same in every data set."""
     return 2 / 255, -1.0

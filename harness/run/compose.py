@@ -5,18 +5,23 @@ editing `conf/` later cannot change a job that waits.
 """
 
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.run import launcher_schema
 from harness.run.conf import conf_path
+from harness.run.grammar import MAX_VALUES, check_swept_once, sweep_values, tags
 from harness.run.launcher_schema import Engines
 from harness.run.overrides import (
+    SEARCH_PATH,
+    instead_of,
+    is_engine_key,
     one_line_errors,
-    sweep_values,
     text_of,
     value_text,
 )
@@ -28,6 +33,12 @@ if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
 ROOT_CONFIG = "config"
+CHOICES = "hydra.runtime.choices."
+# What Hydra notes of a composition, and the setting that composing obeys.
+COMPOSED = (
+    *("hydra.overrides.task", "hydra.overrides.hydra"),
+    *("hydra.job.override_dirname", "hydra.job.config_name", SEARCH_PATH),
+)
 Composer = Callable[[list[str]], dict[str, Any]]
 
 
@@ -46,27 +57,36 @@ def expand(overrides: "list[Override]", *, sweep: bool) -> list[Job]:
     Every job is composed and validated; jobs with the same configuration are one. Raises
     `ConfigError`, one line, for the first problem.
     """
-    choices: list[list[tuple[str, str]]] = []
-    swept = []
-    for override in overrides:
-        key, text = override.get_key_element(), text_of(override)
-        if not override.is_sweep_override():
-            choices.append([(key, text)])
-            continue
-        if not sweep:
-            raise ConfigError(f"{text}: several values are a sweep; add -m before the overrides")
-        with one_line_errors(text):
-            values = list(sweep_values(override))
-        if not values:
-            raise ConfigError(f"{text}: expected at least one value")
-        swept.append(key)
-        choices.append([(key, f"{key}={value}") for value in values])
+    check_swept_once(overrides)
+    choices = [_choices(override, sweep=sweep) for override in overrides]
+    swept = [override.key_or_group for override in overrides if override.is_sweep_override()]
+    count = math.prod(map(len, choices))
+    if count > MAX_VALUES:
+        raise ConfigError(f"these values give {count:,} jobs; expected at most {MAX_VALUES:,}")
     jobs: dict[str, Job] = {}
     with _composer() as compose:
         for combination in itertools.product(*choices):
             job = _job(compose, combination, swept)
             jobs.setdefault(configuration.to_yaml(job.config), job)
     return list(jobs.values())
+
+
+def _choices(override: "Override", *, sweep: bool) -> list[tuple[str, str]]:
+    """The key of an override with each of the overrides it stands for."""
+    key, text = override.key_or_group, text_of(override)
+    if not override.is_sweep_override():
+        return [(key, text)]
+    if not sweep:
+        raise ConfigError(f"{text}: several values are a sweep; add -m before the overrides")
+    with one_line_errors(text):
+        values = list(sweep_values(override))
+    if not values:
+        raise ConfigError(f"{text}: expected at least one value")
+    if tags(override):
+        raise ConfigError(
+            f"{text}: tag() is for a search; add hydra/sweeper=optuna or leave it out"
+        )
+    return [(key, f"{override.get_key_element()}={value}") for value in values]
 
 
 def _job(compose: Composer, combination: tuple[tuple[str, str], ...], swept: list[str]) -> Job:
@@ -125,12 +145,16 @@ def _engine(kind: str, overrides: "list[Override]") -> Any:
 def _composer(folder: Path | None = None, root: str | None = ROOT_CONFIG) -> Iterator[Composer]:
     """A function from override lines to the composed dictionary."""
     from hydra import compose, initialize_config_dir
-    from omegaconf import OmegaConf
+    from omegaconf import OmegaConf, open_dict
     from omegaconf.errors import OmegaConfBaseException
 
     def composed(lines: list[str]) -> dict[str, Any]:
         with one_line_errors(" ".join(lines)):
-            config = compose(root, overrides=lines)
+            config = compose(root, overrides=lines, return_hydra_config=True)
+            with open_dict(config):
+                hydra = OmegaConf.to_container(config.pop("hydra"))
+            if root is not None:
+                _check_hydra(_leaves(hydra), _hydra_defaults())
             try:
                 content = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
             except OmegaConfBaseException as error:
@@ -140,6 +164,47 @@ def _composer(folder: Path | None = None, root: str | None = ROOT_CONFIG) -> Ite
 
     with initialize_config_dir(str((folder or conf_path()).resolve()), version_base="1.3"):
         yield composed
+
+
+@cache
+def _hydra_defaults() -> dict[str, Any]:
+    """Hydra's own settings when no file of ours sets any. Hydra must be initialized."""
+    from hydra import compose
+    from omegaconf import OmegaConf
+
+    return _leaves(OmegaConf.to_container(compose(return_hydra_config=True).hydra))
+
+
+def _leaves(content: Any, prefix: str = "hydra") -> dict[str, Any]:
+    if not isinstance(content, dict):
+        return {prefix: content}
+    inner = (_leaves(value, f"{prefix}.{key}") for key, value in content.items())
+    return {key: value for leaves in inner for key, value in leaves.items()}
+
+
+def _check_hydra(settings: dict[str, Any], defaults: dict[str, Any]) -> None:
+    """Refuse settings of Hydra in a configuration file, where they have no effect.
+
+    Raises `ConfigError`.
+    """
+    # The choice of a group explains its settings, so choices come first.
+    for key, value in sorted(settings.items(), key=lambda item: not item[0].startswith(CHOICES)):
+        name = key.removeprefix(CHOICES)
+        if key in COMPOSED or (key.startswith("hydra.runtime") and not name.startswith("hydra/")):
+            continue
+        if value == defaults.get(key) or _is_silenced(name, settings):
+            continue
+        engine = any(is_engine_key(name, kind) for kind in ("launcher", "sweeper"))
+        hint = instead_of(name)
+        if engine and not name.startswith("hydra.sweeper.params"):
+            hint = "give it on the command line"
+        raise ConfigError(f"{name}={value} in a configuration file: has no effect; {hint}")
+
+
+def _is_silenced(name: str, settings: dict[str, Any]) -> bool:
+    """Whether a setting belongs to Hydra's logging, switched off: searches of 0.1 froze that."""
+    kind = next((kind for kind in ("hydra_logging", "job_logging") if kind in name), None)
+    return kind is not None and settings.get(f"{CHOICES}hydra/{kind}") == "none"
 
 
 def shell_completion(arguments: list[str]) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from filelock import Timeout
 
+from harness.run import notices
 from harness.run.compose import Job
 from harness.runfolder import config as configuration
 from harness.runfolder import environment, folder, keys
@@ -68,6 +69,7 @@ def _prepare(job: Job) -> Prepared:
         num_train=settings.num_train,
         split_seed=settings.split_seed,
     )
+    notices.narrow_grays(job.config.normalization.name, data)
     record = {
         "name": settings.name,
         "sha256": digest,
@@ -123,6 +125,11 @@ def freeze_sweep(prepared: list[Prepared], overrides: list[str], *, fresh: bool)
         existing = {} if fresh else keys.runs_by_key(outputs, also)
         for each in prepared:
             _check_unchanged(_existing(each, existing, also))
+        new = [each for each in prepared if _existing(each, existing, also) is None]
+        if not fresh:
+            notices.retraining(
+                outputs, [(n.job.config, str(n.dataset["sha256"]), n.key) for n in new]
+            )
         jobs = [
             freeze_job(
                 each, overrides, existing, Membership(plan_id, f"{number}/{len(prepared)}"), also

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from harness.run import grammar
 from harness.run.conf import groups
 from harness.runfolder.config import ConfigError, meanings, suggest
 
@@ -21,6 +22,17 @@ COMMAND_KEYS = {
     "fresh": "true: a repeated sweep trains new runs instead of continuing the old ones",
 }
 ENGINES = ("launcher", "sweeper")
+SEARCH_PATH = "hydra.searchpath"  # the one setting of Hydra itself that composing obeys
+OUTPUTS = "results go to outputs=FOLDER, one folder below it for each run"
+INSTEAD = {
+    "hydra.run": OUTPUTS,
+    "hydra.sweep": OUTPUTS,
+    "hydra.output_subdir": OUTPUTS,
+    "hydra.job.chdir": "jobs work in the folder where the command is typed",
+    "hydra.job.name": "tracking.experiment=NAME names what belongs together",
+    "hydra.mode": "-m makes a sweep",
+    "hydra.sweeper.params": "sweep the keys themselves on the command line: -m lr=0.1,0.2",
+}
 
 
 @dataclass(frozen=True)
@@ -50,6 +62,8 @@ def parse(texts: list[str]) -> CommandLine:
         engine = next((kind for kind in ENGINES if is_engine_key(key, kind)), None)
         if override.is_delete() and (engine is not None or key in COMMAND_KEYS):
             raise ConfigError(f"{text_of(override)}: cannot be deleted; leave it out instead")
+        if key.startswith("hydra.sweeper.params"):
+            raise ConfigError(f"{text_of(override)}: has no effect; {instead_of(key)}")
         if key in COMMAND_KEYS:
             command_keys[key] = value_text(override)
             continue
@@ -62,14 +76,14 @@ def parse(texts: list[str]) -> CommandLine:
     fresh = command_keys.get("fresh", "false")
     if fresh not in ("true", "false"):
         raise ConfigError(f"fresh={fresh}: expected true or false")
+    if fresh == "true" and "resume" in command_keys:
+        raise ConfigError("fresh=true: resume continues a run, fresh starts anew; give one of them")
     return CommandLine(settings, engines, typed, command_keys.get("resume"), fresh == "true")
 
 
 def parse_each(texts: list[str]) -> "Iterator[Override]":
     """Hydra's overrides, one for each text. Raises `ConfigError`."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    parser = OverridesParser.create()
+    parser = grammar.parser()
     for text in texts:
         with one_line_errors(text):
             yield parser.parse_override(text)
@@ -92,43 +106,27 @@ def value_text(override: "Override") -> str:
     return value if isinstance(value, str) else text_of(override).partition("=")[2]
 
 
-def sweep_values(override: "Override") -> Iterator[str]:
-    """The values of a swept override, as typed. Raises `ConfigError` for an interval."""
-    from hydra.core.override_parser.types import Glob
-
-    if is_interval(override):
-        text = override.input_line
-        raise ConfigError(f"{text}: an interval is for a search; add hydra/sweeper=optuna")
-    value = override.value()
-    if isinstance(value, Glob):  # of a group: its options that match
-        yield from value.filter(groups().get(override.get_key_element(), []))
-    else:
-        yield from override.sweep_string_iterator()
-
-
-def is_interval(override: "Override") -> bool:
-    """Whether the values are those of `interval(a, b)`."""
-    from hydra.core.override_parser.types import IntervalSweep
-
-    return isinstance(override.value(), IntervalSweep)
-
-
-def is_range(override: "Override") -> bool:
-    """Whether the values are those of `range(a, b)`."""
-    from hydra.core.override_parser.types import RangeSweep
-
-    return isinstance(override.value(), RangeSweep)
-
-
 def _check_key(override: "Override") -> None:
-    """Refuse a key that the schema does not have; Hydra's own message is long."""
+    """Refuse a key that the schema does not have or that Hydra would act on, not we."""
     key = override.key_or_group
+    if key == SEARCH_PATH:
+        return
+    if key.startswith(("hydra.", "hydra/")):
+        raise ConfigError(f"{override.input_line}: has no effect; {instead_of(key)}")
     known = {*meanings(), *groups(), *COMMAND_KEYS}
-    if key not in known and not key.startswith("hydra"):
+    if key not in known:
         hint = suggest(key, known)
         raise ConfigError(
             f"{override.input_line}: there is no such key{hint}; --help lists all keys"
         )
+
+
+def instead_of(key: str) -> str:
+    """What to type instead of a setting of Hydra that has no effect here."""
+    return next(
+        (hint for known, hint in INSTEAD.items() if key == known or key.startswith(f"{known}.")),
+        "Hydra only composes the settings here; --help lists all keys",
+    )
 
 
 @contextmanager
@@ -146,8 +144,10 @@ def one_line_errors(text: str) -> Iterator[None]:
             group, option = missing.groups()
             options = groups().get(group, [])
             line = f"{group}={option}: expected {', '.join(options)}{suggest(option, options)}"
-        elif "=" not in text:
+        elif text and "=" not in text:
             line = f"{text}: expected KEY=VALUE, such as batch=64; --help lists all keys"
         else:
-            line = f"{text}: {' '.join(message.splitlines()[:1])}"
+            lines = message.splitlines()
+            why = " ".join(lines[: 2 if lines and lines[0].endswith(":") else 1])
+            line = f"{text or 'the configuration'}: {why}"
         raise ConfigError(line) from None

@@ -1,10 +1,12 @@
 """What identifies a result: the key of a run and the id of a sweep.
 
 A run's key is the digest of everything that determines its result: the settings, the data, and
-the source of `data/`, `nn/` and `training/`. A sweep's id is the digest of the set of its runs'
-keys, so the same sweep has the same id however its command was written.
+the source of `data/`, `nn/` and `training/` without comments and docstrings. A sweep's id is the
+digest of the set of its runs' keys, so the same sweep has the same id however its command was
+written.
 """
 
+import ast
 import hashlib
 import json
 import logging
@@ -23,6 +25,7 @@ DETERMINING_SOURCE = ("data", "nn", "training")
 # Settings that change no result, only where it is stored and how fast it is computed; groups end
 # with a dot.
 CIRCUMSTANCES = ("outputs", "threads", "dataset.dir", "tracking.", "checkpoint.")
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 Key = tuple[str, ...]
 
 
@@ -34,9 +37,17 @@ def determines_result(key: str) -> bool:
 
 def run_key(config: Config, data_digest: str) -> str:
     """The key of a run's result, 16 hexadecimal digits."""
-    leaves = configuration.leaves(config)
-    settings = {key: value for key, value in leaves.items() if determines_result(key)}
-    return digest({"settings": settings, "data": data_digest, "source": source_digest()}, 16)
+    content = subject(configuration.leaves(config), data_digest)
+    return digest(content | {"source": source_digest()}, 16)
+
+
+def subject(params: Mapping[str, object], data_digest: object) -> dict[str, object]:
+    """What a run trains by whatever source: the settings that determine its result, and the data.
+
+    params: every setting by its dotted key.
+    """
+    settings = {key: value for key, value in params.items() if determines_result(key)}
+    return {"settings": settings, "data": data_digest}
 
 
 def sweep_id(keys: list[str]) -> str:
@@ -52,13 +63,35 @@ def digest(content: object, length: int) -> str:
 
 @cache
 def source_digest() -> str:
-    """The digest of the source that determines results: `data/`, `nn/` and `training/`."""
+    """The digest of the source that determines results: `data/`, `nn/` and `training/`.
+
+    Of the syntax trees, so that an edit of comments, docstrings or layout changes no key.
+    """
     total = hashlib.sha256()
     for folder in DETERMINING_SOURCE:
         for path in sorted((SOURCE / folder).rglob("*.py")):
             total.update(path.relative_to(SOURCE).as_posix().encode() + b"\0")
-            total.update(path.read_bytes() + b"\0")
+            total.update(_spell(ast.parse(path.read_bytes())).encode() + b"\0")
     return total.hexdigest()
+
+
+def _spell(node: object) -> str:
+    """A syntax tree as text, without docstrings; the same in every version of Python.
+
+    `ast.dump` differs: newer versions add fields that are empty here, or leave out empty ones, and
+    3.12.0 adds an empty text to some f-strings.
+    """
+    if isinstance(node, list):
+        return f"[{','.join(map(_spell, node))}]"
+    if not isinstance(node, ast.AST):
+        return ascii(node)
+    fields = {name: value for name, value in ast.iter_fields(node) if value not in (None, [])}
+    if isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
+        fields["body"] = node.body[1:]
+    if isinstance(node, ast.JoinedStr):
+        fields["values"] = [each for each in node.values if getattr(each, "value", None) != ""]
+    spelled = (f"{name}={_spell(value)}" for name, value in fields.items())
+    return f"{type(node).__name__}({','.join(spelled)})"
 
 
 def full_key(run_key: str, params: Mapping[str, object], also: Collection[str]) -> Key:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from harness.commands.export import write_json
 from harness.data import dataset
@@ -30,9 +31,20 @@ def test_the_command(command: Command, tmp_path: Path, idx_folder: Path) -> None
     assert len(json.loads((tmp_path / "out/train.json").read_text())["labels"]) == 300
 
 
-def test_an_unknown_data_set_is_one_line(command: Command, tmp_path: Path) -> None:
-    done = command("harness", "export", "json", "out", "--dataset", "mnst")
-    assert done.returncode != 0
-    assert "Traceback" not in done.stderr
-    assert "mnst" in done.stderr
-    assert not (tmp_path / "out").exists()
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["out", "--dataset", "mnst"], "error: dataset 'mnst': expected mnist, fashion_mnist, idx"),
+        (["out", "--dataset", "idx"], "error: dataset=idx: expected dataset.dir=FOLDER"),
+        (["file"], "file: is a file; name a folder to write to"),
+        (["file/out"], "file: is a file; name a folder to write to"),
+    ],
+)
+def test_bad_arguments_are_one_line(
+    command: Command, tmp_path: Path, arguments: list[str], problem: str
+) -> None:
+    (tmp_path / "file").write_text("kept")
+    done = command("harness", "export", "json", *arguments)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert problem in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -1,71 +1,82 @@
-"""`harness import-csv`: Kaggle's CSV files become a data set; a bad line is named."""
+"""`harness import-csv`: a CSV file becomes a data set, and says what was understood."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from harness.commands.import_csv import LINES, read_csv
 from harness.data import idx
 from harness.data.sources import FILES
-from tests.conftest import Command
+from tests.conftest import Command, wait_for
 
 
-def write_csv(path: Path, rows: np.ndarray, header: str = "") -> None:
-    lines = [",".join(map(str, row)) for row in rows]
-    path.write_text("\n".join([header, *lines] if header else lines) + "\n")
-
-
-def labeled(count: int) -> np.ndarray:
-    """Lines of a label 0 to 2 and 9 pixels."""
+def write_csv(path: Path, count: int = 50) -> np.ndarray:
+    """Write and return lines of a label 0 to 2 and 9 pixels."""
     rows = np.random.default_rng(4).integers(0, 256, (count, 10))
     rows[:, 0] = np.arange(count) % 3
+    path.write_text("".join(",".join(map(str, row)) + "\n" for row in rows))
     return rows
 
 
-@pytest.mark.parametrize("header", ["label," + ",".join(f"pixel{n}" for n in range(9)), ""])
-@pytest.mark.parametrize("count", [50, LINES + 1])
-def test_kaggle_csv(tmp_path: Path, header: str, count: int) -> None:
-    rows = labeled(count)
-    write_csv(tmp_path / "train.csv", rows, header)
-    examples = read_csv(tmp_path / "train.csv")
-    assert np.array_equal(examples.images.reshape(count, 9), rows[:, 1:])
-    assert np.array_equal(examples.labels, rows[:, 0])
-    assert examples.classes == ["0", "1", "2"]
-
-
 def test_the_command_writes_idx_files(command: Command, tmp_path: Path) -> None:
-    rows = labeled(50)
-    write_csv(tmp_path / "train.csv", rows)
-    done = command("harness", "import-csv", "train.csv", "idx")
+    rows = write_csv(tmp_path / "train.csv")
+    done = command("harness", "import-csv", "train.csv", "my data/idx")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "40 training and 10 test images of 3x3 in 3 classes" in done.stdout
-    images = np.concatenate([idx.read(tmp_path / "idx" / FILES[i]) for i in (0, 2)])
+    assert done.stdout.splitlines() == [
+        "train.csv: 50 rows of 3x3 pixels, no header; the label is in cell 1 of 10; --label-column "
+        "names another",
+        "my data/idx: 40 training and 10 test images of 3x3 in 3 classes",
+        "images per class: 0 17, 1 17, 2 16",
+        "train:  python -m harness.run dataset=idx 'dataset.dir=\"my data/idx\"'",
+    ]
+    folder = tmp_path / "my data/idx"
+    images = np.concatenate([idx.read(folder / FILES[i]) for i in (0, 2)])
     assert sorted(map(bytes, images)) == sorted(map(bytes, rows[:, 1:].astype(np.uint8)))
+    options = ["dataset=idx", 'dataset.dir="my data/idx"', "dataset.num_val=5", "epochs=1"]
+    done = command("harness.run", *options, "batch=5", "tracking=none")
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(
-    ("text", "problem"),
+    ("arguments", "problem"),
     [
-        ("", "found none"),
-        ("label,a,b,c,d\n", "found none"),
-        ("1,2,3\n", "square image"),
-        ("0,1,2,3,4\n1,1,2,3,256\n", "line 2: expected a label and gray values"),
-        ("label,a,b,c,d\n0,1,2,3,4\n1,1,2,3,-1\n", "line 3: expected a label and gray values"),
-        ("0,1,2,3,4\n1,1,2,3\n", "expected numbers"),
-        ("0,1,2,3,4\n1,1,2,3,x\n", "expected numbers"),
-        ("0,1,2,3,4\n0,1,2,3,4\n", "found only 0"),
+        (["none.csv", "idx"], "none.csv: expected a text file of numbers"),
+        (["own.csv", "own.csv"], "own.csv: is a file; name a folder to write to"),
+        (["own.csv", "own.csv/idx"], "own.csv: is a file; name a folder"),
+        (["own.csv", "idx", "--test", "nan"], "--test nan: expected a fraction between 0 and 1"),
+        (["own.csv", "idx", "--test", "-1"], "--test -1.0: expected a fraction between 0 and 1"),
+        (["own.csv", "idx", "--label-column", "12"], "--label-column 12: expected first, last"),
     ],
 )
-def test_bad_csv(tmp_path: Path, text: str, problem: str) -> None:
-    path = tmp_path / "bad.csv"
-    path.write_text(text)
-    with pytest.raises(ValueError, match=problem) as caught:
-        read_csv(path)
-    assert str(caught.value).startswith(str(path))
+def test_bad_arguments_are_one_line(
+    command: Command, tmp_path: Path, arguments: list[str], problem: str
+) -> None:
+    write_csv(tmp_path / "own.csv")
+    done = command("harness", "import-csv", *arguments)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith("error: ")
+    assert problem in done.stderr
+    assert os.listdir(tmp_path) == ["own.csv"]  # noqa: PTH208
 
 
-def test_a_missing_file_is_one_line(command: Command) -> None:
-    done = command("harness", "import-csv", "none.csv", "idx")
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert done.stderr.startswith("error: none.csv: expected a text file of numbers")
+def test_a_pipe_that_says_nothing_can_be_interrupted(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "harness", "import-csv", "pipe", "idx"],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    # Opening succeeds once the command has opened its end.
+    write = os.open(tmp_path / "pipe", os.O_WRONLY)
+    assert wait_for(lambda: process.poll() is None, 1)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=10)
+    os.close(write)
+    assert process.returncode != 0
+    assert "Traceback" not in errors
+    assert not (tmp_path / "idx").exists()

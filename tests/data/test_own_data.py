@@ -1,6 +1,9 @@
 """A user's examples are split by class and written as a data set."""
 
 import json
+import math
+import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +12,7 @@ import pytest
 from harness.data import idx, own_data
 from harness.data.own_data import Examples
 from harness.data.sources import FILES
+from harness.run import overrides
 
 
 def examples(count: int = 50) -> Examples:
@@ -25,6 +29,7 @@ def test_every_image_is_written_once_and_classes_in_proportion(tmp_path: Path) -
     train, train_labels, test, test_labels = (idx.read(tmp_path / name) for name in FILES)
     assert lines == [
         f"{tmp_path}: 40 training and 10 test images of 2x3 in 2 classes",
+        "images per class: a 40, b 10",
         f"train:  python -m harness.run dataset=idx dataset.dir={tmp_path}",
     ]
     assert [np.bincount(part).tolist() for part in (train_labels, test_labels)] == [
@@ -52,12 +57,66 @@ def test_duplicates_across_the_split_are_reported(tmp_path: Path) -> None:
     own = examples()
     own.images[:] = 7
     lines = own_data.write(own, tmp_path, test_share=0.2)
-    assert lines[1].startswith("10 test images are also training images")
+    assert lines[2].startswith("10 test images are also training images")
 
 
-@pytest.mark.parametrize("share", [0.0, 1.0, 0.001])
+def test_a_narrow_range_of_gray_is_reported(tmp_path: Path) -> None:
+    own = examples()
+    own.images[:] %= 17
+    lines = own_data.write(own, tmp_path, test_share=0.2)
+    assert (
+        "gray values are only 0 to 16 of 0 to 255: train with normalization=standard, or scale "
+        "them" in lines
+    )
+
+
+def test_every_class_has_a_training_image(tmp_path: Path) -> None:
+    """Or the highest label could be in the test images only, which no run accepts."""
+    own = examples(10)
+    own.labels[:] = np.arange(10) // 2
+    own.labels[9] = 5
+    classes = [str(label) for label in range(6)]
+    own_data.write(replace(own, classes=classes), tmp_path, test_share=0.8)
+    train, test = idx.read(tmp_path / FILES[1]), idx.read(tmp_path / FILES[3])
+    assert set(train.tolist()) == set(range(6))
+    assert sorted([*train, *test]) == own.labels.tolist()
+    own.labels[:] = np.arange(10)
+    with pytest.raises(ValueError, match="leaves no test image, because each class needs one"):
+        own_data.write(replace(own, classes=list("abcdefghij")), tmp_path / "o", test_share=0.2)
+
+
+def test_many_classes_are_counted_in_short(tmp_path: Path) -> None:
+    own = Examples(np.zeros((90, 2, 2), np.uint8), np.arange(90, dtype=np.uint8) % 30,
+                   [str(n) for n in range(31)])  # fmt: skip
+    assert "images per class: 0 to 3" in own_data.write(own, tmp_path, test_share=0.2)
+
+
+def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here the last file cannot be written; the folder may hold other things."""
+
+    def fail(path: Path, text: str) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(own_data, "write_text", fail)
+    (tmp_path / "README").write_text("kept")
+    for folder in (tmp_path, tmp_path / "new/idx"):
+        with pytest.raises(OSError, match="No space left"):
+            own_data.write(examples(), folder, test_share=0.2)
+        assert [path.name for path in tmp_path.iterdir()] == ["README"]
+
+
+@pytest.mark.parametrize(
+    "name", ["a/b-1.c_d", "a b", "a=1,2", "it's", 'a"b', "a\\b", 'a\\"b', "a b\\", "ü", "[x]{y}"]
+)
+def test_a_path_is_quoted_for_shell_and_parser(name: str) -> None:
+    (text,) = shlex.split(own_data._override("k", Path(name)))
+    (override,) = overrides.parse_each([text])
+    assert overrides.value_text(override) == name
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, 0.001, math.nan, math.inf, -0.2])
 def test_an_empty_part_is_rejected(tmp_path: Path, share: float) -> None:
-    with pytest.raises(ValueError, match="expected at least one of each"):
+    with pytest.raises(ValueError, match=r"expected (at least one of each|a fraction between)"):
         own_data.write(examples(), tmp_path, test_share=share)
     assert list(tmp_path.iterdir()) == []
 

@@ -1,7 +1,14 @@
 """Expanding a sweep: Hydra's grammar, Hydra's order."""
 
+import shutil
+from pathlib import Path
+
+import pytest
+
 from harness.run import compose, overrides
 from harness.run.compose import Job
+from harness.run.conf import conf_path
+from harness.runfolder.config import ConfigError
 
 
 def expand(*texts: str) -> list[Job]:
@@ -50,5 +57,69 @@ def test_a_sweep_without_several_values_is_one_job() -> None:
     assert names("batch=16") == ["batch=16"]
 
 
-def test_hydra_settings_pass() -> None:
-    assert names("hydra.verbose=true", "batch=16,32") == ["batch=16", "batch=32"]
+@pytest.mark.parametrize(
+    ("texts", "problem"),
+    [
+        (["lr=0.1,0.2", "lr=0.3"], "lr=0.3: lr=0.1,0.2 is given as well; give a swept key once"),
+        (["lr=tag(a,choice(0.1,0.2))"], "tag() is for a search"),
+        (["seed=range(1000)", "batch=range(1000)"], "these values give 1,000,000 jobs; expected"),
+    ],
+)
+def test_a_sweep_that_is_not_what_was_typed_is_refused(texts: list[str], problem: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        expand(*texts)
+    assert problem in str(error.value)
+
+
+def test_a_prefix_is_not_part_of_a_swept_key() -> None:
+    assert [job.swept for job in expand("++threads=1,2")] == [{"threads": "1"}, {"threads": "2"}]
+
+
+@pytest.fixture
+def conf(tmp_path: Path) -> Path:
+    """A copy of the folder `conf`."""
+    return Path(shutil.copytree(conf_path(), tmp_path / "conf"))
+
+
+SEARCHED = "sweep the keys themselves on the command line: -m lr=0.1,0.2"
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("hydra:\n  sweeper:\n    params:\n      lr: 0.1,0.2\n",
+         f"hydra.sweeper.params.lr=0.1,0.2 in a configuration file: has no effect; {SEARCHED}"),
+        ("hydra:\n  run:\n    dir: x\n", "hydra.run.dir=x in a configuration file: has no effect"),
+        ("hydra:\n  job:\n    chdir: true\n", "hydra.job.chdir=True in a configuration file"),
+        ("defaults:\n  - override /hydra/launcher: joblib\n",
+         "hydra/launcher=joblib in a configuration file: has no effect; give it on the command"),
+        ("defaults:\n  - override /hydra/job_logging: stdout\n", "hydra/job_logging=stdout in a"),
+        ("hydra:\n  launcher:\n    n_jobs: 2\n", "Key 'n_jobs' not in 'BasicLauncherConf'"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("file", ["experiment/own.yaml", "config.yaml"])
+def test_a_setting_of_hydra_in_a_file_is_refused(
+    conf: Path, content: str, problem: str, file: str
+) -> None:
+    path = conf / file
+    if file == "config.yaml":
+        own = content.removeprefix("defaults:\n").replace("override /hydra", "override hydra")
+        shared = path.read_text()
+        inside = shared.replace("  - experiment: null\n", f"  - experiment: null\n{own}")
+        path.write_text(inside if own != content else shared + content)
+    else:
+        path.write_text(f"# @package _global_\n{content}")
+    with pytest.raises(ConfigError) as error:
+        compose.compose_one(["experiment=own"] if "own" in file else [], conf)
+    assert problem in str(error.value)
+
+
+def test_what_composing_obeys_and_what_older_searches_froze_passes(conf: Path) -> None:
+    own = conf.parent / "own"
+    (own / "experiment").mkdir(parents=True)
+    (own / "experiment/mine.yaml").write_text("# @package _global_\nbatch: 7\n")
+    path = conf / "config.yaml"
+    old = "  - override hydra/hydra_logging: none\n  - override hydra/job_logging: none\n"
+    path.write_text(path.read_text().replace("experiment: null\n", f"experiment: null\n{old}"))
+    lines = [f"hydra.searchpath=[file://{own}]", "experiment=mine"]
+    assert compose.compose_one(lines, conf).batch == 7

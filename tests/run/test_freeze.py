@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.run import freeze
+from harness.run import freeze, notices
 from harness.run.compose import Job
 from harness.run.freeze import Membership, Prepared
 from harness.runfolder import environment, keys
@@ -105,6 +105,33 @@ def test_a_repeated_sweep_has_the_same_runs(tmp_path: Path, prepared: list[Prepa
     fresh = freeze.freeze_sweep(prepared, TYPED, fresh=True)
     assert fresh.id == plan.id
     assert not {each.run for each in fresh.jobs} & {each.run for each in plan.jobs}
+
+
+def test_a_sweep_that_trains_again_for_its_source_says_so(
+    tmp_path: Path,
+    prepared: list[Prepared],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    notices.say.cache_clear()
+    monkeypatch.setattr(freeze, "_source", lambda: Commit("abcdef01", dirty=True))
+    first, second = freeze.freeze_sweep(prepared, TYPED, fresh=False).runs(tmp_path)
+    record_training(first, 0.5)
+    record_training(second, 0.5, status="FAILED", error="why")
+    assert freeze.freeze_sweep(prepared, TYPED, fresh=False).runs(tmp_path) == [first, second]
+    monkeypatch.setattr(keys, "source_digest", lambda: "edited")
+    later = freeze.prepare([each.job for each in prepared])
+    assert capsys.readouterr().err == ""
+    freeze.freeze_sweep(later, TYPED, fresh=True)
+    assert capsys.readouterr().err == "", "asked for"
+    others = [replace(each, key=each.key[::-1]) for each in later]
+    assert first not in freeze.freeze_sweep(others, TYPED, fresh=False).runs(tmp_path)
+    told = capsys.readouterr().err
+    assert told.startswith(
+        "1 of 2 new jobs were trained before by other source (commit abcdef0 with uncommitted "
+        "changes, 20"
+    )
+    assert told.endswith("); training again\n")
 
 
 def test_a_larger_sweep_takes_the_runs_of_a_smaller_one(

@@ -18,11 +18,11 @@ def test_overrides_are_split_by_kind() -> None:
     typed = [
         "batch=16,32", "hydra/launcher=joblib", "hydra.launcher.n_jobs=4", "fresh=true",
         "optimizer=adam", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=9", "+lr=0.1",
-        "hydra.verbose=true",
+        "hydra.searchpath=[file:///own]",
     ]  # fmt: skip
     line = parse(typed)
     assert texts(line) == (
-        ["batch=16,32", "optimizer=adam", "+lr=0.1", "hydra.verbose=true"],
+        ["batch=16,32", "optimizer=adam", "+lr=0.1", "hydra.searchpath=[file:///own]"],
         ["hydra/launcher=joblib", "hydra.launcher.n_jobs=4"],
         ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=9"],
     )
@@ -112,30 +112,31 @@ def test_keys_of_engines(key: str, kind: str, expected: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "values"),
+    ("text", "instead"),
     [
-        ("batch=16,32", ["16", "32"]),
-        ("batch=choice(16,32)", ["16", "32"]),
-        ("seed=range(3)", ["0", "1", "2"]),
-        ("width=[8,4],16", ["[8,4]", "16"]),
-        ("normalization=glob(*,exclude=none)", ["minmax", "standard", "unit"]),
-        ("normalization=glob(m*)", ["minmax"]),
-        ("batch=glob(*)", []),
+        ("hydra.run.dir=x", "results go to outputs=FOLDER"),
+        ("+hydra.run.dir=x", "results go to outputs=FOLDER"),
+        ("~hydra.run.dir", "results go to outputs=FOLDER"),
+        ("hydra.sweep.dir=x", "results go to outputs=FOLDER"),
+        ("hydra.sweep.subdir=x", "results go to outputs=FOLDER"),
+        ("hydra.job.chdir=true", "jobs work in the folder where the command is typed"),
+        ("hydra.mode=MULTIRUN", "-m makes a sweep"),
+        ("hydra.sweeper.params={lr:1}", "sweep the keys themselves on the command line: -m lr="),
+        ("+hydra.sweeper.params.lr=1,2", "sweep the keys themselves"),
+        ("hydra.verbose=true", "--help lists all keys"),
+        ("hydra/job_logging=none", "--help lists all keys"),
     ],
 )
-def test_the_values_of_a_sweep_are_as_typed(text: str, values: list[str]) -> None:
-    (override,) = parse_each([text])
-    assert list(overrides.sweep_values(override)) == values
+def test_a_setting_of_hydra_without_effect_is_refused(text: str, instead: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        parse(["hydra/sweeper=optuna", text])
+    assert str(error.value).startswith(f"{text}: has no effect; ")
+    assert instead in str(error.value)
 
 
-def test_an_interval_has_no_values() -> None:
-    (interval, numbers) = parse_each(["lr=interval(0.1,1)", "seed=range(3)"])
-    assert overrides.is_interval(interval)
-    assert not overrides.is_range(interval)
-    assert overrides.is_range(numbers)
-    assert not overrides.is_interval(numbers)
-    with pytest.raises(ConfigError, match="an interval is for a search; add hydra/sweeper=optuna"):
-        list(overrides.sweep_values(interval))
+def test_resume_and_fresh_exclude_each_other() -> None:
+    with pytest.raises(ConfigError, match="give one of them"):
+        parse(["resume=last", "fresh=true"])
 
 
 def test_an_unknown_option_of_a_group_names_the_options() -> None:

@@ -62,15 +62,64 @@ def test_the_source_digest_covers_the_three_rooms(
 ) -> None:
     for room in ("data", "nn/compiled", "training", "job"):
         (tmp_path / room).mkdir(parents=True)
-        (tmp_path / room / "module.py").write_text("before")
+        (tmp_path / room / "module.py").write_text("before = 1")
     monkeypatch.setattr(keys, "SOURCE", tmp_path)
     digests = []
     for path in ("", "job/module.py", "data/module.py", "nn/compiled/module.py", "nn/new.py"):
         if path:
-            (tmp_path / path).write_text("after")
+            (tmp_path / path).write_text("after = 1")
         digests.append(keys.source_digest.__wrapped__())
     assert digests[0] == digests[1], "the job room determines no result"
     assert len(set(digests)) == 4
+
+
+BEFORE = '''
+"""A module."""
+def f(x: float, *, y=None) -> str:
+    """What it does."""
+    return f"{x!r:>{y}}" "é" + {**{}, "a": (1.5, None)}["a"]  # why
+class C:
+    """Only a docstring."""
+'''
+SAME = '''
+# Another comment.
+"""Other words."""
+def f(x: float, *, y=None) -> str:
+
+    return f"{x!r:>{y}}" 'é' + {**{}, "a": (
+        1.5, None)}["a"]
+class C:
+    "Shorter."
+'''
+# Of BEFORE: the same in every version of Python, or an upgrade of Python would train all again.
+DIGEST = "96255897e86a1431d733880038b3e1e805fdaeabc512c7ca202e6dbbaeb530e5"
+
+
+def digest_of(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The source digest of a package with this one module."""
+    (folder / "nn").mkdir(exist_ok=True)
+    (folder / "nn/module.py").write_text(text, encoding="utf-8")
+    monkeypatch.setattr(keys, "SOURCE", folder)
+    return keys.source_digest.__wrapped__()
+
+
+def test_comments_docstrings_and_layout_change_no_digest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert digest_of(tmp_path, BEFORE, monkeypatch) == DIGEST
+    assert digest_of(tmp_path, SAME, monkeypatch) == DIGEST
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("1.5", "1.25"), ("None)", "0)"), ("!r", "!s"), ("C:", "D:"), ('"é"', '"""e"""'),
+     ("return", 'x = 1; "text"; return'), (">{y}", "<{y}")],
+)  # fmt: skip
+def test_every_other_edit_changes_the_digest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str
+) -> None:
+    assert old in BEFORE
+    assert digest_of(tmp_path, BEFORE.replace(old, new), monkeypatch) != DIGEST
 
 
 def test_a_sweep_id_is_that_of_the_set_of_its_keys() -> None:

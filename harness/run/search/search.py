@@ -29,6 +29,7 @@ from harness.runfolder.plan import sweeps_folder
 from harness.runfolder.schema import Config
 
 FROZEN = "search.json"
+SEEDS = ("seed", "dataset.split_seed")
 # Keys that a repeated command may change.
 FREE = ("outputs", "tracking.uri", "tracking.patience", "tracking.name", "threads")
 
@@ -70,13 +71,19 @@ def check(settings: OptunaSweeper, line: CommandLine, typed: list[str]) -> Searc
             "starts a new one: remove resume and fresh"
         )
     fixed, parameters = space.split(line.settings)
+    for parameter in parameters:
+        if parameter.key.lstrip("+") in SEEDS:
+            raise ConfigError(
+                f"{parameter.key}: cannot be searched: the search would find a lucky seed, not a "
+                "better setting; give one seed, and sweep seeds of the best settings afterwards"
+            )
     first = [f"{parameter.key}={parameter.extremes[0]}" for parameter in parameters]
     for number, parameter in enumerate(parameters):
         for value in parameter.extremes:
             lines = [*fixed, *first]
             lines[len(fixed) + number] = f"{parameter.key}={value}"
             _check_one(lines, value)
-    common = [p.key for p in parameters if not keys.determines_result(p.key)]
+    common = [p.key for p in parameters if not keys.determines_result(p.key.lstrip("+"))]
     if common:
         raise ConfigError(
             f"{common[0]}: cannot be searched: it changes no result; give every trial the same"

@@ -9,13 +9,8 @@ batch=choice(16, 64), batch=16,64, normalization=glob(*)    one of them, in no o
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.run.overrides import (
-    is_interval,
-    is_range,
-    one_line_errors,
-    sweep_values,
-    text_of,
-)
+from harness.run.grammar import check_swept_once, is_interval, is_range, sweep_values, tags
+from harness.run.overrides import one_line_errors, text_of
 from harness.runfolder.config import ConfigError
 
 if TYPE_CHECKING:
@@ -66,16 +61,13 @@ def short(value: str) -> str:
 
 def split(overrides: "list[Override]") -> tuple[list[str], list[Parameter]]:
     """Split overrides into the fixed ones, as typed, and the space. Raises `ConfigError`."""
+    check_swept_once(overrides)
     fixed, space = [], []
     for override in overrides:
         if override.is_sweep_override():
             space.append(_parameter(override))
         else:
             fixed.append(text_of(override))
-    keys = [parameter.key for parameter in space]
-    for key in keys:
-        if keys.count(key) > 1:
-            raise ConfigError(f"{key}: is swept twice; give it one space")
     if not space:
         raise ConfigError(
             "hydra/sweeper=optuna: there is nothing to search; give a space such as "
@@ -85,9 +77,11 @@ def split(overrides: "list[Override]") -> tuple[list[str], list[Parameter]]:
 
 
 def _parameter(override: "Override") -> Parameter:
+    key, text = override.get_key_element(), text_of(override)
+    if tags(override) - {"log"} or (tags(override) and not is_interval(override)):
+        raise ConfigError(f"{text}: expected no other tag than tag(log, interval(LOW, HIGH))")
     if is_interval(override):
         return _interval(override)
-    key, text = override.get_key_element(), text_of(override)
     with one_line_errors(text):
         values = list(dict.fromkeys(sweep_values(override)))
     if not values:

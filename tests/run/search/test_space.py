@@ -38,10 +38,13 @@ def test_every_form_of_the_grammar() -> None:
     ("texts", "expected"),
     [
         (["lr=0.1"], "there is nothing to search"),
-        (["lr=0.1,0.2", "lr=0.3,0.4"], "lr: is swept twice"),
+        (["lr=0.1,0.2", "lr=0.3,0.4"], "lr=0.3,0.4: lr=0.1,0.2 is given as well; give a swept"),
+        (["lr=interval(0.1,1)", "lr=0.3"], "lr=0.3: lr=interval(0.1,1) is given as well"),
+        (["batch=tag(log,range(1,9))"], "batch=tag(log,range(1,9)): expected no other tag than"),
+        (["lr=tag(a,interval(0.1,1))"], "lr=tag(a,interval(0.1,1)): expected no other tag than"),
         (["lr=interval(1,0.1)"], "lr=interval(1,0.1): expected two numbers, the lower first"),
         (["lr=tag(log,interval(0, 1))"], "expected two numbers above 0, the lower first"),
-        (["batch=glob(*)"], "batch=glob(*): expected at least one value"),
+        (["batch=glob(*)"], "batch=glob(*): glob() selects options of a group"),
     ],
 )
 def test_a_space_that_cannot_be_searched_is_one_line(texts: list[str], expected: str) -> None:

@@ -1,0 +1,72 @@
+"""What a command says about its jobs before it trains them, one line each on standard error."""
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+from harness.data.dataset import Dataset
+from harness.data.normalization import narrow_range
+from harness.runfolder import config as configuration
+from harness.runfolder import keys
+from harness.runfolder.folder import readable_runs
+from harness.runfolder.history import History
+from harness.runfolder.schema import Config
+from harness.runfolder.status import RunStatus
+
+FIXED_RANGE = ("minmax", "unit")  # normalizations of the range of uint8, not of the values
+
+
+@cache
+def say(line: str) -> None:
+    """Print a line, once in a command."""
+    print(line, file=sys.stderr)
+
+
+def narrow_grays(normalization: str, data: Dataset) -> None:
+    """Say that a normalization leaves the gray values near one end of its range, if it does."""
+    if normalization not in FIXED_RANGE:
+        return
+    grays = narrow_range(data.train.images, data.train.rows)
+    if grays is not None:
+        say(
+            f"dataset {data.name}: gray values are only {grays[0]} to {grays[1]} of 0 to 255, and "
+            f"normalization={normalization} maps 0 to 255; normalization=standard adapts to them"
+        )
+
+
+def retraining(outputs: Path, new: Sequence[tuple[Config, str, str]]) -> None:
+    """Say how many jobs train again only because the source changed since, if any do.
+
+    new: configuration, digest of the data and run key of each job that no existing run has.
+    """
+    wanted = {_subject(configuration.leaves(config), data): key for config, data, key in new}
+    found: dict[str, History] = {}
+    for run in readable_runs(outputs) if wanted else ():
+        history = run.history()
+        data = history.create.get("dataset", {}).get("sha256")
+        subject = _subject(history.params, data)
+        key = history.tags.get("run_key")
+        if history.status is RunStatus.FINISHED and key != wanted.get(subject, key):
+            found[subject] = history
+    if found:
+        say(
+            f"{len(found)} of {len(new)} new jobs were trained before by other source "
+            f"({_source_of(list(found.values())[-1])}); training again"
+        )
+
+
+def _subject(params: Mapping[str, object], data_digest: object) -> str:
+    return keys.digest(keys.subject(params, data_digest), 16)
+
+
+def _source_of(history: History) -> str:
+    """The commit and the day of a run's source, as far as they are known."""
+    commit = history.tags.get("mlflow.source.git.commit")
+    words = f"commit {commit[:7]}" if commit else "commit not known"
+    if history.tags.get("git.dirty") == "true":
+        words += " with uncommitted changes"
+    if "ms" in history.create:
+        words += time.strftime(", %Y-%m-%d", time.localtime(history.create["ms"] / 1000))
+    return words
