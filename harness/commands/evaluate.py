@@ -1,6 +1,7 @@
 """`python -m harness evaluate`: score a saved run on the test images of any data set."""
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,10 @@ def run_on(outputs: Path, run_id: str, overrides: list[str]) -> Evaluation:
             f"{'x'.join(map(str, trained.image_shape))} in at most {trained.classes} classes, "
             f"found {'x'.join(map(str, data.image_shape))} in {data.classes}"
         )
-    score, probabilities = scoring.evaluate(trained.network, data.test, trained.normalization)
+    with np.errstate(over="ignore", invalid="ignore"):  # the result is checked
+        score, probabilities = scoring.evaluate(trained.network, data.test, trained.normalization)
+    if not math.isfinite(score.loss):
+        raise ValueError(f"run {run.id}: its weights are too large to give an answer")
     labels = data.test.labels
     tempered = calibration.tempered(probabilities, trained.temperature)
     return Evaluation(

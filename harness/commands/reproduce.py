@@ -197,6 +197,9 @@ def _compare_weights(reader: Reader, run: Recorded, files: Path, new: Run) -> Ag
         print(f"note: {error}; weights are not compared", file=sys.stderr)
         return Agreement(f"{WEIGHTS} (missing)", 0, True, 0.0)
     now, _ = checkpoint.load(new.weights)
+    shapes = [{name: array.shape for name, array in arrays.items()} for arrays in (then, now)]
+    if shapes[0] != shapes[1]:
+        return Agreement(f"{WEIGHTS} (of other shapes then)", 0, False, np.nan)
     flat = [np.concatenate([a[name].ravel() for name in sorted(a)]) for a in (then, now)]
     return _agreement(WEIGHTS, flat[0].astype(np.float64), flat[1].astype(np.float64))
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from harness.recognizer import recognizer
 from harness.recognizer.recognizer import Recognizer
-from harness.runfolder.target import Target, shown
-from harness.tracking.store import StoreError
+from harness.runfolder.target import Target
+from harness.tracking.store import StoreError, failures, first_line
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -37,7 +37,6 @@ def registered(target: Target, name: str | None = None, alias: str = ALIAS) -> R
     if target.database is not None and not _has_alias(target.database, name, alias):
         return None  # without importing MLflow
     from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
 
     try:
         client = MlflowClient(target.uri, target.uri)
@@ -47,10 +46,10 @@ def registered(target: Target, name: str | None = None, alias: str = ALIAS) -> R
         if len(own) > 1:
             several = ", ".join(version.name for version in own[:9])
             raise ValueError(
-                f"{shown(target.uri)}: {several} each have the alias {alias}; name a run with --run"
+                f"{target}: {several} each have the alias {alias}; name a run with --run"
             )
         return _load(client, target, own[0]) if own else None
-    except MlflowException as error:
+    except failures() as error:
         raise store_error(target, error) from error
 
 
@@ -100,7 +99,7 @@ def find_version(client: "MlflowClient", name: str, alias: str) -> "ModelVersion
 
 def store_error(target: Target, error: Exception) -> StoreError:
     """What MLflow says, in one line and without passwords."""
-    return StoreError(shown(f"{target.uri}: {str(error).splitlines()[0]}"))
+    return StoreError(f"{target}: {first_line(error)}")
 
 
 def _has_alias(database: Path, name: str | None, alias: str) -> bool:

@@ -120,7 +120,8 @@ def main(limit_s: int) -> None:
     """Answer requests until standard input ends; the alarm ends the process."""
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     limit = LIMIT_BYTES if hard == resource.RLIM_INFINITY else min(LIMIT_BYTES, hard)
-    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+    with suppress(ValueError, OSError):  # some systems do not limit it
+        resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     while header := requests.read(REQUEST.size):
         content = _exactly(requests, *REQUEST.unpack(header))

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 BODY_S, ANSWER_S = 10.0, 30.0  # seconds to receive the body; to receive and answer a request
+MAX_HELD = 256 << 20  # bytes of all requests at once
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -70,6 +71,7 @@ class Guard:
         self._application = application
         self._hosts = hosts
         self._max_body = max_body
+        self._held = 0  # bytes of all requests that are not answered yet
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request: pass it on, or reject it with an error as JSON."""
@@ -89,13 +91,14 @@ class Guard:
                 message["headers"] = [*message.get("headers", []), *HEADERS]
             await send(message)
 
+        parts: list[bytes] = []
         try:
             async with asyncio.timeout(ANSWER_S):
-                body = await self._body(receive)
-                if body is None:
-                    await _reject(send, 413, f"expected at most {self._max_body:,} bytes")
+                problem = await self._receive(receive, parts)
+                if problem is not None:
+                    await _reject(send, *problem)
                     return
-                await self._application(scope, _replay(body), send_guarded)
+                await self._application(scope, _replay(b"".join(parts)), send_guarded)
         except TimeoutError:
             if not started:
                 await _reject(send, 408, "the request or its answer took too long")
@@ -108,6 +111,8 @@ class Guard:
             )
             if not started:
                 await _reject(send, 500, "the server failed; its messages say why")
+        finally:
+            self._held -= sum(map(len, parts))
 
     def _problem(self, headers: MutableMapping[bytes, bytes]) -> tuple[int, str] | None:
         """The status and message of a request to reject; None if its headers are acceptable."""
@@ -126,9 +131,9 @@ class Guard:
             return 413, f"expected at most {self._max_body:,} bytes"
         return None
 
-    async def _body(self, receive: Receive) -> bytes | None:
-        """The whole body; None if it is too long."""
-        parts, size = [], 0
+    async def _receive(self, receive: Receive, parts: list[bytes]) -> tuple[int, str] | None:
+        """Append the body to `parts`; returns the status and message if it is too long."""
+        size = 0
         async with asyncio.timeout(BODY_S):
             while True:
                 message = await receive()
@@ -136,10 +141,13 @@ class Guard:
                     raise ConnectionResetError
                 parts.append(message.get("body", b""))
                 size += len(parts[-1])
+                self._held += len(parts[-1])
                 if size > self._max_body:
-                    return None
+                    return 413, f"expected at most {self._max_body:,} bytes"
+                if self._held > MAX_HELD:
+                    return 503, "too many large requests at once; try again"
                 if not message.get("more_body", False):
-                    return b"".join(parts)
+                    return None
 
 
 def _hostname(address: str) -> str | None:

@@ -81,7 +81,7 @@ def best_run(outputs: Path) -> Run | None:
 def _damage(run: Run) -> str | None:
     """Why the weights of a finished run cannot be used; None when they can."""
     try:
-        run.verified(WEIGHTS)
+        recognizer.load(run.verified(WEIGHTS), run=run.id)
     except ValueError as error:
         return str(error)
     return None

@@ -24,8 +24,9 @@ from harness.recognizer import champion
 from harness.recognizer.champion import ALIAS, DIGEST, WEIGHTS
 from harness.recognizer.recognizer import Recognizer
 from harness.runfolder import checkpoint
-from harness.runfolder.target import Target, shown
+from harness.runfolder.target import Target
 from harness.tracking import mlflow_private
+from harness.tracking.store import failures
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -82,21 +83,17 @@ def register(
     was trained on another data set. Everything is checked before anything is created, and what was
     created is deleted when a later step fails. Raises `ValueError` or `StoreError`.
     """
-    from mlflow.exceptions import MlflowException
-
     mlflow_private.check_model(name, alias)
     client = _connect(target)
     try:
         replaced = _check_replaced(client, name, alias, source, replace=replace)
         if client.get_run(source.mlflow_id).info.lifecycle_stage == "deleted":
-            raise ValueError(
-                f"run {source.run} was deleted in {shown(target.uri)}; restore it first"
-            )
+            raise ValueError(f"run {source.run} was deleted in {target}; restore it first")
         with contextlib.ExitStack() as undo:
             number = _create_version(client, name, source, (trained, arrays, example), undo)
             client.set_registered_model_alias(name, alias, number)
             undo.pop_all()
-    except (MlflowException, OSError) as error:
+    except failures() as error:
         raise champion.store_error(target, error) from error
     return Version(name, number, alias, replaced)
 

@@ -29,7 +29,7 @@ from harness.runfolder.journal import JournalError
 from harness.runfolder.run import Run
 from harness.runfolder.target import Target
 from harness.tracking.follower import Follower
-from harness.tracking.store import Hopeless, Store, StoreError, first_line
+from harness.tracking.store import Hopeless, Store, StoreError, failures, first_line
 
 POLL_S = 0.2
 PATIENCE_S = 30.0
@@ -146,10 +146,9 @@ class Delivery:
 
 def _failures() -> tuple[type[BaseException], ...]:
     """The exceptions of a store that does not answer, or answers with an error."""
-    from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
-    return (MlflowException, StoreError, SQLAlchemyError, OSError)
+    return (*failures(), StoreError, SQLAlchemyError)
 
 
 def _is_of_one_run(error: BaseException) -> bool:

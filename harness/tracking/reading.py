@@ -17,7 +17,7 @@ from harness.runfolder.target import Target
 from harness.tracking import mlflow_private
 from harness.tracking.mlflow_private import BULK_ROWS, BULK_RUNS
 from harness.tracking.recorded import Missing, Recorded
-from harness.tracking.store import Store, StoreError
+from harness.tracking.store import Store, StoreError, failures
 from harness.tracking.views import save_view
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Reader:
         newest = self._search("tags.sweep != ''", limit=1)
         if not newest:
             raise ValueError(
-                f"{self.target.uri}: no sweep yet; start one with `python -m harness.run -m ...`, "
+                f"{self.target}: no sweep yet; start one with `python -m harness.run -m ...`, "
                 "or name an experiment or runs"
             )
         return newest[0].tags["sweep"].split(",")[-1]
@@ -76,7 +76,7 @@ class Reader:
                 matches |= {each.location: each for each in self._search(f"{key} LIKE '{word}%'")}
         if not matches:
             raise ValueError(
-                f"{word!r} is not a sweep, an experiment or a run in {self.target.uri}, nor a "
+                f"{word!r} is not a sweep, an experiment or a run in {self.target}, nor a "
                 "filter such as \"params.batch = '16'\""
             )
         if len(matches) > 1:
@@ -108,11 +108,9 @@ class Reader:
 
     def fetch(self, run: Recorded, path: str, into: Path) -> Path:
         """Download an artifact."""
-        from mlflow.exceptions import MlflowException
-
         try:
             return Path(self._client.download_artifacts(run.location, path, str(into)))
-        except (MlflowException, OSError) as error:
+        except failures() as error:
             why = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise Missing(f"{run.run}: the artifact {path} is missing ({why})") from error
 
@@ -162,15 +160,13 @@ class Reader:
     @contextmanager
     def _answers(self) -> Iterator[None]:
         """Turn a store that does not answer into `StoreError`, a bad query into `ValueError`."""
-        from mlflow.exceptions import MlflowException
-
         try:
             yield
-        except (MlflowException, OSError) as error:
+        except failures() as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             if getattr(error, "error_code", "") == "INVALID_PARAMETER_VALUE":
                 raise ValueError(reason) from error
-            raise StoreError(f"{self.target.uri}: {reason}") from error
+            raise StoreError(f"{self.target}: {reason}") from error
 
     def _histories(self, ids: list[str], key: str) -> Iterator[tuple[str, int, int, float]]:
         """MLflow id, step, timestamp and value of every point of a metric."""
@@ -196,8 +192,8 @@ def _recorded(run: "Run") -> Recorded:
     dataset: dict[str, Any] = {}
     for given in run.inputs.dataset_inputs if run.inputs else ():
         try:
-            dataset = json.loads(given.dataset.profile or "{}")
-        except ValueError:  # written by another program
+            dataset = dict(json.loads(given.dataset.profile or "{}"))
+        except (ValueError, TypeError):  # written by another program
             continue
         dataset.setdefault("sha256", given.dataset.digest)
     return Recorded(

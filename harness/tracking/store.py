@@ -53,7 +53,6 @@ class Store:
     def __init__(self, target: Target, *, relocate: bool = False) -> None:
         from alembic.util import CommandError
         from mlflow import MlflowClient
-        from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError
 
         self.target = target
@@ -65,7 +64,7 @@ class Store:
                 self.client: MlflowClient = MlflowClient(tracking_uri=target.uri)
                 self.client.search_experiments(max_results=1)
                 moved = None if relocate else mlflow_private.moved(target, LOCK_S)
-        except (MlflowException, OSError, sqlite3.OperationalError) as error:
+        except failures() as error:
             raise StoreError(f"{target}: {first_line(error)}") from error
         except (CommandError, SQLAlchemyError, sqlite3.Error) as error:
             if target.database is None:
@@ -300,6 +299,24 @@ def folder_name(experiment: str) -> str:
     """
     name = urllib.parse.quote(experiment, safe="")
     return urllib.parse.quote(name if name.strip(".") else name.replace(".", "%2E"), safe="")
+
+
+def failures() -> tuple[type[Exception], ...]:
+    """What MLflow's client raises when a store does not answer, or not as MLflow answers.
+
+    The client does not check the types in a server's JSON before it uses them.
+    """
+    from google.protobuf.json_format import ParseError
+    from mlflow.exceptions import MlflowException
+
+    return (
+        MlflowException,
+        OSError,
+        sqlite3.OperationalError,
+        ParseError,
+        TypeError,
+        AttributeError,
+    )
 
 
 def first_line(error: BaseException) -> str:

@@ -17,7 +17,7 @@ from harness.runfolder.target import Target
 from harness.tracking import environment
 from harness.tracking.delivery import Delivery, Report
 from harness.tracking.follower import DELETED, REMOVED, Follower, points_of
-from harness.tracking.store import MAX_PARAM, Store, StoreError, first_line, is_deleted
+from harness.tracking.store import MAX_PARAM, Store, StoreError, failures, first_line, is_deleted
 
 Point = tuple[int, float, int]  # step, value, timestamp in ms
 
@@ -68,13 +68,11 @@ def prove(target: Target, runs: list[Run], *, verify: bool = False) -> list[Proo
     compared. A file that is damaged here and whole in the store is copied back. Raises
     `StoreError` when the store does not answer.
     """
-    from mlflow.exceptions import MlflowException
-
     os.environ.update(environment.READING)
     try:
         store = Store(target)
         return [_prove(store, run, verify=verify) for run in runs if run.journal.exists()]
-    except (MlflowException, OSError) as error:
+    except failures() as error:
         raise StoreError(f"{target}: {first_line(error)}") from error
 
 

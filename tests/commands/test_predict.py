@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import ROOT, Command
-from tests.recognizer.test_picture import png
+from tests.recognizer.test_picture import odd_exif, png, scans
 
 
 def test_files_are_read(command: Command, digits: list[Path], outputs: Path) -> None:
@@ -40,7 +40,10 @@ def test_hostile_files_are_one_line_each(digits: list[Path], outputs: Path, tmp_
     (tmp_path / "text.jpg").write_text("not a picture")
     Image.new("L", (50, 50), 255).save(tmp_path / "empty.png")
     Image.open(digits[1]).convert("RGB").save(tmp_path / "jpeg.png", "JPEG")
-    bad = [tmp_path / name for name in ("huge.png", "cut.png", "text.jpg", "none.png")]
+    (tmp_path / "scans.jpg").write_bytes(scans(1000))
+    (tmp_path / "exif.jpg").write_bytes(odd_exif())
+    names = ("huge.png", "cut.png", "text.jpg", "scans.jpg", "none.png")
+    bad = [tmp_path / name for name in names]
     files = [
         digits[0],
         *bad,
@@ -48,6 +51,7 @@ def test_hostile_files_are_one_line_each(digits: list[Path], outputs: Path, tmp_
         Path("/dev/zero"),
         tmp_path / "empty.png",
         tmp_path / "jpeg.png",
+        tmp_path / "exif.jpg",
     ]
     done = subprocess.run(
         [sys.executable, "-m", "harness", "predict", "--outputs", outputs, *files],
@@ -62,7 +66,7 @@ def test_hostile_files_are_one_line_each(digits: list[Path], outputs: Path, tmp_
     for path, line in zip([*bad, tmp_path, "/dev/zero"], errors, strict=True):
         assert line.startswith(f"{path}: ")
     rows = done.stdout.splitlines()[1:]
-    assert [row.split()[0] for row in rows] == [str(files[0]), str(files[-2]), str(files[-1])]
+    assert [row.split()[0] for row in rows] == [str(files[0]), *map(str, files[-3:])]
     assert "no digit found" in rows[1]
     assert rows[2].split()[1] == digits[1].stem[-1]
 

@@ -1,11 +1,18 @@
 """The registered network is found by its alias; other stores have none."""
 
+import http.server
+import json
 import sqlite3
+import threading
 from contextlib import closing
 from pathlib import Path
 
-from harness.recognizer import champion
+import pytest
+
+from harness.recognizer import champion, loading
 from harness.runfolder.target import Target
+from harness.tracking.reading import Reader
+from harness.tracking.store import StoreError
 
 
 def test_a_store_without_the_alias_has_no_champion(tmp_path: Path) -> None:
@@ -19,3 +26,60 @@ def test_a_store_without_the_alias_has_no_champion(tmp_path: Path) -> None:
         connection.execute("INSERT INTO registered_model_aliases VALUES ('own', 'champion')")
         connection.commit()
     assert champion.registered(target, "mnist") is None
+
+
+EXPERIMENT = {"experiment_id": "1", "name": "x", "lifecycle_stage": "active"}
+VERSION = {"model_version": {"name": "x", "version": "1", "tags": [{"key": champion.DIGEST}]}}
+PROFILE = {"dataset_inputs": [{"dataset": {"name": "x", "digest": "d", "profile": "[1]"}}]}
+WRONG = [
+    None, [], 5, "text", {},
+    {"experiments": 5}, {"experiments": [5]}, {"experiments": [{"experiment_id": [1]}]},
+    {"experiments": [EXPERIMENT], "runs": {"a": 1}},
+    {"experiments": [EXPERIMENT], "runs": [{"data": {"metrics": [{"key": "a", "value": "b"}]}}]},
+    {"experiments": [EXPERIMENT], "runs": [{"info": {"run_id": "abc", "status": "FINISHED"},
+                                            "data": {}, "inputs": PROFILE}]},
+    {"model_version": 5}, {"model_version": {"name": 5}}, VERSION,
+    {"registered_models": {"a": 1}}, {"registered_models": [{"aliases": [5]}]},
+    {"error_code": ["x"]}, {"error_code": {"a": 1}, "message": [5]},
+]  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_json_of_wrong_types_from_a_server_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = (200, b"")
+
+    class Server(http.server.BaseHTTPRequestHandler):
+        def respond(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.send_response(answer[0])
+            self.send_header("Content-Length", str(len(answer[1])))
+            self.end_headers()
+            self.wfile.write(answer[1])
+
+        do_GET = do_POST = respond  # noqa: N815
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    messages = []
+    target = Target(f"http://user:secret@127.0.0.1:{server.server_port}")
+    for status in (200, 404):
+        for content in WRONG:
+            answer = (status, json.dumps(content).encode())
+            for call in (
+                lambda: champion.registered(target, "mnist"),
+                lambda: champion.registered(target),
+                lambda: Reader(target).finished(),
+                lambda: loading.load_stored(Reader(target), "abc"),
+            ):
+                try:
+                    call()
+                except (ValueError, StoreError) as error:  # any other exception fails the test
+                    messages.append(str(error))
+    server.shutdown()
+    server.server_close()
+    assert len(messages) > len(WRONG)
+    assert not [message for message in messages if "\n" in message or "secret" in message]

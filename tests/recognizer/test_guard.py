@@ -122,6 +122,39 @@ def test_the_body_arrives_whole_or_is_too_long() -> None:
     assert ask(host, [half, half, b"x"])[0] == 413
 
 
+def test_all_bodies_together_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "MAX_HELD", LIMIT + LIMIT // 2)
+    started = asyncio.Event()
+
+    async def waiting(scope: Any, receive: Any, send: Any) -> None:
+        await started.wait()
+        await Response(await Request(scope, receive).body())(scope, receive, send)
+
+    async def post(application: Guard) -> int:
+        sent: list[dict[str, Any]] = []
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": b"x" * LIMIT, "more_body": False}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        scope = {"type": "http", "headers": [(b"host", b"localhost")]}
+        await application(scope, receive, send)
+        return int(sent[0]["status"])
+
+    async def talk() -> None:
+        application = Guard(waiting, LOCAL, max_body=LIMIT)
+        first = asyncio.ensure_future(post(application))
+        await asyncio.sleep(0)
+        assert await post(application) == 503
+        started.set()
+        assert await first == 200
+        assert await post(application) == 200
+
+    asyncio.run(talk())
+
+
 def test_a_slow_body_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard, "BODY_S", 0.02)
     assert ask({"Host": "localhost"}, pause_s=5)[0] == 408

@@ -5,11 +5,13 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from harness.recognizer import champion, loading
 from harness.recognizer.library import Library
 from harness.recognizer.recognizer import Recognizer
+from harness.runfolder import checkpoint, journal
 from harness.runfolder.run import Run
 from tests.recognizer.conftest import copy_run
 
@@ -85,6 +87,25 @@ def test_a_saved_calibration_is_used(tmp_path: Path, run_folder: Path, trained: 
     path.unlink()
     assert loading.load_run(Run(run.folder)).temperature == trained.temperature
     assert json.loads(path.read_text()) == saved
+
+
+def test_weights_that_make_no_network_do_not_stop_the_others(
+    tmp_path: Path, run_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The journal is one of version 0.1, which has no digests."""
+    good = copy_run(run_folder, tmp_path, "good", val_error=0.02)
+    bad = copy_run(run_folder, tmp_path, "bad", val_error=0.01)
+    records = journal.read(bad.journal)[0]
+    for record in records:
+        if record["kind"] == "artifact":
+            del record["bytes"], record["sha256"]
+    bad.journal.write_bytes(b"".join(map(journal.encode, records)))
+    arrays, description = checkpoint.load(bad.weights)
+    ones = {name: np.ones((1,) * array.ndim, np.float32) for name, array in arrays.items()}
+    checkpoint.save(bad.weights, ones, description)
+    assert loading.best_run(tmp_path) == good
+    (line,) = caplog.messages
+    assert "layer1.weights: expected (784, 128) of float32, found (1, 1)" in line
 
 
 @pytest.mark.parametrize(
