@@ -234,13 +234,18 @@ class Run:
         whose process died before the first record. Returns the history afterwards.
         """
         history = self.history()
-        died = history.status is RunStatus.CREATED and not started
-        if history.status is RunStatus.RUNNING and history.start is not None:
-            died = not liveness.is_running(history.start)
-        if died:
+        if _died(history, started=started):
             try:
                 with self.writing(0) as journal:
-                    journal.append("end", status=status, error=error)
+                    if _died(self.history(), started=started):  # not ended meanwhile
+                        journal.append("end", status=status, error=error)
             except Timeout:
                 return history
         return self.history()
+
+
+def _died(history: History, *, started: bool) -> bool:
+    """Whether no process trains a run that has no end record; see `Run.close_abandoned`."""
+    if history.status is RunStatus.RUNNING and history.start is not None:
+        return not liveness.is_running(history.start)
+    return history.status is RunStatus.CREATED and not started
