@@ -106,7 +106,10 @@ class Run:
             return replace(self._history[1], status=RunStatus.DAMAGED, error=gone)
         state = (stat.st_size, stat.st_mtime_ns)
         if self._history is None or self._history[0] != state:
-            self._history = (state, read_history(self.journal))
+            try:
+                self._history = (state, read_history(self.journal))
+            except OSError as error:
+                raise JournalError(f"{self.journal}: {error.strerror}") from error
         return self._history[1]
 
     def problem(self) -> str | None:

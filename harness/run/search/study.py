@@ -134,6 +134,6 @@ def draw(search: "Search", study: "Study") -> None:
     if not study.get_trials(states=(TrialState.COMPLETE,)):
         return
     run = open_run(search.outputs, study.best_trial.user_attrs["run"])
-    if not run.journal.is_file():
-        return  # it was removed
+    if run.problem() is not None:
+        return  # it was removed, or is damaged
     run.add_artifacts(plots.search(run.folder, study))
