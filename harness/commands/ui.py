@@ -45,10 +45,10 @@ def newest_view(outputs: Path, target: Target, address: str) -> str | None:
     None when the store does not have the sweep. address: where the store's UI is served.
     """
     for plan in all_plans(outputs)[-1:]:
-        run = plan.runs(outputs)[0]
-        delivered = run.delivered()
+        readable = plan.readable_runs(outputs)
+        delivered = readable[0].delivered() if readable else {}
         if delivered.get("store") == target.key:
-            params = swept_params(plan.jobs[0].swept, run.history().params)
+            params = swept_params(plan.jobs[0].swept, readable[0].history().params)
             experiment_id = delivered["experiment_id"]
             save_view(Store(target).client, experiment_id, plan.id, params)
             return view_link(address, experiment_id, plan.id)

@@ -112,7 +112,9 @@ def _print_failures(
         bad |= {RunStatus.KILLED, RunStatus.RUNNING}
     for run, history in zip(runs, histories, strict=True):
         if history.status in bad and not history.is_pruned:
-            why = history.error or "its end record could not be written"
+            other = "another process is training it"
+            why = other if run.is_live() else "its end record could not be written"
+            why = history.error or why
             status = history.status.lower()
             print(f"{status}: {history.name} ({run.id}): {why}", file=sys.stderr)
             if run.journal.is_file():

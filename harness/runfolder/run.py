@@ -106,7 +106,10 @@ class Run:
             return replace(self._history[1], status=RunStatus.DAMAGED, error=gone)
         state = (stat.st_size, stat.st_mtime_ns)
         if self._history is None or self._history[0] != state:
-            self._history = (state, read_history(self.journal))
+            try:
+                self._history = (state, read_history(self.journal))
+            except OSError as error:
+                raise JournalError(f"{self.journal}: {error.strerror}") from error
         return self._history[1]
 
     def problem(self) -> str | None:
@@ -242,13 +245,18 @@ class Run:
         whose process died before the first record. Returns the history afterwards.
         """
         history = self.history()
-        died = history.status is RunStatus.CREATED and not started
-        if history.status is RunStatus.RUNNING and history.start is not None:
-            died = not liveness.is_running(history.start)
-        if died:
+        if _died(history, started=started):
             try:
                 with self.writing(0) as journal:
-                    journal.append("end", status=status, error=error)
+                    if _died(self.history(), started=started):  # not ended meanwhile
+                        journal.append("end", status=status, error=error)
             except Timeout:
                 return history
         return self.history()
+
+
+def _died(history: History, *, started: bool) -> bool:
+    """Whether no process trains a run that has no end record; see `Run.close_abandoned`."""
+    if history.status is RunStatus.RUNNING and history.start is not None:
+        return not liveness.is_running(history.start)
+    return history.status is RunStatus.CREATED and not started

@@ -170,9 +170,12 @@ def test_the_journal_is_parsed_again_only_when_it_has_changed(
 
 def test_a_journal_without_its_first_record_is_an_error(run: Run) -> None:
     run.journal.write_bytes(b"")
-    with pytest.raises(JournalError, match="create record"):
-        run.history()
-    with pytest.raises(JournalError, match="create record"):
+    for _ in range(2):
+        with pytest.raises(JournalError, match="create record"):
+            run.history()
+    run.journal.unlink()
+    run.journal.mkdir()
+    with pytest.raises(JournalError, match=r"journal\.jsonl: Is a directory"):
         run.history()
 
 
@@ -301,6 +304,24 @@ def test_a_run_whose_process_died_is_closed(run: Run) -> None:
     size = run.journal.stat().st_size
     assert run.close_abandoned(RunStatus.KILLED, "again") == history
     assert run.journal.stat().st_size == size, "a run that is over is left alone"
+
+
+def test_a_run_that_ends_while_it_is_looked_at_keeps_its_end(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process writes the end record and exits after the journal was read."""
+    with run.writing() as journal:
+        journal.append("start", **start_of_dead_process(), threads=1, backend="numpy")
+
+    def end(start: journals.Record) -> bool:
+        if run.status is RunStatus.RUNNING:
+            with Run(run.folder).writing() as journal:
+                journal.append("end", status=RunStatus.FINISHED, error=None)
+        return False
+
+    monkeypatch.setattr(liveness, "is_running", end)
+    assert run.close_abandoned(RunStatus.FAILED, "why").status is RunStatus.FINISHED
+    assert Run(run.folder).status is RunStatus.FINISHED
 
 
 def test_a_live_run_is_not_closed(run: Run) -> None:
