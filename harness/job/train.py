@@ -80,7 +80,7 @@ def _train(run: Run, journal: Journal) -> None:
     threads = _threads(run, dataset)
     journal.append("start", **liveness.this_process(), threads=threads, backend=config.backend)
     write_text(run.folder / ENVIRONMENT, environment.describe(threads))
-    if changes := environment.uncommitted():
+    if config.tracking.diff and (changes := environment.uncommitted()):
         write_text(run.folder / UNCOMMITTED, changes)
     keeping = config.checkpoint
     checkpoints = Checkpoints(

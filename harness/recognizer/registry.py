@@ -27,7 +27,7 @@ from harness.recognizer import recognizer
 from harness.recognizer.recognizer import Recognizer
 from harness.runfolder import checkpoint
 from harness.runfolder.target import Target
-from harness.tracking.store import StoreError
+from harness.tracking.store import StoreError, first_line
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -92,7 +92,7 @@ def register(
         version = _create_version(client, name, logged, mlflow_id, content["metadata"])
         client.set_registered_model_alias(name, alias, version)
     except (MlflowException, OSError) as error:
-        raise StoreError(f"{target.uri}: {str(error).splitlines()[0]}") from error
+        raise StoreError(f"{target}: {first_line(error)}") from error
     return Version(name, version, alias)
 
 
@@ -179,7 +179,7 @@ def registered(target: Target, name: str = NAME, alias: str = ALIAS) -> Recogniz
     except MlflowException as error:
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return None
-        raise StoreError(f"{target.uri}: {str(error).splitlines()[0]}") from error
+        raise StoreError(f"{target}: {first_line(error)}") from error
 
 
 def _signature() -> Any:

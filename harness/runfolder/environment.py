@@ -5,11 +5,20 @@ import platform
 import socket
 import subprocess
 from dataclasses import dataclass
+from fnmatch import fnmatchcase as fnmatch
 from importlib import metadata
 from pathlib import Path
 
 SOURCE = Path(__file__).resolve().parents[1]
 PACKAGES = ("numpy", "numba", "safetensors", "pydantic", "omegaconf", "hydra-core", "mlflow")
+# Names of files and folders that hold keys and passwords, in lower case.
+SECRETS = (
+    *(".env", ".env.*", "*.env", ".envrc", ".netrc", "_netrc", ".pgpass", ".npmrc", ".pypirc"),
+    *("*.pem", "*.key", "*.p12", "*.pfx", "*.jks", "*.keystore", "*.kdbx", "*.ppk", "*.asc"),
+    *("id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", ".ssh", ".aws", ".gnupg", ".kube"),
+    *("*credential*", "*secret*", "*password*", "*passwd*", "*.token", "token.*", ".htpasswd"),
+    *("service-account*.json", "service_account*.json", ".git-credentials", ".dockercfg"),
+)
 
 
 @dataclass(frozen=True)
@@ -30,10 +39,27 @@ def commit() -> Commit | None:
 
 
 def uncommitted() -> str:
-    """The uncommitted changes as a patch for `git apply`; empty outside git."""
+    """The uncommitted changes as a patch for `git apply`; empty outside git.
+
+    Files that look like secrets are left out; the first lines of the patch name them.
+    """
     if not (SOURCE.parent / ".git").exists():
         return ""
-    return _git("diff", "--no-color", "--no-ext-diff", "--binary", "HEAD") or ""
+    names = (_git("diff", "--name-only", "--no-renames", "-z", "HEAD") or "").split("\0")
+    secret = sorted(name for name in names if looks_secret(name))
+    left_out = [f":(top,exclude,literal){name}" for name in secret]
+    patch = _git(
+        *("diff", "--no-color", "--no-ext-diff", "--no-renames", "--binary", "HEAD"),
+        *("--", ":(top)", *left_out),
+    )
+    lines = [f"# {name}: left out, because its name looks like a secret\n" for name in secret]
+    return "".join(lines) + (patch or "")
+
+
+def looks_secret(path: str) -> bool:
+    """Whether the name of a file, or of a folder that it is in, is one of those for secrets."""
+    parts = path.lower().split("/")
+    return any(fnmatch(part, pattern) for part in parts for pattern in SECRETS)
 
 
 def cores() -> int:

@@ -95,7 +95,7 @@ class DeliveryProcess:
             if left < before:
                 progress = time.monotonic()
             print(
-                f"delivering to {self._target.uri}: {left} bytes of journals left "
+                f"delivering to {self._target}: {left} bytes of journals left "
                 f"(gives up after {self._patience:.0f} s without progress)",
                 flush=True,
             )

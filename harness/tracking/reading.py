@@ -17,13 +17,12 @@ from harness.runfolder.target import Target
 from harness.tracking import mlflow_private
 from harness.tracking.mlflow_private import BULK_ROWS, BULK_RUNS
 from harness.tracking.recorded import Missing, Recorded
-from harness.tracking.store import Store, StoreError
+from harness.tracking.store import PAGE, Store, StoreError, first_line
 from harness.tracking.views import save_view
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-PAGE = 1000
 FILTER = re.compile(r"[=<>]|\b(?:LIKE|ILIKE|IN|IS)\b", re.IGNORECASE)
 
 
@@ -34,18 +33,19 @@ class Reader:
         if target.database is not None and not target.database.exists():
             raise StoreError(f"{target.database}: no results yet; start a run first")
         self.target = target
-        self._client = Store(target).client
-        self._experiments = {
-            str(each.experiment_id): str(each.name)
-            for each in self._client.search_experiments(max_results=PAGE)
-        }
+        store = Store(target)
+        self._client = store.client
+        with self._answers():
+            self._experiments = {
+                str(each.experiment_id): str(each.name) for each in store.experiments(deleted=False)
+            }
 
     def newest_sweep(self) -> str:
         """The id of the sweep that the newest run of any sweep joined last."""
         newest = self._search("tags.sweep != ''", limit=1)
         if not newest:
             raise ValueError(
-                f"{self.target.uri}: no sweep yet; start one with `python -m harness.run -m ...`, "
+                f"{self.target}: no sweep yet; start one with `python -m harness.run -m ...`, "
                 "or name an experiment or runs"
             )
         return newest[0].tags["sweep"].split(",")[-1]
@@ -76,7 +76,7 @@ class Reader:
                 matches |= {each.location: each for each in self._search(f"{key} LIKE '{word}%'")}
         if not matches:
             raise ValueError(
-                f"{word!r} is not a sweep, an experiment or a run in {self.target.uri}, nor a "
+                f"{word!r} is not a sweep, an experiment or a run in {self.target}, nor a "
                 "filter such as \"params.batch = '16'\""
             )
         if len(matches) > 1:
@@ -113,7 +113,7 @@ class Reader:
         try:
             return Path(self._client.download_artifacts(run.location, path, str(into)))
         except (MlflowException, OSError) as error:
-            why = (str(error).strip() or type(error).__name__).splitlines()[0]
+            why = first_line(error)
             raise Missing(f"{run.run}: the artifact {path} is missing ({why})") from error
 
     def attach(self, run: Recorded, files: list[Path], folder: str) -> None:
@@ -167,10 +167,10 @@ class Reader:
         try:
             yield
         except (MlflowException, OSError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = first_line(error)
             if getattr(error, "error_code", "") == "INVALID_PARAMETER_VALUE":
                 raise ValueError(reason) from error
-            raise StoreError(f"{self.target.uri}: {reason}") from error
+            raise StoreError(f"{self.target}: {reason}") from error
 
     def _histories(self, ids: list[str], key: str) -> Iterator[tuple[str, int, int, float]]:
         """MLflow id, step, timestamp and value of every point of a metric."""

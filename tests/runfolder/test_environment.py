@@ -101,3 +101,30 @@ def test_the_description_names_what_a_result_depends_on() -> None:
 def test_versions_of_missing_packages_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environment, "PACKAGES", ("numpy", "no-such-package-here"))
     assert list(environment.versions()) == ["python", "numpy"]
+
+
+def test_files_that_look_like_secrets_are_left_out(source: Path) -> None:
+    """Also staged ones, and files in a folder of secrets; the patch says so and still applies."""
+    git(source.parent, "init", "-q")
+    git(source.parent, "add", ".")
+    git(source.parent, "commit", "-qm", "first")
+    (source / "module.py").write_text("after\n")
+    names = (".env", ".env.local", "server.PEM", "id_rsa", "my_credentials.json", ".ssh/config")
+    for name in names:
+        path = source / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("hunter2\n")
+    git(source.parent, "add", ".")
+    patch = environment.uncommitted()
+    assert "hunter2" not in patch
+    for name in names:
+        assert f"# harness/{name}: left out, because its name looks like a secret\n" in patch
+    git(source.parent, "reset", "-q", "--hard")
+    (source.parent / "patch").write_text(patch)
+    git(source.parent, "apply", "patch")
+    assert (source / "module.py").read_text() == "after\n"
+
+
+@pytest.mark.parametrize("name", ["harness/keys.py", "tokens.py", "docs/environment.md", "a.py"])
+def test_other_files_are_no_secrets(name: str) -> None:
+    assert not environment.looks_secret(name)
