@@ -5,10 +5,14 @@ COMMAND is the function of its name in the module of its name under `harness/com
 
 import ast
 import os
+import sys
 from importlib import import_module
 from pathlib import Path
 
 import click
+
+from harness.runfolder import environment, streams
+from harness.runfolder.status import ExitStatus
 
 COMMANDS = (
     *("status", "compare", "ui", "sync", "results", "clean", "reproduce", "export", "predict"),
@@ -63,5 +67,26 @@ def main() -> None:
         os.environ.setdefault(name, value)
 
 
+def console_script() -> None:
+    """The console script `harness`: `main` with safe output, and no traceback for a file's error.
+
+    A command whose reader goes away ends quietly. One whose output cannot be written fails.
+    """
+    streams.protect()
+    environment.ensure_home()
+    status: str | int | None = ExitStatus.DONE
+    try:
+        main()
+    except SystemExit as end:
+        status = end.code
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        status = ExitStatus.FAILED
+    if lost := streams.lost():
+        print(f"error: standard output: {lost.strerror}", file=sys.stderr)
+        status = status or ExitStatus.FAILED
+    sys.exit(status)
+
+
 if __name__ == "__main__":
-    main()
+    console_script()

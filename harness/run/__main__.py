@@ -9,16 +9,17 @@ Exit status: 0 done and delivered, 1 a job failed, 2 bad input, 3 trained but no
 
 import os
 import sys
-from contextlib import suppress
 
 from harness.run import signals
 from harness.run.launchers.prestart import Prestart
+from harness.runfolder import streams
 from harness.runfolder.status import ExitStatus
 
 
 def main() -> None:
     """The console script `harness-run`."""
     signals.raise_at_the_first()
+    streams.protect()
     arguments = sys.argv[1:]
     try:
         with Prestart() as prestart:
@@ -32,8 +33,8 @@ def main() -> None:
                 raise
     except KeyboardInterrupt:
         status = ExitStatus.INTERRUPTED
-    with suppress(BrokenPipeError):
-        sys.stdout.flush()
+    if lost := streams.lost():
+        print(f"standard output: {lost.strerror}; the rest is not shown", file=sys.stderr)
         sys.stderr.flush()
     os._exit(status)  # everything is written; a regular exit takes as long as an epoch
 

@@ -14,7 +14,7 @@ from harness.run.launchers import choose
 from harness.run.launchers.prestart import Prestart
 from harness.run.overrides import CommandLine
 from harness.runfolder import config as configuration
-from harness.runfolder import folder
+from harness.runfolder import environment, folder, streams
 from harness.runfolder.config import ConfigError
 from harness.runfolder.status import ExitStatus
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 def command(arguments: list[str], prestart: Prestart) -> ExitStatus:
     """Run the command line. prestart: the job processes it may train with."""
+    environment.ensure_home()
     parsed = _parser().parse_intermixed_args(arguments)
     if parsed.help:
         from harness.run import help as manual
 
-        print(manual.help_text())
-        return ExitStatus.DONE
+        return _print(manual.help_text())
     if parsed.shell_completion:
         compose.shell_completion(parsed.overrides)
         return ExitStatus.DONE
@@ -37,8 +37,7 @@ def command(arguments: list[str], prestart: Prestart) -> ExitStatus:
         line = overrides.parse(parsed.overrides)
         if parsed.cfg:
             job = compose.expand(line.settings, sweep=False)[0]
-            print(configuration.to_yaml(job.config), end="")
-            return ExitStatus.DONE
+            return _print(configuration.to_yaml(job.config).rstrip("\n"))
         typed = [*(["-m"] if parsed.multirun else []), *line.typed]
         carry_out = _prepare(line, typed, prestart, is_sweep=parsed.multirun)
     except (ValueError, OSError) as error:
@@ -47,6 +46,12 @@ def command(arguments: list[str], prestart: Prestart) -> ExitStatus:
         return ExitStatus.BAD_INPUT if isinstance(error, ValueError) else ExitStatus.FAILED
     signals.raise_again()
     return carry_out()
+
+
+def _print(text: str) -> ExitStatus:
+    """Print what the user asked for; FAILED when it could not be written."""
+    print(text)
+    return ExitStatus.FAILED if streams.lost() else ExitStatus.DONE
 
 
 def _parser() -> argparse.ArgumentParser:
