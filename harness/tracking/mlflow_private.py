@@ -58,6 +58,7 @@ def create_database(target: Target) -> None:
     unfinished = database.with_name(f"{database.name}.unfinished")
     for suffix in ("", "-journal", "-wal", "-shm"):  # of a creation that was killed
         unfinished.with_name(unfinished.name + suffix).unlink(missing_ok=True)
+    unfinished.touch()  # SQLite itself would not let the group write
     artifacts = target.artifacts or (database.parent / "artifacts").as_uri()
     make: Any = SqlAlchemyStore  # it has no types
     store = make(f"{SQLITE}{unfinished.as_posix()}", artifacts)
