@@ -1,12 +1,15 @@
 """Data sets as the trainer reads them: memory-mapped images and labels, divided into parts."""
 
+import io
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.data import integrity
 from harness.data.atomic import write_atomically
 from harness.data.extraction import DEFAULT_CACHE, prepare
 from harness.data.sources import FILES, Sizes, measure
@@ -91,11 +94,13 @@ def open_dataset(
 
     The validation images are drawn from the training set, each class in proportion, by `split_seed`
     alone, so that runs of different seeds share them. Raises `ValueError` when the data set is not
-    in the cache.
+    in the cache, or is not the one with this digest anymore.
     """
     extracted = Path(cache) / digest
     try:
-        meta = json.loads((extracted / "meta.json").read_text())
+        if problem := integrity.check(extracted):
+            raise ValueError(problem)
+        meta = json.loads((extracted / integrity.META).read_text())
         arrays = {file: np.load(extracted / f"{file}.npy", mmap_mode="r") for file in FILES}
         labels = np.asarray(arrays[FILES[1]])
         kept, val_rows = _divide(extracted, labels, num_val, num_train, split_seed)
@@ -127,20 +132,28 @@ def _divide(
     """The rows of the training part, (n,) or None for all, and of the validation part (num_val,).
 
     They are drawn once and then mapped from a file beside the images in `folder`, so that later
-    starts need neither time nor memory for them.
+    starts need neither time nor memory for them. Its name has the digest of its content.
     """
     if num_val == 0 and num_train in (None, len(labels)):
         return None, np.zeros(0, np.uint32)
-    path = folder / f"rows-{num_val}-{num_train or 'rest'}-{seed}.npy"
-    if not path.is_file():
+    name = f"rows-{num_val}-{num_train or 'rest'}-{seed}"
+    found = (path for path in folder.glob(f"{name}-*.npy") if integrity.is_named_by_digest(path))
+    path = next(found, None)
+    rows: NDArray[np.uint32]
+    if path is None:
         kept, val_rows = split(labels, num_val, seed)
         if num_train is not None:
             _, chosen = split(labels[kept], num_train, seed + 1)
             kept = kept[chosen]
         rows = np.concatenate([val_rows, kept]).astype(np.uint32)
-        write_atomically(path, lambda file: np.save(file, rows))
-    mapped = np.asarray(np.load(path, mmap_mode="r"))
-    return mapped[num_val:], mapped[:num_val]
+        content = io.BytesIO()
+        np.save(content, rows)
+        path = integrity.name_by_digest(folder / f"{name}.npy", content.getvalue())
+        with suppress(OSError):  # such as a read-only folder: they are drawn again the next time
+            write_atomically(path, lambda file: file.write(content.getvalue()))
+    if path.is_file():
+        rows = np.asarray(np.load(path, mmap_mode="r"))
+    return rows[num_val:], rows[:num_val]
 
 
 def split(

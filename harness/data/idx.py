@@ -57,6 +57,12 @@ class Header:
         """Bytes of the array."""
         return self.dtype.itemsize * math.prod(self.shape)
 
+    @property
+    def raw(self) -> bytes:
+        """The header itself."""
+        code = next(code for code, dtype in TYPES.items() if dtype == self.dtype)
+        return bytes([0, 0, code, len(self.shape)]) + np.array(self.shape, ">u4").tobytes()
+
 
 def read_header(path: Path, *, max_bytes: int = MAX_BYTES) -> Header:
     """Read and check the header only. Raises `ValueError`."""
@@ -108,12 +114,10 @@ def write(path: Path, array: NDArray[Any]) -> None:
     Raises `ValueError` for a dtype that IDX has no code for.
     """
     stored = array.dtype.newbyteorder(">")
-    code = next((code for code, dtype in TYPES.items() if dtype == stored), None)
-    if code is None:
+    if stored not in TYPES.values():
         names = ", ".join(dtype.newbyteorder("=").name for dtype in TYPES.values())
         raise ValueError(f"{path}: IDX stores {names}, found {array.dtype}; convert the array")
-    dimensions = np.array(array.shape, ">u4").tobytes()
-    content = bytes([0, 0, code, array.ndim]) + dimensions + array.astype(stored).tobytes()
+    content = Header(stored, array.shape).raw + array.astype(stored).tobytes()
     if path.suffix == ".gz":
         content = gzip.compress(content, mtime=0)
     write_atomically(path, lambda file: file.write(content))

@@ -6,6 +6,7 @@ with one line that names the key, the value and what is allowed.
 
 import dataclasses
 import difflib
+import hashlib
 import json
 import typing
 from collections.abc import Iterable, Iterator, Mapping
@@ -126,18 +127,30 @@ def to_yaml(config: Config) -> str:
     return str(yaml.safe_dump(to_dict(config), sort_keys=False))
 
 
-def read_yaml(path: Path) -> Config:
+def read_yaml(path: Path, sha256: str | None = None) -> Config:
     """Read the frozen `config.yaml` of a run.
 
-    It may hold keys that contradict each other: an older version accepted them, and the run used
-    them. Raises `ConfigError` naming the file.
+    sha256: of the file's bytes as they were frozen; None when that is not known. The file may hold
+    keys that contradict each other: an older version accepted them, and the run used them. Raises
+    `ConfigError` naming the file, also when it was changed.
     """
     import yaml
 
     try:
-        return _validate(yaml.safe_load(path.read_text()))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: {error}") from error
+        text = path.read_bytes()
+        if sha256 is not None and hashlib.sha256(text).hexdigest() != sha256:
+            raise ConfigError(
+                "was changed after the run was frozen; restore it from a copy, or remove the run "
+                "folder and start the run again"
+            )
+        content = yaml.safe_load(text.decode())
+        if not isinstance(content, dict):
+            raise ConfigError(f"expected settings, found {type(content).__name__}")
+        return _validate(content)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except (ValueError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: {' '.join(str(error).split())}") from error
 
 
 def _fields() -> Iterator[tuple[str, type, dataclasses.Field[Any]]]:

@@ -1,5 +1,6 @@
 """The folder of all runs, `outputs/runs`: creating, listing, finding and closing them."""
 
+import hashlib
 import logging
 import secrets
 import shutil
@@ -17,6 +18,8 @@ from harness.runfolder.liveness import HOST
 from harness.runfolder.run import CONFIG, REPRODUCES, Run
 from harness.runfolder.schema import Config
 from harness.runfolder.status import RunStatus
+
+_newest: dict[Path, int] = {}  # by outputs: the place of the newest run that this process knows
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,8 @@ def open_run(outputs: Path, run_id: str) -> Run:
 
 
 def new_id() -> str:
-    """A run id: six random digits, so that a short prefix is unique, then the time."""
-    return f"{secrets.token_hex(3)}-{time.strftime('%Y%m%d-%H%M%S')}"
+    """A run id: six random digits, so that a short prefix is unique, then the time in UTC."""
+    return f"{secrets.token_hex(3)}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
 
 
 def create(outputs: Path, config: Config, identity: Identity) -> Run:
@@ -56,12 +59,15 @@ def create(outputs: Path, config: Config, identity: Identity) -> Run:
     unfinished = run.folder.with_name(f".{run_id}")
     unfinished.mkdir(parents=True)
     try:
-        write_text(unfinished / CONFIG, configuration.to_yaml(config))
+        frozen = configuration.to_yaml(config)
+        write_text(unfinished / CONFIG, frozen)
         with Journal(unfinished / journal.FILE_NAME) as writer:
             writer.append(
                 "create",
                 run=run_id,
                 name=identity.name,
+                order=_next_order(outputs),
+                config_sha256=hashlib.sha256(frozen.encode()).hexdigest(),
                 params=configuration.leaves(config),
                 tags={"run.id": run_id, **identity.tags},
                 experiment=config.tracking.experiment,
@@ -77,32 +83,65 @@ def create(outputs: Path, config: Config, identity: Identity) -> Run:
 
 
 def all_runs(outputs: Path) -> list[Run]:
-    """Every run, oldest first; none when the folder does not exist.
+    """Every run whose journal names it, oldest first; see `broken_runs` for the others."""
+    return [run for run, problem in _listed(outputs) if problem is None]
+
+
+def readable_runs(outputs: Path) -> Iterator[Run]:
+    """Like `all_runs`; a warning names each of the others."""
+    for run, problem in _listed(outputs):
+        if problem is None:
+            yield run
+        else:
+            logging.getLogger(__name__).warning("%s", problem)
+
+
+def broken_runs(outputs: Path) -> list[tuple[Path, str]]:
+    """The run folders that no command can use, each with the reason, which names the file.
+
+    Their journal or config.yaml is missing, cannot be read, or was changed.
+    """
+    problems = ((run.folder, run.problem()) for run, _ in _listed(outputs))
+    return [(folder, problem) for folder, problem in problems if problem is not None]
+
+
+def _listed(outputs: Path) -> list[tuple[Run, str | None]]:
+    """Every run folder, oldest first, with the reason why its journal does not name the run.
 
     A folder that is being created is hidden: its name starts with a dot.
     """
     folder = runs_folder(outputs)
     if not folder.is_dir():
         return []
-    runs = [Run(path) for path in folder.iterdir() if not path.name.startswith(".")]
-    whole = [run for run in runs if run.journal.is_file() and (run.folder / CONFIG).is_file()]
-    return sorted(whole, key=_age)
-
-
-def _age(run: Run) -> tuple[str, int]:
-    """The time in the run's id, which survives copying the folder; then that of its config."""
-    return run.id.partition("-")[2], (run.folder / CONFIG).stat().st_mtime_ns
-
-
-def readable_runs(outputs: Path) -> Iterator[Run]:
-    """Every run whose journal names it, oldest first; a warning names each of the others."""
-    for run in all_runs(outputs):
+    found: list[tuple[int, str, Run, str | None]] = []
+    for path in folder.iterdir():
+        run, order, problem = Run(path), 0, None
+        if path.name.startswith(".") or not path.is_dir():
+            continue
         try:
-            run.history()
-        except JournalError as error:
-            logging.getLogger(__name__).warning("%s", error)
-        else:
-            yield run
+            order = _order(run)
+        except (JournalError, OSError) as error:
+            problem = str(error)
+        found.append((order, run.id, run, problem))
+    found.sort(key=lambda each: each[:2])
+    return [(run, problem) for *_, run, problem in found]
+
+
+def _order(run: Run) -> int:
+    """The place of a run among the others: the time of its creation, in ms.
+
+    It is later than that of the runs that were there before, also when the clock was set back.
+    """
+    create = run.history().create
+    return int(create["order"] if "order" in create else create["ms"])
+
+
+def _next_order(outputs: Path) -> int:
+    """The place of a run that is created now."""
+    if outputs not in _newest:
+        _newest[outputs] = max((_order(run) for run in all_runs(outputs)), default=0)
+    _newest[outputs] = max(time.time_ns() // 1_000_000, _newest[outputs] + 1)
+    return _newest[outputs]
 
 
 def find(outputs: Path, prefix: str) -> Run:
@@ -110,11 +149,11 @@ def find(outputs: Path, prefix: str) -> Run:
 
     `last` skips reproductions. Raises `ValueError` for no match or several.
     """
+    runs = list(readable_runs(outputs)) if prefix == "last" else all_runs(outputs)
     if prefix == "last":
-        own = [run for run in readable_runs(outputs) if REPRODUCES not in run.history().tags]
+        own = [run for run in runs if REPRODUCES not in run.history().tags]
         if own:
             return own[-1]
-    runs = all_runs(outputs)
     matches = [
         run
         for run in runs
@@ -123,6 +162,9 @@ def find(outputs: Path, prefix: str) -> Run:
     if len(matches) == 1:
         return matches[0]
     if not matches:
+        for folder, problem in broken_runs(outputs):
+            if prefix and folder.name.startswith(prefix):
+                raise ValueError(problem)
         raise ValueError(
             f"run {prefix!r} is not among the {len(runs)} runs in {runs_folder(outputs)}; "
             "`python -m harness status` lists them"

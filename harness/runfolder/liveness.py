@@ -1,5 +1,6 @@
 """Whether the process that trains a run is alive: its lock, its host, its pid and start time."""
 
+import errno
 import os
 import socket
 from pathlib import Path
@@ -14,21 +15,37 @@ HOST = socket.gethostname()
 CLOCK_S = 2.0  # start times count from the boot; setting the clock moves them
 
 
+class FolderLock(FileLock):
+    """A lock file in a folder that is there: a folder that was removed does not come back.
+
+    `acquire` raises `FileNotFoundError` naming the folder when it is not there.
+    """
+
+    def acquire(self, *arguments: Any, **named: Any) -> Any:
+        """As `FileLock.acquire`, which would make the folder."""
+        folder = Path(self.lock_file).parent
+        if not folder.is_dir():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
+        return super().acquire(*arguments, **named)
+
+
 def lock(folder: Path, wait_s: float = 5.0) -> FileLock:
     """The lock that the process training a run holds; the system releases it with the process.
 
     wait_s: timeout in seconds; liveness checks and tagging hold the lock only briefly.
     """
-    return FileLock(folder / ".lock", timeout=wait_s)
+    return FolderLock(folder / ".lock", timeout=wait_s)
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether a process holds the run's lock."""
+    """Whether a process holds the run's lock; False when the folder was removed."""
     try:
         with lock(folder, 0):
             return False
     except Timeout:
         return True
+    except FileNotFoundError:
+        return False
 
 
 def this_process() -> dict[str, Any]:

@@ -10,6 +10,7 @@ outputs/runs/<run id>/
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,9 +20,9 @@ from filelock import FileLock, Timeout
 from harness.runfolder import delivered, liveness
 from harness.runfolder import journal as journals
 from harness.runfolder.artifacts import Artifact
-from harness.runfolder.config import read_yaml
+from harness.runfolder.config import ConfigError, leaves, read_yaml
 from harness.runfolder.history import PRUNED, History, read_history
-from harness.runfolder.journal import Journal
+from harness.runfolder.journal import Journal, JournalError
 from harness.runfolder.schema import Config
 from harness.runfolder.status import RunStatus
 from harness.runfolder.target import Target
@@ -77,19 +78,64 @@ class Run:
 
     @cached_property
     def config(self) -> Config:
-        """The frozen configuration. Raises `ConfigError` naming the file."""
-        return read_yaml(self.folder / CONFIG)
+        """The frozen configuration, compared with the journal.
+
+        Raises `ConfigError` naming the file when it is missing or was changed since, and
+        `JournalError` as `history`.
+        """
+        path, create = self.folder / CONFIG, self.history().create
+        config = read_yaml(path, create.get("config_sha256"))
+        if "config_sha256" not in create:  # version 0.1 recorded only the settings
+            for key, value in leaves(config).items():
+                if (then := create["params"].get(key, value)) != value:
+                    raise ConfigError(f"{path}: {key} is {value} and was {then} when it was frozen")
+        return config
 
     def history(self) -> History:
         """The current state by the journal; parsed again only when the file has changed.
 
-        Raises `JournalError` when its first record cannot be read.
+        A run that was removed since the last call is DAMAGED. Raises `JournalError` when there is
+        no journal or its first record cannot be read.
         """
-        stat = self.journal.stat()
+        try:
+            stat = self.journal.stat()
+        except OSError as error:
+            if self._history is None:
+                raise JournalError(f"{self.journal}: {error.strerror}") from error
+            gone = f"{self.journal} was removed"
+            return replace(self._history[1], status=RunStatus.DAMAGED, error=gone)
         state = (stat.st_size, stat.st_mtime_ns)
         if self._history is None or self._history[0] != state:
             self._history = (state, read_history(self.journal))
         return self._history[1]
+
+    def problem(self) -> str | None:
+        """Why no command can use the run, naming the file; None when there is no reason."""
+        try:
+            self.history()
+            _ = self.config
+        except (ValueError, OSError) as error:
+            return str(error)
+        return None
+
+    def verified(self, path: str) -> Path:
+        """The file of an artifact, after comparing it with its last record in the journal.
+
+        path: relative to the run folder, with slashes. Only its existence is checked when the
+        journal does not have it, and also its size and SHA-256 when the record has them. Raises
+        `ValueError` naming the file and what to do.
+        """
+        artifact = self.history().artifacts.get(path, Artifact(path))
+        try:
+            damage = artifact.damage(self.folder)
+        except OSError as error:
+            damage = f"cannot be read ({error.strerror})"
+        if damage is not None:
+            raise ValueError(
+                f"{self.folder / path} {damage}; `python -m harness sync` restores it if the "
+                "tracking store has it, else remove the run folder and train the run again"
+            )
+        return self.folder / path
 
     @property
     def status(self) -> RunStatus:
@@ -111,12 +157,18 @@ class Run:
         return self.config.required_threads if start is None else int(start["threads"])
 
     def dataset(self) -> "Dataset":
-        """Open the run's data set with its own train/validation split. Raises `ValueError`."""
+        """Open the run's data set with its own train/validation split.
+
+        It is extracted again when the cache has lost it. Raises `ValueError` when that fails.
+        """
         from harness.data.dataset import open_dataset
+        from harness.data.extraction import restore
 
         settings = self.config.dataset
+        digest = self.history().create["dataset"]["sha256"]
+        restore(digest, settings.name, settings.dir, self.cache)
         return open_dataset(
-            self.history().create["dataset"]["sha256"],
+            digest,
             self.cache,
             num_val=settings.num_val,
             num_train=settings.num_train,

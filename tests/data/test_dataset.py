@@ -41,7 +41,7 @@ def test_rows_are_drawn_once_then_mapped(mnist_cache: Path) -> None:
         return dataset.load(cache=mnist_cache, num_val=700, num_train=900, split_seed=3)
 
     first = opened()
-    (path,) = mnist_cache.glob("*/rows-700-900-3.npy")
+    (path,) = mnist_cache.glob("*/rows-700-900-3-*.npy")
     written = path.stat().st_mtime_ns
     again = opened()
     assert path.stat().st_mtime_ns == written
@@ -121,3 +121,21 @@ def test_json(idx_folder: Path, tmp_path: Path) -> None:
         np.testing.assert_array_equal(images, part.images)
         np.testing.assert_array_equal(labels, part.labels)
     assert set(json.loads(test.read_text())) == {"images", "labels"}
+
+
+def test_damaged_rows_are_drawn_again(idx_folder: Path, tmp_path: Path) -> None:
+    """With a row beyond the last image, the compiled epoch would read beyond the array."""
+
+    def rows() -> list[int]:
+        data = dataset.load("idx", folder=str(idx_folder), cache=tmp_path, num_val=40)
+        assert data.train.rows is not None
+        return list(data.train.rows)
+
+    expected = rows()
+    (path,) = tmp_path.glob("*/rows-*.npy")
+    good = path.read_bytes()
+    for damaged in (b"", good[:-1], good[:-4] + b"\xff\xff\xff\x7f"):
+        path.unlink()
+        path.write_bytes(damaged)
+        assert rows() == expected
+        assert path.read_bytes() == good

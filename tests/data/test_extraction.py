@@ -1,6 +1,7 @@
 """Extraction: one digest for one content, races, kills, and files that do not fit together."""
 
 import multiprocessing
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.data import dataset, extraction, idx
-from harness.data.sources import FILES
+from harness.data import dataset, extraction, idx, sources
+from harness.data.sources import FILES, Sizes, Source
 from tests.conftest import write_idx_folder
 
 
@@ -94,3 +95,88 @@ def test_files_that_do_not_fit(tmp_path: Path, change: str, expected: str) -> No
         dataset.load("idx", folder=folder, cache=tmp_path / "cache", num_val=0)
     assert "\n" not in str(caught.value)
     assert not list((tmp_path / "cache").glob("*/meta.json"))
+
+
+def flip(path: Path, at: int = -1) -> None:
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+
+
+def test_what_was_damaged_in_the_cache_is_extracted_again(tmp_path: Path) -> None:
+    folder, cache = write_idx_folder(tmp_path / "own"), tmp_path / "cache"
+    digest = extraction.prepare("idx", str(folder), cache)
+    files = {path.name: path.read_bytes() for path in (cache / digest).glob("*.[nj]*")}
+    mapped = np.load(cache / digest / f"{FILES[1]}.npy", mmap_mode="r")
+    before = mapped.copy()
+    for name in files:
+        if name != ".verified.json":
+            (cache / digest / name).unlink()  # the mapped file stays as it was
+            (cache / digest / name).write_bytes(files[name][:-1] + b"\7")
+            with pytest.raises(ValueError, match=digest):
+                dataset.open_dataset(digest, cache)
+            assert extraction.prepare("idx", str(folder), cache) == digest
+            assert (cache / digest / name).read_bytes() == files[name]
+            dataset.open_dataset(digest, cache, num_val=0)
+    np.testing.assert_array_equal(mapped, before)
+    (index,) = (cache / "index").iterdir()
+    for rotten in (b"", b"[]", b"\xff", b'{"digest": "00"}'):
+        index.write_bytes(rotten)
+        assert extraction.prepare("idx", str(folder), cache) == digest
+
+
+def test_a_lost_data_set_is_restored_from_its_own_files_only(tmp_path: Path) -> None:
+    folder, cache = write_idx_folder(tmp_path / "own"), tmp_path / "cache"
+    digest = extraction.prepare("idx", str(folder), cache)
+    shutil.rmtree(cache)
+    extraction.restore(digest, "idx", str(folder), cache)
+    assert len(dataset.open_dataset(digest, cache, num_val=0).train) == 300
+    shutil.rmtree(cache)
+    write_idx_folder(folder, train=304)
+    with pytest.raises(ValueError, match="they have changed since") as caught:
+        extraction.restore(digest, "idx", str(folder), cache)
+    assert "\n" not in str(caught.value)
+    shutil.rmtree(folder)
+    with pytest.raises(ValueError, match=r"cannot be extracted again: dataset\.dir="):
+        extraction.restore(digest, "idx", str(folder), cache)
+    with pytest.raises(ValueError, match="they have changed since"):
+        extraction.restore(digest, "mnist", None, tmp_path / "other")
+    assert not (tmp_path / "other").exists(), "another data set is not extracted for nothing"
+
+
+def test_verify_repairs_what_it_can_and_names_the_rest(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    assert extraction.verify(cache) == []
+    folders = [write_idx_folder(tmp_path / "a"), write_idx_folder(tmp_path / "b", train=304)]
+    first, second = (cache / extraction.prepare("idx", str(f), cache) for f in folders)
+    dataset.open_dataset(first.name, cache, num_val=40)
+    assert extraction.verify(cache) == []
+    stamp = (first / ".verified.json").read_text()
+    (rows,) = first.glob("rows-*.npy")
+    for path in (rows, first / f"{FILES[0]}.npy", second / f"{FILES[0]}.npy"):
+        flip(path)
+    (first / ".verified.json").write_text(stamp)
+    shutil.rmtree(folders[1])
+    lines = sorted(extraction.verify(cache), key=lambda line: str(second) in line)
+    assert len(lines) == 3
+    assert lines[0] == f"the arrays in {first} do not match its SHA-256; extracted again"
+    assert lines[1].startswith(f"{rows} was damaged; removed")
+    assert f"the arrays in {second} do not match its SHA-256; it cannot be" in lines[2]
+    assert extraction.verify(cache) == lines[2:]
+
+
+def test_a_damaged_download_is_downloaded_again(
+    served: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, url = served
+    digest = extraction.prepare("idx", str(folder), tmp_path / "other")
+    contents = {file: idx.copy_content(folder / f"{file}.gz", len)[1] for file in FILES}
+    monkeypatch.setitem(
+        sources.SOURCES, "mnist", Source(contents, url=url, sizes=Sizes(300, 100, (6, 5)))
+    )
+    assert extraction.prepare("mnist", cache=tmp_path) == digest
+    shutil.rmtree(tmp_path / digest)
+    downloads = tmp_path / "downloads/mnist"
+    flip(downloads / f"{FILES[0]}.gz")
+    (downloads / f"{FILES[1]}.gz").write_bytes(b"")
+    assert extraction.prepare("mnist", cache=tmp_path) == digest

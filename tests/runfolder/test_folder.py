@@ -1,8 +1,11 @@
 """The folder of all runs: creating, listing, finding and closing them."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -11,11 +14,11 @@ import pytest
 from harness.runfolder import folder as folders
 from harness.runfolder import journal, liveness
 from harness.runfolder.config import read_yaml
-from harness.runfolder.folder import all_runs, close_dead, find, readable_runs
+from harness.runfolder.folder import all_runs, broken_runs, close_dead, find, readable_runs
 from harness.runfolder.journal import Journal
 from harness.runfolder.run import REPRODUCES, Run
 from harness.runfolder.status import RunStatus
-from tests.conftest import DATASET, new_run, record_training, wait_for
+from tests.conftest import DATASET, ROOT, new_run, record_training, wait_for
 from tests.runfolder.test_liveness import PRINT_START
 
 
@@ -58,29 +61,93 @@ def test_a_creation_that_fails_leaves_nothing(
     assert list((tmp_path / "runs").iterdir()) == []
 
 
-def test_hidden_and_incomplete_folders_are_not_listed(tmp_path: Path) -> None:
+def test_hidden_folders_and_files_are_not_runs(tmp_path: Path) -> None:
     assert all_runs(tmp_path) == []
-    for name in ("abc123", ".abc124", "abc125"):
-        empty_folder(tmp_path, name)
-    (tmp_path / "runs/abc125/config.yaml").unlink()
-    assert [run.id for run in all_runs(tmp_path)] == ["abc123"]
+    assert broken_runs(tmp_path) == []
+    run = new_run(tmp_path)
+    shutil.copytree(run.folder, tmp_path / "runs/.abc124")
+    (tmp_path / "runs/notes.txt").touch()
+    assert [each.id for each in all_runs(tmp_path)] == [run.id]
+    assert broken_runs(tmp_path) == []
+
+
+def test_what_no_command_can_use_is_named_and_the_rest_is_listed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    runs = [new_run(tmp_path) for _ in range(6)]
+    (runs[0].folder / "config.yaml").unlink()
+    runs[1].journal.unlink()
+    runs[2].journal.write_bytes(b"x" + runs[2].journal.read_bytes()[1:])
+    config = runs[3].folder / "config.yaml"
+    config.write_text(config.read_text().replace("batch: ", "batch: 1"))
+    runs[4].journal.write_bytes(b"")
+    broken = dict(broken_runs(tmp_path))
+    assert set(broken) == {run.folder for run in runs[:5]}
+    for run, file, reason in zip(
+        runs,
+        ("config.yaml", "journal.jsonl", "journal.jsonl", "config.yaml", "journal.jsonl"),
+        ("No such file", "No such file", "checksum", "changed after", "create record"),
+        strict=False,
+    ):
+        assert str(run.folder / file) in broken[run.folder]
+        assert reason in broken[run.folder]
+        assert "\n" not in broken[run.folder]
+    with_journal = [runs[0].id, runs[3].id, runs[5].id]
+    assert [run.id for run in all_runs(tmp_path)] == with_journal
+    assert [run.id for run in readable_runs(tmp_path)] == with_journal
+    for run in (runs[1], runs[2], runs[4]):
+        assert str(run.journal) in caplog.text
+        with pytest.raises(ValueError, match=f"{run.id}.journal"):
+            find(tmp_path, run.id[:6])
 
 
 def test_the_order_of_runs_survives_copying(tmp_path: Path) -> None:
-    """A plain copy has new times of files; the ids have the old ones."""
-    names = ["ffffff-20260101-120000", "000000-20260101-120001", "aaaaaa-20260102-000000"]
-    for name in reversed(names):
-        empty_folder(tmp_path, name)
-    assert [run.id for run in all_runs(tmp_path)] == names
+    runs = [new_run(tmp_path / "a") for _ in range(3)]
+    for run in reversed(runs):
+        shutil.copytree(run.folder, tmp_path / "b/runs" / run.id, copy_function=shutil.copyfile)
+    assert [run.id for run in all_runs(tmp_path / "b")] == [run.id for run in runs]
 
 
-def test_a_run_without_a_readable_first_record_is_a_warning(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("later_s", [60, 0, -86_400])
+def test_the_newest_run_is_the_last_when_the_clock_is_set_back(
+    tmp_path: Path, later_s: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    first, now = new_run(tmp_path), time.time_ns()
+    folders._newest.clear()  # another process
+    monkeypatch.setattr(time, "time_ns", lambda: now + later_s * 1_000_000_000)
+    second = new_run(tmp_path)
+    assert [run.id for run in all_runs(tmp_path)] == [first.id, second.id]
+    assert find(tmp_path, "last") == second
+
+
+def test_the_newest_run_is_the_last_whatever_the_time_zone(tmp_path: Path) -> None:
+    """Tokyo is 14 hours ahead of New York."""
+    ids = []
+    code = (
+        "import sys; from pathlib import Path; from tests.conftest import new_run\n"
+        "print(new_run(Path(sys.argv[1])).id)"
+    )
+    for zone in ("Asia/Tokyo", "America/New_York"):
+        command = [sys.executable, "-c", code, str(tmp_path)]
+        ids.append(
+            subprocess.run(
+                command, cwd=ROOT, env=os.environ | {"TZ": zone}, check=True, text=True,
+                stdout=subprocess.PIPE,
+            ).stdout.strip()
+        )  # fmt: skip
+    assert find(tmp_path, "last").id == ids[1]
+    assert abs(int(ids[1][-6:-2]) - int(ids[0][-6:-2])) in (0, 1, 41, 2359), "both are in UTC"
+
+
+def test_a_run_of_version_0_1_has_its_place_by_its_time(tmp_path: Path) -> None:
+    names = ["cccccc-20260103-120000", "aaaaaa-20260101-120000"]
+    for name in names:
+        folder = empty_folder(tmp_path, name)
+        with Journal(folder / journal.FILE_NAME) as writer:
+            writer.append("create", run=name, name="n", params={}, tags={})
+        time.sleep(0.002)
     run = new_run(tmp_path)
-    broken = empty_folder(tmp_path, "abc123")
-    assert [each.id for each in readable_runs(tmp_path)] == [run.id]
-    assert str(broken / journal.FILE_NAME) in caplog.text
+    assert [each.id for each in all_runs(tmp_path)] == [*names, run.id]
 
 
 def test_a_run_is_found_by_a_prefix(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The object `Run`: what it reads from the folder and what it writes to the journal."""
 
 import multiprocessing
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from filelock import Timeout
 
 from harness.data import dataset, extraction
 from harness.data.atomic import write_text
+from harness.runfolder import journal as journals
 from harness.runfolder import liveness
 from harness.runfolder import run as runs
 from harness.runfolder.config import ConfigError
@@ -64,9 +66,84 @@ def test_objects_of_one_folder_are_equal(tmp_path: Path) -> None:
 def test_the_config_is_the_frozen_one(run: Run) -> None:
     assert run.config.batch == composed().batch
     assert run.config is run.config, "read once"
-    (run.folder / "config.yaml").write_text("batch: no\n")
-    with pytest.raises(ConfigError, match=r"config\.yaml: "):
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"batch: no\n", "was changed after the run was frozen"),
+        (b"", "was changed after the run was frozen"),
+        (b"\xff", "was changed after the run was frozen"),
+        (None, "No such file or directory"),
+    ],
+)
+def test_a_config_that_is_not_the_frozen_one_is_an_error(
+    run: Run, content: bytes | None, expected: str
+) -> None:
+    path = run.folder / "config.yaml"
+    path.unlink() if content is None else path.write_bytes(content)
+    with pytest.raises(ConfigError, match=rf"config\.yaml: {expected}") as caught:
+        _ = run.config
+    assert "\n" not in str(caught.value)
+    assert run.problem() == str(caught.value)
+
+
+def test_a_config_of_version_0_1_is_compared_by_its_settings(run: Run) -> None:
+    """It recorded the settings, not the digest of the file."""
+    create = {key: value for key, value in run.history().create.items() if key != "config_sha256"}
+    run.journal.write_bytes(journals.encode(create))
+    path = run.folder / "config.yaml"
+    text = path.read_text()
+    assert Run(run.folder).config.batch == composed().batch
+    path.write_text(text + "# a comment\n")
+    assert Run(run.folder).problem() is None
+    path.write_text(text.replace(f"batch: {composed().batch}", "batch: 77"))
+    with pytest.raises(ConfigError, match="batch is 77 and was"):
         _ = Run(run.folder).config
+    for wrong in ("", "[1, 2]", "a: [", "\0"):
+        path.write_text(wrong)
+        with pytest.raises(ConfigError, match=r"config\.yaml: ") as caught:
+            _ = Run(run.folder).config
+        assert "\n" not in str(caught.value)
+
+
+def test_an_artifact_is_compared_with_its_last_record(run: Run) -> None:
+    path = "weights/best.safetensors"
+    with pytest.raises(ValueError, match=r"best\.safetensors is missing; .* sync"):
+        run.verified(path)
+    (run.folder / "weights").mkdir()
+    (run.folder / path).write_text("first")
+    assert run.verified(path) == run.folder / path, "the journal does not have it"
+    for content in ("second", "third!"):
+        (run.folder / path).write_text(content)
+        run.add_artifacts([path])
+        assert run.verified(path) == run.folder / path
+    for damaged, expected in (("second", "does not match"), ("", "has 0 bytes instead of 6")):
+        (run.folder / path).write_text(damaged)
+        with pytest.raises(ValueError, match=expected) as caught:
+            run.verified(path)
+        assert "\n" not in str(caught.value)
+    (run.folder / path).unlink()
+    (run.folder / path).symlink_to("/etc/passwd")
+    with pytest.raises(ValueError, match="is not a plain file inside"):
+        run.verified(path)
+    for outside in ("../x", "/etc/passwd"):
+        with pytest.raises(ValueError, match="is not a plain file inside"):
+            run.verified(outside)
+
+
+def test_a_run_that_is_removed_is_damaged_and_does_not_come_back(run: Run) -> None:
+    before = run.history()
+    shutil.rmtree(run.folder)
+    history = run.history()
+    assert (history.status, history.name) == (RunStatus.DAMAGED, before.name)
+    assert history.error == f"{run.journal} was removed"
+    assert not run.is_live()
+    with pytest.raises(OSError, match=run.id):
+        run.add_tags({"a": "b"})
+    with pytest.raises(JournalError, match="No such file"):
+        Run(run.folder).history()
+    assert not run.folder.exists()
 
 
 def test_the_journal_is_parsed_again_only_when_it_has_changed(
