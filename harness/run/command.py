@@ -120,7 +120,9 @@ def _outputs_of(settings: "list[Override]", *, is_sweep: bool) -> Path:
             "settings, so only outputs=FOLDER may be given with it; start a new run to change "
             "anything"
         )
-    return Path(overrides.value_text(settings[-1])) if settings else Path("outputs")
+    if not settings:
+        return Path("outputs")
+    return Path(configuration.expand_home("outputs", overrides.value_text(settings[-1])))
 
 
 def _check_common(jobs: list[Job]) -> None:

@@ -184,6 +184,19 @@ def test_bad_input_exits_2_and_creates_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_home_directory_is_expanded(command: Command, tmp_path: Path, idx_folder: Path) -> None:
+    (tmp_path / "data").symlink_to(idx_folder)
+    words = [word for word in small(idx_folder) if not word.startswith("dataset.dir")]
+    words += ['outputs="~/runs"', 'dataset.dir="~/data"', "epochs=1", "tracking=none"]
+    done = command(RUN, *words, HOME=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "~").exists()
+    status = command("harness", "status", "--outputs=~/runs", HOME=str(tmp_path))
+    assert "FINISHED" in status.stdout
+    unknown = command(RUN, 'outputs="~nobody-here/runs"')
+    assert unknown.stderr.startswith("error: outputs=~nobody-here/runs: ~nobody-here has no home")
+
+
 def test_damaged_data_exits_2_before_any_run(command: Command, tmp_path: Path) -> None:
     folder = write_idx_folder(tmp_path / "own", suffix=".gz")
     path = folder / "train-images-idx3-ubyte.gz"
