@@ -30,10 +30,10 @@ def command(arguments: list[str], prestart: Prestart) -> ExitStatus:
         from harness.run import help as manual
 
         return _print(manual.help_text())
-    if parsed.shell_completion:
-        compose.shell_completion(parsed.overrides)
-        return ExitStatus.DONE
     try:
+        if parsed.shell_completion:
+            compose.shell_completion(parsed.overrides)
+            return ExitStatus.DONE
         line = overrides.parse(parsed.overrides)
         if parsed.cfg:
             job = compose.expand(line.settings, sweep=False)[0]

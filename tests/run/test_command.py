@@ -324,4 +324,12 @@ def test_shell_completion(command: Command) -> None:
     line = {"COMP_LINE": "harness-run batc", "COMP_POINT": "16"}
     done = command(RUN, "-sc", "query=bash", **line)
     assert "batch=" in done.stdout
-    assert "complete" in command(RUN, "-sc", "install=bash").stdout
+    for shell in ("bash", "zsh", "fish"):
+        done = command(RUN, "-sc", f"install={shell}")
+        assert "complete" in done.stdout
+        assert "harness-run" in done.stdout
+        assert (done.returncode, done.stderr) == (0, "")
+    for wrong in ("install=foo", "foo", "install"):
+        done = command(RUN, "-sc", wrong)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr == f"error: -sc {wrong}: expected install=bash|zsh|fish\n"
