@@ -11,14 +11,15 @@ import os
 import sys
 
 from harness.run import signals
-from harness.run.launchers.prestart import Prestart
-from harness.runfolder import streams
 from harness.runfolder.status import ExitStatus
 
 
 def main() -> None:
     """The console script `harness-run`."""
-    signals.raise_at_the_first()
+    signals.exit_at_the_first()  # what follows is imported after this
+    from harness.run.launchers.prestart import Prestart
+    from harness.runfolder import streams
+
     streams.protect()
     arguments = sys.argv[1:]
     try:
@@ -28,7 +29,7 @@ def main() -> None:
 
             try:
                 status = command(arguments, prestart)
-            except Exception:
+            except BaseException:  # also what Rust extensions raise, which is no `Exception`
                 signals.raise_again()
                 raise
     except KeyboardInterrupt:

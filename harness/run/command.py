@@ -75,15 +75,18 @@ def _prepare(
 
         search = searching.check(engines.sweeper, line, typed)
         choose.check(engines.launcher, search.base.required_threads, is_sweep=is_sweep)
+        signals.raise_at_the_first()
         searching.start(search)
         return partial(execute.execute_search, search, engines, prestart)
     if line.resume is not None:
         outputs = _outputs_of(line.settings, is_sweep=is_sweep)
         choose.check(engines.launcher, 1, is_sweep=is_sweep)
+        signals.raise_at_the_first()
         folder.close_dead(outputs)
         run = freeze.interrupted_run(outputs, line.resume)
         return partial(execute.execute, [run], None, engines, prestart)
     jobs = _checked(line, engines, is_sweep=is_sweep)
+    signals.raise_at_the_first()
     prepared = freeze.prepare(jobs)
     outputs = Path(jobs[0].config.outputs)
     folder.close_dead(outputs)
