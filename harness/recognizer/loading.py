@@ -4,6 +4,7 @@ import dataclasses
 import json
 import logging
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from harness.data.atomic import write_text
@@ -131,7 +132,8 @@ def calibrate(run: Run) -> Calibration | None:
     _, probabilities = evaluate(trained.network, data.val, trained.normalization)
     fitted = calibration.fit(probabilities, data.val.labels[data.val.rows])
     text = json.dumps(dataclasses.asdict(fitted), indent=1) + "\n"
-    write_text(run.folder / CALIBRATION, text)
+    with suppress(OSError):  # where nothing can be written, it is fitted again the next time
+        write_text(run.folder / CALIBRATION, text)
     return fitted
 
 

@@ -2,6 +2,7 @@
 
 import sys
 import threading
+from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -14,6 +15,7 @@ from harness.run.launchers.base import LauncherError
 from harness.run.launchers.prestart import Prestart
 from harness.runfolder import folder
 from harness.runfolder.journal import JournalError
+from harness.runfolder.optional import attempt
 from harness.runfolder.plan import Plan
 from harness.runfolder.run import Run
 from harness.runfolder.status import ExitStatus
@@ -75,7 +77,7 @@ def execute_search(search: "Search", engines: Engines, prestart: Prestart) -> Ex
     if delivery is not None and not interrupted:
         for run in runs:
             plot_run(run)
-        study.draw(search, trials.study)
+        attempt("plots of the search", partial(study.draw, search, trials.study), None)
     delivered = Report() if delivery is None else delivery.close()
     status = summary.summarize(runs, trials.plan, delivered, target, interrupted=interrupted)
     return ExitStatus.FAILED if failed and status is ExitStatus.DONE else status
@@ -105,8 +107,13 @@ def train(
     launcher = choose.create(engines.launcher, runs[0].outputs, threads, prestart)
     if plot or compare:  # importing Matplotlib takes as long as a few epochs: overlap it
         module = "harness.analysis.compare" if compare else "harness.analysis.run_plots"
-        threading.Thread(target=partial(import_module, module), daemon=True).start()
+        threading.Thread(target=partial(_preload, module), daemon=True).start()
     launcher.run(left, plot_run if plot else ignore)
+
+
+def _preload(module: str) -> None:
+    with suppress(Exception):  # who needs it reports the error
+        import_module(module)
 
 
 def ignore(run: Run) -> None:
@@ -114,13 +121,14 @@ def ignore(run: Run) -> None:
 
 
 def plot_run(run: Run) -> None:
-    """Draw a run's plots; a failure is printed and does not affect the sweep."""
-    from harness.analysis import run_plots
+    """Draw a run's plots; a failure is a warning and does not affect the sweep."""
 
-    try:
+    def draw() -> None:
+        from harness.analysis import run_plots
+
         run_plots.draw(run)
-    except (OSError, ValueError) as error:
-        print(f"{run.id}: no plots: {error}", file=sys.stderr)
+
+    attempt(f"plots of {run.id}", draw, None)
 
 
 def _compare(plan: Plan, outputs: Path) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.run.conf import groups
-from harness.runfolder.config import ConfigError, meanings, suggest
+from harness.runfolder.config import ConfigError, meanings, quoted, suggest
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -131,6 +131,17 @@ def _check_key(override: "Override") -> None:
         )
 
 
+def _how_to_quote(text: str, message: str) -> str:
+    """A hint when the parser stumbled over a character; Hydra's grammar knows few of them."""
+    stumbled = "token recognition|mismatched input|no viable|extraneous input"
+    if not re.match(stumbled, message) or "input '<EOF>'" in message:
+        return ""
+    key, _, value = text.partition("=")
+    if value[:1] in ("'", '"'):
+        value = value.strip(value[0])
+    return f"; quote the value twice, for the shell and for Hydra: {quoted(key, value)}"
+
+
 @contextmanager
 def one_line_errors(text: str) -> Iterator[None]:
     """Turn Hydra's and OmegaConf's exceptions into a `ConfigError` of one line."""
@@ -149,5 +160,5 @@ def one_line_errors(text: str) -> Iterator[None]:
         elif "=" not in text:
             line = f"{text}: expected KEY=VALUE, such as batch=64; --help lists all keys"
         else:
-            line = f"{text}: {' '.join(message.splitlines()[:1])}"
+            line = f"{text}: {' '.join(message.splitlines()[:1])}{_how_to_quote(text, message)}"
         raise ConfigError(line) from None

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from harness.nn import metrics
+from harness.runfolder import streams
 from harness.runfolder.history import History
 from harness.runfolder.plan import Plan
 from harness.runfolder.run import Run
@@ -97,9 +97,9 @@ def figures(history: History) -> tuple[str, str, str, str]:
 
 def show(*tables: Table) -> None:
     """Print to standard output, at full width when it is not a terminal."""
-    console = Console()
+    console = streams.console()
     if not console.is_terminal:
-        console = Console(width=140)
+        console = streams.console(width=140)
     for table in tables:
         console.print(table)
 

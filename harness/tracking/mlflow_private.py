@@ -80,6 +80,7 @@ def create_database(target: Target) -> None:
     unfinished = database.with_name(f"{database.name}.unfinished")
     for suffix in ("", "-journal", "-wal", "-shm"):  # of a creation that was killed
         unfinished.with_name(unfinished.name + suffix).unlink(missing_ok=True)
+    unfinished.touch()  # SQLite itself would not let the group write
     make: Any = SqlAlchemyStore  # it has no types
     store = make(sqlite_uri(unfinished), target.artifact_root)
     store.engine.dispose()
