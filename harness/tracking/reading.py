@@ -68,6 +68,25 @@ class Reader:
                     return f"experiment {name}", self._search("", [number])
         return "runs " + " ".join(words), [self.run(word) for word in words]
 
+    def sweep(self, sweep: str) -> tuple[str, list[Recorded]]:
+        """The title of a sweep and its runs in this store, oldest first; they may be none."""
+        return self._sweep(sweep) or (f"sweep {sweep}", [])
+
+    def elsewhere(self, runs: list[Recorded]) -> list[str]:
+        """Notes on sweeps that have some runs among these and more in other experiments."""
+        sweeps = {each for run in runs for each in run.tags.get("sweep", "").split(",") if each}
+        known = {run.location for run in runs}
+        notes = []
+        for sweep in sorted(sweeps):
+            others = [run for run in self.sweep(sweep)[1] if run.location not in known]
+            names = sorted({repr(self._experiments[run.experiment]) for run in others})
+            if others:
+                notes.append(
+                    f"{len(others)} more runs of sweep {sweep} are in experiment "
+                    f"{', '.join(names)}; `python -m harness compare {sweep}` compares all of them"
+                )
+        return notes
+
     def run(self, word: str) -> Recorded:
         """The run whose id, or MLflow id, starts with `word`. Raises `ValueError`."""
         matches: dict[str, Recorded] = {}
