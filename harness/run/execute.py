@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.run import summary
+from harness.run import freeze, summary
 from harness.run.launcher_schema import Engines
 from harness.run.launchers import choose
 from harness.run.launchers.base import LauncherError
@@ -30,14 +30,16 @@ if TYPE_CHECKING:
 def execute(runs: list[Run], plan: Plan | None, engines: Engines, prestart: Prestart) -> ExitStatus:
     """Train the runs that are not finished, deliver, summarize. plan: of a sweep, else None."""
     outputs = runs[0].outputs
-    patience = runs[0].history().params["tracking.patience"]
-    delivery = start_delivery(runs[0].target(), outputs, patience)
-    if delivery is not None:
-        for run in runs:
-            delivery.follow(run)
+    first = next((run for run in runs if not run.is_finished), runs[0])
+    target, params = first.target(), first.history().params
+    deliveries = Deliveries(target, outputs, params["tracking.patience"])
+    for run in runs:
+        deliveries.follow(run)
+    if target is not None and not first.is_finished:
+        _tell_of_changes(diff=params.get("tracking.diff", True))
     interrupted = False
     try:
-        train(runs, engines, prestart, plot=delivery is not None, compare=plan is not None)
+        train(runs, engines, prestart, plot=target is not None, compare=plan is not None)
     except KeyboardInterrupt:
         interrupted = True
     except LauncherError as error:
@@ -45,8 +47,8 @@ def execute(runs: list[Run], plan: Plan | None, engines: Engines, prestart: Pres
     # The report is an artifact of the best run: it must be noted in its journal before the delivery
     # closes, or it is not uploaded.
     report_line = "" if interrupted or plan is None else _compare(plan, outputs)
-    delivered = Report() if delivery is None else delivery.close()
-    status = summary.summarize(runs, plan, delivered, runs[0].target(), interrupted=interrupted)
+    delivered = deliveries.close()
+    status = summary.summarize(runs, plan, delivered, target, interrupted=interrupted)
     if report_line:
         print(report_line)
     return status
@@ -60,11 +62,13 @@ def execute_search(search: "Search", engines: Engines, prestart: Prestart) -> Ex
     folder.close_dead(search.outputs)
     tracking = search.base.tracking
     target = Target.of(tracking.name, tracking.uri, search.outputs)
-    delivery = start_delivery(target, search.outputs, tracking.patience)
+    deliveries = Deliveries(target, search.outputs, tracking.patience)
+    if target is not None:
+        _tell_of_changes(diff=tracking.diff)
     launcher = choose.create(
         engines.launcher, search.outputs, search.base.required_threads, prestart
     )
-    trials = Trials(search, launcher, ignore if delivery is None else delivery.follow)
+    trials = Trials(search, launcher, deliveries.follow)
     interrupted = failed = False
     try:
         trials.run()
@@ -74,18 +78,58 @@ def execute_search(search: "Search", engines: Engines, prestart: Prestart) -> Ex
         print(f"error: {error}; repeat the command to continue", file=sys.stderr)
         failed = True
     runs = trials.plan.runs(search.outputs)
-    if delivery is not None and not interrupted:
+    if target is not None and not interrupted:
         for run in runs:
             plot_run(run)
         attempt("plots of the search", partial(study.draw, search, trials.study), None)
-    delivered = Report() if delivery is None else delivery.close()
+    delivered = deliveries.close()
     status = summary.summarize(runs, trials.plan, delivered, target, interrupted=interrupted)
     return ExitStatus.FAILED if failed and status is ExitStatus.DONE else status
 
 
-def start_delivery(target: Target | None, outputs: Path, patience: float) -> DeliveryProcess | None:
-    """The delivery process to a store; None for `tracking=none`. patience: in seconds."""
-    return None if target is None else DeliveryProcess(target, outputs, patience)
+class Deliveries:
+    """The delivery processes of a command, one for each store that its runs are bound for.
+
+    A run that a sweep reuses belongs to the store that got it before. target: the store of the
+    command, whose process starts at once; None for `tracking=none`. patience: in seconds.
+    """
+
+    def __init__(self, target: Target | None, outputs: Path, patience: float) -> None:
+        self._outputs, self._patience = outputs, patience
+        self._processes: dict[Target, DeliveryProcess] = {}
+        if target is not None:
+            self._process(target)
+
+    def follow(self, run: Run) -> None:
+        """Deliver this run from now on, unless it goes to no store."""
+        target = run.target()
+        if target is not None:
+            self._process(target).follow(run)
+
+    def close(self) -> Report:
+        """Wait until everything is delivered or given up; the reports of all as one."""
+        whole = Report()
+        for process in self._processes.values():
+            report = process.close()
+            whole.experiments |= report.experiments
+            whole.undelivered |= report.undelivered
+            whole.refused |= report.refused
+            whole.deleted |= report.deleted
+        return whole
+
+    def _process(self, target: Target) -> DeliveryProcess:
+        if target not in self._processes:
+            process = DeliveryProcess(target, self._outputs, self._patience)
+            self._processes[target] = process
+        return self._processes[target]
+
+
+def _tell_of_changes(*, diff: bool) -> None:
+    """Say that the uncommitted changes of the source are uploaded, if there are any."""
+    commit = freeze.source()
+    if diff and commit is not None and commit.dirty:
+        print("the source has uncommitted changes, which are stored with each run; "
+              "tracking.diff=false leaves them out", flush=True)  # fmt: skip
 
 
 def train(

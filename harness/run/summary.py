@@ -120,7 +120,7 @@ def _print_failures(
 
 
 def _print_delivery(plan: Plan | None, report: Report, target: Target, outputs: Path) -> None:
-    address = UI if target.database is not None else target.uri.rstrip("/")
+    address = UI if target.database is not None else str(target).rstrip("/")
     if report.experiments:
         if target.database is None:
             print(f"compare in the MLflow UI:  {address}")
@@ -132,6 +132,8 @@ def _print_delivery(plan: Plan | None, report: Report, target: Target, outputs: 
                 print(f"this sweep's charts:       {link}")
     for run, count in report.refused.items():
         print(f"{run}: the store refused {count} record(s), see its refused.jsonl", file=sys.stderr)
+    for run, how in report.deleted.items():
+        print(f"{run}: {how}", file=sys.stderr)
     for run, why in report.undelivered.items():
         print(f"not delivered yet: {run}: {why}", file=sys.stderr)
     if report.undelivered:

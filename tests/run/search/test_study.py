@@ -110,7 +110,7 @@ def test_the_plots_are_artifacts_of_the_best_run(tmp_path: Path) -> None:
         trial.set_user_attr("run", run.id)
         study.tell(trial, error)
     draw(search, study)
-    assert runs[0].history().artifacts == []
+    assert runs[0].history().artifacts == {}
     artifacts = runs[1].history().artifacts
     assert "plots/search_history.png" in artifacts
     assert all((runs[1].folder / path).is_file() for path in artifacts)
