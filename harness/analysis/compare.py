@@ -143,6 +143,6 @@ def _reported(folder: Path) -> set[str]:
     """The runs in the existing report; empty if there is none."""
     try:
         content = json.loads((folder / "report.json").read_text())
-    except (OSError, ValueError):
+        return {row["run"] for row in content["runs"]}
+    except (OSError, ValueError, KeyError, TypeError):  # not there, or damaged
         return set()
-    return {row["run"] for row in content["runs"]}

@@ -14,7 +14,6 @@ from harness.run.launchers import choose
 from harness.run.launchers.base import LauncherError
 from harness.run.launchers.prestart import Prestart
 from harness.runfolder import folder
-from harness.runfolder.journal import JournalError
 from harness.runfolder.optional import attempt
 from harness.runfolder.plan import Plan
 from harness.runfolder.run import Run
@@ -68,14 +67,20 @@ def execute_search(search: "Search", engines: Engines, prestart: Prestart) -> Ex
     launcher = choose.create(
         engines.launcher, search.outputs, search.base.required_threads, prestart
     )
-    trials = Trials(search, launcher, deliveries.follow)
+    try:
+        trials = Trials(search, launcher, deliveries.follow)
+    except ValueError as error:  # its plan or its record of trials is damaged
+        print(f"error: {error}", file=sys.stderr)
+        deliveries.close()
+        return ExitStatus.BAD_INPUT
     interrupted = failed = False
     try:
         trials.run()
     except KeyboardInterrupt:
         interrupted = True
-    except (LauncherError, OSError, JournalError) as error:
-        print(f"error: {error}; repeat the command to continue", file=sys.stderr)
+    except (LauncherError, OSError, *study.failures()) as error:  # type: ignore[misc]  # a tuple
+        line = str(error).splitlines()[0]
+        print(f"error: {line}; repeat the command to continue", file=sys.stderr)
         failed = True
     runs = trials.plan.runs(search.outputs)
     if target is not None and not interrupted:

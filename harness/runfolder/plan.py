@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,12 @@ class Plan:
     jobs: tuple[SweepJob, ...]
 
     def save(self, outputs: Path) -> None:
-        """Write the plan atomically, with the time: the one saved last is the newest."""
-        content = asdict(self) | {"saved_ns": time.time_ns()}
+        """Write the plan atomically, with the time: the one saved last is the newest.
+
+        The time is later than that of every other plan, also when the clock was set back.
+        """
+        newest = max((saved_ns for saved_ns, _ in _saved(outputs)), default=0)
+        content = asdict(self) | {"saved_ns": max(time.time_ns(), newest + 1)}
         sweeps_folder(outputs).mkdir(parents=True, exist_ok=True)
         text = json.dumps(content | {"sha256": _digest(content)}, indent=1)
         write_text(sweeps_folder(outputs) / f"{self.id}.json", text)
@@ -68,13 +73,16 @@ def all_plans(outputs: Path) -> list[Plan]:
 
     A warning names each that is damaged.
     """
-    plans = []
+    return [plan for _, plan in sorted(_saved(outputs), key=lambda each: (each[0], each[1].id))]
+
+
+def _saved(outputs: Path) -> Iterator[tuple[int, Plan]]:
+    """Every plan that can be read, with the time when it was saved, in ns."""
     for path in sweeps_folder(outputs).glob("*.json"):
         try:
-            plans.append(_read(path))
+            yield _read(path)
         except ValueError as error:
             logging.getLogger(__name__).warning("%s", error)
-    return [plan for _, plan in sorted(plans, key=lambda each: (each[0], each[1].id))]
 
 
 def _read(path: Path) -> tuple[int, Plan]:

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -74,3 +76,14 @@ def test_the_readable_runs_of_a_plan_are_those_that_are_there(tmp_path: Path) ->
     runs[1].journal.write_bytes(b"")
     assert plan.readable_runs(tmp_path) == runs[2:]
     assert len(plan.runs(tmp_path)) == 3
+
+
+def test_the_plan_saved_last_is_the_newest_when_the_clock_is_set_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plans = [Plan(name, (), ()) for name in "zya"]
+    now = time.time_ns()
+    for hours, plan in enumerate(plans):
+        monkeypatch.setattr(time, "time_ns", partial(int, now - hours * 3_600_000_000_000))
+        plan.save(tmp_path)
+    assert all_plans(tmp_path) == plans
