@@ -32,7 +32,7 @@ def after_sweep(plan: Plan, outputs: Path) -> str:
     """
     folder = outputs / "reports" / plan.id
     try:
-        recorded = [from_journal(run) for run in plan.runs(outputs)]
+        recorded = [from_journal(run) for run in plan.readable_runs(outputs)]
         finished = {run.run for run in recorded if run.status is RunStatus.FINISHED}
         if not finished:
             return "no report: no run is finished"
@@ -45,7 +45,9 @@ def after_sweep(plan: Plan, outputs: Path) -> str:
             Run(Path(chosen.location)).add_artifacts(paths)
     except Exception as error:
         return f"no report: {type(error).__name__}: {error}"
-    return f"report:                    {folder / 'index.html'}"
+    gone = len(plan.jobs) - len(recorded)
+    without = f"   (without {gone} of {len(plan.jobs)} runs, which cannot be read)" if gone else ""
+    return f"report:                    {folder / 'index.html'}{without}"
 
 
 def build(selection: Selection, outputs: Path) -> tuple[Comparison, Recorded]:
@@ -89,6 +91,7 @@ def write(comparison: Comparison, folder: Path) -> list[Path]:
         "settings.csv": fields.to_csv(comparison.setting_rows()),
         "report.json": comparison.to_json(),
     }
+    folder.mkdir(parents=True, exist_ok=True)
     for name, text in contents.items():
         write_text(folder / name, text)
     return [folder / name for name in contents]
@@ -140,6 +143,6 @@ def _reported(folder: Path) -> set[str]:
     """The runs in the existing report; empty if there is none."""
     try:
         content = json.loads((folder / "report.json").read_text())
-    except (OSError, ValueError):
+        return {row["run"] for row in content["runs"]}
+    except (OSError, ValueError, KeyError, TypeError):  # not there, or damaged
         return set()
-    return {row["run"] for row in content["runs"]}

@@ -41,6 +41,7 @@ def learning_curves(path: Path, title: str, loss: Curves, error: Curves) -> None
             axes.set_yscale("log")
         axes.grid(alpha=0.3, which="both")
         axes.legend()
+    path.parent.mkdir(exist_ok=True)
     write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=110))
 
 
@@ -63,6 +64,7 @@ def deformations(path: Path, title: str, samples: NDArray[Any]) -> None:
             side.set_color("tab:blue" if column == 0 else "0.85")
     axes[0, 0].set_title("stored", fontsize=8)
     axes[0, 1].set_title("deformed", fontsize=8)
+    path.parent.mkdir(exist_ok=True)
     write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=110))
 
 
@@ -75,5 +77,6 @@ def save_pyplot(path: Path, draw: Callable[[], Axes]) -> None:
     figure = draw().get_figure()
     assert isinstance(figure, Figure)
     figure.set_layout_engine("constrained")
+    path.parent.mkdir(exist_ok=True)
     write_atomically(path, partial(figure.savefig, format="png", dpi=110))
     pyplot.close(figure)

@@ -13,6 +13,7 @@ from harness.nn import metrics
 from harness.runfolder import config
 from harness.runfolder.history import History
 from harness.runfolder.run import Run
+from harness.runfolder.status import RunStatus
 from harness.training import randomness
 
 LEARNING_CURVES = "plots/learning_curves.png"
@@ -26,7 +27,7 @@ def draw(run: Run) -> None:
     A run has learning curves, and samples of its deformed images if it used augmentation.
     """
     history = run.history()
-    if not history.epochs:
+    if not history.epochs or history.status is RunStatus.DAMAGED:
         return
     drawn = [
         path

@@ -35,7 +35,8 @@ def unneeded(outputs: Path, *, everything: bool) -> list[Path]:
     These are, of finished runs, the checkpoints that are not milestones (with `everything` all of
     them), and what killed processes left half-written.
     """
-    paths = [path for path in runs_folder(outputs).glob(".*-*") if _is_old(path)]
+    places = (runs_folder(outputs).glob(".*-*"), (outputs / "cache").glob(".extracting-*"))
+    paths = [path for place in places for path in place if _is_old(path)]
     for run in readable_runs(outputs):
         if run.is_live():
             continue

@@ -30,7 +30,7 @@ def evaluate(run: str, overrides: tuple[str, ...], outputs: Path, as_json: bool)
     """Score a saved run on the test images of any data set: dataset=NAME dataset.dir=FOLDER."""
     try:
         evaluation = run_on(outputs, run, list(overrides))
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         refuse(error)
     click.echo(json.dumps(evaluation.to_dict()) if as_json else text(evaluation))
 

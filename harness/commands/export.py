@@ -39,6 +39,7 @@ def export_json(folder: Path, name: str, source: str | None, outputs: Path) -> N
 
 def write_json(data: Dataset, folder: Path) -> list[Path]:
     """Write `train.json` and `test.json`: {"images": N rows of D pixels, "labels": N numbers}."""
+    folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for name, part in (("train", data.train), ("test", data.test)):
         path = folder / f"{name}.json"

@@ -33,7 +33,7 @@ from harness.runfolder.status import ExitStatus, RunStatus
 from harness.runfolder.target import Target
 from harness.tracking.reading import Reader
 from harness.tracking.recorded import Missing, Recorded, from_journal
-from harness.tracking.store import StoreError
+from harness.tracking.store import MAX_PARAM, StoreError
 
 TIMES = "time/"
 
@@ -92,6 +92,7 @@ def reproduce(run_id: str, outputs: Path, uri: str | None) -> None:
 def _reproduce(reader: Reader, run: Recorded, files: Path, outputs: Path) -> ExitStatus:
     """files: a folder for downloaded artifacts."""
     settings = configuration.read_yaml(reader.fetch(run, CONFIG, files))
+    check_settings(run, settings)
     settings = replace(
         settings,
         outputs=str(outputs),
@@ -111,6 +112,17 @@ def _reproduce(reader: Reader, run: Recorded, files: Path, outputs: Path) -> Exi
     agreements.append(_compare_weights(reader, run, files, new))
     show(agreements_table(agreements))
     return print_verdict(run, again, checks, agreements)
+
+
+def check_settings(run: Recorded, settings: Config) -> None:
+    """Raise `ValueError` if the stored config.yaml is not that of the stored params."""
+    for key, value in configuration.leaves(settings).items():
+        text = str(value)[:MAX_PARAM]
+        if run.params.get(key, text) != text:
+            raise ValueError(
+                f"run {run.run}: {key} is {text} in its stored {CONFIG} and {run.params[key]} in "
+                "its params; one of them was changed, so there is nothing to compare with"
+            )
 
 
 def checks_of(reader: Reader, run: Recorded, files: Path, prepared: freeze.Prepared) -> list[Check]:

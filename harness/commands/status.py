@@ -1,5 +1,6 @@
 """`python -m harness status`: runs and sweeps as tables, read from the journals."""
 
+import sys
 import time
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from rich.table import Table
 
 from harness.commands.options import OUTPUTS
 from harness.run.summary import figures, show
-from harness.runfolder.folder import readable_runs
+from harness.runfolder.folder import all_runs, broken_runs
 from harness.runfolder.plan import all_plans
 from harness.runfolder.run import Run
 from harness.runfolder.status import RunStatus
@@ -19,9 +20,11 @@ from harness.runfolder.status import RunStatus
 @OUTPUTS
 @click.option("--limit", default=30, show_default=True, help="Show this many of the newest runs.")
 def status(outputs: Path, limit: int) -> None:
-    """List runs and sweeps."""
-    runs = list(readable_runs(outputs))
+    """List runs and sweeps, and name the run folders that no command can use."""
+    runs = all_runs(outputs)
     show(runs_table(runs[-limit:]), sweeps_table(outputs, runs))
+    for folder, problem in broken_runs(outputs):
+        print(f"cannot be used: run {folder.name}: {problem}", file=sys.stderr)
 
 
 def runs_table(runs: list[Run]) -> Table:

@@ -1,7 +1,10 @@
-"""Atomic file writing: a reader finds the old content or the new content, never a part."""
+"""Atomic file writing: a reader finds the old content or the new content, never a part.
+
+Nothing here makes a folder: a run folder that was removed must not come back with one file in it.
+"""
 
 import os
-import tempfile
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -21,20 +24,20 @@ def fsync_folder(folder: Path) -> None:
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Call `write` with a temporary file in the same folder, fsync it, and rename it to `path`.
 
-    Creates the folder if it is missing. When `write` raises, `path` is unchanged and the temporary
-    file is removed; an `OSError` without a file name is raised again with that of `path`.
+    The folder must exist. When `write` raises, `path` is unchanged and the temporary file is
+    removed; an `OSError` without a file name is raised again with that of `path`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            Path(temporary).chmod(0o666 & ~_umask())
+        with temporary.open("xb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except BaseException as error:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename == str(temporary):
+            error.filename = str(path)
         raise named(error, path) from None
     fsync_folder(path.parent)
 
@@ -49,9 +52,3 @@ def named(error: BaseException, path: Path) -> BaseException:
 def write_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8 to `path`, atomically."""
     write_atomically(path, lambda file: file.write(text.encode()))
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -68,7 +68,7 @@ def restore(digest: str, name: str, folder: str | None, cache: str | Path) -> No
         pinned = source(name).digests
         is_other = bool(pinned) and folder is None and digest_of(pinned) != digest
         found = "other files" if is_other else prepare(name, folder, cache)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise ValueError(f"{problem}; it cannot be extracted again: {error}") from error
     if found != digest:
         raise ValueError(
@@ -95,7 +95,8 @@ def verify(cache: str | Path) -> list[str]:
             except (ValueError, OSError) as error:
                 lines.append(str(error))
         for rows in sorted(folder.glob("rows-*.npy")):
-            if not integrity.is_named_by_digest(rows):
+            is_named = re.search(r"-[0-9a-f]{16}\.npy$", rows.name)  # 0.1 had no digest there
+            if is_named and not integrity.is_named_by_digest(rows):
                 rows.unlink()
                 lines.append(f"{rows} was damaged; removed, to be drawn again when it is needed")
     return lines
@@ -177,6 +178,8 @@ def _install(unfinished: Path, folder: Path) -> None:
         unfinished.rename(folder)
     elif integrity.check(folder) is not None:
         for path in sorted(unfinished.iterdir(), key=lambda path: path.name == META):
+            if (folder / path.name).is_dir():
+                shutil.rmtree(folder / path.name)
             path.replace(folder / path.name)
         fsync_folder(folder)
     fsync_folder(folder.parent)

@@ -111,7 +111,7 @@ def copy_content(
 def write(path: Path, array: NDArray[Any]) -> None:
     """Write an array as IDX, gzip when the name ends in `.gz` (equal arrays give equal bytes).
 
-    Raises `ValueError` for a dtype that IDX has no code for.
+    Creates the folder if it is missing. Raises `ValueError` for a dtype that IDX has no code for.
     """
     stored = array.dtype.newbyteorder(">")
     if stored not in TYPES.values():
@@ -120,6 +120,7 @@ def write(path: Path, array: NDArray[Any]) -> None:
     content = Header(stored, array.shape).raw + array.astype(stored).tobytes()
     if path.suffix == ".gz":
         content = gzip.compress(content, mtime=0)
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, lambda file: file.write(content))
 
 

@@ -33,9 +33,10 @@ def read_order() -> Path | None:
         line += more
     order = json.loads(line)
     if order["log"]:
-        log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
+        with suppress(OSError):  # the folder was removed, or the disk is full: training reports it
+            log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
     if order["cores"]:
         os.environ["HARNESS_CORES"] = str(order["cores"])
     return Path(order["folder"])

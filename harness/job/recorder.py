@@ -29,6 +29,7 @@ class JobRecorder:
 
     def epoch(self, epoch: int, values: dict[str, float], trainer: Trainer) -> None:
         """Checkpoint, record and show an epoch."""
+        self._journal.check_present()  # a folder that is being removed gets no more checkpoints
         arrays, rest = trainer.state()
         description = {"epoch": epoch, "metrics": values, "state": rest}
         self._checkpoints.save(epoch, trainer.best_epoch, arrays, description)

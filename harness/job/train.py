@@ -57,11 +57,15 @@ def _end(journal: Journal, status: RunStatus, error: str | None = None) -> RunSt
 def _fail(run: Run, journal: Journal, error: BaseException) -> None:
     """Print the error, then write the traceback and the end record.
 
-    If the disk is full, only the message is printed.
+    If the run folder was removed, or the disk is full, only the message is printed.
     """
     text = traceback.format_exc()
     words = f"{type(error).__name__}: {error}"
+    if not run.journal.is_file():
+        words = f"{run.folder} was removed while it was trained"
     print(f"{run.history().name} ({run.id}) failed: {words}", file=sys.stderr)
+    if not run.journal.is_file():
+        return
     if not isinstance(error, (Diverged, ValueError, OSError)):
         print(text, file=sys.stderr)
     try:
@@ -149,6 +153,7 @@ def _write_artifacts(run: Run, trainer: Trainer, result: Result) -> list[str]:
             arrays[f"layer{number}.weights"] = layer.weights
             arrays[f"layer{number}.bias"] = layer.bias
         checkpoint.save(run.folder / path, arrays, description | {"epoch": epoch})
+    (run.folder / PREDICTIONS).parent.mkdir(exist_ok=True)
     write_atomically(
         run.folder / PREDICTIONS,
         lambda file: np.savez(

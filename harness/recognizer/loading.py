@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -48,15 +49,37 @@ def choose(outputs: Path, run_id: str | None = None, uri: str | None = None) -> 
 
 
 def best_run(outputs: Path) -> Run | None:
-    """The finished run with the lowest validation error; runs on MNIST come first."""
+    """The finished run with the lowest validation error; runs on MNIST come first.
+
+    A warning names each better one that is damaged. Raises `ValueError` if all are.
+    """
     candidates = []
     for run in folder.all_runs(outputs):
         history = run.history()
-        if run.is_finished and run.weights.is_file():
+        if run.is_finished:
             error = history.final.get(metrics.BEST_VAL_ERROR, 1.0)
             is_other = history.create["dataset"]["name"] != "mnist"
             candidates.append((is_other, error, str(run.folder), run))
-    return min(candidates)[-1] if candidates else None
+    damaged: list[str] = []
+    for *_, run in sorted(candidates, key=lambda each: each[:3]):
+        problem = run.problem() or _damage(run)
+        if problem is None:
+            for line in damaged:
+                logging.getLogger(__name__).warning("%s", line)
+            return run
+        damaged.append(problem)
+    if damaged:
+        raise ValueError(damaged[0])
+    return None
+
+
+def _damage(run: Run) -> str | None:
+    """Why the weights of a finished run cannot be used; None when they can."""
+    try:
+        run.verified(WEIGHTS)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def describe_source(trained: Recognizer) -> str:
@@ -71,6 +94,7 @@ def load_run(run: Run) -> Recognizer:
 
     Raises `ValueError` if the run has no weights or they cannot be read.
     """
+    _ = run.config  # raises if it was changed
     if not run.weights.is_file():
         history = run.history()
         raise ValueError(
@@ -81,7 +105,7 @@ def load_run(run: Run) -> Recognizer:
     kept = Calibration(**json.loads(path.read_text())) if path.is_file() else None
     fitted = kept or _calibrate_if_cached(run)
     extra = {} if fitted is None else {"calibration": dataclasses.asdict(fitted)}
-    return recognizer.load(run.weights, run=run.id, **extra)
+    return recognizer.load(run.verified(WEIGHTS), run=run.id, **extra)
 
 
 def load_stored(reader: Reader, run_id: str) -> Recognizer:
@@ -104,7 +128,7 @@ def calibrate(run: Run) -> Calibration | None:
         return None
     data = run.dataset()
     assert data.val is not None
-    trained = recognizer.load(run.weights)
+    trained = recognizer.load(run.verified(WEIGHTS))
     _, probabilities = evaluate(trained.network, data.val, trained.normalization)
     fitted = calibration.fit(probabilities, data.val.labels[data.val.rows])
     text = json.dumps(dataclasses.asdict(fitted), indent=1) + "\n"

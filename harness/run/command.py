@@ -72,9 +72,11 @@ def _prepare(
     engines = compose.compose_engines(line.engines)
     if isinstance(engines.sweeper, OptunaSweeper):
         from harness.run.search import search as searching
+        from harness.run.search import study
 
         search = searching.check(engines.sweeper, line, typed)
         choose.check(engines.launcher, search.base.required_threads, is_sweep=is_sweep)
+        study.check_database(search.outputs)
         signals.raise_at_the_first()
         searching.start(search)
         return partial(execute.execute_search, search, engines, prestart)

@@ -14,11 +14,9 @@ from harness.run.launchers import choose
 from harness.run.launchers.base import LauncherError
 from harness.run.launchers.prestart import Prestart
 from harness.runfolder import folder
-from harness.runfolder.journal import JournalError
 from harness.runfolder.optional import attempt
 from harness.runfolder.plan import Plan
 from harness.runfolder.run import Run
-from harness.runfolder.schema import TrackingConfig
 from harness.runfolder.status import ExitStatus
 from harness.runfolder.target import Target
 from harness.tracking.delivery import Report
@@ -31,7 +29,8 @@ if TYPE_CHECKING:
 def execute(runs: list[Run], plan: Plan | None, engines: Engines, prestart: Prestart) -> ExitStatus:
     """Train the runs that are not finished, deliver, summarize. plan: of a sweep, else None."""
     outputs = runs[0].outputs
-    delivery = start_delivery(runs[0].config.tracking, outputs)
+    patience = runs[0].history().params["tracking.patience"]
+    delivery = start_delivery(runs[0].target(), outputs, patience)
     if delivery is not None:
         for run in runs:
             delivery.follow(run)
@@ -58,18 +57,27 @@ def execute_search(search: "Search", engines: Engines, prestart: Prestart) -> Ex
     from harness.run.search.trials import Trials
 
     folder.close_dead(search.outputs)
-    delivery = start_delivery(search.base.tracking, search.outputs)
+    tracking = search.base.tracking
+    target = Target.of(tracking.name, tracking.uri, search.outputs)
+    delivery = start_delivery(target, search.outputs, tracking.patience)
     launcher = choose.create(
         engines.launcher, search.outputs, search.base.required_threads, prestart
     )
-    trials = Trials(search, launcher, ignore if delivery is None else delivery.follow)
+    try:
+        trials = Trials(search, launcher, ignore if delivery is None else delivery.follow)
+    except ValueError as error:  # its plan or its record of trials is damaged
+        print(f"error: {error}", file=sys.stderr)
+        if delivery is not None:
+            delivery.close()
+        return ExitStatus.BAD_INPUT
     interrupted = failed = False
     try:
         trials.run()
     except KeyboardInterrupt:
         interrupted = True
-    except (LauncherError, OSError, JournalError) as error:
-        print(f"error: {error}; repeat the command to continue", file=sys.stderr)
+    except (LauncherError, OSError, *study.failures()) as error:  # type: ignore[misc]  # a tuple
+        line = str(error).splitlines()[0]
+        print(f"error: {line}; repeat the command to continue", file=sys.stderr)
         failed = True
     runs = trials.plan.runs(search.outputs)
     if delivery is not None and not interrupted:
@@ -77,16 +85,13 @@ def execute_search(search: "Search", engines: Engines, prestart: Prestart) -> Ex
             plot_run(run)
         attempt("plots of the search", partial(study.draw, search, trials.study), None)
     delivered = Report() if delivery is None else delivery.close()
-    tracking = search.base.tracking
-    target = Target.of(tracking.name, tracking.uri, search.outputs)
     status = summary.summarize(runs, trials.plan, delivered, target, interrupted=interrupted)
     return ExitStatus.FAILED if failed and status is ExitStatus.DONE else status
 
 
-def start_delivery(tracking: TrackingConfig, outputs: Path) -> DeliveryProcess | None:
-    """The delivery process to the store that the settings name; None for `tracking=none`."""
-    target = Target.of(tracking.name, tracking.uri, outputs)
-    return None if target is None else DeliveryProcess(target, outputs, tracking.patience)
+def start_delivery(target: Target | None, outputs: Path, patience: float) -> DeliveryProcess | None:
+    """The delivery process to a store; None for `tracking=none`. patience: in seconds."""
+    return None if target is None else DeliveryProcess(target, outputs, patience)
 
 
 def train(

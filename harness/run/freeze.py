@@ -3,10 +3,13 @@
 After this nothing about a job can change, neither by an edit of `conf/` nor by another command.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+
+from filelock import Timeout
 
 from harness.run.compose import Job
 from harness.runfolder import config as configuration
@@ -14,9 +17,12 @@ from harness.runfolder import environment, folder, keys
 from harness.runfolder.config import ConfigError
 from harness.runfolder.folder import Identity
 from harness.runfolder.keys import Key
+from harness.runfolder.liveness import FolderLock
 from harness.runfolder.optional import warn
 from harness.runfolder.plan import Plan, SweepJob
 from harness.runfolder.run import Run
+
+ALONE_S = 120.0  # a command needs a few ms for each new run
 
 
 @dataclass(frozen=True)
@@ -75,9 +81,31 @@ def _prepare(job: Job) -> Prepared:
     return Prepared(job, keys.run_key(job.config, digest), record)
 
 
+@contextmanager
+def alone(outputs: Path) -> Iterator[None]:
+    """Hold the lock that lets one command at a time decide which runs there are and make others.
+
+    Without it, two equal sweeps started at the same time would each make all runs.
+    """
+    folder.runs_folder(outputs).mkdir(parents=True, exist_ok=True)
+    path = folder.runs_folder(outputs) / ".lock"
+    lock = FolderLock(path, timeout=ALONE_S)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ConfigError(
+            f"{path}: another command has held it for {ALONE_S:.0f} s; end that one, or wait for it"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def freeze_run(prepared: Prepared, overrides: list[str]) -> Run:
     """Make the run folder of a command without `-m`."""
-    return _create(prepared, overrides, None)
+    with alone(Path(prepared.job.config.outputs)):
+        return _create(prepared, overrides, None)
 
 
 def freeze_sweep(prepared: list[Prepared], overrides: list[str], *, fresh: bool) -> Plan:
@@ -91,16 +119,33 @@ def freeze_sweep(prepared: list[Prepared], overrides: list[str], *, fresh: bool)
     # `threads=1,2` is a sweep as well, although it changes no result.
     swept = {name for each in prepared for name in each.job.swept}
     also = sorted(name for name in swept if not keys.determines_result(name))
-    existing = {} if fresh else keys.runs_by_key(outputs, also)
-    jobs = [
-        freeze_job(
-            each, overrides, existing, Membership(plan_id, f"{number}/{len(prepared)}"), also
-        )
-        for number, each in enumerate(prepared, 1)
-    ]
-    plan = Plan(plan_id, tuple(overrides), tuple(jobs))
-    plan.save(outputs)
+    with alone(outputs):
+        existing = {} if fresh else keys.runs_by_key(outputs, also)
+        for each in prepared:
+            _check_unchanged(_existing(each, existing, also))
+        jobs = [
+            freeze_job(
+                each, overrides, existing, Membership(plan_id, f"{number}/{len(prepared)}"), also
+            )
+            for number, each in enumerate(prepared, 1)
+        ]
+        plan = Plan(plan_id, tuple(overrides), tuple(jobs))
+        plan.save(outputs)
     return plan
+
+
+def _existing(prepared: Prepared, runs: dict[Key, Run], also: Collection[str]) -> Run | None:
+    params = configuration.leaves(prepared.job.config)
+    return runs.get(keys.full_key(prepared.key, params, also))
+
+
+def _check_unchanged(run: Run | None) -> None:
+    """Raise `ConfigError` if a run would be continued with other settings than it was frozen with.
+
+    A finished run does not need its config.yaml.
+    """
+    if run is not None and not run.is_finished:
+        _ = run.config
 
 
 def freeze_job(
@@ -114,8 +159,8 @@ def freeze_job(
 
     also: settings beside its key that it must share with an existing run.
     """
-    params = configuration.leaves(prepared.job.config)
-    run = existing.get(keys.full_key(prepared.key, params, also))
+    run = _existing(prepared, existing, also)
+    _check_unchanged(run)
     if run is None:
         run = _create(prepared, overrides, membership)
     elif not run.is_live():
@@ -164,4 +209,5 @@ def interrupted_run(outputs: Path, prefix: str) -> Run:
         raise ConfigError(f"resume={prefix}: {run.id} is finished; there is nothing to continue")
     if run.is_live():
         raise ConfigError(f"resume={prefix}: {run.id} is being trained at this moment")
+    run.dataset()  # extracts it again where the cache has lost it
     return run

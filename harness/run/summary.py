@@ -115,7 +115,8 @@ def _print_failures(
             why = history.error or "its end record could not be written"
             status = history.status.lower()
             print(f"{status}: {history.name} ({run.id}): {why}", file=sys.stderr)
-            print(f"        more in {run.folder}", file=sys.stderr)
+            if run.journal.is_file():
+                print(f"        more in {run.folder}", file=sys.stderr)
 
 
 def _print_delivery(plan: Plan | None, report: Report, target: Target, outputs: Path) -> None:

@@ -19,13 +19,17 @@ Arrays = dict[str, NDArray[Any]]
 
 
 def save(path: Path, arrays: Arrays, description: dict[str, Any]) -> None:
-    """Write named arrays and a JSON-able description to `path`, whole or not at all."""
+    """Write named arrays and a JSON-able description to `path`, whole or not at all.
+
+    Creates the folder of `path` if it is missing, but not the folder around it, which is the run's.
+    """
     from safetensors.numpy import save as to_bytes
 
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     # One key: safetensors writes several in random order, and equal runs must give equal files.
     text = json.dumps({"description": description, "sha256": _digest(arrays)})
     content = to_bytes(arrays, metadata={"harness": text})
+    path.parent.mkdir(exist_ok=True)
     write_atomically(path, lambda file: file.write(content))
 
 

@@ -14,6 +14,7 @@ the next writer; the records before it are kept. Kinds, in the order in which th
     end       FINISHED, FAILED or KILLED, and the error               (the last one counts)
 """
 
+import errno
 import json
 import math
 import os
@@ -97,8 +98,10 @@ class Journal:
     def append(self, kind: str, **content: Any) -> Record:
         """Write one record durably and return it.
 
-        Raises `OSError` when the disk refuses; what it took of the record is cut off again.
+        Raises `OSError` when the disk refuses; what it took of the record is cut off again. Also
+        when the file was removed: its run ends then.
         """
+        self.check_present()
         self._settle()
         record = {"n": self._next, "kind": kind, "ms": time.time_ns() // 1_000_000, **content}
         line = encode(record)
@@ -112,6 +115,11 @@ class Journal:
             raise named(error, self.path) from None
         self._next, self._end = record["n"] + 1, self._end + len(line)
         return record
+
+    def check_present(self) -> None:
+        """Raise `FileNotFoundError` when the file was removed while it was open."""
+        if os.fstat(self._file.fileno()).st_nlink == 0:
+            raise FileNotFoundError(errno.ENOENT, "was removed", str(self.path))
 
     def _settle(self) -> None:
         """After an interrupted append: count complete records, cut off an incomplete one."""

@@ -1,13 +1,16 @@
 """A sweep on disk: its jobs and the command that asked for them, `outputs/sweeps/<id>.json`."""
 
+import hashlib
 import json
+import logging
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.data.atomic import write_text
-from harness.runfolder.folder import open_run
+from harness.runfolder.folder import all_runs, open_run
 from harness.runfolder.run import Run
 
 
@@ -30,13 +33,24 @@ class Plan:
     jobs: tuple[SweepJob, ...]
 
     def save(self, outputs: Path) -> None:
-        """Write the plan atomically, with the time: the one saved last is the newest."""
-        content = asdict(self) | {"saved_ns": time.time_ns()}
-        write_text(sweeps_folder(outputs) / f"{self.id}.json", json.dumps(content, indent=1))
+        """Write the plan atomically, with the time: the one saved last is the newest.
+
+        The time is later than that of every other plan, also when the clock was set back.
+        """
+        newest = max((saved_ns for saved_ns, _ in _saved(outputs)), default=0)
+        content = asdict(self) | {"saved_ns": max(time.time_ns(), newest + 1)}
+        sweeps_folder(outputs).mkdir(parents=True, exist_ok=True)
+        text = json.dumps(content | {"sha256": _digest(content)}, indent=1)
+        write_text(sweeps_folder(outputs) / f"{self.id}.json", text)
 
     def runs(self, outputs: Path) -> list[Run]:
         """The runs of the jobs, in order; a run may have been removed since."""
         return [open_run(outputs, job.run) for job in self.jobs]
+
+    def readable_runs(self, outputs: Path) -> list[Run]:
+        """The runs of the jobs whose journals name them, in order."""
+        existing = set(all_runs(outputs))
+        return [run for run in self.runs(outputs) if run in existing]
 
 
 def sweeps_folder(outputs: Path) -> Path:
@@ -45,24 +59,47 @@ def sweeps_folder(outputs: Path) -> Path:
 
 
 def load_plan(outputs: Path, sweep_id: str) -> Plan:
-    """Read a plan. Raises `ValueError` when there is none with this id."""
+    """Read a plan. Raises `ValueError` when there is none with this id, or it is damaged."""
     path = sweeps_folder(outputs) / f"{sweep_id}.json"
     if not path.is_file():
         raise ValueError(
             f"sweep {sweep_id!r} is not in {path.parent}; see `python -m harness status`"
         )
-    return _plan(json.loads(path.read_text()))
+    return _read(path)[1]
 
 
 def all_plans(outputs: Path) -> list[Plan]:
-    """All plans, in the order in which they were saved. (Copying may change the files' times.)"""
-    plans = []
+    """All plans, in the order in which they were saved. (Copying may change the files' times.)
+
+    A warning names each that is damaged.
+    """
+    return [plan for _, plan in sorted(_saved(outputs), key=lambda each: (each[0], each[1].id))]
+
+
+def _saved(outputs: Path) -> Iterator[tuple[int, Plan]]:
+    """Every plan that can be read, with the time when it was saved, in ns."""
     for path in sweeps_folder(outputs).glob("*.json"):
+        try:
+            yield _read(path)
+        except ValueError as error:
+            logging.getLogger(__name__).warning("%s", error)
+
+
+def _read(path: Path) -> tuple[int, Plan]:
+    """A plan and the time when it was saved, in ns. Raises `ValueError` naming the file."""
+    try:
         content = json.loads(path.read_text())
-        plans.append((content.get("saved_ns", path.stat().st_mtime_ns), content["id"], content))
-    return [_plan(content) for *_, content in sorted(plans, key=lambda each: each[:2])]
+        saved_ns = content.get("saved_ns", path.stat().st_mtime_ns)
+        if content.pop("sha256", None) not in (None, _digest(content)):
+            raise ValueError("it does not match its SHA-256")
+        jobs = tuple(SweepJob(**job) for job in content["jobs"])
+        return int(saved_ns), Plan(content["id"], tuple(content["overrides"]), jobs)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path}: not the plan of a sweep ({error}); remove it: the sweep's runs are intact, "
+            "and repeating its command writes it again"
+        ) from error
 
 
-def _plan(content: dict[str, Any]) -> Plan:
-    jobs = tuple(SweepJob(**job) for job in content["jobs"])
-    return Plan(content["id"], tuple(content["overrides"]), jobs)
+def _digest(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -9,10 +9,11 @@ import json
 import math
 from collections.abc import Iterator
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from harness.data.atomic import write_text
 from harness.runfolder import delivered, journal
+from harness.runfolder.liveness import FolderLock
 from harness.runfolder.run import Run
 from harness.runfolder.status import RunStatus
 from harness.runfolder.target import Target
@@ -61,11 +62,15 @@ class Follower:
     def step(self, store: Store) -> None:
         """Deliver every new complete record, unless another process is doing so."""
         try:
-            with FileLock(self.run.folder / ".delivery.lock", timeout=0):
+            with FolderLock(self.run.folder / ".delivery.lock", timeout=0):
                 self._load()
                 self._deliver_new(store)
         except Timeout:
             self._load()
+        except FileNotFoundError:
+            if self.run.folder.is_dir():
+                raise
+            # The run was removed: nothing of it is outstanding.
 
     def _deliver_new(self, store: Store) -> None:
         from mlflow.exceptions import MlflowException

@@ -60,11 +60,10 @@ class Journals:
         """Nothing: a journal is read whole."""
 
     def fetch(self, run: Recorded, path: str, into: Path) -> Path:
-        """The file in the run folder."""
-        file = Path(run.location) / path
-        if not file.is_file():
+        """The file in the run folder. Raises `ValueError` when it is damaged."""
+        if not (Path(run.location) / path).is_file():
             raise Missing(f"{run.run}: the artifact {path} is missing in {run.location}")
-        return file
+        return Run(Path(run.location)).verified(path)
 
     def attach(self, run: Recorded, files: list[Path], folder: str) -> None:
         """Copy files into the run folder; the caller notes them in the journal."""

@@ -80,5 +80,8 @@ def test_a_sweep_makes_its_report_once(tmp_path: Path, six: list[Recorded]) -> N
 def test_a_failed_report_is_one_line(tmp_path: Path, six: list[Recorded]) -> None:
     jobs = (SweepJob(six[0].run, "", {}, ""), SweepJob("gone", "", {}, ""))
     line = compare.after_sweep(Plan("abc", (), jobs), tmp_path)
-    assert line.startswith("no report: FileNotFoundError")
+    assert line.endswith("index.html   (without 1 of 2 runs, which cannot be read)")
+    (tmp_path / "reports/def").touch()
+    line = compare.after_sweep(Plan("def", (), jobs), tmp_path)
+    assert line.startswith("no report: FileExistsError")
     assert "\n" not in line

@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.commands.reproduce import Agreement, Check, compare, print_verdict
+from harness.commands.reproduce import Agreement, Check, check_settings, compare, print_verdict
 from harness.runfolder import folder
+from harness.runfolder.config import leaves
 from harness.runfolder.run import Run
 from harness.runfolder.status import RunStatus
 from harness.tracking.recorded import Recorded
-from tests.conftest import Command, command_in, run_folders
+from tests.conftest import Command, command_in, composed, run_folders
 
 RUN = ("epochs=3", "batch=20", "lr=0.5", "width=24", "dataset.num_val=40", "backend=numpy")
 
@@ -146,3 +147,15 @@ def test_without_a_store_exit_2(command: Command) -> None:
     done = command("harness", "reproduce", "abc")
     assert done.returncode == 2
     assert "no results yet; start a run first" in done.stderr
+
+
+def test_a_stored_config_that_contradicts_the_params_is_refused() -> None:
+    config = composed("batch=32", "width=[8,4]")
+    run = recorded("a", {})
+    run.params.update({key: str(value) for key, value in leaves(config).items()})
+    check_settings(run, config)
+    del run.params["batch"]  # not known
+    check_settings(run, config)
+    run.params["lr"] = "7"
+    with pytest.raises(ValueError, match=r"run a: lr is 0\.\d+ in its stored config.yaml and 7"):
+        check_settings(run, config)

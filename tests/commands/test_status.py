@@ -54,3 +54,23 @@ def test_the_command_lists_the_newest_runs(command: Command, tmp_path: Path) -> 
     assert shown.count(True) == 2
     empty = command("harness", "status", "--outputs", "nowhere")
     assert (empty.returncode, empty.stderr) == (0, "")
+
+
+def test_what_cannot_be_used_is_named_below_the_rest(command: Command, tmp_path: Path) -> None:
+    runs = [new_run(tmp_path / "outputs") for _ in range(4)]
+    jobs = tuple(SweepJob(run.id, "n", {}, "k") for run in runs)
+    for name in ("aaaa", "bbbb"):
+        Plan(name, ("-m", "seed=1,2"), jobs).save(tmp_path / "outputs")
+    (tmp_path / "outputs/sweeps/bbbb.json").write_text("{")
+    runs[0].journal.unlink()
+    (runs[1].folder / "config.yaml").unlink()
+    (runs[2].folder / "config.yaml").write_text("lr: 1\n")
+    done = command("harness", "status")
+    assert done.returncode == 0
+    assert runs[3].id in done.stdout
+    assert "aaaa" in done.stdout
+    for run, file in zip(runs, ("journal.jsonl", "config.yaml", "config.yaml"), strict=False):
+        lines = [line for line in done.stderr.splitlines() if run.id in line]
+        assert [f"{run.id}/{file}: " in line for line in lines] == [True]
+    assert "bbbb.json: not the plan of a sweep" in done.stderr
+    assert len(done.stderr.splitlines()) == 4

@@ -1,6 +1,7 @@
 """Atomic writing: old content or new content, and errors that name the file."""
 
 import errno
+import os
 from pathlib import Path
 from typing import BinaryIO
 
@@ -9,8 +10,25 @@ import pytest
 from harness.data.atomic import write_atomically, write_text
 
 
-def test_the_folder_is_created_and_nothing_else_is_left(tmp_path: Path) -> None:
-    path = tmp_path / "a" / "b.txt"
+def test_a_folder_that_was_removed_does_not_come_back(tmp_path: Path) -> None:
+    path = tmp_path / "runs" / "b.txt"
+    with pytest.raises(FileNotFoundError, match=r"'.*/runs/b\.txt'"):
+        write_text(path, "x")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_the_mode_follows_the_umask(tmp_path: Path, mask: int, mode: int) -> None:
+    before = os.umask(mask)
+    try:
+        write_text(tmp_path / "b.txt", "x")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "b.txt").stat().st_mode & 0o777 == mode
+
+
+def test_nothing_else_is_left(tmp_path: Path) -> None:
+    path = tmp_path / "b.txt"
     write_text(path, "é")
     write_text(path, "new")
     assert path.read_bytes() == b"new"

@@ -215,4 +215,99 @@ def test_a_damaged_journal_is_reported_and_affects_no_other_run(
         assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
         assert f"{first.name}/journal.jsonl: the record at byte 0 does not match" in done.stderr
     assert f"{second.name}/journal.jsonl: the record at byte" in done.stderr
-    assert len(run_folders(tmp_path / "outputs")) == 4, "both were trained again"
+    folders = list((tmp_path / "outputs/runs").glob("[!.]*"))
+    assert len(folders) == 4, "both were trained again"
+
+
+def test_a_changed_config_trains_nothing(
+    command: Command, tmp_path: Path, idx_folder: Path
+) -> None:
+    arguments = ("-m", *settings(idx_folder, "tracking=none"), "seed=1,2")
+    assert command(RUN, *arguments).returncode == 0
+    first = run_folders(tmp_path / "outputs")[0]
+    records = journal.read(first / journal.FILE_NAME)[0]
+    kept = records[:4]  # killed after its second epoch
+    (first / journal.FILE_NAME).write_bytes(b"".join(map(journal.encode, kept)))
+    for path in first.glob("weights/*"):
+        path.unlink()
+    config = first / "config.yaml"
+    config.write_text(config.read_text().replace("epochs: 3", "epochs: 4"))
+    for module, line, status in (
+        (RUN, (f"resume={first.name}",), 2),
+        (RUN, arguments, 2),
+        ("harness.job", (str(first),), 1),
+    ):
+        done = command(module, *line)
+        assert (done.returncode, "Traceback" in done.stderr) == (status, False), done.stderr
+        assert f"{first.name}/config.yaml: was changed after" in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+        assert len(Run(first).history().epochs) == 2
+    assert not list(first.glob("weights/*"))
+    assert len(run_folders(tmp_path / "outputs")) == 2
+
+
+def test_what_rotted_in_the_cache_is_never_trained_on(
+    command: Command, tmp_path: Path, idx_folder: Path
+) -> None:
+    """The same labels in another order would give another error under the same digest."""
+    own = tmp_path / "own"
+    shutil.copytree(idx_folder, own)
+    base = settings(own, "tracking=none")
+    assert command(RUN, *base).returncode == 0
+    (labels,) = tmp_path.glob("outputs/cache/*/train-labels-idx1-ubyte.npy")
+    good = labels.read_bytes()
+    before = histories(tmp_path)[-1]
+    for damage in (good[:128] + good[128:][::-1], b""):
+        labels.write_bytes(damage)
+        assert command(RUN, *base).returncode == 0
+        assert labels.read_bytes() == good
+        history = histories(tmp_path)[-1]
+        assert history.run != before.run
+        assert history.curve(metrics.TRAIN_LOSS) == before.curve(metrics.TRAIN_LOSS)
+    shutil.rmtree(tmp_path / "outputs/cache")
+    done = command("harness", "evaluate", "last")
+    assert done.returncode == 0, done.stderr
+    assert labels.read_bytes() == good
+    shutil.rmtree(own)
+    labels.write_bytes(b"")
+    run = run_folders(tmp_path / "outputs")[-1]
+    records = journal.read(run / journal.FILE_NAME)[0]
+    (run / journal.FILE_NAME).write_bytes(b"".join(map(journal.encode, records[:3])))
+    done = command(RUN, "resume=last")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+    assert "cannot be extracted again: dataset.dir=" in done.stderr
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_a_run_that_is_removed_while_it_trains_stays_removed(
+    tmp_path: Path, idx_folder: Path, launcher: str
+) -> None:
+    arguments = small(idx_folder, "tracking=none", "epochs=40", "backend=numpy")
+    hook = faulty.environment(tmp_path / "hook", faulty.REMOVE + "\nREMOVED = '{folder}'\n")
+    process = start(tmp_path, "-m", *arguments, "seed=1,2", f"hydra/launcher={launcher}", **hook)
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "Traceback" not in stdout + stderr
+    (removed,) = {line.split("(")[1][:22] for line in stderr.splitlines() if "removed" in line}
+    assert not (tmp_path / "outputs/runs" / removed).exists()
+    assert [run.name for run in histories(tmp_path)] == ["seed=2"]
+    assert [run.status for run in histories(tmp_path)] == ["FINISHED"]
+    assert stdout.count(removed) == 1
+    assert "FINISHED" in stdout
+    assert "index.html   (without 1 of 2 runs" in stdout
+
+
+@pytest.mark.fault
+def test_a_sweep_whose_outputs_are_removed_ends_with_its_table(
+    tmp_path: Path, idx_folder: Path
+) -> None:
+    arguments = small(idx_folder, "tracking=none", "epochs=40", "backend=numpy", "seed=1,2")
+    hook = faulty.environment(tmp_path / "hook", faulty.REMOVE + "\nREMOVED = '{folder}/../..'\n")
+    process = start(tmp_path, "-m", *arguments, **hook)
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "Traceback" not in stdout + stderr
+    assert stdout.count("DAMAGED") == 2
+    assert "no report: no run is finished" in stdout
+    assert not (tmp_path / "outputs").exists()

@@ -1,11 +1,13 @@
 """Which network answers, and that only undamaged weights are loaded."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from harness.recognizer import loading, registry
+from harness.recognizer.library import Library
 from harness.recognizer.recognizer import Recognizer
 from harness.runfolder.run import Run
 from tests.recognizer.conftest import copy_run
@@ -54,7 +56,7 @@ def test_damaged_weights_are_rejected(tmp_path: Path, run_folder: Path) -> None:
     content = bytearray(weights.read_bytes())
     content[-100] ^= 1
     weights.write_bytes(content)
-    with pytest.raises(ValueError, match="do not match their SHA-256"):
+    with pytest.raises(ValueError, match="does not match its SHA-256"):
         loading.choose(tmp_path)
 
 
@@ -67,10 +69,36 @@ def test_the_calibration_is_saved_beside_the_weights(run_folder: Path, trained: 
 
 
 def test_a_saved_calibration_is_used(tmp_path: Path, run_folder: Path, trained: Recognizer) -> None:
-    run = copy_run(run_folder, tmp_path, "a")  # its data is not cached here
+    run = copy_run(run_folder, tmp_path, "a")
     path = run.folder / loading.CALIBRATION
     saved = json.loads(path.read_text())
     path.write_text(json.dumps(saved | {"temperature": 1.25}))
     assert loading.load_run(run).temperature == 1.25
     path.unlink()
-    assert loading.load_run(Run(run.folder)).temperature == 1
+    assert loading.load_run(Run(run.folder)).temperature == trained.temperature
+    assert json.loads(path.read_text()) == saved
+
+
+def test_a_broken_run_does_not_stop_the_others(
+    tmp_path: Path, run_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    runs = {name: copy_run(run_folder, tmp_path, name, val_error=0.01) for name in "abcde"}
+    good = copy_run(run_folder, tmp_path, "good", val_error=0.02)
+    runs["a"].journal.unlink()
+    runs["b"].journal.write_bytes(b"rotten\n")
+    (runs["c"].folder / "config.yaml").unlink()
+    (runs["d"].folder / "config.yaml").write_text("lr: 7\n")
+    runs["e"].weights.write_bytes(b"")
+    assert loading.best_run(tmp_path) == good
+    assert loading.choose(tmp_path).run_id == "good"
+    for name, file in (("c", "config.yaml"), ("d", "config.yaml"), ("e", "best.safetensors")):
+        assert any(f"/{name}/" in line and file in line for line in caplog.messages)
+    library = Library(tmp_path, loading.load_run(good))
+    assert {each["id"] for each in library.list_networks()} == {"c", "d", "e", "good"}
+    for name in "abcde":
+        with pytest.raises(ValueError, match=rf"runs/{name}/") as caught:
+            library.load(name)
+        assert "\n" not in str(caught.value)
+    shutil.rmtree(good.folder)
+    with pytest.raises(ValueError, match=r"runs/[cde]/"):
+        loading.choose(tmp_path)

@@ -11,11 +11,12 @@ from harness.run.launcher_schema import Engines
 from harness.run.launchers import choose
 from harness.run.launchers.base import LauncherError, OnEnd
 from harness.run.launchers.prestart import Prestart
+from harness.runfolder import optional
 from harness.runfolder.plan import Plan, SweepJob
 from harness.runfolder.run import Run
 from harness.runfolder.target import Target
 from harness.tracking.delivery import Report
-from tests.conftest import composed, new_run, record_training
+from tests.conftest import new_run, record_training
 
 REPORT = "report/0123456789/index.html"
 
@@ -55,7 +56,10 @@ class Recorder:
     def compare(self, plan: Plan, outputs: Path) -> str:
         """As the real one: note the report in the journal of the best run."""
         self.calls.append("compare")
-        plan.runs(outputs)[0].add_artifacts([REPORT])
+        best = plan.runs(outputs)[0]
+        (best.folder / REPORT).parent.mkdir(parents=True)
+        (best.folder / REPORT).touch()
+        best.add_artifacts([REPORT])
         return "report: the answer"
 
     def close(self) -> Report:
@@ -89,7 +93,7 @@ def test_the_report_is_noted_in_the_journal_before_the_delivery_closes(
     runs = [new_run(tmp_path), new_run(tmp_path)]
     assert executed(*runs, plan=plan_of(*runs)) == 0
     assert recorder.calls == ["follow"] * 2 + ["train"] + ["plot"] * 2 + ["compare", "close"]
-    assert recorder.artifacts == [REPORT], "when it closes, the journal has the report"
+    assert list(recorder.artifacts) == [REPORT], "when it closes, the journal has the report"
     out = capsys.readouterr().out
     assert out.endswith("report: the answer\n"), "it is printed below the table"
     assert out.index("run id") < out.index("report: ")
@@ -169,6 +173,7 @@ def test_plots_that_cannot_be_drawn_do_not_stop_the_sweep(
 def test_the_delivery_goes_to_the_store_of_the_settings(
     tmp_path: Path, recorder: Recorder, overrides: tuple[str, ...], uri: str | None
 ) -> None:
-    delivery = execute.start_delivery(composed(*overrides).tracking, tmp_path)
+    target = new_run(tmp_path, *overrides).target()
+    delivery = execute.start_delivery(target, tmp_path, 30)
     assert (delivery is None) == (uri is None)
     assert (recorder.target and recorder.target.key) == uri

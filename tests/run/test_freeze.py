@@ -1,5 +1,7 @@
 """From configurations to run folders: keys, tags, and which existing runs a sweep builds on."""
 
+import multiprocessing
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +14,9 @@ from harness.runfolder import environment, keys
 from harness.runfolder.config import ConfigError
 from harness.runfolder.environment import Commit
 from harness.runfolder.plan import load_plan
+from harness.runfolder.run import Run
 from harness.runfolder.status import RunStatus
-from tests.conftest import composed, new_run, record_training, small
+from tests.conftest import composed, record_training, small
 
 TYPED = ["-m", "batch=20,30"]
 
@@ -140,8 +143,9 @@ def test_a_sweep_over_what_changes_no_result_has_a_run_for_each_value(
     assert freeze.freeze_sweep(prepared, TYPED, fresh=False).jobs == plan.jobs
 
 
-def test_which_run_can_be_resumed(tmp_path: Path) -> None:
-    run = record_training(new_run(tmp_path), 0.5, status="KILLED", error="interrupted")
+def test_which_run_can_be_resumed(tmp_path: Path, prepared: list[Prepared]) -> None:
+    run = freeze.freeze_run(prepared[0], [])
+    record_training(run, 0.5, status="KILLED", error="interrupted")
     assert freeze.interrupted_run(tmp_path, run.id[:6]).id == run.id
     assert freeze.interrupted_run(tmp_path, "last").id == run.id
     with run.lock(), pytest.raises(ConfigError, match="is being trained at this moment"):
@@ -151,3 +155,63 @@ def test_which_run_can_be_resumed(tmp_path: Path) -> None:
         freeze.interrupted_run(tmp_path, "last")
     with pytest.raises(ValueError, match="is not among the 1 runs"):
         freeze.interrupted_run(tmp_path, "zzz")
+
+
+def test_resuming_extracts_a_lost_data_set_again(tmp_path: Path, prepared: list[Prepared]) -> None:
+    run = freeze.freeze_run(prepared[0], [])
+    shutil.rmtree(tmp_path / "cache")
+    assert freeze.interrupted_run(tmp_path, "last") == run
+    assert len(run.dataset().test) == 100
+    shutil.rmtree(tmp_path / "cache")
+    config = run.folder / "config.yaml"
+    config.write_text(config.read_text().replace("lr: ", "lr: 1"))
+    with pytest.raises(ConfigError, match=r"config\.yaml: was changed after the run was frozen"):
+        freeze.interrupted_run(tmp_path, "last")
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_sweep_does_not_continue_a_run_whose_config_was_changed(
+    tmp_path: Path, prepared: list[Prepared]
+) -> None:
+    plan = freeze.freeze_sweep(prepared[1:], TYPED, fresh=False)
+    config = plan.runs(tmp_path)[0].folder / "config.yaml"
+    text = config.read_text()
+    config.write_text(text.replace("lr: ", "lr: 1"))
+    with pytest.raises(ConfigError, match=r"config\.yaml: was changed after the run was frozen"):
+        freeze.freeze_sweep(prepared, TYPED, fresh=False)
+    assert [run.folder for run in plan.runs(tmp_path)] == list((tmp_path / "runs").glob("[!.]*"))
+    assert freeze.freeze_sweep(prepared, TYPED, fresh=True).id != plan.id
+    record_training(Run(plan.runs(tmp_path)[0].folder), 0.5)
+    again = freeze.freeze_sweep(prepared[1:], TYPED, fresh=False)
+    assert again.jobs == plan.jobs, "a finished run does not need its config"
+
+
+def freeze_all(prepared: list[Prepared], barrier: "multiprocessing.synchronize.Barrier") -> None:
+    barrier.wait(60)
+    freeze.freeze_sweep(prepared, TYPED, fresh=False)
+
+
+def test_equal_sweeps_started_at_the_same_time_share_their_runs(
+    tmp_path: Path, prepared: list[Prepared]
+) -> None:
+    context = multiprocessing.get_context("fork")
+    barrier = context.Barrier(4)
+    processes = [context.Process(target=freeze_all, args=(prepared, barrier)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+    assert len(list((tmp_path / "runs").glob("[!.]*"))) == 2
+
+
+def test_a_lock_that_another_command_holds_for_long_is_one_line(
+    tmp_path: Path, prepared: list[Prepared], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(freeze, "ALONE_S", 0.1)
+    with (
+        freeze.alone(tmp_path),
+        pytest.raises(ConfigError, match=r"\.lock: another command has held it for"),
+    ):
+        freeze.freeze_run(prepared[0], [])
+    assert not list((tmp_path / "runs").glob("[!.]*"))

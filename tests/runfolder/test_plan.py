@@ -1,6 +1,9 @@
 """The plans of sweeps on disk."""
 
 import os
+import shutil
+import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -40,6 +43,47 @@ def test_the_plan_saved_last_is_the_newest_whatever_the_times_of_the_files(tmp_p
     first.save(tmp_path)
     assert all_plans(tmp_path) == [second, first], "its command was repeated"
     path = sweeps_folder(tmp_path) / "b.json"
-    path.write_text(path.read_text().replace("saved_ns", "other"))
+    text = path.read_text().replace("saved_ns", "other").replace("sha256", "another")
+    path.write_text(text)
     os.utime(path, (0, 0))
     assert all_plans(tmp_path) == [first, second], "without a time of its own, the file's counts"
+
+
+def test_damaged_plans_are_named_and_the_others_are_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = SweepJob("abc", "batch=16", {"batch": "16"}, "key")
+    good = Plan("good", ("-m",), (job,))
+    good.save(tmp_path)
+    text = (sweeps_folder(tmp_path) / "good.json").read_text()
+    for number, content in enumerate(
+        (b"", b"{", b"[]", b"3", b"null", b"\xff", b'{"id": "x"}', b'{"jobs": 5, "id": "x"}',
+         text.replace("batch=16", "batch=17").encode(), text.replace("good", "evil").encode())
+    ):  # fmt: skip
+        (sweeps_folder(tmp_path) / f"bad{number}.json").write_bytes(content)
+    assert all_plans(tmp_path) == [good]
+    for number in range(10):
+        assert f"bad{number}.json: not the plan of a sweep" in caplog.text
+        with pytest.raises(ValueError, match=rf"bad{number}\.json: ") as caught:
+            load_plan(tmp_path, f"bad{number}")
+        assert "\n" not in str(caught.value)
+
+
+def test_the_readable_runs_of_a_plan_are_those_that_are_there(tmp_path: Path) -> None:
+    runs = [new_run(tmp_path) for _ in range(3)]
+    plan = Plan("p", (), tuple(SweepJob(run.id, "n", {}, "k") for run in runs))
+    shutil.rmtree(runs[0].folder)
+    runs[1].journal.write_bytes(b"")
+    assert plan.readable_runs(tmp_path) == runs[2:]
+    assert len(plan.runs(tmp_path)) == 3
+
+
+def test_the_plan_saved_last_is_the_newest_when_the_clock_is_set_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plans = [Plan(name, (), ()) for name in "zya"]
+    now = time.time_ns()
+    for hours, plan in enumerate(plans):
+        monkeypatch.setattr(time, "time_ns", partial(int, now - hours * 3_600_000_000_000))
+        plan.save(tmp_path)
+    assert all_plans(tmp_path) == plans

@@ -252,6 +252,7 @@ def test_tags_and_artifacts_are_added(run: Run) -> None:
     run.add_tags({"a": "1", "b": "2"})
     run.add_tags({"a": "3"})
     for path in ("plots/x.png", "report/y.html"):
+        (run.folder / path).parent.mkdir()
         write_text(run.folder / path, path)
     run.add_artifacts(["plots/x.png", "report/y.html"])
     history = run.history()

@@ -75,7 +75,8 @@ class Scoreboard:
         active = histories.keys() - over
         running = sum(histories[run].status is RunStatus.RUNNING for run in active)
         parts = [f"{count['finished']}/{self._total} done", f"{running} running"]
-        parts += [f"{count[kind]} {kind}" for kind in ("pruned", "failed", "killed") if count[kind]]
+        kinds = ("pruned", "failed", "killed", "damaged")
+        parts += [f"{count[kind]} {kind}" for kind in kinds if count[kind]]
         errors = {run: best_error(history) for run, history in histories.items()}
         scored = {run: error for run, error in errors.items() if error is not None}
         if scored:

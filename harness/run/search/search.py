@@ -115,7 +115,13 @@ def start(search: Search) -> None:
             f"search {search.id}: another command is running it; wait for that one, or stop it, "
             "and repeat this one to continue"
         ) from None
-    before = json.loads(path.read_text())
+    try:
+        before = dict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(
+            f"{path}: not the start state of a search ({error}); restore it from a copy, or start "
+            "another search with hydra.sweeper.study=NAME"
+        ) from error
     for key in {**before, **now}:
         if before.get(key) != now.get(key):
             raise ConfigError(

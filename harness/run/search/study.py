@@ -1,12 +1,15 @@
 """The study of a search: Optuna's record of its trials, its sampler, pruner and plots."""
 
+import sqlite3
 import threading
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
+from harness.runfolder.config import ConfigError
 from harness.runfolder.folder import open_run
 
 if TYPE_CHECKING:
@@ -19,8 +22,40 @@ if TYPE_CHECKING:
 DATABASE = "optuna.db"
 
 
+def check_database(outputs: Path) -> None:
+    """Raise `ConfigError` if `outputs/optuna.db` is there and damaged."""
+    path = outputs.resolve() / DATABASE
+    if not path.is_file():
+        return
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=60)) as opened:
+            problem = str(opened.execute("PRAGMA integrity_check(1)").fetchone()[0])
+    except sqlite3.Error as error:
+        problem = str(error)
+    if problem != "ok":
+        raise ConfigError(_unusable(path, problem))
+
+
+def _unusable(path: Path, problem: str) -> str:
+    return (
+        f"{path}: not a usable record of trials ({problem}); move it away and repeat the command: "
+        "it starts its trials again, and those with the values of a finished run take its result"
+    )
+
+
+def failures() -> tuple[type[Exception], ...]:
+    """The exceptions of a record that cannot be read or written: the database, a journal."""
+    from optuna.exceptions import OptunaError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return ValueError, OptunaError, SQLAlchemyError
+
+
 def open_study(search: "Search") -> "Study":
-    """The study in `outputs/optuna.db`, with the sampler and the pruner of the settings."""
+    """The study in `outputs/optuna.db`, with the sampler and the pruner of the settings.
+
+    Raises `ConfigError` if the file is damaged.
+    """
     import optuna
     from optuna import pruners, samplers
 
@@ -28,11 +63,18 @@ def open_study(search: "Search") -> "Study":
     settings, epochs = search.settings, search.base.epochs
     path = search.outputs.resolve() / DATABASE
     with FileLock(f"{path}.lock", timeout=60):  # two commands may create it at the same time
-        study = optuna.create_study(
-            storage=_storage(path), study_name=search.id, direction="minimize", load_if_exists=True
-        )
+        try:
+            study = optuna.create_study(
+                storage=_storage(path),
+                study_name=search.id,
+                direction="minimize",
+                load_if_exists=True,
+            )
+            known = len(study.trials)
+        except failures() as error:
+            raise ConfigError(_unusable(path, str(error).splitlines()[0])) from error
     # A sampler restarted from the same seed would repeat its first proposals.
-    seed = settings.seed + len(study.trials)
+    seed = settings.seed + known
     startup, warmup = settings.startup_trials, settings.warmup_epochs
     match settings.sampler:
         case "tpe":

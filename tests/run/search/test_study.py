@@ -11,7 +11,8 @@ from optuna import Trial
 from optuna.trial import TrialState
 
 from harness.run.search.search import Search
-from harness.run.search.study import draw, ended, open_study
+from harness.run.search.study import check_database, draw, ended, open_study
+from harness.runfolder.config import ConfigError
 from tests.conftest import ROOT, composed, new_run
 from tests.run.search.conftest import sweeper
 
@@ -110,7 +111,7 @@ def test_the_plots_are_artifacts_of_the_best_run(tmp_path: Path) -> None:
         trial.set_user_attr("run", run.id)
         study.tell(trial, error)
     draw(search, study)
-    assert runs[0].history().artifacts == []
+    assert runs[0].history().artifacts == {}
     artifacts = runs[1].history().artifacts
     assert "plots/search_history.png" in artifacts
     assert all((runs[1].folder / path).is_file() for path in artifacts)
@@ -125,3 +126,26 @@ def test_nothing_is_drawn_into_a_removed_run(tmp_path: Path) -> None:
     study.tell(trial, 0.1)
     draw(search, study)
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("damage", ["text", "cut", "header", "schema"])
+def test_a_damaged_database_is_one_line(tmp_path: Path, damage: str) -> None:
+    check_database(tmp_path)  # there is none
+    study = open_study(search_in(tmp_path))
+    study.tell(study.ask(), 0.5)
+    check_database(tmp_path)
+    path = tmp_path / "optuna.db"
+    content = path.read_bytes()
+    path.write_bytes(
+        {
+            "text": b"rotten",
+            "cut": content[: len(content) // 2],
+            "header": b"\0" * 100 + content[100:],
+            "schema": content.replace(b"CREATE TABLE studies", b"CREATE TABLE nothing"),
+        }[damage]
+    )
+    for call in (check_database, lambda outputs: open_study(search_in(outputs))):
+        if (damage, call) != ("schema", check_database):
+            with pytest.raises(ConfigError, match=r"optuna\.db: not a usable record") as caught:
+                call(tmp_path)
+            assert "\n" not in str(caught.value)
