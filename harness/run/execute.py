@@ -177,10 +177,13 @@ def plot_run(run: Run) -> None:
 
         run_plots.draw(run)
 
-    attempt(f"plots of {run.id}", draw, None)
+    attempt("plots", draw, None)
 
 
 def _compare(plan: Plan, outputs: Path) -> str:
-    from harness.analysis import compare
+    def report() -> str:
+        from harness.analysis import compare
 
-    return compare.after_sweep(plan, outputs)
+        return compare.after_sweep(plan, outputs)
+
+    return attempt("report", report, "")

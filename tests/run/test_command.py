@@ -104,6 +104,16 @@ def test_names_in_a_terminal_are_no_markup(tmp_path: Path, idx_folder: Path, lau
     assert "a [/b] [wip] Gr??e" in status.stdout
 
 
+def test_without_a_working_matplotlib_there_is_one_warning(
+    tmp_path: Path, idx_folder: Path
+) -> None:
+    (tmp_path / "matplotlib.py").write_text("raise RuntimeError('no fonts')\n")
+    words = small(idx_folder, "tracking=none", "epochs=1", "threads=1", "seed=1,2")
+    done = command_in(tmp_path)(RUN, "-m", *words, **python_path(tmp_path))
+    assert done.returncode == 0
+    assert done.stderr == "warning: report: RuntimeError: no fonts\n"
+
+
 @needs_root
 @pytest.mark.service
 def test_a_user_without_name_home_and_priority(tmp_path: Path, idx_folder: Path) -> None:
