@@ -47,8 +47,9 @@ def newest_view(outputs: Path, target: Target, address: str) -> str | None:
     None when the store does not have the sweep. address: where the store's UI is served.
     """
     for plan in all_plans(outputs)[-1:]:
-        run = plan.runs(outputs)[0]
-        delivered = run.delivered()
+        delivered = {}
+        for run in plan.readable_runs(outputs)[:1]:
+            delivered = run.delivered()
         if delivered.get("store") == target.key:
             params = swept_params(plan.jobs[0].swept, run.history().params)
             experiment_id = delivered["experiment_id"]
