@@ -1,6 +1,7 @@
 """Shared by the tests: a small data set, run folders, and the harness as a real command."""
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -102,6 +103,25 @@ def start(cwd: Path, *arguments: str, **environment: str) -> subprocess.Popen[st
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def as_user(user: int, group: int) -> list[str]:
+    """The beginning of a command that runs as another user, without a name or other groups.
+
+    It may read every file, because Python may be installed in a folder of root; it writes where
+    the user may write.
+    """
+    capability = "+dac_read_search"
+    return [
+        "setpriv", f"--reuid={user}", f"--regid={group}", "--clear-groups",
+        f"--inh-caps={capability}", f"--ambient-caps={capability}",
+    ]  # fmt: skip
+
+
+needs_root = pytest.mark.skipif(
+    os.name == "nt" or os.getuid() != 0 or shutil.which("setpriv") is None,
+    reason="needs root and setpriv: run the tests as root on Linux",
+)
 
 
 def python_path(folder: Path) -> dict[str, str]:

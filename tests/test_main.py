@@ -1,14 +1,16 @@
 """`python -m harness`: its commands, their help, and an unknown one."""
 
 import importlib
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
 
 from harness.__main__ import COMMANDS, main
-from tests.conftest import ROOT, command_in
+from tests.conftest import ROOT, command_in, python_path
 
 NOT_COMMANDS = {"__init__", "options"}
 
@@ -47,6 +49,42 @@ def test_an_unknown_command_exits_2(name: str) -> None:
     done = command_in(ROOT)("harness", name)
     assert done.returncode == 2
     assert f"No such command '{name}'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("redirection", "status", "stderr"),
+    [
+        ("| head -1", 0, ""),
+        (">&-", 0, ""),
+        ("> /dev/full", 1, "error: standard output: No space left on device\n"),
+    ],
+)
+@pytest.mark.parametrize("words", ["harness status", "harness.run --cfg job", "harness.run --help"])
+def test_output_that_cannot_be_written(
+    tmp_path: Path, words: str, redirection: str, status: int, stderr: str
+) -> None:
+    """Here the output is the work: losing it is a failure, unless nobody wants it."""
+    line = f"'{sys.executable}' -m {words} {redirection}; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(
+        ["bash", "-c", line],
+        cwd=tmp_path,
+        env=os.environ | python_path(ROOT),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == status
+    assert done.stderr.count("\n") == stderr.count("\n"), done.stderr
+    assert "No space left on device" in done.stderr or not stderr
+
+
+def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    words = ("export", "json", "file/json", "--outputs", "file")
+    done = command_in(tmp_path)("harness", *words)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stderr
 
 
 def test_version() -> None:

@@ -25,6 +25,7 @@ INK = "#123456"  # placeholder for the page's text color, replaced in the SVG te
 SIZE = (4.7, 3.3)
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
+    "text.parse_math": False,  # a dollar sign in a setting is no formula
     "legend.frameon": False,
     "font.family": "sans-serif",
     "font.size": 10,
@@ -78,6 +79,7 @@ def against(key: str, points: Mapping[str, Sequence[tuple[float, float, float, f
         values = sorted({row[0] for rows in points.values() for row in rows})
         if values[0] > 0 and values[-1] / values[0] >= 8:
             axes.set_xscale("log")
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axes.xaxis.set_minor_formatter(NullFormatter())
             axes.xaxis.set_minor_locator(mpl.ticker.NullLocator())
         if len(values) <= 12:

@@ -57,7 +57,7 @@ def build(selection: Selection, outputs: Path) -> tuple[Comparison, Recorded]:
     Raises `ValueError` if there is nothing to compare; anything else that is missing becomes a
     note.
     """
-    notes: list[str] = []
+    notes = list(selection.notes)
     source, by_id = selection.source, {run.run: run for run in selection.recorded}
     finished = evidence.finished(selection, notes)
     source.add_curves(finished, (metrics.VAL_ERROR, metrics.EPOCH_S))

@@ -26,7 +26,7 @@ def learning_curves(path: Path, title: str, loss: Curves, error: Curves) -> None
     figure = Figure(figsize=(9, 3.4))  # fixed margins: automatic layout is slow, and the user waits
     figure.subplots_adjust(left=0.075, right=0.99, bottom=0.14, top=0.9, wspace=0.2)
     FigureCanvasAgg(figure)
-    figure.suptitle(title)
+    figure.suptitle(title, parse_math=False)  # it may have dollar signs
     both = zip(figure.subplots(1, 2), (loss, error), ("loss (nats)", "error (%)"), strict=True)
     for axes, curves, label in both:
         factor = 100 if curves is error else 1
@@ -54,7 +54,7 @@ def deformations(path: Path, title: str, samples: NDArray[Any]) -> None:
     tile = 0.65
     figure = Figure(figsize=(tile * columns + 0.3, tile * count * height / width + 0.9))
     FigureCanvasAgg(figure)
-    figure.suptitle(title, fontsize=9)
+    figure.suptitle(title, fontsize=9, parse_math=False)
     axes = figure.subplots(count, columns, squeeze=False)
     figure.subplots_adjust(0.02, 0.02, 0.98, 1 - 0.75 / figure.get_figheight(), 0.06, 0.06)
     for (row, column), tile_axes in np.ndenumerate(axes):

@@ -14,6 +14,7 @@ from harness.analysis.ranking import BEST, LOWEST
 from harness.analysis.settings import SEED
 from harness.commands.options import OUTPUTS, URI, refuse
 from harness.run.summary import show
+from harness.runfolder.optional import attempt
 from harness.runfolder.status import ExitStatus
 from harness.tracking.reading import Reader
 from harness.tracking.recorded import Journals, Recorded
@@ -39,11 +40,15 @@ def compare(what: tuple[str, ...], outputs: Path, uri: str | None, attach: bool)
         comparison, chosen = comparing.build(selection, outputs)
     except (ValueError, StoreError) as error:
         refuse(error)
-    files = comparing.write(comparison, outputs / "reports" / selection.name)
+    folder = outputs / "reports" / selection.name
+    nothing: list[Path] = []
+    files = attempt("no report", lambda: comparing.write(comparison, folder), nothing)
     show(terminal_table(comparison))
     print(tables.lead(comparison.standings))
     for note in comparison.notes:
         print(f"note: {note}", file=sys.stderr)
+    if not files:
+        sys.exit(ExitStatus.FAILED if attach else ExitStatus.DONE)
     print(f"report: {files[0]}")
     if attach and not isinstance(selection.source, Journals):
         sys.exit(_attach(selection, chosen, comparison, files))

@@ -17,6 +17,7 @@ from harness.data import dataset
 from harness.recognizer import calibration
 from harness.recognizer.loading import load_run
 from harness.run.overrides import parse_each, text_of, value_text
+from harness.runfolder.config import expand_home
 from harness.runfolder.folder import find
 from harness.training import evaluation as scoring
 
@@ -119,4 +120,6 @@ def _dataset(texts: list[str], name: str, directory: str | None) -> tuple[str, s
             raise ValueError(f"{text_of(override)}: expected dataset=NAME or dataset.dir=FOLDER")
     if "dataset" in values:
         name, directory = values["dataset"], None
-    return name, values.get("dataset.dir", directory)
+    if "dataset.dir" in values:
+        directory = expand_home("dataset.dir", values["dataset.dir"])
+    return name, directory

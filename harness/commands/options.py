@@ -1,5 +1,6 @@
 """Options shared by several commands, and the exit of a command on bad input."""
 
+import os
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -23,9 +24,15 @@ def check_uri(context: click.Context, option: click.Parameter, uri: str | None) 
     return uri
 
 
+def expanded(context: click.Context, option: click.Parameter, folder: Path) -> Path:
+    """The folder of an option; a shell leaves the `~` of `--outputs=~/runs` as it is."""
+    return Path(os.path.expanduser(folder))  # noqa: PTH111  # `Path` raises without a home
+
+
 OUTPUTS = click.option(
     "--outputs",
     type=click.Path(path_type=Path),
+    callback=expanded,
     default=Path("outputs"),
     show_default=True,
     help="The folder of all generated files.",

@@ -13,6 +13,7 @@ from harness.commands.options import JSON, OUTPUTS, RUN, URI, refuse
 from harness.recognizer import loading
 from harness.recognizer.decoding import Decoder
 from harness.recognizer.recognizer import Answer, Recognizer
+from harness.runfolder import streams
 from harness.runfolder.status import ExitStatus
 
 
@@ -73,6 +74,8 @@ def print_table(readings: Iterator[Reading], files: list[Path], source: str) -> 
     width = max(len(str(path)) for path in files)
     print(f"{'file':{width}}  digit  probability  runner-up   ({source})")
     for reading in readings:
+        if streams.reader_is_gone():
+            break
         answer = reading.answer
         if answer is None:
             print(f"{reading.file}: {reading.problem}", file=sys.stderr, flush=True)

@@ -5,6 +5,7 @@ the source, the packages and the machine are printed. The run is trained again i
 own, which no sweep builds on, and every metric is compared to the last bit.
 """
 
+import hashlib
 import sys
 import tempfile
 from dataclasses import dataclass, replace
@@ -23,7 +24,7 @@ from harness.run.compose import Job
 from harness.run.launchers import prestart
 from harness.run.launchers.job_process import JobProcess
 from harness.run.summary import show
-from harness.runfolder import checkpoint, environment, folder, keys
+from harness.runfolder import checkpoint, environment, folder
 from harness.runfolder import config as configuration
 from harness.runfolder.folder import Identity
 from harness.runfolder.run import CONFIG, REPRODUCES, WEIGHTS, Run
@@ -126,7 +127,7 @@ def check_settings(run: Recorded, settings: Config) -> None:
 
 def checks_of(reader: Reader, run: Recorded, files: Path, prepared: freeze.Prepared) -> list[Check]:
     """Everything recorded about how the run was made, with how it would be made now."""
-    source = environment.commit()
+    source = freeze.source()
     checks = [
         Check(
             "settings, data, source of data/ nn/ training/",
@@ -155,13 +156,15 @@ def _changes(reader: Reader, run: Recorded, files: Path) -> str:
     if run.tags.get("git.dirty") != "true":
         return _digest("")
     try:
-        return _digest(reader.fetch(run, UNCOMMITTED, files).read_text())
+        patch = reader.fetch(run, UNCOMMITTED, files)
+        return _digest(patch.read_text(encoding="utf-8", errors="surrogateescape"))
     except Missing:
         return f"some, but {UNCOMMITTED} is missing"
 
 
 def _digest(patch: str) -> str:
-    return f"patch {keys.digest(patch, 12)}" if patch else "none"
+    content = patch.encode(errors="surrogateescape")
+    return f"patch {hashlib.sha256(content).hexdigest()[:12]}" if patch else "none"
 
 
 def _lines(text: str) -> dict[str, str]:

@@ -53,10 +53,11 @@ def sync(outputs: Path, relocate: bool, verify: bool, to: str | None, source: st
     complete = _verify_cache(outputs) if verify else True
     if to is not None:
         complete &= _rebind(outputs, source, Target.named(to, outputs))
-    broken: list[tuple[Path, str]] = []
+    stores = _by_target(outputs)
+    compared = {run.folder for runs in stores.values() for run in runs}
+    broken = [each for each in folder.broken_runs(outputs) if each[0] not in compared]
     for path, why in broken:
         print(f"{path}: cannot be used: {why}", file=sys.stderr)
-    stores = _by_target(outputs)
     for target, runs in stores.items():
         complete &= _Sync(target, runs, len(broken)).carry_out(relocate=relocate, verify=verify)
     if broken and not stores:
@@ -140,11 +141,16 @@ def _print_restored(proofs: list[Proof]) -> None:
 
 
 def _verify_cache(outputs: Path) -> bool:
-    """Compare the extracted data sets with their digests. Returns whether they are right."""
-    problems: list[str] = []
+    """Compare the extracted data sets with their digests and repair what differs.
+
+    Returns whether they are right by now.
+    """
+    from harness.data import extraction
+
+    problems = extraction.verify(outputs / "cache")
     for line in problems:
         print(line, file=sys.stderr)
-    return not problems
+    return not problems or not extraction.verify(outputs / "cache")
 
 
 def _rebind(outputs: Path, source: str | None, to: Target) -> bool:
@@ -180,7 +186,7 @@ def _rebind(outputs: Path, source: str | None, to: Target) -> bool:
 def _by_target(outputs: Path) -> dict[Target, list[Run]]:
     """The runs of each store. By the journals' settings: a config file may be unreadable."""
     runs: dict[Target, list[Run]] = {}
-    for run in folder.readable_runs(outputs):
+    for run in folder.all_runs(outputs):
         target = run.target()
         if target is not None:
             runs.setdefault(target, []).append(run)

@@ -2,11 +2,13 @@
 
 import signal
 import time
+from functools import partial
 from pathlib import Path
 
 import click
 
 from harness.commands.options import OUTPUTS, URI
+from harness.runfolder.optional import attempt
 from harness.runfolder.plan import all_plans
 from harness.runfolder.target import Target
 from harness.tracking.store import Store
@@ -28,7 +30,7 @@ def ui(outputs: Path, port: int, uri: str | None) -> None:
     try:
         with serve(target, port) as address:
             click.echo(f"the MLflow UI is at {address}   (Ctrl-C ends it)")
-            link = newest_view(outputs, target, address)
+            link = attempt("link", partial(newest_view, outputs, target, address), None)
             if link:
                 click.echo(f"the newest sweep's charts: {link}")
             while True:

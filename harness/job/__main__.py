@@ -19,6 +19,7 @@ from filelock import Timeout
 
 from harness.job import forkserver, interruption, parent
 from harness.job.train import train
+from harness.runfolder import streams
 from harness.runfolder.journal import JournalError
 from harness.runfolder.run import Run
 from harness.runfolder.status import ExitStatus, RunStatus
@@ -32,6 +33,7 @@ EXIT = {
 
 def main() -> None:
     """The command line of a job."""
+    streams.protect()
     arguments = _arguments()
     folder = arguments.folder
     if folder is None:

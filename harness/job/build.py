@@ -1,13 +1,12 @@
 """Build the objects that a configuration names. Nothing below this module reads a `Config`."""
 
 import dataclasses
-import importlib.util
 from typing import Any, Literal
 
 from harness.data import normalization
 from harness.data.augmentation import Augmentation
 from harness.data.dataset import Dataset
-from harness.nn.compiled import supports
+from harness.nn.compiled import numba_loading, supports
 from harness.nn.network import Network, count_parameters
 from harness.nn.optimizers import OPTIMIZERS
 from harness.nn.schedules import SCHEDULES, Schedule, with_warmup
@@ -51,20 +50,18 @@ def blas_threads(
 def backend(config: Config) -> Backend:
     """Which backend trains this configuration: "numpy" or "numba".
 
-    Raises `ConfigError` when `backend=numba` is not installed or does not support the other keys.
+    Raises `ConfigError` when Numba cannot be used or does not support the other keys, and
+    `backend=numba` asks for it.
     """
-    installed = importlib.util.find_spec("numba") is not None
+    obstacle = numba_loading.obstacle()
     missing = supports.unsupported(_step_settings(config))
     if config.backend == "numba":
-        if not installed:
-            raise ConfigError(
-                "backend=numba: Numba is not installed; `python -m pip install -c constraints.txt "
-                "-e '.[fast]'` or use backend=auto"
-            )
+        if obstacle:
+            raise ConfigError(f"backend=numba: {obstacle}, or use backend=auto")
         if missing:
             expected = ", ".join(missing.values())
             raise ConfigError(f"backend=numba: expected {expected}; or use backend=auto")
-    return "numba" if config.backend != "numpy" and installed and not missing else "numpy"
+    return "numba" if config.backend != "numpy" and not obstacle and not missing else "numpy"
 
 
 def _step_settings(config: Config) -> dict[str, Any]:

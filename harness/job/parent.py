@@ -1,6 +1,5 @@
 """The job's end of its parent's pipe: receives the run folder to train; EOF: the parent died."""
 
-import importlib.util
 import json
 import os
 import signal
@@ -16,9 +15,8 @@ END_RECORD_S = 15.0
 
 def preload() -> None:
     """Import what takes long, while the command still composes its configurations."""
-    if importlib.util.find_spec("numba"):
-        with suppress(ImportError):  # the job that needs it reports the error
-            numba_loading.load()
+    with suppress(ValueError):  # the job that needs it reports the error
+        numba_loading.load()
 
 
 def read_order() -> Path | None:

@@ -2,9 +2,12 @@
 
 import sys
 import time
+from functools import partial
 from typing import Protocol, Self
 
 from harness.nn import metrics
+from harness.runfolder import streams
+from harness.runfolder.optional import attempt
 
 
 class Display(Protocol):
@@ -20,9 +23,9 @@ class Display(Protocol):
         """End; the last state stays on the screen."""
 
 
-def display(name: str, epochs: int, finished: int = 0) -> Display:
-    """A bar if standard output is a terminal, else lines."""
-    return (Bar if sys.stdout.isatty() else Lines)(name, epochs, finished)
+def display(name: str, epochs: int, finished: int = 0) -> "Harmless":
+    """A bar if standard output is a terminal, else lines. It never raises an error."""
+    return Harmless((Bar if sys.stdout.isatty() else Lines)(name, epochs, finished))
 
 
 def numbers(values: dict[str, float]) -> str:
@@ -36,6 +39,30 @@ def numbers(values: dict[str, float]) -> str:
     return "  ".join(parts)
 
 
+class Harmless:
+    """Another display, which is given up with a warning when it fails."""
+
+    def __init__(self, display: Display) -> None:
+        self.display: Display | None = display
+
+    def epoch(self, epoch: int, values: dict[str, float]) -> None:
+        """See `Display`."""
+        self._call("epoch", epoch, values)
+
+    def __enter__(self) -> Self:
+        self._call("__enter__")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._call("__exit__", *error)
+
+    def _call(self, method: str, *arguments: object) -> None:
+        if self.display is not None:
+            call = partial(getattr(self.display, method), *arguments)
+            if attempt("progress display", lambda: (call(), True), None) is None:
+                self.display = None
+
+
 class Bar:
     """A rich progress bar."""
 
@@ -44,12 +71,13 @@ class Bar:
         from rich import progress as rich
 
         self._progress = rich.Progress(
-            rich.TextColumn("{task.description}"),
+            rich.TextColumn("{task.description}", markup=False),
             rich.BarColumn(bar_width=24),
             rich.TextColumn("epoch"),
             rich.MofNCompleteColumn(),
-            rich.TextColumn("{task.fields[numbers]}"),
+            rich.TextColumn("{task.fields[numbers]}", markup=False),
             rich.TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+            console=streams.console(),
         )
         self._task = self._progress.add_task(
             name, total=epochs, completed=finished, numbers="starting"

@@ -3,6 +3,8 @@
 import os
 import sys
 import traceback
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -80,8 +82,9 @@ def _train(run: Run, journal: Journal) -> None:
     threads = _threads(run, dataset)
     journal.append("start", **liveness.this_process(), threads=threads, backend=config.backend)
     write_text(run.folder / ENVIRONMENT, environment.describe(threads))
-    if changes := environment.uncommitted():
-        write_text(run.folder / UNCOMMITTED, changes)
+    if config.tracking.diff and (changes := environment.uncommitted()):
+        patch = changes.encode(errors="surrogateescape")
+        write_atomically(run.folder / UNCOMMITTED, lambda file: file.write(patch))
     keeping = config.checkpoint
     checkpoints = Checkpoints(
         run.folder / "checkpoints",
@@ -105,12 +108,23 @@ def _train(run: Run, journal: Journal) -> None:
 
 def _prepare_numba(run: Run) -> None:
     """Load Numba where the run uses it, with a cache of compiled code for this very source."""
-    # Numba checks the file of a function only, not those that it imports; the digest covers all.
-    folder = run.cache.resolve() / f"numba-{source_digest()[:12]}"
-    os.environ.setdefault("NUMBA_CACHE_DIR", str(folder))
+    if not _can_write(os.environ.get("NUMBA_CACHE_DIR")):
+        # Numba checks the file of a function only, not those that it imports; the digest covers
+        # all.
+        folder = run.cache.resolve() / f"numba-{source_digest()[:12]}"
+        os.environ["NUMBA_CACHE_DIR"] = str(folder)
     if run.config.backend == "numba":
         numba_loading.load()
         sys.modules["numba"].config.reload_config()  # it may have been loaded before
+
+
+def _can_write(folder: str | None) -> bool:
+    """Whether the user's folder can be written to; Numba refuses to compile where it cannot."""
+    if not folder:
+        return False
+    with suppress(OSError):
+        Path(folder).mkdir(parents=True, exist_ok=True)  # as Numba does
+    return os.access(folder, os.W_OK | os.X_OK)
 
 
 def _threads(run: Run, dataset: Dataset) -> int:

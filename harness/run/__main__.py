@@ -9,16 +9,18 @@ Exit status: 0 done and delivered, 1 a job failed, 2 bad input, 3 trained but no
 
 import os
 import sys
-from contextlib import suppress
 
 from harness.run import signals
-from harness.run.launchers.prestart import Prestart
 from harness.runfolder.status import ExitStatus
 
 
 def main() -> None:
     """The console script `harness-run`."""
-    signals.raise_at_the_first()
+    signals.exit_at_the_first()  # what follows is imported after this
+    from harness.run.launchers.prestart import Prestart
+    from harness.runfolder import streams
+
+    streams.protect()
     arguments = sys.argv[1:]
     try:
         with Prestart() as prestart:
@@ -27,13 +29,13 @@ def main() -> None:
 
             try:
                 status = command(arguments, prestart)
-            except Exception:
+            except BaseException:  # also what Rust extensions raise, which is no `Exception`
                 signals.raise_again()
                 raise
     except KeyboardInterrupt:
         status = ExitStatus.INTERRUPTED
-    with suppress(BrokenPipeError):
-        sys.stdout.flush()
+    if lost := streams.lost():
+        print(f"standard output: {lost.strerror}; the rest is not shown", file=sys.stderr)
         sys.stderr.flush()
     os._exit(status)  # everything is written; a regular exit takes as long as an epoch
 

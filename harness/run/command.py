@@ -14,7 +14,7 @@ from harness.run.launchers import choose
 from harness.run.launchers.prestart import Prestart
 from harness.run.overrides import CommandLine
 from harness.runfolder import config as configuration
-from harness.runfolder import folder
+from harness.runfolder import environment, folder, streams
 from harness.runfolder.config import ConfigError
 from harness.runfolder.status import ExitStatus
 
@@ -24,21 +24,20 @@ if TYPE_CHECKING:
 
 def command(arguments: list[str], prestart: Prestart) -> ExitStatus:
     """Run the command line. prestart: the job processes it may train with."""
+    environment.ensure_home()
     parsed = _parser().parse_intermixed_args(arguments)
     if parsed.help:
         from harness.run import help as manual
 
-        print(manual.help_text())
-        return ExitStatus.DONE
-    if parsed.shell_completion:
-        compose.shell_completion(parsed.overrides)
-        return ExitStatus.DONE
+        return _print(manual.help_text())
     try:
+        if parsed.shell_completion:
+            compose.shell_completion(parsed.overrides)
+            return ExitStatus.DONE
         line = overrides.parse(parsed.overrides)
         if parsed.cfg:
             job = compose.expand(line.settings, sweep=False)[0]
-            print(configuration.to_yaml(job.config), end="")
-            return ExitStatus.DONE
+            return _print(configuration.to_yaml(job.config).rstrip("\n"))
         typed = [*(["-m"] if parsed.multirun else []), *line.typed]
         carry_out = _prepare(line, typed, prestart, is_sweep=parsed.multirun)
     except (ValueError, OSError) as error:
@@ -47,6 +46,12 @@ def command(arguments: list[str], prestart: Prestart) -> ExitStatus:
         return ExitStatus.BAD_INPUT if isinstance(error, ValueError) else ExitStatus.FAILED
     signals.raise_again()
     return carry_out()
+
+
+def _print(text: str) -> ExitStatus:
+    """Print what the user asked for; FAILED when it could not be written."""
+    print(text)
+    return ExitStatus.FAILED if streams.lost() else ExitStatus.DONE
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -72,15 +77,18 @@ def _prepare(
         search = searching.check(engines.sweeper, line, typed)
         choose.check(engines.launcher, search.base.required_threads, is_sweep=is_sweep)
         study.check_database(search.outputs)
+        signals.raise_at_the_first()
         searching.start(search)
         return partial(execute.execute_search, search, engines, prestart)
     if line.resume is not None:
         outputs = _outputs_of(line.settings, is_sweep=is_sweep)
         choose.check(engines.launcher, 1, is_sweep=is_sweep)
+        signals.raise_at_the_first()
         folder.close_dead(outputs)
         run = freeze.interrupted_run(outputs, line.resume)
         return partial(execute.execute, [run], None, engines, prestart)
     jobs = _checked(line, engines, is_sweep=is_sweep)
+    signals.raise_at_the_first()
     prepared = freeze.prepare(jobs)
     outputs = Path(jobs[0].config.outputs)
     folder.close_dead(outputs)
@@ -117,7 +125,9 @@ def _outputs_of(settings: "list[Override]", *, is_sweep: bool) -> Path:
             "settings, so only outputs=FOLDER may be given with it; start a new run to change "
             "anything"
         )
-    return Path(overrides.value_text(settings[-1])) if settings else Path("outputs")
+    if not settings:
+        return Path("outputs")
+    return Path(configuration.expand_home("outputs", overrides.value_text(settings[-1])))
 
 
 def _check_common(jobs: list[Job]) -> None:

@@ -39,6 +39,7 @@ COMPOSED = (
     *("hydra.overrides.task", "hydra.overrides.hydra"),
     *("hydra.job.override_dirname", "hydra.job.config_name", SEARCH_PATH),
 )
+SHELLS = ("bash", "zsh", "fish")
 Composer = Callable[[list[str]], dict[str, Any]]
 
 
@@ -208,15 +209,21 @@ def _is_silenced(name: str, settings: dict[str, Any]) -> bool:
 
 
 def shell_completion(arguments: list[str]) -> None:
-    """Hydra's completion for the console script: `-sc install=bash|zsh|fish`, and its queries."""
+    """Hydra's completion for the console script: `-sc install=bash|zsh|fish`, and its queries.
+
+    Raises `ConfigError`.
+    """
     import sys
 
-    import hydra
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
 
-    def never_called(config: Any) -> None:
-        """With -sc, Hydra completes and returns."""
-
-    sys.argv = ["harness-run", "-sc", *arguments]
-    hydra.main(version_base="1.3", config_path=str(conf_path()), config_name=ROOT_CONFIG)(
-        never_called
-    )()
+    action, _, shell = arguments[0].partition("=") if len(arguments) == 1 else ("", "", "")
+    if action not in ("install", "uninstall", "query") or shell not in SHELLS:
+        raise ConfigError(f"-sc {' '.join(arguments)}: expected install={'|'.join(SHELLS)}")
+    sys.argv = ["harness-run"]  # the program whose arguments are completed
+    # Not through `hydra.main`: Python 3.14 refuses its argument parser.
+    with initialize_config_dir(str(conf_path().resolve()), version_base="1.3"):
+        hydra = GlobalHydra.instance().hydra
+        assert hydra is not None
+        hydra.shell_completion(ROOT_CONFIG, arguments)

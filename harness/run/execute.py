@@ -2,17 +2,19 @@
 
 import sys
 import threading
+from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.run import summary
+from harness.run import freeze, summary
 from harness.run.launcher_schema import Engines
 from harness.run.launchers import choose
 from harness.run.launchers.base import LauncherError
 from harness.run.launchers.prestart import Prestart
 from harness.runfolder import folder
+from harness.runfolder.optional import attempt
 from harness.runfolder.plan import Plan
 from harness.runfolder.run import Run
 from harness.runfolder.status import ExitStatus
@@ -27,14 +29,16 @@ if TYPE_CHECKING:
 def execute(runs: list[Run], plan: Plan | None, engines: Engines, prestart: Prestart) -> ExitStatus:
     """Train the runs that are not finished, deliver, summarize. plan: of a sweep, else None."""
     outputs = runs[0].outputs
-    patience = runs[0].history().params["tracking.patience"]
-    delivery = start_delivery(runs[0].target(), outputs, patience)
-    if delivery is not None:
-        for run in runs:
-            delivery.follow(run)
+    first = next((run for run in runs if not run.is_finished), runs[0])
+    target, params = first.target(), first.history().params
+    deliveries = Deliveries(target, outputs, params["tracking.patience"])
+    for run in runs:
+        deliveries.follow(run)
+    if target is not None and not first.is_finished:
+        _tell_of_changes(diff=params.get("tracking.diff", True))
     interrupted = False
     try:
-        train(runs, engines, prestart, plot=delivery is not None, compare=plan is not None)
+        train(runs, engines, prestart, plot=target is not None, compare=plan is not None)
     except KeyboardInterrupt:
         interrupted = True
     except LauncherError as error:
@@ -42,8 +46,8 @@ def execute(runs: list[Run], plan: Plan | None, engines: Engines, prestart: Pres
     # The report is an artifact of the best run: it must be noted in its journal before the delivery
     # closes, or it is not uploaded.
     report_line = "" if interrupted or plan is None else _compare(plan, outputs)
-    delivered = Report() if delivery is None else delivery.close()
-    status = summary.summarize(runs, plan, delivered, runs[0].target(), interrupted=interrupted)
+    delivered = deliveries.close()
+    status = summary.summarize(runs, plan, delivered, target, interrupted=interrupted)
     if report_line:
         print(report_line)
     return status
@@ -57,16 +61,17 @@ def execute_search(search: "Search", engines: Engines, prestart: Prestart) -> Ex
     folder.close_dead(search.outputs)
     tracking = search.base.tracking
     target = Target.of(tracking.name, tracking.uri, search.outputs)
-    delivery = start_delivery(target, search.outputs, tracking.patience)
+    deliveries = Deliveries(target, search.outputs, tracking.patience)
+    if target is not None:
+        _tell_of_changes(diff=tracking.diff)
     launcher = choose.create(
         engines.launcher, search.outputs, search.base.required_threads, prestart
     )
     try:
-        trials = Trials(search, launcher, ignore if delivery is None else delivery.follow)
+        trials = Trials(search, launcher, deliveries.follow)
     except ValueError as error:  # its plan or its record of trials is damaged
         print(f"error: {error}", file=sys.stderr)
-        if delivery is not None:
-            delivery.close()
+        deliveries.close()
         return ExitStatus.BAD_INPUT
     interrupted = failed = False
     try:
@@ -78,18 +83,58 @@ def execute_search(search: "Search", engines: Engines, prestart: Prestart) -> Ex
         print(f"error: {line}; repeat the command to continue", file=sys.stderr)
         failed = True
     runs = trials.plan.runs(search.outputs)
-    if delivery is not None and not interrupted:
+    if target is not None and not interrupted:
         for run in runs:
             plot_run(run)
-        study.draw(search, trials.study)
-    delivered = Report() if delivery is None else delivery.close()
+        attempt("plots of the search", partial(study.draw, search, trials.study), None)
+    delivered = deliveries.close()
     status = summary.summarize(runs, trials.plan, delivered, target, interrupted=interrupted)
     return ExitStatus.FAILED if failed and status is ExitStatus.DONE else status
 
 
-def start_delivery(target: Target | None, outputs: Path, patience: float) -> DeliveryProcess | None:
-    """The delivery process to a store; None for `tracking=none`. patience: in seconds."""
-    return None if target is None else DeliveryProcess(target, outputs, patience)
+class Deliveries:
+    """The delivery processes of a command, one for each store that its runs are bound for.
+
+    A run that a sweep reuses belongs to the store that got it before. target: the store of the
+    command, whose process starts at once; None for `tracking=none`. patience: in seconds.
+    """
+
+    def __init__(self, target: Target | None, outputs: Path, patience: float) -> None:
+        self._outputs, self._patience = outputs, patience
+        self._processes: dict[Target, DeliveryProcess] = {}
+        if target is not None:
+            self._process(target)
+
+    def follow(self, run: Run) -> None:
+        """Deliver this run from now on, unless it goes to no store."""
+        target = run.target()
+        if target is not None:
+            self._process(target).follow(run)
+
+    def close(self) -> Report:
+        """Wait until everything is delivered or given up; the reports of all as one."""
+        whole = Report()
+        for process in self._processes.values():
+            report = process.close()
+            whole.experiments |= report.experiments
+            whole.undelivered |= report.undelivered
+            whole.refused |= report.refused
+            whole.deleted |= report.deleted
+        return whole
+
+    def _process(self, target: Target) -> DeliveryProcess:
+        if target not in self._processes:
+            process = DeliveryProcess(target, self._outputs, self._patience)
+            self._processes[target] = process
+        return self._processes[target]
+
+
+def _tell_of_changes(*, diff: bool) -> None:
+    """Say that the uncommitted changes of the source are uploaded, if there are any."""
+    commit = freeze.source()
+    if diff and commit is not None and commit.dirty:
+        print("the source has uncommitted changes, which are stored with each run; "
+              "tracking.diff=false leaves them out", flush=True)  # fmt: skip
 
 
 def train(
@@ -111,8 +156,13 @@ def train(
     launcher = choose.create(engines.launcher, runs[0].outputs, threads, prestart)
     if plot or compare:  # importing Matplotlib takes as long as a few epochs: overlap it
         module = "harness.analysis.compare" if compare else "harness.analysis.run_plots"
-        threading.Thread(target=partial(import_module, module), daemon=True).start()
+        threading.Thread(target=partial(_preload, module), daemon=True).start()
     launcher.run(left, plot_run if plot else ignore)
+
+
+def _preload(module: str) -> None:
+    with suppress(Exception):  # who needs it reports the error
+        import_module(module)
 
 
 def ignore(run: Run) -> None:
@@ -120,16 +170,20 @@ def ignore(run: Run) -> None:
 
 
 def plot_run(run: Run) -> None:
-    """Draw a run's plots; a failure is printed and does not affect the sweep."""
-    from harness.analysis import run_plots
+    """Draw a run's plots; a failure is a warning and does not affect the sweep."""
 
-    try:
+    def draw() -> None:
+        from harness.analysis import run_plots
+
         run_plots.draw(run)
-    except (OSError, ValueError) as error:
-        print(f"{run.id}: no plots: {error}", file=sys.stderr)
+
+    attempt("plots", draw, None)
 
 
 def _compare(plan: Plan, outputs: Path) -> str:
-    from harness.analysis import compare
+    def report() -> str:
+        from harness.analysis import compare
 
-    return compare.after_sweep(plan, outputs)
+        return compare.after_sweep(plan, outputs)
+
+    return attempt("report", report, "")

@@ -3,7 +3,6 @@
 After this nothing about a job can change, neither by an edit of `conf/` nor by another command.
 """
 
-import getpass
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from harness.runfolder.config import ConfigError
 from harness.runfolder.folder import Identity
 from harness.runfolder.keys import Key
 from harness.runfolder.liveness import FolderLock
+from harness.runfolder.optional import warn
 from harness.runfolder.plan import Plan, SweepJob
 from harness.runfolder.run import Run
 
@@ -186,20 +186,26 @@ def _create(prepared: Prepared, overrides: list[str], membership: Membership | N
 
 
 @cache
-def _source() -> environment.Commit | None:
-    return environment.commit()
+def source() -> environment.Commit | None:
+    """The commit of the harness; None when it is not known, with a warning if git failed."""
+    try:
+        return environment.commit()
+    except environment.NoCommit as error:
+        if environment.in_checkout():
+            warn("commit", str(error))
+        return None
 
 
 def _common_tags(overrides: list[str]) -> dict[str, str]:
-    source = _source()
+    commit = source()
     tags = {
-        "mlflow.user": getpass.getuser(),
+        "mlflow.user": environment.user(),
         "mlflow.source.type": "LOCAL",
         "mlflow.source.name": " ".join(["python -m harness.run", *overrides]),
-        "git.dirty": "unknown" if source is None else str(source.dirty).lower(),
+        "git.dirty": "unknown" if commit is None else str(commit.dirty).lower(),
     }
-    if source is not None:
-        tags["mlflow.source.git.commit"] = source.sha
+    if commit is not None:
+        tags["mlflow.source.git.commit"] = commit.sha
     return tags
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from harness.run import grammar
 from harness.run.conf import groups
-from harness.runfolder.config import ConfigError, meanings, suggest
+from harness.runfolder.config import ConfigError, meanings, quoted, suggest
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -129,6 +129,17 @@ def instead_of(key: str) -> str:
     )
 
 
+def _how_to_quote(text: str, message: str) -> str:
+    """A hint when the parser stumbled over a character; Hydra's grammar knows few of them."""
+    stumbled = "token recognition|mismatched input|no viable|extraneous input"
+    if not re.match(stumbled, message) or "input '<EOF>'" in message:
+        return ""
+    key, _, value = text.partition("=")
+    if value[:1] in ("'", '"'):
+        value = value.strip(value[0])
+    return f"; quote the value twice, for the shell and for Hydra: {quoted(key, value)}"
+
+
 @contextmanager
 def one_line_errors(text: str) -> Iterator[None]:
     """Turn Hydra's and OmegaConf's exceptions into a `ConfigError` of one line."""
@@ -149,5 +160,5 @@ def one_line_errors(text: str) -> Iterator[None]:
         else:
             lines = message.splitlines()
             why = " ".join(lines[: 2 if lines and lines[0].endswith(":") else 1])
-            line = f"{text or 'the configuration'}: {why}"
+            line = f"{text or 'the configuration'}: {why}{_how_to_quote(text, message)}"
         raise ConfigError(line) from None

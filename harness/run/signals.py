@@ -7,17 +7,27 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from harness.runfolder.status import ExitStatus
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
+STOPPED = b"interrupted again: stopped at once; `python -m harness sync` delivers the rest\n"
 _arrived: list[int] = []
 
 
+def exit_at_the_first() -> None:
+    """From now on a signal ends this process at once, without a word: nothing is made yet.
+
+    An exception in the middle of an import would show as an error of some library.
+    """
+    for number in NUMBERS:
+        signal.signal(number, lambda *_: os._exit(ExitStatus.INTERRUPTED))
+
+
 def raise_at_the_first() -> None:
-    """From now on the first signal raises `KeyboardInterrupt`."""
+    """From now on the first signal raises `KeyboardInterrupt`, so that what is half made ends."""
     for number in NUMBERS:
         signal.signal(number, _interrupt)
 
@@ -64,6 +74,6 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 def _exit(number: int, frame: FrameType | None) -> None:
     """End at once; jobs and delivery see it on their pipes and end as well."""
-    print("interrupted again: stopped at once; `python -m harness sync` delivers the rest",
-          flush=True)  # fmt: skip
+    with suppress(OSError):  # not `print`: the signal may have come in the middle of one
+        os.write(1, STOPPED)
     os._exit(ExitStatus.INTERRUPTED)

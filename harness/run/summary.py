@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from harness.nn import metrics
+from harness.runfolder import streams
 from harness.runfolder.history import History
 from harness.runfolder.plan import Plan
 from harness.runfolder.run import Run
@@ -97,9 +97,9 @@ def figures(history: History) -> tuple[str, str, str, str]:
 
 def show(*tables: Table) -> None:
     """Print to standard output, at full width when it is not a terminal."""
-    console = Console()
+    console = streams.console()
     if not console.is_terminal:
-        console = Console(width=140)
+        console = streams.console(width=140)
     for table in tables:
         console.print(table)
 
@@ -122,7 +122,7 @@ def _print_failures(
 
 
 def _print_delivery(plan: Plan | None, report: Report, target: Target, outputs: Path) -> None:
-    address = UI if target.database is not None else target.uri.rstrip("/")
+    address = UI if target.database is not None else str(target).rstrip("/")
     if report.experiments:
         if target.database is None:
             print(f"compare in the MLflow UI:  {address}")
@@ -134,6 +134,8 @@ def _print_delivery(plan: Plan | None, report: Report, target: Target, outputs: 
                 print(f"this sweep's charts:       {link}")
     for run, count in report.refused.items():
         print(f"{run}: the store refused {count} record(s), see its refused.jsonl", file=sys.stderr)
+    for run, how in report.deleted.items():
+        print(f"{run}: {how}", file=sys.stderr)
     for run, why in report.undelivered.items():
         print(f"not delivered yet: {run}: {why}", file=sys.stderr)
     if report.undelivered:

@@ -8,6 +8,8 @@ import dataclasses
 import difflib
 import hashlib
 import json
+import os
+import shlex
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
@@ -39,7 +41,30 @@ def parse(content: Mapping[str, Any]) -> Config:
     config = _validate(content)
     for problem in _contradictions(config):
         raise ConfigError(problem)
-    return config
+    directory = config.dataset.dir and expand_home("dataset.dir", config.dataset.dir)
+    return dataclasses.replace(
+        config,
+        outputs=expand_home("outputs", config.outputs),
+        dataset=dataclasses.replace(config.dataset, dir=directory),
+    )
+
+
+def expand_home(key: str, path: str) -> str:
+    """A path with `~` and `~user` as the home directory, which the shell leaves inside quotes.
+
+    Raises `ConfigError` naming the key when there is no such user.
+    """
+    expanded = os.path.expanduser(path)  # noqa: PTH111  # `Path` would spell the path anew
+    if expanded.startswith("~"):
+        name = path.partition("/")[0]
+        raise ConfigError(f"{key}={path}: {name} has no home directory; ./{path} is a folder here")
+    return expanded
+
+
+def quoted(key: str, value: str) -> str:
+    """How to type an override whose value is this very text, whatever its characters."""
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    return shlex.quote(f'{key}="{escaped}"')
 
 
 def _validate(content: Mapping[str, Any]) -> Config:
@@ -213,6 +238,8 @@ def _explain(error: ValidationError, content: Mapping[str, Any]) -> str:
     expected = _allowed(key) or options or problem["msg"].replace("Input should be ", "")
     words = options.replace("'", "").replace(" or ", ", ").split(", ")
     hint = suggest(str(value), words) if options else ""
+    if problem["type"] == "string_type" and isinstance(value, bool | int | float):
+        hint = f"; for this very text, type {quoted(key, shown)}"
     return f"{key}={shown}: expected {expected}{hint}"
 
 

@@ -1,15 +1,34 @@
 """The environment of a result: machine, cores, packages, and the state of the source."""
 
+import getpass
 import os
 import platform
 import socket
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
+from harness.runfolder.optional import attempt
+from harness.runfolder.secret_files import looks_secret
+
 SOURCE = Path(__file__).resolve().parents[1]
 PACKAGES = ("numpy", "numba", "safetensors", "pydantic", "omegaconf", "hydra-core", "mlflow")
+GIT_S = 10
+# Of `git rev-parse --local-env-vars`: git hooks and users set them for another repository.
+OTHER_REPOSITORY = {
+    "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR",
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_IMPLICIT_WORK_TREE", "GIT_GRAFT_FILE", "GIT_PREFIX",
+    "GIT_SHALLOW_FILE", "GIT_REPLACE_REF_BASE", "GIT_NO_REPLACE_OBJECTS", "GIT_NAMESPACE",
+    "GIT_DIFF_OPTS", "GIT_EXTERNAL_DIFF",
+}  # fmt: skip
+# Whatever the user's git is configured to do, the patch is one for `git apply`.
+PLAIN_PATCH = (
+    "--no-color", "--no-ext-diff", "--no-textconv", "--binary", "--src-prefix=a/",
+    "--dst-prefix=b/", "--no-relative", "--no-renames",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -20,20 +39,63 @@ class Commit:
     dirty: bool
 
 
-def commit() -> Commit | None:
-    """The commit of this source; None outside a git checkout."""
-    if not (SOURCE.parent / ".git").exists():
-        return None
+class NoCommit(Exception):
+    """The commit of the source is not known; the message has the reason."""
+
+
+def in_checkout() -> bool:
+    """Whether this source lies in a git checkout, even one that git refuses."""
+    return (SOURCE.parent / ".git").exists()
+
+
+def commit() -> Commit:
+    """The commit of this source. Raises `NoCommit`."""
+    if not in_checkout():
+        raise NoCommit("not in a git checkout")
     sha = _git("rev-parse", "HEAD")
     changes = _git("status", "--porcelain", "--untracked-files=no")
-    return None if sha is None or changes is None else Commit(sha.strip(), bool(changes.strip()))
+    return Commit(sha.strip(), bool(changes.strip()))
 
 
 def uncommitted() -> str:
-    """The uncommitted changes as a patch for `git apply`; empty outside git."""
-    if not (SOURCE.parent / ".git").exists():
+    """The uncommitted changes as a patch for `git apply`; empty when the commit is not known.
+
+    Files that look like secrets are left out; the first lines of the patch name them. Bytes that
+    are not UTF-8 are escaped as by `surrogateescape`.
+    """
+    try:
+        commit()
+    except NoCommit:  # the command has told why, and environment.txt does
         return ""
-    return _git("diff", "--no-color", "--no-ext-diff", "--binary", "HEAD") or ""
+    return attempt("uncommitted changes", _patch, "")
+
+
+def _patch() -> str:
+    names = _git("diff", "--name-only", "--no-renames", "-z", "HEAD").split("\0")
+    secret = sorted(name for name in names if looks_secret(name))
+    left_out = [f":(top,exclude,literal){name}" for name in secret]
+    patch = _git("diff", *PLAIN_PATCH, "HEAD", "--", ":(top)", *left_out)
+    lines = [f"# {name!r}: left out, because its name looks like a secret\n" for name in secret]
+    return "".join(lines) + patch
+
+
+def ensure_home() -> None:
+    """Give libraries a home directory where the user has none, or MLflow cannot be imported.
+
+    It is `/`, as containers have it: nothing is written there.
+    """
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = "/"
+
+
+def user() -> str:
+    """The name of the user; the number where the system has no name for it."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # as in a container; Python 3.13 raises OSError
+        return str(os.getuid())
 
 
 def cores() -> int:
@@ -56,43 +118,55 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def versions() -> dict[str, str]:
-    """The versions of Python and of the installed packages that a run uses."""
-    versions = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
+def _version(package: str) -> str | None:
+    """The version of a package; None when it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def describe(threads: int) -> str:
     """Everything above as the text of `environment.txt`."""
-    source = commit()
-    lines = {
-        "host": socket.gethostname(),
-        "platform": platform.platform(),
-        "processor": processor(),
-        "cores": str(cores()),
-        "blas threads": str(threads),
-        "commit": "not in a git checkout"
-        if source is None
-        else source.sha + (" with uncommitted changes" if source.dirty else ""),
-        **versions(),
+    facts: dict[str, Callable[[], str | None]] = {
+        "host": socket.gethostname,
+        "platform": platform.platform,
+        "processor": processor,
+        "cores": lambda: str(cores()),
+        "blas threads": lambda: str(threads),
+        "commit": _commit_text,
+        "python": platform.python_version,
+        **{name: partial(_version, name) for name in PACKAGES},
     }
-    return "".join(f"{key}: {value}\n" for key, value in lines.items())
+    unknown: str | None = "unknown"
+    lines = {key: attempt(f"environment.txt: {key}", fact, unknown) for key, fact in facts.items()}
+    return "".join(f"{key}: {value}\n" for key, value in lines.items() if value is not None)
 
 
-def _git(*arguments: str) -> str | None:
+def _commit_text() -> str:
+    try:
+        source = commit()
+    except NoCommit as error:
+        return str(error)
+    return source.sha + (" with uncommitted changes" if source.dirty else "")
+
+
+def _git(*arguments: str) -> str:
+    """What git prints about this source's own repository. Raises `NoCommit`."""
+    environ = {key: value for key, value in os.environ.items() if key not in OTHER_REPOSITORY}
     try:
         done = subprocess.run(
-            ["git", "-C", str(SOURCE.parent), *arguments],
+            ["git", "--no-optional-locks", "-C", str(SOURCE.parent), *arguments],
             capture_output=True,
-            text=True,
-            check=True,
-            timeout=10,
+            env=environ,
+            timeout=GIT_S,
         )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout
+    except OSError as error:
+        raise NoCommit(f"unknown: git cannot be run: {error.strerror}") from None
+    except subprocess.TimeoutExpired:
+        raise NoCommit(f"unknown: git took longer than {GIT_S} s") from None
+    if done.returncode:
+        lines = done.stderr.decode(errors="replace").strip().splitlines()
+        why = lines[0] if lines else f"exit status {done.returncode}"
+        raise NoCommit(f"unknown: git says: {why}")
+    return done.stdout.decode(errors="surrogateescape")

@@ -46,6 +46,24 @@ def is_locked(folder: Path) -> bool:
         return True
     except FileNotFoundError:
         return False
+    except OSError:  # this user may only read: look whether it is held
+        return _is_held(folder / ".lock")
+
+
+def _is_held(path: Path) -> bool:
+    """Whether another process holds a lock file that may not be written to from here."""
+    if os.name == "nt":
+        return False
+    import fcntl
+
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # it does not exist, or may not even be read
+        return False
+    return False
 
 
 def this_process() -> dict[str, Any]:

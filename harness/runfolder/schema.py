@@ -27,9 +27,12 @@ AtLeastOne = Annotated[float, Field(ge=1, strict=True, description="a number of 
 Backend = Literal["auto", "numpy", "numba"]
 
 
-def about(meaning: str) -> Any:
-    """A required field. meaning: the line that `--help` prints."""
-    return dataclasses.field(metadata={"meaning": meaning})
+def about(meaning: str, **before: Any) -> Any:
+    """A required field. meaning: the line that `--help` prints.
+
+    default: of a key that frozen configs of earlier versions do not have, what they did.
+    """
+    return dataclasses.field(metadata={"meaning": meaning}, **before)
 
 
 def allowed_values(annotation: Any) -> str:
@@ -207,6 +210,10 @@ class TrackingConfig(Group):
     )
     patience: Annotated[float, Field(gt=0, description="a number above 0")] = about(
         "seconds without progress until the delivery stops; `harness sync` delivers the rest"
+    )
+    diff: bool = about(
+        "record the uncommitted changes of the harness's source, and upload them with the run",
+        default=True,
     )
 
 

@@ -35,6 +35,7 @@ POLL_S = 0.2
 PATIENCE_S = 30.0
 RETRY_S = (0.5, 1.0, 2.0, 5.0)
 FAILURES_PER_STEP = 3
+NICENESS = 10
 
 
 @dataclass
@@ -199,7 +200,10 @@ def main() -> None:
 def _lower_priority() -> None:
     """Lower this process's priority, so that it does not slow down a training."""
     me = psutil.Process()
-    me.nice(10 if hasattr(os, "nice") else psutil.BELOW_NORMAL_PRIORITY_CLASS)
+    if not hasattr(os, "nice"):
+        me.nice(psutil.BELOW_NORMAL_PRIORITY_CLASS)
+    elif me.nice() < NICENESS:  # only the administrator may raise a priority
+        me.nice(NICENESS)
 
 
 def _listen(orders: "queue.SimpleQueue[dict[str, Any]]") -> None:

@@ -4,6 +4,7 @@ Each part is covered by a test with the real MLflow, so an upgrade that breaks o
 """
 
 import json
+import re
 import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
@@ -22,8 +23,17 @@ LOCATIONS = (
     ("model_versions", "source"),
     ("model_versions", "storage_location"),
 )
-EXPERIMENTS = "SELECT artifact_location FROM experiments WHERE name != 'Default'"
-ACTIVE = EXPERIMENTS + " AND lifecycle_stage = 'active'"
+OURS = "harness.experiment"  # the tag of an experiment that the harness created
+# Where the artifacts of experiments are that the harness created, or that hold runs of ours:
+# version 0.1 set no tag. MLflow's own locations end with the number of the experiment.
+OUR_LOCATIONS = f"""
+SELECT artifact_location FROM experiments AS e WHERE lifecycle_stage IN (?, ?) AND (EXISTS (
+    SELECT 1 FROM experiment_tags AS t WHERE t.experiment_id = e.experiment_id AND t.key = '{OURS}'
+) OR NOT artifact_location GLOB '*/' || e.experiment_id AND EXISTS (
+    SELECT 1 FROM runs AS r JOIN tags AS t ON t.run_uuid = r.run_uuid
+    WHERE r.experiment_id = e.experiment_id AND t.key = 'run.id'
+))
+"""
 BULK_PATH = "/ajax-api/2.0/mlflow/metrics/get-history-bulk"
 BULK_RUNS, BULK_ROWS = 100, 25_000  # MLflow's limits for one call
 SHARED_VIEW = "mlflow.sharedViewState."  # prefix of the tag of an experiment that holds a view
@@ -38,14 +48,26 @@ def moved(target: Target, patience: float) -> str | None:
     if target.artifacts is None or target.database is None or not target.database.exists():
         return None
     with closing(sqlite3.connect(target.database, timeout=patience)) as connection:
-        locations = connection.execute(ACTIVE).fetchall()
-    for (location,) in locations:
-        if not location.startswith(target.artifacts):
-            return (
-                f"{target.database}: its artifacts are expected in {location}, so the folder was "
-                "moved or copied; repair it with `python -m harness sync --relocate`"
-            )
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'runs'").fetchone():
+            return None  # not MLflow's, or not yet: opening the store reports it
+        roots = _roots(connection, "active")
+    for root in sorted(roots - {target.artifacts}):
+        return (
+            f"{target.database}: its artifacts are expected in {root}, so the folder was "
+            "moved or copied; repair it with `python -m harness sync --relocate`"
+        )
     return None
+
+
+def _roots(connection: sqlite3.Connection, *stages: str) -> set[str]:
+    """The folders of artifacts in which our experiments are, as URIs.
+
+    We make `<outputs>/artifacts/<experiment>`. An experiment whose artifacts are elsewhere was made
+    by somebody else, and is left alone.
+    """
+    rows = connection.execute(OUR_LOCATIONS, (stages[0], stages[-1])).fetchall()
+    matches = (re.fullmatch(r"(file://.*/artifacts)/[^/]+", each or "") for (each,) in rows)
+    return {match[1] for match in matches if match}
 
 
 def create_database(target: Target) -> None:
@@ -58,6 +80,7 @@ def create_database(target: Target) -> None:
     unfinished = database.with_name(f"{database.name}.unfinished")
     for suffix in ("", "-journal", "-wal", "-shm"):  # of a creation that was killed
         unfinished.with_name(unfinished.name + suffix).unlink(missing_ok=True)
+    unfinished.touch()  # SQLite itself would not let the group write
     make: Any = SqlAlchemyStore  # it has no types
     store = make(sqlite_uri(unfinished), target.artifact_root)
     store.engine.dispose()
@@ -66,19 +89,19 @@ def create_database(target: Target) -> None:
 
 
 def relocate(target: Target) -> None:
-    """Update every stored location of artifacts to where the folder is now, in one transaction."""
+    """Update the stored locations of our artifacts to where the folder is now, in one transaction.
+
+    Everything that lay in the old folder is in the new one, also what others logged there.
+    """
     assert target.database is not None
     assert target.artifacts is not None
     with closing(sqlite3.connect(target.database)) as connection, connection:
-        for (location,) in connection.execute(EXPERIMENTS).fetchall():
-            before = location.rpartition("/")[0]
-            if before == target.artifacts:
-                continue
+        for before in _roots(connection, "active", "deleted") - {target.artifacts}:
             for table, column in LOCATIONS:
                 connection.execute(
                     f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
-                    f"WHERE {column} LIKE ? || '/%'",
-                    (target.artifacts, len(before) + 1, before),
+                    f"WHERE substr({column}, 1, ?) = ?",
+                    (target.artifacts, len(before) + 1, len(before) + 1, f"{before}/"),
                 )
 
 

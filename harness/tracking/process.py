@@ -28,22 +28,23 @@ class DeliveryProcess:
     """
 
     def __init__(self, target: Target, outputs: Path, patience: float = PATIENCE_S) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "harness.tracking.delivery"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env=os.environ | environment.DELIVERY,
-        )
+        outputs.mkdir(parents=True, exist_ok=True)
+        log = outputs.resolve() / "delivery.log"
+        with log.open("ab") as errors:  # also those of its start
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "harness.tracking.delivery"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                env=os.environ | environment.DELIVERY,
+            )
         self._runs: list[Run] = []
         with suppress(sqlite3.Error):  # opening the store reports it
             if warning := mlflow_private.moved(target, patience=1):
                 print(warning, file=sys.stderr, flush=True)
-        outputs.mkdir(parents=True, exist_ok=True)
         self._target, self._patience = target, patience
-        log = str(outputs.resolve() / "delivery.log")
-        self._send({"target": asdict(target), "log": log, "patience": patience})
+        self._send({"target": asdict(target), "log": str(log), "patience": patience})
 
     def follow(self, run: Run) -> None:
         """Deliver this run from now on."""
@@ -95,7 +96,7 @@ class DeliveryProcess:
             if left < before:
                 progress = time.monotonic()
             print(
-                f"delivering to {self._target.uri}: {left} bytes of journals left "
+                f"delivering to {self._target}: {left} bytes of journals left "
                 f"(gives up after {self._patience:.0f} s without progress)",
                 flush=True,
             )

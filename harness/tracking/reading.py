@@ -17,13 +17,12 @@ from harness.runfolder.target import Target
 from harness.tracking import mlflow_private
 from harness.tracking.mlflow_private import BULK_ROWS, BULK_RUNS
 from harness.tracking.recorded import Missing, Recorded
-from harness.tracking.store import Store, StoreError, failures
+from harness.tracking.store import PAGE, Store, StoreError, failures, first_line
 from harness.tracking.views import save_view
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-PAGE = 1000
 FILTER = re.compile(r"[=<>]|\b(?:LIKE|ILIKE|IN|IS)\b", re.IGNORECASE)
 
 
@@ -34,11 +33,12 @@ class Reader:
         if target.database is not None and not target.database.exists():
             raise StoreError(f"{target.database}: no results yet; start a run first")
         self.target = target
-        self._client = Store(target).client
-        self._experiments = {
-            str(each.experiment_id): str(each.name)
-            for each in self._client.search_experiments(max_results=PAGE)
-        }
+        store = Store(target)
+        self._client = store.client
+        with self._answers():
+            self._experiments = {
+                str(each.experiment_id): str(each.name) for each in store.experiments(deleted=False)
+            }
 
     def newest_sweep(self) -> str:
         """The id of the sweep that the newest run of any sweep joined last."""
@@ -67,6 +67,25 @@ class Reader:
                 if word in (number, name):
                     return f"experiment {name}", self._search("", [number])
         return "runs " + " ".join(words), [self.run(word) for word in words]
+
+    def sweep(self, sweep: str) -> tuple[str, list[Recorded]]:
+        """The title of a sweep and its runs in this store, oldest first; they may be none."""
+        return self._sweep(sweep) or (f"sweep {sweep}", [])
+
+    def elsewhere(self, runs: list[Recorded]) -> list[str]:
+        """Notes on sweeps that have some runs among these and more in other experiments."""
+        sweeps = {each for run in runs for each in run.tags.get("sweep", "").split(",") if each}
+        known = {run.location for run in runs}
+        notes = []
+        for sweep in sorted(sweeps):
+            others = [run for run in self.sweep(sweep)[1] if run.location not in known]
+            names = sorted({repr(self._experiments[run.experiment]) for run in others})
+            if others:
+                notes.append(
+                    f"{len(others)} more runs of sweep {sweep} are in experiment "
+                    f"{', '.join(names)}; `python -m harness compare {sweep}` compares all of them"
+                )
+        return notes
 
     def run(self, word: str) -> Recorded:
         """The run whose id, or MLflow id, starts with `word`. Raises `ValueError`."""
@@ -111,7 +130,7 @@ class Reader:
         try:
             return Path(self._client.download_artifacts(run.location, path, str(into)))
         except failures() as error:
-            why = (str(error).strip() or type(error).__name__).splitlines()[0]
+            why = first_line(error)
             raise Missing(f"{run.run}: the artifact {path} is missing ({why})") from error
 
     def attach(self, run: Recorded, files: list[Path], folder: str) -> None:
@@ -163,7 +182,7 @@ class Reader:
         try:
             yield
         except failures() as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = first_line(error)
             if getattr(error, "error_code", "") == "INVALID_PARAMETER_VALUE":
                 raise ValueError(reason) from error
             raise StoreError(f"{self.target}: {reason}") from error

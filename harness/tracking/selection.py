@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.runfolder.plan import Plan, all_plans
-from harness.runfolder.run import CONFIG
+from harness.runfolder.run import Run
 from harness.runfolder.target import Target
 from harness.tracking.reading import Reader
 from harness.tracking.recorded import Journals, Recorded, Source, from_journal
@@ -14,11 +14,15 @@ from harness.tracking.recorded import Journals, Recorded, Source, from_journal
 
 @dataclass(frozen=True)
 class Selection:
-    """What is compared: its title, its runs, oldest first, and where they are read from."""
+    """What is compared: its title, its runs, oldest first, and where they are read from.
+
+    notes: what a reader of the comparison should know about the choice of runs.
+    """
 
     title: str
     recorded: list[Recorded]
     source: Source
+    notes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -32,20 +36,40 @@ class Selection:
 def select(outputs: Path, words: list[str], uri: str | None) -> Selection:
     """Resolve the words. Raises `ValueError` or `StoreError`.
 
-    A sweep whose runs are only on disk (`tracking=none`) is read from its journals.
+    A sweep that is on disk has all its runs, wherever they were delivered to: unless one store has
+    all of them, it is read from its journals.
     """
     plan = _plan(outputs, words) if uri is None else None
-    if plan is None:
-        reader = Reader(Target.named(uri, outputs))
-        title, recorded = reader.select(words or [reader.newest_sweep()])
-        return Selection(title, recorded, reader)
-    present = [run for run in plan.runs(outputs) if (run.folder / CONFIG).is_file()]
-    target = present[0].target() if present else Target.local(outputs)
-    if target is None:
-        recorded = [from_journal(run) for run in present]
-        return Selection(f"sweep {plan.id}", recorded, Journals())
-    reader = Reader(target)
-    return Selection(*reader.select([plan.id]), reader)
+    if plan is not None:
+        return _of_plan(plan, outputs)
+    reader = Reader(Target.named(uri, outputs))
+    title, recorded = reader.select(words or [reader.newest_sweep()])
+    notes = reader.elsewhere(recorded) if title.startswith("experiment ") else []
+    return Selection(title, recorded, reader, tuple(notes))
+
+
+def _of_plan(plan: Plan, outputs: Path) -> Selection:
+    """All runs of a sweep that are on disk."""
+    present = plan.readable_runs(outputs)
+    targets = {run.target() for run in present} or {Target.local(outputs)}
+    why = "some of its runs are in other stores"
+    if len(targets) == 1:
+        (target,) = targets
+        if target is None:
+            return _of_journals(plan, present)
+        reader = Reader(target)
+        title, recorded = reader.sweep(plan.id)
+        lacking = {run.id for run in present} - {each.run for each in recorded}
+        if not lacking:
+            return Selection(title, recorded, reader)
+        why = f"{target} lacks {len(lacking)} of its {len(present)} runs"
+    return _of_journals(
+        plan, present, f"{why}: read from the journals, and the report is not stored with a run"
+    )
+
+
+def _of_journals(plan: Plan, runs: list[Run], *notes: str) -> Selection:
+    return Selection(f"sweep {plan.id}", list(map(from_journal, runs)), Journals(), notes)
 
 
 def _plan(outputs: Path, words: list[str]) -> Plan | None:

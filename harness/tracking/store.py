@@ -5,6 +5,7 @@ no active run can redirect what is written. Importing MLflow takes seconds: it h
 """
 
 import json
+import os
 import sqlite3
 import urllib.parse
 import warnings
@@ -275,6 +276,10 @@ class Store:
         database = self.target.database
         if database is None:
             return nullcontext()
+        if database.is_file() and not all(
+            os.access(p, os.W_OK) for p in (database, database.parent)
+        ):
+            return nullcontext()  # what nobody can change from here needs no lock
         database.parent.mkdir(parents=True, exist_ok=True)
         return FileLock(f"{database}.lock", timeout=LOCK_S)
 

@@ -19,6 +19,7 @@ from harness.tracking.delivery import Delivery, Report
 from harness.tracking.follower import DELETED, REMOVED, Follower, points_of
 from harness.tracking.store import MAX_PARAM, Store, StoreError, failures, first_line, is_deleted
 
+REPORTS = "report/"
 Point = tuple[int, float, int]  # step, value, timestamp in ms
 
 
@@ -113,6 +114,8 @@ def _prove(store: Store, run: Run, *, verify: bool) -> Proof:
         differences.append("params: not those of the journal")
     files = _Files(store, run, info.run_id, verify=verify)
     files.compare(records)
+    if not files.damage and (wrong := run.problem()):  # a config that nothing can copy back
+        files.damage.append(wrong)
     return Proof(
         run.id,
         sum(map(len, expected.values())),
@@ -134,9 +137,22 @@ class _Files:
     def compare(self, records: list[Record]) -> None:
         """Compare the last record of each path; a file that is damaged here only is restored."""
         last = {r["path"]: Artifact.of(r) for r in records if r["kind"] == "artifact"}
-        sizes = self.store.artifacts(self.mlflow_id, last)
-        for path in sorted(last):
-            self._compare(last[path], sizes.get(path))
+        plain = {path: each for path, each in last.items() if self._is_inside(each)}
+        sizes = self.store.artifacts(self.mlflow_id, plain)
+        for path in sorted(plain):
+            try:
+                self._compare(plain[path], sizes.get(path))
+            except OSError as error:
+                self.damage.append(f"{path}: {error.strerror or error}")
+
+    def _is_inside(self, artifact: Artifact) -> bool:
+        """Whether the path stays in the run folder; nothing else is read or written."""
+        try:
+            artifact.file(self.run.folder)
+        except ValueError as error:
+            self.damage.append(str(error))
+            return False
+        return True
 
     def _compare(self, artifact: Artifact, size: int | None) -> None:
         """size: in bytes, of the store's copy; None when it has none."""
@@ -144,6 +160,8 @@ class _Files:
         there = "is not in the store" if size is None else self._damage_there(artifact, size)
         if here is None and there is None:
             return
+        if here is None and size is not None and artifact.path.startswith(REPORTS):
+            return  # `compare` has stored a newer report
         if artifact.sha256 is None and here == "is missing" and size is not None:
             return  # a record of version 0.1: the store's copy is the only one
         if here is None and (size is None or artifact.sha256 is not None):

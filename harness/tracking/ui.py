@@ -29,10 +29,13 @@ def serve(target: Target, port: int) -> Iterator[str]:
         if probe.connect_ex((HOST, port)) == 0:
             raise ValueError(f"--port {port}: something listens there already; choose another port")
     command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port)]
-    command += ["--workers", "1", "--backend-store-uri", target.uri]
-    if target.artifacts:
-        command += ["--default-artifact-root", target.artifacts]
-    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    command += ["--workers", "1"]
+    if target.artifact_root:
+        command += ["--default-artifact-root", target.artifact_root]
+    environment = os.environ | {
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_BACKEND_STORE_URI": target.uri,  # an argument would show its password to `ps`
+    }
     process = psutil.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )

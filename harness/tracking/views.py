@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from harness.nn import metrics
-from harness.tracking.mlflow_private import SHARED_VIEW
+from harness.runfolder.target import shown
+from harness.tracking.mlflow_private import OURS, SHARED_VIEW
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -37,6 +38,7 @@ Every run is one training. Errors are **fractions**, not percent.
   with the best run, under Artifacts, `report/`.
 """
 EXPERIMENT_TAGS = {
+    OURS: "true",
     "mlflow.note.content": NOTE,
     "mlflow.experimentKind": "custom_model_development",
 }
@@ -78,7 +80,9 @@ def save_view(
     try:
         client.set_experiment_tag(experiment_id, f"{SHARED_VIEW}sweep-{sweep}", json.dumps(state))
     except MlflowException as error:
-        raise ValueError(f"no view of sweep {sweep}: {str(error).splitlines()[0]}") from error
+        raise ValueError(
+            f"no view of sweep {sweep}: {shown(str(error).splitlines()[0])}"
+        ) from error
 
 
 def view_link(base: str, experiment_id: str, sweep: str) -> str:

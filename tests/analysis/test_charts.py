@@ -35,6 +35,20 @@ def texts(svg: str) -> set[str]:
             if each.tag.endswith("}text")}  # fmt: skip
 
 
+@pytest.mark.parametrize("text", ["a$b$", "$\\bad{", "<script>x</script>", "[b] & c", "50 % $x$"])
+def test_text_of_users_is_only_text(text: str) -> None:
+    """Dollar signs are no formula, and tags are no tags."""
+    assert text in texts(charts.bands(text, {text: np.array([[3.0, 0.002]])}))
+    assert text in texts(charts.against(text, {text: [(16, 2, 1, 3), (128, 3, 2, 4)]}))
+    assert text in texts(charts.heat_map((text, text), [text, "1"], ["16", text], SQUARE))
+    assert text in texts(charts.front([(text, 1, 3), ("a=2", 2, 1)], [0, 1], text))
+
+
+def test_many_values_on_a_logarithmic_axis_are_plain_numbers() -> None:
+    rows = [(2.0**power, 2.0, 1.0, 3.0) for power in range(14)]
+    assert {"10", "100", "1000"} <= texts(charts.against("batch", {"test": rows}))
+
+
 def test_the_values_are_written_in() -> None:
     assert {"lr", "batch", "0.1", "32", "0.50", "2.00"} <= texts(CHARTS["heat_map"]())
     assert "nan" not in texts(CHARTS["heat_map"]())

@@ -30,3 +30,11 @@ def test_deformations(tmp_path: Path) -> None:
     rows, columns = np.nonzero(changed)
     assert rows.min() > len(blank) / 2, "the second of two rows"
     assert columns.min() > 0.6 * blank.shape[1], "the third of three columns"
+
+
+def test_a_dollar_sign_in_a_title_is_no_formula(tmp_path: Path) -> None:
+    """A run's name has its overrides, such as a path."""
+    title = r"outputs=/tmp/$\bad{$/x"
+    plots.learning_curves(tmp_path / "curves.png", title, {"a": [0.5, 0.1]}, {"a": [0.5, 0.1]})
+    plots.deformations(tmp_path / "samples.png", title, np.zeros((1, 2, 4, 4)))
+    assert len(imread(tmp_path / "curves.png")) > 0

@@ -6,6 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from harness.commands import sync as command
+from harness.data import extraction
 from harness.runfolder import liveness
 from harness.runfolder.run import Run
 from harness.runfolder.status import RunStatus
@@ -129,3 +130,14 @@ def test_dead_runs_are_closed_first(tmp_path: Path, store: Store) -> None:
     assert status == 0
     assert f"{run.id}: its process died without an end record; closed as KILLED\n" in out
     assert run.status is RunStatus.KILLED
+
+
+def test_with_verify_the_cache_is_compared(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was damaged and is right again is told; what stays damaged gives 3."""
+    for left, expected in (([], 0), (["x is damaged"], 3)):
+        answers = iter([["x is damaged"], left])
+        monkeypatch.setattr(extraction, "verify", lambda cache, answers=answers: next(answers))
+        result = CliRunner().invoke(command.sync, ["--outputs", str(tmp_path), "--verify"])
+        assert (result.exit_code, result.stderr) == (expected, "x is damaged\n")

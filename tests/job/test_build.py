@@ -96,6 +96,17 @@ def test_an_activation_added_later_is_refused(monkeypatch: pytest.MonkeyPatch) -
     assert "expected activation=sigmoid or tanh or relu;" in refusal(changed)
 
 
+@needs_numba
+@pytest.mark.parametrize(("value", "expected"), [("1", "numpy"), ("0", "numba"), ("", "numba")])
+def test_where_numba_compiles_nothing_numpy_trains(
+    monkeypatch: pytest.MonkeyPatch, value: str, expected: str
+) -> None:
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", value)
+    assert build.backend(config()) == expected
+    if value == "1":
+        assert "NUMBA_DISABLE_JIT is set" in refusal(config())
+
+
 def test_without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert build.backend(config()) == "numpy"

@@ -25,7 +25,7 @@ def test_without_validation_the_training_error_is_shown() -> None:
 
 def test_lines(capsys: pytest.CaptureFixture[str]) -> None:
     with progress.display("batch=16", 3) as display:
-        assert isinstance(display, progress.Lines)
+        assert isinstance(display.display, progress.Lines)
         for epoch in (1, 2, 3):
             display.epoch(epoch, VALUES)
     lines = capsys.readouterr().out.splitlines()
@@ -55,7 +55,7 @@ def test_a_terminal_has_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = Terminal()
     monkeypatch.setattr("sys.stdout", stream)
     with progress.display("batch=16", 3, finished=1) as display:
-        assert isinstance(display, progress.Bar)
+        assert isinstance(display.display, progress.Bar)
         display.epoch(2, VALUES)
     text = stream.getvalue()
     assert "batch=16" in text

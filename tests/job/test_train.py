@@ -210,9 +210,10 @@ def test_a_damaged_journal_is_reported_and_affects_no_other_run(
         content = bytearray(path.read_bytes())
         content[position] ^= 1
         path.write_bytes(content)
-    for module, line in (("harness", ["status"]), ("harness", ["sync"]), (RUN, arguments)):
+    commands = (("harness", ["status"], 0), ("harness", ["sync"], 3), (RUN, arguments, 0))
+    for module, line, status in commands:
         done = command(module, *line)
-        assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
+        assert (done.returncode, "Traceback" in done.stderr) == (status, False), done.stderr
         assert f"{first.name}/journal.jsonl: the record at byte 0 does not match" in done.stderr
     assert f"{second.name}/journal.jsonl: the record at byte" in done.stderr
     folders = list((tmp_path / "outputs/runs").glob("[!.]*"))

@@ -1,7 +1,11 @@
 """The command as a user runs it: real processes, real files, a real MLflow store."""
 
 import os
+import pty
+import shlex
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +17,14 @@ from harness.runfolder import checkpoint
 from harness.runfolder.folder import all_runs
 from harness.runfolder.run import Run
 from tests.conftest import (
+    ROOT,
     RUN,
     Command,
+    as_user,
     command_in,
     histories,
+    needs_root,
+    python_path,
     run_folders,
     small,
     start,
@@ -37,6 +45,95 @@ def wait_for_epoch(cwd: Path) -> Path:
     folder = wait_for(trained, 60)
     assert folder is not None
     return folder
+
+
+@pytest.mark.parametrize(
+    ("redirection", "overrides", "jobs"),
+    [
+        ("| head -1", "-m seed=1,2", 2),
+        ("> /dev/full", "-m seed=1,2 hydra/launcher=joblib", 2),
+        ("<&- >&- 2>&-", "", 1),
+    ],
+)
+def test_what_is_shown_fails_nothing(
+    tmp_path: Path, idx_folder: Path, redirection: str, overrides: str, jobs: int
+) -> None:
+    words = shlex.join(small(idx_folder, "tracking=none", "epochs=2", "threads=1"))
+    line = f"'{sys.executable}' -m {RUN} {words} {overrides} {redirection}; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(
+        ["bash", "-c", line],
+        cwd=tmp_path,
+        env=os.environ | python_path(ROOT),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.stdout.splitlines()[-1] == "0", "the status is that of the work"
+    full = "standard output: No space left on device; the rest is not shown\n"
+    assert done.stderr == (full if "full" in redirection else "")
+    assert [(run.status, len(run.epochs)) for run in histories(tmp_path)] == [
+        ("FINISHED", 2)
+    ] * jobs
+
+
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_names_in_a_terminal_are_no_markup(tmp_path: Path, idx_folder: Path, launcher: str) -> None:
+    """Nor is one that the terminal's encoding lacks an error."""
+    ours, theirs = pty.openpty()
+    words = small(idx_folder, "tracking=none", "epochs=2", "threads=1", "seed=1,2")
+    name = 'tracking.experiment="a [/b] [wip] Größe"'
+    process = subprocess.Popen(
+        [sys.executable, "-m", RUN, "-m", *words, name, f"hydra/launcher={launcher}"],
+        cwd=tmp_path,
+        env=os.environ | python_path(ROOT) | {"PYTHONIOENCODING": "ascii", "TERM": "xterm"},
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+    )
+    os.close(theirs)
+    shown = b""
+    try:
+        while more := os.read(ours, 4096):
+            shown += more
+    except OSError:  # the other end was closed
+        os.close(ours)
+    assert process.communicate(timeout=60) == (None, b"")
+    assert process.returncode == 0
+    assert [run.status for run in histories(tmp_path)] == ["FINISHED"] * 2
+    status = command_in(tmp_path)("harness", "status", PYTHONIOENCODING="ascii")
+    assert (status.returncode, status.stderr) == (0, "")
+    assert "a [/b] [wip] Gr??e" in status.stdout
+
+
+def test_without_a_working_matplotlib_there_is_one_warning(
+    tmp_path: Path, idx_folder: Path
+) -> None:
+    (tmp_path / "matplotlib.py").write_text("raise RuntimeError('no fonts')\n")
+    words = small(idx_folder, "tracking=none", "epochs=1", "threads=1", "seed=1,2")
+    done = command_in(tmp_path)(RUN, "-m", *words, **python_path(tmp_path))
+    assert done.returncode == 0
+    assert done.stderr == "warning: report: RuntimeError: no fonts\n"
+
+
+@needs_root
+@pytest.mark.service
+def test_a_user_without_name_home_and_priority(tmp_path: Path, idx_folder: Path) -> None:
+    """As in a container, at a low priority, with a Numba cache that cannot be written."""
+    tmp_path.chmod(0o777)
+    words = small(idx_folder, "epochs=2")
+    without = [f"--unset={name}" for name in ("USER", "LOGNAME", "LNAME", "USERNAME", "HOME")]
+    numba = "NUMBA_CACHE_DIR=/proc/nowhere"
+    done = subprocess.run(
+        ["env", *without, numba, *as_user(54321, 54321), "nice", "-n", "11", sys.executable, "-m",
+         RUN, *words],
+        cwd=tmp_path, env=os.environ | python_path(ROOT), capture_output=True, text=True,
+        timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    (history,) = histories(tmp_path)
+    assert history.create["tags"]["mlflow.user"] == "54321"
+    sync = command_in(tmp_path)("harness", "sync")
+    assert "1 of 1 runs complete" in sync.stdout
 
 
 def test_smoke(command: Command, tmp_path: Path) -> None:
@@ -95,6 +192,19 @@ def test_bad_input_exits_2_and_creates_nothing(
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_home_directory_is_expanded(command: Command, tmp_path: Path, idx_folder: Path) -> None:
+    (tmp_path / "data").symlink_to(idx_folder)
+    words = [word for word in small(idx_folder) if not word.startswith("dataset.dir")]
+    words += ['outputs="~/runs"', 'dataset.dir="~/data"', "epochs=1", "tracking=none"]
+    done = command(RUN, *words, HOME=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "~").exists()
+    status = command("harness", "status", "--outputs=~/runs", HOME=str(tmp_path))
+    assert "FINISHED" in status.stdout
+    unknown = command(RUN, 'outputs="~nobody-here/runs"')
+    assert unknown.stderr.startswith("error: outputs=~nobody-here/runs: ~nobody-here has no home")
 
 
 def test_damaged_data_exits_2_before_any_run(command: Command, tmp_path: Path) -> None:
@@ -224,4 +334,12 @@ def test_shell_completion(command: Command) -> None:
     line = {"COMP_LINE": "harness-run batc", "COMP_POINT": "16"}
     done = command(RUN, "-sc", "query=bash", **line)
     assert "batch=" in done.stdout
-    assert "complete" in command(RUN, "-sc", "install=bash").stdout
+    for shell in ("bash", "zsh", "fish"):
+        done = command(RUN, "-sc", f"install={shell}")
+        assert "complete" in done.stdout
+        assert "harness-run" in done.stdout
+        assert (done.returncode, done.stderr) == (0, "")
+    for wrong in ("install=foo", "foo", "install"):
+        done = command(RUN, "-sc", wrong)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr == f"error: -sc {wrong}: expected install=bash|zsh|fish\n"

@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 
 from harness.analysis import compare, run_plots
-from harness.run import execute
+from harness.run import execute, freeze
 from harness.run.launcher_schema import Engines
 from harness.run.launchers import choose
 from harness.run.launchers.base import LauncherError, OnEnd
 from harness.run.launchers.prestart import Prestart
+from harness.runfolder import optional
+from harness.runfolder.environment import Commit
 from harness.runfolder.plan import Plan, SweepJob
 from harness.runfolder.run import Run
 from harness.runfolder.target import Target
@@ -29,12 +31,14 @@ class Recorder:
         self.calls: list[str] = []
         self.artifacts: list[str] = []
         self.target: Target | None = None
+        self.targets: list[Target] = []
         self.error: BaseException | None = None
         self.runs: list[Run] = []
 
     def __call__(self, target: Target, outputs: Path, patience: float) -> "Recorder":
         """What creates a delivery process."""
         self.target = target
+        self.targets.append(target)
         return self
 
     def follow(self, run: Run) -> None:
@@ -142,7 +146,7 @@ def test_finished_runs_are_not_trained_again(
         assert f"{run.history().name}: finished before as {run.id}\n" in out
 
 
-@pytest.mark.parametrize("error", [ValueError("no curves"), OSError(28, "No space left")])
+@pytest.mark.parametrize("error", [ValueError("no curves"), RuntimeError("no fonts")])
 def test_plots_that_cannot_be_drawn_do_not_stop_the_sweep(
     tmp_path: Path,
     recorder: Recorder,
@@ -154,9 +158,11 @@ def test_plots_that_cannot_be_drawn_do_not_stop_the_sweep(
         raise error
 
     monkeypatch.setattr(run_plots, "draw", fail)
+    monkeypatch.setattr(optional, "_warned", set())
     run = new_run(tmp_path)
     assert executed(run, plan=None) == 0
-    assert f"{run.id}: no plots: {error}\n" in capsys.readouterr().err
+    expected = f"warning: plots: {type(error).__name__}: {error}\n"
+    assert capsys.readouterr().err.count(expected) == 1
 
 
 @pytest.mark.parametrize(
@@ -171,6 +177,27 @@ def test_the_delivery_goes_to_the_store_of_the_settings(
     tmp_path: Path, recorder: Recorder, overrides: tuple[str, ...], uri: str | None
 ) -> None:
     target = new_run(tmp_path, *overrides).target()
-    delivery = execute.start_delivery(target, tmp_path, 30)
-    assert (delivery is None) == (uri is None)
+    execute.Deliveries(target, tmp_path, 30)
     assert (recorder.target and recorder.target.key) == uri
+
+
+def test_each_run_is_delivered_to_its_own_store(tmp_path: Path, recorder: Recorder) -> None:
+    """A finished run that a sweep reuses stays where it is; the new one goes where it should."""
+    reused = record_training(new_run(tmp_path), 0.5)
+    server = ("tracking=server", "tracking.uri=http://host:5000")
+    fresh = new_run(tmp_path, *server)
+    assert executed(reused, fresh, plan=plan_of(reused, fresh)) == 0
+    assert recorder.targets == [Target("http://host:5000"), Target.local(tmp_path)]
+    assert recorder.calls.count("close") == 2
+
+
+def test_uncommitted_changes_are_told_unless_they_stay_here(
+    tmp_path: Path,
+    recorder: Recorder,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(freeze, "source", lambda: Commit("abc", dirty=True))
+    for overrides, told in (((), 1), (("tracking.diff=false",), 0), (("tracking=none",), 0)):
+        executed(new_run(tmp_path, *overrides), plan=None)
+        assert capsys.readouterr().out.count("tracking.diff=false leaves them out") == told

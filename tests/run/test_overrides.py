@@ -1,8 +1,11 @@
 """Parsing a command line into settings of runs, settings of engines and keys of the command."""
 
+import shlex
+
 import pytest
 
 from harness.run import overrides
+from harness.run.compose import compose_one
 from harness.run.overrides import CommandLine, parse, parse_each, value_text
 from harness.runfolder.config import ConfigError
 
@@ -148,3 +151,20 @@ def test_an_unknown_option_of_a_group_names_the_options() -> None:
     assert str(error.value) == (
         "optimizer=adm: expected adam, adamw, momentum, sgd; did you mean 'adam'?"
     )
+
+
+@pytest.mark.parametrize("value", ["~x", "Größe", "it's", "a=b", "a{b", "a(b", r"a\"&b", "#1"])
+def test_any_characters_can_be_quoted_as_told(value: str) -> None:
+    """The line that an error tells to type is accepted, and gives the very value."""
+    with pytest.raises(ConfigError) as refused:
+        overrides.parse([f"tracking.experiment={value}"])
+    (typed,) = shlex.split(str(refused.value).partition("for Hydra: ")[2])
+    assert compose_one([typed]).tracking.experiment == value
+
+
+@pytest.mark.parametrize("value", ["2024", "true", "1.5"])
+def test_a_number_as_a_name_can_be_quoted_as_told(value: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        compose_one([f"tracking.experiment={value}"])
+    (typed,) = shlex.split(str(refused.value).partition(", type ")[2])
+    assert compose_one([typed]).tracking.experiment == value

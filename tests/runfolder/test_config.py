@@ -192,3 +192,11 @@ def test_leaves_are_dotted_and_flat() -> None:
     assert leaves["dataset.num_val"] == 5000
     assert set(leaves) <= set(config.meanings())
     assert all(config.meanings().values())
+
+
+def test_a_config_of_version_0_1_records_the_uncommitted_changes(tmp_path: Path) -> None:
+    """A key that was added later has the value that means what was done before."""
+    text = config.to_yaml(compose.compose_one([]))
+    (tmp_path / "config.yaml").write_text(text.replace("  diff: true\n", ""))
+    assert config.read_yaml(tmp_path / "config.yaml").tracking.diff is True
+    assert compose.compose_one(["tracking.diff=false"]).tracking.diff is False

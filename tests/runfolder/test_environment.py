@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.runfolder import environment
-from harness.runfolder.environment import Commit
+from harness.runfolder.environment import Commit, NoCommit
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -51,15 +51,78 @@ def test_without_a_launcher_the_cores_are_those_of_the_affinity(
 
 
 def test_outside_git_there_is_no_commit(source: Path) -> None:
-    assert environment.commit() is None
+    with pytest.raises(NoCommit, match="not in a git checkout"):
+        environment.commit()
     assert environment.uncommitted() == ""
     assert "commit: not in a git checkout\n" in environment.describe(1)
 
 
-def test_a_git_that_fails_is_no_commit(source: Path) -> None:
+def test_a_git_that_fails_is_no_commit_with_its_reason(source: Path) -> None:
     (source.parent / ".git").mkdir()  # not a repository
-    assert environment.commit() is None
+    with pytest.raises(NoCommit, match="unknown: git says: fatal: not a git repository"):
+        environment.commit()
     assert environment.uncommitted() == ""
+    assert "commit: unknown: git says: fatal: not a git rep" in environment.describe(1)
+
+
+def test_a_checkout_of_another_owner_is_told_as_such(source: Path) -> None:
+    git(source.parent, "init", "-q")
+    git(source.parent, "commit", "-qm", "first", "--allow-empty")
+    for path in [source.parent, *source.parent.rglob("*")]:
+        os.chown(path, 4321, 4321)
+    assert "commit: unknown: git says: fatal: detected dubious owner" in environment.describe(1)
+
+
+def test_git_does_not_look_at_another_repository(
+    source: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git(source.parent, "init", "-q")
+    git(source.parent, "add", ".")
+    git(source.parent, "commit", "-qm", "first")
+    sha = git(source.parent, "rev-parse", "HEAD").strip()
+    other = tmp_path_factory.mktemp("other")
+    git(other, "init", "-q")
+    git(other, "commit", "-qm", "another", "--allow-empty")
+    monkeypatch.setenv("GIT_DIR", str(other / ".git"))
+    monkeypatch.setenv("GIT_WORK_TREE", str(other))
+    monkeypatch.setenv("GIT_INDEX_FILE", str(other / "index"))
+    assert environment.commit() == Commit(sha, dirty=False)
+
+
+def test_a_patch_of_text_in_another_encoding_under_a_configured_git(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git(source.parent, "init", "-q")
+    (source / "module.py").write_bytes(b"# Gr\xf6\xdfe\n")
+    git(source.parent, "add", ".")
+    git(source.parent, "commit", "-qm", "first")
+    (source / "module.py").write_bytes(b"# Gr\xf6\xdfer\n")
+    plain = environment.uncommitted().encode(errors="surrogateescape")
+    assert b"+# Gr\xf6\xdfer\n" in plain
+    git(source.parent, "config", "diff.noprefix", "true")
+    monkeypatch.setenv("GIT_DIFF_OPTS", "--unified=0")
+    assert environment.uncommitted().encode(errors="surrogateescape") == plain
+
+
+def test_a_user_without_a_name_is_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+    assert environment.user() == "54321"
+
+
+def test_a_fact_that_cannot_be_found_is_unknown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> str:
+        raise OSError("no such thing")
+
+    monkeypatch.setattr(environment.socket, "gethostname", fail)
+    monkeypatch.setattr(environment.metadata, "version", fail)
+    lines = environment.describe(3).splitlines()
+    assert "host: unknown" in lines
+    assert "numpy: unknown" in lines
+    assert "warning: environment.txt: host: OSError: no such thing\n" in capsys.readouterr().err
 
 
 def test_the_commit_and_whether_it_was_changed(source: Path) -> None:
@@ -100,4 +163,27 @@ def test_the_description_names_what_a_result_depends_on() -> None:
 
 def test_versions_of_missing_packages_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environment, "PACKAGES", ("numpy", "no-such-package-here"))
-    assert list(environment.versions()) == ["python", "numpy"]
+    lines = [line.split(": ")[0] for line in environment.describe(1).splitlines()]
+    assert lines[-2:] == ["python", "numpy"]
+
+
+def test_files_that_look_like_secrets_are_left_out(source: Path) -> None:
+    """Also staged ones, and files in a folder of secrets; the patch says so and still applies."""
+    git(source.parent, "init", "-q")
+    git(source.parent, "add", ".")
+    git(source.parent, "commit", "-qm", "first")
+    (source / "module.py").write_text("after\n")
+    names = (".env", ".env.local", "server.PEM", "id_rsa", "my_credentials.json", ".ssh/config")
+    for name in names:
+        path = source / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("hunter2\n")
+    git(source.parent, "add", ".")
+    patch = environment.uncommitted()
+    assert "hunter2" not in patch
+    for name in names:
+        assert f"# 'harness/{name}': left out, because its name looks like a secret\n" in patch
+    git(source.parent, "reset", "-q", "--hard")
+    (source.parent / "patch").write_text(patch)
+    git(source.parent, "apply", "patch")
+    assert (source / "module.py").read_text() == "after\n"

@@ -15,6 +15,7 @@ from tests.conftest import composed, new_run, record_training
 CHANGE_NOTHING = {
     "outputs", "threads", "dataset.dir",
     "tracking.name", "tracking.uri", "tracking.experiment", "tracking.patience",
+    "tracking.diff",
     "checkpoint.every", "checkpoint.keep", "checkpoint.milestones",
 }  # fmt: skip
 OPTIONS = (

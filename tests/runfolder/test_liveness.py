@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import psutil
+import pytest
 
 from harness.runfolder import liveness
 from tests.conftest import wait_for
@@ -63,4 +64,24 @@ def test_the_lock_is_released_with_its_process(tmp_path: Path) -> None:
         assert process.stdout.readline() == b"locked\n"
         assert liveness.is_locked(tmp_path)
         process.kill()
+    assert not liveness.is_locked(tmp_path)
+
+
+def test_a_lock_that_may_only_be_read_is_still_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As that of another user; the tests run as root, who may write to everything."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    assert not liveness.is_locked(tmp_path)
+    (tmp_path / ".lock").chmod(0o444)
+    held = liveness.lock(tmp_path, 0)
+    with held:
+        monkeypatch.setattr(liveness.FolderLock, "acquire", refuse)
+        assert liveness.is_locked(tmp_path)
+        assert liveness.is_locked(tmp_path)
+    assert not liveness.is_locked(tmp_path)
+    (tmp_path / ".lock").unlink()
     assert not liveness.is_locked(tmp_path)

@@ -1,7 +1,9 @@
 """Shared by the tests of tracking: run folders as jobs leave them, and a real local store."""
 
+import hashlib
 import math
 import tempfile
+import warnings
 from functools import cache
 from pathlib import Path
 
@@ -41,6 +43,7 @@ def make_run(outputs: Path, run: str, *, epochs: int = 5, status: str | None = "
             },
             tags={"run.id": run, "sweep": "s1,s2", "mlflow.source.name": "command"},
             experiment="mnist",
+            config_sha256=hashlib.sha256(default_config().encode()).hexdigest(),
             dataset={
                 "name": "mnist", "sha256": "ab" * 32, "source": "mnist", "train": 1, "val": 2,
                 "test": 3, "image_shape": [28, 28], "classes": 10,
@@ -60,7 +63,7 @@ def make_run(outputs: Path, run: str, *, epochs: int = 5, status: str | None = "
 @cache
 def empty_database() -> bytes:
     """A fresh database of MLflow, whose creation takes seconds."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(action="ignore"):
         target = Target.local(Path(folder))
         mlflow_private.create_database(target)
         assert target.database is not None
@@ -70,6 +73,7 @@ def empty_database() -> bytes:
 def fresh_store(outputs: Path) -> None:
     """Give `outputs` an empty store, unless it has one."""
     if not (outputs / "mlflow.db").exists():
+        outputs.mkdir(parents=True, exist_ok=True)
         (outputs / "mlflow.db").write_bytes(empty_database())
 
 

@@ -9,36 +9,41 @@ import pytest
 from harness.runfolder.target import Target
 from harness.tracking import mlflow_private
 from harness.tracking.store import Store
-from tests.tracking.conftest import deliver, make_run
+from tests.tracking.conftest import deliver, fresh_store, make_run
 
 
 def database_of(outputs: Path, *locations: tuple[str, str, str]) -> Target:
-    """A local store whose experiments have these names, artifact locations and stages."""
+    """A local store with experiments of ours of these names, artifact locations and stages."""
     target = Target.local(outputs)
+    fresh_store(outputs)
     assert target.database is not None
     with closing(sqlite3.connect(target.database)) as connection, connection:
-        connection.execute(
-            "CREATE TABLE experiments (name TEXT, artifact_location TEXT, lifecycle_stage TEXT)"
-        )
-        connection.executemany("INSERT INTO experiments VALUES (?, ?, ?)", locations)
+        for number, (name, location, stage) in enumerate(locations, 1):
+            connection.execute(
+                "INSERT INTO experiments (experiment_id, name, artifact_location, lifecycle_stage,"
+                " workspace) VALUES (?, ?, ?, ?, 'default')",
+                (number, name, location, stage),
+            )
+            connection.execute(
+                "INSERT INTO experiment_tags (key, value, experiment_id) VALUES (?, 'true', ?)",
+                (mlflow_private.OURS, number),
+            )
     return target
 
 
 def test_a_folder_that_was_not_moved_has_no_message(tmp_path: Path) -> None:
     here = f"{(tmp_path / 'artifacts').as_uri()}/mnist"
     elsewhere = "file:///elsewhere/artifacts/mnist"
-    target = database_of(
-        tmp_path,
-        ("mnist", here, "active"),
-        ("old", elsewhere, "deleted"),
-        ("Default", elsewhere, "active"),  # MLflow's own, with no runs of ours
-    )
+    target = database_of(tmp_path, ("mnist", here, "active"), ("old", elsewhere, "deleted"))
     assert mlflow_private.moved(target, 1) is None
 
 
-def test_a_moved_folder_has_a_message_of_one_line(tmp_path: Path) -> None:
-    elsewhere = "file:///elsewhere/artifacts/mnist"
-    message = mlflow_private.moved(database_of(tmp_path, ("mnist", elsewhere, "active")), 1)
+@pytest.mark.parametrize("before", ["/elsewhere", "{here}-2"])
+def test_a_moved_folder_has_a_message_of_one_line(tmp_path: Path, before: str) -> None:
+    """Also when the path of now is the beginning of that of before."""
+    elsewhere = f"file://{before.format(here=tmp_path)}/artifacts"
+    target = database_of(tmp_path, ("mnist", f"{elsewhere}/mnist", "active"))
+    message = mlflow_private.moved(target, 1)
     assert message is not None
     assert elsewhere in message
     assert "python -m harness sync --relocate" in message
@@ -76,6 +81,35 @@ def test_every_location_is_a_column_of_mlflows_database(tmp_path: Path) -> None:
     assert set(mlflow_private.LOCATIONS) <= columns
     located = {(t, c) for t, c in columns if c in ("artifact_location", "artifact_uri")}
     assert located <= set(mlflow_private.LOCATIONS), "no location is left behind by a move"
+
+
+@pytest.mark.service
+@pytest.mark.filterwarnings("ignore")
+def test_a_foreign_experiment_is_left_alone(tmp_path: Path) -> None:
+    """In the same database, made with MLflow's own command, with a run of ours in it as well."""
+    before, after = tmp_path / "b_f%re", tmp_path / "after"
+    deliver(before, make_run(before, "aaa"))
+    client = Store(Target.local(before)).client
+    locations = [
+        "/notebooks/mlruns/2",
+        f"{tmp_path}/b_f%re2/artifacts/x",
+        "s3://bucket/artifacts/y",
+        (tmp_path / "bxfyre/artifacts/z").as_uri(),
+    ]
+    ids = [client.create_experiment(f"own {where}", where) for where in locations]
+    for number in ids:
+        client.create_run(number)
+    client.create_run(ids[0], tags={"run.id": "bbb"})
+    assert mlflow_private.moved(Target.local(before), 1) is None
+    before.rename(after)
+    store = Store(Target.local(after), relocate=True)
+    for number, where in zip(ids, locations, strict=True):
+        assert store.client.get_experiment(number).artifact_location.endswith(where)
+        for run in store.runs([number]):
+            assert where in run.info.artifact_uri
+    (run,) = store.runs([store.experiment("mnist")])
+    assert run.info.artifact_uri.startswith((after / "artifacts").as_uri())
+    assert mlflow_private.moved(Target.local(after), 1) is None
 
 
 @pytest.mark.service

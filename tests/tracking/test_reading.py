@@ -10,11 +10,13 @@ import pytest
 from harness.runfolder.status import RunStatus
 from harness.runfolder.target import Target
 from harness.tracking import reading
+from harness.tracking import store as stores
 from harness.tracking.reading import Reader
 from harness.tracking.recorded import Missing
 from harness.tracking.store import Store, StoreError
 from harness.tracking.ui import serve
 from tests.conftest import free_port
+from tests.tracking.conftest import fresh_store
 
 pytestmark = [pytest.mark.service, pytest.mark.filterwarnings("ignore")]  # MLflow's own warnings
 RUNS, EPOCHS = 7, 11
@@ -103,3 +105,32 @@ def test_reading_creates_no_store(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no results yet"):
         Reader(Target.local(tmp_path))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_experiment_that_lacks_runs_of_a_sweep_says_so(tmp_path: Path) -> None:
+    """`tracking.experiment=study1` reuses a run that is in another experiment."""
+    fresh_store(tmp_path)
+    store = Store(Target.local(tmp_path))
+    for number, experiment in enumerate(("mnist", "study1", "study1")):
+        tags = {"run.id": str(number), "sweep": "0123456789" if number < 2 else ""}
+        record = {"run": str(number), "ms": 1, "tags": tags, "name": "n", "experiment": experiment}
+        store.open_run(record)
+    reader = Reader(Target.local(tmp_path))
+    assert len(reader.sweep("0123456789")[1]) == 2
+    title, runs = reader.select(["study1"])
+    assert (title, len(runs)) == ("experiment study1", 2)
+    assert reader.elsewhere(runs) == [
+        "1 more runs of sweep 0123456789 are in experiment 'mnist'; "
+        "`python -m harness compare 0123456789` compares all of them"
+    ]
+    assert reader.elsewhere(reader.sweep("0123456789")[1]) == []
+
+
+def test_every_experiment_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also those beyond the first page of the store's answer."""
+    fresh_store(tmp_path)
+    store = Store(Target.local(tmp_path))
+    for number in range(5):
+        store.experiment(f"e{number}")
+    monkeypatch.setattr(stores, "PAGE", 2)
+    assert Reader(Target.local(tmp_path)).select(["e0"]) == ("experiment e0", [])

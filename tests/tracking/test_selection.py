@@ -9,9 +9,11 @@ from harness.runfolder.plan import Plan, SweepJob
 from harness.runfolder.run import Run
 from harness.runfolder.target import Target
 from harness.tracking import selection
-from harness.tracking.recorded import Journals, Recorded
+from harness.tracking.recorded import Journals, Recorded, from_journal
 from harness.tracking.selection import Selection, select
 from tests.conftest import new_run, record_training
+
+sweeps: dict[str, list[Run]] = {}
 
 
 class Reader:
@@ -22,6 +24,11 @@ class Reader:
 
     def newest_sweep(self) -> str:
         return "newest"
+
+    lacking = 0  # how many of a sweep's runs the store does not have
+
+    def sweep(self, sweep: str) -> tuple[str, list[Recorded]]:
+        return f"sweep {sweep}", [from_journal(run) for run in sweeps[sweep][self.lacking :]]
 
     def select(self, words: Sequence[str]) -> tuple[str, list[Recorded]]:
         return f"runs {' '.join(words)}", []
@@ -37,6 +44,7 @@ def sweep_of(outputs: Path, plan_id: str, *overrides: str) -> list[Run]:
     runs = [record_training(new_run(outputs, *overrides), error) for error in (0.5, 0.25)]
     jobs = tuple(SweepJob(run.id, "n", {}, "k") for run in runs)
     Plan(plan_id, ("-m",), jobs).save(outputs)
+    sweeps[plan_id] = runs
     return runs
 
 
@@ -65,9 +73,25 @@ def test_a_sweep_is_read_from_the_store_of_its_runs(tmp_path: Path) -> None:
     sweep_of(tmp_path, "aaaaaaaaaa", "tracking=server", "tracking.uri=http://host:5000")
     chosen = select(tmp_path, [], None)
     assert target_of(chosen) == Target("http://host:5000")
-    assert chosen.title == "runs aaaaaaaaaa"
+    assert chosen.title == "sweep aaaaaaaaaa"
     sweep_of(tmp_path, "bbbbbbbbbb")
     assert target_of(select(tmp_path, [], None)) == Target.local(tmp_path), "the newest sweep"
+
+
+def test_a_sweep_that_no_store_has_whole_is_read_from_its_journals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some of its runs were not delivered, or were reused and are in another store."""
+    runs = sweep_of(tmp_path, "aaaaaaaaaa")
+    monkeypatch.setattr(Reader, "lacking", 1)
+    chosen = select(tmp_path, [], None)
+    assert isinstance(chosen.source, Journals)
+    assert [recorded.run for recorded in chosen.recorded] == [run.id for run in runs]
+    assert f"{Target.local(tmp_path)} lacks 1 of its 2 runs" in chosen.notes[0]
+    runs[0].bind(Target("http://host:5000"))
+    chosen = select(tmp_path, [], None)
+    assert len(chosen.recorded) == 2
+    assert "some of its runs are in other stores" in chosen.notes[0]
 
 
 def test_another_store_knows_nothing_of_the_plans_here(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from harness.runfolder.target import Target
 from harness.tracking.store import Store, StoreError
 from harness.tracking.sync import prove
 from tests.conftest import command_in
-from tests.tracking.conftest import deliver, make_run
+from tests.tracking.conftest import deliver, fresh_store, make_run
 
 pytestmark = [
     pytest.mark.service,
@@ -112,6 +112,7 @@ def test_a_killed_creation_leaves_nothing_behind(tmp_path: Path, change: int) ->
     kill_creation(tmp_path, "ours", change)
     assert not (tmp_path / "mlflow.db").exists()
     folder = make_run(tmp_path, "aaa")
+    Store(Target.local(tmp_path))
     deliver(tmp_path, folder)
     assert not list(tmp_path.glob("*.unfinished*"))
     (proof,) = prove(Target.local(tmp_path), [Run(folder)])
@@ -150,3 +151,51 @@ def test_a_deleted_experiment_is_one_line(tmp_path: Path) -> None:
     store.client.delete_experiment(store.experiment("gone"))
     with pytest.raises(StoreError, match="experiment 'gone' was deleted"):
         Store(Target.local(tmp_path)).experiment("gone")
+
+
+@pytest.mark.parametrize("folder", ["what?", "100%41", "a#b c"])
+def test_any_path_of_outputs_works(tmp_path: Path, folder: str) -> None:
+    """Nothing is written outside of it."""
+    outputs = tmp_path / folder / "outputs"
+    run = make_run(outputs, "aaa")
+    done = command_in(tmp_path)("harness", "sync", "--outputs", str(outputs))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "1 of 1 runs complete" in done.stdout
+    assert [path.name for path in tmp_path.iterdir()] == [folder]
+    (stored,) = outputs.glob("artifacts/mnist/*/artifacts/config.yaml")
+    assert stored.read_bytes() == (run / "config.yaml").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", "../../up", "x%2Fy", "what?#"])
+def test_the_artifacts_of_an_experiment_are_one_folder(tmp_path: Path, name: str) -> None:
+    """Whatever its name, it is beside the others."""
+    fresh_store(tmp_path)
+    store = Store(Target.local(tmp_path))
+    run = store.client.create_run(store.experiment(name))
+    (tmp_path / "file").write_text("content")
+    store.log_artifact(run.info.run_id, tmp_path, "file")
+    (stored,) = tmp_path.rglob("artifacts/file")
+    assert stored.relative_to(tmp_path / "artifacts").parts[1] == run.info.run_id
+    assert store.artifacts(run.info.run_id, ["file"]) == {"file": 7}
+
+
+def test_another_sqlite_file_has_its_artifacts_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not in the working directory, where MLflow would put them."""
+    monkeypatch.chdir(tmp_path)
+    fresh_store(tmp_path / "other")
+    store = Store(Target(f"sqlite:///{tmp_path}/other/mlflow.db"))
+    run = store.client.create_run(store.experiment("mnist"))
+    assert run.info.artifact_uri.startswith((tmp_path / "other/artifacts/mnist").as_uri())
+
+
+def test_warnings_that_are_errors_do_not_damage_a_database(tmp_path: Path) -> None:
+    """`python -W error`: the warnings of MLflow and its libraries are their own."""
+    deliver(tmp_path, make_run(tmp_path, "aaa"))
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "harness", "compare", "mnist", "--outputs", "."],
+        cwd=tmp_path, capture_output=True, text=True,
+    )  # fmt: skip
+    assert "not a usable MLflow database" not in done.stderr
+    assert "nothing to compare" in done.stderr or done.returncode == 0, done.stderr

@@ -14,6 +14,7 @@ from harness.runfolder.artifacts import Artifact
 from harness.runfolder.journal import Journal
 from harness.runfolder.run import Run
 from harness.runfolder.target import Target
+from harness.tracking.delivery import Delivery
 from harness.tracking.store import Store
 from harness.tracking.sync import Proof, prove
 from tests.conftest import command_in
@@ -290,3 +291,39 @@ def test_a_new_address_is_checked_before_anything_changes(tmp_path: Path) -> Non
     assert done.exit_code == 3
     assert "nothing was changed" in done.stderr
     assert (folder / journal.FILE_NAME).read_bytes() == before
+
+
+def test_a_run_that_no_command_can_use_is_counted(tmp_path: Path) -> None:
+    """Its journal or config is missing or rotten, so nobody knows which store it was bound for."""
+    make_run(tmp_path, "well")
+    lost, rotten, changed = (make_run(tmp_path, name, status="KILLED") for name in "abc")
+    deliver(tmp_path, changed)
+    (lost / journal.FILE_NAME).unlink()
+    with (rotten / journal.FILE_NAME).open("r+b") as file:
+        file.write(b"00000000")
+    (changed / "config.yaml").write_text((changed / "config.yaml").read_text() + "\n")
+    done = synced(tmp_path)
+    assert done.exit_code == 3
+    assert "2 of 4 runs complete" in done.stdout, "a changed config is copied back"
+    for folder in (lost, rotten):
+        assert f"{folder}: cannot be used: " in done.stderr
+    config = changed / "config.yaml"
+    assert "c: config.yaml was damaged; restored from the store" in done.stdout
+    unfinished = make_run(tmp_path, "d", status=None)
+    (unfinished / "config.yaml").write_text(config.read_text() + "\n")
+    done = synced(tmp_path)
+    assert done.exit_code == 3
+    assert "2 of 5 runs complete" in done.stdout
+    assert f"d: {unfinished / 'config.yaml'}: was changed after the run was frozen" in done.stderr
+
+
+def test_a_run_removed_while_it_is_synced_is_left_out(tmp_path: Path) -> None:
+    kept, gone = (Run(make_run(tmp_path, name)) for name in "ab")
+    deliver(tmp_path, kept.folder, gone.folder)
+    gone.history()
+    gone.folder.rename(tmp_path / "away")
+    proofs = prove(Target.local(tmp_path), [kept, gone])
+    assert [proof.run for proof in proofs] == ["a"]
+    delivery = Delivery(Target.local(tmp_path))
+    delivery.follow(gone)
+    assert delivery.drain().undelivered == {}

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Self
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from harness.nn import metrics
+from harness.runfolder import streams
 from harness.runfolder.history import History
 from harness.runfolder.run import Run
 from harness.runfolder.status import RunStatus
@@ -34,11 +34,13 @@ class Scoreboard:
         self._begin = time.monotonic()
         self._epochs_before = sum(len(each.epochs) for each in self._histories.values())
         self._closing = threading.Event()
-        console = Console()
+        console = streams.console()
         self._bar: Progress | None = None
         if console.is_terminal:
             self._bar = Progress(
-                BarColumn(bar_width=24), TextColumn("{task.description}"), console=console
+                BarColumn(bar_width=24),
+                TextColumn("{task.description}", markup=False),
+                console=console,
             )
             self._task = self._bar.add_task("starting", total=1.0)
             self._thread = threading.Thread(target=self._keep_fresh, daemon=True)

@@ -160,7 +160,10 @@ def _write_start_state(search: Search, state: dict[str, Any]) -> None:
     search.folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=search.folder.parent) as temporary:
         unfinished = Path(temporary) / search.id
-        shutil.copytree(conf_path(), unfinished / "conf")
+        for source in conf_path().rglob("*.yaml"):  # not `copytree`, which copies the modes
+            copy = unfinished / "conf" / source.relative_to(conf_path())
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, copy)
         write_text(unfinished / FROZEN, json.dumps(state, indent=1))
         try:
             unfinished.rename(search.folder)

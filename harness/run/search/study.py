@@ -113,6 +113,7 @@ def _storage(path: Path) -> "RDBStorage":
             with turn:
                 return super().set_trial_state_values(*arguments, **named)
 
+    path.touch()  # SQLite itself would not let the group write
     uri = f"sqlite:///{path.as_posix()}"
     return Storage(uri, engine_kwargs={"connect_args": {"timeout": 60}})
 

@@ -1,0 +1,28 @@
+"""What only describes or shows a run: when it fails, the run goes on without it."""
+
+import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+Result = TypeVar("Result")
+_warned: set[str] = set()
+
+
+def attempt(what: str, function: Callable[[], Result], otherwise: Result) -> Result:
+    """The result of a function; `otherwise` when it raises an exception.
+
+    Only for what a result does not depend on: the user's name, the commit, the display, pictures,
+    the report. what: its name in the warning, which is printed once per process.
+    """
+    try:
+        return function()
+    except Exception as error:  # of any kind: no error of a description may end a run
+        warn(what, f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
+        return otherwise
+
+
+def warn(what: str, why: str) -> None:
+    """Print one line about what is missing, once per process."""
+    if what not in _warned:
+        _warned.add(what)
+        print(f"warning: {what}: {' '.join(why.split())}", file=sys.stderr, flush=True)

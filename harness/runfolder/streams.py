@@ -1,0 +1,104 @@
+"""Standard output and error of our processes: what is printed never ends the work.
+
+A reader that goes away (`| head -1`), a full disk under a redirection, a descriptor that is closed
+(`>&-`) and a character that the encoding lacks all concern only what is shown. After `protect`,
+output that cannot be written is dropped and characters that cannot be encoded are replaced.
+
+A command imports this module first, so it imports as little as possible.
+"""
+
+import errno
+import io
+import os
+import select
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+    from rich.console import Console
+
+
+class _Descriptor(io.FileIO):
+    """A descriptor to write to; after the first error everything is dropped.
+
+    error: the first error.
+    """
+
+    error: OSError | None = None
+
+    def write(self, content: "ReadableBuffer", /) -> int:
+        """Write some of the content; returns how many bytes are dealt with."""
+        try:
+            written = super().write(content)
+            while written is None:  # a non-blocking pipe or terminal that is full at the moment
+                select.select([], [self], [])
+                written = super().write(content)
+        except OSError as error:
+            self.error = error
+            _discard(self.fileno())
+            return memoryview(content).nbytes
+        return written
+
+
+def protect() -> None:
+    """Make standard output and error safe to print to, also in the processes started later."""
+    for number in (0, 1, 2):  # a file opened later would get the number of a closed one
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    sys.stdout = _protected(sys.stdout, 1, errors="replace")
+    sys.stderr = _protected(sys.stderr, 2, errors="backslashreplace")
+
+
+def _protected(stream: TextIO | None, number: int, errors: str) -> TextIO:
+    if isinstance(stream, io.TextIOWrapper) and os.name == "nt":
+        stream.reconfigure(errors=errors)  # a Windows console is not written to by its descriptor
+        return stream
+    raw = _Descriptor(number, "w", closefd=False)
+    encoding = "utf-8" if stream is None else stream.encoding
+    line_buffering = bool(getattr(stream, "line_buffering", False)) or raw.isatty()
+    return io.TextIOWrapper(io.BufferedWriter(raw), encoding, errors, line_buffering=line_buffering)
+
+
+def _discard(number: int) -> None:
+    """Let a descriptor lead to the null device, also for processes started later."""
+    with suppress(OSError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, number)
+        os.close(null)
+
+
+def lost() -> OSError | None:
+    """Flush; the error for which standard output was given up.
+
+    None when everything was written, or when nobody wants it: the reader has gone, or standard
+    output was closed from the start.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    error = _error()
+    return None if error is None or error.errno == errno.EPIPE else error
+
+
+def reader_is_gone() -> bool:
+    """Whether the reader of standard output has gone, so that more output is of no use."""
+    error = _error()
+    return error is not None and error.errno == errno.EPIPE
+
+
+def _error() -> OSError | None:
+    raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    return raw.error if isinstance(raw, _Descriptor) else None
+
+
+def console(width: int | None = None) -> "Console":
+    """Rich's console on standard output. No text is markup: it may come from users and files.
+
+    width: in columns; None: that of the terminal.
+    """
+    from rich.console import Console
+
+    return Console(width=width, markup=False, emoji=False)

@@ -1,0 +1,95 @@
+"""Results that a group shares, and results that may only be read."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import ROOT, RUN, as_user, needs_root, python_path, small
+
+pytestmark = [needs_root, pytest.mark.service]
+GROUP = 2000
+Shared = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that new files inherit their group from."""
+    folder = tmp_path_factory.mktemp("shared")
+    os.chown(folder, -1, GROUP)
+    folder.chmod(0o2775)
+    (folder / "matplotlib").mkdir()
+    (folder / "matplotlib").chmod(0o777)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def user(folder: Path) -> Shared:
+    """Run `python -m MODULE ARGUMENTS...` in the folder as a user of the group with umask 002."""
+
+    def run(number: int, *words: str, group: int = GROUP) -> subprocess.CompletedProcess[str]:
+        shell = ["sh", "-c", 'umask 002; exec "$@"', "sh"]
+        return subprocess.run(
+            [*shell, *as_user(number, group), sys.executable, "-m", *words],
+            cwd=folder,
+            env=os.environ
+            | python_path(ROOT)
+            | {"HOME": "/", "MPLCONFIGDIR": str(folder / "matplotlib")},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def trained(user: Shared, folder: Path, idx_folder: Path) -> Path:
+    """The outputs of two users who share them: one sweep, and more of it."""
+    words = small(idx_folder, "epochs=2", "threads=1")
+    first = user(1001, RUN, "-m", *words, "seed=1,2")
+    assert (first.returncode, "Traceback" in first.stderr) == (0, False), first.stderr
+    second = user(1002, RUN, "-m", *words, "seed=2,3")
+    assert second.returncode == 0, second.stderr
+    assert "seed=2: finished before as" in second.stdout
+    return folder / "outputs"
+
+
+def test_a_group_trains_and_delivers_together(trained: Path, user: Shared) -> None:
+    sync = user(1002, "harness", "sync")
+    assert "3 of 3 runs complete" in sync.stdout
+    locked = [path for path in trained.rglob("*") if not path.stat().st_mode & 0o020]
+    assert not locked, "the group may write everywhere"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "status", "clean --dry-run", "results", "compare --no-attach", "evaluate last",
+        "predict --run last seven.png", "sync",
+    ],
+)  # fmt: skip
+def test_everything_that_only_reads_works_for_others(
+    trained: Path, user: Shared, folder: Path, words: str
+) -> None:
+    """A user of another group may read everything and write nothing."""
+    Image.fromarray(np.eye(28, dtype=np.uint8) * 255).save(folder / "seven.png")
+    before = {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
+    done = user(1003, "harness", *words.split(), group=2003)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert {path: path.stat().st_mtime_ns for path in trained.rglob("*")} == before
+
+
+def test_training_where_nothing_can_be_written_is_one_line(
+    trained: Path, user: Shared, idx_folder: Path
+) -> None:
+    done = user(1003, RUN, *small(idx_folder), group=2003)
+    assert done.returncode == 1
+    assert "Permission denied: 'outputs/runs" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
