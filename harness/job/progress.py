@@ -2,12 +2,11 @@
 
 import sys
 import time
-from functools import partial
 from typing import Protocol, Self
 
 from harness.nn import metrics
 from harness.runfolder import streams
-from harness.runfolder.optional import attempt
+from harness.runfolder.optional import warn
 
 
 class Display(Protocol):
@@ -57,10 +56,13 @@ class Harmless:
         self._call("__exit__", *error)
 
     def _call(self, method: str, *arguments: object) -> None:
-        if self.display is not None:
-            call = partial(getattr(self.display, method), *arguments)
-            if attempt("progress display", lambda: (call(), True), None) is None:
-                self.display = None
+        if self.display is None:
+            return
+        try:
+            getattr(self.display, method)(*arguments)
+        except Exception as error:  # of any kind: no error of the display may end a training
+            warn("progress display", f"{type(error).__name__}: {error}")
+            self.display = None
 
 
 class Bar:

@@ -10,8 +10,9 @@ import psutil
 from filelock import FileLock, Timeout
 
 from harness.runfolder.journal import Record
+from harness.runfolder.optional import attempt
 
-HOST = socket.gethostname()
+HOST = attempt("host", socket.gethostname, "unknown")
 CLOCK_S = 2.0  # start times count from the boot; setting the clock moves them
 
 

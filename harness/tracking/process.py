@@ -10,8 +10,10 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
+from harness.runfolder.optional import attempt
 from harness.runfolder.run import Run
 from harness.runfolder.target import Target
 from harness.tracking import environment, mlflow_private
@@ -30,6 +32,7 @@ class DeliveryProcess:
     def __init__(self, target: Target, outputs: Path, patience: float = PATIENCE_S) -> None:
         outputs.mkdir(parents=True, exist_ok=True)
         log = outputs.resolve() / "delivery.log"
+        log = attempt("delivery.log", partial(_writable, log), Path(os.devnull))
         with log.open("ab") as errors:  # also those of its start
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "harness.tracking.delivery"],
@@ -115,3 +118,9 @@ class DeliveryProcess:
             self._process.stdin.flush()
         except OSError:
             return  # the process died; `close` reports every run as undelivered
+
+
+def _writable(path: Path) -> Path:
+    """The path itself. Raises `OSError` when it cannot be written to, as a file of another user."""
+    path.open("ab").close()
+    return path

@@ -7,6 +7,7 @@ import pytest
 
 from harness.job import progress
 from harness.nn import metrics
+from harness.runfolder import optional
 
 VALUES = {
     metrics.TRAIN_LOSS: 0.12345, metrics.TRAIN_ERROR: 0.05, metrics.VAL_ERROR: 0.0625,
@@ -60,3 +61,32 @@ def test_a_terminal_has_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     text = stream.getvalue()
     assert "batch=16" in text
     assert "2/3" in text
+
+
+def test_a_display_that_fails_is_given_up(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(optional, "_warned", set())
+    calls = []
+
+    def fail(self: progress.Lines, epoch: int, values: dict[str, float]) -> None:
+        calls.append(epoch)
+        raise RuntimeError("a bug of the display")
+
+    monkeypatch.setattr(progress.Lines, "epoch", fail)
+    with progress.display("n", 3) as display:
+        for epoch in (1, 2, 3):
+            display.epoch(epoch, VALUES)
+    assert calls == [1]
+    assert capsys.readouterr().err == (
+        "warning: progress display: RuntimeError: a bug of the display\n"
+    )
+
+
+def test_an_interruption_passes_through_the_display(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(progress.Lines, "epoch", interrupt)
+    with pytest.raises(KeyboardInterrupt), progress.display("n", 3) as display:
+        display.epoch(1, VALUES)

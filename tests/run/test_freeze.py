@@ -58,7 +58,7 @@ def test_the_backend_is_decided_before_a_run_is_frozen(tmp_path: Path, idx_folde
 def test_a_single_run_has_its_tags_and_no_sweep(
     prepared: list[Prepared], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(freeze, "_source", lambda: Commit("abc", dirty=True))
+    monkeypatch.setattr(freeze, "source", lambda: Commit("abc", dirty=True))
     run = freeze.freeze_run(prepared[0], ["batch=20"])
     tags = run.history().tags
     assert (tags["run_key"], tags["data.sha256"]) == (
@@ -70,7 +70,7 @@ def test_a_single_run_has_its_tags_and_no_sweep(
     assert tags["mlflow.source.name"] == "python -m harness.run batch=20"
     assert "sweep" not in tags
     assert run.config == prepared[0].job.config
-    monkeypatch.setattr(freeze, "_source", lambda: None)
+    monkeypatch.setattr(freeze, "source", lambda: None)
     tags = freeze.freeze_run(prepared[0], []).history().tags
     assert tags["git.dirty"] == "unknown"
     assert "mlflow.source.git.commit" not in tags
@@ -79,10 +79,10 @@ def test_a_single_run_has_its_tags_and_no_sweep(
 def test_the_commit_is_asked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     monkeypatch.setattr(environment, "commit", lambda: asked.append(1))
-    freeze._source.cache_clear()
-    assert freeze._source() is freeze._source() is None
+    freeze.source.cache_clear()
+    assert freeze.source() is freeze.source() is None
     assert len(asked) == 1
-    freeze._source.cache_clear()
+    freeze.source.cache_clear()
 
 
 def test_a_sweep_is_frozen_with_its_plan(tmp_path: Path, prepared: list[Prepared]) -> None:

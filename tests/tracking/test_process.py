@@ -73,6 +73,16 @@ def test_a_broken_mlflow_is_reported_and_delays_no_training(
     assert "ImportError: not well installed" in (tmp_path / "delivery.log").read_text()
 
 
+def test_a_log_that_cannot_be_written_is_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "delivery.log").mkdir()
+    process = DeliveryProcess(Target.local(tmp_path), tmp_path)
+    process.follow(Run(make_run(tmp_path, "aaa")))
+    assert process.close().undelivered == {}
+    assert "warning: delivery.log: IsADirectoryError: " in capsys.readouterr().err
+
+
 def test_the_process_ends_with_its_command(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "harness.tracking.delivery"], stdin=subprocess.PIPE
