@@ -79,9 +79,8 @@ def test_output_that_cannot_be_written(
 
 
 def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    words = ("export", "json", "file/json", "--outputs", "file")
-    done = command_in(tmp_path)("harness", *words)
+    (tmp_path / "outputs").write_text("")
+    done = command_in(tmp_path)("harness", "export", "json", "json")
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "Traceback" not in done.stderr

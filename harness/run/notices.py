@@ -12,6 +12,7 @@ from harness.runfolder import config as configuration
 from harness.runfolder import keys
 from harness.runfolder.folder import readable_runs
 from harness.runfolder.history import History
+from harness.runfolder.run import REPRODUCES
 from harness.runfolder.schema import Config
 from harness.runfolder.status import RunStatus
 
@@ -48,6 +49,8 @@ def retraining(outputs: Path, new: Sequence[tuple[Config, str, str]]) -> None:
         data = history.create.get("dataset", {}).get("sha256")
         subject = _subject(history.params, data)
         key = history.tags.get("run_key")
+        if REPRODUCES in history.tags:
+            continue
         if history.status is RunStatus.FINISHED and key != wanted.get(subject, key):
             found[subject] = history
     if found:

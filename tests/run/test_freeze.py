@@ -114,7 +114,7 @@ def test_a_sweep_that_trains_again_for_its_source_says_so(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     notices.say.cache_clear()
-    monkeypatch.setattr(freeze, "_source", lambda: Commit("abcdef01", dirty=True))
+    monkeypatch.setattr(freeze, "source", lambda: Commit("abcdef01", dirty=True))
     first, second = freeze.freeze_sweep(prepared, TYPED, fresh=False).runs(tmp_path)
     record_training(first, 0.5)
     record_training(second, 0.5, status="FAILED", error="why")
