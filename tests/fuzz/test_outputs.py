@@ -21,9 +21,9 @@ import time
 import traceback
 import warnings
 from contextlib import closing
+from importlib import import_module
 from pathlib import Path
 
-import mlflow.store.tracking.sqlalchemy_store  # noqa: F401  # now, for all forked commands
 import numpy as np
 import pytest
 from PIL import Image
@@ -189,6 +189,9 @@ def damage(file: Path, generator: random.Random) -> str:
 
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory: pytest.TempPathFactory) -> Outputs:
+    with warnings.catch_warnings():  # import it now for all commands, which are forked
+        warnings.simplefilter("ignore")
+        import_module("mlflow.store.tracking.sqlalchemy_store")
     return Outputs(tmp_path_factory.mktemp("fuzz"))
 
 
