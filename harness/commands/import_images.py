@@ -6,21 +6,17 @@ recognizer does it, so that training and prediction use the same images.
 
 import re
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import click
 import numpy as np
-from PIL import Image
 
 from harness.commands.options import TEST_SHARE, refuse
 from harness.data import own_data
 from harness.data.own_data import MAX_CLASSES, Examples
 from harness.recognizer.decoding import Decoder
-from harness.recognizer.picture import FORMATS, SOME, Gray
+from harness.recognizer.picture import SOME, Gray
 from harness.recognizer.preprocess import preprocess
-
-SEQUENCES = ("GIF", "PNG", "TIFF", "WEBP")  # formats whose files may hold several pictures
 
 
 @click.command("import-images")
@@ -45,8 +41,8 @@ def read_folder(folder: Path, *, as_is: bool = False) -> Examples:
     """Read the pictures below each `folder/<class>/`, preprocessed to 28x28.
 
     as_is: use the pictures unchanged; they must be bright on dark and all of one size. Hidden files
-    and folders are not read. Raises `ValueError` for bad folders; everything that is not used is
-    listed in `skipped`.
+    and folders are not read; all that is not used is listed in `skipped`. Raises `ValueError` for
+    bad folders, `OSError` when the machine did not let a picture be decoded.
     """
     names, skipped = _classes(folder)
     images, labels = [], []
@@ -61,9 +57,8 @@ def read_folder(folder: Path, *, as_is: bool = False) -> Examples:
                     labels.append(label)
                 except ValueError as error:
                     skipped.append(f"{path}: {error}")
-                    continue
-                if (count := _pictures_in(path)) > 1:
-                    skipped.append(f"{path}: holds {count} pictures; only the first is used")
+                except OSError as error:  # of the machine, not of the picture
+                    raise OSError(f"{path}: {error}") from None
     shapes = {image.shape for image in images}
     if len(shapes) > 1:
         raise ValueError(f"{folder}: expected pictures of one size, found {sorted(shapes)[:5]}")
@@ -145,11 +140,3 @@ def _read(path: Path, decoder: Decoder, *, as_is: bool) -> Gray:
     if preprocessed.image is None:
         raise ValueError(preprocessed.problem)
     return preprocessed.image
-
-
-def _pictures_in(path: Path) -> int:
-    """How many pictures a file holds, such as the frames of a GIF or the pages of a TIFF."""
-    with suppress(Exception), Image.open(path, formats=FORMATS) as image:
-        if image.format in SEQUENCES:
-            return int(getattr(image, "n_frames", 1))
-    return 1  # also when the rest of the file is damaged: its first picture could be read

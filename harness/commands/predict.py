@@ -52,7 +52,7 @@ def read(trained: Recognizer, files: list[Path]) -> Iterator[Reading]:
         for path in files:
             try:
                 (answer,) = trained.read([decoder.read(path)])
-            except ValueError as error:
+            except (ValueError, OSError) as error:
                 yield Reading(str(path), None, str(error))
             else:
                 yield Reading(str(path), answer, answer.preprocessed.problem)

@@ -25,8 +25,7 @@ class Examples:
     """Labeled images.
 
     images: (N, rows, columns) uint8. labels: (N,) uint8. classes: names in order of label. skipped:
-    one line for each file that was not used, or not wholly. notes: lines that say how the rest was
-    understood.
+    one line for each file that was not used. notes: lines that say how the rest was understood.
     """
 
     images: NDArray[np.uint8]

@@ -4,14 +4,18 @@ A file can be made so that its decoder works for minutes, or crashes. Python can
 decoder, which is C; a process can be ended. `python -m harness.recognizer.decoding` is that
 process: it reads pictures from standard input and writes gray values to standard output. It ends
 with the process that started it.
+
+The limits of processor time and of memory are those of the system: Windows has neither, macOS no
+limit of memory. The limit of elapsed time holds everywhere.
 """
 
 import os
-import resource
 import signal
 import struct
 import subprocess
 import sys
+import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -22,20 +26,24 @@ import numpy as np
 from harness.recognizer import picture
 from harness.recognizer.picture import Gray
 
-LIMIT_S = 5  # for one picture; the largest take about 1 s
+LIMIT_S = 5  # of processor time for one picture; the largest take about 1 s
+ELAPSED_S = 60  # for one picture, on a machine that is busy or was suspended
 LIMIT_BYTES = 1 << 30  # of address space; `picture.decode` says what a picture takes
 REQUEST = struct.Struct(">I")  # bytes of the picture, which follow
+KILLED = -9  # the exit status after SIGKILL
 ANSWER = struct.Struct(">?II")  # True, rows, columns and the gray values; or False, 0, a length
 
 
 class Decoder:
     """A process that decodes pictures one after another; only one thread may use it at a time.
 
-    It is started again after a picture that ended it. limit_s: whole seconds for one picture.
+    It is started again after a picture that ended it. limit_s: seconds of processor time for one
+    picture; elapsed_s: seconds until the process is ended in any case.
     """
 
-    def __init__(self, limit_s: int = LIMIT_S) -> None:
+    def __init__(self, limit_s: float = LIMIT_S, elapsed_s: float = ELAPSED_S) -> None:
         self._limit_s = limit_s
+        self._elapsed_s = elapsed_s
         self._closed = False
         self._process = _start(limit_s)
 
@@ -51,26 +59,39 @@ class Decoder:
         self.close()
 
     def decode(self, content: bytes) -> Gray:
-        """Decode a picture as `picture.decode` does, within the limits. Raises `ValueError`."""
+        """Decode a picture as `picture.decode` does, within the limits.
+
+        Raises `ValueError` for the picture, `OSError` when the machine did not let it be decoded:
+        the same picture may be decoded later.
+        """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
+        begin = time.monotonic()
+        timer = threading.Timer(self._elapsed_s, self._process.kill)
+        timer.start()
         try:
             self._process.stdin.write(REQUEST.pack(len(content)) + content)
             self._process.stdin.flush()
             return _receive(self._process.stdout)
         except (EOFError, OSError):
             status = self._end()
+        finally:
+            timer.cancel()
         if self._closed:
             raise ValueError("the decoder was closed")
         self._process = _start(self._limit_s)
-        if status == -signal.SIGALRM:
+        if time.monotonic() - begin >= self._elapsed_s:
+            raise OSError(f"no answer of the decoder within {self._elapsed_s} s; try again")
+        if status == KILLED:
+            raise OSError("the decoder was killed, perhaps for lack of memory; try again")
+        if status == -getattr(signal, "SIGPROF", 0):
             raise ValueError(
                 f"decoding takes longer than {self._limit_s} s; save the picture again"
             )
         raise ValueError(f"the decoder crashed (exit status {status}); save the picture again")
 
     def read(self, path: Path) -> Gray:
-        """Read a picture file as `picture.read` does, within the limits. Raises `ValueError`."""
+        """Read a picture file as `picture.read` does, within the limits. Raises as `decode`."""
         return self.decode(picture.read_bytes(path))
 
     def close(self) -> None:
@@ -89,7 +110,7 @@ class Decoder:
         return status
 
 
-def _start(limit_s: int) -> subprocess.Popen[bytes]:
+def _start(limit_s: float) -> subprocess.Popen[bytes]:
     """Start the process, in a session of its own: Ctrl-C in a terminal does not reach it."""
     return subprocess.Popen(
         [sys.executable, "-m", "harness.recognizer.decoding", str(limit_s)],
@@ -116,26 +137,39 @@ def _exactly(stream: IO[bytes], count: int) -> bytes:
     return content
 
 
-def main(limit_s: int) -> None:
-    """Answer requests until standard input ends; the alarm ends the process."""
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    limit = LIMIT_BYTES if hard == resource.RLIM_INFINITY else min(LIMIT_BYTES, hard)
-    with suppress(ValueError, OSError):  # some systems do not limit it
+def _limit_memory() -> None:
+    """Limit the memory of this process, where the system can."""
+    with suppress(ImportError, AttributeError, ValueError, OSError):
+        import resource
+
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        limit = LIMIT_BYTES if hard == resource.RLIM_INFINITY else min(LIMIT_BYTES, hard)
         resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+
+
+def _limit_time(seconds: float) -> None:
+    """Let SIGPROF end this process after more processor time, where the system can; 0: never."""
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+
+
+def main(limit_s: float) -> None:
+    """Answer requests until standard input ends."""
+    _limit_memory()
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     while header := requests.read(REQUEST.size):
         content = _exactly(requests, *REQUEST.unpack(header))
-        signal.alarm(limit_s)
+        _limit_time(limit_s)
         try:
             gray = picture.decode(content)
             answer = ANSWER.pack(True, *gray.shape) + gray.tobytes()
         except ValueError as error:
             text = str(error).encode()
             answer = ANSWER.pack(False, 0, len(text)) + text
-        signal.alarm(0)
+        _limit_time(0)
         answers.write(answer)
         answers.flush()
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(float(sys.argv[1]))

@@ -89,6 +89,8 @@ class Service:
             return await loop.run_in_executor(self._threads, self._decode, content, shape)
         except ValueError as error:
             raise RequestError(400, str(error)) from None
+        except OSError as error:
+            raise RequestError(503, str(error)) from None
         finally:
             self._decoding -= 1
 

@@ -3,15 +3,18 @@
 import json
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from harness.commands import import_images
 from harness.commands.import_images import natural, read_folder
 from harness.data import idx
 from harness.data.sources import FILES
+from harness.recognizer.decoding import Decoder
 from tests.conftest import Command
 
 
@@ -102,21 +105,42 @@ def test_everything_that_is_not_used_is_named(tmp_path: Path) -> None:
     (tmp_path / "__MACOSX").mkdir()
     (tmp_path / "labels.csv").write_text("x")
     os.mkfifo(tmp_path / "b/pipe.png")  # would be read for ever
-    frames = [Image.fromarray(np.full((5, 4), gray, np.uint8)) for gray in (9, 99)]
-    frames[0].save(tmp_path / "b/z.gif", save_all=True, append_images=frames[1:])
     examples = read_folder(tmp_path, as_is=True)
     assert examples.classes == ["a", "b"]
-    assert examples.labels.tolist() == [0, 0, 1, 1]
-    assert examples.images[:, 0, 0].tolist() == [7, 7, 7, 9]
+    assert examples.labels.tolist() == [0, 0, 1]
+    assert examples.images[:, 0, 0].tolist() == [7, 7, 7]
     found = {line.split(": ")[0].removeprefix(f"{tmp_path}/"): line for line in examples.skipped}
     assert sorted(found) == [
         ".ipynb_checkpoints", "__MACOSX", "a/.DS_Store", "a/.hidden", "b/empty.png", "b/gone.png",
-        "b/link", "b/notes.txt", "b/pipe.png", "b/z.gif", "labels.csv",
+        "b/link", "b/notes.txt", "b/pipe.png", "labels.csv",
     ]  # fmt: skip
-    assert found["b/z.gif"].endswith("holds 2 pictures; only the first is used")
     assert found["b/link"].endswith("a link to a folder")
     assert found["labels.csv"].endswith("not in the folder of a class")
     assert not any("\n" in line for line in examples.skipped)
+
+
+def test_a_machine_that_stands_still_leaves_no_picture_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def suspended() -> Decoder:
+        decoder = Decoder(elapsed_s=0.2)
+        os.kill(decoder._process.pid, signal.SIGSTOP)
+        return decoder
+
+    write_pictures(tmp_path, {"a": (5, 4), "b": (5, 4)})
+    monkeypatch.setattr(import_images, "Decoder", suspended)
+    with pytest.raises(OSError, match=r"a/x\.png: no answer .* try again"):
+        read_folder(tmp_path, as_is=True)
+
+
+def test_only_the_process_with_limits_opens_a_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[object] = []
+    write_pictures(tmp_path, {"a": (5, 4), "b": (5, 4)})
+    monkeypatch.setattr(Image, "open", lambda *arguments, **_: opened.append(arguments))
+    assert len(read_folder(tmp_path, as_is=True).images) == 2
+    assert not opened
 
 
 def test_bad_folders(tmp_path: Path) -> None:

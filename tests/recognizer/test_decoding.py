@@ -3,6 +3,8 @@
 import os
 import signal
 import struct
+import subprocess
+import sys
 import threading
 import time
 import zlib
@@ -13,7 +15,7 @@ import pytest
 from PIL import Image
 
 from harness.recognizer import picture
-from harness.recognizer.decoding import Decoder
+from harness.recognizer.decoding import ANSWER, REQUEST, Decoder
 from tests.recognizer.test_picture import DRAWING, chunk, encoded, png
 
 PNG = encoded(Image.fromarray(DRAWING))
@@ -51,6 +53,41 @@ def test_a_slow_or_deadly_picture_costs_only_itself() -> None:
         with pytest.raises(ValueError, match="crashed"):
             decoder.decode(PNG)
         assert np.array_equal(decoder.decode(PNG), DRAWING)
+
+
+def test_a_machine_that_stands_still_costs_no_picture() -> None:
+    """The process is suspended for longer than the limit of processor time; then, for good."""
+    with Decoder(limit_s=0.2, elapsed_s=2) as decoder:
+        os.kill(decoder._process.pid, signal.SIGSTOP)
+        threading.Timer(0.5, os.kill, (decoder._process.pid, signal.SIGCONT)).start()
+        assert np.array_equal(decoder.decode(PNG), DRAWING)
+    with Decoder(elapsed_s=0.3) as decoder:
+        os.kill(decoder._process.pid, signal.SIGSTOP)
+        with pytest.raises(OSError, match=r"within 0\.3 s; try again"):
+            decoder.decode(PNG)
+        os.kill(decoder._process.pid, signal.SIGKILL)
+        with pytest.raises(OSError, match="lack of memory; try again"):
+            decoder.decode(PNG)
+        assert decoder._process.poll() is None
+
+
+WINDOWS = """
+import signal, sys
+sys.modules["resource"] = None
+del signal.setitimer, signal.SIGPROF
+from harness.recognizer import decoding
+decoding.main(5)
+"""
+
+
+def test_without_limits_of_the_system_pictures_are_decoded() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WINDOWS],
+        input=REQUEST.pack(len(PNG)) + PNG,
+        capture_output=True,
+        timeout=60,
+    )
+    assert done.stdout == ANSWER.pack(True, *DRAWING.shape) + DRAWING.tobytes(), done.stderr
 
 
 def test_memory_is_limited() -> None:
