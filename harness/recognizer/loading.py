@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from harness.data.atomic import write_text
@@ -27,64 +28,58 @@ def choose(outputs: Path, run_id: str | None = None, uri: str | None = None) -> 
     """Load the network of a run; by default one that reads digits.
 
     By default, the first of these that exists: the champion registered for MNIST, the best local
-    run on MNIST (without `uri`), the only other champion, the best local run. uri: the tracking
-    store of the run or the champion, instead of the one in `outputs`. Raises `ValueError` if there
-    is no network, with the command that trains one.
+    run on MNIST (without `uri`), the only other champion, the best local run. A warning names each
+    better local run that cannot be used. uri: the tracking store of the run or the champion,
+    instead of the one in `outputs`. Raises `ValueError` if there is no network, with the command
+    that trains one.
     """
     if run_id is not None and uri is None:
         return load_run(folder.find(outputs, run_id))
     target = Target.named(uri, outputs)
+    problems: list[str] = []
     try:
         if run_id is not None:
             return load_stored(Reader(target), run_id)
-        if (registered := champion.registered(target, champion.MNIST)) is not None:
-            return registered
-        best = best_run(outputs)
-        if best is not None and uri is None and _is_mnist(best):
-            return load_run(best)
-        if (registered := champion.registered(target)) is not None:
-            return registered
+        candidates = _candidates(outputs, target, problems, champions_only=uri is not None)
+        chosen = next((each for each in candidates if each is not None), None)
     except StoreError as error:
         raise ValueError(str(error)) from error
-    if best is None:
-        raise ValueError(
+    if chosen is None:
+        none = (
             f"no trained network in {outputs}: run `python -m harness.run experiment=quick` first, "
             "or name another folder with --outputs"
         )
-    return load_run(best)
+        raise ValueError(problems[0] if problems else none)
+    for problem in problems:
+        logging.getLogger(__name__).warning("%s", problem)
+    return chosen
 
 
-def best_run(outputs: Path) -> Run | None:
-    """The finished run with the lowest validation error; runs on MNIST come first.
+def _candidates(
+    outputs: Path, target: Target, problems: list[str], *, champions_only: bool
+) -> Iterator[Recognizer | None]:
+    """The networks to choose from, the first choice first; each is loaded when it is asked for.
 
-    A warning names each better one that is damaged. Raises `ValueError` if all are.
+    problems: takes a line for each local run that cannot be used. champions_only: local runs come
+    after every champion.
     """
-    candidates = []
-    for run in folder.all_runs(outputs):
-        history = run.history()
-        if run.is_finished:
-            error = history.final.get(metrics.BEST_VAL_ERROR, 1.0)
-            candidates.append((not _is_mnist(run), error, str(run.folder), run))
-    damaged: list[str] = []
-    for *_, run in sorted(candidates, key=lambda each: each[:3]):
-        problem = run.problem() or _damage(run)
-        if problem is None:
-            for line in damaged:
-                logging.getLogger(__name__).warning("%s", line)
-            return run
-        damaged.append(problem)
-    if damaged:
-        raise ValueError(damaged[0])
-    return None
+    yield champion.registered(target, champion.MNIST)
+    finished = [run for run in folder.all_runs(outputs) if run.is_finished]
+    finished.sort(key=lambda run: run.history().final.get(metrics.BEST_VAL_ERROR, 1.0))
+    mnist = [run for run in finished if _is_mnist(run)]
+    if not champions_only:
+        yield from _loaded(mnist, problems)
+        mnist = []
+    yield champion.registered(target)
+    yield from _loaded(mnist + [run for run in finished if not _is_mnist(run)], problems)
 
 
-def _damage(run: Run) -> str | None:
-    """Why the weights of a finished run cannot be used; None when they can."""
-    try:
-        recognizer.load(run.verified(WEIGHTS), run=run.id)
-    except ValueError as error:
-        return str(error)
-    return None
+def _loaded(runs: list[Run], problems: list[str]) -> Iterator[Recognizer]:
+    for run in runs:
+        try:
+            yield load_run(run)
+        except (ValueError, OSError) as error:
+            problems.append(str(error))
 
 
 def _is_mnist(run: Run) -> bool:
@@ -104,17 +99,22 @@ def load_run(run: Run) -> Recognizer:
     Raises `ValueError` if the run has no weights, or they or the calibration cannot be used.
     """
     _ = run.config  # raises if it was changed
-    if not run.weights.is_file():
+    if not run.is_finished and not run.weights.is_file():
         history = run.history()
         raise ValueError(
             f"run {run.id} has no weights yet: it is {history.status} after "
             f"{len(history.epochs)} epochs; `python -m harness.run resume={run.id}` finishes it"
         )
     weights = run.verified(WEIGHTS)
+    trained = recognizer.load(weights, run=run.id)
     path = run.folder / CALIBRATION
-    fitted = _read_calibration(path, weights) if path.is_file() else _calibrate_if_possible(run)
-    extra = {} if fitted is None else {"calibration": dataclasses.asdict(fitted)}
-    return recognizer.load(weights, run=run.id, **extra)
+    if path.is_file():
+        fitted: Calibration | None = _read_calibration(path, weights)
+    else:
+        fitted = _calibrate(run, trained, weights)
+    if fitted is not None:
+        trained.description["calibration"] = dataclasses.asdict(fitted)
+    return trained
 
 
 def load_stored(reader: Reader, run_id: str) -> Recognizer:
@@ -128,32 +128,24 @@ def load_stored(reader: Reader, run_id: str) -> Recognizer:
         return recognizer.load(weights, run=recorded.run)
 
 
-def calibrate(run: Run) -> Calibration | None:
-    """Fit the temperature of a run's best weights and save it; None without validation images.
+def _calibrate(run: Run, trained: Recognizer, weights: Path) -> Calibration | None:
+    """Fit the temperature and save it; None without validation images.
 
-    In a folder that cannot be written, it is fitted and not saved. Raises `ValueError` if the
-    weights or the data cannot be read.
+    In a folder that cannot be written, it is fitted and not saved.
     """
-    if not run.config.dataset.num_val:
+    try:
+        if not run.config.dataset.num_val:
+            return None
+        data = run.dataset()
+        assert data.val is not None
+        _, probabilities = evaluate(trained.network, data.val, trained.normalization)
+    except (ValueError, OSError):  # the data is no longer there
         return None
-    data = run.dataset()
-    assert data.val is not None
-    weights = run.verified(WEIGHTS)
-    trained = recognizer.load(weights, run=run.id)
-    _, probabilities = evaluate(trained.network, data.val, trained.normalization)
     fitted = calibration.fit(probabilities, data.val.labels[data.val.rows])
     content = dataclasses.asdict(fitted) | {"weights": _sha256(weights)}
     with contextlib.suppress(OSError):
         write_text(run.folder / CALIBRATION, json.dumps(content, indent=1) + "\n")
     return fitted
-
-
-def _calibrate_if_possible(run: Run) -> Calibration | None:
-    """Calibrate a run if its data is still there."""
-    try:
-        return calibrate(run)
-    except (ValueError, OSError):
-        return None
 
 
 def _read_calibration(path: Path, weights: Path) -> Calibration:
@@ -162,7 +154,8 @@ def _read_calibration(path: Path, weights: Path) -> Calibration:
         content = json.loads(path.read_text())
         if not isinstance(content, dict):
             raise ValueError(f"a {type(content).__name__}")
-        if content.pop("weights", _sha256(weights)) != _sha256(weights):  # 0.1 wrote none
+        digest = _sha256(weights)
+        if content.pop("weights", digest) != digest:  # 0.1 wrote none
             raise ValueError("that of other weights")
         fitted = Calibration(**content)
         calibration.check(fitted.temperature)

@@ -66,7 +66,6 @@ class Recognizer:
         self.normalization = Normalization(**description["normalization"])
         rows, columns = description["image_shape"]
         self.image_shape: tuple[int, int] = (rows, columns)
-        self.temperature = float(description.get("calibration", {}).get("temperature", 1.0))
         self.description = description
         self._workspace = self.network.workspace(BATCH)
         self._inputs = np.empty((BATCH, sizes[0]), np.float32)
@@ -76,6 +75,11 @@ class Recognizer:
         """The id of the run that trained the network."""
         run_id: str = self.description["run"]
         return run_id
+
+    @property
+    def temperature(self) -> float:
+        """What the logits are divided by; 1 without calibration."""
+        return float(self.description.get("calibration", {}).get("temperature", 1.0))
 
     @property
     def classes(self) -> int:

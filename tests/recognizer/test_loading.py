@@ -29,6 +29,9 @@ def test_the_order_of_choice(
     del champions["mnist"]
     assert loading.choose(tmp_path).run_id == "b"  # a network of other data reads no digits
     assert loading.choose(tmp_path, uri="sqlite:///x") is trained
+    for run in ("a", "b"):  # damaged: the next choice is the other champion
+        (tmp_path / "runs" / run / "weights/best.safetensors").write_bytes(b"")
+    assert loading.choose(tmp_path) is trained
     for run in ("a", "b"):
         shutil.rmtree(tmp_path / "runs" / run)
     assert loading.choose(tmp_path) is trained
@@ -36,17 +39,40 @@ def test_the_order_of_choice(
     assert loading.choose(tmp_path).run_id == "other"
 
 
+def test_with_a_champion_no_run_is_loaded(
+    tmp_path: Path, run_folder: Path, trained: Recognizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A damaged one, beside it, is not looked at."""
+    copy_run(run_folder, tmp_path, "a").weights.write_bytes(b"")
+    found: dict[str | None, Recognizer] = {None: trained}
+    monkeypatch.setattr(champion, "registered", lambda target, name=None: found.get(name))
+    assert loading.choose(tmp_path, uri="sqlite:///x") is trained
+    assert loading.choose(tmp_path) is trained
+
+
+def test_the_network_of_the_best_run_is_loaded_once(
+    tmp_path: Path, run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[Path] = []
+    load = checkpoint.load
+    monkeypatch.setattr(checkpoint, "load", lambda path: loaded.append(path) or load(path))
+    run = copy_run(run_folder, tmp_path, "a")
+    (run.folder / loading.CALIBRATION).unlink()
+    assert loading.choose(tmp_path).temperature != 1
+    assert loaded == [run.weights]
+
+
 def test_the_best_run(tmp_path: Path, run_folder: Path) -> None:
-    assert loading.best_run(tmp_path) is None
     copy_run(run_folder, tmp_path, "a", val_error=0.001, finished=False)
-    assert loading.best_run(tmp_path) is None
+    with pytest.raises(ValueError, match="no trained network"):
+        loading.choose(tmp_path)
     copy_run(run_folder, tmp_path, "b", val_error=0.01, dataset="fashion_mnist")
-    assert loading.best_run(tmp_path).id == "b"
+    assert loading.choose(tmp_path).run_id == "b"
     copy_run(run_folder, tmp_path, "c", val_error=0.3)
     copy_run(run_folder, tmp_path, "d", val_error=0.2)
-    assert loading.best_run(tmp_path).id == "d"
+    assert loading.choose(tmp_path).run_id == "d"
     copy_run(run_folder, tmp_path, "e", val_error=0.1).weights.unlink()
-    assert loading.best_run(tmp_path).id == "d"
+    assert loading.choose(tmp_path).run_id == "d"
 
 
 def test_without_a_network_the_message_says_what_to_run(tmp_path: Path) -> None:
@@ -93,7 +119,7 @@ def test_weights_that_make_no_network_do_not_stop_the_others(
     tmp_path: Path, run_folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The journal is one of version 0.1, which has no digests."""
-    good = copy_run(run_folder, tmp_path, "good", val_error=0.02)
+    copy_run(run_folder, tmp_path, "good", val_error=0.02)
     bad = copy_run(run_folder, tmp_path, "bad", val_error=0.01)
     records = journal.read(bad.journal)[0]
     for record in records:
@@ -103,7 +129,7 @@ def test_weights_that_make_no_network_do_not_stop_the_others(
     arrays, description = checkpoint.load(bad.weights)
     ones = {name: np.ones((1,) * array.ndim, np.float32) for name, array in arrays.items()}
     checkpoint.save(bad.weights, ones, description)
-    assert loading.best_run(tmp_path) == good
+    assert loading.choose(tmp_path).run_id == "good"
     (line,) = caplog.messages
     assert "layer1.weights: expected (784, 128) of float32, found (1, 1)" in line
 
@@ -168,7 +194,6 @@ def test_a_broken_run_does_not_stop_the_others(
     (runs["c"].folder / "config.yaml").unlink()
     (runs["d"].folder / "config.yaml").write_text("lr: 7\n")
     runs["e"].weights.write_bytes(b"")
-    assert loading.best_run(tmp_path) == good
     assert loading.choose(tmp_path).run_id == "good"
     for name, file in (("c", "config.yaml"), ("d", "config.yaml"), ("e", "best.safetensors")):
         assert any(f"/{name}/" in line and file in line for line in caplog.messages)
