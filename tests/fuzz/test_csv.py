@@ -81,7 +81,7 @@ def independent(path: Path, *, has_header: bool) -> list[list[float]]:
     ]
     lines = [line for line in lines if line and not line.startswith("#")]
     rows = [next(csv.reader([line], skipinitialspace=True)) for line in lines]
-    return [[float(cell.strip('" \t')) for cell in row] for row in rows[has_header:]]
+    return [[float(cell.strip()) for cell in row] for row in rows[has_header:]]
 
 
 def check(path: Path, examples: Examples, options: dict[str, Any]) -> None:
