@@ -68,6 +68,7 @@ class Decoder:
         assert self._process.stdout is not None
         begin = time.monotonic()
         timer = threading.Timer(self._elapsed_s, self._process.kill)
+        timer.daemon = True
         timer.start()
         try:
             self._process.stdin.write(REQUEST.pack(len(content)) + content)

@@ -20,10 +20,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Route, Router
 
 from harness.recognizer import picture
 from harness.recognizer.guard import Guard, Hosts
@@ -61,16 +60,7 @@ def app(service: Service, default: str, hosts: Hosts) -> Guard:
 
     routes = [Route("/api/predict", predict, methods=["POST"]), Route("/api/models", models)]
     routes += [Route(path, _file(name)) for path, name in FILES.items()]
-    return Guard(_starlette(routes), hosts, max_body=picture.MAX_BYTES)
-
-
-def _starlette(routes: list[Route]) -> Starlette:
-    """The routes; an error that no endpoint handles is answered, and raised for the guard."""
-
-    async def failed(request: Request, error: Exception) -> Response:
-        return _json({"error": "the server failed; its messages say why"}, 500)
-
-    return Starlette(routes=routes, exception_handlers={Exception: failed})
+    return Guard(Router(routes), hosts, max_body=picture.MAX_BYTES)
 
 
 def to_dict(answer: Answer, network: Recognizer) -> dict[str, Any]:
