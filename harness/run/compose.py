@@ -17,14 +17,7 @@ from harness.run import launcher_schema
 from harness.run.conf import conf_path
 from harness.run.grammar import MAX_VALUES, check_swept_once, sweep_values, tags
 from harness.run.launcher_schema import Engines
-from harness.run.overrides import (
-    SEARCH_PATH,
-    instead_of,
-    is_engine_key,
-    one_line_errors,
-    text_of,
-    value_text,
-)
+from harness.run.overrides import ENGINES, instead_of, one_line_errors, text_of, value_text
 from harness.runfolder import config as configuration
 from harness.runfolder.config import ConfigError, suggest
 from harness.runfolder.schema import Config
@@ -33,12 +26,6 @@ if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
 ROOT_CONFIG = "config"
-CHOICES = "hydra.runtime.choices."
-# What Hydra notes of a composition, and the setting that composing obeys.
-COMPOSED = (
-    *("hydra.overrides.task", "hydra.overrides.hydra"),
-    *("hydra.job.override_dirname", "hydra.job.config_name", SEARCH_PATH),
-)
 SHELLS = ("bash", "zsh", "fish")
 Composer = Callable[[list[str]], dict[str, Any]]
 
@@ -155,7 +142,7 @@ def _composer(folder: Path | None = None, root: str | None = ROOT_CONFIG) -> Ite
             with open_dict(config):
                 hydra = OmegaConf.to_container(config.pop("hydra"))
             if root is not None:
-                _check_hydra(_leaves(hydra), _hydra_defaults())
+                _check_hydra(hydra)
             try:
                 content = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
             except OmegaConfBaseException as error:
@@ -183,29 +170,20 @@ def _leaves(content: Any, prefix: str = "hydra") -> dict[str, Any]:
     return {key: value for leaves in inner for key, value in leaves.items()}
 
 
-def _check_hydra(settings: dict[str, Any], defaults: dict[str, Any]) -> None:
+def _check_hydra(hydra: Any) -> None:
     """Refuse settings of Hydra in a configuration file, where they have no effect.
 
     Raises `ConfigError`.
     """
-    # The choice of a group explains its settings, so choices come first.
-    for key, value in sorted(settings.items(), key=lambda item: not item[0].startswith(CHOICES)):
-        name = key.removeprefix(CHOICES)
-        if key in COMPOSED or (key.startswith("hydra.runtime") and not name.startswith("hydra/")):
-            continue
-        if value == defaults.get(key) or _is_silenced(name, settings):
-            continue
-        engine = any(is_engine_key(name, kind) for kind in ("launcher", "sweeper"))
-        hint = instead_of(name)
-        if engine and not name.startswith("hydra.sweeper.params"):
-            hint = "give it on the command line"
-        raise ConfigError(f"{name}={value} in a configuration file: has no effect; {hint}")
-
-
-def _is_silenced(name: str, settings: dict[str, Any]) -> bool:
-    """Whether a setting belongs to Hydra's logging, switched off: searches of 0.1 froze that."""
-    kind = next((kind for kind in ("hydra_logging", "job_logging") if kind in name), None)
-    return kind is not None and settings.get(f"{CHOICES}hydra/{kind}") == "none"
+    effect = "in a configuration file: has no effect"
+    for kind in ENGINES:
+        name = hydra["runtime"]["choices"][f"hydra/{kind}"]
+        if name != "basic":
+            raise ConfigError(f"hydra/{kind}={name} {effect}; give it on the command line")
+    defaults = _hydra_defaults()
+    for key, value in _leaves(hydra).items():
+        if value != defaults.get(key) and (hint := instead_of(key)):
+            raise ConfigError(f"{key}={value} {effect}; {hint}")
 
 
 def shell_completion(arguments: list[str]) -> None:

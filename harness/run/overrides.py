@@ -112,7 +112,8 @@ def _check_key(override: "Override") -> None:
     if key == SEARCH_PATH:
         return
     if key.startswith(("hydra.", "hydra/")):
-        raise ConfigError(f"{override.input_line}: has no effect; {instead_of(key)}")
+        hint = instead_of(key) or "Hydra only composes the settings here; --help lists all keys"
+        raise ConfigError(f"{override.input_line}: has no effect; {hint}")
     known = {*meanings(), *groups(), *COMMAND_KEYS}
     if key not in known:
         hint = suggest(key, known)
@@ -121,12 +122,10 @@ def _check_key(override: "Override") -> None:
         )
 
 
-def instead_of(key: str) -> str:
-    """What to type instead of a setting of Hydra that has no effect here."""
-    return next(
-        (hint for known, hint in INSTEAD.items() if key == known or key.startswith(f"{known}.")),
-        "Hydra only composes the settings here; --help lists all keys",
-    )
+def instead_of(key: str) -> str | None:
+    """What to type instead of a setting of Hydra that has no effect here; None if nothing is."""
+    hints = (hint for known, hint in INSTEAD.items() if f"{key}.".startswith(f"{known}."))
+    return next(hints, None)
 
 
 def _how_to_quote(text: str, message: str) -> str:

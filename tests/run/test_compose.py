@@ -93,7 +93,6 @@ SEARCHED = "sweep the keys themselves on the command line: -m lr=0.1,0.2"
         ("hydra:\n  job:\n    chdir: true\n", "hydra.job.chdir=True in a configuration file"),
         ("defaults:\n  - override /hydra/launcher: joblib\n",
          "hydra/launcher=joblib in a configuration file: has no effect; give it on the command"),
-        ("defaults:\n  - override /hydra/job_logging: stdout\n", "hydra/job_logging=stdout in a"),
         ("hydra:\n  launcher:\n    n_jobs: 2\n", "Key 'n_jobs' not in 'BasicLauncherConf'"),
     ],
 )  # fmt: skip
