@@ -4,13 +4,12 @@ COMMAND is the function of its name in the module of its name under `harness/com
 """
 
 import ast
-import os
-import signal
 import sys
 
-# Before the imports that take a tenth of a second; a shell's background jobs ignore SIGINT.
-if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+from harness.run import signals
+
+if __name__ == "__main__":
+    signals.exit_at_the_first()  # the imports below take a tenth of a second
 
 from importlib import import_module
 from pathlib import Path
@@ -77,8 +76,7 @@ def console_script() -> None:
 
     A command whose reader goes away ends quietly. One whose output cannot be written fails.
     """
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    signals.raise_at_the_first()
     streams.protect()
     environment.ensure_home()
     status: str | int | None = ExitStatus.DONE
