@@ -1,7 +1,6 @@
 """What the server does with a request: load networks, decode pictures, classify them in batches."""
 
 import asyncio
-import queue
 import sys
 import threading
 from collections import OrderedDict
@@ -43,9 +42,7 @@ class Service:
         self._loading = asyncio.Semaphore(MAX_LOADING)
         self._threads = ThreadPoolExecutor(MAX_DECODERS)
         self._decoders = [Decoder() for _ in range(MAX_DECODERS)]
-        self._free: queue.SimpleQueue[Decoder] = queue.SimpleQueue()
-        for decoder in self._decoders:
-            self._free.put(decoder)
+        self._free = list(self._decoders)  # one for each thread, so never empty in one
         self._decoding = 0
         self._waiting: list[tuple[Recognizer, Preprocessed, asyncio.Future[Answer]]] = []
 
@@ -95,11 +92,11 @@ class Service:
             self._decoding -= 1
 
     def _decode(self, content: bytes, shape: tuple[int, int]) -> Preprocessed:
-        decoder = self._free.get()
+        decoder = self._free.pop()
         try:
             gray = decoder.decode(content)
         finally:
-            self._free.put(decoder)
+            self._free.append(decoder)
         return preprocess(gray, shape)
 
     async def classify(self, network: Recognizer, preprocessed: Preprocessed) -> Answer:
