@@ -12,6 +12,7 @@ import pytest
 
 from harness.data import idx
 from harness.data.sources import FILES
+from harness.runfolder.status import ExitStatus
 from tests.conftest import Command, wait_for
 
 
@@ -64,7 +65,8 @@ def test_bad_arguments_are_one_line(
     assert os.listdir(tmp_path) == ["own.csv"]  # noqa: PTH208
 
 
-def test_a_pipe_that_says_nothing_can_be_interrupted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_pipe_that_says_nothing_can_be_interrupted(tmp_path: Path, number: int) -> None:
     os.mkfifo(tmp_path / "pipe")
     process = subprocess.Popen(
         [sys.executable, "-m", "harness", "import-csv", "pipe", "idx"],
@@ -74,9 +76,9 @@ def test_a_pipe_that_says_nothing_can_be_interrupted(tmp_path: Path) -> None:
     write = os.open(tmp_path / "pipe", os.O_WRONLY)
     assert wait_for(lambda: process.poll() is None, 1)
     time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=10)
     os.close(write)
-    assert process.returncode != 0
+    assert process.returncode == ExitStatus.INTERRUPTED
     assert "Traceback" not in errors
     assert not (tmp_path / "idx").exists()

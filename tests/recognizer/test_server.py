@@ -1,5 +1,6 @@
 """The JSON API over a real connection to the real command."""
 
+import asyncio
 import base64
 import contextlib
 import http.client
@@ -10,13 +11,16 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
+from harness.recognizer.guard import Hosts
 from harness.recognizer.preprocess import preprocess
 from harness.recognizer.recognizer import Recognizer
+from harness.recognizer.server import app
+from harness.recognizer.service import Service
 from tests.commands.test_ui import free_port
 from tests.recognizer.test_picture import DRAWING, encoded, png
 
@@ -164,6 +168,24 @@ def test_the_page_loads_nothing_from_other_hosts(port: int) -> None:
         assert "unsafe" not in headers["content-security-policy"]
         assert b"http://" not in body.replace(b"http://www.w3.org", b"")
         assert b"https://" not in body
+
+
+def test_an_endpoint_that_fails_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    application = app(cast(Service, None), "run", Hosts(frozenset({"localhost"})))
+    scope = {"type": "http", "method": "GET", "path": "/api/models", "query_string": b"",
+             "headers": [(b"host", b"localhost")]}  # fmt: skip
+    asyncio.run(application(scope, receive, send))
+    assert (sent[0]["status"], len(sent)) == (500, 2)
+    assert "error" in json.loads(sent[1]["body"])
+    assert capsys.readouterr().err.startswith("a request failed: AttributeError: ")
 
 
 def test_an_endless_body_is_cut_off(port: int) -> None:

@@ -1,6 +1,8 @@
 """Loading, decoding and batching, without a server: what fails is an answer, at once."""
 
 import asyncio
+import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -62,6 +64,17 @@ def test_a_network_that_fails_answers_at_once(service: Service, trained: Recogni
     begin = time.monotonic()
     asyncio.run(ask())
     assert time.monotonic() - begin < 5
+
+
+def test_a_decoder_that_the_system_ends_is_not_the_fault_of_the_picture(service: Service) -> None:
+    async def ask() -> None:
+        os.kill(service._free[-1]._process.pid, signal.SIGKILL)
+        with pytest.raises(RequestError, match="try again") as caught:
+            await service.decode(PNG, (28, 28))
+        assert caught.value.status == 503
+        assert (await service.decode(PNG, (28, 28))).image is not None
+
+    asyncio.run(ask())
 
 
 def test_closing_ends_what_is_being_decoded(service: Service) -> None:
