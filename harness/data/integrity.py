@@ -72,19 +72,6 @@ def describe(folder: Path) -> dict[str, Any]:
     }
 
 
-def name_by_digest(path: Path, content: bytes) -> Path:
-    """The path with a part of the content's SHA-256 before its suffix: `a-0123456789abcdef.npy`."""
-    return path.with_name(f"{path.stem}-{hashlib.sha256(content).hexdigest()[:16]}{path.suffix}")
-
-
-def is_named_by_digest(path: Path) -> bool:
-    """Whether a file has the content that its name says; False if it cannot be read."""
-    with suppress(OSError):
-        stem = path.stem.rpartition("-")[0]
-        return path == name_by_digest(path.with_name(stem + path.suffix), path.read_bytes())
-    return False
-
-
 def _idx_digest(path: Path) -> str:
     """The SHA-256 of the IDX file that an array was extracted from. Raises `ValueError`."""
     with path.open("rb") as file:

@@ -99,13 +99,3 @@ def test_a_check_of_unchanged_files_is_cheap(extracted: Path) -> None:
     for _ in range(100):
         integrity.check(extracted)
     assert time.process_time() - begin < 0.5  # about 0.03 s
-
-
-def test_a_file_can_be_named_by_its_digest(tmp_path: Path) -> None:
-    path = integrity.name_by_digest(tmp_path / "rows-1-2.npy", b"content")
-    assert path.name == "rows-1-2-ed7002b439e9ac84.npy"
-    assert not integrity.is_named_by_digest(path), "it is missing"
-    path.write_bytes(b"content")
-    assert integrity.is_named_by_digest(path)
-    path.write_bytes(b"Content")
-    assert not integrity.is_named_by_digest(path)
