@@ -164,21 +164,31 @@ def read_yaml(path: Path, sha256: str | None = None) -> Config:
     """
     import yaml
 
+    text = read_frozen(path, sha256)
     try:
-        text = path.read_bytes()
-        if sha256 is not None and hashlib.sha256(text).hexdigest() != sha256:
-            raise ConfigError(
-                "was changed after the run was frozen; restore it from a copy, or remove the run "
-                "folder and start the run again"
-            )
         content = yaml.safe_load(text.decode())
         if not isinstance(content, dict):
             raise ConfigError(f"expected settings, found {type(content).__name__}")
         return _validate(content)
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
     except (ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: {' '.join(str(error).split())}") from error
+
+
+def read_frozen(path: Path, sha256: str | None) -> bytes:
+    """The bytes of a frozen `config.yaml`, compared with their SHA-256 where it is known.
+
+    Raises `ConfigError` naming the file.
+    """
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    if sha256 is not None and hashlib.sha256(text).hexdigest() != sha256:
+        raise ConfigError(
+            f"{path}: was changed after the run was frozen; restore it from a copy, or remove the "
+            "run folder and start the run again"
+        )
+    return text
 
 
 def _fields() -> Iterator[tuple[str, type, dataclasses.Field[Any]]]:

@@ -67,6 +67,16 @@ def scan(path: Path, offset: int = 0) -> Iterator[tuple[Record, int]]:
     yield from _split(content, path, offset)
 
 
+def read_create(path: Path) -> Record:
+    """The create record, read alone. Raises `JournalError` when the first record is no such one."""
+    with path.open("rb") as file:
+        line = file.readline()
+    for record, _ in _split(line, path, 0):
+        if record["kind"] == "create":
+            return record
+    raise JournalError(f"{path}: expected a journal that starts with its create record")
+
+
 def _split(content: bytes, path: Path, offset: int) -> Iterator[tuple[Record, int]]:
     expected = 0 if offset == 0 else None
     for line in content.split(b"\n")[:-1]:

@@ -23,9 +23,9 @@ from harness.run.search.search import Search
 from harness.run.search.study import ended, open_study
 from harness.run.signals import setting_event
 from harness.runfolder import config as configuration
-from harness.runfolder import journal, keys
+from harness.runfolder import journal
 from harness.runfolder.config import ConfigError
-from harness.runfolder.folder import open_run, readable_runs
+from harness.runfolder.folder import open_run
 from harness.runfolder.plan import Plan, SweepJob, load_plan, sweeps_folder
 from harness.runfolder.run import Run
 from harness.runfolder.status import RunStatus
@@ -56,7 +56,6 @@ class Trials:
         self._follow = follow
         self._lock = threading.Lock()
         self._busy: dict[str, threading.Lock] = defaultdict(threading.Lock)
-        self._runs = keys.runs_by_key(search.outputs)
         self.plan = self._known()
         self._error: Exception | None = None
         for run in self.plan.runs(search.outputs):
@@ -67,9 +66,9 @@ class Trials:
         search = self.search
         jobs: tuple[SweepJob, ...] = ()
         if (sweeps_folder(search.outputs) / f"{search.id}.json").is_file():
-            existing = {run.id for run in readable_runs(search.outputs)}
-            known = load_plan(search.outputs, search.id).jobs
-            jobs = tuple(job for job in known if job.run in existing)
+            plan = load_plan(search.outputs, search.id)
+            pairs = zip(plan.jobs, plan.runs(search.outputs), strict=True)
+            jobs = tuple(job for job, run in pairs if run.is_readable())
         return Plan(search.id, search.typed, jobs)
 
     def run(self) -> None:
@@ -167,7 +166,7 @@ class Trials:
             if job.key == prepared.key:
                 return open_run(search.outputs, job.run)
         membership = Membership(search.id, str(len(self.plan.jobs) + 1))
-        job = freeze.freeze_job(prepared, list(search.typed), self._runs, membership)
+        job = freeze.freeze_trial(prepared, list(search.typed), membership)
         self.plan = replace(self.plan, jobs=(*self.plan.jobs, job))
         self.plan.save(search.outputs)
         run = open_run(search.outputs, job.run)
