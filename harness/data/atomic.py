@@ -43,8 +43,8 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 
 def named(error: BaseException, path: Path) -> BaseException:
-    """The error itself; an `OSError` that names no file, as those of a write, with `path` added."""
-    if isinstance(error, OSError) and error.filename is None:
+    """The error itself; an `OSError` of the system that names no file with `path` added."""
+    if isinstance(error, OSError) and error.errno is not None and error.filename is None:
         return OSError(error.errno, error.strerror, str(path))
     return error
 

@@ -19,7 +19,7 @@ from filelock import FileLock
 
 from harness.data import download, idx, integrity
 from harness.data.atomic import fsync_folder, named, write_text
-from harness.data.integrity import META, STAMP, digest_of
+from harness.data.integrity import META, digest_of
 from harness.data.sources import FILES, SOURCES, locate, measure, source
 
 DEFAULT_CACHE = "outputs/cache"
@@ -118,7 +118,7 @@ def verify(cache: str | Path) -> list[str]:
             continue
         problem = integrity.damage(folder)
         if problem is not None:
-            (folder / STAMP).unlink(missing_ok=True)
+            integrity.stamp_of(folder).unlink(missing_ok=True)
             try:
                 restore(folder.name, *_origin(folder), cache)
                 lines.append(f"{problem}; extracted again")

@@ -22,6 +22,7 @@ import os
 import time
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -129,8 +130,10 @@ class Journal:
 
     def check_present(self) -> None:
         """Raise `FileNotFoundError` when the file was removed while it was open."""
-        if os.fstat(self._file.fileno()).st_nlink == 0:
-            raise FileNotFoundError(errno.ENOENT, "was removed", str(self.path))
+        with suppress(FileNotFoundError, NotADirectoryError):
+            if os.path.samestat(self.path.stat(), os.fstat(self._file.fileno())):
+                return
+        raise FileNotFoundError(errno.ENOENT, "was removed", str(self.path))
 
     def _settle(self) -> None:
         """After an interrupted append: count complete records, cut off an incomplete one."""

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from harness.data import dataset, extraction, idx, sources
+from harness.data import dataset, extraction, idx, integrity, sources
 from harness.data.sources import FILES, Sizes, Source
 from tests.conftest import write_idx_folder
 from tests.data.test_integrity import flip as flip_with_old_times
@@ -114,7 +114,7 @@ def test_what_was_damaged_in_the_cache_is_extracted_again(tmp_path: Path) -> Non
     mapped = np.load(cache / digest / f"{FILES[1]}.npy", mmap_mode="r")
     before = mapped.copy()
     for name in files:
-        if name != ".verified.json":
+        if not name.startswith(".verified"):
             (cache / digest / name).unlink()  # the mapped file stays as it was
             (cache / digest / name).write_bytes(files[name][:-1] + b"\7")
             with pytest.raises(ValueError, match=digest):
@@ -155,10 +155,10 @@ def test_verify_repairs_what_it_can_and_names_the_rest(tmp_path: Path) -> None:
     first, second = (cache / extraction.prepare("idx", str(f), cache) for f in folders)
     dataset.open_dataset(first.name, cache, num_val=40)
     assert extraction.verify(cache) == []
-    stamp = (first / ".verified.json").read_text()
+    stamp = integrity.stamp_of(first).read_text()
     for path in (first / f"{FILES[0]}.npy", second / f"{FILES[0]}.npy"):
         flip(path)
-    (first / ".verified.json").write_text(stamp)
+    integrity.stamp_of(first).write_text(stamp)
     shutil.rmtree(folders[1])
     lines = sorted(extraction.verify(cache), key=lambda line: str(second) in line)
     assert len(lines) == 2

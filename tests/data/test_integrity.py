@@ -89,9 +89,19 @@ def test_the_files_are_read_once_until_a_boot_or_a_change(
     for _ in range(2):
         integrity.check(extracted)
     assert len(read) == 2
-    (extracted / integrity.STAMP).write_bytes(b"\xff rotten")
+    monkeypatch.undo()
+    monkeypatch.setattr(integrity, "damage", lambda folder: read.append(folder))
+    integrity.check(extracted)
+    assert len(read) == 2, "another machine that shares the cache keeps its stamp"
+    os.utime(integrity.stamp_of(extracted), (0, 0))
+    (tmp_path / "boot_id").write_text("a third\n")
+    monkeypatch.setattr(integrity, "BOOT_ID", tmp_path / "boot_id")
     integrity.check(extracted)
     assert len(read) == 3
+    assert len(list(extracted.glob(".verified-*"))) == 2, "the oldest is removed"
+    integrity.stamp_of(extracted).write_bytes(b"\xff rotten")
+    integrity.check(extracted)
+    assert len(read) == 4
 
 
 def test_a_check_of_unchanged_files_is_cheap(extracted: Path) -> None:
