@@ -37,7 +37,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename == str(temporary):
-            error.filename = str(path)
+            error = OSError(error.errno, error.strerror)  # a rename names both files
         raise named(error, path) from None
     fsync_folder(path.parent)
 

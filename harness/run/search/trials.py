@@ -13,14 +13,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from harness.nn import metrics
-from harness.run import freeze
+from harness.run import freeze, notices
 from harness.run.compose import Job, compose_one
 from harness.run.freeze import Membership
 from harness.run.launchers.base import Launcher
 from harness.run.launchers.scoreboard import Scoreboard
 from harness.run.search import space
 from harness.run.search.search import Search
-from harness.run.search.study import ended, open_study
+from harness.run.search.study import DATABASE, ended, open_study
 from harness.run.signals import setting_event
 from harness.runfolder import config as configuration
 from harness.runfolder import journal
@@ -57,6 +57,12 @@ class Trials:
         self._lock = threading.Lock()
         self._busy: dict[str, threading.Lock] = defaultdict(threading.Lock)
         self.plan = self._known()
+        if self.plan.jobs and not self.study.trials:
+            notices.say(
+                f"search {search.id}: {search.outputs / DATABASE} has no trials of it anymore, "
+                f"only its {len(self.plan.jobs)} runs are left: the trials start again; those with "
+                "the values of a finished run take its result"
+            )
         self._error: Exception | None = None
         for run in self.plan.runs(search.outputs):
             follow(run)

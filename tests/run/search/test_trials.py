@@ -14,6 +14,7 @@ from harness.run.search.search import Search
 from harness.run.search.space import Parameter
 from harness.run.search.trials import Trials, Watch
 from harness.runfolder import liveness
+from harness.runfolder.plan import Plan, SweepJob
 from harness.runfolder.run import Run
 from tests.conftest import composed, new_run
 from tests.run.search.conftest import sweeper
@@ -97,3 +98,18 @@ def test_an_error_that_is_not_of_one_trial_ends_the_search(tmp_path: Path, slots
         trials.run()
     states = Counter(trial.state.name for trial in trials.study.trials)
     assert states["WAITING"] >= 1, "an interrupted trial is tried first next time"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_lost_record_of_trials_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The search starts again; without a word, nobody would know why it takes so long."""
+    search = Search("s", sweeper(), (), (), replace(composed(), outputs=str(tmp_path)), ())
+    run = new_run(tmp_path)
+    Plan("s", (), (SweepJob(run.id, "n", {}, "key"),)).save(tmp_path)
+    launcher = Parallel(1, 1, Prestart())
+    Trials(search, launcher, lambda run: None).study.enqueue_trial({})
+    assert "optuna.db has no trials of it anymore, only its 1 runs" in capsys.readouterr().err
+    Trials(search, launcher, lambda run: None)
+    assert capsys.readouterr().err == ""
