@@ -9,7 +9,6 @@ import difflib
 import hashlib
 import json
 import os
-import shlex
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
@@ -18,6 +17,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from harness.data.override import quoted
 from harness.runfolder.schema import GROUPS, Config, allowed_values
 from harness.runfolder.target import problem as problem_of
 
@@ -59,12 +59,6 @@ def expand_home(key: str, path: str) -> str:
         name = path.partition("/")[0]
         raise ConfigError(f"{key}={path}: {name} has no home directory; ./{path} is a folder here")
     return expanded
-
-
-def quoted(key: str, value: str) -> str:
-    """How to type an override whose value is this very text, whatever its characters."""
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-    return shlex.quote(f'{key}="{escaped}"')
 
 
 def _validate(content: Mapping[str, Any]) -> Config:
