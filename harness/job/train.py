@@ -94,8 +94,8 @@ def _train(run: Run, journal: Journal) -> None:
     )
     with threadpool_limits(limits=threads):
         trainer = build.trainer(config, dataset)
-        with progress.display(history.name, config.epochs, len(history.epochs)) as display:
-            recorder = JobRecorder(journal, display, checkpoints, history)
+        with progress.display(history.name, config.epochs, len(history.epochs)) as show:
+            recorder = JobRecorder(journal, show, checkpoints, history)
             recorder.resume(trainer)
             try:
                 result = trainer.run(recorder)
