@@ -27,6 +27,10 @@ from harness.runfolder.schema import DatasetConfig
 ALONE_S = 120.0  # a command needs a few ms for each new run
 
 
+class Busy(ConfigError):
+    """Another command holds the lock of the runs for too long."""
+
+
 @dataclass(frozen=True)
 class Prepared:
     """A job whose data is in the cache. dataset: the data set's part of the create record."""
@@ -93,7 +97,7 @@ def _examine(settings: DatasetConfig, normalization: str, outputs: str) -> dict[
 def alone(outputs: Path) -> Iterator[None]:
     """Hold the lock that lets one command at a time decide which runs there are and make others.
 
-    Without it, two equal sweeps started at the same time would each make all runs.
+    Without it, two equal sweeps started at the same time would each make all runs. Raises `Busy`.
     """
     folder.runs_folder(outputs).mkdir(parents=True, exist_ok=True)
     path = folder.runs_folder(outputs) / ".lock"
@@ -101,7 +105,7 @@ def alone(outputs: Path) -> Iterator[None]:
     try:
         held = lock.acquire()
     except Timeout:
-        raise ConfigError(
+        raise Busy(
             f"{path}: another command has held it for {ALONE_S:.0f} s; end that one, or wait for it"
         ) from None
     with held:

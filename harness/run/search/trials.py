@@ -131,6 +131,8 @@ class Trials:
             with self._lock:
                 run = self._freeze(values)
                 _ = self._busy[run.id]  # created under the lock
+        except freeze.Busy:
+            raise  # not of this trial: the search ends
         except ConfigError as error:
             trial.set_user_attr("error", str(error))
             print(f"trial {trial.number} is not possible: {error}", file=sys.stderr)
