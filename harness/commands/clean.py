@@ -22,10 +22,10 @@ def clean(outputs: Path, dry_run: bool, everything: bool) -> None:
     paths = unneeded(outputs, everything=everything)
     freed = sum(_size(path) for path in paths)
     for path in () if dry_run else paths:
-        if path.is_dir():
+        if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
-            path.unlink()
+            path.unlink(missing_ok=True)  # it went with a folder that it was in
     click.echo(f"{'would free' if dry_run else 'freed'} {freed / 1e6:.1f} MB of checkpoints")
 
 
@@ -51,7 +51,7 @@ def unneeded(outputs: Path, *, everything: bool) -> list[Path]:
 
 
 def _is_old(path: Path) -> bool:
-    return time.time() - path.stat().st_mtime > WRITING_S
+    return time.time() - path.lstat().st_mtime > WRITING_S
 
 
 def _size(path: Path) -> int:

@@ -37,14 +37,14 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename == str(temporary):
-            error.filename = str(path)
+            error = OSError(error.errno, error.strerror)  # a rename names both files
         raise named(error, path) from None
     fsync_folder(path.parent)
 
 
 def named(error: BaseException, path: Path) -> BaseException:
-    """The error itself; an `OSError` that names no file, as those of a write, with `path` added."""
-    if isinstance(error, OSError) and error.filename is None:
+    """The error itself; an `OSError` of the system that names no file with `path` added."""
+    if isinstance(error, OSError) and error.errno is not None and error.filename is None:
         return OSError(error.errno, error.strerror, str(path))
     return error
 

@@ -1,8 +1,6 @@
 """Data sets as the trainer reads them: memory-mapped images and labels, divided into parts."""
 
-import io
 import json
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.data import integrity
-from harness.data.atomic import write_atomically
 from harness.data.extraction import DEFAULT_CACHE, prepare
 from harness.data.sources import FILES, Sizes, measure
 
@@ -20,7 +17,7 @@ class Part:
     """The examples of a training, validation or test set.
 
     images: (N, D) uint8 and labels: (N,) uint8, of the whole file. rows: (n,) uint32, the examples
-    of this part, None for all in file order. All are memory-mapped.
+    of this part, None for all in file order. images and labels are memory-mapped.
     """
 
     images: NDArray[np.uint8]
@@ -103,7 +100,7 @@ def open_dataset(
         meta = json.loads((extracted / integrity.META).read_text())
         arrays = {file: np.load(extracted / f"{file}.npy", mmap_mode="r") for file in FILES}
         labels = np.asarray(arrays[FILES[1]])
-        kept, val_rows = _divide(extracted, labels, num_val, num_train, split_seed)
+        kept, val_rows = _divide(labels, num_val, num_train, split_seed)
     except (OSError, ValueError) as error:
         raise ValueError(
             f"{extracted}: expected an extracted data set, found {error}; delete the folder and "
@@ -127,33 +124,18 @@ def flatten(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _divide(
-    folder: Path, labels: NDArray[np.uint8], num_val: int, num_train: int | None, seed: int
+    labels: NDArray[np.uint8], num_val: int, num_train: int | None, seed: int
 ) -> tuple[NDArray[np.uint32] | None, NDArray[np.uint32]]:
     """The rows of the training part, (n,) or None for all, and of the validation part (num_val,).
 
-    They are drawn once and then mapped from a file beside the images in `folder`, so that later
-    starts need neither time nor memory for them. Its name has the digest of its content.
+    Drawing them takes about 5 ms for 60,000 labels.
     """
     if num_val == 0 and num_train in (None, len(labels)):
         return None, np.zeros(0, np.uint32)
-    name = f"rows-{num_val}-{num_train or 'rest'}-{seed}"
-    found = (path for path in folder.glob(f"{name}-*.npy") if integrity.is_named_by_digest(path))
-    path = next(found, None)
-    rows: NDArray[np.uint32]
-    if path is None:
-        kept, val_rows = split(labels, num_val, seed)
-        if num_train is not None:
-            _, chosen = split(labels[kept], num_train, seed + 1)
-            kept = kept[chosen]
-        rows = np.concatenate([val_rows, kept]).astype(np.uint32)
-        content = io.BytesIO()
-        np.save(content, rows)
-        path = integrity.name_by_digest(folder / f"{name}.npy", content.getvalue())
-        with suppress(OSError):  # such as a read-only folder: they are drawn again the next time
-            write_atomically(path, lambda file: file.write(content.getvalue()))
-    if path.is_file():
-        rows = np.asarray(np.load(path, mmap_mode="r"))
-    return rows[num_val:], rows[:num_val]
+    kept, val_rows = split(labels, num_val, seed)
+    if num_train is not None:
+        kept = kept[split(labels[kept], num_train, seed + 1)[1]]
+    return kept.astype(np.uint32), val_rows.astype(np.uint32)
 
 
 def split(

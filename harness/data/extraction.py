@@ -19,7 +19,7 @@ from filelock import FileLock
 
 from harness.data import download, idx, integrity
 from harness.data.atomic import fsync_folder, named, write_text
-from harness.data.integrity import META, STAMP, digest_of
+from harness.data.integrity import META, digest_of
 from harness.data.sources import FILES, SOURCES, locate, measure, source
 
 DEFAULT_CACHE = "outputs/cache"
@@ -32,25 +32,57 @@ def prepare(name: str, folder: str | None = None, cache: str | Path = DEFAULT_CA
     Several processes may call it at once. Raises `ValueError` naming the file that is wrong.
     """
     cache = Path(cache)
-    known = source(name)
-    paths = locate(name, folder)
-    is_pinned = bool(known.digests) and folder is None
-    if is_pinned:
-        digest = digest_of(known.digests)
-        if integrity.check(cache / digest) is None:
-            return digest
-    elif paths is not None and (indexed := _indexed_digest(cache, paths)) is not None:
-        return indexed
+    if (found := _prepared(name, folder, cache)) is not None:
+        return found
     cache.mkdir(parents=True, exist_ok=True)
     with FileLock(cache / ".lock"):
-        if paths is None:
-            paths = _download(name, cache / "downloads" / name)
-        measure(name, folder)
-        digest = _extract(name, folder, paths, cache)
-        if not is_pinned:
-            index = _index_path(cache, paths)
-            index.parent.mkdir(exist_ok=True)
-            write_text(index, json.dumps({"digest": digest}))
+        found = _prepared(name, folder, cache)  # another process may have extracted it meanwhile
+        return found or _fetch_and_extract(name, folder, cache)
+
+
+def _prepared(name: str, folder: str | None, cache: Path) -> str | None:
+    """The digest of a data set that is in the cache undamaged; None when it is not.
+
+    Files that are not pinned by their digests must be those that were extracted before.
+    """
+    known, paths = source(name), locate(name, folder)
+    if known.digests and folder is None:
+        digest = digest_of(known.digests)
+    else:
+        assert paths is not None, "only a pinned data set can be downloaded"
+        try:
+            digest = str(json.loads(_index_path(cache, paths).read_text())["digest"])
+        except (OSError, ValueError, KeyError, TypeError):  # not there, or damaged
+            return None
+    return digest if integrity.check(cache / digest) is None else None
+
+
+def _fetch_and_extract(name: str, folder: str | None, cache: Path) -> str:
+    """Extract the files of a data set, downloaded where they are not on this machine."""
+    downloads, url = cache / "downloads" / name, source(name).url
+    paths = locate(name, folder)
+    if paths is None:
+        assert url is not None, "files that are not located have an address"
+        fetched = download.fetch(FILES, downloads, url)
+        try:
+            return _extract(name, folder, fetched, cache)
+        except ValueError as error:
+            shutil.rmtree(downloads)
+            raise ValueError(
+                f"{error}; what was downloaded is removed, repeat the command to fetch it again"
+            ) from error
+    measure(name, folder)
+    index = _index_path(cache, paths)
+    digest = _extract(name, folder, paths, cache)
+    if source(name).digests and folder is None:
+        return digest  # known without an index
+    if index != _index_path(cache, paths):
+        raise ValueError(
+            f"{next(iter(paths.values())).parent}: its files were changed while they were read; "
+            "repeat the command"
+        )
+    index.parent.mkdir(exist_ok=True)
+    write_text(index, json.dumps({"digest": digest}))
     return digest
 
 
@@ -88,17 +120,12 @@ def verify(cache: str | Path) -> list[str]:
             continue
         problem = integrity.damage(folder)
         if problem is not None:
-            (folder / STAMP).unlink(missing_ok=True)
+            integrity.stamp_of(folder).unlink(missing_ok=True)
             try:
                 restore(folder.name, *_origin(folder), cache)
                 lines.append(f"{problem}; extracted again")
             except (ValueError, OSError) as error:
                 lines.append(str(error))
-        for rows in sorted(folder.glob("rows-*.npy")):
-            is_named = re.search(r"-[0-9a-f]{16}\.npy$", rows.name)  # 0.1 had no digest there
-            if is_named and not integrity.is_named_by_digest(rows):
-                rows.unlink()
-                lines.append(f"{rows} was damaged; removed, to be drawn again when it is needed")
     return lines
 
 
@@ -113,39 +140,13 @@ def _origin(folder: Path) -> tuple[str, str | None]:
     return "idx", None
 
 
-def _download(name: str, folder: Path) -> Mapping[str, Path]:
-    """Download the files of a data set, and again those that are there and damaged."""
-    known = source(name)
-    assert known.url is not None, "files that are not located have an address"
-    for file in FILES:
-        path = folder / f"{file}.gz"
-        if path.is_file():
-            try:
-                _, content = idx.copy_content(path, lambda chunk: None)
-            except ValueError:
-                content = ""
-            if content != known.digests.get(file, content):
-                path.unlink()
-    return download.fetch(FILES, folder, known.url)
-
-
 def _index_path(cache: Path, paths: Mapping[str, Path]) -> Path:
-    """The file that records the digest of these files, by their paths, sizes and change times."""
+    """The file that records the digest of these files, by their paths, sizes, times and inodes."""
     stats = [(str(path.resolve()), path.stat()) for path in paths.values()]
-    key = json.dumps([(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats])
+    key = json.dumps(
+        [(path, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino) for path, s in stats]
+    )
     return cache / "index" / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
-
-
-def _indexed_digest(cache: Path, paths: Mapping[str, Path]) -> str | None:
-    """The digest of files that were extracted before.
-
-    None when they are new or have changed, and when the extracted data set is damaged.
-    """
-    try:
-        digest = str(json.loads(_index_path(cache, paths).read_text())["digest"])
-    except (OSError, ValueError, KeyError, TypeError):  # not there, or damaged
-        return None
-    return digest if integrity.check(cache / digest) is None else None
 
 
 def _extract(name: str, folder: str | None, paths: Mapping[str, Path], cache: Path) -> str:
@@ -173,16 +174,18 @@ def _extract(name: str, folder: str | None, paths: Mapping[str, Path], cache: Pa
 
 
 def _install(unfinished: Path, folder: Path) -> None:
-    """Move a complete data set to its place, where a damaged one may be."""
-    if not folder.is_dir():
-        unfinished.rename(folder)
-    elif integrity.check(folder) is not None:
-        for path in sorted(unfinished.iterdir(), key=lambda path: path.name == META):
-            if (folder / path.name).is_dir():
-                shutil.rmtree(folder / path.name)
-            path.replace(folder / path.name)
-        fsync_folder(folder)
+    """Move a complete data set to its place, unless it is there undamaged.
+
+    A damaged one is moved away as a whole, so that no reader finds files of both.
+    """
+    if integrity.check(folder) is None:
+        return
+    damaged = folder.with_name(f".extracting-{secrets.token_hex(4)}")
+    with suppress(FileNotFoundError):
+        folder.rename(damaged)
+    unfinished.rename(folder)
     fsync_folder(folder.parent)
+    shutil.rmtree(damaged, ignore_errors=True)
 
 
 def _extract_file(path: Path, target: Path) -> str:

@@ -2,11 +2,12 @@
 
 A data set's folder has the name of its digest, so its arrays can be compared with it at any time.
 That reads all of them; a stamp beside them says that it was done, and holds until the machine is
-started again or one of the files has changed.
+started again or one of the files has changed. Machines that share the cache have one stamp each.
 """
 
 import hashlib
 import json
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +20,7 @@ from harness.data.atomic import write_text
 from harness.data.sources import FILES, SOURCES
 
 META = "meta.json"
-STAMP = ".verified.json"
+STAMP_DAYS = 30
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # Linux
 
 
@@ -30,15 +31,24 @@ def check(folder: Path) -> str | None:
     """
     if not (folder / META).is_file():
         return f"{folder / META} is missing"
-    state = _state(folder)
+    state, stamp = _state(folder), stamp_of(folder)
     with suppress(OSError, ValueError):  # no stamp, or a damaged one
-        if json.loads((folder / STAMP).read_text()) == state:
+        if json.loads(stamp.read_text()) == state:
             return None
     problem = damage(folder)
     if problem is None:
         with suppress(OSError):  # it cannot be written: the next one reads all files again
-            write_text(folder / STAMP, json.dumps(state))
+            write_text(stamp, json.dumps(state))
+            for other in folder.glob(".verified-*"):
+                if other.stat().st_mtime < time.time() - STAMP_DAYS * 86_400:
+                    other.unlink()
     return problem
+
+
+def stamp_of(folder: Path) -> Path:
+    """The stamp of a data set since this machine was started."""
+    boot = BOOT_ID.read_text().strip() if BOOT_ID.is_file() else ""
+    return folder / f".verified-{boot}.json"
 
 
 def damage(folder: Path) -> str | None:
@@ -72,19 +82,6 @@ def describe(folder: Path) -> dict[str, Any]:
     }
 
 
-def name_by_digest(path: Path, content: bytes) -> Path:
-    """The path with a part of the content's SHA-256 before its suffix: `a-0123456789abcdef.npy`."""
-    return path.with_name(f"{path.stem}-{hashlib.sha256(content).hexdigest()[:16]}{path.suffix}")
-
-
-def is_named_by_digest(path: Path) -> bool:
-    """Whether a file has the content that its name says; False if it cannot be read."""
-    with suppress(OSError):
-        stem = path.stem.rpartition("-")[0]
-        return path == name_by_digest(path.with_name(stem + path.suffix), path.read_bytes())
-    return False
-
-
 def _idx_digest(path: Path) -> str:
     """The SHA-256 of the IDX file that an array was extracted from. Raises `ValueError`."""
     with path.open("rb") as file:
@@ -107,8 +104,8 @@ def _shape(path: Path, file: BinaryIO) -> tuple[int, ...]:
 
 
 def _state(folder: Path) -> list[Any]:
-    """What a stamp records: the boot, and size, times and inode of each file."""
-    state: list[Any] = [BOOT_ID.read_text().strip() if BOOT_ID.is_file() else ""]
+    """What a stamp records: size, times and inode of each file."""
+    state: list[Any] = []
     for name in (META, *(f"{file}.npy" for file in FILES)):
         with suppress(OSError):
             stat = (folder / name).stat()

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from harness.data import idx, normalization
 from harness.data.atomic import write_text
 from harness.data.dataset import split
+from harness.data.override import quoted
 from harness.data.sources import FILES, measure
 
 MAX_CLASSES = 256  # labels are bytes
@@ -146,8 +146,4 @@ def _counts(examples: Examples) -> str:
 def _override(key: str, path: Path) -> str:
     """KEY=PATH as it is typed in a shell."""
     text = str(path)
-    if re.fullmatch(r"[A-Za-z0-9_./-]+", text):
-        return f"{key}={text}"
-    # In Hydra's quotes, a backslash is one, except before a quote or another of those.
-    escaped = re.sub(r'(\\*)("|$)', lambda m: 2 * m[1] + ("\\" + m[2] if m[2] else ""), text)
-    return shlex.quote(f'{key}="{escaped}"')
+    return f"{key}={text}" if re.fullmatch(r"[A-Za-z0-9_./-]+", text) else quoted(key, text)

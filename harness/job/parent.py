@@ -8,13 +8,15 @@ from contextlib import suppress
 from pathlib import Path
 
 from harness.nn.compiled import numba_loading
+from harness.runfolder.keys import source_digest
 from harness.runfolder.status import ExitStatus
 
 END_RECORD_S = 15.0
 
 
 def preload() -> None:
-    """Import what takes long, while the command still composes its configurations."""
+    """Do what takes long, once for all jobs, while the command still composes configurations."""
+    source_digest()  # 0.1 s in every job
     with suppress(ValueError):  # the job that needs it reports the error
         numba_loading.load()
 

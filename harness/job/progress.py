@@ -2,29 +2,33 @@
 
 import sys
 import time
-from typing import Protocol, Self
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeAlias
 
 from harness.nn import metrics
 from harness.runfolder import streams
-from harness.runfolder.optional import warn
+from harness.runfolder.optional import attempt
+
+Show: TypeAlias = Callable[[int, dict[str, float]], None]  # shows the metrics of an epoch
 
 
-class Display(Protocol):
-    """A context manager that shows each epoch."""
+@contextmanager
+def display(name: str, epochs: int, finished: int = 0) -> Iterator[Show]:
+    """Show each epoch on a bar if standard output is a terminal, else as a line.
 
-    def epoch(self, epoch: int, values: dict[str, float]) -> None:
-        """Show an epoch's metrics."""
-
-    def __enter__(self) -> Self:
-        """Begin."""
-
-    def __exit__(self, *_: object) -> None:
-        """End; the last state stays on the screen."""
-
-
-def display(name: str, epochs: int, finished: int = 0) -> "Harmless":
-    """A bar if standard output is a terminal, else lines. It never raises an error."""
-    return Harmless((Bar if sys.stdout.isatty() else Lines)(name, epochs, finished))
+    An error of the display ends no training; the first one is a warning.
+    """
+    what = "progress display"
+    kind = Bar if sys.stdout.isatty() else Lines
+    shown = attempt(what, lambda: kind(name, epochs, finished), None)
+    if shown is None:
+        yield lambda epoch, values: None
+        return
+    try:
+        yield lambda epoch, values: attempt(what, lambda: shown.epoch(epoch, values), None)
+    finally:
+        attempt(what, shown.close, None)
 
 
 def numbers(values: dict[str, float]) -> str:
@@ -38,35 +42,8 @@ def numbers(values: dict[str, float]) -> str:
     return "  ".join(parts)
 
 
-class Harmless:
-    """Another display, which is given up with a warning when it fails."""
-
-    def __init__(self, display: Display) -> None:
-        self.display: Display | None = display
-
-    def epoch(self, epoch: int, values: dict[str, float]) -> None:
-        """See `Display`."""
-        self._call("epoch", epoch, values)
-
-    def __enter__(self) -> Self:
-        self._call("__enter__")
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._call("__exit__", *error)
-
-    def _call(self, method: str, *arguments: object) -> None:
-        if self.display is None:
-            return
-        try:
-            getattr(self.display, method)(*arguments)
-        except Exception as error:  # of any kind: no error of the display may end a training
-            warn("progress display", f"{type(error).__name__}: {error}")
-            self.display = None
-
-
 class Bar:
-    """A rich progress bar."""
+    """A rich progress bar; the last state stays on the screen."""
 
     def __init__(self, name: str, epochs: int, finished: int) -> None:
         # Imported here because jobs that run in parallel do not need it.
@@ -84,16 +61,14 @@ class Bar:
         self._task = self._progress.add_task(
             name, total=epochs, completed=finished, numbers="starting"
         )
+        self._progress.start()
 
     def epoch(self, epoch: int, values: dict[str, float]) -> None:
         """Move the bar."""
         self._progress.update(self._task, completed=epoch, numbers=numbers(values))
 
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Stop drawing."""
         self._progress.stop()
 
 
@@ -116,8 +91,5 @@ class Lines:
             flush=True,
         )
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
+    def close(self) -> None:
+        """Nothing is left to do."""

@@ -1,6 +1,7 @@
 """The recorder of a job: makes each epoch durable, then shows it."""
 
-from harness.job import interruption, progress
+from harness.job import interruption
+from harness.job.progress import Show
 from harness.runfolder.checkpoint import Checkpoints
 from harness.runfolder.history import History
 from harness.runfolder.journal import Journal
@@ -18,12 +19,12 @@ class JobRecorder:
     def __init__(
         self,
         journal: Journal,
-        display: progress.Display,
+        show: Show,
         checkpoints: Checkpoints,
         history: History,
     ) -> None:
         self._journal = journal
-        self._display = display
+        self._show = show
         self._checkpoints = checkpoints
         self._recorded, self._has_final = len(history.epochs), bool(history.final)
 
@@ -36,7 +37,7 @@ class JobRecorder:
         if trainer.is_over:
             interruption.ignore_signals()  # finishing takes less time than resuming would
         self.record(epoch, values)
-        self._display.epoch(epoch, values)
+        self._show(epoch, values)
 
     def final(self, epoch: int, values: dict[str, float]) -> None:
         """Record the test metrics, unless the journal has them: MLflow would get a second row."""

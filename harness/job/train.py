@@ -94,8 +94,8 @@ def _train(run: Run, journal: Journal) -> None:
     )
     with threadpool_limits(limits=threads):
         trainer = build.trainer(config, dataset)
-        with progress.display(history.name, config.epochs, len(history.epochs)) as display:
-            recorder = JobRecorder(journal, display, checkpoints, history)
+        with progress.display(history.name, config.epochs, len(history.epochs)) as show:
+            recorder = JobRecorder(journal, show, checkpoints, history)
             recorder.resume(trainer)
             try:
                 result = trainer.run(recorder)
@@ -108,14 +108,15 @@ def _train(run: Run, journal: Journal) -> None:
 
 def _prepare_numba(run: Run) -> None:
     """Load Numba where the run uses it, with a cache of compiled code for this very source."""
+    if run.config.backend != "numba":
+        return
     if not _can_write(os.environ.get("NUMBA_CACHE_DIR")):
         # Numba checks the file of a function only, not those that it imports; the digest covers
         # all.
         folder = run.cache.resolve() / f"numba-{source_digest()[:12]}"
         os.environ["NUMBA_CACHE_DIR"] = str(folder)
-    if run.config.backend == "numba":
-        numba_loading.load()
-        sys.modules["numba"].config.reload_config()  # it may have been loaded before
+    numba_loading.load()
+    sys.modules["numba"].config.reload_config()  # it may have been loaded before
 
 
 def _can_write(folder: str | None) -> bool:

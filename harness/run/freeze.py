@@ -22,8 +22,13 @@ from harness.runfolder.liveness import FolderLock
 from harness.runfolder.optional import warn
 from harness.runfolder.plan import Plan, SweepJob
 from harness.runfolder.run import Run
+from harness.runfolder.schema import DatasetConfig
 
 ALONE_S = 120.0  # a command needs a few ms for each new run
+
+
+class Busy(ConfigError):
+    """Another command holds the lock of the runs for too long."""
 
 
 @dataclass(frozen=True)
@@ -52,15 +57,21 @@ def with_backend(job: Job) -> Job:
 
 def prepare(jobs: list[Job]) -> list[Prepared]:
     """Extract every data set that the jobs use and compute their keys. Raises `ValueError`."""
-    return [_prepare(job) for job in jobs]
+    examine = cache(_examine)  # once, however many jobs use the same
+    prepared = []
+    for job in jobs:
+        config = job.config
+        record = examine(config.dataset, config.normalization.name, config.outputs)
+        prepared.append(Prepared(job, keys.run_key(config, str(record["sha256"])), record))
+    return prepared
 
 
-def _prepare(job: Job) -> Prepared:
+def _examine(settings: DatasetConfig, normalization: str, outputs: str) -> dict[str, object]:
+    """Extract a data set; returns its part of the create record."""
     from harness.data.dataset import open_dataset
     from harness.data.extraction import prepare as extract
 
-    settings = job.config.dataset
-    cache_folder = Path(job.config.outputs) / "cache"
+    cache_folder = Path(outputs) / "cache"
     digest = extract(settings.name, settings.dir, cache_folder)
     data = open_dataset(
         digest,
@@ -69,8 +80,8 @@ def _prepare(job: Job) -> Prepared:
         num_train=settings.num_train,
         split_seed=settings.split_seed,
     )
-    notices.narrow_grays(job.config.normalization.name, data)
-    record = {
+    notices.narrow_grays(normalization, data)
+    return {
         "name": settings.name,
         "sha256": digest,
         "source": settings.dir or settings.name,
@@ -80,28 +91,25 @@ def _prepare(job: Job) -> Prepared:
         "image_shape": list(data.image_shape),
         "classes": data.classes,
     }
-    return Prepared(job, keys.run_key(job.config, digest), record)
 
 
 @contextmanager
 def alone(outputs: Path) -> Iterator[None]:
     """Hold the lock that lets one command at a time decide which runs there are and make others.
 
-    Without it, two equal sweeps started at the same time would each make all runs.
+    Without it, two equal sweeps started at the same time would each make all runs. Raises `Busy`.
     """
     folder.runs_folder(outputs).mkdir(parents=True, exist_ok=True)
     path = folder.runs_folder(outputs) / ".lock"
     lock = FolderLock(path, timeout=ALONE_S)
     try:
-        lock.acquire()
+        held = lock.acquire()
     except Timeout:
-        raise ConfigError(
+        raise Busy(
             f"{path}: another command has held it for {ALONE_S:.0f} s; end that one, or wait for it"
         ) from None
-    try:
+    with held:
         yield
-    finally:
-        lock.release()
 
 
 def freeze_run(prepared: Prepared, overrides: list[str]) -> Run:
@@ -122,52 +130,45 @@ def freeze_sweep(prepared: list[Prepared], overrides: list[str], *, fresh: bool)
     swept = {name for each in prepared for name in each.job.swept}
     also = sorted(name for name in swept if not keys.determines_result(name))
     with alone(outputs):
-        existing = {} if fresh else keys.runs_by_key(outputs, also)
-        for each in prepared:
-            _check_unchanged(_existing(each, existing, also))
-        new = [each for each in prepared if _existing(each, existing, also) is None]
-        if not fresh:
-            notices.retraining(
-                outputs, [(n.job.config, str(n.dataset["sha256"]), n.key) for n in new]
-            )
+        runs = [] if fresh else folder.all_runs(outputs)
+        by_key = keys.runs_by_key(runs, {each.key for each in prepared}, also)
+        pairs = [(each, _existing(each, by_key, also)) for each in prepared]
+        new = [(p.job.config, str(p.dataset["sha256"]), p.key) for p, run in pairs if run is None]
+        notices.retraining(runs, new)
         jobs = [
-            freeze_job(
-                each, overrides, existing, Membership(plan_id, f"{number}/{len(prepared)}"), also
-            )
-            for number, each in enumerate(prepared, 1)
+            _freeze_job(each, overrides, run, Membership(plan_id, f"{number}/{len(pairs)}"))
+            for number, (each, run) in enumerate(pairs, 1)
         ]
         plan = Plan(plan_id, tuple(overrides), tuple(jobs))
         plan.save(outputs)
     return plan
 
 
-def _existing(prepared: Prepared, runs: dict[Key, Run], also: Collection[str]) -> Run | None:
-    params = configuration.leaves(prepared.job.config)
-    return runs.get(keys.full_key(prepared.key, params, also))
+def freeze_trial(prepared: Prepared, overrides: list[str], membership: Membership) -> SweepJob:
+    """The run of one trial of a search: the existing one of its key, or a new one."""
+    outputs = Path(prepared.job.config.outputs)
+    with alone(outputs):
+        by_key = keys.runs_by_key(folder.all_runs(outputs), {prepared.key})
+        return _freeze_job(prepared, overrides, _existing(prepared, by_key), membership)
 
 
-def _check_unchanged(run: Run | None) -> None:
-    """Raise `ConfigError` if a run would be continued with other settings than it was frozen with.
+def _existing(prepared: Prepared, runs: dict[Key, Run], also: Collection[str] = ()) -> Run | None:
+    """The run that a job builds on.
 
-    A finished run does not need its config.yaml.
+    Raises `ConfigError` if it would be continued with other settings than it was frozen with. A
+    finished run does not need its config.yaml.
     """
+    params = configuration.leaves(prepared.job.config)
+    run = runs.get(keys.full_key(prepared.key, params, also))
     if run is not None and not run.is_finished:
         _ = run.config
+    return run
 
 
-def freeze_job(
-    prepared: Prepared,
-    overrides: list[str],
-    existing: dict[Key, Run],
-    membership: Membership,
-    also: Collection[str] = (),
+def _freeze_job(
+    prepared: Prepared, overrides: list[str], run: Run | None, membership: Membership
 ) -> SweepJob:
-    """The run of one job of a sweep: the existing one of its key, or a new one.
-
-    also: settings beside its key that it must share with an existing run.
-    """
-    run = _existing(prepared, existing, also)
-    _check_unchanged(run)
+    """The run of a job of a sweep: the one that it builds on, or a new one."""
     if run is None:
         run = _create(prepared, overrides, membership)
     elif not run.is_live():

@@ -2,19 +2,16 @@
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from pathlib import Path
 
 from harness.data.dataset import Dataset
 from harness.data.normalization import narrow_range
 from harness.runfolder import config as configuration
 from harness.runfolder import keys
-from harness.runfolder.folder import readable_runs
 from harness.runfolder.history import History
-from harness.runfolder.run import REPRODUCES
+from harness.runfolder.run import REPRODUCES, Run
 from harness.runfolder.schema import Config
-from harness.runfolder.status import RunStatus
 
 FIXED_RANGE = ("minmax", "unit")  # normalizations of the range of uint8, not of the values
 
@@ -37,22 +34,21 @@ def narrow_grays(normalization: str, data: Dataset) -> None:
         )
 
 
-def retraining(outputs: Path, new: Sequence[tuple[Config, str, str]]) -> None:
+def retraining(runs: Iterable[Run], new: Sequence[tuple[Config, str, str]]) -> None:
     """Say how many jobs train again only because the source changed since, if any do.
 
-    new: configuration, digest of the data and run key of each job that no existing run has.
+    runs: oldest first. new: configuration, digest of the data and run key of each job that no
+    existing run has.
     """
     wanted = {_subject(configuration.leaves(config), data): key for config, data, key in new}
     found: dict[str, History] = {}
-    for run in readable_runs(outputs) if wanted else ():
-        history = run.history()
-        data = history.create.get("dataset", {}).get("sha256")
-        subject = _subject(history.params, data)
-        key = history.tags.get("run_key")
-        if REPRODUCES in history.tags:
-            continue
-        if history.status is RunStatus.FINISHED and key != wanted.get(subject, key):
-            found[subject] = history
+    for run in runs if wanted else ():
+        tags = run.create["tags"]
+        subject = _subject(run.create["params"], run.create.get("dataset", {}).get("sha256"))
+        key = tags.get("run_key")
+        is_other = REPRODUCES not in tags and key != wanted.get(subject, key)
+        if is_other and run.is_finished:
+            found[subject] = run.history()
     if found:
         say(
             f"{len(found)} of {len(new)} new jobs were trained before by other source "

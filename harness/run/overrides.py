@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from harness.data.override import quoted
 from harness.run import grammar
 from harness.run.conf import groups
-from harness.runfolder.config import ConfigError, meanings, quoted, suggest
+from harness.runfolder.config import ConfigError, meanings, suggest
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override

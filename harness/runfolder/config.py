@@ -9,7 +9,6 @@ import difflib
 import hashlib
 import json
 import os
-import shlex
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
@@ -18,6 +17,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from harness.data.override import quoted
 from harness.runfolder.schema import GROUPS, Config, allowed_values
 from harness.runfolder.target import problem as problem_of
 
@@ -59,12 +59,6 @@ def expand_home(key: str, path: str) -> str:
         name = path.partition("/")[0]
         raise ConfigError(f"{key}={path}: {name} has no home directory; ./{path} is a folder here")
     return expanded
-
-
-def quoted(key: str, value: str) -> str:
-    """How to type an override whose value is this very text, whatever its characters."""
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-    return shlex.quote(f'{key}="{escaped}"')
 
 
 def _validate(content: Mapping[str, Any]) -> Config:
@@ -164,21 +158,31 @@ def read_yaml(path: Path, sha256: str | None = None) -> Config:
     """
     import yaml
 
+    text = read_frozen(path, sha256)
     try:
-        text = path.read_bytes()
-        if sha256 is not None and hashlib.sha256(text).hexdigest() != sha256:
-            raise ConfigError(
-                "was changed after the run was frozen; restore it from a copy, or remove the run "
-                "folder and start the run again"
-            )
         content = yaml.safe_load(text.decode())
         if not isinstance(content, dict):
             raise ConfigError(f"expected settings, found {type(content).__name__}")
         return _validate(content)
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
     except (ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: {' '.join(str(error).split())}") from error
+
+
+def read_frozen(path: Path, sha256: str | None) -> bytes:
+    """The bytes of a frozen `config.yaml`, compared with their SHA-256 where it is known.
+
+    Raises `ConfigError` naming the file.
+    """
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    if sha256 is not None and hashlib.sha256(text).hexdigest() != sha256:
+        raise ConfigError(
+            f"{path}: was changed after the run was frozen; restore it from a copy, or remove the "
+            "run folder and start the run again"
+        )
+    return text
 
 
 def _fields() -> Iterator[tuple[str, type, dataclasses.Field[Any]]]:

@@ -17,13 +17,8 @@ from harness.runfolder.secret_files import looks_secret
 SOURCE = Path(__file__).resolve().parents[1]
 PACKAGES = ("numpy", "numba", "safetensors", "pydantic", "omegaconf", "hydra-core", "mlflow")
 GIT_S = 10
-# Of `git rev-parse --local-env-vars`: git hooks and users set them for another repository.
-OTHER_REPOSITORY = {
-    "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR",
-    "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_IMPLICIT_WORK_TREE", "GIT_GRAFT_FILE", "GIT_PREFIX",
-    "GIT_SHALLOW_FILE", "GIT_REPLACE_REF_BASE", "GIT_NO_REPLACE_OBJECTS", "GIT_NAMESPACE",
-    "GIT_DIFF_OPTS", "GIT_EXTERNAL_DIFF",
-}  # fmt: skip
+# Other settings of git in the environment, as of a git hook, are for another repository.
+OURS = ("GIT_CONFIG", "GIT_SSH")
 # Whatever the user's git is configured to do, the patch is one for `git apply`.
 PLAIN_PATCH = (
     "--no-color", "--no-ext-diff", "--no-textconv", "--binary", "--src-prefix=a/",
@@ -153,7 +148,7 @@ def _commit_text() -> str:
 
 def _git(*arguments: str) -> str:
     """What git prints about this source's own repository. Raises `NoCommit`."""
-    environ = {key: value for key, value in os.environ.items() if key not in OTHER_REPOSITORY}
+    environ = {k: v for k, v in os.environ.items() if k.startswith(OURS) or k[:4] != "GIT_"}
     try:
         done = subprocess.run(
             ["git", "--no-optional-locks", "-C", str(SOURCE.parent), *arguments],

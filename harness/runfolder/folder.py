@@ -5,7 +5,6 @@ import logging
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,18 +81,34 @@ def create(outputs: Path, config: Config, identity: Identity) -> Run:
     return run
 
 
+def scan(outputs: Path) -> tuple[list[Run], list[tuple[Path, str]]]:
+    """Every run whose journal names it, oldest first; the other run folders, each with the reason.
+
+    Of each journal only the create record is read. A folder that is being created is hidden: its
+    name starts with a dot.
+    """
+    runs, broken = [], []
+    folder = runs_folder(outputs)
+    paths = sorted(folder.iterdir()) if folder.is_dir() else []
+    for run in [Run(path) for path in paths if path.name[0] != "." and path.is_dir()]:
+        try:
+            runs.append((_order(run), run.id, run))
+        except JournalError as error:
+            broken.append((run.folder, str(error)))
+    return [run for *_, run in sorted(runs, key=lambda each: each[:2])], broken
+
+
 def all_runs(outputs: Path) -> list[Run]:
     """Every run whose journal names it, oldest first; see `broken_runs` for the others."""
-    return [run for run, problem in _listed(outputs) if problem is None]
+    return scan(outputs)[0]
 
 
-def readable_runs(outputs: Path) -> Iterator[Run]:
+def readable_runs(outputs: Path) -> list[Run]:
     """Like `all_runs`; a warning names each of the others."""
-    for run, problem in _listed(outputs):
-        if problem is None:
-            yield run
-        else:
-            logging.getLogger(__name__).warning("%s", problem)
+    runs, broken = scan(outputs)
+    for _, problem in broken:
+        logging.getLogger(__name__).warning("%s", problem)
+    return runs
 
 
 def broken_runs(outputs: Path) -> list[tuple[Path, str]]:
@@ -101,30 +116,8 @@ def broken_runs(outputs: Path) -> list[tuple[Path, str]]:
 
     Their journal or config.yaml is missing, cannot be read, or was changed.
     """
-    problems = ((run.folder, run.problem()) for run, _ in _listed(outputs))
-    return [(folder, problem) for folder, problem in problems if problem is not None]
-
-
-def _listed(outputs: Path) -> list[tuple[Run, str | None]]:
-    """Every run folder, oldest first, with the reason why its journal does not name the run.
-
-    A folder that is being created is hidden: its name starts with a dot.
-    """
-    folder = runs_folder(outputs)
-    if not folder.is_dir():
-        return []
-    found: list[tuple[int, str, Run, str | None]] = []
-    for path in folder.iterdir():
-        run, order, problem = Run(path), 0, None
-        if path.name.startswith(".") or not path.is_dir():
-            continue
-        try:
-            order = _order(run)
-        except (JournalError, OSError) as error:
-            problem = str(error)
-        found.append((order, run.id, run, problem))
-    found.sort(key=lambda each: each[:2])
-    return [(run, problem) for *_, run, problem in found]
+    runs, broken = scan(outputs)
+    return broken + [(run.folder, problem) for run in runs if (problem := run.problem())]
 
 
 def _order(run: Run) -> int:
@@ -132,7 +125,7 @@ def _order(run: Run) -> int:
 
     It is later than that of the runs that were there before, also when the clock was set back.
     """
-    create = run.history().create
+    create = run.create
     return int(create["order"] if "order" in create else create["ms"])
 
 
@@ -149,9 +142,9 @@ def find(outputs: Path, prefix: str) -> Run:
 
     `last` skips reproductions. Raises `ValueError` for no match or several.
     """
-    runs = list(readable_runs(outputs)) if prefix == "last" else all_runs(outputs)
+    runs = readable_runs(outputs) if prefix == "last" else all_runs(outputs)
     if prefix == "last":
-        own = [run for run in runs if REPRODUCES not in run.history().tags]
+        own = [run for run in runs if REPRODUCES not in run.create["tags"]]
         if own:
             return own[-1]
     matches = [

@@ -6,7 +6,7 @@ from typing import Any
 
 from harness.nn import metrics
 from harness.runfolder.artifacts import Artifact
-from harness.runfolder.journal import JournalError, Record, scan
+from harness.runfolder.journal import JournalError, Record, read_create, scan
 from harness.runfolder.status import RunStatus
 
 PRUNED = "pruned"  # the tag of a run that its search ended early
@@ -92,26 +92,20 @@ class History:
         return self
 
 
+def begin(create: Record) -> History:
+    """The history of a run that has only its create record."""
+    return History(create=create, tags=dict(create["tags"]))
+
+
 def read_history(path: Path) -> History:
     """Read a journal as a whole.
 
     Raises `JournalError` when its create record cannot be read; damage after it gives DAMAGED.
     """
-    history, damage = None, None
+    history = begin(read_create(path))
     try:
         for record, _ in scan(path):
-            if history is not None:
-                history = history.then(record)
-            elif record["kind"] == "create":
-                history = History(create=record, tags=dict(record["tags"]))
-            else:
-                break
+            history = history.then(record)
     except JournalError as error:
-        damage = error
-    if history is None:
-        raise damage or JournalError(
-            f"{path}: expected a journal that starts with its create record"
-        )
-    if damage is None:
-        return history
-    return replace(history, status=RunStatus.DAMAGED, error=str(damage))
+        return replace(history, status=RunStatus.DAMAGED, error=str(error))
+    return history

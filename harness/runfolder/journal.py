@@ -22,6 +22,7 @@ import os
 import time
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -65,6 +66,16 @@ def scan(path: Path, offset: int = 0) -> Iterator[tuple[Record, int]]:
         file.seek(offset)
         content = file.read()
     yield from _split(content, path, offset)
+
+
+def read_create(path: Path) -> Record:
+    """The create record, read alone. Raises `JournalError` when the first record is no such one."""
+    with path.open("rb") as file:
+        line = file.readline()
+    for record, _ in _split(line, path, 0):
+        if record["kind"] == "create":
+            return record
+    raise JournalError(f"{path}: expected a journal that starts with its create record")
 
 
 def _split(content: bytes, path: Path, offset: int) -> Iterator[tuple[Record, int]]:
@@ -119,8 +130,10 @@ class Journal:
 
     def check_present(self) -> None:
         """Raise `FileNotFoundError` when the file was removed while it was open."""
-        if os.fstat(self._file.fileno()).st_nlink == 0:
-            raise FileNotFoundError(errno.ENOENT, "was removed", str(self.path))
+        with suppress(FileNotFoundError, NotADirectoryError):
+            if os.path.samestat(self.path.stat(), os.fstat(self._file.fileno())):
+                return
+        raise FileNotFoundError(errno.ENOENT, "was removed", str(self.path))
 
     def _settle(self) -> None:
         """After an interrupted append: count complete records, cut off an incomplete one."""

@@ -10,13 +10,11 @@ import ast
 import hashlib
 import json
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache
-from pathlib import Path
 
 from harness.runfolder import config as configuration
 from harness.runfolder.environment import SOURCE
-from harness.runfolder.folder import readable_runs
 from harness.runfolder.run import Run
 from harness.runfolder.schema import Config
 from harness.runfolder.status import RunStatus
@@ -99,19 +97,25 @@ def full_key(run_key: str, params: Mapping[str, object], also: Collection[str]) 
     return (run_key, *(str(params.get(name)) for name in also))
 
 
-def runs_by_key(outputs: Path, also: Collection[str] = ()) -> dict[Key, Run]:
+def runs_by_key(
+    runs: Iterable[Run], wanted: Collection[str], also: Collection[str] = ()
+) -> dict[Key, Run]:
     """The run to reuse for each key: the newest finished one, else the newest unfinished one.
 
     A run that is being trained counts as unfinished; its lock refuses a second trainer. A run whose
-    journal is damaged is skipped with a warning. also: see `full_key`.
+    journal is damaged is skipped with a warning. runs: oldest first; only the journals of those
+    with the run keys `wanted` are read. also: see `full_key`.
     """
     finished: dict[Key, Run] = {}
     unfinished: dict[Key, Run] = {}
-    for run in readable_runs(outputs):
+    for run in runs:
+        run_key = run.create["tags"].get("run_key")
+        if run_key not in wanted:
+            continue
         history = run.history()
         if history.status is RunStatus.DAMAGED:
             logging.getLogger(__name__).warning("%s", history.error)
             continue
         kind = finished if history.status is RunStatus.FINISHED else unfinished
-        kind[full_key(history.tags["run_key"], history.params, also)] = run
+        kind[full_key(run_key, history.params, also)] = run
     return unfinished | finished

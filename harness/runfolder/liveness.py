@@ -83,4 +83,6 @@ def is_running(start: Record) -> bool:
         started = process.create_time()
     except psutil.NoSuchProcess:
         return False
+    except psutil.AccessDenied:  # another user's, which this one may not look at
+        return True
     return bool(abs(started - start["process_started"]) < CLOCK_S)

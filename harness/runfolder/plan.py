@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.data.atomic import write_text
-from harness.runfolder.folder import all_runs, open_run
+from harness.runfolder.folder import open_run
 from harness.runfolder.run import Run
 
 
@@ -49,8 +49,7 @@ class Plan:
 
     def readable_runs(self, outputs: Path) -> list[Run]:
         """The runs of the jobs whose journals name them, in order."""
-        existing = set(all_runs(outputs))
-        return [run for run in self.runs(outputs) if run in existing]
+        return [run for run in self.runs(outputs) if run.is_readable()]
 
 
 def sweeps_folder(outputs: Path) -> Path:

@@ -9,7 +9,7 @@ outputs/runs/<run id>/
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -20,9 +20,9 @@ from filelock import FileLock, Timeout
 from harness.runfolder import delivered, liveness
 from harness.runfolder import journal as journals
 from harness.runfolder.artifacts import Artifact
-from harness.runfolder.config import ConfigError, leaves, read_yaml
-from harness.runfolder.history import PRUNED, History, read_history
-from harness.runfolder.journal import Journal, JournalError
+from harness.runfolder.config import ConfigError, leaves, read_frozen, read_yaml
+from harness.runfolder.history import PRUNED, History, begin, read_history
+from harness.runfolder.journal import Journal, JournalError, Record, read_create
 from harness.runfolder.schema import Config
 from harness.runfolder.status import RunStatus
 from harness.runfolder.target import Target
@@ -83,7 +83,7 @@ class Run:
         Raises `ConfigError` naming the file when it is missing or was changed since, and
         `JournalError` as `history`.
         """
-        path, create = self.folder / CONFIG, self.history().create
+        path, create = self.folder / CONFIG, self.create
         config = read_yaml(path, create.get("config_sha256"))
         if "config_sha256" not in create:  # version 0.1 recorded only the settings
             for key, value in leaves(config).items():
@@ -91,32 +91,45 @@ class Run:
                     raise ConfigError(f"{path}: {key} is {value} and was {then} when it was frozen")
         return config
 
+    @cached_property
+    def create(self) -> Record:
+        """The journal's create record, read alone. Raises `JournalError` as `history`."""
+        try:
+            return read_create(self.journal)
+        except OSError as error:
+            raise JournalError(f"{self.journal}: {error.strerror}") from error
+
     def history(self) -> History:
         """The current state by the journal; parsed again only when the file has changed.
 
-        A run that was removed since the last call is DAMAGED. Raises `JournalError` when there is
-        no journal or its first record cannot be read.
+        A run that was removed since its create record was read is DAMAGED. Raises `JournalError`
+        when there is no journal or its create record cannot be read.
         """
         try:
             stat = self.journal.stat()
-        except OSError as error:
-            if self._history is None:
-                raise JournalError(f"{self.journal}: {error.strerror}") from error
-            gone = f"{self.journal} was removed"
-            return replace(self._history[1], status=RunStatus.DAMAGED, error=gone)
-        state = (stat.st_size, stat.st_mtime_ns)
-        if self._history is None or self._history[0] != state:
-            try:
+            state = (stat.st_size, stat.st_mtime_ns)
+            if self._history is None or self._history[0] != state:
                 self._history = (state, read_history(self.journal))
-            except OSError as error:
-                raise JournalError(f"{self.journal}: {error.strerror}") from error
+        except OSError as error:
+            known = begin(self.create) if self._history is None else self._history[1]
+            is_gone = isinstance(error, FileNotFoundError)
+            why = f"{self.journal}{' was removed' if is_gone else f': {error.strerror}'}"
+            return replace(known, status=RunStatus.DAMAGED, error=why)
         return self._history[1]
+
+    def is_readable(self) -> bool:
+        """Whether the run is there and its journal names it."""
+        with suppress(JournalError):
+            return bool(self.create)
+        return False
 
     def problem(self) -> str | None:
         """Why no command can use the run, naming the file; None when there is no reason."""
         try:
-            self.history()
-            _ = self.config
+            if sha256 := self.create.get("config_sha256"):
+                read_frozen(self.folder / CONFIG, sha256)
+            else:
+                _ = self.config
         except (ValueError, OSError) as error:
             return str(error)
         return None

@@ -13,6 +13,11 @@ SECRETS = (
 
 
 def looks_secret(path: str) -> bool:
-    """Whether the name of a file, or of a folder that it is in, is one of those for secrets."""
+    """Whether the name of a file, or of a folder that it is in, is one of those for secrets.
+
+    Never that of a Python file: source is recorded whatever it is about.
+    """
+    if path.endswith(".py"):
+        return False
     parts = path.lower().split("/")
     return any(fnmatchcase(part, pattern) for part in parts for pattern in SECRETS)

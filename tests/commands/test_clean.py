@@ -3,10 +3,13 @@
 import os
 from pathlib import Path
 
+from click.testing import CliRunner
+
+from harness.commands.clean import clean
 from harness.nn import metrics
 from harness.runfolder import checkpoint, journal, liveness
 from harness.runfolder.run import Run
-from tests.conftest import RUN, Command, only_folder, small
+from tests.conftest import RUN, Command, new_run, only_folder, small
 
 
 def test_clean_removes_what_no_run_needs(
@@ -38,3 +41,17 @@ def test_clean_removes_what_no_run_needs(
     checkpoint.save(checkpoints / "epoch-000007.safetensors", {}, {})
     assert command("harness", "clean").stdout.startswith("freed 0.0 MB")
     assert len(list(checkpoints.iterdir())) == 1, "an unfinished run may be resumed from it"
+
+
+def test_a_hidden_folder_in_another_and_a_dead_link_are_removed(tmp_path: Path) -> None:
+    run = new_run(tmp_path)
+    inner, link = run.folder / ".outer/.inner", run.folder / ".link"
+    inner.mkdir(parents=True)
+    link.symlink_to("nowhere")
+    (run.folder / ".lock").mkdir()
+    for path in (inner, inner.parent, link):
+        os.utime(path, (0, 0), follow_symlinks=False)
+    done = CliRunner().invoke(clean, ["--outputs", str(tmp_path)])
+    assert (done.exit_code, done.output) == (0, "freed 0.0 MB of checkpoints\n")
+    assert not inner.parent.exists()
+    assert not link.is_symlink()

@@ -56,3 +56,17 @@ def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
 
     with pytest.raises(OSError, match=r"No space left on device: '.*b\.txt'"):
         write_atomically(tmp_path / "b.txt", full)
+
+
+def test_a_folder_in_the_place_of_the_file_is_named_once(tmp_path: Path) -> None:
+    (tmp_path / "b.txt").mkdir()
+    with pytest.raises(IsADirectoryError, match=r"Is a directory: '[^']*b\.txt'$"):
+        write_text(tmp_path / "b.txt", "x")
+
+
+def test_an_error_that_is_not_of_the_system_keeps_its_message(tmp_path: Path) -> None:
+    def fail(file: BinaryIO) -> None:
+        raise OSError("the stream is damaged")
+
+    with pytest.raises(OSError, match=r"^the stream is damaged$"):
+        write_atomically(tmp_path / "b.txt", fail)

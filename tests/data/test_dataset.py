@@ -9,6 +9,7 @@ import pytest
 
 from harness.commands import export
 from harness.data import dataset, extraction, idx
+from harness.data.integrity import META
 from harness.data.sources import FILES, measure
 
 
@@ -36,25 +37,22 @@ def test_no_validation(mnist_cache: Path) -> None:
     assert len(data.train) == 60_000
 
 
-def test_rows_are_drawn_once_then_mapped(mnist_cache: Path) -> None:
-    def opened() -> dataset.Dataset:
-        return dataset.load(cache=mnist_cache, num_val=700, num_train=900, split_seed=3)
-
-    first = opened()
-    (path,) = mnist_cache.glob("*/rows-700-900-3-*.npy")
-    written = path.stat().st_mtime_ns
-    again = opened()
-    assert path.stat().st_mtime_ns == written
-    kept, drawn = dataset.split(first.train.labels, 700, 3)
-    kept = kept[dataset.split(first.train.labels[kept], 900, 4)[1]]
-    for data in (first, again):
-        assert data.val is not None
-        for part, expected in ((data.train, kept), (data.val, drawn)):
-            assert part.rows is not None
-            np.testing.assert_array_equal(part.rows, expected)
-            for array in (part.images, part.labels, part.rows):
-                assert not array.flags.writeable
-                assert not array.flags.owndata, "a copy in memory, not the file"
+def test_rows_are_drawn_each_time_and_no_file_has_them(mnist_cache: Path) -> None:
+    """A damaged file of rows beyond the last image would make the compiled epoch read there."""
+    (folder,) = mnist_cache.glob("*/" + META)
+    before = sorted(folder.parent.iterdir())
+    data = dataset.load(cache=mnist_cache, num_val=700, num_train=900, split_seed=3)
+    assert sorted(folder.parent.iterdir()) == before
+    kept, drawn = dataset.split(data.train.labels, 700, 3)
+    kept = kept[dataset.split(data.train.labels[kept], 900, 4)[1]]
+    assert data.val is not None
+    for part, expected in ((data.train, kept), (data.val, drawn)):
+        assert part.rows is not None
+        np.testing.assert_array_equal(part.rows, expected)
+        assert part.rows.dtype == np.uint32
+        for array in (part.images, part.labels):
+            assert not array.flags.writeable
+            assert not array.flags.owndata, "a copy in memory, not the file"
 
 
 def test_parts_are_disjoint_and_stratified(mnist_cache: Path) -> None:
@@ -121,21 +119,3 @@ def test_json(idx_folder: Path, tmp_path: Path) -> None:
         np.testing.assert_array_equal(images, part.images)
         np.testing.assert_array_equal(labels, part.labels)
     assert set(json.loads(test.read_text())) == {"images", "labels"}
-
-
-def test_damaged_rows_are_drawn_again(idx_folder: Path, tmp_path: Path) -> None:
-    """With a row beyond the last image, the compiled epoch would read beyond the array."""
-
-    def rows() -> list[int]:
-        data = dataset.load("idx", folder=str(idx_folder), cache=tmp_path, num_val=40)
-        assert data.train.rows is not None
-        return list(data.train.rows)
-
-    expected = rows()
-    (path,) = tmp_path.glob("*/rows-*.npy")
-    good = path.read_bytes()
-    for damaged in (b"", good[:-1], good[:-4] + b"\xff\xff\xff\x7f"):
-        path.unlink()
-        path.write_bytes(damaged)
-        assert rows() == expected
-        assert path.read_bytes() == good

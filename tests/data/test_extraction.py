@@ -5,15 +5,19 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
-from harness.data import dataset, extraction, idx, sources
+from harness.data import dataset, extraction, idx, integrity, sources
 from harness.data.sources import FILES, Sizes, Source
 from tests.conftest import write_idx_folder
+from tests.data.test_integrity import flip as flip_with_old_times
 
 
 def test_gzip_and_plain_have_one_digest(idx_folder: Path, tmp_path: Path) -> None:
@@ -110,7 +114,7 @@ def test_what_was_damaged_in_the_cache_is_extracted_again(tmp_path: Path) -> Non
     mapped = np.load(cache / digest / f"{FILES[1]}.npy", mmap_mode="r")
     before = mapped.copy()
     for name in files:
-        if name != ".verified.json":
+        if not name.startswith(".verified"):
             (cache / digest / name).unlink()  # the mapped file stays as it was
             (cache / digest / name).write_bytes(files[name][:-1] + b"\7")
             with pytest.raises(ValueError, match=digest):
@@ -151,18 +155,16 @@ def test_verify_repairs_what_it_can_and_names_the_rest(tmp_path: Path) -> None:
     first, second = (cache / extraction.prepare("idx", str(f), cache) for f in folders)
     dataset.open_dataset(first.name, cache, num_val=40)
     assert extraction.verify(cache) == []
-    stamp = (first / ".verified.json").read_text()
-    (rows,) = first.glob("rows-*.npy")
-    for path in (rows, first / f"{FILES[0]}.npy", second / f"{FILES[0]}.npy"):
+    stamp = integrity.stamp_of(first).read_text()
+    for path in (first / f"{FILES[0]}.npy", second / f"{FILES[0]}.npy"):
         flip(path)
-    (first / ".verified.json").write_text(stamp)
+    integrity.stamp_of(first).write_text(stamp)
     shutil.rmtree(folders[1])
     lines = sorted(extraction.verify(cache), key=lambda line: str(second) in line)
-    assert len(lines) == 3
+    assert len(lines) == 2
     assert lines[0] == f"the arrays in {first} do not match its SHA-256; extracted again"
-    assert lines[1].startswith(f"{rows} was damaged; removed")
-    assert f"the arrays in {second} do not match its SHA-256; it cannot be" in lines[2]
-    assert extraction.verify(cache) == lines[2:]
+    assert f"the arrays in {second} do not match its SHA-256; it cannot be" in lines[1]
+    assert extraction.verify(cache) == lines[1:]
 
 
 def test_a_damaged_download_is_downloaded_again(
@@ -179,4 +181,53 @@ def test_a_damaged_download_is_downloaded_again(
     downloads = tmp_path / "downloads/mnist"
     flip(downloads / f"{FILES[0]}.gz")
     (downloads / f"{FILES[1]}.gz").write_bytes(b"")
+    with pytest.raises(ValueError, match=rf"{FILES[0]}\.gz: .* repeat the command to fetch it"):
+        extraction.prepare("mnist", cache=tmp_path)
     assert extraction.prepare("mnist", cache=tmp_path) == digest
+
+
+def test_files_that_are_replaced_while_they_are_read_are_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else their paths would lead to the data set of the old files forever."""
+    folder, extract = write_idx_folder(tmp_path / "own"), extraction._extract
+
+    def replaced(*arguments: object) -> str:
+        digest = extract(*arguments)  # type: ignore[arg-type]  # as it was called
+        write_idx_folder(folder, train=304)
+        return digest
+
+    monkeypatch.setattr(extraction, "_extract", replaced)
+    with pytest.raises(ValueError, match=r"own: its files were changed while they were read"):
+        extraction.prepare("idx", str(folder), tmp_path / "cache")
+    monkeypatch.setattr(extraction, "_extract", extract)
+    digest = extraction.prepare("idx", str(folder), tmp_path / "cache")
+    assert len(dataset.open_dataset(digest, tmp_path / "cache", num_val=0).train) == 304
+
+
+def test_files_that_are_replaced_with_the_old_times_are_read_again(tmp_path: Path) -> None:
+    folder = write_idx_folder(tmp_path / "own")
+    first = extraction.prepare("idx", str(folder), tmp_path / "cache")
+    flip_with_old_times(folder / FILES[0], -1)
+    assert extraction.prepare("idx", str(folder), tmp_path / "cache") != first
+
+
+def test_a_damaged_data_set_is_extracted_once_however_many_find_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, cache = write_idx_folder(tmp_path / "own"), tmp_path / "cache"
+    digest = extraction.prepare("idx", str(folder), cache)
+    before = (cache / digest).stat().st_ino
+    flip(cache / digest / f"{FILES[0]}.npy")
+    installed, install = [], extraction._install
+    monkeypatch.setattr(
+        extraction, "_install", lambda *paths: (installed.append(paths), install(*paths))
+    )
+    with ThreadPoolExecutor(4) as pool:
+        with FileLock(cache / ".lock"):
+            waiting = [pool.submit(extraction.prepare, "idx", str(folder), cache) for _ in range(4)]
+            time.sleep(0.2)  # all have found the damage
+        assert {each.result() for each in waiting} == {digest}
+    assert len(installed) == 1
+    assert (cache / digest).stat().st_ino != before, "moved in as a whole"
+    assert not list(cache.glob(".extracting-*"))

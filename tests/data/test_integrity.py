@@ -89,9 +89,19 @@ def test_the_files_are_read_once_until_a_boot_or_a_change(
     for _ in range(2):
         integrity.check(extracted)
     assert len(read) == 2
-    (extracted / integrity.STAMP).write_bytes(b"\xff rotten")
+    monkeypatch.undo()
+    monkeypatch.setattr(integrity, "damage", lambda folder: read.append(folder))
+    integrity.check(extracted)
+    assert len(read) == 2, "another machine that shares the cache keeps its stamp"
+    os.utime(integrity.stamp_of(extracted), (0, 0))
+    (tmp_path / "boot_id").write_text("a third\n")
+    monkeypatch.setattr(integrity, "BOOT_ID", tmp_path / "boot_id")
     integrity.check(extracted)
     assert len(read) == 3
+    assert len(list(extracted.glob(".verified-*"))) == 2, "the oldest is removed"
+    integrity.stamp_of(extracted).write_bytes(b"\xff rotten")
+    integrity.check(extracted)
+    assert len(read) == 4
 
 
 def test_a_check_of_unchanged_files_is_cheap(extracted: Path) -> None:
@@ -99,13 +109,3 @@ def test_a_check_of_unchanged_files_is_cheap(extracted: Path) -> None:
     for _ in range(100):
         integrity.check(extracted)
     assert time.process_time() - begin < 0.5  # about 0.03 s
-
-
-def test_a_file_can_be_named_by_its_digest(tmp_path: Path) -> None:
-    path = integrity.name_by_digest(tmp_path / "rows-1-2.npy", b"content")
-    assert path.name == "rows-1-2-ed7002b439e9ac84.npy"
-    assert not integrity.is_named_by_digest(path), "it is missing"
-    path.write_bytes(b"content")
-    assert integrity.is_named_by_digest(path)
-    path.write_bytes(b"Content")
-    assert not integrity.is_named_by_digest(path)

@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from harness.job import parent
+from harness.runfolder.keys import source_digest
+
 READ = (
     "import os; from harness.job import parent; "
     "print(parent.read_order(), os.environ.get('HARNESS_CORES'), flush=True)"
@@ -47,6 +50,12 @@ def test_the_output_goes_to_the_log(tmp_path: Path) -> None:
     log.write_text("before\n")
     assert read(order(log=str(log)) + b"\n") == ""
     assert log.read_text() == "before\n/runs/abc None\n", "it is appended"
+
+
+def test_a_server_computes_the_digest_of_the_source_for_its_jobs() -> None:
+    source_digest.cache_clear()
+    parent.preload()
+    assert source_digest.cache_info().currsize == 1
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")

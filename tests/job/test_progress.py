@@ -25,10 +25,9 @@ def test_without_validation_the_training_error_is_shown() -> None:
 
 
 def test_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    with progress.display("batch=16", 3) as display:
-        assert isinstance(display.display, progress.Lines)
+    with progress.display("batch=16", 3) as show:
         for epoch in (1, 2, 3):
-            display.epoch(epoch, VALUES)
+            show(epoch, VALUES)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
     for epoch, line in enumerate(lines, 1):
@@ -55,15 +54,14 @@ def test_a_terminal_has_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
 
     stream = Terminal()
     monkeypatch.setattr("sys.stdout", stream)
-    with progress.display("batch=16", 3, finished=1) as display:
-        assert isinstance(display.display, progress.Bar)
-        display.epoch(2, VALUES)
+    with progress.display("batch=16", 3, finished=1) as show:
+        show(2, VALUES)
     text = stream.getvalue()
     assert "batch=16" in text
     assert "2/3" in text
 
 
-def test_a_display_that_fails_is_given_up(
+def test_a_display_that_fails_is_one_warning(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(optional, "_warned", set())
@@ -74,10 +72,26 @@ def test_a_display_that_fails_is_given_up(
         raise RuntimeError("a bug of the display")
 
     monkeypatch.setattr(progress.Lines, "epoch", fail)
-    with progress.display("n", 3) as display:
+    with progress.display("n", 3) as show:
         for epoch in (1, 2, 3):
-            display.epoch(epoch, VALUES)
-    assert calls == [1]
+            show(epoch, VALUES)
+    assert calls == [1, 2, 3]
+    assert capsys.readouterr().err == (
+        "warning: progress display: RuntimeError: a bug of the display\n"
+    )
+
+
+@pytest.mark.parametrize("method", ["__init__", "close"])
+def test_a_display_that_does_not_start_or_end_is_one_warning(
+    method: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("a bug of the display")
+
+    monkeypatch.setattr(optional, "_warned", set())
+    monkeypatch.setattr(progress.Lines, method, fail)
+    with progress.display("n", 1) as show:
+        show(1, VALUES)
     assert capsys.readouterr().err == (
         "warning: progress display: RuntimeError: a bug of the display\n"
     )
@@ -88,5 +102,5 @@ def test_an_interruption_passes_through_the_display(monkeypatch: pytest.MonkeyPa
         raise KeyboardInterrupt
 
     monkeypatch.setattr(progress.Lines, "epoch", interrupt)
-    with pytest.raises(KeyboardInterrupt), progress.display("n", 3) as display:
-        display.epoch(1, VALUES)
+    with pytest.raises(KeyboardInterrupt), progress.display("n", 3) as show:
+        show(1, VALUES)

@@ -42,10 +42,6 @@ class Parts:
                 parts.calls.append(f"checkpoint {epoch}")
                 super().save(epoch, *rest)
 
-        class Display:
-            def epoch(self, epoch: int, values: dict[str, float]) -> None:
-                parts.calls.append(f"show {epoch}")
-
         self.checkpoints = Recorded(run.folder / "checkpoints", every=1, keep=0)
         history = run.history()
         append = journal.append
@@ -55,7 +51,11 @@ class Parts:
             return append(kind, **content)
 
         journal.append = noted  # type: ignore[method-assign]
-        self.recorder = JobRecorder(journal, Display(), self.checkpoints, history)  # type: ignore[arg-type]
+
+        def show(epoch: int, values: dict[str, float]) -> None:
+            parts.calls.append(f"show {epoch}")
+
+        self.recorder = JobRecorder(journal, show, self.checkpoints, history)
 
 
 @pytest.fixture

@@ -2,11 +2,13 @@
 
 import multiprocessing
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from harness.data import dataset
 from harness.run import freeze, notices
 from harness.run.compose import Job
 from harness.run.freeze import Membership, Prepared
@@ -149,11 +151,35 @@ def test_a_run_that_is_being_trained_is_taken_and_not_tagged(
 ) -> None:
     """Only the process that trains a run may write its journal."""
     run = freeze.freeze_run(prepared[0], [])
-    existing = {(prepared[0].key,): run}
     with run.lock():
-        made = freeze.freeze_job(prepared[0], [], existing, Membership("s", "1/1"))
+        made = freeze.freeze_trial(prepared[0], [], Membership("s", "1"))
     assert made.run == run.id
     assert "sweep" not in run.history().tags
+
+
+def test_a_trial_takes_a_run_that_another_command_has_made_meanwhile(
+    tmp_path: Path, prepared: list[Prepared]
+) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        with freeze.alone(tmp_path):
+            trial = pool.submit(freeze.freeze_trial, prepared[0], [], Membership("s", "1"))
+            with pytest.raises(TimeoutError):
+                trial.result(0.3)  # it waits for its turn
+            run = freeze._create(prepared[0], [], None)
+        assert trial.result(60).run == run.id
+    assert run.history().tags["sweep"] == "s"
+
+
+def test_a_data_set_is_examined_once_for_all_jobs_that_use_it(
+    tmp_path: Path, idx_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, load = [], dataset.open_dataset
+    monkeypatch.setattr(
+        dataset, "open_dataset", lambda *a, **n: (opened.append(n), load(*a, **n))[1]
+    )
+    splits = ("dataset.split_seed=1", "dataset.split_seed=2")
+    freeze.prepare([job(tmp_path, idx_folder, b, split) for split in splits for b in (20, 30)])
+    assert [each["split_seed"] for each in opened] == [1, 2]
 
 
 def test_a_sweep_over_what_changes_no_result_has_a_run_for_each_value(

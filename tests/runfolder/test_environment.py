@@ -101,6 +101,7 @@ def test_a_patch_of_text_in_another_encoding_under_a_configured_git(
     assert b"+# Gr\xf6\xdfer\n" in plain
     git(source.parent, "config", "diff.noprefix", "true")
     monkeypatch.setenv("GIT_DIFF_OPTS", "--unified=0")
+    monkeypatch.setenv("GIT_LITERAL_PATHSPECS", "1")
     assert environment.uncommitted().encode(errors="surrogateescape") == plain
 
 

@@ -154,3 +154,15 @@ def test_a_signal_inside_an_append_leaves_no_half_record(
     records = journal.read(path)[0]
     assert [record["kind"] for record in records] == kinds
     assert [record["n"] for record in records] == list(range(len(kinds)))
+
+
+def test_a_journal_that_was_removed_is_noticed_though_the_system_keeps_the_file(
+    tmp_path: Path,
+) -> None:
+    """As NFS does, under another name, while it is open."""
+    with Journal(tmp_path / "j") as writer:
+        writer.append("create")
+        (tmp_path / ".nfs0001").hardlink_to(tmp_path / "j")
+        (tmp_path / "j").unlink()
+        with pytest.raises(FileNotFoundError, match="was removed"):
+            writer.append("start")

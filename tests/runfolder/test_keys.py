@@ -8,6 +8,7 @@ import pytest
 
 from harness.runfolder import config as configuration
 from harness.runfolder import keys
+from harness.runfolder.folder import all_runs
 from harness.runfolder.run import Run
 from tests.conftest import composed, new_run, record_training
 
@@ -141,18 +142,33 @@ def aged(run: Run, second: int) -> Run:
     return run
 
 
+def by_key(outputs: Path, *also: str) -> dict[keys.Key, Run]:
+    return keys.runs_by_key(all_runs(outputs), {"key"}, also)
+
+
+def test_only_the_journals_of_wanted_keys_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = new_run(tmp_path)
+    new_run(tmp_path, run_key="other")
+    read, history = [], Run.history
+    monkeypatch.setattr(Run, "history", lambda self: (read.append(self), history(self))[1])
+    assert by_key(tmp_path) == {("key",): run}
+    assert set(read) == {run}
+
+
 def test_the_newest_finished_run_of_a_key_is_built_on(tmp_path: Path) -> None:
     first, second, third, fourth = (aged(new_run(tmp_path), second) for second in range(4))
-    assert keys.runs_by_key(tmp_path)[("key",)].id == fourth.id, "none is finished: the newest"
+    assert by_key(tmp_path)[("key",)].id == fourth.id, "none is finished: the newest"
     record_training(first, 0.5)
     record_training(second, 0.5)
     record_training(third, 0.5, status="FAILED", error="why")
-    assert keys.runs_by_key(tmp_path)[("key",)].id == second.id
+    assert by_key(tmp_path)[("key",)].id == second.id
 
 
 def test_runs_of_one_key_are_told_apart_by_other_settings(tmp_path: Path) -> None:
     one, two = new_run(tmp_path, "threads=1"), new_run(tmp_path, "threads=2")
-    existing = keys.runs_by_key(tmp_path, ["threads"])
+    existing = by_key(tmp_path, "threads")
     assert {key: run.id for key, run in existing.items()} == {
         ("key", "1"): one.id, ("key", "2"): two.id,
     }  # fmt: skip
@@ -165,5 +181,5 @@ def test_a_damaged_run_is_skipped_with_a_warning(
     content = bytearray(run.journal.read_bytes())
     content[-3] ^= 1
     run.journal.write_bytes(content)
-    assert keys.runs_by_key(tmp_path) == {}
+    assert by_key(tmp_path) == {}
     assert str(run.journal) in caplog.text

@@ -51,6 +51,17 @@ def test_a_process_that_ended_is_not_running() -> None:
     assert not liveness.is_running(start)
 
 
+def test_a_process_that_may_not_be_looked_at_counts_as_running(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def denied(process: psutil.Process) -> float:
+        raise psutil.AccessDenied(process.pid)
+
+    start = liveness.this_process()
+    monkeypatch.setattr(psutil.Process, "create_time", denied)
+    assert liveness.is_running(start)
+
+
 def test_the_lock_is_released_with_its_process(tmp_path: Path) -> None:
     assert not liveness.is_locked(tmp_path)
     hold = (

@@ -4,6 +4,9 @@ import gc
 import importlib.util
 import os
 import sys
+from contextlib import suppress
+from functools import cache
+from importlib import metadata
 from typing import Any
 
 
@@ -16,20 +19,47 @@ def obstacle() -> str | None:
         )
     if os.environ.get("NUMBA_DISABLE_JIT", "0").strip() not in ("", "0"):
         return "NUMBA_DISABLE_JIT is set, so Numba compiles nothing; unset it"
+    return _unmet()
+
+
+@cache
+def _unmet() -> str | None:
+    """A package that the installed Numba requires and that is missing or of another version.
+
+    Importing Numba to know it would take half a second in every command.
+    """
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    with suppress(metadata.PackageNotFoundError, InvalidRequirement):
+        for text in metadata.requires("numba") or ():
+            required = Requirement(text)
+            if required.marker and not required.marker.evaluate({"extra": ""}):
+                continue
+            try:
+                found = metadata.version(required.name)
+            except metadata.PackageNotFoundError:
+                found = "none"
+            if found == "none" or not required.specifier.contains(found, prereleases=True):
+                return f"Numba requires {required}, found {found}; repair it"
     return None
 
 
 def load() -> None:
     """Import Numba and compile a trivial function, which loads the compiler; once per process.
 
-    Numba imports SciPy, where it is installed, for linear algebra that the kernels do not use.
-    Hiding SciPy meanwhile saves a third of the time. Raises `ValueError` when Numba cannot be
-    used.
+    Raises `ValueError` when Numba cannot be used, at each call.
     """
-    if reason := obstacle():
+    if reason := obstacle() or _failure():
         raise ValueError(f"backend=numba: {reason}; or use backend=numpy")
-    if "numba" in sys.modules:
-        return
+
+
+@cache
+def _failure() -> str | None:
+    """Load Numba; why that failed, None when it did not.
+
+    Numba imports SciPy, where it is installed, for linear algebra that the kernels do not use.
+    Hiding SciPy meanwhile saves a third of the time.
+    """
     is_hidden = "scipy" not in sys.modules
     if is_hidden:
         sys.modules["scipy"] = None  # type: ignore[assignment]  # makes the import fail
@@ -41,11 +71,9 @@ def load() -> None:
         compiled: Any = numba.njit(lambda values: 0)
         compiled(np.zeros(1))
     except Exception as error:  # such as an ImportError: it refuses this NumPy
-        raise ValueError(
-            f"backend=numba: Numba cannot be loaded ({type(error).__name__}: {error}); repair it "
-            "or use backend=numpy"
-        ) from error
+        return f"Numba cannot be loaded ({type(error).__name__}: {error}); repair it"
     finally:
         gc.enable()
         if is_hidden:
             del sys.modules["scipy"]
+    return None

@@ -13,19 +13,19 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from harness.nn import metrics
-from harness.run import freeze
+from harness.run import freeze, notices
 from harness.run.compose import Job, compose_one
 from harness.run.freeze import Membership
 from harness.run.launchers.base import Launcher
 from harness.run.launchers.scoreboard import Scoreboard
 from harness.run.search import space
 from harness.run.search.search import Search
-from harness.run.search.study import ended, open_study
+from harness.run.search.study import DATABASE, ended, open_study
 from harness.run.signals import setting_event
 from harness.runfolder import config as configuration
-from harness.runfolder import journal, keys
+from harness.runfolder import journal
 from harness.runfolder.config import ConfigError
-from harness.runfolder.folder import open_run, readable_runs
+from harness.runfolder.folder import open_run
 from harness.runfolder.plan import Plan, SweepJob, load_plan, sweeps_folder
 from harness.runfolder.run import Run
 from harness.runfolder.status import RunStatus
@@ -56,8 +56,13 @@ class Trials:
         self._follow = follow
         self._lock = threading.Lock()
         self._busy: dict[str, threading.Lock] = defaultdict(threading.Lock)
-        self._runs = keys.runs_by_key(search.outputs)
         self.plan = self._known()
+        if self.plan.jobs and not self.study.trials:
+            notices.say(
+                f"search {search.id}: {search.outputs / DATABASE} has no trials of it anymore, "
+                f"only its {len(self.plan.jobs)} runs are left: the trials start again; those with "
+                "the values of a finished run take its result"
+            )
         self._error: Exception | None = None
         for run in self.plan.runs(search.outputs):
             follow(run)
@@ -67,9 +72,9 @@ class Trials:
         search = self.search
         jobs: tuple[SweepJob, ...] = ()
         if (sweeps_folder(search.outputs) / f"{search.id}.json").is_file():
-            existing = {run.id for run in readable_runs(search.outputs)}
-            known = load_plan(search.outputs, search.id).jobs
-            jobs = tuple(job for job in known if job.run in existing)
+            plan = load_plan(search.outputs, search.id)
+            pairs = zip(plan.jobs, plan.runs(search.outputs), strict=True)
+            jobs = tuple(job for job, run in pairs if run.is_readable())
         return Plan(search.id, search.typed, jobs)
 
     def run(self) -> None:
@@ -126,6 +131,8 @@ class Trials:
             with self._lock:
                 run = self._freeze(values)
                 _ = self._busy[run.id]  # created under the lock
+        except freeze.Busy:
+            raise  # not of this trial: the search ends
         except ConfigError as error:
             trial.set_user_attr("error", str(error))
             print(f"trial {trial.number} is not possible: {error}", file=sys.stderr)
@@ -167,7 +174,7 @@ class Trials:
             if job.key == prepared.key:
                 return open_run(search.outputs, job.run)
         membership = Membership(search.id, str(len(self.plan.jobs) + 1))
-        job = freeze.freeze_job(prepared, list(search.typed), self._runs, membership)
+        job = freeze.freeze_trial(prepared, list(search.typed), membership)
         self.plan = replace(self.plan, jobs=(*self.plan.jobs, job))
         self.plan.save(search.outputs)
         run = open_run(search.outputs, job.run)

@@ -3,12 +3,15 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
+from harness.job import build
 from harness.nn.compiled import numba_loading
-from tests.conftest import ROOT, python_path
+from tests.conftest import ROOT, composed, python_path
 
 SCRIPT = """
 import sys
@@ -35,11 +38,15 @@ def test_a_numba_that_compiles_nothing_is_one_line(monkeypatch: pytest.MonkeyPat
         numba_loading.load()
 
 
-def test_a_broken_numba_is_one_line(tmp_path: Path) -> None:
-    """As one that refuses the installed NumPy."""
-    (tmp_path / "numba.py").write_text("raise ImportError('needs another NumPy')\n")
+def test_a_broken_numba_is_one_line_each_time(tmp_path: Path) -> None:
+    """As one that refuses the installed NumPy. A job server loads it before any job needs it."""
+    (tmp_path / "numba.py").write_text(
+        "def njit(function):\n    raise ImportError('other NumPy')\n"
+    )
     code = (
+        "from harness.job import parent\n"
         "from harness.nn.compiled import numba_loading\n"
+        "parent.preload()\n"
         "try:\n    numba_loading.load()\nexcept ValueError as error:\n    print(error)"
     )
     path = python_path(tmp_path)["PYTHONPATH"]
@@ -48,6 +55,29 @@ def test_a_broken_numba_is_one_line(tmp_path: Path) -> None:
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60
     )
     assert done.stdout == (
-        "backend=numba: Numba cannot be loaded (ImportError: needs another NumPy); repair it or "
-        "use backend=numpy\n"
+        "backend=numba: Numba cannot be loaded (ImportError: other NumPy); repair it; or use "
+        "backend=numpy\n"
     )
+
+
+@pytest.mark.parametrize("versions", [{"numpy": "99.1"}, {"llvmlite": None}])
+def test_a_numba_that_does_not_fit_the_other_packages_is_not_chosen(
+    versions: dict[str, str | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = metadata.version
+
+    def other(package: str) -> str:
+        found = versions.get(package, version(package))
+        if found is None:
+            raise metadata.PackageNotFoundError
+        return found
+
+    monkeypatch.setattr(metadata, "version", other)
+    numba_loading._unmet.cache_clear()
+    config = replace(composed(), backend="auto")
+    (package,) = versions
+    assert build.backend(config) == "numpy"
+    assert f"Numba requires {package}" in str(numba_loading.obstacle())
+    monkeypatch.undo()
+    numba_loading._unmet.cache_clear()
+    assert numba_loading.obstacle() is None

@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 from harness.nn import metrics
+from harness.run import freeze
 from harness.run.launchers.local import Parallel
 from harness.run.launchers.prestart import Prestart
 from harness.run.search.search import Search
 from harness.run.search.space import Parameter
 from harness.run.search.trials import Trials, Watch
 from harness.runfolder import liveness
+from harness.runfolder.plan import Plan, SweepJob
 from harness.runfolder.run import Run
 from tests.conftest import composed, new_run
 from tests.run.search.conftest import sweeper
@@ -79,8 +81,11 @@ def test_a_signal_leaves_the_trials_to_the_launcher(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("error", [OSError("no space left"), freeze.Busy("no lock left")])
 @pytest.mark.parametrize("slots", [1, 8])
-def test_an_error_that_is_not_of_one_trial_ends_the_search(tmp_path: Path, slots: int) -> None:
+def test_an_error_that_is_not_of_one_trial_ends_the_search(
+    tmp_path: Path, slots: int, error: Exception
+) -> None:
     """With several threads, Optuna drops what the last ones raise; it must not be lost."""
     base = replace(composed(), outputs=str(tmp_path))
     space = (Parameter("lr", low=0.1, high=1.0),)
@@ -88,12 +93,27 @@ def test_an_error_that_is_not_of_one_trial_ends_the_search(tmp_path: Path, slots
 
     class Broken(Trials):
         def _freeze(self, values: dict[str, str]) -> Run:
-            raise OSError(f"no space left for {values.keys()}")
+            raise error
 
     launcher = Parallel(1, 1, Prestart())
     launcher.slots = slots
     trials = Broken(search, launcher, lambda run: None)
-    with pytest.raises(OSError, match="no space left"):
+    with pytest.raises(type(error), match=r"no .* left"):
         trials.run()
     states = Counter(trial.state.name for trial in trials.study.trials)
     assert states["WAITING"] >= 1, "an interrupted trial is tried first next time"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_lost_record_of_trials_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The search starts again; without a word, nobody would know why it takes so long."""
+    search = Search("s", sweeper(), (), (), replace(composed(), outputs=str(tmp_path)), ())
+    run = new_run(tmp_path)
+    Plan("s", (), (SweepJob(run.id, "n", {}, "key"),)).save(tmp_path)
+    launcher = Parallel(1, 1, Prestart())
+    Trials(search, launcher, lambda run: None).study.enqueue_trial({})
+    assert "optuna.db has no trials of it anymore, only its 1 runs" in capsys.readouterr().err
+    Trials(search, launcher, lambda run: None)
+    assert capsys.readouterr().err == ""
