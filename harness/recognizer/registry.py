@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import io
 import logging
-import os
 import tempfile
 from dataclasses import dataclass
 from importlib import metadata
@@ -150,7 +149,6 @@ def _connect(target: Target) -> "MlflowClient":
     import mlflow
 
     logging.getLogger("mlflow").setLevel(logging.ERROR)
-    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     mlflow.set_tracking_uri(target.uri)
     mlflow.set_registry_uri(target.uri)
     return mlflow.MlflowClient(target.uri, target.uri)
