@@ -20,14 +20,6 @@ from harness.tracking.sync import Proof
 
 def _check_to(context: click.Context, option: click.Parameter, uri: str | None) -> str | None:
     """The address given with `--to`, which is kept in the runs' journals."""
-    if uri and "@" in uri:
-        refuse(
-            ValueError(
-                f"--to {shown(uri)}: expected an address without user and password, which would "
-                "stay in every run's journal; set MLFLOW_TRACKING_USERNAME and "
-                "MLFLOW_TRACKING_PASSWORD"
-            )
-        )
     return uri if uri == LOCAL else check_uri(context, option, uri)
 
 
