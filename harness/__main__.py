@@ -20,6 +20,7 @@ import click
 
 from harness.runfolder import environment, streams
 from harness.runfolder.status import ExitStatus
+from harness.tracking.environment import set_up
 
 COMMANDS = (
     *("status", "compare", "ui", "sync", "results", "clean", "reproduce", "export", "predict"),
@@ -81,6 +82,7 @@ def console_script() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     streams.protect()
     environment.ensure_home()
+    set_up(os.environ)
     status: str | int | None = ExitStatus.DONE
     try:
         main()

@@ -29,6 +29,7 @@ import psutil
 from harness.runfolder.journal import JournalError
 from harness.runfolder.run import Run
 from harness.runfolder.target import Target
+from harness.tracking import environment
 from harness.tracking.follower import LOST, Follower
 from harness.tracking.store import Hopeless, Store, StoreError, first_line
 
@@ -155,6 +156,7 @@ def main() -> None:
     """The delivery process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command handles Ctrl-C and closes the pipe
     _lower_priority()
+    environment.set_up(os.environ)
     answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
     orders: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(orders,), daemon=True).start()
