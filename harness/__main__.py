@@ -19,6 +19,7 @@ import click
 
 from harness.runfolder import environment, streams
 from harness.runfolder.status import ExitStatus
+from harness.tracking.environment import set_up
 
 COMMANDS = (
     *("status", "compare", "ui", "sync", "results", "clean", "reproduce", "export", "predict"),
@@ -79,6 +80,7 @@ def console_script() -> None:
     signals.raise_at_the_first()
     streams.protect()
     environment.ensure_home()
+    set_up(os.environ)
     status: str | int | None = ExitStatus.DONE
     try:
         main()

@@ -26,7 +26,9 @@ from harness.runfolder.folder import Identity, all_runs
 from harness.runfolder.history import History
 from harness.runfolder.run import Run
 from harness.runfolder.schema import Config
+from harness.tracking import environment
 
+environment.set_up(os.environ)  # as commands do
 # Compiled once for all tests, not once per outputs folder.
 os.environ.setdefault("NUMBA_CACHE_DIR", tempfile.mkdtemp(prefix="harness-numba-"))
 

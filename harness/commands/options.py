@@ -19,7 +19,7 @@ def refuse(error: Exception) -> NoReturn:
 
 def check_uri(context: click.Context, option: click.Parameter, uri: str | None) -> str | None:
     """The address of a store as it was typed; refuses what cannot be one."""
-    if uri and (wrong := problem(uri)):
+    if uri and (wrong := problem(uri, is_kept=option.name == "to")):
         refuse(ValueError(f"{option.opts[0]} {shown(uri)}: {wrong}"))
     return uri
 

@@ -1,6 +1,7 @@
 """`python -m harness sync`: close dead runs, deliver what is left, prove that it arrived."""
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import click
@@ -19,14 +20,6 @@ from harness.tracking.sync import Proof
 
 def _check_to(context: click.Context, option: click.Parameter, uri: str | None) -> str | None:
     """The address given with `--to`, which is kept in the runs' journals."""
-    if uri and "@" in uri:
-        refuse(
-            ValueError(
-                f"--to {shown(uri)}: expected an address without user and password, which would "
-                "stay in every run's journal; set MLFLOW_TRACKING_USERNAME and "
-                "MLFLOW_TRACKING_PASSWORD"
-            )
-        )
     return uri if uri == LOCAL else check_uri(context, option, uri)
 
 
@@ -34,6 +27,7 @@ def _check_to(context: click.Context, option: click.Parameter, uri: str | None) 
 @OUTPUTS
 @click.option("--relocate", is_flag=True, help="Repair the store after outputs was moved.")
 @click.option("--verify", is_flag=True, help="Compare the content of every stored file as well.")
+@click.option("--resend", is_flag=True, help="Send again what the store no longer has.")
 @click.option(
     "--to",
     "to",
@@ -41,13 +35,17 @@ def _check_to(context: click.Context, option: click.Parameter, uri: str | None) 
     help="Deliver the runs bound for a tracking server to this store from now on.",
 )
 @click.option("--from", "source", help="With --to: the runs bound for this store instead.")
-def sync(outputs: Path, relocate: bool, verify: bool, to: str | None, source: str | None) -> None:
+def sync(
+    outputs: Path, relocate: bool, verify: bool, resend: bool, to: str | None, source: str | None
+) -> None:
     """Deliver what is outstanding and prove that the store has it. Safe to repeat.
 
     A file that is damaged in a run folder and whole in the store is copied back. What was deleted
     in the store stays deleted. A server that moved: `sync --to http://NEWHOST:5000`; `local` is the
     store in outputs.
     """
+    if source is not None and to is None:
+        refuse(ValueError(f"--from {shown(source)}: expected --to as well, the store from now on"))
     for run in folder.close_dead(outputs):
         print(f"{run}: its process died without an end record; closed as KILLED")
     complete = _verify_cache(outputs) if verify else True
@@ -59,7 +57,9 @@ def sync(outputs: Path, relocate: bool, verify: bool, to: str | None, source: st
     for path, why in broken:
         print(f"{path}: cannot be used: {why}", file=sys.stderr)
     for target, runs in stores.items():
-        complete &= _Sync(target, runs, len(broken)).carry_out(relocate=relocate, verify=verify)
+        complete &= _Sync(target, runs, len(broken)).carry_out(
+            relocate=relocate, verify=verify, resend=resend
+        )
     if broken and not stores:
         print(f"{outputs}: 0 of {len(broken)} runs complete")
     sys.exit(ExitStatus.DONE if complete and not broken else ExitStatus.UNDELIVERED)
@@ -75,7 +75,7 @@ class _Sync:
     def __init__(self, target: Target, runs: list[Run], broken: int) -> None:
         self.target, self.runs, self.broken = target, runs, broken
 
-    def carry_out(self, *, relocate: bool, verify: bool) -> bool:
+    def carry_out(self, *, relocate: bool, verify: bool, resend: bool) -> bool:
         """Do it and print the result. Returns whether everything is in the store."""
         from harness.tracking import sync as syncing
 
@@ -86,24 +86,26 @@ class _Sync:
             print(f"not delivered yet: {len(self.runs)} runs", file=sys.stderr)
             self._print_hint()
             return False
-        for run_id, why in report.undelivered.items():
-            print(f"not delivered yet: {run_id}: {why}", file=sys.stderr)
-        if report.undelivered:
+        left = report.undelivered.keys() - report.comparable
+        for run_id in sorted(left):
+            print(f"not delivered yet: {run_id}: {report.undelivered[run_id]}", file=sys.stderr)
+        if left:
             self._print_hint()
         live = [run for run in self.runs if run.is_live()]
-        done = [r for r in self.runs if r.id not in report.undelivered and r not in live]
+        done = [run for run in self.runs if run.id not in left and run not in live]
+        prove = partial(syncing.prove, self.target, done, verify=verify, resend=resend)
         try:
-            proofs = syncing.prove(self.target, done, verify=verify) if done else []
+            proofs = prove() if done else []
+            _print_restored(proofs)
             lost = {proof.run for proof in proofs if proof.differences}
             if lost:
                 print(f"{self.target}: sending {len(lost)} runs again that are incomplete in the "
                       "store")  # fmt: skip
                 again = [run for run in done if run.id in lost]
-                restored = [proof for proof in proofs if proof.restored]
                 syncing.send_again(self.target, again)
                 report.refused |= syncing.deliver(self.target, again).refused
-                _print_restored(restored)
-                proofs = syncing.prove(self.target, done, verify=verify)
+                proofs = prove()
+                _print_restored(proofs)
         except StoreError as error:
             print(f"{error}; delivered, but not compared", file=sys.stderr)
             return False
@@ -118,7 +120,6 @@ class _Sync:
         for run_id, count in report.refused.items():
             print(f"{run_id}: the store refused {count} records, see its refused.jsonl",
                   file=sys.stderr)  # fmt: skip
-        _print_restored(proofs)
         for proof in proofs:
             for line in (*proof.differences, *proof.damage):
                 print(f"{proof.run}: {line}", file=sys.stderr)

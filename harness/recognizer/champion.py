@@ -9,13 +9,14 @@ import hashlib
 import sqlite3
 import tempfile
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.recognizer import recognizer
 from harness.recognizer.recognizer import Recognizer
 from harness.runfolder.target import Target
-from harness.tracking.store import StoreError, failures, first_line
+from harness.tracking.store import answers, existing
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -38,19 +39,15 @@ def registered(target: Target, name: str | None = None, alias: str = ALIAS) -> R
         return None  # without importing MLflow
     from mlflow import MlflowClient
 
-    try:
+    with answers(target):
         client = MlflowClient(target.uri, target.uri)
         names = [name] if name is not None else _names(client, alias)
         found = [find_version(client, each, alias) for each in names]
         own = [version for version in found if version is not None and DIGEST in version.tags]
-        if len(own) > 1:
-            several = ", ".join(version.name for version in own[:9])
-            raise ValueError(
-                f"{target}: {several} each have the alias {alias}; name a run with --run"
-            )
-        return _load(client, target, own[0]) if own else None
-    except failures() as error:
-        raise store_error(target, error) from error
+    if len(own) > 1:
+        several = ", ".join(version.name for version in own[:9])
+        raise ValueError(f"{target}: {several} each have the alias {alias}; name a run with --run")
+    return _load(client, target, own[0]) if own else None
 
 
 def _names(client: "MlflowClient", alias: str) -> list[str]:
@@ -69,12 +66,13 @@ def _load(client: "MlflowClient", target: Target, version: "ModelVersion") -> Re
     from mlflow.artifacts import download_artifacts
 
     with tempfile.TemporaryDirectory() as folder:
-        source = client.get_model_version_download_uri(version.name, version.version)
-        path = download_artifacts(
-            artifact_uri=f"{source}/artifacts/{WEIGHTS}",
-            dst_path=folder,
-            tracking_uri=target.uri,
-        )
+        with answers(target):
+            source = client.get_model_version_download_uri(version.name, version.version)
+            path = download_artifacts(
+                artifact_uri=f"{source}/artifacts/{WEIGHTS}",
+                dst_path=folder,
+                tracking_uri=target.uri,
+            )
         content = Path(path).read_bytes()
         expected = version.tags[DIGEST]
         if hashlib.sha256(content).hexdigest() != expected:
@@ -87,19 +85,9 @@ def _load(client: "MlflowClient", target: Target, version: "ModelVersion") -> Re
 
 def find_version(client: "MlflowClient", name: str, alias: str) -> "ModelVersion | None":
     """The version that an alias points to; None if there is none. Raises `MlflowException`."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return client.get_model_version_by_alias(name, alias)
-    except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            return None
-        raise
-
-
-def store_error(target: Target, error: Exception) -> StoreError:
-    """What MLflow says, in one line and without passwords."""
-    return StoreError(f"{target}: {first_line(error)}")
+    return existing(
+        partial(client.get_model_version_by_alias, name, alias), "INVALID_PARAMETER_VALUE"
+    )
 
 
 def _has_alias(database: Path, name: str | None, alias: str) -> bool:
@@ -109,13 +97,12 @@ def _has_alias(database: Path, name: str | None, alias: str) -> bool:
     """
     if not database.is_file():
         return False
-    with closing(
-        sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)
-    ) as connection:
-        try:
+    address = f"{database.absolute().as_uri()}?mode=ro"
+    try:
+        with closing(sqlite3.connect(address, uri=True)) as connection:
             rows = connection.execute(
                 "SELECT name FROM registered_model_aliases WHERE alias = ?", (alias,)
             ).fetchall()
-        except sqlite3.DatabaseError:
-            return True  # let MLflow report what is wrong
+    except sqlite3.DatabaseError:
+        return True  # let MLflow report what is wrong
     return bool(rows) if name is None else (name,) in rows

@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import io
 import logging
-import os
 import tempfile
 from dataclasses import dataclass
 from importlib import metadata
@@ -26,10 +25,11 @@ from harness.recognizer.recognizer import Recognizer
 from harness.runfolder import checkpoint
 from harness.runfolder.target import Target
 from harness.tracking import mlflow_private
-from harness.tracking.store import failures
+from harness.tracking.store import StoreError, answers, is_deleted
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
 
 Images = NDArray[np.uint8]
 CODE = Path(__file__).with_name("logged_model.py")
@@ -84,42 +84,39 @@ def register(
     created is deleted when a later step fails. Raises `ValueError` or `StoreError`.
     """
     mlflow_private.check_model(name, alias)
-    client = _connect(target)
-    try:
-        replaced = _check_replaced(client, name, alias, source, replace=replace)
-        if client.get_run(source.mlflow_id).info.lifecycle_stage == "deleted":
-            raise ValueError(f"run {source.run} was deleted in {target}; restore it first")
-        with contextlib.ExitStack() as undo:
-            number = _create_version(client, name, source, (trained, arrays, example), undo)
-            client.set_registered_model_alias(name, alias, number)
-            undo.pop_all()
-    except failures() as error:
-        raise champion.store_error(target, error) from error
+    with answers(target):
+        client = _connect(target)
+        current = champion.find_version(client, name, alias)
+        run = client.get_run(source.mlflow_id)
+    replaced = ""
+    if current is not None:
+        tags = current.tags
+        with contextlib.suppress(StoreError), answers(target):
+            if SHA256 not in tags and current.run_id:  # version 0.1 tagged only the run
+                tags = client.get_run(current.run_id).data.tags | tags
+        replaced = _check_replaced(current, tags, alias, source, replace=replace)
+    if is_deleted(run):
+        raise ValueError(f"run {source.run} was deleted in {target}; restore it first")
+    with answers(target), contextlib.ExitStack() as undo:
+        number = _create_version(client, name, source, (trained, arrays, example), undo)
+        client.set_registered_model_alias(name, alias, number)
+        undo.pop_all()
     return Version(name, number, alias, replaced)
 
 
 def _check_replaced(
-    client: "MlflowClient", name: str, alias: str, source: Source, *, replace: bool
+    version: "ModelVersion", tags: dict[str, str], alias: str, source: Source, *, replace: bool
 ) -> str:
-    """The version that the alias points to, for display; "" if there is none.
+    """The version that the alias points to, for display; tags: its own and those of its run.
 
     Raises `ValueError` if it was trained on another data set, unless `replace`.
     """
-    from mlflow.exceptions import MlflowException
-
-    version = champion.find_version(client, name, alias)
-    if version is None:
-        return ""
-    tags = version.tags
-    if SHA256 not in tags and version.run_id:  # version 0.1 tagged only the run
-        with contextlib.suppress(MlflowException):
-            tags = client.get_run(version.run_id).data.tags | tags
     shown_version = f"version {version.version} (run {tags.get(RUN, version.run_id or 'unknown')})"
     if tags.get(SHA256) == source.sha256 or replace:
         return shown_version
     what = f"the data set {tags[DATASET]}" if DATASET in tags else "another data set"
     raise ValueError(
-        f"{name}@{alias} is {shown_version} of {what}, and run {source.run} was trained on "
+        f"{version.name}@{alias} is {shown_version} of {what}, and run {source.run} was trained on "
         f"{source.dataset} ({source.sha256[:12]}); name another model with --name, or replace it "
         "with --replace"
     )
@@ -152,7 +149,6 @@ def _connect(target: Target) -> "MlflowClient":
     import mlflow
 
     logging.getLogger("mlflow").setLevel(logging.ERROR)
-    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     mlflow.set_tracking_uri(target.uri)
     mlflow.set_registry_uri(target.uri)
     return mlflow.MlflowClient(target.uri, target.uri)
@@ -176,7 +172,7 @@ def _create_version(
     mlflow.set_experiment(experiment_id=client.get_run(source.mlflow_id).info.experiment_id)
     try:
         client.create_registered_model(name)
-        undo.callback(client.delete_registered_model, name)
+        undo.callback(_delete_unused, client, name)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
@@ -199,6 +195,12 @@ def _create_version(
     )
     undo.callback(client.delete_model_version, name, version.version)
     return str(version.version)
+
+
+def _delete_unused(client: "MlflowClient", name: str) -> None:
+    """Delete a registered model, unless another process has registered a version meanwhile."""
+    if not client.get_registered_model(name).latest_versions:
+        client.delete_registered_model(name)
 
 
 def _signature() -> Any:

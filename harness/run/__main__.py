@@ -19,8 +19,10 @@ def main() -> None:
     signals.exit_at_the_first()  # what follows is imported after this
     from harness.run.launchers.prestart import Prestart
     from harness.runfolder import streams
+    from harness.tracking import environment
 
     streams.protect()
+    environment.set_up(os.environ)
     arguments = sys.argv[1:]
     try:
         with Prestart() as prestart:

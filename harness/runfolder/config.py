@@ -20,6 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from harness.data.override import quoted
 from harness.runfolder.schema import GROUPS, Config, allowed_values
 from harness.runfolder.target import problem as problem_of
+from harness.runfolder.target import shown
 
 Leaf = str | int | float | bool | None
 
@@ -76,14 +77,8 @@ def _contradictions(config: Config) -> Iterator[str]:
             f"depth={config.depth}: width={_spell(config.width)} already gives "
             f"{len(config.width)} hidden layers; leave depth out"
         )
-    if config.tracking.uri and "@" in config.tracking.uri:
-        # The message does not quote the address: the part before the @ is a secret.
-        yield (
-            "tracking.uri: expected an address without user and password, which would stay in "
-            "every run's settings; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
-        )
-    elif config.tracking.uri and (wrong := problem_of(config.tracking.uri)):
-        yield f"tracking.uri={config.tracking.uri}: {wrong}"
+    if config.tracking.uri and (wrong := problem_of(config.tracking.uri, is_kept=True)):
+        yield f"tracking.uri={shown(config.tracking.uri)}: {wrong}"
     if config.tracking.name == "server" and not config.tracking.uri:
         yield (
             "tracking.uri=null: tracking=server needs an address; add "

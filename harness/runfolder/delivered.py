@@ -11,8 +11,9 @@ def read(folder: Path) -> dict[str, Any]:
     """The content of `delivered.json`; empty when it is missing or unreadable.
 
     Keys: store (`Target.key`), identity (which store answered there, see `Store.identity`),
-    experiment_id, mlflow_id, offset (bytes of the journal), reached (the largest offset so far),
-    refused (record number -> reason).
+    experiment_id, mlflow_id, offset (bytes of the journal), refused (record number -> reason),
+    damaged (path -> how a file that was not sent differs from its record), was_deleted (whether the
+    run was seen deleted in the store).
     """
     try:
         state = json.loads((folder / FILE_NAME).read_text())

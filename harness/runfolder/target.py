@@ -11,7 +11,7 @@ QUOTED_SQLITE = "sqlite+pysqlite:///"
 SERVERS = ("http", "https")
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 LOCAL = "local"
-USERINFO = re.compile(r"://(?:([^\s/?#:@]*):)?[^\s/?#]*@")
+USERINFO = re.compile(r"(://(?:[^\s/?#:@]+:)?|^[^\s/?#:@]+:)[^\s/?#]*@")
 PASSWORD = re.compile(r"([?&]password=)[^&\s]*")
 
 
@@ -77,12 +77,20 @@ def sqlite_uri(database: Path) -> str:
 
 def shown(text: str) -> str:
     """The text as it may be printed: passwords and tokens in its addresses become `***`."""
-    text = USERINFO.sub(lambda m: f"://{m[1]}:***@" if m[1] else "://***@", text)
+    text = USERINFO.sub(r"\1***@", text)
     return PASSWORD.sub(r"\1***", text)
 
 
-def problem(uri: str) -> str | None:
-    """What is wrong with the address of a tracking store, in words; None when it can be one."""
+def problem(uri: str, *, is_kept: bool = False) -> str | None:
+    """What is wrong with the address of a tracking store, in words; None when it can be one.
+
+    is_kept: whether it is noted in run folders, where no password may be.
+    """
+    if is_kept and "@" in uri:
+        return (
+            "expected an address without user and password, which would stay in every run's "
+            "folder; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        )
     expected = (
         "expected http://HOST:PORT, https://HOST, or a database such as sqlite:///FILE or "
         "postgresql://USER@HOST/NAME"

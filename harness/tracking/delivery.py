@@ -20,6 +20,7 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,9 @@ import psutil
 from harness.runfolder.journal import JournalError
 from harness.runfolder.run import Run
 from harness.runfolder.target import Target
-from harness.tracking.follower import Follower
-from harness.tracking.store import Hopeless, Store, StoreError, failures, first_line
+from harness.tracking import environment
+from harness.tracking.follower import LOST, Follower
+from harness.tracking.store import Hopeless, Store, StoreError, first_line
 
 POLL_S = 0.2
 PATIENCE_S = 30.0
@@ -44,13 +46,15 @@ class Report:
 
     experiments: MLflow ids by name; undelivered: run ids and the reason; refused: run ids and how
     many of their records the store would not take; deleted: run ids that were deleted in the store,
-    and how, to which nothing is delivered.
+    and how, to which nothing is delivered; comparable: those of `undelivered` whose journals were
+    sent: a comparison with the store may repair them.
     """
 
     experiments: dict[str, str] = field(default_factory=dict)
     undelivered: dict[str, str] = field(default_factory=dict)
     refused: dict[str, int] = field(default_factory=dict)
     deleted: dict[str, str] = field(default_factory=dict)
+    comparable: list[str] = field(default_factory=list)
 
 
 class Delivery:
@@ -88,13 +92,13 @@ class Delivery:
                 follower.step(self.store)
                 follower.failures, follower.trouble = 0, None
                 follower.is_hopeless = False
-            except _failures() as error:
+            except (StoreError, OSError) as error:  # the store's, or that of a local file
                 follower.failures += 1
-                follower.trouble = _message(error)
-                follower.is_hopeless = isinstance(error, Hopeless)
+                follower.trouble = first_line(error)
+                follower.is_hopeless = isinstance(error, (Hopeless, OSError))
                 print(f"{follower.run.id}: {follower.trouble}", file=sys.stderr, flush=True)
                 failed += 1
-                if self.store is None or not _is_of_one_run(error):
+                if self.store is None or getattr(error, "is_silent", False):
                     self.error = follower.trouble
             progress |= follower.offset != before
             if self.error is not None or failed == FAILURES_PER_STEP:
@@ -124,9 +128,12 @@ class Delivery:
             elif follower.error or follower.outstanding:
                 why = follower.error or follower.trouble or self.error or "no progress"
                 report.undelivered[follower.run.id] = why
+                if why == LOST:
+                    report.comparable.append(follower.run.id)
             elif follower.damaged:
                 files = "; ".join(f"{path} {how}" for path, how in follower.damaged.items())
                 report.undelivered[follower.run.id] = files
+                report.comparable.append(follower.run.id)
         return report
 
     def drain(self, patience: float = PATIENCE_S) -> Report:
@@ -145,36 +152,17 @@ class Delivery:
         return self.report()
 
 
-def _failures() -> tuple[type[BaseException], ...]:
-    """The exceptions of a store that does not answer, or answers with an error."""
-    from sqlalchemy.exc import SQLAlchemyError
-
-    return (*failures(), StoreError, SQLAlchemyError)
-
-
-def _is_of_one_run(error: BaseException) -> bool:
-    """Whether the store answered with an error that concerns this run only."""
-    from mlflow.exceptions import RestException
-
-    return isinstance(error, (RestException, StoreError))
-
-
-def _message(error: BaseException) -> str:
-    if isinstance(error, StoreError):
-        return first_line(error)
-    return f"{type(error).__name__}: {first_line(error)}"
-
-
 def main() -> None:
     """The delivery process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command handles Ctrl-C and closes the pipe
     _lower_priority()
+    environment.set_up(os.environ)
     answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
     orders: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(orders,), daemon=True).start()
     broken = None
     try:
-        _failures()  # imports MLflow, which takes seconds, before there is anything to do
+        import_module("mlflow")  # takes seconds: before there is anything to do
     except ImportError as error:
         broken = error  # raised once there is a log
     first = orders.get()

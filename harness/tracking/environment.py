@@ -1,8 +1,9 @@
 """The environment variables of every process of ours that uses MLflow.
 
 Variables of MLflow can make its calls asynchronous, send results elsewhere, or cut what is stored.
-Only those that a store needs to be reached are kept; everything else of `MLFLOW_*` is removed when
-`harness.tracking` is imported, before MLflow is. Child processes inherit the result.
+Only those that a store needs to be reached are kept; our commands remove everything else of
+`MLFLOW_*` before they import MLflow. Child processes inherit the result. Importing the harness, as
+a notebook does, changes nothing.
 """
 
 from collections.abc import Iterator, MutableMapping
@@ -10,6 +11,7 @@ from collections.abc import Iterator, MutableMapping
 # Address and credentials of a tracking server, and how to reach its artifacts.
 KEPT = (
     "MLFLOW_TRACKING_URI",
+    "MLFLOW_REGISTRY_URI",
     "MLFLOW_TRACKING_USERNAME",
     "MLFLOW_TRACKING_PASSWORD",
     "MLFLOW_TRACKING_TOKEN",
@@ -28,6 +30,7 @@ KEPT = (
     "MLFLOW_SERVER_ALLOWED_HOSTS",
     "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS",
     "MLFLOW_SERVER_X_FRAME_OPTIONS",
+    "MLFLOW_FLASK_SERVER_SECRET_KEY",
 )
 KEPT_PREFIXES = ("MLFLOW_S3_", "MLFLOW_GCS_", "MLFLOW_MYSQL_SSL_", "MLFLOW_KERBEROS_")
 # MLflow would retry a dead server for minutes. A page of a thousand runs takes a server longer
@@ -68,6 +71,6 @@ def set_up(variables: MutableMapping[str, str]) -> None:
 def _foreign(variables: MutableMapping[str, str]) -> Iterator[str]:
     """The names of the variables of MLflow that are not kept."""
     for name in variables:
-        is_kept = name in KEPT or name.startswith(KEPT_PREFIXES)
+        is_kept = name in KEPT or name.startswith(KEPT_PREFIXES) or "_MULTIPART_" in name
         if name.startswith(("MLFLOW_", "_MLFLOW_")) and not is_kept:
             yield name

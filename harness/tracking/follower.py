@@ -18,7 +18,15 @@ from harness.runfolder.liveness import FolderLock
 from harness.runfolder.run import Run
 from harness.runfolder.status import RunStatus
 from harness.runfolder.target import Target
-from harness.tracking.store import Point, RunDeleted, Store, first_line, is_deleted
+from harness.tracking.store import (
+    MISSING,
+    Point,
+    RunDeleted,
+    Store,
+    StoreError,
+    first_line,
+    is_deleted,
+)
 
 REFUSED = "refused.jsonl"
 # Error codes of an invalid request; sending it again does not help.
@@ -26,6 +34,10 @@ REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS")
 RECORDS_PER_CALL = 200
 DELETED = "was deleted in the store and stays deleted; `mlflow runs restore` brings it back"
 REMOVED = "was removed from the store for good; without its delivered.json, `sync` sends it again"
+LOST = (
+    "is no longer in the store: it was removed there for good, or the store was restored from an "
+    "earlier backup; `python -m harness sync --resend` sends it again"
+)
 
 
 class Follower:
@@ -33,7 +45,8 @@ class Follower:
 
     error: why it cannot continue, such as a damaged record. trouble: why the last attempt failed.
     is_hopeless: whether waiting changes nothing. failures: how many attempts in a row failed.
-    deleted: why nothing is sent to a run that somebody deleted in the store. damaged: how files
+    deleted: why nothing is sent to a run that somebody deleted in the store. was_deleted: whether
+    it was seen deleted there, where it could be restored. damaged: how files that were not sent
     differ from their records, by path.
     """
 
@@ -45,7 +58,6 @@ class Follower:
         self.failures = 0
         self.is_hopeless = False
         self.deleted: str | None = None
-        self.damaged: dict[str, str] = {}
         self._load()
 
     def _load(self) -> None:
@@ -55,10 +67,11 @@ class Follower:
         if state.get("store") != self.target.key:
             state = {}
         self.offset: int = state.get("offset", 0)
-        self.reached: int = max(self.offset, state.get("reached", 0))
         self.experiment_id: str | None = state.get("experiment_id")
         self.identity: int | None = state.get("identity")
         self.refused: dict[str, str] = state.get("refused", {})
+        self.damaged: dict[str, str] = state.get("damaged", {})
+        self.was_deleted: bool = state.get("was_deleted", False)
 
     @property
     def outstanding(self) -> bool:
@@ -86,30 +99,32 @@ class Follower:
             # The run was removed: nothing of it is outstanding.
 
     def _deliver_new(self, store: Store) -> None:
-        from mlflow.exceptions import MlflowException
-
         try:
             for records, end in self._groups():
                 self._send(store, records)
                 self.offset = end
-                self._save()
+                self.save()
         except journal.JournalError as error:
             self.error = str(error)
         except RunDeleted as error:
-            self.deleted = str(error)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST" or self.offset == 0:
+            self.deleted, self.was_deleted = str(error), True
+            self.save()
+        except StoreError as error:
+            if error.code != MISSING or self.offset == 0:
                 raise
             if store.lookup(self.mlflow_id) is not None:
                 raise
-            if self.is_gone(store):
+            if not self.is_gone(store):
+                self.forget()  # the store was created again: send everything
+            elif self.was_deleted:
                 self.deleted = REMOVED
             else:
-                self.forget()  # the store was created again: send everything
+                self.error = LOST
 
     def is_gone(self, store: Store) -> bool:
-        """Whether a run that cannot be found was removed: the store is the one that had it."""
-        return self.identity is not None and self.identity == store.identity()
+        """Whether a run that cannot be found was there: the store is the one that got it."""
+        was_there = self.was_deleted or self.offset > 0
+        return was_there and self.identity is not None and self.identity == store.identity()
 
     def _groups(self) -> Iterator[tuple[list[journal.Record], int]]:
         """The new records in groups, one for each call, with the offset after each group."""
@@ -136,19 +151,20 @@ class Follower:
 
         The MLflow id is kept: if the store still has that run, it is the one.
         """
-        self.offset, self.refused = 0, {}
-        self._save()
+        self.offset, self.refused, self.damaged = 0, {}, {}
+        self.save()
 
-    def _save(self) -> None:
-        self.reached = max(self.reached, self.offset)
+    def save(self) -> None:
+        """Write `delivered.json`."""
         state = {
             "store": self.target.key,
             "identity": self.identity,
             "experiment_id": self.experiment_id,
             "mlflow_id": self.mlflow_id,
             "offset": self.offset,
-            "reached": self.reached,
             "refused": self.refused,
+            "damaged": self.damaged,
+            "was_deleted": self.was_deleted,
         }
         write_text(self.run.folder / delivered.FILE_NAME, json.dumps(state))
 
@@ -159,15 +175,13 @@ class Follower:
         record would be rejected forever, so it goes to `refused.jsonl` with the reason, and the
         others are delivered.
         """
-        from mlflow.exceptions import MlflowException
-
         try:
             if "metrics" in records[0]:
                 self._log_metrics(store, records)
             else:
                 self._deliver(store, records[0])
-        except MlflowException as error:
-            if error.error_code not in REFUSALS or self.mlflow_id is None:
+        except StoreError as error:
+            if error.code not in REFUSALS or self.mlflow_id is None:
                 raise
             stored = store.lookup(self.mlflow_id)
             if stored is not None and is_deleted(stored):
@@ -176,22 +190,22 @@ class Follower:
                 for record in records:
                     self._send(store, [record])
                 return
-            self._set_aside(store, records[0], first_line(error))
+            self._set_aside(store, records[0], first_line(error.__cause__ or error))
 
     def _set_aside(self, store: Store, record: journal.Record, reason: str) -> None:
-        from mlflow.exceptions import MlflowException
-
         self.refused[str(record["n"])] = reason
         entries = [{"record": int(n), "reason": why} for n, why in self.refused.items()]
         write_text(self.run.folder / REFUSED, "".join(json.dumps(each) + "\n" for each in entries))
         try:
             store.log(str(self.mlflow_id), tags={"refused": f"{len(entries)} records: {reason}"})
-        except MlflowException as error:
-            if error.error_code not in REFUSALS:
+        except StoreError as error:
+            if error.code not in REFUSALS:
                 raise
 
     def _deliver(self, store: Store, record: journal.Record) -> None:
         if record["kind"] == "create":
+            if self.is_gone(store) and store.lookup(self.mlflow_id) is None:
+                raise RunDeleted(REMOVED)
             self.identity = store.identity()
             known, self.mlflow_id = self.mlflow_id, None  # whatever fails, no record is set aside
             stored = store.open_run(record, known)
@@ -199,6 +213,7 @@ class Follower:
             self.experiment_id, self.mlflow_id = str(info.experiment_id), str(info.run_id)
             if is_deleted(stored):
                 raise RunDeleted(DELETED)
+            self.was_deleted = False
             store.log(self.mlflow_id, params=record["params"], tags=record["tags"])
             store.log_dataset(self.mlflow_id, record["dataset"])
             store.set_status(self.mlflow_id, RunStatus.CREATED)
@@ -234,8 +249,8 @@ class Follower:
             self.damaged[artifact.path] = damage
             return
         self.damaged.pop(artifact.path, None)
-        # A record of version 0.1, sent before: nothing says that the file is still the same.
-        is_unsure = artifact.sha256 is None and self.offset < self.reached
+        # A record of version 0.1: nothing says that the file is still the one that was sent.
+        is_unsure = artifact.sha256 is None
         if is_unsure and artifact.path in store.artifacts(self.mlflow_id, [artifact.path]):
             return
         store.log_artifact(self.mlflow_id, self.run.folder, artifact.path)
@@ -251,10 +266,11 @@ class Follower:
         store.log(self.mlflow_id, points_of(records))
 
 
-def points_of(records: list[journal.Record]) -> list[Point]:
+def points_of(records: list[journal.Record]) -> dict[str, list[Point]]:
     """The metrics of records as the store holds them: values that are not finite are NaN."""
-    return [
-        (key, value if math.isfinite(value) else math.nan, record["ms"], record["epoch"])
-        for record in records
-        for key, value in record.get("metrics", {}).items()
-    ]
+    points: dict[str, list[Point]] = {}
+    for record in records:
+        for key, value in record.get("metrics", {}).items():
+            stored = value if math.isfinite(value) else math.nan
+            points.setdefault(key, []).append((record["epoch"], stored, record["ms"]))
+    return points

@@ -3,7 +3,6 @@
 import json
 import os
 import queue
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -16,7 +15,7 @@ from pathlib import Path
 from harness.runfolder.optional import attempt
 from harness.runfolder.run import Run
 from harness.runfolder.target import Target
-from harness.tracking import environment, mlflow_private
+from harness.tracking import environment
 from harness.tracking.delivery import PATIENCE_S, Report
 
 PRINT_EVERY_S = 3.0
@@ -43,9 +42,6 @@ class DeliveryProcess:
                 env=os.environ | environment.DELIVERY,
             )
         self._runs: list[Run] = []
-        with suppress(sqlite3.Error):  # opening the store reports it
-            if warning := mlflow_private.moved(target, patience=1):
-                print(warning, file=sys.stderr, flush=True)
         self._target, self._patience = target, patience
         self._send({"target": asdict(target), "log": str(log), "patience": patience})
 

@@ -17,7 +17,7 @@ from harness.runfolder.target import Target
 from harness.tracking import mlflow_private
 from harness.tracking.mlflow_private import BULK_ROWS, BULK_RUNS
 from harness.tracking.recorded import Missing, Recorded
-from harness.tracking.store import PAGE, Store, StoreError, failures, first_line
+from harness.tracking.store import PAGE, Store, StoreError, answers, first_line
 from harness.tracking.views import save_view
 
 if TYPE_CHECKING:
@@ -128,10 +128,10 @@ class Reader:
     def fetch(self, run: Recorded, path: str, into: Path) -> Path:
         """Download an artifact."""
         try:
-            return Path(self._client.download_artifacts(run.location, path, str(into)))
-        except failures() as error:
-            why = first_line(error)
-            raise Missing(f"{run.run}: the artifact {path} is missing ({why})") from error
+            with answers(self.target):
+                return Path(self._client.download_artifacts(run.location, path, str(into)))
+        except StoreError as error:
+            raise Missing(f"{run.run}: the artifact {path} is missing ({error})") from error
 
     def attach(self, run: Recorded, files: list[Path], folder: str) -> None:
         """Upload files. Raises `StoreError`."""
@@ -180,12 +180,12 @@ class Reader:
     def _answers(self) -> Iterator[None]:
         """Turn a store that does not answer into `StoreError`, a bad query into `ValueError`."""
         try:
-            yield
-        except failures() as error:
-            reason = first_line(error)
-            if getattr(error, "error_code", "") == "INVALID_PARAMETER_VALUE":
-                raise ValueError(reason) from error
-            raise StoreError(f"{self.target}: {reason}") from error
+            with answers(self.target):
+                yield
+        except StoreError as error:
+            if error.code == "INVALID_PARAMETER_VALUE":
+                raise ValueError(first_line(error.__cause__ or error)) from error
+            raise
 
     def _histories(self, ids: list[str], key: str) -> Iterator[tuple[str, int, int, float]]:
         """MLflow id, step, timestamp and value of every point of a metric."""

@@ -9,10 +9,11 @@ import os
 import sqlite3
 import urllib.parse
 import warnings
-from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from filelock import FileLock
 
@@ -28,11 +29,22 @@ METRICS_PER_CALL, PARAMS_PER_CALL, TAGS_PER_CALL = 1000, 100, 100
 MAX_NAME, MAX_PARAM, MAX_TAG = 250, 6000, 8000
 LOCK_S = 120.0
 PAGE = 1000
-Point = tuple[str, float, int, int]  # key, value, timestamp in ms, step
+MISSING = "RESOURCE_DOES_NOT_EXIST"
+Point = tuple[int, float, int]  # of a metric: step, value, timestamp in ms
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
 
 
 class StoreError(RuntimeError):
-    """The store cannot be used; the message has the reason and what to do."""
+    """The store cannot be used; the message has the reason and what to do.
+
+    code: MLflow's error code, if there is one. is_silent: whether every other call may fail as
+    well, because the store does not answer, or not as MLflow answers.
+    """
+
+    def __init__(self, message: str, code: str = "", *, is_silent: bool = False) -> None:
+        super().__init__(message)
+        self.code, self.is_silent = code, is_silent
 
 
 class Hopeless(StoreError):
@@ -43,60 +55,108 @@ class RunDeleted(StoreError):
     """Somebody deleted the run in the store; it is not delivered again."""
 
 
+@contextmanager
+def answers(target: Target) -> Iterator[None]:
+    """Turn whatever MLflow's client raises into `StoreError`; only its calls belong in the block.
+
+    Any exception: the client does not check the types in a server's JSON before it uses them, and
+    the libraries for artifacts in the cloud have exceptions of their own.
+    """
+    from mlflow.exceptions import RestException
+
+    try:
+        yield
+    except StoreError:
+        raise
+    except ImportError as error:  # such as boto3, for artifacts in S3
+        raise Hopeless(f"{target}: {first_line(error)}") from error
+    except Exception as error:
+        code = str(getattr(error, "error_code", ""))
+        is_silent = not isinstance(error, RestException)
+        raise StoreError(f"{target}: {first_line(error)}", code, is_silent=is_silent) from error
+
+
+def existing(call: Callable[[], Result], *also: str) -> Result | None:
+    """The result of a call of MLflow's client; None when what it asks for does not exist.
+
+    also: more error codes that mean the same.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return call()
+    except MlflowException as error:
+        if error.error_code not in (MISSING, *also):
+            raise
+        return None
+
+
+def _asking(
+    method: Callable[Concatenate["Store", Given], Result],
+) -> Callable[Concatenate["Store", Given], Result]:
+    """A method of `Store` that calls MLflow's client, see `answers`."""
+
+    @wraps(method)
+    def ask(store: "Store", /, *args: Given.args, **named: Given.kwargs) -> Result:
+        with answers(store.target):
+            return method(store, *args, **named)
+
+    return ask
+
+
 class Store:
-    """An open tracking store.
+    """An open tracking store. Its methods raise `StoreError`, and `OSError` for local files.
 
     Opening creates the database when there is none, one process at a time and under a temporary
     name: a fresh database that two processes migrate at once, or whose migration is killed, stays
-    broken. Raises `StoreError`.
+    broken.
     """
 
     def __init__(self, target: Target, *, relocate: bool = False) -> None:
-        from alembic.util import CommandError
-        from mlflow import MlflowClient
-        from sqlalchemy.exc import SQLAlchemyError
-
         self.target = target
         if wrong := problem(target.uri):
             raise Hopeless(f"{target}: {wrong}")
-        try:
-            with self._locked(), warnings.catch_warnings(action="ignore"):  # MLflow's own
-                mlflow_private.create_database(target)
-                self.client: MlflowClient = MlflowClient(tracking_uri=target.uri)
-                self.client.search_experiments(max_results=1)
-                moved = None if relocate else mlflow_private.moved(target, LOCK_S)
-        except failures() as error:
-            raise StoreError(f"{target}: {first_line(error)}") from error
-        except (CommandError, SQLAlchemyError, sqlite3.Error) as error:
-            if target.database is None:
-                raise StoreError(f"{target}: {first_line(error)}") from error
-            raise Hopeless(
-                f"{target.database}: not a usable MLflow database, or one whose creation was "
-                f"interrupted ({first_line(error)}); move it away and deliver everything again "
-                "with `python -m harness sync`"
-            ) from error
+        moved = self._open(relocate=relocate)
         if target.artifacts and relocate:
             with self._locked():
                 mlflow_private.relocate(target)
         elif moved:
             raise Hopeless(moved)
 
+    @_asking
+    def _open(self, *, relocate: bool) -> str | None:
+        """Open the store; the message if its folder was moved."""
+        from alembic.util import CommandError
+        from mlflow import MlflowClient
+        from sqlalchemy.exc import SQLAlchemyError
+
+        target = self.target
+        try:
+            with self._locked(), warnings.catch_warnings(action="ignore"):  # MLflow's own
+                mlflow_private.create_database(target)
+                self.client: MlflowClient = MlflowClient(tracking_uri=target.uri)
+                self.client.search_experiments(max_results=1)
+                return None if relocate else mlflow_private.moved(target, LOCK_S)
+        except (CommandError, SQLAlchemyError, sqlite3.Error) as error:
+            if target.database is None or isinstance(error, sqlite3.OperationalError):
+                raise
+            raise Hopeless(
+                f"{target.database}: not a usable MLflow database, or one whose creation was "
+                f"interrupted ({first_line(error)}); move it away and deliver everything again "
+                "with `python -m harness sync`"
+            ) from error
+
+    @_asking
     def identity(self) -> int | None:
         """What tells this store from another one at the same address; None when not known.
 
         The creation time of MLflow's first experiment, which every store has and nobody deletes
         for good. Asked for again each time: a server may be restarted with another database.
         """
-        from mlflow.exceptions import MlflowException
+        first = existing(partial(self.client.get_experiment, "0"), "PERMISSION_DENIED")
+        return int(first.creation_time) if first and first.creation_time else None
 
-        try:
-            created = self.client.get_experiment("0").creation_time
-        except MlflowException as error:
-            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "PERMISSION_DENIED"):
-                return None
-            raise
-        return int(created) if created else None
-
+    @_asking
     def experiment(self, name: str) -> str:
         """The id of an experiment; created if missing, with artifacts beside the database.
 
@@ -124,19 +184,12 @@ class Store:
             )
         return str(experiment.experiment_id)
 
+    @_asking
     def lookup(self, mlflow_id: str | None) -> "Run | None":
         """The run with this MLflow id, whichever experiment it is in, also a deleted one."""
-        from mlflow.exceptions import MlflowException
+        return existing(partial(self.client.get_run, mlflow_id)) if mlflow_id else None
 
-        if mlflow_id is None:
-            return None
-        try:
-            return self.client.get_run(mlflow_id)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-            return None
-
+    @_asking
     def find_run(self, experiment: str, run: str) -> "Run | None":
         """The run that carries our run id, an active one first; also a deleted one.
 
@@ -148,6 +201,7 @@ class Store:
         runs = self.runs(ids, f"tags.`run.id` = '{run}'", deleted=True) if ids else []
         return min(runs, key=is_deleted, default=None)
 
+    @_asking
     def experiments(self, *, deleted: bool = True) -> list["Experiment"]:
         """Every experiment of the store."""
         from mlflow.entities import ViewType
@@ -162,12 +216,14 @@ class Store:
             if not token:
                 return experiments
 
+    @_asking
     def delete_others(self, experiment_id: str, run: str, mlflow_id: str) -> None:
         """Delete duplicates of a run: left by a creation that the server carried out late."""
         for other in self.runs([experiment_id], f"tags.`run.id` = '{run}'"):
             if other.info.run_id != mlflow_id:
                 self.client.delete_run(other.info.run_id)
 
+    @_asking
     def open_run(self, record: dict[str, Any], known: str | None = None) -> "Run":
         """Find or create the run of a journal's create record; never creates a duplicate.
 
@@ -183,17 +239,22 @@ class Store:
             run_name=record["name"][:MAX_NAME],
         )
 
+    @_asking
     def log(
         self,
         mlflow_id: str,
-        points: Iterable[Point] = (),
+        points: Mapping[str, Iterable[Point]] | None = None,
         params: dict[str, Any] | None = None,
         tags: dict[str, str] | None = None,
     ) -> None:
         """Write metrics, params and tags; repeating a call changes nothing."""
         from mlflow.entities import Metric, Param, RunTag
 
-        metrics = [Metric(*point) for point in points]
+        metrics = [
+            Metric(key, value, ms, step)
+            for key, rows in (points or {}).items()
+            for step, value, ms in rows
+        ]
         for some in _chunks(metrics, METRICS_PER_CALL):
             self.client.log_batch(mlflow_id, metrics=some, synchronous=True)
         texts = [Param(k, str(v)[:MAX_PARAM]) for k, v in (params or {}).items()]
@@ -203,6 +264,7 @@ class Store:
         for some_tags in _chunks(labels, TAGS_PER_CALL):
             self.client.log_batch(mlflow_id, tags=some_tags, synchronous=True)
 
+    @_asking
     def log_dataset(self, mlflow_id: str, dataset: dict[str, Any]) -> None:
         """The data set as an input of the run."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
@@ -220,13 +282,17 @@ class Store:
 
     def log_artifact(self, mlflow_id: str, folder: Path, path: str) -> None:
         """One file of the run folder, under the same relative path."""
-        parent = path.rpartition("/")[0] or None
-        self.client.log_artifact(mlflow_id, str(folder / path), parent)
+        (folder / path).open("rb").close()  # an unreadable file is no fault of the store
+        with answers(self.target):
+            parent = path.rpartition("/")[0] or None
+            self.client.log_artifact(mlflow_id, str(folder / path), parent)
 
+    @_asking
     def download(self, mlflow_id: str, path: str, into: Path) -> Path:
         """A copy of a run's file, in the folder `into`."""
         return Path(self.client.download_artifacts(mlflow_id, path, str(into)))
 
+    @_asking
     def artifacts(self, mlflow_id: str, paths: Iterable[str]) -> dict[str, int]:
         """The sizes in bytes of a run's files that lie in the folders of these paths."""
         return {
@@ -236,6 +302,7 @@ class Store:
             if not info.is_dir
         }
 
+    @_asking
     def set_status(self, mlflow_id: str, status: RunStatus, end_ms: int | None = None) -> None:
         """Set the status; end_ms: the time of a run's end, Unix time in ms."""
         if end_ms is None:
@@ -243,6 +310,7 @@ class Store:
         else:
             self.client.set_terminated(mlflow_id, status.mlflow, end_ms)
 
+    @_asking
     def runs(
         self, experiment_ids: list[str], filter_string: str = "", *, deleted: bool = False
     ) -> list["Run"]:
@@ -261,8 +329,9 @@ class Store:
             if not token:
                 return runs
 
-    def points(self, mlflow_id: str, *only: str) -> dict[str, list[tuple[int, float, int]]]:
-        """Every metric of a run, or some: key -> (step, value, timestamp in ms), in step order."""
+    @_asking
+    def points(self, mlflow_id: str, *only: str) -> dict[str, list[Point]]:
+        """Every metric of a run, or some, in the order of steps."""
         keys = only or self.client.get_run(mlflow_id).data.metrics
         return {
             key: sorted(
@@ -304,24 +373,6 @@ def folder_name(experiment: str) -> str:
     """
     name = urllib.parse.quote(experiment, safe="")
     return urllib.parse.quote(name if name.strip(".") else name.replace(".", "%2E"), safe="")
-
-
-def failures() -> tuple[type[Exception], ...]:
-    """What MLflow's client raises when a store does not answer, or not as MLflow answers.
-
-    The client does not check the types in a server's JSON before it uses them.
-    """
-    from google.protobuf.json_format import ParseError
-    from mlflow.exceptions import MlflowException
-
-    return (
-        MlflowException,
-        OSError,
-        sqlite3.OperationalError,
-        ParseError,
-        TypeError,
-        AttributeError,
-    )
 
 
 def first_line(error: BaseException) -> str:

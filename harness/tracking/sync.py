@@ -3,24 +3,17 @@
 import hashlib
 import math
 import os
-import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-from harness.data.atomic import write_atomically
 from harness.runfolder import journal
-from harness.runfolder.artifacts import Artifact
-from harness.runfolder.journal import JournalError, Record
+from harness.runfolder.journal import JournalError
 from harness.runfolder.run import Run
 from harness.runfolder.target import Target
 from harness.tracking import environment
 from harness.tracking.delivery import Delivery, Report
-from harness.tracking.follower import DELETED, REMOVED, Follower, points_of
-from harness.tracking.store import MAX_PARAM, Store, StoreError, failures, first_line, is_deleted
-
-REPORTS = "report/"
-Point = tuple[int, float, int]  # step, value, timestamp in ms
+from harness.tracking.files import Files
+from harness.tracking.follower import DELETED, LOST, REMOVED, Follower, points_of
+from harness.tracking.store import MAX_PARAM, Point, Store, StoreError, is_deleted
 
 
 @dataclass(frozen=True)
@@ -61,20 +54,34 @@ def deliver(target: Target, runs: list[Run], *, relocate: bool = False) -> Repor
     return delivery.drain()
 
 
-def prove(target: Target, runs: list[Run], *, verify: bool = False) -> list[Proof]:
+def prove(
+    target: Target, runs: list[Run], *, verify: bool = False, resend: bool = False
+) -> list[Proof]:
     """Compare every delivered journal with the store. verify: the content of stored files as well.
+
+    resend: what the store no longer has is a difference, so that it is sent again, else damage.
 
     Checks that there is exactly one run, and compares its status, its params, count and digest of
     each metric's rows, and names and sizes of its artifacts. What other people added is not
-    compared. A file that is damaged here and whole in the store is copied back. Raises
-    `StoreError` when the store does not answer.
+    compared. A file that is damaged here and whole in the store is copied back. What fails for one
+    run is its damage; when the store stops to answer, the runs after that have no proof. Raises
+    `StoreError` when it cannot be opened.
     """
     os.environ.update(environment.READING)
-    try:
-        store = Store(target)
-        return [_prove(store, run, verify=verify) for run in runs if run.journal.exists()]
-    except failures() as error:
-        raise StoreError(f"{target}: {first_line(error)}") from error
+    store = Store(target)
+    proofs = []
+    for run in runs:
+        try:
+            if run.journal.exists():
+                proofs.append(_prove(store, run, verify=verify, resend=resend))
+        except StoreError as error:
+            proofs.append(Proof(run.id, damage=(f"delivered, but not compared: {error}",)))
+            if error.is_silent:
+                break
+        except OSError as error:
+            if run.journal.exists():  # else it was removed meanwhile
+                proofs.append(Proof(run.id, damage=(str(error),)))
+    return proofs
 
 
 def send_again(target: Target, runs: list[Run]) -> None:
@@ -83,15 +90,20 @@ def send_again(target: Target, runs: list[Run]) -> None:
         Follower(run, target).forget()
 
 
-def _prove(store: Store, run: Run, *, verify: bool) -> Proof:
+def _prove(store: Store, run: Run, *, verify: bool, resend: bool) -> Proof:
     history, follower = run.history(), Follower(run, store.target)
     stored = store.lookup(follower.mlflow_id)
-    if stored is None and follower.offset and follower.is_gone(store):
-        return Proof(run.id, deleted=REMOVED)
     stored = stored or store.find_run(history.create["experiment"], run.id)
     if stored is None:
-        return Proof(run.id, differences=("the store does not have it",))
-    if is_deleted(stored):
+        if not follower.is_gone(store):
+            return Proof(run.id, differences=("the store does not have it",))
+        if follower.was_deleted:
+            return Proof(run.id, deleted=REMOVED)
+        return Proof(run.id, differences=(LOST,)) if resend else Proof(run.id, damage=(LOST,))
+    if is_deleted(stored) != follower.was_deleted:
+        follower.was_deleted = is_deleted(stored)
+        follower.save()
+    if follower.was_deleted:
         return Proof(run.id, deleted=DELETED)
     try:
         records = [r for r in journal.read(run.journal)[0] if str(r["n"]) not in follower.refused]
@@ -102,9 +114,7 @@ def _prove(store: Store, run: Run, *, verify: bool) -> Proof:
     copies = store.runs([info.experiment_id], f"tags.`run.id` = '{run.id}'")
     if len(copies) > 1:
         differences.append(f"{len(copies)} runs in the store instead of one")
-    expected: dict[str, list[Point]] = {}
-    for key, value, ms, step in points_of(records):
-        expected.setdefault(key, []).append((step, value, ms))
+    expected = points_of(records)
     keys = expected.keys() & data.metrics.keys()
     differences += _different_rows(expected, store.points(info.run_id, *keys) if keys else {})
     if info.status != history.status.mlflow:
@@ -112,10 +122,13 @@ def _prove(store: Store, run: Run, *, verify: bool) -> Proof:
     params = {key: str(value)[:MAX_PARAM] for key, value in history.params.items()}
     if not params.items() <= data.params.items():
         differences.append("params: not those of the journal")
-    files = _Files(store, run, info.run_id, verify=verify)
+    files = Files(store, run, info.run_id, verify=verify)
     files.compare(records)
     if not files.damage and (wrong := run.problem()):  # a config that nothing can copy back
         files.damage.append(wrong)
+    if follower.damaged and not files.damage:
+        follower.damaged = {}
+        follower.save()
     return Proof(
         run.id,
         sum(map(len, expected.values())),
@@ -123,84 +136,6 @@ def _prove(store: Store, run: Run, *, verify: bool) -> Proof:
         tuple(files.damage),
         tuple(files.restored),
     )
-
-
-class _Files:
-    """Compares a run's recorded files with their records and with the store's copies."""
-
-    def __init__(self, store: Store, run: Run, mlflow_id: str, *, verify: bool) -> None:
-        self.store, self.run, self.mlflow_id, self.verify = store, run, mlflow_id, verify
-        self.differences: list[str] = []
-        self.damage: list[str] = []
-        self.restored: list[str] = []
-
-    def compare(self, records: list[Record]) -> None:
-        """Compare the last record of each path; a file that is damaged here only is restored."""
-        last = {r["path"]: Artifact.of(r) for r in records if r["kind"] == "artifact"}
-        plain = {path: each for path, each in last.items() if self._is_inside(each)}
-        sizes = self.store.artifacts(self.mlflow_id, plain)
-        for path in sorted(plain):
-            try:
-                self._compare(plain[path], sizes.get(path))
-            except OSError as error:
-                self.damage.append(f"{path}: {error.strerror or error}")
-
-    def _is_inside(self, artifact: Artifact) -> bool:
-        """Whether the path stays in the run folder; nothing else is read or written."""
-        try:
-            artifact.file(self.run.folder)
-        except ValueError as error:
-            self.damage.append(str(error))
-            return False
-        return True
-
-    def _compare(self, artifact: Artifact, size: int | None) -> None:
-        """size: in bytes, of the store's copy; None when it has none."""
-        here = artifact.damage(self.run.folder)
-        there = "is not in the store" if size is None else self._damage_there(artifact, size)
-        if here is None and there is None:
-            return
-        if here is None and size is not None and artifact.path.startswith(REPORTS):
-            return  # `compare` has stored a newer report
-        if artifact.sha256 is None and here == "is missing" and size is not None:
-            return  # a record of version 0.1: the store's copy is the only one
-        if here is None and (size is None or artifact.sha256 is not None):
-            self.differences.append(f"{artifact.path}: {there}")
-        elif here is None:
-            self.damage.append(f"{artifact.path}: {there}; no digest says which one is right")
-        elif there is None and self._restore(artifact):
-            self.restored.append(artifact.path)
-        else:
-            also = there or "has other content in the store"
-            self.damage.append(f"{artifact.path}: {here}, and {also}")
-
-    def _damage_there(self, artifact: Artifact, size: int) -> str | None:
-        expected = artifact.size
-        if expected is None:  # a record of version 0.1
-            file = artifact.file(self.run.folder)
-            expected = file.stat().st_size if file.is_file() else size
-        if size != expected:
-            return f"has {size} bytes in the store instead of {expected}"
-        if self.verify and not any(self._copies(artifact)):
-            return "has other content in the store"
-        return None
-
-    def _restore(self, artifact: Artifact) -> bool:
-        """Copy a file back from the store if its digest is right. Returns whether it was."""
-        file = artifact.file(self.run.folder)
-        for copy in self._copies(artifact):
-            file.parent.mkdir(exist_ok=True, parents=True)
-            write_atomically(file, lambda target: target.write(copy.read_bytes()))  # noqa: B023
-            return True
-        return False
-
-    def _copies(self, artifact: Artifact) -> Iterator[Path]:
-        """The store's copy in a temporary folder, if it is as its record describes it."""
-        with tempfile.TemporaryDirectory() as folder:
-            copy = self.store.download(self.mlflow_id, artifact.path, Path(folder))
-            measured = Artifact.measure(Path(folder), copy.relative_to(folder).as_posix())
-            if artifact.sha256 in (None, measured.sha256):
-                yield copy
 
 
 def _different_rows(expected: dict[str, list[Point]], stored: dict[str, list[Point]]) -> list[str]:

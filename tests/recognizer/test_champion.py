@@ -28,6 +28,17 @@ def test_a_store_without_the_alias_has_no_champion(tmp_path: Path) -> None:
     assert champion.registered(target, "mnist") is None
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_a_store_that_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
+    """Here its path is longer than SQLite allows; as with a file of another user."""
+    folder = tmp_path.joinpath(*["x" * 100] * 6)
+    folder.mkdir(parents=True)
+    (folder / "mlflow.db").write_bytes(b"x" * 1000)
+    with pytest.raises(StoreError, match=r"mlflow\.db") as caught:
+        champion.registered(Target.local(folder))
+    assert "\n" not in str(caught.value)
+
+
 EXPERIMENT = {"experiment_id": "1", "name": "x", "lifecycle_stage": "active"}
 VERSION = {"model_version": {"name": "x", "version": "1", "tags": [{"key": champion.DIGEST}]}}
 PROFILE = {"dataset_inputs": [{"dataset": {"name": "x", "digest": "d", "profile": "[1]"}}]}

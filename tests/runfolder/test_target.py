@@ -70,6 +70,7 @@ def test_another_sqlite_file_is_not_the_local_store(tmp_path: Path) -> None:
         ("http://me:secret@host:5000/x", "http://me:***@host:5000/x"),
         ("https://secret@host", "https://***@host"),
         ("postgresql://me:secret@h/d", "postgresql://me:***@h/d"),
+        ("me:secret@host:5000", "me:***@host:5000"), ("models:/mnist@champion",) * 2,
         ("postgresql://h/d?user=me&password=secret&a=1", "postgresql://h/d?user=me&password=***&a=1"),
         ("no answer from http://a:secret@b or https://c:secret@d/e",
          "no answer from http://a:***@b or https://c:***@d/e"),

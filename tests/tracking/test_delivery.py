@@ -1,5 +1,7 @@
 """Delivery into a real SQLite store: MLflow has what the journal has, however often it is sent."""
 
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -9,9 +11,10 @@ from harness.runfolder.journal import Journal
 from harness.runfolder.run import Run
 from harness.runfolder.target import Target
 from harness.tracking.delivery import Delivery
+from harness.tracking.follower import Follower
 from harness.tracking.store import Store
 from harness.tracking.sync import prove
-from tests.tracking.conftest import deliver, expected_points, make_run
+from tests.tracking.conftest import deliver, expected_points, fresh_store, make_run
 
 pytestmark = [
     pytest.mark.service,
@@ -108,3 +111,44 @@ def test_a_run_with_an_error_does_not_delay_the_others(tmp_path: Path) -> None:
     ] * 3
     sent = store.points(delivered.read(damaged)["mlflow_id"])
     assert len(sent["train/loss"]) == 5, "what precedes the damage was sent"
+
+
+def test_an_error_of_a_local_file_is_that_of_one_run(tmp_path: Path) -> None:
+    """The others arrive, and nothing waits for what waiting cannot change."""
+    broken, well = (make_run(tmp_path, name) for name in "ab")
+    fresh_store(tmp_path)
+    (broken / ".delivery.lock").mkdir()
+    delivery = Delivery(Target.local(tmp_path))
+    for folder in (broken, well):
+        delivery.follow(Run(folder))
+    begin = time.monotonic()
+    report = delivery.drain(patience=60)
+    assert time.monotonic() - begin < 30
+    assert list(report.undelivered) == ["a"]
+    assert ".delivery.lock" in report.undelivered["a"]
+
+
+def test_a_missing_library_is_named_and_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As boto3, which MLflow needs for artifacts in S3."""
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    fresh_store(tmp_path)
+    store = Store(Target.local(tmp_path))
+    store.client.create_experiment("mnist", "s3://bucket/folder")
+    delivery = Delivery(store.target, store)
+    delivery.follow(Run(make_run(tmp_path, "aaa")))
+    begin = time.monotonic()
+    report = delivery.drain(patience=60)
+    assert time.monotonic() - begin < 30
+    assert "boto3" in report.undelivered["aaa"]
+
+
+def test_a_bug_of_ours_is_not_the_store_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It shows its traceback in delivery.log, instead of being tried again for 30 s."""
+    fresh_store(tmp_path)
+    delivery = Delivery(Target.local(tmp_path))
+    delivery.follow(Run(make_run(tmp_path, "aaa")))
+    monkeypatch.setattr(Follower, "_deliver", lambda *_: len(5))  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        delivery.step()

@@ -36,7 +36,6 @@ def test_what_changes_a_call_is_removed() -> None:
         "MLFLOW_ENABLE_ASYNC_LOGGING": "true",
         "MLFLOW_EXPERIMENT_ID": "7",
         "MLFLOW_RUN_ID": "x",
-        "MLFLOW_REGISTRY_URI": "http://elsewhere",
         "MLFLOW_TRUNCATE_LONG_VALUES": "true",
         "MLFLOW_TRACKING_DIR": "/elsewhere",
         "_MLFLOW_TESTING_TELEMETRY": "true",
@@ -57,7 +56,8 @@ def test_what_changes_a_call_is_removed() -> None:
         "MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_INSECURE_TLS", "MLFLOW_S3_ENDPOINT_URL",
         "MLFLOW_TRACKING_CLIENT_CERT_PATH", "MLFLOW_TRACKING_SERVER_CERT_PATH",
         "MLFLOW_HTTP_REQUEST_TIMEOUT", "AWS_PROFILE", "AZURE_STORAGE_CONNECTION_STRING",
-        "GOOGLE_APPLICATION_CREDENTIALS",
+        "GOOGLE_APPLICATION_CREDENTIALS", "MLFLOW_REGISTRY_URI", "MLFLOW_FLASK_SERVER_SECRET_KEY",
+        "MLFLOW_ENABLE_MULTIPART_UPLOAD", "MLFLOW_MULTIPART_DOWNLOAD_CHUNK_SIZE",
     ],
 )  # fmt: skip
 def test_what_reaches_a_store_is_kept(name: str) -> None:
@@ -73,9 +73,22 @@ def test_telemetry_is_the_choice_of_a_user_who_makes_one() -> None:
     assert "DO_NOT_TRACK" not in variables
 
 
-def test_importing_the_room_is_enough() -> None:
-    """Before MLflow is imported, whichever command it is."""
-    code = "import os, harness.tracking; print(os.environ['MLFLOW_ENABLE_ASYNC_LOGGING'])"
+COMMAND = """
+import os, atexit, sys
+from harness import __main__ as command
+sys.argv = ["harness", "--help"]
+atexit.register(lambda: print(os.environ["MLFLOW_ENABLE_ASYNC_LOGGING"]))
+command.console_script()
+"""
+NOTEBOOK = """
+import os
+import harness.tracking.store, harness.tracking.sync, harness.tracking.delivery
+print(os.environ["MLFLOW_ENABLE_ASYNC_LOGGING"])
+"""
+
+
+@pytest.mark.parametrize(("code", "expected"), [(COMMAND, "false"), (NOTEBOOK, "true")])
+def test_a_command_changes_its_environment_an_import_does_not(code: str, expected: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", code],
         env=os.environ | {"MLFLOW_ENABLE_ASYNC_LOGGING": "true"},
@@ -83,7 +96,7 @@ def test_importing_the_room_is_enough() -> None:
         text=True,
         check=True,
     )
-    assert done.stdout == "false\n"
+    assert done.stdout.endswith(f"{expected}\n")
 
 
 @pytest.fixture

@@ -370,7 +370,7 @@ def test_a_moved_outputs_folder_is_reported_and_repaired(tmp_path: Path, idx_fol
     command = command_in(after)
     reported = command(RUN, *own, "tracking.patience=5", timeout=200)
     assert reported.returncode == 3
-    assert reported.stderr.startswith(f"{after}/outputs/mlflow.db: its artifacts"), "at the start"
+    assert f": {after}/outputs/mlflow.db: its artifacts" in reported.stderr
     assert (
         "was moved or copied; repair it with `python -m harness sync --relocate`" in reported.stderr
     )

@@ -63,9 +63,11 @@ def test_any_history_of_a_delivery_gives_the_same_rows(
         elif event == "lose the state":
             (folder / delivered.FILE_NAME).unlink(missing_ok=True)
         elif event == "send rows out of order" and state.get("mlflow_id"):
-            points = points_of(journal.read(path)[0]) * 2
-            extent.shuffle(points)
-            store.log(state["mlflow_id"], points[: len(points) * 2 // 3])
+            points = points_of(journal.read(path)[0])
+            rows = [(key, row) for key, rows in points.items() for row in rows] * 2
+            extent.shuffle(rows)
+            for key, row in rows[: len(rows) * 2 // 3]:
+                store.log(state["mlflow_id"], {key: [row]})
     path.write_bytes(content)
     deliver()
     assert len(store.runs([store.experiment("mnist")], f"tags.`run.id` = '{run}'")) == 1

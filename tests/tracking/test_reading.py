@@ -32,11 +32,10 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tags = {"run.id": run, "sweep": "0123456789" if number < 4 else "01ffffffff"}
         record = {"run": run, "ms": 1000 + number, "tags": tags, "name": f"run {number}"}
         mlflow_id = store.open_run(record | {"experiment": "many"}).info.run_id
-        points = [("val/error", number + epoch / 100, 10 + epoch, epoch)
-                  for epoch in range(EPOCHS, 0, -1)]  # fmt: skip
+        points = [(epoch, number + epoch / 100, 10 + epoch) for epoch in range(EPOCHS, 0, -1)]
         if number == 1:
-            points += [("val/error", math.nan, 99, 5), ("val/error", 7.5, 98, 5)]
-        store.log(mlflow_id, points, {"batch": number}, tags)
+            points += [(5, math.nan, 99), (5, 7.5, 98)]
+        store.log(mlflow_id, {"val/error": points}, {"batch": number}, tags)
         store.set_status(mlflow_id, RunStatus.FINISHED, 2000)
     return folder
 

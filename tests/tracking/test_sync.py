@@ -1,4 +1,7 @@
-"""Delivering everything on disk and proving that the store has it, with a real local store."""
+"""Delivering everything on disk and proving that the store has it, with a real local store.
+
+Covers: tracking/files.py
+"""
 
 import sqlite3
 from contextlib import closing
@@ -7,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from harness.commands.sync import sync
 from harness.runfolder import delivered, journal
@@ -155,7 +160,7 @@ def test_a_file_outside_the_run_folder_is_never_sent(tmp_path: Path, path: str) 
         writer.append("artifact", **Artifact(path, 6, "ab" * 32).record())
     done = synced(tmp_path)
     assert done.exit_code == 3
-    assert f"aaa: {path} is not a plain file inside the run folder" in done.stderr
+    assert f"aaa: artifact '{path}': " in done.stderr
     assert "0 of 1 runs complete" in done.stdout
     assert [each.name for each in tmp_path.glob("artifacts/*/*/artifacts/*")] == ["config.yaml"]
 
@@ -238,20 +243,110 @@ def test_a_deleted_experiment_does_not_hide_the_others(tmp_path: Path) -> None:
     assert proof_of(kept).is_complete
 
 
-def test_a_run_removed_for_good_stays_removed(tmp_path: Path) -> None:
-    """As `mlflow gc` does it. A new store gets it again, see above."""
-    folder = make_run(tmp_path, "aaa")
-    deliver(tmp_path, folder)
-    store = Store(Target.local(tmp_path))
+def remove_for_good(folder: Path) -> Store:
+    """Remove a run as `mlflow gc` does it."""
+    store = Store(Target.local(folder.parents[1]))
     mlflow_id = delivered.read(folder)["mlflow_id"]
     store.client.delete_run(mlflow_id)
     store.client._tracking_client.store._hard_delete_run(mlflow_id)
+    return store
+
+
+@pytest.mark.parametrize("seen_by", ["sync", "delivery"])
+def test_a_run_removed_for_good_stays_removed(tmp_path: Path, seen_by: str) -> None:
+    """If it was seen in the trash. A new store gets it again, see above."""
+    folder = make_run(tmp_path, "aaa")
+    deliver(tmp_path, folder)
+    Store(Target.local(tmp_path)).client.delete_run(delivered.read(folder)["mlflow_id"])
+    if seen_by == "sync":
+        assert "aaa: was deleted in the store" in synced(tmp_path).stdout
+    else:
+        (folder / delivered.FILE_NAME).unlink()
+        assert "aaa" in deliver(tmp_path, folder).report().deleted
+    store = remove_for_good(folder)
     Run(folder).add_tags({"later": "1"})
-    for _ in range(2):
-        done = synced(tmp_path)
+    for options in ((), (), ("--resend",)):
+        done = synced(tmp_path, *options)
         assert (done.exit_code, done.stderr) == (0, "")
         assert "aaa: was removed from the store for good" in done.stdout
     assert store.runs([store.experiment("mnist")], deleted=True) == []
+
+
+@pytest.mark.parametrize("is_more_to_send", [False, True])
+def test_a_run_that_the_store_no_longer_has_is_named(tmp_path: Path, is_more_to_send: bool) -> None:
+    """An earlier backup of the database looks as if newer runs were removed."""
+    older, newer = make_run(tmp_path, "a"), tmp_path / "runs/b"
+    deliver(tmp_path, older)
+    backup = (tmp_path / "mlflow.db").read_bytes()
+    make_run(tmp_path, "b")
+    deliver(tmp_path, newer)
+    (tmp_path / "mlflow.db").write_bytes(backup)
+    if is_more_to_send:
+        Run(newer).add_tags({"later": "1"})
+    for _ in range(2):
+        done = synced(tmp_path)
+        assert done.exit_code == 3
+        assert "b: is no longer in the store: it was removed there for good, or " in done.stderr
+        assert "sync --resend" in done.stderr
+        assert "1 of 2 runs complete" in done.stdout
+    done = synced(tmp_path, "--resend")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert "2 of 2 runs complete" in synced(tmp_path).stdout
+
+
+def test_a_file_found_damaged_when_it_was_sent_is_not_forgotten(tmp_path: Path) -> None:
+    """Until it is whole on one side; the first sync copies it back if the store has it."""
+    folder = make_run(tmp_path, "aaa")
+    config = folder / "config.yaml"
+    good = config.read_bytes()
+    config.write_bytes(b"")
+    fresh_store(tmp_path)
+    for _ in range(2):
+        delivery = Delivery(Target.local(tmp_path))
+        delivery.follow(Run(folder))
+        assert "config.yaml has 0 bytes" in delivery.drain().undelivered["aaa"]
+    assert "config.yaml: has 0 bytes" in synced(tmp_path).stderr
+    config.write_bytes(good)
+    done = synced(tmp_path)
+    assert (done.exit_code, done.stderr) == (0, "")
+    config.write_bytes(b"")
+    (folder / delivered.FILE_NAME).unlink()
+    done = synced(tmp_path)
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert "restored from the store" in done.stdout
+    deliver(tmp_path, folder)
+
+
+def test_a_file_that_cannot_be_downloaded_affects_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other runs are compared, and their files are copied back."""
+    folders = [make_run(tmp_path, name) for name in "abc"]
+    deliver(tmp_path, *folders)
+    for folder in folders:
+        rot(folder / "config.yaml")
+    download, fails = MlflowClient.download_artifacts, delivered.read(folders[1])["mlflow_id"]
+
+    def fail(client: MlflowClient, run_id: str, *rest: str) -> str:
+        if run_id == fails:
+            raise MlflowException("the answer was cut off")
+        return str(download(client, run_id, *rest))
+
+    monkeypatch.setattr(MlflowClient, "download_artifacts", fail)
+    done = synced(tmp_path)
+    assert done.exit_code == 3
+    assert "2 of 3 runs complete" in done.stdout
+    for name in "ac":
+        assert f"{name}: config.yaml was damaged; restored from the store" in done.stdout
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("b: config.yaml: sqlite:///")
+    assert line.endswith("the answer was cut off")
+
+
+def test_from_needs_to(tmp_path: Path) -> None:
+    done = synced(tmp_path, "--from", "http://me:secret@host:5000")
+    assert done.exit_code == 2
+    assert done.stderr.startswith("error: --from http://me:***@host:5000: expected --to as well")
 
 
 def test_runs_are_delivered_to_another_store_from_now_on(tmp_path: Path) -> None:
