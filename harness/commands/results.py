@@ -17,7 +17,7 @@ from harness.runfolder import config as configuration
 from harness.runfolder.keys import determines_result
 from harness.runfolder.schema import Config
 from harness.runfolder.target import Target
-from harness.tracking.store import Store, StoreError
+from harness.tracking.store import Store, StoreError, answers
 
 # The recipes, and what others report for a comparable network.
 PUBLISHED = {
@@ -106,7 +106,8 @@ def _network(config: Config) -> str:
 
 
 def _runs_of(store: Store, config: Config) -> tuple[RecipeRun, ...]:
-    experiment = store.client.get_experiment_by_name(config.tracking.experiment)
+    with answers(store.target):
+        experiment = store.client.get_experiment_by_name(config.tracking.experiment)
     if experiment is None:
         return ()
     settings = {
