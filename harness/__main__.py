@@ -4,6 +4,7 @@ COMMAND is the function of its name in the module of its name under `harness/com
 """
 
 import ast
+import os
 import sys
 
 from harness.run import signals

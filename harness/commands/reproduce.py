@@ -209,8 +209,8 @@ def _compare_weights(reader: Reader, run: Recorded, files: Path, new: Run) -> Ag
     try:
         then, _ = checkpoint.load(reader.fetch(run, WEIGHTS, files))
     except ValueError as error:
-        print(f"note: {error}; weights are not compared", file=sys.stderr)
-        return Agreement(f"{WEIGHTS} (missing)", 0, True, 0.0)
+        print(f"{error}; weights cannot be compared", file=sys.stderr)
+        return Agreement(f"{WEIGHTS} (missing or damaged in the store)", 0, False, np.nan)
     now, _ = checkpoint.load(new.weights)
     shapes = [{name: array.shape for name, array in arrays.items()} for arrays in (then, now)]
     if shapes[0] != shapes[1]:

@@ -10,6 +10,7 @@ from filelock import Timeout
 from harness.commands.options import OUTPUTS, check_uri, refuse
 from harness.runfolder import folder
 from harness.runfolder.journal import JournalError
+from harness.runfolder.plan import all_plans
 from harness.runfolder.run import Run
 from harness.runfolder.status import ExitStatus
 from harness.runfolder.target import LOCAL, Target, shown
@@ -26,7 +27,7 @@ def _check_to(context: click.Context, option: click.Parameter, uri: str | None) 
 @click.command()
 @OUTPUTS
 @click.option("--relocate", is_flag=True, help="Repair the store after outputs was moved.")
-@click.option("--verify", is_flag=True, help="Compare the content of every stored file as well.")
+@click.option("--verify", is_flag=True, help="Also read a server's files and the data's cache.")
 @click.option("--resend", is_flag=True, help="Send again what the store no longer has.")
 @click.option(
     "--to",
@@ -51,6 +52,7 @@ def sync(
     complete = _verify_cache(outputs) if verify else True
     if to is not None:
         complete &= _rebind(outputs, source, Target.named(to, outputs))
+    all_plans(outputs)  # names the damaged ones
     stores = _by_target(outputs)
     compared = {run.folder for runs in stores.values() for run in runs}
     broken = [each for each in folder.broken_runs(outputs) if each[0] not in compared]

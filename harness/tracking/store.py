@@ -131,6 +131,11 @@ class Store:
         from sqlalchemy.exc import SQLAlchemyError
 
         target = self.target
+        if target.database is not None and target.database.is_dir():
+            # SQLAlchemy would try for minutes.
+            raise Hopeless(
+                f"{target.database}: expected an SQLite file, found a folder; move it away"
+            )
         try:
             with self._locked(), warnings.catch_warnings(action="ignore"):  # MLflow's own
                 mlflow_private.create_database(target)

@@ -122,7 +122,8 @@ def _prove(store: Store, run: Run, *, verify: bool, resend: bool) -> Proof:
     params = {key: str(value)[:MAX_PARAM] for key, value in history.params.items()}
     if not params.items() <= data.params.items():
         differences.append("params: not those of the journal")
-    files = Files(store, run, info.run_id, verify=verify)
+    is_local = store.target.artifact_root is not None  # reading its files costs little
+    files = Files(store, run, info.run_id, verify=verify or is_local)
     files.compare(records)
     if not files.damage and (wrong := run.problem()):  # a config that nothing can copy back
         files.damage.append(wrong)

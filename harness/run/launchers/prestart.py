@@ -21,6 +21,7 @@ from typing import Any, BinaryIO, Self
 
 from harness.job import forkserver
 from harness.job.forkserver import NUMBER
+from harness.run.launchers.base import LauncherError
 
 JOB = (sys.executable, "-m", "harness.job")
 
@@ -97,15 +98,19 @@ class Prestart:
         self._lock = threading.Lock()
 
     def start(self) -> None:
-        """Start the server, or the next job, unless it is there. Thread-safe."""
-        with self._lock:
+        """Start the server, or the next job, unless it is there. Thread-safe.
+
+        Where no process can be started, nothing is prepared; the job that needs one says why.
+        """
+        with self._lock, suppress(LauncherError):
             if self._prepared is not None and self._prepared.poll() is None:
                 return
             self._end()  # it died
             if forkserver.AVAILABLE:
-                self._requests, theirs = socket.socketpair()
+                requests, theirs = socket.socketpair()
                 with theirs:
                     self._prepared = start_job("--forking", theirs.fileno())
+                self._requests = requests
             else:
                 self._prepared = start_job()
 
@@ -149,11 +154,16 @@ class Prestart:
 
 
 def start_job(how: str = "--attached", stdin: int = subprocess.PIPE) -> "subprocess.Popen[bytes]":
-    """Start a job that waits for its run folder; SIGINT is blocked until it has a handler."""
+    """Start a job that waits for its run folder; SIGINT is blocked until it has a handler.
+
+    Raises `LauncherError` when the system refuses a process.
+    """
     mask = getattr(signal, "pthread_sigmask", None)
     before = mask(signal.SIG_BLOCK, {signal.SIGINT}) if mask else None  # the child inherits it
     try:
         return subprocess.Popen((*JOB, how), stdin=stdin)
+    except OSError as error:
+        raise LauncherError(f"no process for a job can be started: {error}") from error
     finally:
         if mask:
             mask(signal.SIG_SETMASK, before)

@@ -10,6 +10,8 @@ import psutil
 import pytest
 
 from harness.job import forkserver
+from harness.run.launchers import prestart
+from harness.run.launchers.base import LauncherError
 from harness.run.launchers.prestart import JOB, Fork, Prestart
 
 
@@ -113,3 +115,11 @@ def test_a_prestarted_job_that_died_is_replaced(seconds: float) -> None:
         assert job.stdin is not None
         job.stdin.close()
         assert job.wait(60) == 0
+
+
+def test_where_no_process_can_be_started_the_job_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prestart, "JOB", ("/nowhere/python",))
+    with Prestart() as jobs:
+        jobs.start()  # quietly: it only saves time
+        with pytest.raises(LauncherError, match="no process for a job can be started.*/nowhere"):
+            jobs.take()
