@@ -102,17 +102,22 @@ class Prestart:
 
         Where no process can be started, nothing is prepared; the job that needs one says why.
         """
-        with self._lock, suppress(LauncherError):
+        with self._lock:
             if self._prepared is not None and self._prepared.poll() is None:
                 return
             self._end()  # it died
-            if forkserver.AVAILABLE:
-                requests, theirs = socket.socketpair()
-                with theirs:
-                    self._prepared = start_job("--forking", theirs.fileno())
-                self._requests = requests
-            else:
-                self._prepared = start_job()
+            try:
+                self._start()
+            except LauncherError:
+                self._end()
+
+    def _start(self) -> None:
+        if forkserver.AVAILABLE:
+            self._requests, theirs = socket.socketpair()
+            with theirs:
+                self._prepared = start_job("--forking", theirs.fileno())
+        else:
+            self._prepared = start_job()
 
     def start_for(self, arguments: Sequence[str]) -> None:
         """Start what a command with these arguments will need.

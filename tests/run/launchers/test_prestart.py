@@ -121,5 +121,5 @@ def test_where_no_process_can_be_started_the_job_says_so(monkeypatch: pytest.Mon
     monkeypatch.setattr(prestart, "JOB", ("/nowhere/python",))
     with Prestart() as jobs:
         jobs.start()  # quietly: it only saves time
-        with pytest.raises(LauncherError, match="no process for a job can be started.*/nowhere"):
+        with pytest.raises(LauncherError, match=r"no process for a job can be started.*/nowhere"):
             jobs.take()
