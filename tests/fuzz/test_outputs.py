@@ -99,7 +99,7 @@ class Outputs:
             paths = ["config.yaml", "journal.jsonl", *run.history().artifacts]
             state |= {f"{run.id}/{path}": (run.folder / path).read_bytes() for path in paths}
         for path in sorted((outputs / "artifacts").rglob("*")):
-            if path.is_file():
+            if path.is_file() and "report" not in path.parts:  # `compare` may store a newer one
                 state[str(path.relative_to(outputs))] = path.read_bytes()
         with closing(sqlite3.connect(outputs / "mlflow.db")) as database:
             for table in ("metrics", "params"):
