@@ -273,6 +273,7 @@ class Store:
     def log_dataset(self, mlflow_id: str, dataset: dict[str, Any]) -> None:
         """The data set as an input of the run."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
+        from mlflow.exceptions import MlflowException
 
         profile = {key: dataset[key] for key in ("train", "val", "test", "classes", "image_shape")}
         entity = Dataset(
@@ -283,7 +284,13 @@ class Store:
             profile=json.dumps(profile),
         )
         tags = [InputTag("mlflow.data.context", "training")]
-        self.client.log_inputs(mlflow_id, [DatasetInput(entity, tags)])
+        try:
+            self.client.log_inputs(mlflow_id, [DatasetInput(entity, tags)])
+        except MlflowException as error:
+            if "unique" not in str(error).lower():
+                raise
+            # MLflow looks for the data set before it inserts it; another process was in between.
+            self.client.log_inputs(mlflow_id, [DatasetInput(entity, tags)])
 
     def log_artifact(self, mlflow_id: str, folder: Path, path: str) -> None:
         """One file of the run folder, under the same relative path."""

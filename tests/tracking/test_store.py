@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 from harness.runfolder import journal
 from harness.runfolder.folder import all_runs
@@ -36,6 +38,31 @@ def test_a_long_name_is_cut(tmp_path: Path) -> None:
     store = Store(Target.local(tmp_path))
     made = store.open_run(record | {"name": "lr=0.1," * 100})
     assert store.client.get_run(made.info.run_id).info.run_name == ("lr=0.1," * 100)[:250]
+
+
+def test_two_processes_log_one_data_set_at_once(tmp_path: Path) -> None:
+    """Between MLflow's look for the data set and its insert, another process inserts it."""
+    records = [
+        journal.read(make_run(tmp_path, name, status=None) / journal.FILE_NAME)[0][0]
+        for name in ("aaa", "bbb")
+    ]
+    target = Target.local(tmp_path)
+    store, other = Store(target), Store(target)
+    ids = [store.open_run(record).info.run_id for record in records]
+    pending = [ids[1]]
+
+    def compete(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("INSERT INTO datasets") and pending:
+            other.log_dataset(pending.pop(), records[1]["dataset"])
+
+    event.listen(Engine, "before_cursor_execute", compete)
+    try:
+        store.log_dataset(ids[0], records[0]["dataset"])
+    finally:
+        event.remove(Engine, "before_cursor_execute", compete)
+    assert not pending
+    for mlflow_id in ids:
+        assert len(store.client.get_run(mlflow_id).inputs.dataset_inputs) == 1
 
 
 def open_fresh(folder: Path, barrier: Any, number: int) -> list[str]:
