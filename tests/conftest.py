@@ -138,6 +138,18 @@ def python_path(folder: Path) -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join(path for path in paths if path)}
 
 
+def bash(cwd: Path, line: str) -> subprocess.CompletedProcess[str]:
+    """Run a line of Bash with this checkout's package; nothing is checked."""
+    return subprocess.run(
+        ["bash", "-c", line],
+        cwd=cwd,
+        env=os.environ | python_path(ROOT),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
 def small(folder: Path, *more: str) -> tuple[str, ...]:
     """Overrides of a run that trains on `idx_folder` within milliseconds per epoch."""
     own = ("dataset=idx", f"dataset.dir={folder}", "dataset.num_val=40", "batch=20", "width=8")

@@ -1,7 +1,6 @@
 """`python -m harness`: its commands, their help, and an unknown one."""
 
 import importlib
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +9,7 @@ import click
 import pytest
 
 from harness.__main__ import COMMANDS, main
-from tests.conftest import ROOT, command_in, python_path
+from tests.conftest import ROOT, bash, command_in
 
 NOT_COMMANDS = {"__init__", "options"}
 
@@ -65,14 +64,7 @@ def test_output_that_cannot_be_written(
 ) -> None:
     """Here the output is the work: losing it is a failure, unless nobody wants it."""
     line = f"'{sys.executable}' -m {words} {redirection}; exit ${{PIPESTATUS[0]}}"
-    done = subprocess.run(
-        ["bash", "-c", line],
-        cwd=tmp_path,
-        env=os.environ | python_path(ROOT),
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = bash(tmp_path, line)
     assert done.returncode == status
     assert done.stderr.count("\n") == stderr.count("\n"), done.stderr
     assert "No space left on device" in done.stderr or not stderr

@@ -109,7 +109,7 @@ def _reproduce(reader: Reader, run: Recorded, files: Path, outputs: Path) -> Exi
         return ExitStatus.FAILED
     reader.add_curves([run], run.final)
     agreements = compare(run, again)
-    agreements.append(_compare_weights(reader, run, files, new))
+    agreements.append(compare_weights(reader, run, files, new))
     show(agreements_table(agreements))
     return print_verdict(run, again, checks, agreements)
 
@@ -205,7 +205,8 @@ def _agreement(what: str, then: NDArray[np.float64], now: NDArray[np.float64]) -
     return Agreement(what, len(then), equal, apart)
 
 
-def _compare_weights(reader: Reader, run: Recorded, files: Path, new: Run) -> Agreement:
+def compare_weights(reader: Reader, run: Recorded, files: Path, new: Run) -> Agreement:
+    """The weights in the store and those of the new run; what the store lost is no agreement."""
     try:
         then, _ = checkpoint.load(reader.fetch(run, WEIGHTS, files))
     except ValueError as error:

@@ -8,13 +8,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.commands.reproduce import Agreement, Check, check_settings, compare, print_verdict
+from harness.commands.reproduce import (
+    Agreement,
+    Check,
+    check_settings,
+    compare,
+    compare_weights,
+    print_verdict,
+)
 from harness.runfolder import folder
 from harness.runfolder.config import leaves
 from harness.runfolder.run import Run
 from harness.runfolder.status import RunStatus
+from harness.runfolder.target import Target
+from harness.tracking.reading import Reader
 from harness.tracking.recorded import Recorded
 from tests.conftest import Command, command_in, composed, run_folders
+from tests.tracking.conftest import deliver, make_run
 
 RUN = ("epochs=3", "batch=20", "lr=0.5", "width=24", "dataset.num_val=40", "backend=numpy")
 
@@ -159,3 +169,22 @@ def test_a_stored_config_that_contradicts_the_params_is_refused() -> None:
     run.params["lr"] = "7"
     with pytest.raises(ValueError, match=r"run a: lr is 0\.\d+ in its stored config.yaml and 7"):
         check_settings(run, config)
+
+
+@pytest.mark.service
+@pytest.mark.filterwarnings("ignore")  # MLflow's own
+@pytest.mark.parametrize("content", [None, b"", b"garbage"])
+def test_weights_that_the_store_lost_are_no_agreement(
+    tmp_path: Path, content: bytes | None
+) -> None:
+    run = Run(make_run(tmp_path, "a"))
+    deliver(tmp_path, run.folder)
+    reader = Reader(Target.local(tmp_path))
+    then = reader.run("a")
+    if content is not None:
+        (tmp_path / "best.safetensors").write_bytes(content)
+        reader.attach(then, [tmp_path / "best.safetensors"], "weights")
+    (tmp_path / "files").mkdir()
+    agreement = compare_weights(reader, then, tmp_path / "files", run)
+    assert not agreement.equal
+    assert "missing or damaged" in agreement.what

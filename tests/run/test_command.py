@@ -21,6 +21,7 @@ from tests.conftest import (
     RUN,
     Command,
     as_user,
+    bash,
     command_in,
     histories,
     needs_root,
@@ -60,14 +61,7 @@ def test_what_is_shown_fails_nothing(
 ) -> None:
     words = shlex.join(small(idx_folder, "tracking=none", "epochs=2", "threads=1"))
     line = f"'{sys.executable}' -m {RUN} {words} {overrides} {redirection}; echo ${{PIPESTATUS[0]}}"
-    done = subprocess.run(
-        ["bash", "-c", line],
-        cwd=tmp_path,
-        env=os.environ | python_path(ROOT),
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    done = bash(tmp_path, line)
     assert done.stdout.splitlines()[-1] == "0", "the status is that of the work"
     full = "standard output: No space left on device; the rest is not shown\n"
     assert done.stderr == (full if "full" in redirection else "")

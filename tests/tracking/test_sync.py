@@ -416,6 +416,14 @@ def test_a_run_that_no_command_can_use_is_counted(tmp_path: Path) -> None:
     assert f"d: {unfinished / 'config.yaml'}: was changed after the run was frozen" in done.stderr
 
 
+def test_a_damaged_plan_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    deliver(tmp_path, make_run(tmp_path, "a"))
+    (tmp_path / "sweeps").mkdir()
+    (tmp_path / "sweeps" / "abc.json").write_text('{"runs": 5}')
+    assert "1 of 1 runs complete" in synced(tmp_path).stdout
+    assert "abc.json: not the plan of a sweep" in caplog.text
+
+
 def test_a_run_removed_while_it_is_synced_is_left_out(tmp_path: Path) -> None:
     kept, gone = (Run(make_run(tmp_path, name)) for name in "ab")
     deliver(tmp_path, kept.folder, gone.folder)
