@@ -21,7 +21,7 @@ FAULTS = {
 
 def strike(event, arguments):
     if event == "open" and "epoch-000002" in str(arguments[0]):
-        folder = os.path.dirname(os.path.dirname(str(arguments[0])))
+        folder = str(arguments[0]).partition("/checkpoints/")[0]
         with open(os.path.join(folder, "config.yaml")) as file:
             seed = next(int(line[5:]) for line in file if line.startswith("seed:"))
         FAULTS.get(seed, int)()
@@ -42,7 +42,7 @@ import os, shutil
 
 def strike(event, arguments):
     if event == "open" and "epoch-000002" in str(arguments[0]):
-        folder = os.path.dirname(os.path.dirname(str(arguments[0])))
+        folder = str(arguments[0]).partition("/checkpoints/")[0]
         try:
             with open(os.path.join(folder, "config.yaml")) as file:
                 if "\\nseed: 1\\n" in file.read():

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import tempfile
 from importlib import metadata
 from pathlib import Path
@@ -121,7 +122,7 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tmp_path: Path) -> N
     path = folder / journal.FILE_NAME
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:3]))
     for late in sorted((folder / "checkpoints").iterdir())[1:]:
-        late.unlink()
+        shutil.rmtree(late)
     assert digests(train(tmp_path, "resume=last")) == table()[name]
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from harness.nn import metrics
 from harness.runfolder import journal
-from harness.runfolder.checkpoint import Checkpoints
+from harness.runfolder.checkpoints import STATE, Checkpoints, remove
 from harness.runfolder.run import Run
 from harness.runfolder.target import Target
 from tests.conftest import (
@@ -129,7 +129,7 @@ def test_a_checkpoint_without_its_record_is_not_lost(
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:4]))  # create, start, epochs 1 and 2
     for late in Checkpoints(folder / "checkpoints", every=1, keep=0).paths()[3:]:
-        late.unlink()
+        remove(late)
     done = command(RUN, "resume=last")
     assert done.returncode == 0, done.stderr
     assert outcome(folder) == expected
@@ -184,10 +184,11 @@ def test_resuming_from_any_epoch_even_after_a_damaged_checkpoint(
     path.write_bytes(b"".join(lines[: 2 + epoch]) + b"0123 torn")
     paths = Checkpoints(folder / "checkpoints", every=1, keep=0).paths()
     for late in paths[epoch:]:
-        late.unlink()
-    damaged = bytearray(paths[epoch - 1].read_bytes())
+        remove(late)
+    state = paths[epoch - 1] / STATE
+    damaged = bytearray(state.read_bytes())
     damaged[-1] ^= 1
-    paths[epoch - 1].write_bytes(damaged)
+    state.write_bytes(damaged)
     done = command(RUN, f"resume={folder.name[:6]}")
     assert done.returncode == 0, done.stderr
     assert "taking an older checkpoint" in done.stderr

@@ -10,9 +10,10 @@ from harness.data.augmentation import Augmentation
 from harness.data.dataset import Part
 from harness.job import build
 from harness.nn import metrics
-from harness.runfolder import config
+from harness.runfolder import own_code
 from harness.runfolder.history import History
 from harness.runfolder.run import Run
+from harness.runfolder.schema import ScratchConfig
 from harness.runfolder.status import RunStatus
 from harness.training import randomness
 
@@ -75,8 +76,11 @@ def _learning_curves(run: Run, history: History) -> bool:
 def _augmentation(run: Run, history: History) -> bool:
     """Draw samples; False if the run has no augmentation or its data set is missing."""
     settings = run.config
+    if not isinstance(settings, ScratchConfig):
+        return False
     rows, columns = history.create["dataset"]["image_shape"]
-    augmentation = build.augmentation(settings, (rows, columns))
+    own_code.use(history.code)
+    augmentation = build.part("augmentation", settings, (rows, columns))
     if augmentation is None:
         return False
     try:
@@ -84,11 +88,7 @@ def _augmentation(run: Run, history: History) -> bool:
     except ValueError as error:
         print(f"{AUGMENTATION} is not drawn: {error}", file=sys.stderr)
         return False
-    strengths = [
-        f"{key.removeprefix('augmentation.')} {value}"
-        for key, value in config.leaves(settings).items()
-        if key.startswith("augmentation.") and key != "augmentation.name"
-    ]
+    strengths = [f"{key} {value}" for key, value in settings.augmentation.options.items()]
     shown = samples(data.train, augmentation, data.image_shape, settings.seed)
     title = f"{_title(history)}\n{settings.augmentation.name}: {', '.join(strengths)}"
     plots.deformations(run.folder / AUGMENTATION, title, shown)

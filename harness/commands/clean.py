@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from harness.commands.options import OUTPUTS
-from harness.runfolder.checkpoint import milestones
+from harness.runfolder.checkpoints import milestones
 from harness.runfolder.folder import readable_runs, runs_folder
 
 WRITING_S = 60.0  # a half-written file that is younger may still be written

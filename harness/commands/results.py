@@ -15,7 +15,7 @@ from harness.nn import metrics
 from harness.run import compose
 from harness.runfolder import config as configuration
 from harness.runfolder.keys import determines_result
-from harness.runfolder.schema import Config
+from harness.runfolder.schema import Config, ScratchConfig
 from harness.runfolder.target import Target
 from harness.tracking.store import Store, StoreError, answers
 
@@ -102,6 +102,7 @@ def _overrides(recipe: str) -> list[str]:
 
 
 def _network(config: Config) -> str:
+    assert isinstance(config, ScratchConfig), "the recipes are of the built-in trainer"
     return f"{'-'.join(str(width) for width in config.hidden)} {config.activation}"
 
 

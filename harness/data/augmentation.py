@@ -8,14 +8,22 @@ whose field is smoothed noise). Pixels are interpolated bilinearly.
 """
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import numpy as np
+from annotated_types import Ge, Le
 from numpy.typing import NDArray
 
 DRAWN = 256  # images per draw of random numbers
 WARPED = 32  # images warped at a time: their coordinates stay in the second-level cache
 Array = NDArray[np.float32]
+Rotation = Annotated[float, Ge(0), "standard deviation of the rotation in degrees"]
+Scale = Annotated[float, Ge(0), "standard deviation of the stretch along each axis, a fraction"]
+Shear = Annotated[float, Ge(0), "standard deviation of the slant, a fraction"]
+Shift = Annotated[float, Ge(0), "largest shift in pixels"]
+Strength = Annotated[float, Ge(0), "standard deviation of the elastic displacements in pixels"]
+Grid = Annotated[int, Ge(2), Le(28), "points of the elastic field along each side"]
 
 
 class Augmentation:
@@ -142,3 +150,48 @@ def _weights(points: int, pixels: int) -> NDArray[Any]:
     weights = np.where(distance < 1, near, np.where(distance < 2, far, 0))
     weights /= np.sqrt((weights**2).sum(axis=0))
     return weights
+
+
+def affine(
+    image_shape: tuple[int, int],
+    *,
+    rotation: Rotation = 7.0,
+    scale: Scale = 0.07,
+    shear: Shear = 0.07,
+    shift: Shift = 1.5,
+) -> Augmentation:
+    """Rotation, stretch, slant and shift."""
+    return Augmentation(image_shape, rotation=rotation, scale=scale, shear=shear, shift=shift)
+
+
+def elastic(
+    image_shape: tuple[int, int],
+    *,
+    rotation: Rotation = 7.0,
+    scale: Scale = 0.07,
+    shear: Shear = 0.07,
+    shift: Shift = 1.0,
+    strength: Strength = 0.7,
+    grid: Grid = 6,
+) -> Augmentation:
+    """`affine` with elastic displacements."""
+    return Augmentation(
+        image_shape,
+        rotation=rotation,
+        scale=scale,
+        shear=shear,
+        shift=shift,
+        strength=strength,
+        grid=grid,
+    )
+
+
+def none(image_shape: tuple[int, int]) -> None:
+    """No deformation."""
+
+
+AUGMENTATIONS: dict[str, Callable[..., Augmentation | None]] = {
+    "none": none,
+    "affine": affine,
+    "elastic": elastic,
+}

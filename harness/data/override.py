@@ -1,7 +1,11 @@
-"""Overrides as a user types them in a shell."""
+"""Overrides as a user types them in a shell, and the words of messages about them."""
 
+import difflib
+import json
 import re
 import shlex
+from collections.abc import Iterable
+from typing import Any
 
 
 def quoted(key: str, value: str) -> str:
@@ -9,3 +13,14 @@ def quoted(key: str, value: str) -> str:
     # In Hydra's quotes, a backslash is one, except before a quote or another of those.
     escaped = re.sub(r'(\\*)("|$)', lambda m: 2 * m[1] + ("\\" + m[2] if m[2] else ""), value)
     return shlex.quote(f'{key}="{escaped}"')
+
+
+def spell(value: Any) -> str:
+    """A value as a user types it, such as `[512,256]` or `null`."""
+    return json.dumps(value, separators=(",", ":"))
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """The hint `; did you mean 'batch'?`, or nothing when no known word is close."""
+    near = difflib.get_close_matches(word, list(known), 1, cutoff=0.6)
+    return f"; did you mean {near[0]!r}?" if near else ""

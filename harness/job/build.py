@@ -4,14 +4,14 @@ import dataclasses
 from typing import Any, Literal
 
 from harness.data import normalization
-from harness.data.augmentation import Augmentation
 from harness.data.dataset import Dataset
 from harness.nn.compiled import numba_loading, supports
 from harness.nn.network import Network, count_parameters
-from harness.nn.optimizers import OPTIMIZERS
-from harness.nn.schedules import SCHEDULES, Schedule, with_warmup
+from harness.nn.schedules import Schedule, with_warmup
+from harness.runfolder import own_code, parts
 from harness.runfolder.config import ConfigError
-from harness.runfolder.schema import GROUPS, Backend, Config
+from harness.runfolder.parts import KINDS, Part, PartError
+from harness.runfolder.schema import Backend, ScratchConfig
 from harness.training.options import Options
 from harness.training.randomness import generators
 from harness.training.trainer import Trainer
@@ -25,10 +25,11 @@ STEP_SIZE_PER_THREAD = 10_000_000
 # widths of the hidden layers. The inputs may have any normalization.
 OUTSIDE_THE_STEP = (
     "width", "depth", "threads", "outputs", "dataset", "normalization", "checkpoint", "tracking",
+    "trainer",
 )  # fmt: skip
 
 
-def sizes(config: Config, dataset: Dataset) -> tuple[int, ...]:
+def sizes(config: ScratchConfig, dataset: Dataset) -> tuple[int, ...]:
     """Layer sizes (D, H, ..., C)."""
     rows, columns = dataset.image_shape
     return (rows * columns, *config.hidden, dataset.classes)
@@ -47,7 +48,7 @@ def blas_threads(
     return max(1, min(cores, batch * count_parameters(sizes) // STEP_SIZE_PER_THREAD))
 
 
-def backend(config: Config) -> Backend:
+def backend(config: ScratchConfig) -> Backend:
     """Which backend trains this configuration: "numpy" or "numba".
 
     Raises `ConfigError` when Numba cannot be used or does not support the other keys, and
@@ -64,7 +65,7 @@ def backend(config: Config) -> Backend:
     return "numba" if config.backend != "numpy" and not obstacle and not missing else "numpy"
 
 
-def _step_settings(config: Config) -> dict[str, Any]:
+def _step_settings(config: ScratchConfig) -> dict[str, Any]:
     """The settings that a training step depends on and that are not off.
 
     The schema states no defaults, so "off" is 0, null, false or a group's `none`. A key of another
@@ -76,23 +77,20 @@ def _step_settings(config: Config) -> dict[str, Any]:
         value: Any = getattr(config, field.name)
         if field.name in OUTSIDE_THE_STEP:
             continue
-        if field.name in GROUPS:
+        if isinstance(value, Part):
             settings[field.name] = value.name
-            settings |= {f"{field.name}.{key}": one for key, one in _options(value).items()}
+            settings |= {f"{field.name}.{key}": one for key, one in value.options.items()}
         else:
             settings[field.name] = value
     return {key: value for key, value in settings.items() if value and value != "none"}
 
 
-def trainer(config: Config, dataset: Dataset) -> Trainer:
+def trainer(config: ScratchConfig, dataset: Dataset) -> Trainer:
     """The trainer of a configuration, with a freshly initialized network."""
     random = generators(config.seed)
     network = Network.create(sizes(config, dataset), config.activation, random["weights"])
     fitted = normalization.fit(config.normalization.name, dataset.train.images, dataset.train.rows)
-    make_optimizer = OPTIMIZERS[config.optimizer.name]
-    optimizer = make_optimizer(
-        network.parameters, weight_decay=config.weight_decay, **_options(config.optimizer)
-    )
+    optimizer = part("optimizer", config, network.parameters)
     options = Options(
         batch=config.batch,
         lr=config.lr,
@@ -106,29 +104,33 @@ def trainer(config: Config, dataset: Dataset) -> Trainer:
         adversarial=config.adversarial,
         ema=config.ema,
         patience=config.patience,
-        augmentation=augmentation(config, dataset.image_shape),
+        augmentation=part("augmentation", config, dataset.image_shape),
         backend=backend(config),
     )
     return Trainer(network, dataset, optimizer, fitted, options)
 
 
-def schedule(config: Config) -> Schedule:
+def part(kind: str, config: ScratchConfig, *arguments: Any) -> Any:
+    """The part of a kind that the configuration names, made with the arguments of its kind.
+
+    Raises `PartError` when a part of the user's cannot be made.
+    """
+    chosen: Part = getattr(config, kind)
+    common = {key.name for key in KINDS[kind].common}
+    options = {key: value for key, value in chosen.options.items() if key not in common}
+    options |= {key.name: getattr(config, key.name) for key in parts.shared_keys(kind, chosen.name)}
+    make = parts.factory(kind, chosen.name)
+    try:
+        return make(*arguments, **options)
+    except Exception as error:
+        if not chosen.is_own:
+            raise
+        raise PartError(f"{kind}={chosen.name}: {own_code.described(error)}") from error
+
+
+def schedule(config: ScratchConfig) -> Schedule:
     """The learning-rate schedule, warm-up included."""
-    options = _options(config.schedule)
-    warmup = options.pop("warmup")
-    return with_warmup(SCHEDULES[config.schedule.name](config.epochs, **options), warmup)
-
-
-def augmentation(config: Config, image_shape: tuple[int, int]) -> Augmentation | None:
-    """The augmentation of images of shape (rows, columns), None for `augmentation=none`."""
-    if config.augmentation.name == "none":
-        return None
-    return Augmentation(image_shape, **_options(config.augmentation))
-
-
-def _options(group: Any) -> dict[str, Any]:
-    """The keys of a group without its name: keyword arguments of the part that it names."""
-    return {key: value for key, value in dataclasses.asdict(group).items() if key != "name"}
+    return with_warmup(part("schedule", config, config.epochs), config.schedule.options["warmup"])
 
 
 def description(trained: Trainer) -> dict[str, Any]:

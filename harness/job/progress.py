@@ -33,12 +33,15 @@ def display(name: str, epochs: int, finished: int = 0) -> Iterator[Show]:
 
 def numbers(values: dict[str, float]) -> str:
     """The main metrics of an epoch, on one line."""
-    parts = [f"loss {values[metrics.TRAIN_LOSS]:.4f}"]
+    parts = []
+    if metrics.TRAIN_LOSS in values:
+        parts.append(f"loss {values[metrics.TRAIN_LOSS]:.4f}")
     if metrics.VAL_ERROR in values:
         parts.append(f"validation error {values[metrics.VAL_ERROR]:.2%}")
-    else:
+    elif metrics.TRAIN_ERROR in values:
         parts.append(f"train error {values[metrics.TRAIN_ERROR]:.2%}")
-    parts.append(f"{values[metrics.EXAMPLES_PER_S]:,.0f} examples/s")
+    if metrics.EXAMPLES_PER_S in values:
+        parts.append(f"{values[metrics.EXAMPLES_PER_S]:,.0f} examples/s")
     return "  ".join(parts)
 
 

@@ -1,9 +1,12 @@
 """Train one run folder to its end. Neither Hydra nor MLflow is imported here."""
 
 import os
+import random
 import sys
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,22 +14,21 @@ from threadpoolctl import threadpool_limits
 
 from harness.data.atomic import write_atomically, write_text
 from harness.data.dataset import Dataset
-from harness.job import build, interruption, progress
+from harness.job import build, interruption, progress, scratch
 from harness.job.interruption import JobInterrupted
-from harness.job.recorder import JobRecorder
+from harness.job.training_run import TrainingRun
 from harness.nn.compiled import numba_loading
-from harness.runfolder import checkpoint, environment, liveness
+from harness.runfolder import environment, liveness, own_code, parts
 from harness.runfolder.artifacts import Artifact
-from harness.runfolder.checkpoint import Checkpoints
 from harness.runfolder.journal import Journal
 from harness.runfolder.keys import source_digest
-from harness.runfolder.run import CONFIG, WEIGHTS, Run
+from harness.runfolder.run import CONFIG, Run
+from harness.runfolder.schema import Config, ScratchConfig
 from harness.runfolder.status import RunStatus
-from harness.training.trainer import Diverged, Result, Trainer
+from harness.training.trainer import Diverged
 
 UNCOMMITTED = "uncommitted.diff"
 ENVIRONMENT = "environment.txt"
-PREDICTIONS = "predictions/test.npz"
 
 
 def train(run: Run) -> RunStatus:
@@ -78,42 +80,55 @@ def _fail(run: Run, journal: Journal, error: BaseException) -> None:
 
 def _train(run: Run, journal: Journal) -> None:
     config, history, dataset = run.config, run.history(), run.dataset()
-    _prepare_numba(run)
+    _prepare_numba(config, run.cache)
+    own_code.use(history.code)
+    fit = _training_function(config)
     threads = _threads(run, dataset)
-    journal.append("start", **liveness.this_process(), threads=threads, backend=config.backend)
+    backend = config.backend if isinstance(config, ScratchConfig) else None
+    journal.append("start", **liveness.this_process(), threads=threads, backend=backend)
     write_text(run.folder / ENVIRONMENT, environment.describe(threads))
     if config.tracking.diff and (changes := environment.uncommitted()):
         patch = changes.encode(errors="surrogateescape")
         write_atomically(run.folder / UNCOMMITTED, lambda file: file.write(patch))
-    keeping = config.checkpoint
-    checkpoints = Checkpoints(
-        run.folder / "checkpoints",
-        every=keeping.every,
-        keep=keeping.keep,
-        milestones=keeping.milestones,
-    )
-    with threadpool_limits(limits=threads):
-        trainer = build.trainer(config, dataset)
-        with progress.display(history.name, config.epochs, len(history.epochs)) as show:
-            recorder = JobRecorder(journal, show, checkpoints, history)
-            recorder.resume(trainer)
-            try:
-                result = trainer.run(recorder)
-            except Diverged as error:
-                recorder.record(error.epoch, error.values)  # without a checkpoint to resume from
-                raise
-    for path in _write_artifacts(run, trainer, result):
+    with (
+        threadpool_limits(limits=threads),
+        progress.display(history.name, config.epochs, len(history.epochs)) as show,
+    ):
+        training = TrainingRun(run, journal, show, dataset=dataset, threads=threads)
+        fit(training)
+    if not run.history().epochs:
+        raise ValueError(f"trainer={config.trainer.name}: it returned without logging an epoch")
+    for path in _all_files(run, training):
         journal.append("artifact", **Artifact.measure(run.folder, path).record())
 
 
-def _prepare_numba(run: Run) -> None:
+def _training_function(config: Config) -> Callable[[TrainingRun], None]:
+    """The function that trains. Raises `OwnCodeError` when the user's cannot be imported."""
+    if isinstance(config, ScratchConfig):
+        return partial(scratch.fit, config)
+    name, options = config.trainer.name, dict(config.trainer.options)
+    function = parts.factory("trainer", name)
+    settings = parts.settings_class(name, function)(**options)
+    random.seed(config.seed)
+    np.random.seed(config.seed % 2**32)  # for libraries that use the global one
+    return partial(function, settings)
+
+
+def _all_files(run: Run, training: TrainingRun) -> list[str]:
+    """The paths of all artifacts of a finished run."""
+    paths = [*training.files, CONFIG, ENVIRONMENT]
+    paths += [f"{own_code.FOLDER}/{each['path']}" for each in run.history().code]
+    return paths + ([UNCOMMITTED] if (run.folder / UNCOMMITTED).is_file() else [])
+
+
+def _prepare_numba(config: Config, cache: Path) -> None:
     """Load Numba where the run uses it, with a cache of compiled code for this very source."""
-    if run.config.backend != "numba":
+    if not isinstance(config, ScratchConfig) or config.backend != "numba":
         return
     if not _can_write(os.environ.get("NUMBA_CACHE_DIR")):
         # Numba checks the file of a function only, not those that it imports; the digest covers
         # all.
-        folder = run.cache.resolve() / f"numba-{source_digest()[:12]}"
+        folder = cache.resolve() / f"numba-{source_digest()[:12]}"
         os.environ["NUMBA_CACHE_DIR"] = str(folder)
     numba_loading.load()
     sys.modules["numba"].config.reload_config()  # it may have been loaded before
@@ -136,30 +151,8 @@ def _threads(run: Run, dataset: Dataset) -> int:
     start = run.history().start
     if start is not None:
         return int(start["threads"])
-    sizes = build.sizes(run.config, dataset)
-    return build.blas_threads(sizes, run.config.batch, environment.cores(), run.config.threads)
-
-
-def _write_artifacts(run: Run, trainer: Trainer, result: Result) -> list[str]:
-    """Write weights and predictions; returns the paths of all artifacts of a finished run."""
-    description = build.description(trainer)
-    parameters = trainer.network.parameters
-    weights = {
-        "weights/last.safetensors": (trainer.finished, trainer.evaluated.parameters.flat),
-        WEIGHTS: (result.best_epoch, trainer.best_parameters),
-    }
-    for path, (epoch, flat) in weights.items():
-        arrays = {}
-        for number, layer in enumerate(type(parameters)(parameters.sizes, flat).layers, 1):
-            arrays[f"layer{number}.weights"] = layer.weights
-            arrays[f"layer{number}.bias"] = layer.bias
-        checkpoint.save(run.folder / path, arrays, description | {"epoch": epoch})
-    (run.folder / PREDICTIONS).parent.mkdir(exist_ok=True)
-    write_atomically(
-        run.folder / PREDICTIONS,
-        lambda file: np.savez(
-            file, labels=trainer.dataset.test.labels, probabilities=result.probabilities
-        ),
-    )
-    paths = [*weights, PREDICTIONS, CONFIG, ENVIRONMENT]
-    return paths + ([UNCOMMITTED] if (run.folder / UNCOMMITTED).is_file() else [])
+    config = run.config
+    if not isinstance(config, ScratchConfig):
+        return config.required_threads
+    sizes = build.sizes(config, dataset)
+    return build.blas_threads(sizes, config.batch, environment.cores(), config.threads)

@@ -15,9 +15,10 @@ gradient taken where the network stands.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import numpy as np
+from annotated_types import Ge, Gt, Lt
 from numpy.typing import NDArray
 
 from harness.nn.network import Gradient, Parameters
@@ -65,8 +66,10 @@ class Momentum:
         parameters: Parameters,
         *,
         weight_decay: float = 0.0,
-        momentum: float = 0.9,
-        nesterov: bool = True,
+        momentum: Annotated[
+            float, Ge(0), Lt(1), "share of the velocity that each step keeps"
+        ] = 0.9,
+        nesterov: Annotated[bool, "Nesterov's form of momentum"] = True,
     ) -> None:
         self._parameters = parameters
         self._change = parameters.zeros_like()
@@ -107,10 +110,11 @@ class Adam:
         parameters: Parameters,
         *,
         weight_decay: float = 0.0,
-        beta1: float = 0.9,
-        beta2: float = 0.999,
-        epsilon: float = 1e-8,
-        decoupled: bool = False,
+        beta1: Annotated[float, Ge(0), Lt(1), "decay of the running mean of the gradient"] = 0.9,
+        beta2: Annotated[
+            float, Ge(0), Lt(1), "decay of the running mean of the squared gradient"
+        ] = 0.999,
+        epsilon: Annotated[float, Gt(0), "added to the root of the mean square"] = 1e-8,
     ) -> None:
         self._parameters = parameters
         self._gradient = parameters.zeros_like()
@@ -121,7 +125,7 @@ class Adam:
         self._weight_decay = weight_decay
         self._betas = beta1, beta2
         self._epsilon = epsilon
-        self._decoupled = decoupled
+        self._decoupled = type(self) is AdamW
 
     @property
     def state(self) -> dict[str, Array]:
@@ -159,9 +163,8 @@ class Adam:
             np.add(w, scratch, out=w)
 
 
-def adamw(parameters: Parameters, **options: float) -> Adam:
+class AdamW(Adam):
     """Adam with decoupled weight decay."""
-    return Adam(parameters, decoupled=True, **options)
 
 
 def _write(gradients: list[Gradient], out: Parameters, factor: float) -> None:
@@ -200,5 +203,5 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "sgd": SGD,
     "momentum": Momentum,
     "adam": Adam,
-    "adamw": adamw,
+    "adamw": AdamW,
 }

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from harness.run import compose, execute, freeze, overrides, signals
+from harness.run import compose, conf, execute, freeze, overrides, signals
 from harness.run.compose import Job
 from harness.run.launcher_schema import Engines, OptunaSweeper
 from harness.run.launchers import choose
@@ -26,11 +26,20 @@ def command(arguments: list[str], prestart: Prestart) -> ExitStatus:
     """Run the command line. prestart: the job processes it may train with."""
     environment.ensure_home()
     parsed = _parser().parse_intermixed_args(arguments)
-    if parsed.help:
-        from harness.run import help as manual
-
-        return _print(manual.help_text())
     try:
+        with conf.including(parsed.config_dir):
+            return _obey(parsed, prestart)
+    except ConfigError as error:  # of a folder
+        print(f"error: {error}", file=sys.stderr)
+        return ExitStatus.BAD_INPUT
+
+
+def _obey(parsed: argparse.Namespace, prestart: Prestart) -> ExitStatus:
+    try:
+        if parsed.help:
+            from harness.run import help as manual
+
+            return _print(manual.help_text(overrides.parse(parsed.overrides).settings))
         if parsed.shell_completion:
             compose.shell_completion(parsed.overrides)
             return ExitStatus.DONE
@@ -57,6 +66,7 @@ def _print(text: str) -> ExitStatus:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m harness.run", add_help=False)
     parser.add_argument("--help", "-h", action="store_true")
+    parser.add_argument("--config-dir", "-cd", action="append", default=[])
     parser.add_argument("--multirun", "-m", action="store_true")
     parser.add_argument("--cfg", "-c", choices=["job"])
     parser.add_argument("--shell-completion", "-sc", action="store_true")

@@ -13,13 +13,16 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.data.override import spell, suggest
 from harness.run import launcher_schema
-from harness.run.conf import conf_path
+from harness.run.conf import conf_path, own_folders
 from harness.run.grammar import MAX_VALUES, check_swept_once, sweep_values, tags
 from harness.run.launcher_schema import Engines
 from harness.run.overrides import ENGINES, instead_of, one_line_errors, text_of, value_text
 from harness.runfolder import config as configuration
-from harness.runfolder.config import ConfigError, suggest
+from harness.runfolder import parts
+from harness.runfolder.config import ConfigError
+from harness.runfolder.parts import KINDS, SCRATCH
 from harness.runfolder.schema import Config
 
 if TYPE_CHECKING:
@@ -83,11 +86,34 @@ def _job(compose: Composer, combination: tuple[tuple[str, str], ...], swept: lis
     varied = {key: line.split("=", 1)[1] for key, line in combination if key in swept}
     name = ",".join(f"{key}={value}" for key, value in varied.items())
     try:
-        config = configuration.parse(compose(lines))
+        content = compose(lines)
+        _check_used(content, compose, lines)
+        config = configuration.parse(content)
     except ConfigError as error:
         where = f" (in the job {name})" if len(varied) > 1 else ""
         raise ConfigError(f"{error}{where}") from None
     return Job(name or ",".join(lines) or "default", varied, config)
+
+
+def _check_used(content: dict[str, Any], compose: Composer, lines: list[str]) -> None:
+    """Refuse settings that only the built-in trainer has when another one trains.
+
+    Raises `ConfigError`.
+    """
+    trainer = content["trainer"]
+    name = trainer["name"] if isinstance(trainer, dict) else trainer
+    if name == SCRATCH:
+        return
+    typed = {line.lstrip("+").partition("=")[0].partition(".")[0] for line in lines}
+    plain = compose([])
+    for key in configuration.scratch_keys():
+        if key in typed or content[key] != plain[key]:
+            own = (
+                ", ".join(f"trainer.{each.name}" for each in parts.keys("trainer", name)) or "none"
+            )
+            raise ConfigError(
+                f"{key}: trainer={name} has no such key; its own are {own}; give it no {key}"
+            )
 
 
 def compose_one(lines: list[str], folder: Path | None = None) -> Config:
@@ -136,9 +162,13 @@ def _composer(folder: Path | None = None, root: str | None = ROOT_CONFIG) -> Ite
     from omegaconf import OmegaConf, open_dict
     from omegaconf.errors import OmegaConfBaseException
 
+    from harness.run import own_source
+
     def composed(lines: list[str]) -> dict[str, Any]:
         with one_line_errors(" ".join(lines)):
-            config = compose(root, overrides=lines, return_hydra_config=True)
+            config = compose(
+                root, overrides=[*map(_addable, lines), *own], return_hydra_config=True
+            )
             with open_dict(config):
                 hydra = OmegaConf.to_container(config.pop("hydra"))
             if root is not None:
@@ -150,8 +180,18 @@ def _composer(folder: Path | None = None, root: str | None = ROOT_CONFIG) -> Ite
         assert isinstance(content, dict)
         return {str(key): value for key, value in content.items()}
 
+    own_source.register()
+    own = (
+        [] if root is None else [f"hydra.searchpath={spell(own_source.search_path(own_folders()))}"]
+    )
     with initialize_config_dir(str((folder or conf_path()).resolve()), version_base="1.3"):
         yield composed
+
+
+def _addable(line: str) -> str:
+    """An override that may also add a key: a part completes and checks its own."""
+    key = line.partition("=")[0]
+    return f"++{line}" if key.partition(".")[0] in KINDS and "." in key else line
 
 
 @cache

@@ -1,8 +1,15 @@
-"""The folder `conf`: where it is, and the groups and options in it."""
+"""The folders of configurations: `conf`, and the user's own; the groups and options in them."""
 
+import contextlib
+import contextvars
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from harness.runfolder import own_code
+from harness.runfolder.config import ConfigError
+
 PACKAGE = Path(__file__).resolve().parents[1]
+_own: contextvars.ContextVar[tuple[Path, ...]] = contextvars.ContextVar("folders", default=())
 
 
 def conf_path() -> Path:
@@ -11,11 +18,41 @@ def conf_path() -> Path:
     return inside if inside.is_dir() else PACKAGE.parent / "conf"
 
 
+def own_folders() -> tuple[Path, ...]:
+    """The folders of `--config-dir`."""
+    return _own.get()
+
+
+@contextlib.contextmanager
+def including(folders: Sequence[str]) -> Iterator[None]:
+    """Use these folders of the user's as well, for configurations and for modules.
+
+    Raises `ConfigError` for one that is not there, and for a file that hides one of `conf`.
+    """
+    paths = tuple(Path(folder).expanduser().resolve() for folder in folders)
+    for path, typed in zip(paths, folders, strict=True):
+        if not path.is_dir():
+            raise ConfigError(f"--config-dir {typed}: there is no such folder")
+        for group in path.iterdir():
+            for file in sorted(group.glob("*.yaml")) if group.is_dir() else ():
+                if (conf_path() / group.name / file.name).is_file():
+                    raise ConfigError(
+                        f"{file}: {group.name}={file.stem} is built in; give the file another name"
+                    )
+    token = _own.set(paths)
+    try:
+        with own_code.searching(paths):
+            yield
+    finally:
+        _own.reset(token)
+
+
 def groups() -> dict[str, list[str]]:
-    """The config groups and their options; without hydra, which has its own keys."""
-    folders = (path for path in sorted(conf_path().iterdir()) if path.is_dir())
-    return {
-        folder.name: sorted(path.stem for path in folder.glob("*.yaml"))
-        for folder in folders
-        if folder.name != "hydra"
-    }
+    """The config groups and their options, with the user's; without hydra, which is separate."""
+    options: dict[str, set[str]] = {}
+    for root in (conf_path(), *own_folders()):
+        for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+            found = {path.stem for path in folder.glob("*.yaml")}
+            if folder.name != "hydra" and (found or root == conf_path()):
+                options.setdefault(folder.name, set()).update(found)
+    return {name: sorted(found) for name, found in options.items()}

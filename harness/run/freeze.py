@@ -3,7 +3,7 @@
 After this nothing about a job can change, neither by an edit of `conf/` nor by another command.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -14,15 +14,16 @@ from filelock import Timeout
 from harness.run import notices
 from harness.run.compose import Job
 from harness.runfolder import config as configuration
-from harness.runfolder import environment, folder, keys
+from harness.runfolder import environment, folder, keys, own_code
 from harness.runfolder.config import ConfigError
 from harness.runfolder.folder import Identity
 from harness.runfolder.keys import Key
 from harness.runfolder.liveness import FolderLock
 from harness.runfolder.optional import warn
+from harness.runfolder.own_code import Source
 from harness.runfolder.plan import Plan, SweepJob
 from harness.runfolder.run import Run
-from harness.runfolder.schema import DatasetConfig
+from harness.runfolder.schema import DatasetConfig, ScratchConfig
 
 ALONE_S = 120.0  # a command needs a few ms for each new run
 
@@ -33,11 +34,15 @@ class Busy(ConfigError):
 
 @dataclass(frozen=True)
 class Prepared:
-    """A job whose data is in the cache. dataset: the data set's part of the create record."""
+    """A job whose data is in the cache.
+
+    dataset: the data set's part of the create record. code: the user's source files.
+    """
 
     job: Job
     key: str
     dataset: dict[str, object]
+    code: Sequence[Source] = ()
 
 
 @dataclass(frozen=True)
@@ -52,17 +57,26 @@ def with_backend(job: Job) -> Job:
     """The job with its backend decided, so that the frozen config has what trains it."""
     from harness.job import build  # the trainer, which commands that only print do not need
 
-    return replace(job, config=replace(job.config, backend=build.backend(job.config)))
+    config = job.config
+    if isinstance(config, ScratchConfig):
+        config = replace(config, backend=build.backend(config))
+    return replace(job, config=config)
 
 
 def prepare(jobs: list[Job]) -> list[Prepared]:
     """Extract every data set that the jobs use and compute their keys. Raises `ValueError`."""
     examine = cache(_examine)  # once, however many jobs use the same
+    own_sources = cache(own_code.sources)
     prepared = []
     for job in jobs:
         config = job.config
-        record = examine(config.dataset, config.normalization.name, config.outputs)
-        prepared.append(Prepared(job, keys.run_key(config, str(record["sha256"])), record))
+        normalization = (
+            config.parts["normalization"].name if "normalization" in config.parts else ""
+        )
+        record = examine(config.dataset, normalization, config.outputs)
+        code = own_sources(frozenset(part.name for part in config.parts.values() if part.is_own))
+        key = keys.run_key(config, str(record["sha256"]), code)
+        prepared.append(Prepared(job, key, record, code))
     return prepared
 
 
@@ -181,8 +195,10 @@ def _create(prepared: Prepared, overrides: list[str], membership: Membership | N
     tags |= {"run_key": prepared.key, "data.sha256": str(prepared.dataset["sha256"])}
     if membership is not None:
         tags |= {"sweep": membership.sweep, "sweep.job": membership.number}
+    if prepared.code:
+        tags["code.sha256"] = own_code.digest(prepared.code)
     config = prepared.job.config
-    identity = Identity(prepared.job.name, tags, prepared.dataset)
+    identity = Identity(prepared.job.name, tags, prepared.dataset, prepared.code)
     return folder.create(Path(config.outputs), config, identity)
 
 

@@ -54,7 +54,8 @@ def sweep_values(override: "Override") -> Iterator[str]:
     if isinstance(value, RangeSweep):
         _check_range(value, str(text))
     if not isinstance(value, Glob):
-        yield from override.sweep_string_iterator()
+        for each in override.sweep_string_iterator():
+            yield each.replace("\\:", ":")  # Hydra escapes it, which its grammar does not need
         return
     options = groups().get(override.key_or_group)
     if options is None:

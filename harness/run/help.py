@@ -1,9 +1,14 @@
 """What `python -m harness.run --help` prints."""
 
+from typing import TYPE_CHECKING
+
 from harness.run import compose, launcher_schema, overrides
 from harness.run.conf import groups
 from harness.runfolder import config as configuration
 from harness.runfolder.config import meanings
+
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
 
 EXAMPLES = """\
   python -m harness.run                                        one run with the defaults
@@ -11,15 +16,20 @@ EXAMPLES = """\
   python -m harness.run -m batch=16,64,128 'seed=range(3)'     a sweep: every combination"""
 
 
-def help_text() -> str:
-    """Every key with its meaning and default, the groups and three examples."""
-    defaults = configuration.leaves(compose.compose_one([]))
-    width = max(len(key) for key in meanings())
+def help_text(settings: "list[Override]") -> str:
+    """Every key with its meaning and default, the groups and three examples.
+
+    settings: the overrides that were given with --help, whose own parts are explained.
+    """
+    chosen = compose.expand(settings, sweep=False)[0].config
+    defaults = configuration.leaves(compose.compose_one([])) | configuration.leaves(chosen)
+    texts = meanings(chosen.parts.items())
+    width = max(len(key) for key in texts)
     lines = ["python -m harness.run [-m] [KEY=VALUE ...]", ""]
     lines += ["Train a network. With -m, values separated by commas are a sweep.", "", "Groups:"]
     lines += [f"  {group:<14} {', '.join(options)}" for group, options in groups().items()]
     lines += ["", "Keys, meaning [default]:"]
-    for key, meaning in meanings().items():
+    for key, meaning in texts.items():
         # Keys of options that are not the default have theirs in the option's file.
         default = defaults.get(key, f"see conf/{key.split('.')[0]}")
         lines.append(f"  {key:<{width}}  {meaning} [{'null' if default is None else default}]")
@@ -33,6 +43,7 @@ def help_text() -> str:
     lines += ["", "Examples:", EXAMPLES, "", "Options:"]
     lines += [
         "  -m, --multirun      a sweep over all values given with commas, range() or choice()",
+        "  -cd, --config-dir DIR  your own groups and modules beside the built-in ones",
         "  --cfg job           print the composed configuration and do nothing",
         '  -sc install=SHELL   shell completion: eval "$(harness-run -sc install=bash)"',
     ]

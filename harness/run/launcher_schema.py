@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from harness.runfolder.config import ConfigError, suggest
+from harness.data.override import suggest
+from harness.runfolder.config import ConfigError
 from harness.runfolder.schema import Count, Group, Natural, Positive, about
 
 

@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.data.override import quoted
+from harness.data.override import quoted, suggest
 from harness.run import grammar
 from harness.run.conf import groups
-from harness.runfolder.config import ConfigError, meanings, suggest
+from harness.runfolder.config import ConfigError, meanings
+from harness.runfolder.parts import KINDS
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -115,6 +116,12 @@ def _check_key(override: "Override") -> None:
     if key.startswith(("hydra.", "hydra/")):
         hint = instead_of(key) or "Hydra only composes the settings here; --help lists all keys"
         raise ConfigError(f"{override.input_line}: has no effect; {hint}")
+    kind, dot, option = key.partition(".")
+    if kind in KINDS and option == "name":
+        value = override.input_line.partition("=")[2] if override.input_line else ""
+        raise ConfigError(f"{override.input_line}: type {kind}={value}")
+    if kind in KINDS and dot:
+        return  # the part that is chosen decides
     known = {*meanings(), *groups(), *COMMAND_KEYS}
     if key not in known:
         hint = suggest(key, known)

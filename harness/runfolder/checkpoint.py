@@ -6,7 +6,6 @@ flipped bit is detected when the file is read. Nothing is pickled.
 
 import hashlib
 import json
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -52,60 +51,6 @@ def load(path: Path) -> tuple[Arrays, dict[str, Any]]:
     if expected != _digest(arrays):
         raise ValueError(f"{path}: the arrays do not match their SHA-256; the file is damaged")
     return arrays, description
-
-
-class Checkpoints:
-    """The checkpoints of one run, `epoch-000012.safetensors` and so on.
-
-    every: write one after this many epochs (0: never). Kept are the newest `keep`, so that a
-    damaged one can be skipped (0: all), that of the best epoch, and those of every epoch divisible
-    by `milestones` (0: none).
-    """
-
-    def __init__(self, folder: Path, *, every: int, keep: int, milestones: int = 0) -> None:
-        self.folder = folder
-        self._every = every
-        self._keep = keep
-        self._milestones = milestones
-        for path in folder.glob(".epoch-*"):  # half-written by a process that was killed
-            path.unlink()
-
-    def save(self, epoch: int, best: int, arrays: Arrays, description: dict[str, Any]) -> None:
-        """Write the checkpoint of an epoch if it is due, then remove those that are not kept.
-
-        best: the best epoch so far.
-        """
-        if not self._every or epoch % self._every:
-            return
-        save(_path(self.folder, epoch), arrays, description)
-        if self._keep:
-            kept = milestones(self.folder, self._milestones) | {_path(self.folder, best)}
-            for path in self.paths()[: -self._keep]:
-                if path not in kept:
-                    path.unlink()
-
-    def paths(self) -> list[Path]:
-        """The existing checkpoints, oldest first."""
-        return sorted(self.folder.glob("epoch-*.safetensors"))
-
-    def newest(self) -> tuple[Arrays, dict[str, Any]] | None:
-        """The newest undamaged checkpoint; a warning names each damaged one."""
-        for path in reversed(self.paths()):
-            try:
-                return load(path)
-            except ValueError as error:
-                logging.getLogger(__name__).warning("%s; taking an older checkpoint", error)
-        return None
-
-
-def milestones(folder: Path, every: int) -> set[Path]:
-    """The checkpoints of every epoch divisible by `every`; none for 0."""
-    paths = folder.glob("epoch-*.safetensors") if every else ()
-    return {path for path in paths if int(path.stem.removeprefix("epoch-")) % every == 0}
-
-
-def _path(folder: Path, epoch: int) -> Path:
-    return folder / f"epoch-{epoch:06d}.safetensors"
 
 
 def _digest(arrays: Arrays) -> str:

@@ -5,9 +5,7 @@ with one line that names the key, the value and what is allowed.
 """
 
 import dataclasses
-import difflib
 import hashlib
-import json
 import os
 import typing
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,8 +15,11 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from harness.data.override import quoted
-from harness.runfolder.schema import GROUPS, Config, allowed_values
+from harness.data.override import quoted, spell, suggest
+from harness.runfolder import parts
+from harness.runfolder.own_code import OwnCodeError
+from harness.runfolder.parts import KINDS, Part, PartError
+from harness.runfolder.schema import GROUPS, Config, Group, ScratchConfig, allowed_values
 from harness.runfolder.target import problem as problem_of
 from harness.runfolder.target import shown
 
@@ -30,8 +31,8 @@ class ConfigError(ValueError):
 
 
 @cache
-def _adapter() -> TypeAdapter[Config]:
-    return TypeAdapter(Config)
+def _adapter(schema: type[Config]) -> TypeAdapter[Config]:
+    return TypeAdapter(schema)
 
 
 def parse(content: Mapping[str, Any]) -> Config:
@@ -62,19 +63,52 @@ def expand_home(key: str, path: str) -> str:
     return expanded
 
 
-def _validate(content: Mapping[str, Any]) -> Config:
-    """Check every key and value against the schema, each on its own. Raises `ConfigError`."""
+def _validate(content: Mapping[str, Any], *, frozen: bool = False) -> Config:
+    """Check every key and value against the schema, each on its own. Raises `ConfigError`.
+
+    frozen: the user's parts were checked when the configuration was frozen, and their modules may
+    not be here.
+    """
     try:
-        return _adapter().validate_python(content)
+        trainer = _part("trainer", content, frozen=frozen)
+        schema = ScratchConfig if trainer.name == parts.SCRATCH else Config
+        unused = scratch_keys() if schema is Config else set()
+        others = [kind for kind in KINDS if kind != "trainer" and kind not in unused]
+        checked = {kind: _part(kind, content, frozen=frozen) for kind in others}
+        checked["trainer"] = trainer
+    except (PartError, OwnCodeError) as error:
+        raise ConfigError(str(error)) from error
+    known = {key: value for key, value in {**content, **checked}.items() if key not in unused}
+    if schema is ScratchConfig and known.get("lr", 0) is None:
+        optimizer = checked["optimizer"].name
+        raise ConfigError(f"lr=null: optimizer={optimizer} has no default; add lr=0.001, say")
+    try:
+        return _adapter(schema).validate_python(known)
     except ValidationError as error:
         raise ConfigError(_explain(error, content)) from None
 
 
+def _part(kind: str, content: Mapping[str, Any], *, frozen: bool) -> Part:
+    node = content.get(kind, KINDS[kind].before)
+    if frozen and isinstance(node, Mapping) and ":" in str(node.get("name")):
+        return Part(node["name"], {key: value for key, value in node.items() if key != "name"})
+    return parts.check(kind, node)
+
+
+@cache
+def scratch_keys() -> frozenset[str]:
+    """The keys of the root that only the built-in trainer has."""
+    common = {field.name for field in dataclasses.fields(Config)}
+    return frozenset({field.name for field in dataclasses.fields(ScratchConfig)} - common)
+
+
 def _contradictions(config: Config) -> Iterator[str]:
     """What is wrong with keys that are valid on their own, one line each."""
-    if not isinstance(config.width, int) and config.depth not in (1, len(config.width)):
+    if isinstance(config, ScratchConfig) and (
+        not isinstance(config.width, int) and config.depth not in (1, len(config.width))
+    ):
         yield (
-            f"depth={config.depth}: width={_spell(config.width)} already gives "
+            f"depth={config.depth}: width={spell(config.width)} already gives "
             f"{len(config.width)} hidden layers; leave depth out"
         )
     if config.tracking.uri and (wrong := problem_of(config.tracking.uri, is_kept=True)):
@@ -113,7 +147,7 @@ def check(config: Config) -> None:
     sizes = measure(config.dataset.name, config.dataset.dir)
     check_counts(sizes, config.dataset.num_val, config.dataset.num_train)
     images = config.dataset.num_train or sizes.train - config.dataset.num_val
-    if config.batch > images:
+    if isinstance(config, ScratchConfig) and config.batch > images:
         raise ConfigError(
             f"batch={config.batch}: expected 1 to {images}, the number of training images"
         )
@@ -121,7 +155,14 @@ def check(config: Config) -> None:
 
 def to_dict(config: Config) -> dict[str, Any]:
     """The nested dictionary of a configuration, which `parse` accepts."""
-    return dataclasses.asdict(config)
+    content = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    return {key: _plain(value) for key, value in content.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Part):
+        return {"name": value.name, **value.options}
+    return dataclasses.asdict(value) if isinstance(value, Group) else value
 
 
 def leaves(config: Config) -> dict[str, Leaf]:
@@ -134,7 +175,7 @@ def _leaves(content: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str,
         if isinstance(value, dict):
             yield from _leaves(value, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}", _spell(value) if isinstance(value, list) else value
+            yield f"{prefix}{key}", spell(value) if isinstance(value, list) else value
 
 
 def to_yaml(config: Config) -> str:
@@ -158,7 +199,7 @@ def read_yaml(path: Path, sha256: str | None = None) -> Config:
         content = yaml.safe_load(text.decode())
         if not isinstance(content, dict):
             raise ConfigError(f"expected settings, found {type(content).__name__}")
-        return _validate(content)
+        return _validate(content, frozen=True)
     except (ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: {' '.join(str(error).split())}") from error
 
@@ -180,45 +221,41 @@ def read_frozen(path: Path, sha256: str | None) -> bytes:
     return text
 
 
-def _fields() -> Iterator[tuple[str, type, dataclasses.Field[Any]]]:
-    """Every dotted key with its schema and field, in the order of the schema."""
-    for field in dataclasses.fields(Config):
-        for schema in GROUPS.get(field.name, ()):
-            for inner in dataclasses.fields(schema):
-                yield f"{field.name}.{inner.name}", schema, inner
-        if field.name not in GROUPS:
-            yield field.name, Config, field
-
-
-def meanings() -> dict[str, str]:
+def meanings(chosen: Iterable[tuple[str, Part]] = ()) -> dict[str, str]:
     """Every dotted key and its meaning, in the order of the schema.
 
-    A key that several options of a group have with different meanings gets all of them.
+    Of parts, the keys of the built-in ones and of those that are chosen. A key that several options
+    of a group have with different meanings gets all of them.
     """
     texts: dict[str, list[str]] = {}
-    for key, _, field in _fields():
-        texts.setdefault(key, []).append(field.metadata["meaning"])
-    return {key: "; or ".join(dict.fromkeys(each)) for key, each in texts.items()}
+    for key, _, text in _keys(chosen):
+        texts.setdefault(key, []).append(text)
+    return {key: "; or ".join(dict.fromkeys(filter(None, each))) for key, each in texts.items()}
+
+
+def _keys(chosen: Iterable[tuple[str, Part]] = ()) -> Iterator[tuple[str, Any, str]]:
+    """Every dotted key with its annotation and meaning."""
+    hints = typing.get_type_hints(ScratchConfig, include_extras=True)
+    for field in dataclasses.fields(ScratchConfig):
+        name = field.name
+        if name in GROUPS:
+            inner = typing.get_type_hints(GROUPS[name], include_extras=True)
+            for each in dataclasses.fields(GROUPS[name]):
+                yield f"{name}.{each.name}", inner[each.name], each.metadata["meaning"]
+        elif name in KINDS:
+            yield f"{name}.name", str, KINDS[name].meaning
+            own = [part.name for kind, part in chosen if kind == name and part.is_own]
+            for part in [*KINDS[name].rows, *own]:
+                for key in parts.keys(name, part):
+                    yield f"{name}.{key.name}", key.annotation, key.meaning
+        else:
+            yield name, hints[name], field.metadata["meaning"]
 
 
 def _allowed(key: str) -> str:
     """The values that a dotted key allows, in words; empty when its type has no description."""
-    hints = (
-        typing.get_type_hints(schema, include_extras=True)[field.name]
-        for other, schema, field in _fields()
-        if other == key
-    )
+    hints = (annotation for other, annotation, _ in _keys() if other == key)
     return next((text for text in map(allowed_values, hints) if text), "")
-
-
-def suggest(word: str, known: Iterable[str]) -> str:
-    """The hint `; did you mean 'batch'?`, or nothing when no known word is close."""
-    near = difflib.get_close_matches(word, list(known), 1, cutoff=0.6)
-    return f"; did you mean {near[0]!r}?" if near else ""
-
-
-def _spell(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"))
 
 
 def _explain(error: ValidationError, content: Mapping[str, Any]) -> str:
@@ -230,10 +267,9 @@ def _explain(error: ValidationError, content: Mapping[str, Any]) -> str:
     value: Any = content
     for part in key.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
-    shown = "(nothing)" if value == "" else value if isinstance(value, str) else _spell(value)
-    # The options of a Literal, or the names that choose between schemas: "'sgd', 'adam' or 'x'".
-    context = problem.get("ctx", {})
-    options = context.get("expected_tags", context.get("expected", ""))
+    shown = "(nothing)" if value == "" else value if isinstance(value, str) else spell(value)
+    # The options of a Literal: "'sgd', 'adam' or 'x'".
+    options = problem.get("ctx", {}).get("expected", "")
     expected = _allowed(key) or options or problem["msg"].replace("Input should be ", "")
     words = options.replace("'", "").replace(" or ", ", ").split(", ")
     hint = suggest(str(value), words) if options else ""
@@ -244,20 +280,16 @@ def _explain(error: ValidationError, content: Mapping[str, Any]) -> str:
 
 def _key(problem: Mapping[str, Any]) -> str:
     """The dotted key that a problem is about: the longest part of its path that is a key."""
-    parts = [str(part) for part in problem["loc"]]
-    if len(parts) > 1 and len(GROUPS.get(parts[0], ())) > 1:
-        del parts[1]  # the name that chose the schema, as in optimizer.adam.beta1
-    if problem["type"].startswith("union_tag"):
-        parts.append("name")
-    candidates = [".".join(parts[:end]) for end in range(len(parts), 0, -1)]
+    path = [str(part) for part in problem["loc"]]
+    candidates = [".".join(path[:end]) for end in range(len(path), 0, -1)]
     known = meanings()
     return next((key for key in candidates if key in known), candidates[0])
 
 
 def _explain_unknown(key: str, content: Mapping[str, Any]) -> str:
-    """Why a key is unknown: its group has it under another name, or nothing has it."""
+    """Why a key is unknown: the trainer has no such key, or nothing has it."""
     known = meanings()
     if key in known:
-        group = key.split(".")[0]
-        return f"{key}: {group}={content[group]['name']} has no such key; --help lists all keys"
+        name = _part("trainer", content, frozen=True).name
+        return f"{key}: trainer={name} has no such key; --help lists all keys"
     return f"{key}: there is no such key{suggest(key, known)}; --help lists all keys"

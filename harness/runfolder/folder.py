@@ -5,7 +5,8 @@ import logging
 import secrets
 import shutil
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from harness.runfolder import config as configuration
 from harness.runfolder import journal
 from harness.runfolder.journal import Journal, JournalError
 from harness.runfolder.liveness import HOST
+from harness.runfolder.own_code import FOLDER, Source
 from harness.runfolder.run import CONFIG, REPRODUCES, Run
 from harness.runfolder.schema import Config
 from harness.runfolder.status import RunStatus
@@ -25,12 +27,14 @@ _newest: dict[Path, int] = {}  # by outputs: the place of the newest run that th
 class Identity:
     """A run's name and tags.
 
-    dataset: name, sha256, source, sizes of the parts, image shape, classes.
+    dataset: name, sha256, source, sizes of the parts, image shape, classes. code: the source files
+    of the user's modules that it uses.
     """
 
     name: str
     tags: dict[str, str]
     dataset: dict[str, Any]
+    code: Sequence[Source] = ()
 
 
 def runs_folder(outputs: Path) -> Path:
@@ -60,6 +64,7 @@ def create(outputs: Path, config: Config, identity: Identity) -> Run:
     try:
         frozen = configuration.to_yaml(config)
         write_text(unfinished / CONFIG, frozen)
+        _copy_code(identity.code, unfinished)
         with Journal(unfinished / journal.FILE_NAME) as writer:
             writer.append(
                 "create",
@@ -71,6 +76,7 @@ def create(outputs: Path, config: Config, identity: Identity) -> Run:
                 tags={"run.id": run_id, **identity.tags},
                 experiment=config.tracking.experiment,
                 dataset=identity.dataset,
+                **({"code": [asdict(each) for each in identity.code]} if identity.code else {}),
             )
         fsync_folder(unfinished)
         unfinished.rename(run.folder)
@@ -79,6 +85,14 @@ def create(outputs: Path, config: Config, identity: Identity) -> Run:
         raise
     fsync_folder(run.folder.parent)
     return run
+
+
+def _copy_code(code: Sequence[Source], folder: Path) -> None:
+    """Copy the user's source files into a run folder, for the record."""
+    for each in code:
+        copy = folder / FOLDER / each.path
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(each.file.read_bytes())
 
 
 def scan(outputs: Path) -> tuple[list[Run], list[tuple[Path, str]]]:

@@ -56,6 +56,11 @@ class History:
         """Whether the run is over because its search ended it early."""
         return self.status is RunStatus.KILLED and self.pruned
 
+    @property
+    def code(self) -> list[dict[str, str]]:
+        """The source files of the user's modules that the run uses: root, path and syntax."""
+        return list(self.create.get("code", []))
+
     def curve(self, key: str) -> list[float]:
         """The values of one metric, epoch by epoch; empty where it was not recorded."""
         return [e["metrics"][key] for e in self.epochs if key in e["metrics"]]

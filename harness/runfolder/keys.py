@@ -6,24 +6,24 @@ digest of the set of its runs' keys, so the same sweep has the same id however i
 written.
 """
 
-import ast
 import hashlib
 import json
 import logging
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache
 
 from harness.runfolder import config as configuration
+from harness.runfolder import own_code, syntax
 from harness.runfolder.environment import SOURCE
+from harness.runfolder.own_code import Source
 from harness.runfolder.run import Run
-from harness.runfolder.schema import Config
+from harness.runfolder.schema import Config, ScratchConfig
 from harness.runfolder.status import RunStatus
 
 DETERMINING_SOURCE = ("data", "nn", "training")
 # Settings that change no result, only where it is stored and how fast it is computed; groups end
 # with a dot.
 CIRCUMSTANCES = ("outputs", "threads", "dataset.dir", "tracking.", "checkpoint.")
-DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 Key = tuple[str, ...]
 
 
@@ -33,10 +33,18 @@ def determines_result(key: str) -> bool:
     return key not in CIRCUMSTANCES and group not in CIRCUMSTANCES
 
 
-def run_key(config: Config, data_digest: str) -> str:
-    """The key of a run's result, 16 hexadecimal digits."""
+def run_key(config: Config, data_digest: str, code: Sequence[Source] = ()) -> str:
+    """The key of a run's result, 16 hexadecimal digits.
+
+    code: the source files of the user's modules that it uses. The source of the built-in trainer
+    counts only where it trains.
+    """
     content = subject(configuration.leaves(config), data_digest)
-    return digest(content | {"source": source_digest()}, 16)
+    if isinstance(config, ScratchConfig):
+        content["source"] = source_digest()
+    if code:
+        content["code"] = own_code.digest(code)
+    return digest(content, 16)
 
 
 def subject(params: Mapping[str, object], data_digest: object) -> dict[str, object]:
@@ -69,27 +77,8 @@ def source_digest() -> str:
     for folder in DETERMINING_SOURCE:
         for path in sorted((SOURCE / folder).rglob("*.py")):
             total.update(path.relative_to(SOURCE).as_posix().encode() + b"\0")
-            total.update(_spell(ast.parse(path.read_bytes())).encode() + b"\0")
+            total.update(syntax.spell(path.read_bytes()).encode() + b"\0")
     return total.hexdigest()
-
-
-def _spell(node: object) -> str:
-    """A syntax tree as text, without docstrings; the same in every version of Python.
-
-    `ast.dump` differs: newer versions add fields that are empty here, or leave out empty ones, and
-    3.12.0 adds an empty text to some f-strings.
-    """
-    if isinstance(node, list):
-        return f"[{','.join(map(_spell, node))}]"
-    if not isinstance(node, ast.AST):
-        return ascii(node)
-    fields = {name: value for name, value in ast.iter_fields(node) if value not in (None, [])}
-    if isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
-        fields["body"] = node.body[1:]
-    if isinstance(node, ast.JoinedStr):
-        fields["values"] = [each for each in node.values if getattr(each, "value", None) != ""]
-    spelled = (f"{name}={_spell(value)}" for name, value in fields.items())
-    return f"{type(node).__name__}({','.join(spelled)})"
 
 
 def full_key(run_key: str, params: Mapping[str, object], also: Collection[str]) -> Key:

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import ConfigDict, Field
 from pydantic.fields import FieldInfo
 
+from harness.runfolder.parts import Part
+
 # Strict numbers: true is not 1, and 1.5 and "64" are not counts. A type's description is what an
 # error message expects.
 Count = Annotated[int, Field(ge=1, strict=True, description="a whole number of at least 1")]
@@ -70,127 +72,6 @@ class DatasetConfig(Group):
 
 
 @dataclass(frozen=True, kw_only=True)
-class NormalizationConfig(Group):
-    """conf/normalization"""
-
-    name: Literal["minmax", "unit", "standard", "none"] = about(
-        "pixels to inputs: minmax [-1, 1], unit [0, 1], standard (mean 0, deviation 1), none"
-    )
-
-
-OPTIMIZER = "the update rule; set by optimizer=NAME"
-
-
-@dataclass(frozen=True, kw_only=True)
-class SGDConfig(Group):
-    """conf/optimizer/sgd.yaml"""
-
-    name: Literal["sgd"] = about(OPTIMIZER)
-
-
-@dataclass(frozen=True, kw_only=True)
-class MomentumConfig(Group):
-    """conf/optimizer/momentum.yaml"""
-
-    name: Literal["momentum"] = about(OPTIMIZER)
-    momentum: Fraction = about("share of the velocity that each step keeps")
-    nesterov: bool = about("Nesterov's form of momentum")
-
-
-@dataclass(frozen=True, kw_only=True)
-class AdamConfig(Group):
-    """conf/optimizer/adam.yaml and adamw.yaml"""
-
-    name: Literal["adam", "adamw"] = about(OPTIMIZER)
-    beta1: Fraction = about("decay of the running mean of the gradient")
-    beta2: Fraction = about("decay of the running mean of the squared gradient")
-    epsilon: Positive = about("added to the root of the mean square")
-
-
-SCHEDULE = "the learning rate over time; set by schedule=NAME"
-
-
-@dataclass(frozen=True, kw_only=True)
-class AnySchedule(Group):
-    """The keys of every schedule."""
-
-    name: str = about(SCHEDULE)
-    warmup: NotNegative = about("epochs of linear warm-up from 0")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ConstantConfig(AnySchedule):
-    """conf/schedule/constant.yaml and cosine.yaml"""
-
-    name: Literal["constant", "cosine"] = about(SCHEDULE)
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepConfig(AnySchedule):
-    """conf/schedule/step.yaml"""
-
-    name: Literal["step"] = about(SCHEDULE)
-    every: Positive = about("epochs between two drops of the learning rate")
-    gamma: Positive = about("factor of the learning rate at each drop")
-
-
-@dataclass(frozen=True, kw_only=True)
-class OneCycleConfig(AnySchedule):
-    """conf/schedule/onecycle.yaml"""
-
-    name: Literal["onecycle"] = about(SCHEDULE)
-    rise: Annotated[
-        float, Field(gt=0, lt=1, strict=True, description="a number above 0 and below 1")
-    ] = about("share of the time spent rising")
-    start: AtLeastOne = about("the first learning rate is lr / start")
-    end: AtLeastOne = about("the last learning rate is lr / end")
-
-
-AUGMENTATION = "deformed training images; set by augmentation=NAME"
-
-
-@dataclass(frozen=True, kw_only=True)
-class NoAugmentationConfig(Group):
-    """conf/augmentation/none.yaml"""
-
-    name: Literal["none"] = about(AUGMENTATION)
-
-
-@dataclass(frozen=True, kw_only=True)
-class AnyDeformation(Group):
-    """The keys of every augmentation."""
-
-    name: str = about(AUGMENTATION)
-    rotation: NotNegative = about("standard deviation of the rotation in degrees")
-    scale: NotNegative = about("standard deviation of the stretch along each axis, a fraction")
-    shear: NotNegative = about("standard deviation of the slant, a fraction")
-    shift: NotNegative = about("largest shift in pixels")
-
-
-@dataclass(frozen=True, kw_only=True)
-class AffineConfig(AnyDeformation):
-    """conf/augmentation/affine.yaml"""
-
-    name: Literal["affine"] = about(AUGMENTATION)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ElasticConfig(AnyDeformation):
-    """conf/augmentation/elastic.yaml"""
-
-    name: Literal["elastic"] = about(AUGMENTATION)
-    strength: NotNegative = about("standard deviation of the elastic displacements in pixels")
-    grid: Annotated[
-        int, Field(ge=2, le=28, strict=True, description="a whole number from 2 to 28")
-    ] = about("points of the elastic field along each side")
-
-
-OptimizerConfig = SGDConfig | MomentumConfig | AdamConfig
-ScheduleConfig = ConstantConfig | StepConfig | OneCycleConfig
-AugmentationConfig = NoAugmentationConfig | AffineConfig | ElasticConfig
-
-
-@dataclass(frozen=True, kw_only=True)
 class CheckpointConfig(Group):
     """The node `checkpoint` of conf/config.yaml"""
 
@@ -219,7 +100,39 @@ class TrackingConfig(Group):
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Group):
-    """The root of conf/"""
+    """The root of conf/, as every trainer has it."""
+
+    epochs: Count = about("passes over the training images")
+    seed: Natural = about("random seed of initial weights, image order, dropout and augmentation")
+    patience: Count | None = about(
+        "stop after this many epochs without a better validation error; null: train all epochs"
+    )
+    threads: Literal["auto"] | Count = about(
+        "BLAS threads; auto: by a fixed rule of layer sizes, batch and cores"
+    )
+    outputs: Annotated[str, Field(min_length=1, description="a folder")] = about(
+        "folder for everything generated"
+    )
+    dataset: DatasetConfig
+    trainer: Part
+    checkpoint: CheckpointConfig
+    tracking: TrackingConfig
+
+    @property
+    def required_threads(self) -> int:
+        """The BLAS threads that the run must have: `threads=auto` adapts to what there is."""
+        return 1 if self.threads == "auto" else self.threads
+
+    @property
+    def parts(self) -> dict[str, Part]:
+        """The parts by their kinds."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, Part)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScratchConfig(Config):
+    """The root of conf/ with the keys of the built-in trainer."""
 
     width: Annotated[
         Count | Annotated[list[Count], Field(min_length=1)],
@@ -238,8 +151,6 @@ class Config(Group):
         ),
     ] = about("images per step")
     lr: Positive = about("learning rate; each optimizer has its own default")
-    epochs: Count = about("passes over the training images")
-    seed: Natural = about("random seed of initial weights, image order, dropout and augmentation")
     dropout: Fraction = about("share of hidden units zeroed at each training step")
     input_dropout: Fraction = about("share of inputs zeroed at each training step")
     weight_decay: NotNegative = about("pull of the weights toward zero")
@@ -251,44 +162,23 @@ class Config(Group):
         "adversarial training: L2 radius of the perturbation, in normalized pixels; 0: off"
     )
     ema: Fraction = about("decay of the weights' running average that is evaluated; 0: no average")
-    patience: Count | None = about(
-        "stop after this many epochs without a better validation error; null: train all epochs"
-    )
     backend: Backend = about(
         "numba: compiled kernel for one hidden layer with plain SGD; auto: numba when possible"
     )
-    threads: Literal["auto"] | Count = about(
-        "BLAS threads; auto: by a fixed rule of layer sizes, batch and cores"
-    )
-    outputs: Annotated[str, Field(min_length=1, description="a folder")] = about(
-        "folder for everything generated"
-    )
-    dataset: DatasetConfig
-    normalization: NormalizationConfig
-    optimizer: Annotated[OptimizerConfig, Field(discriminator="name")]
-    schedule: Annotated[ScheduleConfig, Field(discriminator="name")]
-    augmentation: Annotated[AugmentationConfig, Field(discriminator="name")]
-    checkpoint: CheckpointConfig
-    tracking: TrackingConfig
+    normalization: Part
+    optimizer: Part
+    schedule: Part
+    augmentation: Part
 
     @property
     def hidden(self) -> tuple[int, ...]:
         """The widths of the hidden layers."""
         return (self.width,) * self.depth if isinstance(self.width, int) else tuple(self.width)
 
-    @property
-    def required_threads(self) -> int:
-        """The BLAS threads that the run must have: `threads=auto` adapts to what there is."""
-        return 1 if self.threads == "auto" else self.threads
 
-
-# The schema of each group: one dataclass, or several of which the name chooses one.
-GROUPS: dict[str, tuple[type, ...]] = {
-    "dataset": (DatasetConfig,),
-    "normalization": (NormalizationConfig,),
-    "optimizer": get_args(OptimizerConfig),
-    "schedule": get_args(ScheduleConfig),
-    "augmentation": get_args(AugmentationConfig),
-    "checkpoint": (CheckpointConfig,),
-    "tracking": (TrackingConfig,),
+# The schema of each group that is not a part.
+GROUPS: dict[str, type] = {
+    "dataset": DatasetConfig,
+    "checkpoint": CheckpointConfig,
+    "tracking": TrackingConfig,
 }

@@ -8,6 +8,7 @@ from click.testing import CliRunner
 from harness.commands.clean import clean
 from harness.nn import metrics
 from harness.runfolder import checkpoint, journal, liveness
+from harness.runfolder.checkpoints import Checkpoints
 from harness.runfolder.run import Run
 from tests.conftest import RUN, Command, new_run, only_folder, small
 
@@ -20,7 +21,7 @@ def test_clean_removes_what_no_run_needs(
     history = Run(folder).history()
     checkpoints = folder / "checkpoints"
     kept = {3, 6, 7, int(history.final[metrics.BEST_EPOCH])}
-    assert {int(path.stem[-6:]) for path in checkpoints.iterdir()} == kept
+    assert {int(path.name[-6:]) for path in checkpoints.iterdir()} == kept
     half = (folder / "weights/.last.safetensors.abc", folder.parent / ".123-unfinished")
     half[0].write_bytes(bytes(5_000_000))
     half[1].mkdir()
@@ -31,14 +32,14 @@ def test_clean_removes_what_no_run_needs(
     assert half[0].exists()
     assert command("harness", "clean").stdout == dry.replace("would free", "freed")
     assert [path.exists() for path in half] == [False, False]
-    assert {int(path.stem[-6:]) for path in checkpoints.iterdir()} == {3, 6}
+    assert {int(path.name[-6:]) for path in checkpoints.iterdir()} == {3, 6}
     command("harness", "clean", "--all")
     assert list(checkpoints.iterdir()) == []
     assert checkpoint.load(folder / "weights/last.safetensors")[1]["epoch"] == 7
     with journal.Journal(folder / journal.FILE_NAME) as writer:
         writer.append("start", **liveness.this_process(), threads=1, backend="numpy")
         writer.append("end", status="KILLED", error="interrupted")
-    checkpoint.save(checkpoints / "epoch-000007.safetensors", {}, {})
+    Checkpoints(checkpoints, every=1, keep=0).save(7, 1, {}, lambda folder: None)
     assert command("harness", "clean").stdout.startswith("freed 0.0 MB")
     assert len(list(checkpoints.iterdir())) == 1, "an unfinished run may be resumed from it"
 

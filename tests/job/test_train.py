@@ -75,7 +75,7 @@ def test_one_bad_job_never_stops_the_others(
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 @pytest.mark.parametrize(
     ("name", "code", "status", "epochs"),
-    [("epoch-000003", 130, "KILLED", 2), ("last.safetensors", 0, "FINISHED", 3)],
+    [("epoch-000002", 130, "KILLED", 1), ("last.safetensors", 0, "FINISHED", 3)],
 )
 def test_a_run_that_is_terminated_after_its_last_epoch_finishes(
     tmp_path: Path, command: Command, idx_folder: Path, name: str, code: int, status: str,

@@ -6,7 +6,7 @@ from harness.runfolder.config import meanings
 
 
 def test_every_key_group_engine_and_example_is_listed() -> None:
-    text = manual.help_text()
+    text = manual.help_text([])
     for key in (*meanings(), *overrides.COMMAND_KEYS):
         assert f"  {key} " in text
     for group, options in conf.groups().items():
@@ -21,7 +21,7 @@ def test_every_key_group_engine_and_example_is_listed() -> None:
 
 
 def test_defaults_are_shown() -> None:
-    lines = {line.split()[0]: line for line in manual.help_text().splitlines() if line.split()}
+    lines = {line.split()[0]: line for line in manual.help_text([]).splitlines() if line.split()}
     assert lines["batch"].endswith("[32]")
     assert lines["max_norm"].endswith("[null]")
     assert lines["dataset.num_val"].endswith("[5000]")

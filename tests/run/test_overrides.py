@@ -75,7 +75,7 @@ def test_fresh(text: str, fresh: bool) -> None:
     ("text", "expected"),
     [
         ("bach=64", "bach=64: there is no such key; did you mean 'batch'?"),
-        ("optimizer.nam=adam", "optimizer.nam=adam: there is no such key; did you mean 'opt"),
+        ("optimizer.name=adam", "optimizer.name=adam: type optimizer=adam"),
         ("resum=last", "resum=last: there is no such key; did you mean 'resume'?"),
         ("xyzzy=1", "xyzzy=1: there is no such key; --help lists all keys"),
         ("xyzzy=1,2", "xyzzy=1,2: there is no such key"),

@@ -3,7 +3,6 @@
 Covers: harness/runfolder/config.py, harness/runfolder/schema.py
 """
 
-import itertools
 import re
 import typing
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 from harness.run import compose, overrides
 from harness.runfolder import config
 from harness.runfolder.config import ConfigError
-from harness.runfolder.schema import GROUPS, Config, allowed_values
+from harness.runfolder.schema import GROUPS, ScratchConfig, allowed_values
 
 WHOLE = "expected a whole number of at least"
 BAD = {
@@ -42,13 +41,15 @@ BAD = {
     "experiment=artcle": "did you mean 'article'?",
     "activation=swish": "activation=swish: expected 'sigmoid', 'tanh' or 'relu'",
     "activation=sigmiod": "did you mean 'sigmoid'?",
-    "optimizer.name=foo": "optimizer.name=foo: expected 'sgd', 'momentum', 'adam', 'adamw'",
+    "optimizer=foo": "optimizer=foo: expected adam, adamw, momentum, sgd",
+    "optimizer.name=foo": "optimizer.name=foo: type optimizer=foo",
     "optimizer.momentum=0.5": "optimizer.momentum",
     "dropout=1": "dropout=1: expected a number from 0 to below 1",
     "adversarial=-1": "adversarial=-1: expected a finite number of at least 0",
     "max_norm=0": "max_norm=0: expected a finite number above 0",
     "schedule=cosin": "did you mean 'cosine'?",
-    "optimizer.nam=foo": "did you mean 'optimizer.name'?",
+    "optimizer.nam=foo": "optimizer.nam: optimizer=sgd has no such key",
+    "schedule.warmpu=1": "did you mean 'schedule.warmup'?",
     "dataset.num_val=60000": "dataset.num_val=60000: expected 0 to 59999",
     "dataset.num_train=55001": "dataset.num_train=55001: expected 1 to 55000",
     "dataset=idx": "dataset.dir=null: dataset=idx needs dataset.dir=FOLDER",
@@ -92,7 +93,7 @@ def test_the_allowed_values_of_a_group_are_named() -> None:
 
 def test_every_number_says_what_it_allows() -> None:
     """A type without a description would leave the user with pydantic's words."""
-    for schema in (Config, *itertools.chain(*GROUPS.values())):
+    for schema in (ScratchConfig, *GROUPS.values()):
         for name, annotation in typing.get_type_hints(schema, include_extras=True).items():
             if name not in GROUPS and re.search(r"\b(int|float)\b", repr(annotation)):
                 assert allowed_values(annotation), f"{schema.__name__}.{name}"
@@ -129,17 +130,20 @@ def test_the_bad_job_of_a_sweep_is_named() -> None:
     assert error.endswith("(in the job batch=16,lr=-1)")
 
 
-def test_defaults_and_hidden_layers() -> None:
-    plain = compose.compose_one([])
-    assert plain.lr == 0.2, "the optimizer's own"
-    assert plain.hidden == (256,)
-    assert compose.compose_one(["depth=3", "width=8"]).hidden == (8, 8, 8)
-    assert compose.compose_one(["width=[8,4]"]).hidden == (8, 4)
-    assert compose.compose_one(["lr=1"]).lr == 1
+def scratch(*overrides: str) -> ScratchConfig:
+    config = compose.compose_one(list(overrides))
+    assert isinstance(config, ScratchConfig)
+    return config
+
+
+def test_the_learning_rate_is_the_optimizer_s_own() -> None:
+    assert scratch().lr == 0.2
+    assert scratch("optimizer=adam").lr == 0.001
+    assert scratch("lr=1").lr == 1
 
 
 def test_experiments_need_no_plus_and_give_way_to_the_command_line() -> None:
-    article = compose.compose_one(["experiment=article", "batch=8"])
+    article = scratch("experiment=article", "batch=8")
     assert article.dataset.num_val == 0
     assert article.batch == 8
 

@@ -6,16 +6,17 @@ import pytest
 
 from harness.run.conf import groups
 from harness.runfolder import config as configuration
-from harness.runfolder.schema import GROUPS, Config
+from harness.runfolder.parts import KINDS, allowed, check, keys
+from harness.runfolder.schema import GROUPS, ScratchConfig
 from tests.conftest import composed
 
-SCHEMAS = [Config, *(each for schemas in GROUPS.values() for each in schemas)]
+SCHEMAS = [ScratchConfig, *GROUPS.values()]
 
 
 @pytest.mark.parametrize("each", SCHEMAS, ids=lambda each: each.__name__)
 def test_every_key_has_a_meaning_of_one_line(each: type) -> None:
     for field in dataclasses.fields(each):
-        if field.name in GROUPS:
+        if field.name in GROUPS or field.name in KINDS:
             continue
         meaning = field.metadata["meaning"]
         assert meaning
@@ -23,23 +24,33 @@ def test_every_key_has_a_meaning_of_one_line(each: type) -> None:
         assert len(meaning) < 110
 
 
-def test_the_groups_are_the_fields_that_are_schemas() -> None:
-    hints = {field.name for field in dataclasses.fields(Config) if not field.metadata}
-    assert hints == set(GROUPS)
-    assert set(groups()) - {"experiment"} == set(GROUPS) - {"checkpoint"}
+def test_the_groups_are_the_fields_that_are_schemas_and_parts() -> None:
+    hints = {field.name for field in dataclasses.fields(ScratchConfig) if not field.metadata}
+    assert hints == {*GROUPS, *KINDS}
+    assert set(groups()) - {"experiment"} == {*GROUPS, *KINDS} - {"checkpoint"}
 
 
-@pytest.mark.parametrize("group", ["normalization", "optimizer", "schedule", "augmentation"])
-def test_every_option_of_a_group_is_valid_and_has_its_name(group: str) -> None:
-    for option in groups()[group]:
-        config = composed(f"{group}={option}")
-        assert getattr(config, group).name == option
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_every_file_of_a_kind_is_a_row_of_its_table_with_its_defaults(kind: str) -> None:
+    assert set(groups()[kind]) == set(KINDS[kind].rows)
+    for name in groups()[kind]:
+        config = composed(f"{kind}={name}")
+        part = config.parts[kind]
+        assert part == check(kind, name)
+        for key in keys(kind, name):
+            assert key.meaning, f"{kind}.{key.name}"
+            assert allowed(key.annotation), f"{kind}.{key.name}"
 
 
 def test_hidden_layers() -> None:
-    assert composed().hidden == (256,)
-    assert composed("depth=3", "width=8").hidden == (8, 8, 8)
-    assert composed("width=[8,4]").hidden == (8, 4)
+    for overrides, hidden in (
+        ((), (256,)),
+        (("depth=3", "width=8"), (8, 8, 8)),
+        (("width=[8,4]",), (8, 4)),
+    ):
+        config = composed(*overrides)
+        assert isinstance(config, ScratchConfig)
+        assert config.hidden == hidden
 
 
 def test_automatic_threads_require_one() -> None:
@@ -64,5 +75,5 @@ def test_numbers_are_strict() -> None:
 def test_unknown_keys_are_refused(group: str | None) -> None:
     content = configuration.to_dict(composed())
     (content if group is None else content[group])["bach"] = 1
-    with pytest.raises(configuration.ConfigError, match="there is no such key"):
+    with pytest.raises(configuration.ConfigError, match="no such key"):
         configuration.parse(content)

@@ -1,0 +1,71 @@
+"""The built-in trainer as a training function: `trainer=scratch`."""
+
+from pathlib import Path
+from typing import Any
+
+from harness.job import build, interruption
+from harness.job.training_run import TrainingRun
+from harness.runfolder import checkpoint
+from harness.runfolder.checkpoints import STATE
+from harness.runfolder.run import WEIGHTS
+from harness.runfolder.schema import ScratchConfig
+from harness.training.trainer import Diverged, Result, Trainer
+
+LAST_WEIGHTS = "weights/last.safetensors"
+
+
+def fit(config: ScratchConfig, run: TrainingRun) -> None:
+    """Train the network of a configuration; see `training/trainer.py`.
+
+    Raises `Diverged` when a loss is not finite.
+    """
+    trainer = build.trainer(config, run.dataset)
+    if run.restored is not None:
+        arrays, description = checkpoint.load(run.restored / STATE)
+        trainer.restore(arrays, description["state"])
+    try:
+        result = trainer.run(_Recorder(run))
+    except Diverged as error:
+        run.record(error.epoch, error.values)  # without a checkpoint to resume from
+        raise
+    _write_weights(trainer, result, run)
+    run.predictions(trainer.dataset.test.labels, result.probabilities)
+
+
+class _Recorder:
+    """Passes what the training loop reports to the run."""
+
+    def __init__(self, run: TrainingRun) -> None:
+        self._run = run
+
+    def epoch(self, epoch: int, values: dict[str, float], trainer: Trainer) -> None:
+        """Record an epoch with the trainer's state."""
+        if trainer.is_over:
+            interruption.ignore_signals()  # finishing takes less time than resuming would
+
+        def save(folder: Path) -> None:
+            arrays, state = trainer.state()
+            checkpoint.save(folder / STATE, arrays, {"state": state})
+
+        self._run.log(epoch, values, save)
+
+    def final(self, epoch: int, values: dict[str, float]) -> None:
+        """Record the metrics of the test set."""
+        self._run.final(values)
+
+
+def _write_weights(trainer: Trainer, result: Result, run: TrainingRun) -> None:
+    """Write the weights of the last epoch and of the best one."""
+    description: dict[str, Any] = build.description(trainer)
+    parameters = trainer.network.parameters
+    weights = {
+        LAST_WEIGHTS: (trainer.finished, trainer.evaluated.parameters.flat),
+        WEIGHTS: (result.best_epoch, trainer.best_parameters),
+    }
+    for path, (epoch, flat) in weights.items():
+        arrays = {}
+        for number, layer in enumerate(type(parameters)(parameters.sizes, flat).layers, 1):
+            arrays[f"layer{number}.weights"] = layer.weights
+            arrays[f"layer{number}.bias"] = layer.bias
+        checkpoint.save(run.folder / path, arrays, description | {"epoch": epoch})
+        run.add_file(path)

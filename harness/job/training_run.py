@@ -1,0 +1,198 @@
+"""The run as a training function sees it: `fit(settings, run)`.
+
+    def fit(settings: Settings, run: TrainingRun) -> None:
+        model = make(settings, run.seed)
+        if run.restored:
+            model.load(run.restored / "model.npz")
+        for epoch in run.epochs():
+            train(model, run.dataset.train)
+            error = score(model, run.dataset.val)
+            run.log(epoch, {"val/error": error}, checkpoint=lambda d: model.save(d / "model.npz"))
+        run.final({"test/error": score(model, run.dataset.test)})
+
+The built-in trainer (scratch.py) uses the same methods.
+"""
+
+import math
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from harness.data.atomic import write_atomically
+from harness.data.dataset import Dataset
+from harness.job.progress import Show
+from harness.nn import metrics
+from harness.runfolder.artifacts import Artifact
+from harness.runfolder.checkpoints import Checkpoints, Write
+from harness.runfolder.journal import Journal
+from harness.runfolder.run import Run
+from harness.training.trainer import Diverged
+
+PREDICTIONS = "predictions/test.npz"
+RESERVED = ("checkpoints", "code", "config.yaml", "environment.txt", "uncommitted.diff")
+
+
+class TrainingRun:
+    """What a training function is given, and where its results go.
+
+    dataset: the data set with its parts `train`, `val` (or None) and `test`. seed, threads: to be
+    used. restored: the folder of the newest checkpoint, None when the training starts at its
+    beginning.
+    """
+
+    def __init__(
+        self, run: Run, journal: Journal, show: Show, *, dataset: Dataset, threads: int
+    ) -> None:
+        config, history = run.config, run.history()
+        self.dataset, self.seed, self.threads = dataset, config.seed, threads
+        self.files: list[str] = []
+        self._folder, self._journal, self._show = run.folder, journal, show
+        self._total, self._patience = config.epochs, config.patience
+        keeping = config.checkpoint
+        self._checkpoints = Checkpoints(
+            run.folder / "checkpoints",
+            every=keeping.every,
+            keep=keeping.keep,
+            milestones=keeping.milestones,
+        )
+        self._recorded, self._has_final = len(history.epochs), bool(history.final)
+        newest = self._checkpoints.newest()
+        self.restored: Path | None = None if newest is None else newest.folder
+        self._epoch = 0 if newest is None else newest.epoch  # the last one that is trained
+        self._values = [record["metrics"] for record in history.epochs][: self._epoch]
+        if newest is not None and self._recorded < newest.epoch:  # killed between the two
+            self.record(newest.epoch, newest.metrics)
+            self._values.append(newest.metrics)
+        self._begin = time.perf_counter()
+
+    def epochs(self, total: int | None = None) -> Iterator[int]:
+        """The numbers of the epochs that are left, each of which must be logged.
+
+        total: of the training, by default the key `epochs`. It ends early by `patience`.
+        """
+        total = self._total if total is None else total
+        while self._epoch < total and not self._is_stale():
+            epoch = self._epoch + 1
+            self._begin = time.perf_counter()
+            yield epoch
+            if self._epoch != epoch:
+                raise ValueError(f"epoch {epoch} was not logged; call run.log({epoch}, ...)")
+
+    def log(self, epoch: int, values: Mapping[str, float], checkpoint: Write | None = None) -> None:
+        """Record an epoch; it is durable when this returns.
+
+        epoch: from 1, each once. values: metrics by key, such as `val/error`, finite numbers.
+        checkpoint: called with a folder to save the state into, from which `restored` continues.
+        Raises `ValueError` for other values, and `Diverged` for a metric that is not finite.
+        """
+        if epoch != self._epoch + 1:
+            raise ValueError(f"run.log({epoch}, ...): expected epoch {self._epoch + 1}")
+        checked = _checked(values)
+        checked.setdefault(metrics.EPOCH_S, time.perf_counter() - self._begin)
+        for key, value in checked.items():
+            if not math.isfinite(value):
+                self.record(epoch, checked)  # without a checkpoint to resume from
+                raise Diverged(f"{key} is {value} in epoch {epoch}", epoch, checked)
+        self._journal.check_present()  # a folder that is being removed gets no more checkpoints
+        self._epoch = epoch
+        self._values.append(checked)
+        if checkpoint is not None:
+            self._checkpoints.save(epoch, self.best_epoch, checked, checkpoint)
+        self.record(epoch, checked)
+        self._show(epoch, checked)
+
+    def record(self, epoch: int, values: dict[str, float]) -> None:
+        """Write an epoch's record, unless the journal has it."""
+        if epoch > self._recorded:
+            self._journal.append("epoch", epoch=epoch, metrics=values)
+            self._recorded = epoch
+
+    def final(self, values: Mapping[str, float]) -> None:
+        """Record the metrics of the test set, once, after the last epoch.
+
+        `best/epoch` and the objective's best value are added.
+        """
+        checked = _checked(values)
+        for key, value in checked.items():
+            if not math.isfinite(value):
+                raise Diverged(f"{key} is {value} after epoch {self._epoch}", self._epoch, checked)
+        best = self.best_epoch
+        if best and metrics.VAL_ERROR in self._values[best - 1]:
+            checked.setdefault(metrics.BEST_EPOCH, float(best))
+            checked.setdefault(metrics.BEST_VAL_ERROR, self._values[best - 1][metrics.VAL_ERROR])
+        if not self._has_final:  # else MLflow would get a second row
+            self._journal.append("final", epoch=self._epoch, metrics=checked)
+            self._has_final = True
+
+    def predictions(self, labels: ArrayLike, probabilities: ArrayLike) -> None:
+        """Save what was predicted of the test set, for paired tests.
+
+        labels: (N,) the true classes. probabilities: (N, C), in the same order. In a regression
+        both are (N, K): targets and predictions.
+        """
+        truth, predicted = np.asarray(labels), np.asarray(probabilities, np.float32)
+        if predicted.ndim != 2 or len(truth) != len(predicted) or not len(truth):
+            raise ValueError(
+                f"run.predictions: expected (N,) labels and (N, C) probabilities, found shapes "
+                f"{truth.shape} and {predicted.shape}"
+            )
+        if not np.isfinite(predicted).all():
+            raise ValueError("run.predictions: the probabilities are not all finite")
+        (self._folder / PREDICTIONS).parent.mkdir(exist_ok=True)
+        write_atomically(
+            self._folder / PREDICTIONS,
+            lambda file: np.savez(file, labels=truth, probabilities=predicted),
+        )
+        self.add_file(PREDICTIONS)
+
+    def artifact(self, name: str, path: str | Path) -> None:
+        """Keep a copy of a file with the run, under `name`, such as `model/tree.json`."""
+        file = Artifact(name).file(self._folder)
+        if name.split("/")[0] in RESERVED or name.startswith((".", "journal", "traceback")):
+            raise ValueError(f"run.artifact({name!r}): the name belongs to the harness")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with Path(path).open("rb") as source:
+            write_atomically(file, lambda target: shutil.copyfileobj(source, target))
+        self.add_file(name)
+
+    def add_file(self, path: str) -> None:
+        """Note a finished file of the run folder, which is recorded when the run ends."""
+        if path not in self.files:
+            self.files.append(path)
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return self._folder
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch with the best objective, the earliest of equals; the last one without any."""
+        errors = [values.get(metrics.VAL_ERROR) for values in self._values]
+        known = [error for error in errors if error is not None]
+        return errors.index(min(known)) + 1 if known else self._epoch
+
+    def _is_stale(self) -> bool:
+        """Whether the objective has not improved for `patience` epochs."""
+        return self._patience is not None and self._epoch - self.best_epoch >= self._patience
+
+
+def _checked(values: Any) -> dict[str, float]:
+    """Metrics as Python numbers. Raises `ValueError`, one line."""
+    if not isinstance(values, Mapping) or not values:
+        raise ValueError(f"metrics: expected numbers by key such as val/error, found {values!r}")
+    checked = {}
+    for key, value in values.items():
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = None
+        if number is None or not isinstance(key, str) or isinstance(value, str | bool):
+            raise ValueError(f"metric {key!r}: expected a number, found {value!r}")
+        checked[key] = number
+    return checked

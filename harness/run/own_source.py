@@ -1,0 +1,89 @@
+"""How Hydra finds what is the user's own: files in the folders of `--config-dir`, and parts.
+
+Two kinds of places on Hydra's search path, each a class that Hydra is told of.
+"""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra.core.object_type import ObjectType
+from hydra.core.plugins import Plugins
+from hydra.plugins.config_source import ConfigResult, ConfigSource
+from omegaconf import OmegaConf
+
+from harness.runfolder import parts
+from harness.runfolder.parts import KINDS
+
+EXPERIMENT = "experiment"
+
+
+class OwnFolder(FileConfigSource):
+    """A folder of the user's. An experiment file needs no `# @package _global_`."""
+
+    @staticmethod
+    def scheme() -> str:
+        """The scheme of its address on the search path."""
+        return "own"
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """Read a file."""
+        result = super().load_config(config_path)
+        if config_path.startswith(f"{EXPERIMENT}/") and result.header["package"] is None:
+            result.header["package"] = "_global_"
+        return result
+
+
+class OwnParts(ConfigSource):
+    """The parts that are imported: `optimizer=mine.parts:Lion` is the file of such a name."""
+
+    @staticmethod
+    def scheme() -> str:
+        """The scheme of its address on the search path."""
+        return "parts"
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """The node of a part: its name, and its keys with their defaults.
+
+        The defaults of the shared keys that it takes, such as `lr`, become those of the root.
+        """
+        kind, _, name = config_path.removesuffix(".yaml").partition("/")
+        node: dict[str, Any] = {"name": name}
+        node |= {key.name: key.default for key in parts.keys(kind, name)}
+        content = {key.name: key.default for key in parts.shared_keys(kind, name)} | {kind: node}
+        return ConfigResult(
+            provider=self.provider,
+            path=f"{self.scheme()}://",
+            config=OmegaConf.create(content),
+            header={"package": "_global_"},
+        )
+
+    def available(self) -> bool:
+        """Always."""
+        return True
+
+    def is_group(self, config_path: str) -> bool:
+        """Whether there may be parts of this kind."""
+        return config_path in KINDS or config_path == ""
+
+    def is_config(self, config_path: str) -> bool:
+        """Whether it names a part."""
+        kind, _, name = config_path.partition("/")
+        return kind in KINDS and ":" in name
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        """Nothing: modules are not searched for parts."""
+        return []
+
+
+@cache
+def register() -> None:
+    """Make the two known to Hydra."""
+    for source in (OwnFolder, OwnParts):
+        Plugins.instance().register(source)
+
+
+def search_path(folders: tuple[Path, ...]) -> list[str]:
+    """The addresses of the user's folders and of parts, for `hydra.searchpath`."""
+    return [*(f"{OwnFolder.scheme()}://{folder}" for folder in folders), f"{OwnParts.scheme()}://"]

@@ -1,0 +1,211 @@
+"""The user's own modules: importing `mine.parts:Lion`, and the source files that it consists of.
+
+Modules are found in the working directory, in the folders of a command's configurations, and
+wherever Python finds modules. A run records the digest of each file that its modules consist of,
+and a copy of it in `code/`, for the record: nothing is ever imported from there.
+"""
+
+import ast
+import contextlib
+import contextvars
+import hashlib
+import importlib
+import importlib.util
+import sys
+import sysconfig
+import traceback
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.runfolder import syntax
+
+FOLDER = "code"  # the copies in a run folder
+_folders: contextvars.ContextVar[tuple[Path, ...]] = contextvars.ContextVar("own", default=())
+
+
+class OwnCodeError(ValueError):
+    """The user's code is missing, changed, or fails; the message is one line."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One source file.
+
+    root: the folder that Python searches; path: relative to it, with slashes; syntax: the digest of
+    its syntax tree.
+    """
+
+    root: str
+    path: str
+    syntax: str
+
+    @property
+    def file(self) -> Path:
+        """The file."""
+        return Path(self.root, self.path)
+
+
+@contextlib.contextmanager
+def searching(folders: Iterable[str | Path]) -> Iterator[None]:
+    """Search these folders as well, after the working directory."""
+    token = _folders.set((*_folders.get(), *(Path(each).resolve() for each in folders)))
+    try:
+        yield
+    finally:
+        _folders.reset(token)
+
+
+def load(name: str, key: str) -> Any:
+    """Import what `MODULE:NAME` names.
+
+    key: the setting that it is the value of. Raises `OwnCodeError`, one line with the module's own
+    error and the line that raised it.
+    """
+    module_name, _, attribute = name.partition(":")
+    if not all(part.isidentifier() for part in [*module_name.split("."), attribute]):
+        raise OwnCodeError(f"{key}={name}: expected MODULE:NAME, such as mine.parts:Lion")
+    _extend_path()
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name and f"{module_name}.".startswith(f"{error.name}."):
+            raise OwnCodeError(
+                f"{key}={name}: there is no module {error.name} in {_searched()}"
+            ) from None
+        raise OwnCodeError(f"{key}={name}: {described(error)}") from error
+    except (Exception, SystemExit) as error:
+        raise OwnCodeError(f"{key}={name}: {described(error)}") from error
+    if not hasattr(module, attribute):
+        names = ", ".join(each for each in vars(module) if not each.startswith("_"))
+        raise OwnCodeError(f"{key}={name}: {module_name} has no {attribute}; it has {names}")
+    return getattr(module, attribute)
+
+
+def described(error: BaseException) -> str:
+    """An exception in one line, with the place in the user's code that raised it."""
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    own = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith("<")
+        and Path(__file__).parents[1] not in Path(frame.filename).parents
+    ]
+    if isinstance(error, SyntaxError):
+        return f"{text}"
+    return f"{text} ({own[-1].filename}, line {own[-1].lineno})" if own else text
+
+
+def sources(names: Iterable[str]) -> list[Source]:
+    """The files of the modules that `MODULE:NAME` names, and of what these import beside them.
+
+    Followed are the imports that the source states, as far as they lie under the same root: the
+    folder that Python searches, or in an installed package the package. Sorted by path. Raises
+    `OwnCodeError`.
+    """
+    found: dict[Path, Source] = {}
+    _extend_path()
+    for name in names:
+        module = name.partition(":")[0]
+        spec = importlib.util.find_spec(module)
+        if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+            raise OwnCodeError(f"{name}: expected a module with a source file")
+        file = Path(spec.origin).resolve()
+        depth = len(module.split(".")) - (file.name != "__init__.py")
+        root = file.parents[depth]
+        _follow(file, root, root / module.split(".")[0], found)
+    return sorted(found.values(), key=lambda each: (each.path, each.root))
+
+
+def digest(files: Iterable[Source]) -> str:
+    """The digest of own source files, wherever they lie."""
+    total = hashlib.sha256()
+    for each in files:
+        total.update(f"{each.path}\0{each.syntax}\n".encode())
+    return total.hexdigest()
+
+
+def use(recorded: Iterable[Mapping[str, str]]) -> None:
+    """Make a run's modules importable, after comparing them with those it was frozen with.
+
+    recorded: root, path and syntax of each file. A file is looked for in the working directory, in
+    the folders of configurations, and where it was. Raises `OwnCodeError`, one line, for one that
+    is missing or differs.
+    """
+    for each in recorded:
+        roots = [Path.cwd(), *_folders.get(), Path(each["root"]), *map(Path, sys.path)]
+        root = next((root for root in roots if (root / each["path"]).is_file()), None)
+        if root is None:
+            raise OwnCodeError(
+                f"{each['path']}: the run uses this module, which is neither in {_searched()} nor "
+                f"in {each['root']}; the run keeps a copy for the record, in {FOLDER}/"
+            )
+        if _syntax_of(root / each["path"]) != each["syntax"]:
+            raise OwnCodeError(
+                f"{root / each['path']}: was changed after the run was frozen; restore it (the run "
+                f"keeps a copy, in {FOLDER}/) or start the run again"
+            )
+        if str(root) not in sys.path:
+            sys.path.insert(0, str(root))
+
+
+def _follow(file: Path, root: Path, package: Path, found: dict[Path, Source]) -> None:
+    """Add a source file and what it imports from the same root."""
+    if file in found:
+        return
+    found[file] = Source(str(root), file.relative_to(root).as_posix(), _syntax_of(file))
+    installed = root in _installed()
+    for module in _imports(file, root):
+        base = root.joinpath(*module.split("."))
+        for candidate in (base.with_suffix(".py"), base / "__init__.py"):
+            inside = not installed or package in candidate.parents
+            if candidate.is_file() and inside:
+                _follow(candidate, root, package, found)
+
+
+def _imports(file: Path, root: Path) -> Iterator[str]:
+    """The modules that a source file may import by statements, and the packages around them."""
+    tree = ast.parse(file.read_bytes())
+    here = list(file.relative_to(root).parent.parts)
+    for node in ast.walk(tree):
+        names: list[list[str]] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name.split(".") for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = here[: len(here) - node.level + 1] if node.level else []
+            base = above + (node.module.split(".") if node.module else [])
+            names = [base, *([*base, alias.name] for alias in node.names)]
+        for parts in names:
+            for end in range(1, len(parts) + 1):
+                yield ".".join(parts[:end])
+    for end in range(1, len(here) + 1):
+        yield ".".join(here[:end])
+
+
+def _syntax_of(file: Path) -> str:
+    try:
+        return syntax.digest(file.read_bytes())
+    except SyntaxError as error:
+        raise OwnCodeError(f"{file}: {error}") from error
+
+
+def _installed() -> set[Path]:
+    """The folders of installed packages and of the standard library."""
+    paths = sysconfig.get_paths()
+    return {Path(paths[name]).resolve() for name in ("purelib", "platlib", "stdlib")}
+
+
+def _searched() -> str:
+    return " or ".join(map(str, [Path.cwd(), *_folders.get()]))
+
+
+def _extend_path() -> None:
+    """Put the working directory and the other folders on Python's search path.
+
+    They stay there: modules may import others later.
+    """
+    for folder in reversed([Path.cwd(), *_folders.get()]):
+        if str(folder) not in sys.path and not (folder == Path.cwd() and "" in sys.path):
+            sys.path.insert(0, str(folder))
+    importlib.invalidate_caches()

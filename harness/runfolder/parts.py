@@ -1,0 +1,292 @@
+"""Parts: what a configuration names, from the tables of the harness or from the user's modules.
+
+`optimizer=adam` is a row of `OPTIMIZERS`; `optimizer=mine.parts:Lion` is imported. Either is called
+with the positional arguments of its kind, which the Protocol in the module of the kind documents,
+and with keyword-only arguments: these, with their annotations and defaults, are its keys, such as
+`optimizer.beta1`. A keyword-only argument named like one of the kind's shared keys gets the value
+of that key of the root (`weight_decay`).
+"""
+
+import dataclasses
+import inspect
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from annotated_types import Ge, Gt, Le, Lt
+
+from harness.data.override import spell, suggest
+from harness.runfolder import own_code
+
+Factory = Callable[..., Any]
+
+
+class PartError(ValueError):
+    """A part's name or one of its keys is wrong; the message is one line."""
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key of a part. meaning: empty when the annotation has none."""
+
+    name: str
+    annotation: Any
+    default: Any
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of parts.
+
+    table: MODULE:NAME of its table. before: the part that runs without this key had. meaning: of
+    the key that names the part. shared: keys of the root that a part may take. common: keys of
+    every part of the kind, which are not the part's own.
+    """
+
+    name: str
+    table: str
+    meaning: str
+    before: str = ""
+    shared: tuple[str, ...] = ()
+    common: tuple[Key, ...] = ()
+
+    @property
+    def rows(self) -> Mapping[str, Factory]:
+        """The built-in parts by name."""
+        module, _, name = self.table.partition(":")
+        rows: Mapping[str, Factory] = getattr(import_module(module), name)
+        return rows
+
+
+WARMUP = Key("warmup", Annotated[float, Ge(0)], 0.0, "epochs of linear warm-up from 0")
+SCRATCH = "scratch"
+TRAINERS: dict[str, Factory | None] = {SCRATCH: None}  # its keys are those of `ScratchConfig`
+KINDS = {
+    kind.name: kind
+    for kind in (
+        Kind(
+            "trainer", "harness.runfolder.parts:TRAINERS",
+            "what trains: scratch, or your own MODULE:FUNCTION with its own keys", before=SCRATCH,
+        ),
+        Kind(
+            "optimizer", "harness.nn.optimizers:OPTIMIZERS",
+            "the update rule; set by optimizer=NAME", shared=("lr", "weight_decay"),
+        ),
+        Kind(
+            "schedule", "harness.nn.schedules:SCHEDULES",
+            "the learning rate over time; set by schedule=NAME", common=(WARMUP,),
+        ),
+        Kind(
+            "normalization", "harness.data.normalization:NORMALIZATIONS",
+            "pixels to inputs: minmax [-1, 1], unit [0, 1], standard (mean 0, deviation 1), none",
+        ),
+        Kind(
+            "augmentation", "harness.data.augmentation:AUGMENTATIONS",
+            "deformed training images; set by augmentation=NAME",
+        ),
+    )
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part as a configuration has it.
+
+    name: a row of the kind's table, or MODULE:NAME. options: its keys and the common ones, by name.
+    """
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is the user's."""
+        return ":" in self.name
+
+
+def factory(kind: str, name: str) -> Factory:
+    """What makes a part. Raises `PartError`, or `OwnCodeError` for the user's module."""
+    key = f"{kind}={name}"
+    if ":" in name:
+        loaded = own_code.load(name, kind)
+        if not callable(loaded):
+            raise PartError(f"{key}: expected a class or a function, found {loaded!r}")
+        return loaded  # type: ignore[no-any-return]  # anything callable
+    rows = KINDS[kind].rows
+    if name not in rows:
+        raise PartError(
+            f"{key}: expected {', '.join(rows)}, or your own MODULE:NAME{suggest(name, rows)}"
+        )
+    return rows[name]
+
+
+def keys(kind: str, name: str) -> list[Key]:
+    """The keys of a part, the common ones of its kind first. Raises as `factory`."""
+    own = [key for key in _arguments(kind, name) if key.name not in KINDS[kind].shared]
+    return [*KINDS[kind].common, *own]
+
+
+def shared_keys(kind: str, name: str) -> list[Key]:
+    """The keys of the root that a part takes, with the part's defaults. Raises as `factory`."""
+    return [key for key in _arguments(kind, name) if key.name in KINDS[kind].shared]
+
+
+def check(kind: str, content: Any) -> Part:
+    """The part of a node of a configuration, its options complete and valid.
+
+    content: a name, or a mapping of `name` and options. Raises `PartError` for the first problem.
+    """
+    if isinstance(content, Mapping):
+        given = dict(content)
+        name = given.pop("name", None)
+    else:
+        given, name = {}, content
+    if not isinstance(name, str) or not name:
+        raise PartError(
+            f"{kind}={spell(name)}: expected a name, such as {next(iter(KINDS[kind].rows))}"
+        )
+    known = {key.name: key for key in keys(kind, name)}
+    for option in given:
+        if option not in known:
+            hint = suggest(f"{kind}.{option}", [f"{kind}.{each}" for each in known])
+            raise PartError(
+                f"{kind}.{option}: {kind}={name} has no such key{hint}; --help lists all keys"
+            )
+    values = {key.name: given.get(key.name, key.default) for key in known.values()}
+    return Part(name, {key: _valid(kind, known[key], value) for key, value in values.items()})
+
+
+def _valid(kind: str, key: Key, value: Any) -> Any:
+    """The value of a key, as its annotation has it. Raises `PartError`."""
+    from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+    config = ConfigDict(strict=True, allow_inf_nan=False)
+    try:
+        return TypeAdapter(key.annotation, config=config).validate_python(value)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        context = problem.get("ctx", {})
+        options = context.get("expected", "")
+        expected = (
+            allowed(key.annotation) or options or problem["msg"].replace("Input should be ", "")
+        )
+        hint = suggest(str(value), options.replace("'", "").replace(" or ", ", ").split(", "))
+        shown = "(nothing)" if value == "" else value if isinstance(value, str) else spell(value)
+        raise PartError(
+            f"{kind}.{key.name}={shown}: expected {expected}{hint if options else ''}"
+        ) from None
+
+
+@cache
+def _arguments(kind: str, name: str) -> tuple[Key, ...]:
+    """The keyword-only arguments of a part. Raises as `factory`."""
+    made_by = factory(kind, name)
+    if kind == "trainer":
+        return _settings(name, made_by)
+    try:
+        signature = inspect.signature(made_by)
+        hints = typing.get_type_hints(
+            made_by.__init__ if inspect.isclass(made_by) else made_by, include_extras=True
+        )
+    except (TypeError, ValueError, NameError) as error:
+        raise PartError(f"{kind}={name}: its arguments cannot be read: {error}") from None
+    found = []
+    for argument in signature.parameters.values():
+        if argument.kind is not argument.KEYWORD_ONLY:
+            continue
+        if argument.name not in hints or argument.default is argument.empty:
+            raise PartError(
+                f"{kind}={name}: the keyword argument {argument.name!r} needs an annotation and a "
+                f"default, such as {argument.name}: float = 0.9"
+            )
+        annotation = hints[argument.name]
+        found.append(Key(argument.name, annotation, argument.default, meaning(annotation)))
+    return tuple(found)
+
+
+def _settings(name: str, function: Factory | None) -> tuple[Key, ...]:
+    """The fields of the dataclass that annotates a training function's first argument."""
+    if function is None:
+        return ()
+    schema = settings_class(name, function)
+    hints = typing.get_type_hints(schema, include_extras=True)
+    found = []
+    for each in dataclasses.fields(schema):
+        default = each.default
+        if each.default_factory is not dataclasses.MISSING:
+            default = each.default_factory()
+        if default is dataclasses.MISSING:
+            raise PartError(
+                f"trainer={name}: {schema.__name__}.{each.name} needs a default, such as "
+                f"{each.name}: float = 0.1"
+            )
+        found.append(Key(each.name, hints[each.name], default, meaning(hints[each.name])))
+    return tuple(found)
+
+
+def settings_class(name: str, function: Factory) -> Any:
+    """The dataclass of a training function's settings. Raises `PartError`."""
+    try:
+        arguments = list(inspect.signature(function).parameters)
+        schema = typing.get_type_hints(function)[arguments[0]]
+        assert dataclasses.is_dataclass(schema)
+        assert len(arguments) == 2
+    except (TypeError, ValueError, NameError, LookupError, AssertionError):
+        raise PartError(
+            f"trainer={name}: expected a function fit(settings: Settings, run) where Settings is a "
+            "dataclass, whose fields are its keys"
+        ) from None
+    return schema
+
+
+def meaning(annotation: Any) -> str:
+    """The text in `Annotated[float, "decay of the running mean"]`; empty when there is none."""
+    texts = (each for each in getattr(annotation, "__metadata__", ()) if isinstance(each, str))
+    return next(texts, "")
+
+
+def allowed(annotation: Any) -> str:
+    """The values that an annotation allows, in words; empty when there are none for it."""
+    limits: dict[type, Any] = {}
+    if get_origin(annotation) is Annotated:
+        limits = {type(each): each for each in annotation.__metadata__}
+        annotation = get_args(annotation)[0]
+    if annotation is bool:
+        return "true or false"
+    if annotation is str:
+        return "a text"
+    if annotation in (int, float):
+        return _number(annotation, limits)
+    if get_origin(annotation) is Literal:
+        return ", ".join(map(str, get_args(annotation)))
+    if get_origin(annotation) is list:
+        inner = allowed(*get_args(annotation))
+        return f"a list, each {inner}" if inner else ""
+    if get_origin(annotation) in (Union, types.UnionType):
+        words = [allowed(each) for each in get_args(annotation) if each is not types.NoneType]
+        null = ", or null" if types.NoneType in get_args(annotation) else ""
+        return " or ".join(words) + null if all(words) else ""
+    return ""
+
+
+def _number(annotation: type, limits: Mapping[type, Any]) -> str:
+    """A number and its limits in words, such as `a number from 0 to below 1`."""
+    low = high = ""
+    if Ge in limits or Gt in limits:
+        low = f"from {limits[Ge].ge}" if Ge in limits else f"above {limits[Gt].gt}"
+    if Le in limits or Lt in limits:
+        high = f"to {limits[Le].le}" if Le in limits else f"below {limits[Lt].lt}"
+    whole = "a whole number" if annotation is int else "a number"
+    if low and high:
+        link = "and " if Gt in limits and Lt in limits else "to " if Lt in limits else ""
+        return f"{whole} {low} {link}{high}"
+    if annotation is float:
+        whole = "a finite number"
+    low = low.replace("from", "of at least")
+    high = high.replace("to", "of at most")
+    return " ".join(filter(None, (whole, low, high)))

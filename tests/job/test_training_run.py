@@ -1,0 +1,204 @@
+"""The run as a training function sees it: durable, resumable, no record twice, bad values named.
+
+Covers: harness/job/scratch.py
+"""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness.data.dataset import Dataset
+from harness.job import interruption, scratch
+from harness.job.training_run import PREDICTIONS, TrainingRun
+from harness.runfolder import journal as journals
+from harness.runfolder.journal import Journal
+from harness.runfolder.run import Run
+from harness.training.trainer import Diverged
+from tests.conftest import new_run
+
+DATA: Any = Dataset("none", "", (1, 1), 2, *[None] * 3)  # type: ignore[arg-type]  # not read here
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return new_run(tmp_path, "epochs=3", "patience=2")
+
+
+def open_run(run: Run, journal: Journal, calls: list[str] | None = None) -> TrainingRun:
+    shown = [] if calls is None else calls
+    return TrainingRun(
+        run, journal, lambda epoch, values: shown.append(f"show {epoch}"), dataset=DATA, threads=1
+    )
+
+
+def recorded(run: Run) -> list[tuple[str, int]]:
+    records = journals.read(run.journal)[0]
+    return [(r["kind"], r["epoch"]) for r in records if r["kind"] in ("epoch", "final")]
+
+
+def save(folder: Path) -> None:
+    (folder / "state").write_text("x")
+
+
+def test_an_epoch_is_durable_before_it_is_shown(run: Run) -> None:
+    calls: list[str] = []
+
+    def write(folder: Path) -> None:
+        calls.append("checkpoint")
+        save(folder)
+
+    with run.writing() as journal:
+        append = journal.append
+
+        def noted(kind: str, **content: Any) -> Any:
+            calls.append(f"record {kind}")
+            return append(kind, **content)
+
+        journal.append = noted  # type: ignore[method-assign]
+        training = open_run(run, journal, calls)
+        training.log(1, {"val/error": 0.5}, write)
+    assert calls == ["checkpoint", "record epoch", "show 1"]
+    (record,) = run.history().epochs
+    assert record["metrics"]["val/error"] == 0.5
+    assert record["metrics"]["time/epoch_s"] >= 0
+
+
+def test_the_epochs_that_are_left(run: Run) -> None:
+    with run.writing() as journal:
+        training = open_run(run, journal)
+        assert training.restored is None
+        for epoch in training.epochs():
+            training.log(epoch, {"val/error": 0.5 / epoch}, save)
+            if epoch == 2:
+                break  # as when the process is killed
+    with run.writing() as journal:
+        again = open_run(run, journal)
+        assert again.restored == run.folder / "checkpoints/epoch-000002"
+        for epoch in again.epochs():
+            again.log(epoch, {"val/error": 0.5 / epoch}, save)
+        again.final({"test/error": 0.25})
+    assert recorded(run) == [("epoch", 1), ("epoch", 2), ("epoch", 3), ("final", 3)]
+    final = run.history().final
+    assert final == {"test/error": 0.25, "best/epoch": 3.0, "best/val_error": 0.5 / 3}
+
+
+def test_without_checkpoints_the_training_begins_again_and_no_epoch_is_recorded_twice(
+    run: Run,
+) -> None:
+    for last in (2, 3):
+        with run.writing() as journal:
+            training = open_run(run, journal)
+            for epoch in training.epochs():
+                training.log(epoch, {"val/error": 0.5 / epoch})
+                if epoch == last:
+                    break
+    assert recorded(run) == [("epoch", 1), ("epoch", 2), ("epoch", 3)]
+
+
+def test_a_checkpoint_whose_record_is_missing_brings_it(run: Run) -> None:
+    """As after a kill between the two."""
+    with run.writing() as journal:
+        open_run(run, journal).log(1, {"val/error": 0.5}, save)
+    run.journal.write_bytes(run.journal.read_bytes().split(b"\n", 1)[0] + b"\n")
+    assert recorded(run) == []
+    with run.writing() as journal:
+        again = open_run(run, journal)
+        assert again.best_epoch == 1
+    assert recorded(run) == [("epoch", 1)]
+
+
+def test_patience_ends_the_epochs(run: Run) -> None:
+    errors = [0.1, 0.2, 0.3, 0.4]
+    with run.writing() as journal:
+        training = open_run(run, journal)
+        for epoch in training.epochs(4):
+            training.log(epoch, {"val/error": errors[epoch - 1]})
+    assert recorded(run) == [("epoch", 1), ("epoch", 2), ("epoch", 3)]
+    assert training.best_epoch == 1
+
+
+def test_final_metrics_are_recorded_once(run: Run) -> None:
+    for _ in range(2):
+        with run.writing() as journal:
+            open_run(run, journal).final({"test/error": 0.5})
+    assert [kind for kind, _ in recorded(run)] == ["final"]
+
+
+@pytest.mark.parametrize(
+    ("epoch", "values", "message"),
+    [
+        (2, {"a": 1.0}, r"run\.log\(2, \.\.\.\): expected epoch 1"),
+        (1, {}, "metrics: expected numbers by key"),
+        (1, [0.1], "metrics: expected numbers by key"),
+        (1, {"a": "0.1"}, "metric 'a': expected a number, found '0.1'"),
+        (1, {"a": True}, "metric 'a': expected a number, found True"),
+        (1, {"a": None}, "metric 'a': expected a number, found None"),
+        (1, {"a": np.zeros(3)}, "metric 'a': expected a number"),
+        (1, {3: 0.1}, "metric 3: expected a number"),
+    ],
+)
+def test_bad_values_are_named(run: Run, epoch: int, values: Any, message: str) -> None:
+    with run.writing() as journal, pytest.raises(ValueError, match=message):
+        open_run(run, journal).log(epoch, values)
+    assert recorded(run) == []
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, np.float32(-math.inf)])
+def test_a_metric_that_is_not_finite_ends_the_training(run: Run, value: float) -> None:
+    with run.writing() as journal:
+        training = open_run(run, journal)
+        with pytest.raises(Diverged, match=r"val/loss is -?(nan|inf) in epoch 1"):
+            training.log(1, {"val/loss": value}, save)
+    assert recorded(run) == [("epoch", 1)]
+    assert not (run.folder / "checkpoints").exists()
+
+
+def test_an_epoch_that_is_not_logged_is_named(run: Run) -> None:
+    with run.writing() as journal, pytest.raises(ValueError, match="epoch 1 was not logged"):
+        list(open_run(run, journal).epochs())
+
+
+def test_predictions_and_artifacts(run: Run, tmp_path: Path) -> None:
+    source = tmp_path / "tree.txt"
+    source.write_text("leaf")
+    with run.writing() as journal:
+        training = open_run(run, journal)
+        training.predictions([0, 1], [[0.25, 0.75], [0.5, 0.5]])
+        training.artifact("model/tree.txt", source)
+        for name in ("config.yaml", "../x", "/x", "checkpoints/x", "journal.jsonl", ".x", ""):
+            with pytest.raises(ValueError, match="artifact"):
+                training.artifact(name, source)
+        for labels, probabilities in (([0], [[1.0, 0.0]] * 2), ([0], [1.0]), ([], [])):
+            with pytest.raises(ValueError, match="expected \\(N,\\) labels"):
+                training.predictions(labels, probabilities)
+        with pytest.raises(ValueError, match="finite"):
+            training.predictions([0], [[math.nan, 1.0]])
+    assert training.files == [PREDICTIONS, "model/tree.txt"]
+    with np.load(run.folder / PREDICTIONS) as saved:
+        np.testing.assert_array_equal(saved["labels"], [0, 1])
+        assert saved["probabilities"].dtype == np.float32
+    assert (run.folder / "model/tree.txt").read_text() == "leaf"
+
+
+def test_after_the_last_epoch_of_the_built_in_trainer_signals_are_ignored(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Trainer:
+        is_over = False
+
+        def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
+            return {"parameters": np.zeros(3, np.float32)}, {"finished": 1}
+
+    ignored = []
+    monkeypatch.setattr(interruption, "ignore_signals", lambda: ignored.append(1))
+    trainer: Any = Trainer()
+    with run.writing() as journal:
+        recorder = scratch._Recorder(open_run(run, journal))
+        recorder.epoch(1, {"val/error": 0.5}, trainer)
+        assert ignored == []
+        trainer.is_over = True
+        recorder.epoch(2, {"val/error": 0.5}, trainer)
+        assert ignored == [1]
