@@ -1,3 +1,28 @@
-"""A research harness for small neural networks written from scratch in NumPy."""
+"""A research harness for small neural networks written from scratch in NumPy.
+
+From Python: `harness.train`, `harness.sweep`, `harness.open`. They are imported when first used.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.api import TrainingFailed, open, sweep, train
+    from harness.job.training_run import TrainingRun
+    from harness.runfolder.run import Run
+    from harness.runfolder.sweep import Sweep
 
 __version__ = "0.1.0"
+__all__ = ["Run", "Sweep", "TrainingFailed", "TrainingRun", "open", "sweep", "train"]
+_MODULES = {
+    "Run": "harness.runfolder.run",
+    "Sweep": "harness.runfolder.sweep",
+    "TrainingRun": "harness.job.training_run",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'harness' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_MODULES.get(name, "harness.api")), name)

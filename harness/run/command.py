@@ -1,12 +1,15 @@
 """What `python -m harness.run` does: compose, validate, freeze, execute, summarize."""
 
 import argparse
+import json
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from harness.data.atomic import write_text
 from harness.run import compose, conf, execute, freeze, overrides, signals
 from harness.run.compose import Job
 from harness.run.launcher_schema import Engines, OptunaSweeper
@@ -20,6 +23,21 @@ from harness.runfolder.status import ExitStatus
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a command is about to do. runs: their ids; sweep: the id of the sweep or search."""
+
+    carry_out: Callable[[], ExitStatus]
+    outputs: Path
+    runs: list[str]
+    sweep: str | None = None
+
+    def write_ids(self, path: Path) -> None:
+        """Write the ids as JSON."""
+        content = {"outputs": str(self.outputs), "runs": self.runs, "sweep": self.sweep}
+        write_text(path, json.dumps(content))
 
 
 def command(arguments: list[str], prestart: Prestart) -> ExitStatus:
@@ -48,13 +66,15 @@ def _obey(parsed: argparse.Namespace, prestart: Prestart) -> ExitStatus:
             job = compose.expand(line.settings, sweep=False)[0]
             return _print(configuration.to_yaml(job.config).rstrip("\n"))
         typed = [*(["-m"] if parsed.multirun else []), *line.typed]
-        carry_out = _prepare(line, typed, prestart, is_sweep=parsed.multirun)
+        task = _prepare(line, typed, prestart, is_sweep=parsed.multirun)
+        if parsed.ids:
+            task.write_ids(parsed.ids)
     except (ValueError, OSError) as error:
         signals.raise_again()
         print(f"error: {error}", file=sys.stderr)
         return ExitStatus.BAD_INPUT if isinstance(error, ValueError) else ExitStatus.FAILED
     signals.raise_again()
-    return carry_out()
+    return task.carry_out()
 
 
 def _print(text: str) -> ExitStatus:
@@ -67,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m harness.run", add_help=False)
     parser.add_argument("--help", "-h", action="store_true")
     parser.add_argument("--config-dir", "-cd", action="append", default=[])
+    parser.add_argument("--ids", type=Path)
     parser.add_argument("--multirun", "-m", action="store_true")
     parser.add_argument("--cfg", "-c", choices=["job"])
     parser.add_argument("--shell-completion", "-sc", action="store_true")
@@ -75,10 +96,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _prepare(
-    line: CommandLine, typed: list[str], prestart: Prestart, *, is_sweep: bool
-) -> Callable[[], ExitStatus]:
-    """Check and freeze everything; returns a function that does the rest. Raises `ValueError`."""
+def _prepare(line: CommandLine, typed: list[str], prestart: Prestart, *, is_sweep: bool) -> Task:
+    """Check and freeze everything. Raises `ValueError`."""
     engines = compose.compose_engines(line.engines)
     if isinstance(engines.sweeper, OptunaSweeper):
         from harness.run.search import search as searching
@@ -89,14 +108,15 @@ def _prepare(
         study.check_database(search.outputs)
         signals.raise_at_the_first()
         searching.start(search)
-        return partial(execute.execute_search, search, engines, prestart)
+        rest = partial(execute.execute_search, search, engines, prestart)
+        return Task(rest, search.outputs, [], search.id)
     if line.resume is not None:
         outputs = _outputs_of(line.settings, is_sweep=is_sweep)
         choose.check(engines.launcher, 1, is_sweep=is_sweep)
         signals.raise_at_the_first()
         folder.close_dead(outputs)
         run = freeze.interrupted_run(outputs, line.resume)
-        return partial(execute.execute, [run], None, engines, prestart)
+        return Task(partial(execute.execute, [run], None, engines, prestart), outputs, [run.id])
     jobs = _checked(line, engines, is_sweep=is_sweep)
     signals.raise_at_the_first()
     prepared = freeze.prepare(jobs)
@@ -104,9 +124,11 @@ def _prepare(
     folder.close_dead(outputs)
     if not is_sweep:
         run = freeze.freeze_run(prepared[0], typed)
-        return partial(execute.execute, [run], None, engines, prestart)
+        return Task(partial(execute.execute, [run], None, engines, prestart), outputs, [run.id])
     plan = freeze.freeze_sweep(prepared, typed, fresh=line.fresh)
-    return partial(execute.execute, plan.runs(outputs), plan, engines, prestart)
+    runs = plan.runs(outputs)
+    rest = partial(execute.execute, runs, plan, engines, prestart)
+    return Task(rest, outputs, [run.id for run in runs], plan.id)
 
 
 def _checked(line: CommandLine, engines: Engines, *, is_sweep: bool) -> list[Job]:

@@ -28,6 +28,8 @@ from harness.runfolder.status import RunStatus
 from harness.runfolder.target import Target
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from harness.data.dataset import Dataset
 
 CONFIG = "config.yaml"
@@ -171,6 +173,18 @@ class Run:
         """
         start = self.history().start
         return self.config.required_threads if start is None else int(start["threads"])
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The final metrics: of the test set, and `best/epoch` with its value."""
+        return self.history().final
+
+    def frame(self) -> "pd.DataFrame":
+        """One row an epoch: its number and every metric."""
+        import pandas as pd
+
+        epochs = self.history().epochs
+        return pd.DataFrame([{"epoch": each["epoch"], **each["metrics"]} for each in epochs])
 
     def dataset(self) -> "Dataset":
         """Open the run's data set with its own train/validation split.

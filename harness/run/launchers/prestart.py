@@ -125,7 +125,7 @@ class Prestart:
         Hydra's parser takes longer to import than this may take, so the arguments are compared as
         text; a wrong guess costs a process that is not used.
         """
-        training = ("-m", "--multirun", "-cd", "--config-dir")
+        training = ("-m", "--multirun", "-cd", "--config-dir", "--ids")
         if any(text.startswith("-") and text not in training for text in arguments):
             return  # the command only prints something
         if "hydra/launcher=slurm" not in arguments:

@@ -1,0 +1,136 @@
+"""The commands from Python: train, sweep, and open what they made.
+
+Each call runs `python -m harness.run` in a process of its own, so it may be made in a notebook and
+in a thread, and has the same effect as the command.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any, TextIO
+
+from harness.runfolder import folder
+from harness.runfolder.folder import open_run
+from harness.runfolder.run import Run
+from harness.runfolder.status import ExitStatus
+from harness.runfolder.sweep import Sweep
+
+LAST_LINES = 20
+
+
+class TrainingFailed(RuntimeError):
+    """A run did not finish; `run` is the run, the message its error."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(f"{run.id}: {run.history().error}")
+        self.run = run
+
+
+def train(
+    overrides: Sequence[str] = (), *, config_dir: str | Path | None = None, quiet: bool = False
+) -> Run:
+    """Train one run, as `python -m harness.run OVERRIDES...` does, and return it.
+
+    quiet: print nothing. Raises `ValueError` for bad input, with the command's line, and
+    `TrainingFailed`.
+    """
+    made = _command([*overrides], config_dir, quiet=quiet)
+    run = open_run(Path(made["outputs"]), made["runs"][0])
+    if not run.is_finished:
+        raise TrainingFailed(run)
+    return run
+
+
+def sweep(
+    overrides: Sequence[str] = (), *, config_dir: str | Path | None = None, quiet: bool = False
+) -> Sweep:
+    """Run a sweep, as `python -m harness.run -m OVERRIDES...` does, and return it.
+
+    Runs that failed are in its `failed`. Otherwise as `train`.
+    """
+    made = _command(["-m", *overrides], config_dir, quiet=quiet)
+    return Sweep.open(Path(made["outputs"]), made["sweep"])
+
+
+def open(what: str = "last", *, outputs: str | Path = "outputs") -> Run | Sweep:
+    """The run, or the sweep, whose id starts with `what`; `last` is the newest run.
+
+    Raises `ValueError` when there is none, or more than one.
+    """
+    try:
+        return folder.find(Path(outputs), what)
+    except ValueError:
+        try:
+            return Sweep.open(Path(outputs), what)
+        except ValueError:
+            pass
+        raise
+
+
+def _command(arguments: list[str], config_dir: str | Path | None, *, quiet: bool) -> dict[str, Any]:
+    """Run the command; returns what it made: outputs, runs, sweep."""
+    if config_dir is not None:
+        arguments = ["--config-dir", str(config_dir), *arguments]
+    with tempfile.TemporaryDirectory() as temporary:
+        made = Path(temporary) / "made.json"
+        last: deque[str] = deque(maxlen=LAST_LINES)
+        status = _run(["--ids", str(made), *arguments], last, quiet=quiet)
+        if status == ExitStatus.INTERRUPTED:
+            raise KeyboardInterrupt
+        if not made.is_file():
+            lines = [line for line in last if line.startswith("error: ")] or list(last)
+            error = "\n".join(lines).removeprefix("error: ")
+            raise ValueError(error or f"the command ended with exit status {status}")
+        content: dict[str, Any] = json.loads(made.read_text())
+        return content
+
+
+def _run(arguments: list[str], last: deque[str], *, quiet: bool) -> int:
+    """Run the command and print its output; `last` gets the last lines of its errors."""
+    # The child finds this very package, also where it is not installed.
+    paths = [os.environ.get("PYTHONPATH", ""), str(Path(__file__).parents[1])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "harness.run", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        env=environment,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    lost: deque[str] = deque(maxlen=0)
+    readers = [
+        threading.Thread(target=_pass_on, args=each, daemon=True)
+        for each in (
+            (process.stdout, None if quiet else sys.stdout, lost),
+            (process.stderr, None if quiet else sys.stderr, last),
+        )
+    ]
+    for reader in readers:
+        reader.start()
+    try:
+        status = process.wait()
+    except KeyboardInterrupt:
+        process.send_signal(signal.SIGINT)
+        status = process.wait()
+    for reader in readers:
+        reader.join()
+    return status
+
+
+def _pass_on(source: IO[str], target: TextIO | None, last: deque[str]) -> None:
+    """Print each line; a notebook's cell gets what is printed, not what a child process writes."""
+    for line in source:
+        last.append(line.rstrip("\n"))
+        if target is not None:
+            print(line, end="", file=target, flush=True)

@@ -1,0 +1,59 @@
+"""A sweep as Python users see it: its runs, and a table of them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.runfolder.plan import Plan, all_plans, load_plan
+from harness.runfolder.run import Run
+from harness.runfolder.status import RunStatus
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep of a command with `-m`. outputs: the folder that holds it."""
+
+    plan: Plan
+    outputs: Path
+
+    @classmethod
+    def open(cls, outputs: Path, sweep_id: str) -> "Sweep":
+        """The sweep with this id; `last` is the newest. Raises `ValueError` for an unknown one."""
+        if sweep_id != "last":
+            return cls(load_plan(outputs, sweep_id), outputs)
+        plans = all_plans(outputs)
+        if not plans:
+            raise ValueError(f"{outputs}: there is no sweep")
+        return cls(plans[-1], outputs)
+
+    @property
+    def id(self) -> str:
+        """The sweep's id."""
+        return self.plan.id
+
+    @property
+    def runs(self) -> list[Run]:
+        """Its runs, in the command's order; those that were removed since are left out."""
+        return self.plan.readable_runs(self.outputs)
+
+    @property
+    def failed(self) -> list[Run]:
+        """The runs that did not finish."""
+        return [run for run in self.runs if run.status is not RunStatus.FINISHED]
+
+    def frame(self) -> "pd.DataFrame":
+        """One row a run: its id, name and status, the swept settings, the final metrics."""
+        import pandas as pd
+
+        swept = dict.fromkeys(key for job in self.plan.jobs for key in job.swept)
+        rows = []
+        for run in self.runs:
+            history = run.history()
+            settings = {key: history.params.get(key, history.params.get(f"{key}.name"))
+                        for key in swept}  # fmt: skip
+            about = {"run": run.id, "name": history.name, "status": history.status.value}
+            rows.append(about | settings | history.final)
+        return pd.DataFrame(rows)
