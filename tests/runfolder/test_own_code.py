@@ -1,0 +1,132 @@
+"""The user's own modules: importing them, and the files that they consist of.
+
+Covers: harness/runfolder/syntax.py
+"""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from harness.runfolder import own_code
+from harness.runfolder.own_code import OwnCodeError
+
+COUNT = iter(range(1000))
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """An empty package of a new name in the working directory; its name."""
+    name = f"mine{next(COUNT)}"
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "__init__.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    before = list(sys.path)
+    yield name
+    sys.path[:] = before
+
+
+def write(package: str, **files: str) -> None:
+    for name, text in files.items():
+        Path(package, f"{name}.py").write_text(text)
+
+
+def test_a_module_of_the_working_directory(package: str) -> None:
+    write(package, parts="def double(x):\n    return 2 * x\n")
+    assert own_code.load(f"{package}.parts:double", "metric")(2) == 4
+
+
+def test_a_module_of_another_folder(package: str, tmp_path: Path) -> None:
+    (tmp_path / "conf").mkdir()
+    (tmp_path / f"conf/{package}_more.py").write_text("value = 3\n")
+    with pytest.raises(OwnCodeError, match="there is no module"):
+        own_code.load(f"{package}_more:value", "metric")
+    with own_code.searching(["conf"]):
+        assert own_code.load(f"{package}_more:value", "metric") == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("parts:missing", "x = 1\n", "has no missing; it has x"),
+        ("absent:x", "", "there is no module "),
+        ("parts:x y", "", "expected MODULE:NAME"),
+        ("parts:", "", "expected MODULE:NAME"),
+        ("parts:x", "import nowhere_at_all\n", "ModuleNotFoundError: No module named 'nowhere_"),
+        ("parts:x", "x = 1 / 0\n", "ZeroDivisionError: division by zero ("),
+        ("parts:x", "x = 1 / 0\n", "parts.py, line 1)"),
+        ("parts:x", "raise SystemExit(3)\n", "SystemExit: 3"),
+        ("parts:x", "def x(:\n", "SyntaxError"),
+    ],
+)
+def test_an_import_that_fails_is_one_line(
+    package: str, name: str, text: str, expected: str
+) -> None:
+    write(package, parts=text)
+    with pytest.raises(OwnCodeError) as caught:
+        own_code.load(f"{package}.{name}", "optimizer")
+    assert str(caught.value).startswith(f"optimizer={package}.{name}: ")
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_files_of_a_module_are_those_that_it_imports_beside_it(package: str) -> None:
+    write(
+        package,
+        parts="import json\nimport numpy as np\nfrom . import first\n",
+        first="def later():\n    from .second import x\n",
+        second="import helper\n",
+        unused="",
+    )
+    Path("helper.py").write_text("")
+    Path("other.py").write_text("")
+    files = own_code.sources([f"{package}.parts:x"])
+    names = ["__init__", "first", "parts", "second"]
+    assert [each.path for each in files] == ["helper.py", *(f"{package}/{n}.py" for n in names)]
+    assert {each.root for each in files} == {str(Path.cwd())}
+
+
+def test_the_digest_changes_with_the_code_only(package: str) -> None:
+    write(package, parts="x = 1\n", unused="y = 1\n")
+    before = own_code.digest(own_code.sources([f"{package}.parts:x"]))
+    write(package, parts="# a comment\nx = 1\n", unused="y = 2\n")
+    assert own_code.digest(own_code.sources([f"{package}.parts:x"])) == before
+    write(package, parts="x = 2\n")
+    assert own_code.digest(own_code.sources([f"{package}.parts:x"])) != before
+
+
+def test_an_installed_module_is_followed_inside_its_package_only() -> None:
+    files = own_code.sources(["click.testing:CliRunner"])
+    assert "click/testing.py" in [each.path for each in files]
+    assert all(each.path.startswith("click/") for each in files)
+
+
+def test_a_module_without_source_is_refused() -> None:
+    with pytest.raises(OwnCodeError, match="expected a module with a source file"):
+        own_code.sources(["math:sqrt"])
+
+
+def test_a_run_s_modules_are_compared_with_what_was_frozen(package: str, tmp_path: Path) -> None:
+    write(package, parts="x = 1\n")
+    recorded = [asdict(each) for each in own_code.sources([f"{package}.parts:x"])]
+    own_code.use(recorded)
+    write(package, parts="x = 2\n")
+    with pytest.raises(OwnCodeError, match=r"parts\.py: was changed after the run was frozen"):
+        own_code.use(recorded)
+    Path(package, "parts.py").unlink()
+    with pytest.raises(OwnCodeError, match="the run uses this module, which is neither in"):
+        own_code.use(recorded)
+
+
+def test_a_run_s_modules_are_found_where_they_were(
+    package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(package, parts="x = 1\n")
+    recorded = [asdict(each) for each in own_code.sources([f"{package}.parts:x"])]
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    sys.path[:] = [path for path in sys.path if path != str(tmp_path)]
+    own_code.use(recorded)
+    assert own_code.load(f"{package}.parts:x", "metric") == 1

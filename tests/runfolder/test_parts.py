@@ -1,0 +1,160 @@
+"""Parts: a name of a table or of the user's module, and keys from its signature."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pytest
+from annotated_types import Ge, Gt, Le, Lt
+
+from harness.runfolder import parts
+from harness.runfolder.parts import Part, PartError
+
+SOURCE = """
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+class Lion:
+    def __init__(self, parameters, *, lr: float = 1e-4, weight_decay: float = 0.0,
+                 beta: Annotated[float, "decay of the momentum"] = 0.9, steps: int = 3,
+                 rule: Literal["sign", "root"] = "sign", sizes: list[int] = [1, 2],
+                 cap: float | None = None):
+        pass
+
+def bare(parameters, *, beta=0.9):
+    pass
+
+def open_ended(parameters, *, beta: float):
+    pass
+
+number = 3
+
+@dataclass
+class Settings:
+    alpha: float = 0.1
+    layers: list[int] = field(default_factory=lambda: [8])
+
+@dataclass
+class Incomplete:
+    alpha: float
+
+def fit(settings: Settings, run): ...
+def fit_incomplete(settings: Incomplete, run): ...
+def fit_bare(settings, run): ...
+def fit_plain(settings: dict, run): ...
+"""
+
+
+@pytest.fixture(scope="module")
+def module(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("own")
+    (folder / "parts_of_test.py").write_text(SOURCE)
+    sys.path.insert(0, str(folder))
+    yield "parts_of_test"
+    sys.path.remove(str(folder))
+
+
+def test_a_built_in_part_is_completed() -> None:
+    assert parts.check("optimizer", "sgd") == Part("sgd")
+    adam = parts.check("optimizer", {"name": "adam", "beta1": 0.5})
+    assert adam == Part("adam", {"beta1": 0.5, "beta2": 0.999, "epsilon": 1e-8})
+    assert not adam.is_own
+    assert parts.check("schedule", "constant").options == {"warmup": 0.0}
+
+
+def test_a_part_of_the_user_s_has_the_keys_of_its_signature(module: str) -> None:
+    lion = parts.check("optimizer", {"name": f"{module}:Lion", "steps": 4, "cap": 2})
+    assert lion.is_own
+    assert lion.options == {
+        "beta": 0.9, "steps": 4, "rule": "sign", "sizes": [1, 2], "cap": 2.0,
+    }  # fmt: skip
+    keys = {key.name: key for key in parts.keys("optimizer", lion.name)}
+    assert keys["beta"].meaning == "decay of the momentum"
+    assert keys["steps"].meaning == ""
+    shared = {key.name: key.default for key in parts.shared_keys("optimizer", lion.name)}
+    assert shared == {"lr": 1e-4, "weight_decay": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("adm", "optimizer=adm: expected sgd, momentum, adam, adamw, or your own MODULE:NAME; did"),
+        (None, "optimizer=null: expected a name, such as sgd"),
+        ({"beta1": 0.9}, "optimizer=null: expected a name"),
+        ({"name": "sgd", "beta1": 0.9}, "optimizer.beta1: optimizer=sgd has no such key"),
+        ({"name": "adam", "betta1": 0.9}, "did you mean 'optimizer.beta1'?"),
+        (
+            {"name": "adam", "beta1": 1.0},
+            "optimizer.beta1=1.0: expected a number from 0 to below 1",
+        ),
+        ({"name": "adam", "beta1": True}, "optimizer.beta1=true: expected a number from 0"),
+        ({"name": "adam", "beta1": "x"}, "optimizer.beta1=x: expected a number from 0"),
+        ({"name": "adam", "beta1": ""}, "optimizer.beta1=(nothing): expected a number from 0"),
+        ({"name": "M:Lion", "steps": 1.5}, "optimizer.steps=1.5: expected a whole number"),
+        ({"name": "M:Lion", "beta": float("nan")}, "optimizer.beta=NaN: expected a finite number"),
+        ({"name": "M:Lion", "rule": "sing"}, "expected sign, root; did you mean 'sign'?"),
+        ({"name": "M:Lion", "sizes": [1, "a"]}, "expected a list, each a whole number"),
+        ({"name": "M:Lion", "cap": "x"}, "optimizer.cap=x: expected a finite number, or null"),
+        ({"name": "M:Lion", "lr": 0.1}, "optimizer.lr: optimizer=parts_of_test:Lion has no such"),
+        ("M:bare", "the keyword argument 'beta' needs an annotation and a default"),
+        ("M:open_ended", "the keyword argument 'beta' needs an annotation and a default"),
+        ("M:number", "expected a class or a function, found 3"),
+    ],
+)
+def test_what_is_wrong_is_one_line(module: str, content: Any, expected: str) -> None:
+    if isinstance(content, str):
+        content = content.replace("M:", f"{module}:")
+    elif content and "name" in content:
+        content = content | {"name": content["name"].replace("M:", f"{module}:")}
+    with pytest.raises(PartError) as caught:
+        parts.check("optimizer", content)
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_trainer_s_keys_are_the_fields_of_its_settings(module: str) -> None:
+    trainer = parts.check("trainer", {"name": f"{module}:fit", "alpha": 1})
+    assert trainer.options == {"alpha": 1.0, "layers": [8]}
+    made = parts.settings_class(trainer.name, parts.factory("trainer", trainer.name))(
+        **trainer.options
+    )
+    assert (made.alpha, made.layers) == (1.0, [8])
+    for name, expected in (
+        ("fit_incomplete", "Incomplete.alpha needs a default"),
+        ("fit_bare", "expected a function fit"),
+        ("fit_plain", "expected a function fit"),
+        ("Settings", "expected a function fit"),
+    ):
+        with pytest.raises(PartError, match=expected):
+            parts.check("trainer", f"{module}:{name}")
+
+
+@pytest.mark.parametrize(
+    ("annotation", "words"),
+    [
+        (int, "a whole number"),
+        (float, "a finite number"),
+        (Annotated[int, Ge(1)], "a whole number of at least 1"),
+        (Annotated[int, Ge(2), Le(28)], "a whole number from 2 to 28"),
+        (Annotated[float, Gt(0)], "a finite number above 0"),
+        (Annotated[float, Ge(0), Lt(1)], "a number from 0 to below 1"),
+        (Annotated[float, Gt(0), Lt(1)], "a number above 0 and below 1"),
+        (Annotated[float, Lt(1)], "a finite number below 1"),
+        (Annotated[int, Le(1)], "a whole number of at most 1"),
+        (bool, "true or false"),
+        (str, "a text"),
+        (Literal["a", "b"], "a, b"),
+        (list[int], "a list, each a whole number"),
+        (int | None, "a whole number, or null"),
+        (int | list[int], "a whole number or a list, each a whole number"),
+        (Path, ""),
+    ],
+)
+def test_allowed_values_in_words(annotation: Any, words: str) -> None:
+    assert parts.allowed(annotation) == words
+
+
+def test_every_built_in_part_can_be_checked() -> None:
+    for kind in parts.KINDS.values():
+        for name in kind.rows:
+            assert parts.check(kind.name, name).name == name
