@@ -36,6 +36,7 @@ def command(arguments: list[str], prestart: Prestart) -> ExitStatus:
             return ExitStatus.DONE
         line = overrides.parse(parsed.overrides)
         if parsed.cfg:
+            _check_sweep_file(line, is_sweep=False)
             job = compose.expand(line.settings, sweep=False)[0]
             return _print(configuration.to_yaml(job.config).rstrip("\n"))
         typed = [*(["-m"] if parsed.multirun else []), *line.typed]
@@ -70,6 +71,7 @@ def _prepare(
 ) -> Callable[[], ExitStatus]:
     """Check and freeze everything; returns a function that does the rest. Raises `ValueError`."""
     engines = compose.compose_engines(line.engines)
+    _check_sweep_file(line, is_sweep=is_sweep, is_search=isinstance(engines.sweeper, OptunaSweeper))
     if isinstance(engines.sweeper, OptunaSweeper):
         from harness.run.search import search as searching
         from harness.run.search import study
@@ -101,9 +103,14 @@ def _prepare(
 
 def _checked(line: CommandLine, engines: Engines, *, is_sweep: bool) -> list[Job]:
     """The jobs, fully validated before anything is created."""
-    jobs = compose.expand(line.settings, sweep=is_sweep)
-    for job in jobs:
-        configuration.check(job.config)
+    if line.sweep is not None:
+        from harness.run import sweep_file
+
+        jobs = sweep_file.expand(line.sweep, line.settings)
+    else:
+        jobs = compose.expand(line.settings, sweep=is_sweep)
+        for job in jobs:
+            configuration.check(job.config)
     unique: dict[str, Job] = {}  # `backend=auto,numba` may be one job
     for job in map(freeze.with_backend, jobs):
         unique.setdefault(configuration.to_yaml(job.config), job)
@@ -112,6 +119,24 @@ def _checked(line: CommandLine, engines: Engines, *, is_sweep: bool) -> list[Job
     threads = max(job.config.required_threads for job in jobs)
     choose.check(engines.launcher, threads, is_sweep=is_sweep)
     return jobs
+
+
+def _check_sweep_file(line: CommandLine, *, is_sweep: bool, is_search: bool = False) -> None:
+    """Refuse `sweep=NAME` where it cannot have an effect. Raises `ConfigError`."""
+    if line.sweep is None:
+        return
+    if line.resume is not None:
+        raise ConfigError(
+            f"sweep={line.sweep}: resume continues one run; leave resume out: a repeated sweep "
+            "continues its runs"
+        )
+    if is_search:
+        raise ConfigError(
+            f"sweep={line.sweep}: a search chooses its own values; leave sweep or "
+            "hydra/sweeper=optuna out"
+        )
+    if not is_sweep:
+        raise ConfigError(f"sweep={line.sweep}: a file of several jobs; add -m before it")
 
 
 def _outputs_of(settings: "list[Override]", *, is_sweep: bool) -> Path:

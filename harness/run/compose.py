@@ -46,21 +46,21 @@ def expand(overrides: "list[Override]", *, sweep: bool) -> list[Job]:
     `ConfigError`, one line, for the first problem.
     """
     check_swept_once(overrides)
-    choices = [_choices(override, sweep=sweep) for override in overrides]
+    choices = [choices_of(override, sweep=sweep) for override in overrides]
     swept = [override.key_or_group for override in overrides if override.is_sweep_override()]
     count = math.prod(map(len, choices))
     if count > MAX_VALUES:
         raise ConfigError(f"these values give {count:,} jobs; expected at most {MAX_VALUES:,}")
     jobs: dict[str, Job] = {}
-    with _composer() as compose:
+    with composer() as compose:
         for combination in itertools.product(*choices):
             job = _job(compose, combination, swept)
             jobs.setdefault(configuration.to_yaml(job.config), job)
     return list(jobs.values())
 
 
-def _choices(override: "Override", *, sweep: bool) -> list[tuple[str, str]]:
-    """The key of an override with each of the overrides it stands for."""
+def choices_of(override: "Override", *, sweep: bool) -> list[tuple[str, str]]:
+    """The key of an override with each of the overrides it stands for. Raises `ConfigError`."""
     key, text = override.key_or_group, text_of(override)
     if not override.is_sweep_override():
         return [(key, text)]
@@ -92,7 +92,7 @@ def _job(compose: Composer, combination: tuple[tuple[str, str], ...], swept: lis
 
 def compose_one(lines: list[str], folder: Path | None = None) -> Config:
     """One configuration; folder: another than `conf/`. Raises `ConfigError`."""
-    with _composer(folder) as compose:
+    with composer(folder) as compose:
         return configuration.parse(compose(lines))
 
 
@@ -121,7 +121,7 @@ def _engine(kind: str, overrides: "list[Override]") -> Any:
     # Hydra composes `launcher`; the user reads `hydra.launcher`.
     inner = [f"+{kind}={name}", *(line.removeprefix("hydra.") for line in lines)]
     try:
-        with _composer(conf_path() / "hydra", None) as compose:
+        with composer(conf_path() / "hydra", None) as compose:
             content = compose(inner)[kind]
     except ConfigError as error:
         why = str(error).partition(": ")[2]
@@ -130,7 +130,7 @@ def _engine(kind: str, overrides: "list[Override]") -> Any:
 
 
 @contextmanager
-def _composer(folder: Path | None = None, root: str | None = ROOT_CONFIG) -> Iterator[Composer]:
+def composer(folder: Path | None = None, root: str | None = ROOT_CONFIG) -> Iterator[Composer]:
     """A function from override lines to the composed dictionary."""
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf, open_dict

@@ -11,6 +11,11 @@ def conf_path() -> Path:
     return inside if inside.is_dir() else PACKAGE.parent / "conf"
 
 
+def conf_roots() -> list[Path]:
+    """Every folder that configurations are read from, the first one's files first."""
+    return [conf_path()]
+
+
 def groups() -> dict[str, list[str]]:
     """The config groups and their options; without hydra, which has its own keys."""
     folders = (path for path in sorted(conf_path().iterdir()) if path.is_dir())

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 COMMAND_KEYS = {
     "resume": "RUN_ID or last: continue an interrupted run with its own frozen settings",
+    "sweep": "NAME: with -m, the jobs of the file sweep/NAME.yaml",
     "fresh": "true: a repeated sweep trains new runs instead of continuing the old ones",
 }
 ENGINES = ("launcher", "sweeper")
@@ -41,8 +42,8 @@ class CommandLine:
     """The overrides of a command by kind.
 
     settings: the settings of runs; their keys are known. engines: the overrides of "launcher" and
-    of "sweeper". typed: all overrides as typed, without the command's own keys. resume, fresh: the
-    values of the command's own keys.
+    of "sweeper". typed: all overrides as typed, without `resume` and `fresh`, which a repeated
+    command does not need. resume, fresh, sweep: the values of the command's own keys.
     """
 
     settings: "list[Override]"
@@ -50,6 +51,7 @@ class CommandLine:
     typed: list[str]
     resume: str | None = None
     fresh: bool = False
+    sweep: str | None = None
 
 
 def parse(texts: list[str]) -> CommandLine:
@@ -66,7 +68,11 @@ def parse(texts: list[str]) -> CommandLine:
         if key.startswith("hydra.sweeper.params"):
             raise ConfigError(f"{text_of(override)}: has no effect; {instead_of(key)}")
         if key in COMMAND_KEYS:
+            if key == "sweep" and key in command_keys:
+                raise ConfigError(f"{text_of(override)}: sweep= is given twice; give one file")
             command_keys[key] = value_text(override)
+            if key == "sweep":
+                typed.append(text_of(override))
             continue
         typed.append(text_of(override))
         if engine is None:
@@ -79,7 +85,14 @@ def parse(texts: list[str]) -> CommandLine:
         raise ConfigError(f"fresh={fresh}: expected true or false")
     if fresh == "true" and "resume" in command_keys:
         raise ConfigError("fresh=true: resume continues a run, fresh starts anew; give one of them")
-    return CommandLine(settings, engines, typed, command_keys.get("resume"), fresh == "true")
+    return CommandLine(
+        settings,
+        engines,
+        typed,
+        command_keys.get("resume"),
+        fresh == "true",
+        command_keys.get("sweep"),
+    )
 
 
 def parse_each(texts: list[str]) -> "Iterator[Override]":
