@@ -17,7 +17,16 @@ from harness.run import launcher_schema
 from harness.run.conf import conf_path
 from harness.run.grammar import MAX_VALUES, check_swept_once, sweep_values, tags
 from harness.run.launcher_schema import Engines
-from harness.run.overrides import ENGINES, instead_of, one_line_errors, text_of, value_text
+from harness.run.overrides import (
+    ENGINES,
+    ENVIRONMENT,
+    NO_EFFECT,
+    SEARCH_PATH,
+    instead_of,
+    one_line_errors,
+    text_of,
+    value_text,
+)
 from harness.runfolder import config as configuration
 from harness.runfolder.config import ConfigError, suggest
 from harness.runfolder.schema import Config
@@ -27,6 +36,16 @@ if TYPE_CHECKING:
 
 ROOT_CONFIG = "config"
 SHELLS = ("bash", "zsh", "fish")
+IN_A_FILE = "in a configuration file: has no effect"
+# What composing itself sets.
+COMPOSED = (
+    "hydra.runtime.",
+    "hydra.overrides.",
+    "hydra.job.override_dirname",
+    "hydra.job.config_name",
+    SEARCH_PATH,
+)
+LOGGING = ("hydra.job_logging", "hydra.hydra_logging")
 Composer = Callable[[list[str]], dict[str, Any]]
 
 
@@ -138,7 +157,12 @@ def composer(folder: Path | None = None, root: str | None = ROOT_CONFIG) -> Iter
 
     def composed(lines: list[str]) -> dict[str, Any]:
         with one_line_errors(" ".join(lines)):
-            config = compose(root, overrides=lines, return_hydra_config=True)
+            try:
+                config = compose(root, overrides=lines, return_hydra_config=True)
+            except KeyError as error:  # Hydra looks for a variable of hydra.job.env_copy
+                raise ConfigError(
+                    f"hydra.job.env_copy=[{error.args[0]}] {IN_A_FILE}; {ENVIRONMENT}"
+                ) from None
             with open_dict(config):
                 hydra = OmegaConf.to_container(config.pop("hydra"))
             if root is not None:
@@ -175,15 +199,17 @@ def _check_hydra(hydra: Any) -> None:
 
     Raises `ConfigError`.
     """
-    effect = "in a configuration file: has no effect"
     for kind in ENGINES:
         name = hydra["runtime"]["choices"][f"hydra/{kind}"]
         if name != "basic":
-            raise ConfigError(f"hydra/{kind}={name} {effect}; give it on the command line")
+            raise ConfigError(f"hydra/{kind}={name} {IN_A_FILE}; give it on the command line")
     defaults = _hydra_defaults()
     for key, value in _leaves(hydra).items():
-        if value != defaults.get(key) and (hint := instead_of(key)):
-            raise ConfigError(f"{key}={value} {effect}; {hint}")
+        if value == defaults.get(key) or key.startswith(COMPOSED):
+            continue
+        if key.startswith(LOGGING) and value in (None, [], {}):
+            continue  # logging that is switched off, as older searches froze it
+        raise ConfigError(f"{key}={value} {IN_A_FILE}; {instead_of(key) or NO_EFFECT}")
 
 
 def shell_completion(arguments: list[str]) -> None:

@@ -24,14 +24,18 @@ COMMAND_KEYS = {
     "fresh": "true: a repeated sweep trains new runs instead of continuing the old ones",
 }
 ENGINES = ("launcher", "sweeper")
+NO_EFFECT = "Hydra only composes the settings here; --help lists all keys"
 SEARCH_PATH = "hydra.searchpath"  # the one setting of Hydra itself that composing obeys
 OUTPUTS = "results go to outputs=FOLDER, one folder below it for each run"
+ENVIRONMENT = "jobs have the environment of the shell where the command is typed: set it there"
 INSTEAD = {
     "hydra.run": OUTPUTS,
     "hydra.sweep": OUTPUTS,
     "hydra.output_subdir": OUTPUTS,
     "hydra.job.chdir": "jobs work in the folder where the command is typed",
     "hydra.job.name": "tracking.experiment=NAME names what belongs together",
+    "hydra.job.env_set": ENVIRONMENT,
+    "hydra.job.env_copy": ENVIRONMENT,
     "hydra.mode": "-m makes a sweep",
     "hydra.sweeper.params": "sweep the keys themselves on the command line: -m lr=0.1,0.2",
 }
@@ -126,7 +130,7 @@ def _check_key(override: "Override") -> None:
     if key == SEARCH_PATH:
         return
     if key.startswith(("hydra.", "hydra/")):
-        hint = instead_of(key) or "Hydra only composes the settings here; --help lists all keys"
+        hint = instead_of(key) or NO_EFFECT
         raise ConfigError(f"{override.input_line}: has no effect; {hint}")
     known = {*meanings(), *groups(), *COMMAND_KEYS}
     if key not in known:
@@ -173,5 +177,7 @@ def one_line_errors(text: str) -> Iterator[None]:
         else:
             lines = message.splitlines()
             why = " ".join(lines[: 2 if lines and lines[0].endswith(":") else 1])
+            if "not in 'Basic" in why:  # `BasicLauncherConf` or `BasicSweeperConf`
+                why += "; give hydra/launcher, hydra/sweeper and their keys on the command line"
             line = f"{text or 'the configuration'}: {why}{_how_to_quote(text, message)}"
         raise ConfigError(line) from None
