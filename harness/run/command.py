@@ -36,7 +36,7 @@ def command(arguments: list[str], prestart: Prestart) -> ExitStatus:
             return ExitStatus.DONE
         line = overrides.parse(parsed.overrides)
         if parsed.cfg:
-            _check_sweep_file(line, is_sweep=False)
+            _check_sweep_keys(line, is_sweep=False)
             job = compose.expand(line.settings, sweep=False)[0]
             return _print(configuration.to_yaml(job.config).rstrip("\n"))
         typed = [*(["-m"] if parsed.multirun else []), *line.typed]
@@ -71,7 +71,7 @@ def _prepare(
 ) -> Callable[[], ExitStatus]:
     """Check and freeze everything; returns a function that does the rest. Raises `ValueError`."""
     engines = compose.compose_engines(line.engines)
-    _check_sweep_file(line, is_sweep=is_sweep, is_search=isinstance(engines.sweeper, OptunaSweeper))
+    _check_sweep_keys(line, is_sweep=is_sweep, is_search=isinstance(engines.sweeper, OptunaSweeper))
     if isinstance(engines.sweeper, OptunaSweeper):
         from harness.run.search import search as searching
         from harness.run.search import study
@@ -97,7 +97,7 @@ def _prepare(
     if not is_sweep:
         run = freeze.freeze_run(prepared[0], typed)
         return partial(execute.execute, [run], None, engines, prestart)
-    plan = freeze.freeze_sweep(prepared, typed, fresh=line.fresh)
+    plan = freeze.freeze_sweep(prepared, typed, fresh=line.fresh, accept=line.accept)
     return partial(execute.execute, plan.runs(outputs), plan, engines, prestart)
 
 
@@ -121,8 +121,11 @@ def _checked(line: CommandLine, engines: Engines, *, is_sweep: bool) -> list[Job
     return jobs
 
 
-def _check_sweep_file(line: CommandLine, *, is_sweep: bool, is_search: bool = False) -> None:
-    """Refuse `sweep=NAME` where it cannot have an effect. Raises `ConfigError`."""
+def _check_sweep_keys(line: CommandLine, *, is_sweep: bool, is_search: bool = False) -> None:
+    """Refuse `sweep=NAME` and `accept` where they have no effect. Raises `ConfigError`."""
+    if line.accept and (is_search or not is_sweep):
+        why = "a search is refused when its source changed" if is_search else "only a sweep does"
+        raise ConfigError(f"accept=source: keeps finished runs of a repeated sweep; {why}")
     if line.sweep is None:
         return
     if line.resume is not None:

@@ -22,6 +22,7 @@ COMMAND_KEYS = {
     "resume": "RUN_ID or last: continue an interrupted run with its own frozen settings",
     "sweep": "NAME: with -m, the jobs of the file sweep/NAME.yaml",
     "fresh": "true: a repeated sweep trains new runs instead of continuing the old ones",
+    "accept": "source: a repeated sweep keeps finished runs although the source changed since",
 }
 ENGINES = ("launcher", "sweeper")
 NO_EFFECT = "Hydra only composes the settings here; --help lists all keys"
@@ -47,7 +48,8 @@ class CommandLine:
 
     settings: the settings of runs; their keys are known. engines: the overrides of "launcher" and
     of "sweeper". typed: all overrides as typed, without `resume` and `fresh`, which a repeated
-    command does not need. resume, fresh, sweep: the values of the command's own keys.
+    command does not need. resume, fresh, sweep: the values of the command's own keys. accept:
+    whether `accept=source` is given.
     """
 
     settings: "list[Override]"
@@ -56,6 +58,7 @@ class CommandLine:
     resume: str | None = None
     fresh: bool = False
     sweep: str | None = None
+    accept: bool = False
 
 
 def parse(texts: list[str]) -> CommandLine:
@@ -75,7 +78,7 @@ def parse(texts: list[str]) -> CommandLine:
             if key == "sweep" and key in command_keys:
                 raise ConfigError(f"{text_of(override)}: sweep= is given twice; give one file")
             command_keys[key] = value_text(override)
-            if key == "sweep":
+            if key in ("sweep", "accept"):
                 typed.append(text_of(override))
             continue
         typed.append(text_of(override))
@@ -89,6 +92,12 @@ def parse(texts: list[str]) -> CommandLine:
         raise ConfigError(f"fresh={fresh}: expected true or false")
     if fresh == "true" and "resume" in command_keys:
         raise ConfigError("fresh=true: resume continues a run, fresh starts anew; give one of them")
+    accept = command_keys.get("accept")
+    if accept not in (None, "source"):
+        raise ConfigError(f"accept={accept or '(nothing)'}: expected source")
+    if accept and (fresh == "true" or "resume" in command_keys):
+        other = "fresh=true" if fresh == "true" else "resume"
+        raise ConfigError(f"accept=source: {other} reuses no finished runs; give one of them")
     return CommandLine(
         settings,
         engines,
@@ -96,6 +105,7 @@ def parse(texts: list[str]) -> CommandLine:
         command_keys.get("resume"),
         fresh == "true",
         command_keys.get("sweep"),
+        accept is not None,
     )
 
 

@@ -140,6 +140,27 @@ def test_a_setting_of_hydra_without_effect_is_refused(text: str, instead: str) -
     assert instead in str(error.value)
 
 
+def test_accepting_other_source() -> None:
+    line = parse(["accept=source", "batch=16"])
+    assert (line.accept, line.typed) == (True, ["accept=source", "batch=16"])
+    assert not parse([]).accept
+
+
+@pytest.mark.parametrize(
+    ("texts", "problem"),
+    [
+        (["accept=data"], "accept=data: expected source"),
+        (["accept="], "accept=(nothing): expected source"),
+        (["accept=source", "fresh=true"], "accept=source: fresh=true reuses no finished runs"),
+        (["accept=source", "resume=last"], "accept=source: resume reuses no finished runs"),
+    ],
+)
+def test_what_cannot_be_accepted(texts: list[str], problem: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        parse(texts)
+    assert str(error.value).startswith(problem)
+
+
 def test_resume_and_fresh_exclude_each_other() -> None:
     with pytest.raises(ConfigError, match="give one of them"):
         parse(["resume=last", "fresh=true"])
