@@ -35,6 +35,8 @@ def command(arguments: list[str], prestart: Prestart) -> ExitStatus:
             compose.shell_completion(parsed.overrides)
             return ExitStatus.DONE
         line = overrides.parse(parsed.overrides)
+        if parsed.dry_run:
+            return _print(_preview(line, is_sweep=parsed.multirun))
         if parsed.cfg:
             _check_sweep_keys(line, is_sweep=False)
             job = compose.expand(line.settings, sweep=False)[0]
@@ -59,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m harness.run", add_help=False)
     parser.add_argument("--help", "-h", action="store_true")
     parser.add_argument("--multirun", "-m", action="store_true")
+    parser.add_argument("--dry-run", action="store_true")
     parser.add_argument("--cfg", "-c", choices=["job"])
     parser.add_argument("--shell-completion", "-sc", action="store_true")
     parser.add_argument("overrides", nargs="*")
@@ -99,6 +102,23 @@ def _prepare(
         return partial(execute.execute, [run], None, engines, prestart)
     plan = freeze.freeze_sweep(prepared, typed, fresh=line.fresh, accept=line.accept)
     return partial(execute.execute, plan.runs(outputs), plan, engines, prestart)
+
+
+def _preview(line: CommandLine, *, is_sweep: bool) -> str:
+    """What `--dry-run` prints. Creates nothing. Raises `ValueError`."""
+    from harness.run import preview
+
+    engines = compose.compose_engines(line.engines)
+    is_search = isinstance(engines.sweeper, OptunaSweeper)
+    if is_search or line.resume is not None:
+        what = (
+            "a search chooses its jobs while it runs" if is_search else "resume continues one run"
+        )
+        raise ConfigError(f"--dry-run: lists the jobs of a run or a sweep; {what}")
+    _check_sweep_keys(line, is_sweep=is_sweep)
+    jobs = _checked(line, engines, is_sweep=is_sweep)
+    planned = preview.planned(jobs, accept=line.accept, reuse=is_sweep and not line.fresh)
+    return preview.text(planned, engines.launcher)
 
 
 def _checked(line: CommandLine, engines: Engines, *, is_sweep: bool) -> list[Job]:

@@ -132,7 +132,7 @@ def freeze_sweep(
     with alone(outputs):
         runs = [] if fresh else folder.all_runs(outputs)
         found = existing(prepared, runs, accept=accept)
-        new = [_subject(p) for p, run in zip(prepared, found, strict=True) if run is None]
+        new = [wanted(p) for p, run in zip(prepared, found, strict=True) if run is None]
         notices.retraining(runs, new)
         jobs = []
         for number, (each, run) in enumerate(zip(prepared, found, strict=True), 1):
@@ -162,7 +162,7 @@ def existing(prepared: list[Prepared], runs: list[Run], *, accept: bool) -> list
     if accept:
         left = [run is None or not run.is_finished for run in found]
         others = notices.of_other_source(
-            runs, list(map(_subject, itertools.compress(prepared, left))), also
+            runs, list(map(wanted, itertools.compress(prepared, left))), also
         )
         found = [
             others.get(_full_key(each, also)) or run if is_left else run
@@ -179,7 +179,7 @@ def is_of_other_source(run: Run, prepared: Prepared) -> bool:
     return bool(run.create["tags"].get("run_key") != prepared.key)
 
 
-def _subject(prepared: Prepared) -> tuple[Config, str, str]:
+def wanted(prepared: Prepared) -> tuple[Config, str, str]:
     """The configuration, the digest of the data and the run key of a job."""
     return prepared.job.config, str(prepared.dataset["sha256"]), prepared.key
 

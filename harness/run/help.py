@@ -33,6 +33,7 @@ def help_text() -> str:
     lines += ["", "Examples:", EXAMPLES, "", "Options:"]
     lines += [
         "  -m, --multirun      a sweep over all values given with commas, range() or choice()",
+        "  --dry-run           list the jobs, which are done, and an estimate; create nothing",
         "  --cfg job           print the composed configuration and do nothing",
         '  -sc install=SHELL   shell completion: eval "$(harness-run -sc install=bash)"',
     ]

@@ -160,14 +160,15 @@ def _named(found: list[tuple[tuple[Choice, ...], Config]]) -> list[Job]:
 
 
 def _ordered(combinations: Iterable[tuple[Choice, ...]]) -> list[str]:
-    """The keys of all combinations; one that only some have follows the key before it there."""
+    """The keys of all combinations; one that only some have precedes the next known one there."""
     keys: list[str] = []
     for combination in combinations:
-        at = 0
-        for key, _ in combination:
-            if key not in keys:
+        at = len(keys)
+        for key, _ in reversed(combination):
+            if key in keys:
+                at = keys.index(key)
+            else:
                 keys.insert(at, key)
-            at = max(at, keys.index(key) + 1)
     return keys
 
 

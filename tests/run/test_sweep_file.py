@@ -1,5 +1,9 @@
 """Sweeps in files: their jobs, their names, what is left out, and what is refused."""
 
+import json
+import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +14,7 @@ from harness.run.compose import Job
 from harness.runfolder import optional
 from harness.runfolder.config import ConfigError
 from harness.runfolder.plan import all_plans
-from tests.conftest import RUN, Command, histories, small
+from tests.conftest import ROOT, RUN, Command, histories, small
 
 Write = Callable[[str], None]
 PAIRED = """\
@@ -133,6 +137,7 @@ def test_what_is_not_valid_can_be_excluded(write: Write) -> None:
     assert names() == ["width=[8,4],depth=1", "width=8,depth=1", "width=8,depth=2"]
 
 
+DOCS = (ROOT / "docs/scaling.md").read_text()
 FILE = "conf/sweep/own.yaml"
 
 
@@ -247,6 +252,52 @@ def test_where_it_has_no_effect_it_is_refused(
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert problem in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_example_of_the_documentation(write: Write) -> None:
+    """docs/scaling.md has a whole file."""
+    (text,) = re.findall(r"```yaml\n(# sweep/paper.yaml.*?)```", DOCS, re.DOTALL)
+    write(text)
+    assert names("epochs=5") == [
+        *(f"optimizer=sgd,lr={lr},seed={seed}" for lr in (0.1, 0.2) for seed in (0, 1)),
+        *(f"optimizer=adam,lr={lr},seed={seed}" for lr in (0.0005, 0.001) for seed in (0, 1)),
+        *(f"optimizer=adamw,lr=0.001,seed={seed}" for seed in (0, 1)),
+        *(f"experiment=smoke,width={w},seed={s}" for w in ("[64,32]", "[64]") for s in (0, 1)),
+    ]
+
+
+IN_THE_FOLDER = """
+import sys
+from pathlib import Path
+from harness.run import sweep_file
+from harness.run.__main__ import main
+sweep_file.conf_roots = lambda: [Path("conf")]
+main()
+"""
+
+
+def test_the_example_of_the_documentation_is_trained_and_compared(
+    write: Write, command: Command, tmp_path: Path, idx_folder: Path
+) -> None:
+    """A union of optimizers and a recipe is one sweep, one table and one report."""
+    (text,) = re.findall(r"```yaml\n(# sweep/paper.yaml.*?)```", DOCS, re.DOTALL)
+    write(text)
+    own = small(idx_folder, "dataset.num_train=200", "tracking=none", "epochs=1", "threads=1")
+    words = ["-m", "sweep=own", *(word for word in own if not word.startswith("width"))]
+    done = subprocess.run(
+        [sys.executable, "-c", IN_THE_FOLDER, *words, "hydra/launcher=joblib"],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    (plan,) = all_plans(tmp_path / "outputs")
+    assert [job.name for job in plan.jobs] == names(*words[2:])
+    assert {run.status for run in histories(tmp_path)} == {"FINISHED"}
+    assert list(plan.jobs[0].swept) == ["optimizer", "lr", "experiment", "width", "seed"]
+    report = (tmp_path / "outputs/reports" / plan.id / "report.json").read_text()
+    assert len(json.loads(report)["runs"]) == 14
+    settings = (tmp_path / "outputs/reports" / plan.id / "settings.csv").read_text().splitlines()
+    assert settings[0].startswith("rank,width,lr,optimizer.name,n,")
+    assert len(settings) == 8
 
 
 def test_a_union_is_one_sweep(command: Command, tmp_path: Path, idx_folder: Path) -> None:
