@@ -16,6 +16,7 @@ from harness.analysis.settings import SeedRun
 from harness.nn import metrics
 from harness.runfolder import checkpoint
 from harness.runfolder.keys import determines_result
+from harness.runfolder.run import ACCEPTED
 from harness.runfolder.status import RunStatus
 from harness.tracking.recorded import Missing, Recorded, Source
 from harness.tracking.selection import Selection
@@ -48,6 +49,14 @@ def finished(selection: Selection, notes: list[str]) -> list[Recorded]:
     untested = [run.name for run in known if metrics.TEST_ERROR not in run.final]
     if untested:
         notes.append(f"{len(untested)} run(s) have no {metrics.TEST_ERROR}: {untested[0]}")
+    sweep = selection.title.removeprefix("sweep ")
+    others = [run.name for run in known if sweep in run.tags.get(ACCEPTED, "").split(",")]
+    if others:
+        more = ", ..." if len(others) > 4 else ""
+        notes.append(
+            f"{len(others)} run(s) were trained by other source than the rest and accepted with "
+            f"accept=source: {', '.join(others[:4])}{more}"
+        )
     return known
 
 

@@ -16,6 +16,7 @@ from harness.nn import metrics
 Curve = NDArray[np.float64]
 SEED = "seed"
 DATA = "data"
+BACKEND = "backend"
 ONE_SETTING = "the one setting"
 
 
@@ -152,10 +153,31 @@ class Setting:
 
 
 def differing(runs: Sequence[SeedRun]) -> list[str]:
-    """The keys other than the seed in which the runs differ; `data` if their data sets do."""
+    """The keys other than the seed in which the runs differ; `data` if their data sets do.
+
+    Without those that follow from the others: the backend, and the keys of a group such as
+    `optimizer.beta1`, when the group's name already tells the settings apart.
+    """
     keys = dict.fromkeys(key for run in runs for key in run.settings if key != SEED)
     different = [key for key in keys if len({run.settings.get(key) for run in runs}) > 1]
+    different = _telling(different, runs)
     return [*different, DATA] if len({run.data for run in runs}) > 1 else different
+
+
+def _telling(keys: list[str], runs: Sequence[SeedRun]) -> list[str]:
+    """The keys without those that follow from the others; see `differing`."""
+    names = {key for key in keys if key.endswith(".name")}
+    for key in list(keys):
+        group = f"{key.partition('.')[0]}.name"
+        if key == BACKEND or (group in names and key != group):
+            others = [other for other in keys if other != key]
+            if len(_values(others, runs)) == len(_values(keys, runs)):
+                keys = others
+    return keys
+
+
+def _values(keys: Sequence[str], runs: Sequence[SeedRun]) -> set[tuple[str | None, ...]]:
+    return {tuple(run.settings.get(key) for key in keys) for run in runs}
 
 
 def group(runs: Sequence[SeedRun], notes: list[str]) -> list[Setting]:

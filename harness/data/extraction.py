@@ -41,20 +41,25 @@ def prepare(name: str, folder: str | None = None, cache: str | Path = DEFAULT_CA
 
 
 def _prepared(name: str, folder: str | None, cache: Path) -> str | None:
-    """The digest of a data set that is in the cache undamaged; None when it is not.
+    """The digest of a data set that is in the cache undamaged; None when it is not."""
+    digest = known_digest(name, folder, cache)
+    return digest if digest and integrity.check(cache / digest) is None else None
 
-    Files that are not pinned by their digests must be those that were extracted before.
+
+def known_digest(name: str, folder: str | None, cache: Path) -> str | None:
+    """The digest of a data set without reading its files; None when only reading them tells it.
+
+    Files that are not pinned by their digests must be those that were extracted before. Writes
+    nothing. Raises `ValueError` when a file is missing.
     """
     known, paths = source(name), locate(name, folder)
     if known.digests and folder is None:
-        digest = digest_of(known.digests)
-    else:
-        assert paths is not None, "only a pinned data set can be downloaded"
-        try:
-            digest = str(json.loads(_index_path(cache, paths).read_text())["digest"])
-        except (OSError, ValueError, KeyError, TypeError):  # not there, or damaged
-            return None
-    return digest if integrity.check(cache / digest) is None else None
+        return digest_of(known.digests)
+    assert paths is not None, "only a pinned data set can be downloaded"
+    try:
+        return str(json.loads(_index_path(cache, paths).read_text())["digest"])
+    except (OSError, ValueError, KeyError, TypeError):  # not there, or damaged
+        return None
 
 
 def _fetch_and_extract(name: str, folder: str | None, cache: Path) -> str:

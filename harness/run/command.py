@@ -62,7 +62,10 @@ def _obey(parsed: argparse.Namespace, prestart: Prestart) -> ExitStatus:
             compose.shell_completion(parsed.overrides)
             return ExitStatus.DONE
         line = overrides.parse(parsed.overrides)
+        if parsed.dry_run:
+            return _print(_preview(line, is_sweep=parsed.multirun))
         if parsed.cfg:
+            _check_sweep_keys(line, is_sweep=False)
             job = compose.expand(line.settings, sweep=False)[0]
             return _print(configuration.to_yaml(job.config).rstrip("\n"))
         typed = [*(["-m"] if parsed.multirun else []), *line.typed]
@@ -89,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--config-dir", "-cd", action="append", default=[])
     parser.add_argument("--ids", type=Path)
     parser.add_argument("--multirun", "-m", action="store_true")
+    parser.add_argument("--dry-run", action="store_true")
     parser.add_argument("--cfg", "-c", choices=["job"])
     parser.add_argument("--shell-completion", "-sc", action="store_true")
     parser.add_argument("overrides", nargs="*")
@@ -99,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
 def _prepare(line: CommandLine, typed: list[str], prestart: Prestart, *, is_sweep: bool) -> Task:
     """Check and freeze everything. Raises `ValueError`."""
     engines = compose.compose_engines(line.engines)
+    _check_sweep_keys(line, is_sweep=is_sweep, is_search=isinstance(engines.sweeper, OptunaSweeper))
     if isinstance(engines.sweeper, OptunaSweeper):
         from harness.run.search import search as searching
         from harness.run.search import study
@@ -125,17 +130,39 @@ def _prepare(line: CommandLine, typed: list[str], prestart: Prestart, *, is_swee
     if not is_sweep:
         run = freeze.freeze_run(prepared[0], typed)
         return Task(partial(execute.execute, [run], None, engines, prestart), outputs, [run.id])
-    plan = freeze.freeze_sweep(prepared, typed, fresh=line.fresh)
+    plan = freeze.freeze_sweep(prepared, typed, fresh=line.fresh, accept=line.accept)
     runs = plan.runs(outputs)
     rest = partial(execute.execute, runs, plan, engines, prestart)
     return Task(rest, outputs, [run.id for run in runs], plan.id)
 
 
+def _preview(line: CommandLine, *, is_sweep: bool) -> str:
+    """What `--dry-run` prints. Creates nothing. Raises `ValueError`."""
+    from harness.run import preview
+
+    engines = compose.compose_engines(line.engines)
+    is_search = isinstance(engines.sweeper, OptunaSweeper)
+    if is_search or line.resume is not None:
+        what = (
+            "a search chooses its jobs while it runs" if is_search else "resume continues one run"
+        )
+        raise ConfigError(f"--dry-run: lists the jobs of a run or a sweep; {what}")
+    _check_sweep_keys(line, is_sweep=is_sweep)
+    jobs = _checked(line, engines, is_sweep=is_sweep)
+    planned = preview.planned(jobs, accept=line.accept, reuse=is_sweep and not line.fresh)
+    return preview.text(planned, engines.launcher)
+
+
 def _checked(line: CommandLine, engines: Engines, *, is_sweep: bool) -> list[Job]:
     """The jobs, fully validated before anything is created."""
-    jobs = compose.expand(line.settings, sweep=is_sweep)
-    for job in jobs:
-        configuration.check(job.config)
+    if line.sweep is not None:
+        from harness.run import sweep_file
+
+        jobs = sweep_file.expand(line.sweep, line.settings)
+    else:
+        jobs = compose.expand(line.settings, sweep=is_sweep)
+        for job in jobs:
+            configuration.check(job.config)
     unique: dict[str, Job] = {}  # `backend=auto,numba` may be one job
     for job in map(freeze.with_backend, jobs):
         unique.setdefault(configuration.to_yaml(job.config), job)
@@ -144,6 +171,27 @@ def _checked(line: CommandLine, engines: Engines, *, is_sweep: bool) -> list[Job
     threads = max(job.config.required_threads for job in jobs)
     choose.check(engines.launcher, threads, is_sweep=is_sweep)
     return jobs
+
+
+def _check_sweep_keys(line: CommandLine, *, is_sweep: bool, is_search: bool = False) -> None:
+    """Refuse `sweep=NAME` and `accept` where they have no effect. Raises `ConfigError`."""
+    if line.accept and (is_search or not is_sweep):
+        why = "a search is refused when its source changed" if is_search else "only a sweep does"
+        raise ConfigError(f"accept=source: keeps finished runs of a repeated sweep; {why}")
+    if line.sweep is None:
+        return
+    if line.resume is not None:
+        raise ConfigError(
+            f"sweep={line.sweep}: resume continues one run; leave resume out: a repeated sweep "
+            "continues its runs"
+        )
+    if is_search:
+        raise ConfigError(
+            f"sweep={line.sweep}: a search chooses its own values; leave sweep or "
+            "hydra/sweeper=optuna out"
+        )
+    if not is_sweep:
+        raise ConfigError(f"sweep={line.sweep}: a file of several jobs; add -m before it")
 
 
 def _outputs_of(settings: "list[Override]", *, is_sweep: bool) -> Path:

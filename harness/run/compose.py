@@ -18,7 +18,16 @@ from harness.run import launcher_schema
 from harness.run.conf import conf_path, own_folders
 from harness.run.grammar import MAX_VALUES, check_swept_once, sweep_values, tags
 from harness.run.launcher_schema import Engines
-from harness.run.overrides import ENGINES, instead_of, one_line_errors, text_of, value_text
+from harness.run.overrides import (
+    ENGINES,
+    ENVIRONMENT,
+    NO_EFFECT,
+    SEARCH_PATH,
+    instead_of,
+    one_line_errors,
+    text_of,
+    value_text,
+)
 from harness.runfolder import config as configuration
 from harness.runfolder import parts
 from harness.runfolder.config import ConfigError
@@ -30,6 +39,16 @@ if TYPE_CHECKING:
 
 ROOT_CONFIG = "config"
 SHELLS = ("bash", "zsh", "fish")
+IN_A_FILE = "in a configuration file: has no effect"
+# What composing itself sets.
+COMPOSED = (
+    "hydra.runtime.",
+    "hydra.overrides.",
+    "hydra.job.override_dirname",
+    "hydra.job.config_name",
+    SEARCH_PATH,
+)
+LOGGING = ("hydra.job_logging", "hydra.hydra_logging")
 Composer = Callable[[list[str]], dict[str, Any]]
 
 
@@ -49,21 +68,21 @@ def expand(overrides: "list[Override]", *, sweep: bool) -> list[Job]:
     `ConfigError`, one line, for the first problem.
     """
     check_swept_once(overrides)
-    choices = [_choices(override, sweep=sweep) for override in overrides]
+    choices = [choices_of(override, sweep=sweep) for override in overrides]
     swept = [override.key_or_group for override in overrides if override.is_sweep_override()]
     count = math.prod(map(len, choices))
     if count > MAX_VALUES:
         raise ConfigError(f"these values give {count:,} jobs; expected at most {MAX_VALUES:,}")
     jobs: dict[str, Job] = {}
-    with _composer() as compose:
+    with composer() as compose:
         for combination in itertools.product(*choices):
             job = _job(compose, combination, swept)
             jobs.setdefault(configuration.to_yaml(job.config), job)
     return list(jobs.values())
 
 
-def _choices(override: "Override", *, sweep: bool) -> list[tuple[str, str]]:
-    """The key of an override with each of the overrides it stands for."""
+def choices_of(override: "Override", *, sweep: bool) -> list[tuple[str, str]]:
+    """The key of an override with each of the overrides it stands for. Raises `ConfigError`."""
     key, text = override.key_or_group, text_of(override)
     if not override.is_sweep_override():
         return [(key, text)]
@@ -108,17 +127,14 @@ def _check_used(content: dict[str, Any], compose: Composer, lines: list[str]) ->
     plain = compose([])
     for key in configuration.scratch_keys():
         if key in typed or content[key] != plain[key]:
-            own = (
-                ", ".join(f"trainer.{each.name}" for each in parts.keys("trainer", name)) or "none"
-            )
-            raise ConfigError(
-                f"{key}: trainer={name} has no such key; its own are {own}; give it no {key}"
-            )
+            own = [f"trainer.{each.name}" for each in parts.keys("trainer", name)]
+            has = f"it has {', '.join(own)}" if own else "it has no keys"
+            raise ConfigError(f"{key}: trainer={name} has no such key; {has}")
 
 
 def compose_one(lines: list[str], folder: Path | None = None) -> Config:
     """One configuration; folder: another than `conf/`. Raises `ConfigError`."""
-    with _composer(folder) as compose:
+    with composer(folder) as compose:
         return configuration.parse(compose(lines))
 
 
@@ -147,7 +163,7 @@ def _engine(kind: str, overrides: "list[Override]") -> Any:
     # Hydra composes `launcher`; the user reads `hydra.launcher`.
     inner = [f"+{kind}={name}", *(line.removeprefix("hydra.") for line in lines)]
     try:
-        with _composer(conf_path() / "hydra", None) as compose:
+        with composer(conf_path() / "hydra", None) as compose:
             content = compose(inner)[kind]
     except ConfigError as error:
         why = str(error).partition(": ")[2]
@@ -156,7 +172,7 @@ def _engine(kind: str, overrides: "list[Override]") -> Any:
 
 
 @contextmanager
-def _composer(folder: Path | None = None, root: str | None = ROOT_CONFIG) -> Iterator[Composer]:
+def composer(folder: Path | None = None, root: str | None = ROOT_CONFIG) -> Iterator[Composer]:
     """A function from override lines to the composed dictionary."""
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf, open_dict
@@ -166,9 +182,14 @@ def _composer(folder: Path | None = None, root: str | None = ROOT_CONFIG) -> Ite
 
     def composed(lines: list[str]) -> dict[str, Any]:
         with one_line_errors(" ".join(lines)):
-            config = compose(
-                root, overrides=[*map(_addable, lines), *own], return_hydra_config=True
-            )
+            try:
+                config = compose(
+                    root, overrides=[*map(_addable, lines), *own], return_hydra_config=True
+                )
+            except KeyError as error:  # Hydra looks for a variable of hydra.job.env_copy
+                raise ConfigError(
+                    f"hydra.job.env_copy=[{error.args[0]}] {IN_A_FILE}; {ENVIRONMENT}"
+                ) from None
             with open_dict(config):
                 hydra = OmegaConf.to_container(config.pop("hydra"))
             if root is not None:
@@ -215,15 +236,17 @@ def _check_hydra(hydra: Any) -> None:
 
     Raises `ConfigError`.
     """
-    effect = "in a configuration file: has no effect"
     for kind in ENGINES:
         name = hydra["runtime"]["choices"][f"hydra/{kind}"]
         if name != "basic":
-            raise ConfigError(f"hydra/{kind}={name} {effect}; give it on the command line")
+            raise ConfigError(f"hydra/{kind}={name} {IN_A_FILE}; give it on the command line")
     defaults = _hydra_defaults()
     for key, value in _leaves(hydra).items():
-        if value != defaults.get(key) and (hint := instead_of(key)):
-            raise ConfigError(f"{key}={value} {effect}; {hint}")
+        if value == defaults.get(key) or key.startswith(COMPOSED):
+            continue
+        if key.startswith(LOGGING) and value in (None, [], {}):
+            continue  # logging that is switched off, as older searches froze it
+        raise ConfigError(f"{key}={value} {IN_A_FILE}; {instead_of(key) or NO_EFFECT}")
 
 
 def shell_completion(arguments: list[str]) -> None:

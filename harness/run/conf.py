@@ -47,6 +47,11 @@ def including(folders: Sequence[str]) -> Iterator[None]:
         _own.reset(token)
 
 
+def conf_roots() -> list[Path]:
+    """Every folder that configurations are read from."""
+    return [conf_path(), *own_folders()]
+
+
 def groups() -> dict[str, list[str]]:
     """The config groups and their options, with the user's; without hydra, which is separate."""
     options: dict[str, set[str]] = {}

@@ -3,6 +3,7 @@
 After this nothing about a job can change, neither by an edit of `conf/` nor by another command.
 """
 
+import itertools
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,7 +24,7 @@ from harness.runfolder.optional import warn
 from harness.runfolder.own_code import Source
 from harness.runfolder.plan import Plan, SweepJob
 from harness.runfolder.run import Run
-from harness.runfolder.schema import DatasetConfig, ScratchConfig
+from harness.runfolder.schema import Config, DatasetConfig, ScratchConfig
 
 ALONE_S = 120.0  # a command needs a few ms for each new run
 
@@ -132,51 +133,81 @@ def freeze_run(prepared: Prepared, overrides: list[str]) -> Run:
         return _create(prepared, overrides, None)
 
 
-def freeze_sweep(prepared: list[Prepared], overrides: list[str], *, fresh: bool) -> Plan:
+def freeze_sweep(
+    prepared: list[Prepared], overrides: list[str], *, fresh: bool, accept: bool = False
+) -> Plan:
     """Make the run folders of a sweep and write its plan.
 
     A sweep builds on runs with the same keys, unless `fresh`: finished ones are done, others are
-    continued.
+    continued. accept: see `existing`.
     """
     outputs = Path(prepared[0].job.config.outputs)
     plan_id = keys.sweep_id([each.key for each in prepared])
-    # `threads=1,2` is a sweep as well, although it changes no result.
-    swept = {name for each in prepared for name in each.job.swept}
-    also = sorted(name for name in swept if not keys.determines_result(name))
     with alone(outputs):
         runs = [] if fresh else folder.all_runs(outputs)
-        by_key = keys.runs_by_key(runs, {each.key for each in prepared}, also)
-        pairs = [(each, _existing(each, by_key, also)) for each in prepared]
-        new = [(p.job.config, str(p.dataset["sha256"]), p.key) for p, run in pairs if run is None]
+        found = existing(prepared, runs, accept=accept)
+        new = [wanted(p) for p, run in zip(prepared, found, strict=True) if run is None]
         notices.retraining(runs, new)
-        jobs = [
-            _freeze_job(each, overrides, run, Membership(plan_id, f"{number}/{len(pairs)}"))
-            for number, (each, run) in enumerate(pairs, 1)
-        ]
+        jobs = []
+        for number, (each, run) in enumerate(zip(prepared, found, strict=True), 1):
+            membership = Membership(plan_id, f"{number}/{len(prepared)}")
+            job = _freeze_job(each, overrides, run, membership)
+            if run is not None and is_of_other_source(run, each):
+                run.accept_in(plan_id)
+                job = replace(job, other_source=notices.source_of(run.history()))
+            jobs.append(job)
         plan = Plan(plan_id, tuple(overrides), tuple(jobs))
         plan.save(outputs)
     return plan
+
+
+def existing(prepared: list[Prepared], runs: list[Run], *, accept: bool) -> list[Run | None]:
+    """The run that each job builds on; None for a job that is new.
+
+    runs: oldest first. accept: a job whose settings and data were trained to the end by other
+    source builds on that run, unless it has a finished one of this source. Raises `ConfigError`
+    for a run that was changed since it was frozen.
+    """
+    # `threads=1,2` is a sweep as well, although it changes no result.
+    swept = {name for each in prepared for name in each.job.swept}
+    also = sorted(name for name in swept if not keys.determines_result(name))
+    by_key = keys.runs_by_key(runs, {each.key for each in prepared}, also)
+    found = [by_key.get(_full_key(each, also)) for each in prepared]
+    if accept:
+        left = [run is None or not run.is_finished for run in found]
+        others = notices.of_other_source(
+            runs, list(map(wanted, itertools.compress(prepared, left))), also
+        )
+        found = [
+            others.get(_full_key(each, also)) or run if is_left else run
+            for each, run, is_left in zip(prepared, found, left, strict=True)
+        ]
+    for run in found:
+        if run is not None and not run.is_finished:
+            _ = run.config  # a finished run does not need its config.yaml
+    return found
+
+
+def is_of_other_source(run: Run, prepared: Prepared) -> bool:
+    """Whether a job builds on a run that other source has trained."""
+    return bool(run.create["tags"].get("run_key") != prepared.key)
+
+
+def wanted(prepared: Prepared) -> tuple[Config, str, str]:
+    """The configuration, the digest of the data and the run key of a job."""
+    return prepared.job.config, str(prepared.dataset["sha256"]), prepared.key
+
+
+def _full_key(prepared: Prepared, also: Collection[str]) -> Key:
+    return keys.full_key(prepared.key, configuration.leaves(prepared.job.config), also)
 
 
 def freeze_trial(prepared: Prepared, overrides: list[str], membership: Membership) -> SweepJob:
     """The run of one trial of a search: the existing one of its key, or a new one."""
     outputs = Path(prepared.job.config.outputs)
     with alone(outputs):
-        by_key = keys.runs_by_key(folder.all_runs(outputs), {prepared.key})
-        return _freeze_job(prepared, overrides, _existing(prepared, by_key), membership)
-
-
-def _existing(prepared: Prepared, runs: dict[Key, Run], also: Collection[str] = ()) -> Run | None:
-    """The run that a job builds on.
-
-    Raises `ConfigError` if it would be continued with other settings than it was frozen with. A
-    finished run does not need its config.yaml.
-    """
-    params = configuration.leaves(prepared.job.config)
-    run = runs.get(keys.full_key(prepared.key, params, also))
-    if run is not None and not run.is_finished:
-        _ = run.config
-    return run
+        (run,) = existing([prepared], folder.all_runs(outputs), accept=False)
+        return _freeze_job(prepared, overrides, run, membership)
 
 
 def _freeze_job(

@@ -45,6 +45,7 @@ def help_text(settings: "list[Override]") -> str:
         "  -m, --multirun      a sweep over all values given with commas, range() or choice()",
         "  -cd, --config-dir DIR  your own groups and modules beside the built-in ones",
         "  --ids FILE             write the ids of the runs and of the sweep to FILE as JSON",
+        "  --dry-run           list the jobs, which are done, and an estimate; create nothing",
         "  --cfg job           print the composed configuration and do nothing",
         '  -sc install=SHELL   shell completion: eval "$(harness-run -sc install=bash)"',
     ]

@@ -21,17 +21,23 @@ if TYPE_CHECKING:
 
 COMMAND_KEYS = {
     "resume": "RUN_ID or last: continue an interrupted run with its own frozen settings",
+    "sweep": "NAME: with -m, the jobs of the file sweep/NAME.yaml",
     "fresh": "true: a repeated sweep trains new runs instead of continuing the old ones",
+    "accept": "source: a repeated sweep keeps finished runs although the source changed since",
 }
 ENGINES = ("launcher", "sweeper")
+NO_EFFECT = "Hydra only composes the settings here; --help lists all keys"
 SEARCH_PATH = "hydra.searchpath"  # the one setting of Hydra itself that composing obeys
 OUTPUTS = "results go to outputs=FOLDER, one folder below it for each run"
+ENVIRONMENT = "jobs have the environment of the shell where the command is typed: set it there"
 INSTEAD = {
     "hydra.run": OUTPUTS,
     "hydra.sweep": OUTPUTS,
     "hydra.output_subdir": OUTPUTS,
     "hydra.job.chdir": "jobs work in the folder where the command is typed",
     "hydra.job.name": "tracking.experiment=NAME names what belongs together",
+    "hydra.job.env_set": ENVIRONMENT,
+    "hydra.job.env_copy": ENVIRONMENT,
     "hydra.mode": "-m makes a sweep",
     "hydra.sweeper.params": "sweep the keys themselves on the command line: -m lr=0.1,0.2",
 }
@@ -42,8 +48,9 @@ class CommandLine:
     """The overrides of a command by kind.
 
     settings: the settings of runs; their keys are known. engines: the overrides of "launcher" and
-    of "sweeper". typed: all overrides as typed, without the command's own keys. resume, fresh: the
-    values of the command's own keys.
+    of "sweeper". typed: all overrides as typed, without `resume` and `fresh`, which a repeated
+    command does not need. resume, fresh, sweep: the values of the command's own keys. accept:
+    whether `accept=source` is given.
     """
 
     settings: "list[Override]"
@@ -51,6 +58,8 @@ class CommandLine:
     typed: list[str]
     resume: str | None = None
     fresh: bool = False
+    sweep: str | None = None
+    accept: bool = False
 
 
 def parse(texts: list[str]) -> CommandLine:
@@ -67,7 +76,11 @@ def parse(texts: list[str]) -> CommandLine:
         if key.startswith("hydra.sweeper.params"):
             raise ConfigError(f"{text_of(override)}: has no effect; {instead_of(key)}")
         if key in COMMAND_KEYS:
+            if key == "sweep" and key in command_keys:
+                raise ConfigError(f"{text_of(override)}: sweep= is given twice; give one file")
             command_keys[key] = value_text(override)
+            if key in ("sweep", "accept"):
+                typed.append(text_of(override))
             continue
         typed.append(text_of(override))
         if engine is None:
@@ -80,7 +93,21 @@ def parse(texts: list[str]) -> CommandLine:
         raise ConfigError(f"fresh={fresh}: expected true or false")
     if fresh == "true" and "resume" in command_keys:
         raise ConfigError("fresh=true: resume continues a run, fresh starts anew; give one of them")
-    return CommandLine(settings, engines, typed, command_keys.get("resume"), fresh == "true")
+    accept = command_keys.get("accept")
+    if accept not in (None, "source"):
+        raise ConfigError(f"accept={accept or '(nothing)'}: expected source")
+    if accept and (fresh == "true" or "resume" in command_keys):
+        other = "fresh=true" if fresh == "true" else "resume"
+        raise ConfigError(f"accept=source: {other} reuses no finished runs; give one of them")
+    return CommandLine(
+        settings,
+        engines,
+        typed,
+        command_keys.get("resume"),
+        fresh == "true",
+        command_keys.get("sweep"),
+        accept is not None,
+    )
 
 
 def parse_each(texts: list[str]) -> "Iterator[Override]":
@@ -114,7 +141,7 @@ def _check_key(override: "Override") -> None:
     if key == SEARCH_PATH:
         return
     if key.startswith(("hydra.", "hydra/")):
-        hint = instead_of(key) or "Hydra only composes the settings here; --help lists all keys"
+        hint = instead_of(key) or NO_EFFECT
         raise ConfigError(f"{override.input_line}: has no effect; {hint}")
     kind, dot, option = key.partition(".")
     if kind in KINDS and option == "name":
@@ -167,5 +194,7 @@ def one_line_errors(text: str) -> Iterator[None]:
         else:
             lines = message.splitlines()
             why = " ".join(lines[: 2 if lines and lines[0].endswith(":") else 1])
+            if "not in 'Basic" in why:  # `BasicLauncherConf` or `BasicSweeperConf`
+                why += "; give hydra/launcher, hydra/sweeper and their keys on the command line"
             line = f"{text or 'the configuration'}: {why}{_how_to_quote(text, message)}"
         raise ConfigError(line) from None

@@ -21,6 +21,7 @@ from harness.tracking.views import sweep_link
 UI = "http://127.0.0.1:5000"
 DEFAULT = Path("outputs")  # of conf/config.yaml; commands look there by default
 NOTHING = "-"
+OTHER = " by other source"  # an accepted run
 
 
 def summarize(
@@ -64,6 +65,7 @@ def sweep_table(histories: Sequence[History], plan: Plan | None) -> Table:
     title = None if best is None else "best by validation error is marked *"
     table = Table(title=title, title_justify="left", box=box.SIMPLE)
     swept = [job.swept for job in plan.jobs] if plan is not None else []
+    others = {job.run for job in plan.jobs if job.other_source} if plan is not None else set()
     keys = list(swept[0]) if swept else []
     for key in ("", *(keys or ["run"])):
         table.add_column(key)
@@ -76,11 +78,15 @@ def sweep_table(histories: Sequence[History], plan: Plan | None) -> Table:
             "*" if index == best else "",
             *([swept[index][key] for key in keys] if keys else [history.name]),
             *figures(history),
-            "PRUNED" if history.is_pruned else history.status,
+            f"{_status(history)}{OTHER if history.run in others else ''}",
             history.run,
             style="bold" if index == best else None,
         )
     return table
+
+
+def _status(history: History) -> str:
+    return "PRUNED" if history.is_pruned else history.status
 
 
 def figures(history: History) -> tuple[str, str, str, str]:

@@ -16,12 +16,17 @@ from harness.runfolder.run import Run
 
 @dataclass(frozen=True)
 class SweepJob:
-    """One job of a sweep: its run id, its name, and the swept keys with their values as typed."""
+    """One job of a sweep: its run id, its name, and the swept keys with their values as typed.
+
+    other_source: what is known of the source that trained the run, when it is not the source of
+    the command, which accepted it; empty otherwise.
+    """
 
     run: str
     name: str
     swept: dict[str, str]
     key: str
+    other_source: str = ""
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 CONFIG = "config.yaml"
 WEIGHTS = "weights/best.safetensors"
+ACCEPTED = "sweep.other_source"  # the tag of the sweeps that accepted a run of other source
 REPRODUCES = "reproduces"  # the tag that names the run which a run reproduces
 
 
@@ -252,6 +253,12 @@ class Run:
         before = self.history().tags.get("sweep", "")
         if sweep not in before.split(","):
             self.add_tags({"sweep": f"{before},{sweep}".strip(","), "sweep.job": number})
+
+    def accept_in(self, sweep: str) -> None:
+        """Tag the run as one that other source trained and that this sweep accepted."""
+        before = self.history().tags.get(ACCEPTED, "")
+        if sweep not in before.split(","):
+            self.add_tags({ACCEPTED: f"{before},{sweep}".strip(",")})
 
     def mark_pruned(self, epoch: int) -> None:
         """Record that the search ended the run: the tag `pruned` and the reason."""

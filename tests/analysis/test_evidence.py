@@ -7,6 +7,7 @@ import pytest
 
 from harness.analysis import evidence
 from harness.runfolder.keys import determines_result
+from harness.runfolder.run import ACCEPTED
 from harness.tracking.recorded import Recorded
 from tests.analysis.conftest import DIGEST, build, make_run
 
@@ -41,6 +42,16 @@ def test_runs_without_metrics_are_left_out_with_a_note(tmp_path: Path) -> None:
     assert any(
         "1 finished run(s) have neither val/error nor test/error" in n for n in comparison.notes
     )
+
+
+def test_runs_of_other_source_that_a_sweep_accepted_get_a_note(tmp_path: Path) -> None:
+    other = make_run(tmp_path, 6, 1)
+    runs = [make_run(tmp_path, 5, 1), replace(other, tags=other.tags | {ACCEPTED: "xyz,abc"})]
+    (note,) = [note for note in build(tmp_path, *runs).notes if "source" in note]
+    assert note.startswith("1 run(s) were trained by other source than the rest and accepted")
+    assert note.endswith(f": {other.name}")
+    unasked = replace(other, tags=other.tags | {ACCEPTED: "xyz"})
+    assert not [n for n in build(tmp_path, runs[0], unasked).notes if "source" in n]
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut"])

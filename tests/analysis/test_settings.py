@@ -45,6 +45,22 @@ def test_only_what_differs_becomes_a_column() -> None:
     assert labels == ["batch=16 momentum=0.9", "batch=16 momentum=-", "batch=128 momentum=-"]
 
 
+def test_what_the_name_of_an_optimizer_tells_is_no_column() -> None:
+    """Nor is the backend that follows from it, unless it was swept."""
+    sgd = {"optimizer.name": "sgd", "backend": "numba"}
+    adam = {"optimizer.name": "adam", "optimizer.beta1": 0.9, "backend": "numpy"}
+    runs = [
+        seed_run(16, 1, [0.1], 0.1, **values)
+        for values in ({**sgd, "lr": 0.1}, {**sgd, "lr": 0.2}, {**adam, "lr": 0.001})
+    ]
+    assert differing(runs) == ["optimizer.name", "lr"]
+    other = seed_run(16, 1, [0.1], 0.1, **{**adam, "lr": 0.001, "optimizer.beta1": 0.8})
+    assert differing([*runs, other]) == ["optimizer.name", "lr", "optimizer.beta1"]
+    compiled = seed_run(16, 1, [0.1], 0.1, **{**sgd, "lr": 0.1, "backend": "numpy"})
+    assert set(differing([*runs, compiled])) == {"optimizer.name", "backend", "lr"}
+    assert set(differing(runs[:2])) == {"lr"}
+
+
 def test_a_repeated_seed_is_no_new_evidence() -> None:
     notes: list[str] = []
     older, newer = seed_run(16, 1, [0.1], 0.1), seed_run(16, 1, [0.2], 0.1)

@@ -81,6 +81,7 @@ def conf(tmp_path: Path) -> Path:
     return Path(shutil.copytree(conf_path(), tmp_path / "conf"))
 
 
+NOTHING = f"has no effect; {overrides.NO_EFFECT}"
 SEARCHED = "sweep the keys themselves on the command line: -m lr=0.1,0.2"
 
 
@@ -93,7 +94,19 @@ SEARCHED = "sweep the keys themselves on the command line: -m lr=0.1,0.2"
         ("hydra:\n  job:\n    chdir: true\n", "hydra.job.chdir=True in a configuration file"),
         ("defaults:\n  - override /hydra/launcher: joblib\n",
          "hydra/launcher=joblib in a configuration file: has no effect; give it on the command"),
-        ("hydra:\n  launcher:\n    n_jobs: 2\n", "Key 'n_jobs' not in 'BasicLauncherConf'"),
+        ("hydra:\n  launcher:\n    n_jobs: 2\n", "Key 'n_jobs' not in 'BasicLauncherConf'; give h"),
+        ("hydra:\n  job:\n    env_set:\n      A: b\n",
+         f"hydra.job.env_set.A=b in a configuration file: has no effect; {overrides.ENVIRONMENT}"),
+        ("hydra:\n  job:\n    env_copy: [NOWHERE]\n",
+         "hydra.job.env_copy=[NOWHERE] in a configuration file: has no ef"),
+        ("hydra:\n  job:\n    num: 3\n", f"hydra.job.num=3 in a configuration file: {NOTHING}"),
+        ("hydra:\n  sweep:\n    subdir: x\n", "hydra.sweep.subdir=x in a configuration file: has"),
+        ("hydra:\n  mode: MULTIRUN\n", "in a configuration file: has no effect; -m makes a sweep"),
+        ("hydra:\n  verbose: true\n", f"hydra.verbose=True in a configuration file: {NOTHING}"),
+        ("hydra:\n  callbacks:\n    mine:\n      _target_: x\n",
+         f"hydra.callbacks.mine._target_=x in a configuration file: {NOTHING}"),
+        ("hydra:\n  launcher:\n    _target_: x\n", "hydra.launcher._target_=x in a configuration"),
+        ("hydra:\n  job_logging:\n    version: 2\n", "hydra.job_logging.version=2 in a configurat"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("file", ["experiment/own.yaml", "config.yaml"])

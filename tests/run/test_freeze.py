@@ -133,7 +133,50 @@ def test_a_sweep_that_trains_again_for_its_source_says_so(
         "1 of 2 new jobs were trained before by other source (commit abcdef0 with uncommitted "
         "changes, 20"
     )
-    assert told.endswith("); training again\n")
+    assert told.endswith("): batch=20; training again; accept=source keeps those runs\n")
+
+
+def test_a_sweep_can_accept_what_other_source_trained(
+    tmp_path: Path, prepared: list[Prepared], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(freeze, "source", lambda: Commit("abcdef01", dirty=False))
+    first, second = freeze.freeze_sweep(prepared, TYPED, fresh=False).runs(tmp_path)
+    record_training(first, 0.5)
+    monkeypatch.setattr(keys, "source_digest", lambda: "edited")
+    later = freeze.prepare([each.job for each in prepared])
+    again = freeze.freeze_sweep(later, TYPED, fresh=False)  # told, and interrupted
+    typed = [*TYPED, "accept=source"]
+    plan = freeze.freeze_sweep(later, typed, fresh=False, accept=True)
+    assert plan.id == again.id == keys.sweep_id([each.key for each in later])
+    assert plan.jobs[0].run == first.id, "finished, unlike the one that was begun"
+    assert plan.jobs[1].run == again.jobs[1].run != second.id, "the second was not finished"
+    assert plan.jobs[0].other_source.startswith("commit abcdef0, 20")
+    assert plan.jobs[1].other_source == ""
+    assert load_plan(tmp_path, plan.id) == plan
+    tags = first.history().tags
+    assert tags["sweep.other_source"] == plan.id
+    assert plan.id in tags["sweep"].split(",")
+    assert freeze.freeze_sweep(later, typed, fresh=False, accept=True) == plan
+    assert first.history().tags == tags, "noted once"
+    (own,) = (run for run in again.runs(tmp_path) if run.id == again.jobs[0].run)
+    record_training(own, 0.4)
+    plan = freeze.freeze_sweep(later, typed, fresh=False, accept=True)
+    assert plan.jobs[0].run == own.id, "this source comes first"
+
+
+def test_accepting_distinguishes_what_changes_no_result(
+    tmp_path: Path, idx_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = [
+        replace(job(tmp_path, idx_folder, 20, f"threads={n}"), swept={"threads": str(n)})
+        for n in (1, 2)
+    ]
+    runs = freeze.freeze_sweep(freeze.prepare(jobs), TYPED, fresh=False).runs(tmp_path)
+    for run in runs:
+        record_training(run, 0.5)
+    monkeypatch.setattr(keys, "source_digest", lambda: "edited")
+    plan = freeze.freeze_sweep(freeze.prepare(jobs), TYPED, fresh=False, accept=True)
+    assert plan.runs(tmp_path) == runs
 
 
 def test_a_larger_sweep_takes_the_runs_of_a_smaller_one(

@@ -123,7 +123,10 @@ def test_keys_of_engines(key: str, kind: str, expected: bool) -> None:
         ("hydra.sweep.dir=x", "results go to outputs=FOLDER"),
         ("hydra.sweep.subdir=x", "results go to outputs=FOLDER"),
         ("hydra.job.chdir=true", "jobs work in the folder where the command is typed"),
+        ("hydra.job.env_set.A=b", "jobs have the environment of the shell"),
+        ("hydra.job.env_copy=[A]", "jobs have the environment of the shell"),
         ("hydra.mode=MULTIRUN", "-m makes a sweep"),
+        ("+hydra.callbacks.mine=x", "Hydra only composes the settings here"),
         ("hydra.sweeper.params={lr:1}", "sweep the keys themselves on the command line: -m lr="),
         ("+hydra.sweeper.params.lr=1,2", "sweep the keys themselves"),
         ("hydra.verbose=true", "--help lists all keys"),
@@ -135,6 +138,27 @@ def test_a_setting_of_hydra_without_effect_is_refused(text: str, instead: str) -
         parse(["hydra/sweeper=optuna", text])
     assert str(error.value).startswith(f"{text}: has no effect; ")
     assert instead in str(error.value)
+
+
+def test_accepting_other_source() -> None:
+    line = parse(["accept=source", "batch=16"])
+    assert (line.accept, line.typed) == (True, ["accept=source", "batch=16"])
+    assert not parse([]).accept
+
+
+@pytest.mark.parametrize(
+    ("texts", "problem"),
+    [
+        (["accept=data"], "accept=data: expected source"),
+        (["accept="], "accept=(nothing): expected source"),
+        (["accept=source", "fresh=true"], "accept=source: fresh=true reuses no finished runs"),
+        (["accept=source", "resume=last"], "accept=source: resume reuses no finished runs"),
+    ],
+)
+def test_what_cannot_be_accepted(texts: list[str], problem: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        parse(texts)
+    assert str(error.value).startswith(problem)
 
 
 def test_resume_and_fresh_exclude_each_other() -> None:

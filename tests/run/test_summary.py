@@ -1,6 +1,7 @@
 """The end of a command: the table, the links, what is missing, and the exit status."""
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,15 @@ def summarized(
 @pytest.fixture
 def finished(tmp_path: Path) -> Run:
     return record_training(new_run(tmp_path / "outputs"), 0.5, 0.25)
+
+
+def test_a_run_of_other_source_is_marked(finished: Run, capsys: Output) -> None:
+    plan = plan_of(finished)
+    assert summarize([finished], plan, Report(), None, interrupted=False) is ExitStatus.DONE
+    assert "other source" not in capsys.readouterr().out
+    marked = replace(plan, jobs=(replace(plan.jobs[0], other_source="commit abcdef0"),))
+    summarize([finished], marked, Report(), None, interrupted=False)
+    assert "FINISHED by other source" in capsys.readouterr().out
 
 
 DELIVERED = Report(experiments={"mnist": "7"})

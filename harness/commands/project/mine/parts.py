@@ -46,7 +46,10 @@ class Lion:
     ) -> None:
         self.parameters, self.weight_decay = parameters, weight_decay
         self.betas = beta1, beta2
-        self.momentum, self.gradient = np.zeros_like(parameters.flat), np.zeros_like(parameters.flat)
+        self.momentum, self.gradient = (
+            np.zeros_like(parameters.flat),
+            np.zeros_like(parameters.flat),
+        )
 
     @property
     def state(self) -> dict[str, Array]:

@@ -1,0 +1,337 @@
+"""A sweep in a file: `-m sweep=NAME` reads `sweep/NAME.yaml`.
+
+    seed: range(3)                a key beside `grids` applies to all blocks
+    grids:
+      - optimizer: sgd            a block is a small grid: every combination of its values
+        lr: [0.1, 0.2]
+      - optimizer: [adam, adamw]
+        lr: [0.001, 0.002]
+    exclude:                      a job is left out when it matches all keys of an entry
+      - {optimizer: adamw, lr: 0.002}
+
+A value is written as on the command line, also `range(3)` and `choice(a,b)`; a list has several.
+A value that is itself a list is a list in the list: `width: [[512, 256], [128]]`.
+
+The union of the blocks is one sweep, in the file's order; equal jobs are one. Overrides on the
+command line apply to all blocks and replace the file's values of the same key.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from harness.data.override import suggest
+from harness.run import overrides as parsing
+from harness.run.compose import Composer, Job, choices_of, composer
+from harness.run.conf import conf_roots
+from harness.run.grammar import MAX_VALUES, check_swept_once
+from harness.run.overrides import COMMAND_KEYS, instead_of
+from harness.runfolder import config as configuration
+from harness.runfolder.config import ConfigError, Leaf, suggest
+from harness.runfolder.optional import warn
+from harness.runfolder.schema import Config
+
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
+
+GRIDS, EXCLUDE = "grids", "exclude"
+NONE = "-"  # the value of a key that a job does not have
+Choice = tuple[str, str]  # a key and one override of it, KEY=VALUE
+Grid = dict[str, list[Choice]]
+
+
+@dataclass(frozen=True)
+class Block:
+    """A grid of the file, or an entry of `exclude`. place: the file and the number, for errors."""
+
+    place: str
+    grid: Grid
+
+
+@dataclass(frozen=True)
+class SweepFile:
+    """The content of a file, every key and value of it known to Hydra's grammar."""
+
+    path: Path
+    blocks: list[Block]
+    exclude: list[Block]
+
+
+def expand(name: str, overrides: "list[Override]") -> list[Job]:
+    """The jobs of `sweep=NAME` with these overrides, each validated as `configuration.check` does.
+
+    Raises `ValueError`, one line.
+    """
+    file = read(name)
+    check_swept_once(overrides)
+    typed = [choices_of(override, sweep=True) for override in overrides]
+    typed_keys = {override.key_or_group for override in overrides}
+    grids = [
+        [*(each for key, each in block.grid.items() if key not in typed_keys), *typed]
+        for block in file.blocks
+    ]
+    count = sum(math.prod(map(len, grid)) for grid in grids)
+    if count > MAX_VALUES:
+        raise ConfigError(f"{file.path}: {count:,} jobs; expected at most {MAX_VALUES:,}")
+    exclusions = [_Exclusion(entry) for entry in file.exclude]
+    found: dict[str, tuple[tuple[Choice, ...], Config]] = {}
+    with composer() as compose:
+        for block, grid in zip(file.blocks, grids, strict=True):
+            for combination in itertools.product(*grid):
+                config = _config(compose, block.place, combination, typed_keys, exclusions)
+                if config is not None:
+                    found.setdefault(configuration.to_yaml(config), (combination, config))
+    if not found:
+        raise ConfigError(f"{file.path}: exclude leaves no job; expected at least one")
+    for exclusion in exclusions:
+        if not exclusion.count:
+            warn(exclusion.place, "matches no job")
+    return _named(list(found.values()))
+
+
+def _config(
+    compose: Composer,
+    place: str,
+    combination: tuple[Choice, ...],
+    typed_keys: set[str],
+    exclusions: "list[_Exclusion]",
+) -> Config | None:
+    """The validated configuration of a combination; None when it is excluded."""
+    chosen = {key: _text(line) for key, line in combination}
+    # Before composing: a combination may be excluded because it is not valid.
+    if sum(each.matches(chosen.get) for each in exclusions):  # all of them count
+        return None
+    try:
+        config = configuration.parse(compose([line for _, line in combination]))
+        if sum(each.matches(lambda key: _value(key, chosen, config)) for each in exclusions):
+            return None
+        configuration.check(config)
+    except ValueError as error:
+        if str(error).partition("=")[0] in typed_keys:
+            raise
+        job = ",".join(line for key, line in combination if key not in typed_keys)
+        raise ConfigError(f"{place}: {error} (in the job {job})") from None
+    return config
+
+
+class _Exclusion:
+    """An entry of `exclude`. count: how many combinations it matched."""
+
+    def __init__(self, entry: Block) -> None:
+        self.place, self.count = entry.place, 0
+        self._values = {
+            key: [_parsed(_text(line)) for _, line in choices]
+            for key, choices in entry.grid.items()
+        }
+
+    def matches(self, value_of: Callable[[str], str | None]) -> bool:
+        """Whether all keys match. value_of: the value of a key as text, None if not known."""
+        texts = {key: value_of(key) for key in self._values}
+        is_match = all(
+            text is not None and _parsed(text) in self._values[key] for key, text in texts.items()
+        )
+        self.count += is_match
+        return is_match
+
+
+def _named(found: list[tuple[tuple[Choice, ...], Config]]) -> list[Job]:
+    """The jobs, each with its value of every key that varies over all of them.
+
+    A job's name has only those that its own block or the command line gives.
+    """
+    keys = _ordered(combination for combination, _ in found)
+    chosen = [{key: _text(line) for key, line in combination} for combination, _ in found]
+    rows = [
+        {key: _value(key, own, config) or NONE for key in keys}
+        for own, (_, config) in zip(chosen, found, strict=True)
+    ]
+    varying = [key for key in keys if any(_parsed(r[key]) != _parsed(rows[0][key]) for r in rows)]
+    jobs = []
+    for own, row, (combination, config) in zip(chosen, rows, found, strict=True):
+        lines = [f"{key}={own[key]}" for key in varying if key in own]
+        name = ",".join(lines or [line for _, line in combination])
+        jobs.append(Job(name, {key: row[key] for key in varying}, config))
+    return jobs
+
+
+def _ordered(combinations: Iterable[tuple[Choice, ...]]) -> list[str]:
+    """The keys of all combinations; one that only some have precedes the next known one there."""
+    keys: list[str] = []
+    for combination in combinations:
+        at = len(keys)
+        for key, _ in reversed(combination):
+            if key in keys:
+                at = keys.index(key)
+            else:
+                keys.insert(at, key)
+    return keys
+
+
+def _value(key: str, chosen: Mapping[str, str], config: Config) -> str | None:
+    """A job's value of a key as text: as chosen, else as configured; None if it has none."""
+    if key in chosen:
+        return chosen[key]
+    leaves = configuration.leaves(config)
+    known = next((each for each in (key, f"{key}.name") if each in leaves), None)
+    return None if known is None else _spelled(leaves[known])
+
+
+def _spelled(leaf: Leaf) -> str:
+    if isinstance(leaf, bool):
+        return str(leaf).lower()
+    if isinstance(leaf, float) and leaf.is_integer():
+        return f"{leaf:.0f}"
+    return "null" if leaf is None else str(leaf)
+
+
+def _text(line: str) -> str:
+    return line.partition("=")[2]
+
+
+def _parsed(text: str) -> Any:
+    """A value as Hydra's grammar reads it, so that 0.1 equals 0.10."""
+    try:
+        (override,) = parsing.parse_each([f"value={text}"])
+    except ConfigError:  # a text that would need quotes
+        return text
+    return override.value()
+
+
+def read(name: str) -> SweepFile:
+    """Read `sweep/NAME.yaml` from the first folder that has it. Raises `ConfigError`, one line."""
+    path = _find(name)
+    content = _load(path)
+    if not isinstance(content, dict) or GRIDS not in content:
+        found = ", ".join(content) if isinstance(content, dict) else "none"
+        raise ConfigError(f"{path}: expected grids: and a list of blocks, found {found}")
+    grids, entries = (_list(path, key, content.get(key)) for key in (GRIDS, EXCLUDE))
+    shared = _grid(str(path), {k: v for k, v in content.items() if k not in (GRIDS, EXCLUDE)})
+    before = list(content)[: list(content).index(GRIDS)]
+    blocks = []
+    for number, values in enumerate(grids, 1):
+        place = f"{path}, block {number}"
+        own = _grid(place, _mapping(place, values))
+        rest = {key: choices for key, choices in shared.items() if key not in own}
+        first = {key: choices for key, choices in rest.items() if key in before}
+        blocks.append(Block(place, first | own | rest))
+    exclude = []
+    for number, values in enumerate(entries, 1):
+        place = f"{path}, exclude {number}"
+        exclude.append(Block(place, _grid(place, _mapping(place, values))))
+    return SweepFile(path, blocks, exclude)
+
+
+def names() -> list[str]:
+    """The names of all sweep files."""
+    return sorted(
+        {path.stem for root in conf_roots() for path in root.glob("sweep/*.yaml") if path.is_file()}
+    )
+
+
+def _find(name: str) -> Path:
+    known = names()
+    if name not in known:
+        expected = f"{', '.join(known)}{suggest(name, known)}" if known else "a file that exists"
+        raise ConfigError(f"sweep={name or '(nothing)'}: expected {expected}")
+    paths = (root / "sweep" / f"{name}.yaml" for root in conf_roots())
+    path = next(path for path in paths if path.is_file())
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+class _Loader(yaml.BaseLoader):
+    """Reads every value as the text that is typed; refuses a key that is given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """See `yaml.constructor.BaseConstructor`."""
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for number, (key, (mark, _)) in enumerate(zip(keys, node.value, strict=True)):
+            if key in keys[:number]:
+                line = mark.start_mark.line + 1
+                raise ConfigError(f"line {line}: {key} is given twice; give it once")
+        return super().construct_mapping(node, deep)
+
+
+def _load(path: Path) -> Any:
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    except (ValueError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: {' '.join(str(error).split())}") from None
+
+
+def _list(path: Path, key: str, content: Any) -> list[Any]:
+    if content is None and key == EXCLUDE:
+        return []
+    if not isinstance(content, list) or not content:
+        raise ConfigError(f"{path}: {key}: expected a list of blocks, found {_shown(content)}")
+    return content
+
+
+def _mapping(place: str, content: Any) -> dict[str, Any]:
+    if not isinstance(content, dict) or not content:
+        raise ConfigError(
+            f"{place}: expected keys with values, such as lr: [0.1, 0.2]; found {_shown(content)}"
+        )
+    return content
+
+
+def _shown(content: Any) -> str:
+    return str(content) if content else "nothing"
+
+
+def _grid(place: str, content: Mapping[str, Any]) -> Grid:
+    """The overrides that keys with values stand for. Raises `ConfigError` naming the place."""
+    grid: Grid = {}
+    for key, values in content.items():
+        with _at(place):
+            _check_key(key, values)
+            texts = values if isinstance(values, list) else [values]
+            lines = [f"{key}={_typed(key, text)}" for text in texts]
+            if not lines:
+                raise ConfigError(f"{key}: [] has no value; expected at least one")
+            settings = [each for line in lines for each in parsing.parse([line]).settings]
+            grid[key] = [choice for each in settings for choice in choices_of(each, sweep=True)]
+    return grid
+
+
+@contextmanager
+def _at(place: str) -> Iterator[None]:
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{place}: {error}") from None
+
+
+def _check_key(key: str, values: Any) -> None:
+    """Refuse what is no key of a run. Raises `ConfigError`."""
+    if key in COMMAND_KEYS:
+        raise ConfigError(f"{key}: is a key of the command; give it on the command line")
+    if key.partition("/")[0].partition(".")[0] == "hydra":
+        inner = next(iter(values)) if isinstance(values, dict) and values else ""
+        hint = instead_of(f"{key}.{inner}".strip(".")) or "give it on the command line"
+        raise ConfigError(f"{key}: has no effect in a sweep file; {hint}")
+    if isinstance(values, dict) or any(isinstance(each, dict) for each in values):
+        inner = next(iter(values)) if isinstance(values, dict) and values else ""
+        near = suggest(key, (GRIDS, EXCLUDE)) or (f"; write {key}.{inner}: ..." if inner else "")
+        raise ConfigError(f"{key}: expected a value or a list of values{near}")
+
+
+def _typed(key: str, value: Any) -> str:
+    """A value as typed on the command line."""
+    if isinstance(value, list):
+        return f"[{','.join(_typed(key, each) for each in value)}]"
+    if not isinstance(value, str) or not value.strip():
+        raise ConfigError(f"{key}: expected a value or a list of values, found {_shown(value)}")
+    if value.count("(") != value.count(")"):  # YAML has split it at its comma
+        raise ConfigError(
+            f"{key}={value}: inside {{}} or [], YAML needs quotes around a value with a comma: "
+            f'{key}: "range(1,3)"'
+        )
+    return "null" if value == "~" else value
