@@ -11,6 +11,7 @@ from harness.nn.network import Network, count_parameters
 from harness.nn.optimizers import OPTIMIZERS
 from harness.nn.schedules import SCHEDULES, Schedule, with_warmup
 from harness.runfolder.config import ConfigError
+from harness.runfolder.objective import Objective
 from harness.runfolder.schema import GROUPS, Backend, Config
 from harness.training.options import Options
 from harness.training.randomness import generators
@@ -87,6 +88,7 @@ def _step_settings(config: Config) -> dict[str, Any]:
 def trainer(config: Config, dataset: Dataset) -> Trainer:
     """The trainer of a configuration, with a freshly initialized network."""
     random = generators(config.seed)
+    objective = Objective.parse(config.objective)
     network = Network.create(sizes(config, dataset), config.activation, random["weights"])
     fitted = normalization.fit(config.normalization.name, dataset.train.images, dataset.train.rows)
     make_optimizer = OPTIMIZERS[config.optimizer.name]
@@ -105,6 +107,8 @@ def trainer(config: Config, dataset: Dataset) -> Trainer:
         label_smoothing=config.label_smoothing,
         adversarial=config.adversarial,
         ema=config.ema,
+        objective=objective.metric,
+        maximize=objective.is_max,
         patience=config.patience,
         augmentation=augmentation(config, dataset.image_shape),
         backend=backend(config),

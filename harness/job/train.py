@@ -20,6 +20,7 @@ from harness.runfolder.artifacts import Artifact
 from harness.runfolder.checkpoint import Checkpoints
 from harness.runfolder.journal import Journal
 from harness.runfolder.keys import source_digest
+from harness.runfolder.objective import Objective
 from harness.runfolder.run import CONFIG, WEIGHTS, Run
 from harness.runfolder.status import RunStatus
 from harness.training.trainer import Diverged, Result, Trainer
@@ -94,7 +95,9 @@ def _train(run: Run, journal: Journal) -> None:
     )
     with threadpool_limits(limits=threads):
         trainer = build.trainer(config, dataset)
-        with progress.display(history.name, config.epochs, len(history.epochs)) as show:
+        objective = Objective.parse(config.objective)
+        shown = (history.name, config.epochs, len(history.epochs), objective)
+        with progress.display(*shown) as show:
             recorder = JobRecorder(journal, show, checkpoints, history)
             recorder.resume(trainer)
             try:

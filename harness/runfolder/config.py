@@ -18,6 +18,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from harness.data.override import quoted
+from harness.runfolder.objective import DEFAULT, Objective, metric_names
 from harness.runfolder.schema import GROUPS, Config, allowed_values
 from harness.runfolder.target import problem as problem_of
 from harness.runfolder.target import shown
@@ -95,7 +96,14 @@ def _contradictions(config: Config) -> Iterator[str]:
         )
     if config.dataset.name == "idx" and not config.dataset.dir:
         yield "dataset.dir=null: dataset=idx needs dataset.dir=FOLDER with the four files"
-    if config.patience is not None and config.dataset.num_val == 0:
+    try:
+        objective = Objective.parse(config.objective)
+        names = metric_names(())
+        objective.check(is_validated=config.dataset.num_val > 0, names=names)
+    except ValueError as error:
+        yield str(error)
+        return
+    if config.patience is not None and config.dataset.num_val == 0 and objective == DEFAULT:
         yield (
             f"patience={config.patience}: stopping early needs validation images; set "
             "dataset.num_val above 0 or leave patience out"

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import ConfigDict, Field
 from pydantic.fields import FieldInfo
 
+from harness.runfolder import objective
+
 # Strict numbers: true is not 1, and 1.5 and "64" are not counts. A type's description is what an
 # error message expects.
 Count = Annotated[int, Field(ge=1, strict=True, description="a whole number of at least 1")]
@@ -251,8 +253,13 @@ class Config(Group):
         "adversarial training: L2 radius of the perturbation, in normalized pixels; 0: off"
     )
     ema: Fraction = about("decay of the weights' running average that is evaluated; 0: no average")
+    objective: Annotated[str, Field(description="a metric such as val/error")] = about(
+        "the metric that chooses the best epoch, run and setting, lower is better; METRIC:max: "
+        "higher is better",
+        default=str(objective.DEFAULT),
+    )
     patience: Count | None = about(
-        "stop after this many epochs without a better validation error; null: train all epochs"
+        "stop after this many epochs without a better objective; null: train all epochs"
     )
     backend: Backend = about(
         "numba: compiled kernel for one hidden layer with plain SGD; auto: numba when possible"

@@ -102,6 +102,10 @@ def test_every_number_says_what_it_allows() -> None:
     ("overrides", "expected"),
     [
         (["width=[8,4]", "depth=3"], "depth=3: width=[8,4] already gives 2"),
+        (["objective=val/top2_error"], "objective=val/top2_error: expected one of val/loss, val/"),
+        (["objective=val/loss", "dataset.num_val=0"], "objective=val/loss: there are no valid"),
+        (["objective=test/error"], "objective=test/error: the test set is read once, after"),
+        (["objective=error"], "objective=error: expected a metric such as val/error"),
         (["patience=3", "dataset.num_val=0"], "patience=3: stopping early needs validation"),
         (
             ["tracking=none", "tracking.uri=http://x:5000"],
