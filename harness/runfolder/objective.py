@@ -124,6 +124,10 @@ class Objective:
         """A value as displayed: `1.97%`, or four significant digits of what is no fraction."""
         return f"{value:.2%}" if self.is_fraction else f"{value:.4g}"
 
+    def number(self, value: float) -> str:
+        """A value as a report displays it: `1.97 %`, or four significant digits."""
+        return f"{100 * value:.2f} %" if self.is_fraction else f"{value:.4g}"
+
     def better(self, value: float, other: float) -> bool:
         """Whether `value` is better than `other`. NaN is better than nothing."""
         return metrics.is_better(value, other, maximize=self.is_max)

@@ -38,10 +38,7 @@ def test_the_best_of_each_objective_is_named(
     high = new_run(tmp_path, "objective=val/loss:max", name="high")
     with Scoreboard([*loss, high]) as board:
         for run, values in zip([*loss, high], ((2.5, 1.5), (1.75,), (1.0, 3.0)), strict=True):
-            with run.writing() as journal:
-                for epoch, value in enumerate(values, 1):
-                    journal.append("epoch", epoch=epoch, metrics={"val/loss": value})
-            board.ended(run)
+            board.ended(record_training(run, *values))
         assert board.line().endswith("best val/loss 1.5 (loss=1), best val/loss:max 3 (high)")
         (error,) = runs_of(tmp_path, 1)
         record_training(error, 0.5)
