@@ -82,7 +82,7 @@ class Objective:
     @property
     def title(self) -> str:
         """In words: `validation error`."""
-        return f"{PARTS.get(self.part, self.part)} {self.name}"
+        return f"{self.part_title} {self.name}"
 
     @property
     def short_title(self) -> str:
@@ -93,6 +93,11 @@ class Objective:
     def test_title(self) -> str:
         """The test metric in words: `test error`."""
         return f"test {self.name}"
+
+    @property
+    def part_title(self) -> str:
+        """The part in words: `validation`."""
+        return PARTS.get(self.part, self.part)
 
     @property
     def best_word(self) -> str:
