@@ -190,6 +190,13 @@ def test_a_run_that_an_older_version_accepted_can_be_read(
         config.parse(config.to_dict(frozen))
 
 
+def test_a_run_without_an_objective_went_by_the_validation_error(tmp_path: Path) -> None:
+    text = config.to_yaml(compose.compose_one([]))
+    path = tmp_path / "config.yaml"
+    path.write_text(text.replace("objective: val/error\n", ""))
+    assert config.read_yaml(path).objective == "val/error"
+
+
 def test_leaves_are_dotted_and_flat() -> None:
     leaves = config.leaves(compose.compose_one(["width=[8,4]"]))
     assert leaves["width"] == "[8,4]"
