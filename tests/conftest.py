@@ -24,6 +24,7 @@ from harness.runfolder import folder as folders
 from harness.runfolder import liveness
 from harness.runfolder.folder import Identity, all_runs
 from harness.runfolder.history import History
+from harness.runfolder.objective import Objective
 from harness.runfolder.run import Run
 from harness.runfolder.schema import Config
 from harness.tracking import environment
@@ -204,25 +205,26 @@ def new_run(outputs: Path, *overrides: str, name: str = "batch=16", **tags: str)
 
 
 def record_training(
-    run: Run, *val_errors: float, status: str | None = "FINISHED", error: str | None = None
+    run: Run, *measured: float, status: str | None = "FINISHED", error: str | None = None
 ) -> Run:
-    """Append the records of a job: start, one epoch for each error, final, end.
+    """Append the records of a job: start, one epoch for each value of its objective, final, end.
 
     status: None for a run without an end record.
     """
+    objective = Objective.of(run.create["params"])
     with run.writing() as journal:
         journal.append("start", **liveness.this_process(), threads=1, backend="numpy")
-        for epoch, val_error in enumerate(val_errors, 1):
-            values = {metrics.VAL_ERROR: val_error, metrics.EPOCH_S: 0.5}
+        for epoch, value in enumerate(measured, 1):
+            values = {objective.metric: value, metrics.EPOCH_S: 0.5}
             journal.append("epoch", epoch=epoch, metrics=values)
-        if status == "FINISHED" and val_errors:
-            best = min(val_errors)
+        best = objective.best(measured)
+        if status == "FINISHED" and best is not None:
             values = {
-                metrics.BEST_VAL_ERROR: best,
-                metrics.BEST_EPOCH: 1.0 + val_errors.index(best),
-                metrics.TEST_ERROR: best + 0.01,
+                objective.best_key: best,
+                metrics.BEST_EPOCH: 1.0 + measured.index(best),
+                objective.test_key: best + 0.01,
             }
-            journal.append("final", epoch=len(val_errors), metrics=values)
+            journal.append("final", epoch=len(measured), metrics=values)
         if status is not None:
             journal.append("end", status=status, error=error)
     return run

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.commands.results import PUBLISHED
+from harness.commands.results import PUBLISHED, RecipeResult, RecipeRun, markdown
+from harness.runfolder.objective import DEFAULT, Objective
 from harness.runfolder.run import Run
 from tests.conftest import command_in, run_folders
 
@@ -45,6 +46,19 @@ def test_the_others_begin(tmp_path: Path, recipe: str) -> None:
     assert done.returncode == 0, done.stderr
     (folder,) = run_folders(tmp_path / "outputs")
     assert Run(folder).history().final["test/error"] < 0.9
+
+
+def test_a_row_shows_the_test_metric_of_the_objective() -> None:
+    runs = tuple(RecipeRun(seed, test, 60.0, "1") for seed, test in ((1, 0.015), (2, 0.017)))
+    error = RecipeResult("article", "256 sigmoid", DEFAULT, runs)
+    line = markdown([error]).splitlines()
+    assert line[0].startswith("| recipe | network | test error | seeds |")
+    assert line[2].startswith("| `article` | 256 sigmoid | 1.60 % ± 0.14 | 1, 2 | 60 s, 1 thr")
+    loss = RecipeResult("quick", "512 relu", Objective("val/loss"), runs)
+    line = markdown([error, loss]).splitlines()
+    assert line[0].startswith("| recipe | network | test | seeds |")
+    assert line[2].startswith("| `article` | 256 sigmoid | error 1.60 % ± 0.14 |")
+    assert line[3].startswith("| `quick` | 512 relu | loss 0.016 ± 0.0014 |")
 
 
 def test_results_before_any_run(tmp_path: Path) -> None:

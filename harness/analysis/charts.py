@@ -65,10 +65,14 @@ def bands(label: str, series: Mapping[str, Numbers]) -> str:
         return _svg(figure)
 
 
-def against(key: str, points: Mapping[str, Sequence[tuple[float, float, float, float]]]) -> str:
-    """Plot errors against a swept number.
+def against(
+    key: str,
+    points: Mapping[str, Sequence[tuple[float, float, float, float]]],
+    label: str = "error (%)",
+) -> str:
+    """Plot results against a swept number.
 
-    points: name -> (value, mean, lowest, highest), errors in percent.
+    points: name -> (value, mean, lowest, highest). label: of the y axis.
     """
     with mpl.rc_context(STYLE):
         figure, axes = _figure()
@@ -85,19 +89,28 @@ def against(key: str, points: Mapping[str, Sequence[tuple[float, float, float, f
         if len(values) <= 12:
             axes.set_xticks(values, [f"{value:g}" for value in values])
         axes.set_xlabel(key)
-        axes.set_ylabel("error (%)")
+        axes.set_ylabel(label)
         figure.legend(loc="outside lower center", ncols=2, fontsize=8)
         return _svg(figure)
 
 
-def heat_map(keys: tuple[str, str], rows: list[str], columns: list[str], errors: Numbers) -> str:
-    """Draw mean errors in percent, (rows, columns), as colored cells; NaN where there is no run.
+def heat_map(
+    keys: tuple[str, str],
+    rows: list[str],
+    columns: list[str],
+    means: Numbers,
+    form: str = "{:.2f}",
+    *,
+    maximize: bool = False,
+) -> str:
+    """Draw mean results, (rows, columns), as colored cells; NaN where there is no run.
 
-    keys: labels of the rows and of the columns.
+    keys: labels of the rows and of the columns. form: of the values. maximize: higher is better;
+    better values are brighter.
     """
     with mpl.rc_context(STYLE):
         figure, axes = _figure()
-        _cells(axes, errors, "viridis_r", "{:.2f}")
+        _cells(axes, means, "viridis" if maximize else "viridis_r", form)
         axes.set_yticks(np.arange(len(rows)) + 0.5, rows)
         axes.set_xticks(np.arange(len(columns)) + 0.5, columns)
         axes.set_ylabel(keys[0])
@@ -106,7 +119,10 @@ def heat_map(keys: tuple[str, str], rows: list[str], columns: list[str], errors:
 
 
 def front(points: Sequence[tuple[str, float, float]], best: Sequence[int], label: str) -> str:
-    """Plot points (name, seconds, error in percent); best: the indices of the Pareto front."""
+    """Plot points (name, seconds, result); best: the indices of the Pareto front.
+
+    label: of the y axis.
+    """
     with mpl.rc_context(STYLE):
         figure, axes = _figure()
         x, y = np.array([point[1:] for point in points]).T

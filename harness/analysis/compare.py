@@ -17,6 +17,7 @@ from harness.analysis.ranking import Outcome
 from harness.analysis.settings import Setting, group
 from harness.data.atomic import write_text
 from harness.nn import metrics
+from harness.runfolder.objective import Objective
 from harness.runfolder.plan import Plan
 from harness.runfolder.run import Run
 from harness.runfolder.status import RunStatus
@@ -33,34 +34,41 @@ def after_sweep(plan: Plan, outputs: Path) -> str:
     folder = outputs / "reports" / plan.id
     try:
         recorded = [from_journal(run) for run in plan.readable_runs(outputs)]
-        finished = {run.run for run in recorded if run.status is RunStatus.FINISHED}
+        source = Journals()
+        whole = Selection(f"sweep {plan.id}", recorded, source)
+        ranked = evidence.of_one_objective(whole, []).recorded
+        finished = {run.run for run in ranked if run.status is RunStatus.FINISHED}
         if not finished:
             return "no report: no run is finished"
         if _reported(folder) != finished:
-            source = Journals()
-            comparison, chosen = build(Selection(f"sweep {plan.id}", recorded, source), outputs)
+            comparison, chosen = build(whole, outputs)
             files = write(comparison, folder)
             source.attach(chosen, files, f"report/{plan.id}")
             paths = [f"report/{plan.id}/{path.name}" for path in files]
             Run(Path(chosen.location)).add_artifacts(paths)
     except Exception as error:
         return f"no report: {type(error).__name__}: {error}"
-    gone = len(plan.jobs) - len(recorded)
+    gone, others = len(plan.jobs) - len(recorded), len(recorded) - len(ranked)
     without = f"   (without {gone} of {len(plan.jobs)} runs, which cannot be read)" if gone else ""
+    if others:
+        without += f"   (without {others} of {len(plan.jobs)} runs, which have other objectives)"
     return f"report:                    {folder / 'index.html'}{without}"
 
 
 def build(selection: Selection, outputs: Path) -> tuple[Comparison, Recorded]:
     """Compare the selected runs.
 
-    Returns the comparison, and the run it is stored with: the chosen one of the best setting.
+    Returns the comparison, and the run it is stored with: the chosen one of the best setting. Only
+    runs of one objective are ranked, that of most runs.
     Raises `ValueError` if there is nothing to compare; anything else that is missing becomes a
     note.
     """
     notes = list(selection.notes)
+    selection = evidence.of_one_objective(selection, notes)
     source, by_id = selection.source, {run.run: run for run in selection.recorded}
     finished = evidence.finished(selection, notes)
-    source.add_curves(finished, (metrics.VAL_ERROR, metrics.EPOCH_S))
+    objective = Objective.of(finished[0].params)
+    source.add_curves(finished, (objective.metric, metrics.EPOCH_S))
     settings = group([evidence.seed_run(run) for run in finished], notes)
     settings = ranking.ordered(settings, notes)
     shown = settings[:SHOWN]

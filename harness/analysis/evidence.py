@@ -5,6 +5,7 @@ Anything missing or damaged becomes a note, and the rest is compared.
 
 import zipfile
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ from numpy.typing import NDArray
 
 from harness.analysis.ranking import Outcome
 from harness.analysis.settings import SeedRun
-from harness.nn import metrics
 from harness.runfolder import checkpoint
 from harness.runfolder.keys import determines_result
+from harness.runfolder.objective import DEFAULT, KEY, Objective
 from harness.runfolder.run import ACCEPTED
 from harness.runfolder.status import RunStatus
 from harness.tracking.recorded import Missing, Recorded, Source
@@ -24,8 +25,34 @@ from harness.tracking.selection import Selection
 PREDICTIONS, WEIGHTS = "predictions/test.npz", "weights/best.safetensors"
 
 
+def of_one_objective(selection: Selection, notes: list[str]) -> Selection:
+    """The selection without the runs of other objectives than that of most finished runs.
+
+    Runs of different objectives are not ranked together; a note says which were left out.
+    """
+    done = [run for run in selection.recorded if run.status is RunStatus.FINISHED]
+    counts = Counter(Objective.of(run.params) for run in done or selection.recorded)
+    if len(counts) < 2:
+        return selection
+    (kept, _), *others = counts.most_common()
+    for other, count in others:
+        condition = f"params.objective = '{other}'"
+        if selection.title.startswith("sweep "):
+            condition += f" and tags.sweep LIKE '%{selection.name}%'"
+        notes.append(
+            f"{count} run(s) with objective={other} were left out: runs of different objectives "
+            f"are not ranked together, and these have objective={kept}; for the others: "
+            f'python -m harness compare "{condition}"'
+        )
+    of_kept = [run for run in selection.recorded if Objective.of(run.params) == kept]
+    return replace(selection, recorded=of_kept)
+
+
 def finished(selection: Selection, notes: list[str]) -> list[Recorded]:
-    """The runs that can be compared. Raises `ValueError` if there are none."""
+    """The runs that can be compared. Raises `ValueError` if there are none.
+
+    selection: of runs of one objective.
+    """
     if not selection.recorded:
         raise ValueError(f"{selection.title}: there are no runs to compare")
     left = Counter(run.status for run in selection.recorded if run.status is not RunStatus.FINISHED)
@@ -35,20 +62,20 @@ def finished(selection: Selection, notes: list[str]) -> list[Recorded]:
         counts = ", ".join(f"{count} {status}" for status, count in left.items())
         more = ", ..." if len(names) > 4 else ""
         notes.append(f"left out because not finished: {counts} ({', '.join(names[:4])}{more})")
-    known = [
-        run for run in finished if metrics.VAL_ERROR in run.final or metrics.TEST_ERROR in run.final
-    ]
+    objective = Objective.of(finished[0].params) if finished else DEFAULT
+    validation, test = objective.metric, objective.test_key
+    known = [run for run in finished if validation in run.final or test in run.final]
     if len(known) < len(finished):
         notes.append(
-            f"{len(finished) - len(known)} finished run(s) have neither {metrics.VAL_ERROR} nor "
-            f"{metrics.TEST_ERROR} and were left out"
+            f"{len(finished) - len(known)} finished run(s) have neither {validation} nor {test} "
+            "and were left out"
         )
     if not known:
         why = notes[-1] if notes else "no run has metrics"
         raise ValueError(f"{selection.title}: nothing to compare: {why}")
-    untested = [run.name for run in known if metrics.TEST_ERROR not in run.final]
+    untested = [run.name for run in known if test not in run.final]
     if untested:
-        notes.append(f"{len(untested)} run(s) have no {metrics.TEST_ERROR}: {untested[0]}")
+        notes.append(f"{len(untested)} run(s) have no {test}: {untested[0]}")
     sweep = selection.title.removeprefix("sweep ")
     others = [run.name for run in known if sweep in run.tags.get(ACCEPTED, "").split(",")]
     if others:
@@ -63,16 +90,21 @@ def finished(selection: Selection, notes: list[str]) -> list[Recorded]:
 def seed_run(run: Recorded) -> SeedRun:
     """The values of a run that the analysis compares."""
     data = run.tags.get("data.sha256", str(run.dataset.get("sha256", "")))
+    objective = Objective.of(run.params)
+    settings = {key: value for key, value in run.params.items() if determines_result(key)}
+    if settings.get(KEY) == str(objective):
+        del settings[KEY]  # the same for all that are compared; earlier versions had no key
     split = [run.params.get(f"dataset.{key}", "") for key in ("num_val", "split_seed")]
     return SeedRun(
         run=run.run,
         name=run.name,
-        settings={key: value for key, value in run.params.items() if determines_result(key)},
+        settings=settings,
         curves=run.curves,
         final=run.final,
         data=data,
         validation="/".join([data, *split]),
         test_count=int(run.dataset.get("test", 0)),
+        objective=objective,
     )
 
 

@@ -13,15 +13,18 @@ Fields = dict[str, Any]  # name -> number or text, None if unknown
 
 
 def setting_fields(standing: Standing) -> Fields:
-    """The numbers of one setting; errors are fractions, times are seconds."""
-    setting = standing.setting
+    """The numbers of one setting; errors are fractions, times are seconds.
+
+    The fields of the objective and of its test metric have their names: `val_loss_best_epoch_mean`.
+    """
+    setting, (measured, test) = standing.setting, _names(standing.setting)
     chosen = setting.chosen
     low, high = chosen.test_interval
     fields: Fields = {"rank": standing.rank, **setting.values, "n": len(setting.runs)}
     for name, summary in (
-        ("val_error_best_epoch", setting.best_val),
-        ("val_error_last_epoch", setting.last_val),
-        ("test_error", setting.test),
+        (f"{measured}_best_epoch", setting.best_val),
+        (f"{measured}_last_epoch", setting.last_val),
+        (test, setting.test),
     ):
         fields |= {
             f"{name}_mean": summary.mean,
@@ -32,7 +35,7 @@ def setting_fields(standing: Standing) -> Fields:
     fields |= {
         "best_epoch_mean": setting.epoch.mean,
         "chosen_run": chosen.run,
-        "chosen_test_error": chosen.test_error,
+        f"chosen_{test}": chosen.test,
         "chosen_test_low": low,
         "chosen_test_high": high,
         "against_best": standing.verdict,
@@ -48,20 +51,27 @@ def setting_fields(standing: Standing) -> Fields:
 def run_fields(setting: Setting, run: SeedRun) -> Fields:
     """The numbers of one run; errors are fractions, times are seconds."""
     low, high = run.test_interval
+    measured, test = _names(setting)
     return _without_nan(
         {
             "run": run.run,
             **setting.values,
             "seed": run.seed,
-            "val_error_best_epoch": run.best_val,
+            f"{measured}_best_epoch": run.best_val,
             "best_epoch": run.best_epoch,
-            "val_error_last_epoch": run.last_val,
-            "test_error": run.test_error,
+            f"{measured}_last_epoch": run.last_val,
+            test: run.test,
             "test_low": low,
             "test_high": high,
             "seconds": run.seconds,
         }
     )
+
+
+def _names(setting: Setting) -> tuple[str, str]:
+    """The objective and its test metric as field names: `val_error` and `test_error`."""
+    objective = setting.objective
+    return objective.metric.replace("/", "_"), objective.test_key.replace("/", "_")
 
 
 def pair_fields(pair: Pair, settings: Sequence[Setting]) -> Fields:

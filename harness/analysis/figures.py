@@ -16,10 +16,6 @@ from harness.analysis.settings import Curve, SeedRun, Setting, natural, number, 
 from harness.nn import metrics
 
 SHOWN = 12  # settings whose curves are drawn and whose predictions are compared
-CURVES = {
-    metrics.VAL_ERROR: ("Validation error", "validation error (%)", 100),
-    metrics.TRAIN_LOSS: ("Training loss", "training loss (nats)", 1),
-}
 NUMBERS, MAPS, CELLS = 4, 3, 12  # most swept numbers, heat maps, and rows or columns of a map
 WRONG, UNITS = 24, 40  # most misclassified images and hidden units
 
@@ -41,7 +37,15 @@ def curves(settings: Sequence[Setting]) -> list[Figure]:
     """Learning curves of the settings ranked first."""
     figures = []
     shown = settings[:SHOWN]
-    for key, (title, label, factor) in CURVES.items():
+    objective = settings[0].objective
+    training = ("Training loss", "training loss (nats)", 1)
+    kinds = {
+        objective.metric: (
+            _capital(objective.title), f"{objective.title}{objective.unit}", objective.factor,
+        ),
+        metrics.TRAIN_LOSS: training,
+    }  # fmt: skip
+    for key, (title, label, factor) in kinds.items():
         series = {s.label: factor * padded([t.curves.get(key, np.empty(0)) for t in s.runs])
                   for s in shown}  # fmt: skip
         series = {name: values for name, values in series.items() if np.isfinite(values).any()}
@@ -64,21 +68,23 @@ def padded(rows: Sequence[Curve]) -> NDArray[np.float64]:
 
 
 def swept(settings: Sequence[Setting]) -> list[Figure]:
-    """Error against each swept number, heat maps of two keys, and error against time."""
+    """The objective against each swept number, maps of two keys, and the objective against time."""
+    objective = settings[0].objective
     validated = any(setting.best_val.n for setting in settings)
     figures = []
     others = len(settings[0].values) > 1
     for key in swept_numbers(settings)[:NUMBERS]:
-        points = {"test": _points(settings, key, lambda run: run.test_error)}
+        points = {"test": _points(settings, key, lambda run: run.test)}
         if validated:
             best = _points(settings, key, lambda run: run.best_val)
-            points = {"validation, best epoch": best, **points}
+            points = {f"{objective.part_title}, best epoch": best, **points}
         points = {name: rows for name, rows in points.items() if rows}
         if not points:
             continue
         caption = "Mean of the runs with this value; the bars span the lowest to the highest."
         caption += " The other keys vary as well." if others else ""
-        figures.append(Figure("swept", f"Error by {key}", charts.against(key, points), caption))
+        chart = charts.against(key, points, f"{objective.name}{objective.unit}")
+        figures.append(Figure("swept", f"{_capital(objective.name)} by {key}", chart, caption))
     pair_of_keys = itertools.combinations(list(settings[0].values)[:3], 2)
     for keys in itertools.islice(pair_of_keys, MAPS):
         figure = heat_map(settings, keys, validated=validated)
@@ -89,7 +95,11 @@ def swept(settings: Sequence[Setting]) -> list[Figure]:
 def heat_map(
     settings: Sequence[Setting], keys: tuple[str, str], *, validated: bool
 ) -> Figure | None:
-    """Mean error for every pair of values of two keys; None if there are too few or too many."""
+    """The mean for every pair of values of two keys; None if there are too few or too many.
+
+    validated: of the objective, else of its test metric.
+    """
+    objective = settings[0].objective
     rows, columns = (sorted({s.values[key] for s in settings}, key=natural) for key in keys)
     if not (2 <= len(rows) <= CELLS and 2 <= len(columns) <= CELLS):
         return None
@@ -97,18 +107,20 @@ def heat_map(
     for setting in settings:
         cell = (rows.index(setting.values[keys[0]]), columns.index(setting.values[keys[1]]))
         mean = setting.best_val.mean if validated else setting.test.mean
-        cells.setdefault(cell, []).extend([] if math.isnan(mean) else [100 * mean])
+        cells.setdefault(cell, []).extend([] if math.isnan(mean) else [objective.factor * mean])
     table = np.full((len(rows), len(columns)), np.nan)
     for cell, values in cells.items():
         table[cell] = np.mean(values) if values else np.nan
     if not np.isfinite(table).any():
         return None
-    part = "Validation" if validated else "Test"
+    title = _capital(objective.title if validated else objective.test_title)
+    form = "{:.2f}" if objective.is_fraction else "{:.3g}"
+    percent = "Percent, mean" if objective.is_fraction else "Mean"
     return Figure(
         "swept",
-        f"{part} error by {keys[0]} and {keys[1]}",
-        charts.heat_map(keys, rows, columns, table),
-        "Percent, mean over seeds" + (" at the best epoch." if validated else "."),
+        f"{title} by {keys[0]} and {keys[1]}",
+        charts.heat_map(keys, rows, columns, table, form, maximize=objective.is_max),
+        f"{percent} over seeds" + (" at the best epoch." if validated else "."),
     )
 
 
@@ -181,32 +193,37 @@ def _points(
     for setting in settings:
         value = number(setting.values[key])
         assert value is not None, "only keys whose values are all numbers are drawn"
-        errors = [quantity(run) for run in setting.runs]
-        values.setdefault(value, []).extend(100 * e for e in errors if not math.isnan(e))
+        factor, known = setting.objective.factor, [quantity(run) for run in setting.runs]
+        values.setdefault(value, []).extend(factor * each for each in known if each == each)
     return [
-        (value, float(np.mean(errors)), min(errors), max(errors))
-        for value, errors in sorted(values.items())
-        if errors
+        (value, float(np.mean(results)), min(results), max(results))
+        for value, results in sorted(values.items())
+        if results
     ]
 
 
 def _front(settings: Sequence[Setting], *, validated: bool) -> list[Figure]:
-    points = []
+    objective, points = settings[0].objective, []
     for setting in settings:
-        error = setting.best_val.mean if validated else setting.test.mean
+        mean = setting.best_val.mean if validated else setting.test.mean
         seconds = setting.seconds.mean
-        if not math.isnan(error) and not math.isnan(seconds):
-            points.append((setting.label, seconds, 100 * error))
+        if not math.isnan(mean) and not math.isnan(seconds):
+            points.append((setting.label, seconds, objective.factor * mean))
     if len(points) < 2:
         return []
-    _, times, errors = zip(*points, strict=True)
-    front = ranking.pareto(times, errors)
-    label = "validation error (%)" if validated else "test error (%)"
+    _, times, means = zip(*points, strict=True)
+    front = ranking.pareto(times, [objective.order(mean) for mean in means])
+    label = f"{objective.title if validated else objective.test_title}{objective.unit}"
     return [
         Figure(
             "swept",
-            "Time against error",
+            f"Time against {objective.name}",
             charts.front(points, front, label),
             "All settings. No other setting is both faster and better than one on the line.",
         )
     ]
+
+
+def _capital(text: str) -> str:
+    """A title with its first letter in upper case, and the rest as it is."""
+    return text[:1].upper() + text[1:]

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from harness.analysis import fields, tables
 from harness.analysis.fields import Fields
-from harness.analysis.ranking import BEST, LOWEST, TIE, Pair, Standing
+from harness.analysis.ranking import FIRST, TIE, Pair, Standing
 from harness.analysis.settings import Setting
+from harness.runfolder.objective import Objective
 
 STYLE = Path(__file__).with_name("page.css")
 SECTIONS = {
@@ -19,22 +20,20 @@ SECTIONS = {
 METHOD = (
     (
         "Best and last epoch",
-        "The best epoch of a run is the one with the lowest validation error; the last epoch is "
+        "The best epoch of a run is the one with the {word} {title}; the last epoch is "
         "where training ended. The test set was read once, with the weights of the best epoch. "
         "Mean, ± (standard deviation with n - 1), best and worst are over seeds.",
     ),
     (
         "Chosen run and its interval",
-        "The chosen run of a setting is the one with the lowest validation error. The interval is "
-        "the 95 % confidence interval of Wilson (1927) for its error rate on images like those of "
-        "the test set.",
+        "The chosen run of a setting is the one with the {word} {title}. {interval}",
     ),
     (
         "Against the best",
-        "The test of the difference in test error from the setting ranked first. With two or more "
+        "The test of the difference in {test} from the setting ranked first. With two or more "
         "seeds in common: all sign flips, from the number of seeds that can reach 5 % (6 for one "
         "comparison, 9 for eleven) up to 20, and Student’s paired t for fewer or more seeds. With "
-        "one seed: McNemar’s exact test over the images. p is corrected by Holm for the number of "
+        "one seed: {one_seed}. p is corrected by Holm for the number of "
         "comparisons. A tie is a p of 0.05 or more: no difference was shown, which does not show "
         "that there is none.",
     ),
@@ -107,6 +106,8 @@ class Comparison:
 
 def page(comparison: Comparison) -> str:
     """The whole HTML page."""
+    objective = comparison.settings[0].objective
+    numbers = "Errors in percent; mean" if objective.is_fraction else "Mean"
     body = [
         f"<header><h1>{escape(comparison.title)}</h1>",
         f'<p class="soft">{escape(comparison.about)}</p>',
@@ -114,7 +115,7 @@ def page(comparison: Comparison) -> str:
         _notes(comparison.notes),
         "<section><h2>Ranking</h2>",
         _ranking(comparison.standings),
-        '<p class="soft">Errors in percent; mean ± standard deviation over n seeds.</p></section>',
+        f'<p class="soft">{numbers} ± standard deviation over n seeds.</p></section>',
     ]
     for key, title in SECTIONS.items():
         figures = [_figure(figure) for figure in comparison.figures if figure.section == key]
@@ -132,7 +133,7 @@ def page(comparison: Comparison) -> str:
         "<section><h2>More</h2><details><summary>All runs</summary>",
         _table("All runs", *tables.all_runs(comparison.settings)),
         "</details><details><summary>How to read this</summary><dl>",
-        *(f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in METHOD),
+        *(f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in _method(objective)),
         "</dl></details></section></main>",
     ]
     return (
@@ -145,6 +146,23 @@ def page(comparison: Comparison) -> str:
     )
 
 
+def _method(objective: Objective) -> list[tuple[str, str]]:
+    """`METHOD` with the objective's name in it."""
+    counts = objective.counts_examples
+    words = {
+        "word": objective.best_word,
+        "title": objective.title,
+        "test": objective.test_title,
+        "interval": "The interval is the 95 % confidence interval of Wilson (1927) for its "
+        f"{'error rate' if objective.name == 'error' else objective.name} on images like those of "
+        "the test set."
+        if counts
+        else "",
+        "one_seed": "McNemar’s exact test over the images" if counts else "none",
+    }
+    return [(term, text.format_map(words).strip()) for term, text in METHOD]
+
+
 def _notes(notes: Sequence[str]) -> str:
     if not notes:
         return ""
@@ -153,7 +171,7 @@ def _notes(notes: Sequence[str]) -> str:
 
 
 def _ranking(standings: Sequence[Standing]) -> str:
-    styles = {BEST: "best", LOWEST: "best", TIE: "tie"}
+    styles = {**dict.fromkeys(FIRST, "best"), TIE: "tie"}
     return _table(
         "The settings, best first",
         *tables.ranking(standings),

@@ -17,23 +17,21 @@ from harness.data.atomic import write_atomically
 Curves = dict[str, list[float]]
 
 
-def learning_curves(path: Path, title: str, loss: Curves, error: Curves) -> None:
-    """Plot loss and error against the epoch, side by side, as a PNG file.
+def learning_curves(path: Path, title: str, panels: dict[str, Curves]) -> None:
+    """Plot curves against the epoch, each panel beside the last, as a PNG file.
 
-    loss (nats) and error (fractions): name -> one value per epoch from 1 on. The axes are
-    logarithmic, because the interesting part is near zero.
+    panels: label of the y axis -> name -> one value per epoch from 1 on. The axes are logarithmic,
+    because the interesting part is near zero.
     """
     figure = Figure(figsize=(9, 3.4))  # fixed margins: automatic layout is slow, and the user waits
     figure.subplots_adjust(left=0.075, right=0.99, bottom=0.14, top=0.9, wspace=0.2)
     FigureCanvasAgg(figure)
     figure.suptitle(title, parse_math=False)  # it may have dollar signs
-    both = zip(figure.subplots(1, 2), (loss, error), ("loss (nats)", "error (%)"), strict=True)
-    for axes, curves, label in both:
-        factor = 100 if curves is error else 1
+    beside = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, (label, curves) in zip(beside, panels.items(), strict=True):
         for name, values in curves.items():
             if values:
-                epochs = range(1, len(values) + 1)
-                axes.plot(epochs, [factor * v for v in values], label=name, marker=".")
+                axes.plot(range(1, len(values) + 1), values, label=name, marker=".")
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylabel(label)

@@ -1,8 +1,8 @@
 """Which setting is better, and whether the difference is real.
 
-Settings are ranked by mean validation error at the best epoch. The differences from the best are
-tested on the test set, which had no part in the ranking: over the seeds that both settings have, or
-with one seed over the test images.
+Settings are ranked by the mean of their objective at the best epoch. The differences from the best
+are tested on the test set, which had no part in the ranking: over the seeds that both settings
+have, or with one seed over the test images.
 """
 
 import math
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from harness.analysis import statistics
 from harness.analysis.settings import SeedRun, Setting
 
-BEST, LOWEST, TIE = "best", "lowest on test", "tie"
+BEST, LOWEST, HIGHEST, TIE = "best", "lowest on test", "highest on test", "tie"
+FIRST = (BEST, LOWEST, HIGHEST)  # the verdicts of the setting ranked first
 WORSE, BETTER, UNKNOWN = "worse", "better on test", "not compared"
 
 
@@ -43,7 +44,7 @@ class Standing:
     """A setting compared with the best one.
 
     rank: from 1 on, None without validation. p: corrected by Holm over all comparisons with the
-    best. difference: in test error from the best, a fraction. seeds: in words, how many seeds are
+    best. difference: in the test metric from the best. seeds: in words, how many seeds are
     needed to tell it from the best. why: which test was used, or why none was.
     """
 
@@ -72,28 +73,42 @@ class Pair:
 
 
 def ordered(settings: Sequence[Setting], notes: list[str]) -> list[Setting]:
-    """The settings by mean validation error, best first; those without validation are last."""
+    """The settings by the mean of their objective, best first; those without it are last."""
+    objective = settings[0].objective
     without = [setting for setting in settings if math.isnan(setting.best_val.mean)]
     if len(without) == len(settings):
         notes.append(
             "no run has validation images (dataset.num_val=0): the settings are in the order of "
-            "their test error, for reading only; choosing a setting by it would be choosing on the "
-            "test set"
+            f"their {objective.test_title}, for reading only; choosing a setting by it would be "
+            "choosing on the test set"
         )
-        return sorted(settings, key=lambda s: math.inf if s.test.n == 0 else s.test.mean)
+        return sorted(settings, key=lambda setting: objective.order(setting.test.mean))
     if without:
         notes.append(
-            f"{len(without)} setting(s) have no validation error and no rank: "
+            f"{len(without)} setting(s) have no {objective.title} and no rank: "
             + ", ".join(setting.label for setting in without[:5])
         )
+    if objective.part == "train":
+        notes.append(
+            f"the settings are ranked by {objective.title}, which says how well they fit the "
+            "examples that they were trained on, not how well they do on others"
+        )
+        return [*sorted(_known(settings), key=_order), *without]
     sets = {run.validation for s in settings for run in s.runs if not math.isnan(run.best_val)}
     if len(sets) > 1:
         notes.append(
             f"the runs have {len(sets)} different sets of validation images, so their validation "
             "errors, and this ranking, are only roughly comparable"
         )
-    ranked = [setting for setting in settings if not math.isnan(setting.best_val.mean)]
-    return [*sorted(ranked, key=lambda setting: setting.best_val.mean), *without]
+    return [*sorted(_known(settings), key=_order), *without]
+
+
+def _known(settings: Sequence[Setting]) -> list[Setting]:
+    return [setting for setting in settings if not math.isnan(setting.best_val.mean)]
+
+
+def _order(setting: Setting) -> float:
+    return setting.objective.order(setting.best_val.mean)
 
 
 def stand(settings: Sequence[Setting], outcomes: Mapping[str, Outcome]) -> list[Standing]:
@@ -103,7 +118,9 @@ def stand(settings: Sequence[Setting], outcomes: Mapping[str, Outcome]) -> list[
     tested = [each for each in raw if each.p is not None]
     corrected = iter(statistics.holm([each.p for each in tested if each.p is not None]))
     ranked = not math.isnan(best.best_val.mean)
-    standings = [Standing(1, best, BEST) if ranked else Standing(None, best, LOWEST)]
+    is_max = best.objective.is_max
+    unranked = Standing(None, best, HIGHEST if is_max else LOWEST)
+    standings = [Standing(1, best, BEST) if ranked else unranked]
     for position, (other, each) in enumerate(zip(others, raw, strict=True), 2):
         rank = None if not ranked or math.isnan(other.best_val.mean) else position
         if each.p is None:
@@ -111,7 +128,8 @@ def stand(settings: Sequence[Setting], outcomes: Mapping[str, Outcome]) -> list[
             continue
         p = next(corrected)
         tie = p >= statistics.LEVEL
-        verdict = TIE if tie else WORSE if each.difference > 0 else BETTER
+        is_worse = each.difference < 0 if is_max else each.difference > 0
+        verdict = TIE if tie else WORSE if is_worse else BETTER
         seeds = _seeds(each, len(tested)) if tie else ""
         standings.append(Standing(rank, other, verdict, p, each.difference, seeds, each.why))
     return standings
@@ -131,15 +149,16 @@ def _compare(
     refusal = different_tests(best.chosen, other.chosen)
     if refusal:
         return _Difference(None, math.nan, refusal)
-    best_errors = {run.seed: run.test_error for run in best.runs}
-    errors = {run.seed: run.test_error for run in other.runs}
-    differences = [
-        errors[seed] - best_errors[seed] for seed in best_errors if seed and seed in errors
-    ]
+    of_best = {run.seed: run.test for run in best.runs}
+    of_other = {run.seed: run.test for run in other.runs}
+    differences = [of_other[seed] - of_best[seed] for seed in of_best if seed and seed in of_other]
     known = [value for value in differences if not math.isnan(value)]
     paired = statistics.paired(known, comparisons)
     if paired is not None:
         return _Difference(paired.p, paired.mean, f"{paired.test} over {paired.n} seeds", paired)
+    if not best.objective.counts_examples:
+        why = "fewer than two seeds in common; with one seed, only errors are tested"
+        return _Difference(None, math.nan, why)
     first, second = outcomes.get(best.chosen.run), outcomes.get(other.chosen.run)
     if first is None or second is None:
         return _Difference(
@@ -149,7 +168,9 @@ def _compare(
     if refusal:
         return _Difference(None, math.nan, refusal)
     only_first, only_second = discordant(first, second)
-    difference = (only_second - only_first) / len(first.labels)
+    difference = (only_second - only_first) / len(first.labels)  # in error
+    if best.objective.name == "accuracy":
+        difference = -difference
     p = statistics.mcnemar(only_first, only_second)
     return _Difference(p, difference, f"McNemar on {len(first.labels):,} images, one seed")
 
@@ -208,7 +229,10 @@ def _seeds(difference: _Difference, comparisons: int) -> str:
 
 
 def pareto(seconds: Sequence[float], errors: Sequence[float]) -> list[int]:
-    """The indices of the Pareto front, those that no other beats in both, in order of time."""
+    """The indices of the Pareto front, those that no other beats in both, in order of time.
+
+    errors: of whatever kind, lower is better.
+    """
     order = sorted(range(len(seconds)), key=lambda i: (seconds[i], errors[i]))
     front: list[int] = []
     for index in order:

@@ -9,9 +9,9 @@ from harness.analysis import plots
 from harness.data.augmentation import Augmentation
 from harness.data.dataset import Part
 from harness.job import build
-from harness.nn import metrics
 from harness.runfolder import own_code
 from harness.runfolder.history import History
+from harness.runfolder.objective import DEFAULT, Objective
 from harness.runfolder.run import Run
 from harness.runfolder.schema import ScratchConfig
 from harness.runfolder.status import RunStatus
@@ -61,16 +61,24 @@ def samples(
 
 
 def _learning_curves(run: Run, history: History) -> bool:
-    plots.learning_curves(
-        run.folder / LEARNING_CURVES,
-        _title(history),
-        {"train": history.curve(metrics.TRAIN_LOSS), "validation": history.curve(metrics.VAL_LOSS)},
-        {
-            "train": history.curve(metrics.TRAIN_ERROR),
-            "validation": history.curve(metrics.VAL_ERROR),
-        },
-    )
-    return True
+    objective = Objective.of(history.params)
+    second = DEFAULT if objective.name == "loss" else objective
+    panels = {
+        "loss (nats)": _curves(history, "loss"),
+        f"{second.name}{second.unit}": _curves(history, second.name, second.factor),
+    }
+    panels = {label: curves for label, curves in panels.items() if any(curves.values())}
+    if panels:
+        plots.learning_curves(run.folder / LEARNING_CURVES, _title(history), panels)
+    return bool(panels)
+
+
+def _curves(history: History, name: str, factor: int = 1) -> plots.Curves:
+    """A metric of the training and the validation part, epoch by epoch, times `factor`."""
+    return {
+        title: [factor * value for value in history.curve(f"{part}/{name}")]
+        for part, title in (("train", "train"), ("val", "validation"))
+    }
 
 
 def _augmentation(run: Run, history: History) -> bool:

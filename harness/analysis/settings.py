@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from harness.analysis import statistics
 from harness.nn import metrics
+from harness.runfolder.objective import DEFAULT, Objective
 
 Curve = NDArray[np.float64]
 SEED = "seed"
@@ -27,7 +28,7 @@ class SeedRun:
     settings: the settings that determine the result, as text. curves: metric -> (epochs,) float64,
     one value per epoch from 1 on. final: the metrics with one value per run. data: digest of the
     data set. validation: identifies the validation images. test_count: number of test images, 0 if
-    unknown.
+    unknown. objective: the metric that chose its best epoch.
     """
 
     run: str
@@ -38,6 +39,7 @@ class SeedRun:
     data: str = ""
     validation: str = ""
     test_count: int = 0
+    objective: Objective = DEFAULT
 
     @property
     def seed(self) -> str:
@@ -46,35 +48,39 @@ class SeedRun:
 
     @property
     def best_epoch(self) -> int | None:
-        """The epoch with the lowest validation error, the earliest of equals."""
-        curve = self.curves.get(metrics.VAL_ERROR)
+        """The epoch with the best value of the objective, the earliest of equals."""
+        curve = self.curves.get(self.objective.metric)
         if curve is None or not np.isfinite(curve).any():
             return None
-        return int(np.nanargmin(curve)) + 1
+        return int((np.nanargmax if self.objective.is_max else np.nanargmin)(curve)) + 1
 
     @property
     def best_val(self) -> float:
-        """The validation error of the best epoch; NaN without validation."""
+        """The objective at the best epoch; NaN if it was not recorded, as without validation."""
         epoch = self.best_epoch
-        return math.nan if epoch is None else float(self.curves[metrics.VAL_ERROR][epoch - 1])
+        return math.nan if epoch is None else float(self.curves[self.objective.metric][epoch - 1])
 
     @property
     def last_val(self) -> float:
-        """The validation error of the last epoch; NaN without validation."""
-        curve = self.curves.get(metrics.VAL_ERROR)
+        """The objective at the last epoch; NaN if it was not recorded, as without validation."""
+        curve = self.curves.get(self.objective.metric)
         return math.nan if curve is None or not len(curve) else float(curve[-1])
 
     @property
-    def test_error(self) -> float:
-        """The test error with the weights of the best epoch; NaN if it was not recorded."""
-        return self.final.get(metrics.TEST_ERROR, math.nan)
+    def test(self) -> float:
+        """The test metric of the objective's name, of the best epoch; NaN if not recorded."""
+        return self.final.get(self.objective.test_key, math.nan)
 
     @property
     def test_interval(self) -> tuple[float, float]:
-        """Wilson's 95 % interval of the test error; NaN if the number of images is unknown."""
-        if not self.test_count or math.isnan(self.test_error):
+        """Wilson's 95 % interval of the test error or accuracy.
+
+        NaN for any other metric, and if the number of images is unknown.
+        """
+        counts = self.objective.counts_examples
+        if not counts or not self.test_count or math.isnan(self.test):
             return math.nan, math.nan
-        return statistics.wilson(round(self.test_error * self.test_count), self.test_count)
+        return statistics.wilson(round(self.test * self.test_count), self.test_count)
 
     @property
     def seconds(self) -> float:
@@ -85,7 +91,7 @@ class SeedRun:
 
 @dataclass(frozen=True)
 class Summary:
-    """A quantity over n seeds. deviation: with n - 1, NaN for one seed; best is the lowest."""
+    """A quantity over n seeds. deviation: with n - 1, NaN for one seed."""
 
     n: int
     mean: float
@@ -94,13 +100,17 @@ class Summary:
     worst: float
 
 
-def summarize(values: Sequence[float]) -> Summary:
-    """Count, mean, standard deviation, lowest and highest of the values that are not NaN."""
+def summarize(values: Sequence[float], *, maximize: bool = False) -> Summary:
+    """Count, mean, standard deviation, best and worst of the values that are not NaN.
+
+    maximize: the best is the highest, not the lowest.
+    """
     known = [value for value in values if not math.isnan(value)]
     if not known:
         return Summary(0, math.nan, math.nan, math.nan, math.nan)
     deviation = float(np.std(known, ddof=1)) if len(known) > 1 else math.nan
-    return Summary(len(known), float(np.mean(known)), deviation, min(known), max(known))
+    best, worst = (max(known), min(known)) if maximize else (min(known), max(known))
+    return Summary(len(known), float(np.mean(known)), deviation, best, worst)
 
 
 @dataclass(frozen=True)
@@ -116,30 +126,35 @@ class Setting:
         return " ".join(f"{key}={value}" for key, value in self.values.items()) or ONE_SETTING
 
     @property
-    def chosen(self) -> SeedRun:
-        """The run with the lowest validation error, or else the first; never chosen by test."""
-        return min(
-            self.runs, key=lambda run: math.inf if math.isnan(run.best_val) else run.best_val
-        )
+    def objective(self) -> Objective:
+        """The objective of all its runs."""
+        return self.runs[0].objective
 
-    def over_seeds(self, quantity: Callable[[SeedRun], float]) -> Summary:
+    @property
+    def chosen(self) -> SeedRun:
+        """The run with the best value of the objective, or else the first; never chosen by test."""
+        return min(self.runs, key=lambda run: run.objective.order(run.best_val))
+
+    def over_seeds(
+        self, quantity: Callable[[SeedRun], float], *, maximize: bool = False
+    ) -> Summary:
         """One quantity of the runs, summarized over their seeds."""
-        return summarize([quantity(run) for run in self.runs])
+        return summarize([quantity(run) for run in self.runs], maximize=maximize)
 
     @cached_property
     def best_val(self) -> Summary:
-        """Validation error at each run's best epoch."""
-        return self.over_seeds(lambda run: run.best_val)
+        """The objective at each run's best epoch."""
+        return self.over_seeds(lambda run: run.best_val, maximize=self.objective.is_max)
 
     @cached_property
     def last_val(self) -> Summary:
-        """Validation error at each run's last epoch."""
-        return self.over_seeds(lambda run: run.last_val)
+        """The objective at each run's last epoch."""
+        return self.over_seeds(lambda run: run.last_val, maximize=self.objective.is_max)
 
     @cached_property
     def test(self) -> Summary:
-        """Test error with the weights of each run's best epoch."""
-        return self.over_seeds(lambda run: run.test_error)
+        """The test metric with the weights of each run's best epoch."""
+        return self.over_seeds(lambda run: run.test, maximize=self.objective.is_max)
 
     @cached_property
     def seconds(self) -> Summary:

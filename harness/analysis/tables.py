@@ -1,7 +1,8 @@
 """The tables of a comparison as people read them, on the page and in the terminal.
 
 `COLUMNS` is the ranking: a new column is one entry there. It appears on the page, and in the
-terminal if it has a `short` title. What programs read is in `fields.py`.
+terminal if it has a `short` title. What programs read is in `fields.py`. A title may name what the
+objective is called, by the names in `_words`.
 """
 
 import math
@@ -9,8 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from harness.analysis.ranking import BEST, BETTER, LOWEST, TIE, WORSE, Standing
+from harness.analysis.ranking import BETTER, FIRST, TIE, WORSE, Standing
 from harness.analysis.settings import SeedRun, Setting, Summary
+from harness.runfolder.objective import DEFAULT, Objective
 
 Row = TypeVar("Row")
 DASH = "–"
@@ -31,21 +33,27 @@ class Column(Generic[Row]):
     brief: Callable[[Row], str] | None = None
 
 
-def percent(value: float) -> str:
-    """`1.97 %`, or a dash for NaN."""
-    return DASH if math.isnan(value) else f"{100 * value:.2f} %"
+def figure(value: float, objective: Objective = DEFAULT) -> str:
+    """`1.97 %`, `0.08312` for an objective that is no fraction, or a dash for NaN."""
+    return DASH if math.isnan(value) else objective.number(value)
 
 
-def spread(summary: Summary) -> str:
+def spread(summary: Summary, objective: Objective = DEFAULT) -> str:
     """`1.97 ± 0.05 %`, mean and standard deviation; the mean alone for one seed."""
     if math.isnan(summary.deviation):
-        return percent(summary.mean)
+        return figure(summary.mean, objective)
+    if not objective.is_fraction:
+        return f"{summary.mean:.4g} ± {summary.deviation:.2g}"
     return f"{100 * summary.mean:.2f} ± {100 * summary.deviation:.2f} %"
 
 
-def span(low: float, high: float) -> str:
+def span(low: float, high: float, objective: Objective = DEFAULT) -> str:
     """`1.90 – 2.05 %`, or a dash for NaN."""
-    return DASH if math.isnan(low) else f"{100 * low:.2f} – {100 * high:.2f} %"
+    if math.isnan(low):
+        return DASH
+    if not objective.is_fraction:
+        return f"{low:.4g} – {high:.4g}"
+    return f"{100 * low:.2f} – {100 * high:.2f} %"
 
 
 def p_value(p: float | None) -> str:
@@ -55,13 +63,20 @@ def p_value(p: float | None) -> str:
 
 def mark(verdict: str) -> str:
     """The sign of a verdict in the terminal."""
-    return {BEST: "*", LOWEST: "*", TIE: "=", BETTER: "+"}.get(verdict, "")
+    return {**dict.fromkeys(FIRST, "*"), TIE: "=", BETTER: "+"}.get(verdict, "")
 
 
 def _tested(run: SeedRun) -> str:
     low, high = run.test_interval
     bounds = "" if math.isnan(low) else f" [{100 * low:.2f}, {100 * high:.2f}]"
-    return percent(run.test_error) + bounds
+    return figure(run.test, run.objective) + bounds
+
+
+def _chosen(run: SeedRun) -> str:
+    """What is known of the chosen run's test metric: its interval, where it has one."""
+    if run.objective.counts_examples:
+        return span(*run.test_interval)
+    return figure(run.test, run.objective)
 
 
 def _seconds(value: float) -> str:
@@ -84,26 +99,26 @@ COLUMNS: Sequence[Column[Standing]] = (
     ),
     Column("n", lambda s: str(len(s.setting.runs)), short="n"),
     Column(
-        "validation error,\nbest epoch",
-        lambda s: spread(s.setting.best_val),
-        short="val error, best epoch",
+        "{objective},\nbest epoch",
+        lambda s: spread(s.setting.best_val, s.setting.objective),
+        short="{short}, best epoch",
     ),
     Column(
         "best – worst",
-        lambda s: span(s.setting.best_val.best, s.setting.best_val.worst),
+        lambda s: span(s.setting.best_val.best, s.setting.best_val.worst, s.setting.objective),
     ),
     Column("best epoch", lambda s: _best_epoch(s.setting.epoch)),
     Column(
-        "validation error,\nlast epoch",
-        lambda s: spread(s.setting.last_val),
+        "{objective},\nlast epoch",
+        lambda s: spread(s.setting.last_val, s.setting.objective),
         short="last epoch",
     ),
-    Column("test error", lambda s: spread(s.setting.test), short="test error"),
+    Column("{test}", lambda s: spread(s.setting.test, s.setting.objective), short="{test}"),
     Column(
-        "chosen run’s test\nerror [95 %]",
+        "chosen run’s test\n{name}{interval}",
         lambda s: _tested(s.setting.chosen),
-        short="chosen run [95 %]",
-        brief=lambda s: span(*s.setting.chosen.test_interval),
+        short="chosen run{interval}",
+        brief=lambda s: _chosen(s.setting.chosen),
     ),
     Column(
         "against the best",
@@ -117,10 +132,10 @@ COLUMNS: Sequence[Column[Standing]] = (
 RUN_COLUMNS: Sequence[Column[SeedRun]] = (
     Column("run", lambda run: run.run),
     Column("seed", lambda run: run.seed),
-    Column("validation error,\nbest epoch", lambda run: percent(run.best_val)),
+    Column("{objective},\nbest epoch", lambda run: figure(run.best_val, run.objective)),
     Column("best epoch", lambda run: str(run.best_epoch or DASH)),
-    Column("validation error,\nlast epoch", lambda run: percent(run.last_val)),
-    Column("test error [95 %]", _tested),
+    Column("{objective},\nlast epoch", lambda run: figure(run.last_val, run.objective)),
+    Column("{test}{interval}", _tested),
     Column("seconds", lambda run: _seconds(run.seconds)),
 )
 
@@ -145,8 +160,10 @@ def _table(
         shown = [(c.short, c.brief or c.cell) for c in columns if c.short is not None]
     else:
         shown = [(c.title, c.cell) for c in columns]
+    setting = rows[0][0]
+    words = _words(setting.objective)
     (title, first), *others = shown
-    head = [title, *rows[0][0].values, *(title for title, _ in others)]
+    head = [title, *setting.values, *(title.format_map(words) for title, _ in others)]
     cells = [
         [first(row), *setting.values.values(), *(cell(row) for _, cell in others)]
         for setting, row in rows
@@ -154,25 +171,38 @@ def _table(
     return head, cells
 
 
+def _words(objective: Objective) -> dict[str, str]:
+    """What the titles of columns may name."""
+    return {
+        "objective": objective.title,
+        "short": objective.short_title,
+        "test": objective.test_title,
+        "name": objective.name,
+        "interval": " [95 %]" if objective.counts_examples else "",
+    }
+
+
 def lead(standings: Sequence[Standing]) -> str:
     """The answer in one or two sentences."""
     best = standings[0]
     n, label = len(best.setting.runs), best.setting.label
     over = f"over {n} seeds" if n > 1 else "with one seed"
-    val, test = spread(best.setting.best_val), spread(best.setting.test)
-    if best.verdict == LOWEST:
-        text = f"{label} has the lowest test error: {test} {over}."
+    objective = best.setting.objective
+    word, title, test_title = objective.best_word, objective.title, objective.test_title
+    value, test = spread(best.setting.best_val, objective), spread(best.setting.test, objective)
+    if best.rank is None:
+        text = f"{label} has the {word} {test_title}: {test} {over}."
     elif len(standings) == 1:
-        text = f"{label}: validation error {val} {over}, test error {test}."
+        text = f"{label}: {title} {value} {over}, {test_title} {test}."
     else:
         text = (
-            f"{label} has the lowest validation error: {val} {over}, each at its best epoch; its "
-            f"test error is {test}."
+            f"{label} has the {word} {title}: {value} {over}, each at its best epoch; its "
+            f"{test_title} is {test}."
         )
     for verdict, words in (
         (TIE, "Not distinguishable from it at 5 %"),
         (WORSE, "Worse"),
-        (BETTER, "Better on the test set, though not on validation"),
+        (BETTER, f"Better on the test set, though not on {objective.part_title}"),
     ):
         names = [each.setting.label for each in standings if each.verdict == verdict]
         more = f" and {len(names) - 6} more" if len(names) > 6 else ""

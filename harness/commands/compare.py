@@ -10,7 +10,7 @@ from rich.table import Table
 from harness.analysis import compare as comparing
 from harness.analysis import tables
 from harness.analysis.page import Comparison
-from harness.analysis.ranking import BEST, LOWEST
+from harness.analysis.ranking import FIRST
 from harness.analysis.settings import SEED
 from harness.commands.options import OUTPUTS, URI, refuse
 from harness.run.summary import show
@@ -81,7 +81,7 @@ def terminal_table(comparison: Comparison) -> Table:
     for number, title in enumerate(head):
         table.add_column(title, justify="left" if number <= keys else "right")
     for standing, row in zip(standings, rows, strict=True):
-        table.add_row(*row, style="bold" if standing.verdict in (BEST, LOWEST) else None)
+        table.add_row(*row, style="bold" if standing.verdict in FIRST else None)
     if len(comparison.standings) > MOST_ROWS:
         table.caption = f"the first {MOST_ROWS} of {len(comparison.standings)} settings"
     return table

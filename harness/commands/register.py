@@ -7,11 +7,11 @@ import click
 import numpy as np
 
 from harness.commands.options import OUTPUTS, refuse
-from harness.nn import metrics
 from harness.recognizer import champion, loading, registry
 from harness.recognizer.registry import Version
 from harness.run.summary import best_row
 from harness.runfolder import checkpoint, folder
+from harness.runfolder.objective import Objective
 from harness.runfolder.plan import all_plans
 from harness.runfolder.run import Run
 from harness.runfolder.target import shown
@@ -29,14 +29,14 @@ EXAMPLES = 2  # images of the model's input example
 def register(
     sweep_or_run: str | None, outputs: Path, name: str | None, alias: str, replace: bool
 ) -> None:
-    """Register a run, or the best run of a sweep by validation error (default: the newest)."""
+    """Register a run, or the best run of a sweep by its objective (default: the newest)."""
     try:
         run = best_of(outputs, sweep_or_run)
         registered = register_run(run, name or default_name(run), alias, replace=replace)
     except (ValueError, StoreError) as error:
         refuse(error)
-    val_error = registered.val_error
-    suffix = "" if val_error is None else f" (validation error {val_error:.2%})"
+    best, objective = registered.best, Objective.parse(run.config.objective)
+    suffix = "" if best is None else f" ({objective.title} {objective.format(best)})"
     version = registered.version
     replaced = f", instead of {version.replaced}" if version.replaced else ""
     click.echo(
@@ -51,16 +51,16 @@ def register(
 
 @dataclass(frozen=True)
 class Registered:
-    """A registered version, its run, and the URI of its store."""
+    """A registered version, its run, the best value of its objective, and the URI of its store."""
 
     version: Version
     run: str
-    val_error: float | None
+    best: float | None
     store: str
 
 
 def best_of(outputs: Path, sweep_or_run: str | None) -> Run:
-    """The best run of a sweep (None: the newest) by validation error, or the run with that id.
+    """The best run of a sweep (None: the newest) by its objective, or the run with that id.
 
     Raises `ValueError`.
     """
@@ -79,11 +79,16 @@ def best_of(outputs: Path, sweep_or_run: str | None) -> Run:
     if len(runs) < len(planned):
         missing = ", ".join(run.id for run in planned if run not in runs)
         click.echo(f"note: sweep {plans[-1].id}: left out {missing}, removed or damaged", err=True)
-    best = best_row([run.history() for run in runs])
+    histories = [run.history() for run in runs]
+    try:
+        best = best_row(histories)
+    except ValueError as error:
+        raise ValueError(f"sweep {plans[-1].id}: {error}; name a run instead") from None
     if best is None:
+        what = Objective.of(histories[0].params).title if histories else "validation error"
         raise ValueError(
-            f"sweep {plans[-1].id}: none of its {len(runs)} runs is finished and has a validation "
-            "error; name a run instead"
+            f"sweep {plans[-1].id}: none of its {len(runs)} runs is finished and has a {what}; "
+            "name a run instead"
         )
     return runs[best]
 
@@ -113,4 +118,5 @@ def register_run(run: Run, name: str, alias: str, *, replace: bool = False) -> R
     version = registry.register(
         target, source, trained, arrays, name=name, alias=alias, example=images, replace=replace
     )
-    return Registered(version, run.id, history.final.get(metrics.BEST_VAL_ERROR), target.uri)
+    best = history.final.get(Objective.of(history.params).best_key)
+    return Registered(version, run.id, best, target.uri)

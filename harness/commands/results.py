@@ -1,4 +1,4 @@
-"""`python -m harness results`: the test errors of the recipes, from the runs in a tracking store.
+"""`python -m harness results`: the test results of the recipes, from the runs in a tracking store.
 
 A run counts for a recipe if it is finished and has all of the recipe's settings that determine the
 result, except the seed and the backend. A run with an override is a different experiment.
@@ -15,6 +15,7 @@ from harness.nn import metrics
 from harness.run import compose
 from harness.runfolder import config as configuration
 from harness.runfolder.keys import determines_result
+from harness.runfolder.objective import DEFAULT, KEY, Objective
 from harness.runfolder.schema import Config, ScratchConfig
 from harness.runfolder.target import Target
 from harness.tracking.store import Store, StoreError, answers
@@ -36,7 +37,7 @@ FREE = ("seed", "backend")  # settings that determine the result and that a reci
 @OUTPUTS
 @URI
 def results(outputs: Path, uri: str | None) -> None:
-    """Print the recipes' test errors in a tracking store as a Markdown table."""
+    """Print the recipes' test results in a tracking store as a Markdown table."""
     try:
         rows = table(outputs, uri)
     except (ValueError, StoreError) as error:
@@ -46,20 +47,24 @@ def results(outputs: Path, uri: str | None) -> None:
 
 @dataclass(frozen=True)
 class RecipeRun:
-    """A finished run: seed, test error (fraction), training seconds and BLAS threads."""
+    """A finished run: seed, its objective's test metric, training seconds and BLAS threads."""
 
     seed: int
-    error: float
+    test: float
     seconds: float
     threads: str
 
 
 @dataclass(frozen=True)
 class RecipeResult:
-    """A recipe, its network in words, and its finished runs, the newest one of each seed."""
+    """A recipe, its network in words, and its finished runs, the newest one of each seed.
+
+    objective: the metric that chose the weights, and whose test metric is shown.
+    """
 
     recipe: str
     network: str
+    objective: Objective
     runs: tuple[RecipeRun, ...]
 
 
@@ -74,24 +79,32 @@ def table(outputs: Path, uri: str | None = None) -> list[RecipeResult]:
         config = compose.compose_one(_overrides(recipe))
         runs = _runs_of(store, config)
         if runs:
-            rows.append(RecipeResult(recipe, _network(config), runs))
+            objective = Objective.parse(config.objective)
+            rows.append(RecipeResult(recipe, _network(config), objective, runs))
     return rows
 
 
 def markdown(rows: list[RecipeResult]) -> str:
-    """The table as Markdown: mean and standard deviation over seeds in percent, mean seconds."""
+    """The table as Markdown: mean and standard deviation over seeds, mean seconds."""
+    titles = {row.objective.test_title for row in rows} or {DEFAULT.test_title}
+    test = next(iter(titles)) if len(titles) == 1 else "test"
     lines = [
-        "| recipe | network | test error | seeds | training | published |",
+        f"| recipe | network | {test} | seeds | training | published |",
         "|---|---|---|---|---|---|",
     ]
     for row in rows:
-        errors = [100 * run.error for run in row.runs]
-        spread = f" ± {statistics.stdev(errors):.2f}" if len(errors) > 1 else ""
+        objective, values = row.objective, [run.test for run in row.runs]
+        spread = ""
+        if len(values) > 1:
+            deviation = objective.factor * statistics.stdev(values)
+            spread = f" ± {deviation:.2f}" if objective.is_fraction else f" ± {deviation:.2g}"
+        name = "" if len(titles) == 1 else f"{row.objective.name} "
         threads = ", ".join(sorted({run.threads for run in row.runs}))
         seconds = statistics.mean(run.seconds for run in row.runs)
         seeds = ", ".join(str(run.seed) for run in row.runs)
         lines.append(
-            f"| `{row.recipe}` | {row.network} | {statistics.mean(errors):.2f} %{spread} | {seeds} "
+            f"| `{row.recipe}` | {row.network} | {name}"
+            f"{objective.number(statistics.mean(values))}{spread} | {seeds} "
             f"| {seconds:.0f} s, {threads} thread(s) | {PUBLISHED[row.recipe]} |"
         )
     return "\n".join(lines)
@@ -116,16 +129,19 @@ def _runs_of(store: Store, config: Config) -> tuple[RecipeRun, ...]:
         for key, value in configuration.leaves(config).items()
         if determines_result(key) and key not in FREE
     }
+    before = {KEY: str(DEFAULT)}  # of runs of earlier versions
+    test_key = Objective.parse(config.objective).test_key
     by_seed: dict[int, RecipeRun] = {}  # MLflow lists the newest run first
     for run in store.runs([experiment.experiment_id], "attributes.status = 'FINISHED'"):
-        if any(run.data.params.get(key) != value for key, value in settings.items()):
+        params = before | run.data.params
+        if any(params.get(key) != value for key, value in settings.items()):
             continue
-        seed = int(run.data.params["seed"])
-        if seed not in by_seed and metrics.TEST_ERROR in run.data.metrics:
+        seed = int(params["seed"])
+        if seed not in by_seed and test_key in run.data.metrics:
             points = store.points(run.info.run_id, metrics.EPOCH_S)
             by_seed[seed] = RecipeRun(
                 seed,
-                run.data.metrics[metrics.TEST_ERROR],
+                run.data.metrics[test_key],
                 sum(value for _, value, _ in points[metrics.EPOCH_S]),
                 run.data.tags.get("threads", "?"),
             )

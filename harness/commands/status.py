@@ -9,8 +9,9 @@ from rich import box
 from rich.table import Table
 
 from harness.commands.options import OUTPUTS
-from harness.run.summary import figures, show
+from harness.run.summary import figures, objectives, show
 from harness.runfolder.folder import all_runs, broken_runs
+from harness.runfolder.objective import DEFAULT, Objective
 from harness.runfolder.plan import all_plans
 from harness.runfolder.run import Run
 from harness.runfolder.status import RunStatus
@@ -28,11 +29,16 @@ def status(outputs: Path, limit: int) -> None:
 
 
 def runs_table(runs: list[Run]) -> Table:
-    """One row per run."""
+    """One row per run; with runs of several objectives, each row names its own."""
     table = Table(title="runs", title_justify="left", box=box.SIMPLE)
+    different = objectives([run.history() for run in runs])
+    first, is_mixed = next(iter(different), DEFAULT), len(different) > 1
     for title in ("run id", "started", "name", "status", "epochs"):
         table.add_column(title, no_wrap=title != "name")
-    for title in ("val error", "epoch", "test error", "seconds"):
+    if is_mixed:
+        table.add_column("objective", no_wrap=True)
+    best, test = ("best", "test") if is_mixed else (first.short_title, first.test_title)
+    for title in (best, "epoch", test, "seconds"):
         table.add_column(title, justify="right")
     for run in runs:
         history = run.history()
@@ -41,7 +47,8 @@ def runs_table(runs: list[Run]) -> Table:
             state = RunStatus.KILLED  # its process died; the next command records that
         started = time.strftime("%Y-%m-%d %H:%M", time.localtime(history.create["ms"] / 1000))
         epochs = f"{len(history.epochs)}/{history.params['epochs']}"
-        table.add_row(run.id, started, history.name, state, epochs, *figures(history))
+        own = [str(Objective.of(history.params))] if is_mixed else []
+        table.add_row(run.id, started, history.name, state, epochs, *own, *figures(history))
     return table
 
 

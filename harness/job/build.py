@@ -10,6 +10,7 @@ from harness.nn.network import Network, count_parameters
 from harness.nn.schedules import Schedule, with_warmup
 from harness.runfolder import own_code, parts
 from harness.runfolder.config import ConfigError
+from harness.runfolder.objective import Objective
 from harness.runfolder.parts import KINDS, Part, PartError
 from harness.runfolder.schema import Backend, ScratchConfig
 from harness.training.options import Options
@@ -88,6 +89,7 @@ def _step_settings(config: ScratchConfig) -> dict[str, Any]:
 def trainer(config: ScratchConfig, dataset: Dataset) -> Trainer:
     """The trainer of a configuration, with a freshly initialized network."""
     random = generators(config.seed)
+    objective = Objective.parse(config.objective)
     network = Network.create(sizes(config, dataset), config.activation, random["weights"])
     fitted = normalization.fit(config.normalization.name, dataset.train.images, dataset.train.rows)
     optimizer = part("optimizer", config, network.parameters)
@@ -103,6 +105,8 @@ def trainer(config: ScratchConfig, dataset: Dataset) -> Trainer:
         label_smoothing=config.label_smoothing,
         adversarial=config.adversarial,
         ema=config.ema,
+        objective=objective.metric,
+        maximize=objective.is_max,
         patience=config.patience,
         augmentation=part("augmentation", config, dataset.image_shape),
         backend=backend(config),

@@ -8,20 +8,24 @@ from typing import TypeAlias
 
 from harness.nn import metrics
 from harness.runfolder import streams
+from harness.runfolder.objective import DEFAULT, Objective
 from harness.runfolder.optional import attempt
 
 Show: TypeAlias = Callable[[int, dict[str, float]], None]  # shows the metrics of an epoch
 
 
 @contextmanager
-def display(name: str, epochs: int, finished: int = 0) -> Iterator[Show]:
+def display(
+    name: str, epochs: int, finished: int = 0, objective: Objective = DEFAULT
+) -> Iterator[Show]:
     """Show each epoch on a bar if standard output is a terminal, else as a line.
 
-    An error of the display ends no training; the first one is a warning.
+    objective: the metric that is shown beside the training loss. An error of the display ends no
+    training; the first one is a warning.
     """
     what = "progress display"
     kind = Bar if sys.stdout.isatty() else Lines
-    shown = attempt(what, lambda: kind(name, epochs, finished), None)
+    shown = attempt(what, lambda: kind(name, epochs, finished, objective), None)
     if shown is None:
         yield lambda epoch, values: None
         return
@@ -31,13 +35,13 @@ def display(name: str, epochs: int, finished: int = 0) -> Iterator[Show]:
         attempt(what, shown.close, None)
 
 
-def numbers(values: dict[str, float]) -> str:
-    """The main metrics of an epoch, on one line."""
+def numbers(values: dict[str, float], objective: Objective = DEFAULT) -> str:
+    """The main metrics of an epoch, on one line, as far as it has them."""
     parts = []
     if metrics.TRAIN_LOSS in values:
         parts.append(f"loss {values[metrics.TRAIN_LOSS]:.4f}")
-    if metrics.VAL_ERROR in values:
-        parts.append(f"validation error {values[metrics.VAL_ERROR]:.2%}")
+    if objective.metric in values and objective.metric != metrics.TRAIN_LOSS:
+        parts.append(f"{objective.title} {objective.format(values[objective.metric])}")
     elif metrics.TRAIN_ERROR in values:
         parts.append(f"train error {values[metrics.TRAIN_ERROR]:.2%}")
     if metrics.EXAMPLES_PER_S in values:
@@ -48,7 +52,10 @@ def numbers(values: dict[str, float]) -> str:
 class Bar:
     """A rich progress bar; the last state stays on the screen."""
 
-    def __init__(self, name: str, epochs: int, finished: int) -> None:
+    def __init__(
+        self, name: str, epochs: int, finished: int, objective: Objective = DEFAULT
+    ) -> None:
+        self._objective = objective
         # Imported here because jobs that run in parallel do not need it.
         from rich import progress as rich
 
@@ -68,7 +75,8 @@ class Bar:
 
     def epoch(self, epoch: int, values: dict[str, float]) -> None:
         """Move the bar."""
-        self._progress.update(self._task, completed=epoch, numbers=numbers(values))
+        text = numbers(values, self._objective)
+        self._progress.update(self._task, completed=epoch, numbers=text)
 
     def close(self) -> None:
         """Stop drawing."""
@@ -78,8 +86,10 @@ class Bar:
 class Lines:
     """One line per epoch, with the time left."""
 
-    def __init__(self, name: str, epochs: int, finished: int) -> None:
-        self._name = name
+    def __init__(
+        self, name: str, epochs: int, finished: int, objective: Objective = DEFAULT
+    ) -> None:
+        self._name, self._objective = name, objective
         self._epochs = epochs
         self._shown = 0
         self._begin = time.monotonic()
@@ -89,10 +99,8 @@ class Lines:
         self._shown += 1
         per_epoch = (time.monotonic() - self._begin) / self._shown
         left = per_epoch * (self._epochs - epoch)
-        print(
-            f"{self._name}  epoch {epoch}/{self._epochs}  {numbers(values)}  {left:.0f} s left",
-            flush=True,
-        )
+        done = f"{self._name}  epoch {epoch}/{self._epochs}"
+        print(f"{done}  {numbers(values, self._objective)}  {left:.0f} s left", flush=True)
 
     def close(self) -> None:
         """Nothing is left to do."""

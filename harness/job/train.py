@@ -22,6 +22,7 @@ from harness.runfolder import environment, liveness, own_code, parts
 from harness.runfolder.artifacts import Artifact
 from harness.runfolder.journal import Journal
 from harness.runfolder.keys import source_digest
+from harness.runfolder.objective import Objective
 from harness.runfolder.run import CONFIG, Run
 from harness.runfolder.schema import Config, ScratchConfig
 from harness.runfolder.status import RunStatus
@@ -90,9 +91,10 @@ def _train(run: Run, journal: Journal) -> None:
     if config.tracking.diff and (changes := environment.uncommitted()):
         patch = changes.encode(errors="surrogateescape")
         write_atomically(run.folder / UNCOMMITTED, lambda file: file.write(patch))
+    objective = Objective.parse(config.objective)
     with (
         threadpool_limits(limits=threads),
-        progress.display(history.name, config.epochs, len(history.epochs)) as show,
+        progress.display(history.name, config.epochs, len(history.epochs), objective) as show,
     ):
         training = TrainingRun(run, journal, show, dataset=dataset, threads=threads)
         fit(training)

@@ -30,6 +30,7 @@ from harness.nn import metrics
 from harness.runfolder.artifacts import Artifact
 from harness.runfolder.checkpoints import Checkpoints, Write
 from harness.runfolder.journal import Journal
+from harness.runfolder.objective import DEFAULT, Objective
 from harness.runfolder.run import Run
 from harness.training.trainer import Diverged
 
@@ -53,6 +54,9 @@ class TrainingRun:
         self.files: list[str] = []
         self._folder, self._journal, self._show = run.folder, journal, show
         self._total, self._patience = config.epochs, config.patience
+        self._objective = Objective.parse(config.objective)
+        # Without validation, the last epoch counts.
+        self._is_judged = dataset.val is not None or self._objective != DEFAULT
         keeping = config.checkpoint
         self._checkpoints = Checkpoints(
             run.folder / "checkpoints",
@@ -94,6 +98,11 @@ class TrainingRun:
             raise ValueError(f"run.log({epoch}, ...): expected epoch {self._epoch + 1}")
         checked = _checked(values)
         checked.setdefault(metrics.EPOCH_S, time.perf_counter() - self._begin)
+        if self._is_judged and self._objective.metric not in checked:
+            known = ", ".join(key for key in checked if not key.startswith("time/"))
+            raise ValueError(
+                f"objective={self._objective}: it was not logged in epoch {epoch}, only {known}"
+            )
         for key, value in checked.items():
             if not math.isfinite(value):
                 self.record(epoch, checked)  # without a checkpoint to resume from
@@ -122,9 +131,10 @@ class TrainingRun:
             if not math.isfinite(value):
                 raise Diverged(f"{key} is {value} after epoch {self._epoch}", self._epoch, checked)
         best = self.best_epoch
-        if best and metrics.VAL_ERROR in self._values[best - 1]:
+        if best and self._objective.metric in self._values[best - 1]:
             checked.setdefault(metrics.BEST_EPOCH, float(best))
-            checked.setdefault(metrics.BEST_VAL_ERROR, self._values[best - 1][metrics.VAL_ERROR])
+            value = self._values[best - 1][self._objective.metric]
+            checked.setdefault(self._objective.best_key, value)
         if not self._has_final:  # else MLflow would get a second row
             self._journal.append("final", epoch=self._epoch, metrics=checked)
             self._has_final = True
@@ -173,9 +183,9 @@ class TrainingRun:
     @property
     def best_epoch(self) -> int:
         """The epoch with the best objective, the earliest of equals; the last one without any."""
-        errors = [values.get(metrics.VAL_ERROR) for values in self._values]
-        known = [error for error in errors if error is not None]
-        return errors.index(min(known)) + 1 if known else self._epoch
+        known = [values.get(self._objective.metric, math.nan) for values in self._values]
+        best = self._objective.best(known)
+        return self._epoch if best is None else known.index(best) + 1
 
     def _is_stale(self) -> bool:
         """Whether the objective has not improved for `patience` epochs."""

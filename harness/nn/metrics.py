@@ -15,6 +15,21 @@ TEST_LOSS, TEST_ERROR = "test/loss", "test/error"
 BEST_EPOCH, BEST_VAL_ERROR = "best/epoch", "best/val_error"
 
 
+def best_key(metric: str) -> str:
+    """The key of a metric's value at the best epoch: `best/val_error` of `val/error`."""
+    return f"best/{metric.replace('/', '_')}"
+
+
+def is_better(value: float, other: float, *, maximize: bool = False) -> bool:
+    """Whether `value` is better than `other`: lower, or higher to maximize.
+
+    NaN is better than nothing, and everything else is better than NaN.
+    """
+    if np.isnan(other):
+        return not np.isnan(value)
+    return value > other if maximize else value < other
+
+
 @dataclass
 class Score:
     """Sums over examples; the means are taken at the end, so they do not depend on batch sizes."""

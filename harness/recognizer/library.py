@@ -4,10 +4,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from harness.nn import metrics
 from harness.recognizer import loading
 from harness.recognizer.recognizer import Recognizer
 from harness.runfolder.folder import all_runs, open_run
+from harness.runfolder.objective import Objective
 from harness.runfolder.target import Target
 from harness.tracking.reading import Reader
 from harness.tracking.recorded import Recorded
@@ -33,10 +33,11 @@ class Library:
         for run in reversed(all_runs(self._outputs)):
             if run.is_finished or run.id == self.default.run_id:
                 history = run.history()
-                _add(names, run.id, history.name, history.final)
+                _add(names, run.id, history.name, history.final, Objective.of(history.params))
         for recorded in reversed(self._stored()):
             if recorded.tags.get("run.id") == recorded.run:  # else not a run of this harness
-                _add(names, recorded.run, recorded.name, recorded.final)
+                objective = Objective.of(recorded.params)
+                _add(names, recorded.run, recorded.name, recorded.final, objective)
         return [{"id": run, "name": name} for run, name in names.items()]
 
     def load(self, run_id: str) -> Recognizer:
@@ -58,10 +59,12 @@ class Library:
             return []
 
 
-def _add(names: dict[str, str], run_id: str, name: str, final: dict[str, float]) -> None:
-    """Add a run under its name and validation error; only the error if it is listed already."""
-    error = final.get(metrics.BEST_VAL_ERROR)
-    suffix = "" if error is None else f", validation error {error:.2%}"
+def _add(
+    names: dict[str, str], run_id: str, name: str, final: dict[str, float], objective: Objective
+) -> None:
+    """Add a run under its name and best value; only the value if it is listed already."""
+    best = final.get(objective.best_key)
+    suffix = "" if best is None else f", {objective.title} {objective.format(best)}"
     if run_id not in names:
         names[run_id] = f"{name}{suffix}"
     elif not names[run_id].endswith(suffix):

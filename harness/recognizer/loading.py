@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness.data.atomic import write_text
-from harness.nn import metrics
 from harness.recognizer import calibration, champion, recognizer
 from harness.recognizer.calibration import Calibration
 from harness.recognizer.recognizer import Recognizer
 from harness.runfolder import folder
+from harness.runfolder.objective import DEFAULT, Objective
 from harness.runfolder.run import WEIGHTS, Run
 from harness.runfolder.target import Target
 from harness.tracking.reading import Reader
@@ -65,13 +65,24 @@ def _candidates(
     """
     yield champion.registered(target, champion.MNIST)
     finished = [run for run in folder.all_runs(outputs) if run.is_finished]
-    finished.sort(key=lambda run: run.history().final.get(metrics.BEST_VAL_ERROR, 1.0))
+    finished.sort(key=_rank)
     mnist = [run for run in finished if _is_mnist(run)]
     if not champions_only:
         yield from _loaded(mnist, problems)
         mnist = []
     yield champion.registered(target)
     yield from _loaded(mnist + [run for run in finished if not _is_mnist(run)], problems)
+
+
+def _rank(run: Run) -> tuple[bool, str, float]:
+    """A key that sorts the best run first: by validation error, then those of each other objective.
+
+    Values of different objectives are not compared.
+    """
+    history = run.history()
+    objective = Objective.of(history.params)
+    value = objective.order(history.final.get(objective.best_key))
+    return objective != DEFAULT, str(objective), value
 
 
 def _loaded(runs: list[Run], problems: list[str]) -> Iterator[Recognizer]:

@@ -3,6 +3,7 @@
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich import box
@@ -11,6 +12,8 @@ from rich.table import Table
 from harness.nn import metrics
 from harness.runfolder import streams
 from harness.runfolder.history import History
+from harness.runfolder.objective import DEFAULT as DEFAULT_OBJECTIVE
+from harness.runfolder.objective import Objective, several
 from harness.runfolder.plan import Plan
 from harness.runfolder.run import Run
 from harness.runfolder.status import ExitStatus, RunStatus
@@ -34,7 +37,7 @@ def summarize(
 ) -> ExitStatus:
     """Print everything; returns the exit status. plan: None for a single run."""
     histories = [run.history() for run in runs]
-    show(sweep_table(histories, plan))
+    show(*sweep_tables(histories, plan))
     _print_failures(runs, histories, interrupted=interrupted)
     outputs = runs[0].outputs if runs else DEFAULT
     if target is not None:
@@ -49,27 +52,54 @@ def summarize(
     return ExitStatus.DONE
 
 
+def objectives(histories: Sequence[History]) -> list[Objective]:
+    """The different objectives of the runs, in order."""
+    return several(Objective.of(history.params) for history in histories)
+
+
 def best_row(histories: Sequence[History]) -> int | None:
-    """The index of the finished run with the lowest validation error; the earliest of equals."""
-    errors = {
-        index: history.final[metrics.BEST_VAL_ERROR]
+    """The index of the finished run with the best value of their objective; the first of equals.
+
+    Raises `ValueError` if they have several objectives.
+    """
+    different = objectives(histories)
+    if len(different) > 1:
+        raise ValueError(
+            f"the runs have the objectives {', '.join(map(str, different))}, which are not ranked "
+            "together"
+        )
+    values = {
+        index: history.final[objective.best_key]
+        for objective in different
         for index, history in enumerate(histories)
-        if history.status is RunStatus.FINISHED and metrics.BEST_VAL_ERROR in history.final
+        if history.status is RunStatus.FINISHED and objective.best_key in history.final
     }
-    return min(errors, key=lambda index: errors[index]) if errors else None
+    return min(values, key=lambda index: different[0].order(values[index])) if values else None
+
+
+def sweep_tables(histories: Sequence[History], plan: Plan | None) -> list[Table]:
+    """A table for the runs of each objective, because they are not ranked together."""
+    jobs = plan.jobs if plan is not None else ()
+    tables = []
+    for objective in objectives(histories) or [DEFAULT_OBJECTIVE]:
+        rows = [i for i, each in enumerate(histories) if Objective.of(each.params) == objective]
+        part = None if plan is None else replace(plan, jobs=tuple(jobs[i] for i in rows))
+        tables.append(sweep_table([histories[i] for i in rows], part))
+    return tables
 
 
 def sweep_table(histories: Sequence[History], plan: Plan | None) -> Table:
-    """One row per run: swept values (or the name), figures, status, run id."""
+    """One row per run of one objective: swept values (or the name), figures, status, run id."""
     best = best_row(histories)
-    title = None if best is None else "best by validation error is marked *"
+    objective = (objectives(histories) or [DEFAULT_OBJECTIVE])[0]
+    title = None if best is None else f"best by {objective.title} is marked *"
     table = Table(title=title, title_justify="left", box=box.SIMPLE)
     swept = [job.swept for job in plan.jobs] if plan is not None else []
     others = {job.run for job in plan.jobs if job.other_source} if plan is not None else set()
     keys = list(swept[0]) if swept else []
     for key in ("", *(keys or ["run"])):
         table.add_column(key)
-    for heading in ("val error", "epoch", "test error", "seconds"):
+    for heading in (objective.short_title, "epoch", objective.test_title, "seconds"):
         table.add_column(heading, justify="right")
     for heading in ("status", "run id"):
         table.add_column(heading, no_wrap=True)
@@ -90,13 +120,13 @@ def _status(history: History) -> str:
 
 
 def figures(history: History) -> tuple[str, str, str, str]:
-    """Validation error, best epoch, test error and seconds of a run, as text."""
-    final = history.final
-    best = final.get(metrics.BEST_VAL_ERROR)
+    """The best value of a run's objective, its epoch, its test metric and seconds, as text."""
+    final, objective = history.final, Objective.of(history.params)
+    best, test = final.get(objective.best_key), final.get(objective.test_key)
     return (
-        NOTHING if best is None else f"{best:.2%}",
+        NOTHING if best is None else objective.format(best),
         NOTHING if best is None else f"{final[metrics.BEST_EPOCH]:.0f}",
-        f"{final[metrics.TEST_ERROR]:.2%}" if final else NOTHING,
+        NOTHING if test is None else objective.format(test),
         f"{history.seconds:.1f}" if history.epochs else NOTHING,
     )
 

@@ -33,7 +33,7 @@ from harness.run.conf import conf_roots
 from harness.run.grammar import MAX_VALUES, check_swept_once
 from harness.run.overrides import COMMAND_KEYS, instead_of
 from harness.runfolder import config as configuration
-from harness.runfolder.config import ConfigError, Leaf, suggest
+from harness.runfolder.config import ConfigError, Leaf
 from harness.runfolder.optional import warn
 from harness.runfolder.schema import Config
 

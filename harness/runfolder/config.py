@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from harness.data.override import quoted, spell, suggest
 from harness.runfolder import parts
+from harness.runfolder.objective import DEFAULT, Objective, metric_names
 from harness.runfolder.own_code import OwnCodeError
 from harness.runfolder.parts import KINDS, Part, PartError
 from harness.runfolder.schema import GROUPS, Config, Group, ScratchConfig, allowed_values
@@ -129,7 +130,15 @@ def _contradictions(config: Config) -> Iterator[str]:
         )
     if config.dataset.name == "idx" and not config.dataset.dir:
         yield "dataset.dir=null: dataset=idx needs dataset.dir=FOLDER with the four files"
-    if config.patience is not None and config.dataset.num_val == 0:
+    try:
+        objective = Objective.parse(config.objective)
+        if isinstance(config, ScratchConfig):  # what another trainer records is not known before
+            names = metric_names(())
+            objective.check(is_validated=config.dataset.num_val > 0, names=names)
+    except ValueError as error:
+        yield str(error)
+        return
+    if config.patience is not None and config.dataset.num_val == 0 and objective == DEFAULT:
         yield (
             f"patience={config.patience}: stopping early needs validation images; set "
             "dataset.num_val above 0 or leave patience out"

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import ConfigDict, Field
 from pydantic.fields import FieldInfo
 
+from harness.runfolder import objective
 from harness.runfolder.parts import Part
 
 # Strict numbers: true is not 1, and 1.5 and "64" are not counts. A type's description is what an
@@ -104,8 +105,13 @@ class Config(Group):
 
     epochs: Count = about("passes over the training images")
     seed: Natural = about("random seed of initial weights, image order, dropout and augmentation")
+    objective: Annotated[str, Field(description="a metric such as val/error")] = about(
+        "the metric that chooses the best epoch, run and setting, lower is better; METRIC:max: "
+        "higher is better",
+        default=str(objective.DEFAULT),
+    )
     patience: Count | None = about(
-        "stop after this many epochs without a better validation error; null: train all epochs"
+        "stop after this many epochs without a better objective; null: train all epochs"
     )
     threads: Literal["auto"] | Count = about(
         "BLAS threads; auto: by a fixed rule of layer sizes, batch and cores"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harness.runfolder.objective import Objective
 from harness.runfolder.status import RunStatus
 from harness.runfolder.target import Target
 from harness.tracking import mlflow_private
@@ -141,7 +142,7 @@ class Reader:
 
     def save_view(self, run: Recorded, sweep: str, params: Iterable[str]) -> None:
         """Store the view of a sweep with the experiment of one of its runs. Raises `ValueError`."""
-        save_view(self._client, run.experiment, sweep, params)
+        save_view(self._client, run.experiment, sweep, params, Objective.of(run.params))
 
     def _sweep(self, word: str) -> tuple[str, list[Recorded]] | None:
         if not re.fullmatch(r"[0-9a-f]{1,10}", word):

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from harness.nn import metrics
+from harness.runfolder.objective import DEFAULT, Objective
 from harness.runfolder.target import shown
 from harness.tracking.mlflow_private import OURS, SHARED_VIEW
 
@@ -17,19 +18,12 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 SEED = "seed"
-COLUMNS = (
-    metrics.BEST_VAL_ERROR,
-    metrics.BEST_EPOCH,
-    metrics.VAL_ERROR,
-    metrics.TEST_ERROR,
-    metrics.TRAIN_LOSS,
-    metrics.EPOCH_S,
-)
 NOTE = f"""\
 Every run is one training. Errors are **fractions**, not percent.
 
 - `{metrics.BEST_VAL_ERROR}` chooses: the lowest validation error of a run, at epoch
-  `{metrics.BEST_EPOCH}`. `{metrics.VAL_ERROR}` in the table is that of the *last* epoch.
+  `{metrics.BEST_EPOCH}`. `{metrics.VAL_ERROR}` in the table is that of the *last* epoch. A run
+  with another `objective` has `best/` and the name of that metric instead.
 - `{metrics.TEST_ERROR}` is read once, with the weights of the best epoch. Do not choose by it.
 - `train/` and `val/` are per epoch; `train/` is measured while training, `time/` in seconds.
 - MLflow's *Duration* begins when the run was queued: in a sweep it includes waiting in the queue.
@@ -55,8 +49,18 @@ def swept_params(swept: Iterable[str], params: Mapping[str, object]) -> list[str
     return names
 
 
+def columns(objective: Objective) -> list[str]:
+    """The metrics that the view of a sweep shows."""
+    shown_first = [objective.best_key, metrics.BEST_EPOCH, objective.metric, objective.test_key]
+    return list(dict.fromkeys([*shown_first, metrics.TRAIN_LOSS, metrics.EPOCH_S]))
+
+
 def save_view(
-    client: "MlflowClient", experiment_id: str, sweep: str, params: Iterable[str]
+    client: "MlflowClient",
+    experiment_id: str,
+    sweep: str,
+    params: Iterable[str],
+    objective: Objective = DEFAULT,
 ) -> None:
     """Store the view of a sweep: its runs, best first, with what was swept and what came out.
 
@@ -68,10 +72,10 @@ def save_view(
     settings = [key for key in keys if key != SEED]
     state: dict[str, object] = {
         "searchFilter": f"tags.sweep LIKE '%{sweep}%'",
-        "orderByKey": f"metrics.`{metrics.BEST_VAL_ERROR}`",
-        "orderByAsc": True,
+        "orderByKey": f"metrics.`{objective.best_key}`",
+        "orderByAsc": not objective.is_max,
         "selectedColumns": [f"params.`{key}`" for key in keys]
-        + [f"metrics.`{key}`" for key in COLUMNS],
+        + [f"metrics.`{key}`" for key in columns(objective)],
         "runsHiddenMode": "SHOW_ALL",
     }
     if SEED in keys and settings:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.data.augmentation import Augmentation
+from harness.nn import metrics
 from harness.nn.schedules import Schedule, constant
 
 
@@ -19,10 +20,11 @@ class Options:
     for no limit. label_smoothing: share of each target spread evenly over the classes, in [0, 1).
     adversarial: Euclidean norm of the perturbation that raises the loss of each example before it
     is trained on, in normalized units; 0 for none. ema: decay per step of the running average of
-    the weights that is evaluated instead of the weights; 0 for no average. patience: stop after
-    this many epochs without a better validation error, None to train all epochs. augmentation:
-    deforms the training images, None for none. backend: "numpy", or "numba" for the compiled epoch
-    of `nn/compiled`, which supports what `nn/compiled/supports.py` lists.
+    the weights that is evaluated instead of the weights; 0 for no average. objective: the metric
+    that chooses the best epoch. maximize: higher values of it are better. patience: stop after this
+    many epochs without a better one, None to train all epochs. augmentation: deforms the training
+    images, None for none. backend: "numpy", or "numba" for the compiled epoch of `nn/compiled`,
+    which supports what `nn/compiled/supports.py` lists.
     """
 
     batch: int
@@ -36,6 +38,8 @@ class Options:
     label_smoothing: float = 0.0
     adversarial: float = 0.0
     ema: float = 0.0
+    objective: str = metrics.VAL_ERROR
+    maximize: bool = False
     patience: int | None = None
     augmentation: Augmentation | None = None
     backend: str = "numpy"

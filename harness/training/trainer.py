@@ -68,9 +68,10 @@ class Silence:
 class Result:
     """The result of a training.
 
-    best_epoch: the epoch with the lowest validation error (the earliest of equals), whose weights
-    were scored on the test set; the last epoch when there is no validation set. values: the
-    metrics of the test set by key. probabilities: (N, C) float32 of the test images, in file order.
+    best_epoch: the epoch that is best by the objective (the earliest of equals), whose weights were
+    scored on the test set; by validation error without a validation set, the last epoch. values:
+    the metrics of the test set by key. probabilities: (N, C) float32 of the test images, in file
+    order.
     """
 
     best_epoch: int
@@ -97,7 +98,7 @@ class Trainer:
         self.network, self.dataset, self.optimizer = network, dataset, optimizer
         self.normalization, self.options = normalization, options
         self.generators = randomness.generators(options.seed)
-        self.finished, self.best_epoch, self.best_error = 0, 0, float("inf")
+        self.finished, self.best_epoch, self.best_value = 0, 0, float("nan")
         self.average = Average(network, options.ema) if options.ema else None
         self.evaluated = network if self.average is None else self.average.network
         self.best_parameters = network.parameters.flat.copy()
@@ -133,7 +134,8 @@ class Trainer:
     def run(self, recorder: Recorder) -> Result:
         """Train the epochs that are left and score the test set.
 
-        Raises `Diverged` when a loss is not finite.
+        Raises `Diverged` when a loss is not finite, and `ValueError` when no epoch has a value of
+        the objective.
         """
         while not self.is_over:
             with np.errstate(over="ignore", invalid="ignore"):  # checked after the epoch
@@ -143,9 +145,9 @@ class Trainer:
                     score, _ = self.evaluate(self.dataset.val)
                     values |= {metrics.VAL_LOSS: score.loss, metrics.VAL_ERROR: score.error}
             self._check_finite(values)
-            error = values.get(metrics.VAL_ERROR, float(-epoch))  # without validation: the last
-            if error < self.best_error:
-                self.best_epoch, self.best_error = epoch, error
+            value = self._judge(values)
+            if metrics.is_better(value, self.best_value, maximize=self.options.maximize):
+                self.best_epoch, self.best_value = epoch, value
                 self.best_parameters[:] = self.evaluated.parameters.flat
             recorder.epoch(epoch, values, self)
         return self._finish(recorder)
@@ -204,7 +206,7 @@ class Trainer:
         return arrays, {
             "finished": self.finished,
             "best_epoch": self.best_epoch,
-            "best_error": self.best_error,
+            "best_error": self.best_value,  # its name in all checkpoints
             "generators": randomness.states(self.generators),
         }
 
@@ -215,7 +217,7 @@ class Trainer:
         for name, array in own.items():
             array[:] = arrays[name]
         self.finished, self.best_epoch = rest["finished"], rest["best_epoch"]
-        self.best_error = rest["best_error"]
+        self.best_value = rest["best_error"]
         randomness.restore(self.generators, rest["generators"])
 
     def _check_finite(self, values: dict[str, float]) -> None:
@@ -238,8 +240,23 @@ class Trainer:
         """The learning rate of a step of the current epoch, counted from 0."""
         return self.options.lr * self.options.schedule(self.finished + step / self._steps_per_epoch)
 
+    def _judge(self, values: dict[str, float]) -> float:
+        """The objective's value of the epoch. Raises `ValueError` when it was not recorded."""
+        key = self.options.objective
+        if self._is_judged_by_the_last:
+            return float(-self.finished)
+        if key not in values:
+            raise ValueError(f"objective={key}: not recorded; expected one of {', '.join(values)}")
+        return values[key]
+
+    @property
+    def _is_judged_by_the_last(self) -> bool:
+        """Whether the last epoch counts: by validation error, without a validation set."""
+        is_default = self.options.objective == metrics.VAL_ERROR and not self.options.maximize
+        return is_default and self.dataset.val is None
+
     def _is_stale(self) -> bool:
-        """Whether the validation error has not improved for `patience` epochs."""
+        """Whether the objective has not improved for `patience` epochs."""
         patience = self.options.patience
         return patience is not None and self.finished - self.best_epoch >= patience > 0
 
@@ -252,6 +269,8 @@ class Trainer:
 
     def _finish(self, recorder: Recorder) -> Result:
         """Score the test set with the best weights and call the recorder's `final`."""
+        if np.isnan(self.best_value):
+            raise ValueError(f"objective={self.options.objective}: it was NaN in every epoch")
         best = Network(
             Parameters(self.network.sizes, self.best_parameters), self.network.activation.name
         )
@@ -259,10 +278,10 @@ class Trainer:
             score, probabilities = evaluate(best, self.dataset.test, self.normalization)
         self._check_finite({metrics.TEST_LOSS: score.loss})  # the last step may diverge
         values = {metrics.TEST_LOSS: score.loss, metrics.TEST_ERROR: score.error}
-        if self.dataset.val is not None:
+        if not self._is_judged_by_the_last:
             values |= {
                 metrics.BEST_EPOCH: float(self.best_epoch),
-                metrics.BEST_VAL_ERROR: self.best_error,
+                metrics.best_key(self.options.objective): self.best_value,
             }
         recorder.final(self.finished, values)
         return Result(self.best_epoch, values, probabilities)

@@ -13,6 +13,7 @@ from harness.analysis.settings import SeedRun
 from harness.nn import metrics
 from harness.runfolder import checkpoint, journal
 from harness.runfolder.journal import Journal
+from harness.runfolder.objective import DEFAULT, Objective
 from harness.runfolder.run import Run
 from harness.tracking.recorded import Journals, Recorded, from_journal
 from harness.tracking.selection import Selection
@@ -22,19 +23,25 @@ DIGEST = "ab" * 32
 
 
 def seed_run(
-    batch: object, seed: object, val: Sequence[float], test: float, **more: object
+    batch: object,
+    seed: object,
+    val: Sequence[float],
+    test: float,
+    objective: Objective = DEFAULT,
+    **more: object,
 ) -> SeedRun:
-    """A run of plain values. val: the validation error per epoch; more: further settings."""
+    """A run of plain values. val: the objective per epoch; more: further settings."""
     given = {"batch": str(batch), "seed": str(seed)}
     return SeedRun(
         run=f"{batch}-{seed}",
         name="",
         settings=given | {key: str(value) for key, value in more.items() if key != "data"},
-        curves={metrics.VAL_ERROR: np.array(val), metrics.EPOCH_S: np.full(len(val), 0.5)},
-        final={metrics.TEST_ERROR: test},
+        curves={objective.metric: np.array(val), metrics.EPOCH_S: np.full(len(val), 0.5)},
+        final={objective.test_key: test},
         data=str(more.get("data", "d")),
         validation=str(more.get("data", "d")),
         test_count=1000,
+        objective=objective,
     )
 
 
@@ -48,7 +55,7 @@ def outcome(wrong: Sequence[int], count: int = 1000) -> Outcome:
 
 def make_run(
     outputs: Path, batch: int, seed: int, *, status: str | None = "FINISHED",
-    validation: bool = True, data: str = DIGEST, tests: int = 200,
+    validation: bool = True, data: str = DIGEST, tests: int = 200, objective: str | None = None,
 ) -> Recorded:  # fmt: skip
     """A run folder as a job leaves it, whose errors follow from batch and seed."""
     generator = np.random.default_rng(1000 * batch + seed)
@@ -64,17 +71,23 @@ def make_run(
         about = {"name": "idx", "sha256": data, "test": tests}
         writer.append(
             "create", run=run, name=f"batch={batch},seed={seed}", experiment="idx", dataset=about,
-            params={"batch": batch, "seed": seed, "epochs": 3, "dataset.num_val": 40},
+            params={"batch": batch, "seed": seed, "epochs": 3, "dataset.num_val": 40}
+            | ({"objective": objective} if objective else {}),
             tags={"run.id": run, "data.sha256": data, "run_key": run},
         )  # fmt: skip
         writer.append("start", host="h", pid=1, threads=1, backend="numpy")
         curve = np.array([0.5, batch / 100 + 0.001 * seed, batch / 90])
         for epoch, value in enumerate(curve, 1):
             values = {metrics.TRAIN_LOSS: 1 / epoch, metrics.VAL_ERROR: value, metrics.EPOCH_S: 0.1}
+            if objective:
+                values[Objective.parse(objective).metric] = 10 * value
             kept = values.keys() - (set() if validation else VALIDATION)
             writer.append("epoch", epoch=epoch, metrics={key: float(values[key]) for key in kept})
         if status == "FINISHED":
-            writer.append("final", epoch=3, metrics={metrics.TEST_ERROR: error})
+            final = {metrics.TEST_ERROR: error}
+            if objective:
+                final[Objective.parse(objective).test_key] = 10 * error
+            writer.append("final", epoch=3, metrics=final)
         if status is not None:
             writer.append("end", status=status, error=None)
     (folder / "predictions").mkdir()

@@ -85,3 +85,65 @@ def test_a_failed_report_is_one_line(tmp_path: Path, six: list[Recorded]) -> Non
     line = compare.after_sweep(Plan("def", (), jobs), tmp_path)
     assert line.startswith("no report: FileExistsError")
     assert "\n" not in line
+
+
+@pytest.mark.parametrize("objective", ["val/loss", "val/loss:max"])
+def test_everything_goes_by_the_objective(tmp_path: Path, objective: str) -> None:
+    runs = [make_run(tmp_path, batch, seed, objective=objective)
+            for batch in (5, 6, 30) for seed in (1, 2)]  # fmt: skip
+    comparison = build(tmp_path, *runs)
+    rows = comparison.setting_rows()
+    # The highest loss of all runs is that of the first epoch.
+    assert [row["batch"] for row in rows] == ["5", "6", "30"]
+    row = {row["batch"]: row for row in rows}["5"]
+    low, high = (0.51, 0.52) if objective == "val/loss" else (5.0, 5.0)
+    best, worst = (low, high) if objective == "val/loss" else (high, low)
+    assert row["val_loss_best_epoch_best"] == pytest.approx(best)
+    assert row["val_loss_best_epoch_worst"] == pytest.approx(worst)
+    assert row["best_epoch_mean"] == (2 if objective == "val/loss" else 1)
+    assert row["test_loss_mean"] == pytest.approx(
+        np.mean([run.final["test/loss"] for run in runs[:2]])
+    )
+    assert row["chosen_test_low"] is None
+    assert not [key for key in row if "error" in key]
+    titles = [figure.title for figure in comparison.figures]
+    for title in ("Validation loss", "Loss by batch", "Time against loss"):
+        assert title in titles
+    text = page.page(comparison)
+    assert "validation error" not in text
+    assert "test error" not in text
+    word = "lowest" if objective == "val/loss" else "highest"
+    assert f"has the {word} validation loss: " in text
+    assert f"the one with the {word} validation loss; the last" in text
+    assert "Errors in percent" not in text
+    assert not comparison.notes or all("objective" not in note for note in comparison.notes)
+
+
+def test_runs_of_different_objectives_are_not_ranked_together(tmp_path: Path) -> None:
+    """Those of most runs are compared, and a line says how to compare the others."""
+    old = make_run(tmp_path, 5, 1)  # of an earlier version: it has no such key
+    errors = [old, make_run(tmp_path, 6, 1, objective="val/error")]
+    losses = [make_run(tmp_path, batch, 1, objective="val/loss") for batch in (7, 8, 9)]
+    comparison = build(tmp_path, *errors, *losses)
+    assert [row["batch"] for row in comparison.setting_rows()] == ["7", "8", "9"]
+    (note,) = [note for note in comparison.notes if "objective" in note]
+    assert note == (
+        "2 run(s) with objective=val/error were left out: runs of different objectives are not "
+        "ranked together, and these have objective=val/loss; for the others: python -m harness "
+        "compare \"params.objective = 'val/error' and tags.sweep LIKE '%abc%'\""
+    )
+    comparison = build(tmp_path, *errors)
+    assert [list(each.values) for each in comparison.settings] == [["batch"]] * 2
+    assert not [note for note in comparison.notes if "objective" in note]
+
+
+def test_a_sweep_over_objectives_makes_its_report_once(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path, batch, 1, objective=text)
+            for batch, text in ((5, "val/error"), (6, "val/error"), (7, "val/loss"))]  # fmt: skip
+    plan = Plan("abc", (), tuple(SweepJob(run.run, run.name, {}, run.run) for run in runs))
+    line = compare.after_sweep(plan, tmp_path)
+    assert line.endswith("index.html   (without 1 of 3 runs, which have other objectives)")
+    index = tmp_path / "reports/abc/index.html"
+    before = index.stat().st_mtime_ns
+    assert compare.after_sweep(plan, tmp_path) == line
+    assert index.stat().st_mtime_ns == before

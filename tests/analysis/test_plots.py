@@ -11,10 +11,10 @@ from harness.analysis import plots
 def test_learning_curves(tmp_path: Path) -> None:
     path = tmp_path / "curves.png"
     curves = {"train": [0.5, 0.2], "validation": []}
-    plots.learning_curves(path, "a run without validation", curves, curves)
+    plots.learning_curves(path, "a run without validation", {"loss": curves, "error": curves})
     without = imread(path)
     curves["validation"] = [0.6, 0.0]
-    plots.learning_curves(path, "a run", curves, curves)
+    plots.learning_curves(path, "a run", {"loss": curves, "error": curves})
     assert imread(path).shape == without.shape
     assert not np.array_equal(imread(path), without)
 
@@ -35,6 +35,6 @@ def test_deformations(tmp_path: Path) -> None:
 def test_a_dollar_sign_in_a_title_is_no_formula(tmp_path: Path) -> None:
     """A run's name has its overrides, such as a path."""
     title = r"outputs=/tmp/$\bad{$/x"
-    plots.learning_curves(tmp_path / "curves.png", title, {"a": [0.5, 0.1]}, {"a": [0.5, 0.1]})
+    plots.learning_curves(tmp_path / "curves.png", title, {"loss": {"a": [0.5, 0.1]}})
     plots.deformations(tmp_path / "samples.png", title, np.zeros((1, 2, 4, 4)))
     assert len(imread(tmp_path / "curves.png")) > 0

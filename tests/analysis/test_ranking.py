@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from harness.analysis import fields, ranking, tables
-from harness.analysis.ranking import BEST, BETTER, TIE, UNKNOWN, WORSE, Outcome
+from harness.analysis.ranking import BEST, BETTER, HIGHEST, TIE, UNKNOWN, WORSE, Outcome
 from harness.analysis.settings import SeedRun, group
+from harness.runfolder.objective import Objective
 from tests.analysis.conftest import outcome, seed_run
 
 
@@ -154,3 +155,52 @@ def test_confusion_and_the_confidently_wrong() -> None:
         [1, 0, 0],
     ]
     assert ranking.confidently_wrong(predictions, 5).tolist() == [3, 1]
+
+
+def test_where_higher_is_better_the_highest_is_best() -> None:
+    accuracy = Objective("val/accuracy", is_max=True)
+    runs = []
+    for seed in range(1, 6):
+        wobble = 0.0001 * seed
+        runs += [
+            seed_run(16, seed, [0.1, 0.98 + wobble], 0.95 + wobble, accuracy),
+            seed_run(32, seed, [0.97 + wobble, 0.1], 0.90 + 2 * wobble, accuracy),
+            seed_run(64, seed, [0.96], 0.99 - wobble, accuracy),
+        ]
+    standings, _ = rank(runs)
+    assert [standing.setting.values["batch"] for standing in standings] == ["16", "32", "64"]
+    assert [standing.verdict for standing in standings] == [BEST, WORSE, BETTER]
+    assert [standing.setting.chosen.seed for standing in standings] == ["5", "5", "1"]
+    best = standings[0].setting.best_val
+    assert (best.best, best.worst) == (pytest.approx(0.9805), pytest.approx(0.9801))
+
+
+def test_one_seed_over_the_images_has_the_sign_of_the_objective() -> None:
+    accuracy = Objective("val/accuracy", is_max=True)
+    runs = [seed_run(b, 1, [1 - 0.01 * b], 0.98, accuracy) for b in (1, 2)]
+    outcomes = {"1-1": outcome(range(20)), "2-1": outcome([*range(18), *range(100, 130)])}
+    standings, _ = rank(runs, outcomes)
+    assert (standings[1].verdict, standings[1].difference) == (WORSE, pytest.approx(-0.028))
+
+
+def test_one_seed_of_a_loss_is_not_tested() -> None:
+    """McNemar's test is about errors, which a lower loss need not have fewer of."""
+    loss = Objective("val/loss")
+    runs = [seed_run(b, 1, [0.01 * b], 0.02, loss) for b in (1, 2)]
+    standings, _ = rank(runs, {f"{b}-1": outcome(range(20 * b)) for b in (1, 2)})
+    assert standings[1].verdict == UNKNOWN
+    assert standings[1].why.endswith("with one seed, only errors are tested")
+
+
+def test_without_a_validation_metric_the_highest_on_test_is_named() -> None:
+    accuracy = Objective("val/accuracy", is_max=True)
+    standings, _ = rank([seed_run(b, 1, [], 0.1 * b, accuracy) for b in (1, 2)])
+    assert [standing.setting.values["batch"] for standing in standings] == ["2", "1"]
+    assert standings[0].verdict == HIGHEST
+    assert tables.lead(standings).startswith("batch=2 has the highest test accuracy: 20.00 %")
+
+
+def test_a_ranking_by_training_says_so() -> None:
+    runs = [seed_run(b, 1, [0.1 * b], 0.1, Objective("train/loss")) for b in (1, 2)]
+    (note,) = rank(runs)[1]
+    assert note.startswith("the settings are ranked by training loss, which says how well they fit")

@@ -3,12 +3,13 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from harness.analysis import run_plots
 from harness.data.augmentation import Augmentation
 from harness.data.dataset import Part
 from harness.runfolder.run import Run
-from tests.conftest import Command, run_folders
+from tests.conftest import Command, new_run, record_training, run_folders
 
 CURVES, SAMPLES = run_plots.LEARNING_CURVES, run_plots.AUGMENTATION
 
@@ -33,6 +34,23 @@ def test_drawn_and_noted_once(command: Command, tmp_path: Path, idx_folder: Path
         assert names == set(expected)
         for path in expected:
             assert (folder / path).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_second_panel_is_the_metric_of_the_objective(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    panels: list[dict[str, dict[str, list[float]]]] = []
+    monkeypatch.setattr(run_plots.plots, "learning_curves", lambda *given: panels.append(given[2]))
+    for text in ("val/error", "val/loss", "val/loss:max", "train/error"):
+        run = record_training(new_run(tmp_path, f"objective={text}"), 0.5, 0.25)
+        run_plots._learning_curves(run, run.history())
+    loss, error = {"train": [], "validation": [0.5, 0.25]}, {"train": [], "validation": [50, 25]}
+    assert panels == [
+        {"error (%)": error},
+        {"loss (nats)": loss},
+        {"loss (nats)": loss},
+        {"error (%)": {"train": [50, 25], "validation": []}},
+    ]
 
 
 def test_samples_are_seeded_and_of_the_training_part() -> None:

@@ -90,7 +90,7 @@ def test_the_best_epoch_is_the_earliest_of_equals() -> None:
 def test_what_was_not_recorded_is_nan() -> None:
     run = replace(seed_run(16, 1, [], 0.2), curves={}, final={}, test_count=0)
     assert run.best_epoch is None
-    values = (run.best_val, run.last_val, run.test_error, run.seconds, *run.test_interval)
+    values = (run.best_val, run.last_val, run.test, run.seconds, *run.test_interval)
     assert all(math.isnan(value) for value in values)
 
 

@@ -10,6 +10,7 @@ from harness.analysis.ranking import Standing
 from harness.analysis.settings import group, summarize
 from harness.analysis.tables import COLUMNS, Column
 from harness.commands.compare import terminal_table
+from harness.runfolder.objective import Objective
 from tests.analysis.conftest import build, make_run, seed_run
 
 
@@ -65,8 +66,8 @@ def test_all_runs_have_a_row() -> None:
 
 
 def test_text_of_numbers() -> None:
-    assert tables.percent(0.0197) == "1.97 %"
-    assert tables.percent(math.nan) == "–"
+    assert tables.figure(0.0197) == "1.97 %"
+    assert tables.figure(math.nan) == "–"
     assert tables.spread(summarize([0.01, 0.03])) == "2.00 ± 1.41 %"
     assert tables.spread(summarize([0.01])) == "1.00 %"
     assert tables.spread(summarize([])) == "–"
@@ -86,3 +87,35 @@ def test_the_answer_names_the_best_and_the_others() -> None:
     assert tables.lead(standings((16, 1, [0.01], 0.02))) == (
         "the one setting: validation error 1.00 % with one seed, test error 2.00 %."
     )
+
+
+def test_titles_and_numbers_follow_the_objective() -> None:
+    loss = Objective("val/loss")
+    runs = [seed_run(16, seed, [0.5, 0.0831 * seed], 0.25, loss) for seed in (1, 2)]
+    rows = ranking.stand(ranking.ordered(group(runs, []), []), {})
+    head, ((*cells,),) = tables.ranking(rows, terminal=True)
+    assert head[2:6] == ["val loss, best epoch", "last epoch", "test loss", "chosen run"]
+    assert cells[2:6] == ["0.1246 ± 0.059", "0.1246 ± 0.059", "0.25 ± 0", "0.25"]
+    head, _ = tables.ranking(rows)
+    assert "chosen run’s test\nloss" in head
+    head, cells = tables.all_runs([each.setting for each in rows])
+    assert head[2:6] == ["validation loss,\nbest epoch", "best epoch",
+                         "validation loss,\nlast epoch", "test loss"]  # fmt: skip
+    assert cells[0][2:6] == ["0.0831", "2", "0.0831", "0.25"]
+    assert tables.lead(rows) == (
+        "the one setting: validation loss 0.1246 ± 0.059 over 2 seeds, test loss 0.25 ± 0."
+    )
+
+
+def test_a_fraction_to_maximize_is_in_percent_with_its_interval() -> None:
+    accuracy = Objective("val/accuracy", is_max=True)
+    runs = [seed_run(batch, 1, [0.5, value], value, accuracy)
+            for batch, value in ((16, 0.75), (32, 0.875))]  # fmt: skip
+    settings = ranking.ordered(group(runs, []), [])
+    assert [each.label for each in settings] == ["batch=32", "batch=16"]
+    rows = ranking.stand(settings, {})
+    head, cells = tables.ranking(rows, terminal=True)
+    assert head[3:7] == ["val accuracy, best epoch", "last epoch", "test accuracy",
+                         "chosen run [95 %]"]  # fmt: skip
+    assert cells[0][3:7] == ["87.50 %", "87.50 %", "87.50 %", "85.31 – 89.41 %"]
+    assert tables.lead(rows).startswith("batch=32 has the highest validation accuracy: 87.50 %")

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -93,6 +94,25 @@ def test_what_can_be_selected(swept: Path) -> None:
     done = command("harness", "compare", *(i[:6] for i in ids), "--no-attach")
     assert done.returncode == 0
     assert len(list((swept / "outputs/reports").glob("runs-*"))) == 1
+
+
+@pytest.mark.service
+def test_two_objectives_are_two_comparisons(
+    command: Command, tmp_path: Path, idx_folder: Path
+) -> None:
+    """The line about what was left out has the command that compares it."""
+    own = ("dataset=idx", f"dataset.dir={idx_folder}", *OWN)
+    both = ("batch=10,40", "seed=1,2", "objective=val/loss,val/error")
+    done = command("harness.run", "-m", *own, *both)
+    assert done.returncode == 0, done.stderr
+    done = command("harness", "compare")
+    assert done.returncode == 0, done.stderr
+    assert "val loss, best epoch" in done.stdout
+    (line,) = [line for line in done.stderr.splitlines() if "left out" in line]
+    again = command("harness", *shlex.split(line.partition("python -m harness ")[2]))
+    assert again.returncode == 0, again.stderr
+    assert "val error, best epoch" in again.stdout
+    assert "objective" not in again.stderr
 
 
 @pytest.mark.service

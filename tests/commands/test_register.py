@@ -13,13 +13,22 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from harness.commands.register import best_of
 from harness.commands.register import register as register_command
 from harness.data import dataset
 from harness.nn import metrics
 from harness.recognizer import loading
+from harness.runfolder.plan import Plan, SweepJob
 from harness.runfolder.run import Run
 from tests.commands.test_ui import free_port
-from tests.conftest import command_in, run_folders, small, write_idx_folder
+from tests.conftest import (
+    command_in,
+    new_run,
+    record_training,
+    run_folders,
+    small,
+    write_idx_folder,
+)
 
 USE = """
 import json, sys
@@ -184,3 +193,46 @@ def test_nothing_to_register_is_one_line(tmp_path: Path) -> None:
     done = command_in(tmp_path)("harness", "register")
     assert done.returncode == 2
     assert done.stderr.startswith("error: no sweep in outputs")
+
+
+def test_the_best_run_of_a_sweep_goes_by_its_objective(tmp_path: Path) -> None:
+    runs = [
+        new_run(tmp_path, f"objective={text}") for text in ("val/loss:max",) * 2 + ("val/loss",)
+    ]
+    for run, value in zip(runs, (0.5, 0.75, 0.25), strict=True):
+        record_training(run, value)
+
+    def sweep(name: str, *members: Run) -> str:
+        Plan(name, (), tuple(SweepJob(run.id, "n", {}, "k") for run in members)).save(tmp_path)
+        return name
+
+    assert best_of(tmp_path, sweep("a1", *runs[:2])) == runs[1]
+    expected = (
+        "sweep a2: the runs have the objectives val/loss:max, val/loss, .*; name a run instea"
+    )
+    with pytest.raises(ValueError, match=expected):
+        best_of(tmp_path, sweep("a2", *runs))
+    waiting = new_run(tmp_path, "objective=val/loss")
+    with pytest.raises(
+        ValueError, match="none of its 1 runs is finished and has a validation loss"
+    ):
+        best_of(tmp_path, sweep("a3", waiting))
+
+
+@pytest.mark.service
+@pytest.mark.filterwarnings("ignore")
+def test_the_lowest_loss_is_registered(tmp_path: Path) -> None:
+    """The sweep, its table and the model go by the validation loss."""
+    write_idx_folder(tmp_path / "letters")
+    own = small(tmp_path / "letters", "epochs=6", "lr=0.5,20", "objective=val/loss")
+    done = command_in(tmp_path)("harness.run", "-m", *own)
+    assert done.returncode == 0, done.stderr
+    histories = [Run(each).history() for each in run_folders(tmp_path / "outputs")]
+    best = min(histories, key=lambda history: history.final["best/val_loss"])
+    assert "best by validation loss is marked *" in done.stdout
+    for history in histories:
+        assert history.final["best/val_loss"] == min(history.curve("val/loss"))
+        assert "best/val_error" not in history.final
+    done = command_in(tmp_path)("harness", "register")
+    shown = f"validation loss {best.final['best/val_loss']:.4g}"
+    assert done.stdout.startswith(f"run {best.run} ({shown}) is letters version 1"), done.stderr

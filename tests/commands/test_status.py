@@ -25,6 +25,17 @@ def test_one_row_per_run(tmp_path: Path) -> None:
     assert column(table, "val error") == ["25.00%", "-", "-"]
 
 
+def test_runs_of_several_objectives_name_theirs(tmp_path: Path) -> None:
+    loss = record_training(new_run(tmp_path, "objective=val/loss"), 0.5, 0.25)
+    table = runs_table([loss])
+    assert (column(table, "val loss"), column(table, "test loss")) == (["0.25"], ["0.26"])
+    error = record_training(new_run(tmp_path), 0.5)
+    table = runs_table([loss, error])
+    assert column(table, "objective") == ["val/loss", "val/error"]
+    assert column(table, "best") == ["0.25", "50.00%"]
+    assert column(table, "test") == ["0.26", "51.00%"]
+
+
 def test_a_running_run_without_its_process_is_shown_as_killed(tmp_path: Path) -> None:
     run = new_run(tmp_path)
     with run.writing() as journal:

@@ -8,6 +8,7 @@ import pytest
 from harness.job import progress
 from harness.nn import metrics
 from harness.runfolder import optional
+from harness.runfolder.objective import Objective
 
 VALUES = {
     metrics.TRAIN_LOSS: 0.12345, metrics.TRAIN_ERROR: 0.05, metrics.VAL_ERROR: 0.0625,
@@ -22,6 +23,17 @@ def test_the_metrics_of_an_epoch() -> None:
 def test_without_validation_the_training_error_is_shown() -> None:
     values = {key: value for key, value in VALUES.items() if key != metrics.VAL_ERROR}
     assert "train error 5.00%" in progress.numbers(values)
+
+
+def test_the_objective_is_shown_beside_the_training_loss() -> None:
+    values = VALUES | {metrics.VAL_LOSS: 0.25}
+    shown = progress.numbers(values, Objective("val/loss"))
+    assert shown == "loss 0.1235  validation loss 0.25  12,346 examples/s"
+    shown = progress.numbers(values, Objective(metrics.TRAIN_LOSS))
+    assert shown == "loss 0.1235  train error 5.00%  12,346 examples/s"
+    assert progress.numbers({"val/r2": 0.5}, Objective("val/r2", is_max=True)) == (
+        "validation r2 0.5"
+    )
 
 
 def test_lines(capsys: pytest.CaptureFixture[str]) -> None:

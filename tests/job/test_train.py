@@ -1,5 +1,6 @@
 """Every run ends with its true status, however its process ended, and affects no other run."""
 
+import dataclasses
 import math
 import os
 import shutil
@@ -13,6 +14,8 @@ import pytest
 
 from harness.job import forkserver
 from harness.nn import metrics
+from harness.run import freeze
+from harness.run.compose import Job
 from harness.runfolder import journal
 from harness.runfolder.run import Run
 from tests import faulty
@@ -20,6 +23,7 @@ from tests.conftest import (
     ROOT,
     RUN,
     Command,
+    composed,
     histories,
     only_folder,
     python_path,
@@ -312,3 +316,20 @@ def test_a_sweep_whose_outputs_are_removed_ends_with_its_table(
     assert stdout.count("DAMAGED") == 2
     assert "no report: no run is finished" in stdout
     assert not (tmp_path / "outputs").exists()
+
+
+def test_an_objective_that_is_not_recorded_fails_in_one_line(
+    command: Command, tmp_path: Path, idx_folder: Path
+) -> None:
+    """What is known only in training: the line names what is recorded."""
+    config = composed(*settings(idx_folder, "tracking=none", "backend=numpy"))
+    config = dataclasses.replace(config, objective="val/own", outputs=str(tmp_path / "outputs"))
+    (prepared,) = freeze.prepare([Job("own", {}, config)])
+    run = freeze.freeze_run(prepared, [])
+    done = command("harness.job", str(run.folder))
+    assert done.returncode == 1
+    expected = "objective=val/own: not recorded; expected one of train/loss, train/error, "
+    assert done.stderr.count("\n") == 1
+    assert expected in done.stderr
+    assert run.history().status == "FAILED"
+    assert expected in (run.history().error or "")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.data.dataset import Dataset
+from harness.data.dataset import Dataset, Part
 from harness.job import interruption, scratch
 from harness.job.training_run import PREDICTIONS, TrainingRun
 from harness.runfolder import journal as journals
@@ -19,7 +19,8 @@ from harness.runfolder.run import Run
 from harness.training.trainer import Diverged
 from tests.conftest import new_run
 
-DATA: Any = Dataset("none", "", (1, 1), 2, *[None] * 3)  # type: ignore[arg-type]  # not read here
+PART = Part(np.zeros((1, 1), np.uint8), np.zeros(1, np.uint8))
+DATA = Dataset("none", "", (1, 1), 2, PART, PART, PART)
 
 
 @pytest.fixture
@@ -133,6 +134,7 @@ def test_final_metrics_are_recorded_once(run: Run) -> None:
         (2, {"a": 1.0}, r"run\.log\(2, \.\.\.\): expected epoch 1"),
         (1, {}, "metrics: expected numbers by key"),
         (1, [0.1], "metrics: expected numbers by key"),
+        (1, {"a": 0.1}, "objective=val/error: it was not logged in epoch 1, only a"),
         (1, {"a": "0.1"}, "metric 'a': expected a number, found '0.1'"),
         (1, {"a": True}, "metric 'a': expected a number, found True"),
         (1, {"a": None}, "metric 'a': expected a number, found None"),
@@ -151,7 +153,7 @@ def test_a_metric_that_is_not_finite_ends_the_training(run: Run, value: float) -
     with run.writing() as journal:
         training = open_run(run, journal)
         with pytest.raises(Diverged, match=r"val/loss is -?(nan|inf) in epoch 1"):
-            training.log(1, {"val/loss": value}, save)
+            training.log(1, {"val/error": 0.5, "val/loss": value}, save)
     assert recorded(run) == [("epoch", 1)]
     assert not (run.folder / "checkpoints").exists()
 

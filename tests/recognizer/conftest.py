@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.nn import metrics
 from harness.recognizer import loading
 from harness.recognizer.recognizer import Recognizer
 from harness.runfolder import journal
+from harness.runfolder.objective import Objective
 from harness.runfolder.run import Run
 from tests.conftest import command_in, run_folders
 
@@ -45,6 +45,7 @@ def copy_run(
     val_error: float = 0.5,
     dataset: str = "mnist",
     finished: bool = True,
+    objective: str = "val/error",
 ) -> Run:
     """Copy a finished run into `outputs` under another id, with these facts in its journal."""
     copy = outputs / "runs" / run_id
@@ -54,8 +55,9 @@ def copy_run(
         if record["kind"] == "create":
             record |= {"run": run_id, "name": f"copy {run_id}"}
             record["dataset"]["name"] = dataset
+            record["params"]["objective"] = objective
         if record["kind"] == "final":
-            record["metrics"][metrics.BEST_VAL_ERROR] = val_error
+            record["metrics"][Objective.parse(objective).best_key] = val_error
     kept = [record for record in records if finished or record["kind"] != "end"]
     (copy / journal.FILE_NAME).write_bytes(b"".join(map(journal.encode, kept)))
     return Run(copy)

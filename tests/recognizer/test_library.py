@@ -41,6 +41,14 @@ def library(tmp_path: Path, run_folder: Path, trained: Recognizer) -> Library:
     return Library(tmp_path, trained)
 
 
+def test_a_run_is_named_with_the_value_of_its_objective(
+    library: Library, run_folder: Path, tmp_path: Path
+) -> None:
+    copy_run(run_folder, tmp_path, "3-x", val_error=0.125, objective="val/loss")
+    names = {each["id"]: each["name"] for each in library.list_networks()}
+    assert names["3-x"] == "copy 3-x, validation loss 0.125"
+
+
 def test_the_default_comes_first_and_then_the_newest(library: Library, trained: Recognizer) -> None:
     assert library.list_networks() == [
         {"id": trained.run_id, "name": f"run {trained.run_id}"},

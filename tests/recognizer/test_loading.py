@@ -75,6 +75,23 @@ def test_the_best_run(tmp_path: Path, run_folder: Path) -> None:
     assert loading.choose(tmp_path).run_id == "d"
 
 
+def test_values_of_different_objectives_are_not_compared(tmp_path: Path, run_folder: Path) -> None:
+    """A loss of 0.1 is not worse than an error of 0.05; the runs by validation error come first."""
+    copy_run(run_folder, tmp_path, "a", val_error=0.1, objective="val/loss")
+    copy_run(run_folder, tmp_path, "b", val_error=0.2, objective="val/loss")
+    assert loading.choose(tmp_path).run_id == "a"
+    copy_run(run_folder, tmp_path, "c", val_error=0.6)
+    copy_run(run_folder, tmp_path, "d", val_error=0.5)
+    assert loading.choose(tmp_path).run_id == "d"
+    high = [
+        copy_run(
+            run_folder, tmp_path / "high", run_id, val_error=value, objective="val/accuracy:max"
+        )
+        for run_id, value in (("e", 0.5), ("f", 0.75))
+    ]
+    assert loading.choose(tmp_path / "high").run_id == high[1].id
+
+
 def test_without_a_network_the_message_says_what_to_run(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"`python -m harness.run experiment=quick` first"):
         loading.choose(tmp_path)

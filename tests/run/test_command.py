@@ -337,3 +337,39 @@ def test_shell_completion(command: Command) -> None:
         done = command(RUN, "-sc", wrong)
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr == f"error: -sc {wrong}: expected install=bash|zsh|fish\n"
+
+
+def test_a_sweep_goes_by_its_objective(command: Command, tmp_path: Path, idx_folder: Path) -> None:
+    """Early stopping and the best epoch by the loss, which rises again; a table each of two."""
+    own = small(idx_folder, "tracking=none", "epochs=40", "lr=3", "patience=3", "width=64")
+    done = command(RUN, "-m", *own, "objective=val/loss,val/loss:max", "seed=1,2")
+    assert done.returncode == 0, done.stderr
+    for history in histories(tmp_path):
+        losses = history.curve(metrics.VAL_LOSS)
+        choose = max if history.params["objective"].endswith(":max") else min
+        best = 1 + losses.index(choose(losses))
+        assert history.final[metrics.BEST_EPOCH] == best
+        assert history.final["best/val_loss"] == losses[best - 1]
+        assert len(losses) == min(40, best + 3)
+        assert metrics.BEST_VAL_ERROR not in history.final
+        weights = tmp_path / "outputs/runs" / history.run / "weights/best.safetensors"
+        assert checkpoint.load(weights)[1]["epoch"] == best
+    assert done.stdout.count("best by validation loss is marked *") == 2
+    assert done.stdout.count("test loss") == 2
+    assert "(without 2 of 4 runs, which have other objectives)" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (("objective=val/top2",), "objective=val/top2: expected one of val/loss, val/error, "),
+        (("objective=val/loss", "dataset.num_val=0"), "objective=val/loss: there are no valid"),
+    ],
+)
+def test_an_objective_that_is_not_recorded_is_refused(
+    command: Command, tmp_path: Path, idx_folder: Path, overrides: tuple[str, ...], line: str
+) -> None:
+    done = command(RUN, *small(idx_folder, *overrides))
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.startswith(f"error: {line}")
+    assert not (tmp_path / "outputs").exists()

@@ -5,8 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.table import Table
 
-from harness.run.summary import best_row, figures, summarize, sweep_table
+from harness.run.summary import best_row, figures, summarize, sweep_table, sweep_tables
 from harness.runfolder.plan import Plan, SweepJob
 from harness.runfolder.run import Run
 from harness.runfolder.status import ExitStatus
@@ -183,6 +184,43 @@ def test_the_table_marks_the_best_run(tmp_path: Path) -> None:
     assert rows[1] == ("*", "2", "12.50%", "1", "13.50%", "1.0", "FINISHED", runs[1].id)
     assert rows[3] == ("", "4", "-", "-", "-", "0.5", "KILLED", runs[3].id)
     assert [row.style for row in table.rows] == [None, "bold", None, None]
+
+
+def rows_of(table: Table) -> list[tuple[str, ...]]:
+    """The marks and the best values of a table."""
+    columns = [list(map(str, column.cells)) for column in table.columns]
+    return list(zip(*(columns[i] for i in (0, 2, 3, 4)), strict=True))
+
+
+def test_the_table_goes_by_the_objective(tmp_path: Path) -> None:
+    for text, best, title, cells in (
+        ("val/loss", 1, "best by validation loss is marked *", ("*", "1.25", "1", "1.26")),
+        ("val/loss:max", 0, "best by validation loss is marked *", ("*", "2.5", "1", "2.51")),
+        ("train/error", 1, "best by training error is marked *", ("*", "125.00%", "1", "126.00%")),
+    ):
+        runs = [new_run(tmp_path, f"objective={text}") for _ in range(2)]
+        for run, values in zip(runs, ((2.5, 2.0), (1.25, 1.5)), strict=True):
+            record_training(run, *values)
+        histories = [run.history() for run in runs]
+        assert best_row(histories) == best
+        table = sweep_table(histories, plan_of(*runs))
+        assert (table.title, rows_of(table)[best]) == (title, cells)
+        part, _, name = text.removesuffix(":max").partition("/")
+        headings = [str(column.header) for column in table.columns]
+        assert headings[2:5] == [f"{part} {name}", "epoch", f"test {name}"]
+
+
+def test_runs_of_different_objectives_are_not_ranked_together(tmp_path: Path) -> None:
+    runs = [new_run(tmp_path), new_run(tmp_path, "objective=val/loss"), new_run(tmp_path)]
+    for run, value in zip(runs, (0.5, 0.25, 0.375), strict=True):
+        record_training(run, value)
+    histories = [run.history() for run in runs]
+    with pytest.raises(ValueError, match="the objectives val/error, val/loss, which are not rank"):
+        best_row(histories)
+    errors, losses = sweep_tables(histories, plan_of(*runs))
+    assert [row[:2] for row in rows_of(errors)] == [("", "50.00%"), ("*", "37.50%")]
+    assert [row[:2] for row in rows_of(losses)] == [("*", "0.25")]
+    assert [list(table.columns[1].cells) for table in (errors, losses)] == [["1", "3"], ["2"]]
 
 
 def test_a_table_without_a_finished_run_marks_none(tmp_path: Path) -> None:

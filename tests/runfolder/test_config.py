@@ -103,6 +103,10 @@ def test_every_number_says_what_it_allows() -> None:
     ("overrides", "expected"),
     [
         (["width=[8,4]", "depth=3"], "depth=3: width=[8,4] already gives 2"),
+        (["objective=val/top2_error"], "objective=val/top2_error: expected one of val/loss, val/"),
+        (["objective=val/loss", "dataset.num_val=0"], "objective=val/loss: there are no valid"),
+        (["objective=test/error"], "objective=test/error: the test set is read once, after"),
+        (["objective=error"], "objective=error: expected a metric such as val/error"),
         (["patience=3", "dataset.num_val=0"], "patience=3: stopping early needs validation"),
         (
             ["tracking=none", "tracking.uri=http://x:5000"],
@@ -188,6 +192,13 @@ def test_a_run_that_an_older_version_accepted_can_be_read(
     assert after in config.to_yaml(frozen)
     with pytest.raises(ConfigError):
         config.parse(config.to_dict(frozen))
+
+
+def test_a_run_without_an_objective_went_by_the_validation_error(tmp_path: Path) -> None:
+    text = config.to_yaml(compose.compose_one([]))
+    path = tmp_path / "config.yaml"
+    path.write_text(text.replace("objective: val/error\n", ""))
+    assert config.read_yaml(path).objective == "val/error"
 
 
 def test_leaves_are_dotted_and_flat() -> None:

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from harness.runfolder.objective import Objective
 from harness.tracking.views import save_view, sweep_link, swept_params, view_link
 
 BASE = "http://127.0.0.1:5000"
@@ -54,3 +55,28 @@ def test_a_view_groups_runs_that_differ_only_in_their_seed(
     else:
         keys = state["groupBy"]["groupByKeys"]  # type: ignore[index]
         assert [key["groupByData"] for key in keys] == grouped
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("objective", "first", "ascending"),
+    [
+        (Objective("val/error"), "best/val_error", True),
+        (Objective("val/top2_accuracy", is_max=True), "best/val_top2_accuracy", False),
+    ],
+)
+def test_a_view_is_ordered_by_the_objective(
+    objective: Objective, first: str, ascending: bool
+) -> None:
+    client = Client()
+    save_view(client, "7", "abc", ["batch"], objective)  # type: ignore[arg-type]
+    (state,) = client.tags.values()
+    assert (state["orderByKey"], state["orderByAsc"]) == (f"metrics.`{first}`", ascending)
+    assert state["selectedColumns"] == [
+        "params.`batch`",
+        *(
+            f"metrics.`{key}`"
+            for key in (first, "best/epoch", objective.metric, objective.test_key, "train/loss",
+                        "time/epoch_s")
+        ),
+    ]  # fmt: skip

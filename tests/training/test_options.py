@@ -67,6 +67,27 @@ def test_patience(errors: tuple[int, ...], patience: int | None, stopped: int, b
     assert result.values["best/val_error"] == errors[best - 1] / 100
 
 
+@pytest.mark.parametrize(
+    ("errors", "maximize", "stopped", "best"),
+    [
+        ((50, 60, 55, 70, 71, 60, 65, 99), True, 7, 5),
+        ((50, 60, 55, 40, 41, 42), False, 3, 1),
+    ],
+)
+def test_patience_goes_by_the_objective(
+    errors: tuple[int, ...], maximize: bool, stopped: int, best: int
+) -> None:
+    """With the weights of the best epoch, whether high or low is better."""
+    trainer = make(Scripted, epochs=len(errors), patience=2, maximize=maximize)
+    trainer.errors = errors  # type: ignore[attr-defined]
+    result = trainer.run(Silence())
+    assert (trainer.finished, result.best_epoch) == (stopped, best)
+    assert result.values["best/val_error"] == errors[best - 1] / 100
+    again = make(epochs=best)
+    again.run(Silence())
+    np.testing.assert_array_equal(trainer.best_parameters, again.network.parameters.flat)
+
+
 def test_the_average_of_the_weights_is_what_is_evaluated() -> None:
     trainer = make(ema=0.9, epochs=6)
     average = trainer.network.parameters.flat.astype(np.float64)
@@ -178,7 +199,7 @@ def test_a_restored_training_ends_with_the_same_bits(optimizer: str) -> None:
 CHANGED: dict[str, Any] = {
     "batch": 7, "lr": 0.3, "epochs": 2, "seed": 5, "schedule": lambda time: 1 / (1 + time),
     "dropout": 0.5, "input_dropout": 0.5, "max_norm": 0.5, "label_smoothing": 0.2,
-    "adversarial": 0.5, "ema": 0.9, "patience": 2,
+    "adversarial": 0.5, "ema": 0.9, "patience": 2, "objective": "train/loss", "maximize": True,
     "augmentation": Augmentation((8, 5), rotation=20), "backend": "numba",
 }  # fmt: skip
 
@@ -199,7 +220,7 @@ def test_the_compiled_epoch_honors_or_refuses_every_option(name: str) -> None:
     np.testing.assert_allclose(
         compiled.network.parameters.flat, expected.network.parameters.flat, rtol=2e-4, atol=2e-5
     )
-    if name not in ("patience", "backend"):  # these do not change the weights of this training
+    if name not in ("patience", "backend", "objective", "maximize"):  # they choose an epoch
         plain = make()
         plain.run(Silence())
         assert not np.array_equal(

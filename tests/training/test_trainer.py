@@ -6,6 +6,7 @@ harness/training/randomness.py
 
 import math
 import tracemalloc
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,7 +45,7 @@ def problem(*, validation: bool = True) -> Dataset:
 
 
 def make(
-    data: Dataset, *, seed: int = 1, batch: int = 16, lr: float = 0.3, epochs: int = 3
+    data: Dataset, *, seed: int = 1, batch: int = 16, lr: float = 0.3, epochs: int = 3, **more: Any
 ) -> Trainer:
     network = Network.create((40, 12, 10), "sigmoid", randomness.generators(seed)["weights"])
     return Trainer(
@@ -52,7 +53,7 @@ def make(
         data,
         SGD(network.parameters),
         normalization.fit("minmax", data.train.images, data.train.rows),
-        Options(batch=batch, lr=lr, epochs=epochs, seed=seed),
+        Options(batch=batch, lr=lr, epochs=epochs, seed=seed, **more),
     )
 
 
@@ -147,6 +148,67 @@ def test_without_validation_the_last_epoch_counts() -> None:
     assert result.best_epoch == 3
     assert set(notes.last) == {"test/loss", "test/error", "epoch"}
     np.testing.assert_array_equal(trained.best_parameters, trained.network.parameters.flat)
+
+
+class OwnMetric(Trainer):
+    """Records `val/own` with the values of `own`, one for each epoch."""
+
+    own: tuple[float, ...] = ()
+
+    def train_epoch(self) -> dict[str, float]:
+        values = super().train_epoch()
+        return values | {"val/own": self.own[self.finished - 1]}
+
+
+def judged_by_own(*own: float, maximize: bool = False) -> Trainer:
+    trained = make(problem(), epochs=len(own), objective="val/own", maximize=maximize)
+    trained.__class__ = OwnMetric
+    trained.own = own  # type: ignore[attr-defined]
+    return trained
+
+
+NAN, INF = math.nan, math.inf
+
+
+@pytest.mark.parametrize(
+    ("own", "lowest", "highest"),
+    [
+        ((0.3, 0.1, 0.2), 2, 1),
+        ((NAN, 0.3, NAN, 0.4), 2, 4),
+        ((INF, NAN, -INF), 3, 1),
+        ((0.0, 0.0), 1, 1),
+    ],
+)
+def test_the_best_epoch_is_chosen_by_the_objective(
+    own: tuple[float, ...], lowest: int, highest: int
+) -> None:
+    """NaN is never the best."""
+    for maximize, best in ((False, lowest), (True, highest)):
+        notes, trained = Notes(), judged_by_own(*own, maximize=maximize)
+        assert trained.run(notes).best_epoch == best
+        assert (notes.last["best/epoch"], notes.last["best/val_own"]) == (best, own[best - 1])
+        assert "best/val_error" not in notes.last
+        upto = make(problem(), epochs=best)
+        upto.run(trainer.Silence())
+        np.testing.assert_array_equal(trained.best_parameters, upto.network.parameters.flat)
+
+
+def test_an_objective_without_a_value_fails_in_one_line() -> None:
+    with pytest.raises(ValueError, match=r"^objective=val/own: it was NaN in every epoch$"):
+        judged_by_own(NAN, NAN).run(trainer.Silence())
+    expected = r"^objective=val/x: not recorded; expected one of train/loss, .*, val/error$"
+    with pytest.raises(ValueError, match=expected):
+        make(problem(), objective="val/x").run(trainer.Silence())
+    with pytest.raises(ValueError, match="objective=val/loss: not recorded"):
+        make(problem(validation=False), objective="val/loss").run(trainer.Silence())
+
+
+def test_a_training_metric_chooses_without_validation() -> None:
+    notes, trained = Notes(), make(problem(validation=False), lr=3.0, objective="train/loss")
+    result = trained.run(notes)
+    losses = [values[metrics.TRAIN_LOSS] for values in notes.epochs]
+    assert result.best_epoch == losses.index(min(losses)) + 1
+    assert notes.last["best/train_loss"] == min(losses)
 
 
 def test_memory_grows_by_four_bytes_per_image() -> None:

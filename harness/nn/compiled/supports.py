@@ -13,7 +13,10 @@ OPTIMIZERS = ("sgd",)
 MAX_BATCH = 1024  # the kernel lists the ink of a whole batch at once
 
 # The step honors these at any value, or does not depend on them.
-FREE = frozenset({"backend", "epochs", "label_smoothing", "lr", "patience", "schedule", "seed"})
+FREE = frozenset(
+    {"backend", "epochs", "label_smoothing", "lr", "maximize", "objective", "patience", "schedule",
+     "seed"}
+)  # fmt: skip
 
 
 def unsupported(settings: Mapping[str, Any]) -> dict[str, str]:

@@ -8,9 +8,9 @@ from typing import Self
 
 from rich.progress import BarColumn, Progress, TextColumn
 
-from harness.nn import metrics
 from harness.runfolder import streams
 from harness.runfolder.history import History
+from harness.runfolder.objective import Objective, several
 from harness.runfolder.run import Run
 from harness.runfolder.status import RunStatus
 
@@ -18,7 +18,7 @@ REFRESH_S = 0.5
 
 
 class Scoreboard:
-    """Jobs done, running and failed, the best error so far, and the time left.
+    """Jobs done, running and failed, the best result so far, and the time left.
 
     A live bar in a terminal; elsewhere a line for every job that ends. total: the number of jobs,
     when more than `runs` will be added. Use it as a context manager. Thread-safe.
@@ -63,8 +63,8 @@ class Scoreboard:
         if self._bar is None:
             if time.monotonic() - self._refreshed > REFRESH_S:
                 self._refresh()
-            error = best_error(history)
-            figure = "" if error is None else f"  validation error {error:.2%}"
+            best, objective = best_value(history), Objective.of(history.params)
+            figure = "" if best is None else f"  {objective.title} {objective.format(best)}"
             print(f"{history.name}  {ending(history)}{figure}   {self.line()}", flush=True)
 
     def line(self) -> str:
@@ -77,11 +77,7 @@ class Scoreboard:
         parts = [f"{count['finished']}/{self._total} done", f"{running} running"]
         kinds = ("pruned", "failed", "killed", "damaged")
         parts += [f"{count[kind]} {kind}" for kind in kinds if count[kind]]
-        errors = {run: best_error(history) for run, history in histories.items()}
-        scored = {run: error for run, error in errors.items() if error is not None}
-        if scored:
-            best = min(scored, key=lambda run: scored[run])
-            parts.append(f"best {scored[best]:.2%} ({histories[best].name})")
+        parts += _best_of_each_objective(list(histories.values()))
         left = self._seconds_left()
         if left is not None and count.total() < self._total:
             parts.append(f"{left:.0f} s left")
@@ -137,6 +133,21 @@ def ending(history: History) -> str:
     return "pruned" if history.is_pruned else history.status.lower()
 
 
-def best_error(history: History) -> float | None:
-    """The lowest validation error of a run so far, a fraction; None where there is none."""
-    return min(history.curve(metrics.VAL_ERROR), default=None)
+def best_value(history: History) -> float | None:
+    """The best value of a run's objective so far; None where there is none."""
+    objective = Objective.of(history.params)
+    return objective.best(history.curve(objective.metric))
+
+
+def _best_of_each_objective(histories: Sequence[History]) -> list[str]:
+    """`best 1.98% (batch=16,seed=3)`; with several objectives one for each, which it names."""
+    known = [(Objective.of(each.params), best_value(each), each.name) for each in histories]
+    scored = [(which, value, name) for which, value, name in known if value is not None]
+    objectives = several(which for which, _, _ in scored)
+    parts = []
+    for one in objectives:
+        own = [(value, name) for which, value, name in scored if which == one]
+        value, name = min(own, key=lambda pair: one.order(pair[0]))
+        what = "best" if len(objectives) == 1 else f"best {one}"
+        parts.append(f"{what} {one.format(value)} ({name})")
+    return parts

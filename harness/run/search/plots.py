@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from optuna import Study
 
 
-def search(folder: Path, study: "Study") -> list[str]:
+def search(folder: Path, study: "Study", title: str) -> list[str]:
     """Plot the history of a search and the importance of its keys into `folder`/plots.
 
-    Returns the paths of the plots relative to `folder`. The importance needs at least two finished
-    trials with different values.
+    title: of the objective. Returns the paths of the plots relative to `folder`. The importance
+    needs at least two finished trials with different values.
     """
     from optuna.exceptions import ExperimentalWarning
     from optuna.trial import TrialState
@@ -30,5 +30,5 @@ def search(folder: Path, study: "Study") -> list[str]:
     for path, draw in plots.items():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
-            save_pyplot(folder / path, partial(draw, study, target_name="validation error"))
+            save_pyplot(folder / path, partial(draw, study, target_name=title))
     return list(plots)

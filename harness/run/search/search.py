@@ -25,6 +25,7 @@ from harness.run.search.space import Parameter
 from harness.runfolder import config as configuration
 from harness.runfolder import keys
 from harness.runfolder.config import ConfigError
+from harness.runfolder.objective import DEFAULT, KEY
 from harness.runfolder.plan import sweeps_folder
 from harness.runfolder.schema import Config
 
@@ -77,6 +78,11 @@ def check(settings: OptunaSweeper, line: CommandLine, typed: list[str]) -> Searc
                 f"{parameter.key}: cannot be searched: the search would find a lucky seed, not a "
                 "better setting; give one seed, and sweep seeds of the best settings afterwards"
             )
+        if parameter.key.lstrip("+") == KEY:
+            raise ConfigError(
+                f"{KEY}: cannot be searched: values of different objectives are not ranked "
+                "together; give one"
+            )
     first = [f"{parameter.key}={parameter.extremes[0]}" for parameter in parameters]
     for number, parameter in enumerate(parameters):
         for value in parameter.extremes:
@@ -102,7 +108,7 @@ def _check_one(lines: list[str], value: str) -> None:
         raise ConfigError(f"{error}{whole}") from None
     configuration.check(config)
     freeze.with_backend(Job("", {}, config))
-    if config.dataset.num_val == 0:
+    if config.dataset.num_val == 0 and config.objective == str(DEFAULT):
         raise ConfigError("dataset.num_val=0: a search needs validation images to judge by")
 
 
@@ -123,7 +129,7 @@ def start(search: Search) -> None:
             "and repeat this one to continue"
         ) from None
     try:
-        before = dict(json.loads(path.read_text()))
+        before = {KEY: str(DEFAULT), **json.loads(path.read_text())}  # earlier versions had no key
     except (OSError, ValueError, TypeError) as error:
         raise ConfigError(
             f"{path}: not the start state of a search ({error}); restore it from a copy, or start "

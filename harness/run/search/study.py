@@ -11,6 +11,7 @@ from filelock import FileLock
 
 from harness.runfolder.config import ConfigError
 from harness.runfolder.folder import open_run
+from harness.runfolder.objective import Objective
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -61,13 +62,14 @@ def open_study(search: "Search") -> "Study":
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     settings, epochs = search.settings, search.base.epochs
+    objective = Objective.parse(search.base.objective)
     path = search.outputs.resolve() / DATABASE
     with FileLock(f"{path}.lock", timeout=60):  # two commands may create it at the same time
         try:
             study = optuna.create_study(
                 storage=_storage(path),
                 study_name=search.id,
-                direction="minimize",
+                direction="maximize" if objective.is_max else "minimize",
                 load_if_exists=True,
             )
             known = len(study.trials)
@@ -137,4 +139,5 @@ def draw(search: "Search", study: "Study") -> None:
     run = open_run(search.outputs, study.best_trial.user_attrs["run"])
     if run.problem() is not None:
         return  # it was removed, or is damaged
-    run.add_artifacts(plots.search(run.folder, study))
+    title = Objective.parse(search.base.objective).title
+    run.add_artifacts(plots.search(run.folder, study, title))

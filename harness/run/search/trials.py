@@ -12,7 +12,6 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
-from harness.nn import metrics
 from harness.run import freeze, notices
 from harness.run.compose import Job, compose_one
 from harness.run.freeze import Membership
@@ -26,6 +25,7 @@ from harness.runfolder import config as configuration
 from harness.runfolder import journal
 from harness.runfolder.config import ConfigError
 from harness.runfolder.folder import open_run
+from harness.runfolder.objective import Objective
 from harness.runfolder.plan import Plan, SweepJob, load_plan, sweeps_folder
 from harness.runfolder.run import Run
 from harness.runfolder.status import RunStatus
@@ -44,7 +44,7 @@ class SearchInterrupted(RuntimeError):
 
 
 class Trials:
-    """The trials of a search: asks for them, trains them, reports their errors.
+    """The trials of a search: asks for them, trains them, reports their values.
 
     follow: called with each new run, to deliver it. `plan` grows with the trials.
     """
@@ -103,7 +103,7 @@ class Trials:
             raise KeyboardInterrupt
 
     def _objective(self, trial: "Trial") -> float:
-        """The best validation error of a trial."""
+        """The best value of a trial's objective."""
         from optuna import TrialPruned
 
         try:
@@ -141,7 +141,7 @@ class Trials:
         return run
 
     def _train(self, trial: "Trial", run: Run) -> float:
-        """Train a trial's run unless it is finished; returns its best validation error."""
+        """Train a trial's run unless it is finished; returns the best value of its objective."""
         from optuna import TrialPruned
 
         watch = Watch(trial, run, self._stop)
@@ -152,7 +152,7 @@ class Trials:
         if history.status is RunStatus.FINISHED:
             watch.report()
             run.unmark_pruned()
-            return history.final[metrics.BEST_VAL_ERROR]
+            return history.final[Objective.of(history.params).best_key]
         if watch.pruned and history.status is RunStatus.KILLED:
             run.mark_pruned(watch.pruned)
             raise TrialPruned
@@ -205,6 +205,7 @@ class Watch:
         self.pruned = 0
         self._trial, self._stop = trial, stop
         self._path, self._offset, self._epoch = run.journal, 0, 0
+        self._metric = Objective.of(run.create["params"]).metric
 
     def __call__(self) -> Literal["end", "leave"] | None:
         """Report new epochs and decide."""
@@ -219,7 +220,9 @@ class Watch:
             if record["kind"] != "epoch" or record["epoch"] <= self._epoch:
                 continue
             self._epoch = record["epoch"]
-            self._trial.report(record["metrics"][metrics.VAL_ERROR], self._epoch)
+            if self._metric not in record["metrics"]:
+                continue  # the job will report that
+            self._trial.report(record["metrics"][self._metric], self._epoch)
             if may_prune and self._trial.should_prune():
                 self.pruned = self._epoch
                 return True

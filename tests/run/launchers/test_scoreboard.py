@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.run.launchers.scoreboard import Scoreboard, best_error, ending
+from harness.run.launchers.scoreboard import Scoreboard, best_value, ending
 from harness.runfolder.run import Run
 from tests.conftest import new_run, record_training
 
@@ -24,11 +24,29 @@ def test_how_a_run_ended(tmp_path: Path) -> None:
     assert endings == ["created", "running", "finished", "failed", "killed", "pruned"]
 
 
-def test_the_best_error_of_a_run(tmp_path: Path) -> None:
+def test_the_best_value_of_a_run(tmp_path: Path) -> None:
     run = new_run(tmp_path)
-    assert best_error(run.history()) is None
+    assert best_value(run.history()) is None
     record_training(run, 0.5, 0.25, 0.375)
-    assert best_error(run.history()) == 0.25
+    assert best_value(run.history()) == 0.25
+
+
+def test_the_best_of_each_objective_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loss = [new_run(tmp_path, "objective=val/loss", name=f"loss={n}") for n in (1, 2)]
+    high = new_run(tmp_path, "objective=val/loss:max", name="high")
+    with Scoreboard([*loss, high]) as board:
+        for run, values in zip([*loss, high], ((2.5, 1.5), (1.75,), (1.0, 3.0)), strict=True):
+            board.ended(record_training(run, *values))
+        assert board.line().endswith("best val/loss 1.5 (loss=1), best val/loss:max 3 (high)")
+        (error,) = runs_of(tmp_path, 1)
+        record_training(error, 0.5)
+        board.ended(error)
+        assert board.line().endswith("best val/error 50.00% (seed=0)")
+    first, *_ = capsys.readouterr().out.splitlines()
+    assert "  validation loss 1.5   " in first
+    assert ", best 1.5 (loss=1)" in first
 
 
 def test_the_line_counts_every_kind_of_ending(tmp_path: Path) -> None:

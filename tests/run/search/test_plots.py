@@ -30,7 +30,7 @@ def test_the_plots_of_a_search(tmp_path: Path, values: list[float], expected: li
                 value=value,
             )
         )
-    assert plots.search(tmp_path, study) == expected
+    assert plots.search(tmp_path, study, "validation loss") == expected
     assert sorted(path.name for path in (tmp_path / "plots").iterdir()) == [
         Path(path).name for path in expected
     ]

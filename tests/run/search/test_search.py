@@ -5,7 +5,10 @@ import shutil
 import signal
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,6 +19,9 @@ from harness.runfolder.config import ConfigError
 from tests.conftest import RUN, Command, command_in, histories, small, start, wait_for
 from tests.run.search.conftest import settings_of, sweeper
 
+if TYPE_CHECKING:
+    from optuna import Study
+
 OPTUNA = ("-m", "hydra/sweeper=optuna", "tracking=none")
 
 
@@ -23,16 +29,21 @@ def settings(folder: Path, *more: str) -> tuple[str, ...]:
     return (*OPTUNA, *small(folder), "lr=tag(log, interval(0.001, 1))", *more)
 
 
-def states(cwd: Path) -> Counter[str]:
-    """Optuna's states of the trials of the one study in `cwd`/outputs."""
+@contextmanager
+def opened_study(cwd: Path) -> Iterator["Study"]:
+    """The one study in `cwd`/outputs."""
     import optuna
 
     storage = optuna.storages.RDBStorage(f"sqlite:///{cwd}/outputs/optuna.db")
     (summary,) = optuna.study.get_all_study_summaries(storage)
-    study = optuna.load_study(study_name=summary.study_name, storage=storage)
-    counts = Counter(trial.state.name for trial in study.trials)
+    yield optuna.load_study(study_name=summary.study_name, storage=storage)
     storage.engine.dispose()
-    return counts
+
+
+def states(cwd: Path) -> Counter[str]:
+    """Optuna's states of the trials of the one study in `cwd`/outputs."""
+    with opened_study(cwd) as study:
+        return Counter(trial.state.name for trial in study.trials)
 
 
 @pytest.mark.parametrize(
@@ -49,6 +60,8 @@ def states(cwd: Path) -> Counter[str]:
         (["dataset.split_seed=1,2"], "dataset.split_seed: cannot be searched"),
         (["++threads=1,2"], "threads: cannot be searched"),
         (["threads=1,2"], "threads: cannot be searched"),
+        (["objective=val/error,val/loss"], "objective: cannot be searched: values of different"),
+        (["lr=0.1,0.2", "dataset.num_val=0", "objective=val/loss"], "there are no validation ex"),
         (["checkpoint.every=1,2"], "checkpoint.every: cannot be searched: it changes no result"),
         (["batch=choice(16,99999)"], "batch=99999: expected 1 to 55000"),
         (["optimizer=sgd,adm"], "optimizer=adm: expected adam, adamw, momentum, sgd"),
@@ -99,6 +112,53 @@ def test_a_search_continues_to_its_total_and_prunes(
 
 
 @pytest.mark.service
+@pytest.mark.parametrize(("objective", "sign"), [("val/loss", 1), ("val/loss:max", -1)])
+def test_a_search_goes_by_its_objective(
+    command: Command, tmp_path: Path, idx_folder: Path, objective: str, sign: int
+) -> None:
+    arguments = settings(idx_folder, "epochs=3", f"objective={objective}")
+    done = command(RUN, *arguments, "hydra.sweeper.n_trials=5", timeout=600)
+    assert done.returncode == 0, done.stderr
+    runs = [run for run in histories(tmp_path) if run.status == "FINISHED"]
+    for run in runs:
+        best_of_run = sign * min(sign * value for value in run.curve("val/loss"))
+        assert run.final["best/val_loss"] == best_of_run
+    best = min(runs, key=lambda run: sign * run.final["best/val_loss"])
+    with opened_study(tmp_path) as study:
+        assert study.direction.name == ("MINIMIZE" if sign == 1 else "MAXIMIZE")
+        assert study.best_trial.user_attrs["run"] == best.run
+        assert study.best_value == best.final["best/val_loss"]
+        trials = study.trials
+    for trial in trials:
+        run = next(run for run in histories(tmp_path) if run.run == trial.user_attrs["run"])
+        reported = [trial.intermediate_values[step] for step in sorted(trial.intermediate_values)]
+        assert reported == run.curve("val/loss")[: len(reported)]
+    (marked,) = [line for line in done.stdout.splitlines() if line.strip().startswith("*")]
+    assert best.run in marked
+    assert "best by validation loss is marked *" in done.stdout
+
+
+@pytest.mark.service
+def test_a_search_of_an_earlier_version_continues(
+    command: Command, tmp_path: Path, idx_folder: Path
+) -> None:
+    """Its start state has no objective."""
+    arguments = settings(idx_folder, "epochs=2", "hydra.sweeper.study=old")
+    assert command(RUN, *arguments, "hydra.sweeper.n_trials=1", timeout=600).returncode == 0
+    folder = tmp_path / "outputs/sweeps/old"
+    frozen = json.loads((folder / "search.json").read_text())
+    assert frozen.pop("objective") == "val/error"
+    (folder / "search.json").write_text(json.dumps(frozen))
+    config = folder / "conf/config.yaml"
+    config.write_text(config.read_text().replace("objective: val/error\n", ""))
+    done = command(RUN, *arguments, "hydra.sweeper.n_trials=2", timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert states(tmp_path) == {"COMPLETE": 2}
+    with opened_study(tmp_path) as study:
+        assert study.direction.name == "MINIMIZE"
+
+
+@pytest.mark.service
 def test_a_changed_search_is_refused(command: Command, tmp_path: Path, idx_folder: Path) -> None:
     arguments = settings(idx_folder, "epochs=3", "hydra.sweeper.n_trials=2")
     named = (*arguments, "hydra.sweeper.study=mine")
@@ -107,6 +167,7 @@ def test_a_changed_search_is_refused(command: Command, tmp_path: Path, idx_folde
         ("epochs=4", "epochs was 3 when it started and is 4 now"),
         ("hydra.sweeper.sampler=random", "hydra.sweeper.sampler was tpe when it started"),
         ("activation=choice(relu,tanh)", "activation"),
+        ("objective=val/loss", "objective was val/error when it started and is val/loss now"),
     ):
         done = command(RUN, *named, change, timeout=900)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr

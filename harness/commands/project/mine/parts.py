@@ -29,7 +29,8 @@ class Swish:
         np.add(gate, self.beta * a * (1 - gate), out=out)
 
     def _gate(self, z: Array) -> Array:
-        return 1 / (1 + np.exp(-np.maximum(self.beta * z, -80)))
+        gate: Array = 1 / (1 + np.exp(-np.maximum(self.beta * z, -80)))
+        return gate
 
 
 class Lion:

@@ -1,0 +1,180 @@
+"""The objective: the metric by which epochs, runs, settings and trials are judged.
+
+The key `objective` is METRIC, of which lower values are better, or METRIC:max. Runs of different
+objectives are never ranked together.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from harness.nn import metrics
+
+KEY = "objective"
+PARTS = {"val": "validation", "train": "training"}
+BUILT_IN = ("loss", "error")  # recorded of every part without being asked for
+# Names that end in "error" and are distances, not fractions.
+DISTANCES = ("squared", "absolute", "percentage", "max", "log")
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A metric that is recorded at every epoch, such as `val/error`.
+
+    is_max: higher values are better. Its text is the value of the key `objective`.
+    """
+
+    metric: str
+    is_max: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> "Objective":
+        """The objective of the key's value. Raises `ValueError`, one line."""
+        metric, colon, direction = text.partition(":")
+        part, slash, name = metric.partition("/")
+        if (colon and direction != "max") or not (part and slash and name) or " " in metric:
+            raise ValueError(
+                f"{KEY}={text}: expected a metric such as val/error or val/loss; val/NAME:max "
+                "where higher is better"
+            )
+        if part == "test":
+            raise ValueError(
+                f"{KEY}={text}: the test set is read once, after training, and chooses nothing; "
+                f"choose by val/{name}"
+            )
+        return cls(metric, bool(direction))
+
+    @classmethod
+    def of(cls, params: Mapping[str, Any]) -> "Objective":
+        """The objective of a recorded run by its settings.
+
+        `DEFAULT` for a run of an earlier version, and for another program's run whose setting of
+        this name means something else.
+        """
+        try:
+            return cls.parse(str(params[KEY]))
+        except (KeyError, ValueError):
+            return DEFAULT
+
+    def __str__(self) -> str:
+        return f"{self.metric}:max" if self.is_max else self.metric
+
+    @property
+    def part(self) -> str:
+        """The part of the data that it is measured on: `val`."""
+        return self.metric.partition("/")[0]
+
+    @property
+    def name(self) -> str:
+        """The metric without its part: `error`."""
+        return self.metric.partition("/")[2]
+
+    @property
+    def test_key(self) -> str:
+        """The test metric of the same name, read once: `test/error`."""
+        return f"test/{self.name}"
+
+    @property
+    def best_key(self) -> str:
+        """The final metric with the value of the best epoch: `best/val_error`."""
+        return metrics.best_key(self.metric)
+
+    @property
+    def title(self) -> str:
+        """In words: `validation error`."""
+        return f"{self.part_title} {self.name}"
+
+    @property
+    def short_title(self) -> str:
+        """In words that fit a narrow column: `val error`."""
+        return f"{self.part} {self.name}"
+
+    @property
+    def test_title(self) -> str:
+        """The test metric in words: `test error`."""
+        return f"test {self.name}"
+
+    @property
+    def part_title(self) -> str:
+        """The part in words: `validation`."""
+        return PARTS.get(self.part, self.part)
+
+    @property
+    def best_word(self) -> str:
+        """What the best value is among others: `lowest`."""
+        return "highest" if self.is_max else "lowest"
+
+    @property
+    def is_fraction(self) -> bool:
+        """Whether it is a fraction in [0, 1], displayed in percent: an error or an accuracy."""
+        is_share = self.name.endswith(("error", "accuracy"))
+        return is_share and not any(word in self.name for word in DISTANCES)
+
+    @property
+    def counts_examples(self) -> bool:
+        """Whether it is the share of examples that are right or wrong, by the predicted class."""
+        return self.name in ("error", "accuracy")
+
+    @property
+    def factor(self) -> int:
+        """What multiplies a value for display: 100 for a fraction, else 1."""
+        return 100 if self.is_fraction else 1
+
+    @property
+    def unit(self) -> str:
+        """`(%)` behind the label of an axis of a fraction, else nothing."""
+        return " (%)" if self.is_fraction else ""
+
+    def format(self, value: float) -> str:
+        """A value as displayed: `1.97%`, or four significant digits of what is no fraction."""
+        return f"{value:.2%}" if self.is_fraction else f"{value:.4g}"
+
+    def number(self, value: float) -> str:
+        """A value as a report displays it: `1.97 %`, or four significant digits."""
+        return f"{100 * value:.2f} %" if self.is_fraction else f"{value:.4g}"
+
+    def better(self, value: float, other: float) -> bool:
+        """Whether `value` is better than `other`. NaN is better than nothing."""
+        return metrics.is_better(value, other, maximize=self.is_max)
+
+    def order(self, value: float | None) -> float:
+        """A key that sorts the best value first, and NaN and None last."""
+        if value is None or value != value:
+            return float("inf")
+        return -value if self.is_max else value
+
+    def best(self, values: Iterable[float]) -> float | None:
+        """The best of the values that are not NaN; None if there is none."""
+        return min((v for v in values if v == v), key=self.order, default=None)
+
+    def check(self, *, is_validated: bool, names: Collection[str]) -> None:
+        """Raise `ValueError`, one line, if a training will not record it.
+
+        is_validated: whether the data has a validation part. names: of the metrics recorded of each
+        part. `DEFAULT` needs no validation: without it, the last epoch counts.
+        """
+        known = [f"{part}/{name}" for part in PARTS for name in dict.fromkeys(names)]
+        if self.metric not in known and self != DEFAULT:
+            raise ValueError(f"{KEY}={self}: expected one of {', '.join(known)}")
+        if self.part == "val" and not is_validated and self != DEFAULT:
+            raise ValueError(
+                f"{KEY}={self}: there are no validation examples; set dataset.num_val above 0, or "
+                f"type {KEY}=train/{self.name}, or {KEY}={DEFAULT}, with which the last epoch "
+                "counts"
+            )
+
+
+DEFAULT = Objective(metrics.VAL_ERROR)
+
+
+def metric_names(parts: Iterable[str]) -> list[str]:
+    """The names of the metrics recorded of each part: the built-in ones and those of `metrics=`.
+
+    parts: as typed; the name of `mine.parts:top2_error` is `top2_error`.
+    """
+    return [*BUILT_IN, *(part.rpartition(":")[2] for part in parts)]
+
+
+def several(objectives: Iterable[Objective]) -> list[Objective]:
+    """The different objectives, in order."""
+    return list(dict.fromkeys(objectives))
