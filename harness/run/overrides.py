@@ -14,7 +14,8 @@ from harness.data.override import quoted, suggest
 from harness.run import grammar
 from harness.run.conf import groups
 from harness.runfolder.config import ConfigError, meanings
-from harness.runfolder.parts import KINDS
+from harness.runfolder.own_code import OwnCodeError
+from harness.runfolder.parts import KINDS, PartError
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -182,6 +183,8 @@ def one_line_errors(text: str) -> Iterator[None]:
 
     try:
         yield
+    except (PartError, OwnCodeError) as error:
+        raise ConfigError(str(error)) from error
     except (HydraException, OmegaConfBaseException) as error:
         message = str(error)
         missing = re.search(r"Could not find '([^'/]+)/([^']*)'", message)

@@ -80,13 +80,20 @@ def _validate(content: Mapping[str, Any], *, frozen: bool = False) -> Config:
     except (PartError, OwnCodeError) as error:
         raise ConfigError(str(error)) from error
     known = {key: value for key, value in {**content, **checked}.items() if key not in unused}
-    if schema is ScratchConfig and known.get("lr", 0) is None:
-        optimizer = checked["optimizer"].name
-        raise ConfigError(f"lr=null: optimizer={optimizer} has no default; add lr=0.001, say")
+    if schema is ScratchConfig and known.get("lr") is None:
+        known["lr"] = _learning_rate(checked["optimizer"])
     try:
         return _adapter(schema).validate_python(known)
     except ValidationError as error:
         raise ConfigError(_explain(error, content)) from None
+
+
+def _learning_rate(optimizer: Part) -> Any:
+    """The default of an own optimizer. Raises `ConfigError` when it has none."""
+    defaults = {key.name: key.default for key in parts.shared_keys("optimizer", optimizer.name)}
+    if "lr" not in defaults:
+        raise ConfigError(f"lr=null: optimizer={optimizer.name} has no default; add lr=0.001, say")
+    return defaults["lr"]
 
 
 def _part(kind: str, content: Mapping[str, Any], *, frozen: bool) -> Part:

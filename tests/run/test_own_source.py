@@ -1,0 +1,124 @@
+"""Own folders and own parts, as Hydra finds them; the groups and keys that are known then.
+
+Covers: harness/run/own_source.py
+"""
+
+from pathlib import Path
+
+import pytest
+
+from harness.run import compose, conf, overrides
+from harness.run import help as manual
+from harness.runfolder.config import ConfigError
+from harness.runfolder.schema import ScratchConfig
+
+PARTS = """
+class Lion:
+    def __init__(self, parameters, *, lr: float = 0.0003, weight_decay: float = 0.0,
+                 beta: float = 0.9):
+        pass
+
+class Plain:
+    def __init__(self, parameters, *, beta: float = 0.9):
+        pass
+"""
+EXPERIMENTS = {
+    "with": "# @package _global_\ndefaults:\n  - override /optimizer: own_parts:Lion\nwidth: 12\n",
+    "without": "defaults:\n  - override /optimizer: own_parts:Lion\nwidth: 12\n",
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of configurations with a module beside its groups."""
+    root = tmp_path_factory.mktemp("own") / "conf"
+    for group in ("experiment", "optimizer"):
+        (root / group).mkdir(parents=True)
+    (root / "own_parts.py").write_text(PARTS)
+    for name, text in EXPERIMENTS.items():
+        (root / f"experiment/{name}_package.yaml").write_text(text)
+    (root / "optimizer/fast.yaml").write_text("name: own_parts:Lion\nbeta: 0.5\n")
+    return root
+
+
+def composed(folder: Path, *lines: str) -> ScratchConfig:
+    with conf.including([str(folder)]):
+        config = compose.expand(overrides.parse([*lines]).settings, sweep=False)[0].config
+    assert isinstance(config, ScratchConfig)
+    return config
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_needs_no_package_line(folder: Path, name: str) -> None:
+    config = composed(folder, f"experiment={name}_package")
+    assert config.width == 12
+    assert config.optimizer.name == "own_parts:Lion"
+
+
+def test_an_own_part_on_the_command_line(folder: Path) -> None:
+    config = composed(folder, "optimizer=own_parts:Lion", "optimizer.beta=0.8")
+    assert config.optimizer.options == {"beta": 0.8}
+    assert config.lr == 0.0003, "the part's own default"
+    assert composed(folder, "optimizer=own_parts:Lion", "lr=1").lr == 1
+
+
+def test_a_file_of_an_own_folder(folder: Path) -> None:
+    config = composed(folder, "optimizer=fast", "lr=0.1")
+    assert (config.optimizer.name, config.optimizer.options) == ("own_parts:Lion", {"beta": 0.5})
+    with conf.including([str(folder)]):
+        assert "fast" in conf.groups()["optimizer"]
+        assert "with_package" in conf.groups()["experiment"]
+    assert "fast" not in conf.groups()["optimizer"]
+
+
+def test_a_part_without_a_learning_rate_needs_one(folder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"lr=null: optimizer=own_parts:Plain has no default"):
+        composed(folder, "optimizer=own_parts:Plain")
+
+
+def test_the_values_of_a_sweep(folder: Path) -> None:
+    with conf.including([str(folder)]):
+        settings = overrides.parse(
+            ["optimizer=sgd,own_parts:Lion", "optimizer=adam,own_parts:Lion"][:1]
+        ).settings
+        jobs = compose.expand(settings, sweep=True)
+    assert [job.name for job in jobs] == ["optimizer=sgd", "optimizer=own_parts:Lion"]
+
+
+def test_help_has_the_keys_of_the_parts_that_are_chosen(folder: Path) -> None:
+    with conf.including([str(folder)]):
+        settings = overrides.parse(["optimizer=own_parts:Lion"]).settings
+        text = manual.help_text(settings)
+    (line,) = [line for line in text.splitlines() if line.strip().startswith("optimizer.beta ")]
+    assert line.endswith("[0.9]")
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("optimizer=own_parts:Lyon", "own_parts has no Lyon; it has Lion, Plain"),
+        ("optimizer=other_parts:Lion", "there is no module other_parts in "),
+        ("optimizer=own_parts:Lion,sgd", "several values are a sweep; add -m"),
+        ("activation=tanhh", "activation=tanhh: expected"),
+    ],
+)
+def test_what_is_wrong_is_one_line(folder: Path, line: str, expected: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        composed(folder, line)
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_bad_folders_are_named(folder: Path, tmp_path: Path) -> None:
+    with (
+        pytest.raises(ConfigError, match="--config-dir nowhere: there is no such folder"),
+        conf.including(["nowhere"]),
+    ):
+        pass
+    (tmp_path / "optimizer").mkdir()
+    (tmp_path / "optimizer/sgd.yaml").write_text("name: sgd\n")
+    with (
+        pytest.raises(ConfigError, match=r"sgd\.yaml: optimizer=sgd is built in; give the file"),
+        conf.including([str(tmp_path)]),
+    ):
+        pass
