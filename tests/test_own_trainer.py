@@ -1,0 +1,226 @@
+"""Training functions of the user's: every promise of the built-in one, and every failure named."""
+
+import json
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.runfolder.run import Run
+from tests.conftest import RUN, Command, histories, only_folder, run_folders, small, start, wait_for
+
+TRAINER = """
+from dataclasses import dataclass
+import numpy as np, sys, os, threading, time
+
+@dataclass
+class Settings:
+    rate: float = 0.3
+    hidden: int = 4
+
+def fit(settings: Settings, run):
+    x, y = run.dataset.train.arrays()
+    x = x / 255
+    w = np.zeros((x.shape[1], run.dataset.classes))
+    if run.restored:
+        w = np.load(run.restored / "w.npy")
+    for epoch in run.epochs():
+        order = np.random.default_rng((run.seed, epoch)).permutation(len(x))
+        for rows in np.array_split(order, 10):
+            w -= settings.rate * x[rows].T @ (softmax(x[rows], w) - np.eye(w.shape[1])[y[rows]]) / len(rows)
+        time.sleep(SLEEP)
+        run.log(epoch, {"val/error": error(run.dataset.val, w)},
+                checkpoint=lambda folder: np.save(folder / "w.npy", w))
+    run.final({"test/error": error(run.dataset.test, w)})
+    x, y = run.dataset.test.arrays()
+    run.predictions(y, softmax(x / 255, w))
+    np.save(run.folder / "w.npy", w)
+    run.artifact("model/w.npy", run.folder / "w.npy")
+
+def softmax(x, w):
+    p = np.exp(x @ w)
+    return p / p.sum(axis=1, keepdims=True)
+
+def error(part, w):
+    x, y = part.arrays()
+    return np.mean(softmax(x / 255, w).argmax(axis=1) != y)
+
+def raises(settings: Settings, run):
+    run.log(1, {"val/error": 0.5})
+    raise KeyError("something")
+
+def exits(settings: Settings, run):
+    run.log(1, {"val/error": 0.5})
+    sys.exit(3)
+
+def dies(settings: Settings, run):
+    run.log(1, {"val/error": 0.5})
+    os._exit(0)
+
+def nan(settings: Settings, run):
+    run.log(1, {"val/error": float("nan")})
+
+def nothing(settings: Settings, run):
+    pass
+
+def chatty(settings: Settings, run):
+    print("hello from the trainer")
+    threading.Thread(target=time.sleep, args=(60,)).start()
+    for epoch in run.epochs():
+        run.log(epoch, {"val/error": 0.5})
+    run.final({"test/error": 0.5})
+
+def shapes(settings: Settings, run):
+    for epoch in run.epochs():
+        run.log(epoch, {"val/error": 0.5})
+    run.predictions(np.zeros(3), np.zeros((4, 2)))
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "own_trainer.py").write_text(TRAINER.replace("SLEEP", "0"))
+    return tmp_path
+
+
+def own(folder: Path, name: str, *more: str) -> tuple[str, ...]:
+    """Overrides of a run of an own trainer."""
+    kept = [each for each in small(folder) if not each.startswith(("batch=", "width="))]
+    return (*kept, f"trainer=own_trainer:{name}", "epochs=3", *more)
+
+
+def test_a_sweep_of_an_own_trainer(command: Command, project: Path, idx_folder: Path) -> None:
+    arguments = ("-m", *own(idx_folder, "fit", "trainer.rate=0.1,0.5", "seed=1,2"))
+    done = command(RUN, *arguments)
+    assert done.returncode == 0, done.stderr
+    runs = histories(project)
+    assert [run.status for run in runs] == ["FINISHED"] * 4
+    first = runs[0]
+    assert first.params["trainer.rate"] == 0.1
+    assert "width" not in first.params
+    assert set(first.final) == {"test/error", "best/epoch", "best/val_error"}
+    paths = {"config.yaml", "environment.txt", "predictions/test.npz", "model/w.npy",
+             "code/own_trainer.py"}  # fmt: skip
+    assert paths <= set(first.artifacts)
+    assert "0.5" in done.stdout
+    again = command(RUN, *arguments)
+    assert again.returncode == 0
+    assert again.stdout.count("finished before as") == 4
+    compared = command("harness", "compare", "--no-attach")
+    assert compared.returncode == 0, compared.stderr
+    assert "trainer.rate" in compared.stdout
+    synced = command("harness", "sync")
+    assert synced.returncode == 0, synced.stderr
+    assert "4 of 4 runs complete" in synced.stdout
+    reproduced = command("harness", "reproduce", "last")
+    assert reproduced.returncode == 0, reproduced.stdout + reproduced.stderr
+    (project / "own_trainer.py").write_text(TRAINER.replace("SLEEP", "0").replace("10)", "9)"))
+    changed = command("harness", "reproduce", "last")
+    assert changed.returncode != 0
+    assert "own_trainer.py" in changed.stdout + changed.stderr
+    trained = command(RUN, *arguments, "tracking=none")
+    assert trained.returncode == 0, trained.stderr
+    assert "finished before as" not in trained.stdout
+    assert len(histories(project)) == 8 + 1, "the reproduction is a run as well"
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_run_is_resumed_bit_for_bit(
+    command: Command, project: Path, idx_folder: Path, how: signal.Signals
+) -> None:
+    arguments = own(idx_folder, "fit", "epochs=12", "tracking=none")
+    assert command(RUN, *arguments).returncode == 0
+    expected = only_folder(project)
+    (project / "own_trainer.py").write_text(TRAINER.replace("SLEEP", "0.2"))
+    process = start(project, *arguments)
+    wait_for(lambda: len(run_folders(project / "outputs")) == 2)
+    folder = run_folders(project / "outputs")[1]
+    wait_for(lambda: len(Run(folder).history().epochs) >= 3)
+    process.send_signal(how)
+    process.communicate()
+    wait_for(lambda: not Run(folder).is_live())
+    done = command(RUN, "resume=last")
+    assert done.returncode == 0, done.stderr
+    history = Run(folder).history()
+    assert [record["epoch"] for record in history.epochs] == list(range(1, 13))
+    assert history.curve("val/error") == Run(expected).history().curve("val/error")
+    assert (folder / "model/w.npy").read_bytes() == (expected / "model/w.npy").read_bytes()
+
+
+@pytest.mark.fault
+def test_wrong_code_is_a_failed_run_in_one_line(
+    command: Command, project: Path, idx_folder: Path
+) -> None:
+    names = ("raises", "exits", "dies", "nan", "nothing", "shapes", "chatty")
+    trainers = ",".join(f"own_trainer:{name}" for name in names)
+    arguments = own(idx_folder, "fit", "tracking=none")
+    arguments = tuple(each for each in arguments if not each.startswith("trainer="))
+    done = command(RUN, "-m", *arguments, f"trainer={trainers}")
+    assert done.returncode == 1
+    runs = histories(project)
+    expected = (
+        "KeyError: 'something'",
+        "SystemExit: 3",
+        "exit status 0 and no end record",
+        "val/error is nan in epoch 1",
+        "returned without logging an epoch",
+        "expected (N,) labels and (N, C) probabilities",
+        None,
+    )
+    for run, words in zip(runs, expected, strict=True):
+        if words is None:
+            assert run.status == "FINISHED"
+            continue
+        assert run.status == "FAILED"
+        assert words in str(run.error)
+        assert words in done.stderr
+        assert "traceback.txt" in run.artifacts or "end record" in words
+    assert "hello from the trainer" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("trainer=own_trainer:missing", "own_trainer has no missing; it has "),
+        ("trainer=nowhere:fit", "there is no module nowhere in "),
+        ("trainer.rat=1", "trainer.rat: trainer=own_trainer:fit has no such key; did you mean"),
+        ("trainer.rate=x", "trainer.rate=x: expected a finite number"),
+        ("width=3", "width: trainer=own_trainer:fit has no such key; it has trainer.rate, trainer"),
+        ("optimizer=adam", "optimizer: trainer=own_trainer:fit has no such key"),
+        ("experiment=best", ": trainer=own_trainer:fit has no such key"),
+        ("trainer=own_trainer:np", "expected a class or a function"),
+        ("trainer=own_trainer:softmax", "expected a function fit(settings: Settings, run)"),
+    ],
+)
+def test_bad_input_is_one_line_before_anything_is_created(
+    command: Command, project: Path, idx_folder: Path, override: str, expected: str
+) -> None:
+    done = command(RUN, *own(idx_folder, "fit"), override)
+    assert done.returncode == 2
+    assert expected in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (project / "outputs").exists()
+
+
+def test_the_keys_of_the_trainer_are_explained(command: Command, project: Path) -> None:
+    done = command(RUN, "--help", "trainer=own_trainer:fit")
+    assert done.returncode == 0, done.stderr
+    assert any(
+        line.split()[0] == "trainer.rate" and line.endswith("[0.3]")
+        for line in done.stdout.splitlines()
+        if line.split()
+    )
+
+
+def test_the_predictions_are_saved(command: Command, project: Path, idx_folder: Path) -> None:
+    assert command(RUN, *own(idx_folder, "fit", "tracking=none")).returncode == 0
+    folder = only_folder(project)
+    with np.load(folder / "predictions/test.npz") as saved:
+        assert saved["probabilities"].shape == (100, 4)
+        error = float(np.mean(saved["probabilities"].argmax(axis=1) != saved["labels"]))
+    assert Run(folder).metrics["test/error"] == error
+    create = json.loads((folder / "journal.jsonl").read_text().splitlines()[0][9:])
+    assert [each["path"] for each in create["code"]] == ["own_trainer.py"]
+    assert create["code"][0]["root"] == str(project)
