@@ -124,7 +124,7 @@ def images(run: Recorded, outputs: Path, notes: list[str]) -> NDArray[np.uint8] 
             "machine"
         )
         return None
-    return opened.test.images.reshape(-1, *opened.image_shape)
+    return opened.test.inputs.reshape(-1, *opened.input_shape)
 
 
 def _download_folder(into: Path, run: Recorded) -> Path:

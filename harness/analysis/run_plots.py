@@ -48,7 +48,7 @@ def samples(
     """
     labels = part.labels if part.rows is None else part.labels[part.rows]
     first = np.sort(np.unique(labels, return_index=True)[1][:10])
-    pixels = part.images[first if part.rows is None else part.rows[first]]
+    pixels = part.inputs[first if part.rows is None else part.rows[first]]
     shown = np.empty((len(pixels), 1 + DEFORMED, *shape), np.float32)
     flat = shown.reshape(len(pixels), 1 + DEFORMED, -1)
     flat[:, 0] = pixels
@@ -75,10 +75,11 @@ def _learning_curves(run: Run, history: History) -> bool:
 def _augmentation(run: Run, history: History) -> bool:
     """Draw samples; False if the run has no augmentation or its data set is missing."""
     settings = run.config
+    if settings.augmentation.name == "none":
+        return False
     rows, columns = history.create["dataset"]["image_shape"]
     augmentation = build.augmentation(settings, (rows, columns))
-    if augmentation is None:
-        return False
+    assert augmentation is not None, "it has a name"
     try:
         data = run.dataset()
     except ValueError as error:
@@ -89,7 +90,7 @@ def _augmentation(run: Run, history: History) -> bool:
         for key, value in config.leaves(settings).items()
         if key.startswith("augmentation.") and key != "augmentation.name"
     ]
-    shown = samples(data.train, augmentation, data.image_shape, settings.seed)
+    shown = samples(data.train, augmentation, (rows, columns), settings.seed)
     title = f"{_title(history)}\n{settings.augmentation.name}: {', '.join(strengths)}"
     plots.deformations(run.folder / AUGMENTATION, title, shown)
     return True

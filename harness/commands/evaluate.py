@@ -68,11 +68,11 @@ def run_on(outputs: Path, run_id: str, overrides: list[str]) -> Evaluation:
     name, directory = _dataset(overrides, own.name, own.dir)
     trained = load_run(run)
     data = dataset.load(name, folder=directory, cache=outputs / "cache", num_val=0)
-    if data.image_shape != trained.image_shape or data.classes > trained.classes:
+    if data.input_shape != trained.image_shape or data.classes > trained.classes:
         raise ValueError(
             f"dataset={name}: run {run.id} expects images of "
             f"{'x'.join(map(str, trained.image_shape))} in at most {trained.classes} classes, "
-            f"found {'x'.join(map(str, data.image_shape))} in {data.classes}"
+            f"found {'x'.join(map(str, data.input_shape))} in {data.classes}"
         )
     with np.errstate(over="ignore", invalid="ignore"):  # the result is checked
         score, probabilities = scoring.evaluate(trained.network, data.test, trained.normalization)

@@ -51,4 +51,4 @@ def write_json(data: Dataset, folder: Path) -> list[Path]:
 
 def _plain(part: Part) -> dict[str, Any]:
     rows = slice(None) if part.rows is None else part.rows
-    return {"images": part.images[rows].tolist(), "labels": part.labels[rows].tolist()}
+    return {"images": part.inputs[rows].tolist(), "labels": part.labels[rows].tolist()}

@@ -107,7 +107,7 @@ def register_run(run: Run, name: str, alias: str, *, replace: bool = False) -> R
         )
     arrays, _ = checkpoint.load(run.weights)
     data = run.dataset()
-    images = np.array(data.test.images[:EXAMPLES]).reshape(-1, *data.image_shape)
+    images = np.array(data.test.inputs[:EXAMPLES]).reshape(-1, *data.input_shape)
     dataset = history.create["dataset"]
     source = registry.Source(run.id, str(mlflow_id), str(dataset["name"]), str(dataset["sha256"]))
     version = registry.register(

@@ -1,11 +1,15 @@
 """Build the objects that a configuration names. Nothing below this module reads a `Config`."""
 
 import dataclasses
+import math
 from typing import Any, Literal
+
+import numpy as np
 
 from harness.data import normalization
 from harness.data.augmentation import Augmentation
-from harness.data.dataset import Dataset
+from harness.data.dataset import Dataset, default_names
+from harness.data.normalization import Affine
 from harness.nn.compiled import numba_loading, supports
 from harness.nn.network import Network, count_parameters
 from harness.nn.optimizers import OPTIMIZERS
@@ -30,8 +34,7 @@ OUTSIDE_THE_STEP = (
 
 def sizes(config: Config, dataset: Dataset) -> tuple[int, ...]:
     """Layer sizes (D, H, ..., C)."""
-    rows, columns = dataset.image_shape
-    return (rows * columns, *config.hidden, dataset.classes)
+    return (math.prod(dataset.input_shape), *config.hidden, dataset.outputs)
 
 
 def blas_threads(
@@ -47,14 +50,16 @@ def blas_threads(
     return max(1, min(cores, batch * count_parameters(sizes) // STEP_SIZE_PER_THREAD))
 
 
-def backend(config: Config) -> Backend:
+def backend(config: Config, inputs: str = "uint8") -> Backend:
     """Which backend trains this configuration: "numpy" or "numba".
 
+    inputs: the type of the data, or "targets" for a regression.
     Raises `ConfigError` when Numba cannot be used or does not support the other keys, and
     `backend=numba` asks for it.
     """
     obstacle = numba_loading.obstacle()
-    missing = supports.unsupported(_step_settings(config))
+    settings = _step_settings(config) | ({} if inputs == "uint8" else {"inputs": inputs})
+    missing = supports.unsupported(settings)
     if config.backend == "numba":
         if obstacle:
             raise ConfigError(f"backend=numba: {obstacle}, or use backend=auto")
@@ -62,6 +67,11 @@ def backend(config: Config) -> Backend:
             expected = ", ".join(missing.values())
             raise ConfigError(f"backend=numba: expected {expected}; or use backend=auto")
     return "numba" if config.backend != "numpy" and not obstacle and not missing else "numpy"
+
+
+def kind_of_inputs(dtype: np.dtype[Any], is_regression: bool) -> str:
+    """What `backend` asks of the data: the name of its type, or "targets" of a regression."""
+    return "targets" if is_regression else dtype.name
 
 
 def _step_settings(config: Config) -> dict[str, Any]:
@@ -88,7 +98,7 @@ def trainer(config: Config, dataset: Dataset) -> Trainer:
     """The trainer of a configuration, with a freshly initialized network."""
     random = generators(config.seed)
     network = Network.create(sizes(config, dataset), config.activation, random["weights"])
-    fitted = normalization.fit(config.normalization.name, dataset.train.images, dataset.train.rows)
+    fitted = normalization.fit(config.normalization.name, dataset.train.inputs, dataset.train.rows)
     make_optimizer = OPTIMIZERS[config.optimizer.name]
     optimizer = make_optimizer(
         network.parameters, weight_decay=config.weight_decay, **_options(config.optimizer)
@@ -106,8 +116,8 @@ def trainer(config: Config, dataset: Dataset) -> Trainer:
         adversarial=config.adversarial,
         ema=config.ema,
         patience=config.patience,
-        augmentation=augmentation(config, dataset.image_shape),
-        backend=backend(config),
+        augmentation=augmentation(config, dataset.input_shape),
+        backend=backend(config, kind_of_inputs(dataset.train.inputs.dtype, dataset.classes == 0)),
     )
     return Trainer(network, dataset, optimizer, fitted, options)
 
@@ -119,11 +129,19 @@ def schedule(config: Config) -> Schedule:
     return with_warmup(SCHEDULES[config.schedule.name](config.epochs, **options), warmup)
 
 
-def augmentation(config: Config, image_shape: tuple[int, int]) -> Augmentation | None:
-    """The augmentation of images of shape (rows, columns), None for `augmentation=none`."""
+def augmentation(config: Config, input_shape: tuple[int, ...]) -> Augmentation | None:
+    """The augmentation of images of shape (rows, columns), None for `augmentation=none`.
+
+    Raises `ConfigError` for other data.
+    """
     if config.augmentation.name == "none":
         return None
-    return Augmentation(image_shape, **_options(config.augmentation))
+    if len(input_shape) != 2:
+        raise ConfigError(
+            f"augmentation={config.augmentation.name}: expected gray images (rows, columns), found "
+            f"examples of shape {input_shape}; use augmentation=none"
+        )
+    return Augmentation((input_shape[0], input_shape[1]), **_options(config.augmentation))
 
 
 def _options(group: Any) -> dict[str, Any]:
@@ -133,12 +151,18 @@ def _options(group: Any) -> dict[str, Any]:
 
 def description(trained: Trainer) -> dict[str, Any]:
     """The JSON description in a weights file: what is needed to classify images with it."""
-    normal, network = trained.normalization, trained.network
+    normal, network, dataset = trained.normalization, trained.network, trained.dataset
+    described: dict[str, Any] = {"name": type(normal).__name__}
+    if isinstance(normal, Affine):
+        described = {"name": normal.name, "scale": normal.scale, "shift": normal.shift}
+    # Where the names are the labels, the files of earlier versions stay the same to the byte.
+    named = dataset.class_names != default_names(dataset.classes)
     return {
         "sizes": list(network.sizes),
         "activation": network.activation.name,
-        "normalization": {"name": normal.name, "scale": normal.scale, "shift": normal.shift},
-        "image_shape": list(trained.dataset.image_shape),
-        "classes": trained.dataset.classes,
-        "dataset": trained.dataset.name,
+        "normalization": described,
+        "image_shape": list(dataset.input_shape),
+        "classes": dataset.classes,
+        "dataset": dataset.name,
+        **({"class_names": list(dataset.class_names)} if named else {}),
     }

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.data.normalization import Normalization
+from harness.data.normalization import Affine
 from harness.nn.losses import softmax
 from harness.nn.network import Network, Parameters, count_parameters
 from harness.recognizer.description import check
@@ -63,7 +63,7 @@ class Recognizer:
         for number, layer in enumerate(self.network.parameters.layers, 1):
             layer.weights[:] = arrays[f"layer{number}.weights"]
             layer.bias[:] = arrays[f"layer{number}.bias"]
-        self.normalization = Normalization(**description["normalization"])
+        self.normalization = Affine(**description["normalization"])
         rows, columns = description["image_shape"]
         self.image_shape: tuple[int, int] = (rows, columns)
         self.description = description
