@@ -89,10 +89,12 @@ def best_of(outputs: Path, sweep_or_run: str | None) -> Run:
 
 
 def default_name(run: Run) -> str:
-    """The name of the run's data set; for own data, that of its folder."""
-    name = str(run.history().create["dataset"]["name"])
-    folder = run.config.dataset.dir
-    return Path(folder).resolve().name if name == "idx" and folder else name
+    """The name of the run's data set; for own data without a label, that of its folder or file."""
+    settings = run.config.dataset
+    if settings.label is None and settings.name in ("idx", "arrays") and settings.place:
+        place = Path(settings.place).resolve()
+        return place.stem if settings.name == "arrays" else place.name
+    return str(run.history().create["dataset"]["name"])
 
 
 def register_run(run: Run, name: str, alias: str, *, replace: bool = False) -> Registered:

@@ -155,7 +155,8 @@ def description(trained: Trainer) -> dict[str, Any]:
     described: dict[str, Any] = {"name": type(normal).__name__}
     if isinstance(normal, Affine):
         described = {"name": normal.name, "scale": normal.scale, "shift": normal.shift}
-    # Where the names are the labels, the files of earlier versions stay the same to the byte.
+    # Bytes whose classes have no other names are described as in earlier versions, to the byte.
+    dtype = dataset.train.inputs.dtype
     named = dataset.class_names != default_names(dataset.classes)
     return {
         "sizes": list(network.sizes),
@@ -165,4 +166,5 @@ def description(trained: Trainer) -> dict[str, Any]:
         "classes": dataset.classes,
         "dataset": dataset.name,
         **({"class_names": list(dataset.class_names)} if named else {}),
+        **({} if dtype == np.uint8 else {"dtype": dtype.name}),
     }

@@ -100,6 +100,7 @@ def _examine(settings: DatasetConfig, normalization: str, outputs: str) -> dict[
         "image_shape": list(data.input_shape),
         "classes": data.classes,
         "class_names": list(data.class_names),
+        "dtype": data.train.inputs.dtype.name,
     }
 
 
