@@ -28,7 +28,8 @@ def fit(settings: Settings, run):
     for epoch in run.epochs():
         order = np.random.default_rng((run.seed, epoch)).permutation(len(x))
         for rows in np.array_split(order, 10):
-            w -= settings.rate * x[rows].T @ (softmax(x[rows], w) - np.eye(w.shape[1])[y[rows]]) / len(rows)
+            delta = softmax(x[rows], w) - np.eye(w.shape[1])[y[rows]]
+            w -= settings.rate * x[rows].T @ delta / len(rows)
         time.sleep(SLEEP)
         run.log(epoch, {"val/error": error(run.dataset.val, w)},
                 checkpoint=lambda folder: np.save(folder / "w.npy", w))

@@ -23,6 +23,7 @@ Numbers = NDArray[np.floating[Any]]
 COLORS = ("#3b82c4", "#d9822b", "#2a9d74", "#c2548f", "#8a6fd1", "#a58a1c", "#4aa8c9", "#c6534a")
 INK = "#123456"  # placeholder for the page's text color, replaced in the SVG text
 SIZE = (4.7, 3.3)
+SHORT = 12  # characters of the name of a class
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,  # a dollar sign in a setting is no formula
@@ -140,8 +141,13 @@ def front(points: Sequence[tuple[str, float, float]], best: Sequence[int], label
         return _svg(figure)
 
 
-def confusion(counts: NDArray[np.int64], *, difference: bool = False) -> str:
-    """Draw (C, C) counts by true class (row) and predicted class (column).
+def short(name: str) -> str:
+    """The name of a class, cut to fit into a chart."""
+    return name if len(name) <= SHORT else f"{name[: SHORT - 1]}\N{HORIZONTAL ELLIPSIS}"
+
+
+def confusion(counts: NDArray[np.int64], names: Sequence[str], *, difference: bool = False) -> str:
+    """Draw (C, C) counts by true class (row) and predicted class (column); names: of the classes.
 
     The diagonal is written but not colored. difference: the counts are those of one network minus
     those of another, all colored by sign.
@@ -163,8 +169,9 @@ def confusion(counts: NDArray[np.int64], *, difference: bool = False) -> str:
                     alpha=0.6, in_layout=False,
                 )  # fmt: skip
         ticks = np.arange(0, len(counts), 1 + len(counts) // 25)
-        axes.set_xticks(ticks + 0.5, [str(tick) for tick in ticks])
-        axes.set_yticks(ticks + 0.5, [str(tick) for tick in ticks])
+        labels = [short(names[tick]) for tick in ticks.tolist()]
+        axes.set_xticks(ticks + 0.5, labels, rotation=90 if max(map(len, labels)) > 3 else 0)
+        axes.set_yticks(ticks + 0.5, labels)
         axes.set_ylabel("true class")
         axes.set_xlabel("predicted class")
         return _svg(figure)
@@ -173,13 +180,14 @@ def confusion(counts: NDArray[np.int64], *, difference: bool = False) -> str:
 def gallery(images: Numbers, captions: Sequence[str], *, signed: bool = False) -> str:
     """Draw images (N, rows, columns), six in a row with captions, or eight without.
 
-    signed: weights, each image scaled to [-1, 1]; otherwise gray values 0..255, 255 is black.
+    Color images are (N, rows, columns, 3). signed: weights, each image scaled to [-1, 1]; otherwise
+    values 0..255, where gray 255 is black.
     """
     columns, gap = (6, 3) if captions else (8, 1)
     lines = math.ceil(len(images) / columns)
     rows, width = images.shape[1] + 2 * gap, images.shape[2] + 2 * gap
     # A single mosaic: Matplotlib needs a second to lay out forty small images.
-    mosaic = np.full((lines * rows, columns * width), np.nan)
+    mosaic = np.full((lines * rows, columns * width, *images.shape[3:]), np.nan)
     for number, image in enumerate(images):
         y, x = number // columns * rows, number % columns * width
         scale = float(np.abs(image).max()) or 1.0
@@ -187,6 +195,9 @@ def gallery(images: Numbers, captions: Sequence[str], *, signed: bool = False) -
             image / scale if signed else image
         )
     low, high = (-1, 1) if signed else (0, 255)
+    if mosaic.ndim == 3:
+        alpha = np.where(np.isnan(mosaic[..., :1]), 0.0, 1.0)
+        mosaic = np.concatenate([np.nan_to_num(mosaic) / 255, alpha], axis=2)
     with mpl.rc_context(STYLE):
         height = 4.7 * lines / columns * (1.2 if captions else 1)
         figure = Figure((4.7, height))

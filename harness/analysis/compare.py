@@ -84,7 +84,7 @@ def build(selection: Selection, outputs: Path) -> tuple[Comparison, Recorded]:
         )
     standings = ranking.stand(settings, outcomes)
     pairs = ranking.pairs(shown, outcomes, notes)
-    shown_figures = _figures(settings, outcomes, best)
+    shown_figures = _figures(settings, outcomes, best, chosen[0])
     count = sum(len(setting.runs) for setting in settings)
     now = time.strftime("%Y-%m-%d %H:%M")
     about = f"{count} finished run(s), {len(settings)} setting(s); made {now}"
@@ -125,15 +125,15 @@ def _artifacts(
 
 
 def _figures(
-    settings: list[Setting], outcomes: dict[str, Outcome], best: figures.Best
+    settings: list[Setting], outcomes: dict[str, Outcome], best: figures.Best, run: Recorded
 ) -> list[Figure]:
     highest = [max(int(o.labels.max()), int(o.predicted.max())) for o in outcomes.values()]
-    classes = 1 + max(highest, default=0)
+    names = evidence.class_names(run, 1 + max(highest, default=0))
     runner_up = _runner_up(settings, outcomes)
     return [
         *figures.curves(settings),
         *figures.swept(settings),
-        *figures.best(best, runner_up, settings[0].label, classes),
+        *figures.best(best, runner_up, settings[0].label, names),
     ]
 
 

@@ -117,6 +117,8 @@ def outcome(source: Source, run: Recorded, into: Path, notes: list[str]) -> Outc
         path = source.fetch(run, PREDICTIONS, _download_folder(into, run))
         with path.open("rb") as file, np.load(file) as content:
             labels, probabilities = content["labels"], content["probabilities"]
+        if labels.ndim == 2:
+            return None  # the targets of a regression: no prediction is right or wrong
     except Missing as error:
         notes.append(f"{error}; no paired test on its images")
         return None
@@ -130,11 +132,16 @@ def outcome(source: Source, run: Recorded, into: Path, notes: list[str]) -> Outc
 def weights(
     source: Source, run: Recorded, into: Path, notes: list[str]
 ) -> NDArray[np.floating[Any]] | None:
-    """The first-layer weights, (rows, columns, H); None, with a note, if they are missing."""
+    """The first-layer weights, (rows, columns, H); None, with a note, if they are missing.
+
+    Also None, without a note, where an example is no gray image.
+    """
     try:
         arrays, description = checkpoint.load(
             source.fetch(run, WEIGHTS, _download_folder(into, run))
         )
+        if len(description["image_shape"]) != 2:
+            return None
         rows, columns = description["image_shape"]
         weights: NDArray[np.floating[Any]] = arrays["layer1.weights"].reshape(rows, columns, -1)
     except (ValueError, KeyError) as error:
@@ -144,20 +151,22 @@ def weights(
 
 
 def images(run: Recorded, outputs: Path, notes: list[str]) -> NDArray[np.uint8] | None:
-    """The test images of a run's data set, (N, rows, columns); None, with a note, if it is missing.
+    """The test images of a run's data set, (N, rows, columns) or (N, rows, columns, 3).
 
-    The data set is compared by its digest.
+    None, with a note, if it is missing, and without one if the examples are no pictures. The data
+    set is compared by its digest.
     """
     from harness.data.dataset import open_dataset
     from harness.data.extraction import prepare
     from harness.data.sources import locate
 
     digest, cache = run.tags.get("data.sha256", ""), outputs / "cache"
-    name, folder = run.params.get("dataset.name", ""), run.params.get("dataset.dir", "None")
-    directory = None if folder == "None" else folder
+    name = run.params.get("dataset.name", "")
+    place = run.params.get("dataset.file" if name == "arrays" else "dataset.dir", "None")
+    own = None if place == "None" else place
     try:
-        if digest and not (cache / digest / "meta.json").is_file() and locate(name, directory):
-            prepare(name, directory, cache)
+        if digest and not (cache / digest / "meta.json").is_file() and locate(name, own):
+            prepare(name, own, cache)
         opened = open_dataset(digest, cache, num_val=0)
     except (ValueError, KeyError, OSError):
         notes.append(
@@ -165,7 +174,13 @@ def images(run: Recorded, outputs: Path, notes: list[str]) -> NDArray[np.uint8] 
             "machine"
         )
         return None
-    return opened.test.images.reshape(-1, *opened.image_shape)
+    return opened.test.inputs.reshape(-1, *opened.input_shape) if opened.is_image else None
+
+
+def class_names(run: Recorded, classes: int) -> tuple[str, ...]:
+    """The names of at least `classes` classes: those of the run's data set, else the labels."""
+    names = tuple(map(str, run.dataset.get("class_names", ())))
+    return names + tuple(map(str, range(len(names), classes)))
 
 
 def _download_folder(into: Path, run: Recorded) -> Path:

@@ -24,8 +24,8 @@ WRONG, UNITS = 24, 40  # most misclassified images and hidden units
 class Best:
     """The artifacts of the best setting's chosen run; None if missing.
 
-    images: (N, rows, columns) uint8, the test images in file order. weights: (rows, columns, H), of
-    the first layer.
+    images: (N, rows, columns) or (N, rows, columns, 3) uint8, the test images in file order.
+    weights: (rows, columns, H), of the first layer.
     """
 
     outcome: Outcome | None = None
@@ -125,34 +125,37 @@ def heat_map(
 
 
 def best(
-    chosen: Best, runner_up: tuple[str, Outcome] | None, label: str, classes: int
+    chosen: Best, runner_up: tuple[str, Outcome] | None, label: str, names: Sequence[str]
 ) -> list[Figure]:
-    """Confusion matrices, the most confidently misclassified images, and the weights."""
+    """Confusion matrices, the most confidently misclassified images, and the weights.
+
+    names: of all classes.
+    """
     figures = []
     if chosen.outcome is not None:
-        figures += _confusion(chosen.outcome, runner_up, label, classes)
+        figures += _confusion(chosen.outcome, runner_up, label, names)
         if chosen.images is not None and chosen.outcome.wrong.any():
-            figures.append(_misclassified(chosen.outcome, chosen.images))
+            figures.append(_misclassified(chosen.outcome, chosen.images, names))
     if chosen.weights is not None:
         figures.append(_weights(chosen.weights))
     return figures
 
 
 def _confusion(
-    outcome: Outcome, runner_up: tuple[str, Outcome] | None, label: str, classes: int
+    outcome: Outcome, runner_up: tuple[str, Outcome] | None, label: str, names: Sequence[str]
 ) -> list[Figure]:
-    counts = ranking.confusion(outcome.labels, outcome.predicted, classes)
+    counts = ranking.confusion(outcome.labels, outcome.predicted, len(names))
     title = f"Confusion matrix of {label}"
     caption = "Test images of the chosen run."
-    figures = [Figure("images", title, charts.confusion(counts), caption)]
+    figures = [Figure("images", title, charts.confusion(counts, names), caption)]
     if runner_up is not None:
         name, other = runner_up
-        difference = counts - ranking.confusion(other.labels, other.predicted, classes)
+        difference = counts - ranking.confusion(other.labels, other.predicted, len(names))
         figures.append(
             Figure(
                 "images",
                 f"Difference from the runner-up, {name}",
-                charts.confusion(difference, difference=True),
+                charts.confusion(difference, names, difference=True),
                 "Counts of the best minus those of the runner-up: red cells off the diagonal are "
                 "mistakes that the best makes more often.",
             )
@@ -160,10 +163,11 @@ def _confusion(
     return figures
 
 
-def _misclassified(outcome: Outcome, images: NDArray[np.uint8]) -> Figure:
+def _misclassified(outcome: Outcome, images: NDArray[np.uint8], names: Sequence[str]) -> Figure:
     rows = ranking.confidently_wrong(outcome, WRONG)
     captions = [
-        f"{outcome.labels[row]} as {outcome.predicted[row]}, {100 * outcome.confidence[row]:.0f} %"
+        f"{charts.short(names[outcome.labels[row]])} as "
+        f"{charts.short(names[outcome.predicted[row]])}, {100 * outcome.confidence[row]:.0f} %"
         for row in rows
     ]
     return Figure(

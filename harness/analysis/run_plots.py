@@ -49,7 +49,7 @@ def samples(
     """
     labels = part.labels if part.rows is None else part.labels[part.rows]
     first = np.sort(np.unique(labels, return_index=True)[1][:10])
-    pixels = part.images[first if part.rows is None else part.rows[first]]
+    pixels = part.inputs[first if part.rows is None else part.rows[first]]
     shown = np.empty((len(pixels), 1 + DEFORMED, *shape), np.float32)
     flat = shown.reshape(len(pixels), 1 + DEFORMED, -1)
     flat[:, 0] = pixels
@@ -84,20 +84,18 @@ def _curves(history: History, name: str, factor: int = 1) -> plots.Curves:
 def _augmentation(run: Run, history: History) -> bool:
     """Draw samples; False if the run has no augmentation or its data set is missing."""
     settings = run.config
-    if not isinstance(settings, ScratchConfig):
+    if not isinstance(settings, ScratchConfig) or settings.augmentation.name == "none":
         return False
     rows, columns = history.create["dataset"]["image_shape"]
     own_code.use(history.code)
     augmentation = build.part("augmentation", settings, (rows, columns))
-    if augmentation is None:
-        return False
     try:
         data = run.dataset()
     except ValueError as error:
         print(f"{AUGMENTATION} is not drawn: {error}", file=sys.stderr)
         return False
     strengths = [f"{key} {value}" for key, value in settings.augmentation.options.items()]
-    shown = samples(data.train, augmentation, data.image_shape, settings.seed)
+    shown = samples(data.train, augmentation, (rows, columns), settings.seed)
     title = f"{_title(history)}\n{settings.augmentation.name}: {', '.join(strengths)}"
     plots.deformations(run.folder / AUGMENTATION, title, shown)
     return True

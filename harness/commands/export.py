@@ -25,13 +25,16 @@ def export() -> None:
 @export.command("json")
 @click.argument("folder", type=click.Path(path_type=Path), default=Path("outputs/json"))
 @click.option("--dataset", "name", default="mnist", show_default=True)
-@click.option("--dir", "source", default=None, help="The folder of dataset idx.")
+@click.option("--dir", "place", default=None, help="The folder of dataset idx.")
+@click.option("--file", default=None, help="The .npz file of dataset arrays.")
 @OUTPUTS
-def export_json(folder: Path, name: str, source: str | None, outputs: Path) -> None:
+def export_json(
+    folder: Path, name: str, place: str | None, file: str | None, outputs: Path
+) -> None:
     """Save the extracted training and test sets as JSON, as the tutorial does."""
     try:
         own_data.check_folder(folder)
-        data = dataset.load(name, folder=source, cache=outputs / "cache", num_val=0)
+        data = dataset.load(name, folder=place, file=file, cache=outputs / "cache", num_val=0)
     except ValueError as error:
         refuse(error)
     for path in write_json(data, folder):
@@ -39,7 +42,7 @@ def export_json(folder: Path, name: str, source: str | None, outputs: Path) -> N
 
 
 def write_json(data: Dataset, folder: Path) -> list[Path]:
-    """Write `train.json` and `test.json`: {"images": N rows of D pixels, "labels": N numbers}."""
+    """Write `train.json` and `test.json`: {"images": N rows of D values, "labels": N numbers}."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for name, part in (("train", data.train), ("test", data.test)):
@@ -51,4 +54,4 @@ def write_json(data: Dataset, folder: Path) -> list[Path]:
 
 def _plain(part: Part) -> dict[str, Any]:
     rows = slice(None) if part.rows is None else part.rows
-    return {"images": part.images[rows].tolist(), "labels": part.labels[rows].tolist()}
+    return {"images": part.inputs[rows].tolist(), "labels": part.labels[rows].tolist()}

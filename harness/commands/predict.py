@@ -1,4 +1,4 @@
-"""`python -m harness predict`: read the digits in picture files."""
+"""`python -m harness predict`: classify picture files."""
 
 import json
 import sys
@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from harness.commands.options import JSON, OUTPUTS, RUN, URI, refuse
+from harness.data.dataset import default_names
 from harness.recognizer import loading
 from harness.recognizer.decoding import Decoder
 from harness.recognizer.recognizer import Answer, Recognizer
@@ -23,18 +24,27 @@ from harness.runfolder.status import ExitStatus
 @RUN
 @URI
 @JSON
+@click.option("--as-is", is_flag=True, help="Resize only, as import-images --as-is did.")
 def predict(
-    files: tuple[Path, ...], outputs: Path, run: str | None, uri: str | None, as_json: bool
+    files: tuple[Path, ...],
+    outputs: Path,
+    run: str | None,
+    uri: str | None,
+    as_json: bool,
+    as_is: bool,
 ) -> None:
-    """Read the digits in picture files, with the registered champion or the best run."""
+    """Read the digits in picture files, with the registered champion or the best run.
+
+    A run on pictures of other classes (--run) answers with their names.
+    """
     try:
         trained = loading.choose(outputs, run, uri)
     except ValueError as error:
         refuse(error)
-    readings = read(trained, list(files))
+    readings = read(trained, list(files), as_is=as_is)
     if as_json:
         sys.exit(print_json(list(readings)))
-    sys.exit(print_table(readings, list(files), loading.describe_source(trained)))
+    sys.exit(print_table(readings, list(files), trained))
 
 
 @dataclass(frozen=True)
@@ -46,12 +56,13 @@ class Reading:
     problem: str = ""
 
 
-def read(trained: Recognizer, files: list[Path]) -> Iterator[Reading]:
+def read(trained: Recognizer, files: list[Path], *, as_is: bool = False) -> Iterator[Reading]:
     """Read the files one by one, so that memory does not grow with their number."""
+    color = len(trained.picture_shape) == 3
     with Decoder() as decoder:
         for path in files:
             try:
-                (answer,) = trained.read([decoder.read(path)])
+                (answer,) = trained.read([decoder.read(path, color=color)], as_is=as_is)
             except (ValueError, OSError) as error:
                 yield Reading(str(path), None, str(error))
             else:
@@ -65,14 +76,14 @@ def print_json(readings: list[Reading]) -> ExitStatus:
     return ExitStatus.BAD_INPUT if unread else ExitStatus.DONE
 
 
-def print_table(readings: Iterator[Reading], files: list[Path], source: str) -> ExitStatus:
-    """Print a line per file; returns BAD_INPUT if one could not be read.
-
-    source: where the network comes from.
-    """
+def print_table(readings: Iterator[Reading], files: list[Path], trained: Recognizer) -> ExitStatus:
+    """Print a line per file; returns BAD_INPUT if one could not be read."""
     status = ExitStatus.DONE
     width = max(len(str(path)) for path in files)
-    print(f"{'file':{width}}  digit  probability  runner-up   ({source})")
+    is_named = trained.class_names != default_names(trained.classes)
+    wide = max(5, *map(len, trained.class_names))
+    heading, source = "class" if is_named else "digit", loading.describe_source(trained)
+    print(f"{'file':{width}}  {heading:>{wide}}  probability  runner-up   ({source})")
     for reading in readings:
         if streams.reader_is_gone():
             break
@@ -81,10 +92,12 @@ def print_table(readings: Iterator[Reading], files: list[Path], source: str) -> 
             print(f"{reading.file}: {reading.problem}", file=sys.stderr, flush=True)
             status = ExitStatus.BAD_INPUT
         elif answer.probabilities is None:
-            print(f"{reading.file:{width}}      -  {answer.preprocessed.problem}", flush=True)
+            print(
+                f"{reading.file:{width}}  {'-':>{wide}}  {answer.preprocessed.problem}", flush=True
+            )
         else:
             unsure = "   unsure" if answer.unsure else ""
-            line = f"{answer.digit:>5}  {answer.probability:>11.1%}  {runner_up(answer)}"
+            line = f"{answer.name:>{wide}}  {answer.probability:>11.1%}  {runner_up(answer)}"
             print(f"{reading.file:{width}}  {line}{unsure}", flush=True)
     return status
 
@@ -95,13 +108,14 @@ def runner_up(answer: Answer) -> str:
     if len(answer.probabilities) < 2:
         return "-"
     second = int(answer.probabilities.argsort()[-2])
-    return f"{second} ({float(answer.probabilities[second]):.1%})"
+    return f"{answer.names[second]} ({float(answer.probabilities[second]):.1%})"
 
 
 def to_dict(reading: Reading) -> dict[str, Any]:
     """The JSON of a reading: `file`, and either `error` or the answer.
 
-    The answer is `digit` (null if the picture has none), `probability`, `unsure`, `probabilities`
+    The answer is `digit`, the number of the class (null if the picture has none), `class`, its
+    name, `probability`, `unsure`, `probabilities`
     and `problem`.
     """
     answer = reading.answer
@@ -111,6 +125,7 @@ def to_dict(reading: Reading) -> dict[str, Any]:
     return {
         "file": reading.file,
         "digit": answer.digit,
+        "class": answer.name,
         "probability": round(answer.probability, 6),
         "unsure": answer.unsure,
         "probabilities": [] if p is None else [round(float(each), 6) for each in p],

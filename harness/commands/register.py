@@ -94,10 +94,12 @@ def best_of(outputs: Path, sweep_or_run: str | None) -> Run:
 
 
 def default_name(run: Run) -> str:
-    """The name of the run's data set; for own data, that of its folder."""
-    name = str(run.history().create["dataset"]["name"])
-    folder = run.config.dataset.dir
-    return Path(folder).resolve().name if name == "idx" and folder else name
+    """The name of the run's data set; for own data without a label, that of its folder or file."""
+    settings = run.config.dataset
+    if settings.label is None and settings.name in ("idx", "arrays") and settings.place:
+        place = Path(settings.place).resolve()
+        return place.stem if settings.name == "arrays" else place.name
+    return str(run.history().create["dataset"]["name"])
 
 
 def register_run(run: Run, name: str, alias: str, *, replace: bool = False) -> Registered:
@@ -112,7 +114,7 @@ def register_run(run: Run, name: str, alias: str, *, replace: bool = False) -> R
         )
     arrays, _ = checkpoint.load(run.weights)
     data = run.dataset()
-    images = np.array(data.test.images[:EXAMPLES]).reshape(-1, *data.image_shape)
+    images = np.array(data.test.inputs[:EXAMPLES]).reshape(-1, *data.input_shape)
     dataset = history.create["dataset"]
     source = registry.Source(run.id, str(mlflow_id), str(dataset["name"]), str(dataset["sha256"]))
     version = registry.register(

@@ -1,4 +1,4 @@
-"""`python -m harness serve`: a page to draw digits on, on loopback."""
+"""`python -m harness serve`: a page to draw on, on loopback."""
 
 import ipaddress
 import socket
@@ -34,7 +34,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 def serve(
     outputs: Path, run: str | None, uri: str | None, host: str, port: int, names: tuple[str, ...]
 ) -> None:
-    """Serve a page to draw digits on, and its JSON API."""
+    """Serve a page to draw digits, or pictures of other classes, on, and its JSON API."""
     try:
         with server.listen(host, port) as listener:
             trained = loading.choose(outputs, run, uri)

@@ -45,6 +45,11 @@ class Augmentation:
         strength: float = 0.0,
         grid: int = 7,
     ) -> None:
+        if len(image_shape) != 2:
+            raise ValueError(
+                f"augmentation: expected gray images (rows, columns), found examples of shape "
+                f"{tuple(image_shape)}; use augmentation=none"
+            )
         self._shape = image_shape
         self._rotation = math.radians(rotation)
         self._scale, self._shear, self._shift = scale, shear, shift

@@ -1,12 +1,12 @@
-"""From memory-mapped images to shuffled, normalized batches with one-hot targets.
+"""From memory-mapped inputs to shuffled, normalized batches with one-hot or regression targets.
 
-Images stay memory-mapped uint8. One block of rows at a time is gathered and normalized into a
-float32 buffer that fits in the cache; the batches of the steps are slices of it. So memory does not
-grow with the data set, and the work per batch is small.
+Inputs stay memory-mapped in their own type. One block of rows at a time is gathered and normalized
+into a float32 buffer that fits in the cache; the batches of the steps are slices of it. So memory
+does not grow with the data set, and the work per batch is small.
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +21,13 @@ BLOCK_BYTES = 4 << 20  # of float32 inputs: about the share of one core in a las
 class Block(NamedTuple):
     """Consecutive examples of an epoch.
 
-    inputs (n, D) float32, targets (n, C) float32, labels (n,) uint8.
+    inputs (n, D) float32, targets (n, outputs) float32, labels as in `Part`: (n,) whole numbers, or
+    (n, K) float32 targets of a regression.
     """
 
     inputs: NDArray[np.float32]
     targets: NDArray[np.float32]
-    labels: NDArray[np.uint8]
+    labels: NDArray[Any]
 
 
 def shuffled(count: int, generator: np.random.Generator) -> NDArray[np.uint32]:
@@ -40,16 +41,18 @@ def shuffled(count: int, generator: np.random.Generator) -> NDArray[np.uint32]:
     return order
 
 
-def one_hot(labels: NDArray[np.uint8], table: NDArray[np.float32]) -> NDArray[np.float32]:
+def one_hot(labels: NDArray[Any], table: NDArray[np.float32]) -> NDArray[np.float32]:
     """Labels (n,) as rows (n, C) of `table` (C, C): the identity, smoothed or not."""
-    return table[labels]
+    rows: NDArray[np.float32] = table[labels]
+    return rows
 
 
 class Blocks:
     """Iterates over a part of a data set in blocks whose length is a multiple of `batch`.
 
     The blocks of one object share their buffers: a block is valid until the next one is taken.
-    smoothing: share of each target spread evenly over the classes (Szegedy et al., 2016).
+    classes: their number C; not used in a regression. smoothing: share of each target spread evenly
+    over the classes (Szegedy et al., 2016).
     """
 
     def __init__(
@@ -63,14 +66,13 @@ class Blocks:
     ) -> None:
         self._part = part
         self._normalization = normalization
-        self._targets = np.eye(classes, dtype=np.float32)
-        self._targets *= 1 - smoothing
-        self._targets += smoothing / classes
-        pixels = part.images.shape[1]
+        self._targets = None if part.labels.ndim == 2 else _smoothed(classes, smoothing)
+        pixels = part.inputs.shape[1]
         rows = max(1, BLOCK_BYTES // (4 * pixels) // batch) * batch
         self.length = min(rows, len(part))
-        self._bytes = np.empty((self.length, pixels), np.uint8)
         self._inputs = np.empty((self.length, pixels), np.float32)
+        dtype = part.inputs.dtype
+        self._raw = self._inputs if dtype == np.float32 else np.empty_like(self._inputs, dtype)
 
     def __call__(
         self,
@@ -89,13 +91,24 @@ class Blocks:
             rows = np.arange(begin, end) if order is None else order[begin:end]
             if part.rows is not None:
                 rows = part.rows[rows]
-            pixels, inputs = self._bytes[: end - begin], self._inputs[: end - begin]
-            np.take(part.images, rows, axis=0, out=pixels, mode="clip")
+            raw, inputs = self._raw[: end - begin], self._inputs[: end - begin]
+            np.take(part.inputs, rows, axis=0, out=raw, mode="clip")
+            if self._raw is self._inputs:
+                raw = inputs  # the same object: it may be normalized in place
             if augmentation is None:
-                self._normalization.apply(pixels, out=inputs)
+                self._normalization.apply(raw, out=inputs)
             else:
                 assert generator is not None, "an augmentation draws random numbers"
-                augmentation(pixels, generator, out=inputs)
+                augmentation(raw, generator, out=inputs)
                 self._normalization.apply(inputs, out=inputs)
             labels = part.labels[rows]
-            yield Block(inputs, one_hot(labels, self._targets), labels)
+            targets = labels if self._targets is None else one_hot(labels, self._targets)
+            yield Block(inputs, targets, labels)
+
+
+def _smoothed(classes: int, smoothing: float) -> NDArray[np.float32]:
+    """The targets of each class, (C, C)."""
+    table = np.eye(classes, dtype=np.float32)
+    table *= 1 - smoothing
+    table += smoothing / classes
+    return table

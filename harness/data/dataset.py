@@ -1,81 +1,179 @@
-"""Data sets as the trainer reads them: memory-mapped images and labels, divided into parts."""
+"""Data sets as the trainer reads them: inputs and labels, divided into parts.
+
+The arrays are memory-mapped from the cache, or the user's own in memory.
+"""
 
 import json
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from harness.data import integrity
+from harness.data import arrays, integrity
 from harness.data.extraction import DEFAULT_CACHE, prepare
-from harness.data.sources import FILES, Sizes, measure
+from harness.data.sources import FILES, OWN_VALIDATION, Sizes, measure, source
 
 
 @dataclass(frozen=True)
 class Part:
     """The examples of a training, validation or test set.
 
-    images: (N, D) uint8 and labels: (N,) uint8, of the whole file. rows: (n,) uint32, the examples
-    of this part, None for all in file order. images and labels are memory-mapped.
+    inputs: (N, D) uint8, float32 or float64, every example flattened. labels: (N,) whole numbers,
+    or (N, K) float32 targets of a regression. Both are of the whole file. rows: (n,) uint32, the
+    examples of this part, None for all in file order.
     """
 
-    images: NDArray[np.uint8]
-    labels: NDArray[np.uint8]
+    inputs: NDArray[Any]
+    labels: NDArray[Any]
     rows: NDArray[np.uint32] | None = None
 
     def __len__(self) -> int:
-        return len(self.images) if self.rows is None else len(self.rows)
+        return len(self.inputs) if self.rows is None else len(self.rows)
+
+    def arrays(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """The part's own inputs (n, D) and labels (n,) or (n, K); a copy where it has `rows`."""
+        if self.rows is None:
+            return self.inputs, self.labels
+        return self.inputs[self.rows], self.labels[self.rows]
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set and its parts; `val` is None without validation images.
+    """A data set and its parts; `val` is None without validation examples.
 
-    sha256: the digest of its files. image_shape: (rows, columns). classes: their number C.
+    sha256: the digest of its content. input_shape: of one example, such as (rows, columns).
+    classes: their number C, 0 for a regression. class_names: C names, "0", "1", ... if none are
+    given. `test` has no examples where `from_arrays` got none.
     """
 
     name: str
     sha256: str
-    image_shape: tuple[int, int]
+    input_shape: tuple[int, ...]
     classes: int
     train: Part
     val: Part | None
     test: Part
+    class_names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = self.class_names or default_names(self.classes)
+        assert len(names) == self.classes, "one name for each class"
+        object.__setattr__(self, "class_names", names)
+
+    @property
+    def outputs(self) -> int:
+        """The outputs of a network: the classes C, or the targets K of a regression."""
+        return self.classes or int(self.train.labels.shape[1])
+
+    @property
+    def is_image(self) -> bool:
+        """Whether an example is a picture: (rows, columns) or (rows, columns, 3) of uint8."""
+        return is_image(self.input_shape, self.train.inputs.dtype)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        x_train: ArrayLike,
+        y_train: ArrayLike,
+        *,
+        x_test: ArrayLike | None = None,
+        y_test: ArrayLike | None = None,
+        x_val: ArrayLike | None = None,
+        y_val: ArrayLike | None = None,
+        classes: Sequence[str] | None = None,
+        num_val: float = OWN_VALIDATION,
+        split_seed: int = 0,
+        name: str = "arrays",
+    ) -> "Dataset":
+        """A data set of arrays in memory, for the trainer without files.
+
+        x_train: (N, ...) uint8, float32 or float64, of any shape; y_train: (N,) labels 0..C-1, or
+        float targets (N,) or (N, K) of a regression. classes: names of the classes. num_val: where
+        no validation set is given, examples that are taken from the training set, as a count or a
+        fraction; 0 for none. Inputs in C order are not copied. Raises `ValueError` as
+        `harness.data.arrays` describes.
+        """
+        given = {
+            "x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test,
+            "x_val": x_val, "y_val": y_val,
+        }  # fmt: skip
+        found = {key: np.asarray(value) for key, value in given.items() if value is not None}
+        names = None if classes is None else arrays.checked_names(list(classes), "classes")
+        made, count = arrays.prepared(found, names)
+        train, val = made["x_train"], made.get("x_val", ())
+        check_counts(Sizes(len(train), 0, train.shape[1:], len(val)), num_val, None)
+        digest = arrays.digest(made, count)
+        split_by = (num_val, None, split_seed)
+        return _divided(name, digest, made, count, names or (), split_by)
+
+
+def default_names(classes: int) -> tuple[str, ...]:
+    """ "0", "1", ...: the names of classes that have no others."""
+    return tuple(map(str, range(classes)))
+
+
+def is_image(shape: Sequence[int], dtype: np.dtype[Any]) -> bool:
+    """Whether examples of this shape and type are gray or color pictures."""
+    return dtype == np.uint8 and (len(shape) == 2 or (len(shape) == 3 and shape[2] == 3))
 
 
 def load(
     name: str = "mnist",
     *,
     folder: str | None = None,
+    file: str | None = None,
     cache: str | Path = DEFAULT_CACHE,
-    num_val: int = 5000,
+    num_val: float | None = None,
     num_train: int | None = None,
     split_seed: int = 0,
 ) -> Dataset:
     """Find, extract (once) and open a data set.
 
-    name: of `sources.SOURCES`: "mnist", "fashion_mnist", or "idx" with a folder. num_val:
-    validation images taken from the training set. num_train: training images, None for all that
-    are left. split_seed: draws both. Raises `ValueError` for bad files, unknown names and
-    impossible counts.
+    name: of `sources.SOURCES`: "mnist", "fashion_mnist", "idx" with a folder, or "arrays" with a
+    file. num_val: validation examples taken from the training set, as a count or a fraction below
+    1; None for 5000 of the known data sets and 15 % of your own. num_train: training examples, None
+    for all that are left. split_seed: draws both. Raises `ValueError` for bad files, unknown names
+    and impossible counts.
     """
-    check_counts(measure(name, folder), num_val, num_train)
-    digest = prepare(name, folder, cache)
-    return open_dataset(digest, cache, num_val=num_val, num_train=num_train, split_seed=split_seed)
+    place = folder if file is None else file
+    val = source(name).num_val if num_val is None else num_val
+    check_counts(measure(name, place), val, num_train)
+    digest = prepare(name, place, cache)
+    return open_dataset(digest, cache, num_val=val, num_train=num_train, split_seed=split_seed)
 
 
-def check_counts(sizes: Sizes, num_val: int, num_train: int | None) -> None:
-    """Raise `ValueError` unless the counts leave at least one training image."""
+def validation_count(num_val: float, train: int, own: int = 0) -> int:
+    """The examples that are taken from `train` for validation.
+
+    num_val: their count, or their fraction. own: validation examples that the data set has beside
+    the training set, so that none are taken.
+    """
+    if own or not num_val:
+        return 0
+    return int(num_val) if num_val >= 1 else min(train - 1, max(1, round(num_val * train)))
+
+
+def check_counts(sizes: Sizes, num_val: float, num_train: int | None) -> None:
+    """Raise `ValueError` unless the counts leave at least one training example."""
+    if sizes.val and num_val >= 1:
+        raise ValueError(
+            f"dataset.num_val={num_val}: the data set has a validation set of {sizes.val}, x_val; "
+            "leave dataset.num_val out, or set it to 0 to train without validation"
+        )
     if not 0 <= num_val < sizes.train:
         raise ValueError(
             f"dataset.num_val={num_val}: expected 0 to {sizes.train - 1}, because there are "
             f"{sizes.train} training images and at least one must stay"
         )
-    if num_train is not None and not 1 <= num_train <= sizes.train - num_val:
+    count = validation_count(num_val, sizes.train, sizes.val)
+    if num_train is not None and not 1 <= num_train <= sizes.train - count:
         raise ValueError(
-            f"dataset.num_train={num_train}: expected 1 to {sizes.train - num_val}, the training "
-            f"images left beside {num_val} for validation"
+            f"dataset.num_train={num_train}: expected 1 to {sizes.train - count}, the training "
+            f"images left beside {count} for validation"
         )
 
 
@@ -83,48 +181,69 @@ def open_dataset(
     digest: str,
     cache: str | Path = DEFAULT_CACHE,
     *,
-    num_val: int = 5000,
+    num_val: float = 5000,
     num_train: int | None = None,
     split_seed: int = 0,
+    label: str | None = None,
 ) -> Dataset:
     """Map an extracted data set and divide it into parts; takes milliseconds.
 
-    The validation images are drawn from the training set, each class in proportion, by `split_seed`
-    alone, so that runs of different seeds share them. Raises `ValueError` when the data set is not
-    in the cache, or is not the one with this digest anymore.
+    The validation examples are drawn from the training set, each class in proportion, by
+    `split_seed` alone, so that runs of different seeds share them. label: the name of the data set,
+    None for that of its format. Raises `ValueError` when the data set is not in the cache, or is
+    not the one with this digest anymore.
     """
     extracted = Path(cache) / digest
     try:
         if problem := integrity.check(extracted):
             raise ValueError(problem)
         meta = json.loads((extracted / integrity.META).read_text())
-        arrays = {file: np.load(extracted / f"{file}.npy", mmap_mode="r") for file in FILES}
-        labels = np.asarray(arrays[FILES[1]])
-        kept, val_rows = _divide(labels, num_val, num_train, split_seed)
+        if meta["name"] == "arrays":
+            found = arrays.open_all(extracted)
+        else:
+            files = zip(arrays.REQUIRED, FILES, strict=True)
+            found = {x: np.load(extracted / f"{file}.npy", mmap_mode="r") for x, file in files}
+        names = tuple(meta.get("class_names", ()))
+        split_by = (num_val, num_train, split_seed)
+        return _divided(label or meta["name"], digest, found, meta["classes"], names, split_by)
     except (OSError, ValueError) as error:
         raise ValueError(
             f"{extracted}: expected an extracted data set, found {error}; delete the folder and "
             "start the run again from its data set's files"
         ) from error
-    train_images, test_images = flatten(arrays[FILES[0]]), flatten(arrays[FILES[2]])
-    return Dataset(
-        name=meta["name"],
-        sha256=digest,
-        image_shape=(meta["image_shape"][0], meta["image_shape"][1]),
-        classes=meta["classes"],
-        train=Part(train_images, labels, kept),
-        val=Part(train_images, labels, val_rows) if num_val else None,
-        test=Part(test_images, np.asarray(arrays[FILES[3]])),
-    )
 
 
-def flatten(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(N, rows, columns) -> (N, D) with D = rows x columns, row by row, without copying."""
-    return images.reshape(len(images), -1)
+def _divided(
+    name: str,
+    digest: str,
+    found: arrays.Arrays,
+    classes: int,
+    names: tuple[str, ...],
+    split_by: tuple[float, int | None, int],
+) -> Dataset:
+    """The data set of arrays by name. split_by: num_val, num_train and split_seed."""
+    num_val, num_train, seed = split_by
+    labels, shape = np.asarray(found["y_train"]), found["x_train"].shape[1:]
+    own = "x_val" in found
+    count = validation_count(num_val, len(labels), own)
+    kept, val_rows = _divide(labels, count, num_train, seed)
+    inputs = flatten(found["x_train"])
+    val = Part(inputs, labels, val_rows) if count else None
+    if own and num_val:
+        val = Part(flatten(found["x_val"]), np.asarray(found["y_val"]))
+    test = Part(inputs[:0], labels[:0])
+    if "x_test" in found:
+        test = Part(flatten(found["x_test"]), np.asarray(found["y_test"]))
+    return Dataset(name, digest, shape, classes, Part(inputs, labels, kept), val, test, names)
+
+
+def flatten(inputs: NDArray[Any]) -> NDArray[Any]:
+    """(N, ...) -> (N, D), such as D = rows x columns, row by row, without copying."""
+    return inputs.reshape(len(inputs), math.prod(inputs.shape[1:]))
 
 
 def _divide(
-    labels: NDArray[np.uint8], num_val: int, num_train: int | None, seed: int
+    labels: NDArray[Any], num_val: int, num_train: int | None, seed: int
 ) -> tuple[NDArray[np.uint32] | None, NDArray[np.uint32]]:
     """The rows of the training part, (n,) or None for all, and of the validation part (num_val,).
 
@@ -139,19 +258,22 @@ def _divide(
 
 
 def split(
-    labels: NDArray[np.uint8], count: int, seed: int
+    labels: NDArray[Any], count: int, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Draw `count` rows of `labels` (N,), every class in proportion.
+    """Draw `count` rows of `labels` (N,), every class in proportion; of targets (N, K), any rows.
 
     Returns the other rows (N - count,) and the drawn ones (count,), both sorted. Classes with the
     largest remainders take the examples that rounding leaves over.
     """
     generator = np.random.default_rng(seed)
+    drawn = np.zeros(len(labels), bool)
+    if labels.ndim == 2:
+        drawn[generator.permutation(len(labels))[:count]] = True
+        return np.flatnonzero(~drawn), np.flatnonzero(drawn)
     classes, sizes = np.unique(labels, return_counts=True)
     exact = sizes * count / len(labels)
     shares = np.floor(exact).astype(np.int64)
     shares[np.argsort(shares - exact, kind="stable")[: count - shares.sum()]] += 1
-    drawn = np.zeros(len(labels), bool)
     for label, share in zip(classes, shares, strict=True):
         drawn[generator.permutation(np.flatnonzero(labels == label))[:share]] = True
     return np.flatnonzero(~drawn), np.flatnonzero(drawn)

@@ -1,7 +1,8 @@
-"""Extract a data set's four IDX files, once, into a cache of .npy files that can be mapped.
+"""Extract a data set's files, once, into a cache of .npy files that can be mapped.
 
 They lie in `<cache>/<digest>/`; the digest is the SHA-256 of the digests of the four uncompressed
-files. What is in the cache is compared with it before it is used (see integrity.py).
+IDX files, or of the arrays. What is in the cache is compared with it before it is used (see
+integrity.py). The names of the classes are no part of it: naming them changes no result.
 """
 
 import hashlib
@@ -10,50 +11,64 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from filelock import FileLock
 
-from harness.data import download, idx, integrity
+from harness.data import arrays, download, idx, integrity
 from harness.data.atomic import fsync_folder, named, write_text
 from harness.data.integrity import META, digest_of
-from harness.data.sources import FILES, SOURCES, locate, measure, source
+from harness.data.sources import (
+    CLASSES,
+    FILES,
+    SOURCES,
+    class_names,
+    locate,
+    measure,
+    source,
+)
 
 DEFAULT_CACHE = "outputs/cache"
 
 
-def prepare(name: str, folder: str | None = None, cache: str | Path = DEFAULT_CACHE) -> str:
+def prepare(name: str, place: str | None = None, cache: str | Path = DEFAULT_CACHE) -> str:
     """Extract a data set into the cache unless it is there undamaged, and return its digest.
 
     The first call reads every file to its end and verifies it; later calls take milliseconds.
     Several processes may call it at once. Raises `ValueError` naming the file that is wrong.
     """
     cache = Path(cache)
-    if (found := _prepared(name, folder, cache)) is not None:
+    if (found := _prepared(name, place, cache)) is not None:
         return found
     cache.mkdir(parents=True, exist_ok=True)
     with FileLock(cache / ".lock"):
-        found = _prepared(name, folder, cache)  # another process may have extracted it meanwhile
-        return found or _fetch_and_extract(name, folder, cache)
+        found = _prepared(name, place, cache)  # another process may have extracted it meanwhile
+        if found is None:
+            found = _fetch_and_extract(name, place, cache)
+            _name_classes(cache / found, class_names(name, place))
+        return found
 
 
-def _prepared(name: str, folder: str | None, cache: Path) -> str | None:
+def _prepared(name: str, place: str | None, cache: Path) -> str | None:
     """The digest of a data set that is in the cache undamaged; None when it is not."""
-    digest = known_digest(name, folder, cache)
-    return digest if digest and integrity.check(cache / digest) is None else None
+    digest = known_digest(name, place, cache)
+    if digest is None or integrity.check(cache / digest) is not None:
+        return None
+    names, meta = class_names(name, place), json.loads((cache / digest / META).read_text())
+    return digest if names is None or list(names) == meta.get("class_names") else None
 
 
-def known_digest(name: str, folder: str | None, cache: Path) -> str | None:
+def known_digest(name: str, place: str | None, cache: Path) -> str | None:
     """The digest of a data set without reading its files; None when only reading them tells it.
 
     Files that are not pinned by their digests must be those that were extracted before. Writes
     nothing. Raises `ValueError` when a file is missing.
     """
-    known, paths = source(name), locate(name, folder)
-    if known.digests and folder is None:
+    known, paths = source(name), locate(name, place)
+    if known.digests and place is None:
         return digest_of(known.digests)
     assert paths is not None, "only a pinned data set can be downloaded"
     try:
@@ -62,24 +77,38 @@ def known_digest(name: str, folder: str | None, cache: Path) -> str | None:
         return None
 
 
-def _fetch_and_extract(name: str, folder: str | None, cache: Path) -> str:
+def _name_classes(extracted: Path, names: Sequence[str] | None) -> None:
+    """Record the names of the classes, where the user gave some since. Raises `ValueError`."""
+    meta = json.loads((extracted / META).read_text())
+    if names is None or list(names) == meta.get("class_names"):
+        return
+    if len(names) != meta["classes"]:
+        raise ValueError(
+            f"{CLASSES}: expected {meta['classes']} names, one for each label 0 to "
+            f"{meta['classes'] - 1}, found {len(names)}"
+        )
+    described = integrity.describe(extracted, meta["name"], meta["classes"], names)
+    write_text(extracted / META, json.dumps(meta | described, indent=1))
+
+
+def _fetch_and_extract(name: str, place: str | None, cache: Path) -> str:
     """Extract the files of a data set, downloaded where they are not on this machine."""
     downloads, url = cache / "downloads" / name, source(name).url
-    paths = locate(name, folder)
+    paths = locate(name, place)
     if paths is None:
         assert url is not None, "files that are not located have an address"
         fetched = download.fetch(FILES, downloads, url)
         try:
-            return _extract(name, folder, fetched, cache)
+            return _extract(name, place, fetched, cache)
         except ValueError as error:
             shutil.rmtree(downloads)
             raise ValueError(
                 f"{error}; what was downloaded is removed, repeat the command to fetch it again"
             ) from error
-    measure(name, folder)
+    measure(name, place)
     index = _index_path(cache, paths)
-    digest = _extract(name, folder, paths, cache)
-    if source(name).digests and folder is None:
+    digest = _extract(name, place, paths, cache)
+    if source(name).digests and place is None:
         return digest  # known without an index
     if index != _index_path(cache, paths):
         raise ValueError(
@@ -91,10 +120,10 @@ def _fetch_and_extract(name: str, folder: str | None, cache: Path) -> str:
     return digest
 
 
-def restore(digest: str, name: str, folder: str | None, cache: str | Path) -> None:
+def restore(digest: str, name: str, place: str | None, cache: str | Path) -> None:
     """Extract a data set again if it is not in the cache or was damaged there.
 
-    name and folder: of its files, as for `prepare`. Raises `ValueError` when they are not on this
+    name and place: of its files, as for `prepare`. Raises `ValueError` when they are not on this
     machine or have changed since.
     """
     extracted = Path(cache) / digest
@@ -103,13 +132,13 @@ def restore(digest: str, name: str, folder: str | None, cache: str | Path) -> No
         return
     try:
         pinned = source(name).digests
-        is_other = bool(pinned) and folder is None and digest_of(pinned) != digest
-        found = "other files" if is_other else prepare(name, folder, cache)
+        is_other = bool(pinned) and place is None and digest_of(pinned) != digest
+        found = "other files" if is_other else prepare(name, place, cache)
     except (ValueError, OSError) as error:
         raise ValueError(f"{problem}; it cannot be extracted again: {error}") from error
     if found != digest:
         raise ValueError(
-            f"{problem}; it cannot be extracted again: expected the files of {folder or name} with "
+            f"{problem}; it cannot be extracted again: expected the files of {place or name} with "
             f"digest {digest[:16]}, found {found[:16]}; they have changed since"
         )
 
@@ -135,7 +164,7 @@ def verify(cache: str | Path) -> list[str]:
 
 
 def _origin(folder: Path) -> tuple[str, str | None]:
-    """Name and folder of the files that were extracted into `folder`, as far as they are known."""
+    """Name and place of the files that were extracted into `folder`, as far as they are known."""
     for name, known in SOURCES.items():
         if known.digests and digest_of(known.digests) == folder.name:
             return name, None
@@ -154,28 +183,39 @@ def _index_path(cache: Path, paths: Mapping[str, Path]) -> Path:
     return cache / "index" / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
 
 
-def _extract(name: str, folder: str | None, paths: Mapping[str, Path], cache: Path) -> str:
+def _extract(name: str, place: str | None, paths: Mapping[str, Path], cache: Path) -> str:
     """Extract the files into `cache` under their digest, which is returned."""
     unfinished = cache / f".extracting-{secrets.token_hex(4)}"
     unfinished.mkdir()
     try:
-        contents = {}
-        for file, path in paths.items():
-            contents[file] = _extract_file(path, unfinished / f"{file}.npy")
-            expected = source(name).digests.get(file, contents[file])
-            if contents[file] != expected:
-                raise ValueError(
-                    f"{path}: expected the {name} file with SHA-256 {expected}, found "
-                    f"{contents[file]}; use dataset=idx for other files"
-                )
-        _check_labels(unfinished, paths)
-        origin = {"name": name, "folder": folder and str(Path(folder).resolve())}
-        meta = origin | integrity.describe(unfinished)
+        if name == "arrays":
+            classes = arrays.extract(paths[arrays.FILE], unfinished)
+            digest = arrays.digest(arrays.open_all(unfinished), classes)
+            described = integrity.describe(unfinished, name, classes)
+        else:
+            digest = _extract_idx(name, paths, unfinished)
+            described = integrity.describe(unfinished, name)
+        meta = {"name": name, "folder": place and str(Path(place).resolve()), **described}
         write_text(unfinished / META, json.dumps(meta, indent=1))
-        _install(unfinished, cache / digest_of(contents))
-        return digest_of(contents)
+        _install(unfinished, cache / digest)
+        return digest
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _extract_idx(name: str, paths: Mapping[str, Path], unfinished: Path) -> str:
+    """Extract the four IDX files into a folder; returns their digest. Raises `ValueError`."""
+    contents = {}
+    for file, path in paths.items():
+        contents[file] = _extract_file(path, unfinished / f"{file}.npy")
+        expected = source(name).digests.get(file, contents[file])
+        if contents[file] != expected:
+            raise ValueError(
+                f"{path}: expected the {name} file with SHA-256 {expected}, found "
+                f"{contents[file]}; use dataset=idx for other files"
+            )
+    _check_labels(unfinished, paths)
+    return digest_of(contents)
 
 
 def _install(unfinished: Path, folder: Path) -> None:

@@ -8,14 +8,14 @@ started again or one of the files has changed. Machines that share the cache hav
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from harness.data import idx
+from harness.data import arrays, idx
 from harness.data.atomic import write_text
 from harness.data.sources import FILES, SOURCES
 
@@ -54,12 +54,13 @@ def stamp_of(folder: Path) -> Path:
 def damage(folder: Path) -> str | None:
     """Like `check`, but always reads all files."""
     try:
-        contents = {file: _idx_digest(folder / f"{file}.npy") for file in FILES}
-        if digest_of(contents) != folder.name:
-            return f"the arrays in {folder} do not match its SHA-256"
         meta = json.loads((folder / META).read_text())
-        expected = {"name": meta["name"], **describe(folder)}
-        if meta["name"] not in SOURCES or expected != {key: meta[key] for key in expected}:
+        name, names = meta["name"], meta.get("class_names")
+        found = _content_digest(folder, meta)
+        if found != folder.name:
+            return f"the arrays in {folder} do not match its SHA-256"
+        expected = {"name": name, **describe(folder, name, meta["classes"], names)}
+        if name not in SOURCES or expected != {key: meta[key] for key in expected}:
             return f"{folder / META} does not describe the arrays beside it"
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"{folder} cannot be read ({error})"
@@ -71,15 +72,37 @@ def digest_of(contents: Mapping[str, str]) -> str:
     return hashlib.sha256("".join(contents[file] for file in FILES).encode()).hexdigest()
 
 
-def describe(folder: Path) -> dict[str, Any]:
-    """Sizes, image shape and number of classes of the arrays extracted in `folder`."""
-    arrays = [np.load(folder / f"{file}.npy", mmap_mode="r") for file in FILES]
-    return {
-        "classes": int(arrays[1].max()) + 1,
-        "image_shape": list(arrays[0].shape[1:]),
-        "train": len(arrays[0]),
-        "test": len(arrays[2]),
-    }
+def describe(
+    folder: Path, name: str, classes: int = 0, names: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """Sizes, shape of an example and number of classes of the arrays extracted in `folder`.
+
+    name: of the data set. classes: their number, which the labels in IDX files tell. names: those
+    of the classes, which are described only if there are some.
+    """
+    if name == "arrays":
+        found = arrays.open_all(folder)
+        train, test = found["x_train"], found["x_test"]
+        more: dict[str, Any] = {"classes": classes, "val": len(found.get("x_val", ()))}
+    else:
+        loaded = [np.load(folder / f"{file}.npy", mmap_mode="r") for file in FILES]
+        train, test = loaded[0], loaded[2]
+        more = {"classes": int(loaded[1].max()) + 1}
+    if names is not None:
+        more |= {"class_names": list(names), "class_names_sha256": _names_digest(names)}
+    return more | {"image_shape": list(train.shape[1:]), "train": len(train), "test": len(test)}
+
+
+def _names_digest(names: Sequence[str]) -> str:
+    """Of the names of the classes, which the digest of a data set leaves out."""
+    return hashlib.sha256(json.dumps(list(names)).encode()).hexdigest()
+
+
+def _content_digest(folder: Path, meta: Mapping[str, Any]) -> str:
+    """The digest of the arrays in a folder. Raises `ValueError` for a file that cannot be read."""
+    if meta["name"] == "arrays":
+        return arrays.digest(arrays.open_all(folder), meta["classes"])
+    return digest_of({file: _idx_digest(folder / f"{file}.npy") for file in FILES})
 
 
 def _idx_digest(path: Path) -> str:
@@ -106,7 +129,7 @@ def _shape(path: Path, file: BinaryIO) -> tuple[int, ...]:
 def _state(folder: Path) -> list[Any]:
     """What a stamp records: size, times and inode of each file."""
     state: list[Any] = []
-    for name in (META, *(f"{file}.npy" for file in FILES)):
+    for name in (META, *(f"{file}.npy" for file in (*FILES, *arrays.NAMES))):
         with suppress(OSError):
             stat = (folder / name).stat()
             state.append([name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino])

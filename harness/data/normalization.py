@@ -1,109 +1,217 @@
-"""Normalization: from pixels 0..255 to inputs of the network.
+"""Normalization: from the values of the data to inputs of the network.
 
-Every normalization is affine, x = pixel * scale + shift, and is saved with the weights as these two
-numbers, so that images are normalized in the same way wherever the weights are used.
+A normalization is fitted to the training part and saved with the weights, so that examples are
+normalized in the same way wherever the weights are used. The built-in ones are affine,
+x = value * scale + shift:
 
-    minmax    [-1, 1]: -1 is background, 1 is full ink (as in the tutorial)
-    unit      [0, 1]
-    standard  mean 0, standard deviation 1 over all pixels of the training images
-    none      0..255 as they are
+    name      bytes (uint8)                       other numbers
+    minmax    0..255 to [-1, 1]                   the range of the training data to [-1, 1]
+    unit      0..255 to [0, 1]                    the range of the training data to [0, 1]
+    standard  mean 0, standard deviation 1 over all values of the training data
+    none      the values as they are
+
+For bytes, minmax and unit map the range of the type, so that gray values mean the same in every
+data set: with minmax, -1 is background and 1 is full ink, as in the tutorial.
 """
 
 import difflib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-BLOCK = 4096
-Images = NDArray[np.uint8]
+BLOCK = 4096  # examples that are read at a time
+Inputs = NDArray[Any]  # uint8, float32 or float64
 Rows = NDArray[np.uint32] | None
 
 
-@dataclass(frozen=True)
-class Normalization:
-    """A fitted normalization: x = pixel * scale + shift."""
+class Normalization(Protocol):
+    """What the trainer asks of a normalization, the user's own included.
 
-    name: str
-    scale: float
-    shift: float
+    Its factory is called without positional arguments.
+    """
 
-    def apply(self, pixels: Images | NDArray[np.float32], out: NDArray[np.float32]) -> None:
-        """Normalize `pixels` (any shape, gray values 0..255) into `out` (same shape, float32)."""
-        if pixels is not out:
-            out[:] = pixels
+    def fit(self, inputs: Inputs, rows: Rows = None) -> None:
+        """Adapt to `inputs[rows]`, the training part.
+
+        inputs: (N, D) uint8, float32 or float64. rows: (n,), None for all.
+        """
+
+    @property
+    def state(self) -> Mapping[str, NDArray[Any]]:
+        """What was fitted, by name: arrays of any shape, saved with the weights."""
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Take a state that `state` returned, instead of `fit`."""
+
+    def apply(self, inputs: Inputs, out: NDArray[np.float32]) -> None:
+        """Normalize `inputs` (n, D) into `out` (n, D) float32, which may be the same array."""
+
+
+class Affine:
+    """x = value * scale + shift, the same for all inputs; `fit` of this class changes nothing."""
+
+    name = "affine"
+
+    def __init__(self, name: str = "affine", scale: float = 1.0, shift: float = 0.0) -> None:
+        self.name, self.scale, self.shift = name, scale, shift
+
+    def fit(self, inputs: Inputs, rows: Rows = None) -> None:
+        """Keep scale and shift."""
+
+    @property
+    def state(self) -> dict[str, NDArray[np.float64]]:
+        """`scale` and `shift`, () float64 each."""
+        return {"scale": np.array(self.scale), "shift": np.array(self.shift)}
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Take scale and shift from `state`."""
+        self.scale, self.shift = float(state["scale"]), float(state["shift"])
+
+    def apply(self, inputs: Inputs, out: NDArray[np.float32]) -> None:
+        """Normalize `inputs` (any shape) into `out` (same shape, float32).
+
+        float64 is normalized before it is rounded: small differences of large values stay.
+        """
+        if inputs.dtype == np.float64:
+            out[...] = inputs * self.scale + self.shift
+            return
+        if inputs is not out:
+            out[...] = inputs
         np.multiply(out, self.scale, out=out)
         np.add(out, self.shift, out=out)
 
 
-def fit(name: str, images: Images, rows: Rows = None) -> Normalization:
-    """Fit the named normalization to `images[rows]`, which should be the training part only.
+class MinMax(Affine):
+    """[-1, 1] from the range of uint8, or from the range of the training data."""
 
-    images: (N, D) uint8. rows: (n,), None for all. Raises `ValueError` for an unknown name, and for
-    `standard` when all pixels are equal.
+    def __init__(self) -> None:
+        super().__init__("minmax")
+
+    def fit(self, inputs: Inputs, rows: Rows = None) -> None:
+        """Raises `ValueError` when all values are equal and not bytes."""
+        if inputs.dtype == np.uint8:
+            self.scale, self.shift = 2 / 255, -1.0
+            return
+        low, high = _spread(self.name, inputs, rows)
+        self.scale = 2 / (high - low)
+        self.shift = -1.0 - low * self.scale
+
+
+class Unit(Affine):
+    """[0, 1] from the range of uint8, or from the range of the training data."""
+
+    def __init__(self) -> None:
+        super().__init__("unit")
+
+    def fit(self, inputs: Inputs, rows: Rows = None) -> None:
+        """Raises `ValueError` when all values are equal and not bytes."""
+        if inputs.dtype == np.uint8:
+            self.scale, self.shift = 1 / 255, 0.0
+            return
+        low, high = _spread(self.name, inputs, rows)
+        self.scale = 1 / (high - low)
+        self.shift = -low * self.scale
+
+
+class Standard(Affine):
+    """Zero mean and unit variance over all values of the training data."""
+
+    def __init__(self) -> None:
+        super().__init__("standard")
+
+    def fit(self, inputs: Inputs, rows: Rows = None) -> None:
+        """Raises `ValueError` when all values are equal."""
+        mean, deviation = _moments(inputs, rows)
+        if not deviation > 0:
+            raise _no_spread(self.name, inputs, mean)
+        self.scale, self.shift = 1 / deviation, -mean / deviation
+
+
+class Unchanged(Affine):
+    """The values as they are."""
+
+    def __init__(self) -> None:
+        super().__init__("none")
+
+
+NORMALIZATIONS: dict[str, Callable[[], Normalization]] = {
+    "minmax": MinMax,
+    "unit": Unit,
+    "standard": Standard,
+    "none": Unchanged,
+}
+
+
+def fit(name: str, inputs: Inputs, rows: Rows = None) -> Normalization:
+    """The named normalization fitted to `inputs[rows]`, which should be the training part only.
+
+    inputs: (N, D) uint8, float32 or float64. rows: (n,), None for all. Raises `ValueError` for an
+    unknown name, and where a range or a deviation to divide by is 0.
     """
     if name not in NORMALIZATIONS:
         near = difflib.get_close_matches(name, NORMALIZATIONS, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"normalization {name!r}: expected {', '.join(NORMALIZATIONS)}{hint}")
-    return Normalization(name, *NORMALIZATIONS[name](images, rows))
+    made = NORMALIZATIONS[name]()
+    made.fit(inputs, rows)
+    return made
 
 
-def narrow_range(images: Images, rows: Rows = None) -> tuple[int, int] | None:
-    """The lowest and the highest gray value, if all use less than half of the range of uint8.
+def narrow_range(inputs: Inputs, rows: Rows = None) -> tuple[int, int] | None:
+    """The lowest and the highest of bytes, if all use less than half of the range of uint8.
 
-    Else None, usually after a look at the first BLOCK images. `minmax` and `unit` map the whole
-    range of uint8, so such images stay near one end of it.
+    Else None, usually after a look at the first BLOCK examples; always None for other numbers.
+    `minmax` and `unit` map the whole range of uint8, so such data stay near one end of it.
     """
-    total = len(images) if rows is None else len(rows)
+    if inputs.dtype != np.uint8:
+        return None
     low, high = 255, 0
-    for begin in range(0, total, BLOCK):
-        part = slice(begin, begin + BLOCK)
-        block = images[part] if rows is None else images[rows[part]]
+    for block in _blocks(inputs, rows):
         low, high = min(low, int(block.min())), max(high, int(block.max()))
         if high - low >= 128:
             return None
     return low, high
 
 
-def minmax(images: Images, rows: Rows) -> tuple[float, float]:
-    """[-1, 1] from the range of uint8, so that gray values mean the same in every data set."""
-    return 2 / 255, -1.0
-
-
-def unit(images: Images, rows: Rows) -> tuple[float, float]:
-    """[0, 1] from the range of uint8."""
-    return 1 / 255, 0.0
-
-
-def standard(images: Images, rows: Rows) -> tuple[float, float]:
-    """Zero mean and unit variance, from exact integer counts of the 256 gray values."""
-    counts = np.zeros(256, np.int64)
-    total = len(images) if rows is None else len(rows)
+def _blocks(inputs: Inputs, rows: Rows) -> Iterator[Inputs]:
+    total = len(inputs) if rows is None else len(rows)
     for begin in range(0, total, BLOCK):
         part = slice(begin, begin + BLOCK)
-        block = images[part] if rows is None else images[rows[part]]
-        counts += np.bincount(block.ravel(), minlength=256)
-    grays = np.arange(256)
-    mean = float(counts @ grays) / int(counts.sum())
-    deviation = float(np.sqrt(counts @ (grays - mean) ** 2 / counts.sum()))
-    if deviation == 0:
-        raise ValueError(
-            f"normalization 'standard': every training pixel is {mean:.0f}, so there is no spread "
-            "to divide by; use normalization=minmax or look at the images"
-        )
-    return 1 / deviation, -mean / deviation
+        yield inputs[part] if rows is None else inputs[rows[part]]
 
 
-def none(images: Images, rows: Rows) -> tuple[float, float]:
-    """Pixels as they are."""
-    return 1.0, 0.0
+def _spread(name: str, inputs: Inputs, rows: Rows) -> tuple[float, float]:
+    """The lowest and the highest value. Raises `ValueError` when they are equal."""
+    ends = [(float(block.min()), float(block.max())) for block in _blocks(inputs, rows)]
+    low, high = min(low for low, _ in ends), max(high for _, high in ends)
+    if low == high:
+        raise _no_spread(name, inputs, low)
+    return low, high
 
 
-NORMALIZATIONS: dict[str, Callable[[Images, Rows], tuple[float, float]]] = {
-    "minmax": minmax,
-    "unit": unit,
-    "standard": standard,
-    "none": none,
-}
+def _moments(inputs: Inputs, rows: Rows) -> tuple[float, float]:
+    """Mean and standard deviation: of bytes from exact counts, of other numbers in float64."""
+    if inputs.dtype == np.uint8:
+        counts = np.zeros(256, np.int64)
+        for block in _blocks(inputs, rows):
+            counts += np.bincount(block.ravel(), minlength=256)
+        grays = np.arange(256)
+        mean = float(counts @ grays) / int(counts.sum())
+        return mean, float(np.sqrt(counts @ (grays - mean) ** 2 / counts.sum()))
+    count = (len(inputs) if rows is None else len(rows)) * inputs.shape[1]
+    mean = sum(float(block.sum(dtype=np.float64)) for block in _blocks(inputs, rows)) / count
+    squares = (
+        float(np.square(np.subtract(block, mean, dtype=np.float64)).sum())
+        for block in _blocks(inputs, rows)
+    )
+    return mean, (sum(squares) / count) ** 0.5
+
+
+def _no_spread(name: str, inputs: Inputs, value: float) -> ValueError:
+    what, other = ("pixel", "minmax") if inputs.dtype == np.uint8 else ("value", "none")
+    return ValueError(
+        f"normalization {name!r}: every training {what} is {value:g}, so there is no spread to "
+        f"divide by; use normalization={other} or look at the data"
+    )

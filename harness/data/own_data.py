@@ -113,7 +113,7 @@ def _describe(
 ) -> list[str]:
     """What was written, what is doubtful about it, and the command that trains on it."""
     sizes = measure("idx", str(folder))
-    height, width = sizes.image_shape
+    height, width = sizes.input_shape
     lines = [
         f"{folder}: {sizes.train:,} training and {sizes.test:,} test images of {height}x{width} in "
         f"{len(examples.classes)} classes",

@@ -1,16 +1,21 @@
-"""The known data sets: where their four files are and what they must contain.
+"""The known data sets: where their files are and what they must contain.
+
+`idx` is four IDX files in a folder of the user, `arrays` one .npz file (see arrays.py). A *place*
+is where the user's own files are: that folder, or that file.
 
 To add a data set whose files are known, add a row to `SOURCES` and a file `conf/dataset/NAME.yaml`.
 """
 
 import difflib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from harness.data import idx
+from harness.data import arrays, idx
 
 FILES = (
     "train-images-idx3-ubyte",
@@ -20,13 +25,25 @@ FILES = (
 )
 
 
+CLASSES = "classes.json"  # beside IDX files: the names of the classes, in order of label
+OWN_VALIDATION = 0.15  # share of the training set of a user's own data
+
+
 @dataclass(frozen=True)
 class Sizes:
-    """What the headers tell: numbers of images, and their shape (rows, columns) in pixels."""
+    """What the headers tell: numbers of examples, their shape and type.
+
+    input_shape: of one example, such as (rows, columns). val: validation examples that the data set
+    has beside the training set. dtype: of the inputs. is_regression: whether the labels are
+    targets.
+    """
 
     train: int
     test: int
-    image_shape: tuple[int, int]
+    input_shape: tuple[int, ...]
+    val: int = 0
+    dtype: np.dtype[Any] = np.dtype(np.uint8)
+    is_regression: bool = False
 
 
 @dataclass(frozen=True)
@@ -37,12 +54,15 @@ class Source:
     files differently; empty when any content is accepted. folder: where the files are, if they are
     on this machine. url: address of the folder that the files, with `.gz`, are downloaded from
     when they are not. sizes: required with `url`, to check a configuration before the download.
+    num_val: validation examples that are taken from the training set by default, as a count or a
+    fraction.
     """
 
     digests: Mapping[str, str] = field(default_factory=dict)
     folder: Path | None = None
     url: str | None = None
     sizes: Sizes | None = None
+    num_val: float = OWN_VALIDATION
 
 
 MNIST_SIZES = Sizes(60_000, 10_000, (28, 28))
@@ -56,6 +76,7 @@ SOURCES = {
         },
         folder=Path(__file__).parent / "mnist",
         sizes=MNIST_SIZES,
+        num_val=5000,
     ),
     # Xiao, Rasul and Vollgraf, 2017; MIT license. The folder is Debian's dataset-fashion-mnist.
     "fashion_mnist": Source(
@@ -68,8 +89,10 @@ SOURCES = {
         folder=Path("/usr/share/datasets/fashion-mnist"),
         url="https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",
         sizes=MNIST_SIZES,
+        num_val=5000,
     ),
     "idx": Source(),
+    "arrays": Source(),
 }
 
 
@@ -82,17 +105,19 @@ def source(name: str) -> Source:
     return SOURCES[name]
 
 
-def measure(name: str, folder: str | None = None) -> Sizes:
+def measure(name: str, place: str | None = None) -> Sizes:
     """The sizes of a data set from its headers; nothing is written and nothing downloaded.
 
-    Raises `ValueError` when a file is missing, not IDX, or does not fit the others.
+    Raises `ValueError` when a file is missing, of another format, or does not fit the others.
     """
-    paths = locate(name, folder)
+    paths = locate(name, place)
     if paths is None:
         sizes = source(name).sizes
         assert sizes is not None, "a data set with an address states its sizes"
         return sizes
-    headers = {file: idx.read_header(path) for file, path in paths.items()}
+    if name == "arrays":
+        return _measure_arrays(paths[arrays.FILE])
+    headers = {file: idx.read_header(paths[file]) for file in FILES}
     for part in ("train", "t10k"):
         images, labels = (file for file in FILES if file.startswith(part))
         _check_header(paths[images], headers[images], "images", 3)
@@ -111,15 +136,30 @@ def measure(name: str, folder: str | None = None) -> Sizes:
     return Sizes(train[0], test[0], (train[1], train[2]))
 
 
-def locate(name: str, folder: str | None) -> Mapping[str, Path] | None:
-    """The paths of the four files by name; None when they have to be downloaded first.
+def _measure_arrays(path: Path) -> Sizes:
+    headers = arrays.read_headers(path)
+    train, val = headers["x_train"], headers.get("x_val")
+    return Sizes(
+        train=train.shape[0],
+        test=headers["x_test"].shape[0],
+        input_shape=train.shape[1:],
+        val=0 if val is None else val.shape[0],
+        dtype=train.dtype,
+        is_regression=headers["y_train"].dtype.kind == "f",
+    )
 
-    folder: the user's own folder, which takes precedence. Raises `ValueError` for an unknown data
-    set or a missing file.
+
+def locate(name: str, place: str | None) -> Mapping[str, Path] | None:
+    """The paths of a data set's files by name; None when they have to be downloaded first.
+
+    place: the user's own, which takes precedence. Raises `ValueError` for an unknown data set or a
+    missing file.
     """
     known = source(name)
-    if folder:
-        return _in_folder(Path(folder))
+    if name == "arrays":
+        return {arrays.FILE: _npz(place)}
+    if place:
+        return _in_folder(Path(place))
     if known.folder is not None and (known.url is None or known.folder.is_dir()):
         return _in_folder(known.folder)
     if known.url is None:
@@ -127,6 +167,35 @@ def locate(name: str, folder: str | None) -> Mapping[str, Path] | None:
             f"dataset={name}: expected dataset.dir=FOLDER with the four IDX files, found none"
         )
     return None
+
+
+def class_names(name: str, place: str | None) -> tuple[str, ...] | None:
+    """The names of the classes that come with the user's own files; None where there are none.
+
+    They are read from `classes.json` beside IDX files, or from the array `classes`. Raises
+    `ValueError`.
+    """
+    if name == "arrays":
+        return arrays.read_names(_npz(place))
+    path = Path(place or "", CLASSES)
+    if not place or not path.is_file():
+        return None
+    try:
+        return arrays.checked_names(json.loads(path.read_text(encoding="utf-8")), str(path))
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"{path}: expected a JSON list of names, found {error}") from None
+
+
+def _npz(place: str | None) -> Path:
+    if not place:
+        raise ValueError("dataset=arrays: expected dataset.file=FILE.npz, found none")
+    path = Path(place)
+    if not path.is_file():
+        found = "a folder" if path.is_dir() else "no such file"
+        raise ValueError(f"dataset.file={place}: expected an .npz file, found {found}")
+    return path
 
 
 def _in_folder(folder: Path) -> Mapping[str, Path]:

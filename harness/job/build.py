@@ -1,10 +1,14 @@
 """Build the objects that a configuration names. Nothing below this module reads a `Config`."""
 
 import dataclasses
+import math
 from typing import Any, Literal
 
+import numpy as np
+
 from harness.data import normalization
-from harness.data.dataset import Dataset
+from harness.data.dataset import Dataset, default_names
+from harness.data.normalization import Affine
 from harness.nn.compiled import numba_loading, supports
 from harness.nn.network import Network, count_parameters
 from harness.nn.schedules import Schedule, with_warmup
@@ -32,8 +36,7 @@ OUTSIDE_THE_STEP = (
 
 def sizes(config: ScratchConfig, dataset: Dataset) -> tuple[int, ...]:
     """Layer sizes (D, H, ..., C)."""
-    rows, columns = dataset.image_shape
-    return (rows * columns, *config.hidden, dataset.classes)
+    return (math.prod(dataset.input_shape), *config.hidden, dataset.outputs)
 
 
 def blas_threads(
@@ -49,14 +52,16 @@ def blas_threads(
     return max(1, min(cores, batch * count_parameters(sizes) // STEP_SIZE_PER_THREAD))
 
 
-def backend(config: ScratchConfig) -> Backend:
+def backend(config: ScratchConfig, inputs: str = "uint8") -> Backend:
     """Which backend trains this configuration: "numpy" or "numba".
 
+    inputs: the type of the data, or "targets" for a regression.
     Raises `ConfigError` when Numba cannot be used or does not support the other keys, and
     `backend=numba` asks for it.
     """
     obstacle = numba_loading.obstacle()
-    missing = supports.unsupported(_step_settings(config))
+    settings = _step_settings(config) | ({} if inputs == "uint8" else {"inputs": inputs})
+    missing = supports.unsupported(settings)
     if config.backend == "numba":
         if obstacle:
             raise ConfigError(f"backend=numba: {obstacle}, or use backend=auto")
@@ -64,6 +69,11 @@ def backend(config: ScratchConfig) -> Backend:
             expected = ", ".join(missing.values())
             raise ConfigError(f"backend=numba: expected {expected}; or use backend=auto")
     return "numba" if config.backend != "numpy" and not obstacle and not missing else "numpy"
+
+
+def kind_of_inputs(dtype: np.dtype[Any], is_regression: bool) -> str:
+    """What `backend` asks of the data: the name of its type, or "targets" of a regression."""
+    return "targets" if is_regression else dtype.name
 
 
 def _step_settings(config: ScratchConfig) -> dict[str, Any]:
@@ -91,7 +101,7 @@ def trainer(config: ScratchConfig, dataset: Dataset) -> Trainer:
     random = generators(config.seed)
     objective = Objective.parse(config.objective)
     network = Network.create(sizes(config, dataset), config.activation, random["weights"])
-    fitted = normalization.fit(config.normalization.name, dataset.train.images, dataset.train.rows)
+    fitted = normalization.fit(config.normalization.name, dataset.train.inputs, dataset.train.rows)
     optimizer = part("optimizer", config, network.parameters)
     options = Options(
         batch=config.batch,
@@ -108,8 +118,8 @@ def trainer(config: ScratchConfig, dataset: Dataset) -> Trainer:
         objective=objective.metric,
         maximize=objective.is_max,
         patience=config.patience,
-        augmentation=part("augmentation", config, dataset.image_shape),
-        backend=backend(config),
+        augmentation=part("augmentation", config, dataset.input_shape),
+        backend=backend(config, kind_of_inputs(dataset.train.inputs.dtype, dataset.classes == 0)),
     )
     return Trainer(network, dataset, optimizer, fitted, options)
 
@@ -139,12 +149,20 @@ def schedule(config: ScratchConfig) -> Schedule:
 
 def description(trained: Trainer) -> dict[str, Any]:
     """The JSON description in a weights file: what is needed to classify images with it."""
-    normal, network = trained.normalization, trained.network
+    normal, network, dataset = trained.normalization, trained.network, trained.dataset
+    described: dict[str, Any] = {"name": type(normal).__name__}
+    if isinstance(normal, Affine):
+        described = {"name": normal.name, "scale": normal.scale, "shift": normal.shift}
+    # Bytes whose classes have no other names are described as in earlier versions, to the byte.
+    dtype = dataset.train.inputs.dtype
+    named = dataset.class_names != default_names(dataset.classes)
     return {
         "sizes": list(network.sizes),
         "activation": network.activation.name,
-        "normalization": {"name": normal.name, "scale": normal.scale, "shift": normal.shift},
-        "image_shape": list(trained.dataset.image_shape),
-        "classes": trained.dataset.classes,
-        "dataset": trained.dataset.name,
+        "normalization": described,
+        "image_shape": list(dataset.input_shape),
+        "classes": dataset.classes,
+        "dataset": dataset.name,
+        **({"class_names": list(dataset.class_names)} if named else {}),
+        **({} if dtype == np.uint8 else {"dtype": dtype.name}),
     }

@@ -2,7 +2,7 @@
 
 A file can be made so that its decoder works for minutes, or crashes. Python cannot interrupt a
 decoder, which is C; a process can be ended. `python -m harness.recognizer.decoding` is that
-process: it reads pictures from standard input and writes gray values to standard output. It ends
+process: it reads pictures from standard input and writes their pixels to standard output. It ends
 with the process that started it.
 
 The limits of processor time and of memory are those of the system: Windows has neither, macOS no
@@ -23,14 +23,15 @@ from typing import IO
 import numpy as np
 
 from harness.recognizer import picture
-from harness.recognizer.picture import Gray
+from harness.recognizer.picture import Pixels
 
 LIMIT_S = 5  # of processor time for one picture; the largest take about 1 s
 ELAPSED_S = 60  # for one picture, on a machine that is busy or was suspended
 LIMIT_BYTES = 1 << 30  # of address space; `picture.decode` says what a picture takes
-REQUEST = struct.Struct(">I")  # bytes of the picture, which follow
+REQUEST = struct.Struct(">?I")  # whether in color, and the bytes of the picture, which follow
 KILLED = -9  # the exit status after SIGKILL
-ANSWER = struct.Struct(">?II")  # True, rows, columns and the gray values; or False, 0, a length
+# True, rows, columns, 1 or 3 values of each pixel, and the values; or False, 0, a length, 0.
+ANSWER = struct.Struct(">?IIB")
 
 
 class Decoder:
@@ -52,7 +53,7 @@ class Decoder:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def decode(self, content: bytes) -> Gray:
+    def decode(self, content: bytes, *, color: bool = False) -> Pixels:
         """Decode a picture as `picture.decode` does, within the limits.
 
         Raises `ValueError` for the picture, `OSError` when the machine did not let it be decoded:
@@ -65,7 +66,7 @@ class Decoder:
         timer.daemon = True
         timer.start()
         try:
-            self._process.stdin.write(REQUEST.pack(len(content)) + content)
+            self._process.stdin.write(REQUEST.pack(color, len(content)) + content)
             self._process.stdin.flush()
             return _receive(self._process.stdout)
         except (EOFError, OSError):
@@ -85,9 +86,9 @@ class Decoder:
             )
         raise ValueError(f"the decoder crashed (exit status {status}); save the picture again")
 
-    def read(self, path: Path) -> Gray:
+    def read(self, path: Path, *, color: bool = False) -> Pixels:
         """Read a picture file as `picture.read` does, within the limits. Raises as `decode`."""
-        return self.decode(picture.read_bytes(path))
+        return self.decode(picture.read_bytes(path), color=color)
 
     def close(self) -> None:
         """End the process, also while another thread waits for its answer."""
@@ -117,12 +118,13 @@ def _start(limit_s: float) -> subprocess.Popen[bytes]:
     )
 
 
-def _receive(stream: IO[bytes]) -> Gray:
+def _receive(stream: IO[bytes]) -> Pixels:
     """The picture of an answer. Raises `ValueError` as the answer says, `EOFError` without one."""
-    decoded, rows, columns = ANSWER.unpack(_exactly(stream, ANSWER.size))
+    decoded, rows, columns, depth = ANSWER.unpack(_exactly(stream, ANSWER.size))
     if not decoded:
         raise ValueError(_exactly(stream, columns).decode())
-    return np.frombuffer(_exactly(stream, rows * columns), np.uint8).reshape(rows, columns)
+    values = np.frombuffer(_exactly(stream, rows * columns * depth), np.uint8)
+    return values.reshape((rows, columns) if depth == 1 else (rows, columns, depth))
 
 
 def _exactly(stream: IO[bytes], count: int) -> bytes:
@@ -153,14 +155,16 @@ def main(limit_s: float) -> None:
     _limit_memory()
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     while header := requests.read(REQUEST.size):
-        content = _exactly(requests, *REQUEST.unpack(header))
+        color, length = REQUEST.unpack(header)
+        content = _exactly(requests, length)
         _limit_time(limit_s)
         try:
-            gray = picture.decode(content)
-            answer = ANSWER.pack(True, *gray.shape) + gray.tobytes()
+            pixels = picture.decode(content, color=color)
+            depth = 3 if color else 1
+            answer = ANSWER.pack(True, *pixels.shape[:2], depth) + pixels.tobytes()
         except ValueError as error:
             text = str(error).encode()
-            answer = ANSWER.pack(False, 0, len(text)) + text
+            answer = ANSWER.pack(False, 0, len(text), 0) + text
         _limit_time(0)
         answers.write(answer)
         answers.flush()

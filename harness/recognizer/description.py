@@ -6,34 +6,46 @@ would broadcast an array of one element to any size), and every number is finite
 """
 
 import itertools
+import math
 from typing import Any
 
 import numpy as np
 
+from harness.data.arrays import MAX_CLASSES, TYPES, checked_names
 from harness.nn.activations import ACTIVATIONS
 from harness.recognizer import calibration
 from harness.runfolder.checkpoint import Arrays
 
+DTYPES = tuple(dtype.name for dtype in TYPES)
 LARGEST = float(np.finfo(np.float32).max)
-MAX_CLASSES = 256  # labels are bytes
 
 
 def check(arrays: Arrays, description: dict[str, Any]) -> None:
     """Raise `ValueError` naming the first part that no trained network has.
 
     arrays: `layer1.weights` (inputs, outputs), `layer1.bias` (outputs,) and so on, float32.
-    description: sizes, activation, normalization, image_shape, run, and calibration if there is
-    one; everything else is ignored.
+    description: sizes, activation, normalization, image_shape (of any example), run, and if there
+    are some class_names, calibration and dtype (of the inputs, else uint8); the rest is ignored.
     """
     sizes = _whole_numbers(description, "sizes")
     if len(sizes) < 2 or sizes[-1] > MAX_CLASSES:
-        raise ValueError(f"sizes: expected inputs to at most 256 classes, found {_short(sizes)}")
-    rows_columns = _whole_numbers(description, "image_shape")
-    if len(rows_columns) != 2 or rows_columns[0] * rows_columns[1] != sizes[0]:
         raise ValueError(
-            f"image_shape: expected rows and columns of {sizes[0]} inputs, found "
-            f"{_short(rows_columns)}"
+            f"sizes: expected inputs to at most {MAX_CLASSES} classes, found {_short(sizes)}"
         )
+    shape = _whole_numbers(description, "image_shape")
+    if math.prod(shape) != sizes[0]:
+        raise ValueError(
+            f"image_shape: expected the shape of {sizes[0]} inputs, found {_short(shape)}"
+        )
+    if description.get("classes") == 0:
+        raise ValueError("classes: expected a network that classifies, found one of a regression")
+    dtype = description.get("dtype", "uint8")
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype: expected {', '.join(DTYPES)}, found {_short(dtype)}")
+    if "class_names" in description:
+        names = checked_names(description["class_names"], "class_names")
+        if len(names) != sizes[-1]:
+            raise ValueError(f"class_names: expected {sizes[-1]} names, found {len(names)}")
     for name, known in (("activation", set(ACTIVATIONS)), ("run", None)):
         text = description.get(name)
         if not isinstance(text, str) or not text.isprintable() or (known and text not in known):

@@ -25,7 +25,7 @@ class Library:
         self._reader = Reader(Target(uri)) if uri else None
 
     def list_networks(self) -> list[dict[str, Any]]:
-        """`id` and `name` of every finished run: the default first, then the newest first.
+        """`id` and `name` of every finished run on pictures: the default first, then the newest.
 
         Local runs come before those of the tracking store.
         """
@@ -33,9 +33,12 @@ class Library:
         for run in reversed(all_runs(self._outputs)):
             if run.is_finished or run.id == self.default.run_id:
                 history = run.history()
+                if not loading.reads_pictures(history.create["dataset"]):
+                    continue
                 _add(names, run.id, history.name, history.final, Objective.of(history.params))
         for recorded in reversed(self._stored()):
-            if recorded.tags.get("run.id") == recorded.run:  # else not a run of this harness
+            is_own = recorded.tags.get("run.id") == recorded.run  # else not of this harness
+            if is_own and loading.reads_pictures(recorded.dataset):
                 objective = Objective.of(recorded.params)
                 _add(names, recorded.run, recorded.name, recorded.final, objective)
         return [{"id": run, "name": name} for run, name in names.items()]

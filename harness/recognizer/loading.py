@@ -6,10 +6,14 @@ import hashlib
 import json
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from harness.data.atomic import write_text
+from harness.data.dataset import is_image
 from harness.recognizer import calibration, champion, recognizer
 from harness.recognizer.calibration import Calibration
 from harness.recognizer.recognizer import Recognizer
@@ -25,7 +29,7 @@ CALIBRATION = "weights/calibration.json"
 
 
 def choose(outputs: Path, run_id: str | None = None, uri: str | None = None) -> Recognizer:
-    """Load the network of a run; by default one that reads digits.
+    """Load the network of a run on pictures; by default one that reads digits.
 
     By default, the first of these that exists: the champion registered for MNIST, the best local
     run on MNIST (without `uri`), the only other champion, the best local run. A warning names each
@@ -34,12 +38,12 @@ def choose(outputs: Path, run_id: str | None = None, uri: str | None = None) -> 
     that trains one.
     """
     if run_id is not None and uri is None:
-        return load_run(folder.find(outputs, run_id))
+        return _of_pictures(load_run(folder.find(outputs, run_id)))
     target = Target.named(uri, outputs)
     problems: list[str] = []
     try:
         if run_id is not None:
-            return load_stored(Reader(target), run_id)
+            return _of_pictures(load_stored(Reader(target), run_id))
         candidates = _candidates(outputs, target, problems, champions_only=uri is not None)
         chosen = next((each for each in candidates if each is not None), None)
     except StoreError as error:
@@ -63,14 +67,18 @@ def _candidates(
     problems: takes a line for each local run that cannot be used. champions_only: local runs come
     after every champion.
     """
-    yield champion.registered(target, champion.MNIST)
-    finished = [run for run in folder.all_runs(outputs) if run.is_finished]
+    yield _if_of_pictures(champion.registered(target, champion.MNIST))
+    finished = [
+        run
+        for run in folder.all_runs(outputs)
+        if run.is_finished and reads_pictures(run.create["dataset"])
+    ]
     finished.sort(key=_rank)
     mnist = [run for run in finished if _is_mnist(run)]
     if not champions_only:
         yield from _loaded(mnist, problems)
         mnist = []
-    yield champion.registered(target)
+    yield _if_of_pictures(champion.registered(target))
     yield from _loaded(mnist + [run for run in finished if not _is_mnist(run)], problems)
 
 
@@ -91,6 +99,22 @@ def _loaded(runs: list[Run], problems: list[str]) -> Iterator[Recognizer]:
             yield load_run(run)
         except (ValueError, OSError) as error:
             problems.append(str(error))
+
+
+def reads_pictures(dataset: Mapping[str, Any]) -> bool:
+    """Whether a run on this data set reads pictures. dataset: of its create record."""
+    dtype = np.dtype(dataset.get("dtype", "uint8"))
+    return dataset.get("classes") != 0 and is_image(dataset.get("image_shape", (28, 28)), dtype)
+
+
+def _if_of_pictures(trained: Recognizer | None) -> Recognizer | None:
+    is_other = trained is None or not is_image(trained.input_shape, trained.dtype)
+    return None if is_other else trained
+
+
+def _of_pictures(trained: Recognizer) -> Recognizer:
+    _ = trained.picture_shape  # raises for a network of other data
+    return trained
 
 
 def _is_mnist(run: Run) -> bool:
@@ -148,11 +172,13 @@ def _calibrate(run: Run, trained: Recognizer, weights: Path) -> Calibration | No
         if not run.config.dataset.num_val:
             return None
         data = run.dataset()
-        assert data.val is not None
+        if data.val is None:
+            return None
         _, probabilities = evaluate(trained.network, data.val, trained.normalization)
     except (ValueError, OSError):  # the data is no longer there
         return None
-    fitted = calibration.fit(probabilities, data.val.labels[data.val.rows])
+    labels = data.val.labels if data.val.rows is None else data.val.labels[data.val.rows]
+    fitted = calibration.fit(probabilities, labels)
     content = dataclasses.asdict(fitted) | {"weights": _sha256(weights)}
     with contextlib.suppress(OSError):
         write_text(run.folder / CALIBRATION, json.dumps(content, indent=1) + "\n")

@@ -21,9 +21,9 @@ BATCH = 1000
 
 
 class DigitModel(PythonModel):
-    """Classifies images (N, 28, 28) or (N, 784) of gray values 0 to 255.
+    """Classifies examples, such as images (N, 28, 28) or (N, 784) of gray values 0 to 255.
 
-    `predict` returns a table with the columns `class` and `probabilities`.
+    `predict` returns a table with the columns `class`, `name` and `probabilities`.
     """
 
     def load_context(self, context: Any) -> None:
@@ -40,29 +40,39 @@ class DigitModel(PythonModel):
         normalization = description["normalization"]
         self.scale, self.shift = normalization["scale"], normalization["shift"]
         self.temperature = description.get("calibration", {}).get("temperature", 1.0)
-        self.image_shape = tuple(description["image_shape"])
+        self.input_shape = tuple(description["image_shape"])
+        self.is_bytes = description.get("dtype", "uint8") == "uint8"
+        outputs = description["sizes"][-1]
+        self.names = description.get("class_names", [str(label) for label in range(outputs)])
 
     # MLflow takes an annotation of model_input for a schema, and has none that fits.
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
-        """One row per image: the class (int) and the calibrated probabilities (list of float)."""
+        """One row per example: class (int), its name, and calibrated probabilities (list)."""
         pixels = self._checked(np.asarray(model_input))
         probabilities = np.concatenate(
             [self._probabilities(pixels[i : i + BATCH]) for i in range(0, len(pixels), BATCH)]
         )
+        classes = probabilities.argmax(axis=1)
         return pd.DataFrame(
-            {"class": probabilities.argmax(axis=1), "probabilities": probabilities.tolist()}
+            {
+                "class": classes,
+                "name": [self.names[number] for number in classes],
+                "probabilities": probabilities.tolist(),
+            }
         )
 
     def _checked(self, images: Any) -> Any:
-        """The images as float32 (N, D). Raises `ValueError`."""
+        """The examples (N, D), bytes as float32, others as float64. Raises `ValueError`."""
         inputs = self.layers[0][0].shape[0]
-        if images.shape[1:] not in ((inputs,), self.image_shape) or not len(images):
-            rows, columns = self.image_shape
+        if images.shape[1:] not in ((inputs,), self.input_shape) or not len(images):
+            shape = ", ".join(map(str, self.input_shape))
             raise ValueError(
-                f"images: expected shape (N, {rows}, {columns}) or (N, {inputs}), found "
-                f"{images.shape}"
+                f"images: expected shape (N, {shape}) or (N, {inputs}), found {images.shape}"
             )
-        pixels = images.reshape(len(images), inputs).astype(np.float32)
+        flat = images.reshape(len(images), inputs)
+        if not self.is_bytes:
+            return flat.astype(np.float64)
+        pixels = flat.astype(np.float32)
         if not (pixels.min() >= 0 and pixels.max() <= 255):
             raise ValueError(
                 f"images: expected gray values 0 to 255, found {pixels.min()} to {pixels.max()}"
@@ -70,8 +80,9 @@ class DigitModel(PythonModel):
         return pixels
 
     def _probabilities(self, pixels: Any) -> Any:
-        """softmax(z / T), (N, C) float32, of pixels (N, D)."""
-        a = pixels * np.float32(self.scale) + np.float32(self.shift)
+        """softmax(z / T), (N, C) float32, of examples (N, D)."""
+        scale, shift = pixels.dtype.type(self.scale), pixels.dtype.type(self.shift)
+        a = (pixels * scale + shift).astype(np.float32)
         for weights, bias in self.layers[:-1]:
             a = a @ weights + bias
             self.activation.forward(a)  # in place

@@ -1,4 +1,4 @@
-"""Decode pictures of any size and color mode as gray values, in bounded memory.
+"""Decode pictures of any size and color mode as gray values or colors, in bounded memory.
 
 The header is checked before any pixel is decoded, so that a small file that declares a huge picture
 is rejected at once. Whatever a decoder raises is a `ValueError` with a message of one line. A
@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-Gray = NDArray[np.uint8]
+Gray = NDArray[np.uint8]  # (rows, columns)
+Pixels = NDArray[np.uint8]  # (rows, columns) or (rows, columns, 3)
 
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 SOME = "PNG, JPEG, GIF, BMP, WebP, TIFF or PPM"
@@ -45,9 +46,9 @@ Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit is higher than MAX_PIXELS an
 warnings.filterwarnings("ignore", module=r"PIL\.")  # on odd metadata, which is not used
 
 
-def read(path: Path) -> Gray:
-    """Read a picture file as gray values (rows, columns), uint8. Raises `ValueError`."""
-    return decode(read_bytes(path))
+def read(path: Path, *, color: bool = False) -> Pixels:
+    """Read a picture file as `decode` does. Raises `ValueError`."""
+    return decode(read_bytes(path), color=color)
 
 
 def read_bytes(path: Path) -> bytes:
@@ -64,8 +65,10 @@ def read_bytes(path: Path) -> bytes:
         raise ValueError(f"cannot be read: {error.strerror or error}") from None
 
 
-def decode(content: bytes) -> Gray:
-    """Decode a picture as gray values (rows, columns), uint8; of several, the first.
+def decode(content: bytes, *, color: bool = False) -> Pixels:
+    """Decode a picture as uint8; of several, the first.
+
+    Gray values (rows, columns), or with `color` red, green and blue, (rows, columns, 3).
 
     Beside `content`, it takes at most about 500 MB, for a WebP picture or a progressive JPEG of
     MAX_PIXELS; other formats take at most 180 MB. Raises `ValueError`.
@@ -79,9 +82,10 @@ def decode(content: bytes) -> Gray:
                     f"expected at most {MAX_PIXELS:,} pixels, found {width:,} x {height:,}; "
                     "scale the picture down"
                 )
-            image.draft("L", (LARGE, LARGE))  # a JPEG can be decoded at a fraction of its size
+            mode = "RGB" if color else "L"
+            image.draft(mode, (LARGE, LARGE))  # a JPEG can be decoded at a fraction of its size
             image.load()
-            return _upright(_gray(image), image)
+            return _upright(_pixels(image, mode), image)
     except _LimitError:
         raise
     except UnidentifiedImageError:
@@ -118,17 +122,17 @@ def _check_scans(content: bytes) -> None:
         position = marker.end() + length
 
 
-def _gray(image: Image.Image) -> Gray:
-    """The picture as 8-bit gray on opaque paper, averaged down, in bands of bounded memory."""
+def _pixels(image: Image.Image, mode: str) -> Pixels:
+    """The picture in mode L or RGB on opaque paper, averaged down, in bands of bounded memory."""
     factor = max(1, max(image.size) // LARGE)
     if image.mode.startswith(("I", "F")):  # 16 bits or more per pixel: keep the highest 8
         scale = 256.0 if image.mode != "F" and max(map(_maximum, _bands(image, 1))) > 255 else 1.0
-        parts = [_highest_bits(band, scale) for band in _bands(image, factor)]
+        parts = [_highest_bits(band, scale).convert(mode) for band in _bands(image, factor)]
     elif image.has_transparency_data:
         paper = _paper(image)
-        parts = [_opaque(band.convert("LA"), paper) for band in _bands(image, factor)]
+        parts = [_opaque(band.convert(f"{mode}A"), paper) for band in _bands(image, factor)]
     else:
-        parts = [band.convert("L") for band in _bands(image, factor)]
+        parts = [band.convert(mode) for band in _bands(image, factor)]
     reduced = [part.reduce(factor) if factor > 1 else part for part in parts]
     return np.concatenate([np.asarray(part) for part in reduced])
 
@@ -162,19 +166,19 @@ def _paper(image: Image.Image) -> int:
 
 
 def _opaque(band: Image.Image, paper: int) -> Image.Image:
-    values, alpha = band.split()
-    opaque = Image.new("L", band.size, paper)
-    opaque.paste(values, mask=alpha)
+    mode = band.mode.removesuffix("A")
+    opaque = Image.new(mode, band.size, paper if mode == "L" else (paper, paper, paper))
+    opaque.paste(band.convert(mode), mask=band.getchannel("A"))
     return opaque
 
 
-def _upright(gray: Gray, image: Image.Image) -> Gray:
-    """The gray values turned as the picture's EXIF data says; unturned if that is damaged."""
+def _upright(pixels: Pixels, image: Image.Image) -> Pixels:
+    """The picture turned as the picture's EXIF data says; unturned if that is damaged."""
     try:
         turn = UPRIGHT.get(image.getexif().get(ORIENTATION, 1))
     except Exception:  # metadata of any content never fails a picture
         turn = None
-    return gray if turn is None else np.asarray(Image.fromarray(gray).transpose(turn))
+    return pixels if turn is None else np.asarray(Image.fromarray(pixels).transpose(turn))
 
 
 def _summary(content: bytes) -> str:

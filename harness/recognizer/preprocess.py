@@ -24,6 +24,7 @@ from scipy import ndimage
 
 from harness.recognizer import strokes
 from harness.recognizer.background import Box, Field, Gray, extract_ink, ink_box, quantile
+from harness.recognizer.picture import Pixels
 
 MAX_WORK_SIDE = 256  # pixels; larger pictures are averaged down first
 SPECK = 0.04  # of the largest piece's ink: smaller pieces are dropped
@@ -35,14 +36,40 @@ EIGHT = np.ones((3, 3), bool)  # pixels that touch at a corner are connected
 class Preprocessed:
     """A picture after preprocessing.
 
-    image: the network's input (rows, columns), uint8, bright on dark; None if the picture has no
-    digit. problem: why there is none; "" if there is one. box: (top, left, bottom, right) of the
-    digit as fractions of the picture.
+    image: the network's input (rows, columns), uint8, bright on dark, or (rows, columns, 3), in the
+    colors of the picture; None if the picture has no digit. problem: why there is none; "" if there
+    is one. box: (top, left, bottom, right) of the digit as fractions of the picture.
     """
 
-    image: Gray | None
+    image: Pixels | None
     problem: str = ""
     box: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+
+
+def prepare(picture: NDArray[Any], shape: tuple[int, ...], *, as_is: bool = False) -> Preprocessed:
+    """A picture, (rows, columns) or (rows, columns, 3) of 0 to 255, as the input of a network.
+
+    shape: of the input. Of a gray one the digit is found and normalized; a color one, and every one
+    with `as_is`, is resized only. Raises `ValueError` if the array is not a picture.
+    """
+    if len(shape) == 2 and not as_is:
+        return preprocess(_gray_of(picture), (shape[0], shape[1]))
+    return Preprocessed(resized(picture, shape), "", (0.0, 0.0, 1.0, 1.0))
+
+
+def resized(picture: NDArray[Any], shape: tuple[int, ...]) -> Pixels:
+    """A picture at the rows and columns of `shape`, gray or in color as that says, anti-aliased."""
+    image = Image.fromarray(_checked(picture)).convert("RGB" if len(shape) == 3 else "L")
+    if image.size != (shape[1], shape[0]):
+        image = image.resize((shape[1], shape[0]), FILTER)
+    return np.asarray(image)
+
+
+def _gray_of(picture: NDArray[Any]) -> NDArray[Any]:
+    """A picture as gray values (rows, columns)."""
+    if picture.ndim == 2:
+        return picture
+    return np.asarray(Image.fromarray(_checked(picture)).convert("L"))
 
 
 def preprocess(picture: NDArray[Any], shape: tuple[int, int] = (28, 28)) -> Preprocessed:
@@ -51,6 +78,8 @@ def preprocess(picture: NDArray[Any], shape: tuple[int, int] = (28, 28)) -> Prep
     The pen may be darker or lighter than the paper, and both may be any gray. Raises `ValueError`
     if the array is not a picture.
     """
+    if picture.ndim != 2:
+        raise _no_picture(picture)
     gray = _reduced(_checked(picture))
     extracted = extract_ink(gray)
     if extracted is None:
@@ -66,12 +95,17 @@ def preprocess(picture: NDArray[Any], shape: tuple[int, int] = (28, 28)) -> Prep
     return Preprocessed(image, "", _fractions(gray.shape, whole, outer, inner))
 
 
-def _checked(picture: NDArray[Any]) -> Gray:
-    if picture.ndim != 2 or 0 in picture.shape or picture.dtype.kind not in "uif":
-        raise ValueError(
-            f"picture: expected an array (rows, columns) of gray values 0 to 255, found shape "
-            f"{picture.shape} of {picture.dtype}"
-        )
+def _no_picture(picture: NDArray[Any]) -> ValueError:
+    return ValueError(
+        f"picture: expected an array (rows, columns) of gray values 0 to 255, found shape "
+        f"{picture.shape} of {picture.dtype}"
+    )
+
+
+def _checked(picture: NDArray[Any]) -> Pixels:
+    has_axes = picture.ndim == 2 or (picture.ndim == 3 and picture.shape[2] == 3)
+    if not has_axes or 0 in picture.shape or picture.dtype.kind not in "uif":
+        raise _no_picture(picture)
     if picture.dtype == np.uint8:
         return picture
     if not (np.isfinite(picture).all() and picture.min() >= 0 and picture.max() <= 255):

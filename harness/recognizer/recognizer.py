@@ -1,9 +1,10 @@
-"""A trained network that classifies pictures: weights, the run's normalization, a temperature.
+"""A trained network that classifies: weights, the run's normalization, a temperature.
 
 It is loaded from safetensors and JSON only. The digest of the weights is checked, and nothing in
 the file is executed.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.data.normalization import Normalization
+from harness.data.dataset import default_names, is_image
+from harness.data.normalization import Affine
 from harness.nn.losses import softmax
 from harness.nn.network import Network, Parameters, count_parameters
 from harness.recognizer.description import check
-from harness.recognizer.preprocess import Preprocessed, preprocess
+from harness.recognizer.preprocess import Preprocessed, prepare
 from harness.runfolder import checkpoint
 
 BATCH = 256
@@ -26,16 +28,22 @@ UNSURE = 0.8  # an answer with a lower calibrated probability is not reliable
 class Answer:
     """The classification of one picture.
 
-    probabilities: (C,) float32; None if the picture has no digit.
+    probabilities: (C,) float32; None if the picture has no digit. names: of the classes.
     """
 
     preprocessed: Preprocessed
     probabilities: NDArray[np.float32] | None = None
+    names: Sequence[str] = ()
 
     @property
     def digit(self) -> int | None:
-        """The most probable class; None if the picture has no digit."""
+        """The number of the most probable class; None if the picture has no digit."""
         return None if self.probabilities is None else int(self.probabilities.argmax())
+
+    @property
+    def name(self) -> str | None:
+        """The name of the most probable class; None if the picture has no digit."""
+        return None if self.digit is None else self.names[self.digit]
 
     @property
     def probability(self) -> float:
@@ -49,7 +57,9 @@ class Answer:
 
 
 class Recognizer:
-    """Classifies images; create it with `load`.
+    """Classifies examples of any shape; create it with `load`.
+
+    input_shape: of one example. dtype: of the inputs. class_names: of the C classes.
 
     It reuses its buffers, so only one thread may use it at a time. Raises `ValueError` if the
     weights and their description do not make a network.
@@ -63,9 +73,11 @@ class Recognizer:
         for number, layer in enumerate(self.network.parameters.layers, 1):
             layer.weights[:] = arrays[f"layer{number}.weights"]
             layer.bias[:] = arrays[f"layer{number}.bias"]
-        self.normalization = Normalization(**description["normalization"])
-        rows, columns = description["image_shape"]
-        self.image_shape: tuple[int, int] = (rows, columns)
+        self.normalization = Affine(**description["normalization"])
+        self.input_shape: tuple[int, ...] = tuple(description["image_shape"])
+        self.dtype = np.dtype(description.get("dtype", "uint8"))
+        names = description.get("class_names")
+        self.class_names = default_names(self.classes) if names is None else tuple(names)
         self.description = description
         self._workspace = self.network.workspace(BATCH)
         self._inputs = np.empty((BATCH, sizes[0]), np.float32)
@@ -86,17 +98,31 @@ class Recognizer:
         """The number of classes, C."""
         return self.network.sizes[-1]
 
-    def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Class probabilities (N, C) of preprocessed images (N, rows, columns) or (N, D), uint8.
+    @property
+    def picture_shape(self) -> tuple[int, ...]:
+        """(rows, columns) or (rows, columns, 3) of the pictures that the network was trained on.
+
+        Raises `ValueError` for a network of other data.
+        """
+        if not is_image(self.input_shape, self.dtype):
+            raise ValueError(
+                f"run {self.run_id} was trained on {self.dtype} of shape {self.input_shape}, not "
+                f"on pictures; `python -m harness evaluate {self.run_id}` scores it"
+            )
+        return self.input_shape
+
+    def probabilities(self, images: NDArray[Any]) -> NDArray[np.float32]:
+        """Class probabilities (N, C) of preprocessed examples (N, ...) or (N, D).
 
         Raises `ValueError` for another shape or dtype, and if the weights are so large that the
         answer is not a number.
         """
         pixels = images.reshape(len(images), -1)
-        if pixels.dtype != np.uint8 or pixels.shape[1] != self.network.sizes[0]:
+        if pixels.dtype != self.dtype or pixels.shape[1] != self.network.sizes[0]:
             raise ValueError(
-                f"images: expected (N, {self.image_shape[0]}, {self.image_shape[1]}) or "
-                f"(N, {self.network.sizes[0]}) of uint8, found {images.shape} of {images.dtype}"
+                f"images: expected (N, {', '.join(map(str, self.input_shape))}) or "
+                f"(N, {self.network.sizes[0]}) of {self.dtype}, found {images.shape} of "
+                f"{images.dtype}"
             )
         probabilities = np.empty((len(pixels), self.classes), np.float32)
         with np.errstate(over="ignore", invalid="ignore"):  # the result is checked below
@@ -107,7 +133,7 @@ class Recognizer:
             raise ValueError(f"run {self.run_id}: its weights are too large to give an answer")
         return probabilities
 
-    def _forward(self, pixels: NDArray[np.uint8], out: NDArray[np.float32]) -> None:
+    def _forward(self, pixels: NDArray[Any], out: NDArray[np.float32]) -> None:
         """The probabilities of at most BATCH images (B, D), into `out` (B, C)."""
         inputs, logits = self._inputs[: len(pixels)], self._workspace.output[: len(pixels)]
         self.normalization.apply(pixels, out=inputs)
@@ -115,15 +141,23 @@ class Recognizer:
         logits /= self.temperature
         softmax(logits, out, self._workspace.row[: len(pixels)])
 
-    def read(self, pictures: list[NDArray[Any]]) -> list[Answer]:
-        """Preprocess and classify pictures (rows, columns) of gray values 0 to 255."""
-        return self.classify([preprocess(picture, self.image_shape) for picture in pictures])
+    def read(self, pictures: list[NDArray[Any]], *, as_is: bool = False) -> list[Answer]:
+        """Preprocess and classify pictures, (rows, columns) or (rows, columns, 3), 0 to 255.
+
+        as_is: resize them only, as `import-images --as-is` does. Raises `ValueError` for a network
+        of other data.
+        """
+        shape = self.picture_shape
+        return self.classify([prepare(picture, shape, as_is=as_is) for picture in pictures])
 
     def classify(self, batch: list[Preprocessed]) -> list[Answer]:
         """Classify preprocessed pictures, in one pass through the network."""
         images = [each.image for each in batch if each.image is not None]
         rows = iter(self.probabilities(np.stack(images)) if images else ())
-        return [Answer(each, None if each.image is None else next(rows)) for each in batch]
+        return [
+            Answer(each, None if each.image is None else next(rows), self.class_names)
+            for each in batch
+        ]
 
 
 def load(path: Path, **extra: Any) -> Recognizer:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-Images = NDArray[np.uint8]
+Examples = NDArray[Any]
 CODE = Path(__file__).with_name("logged_model.py")
 ACTIVATIONS = Path(activations.__file__)
 RUN, DATASET, SHA256 = "run.id", "dataset", "data.sha256"  # tags of a version
@@ -74,14 +74,14 @@ def register(
     *,
     name: str,
     alias: str = ALIAS,
-    example: Images,
+    example: Examples,
     replace: bool = False,
 ) -> Version:
     """Log a run's network as an MLflow model of that run, register it and set the alias.
 
-    example: a few images (N, rows, columns) uint8. replace: move the alias also from a version that
-    was trained on another data set. Everything is checked before anything is created, and what was
-    created is deleted when a later step fails. Raises `ValueError` or `StoreError`.
+    example: a few examples (N, ...) in the type of the data. replace: move the alias also from a
+    version that was trained on another data set. Everything is checked before anything is created,
+    and what was created is deleted when a later step fails. Raises `ValueError` or `StoreError`.
     """
     mlflow_private.check_model(name, alias)
     with answers(target):
@@ -123,7 +123,7 @@ def _check_replaced(
 
 
 def model_content(
-    folder: Path, trained: Recognizer, arrays: checkpoint.Arrays, example: Images
+    folder: Path, trained: Recognizer, arrays: checkpoint.Arrays, example: Examples
 ) -> dict[str, Any]:
     """The arguments of `mlflow.pyfunc.save_model` for a network; writes its weights to `folder`.
 
@@ -158,7 +158,7 @@ def _create_version(
     client: "MlflowClient",
     name: str,
     source: Source,
-    network: tuple[Recognizer, checkpoint.Arrays, Images],
+    network: tuple[Recognizer, checkpoint.Arrays, Examples],
     undo: contextlib.ExitStack,
 ) -> str:
     """Log a model and register it, under a new name if need be; returns the version's number.
@@ -208,13 +208,14 @@ def _signature() -> Any:
     from mlflow.types import ColSpec, DataType, Schema, TensorSpec
     from mlflow.types.schema import Array
 
-    # MLflow has no signature for "(N, 28, 28) or (N, 784)". This one accepts every array; the model
-    # checks shape and range.
+    # MLflow has no signature for "(N, 28, 28) or (N, 784)" and the like. This one accepts every
+    # array; the model checks shape and range.
     return ModelSignature(
         inputs=Schema([TensorSpec(np.dtype("O"), (-1,))]),
         outputs=Schema(
             [
                 ColSpec(DataType.long, "class"),
+                ColSpec(DataType.string, "name"),
                 ColSpec(Array(DataType.double), "probabilities"),
             ]
         ),

@@ -27,7 +27,7 @@ from starlette.routing import Route, Router
 from harness.recognizer import picture
 from harness.recognizer.guard import Guard, Hosts
 from harness.recognizer.library import Library
-from harness.recognizer.preprocess import Preprocessed, preprocess
+from harness.recognizer.preprocess import Preprocessed, prepare
 from harness.recognizer.recognizer import Answer, Recognizer
 from harness.recognizer.service import RequestError, Service
 
@@ -47,12 +47,13 @@ def app(service: Service, default: str, hosts: Hosts) -> Guard:
     """The ASGI application. default: the run id of the network that classifies by default."""
 
     async def models(request: Request) -> Response:
-        return _json({"default": default, "models": await service.models()})
+        names = (await service.recognizer(default)).class_names
+        return _json({"default": default, "classes": names, "models": await service.models()})
 
     async def predict(request: Request) -> Response:
         try:
             network = await service.recognizer(request.query_params.get("model"))
-            preprocessed = await _preprocessed(request, service, network.image_shape)
+            preprocessed = await _preprocessed(request, service, _shape(network))
             answer = await service.classify(network, preprocessed)
         except RequestError as error:
             return _json({"error": str(error)}, error.status)
@@ -68,18 +69,28 @@ def to_dict(answer: Answer, network: Recognizer) -> dict[str, Any]:
     p, image = answer.probabilities, answer.preprocessed.image
     return {
         "digit": answer.digit,
+        "class": answer.name,
         "probability": round(answer.probability, 6),
         "unsure": answer.unsure,
         "problem": answer.preprocessed.problem,
         "probabilities": [] if p is None else [round(each, 6) for each in p.tolist()],
+        "classes": network.class_names,
         "box": [round(side, 4) for side in answer.preprocessed.box],
         "seen": "" if image is None else base64.b64encode(image.tobytes()).decode(),
-        "seen_shape": list(network.image_shape),
+        "seen_shape": list(network.input_shape),
         "model": network.run_id,
     }
 
 
-async def _preprocessed(request: Request, service: Service, shape: tuple[int, int]) -> Preprocessed:
+def _shape(network: Recognizer) -> tuple[int, ...]:
+    """The shape of a network's pictures. Raises `RequestError` for a network of other data."""
+    try:
+        return network.picture_shape
+    except ValueError as error:
+        raise RequestError(404, str(error)) from None
+
+
+async def _preprocessed(request: Request, service: Service, shape: tuple[int, ...]) -> Preprocessed:
     """The preprocessed picture of a request. Raises `RequestError`."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     content = await request.body()
@@ -87,9 +98,9 @@ async def _preprocessed(request: Request, service: Service, shape: tuple[int, in
         return await service.decode(content, shape)
     try:
         if kind == "application/octet-stream":
-            return preprocess(_gray(content, request), shape)
+            return prepare(_gray(content, request), shape)
         if kind == "application/json":
-            return preprocess(_pixels(content), shape)
+            return prepare(_pixels(content), shape)
     except RequestError:
         raise
     except ValueError as error:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from harness.recognizer.decoding import Decoder
 from harness.recognizer.library import Library
-from harness.recognizer.preprocess import Preprocessed, preprocess
+from harness.recognizer.preprocess import Preprocessed, prepare
 from harness.recognizer.recognizer import Answer, Recognizer
 
 MAX_DECODERS = 2
@@ -76,7 +76,7 @@ class Service:
         self._cache.move_to_end(run)
         return self._cache[run]
 
-    async def decode(self, content: bytes, shape: tuple[int, int]) -> Preprocessed:
+    async def decode(self, content: bytes, shape: tuple[int, ...]) -> Preprocessed:
         """Decode and preprocess a picture file in another thread. Raises `RequestError`."""
         if self._decoding >= MAX_WAITING:
             raise RequestError(503, "too many pictures at once; try again")
@@ -91,13 +91,13 @@ class Service:
         finally:
             self._decoding -= 1
 
-    def _decode(self, content: bytes, shape: tuple[int, int]) -> Preprocessed:
+    def _decode(self, content: bytes, shape: tuple[int, ...]) -> Preprocessed:
         decoder = self._free.pop()
         try:
-            gray = decoder.decode(content)
+            pixels = decoder.decode(content, color=len(shape) == 3)
         finally:
             self._free.append(decoder)
-        return preprocess(gray, shape)
+        return prepare(pixels, shape)
 
     async def classify(self, network: Recognizer, preprocessed: Preprocessed) -> Answer:
         """Classify a picture, in one batch with all others that wait for the same network.

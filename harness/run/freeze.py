@@ -55,13 +55,20 @@ class Membership:
 
 
 def with_backend(job: Job) -> Job:
-    """The job with its backend decided, so that the frozen config has what trains it."""
+    """The job with its backend decided, so that the frozen config has what trains it.
+
+    Raises `ValueError`, also for an augmentation that the data cannot have.
+    """
+    from harness.data.sources import measure
     from harness.job import build  # the trainer, which commands that only print do not need
 
     config = job.config
-    if isinstance(config, ScratchConfig):
-        config = replace(config, backend=build.backend(config))
-    return replace(job, config=config)
+    if not isinstance(config, ScratchConfig):
+        return job
+    sizes = measure(config.dataset.name, config.dataset.place)
+    build.part("augmentation", config, sizes.input_shape)
+    backend = build.backend(config, build.kind_of_inputs(sizes.dtype, sizes.is_regression))
+    return replace(job, config=replace(config, backend=backend))
 
 
 def prepare(jobs: list[Job]) -> list[Prepared]:
@@ -87,24 +94,27 @@ def _examine(settings: DatasetConfig, normalization: str, outputs: str) -> dict[
     from harness.data.extraction import prepare as extract
 
     cache_folder = Path(outputs) / "cache"
-    digest = extract(settings.name, settings.dir, cache_folder)
+    digest = extract(settings.name, settings.place, cache_folder)
     data = open_dataset(
         digest,
         cache_folder,
         num_val=settings.num_val,
         num_train=settings.num_train,
         split_seed=settings.split_seed,
+        label=settings.label,
     )
     notices.narrow_grays(normalization, data)
     return {
-        "name": settings.name,
+        "name": data.name,
         "sha256": digest,
-        "source": settings.dir or settings.name,
+        "source": settings.place or settings.name,
         "train": len(data.train),
         "val": 0 if data.val is None else len(data.val),
         "test": len(data.test),
-        "image_shape": list(data.image_shape),
+        "image_shape": list(data.input_shape),
         "classes": data.classes,
+        "class_names": list(data.class_names),
+        "dtype": data.train.inputs.dtype.name,
     }
 
 

@@ -27,13 +27,14 @@ def say(line: str) -> None:
 
 
 def narrow_grays(normalization: str, data: Dataset) -> None:
-    """Say that a normalization leaves the gray values near one end of its range, if it does."""
+    """Say that a normalization leaves bytes near one end of its range, if it does."""
     if normalization not in FIXED_RANGE:
         return
-    grays = narrow_range(data.train.images, data.train.rows)
+    grays = narrow_range(data.train.inputs, data.train.rows)
     if grays is not None:
+        values = "gray values" if data.is_image else "values"
         say(
-            f"dataset {data.name}: gray values are only {grays[0]} to {grays[1]} of 0 to 255, and "
+            f"dataset {data.name}: {values} are only {grays[0]} to {grays[1]} of 0 to 255, and "
             f"normalization={normalization} maps 0 to 255; normalization=standard adapts to them"
         )
 

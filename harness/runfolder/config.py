@@ -44,11 +44,13 @@ def parse(content: Mapping[str, Any]) -> Config:
     config = _validate(content)
     for problem in _contradictions(config):
         raise ConfigError(problem)
-    directory = config.dataset.dir and expand_home("dataset.dir", config.dataset.dir)
+    data = config.dataset
+    directory = data.dir and expand_home("dataset.dir", data.dir)
+    file = data.file and expand_home("dataset.file", data.file)
     return dataclasses.replace(
         config,
         outputs=expand_home("outputs", config.outputs),
-        dataset=dataclasses.replace(config.dataset, dir=directory),
+        dataset=dataclasses.replace(data, dir=directory, file=file),
     )
 
 
@@ -137,6 +139,18 @@ def _contradictions(config: Config) -> Iterator[str]:
         )
     if config.dataset.name == "idx" and not config.dataset.dir:
         yield "dataset.dir=null: dataset=idx needs dataset.dir=FOLDER with the four files"
+    if config.dataset.name == "arrays" and not config.dataset.file:
+        yield "dataset.file=null: dataset=arrays needs dataset.file=FILE.npz"
+    if config.dataset.file and config.dataset.name != "arrays":
+        yield (
+            f"dataset.file={config.dataset.file}: dataset={config.dataset.name} reads no such "
+            "file; add dataset=arrays"
+        )
+    if config.dataset.dir and config.dataset.name == "arrays":
+        yield (
+            f"dataset.dir={config.dataset.dir}: dataset=arrays reads one file; give it as "
+            "dataset.file=FILE.npz"
+        )
     try:
         objective = Objective.parse(config.objective)
         if isinstance(config, ScratchConfig):  # what another trainer records is not known before
@@ -157,12 +171,13 @@ def check(config: Config) -> None:
 
     Raises `ValueError`, one line.
     """
-    from harness.data.dataset import check_counts
+    from harness.data.dataset import check_counts, validation_count
     from harness.data.sources import measure
 
-    sizes = measure(config.dataset.name, config.dataset.dir)
+    sizes = measure(config.dataset.name, config.dataset.place)
     check_counts(sizes, config.dataset.num_val, config.dataset.num_train)
-    images = config.dataset.num_train or sizes.train - config.dataset.num_val
+    count = validation_count(config.dataset.num_val, sizes.train, sizes.val)
+    images = config.dataset.num_train or sizes.train - count
     if isinstance(config, ScratchConfig) and config.batch > images:
         raise ConfigError(
             f"batch={config.batch}: expected 1 to {images}, the number of training images"

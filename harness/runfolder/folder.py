@@ -27,8 +27,9 @@ _newest: dict[Path, int] = {}  # by outputs: the place of the newest run that th
 class Identity:
     """A run's name and tags.
 
-    dataset: name, sha256, source, sizes of the parts, image shape, classes. code: the source files
-    of the user's modules that it uses.
+    dataset: name, sha256, source, sizes of the parts; image_shape, the shape of an example even if
+    it is no image; dtype, of the inputs; classes, 0 for a regression, and class_names. code: the
+    source files of the user's modules that it uses.
     """
 
     name: str

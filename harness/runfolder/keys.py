@@ -23,7 +23,10 @@ from harness.runfolder.status import RunStatus
 DETERMINING_SOURCE = ("data", "nn", "training")
 # Settings that change no result, only where it is stored and how fast it is computed; groups end
 # with a dot.
-CIRCUMSTANCES = ("outputs", "threads", "dataset.dir", "tracking.", "checkpoint.")
+CIRCUMSTANCES = (
+    "outputs", "threads", "dataset.dir", "dataset.file", "dataset.label", "tracking.",
+    "checkpoint.",
+)  # fmt: skip
 Key = tuple[str, ...]
 
 

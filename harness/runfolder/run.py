@@ -197,13 +197,14 @@ class Run:
 
         settings = self.config.dataset
         digest = self.history().create["dataset"]["sha256"]
-        restore(digest, settings.name, settings.dir, self.cache)
+        restore(digest, settings.name, settings.place, self.cache)
         return open_dataset(
             digest,
             self.cache,
             num_val=settings.num_val,
             num_train=settings.num_train,
             split_seed=settings.split_seed,
+            label=settings.label,
         )
 
     def target(self) -> Target | None:

@@ -67,9 +67,20 @@ class DatasetConfig(Group):
 
     name: str = about("which data set; set by dataset=NAME")
     dir: str | None = about("folder with the four IDX files; required by dataset=idx")
-    num_val: Natural = about("validation images taken from the training set")
+    file: str | None = about(".npz file of the arrays; required by dataset=arrays", default=None)
+    label: Annotated[str, Field(min_length=1, description="a name")] | None = about(
+        "name of your own data in runs, reports and the registry", default=None
+    )
+    num_val: Natural | Fraction = about(
+        "validation examples taken from the training set: a count, or a fraction below 1"
+    )
     num_train: Count | None = about("a smaller training set, for quick trials; null: all images")
     split_seed: Natural = about("draws the validation images and the smaller training set")
+
+    @property
+    def place(self) -> str | None:
+        """Where the user's own files are: the folder of `idx`, the file of `arrays`."""
+        return self.file if self.name == "arrays" else self.dir
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -275,7 +275,8 @@ class Store:
         from mlflow.entities import Dataset, DatasetInput, InputTag
         from mlflow.exceptions import MlflowException
 
-        profile = {key: dataset[key] for key in ("train", "val", "test", "classes", "image_shape")}
+        kept = ("train", "val", "test", "classes", "image_shape", "class_names", "dtype")
+        profile = {key: dataset[key] for key in kept if key in dataset}
         entity = Dataset(
             name=dataset["name"],
             digest=dataset["sha256"][:32],

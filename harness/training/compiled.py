@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.data.dataset import Part
-from harness.data.normalization import Normalization
+from harness.data.normalization import Affine, Normalization
 from harness.nn.compiled import supports
 from harness.nn.metrics import Score
 from harness.nn.network import Network
@@ -45,13 +45,14 @@ def train_epoch(
     """
     from harness.nn.compiled import ink
 
+    assert isinstance(normalization, Affine), "the kernel needs a scale and a shift"
     if part.rows is not None:
         for begin in range(0, len(order), CHUNK):  # in place: no second array of this length
             chunk = order[begin : begin + CHUNK]
             chunk[:] = part.rows[chunk]
     totals = ink.train_epoch(
         network,
-        part.images,
+        part.inputs,
         part.labels,
         order,
         lrs.astype(np.float32),

@@ -13,9 +13,10 @@ CHARTS = {
     "against": lambda: charts.against("batch", {"test": [(16, 2, 1, 3), (128, 3, 2, 4)]}),
     "heat_map": lambda: charts.heat_map(("lr", "batch"), ["0.1", "0.2"], ["16", "32"], SQUARE),
     "front": lambda: charts.front([("a=1", 1, 3), ("a=2", 2, 1)], [0, 1], "error (%)"),
-    "confusion": lambda: charts.confusion(np.array([[7, 1], [0, 9]])),
-    "difference": lambda: charts.confusion(np.array([[0, -3], [4, 0]]), difference=True),
+    "confusion": lambda: charts.confusion(np.array([[7, 1], [0, 9]]), ["cat", "12 letters ..."]),
+    "difference": lambda: charts.confusion(np.array([[0, -3], [4, 0]]), "01", difference=True),
     "gallery": lambda: charts.gallery(np.ones((7, 4, 4)), ["1 as 7"] * 7),
+    "color": lambda: charts.gallery(np.ones((7, 4, 4, 3)), ["1 as 7"] * 7),
     "weights": lambda: charts.gallery(np.ones((9, 4, 4)), (), signed=True),
 }
 

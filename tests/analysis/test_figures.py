@@ -43,13 +43,13 @@ def test_words_are_not_drawn_as_numbers() -> None:
 
 
 def test_only_what_is_known_of_the_best_run_is_drawn() -> None:
-    assert figures.best(Best(), None, "a=1", 2) == []
+    assert figures.best(Best(), None, "a=1", "01") == []
     labels, confidence = np.array([0, 1, 1]), np.full(3, 0.9, np.float32)
     right, wrong = Outcome(labels, labels, confidence), Outcome(labels, labels[::-1], confidence)
     images = np.zeros((3, 4, 4), np.uint8)
 
     def titles(best: Best, runner_up: tuple[str, Outcome] | None = None) -> list[str]:
-        return [figure.title for figure in figures.best(best, runner_up, "a=1", 2)]
+        return [figure.title for figure in figures.best(best, runner_up, "a=1", "01")]
 
     matrix = "Confusion matrix of a=1"
     assert titles(Best(wrong)) == [matrix]

@@ -40,7 +40,7 @@ def measure(threads: int, pairs: int, count: int) -> None:
 
     conf = Path(__file__).resolve().parents[2] / "conf/augmentation"
     with tempfile.TemporaryDirectory() as cache:
-        pixels = np.array(load(cache=cache, num_val=0).train.images[:count])
+        pixels = np.array(load(cache=cache, num_val=0).train.inputs[:count])
     generator = np.random.default_rng(1)
     network = Network.create((784, 1024, 1024, 10), "relu", generator)
     workspace = network.workspace(BATCH)

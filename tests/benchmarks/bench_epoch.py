@@ -211,7 +211,7 @@ def measure(options: argparse.Namespace) -> None:
 
     with tempfile.TemporaryDirectory() as cache:
         data = load(cache=cache, num_val=0)
-        images, labels = data.train.images[: options.images], data.train.labels[: options.images]
+        images, labels = data.train.inputs[: options.images], data.train.labels[: options.images]
         versions = {}
         for name, (_, package) in PEERS.items():
             try:

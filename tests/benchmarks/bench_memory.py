@@ -74,7 +74,7 @@ def measure(cache: Path, digest: str, options: argparse.Namespace) -> dict[str, 
         network,
         data,
         SGD(network.parameters),
-        normalization.fit("minmax", data.train.images, data.train.rows),
+        normalization.fit("minmax", data.train.inputs, data.train.rows),
         Options(batch=options.batch, lr=0.1, epochs=1, backend=options.backend),
     )
     highest, done = [anonymous()], threading.Event()

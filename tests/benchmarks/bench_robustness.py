@@ -165,7 +165,7 @@ def main() -> None:
     recognizer = load_run(run)
     test = dataset.load("mnist", cache=arguments.outputs / "cache").test
     count = min(arguments.images, len(test))
-    digits, labels = test.images[:count].reshape(count, 28, 28), test.labels[:count]
+    digits, labels = test.inputs[:count].reshape(count, 28, 28), test.labels[:count]
     print(f"run {run.id}, {count:,} test digits, error in %; {environment.processor()}")
     print(f"{'':26}{'without':>9}{'with':>9}{'cost':>9}{'refused':>9}")
     clean, rows, shown = None, [], []

@@ -33,7 +33,7 @@ def requests(outputs: Path, count: int = 200) -> list[bytes]:
     """HTTP requests with test digits, as the page sends them."""
     test = dataset.load("mnist", cache=outputs / "cache").test
     messages = []
-    for row in test.images[:count]:
+    for row in test.inputs[:count]:
         drawing = Image.fromarray(row.reshape(28, 28)).resize(
             (SIDE, SIDE), Image.Resampling.BICUBIC
         )

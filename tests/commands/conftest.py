@@ -16,7 +16,7 @@ def digits(tmp_path: Path, outputs: Path) -> list[Path]:  # noqa: F811
     paths = []
     for number in range(10):
         paper = Image.new("L", (120, 90), 230)
-        digit = Image.fromarray(255 - test.images[number].reshape(28, 28)).resize((56, 56))
+        digit = Image.fromarray(255 - test.inputs[number].reshape(28, 28)).resize((56, 56))
         paper.paste(digit.point(lambda value: value * 230 // 255), (5 + 5 * number, 20))
         paths.append(tmp_path / f"{number}-{test.labels[number]}.png")
         paper.save(paths[-1])

@@ -33,7 +33,7 @@ def test_another_data_set_must_have_the_shape_of_the_images(
     outputs: Path, run_folder: Path, idx_folder: Path
 ) -> None:
     with pytest.raises(
-        ValueError, match="expects images of 28x28 in at most 10 classes, found 6x5"
+        ValueError, match="expects images of 28x28 in at most 10 classes, found images of 6x5"
     ):
         evaluate.run_on(outputs, run_folder.name, ["dataset=idx", f"dataset.dir={idx_folder}"])
 
@@ -42,7 +42,7 @@ def test_the_text_has_the_error_and_the_confusion_matrix() -> None:
     counts = np.array([[90, 0], [2, 8]])
     scores = evaluate.Evaluation("ab12", "idx", 100, 0.02, (0.0055, 0.07), 0.1, 0.01, counts)
     assert evaluate.text(scores).splitlines() == [
-        "run ab12 on idx: error 2.00% (95 % interval 0.55% to 7.00%) of 100 test images",
+        "run ab12 on idx: error 2.00% (95 % interval 0.55% to 7.00%) of 100 test examples",
         "loss 0.1000 nats, expected calibration error 1.00%",
         "",
         "rows: true class; columns: predicted class",

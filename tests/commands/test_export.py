@@ -18,7 +18,7 @@ def test_the_json_has_every_image_and_label(tmp_path: Path, idx_folder: Path) ->
     for path, part in zip(paths, (data.train, data.test), strict=True):
         content = json.loads(path.read_text())
         rows = slice(None) if part.rows is None else part.rows
-        np.testing.assert_array_equal(content["images"], part.images[rows])
+        np.testing.assert_array_equal(content["images"], part.inputs[rows])
         np.testing.assert_array_equal(content["labels"], part.labels[rows])
 
 

@@ -61,7 +61,7 @@ def test_the_best_run_of_a_sweep_is_served(tmp_path: Path) -> None:
 
     champion = loading.choose(outputs)
     assert champion.run_id == best
-    images = np.array(dataset.load("mnist", cache=outputs / "cache").test.images[:20])
+    images = np.array(dataset.load("mnist", cache=outputs / "cache").test.inputs[:20])
     expected = champion.probabilities(images)
     np.save(tmp_path / "images.npy", images.reshape(-1, 28, 28))
     uri = f"sqlite:///{outputs / 'mlflow.db'}"

@@ -6,7 +6,7 @@ import pytest
 from harness.data.augmentation import Augmentation
 from harness.data.batches import Blocks
 from harness.data.dataset import Part
-from harness.data.normalization import Normalization
+from harness.data.normalization import Affine
 
 EVERYTHING = {"rotation": 9, "scale": 0.1, "shear": 0.1, "shift": 2, "strength": 0.8, "grid": 5}
 
@@ -118,7 +118,7 @@ def test_values_stay_grays() -> None:
 def test_blocks_deform_again_each_epoch_then_normalize() -> None:
     pixels = images(50).reshape(50, 144)
     part = Part(pixels, np.arange(50, dtype=np.uint8) % 4)
-    blocks = Blocks(part, Normalization("unit", 1 / 255, 0.0), classes=4, batch=10)
+    blocks = Blocks(part, Affine("unit", 1 / 255, 0.0), classes=4, batch=10)
     generator, order = np.random.default_rng(1), np.arange(50, dtype=np.uint32)
     augmentation = Augmentation((12, 12), **EVERYTHING)
     epochs = [

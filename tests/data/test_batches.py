@@ -5,7 +5,7 @@ import pytest
 
 from harness.data.batches import Blocks, shuffled
 from harness.data.dataset import Part
-from harness.data.normalization import Normalization
+from harness.data.normalization import Affine
 
 
 def part() -> Part:
@@ -32,7 +32,7 @@ def test_every_order_is_equally_likely() -> None:
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_smoothed_targets(smoothing: float) -> None:
     """(1 - s) one-hot + s / C: with s = 0.1 and 4 classes 0.925 and 0.025."""
-    normal = Normalization("none", 1.0, 0.0)
+    normal = Affine("none", 1.0, 0.0)
     blocks = Blocks(part(), normal, classes=4, batch=7, smoothing=smoothing)
     (block,) = [block for block in blocks() if len(block.labels)]
     expected = np.full((30, 4), smoothing / 4)
@@ -44,11 +44,29 @@ def test_smoothed_targets(smoothing: float) -> None:
 def test_blocks_follow_the_order_within_the_part(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.data.batches.BLOCK_BYTES", 4 * 6 * 10)  # ten rows
     whole = part()
-    odd = Part(whole.images, whole.labels, np.arange(1, 30, 2, dtype=np.uint32))
-    blocks = Blocks(odd, Normalization("none", 1.0, 0.0), classes=4, batch=4)
+    odd = Part(whole.inputs, whole.labels, np.arange(1, 30, 2, dtype=np.uint32))
+    blocks = Blocks(odd, Affine("none", 1.0, 0.0), classes=4, batch=4)
     order = shuffled(15, np.random.default_rng(2))
     collected = [(block.inputs[:, 0].copy(), block.labels) for block in blocks(order)]
     assert [len(labels) for _, labels in collected] == [8, 7]
     rows = 2 * order.astype(int) + 1
     np.testing.assert_array_equal(np.concatenate([inputs for inputs, _ in collected]), rows)
     np.testing.assert_array_equal(np.concatenate([labels for _, labels in collected]), rows % 4)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_other_numbers_and_targets(kind: type) -> None:
+    """The inputs of the part are not changed, and the targets are its labels."""
+    generator = np.random.default_rng(4)
+    inputs, targets = generator.normal(size=(30, 6)).astype(kind), generator.normal(size=(30, 2))
+    before = inputs.copy()
+    rows = np.arange(1, 30, 2, dtype=np.uint32)
+    part = Part(inputs, targets.astype(np.float32), rows)
+    blocks = Blocks(part, Affine("x", 2.0, 1.0), classes=0, batch=4)
+    order = shuffled(15, generator)
+    for _ in range(2):
+        (block,) = blocks(order)
+        np.testing.assert_allclose(block.inputs, 2 * inputs[rows[order]] + 1, rtol=1e-6)
+        np.testing.assert_array_equal(block.targets, part.labels[rows[order]])
+        assert (block.inputs.dtype, block.targets.dtype) == (np.float32, np.float32)
+    np.testing.assert_array_equal(inputs, before)

@@ -23,10 +23,10 @@ def mnist_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_mnist_has_the_published_sizes(mnist_cache: Path) -> None:
     data = dataset.load(cache=mnist_cache)
     assert (len(data.train), len(data.val or ()), len(data.test)) == (55_000, 5_000, 10_000)
-    assert data.image_shape == (28, 28)
+    assert data.input_shape == (28, 28)
     assert data.classes == 10
-    assert data.train.images.shape == (60_000, 784)
-    assert isinstance(data.train.images, np.memmap)
+    assert data.train.inputs.shape == (60_000, 784)
+    assert isinstance(data.train.inputs, np.memmap)
     assert list(data.test.labels[:4]) == [7, 2, 1, 0]
 
 
@@ -50,7 +50,7 @@ def test_rows_are_drawn_each_time_and_no_file_has_them(mnist_cache: Path) -> Non
         assert part.rows is not None
         np.testing.assert_array_equal(part.rows, expected)
         assert part.rows.dtype == np.uint32
-        for array in (part.images, part.labels):
+        for array in (part.inputs, part.labels):
             assert not array.flags.writeable
             assert not array.flags.owndata, "a copy in memory, not the file"
 
@@ -81,11 +81,11 @@ def test_split_depends_on_its_seed_only() -> None:
 
 def test_any_shape_and_classes(idx_folder: Path, tmp_path: Path) -> None:
     data = dataset.load("idx", folder=str(idx_folder), cache=tmp_path, num_val=20)
-    assert data.image_shape == (6, 5)
+    assert data.input_shape == (6, 5)
     assert data.classes == 4
-    assert data.train.images.shape == (300, 30)
+    assert data.train.inputs.shape == (300, 30)
     np.testing.assert_array_equal(
-        data.test.images, idx.read(idx_folder / FILES[2]).reshape(100, 30)
+        data.test.inputs, idx.read(idx_folder / FILES[2]).reshape(100, 30)
     )
 
 
@@ -116,6 +116,6 @@ def test_json(idx_folder: Path, tmp_path: Path) -> None:
     for path, part in ((train, data.train), (test, data.test)):
         content = json.loads(path.read_text())
         images, labels = content["images"], content["labels"]
-        np.testing.assert_array_equal(images, part.images)
+        np.testing.assert_array_equal(images, part.inputs)
         np.testing.assert_array_equal(labels, part.labels)
     assert set(json.loads(test.read_text())) == {"images", "labels"}

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from harness.data import normalization
+from harness.data.normalization import Affine
 
 PIXELS = np.arange(256, dtype=np.uint8)
 
@@ -43,3 +44,64 @@ def test_bad_input() -> None:
         normalization.fit("minmx", PIXELS.reshape(1, -1))
     with pytest.raises(ValueError, match="every training pixel is 7"):
         normalization.fit("standard", np.full((3, 4), 7, np.uint8))
+    for name in ("minmax", "unit", "standard"):
+        with pytest.raises(ValueError, match=r"every training value is 7.* use normalization=none"):
+            normalization.fit(name, np.full((3, 4), 7, np.float32))
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("name", "low", "high"), [("minmax", -1.0, 1.0), ("unit", 0.0, 1.0), ("none", -3.0, 9.0)]
+)
+def test_other_numbers_use_the_range_of_the_training_part(
+    kind: type, name: str, low: float, high: float
+) -> None:
+    inputs = np.array([[-3, 1], [9, 2], [100, -100]], kind)
+    out = np.empty((3, 2), np.float32)
+    normalization.fit(name, inputs, np.array([0, 1], np.uint32)).apply(inputs, out)
+    assert (out[0, 0], out[1, 0]) == (pytest.approx(low), pytest.approx(high))
+    expected = low + (inputs + 3) * (high - low) / 12
+    np.testing.assert_allclose(out, expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_standard_of_other_numbers(kind: type) -> None:
+    inputs = np.random.default_rng(1).normal(1000, 0.5, (9000, 5)).astype(kind)
+    rows = np.arange(0, 9000, 2, dtype=np.uint32)
+    fitted = normalization.fit("standard", inputs, rows)
+    truth = inputs[rows].astype(np.float64)
+    assert isinstance(fitted, Affine)
+    assert fitted.scale == pytest.approx(1 / truth.std(), rel=1e-9)
+    assert fitted.shift == pytest.approx(-truth.mean() / truth.std(), rel=1e-9)
+
+
+def test_float64_is_normalized_before_it_is_rounded() -> None:
+    """float32 has steps of 64 at 1e9; the values are 0.25 apart."""
+    inputs = 1e9 + np.arange(9)[:, None] / 4
+    out = np.empty((9, 1), np.float32)
+    normalization.fit("unit", inputs).apply(inputs, out)
+    np.testing.assert_allclose(out[:, 0], np.arange(9) / 8, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", normalization.NORMALIZATIONS)
+def test_a_restored_state_gives_the_same_bits(name: str) -> None:
+    inputs = np.random.default_rng(2).normal(size=(50, 3)).astype(np.float32)
+    fitted, again = normalization.fit(name, inputs), normalization.NORMALIZATIONS[name]()
+    again.restore({key: array.copy() for key, array in fitted.state.items()})
+    outs = [np.empty((50, 3), np.float32) for _ in range(2)]
+    for each, out in zip((fitted, again), outs, strict=True):
+        each.apply(inputs, out)
+    np.testing.assert_array_equal(*outs)
+    fitted.apply(outs[1], outs[1])  # in place
+    assert np.isfinite(outs[1]).all()
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [(0, 16, True), (100, 120, True), (200, 255, True), (0, 127, True), (0, 128, False)],
+)
+def test_a_narrow_range_of_bytes_is_found_anywhere(low: int, high: int, expected: bool) -> None:
+    inputs = np.full((2 * normalization.BLOCK, 3), low, np.uint8)
+    inputs[-1, -1] = high
+    assert normalization.narrow_range(inputs) == ((low, high) if expected else None)
+    assert normalization.narrow_range(inputs.astype(np.float32)) is None

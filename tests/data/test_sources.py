@@ -24,7 +24,7 @@ def test_a_data_set_is_added_by_one_row(
     row = Source(digests=digests(idx_folder), folder=idx_folder)
     monkeypatch.setitem(SOURCES, "letters", row)
     data = dataset.load("letters", cache=tmp_path, num_val=40)
-    assert (data.name, len(data.train), data.image_shape) == ("letters", 260, (6, 5))
+    assert (data.name, len(data.train), data.input_shape) == ("letters", 260, (6, 5))
     settings = compose.compose_one(["dataset.name=letters", "dataset.num_val=299"])
     config.check(replace(settings, batch=1))
     with pytest.raises(ValueError, match="batch=32: expected 1 to 1, the number of training"):
@@ -48,7 +48,7 @@ def test_a_row_with_an_address_is_downloaded(
     assert measure("letters") == row.sizes
     data = dataset.load("letters", cache=tmp_path / "cache", num_val=0)
     np.testing.assert_array_equal(
-        data.test.images.reshape(100, 6, 5), idx.read(idx_folder / FILES[2])
+        data.test.inputs.reshape(100, 6, 5), idx.read(idx_folder / FILES[2])
     )
 
 

@@ -83,11 +83,11 @@ decoding.main(5)
 def test_without_limits_of_the_system_pictures_are_decoded() -> None:
     done = subprocess.run(
         [sys.executable, "-c", WINDOWS],
-        input=REQUEST.pack(len(PNG)) + PNG,
+        input=REQUEST.pack(False, len(PNG)) + PNG,
         capture_output=True,
         timeout=60,
     )
-    assert done.stdout == ANSWER.pack(True, *DRAWING.shape) + DRAWING.tobytes(), done.stderr
+    assert done.stdout == ANSWER.pack(True, *DRAWING.shape, 1) + DRAWING.tobytes(), done.stderr
 
 
 def test_memory_is_limited() -> None:

@@ -57,7 +57,7 @@ def test_drawn_digits_are_read(port: int, outputs: Path, tmp_path: Path) -> None
         for index in range(COUNT):
             scale = random.uniform(0.35, 0.9)
             left, top = random.uniform(0, 1 - scale, 2)
-            draw(page, test.images[index].reshape(28, 28), scale, left, top)
+            draw(page, test.inputs[index].reshape(28, 28), scale, left, top)
             settle(page)
             right += page.inner_text("#digit") == str(test.labels[index])
             assert page.inner_text("#words")
@@ -67,7 +67,7 @@ def test_drawn_digits_are_read(port: int, outputs: Path, tmp_path: Path) -> None
         assert right >= RIGHT
         assert page.locator("#bars tr").count() == 10
 
-        draw(page, test.images[0].reshape(28, 28), 0.7, 0.1, 0.1)
+        draw(page, test.inputs[0].reshape(28, 28), 0.7, 0.1, 0.1)
         page.click("#undo")
         assert page.is_disabled("#undo")
 

@@ -15,7 +15,7 @@ Digits = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Digits:
     test = dataset.load("mnist", cache=tmp_path_factory.mktemp("cache")).test
-    return np.array(test.images[:300]).reshape(-1, 28, 28), test.labels[:300]
+    return np.array(test.inputs[:300]).reshape(-1, 28, 28), test.labels[:300]
 
 
 def seven(size: int = 100, width: int = 7) -> NDArray[np.uint8]:

@@ -44,6 +44,7 @@ def test_preparing_extracts_the_data_and_computes_the_keys(
     assert first.dataset == {
         "name": "idx", "sha256": digest, "source": str(idx_folder),
         "train": 260, "val": 40, "test": 100, "image_shape": [6, 5], "classes": 4,
+        "class_names": ["0", "1", "2", "3"], "dtype": "uint8",
     }  # fmt: skip
     assert (tmp_path / "cache").is_dir()
     assert not (tmp_path / "runs").exists()

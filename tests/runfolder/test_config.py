@@ -56,7 +56,7 @@ BAD = {
     "tracking=server": "tracking.uri=null: tracking=server needs an address",
     "tracking.uri=http://somewhere:5000": "tracking.uri=http://somewhere:5000: tracking=local "
     "delivers to outputs/mlflow.db and ignores it; add tracking=server",
-    "dataset.name=mnits": "dataset 'mnits': expected mnist, fashion_mnist, idx; did you mean",
+    "dataset.name=mnits": "dataset 'mnits': expected mnist, fashion_mnist, idx, arrays; did you",
     "dataset.num_train=0": f"dataset.num_train=0: {WHOLE} 1, or null",
     "patience=0": f"patience=0: {WHOLE} 1, or null",
     "checkpoint.keep=-1": f"checkpoint.keep=-1: {WHOLE} 0",

@@ -14,7 +14,7 @@ from tests.conftest import composed, new_run, record_training
 
 # The settings that change where a result goes or how fast it comes, but not the result.
 CHANGE_NOTHING = {
-    "outputs", "threads", "dataset.dir",
+    "outputs", "threads", "dataset.dir", "dataset.file", "dataset.label",
     "tracking.name", "tracking.uri", "tracking.experiment", "tracking.patience",
     "tracking.diff",
     "checkpoint.every", "checkpoint.keep", "checkpoint.milestones",

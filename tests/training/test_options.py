@@ -11,7 +11,7 @@ import pytest
 
 from harness.data.augmentation import Augmentation
 from harness.data.dataset import Dataset, Part
-from harness.data.normalization import Normalization
+from harness.data.normalization import Affine
 from harness.nn.compiled import supports
 from harness.nn.losses import softmax_cross_entropy_gradient
 from harness.nn.metrics import Score
@@ -38,7 +38,7 @@ def make(kind: type[Trainer] = Trainer, optimizer: str = "sgd", **options: Any) 
     random = randomness.generators(settings.seed)
     network = Network.create((40, 12, 5), "relu", random["weights"])
     made = OPTIMIZERS[optimizer](network.parameters)
-    return kind(network, problem(), made, Normalization("unit", 1 / 255, 0.0), settings)
+    return kind(network, problem(), made, Affine("unit", 1 / 255, 0.0), settings)
 
 
 class Scripted(Trainer):
@@ -148,7 +148,7 @@ def test_adversarial_training_lowers_the_error_on_perturbed_inputs() -> None:
 
     def adversarial_error(trainer: Trainer) -> float:
         part, network = trainer.dataset.test, trainer.network
-        inputs = part.images[part.rows].astype(np.float32) / 255
+        inputs = part.inputs[part.rows].astype(np.float32) / 255
         targets = np.eye(5, dtype=np.float32)[part.labels[part.rows]]
         workspace, logits = network.workspace(len(inputs)), np.empty_like(targets)
         deltas, uphill = np.empty_like(targets), np.empty_like(inputs)

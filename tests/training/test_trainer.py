@@ -36,10 +36,10 @@ def problem(*, validation: bool = True) -> Dataset:
     return Dataset(
         name="synthetic",
         sha256="0" * 64,
-        image_shape=(8, 5),
+        input_shape=(8, 5),
         classes=10,
-        train=Part(train.images, train.labels, rows[203:] if validation else None),
-        val=Part(train.images, train.labels, rows[:203]) if validation else None,
+        train=Part(train.inputs, train.labels, rows[203:] if validation else None),
+        val=Part(train.inputs, train.labels, rows[:203]) if validation else None,
         test=images(517, 2),
     )
 
@@ -52,7 +52,7 @@ def make(
         network,
         data,
         SGD(network.parameters),
-        normalization.fit("minmax", data.train.images, data.train.rows),
+        normalization.fit("minmax", data.train.inputs, data.train.rows),
         Options(batch=batch, lr=lr, epochs=epochs, seed=seed, **more),
     )
 
@@ -112,7 +112,7 @@ def test_every_example_is_trained_on(batch: int) -> None:
     assert [len(x) for x in seen] == [batch] * (800 // batch) + [800 % batch] * (800 % batch > 0)
     data = problem()
     expected = np.empty((800, 40), np.float32)
-    trained.normalization.apply(data.train.images[data.train.rows], expected)
+    trained.normalization.apply(data.train.inputs[data.train.rows], expected)
     inputs = np.concatenate(seen)
     assert not np.array_equal(inputs, expected), "shuffled"
     np.testing.assert_array_equal(inputs[np.lexsort(inputs.T)], expected[np.lexsort(expected.T)])
@@ -225,7 +225,7 @@ def test_memory_grows_by_four_bytes_per_image() -> None:
             network,
             Dataset("zeros", "", (8, 8), 10, part, None, part),
             SGD(network.parameters),
-            normalization.Normalization("unit", 1 / 255, 0.0),
+            normalization.Affine("unit", 1 / 255, 0.0),
             Options(batch=1000, lr=0.1, epochs=1),
         )
         tracemalloc.start()

@@ -56,4 +56,5 @@ _EXPECTED = {
     "optimizer": "optimizer=" + " or ".join(OPTIMIZERS),
     "batch": f"batch up to {MAX_BATCH}",
     "augmentation": "augmentation=none",
+    "inputs": "labeled data of uint8",
 }

@@ -5,6 +5,7 @@ const SENT = 112; // pixels along each side of the image that is sent
 const PEN = 0.06; // width, as a fraction of the canvas
 const STEP = 0.03; // of an arrow key, as a fraction of the canvas
 const INTERVAL = 60; // milliseconds between requests while drawing
+const BARS = 12; // classes; of more, the most probable are shown
 
 const $ = (id) => document.getElementById(id);
 const paper = $("paper"), context = paper.getContext("2d");
@@ -13,6 +14,7 @@ let picture = null; // the opened file, which replaces the drawing
 let bitmap = null; // of that file
 let active = null; // id of the pointer that draws
 let cursor = { x: 0.5, y: 0.5, down: false, visible: false };
+let classes = [..."0123456789"]; // names, of the network that answered last
 let busy = false, again = false, timer = 0; // of requests
 
 function trace(target, side) {
@@ -74,6 +76,7 @@ async function predict() {
   try {
     const reply = await fetch("api/predict?" + query, { method: "POST", body: content, headers: { "Content-Type": type } });
     const answer = await reply.json();
+    if (reply.ok) name(answer.classes);
     if (reply.ok) show(answer, describe(answer));
     else show(null, answer.error);
   } catch {
@@ -89,8 +92,18 @@ function percent(p) {
 
 function describe(answer) {
   if (answer.digit === null) return sentence(answer.problem);
-  const text = `${answer.digit}, with probability ${percent(answer.probability)}.`;
-  return answer.unsure ? `Unsure: perhaps ${text}` : `This is ${answer.digit === 8 ? "an" : "a"} ${text}`;
+  const text = `${answer.class}, with probability ${percent(answer.probability)}.`;
+  const article = digits() ? `${answer.digit === 8 ? "an" : "a"} ` : "";
+  return answer.unsure ? `Unsure: perhaps ${text}` : `This is ${article}${text}`;
+}
+
+function digits() {
+  return classes.length === 10 && classes.every((name, number) => name === String(number));
+}
+
+function name(names) {
+  classes = names;
+  document.title = $("title").textContent = digits() ? "Draw a digit" : "Draw or open a picture";
 }
 
 function sentence(text) {
@@ -99,39 +112,42 @@ function sentence(text) {
 
 function show(answer, text) {
   const hasDigit = answer && answer.digit !== null;
-  $("digit").textContent = hasDigit ? answer.digit : answer ? "–" : "?";
+  $("digit").textContent = hasDigit ? answer.class : answer ? "–" : "?";
   $("digit").classList.toggle("unsure", Boolean(answer && answer.unsure));
+  $("digit").classList.toggle("long", $("digit").textContent.length > 2);
   if ($("words").textContent !== text) $("words").textContent = text;
   bars(hasDigit ? answer.probabilities : null);
   const input = $("input"), target = input.getContext("2d");
   target.clearRect(0, 0, input.width, input.height);
   if (!hasDigit) return;
-  const [rows, columns] = answer.seen_shape;
+  const [rows, columns, depth = 1] = answer.seen_shape;
   [input.height, input.width] = [rows, columns];
-  const image = target.createImageData(columns, rows), gray = atob(answer.seen);
+  const image = target.createImageData(columns, rows), seen = atob(answer.seen);
   for (let i = 0; i < rows * columns; i++) {
-    image.data.fill(gray.charCodeAt(i), 4 * i, 4 * i + 3);
+    for (let c = 0; c < 3; c++) image.data[4 * i + c] = seen.charCodeAt(depth * i + (c % depth));
     image.data[4 * i + 3] = 255;
   }
   target.putImageData(image, 0, 0);
 }
 
 function bars(probabilities) {
-  const values = probabilities || Array(10).fill(0), table = $("bars");
+  const values = probabilities || classes.map(() => 0), table = $("bars");
   const top = probabilities ? values.indexOf(Math.max(...values)) : -1;
-  while (table.rows.length > values.length) table.deleteRow(-1);
-  values.forEach((p, digit) => {
-    const row = table.rows[digit] || newBar(table, digit);
-    row.className = digit === top ? "top" : "";
+  let shown = [...values.keys()];
+  if (shown.length > BARS) shown = shown.sort((a, b) => values[b] - values[a]).slice(0, BARS);
+  while (table.rows.length > shown.length) table.deleteRow(-1);
+  shown.forEach((number, line) => {
+    const row = table.rows[line] || newBar(table), p = values[number];
+    row.className = number === top ? "top" : "";
+    row.cells[0].textContent = classes[number];
     row.querySelector("progress").value = p;
     row.lastChild.textContent = probabilities ? percent(p) : "";
   });
 }
 
-function newBar(table, digit) {
+function newBar(table) {
   const row = table.insertRow(), head = document.createElement("th"), bar = document.createElement("progress");
   head.scope = "row";
-  head.textContent = digit;
   row.append(head);
   const cell = row.insertCell();
   cell.ariaHidden = "true"; // the next cell has the same value as text
@@ -232,7 +248,9 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", paint);
 async function start() {
   bars(null);
   paint();
-  const { models, default: chosen } = await (await fetch("api/models")).json();
+  const { models, classes: names, default: chosen } = await (await fetch("api/models")).json();
   for (const { id, name } of models) $("models").add(new Option(name, id, id === chosen, id === chosen));
+  name(names);
+  if (!strokes.length && !picture) bars(null);
 }
 start();

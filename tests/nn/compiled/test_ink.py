@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from harness.data.dataset import Dataset, Part
-from harness.data.normalization import Normalization
+from harness.data.normalization import Affine
 from harness.nn.network import Network
 from harness.nn.optimizers import SGD
 from harness.training.options import Options
@@ -29,14 +29,14 @@ def trained(backend: str, **changes: object) -> tuple[list[dict[str, float]], np
     settings: dict = {"activation": "sigmoid", "batch": 16, "pixels": 50, "smoothing": 0.0}
     settings |= changes
     part = sparse_images(203, settings["pixels"])
-    part = Part(part.images, part.labels, np.arange(3, 203))
+    part = Part(part.inputs, part.labels, np.arange(3, 203))
     sizes = (settings["pixels"], 24, 10)
     network = Network.create(sizes, settings["activation"], np.random.default_rng(1))
     trainer = Trainer(
         network,
         Dataset("x", "", (1, settings["pixels"]), 10, part, None, part),
         SGD(network.parameters),
-        settings.get("normalization", Normalization("minmax", 2 / 255, -1.0)),
+        settings.get("normalization", Affine("minmax", 2 / 255, -1.0)),
         Options(
             batch=settings["batch"],
             lr=0.1,
@@ -61,8 +61,8 @@ def trained(backend: str, **changes: object) -> tuple[list[dict[str, float]], np
         {"batch": 500},
         {"pixels": 48},
         {"smoothing": 0.1},
-        {"normalization": Normalization("unit", 1 / 255, 0.0)},
-        {"normalization": Normalization("standard", 1 / 78.6, -0.42)},
+        {"normalization": Affine("unit", 1 / 255, 0.0)},
+        {"normalization": Affine("standard", 1 / 78.6, -0.42)},
     ],
     ids=str,
 )
@@ -87,7 +87,7 @@ def test_divergence_is_detected() -> None:
         network,
         Dataset("x", "", (4, 4), 10, part, None, part),
         SGD(network.parameters),
-        Normalization("none", 1.0, 0.0),
+        Affine("none", 1.0, 0.0),
         Options(batch=4, lr=1e30, epochs=1, backend="numba"),
     )
     with pytest.raises(ArithmeticError, match="lr=1e\\+30 is probably too high"):

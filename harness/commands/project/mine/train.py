@@ -1,6 +1,8 @@
 """A training function of my own: softmax regression. Its dataclass has its keys."""
 
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,10 +34,15 @@ def fit(settings: Settings, run: TrainingRun) -> None:
         values = {"train/error": error(run.dataset.train, weights)}
         if run.dataset.val is not None:
             values["val/error"] = error(run.dataset.val, weights)
-        run.log(epoch, values, lambda folder: np.save(folder / "weights.npy", weights))
+        run.log(epoch, values, partial(save, weights))
     x, y = run.dataset.test.arrays()
     run.final({"test/error": error(run.dataset.test, weights)})
     run.predictions(y, probabilities(x, weights))
+
+
+def save(weights: NDArray[np.float64], folder: Path) -> None:
+    """Write the state into a checkpoint's folder."""
+    np.save(folder / "weights.npy", weights)
 
 
 def inputs(x: NDArray[Any]) -> NDArray[np.float64]:
@@ -47,7 +54,8 @@ def probabilities(x: NDArray[Any], weights: NDArray[np.float64]) -> NDArray[np.f
     """The class probabilities (N, C)."""
     z = inputs(x) @ weights
     p: NDArray[np.float64] = np.exp(z - z.max(axis=1, keepdims=True))
-    return p / p.sum(axis=1, keepdims=True)
+    p /= p.sum(axis=1, keepdims=True)
+    return p
 
 
 def error(part: Any, weights: NDArray[np.float64]) -> float:

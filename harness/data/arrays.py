@@ -1,0 +1,431 @@
+"""Data sets of any kind as arrays, in memory or in one .npz file.
+
+    x_train (N, ...)  y_train (N,)     the training set
+    x_test            y_test           the test set
+    x_val             y_val            the validation set, optional
+    classes (C,)                       the names of the classes, optional
+
+This is the layout of the well-known `mnist.npz`. Inputs are uint8, float32 or float64 of any shape,
+the same for all sets. Labels are whole numbers 0..C-1 of any integer type: a classification. Float
+targets, (N,) or (N, K), are a regression. A file is never unpickled, and every fault is a
+`ValueError` that names the array, what was expected and what was found.
+"""
+
+import difflib
+import hashlib
+import math
+import os
+import shutil
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.data.atomic import named
+
+FILE = "file"  # the only file of a data set of this kind
+NAMES = ("x_train", "y_train", "x_test", "y_test", "x_val", "y_val")
+REQUIRED = NAMES[:4]
+CLASSES = "classes"
+MAX_CLASSES = 4096
+MAX_BYTES = 16 << 30  # uncompressed; a file that declares more is taken to be damaged
+CHUNK = 1 << 20
+TYPES = tuple(np.dtype(name) for name in ("uint8", "float32", "float64"))
+LARGEST = float(np.finfo(np.float32).max)
+Array = NDArray[Any]
+Arrays = Mapping[str, Array]
+
+
+class Described(Protocol):
+    """An array, or what its header tells."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of the numbers."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape."""
+
+
+class Header(NamedTuple):
+    """The dtype and the shape that a header states."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+
+
+def check_headers(headers: Mapping[str, Described]) -> None:
+    """Raise `ValueError` unless arrays of these types and shapes can be a data set.
+
+    headers: by name, the test and the validation set only where there are some.
+    """
+    train = headers["x_train"]
+    for x in [name for name in NAMES if name in headers and name.startswith("x_")]:
+        y = f"y_{x[2:]}"
+        if y not in headers:
+            raise ValueError(f"{y}: expected the labels of {x}, found none")
+        inputs, labels = headers[x], headers[y]
+        if inputs.dtype.newbyteorder("=") not in TYPES:
+            hint = "" if inputs.dtype.hasobject else f"; convert it, such as {x}.astype('float32')"
+            raise ValueError(
+                f"{x}: expected uint8, float32 or float64, found {inputs.dtype.name}{hint}"
+            )
+        if len(inputs.shape) < 2 or 0 in inputs.shape:
+            raise ValueError(
+                f"{x}: expected examples of at least one number each, (N, ...), found shape "
+                f"{inputs.shape}"
+            )
+        if inputs.shape[1:] != train.shape[1:] or inputs.dtype.name != train.dtype.name:
+            raise ValueError(
+                f"{x}: expected (N, {', '.join(map(str, train.shape[1:]))}) of {train.dtype.name} "
+                f"like x_train, found {inputs.shape} of {inputs.dtype.name}"
+            )
+        _check_label_header(y, labels, headers["y_train"])
+        if labels.shape[0] != inputs.shape[0]:
+            raise ValueError(
+                f"{y}: expected {inputs.shape[0]:,} labels, one for each example of {x}, found "
+                f"{labels.shape[0]:,}"
+            )
+    for name in headers:
+        if name in NAMES and name.startswith("y_") and f"x_{name[2:]}" not in headers:
+            raise ValueError(f"x_{name[2:]}: expected the inputs of {name}, found none")
+
+
+def _check_label_header(name: str, labels: Described, train: Described) -> None:
+    kind = labels.dtype.kind
+    if kind not in "iuf":
+        found = "text" if kind in "US" else labels.dtype.name
+        hint = "" if labels.dtype.hasobject else (
+            "; number the classes: `classes, labels = np.unique(names, return_inverse=True)`"
+        )  # fmt: skip
+        raise ValueError(
+            f"{name}: expected whole numbers, or float targets of a regression, found {found}{hint}"
+        )
+    if len(labels.shape) not in (1, 2) or (len(labels.shape) == 2 and kind != "f") or (
+        0 in labels.shape
+    ):  # fmt: skip
+        raise ValueError(
+            f"{name}: expected labels (N,), or targets (N,) or (N, K), found {labels.shape} of "
+            f"{labels.dtype.name}"
+        )
+    if (kind == "f") != (train.dtype.kind == "f") or labels.shape[1:] != train.shape[1:]:
+        raise ValueError(
+            f"{name}: expected the type and shape of y_train, {train.dtype.name} "
+            f"{('N', *train.shape[1:])}, found {labels.dtype.name} {('N', *labels.shape[1:])}"
+        )
+
+
+def check_inputs(name: str, inputs: Array) -> None:
+    """Raise `ValueError` unless all values are finite numbers of float32."""
+    if inputs.dtype == np.uint8:
+        return
+    for begin, block in _blocks(inputs):
+        flat = block.reshape(len(block), -1)
+        bad = ~(np.abs(flat) <= LARGEST)  # NaN is not
+        if bad.any():
+            row, column = (int(index[0]) for index in np.nonzero(bad))
+            raise ValueError(
+                f"{name}: expected finite numbers, found {flat[row, column]} in example "
+                f"{begin + row} (counted from 0)"
+            )
+
+
+def targets(name: str, given: Array) -> NDArray[np.float32]:
+    """Targets (N,) or (N, K) as float32 (N, K). Raises `ValueError`."""
+    check_inputs(name, given.reshape(len(given), -1))
+    return np.ascontiguousarray(given.reshape(len(given), -1), np.float32)
+
+
+def labels(name: str, given: Array, classes: int) -> Array:
+    """Labels (N,) as the smallest unsigned type for `classes`. Raises `ValueError`."""
+    low, high = int(given.min()), int(given.max())
+    if low < 0 or high >= classes:
+        raise ValueError(
+            f"{name}: expected labels 0 to {classes - 1}, found {low if low < 0 else high}; "
+            "the names in `classes`, or the highest label of y_train, say how many there are"
+        )
+    return given.astype(np.min_scalar_type(classes - 1))
+
+
+def count_classes(given: Array, names: Sequence[str] | None) -> int:
+    """The number of classes C: of the names, else the highest training label + 1.
+
+    given: y_train (N,). Raises `ValueError` for a label below 0, for fewer than two classes, more
+    than MAX_CLASSES, and without names for a class that no example has.
+    """
+    low, high = int(given.min()), int(given.max())
+    count = high + 1 if names is None else len(names)
+    if low < 0 or not 2 <= count <= MAX_CLASSES:
+        found = f"{low} to {high}" if names is None else f"{count} names and {low} to {high}"
+        raise ValueError(
+            f"y_train: expected labels from 0 and 2 to {MAX_CLASSES} classes, found {found}; "
+            "`classes, labels = np.unique(labels, return_inverse=True)` numbers any labels"
+        )
+    if names is None:
+        missing = np.flatnonzero(np.bincount(given.astype(np.int64), minlength=count) == 0)
+        if len(missing):
+            raise ValueError(
+                f"y_train: expected labels 0 to {high} without gaps, found none that is "
+                f"{missing[0]}; number them with `np.unique(labels, return_inverse=True)`, or name "
+                "all classes in `classes`"
+            )
+    return count
+
+
+def checked_names(given: Any, where: str) -> tuple[str, ...]:
+    """The names of classes as text. Raises `ValueError` unless all differ and can be printed."""
+    if not isinstance(given, list | tuple) or not all(isinstance(each, str) for each in given):
+        raise ValueError(f"{where}: expected a list of names, one for each class")
+    for name in given:
+        if not name or not name.isprintable() or len(name) > 200:
+            raise ValueError(
+                f"{where}: expected names of 1 to 200 characters that can be printed, found "
+                f"{name[:80]!r}"
+            )
+    if len(set(given)) < len(given):
+        twice = next(name for name in given if given.count(name) > 1)
+        raise ValueError(f"{where}: expected different names, found {twice!r} twice")
+    return tuple(given)
+
+
+def digest(arrays: Arrays, classes: int) -> str:
+    """The SHA-256 of a data set's arrays, as `prepared` returns them, and its number of classes."""
+    total = hashlib.sha256(f"arrays {classes}\n".encode())
+    for name in (name for name in NAMES if name in arrays):
+        array = arrays[name]
+        total.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        for _, block in _blocks(array):
+            total.update(np.ascontiguousarray(block).data)
+    return total.hexdigest()
+
+
+def prepared(given: Arrays, names: Sequence[str] | None) -> tuple[dict[str, Array], int]:
+    """The arrays of a data set checked and in the types that are trained on, and its classes.
+
+    Inputs keep dtype and shape, in native byte order and C order. Labels become the smallest
+    unsigned type, targets (N, K) float32. Returns also the number of classes, 0 for a regression.
+    Raises `ValueError`.
+    """
+    check_headers(given)
+    is_regression = given["y_train"].dtype.kind == "f"
+    if is_regression and names is not None:
+        raise ValueError("classes: expected none, because y_train has the targets of a regression")
+    classes = 0 if is_regression else count_classes(given["y_train"], names)
+    made: dict[str, Array] = {}
+    for name in (name for name in NAMES if name in given):
+        array = given[name]
+        if name.startswith("y_"):
+            made[name] = targets(name, array) if is_regression else labels(name, array, classes)
+            continue
+        check_inputs(name, array)
+        if is_canonical(array):
+            made[name] = array
+        else:
+            made[name] = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
+    return made, classes
+
+
+def is_canonical(array: Array) -> bool:
+    """Whether an array is in native byte order and C order."""
+    return array.dtype.isnative and array.flags.c_contiguous
+
+
+def read_headers(path: Path) -> dict[str, Header]:
+    """The headers of the arrays in an .npz file, checked. Raises `ValueError`."""
+    with _opened(path) as archive:
+        headers = _headers(archive)
+        check_headers(headers)
+        return headers
+
+
+def read_names(path: Path) -> tuple[str, ...] | None:
+    """The names of the classes in an .npz file; None without. Raises `ValueError`."""
+    with _opened(path) as archive:
+        if f"{CLASSES}.npy" not in archive.namelist():
+            return None
+        header = _header(archive, CLASSES)
+        if len(header.shape) != 1 or header.dtype.kind not in "Uiu" or header.shape[0] > (
+            MAX_CLASSES
+        ):  # fmt: skip
+            raise ValueError(
+                f"{CLASSES}: expected at most {MAX_CLASSES} names (C,) as text, found "
+                f"{header.shape} of {header.dtype}"
+            )
+        with archive.open(f"{CLASSES}.npy") as file:
+            found = np.lib.format.read_array(file, allow_pickle=False)
+            file.read()  # to the end, where the checksum is compared
+        return checked_names([str(each) for each in found.tolist()], CLASSES)
+
+
+def extract(path: Path, folder: Path) -> int:
+    """Write the arrays of an .npz file as checked .npy files into `folder`; returns the classes.
+
+    Memory does not grow with the file, except for labels. Raises `ValueError` naming the file.
+    """
+    names = read_names(path)
+    with _opened(path) as archive:
+        headers = _headers(archive)
+        check_headers(headers)
+        for name in headers:
+            _copy(archive, f"{name}.npy", folder / f"{name}.npy")
+        given = open_all(folder)
+        for name, array in given.items():
+            if name.startswith("x_") and not is_canonical(array):
+                save(folder / f"{name}.npy", array)
+        made, classes = prepared(open_all(folder), names)
+        for name in made:
+            if name.startswith("y_"):
+                save(folder / f"{name}.npy", made[name])
+    return classes
+
+
+def open_all(folder: Path) -> dict[str, Array]:
+    """The arrays in a folder, memory-mapped. Raises `ValueError` for a damaged one."""
+    return {
+        name: _mapped(folder / f"{name}.npy")
+        for name in NAMES
+        if name in REQUIRED or (folder / f"{name}.npy").is_file()
+    }
+
+
+def save(path: Path, array: Array) -> None:
+    """Write an array as .npy in native byte order and C order, in blocks."""
+    dtype = array.dtype.newbyteorder("=")
+    unfinished = path.with_suffix(".unfinished")
+    try:
+        with unfinished.open("wb") as file:
+            header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False}
+            np.lib.format.write_array_header_1_0(file, header | {"shape": array.shape})
+            for _, block in _blocks(array):
+                file.write(np.ascontiguousarray(block, dtype).tobytes())
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    except OSError as error:
+        raise named(error, path) from None
+
+
+def _mapped(path: Path) -> Array:
+    try:
+        array: np.memmap[Any, Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        end = array.offset + array.nbytes
+    except OSError:
+        raise
+    except Exception as error:  # NumPy evaluates the header: any damage may be its own exception
+        raise ValueError(f"{path}: {type(error).__name__} in its header") from error
+    if path.stat().st_size != end:
+        raise ValueError(f"{path}: expected {end:,} bytes, found {path.stat().st_size:,}")
+    return array
+
+
+def _blocks(array: Array) -> Iterator[tuple[int, Array]]:
+    """Blocks of examples of about CHUNK bytes, each with the number of its first."""
+    size = max(1, CHUNK // max(1, array.itemsize * math.prod(array.shape[1:])))
+    for begin in range(0, len(array), size):
+        yield begin, array[begin : begin + size]
+
+
+def _headers(archive: zipfile.ZipFile) -> dict[str, Header]:
+    """The headers of the arrays of a data set. Raises `ValueError`."""
+    stored = [name.removesuffix(".npy") for name in archive.namelist()]
+    missing = [name for name in REQUIRED if name not in stored]
+    if missing:
+        found = ", ".join(sorted(stored)[:8]) or "no array"
+        raise ValueError(
+            f"expected arrays {', '.join(REQUIRED)}, found no {missing[0]} but {found[:200]}"
+        )
+    known = (*NAMES, CLASSES)
+    for name in stored:
+        near = difflib.get_close_matches(name, known, 1, cutoff=0.75)
+        if name not in known and (near or name.startswith(("x_", "y_"))):
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"{name[:80]}: expected only {', '.join(known)}{hint}")
+    headers = {name: _header(archive, name) for name in NAMES if name in stored}
+    total = sum(header.dtype.itemsize * math.prod(header.shape) for header in headers.values())
+    if total > MAX_BYTES:
+        raise ValueError(
+            f"its headers ask for {total:,} bytes, more than the limit of {MAX_BYTES:,}; the file "
+            "is probably damaged"
+        )
+    return headers
+
+
+def _header(archive: zipfile.ZipFile, name: str) -> Header:
+    """The header of an array, compared with the size of its entry. Raises `ValueError`."""
+    entry = archive.getinfo(f"{name}.npy")
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{name}: expected a file of np.savez, found another compression")
+    with archive.open(entry) as file:
+        try:
+            shape, dtype = _read_header(file)
+        except Exception as error:  # as in `_mapped`
+            raise ValueError(
+                f"{name}: expected an array of np.savez, found {_line(error)}"
+            ) from None
+        begin = file.tell()
+    if dtype.hasobject:
+        raise ValueError(
+            f"{name}: expected an array of numbers, found one of Python objects, which would need "
+            "pickle; give it a type, such as .astype('float32')"
+        )
+    content = dtype.itemsize * math.prod(shape)
+    if begin + content != entry.file_size:
+        raise ValueError(
+            f"{name}: expected {content:,} bytes for shape {shape}, found "
+            f"{entry.file_size - begin:,}; the file is damaged"
+        )
+    return Header(dtype, shape)
+
+
+def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    version = np.lib.format.read_magic(file)
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }.get(version)
+    if read is None:
+        raise ValueError(f"version {version} of the format")
+    shape, _, dtype = read(file)
+    return tuple(shape), dtype
+
+
+def _copy(archive: zipfile.ZipFile, name: str, target: Path) -> None:
+    """Copy an entry to a file; reading it to its end compares the checksum."""
+    try:
+        with archive.open(name) as source, target.open("wb") as file:
+            shutil.copyfileobj(source, file, CHUNK)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise named(error, target) from None
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    """Open an .npz file; every failure to read it becomes a `ValueError` that names it."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            yield archive
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise ValueError(
+            f"{path}: expected an .npz file as np.savez writes it, found a damaged or other file "
+            f"({_line(error)})"
+        ) from None
+    except ValueError as error:
+        text = str(error)
+        raise ValueError(text if str(path) in text else f"{path}: {text}") from None
+    except OSError as error:
+        if error.filename not in (None, str(path)):
+            raise  # an error of the file that is written
+        raise ValueError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def _line(error: BaseException) -> str:
+    """The first line of an error's message."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
