@@ -19,16 +19,17 @@ from rich.table import Table
 
 from harness.commands.options import OUTPUTS, URI, refuse
 from harness.job.train import ENVIRONMENT, UNCOMMITTED
+from harness.job.training_run import PREDICTIONS
 from harness.run import freeze
 from harness.run.compose import Job
 from harness.run.launchers import prestart
 from harness.run.launchers.job_process import JobProcess
 from harness.run.summary import show
-from harness.runfolder import checkpoint, environment, folder
+from harness.runfolder import checkpoint, environment, folder, own_code
 from harness.runfolder import config as configuration
 from harness.runfolder.folder import Identity
 from harness.runfolder.run import CONFIG, REPRODUCES, WEIGHTS, Run
-from harness.runfolder.schema import Config
+from harness.runfolder.schema import Config, ScratchConfig
 from harness.runfolder.status import ExitStatus, RunStatus
 from harness.runfolder.target import Target
 from harness.tracking.reading import Reader
@@ -109,7 +110,10 @@ def _reproduce(reader: Reader, run: Recorded, files: Path, outputs: Path) -> Exi
         return ExitStatus.FAILED
     reader.add_curves([run], run.final)
     agreements = compare(run, again)
-    agreements.append(compare_weights(reader, run, files, new))
+    if isinstance(settings, ScratchConfig):
+        agreements.append(compare_weights(reader, run, files, new))
+    elif PREDICTIONS in new.history().artifacts:
+        agreements.append(compare_predictions(reader, run, files, new))
     show(agreements_table(agreements))
     return print_verdict(run, again, checks, agreements)
 
@@ -140,6 +144,10 @@ def checks_of(reader: Reader, run: Recorded, files: Path, prepared: freeze.Prepa
         Check("uncommitted changes", _changes(reader, run, files),
               _digest(environment.uncommitted())),
     ]  # fmt: skip
+    code = own_code.digest(prepared.code) if prepared.code else "none"
+    if {code, run.tags.get("code.sha256", "none")} != {"none"}:
+        files_now = ", ".join(each.path for each in prepared.code)
+        checks.append(Check(f"own code ({files_now})", run.tags.get("code.sha256", "none"), code))
     try:
         then = _lines(reader.fetch(run, ENVIRONMENT, files).read_text())
     except Missing as error:
@@ -177,7 +185,7 @@ def _train_again(run: Recorded, settings: Config, prepared: freeze.Prepared, out
         REPRODUCES: run.run,
         "data.sha256": str(prepared.dataset["sha256"]),
     }
-    identity = Identity(f"reproduction of {run.name}", tags, prepared.dataset)
+    identity = Identity(f"reproduction of {run.name}", tags, prepared.dataset, prepared.code)
     new = folder.create(outputs, settings, identity)
     with JobProcess(new, prestart.start_job()) as job:
         job.wait()
@@ -218,6 +226,24 @@ def compare_weights(reader: Reader, run: Recorded, files: Path, new: Run) -> Agr
         return Agreement(f"{WEIGHTS} (of other shapes then)", 0, False, np.nan)
     flat = [np.concatenate([a[name].ravel() for name in sorted(a)]) for a in (then, now)]
     return _agreement(WEIGHTS, flat[0].astype(np.float64), flat[1].astype(np.float64))
+
+
+def compare_predictions(reader: Reader, run: Recorded, files: Path, new: Run) -> Agreement:
+    """The predictions of the test set in the store and those of the new run."""
+    try:
+        then = _probabilities(reader.fetch(run, PREDICTIONS, files))
+    except (ValueError, OSError, LookupError) as error:
+        print(f"{error}; predictions cannot be compared", file=sys.stderr)
+        return Agreement(f"{PREDICTIONS} (missing or damaged in the store)", 0, False, np.nan)
+    now = _probabilities(new.folder / PREDICTIONS)
+    if then.shape != now.shape:
+        return Agreement(f"{PREDICTIONS} (of another shape then)", 0, False, np.nan)
+    return _agreement(PREDICTIONS, then.ravel(), now.ravel())
+
+
+def _probabilities(file: Path) -> NDArray[np.float64]:
+    with np.load(file) as arrays:
+        return np.asarray(arrays["probabilities"], np.float64)
 
 
 def checks_table(run: Recorded, checks: list[Check]) -> Table:

@@ -125,11 +125,12 @@ def _check_used(content: dict[str, Any], compose: Composer, lines: list[str]) ->
         return
     typed = {line.lstrip("+").partition("=")[0].partition(".")[0] for line in lines}
     plain = compose([])
-    for key in configuration.scratch_keys():
-        if key in typed or content[key] != plain[key]:
-            own = [f"trainer.{each.name}" for each in parts.keys("trainer", name)]
-            has = f"it has {', '.join(own)}" if own else "it has no keys"
-            raise ConfigError(f"{key}: trainer={name} has no such key; {has}")
+    unused = [key for key in configuration.scratch_keys() if key in typed]
+    unused += [key for key in configuration.scratch_keys() if content[key] != plain[key]]
+    if unused:
+        own = [f"trainer.{each.name}" for each in parts.keys("trainer", name)]
+        has = f"it has {', '.join(own)}" if own else "it has no keys"
+        raise ConfigError(f"{unused[0]}: trainer={name} has no such key; {has}")
 
 
 def compose_one(lines: list[str], folder: Path | None = None) -> Config:

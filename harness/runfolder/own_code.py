@@ -108,14 +108,23 @@ def sources(names: Iterable[str]) -> list[Source]:
     _extend_path()
     for name in names:
         module = name.partition(":")[0]
-        spec = importlib.util.find_spec(module)
-        if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        spec = _find(module)
+        if spec is None:
+            raise OwnCodeError(f"{name}: there is no module {module} in {_searched()}")
+        if spec.origin is None or not spec.origin.endswith(".py"):
             raise OwnCodeError(f"{name}: expected a module with a source file")
         file = Path(spec.origin).resolve()
         depth = len(module.split(".")) - (file.name != "__init__.py")
         root = file.parents[depth]
         _follow(file, root, root / module.split(".")[0], found)
     return sorted(found.values(), key=lambda each: (each.path, each.root))
+
+
+def _find(module: str) -> Any:
+    try:
+        return importlib.util.find_spec(module)
+    except ModuleNotFoundError:  # of the package around it
+        return None
 
 
 def digest(files: Iterable[Source]) -> str:
