@@ -1,13 +1,16 @@
 """Build the objects that a configuration names. Nothing below this module reads a `Config`."""
 
 import dataclasses
+import math
 from typing import Any, Literal
 
 from harness.data import normalization
 from harness.data.augmentation import Augmentation
 from harness.data.dataset import Dataset
+from harness.nn.activations import ACTIVATIONS
 from harness.nn.compiled import numba_loading, supports
-from harness.nn.network import Network, count_parameters
+from harness.nn.models import count_parameters, mlp
+from harness.nn.network import Network
 from harness.nn.optimizers import OPTIMIZERS
 from harness.nn.schedules import SCHEDULES, Schedule, with_warmup
 from harness.runfolder.config import ConfigError
@@ -87,7 +90,15 @@ def _step_settings(config: Config) -> dict[str, Any]:
 def trainer(config: Config, dataset: Dataset) -> Trainer:
     """The trainer of a configuration, with a freshly initialized network."""
     random = generators(config.seed)
-    network = Network.create(sizes(config, dataset), config.activation, random["weights"])
+    layers = mlp(
+        dataset.image_shape,
+        dataset.classes,
+        width=config.hidden,
+        activation=ACTIVATIONS[config.activation](),
+        dropout=config.dropout,
+    )
+    inputs = math.prod(dataset.image_shape)
+    network = Network.create(layers, inputs, random["weights"])
     fitted = normalization.fit(config.normalization.name, dataset.train.images, dataset.train.rows)
     make_optimizer = OPTIMIZERS[config.optimizer.name]
     optimizer = make_optimizer(
@@ -99,7 +110,6 @@ def trainer(config: Config, dataset: Dataset) -> Trainer:
         epochs=config.epochs,
         seed=config.seed,
         schedule=schedule(config),
-        dropout=config.dropout,
         input_dropout=config.input_dropout,
         max_norm=config.max_norm,
         label_smoothing=config.label_smoothing,
@@ -131,12 +141,12 @@ def _options(group: Any) -> dict[str, Any]:
     return {key: value for key, value in dataclasses.asdict(group).items() if key != "name"}
 
 
-def description(trained: Trainer) -> dict[str, Any]:
+def description(config: Config, trained: Trainer) -> dict[str, Any]:
     """The JSON description in a weights file: what is needed to classify images with it."""
-    normal, network = trained.normalization, trained.network
+    normal = trained.normalization
     return {
-        "sizes": list(network.sizes),
-        "activation": network.activation.name,
+        "sizes": list(sizes(config, trained.dataset)),
+        "activation": config.activation,
         "normalization": {"name": normal.name, "scale": normal.scale, "shift": normal.shift},
         "image_shape": list(trained.dataset.image_shape),
         "classes": trained.dataset.classes,

@@ -15,6 +15,7 @@ from harness.job import build, interruption, progress
 from harness.job.interruption import JobInterrupted
 from harness.job.recorder import JobRecorder
 from harness.nn.compiled import numba_loading
+from harness.nn.parameters import Parameters
 from harness.runfolder import checkpoint, environment, liveness
 from harness.runfolder.artifacts import Artifact
 from harness.runfolder.checkpoint import Checkpoints
@@ -142,17 +143,14 @@ def _threads(run: Run, dataset: Dataset) -> int:
 
 def _write_artifacts(run: Run, trainer: Trainer, result: Result) -> list[str]:
     """Write weights and predictions; returns the paths of all artifacts of a finished run."""
-    description = build.description(trainer)
-    parameters = trainer.network.parameters
+    description = build.description(run.config, trainer)
+    shapes = trainer.network.parameters.shapes
     weights = {
-        "weights/last.safetensors": (trainer.finished, trainer.evaluated.parameters.flat),
+        "weights/last.safetensors": (trainer.finished, trainer.evaluated),
         WEIGHTS: (result.best_epoch, trainer.best_parameters),
     }
     for path, (epoch, flat) in weights.items():
-        arrays = {}
-        for number, layer in enumerate(type(parameters)(parameters.sizes, flat).layers, 1):
-            arrays[f"layer{number}.weights"] = layer.weights
-            arrays[f"layer{number}.bias"] = layer.bias
+        arrays = Parameters(shapes, flat).arrays
         checkpoint.save(run.folder / path, arrays, description | {"epoch": epoch})
     (run.folder / PREDICTIONS).parent.mkdir(exist_ok=True)
     write_atomically(

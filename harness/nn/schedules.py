@@ -11,6 +11,9 @@ batch size. An optional linear warm-up multiplies any of them.
 
 import math
 from collections.abc import Callable
+from typing import Annotated
+
+from annotated_types import Ge, Gt, Lt
 
 Schedule = Callable[[float], float]
 
@@ -20,7 +23,12 @@ def constant(epochs: int) -> Schedule:
     return lambda time: 1.0
 
 
-def step(epochs: int, *, every: float, gamma: float) -> Schedule:
+def step(
+    epochs: int,
+    *,
+    every: Annotated[float, Gt(0), "epochs between two drops of the learning rate"] = 10,
+    gamma: Annotated[float, Gt(0), "factor of the learning rate at each drop"] = 0.3,
+) -> Schedule:
     """Multiplied by `gamma` after every `every` epochs."""
     return lambda time: gamma ** math.floor(time / every)
 
@@ -30,7 +38,13 @@ def cosine(epochs: int) -> Schedule:
     return lambda time: (1 + math.cos(math.pi * min(time / epochs, 1))) / 2
 
 
-def onecycle(epochs: int, *, rise: float, start: float, end: float) -> Schedule:
+def onecycle(
+    epochs: int,
+    *,
+    rise: Annotated[float, Gt(0), Lt(1), "share of the time spent rising"] = 0.2,
+    start: Annotated[float, Ge(1), "the first learning rate is lr / start"] = 10,
+    end: Annotated[float, Ge(1), "the last learning rate is lr / end"] = 1000,
+) -> Schedule:
     """Up from 1/start during the fraction `rise` of the time, then down to 1/end."""
 
     def factor(time: float) -> float:

@@ -36,7 +36,7 @@ class DigitModel(PythonModel):
                 for n in range(1, count + 1)
             ]
         table = _execute(context.artifacts["activations"]).ACTIVATIONS
-        self.activation = table[description["activation"]]
+        self.activation = table[description["activation"]]()
         normalization = description["normalization"]
         self.scale, self.shift = normalization["scale"], normalization["shift"]
         self.temperature = description.get("calibration", {}).get("temperature", 1.0)
@@ -73,8 +73,9 @@ class DigitModel(PythonModel):
         """softmax(z / T), (N, C) float32, of pixels (N, D)."""
         a = pixels * np.float32(self.scale) + np.float32(self.shift)
         for weights, bias in self.layers[:-1]:
-            a = a @ weights + bias
-            self.activation.forward(a)  # in place
+            z = a @ weights + bias
+            a = np.empty_like(z)
+            self.activation.forward(z, a)
         logits = (a @ self.layers[-1][0] + self.layers[-1][1]) / self.temperature
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))
         return powers / powers.sum(axis=1, keepdims=True)

@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.data.normalization import Normalization
-from harness.nn.losses import softmax
-from harness.nn.network import Network, Parameters, count_parameters
+from harness.nn.activations import ACTIVATIONS
+from harness.nn.losses import CrossEntropy
+from harness.nn.models import mlp
+from harness.nn.network import Network
 from harness.recognizer.description import check
 from harness.recognizer.preprocess import Preprocessed, preprocess
 from harness.runfolder import checkpoint
@@ -57,18 +59,18 @@ class Recognizer:
 
     def __init__(self, arrays: checkpoint.Arrays, description: dict[str, Any]) -> None:
         check(arrays, description)
-        sizes = description["sizes"]
-        flat = np.empty(count_parameters(sizes), np.float32)
-        self.network = Network(Parameters(sizes, flat), description["activation"])
-        for number, layer in enumerate(self.network.parameters.layers, 1):
-            layer.weights[:] = arrays[f"layer{number}.weights"]
-            layer.bias[:] = arrays[f"layer{number}.bias"]
+        inputs, *widths, classes = description["sizes"]
+        activation = ACTIVATIONS[description["activation"]]()
+        layers = mlp((inputs,), classes, width=widths, activation=activation)
+        self.network = Network(layers, inputs)
+        for name, array in self.network.parameters.arrays.items():
+            array[:] = arrays[name]
         self.normalization = Normalization(**description["normalization"])
         rows, columns = description["image_shape"]
         self.image_shape: tuple[int, int] = (rows, columns)
         self.description = description
-        self._workspace = self.network.workspace(BATCH)
-        self._inputs = np.empty((BATCH, sizes[0]), np.float32)
+        self._loss = CrossEntropy()
+        self._inputs = np.empty((BATCH, inputs), np.float32)
 
     @property
     def run_id(self) -> str:
@@ -84,7 +86,7 @@ class Recognizer:
     @property
     def classes(self) -> int:
         """The number of classes, C."""
-        return self.network.sizes[-1]
+        return self.network.outputs
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Class probabilities (N, C) of preprocessed images (N, rows, columns) or (N, D), uint8.
@@ -93,10 +95,10 @@ class Recognizer:
         answer is not a number.
         """
         pixels = images.reshape(len(images), -1)
-        if pixels.dtype != np.uint8 or pixels.shape[1] != self.network.sizes[0]:
+        if pixels.dtype != np.uint8 or pixels.shape[1] != self.network.inputs:
             raise ValueError(
                 f"images: expected (N, {self.image_shape[0]}, {self.image_shape[1]}) or "
-                f"(N, {self.network.sizes[0]}) of uint8, found {images.shape} of {images.dtype}"
+                f"(N, {self.network.inputs}) of uint8, found {images.shape} of {images.dtype}"
             )
         probabilities = np.empty((len(pixels), self.classes), np.float32)
         with np.errstate(over="ignore", invalid="ignore"):  # the result is checked below
@@ -109,11 +111,10 @@ class Recognizer:
 
     def _forward(self, pixels: NDArray[np.uint8], out: NDArray[np.float32]) -> None:
         """The probabilities of at most BATCH images (B, D), into `out` (B, C)."""
-        inputs, logits = self._inputs[: len(pixels)], self._workspace.output[: len(pixels)]
+        inputs = self._inputs[: len(pixels)]
         self.normalization.apply(pixels, out=inputs)
-        self.network.forward(inputs, self._workspace, logits)
-        logits /= self.temperature
-        softmax(logits, out, self._workspace.row[: len(pixels)])
+        np.divide(self.network.forward(inputs), self.temperature, out=out)
+        self._loss.predict(out, out)
 
     def read(self, pictures: list[NDArray[Any]]) -> list[Answer]:
         """Preprocess and classify pictures (rows, columns) of gray values 0 to 255."""
