@@ -116,7 +116,7 @@ def _overrides(recipe: str) -> list[str]:
 
 def _network(config: Config) -> str:
     assert isinstance(config, ScratchConfig), "the recipes are of the built-in trainer"
-    return f"{'-'.join(str(width) for width in config.hidden)} {config.activation}"
+    return f"{'-'.join(str(width) for width in config.hidden)} {config.activation.name}"
 
 
 def _runs_of(store: Store, config: Config) -> tuple[RecipeRun, ...]:

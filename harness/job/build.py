@@ -6,11 +6,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from harness.data import normalization
 from harness.data.dataset import Dataset, default_names
-from harness.data.normalization import Affine
+from harness.data.normalization import Affine, Normalization
+from harness.nn import models
 from harness.nn.compiled import numba_loading, supports
-from harness.nn.network import Network, count_parameters
+from harness.nn.network import Network
 from harness.nn.schedules import Schedule, with_warmup
 from harness.runfolder import own_code, parts
 from harness.runfolder.config import ConfigError
@@ -26,30 +26,34 @@ from harness.training.trainer import Trainer
 # difference at 13 million, and speeds it up by 1/7 at 26 million.
 STEP_SIZE_PER_THREAD = 10_000_000
 
+NETWORK_PARTS = ("model", "activation", "loss", "normalization")  # what a weights file describes
+
 # Keys that a training step does not depend on, and `width` and `depth`, which are checked as the
-# widths of the hidden layers. The inputs may have any normalization.
+# widths of the hidden layers.
 OUTSIDE_THE_STEP = (
-    "width", "depth", "threads", "outputs", "dataset", "normalization", "checkpoint", "tracking",
-    "trainer",
+    "width", "depth", "threads", "outputs", "dataset", "checkpoint", "tracking", "trainer",
 )  # fmt: skip
 
 
-def sizes(config: ScratchConfig, dataset: Dataset) -> tuple[int, ...]:
-    """Layer sizes (D, H, ..., C)."""
-    return (math.prod(dataset.input_shape), *config.hidden, dataset.outputs)
+def count_parameters(config: ScratchConfig, input_shape: tuple[int, ...], outputs: int) -> int:
+    """The number of parameters of the network that a configuration describes."""
+    if config.model.name == "mlp":
+        sizes = (math.prod(input_shape), *config.hidden, outputs)
+        return models.count_parameters(sizes)
+    return len(network(config, input_shape, outputs).parameters.flat)
 
 
 def blas_threads(
-    sizes: tuple[int, ...], batch: int, cores: int, configured: int | Literal["auto"] = "auto"
+    parameters: int, batch: int, cores: int, configured: int | Literal["auto"] = "auto"
 ) -> int:
     """The number of BLAS threads: as configured, or by a fixed rule of the step's size and cores.
 
-    sizes: layer sizes (D, H, ..., C). Never by a timing: products differ in their last bits with
-    the number of threads.
+    parameters: of the network. Never by a timing: products differ in their last bits with the
+    number of threads.
     """
     if configured != "auto":
         return configured
-    return max(1, min(cores, batch * count_parameters(sizes) // STEP_SIZE_PER_THREAD))
+    return max(1, min(cores, batch * parameters // STEP_SIZE_PER_THREAD))
 
 
 def backend(config: ScratchConfig, inputs: str = "uint8") -> Backend:
@@ -83,7 +87,9 @@ def _step_settings(config: ScratchConfig) -> dict[str, Any]:
     default is unsupported by the compiled epoch until `supports` allows it. A group is its name;
     its other keys are spelled `group.key`.
     """
-    settings: dict[str, Any] = {"hidden": config.hidden}
+    settings: dict[str, Any] = {}
+    if config.model.name == "mlp":
+        settings["hidden"] = config.hidden
     for field in dataclasses.fields(config):
         value: Any = getattr(config, field.name)
         if field.name in OUTSIDE_THE_STEP:
@@ -100,16 +106,19 @@ def trainer(config: ScratchConfig, dataset: Dataset) -> Trainer:
     """The trainer of a configuration, with a freshly initialized network."""
     random = generators(config.seed)
     objective = Objective.parse(config.objective)
-    network = Network.create(sizes(config, dataset), config.activation, random["weights"])
-    fitted = normalization.fit(config.normalization.name, dataset.train.inputs, dataset.train.rows)
-    optimizer = part("optimizer", config, network.parameters)
+    made = network(config, dataset.input_shape, dataset.outputs)
+    made.initialize(random["weights"])
+    fitted: Normalization = part("normalization", config)
+    fitted.fit(dataset.train.inputs, dataset.train.rows)
+    optimizer = part("optimizer", config, made.parameters)
     options = Options(
         batch=config.batch,
         lr=config.lr,
         epochs=config.epochs,
         seed=config.seed,
+        loss=part("loss", config),
+        metrics=parts.metrics(config.metrics),
         schedule=schedule(config),
-        dropout=config.dropout,
         input_dropout=config.input_dropout,
         max_norm=config.max_norm,
         label_smoothing=config.label_smoothing,
@@ -121,7 +130,16 @@ def trainer(config: ScratchConfig, dataset: Dataset) -> Trainer:
         augmentation=part("augmentation", config, dataset.input_shape),
         backend=backend(config, kind_of_inputs(dataset.train.inputs.dtype, dataset.classes == 0)),
     )
-    return Trainer(network, dataset, optimizer, fitted, options)
+    return Trainer(made, dataset, optimizer, fitted, options)
+
+
+def network(config: ScratchConfig, input_shape: tuple[int, ...], outputs: int) -> Network:
+    """The network of a configuration, with zero parameters. Raises `PartError`."""
+    layers = part("model", config, input_shape, outputs)
+    try:
+        return Network(layers, math.prod(input_shape))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise PartError(f"model={config.model.name}: {own_code.described(error)}") from error
 
 
 def part(kind: str, config: ScratchConfig, *arguments: Any) -> Any:
@@ -132,7 +150,9 @@ def part(kind: str, config: ScratchConfig, *arguments: Any) -> Any:
     chosen: Part = getattr(config, kind)
     common = {key.name for key in KINDS[kind].common}
     options = {key: value for key, value in chosen.options.items() if key not in common}
-    options |= {key.name: getattr(config, key.name) for key in parts.shared_keys(kind, chosen.name)}
+    for key in parts.shared_keys(kind, chosen.name):
+        value = getattr(config, key.name)
+        options[key.name] = part(key.name, config) if isinstance(value, Part) else value
     make = parts.factory(kind, chosen.name)
     try:
         return make(*arguments, **options)
@@ -142,27 +162,61 @@ def part(kind: str, config: ScratchConfig, *arguments: Any) -> Any:
         raise PartError(f"{kind}={chosen.name}: {own_code.described(error)}") from error
 
 
+def check_loss(config: ScratchConfig, *, is_regression: bool) -> None:
+    """Refuse a loss, and what belongs to it, that the data cannot have. Raises `ConfigError`."""
+    kind = part("loss", config).kind
+    if is_regression and kind == "classification":
+        raise ConfigError(
+            f"loss={config.loss.name}: it is for labels, and the data set has targets; use "
+            "loss=squared_error"
+        )
+    if not is_regression and kind == "regression":
+        raise ConfigError(
+            f"loss={config.loss.name}: it is for targets, and the data set has labels; use "
+            "loss=cross_entropy"
+        )
+    if is_regression and config.label_smoothing:
+        raise ConfigError(f"label_smoothing={config.label_smoothing}: the data set has no labels")
+
+
 def schedule(config: ScratchConfig) -> Schedule:
     """The learning-rate schedule, warm-up included."""
     return with_warmup(part("schedule", config, config.epochs), config.schedule.options["warmup"])
 
 
-def description(trained: Trainer) -> dict[str, Any]:
-    """The JSON description in a weights file: what is needed to classify images with it."""
-    normal, network, dataset = trained.normalization, trained.network, trained.dataset
-    described: dict[str, Any] = {"name": type(normal).__name__}
-    if isinstance(normal, Affine):
-        described = {"name": normal.name, "scale": normal.scale, "shift": normal.shift}
-    # Bytes whose classes have no other names are described as in earlier versions, to the byte.
+def description(config: ScratchConfig, trained: Trainer) -> dict[str, Any]:
+    """The JSON description in a weights file: what is needed to use the network."""
+    normal, dataset = trained.normalization, trained.dataset
     dtype = dataset.train.inputs.dtype
-    named = dataset.class_names != default_names(dataset.classes)
-    return {
-        "sizes": list(network.sizes),
-        "activation": network.activation.name,
-        "normalization": described,
+    about: dict[str, Any] = {}
+    if is_plain(config):  # as in earlier versions, to the byte
+        about["sizes"] = [math.prod(dataset.input_shape), *config.hidden, dataset.outputs]
+        about["activation"] = config.activation.name
+    else:
+        about["parts"] = {
+            kind: {"name": getattr(config, kind).name, **getattr(config, kind).options}
+            for kind in NETWORK_PARTS
+        }
+        about["shared"] = {key: getattr(config, key) for key in ("width", "depth", "dropout")}
+        about["outputs"] = dataset.outputs
+    about["normalization"] = {"name": config.normalization.name}
+    if isinstance(normal, Affine):
+        about["normalization"] |= {"scale": normal.scale, "shift": normal.shift}
+    about |= {
         "image_shape": list(dataset.input_shape),
         "classes": dataset.classes,
         "dataset": dataset.name,
-        **({"class_names": list(dataset.class_names)} if named else {}),
-        **({} if dtype == np.uint8 else {"dtype": dtype.name}),
     }
+    if dataset.class_names != default_names(dataset.classes):
+        about["class_names"] = list(dataset.class_names)
+    return about if dtype == np.uint8 else about | {"dtype": dtype.name}
+
+
+def is_plain(config: ScratchConfig) -> bool:
+    """Whether sizes and the name of an activation describe the network."""
+    return (
+        config.model.name == "mlp"
+        and not (config.activation.is_own or config.activation.options)
+        and config.loss.name in ("cross_entropy", "squared_error")
+        and not config.normalization.is_own
+    )

@@ -3,8 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from harness.data.normalization import Affine
 from harness.job import build, interruption
 from harness.job.training_run import TrainingRun
+from harness.nn.parameters import Parameters
 from harness.runfolder import checkpoint
 from harness.runfolder.checkpoints import STATE
 from harness.runfolder.run import WEIGHTS
@@ -28,7 +32,7 @@ def fit(config: ScratchConfig, run: TrainingRun) -> None:
     except Diverged as error:
         run.record(error.epoch, error.values)  # without a checkpoint to resume from
         raise
-    _write_weights(trainer, result, run)
+    _write_weights(build.description(config, trainer), trainer, result, run)
     run.predictions(trainer.dataset.test.labels, result.probabilities)
 
 
@@ -54,18 +58,19 @@ class _Recorder:
         self._run.final(values)
 
 
-def _write_weights(trainer: Trainer, result: Result, run: TrainingRun) -> None:
+def _write_weights(
+    description: dict[str, Any], trainer: Trainer, result: Result, run: TrainingRun
+) -> None:
     """Write the weights of the last epoch and of the best one."""
-    description: dict[str, Any] = build.description(trainer)
-    parameters = trainer.network.parameters
+    shapes = trainer.network.parameters.shapes
+    fitted = trainer.normalization
+    kept = {} if isinstance(fitted, Affine) else fitted.state
+    state = {f"normalization.{name}": np.asarray(array) for name, array in kept.items()}
     weights = {
-        LAST_WEIGHTS: (trainer.finished, trainer.evaluated.parameters.flat),
+        LAST_WEIGHTS: (trainer.finished, trainer.evaluated),
         WEIGHTS: (result.best_epoch, trainer.best_parameters),
     }
     for path, (epoch, flat) in weights.items():
-        arrays = {}
-        for number, layer in enumerate(type(parameters)(parameters.sizes, flat).layers, 1):
-            arrays[f"layer{number}.weights"] = layer.weights
-            arrays[f"layer{number}.bias"] = layer.bias
+        arrays = Parameters(shapes, flat).arrays | state
         checkpoint.save(run.folder / path, arrays, description | {"epoch": epoch})
         run.add_file(path)

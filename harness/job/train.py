@@ -156,5 +156,5 @@ def _threads(run: Run, dataset: Dataset) -> int:
     config = run.config
     if not isinstance(config, ScratchConfig):
         return config.required_threads
-    sizes = build.sizes(config, dataset)
-    return build.blas_threads(sizes, config.batch, environment.cores(), config.threads)
+    count = build.count_parameters(config, dataset.input_shape, dataset.outputs)
+    return build.blas_threads(count, config.batch, environment.cores(), config.threads)

@@ -1,20 +1,43 @@
-"""Softmax with cross-entropy, computed stably, and its gradient.
+"""Losses: softmax with cross-entropy for classes, squared error for numbers; one name table.
 
-With logits z (B, C), targets t (B, C) whose rows sum to 1, and p = softmax(z):
+The network's outputs are z (B, C), the targets t (B, C).
 
-    loss of one example = -sum_c t_c log p_c = log(sum_c exp z_c) - sum_c t_c z_c
-    gradient d loss / d z = p - t
+    cross_entropy   -sum_c t_c log p_c with p = softmax(z)    predicts the probabilities p
+    squared_error   sum_c (z_c - t_c)^2 / C                   predicts z itself
 
-(Bishop, Pattern Recognition and Machine Learning, 2006, section 4.3.4.) Subtracting the row's
-maximum first changes neither and prevents overflow.
+What is trained on is the mean over the batch; `gradient` is its derivative with respect to z.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.floating[Any]]
+Kind = Literal["classification", "regression"]
+
+
+class Loss(Protocol):
+    """The contract of a loss. Its factory is called without positional arguments.
+
+    outputs, targets and out are (B, C). kind: "classification", where the rows of the targets sum
+    to 1 (one-hot, or smoothed) and predictions are probabilities; or "regression", where targets
+    and predictions are any numbers, and no errors are counted.
+    """
+
+    @property
+    def kind(self) -> Kind:
+        """What it is a loss of."""
+
+    def value(self, outputs: Array, targets: Array) -> Array:
+        """The loss of each example, (B,)."""
+
+    def gradient(self, outputs: Array, targets: Array, out: Array) -> Any:
+        """Write the derivative of the batch's mean loss with respect to `outputs` into `out`."""
+
+    def predict(self, outputs: Array, out: Array) -> Any:
+        """Write the predictions into `out`: probabilities of the classes, or numbers."""
 
 
 def softmax(logits: Array, out: Array, row: Array) -> None:
@@ -26,16 +49,77 @@ def softmax(logits: Array, out: Array, row: Array) -> None:
     np.divide(out, row, out=out)
 
 
-def cross_entropy(logits: Array, targets: Array) -> Array:
-    """The loss of each example, (B,), of `logits` (B, C) against `targets` (B, C), in nats."""
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    losses: Array = np.log(np.exp(shifted).sum(axis=1))
-    losses -= np.einsum("bc,bc->b", targets, shifted)
-    return losses
+class CrossEntropy:
+    """The cross-entropy of softmax, in nats, computed stably. Equal to any other of its class.
+
+    With logits z, targets t whose rows sum to 1, and p = softmax(z):
+
+        loss of one example = -sum_c t_c log p_c = log(sum_c exp z_c) - sum_c t_c z_c
+        gradient d loss / d z = p - t
+
+    (Bishop, Pattern Recognition and Machine Learning, 2006, section 4.3.4.) Subtracting the row's
+    maximum first changes neither and prevents overflow.
+    """
+
+    kind: Kind = "classification"
+
+    def __init__(self) -> None:
+        self._row: Array = np.empty((0, 1))
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self)
+
+    __hash__ = None  # type: ignore[assignment]  # it has a buffer
+
+    def value(self, outputs: Array, targets: Array) -> Array:
+        """log(sum_c exp z_c) - sum_c t_c z_c."""
+        shifted = outputs - outputs.max(axis=1, keepdims=True)
+        losses: Array = np.log(np.exp(shifted).sum(axis=1))
+        losses -= np.einsum("bc,bc->b", targets, shifted)
+        return losses
+
+    def gradient(self, outputs: Array, targets: Array, out: Array) -> None:
+        """(p - t) / B."""
+        self.predict(outputs, out)
+        np.subtract(out, targets, out=out)
+        np.multiply(out, 1 / len(out), out=out)
+
+    def predict(self, outputs: Array, out: Array) -> None:
+        """p = softmax(z)."""
+        if len(self._row) < len(outputs) or self._row.dtype != outputs.dtype:
+            self._row = np.empty((len(outputs), 1), outputs.dtype)
+        softmax(outputs, out, self._row[: len(outputs)])
 
 
-def softmax_cross_entropy_gradient(logits: Array, targets: Array, out: Array, row: Array) -> None:
-    """d (mean loss of the batch) / d logits into `out`: (softmax(logits) - targets) / B, (B, C)."""
-    softmax(logits, out, row)
-    np.subtract(out, targets, out=out)
-    np.multiply(out, 1 / len(out), out=out)
+class SquaredError:
+    """The mean squared error: the mean over the outputs, as PyTorch's `MSELoss` has it.
+
+        loss of one example = sum_c (z_c - t_c)^2 / C
+        gradient d loss / d z_c = 2 (z_c - t_c) / C
+
+    So the loss, and a learning rate, mean the same for any number of outputs.
+    """
+
+    kind: Kind = "regression"
+
+    def value(self, outputs: Array, targets: Array) -> Array:
+        """sum_c (z_c - t_c)^2 / C."""
+        difference = outputs - targets
+        losses: Array = np.einsum("bc,bc->b", difference, difference)
+        losses /= outputs.shape[1]
+        return losses
+
+    def gradient(self, outputs: Array, targets: Array, out: Array) -> None:
+        """2 (z - t) / (B C)."""
+        np.subtract(outputs, targets, out=out)
+        np.multiply(out, 2 / out.size, out=out)
+
+    def predict(self, outputs: Array, out: Array) -> None:
+        """z."""
+        np.copyto(out, outputs)
+
+
+LOSSES: dict[str, Callable[..., Loss]] = {
+    "cross_entropy": CrossEntropy,
+    "squared_error": SquaredError,
+}

@@ -1,5 +1,6 @@
-"""Metrics of a network and the keys under which they are recorded."""
+"""Metrics of a network, the keys under which they are recorded, and a table of further ones."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,13 @@ EPOCH_S, EXAMPLES_PER_S = "time/epoch_s", "time/examples_per_s"
 # Once, at step = epochs.
 TEST_LOSS, TEST_ERROR = "test/loss", "test/error"
 BEST_EPOCH, BEST_VAL_ERROR = "best/epoch", "best/val_error"
+
+Metric = Callable[[NDArray[np.floating[Any]], NDArray[Any]], float]
+"""The contract of a further metric: `f(probabilities, labels)`, (N, C) float32 and (N,) integers.
+
+In a regression, `f(predictions, targets)`, both (N, K) float32. It is called with all N examples of
+a part of the data set, on the predictions that the loss is computed from.
+"""
 
 
 def best_key(metric: str) -> str:
@@ -46,7 +54,7 @@ class Score:
 
     @property
     def loss(self) -> float:
-        """Mean cross-entropy in nats."""
+        """Mean loss; of cross-entropy, in nats."""
         return self.loss_sum / self.count
 
     @property
@@ -58,3 +66,22 @@ class Score:
 def misclassified(scores: NDArray[np.floating[Any]], labels: NDArray[np.uint8]) -> int:
     """The number of rows of `scores` (B, C) whose maximum is not at `labels` (B,)."""
     return int(np.count_nonzero(scores.argmax(axis=1) != labels))
+
+
+def top2_error(probabilities: NDArray[np.floating[Any]], labels: NDArray[Any]) -> float:
+    """The fraction of examples whose label is not among the two most probable classes."""
+    own = np.take_along_axis(probabilities, labels.astype(np.intp)[:, None], axis=1)
+    return float(np.mean(np.count_nonzero(probabilities > own, axis=1) > 1))
+
+
+def mean_absolute_error(
+    predictions: NDArray[np.floating[Any]], targets: NDArray[np.floating[Any]]
+) -> float:
+    """The mean of |prediction - target| over all examples and outputs, of a regression."""
+    return float(np.mean(np.abs(predictions - targets), dtype=np.float64))
+
+
+METRICS: dict[str, Metric] = {
+    "top2_error": top2_error,
+    "mean_absolute_error": mean_absolute_error,
+}

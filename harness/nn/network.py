@@ -1,207 +1,222 @@
-"""The multi-layer perceptron: its parameters, forward pass and back-propagation.
+"""A network: layers one after the other, over one flat vector of parameters.
 
-Notation: B examples in a batch, D inputs, H hidden units, C classes. Layer l computes
-
-    z_l = a_{l-1} W_l + b_l        a_l = f(z_l)
-
-The last layer has no f: its z are the logits. With delta_l = d loss / d z_l (B, outputs), the chain
-rule gives (Nielsen, Neural Networks and Deep Learning, 2015, chapter 2, equations BP1 to BP4):
-
-    delta_{l-1} = (delta_l W_l^T) * f'(z_{l-1})
-    dW_l        = a_{l-1}^T delta_l
-    db_l        = sum_B delta_l
+Each layer computes its outputs from those of the layer below. With delta = dL/d outputs of a layer,
+the chain rule gives the delta of the layer below and the gradient of its own parameters (Nielsen,
+Neural Networks and Deep Learning, 2015, chapter 2); `layers.py` derives both for each layer.
 """
 
-import itertools
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from harness.nn.activations import ACTIVATIONS
+from harness.nn.layers import Layer, walk
+from harness.nn.parameters import Parameters, Shape
 
 Array = NDArray[np.floating[Any]]
 
 
-class Layer(NamedTuple):
-    """One dense layer's weights (inputs, outputs) and bias (outputs,), views into a flat vector."""
-
-    weights: Array
-    bias: Array
-
-
-class Parameters:
-    """All weights and biases, as one flat vector and as layers that are views into it.
-
-    Element-wise code (optimizers, averages) uses `flat` (P,); matrix products use `layers`.
-    sizes = (D, H, ..., C).
-    """
-
-    def __init__(self, sizes: Sequence[int], flat: Array) -> None:
-        self.sizes = tuple(sizes)
-        self.flat = flat
-        self.layers: list[Layer] = []
-        begin = 0
-        for inputs, outputs in zip(self.sizes, self.sizes[1:], strict=False):
-            middle, end = begin + inputs * outputs, begin + (inputs + 1) * outputs
-            self.layers.append(Layer(flat[begin:middle].reshape(inputs, outputs), flat[middle:end]))
-            begin = end
-        assert begin == len(flat), "the flat vector must hold exactly the layers"
-
-    @classmethod
-    def zeros(cls, sizes: Sequence[int], dtype: DTypeLike = np.float32) -> "Parameters":
-        """All-zero parameters of the given layer sizes."""
-        return cls(sizes, np.zeros(count_parameters(sizes), dtype))
-
-    def zeros_like(self) -> "Parameters":
-        """Zeros of the same layout, for an optimizer's state or a gradient."""
-        return Parameters.zeros(self.sizes, self.flat.dtype)
-
-
-def count_parameters(sizes: Sequence[int]) -> int:
-    """Weights and biases of a perceptron: sum of (inputs + 1) outputs over the layers."""
-    return sum((i + 1) * o for i, o in itertools.pairwise(sizes))
-
-
-def glorot(inputs: int, outputs: int) -> float:
-    """Half-width of the uniform distribution of Glorot and Bengio (2010): variance 2/(in + out)."""
-    return math.sqrt(6 / (inputs + outputs))
-
-
-def he(inputs: int, outputs: int) -> float:
-    """Half-width of the uniform distribution of He et al. (2015): variance 2/in, for rectifiers."""
-    return math.sqrt(6 / inputs)
-
-
-INITIALIZATIONS: dict[str, Callable[[int, int], float]] = {"glorot": glorot, "he": he}
-
-
-class Gradient(NamedTuple):
-    """The gradient of one layer as its two factors, so that the optimizer chooses the output array.
-
-    inputs (B, I) and deltas (B, O); dW = inputs^T deltas, db = the sum of deltas over the batch.
-    """
-
-    inputs: Array
-    deltas: Array
-
-    def write(self, out: Layer) -> None:
-        """Write the gradient of weights (I, O) and bias (O,) into `out`."""
-        np.matmul(self.inputs.T, self.deltas, out=out.weights)
-        np.add.reduce(self.deltas, axis=0, out=out.bias)
-
-
-@dataclass(frozen=True)
-class Workspace:
-    """Buffers for batches of up to `batch` examples, allocated once per run.
-
-    hidden, deltas, scratch: one (batch, H) array per hidden layer; output: (batch, C);
-    row: (batch, 1). With dropout, masks and dropped: one (batch, H) each per hidden layer, the
-    factors drawn for this batch and the activations times them; without it, both are empty.
-    """
-
-    hidden: list[Array]
-    deltas: list[Array]
-    scratch: list[Array]
-    output: Array
-    row: Array
-    masks: list[Array]
-    dropped: list[Array]
-
-
 class Network:
-    """A multi-layer perceptron over `parameters`, with one activation in all hidden layers."""
+    """A network of `layers` for examples of `inputs` numbers D, with zero parameters.
 
-    def __init__(self, parameters: Parameters, activation: str) -> None:
-        self.parameters = parameters
-        self.activation = ACTIVATIONS[activation]
+    It owns its layers: make new ones for each network. Its layers reuse their buffers, so only one
+    thread may use it at a time. Raises `ValueError` naming a layer whose shapes do not fit.
+
+    outputs: the number K of outputs. parameters: those of all layers. trained: the layers that have
+    parameters, those inside blocks included, in the order of the parameters.
+    """
+
+    def __init__(self, layers: Sequence[Layer], inputs: int, dtype: DTypeLike = np.float32) -> None:
+        self.layers = tuple(layers)
+        self.inputs = inputs
+        self._own(np.dtype(dtype))
+        shapes = self._build()
+        (self.outputs,) = shapes[-1]
+        self.trained = [layer for layer in walk(self.layers) if layer.shapes]
+        self._random = [layer for layer in walk(self.layers) if type(layer).draw is not Layer.draw]
+        self.parameters = Parameters.zeros(
+            {
+                f"layer{number}.{name}": shape
+                for number, layer in enumerate(self.trained, 1)
+                for name, shape in layer.shapes.items()
+            },
+            dtype,
+        )
+        for layer, arrays in zip(self.trained, self.by_layer(self.parameters.flat), strict=True):
+            vars(layer).update(arrays)
+        # From the last layer down to the first one with parameters: nothing below it is trained.
+        lowest = next(
+            n for n, each in enumerate(self.layers) if any(i.shapes for i in walk([each]))
+        )
+        self._downward = self.layers[lowest:][::-1]
+        self._gradient = Gradient(self)
+        self._rehearse(shapes)
 
     @classmethod
     def create(
         cls,
-        sizes: Sequence[int],
-        activation: str,
+        layers: Sequence[Layer],
+        inputs: int,
         generator: np.random.Generator,
         dtype: DTypeLike = np.float32,
     ) -> "Network":
-        """A network with random weights and zero biases.
-
-        sizes: (D, H, ..., C). The activation chooses the initialization of the hidden layers; the
-        output layer has no activation and always uses Glorot's.
-        """
-        network = cls(Parameters.zeros(sizes, dtype), activation)
-        hidden = INITIALIZATIONS[network.activation.initialization]
-        layers = network.parameters.layers
-        for number, layer in enumerate(layers, 1):
-            half_width = (glorot if number == len(layers) else hidden)(*layer.weights.shape)
-            layer.weights[:] = generator.uniform(-half_width, half_width, layer.weights.shape)
+        """A network with initial weights, drawn layer by layer."""
+        network = cls(layers, inputs, dtype)
+        network.initialize(generator)
         return network
 
+    def initialize(self, generator: np.random.Generator) -> None:
+        """Set the initial weights, drawn layer by layer."""
+        for layer in walk(self.layers):
+            layer.initialize(generator)
+
     @property
-    def sizes(self) -> tuple[int, ...]:
-        """(D, H, ..., C)."""
-        return self.parameters.sizes
+    def hidden_weights(self) -> list[Array]:
+        """The arrays of two or more dimensions of all layers but the last, the output layer."""
+        arrays = [getattr(layer, name) for layer in self.trained[:-1] for name in layer.shapes]
+        return [array for array in arrays if array.ndim > 1]
 
-    def workspace(self, batch: int, *, dropout: bool = False) -> Workspace:
-        """Buffers for batches of up to `batch` examples, with or without those of dropout."""
-        dtype = self.parameters.flat.dtype
-        *hidden, classes = self.sizes[1:]
+    def by_layer(self, flat: Array) -> list[dict[str, Array]]:
+        """`flat` (P,) as arrays: by name, for each layer with parameters."""
+        arrays = iter(Parameters(self.parameters.shapes, flat).arrays.values())
+        return [{name: next(arrays) for name in layer.shapes} for layer in self.trained]
 
-        def one_per_layer() -> list[Array]:
-            return [np.empty((batch, width), dtype) for width in hidden]
+    def draw(self, batch: int, generator: np.random.Generator) -> None:
+        """Draw what is random in a training step, such as the masks of dropout.
 
-        return Workspace(
-            hidden=one_per_layer(),
-            deltas=one_per_layer(),
-            scratch=one_per_layer(),
-            output=np.empty((batch, classes), dtype),
-            row=np.empty((batch, 1), dtype),
-            masks=one_per_layer() if dropout else [],
-            dropped=one_per_layer() if dropout else [],
-        )
-
-    def forward(self, inputs: Array, workspace: Workspace, logits: Array) -> None:
-        """Logits of `inputs` (B, D) into `logits` (B, C), the activations into `workspace`."""
-        b = len(inputs)
-        *hidden_layers, last = self.parameters.layers
-        below = inputs
-        for number, layer in enumerate(hidden_layers):
-            a = workspace.hidden[number][:b]
-            np.matmul(below, layer.weights, out=a)
-            np.add(a, layer.bias, out=a)
-            self.activation.forward(a)
-            if workspace.masks:
-                below = workspace.dropped[number][:b]
-                np.multiply(a, workspace.masks[number][:b], out=below)
-            else:
-                below = a
-        np.matmul(below, last.weights, out=logits)
-        np.add(logits, last.bias, out=logits)
-
-    def backward(self, inputs: Array, deltas: Array, workspace: Workspace) -> list[Gradient]:
-        """Back-propagate `deltas` = d loss / d logits (B, C) after `forward` on the same inputs.
-
-        Returns one gradient per layer, first layer first; valid until the workspace is used again.
+        batch: the largest number of examples of a step, so that a smaller last one draws as much.
         """
-        b = len(inputs)
-        gradients = []
-        above = deltas
-        for number in range(len(self.parameters.layers) - 1, 0, -1):
-            a = workspace.hidden[number - 1][:b]
-            below = workspace.deltas[number - 1][:b]
-            outputs = workspace.dropped[number - 1][:b] if workspace.masks else a
-            gradients.append(Gradient(outputs, above))
-            np.matmul(above, self.parameters.layers[number].weights.T, out=below)
-            if workspace.masks:
-                np.multiply(below, workspace.masks[number - 1][:b], out=below)
-            self.activation.backward(a, below, workspace.scratch[number - 1][:b])
-            above = below
-        gradients.append(Gradient(inputs, above))
-        return gradients[::-1]
+        for layer in self._random:
+            layer.draw(batch, generator)
 
-    def input_gradient(self, gradients: list[Gradient], out: Array) -> None:
-        """Write d loss / d inputs into `out` (B, D). gradients: what `backward` returned."""
-        np.matmul(gradients[0].deltas, self.parameters.layers[0].weights.T, out=out)
+    def forward(self, inputs: Array, training: bool = False) -> Array:
+        """The outputs (B, K) of `inputs` (B, D); valid until the next call."""
+        for layer in self.layers:
+            inputs = layer.forward(inputs, training)
+        return inputs
+
+    def backward(self, delta: Array) -> "Gradient":
+        """Back-propagate delta = dL/d outputs (B, K) of the last `forward`.
+
+        The gradient is valid until the network or `delta` changes.
+        """
+        lowest = self._downward[-1]
+        for layer in self._downward:
+            layer.delta = delta
+            if layer is not lowest or layer.layers:
+                delta = layer.backward(delta)
+        return self._gradient
+
+    def input_gradient(self, delta: Array) -> Array:
+        """dL/d inputs (B, D) from delta = dL/d outputs (B, K) of the last `forward`.
+
+        The caller may change the result.
+        """
+        for layer in reversed(self.layers):
+            layer.delta = delta
+            delta = layer.backward(delta)
+        return delta
+
+    @contextmanager
+    def holding(self, flat: Array) -> Iterator[None]:
+        """The network with the parameters `flat` (P,), within a `with` statement."""
+        if flat is self.parameters.flat:
+            yield
+            return
+        own = self.parameters.flat.copy()
+        self.parameters.flat[:] = flat
+        try:
+            yield
+        finally:
+            self.parameters.flat[:] = own
+
+    def _own(self, dtype: np.dtype[Any]) -> None:
+        """Give each layer its dtype. Raises `ValueError` for one that is used twice."""
+        for layer in walk(self.layers):
+            if "dtype" in vars(layer):
+                raise ValueError(
+                    f"{type(layer).__name__}: expected a layer that is used once, found one that "
+                    "is in a network already; make a new one"
+                )
+            layer.dtype = dtype
+
+    def _build(self) -> list[Shape]:
+        """Build the layers. Returns the shape of an example's outputs of each."""
+        shapes: list[Shape] = []
+        shape: Shape = (self.inputs,)
+        for number, layer in enumerate(self.layers, 1):
+            try:
+                shape = layer.build(shape)
+            except ValueError as error:
+                raise ValueError(f"layer {number}: {error}") from error
+            shapes.append(shape)
+        if len(shape) != 1 or not any(layer.shapes for layer in walk(self.layers)):
+            raise ValueError(
+                "network: expected a layer with parameters, and outputs of one dimension, found "
+                f"{', '.join(type(layer).__name__ for layer in self.layers)} with outputs {shape}"
+            )
+        return shapes
+
+    def _rehearse(self, shapes: list[Shape]) -> None:
+        """Run an example of zeros up and down. Raises `ValueError` for a result that does not fit.
+
+        shapes: of the outputs of each layer.
+        """
+        dtype = self.parameters.flat.dtype
+        below = [(self.inputs,), *shapes[:-1]]
+        with np.errstate(all="ignore"):
+            values = np.zeros((1, self.inputs), dtype)
+            for number, layer in enumerate(self.layers):
+                values = layer.forward(values, False)
+                _check(values, number, layer, "forward", shapes[number], dtype)
+            values = np.zeros((1, self.outputs), dtype)
+            for number in range(len(self.layers) - 1, -1, -1):
+                layer = self.layers[number]
+                layer.delta = values
+                values = layer.backward(values)
+                _check(values, number, layer, "backward", below[number], dtype)
+            Gradient(self).into(np.empty_like(self.parameters.flat))
+
+
+def _check(
+    found: Any, number: int, layer: Layer, method: str, shape: Shape, dtype: np.dtype[Any]
+) -> None:
+    """Raise `ValueError` unless a layer's method returned (1, *shape) of `dtype`."""
+    expected = f"an array {(1, *shape)} of {dtype}"
+    if not isinstance(found, np.ndarray):
+        what = type(found).__name__
+    elif found.shape != (1, *shape) or found.dtype != dtype:
+        what = f"{found.shape} of {found.dtype}"
+    else:
+        return
+    name = type(layer).__name__
+    raise ValueError(f"layer {number + 1}: expected {name}.{method} to return {expected}, "
+                     f"found {what}")  # fmt: skip
+
+
+class Gradient:
+    """The gradient of a loss with respect to the parameters, not yet written anywhere.
+
+    The optimizer says where to write it, and times what, so that nothing is written twice.
+    """
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._out: Array | None = None
+        self._arrays: list[dict[str, Array]] = []
+
+    def into(self, out: Array, factor: float = 1.0) -> Array:
+        """Write `factor` times the gradient into `out` (P,) and return it.
+
+        The factor scales the deltas (B, O) of a layer, which are smaller than its weights (I, O).
+        """
+        if out is not self._out:
+            self._out, self._arrays = out, self._network.by_layer(out)
+        for layer, arrays in zip(self._network.trained, self._arrays, strict=True):
+            delta = layer.delta
+            if factor != 1:
+                delta = np.multiply(delta, factor, out=layer.buffer("scaled", delta.shape))
+            layer.gradient(delta, arrays)
+        return out

@@ -21,21 +21,34 @@ import numpy as np
 from annotated_types import Ge, Gt, Lt
 from numpy.typing import NDArray
 
-from harness.nn.network import Gradient, Parameters
+from harness.nn.parameters import Parameters
 
 Array = NDArray[np.floating[Any]]
 CHUNK = 1 << 15  # parameters updated at a time, so that they stay in the cache
 
 
+class Gradient(Protocol):
+    """The gradient of a batch's loss, not yet written anywhere."""
+
+    def into(self, out: Array, factor: float = 1.0) -> Array:
+        """Write `factor` times the gradient into `out` (P,), laid out as `Parameters.flat`.
+
+        Returns `out`. The factor costs nothing.
+        """
+
+
 class Optimizer(Protocol):
-    """The contract of an optimizer."""
+    """The contract of an optimizer. Its factory is called with the `Parameters` that it changes.
+
+    A factory with a keyword-only argument `weight_decay` gets that key.
+    """
 
     @property
-    def state(self) -> dict[str, Array]:
+    def state(self) -> dict[str, NDArray[Any]]:
         """The named arrays that `step` changes; writing into them restores an earlier state."""
 
-    def step(self, gradients: list[Gradient], lr: float) -> None:
-        """Update the parameters by `gradients`, one per layer, which are overwritten."""
+    def step(self, gradient: Gradient, lr: float) -> Any:
+        """Update `parameters.flat` in place. lr: the learning rate of this step."""
 
 
 class SGD:
@@ -47,14 +60,14 @@ class SGD:
         self.weight_decay = weight_decay
 
     @property
-    def state(self) -> dict[str, Array]:
+    def state(self) -> dict[str, NDArray[Any]]:
         """Empty: plain gradient descent has no state."""
         return {}
 
-    def step(self, gradients: list[Gradient], lr: float) -> None:
+    def step(self, gradient: Gradient, lr: float) -> None:
         """w -= lr (g + decay w)."""
+        gradient.into(self._change.flat, -lr)  # of the weights before they shrink
         _shrink(self._parameters, 1 - lr * self.weight_decay)
-        _write(gradients, self._change, -lr)
         np.add(self._parameters.flat, self._change.flat, out=self._parameters.flat)
 
 
@@ -80,13 +93,13 @@ class Momentum:
         self._nesterov = nesterov
 
     @property
-    def state(self) -> dict[str, Array]:
+    def state(self) -> dict[str, NDArray[Any]]:
         """The velocity."""
         return {"velocity": self._velocity.flat}
 
-    def step(self, gradients: list[Gradient], lr: float) -> None:
+    def step(self, gradient: Gradient, lr: float) -> None:
         """v = m v - lr (g + decay w); w += v, or w += m v - lr (g + decay w)."""
-        _write(gradients, self._change, -lr)
+        gradient.into(self._change.flat, -lr)
         if self._decayed is not None:
             _add_decay(self._parameters, self._change, self._decayed, -lr * self._weight_decay)
         for part in _parts(self._parameters):
@@ -103,7 +116,9 @@ class Momentum:
 
 
 class Adam:
-    """Adam, with weight decay in the gradient, or beside it (`decoupled`, AdamW)."""
+    """Adam, with weight decay in the gradient."""
+
+    _decoupled = False
 
     def __init__(
         self,
@@ -125,19 +140,17 @@ class Adam:
         self._weight_decay = weight_decay
         self._betas = beta1, beta2
         self._epsilon = epsilon
-        self._decoupled = type(self) is AdamW
 
     @property
-    def state(self) -> dict[str, Array]:
+    def state(self) -> dict[str, NDArray[Any]]:
         """The running means of gradient and square, and the number of steps."""
-        steps: Any = self._steps
-        return {"mean": self._mean.flat, "square": self._square.flat, "steps": steps}
+        return {"mean": self._mean.flat, "square": self._square.flat, "steps": self._steps}
 
-    def step(self, gradients: list[Gradient], lr: float) -> None:
+    def step(self, gradient: Gradient, lr: float) -> None:
         """One step of Adam or AdamW."""
         (beta1, beta2), decay = self._betas, self._weight_decay
-        _write(gradients, self._gradient, 1.0)
-        if self._decoupled:
+        gradient.into(self._gradient.flat)
+        if self._decoupled:  # AdamW
             _shrink(self._parameters, 1 - lr * decay)
         elif decay:
             _add_decay(self._parameters, self._gradient, self._scratch, decay)
@@ -164,18 +177,9 @@ class Adam:
 
 
 class AdamW(Adam):
-    """Adam with decoupled weight decay."""
+    """Adam with weight decay beside the gradient."""
 
-
-def _write(gradients: list[Gradient], out: Parameters, factor: float) -> None:
-    """Write factor * gradient into `out`; overwrites the deltas of the gradients.
-
-    It scales the deltas (B, O), which are smaller than the product (I, O).
-    """
-    for gradient, layer in zip(gradients, out.layers, strict=True):
-        if factor != 1:
-            np.multiply(gradient.deltas, factor, out=gradient.deltas)
-        gradient.write(layer)
+    _decoupled = True
 
 
 def _parts(parameters: Parameters) -> Iterator[slice]:
@@ -187,16 +191,16 @@ def _parts(parameters: Parameters) -> Iterator[slice]:
 def _shrink(parameters: Parameters, factor: float) -> None:
     """Multiply the weights, not the biases, by `factor`."""
     if factor != 1:
-        for layer in parameters.layers:
-            np.multiply(layer.weights, factor, out=layer.weights)
+        for weights in parameters.weights:
+            np.multiply(weights, factor, out=weights)
 
 
 def _add_decay(parameters: Parameters, out: Parameters, scratch: Parameters, factor: float) -> None:
     """Add factor * weights to the weights of `out`; `scratch` has the same layout."""
-    layers = zip(parameters.layers, out.layers, scratch.layers, strict=True)
-    for layer, change, room in layers:
-        np.multiply(layer.weights, factor, out=room.weights)
-        np.add(change.weights, room.weights, out=change.weights)
+    arrays = zip(parameters.weights, out.weights, scratch.weights, strict=True)
+    for weights, change, room in arrays:
+        np.multiply(weights, factor, out=room)
+        np.add(change, room, out=change)
 
 
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {

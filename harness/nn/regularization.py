@@ -7,18 +7,19 @@ expectation is unchanged and evaluation needs no dropout ("inverted" dropout; Sr
 Adversarial training replaces each input by the nearby point where its loss is highest. To first
 order, in the ball |x' - x| <= r, that is
 
-    x' = x + r g / |g|        g = d loss / d x = delta_1 W_1^T
+    x' = x + r g / |g|        g = d loss / d x
 
 (Goodfellow et al., 2015, with the Euclidean norm, as Miyato et al., 2016, compare it.) It assumes
 nothing about images: any permutation of the pixels gives the same.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.nn.network import Network, Parameters
+from harness.nn.parameters import Parameters
 
 Array = NDArray[np.floating[Any]]
 
@@ -44,39 +45,44 @@ def move_uphill(inputs: Array, gradient: Array, radius: float) -> None:
     np.add(inputs, gradient, out=inputs)
 
 
-def limit_norms(parameters: Parameters, max_norm: float, scratch: Parameters) -> None:
-    """Scale the incoming weights of each hidden unit down to a Euclidean norm of `max_norm`.
+class NormLimit:
+    """Scales the incoming weights of each unit down to a Euclidean norm of `max_norm`.
 
-    (Srivastava et al., 2014, section 5.1.) `scratch` has the layout of the parameters.
+    (Srivastava et al., 2014, section 5.1.) weights: arrays (..., units), changed in place.
     """
-    for layer, room in zip(parameters.layers[:-1], scratch.layers, strict=False):
-        norms = room.bias
-        np.einsum("ih,ih->h", layer.weights, layer.weights, out=norms)
-        if norms.max() <= max_norm * max_norm:
-            continue
-        np.sqrt(norms, out=norms)
-        np.divide(max_norm, np.maximum(norms, max_norm), out=norms)
-        np.multiply(layer.weights, norms, out=layer.weights)
+
+    def __init__(self, weights: Sequence[Array], max_norm: float) -> None:
+        self._max_norm = max_norm
+        matrices = [array.reshape(-1, array.shape[-1]) for array in weights]
+        self._pairs = [(matrix, np.empty_like(matrix[0])) for matrix in matrices]
+
+    def __call__(self) -> None:
+        """Apply the limit."""
+        for matrix, norms in self._pairs:
+            np.einsum("ih,ih->h", matrix, matrix, out=norms)
+            if norms.max() <= self._max_norm * self._max_norm:
+                continue
+            np.sqrt(norms, out=norms)
+            np.divide(self._max_norm, np.maximum(norms, self._max_norm), out=norms)
+            np.multiply(matrix, norms, out=matrix)
 
 
 class Average:
-    """The exponential moving average of a network's parameters, itself a network.
+    """The exponential moving average of parameters, in `flat` (P,).
 
     It is evaluated instead of the weights and does not affect training. decay: in (0, 1), the
     limit of the decay per step. Step t uses min(decay, (1 + t) / (10 + t)), as TensorFlow's
     ExponentialMovingAverage does, so that the initial weights are soon forgotten.
     """
 
-    def __init__(self, network: Network, decay: float) -> None:
+    def __init__(self, parameters: Parameters, decay: float) -> None:
         self.decay = decay
-        average = Parameters(network.sizes, network.parameters.flat.copy())
-        self.network = Network(average, network.activation.name)
-        self._change = np.empty_like(average.flat)
+        self.flat = parameters.flat.copy()
+        self._change = np.empty_like(self.flat)
 
     def update(self, parameters: Parameters, step: int) -> None:
         """Average in the parameters after a step. step: from 0, over the whole training."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        average = self.network.parameters.flat
-        np.subtract(parameters.flat, average, out=self._change)
+        np.subtract(parameters.flat, self.flat, out=self._change)
         np.multiply(self._change, 1 - decay, out=self._change)
-        np.add(average, self._change, out=average)
+        np.add(self.flat, self._change, out=self.flat)

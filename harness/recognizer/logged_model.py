@@ -36,7 +36,7 @@ class DigitModel(PythonModel):
                 for n in range(1, count + 1)
             ]
         table = _execute(context.artifacts["activations"]).ACTIVATIONS
-        self.activation = table[description["activation"]]
+        self.activation = table[description["activation"]]()
         normalization = description["normalization"]
         self.scale, self.shift = normalization["scale"], normalization["shift"]
         self.temperature = description.get("calibration", {}).get("temperature", 1.0)
@@ -84,8 +84,9 @@ class DigitModel(PythonModel):
         scale, shift = pixels.dtype.type(self.scale), pixels.dtype.type(self.shift)
         a = (pixels * scale + shift).astype(np.float32)
         for weights, bias in self.layers[:-1]:
-            a = a @ weights + bias
-            self.activation.forward(a)  # in place
+            z = a @ weights + bias
+            a = np.empty_like(z)
+            self.activation.forward(z, a)
         logits = (a @ self.layers[-1][0] + self.layers[-1][1]) / self.temperature
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))
         return powers / powers.sum(axis=1, keepdims=True)

@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from harness.data.dataset import default_names, is_image
 from harness.data.normalization import Affine
-from harness.nn.losses import softmax
-from harness.nn.network import Network, Parameters, count_parameters
+from harness.nn.activations import ACTIVATIONS
+from harness.nn.losses import CrossEntropy
+from harness.nn.models import mlp
+from harness.nn.network import Network
 from harness.recognizer.description import check
 from harness.recognizer.preprocess import Preprocessed, prepare
 from harness.runfolder import checkpoint
@@ -67,20 +69,20 @@ class Recognizer:
 
     def __init__(self, arrays: checkpoint.Arrays, description: dict[str, Any]) -> None:
         check(arrays, description)
-        sizes = description["sizes"]
-        flat = np.empty(count_parameters(sizes), np.float32)
-        self.network = Network(Parameters(sizes, flat), description["activation"])
-        for number, layer in enumerate(self.network.parameters.layers, 1):
-            layer.weights[:] = arrays[f"layer{number}.weights"]
-            layer.bias[:] = arrays[f"layer{number}.bias"]
+        inputs, *widths, classes = description["sizes"]
+        activation = ACTIVATIONS[description["activation"]]()
+        layers = mlp((inputs,), classes, width=widths, activation=activation)
+        self.network = Network(layers, inputs)
+        for name, array in self.network.parameters.arrays.items():
+            array[:] = arrays[name]
         self.normalization = Affine(**description["normalization"])
         self.input_shape: tuple[int, ...] = tuple(description["image_shape"])
         self.dtype = np.dtype(description.get("dtype", "uint8"))
         names = description.get("class_names")
         self.class_names = default_names(self.classes) if names is None else tuple(names)
         self.description = description
-        self._workspace = self.network.workspace(BATCH)
-        self._inputs = np.empty((BATCH, sizes[0]), np.float32)
+        self._loss = CrossEntropy()
+        self._inputs = np.empty((BATCH, inputs), np.float32)
 
     @property
     def run_id(self) -> str:
@@ -96,7 +98,7 @@ class Recognizer:
     @property
     def classes(self) -> int:
         """The number of classes, C."""
-        return self.network.sizes[-1]
+        return self.network.outputs
 
     @property
     def picture_shape(self) -> tuple[int, ...]:
@@ -118,10 +120,10 @@ class Recognizer:
         answer is not a number.
         """
         pixels = images.reshape(len(images), -1)
-        if pixels.dtype != self.dtype or pixels.shape[1] != self.network.sizes[0]:
+        if pixels.dtype != self.dtype or pixels.shape[1] != self.network.inputs:
             raise ValueError(
                 f"images: expected (N, {', '.join(map(str, self.input_shape))}) or "
-                f"(N, {self.network.sizes[0]}) of {self.dtype}, found {images.shape} of "
+                f"(N, {self.network.inputs}) of {self.dtype}, found {images.shape} of "
                 f"{images.dtype}"
             )
         probabilities = np.empty((len(pixels), self.classes), np.float32)
@@ -135,11 +137,10 @@ class Recognizer:
 
     def _forward(self, pixels: NDArray[Any], out: NDArray[np.float32]) -> None:
         """The probabilities of at most BATCH images (B, D), into `out` (B, C)."""
-        inputs, logits = self._inputs[: len(pixels)], self._workspace.output[: len(pixels)]
+        inputs = self._inputs[: len(pixels)]
         self.normalization.apply(pixels, out=inputs)
-        self.network.forward(inputs, self._workspace, logits)
-        logits /= self.temperature
-        softmax(logits, out, self._workspace.row[: len(pixels)])
+        np.divide(self.network.forward(inputs), self.temperature, out=out)
+        self._loss.predict(out, out)
 
     def read(self, pictures: list[NDArray[Any]], *, as_is: bool = False) -> list[Answer]:
         """Preprocess and classify pictures, (rows, columns) or (rows, columns, 3), 0 to 255.

@@ -122,6 +122,7 @@ def _check_used(content: dict[str, Any], compose: Composer, lines: list[str]) ->
     trainer = content["trainer"]
     name = trainer["name"] if isinstance(trainer, dict) else trainer
     if name == SCRATCH:
+        _check_model(content, compose, lines)
         return
     typed = {line.lstrip("+").partition("=")[0].partition(".")[0] for line in lines}
     plain = compose([])
@@ -131,6 +132,23 @@ def _check_used(content: dict[str, Any], compose: Composer, lines: list[str]) ->
         own = [f"trainer.{each.name}" for each in parts.keys("trainer", name)]
         has = f"it has {', '.join(own)}" if own else "it has no keys"
         raise ConfigError(f"{unused[0]}: trainer={name} has no such key; {has}")
+
+
+def _check_model(content: dict[str, Any], compose: Composer, lines: list[str]) -> None:
+    """Refuse shared keys that the chosen model does not take. Raises `ConfigError`."""
+    model = content["model"]["name"]
+    shared = set(KINDS["model"].shared)
+    unused = shared - {key.name for key in parts.shared_keys("model", model)}
+    if not unused:
+        return
+    plain = compose([])
+    for key in sorted(unused):
+        typed = any(line.lstrip("+").partition("=")[0] == key for line in lines)
+        if typed or content.get(key) != plain.get(key):
+            own = [f"model.{each.name}" for each in parts.keys("model", model)]
+            own += sorted(shared - unused)
+            has = f"it has {', '.join(own)}" if own else "it has no keys"
+            raise ConfigError(f"{key}: model={model} has no such key; {has}")
 
 
 def compose_one(lines: list[str], folder: Path | None = None) -> Config:

@@ -67,6 +67,7 @@ def with_backend(job: Job) -> Job:
         return job
     sizes = measure(config.dataset.name, config.dataset.place)
     build.part("augmentation", config, sizes.input_shape)
+    build.check_loss(config, is_regression=sizes.is_regression)
     backend = build.backend(config, build.kind_of_inputs(sizes.dtype, sizes.is_regression))
     return replace(job, config=replace(config, backend=backend))
 
@@ -82,7 +83,7 @@ def prepare(jobs: list[Job]) -> list[Prepared]:
             config.parts["normalization"].name if "normalization" in config.parts else ""
         )
         record = examine(config.dataset, normalization, config.outputs)
-        code = own_sources(frozenset(part.name for part in config.parts.values() if part.is_own))
+        code = own_sources(config.own_names)
         key = keys.run_key(config, str(record["sha256"]), code)
         prepared.append(Prepared(job, key, record, code))
     return prepared

@@ -44,6 +44,11 @@ def parse(content: Mapping[str, Any]) -> Config:
     config = _validate(content)
     for problem in _contradictions(config):
         raise ConfigError(problem)
+    if isinstance(config, ScratchConfig):
+        try:
+            parts.metrics(config.metrics)
+        except (PartError, OwnCodeError) as error:
+            raise ConfigError(str(error)) from error
     data = config.dataset
     directory = data.dir and expand_home("dataset.dir", data.dir)
     file = data.file and expand_home("dataset.file", data.file)
@@ -82,6 +87,9 @@ def _validate(content: Mapping[str, Any], *, frozen: bool = False) -> Config:
     except (PartError, OwnCodeError) as error:
         raise ConfigError(str(error)) from error
     known = {key: value for key, value in {**content, **checked}.items() if key not in unused}
+    if schema is ScratchConfig and not (frozen and checked["model"].is_own):
+        taken = {key.name for key in parts.shared_keys("model", checked["model"].name)}
+        known |= {key: None for key in ("width", "depth") if key not in taken}
     if schema is ScratchConfig and known.get("lr") is None:
         known["lr"] = _learning_rate(checked["optimizer"])
     try:
@@ -114,8 +122,10 @@ def scratch_keys() -> frozenset[str]:
 
 def _contradictions(config: Config) -> Iterator[str]:
     """What is wrong with keys that are valid on their own, one line each."""
-    if isinstance(config, ScratchConfig) and (
-        not isinstance(config.width, int) and config.depth not in (1, len(config.width))
+    if (
+        isinstance(config, ScratchConfig)
+        and isinstance(config.width, list)
+        and config.depth not in (None, 1, len(config.width))
     ):
         yield (
             f"depth={config.depth}: width={spell(config.width)} already gives "
@@ -154,7 +164,7 @@ def _contradictions(config: Config) -> Iterator[str]:
     try:
         objective = Objective.parse(config.objective)
         if isinstance(config, ScratchConfig):  # what another trainer records is not known before
-            names = metric_names(())
+            names = metric_names(config.metrics)
             objective.check(is_validated=config.dataset.num_val > 0, names=names)
     except ValueError as error:
         yield str(error)
@@ -187,12 +197,13 @@ def check(config: Config) -> None:
 def to_dict(config: Config) -> dict[str, Any]:
     """The nested dictionary of a configuration, which `parse` accepts."""
     content = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
-    return {key: _plain(value) for key, value in content.items()}
+    return {key: _plain(key, value) for key, value in content.items()}
 
 
-def _plain(value: Any) -> Any:
+def _plain(key: str, value: Any) -> Any:
     if isinstance(value, Part):
-        return {"name": value.name, **value.options}
+        is_scalar = KINDS[key].is_scalar and not value.options
+        return value.name if is_scalar else {"name": value.name, **value.options}
     return dataclasses.asdict(value) if isinstance(value, Group) else value
 
 
@@ -204,6 +215,9 @@ def leaves(config: Config) -> dict[str, Leaf]:
 def _leaves(content: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Leaf]]:
     for key, value in content.items():
         if isinstance(value, dict):
+            if key in KINDS and KINDS[key].is_scalar:
+                yield key, value["name"]
+                value = {name: option for name, option in value.items() if name != "name"}
             yield from _leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", spell(value) if isinstance(value, list) else value
@@ -274,7 +288,7 @@ def _keys(chosen: Iterable[tuple[str, Part]] = ()) -> Iterator[tuple[str, Any, s
             for each in dataclasses.fields(GROUPS[name]):
                 yield f"{name}.{each.name}", inner[each.name], each.metadata["meaning"]
         elif name in KINDS:
-            yield f"{name}.name", str, KINDS[name].meaning
+            yield name if KINDS[name].is_scalar else f"{name}.name", str, KINDS[name].meaning
             own = [part.name for kind, part in chosen if kind == name and part.is_own]
             for part in [*KINDS[name].rows, *own]:
                 for key in parts.keys(name, part):

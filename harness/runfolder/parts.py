@@ -11,7 +11,7 @@ import dataclasses
 import inspect
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
@@ -43,15 +43,17 @@ class Key:
 class Kind:
     """A kind of parts.
 
-    table: MODULE:NAME of its table. before: the part that runs without this key had. meaning: of
-    the key that names the part. shared: keys of the root that a part may take. common: keys of
-    every part of the kind, which are not the part's own.
+    table: MODULE:NAME of its table. meaning: of the key that names the part. before: the part that
+    runs without this key had. is_scalar: a part without options is spelled as its name. shared:
+    keys of the root that a part may take. common: keys of every part of the kind, which are not the
+    part's own.
     """
 
     name: str
     table: str
     meaning: str
     before: str = ""
+    is_scalar: bool = False
     shared: tuple[str, ...] = ()
     common: tuple[Key, ...] = ()
 
@@ -80,6 +82,18 @@ KINDS = {
         Kind(
             "schedule", "harness.nn.schedules:SCHEDULES",
             "the learning rate over time; set by schedule=NAME", common=(WARMUP,),
+        ),
+        Kind(
+            "model", "harness.nn.models:MODELS", "the network; set by model=NAME", before="mlp",
+            shared=("width", "depth", "activation", "dropout"),
+        ),
+        Kind(
+            "activation", "harness.nn.activations:ACTIVATIONS", "of the hidden layers",
+            is_scalar=True,
+        ),
+        Kind(
+            "loss", "harness.nn.losses:LOSSES", "what is minimized; set by loss=NAME",
+            before="cross_entropy",
         ),
         Kind(
             "normalization", "harness.data.normalization:NORMALIZATIONS",
@@ -134,6 +148,30 @@ def keys(kind: str, name: str) -> list[Key]:
 def shared_keys(kind: str, name: str) -> list[Key]:
     """The keys of the root that a part takes, with the part's defaults. Raises as `factory`."""
     return [key for key in _arguments(kind, name) if key.name in KINDS[kind].shared]
+
+
+def metrics(names: Iterable[str]) -> dict[str, Factory]:
+    """Further metrics by name: rows of `METRICS`, or functions of the user's modules.
+
+    Raises `PartError`, or `OwnCodeError`.
+    """
+    from harness.nn.metrics import METRICS
+
+    found: dict[str, Factory] = {}
+    for name in names:
+        short = name.rpartition(":")[2]
+        if ":" not in name and name not in METRICS:
+            raise PartError(
+                f"metrics=[{name}]: expected {', '.join(METRICS)}, or your own "
+                f"MODULE:FUNCTION{suggest(name, METRICS)}"
+            )
+        function = own_code.load(name, "metrics") if ":" in name else METRICS[name]
+        if not callable(function):
+            raise PartError(f"metrics=[{name}]: expected a function, found {function!r}")
+        if short in found or short in ("loss", "error", "lr"):
+            raise PartError(f"metrics=[{name}]: there is a metric {short} already")
+        found[short] = function
+    return found
 
 
 def check(kind: str, content: Any) -> Part:

@@ -146,19 +146,23 @@ class Config(Group):
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return {name: value for name, value in values.items() if isinstance(value, Part)}
 
+    @property
+    def own_names(self) -> frozenset[str]:
+        """The MODULE:NAME of everything of the user's that the run uses."""
+        own = {part.name for part in self.parts.values()} | {*getattr(self, "metrics", ())}
+        return frozenset(name for name in own if ":" in name)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ScratchConfig(Config):
     """The root of conf/ with the keys of the built-in trainer."""
 
     width: Annotated[
-        Count | Annotated[list[Count], Field(min_length=1)],
+        Count | Annotated[list[Count], Field(min_length=1)] | None,
         Field(description="a whole number of at least 1, or a list of them such as [512,256]"),
     ] = about("hidden units; a list such as [512,256] sets each hidden layer")
-    depth: Count = about("hidden layers, when width is one number")
-    activation: Literal["sigmoid", "tanh", "relu"] = about(
-        "of the hidden layers: sigmoid, tanh, relu"
-    )
+    depth: Count | None = about("hidden layers, when width is one number")
+    activation: Part
     batch: Annotated[
         int,
         Field(
@@ -179,9 +183,15 @@ class ScratchConfig(Config):
         "adversarial training: L2 radius of the perturbation, in normalized pixels; 0: off"
     )
     ema: Fraction = about("decay of the weights' running average that is evaluated; 0: no average")
+    metrics: list[str] = about(
+        "further metrics of each part of the data, such as [top2_error] or [mine.parts:f1]",
+        default_factory=list,
+    )
     backend: Backend = about(
         "numba: compiled kernel for one hidden layer with plain SGD; auto: numba when possible"
     )
+    model: Part
+    loss: Part
     normalization: Part
     optimizer: Part
     schedule: Part
@@ -189,7 +199,9 @@ class ScratchConfig(Config):
 
     @property
     def hidden(self) -> tuple[int, ...]:
-        """The widths of the hidden layers."""
+        """The widths of the hidden layers of `model=mlp`."""
+        assert self.width is not None
+        assert self.depth is not None
         return (self.width,) * self.depth if isinstance(self.width, int) else tuple(self.width)
 
 

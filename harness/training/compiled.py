@@ -14,11 +14,18 @@ from harness.training.options import Options
 CHUNK = 1 << 16  # rows looked up at a time
 
 
-def check_supported(network: Network, optimizer: Optimizer, options: Options) -> None:
+def check_supported(
+    network: Network,
+    part: Part,
+    optimizer: Optimizer,
+    normalization: Normalization,
+    options: Options,
+) -> None:
     """Raise `ValueError` when the compiled epoch would ignore any of the arguments."""
-    settings = options.changed()
-    settings["hidden"] = network.sizes[1:-1]
-    settings["activation"] = network.activation.name
+    settings = options.changed() | supports.structure(network)
+    if type(normalization) is not Normalization:
+        settings["normalization"] = type(normalization).__name__
+    settings["inputs"] = part.inputs.dtype.name
     if type(optimizer) is SGD:
         settings["optimizer"] = "sgd"
         if optimizer.weight_decay:

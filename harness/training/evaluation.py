@@ -1,40 +1,76 @@
 """Scoring a network: every example, in file order, whatever the training's batch size."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.data.batches import Blocks
 from harness.data.dataset import Part
 from harness.data.normalization import Normalization
-from harness.nn.losses import cross_entropy, softmax
-from harness.nn.metrics import Score, misclassified
+from harness.nn.losses import CrossEntropy, Loss
+from harness.nn.metrics import Metric, Score, misclassified
 from harness.nn.network import Network
 
 EVALUATION_BATCH = 1000
 
 
 def evaluate(
-    network: Network, part: Part, normalization: Normalization
+    network: Network, part: Part, normalization: Normalization, loss: Loss | None = None
 ) -> tuple[Score, NDArray[np.float32]]:
-    """Score every example of `part`.
+    """Score every example of `part`. loss: None for cross-entropy.
 
-    Returns the sums of loss and errors and the class probabilities (n, C) float32.
+    Returns the sums of loss and errors and the predictions (n, K) float32: the probabilities of the
+    classes, or the numbers of a regression, where no errors are counted.
     """
-    classes, batch = network.sizes[-1], min(EVALUATION_BATCH, len(part))
-    workspace = network.workspace(batch)
-    blocks = Blocks(part, normalization, classes=classes, batch=batch)
-    probabilities = np.empty((len(part), classes), np.float32)
+    loss = loss or CrossEntropy()
+    batch = min(EVALUATION_BATCH, len(part))
+    blocks = Blocks(part, normalization, classes=network.outputs, batch=batch)
+    predictions = np.empty((len(part), network.outputs), np.float32)
     score, begin = Score(), 0
     for block in blocks():
         for start in range(0, len(block.inputs), batch):
-            inputs = block.inputs[start : start + batch]
-            logits = workspace.output[: len(inputs)]
-            network.forward(inputs, workspace, logits)
-            score.add(
-                cross_entropy(logits, block.targets[start : start + batch]),
-                misclassified(logits, block.labels[start : start + batch]),
-            )
-            out = probabilities[begin : begin + len(inputs)]
-            softmax(logits, out, workspace.row[: len(inputs)])
-            begin += len(inputs)
-    return score, probabilities
+            few = slice(start, start + batch)
+            outputs = network.forward(block.inputs[few])
+            add(score, loss, outputs, block.targets[few], block.labels[few])
+            loss.predict(outputs, predictions[begin : begin + len(outputs)])
+            begin += len(outputs)
+    return score, predictions
+
+
+def add(
+    score: Score,
+    loss: Loss,
+    outputs: NDArray[np.float32],
+    targets: NDArray[np.float32],
+    labels: NDArray[Any],
+) -> None:
+    """Add the losses of `outputs` (n, K), and of a classification the errors, to `score`."""
+    wrong = misclassified(outputs, labels) if loss.kind == "classification" else 0
+    score.add(loss.value(outputs, targets), wrong)
+
+
+def values(
+    prefix: str,
+    score: Score,
+    loss: Loss,
+    metrics: Mapping[str, Metric],
+    predictions: NDArray[np.float32],
+    truth: NDArray[Any],
+) -> dict[str, float]:
+    """`prefix/loss`, of a classification `prefix/error`, and each of `metrics` as `prefix/NAME`.
+
+    predictions: (n, K). truth: labels (n,), or targets (n, K) of a regression. Raises `ValueError`
+    for a metric that does not return a number.
+    """
+    found = {f"{prefix}/loss": score.loss}
+    if loss.kind == "classification":
+        found[f"{prefix}/error"] = score.error
+    for name, metric in metrics.items():
+        value: Any = metric(predictions, truth)
+        try:
+            found[f"{prefix}/{name}"] = float(value)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"metric {name}: expected a number, found {value!r}") from error
+    return found

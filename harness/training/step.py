@@ -3,10 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.nn.losses import softmax_cross_entropy_gradient
-from harness.nn.network import Gradient, Network
+from harness.nn.network import Network
 from harness.nn.optimizers import Optimizer
-from harness.nn.regularization import Average, draw_mask, limit_norms, move_uphill
+from harness.nn.regularization import Average, NormLimit, move_uphill
 from harness.training.options import Options
 
 Array = NDArray[np.float32]
@@ -15,8 +14,8 @@ Array = NDArray[np.float32]
 class Step:
     """Trains a network on one batch at a time; its buffers are allocated once.
 
-    batch: the largest number of examples B of a step. generator: draws the dropout masks. average:
-    the running average that each step updates, or None.
+    batch: the largest number of examples B of a step. generator: of the layers' random numbers, as
+    the masks of dropout. average: the running average that each step updates, or None.
     """
 
     def __init__(
@@ -30,37 +29,37 @@ class Step:
         average: Average | None,
     ) -> None:
         self._network, self._optimizer, self._options = network, optimizer, options
-        self._generator, self._average = generator, average
-        self._workspace = network.workspace(batch, dropout=options.dropout > 0)
-        self._scratch = network.parameters.zeros_like()
-        inputs = network.sizes[0]
-        self._uphill = np.empty((batch, inputs), np.float32) if options.adversarial else None
+        self._batch, self._generator, self._average = batch, generator, average
+        self._delta = np.empty((batch, network.outputs), np.float32)
+        self._limit = (
+            None
+            if options.max_norm is None
+            else NormLimit(network.hidden_weights, options.max_norm)
+        )
 
     def __call__(
-        self, inputs: Array, targets: Array, logits: Array, number: int, lr: float
+        self, inputs: Array, targets: Array, outputs: Array, number: int, lr: float
     ) -> None:
-        """Train on `inputs` (B, D) with `targets` (B, C); the network's outputs go into `logits`.
+        """Train on `inputs` (B, D) with `targets` (B, K); the network's outputs go into `outputs`.
 
-        logits: (B, C), overwritten. number: of the step, counted from 0 over the whole training.
+        outputs: (B, K), overwritten. number: of the step, counted from 0 over the whole training.
         lr: the learning rate of this step. Adversarial training moves `inputs` in place.
         """
-        options, parameters = self._options, self._network.parameters
-        for mask in self._workspace.masks:
-            draw_mask(options.dropout, self._generator, mask)
-        if self._uphill is not None:
-            uphill = self._uphill[: len(inputs)]
-            self._network.input_gradient(self._gradients(inputs, targets, logits), uphill)
-            move_uphill(inputs, uphill, options.adversarial)
-        self._optimizer.step(self._gradients(inputs, targets, logits), lr)
-        if options.max_norm is not None:
-            limit_norms(parameters, options.max_norm, self._scratch)
+        network = self._network
+        network.draw(self._batch, self._generator)
+        if self._options.adversarial:
+            uphill = network.input_gradient(self._forward(inputs, targets, outputs))
+            move_uphill(inputs, uphill, self._options.adversarial)
+        gradient = network.backward(self._forward(inputs, targets, outputs))
+        self._optimizer.step(gradient, lr)
+        if self._limit is not None:
+            self._limit()
         if self._average is not None:
-            self._average.update(parameters, number)
+            self._average.update(network.parameters, number)
 
-    def _gradients(self, inputs: Array, targets: Array, logits: Array) -> list[Gradient]:
-        """The gradient of the mean loss of a batch, one per layer; fills `logits` (B, C)."""
-        workspace = self._workspace
-        deltas, row = workspace.output[: len(inputs)], workspace.row[: len(inputs)]
-        self._network.forward(inputs, workspace, logits)
-        softmax_cross_entropy_gradient(logits, targets, deltas, row)
-        return self._network.backward(inputs, deltas, workspace)
+    def _forward(self, inputs: Array, targets: Array, outputs: Array) -> Array:
+        """Fill `outputs` (B, K). Returns the gradient of the batch's mean loss to them, (B, K)."""
+        delta = self._delta[: len(inputs)]
+        np.copyto(outputs, self._network.forward(inputs, training=True))
+        self._options.loss.gradient(outputs, targets, delta)
+        return delta

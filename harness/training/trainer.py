@@ -20,17 +20,17 @@ from harness.data.batches import Blocks, shuffled
 from harness.data.dataset import Dataset, Part
 from harness.data.normalization import Normalization
 from harness.nn import metrics
-from harness.nn.losses import cross_entropy
-from harness.nn.metrics import Score, misclassified
-from harness.nn.network import Network, Parameters
+from harness.nn.metrics import Score
+from harness.nn.network import Network
 from harness.nn.optimizers import Optimizer
 from harness.nn.regularization import Average, draw_mask
-from harness.training import compiled, randomness
-from harness.training.evaluation import evaluate
+from harness.training import compiled, evaluation, randomness
 from harness.training.options import Options
 from harness.training.step import Step
 
 Array = NDArray[np.float32]
+Epoch = tuple[Score, Array, NDArray[Any]]
+"""The score of an epoch, and its predictions (n, K) with their labels; empty without metrics."""
 
 
 class Diverged(ArithmeticError):
@@ -70,8 +70,8 @@ class Result:
 
     best_epoch: the epoch that is best by the objective (the earliest of equals), whose weights were
     scored on the test set; by validation error without a validation set, the last epoch. values:
-    the metrics of the test set by key. probabilities: (N, C) float32 of the test images, in file
-    order.
+    the metrics of the test set by key. probabilities: the predictions (N, K) float32 for the test
+    examples, in file order; of a regression, numbers.
     """
 
     best_epoch: int
@@ -83,8 +83,10 @@ class Trainer:
     """Trains one network on one data set.
 
     network: trained in place. optimizer: made for the network's parameters. normalization: of the
-    pixels of all parts, fitted to the training part. Raises `ValueError` for backend="numba" with
-    anything that the compiled epoch does not support.
+    inputs of all parts, fitted to the training part. Raises `ValueError` for a loss of another kind
+    than the data, and for backend="numba" with anything that the compiled epoch does not support.
+
+    evaluated: the parameters (P,) that are evaluated, those of the network or their average.
     """
 
     def __init__(
@@ -95,12 +97,13 @@ class Trainer:
         normalization: Normalization,
         options: Options,
     ) -> None:
+        _check_kind(dataset, options)
         self.network, self.dataset, self.optimizer = network, dataset, optimizer
         self.normalization, self.options = normalization, options
         self.generators = randomness.generators(options.seed)
         self.finished, self.best_epoch, self.best_value = 0, 0, float("nan")
-        self.average = Average(network, options.ema) if options.ema else None
-        self.evaluated = network if self.average is None else self.average.network
+        self.average = Average(network.parameters, options.ema) if options.ema else None
+        self.evaluated = network.parameters.flat if self.average is None else self.average.flat
         self.best_parameters = network.parameters.flat.copy()
         self._blocks = Blocks(
             dataset.train,
@@ -117,12 +120,12 @@ class Trainer:
             generator=self.generators["dropout"],
             average=self.average,
         )
-        self._logits = np.empty((self._blocks.length, dataset.classes), np.float32)
-        inputs = (self._blocks.length, network.sizes[0])
+        self._outputs = np.empty((self._blocks.length, network.outputs), np.float32)
+        inputs = (self._blocks.length, network.inputs)
         self._input_mask = np.empty(inputs, np.float32) if options.input_dropout else None
         self._steps_per_epoch = -(-len(dataset.train) // options.batch)
         if options.backend == "numba":
-            compiled.check_supported(network, optimizer, options)
+            compiled.check_supported(network, dataset.train, optimizer, normalization, options)
             # Compile now, not during the first epoch.
             self._compiled_epoch(np.zeros(0, np.uint32), np.zeros(0))
 
@@ -142,13 +145,13 @@ class Trainer:
                 values = self.train_epoch()
                 epoch = self.finished
                 if self.dataset.val is not None:
-                    score, _ = self.evaluate(self.dataset.val)
-                    values |= {metrics.VAL_LOSS: score.loss, metrics.VAL_ERROR: score.error}
+                    score, predictions = self.evaluate(self.dataset.val)
+                    values |= self._values("val", score, predictions, _truth(self.dataset.val))
             self._check_finite(values)
             value = self._judge(values)
             if metrics.is_better(value, self.best_value, maximize=self.options.maximize):
                 self.best_epoch, self.best_value = epoch, value
-                self.best_parameters[:] = self.evaluated.parameters.flat
+                self.best_parameters[:] = self.evaluated
             recorder.epoch(epoch, values, self)
         return self._finish(recorder)
 
@@ -158,41 +161,57 @@ class Trainer:
         order = shuffled(len(self.dataset.train), self.generators["order"])
         lrs = np.fromiter(map(self._lr, range(self._steps_per_epoch)), np.float64)
         run = self._compiled_epoch if self.options.backend == "numba" else self._batched_epoch
-        score = run(order, lrs)
+        score, predictions, truth = run(order, lrs)
         self.finished += 1
         seconds = time.perf_counter() - begin
-        return {
-            metrics.TRAIN_LOSS: score.loss,
-            metrics.TRAIN_ERROR: score.error,
+        return self._values("train", score, predictions, truth) | {
             metrics.TRAIN_LR: float(lrs[-1]),
             metrics.EPOCH_S: seconds,
             metrics.EXAMPLES_PER_S: score.count / seconds,
         }
 
-    def _batched_epoch(self, order: NDArray[np.uint32], lrs: NDArray[np.float64]) -> Score:
+    def _batched_epoch(self, order: NDArray[np.uint32], lrs: NDArray[np.float64]) -> Epoch:
         """Train in NumPy on `order` (n,), positions in the training part; lrs: one per step."""
-        batch, score = self.options.batch, Score()
+        options, score = self.options, Score()
         steps = enumerate(map(float, lrs), self.finished * self._steps_per_epoch)
-        for block in self._blocks(
-            order, self.options.augmentation, self.generators["augmentation"]
-        ):
-            logits = self._logits[: len(block.inputs)]
+        kept: list[tuple[Array, NDArray[Any]]] = []
+        for block in self._blocks(order, options.augmentation, self.generators["augmentation"]):
+            outputs = self._outputs[: len(block.inputs)]
             self._drop_inputs(block.inputs)
-            for start in range(0, len(block.inputs), batch):
-                part = slice(start, start + batch)
-                self._step(block.inputs[part], block.targets[part], logits[part], *next(steps))
-            score.add(cross_entropy(logits, block.targets), misclassified(logits, block.labels))
-        return score
+            for start in range(0, len(block.inputs), options.batch):
+                part = slice(start, start + options.batch)
+                self._step(block.inputs[part], block.targets[part], outputs[part], *next(steps))
+            evaluation.add(score, options.loss, outputs, block.targets, block.labels)
+            if options.metrics:
+                kept.append((np.empty_like(outputs), block.labels))
+                options.loss.predict(outputs, kept[-1][0])
+        if not kept:
+            return score, self._outputs[:0], order[:0]
+        predictions, truth = (np.concatenate(arrays) for arrays in zip(*kept, strict=True))
+        return score, predictions, truth
 
-    def _compiled_epoch(self, order: NDArray[np.uint32], lrs: NDArray[np.float64]) -> Score:
-        """Train in the compiled epoch; arguments and result as of `_batched_epoch`."""
-        return compiled.train_epoch(
+    def _compiled_epoch(self, order: NDArray[np.uint32], lrs: NDArray[np.float64]) -> Epoch:
+        """Train in the compiled epoch, which knows no further metrics; see `_batched_epoch`."""
+        score = compiled.train_epoch(
             self.network, self.dataset.train, order, lrs, self.normalization, self.options
         )
+        return score, self._outputs[:0], order[:0]
+
+    def _values(
+        self, prefix: str, score: Score, predictions: Array, truth: NDArray[Any]
+    ) -> dict[str, float]:
+        """The metrics of a part of the data set by key."""
+        options = self.options
+        return evaluation.values(prefix, score, options.loss, options.metrics, predictions, truth)
 
     def evaluate(self, part: Part) -> tuple[Score, Array]:
-        """Score every example of `part`. Returns the score and the probabilities (n, C) float32."""
-        return evaluate(self.evaluated, part, self.normalization)
+        """Score every example of `part`. Returns the score and the predictions (n, K) float32."""
+        return self._evaluate(part, self.evaluated)
+
+    def _evaluate(self, part: Part, flat: Array) -> tuple[Score, Array]:
+        """`evaluate` with the parameters `flat` (P,)."""
+        with self.network.holding(flat):
+            return evaluation.evaluate(self.network, part, self.normalization, self.options.loss)
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """All that the next epoch depends on: arrays by name, and the rest as JSON-able values."""
@@ -202,7 +221,7 @@ class Trainer:
             **{f"optimizer.{name}": array for name, array in self.optimizer.state.items()},
         }
         if self.average is not None:
-            arrays["average"] = self.evaluated.parameters.flat
+            arrays["average"] = self.average.flat
         return arrays, {
             "finished": self.finished,
             "best_epoch": self.best_epoch,
@@ -234,6 +253,11 @@ class Trainer:
                     f"lr={lr:g} is probably too high; try lr={lr / 10:g}",
                     self.finished,
                     values,
+                )
+        for key, value in values.items():
+            if not np.isfinite(value):
+                raise ValueError(
+                    f"metric {key} is {value} in epoch {self.finished}: expected a finite number"
                 )
 
     def _lr(self, step: int) -> float:
@@ -271,13 +295,11 @@ class Trainer:
         """Score the test set with the best weights and call the recorder's `final`."""
         if np.isnan(self.best_value):
             raise ValueError(f"objective={self.options.objective}: it was NaN in every epoch")
-        best = Network(
-            Parameters(self.network.sizes, self.best_parameters), self.network.activation.name
-        )
+        test = self.dataset.test
         with np.errstate(over="ignore", invalid="ignore"):
-            score, probabilities = evaluate(best, self.dataset.test, self.normalization)
-        self._check_finite({metrics.TEST_LOSS: score.loss})  # the last step may diverge
-        values = {metrics.TEST_LOSS: score.loss, metrics.TEST_ERROR: score.error}
+            score, probabilities = self._evaluate(test, self.best_parameters)
+            values = self._values("test", score, probabilities, _truth(test))
+        self._check_finite(values)  # the last step may diverge
         if not self._is_judged_by_the_last:
             values |= {
                 metrics.BEST_EPOCH: float(self.best_epoch),
@@ -285,6 +307,24 @@ class Trainer:
             }
         recorder.final(self.finished, values)
         return Result(self.best_epoch, values, probabilities)
+
+
+def _check_kind(dataset: Dataset, options: Options) -> None:
+    """Raise `ValueError` for a loss that is of another kind than the data."""
+    kind = options.loss.kind
+    if (kind == "classification") != (dataset.classes > 0):
+        expected, found = (
+            ("class labels", "numbers") if kind == "classification" else ("numbers", "class labels")
+        )
+        raise ValueError(
+            f"loss {type(options.loss).__name__}: a {kind} expects {expected} as targets; the "
+            f"data set {dataset.name} has {found}"
+        )
+
+
+def _truth(part: Part) -> NDArray[Any]:
+    """The labels (n,) of a part, or its targets (n, K) of a regression."""
+    return part.labels if part.rows is None else part.labels[part.rows]
 
 
 def train(

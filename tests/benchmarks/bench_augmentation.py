@@ -36,22 +36,22 @@ def measure(threads: int, pairs: int, count: int) -> None:
 
     from harness.data.augmentation import Augmentation
     from harness.data.dataset import load
+    from harness.nn.activations import ReLU
+    from harness.nn.models import mlp
     from harness.nn.network import Network
 
     conf = Path(__file__).resolve().parents[2] / "conf/augmentation"
     with tempfile.TemporaryDirectory() as cache:
         pixels = np.array(load(cache=cache, num_val=0).train.inputs[:count])
     generator = np.random.default_rng(1)
-    network = Network.create((784, 1024, 1024, 10), "relu", generator)
-    workspace = network.workspace(BATCH)
-    logits = np.empty((BATCH, 10), np.float32)
+    layers = mlp((28, 28), 10, width=1024, depth=2, activation=ReLU())
+    network = Network.create(layers, 784, generator)
     out = np.empty(pixels.shape, np.float32)
     inputs = (pixels / 255).astype(np.float32)
 
     def forward() -> None:
         for begin in range(0, count, BATCH):
-            part = inputs[begin : begin + BATCH]
-            network.forward(part, workspace, logits[: len(part)])
+            network.forward(inputs[begin : begin + BATCH])
 
     for kind in KINDS:
         settings = yaml.safe_load((conf / f"{kind}.yaml").read_text())

@@ -29,6 +29,7 @@ def ours(images, labels, width: int, batch: int, backend: str = "numpy") -> Epoc
     from harness.data import normalization
     from harness.data.dataset import Dataset, Part
     from harness.job.build import blas_threads
+    from harness.nn.models import mlp
     from harness.nn.network import Network
     from harness.nn.optimizers import SGD
     from harness.runfolder.environment import cores
@@ -37,7 +38,7 @@ def ours(images, labels, width: int, batch: int, backend: str = "numpy") -> Epoc
 
     generator = np.random.default_rng(0)
     part = Part(images, labels)
-    network = Network.create((images.shape[1], width, 10), "sigmoid", generator)
+    network = Network.create(mlp((28, 28), 10, width=width), images.shape[1], generator)
     trainer = Trainer(
         network,
         Dataset("mnist", "", (28, 28), 10, part, None, part),
@@ -45,7 +46,7 @@ def ours(images, labels, width: int, batch: int, backend: str = "numpy") -> Epoc
         normalization.fit("minmax", images),
         Options(batch=batch, lr=LR, epochs=1, backend=backend),
     )
-    threads = blas_threads(network.sizes, batch, cores())
+    threads = blas_threads((images.shape[1], width, 10), batch, cores())
 
     def epoch() -> float:
         with threadpool_limits(threads):

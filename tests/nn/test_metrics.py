@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from harness.nn.metrics import Score, misclassified
+from harness.nn.metrics import METRICS, Score, misclassified
 
 
 @pytest.mark.parametrize("batch", [1, 3, 10])
@@ -27,3 +27,15 @@ def test_losses_are_summed_in_float64() -> None:
 def test_misclassified_counts_rows_whose_maximum_is_elsewhere() -> None:
     scores = np.array([[0.1, 0.9], [0.8, 0.2], [0.4, 0.6]])
     assert misclassified(scores, np.array([1, 1, 1], np.uint8)) == 1
+
+
+def test_top2_error_by_hand() -> None:
+    """The labels are first, second and third; of equals, those that are larger count."""
+    rows = np.array([[0.5, 0.3, 0.2], [0.5, 0.3, 0.2], [0.5, 0.3, 0.2], [0.4, 0.3, 0.3]])
+    labels = np.array([0, 1, 2, 2], np.uint8)
+    assert METRICS["top2_error"](rows, labels) == 0.25
+
+
+def test_mean_absolute_error_by_hand() -> None:
+    predictions, targets = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[1.0, 4.0], [0.0, 5.0]])
+    assert METRICS["mean_absolute_error"](predictions, targets) == 1.5

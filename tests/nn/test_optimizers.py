@@ -5,23 +5,30 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from harness.nn.network import Gradient, Parameters
 from harness.nn.optimizers import OPTIMIZERS, Adam, Momentum, Optimizer
+from harness.nn.parameters import Parameters
 
 Function = Callable[[np.ndarray], np.ndarray]
 
 
 def parameters(*values: float) -> Parameters:
     """One layer of one input: its n weights are the first half of `values`, its biases the rest."""
-    return Parameters((1, len(values) // 2), np.array(values, np.float64))
+    half = len(values) // 2
+    return Parameters({"weights": (1, half), "bias": (half,)}, np.array(values, np.float64))
 
 
-def gradient(weights: np.ndarray, bias: np.ndarray) -> list[Gradient]:
-    """A gradient of (weights, bias) as its factors: a batch of two, of which the second has x = 0.
+class Given:
+    """A gradient whose values are known."""
 
-    dW = 1 * (first delta) + 0 * (second delta); db = first + second.
-    """
-    return [Gradient(np.array([[1.0], [0.0]]), np.stack([weights, bias - weights]))]
+    def __init__(self, flat: np.ndarray) -> None:
+        self.flat = flat
+
+    def into(self, out: np.ndarray, factor: float = 1.0) -> np.ndarray:
+        return np.multiply(self.flat, factor, out=out)
+
+
+def gradient(weights: np.ndarray, bias: np.ndarray) -> Given:
+    return Given(np.concatenate([weights, bias]))
 
 
 def steps(optimizer: Optimizer, at: Parameters, slope: Function, lr: float, count: int) -> None:

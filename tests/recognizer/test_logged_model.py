@@ -10,17 +10,19 @@ import numpy as np
 import pytest
 
 from harness.nn import activations
-from harness.nn.activations import Activation
+from harness.nn.activations import ReLU
 from harness.recognizer import registry
 from harness.recognizer.recognizer import Recognizer
 
-LEAKY = """
+OWN = """
 
-def leaky_relu(z: Array) -> None:
-    z[z < 0] *= 0.125
+class Own(ReLU):
+    def forward(self, z: Array, out: Array) -> None:
+        out[:] = z
+        out[z < 0] *= 0.125
 
 
-ACTIVATIONS["leaky_relu"] = Activation("leaky_relu", leaky_relu, relu_backward, "he")
+ACTIVATIONS["own"] = Own
 """
 
 USE = """
@@ -70,15 +72,15 @@ def test_a_new_activation_is_served_where_the_harness_is_not_installed(
     # The table of activations as it would be with one more function.
     edited = tmp_path / "edited/activations.py"
     edited.parent.mkdir()
-    edited.write_text(Path(activations.__file__).read_text() + LEAKY)
+    edited.write_text(Path(activations.__file__).read_text() + OWN)
     monkeypatch.setattr(registry, "ACTIVATIONS", edited)
 
-    def leaky_relu(z: np.ndarray) -> None:
-        np.maximum(z, 0.125 * z, out=z)
+    class Own(ReLU):
+        def forward(self, z: np.ndarray, out: np.ndarray) -> None:
+            np.maximum(z, 0.125 * z, out=out)
 
-    leaky = Activation("leaky_relu", leaky_relu, activations.relu_backward, "he")
-    monkeypatch.setitem(activations.ACTIVATIONS, "leaky_relu", leaky)
-    save("leaky_relu")
+    monkeypatch.setitem(activations.ACTIVATIONS, "own", Own)
+    save("own")
 
     environment = os.environ | {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
     environment.pop("PYTHONPATH", None)

@@ -12,9 +12,11 @@ import pytest
 from harness.data.augmentation import Augmentation
 from harness.data.dataset import Dataset, Part
 from harness.data.normalization import Affine
+from harness.nn.activations import ReLU
 from harness.nn.compiled import supports
-from harness.nn.losses import softmax_cross_entropy_gradient
-from harness.nn.metrics import Score
+from harness.nn.losses import CrossEntropy
+from harness.nn.metrics import METRICS, Score
+from harness.nn.models import mlp
 from harness.nn.network import Network
 from harness.nn.optimizers import OPTIMIZERS
 from harness.nn.regularization import move_uphill
@@ -33,10 +35,13 @@ def problem() -> Dataset:
     return Dataset("synthetic", "", (8, 5), 5, train, val, val)
 
 
-def make(kind: type[Trainer] = Trainer, optimizer: str = "sgd", **options: Any) -> Trainer:
+def make(
+    kind: type[Trainer] = Trainer, optimizer: str = "sgd", dropout: float = 0.0, **options: Any
+) -> Trainer:
     settings = Options(**{"batch": 16, "lr": 0.2, "epochs": 3} | options)
     random = randomness.generators(settings.seed)
-    network = Network.create((40, 12, 5), "relu", random["weights"])
+    layers = mlp((8, 5), 5, width=12, activation=ReLU(), dropout=dropout)
+    network = Network.create(layers, 40, random["weights"])
     made = OPTIMIZERS[optimizer](network.parameters)
     return kind(network, problem(), made, Affine("unit", 1 / 255, 0.0), settings)
 
@@ -104,25 +109,25 @@ def test_the_average_of_the_weights_is_what_is_evaluated() -> None:
     trainer.run(Silence())
     assert steps == list(range(len(steps)))
     assert len(steps) > 81  # where the decay reaches its limit
-    evaluated = trainer.evaluated.parameters.flat
+    evaluated = trainer.evaluated
     np.testing.assert_allclose(evaluated, average, rtol=1e-4, atol=1e-6)
     assert np.abs(evaluated - trainer.network.parameters.flat).max() > 0.01
     val = trainer.dataset.val
     assert val is not None
     by_average, _ = trainer.evaluate(val)
     trainer.network.parameters.flat[:] = evaluated
-    trainer.evaluated = trainer.network
+    trainer.evaluated = trainer.network.parameters.flat
     assert trainer.evaluate(val)[0] == by_average
 
 
 def test_without_an_average_the_weights_themselves_are_evaluated() -> None:
     trainer = make()
-    assert trainer.evaluated is trainer.network
+    assert trainer.evaluated is trainer.network.parameters.flat
 
 
 def test_max_norm_holds_after_every_step() -> None:
     def largest(trainer: Trainer) -> float:
-        return float(np.linalg.norm(trainer.network.parameters.layers[0].weights, axis=0).max())
+        return float(np.linalg.norm(trainer.network.parameters.weights[0], axis=0).max())
 
     free, limited = make(), make(max_norm=1.0)
     for trainer in (free, limited):
@@ -150,15 +155,10 @@ def test_adversarial_training_lowers_the_error_on_perturbed_inputs() -> None:
         part, network = trainer.dataset.test, trainer.network
         inputs = part.inputs[part.rows].astype(np.float32) / 255
         targets = np.eye(5, dtype=np.float32)[part.labels[part.rows]]
-        workspace, logits = network.workspace(len(inputs)), np.empty_like(targets)
-        deltas, uphill = np.empty_like(targets), np.empty_like(inputs)
-        network.forward(inputs, workspace, logits)
-        row = np.empty((len(inputs), 1), np.float32)
-        softmax_cross_entropy_gradient(logits, targets, deltas, row)
-        network.input_gradient(network.backward(inputs, deltas, workspace), uphill)
-        move_uphill(inputs, uphill, 0.5)
-        network.forward(inputs, workspace, logits)
-        return float((logits.argmax(axis=1) != targets.argmax(axis=1)).mean())
+        delta = np.empty_like(targets)
+        CrossEntropy().gradient(network.forward(inputs), targets, delta)
+        move_uphill(inputs, network.input_gradient(delta), 0.5)
+        return float((network.forward(inputs).argmax(axis=1) != targets.argmax(axis=1)).mean())
 
     plain, robust = make(epochs=30), make(epochs=30, adversarial=0.5)
     for trainer in (plain, robust):
@@ -191,15 +191,20 @@ def test_a_restored_training_ends_with_the_same_bits(optimizer: str) -> None:
     second.restore({name: array.copy() for name, array in arrays.items()}, rest)
     for _ in range(2):
         second.train_epoch()
-    for mine, other in ((whole.network, second.network), (whole.evaluated, second.evaluated)):
-        np.testing.assert_array_equal(mine.parameters.flat, other.parameters.flat)
+    np.testing.assert_array_equal(whole.network.parameters.flat, second.network.parameters.flat)
+    np.testing.assert_array_equal(whole.evaluated, second.evaluated)
+
+
+class OwnLoss(CrossEntropy):
+    """Might do anything."""
 
 
 # One changed value of every option. The compiled epoch has to honor it or to refuse it.
 CHANGED: dict[str, Any] = {
     "batch": 7, "lr": 0.3, "epochs": 2, "seed": 5, "schedule": lambda time: 1 / (1 + time),
-    "dropout": 0.5, "input_dropout": 0.5, "max_norm": 0.5, "label_smoothing": 0.2,
-    "adversarial": 0.5, "ema": 0.9, "patience": 2, "objective": "train/loss", "maximize": True,
+    "loss": OwnLoss(), "metrics": {"top2_error": METRICS["top2_error"]}, "input_dropout": 0.5,
+    "max_norm": 0.5, "label_smoothing": 0.2, "adversarial": 0.5, "ema": 0.9, "patience": 2,
+    "objective": "train/loss", "maximize": True,
     "augmentation": Augmentation((8, 5), rotation=20), "backend": "numba",
 }  # fmt: skip
 
@@ -226,6 +231,22 @@ def test_the_compiled_epoch_honors_or_refuses_every_option(name: str) -> None:
         assert not np.array_equal(
             plain.network.parameters.flat, expected.network.parameters.flat
         ), "the changed value has to matter"
+
+
+def test_the_compiled_epoch_refuses_other_networks() -> None:
+    with pytest.raises(ValueError, match="backend='numba': expected model=mlp without dropout;"):
+        make(dropout=0.5, backend="numba")
+
+
+def test_the_compiled_epoch_refuses_other_numbers_than_bytes() -> None:
+    trainer, data = make(), problem()
+    part = Part(data.train.images.astype(np.float32), data.train.labels, data.train.rows)
+    data, options = dataclasses.replace(data, train=part), trainer.options
+    with pytest.raises(ValueError, match="backend='numba': expected data of uint8;"):
+        Trainer(
+            trainer.network, data, trainer.optimizer, trainer.normalization,
+            dataclasses.replace(options, backend="numba"),
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize("optimizer", ["momentum", "adam", "adamw"])

@@ -4,6 +4,7 @@ Covers: harness/training/trainer.py, harness/training/evaluation.py,
 harness/training/randomness.py
 """
 
+import dataclasses
 import math
 import tracemalloc
 from typing import Any
@@ -12,9 +13,14 @@ import numpy as np
 import pytest
 
 from harness.data import normalization
+from harness.data.batches import Block
 from harness.data.dataset import Dataset, Part
 from harness.nn import metrics
-from harness.nn.activations import ACTIVATIONS
+from harness.nn.activations import ReLU
+from harness.nn.layers import Activate
+from harness.nn.losses import LOSSES, SquaredError
+from harness.nn.metrics import METRICS
+from harness.nn.models import conv, mlp
 from harness.nn.network import Network
 from harness.nn.optimizers import SGD
 from harness.training import evaluation, randomness, trainer
@@ -47,7 +53,8 @@ def problem(*, validation: bool = True) -> Dataset:
 def make(
     data: Dataset, *, seed: int = 1, batch: int = 16, lr: float = 0.3, epochs: int = 3, **more: Any
 ) -> Trainer:
-    network = Network.create((40, 12, 10), "sigmoid", randomness.generators(seed)["weights"])
+    layers = mlp((8, 5), 10, width=12)
+    network = Network.create(layers, 40, randomness.generators(seed)["weights"])
     return Trainer(
         network,
         data,
@@ -220,7 +227,7 @@ def test_memory_grows_by_four_bytes_per_image() -> None:
             np.zeros(count, np.uint8),
             np.arange(count, dtype=np.uint32),
         )
-        network = Network.create((64, 2, 10), "sigmoid", np.random.default_rng(1))
+        network = Network.create(mlp((8, 8), 10, width=2), 64, np.random.default_rng(1))
         trained = Trainer(
             network,
             Dataset("zeros", "", (8, 8), 10, part, None, part),
@@ -246,6 +253,135 @@ def test_divergence_names_the_likely_cause() -> None:
 def test_divergence_in_the_last_step_is_detected_without_validation() -> None:
     """One batch per epoch: its loss is computed before the step that makes the weights NaN."""
     last = make(problem(validation=False), lr=3e38, batch=1003, epochs=1)
-    last.network.activation = ACTIVATIONS["relu"]  # a bounded sigmoid would hide it
+    hidden = last.network.layers[1]
+    assert isinstance(hidden, Activate)
+    hidden.activation = ReLU()  # a bounded sigmoid would hide it
     with pytest.raises(Diverged, match="the test loss is nan in epoch 1"):
         last.run(trainer.Silence())
+
+
+def error(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    assert probabilities.dtype == np.float32
+    assert len(probabilities) == len(labels)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
+    return float((probabilities.argmax(axis=1) != labels).mean())
+
+
+def with_metrics(**metrics: Any) -> Trainer:
+    plain = make(problem())
+    options = dataclasses.replace(plain.options, metrics=metrics)
+    return Trainer(plain.network, plain.dataset, plain.optimizer, plain.normalization, options)
+
+
+def test_further_metrics_are_recorded_like_the_error() -> None:
+    """Per epoch on the outputs of the training pass and on validation, once on the test set."""
+    notes, plain = Notes(), Notes()
+    with_metrics(mine=error, top2_error=METRICS["top2_error"]).run(notes)
+    make(problem()).run(plain)
+    for values, without in zip(notes.epochs, plain.epochs, strict=True):
+        assert values["train/mine"] == values["train/error"] == without["train/error"]
+        assert values["val/mine"] == values["val/error"] == without["val/error"]
+        assert values["val/top2_error"] <= values["val/error"]
+    assert notes.last["test/mine"] == notes.last["test/error"] == plain.last["test/error"]
+    assert "test/top2_error" in notes.last
+
+
+@pytest.mark.parametrize(
+    ("metric", "message"),
+    [
+        (lambda p, y: float("nan"), "metric train/mine is nan in epoch 1: expected a finite num"),
+        (lambda p, y: "low", "metric mine: expected a number, found 'low'"),
+        (lambda p, y: None, "metric mine: expected a number, found None"),
+    ],
+)
+def test_a_metric_without_a_number_is_refused(metric: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        with_metrics(mine=metric).run(trainer.Silence())
+
+
+def test_a_convolution_network_learns_with_every_option() -> None:
+    """Nothing in the loop is about perceptrons."""
+    data, notes = problem(), Notes()
+    layers = conv((8, 5), 10, channels=(8,), pool=1, width=24, activation=ReLU(), dropout=0.1)
+    network = Network.create(layers, 40, np.random.default_rng(1))
+    options = Options(
+        batch=32, lr=0.2, epochs=15, max_norm=3.0, ema=0.9, adversarial=0.1, input_dropout=0.05,
+        label_smoothing=0.05,
+    )  # fmt: skip
+    fitted = normalization.fit("unit", data.train.images)
+    Trainer(network, data, SGD(network.parameters), fitted, options).run(notes)
+    assert notes.last["test/error"] < 0.1 < notes.epochs[0]["val/error"]
+    kernels, dense, last = network.parameters.weights
+    for weights in (kernels, dense):
+        assert np.linalg.norm(weights, axis=0).max() <= 3 * (1 + 1e-6)
+    assert network.hidden_weights[-1] is not last
+
+
+class Numbers:
+    """Blocks of a regression: the sum and the difference of the first two pixels, in [0, 2]."""
+
+    def __init__(self, part: Part, fitted: Any, **_: Any) -> None:
+        rows = np.arange(len(part)) if part.rows is None else part.rows
+        self._inputs = np.empty((len(rows), part.images.shape[1]), np.float32)
+        fitted.apply(part.images[rows], out=self._inputs)
+        self._targets, self.length = part.labels[rows], len(rows)
+
+    def __call__(self, order: Any = None, *_: Any) -> Any:
+        rows = slice(None) if order is None else order
+        yield Block(self._inputs[rows], self._targets[rows], self._targets[rows])
+
+
+def regression() -> Dataset:
+    data = problem()
+
+    def numbers(part: Part | None) -> Any:
+        assert part is not None
+        first, second = part.images[:, 0] / 255, part.images[:, 1] / 255
+        targets = np.stack([first + second, first - second], axis=1).astype(np.float32)
+        return dataclasses.replace(part, labels=targets)
+
+    return dataclasses.replace(
+        data, classes=0, train=numbers(data.train), val=numbers(data.val), test=numbers(data.test)
+    )
+
+
+def test_a_regression_has_losses_and_no_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (trainer, evaluation):
+        monkeypatch.setattr(module, "Blocks", Numbers)
+    data, notes = regression(), Notes()
+    network = Network.create(mlp((8, 5), 2, width=20), 40, np.random.default_rng(1))
+    options = Options(
+        batch=8, lr=0.1, epochs=40, loss=SquaredError(),
+        metrics={"mean_absolute_error": METRICS["mean_absolute_error"]},
+    )  # fmt: skip
+    fitted = normalization.fit("unit", data.train.images)
+    result = Trainer(network, data, SGD(network.parameters), fitted, options).run(notes)
+    assert set(notes.epochs[0]) == {
+        "train/loss", "train/lr", "train/mean_absolute_error", "val/loss",
+        "val/mean_absolute_error", "time/epoch_s", "time/examples_per_s",
+    }  # fmt: skip
+    truth = data.test.labels
+    assert result.probabilities.shape == truth.shape
+    squares = ((result.probabilities - truth) ** 2).mean()
+    assert notes.last["test/loss"] == pytest.approx(squares, rel=1e-5)
+    absolute = np.abs(result.probabilities - truth).mean()
+    assert notes.last["test/mean_absolute_error"] == pytest.approx(absolute, rel=1e-5)
+    assert notes.last["test/loss"] < truth.var(axis=0).mean() / 10
+    assert "test/error" not in notes.last
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        ("squared_error", "loss SquaredError: a regression expects numbers as targets; the data set"
+         " synthetic has class labels"),
+        ("cross_entropy", "loss CrossEntropy: a classification expects class labels as targets; the"
+         " data set synthetic has numbers"),
+    ],
+)  # fmt: skip
+def test_a_loss_of_another_kind_than_the_data_is_refused(loss: str, message: str) -> None:
+    plain = make(problem())
+    data = problem() if loss == "squared_error" else regression()
+    options = dataclasses.replace(plain.options, loss=LOSSES[loss]())
+    with pytest.raises(ValueError, match=message):
+        Trainer(plain.network, data, plain.optimizer, plain.normalization, options)

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from harness.nn.compiled.dense import COMPILED, F, activate, backward, classify, update
 from harness.nn.compiled.simd import LANES, WIDE, add_narrow, add_wide
-from harness.nn.compiled.supports import ACTIVATION_CODES
+from harness.nn.compiled.supports import ACTIVATION_CODES, structure
 from harness.nn.network import Network
 
 
@@ -52,9 +52,9 @@ def train_epoch(
     images: (N, D) uint8. labels: (N,). rows: (n,). lrs: one learning rate per step of `batch`
     examples. affine: scale and shift of the normalization. smoothing: of the labels, in [0, 1).
     """
-    (w1, b1), (w2, b2) = network.parameters.layers
+    w1, b1, w2, b2 = network.parameters.arrays.values()
     scale, shift = F(affine[0]), F(affine[1])
-    code = ACTIVATION_CODES[network.activation.name]
+    code = ACTIVATION_CODES[structure(network)["activation"]]
     # Transposed to (C, H): every inner loop then runs over hidden units, adjacent in memory.
     by_class = np.ascontiguousarray(w2.T)
     rank_one = np.zeros(w1.shape[1], np.float32)

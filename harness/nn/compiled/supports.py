@@ -7,9 +7,14 @@ training unsupported, so an option added later is refused until the kernel imple
 from collections.abc import Mapping
 from typing import Any
 
+from harness.nn.activations import ACTIVATIONS
+from harness.nn.layers import Activate, Dense
+from harness.nn.network import Network
+
 # The number by which the kernel branches on an activation.
 ACTIVATION_CODES = {"sigmoid": 0, "tanh": 1, "relu": 2}
 OPTIMIZERS = ("sgd",)
+NORMALIZATIONS = ("minmax", "unit", "standard", "none")  # one scale and one shift for all inputs
 MAX_BATCH = 1024  # the kernel lists the ink of a whole batch at once
 
 # The step honors these at any value, or does not depend on them.
@@ -23,9 +28,9 @@ def unsupported(settings: Mapping[str, Any]) -> dict[str, str]:
     """Why the compiled epoch cannot train with `settings`: name -> what it expects instead.
 
     settings: those that differ from their defaults, by name. `hidden` is the tuple of hidden layer
-    widths, `activation` and `optimizer` are names, `batch` is a count. An option of a part is
-    spelled `part.option`; it follows its part where the part itself is free or refused.
-    Empty when everything is supported.
+    widths; `model`, `activation`, `loss`, `normalization` and `optimizer` are names, `inputs` is
+    the dtype of the data, `batch` is a count. An option of a part is spelled `part.option`; it
+    follows its part where the part itself is free or refused. Empty when everything is supported.
     """
     expected: dict[str, str] = {}
     for name, value in settings.items():
@@ -36,12 +41,31 @@ def unsupported(settings: Mapping[str, Any]) -> dict[str, str]:
     return expected
 
 
+def structure(network: Network) -> dict[str, Any]:
+    """The settings `hidden` and `activation` of a perceptron, else `model` and its layers."""
+    kinds = [type(layer) for layer in network.layers]
+    if kinds != [*[Dense, Activate] * (len(kinds) // 2), Dense]:
+        return {"model": "-".join(kind.__name__ for kind in kinds)}
+    widths = tuple(layer.outputs for layer in network.layers[:-1] if isinstance(layer, Dense))
+    used = {type(layer.activation) for layer in network.layers if isinstance(layer, Activate)}
+    names = [name for name in ACTIVATION_CODES if used == {ACTIVATIONS[name]}]
+    return {"hidden": widths, "activation": names[0] if names else "another"}
+
+
 def _is_supported(name: str, value: Any) -> bool:
     match name:
         case "hidden":
             return len(value) == 1
         case "activation":
             return value in ACTIVATION_CODES
+        case "model":
+            return bool(value == "mlp")
+        case "loss":
+            return bool(value == "cross_entropy")
+        case "inputs":
+            return bool(value == "uint8")
+        case "normalization":
+            return value in NORMALIZATIONS
         case "optimizer":
             return value in OPTIMIZERS
         case "batch":
@@ -51,7 +75,10 @@ def _is_supported(name: str, value: Any) -> bool:
 
 
 _EXPECTED = {
+    "model": "model=mlp without dropout",
     "hidden": "one hidden layer",
+    "loss": "loss=cross_entropy",
+    "normalization": "normalization=" + " or ".join(NORMALIZATIONS),
     "activation": "activation=" + " or ".join(ACTIVATION_CODES),
     "optimizer": "optimizer=" + " or ".join(OPTIMIZERS),
     "batch": f"batch up to {MAX_BATCH}",

@@ -8,6 +8,8 @@ import pytest
 
 from harness.data.dataset import Dataset, Part
 from harness.data.normalization import Affine
+from harness.nn.activations import ACTIVATIONS
+from harness.nn.models import mlp
 from harness.nn.network import Network
 from harness.nn.optimizers import SGD
 from harness.training.options import Options
@@ -30,8 +32,9 @@ def trained(backend: str, **changes: object) -> tuple[list[dict[str, float]], np
     settings |= changes
     part = sparse_images(203, settings["pixels"])
     part = Part(part.inputs, part.labels, np.arange(3, 203))
-    sizes = (settings["pixels"], 24, 10)
-    network = Network.create(sizes, settings["activation"], np.random.default_rng(1))
+    activation = ACTIVATIONS[settings["activation"]]()
+    layers = mlp((settings["pixels"],), 10, width=24, activation=activation)
+    network = Network.create(layers, settings["pixels"], np.random.default_rng(1))
     trainer = Trainer(
         network,
         Dataset("x", "", (1, settings["pixels"]), 10, part, None, part),
@@ -82,7 +85,8 @@ def test_repeatable_to_the_bit() -> None:
 
 def test_divergence_is_detected() -> None:
     part = sparse_images(100, 16)
-    network = Network.create((16, 4, 10), "relu", np.random.default_rng(1))
+    layers = mlp((16,), 10, width=4, activation=ACTIVATIONS["relu"]())
+    network = Network.create(layers, 16, np.random.default_rng(1))
     trainer = Trainer(
         network,
         Dataset("x", "", (4, 4), 10, part, None, part),

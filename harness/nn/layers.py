@@ -1,0 +1,301 @@
+"""Layers: one class each, with its forward pass, its derivative, and its parameters.
+
+A layer of your own is a subclass of `Layer`. This one multiplies every input by a trained factor,
+y = g x, so dL/dx = g dL/dy and dL/dg = sum_B x dL/dy:
+
+    class Scale(Layer):
+        def build(self, input_shape):
+            self.shapes = {"g": input_shape}
+            return input_shape
+
+        def initialize(self, generator):
+            self.g[:] = 1
+
+        def forward(self, inputs, training):
+            self.inputs = inputs
+            return np.multiply(inputs, self.g, out=self.buffer("outputs", inputs.shape))
+
+        def backward(self, delta):
+            return np.multiply(delta, self.g, out=self.buffer("below", delta.shape))
+
+        def gradient(self, delta, out):
+            np.add.reduce(self.inputs * delta, axis=0, out=out["g"])
+
+A block of layers is a subclass of `Chain`; `Residual` in tests/nn/test_layers.py is an example.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.nn.activations import Activation
+from harness.nn.parameters import Shape
+from harness.nn.regularization import draw_mask
+
+Array = NDArray[np.floating[Any]]
+
+
+def glorot(inputs: int, outputs: int) -> float:
+    """Half-width of the uniform distribution of Glorot and Bengio (2010): variance 2/(in + out)."""
+    return math.sqrt(6 / (inputs + outputs))
+
+
+def he(inputs: int, outputs: int) -> float:
+    """Half-width of the uniform distribution of He et al. (2015): variance 2/in, for rectifiers."""
+    return math.sqrt(6 / inputs)
+
+
+INITIALIZATIONS: dict[str, Callable[[int, int], float]] = {"glorot": glorot, "he": he}
+
+
+class Layer:
+    """The contract of a layer, and its defaults: no parameters, nothing random.
+
+    Inputs and outputs are (B, ...) for batches of any B, in the network's dtype. No method changes
+    its arguments; results are the layer's own arrays (`buffer`), valid until it is called again.
+    A layer belongs to one network.
+
+    shapes: its parameters by name, set by `build`. The network makes each one an attribute, a view
+    into its flat vector. layers: the layers inside, of a block. delta: the argument of the last
+    `backward`, which `gradient` is called with.
+    """
+
+    shapes: Mapping[str, Shape] = {}
+    layers: Sequence["Layer"] = ()
+    dtype: np.dtype[Any]
+    delta: Array
+    _memory: dict[str, Array]
+    _views: dict[tuple[str, Shape], Array]
+
+    def __new__(cls, *_: Any, **__: Any) -> Self:
+        """Create the tables of buffers, so that subclasses need not call `super().__init__`."""
+        layer = super().__new__(cls)
+        layer._memory, layer._views = {}, {}
+        return layer
+
+    def build(self, input_shape: Shape) -> Shape:
+        """Take the shape of one example, set `shapes`, return the shape of one output.
+
+        Called once, before all else. Raises `ValueError` for a shape that does not fit.
+        """
+        return input_shape
+
+    def initialize(self, generator: np.random.Generator) -> None:
+        """Set the parameters, which are zero, to their initial values."""
+
+    def draw(self, batch: int, generator: np.random.Generator) -> None:
+        """Draw what is random in a training step of up to `batch` examples.
+
+        Not in `forward`, which runs twice in a step of adversarial training.
+        """
+
+    def forward(self, inputs: Array, training: bool) -> Array:
+        """The outputs (B, ...) of `inputs` (B, ...)."""
+        raise NotImplementedError
+
+    def backward(self, delta: Array) -> Array:
+        """dL/d inputs, from delta = dL/d outputs of the last `forward`."""
+        raise NotImplementedError
+
+    def gradient(self, delta: Array, out: dict[str, Array]) -> None:
+        """Write dL/d parameters into `out`, which has the names and shapes of `shapes`.
+
+        delta: that of the last `backward`, possibly times a factor.
+        """
+
+    def buffer(self, name: str, shape: Shape) -> Array:
+        """An array of this shape with any content, the same one for the same name and shape."""
+        view = self._views.get((name, shape))
+        if view is None:
+            memory = self._memory.get(name)
+            if memory is None or len(memory) < shape[0] or memory.shape[1:] != shape[1:]:
+                memory = self._memory[name] = np.empty(shape, self.dtype)
+                self._views = {key: view for key, view in self._views.items() if key[0] != name}
+            view = self._views[name, shape] = memory[: shape[0]]
+        return view
+
+
+def walk(layers: Iterable[Layer]) -> Iterator[Layer]:
+    """The layers and those inside them, each before its own."""
+    for layer in layers:
+        yield layer
+        yield from walk(layer.layers)
+
+
+class Chain(Layer):
+    """Layers one after the other, as one layer: the base of blocks.
+
+    A block with several branches has one chain in `layers` for each of them.
+    """
+
+    def __init__(self, *layers: Layer) -> None:
+        self.layers = layers
+
+    def build(self, input_shape: Shape) -> Shape:
+        """The shape after the last layer."""
+        for layer in self.layers:
+            input_shape = layer.build(input_shape)
+        return input_shape
+
+    def forward(self, inputs: Array, training: bool) -> Array:
+        """From the first layer to the last."""
+        for layer in self.layers:
+            inputs = layer.forward(inputs, training)
+        return inputs
+
+    def backward(self, delta: Array) -> Array:
+        """From the last layer to the first."""
+        for layer in reversed(self.layers):
+            layer.delta = delta
+            delta = layer.backward(delta)
+        return delta
+
+
+class Dense(Layer):
+    """z = x W + b with x (B, I), W (I, O), b (O,).
+
+    z_bj = sum_i x_bi W_ij + b_j, so with delta = dL/dz (B, O) the chain rule gives (Nielsen, Neural
+    Networks and Deep Learning, 2015, chapter 2, equations BP2 to BP4)
+
+        dL/dx = delta W^T        dL/dW = x^T delta        dL/db = sum_B delta
+    """
+
+    weights: Array
+    bias: Array
+
+    def __init__(self, outputs: int, *, initialization: str = "glorot") -> None:
+        self.outputs, self.initialization = outputs, initialization
+
+    def build(self, input_shape: Shape) -> Shape:
+        """(I,) -> (O,)."""
+        if len(input_shape) != 1:
+            raise ValueError(
+                f"Dense: expected examples of one dimension, found {input_shape}; put Flatten() "
+                "before it"
+            )
+        self.shapes = {"weights": (*input_shape, self.outputs), "bias": (self.outputs,)}
+        return (self.outputs,)
+
+    def initialize(self, generator: np.random.Generator) -> None:
+        """Random weights and zero biases."""
+        half_width = INITIALIZATIONS[self.initialization](*self.weights.shape)
+        self.weights[:] = generator.uniform(-half_width, half_width, self.weights.shape)
+
+    def forward(self, inputs: Array, training: bool) -> Array:
+        """x W + b."""
+        self._inputs = inputs
+        outputs = self.buffer("outputs", (len(inputs), self.outputs))
+        np.matmul(inputs, self.weights, out=outputs)
+        np.add(outputs, self.bias, out=outputs)
+        return outputs
+
+    def backward(self, delta: Array) -> Array:
+        """delta W^T."""
+        below = self.buffer("below", self._inputs.shape)
+        np.matmul(delta, self.weights.T, out=below)
+        return below
+
+    def gradient(self, delta: Array, out: dict[str, Array]) -> None:
+        """x^T delta, and the sum of delta over the batch."""
+        np.matmul(self._inputs.T, delta, out=out["weights"])
+        np.add.reduce(delta, axis=0, out=out["bias"])
+
+
+class Activate(Layer):
+    """a = f(z), elementwise, so dL/dz = dL/da f'(z)."""
+
+    def __init__(self, activation: Activation) -> None:
+        self.activation = activation
+
+    def forward(self, inputs: Array, training: bool) -> Array:
+        """f(z)."""
+        self._inputs, self._outputs = inputs, self.buffer("outputs", inputs.shape)
+        self.activation.forward(inputs, self._outputs)
+        return self._outputs
+
+    def backward(self, delta: Array) -> Array:
+        """delta f'(z)."""
+        below = self.buffer("below", delta.shape)
+        z = self._inputs if self.activation.needs_input else None
+        self.activation.derivative(z, self._outputs, below)
+        return np.multiply(delta, below, out=below)
+
+
+class Dropout(Layer):
+    """y = m x in training, y = x otherwise; m is 0 at probability `rate`, else 1 / (1 - rate).
+
+    The expectation of y is x, so evaluation needs no dropout ("inverted" dropout; Srivastava et
+    al., 2014). m does not depend on x, so dL/dx = m dL/dy.
+    """
+
+    def __init__(self, rate: float) -> None:
+        if not 0 <= rate < 1:
+            raise ValueError(f"Dropout({rate}): expected a rate from 0 to below 1")
+        self.rate = rate
+
+    def build(self, input_shape: Shape) -> Shape:
+        """The shape of the inputs."""
+        self._shape = input_shape
+        return input_shape
+
+    def draw(self, batch: int, generator: np.random.Generator) -> None:
+        """Draw the mask m of a training step, for the largest batch."""
+        self._drawn = self.buffer("mask", (batch, *self._shape))
+        draw_mask(self.rate, generator, self._drawn)
+
+    def forward(self, inputs: Array, training: bool) -> Array:
+        """m x, or x."""
+        self._mask = self._drawn[: len(inputs)] if training else None
+        if self._mask is None:
+            return inputs
+        return np.multiply(inputs, self._mask, out=self.buffer("outputs", inputs.shape))
+
+    def backward(self, delta: Array) -> Array:
+        """m delta, or delta."""
+        if self._mask is None:
+            return delta
+        return np.multiply(delta, self._mask, out=self.buffer("below", delta.shape))
+
+
+class Reshape(Layer):
+    """The same numbers in the same order in another shape, so dL/dx is delta reshaped.
+
+    shape: of one example. A network's first layer gets (B, D); images need Reshape(rows, columns,
+    channels) before their first convolution.
+    """
+
+    def __init__(self, *shape: int) -> None:
+        self.shape = shape
+
+    def build(self, input_shape: Shape) -> Shape:
+        """Any shape -> `shape`, with as many numbers."""
+        if math.prod(input_shape) != math.prod(self.shape):
+            raise ValueError(
+                f"Reshape{self.shape}: expected {math.prod(self.shape)} numbers, found "
+                f"{math.prod(input_shape)} in examples of shape {input_shape}"
+            )
+        self._below = input_shape
+        return self.shape
+
+    def forward(self, inputs: Array, training: bool) -> Array:
+        """A view of the inputs."""
+        return inputs.reshape(len(inputs), *self.shape)
+
+    def backward(self, delta: Array) -> Array:
+        """A view of delta."""
+        return delta.reshape(len(delta), *self._below)
+
+
+class Flatten(Reshape):
+    """(B, ...) -> (B, D), for dense layers after convolutions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def build(self, input_shape: Shape) -> Shape:
+        """Any shape -> (D,)."""
+        self.shape = (math.prod(input_shape),)
+        return super().build(input_shape)

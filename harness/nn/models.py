@@ -1,0 +1,87 @@
+"""Models: functions that make the layers of a network, in one name table.
+
+    mlp    a perceptron: hidden layers of `width` units with an activation, then the outputs
+    conv   convolutions with an activation and max-pooling, then a perceptron; for images
+
+The outputs have no activation: the loss has what they need.
+"""
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Annotated, Protocol
+
+from annotated_types import Ge
+
+from harness.nn.activations import Activation, Sigmoid
+from harness.nn.convolution import Conv2D, MaxPool2D
+from harness.nn.layers import Activate, Dense, Dropout, Flatten, Layer, Reshape
+from harness.nn.parameters import Shape
+
+
+class Model(Protocol):
+    """The contract of a model: it is called with two positional arguments."""
+
+    def __call__(self, input_shape: Shape, outputs: int) -> list[Layer]:
+        """New layers for examples of `input_shape`, which they get flat (B, D), and `outputs`."""
+
+
+def mlp(
+    input_shape: Shape,
+    outputs: int,
+    *,
+    width: int | Sequence[int] = 256,
+    depth: int = 1,
+    activation: Activation | None = None,
+    dropout: float = 0.0,
+) -> list[Layer]:
+    """A multi-layer perceptron.
+
+    width: hidden units; a list sets each hidden layer, and `depth` is not used. depth: hidden
+    layers. activation: of the hidden layers, sigmoid for None; it chooses their initialization. The
+    outputs always use Glorot's. dropout: share of hidden units zeroed at each training step.
+    """
+    widths = (width,) * depth if isinstance(width, int) else width
+    activation = Sigmoid() if activation is None else activation
+    layers: list[Layer] = []
+    for units in widths:
+        layers += [Dense(units, initialization=activation.initialization), Activate(activation)]
+        layers += [Dropout(dropout)] if dropout else []
+    return [*layers, Dense(outputs)]
+
+
+def conv(
+    input_shape: Shape,
+    outputs: int,
+    *,
+    channels: Annotated[Sequence[int], "channels of each convolution"] = (8, 16),
+    kernel: Annotated[int, Ge(1), "rows and columns of a kernel"] = 3,
+    pool: Annotated[int, Ge(1), "max-pooling after each convolution; 1: none"] = 2,
+    width: int | Sequence[int] = 128,
+    activation: Activation | None = None,
+    dropout: float = 0.0,
+) -> list[Layer]:
+    """Convolutions, each with an activation and max-pooling, then an `mlp` of `width`.
+
+    input_shape: (rows, columns) or (rows, columns, channels). Raises `ValueError` for others.
+    """
+    if len(input_shape) not in (2, 3):
+        raise ValueError(
+            "model=conv: expected images (rows, columns) or (rows, columns, channels), found "
+            f"examples of shape {tuple(input_shape)}; use model=mlp"
+        )
+    activation = Sigmoid() if activation is None else activation
+    layers: list[Layer] = [Reshape(*input_shape, *[1] * (3 - len(input_shape)))]
+    for count in channels:
+        layers += [Conv2D(count, kernel, initialization=activation.initialization)]
+        layers += [Activate(activation)]
+        layers += [MaxPool2D(pool)] if pool > 1 else []
+    dense = mlp(input_shape, outputs, width=width, activation=activation, dropout=dropout)
+    return [*layers, Flatten(), *dense]
+
+
+def count_parameters(sizes: Sequence[int]) -> int:
+    """Weights and biases of a perceptron of `sizes` (D, H, ..., C): sum of (inputs + 1) outputs."""
+    return sum((i + 1) * o for i, o in itertools.pairwise(sizes))
+
+
+MODELS: dict[str, Callable[..., list[Layer]]] = {"mlp": mlp, "conv": conv}

@@ -1,0 +1,41 @@
+"""The parameters of a network: one flat vector, and named arrays that are views into it."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+Array = NDArray[np.floating[Any]]
+Shape = tuple[int, ...]
+
+
+class Parameters:
+    """All parameters of a network.
+
+    Element-wise code (optimizers, averages) uses `flat` (P,); `arrays` has its parts by name, in
+    order: `layer1.weights`, `layer1.bias`, `layer2.weights` and so on. shapes: by the same names.
+    weights: the arrays of two or more dimensions; weight decay applies to them, not to biases.
+    """
+
+    def __init__(self, shapes: Mapping[str, Shape], flat: Array) -> None:
+        self.shapes = dict(shapes)
+        self.flat = flat
+        self.arrays: dict[str, Array] = {}
+        begin = 0
+        for name, shape in self.shapes.items():
+            end = begin + math.prod(shape)
+            self.arrays[name] = flat[begin:end].reshape(shape)
+            begin = end
+        assert begin == len(flat), "the flat vector must hold exactly the arrays"
+        self.weights = [array for array in self.arrays.values() if array.ndim > 1]
+
+    @classmethod
+    def zeros(cls, shapes: Mapping[str, Shape], dtype: DTypeLike = np.float32) -> "Parameters":
+        """All-zero parameters of the given shapes."""
+        return cls(shapes, np.zeros(sum(math.prod(shape) for shape in shapes.values()), dtype))
+
+    def zeros_like(self) -> "Parameters":
+        """Zeros of the same layout, for an optimizer's state or a gradient."""
+        return Parameters.zeros(self.shapes, self.flat.dtype)

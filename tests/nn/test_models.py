@@ -1,0 +1,83 @@
+"""Models: layers, initial weights, parameter counts, and whole networks' derivatives."""
+
+import numpy as np
+import pytest
+
+from harness.nn.activations import ACTIVATIONS
+from harness.nn.layers import Activate, Dense
+from harness.nn.losses import CrossEntropy, SquaredError
+from harness.nn.models import MODELS, conv, count_parameters, mlp
+from harness.nn.network import Network
+from tests.nn.differences import check_network, moved
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("width", [(), (4,), (4, 6), (7, 4, 6)])
+def test_mlp_against_central_differences(activation: str, width: tuple[int, ...]) -> None:
+    generator = np.random.default_rng(11)
+    layers = mlp((5,), 3, width=width, activation=ACTIVATIONS[activation]())
+    network = moved(Network.create(layers, 5, generator, np.float64), generator)
+    targets = np.eye(3)[generator.integers(0, 3, 6)]
+    check_network(network, generator.normal(size=(6, 5)), targets, CrossEntropy())
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+@pytest.mark.parametrize("shape", [(8, 7), (8, 7, 2)])
+def test_conv_against_central_differences(activation: str, shape: tuple[int, ...]) -> None:
+    generator, inputs = np.random.default_rng(11), int(np.prod(shape))
+    layers = conv(
+        shape, 3, channels=(2, 3), kernel=2, width=4, activation=ACTIVATIONS[activation]()
+    )
+    network = moved(Network.create(layers, inputs, generator, np.float64), generator)
+    targets = generator.normal(size=(3, 3))
+    check_network(network, generator.normal(size=(3, inputs)), targets, SquaredError())
+
+
+def test_dropout_with_a_fixed_mask_against_central_differences() -> None:
+    """Both hidden layers dropped by the same masks in every forward pass."""
+    generator = np.random.default_rng(6)
+    network = moved(
+        Network.create(mlp((6,), 3, width=(8, 7), dropout=0.4), 6, generator, np.float64),
+        generator,
+    )
+    network.draw(5, generator)
+    targets = np.eye(3)[generator.integers(0, 3, 5)]
+    check_network(network, generator.normal(size=(5, 6)), targets, CrossEntropy(), training=True)
+
+
+@pytest.mark.parametrize(
+    ("activation", "variance"), [("sigmoid", 2 / 600), ("tanh", 2 / 600), ("relu", 2 / 400)]
+)
+def test_initial_weights(activation: str, variance: float) -> None:
+    """The activation chooses those of the hidden layers; the outputs have Glorot's."""
+    layers = mlp((20, 20), 10, width=200, activation=ACTIVATIONS[activation]())
+    network = Network.create(layers, 400, np.random.default_rng(0))
+    hidden, _, last, _ = network.parameters.arrays.values()
+    assert hidden.var() == pytest.approx(variance, rel=0.02)
+    assert last.var() == pytest.approx(2 / 210, rel=0.1)
+
+
+def test_parameter_counts() -> None:
+    assert count_parameters((784, 128, 10)) == 784 * 128 + 128 + 128 * 10 + 10 == 101_770
+    assert count_parameters((784, 512, 256, 10)) == 535_818
+    assert len(Network(mlp((28, 28), 10, width=(512, 256)), 784).parameters.flat) == 535_818
+
+
+def test_width_is_one_number_or_a_list() -> None:
+    def widths(**keys) -> list[int]:
+        return [layer.outputs for layer in mlp((4,), 2, **keys) if isinstance(layer, Dense)]
+
+    assert widths(width=5, depth=3) == [5, 5, 5, 2]
+    assert widths(width=[5, 6]) == [5, 6, 2]
+
+
+def test_every_network_has_layers_of_its_own() -> None:
+    for make in MODELS.values():
+        first, second = (make((6, 6), 2) for _ in "12")
+        assert not set(map(id, first)) & set(map(id, second))
+        assert any(isinstance(layer, Activate) for layer in first)
+
+
+def test_conv_refuses_what_is_no_image() -> None:
+    with pytest.raises(ValueError, match=r"model=conv: expected images .* found .*\(4,\); use mod"):
+        conv((4,), 3)
