@@ -23,8 +23,8 @@ from harness.runfolder.status import ExitStatus
 from harness.tracking.environment import set_up
 
 COMMANDS = (
-    *("status", "compare", "ui", "sync", "results", "clean", "reproduce", "export", "predict"),
-    *("register", "evaluate", "import-images", "import-csv", "serve"),
+    *("new", "status", "compare", "ui", "sync", "results", "clean", "reproduce", "export"),
+    *("predict", "register", "evaluate", "import-images", "import-csv", "serve"),
 )
 
 
