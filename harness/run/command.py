@@ -16,7 +16,10 @@ from harness.run.overrides import CommandLine
 from harness.runfolder import config as configuration
 from harness.runfolder import environment, folder, streams
 from harness.runfolder.config import ConfigError
+from harness.runfolder.schema import Config
 from harness.runfolder.status import ExitStatus
+from harness.runfolder.target import Target
+from harness.tracking import driver
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -75,6 +78,7 @@ def _prepare(
         from harness.run.search import study
 
         search = searching.check(engines.sweeper, line, typed)
+        _check_driver(_target_of(search.base))
         choose.check(engines.launcher, search.base.required_threads, is_sweep=is_sweep)
         study.check_database(search.outputs)
         signals.raise_at_the_first()
@@ -86,6 +90,7 @@ def _prepare(
         signals.raise_at_the_first()
         folder.close_dead(outputs)
         run = freeze.interrupted_run(outputs, line.resume)
+        _check_driver(run.target())
         return partial(execute.execute, [run], None, engines, prestart)
     jobs = _checked(line, engines, is_sweep=is_sweep)
     signals.raise_at_the_first()
@@ -109,6 +114,7 @@ def _checked(line: CommandLine, engines: Engines, *, is_sweep: bool) -> list[Job
         unique.setdefault(configuration.to_yaml(job.config), job)
     jobs = list(unique.values())
     _check_common(jobs)
+    _check_driver(_target_of(jobs[0].config))
     threads = max(job.config.required_threads for job in jobs)
     choose.check(engines.launcher, threads, is_sweep=is_sweep)
     return jobs
@@ -135,6 +141,16 @@ def _check_common(jobs: list[Job]) -> None:
         values = {configuration.leaves(job.config)[key] for job in jobs}
         if len(values) > 1:
             raise ConfigError(f"{key}: cannot be swept; give every job the same, found {values}")
+
+
+def _target_of(config: Config) -> Target | None:
+    return Target.of(config.tracking.name, config.tracking.uri, Path(config.outputs))
+
+
+def _check_driver(target: Target | None) -> None:
+    """Raise `ConfigError` if nothing can be delivered because a database driver is missing."""
+    if target is not None and (why := driver.obstacle(target.uri)):
+        raise ConfigError(f"tracking.uri={target}: {why}")
 
 
 def _refuse(message: str) -> NoReturn:

@@ -19,7 +19,7 @@ from filelock import FileLock
 
 from harness.runfolder.status import RunStatus
 from harness.runfolder.target import Target, problem, shown
-from harness.tracking import mlflow_private
+from harness.tracking import driver, mlflow_private
 from harness.tracking.views import EXPERIMENT_TAGS
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class Store:
 
     def __init__(self, target: Target, *, relocate: bool = False) -> None:
         self.target = target
-        if wrong := problem(target.uri):
+        if wrong := problem(target.uri) or driver.obstacle(target.uri):
             raise Hopeless(f"{target}: {wrong}")
         moved = self._open(relocate=relocate)
         if target.artifacts and relocate:
