@@ -64,6 +64,13 @@ def backend(config: Config) -> Backend:
     return "numba" if config.backend != "numpy" and not obstacle and not missing else "numpy"
 
 
+def numba_fault(config: Config) -> str | None:
+    """Why `backend=auto` takes NumPy where only a broken Numba prevents the other; else None."""
+    if config.backend != "auto" or supports.unsupported(_step_settings(config)):
+        return None
+    return numba_loading.fault()
+
+
 def _step_settings(config: Config) -> dict[str, Any]:
     """The settings that a training step depends on and that are not off.
 

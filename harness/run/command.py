@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from harness.nn.compiled import numba_loading
 from harness.run import compose, execute, freeze, overrides, signals
 from harness.run.compose import Job
 from harness.run.launcher_schema import Engines, OptunaSweeper
@@ -82,6 +83,8 @@ def _prepare(
         choose.check(engines.launcher, search.base.required_threads, is_sweep=is_sweep)
         study.check_database(search.outputs)
         signals.raise_at_the_first()
+        if _is_numba_broken(prestart, [freeze.with_backend(Job("", {}, search.base)).config]):
+            search = searching.check(engines.sweeper, line, typed)
         searching.start(search)
         return partial(execute.execute_search, search, engines, prestart)
     if line.resume is not None:
@@ -91,10 +94,15 @@ def _prepare(
         folder.close_dead(outputs)
         run = freeze.interrupted_run(outputs, line.resume)
         _check_driver(run.target())
+        if _is_numba_broken(prestart, [run.config]):
+            raise ConfigError(f"resume={line.resume}: backend=numba: {numba_loading.fault()}")
         return partial(execute.execute, [run], None, engines, prestart)
     jobs = _checked(line, engines, is_sweep=is_sweep)
     signals.raise_at_the_first()
     prepared = freeze.prepare(jobs)
+    if _is_numba_broken(prestart, [job.config for job in jobs]):
+        jobs = _checked(line, engines, is_sweep=is_sweep)
+        prepared = freeze.prepare(jobs)
     outputs = Path(jobs[0].config.outputs)
     folder.close_dead(outputs)
     if not is_sweep:
@@ -151,6 +159,19 @@ def _check_driver(target: Target | None) -> None:
     """Raise `ConfigError` if nothing can be delivered because a database driver is missing."""
     if target is not None and (why := driver.obstacle(target.uri)):
         raise ConfigError(f"tracking.uri={target}: {why}")
+
+
+def _is_numba_broken(prestart: Prestart, configs: list[Config]) -> bool:
+    """Whether a prepared process failed to load the Numba that a configuration uses.
+
+    Asked last, because it waits for that process. From then on Numba is known to be broken.
+    """
+    if all(config.backend != "numba" for config in configs):
+        return False
+    failure = prestart.numba_failure()
+    if failure:
+        numba_loading.note(failure)
+    return bool(failure)
 
 
 def _refuse(message: str) -> NoReturn:

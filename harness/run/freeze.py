@@ -52,6 +52,8 @@ def with_backend(job: Job) -> Job:
     """The job with its backend decided, so that the frozen config has what trains it."""
     from harness.job import build  # the trainer, which commands that only print do not need
 
+    if fault := build.numba_fault(job.config):
+        notices.say(f"warning: backend=auto trains with NumPy: {fault}")
     return replace(job, config=replace(job.config, backend=build.backend(job.config)))
 
 
