@@ -49,5 +49,5 @@ def test_the_others_begin(tmp_path: Path, recipe: str) -> None:
 
 def test_results_before_any_run(tmp_path: Path) -> None:
     done = command_in(tmp_path)("harness", "results")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "no results yet; train a recipe first" in done.stderr
