@@ -51,6 +51,20 @@ def test_an_unknown_command_exits_2(name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "words",
+    ["results", "compare", "reproduce abc", "predict x.png", "serve --port 0", "ui --port 0"],
+)
+@pytest.mark.parametrize("is_given", [True, False], ids=["unreachable", "missing"])
+def test_a_command_without_its_store_exits_2(tmp_path: Path, words: str, is_given: bool) -> None:
+    options = ("--uri", "http://127.0.0.1:1") if is_given else ()
+    quick = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+    done = command_in(tmp_path)("harness", *words.split(), *options, **quick)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
     ("redirection", "status", "stderr"),
     [
         ("| head -1", 0, ""),

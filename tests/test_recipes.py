@@ -63,5 +63,5 @@ def test_a_row_shows_the_test_metric_of_the_objective() -> None:
 
 def test_results_before_any_run(tmp_path: Path) -> None:
     done = command_in(tmp_path)("harness", "results")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "no results yet; train a recipe first" in done.stderr

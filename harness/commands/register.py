@@ -1,5 +1,6 @@
 """`python -m harness register`: register the best run of a sweep as an MLflow model."""
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,9 +44,10 @@ def register(
         f"run {registered.run}{suffix} is {version.name} version {version.number}; "
         f"{version.name}@{version.alias} points to it{replaced}"
     )
+    store = shlex.quote(shown(registered.store))
     click.echo(
-        f"serve it:  MLFLOW_TRACKING_URI={shown(registered.store)} mlflow models serve "
-        f"-m '{version.uri}' --env-manager local -p 5001"
+        f"serve it:  MLFLOW_TRACKING_URI={store} mlflow models serve -m {shlex.quote(version.uri)} "
+        "--env-manager local -p 5001"
     )
 
 

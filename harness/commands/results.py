@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from harness.commands.options import OUTPUTS, URI
+from harness.commands.options import OUTPUTS, URI, refuse
 from harness.nn import metrics
 from harness.run import compose
 from harness.runfolder import config as configuration
@@ -41,7 +41,7 @@ def results(outputs: Path, uri: str | None) -> None:
     try:
         rows = table(outputs, uri)
     except (ValueError, StoreError) as error:
-        raise click.ClickException(str(error)) from None
+        refuse(error)
     click.echo(markdown(rows))
 
 

@@ -28,7 +28,9 @@ def _check_to(context: click.Context, option: click.Parameter, uri: str | None) 
 @OUTPUTS
 @click.option("--relocate", is_flag=True, help="Repair the store after outputs was moved.")
 @click.option("--verify", is_flag=True, help="Also read a server's files and the data's cache.")
-@click.option("--resend", is_flag=True, help="Send again what the store no longer has.")
+@click.option(
+    "--resend", is_flag=True, help="Send again what the store lost, or has with rows of others."
+)
 @click.option(
     "--to",
     "to",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from harness.commands.options import OUTPUTS, URI
+from harness.commands.options import OUTPUTS, URI, refuse
 from harness.runfolder.optional import attempt
 from harness.runfolder.plan import all_plans
 from harness.runfolder.target import Target
@@ -24,7 +24,7 @@ def ui(outputs: Path, port: int, uri: str | None) -> None:
     """Start the MLflow UI on loopback and link to the newest sweep's charts."""
     target = Target.named(uri, outputs)
     if target.database is not None and not target.database.exists():
-        raise click.ClickException(f"{target.database}: no results yet; start a run first")
+        refuse(ValueError(f"{target.database}: no results yet; start a run first"))
     for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background job ignores SIGINT
         signal.signal(number, signal.default_int_handler)
     try:
@@ -36,7 +36,7 @@ def ui(outputs: Path, port: int, uri: str | None) -> None:
             while True:
                 time.sleep(3600)
     except (ValueError, RuntimeError) as error:
-        raise click.ClickException(str(error)) from None
+        refuse(error)
     except KeyboardInterrupt:
         click.echo("ended")
 

@@ -81,9 +81,9 @@ def _folder_from_parent(*, forking: bool) -> Path | None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command handles it and closes the pipe
     if hasattr(signal, "pthread_sigmask"):  # blocked by `prestart.start`
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    parent.preload()
+    numba_failure = parent.preload()
     if forking:
-        forkserver.serve()  # returns in the forked job
+        forkserver.serve(numba_failure or "")  # returns in the forked job
     return parent.read_order()
 
 

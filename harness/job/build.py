@@ -80,6 +80,13 @@ def kind_of_inputs(dtype: np.dtype[Any], is_regression: bool) -> str:
     return "targets" if is_regression else dtype.name
 
 
+def numba_fault(config: ScratchConfig) -> str | None:
+    """Why `backend=auto` takes NumPy where only a broken Numba prevents the other; else None."""
+    if config.backend != "auto" or supports.unsupported(_step_settings(config)):
+        return None
+    return numba_loading.fault()
+
+
 def _step_settings(config: ScratchConfig) -> dict[str, Any]:
     """The settings that a training step depends on and that are not off.
 

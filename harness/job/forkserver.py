@@ -7,6 +7,7 @@ overlap because all cores are busy. `multiprocessing` has such a server too; the
 The command imports this module first, so it imports as little as possible.
 
     command                     server                        job
+       | <-- a line about Numba --- |
        |-- stdin, status fd ------> |                           |
        |                            |-- fork -----------------> |
        | <------------------------ its pid, on the status fd ---|
@@ -32,8 +33,10 @@ PACKAGE = Path(__file__).parents[1]
 NUMBER = struct.Struct("i")
 
 
-def serve() -> None:
+def serve(report: str) -> None:
     """Fork a job for every request on standard input; returns in the job, never in the server.
+
+    report: a line for the command, which is sent first.
 
     A job's standard input is the pipe that came with the request, as if the command had started it.
     When the source has changed, requests are refused: the job would run the old source and record
@@ -41,7 +44,10 @@ def serve() -> None:
     """
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where it is ignored, exit statuses are lost
     gc.freeze()  # a job's garbage collector leaves these pages alone, so they stay shared
-    _Server().run()
+    server = _Server()
+    with suppress(BrokenPipeError):  # the command is gone
+        server.requests.sendall(f"{report}\n".encode())
+    server.run()
 
 
 class _Server:
@@ -72,7 +78,10 @@ class _Server:
 
     def _answer(self) -> bool:
         """Answer one request; True in the forked job."""
-        request, received, _, _ = socket.recv_fds(self.requests, 1, 2, socket.MSG_CMSG_CLOEXEC)
+        try:
+            request, received, _, _ = socket.recv_fds(self.requests, 1, 2, socket.MSG_CMSG_CLOEXEC)
+        except ConnectionResetError:  # the command ended without reading the report
+            request, received = b"", []
         if not request:
             os._exit(0)  # the command ended; its jobs see that on their own pipes
         if len(received) < 2 or source_state() != self.source:

@@ -14,11 +14,13 @@ from harness.runfolder.status import ExitStatus
 END_RECORD_S = 15.0
 
 
-def preload() -> None:
-    """Do what takes long, once for all jobs, while the command still composes configurations."""
+def preload() -> str | None:
+    """Do what takes long, once for all jobs, while the command still composes configurations.
+
+    Returns why Numba cannot be used, None when it can.
+    """
     source_digest()  # 0.1 s in every job
-    with suppress(ValueError):  # the job that needs it reports the error
-        numba_loading.load()
+    return numba_loading.obstacle() or numba_loading.failure()
 
 
 def read_order() -> Path | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from harness.data.atomic import write_text
+from harness.nn.compiled import numba_loading
 from harness.run import compose, conf, execute, freeze, overrides, signals
 from harness.run.compose import Job
 from harness.run.launcher_schema import Engines, OptunaSweeper
@@ -19,7 +20,10 @@ from harness.run.overrides import CommandLine
 from harness.runfolder import config as configuration
 from harness.runfolder import environment, folder, streams
 from harness.runfolder.config import ConfigError
+from harness.runfolder.schema import Config
 from harness.runfolder.status import ExitStatus
+from harness.runfolder.target import Target
+from harness.tracking import driver
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -109,9 +113,12 @@ def _prepare(line: CommandLine, typed: list[str], prestart: Prestart, *, is_swee
         from harness.run.search import study
 
         search = searching.check(engines.sweeper, line, typed)
+        _check_driver(_target_of(search.base))
         choose.check(engines.launcher, search.base.required_threads, is_sweep=is_sweep)
         study.check_database(search.outputs)
         signals.raise_at_the_first()
+        if _is_numba_broken(prestart, [freeze.with_backend(Job("", {}, search.base)).config]):
+            search = searching.check(engines.sweeper, line, typed)
         searching.start(search)
         rest = partial(execute.execute_search, search, engines, prestart)
         return Task(rest, search.outputs, [], search.id)
@@ -121,10 +128,16 @@ def _prepare(line: CommandLine, typed: list[str], prestart: Prestart, *, is_swee
         signals.raise_at_the_first()
         folder.close_dead(outputs)
         run = freeze.interrupted_run(outputs, line.resume)
+        _check_driver(run.target())
+        if _is_numba_broken(prestart, [run.config]):
+            raise ConfigError(f"resume={line.resume}: backend=numba: {numba_loading.fault()}")
         return Task(partial(execute.execute, [run], None, engines, prestart), outputs, [run.id])
     jobs = _checked(line, engines, is_sweep=is_sweep)
     signals.raise_at_the_first()
     prepared = freeze.prepare(jobs)
+    if _is_numba_broken(prestart, [job.config for job in jobs]):
+        jobs = _checked(line, engines, is_sweep=is_sweep)
+        prepared = freeze.prepare(jobs)
     outputs = Path(jobs[0].config.outputs)
     folder.close_dead(outputs)
     if not is_sweep:
@@ -168,6 +181,7 @@ def _checked(line: CommandLine, engines: Engines, *, is_sweep: bool) -> list[Job
         unique.setdefault(configuration.to_yaml(job.config), job)
     jobs = list(unique.values())
     _check_common(jobs)
+    _check_driver(_target_of(jobs[0].config))
     threads = max(job.config.required_threads for job in jobs)
     choose.check(engines.launcher, threads, is_sweep=is_sweep)
     return jobs
@@ -215,6 +229,29 @@ def _check_common(jobs: list[Job]) -> None:
         values = {configuration.leaves(job.config)[key] for job in jobs}
         if len(values) > 1:
             raise ConfigError(f"{key}: cannot be swept; give every job the same, found {values}")
+
+
+def _target_of(config: Config) -> Target | None:
+    return Target.of(config.tracking.name, config.tracking.uri, Path(config.outputs))
+
+
+def _check_driver(target: Target | None) -> None:
+    """Raise `ConfigError` if nothing can be delivered because a database driver is missing."""
+    if target is not None and (why := driver.obstacle(target.uri)):
+        raise ConfigError(f"tracking.uri={target}: {why}")
+
+
+def _is_numba_broken(prestart: Prestart, configs: list[Config]) -> bool:
+    """Whether a prepared process failed to load the Numba that a configuration uses.
+
+    Asked last, because it waits for that process. From then on Numba is known to be broken.
+    """
+    if all(getattr(config, "backend", None) != "numba" for config in configs):
+        return False
+    failure = prestart.numba_failure()
+    if failure:
+        numba_loading.note(failure)
+    return bool(failure)
 
 
 def _refuse(message: str) -> NoReturn:

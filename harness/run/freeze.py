@@ -68,6 +68,8 @@ def with_backend(job: Job) -> Job:
     sizes = measure(config.dataset.name, config.dataset.place)
     build.part("augmentation", config, sizes.input_shape)
     build.check_loss(config, is_regression=sizes.is_regression)
+    if fault := build.numba_fault(config):
+        notices.say(f"warning: backend=auto trains with NumPy: {fault}")
     backend = build.backend(config, build.kind_of_inputs(sizes.dtype, sizes.is_regression))
     return replace(job, config=replace(config, backend=backend))
 

@@ -12,7 +12,13 @@ SERVERS = ("http", "https")
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 LOCAL = "local"
 USERINFO = re.compile(r"(://(?:[^\s/?#:@]+:)?|^[^\s/?#:@]+:)[^\s/?#]*@")
-PASSWORD = re.compile(r"([?&]password=)[^&\s]*")
+# As SQLAlchemy reads it: the password of a database may have slashes.
+DATABASE_PASSWORD = re.compile(
+    rf"(\b(?:{'|'.join(DATABASES)})(?:\+\w+)?://[^\s:/@]*:)[^\s@]*@", re.IGNORECASE
+)
+PASSWORD = re.compile(
+    r"([?&](?:password|passwd|pwd|sslpassword|odbc_connect)=)[^&\s]*", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -77,6 +83,7 @@ def sqlite_uri(database: Path) -> str:
 
 def shown(text: str) -> str:
     """The text as it may be printed: passwords and tokens in its addresses become `***`."""
+    text = DATABASE_PASSWORD.sub(r"\1***@", text)
     text = USERINFO.sub(r"\1***@", text)
     return PASSWORD.sub(r"\1***", text)
 
@@ -86,11 +93,8 @@ def problem(uri: str, *, is_kept: bool = False) -> str | None:
 
     is_kept: whether it is noted in run folders, where no password may be.
     """
-    if is_kept and "@" in uri:
-        return (
-            "expected an address without user and password, which would stay in every run's "
-            "folder; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
-        )
+    if is_kept and (secret := _secret(uri)):
+        return secret
     expected = (
         "expected http://HOST:PORT, https://HOST, or a database such as sqlite:///FILE or "
         "postgresql://USER@HOST/NAME"
@@ -109,6 +113,29 @@ def problem(uri: str, *, is_kept: bool = False) -> str | None:
     if not separator and re.fullmatch(r"[\w.-]+(:\d+)?(/.*)?", uri):
         return f"the scheme is missing; type http://{uri}"
     return expected
+
+
+def _secret(uri: str) -> str | None:
+    """Why an address may not be kept, in words; None when it has no password or token.
+
+    A user's name alone is no secret in the address of a database, and may be one in that of a
+    server.
+    """
+    kind = uri.partition("://")[0].partition("+")[0].lower()
+    if kind in DATABASES:
+        if not (DATABASE_PASSWORD.search(uri) or PASSWORD.search(uri)):
+            return None
+        return (
+            "expected an address without a password, which would stay in every run's folder; type "
+            "postgresql://USER@HOST/NAME and let the driver find the password, as in ~/.pgpass or "
+            "PGPASSWORD"
+        )
+    if "@" not in uri:
+        return None
+    return (
+        "expected an address without user and password, which would stay in every run's folder; "
+        "type http://HOST:PORT and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+    )
 
 
 def _has_host(uri: str) -> bool:

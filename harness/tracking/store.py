@@ -19,7 +19,7 @@ from filelock import FileLock
 
 from harness.runfolder.status import RunStatus
 from harness.runfolder.target import Target, problem, shown
-from harness.tracking import mlflow_private
+from harness.tracking import driver, mlflow_private
 from harness.tracking.views import EXPERIMENT_TAGS
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ MAX_NAME, MAX_PARAM, MAX_TAG = 250, 6000, 8000
 LOCK_S = 120.0
 PAGE = 1000
 MISSING = "RESOURCE_DOES_NOT_EXIST"
+REPLACED = "replaced"  # tag of a run that `sync --resend` sent anew
 Point = tuple[int, float, int]  # of a metric: step, value, timestamp in ms
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
@@ -114,7 +115,7 @@ class Store:
 
     def __init__(self, target: Target, *, relocate: bool = False) -> None:
         self.target = target
-        if wrong := problem(target.uri):
+        if wrong := problem(target.uri) or driver.obstacle(target.uri):
             raise Hopeless(f"{target}: {wrong}")
         moved = self._open(relocate=relocate)
         if target.artifacts and relocate:
@@ -191,8 +192,12 @@ class Store:
 
     @_asking
     def lookup(self, mlflow_id: str | None) -> "Run | None":
-        """The run with this MLflow id, whichever experiment it is in, also a deleted one."""
-        return existing(partial(self.client.get_run, mlflow_id)) if mlflow_id else None
+        """The run with this MLflow id, whichever experiment it is in, also a deleted one.
+
+        None also when it was replaced, see `replace`.
+        """
+        run = existing(partial(self.client.get_run, mlflow_id)) if mlflow_id else None
+        return None if run is None or REPLACED in run.data.tags else run
 
     @_asking
     def find_run(self, experiment: str, run: str) -> "Run | None":
@@ -204,7 +209,8 @@ class Store:
         named = self.client.get_experiment_by_name(experiment)
         ids = [each.experiment_id for each in ([named] if named else self.experiments())]
         runs = self.runs(ids, f"tags.`run.id` = '{run}'", deleted=True) if ids else []
-        return min(runs, key=is_deleted, default=None)
+        left = [each for each in runs if REPLACED not in each.data.tags]
+        return min(left, key=is_deleted, default=None)
 
     @_asking
     def experiments(self, *, deleted: bool = True) -> list["Experiment"]:
@@ -227,6 +233,15 @@ class Store:
         for other in self.runs([experiment_id], f"tags.`run.id` = '{run}'"):
             if other.info.run_id != mlflow_id:
                 self.client.delete_run(other.info.run_id)
+
+    @_asking
+    def replace(self, mlflow_id: str) -> None:
+        """Delete a run so that it is sent anew: a row that is too much cannot be removed from it.
+
+        The tag says so: what somebody else deleted stays deleted.
+        """
+        self.client.set_tag(mlflow_id, REPLACED, "by sync --resend")
+        self.client.delete_run(mlflow_id)
 
     @_asking
     def open_run(self, record: dict[str, Any], known: str | None = None) -> "Run":

@@ -1,8 +1,8 @@
 """Deliver everything that is on disk, and prove that the store has it."""
 
-import hashlib
 import math
 import os
+from collections import Counter
 from dataclasses import dataclass
 
 from harness.runfolder import journal
@@ -14,6 +14,11 @@ from harness.tracking.delivery import Delivery, Report
 from harness.tracking.files import Files
 from harness.tracking.follower import DELETED, LOST, REMOVED, Follower, points_of
 from harness.tracking.store import MAX_PARAM, Point, Store, StoreError, is_deleted
+
+FOREIGN = (
+    "somebody added rows to it, and MLflow cannot remove rows; `python -m harness sync --resend` "
+    "moves it to MLflow's deleted runs and sends it anew"
+)
 
 
 @dataclass(frozen=True)
@@ -59,12 +64,13 @@ def prove(
 ) -> list[Proof]:
     """Compare every delivered journal with the store. verify: the content of stored files as well.
 
-    resend: what the store no longer has is a difference, so that it is sent again, else damage.
+    resend: what the store no longer has is a difference, so that it is sent again, else damage. A
+    run with rows that are not in its journal is deleted in the store and sent anew, else damaged.
 
-    Checks that there is exactly one run, and compares its status, its params, count and digest of
-    each metric's rows, and names and sizes of its artifacts. What other people added is not
-    compared. A file that is damaged here and whole in the store is copied back. What fails for one
-    run is its damage; when the store stops to answer, the runs after that have no proof. Raises
+    Checks that there is exactly one run, and compares its status, its params, the rows of each of
+    its metrics, and names and sizes of its artifacts. Metrics, params and tags of other people are
+    not compared. A file that is damaged here and whole in the store is copied back. What fails for
+    one run is its damage; when the store stops to answer, the runs after that have no proof. Raises
     `StoreError` when it cannot be opened.
     """
     os.environ.update(environment.READING)
@@ -116,7 +122,12 @@ def _prove(store: Store, run: Run, *, verify: bool, resend: bool) -> Proof:
         differences.append(f"{len(copies)} runs in the store instead of one")
     expected = points_of(records)
     keys = expected.keys() & data.metrics.keys()
-    differences += _different_rows(expected, store.points(info.run_id, *keys) if keys else {})
+    rows = store.points(info.run_id, *keys) if keys else {}
+    differences += _missing_rows(expected, rows)
+    foreign = _foreign_rows(expected, rows)
+    if foreign and resend:
+        store.replace(info.run_id)
+        return Proof(run.id, differences=tuple(foreign))
     if info.status != history.status.mlflow:
         differences.append(f"status: {info.status} instead of {history.status.mlflow}")
     params = {key: str(value)[:MAX_PARAM] for key, value in history.params.items()}
@@ -134,20 +145,36 @@ def _prove(store: Store, run: Run, *, verify: bool, resend: bool) -> Proof:
         run.id,
         sum(map(len, expected.values())),
         (*differences, *files.differences),
-        tuple(files.damage),
+        (*foreign, *([FOREIGN] if foreign else []), *files.damage),
         tuple(files.restored),
     )
 
 
-def _different_rows(expected: dict[str, list[Point]], stored: dict[str, list[Point]]) -> list[str]:
-    return [
-        f"{key}: {len(stored.get(key, []))} of {len(expected.get(key, []))} rows as in the journal"
-        for key in sorted(expected)
-        if _digest(stored.get(key, [])) != _digest(expected.get(key, []))
-    ]
+def _missing_rows(expected: dict[str, list[Point]], stored: dict[str, list[Point]]) -> list[str]:
+    """The metrics of which the store lacks rows, a line for each."""
+    lines = []
+    for key, points in sorted(expected.items()):
+        missing = (_counted(points) - _counted(stored.get(key, []))).total()
+        if missing:
+            lines.append(f"{key}: {len(points) - missing} of {len(points)} rows as in the journal")
+    return lines
 
 
-def _digest(points: list[Point]) -> str:
-    """A digest in which order does not count, NaN equals NaN, and repetition counts."""
-    texts = sorted(f"{s} {'nan' if math.isnan(v) else v.hex()} {ms}" for s, v, ms in points)
-    return hashlib.sha256("\n".join(texts).encode()).hexdigest()
+def _foreign_rows(expected: dict[str, list[Point]], stored: dict[str, list[Point]]) -> list[str]:
+    """Our metrics that have other rows than the journal's in the store, a line for each."""
+    lines = []
+    for key, points in sorted(stored.items()):
+        foreign = _counted(points) - _counted(expected[key])
+        if foreign:
+            step, value, _ = min(foreign)
+            lines.append(
+                f"{key}: rows in the store that are not in the journal: {foreign.total()}, the "
+                f"first is {value} at step {step}"
+            )
+    return lines
+
+
+def _counted(points: list[Point]) -> Counter[tuple[int, str, int]]:
+    """How often each row occurs: step, value to the last bit, time in ms. NaN equals NaN."""
+    return Counter((step, "nan" if math.isnan(value) else repr(value), ms)
+                   for step, value, ms in points)  # fmt: skip

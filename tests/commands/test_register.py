@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,13 +14,16 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from harness.commands import register as register_command_module
 from harness.commands.register import best_of
 from harness.commands.register import register as register_command
 from harness.data import dataset
 from harness.nn import metrics
 from harness.recognizer import loading
+from harness.recognizer.registry import Version
 from harness.runfolder.plan import Plan, SweepJob
 from harness.runfolder.run import Run
+from harness.runfolder.target import sqlite_uri
 from tests.commands.test_ui import free_port
 from tests.conftest import (
     command_in,
@@ -187,6 +191,28 @@ def served(
     finally:
         server.terminate()
         server.wait(timeout=30)
+
+
+def test_the_line_that_serves_can_be_pasted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the folder and the data set are called."""
+    run = new_run(tmp_path)
+    uri = sqlite_uri(tmp_path / "my $HOME; runs?/mlflow.db")
+    version = Version("Ada's digits", "1", "champion")
+    registered = register_command_module.Registered(version, run.id, None, uri)
+    monkeypatch.setattr(register_command_module, "register_run", lambda *_, **__: registered)
+    done = CliRunner().invoke(register_command, [run.id, "--outputs", str(tmp_path)])
+    assert done.exit_code == 0, done.stderr
+    line = done.stdout.splitlines()[-1].removeprefix("serve it:  ")
+    words = shlex.split(line)
+    assert words[0] == f"MLFLOW_TRACKING_URI={uri}"
+    assert words[words.index("-m") + 1] == "models:/Ada's digits@champion"
+    shown = subprocess.run(
+        ["bash", "-c", line.replace("mlflow models serve", "printenv MLFLOW_TRACKING_URI #")],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert shown.stdout == f"{uri}\n"
 
 
 def test_nothing_to_register_is_one_line(tmp_path: Path) -> None:

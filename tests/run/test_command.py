@@ -12,8 +12,9 @@ import numpy as np
 import psutil
 import pytest
 
+from harness.job import forkserver
 from harness.nn import metrics
-from harness.runfolder import checkpoint
+from harness.runfolder import checkpoint, journal
 from harness.runfolder.folder import all_runs
 from harness.runfolder.run import Run
 from tests.conftest import (
@@ -106,6 +107,76 @@ def test_without_a_working_matplotlib_there_is_one_warning(
     done = command_in(tmp_path)(RUN, "-m", *words, **python_path(tmp_path))
     assert done.returncode == 0
     assert done.stderr == "warning: report: RuntimeError: no fonts\n"
+
+
+BROKEN_NUMBA = {
+    "import": ("raise RuntimeError('no\\ncompiler')", "RuntimeError: no compiler"),
+    "compile": ("def njit(function):\n    raise OSError('no libllvm')", "OSError: no libllvm"),
+    "exit": ("raise SystemExit(3)", "SystemExit: 3"),
+    "crash": ("import os\nos.kill(os.getpid(), 11)", "Numba ended the process that loaded it"),
+}
+
+
+@pytest.fixture(params=BROKEN_NUMBA)
+def broken_numba(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[dict[str, str], str]:
+    """An environment in which Numba is installed and cannot be loaded, and words that say why."""
+    if request.param == "crash" and not forkserver.AVAILABLE:
+        pytest.skip("Linux only: elsewhere no other process loads Numba before the command does")
+    pytest.importorskip("numba", reason="python -m pip install numba")
+    code, words = BROKEN_NUMBA[request.param]
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken/numba.py").write_text(code)
+    return python_path(tmp_path / "broken"), words
+
+
+@pytest.mark.parametrize("words", [(), ("-m", "seed=1,2")], ids=["run", "sweep"])
+def test_with_a_broken_numba_numpy_trains(
+    command: Command, tmp_path: Path, idx_folder: Path, words: tuple[str, ...],
+    broken_numba: tuple[dict[str, str], str],
+) -> None:  # fmt: skip
+    environment, why = broken_numba
+    done = command(RUN, *words, *small(idx_folder), "epochs=1", "tracking=none", **environment)
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if "umba" in line]
+    assert line.startswith("warning: backend=auto trains with NumPy: ")
+    assert why in line
+    for folder in run_folders(tmp_path / "outputs"):
+        assert Run(folder).config.backend == "numpy"
+        assert Run(folder).is_finished
+
+
+@pytest.mark.parametrize(
+    "words", [(), ("-m", "hydra/sweeper=optuna", "lr=interval(0.1,0.2)")], ids=["run", "search"]
+)
+def test_a_broken_numba_that_was_asked_for_exits_2(
+    command: Command, tmp_path: Path, idx_folder: Path, words: tuple[str, ...],
+    broken_numba: tuple[dict[str, str], str],
+) -> None:  # fmt: skip
+    environment, why = broken_numba
+    settings = (*small(idx_folder), "epochs=1", "tracking=none", "backend=numba")
+    done = command(RUN, *words, *settings, **environment)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: backend=numba: ")
+    assert why in done.stderr
+    assert done.stderr.endswith("; repair it, or use backend=auto\n")
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "outputs/runs").exists()
+
+
+def test_a_broken_numba_stops_a_resume(
+    command: Command, tmp_path: Path, idx_folder: Path, broken_numba: tuple[dict[str, str], str]
+) -> None:
+    environment, why = broken_numba
+    settings = (*small(idx_folder), "epochs=2", "tracking=none", "backend=numba", "lr=1e30")
+    assert command(RUN, *settings).returncode == 1
+    (folder,) = run_folders(tmp_path / "outputs")
+    before = (folder / journal.FILE_NAME).read_bytes()
+    done = command(RUN, "resume=last", **environment)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: resume=last: backend=numba: ")
+    assert why in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert (folder / journal.FILE_NAME).read_bytes() == before
 
 
 @needs_root

@@ -119,6 +119,10 @@ def test_every_number_says_what_it_allows() -> None:
             "tracking.uri=localhost:5999: the scheme is missing; type http://localhost:5999",
         ),
         (["tracking=none", "tracking.uri=http://me:secret@x"], "without user and password"),
+        (
+            ["tracking=server", 'tracking.uri="postgresql://h/d?password=secret"'],
+            "tracking.uri=postgresql://h/d?password=***: expected an address without a password",
+        ),
     ],
 )
 def test_keys_that_contradict_each_other(overrides: list[str], expected: str) -> None:

@@ -72,6 +72,8 @@ def test_another_sqlite_file_is_not_the_local_store(tmp_path: Path) -> None:
         ("postgresql://me:secret@h/d", "postgresql://me:***@h/d"),
         ("me:secret@host:5000", "me:***@host:5000"), ("models:/mnist@champion",) * 2,
         ("postgresql://h/d?user=me&password=secret&a=1", "postgresql://h/d?user=me&password=***&a=1"),
+        ("mysql://h/d?user=me&passwd=secret", "mysql://h/d?user=me&passwd=***"),
+        ("postgresql+psycopg2://me:sec/r?et@h/d", "postgresql+psycopg2://me:***@h/d"),
         ("no answer from http://a:secret@b or https://c:secret@d/e",
          "no answer from http://a:***@b or https://c:***@d/e"),
         ("http://host:5000/#/a@b", "http://host:5000/#/a@b"),
@@ -93,6 +95,36 @@ def test_passwords_are_never_printed(uri: str, printed: str) -> None:
 )  # fmt: skip
 def test_addresses_of_stores(uri: str) -> None:
     assert problem(uri) is None
+
+
+@pytest.mark.parametrize(
+    ("uri", "words"),
+    [
+        ("postgresql://me:secret@h/d", "type postgresql://USER@HOST/NAME and let the driver"),
+        ("postgresql+psycopg2://me:sec/ret@h/d", "type postgresql://USER@HOST/NAME"),
+        ("postgresql://me@h/d?password=secret", "type postgresql://USER@HOST/NAME"),
+        ("mysql://h/d?user=me&passwd=secret", "an address without a password"),
+        ("mssql+pyodbc:///?odbc_connect=PWD%3Dsecret", "an address without a password"),
+        ("http://me:secret@h", "type http://HOST:PORT and set MLFLOW_TRACKING_USERNAME"),
+        ("https://secret@h", "type http://HOST:PORT and set MLFLOW_TRACKING_USERNAME"),
+        ("me:secret@h:5000", "an address without user and password"),
+    ],
+)
+def test_an_address_that_is_kept_has_no_password(uri: str, words: str) -> None:
+    """What the messages advise to type is accepted."""
+    found = problem(uri, is_kept=True)
+    assert found is not None
+    assert words in found
+    assert "secret" not in found
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["postgresql://me@h/d", "postgresql+psycopg2://me@h:5432/d?passfile=/home/me/.pgpass",
+     "mysql+pymysql://me@h/d", "sqlite:////tmp/a@b/mlflow.db", "postgresql://h/d", "http://h:1"],
+)  # fmt: skip
+def test_a_user_without_a_password_may_be_kept(uri: str) -> None:
+    assert problem(uri, is_kept=True) is None
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from harness.tracking.files import Files
 from harness.tracking.store import Store
 from harness.tracking.sync import Proof, prove
 from tests.conftest import command_in
-from tests.tracking.conftest import deliver, fresh_store, make_run
+from tests.tracking.conftest import deliver, expected_points, fresh_store, make_run
 
 pytestmark = [
     pytest.mark.service,
@@ -221,6 +221,86 @@ def test_what_people_do_in_the_store_is_theirs(tmp_path: Path) -> None:
     assert client.get_run(mlflow_id).data.metrics["my/score"] == 1.0
     client.restore_run(delivered.read(gone)["mlflow_id"])
     assert "2 of 2 runs complete" in synced(tmp_path).stdout
+
+
+def test_a_row_that_somebody_added_to_our_metric_has_a_way_out(tmp_path: Path) -> None:
+    """MLflow cannot remove one. `--resend` makes the run anew; the old one can be restored."""
+    other, folder = (make_run(tmp_path, name) for name in "ab")
+    deliver(tmp_path, other, folder)
+    store = Store(Target.local(tmp_path))
+    old = delivered.read(folder)["mlflow_id"]
+    store.client.log_metric(old, "val/error", 0.25, step=9)
+    store.client.log_metric(old, "val/error", 0.5, step=9)
+    before = store.points(old)
+    for _ in range(2):
+        done = synced(tmp_path)
+        assert done.exit_code == 3
+        assert done.stderr.splitlines() == [
+            "b: val/error: rows in the store that are not in the journal: 2, the first is 0.25 at "
+            "step 9",
+            "b: somebody added rows to it, and MLflow cannot remove rows; `python -m harness sync "
+            "--resend` moves it to MLflow's deleted runs and sends it anew",
+        ]
+        assert "sending" not in done.stdout, "nothing is lacking"
+        assert "1 of 2 runs complete" in done.stdout
+    done = synced(tmp_path, "--resend")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert "2 of 2 runs complete" in done.stdout
+    new = delivered.read(folder)["mlflow_id"]
+    assert new != old
+    assert "2 of 2 runs complete" in synced(tmp_path, "--resend").stdout
+    assert delivered.read(folder)["mlflow_id"] == new, "only once"
+    experiment = store.experiment("mnist")
+    assert {run.info.run_id for run in store.runs([experiment])} == {
+        new, delivered.read(other)["mlflow_id"],
+    }  # fmt: skip
+    assert dict(store.points(new)) == expected_points(folder)
+    (folder / delivered.FILE_NAME).unlink()  # and it is found by its own id
+    assert synced(tmp_path).exit_code == 0
+    assert delivered.read(folder)["mlflow_id"] == new
+    store.client.restore_run(old)
+    assert store.points(old) == before
+
+
+@pytest.mark.parametrize("kill_at", ["set_tag", "delete_run", "create_run"])
+def test_a_killed_resend_is_finished_by_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kill_at: str
+) -> None:
+    """Whichever call was the last one that the store carried out."""
+    folder = make_run(tmp_path, "a")
+    deliver(tmp_path, folder)
+    store = Store(Target.local(tmp_path))
+    store.client.log_metric(delivered.read(folder)["mlflow_id"], "val/error", 0.25, step=9)
+    call = getattr(MlflowClient, kill_at)
+
+    class Killed(BaseException):
+        pass
+
+    def call_and_die(*arguments: object, **named: object) -> object:
+        call(*arguments, **named)
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, kill_at, call_and_die)
+        with pytest.raises(Killed):
+            CliRunner().invoke(sync, ["--outputs", str(tmp_path), "--resend"])
+    done = synced(tmp_path, "--resend")
+    assert (done.exit_code, done.stderr) == (0, "")
+    (run,) = store.runs([store.experiment("mnist")])
+    assert dict(store.points(run.info.run_id)) == expected_points(folder)
+
+
+def test_a_row_of_ours_that_was_changed_is_sent_again_and_the_other_named(tmp_path: Path) -> None:
+    folder = make_run(tmp_path, "a")
+    deliver(tmp_path, folder)
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection, connection:
+        connection.execute("UPDATE metrics SET value = 0.5 WHERE step = 3 AND key = 'val/error'")
+    done = synced(tmp_path)
+    assert done.exit_code == 3
+    assert "a: val/error: rows in the store that are not in the journal: 1, " in done.stderr
+    assert "of 5 rows as in the journal" not in done.stderr, "it was sent again"
+    assert synced(tmp_path, "--resend").exit_code == 0
+    assert proof_of(folder).is_complete
 
 
 def test_a_lost_state_finds_the_run_in_a_renamed_experiment(tmp_path: Path) -> None:

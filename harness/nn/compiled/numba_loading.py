@@ -9,6 +9,8 @@ from functools import cache
 from importlib import metadata
 from typing import Any
 
+FAILURE = "HARNESS_NUMBA_FAILURE"
+
 
 def obstacle() -> str | None:
     """Why Numba cannot be used, in words; None if nothing is known to prevent it. Fast."""
@@ -19,7 +21,17 @@ def obstacle() -> str | None:
         )
     if os.environ.get("NUMBA_DISABLE_JIT", "0").strip() not in ("", "0"):
         return "NUMBA_DISABLE_JIT is set, so Numba compiles nothing; unset it"
-    return _unmet()
+    return fault()
+
+
+def fault() -> str | None:
+    """What is known to be broken in an installed Numba, in words; None if nothing is. Fast."""
+    return os.environ.get(FAILURE) or _unmet()
+
+
+def note(failure: str) -> None:
+    """Let `obstacle` return a failure, here and in the processes that this one starts."""
+    os.environ[FAILURE] = failure
 
 
 @cache
@@ -49,13 +61,13 @@ def load() -> None:
 
     Raises `ValueError` when Numba cannot be used, at each call.
     """
-    if reason := obstacle() or _failure():
+    if reason := obstacle() or failure():
         raise ValueError(f"backend=numba: {reason}; or use backend=numpy")
 
 
 @cache
-def _failure() -> str | None:
-    """Load Numba; why that failed, None when it did not.
+def failure() -> str | None:
+    """Load Numba; why that failed, in one line, None when it did not.
 
     Numba imports SciPy, where it is installed, for linear algebra that the kernels do not use.
     Hiding SciPy meanwhile saves a third of the time.
@@ -70,8 +82,9 @@ def _failure() -> str | None:
 
         compiled: Any = numba.njit(lambda values: 0)
         compiled(np.zeros(1))
-    except Exception as error:  # such as an ImportError: it refuses this NumPy
-        return f"Numba cannot be loaded ({type(error).__name__}: {error}); repair it"
+    except (Exception, SystemExit) as error:  # such as an ImportError: it refuses this NumPy
+        words = " ".join(f"{type(error).__name__}: {error}".split())
+        return f"Numba cannot be loaded ({words}); repair it"
     finally:
         gc.enable()
         if is_hidden:

@@ -96,6 +96,7 @@ class Prestart:
         self._prepared: subprocess.Popen[bytes] | None = None
         self._requests: socket.socket | None = None
         self._lock = threading.Lock()
+        self._numba_failure: str | None = None
 
     def start(self) -> None:
         """Start the server, or the next job, unless it is there. Thread-safe.
@@ -131,6 +132,29 @@ class Prestart:
         if "hydra/launcher=slurm" not in arguments:
             self.start()
 
+    def numba_failure(self) -> str:
+        """Why jobs cannot use Numba, in words, empty when they can.
+
+        The server loads it in any case, so that this waits for the server. Without one, this loads
+        it here. A server that dies is started once more, as somebody may have killed it.
+        """
+        if self._numba_failure is None:
+            self._numba_failure = self._load_numba()
+        return self._numba_failure
+
+    def _load_numba(self) -> str:
+        for _ in range(2):
+            self.start()
+            if self._requests is None:
+                from harness.nn.compiled import numba_loading
+
+                return numba_loading.obstacle() or numba_loading.failure() or ""
+            if line := _line(self._requests):
+                return line.rstrip("\n")
+            if self._prepared is not None:
+                self._prepared.wait()
+        return "Numba ended the process that loaded it; repair it"
+
     def take(self) -> Process:
         """A job that waits for its run folder, prepared if there is one. Thread-safe."""
         self.start()
@@ -157,6 +181,17 @@ class Prestart:
             with self._prepared as process:
                 process.kill()
         self._prepared = self._requests = None
+
+
+def _line(connection: socket.socket) -> str:
+    """The next line; empty when the connection ends before it does."""
+    content = b""
+    with suppress(ConnectionError):
+        while more := connection.recv(4096):
+            content += more
+            if more.endswith(b"\n"):
+                return content.decode()
+    return ""
 
 
 def start_job(how: str = "--attached", stdin: int = subprocess.PIPE) -> "subprocess.Popen[bytes]":
