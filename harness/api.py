@@ -130,7 +130,8 @@ def _run(arguments: list[str], last: deque[str], *, quiet: bool) -> int:
 
 def _pass_on(source: IO[str], target: TextIO | None, last: deque[str]) -> None:
     """Print each line; a notebook's cell gets what is printed, not what a child process writes."""
-    for line in source:
-        last.append(line.rstrip("\n"))
-        if target is not None:
-            print(line, end="", file=target, flush=True)
+    with source:
+        for line in source:
+            last.append(line.rstrip("\n"))
+            if target is not None:
+                print(line, end="", file=target, flush=True)

@@ -25,7 +25,7 @@ FLOORS = (
     ("commands",),
 )
 RANK = {room: rank for rank, rooms in enumerate(FLOORS) for room in rooms}
-TOP = ("__init__.py", "__main__.py")
+TOP = ("__init__.py", "__main__.py", "api.py")
 # Where heavy or special libraries may be imported.
 FENCES = {
     "hydra": ("run/",),
@@ -42,7 +42,7 @@ FENCES = {
     "matplotlib": ("analysis/plots.py", "analysis/charts.py"),
     "numba": ("nn/compiled/",),
     "llvmlite": ("nn/compiled/simd.py",),
-    "pandas": ("recognizer/logged_model.py",),
+    "pandas": ("recognizer/logged_model.py", "runfolder/run.py", "runfolder/sweep.py"),
     "starlette": ("recognizer/server.py", "recognizer/guard.py"),
     "uvicorn": ("recognizer/server.py",),
 }

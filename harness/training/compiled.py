@@ -23,7 +23,7 @@ def check_supported(
 ) -> None:
     """Raise `ValueError` when the compiled epoch would ignore any of the arguments."""
     settings = options.changed() | supports.structure(network)
-    if type(normalization) is not Normalization:
+    if not isinstance(normalization, Affine):
         settings["normalization"] = type(normalization).__name__
     settings["inputs"] = part.inputs.dtype.name
     if type(optimizer) is SGD:

@@ -1,0 +1,73 @@
+"""The commands from Python: what they return and raise, in a thread, and what is public."""
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+import harness
+from tests.conftest import small
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_run(here: Path, idx_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = harness.train(small(idx_folder, "epochs=2", "tracking=none"))
+    assert run.status == "FINISHED"
+    assert set(run.metrics) == {"test/loss", "test/error", "best/epoch", "best/val_error"}
+    frame = run.frame()
+    assert list(frame["epoch"]) == [1, 2]
+    assert frame["val/error"].iloc[-1] == run.history().curve("val/error")[-1]
+    assert "epoch 2/2" in capsys.readouterr().out
+    assert harness.open() == run
+    assert harness.open(run.id[:6]) == run
+
+
+def test_a_sweep_in_a_thread(here: Path, idx_folder: Path) -> None:
+    made: list[harness.Sweep] = []
+
+    def work() -> None:
+        arguments = small(idx_folder, "epochs=1", "tracking=none", "lr=0.1,3e38", "seed=1")
+        made.append(harness.sweep(arguments, quiet=True))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    (sweep,) = made
+    assert [run.status for run in sweep.runs] == ["FINISHED", "FAILED"]
+    assert sweep.failed == sweep.runs[1:]
+    frame = sweep.frame()
+    assert list(frame["lr"]) == [0.1, 3e38]
+    assert list(frame["status"]) == ["FINISHED", "FAILED"]
+    opened = harness.open(sweep.id)
+    assert isinstance(opened, harness.Sweep)
+    assert opened.id == sweep.id
+
+
+def test_what_goes_wrong_is_raised(here: Path, idx_folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"^width=0: expected a whole number of at least 1"):
+        harness.train([*small(idx_folder), "width=0"], quiet=True)
+    with pytest.raises(ValueError, match=r"^--config-dir nowhere: there is no such folder"):
+        harness.train(config_dir="nowhere", quiet=True)
+    with pytest.raises(harness.TrainingFailed, match="the training loss is nan") as caught:
+        harness.train(small(idx_folder, "lr=3e38", "tracking=none", "epochs=2"), quiet=True)
+    assert caught.value.run.status == "FAILED"
+    with pytest.raises(ValueError, match="run 'zzz' is not among"):
+        harness.open("zzz")
+
+
+def test_importing_the_package_imports_nothing_else() -> None:
+    code = (
+        "import sys, harness; "
+        "assert not {'numpy', 'hydra', 'mlflow'} & set(sys.modules); "
+        "print([hasattr(harness, name) for name in harness.__all__])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str([True] * len(harness.__all__))
+    assert not hasattr(harness, "nothing")
