@@ -17,7 +17,7 @@ TEXT = PAGE.read_text()
 NAMED = sorted(set(re.findall(r"\[`([\w.]+)`\]\((\.\./[\w/]+\.py)\)", TEXT)))
 # Modules without a formula: they choose, measure or load.
 UNDERIVED = {
-    "__init__.py", "metrics.py", "parameters.py", "compiled/__init__.py",
+    "__init__.py", "initialization.py", "metrics.py", "parameters.py", "compiled/__init__.py",
     "compiled/numba_loading.py", "compiled/supports.py",
 }  # fmt: skip
 

@@ -28,7 +28,7 @@ class Activation(Protocol):
     """The contract of an activation. Its factory is called without positional arguments.
 
     Arrays have any shape, float32 or float64; z, a and out of one call have the same, and are
-    different arrays. initialization: "glorot" or "he" (a name of `layers.INITIALIZATIONS`), of the
+    different arrays. initialization: "glorot" or "he" (a name of `INITIALIZATIONS`), of the
     weights below it. needs_input: whether `derivative` reads z.
     """
 

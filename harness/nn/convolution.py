@@ -1,15 +1,17 @@
-"""Layers of images (B, rows, columns, channels): convolution and max-pooling.
+"""Layers of images (B, rows, columns, channels): convolution, max-pooling, and change of shape.
 
 B examples, R x S pixels of C channels before a layer, P x Q positions of O channels after it.
 """
 
+import math
 from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-from harness.nn.layers import INITIALIZATIONS, Layer
+from harness.nn.initialization import INITIALIZATIONS
+from harness.nn.layers import Layer
 from harness.nn.parameters import Shape
 
 Array = NDArray[np.floating[Any]]
@@ -197,3 +199,44 @@ class MaxPool2D(Layer):
         return [
             images[:, i : rows * s : s, j : columns * s : s] for i, j in np.ndindex(self.size, s)
         ]
+
+
+class Reshape(Layer):
+    """The same numbers in the same order in another shape, so dL/dx is delta reshaped.
+
+    shape: of one example. A network's first layer gets (B, D); images need Reshape(rows, columns,
+    channels) before their first convolution.
+    """
+
+    def __init__(self, *shape: int) -> None:
+        self.shape = shape
+
+    def build(self, input_shape: Shape) -> Shape:
+        """Any shape -> `shape`, with as many numbers."""
+        if math.prod(input_shape) != math.prod(self.shape):
+            raise ValueError(
+                f"Reshape{self.shape}: expected {math.prod(self.shape)} numbers, found "
+                f"{math.prod(input_shape)} in examples of shape {input_shape}"
+            )
+        self._below = input_shape
+        return self.shape
+
+    def forward(self, inputs: Array, training: bool) -> Array:
+        """A view of the inputs."""
+        return inputs.reshape(len(inputs), *self.shape)
+
+    def backward(self, delta: Array) -> Array:
+        """A view of delta."""
+        return delta.reshape(len(delta), *self._below)
+
+
+class Flatten(Reshape):
+    """(B, ...) -> (B, D), for dense layers after convolutions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def build(self, input_shape: Shape) -> Shape:
+        """Any shape -> (D,)."""
+        self.shape = (math.prod(input_shape),)
+        return super().build(input_shape)

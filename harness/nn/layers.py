@@ -24,31 +24,19 @@ y = g x, so dL/dx = g dL/dy and dL/dg = sum_B x dL/dy:
 A block of layers is a subclass of `Chain`; `Residual` in tests/nn/test_layers.py is an example.
 """
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.nn.activations import Activation
+from harness.nn.initialization import INITIALIZATIONS
 from harness.nn.parameters import Shape
 from harness.nn.regularization import draw_mask
 
 Array = NDArray[np.floating[Any]]
-
-
-def glorot(inputs: int, outputs: int) -> float:
-    """Half-width of the uniform distribution of Glorot and Bengio (2010): variance 2/(in + out)."""
-    return math.sqrt(6 / (inputs + outputs))
-
-
-def he(inputs: int, outputs: int) -> float:
-    """Half-width of the uniform distribution of He et al. (2015): variance 2/in, for rectifiers."""
-    return math.sqrt(6 / inputs)
-
-
-INITIALIZATIONS: dict[str, Callable[[int, int], float]] = {"glorot": glorot, "he": he}
+UNWRITTEN = 1.25e30  # no result: an array still full of it was not written to
 
 
 class Layer:
@@ -108,13 +96,14 @@ class Layer:
 
     def buffer(self, name: str, shape: Shape) -> Array:
         """An array of this shape with any content, the same one for the same name and shape."""
-        view = self._views.get((name, shape))
-        if view is None:
+        try:
+            return self._views[name, shape]
+        except KeyError:
             memory = self._memory.get(name)
-            if memory is None or len(memory) < shape[0] or memory.shape[1:] != shape[1:]:
-                memory = self._memory[name] = np.empty(shape, self.dtype)
-                self._views = {key: view for key, view in self._views.items() if key[0] != name}
-            view = self._views[name, shape] = memory[: shape[0]]
+        if memory is None or len(memory) < shape[0] or memory.shape[1:] != shape[1:]:
+            memory = self._memory[name] = np.empty(shape, self.dtype)
+            self._views = {key: view for key, view in self._views.items() if key[0] != name}
+        view = self._views[name, shape] = memory[: shape[0]]
         return view
 
 
@@ -210,6 +199,17 @@ class Activate(Layer):
     def __init__(self, activation: Activation) -> None:
         self.activation = activation
 
+    def build(self, input_shape: Shape) -> Shape:
+        """The shape of the inputs. Raises `ValueError` for an activation that writes nothing."""
+        z, a, slope = np.linspace(-1, 1, 8), np.full(8, UNWRITTEN), np.full(8, UNWRITTEN)
+        self.activation.forward(z, a)
+        self.activation.derivative(z if self.activation.needs_input else None, a, slope)
+        for method, out in (("forward(z, out)", a), ("derivative(z, a, out)", slope)):
+            if (out == UNWRITTEN).any():
+                name = type(self.activation).__name__
+                raise ValueError(f"{name}.{method}: expected it to fill out, found no change")
+        return input_shape
+
     def forward(self, inputs: Array, training: bool) -> Array:
         """f(z)."""
         self._inputs, self._outputs = inputs, self.buffer("outputs", inputs.shape)
@@ -258,44 +258,3 @@ class Dropout(Layer):
         if self._mask is None:
             return delta
         return np.multiply(delta, self._mask, out=self.buffer("below", delta.shape))
-
-
-class Reshape(Layer):
-    """The same numbers in the same order in another shape, so dL/dx is delta reshaped.
-
-    shape: of one example. A network's first layer gets (B, D); images need Reshape(rows, columns,
-    channels) before their first convolution.
-    """
-
-    def __init__(self, *shape: int) -> None:
-        self.shape = shape
-
-    def build(self, input_shape: Shape) -> Shape:
-        """Any shape -> `shape`, with as many numbers."""
-        if math.prod(input_shape) != math.prod(self.shape):
-            raise ValueError(
-                f"Reshape{self.shape}: expected {math.prod(self.shape)} numbers, found "
-                f"{math.prod(input_shape)} in examples of shape {input_shape}"
-            )
-        self._below = input_shape
-        return self.shape
-
-    def forward(self, inputs: Array, training: bool) -> Array:
-        """A view of the inputs."""
-        return inputs.reshape(len(inputs), *self.shape)
-
-    def backward(self, delta: Array) -> Array:
-        """A view of delta."""
-        return delta.reshape(len(delta), *self._below)
-
-
-class Flatten(Reshape):
-    """(B, ...) -> (B, D), for dense layers after convolutions."""
-
-    def __init__(self) -> None:
-        super().__init__()
-
-    def build(self, input_shape: Shape) -> Shape:
-        """Any shape -> (D,)."""
-        self.shape = (math.prod(input_shape),)
-        return super().build(input_shape)

@@ -86,9 +86,9 @@ class CrossEntropy:
 
     def predict(self, outputs: Array, out: Array) -> None:
         """p = softmax(z)."""
-        if len(self._row) < len(outputs) or self._row.dtype != outputs.dtype:
+        if len(self._row) != len(outputs) or self._row.dtype != outputs.dtype:
             self._row = np.empty((len(outputs), 1), outputs.dtype)
-        softmax(outputs, out, self._row[: len(outputs)])
+        softmax(outputs, out, self._row)
 
 
 class SquaredError:
@@ -117,6 +117,29 @@ class SquaredError:
     def predict(self, outputs: Array, out: Array) -> None:
         """z."""
         np.copyto(out, outputs)
+
+
+def check(loss: Loss, outputs: int) -> None:
+    """Raise `ValueError` for results of a loss that do not have the promised shapes.
+
+    outputs: their number C.
+    """
+    z, t = np.zeros((2, outputs), np.float32), np.eye(2, outputs, dtype=np.float32)
+    losses: Any = loss.value(z, t)
+    if np.shape(losses) != (2,):
+        found = f"shape {np.shape(losses)}"
+        raise ValueError(
+            f"{type(loss).__name__}.value: expected one loss an example, found {found}"
+        )
+    for method in ("gradient(outputs, targets, out)", "predict(outputs, out)"):
+        out = np.full_like(z, np.inf)
+        if method.startswith("gradient"):
+            loss.gradient(z, t, out)
+        else:
+            loss.predict(z, out)
+        if np.isinf(out).any():
+            name = f"{type(loss).__name__}.{method}"
+            raise ValueError(f"{name}: expected it to fill out, found no change")
 
 
 LOSSES: dict[str, Callable[..., Loss]] = {

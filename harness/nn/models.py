@@ -13,8 +13,8 @@ from typing import Annotated, Protocol
 from annotated_types import Ge
 
 from harness.nn.activations import Activation, Sigmoid
-from harness.nn.convolution import Conv2D, MaxPool2D
-from harness.nn.layers import Activate, Dense, Dropout, Flatten, Layer, Reshape
+from harness.nn.convolution import Conv2D, Flatten, MaxPool2D, Reshape
+from harness.nn.layers import Activate, Dense, Dropout, Layer
 from harness.nn.parameters import Shape
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from harness.nn.layers import Layer, walk
+from harness.nn.layers import UNWRITTEN, Layer, walk
 from harness.nn.parameters import Parameters, Shape
 
 Array = NDArray[np.floating[Any]]
@@ -177,7 +177,15 @@ class Network:
                 layer.delta = values
                 values = layer.backward(values)
                 _check(values, number, layer, "backward", below[number], dtype)
-            Gradient(self).into(np.empty_like(self.parameters.flat))
+            flat = np.full_like(self.parameters.flat, UNWRITTEN)
+            Gradient(self).into(flat)
+        for layer, arrays in zip(self.trained, self.by_layer(flat), strict=True):
+            for name, array in arrays.items():
+                if array.size and (array == dtype.type(UNWRITTEN)).all():
+                    raise ValueError(
+                        f"{type(layer).__name__}.gradient: expected it to fill out[{name!r}], "
+                        "found no change"
+                    )
 
 
 def _check(
@@ -205,7 +213,7 @@ class Gradient:
     def __init__(self, network: Network) -> None:
         self._network = network
         self._out: Array | None = None
-        self._arrays: list[dict[str, Array]] = []
+        self._pairs: list[tuple[Layer, dict[str, Array]]] = []
 
     def into(self, out: Array, factor: float = 1.0) -> Array:
         """Write `factor` times the gradient into `out` (P,) and return it.
@@ -213,8 +221,9 @@ class Gradient:
         The factor scales the deltas (B, O) of a layer, which are smaller than its weights (I, O).
         """
         if out is not self._out:
-            self._out, self._arrays = out, self._network.by_layer(out)
-        for layer, arrays in zip(self._network.trained, self._arrays, strict=True):
+            self._out = out
+            self._pairs = list(zip(self._network.trained, self._network.by_layer(out), strict=True))
+        for layer, arrays in self._pairs:
             delta = layer.delta
             if factor != 1:
                 delta = np.multiply(delta, factor, out=layer.buffer("scaled", delta.shape))

@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.nn.losses import check
 from harness.nn.network import Network
 from harness.nn.optimizers import Optimizer
 from harness.nn.regularization import Average, NormLimit, move_uphill
@@ -31,6 +32,7 @@ class Step:
         self._network, self._optimizer, self._options = network, optimizer, options
         self._batch, self._generator, self._average = batch, generator, average
         self._delta = np.empty((batch, network.outputs), np.float32)
+        check(options.loss, network.outputs)
         self._limit = (
             None
             if options.max_norm is None

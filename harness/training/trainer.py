@@ -310,8 +310,12 @@ class Trainer:
 
 
 def _check_kind(dataset: Dataset, options: Options) -> None:
-    """Raise `ValueError` for a loss that is of another kind than the data."""
+    """Raise `ValueError` for a loss of another kind than the data, or smoothed numbers."""
     kind = options.loss.kind
+    if kind == "regression" and options.label_smoothing:
+        raise ValueError(
+            f"label_smoothing={options.label_smoothing:g}: a regression has no labels; expected 0"
+        )
     if (kind == "classification") != (dataset.classes > 0):
         expected, found = (
             ("class labels", "numbers") if kind == "classification" else ("numbers", "class labels")

@@ -5,8 +5,8 @@ import pytest
 
 from harness.nn import convolution
 from harness.nn.activations import ACTIVATIONS
-from harness.nn.convolution import Conv2D, MaxPool2D
-from harness.nn.layers import Activate, Dense, Flatten, Layer, Reshape
+from harness.nn.convolution import Conv2D, Flatten, MaxPool2D, Reshape
+from harness.nn.layers import Activate, Dense, Layer
 from harness.nn.losses import SquaredError
 from harness.nn.network import Network
 from tests.nn.differences import check_network, moved

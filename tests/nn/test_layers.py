@@ -1,4 +1,7 @@
-"""Layers alone: derivatives, parameters, buffers; layers and blocks as a user writes them."""
+"""Layers alone: derivatives, parameters, buffers; layers and blocks as a user writes them.
+
+Covers: harness/nn/initialization.py
+"""
 
 import math
 import re
@@ -8,7 +11,8 @@ import pytest
 
 from harness.nn import layers
 from harness.nn.activations import ACTIVATIONS
-from harness.nn.layers import Activate, Chain, Dense, Dropout, Flatten, Layer, Reshape
+from harness.nn.convolution import Flatten, Reshape
+from harness.nn.layers import Activate, Chain, Dense, Dropout, Layer
 from harness.nn.losses import CrossEntropy, SquaredError
 from harness.nn.network import Network
 from tests.nn.differences import check_network, moved

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from harness.nn.losses import LOSSES, CrossEntropy, SquaredError, softmax
+from harness.nn.losses import LOSSES, CrossEntropy, SquaredError, check, softmax
 from tests.nn.differences import assert_equal, central
 
 
@@ -76,3 +76,37 @@ def test_a_loss_equals_others_of_its_class_only() -> None:
     assert CrossEntropy() == CrossEntropy()
     assert CrossEntropy() != Own()
     assert Own() != CrossEntropy()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("outputs", [1, 2, 10])
+def test_built_in_losses_have_the_promised_shapes(name: str, outputs: int) -> None:
+    check(LOSSES[name](), outputs)
+
+
+class Total(SquaredError):
+    def value(self, outputs, targets):
+        return super().value(outputs, targets).sum()
+
+
+class NoGradient(SquaredError):
+    def gradient(self, outputs, targets, out):
+        return outputs - targets
+
+
+class NoPrediction(SquaredError):
+    def predict(self, outputs, out):
+        return outputs
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (Total, r"Total.value: expected one loss an example, found shape \(\)"),
+        (NoGradient, r"NoGradient.gradient\(outputs, targets, out\): expected it to fill out"),
+        (NoPrediction, r"NoPrediction.predict\(outputs, out\): expected it to fill out"),
+    ],
+)
+def test_a_loss_that_does_not_fit_is_refused(loss: type, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check(loss(), 3)

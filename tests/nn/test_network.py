@@ -116,6 +116,28 @@ def same(values: np.ndarray) -> np.ndarray:
     return values
 
 
+class Unwritten(Dense):
+    """Returns its gradient instead of writing it."""
+
+    def gradient(self, delta, out):
+        return {"weights": self._inputs.T @ delta}
+
+
+class Swish:
+    """Returns its results instead of writing them, above or below."""
+
+    initialization, needs_input = "he", True
+
+    def __init__(self, writes: bool) -> None:
+        self.writes = writes
+
+    def forward(self, z, out):
+        out[:] = z / (1 + np.exp(-z)) if self.writes else out
+
+    def derivative(self, z, a, out):
+        return 1 / (1 + np.exp(-z))
+
+
 TWICE = Dense(3)
 
 
@@ -128,6 +150,10 @@ TWICE = Dense(3)
          r"layer 2: expected Wrong.forward .* found \(1, 4\) of float64"),
         ([Dense(4), Wrong(same, lambda d: None)],
          r"layer 2: expected Wrong.backward to return .* found NoneType"),
+        ([Unwritten(2)], r"Unwritten.gradient: expected it to fill out\['weights'\], found no ch"),
+        ([Dense(2), Activate(Swish(False))],
+         r"layer 2: Swish.forward\(z, out\): expected it to fill out, found no change"),
+        ([Dense(2), Activate(Swish(True))], r"layer 2: Swish.derivative\(z, a, out\): expected it"),
         ([TWICE, TWICE], "Dense: expected a layer that is used once"),
         ([Chain()], r"network: expected a layer with parameters, .* found Chain"),
         ([], "network: expected a layer with parameters"),

@@ -385,3 +385,10 @@ def test_a_loss_of_another_kind_than_the_data_is_refused(loss: str, message: str
     options = dataclasses.replace(plain.options, loss=LOSSES[loss]())
     with pytest.raises(ValueError, match=message):
         Trainer(plain.network, data, plain.optimizer, plain.normalization, options)
+
+
+def test_a_regression_has_no_labels_to_smooth() -> None:
+    plain = make(problem())
+    options = dataclasses.replace(plain.options, loss=SquaredError(), label_smoothing=0.1)
+    with pytest.raises(ValueError, match=r"label_smoothing=0\.1: a regression has no labels"):
+        Trainer(plain.network, regression(), plain.optimizer, plain.normalization, options)
