@@ -11,6 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from harness.data.atomic import write_atomically, write_text
 from harness.data.dataset import Dataset
+from harness.data.normalization import state_arrays
 from harness.job import build, interruption, progress
 from harness.job.interruption import JobInterrupted
 from harness.job.recorder import JobRecorder
@@ -149,7 +150,7 @@ def _write_artifacts(run: Run, trainer: Trainer, result: Result) -> list[str]:
         WEIGHTS: (result.best_epoch, trainer.best_parameters),
     }
     for path, (epoch, flat) in weights.items():
-        arrays = {}
+        arrays = state_arrays(trainer.normalization)
         for number, layer in enumerate(type(parameters)(parameters.sizes, flat).layers, 1):
             arrays[f"layer{number}.weights"] = layer.weights
             arrays[f"layer{number}.bias"] = layer.bias

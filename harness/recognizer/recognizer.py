@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.data import normalization
 from harness.data.dataset import default_names, is_image
-from harness.data.normalization import Affine
 from harness.nn.losses import softmax
 from harness.nn.network import Network, Parameters, count_parameters
 from harness.recognizer.description import check
@@ -73,7 +73,7 @@ class Recognizer:
         for number, layer in enumerate(self.network.parameters.layers, 1):
             layer.weights[:] = arrays[f"layer{number}.weights"]
             layer.bias[:] = arrays[f"layer{number}.bias"]
-        self.normalization = Affine(**description["normalization"])
+        self.normalization = normalization.load(description["normalization"], arrays)
         self.input_shape: tuple[int, ...] = tuple(description["image_shape"])
         self.dtype = np.dtype(description.get("dtype", "uint8"))
         names = description.get("class_names")

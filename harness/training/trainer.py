@@ -255,10 +255,13 @@ class Trainer:
         best = Network(
             Parameters(self.network.sizes, self.best_parameters), self.network.activation.name
         )
-        with np.errstate(over="ignore", invalid="ignore"):
-            score, probabilities = evaluate(best, self.dataset.test, self.normalization)
-        self._check_finite({metrics.TEST_LOSS: score.loss})  # the last step may diverge
-        values = {metrics.TEST_LOSS: score.loss, metrics.TEST_ERROR: score.error}
+        values: dict[str, float] = {}
+        probabilities = np.empty((0, self.network.sizes[-1]), np.float32)
+        if len(self.dataset.test):  # else arrays in memory without a test set
+            with np.errstate(over="ignore", invalid="ignore"):
+                score, probabilities = evaluate(best, self.dataset.test, self.normalization)
+            self._check_finite({metrics.TEST_LOSS: score.loss})  # the last step may diverge
+            values = {metrics.TEST_LOSS: score.loss, metrics.TEST_ERROR: score.error}
         if self.dataset.val is not None:
             values |= {
                 metrics.BEST_EPOCH: float(self.best_epoch),
