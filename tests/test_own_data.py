@@ -144,6 +144,7 @@ def test_the_report_shows_names_and_colors(letters: Path) -> None:
     assert done.returncode == 0, done.stderr
     (page,) = (letters / "outputs/reports").glob("*/index.html")
     text = page.read_text()
+    assert "1 finished run(s) on letters, 1 setting(s)" in text
     assert "Confusion matrix" in text
     assert "Most confidently wrong" in text
     for letter in LETTERS:
