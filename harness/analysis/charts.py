@@ -168,7 +168,7 @@ def confusion(counts: NDArray[np.int64], names: Sequence[str], *, difference: bo
                     label + 0.5, label + 0.5, str(count), ha="center", va="center", fontsize=7,
                     alpha=0.6, in_layout=False,
                 )  # fmt: skip
-        ticks = np.arange(0, len(counts), 1 + len(counts) // 25)
+        ticks = np.arange(0, len(counts), 1 + len(counts) // 30)
         labels = [short(names[tick]) for tick in ticks.tolist()]
         axes.set_xticks(ticks + 0.5, labels, rotation=90 if max(map(len, labels)) > 3 else 0)
         axes.set_yticks(ticks + 0.5, labels)

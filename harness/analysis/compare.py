@@ -87,7 +87,9 @@ def build(selection: Selection, outputs: Path) -> tuple[Comparison, Recorded]:
     shown_figures = _figures(settings, outcomes, best, chosen[0])
     count = sum(len(setting.runs) for setting in settings)
     now = time.strftime("%Y-%m-%d %H:%M")
-    about = f"{count} finished run(s), {len(settings)} setting(s); made {now}"
+    names = sorted({str(run.dataset["name"]) for run in finished if "name" in run.dataset})
+    data = f" on {', '.join(names[:3])}" if names else ""
+    about = f"{count} finished run(s){data}, {len(settings)} setting(s); made {now}"
     title = f"Comparison of {selection.title}"
     return Comparison(title, about, notes, standings, pairs, shown_figures), chosen[0]
 

@@ -1,4 +1,4 @@
-"""`python -m harness import-csv`: convert a CSV file of labels and pixels to four IDX files."""
+"""`python -m harness import-csv`: convert a CSV file of labels and numbers to a data set."""
 
 from pathlib import Path
 
@@ -12,6 +12,17 @@ from harness.data import labeled_csv, own_data
 @click.argument("file", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 @TEST_SHARE
+@click.option(
+    "--label",
+    metavar="COLUMN",
+    help="The column of the names of the classes, any text: first, last, a number from 1, or a "
+    "name of the header. They become classes in sorted order.",
+)
+@click.option("--target", metavar="COLUMN", help="The column of the targets of a regression.")
+@click.option("--floats", is_flag=True, help="The other columns are numbers, not pixels.")
+@click.option(
+    "--range", "values", metavar="LOW:HIGH", help="The gray values that are black and white."
+)
 @click.option(
     "--label-column",
     metavar="COLUMN",
@@ -28,15 +39,32 @@ def import_csv(
     file: Path,
     out: Path,
     test: float,
+    label: str | None,
+    target: str | None,
+    floats: bool,
+    values: str | None,
     label_column: str | None,
     header: bool | None,
     renumber: bool,
 ) -> None:
-    """Convert a CSV file (label, then pixels; Kaggle's train.csv) to four IDX files in OUT."""
+    """Convert a CSV file (label, then pixels; Kaggle's train.csv) to a data set in OUT.
+
+    Gray images are written as four IDX files, for dataset=idx; other numbers (--floats) and
+    regressions (--target) as arrays.npz, for dataset=arrays.
+    """
     try:
         own_data.check_target(out, test)
+        if floats and values is not None:
+            raise ValueError("--floats, --range: give only one; --range is for gray values")
         examples = labeled_csv.read(
-            file, label_column=label_column, header=header, renumber=renumber
+            file,
+            label_column=label_column,
+            header=header,
+            renumber=renumber,
+            label=label,
+            target=target,
+            floats=floats,
+            value_range=None if values is None else labeled_csv.parse_range(values),
         )
         lines = own_data.write(examples, out, test_share=test)
     except ValueError as error:

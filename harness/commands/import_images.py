@@ -1,11 +1,12 @@
-"""`python -m harness import-images`: convert one folder of pictures per class to four IDX files.
+"""`python -m harness import-images`: convert one folder of pictures per class to a data set.
 
-`dataset=idx dataset.dir=FOLDER` trains on the result. The pictures are preprocessed as the
-recognizer does it, so that training and prediction use the same images.
+The pictures are preprocessed as the recognizer does it, so that training and prediction use the
+same images.
 """
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import click
@@ -13,22 +14,36 @@ import numpy as np
 
 from harness.commands.options import TEST_SHARE, refuse
 from harness.data import own_data
-from harness.data.own_data import MAX_CLASSES, Examples
+from harness.data.arrays import checked_names
+from harness.data.own_data import MAX_CLASSES, Examples, natural
 from harness.recognizer.decoding import Decoder
-from harness.recognizer.picture import SOME, Gray
-from harness.recognizer.preprocess import preprocess
+from harness.recognizer.picture import LARGE, SOME, Pixels
+from harness.recognizer.preprocess import preprocess, resized
 
 
 @click.command("import-images")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 @TEST_SHARE
-@click.option("--as-is", is_flag=True, help="Do not preprocess (bright on dark, one size).")
-def import_images(folder: Path, out: Path, test: float, as_is: bool) -> None:
-    """Convert FOLDER/<class>/ with pictures to four IDX files in OUT, for dataset=idx."""
+@click.option(
+    "--as-is", is_flag=True, help="Do not preprocess: bright on dark, of one size or with --size."
+)
+@click.option("--color", is_flag=True, help="Keep the colors; the pictures are not preprocessed.")
+@click.option(
+    "--size", metavar="SIDE|ROWSxCOLUMNS", help="The pixels of an image. Default: 28x28, or as is."
+)
+def import_images(
+    folder: Path, out: Path, test: float, as_is: bool, color: bool, size: str | None
+) -> None:
+    """Convert FOLDER/<class>/ with pictures to a data set in OUT.
+
+    Gray images are written as four IDX files, for dataset=idx, color images as arrays.npz, for
+    dataset=arrays.
+    """
     try:
         own_data.check_target(out, test)
-        examples = read_folder(folder, as_is=as_is)
+        shape = None if size is None else parse_size(size)
+        examples = read_folder(folder, as_is=as_is, color=color, size=shape)
         for line in examples.skipped:
             click.echo(f"not used: {line}", err=True)
         lines = own_data.write(examples, out, test_share=test)
@@ -37,13 +52,33 @@ def import_images(folder: Path, out: Path, test: float, as_is: bool) -> None:
     click.echo("\n".join([*lines[:1], *examples.notes, *lines[1:]]))
 
 
-def read_folder(folder: Path, *, as_is: bool = False) -> Examples:
-    """Read the pictures below each `folder/<class>/`, preprocessed to 28x28.
+def parse_size(text: str) -> tuple[int, int]:
+    """The rows and columns of SIDE or ROWSxCOLUMNS. Raises `ValueError`."""
+    found = re.fullmatch(r"([0-9]{1,4})(?:x([0-9]{1,4}))?", text)
+    rows, columns = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
+    if not (1 <= rows <= LARGE and 1 <= columns <= LARGE):
+        raise ValueError(
+            f"--size {text}: expected a side, or ROWSxCOLUMNS, of 1 to {LARGE} pixels, such as 32 "
+            "or 32x24"
+        )
+    return rows, columns
 
-    as_is: use the pictures unchanged; they must be bright on dark and all of one size. Hidden files
-    and folders are not read; all that is not used is listed in `skipped`. Raises `ValueError` for
-    bad folders, `OSError` when the machine did not let a picture be decoded.
+
+def read_folder(
+    folder: Path,
+    *,
+    as_is: bool = False,
+    color: bool = False,
+    size: tuple[int, int] | None = None,
+) -> Examples:
+    """Read the pictures below each `folder/<class>/`, preprocessed to `size` (28x28 by default).
+
+    as_is: use the pictures unchanged, or resized to `size`; they must be bright on dark, and all of
+    one size without `size`. color: likewise, in color. Hidden files and folders are not read; all
+    that is not used is listed in `skipped`. Raises `ValueError` for bad folders, `OSError` when the
+    machine did not let a picture be decoded.
     """
+    read = partial(_read, as_is=as_is, color=color, size=size)
     names, skipped = _classes(folder)
     images, labels = [], []
     with Decoder() as decoder:
@@ -53,7 +88,7 @@ def read_folder(folder: Path, *, as_is: bool = False) -> Examples:
                     skipped.append(f"{path}: {problem}")
                     continue
                 try:
-                    images.append(_read(path, decoder, as_is=as_is))
+                    images.append(read(path, decoder))
                     labels.append(label)
                 except ValueError as error:
                     skipped.append(f"{path}: {error}")
@@ -61,7 +96,10 @@ def read_folder(folder: Path, *, as_is: bool = False) -> Examples:
                     raise OSError(f"{path}: {error}") from None
     shapes = {image.shape for image in images}
     if len(shapes) > 1:
-        raise ValueError(f"{folder}: expected pictures of one size, found {sorted(shapes)[:5]}")
+        found = ", ".join(f"{rows}x{columns}" for rows, columns, *_ in sorted(shapes)[:5])
+        raise ValueError(
+            f"{folder}: expected pictures of one size, found {found}; --size 32 resizes them"
+        )
     missing = [name for label, name in enumerate(names) if label not in set(labels)]
     if missing:
         why = next((line for line in skipped if line.startswith(str(folder / missing[0]))), "")
@@ -72,13 +110,8 @@ def read_folder(folder: Path, *, as_is: bool = False) -> Examples:
     note = f"{len(images):,} pictures used"
     if skipped:
         note += f"; {len(skipped):,} lines on standard error say what was not used, and why"
-    return Examples(np.stack(images), np.array(labels, np.uint8), names, skipped, [note])
-
-
-def natural(name: str) -> list[tuple[int, int, str]]:
-    """A sort key by which numbers within names are in numeric order: a2, a10."""
-    parts = re.findall(r"[0-9]+|[^0-9]+", name)
-    return [(0, int(part), part) if part.isdigit() else (1, 0, part) for part in parts]
+    kind = np.min_scalar_type(len(names) - 1)
+    return Examples(np.stack(images), np.array(labels, kind), names, skipped, [note])
 
 
 def _classes(folder: Path) -> tuple[list[str], list[str]]:
@@ -100,7 +133,7 @@ def _classes(folder: Path) -> tuple[list[str], list[str]]:
             f"{folder}: expected 2 to {MAX_CLASSES} folders of pictures, one per class, "
             f"found {len(names)}"
         )
-    return sorted(names, key=natural), skipped
+    return list(checked_names(sorted(names, key=natural), str(folder))), skipped
 
 
 def _files(folder: Path) -> Iterator[tuple[Path, str]]:
@@ -131,12 +164,14 @@ def _is_hidden(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
 
 
-def _read(path: Path, decoder: Decoder, *, as_is: bool) -> Gray:
-    """A picture as an image (rows, columns). Raises `ValueError`."""
-    gray = decoder.read(path)
-    if as_is:
-        return gray
-    preprocessed = preprocess(gray)
+def _read(
+    path: Path, decoder: Decoder, *, as_is: bool, color: bool, size: tuple[int, int] | None
+) -> Pixels:
+    """A picture as an image (rows, columns) or (rows, columns, 3). Raises `ValueError`."""
+    pixels = decoder.read(path, color=color)
+    if as_is or color:
+        return pixels if size is None else resized(pixels, (*size, *pixels.shape[2:]))
+    preprocessed = preprocess(pixels, size or (28, 28))
     if preprocessed.image is None:
         raise ValueError(preprocessed.problem)
     return preprocessed.image

@@ -1,4 +1,7 @@
-"""Read a CSV file of labeled images: in each line a label and the pixels of a square image.
+"""Read a CSV file of labeled examples: in each line a label and numbers.
+
+The numbers are the pixels of a square image, or with `floats` of any kind. The label is a class
+number, or any text, or the target of a regression.
 
 Blank lines and lines that begin with `#` are skipped, a header is a first line without a number,
 and a cell is a decimal number, quoted or not. What was understood is in the notes of the result.
@@ -9,13 +12,17 @@ import csv
 import math
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.data.own_data import MAX_CLASSES, Examples
+from harness.data import arrays
+from harness.data.arrays import LARGEST
+from harness.data.own_data import MAX_CLASSES, Examples, natural
 
 # Limits of what is read, so that a file without an end has one.
 MAX_LINE = 32 << 20  # characters
@@ -32,27 +39,70 @@ def read(
     label_column: str | None = None,
     header: bool | None = None,
     renumber: bool = False,
+    label: str | None = None,
+    target: str | None = None,
+    floats: bool = False,
+    value_range: tuple[float, float] | None = None,
 ) -> Examples:
-    """Read a CSV file of labels and square images.
+    """Read a CSV file of labels and square images, or with `floats` of labels and numbers.
 
     label_column: "first", "last", a number from 1, or a name of the header; None for the column
     that the header calls label, class or target, else the first. header: whether the first line is
     one; None to decide by its cells. renumber: number the different labels from 0, in order; else
-    they are 0 to 255 as they are. Raises `ValueError`.
+    they are 0 to 255 as they are. label: like label_column, for a column of any text: the different
+    texts are the classes, in sorted order. target: likewise, for a column of numbers that are the
+    targets of a regression. floats: the other columns are numbers of any kind, read as float32.
+    value_range: the lowest and the highest gray value, which become 0 and 255. Raises `ValueError`.
     """
-    table = _Table(path, label_column, header)
+    given = [column for column in (label_column, label, target) if column is not None]
+    if len(given) > 1:
+        raise ValueError("--label, --label-column, --target: give only one of them")
+    layout = _Layout(given[0] if given else None, label is not None, target is not None, floats)
+    table = _Table(path, layout, header, value_range)
     try:
         parts = [table.split(numbers, rows) for numbers, rows in table.blocks()]
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: expected a text file of numbers, found {error}") from None
     if not parts:
         raise ValueError(f"{path}: expected lines of a label and its pixels, found none")
-    side = math.isqrt(table.width - 1)
     labels = np.concatenate([part[0] for part in parts])
-    images = np.concatenate([part[1] for part in parts]).reshape(-1, side, side)
-    notes = [table.summary(len(labels), side)]
-    numbered, classes = table.classes(labels, notes, renumber=renumber)
+    images = np.concatenate([part[1] for part in parts])
+    if not floats:
+        side = math.isqrt(table.width - 1)
+        images = images.reshape(-1, side, side)
+    notes = [table.summary(len(labels))]
+    if target is not None:
+        return Examples(images, labels.astype(np.float32), [], notes=notes)
+    if label is not None:
+        return Examples(images, *table.named_classes(), notes=notes)
+    numbered, classes = table.classes(labels.astype(np.int64), notes, renumber=renumber)
     return Examples(images, numbered, classes, notes=notes)
+
+
+def parse_range(text: str) -> tuple[float, float]:
+    """The numbers of LOW:HIGH. Raises `ValueError`."""
+    low, colon, high = text.partition(":")
+    ends = _number(low), _number(high)
+    if not colon or None in ends or not -MAX_LABEL < ends[0] < ends[1] < MAX_LABEL:  # type: ignore[operator]  # not None
+        raise ValueError(
+            f"--range {text}: expected the lowest and the highest gray value, such as 0:16"
+        )
+    return ends  # type: ignore[return-value]  # not None
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """What the columns are. column: of the label, as the user spells it; None if not given."""
+
+    column: str | None
+    has_text: bool
+    has_targets: bool
+    floats: bool
+
+    @property
+    def option(self) -> str:
+        """The option that names the column of the label."""
+        return "--label" if self.has_text else "--target" if self.has_targets else "--label-column"
 
 
 class _Table:
@@ -61,9 +111,16 @@ class _Table:
     width: cells of a line, 0 before the first.
     """
 
-    def __init__(self, path: Path, label_column: str | None, header: bool | None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        layout: _Layout,
+        header: bool | None,
+        value_range: tuple[float, float] | None,
+    ) -> None:
         self.width = 0
-        self._path, self._label_column, self._header = path, label_column, header
+        self._path, self._layout, self._header, self._range = path, layout, header, value_range
+        self._texts: list[str] = []  # of the label column, where its cells are text
         self._first = self._column = self._skipped = 0
         self._names: list[str] = []
 
@@ -112,8 +169,10 @@ class _Table:
         is_header = self._header
         if is_header is None:
             is_header = not any(numeric) and any(cells)
-            if any(numeric) and not all(numeric):
-                wrong = numeric.index(False)
+            label_at = self._text_index(len(cells))
+            others = [index for index, fine in enumerate(numeric) if not fine and index != label_at]
+            if any(numeric) and others:
+                wrong = others[0]
                 raise self._fault(
                     number,
                     f"cell {wrong + 1} is {_shown(cells[wrong])}, not a number, beside numbers; "
@@ -122,18 +181,28 @@ class _Table:
         self.width, self._first = len(cells), number
         self._names = cells if is_header else []
         self._column = self._label_index()
-        if self.width < 2 or math.isqrt(self.width - 1) ** 2 != self.width - 1:
+        is_square = self._layout.floats or math.isqrt(self.width - 1) ** 2 == self.width - 1
+        if self.width < 2 or not is_square:
             raise self._fault(
                 number,
                 "expected a label and the pixels of a square image, such as 785 cells for 28x28, "
                 f"found {self.width}; cells are separated by commas, and Kaggle's test.csv has no "
-                "labels",
+                "labels; --floats reads columns that are no pixels",
             )
         return is_header
 
+    def _text_index(self, width: int) -> int | None:
+        """The index of the column of labels that may be text, before the header is known."""
+        wanted = self._layout.column or ""
+        if not self._layout.has_text:
+            return None
+        if wanted in ("first", "last"):
+            return 0 if wanted == "first" else width - 1
+        return int(wanted) - 1 if re.fullmatch(r"[0-9]{1,9}", wanted) else None
+
     def _label_index(self) -> int:
         """The index of the column of labels. Raises `ValueError`."""
-        wanted, names = self._label_column, self._names
+        wanted, names = self._layout.column, self._names
         if wanted is None:
             found = [index for index, name in enumerate(names) if name.lower() in LABEL_NAMES]
             return found[0] if len(found) == 1 else 0
@@ -145,8 +214,8 @@ class _Table:
             return names.index(wanted)
         known = f", or a name of the header ({', '.join(names[:5])} ...)" if names else ""
         raise ValueError(
-            f"{self._path}: --label-column {wanted}: expected first, last, a number from 1 to "
-            f"{self.width}{known}"
+            f"{self._path}: {self._layout.option} {wanted}: expected first, last, a number from 1 "
+            f"to {self.width}{known}"
         )
 
     def _cells(self, number: int, text: str) -> list[str]:
@@ -157,14 +226,19 @@ class _Table:
             raise self._fault(number, str(error)) from None
 
     def _parse(self, numbers: list[int], texts: list[str]) -> Numbers:
-        """The lines as numbers (lines, cells). Raises `ValueError` naming the line and the cell."""
+        """The lines as numbers (lines, cells). Raises `ValueError` naming the line and the cell.
+
+        Labels that are text are kept aside, with 0 in their place.
+        """
+        pairs = zip(numbers, texts, strict=True)
+        if self._layout.has_text:
+            return np.array([self._parse_line(number, text) for number, text in pairs])
         try:
             rows = np.loadtxt(texts, delimiter=",", comments=None, quotechar='"', ndmin=2)
             if rows.shape == (len(texts), self.width):
                 return rows
         except ValueError:
             pass  # the slow way names the cell, and reads what `loadtxt` does not
-        pairs = zip(numbers, texts, strict=True)
         return np.array([self._parse_line(number, text) for number, text in pairs])
 
     def _parse_line(self, number: int, text: str) -> list[float]:
@@ -174,26 +248,30 @@ class _Table:
             raise self._fault(number, found)
         values = []
         for index, cell in enumerate(cells, 1):
+            if self._layout.has_text and index == self._column + 1:
+                if not cell.isprintable() or not 1 <= len(cell) <= 200:
+                    problem = f"the label in cell {index} is {_shown(cell)}, expected a name"
+                    raise self._fault(number, problem)
+                self._texts.append(cell)
+                values.append(0.0)
+                continue
             value = _number(cell)
             if value is None:
                 raise self._fault(number, f"cell {index} is {_shown(cell)}, not a number")
             values.append(value)
         return values
 
-    def split(
-        self, numbers: list[int], rows: Numbers
-    ) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-        """The labels (lines,) and the pixels (lines, cells - 1). Raises `ValueError`."""
+    def split(self, numbers: list[int], rows: Numbers) -> tuple[NDArray[np.float64], NDArray[Any]]:
+        """The labels (lines,) and the values (lines, cells - 1). Raises `ValueError`."""
         labels = rows[:, self._column]
-        pixels = np.delete(rows, self._column, axis=1)
-        bad = (pixels < 0) | (pixels > 255) | (pixels != np.floor(pixels))
-        if bad.any():
-            row, cell = (int(index[0]) for index in np.nonzero(bad))
-            value = pixels[row, cell]
-            hint = "; multiply gray values from 0 to 1 by 255" if 0 < value < 1 else ""
-            where = f"cell {cell + 1 + (cell >= self._column)} is {value:g}"
-            problem = f"{where}, expected whole gray values from 0 to 255{hint}"
-            raise self._fault(numbers[row], problem)
+        values = self._values(numbers, np.delete(rows, self._column, axis=1))
+        if self._layout.has_targets:
+            bad = ~(np.abs(labels) <= LARGEST)
+            if bad.any():
+                row = int(np.argmax(bad))
+                found = f"the target in cell {self._column + 1} is {labels[row]:g}"
+                raise self._fault(numbers[row], f"{found}, expected a finite number")
+            return labels, values
         bad = (labels != np.floor(labels)) | (np.abs(labels) > MAX_LABEL)
         if bad.any():
             row = int(np.argmax(bad))
@@ -202,17 +280,58 @@ class _Table:
                 f"the label in cell {self._column + 1} is {labels[row]:g}, expected a whole "
                 "number; --label-column names another column",
             )
-        return labels.astype(np.int64), pixels.astype(np.uint8)
+        return labels, values
 
-    def summary(self, rows: int, side: int) -> str:
+    def _values(self, numbers: list[int], cells: Numbers) -> NDArray[Any]:
+        """The values of some lines: float32, or gray values as uint8. Raises `ValueError`."""
+        low, high = self._range or (0.0, 255.0)
+        if self._layout.floats:
+            bad, expected = ~(np.abs(cells) <= LARGEST), "expected a finite number"
+        elif self._range is not None:
+            bad = ~((cells >= low) & (cells <= high))
+            expected = f"expected gray values from {low:g} to {high:g}"
+        else:
+            bad = (cells < 0) | (cells > 255) | (cells != np.floor(cells))
+            expected = "expected whole gray values from 0 to 255"
+        if bad.any():
+            row, cell = (int(index[0]) for index in np.nonzero(bad))
+            value = cells[row, cell]
+            if expected.startswith("expected whole"):
+                is_share = 0 < value < 1
+                expected += "; multiply gray values from 0 to 1 by 255" if is_share else ""
+                expected += f"; --range {'0:1' if is_share else 'LOW:HIGH'} scales gray values, "
+                expected += "--floats reads columns that are no pixels"
+            where = f"cell {cell + 1 + (cell >= self._column)} is {value:g}"
+            raise self._fault(numbers[row], f"{where}, {expected}")
+        if self._layout.floats:
+            return cells.astype(np.float32)
+        return cells.astype(np.uint8) if self._range is None else _scaled(cells, low, high)
+
+    def summary(self, rows: int) -> str:
         """What was read, as one line."""
+        side = math.isqrt(self.width - 1)
+        values = f"{self.width - 1} numbers" if self._layout.floats else f"{side}x{side} pixels"
         name = f" ({self._names[self._column]})" if self._names else ""
         header = f"line {self._first} is a header" if self._names else "no header"
         blank = f", {self._skipped:,} blank or # lines skipped" if self._skipped else ""
         return (
-            f"{self._path}: {rows:,} rows of {side}x{side} pixels, {header}{blank}; the label is "
-            f"in cell {self._column + 1} of {self.width}{name}; --label-column names another"
+            f"{self._path}: {rows:,} rows of {values}, {header}{blank}; the "
+            f"{'target' if self._layout.has_targets else 'label'} is in cell {self._column + 1} of "
+            f"{self.width}{name}; {self._layout.option} names another"
         )
+
+    def named_classes(self) -> tuple[NDArray[Any], list[str]]:
+        """The text labels as class numbers (N,), and the sorted names. Raises `ValueError`."""
+        different = sorted(set(self._texts), key=natural)
+        if not 2 <= len(different) <= arrays.MAX_CLASSES:
+            raise ValueError(
+                f"{self._path}: the labels in cell {self._column + 1} have {len(different)} "
+                f"different values, expected 2 to {arrays.MAX_CLASSES} classes; --label names "
+                "another column, --target reads targets of a regression"
+            )
+        numbers = {name: number for number, name in enumerate(different)}
+        kind = np.min_scalar_type(len(different) - 1)
+        return np.array([numbers[text] for text in self._texts], kind), different
 
     def classes(
         self, labels: NDArray[np.int64], notes: list[str], *, renumber: bool
@@ -254,6 +373,10 @@ def _number(cell: str) -> float | None:
         return float(cell) if cell.isascii() and "_" not in cell else None
     except ValueError:
         return None
+
+
+def _scaled(cells: Numbers, low: float, high: float) -> NDArray[np.uint8]:
+    return np.rint((cells - low) * (255 / (high - low))).astype(np.uint8)
 
 
 def _shown(cell: str) -> str:

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+STATE = "normalization."  # before the names of the arrays of a state in a weights file
 BLOCK = 4096  # examples that are read at a time
 Inputs = NDArray[Any]  # uint8, float32 or float64
 Rows = NDArray[np.uint32] | None
@@ -156,6 +157,37 @@ def fit(name: str, inputs: Inputs, rows: Rows = None) -> Normalization:
         raise ValueError(f"normalization {name!r}: expected {', '.join(NORMALIZATIONS)}{hint}")
     made = NORMALIZATIONS[name]()
     made.fit(inputs, rows)
+    return made
+
+
+def state_arrays(fitted: Normalization) -> dict[str, NDArray[Any]]:
+    """The state as arrays of a weights file; none for an affine one, which its description has."""
+    if isinstance(fitted, Affine):
+        return {}
+    return {f"{STATE}{name}": np.asarray(array) for name, array in fitted.state.items()}
+
+
+def load(
+    description: Mapping[str, Any],
+    arrays: Mapping[str, NDArray[Any]],
+    factories: Mapping[str, Callable[[], Normalization]] = NORMALIZATIONS,
+) -> Normalization:
+    """A fitted normalization from a weights file.
+
+    description: name, and scale and shift of an affine one. arrays: all of the file, among them
+    those of `state_arrays`. factories: by name. Raises `ValueError` for a name that is not there,
+    or a state that it does not take.
+    """
+    name = description["name"]
+    if "scale" in description:
+        return Affine(name, description["scale"], description["shift"])
+    if name not in factories:
+        raise ValueError(f"normalization {name!r}: expected {', '.join(factories)}")
+    made = factories[name]()
+    try:
+        made.restore({k.removeprefix(STATE): v for k, v in arrays.items() if k.startswith(STATE)})
+    except (LookupError, TypeError) as error:
+        raise ValueError(f"normalization {name!r}: its state has no {error}") from None
     return made
 
 

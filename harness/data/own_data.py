@@ -1,38 +1,65 @@
-"""Split a user's own examples into training and test images and write them as IDX files."""
+"""Split a user's own examples into training and test examples and write them as a data set.
+
+Gray images are written as IDX files with `classes.json`, everything else as one .npz file.
+"""
 
 import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.data import idx, normalization
-from harness.data.atomic import write_text
-from harness.data.dataset import split
+from harness.data import arrays, idx, normalization
+from harness.data.atomic import write_atomically, write_text
+from harness.data.dataset import is_image, split
 from harness.data.override import quoted
-from harness.data.sources import FILES, measure
+from harness.data.sources import CLASSES, FILES
 
-MAX_CLASSES = 256  # labels are bytes
-CLASSES = "classes.json"
-MANY = 20  # classes, whose counts are then not listed
+MAX_CLASSES = 256  # labels of IDX files are bytes
+ARRAYS = "arrays.npz"
+MANY = 30  # classes, whose counts are then not listed
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Labeled images.
+    """Labeled examples.
 
-    images: (N, rows, columns) uint8. labels: (N,) uint8. classes: names in order of label. skipped:
-    one line for each file that was not used. notes: lines that say how the rest was understood.
+    images: (N, rows, columns) uint8, or other examples (N, ...) of uint8 or float32. labels: (N,)
+    class numbers, or float32 targets of a regression. classes: names in order of label, none for a
+    regression. skipped: one line for each file that was not used. notes: lines that say how the
+    rest was understood.
     """
 
-    images: NDArray[np.uint8]
-    labels: NDArray[np.uint8]
+    images: NDArray[Any]
+    labels: NDArray[Any]
     classes: list[str]
     skipped: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def is_idx(self) -> bool:
+        """Whether they are written as IDX files: gray images in classes."""
+        is_gray = self.images.ndim == 3 and self.images.dtype == np.uint8
+        return is_gray and 0 < len(self.classes) <= MAX_CLASSES
+
+    @property
+    def what(self) -> str:
+        """One of them in words: `images of 28x28`, `examples of 4 numbers`."""
+        shape = self.images.shape[1:]
+        if is_image(shape, self.images.dtype):
+            color = " in color" if len(shape) == 3 else ""
+            return f"images of {shape[0]}x{shape[1]}{color}"
+        return f"examples of {' x '.join(map(str, shape))} numbers"
+
+
+def natural(name: str) -> list[tuple[int, int, str]]:
+    """A sort key by which numbers within names are in numeric order: a2, a10."""
+    parts = re.findall(r"[0-9]+|[^0-9]+", name)
+    return [(0, int(part), part) if part.isdigit() else (1, 0, part) for part in parts]
 
 
 def check_target(folder: Path, test_share: float) -> None:
@@ -44,7 +71,7 @@ def check_target(folder: Path, test_share: float) -> None:
         raise ValueError(f"--test {test_share}: expected a fraction between 0 and 1, such as 0.2")
     check_folder(folder)
     names = [name for file in FILES for name in (file, f"{file}.gz")]
-    for name in (*names, CLASSES):
+    for name in (*names, CLASSES, ARRAYS):
         if (folder / name).exists():
             raise ValueError(f"{folder / name}: already exists; name an empty folder")
 
@@ -57,10 +84,10 @@ def check_folder(folder: Path) -> None:
 
 
 def write(examples: Examples, folder: Path, *, test_share: float, seed: int = 0) -> list[str]:
-    """Split into training and test images, each class in proportion, and write the four files.
+    """Split into training and test examples, each class in proportion, and write the files.
 
-    test_share: the fraction of test images. Returns the lines to print. Raises `ValueError` if the
-    folder already has such files or a part would be empty.
+    test_share: the fraction of test examples. Returns the lines to print. Raises `ValueError` if
+    the folder already has such files or a part would be empty.
     """
     check_target(folder, test_share)
     count = round(len(examples.labels) * test_share)
@@ -80,9 +107,11 @@ def write(examples: Examples, folder: Path, *, test_share: float, seed: int = 0)
 
 
 def _divide(
-    labels: NDArray[np.uint8], count: int, seed: int
+    labels: NDArray[Any], count: int, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The training and the test rows. Each class has a training row, if `count` is then fewer."""
+    if labels.dtype.kind == "f":
+        return split(labels[:, None], count, seed)
     train, test = split(labels, count, seed)
     untrained = np.setdiff1d(labels[test], labels[train])
     moved = [int(np.flatnonzero(labels[test] == label)[0]) for label in untrained]
@@ -92,15 +121,19 @@ def _divide(
 def _write_files(
     examples: Examples, folder: Path, train: NDArray[np.int64], test: NDArray[np.int64]
 ) -> None:
-    """Write the four files and the names of the classes; on a failure, none of them stays."""
+    """Write the files and the names of the classes; on a failure, none of them stays."""
     new = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
+        if not examples.is_idx:
+            folder.mkdir(parents=True, exist_ok=True)
+            _write_arrays(examples, folder / ARRAYS, train, test)
+            return
         for rows, (images, labels) in ((train, FILES[:2]), (test, FILES[2:])):
             idx.write(folder / images, examples.images[rows])
             idx.write(folder / labels, examples.labels[rows])
         write_text(folder / CLASSES, json.dumps(examples.classes) + "\n")
     except BaseException:
-        for name in (*FILES, CLASSES):
+        for name in (*FILES, CLASSES, ARRAYS):
             (folder / name).unlink(missing_ok=True)
         for path in new:
             if path.is_dir():
@@ -108,39 +141,54 @@ def _write_files(
         raise
 
 
+def _write_arrays(
+    examples: Examples, path: Path, train: NDArray[np.int64], test: NDArray[np.int64]
+) -> None:
+    """Write the .npz file. Raises `ValueError` when it would not be a data set."""
+    content: dict[str, NDArray[Any]] = {}
+    for part, rows in (("train", train), ("test", test)):
+        content[f"x_{part}"] = np.ascontiguousarray(examples.images[rows])
+        content[f"y_{part}"] = examples.labels[rows]
+    arrays.prepared(content, examples.classes or None)
+    if examples.classes:
+        content[arrays.CLASSES] = np.array(examples.classes)
+    write_atomically(path, lambda file: np.savez(file, allow_pickle=False, **content))
+
+
 def _describe(
     examples: Examples, folder: Path, train: NDArray[np.int64], test: NDArray[np.int64]
 ) -> list[str]:
     """What was written, what is doubtful about it, and the command that trains on it."""
-    sizes = measure("idx", str(folder))
-    height, width = sizes.input_shape
-    lines = [
-        f"{folder}: {sizes.train:,} training and {sizes.test:,} test images of {height}x{width} in "
-        f"{len(examples.classes)} classes",
-        _counts(examples),
-    ]
+    path = folder if examples.is_idx else folder / ARRAYS
+    kind = f"in {len(examples.classes)} classes" if examples.classes else "with a target each"
+    lines = [f"{path}: {len(train):,} training and {len(test):,} test {examples.what} {kind}"]
+    if examples.classes:
+        lines.append(_counts(examples))
     known = {image.tobytes() for image in examples.images[train]}
     duplicates = sum(image.tobytes() in known for image in examples.images[test])
+    noun = examples.what.partition(" ")[0]
     if duplicates:
         lines.append(
-            f"{duplicates} test images are also training images: the test error will be too low"
+            f"{duplicates} test {noun} are also training {noun}: the test error will be too low"
         )
     if grays := normalization.narrow_range(examples.images):
         lines.append(
             f"gray values are only {grays[0]} to {grays[1]} of 0 to 255: train with "
             "normalization=standard, or scale them"
         )
-    lines.append(f"train:  python -m harness.run dataset=idx {_override('dataset.dir', folder)}")
+    key, name = ("dataset.dir", "idx") if examples.is_idx else ("dataset.file", "arrays")
+    lines.append(f"train:  python -m harness.run dataset={name} {_override(key, path)}")
     return lines
 
 
 def _counts(examples: Examples) -> str:
-    """The images of each class, as one line."""
+    """The examples of each class, as one line."""
     counts: Sequence[int] = np.bincount(examples.labels, minlength=len(examples.classes)).tolist()
+    noun = examples.what.partition(" ")[0]
     if len(counts) > MANY:
-        return f"images per class: {min(counts):,} to {max(counts):,}"
+        return f"{noun} per class: {min(counts):,} to {max(counts):,}"
     pairs = zip(examples.classes, counts, strict=True)
-    return "images per class: " + ", ".join(f"{name} {count:,}" for name, count in pairs)
+    return f"{noun} per class: " + ", ".join(f"{name} {count:,}" for name, count in pairs)
 
 
 def _override(key: str, path: Path) -> str:

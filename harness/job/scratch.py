@@ -3,9 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from harness.data.normalization import Affine
+from harness.data.normalization import state_arrays
 from harness.job import build, interruption
 from harness.job.training_run import TrainingRun
 from harness.nn.parameters import Parameters
@@ -63,14 +61,11 @@ def _write_weights(
 ) -> None:
     """Write the weights of the last epoch and of the best one."""
     shapes = trainer.network.parameters.shapes
-    fitted = trainer.normalization
-    kept = {} if isinstance(fitted, Affine) else fitted.state
-    state = {f"normalization.{name}": np.asarray(array) for name, array in kept.items()}
     weights = {
         LAST_WEIGHTS: (trainer.finished, trainer.evaluated),
         WEIGHTS: (result.best_epoch, trainer.best_parameters),
     }
     for path, (epoch, flat) in weights.items():
-        arrays = Parameters(shapes, flat).arrays | state
+        arrays = Parameters(shapes, flat).arrays | state_arrays(trainer.normalization)
         checkpoint.save(run.folder / path, arrays, description | {"epoch": epoch})
         run.add_file(path)

@@ -73,9 +73,9 @@ def _whole_numbers(description: dict[str, Any], name: str) -> list[int]:
 def _check_normalization(value: Any) -> None:
     if (
         not isinstance(value, dict)
-        or set(value) != {"name", "scale", "shift"}
+        or set(value) not in ({"name", "scale", "shift"}, {"name"})
         or not isinstance(value["name"], str)
-        or not (is_number(value["scale"]) and is_number(value["shift"]))
+        or not all(is_number(value[key]) for key in value if key != "name")
     ):
         raise ValueError(f"normalization: expected name, scale and shift, found {_short(value)}")
 

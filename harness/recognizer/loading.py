@@ -50,8 +50,8 @@ def choose(outputs: Path, run_id: str | None = None, uri: str | None = None) -> 
         raise ValueError(str(error)) from error
     if chosen is None:
         none = (
-            f"no trained network in {outputs}: run `python -m harness.run experiment=quick` first, "
-            "or name another folder with --outputs"
+            f"no trained network of pictures in {outputs}: run `python -m harness.run "
+            "experiment=quick` first, or name another folder with --outputs"
         )
         raise ValueError(problems[0] if problems else none)
     for problem in problems:

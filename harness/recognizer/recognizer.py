@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.data import normalization
 from harness.data.dataset import default_names, is_image
-from harness.data.normalization import Affine
 from harness.nn.activations import ACTIVATIONS
 from harness.nn.losses import CrossEntropy
 from harness.nn.models import mlp
@@ -75,7 +75,7 @@ class Recognizer:
         self.network = Network(layers, inputs)
         for name, array in self.network.parameters.arrays.items():
             array[:] = arrays[name]
-        self.normalization = Affine(**description["normalization"])
+        self.normalization = normalization.load(description["normalization"], arrays)
         self.input_shape: tuple[int, ...] = tuple(description["image_shape"])
         self.dtype = np.dtype(description.get("dtype", "uint8"))
         names = description.get("class_names")

@@ -84,6 +84,12 @@ def register(
     and what was created is deleted when a later step fails. Raises `ValueError` or `StoreError`.
     """
     mlflow_private.check_model(name, alias)
+    normalization = trained.description["normalization"]
+    if "scale" not in normalization:
+        raise ValueError(
+            f"run {trained.run_id}: MLflow serves normalizations with a scale and a shift, found "
+            f"{normalization['name']!r}; `predict` and `evaluate` use the run itself"
+        )
     with answers(target):
         client = _connect(target)
         current = champion.find_version(client, name, alias)

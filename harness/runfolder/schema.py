@@ -72,7 +72,7 @@ class DatasetConfig(Group):
         "name of your own data in runs, reports and the registry", default=None
     )
     num_val: Natural | Fraction = about(
-        "validation examples taken from the training set: a count, or a fraction below 1"
+        "count, or fraction below 1, of validation images taken from the training set"
     )
     num_train: Count | None = about("a smaller training set, for quick trials; null: all images")
     split_seed: Natural = about("draws the validation images and the smaller training set")

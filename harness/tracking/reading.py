@@ -215,7 +215,7 @@ def _recorded(run: "Run") -> Recorded:
             dataset = dict(json.loads(given.dataset.profile or "{}"))
         except (ValueError, TypeError):  # written by another program
             continue
-        dataset.setdefault("sha256", given.dataset.digest)
+        dataset = {"name": given.dataset.name, "sha256": given.dataset.digest} | dataset
     return Recorded(
         run=tags.get("run.id", run.info.run_id),
         name=run.info.run_name or run.info.run_id,

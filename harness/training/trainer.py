@@ -296,10 +296,13 @@ class Trainer:
         if np.isnan(self.best_value):
             raise ValueError(f"objective={self.options.objective}: it was NaN in every epoch")
         test = self.dataset.test
-        with np.errstate(over="ignore", invalid="ignore"):
-            score, probabilities = self._evaluate(test, self.best_parameters)
-            values = self._values("test", score, probabilities, _truth(test))
-        self._check_finite(values)  # the last step may diverge
+        values: dict[str, float] = {}
+        probabilities = np.empty((0, self.network.outputs), np.float32)
+        if len(test):  # else arrays in memory without a test set
+            with np.errstate(over="ignore", invalid="ignore"):
+                score, probabilities = self._evaluate(test, self.best_parameters)
+                values = self._values("test", score, probabilities, _truth(test))
+            self._check_finite(values)  # the last step may diverge
         if not self._is_judged_by_the_last:
             values |= {
                 metrics.BEST_EPOCH: float(self.best_epoch),

@@ -176,3 +176,61 @@ def test_a_damaged_picture_gives_up_no_folder(tmp_path: Path, digits: list[Path]
     examples = read_folder(tmp_path / "own")
     assert examples.labels.tolist() == [0, 1]
     assert len(examples.skipped) == 1
+
+
+def write_colors(folder: Path, sizes: dict[str, tuple[int, int]]) -> None:
+    """One picture of this size (rows, columns) in each class folder: red, then green, ..."""
+    for number, (name, size) in enumerate(sizes.items()):
+        pixels = np.full((*size, 3), 10, np.uint8)
+        pixels[..., number] = 200
+        (folder / name).mkdir(parents=True)
+        Image.fromarray(pixels).save(folder / name / "x.png")
+
+
+def test_colors_are_kept(tmp_path: Path) -> None:
+    write_colors(tmp_path, {"r": (6, 8), "g": (6, 8)})
+    examples = read_folder(tmp_path, color=True)
+    assert examples.images.shape == (2, 6, 8, 3)
+    assert examples.classes == ["g", "r"]
+    assert examples.images[:, 0, 0].tolist() == [[10, 200, 10], [200, 10, 10]]
+    small = read_folder(tmp_path, color=True, size=(2, 4)).images
+    assert small.shape == (2, 2, 4, 3)
+    assert np.array_equal(small, examples.images[:, :2, :4])
+    assert read_folder(tmp_path, as_is=True, size=(3, 5)).images.shape == (2, 3, 5)
+
+
+def test_pictures_of_several_sizes(tmp_path: Path) -> None:
+    write_colors(tmp_path, {"r": (6, 8), "g": (7, 8)})
+    with pytest.raises(ValueError, match="one size, found 6x8, 7x8; --size 32 resizes them"):
+        read_folder(tmp_path, color=True)
+    assert read_folder(tmp_path, color=True, size=(5, 5)).images.shape == (2, 5, 5, 3)
+
+
+def test_digits_of_another_size(tmp_path: Path, digits: list[Path]) -> None:
+    for name, path in (("a", digits[0]), ("b", digits[1])):
+        (tmp_path / "own" / name).mkdir(parents=True)
+        shutil.copy(path, tmp_path / "own" / name)
+    examples = read_folder(tmp_path / "own", size=(20, 16))
+    assert examples.images.shape == (2, 20, 16)
+    assert (examples.images.max(axis=(1, 2)) > 200).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("32", (32, 32)), ("32x24", (32, 24)), ("1", (1, 1)), ("1024", (1024,) * 2)],
+)
+def test_a_size(text: str, expected: tuple[int, int]) -> None:
+    assert import_images.parse_size(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "0", "32x", "x32", "32x0", "1025", "-1", "3.5", "32x24x3"])
+def test_no_size(text: str) -> None:
+    with pytest.raises(ValueError, match=f"--size {text}: expected a side, or ROWSxCOLUMNS"):
+        import_images.parse_size(text)
+
+
+def test_a_class_that_cannot_be_printed(tmp_path: Path) -> None:
+    write_colors(tmp_path, {"r\n": (6, 8), "g": (6, 8)})
+    with pytest.raises(ValueError, match=r"expected names of .* that can be printed") as caught:
+        read_folder(tmp_path, color=True)
+    assert "\n" not in str(caught.value)

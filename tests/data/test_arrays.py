@@ -10,9 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.data import arrays, dataset, extraction, integrity
+from harness.data import arrays, dataset, extraction, integrity, normalization
 from harness.data.dataset import Dataset
 from harness.data.sources import measure
+from harness.nn.network import Network
+from harness.nn.optimizers import SGD
+from harness.training.options import Options
+from harness.training.trainer import Silence, Trainer
 
 
 def content(
@@ -138,6 +142,20 @@ def test_an_own_validation_set_is_used(tmp_path: Path) -> None:
     assert load(path, tmp_path / "cache", num_val=0).val is None
     with pytest.raises(ValueError, match="num_val=9: the data set has a validation set of 21"):
         load(path, tmp_path / "cache", num_val=9)
+
+
+def test_arrays_in_memory_are_trained_on_without_files_or_a_test_set() -> None:
+    given = content()
+    given["x_train"][:, 0] = 100 * given["y_train"]
+    data = Dataset.from_arrays(given["x_train"], given["y_train"], num_val=12)
+    network = Network.create((4, 8, data.outputs), "tanh", np.random.default_rng(1))
+    fitted = normalization.fit("minmax", data.train.inputs, data.train.rows)
+    options = Options(batch=8, lr=0.1, epochs=30)
+    trained = Trainer(network, data, SGD(network.parameters), fitted, options)
+    result = trained.run(Silence())
+    assert trained.best_error == 0
+    assert set(result.values) == {"best/epoch", "best/val_error"}
+    assert result.probabilities.shape == (0, 3)
 
 
 def test_in_memory_nothing_is_copied_and_cut_in_proportion() -> None:

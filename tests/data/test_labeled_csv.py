@@ -205,3 +205,95 @@ def test_lines_without_an_end_are_bounded(
     monkeypatch.setattr(labeled_csv, "MAX_CHARACTERS", 4000)
     with pytest.raises(ValueError, match="and 4,000 characters; write a larger one as IDX files"):
         read(tmp_path, f"{line}\n" * 6000)
+
+
+IRIS = "sepal,petal,species\n5.1,-0.2,setosa\n6.5,1e-3,b 10\n7,2.25,b 2\n5,0,setosa\n"
+
+
+def test_floats_with_names_of_classes_in_sorted_order(tmp_path: Path) -> None:
+    examples = read(tmp_path, IRIS, label="species", floats=True)
+    expected = np.array([[5.1, -0.2], [6.5, 1e-3], [7, 2.25], [5, 0]], np.float32)
+    np.testing.assert_array_equal(examples.images, expected)
+    assert examples.images.dtype == np.float32
+    assert examples.classes == ["b 2", "b 10", "setosa"]
+    assert examples.labels.tolist() == [2, 1, 0, 2]
+    assert examples.notes == [
+        f"{tmp_path / 'own.csv'}: 4 rows of 2 numbers, line 1 is a header; the label is in cell 3 "
+        "of 3 (species); --label names another"
+    ]
+
+
+@pytest.mark.parametrize("column", ["first", "1"])
+def test_text_labels_without_a_header(tmp_path: Path, column: str) -> None:
+    text = 'ü,0,1,2,3\n"a, b",4,5,6,7\nü,8,9,10,11\n'
+    examples = read(tmp_path, text, label=column)
+    assert (examples.classes, examples.labels.tolist()) == (["a, b", "ü"], [1, 0, 1])
+    np.testing.assert_array_equal(examples.images, np.arange(12, dtype=np.uint8).reshape(3, 2, 2))
+    assert "no header" in examples.notes[0]
+    numbers = read(tmp_path, "10,0,1,2,3\n9,4,5,6,7\n", label=column)
+    assert (numbers.classes, numbers.labels.tolist()) == (["9", "10"], [1, 0])
+
+
+def test_targets(tmp_path: Path) -> None:
+    examples = read(tmp_path, "a,price,b\n1,-0.5,2\n3,1e3,4\n", target="price", floats=True)
+    assert examples.labels.tolist() == [-0.5, 1000]
+    assert (examples.labels.dtype, examples.classes) == (np.float32, [])
+    np.testing.assert_array_equal(examples.images, [[1, 2], [3, 4]])
+    assert "the target is in cell 2 of 3 (price); --target names another" in examples.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("ends", "expected"), [((0, 16), [0, 16, 255, 128]), ((-16, 16), [128, 135, 255, 191])]
+)
+def test_a_range_of_gray_values_becomes_that_of_bytes(
+    tmp_path: Path, ends: tuple[float, float], expected: list[int]
+) -> None:
+    examples = read(tmp_path, "0,0,1,16,8\n1,0,1,16,8\n", value_range=ends)
+    assert examples.images.dtype == np.uint8
+    assert examples.images[0].ravel().tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "problem"),
+    [
+        (IRIS, {"label": "species"}, "line 1: expected a label and the pixels of a square image"),
+        (IRIS, {"floats": True}, "line 2: cell 3 is 'setosa', not a number"),
+        (IRIS, {"label": "kind", "floats": True}, "--label kind: expected first, last, a number"),
+        (IRIS, {"target": "species", "floats": True}, "line 2: cell 3 is 'setosa', not a number"),
+        (IRIS.replace("7,2.25", "7,"), {"label": "species", "floats": True},
+         "line 4: cell 2 is empty, not a number"),
+        (IRIS.replace("7,2.25", "7,nan"), {"label": "species", "floats": True},
+         "line 4: cell 2 is nan, expected a finite number"),
+        (IRIS.replace("7,2.25", "1e39,2"), {"label": "species", "floats": True},
+         "line 4: cell 1 is 1e+39, expected a finite number"),
+        (IRIS.replace("setosa", ""), {"label": "species", "floats": True},
+         "line 2: the label in cell 3 is empty, expected a name"),
+        (IRIS.replace("setosa", "\x1b[2J"), {"label": "species", "floats": True},
+         "line 2: the label in cell 3 is '\\x1b[2J', expected a name"),
+        ("x,a\n1,2\n1,2\n", {"label": "x", "floats": True}, "cell 1 have 1 different values"),
+        ("x,a\n1,2\ninf,2\n", {"target": "x", "floats": True}, "the target in cell 1 is inf, ex"),
+        ("0,1,2,3,17\n1,1,2,3,4\n", {"value_range": (0, 16)},
+         "line 1: cell 5 is 17, expected gray values from 0 to 16"),
+        ("0,1,2,3,nan\n1,1,2,3,4\n", {"value_range": (0, 16)}, "line 1: cell 5 is nan, expected"),
+        ("0,1,2,3,0.5\n1,1,2,3,4\n", {}, "; --range 0:1 scales gray values, --floats reads "),
+    ],
+)  # fmt: skip
+def test_other_tables_that_cannot_be_read(
+    tmp_path: Path, text: str, options: dict[str, object], problem: str
+) -> None:
+    with pytest.raises(ValueError, match="own") as caught:
+        read(tmp_path, text, **options)
+    assert str(caught.value).startswith(str(tmp_path / "own.csv"))
+    assert problem in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_column_is_named_once(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="--label, --label-column, --target: give only one"):
+        read(tmp_path, IRIS, label="species", target="sepal")
+
+
+@pytest.mark.parametrize("text", ["", "16", "0:", "1:1", "2:1", "0:nan", "0:inf", "a:b", "0:1:2"])
+def test_a_range_is_two_numbers(text: str) -> None:
+    with pytest.raises(ValueError, match=f"--range {text}: expected the lowest and the highest"):
+        labeled_csv.parse_range(text)

@@ -127,3 +127,25 @@ def test_existing_files_are_not_overwritten(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match="already exists"):
         own_data.write(examples(), tmp_path, test_share=0.2)
     assert (tmp_path / name).read_bytes() == b"kept"
+
+
+def test_other_examples_are_written_as_arrays(tmp_path: Path) -> None:
+    own = examples()
+    color = np.repeat(own.images[..., None], 3, axis=3)
+    lines = own_data.write(replace(own, images=color), tmp_path / "color", test_share=0.2)
+    assert lines[:2] == [
+        f"{tmp_path / 'color/arrays.npz'}: 40 training and 10 test images of 2x3 in color in 2 "
+        "classes",
+        "images per class: a 40, b 10",
+    ]
+    assert lines[-1].endswith(f"dataset=arrays dataset.file={tmp_path / 'color/arrays.npz'}")
+    with np.load(tmp_path / "color/arrays.npz") as content:
+        assert content["x_train"].shape == (40, 2, 3, 3)
+        assert content["classes"].tolist() == ["a", "b"]
+        assert np.bincount(content["y_test"]).tolist() == [8, 2]
+    table = Examples(own.images.reshape(50, 6).astype(np.float32) / 7, own.labels + 0.5, [])
+    (line, _) = own_data.write(table, tmp_path / "table", test_share=0.2)
+    assert line.endswith("40 training and 10 test examples of 6 numbers with a target each")
+    assert [path.name for path in (tmp_path / "table").iterdir()] == ["arrays.npz"]
+    with pytest.raises(ValueError, match=r"arrays\.npz: already exists"):
+        own_data.write(own, tmp_path / "table", test_share=0.2)

@@ -1,15 +1,19 @@
 """A recognizer computes softmax(z / T) of the run's network, for any number of images."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from harness.data import normalization
 from harness.recognizer import recognizer
 from harness.recognizer.preprocess import Preprocessed
 from harness.recognizer.recognizer import BATCH, Answer, Recognizer
+from harness.runfolder import checkpoint
 
 SIZES = (6, 5, 3)
+UNCHANGED = {"name": "none", "scale": 1.0, "shift": 0.0}
 DESCRIPTION = {
     "run": "abc", "sizes": SIZES, "activation": "tanh", "image_shape": (2, 3),
     "normalization": {"name": "x", "scale": 0.01, "shift": -0.5},
@@ -83,3 +87,50 @@ def test_other_files_are_rejected(tmp_path: Path) -> None:
     path.write_bytes(b"no weights")
     with pytest.raises(ValueError, match=r"x\.safetensors"):
         recognizer.load(path)
+
+
+class PerInput:
+    """A normalization with a state of one number for each input."""
+
+    def __init__(self) -> None:
+        self.mean = np.zeros(6)
+
+    def fit(self, inputs: np.ndarray, rows: np.ndarray | None = None) -> None:
+        self.mean = inputs.mean(axis=0)
+
+    @property
+    def state(self) -> dict[str, np.ndarray]:
+        return {"mean": self.mean}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        self.mean = state["mean"]
+
+    def apply(self, inputs: np.ndarray, out: np.ndarray) -> None:
+        np.subtract(inputs, self.mean, out=out, casting="unsafe")
+
+
+def test_a_state_of_any_shape_is_read_from_the_weights_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(normalization.NORMALIZATIONS, "mine", PerInput)
+    examples = np.random.default_rng(3).normal(size=(9, 6)).astype(np.float32)
+    fitted = normalization.fit("mine", examples)
+    _, arrays = small()
+    description = {**DESCRIPTION, "normalization": {"name": "mine"}, "dtype": "float32"}
+    description |= {"image_shape": (6,), "class_names": ["a", "b", "c"]}
+    path = tmp_path / "x.safetensors"
+    checkpoint.save(path, arrays | normalization.state_arrays(fitted), description)
+    network = recognizer.load(path)
+    inputs = np.zeros((9, 6), np.float32)
+    network.normalization.apply(examples, inputs)
+    np.testing.assert_allclose(inputs, examples - examples.mean(axis=0), atol=1e-6)
+    plain = Recognizer(arrays, DESCRIPTION | {"normalization": UNCHANGED, "dtype": "float32"})
+    expected = plain.probabilities(inputs)
+    assert network.probabilities(examples) == pytest.approx(expected, abs=1e-6)
+    assert network.class_names == ("a", "b", "c")
+    with pytest.raises(ValueError, match=r"float32 of shape \(6,\), not on pictures"):
+        network.read([np.zeros((28, 28), np.uint8)])
+    with pytest.raises(ValueError, match="normalization 'mine': its state has no 'mean'"):
+        Recognizer(arrays, description)
+    with pytest.raises(ValueError, match="normalization 'other': expected minmax, unit"):
+        Recognizer(arrays, description | {"normalization": {"name": "other"}})
