@@ -81,7 +81,9 @@ def run_on(outputs: Path, run_id: str, overrides: list[str]) -> Evaluation:
             f"classes, found {_kind(data)} in {data.classes}"
         )
     with np.errstate(over="ignore", invalid="ignore"):  # the result is checked
-        score, probabilities = scoring.evaluate(trained.network, data.test, trained.normalization)
+        score, probabilities = scoring.evaluate(
+            trained.network, data.test, trained.normalization, trained.loss
+        )
     if not math.isfinite(score.loss):
         raise ValueError(f"run {run.id}: its weights are too large to give an answer")
     labels = data.test.labels

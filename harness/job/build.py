@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -155,14 +156,24 @@ def part(kind: str, config: ScratchConfig, *arguments: Any) -> Any:
     Raises `PartError` when a part of the user's cannot be made.
     """
     chosen: Part = getattr(config, kind)
+    shared = {key.name: getattr(config, key.name) for key in parts.shared_keys(kind, chosen.name)}
+    if isinstance(shared.get("activation"), Part):
+        shared["activation"] = part("activation", config)
+    return make(kind, chosen, shared, *arguments)
+
+
+def make(kind: str, chosen: Part, shared: Mapping[str, Any], *arguments: Any) -> Any:
+    """A part, made with the arguments of its kind and the shared keys that it takes.
+
+    Raises `PartError` when a part of the user's cannot be made.
+    """
     common = {key.name for key in KINDS[kind].common}
     options = {key: value for key, value in chosen.options.items() if key not in common}
-    for key in parts.shared_keys(kind, chosen.name):
-        value = getattr(config, key.name)
-        options[key.name] = part(key.name, config) if isinstance(value, Part) else value
-    make = parts.factory(kind, chosen.name)
+    taken = {key.name for key in parts.shared_keys(kind, chosen.name)}
+    options |= {key: value for key, value in shared.items() if key in taken}
+    factory = parts.factory(kind, chosen.name)
     try:
-        return make(*arguments, **options)
+        return factory(*arguments, **options)
     except Exception as error:
         if not chosen.is_own:
             raise

@@ -27,7 +27,13 @@ def check(arrays: Arrays, description: dict[str, Any]) -> None:
     description: sizes, activation, normalization, image_shape (of any example), run, and if there
     are some class_names, calibration and dtype (of the inputs, else uint8); the rest is ignored.
     """
-    sizes = _whole_numbers(description, "sizes")
+    if "parts" in description:
+        outputs = description.get("outputs")
+        if type(outputs) is not int or not isinstance(description["parts"], dict):
+            raise ValueError("parts: expected those of a network and the number of its outputs")
+        sizes = [math.prod(_whole_numbers(description, "image_shape")), outputs]
+    else:
+        sizes = _whole_numbers(description, "sizes")
     if len(sizes) < 2 or sizes[-1] > MAX_CLASSES:
         raise ValueError(
             f"sizes: expected inputs to at most {MAX_CLASSES} classes, found {_short(sizes)}"
@@ -47,6 +53,8 @@ def check(arrays: Arrays, description: dict[str, Any]) -> None:
         if len(names) != sizes[-1]:
             raise ValueError(f"class_names: expected {sizes[-1]} names, found {len(names)}")
     for name, known in (("activation", set(ACTIVATIONS)), ("run", None)):
+        if name == "activation" and "parts" in description:
+            continue
         text = description.get(name)
         if not isinstance(text, str) or not text.isprintable() or (known and text not in known):
             expected = "a name" if known is None else ", ".join(ACTIVATIONS)
@@ -55,7 +63,8 @@ def check(arrays: Arrays, description: dict[str, Any]) -> None:
     if "calibration" in description:
         fitted = description["calibration"]
         calibration.check(fitted.get("temperature") if isinstance(fitted, dict) else fitted)
-    _check_arrays(arrays, sizes)
+    if "parts" not in description:
+        _check_arrays(arrays, sizes)
 
 
 def is_number(value: Any) -> bool:

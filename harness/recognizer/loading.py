@@ -17,7 +17,7 @@ from harness.data.dataset import is_image
 from harness.recognizer import calibration, champion, recognizer
 from harness.recognizer.calibration import Calibration
 from harness.recognizer.recognizer import Recognizer
-from harness.runfolder import folder
+from harness.runfolder import folder, own_code
 from harness.runfolder.objective import DEFAULT, Objective
 from harness.runfolder.run import WEIGHTS, Run
 from harness.runfolder.target import Target
@@ -96,7 +96,7 @@ def _rank(run: Run) -> tuple[bool, str, float]:
 def _loaded(runs: list[Run], problems: list[str]) -> Iterator[Recognizer]:
     for run in runs:
         try:
-            yield load_run(run)
+            yield load_run(run, own=False)
         except (ValueError, OSError) as error:
             problems.append(str(error))
 
@@ -128,12 +128,20 @@ def describe_source(trained: Recognizer) -> str:
     return f"{version}run {trained.run_id}"
 
 
-def load_run(run: Run) -> Recognizer:
+def load_run(run: Run, *, own: bool = True) -> Recognizer:
     """Load the network of a run, calibrated if its data is available.
 
-    Raises `ValueError` if the run has no weights, or they or the calibration cannot be used.
+    own: whether parts of the user's may be imported. Raises `ValueError` if the run has no weights,
+    or they or the calibration cannot be used.
     """
-    _ = run.config  # raises if it was changed
+    trainer = run.config.trainer  # raises if it was changed
+    if trainer.is_own:
+        raise ValueError(
+            f"run {run.id} was trained by trainer={trainer.name}: its model is not a network of "
+            "the harness, which only the built-in trainer makes"
+        )
+    if own:
+        own_code.use(run.history().code)
     if not run.is_finished and not run.weights.is_file():
         history = run.history()
         raise ValueError(
@@ -141,7 +149,7 @@ def load_run(run: Run) -> Recognizer:
             f"{len(history.epochs)} epochs; `python -m harness.run resume={run.id}` finishes it"
         )
     weights = run.verified(WEIGHTS)
-    trained = recognizer.load(weights, run=run.id)
+    trained = recognizer.load(weights, own=own, run=run.id)
     path = run.folder / CALIBRATION
     if path.is_file():
         fitted: Calibration | None = _read_calibration(path, weights)

@@ -12,12 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.data import normalization
 from harness.data.dataset import default_names, is_image
-from harness.nn.activations import ACTIVATIONS
-from harness.nn.losses import CrossEntropy
-from harness.nn.models import mlp
-from harness.nn.network import Network
+from harness.job import trained
 from harness.recognizer.description import check
 from harness.recognizer.preprocess import Preprocessed, prepare
 from harness.runfolder import checkpoint
@@ -64,25 +60,21 @@ class Recognizer:
     input_shape: of one example. dtype: of the inputs. class_names: of the C classes.
 
     It reuses its buffers, so only one thread may use it at a time. Raises `ValueError` if the
-    weights and their description do not make a network.
+    weights and their description do not make a network. own: whether it may have parts of the
+    user's, which are imported.
     """
 
-    def __init__(self, arrays: checkpoint.Arrays, description: dict[str, Any]) -> None:
+    def __init__(
+        self, arrays: checkpoint.Arrays, description: dict[str, Any], *, own: bool = False
+    ) -> None:
         check(arrays, description)
-        inputs, *widths, classes = description["sizes"]
-        activation = ACTIVATIONS[description["activation"]]()
-        layers = mlp((inputs,), classes, width=widths, activation=activation)
-        self.network = Network(layers, inputs)
-        for name, array in self.network.parameters.arrays.items():
-            array[:] = arrays[name]
-        self.normalization = normalization.load(description["normalization"], arrays)
+        self.network, self.normalization, self.loss = trained.restore(arrays, description, own=own)
         self.input_shape: tuple[int, ...] = tuple(description["image_shape"])
         self.dtype = np.dtype(description.get("dtype", "uint8"))
         names = description.get("class_names")
         self.class_names = default_names(self.classes) if names is None else tuple(names)
         self.description = description
-        self._loss = CrossEntropy()
-        self._inputs = np.empty((BATCH, inputs), np.float32)
+        self._inputs = np.empty((BATCH, self.network.inputs), np.float32)
 
     @property
     def run_id(self) -> str:
@@ -140,7 +132,7 @@ class Recognizer:
         inputs = self._inputs[: len(pixels)]
         self.normalization.apply(pixels, out=inputs)
         np.divide(self.network.forward(inputs), self.temperature, out=out)
-        self._loss.predict(out, out)
+        self.loss.predict(out, out)
 
     def read(self, pictures: list[NDArray[Any]], *, as_is: bool = False) -> list[Answer]:
         """Preprocess and classify pictures, (rows, columns) or (rows, columns, 3), 0 to 255.
@@ -161,13 +153,13 @@ class Recognizer:
         ]
 
 
-def load(path: Path, **extra: Any) -> Recognizer:
+def load(path: Path, *, own: bool = False, **extra: Any) -> Recognizer:
     """Load a recognizer from a weights file; `extra` is added to its description.
 
     Raises `ValueError` naming the file if it is missing, damaged, or not written by this harness.
     """
     arrays, description = checkpoint.load(path)
     try:
-        return Recognizer(arrays, description | extra)
+        return Recognizer(arrays, description | extra, own=own)
     except (TypeError, ValueError, MemoryError) as error:
         raise ValueError(f"{path}: expected the weights of a run, found {error}") from error
