@@ -24,7 +24,7 @@ from harness.runfolder.schema import GROUPS, Config, ScratchConfig
 SCHEMA = 2
 KEY = "schema"  # in config.yaml
 
-_named: set[tuple[str, ...]] = set()  # the keys that a warning has named
+_named: set[frozenset[str]] = set()  # the keys that a warning has named
 
 
 @cache
@@ -111,8 +111,8 @@ def without(content: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
 
 def warn(path: Path, keys: tuple[str, ...]) -> None:
     """Say that a file has keys that are not known here, once for each set of keys."""
-    if keys and keys not in _named:
-        _named.add(keys)
+    if keys and frozenset(keys) not in _named:
+        _named.add(frozenset(keys))
         logging.getLogger(__name__).warning("%s; they are ignored", describe(path, keys))
 
 

@@ -31,7 +31,7 @@ COMMON = (
     "checkpoint.keep=1",
 )  # fmt: skip
 FINISHED = ("optimizer=momentum", "batch=20", "epochs=4", "dropout=0.1")
-INTERRUPTED = ("optimizer=adam", "schedule=cosine", "batch=1", "epochs=40", "ema=0.9")
+INTERRUPTED = ("optimizer=adam", "schedule=cosine", "batch=1", "epochs=16", "ema=0.9")
 SWEEP = ("-m", "lr=0.1,0.2", "batch=20", "epochs=3")
 USER = ("USER", "LOGNAME", "USERNAME")
 STORE = ("mlflow.db", "artifacts", "logs", "cache", "reports", "delivery.log")  # in outputs
