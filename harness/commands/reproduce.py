@@ -92,7 +92,7 @@ def reproduce(run_id: str, outputs: Path, uri: str | None) -> None:
 
 def _reproduce(reader: Reader, run: Recorded, files: Path, outputs: Path) -> ExitStatus:
     """files: a folder for downloaded artifacts."""
-    settings = configuration.read_yaml(reader.fetch(run, CONFIG, files))
+    settings = configuration.read_yaml(reader.fetch(run, CONFIG, files), to_train=True)
     check_settings(run, settings)
     settings = replace(
         settings,

@@ -14,8 +14,9 @@ from harness.commands.options import OUTPUTS, URI, refuse
 from harness.nn import metrics
 from harness.run import compose
 from harness.runfolder import config as configuration
+from harness.runfolder import versions
 from harness.runfolder.keys import determines_result
-from harness.runfolder.objective import DEFAULT, KEY, Objective
+from harness.runfolder.objective import DEFAULT, Objective
 from harness.runfolder.schema import Config, ScratchConfig
 from harness.runfolder.target import Target
 from harness.tracking.store import Store, StoreError, answers
@@ -129,12 +130,11 @@ def _runs_of(store: Store, config: Config) -> tuple[RecipeRun, ...]:
         for key, value in configuration.leaves(config).items()
         if determines_result(key) and key not in FREE
     }
-    before = {KEY: str(DEFAULT)}  # of runs of earlier versions
     test_key = Objective.parse(config.objective).test_key
     by_seed: dict[int, RecipeRun] = {}  # MLflow lists the newest run first
     for run in store.runs([experiment.experiment_id], "attributes.status = 'FINISHED'"):
-        params = before | run.data.params
-        if any(params.get(key) != value for key, value in settings.items()):
+        params = versions.completed(run.data.params)
+        if any(str(params.get(key)) != value for key, value in settings.items()):
             continue
         seed = int(params["seed"])
         if seed not in by_seed and test_key in run.data.metrics:

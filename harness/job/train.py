@@ -80,6 +80,7 @@ def _fail(run: Run, journal: Journal, error: BaseException) -> None:
 
 
 def _train(run: Run, journal: Journal) -> None:
+    run.check_trainable()
     config, history, dataset = run.config, run.history(), run.dataset()
     _prepare_numba(config, run.cache)
     own_code.use(history.code)

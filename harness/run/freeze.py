@@ -179,7 +179,7 @@ def existing(prepared: list[Prepared], runs: list[Run], *, accept: bool) -> list
 
     runs: oldest first. accept: a job whose settings and data were trained to the end by other
     source builds on that run, unless it has a finished one of this source. Raises `ConfigError`
-    for a run that was changed since it was frozen.
+    for a run that was changed since it was frozen, or that a newer version wrote.
     """
     # `threads=1,2` is a sweep as well, although it changes no result.
     swept = {name for each in prepared for name in each.job.swept}
@@ -197,7 +197,7 @@ def existing(prepared: list[Prepared], runs: list[Run], *, accept: bool) -> list
         ]
     for run in found:
         if run is not None and not run.is_finished:
-            _ = run.config  # a finished run does not need its config.yaml
+            run.check_trainable()  # a finished run does not need its config.yaml
     return found
 
 
@@ -277,5 +277,6 @@ def interrupted_run(outputs: Path, prefix: str) -> Run:
         raise ConfigError(f"resume={prefix}: {run.id} is finished; there is nothing to continue")
     if run.is_live():
         raise ConfigError(f"resume={prefix}: {run.id} is being trained at this moment")
+    run.check_trainable()
     run.dataset()  # extracts it again where the cache has lost it
     return run

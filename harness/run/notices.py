@@ -8,7 +8,7 @@ from functools import cache
 from harness.data.dataset import Dataset
 from harness.data.normalization import narrow_range
 from harness.runfolder import config as configuration
-from harness.runfolder import keys
+from harness.runfolder import keys, versions
 from harness.runfolder.history import History
 from harness.runfolder.keys import Key
 from harness.runfolder.run import REPRODUCES, Run
@@ -68,7 +68,7 @@ def of_other_source(
         wanted[keys.full_key(_subject(params, data), params, also)] = key
     found: dict[Key, Run] = {}
     for run in runs if wanted else ():
-        tags, params = run.create["tags"], run.create["params"]
+        tags, params = run.create["tags"], versions.completed(run.create["params"])
         subject = _subject(params, run.create.get("dataset", {}).get("sha256"))
         full = keys.full_key(subject, params, also)
         if full not in wanted or REPRODUCES in tags or tags.get("run_key") == wanted[full]:

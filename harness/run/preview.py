@@ -172,7 +172,7 @@ class Past:
 
     def __init__(self, runs: Iterable[Run]) -> None:
         """runs: oldest first; those that are not finished are left out."""
-        self._runs = [(run, _speed(run.create["params"])) for run in runs if run.is_finished]
+        self._runs = [(run, _speed(run.history().params)) for run in runs if run.is_finished]
         self._known: dict[str, Nearest | None] = {}
 
     def nearest(self, job: Job) -> Nearest | None:

@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from harness.data.override import quoted, spell, suggest
-from harness.runfolder import parts
+from harness.runfolder import parts, versions
 from harness.runfolder.objective import DEFAULT, Objective, metric_names
 from harness.runfolder.own_code import OwnCodeError
 from harness.runfolder.parts import KINDS, Part, PartError
@@ -74,8 +74,8 @@ def expand_home(key: str, path: str) -> str:
 def _validate(content: Mapping[str, Any], *, frozen: bool = False) -> Config:
     """Check every key and value against the schema, each on its own. Raises `ConfigError`.
 
-    frozen: the user's parts were checked when the configuration was frozen, and their modules may
-    not be here.
+    frozen: parts that are not built-in were checked when the configuration was frozen, and may not
+    be here.
     """
     try:
         trainer = _part("trainer", content, frozen=frozen)
@@ -108,8 +108,10 @@ def _learning_rate(optimizer: Part) -> Any:
 
 def _part(kind: str, content: Mapping[str, Any], *, frozen: bool) -> Part:
     node = content.get(kind, KINDS[kind].before)
-    if frozen and isinstance(node, Mapping) and ":" in str(node.get("name")):
-        return Part(node["name"], {key: value for key, value in node.items() if key != "name"})
+    options = dict(node) if isinstance(node, Mapping) else {"name": node}
+    name = options.pop("name", None)
+    if frozen and name and isinstance(name, str) and name not in KINDS[kind].rows:
+        return Part(name, options)
     return parts.check(kind, node)
 
 
@@ -224,17 +226,23 @@ def _leaves(content: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str,
 
 
 def to_yaml(config: Config) -> str:
-    """The frozen `config.yaml` of a run folder."""
+    """A configuration as YAML, which a command's configuration file may hold."""
     import yaml
 
     return str(yaml.safe_dump(to_dict(config), sort_keys=False))
 
 
-def read_yaml(path: Path, sha256: str | None = None) -> Config:
-    """Read the frozen `config.yaml` of a run.
+def frozen_yaml(config: Config) -> str:
+    """The frozen `config.yaml` of a run folder: also with the version of the schema."""
+    return f"{versions.KEY}: {versions.SCHEMA}\n{to_yaml(config)}"
 
-    sha256: of the file's bytes as they were frozen; None when that is not known. The file may hold
-    keys that contradict each other: an older version accepted them, and the run used them. Raises
+
+def read_yaml(path: Path, sha256: str | None = None, *, to_train: bool = False) -> Config:
+    """Read the frozen `config.yaml` of a run of any version.
+
+    sha256: of the file's bytes as they were frozen; None when that is not known. to_train: refuse
+    keys that this version does not know; else a warning names them. The file may hold keys that
+    contradict each other: an older version accepted them, and the run used them. Raises
     `ConfigError` naming the file, also when it was changed.
     """
     import yaml
@@ -244,9 +252,27 @@ def read_yaml(path: Path, sha256: str | None = None) -> Config:
         content = yaml.safe_load(text.decode())
         if not isinstance(content, dict):
             raise ConfigError(f"expected settings, found {type(content).__name__}")
-        return _validate(content, frozen=True)
+        unknown = _unknown(content)
+        config = _validate(versions.without(content, unknown), frozen=True)
     except (ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: {' '.join(str(error).split())}") from error
+    if unknown and to_train:
+        raise ConfigError(f"{versions.describe(path, unknown)}; train it with that version")
+    versions.warn(path, unknown)
+    return config
+
+
+def _unknown(content: dict[Any, Any]) -> tuple[str, ...]:
+    """What this version does not know of a frozen configuration, the keys first.
+
+    Removes the version of the schema. Raises `ConfigError`.
+    """
+    schema = content.pop(versions.KEY, 1)
+    if not isinstance(schema, int) or schema < 1:
+        raise ConfigError(f"{versions.KEY}={spell(schema)}: expected a whole number of at least 1")
+    unknown = versions.unknown(_leaves(content))
+    is_newer = schema > versions.SCHEMA and not unknown
+    return (f"{versions.KEY}={schema}",) if is_newer else unknown
 
 
 def read_frozen(path: Path, sha256: str | None) -> bytes:

@@ -63,7 +63,7 @@ def create(outputs: Path, config: Config, identity: Identity) -> Run:
     unfinished = run.folder.with_name(f".{run_id}")
     unfinished.mkdir(parents=True)
     try:
-        frozen = configuration.to_yaml(config)
+        frozen = configuration.frozen_yaml(config)
         write_text(unfinished / CONFIG, frozen)
         _copy_code(identity.code, unfinished)
         with Journal(unfinished / journal.FILE_NAME) as writer:

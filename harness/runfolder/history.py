@@ -1,10 +1,12 @@
 """The state of a run, read from its journal: the last record of each kind counts."""
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from harness.nn import metrics
+from harness.runfolder import versions
 from harness.runfolder.artifacts import Artifact
 from harness.runfolder.journal import JournalError, Record, read_create, scan
 from harness.runfolder.status import RunStatus
@@ -21,7 +23,8 @@ class History:
     `epochs` holds one record per epoch in order; `final` the metrics of the last record of that
     kind; `artifacts` the last record of each file by its path; `start` the last start record.
     `pruned`: tagged by a search since the last start. `store`: the address of another store that
-    the run was bound for later (`local`: the one in outputs).
+    the run was bound for later (`local`: the one in outputs). `unknown`: what a newer version wrote
+    and this one does not know.
     """
 
     create: Record
@@ -34,6 +37,7 @@ class History:
     error: str | None = None
     pruned: bool = False
     store: str | None = None
+    unknown: tuple[str, ...] = ()
 
     @property
     def run(self) -> str:
@@ -45,11 +49,10 @@ class History:
         """The run's name, such as `batch=16,seed=1`."""
         return str(self.create["name"])
 
-    @property
+    @cached_property
     def params(self) -> dict[str, Any]:
-        """Every setting by its dotted key."""
-        params: dict[str, Any] = self.create["params"]
-        return params
+        """Every setting by its dotted key; those added since the run are as before."""
+        return versions.completed(self.create["params"])
 
     @property
     def is_pruned(self) -> bool:
@@ -103,14 +106,17 @@ def begin(create: Record) -> History:
 
 
 def read_history(path: Path) -> History:
-    """Read a journal as a whole.
+    """Read a journal as a whole. A warning names what this version does not know in it.
 
     Raises `JournalError` when its create record cannot be read; damage after it gives DAMAGED.
     """
     history = begin(read_create(path))
+    unknown: dict[str, None] = {}
     try:
         for record, _ in scan(path):
             history = history.then(record)
+            unknown |= dict.fromkeys(versions.unknown_of(record))
     except JournalError as error:
-        return replace(history, status=RunStatus.DAMAGED, error=str(error))
-    return history
+        history = replace(history, status=RunStatus.DAMAGED, error=str(error))
+    versions.warn(path, tuple(unknown))
+    return replace(history, unknown=tuple(unknown)) if unknown else history

@@ -30,6 +30,22 @@ from harness.data.atomic import named
 
 FILE_NAME = "journal.jsonl"
 Record = dict[str, Any]
+RECORDS = {  # the kinds, each with its fields
+    kind: frozenset({"n", "kind", "ms", *fields})
+    for kind, fields in {
+        "create": (
+            *("run", "name", "order", "config_sha256", "params", "tags", "experiment", "dataset"),
+            "code",
+        ),
+        "start": ("host", "pid", "process_started", "threads", "backend"),
+        "epoch": ("epoch", "metrics"),
+        "final": ("epoch", "metrics"),
+        "artifact": ("path", "bytes", "sha256"),
+        "tags": ("tags",),
+        "store": ("uri",),
+        "end": ("status", "error"),
+    }.items()
+}
 
 
 class JournalError(ValueError):

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache
 
 from harness.runfolder import config as configuration
-from harness.runfolder import own_code, syntax
+from harness.runfolder import own_code, syntax, versions
 from harness.runfolder.environment import SOURCE
 from harness.runfolder.own_code import Source
 from harness.runfolder.run import Run
@@ -53,9 +53,15 @@ def run_key(config: Config, data_digest: str, code: Sequence[Source] = ()) -> st
 def subject(params: Mapping[str, object], data_digest: object) -> dict[str, object]:
     """What a run trains by whatever source: the settings that determine its result, and the data.
 
-    params: every setting by its dotted key.
+    params: every setting by its dotted key, as a run of any version has them. A setting that was
+    added later and is as before is left out, so that adding it changes no key.
     """
-    settings = {key: value for key, value in params.items() if determines_result(key)}
+    before = versions.before()
+    settings = {
+        key: value
+        for key, value in versions.completed(params).items()
+        if determines_result(key) and (key not in before or before[key] != value)
+    }
     return {"settings": settings, "data": data_digest}
 
 

@@ -5,7 +5,7 @@ import json
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +96,11 @@ def _read(path: Path) -> tuple[int, Plan]:
         saved_ns = content.get("saved_ns", path.stat().st_mtime_ns)
         if content.pop("sha256", None) not in (None, _digest(content)):
             raise ValueError("it does not match its SHA-256")
-        jobs = tuple(SweepJob(**job) for job in content["jobs"])
+        known = {field.name for field in fields(SweepJob)}  # a newer version may have more
+        jobs = tuple(
+            SweepJob(**{key: value for key, value in job.items() if key in known})
+            for job in content["jobs"]
+        )
         return int(saved_ns), Plan(content["id"], tuple(content["overrides"]), jobs)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(

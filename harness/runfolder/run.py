@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from harness.runfolder import delivered, liveness
+from harness.runfolder import delivered, liveness, versions
 from harness.runfolder import journal as journals
 from harness.runfolder.artifacts import Artifact
 from harness.runfolder.config import ConfigError, leaves, read_frozen, read_yaml
@@ -89,10 +89,21 @@ class Run:
         path, create = self.folder / CONFIG, self.create
         config = read_yaml(path, create.get("config_sha256"))
         if "config_sha256" not in create:  # version 0.1 recorded only the settings
+            params = versions.completed(create["params"])
             for key, value in leaves(config).items():
-                if (then := create["params"].get(key, value)) != value:
+                if (then := params.get(key, value)) != value:
                     raise ConfigError(f"{path}: {key} is {value} and was {then} when it was frozen")
         return config
+
+    def check_trainable(self) -> None:
+        """Raise `ConfigError` if the run cannot be trained here.
+
+        Its config.yaml is missing or was changed, or a newer version wrote what is not known here.
+        """
+        if unknown := self.history().unknown:
+            what = versions.describe(self.journal, unknown)
+            raise ConfigError(f"{what}; train it with that version")
+        read_yaml(self.folder / CONFIG, self.create.get("config_sha256"), to_train=True)
 
     @cached_property
     def create(self) -> Record:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harness.runfolder import versions
 from harness.runfolder.objective import Objective
 from harness.runfolder.status import RunStatus
 from harness.runfolder.target import Target
@@ -216,11 +217,14 @@ def _recorded(run: "Run") -> Recorded:
         except (ValueError, TypeError):  # written by another program
             continue
         dataset = {"name": given.dataset.name, "sha256": given.dataset.digest} | dataset
+    params = dict(run.data.params)
+    if "run.id" in tags:  # else another program's
+        params = {key: str(value) for key, value in versions.completed(params).items()}
     return Recorded(
         run=tags.get("run.id", run.info.run_id),
         name=run.info.run_name or run.info.run_id,
         status=RunStatus.of_mlflow(run.info.status),
-        params=dict(run.data.params),
+        params=params,
         tags=tags,
         final={key: float(value) for key, value in run.data.metrics.items()},
         dataset=dataset,

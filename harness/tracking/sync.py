@@ -130,7 +130,7 @@ def _prove(store: Store, run: Run, *, verify: bool, resend: bool) -> Proof:
         return Proof(run.id, differences=tuple(foreign))
     if info.status != history.status.mlflow:
         differences.append(f"status: {info.status} instead of {history.status.mlflow}")
-    params = {key: str(value)[:MAX_PARAM] for key, value in history.params.items()}
+    params = {key: str(value)[:MAX_PARAM] for key, value in history.create["params"].items()}
     if not params.items() <= data.params.items():
         differences.append("params: not those of the journal")
     is_local = store.target.artifact_root is not None  # reading its files costs little

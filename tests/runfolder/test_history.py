@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from harness.nn import metrics
+from harness.runfolder import versions
 from harness.runfolder.history import History, read_history
 from harness.runfolder.journal import FILE_NAME, Journal, JournalError
 from harness.runfolder.status import RunStatus
@@ -33,7 +34,8 @@ def epoch(number: int, **values: float) -> tuple[str, dict[str, Any]]:
 
 def test_create(tmp_path: Path) -> None:
     history = read(tmp_path)
-    assert (history.run, history.name, history.params) == ("abc", "batch=16", CREATE["params"])
+    assert (history.run, history.name) == ("abc", "batch=16")
+    assert history.params == versions.before() | CREATE["params"], "as before"
     assert history.tags == {"a": "1"}
     assert (history.status, history.error) == (RunStatus.CREATED, None)
     assert (history.start, history.epochs, history.final, history.artifacts) == (None, [], {}, {})
@@ -90,10 +92,17 @@ def test_end(tmp_path: Path, status: str) -> None:
     assert (history.status, history.error) == (RunStatus(status), "why")
 
 
-def test_an_unknown_kind_of_record_changes_nothing(tmp_path: Path) -> None:
+def test_an_unknown_kind_of_record_changes_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """As a newer version may write."""
-    history = read(tmp_path, ("start", START), ("news", {"content": 1}))
+    news, start = ("news", {"content": 1}), ("start", START | {"moon": "full"})
+    history = read(tmp_path, start, news, news)
     assert history.status is RunStatus.RUNNING
+    assert history.unknown == ("start.moon", "kind=news")
+    (warning,) = caplog.messages
+    assert f"{tmp_path / FILE_NAME}: a newer version" in warning
+    assert "wrote start.moon, kind=news, not known here; they are ignored" in warning
 
 
 @pytest.mark.parametrize("error", ["pruned by the search after epoch 3", "worded otherwise", None])

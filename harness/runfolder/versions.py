@@ -1,0 +1,148 @@
+"""Runs of other versions of the harness: settings added since, and keys that are not known here.
+
+A frozen `config.yaml` has the version of the schema, `schema: 2`; in the first version it had none.
+A setting that was added later has a value that means "as before", which every older run is read
+with: the default of its field in schema.py (`about(..., default=...)`), `Kind.before` for the name
+of a part, and for an option of a part its own default. What a newer version wrote is a warning for
+commands that read, and an error where it would be trained.
+"""
+
+import dataclasses
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from harness.data.override import spell
+from harness.runfolder import parts
+from harness.runfolder.journal import RECORDS, Record
+from harness.runfolder.parts import KINDS, SCRATCH
+from harness.runfolder.schema import GROUPS, Config, ScratchConfig
+
+SCHEMA = 2
+KEY = "schema"  # in config.yaml
+
+_named: set[frozenset[str]] = set()  # the keys that a warning has named
+
+
+@cache
+def before() -> dict[str, Any]:
+    """The settings added since the first version, each with the value that means "as before"."""
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(ScratchConfig):
+        if field.name in GROUPS:
+            for each in dataclasses.fields(GROUPS[field.name]):
+                values[f"{field.name}.{each.name}"] = _default(each)
+        elif field.name in KINDS:
+            values[f"{field.name}.name"] = KINDS[field.name].before or MISSING
+        else:
+            values[field.name] = _default(field)
+    return {key: value for key, value in values.items() if value is not MISSING}
+
+
+def completed(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a run of any version, by the dotted keys of this one.
+
+    Settings that it does not have are as before. What was a plain setting and is a part now has the
+    key of the part's name.
+    """
+    known = {f"{key}.name" if key in KINDS else key: value for key, value in params.items()}
+    schema = ScratchConfig if known.get("trainer.name", SCRATCH) == SCRATCH else Config
+    roots = {field.name for field in dataclasses.fields(schema)}
+    for key, value in before().items():
+        if key.partition(".")[0] in roots:
+            known.setdefault(key, value)
+    for kind in KINDS.keys() & roots:
+        name = str(known.get(f"{kind}.name"))
+        for option in parts.keys(kind, name) if name in KINDS[kind].rows else ():
+            known.setdefault(f"{kind}.{option.name}", _leaf(option.default))
+    return known
+
+
+def unknown(params: Iterable[tuple[str, Any]]) -> tuple[str, ...]:
+    """The settings that this version does not know.
+
+    params: every setting by its dotted key. A built-in part that is not known is `optimizer=lion`;
+    the options of such a part and of the user's are not examined.
+    """
+    settings = dict(params)
+    found = []
+    for key, value in settings.items():
+        kind, _, option = key.partition(".")
+        if kind not in KINDS:
+            known = key in _known()
+        else:
+            name = str(settings.get(f"{kind}.name", value))
+            is_listed = name in KINDS[kind].rows
+            known = ":" in name or (is_listed and option in {"", "name", *_options(kind, name)})
+            if not is_listed:
+                key, known = f"{kind}={name}", known or option not in ("", "name")
+        if not known:
+            found.append(key)
+    return tuple(found)
+
+
+def unknown_of(record: Record) -> tuple[str, ...]:
+    """What this version does not know of a journal's record: its kind, fields or settings."""
+    kind = record["kind"]
+    if kind not in RECORDS:
+        return (f"kind={kind}",)
+    found = tuple(f"{kind}.{key}" for key in record if key not in RECORDS[kind])
+    return found + unknown(record["params"].items()) if kind == "create" else found
+
+
+def without(content: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+    """A nested configuration without these dotted keys."""
+    removed = set(keys)
+    return {
+        root: {
+            key: each
+            for key, each in value.items()
+            if not any(f"{other}.".startswith(f"{root}.{key}.") for other in removed)
+        }
+        if isinstance(value, Mapping)
+        else value
+        for root, value in content.items()
+        if root in _roots() and root not in removed
+    }
+
+
+def warn(path: Path, keys: tuple[str, ...]) -> None:
+    """Say that a file has keys that are not known here, once for each set of keys."""
+    if keys and frozenset(keys) not in _named:
+        _named.add(frozenset(keys))
+        logging.getLogger(__name__).warning("%s; they are ignored", describe(path, keys))
+
+
+def describe(path: Path, keys: Iterable[str]) -> str:
+    """Which keys of a file are not known here."""
+    return f"{path}: a newer version of the harness wrote {', '.join(keys)}, not known here"
+
+
+@cache
+def _roots() -> frozenset[str]:
+    return frozenset(field.name for field in dataclasses.fields(ScratchConfig))
+
+
+@cache
+def _known() -> frozenset[str]:
+    """Every dotted key that is not a part's."""
+    groups = {
+        f"{group}.{field.name}" for group in GROUPS for field in dataclasses.fields(GROUPS[group])
+    }
+    return (_roots() - GROUPS.keys() - KINDS.keys()) | groups
+
+
+@cache
+def _options(kind: str, name: str) -> frozenset[str]:
+    return frozenset(key.name for key in parts.keys(kind, name))
+
+
+def _default(field: "dataclasses.Field[Any]") -> Any:
+    return field.default if field.default_factory is MISSING else _leaf(field.default_factory())
+
+
+def _leaf(value: Any) -> Any:
+    return spell(value) if isinstance(value, list) else value
