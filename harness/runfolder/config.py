@@ -314,7 +314,7 @@ def _keys(chosen: Iterable[tuple[str, Part]] = ()) -> Iterator[tuple[str, Any, s
             for each in dataclasses.fields(GROUPS[name]):
                 yield f"{name}.{each.name}", inner[each.name], each.metadata["meaning"]
         elif name in KINDS:
-            yield name if KINDS[name].is_scalar else f"{name}.name", str, KINDS[name].meaning
+            yield KINDS[name].key, str, KINDS[name].meaning
             own = [part.name for kind, part in chosen if kind == name and part.is_own]
             for part in [*KINDS[name].rows, *own]:
                 for key in parts.keys(name, part):

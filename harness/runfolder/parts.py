@@ -58,6 +58,11 @@ class Kind:
     common: tuple[Key, ...] = ()
 
     @property
+    def key(self) -> str:
+        """The key whose value names the part: `optimizer.name`, or `activation`."""
+        return self.name if self.is_scalar else f"{self.name}.name"
+
+    @property
     def rows(self) -> Mapping[str, Factory]:
         """The built-in parts by name."""
         module, _, name = self.table.partition(":")

@@ -36,7 +36,7 @@ def before() -> dict[str, Any]:
             for each in dataclasses.fields(GROUPS[field.name]):
                 values[f"{field.name}.{each.name}"] = _default(each)
         elif field.name in KINDS:
-            values[f"{field.name}.name"] = KINDS[field.name].before or MISSING
+            values[KINDS[field.name].key] = KINDS[field.name].before or MISSING
         else:
             values[field.name] = _default(field)
     return {key: value for key, value in values.items() if value is not MISSING}
@@ -48,14 +48,14 @@ def completed(params: Mapping[str, Any]) -> dict[str, Any]:
     Settings that it does not have are as before. What was a plain setting and is a part now has the
     key of the part's name.
     """
-    known = {f"{key}.name" if key in KINDS else key: value for key, value in params.items()}
+    known = {KINDS[key].key if key in KINDS else key: value for key, value in params.items()}
     schema = ScratchConfig if known.get("trainer.name", SCRATCH) == SCRATCH else Config
     roots = {field.name for field in dataclasses.fields(schema)}
     for key, value in before().items():
         if key.partition(".")[0] in roots:
             known.setdefault(key, value)
     for kind in KINDS.keys() & roots:
-        name = str(known.get(f"{kind}.name"))
+        name = str(known.get(KINDS[kind].key))
         for option in parts.keys(kind, name) if name in KINDS[kind].rows else ():
             known.setdefault(f"{kind}.{option.name}", _leaf(option.default))
     return known
@@ -74,7 +74,7 @@ def unknown(params: Iterable[tuple[str, Any]]) -> tuple[str, ...]:
         if kind not in KINDS:
             known = key in _known()
         else:
-            name = str(settings.get(f"{kind}.name", value))
+            name = str(settings.get(KINDS[kind].key, value))
             is_listed = name in KINDS[kind].rows
             known = ":" in name or (is_listed and option in {"", "name", *_options(kind, name)})
             if not is_listed:
