@@ -282,5 +282,6 @@ def interrupted_run(outputs: Path, prefix: str) -> Run:
     if run.is_live():
         raise ConfigError(f"resume={prefix}: {run.id} is being trained at this moment")
     run.check_trainable()
+    own_code.use(run.history().code)
     run.dataset()  # extracts it again where the cache has lost it
     return run
