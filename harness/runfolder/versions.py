@@ -18,11 +18,12 @@ from typing import Any
 from harness.data.override import spell
 from harness.runfolder import parts
 from harness.runfolder.journal import RECORDS, Record
-from harness.runfolder.parts import KINDS, SCRATCH
+from harness.runfolder.parts import KINDS, SCRATCH, Part
 from harness.runfolder.schema import GROUPS, Config, ScratchConfig
 
 SCHEMA = 2
 KEY = "schema"  # in config.yaml
+PARTS = frozenset(field.name for field in dataclasses.fields(ScratchConfig) if field.type is Part)
 
 _named: set[frozenset[str]] = set()  # the keys that a warning has named
 
@@ -35,7 +36,7 @@ def before() -> dict[str, Any]:
         if field.name in GROUPS:
             for each in dataclasses.fields(GROUPS[field.name]):
                 values[f"{field.name}.{each.name}"] = _default(each)
-        elif field.name in KINDS:
+        elif field.name in PARTS:
             values[f"{field.name}.name"] = KINDS[field.name].before or MISSING
         else:
             values[field.name] = _default(field)
@@ -48,13 +49,13 @@ def completed(params: Mapping[str, Any]) -> dict[str, Any]:
     Settings that it does not have are as before. What was a plain setting and is a part now has the
     key of the part's name.
     """
-    known = {f"{key}.name" if key in KINDS else key: value for key, value in params.items()}
+    known = {f"{key}.name" if key in PARTS else key: value for key, value in params.items()}
     schema = ScratchConfig if known.get("trainer.name", SCRATCH) == SCRATCH else Config
     roots = {field.name for field in dataclasses.fields(schema)}
     for key, value in before().items():
         if key.partition(".")[0] in roots:
             known.setdefault(key, value)
-    for kind in KINDS.keys() & roots:
+    for kind in PARTS & roots:
         name = str(known.get(f"{kind}.name"))
         for option in parts.keys(kind, name) if name in KINDS[kind].rows else ():
             known.setdefault(f"{kind}.{option.name}", _leaf(option.default))
@@ -71,7 +72,7 @@ def unknown(params: Iterable[tuple[str, Any]]) -> tuple[str, ...]:
     found = []
     for key, value in settings.items():
         kind, _, option = key.partition(".")
-        if kind not in KINDS:
+        if kind not in PARTS:
             known = key in _known()
         else:
             name = str(settings.get(f"{kind}.name", value))
@@ -132,7 +133,7 @@ def _known() -> frozenset[str]:
     groups = {
         f"{group}.{field.name}" for group in GROUPS for field in dataclasses.fields(GROUPS[group])
     }
-    return (_roots() - GROUPS.keys() - KINDS.keys()) | groups
+    return (_roots() - GROUPS.keys() - PARTS) | groups
 
 
 @cache
