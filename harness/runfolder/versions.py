@@ -22,8 +22,7 @@ from harness.runfolder.parts import KINDS, SCRATCH
 from harness.runfolder.schema import GROUPS, Config, ScratchConfig
 
 SCHEMA = 2
-KEY = "schema"  # in config.yaml
-
+KEY = "schema"
 _named: set[frozenset[str]] = set()  # the keys that a warning has named
 
 
