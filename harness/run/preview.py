@@ -19,7 +19,7 @@ from harness.run.launcher_schema import Launcher, SlurmLauncher
 from harness.run.launchers import choose
 from harness.run.launchers.prestart import Prestart
 from harness.runfolder import config as configuration
-from harness.runfolder import folder, keys
+from harness.runfolder import folder, keys, own_code
 from harness.runfolder.config import Leaf
 from harness.runfolder.own_dataset import located
 from harness.runfolder.run import Run
@@ -65,11 +65,12 @@ def planned(jobs: list[Job], *, accept: bool, reuse: bool) -> list[Planned]:
     digests = [_digest(job, outputs) for job in jobs]
     if not reuse:
         return [_planned(job, None, "new") for job in jobs]
-    prepared = [
-        Prepared(job, keys.run_key(job.config, digest), {"sha256": digest})
-        for job, digest in zip(jobs, digests, strict=True)
-        if digest is not None
-    ]
+    prepared = []
+    for job, digest in zip(jobs, digests, strict=True):
+        if digest is not None:
+            code = own_code.sources(job.config.own_names)
+            key = keys.run_key(job.config, digest, code)
+            prepared.append(Prepared(job, key, {"sha256": digest}, code))
     runs = folder.all_runs(outputs)
     found = freeze.existing(prepared, runs, accept=accept)
     new = [freeze.wanted(p) for p, run in zip(prepared, found, strict=True) if run is None]

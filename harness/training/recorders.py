@@ -1,18 +1,15 @@
 """What the training loop calls after each epoch: the contract, and two that need no files."""
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, Protocol
 
 from harness.nn import metrics
-
-if TYPE_CHECKING:
-    from harness.training.trainer import Trainer
 
 
 class Recorder(Protocol):
     """What the loop calls after each epoch and at the end."""
 
-    def epoch(self, epoch: int, values: dict[str, float], trainer: "Trainer") -> None:
-        """Called after each epoch. epoch: from 1. values: its metrics by key."""
+    def epoch(self, epoch: int, values: dict[str, float], trainer: Any) -> None:
+        """Called after each epoch. epoch: from 1. values: its metrics by key. trainer: a `Trainer`."""
 
     def final(self, epoch: int, values: dict[str, float]) -> None:
         """Called once, after the last epoch. values: the metrics of the test set."""
@@ -21,7 +18,7 @@ class Recorder(Protocol):
 class Silence:
     """A recorder that records nothing."""
 
-    def epoch(self, epoch: int, values: dict[str, float], trainer: "Trainer") -> None:
+    def epoch(self, epoch: int, values: dict[str, float], trainer: Any) -> None:
         """Do nothing."""
 
     def final(self, epoch: int, values: dict[str, float]) -> None:
@@ -34,7 +31,7 @@ class Lines:
     def __init__(self, epochs: int) -> None:
         self.epochs = epochs
 
-    def epoch(self, epoch: int, values: dict[str, float], trainer: "Trainer") -> None:
+    def epoch(self, epoch: int, values: dict[str, float], trainer: Any) -> None:
         """Print the losses, the errors and the time."""
         shown = {key: value for key, value in values.items() if key.endswith(("loss", "error"))}
         print(

@@ -280,8 +280,6 @@ class Trainer:
 
     def _finish(self, recorder: Recorder) -> Result:
         """Score the test set with the best weights and call the recorder's `final`."""
-        if np.isnan(self.best_value):
-            raise ValueError(f"objective={self.options.objective}: it was NaN in every epoch")
         test = self.dataset.test
         values: dict[str, float] = {}
         probabilities = np.empty((0, self.network.outputs), np.float32)

@@ -243,7 +243,7 @@ def test_the_compiled_epoch_refuses_other_numbers_than_bytes() -> None:
     trainer, data = make(), problem()
     part = Part(data.train.inputs.astype(np.float32), data.train.labels, data.train.rows)
     data, options = dataclasses.replace(data, train=part), trainer.options
-    with pytest.raises(ValueError, match="backend='numba': expected data of uint8;"):
+    with pytest.raises(ValueError, match="backend='numba': expected labeled data of uint8;"):
         Trainer(
             trainer.network, data, trainer.optimizer, trainer.normalization,
             dataclasses.replace(options, backend="numba"),
