@@ -123,7 +123,7 @@ def test_a_sweep_of_an_own_trainer(command: Command, project: Path, idx_folder: 
     trained = command(RUN, *arguments, "tracking=none")
     assert trained.returncode == 0, trained.stderr
     assert "finished before as" not in trained.stdout
-    assert len(histories(project)) == 8 + 1, "the reproduction is a run as well"
+    assert len(histories(project)) == 8 + 2, "reproductions are runs as well"
 
 
 @pytest.mark.fault

@@ -175,6 +175,10 @@ def check_loss(config: ScratchConfig, *, is_regression: bool) -> None:
             f"loss={config.loss.name}: it is for targets, and the data set has labels; use "
             "loss=cross_entropy"
         )
+    if is_regression and config.objective.partition("/")[2] == "error":
+        raise ConfigError(
+            f"objective={config.objective}: a regression has no error; use objective=val/loss"
+        )
     if is_regression and config.label_smoothing:
         raise ConfigError(f"label_smoothing={config.label_smoothing}: the data set has no labels")
 

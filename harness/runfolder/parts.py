@@ -11,7 +11,7 @@ import dataclasses
 import inspect
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
@@ -217,7 +217,8 @@ def _valid(kind: str, key: Key, value: Any) -> Any:
 
     config = ConfigDict(strict=True, allow_inf_nan=False)
     try:
-        return TypeAdapter(key.annotation, config=config).validate_python(value)
+        valid = TypeAdapter(key.annotation, config=config).validate_python(value)
+        return list(valid) if isinstance(valid, tuple) else valid  # as a file has it
     except ValidationError as error:
         problem = error.errors()[0]
         context = problem.get("ctx", {})
@@ -314,7 +315,7 @@ def allowed(annotation: Any) -> str:
         return _number(annotation, limits)
     if get_origin(annotation) is Literal:
         return ", ".join(map(str, get_args(annotation)))
-    if get_origin(annotation) is list:
+    if get_origin(annotation) in (list, Sequence):
         inner = allowed(*get_args(annotation))
         return f"a list, each {inner}" if inner else ""
     if get_origin(annotation) in (Union, types.UnionType):

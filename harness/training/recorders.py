@@ -9,7 +9,10 @@ class Recorder(Protocol):
     """What the loop calls after each epoch and at the end."""
 
     def epoch(self, epoch: int, values: dict[str, float], trainer: Any) -> None:
-        """Called after each epoch. epoch: from 1. values: its metrics by key. trainer: a `Trainer`."""
+        """Called after each epoch.
+
+        epoch: from 1. values: its metrics by key. trainer: the `Trainer`.
+        """
 
     def final(self, epoch: int, values: dict[str, float]) -> None:
         """Called once, after the last epoch. values: the metrics of the test set."""

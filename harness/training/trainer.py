@@ -81,6 +81,8 @@ class Trainer:
         options: Options,
     ) -> None:
         _check_kind(dataset, options)
+        if options.loss.kind == "regression" and options.objective == metrics.VAL_ERROR:
+            options = replace(options, objective=metrics.VAL_LOSS)  # there is no error
         self.network, self.dataset, self.optimizer = network, dataset, optimizer
         self.normalization, self.options = normalization, options
         self.generators = randomness.generators(options.seed)

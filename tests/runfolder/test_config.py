@@ -39,7 +39,7 @@ BAD = {
     "threads=0": "threads=0: expected auto or a whole number",
     "normalization=minmx": "normalization=minmx: expected minmax, none, standard, unit; did you",
     "experiment=artcle": "did you mean 'article'?",
-    "activation=swish": "activation=swish: expected 'sigmoid', 'tanh' or 'relu'",
+    "activation=swish": "activation=swish: expected gelu, leaky_relu, relu, sigmoid, silu, tanh",
     "activation=sigmiod": "did you mean 'sigmoid'?",
     "optimizer=foo": "optimizer=foo: expected adam, adamw, momentum, sgd",
     "optimizer.name=foo": "optimizer.name=foo: type optimizer=foo",

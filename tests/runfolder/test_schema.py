@@ -27,7 +27,7 @@ def test_every_key_has_a_meaning_of_one_line(each: type) -> None:
 def test_the_groups_are_the_fields_that_are_schemas_and_parts() -> None:
     hints = {field.name for field in dataclasses.fields(ScratchConfig) if not field.metadata}
     assert hints == {*GROUPS, *KINDS}
-    assert set(groups()) - {"experiment"} == {*GROUPS, *KINDS} - {"checkpoint"}
+    assert set(groups()) - {"experiment", "sweep"} == {*GROUPS, *KINDS} - {"checkpoint"}
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
