@@ -8,7 +8,6 @@ import math
 import os
 import re
 import shlex
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,7 +27,7 @@ FILES = dict(re.findall(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", PAGE, re.DOTAL
 LINES = [
     line for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines()
 ]
-LIBRARIES = {"mine/sklearn_mlp.py": "sklearn", "mine/jax_mlp.py": "jax", "iris.py": "sklearn"}
+LIBRARIES = {"mine/sklearn_mlp.py": "sklearn", "mine/jax_mlp.py": "jax", "mine/iris.py": "sklearn"}
 TRAINERS = ["mine/softmax.py", "mine/sklearn_mlp.py", "mine/jax_mlp.py"]
 IS_CI = bool(os.environ.get("HARNESS_NO_SKIP"))
 
@@ -49,20 +48,17 @@ def collected(path: str) -> bool:
 
 def file_of(line: str) -> str:
     """The file that a command needs a library for; empty when there is none."""
-    is_iris = "dataset=iris" in line
     found = (path for path in LIBRARIES if path[:-3].replace("/", ".") + ":" in line)
-    return next(found, "iris.py" if is_iris or "iris.py" in line else "")
+    return next(found, "mine/iris.py" if "dataset=iris" in line else "")
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with all files of the page, and the data that its script makes."""
+    """A folder with all files of the page."""
     folder = tmp_path_factory.mktemp("project")
     for path, text in FILES.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(text)
-    if importlib.util.find_spec("sklearn"):
-        subprocess.run([sys.executable, "iris.py"], cwd=folder, check=True)
     return folder
 
 
@@ -84,10 +80,7 @@ def module(project: Path, path: str) -> ModuleType:
 def test_every_command(project: Path, line: str) -> None:
     words = shlex.split(line)
     assert words[0] == "python"
-    if words[1:] == ["iris.py"]:  # the fixture has run it
-        assert (project / "iris.npz").is_file()
-        return
-    data = [] if "dataset=iris" in line else ["dataset.num_train=300", "dataset.num_val=100"]
+    data = [] if "iris" in line else ["dataset.num_train=300", "dataset.num_val=100"]
     short = ["epochs=2", "tracking=none", "fresh=true", *data]
     before = {run.id for run in all_runs(project / "outputs")}
     done = command_in(project)(*words[2:], *short)
@@ -114,8 +107,7 @@ def test_the_files_are_short_and_complete() -> None:
 def test_a_trainer_continues_with_the_same_bits(project: Path, tmp_path: Path, path: str) -> None:
     """As `TrainingRun` has it: four epochs at once, and two after the checkpoint of the second."""
     pytest.importorskip("sklearn", reason="needs scikit-learn: python -m pip install scikit-learn")
-    with np.load(project / "iris.npz") as arrays:
-        dataset = Dataset.from_arrays(**arrays)
+    dataset = Dataset.from_arrays(**module(project, "mine/iris.py").flowers())
     loaded = module(project, path)
 
     def trained(first: int, restored: Path | None) -> tuple[list[float], Any]:

@@ -63,8 +63,9 @@ def samples(
 def _learning_curves(run: Run, history: History) -> bool:
     objective = Objective.of(history.params)
     second = DEFAULT if objective.name == "loss" else objective
+    is_entropy = history.params.get("loss.name", "cross_entropy") == "cross_entropy"
     panels = {
-        "loss (nats)": _curves(history, "loss"),
+        "loss (nats)" if is_entropy else "loss": _curves(history, "loss"),
         f"{second.name}{second.unit}": _curves(history, second.name, second.factor),
     }
     panels = {label: curves for label, curves in panels.items() if any(curves.values())}

@@ -21,6 +21,7 @@ from harness.recognizer.recognizer import Recognizer
 from harness.run.overrides import parse_each, text_of, value_text
 from harness.runfolder.config import expand_home
 from harness.runfolder.folder import find
+from harness.runfolder.own_dataset import located
 from harness.training import evaluation as scoring
 
 PLACES = {"dataset.dir": "idx", "dataset.file": "arrays"}
@@ -72,7 +73,7 @@ def run_on(outputs: Path, run_id: str, overrides: list[str]) -> Evaluation:
     """
     run = find(outputs, run_id)
     own = run.config.dataset
-    name, place = _dataset(overrides, own.name, own.place)
+    name, place = _dataset(overrides, *located(own, run.cache))
     trained = load_run(run)
     data = dataset.load(name, folder=place, cache=outputs / "cache", num_val=0)
     if _kind(data) != _kind(trained) or not 0 < data.classes <= trained.classes:
@@ -90,7 +91,9 @@ def run_on(outputs: Path, run_id: str, overrides: list[str]) -> Evaluation:
     tempered = calibration.tempered(probabilities, trained.temperature)
     return Evaluation(
         run=run.id,
-        dataset=(own.label or name) if place is None else f"{own.label or name} ({place})",
+        dataset=(own.title or name)
+        if place is None or own.is_own
+        else f"{own.title or name} ({place})",
         images=score.count,
         error=score.error,
         interval=wilson(score.wrong, score.count),

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 
@@ -25,11 +25,6 @@ from harness.training.options import Options
 from harness.training.randomness import generators
 from harness.training.trainer import Trainer
 
-# One more BLAS thread for each so many multiplications and additions of a step's forward pass.
-# Measured: a second thread slows training by 1/3 at 6.5 million (width 256, batch 32), makes no
-# difference at 13 million, and speeds it up by 1/7 at 26 million.
-STEP_SIZE_PER_THREAD = 10_000_000
-
 NETWORK_PARTS = ("model", "activation", "loss", "normalization")  # what a weights file describes
 
 # Keys that a training step does not depend on, and `width` and `depth`, which are checked as the
@@ -45,19 +40,6 @@ def count_parameters(config: ScratchConfig, input_shape: tuple[int, ...], output
         sizes = (math.prod(input_shape), *config.hidden, outputs)
         return models.count_parameters(sizes)
     return len(network(config, input_shape, outputs).parameters.flat)
-
-
-def blas_threads(
-    parameters: int, batch: int, cores: int, configured: int | Literal["auto"] = "auto"
-) -> int:
-    """The number of BLAS threads: as configured, or by a fixed rule of the step's size and cores.
-
-    parameters: of the network. Never by a timing: products differ in their last bits with the
-    number of threads.
-    """
-    if configured != "auto":
-        return configured
-    return max(1, min(cores, batch * parameters // STEP_SIZE_PER_THREAD))
 
 
 def backend(config: ScratchConfig, inputs: str = "uint8") -> Backend:

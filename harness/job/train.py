@@ -27,6 +27,7 @@ from harness.runfolder.parts import PartError
 from harness.runfolder.run import CONFIG, Run
 from harness.runfolder.schema import Config, ScratchConfig
 from harness.runfolder.status import RunStatus
+from harness.training.threads import blas_threads, cores
 from harness.training.trainer import Diverged
 
 UNCOMMITTED = "uncommitted.diff"
@@ -162,4 +163,4 @@ def _threads(run: Run, dataset: Dataset) -> int:
     if not isinstance(config, ScratchConfig):
         return config.required_threads
     count = build.count_parameters(config, dataset.input_shape, dataset.outputs)
-    return build.blas_threads(count, config.batch, environment.cores(), config.threads)
+    return blas_threads(count, config.batch, cores(), config.threads)

@@ -31,7 +31,7 @@ from harness.run.overrides import (
 from harness.runfolder import config as configuration
 from harness.runfolder import parts
 from harness.runfolder.config import ConfigError
-from harness.runfolder.parts import KINDS, SCRATCH
+from harness.runfolder.parts import DATASET, KINDS, SCRATCH
 from harness.runfolder.schema import Config
 
 if TYPE_CHECKING:
@@ -231,7 +231,8 @@ def composer(folder: Path | None = None, root: str | None = ROOT_CONFIG) -> Iter
 def _addable(line: str) -> str:
     """An override that may also add a key: a part completes and checks its own."""
     key = line.partition("=")[0]
-    return f"++{line}" if key.partition(".")[0] in KINDS and "." in key else line
+    kind = key.partition(".")[0]
+    return f"++{line}" if kind in (*KINDS, DATASET.name) and "." in key else line
 
 
 @cache

@@ -22,6 +22,7 @@ from harness.runfolder.keys import Key
 from harness.runfolder.liveness import FolderLock
 from harness.runfolder.optional import warn
 from harness.runfolder.own_code import Source
+from harness.runfolder.own_dataset import located
 from harness.runfolder.plan import Plan, SweepJob
 from harness.runfolder.run import Run
 from harness.runfolder.schema import Config, DatasetConfig, ScratchConfig
@@ -65,7 +66,7 @@ def with_backend(job: Job) -> Job:
     config = job.config
     if not isinstance(config, ScratchConfig):
         return job
-    sizes = measure(config.dataset.name, config.dataset.place)
+    sizes = measure(*located(config.dataset, Path(config.outputs) / "cache"))
     build.part("augmentation", config, sizes.input_shape)
     build.check_loss(config, is_regression=sizes.is_regression)
     if fault := build.numba_fault(config):
@@ -76,7 +77,7 @@ def with_backend(job: Job) -> Job:
 
 def prepare(jobs: list[Job]) -> list[Prepared]:
     """Extract every data set that the jobs use and compute their keys. Raises `ValueError`."""
-    examine = cache(_examine)  # once, however many jobs use the same
+    examined: dict[str, dict[str, object]] = {}  # once, however many jobs use the same
     own_sources = cache(own_code.sources)
     prepared = []
     for job in jobs:
@@ -84,7 +85,10 @@ def prepare(jobs: list[Job]) -> list[Prepared]:
         normalization = (
             config.parts["normalization"].name if "normalization" in config.parts else ""
         )
-        record = examine(config.dataset, normalization, config.outputs)
+        same = repr((config.dataset, normalization, config.outputs))
+        if same not in examined:
+            examined[same] = _examine(config.dataset, normalization, config.outputs)
+        record = examined[same]
         code = own_sources(config.own_names)
         key = keys.run_key(config, str(record["sha256"]), code)
         prepared.append(Prepared(job, key, record, code))
@@ -97,14 +101,14 @@ def _examine(settings: DatasetConfig, normalization: str, outputs: str) -> dict[
     from harness.data.extraction import prepare as extract
 
     cache_folder = Path(outputs) / "cache"
-    digest = extract(settings.name, settings.place, cache_folder)
+    digest = extract(*located(settings, cache_folder), cache_folder)
     data = open_dataset(
         digest,
         cache_folder,
         num_val=settings.num_val,
         num_train=settings.num_train,
         split_seed=settings.split_seed,
-        label=settings.label,
+        label=settings.title,
     )
     notices.narrow_grays(normalization, data)
     return {
@@ -278,5 +282,6 @@ def interrupted_run(outputs: Path, prefix: str) -> Run:
     if run.is_live():
         raise ConfigError(f"resume={prefix}: {run.id} is being trained at this moment")
     run.check_trainable()
+    own_code.use(run.history().code)
     run.dataset()  # extracts it again where the cache has lost it
     return run

@@ -15,7 +15,7 @@ from harness.run import grammar
 from harness.run.conf import groups
 from harness.runfolder.config import ConfigError, meanings
 from harness.runfolder.own_code import OwnCodeError
-from harness.runfolder.parts import KINDS, PartError
+from harness.runfolder.parts import DATASET, KINDS, PartError
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -148,7 +148,7 @@ def _check_key(override: "Override") -> None:
     if kind in KINDS and option == "name":
         value = override.input_line.partition("=")[2] if override.input_line else ""
         raise ConfigError(f"{override.input_line}: type {kind}={value}")
-    if kind in KINDS and dot:
+    if kind in (*KINDS, DATASET.name) and dot:
         return  # the part that is chosen decides
     known = {*meanings(), *groups(), *COMMAND_KEYS}
     if key not in known:

@@ -14,9 +14,13 @@ from hydra.plugins.config_source import ConfigResult, ConfigSource
 from omegaconf import OmegaConf
 
 from harness.runfolder import parts
-from harness.runfolder.parts import KINDS
+from harness.runfolder.parts import DATASET, KINDS
 
 EXPERIMENT = "experiment"
+# What conf/dataset/arrays.yaml has, for data that a function of the user's makes.
+OWN_DATASET = {
+    "dir": None, "file": None, "label": None, "num_val": 0.15, "num_train": None, "split_seed": 0,
+}  # fmt: skip
 
 
 class OwnFolder(FileConfigSource):
@@ -51,6 +55,8 @@ class OwnParts(ConfigSource):
         kind, _, name = config_path.removesuffix(".yaml").partition("/")
         node: dict[str, Any] = {"name": name}
         node |= {key.name: key.default for key in parts.keys(kind, name)}
+        if kind == DATASET.name:
+            node = OWN_DATASET | node
         shared = {key.name: key.default for key in parts.shared_keys(kind, name)}
         # A part among them, such as `activation`, is chosen by its own group.
         content = {key: value for key, value in shared.items() if key not in KINDS}
@@ -69,12 +75,12 @@ class OwnParts(ConfigSource):
 
     def is_group(self, config_path: str) -> bool:
         """Whether there may be parts of this kind."""
-        return config_path in KINDS or config_path == ""
+        return config_path in (*KINDS, DATASET.name, "")
 
     def is_config(self, config_path: str) -> bool:
         """Whether it names a part."""
         kind, _, name = config_path.partition("/")
-        return kind in KINDS and ":" in name
+        return kind in (*KINDS, DATASET.name) and ":" in name
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
         """Nothing: modules are not searched for parts."""

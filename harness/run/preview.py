@@ -21,11 +21,14 @@ from harness.run.launchers.prestart import Prestart
 from harness.runfolder import config as configuration
 from harness.runfolder import folder, keys
 from harness.runfolder.config import Leaf
+from harness.runfolder.own_dataset import located
 from harness.runfolder.run import Run
 from harness.runfolder.status import RunStatus
 
 NO_SPEED = ("seed", "lr", "epochs", "patience", "dataset.split_seed")
-SAME_DATA = ("dataset.name", "dataset.dir", "dataset.num_val", "dataset.num_train")
+SAME_DATA = (
+    "dataset.name", "dataset.dir", "dataset.file", "dataset.num_val", "dataset.num_train",
+)  # fmt: skip
 UNKNOWN = "not known"
 UNITS = ((86_400, "days"), (3600, "h"), (60, "min"), (1, "s"))
 
@@ -86,7 +89,7 @@ def planned(jobs: list[Job], *, accept: bool, reuse: bool) -> list[Planned]:
 def _digest(job: Job, outputs: Path) -> str | None:
     from harness.data.extraction import known_digest
 
-    return known_digest(job.config.dataset.name, job.config.dataset.dir, outputs / "cache")
+    return known_digest(*located(job.config.dataset, outputs / "cache"), outputs / "cache")
 
 
 def _planned(job: Job, run: Run | None, state: str) -> Planned:

@@ -87,6 +87,7 @@ def _validate(content: Mapping[str, Any], *, frozen: bool = False) -> Config:
     except (PartError, OwnCodeError) as error:
         raise ConfigError(str(error)) from error
     known = {key: value for key, value in {**content, **checked}.items() if key not in unused}
+    known["dataset"] = _dataset(content.get("dataset"), frozen=frozen)
     if schema is ScratchConfig and not (frozen and checked["model"].is_own):
         taken = {key.name for key in parts.shared_keys("model", checked["model"].name)}
         known |= {key: None for key in ("width", "depth") if key not in taken}
@@ -96,6 +97,23 @@ def _validate(content: Mapping[str, Any], *, frozen: bool = False) -> Config:
         return _adapter(schema).validate_python(known)
     except ValidationError as error:
         raise ConfigError(_explain(error, content)) from None
+
+
+def _dataset(node: Any, *, frozen: bool) -> Any:
+    """The node of the data set; keys of the user's own function are its `options`.
+
+    Raises `ConfigError`.
+    """
+    if not isinstance(node, Mapping) or ":" not in str(node.get("name")):
+        return node
+    fields = {field.name for field in dataclasses.fields(GROUPS["dataset"])} - {"options"}
+    own = {key: value for key, value in node.items() if key not in fields}
+    if not frozen:
+        try:
+            own = dict(parts.check("dataset", own | {"name": node["name"]}).options)
+        except (PartError, OwnCodeError) as error:
+            raise ConfigError(str(error)) from error
+    return {key: value for key, value in node.items() if key in fields} | {"options": own}
 
 
 def _learning_rate(optimizer: Part) -> Any:
@@ -185,8 +203,9 @@ def check(config: Config) -> None:
     """
     from harness.data.dataset import check_counts, validation_count
     from harness.data.sources import measure
+    from harness.runfolder.own_dataset import located
 
-    sizes = measure(config.dataset.name, config.dataset.place)
+    sizes = measure(*located(config.dataset, Path(config.outputs) / "cache"))
     check_counts(sizes, config.dataset.num_val, config.dataset.num_train)
     count = validation_count(config.dataset.num_val, sizes.train, sizes.val)
     images = config.dataset.num_train or sizes.train - count
@@ -206,7 +225,10 @@ def _plain(key: str, value: Any) -> Any:
     if isinstance(value, Part):
         is_scalar = KINDS[key].is_scalar and not value.options
         return value.name if is_scalar else {"name": value.name, **value.options}
-    return dataclasses.asdict(value) if isinstance(value, Group) else value
+    if not isinstance(value, Group):
+        return value
+    plain = dataclasses.asdict(value)
+    return plain | plain.pop("options", {})
 
 
 def leaves(config: Config) -> dict[str, Leaf]:
@@ -312,6 +334,8 @@ def _keys(chosen: Iterable[tuple[str, Part]] = ()) -> Iterator[tuple[str, Any, s
         if name in GROUPS:
             inner = typing.get_type_hints(GROUPS[name], include_extras=True)
             for each in dataclasses.fields(GROUPS[name]):
+                if each.name == "options":
+                    continue
                 yield f"{name}.{each.name}", inner[each.name], each.metadata["meaning"]
         elif name in KINDS:
             yield KINDS[name].key, str, KINDS[name].meaning

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from harness.runfolder.optional import attempt
 from harness.runfolder.secret_files import looks_secret
+from harness.training.threads import cores
 
 SOURCE = Path(__file__).resolve().parents[1]
 PACKAGES = ("numpy", "numba", "safetensors", "pydantic", "omegaconf", "hydra-core", "mlflow")
@@ -91,16 +92,6 @@ def user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # as in a container; Python 3.13 raises OSError
         return str(os.getuid())
-
-
-def cores() -> int:
-    """Cores this process may use: HARNESS_CORES if a launcher set it, else by CPU affinity."""
-    allotted = os.environ.get("HARNESS_CORES")
-    if allotted:
-        return max(1, int(allotted))
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def processor() -> str:

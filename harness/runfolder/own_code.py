@@ -11,6 +11,7 @@ import contextvars
 import hashlib
 import importlib
 import importlib.util
+import json
 import sys
 import sysconfig
 import traceback
@@ -142,6 +143,12 @@ def digest(files: Iterable[Source]) -> str:
     for each in files:
         total.update(f"{each.path}\0{each.syntax}\n".encode())
     return total.hexdigest()
+
+
+def key_of(name: str, options: Mapping[str, Any], code: str) -> str:
+    """The digest of what a function with these options and this source returns."""
+    text = json.dumps([name, options, code], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def use(recorded: Iterable[Mapping[str, str]]) -> None:

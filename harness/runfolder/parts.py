@@ -116,6 +116,8 @@ KINDS = {
     )
 }  # fmt: skip
 
+DATASET = Kind("dataset", "harness.data.sources:SOURCES", "which data set; set by dataset=NAME")
+
 
 @dataclass(frozen=True)
 class Part:
@@ -133,6 +135,11 @@ class Part:
         return ":" in self.name
 
 
+def kind_of(name: str) -> Kind:
+    """The kind of this name; `dataset` is one whose built-in rows are no functions."""
+    return DATASET if name == DATASET.name else KINDS[name]
+
+
 def factory(kind: str, name: str) -> Factory:
     """What makes a part. Raises `PartError`, or `OwnCodeError` for the user's module."""
     key = f"{kind}={name}"
@@ -141,7 +148,7 @@ def factory(kind: str, name: str) -> Factory:
         if not callable(loaded):
             raise PartError(f"{key}: expected a class or a function, found {loaded!r}")
         return loaded  # type: ignore[no-any-return]  # anything callable
-    rows = KINDS[kind].rows
+    rows = kind_of(kind).rows
     if name not in rows:
         raise PartError(
             f"{key}: expected {', '.join(rows)}, or your own MODULE:NAME{suggest(name, rows)}"
@@ -151,13 +158,13 @@ def factory(kind: str, name: str) -> Factory:
 
 def keys(kind: str, name: str) -> list[Key]:
     """The keys of a part, the common ones of its kind first. Raises as `factory`."""
-    own = [key for key in _arguments(kind, name) if key.name not in KINDS[kind].shared]
-    return [*KINDS[kind].common, *own]
+    own = [key for key in _arguments(kind, name) if key.name not in kind_of(kind).shared]
+    return [*kind_of(kind).common, *own]
 
 
 def shared_keys(kind: str, name: str) -> list[Key]:
     """The keys of the root that a part takes, with the part's defaults. Raises as `factory`."""
-    return [key for key in _arguments(kind, name) if key.name in KINDS[kind].shared]
+    return [key for key in _arguments(kind, name) if key.name in kind_of(kind).shared]
 
 
 def metrics(names: Iterable[str]) -> dict[str, Factory]:

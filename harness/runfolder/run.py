@@ -205,17 +205,21 @@ class Run:
         """
         from harness.data.dataset import open_dataset
         from harness.data.extraction import restore
+        from harness.runfolder import own_code
+        from harness.runfolder.own_dataset import located
 
         settings = self.config.dataset
         digest = self.history().create["dataset"]["sha256"]
-        restore(digest, settings.name, settings.place, self.cache)
+        if settings.is_own:
+            own_code.use(self.history().code)
+        restore(digest, *located(settings, self.cache), self.cache)
         return open_dataset(
             digest,
             self.cache,
             num_val=settings.num_val,
             num_train=settings.num_train,
             split_seed=settings.split_seed,
-            label=settings.label,
+            label=settings.title,
         )
 
     def target(self) -> Target | None:

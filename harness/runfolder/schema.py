@@ -77,6 +77,18 @@ class DatasetConfig(Group):
     num_train: Count | None = about("a smaller training set, for quick trials; null: all images")
     split_seed: Natural = about("draws the validation images and the smaller training set")
 
+    options: dict[str, Any] = about("the keys of your own function", default_factory=dict)
+
+    @property
+    def is_own(self) -> bool:
+        """Whether a function of the user's makes the data."""
+        return ":" in self.name
+
+    @property
+    def title(self) -> str | None:
+        """The name that the data has in runs and reports; None for that of its format."""
+        return self.label or (self.name.rpartition(":")[2] if self.is_own else None)
+
     @property
     def place(self) -> str | None:
         """Where the user's own files are: the folder of `idx`, the file of `arrays`."""
@@ -150,6 +162,7 @@ class Config(Group):
     def own_names(self) -> frozenset[str]:
         """The MODULE:NAME of everything of the user's that the run uses."""
         own = {part.name for part in self.parts.values()} | {*getattr(self, "metrics", ())}
+        own.add(self.dataset.name)
         return frozenset(name for name in own if ":" in name)
 
 

@@ -22,8 +22,7 @@ from harness.runfolder.parts import KINDS, SCRATCH
 from harness.runfolder.schema import GROUPS, Config, ScratchConfig
 
 SCHEMA = 2
-KEY = "schema"  # in config.yaml
-
+KEY = "schema"
 _named: set[frozenset[str]] = set()  # the keys that a warning has named
 
 
@@ -34,7 +33,8 @@ def before() -> dict[str, Any]:
     for field in dataclasses.fields(ScratchConfig):
         if field.name in GROUPS:
             for each in dataclasses.fields(GROUPS[field.name]):
-                values[f"{field.name}.{each.name}"] = _default(each)
+                if each.name != "options":
+                    values[f"{field.name}.{each.name}"] = _default(each)
         elif field.name in KINDS:
             values[KINDS[field.name].key] = KINDS[field.name].before or MISSING
         else:
@@ -72,7 +72,8 @@ def unknown(params: Iterable[tuple[str, Any]]) -> tuple[str, ...]:
     for key, value in settings.items():
         kind, _, option = key.partition(".")
         if kind not in KINDS:
-            known = key in _known()
+            is_own_data = kind == "dataset" and ":" in str(settings.get("dataset.name"))
+            known = is_own_data or key in _known()
         else:
             name = str(settings.get(KINDS[kind].key, value))
             is_listed = name in KINDS[kind].rows

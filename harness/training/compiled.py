@@ -14,14 +14,14 @@ from harness.training.options import Options
 CHUNK = 1 << 16  # rows looked up at a time
 
 
-def check_supported(
+def unsupported(
     network: Network,
     part: Part,
     optimizer: Optimizer,
     normalization: Normalization,
     options: Options,
-) -> None:
-    """Raise `ValueError` when the compiled epoch would ignore any of the arguments."""
+) -> str:
+    """What the compiled epoch expects instead of the arguments, in words; empty for nothing."""
     settings = options.changed() | supports.structure(network)
     if not isinstance(normalization, Affine):
         settings["normalization"] = type(normalization).__name__
@@ -32,9 +32,7 @@ def check_supported(
             settings["weight_decay"] = optimizer.weight_decay
     else:
         settings["optimizer"] = type(optimizer).__name__
-    if missing := supports.unsupported(settings):
-        expected = ", ".join(missing.values())
-        raise ValueError(f"backend='numba': expected {expected}; or use backend='numpy'")
+    return ", ".join(supports.unsupported(settings).values())
 
 
 def train_epoch(

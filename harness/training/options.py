@@ -28,7 +28,8 @@ class Options:
     best epoch. maximize: higher values of it are better. patience: stop after this many epochs
     without a better one, None to train all epochs. augmentation: deforms the training
     images, None for none. backend: "numpy", or "numba" for the compiled epoch of `nn/compiled`,
-    which supports what `nn/compiled/supports.py` lists.
+    which supports what `nn/compiled/supports.py` lists; "auto": `train` takes it where it can, and
+    a `Trainer` by itself NumPy.
     """
 
     batch: int
@@ -47,7 +48,7 @@ class Options:
     maximize: bool = False
     patience: int | None = None
     augmentation: Augmentation | None = None
-    backend: str = "numpy"
+    backend: str = "auto"
 
     def changed(self) -> dict[str, Any]:
         """The options that differ from their defaults, by name; those without one are included."""

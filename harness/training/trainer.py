@@ -10,8 +10,8 @@ can be saved and restored; a restored training ends with the same bits.
 """
 
 import time
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +20,16 @@ from harness.data.batches import Blocks, shuffled
 from harness.data.dataset import Dataset, Part
 from harness.data.normalization import Normalization
 from harness.nn import metrics
+from harness.nn.compiled import numba_loading
 from harness.nn.metrics import Score
 from harness.nn.network import Network
 from harness.nn.optimizers import Optimizer
 from harness.nn.regularization import Average, draw_mask
 from harness.training import compiled, evaluation, randomness
 from harness.training.options import Options
+from harness.training.recorders import Lines, Recorder, Silence
 from harness.training.step import Step
+from harness.training.threads import blas_threads, cores
 
 Array = NDArray[np.float32]
 Epoch = tuple[Score, Array, NDArray[Any]]
@@ -42,26 +45,6 @@ class Diverged(ArithmeticError):
     def __init__(self, message: str, epoch: int, values: dict[str, float]) -> None:
         super().__init__(message)
         self.epoch, self.values = epoch, values
-
-
-class Recorder(Protocol):
-    """What the loop calls after each epoch and at the end."""
-
-    def epoch(self, epoch: int, values: dict[str, float], trainer: "Trainer") -> None:
-        """Called after each epoch. epoch: from 1. values: its metrics by key."""
-
-    def final(self, epoch: int, values: dict[str, float]) -> None:
-        """Called once, after the last epoch. values: the metrics of the test set."""
-
-
-class Silence:
-    """A recorder that records nothing."""
-
-    def epoch(self, epoch: int, values: dict[str, float], trainer: "Trainer") -> None:
-        """Do nothing."""
-
-    def final(self, epoch: int, values: dict[str, float]) -> None:
-        """Do nothing."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +108,11 @@ class Trainer:
         self._input_mask = np.empty(inputs, np.float32) if options.input_dropout else None
         self._steps_per_epoch = -(-len(dataset.train) // options.batch)
         if options.backend == "numba":
-            compiled.check_supported(network, dataset.train, optimizer, normalization, options)
+            expected = compiled.unsupported(
+                network, dataset.train, optimizer, normalization, options
+            )
+            if expected:
+                raise ValueError(f"backend='numba': expected {expected}; or use backend='numpy'")
             # Compile now, not during the first epoch.
             self._compiled_epoch(np.zeros(0, np.uint32), np.zeros(0))
 
@@ -345,9 +332,26 @@ def train(
     optimizer: Optimizer,
     normalization: Normalization,
     options: Options,
+    *,
+    recorder: Recorder | None = None,
+    progress: bool = False,
+    threads: int | Literal["auto"] = "auto",
 ) -> Result:
     """Train in memory, without files; see `Trainer` for the arguments.
 
-    Raises `Diverged` when a loss is not finite.
+    recorder: called after each epoch and at the end. progress: print a line an epoch, where there
+    is no recorder. threads: of BLAS while it trains; "auto" by a fixed rule (threads.py), because
+    two threads fight over small products. backend="auto" of the options takes the compiled epoch
+    where Numba is installed and supports the training. Raises `Diverged` when a loss is not finite.
     """
-    return Trainer(network, dataset, optimizer, normalization, options).run(Silence())
+    from threadpoolctl import threadpool_limits
+
+    if options.backend == "auto":
+        arguments = (network, dataset.train, optimizer, normalization, options)
+        is_compiled = not (numba_loading.obstacle() or compiled.unsupported(*arguments))
+        options = replace(options, backend="numba" if is_compiled else "numpy")
+    if recorder is None:
+        recorder = Lines(options.epochs) if progress else Silence()
+    count = blas_threads(len(network.parameters.flat), options.batch, cores(), threads)
+    with threadpool_limits(limits=count):
+        return Trainer(network, dataset, optimizer, normalization, options).run(recorder)

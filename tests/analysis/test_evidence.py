@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from harness.analysis import evidence
+from harness.runfolder import versions
 from harness.runfolder.keys import determines_result
 from harness.runfolder.run import ACCEPTED
 from harness.tracking.recorded import Recorded
@@ -98,6 +99,12 @@ def test_settings_that_change_no_result_are_not_compared(tmp_path: Path) -> None
 
 def test_a_run_is_read_as_plain_values(tmp_path: Path) -> None:
     run = evidence.seed_run(make_run(tmp_path, 5, 1))
-    assert run.settings == {"batch": "5", "seed": "1", "epochs": "3", "dataset.num_val": "40"}
+    given = {"batch": "5", "seed": "1", "epochs": "3", "dataset.num_val": "40"}
+    before = {
+        key: str(value)
+        for key, value in versions.before().items()
+        if determines_result(key) and key != "objective"
+    }
+    assert run.settings == before | given
     assert (run.data, run.validation, run.test_count) == (DIGEST, f"{DIGEST}/40/", 200)
     assert (run.best_epoch, run.best_val) == (2, pytest.approx(0.051))

@@ -28,12 +28,11 @@ def ours(images, labels, width: int, batch: int, backend: str = "numpy") -> Epoc
 
     from harness.data import normalization
     from harness.data.dataset import Dataset, Part
-    from harness.job.build import blas_threads
     from harness.nn.models import mlp
     from harness.nn.network import Network
     from harness.nn.optimizers import SGD
-    from harness.runfolder.environment import cores
     from harness.training.options import Options
+    from harness.training.threads import blas_threads, cores
     from harness.training.trainer import Trainer
 
     generator = np.random.default_rng(0)
@@ -46,7 +45,7 @@ def ours(images, labels, width: int, batch: int, backend: str = "numpy") -> Epoc
         normalization.fit("minmax", images),
         Options(batch=batch, lr=LR, epochs=1, backend=backend),
     )
-    threads = blas_threads((images.shape[1], width, 10), batch, cores())
+    threads = blas_threads(len(network.parameters.flat), batch, cores())
 
     def epoch() -> float:
         with threadpool_limits(threads):

@@ -15,7 +15,8 @@ import sys
 import tempfile
 import time
 
-from harness.runfolder.environment import cores, processor
+from harness.runfolder.environment import processor
+from harness.training.threads import cores
 
 SWEEP = ("batch=16,64,128", "seed=range(5)", "tracking=none")
 LAUNCHERS = {

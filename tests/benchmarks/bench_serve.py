@@ -25,6 +25,7 @@ from PIL import Image
 
 from harness.data import dataset
 from harness.runfolder import environment
+from harness.training.threads import cores
 
 SIDE = 112
 
@@ -124,7 +125,7 @@ def main() -> None:
                     break
             time.sleep(0.1)
         load_before = psutil.getloadavg()[0]
-        print(f"{environment.processor()}, {environment.cores()} cores, load {load_before:.1f}")
+        print(f"{environment.processor()}, {cores()} cores, load {load_before:.1f}")
         for pause in (0.1, 0.0):
             measure(server, port, arguments, pause)
     finally:

@@ -24,9 +24,10 @@ from pathlib import Path
 
 from harness.nn import metrics
 from harness.runfolder import journal
-from harness.runfolder.environment import cores, processor
+from harness.runfolder.environment import processor
 from harness.runfolder.target import Target
 from harness.tracking.ui import serve
+from harness.training.threads import cores
 from tests.conftest import run_folders
 
 PHASES = (

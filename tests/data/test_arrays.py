@@ -13,10 +13,13 @@ import pytest
 from harness.data import arrays, dataset, extraction, integrity, normalization
 from harness.data.dataset import Dataset
 from harness.data.sources import measure
+from harness.nn.activations import Tanh
+from harness.nn.models import mlp
 from harness.nn.network import Network
 from harness.nn.optimizers import SGD
 from harness.training.options import Options
-from harness.training.trainer import Silence, Trainer
+from harness.training.recorders import Silence
+from harness.training.trainer import Trainer
 
 
 def content(
@@ -148,12 +151,13 @@ def test_arrays_in_memory_are_trained_on_without_files_or_a_test_set() -> None:
     given = content()
     given["x_train"][:, 0] = 100 * given["y_train"]
     data = Dataset.from_arrays(given["x_train"], given["y_train"], num_val=12)
-    network = Network.create((4, 8, data.outputs), "tanh", np.random.default_rng(1))
+    layers = mlp((4,), data.outputs, width=8, activation=Tanh())
+    network = Network.create(layers, 4, np.random.default_rng(1))
     fitted = normalization.fit("minmax", data.train.inputs, data.train.rows)
     options = Options(batch=8, lr=0.1, epochs=30)
     trained = Trainer(network, data, SGD(network.parameters), fitted, options)
     result = trained.run(Silence())
-    assert trained.best_error == 0
+    assert trained.best_value == 0
     assert set(result.values) == {"best/epoch", "best/val_error"}
     assert result.probabilities.shape == (0, 3)
 

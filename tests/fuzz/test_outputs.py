@@ -98,13 +98,20 @@ class Outputs:
         for run in all_runs(outputs):
             paths = ["config.yaml", "journal.jsonl", *run.history().artifacts]
             state |= {f"{run.id}/{path}": (run.folder / path).read_bytes() for path in paths}
-        for path in sorted((outputs / "artifacts").rglob("*")):
-            if path.is_file() and "report" not in path.parts:  # `compare` may store a newer one
-                state[str(path.relative_to(outputs))] = path.read_bytes()
         with closing(sqlite3.connect(outputs / "mlflow.db")) as database:
+            tags = "SELECT run_uuid, value FROM tags WHERE key = 'run.id'"
+            names = dict(database.execute(tags).fetchall())  # a store that was lost gives new ids
             for table in ("metrics", "params"):
                 rows = database.execute(f"SELECT * FROM {table}").fetchall()
-                state[table] = sorted(map(repr, rows))
+                named = [tuple(names.get(value, value) for value in row) for row in rows]
+                state[table] = sorted(map(repr, named))
+        for path in sorted((outputs / "artifacts").rglob("*")):
+            if path.is_file() and "report" not in path.parts:  # `compare` may store a newer one
+                parts = path.relative_to(outputs).parts
+                run_id = names.get(parts[2], parts[2])
+                # What a lost store left behind belongs to no run of the new one.
+                if parts[2] in names:
+                    state["/".join((*parts[:2], run_id, *parts[3:]))] = path.read_bytes()
         return state
 
     def call(self, name: str) -> tuple[int, str]:

@@ -112,18 +112,3 @@ def test_without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert build.backend(config()) == "numpy"
     assert "Numba is not installed" in refusal(config())
-
-
-@pytest.mark.parametrize(
-    ("sizes", "batch", "cores", "expected"),
-    [
-        ((784, 256, 10), 32, 8, 1),  # 6.5 million
-        ((784, 512, 10), 64, 8, 2),  # 26 million
-        ((784, 1024, 1024, 10), 1024, 8, 8),
-        ((784, 1024, 1024, 10), 1024, 1, 1),
-        ((4, 2), 1, 4, 1),
-    ],
-)
-def test_blas_threads(sizes: tuple[int, ...], batch: int, cores: int, expected: int) -> None:
-    assert build.blas_threads(sizes, batch, cores) == expected
-    assert build.blas_threads(sizes, batch, cores, 3) == 3

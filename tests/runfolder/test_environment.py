@@ -9,6 +9,7 @@ import pytest
 
 from harness.runfolder import environment
 from harness.runfolder.environment import Commit, NoCommit
+from harness.training.threads import cores
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -33,7 +34,7 @@ def test_a_launcher_allots_cores(
     monkeypatch: pytest.MonkeyPatch, allotted: str, cores: int
 ) -> None:
     monkeypatch.setenv("HARNESS_CORES", allotted)
-    assert environment.cores() == cores
+    assert cores() == cores
 
 
 @pytest.mark.parametrize("allotted", [None, ""])
@@ -44,10 +45,10 @@ def test_without_a_launcher_the_cores_are_those_of_the_affinity(
     if allotted is not None:
         monkeypatch.setenv("HARNESS_CORES", allotted)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 3, 5}, raising=False)
-    assert environment.cores() == 3
+    assert cores() == 3
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: 7)
-    assert environment.cores() == 7
+    assert cores() == 7
 
 
 def test_outside_git_there_is_no_commit(source: Path) -> None:

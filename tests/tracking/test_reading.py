@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.runfolder import versions
 from harness.runfolder.status import RunStatus
 from harness.runfolder.target import Target
 from harness.tracking import reading
@@ -63,7 +64,8 @@ def test_curves_are_complete_whatever_the_limit_of_a_call(
         if number == 1:
             expected[4] = np.nan  # the last word on step 5
         np.testing.assert_array_equal(run.curves["val/error"], expected)
-        assert run.params == {"batch": str(number)}
+        before = {key: str(value) for key, value in versions.before().items()}
+        assert run.params == before | {"batch": str(number)}, "those added since are as before"
 
 
 def test_sweeps_are_found_by_a_prefix_while_it_is_unique(reader: Reader) -> None:

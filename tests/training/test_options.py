@@ -22,7 +22,8 @@ from harness.nn.optimizers import OPTIMIZERS
 from harness.nn.regularization import move_uphill
 from harness.training import randomness
 from harness.training.options import Options
-from harness.training.trainer import Silence, Trainer
+from harness.training.recorders import Silence
+from harness.training.trainer import Trainer
 
 
 def problem() -> Dataset:
@@ -240,7 +241,7 @@ def test_the_compiled_epoch_refuses_other_networks() -> None:
 
 def test_the_compiled_epoch_refuses_other_numbers_than_bytes() -> None:
     trainer, data = make(), problem()
-    part = Part(data.train.images.astype(np.float32), data.train.labels, data.train.rows)
+    part = Part(data.train.inputs.astype(np.float32), data.train.labels, data.train.rows)
     data, options = dataclasses.replace(data, train=part), trainer.options
     with pytest.raises(ValueError, match="backend='numba': expected data of uint8;"):
         Trainer(

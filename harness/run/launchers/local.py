@@ -8,8 +8,8 @@ from harness.run.launchers.job_process import JobProcess
 from harness.run.launchers.prestart import Prestart
 from harness.run.launchers.scoreboard import Scoreboard
 from harness.run.signals import setting_event
-from harness.runfolder import environment
 from harness.runfolder.run import Run
+from harness.training.threads import cores
 
 POLL_S = 0.1
 
@@ -38,7 +38,7 @@ class Basic:
 
     def attend(self, run: Run, decide: Decision) -> None:
         """See `Launcher`."""
-        _attend(run, decide, environment.cores(), self._prestart)
+        _attend(run, decide, cores(), self._prestart)
 
 
 class Parallel:
@@ -50,14 +50,14 @@ class Parallel:
 
     def __init__(self, n_jobs: int | None, threads: int, prestart: Prestart) -> None:
         """n_jobs: most jobs at once; None or -1: as many as the cores allow. threads: of each."""
-        cores = environment.cores()
-        most = max(1, cores // threads)
+        allotted = cores()
+        most = max(1, allotted // threads)
         self.slots = most if n_jobs in (None, -1) else min(n_jobs, most)
-        self.cores = max(1, cores // self.slots)
+        self.cores = max(1, allotted // self.slots)
         self._prestart = prestart
         if n_jobs is not None and n_jobs > most:
             print(
-                f"hydra.launcher.n_jobs={n_jobs}: {most} at once, for {cores} core(s) and "
+                f"hydra.launcher.n_jobs={n_jobs}: {most} at once, for {allotted} core(s) and "
                 f"{threads} thread(s) each",
                 flush=True,
             )

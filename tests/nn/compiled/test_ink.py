@@ -13,7 +13,8 @@ from harness.nn.models import mlp
 from harness.nn.network import Network
 from harness.nn.optimizers import SGD
 from harness.training.options import Options
-from harness.training.trainer import Silence, Trainer
+from harness.training.recorders import Silence
+from harness.training.trainer import Trainer
 
 pytest.importorskip("numba", reason="python -m pip install numba")
 

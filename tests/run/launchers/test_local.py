@@ -13,7 +13,7 @@ import pytest
 from harness.job import forkserver
 from harness.run.launchers.local import Parallel
 from harness.run.launchers.prestart import Prestart
-from harness.runfolder import environment
+from harness.training.threads import cores
 from tests.conftest import RUN, Command, histories, python_path, run_folders, small, start, wait_for
 
 LINUX = pytest.mark.skipif(not forkserver.AVAILABLE, reason="jobs are forked on Linux only")
@@ -25,17 +25,17 @@ JOBLIB = ("-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "tracking=no
 def test_jobs_times_threads_stay_within_the_cores(
     monkeypatch: pytest.MonkeyPatch, n_jobs: int | None, threads: int
 ) -> None:
-    for cores in (1, 2, 8):
-        monkeypatch.setenv("HARNESS_CORES", str(cores))
+    for allotted in (1, 2, 8):
+        monkeypatch.setenv("HARNESS_CORES", str(allotted))
         launcher = Parallel(n_jobs, threads, Prestart())
         assert launcher.slots >= 1
-        assert launcher.slots * launcher.cores <= cores
-        assert launcher.slots * threads <= max(cores, threads)
+        assert launcher.slots * launcher.cores <= allotted
+        assert launcher.slots * threads <= max(allotted, threads)
         if n_jobs is None:
-            assert launcher.slots == max(1, cores // threads), "no core is left idle"
+            assert launcher.slots == max(1, allotted // threads), "no core is left idle"
 
 
-@pytest.mark.skipif(environment.cores() < 2, reason="needs two cores")
+@pytest.mark.skipif(cores() < 2, reason="needs two cores")
 def test_a_parallel_sweep(command: Command, tmp_path: Path, idx_folder: Path) -> None:
     done = command(RUN, *JOBLIB, *small(idx_folder, "epochs=30", "seed=1,2,3,4", "lr=0.5"))
     assert (done.returncode, done.stderr) == (0, "")
@@ -156,7 +156,7 @@ def test_where_processes_cannot_be_forked_each_job_is_start(
     assert statuses(tmp_path) == ["FINISHED"] * 3
 
 
-@pytest.mark.skipif(environment.cores() < 2, reason="needs two cores")
+@pytest.mark.skipif(cores() < 2, reason="needs two cores")
 def test_a_sweep_without_validation_shows_no_validation_error(
     command: Command, idx_folder: Path
 ) -> None:
