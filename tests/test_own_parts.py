@@ -262,3 +262,22 @@ def wrong(input_shape, outputs, *, width: int = 3, activation: object = None):
         assert done.returncode == 0, done.stderr
     found = [(run.params["activation"], run.params["width"]) for run in histories(tmp_path)]
     assert found == [("sigmoid", 3), ("tanh", 3)]
+
+
+def test_an_augmentation_of_other_data_than_images(command: Command, tmp_path: Path) -> None:
+    """There is no plot of deformed images, and no warning."""
+    code = """
+def wrong(input_shape):
+    return lambda pixels, generator, out: np.add(pixels, generator.normal(size=pixels.shape), out)
+
+def data():
+    x, y = np.arange(60, dtype=np.float32).reshape(20, 3), np.arange(20) % 2
+    return {"x_train": x, "y_train": y, "x_test": x, "y_test": y}
+"""
+    (tmp_path / "own.py").write_text(HEADER + code)
+    more = ("augmentation=own:wrong", "batch=4", "epochs=2", "width=4")
+    done = command(RUN, "dataset=own:data", *more)
+    assert (done.returncode, done.stderr) == (0, "")
+    (run,) = histories(tmp_path)
+    assert "plots/learning_curves.png" in run.artifacts
+    assert "plots/augmentation.png" not in run.artifacts
