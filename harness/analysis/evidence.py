@@ -17,6 +17,7 @@ from harness.analysis.settings import SeedRun
 from harness.runfolder import checkpoint
 from harness.runfolder.keys import determines_result
 from harness.runfolder.objective import DEFAULT, KEY, Objective
+from harness.runfolder.parts import SCRATCH
 from harness.runfolder.run import ACCEPTED
 from harness.runfolder.status import RunStatus
 from harness.tracking.recorded import Missing, Recorded, Source
@@ -134,8 +135,11 @@ def weights(
 ) -> NDArray[np.floating[Any]] | None:
     """The first-layer weights, (rows, columns, H); None, with a note, if they are missing.
 
-    Also None, without a note, where an example is no gray image.
+    Also None, without a note, where an example is no gray image, the first layer does not see whole
+    images, or a training function of the user's trained.
     """
+    if run.params.get("trainer.name", SCRATCH) != SCRATCH:
+        return None
     try:
         arrays, description = checkpoint.load(
             source.fetch(run, WEIGHTS, _download_folder(into, run))
@@ -143,7 +147,10 @@ def weights(
         if len(description["image_shape"]) != 2:
             return None
         rows, columns = description["image_shape"]
-        weights: NDArray[np.floating[Any]] = arrays["layer1.weights"].reshape(rows, columns, -1)
+        weights: NDArray[np.floating[Any]] = arrays["layer1.weights"]
+        if len(weights) != rows * columns:
+            return None
+        weights = weights.reshape(rows, columns, -1)
     except (ValueError, KeyError) as error:
         notes.append(f"no figure of the first-layer weights: {error}")
         return None

@@ -38,7 +38,7 @@ def curves(settings: Sequence[Setting]) -> list[Figure]:
     figures = []
     shown = settings[:SHOWN]
     objective = settings[0].objective
-    training = ("Training loss", "training loss (nats)", 1)
+    training = ("Training loss", "training loss", 1)
     kinds = {
         objective.metric: (
             _capital(objective.title), f"{objective.title}{objective.unit}", objective.factor,

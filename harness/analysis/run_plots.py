@@ -83,11 +83,14 @@ def _curves(history: History, name: str, factor: int = 1) -> plots.Curves:
 
 
 def _augmentation(run: Run, history: History) -> bool:
-    """Draw samples; False if the run has no augmentation or its data set is missing."""
+    """Draw samples; False without augmentation, without gray images, or without the data set."""
     settings = run.config
     if not isinstance(settings, ScratchConfig) or settings.augmentation.name == "none":
         return False
-    rows, columns = history.create["dataset"]["image_shape"]
+    shape = history.create["dataset"]["image_shape"]
+    if len(shape) != 2:
+        return False
+    rows, columns = shape
     own_code.use(history.code)
     augmentation = build.part("augmentation", settings, (rows, columns))
     try:

@@ -3,14 +3,17 @@
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from harness.data.dataset import Dataset, default_names
 from harness.data.normalization import Affine, Normalization
+from harness.job import rehearsal
 from harness.nn import models
 from harness.nn.compiled import numba_loading, supports
+from harness.nn.layers import Layer
+from harness.nn.losses import Kind
 from harness.nn.network import Network
 from harness.nn.schedules import Schedule, with_warmup
 from harness.runfolder import own_code, parts
@@ -101,6 +104,14 @@ def trainer(config: ScratchConfig, dataset: Dataset) -> Trainer:
     fitted: Normalization = part("normalization", config)
     fitted.fit(dataset.train.inputs, dataset.train.rows)
     optimizer = part("optimizer", config, made.parameters)
+    augmentation = part("augmentation", config, dataset.input_shape)
+    some = dataset.train.inputs[: rehearsal.FEW]
+    if config.normalization.is_own:
+        rehearsal.check_normalization(config.normalization.name, fitted, some)
+    if config.optimizer.is_own:
+        rehearsal.check_optimizer(config.optimizer.name, optimizer)
+    if config.augmentation.is_own:
+        rehearsal.check_augmentation(config.augmentation.name, augmentation, some)
     options = Options(
         batch=config.batch,
         lr=config.lr,
@@ -117,7 +128,7 @@ def trainer(config: ScratchConfig, dataset: Dataset) -> Trainer:
         objective=objective.metric,
         maximize=objective.is_max,
         patience=config.patience,
-        augmentation=part("augmentation", config, dataset.input_shape),
+        augmentation=augmentation,
         backend=backend(config, kind_of_inputs(dataset.train.inputs.dtype, dataset.classes == 0)),
     )
     return Trainer(made, dataset, optimizer, fitted, options)
@@ -126,10 +137,16 @@ def trainer(config: ScratchConfig, dataset: Dataset) -> Trainer:
 def network(config: ScratchConfig, input_shape: tuple[int, ...], outputs: int) -> Network:
     """The network of a configuration, with zero parameters. Raises `PartError`."""
     layers = part("model", config, input_shape, outputs)
+    place = f"model={config.model.name}"
+    if not isinstance(layers, list | tuple) or not all(isinstance(each, Layer) for each in layers):
+        raise PartError(f"{place}: expected it to return a list of layers, found {layers!r}")
     try:
-        return Network(layers, math.prod(input_shape))
+        made = Network(layers, math.prod(input_shape))
     except (ValueError, TypeError, AttributeError) as error:
-        raise PartError(f"model={config.model.name}: {own_code.described(error)}") from error
+        raise PartError(f"{place}: {own_code.described(error)}") from error
+    if made.outputs != outputs:
+        raise PartError(f"{place}: expected {outputs} outputs, found {made.outputs}")
+    return made
 
 
 def part(kind: str, config: ScratchConfig, *arguments: Any) -> Any:
@@ -154,17 +171,22 @@ def make(kind: str, chosen: Part, shared: Mapping[str, Any], *arguments: Any) ->
     taken = {key.name for key in parts.shared_keys(kind, chosen.name)}
     options |= {key: value for key, value in shared.items() if key in taken}
     factory = parts.factory(kind, chosen.name)
-    try:
+    if not chosen.is_own:
         return factory(*arguments, **options)
-    except Exception as error:
-        if not chosen.is_own:
-            raise
-        raise PartError(f"{kind}={chosen.name}: {own_code.described(error)}") from error
+    with rehearsal.named(f"{kind}={chosen.name}"):
+        made = factory(*arguments, **options)
+        rehearsal.check_members(kind, chosen.name, made)
+    return made
 
 
 def check_loss(config: ScratchConfig, *, is_regression: bool) -> None:
     """Refuse a loss, and what belongs to it, that the data cannot have. Raises `ConfigError`."""
     kind = part("loss", config).kind
+    if kind not in get_args(Kind):
+        raise ConfigError(
+            f"loss={config.loss.name}: expected kind to be {' or '.join(get_args(Kind))}, "
+            f"found {kind!r}"
+        )
     if is_regression and kind == "classification":
         raise ConfigError(
             f"loss={config.loss.name}: it is for labels, and the data set has targets; use "
@@ -185,7 +207,10 @@ def check_loss(config: ScratchConfig, *, is_regression: bool) -> None:
 
 def schedule(config: ScratchConfig) -> Schedule:
     """The learning-rate schedule, warm-up included."""
-    return with_warmup(part("schedule", config, config.epochs), config.schedule.options["warmup"])
+    made = part("schedule", config, config.epochs)
+    if config.schedule.is_own:
+        rehearsal.check_schedule(config.schedule.name, made)
+    return with_warmup(made, config.schedule.options["warmup"])
 
 
 def description(config: ScratchConfig, trained: Trainer) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from harness.runfolder.artifacts import Artifact
 from harness.runfolder.journal import Journal
 from harness.runfolder.keys import source_digest
 from harness.runfolder.objective import Objective
+from harness.runfolder.parts import PartError
 from harness.runfolder.run import CONFIG, Run
 from harness.runfolder.schema import Config, ScratchConfig
 from harness.runfolder.status import RunStatus
@@ -64,13 +65,16 @@ def _fail(run: Run, journal: Journal, error: BaseException) -> None:
     If the run folder was removed, or the disk is full, only the message is printed.
     """
     text = traceback.format_exc()
+    is_own = bool(run.history().code) if run.journal.is_file() else False
     words = f"{type(error).__name__}: {error}"
+    if is_own and not isinstance(error, PartError):
+        words = own_code.described(error)
     if not run.journal.is_file():
         words = f"{run.folder} was removed while it was trained"
     print(f"{run.history().name} ({run.id}) failed: {words}", file=sys.stderr)
     if not run.journal.is_file():
         return
-    if not isinstance(error, (Diverged, ValueError, OSError)):
+    if not is_own and not isinstance(error, (Diverged, ValueError, OSError)):
         print(text, file=sys.stderr)
     try:
         write_text(run.folder / "traceback.txt", text)

@@ -208,6 +208,9 @@ class Activate(Layer):
             if (out == UNWRITTEN).any():
                 name = type(self.activation).__name__
                 raise ValueError(f"{name}.{method}: expected it to fill out, found no change")
+            if not np.isfinite(out).all():
+                name = type(self.activation).__name__
+                raise ValueError(f"{name}.{method}: expected finite numbers, found {out} for {z}")
         return input_shape
 
     def forward(self, inputs: Array, training: bool) -> Array:

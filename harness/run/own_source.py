@@ -57,7 +57,11 @@ class OwnParts(ConfigSource):
         node |= {key.name: key.default for key in parts.keys(kind, name)}
         if kind == DATASET.name:
             node = OWN_DATASET | node
-        content = {key.name: key.default for key in parts.shared_keys(kind, name)} | {kind: node}
+        shared = {key.name: key.default for key in parts.shared_keys(kind, name)}
+        # A part among them, such as `activation`, is chosen by its own group.
+        content = {key: value for key, value in shared.items() if key not in KINDS}
+        content = {key: value for key, value in content.items() if value is not None}
+        content[kind] = node
         return ConfigResult(
             provider=self.provider,
             path=f"{self.scheme()}://",

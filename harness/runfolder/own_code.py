@@ -87,15 +87,24 @@ def load(name: str, key: str) -> Any:
 def described(error: BaseException) -> str:
     """An exception in one line, with the place in the user's code that raised it."""
     text = " ".join(f"{type(error).__name__}: {error}".split())
-    own = [
+    causes: list[BaseException] = [error]
+    while cause := causes[-1].__cause__:
+        causes.append(cause)
+    frames = [
         frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith("<")
-        and Path(__file__).parents[1] not in Path(frame.filename).parents
+        for each in causes
+        for frame in traceback.extract_tb(each.__traceback__)
+        if not frame.filename.startswith("<") and not _is_in(frame, Path(__file__).parents[1])
     ]
+    # Not the library that the user's code calls, unless it is itself installed.
+    own = [each for each in frames if not _is_in(each, *_installed())] or frames
     if isinstance(error, SyntaxError):
         return f"{text}"
     return f"{text} ({own[-1].filename}, line {own[-1].lineno})" if own else text
+
+
+def _is_in(frame: traceback.FrameSummary, *folders: Path) -> bool:
+    return any(Path(frame.filename).resolve().is_relative_to(each.resolve()) for each in folders)
 
 
 def sources(names: Iterable[str]) -> list[Source]:

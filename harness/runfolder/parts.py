@@ -46,7 +46,7 @@ class Kind:
     table: MODULE:NAME of its table. meaning: of the key that names the part. before: the part that
     runs without this key had. is_scalar: a part without options is spelled as its name. shared:
     keys of the root that a part may take. common: keys of every part of the kind, which are not the
-    part's own.
+    part's own. members: what a part of the kind has.
     """
 
     name: str
@@ -56,6 +56,7 @@ class Kind:
     is_scalar: bool = False
     shared: tuple[str, ...] = ()
     common: tuple[Key, ...] = ()
+    members: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -83,10 +84,12 @@ KINDS = {
         Kind(
             "optimizer", "harness.nn.optimizers:OPTIMIZERS",
             "the update rule; set by optimizer=NAME", shared=("lr", "weight_decay"),
+            members=("state", "step"),
         ),
         Kind(
             "schedule", "harness.nn.schedules:SCHEDULES",
             "the learning rate over time; set by schedule=NAME", common=(WARMUP,),
+            members=("__call__",),
         ),
         Kind(
             "model", "harness.nn.models:MODELS", "the network; set by model=NAME", before="mlp",
@@ -95,18 +98,20 @@ KINDS = {
         Kind(
             "activation", "harness.nn.activations:ACTIVATIONS", "of the hidden layers",
             is_scalar=True,
+            members=("initialization", "needs_input", "forward", "derivative"),
         ),
         Kind(
             "loss", "harness.nn.losses:LOSSES", "what is minimized; set by loss=NAME",
-            before="cross_entropy",
+            before="cross_entropy", members=("kind", "value", "gradient", "predict"),
         ),
         Kind(
             "normalization", "harness.data.normalization:NORMALIZATIONS",
             "pixels to inputs: minmax [-1, 1], unit [0, 1], standard (mean 0, deviation 1), none",
+            members=("fit", "state", "restore", "apply"),
         ),
         Kind(
             "augmentation", "harness.data.augmentation:AUGMENTATIONS",
-            "deformed training images; set by augmentation=NAME",
+            "deformed training images; set by augmentation=NAME", members=("__call__",),
         ),
     )
 }  # fmt: skip

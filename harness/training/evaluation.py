@@ -70,7 +70,10 @@ def values(
     for name, metric in metrics.items():
         value: Any = metric(predictions, truth)
         try:
-            found[f"{prefix}/{name}"] = float(value)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"metric {name}: expected a number, found {value!r}") from error
+            number = None if isinstance(value, str | bytes) else float(value)
+        except (TypeError, ValueError):
+            number = None
+        if number is None:
+            raise ValueError(f"metric {name}: expected a number, found {value!r}")
+        found[f"{prefix}/{name}"] = number
     return found

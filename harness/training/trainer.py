@@ -149,6 +149,11 @@ class Trainer:
         begin = time.perf_counter()
         order = shuffled(len(self.dataset.train), self.generators["order"])
         lrs = np.fromiter(map(self._lr, range(self._steps_per_epoch)), np.float64)
+        if not np.isfinite(lrs).all():
+            raise ValueError(
+                f"schedule: the learning rate is {lrs[~np.isfinite(lrs)][0]} in epoch "
+                f"{self.finished + 1}: expected a finite number"
+            )
         run = self._compiled_epoch if self.options.backend == "numba" else self._batched_epoch
         score, predictions, truth = run(order, lrs)
         self.finished += 1

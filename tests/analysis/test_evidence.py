@@ -3,10 +3,11 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from harness.analysis import evidence
-from harness.runfolder import versions
+from harness.runfolder import checkpoint, versions
 from harness.runfolder.keys import determines_result
 from harness.runfolder.run import ACCEPTED
 from harness.tracking.recorded import Recorded
@@ -108,3 +109,19 @@ def test_a_run_is_read_as_plain_values(tmp_path: Path) -> None:
     assert run.settings == before | given
     assert (run.data, run.validation, run.test_count) == (DIGEST, f"{DIGEST}/40/", 200)
     assert (run.best_epoch, run.best_val) == (2, pytest.approx(0.051))
+
+
+@pytest.mark.parametrize("shape", [None, (3, 3, 1, 8)])
+def test_first_layer_weights_that_cannot_be_drawn_get_no_note(
+    tmp_path: Path, six: list[Recorded], shape: tuple[int, ...] | None
+) -> None:
+    """Those of a convolution, and of a trainer of the user's, which has none."""
+    for run in six:
+        file = tmp_path / "runs" / run.run / "weights/best.safetensors"
+        file.unlink()
+        if shape is not None:
+            arrays = {"layer1.weights": np.zeros(shape, np.float32)}
+            checkpoint.save(file, arrays, {"image_shape": [6, 5]})
+        else:
+            run.params["trainer.name"] = "mine.train:fit"
+    assert not [note for note in build(tmp_path, *six).notes if "weights" in note]

@@ -1,0 +1,283 @@
+"""Wrong code in the user's parts: one line, a FAILED run with a traceback, and the sweep goes on.
+
+Covers: harness/job/rehearsal.py
+"""
+
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import RUN, Command, histories, small
+
+HEADER = """
+import os, sys, threading, time
+import numpy as np
+from harness.data.normalization import Standard
+from harness.nn.activations import ReLU
+from harness.nn.layers import Activate, Dense, Layer
+from harness.nn.losses import CrossEntropy
+from harness.nn.optimizers import SGD
+"""
+# Kind, code that defines `wrong`, and what the line says.
+IN_JOB = {
+    "init": ("optimizer", """
+class wrong:
+    def __init__(self, parameters, *, lr: float = 0.1):
+        raise KeyError("in init")
+""", "optimizer=init:wrong: KeyError: 'in init' ("),
+    "init_exits": ("optimizer", """
+class wrong:
+    def __init__(self, parameters, *, lr: float = 0.1):
+        sys.exit(3)
+""", "optimizer=init_exits:wrong: SystemExit: 3 ("),
+    "step": ("optimizer", """
+class wrong(SGD):
+    def step(self, gradient, lr):
+        raise KeyError("in step")
+""", "KeyError: 'in step' ("),
+    "exits": ("optimizer", """
+class wrong(SGD):
+    def step(self, gradient, lr):
+        sys.exit("bye")
+""", "SystemExit: bye ("),
+    "dies": ("optimizer", """
+class wrong(SGD):
+    def step(self, gradient, lr):
+        os._exit(0)
+""", "exit status 0 and no end record"),
+    "nan": ("optimizer", """
+class wrong(SGD):
+    def step(self, gradient, lr):
+        self._parameters.flat[:] = np.nan
+""", "the training loss is nan in epoch 1"),
+    "no_step": ("optimizer", """
+class wrong:
+    state = {}
+    def __init__(self, parameters): pass
+""", "optimizer=no_step:wrong: expected an object with state, step; wrong has no step"),
+    "state_list": ("optimizer", """
+class wrong(SGD):
+    state = []
+""", "optimizer=state_list:wrong: expected state to be arrays by name, found []"),
+    "state_number": ("optimizer", """
+class wrong(SGD):
+    state = {"steps": 3}
+""", "expected state['steps'] to be an array, found 3"),
+    "state_copies": ("optimizer", """
+class wrong(SGD):
+    state = property(lambda self: {"change": self._change.flat.copy()})
+""", "expected state['change'] to be the array itself, not a copy"),
+    "forward": ("activation", """
+class wrong(ReLU):
+    def forward(self, z, out):
+        raise KeyError("in forward")
+""", "KeyError: 'in forward' ("),
+    "numpy_raises": ("activation", """
+class wrong(ReLU):
+    def forward(self, z, out):
+        np.block([[z], []])
+""", "numpy_raises.py, line 12)"),
+    "forward_nan": ("activation", """
+class wrong(ReLU):
+    def forward(self, z, out):
+        out[:] = np.nan
+""", "wrong.forward(z, out): expected finite numbers, found [nan"),
+    "returns": ("activation", """
+class wrong(ReLU):
+    def forward(self, z, out):
+        return np.maximum(z, 0)
+""", "wrong.forward(z, out): expected it to fill out, found no change"),
+    "shape": ("model", """
+class Cut(Layer):
+    def forward(self, inputs, training):
+        return inputs[:, :3]
+def wrong(input_shape, outputs):
+    return [Dense(8), Cut(), Dense(outputs)]
+""", "expected Cut.forward to return an array (1, 8) of float32, found (1, 3) of float32"),
+    "dtype": ("model", """
+class Double(Layer):
+    def forward(self, inputs, training):
+        return inputs.astype(float)
+def wrong(input_shape, outputs):
+    return [Dense(8), Double(), Dense(outputs)]
+""", "expected Double.forward to return an array (1, 8) of float32, found (1, 8) of float64"),
+    "nothing": ("model", """
+def wrong(input_shape, outputs):
+    pass
+""", "model=nothing:wrong: expected it to return a list of layers, found None"),
+    "outputs": ("model", """
+def wrong(input_shape, outputs):
+    return [Dense(outputs + 1)]
+""", "model=outputs:wrong: expected 4 outputs, found 5"),
+    "loss_shape": ("loss", """
+class wrong(CrossEntropy):
+    def value(self, outputs, targets):
+        return 3.0
+""", "wrong.value: expected one loss an example, found shape ()"),
+    "loss_nan": ("loss", """
+class wrong(CrossEntropy):
+    def value(self, outputs, targets):
+        return np.full(len(outputs), np.nan)
+""", "wrong.value: expected one loss an example, found [nan nan]"),
+    "loss_raises": ("loss", """
+class wrong(CrossEntropy):
+    def gradient(self, outputs, targets, out):
+        raise KeyError("in gradient")
+""", "KeyError: 'in gradient' ("),
+    "schedule_text": ("schedule", """
+def wrong(epochs):
+    return lambda time: "text"
+""", "schedule=schedule_text:wrong: expected a finite number at time 0, found 'text'"),
+    "schedule_late": ("schedule", """
+def wrong(epochs):
+    return lambda time: float("nan") if time >= 1 else 1
+""", "the learning rate is nan in epoch 2"),
+    "fit": ("normalization", """
+class wrong(Standard):
+    def fit(self, inputs, rows=None):
+        raise KeyError("in fit")
+""", "KeyError: 'in fit' ("),
+    "apply": ("normalization", """
+class wrong(Standard):
+    def apply(self, inputs, out):
+        return inputs * 2
+""", "normalization=apply:wrong: apply(inputs, out): expected it to fill out with finite numbers"),
+    "apply_shape": ("normalization", """
+class wrong(Standard):
+    def apply(self, inputs, out):
+        out[:] = np.zeros((3, 3))
+""", "normalization=apply_shape:wrong: ValueError: could not broadcast"),
+    "object": ("normalization", """
+class wrong(Standard):
+    state = {"a": object()}
+""", "normalization=object:wrong: expected state['a'] to be an array, found object"),
+    "deforms_nothing": ("augmentation", """
+def wrong(input_shape):
+    return lambda pixels, generator, out: None
+""", "f(pixels, generator, out): expected it to fill out with finite numbers"),
+    "metric_text": ("metrics", """
+def wrong(probabilities, labels):
+    return "0.5"
+""", "metric wrong: expected a number, found '0.5'"),
+    "metric_raises": ("metrics", """
+def wrong(probabilities, labels):
+    raise KeyError("in metric")
+""", "KeyError: 'in metric' ("),
+    "metric_nan": ("metrics", """
+def wrong(probabilities, labels):
+    return float("nan")
+""", "metric train/wrong is nan in epoch 1"),
+    "fine": ("optimizer", """
+class wrong(SGD):
+    def step(self, gradient, lr):
+        print("hello from step")
+        threading.Thread(target=time.sleep, args=(60,)).start()
+        super().step(gradient, lr)
+""", ""),
+}  # fmt: skip
+BEFORE = {
+    "kind": ("loss", """
+class wrong(CrossEntropy):
+    kind = "something"
+""", "loss=kind:wrong: expected kind to be classification or regression, found 'something'"),
+    "no_loss": ("loss", "class wrong: pass", "expected an object with kind, value, gradient"),
+    "loss_init": ("loss", """
+class wrong:
+    def __init__(self):
+        raise KeyError("in init")
+""", "loss=loss_init:wrong: KeyError: 'in init' ("),
+    "loss_exits": ("loss", """
+class wrong:
+    def __init__(self):
+        sys.exit(3)
+""", "loss=loss_exits:wrong: SystemExit: 3 ("),
+    "no_function": ("augmentation", "def wrong(input_shape): pass",
+                    "augmentation=no_function:wrong: expected it to return a function, found None"),
+    "imports": ("activation", "import nowhere_at_all", "No module named 'nowhere_at_all'"),
+    "module_exits": ("activation", "sys.exit(0)", "activation=module_exits:wrong: SystemExit: 0"),
+    "bare": ("optimizer", "def wrong(parameters, *, beta=0.9): pass",
+             "the keyword argument 'beta' needs an annotation and a default"),
+}  # fmt: skip
+
+
+def chosen(name: str, kind: str) -> str:
+    """The setting of a module's part, as in a sweep file."""
+    return f'metrics: [["{name}:wrong"]]' if kind == "metrics" else f'{kind}: "{name}:wrong"'
+
+
+@pytest.mark.fault
+def test_wrong_code_is_a_failed_run_in_one_line(
+    command: Command, tmp_path: Path, idx_folder: Path
+) -> None:
+    lines = ["lr: 0.1", "width: 8", "grids:"]
+    for name, (kind, code, _) in IN_JOB.items():
+        (tmp_path / f"{name}.py").write_text(HEADER + code)
+        lines.append(f"  - {chosen(name, kind)}")
+    (tmp_path / "conf/sweep").mkdir(parents=True)
+    (tmp_path / "conf/sweep/wrong.yaml").write_text("\n".join(lines))
+    more = [each for each in small(idx_folder) if not each.startswith("width")]
+    done = command(RUN, "-cd", "conf", "-m", "sweep=wrong", *more, "epochs=2", "tracking=none")
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "hello from step" in done.stdout
+    runs = histories(tmp_path)
+    assert len(runs) == len(IN_JOB)
+    for run, (name, (_, _, expected)) in zip(runs, IN_JOB.items(), strict=True):
+        if not expected:
+            assert run.status == "FINISHED", name
+            continue
+        assert run.status == "FAILED", name
+        assert expected in str(run.error), name
+        assert "\n" not in str(run.error)
+        assert done.stderr.count(f"({run.run}) failed: ") == (name != "dies")
+        assert "traceback.txt" in run.artifacts or name == "dies"
+
+
+@pytest.mark.parametrize("name", BEFORE)
+def test_what_can_be_seen_before_is_refused(
+    command: Command, tmp_path: Path, idx_folder: Path, name: str
+) -> None:
+    kind, code, expected = BEFORE[name]
+    (tmp_path / f"{name}.py").write_text(HEADER + code)
+    done = command(RUN, *small(idx_folder), f"{kind}={name}:wrong", "lr=0.1")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert expected in done.stderr
+    assert not list(tmp_path.glob("outputs/runs/*"))
+
+
+def test_an_activation_is_chosen_beside_an_own_model(
+    command: Command, tmp_path: Path, idx_folder: Path
+) -> None:
+    """The defaults of a model's shared keys do not replace what other groups choose."""
+    code = """
+def wrong(input_shape, outputs, *, width: int = 3, activation: object = None):
+    return [Dense(width), Activate(activation), Dense(outputs)]
+"""
+    (tmp_path / "own_model.py").write_text(HEADER + code)
+    more = [each for each in small(idx_folder) if not each.startswith("width")]
+    for choice in ([], ["activation=tanh"]):
+        done = command(
+            RUN, *more, "model=own_model:wrong", *choice, "epochs=1", "tracking=none", "lr=0.1"
+        )
+        assert done.returncode == 0, done.stderr
+    found = [(run.params["activation"], run.params["width"]) for run in histories(tmp_path)]
+    assert found == [("sigmoid", 3), ("tanh", 3)]
+
+
+def test_an_augmentation_of_other_data_than_images(command: Command, tmp_path: Path) -> None:
+    """There is no plot of deformed images, and no warning."""
+    code = """
+def wrong(input_shape):
+    return lambda pixels, generator, out: np.add(pixels, generator.normal(size=pixels.shape), out)
+
+def data():
+    x, y = np.arange(60, dtype=np.float32).reshape(20, 3), np.arange(20) % 2
+    return {"x_train": x, "y_train": y, "x_test": x, "y_test": y}
+"""
+    (tmp_path / "own.py").write_text(HEADER + code)
+    more = ("augmentation=own:wrong", "batch=4", "epochs=2", "width=4")
+    done = command(RUN, "dataset=own:data", *more)
+    assert (done.returncode, done.stderr) == (0, "")
+    (run,) = histories(tmp_path)
+    assert "plots/learning_curves.png" in run.artifacts
+    assert "plots/augmentation.png" not in run.artifacts
