@@ -47,7 +47,7 @@ class Augmentation:
     ) -> None:
         if len(image_shape) != 2:
             raise ValueError(
-                f"augmentation: expected gray images (rows, columns), found examples of shape "
+                f"expected gray images (rows, columns), found examples of shape "
                 f"{tuple(image_shape)}; use augmentation=none"
             )
         self._shape = image_shape

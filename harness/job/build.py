@@ -172,7 +172,10 @@ def make(kind: str, chosen: Part, shared: Mapping[str, Any], *arguments: Any) ->
     options |= {key: value for key, value in shared.items() if key in taken}
     factory = parts.factory(kind, chosen.name)
     if not chosen.is_own:
-        return factory(*arguments, **options)
+        try:
+            return factory(*arguments, **options)
+        except ValueError as error:
+            raise PartError(f"{kind}={chosen.name}: {error}") from error
     with rehearsal.named(f"{kind}={chosen.name}"):
         made = factory(*arguments, **options)
         rehearsal.check_members(kind, chosen.name, made)
