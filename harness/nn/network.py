@@ -97,6 +97,14 @@ class Network:
             inputs = layer.forward(inputs, training)
         return inputs
 
+    def predict(self, inputs: Array, batch: int = 1000) -> Array:
+        """The outputs (N, K) of normalized `inputs` (N, D), in a new array."""
+        outputs = np.empty((len(inputs), self.outputs), self.parameters.flat.dtype)
+        for begin in range(0, len(inputs), batch):
+            rows = slice(begin, begin + batch)
+            outputs[rows] = self.forward(inputs[rows])
+        return outputs
+
     def backward(self, delta: Array) -> "Gradient":
         """Back-propagate delta = dL/d outputs (B, K) of the last `forward`.
 

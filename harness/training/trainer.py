@@ -207,6 +207,21 @@ class Trainer:
         with self.network.holding(flat):
             return evaluation.evaluate(self.network, part, self.normalization, self.options.loss)
 
+    def predict(self, images: NDArray[Any], parameters: Array | None = None) -> Array:
+        """The predictions (N, K) float32 for examples as they are in the data, (N, ...) or (N, D).
+
+        They are normalized as the training's are. parameters: (P,); None for the current ones. Of a
+        classification, predictions are the probabilities of the classes.
+        """
+        flat = self.evaluated if parameters is None else parameters
+        values = images.reshape(len(images), -1)
+        inputs = np.empty(values.shape, np.float32)
+        self.normalization.apply(values, out=inputs)
+        with self.network.holding(flat):
+            outputs = self.network.predict(inputs)
+        self.options.loss.predict(outputs, outputs)
+        return outputs
+
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """All that the next epoch depends on: arrays by name, and the rest as JSON-able values."""
         arrays: dict[str, NDArray[Any]] = {

@@ -378,3 +378,18 @@ def test_a_regression_has_no_labels_to_smooth() -> None:
     options = dataclasses.replace(plain.options, loss=SquaredError(), label_smoothing=0.1)
     with pytest.raises(ValueError, match=r"label_smoothing=0\.1: a regression has no labels"):
         Trainer(plain.network, regression(), plain.optimizer, plain.normalization, options)
+
+
+def test_predictions_of_stored_images_are_those_of_the_evaluation() -> None:
+    data, trained = problem(), make(problem(), epochs=6)
+    result = trained.run(Notes())
+    images = data.test.inputs.reshape(-1, 8, 5)
+    np.testing.assert_array_equal(
+        trained.predict(images, trained.best_parameters), result.probabilities
+    )
+    last = trained.predict(data.test.inputs)
+    assert last.shape == result.probabilities.shape
+    assert np.mean(last.argmax(axis=1) != data.test.labels) < 0.8
+    normalized = np.empty(data.test.inputs.shape, np.float32)
+    trained.normalization.apply(data.test.inputs, out=normalized)
+    assert trained.network.predict(normalized, 100).shape == last.shape
