@@ -4,6 +4,7 @@ Layers, activations and losses are tried by `nn`, whoever wrote them. All functi
 `PartError`, one line.
 """
 
+import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -31,8 +32,8 @@ def named(place: str) -> Iterator[None]:
 def check_members(kind: str, name: str, made: Any) -> None:
     """Check that a part has what its kind promises."""
     members = KINDS[kind].members
-    # A property may work later only: the state of a normalization that is not fitted yet.
-    missing = [each for each in members if not (hasattr(type(made), each) or hasattr(made, each))]
+    # Without calling a property: the state of a normalization may need `fit` before.
+    missing = [each for each in members if not _has(made, each)]
     if not missing:
         return
     if members == ("__call__",):
@@ -41,6 +42,14 @@ def check_members(kind: str, name: str, made: Any) -> None:
         f"{kind}={name}: expected an object with {', '.join(members)}; "
         f"{type(made).__name__} has no {', '.join(missing)}"
     )
+
+
+def _has(made: Any, member: str) -> bool:
+    try:
+        inspect.getattr_static(made, member)
+    except AttributeError:
+        return hasattr(made, member)
+    return True
 
 
 def check_schedule(name: str, schedule: Any) -> None:
