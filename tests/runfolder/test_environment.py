@@ -1,4 +1,4 @@
-"""The environment of a result: cores, versions, and the commit of the source."""
+"""The environment of a result: versions, and the commit of the source."""
 
 import os
 import platform
@@ -9,7 +9,6 @@ import pytest
 
 from harness.runfolder import environment
 from harness.runfolder.environment import Commit, NoCommit
-from harness.training.threads import cores
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -27,28 +26,6 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "module.py").write_text("before\n")
     monkeypatch.setattr(environment, "SOURCE", folder)
     return folder
-
-
-@pytest.mark.parametrize(("allotted", "cores"), [("3", 3), ("1", 1), ("0", 1)])
-def test_a_launcher_allots_cores(
-    monkeypatch: pytest.MonkeyPatch, allotted: str, cores: int
-) -> None:
-    monkeypatch.setenv("HARNESS_CORES", allotted)
-    assert cores() == cores
-
-
-@pytest.mark.parametrize("allotted", [None, ""])
-def test_without_a_launcher_the_cores_are_those_of_the_affinity(
-    monkeypatch: pytest.MonkeyPatch, allotted: str | None
-) -> None:
-    monkeypatch.delenv("HARNESS_CORES", raising=False)
-    if allotted is not None:
-        monkeypatch.setenv("HARNESS_CORES", allotted)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 3, 5}, raising=False)
-    assert cores() == 3
-    monkeypatch.delattr(os, "sched_getaffinity")
-    monkeypatch.setattr(os, "cpu_count", lambda: 7)
-    assert cores() == 7
 
 
 def test_outside_git_there_is_no_commit(source: Path) -> None:

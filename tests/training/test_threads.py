@@ -1,9 +1,11 @@
-"""The number of BLAS threads is a fixed rule."""
+"""The number of BLAS threads is a fixed rule of the step and the cores."""
+
+import os
 
 import pytest
 
 from harness.nn.models import count_parameters
-from harness.training.threads import blas_threads
+from harness.training.threads import blas_threads, cores
 
 
 @pytest.mark.parametrize(
@@ -20,3 +22,25 @@ def test_the_rule(sizes: tuple[int, ...], batch: int, cores: int, expected: int)
     parameters = count_parameters(sizes)
     assert blas_threads(parameters, batch, cores) == expected
     assert blas_threads(parameters, batch, cores, 3) == 3
+
+
+@pytest.mark.parametrize(("allotted", "expected"), [("3", 3), ("1", 1), ("0", 1)])
+def test_a_launcher_allots_cores(
+    monkeypatch: pytest.MonkeyPatch, allotted: str, expected: int
+) -> None:
+    monkeypatch.setenv("HARNESS_CORES", allotted)
+    assert cores() == expected
+
+
+@pytest.mark.parametrize("allotted", [None, ""])
+def test_without_a_launcher_the_cores_are_those_of_the_affinity(
+    monkeypatch: pytest.MonkeyPatch, allotted: str | None
+) -> None:
+    monkeypatch.delenv("HARNESS_CORES", raising=False)
+    if allotted is not None:
+        monkeypatch.setenv("HARNESS_CORES", allotted)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 3, 5}, raising=False)
+    assert cores() == 3
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 7)
+    assert cores() == 7
