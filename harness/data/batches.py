@@ -73,6 +73,13 @@ class Blocks:
         self._inputs = np.empty((self.length, pixels), np.float32)
         dtype = part.inputs.dtype
         self._raw = self._inputs if dtype == np.float32 else np.empty_like(self._inputs, dtype)
+        self._before: NDArray[np.float32] | None = None
+
+    def _separate(self) -> NDArray[Any]:
+        """The buffer of an augmentation's input where inputs need none."""
+        if self._before is None:
+            self._before = np.empty_like(self._inputs)
+        return self._before
 
     def __call__(
         self,
@@ -91,9 +98,12 @@ class Blocks:
             rows = np.arange(begin, end) if order is None else order[begin:end]
             if part.rows is not None:
                 rows = part.rows[rows]
-            raw, inputs = self._raw[: end - begin], self._inputs[: end - begin]
+            whole = self._raw
+            if augmentation is not None and whole is self._inputs:  # it writes what it reads
+                whole = self._separate()
+            raw, inputs = whole[: end - begin], self._inputs[: end - begin]
             np.take(part.inputs, rows, axis=0, out=raw, mode="clip")
-            if self._raw is self._inputs:
+            if whole is self._inputs:
                 raw = inputs  # the same object: it may be normalized in place
             if augmentation is None:
                 self._normalization.apply(raw, out=inputs)

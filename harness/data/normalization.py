@@ -16,7 +16,7 @@ data set: with minmax, -1 is background and 1 is full ink, as in the tutorial.
 
 import difflib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -160,9 +160,14 @@ def fit(name: str, inputs: Inputs, rows: Rows = None) -> Normalization:
     return made
 
 
+def is_affine(fitted: Normalization) -> TypeGuard[Affine]:
+    """Whether scale and shift are all that it does: a subclass may apply something else."""
+    return isinstance(fitted, Affine) and type(fitted).apply is Affine.apply
+
+
 def state_arrays(fitted: Normalization) -> dict[str, NDArray[Any]]:
     """The state as arrays of a weights file; none for an affine one, which its description has."""
-    if isinstance(fitted, Affine):
+    if is_affine(fitted):
         return {}
     return {f"{STATE}{name}": np.asarray(array) for name, array in fitted.state.items()}
 

@@ -8,7 +8,7 @@ from typing import Any, get_args
 import numpy as np
 
 from harness.data.dataset import Dataset, default_names
-from harness.data.normalization import Affine, Normalization
+from harness.data.normalization import Normalization, is_affine
 from harness.job import rehearsal
 from harness.nn import models
 from harness.nn.compiled import numba_loading, supports
@@ -200,7 +200,7 @@ def check_loss(config: ScratchConfig, *, is_regression: bool) -> None:
             f"loss={config.loss.name}: it is for targets, and the data set has labels; use "
             "loss=cross_entropy"
         )
-    if is_regression and config.objective.partition("/")[2] == "error":
+    if is_regression and Objective.parse(config.objective).name == "error":
         raise ConfigError(
             f"objective={config.objective}: a regression has no error; use objective=val/loss"
         )
@@ -232,7 +232,7 @@ def description(config: ScratchConfig, trained: Trainer) -> dict[str, Any]:
         about["shared"] = {key: getattr(config, key) for key in ("width", "depth", "dropout")}
         about["outputs"] = dataset.outputs
     about["normalization"] = {"name": config.normalization.name}
-    if isinstance(normal, Affine):
+    if is_affine(normal):
         about["normalization"] |= {"scale": normal.scale, "shift": normal.shift}
     about |= {
         "image_shape": list(dataset.input_shape),

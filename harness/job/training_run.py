@@ -35,7 +35,10 @@ from harness.runfolder.run import Run
 from harness.training.trainer import Diverged
 
 PREDICTIONS = "predictions/test.npz"
-RESERVED = ("checkpoints", "code", "config.yaml", "environment.txt", "uncommitted.diff")
+RESERVED = (
+    "calibration.json", "checkpoints", "code", "config.yaml", "delivered.json", "environment.txt",
+    "job.log", "plots", "predictions", "report", "uncommitted.diff", "weights",
+)  # fmt: skip
 
 
 class TrainingRun:

@@ -154,7 +154,7 @@ def load_run(run: Run, *, own: bool = True) -> Recognizer:
     if path.is_file():
         fitted: Calibration | None = _read_calibration(path, weights)
     else:
-        fitted = _calibrate(run, trained, weights)
+        fitted = _calibrate(run, trained, weights, own=own)
     if fitted is not None:
         trained.description["calibration"] = dataclasses.asdict(fitted)
     return trained
@@ -171,18 +171,18 @@ def load_stored(reader: Reader, run_id: str) -> Recognizer:
         return recognizer.load(weights, run=recorded.run)
 
 
-def _calibrate(run: Run, trained: Recognizer, weights: Path) -> Calibration | None:
+def _calibrate(run: Run, trained: Recognizer, weights: Path, *, own: bool) -> Calibration | None:
     """Fit the temperature and save it; None without validation images.
 
     In a folder that cannot be written, it is fitted and not saved.
     """
     try:
-        if not run.config.dataset.num_val:
+        if not run.config.dataset.num_val or (run.config.dataset.is_own and not own):
             return None
         data = run.dataset()
         if data.val is None:
             return None
-        _, probabilities = evaluate(trained.network, data.val, trained.normalization)
+        _, probabilities = evaluate(trained.network, data.val, trained.normalization, trained.loss)
     except (ValueError, OSError):  # the data is no longer there
         return None
     labels = data.val.labels if data.val.rows is None else data.val.labels[data.val.rows]

@@ -161,5 +161,5 @@ def load(path: Path, *, own: bool = False, **extra: Any) -> Recognizer:
     arrays, description = checkpoint.load(path)
     try:
         return Recognizer(arrays, description | extra, own=own)
-    except (TypeError, ValueError, MemoryError) as error:
+    except (LookupError, AttributeError, TypeError, ValueError, MemoryError) as error:
         raise ValueError(f"{path}: expected the weights of a run, found {error}") from error

@@ -105,56 +105,58 @@ def _job(compose: Composer, combination: tuple[tuple[str, str], ...], swept: lis
     varied = {key: line.split("=", 1)[1] for key, line in combination if key in swept}
     name = ",".join(f"{key}={value}" for key, value in varied.items())
     try:
-        content = compose(lines)
-        _check_used(content, compose, lines)
-        config = configuration.parse(content)
+        config = parsed(compose, lines)
     except ConfigError as error:
         where = f" (in the job {name})" if len(varied) > 1 else ""
         raise ConfigError(f"{error}{where}") from None
     return Job(name or ",".join(lines) or "default", varied, config)
 
 
+def parsed(compose: Composer, lines: list[str]) -> Config:
+    """The configuration that override lines give. Raises `ConfigError`."""
+    content = compose(lines)
+    _check_used(content, compose, lines)
+    return configuration.parse(content)
+
+
 def _check_used(content: dict[str, Any], compose: Composer, lines: list[str]) -> None:
-    """Refuse settings that only the built-in trainer has when another one trains.
+    """Refuse settings that the chosen trainer, model or optimizer does not take.
 
     Raises `ConfigError`.
     """
-    trainer = content["trainer"]
-    name = trainer["name"] if isinstance(trainer, dict) else trainer
-    if name == SCRATCH:
-        _check_model(content, compose, lines)
-        return
-    typed = {line.lstrip("+").partition("=")[0].partition(".")[0] for line in lines}
-    plain = compose([])
-    unused = [key for key in configuration.scratch_keys() if key in typed]
-    unused += [key for key in configuration.scratch_keys() if content[key] != plain[key]]
-    if unused:
-        own = [f"trainer.{each.name}" for each in parts.keys("trainer", name)]
-        has = f"it has {', '.join(own)}" if own else "it has no keys"
-        raise ConfigError(f"{unused[0]}: trainer={name} has no such key; {has}")
-
-
-def _check_model(content: dict[str, Any], compose: Composer, lines: list[str]) -> None:
-    """Refuse shared keys that the chosen model does not take. Raises `ConfigError`."""
-    model = content["model"]["name"]
-    shared = set(KINDS["model"].shared)
-    unused = shared - {key.name for key in parts.shared_keys("model", model)}
+    names = {kind: _name_of(kind, content) for kind in KINDS}
+    unused: dict[str, tuple[str, list[str]]] = {}  # key: who has no such key, what that one has
+    if names["trainer"] != SCRATCH:
+        own = [f"trainer.{key.name}" for key in parts.keys("trainer", names["trainer"])]
+        for key in configuration.scratch_keys():
+            unused[key] = f"trainer={names['trainer']}", own
+    else:
+        for kind in KINDS.values():
+            shared = set(kind.shared) - {"lr"}  # which every optimizer gets with each step
+            taken = {key.name for key in parts.shared_keys(kind.name, names[kind.name])}
+            own = [f"{kind.name}.{key.name}" for key in parts.keys(kind.name, names[kind.name])]
+            for key in shared - taken:
+                unused[key] = f"{kind.name}={names[kind.name]}", [*own, *sorted(taken)]
     if not unused:
         return
     plain = compose([])
-    for key in sorted(unused):
-        typed = any(line.lstrip("+").partition("=")[0] == key for line in lines)
-        if typed or content.get(key) != plain.get(key):
-            own = [f"model.{each.name}" for each in parts.keys("model", model)]
-            own += sorted(shared - unused)
-            has = f"it has {', '.join(own)}" if own else "it has no keys"
-            raise ConfigError(f"{key}: model={model} has no such key; {has}")
+    typed = {line.lstrip("+").partition("=")[0].partition(".")[0] for line in lines}
+    changed = [key for key in unused if content.get(key) != plain.get(key)]
+    for key in [*(key for key in unused if key in typed and content.get(key)), *changed]:
+        who, has = unused[key]
+        what = f"it has {', '.join(has)}" if has else "it has no keys"
+        raise ConfigError(f"{key}: {who} has no such key; {what}")
+
+
+def _name_of(kind: str, content: dict[str, Any]) -> str:
+    node = content.get(kind, KINDS[kind].before)
+    return str(node.get("name") if isinstance(node, dict) else node)
 
 
 def compose_one(lines: list[str], folder: Path | None = None) -> Config:
     """One configuration; folder: another than `conf/`. Raises `ConfigError`."""
     with composer(folder) as compose:
-        return configuration.parse(compose(lines))
+        return parsed(compose, lines)
 
 
 def compose_engines(overrides: "dict[str, list[Override]]") -> Engines:

@@ -28,7 +28,7 @@ import yaml
 
 from harness.data.override import suggest
 from harness.run import overrides as parsing
-from harness.run.compose import Composer, Job, choices_of, composer
+from harness.run.compose import Composer, Job, choices_of, composer, parsed
 from harness.run.conf import conf_roots
 from harness.run.grammar import MAX_VALUES, check_swept_once
 from harness.run.overrides import COMMAND_KEYS, instead_of
@@ -108,7 +108,7 @@ def _config(
     if sum(each.matches(chosen.get) for each in exclusions):  # all of them count
         return None
     try:
-        config = configuration.parse(compose([line for _, line in combination]))
+        config = parsed(compose, [line for _, line in combination])
         if sum(each.matches(lambda key: _value(key, chosen, config)) for each in exclusions):
             return None
         configuration.check(config)

@@ -22,6 +22,7 @@ from typing import Any
 
 from harness.runfolder import syntax
 
+PACKAGE = Path(__file__).resolve().parents[1]  # the harness itself
 FOLDER = "code"  # the copies in a run folder
 _folders: contextvars.ContextVar[tuple[Path, ...]] = contextvars.ContextVar("own", default=())
 
@@ -94,7 +95,7 @@ def described(error: BaseException) -> str:
         frame
         for each in causes
         for frame in traceback.extract_tb(each.__traceback__)
-        if not frame.filename.startswith("<") and not _is_in(frame, Path(__file__).parents[1])
+        if not frame.filename.startswith("<") and not _is_in(frame, PACKAGE)
     ]
     # Not the library that the user's code calls, unless it is itself installed.
     own = [each for each in frames if not _is_in(each, *_installed())] or frames
@@ -115,7 +116,9 @@ def sources(names: Iterable[str]) -> list[Source]:
     `OwnCodeError`.
     """
     found: dict[Path, Source] = {}
-    _extend_path()
+    names = list(names)
+    if names:
+        _extend_path()
     for name in names:
         module = name.partition(":")[0]
         spec = _find(module)
@@ -123,7 +126,7 @@ def sources(names: Iterable[str]) -> list[Source]:
             raise OwnCodeError(f"{name}: there is no module {module} in {_searched()}")
         if spec.origin is None or not spec.origin.endswith(".py"):
             raise OwnCodeError(f"{name}: expected a module with a source file")
-        file = Path(spec.origin).resolve()
+        file = Path(spec.origin).absolute()
         depth = len(module.split(".")) - (file.name != "__init__.py")
         root = file.parents[depth]
         _follow(file, root, root / module.split(".")[0], found)
@@ -177,7 +180,7 @@ def use(recorded: Iterable[Mapping[str, str]]) -> None:
 
 def _follow(file: Path, root: Path, package: Path, found: dict[Path, Source]) -> None:
     """Add a source file and what it imports from the same root."""
-    if file in found:
+    if file in found or PACKAGE in file.resolve().parents:
         return
     found[file] = Source(str(root), file.relative_to(root).as_posix(), _syntax_of(file))
     installed = root in _installed()

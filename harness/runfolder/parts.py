@@ -260,6 +260,7 @@ def _arguments(kind: str, name: str) -> tuple[Key, ...]:
                 f"{kind}={name}: the keyword argument {argument.name!r} needs an annotation and a "
                 f"default, such as {argument.name}: float = 0.9"
             )
+        _check_name(kind, name, argument.name)
         annotation = hints[argument.name]
         found.append(Key(argument.name, annotation, argument.default, meaning(annotation)))
     return tuple(found)
@@ -281,6 +282,7 @@ def _settings(name: str, function: Factory | None) -> tuple[Key, ...]:
                 f"trainer={name}: {schema.__name__}.{each.name} needs a default, such as "
                 f"{each.name}: float = 0.1"
             )
+        _check_name("trainer", name, each.name)
         found.append(Key(each.name, hints[each.name], default, meaning(hints[each.name])))
     return tuple(found)
 
@@ -298,6 +300,11 @@ def settings_class(name: str, function: Factory) -> Any:
             "dataclass, whose fields are its keys"
         ) from None
     return schema
+
+
+def _check_name(kind: str, part: str, argument: str) -> None:
+    if argument == "name":
+        raise PartError(f"{kind}={part}: 'name' cannot be a key, it names the part; rename it")
 
 
 def meaning(annotation: Any) -> str:

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.data.dataset import Part
-from harness.data.normalization import Affine, Normalization
+from harness.data.normalization import Affine, Normalization, is_affine
 from harness.nn.compiled import supports
 from harness.nn.metrics import Score
 from harness.nn.network import Network
@@ -23,7 +23,7 @@ def unsupported(
 ) -> str:
     """What the compiled epoch expects instead of the arguments, in words; empty for nothing."""
     settings = options.changed() | supports.structure(network)
-    if not isinstance(normalization, Affine):
+    if not is_affine(normalization):
         settings["normalization"] = type(normalization).__name__
     settings["inputs"] = part.inputs.dtype.name
     if type(optimizer) is SGD:

@@ -82,7 +82,7 @@ class Trainer:
     ) -> None:
         _check_kind(dataset, options)
         if options.loss.kind == "regression" and options.objective == metrics.VAL_ERROR:
-            options = replace(options, objective=metrics.VAL_LOSS)  # there is no error
+            options = replace(options, objective=metrics.VAL_LOSS, maximize=False)
         self.network, self.dataset, self.optimizer = network, dataset, optimizer
         self.normalization, self.options = normalization, options
         self.generators = randomness.generators(options.seed)
@@ -241,9 +241,14 @@ class Trainer:
     def restore(self, arrays: dict[str, NDArray[Any]], rest: dict[str, Any]) -> None:
         """Restore a state that `state` returned, of a trainer with the same arguments."""
         own, _ = self.state()
-        assert own.keys() == arrays.keys(), "the state belongs to a trainer of other options"
+        if own.keys() != arrays.keys():
+            names = ", ".join(sorted(own.keys() ^ arrays.keys()))
+            raise ValueError(
+                f"the state of a checkpoint has other arrays than the trainer: {names}; an "
+                "optimizer must have all of its state from the beginning"
+            )
         for name, array in own.items():
-            array[:] = arrays[name]
+            array[...] = arrays[name]
         self.finished, self.best_epoch = rest["finished"], rest["best_epoch"]
         self.best_value = rest["best_error"]
         randomness.restore(self.generators, rest["generators"])
