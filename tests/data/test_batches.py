@@ -1,11 +1,13 @@
 """Batches: the order of an epoch, smoothed targets, blocks."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from harness.data.batches import Blocks, shuffled
 from harness.data.dataset import Part
-from harness.data.normalization import Affine
+from harness.data.normalization import Affine, Unchanged
 
 
 def part() -> Part:
@@ -70,3 +72,17 @@ def test_other_numbers_and_targets(kind: type) -> None:
         np.testing.assert_array_equal(block.targets, part.labels[rows[order]])
         assert (block.inputs.dtype, block.targets.dtype) == (np.float32, np.float32)
     np.testing.assert_array_equal(inputs, before)
+
+
+def test_an_augmentation_never_reads_what_it_writes() -> None:
+    """Also of float32 data, which need no buffer of their own otherwise."""
+    inputs = np.arange(24, dtype=np.float32).reshape(4, 6)
+    part = Part(inputs, np.zeros(4, np.uint8))
+    blocks = Blocks(part, Unchanged(), classes=2, batch=4)
+
+    def shifted(pixels: Any, generator: Any, out: Any) -> None:
+        out[:] = 0
+        out[:, 1:] = pixels[:, :-1]
+
+    (block,) = blocks(None, shifted, np.random.default_rng(1))  # type: ignore[arg-type]
+    np.testing.assert_array_equal(block.inputs[:, 1:], inputs[:, :-1])

@@ -1,10 +1,12 @@
 """Normalizations against NumPy's own float64 arithmetic."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from harness.data import normalization
-from harness.data.normalization import Affine
+from harness.data.normalization import Affine, Standard
 
 PIXELS = np.arange(256, dtype=np.uint8)
 
@@ -105,3 +107,24 @@ def test_a_narrow_range_of_bytes_is_found_anywhere(low: int, high: int, expected
     inputs[-1, -1] = high
     assert normalization.narrow_range(inputs) == ((low, high) if expected else None)
     assert normalization.narrow_range(inputs.astype(np.float32)) is None
+
+
+class Clipped(Standard):
+    """A normalization of the user's that builds on one of the harness."""
+
+    def apply(self, inputs: Any, out: Any) -> None:
+        super().apply(inputs, out)
+        np.clip(out, -0.5, 0.5, out=out)
+
+
+def test_a_subclass_of_an_affine_one_is_restored_as_what_it_is() -> None:
+    values = np.arange(40, dtype=np.float32).reshape(10, 4)
+    fitted = Clipped()
+    fitted.fit(values)
+    arrays = normalization.state_arrays(fitted)
+    assert set(arrays) == {"normalization.scale", "normalization.shift"}
+    again = normalization.load({"name": "own:Clipped"}, arrays, {"own:Clipped": Clipped})
+    for each in (fitted, again):
+        out = np.empty_like(values)
+        each.apply(values, out)
+        assert out.max() == 0.5

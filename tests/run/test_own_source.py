@@ -18,6 +18,14 @@ class Lion:
                  beta: float = 0.9):
         pass
 
+class Bare:
+    def __init__(self, parameters):
+        pass
+
+class Named:
+    def __init__(self, parameters, *, name: str = "x"):
+        pass
+
 class Plain:
     def __init__(self, parameters, *, beta: float = 0.9):
         pass
@@ -96,15 +104,21 @@ def test_help_has_the_keys_of_the_parts_that_are_chosen(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("optimizer=own_parts:Lyon", "own_parts has no Lyon; it has Lion, Plain"),
+        ("optimizer=own_parts:Lyon", "own_parts has no Lyon; it has Lion, Bare, Named, Plain"),
         ("optimizer=other_parts:Lion", "there is no module other_parts in "),
         ("optimizer=own_parts:Lion,sgd", "several values are a sweep; add -m"),
         ("activation=tanhh", "activation=tanhh: expected"),
+        ("depth=2 model=conv", "depth: model=conv has no such key; it has model.channels"),
+        (
+            "optimizer=own_parts:Bare weight_decay=0.1 lr=0.1",
+            "weight_decay: optimizer=own_parts:Bare has no such key",
+        ),
+        ("optimizer=own_parts:Named", "'name' cannot be a key, it names the part"),
     ],
 )
 def test_what_is_wrong_is_one_line(folder: Path, line: str, expected: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        composed(folder, line)
+        composed(folder, *line.split())
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -122,3 +136,15 @@ def test_bad_folders_are_named(folder: Path, tmp_path: Path) -> None:
         conf.including([str(tmp_path)]),
     ):
         pass
+
+
+def test_a_sweep_file_refuses_the_same_keys(folder: Path, tmp_path: Path) -> None:
+    from harness.run import sweep_file
+
+    (folder / "sweep").mkdir(exist_ok=True)
+    (folder / "sweep/unused.yaml").write_text("grids:\n  - {model: conv, depth: [2, 3]}\n")
+    with (
+        conf.including([str(folder)]),
+        pytest.raises(ConfigError, match="depth: model=conv has no such key"),
+    ):
+        sweep_file.expand("unused", [])

@@ -130,3 +130,26 @@ def test_a_run_s_modules_are_found_where_they_were(
     sys.path[:] = [path for path in sys.path if path != str(tmp_path)]
     own_code.use(recorded)
     assert own_code.load(f"{package}.parts:x", "metric") == 1
+
+
+def test_the_harness_itself_is_no_own_code(package: str) -> None:
+    write(package, parts="from harness.nn.layers import Dense\n")
+    Path("harness").symlink_to(Path(own_code.__file__).parents[1])
+    files = own_code.sources([f"{package}.parts:Dense"])
+    assert [each.path for each in files] == [f"{package}/__init__.py", f"{package}/parts.py"]
+
+
+def test_a_linked_folder_keeps_its_imports(package: str, tmp_path: Path) -> None:
+    write(package, parts="from linked.other import x\n", other="x = 1\n")
+    Path("linked").symlink_to(tmp_path / package)
+    paths = [each.path for each in own_code.sources(["linked.parts:x"])]
+    assert paths == ["linked/__init__.py", "linked/other.py", "linked/parts.py"]
+
+
+def test_without_own_names_the_search_path_stays(
+    package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = [path for path in sys.path if path not in ("", str(tmp_path))]
+    monkeypatch.setattr(sys, "path", list(before))
+    assert own_code.sources([]) == []
+    assert sys.path == before
