@@ -153,6 +153,7 @@ def test_the_report_shows_names_and_colors(letters: Path) -> None:
     assert "no figure of the first-layer weights" not in text
 
 
+@pytest.mark.service
 @pytest.mark.filterwarnings("ignore")
 def test_the_store_and_the_registry_have_the_names(letters: Path) -> None:
     import mlflow

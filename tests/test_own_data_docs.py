@@ -44,6 +44,7 @@ def files(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.service
 def test_every_command_and_example(files: Path, command: Command) -> None:
     python, shell = blocks("python"), blocks("sh")
     assert (len(python), len(shell)) == (2, 3)

@@ -91,6 +91,7 @@ def own(folder: Path, name: str, *more: str) -> tuple[str, ...]:
     return (*kept, f"trainer=own_trainer:{name}", "epochs=3", *more)
 
 
+@pytest.mark.service
 def test_a_sweep_of_an_own_trainer(command: Command, project: Path, idx_folder: Path) -> None:
     arguments = ("-m", *own(idx_folder, "fit", "trainer.rate=0.1,0.5", "seed=1,2"))
     done = command(RUN, *arguments)

@@ -15,6 +15,7 @@ from tests.conftest import ROOT, Command, bash, histories
 FAST = " tracking=none dataset.num_train=2000 dataset.num_val=500"
 
 
+@pytest.mark.service
 def test_the_commands_of_its_readme(command: Command, tmp_path: Path) -> None:
     done = command("harness", "new", "project")
     assert done.returncode == 0, done.stderr
