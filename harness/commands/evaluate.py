@@ -21,7 +21,6 @@ from harness.recognizer.recognizer import Recognizer
 from harness.run.overrides import parse_each, text_of, value_text
 from harness.runfolder.config import expand_home
 from harness.runfolder.folder import find
-from harness.runfolder.own_dataset import located
 from harness.training import evaluation as scoring
 
 PLACES = {"dataset.dir": "idx", "dataset.file": "arrays"}
@@ -73,9 +72,12 @@ def run_on(outputs: Path, run_id: str, overrides: list[str]) -> Evaluation:
     """
     run = find(outputs, run_id)
     own = run.config.dataset
-    name, place = _dataset(overrides, *located(own, run.cache))
-    trained = load_run(run)
-    data = dataset.load(name, folder=place, cache=outputs / "cache", num_val=0)
+    name, place = _dataset(overrides, own.name, own.place)
+    trained = load_run(run)  # which also makes the user's modules importable
+    if own.is_own and not overrides:
+        data = run.dataset()
+    else:
+        data = dataset.load(name, folder=place, cache=outputs / "cache", num_val=0)
     if _kind(data) != _kind(trained) or not 0 < data.classes <= trained.classes:
         raise ValueError(
             f"dataset={name}: run {run.id} expects {_kind(trained)} in at most {trained.classes} "
@@ -88,12 +90,11 @@ def run_on(outputs: Path, run_id: str, overrides: list[str]) -> Evaluation:
     if not math.isfinite(score.loss):
         raise ValueError(f"run {run.id}: its weights are too large to give an answer")
     labels = data.test.labels
+    title = (own.title if name == own.name else None) or name
     tempered = calibration.tempered(probabilities, trained.temperature)
     return Evaluation(
         run=run.id,
-        dataset=(own.title or name)
-        if place is None or own.is_own
-        else f"{own.title or name} ({place})",
+        dataset=title if place is None else f"{title} ({place})",
         images=score.count,
         error=score.error,
         interval=wilson(score.wrong, score.count),

@@ -249,18 +249,25 @@ def read_names(path: Path) -> tuple[str, ...] | None:
     with _opened(path) as archive:
         if f"{CLASSES}.npy" not in archive.namelist():
             return None
-        header = _header(archive, CLASSES)
-        if len(header.shape) != 1 or header.dtype.kind not in "Uiu" or header.shape[0] > (
-            MAX_CLASSES
-        ):  # fmt: skip
-            raise ValueError(
-                f"{CLASSES}: expected at most {MAX_CLASSES} names (C,) as text, found "
-                f"{header.shape} of {header.dtype}"
-            )
+        _check_names_header(_header(archive, CLASSES))
         with archive.open(f"{CLASSES}.npy") as file:
             found = np.lib.format.read_array(file, allow_pickle=False)
             file.read()  # to the end, where the checksum is compared
-        return checked_names([str(each) for each in found.tolist()], CLASSES)
+        return names_of(found)
+
+
+def names_of(given: Array) -> tuple[str, ...]:
+    """The names of the classes in the array `classes`. Raises `ValueError`."""
+    _check_names_header(given)
+    return checked_names([str(each) for each in given.tolist()], CLASSES)
+
+
+def _check_names_header(header: Described) -> None:
+    if len(header.shape) != 1 or header.dtype.kind not in "Uiu" or header.shape[0] > MAX_CLASSES:
+        raise ValueError(
+            f"{CLASSES}: expected at most {MAX_CLASSES} names (C,) as text, found "
+            f"{header.shape} of {header.dtype}"
+        )
 
 
 def extract(path: Path, folder: Path) -> int:
@@ -331,9 +338,8 @@ def _blocks(array: Array) -> Iterator[tuple[int, Array]]:
         yield begin, array[begin : begin + size]
 
 
-def _headers(archive: zipfile.ZipFile) -> dict[str, Header]:
-    """The headers of the arrays of a data set. Raises `ValueError`."""
-    stored = [name.removesuffix(".npy") for name in archive.namelist()]
+def check_names(stored: Sequence[str]) -> None:
+    """Raise `ValueError` unless arrays of these names can be a data set."""
     missing = [name for name in REQUIRED if name not in stored]
     if missing:
         found = ", ".join(sorted(stored)[:8]) or "no array"
@@ -346,6 +352,12 @@ def _headers(archive: zipfile.ZipFile) -> dict[str, Header]:
         if name not in known and (near or name.startswith(("x_", "y_"))):
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ValueError(f"{name[:80]}: expected only {', '.join(known)}{hint}")
+
+
+def _headers(archive: zipfile.ZipFile) -> dict[str, Header]:
+    """The headers of the arrays of a data set. Raises `ValueError`."""
+    stored = [name.removesuffix(".npy") for name in archive.namelist()]
+    check_names(stored)
     headers = {name: _header(archive, name) for name in NAMES if name in stored}
     total = sum(header.dtype.itemsize * math.prod(header.shape) for header in headers.values())
     if total > MAX_BYTES:

@@ -116,7 +116,7 @@ def measure(name: str, place: str | None = None) -> Sizes:
         assert sizes is not None, "a data set with an address states its sizes"
         return sizes
     if name == "arrays":
-        return _measure_arrays(paths[arrays.FILE])
+        return sizes_of(arrays.read_headers(paths[arrays.FILE]))
     headers = {file: idx.read_header(paths[file]) for file in FILES}
     for part in ("train", "t10k"):
         images, labels = (file for file in FILES if file.startswith(part))
@@ -136,8 +136,8 @@ def measure(name: str, place: str | None = None) -> Sizes:
     return Sizes(train[0], test[0], (train[1], train[2]))
 
 
-def _measure_arrays(path: Path) -> Sizes:
-    headers = arrays.read_headers(path)
+def sizes_of(headers: Mapping[str, arrays.Described]) -> Sizes:
+    """The sizes of a data set of arrays, or of their headers, that are checked."""
     train, val = headers["x_train"], headers.get("x_val")
     return Sizes(
         train=train.shape[0],

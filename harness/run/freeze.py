@@ -22,7 +22,7 @@ from harness.runfolder.keys import Key
 from harness.runfolder.liveness import FolderLock
 from harness.runfolder.optional import warn
 from harness.runfolder.own_code import Source
-from harness.runfolder.own_dataset import located
+from harness.runfolder.own_dataset import located, measure
 from harness.runfolder.plan import Plan, SweepJob
 from harness.runfolder.run import Run
 from harness.runfolder.schema import Config, DatasetConfig, ScratchConfig
@@ -60,13 +60,12 @@ def with_backend(job: Job) -> Job:
 
     Raises `ValueError`, also for an augmentation that the data cannot have.
     """
-    from harness.data.sources import measure
     from harness.job import build  # the trainer, which commands that only print do not need
 
     config = job.config
     if not isinstance(config, ScratchConfig):
         return job
-    sizes = measure(*located(config.dataset, Path(config.outputs) / "cache"))
+    sizes = measure(config.dataset)
     build.part("augmentation", config, sizes.input_shape)
     build.check_loss(config, is_regression=sizes.is_regression)
     if fault := build.numba_fault(config):

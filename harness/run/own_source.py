@@ -14,6 +14,7 @@ from hydra.plugins.config_source import ConfigResult, ConfigSource
 from omegaconf import OmegaConf
 
 from harness.runfolder import parts
+from harness.runfolder.own_dataset import check_keys
 from harness.runfolder.parts import DATASET, KINDS
 
 EXPERIMENT = "experiment"
@@ -53,6 +54,8 @@ class OwnParts(ConfigSource):
         The defaults of the shared keys that it takes, such as `lr`, become those of the root.
         """
         kind, _, name = config_path.removesuffix(".yaml").partition("/")
+        if kind == DATASET.name:
+            check_keys(name)
         node: dict[str, Any] = {"name": name}
         node |= {key.name: key.default for key in parts.keys(kind, name)}
         if kind == DATASET.name:

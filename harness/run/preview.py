@@ -21,7 +21,7 @@ from harness.run.launchers.prestart import Prestart
 from harness.runfolder import config as configuration
 from harness.runfolder import folder, keys, own_code
 from harness.runfolder.config import Leaf
-from harness.runfolder.own_dataset import located
+from harness.runfolder.own_dataset import known_digest
 from harness.runfolder.run import Run
 from harness.runfolder.status import RunStatus
 
@@ -62,7 +62,7 @@ def planned(jobs: list[Job], *, accept: bool, reuse: bool) -> list[Planned]:
     `ValueError`.
     """
     outputs = Path(jobs[0].config.outputs)
-    digests = [_digest(job, outputs) for job in jobs]
+    digests = [known_digest(job.config.dataset, outputs / "cache") for job in jobs]
     if not reuse:
         return [_planned(job, None, "new") for job in jobs]
     prepared = []
@@ -85,12 +85,6 @@ def planned(jobs: list[Job], *, accept: bool, reuse: bool) -> list[Planned]:
         is_other = run is not None and freeze.is_of_other_source(run, each)
         rows.append(_planned(job, run, _state(run, is_other=is_other)))
     return rows
-
-
-def _digest(job: Job, outputs: Path) -> str | None:
-    from harness.data.extraction import known_digest
-
-    return known_digest(*located(job.config.dataset, outputs / "cache"), outputs / "cache")
 
 
 def _planned(job: Job, run: Run | None, state: str) -> Planned:

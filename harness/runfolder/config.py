@@ -104,12 +104,21 @@ def _dataset(node: Any, *, frozen: bool) -> Any:
 
     Raises `ConfigError`.
     """
+    from harness.runfolder.own_dataset import check_keys
+
     if not isinstance(node, Mapping) or ":" not in str(node.get("name")):
         return node
     fields = {field.name for field in dataclasses.fields(GROUPS["dataset"])} - {"options"}
     own = {key: value for key, value in node.items() if key not in fields}
     if not frozen:
+        for key in ("dir", "file"):
+            if node.get(key) is not None:
+                raise ConfigError(
+                    f"dataset.{key}={node[key]}: dataset={node['name']} makes its data "
+                    f"itself and ignores it; leave dataset.{key} out"
+                )
         try:
+            check_keys(str(node["name"]))
             own = dict(parts.check("dataset", own | {"name": node["name"]}).options)
         except (PartError, OwnCodeError) as error:
             raise ConfigError(str(error)) from error
@@ -202,10 +211,9 @@ def check(config: Config) -> None:
     Raises `ValueError`, one line.
     """
     from harness.data.dataset import check_counts, validation_count
-    from harness.data.sources import measure
-    from harness.runfolder.own_dataset import located
+    from harness.runfolder.own_dataset import measure
 
-    sizes = measure(*located(config.dataset, Path(config.outputs) / "cache"))
+    sizes = measure(config.dataset)
     check_counts(sizes, config.dataset.num_val, config.dataset.num_train)
     count = validation_count(config.dataset.num_val, sizes.train, sizes.val)
     images = config.dataset.num_train or sizes.train - count

@@ -204,15 +204,14 @@ class Run:
         It is extracted again when the cache has lost it. Raises `ValueError` when that fails.
         """
         from harness.data.dataset import open_dataset
-        from harness.data.extraction import restore
         from harness.runfolder import own_code
-        from harness.runfolder.own_dataset import located
+        from harness.runfolder.own_dataset import restore
 
         settings = self.config.dataset
         digest = self.history().create["dataset"]["sha256"]
         if settings.is_own:
             own_code.use(self.history().code)
-        restore(digest, *located(settings, self.cache), self.cache)
+        restore(digest, settings, self.cache)
         return open_dataset(
             digest,
             self.cache,

@@ -1,6 +1,7 @@
 """The command `evaluate`, on a trained run and on its own data set or another."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from harness.commands import evaluate
 from harness.nn import metrics
 from harness.runfolder.run import Run
-from tests.conftest import Command
+from tests.conftest import RUN, Command
 from tests.recognizer.conftest import outputs, run_folder  # noqa: F401  # fixtures
 
 # ruff: noqa: F811
@@ -27,6 +28,40 @@ def test_evaluate_agrees_with_the_run(command: Command, outputs: Path, run_folde
     done = command("harness", "evaluate", "last", "datset=x", "--outputs", str(outputs))
     assert (done.returncode, done.stdout) == (2, "")
     assert "datset=x" in done.stderr
+
+
+OWN = """
+import numpy as np
+def bands():
+    y = np.arange(60) % 2
+    x = np.repeat(y[:, None].astype(np.float32), 3, axis=1)
+    return {"x_train": x, "y_train": y, "x_test": x, "y_test": y}
+"""
+
+
+def test_own_data_is_found_beside_its_configurations_and_can_be_replaced(
+    command: Command, tmp_path: Path
+) -> None:
+    """The module is in the folder of --config-dir, which `evaluate` is not given."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/own_bands.py").write_text(OWN)
+    np.savez(
+        tmp_path / "other.npz", x_train=np.eye(4, 3, dtype=np.float32), y_train=[0, 1, 0, 1],
+        x_test=np.eye(2, 3, dtype=np.float32), y_test=[0, 1],
+    )  # fmt: skip
+    done = command(
+        RUN, "--config-dir", "mine", "dataset=own_bands:bands", "epochs=1", "batch=8", "width=4",
+        "tracking=none", "normalization=standard", "dataset.num_val=0",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    shutil.rmtree(tmp_path / "outputs/cache")
+    replaced = command("harness", "evaluate", "last", "dataset=arrays", "dataset.file=other.npz")
+    assert replaced.returncode == 0, replaced.stderr
+    assert "on arrays (other.npz): error" in replaced.stdout
+    assert not (tmp_path / "outputs/cache/made").exists(), "the own data is not made"
+    done = command("harness", "evaluate", "last")
+    assert done.returncode == 0, done.stderr
+    assert "on bands: error" in done.stdout
 
 
 def test_another_data_set_must_have_the_shape_of_the_images(

@@ -16,6 +16,17 @@ def bands(*, noise: float = 0.1, count: int = 60):
     x = (y[:, None] + noise * generator.standard_normal((count, 3))).astype(np.float32)
     return {"x_train": x, "y_train": y, "x_test": x, "y_test": y, "classes": ["low", "high"]}
 
+def from_file(*, scale: float = 1.0):
+    with open("calls.txt", "a") as file:
+        print("called", file=file)
+    x = np.loadtxt("own.csv", delimiter=",", dtype=np.float32) * np.float32(scale)
+    y = np.arange(len(x)) % 2
+    return {"x_train": x, "y_train": y, "x_test": x, "y_test": y}
+
+def takes_dir(*, dir: str = "x"): return bands()
+def takes_name(*, name: str = "x"): return bands()
+def not_finite(): return bands() | {"x_test": np.full((60, 3), np.nan, np.float32)}
+def misspelled(): return bands() | {"x_vall": np.zeros((4, 3), np.float32)}
 def fails(): raise KeyError("no file")
 def exits(): raise SystemExit(4)
 def returns_list(): return [1, 2]
@@ -64,7 +75,14 @@ def test_a_sweep_over_an_own_data_set(command: Command, project: Path) -> None:
         (("dataset=own_data:exits",), "dataset=own_data:exits: SystemExit: 4"),
         (("dataset=own_data:returns_list",), "expected it to return arrays by name"),
         (("dataset=own_data:objects",), "x_train: expected numbers, found an array of objects"),
-        (("dataset=own_data:incomplete",), "x_test"),
+        (("dataset=own_data:incomplete",), "dataset=own_data:incomplete: expected arrays x_train"),
+        (("dataset=own_data:misspelled",), "did you mean 'x_val'?"),
+        (("dataset=own_data:not_finite",), "x_test: expected finite numbers, found nan"),
+        (("dataset=own_data:takes_dir",), "its keyword 'dir' is a key of every data set"),
+        (("dataset=own_data:takes_name",), "its keyword 'name' is a key of every data set"),
+        (("dataset=own_data:bands", "dataset.dir=x"), "dataset.dir=x: dataset=own_data:bands make"),
+        (("dataset=own_data:bands", "dataset.file=x"), "itself and ignores it; leave dataset.file"),
+        (("dataset=own_data:bands", "batch=999"), "batch=999: expected 1 to 51"),
     ],
 )
 def test_what_is_wrong_is_one_line(
@@ -74,4 +92,55 @@ def test_what_is_wrong_is_one_line(
     assert done.returncode == 2
     assert expected in done.stderr
     assert done.stderr.count("\n") == 1
-    assert not list(project.glob("outputs/runs/*"))
+    assert not (project / "outputs").exists()
+
+
+def write_csv(project: Path, first: float) -> None:
+    rows = [f"{first + each},{each % 2}" for each in range(40)]
+    (project / "own.csv").write_text("\n".join(rows) + "\n")
+
+
+def calls(project: Path) -> int:
+    """How often the function was called since the last question."""
+    path = project / "calls.txt"
+    count = len(path.read_text().splitlines()) if path.is_file() else 0
+    path.unlink(missing_ok=True)
+    return count
+
+
+def test_dry_run_writes_nothing(command: Command, project: Path) -> None:
+    write_csv(project, 0)
+    arguments = ("-m", "dataset=own_data:from_file", "seed=1,2", *SMALL)
+    done = command(RUN, *arguments, "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "2 job(s): 2 new" in done.stdout
+    assert not (project / "outputs").exists()
+    assert calls(project) == 1
+    assert command(RUN, *arguments).returncode == 0
+    assert "2 job(s): 2 done" in command(RUN, *arguments, "--dry-run").stdout
+
+
+def test_a_command_calls_the_function_once_and_notices_other_content(
+    command: Command, project: Path
+) -> None:
+    arguments = ("-m", "dataset=own_data:from_file", "seed=1,2", *SMALL)
+    digests = []
+    for first in (0, 5):
+        write_csv(project, first)
+        done = command(RUN, *arguments)
+        assert done.returncode == 0, done.stderr
+        assert calls(project) == 1, "by the command, and by none of its jobs"
+        digests.append({run.create["dataset"]["sha256"] for run in histories(project)})
+    assert len(digests[0]) == 1
+    assert len(digests[1]) == 2
+    made = list(project.glob("outputs/cache/made/*.npz"))
+    assert len(made) == 2
+    shutil.rmtree(project / "outputs/cache")
+    done = command("harness", "evaluate", "last")
+    assert done.returncode == 0, done.stderr
+    assert calls(project) == 1
+    shutil.rmtree(project / "outputs/cache")
+    write_csv(project, 9)
+    done = command("harness", "evaluate", "last")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "it cannot be made again: expected dataset=own_data:from_file to return" in done.stderr

@@ -23,13 +23,14 @@ from harness.run.overrides import CommandLine, text_of
 from harness.run.search import space
 from harness.run.search.space import Parameter
 from harness.runfolder import config as configuration
-from harness.runfolder import keys
+from harness.runfolder import keys, own_code
 from harness.runfolder.config import ConfigError
 from harness.runfolder.objective import DEFAULT, KEY
 from harness.runfolder.plan import sweeps_folder
 from harness.runfolder.schema import Config
 
 FROZEN = "search.json"
+OWN_SOURCE = "the source of your own code"
 SEEDS = ("seed", "dataset.split_seed")
 # Keys that a repeated command may change.
 FREE = ("outputs", "tracking.uri", "tracking.patience", "tracking.name", "threads")
@@ -37,7 +38,11 @@ FREE = ("outputs", "tracking.uri", "tracking.patience", "tracking.name", "thread
 
 @dataclass(frozen=True)
 class Search:
-    """A search that is validated and frozen. base: the configuration that trials change."""
+    """A search that is validated and frozen.
+
+    base: the configuration that trials change. own_names: the MODULE:NAME of everything of the
+    user's that a trial may use.
+    """
 
     id: str
     settings: OptunaSweeper
@@ -45,6 +50,11 @@ class Search:
     space: tuple[Parameter, ...]
     base: Config
     typed: tuple[str, ...]
+    own_names: frozenset[str] = frozenset()
+
+    def own_source(self) -> str:
+        """The digest of the user's source files as they are now. Raises `OwnCodeError`."""
+        return own_code.digest(own_code.sources(self.own_names))
 
     @property
     def outputs(self) -> Path:
@@ -84,11 +94,12 @@ def check(settings: OptunaSweeper, line: CommandLine, typed: list[str]) -> Searc
                 "together; give one"
             )
     first = [f"{parameter.key}={parameter.extremes[0]}" for parameter in parameters]
+    own_names: set[str] = set()
     for number, parameter in enumerate(parameters):
         for value in parameter.extremes:
             lines = [*fixed, *first]
             lines[len(fixed) + number] = f"{parameter.key}={value}"
-            _check_one(lines, value)
+            own_names |= _check_one(lines, value).own_names
     common = [p.key for p in parameters if not keys.determines_result(p.key.lstrip("+"))]
     if common:
         raise ConfigError(
@@ -96,11 +107,13 @@ def check(settings: OptunaSweeper, line: CommandLine, typed: list[str]) -> Searc
         )
     name = settings.study or keys.digest(sorted(map(text_of, line.settings)), 10)
     base = compose_one([*fixed, *first])
-    return Search(name, settings, tuple(fixed), tuple(parameters), base, tuple(typed))
+    return Search(
+        name, settings, tuple(fixed), tuple(parameters), base, tuple(typed), frozenset(own_names)
+    )
 
 
-def _check_one(lines: list[str], value: str) -> None:
-    """Validate a trial. value: the extreme value that it tests."""
+def _check_one(lines: list[str], value: str) -> Config:
+    """Validate a trial and return its configuration. value: the extreme value that it tests."""
     try:
         config = compose_one(lines)
     except ConfigError as error:
@@ -110,6 +123,7 @@ def _check_one(lines: list[str], value: str) -> None:
     freeze.with_backend(Job("", {}, config))
     if config.dataset.num_val == 0 and config.objective == str(DEFAULT):
         raise ConfigError("dataset.num_val=0: a search needs validation images to judge by")
+    return config
 
 
 def start(search: Search) -> None:
@@ -155,6 +169,8 @@ def _start_state(search: Search) -> dict[str, Any]:
         "the data": prepared.dataset["sha256"],
         "the source of data/, nn/ and training/": keys.source_digest(),
     }
+    if search.own_names:
+        state[OWN_SOURCE] = search.own_source()
     for key in FREE:
         del state[key]
     plain: dict[str, Any] = json.loads(json.dumps(state))  # as it will be read back

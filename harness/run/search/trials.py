@@ -4,6 +4,7 @@ Optuna's own loop asks for a trial whenever a slot of the launcher is free, in a
 the trial's journal.
 """
 
+import contextvars
 import sys
 import threading
 from collections import defaultdict
@@ -26,6 +27,7 @@ from harness.runfolder import journal
 from harness.runfolder.config import ConfigError
 from harness.runfolder.folder import open_run
 from harness.runfolder.objective import Objective
+from harness.runfolder.own_code import OwnCodeError
 from harness.runfolder.plan import Plan, SweepJob, load_plan, sweeps_folder
 from harness.runfolder.run import Run
 from harness.runfolder.status import RunStatus
@@ -64,6 +66,7 @@ class Trials:
                 "the values of a finished run take its result"
             )
         self._error: Exception | None = None
+        self._own_source = search.own_source()
         for run in self.plan.runs(search.outputs):
             follow(run)
 
@@ -87,6 +90,11 @@ class Trials:
         left = self.search.settings.n_trials - len(ended(self.study))
         if left <= 0:
             return
+        context = contextvars.copy_context()  # Optuna's threads have none of the user's folders
+
+        def objective(trial: "Trial") -> float:
+            return context.copy().run(self._objective, trial)
+
         with setting_event() as stop, Scoreboard([], self.search.settings.n_trials) as board:
             self._stop, self._board = stop, board
             for run in self.plan.runs(self.search.outputs):
@@ -95,7 +103,7 @@ class Trials:
                 board.add(run, over=over or history.is_pruned)
             with suppress(SearchInterrupted):
                 self.study.optimize(
-                    self._objective, left, n_jobs=self.launcher.slots, catch=(TrialFailed,)
+                    objective, left, n_jobs=self.launcher.slots, catch=(TrialFailed,)
                 )
         if self._error is not None:
             raise self._error
@@ -164,6 +172,12 @@ class Trials:
     def _freeze(self, values: dict[str, str]) -> Run:
         """The run of these values: the existing one, or a new one."""
         search = self.search
+        if search.own_source() != self._own_source:
+            raise OwnCodeError(
+                f"search {search.id}: the source of your own code was changed while it runs; "
+                "restore it and repeat the command, or start another search with "
+                "hydra.sweeper.study=NAME"
+            )
         lines = [*search.fixed, *(f"{key}={value}" for key, value in values.items())]
         shown = {key: space.short(value) for key, value in values.items()}
         name = ",".join(f"{key}={value}" for key, value in shown.items())

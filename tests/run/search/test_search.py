@@ -280,3 +280,37 @@ def test_an_edit_of_the_configuration_cannot_reach_a_search(
     done = command(RUN, *arguments, "hydra.sweeper.n_trials=3", timeout=900, PYTHONPATH=str(copy))
     assert done.returncode == 2
     assert "activation was sigmoid when it started and is relu now" in done.stderr
+
+
+OWN = """
+import numpy as np
+def bands(*, noise: float = 0.1):
+    generator = np.random.default_rng(1)
+    y = np.arange(60) % 2
+    x = (y[:, None] + noise * generator.standard_normal((60, 3))).astype(np.float32)
+    return {"x_train": x, "y_train": y, "x_test": x, "y_test": y}
+"""
+
+
+def test_a_search_with_own_folders_and_own_code(command: Command, tmp_path: Path) -> None:
+    """Trials run in other threads; edited code is refused like any other changed source."""
+    (tmp_path / "mine/dataset").mkdir(parents=True)
+    module = tmp_path / "mine/own_search.py"
+    module.write_text(OWN)
+    (tmp_path / "mine/dataset/noisy.yaml").write_text(
+        "name: own_search:bands\ndir: null\nnum_val: 0.2\nnum_train: null\nsplit_seed: 0\n"
+        "noise: 0.5\n"
+    )
+    arguments = (
+        "--config-dir", "mine", *OPTUNA, "dataset=noisy", "epochs=1", "batch=8", "width=4",
+        "normalization=standard", "lr=interval(0.01, 1)", "hydra/launcher=joblib",
+        "hydra.launcher.n_jobs=2",
+    )  # fmt: skip
+    done = command(RUN, *arguments, "hydra.sweeper.n_trials=3", timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert states(tmp_path) == {"COMPLETE": 3}
+    module.write_text(OWN.replace("(1)", "(1 + 0)"))  # which returns the same
+    done = command(RUN, *arguments, "hydra.sweeper.n_trials=4", timeout=300)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert "the source of your own code was " in done.stderr
+    assert states(tmp_path) == {"COMPLETE": 3}

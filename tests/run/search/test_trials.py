@@ -15,6 +15,7 @@ from harness.run.search.search import Search
 from harness.run.search.space import Parameter
 from harness.run.search.trials import Trials, Watch
 from harness.runfolder import liveness
+from harness.runfolder.own_code import OwnCodeError
 from harness.runfolder.plan import Plan, SweepJob
 from harness.runfolder.run import Run
 from tests.conftest import composed, new_run
@@ -117,3 +118,20 @@ def test_a_lost_record_of_trials_is_named(
     assert "optuna.db has no trials of it anymore, only its 1 runs" in capsys.readouterr().err
     Trials(search, launcher, lambda run: None)
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_code_that_is_edited_during_a_search_ends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = tmp_path / "own_edited.py"
+    module.write_text("value = 1\n")
+    monkeypatch.chdir(tmp_path)
+    base = replace(composed(), outputs=str(tmp_path))
+    space = (Parameter("lr", low=0.1, high=1.0),)
+    search = Search("s", sweeper(), (), space, base, (), frozenset({"own_edited:value"}))
+    trials = Trials(search, Parallel(1, 1, Prestart()), lambda run: None)
+    module.write_text("value = 2\n")
+    with pytest.raises(OwnCodeError, match="own code was changed while it runs"):
+        trials.run()
+    assert not list(tmp_path.glob("runs/*"))
