@@ -79,7 +79,7 @@ def test_a_sweep_over_an_own_data_set(command: Command, project: Path) -> None:
         (("dataset=own_data:misspelled",), "did you mean 'x_val'?"),
         (("dataset=own_data:not_finite",), "x_test: expected finite numbers, found nan"),
         (("dataset=own_data:takes_dir",), "its keyword 'dir' is a key of every data set"),
-        (("dataset=own_data:takes_name",), "its keyword 'name' is a key of every data set"),
+        (("dataset=own_data:takes_name",), "'name' cannot be a key, it names the part"),
         (("dataset=own_data:bands", "dataset.dir=x"), "dataset.dir=x: dataset=own_data:bands make"),
         (("dataset=own_data:bands", "dataset.file=x"), "itself and ignores it; leave dataset.file"),
         (("dataset=own_data:bands", "batch=999"), "batch=999: expected 1 to 51"),
