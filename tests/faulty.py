@@ -20,7 +20,7 @@ FAULTS = {
 }
 
 def strike(event, arguments):
-    if event == "open" and "epoch-000002" in str(arguments[0]):
+    if event == "open" and "/checkpoints/.epoch-000002/" in str(arguments[0]):
         folder = str(arguments[0]).partition("/checkpoints/")[0]
         with open(os.path.join(folder, "config.yaml")) as file:
             seed = next(int(line[5:]) for line in file if line.startswith("seed:"))
@@ -41,7 +41,7 @@ REMOVE = """
 import os, shutil
 
 def strike(event, arguments):
-    if event == "open" and "epoch-000002" in str(arguments[0]):
+    if event == "open" and "/checkpoints/.epoch-000002/" in str(arguments[0]):
         folder = str(arguments[0]).partition("/checkpoints/")[0]
         try:
             with open(os.path.join(folder, "config.yaml")) as file:
