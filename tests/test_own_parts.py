@@ -209,7 +209,7 @@ def chosen(name: str, kind: str) -> str:
 def test_wrong_code_is_a_failed_run_in_one_line(
     command: Command, tmp_path: Path, idx_folder: Path
 ) -> None:
-    lines = ["lr: 0.1", "width: 8", "grids:"]
+    lines = ["lr: 0.1", "grids:"]  # no width, which models of one's own may not have
     for name, (kind, code, _) in IN_JOB.items():
         (tmp_path / f"{name}.py").write_text(HEADER + code)
         lines.append(f"  - {chosen(name, kind)}")
