@@ -6,8 +6,8 @@ From Python: `harness.train`, `harness.sweep`, `harness.open`. They are imported
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harness.api import TrainingFailed, open, sweep, train
     from harness.job.training_run import TrainingRun
+    from harness.run.python import TrainingFailed, open, sweep, train
     from harness.runfolder.run import Run
     from harness.runfolder.sweep import Sweep
 
@@ -25,4 +25,4 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'harness' has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(_MODULES.get(name, "harness.api")), name)
+    return getattr(import_module(_MODULES.get(name, "harness.run.python")), name)

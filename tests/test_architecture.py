@@ -25,7 +25,7 @@ FLOORS = (
     ("commands",),
 )
 RANK = {room: rank for rank, rooms in enumerate(FLOORS) for room in rooms}
-TOP = ("__init__.py", "__main__.py", "api.py")
+TOP = ("__init__.py", "__main__.py")
 # Where heavy or special libraries may be imported.
 FENCES = {
     "hydra": ("run/",),

@@ -76,7 +76,8 @@ def check_pictures(paths: list[Path]) -> None:
     for path in paths:
         with Image.open(path) as drawn, Image.open(ROOT / "docs" / path.name) as kept:
             assert drawn.size == kept.size
-            assert np.asarray(drawn.convert("L")).std() > 5
+            ink = [np.mean(np.asarray(each.convert("L")) < 200) for each in (drawn, kept)]
+            assert ink[0] > ink[1] / 2, path.name  # fonts and a shorter training differ
 
 
 @pytest.mark.service

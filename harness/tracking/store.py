@@ -30,7 +30,7 @@ MAX_NAME, MAX_PARAM, MAX_TAG = 250, 6000, 8000
 LOCK_S = 120.0
 PAGE = 1000
 MISSING = "RESOURCE_DOES_NOT_EXIST"
-REPLACED = "replaced"  # tag of a run that `sync --resend` sent anew
+REPLACED = "replaced"  # tag of a run that `sync --resend` sent again
 Point = tuple[int, float, int]  # of a metric: step, value, timestamp in ms
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
@@ -156,7 +156,7 @@ class Store:
     def identity(self) -> int | None:
         """What tells this store from another one at the same address; None when not known.
 
-        The creation time of MLflow's first experiment, which every store has and nobody deletes
+        The creation time of MLflow's first experiment, which every store has and cannot be deleted
         for good. Asked for again each time: a server may be restarted with another database.
         """
         first = existing(partial(self.client.get_experiment, "0"), "PERMISSION_DENIED")
@@ -236,7 +236,7 @@ class Store:
 
     @_asking
     def replace(self, mlflow_id: str) -> None:
-        """Delete a run so that it is sent anew: a row that is too much cannot be removed from it.
+        """Delete a run so that it is sent again: a row that is too much cannot be removed from it.
 
         The tag says so: what somebody else deleted stays deleted.
         """
@@ -376,7 +376,7 @@ class Store:
         if database.is_file() and not all(
             os.access(p, os.W_OK) for p in (database, database.parent)
         ):
-            return nullcontext()  # what nobody can change from here needs no lock
+            return nullcontext()  # it cannot be changed from here, so it needs no lock
         database.parent.mkdir(parents=True, exist_ok=True)
         return FileLock(f"{database}.lock", timeout=LOCK_S)
 

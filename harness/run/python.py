@@ -95,7 +95,7 @@ def _command(arguments: list[str], config_dir: str | Path | None, *, quiet: bool
 def _run(arguments: list[str], last: deque[str], *, quiet: bool) -> int:
     """Run the command and print its output; `last` gets the last lines of its errors."""
     # The child finds this very package, also where it is not installed.
-    paths = [os.environ.get("PYTHONPATH", ""), str(Path(__file__).parents[1])]
+    paths = [os.environ.get("PYTHONPATH", ""), str(Path(__file__).parents[2])]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
     process = subprocess.Popen(
         [sys.executable, "-m", "harness.run", *arguments],
