@@ -156,8 +156,8 @@ class Store:
     def identity(self) -> int | None:
         """What tells this store from another one at the same address; None when not known.
 
-        The creation time of MLflow's first experiment, which every store has and cannot be deleted
-        for good. Asked for again each time: a server may be restarted with another database.
+        The creation time of MLflow's first experiment, which every store has and which cannot be
+        deleted for good. Read each time: a server may be restarted with another database.
         """
         first = existing(partial(self.client.get_experiment, "0"), "PERMISSION_DENIED")
         return int(first.creation_time) if first and first.creation_time else None
