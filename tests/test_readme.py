@@ -37,7 +37,7 @@ def test_the_two_set_up_commands() -> None:
     lines = [line for line in README.splitlines() if line.startswith("python -m pip install")]
     assert lines == [
         "python -m pip install -c constraints.txt -e . && python -m harness.run",
-        "python -m pip install -c constraints.txt -e '.[test]' && python -m pytest",
+        "python -m pip install -c constraints.txt -e '.[test]' && python -m pytest -n auto",
     ]
 
 

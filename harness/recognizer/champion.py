@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from harness.recognizer import recognizer
 from harness.recognizer.recognizer import Recognizer
 from harness.runfolder.target import Target
-from harness.tracking.store import answers, existing
+from harness.tracking.store import StoreError, answers, existing
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -93,7 +93,7 @@ def find_version(client: "MlflowClient", name: str, alias: str) -> "ModelVersion
 def _has_alias(database: Path, name: str | None, alias: str) -> bool:
     """Whether a SQLite store may have the alias, for any name if it is None.
 
-    True if the layout of the store is unknown.
+    True if the layout of the store is unknown. Raises `StoreError` if it cannot be opened.
     """
     if not database.is_file():
         return False
@@ -103,6 +103,8 @@ def _has_alias(database: Path, name: str | None, alias: str) -> bool:
             rows = connection.execute(
                 "SELECT name FROM registered_model_aliases WHERE alias = ?", (alias,)
             ).fetchall()
-    except sqlite3.DatabaseError:
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_CANTOPEN:  # SQLAlchemy would try for minutes
+            raise StoreError(f"{database}: {error}") from error
         return True  # let MLflow report what is wrong
     return bool(rows) if name is None else (name,) in rows

@@ -68,7 +68,7 @@ def trained(backend: str, **changes: object) -> tuple[list[dict[str, float]], np
         {"normalization": Affine("unit", 1 / 255, 0.0)},
         {"normalization": Affine("standard", 1 / 78.6, -0.42)},
     ],
-    ids=str,
+    ids=lambda changes: " ".join(f"{k}={getattr(v, 'name', v)}" for k, v in changes.items()),
 )
 def test_equal_to_numpy_within_rounding(changes: dict[str, object]) -> None:
     expected, weights = trained("numpy", **changes)
