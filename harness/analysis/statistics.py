@@ -102,8 +102,8 @@ def paired(differences: Sequence[float], comparisons: int = 1) -> Paired | None:
     From `fewest_flips` to 20 differences: all sign flips, which assume symmetry only. Fewer:
     Student's t, because sign flips cannot reach 5 % divided by the number of `comparisons` that
     Holm's correction will account for. It assumes normality; errors averaged over thousands of
-    images are close to normal. More: Student's t. If all differences are equal, t is undefined, and
-    sign flips are used for every n.
+    examples are close to normal. More: Student's t. If all differences are equal, t is undefined,
+    and sign flips are used for every n.
     """
     n = len(differences)
     if n < 2:

@@ -162,7 +162,7 @@ def load_run(run: Run, *, own: bool = True) -> Recognizer:
 def load_stored(reader: Reader, run_id: str) -> Recognizer:
     """Load the network of a run from a tracking store. Raises `ValueError` or `StoreError`.
 
-    It is not calibrated, because that needs the validation images.
+    It is not calibrated, because that needs the validation examples.
     """
     recorded = reader.run(run_id)
     with tempfile.TemporaryDirectory() as temporary:

@@ -82,19 +82,18 @@ class NetworkModel(PythonModel):
 
     def _checked(self, examples: Any) -> Any:
         """The examples (N, D), bytes as float32, others in their type. Raises `ValueError`."""
-        what = "images" if self.dtype == np.uint8 else "examples"
         inputs = self.network.inputs
         if examples.shape[1:] not in ((inputs,), self.input_shape) or not len(examples):
             shapes = {f"(N, {', '.join(map(str, each))})" for each in (self.input_shape, (inputs,))}
             expected = " or ".join(sorted(shapes, key=len, reverse=True))
-            raise ValueError(f"{what}: expected shape {expected}, found {examples.shape}")
+            raise ValueError(f"examples: expected shape {expected}, found {examples.shape}")
         flat = examples.reshape(len(examples), inputs)
         if self.dtype != np.uint8:
             return flat.astype(self.dtype)
         pixels = flat.astype(np.float32)
         if not (pixels.min() >= 0 and pixels.max() <= 255):
             raise ValueError(
-                f"images: expected values 0 to 255, found {pixels.min()} to {pixels.max()}"
+                f"examples: expected values 0 to 255, found {pixels.min()} to {pixels.max()}"
             )
         return pixels
 

@@ -134,7 +134,7 @@ class Recognizer:
         pixels = images.reshape(len(images), -1)
         if pixels.dtype != self.dtype or pixels.shape[1] != self.network.inputs:
             raise ValueError(
-                f"images: expected (N, {', '.join(map(str, self.input_shape))}) or "
+                f"examples: expected (N, {', '.join(map(str, self.input_shape))}) or "
                 f"(N, {self.network.inputs}) of {self.dtype}, found {images.shape} of "
                 f"{images.dtype}"
             )
@@ -148,7 +148,7 @@ class Recognizer:
         return probabilities
 
     def _forward(self, pixels: NDArray[Any], out: NDArray[np.float32]) -> None:
-        """The probabilities of at most BATCH images (B, D), into `out` (B, C)."""
+        """The probabilities of at most BATCH examples (B, D), into `out` (B, C)."""
         inputs = self._inputs[: len(pixels)]
         self.normalization.apply(pixels, out=inputs)
         np.divide(self.network.forward(inputs), self.temperature, out=out)

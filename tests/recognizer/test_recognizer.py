@@ -76,7 +76,7 @@ def test_an_answer(
 
 @pytest.mark.parametrize("images", [np.zeros((1, 7), np.uint8), np.zeros((1, 6), np.float32)])
 def test_wrong_images_are_rejected(images: np.ndarray) -> None:
-    with pytest.raises(ValueError, match="images: expected"):
+    with pytest.raises(ValueError, match="examples: expected"):
         small()[0].probabilities(images)
 
 
