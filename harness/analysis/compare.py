@@ -140,7 +140,7 @@ def _figures(
 
 
 def _runner_up(settings: list[Setting], outcomes: dict[str, Outcome]) -> tuple[str, Outcome] | None:
-    """The next setting in the ranking whose chosen run has the same test images."""
+    """The next setting in the ranking whose chosen run has the same test examples."""
     best = outcomes.get(settings[0].chosen.run)
     for setting in settings[1:]:
         other = outcomes.get(setting.chosen.run)

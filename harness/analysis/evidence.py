@@ -110,7 +110,7 @@ def seed_run(run: Recorded) -> SeedRun:
 
 
 def outcome(source: Source, run: Recorded, into: Path, notes: list[str]) -> Outcome | None:
-    """The predictions of a run for the test images; None, with a note, if they are missing.
+    """The predictions of a run for the test examples; None, with a note, if they are missing.
 
     into: the folder for downloads.
     """
@@ -121,7 +121,7 @@ def outcome(source: Source, run: Recorded, into: Path, notes: list[str]) -> Outc
         if labels.ndim == 2:
             return None  # the targets of a regression: no prediction is right or wrong
     except Missing as error:
-        notes.append(f"{error}; no paired test on its images")
+        notes.append(f"{error}; no paired test on its examples")
         return None
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         notes.append(f"{run.run}: {PREDICTIONS} cannot be read ({error}); no paired test with it")

@@ -75,7 +75,7 @@ def _names(setting: Setting) -> tuple[str, str]:
 
 
 def pair_fields(pair: Pair, settings: Sequence[Setting]) -> Fields:
-    """The numbers of one pair of settings on the same test images."""
+    """The numbers of one pair of settings on the same test examples."""
     return {
         "first": settings[pair.first].label,
         "second": settings[pair.second].label,

@@ -146,7 +146,7 @@ def _confusion(
 ) -> list[Figure]:
     counts = ranking.confusion(outcome.labels, outcome.predicted, len(names))
     title = f"Confusion matrix of {label}"
-    caption = "Test images of the chosen run."
+    caption = "Test examples of the chosen run."
     figures = [Figure("images", title, charts.confusion(counts, names), caption)]
     if runner_up is not None:
         name, other = runner_up

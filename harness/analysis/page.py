@@ -44,7 +44,7 @@ METHOD = (
         "uncertain as the measured difference. With one seed it is unknown: run at least three.",
     ),
     (
-        "Pairs on the same test images",
+        "Pairs on the same test examples",
         "McNemar’s exact test of the chosen runs. It compares these trained networks, whose "
         "difference includes the effect of their seeds, and not the settings.",
     ),
@@ -125,7 +125,7 @@ def page(comparison: Comparison) -> str:
             )
         if key == "swept" and comparison.pairs:
             body += [
-                "<section><h2>Pairs on the same test images</h2>",
+                "<section><h2>Pairs on the same test examples</h2>",
                 _pairs(comparison),
                 "</section>",
             ]
@@ -154,11 +154,11 @@ def _method(objective: Objective) -> list[tuple[str, str]]:
         "title": objective.title,
         "test": objective.test_title,
         "interval": "The interval is the 95 % confidence interval of Wilson (1927) for its "
-        f"{'error rate' if objective.name == 'error' else objective.name} on images like those of "
-        "the test set."
+        f"{'error rate' if objective.name == 'error' else objective.name} on examples like those "
+        "of the test set."
         if counts
         else "",
-        "one_seed": "McNemar’s exact test over the images" if counts else "none",
+        "one_seed": "McNemar’s exact test over the examples" if counts else "none",
     }
     return [(term, text.format_map(words).strip()) for term, text in METHOD]
 
@@ -192,8 +192,8 @@ def _pairs(comparison: Comparison) -> str:
         rows.append(row)
     words = (
         '<p class="soft">p of McNemar’s exact test, corrected by Holm for '
-        f"{len(comparison.pairs)} pair(s); in parentheses the number of images that only the row’s "
-        "setting, and only the column’s setting, misclassifies.</p>"
+        f"{len(comparison.pairs)} pair(s); in parentheses the number of examples that only the "
+        "row’s setting, and only the column’s setting, misclassifies.</p>"
     )
     return _table("McNemar’s test for every pair", ["", *labels[:-1]], rows) + words
 

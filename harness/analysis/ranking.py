@@ -2,7 +2,7 @@
 
 Settings are ranked by the mean of their objective at the best epoch. The differences from the best
 are tested on the test set, which had no part in the ranking: over the seeds that both settings
-have, or with one seed over the test images.
+have, or with one seed over the test examples.
 """
 
 import math
@@ -23,7 +23,7 @@ WORSE, BETTER, UNKNOWN = "worse", "better on test", "not compared"
 
 @dataclass(frozen=True)
 class Outcome:
-    """The predictions of one run for all test images, in file order.
+    """The predictions of one run for all test examples, in file order.
 
     labels and predicted: (N,) integers; confidence: (N,) float32, the probability of `predicted`.
     """
@@ -34,7 +34,7 @@ class Outcome:
 
     @property
     def wrong(self) -> NDArray[np.bool_]:
-        """(N,) whether each image is misclassified."""
+        """(N,) whether each example is misclassified."""
         wrong: NDArray[np.bool_] = self.predicted != self.labels
         return wrong
 
@@ -59,9 +59,9 @@ class Standing:
 
 @dataclass(frozen=True)
 class Pair:
-    """The chosen runs of two settings on the same test images.
+    """The chosen runs of two settings on the same test examples.
 
-    first, second: indices of the settings. only_first, only_second: number of images that one run
+    first, second: indices of the settings. only_first, only_second: number of examples that one run
     alone misclassifies. p: McNemar's, corrected by Holm over all pairs.
     """
 
@@ -78,7 +78,7 @@ def ordered(settings: Sequence[Setting], notes: list[str]) -> list[Setting]:
     without = [setting for setting in settings if math.isnan(setting.best_val.mean)]
     if len(without) == len(settings):
         notes.append(
-            "no run has validation images (dataset.num_val=0): the settings are in the order of "
+            "no run has validation examples (dataset.num_val=0): the settings are in the order of "
             f"their {objective.test_title}, for reading only; choosing a setting by it would be "
             "choosing on the test set"
         )
@@ -97,7 +97,7 @@ def ordered(settings: Sequence[Setting], notes: list[str]) -> list[Setting]:
     sets = {run.validation for s in settings for run in s.runs if not math.isnan(run.best_val)}
     if len(sets) > 1:
         notes.append(
-            f"the runs have {len(sets)} different sets of validation images, so their validation "
+            f"the runs have {len(sets)} different sets of validation examples, so their validation "
             "errors, and this ranking, are only roughly comparable"
         )
     return [*sorted(_known(settings), key=_order), *without]
@@ -172,7 +172,7 @@ def _compare(
     if best.objective.name == "accuracy":
         difference = -difference
     p = statistics.mcnemar(only_first, only_second)
-    return _Difference(p, difference, f"McNemar on {len(first.labels):,} images, one seed")
+    return _Difference(p, difference, f"McNemar on {len(first.labels):,} examples, one seed")
 
 
 def different_tests(first: SeedRun, second: SeedRun) -> str:
@@ -190,7 +190,7 @@ def different_labels(first: Outcome, second: Outcome) -> str:
 
 
 def discordant(first: Outcome, second: Outcome) -> tuple[int, int]:
-    """The number of images that only the first, and only the second, misclassifies."""
+    """The number of examples that only the first, and only the second, misclassifies."""
     a, b = first.wrong, second.wrong
     return int(np.count_nonzero(a & ~b)), int(np.count_nonzero(b & ~a))
 
@@ -198,7 +198,7 @@ def discordant(first: Outcome, second: Outcome) -> tuple[int, int]:
 def pairs(
     settings: Sequence[Setting], outcomes: Mapping[str, Outcome], notes: list[str]
 ) -> list[Pair]:
-    """McNemar's test for every pair of settings whose chosen runs have the same test images."""
+    """McNemar's test for every pair of settings whose chosen runs have the same test examples."""
     counts: list[tuple[int, int, int, int]] = []
     refused: dict[str, int] = {}
     for i, one in enumerate(settings):
@@ -213,7 +213,7 @@ def pairs(
             else:
                 counts.append((i, j, *discordant(first, second)))
     for why, count in refused.items():
-        notes.append(f"{count} pair(s) of settings were not tested on the same images: {why}")
+        notes.append(f"{count} pair(s) of settings were not tested on the same examples: {why}")
     corrected = statistics.holm([statistics.mcnemar(b, c) for _, _, b, c in counts])
     return [Pair(*each, p) for each, p in zip(counts, corrected, strict=True)]
 
@@ -244,13 +244,13 @@ def pareto(seconds: Sequence[float], errors: Sequence[float]) -> list[int]:
 def confusion(
     labels: NDArray[np.integer[Any]], predicted: NDArray[np.integer[Any]], classes: int
 ) -> NDArray[np.int64]:
-    """(C, C) counts of images by true class (row) and predicted class (column)."""
+    """(C, C) counts of examples by true class (row) and predicted class (column)."""
     cells = labels.astype(np.int64) * classes + predicted
     return np.bincount(cells, minlength=classes * classes).reshape(classes, classes)
 
 
 def confidently_wrong(outcome: Outcome, count: int) -> NDArray[np.int64]:
-    """The indices of at most `count` misclassified images, the most confident first."""
+    """The indices of at most `count` misclassified examples, the most confident first."""
     rows = np.flatnonzero(outcome.wrong)
     order = np.argsort(-outcome.confidence[rows], kind="stable")
     return rows[order[:count]].astype(np.int64)

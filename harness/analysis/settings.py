@@ -27,8 +27,8 @@ class SeedRun:
 
     settings: the settings that determine the result, as text. curves: metric -> (epochs,) float64,
     one value per epoch from 1 on. final: the metrics with one value per run. data: digest of the
-    data set. validation: identifies the validation images. test_count: number of test images, 0 if
-    unknown. objective: the metric that chose its best epoch.
+    data set. validation: identifies the validation examples. test_count: number of test examples,
+    0 if unknown. objective: the metric that chose its best epoch.
     """
 
     run: str
@@ -75,7 +75,7 @@ class SeedRun:
     def test_interval(self) -> tuple[float, float]:
         """Wilson's 95 % interval of the test error or accuracy.
 
-        NaN for any other metric, and if the number of images is unknown.
+        NaN for any other metric, and if the number of examples is unknown.
         """
         counts = self.objective.counts_examples
         if not counts or not self.test_count or math.isnan(self.test):

@@ -36,6 +36,20 @@ def wilson(wrong: int, count: int, level: float = LEVEL) -> tuple[float, float]:
     return max(0.0, (middle - half) / total), min(1.0, (middle + half) / total)
 
 
+def mean_interval(values: NDArray[np.float64], level: float = LEVEL) -> tuple[float, float] | None:
+    """Student's confidence interval for the mean of independent values (n,); None if n < 2.
+
+    It holds for large n whatever the distribution is, by the central limit theorem.
+    """
+    n = len(values)
+    if n < 2:
+        return None
+    mean = float(values.mean(dtype=np.float64))
+    deviation = float(values.std(ddof=1, dtype=np.float64))
+    reach = student_quantile(level, n - 1) * deviation / math.sqrt(n)
+    return mean - reach, mean + reach
+
+
 def mcnemar(only_first: int, only_second: int) -> float:
     """McNemar's (1947) exact test: p for two classifiers on the same examples.
 
@@ -88,8 +102,8 @@ def paired(differences: Sequence[float], comparisons: int = 1) -> Paired | None:
     From `fewest_flips` to 20 differences: all sign flips, which assume symmetry only. Fewer:
     Student's t, because sign flips cannot reach 5 % divided by the number of `comparisons` that
     Holm's correction will account for. It assumes normality; errors averaged over thousands of
-    images are close to normal. More: Student's t. If all differences are equal, t is undefined, and
-    sign flips are used for every n.
+    examples are close to normal. More: Student's t. If all differences are equal, t is undefined,
+    and sign flips are used for every n.
     """
     n = len(differences)
     if n < 2:

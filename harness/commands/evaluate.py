@@ -1,8 +1,8 @@
-"""`python -m harness evaluate`: score a saved run on the test images of any data set."""
+"""`python -m harness evaluate`: score a saved run on the test set of any data."""
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.analysis.ranking import confusion
-from harness.analysis.statistics import wilson
+from harness.analysis.statistics import mean_interval, wilson
 from harness.commands.options import JSON, OUTPUTS, refuse
 from harness.data import dataset
 from harness.data.dataset import Dataset, default_names, is_image
+from harness.nn.metrics import Metric
 from harness.recognizer import calibration
 from harness.recognizer.loading import load_run
 from harness.recognizer.recognizer import Recognizer
 from harness.run.overrides import parse_each, text_of, value_text
+from harness.runfolder import parts
 from harness.runfolder.config import expand_home
 from harness.runfolder.folder import find
+from harness.runfolder.run import Run
+from harness.runfolder.schema import ScratchConfig
 from harness.training import evaluation as scoring
 
 PLACES = {"dataset.dir": "idx", "dataset.file": "arrays"}
@@ -47,7 +51,7 @@ class Evaluation:
 
     error and calibration_error: fractions; interval: of the error, with 95 % confidence; loss in
     nats; confusion: (C, C) counts of examples by true class (row) and predicted class (column);
-    class_names: of the C classes.
+    class_names: of the C classes; metrics: the run's further ones, by name.
     """
 
     run: str
@@ -59,13 +63,40 @@ class Evaluation:
     calibration_error: float
     confusion: NDArray[np.int64]
     class_names: tuple[str, ...] = ()
+    metrics: dict[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as values that JSON can hold."""
         return self.__dict__ | {"confusion": self.confusion.tolist()}
 
 
-def run_on(outputs: Path, run_id: str, overrides: list[str]) -> Evaluation:
+@dataclass(frozen=True)
+class Regression:
+    """The score of a run that predicts numbers, on the test set of some data.
+
+    loss: the mean of the run's own. mean_squared_error, mean_absolute_error: over all examples and
+    targets; the intervals are theirs, with 95 % confidence, None for a single example. r2: the
+    coefficient of determination, 1 - sum (t - p)^2 / sum (t - mean t)^2, each target about its own
+    mean; None where no target varies. metrics: the run's further ones, by name.
+    """
+
+    run: str
+    dataset: str
+    examples: int
+    loss: float
+    mean_squared_error: float
+    squared_interval: tuple[float, float] | None
+    mean_absolute_error: float
+    absolute_interval: tuple[float, float] | None
+    r2: float | None
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as values that JSON can hold."""
+        return dict(self.__dict__)
+
+
+def run_on(outputs: Path, run_id: str, overrides: list[str]) -> Evaluation | Regression:
     """Score a run on its own data set, or on that of `dataset=NAME` and its folder or file.
 
     Raises `ValueError` if the run or the data set does not exist or they do not fit each other.
@@ -78,30 +109,68 @@ def run_on(outputs: Path, run_id: str, overrides: list[str]) -> Evaluation:
         data = run.dataset()
     else:
         data = dataset.load(name, folder=place, cache=outputs / "cache", num_val=0)
-    if _kind(data) != _kind(trained) or not 0 < data.classes <= trained.classes:
+    fits = 0 < data.classes <= trained.classes
+    if trained.is_regression:
+        fits = data.classes == 0 and data.outputs == trained.network.outputs
+    if _kind(data) != _kind(trained) or not fits:
+        expected = _answers(trained.classes, trained.network.outputs, "at most ")
         raise ValueError(
-            f"dataset={name}: run {run.id} expects {_kind(trained)} in at most {trained.classes} "
-            f"classes, found {_kind(data)} in {data.classes}"
+            f"dataset={name}: run {run.id} expects {_kind(trained)} {expected}, "
+            f"found {_kind(data)} {_answers(data.classes, data.outputs)}"
         )
     with np.errstate(over="ignore", invalid="ignore"):  # the result is checked
-        score, probabilities = scoring.evaluate(
+        score, predictions = scoring.evaluate(
             trained.network, data.test, trained.normalization, trained.loss
         )
     if not math.isfinite(score.loss):
         raise ValueError(f"run {run.id}: its weights are too large to give an answer")
     labels = data.test.labels
+    further = scoring.values("test", score, trained.loss, _metrics(run), predictions, labels)
+    further = {key.removeprefix("test/"): value for key, value in further.items()}
+    further = {name: value for name, value in further.items() if name not in ("loss", "error")}
     title = (own.title if name == own.name else None) or name
-    tempered = calibration.tempered(probabilities, trained.temperature)
+    title = title if place is None else f"{title} ({place})"
+    if trained.is_regression:
+        return regression(run.id, title, score.loss, predictions, labels, further)
+    tempered = calibration.tempered(predictions, trained.temperature)
     return Evaluation(
         run=run.id,
-        dataset=title if place is None else f"{title} ({place})",
+        dataset=title,
         images=score.count,
         error=score.error,
         interval=wilson(score.wrong, score.count),
         loss=score.loss,
         calibration_error=calibration.expected_error(tempered, labels),
-        confusion=confusion(labels, probabilities.argmax(axis=1), trained.classes),
+        confusion=confusion(labels, predictions.argmax(axis=1), trained.classes),
         class_names=trained.class_names,
+        metrics=further,
+    )
+
+
+def regression(
+    run: str,
+    title: str,
+    loss: float,
+    predictions: NDArray[np.float32],
+    targets: NDArray[np.float32],
+    metrics: dict[str, float],
+) -> Regression:
+    """The score of predictions (N, K) for targets (N, K)."""
+    wanted = targets.astype(np.float64)
+    differences = predictions - wanted
+    squared, absolute = (differences**2).mean(axis=1), np.abs(differences).mean(axis=1)
+    spread = ((wanted - wanted.mean(axis=0)) ** 2).sum()
+    return Regression(
+        run=run,
+        dataset=title,
+        examples=len(wanted),
+        loss=loss,
+        mean_squared_error=float(squared.mean()),
+        squared_interval=mean_interval(squared),
+        mean_absolute_error=float(absolute.mean()),
+        absolute_interval=mean_interval(absolute),
+        r2=float(1 - (differences**2).sum() / spread) if spread else None,
+        metrics=metrics,
     )
 
 
@@ -113,14 +182,30 @@ def _kind(data: Dataset | Recognizer) -> str:
     return f"{dtype} of shape {data.input_shape}"
 
 
-def text(evaluation: Evaluation) -> str:
-    """The scores in two lines, then the confusion matrix."""
+def _answers(classes: int, outputs: int, most: str = "") -> str:
+    """What a network answers, or a data set asks for: `in 10 classes`, or `with 1 target`."""
+    if classes:
+        return f"in {most}{classes} classes"
+    return f"with {outputs} target{'s' if outputs > 1 else ''}"
+
+
+def _metrics(run: Run) -> dict[str, Metric]:
+    """The further metrics that the run records."""
+    config = run.config
+    return parts.metrics(config.metrics) if isinstance(config, ScratchConfig) else {}
+
+
+def text(evaluation: Evaluation | Regression) -> str:
+    """The scores in some lines; of a classification, then the confusion matrix."""
+    if isinstance(evaluation, Regression):
+        return _regression_text(evaluation)
     low, high = evaluation.interval
     lines = [
         f"run {evaluation.run} on {evaluation.dataset}: error {evaluation.error:.2%} "
         f"(95 % interval {low:.2%} to {high:.2%}) of {evaluation.images:,} test examples",
         f"loss {evaluation.loss:.4f} nats, "
         f"expected calibration error {evaluation.calibration_error:.2%}",
+        *(f"{name} {value:.4g}" for name, value in evaluation.metrics.items()),
         "",
         "rows: true class; columns: predicted class",
     ]
@@ -133,6 +218,30 @@ def text(evaluation: Evaluation) -> str:
     for name, row in zip(names, counts, strict=True):
         lines.append(f"{name:>{first}}" + "".join(f"{n or '.':>{width}}" for n in row))
     return "\n".join(lines)
+
+
+def _regression_text(evaluation: Regression) -> str:
+    def spelled(value: float, interval: tuple[float, float] | None) -> str:
+        if interval is None:
+            return f"{value:.4g}"
+        low, high = interval
+        return f"{value:.4g} (95 % interval {low:.4g} to {high:.4g})"
+
+    mean_squared = spelled(evaluation.mean_squared_error, evaluation.squared_interval)
+    mean_absolute = spelled(evaluation.mean_absolute_error, evaluation.absolute_interval)
+    r2 = "" if evaluation.r2 is None else f", R^2 {evaluation.r2:.3f}"
+    further = {"loss": evaluation.loss} | evaluation.metrics
+    shown = {"mean_absolute_error"}
+    if math.isclose(evaluation.loss, evaluation.mean_squared_error, rel_tol=1e-5):
+        shown.add("loss")
+    return "\n".join(
+        [
+            f"run {evaluation.run} on {evaluation.dataset}: mean squared error {mean_squared} of "
+            f"{evaluation.examples:,} test examples",
+            f"mean absolute error {mean_absolute}{r2}",
+            *(f"{name} {value:.4g}" for name, value in further.items() if name not in shown),
+        ]
+    )
 
 
 def _dataset(texts: list[str], name: str, place: str | None) -> tuple[str, str | None]:

@@ -44,5 +44,7 @@ URI = click.option(
     help="A tracking store other than the one in outputs.",
 )
 RUN = click.option("--run", default=None, help="A run id, a unique prefix of one, or `last`.")
-TEST_SHARE = click.option("--test", default=0.2, show_default=True, help="Fraction of test images.")
+TEST_SHARE = click.option(
+    "--test", default=0.2, show_default=True, help="Fraction of test examples."
+)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

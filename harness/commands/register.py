@@ -18,7 +18,7 @@ from harness.runfolder.run import Run
 from harness.runfolder.target import shown
 from harness.tracking.store import StoreError
 
-EXAMPLES = 2  # images of the model's input example
+EXAMPLES = 2  # of the model's input example
 
 
 @click.command()

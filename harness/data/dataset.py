@@ -167,13 +167,13 @@ def check_counts(sizes: Sizes, num_val: float, num_train: int | None) -> None:
     if not 0 <= num_val < sizes.train:
         raise ValueError(
             f"dataset.num_val={num_val}: expected 0 to {sizes.train - 1}, because there are "
-            f"{sizes.train} training images and at least one must stay"
+            f"{sizes.train} training examples and at least one must stay"
         )
     count = validation_count(num_val, sizes.train, sizes.val)
     if num_train is not None and not 1 <= num_train <= sizes.train - count:
         raise ValueError(
             f"dataset.num_train={num_train}: expected 1 to {sizes.train - count}, the training "
-            f"images left beside {count} for validation"
+            f"examples left beside {count} for validation"
         )
 
 

@@ -358,7 +358,7 @@ class _Table:
         if missing:
             listed = ", ".join(missing[:5]) + (" ..." if len(missing) > 5 else "")
             notes.append(
-                f"{len(missing)} of the {last + 1} classes 0 to {last} have no image: {listed}; "
+                f"{len(missing)} of the {last + 1} classes 0 to {last} have no example: {listed}; "
                 f"--renumber numbers the {len(different)} labels from 0"
             )
         return labels.astype(np.uint8), [str(label) for label in range(last + 1)]

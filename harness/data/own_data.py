@@ -94,13 +94,13 @@ def write(examples: Examples, folder: Path, *, test_share: float, seed: int = 0)
     if not 0 < count < len(examples.labels):
         raise ValueError(
             f"--test {test_share}: leaves {len(examples.labels) - count} training and {count} test "
-            f"images of {len(examples.labels)}; expected at least one of each"
+            f"examples of {len(examples.labels)}; expected at least one of each"
         )
     train, test = _divide(examples.labels, count, seed)
     if not len(test):
         raise ValueError(
-            f"--test {test_share}: leaves no test image, because each class needs one "
-            "for training; expected more images of a class"
+            f"--test {test_share}: leaves no test example, because each class needs one "
+            "for training; expected more examples of a class"
         )
     _write_files(examples, folder, train, test)
     return _describe(examples, folder, train, test)

@@ -2,7 +2,7 @@
 
 The probabilities of a network are often overconfident, or, after training with smoothed labels,
 underconfident. One number, the temperature T, corrects most of it: p = softmax(z / T), with T
-chosen on the validation images by maximum likelihood (Guo et al., On Calibration of Modern Neural
+chosen on the validation examples by maximum likelihood (Guo et al., On Calibration of Modern Neural
 Networks, 2017). The most probable class does not change.
 """
 
@@ -26,7 +26,7 @@ class Calibration:
     """A fitted temperature.
 
     error_before, error: the expected calibration error (a fraction) without and with it, on the
-    images that it was fitted on. images: their number.
+    examples that it was fitted on. images: their number.
     """
 
     temperature: float

@@ -43,8 +43,6 @@ def check(arrays: Arrays, description: dict[str, Any]) -> None:
         raise ValueError(
             f"image_shape: expected the shape of {sizes[0]} inputs, found {_short(shape)}"
         )
-    if description.get("classes") == 0:
-        raise ValueError("classes: expected a network that classifies, found one of a regression")
     dtype = description.get("dtype", "uint8")
     if dtype not in DTYPES:
         raise ValueError(f"dtype: expected {', '.join(DTYPES)}, found {_short(dtype)}")

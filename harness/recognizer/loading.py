@@ -108,8 +108,7 @@ def reads_pictures(dataset: Mapping[str, Any]) -> bool:
 
 
 def _if_of_pictures(trained: Recognizer | None) -> Recognizer | None:
-    is_other = trained is None or not is_image(trained.input_shape, trained.dtype)
-    return None if is_other else trained
+    return trained if trained is not None and trained.reads_pictures else None
 
 
 def _of_pictures(trained: Recognizer) -> Recognizer:
@@ -163,7 +162,7 @@ def load_run(run: Run, *, own: bool = True) -> Recognizer:
 def load_stored(reader: Reader, run_id: str) -> Recognizer:
     """Load the network of a run from a tracking store. Raises `ValueError` or `StoreError`.
 
-    It is not calibrated, because that needs the validation images.
+    It is not calibrated, because that needs the validation examples.
     """
     recorded = reader.run(run_id)
     with tempfile.TemporaryDirectory() as temporary:
@@ -172,12 +171,13 @@ def load_stored(reader: Reader, run_id: str) -> Recognizer:
 
 
 def _calibrate(run: Run, trained: Recognizer, weights: Path, *, own: bool) -> Calibration | None:
-    """Fit the temperature and save it; None without validation images.
+    """Fit the temperature and save it; None without validation examples, and of a regression.
 
     In a folder that cannot be written, it is fitted and not saved.
     """
     try:
-        if not run.config.dataset.num_val or (run.config.dataset.is_own and not own):
+        settings = run.config.dataset
+        if trained.is_regression or not settings.num_val or (settings.is_own and not own):
             return None
         data = run.dataset()
         if data.val is None:

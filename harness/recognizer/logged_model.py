@@ -1,14 +1,21 @@
 """The MLflow model of a run: code that is logged with the weights and executed by MLflow.
 
-It needs NumPy, pandas, safetensors and MLflow but not this package, so that a model can be served
-where the harness is not installed. Two artifacts are logged beside it: one safetensors file with
-the weights and their description, and `harness/nn/activations.py`, so that every activation that
-can be trained can be served. Nothing is pickled. `harness.recognizer.registry` logs this file; no
-module imports it.
+It needs NumPy, pandas, safetensors, annotated-types and MLflow but not this package, so that a
+model can be served where the harness is not installed. Two artifacts are logged beside it: one
+safetensors file with the weights and their description, and a folder with the source of layers,
+models, activations, losses and normalizations, so that everything that can be trained can be
+served. The user's own parts are imported by their names. Nothing is pickled.
+`harness.recognizer.registry` logs this file; no module imports it.
 """
 
+import importlib
 import importlib.util
+import inspect
 import json
+import math
+import sys
+import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,88 +25,151 @@ from mlflow.pyfunc.model import PythonModel
 from safetensors import safe_open
 
 BATCH = 1000
+TABLES = {
+    "model": ("models", "MODELS"),
+    "activation": ("activations", "ACTIVATIONS"),
+    "loss": ("losses", "LOSSES"),
+    "normalization": ("normalization", "NORMALIZATIONS"),
+}
 
 
-class DigitModel(PythonModel):
-    """Classifies examples, such as images (N, 28, 28) or (N, 784) of gray values 0 to 255.
+class NetworkModel(PythonModel):
+    """Applies a network to examples (N, ...) or flat (N, D), such as images (N, 28, 28).
 
-    `predict` returns a table with the columns `class`, `name` and `probabilities`.
+    `predict` returns a table with the columns `class`, `name` and `probabilities`; of a regression,
+    with `prediction`, a number, or a list where the targets are several.
     """
 
     def load_context(self, context: Any) -> None:
-        """Read the weights, their description and the activation from the artifacts."""
+        """Build the network from the artifacts. Raises `ValueError` for a module that is missing.
+
+        Layers reuse their buffers, so a lock lets one thread predict at a time.
+        """
         with safe_open(context.artifacts["weights"], framework="numpy") as file:
             description = json.loads(file.metadata()["harness"])["description"]
-            count = len(description["sizes"]) - 1
-            self.layers = [
-                (file.get_tensor(f"layer{n}.weights"), file.get_tensor(f"layer{n}.bias"))
-                for n in range(1, count + 1)
-            ]
-        table = _execute(context.artifacts["activations"]).ACTIVATIONS
-        self.activation = table[description["activation"]]()
-        normalization = description["normalization"]
-        self.scale, self.shift = normalization["scale"], normalization["shift"]
-        self.temperature = description.get("calibration", {}).get("temperature", 1.0)
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        self.lock = threading.Lock()
         self.input_shape = tuple(description["image_shape"])
-        self.is_bytes = description.get("dtype", "uint8") == "uint8"
-        outputs = description["sizes"][-1]
-        self.names = description.get("class_names", [str(label) for label in range(outputs)])
+        self.dtype = np.dtype(description.get("dtype", "uint8"))
+        self.temperature = description.get("calibration", {}).get("temperature", 1.0)
+        self.network, self.normalization, self.loss = _restored(
+            _package(Path(context.artifacts["source"])), description, arrays
+        )
+        names = description.get("class_names")
+        self.names = names or [str(label) for label in range(self.network.outputs)]
 
     # MLflow takes an annotation of model_input for a schema, and has none that fits.
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
         """One row per example: class (int), its name, and calibrated probabilities (list)."""
-        pixels = self._checked(np.asarray(model_input))
-        probabilities = np.concatenate(
-            [self._probabilities(pixels[i : i + BATCH]) for i in range(0, len(pixels), BATCH)]
-        )
-        classes = probabilities.argmax(axis=1)
+        examples = self._checked(np.asarray(model_input))
+        with self.lock:
+            predictions = np.concatenate(
+                [self._predictions(examples[i : i + BATCH]) for i in range(0, len(examples), BATCH)]
+            )
+        if self.loss.kind == "regression":
+            single = predictions.shape[1] == 1
+            return pd.DataFrame(
+                {"prediction": (predictions[:, 0] if single else predictions).tolist()}
+            )
+        classes = predictions.argmax(axis=1)
         return pd.DataFrame(
             {
                 "class": classes,
                 "name": [self.names[number] for number in classes],
-                "probabilities": probabilities.tolist(),
+                "probabilities": predictions.tolist(),
             }
         )
 
-    def _checked(self, images: Any) -> Any:
-        """The examples (N, D), bytes as float32, others as float64. Raises `ValueError`."""
-        inputs = self.layers[0][0].shape[0]
-        if images.shape[1:] not in ((inputs,), self.input_shape) or not len(images):
-            shape = ", ".join(map(str, self.input_shape))
-            raise ValueError(
-                f"images: expected shape (N, {shape}) or (N, {inputs}), found {images.shape}"
-            )
-        flat = images.reshape(len(images), inputs)
-        if not self.is_bytes:
-            return flat.astype(np.float64)
+    def _checked(self, examples: Any) -> Any:
+        """The examples (N, D), bytes as float32, others in their type. Raises `ValueError`."""
+        inputs = self.network.inputs
+        if examples.shape[1:] not in ((inputs,), self.input_shape) or not len(examples):
+            shapes = {f"(N, {', '.join(map(str, each))})" for each in (self.input_shape, (inputs,))}
+            expected = " or ".join(sorted(shapes, key=len, reverse=True))
+            raise ValueError(f"examples: expected shape {expected}, found {examples.shape}")
+        flat = examples.reshape(len(examples), inputs)
+        if self.dtype != np.uint8:
+            return flat.astype(self.dtype)
         pixels = flat.astype(np.float32)
         if not (pixels.min() >= 0 and pixels.max() <= 255):
             raise ValueError(
-                f"images: expected gray values 0 to 255, found {pixels.min()} to {pixels.max()}"
+                f"examples: expected values 0 to 255, found {pixels.min()} to {pixels.max()}"
             )
         return pixels
 
-    def _probabilities(self, pixels: Any) -> Any:
-        """softmax(z / T), (N, C) float32, of examples (N, D)."""
-        scale, shift = pixels.dtype.type(self.scale), pixels.dtype.type(self.shift)
-        a = (pixels * scale + shift).astype(np.float32)
-        for weights, bias in self.layers[:-1]:
-            z = a @ weights + bias
-            a = np.empty_like(z)
-            self.activation.forward(z, a)
-        logits = (a @ self.layers[-1][0] + self.layers[-1][1]) / self.temperature
-        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return powers / powers.sum(axis=1, keepdims=True)
+    def _predictions(self, examples: Any) -> Any:
+        """softmax(z / T), (n, C) float32, of examples (n, D); of a regression z, (n, K)."""
+        inputs = np.empty(examples.shape, np.float32)
+        self.normalization.apply(examples, inputs)
+        outputs = self.network.forward(inputs) / np.float32(self.temperature)
+        predictions = np.empty_like(outputs)
+        self.loss.predict(outputs, predictions)
+        return predictions
 
 
-def _execute(path: str) -> Any:
-    """The module of a source file, outside `sys.modules`: each loaded model has its own."""
-    spec = importlib.util.spec_from_file_location("activations", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def _restored(package: str, description: Any, arrays: Any) -> tuple[Any, Any, Any]:
+    """The network with its weights, the fitted normalization and the loss."""
+
+    def module(name: str) -> Any:
+        return importlib.import_module(f"{package}.{name}")
+
+    def made(kind: str, *arguments: Any, **shared: Any) -> Any:
+        node = dict(parts[kind])
+        name = node.pop("name")
+        place, table = TABLES[kind]
+        if ":" in name:
+            factory = _imported(f"{kind}={name}", name, description["run"])
+        else:
+            factory = getattr(module(place), table)[name]
+        taken = inspect.signature(factory).parameters
+        node |= {key: value for key, value in shared.items() if key in taken}
+        return factory(*arguments, **node)
+
+    if "parts" in description:
+        parts, shared = description["parts"], dict(description["shared"])
+        outputs = description["outputs"]
+    else:  # a perceptron, described by its sizes
+        _, *widths, outputs = description["sizes"]
+        loss = "squared_error" if description.get("classes") == 0 else "cross_entropy"
+        named = {"model": "mlp", "activation": description["activation"], "loss": loss}
+        parts = {kind: {"name": name} for kind, name in named.items()}
+        shared = {"width": widths}
+    shape = tuple(description["image_shape"])
+    layers = made("model", shape, outputs, **shared, activation=made("activation"))
+    network = module("network").Network(layers, math.prod(shape))
+    for name, array in network.parameters.arrays.items():
+        array[...] = arrays[name]
+    factories = {description["normalization"]["name"]: lambda: made("normalization")}
+    fitted = module("normalization").load(description["normalization"], arrays, factories)
+    return network, fitted, made("loss")
 
 
-set_model(DigitModel())
+def _imported(setting: str, name: str, run: str) -> Any:
+    """A part of the user's, `MODULE:NAME`. Raises `ValueError`, one line, where it is missing."""
+    module, _, attribute = name.partition(":")
+    if (here := str(Path.cwd())) not in sys.path:  # a server may start without it
+        sys.path.insert(0, here)
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(
+            f"the model of run {run} has {setting}, which is not in the artifact: {error}; start "
+            "in the folder of this module, or add the folder to PYTHONPATH"
+        ) from error
+
+
+def _package(folder: Path) -> str:
+    """Import a folder of source files as a package; returns its name, that of the folder."""
+    name = folder.name
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(
+            name, folder / "__init__.py", submodule_search_locations=[str(folder)]
+        )
+        assert spec is not None
+        assert spec.loader is not None
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return name
+
+
+set_model(NetworkModel())

@@ -1,4 +1,4 @@
-"""A trained network that classifies: weights, the run's normalization, a temperature.
+"""A trained network: weights, the run's normalization and loss, a temperature.
 
 It is loaded from safetensors and JSON only. The digest of the weights is checked, and nothing in
 the file is executed.
@@ -55,9 +55,10 @@ class Answer:
 
 
 class Recognizer:
-    """Classifies examples of any shape; create it with `load`.
+    """Classifies examples of any shape, or predicts numbers; create it with `load`.
 
-    input_shape: of one example. dtype: of the inputs. class_names: of the C classes.
+    input_shape: of one example. dtype: of the inputs. class_names: of the C classes, none of a
+    regression.
 
     It reuses its buffers, so only one thread may use it at a time. Raises `ValueError` if the
     weights and their description do not make a network. own: whether it may have parts of the
@@ -88,9 +89,26 @@ class Recognizer:
         return float(self.description.get("calibration", {}).get("temperature", 1.0))
 
     @property
+    def is_regression(self) -> bool:
+        """Whether it predicts numbers, not classes."""
+        return self.loss.kind == "regression"
+
+    @property
     def classes(self) -> int:
-        """The number of classes, C."""
-        return self.network.outputs
+        """The number of classes, C; 0 of a regression."""
+        return 0 if self.is_regression else self.network.outputs
+
+    @property
+    def own_parts(self) -> list[str]:
+        """The parts that are the user's, such as `activation=mine.parts:swish`."""
+        parts = self.description.get("parts", {})
+        named = {kind: str(node["name"]) for kind, node in parts.items()}
+        return [f"{kind}={name}" for kind, name in named.items() if ":" in name]
+
+    @property
+    def reads_pictures(self) -> bool:
+        """Whether it was trained to classify pictures."""
+        return not self.is_regression and is_image(self.input_shape, self.dtype)
 
     @property
     def picture_shape(self) -> tuple[int, ...]:
@@ -98,27 +116,29 @@ class Recognizer:
 
         Raises `ValueError` for a network of other data.
         """
-        if not is_image(self.input_shape, self.dtype):
+        if not self.reads_pictures:
+            targets = " with numbers as targets" if self.is_regression else ""
             raise ValueError(
-                f"run {self.run_id} was trained on {self.dtype} of shape {self.input_shape}, not "
-                f"on pictures; `python -m harness evaluate {self.run_id}` scores it"
+                f"run {self.run_id} was trained on {self.dtype} of shape {self.input_shape}"
+                f"{targets}, not on pictures of classes; `python -m harness evaluate {self.run_id}`"
+                " scores it"
             )
         return self.input_shape
 
     def probabilities(self, images: NDArray[Any]) -> NDArray[np.float32]:
         """Class probabilities (N, C) of preprocessed examples (N, ...) or (N, D).
 
-        Raises `ValueError` for another shape or dtype, and if the weights are so large that the
-        answer is not a number.
+        Of a regression, the predictions (N, K). Raises `ValueError` for another shape or dtype, and
+        if the weights are so large that the answer is not a number.
         """
         pixels = images.reshape(len(images), -1)
         if pixels.dtype != self.dtype or pixels.shape[1] != self.network.inputs:
             raise ValueError(
-                f"images: expected (N, {', '.join(map(str, self.input_shape))}) or "
+                f"examples: expected (N, {', '.join(map(str, self.input_shape))}) or "
                 f"(N, {self.network.inputs}) of {self.dtype}, found {images.shape} of "
                 f"{images.dtype}"
             )
-        probabilities = np.empty((len(pixels), self.classes), np.float32)
+        probabilities = np.empty((len(pixels), self.network.outputs), np.float32)
         with np.errstate(over="ignore", invalid="ignore"):  # the result is checked below
             for begin in range(0, len(pixels), BATCH):
                 rows = slice(begin, begin + BATCH)
@@ -128,7 +148,7 @@ class Recognizer:
         return probabilities
 
     def _forward(self, pixels: NDArray[Any], out: NDArray[np.float32]) -> None:
-        """The probabilities of at most BATCH images (B, D), into `out` (B, C)."""
+        """The probabilities of at most BATCH examples (B, D), into `out` (B, C)."""
         inputs = self._inputs[: len(pixels)]
         self.normalization.apply(pixels, out=inputs)
         np.divide(self.network.forward(inputs), self.temperature, out=out)

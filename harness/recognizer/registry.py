@@ -1,14 +1,16 @@
 """Log a run's network as an MLflow model and register it.
 
-A logged model consists of one safetensors file and two source files that MLflow executes,
-`logged_model.py` and `nn/activations.py`. `champion.py` loads the registered one. Importing MLflow
-takes seconds, so the functions import it.
+A logged model consists of one safetensors file and source that MLflow executes: `logged_model.py`,
+and a copy of the modules that a network is built from. `champion.py` loads the registered one.
+Importing MLflow takes seconds, so the functions import it.
 """
 
 import contextlib
 import hashlib
 import io
+import json
 import logging
+import re
 import tempfile
 from dataclasses import dataclass
 from importlib import metadata
@@ -18,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.nn import activations
+from harness.data import normalization
+from harness.nn import layers
 from harness.recognizer import champion
-from harness.recognizer.champion import ALIAS, DIGEST, WEIGHTS
+from harness.recognizer.champion import ALIAS, DIGEST, OWN, RUN, WEIGHTS
 from harness.recognizer.recognizer import Recognizer
 from harness.runfolder import checkpoint
 from harness.runfolder.target import Target
@@ -33,9 +36,10 @@ if TYPE_CHECKING:
 
 Examples = NDArray[Any]
 CODE = Path(__file__).with_name("logged_model.py")
-ACTIVATIONS = Path(activations.__file__)
-RUN, DATASET, SHA256 = "run.id", "dataset", "data.sha256"  # tags of a version
-REQUIREMENTS = ("mlflow", "numpy", "pandas", "safetensors")
+NN = Path(layers.__file__).parent
+NORMALIZATION = Path(normalization.__file__)
+DATASET, SHA256 = "dataset", "data.sha256"  # tags of a version
+REQUIREMENTS = ("annotated-types", "mlflow", "numpy", "pandas", "safetensors")
 
 
 @dataclass(frozen=True)
@@ -84,12 +88,6 @@ def register(
     and what was created is deleted when a later step fails. Raises `ValueError` or `StoreError`.
     """
     mlflow_private.check_model(name, alias)
-    normalization = trained.description["normalization"]
-    if "scale" not in normalization:
-        raise ValueError(
-            f"run {trained.run_id}: MLflow serves normalizations with a scale and a shift, found "
-            f"{normalization['name']!r}; `predict` and `evaluate` use the run itself"
-        )
     with answers(target):
         client = _connect(target)
         current = champion.find_version(client, name, alias)
@@ -133,21 +131,40 @@ def model_content(
 ) -> dict[str, Any]:
     """The arguments of `mlflow.pyfunc.save_model` for a network; writes its weights to `folder`.
 
-    metadata: the SHA-256 of the weights file and the run id.
+    metadata: the SHA-256 of the weights file, the run id, and the user's own parts if there are
+    some: they are imported where the model is loaded.
     """
     weights = folder / WEIGHTS
     checkpoint.save(weights, arrays, trained.description)
     return {
         "python_model": str(CODE),
-        "artifacts": {"weights": str(weights), "activations": str(ACTIVATIONS)},
-        "signature": _signature(),
+        "artifacts": {"weights": str(weights), "source": str(copy_source(folder))},
+        "signature": _signature(trained),
         "input_example": example,
         "pip_requirements": [f"{each}=={metadata.version(each)}" for each in REQUIREMENTS],
         "metadata": {
             DIGEST: hashlib.sha256(weights.read_bytes()).hexdigest(),
             RUN: trained.run_id,
-        },
+        }
+        | ({OWN: ", ".join(trained.own_parts)} if trained.own_parts else {}),
     }
+
+
+def copy_source(folder: Path) -> Path:
+    """Copy the modules that a network is built from, as a package that needs no other.
+
+    It is named by the digest of its content, so that a process can load models of any versions.
+    """
+    copies = {
+        file.name: re.sub(r"^from harness\.nn\.", "from .", file.read_text(), flags=re.MULTILINE)
+        for file in sorted([*NN.glob("*.py"), NORMALIZATION])
+    }
+    digest = hashlib.sha256(json.dumps(copies).encode()).hexdigest()
+    package = folder / f"harness_{digest[:16]}"
+    package.mkdir()
+    for name, text in copies.items():
+        (package / name).write_text(text)
+    return package
 
 
 def _connect(target: Target) -> "MlflowClient":
@@ -209,20 +226,21 @@ def _delete_unused(client: "MlflowClient", name: str) -> None:
         client.delete_registered_model(name)
 
 
-def _signature() -> Any:
+def _signature(trained: Recognizer) -> Any:
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema, TensorSpec
     from mlflow.types.schema import Array
 
+    columns: list[ColSpec | TensorSpec] = [
+        ColSpec(DataType.long, "class"),
+        ColSpec(DataType.string, "name"),
+        ColSpec(Array(DataType.double), "probabilities"),
+    ]
+    if trained.is_regression:
+        several = trained.network.outputs > 1
+        columns = [ColSpec(Array(DataType.double) if several else DataType.double, "prediction")]
     # MLflow has no signature for "(N, 28, 28) or (N, 784)" and the like. This one accepts every
     # array; the model checks shape and range.
     return ModelSignature(
-        inputs=Schema([TensorSpec(np.dtype("O"), (-1,))]),
-        outputs=Schema(
-            [
-                ColSpec(DataType.long, "class"),
-                ColSpec(DataType.string, "name"),
-                ColSpec(Array(DataType.double), "probabilities"),
-            ]
-        ),
+        inputs=Schema([TensorSpec(np.dtype("O"), (-1,))]), outputs=Schema(columns)
     )

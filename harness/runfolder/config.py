@@ -200,7 +200,7 @@ def _contradictions(config: Config) -> Iterator[str]:
         return
     if config.patience is not None and config.dataset.num_val == 0 and objective == DEFAULT:
         yield (
-            f"patience={config.patience}: stopping early needs validation images; set "
+            f"patience={config.patience}: stopping early needs validation examples; set "
             "dataset.num_val above 0 or leave patience out"
         )
 
@@ -219,7 +219,7 @@ def check(config: Config) -> None:
     images = config.dataset.num_train or sizes.train - count
     if isinstance(config, ScratchConfig) and config.batch > images:
         raise ConfigError(
-            f"batch={config.batch}: expected 1 to {images}, the number of training images"
+            f"batch={config.batch}: expected 1 to {images}, the number of training examples"
         )
 
 

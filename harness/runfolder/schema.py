@@ -72,10 +72,10 @@ class DatasetConfig(Group):
         "name of your own data in runs, reports and the registry", default=None
     )
     num_val: Natural | Fraction = about(
-        "count, or fraction below 1, of validation images taken from the training set"
+        "count, or fraction below 1, of validation examples taken from the training set"
     )
-    num_train: Count | None = about("a smaller training set, for quick trials; null: all images")
-    split_seed: Natural = about("draws the validation images and the smaller training set")
+    num_train: Count | None = about("a smaller training set, for quick trials; null: all examples")
+    split_seed: Natural = about("draws the validation examples and the smaller training set")
 
     options: dict[str, Any] = about("the keys of your own function", default_factory=dict)
 
@@ -126,8 +126,8 @@ class TrackingConfig(Group):
 class Config(Group):
     """The root of conf/, as every trainer has it."""
 
-    epochs: Count = about("passes over the training images")
-    seed: Natural = about("random seed of initial weights, image order, dropout and augmentation")
+    epochs: Count = about("passes over the training examples")
+    seed: Natural = about("random seed of initial weights, example order, dropout and augmentation")
     objective: Annotated[str, Field(description="a metric such as val/error")] = about(
         "the metric that chooses the best epoch, run and setting, lower is better; METRIC:max: "
         "higher is better",
@@ -181,9 +181,9 @@ class ScratchConfig(Config):
         Field(
             ge=1,
             strict=True,
-            description="a whole number from 1 to the number of training images",
+            description="a whole number from 1 to the number of training examples",
         ),
-    ] = about("images per step")
+    ] = about("examples per step")
     lr: Positive = about("learning rate; each optimizer has its own default")
     dropout: Fraction = about("share of hidden units zeroed at each training step")
     input_dropout: Fraction = about("share of inputs zeroed at each training step")

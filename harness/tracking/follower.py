@@ -221,7 +221,9 @@ class Follower:
         assert self.mlflow_id is not None, "a journal starts with its create record"
         match record["kind"]:
             case "start":
-                tags = {key: str(record[key]) for key in ("host", "threads", "backend")}
+                facts = {key: record[key] for key in ("host", "threads", "backend")}
+                # Only the built-in trainer has a backend.
+                tags = {key: str(value) for key, value in facts.items() if value is not None}
                 if record["n"] > 1:
                     tags["error"] = ""  # clear that of an earlier attempt
                 store.log(self.mlflow_id, tags=tags)

@@ -15,8 +15,10 @@ from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
+import numpy as np
 from filelock import FileLock
 
+from harness.data.dataset import is_image
 from harness.runfolder.status import RunStatus
 from harness.runfolder.target import Target, problem, shown
 from harness.tracking import driver, mlflow_private
@@ -292,6 +294,9 @@ class Store:
 
         kept = ("train", "val", "test", "classes", "image_shape", "class_names", "dtype")
         profile = {key: dataset[key] for key in kept if key in dataset}
+        shape, dtype = profile.get("image_shape"), np.dtype(profile.get("dtype", "uint8"))
+        if shape is not None and not is_image(shape, dtype):
+            profile["input_shape"] = profile.pop("image_shape")
         entity = Dataset(
             name=dataset["name"],
             digest=dataset["sha256"][:32],

@@ -23,7 +23,8 @@ Every run is one training. Errors are **fractions**, not percent.
 
 - `{metrics.BEST_VAL_ERROR}` chooses: the lowest validation error of a run, at epoch
   `{metrics.BEST_EPOCH}`. `{metrics.VAL_ERROR}` in the table is that of the *last* epoch. A run
-  with another `objective` has `best/` and the name of that metric instead.
+  with another `objective` has `best/` and the name of that metric instead: a regression has no
+  errors, and `best/val_loss`.
 - `{metrics.TEST_ERROR}` is read once, with the weights of the best epoch. Do not choose by it.
 - `train/` and `val/` are per epoch; `train/` is measured while training, `time/` in seconds.
 - MLflow's *Duration* begins when the run was queued: in a sweep it includes waiting in the queue.

@@ -2,8 +2,8 @@
 
     for epoch in 1..epochs:
         shuffle; for each batch: forward, loss gradient, backward, optimizer step
-        score the validation images; call the recorder
-    score the test images once, with the weights chosen on validation
+        score the validation examples; call the recorder
+    score the test examples once, with the weights chosen on validation
 
 The loop reads and writes no files: a recorder does, after each epoch. Its state between two epochs
 can be saved and restored; a restored training ends with the same bits.

@@ -39,7 +39,7 @@ def test_a_comparison_has_the_recorded_numbers(tmp_path: Path, six: list[Recorde
 def test_without_validation_the_rest_is_still_reported(tmp_path: Path) -> None:
     recorded = [make_run(tmp_path, batch, 1, validation=False) for batch in (5, 30)]
     comparison = build(tmp_path, *recorded)
-    assert any("no run has validation images" in note for note in comparison.notes)
+    assert any("no run has validation examples" in note for note in comparison.notes)
     titles = [figure.title for figure in comparison.figures]
     assert "Time against error" in titles
     assert "Training loss" in titles
@@ -51,7 +51,7 @@ def test_other_data_is_refused_and_the_rest_is_still_reported(tmp_path: Path) ->
     assert comparison.standings[1].verdict == "not compared"
     assert comparison.standings[1].why == "different data sets (abababab and cdcdcdcd)"
     assert comparison.pairs == []
-    assert any("not tested on the same images" in note for note in comparison.notes)
+    assert any("not tested on the same examples" in note for note in comparison.notes)
     assert "different data sets" in page.page(comparison)
 
 

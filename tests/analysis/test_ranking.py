@@ -87,7 +87,7 @@ def test_other_data_is_refused_with_the_reason() -> None:
     assert list(standings[0].setting.values) == ["batch", "data"]
     assert standings[1].verdict == UNKNOWN
     assert standings[1].why == "different data sets (d and e)"
-    assert "2 different sets of validation images" in notes[0]
+    assert "2 different sets of validation examples" in notes[0]
 
 
 def test_other_test_sets_are_refused_with_the_reason() -> None:

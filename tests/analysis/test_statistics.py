@@ -160,3 +160,12 @@ def test_seeds_needed_at_the_ends() -> None:
     assert statistics.seeds_needed(0.0, 1.0) is None
     assert statistics.seeds_needed(0.01, 1.0) is None
     assert statistics.seeds_needed(0.1, 0.0) == 6  # the fewest whose signs alone tell
+
+
+def test_the_interval_of_a_mean() -> None:
+    """Against SciPy's Student distribution."""
+    values = np.random.default_rng(2).exponential(size=20)
+    expected = stats.t.interval(0.95, 19, loc=values.mean(), scale=stats.sem(values))
+    assert statistics.mean_interval(values) == pytest.approx(expected, rel=1e-9)
+    assert statistics.mean_interval(values[:1]) is None
+    assert statistics.mean_interval(np.ones(5)) == (1, 1)

@@ -10,7 +10,7 @@ import pytest
 from harness.commands import evaluate
 from harness.nn import metrics
 from harness.runfolder.run import Run
-from tests.conftest import RUN, Command
+from tests.conftest import RUN, Command, only_folder
 from tests.recognizer.conftest import outputs, run_folder  # noqa: F401  # fixtures
 
 # ruff: noqa: F811
@@ -86,3 +86,59 @@ def test_the_text_has_the_error_and_the_confusion_matrix() -> None:
         "   1   2   8",
     ]
     assert json.loads(json.dumps(scores.to_dict()))["confusion"] == [[90, 0], [2, 8]]
+
+
+def test_a_regression_has_errors_with_intervals_and_r2(command: Command, tmp_path: Path) -> None:
+    """Against the run's own metrics, and scikit-learn's definition of R^2 for one target."""
+    random = np.random.default_rng(1)
+    x = random.normal(size=(260, 4)).astype(np.float32)
+    y = (x @ [1, -2, 0.5, 0] + random.normal(0, 0.3, 260)).astype(np.float32)
+    parts = {"x_train": x[:200], "y_train": y[:200], "x_test": x[200:], "y_test": y[200:]}
+    np.savez(tmp_path / "plane.npz", **parts)
+    np.savez(tmp_path / "two.npz", **parts | {k: v[:, None].repeat(2, axis=1) for k, v in
+                                              parts.items() if k[0] == "y"})  # fmt: skip
+    np.savez(tmp_path / "labels.npz", **parts | {k: np.arange(len(v)) % 2 for k, v in
+                                                 parts.items() if k[0] == "y"})  # fmt: skip
+    few = parts | {"x_test": x[200:201], "y_test": y[200:201]}
+    np.savez(tmp_path / "few.npz", **few)
+    done = command(
+        RUN, "dataset=arrays", "dataset.file=plane.npz", "loss=squared_error", "epochs=20",
+        "objective=val/loss", "metrics=[mean_absolute_error]", "normalization=standard", "batch=8",
+        "width=8", "activation=tanh", "lr=0.05", "tracking=none",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    final = Run(only_folder(tmp_path)).history().final
+    scores = evaluate.run_on(tmp_path / "outputs", "last", [f"dataset.file={tmp_path}/plane.npz"])
+    assert isinstance(scores, evaluate.Regression)
+    assert scores.examples == 60
+    assert scores.loss == final["test/loss"]
+    assert scores.metrics == {
+        "mean_absolute_error": pytest.approx(final["test/mean_absolute_error"])
+    }
+    assert scores.mean_squared_error == pytest.approx(scores.loss, rel=1e-5)
+    assert scores.mean_absolute_error == pytest.approx(final["test/mean_absolute_error"])
+    assert scores.r2 == pytest.approx(1 - scores.mean_squared_error / y[200:].var(), rel=1e-5)
+    assert scores.r2 > 0.8
+    for value, interval in (
+        (scores.mean_squared_error, scores.squared_interval),
+        (scores.mean_absolute_error, scores.absolute_interval),
+    ):
+        assert interval is not None
+        assert interval[0] < value < interval[1]
+        assert sum(interval) / 2 == pytest.approx(value)
+    assert json.loads(json.dumps(scores.to_dict()))["r2"] == scores.r2
+    lines = evaluate.text(scores).splitlines()
+    assert len(lines) == 2, "the loss and the run's metric are said already"
+    assert "plane.npz): mean squared error" in lines[0]
+    assert lines[0].endswith(" of 60 test examples")
+    assert lines[1].startswith("mean absolute error ")
+    assert "R^2 0." in lines[1]
+    one = evaluate.run_on(tmp_path / "outputs", "last", [f"dataset.file={tmp_path}/few.npz"])
+    assert isinstance(one, evaluate.Regression)
+    assert (one.squared_interval, one.r2) == (None, None)
+    assert "interval" not in evaluate.text(one)
+    for file, found in (("two", "with 2 targets"), ("labels", "in 2 classes")):
+        done = command("harness", "evaluate", "last", f"dataset.file={file}.npz")
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+        shape = r"float32 of shape (4,)"
+        assert f"expects {shape} with 1 target, found {shape} {found}" in done.stderr

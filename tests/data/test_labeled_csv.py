@@ -109,7 +109,7 @@ def test_labels_with_gaps_are_told_and_can_be_renumbered(tmp_path: Path) -> None
     assert same(examples, rows)
     assert examples.classes == ["0", "1", "2", "3", "4", "5"]
     assert examples.notes[1] == (
-        "3 of the 6 classes 0 to 5 have no image: 0, 2, 4; --renumber numbers the 3 labels from 0"
+        "3 of the 6 classes 0 to 5 have no example: 0, 2, 4; --renumber numbers the 3 labels from 0"
     )
     examples = read(tmp_path, text, renumber=True)
     assert examples.labels.tolist() == [0, 1, 2] * 3

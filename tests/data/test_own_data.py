@@ -81,7 +81,7 @@ def test_every_class_has_a_training_image(tmp_path: Path) -> None:
     assert set(train.tolist()) == set(range(6))
     assert sorted([*train, *test]) == own.labels.tolist()
     own.labels[:] = np.arange(10)
-    with pytest.raises(ValueError, match="leaves no test image, because each class needs one"):
+    with pytest.raises(ValueError, match="leaves no test example, because each class needs one"):
         own_data.write(replace(own, classes=list("abcdefghij")), tmp_path / "o", test_share=0.2)
 
 

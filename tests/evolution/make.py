@@ -8,8 +8,9 @@ packages that are installed now. A version whose code does not run with them any
 again: its folder in the repository is then the only copy.
 
 VERSION/ gets `idx`, a small data set, and `outputs` with one finished run, a sweep of two, and one
-run that was interrupted. The tracking store and the pictures would be most of its bytes: figures
-are drawn blank, and the store is removed, so that the tests begin with `sync`.
+run that was interrupted; since 0.2, `search` has a search of three trials. The tracking store and
+the pictures would be most of its bytes: figures are drawn blank, and the store is removed, so that
+the tests begin with `sync`.
 """
 
 import os
@@ -24,7 +25,7 @@ from pathlib import Path
 from tests.conftest import ROOT, write_idx_folder
 
 HERE = Path(__file__).resolve().parent
-COMMITS = {"0.1": "78c0c9f", "0.2-dev": "84baeb4"}
+COMMITS = {"0.1": "78c0c9f", "0.2-dev": "84baeb4", "0.2": "8db7ce7"}
 COMMON = (
     "dataset=idx", "dataset.dir=idx", "dataset.num_val=40", "width=8", "seed=3", "backend=numpy",
     "threads=1",
@@ -33,6 +34,11 @@ COMMON = (
 FINISHED = ("optimizer=momentum", "batch=20", "epochs=4", "dropout=0.1")
 INTERRUPTED = ("optimizer=adam", "schedule=cosine", "batch=1", "epochs=16", "ema=0.9")
 SWEEP = ("-m", "lr=0.1,0.2", "batch=20", "epochs=3")
+SEARCHED = ("0.2",)  # the versions with a search of three trials, in `search`
+SEARCH = (
+    "-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=3", "lr=tag(log,interval(0.05,0.5))",
+    "batch=20", "epochs=2", "outputs=search",
+)  # fmt: skip
 USER = ("USER", "LOGNAME", "USERNAME")
 STORE = ("mlflow.db", "artifacts", "logs", "cache", "reports", "delivery.log")  # in outputs
 BLANK_FIGURES = """
@@ -58,21 +64,24 @@ def make(version: str) -> None:
         _git("worktree", "add", "--detach", str(tree), COMMITS[version])
         try:
             write_idx_folder(work / "idx")
-            _train(tree, work)
+            _train(tree, work, with_search=version in SEARCHED)
         finally:
             _git("worktree", "remove", "--force", str(tree))
-        _strip(work / "outputs")
+        for outputs in ("outputs", "search"):
+            _strip(work / outputs)
         folder = HERE / version
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(work, folder)
 
 
-def _train(tree: Path, work: Path) -> None:
+def _train(tree: Path, work: Path, *, with_search: bool) -> None:
     environment = os.environ | dict.fromkeys(USER, "maintainer")
     environment["PYTHONPATH"] = os.pathsep.join([str(tree), str(tree.parent)])
     run = [sys.executable, "-m", "harness.run", *COMMON]
     subprocess.run([*run, *FINISHED], cwd=work, env=environment, check=True)
     subprocess.run([*run, *SWEEP], cwd=work, env=environment, check=True)
+    if with_search:
+        subprocess.run([*run, *SEARCH], cwd=work, env=environment, check=True)
     process = subprocess.Popen([*run, *INTERRUPTED], cwd=work, env=environment)
     while process.poll() is None and not list(work.glob("outputs/runs/*/checkpoints/*-000006*")):
         time.sleep(0.001)

@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from harness.commands.clean import clean
-from harness.commands.evaluate import run_on
+from harness.commands.evaluate import Evaluation, run_on
 from harness.commands.predict import predict
 from harness.commands.reproduce import reproduce
 from harness.commands.status import status
@@ -40,7 +40,7 @@ from harness.runfolder.target import Target
 from harness.tracking.reading import Reader
 from harness.tracking.recorded import Recorded, from_journal
 from tests.conftest import ROOT, RUN, command_in, composed, histories, small
-from tests.evolution.make import COMMITS, COMMON, FINISHED, INTERRUPTED, SWEEP
+from tests.evolution.make import COMMITS, COMMON, FINISHED, INTERRUPTED, SEARCHED, SWEEP
 
 OUTPUTS = Path("outputs")
 
@@ -100,6 +100,22 @@ def test_evaluate_gives_the_error_that_was_recorded(older: Path) -> None:
         assert evaluation.loss == pytest.approx(run.metrics["test/loss"], rel=1e-4)
 
 
+@pytest.mark.parametrize("version", SEARCHED, indirect=True)
+def test_a_search_is_listed_and_its_trials_are_evaluated(older: Path) -> None:
+    search = Path("search")
+    text = invoke(status, "--outputs", str(search))
+    (plan,) = all_plans(search)
+    assert plan.id in text
+    assert "3/3" in text
+    trials = plan.runs(search)
+    assert len({run.config.lr for run in trials}) == 3
+    for run in trials:
+        assert run.id in text
+        evaluation = run_on(search, run.id, [])
+        assert isinstance(evaluation, Evaluation)
+        assert evaluation.error == run.metrics["test/error"]
+
+
 def test_predict_reads_a_picture(older: Path) -> None:
     images = idx.read(older / "idx" / FILES[2])
     picture = 255 - images[2].repeat(5, axis=0).repeat(5, axis=1)  # as ink on paper
@@ -132,6 +148,8 @@ def test_a_damaged_checkpoint_of_an_earlier_version_is_skipped(
 ) -> None:
     run = interrupted()
     newest = max((run.folder / "checkpoints").iterdir())
+    if newest.is_dir():  # since 0.2
+        newest = max(newest.iterdir(), key=lambda file: file.stat().st_size)
     content = bytearray(newest.read_bytes())
     content[-5] ^= 1
     newest.write_bytes(content)

@@ -44,7 +44,6 @@ def test_a_trained_network_passes() -> None:
         ("image_shape", [3, 3]),
         ("image_shape", [7]),
         ("image_shape", []),
-        ("classes", 0),
         ("class_names", ["a", "b"]),
         ("class_names", ["a", "b", "b"]),
         ("class_names", ["a", "b", 3]),

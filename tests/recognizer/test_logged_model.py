@@ -5,12 +5,17 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from harness.nn import activations
-from harness.nn.activations import ReLU
+from harness.nn.activations import ACTIVATIONS, ReLU
+from harness.nn.convolution import Conv2D
+from harness.nn.losses import LOSSES
+from harness.nn.models import MODELS
+from harness.nn.network import Network
 from harness.recognizer import registry
 from harness.recognizer.recognizer import Recognizer
 
@@ -24,15 +29,40 @@ class Own(ReLU):
 
 ACTIVATIONS["own"] = Own
 """
+PARTS = """
+import numpy as np
 
+class Halved:
+    initialization, needs_input = "he", False
+    def __init__(self, *, below: float = 0.0):
+        self.below = below
+    def forward(self, z, out):
+        out[:] = np.where(z > 0, z, self.below * z) / 2
+    def derivative(self, z, a, out):
+        out[:] = np.where(a > 0, 0.5, self.below / 2)
+
+class Pixelwise:
+    def fit(self, inputs, rows=None):
+        self.mean = inputs.mean(axis=0)
+    @property
+    def state(self):
+        return {"mean": self.mean}
+    def restore(self, state):
+        self.mean = state["mean"]
+    def apply(self, inputs, out):
+        out[:] = (inputs - self.mean) / 100
+"""
 USE = """
 import json, sys
 import mlflow, numpy as np
-images = np.load("images.npy")
-models = [mlflow.pyfunc.load_model(name) for name in sys.argv[1:]]
-print(json.dumps([model.predict(images)["probabilities"].tolist() for model in models]))
+tables = {}
+for name in sys.argv[1:]:
+    table = mlflow.pyfunc.load_model(name).predict(np.load(f"{name}.npy"))
+    tables[name] = {"columns": list(table), "values": table.iloc[:, -1].tolist()}
+print(json.dumps(tables))
 assert [name for name in sys.modules if name.split(".")[0] == "harness"] == []
 """
+pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 def network(activation: str) -> tuple[Recognizer, dict[str, np.ndarray]]:
@@ -51,44 +81,146 @@ def network(activation: str) -> tuple[Recognizer, dict[str, np.ndarray]]:
     return Recognizer(arrays, description), arrays
 
 
-@pytest.mark.filterwarnings("ignore")
+def of_parts(shape: tuple[int, ...], outputs: int, **parts: Any) -> dict[str, Any]:
+    """The description of a network of these parts, as `build.description` writes it."""
+    nodes = {
+        "model": {"name": "mlp"},
+        "activation": {"name": "tanh"},
+        "loss": {"name": "cross_entropy"},
+        "normalization": {"name": "standard"},
+    }
+    return {
+        "run": "abc", "image_shape": list(shape), "outputs": outputs, "parts": nodes | parts,
+        "shared": {"width": [9, 5], "depth": 1, "dropout": 0.5},
+        "normalization": {"name": "standard", "scale": 0.01, "shift": -1.0},
+    }  # fmt: skip
+
+
+def random_arrays(description: dict[str, Any], layers: Any) -> dict[str, np.ndarray]:
+    """Random weights of the network that `layers` make."""
+    made = Network(layers, int(np.prod(description["image_shape"])))
+    random = np.random.default_rng(8)
+    return {
+        name: random.normal(0, 1, array.shape).astype(np.float32)
+        for name, array in made.parameters.arrays.items()
+    }
+
+
+def save(folder: Path, name: str, trained: Recognizer, arrays: Any, examples: Any) -> Any:
+    """Save the model and its examples, and return what it must predict."""
+    import mlflow
+
+    (folder / f"{name}.files").mkdir()
+    content = registry.model_content(folder / f"{name}.files", trained, arrays, examples[:2])
+    mlflow.pyfunc.save_model(folder / name, **content)
+    np.save(folder / f"{name}.npy", examples)
+    return trained.probabilities(examples)
+
+
+def used(folder: Path, *names: str) -> "subprocess.CompletedProcess[str]":
+    """Predict with saved models in a process that knows no harness."""
+    environment = os.environ | {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
+    environment.pop("PYTHONPATH", None)
+    return subprocess.run(
+        [sys.executable, "-c", USE, *names],
+        cwd=folder, env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+
+
 def test_a_new_activation_is_served_where_the_harness_is_not_installed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import mlflow
-
     images = np.random.default_rng(9).integers(0, 256, (5, 3, 4)).astype(np.uint8)
-    np.save(tmp_path / "images.npy", images)
-    expected = []
-
-    def save(activation: str) -> None:
-        trained, arrays = network(activation)
-        expected.append(trained.probabilities(images))
-        content = registry.model_content(tmp_path, trained, arrays, images[:2])
-        mlflow.pyfunc.save_model(tmp_path / activation, **content)
-
-    for name in activations.ACTIVATIONS:
-        save(name)
+    expected = {
+        name: save(tmp_path, name, *network(name), images) for name in activations.ACTIVATIONS
+    }
     # The table of activations as it would be with one more function.
-    edited = tmp_path / "edited/activations.py"
-    edited.parent.mkdir()
-    edited.write_text(Path(activations.__file__).read_text() + OWN)
-    monkeypatch.setattr(registry, "ACTIVATIONS", edited)
+    edited = tmp_path / "edited"
+    edited.mkdir()
+    for file in registry.NN.glob("*.py"):
+        added = OWN if file.name == "activations.py" else ""
+        (edited / file.name).write_text(file.read_text() + added)
+    monkeypatch.setattr(registry, "NN", edited)
 
     class Own(ReLU):
         def forward(self, z: np.ndarray, out: np.ndarray) -> None:
             np.maximum(z, 0.125 * z, out=out)
 
     monkeypatch.setitem(activations.ACTIVATIONS, "own", Own)
-    save("own")
-
-    environment = os.environ | {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
-    environment.pop("PYTHONPATH", None)
-    names = list(activations.ACTIVATIONS)
-    done = subprocess.run(
-        [sys.executable, "-c", USE, *names],
-        cwd=tmp_path, env=environment, capture_output=True, text=True,
-    )  # fmt: skip
+    expected["own"] = save(tmp_path, "own", *network("own"), images)
+    done = used(tmp_path, *expected)
     assert done.returncode == 0, done.stderr
-    for name, row, probabilities in zip(names, json.loads(done.stdout), expected, strict=True):
-        assert np.array(row) == pytest.approx(probabilities, abs=1e-6), name
+    for name, table in json.loads(done.stdout).items():
+        assert table["columns"] == ["class", "name", "probabilities"]
+        assert np.array(table["values"]) == pytest.approx(expected[name], abs=1e-6), name
+
+
+def test_every_model_loss_and_kind_of_data_is_served(tmp_path: Path) -> None:
+    random = np.random.default_rng(9)
+    color = random.integers(0, 256, (5, 9, 10, 3)).astype(np.uint8)
+    rows = random.normal(0, 100, (1003, 12))  # more than a batch
+    tanh = ACTIVATIONS["tanh"]()
+    conv = {"name": "conv", "channels": [2, 3], "kernel": 2, "pool": 2}
+    perceptrons = {
+        (name, dtype, outputs): of_parts((12,), outputs, loss={"name": name}) | {"dtype": dtype}
+        for name in LOSSES
+        for dtype, outputs in (("float32", 1), ("float64", 3))
+    }
+    assert set(MODELS) == {"mlp", "conv"}
+    expected, single = {}, {}
+    description = of_parts((9, 10, 3), 4, model=conv) | {"class_names": list("abcd")}
+    options = {key: value for key, value in conv.items() if key != "name"}
+    layers = MODELS["conv"]((9, 10, 3), 4, width=[9, 5], activation=tanh, **options)
+    assert any(isinstance(layer, Conv2D) for layer in layers)
+    arrays = random_arrays(description, layers)
+    expected["conv"] = save(tmp_path, "conv", Recognizer(arrays, description), arrays, color)
+    for (loss, dtype, outputs), description in perceptrons.items():
+        layers = MODELS["mlp"]((12,), outputs, width=[9, 5], activation=tanh)
+        arrays = random_arrays(description, layers)
+        trained = Recognizer(arrays, description)
+        name = f"{loss}-{outputs}"
+        expected[name] = save(tmp_path, name, trained, arrays, rows.astype(dtype))
+        single[name] = loss == "squared_error" and outputs == 1
+    done = used(tmp_path, *expected)
+    assert done.returncode == 0, done.stderr
+    for name, table in json.loads(done.stdout).items():
+        columns = ["prediction"] if "squared" in name else ["class", "name", "probabilities"]
+        assert table["columns"] == columns
+        values = np.array(table["values"])
+        assert values.shape == (expected[name].shape[:1] if single.get(name) else values.shape)
+        assert values.reshape(expected[name].shape) == pytest.approx(expected[name], abs=1e-6)
+
+
+def test_own_parts_are_imported_where_the_model_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "halved_parts.py").write_text(PARTS)
+    monkeypatch.syspath_prepend(tmp_path)
+    description = of_parts(
+        (3, 4), 4,
+        activation={"name": "halved_parts:Halved", "below": 0.25},
+        normalization={"name": "halved_parts:Pixelwise"},
+    ) | {"normalization": {"name": "halved_parts:Pixelwise"}}  # fmt: skip
+    layers = MODELS["mlp"]((12,), 4, width=[9, 5], activation=ReLU())
+    arrays = random_arrays(description, layers)
+    arrays["normalization.mean"] = np.linspace(0, 200, 12)
+    trained = Recognizer(arrays, description, own=True)
+    assert trained.own_parts == [
+        "activation=halved_parts:Halved",
+        "normalization=halved_parts:Pixelwise",
+    ]
+    images = np.random.default_rng(9).integers(0, 256, (5, 3, 4)).astype(np.uint8)
+    expected = save(tmp_path, "own", trained, arrays, images)
+    done = used(tmp_path, "own")
+    assert done.returncode == 0, done.stderr
+    values = json.loads(done.stdout)["own"]["values"]
+    assert np.array(values) == pytest.approx(expected, abs=1e-6)
+
+    (tmp_path / "halved_parts.py").unlink()
+    done = used(tmp_path, "own")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "ValueError: the model of run abc has activation=halved_parts:Halved, which is not in the "
+        "artifact: No module named 'halved_parts'; start in the folder of this module, or add the "
+        "folder to PYTHONPATH"
+    )

@@ -76,7 +76,7 @@ def test_an_answer(
 
 @pytest.mark.parametrize("images", [np.zeros((1, 7), np.uint8), np.zeros((1, 6), np.float32)])
 def test_wrong_images_are_rejected(images: np.ndarray) -> None:
-    with pytest.raises(ValueError, match="images: expected"):
+    with pytest.raises(ValueError, match="examples: expected"):
         small()[0].probabilities(images)
 
 
@@ -134,3 +134,12 @@ def test_a_state_of_any_shape_is_read_from_the_weights_file(
         Recognizer(arrays, description)
     with pytest.raises(ValueError, match="normalization 'other': expected minmax, unit"):
         Recognizer(arrays, description | {"normalization": {"name": "other"}})
+
+
+def test_a_regression_on_pictures_reads_none() -> None:
+    network, arrays = small()
+    regression = Recognizer(arrays, DESCRIPTION | {"classes": 0})
+    assert (regression.is_regression, regression.classes, regression.class_names) == (True, 0, ())
+    assert network.reads_pictures
+    with pytest.raises(ValueError, match="with numbers as targets, not on pictures of classes"):
+        regression.read([np.zeros((28, 28), np.uint8)])

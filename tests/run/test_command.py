@@ -389,7 +389,7 @@ def test_table_equals_database_equals_journals(tmp_path: Path, idx_folder: Path)
 
 
 def test_help_and_config(command: Command, tmp_path: Path) -> None:
-    assert "validation images taken from the training set [5000]" in command(RUN, "--help").stdout
+    assert "validation examples taken from the training set [5000]" in command(RUN, "--help").stdout
     shown = command(RUN, "--cfg", "job", "batch=64")
     assert "batch: 64\n" in shown.stdout
     assert list(tmp_path.iterdir()) == []

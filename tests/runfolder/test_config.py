@@ -20,7 +20,7 @@ BAD = {
     "+typo=3": "+typo=3: there is no such key",
     "batch=0": "batch=0: expected a whole number from 1",
     "batch=": "batch=(nothing): expected a whole number from 1",
-    "batch=70000": "batch=70000: expected 1 to 55000, the number of training images",
+    "batch=70000": "batch=70000: expected 1 to 55000, the number of training examples",
     "batch=true": "batch=true: expected a whole number",
     "batch=1.5": "batch=1.5: expected a whole number",
     "batch=abc": "batch=abc: expected a whole number",

@@ -1,5 +1,6 @@
 """Delivery into a real SQLite store: MLflow has what the journal has, however often it is sent."""
 
+import json
 import sys
 import time
 from pathlib import Path
@@ -85,6 +86,22 @@ def test_a_resumed_run_is_running_again(outputs: Path, store: Store) -> None:
     assert run.info.status == "FINISHED"
     assert run.data.tags["error"] == "", "of the earlier attempt"
     assert store.points(mlflow_id) == expected_points(folder)
+
+
+def test_a_run_of_rows_by_another_trainer_is_described_as_that(outputs: Path, store: Store) -> None:
+    """No backend, and the shape of an example is not that of an image."""
+    folder = make_run(outputs, "rows")
+    records = journal.read(folder / journal.FILE_NAME)[0]
+    records[0]["dataset"] |= {"sha256": "cd" * 32, "image_shape": [4], "dtype": "float32"}
+    records[1]["backend"] = None
+    (folder / journal.FILE_NAME).write_bytes(b"".join(map(journal.encode, records)))
+    deliver(outputs, folder)
+    run = store.client.get_run(delivered.read(folder)["mlflow_id"])
+    assert "backend" not in run.data.tags
+    assert run.data.tags["threads"] == "2"
+    profile = json.loads(run.inputs.dataset_inputs[0].dataset.profile)
+    assert "image_shape" not in profile
+    assert profile["input_shape"] == [4]
 
 
 def test_a_run_with_an_error_does_not_delay_the_others(tmp_path: Path) -> None:

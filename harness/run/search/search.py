@@ -122,7 +122,7 @@ def _check_one(lines: list[str], value: str) -> Config:
     configuration.check(config)
     freeze.with_backend(Job("", {}, config))
     if config.dataset.num_val == 0 and config.objective == str(DEFAULT):
-        raise ConfigError("dataset.num_val=0: a search needs validation images to judge by")
+        raise ConfigError("dataset.num_val=0: a search needs validation examples to judge by")
     return config
 
 
