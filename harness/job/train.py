@@ -27,8 +27,8 @@ from harness.runfolder.parts import PartError
 from harness.runfolder.run import CONFIG, Run
 from harness.runfolder.schema import Config, ScratchConfig
 from harness.runfolder.status import RunStatus
+from harness.training.monitor import Diverged
 from harness.training.threads import blas_threads, cores
-from harness.training.trainer import Diverged
 
 UNCOMMITTED = "uncommitted.diff"
 ENVIRONMENT = "environment.txt"

@@ -29,7 +29,8 @@ from harness.run.search.search import Search
 from harness.run.search.space import split
 from harness.run.search.study import open_study
 from harness.runfolder.environment import processor
-from harness.training.trainer import Diverged, Trainer
+from harness.training.monitor import Diverged
+from harness.training.trainer import Trainer
 
 FIXED = ["dataset.num_train=4000", "epochs=20", "threads=1"]
 SPACE = ["lr=tag(log, interval(0.001, 3))", "width=choice(32,64,128)", "batch=choice(16,32,64,128)",

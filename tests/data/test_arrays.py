@@ -157,7 +157,7 @@ def test_arrays_in_memory_are_trained_on_without_files_or_a_test_set() -> None:
     options = Options(batch=8, lr=0.1, epochs=30)
     trained = Trainer(network, data, SGD(network.parameters), fitted, options)
     result = trained.run(Silence())
-    assert trained.best_value == 0
+    assert trained.monitor.best_value == 0
     assert set(result.values) == {"best/epoch", "best/val_error"}
     assert result.probabilities.shape == (0, 3)
 

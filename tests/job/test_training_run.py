@@ -16,7 +16,7 @@ from harness.job.training_run import PREDICTIONS, TrainingRun
 from harness.runfolder import journal as journals
 from harness.runfolder.journal import Journal
 from harness.runfolder.run import Run
-from harness.training.trainer import Diverged
+from harness.training.monitor import Diverged
 from tests.conftest import new_run
 
 PART = Part(np.zeros((1, 1), np.uint8), np.zeros(1, np.uint8))
@@ -107,7 +107,7 @@ def test_a_checkpoint_whose_record_is_missing_brings_it(run: Run) -> None:
     assert recorded(run) == []
     with run.writing() as journal:
         again = open_run(run, journal)
-        assert again.best_epoch == 1
+        assert again._monitor.best_epoch == 1
     assert recorded(run) == [("epoch", 1)]
 
 
@@ -118,7 +118,7 @@ def test_patience_ends_the_epochs(run: Run) -> None:
         for epoch in training.epochs(4):
             training.log(epoch, {"val/error": errors[epoch - 1]})
     assert recorded(run) == [("epoch", 1), ("epoch", 2), ("epoch", 3)]
-    assert training.best_epoch == 1
+    assert training._monitor.best_epoch == 1
 
 
 def test_final_metrics_are_recorded_once(run: Run) -> None:
@@ -134,7 +134,7 @@ def test_final_metrics_are_recorded_once(run: Run) -> None:
         (2, {"a": 1.0}, r"run\.log\(2, \.\.\.\): expected epoch 1"),
         (1, {}, "metrics: expected numbers by key"),
         (1, [0.1], "metrics: expected numbers by key"),
-        (1, {"a": 0.1}, "objective=val/error: it was not logged in epoch 1, only a"),
+        (1, {"a": 0.1}, "objective=val/error: not recorded in epoch 1, only a"),
         (1, {"a": "0.1"}, "metric 'a': expected a number, found '0.1'"),
         (1, {"a": True}, "metric 'a': expected a number, found True"),
         (1, {"a": None}, "metric 'a': expected a number, found None"),
