@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from harness.job import rehearsal
 from harness.nn import models
 from harness.nn.compiled import numba_loading, supports
 from harness.nn.layers import Layer
-from harness.nn.losses import Kind
+from harness.nn.losses import check_kind
 from harness.nn.network import Network
 from harness.nn.schedules import Schedule, with_warmup
 from harness.runfolder import own_code, parts
@@ -183,29 +183,17 @@ def make(kind: str, chosen: Part, shared: Mapping[str, Any], *arguments: Any) ->
 
 
 def check_loss(config: ScratchConfig, *, is_regression: bool) -> None:
-    """Refuse a loss, and what belongs to it, that the data cannot have. Raises `ConfigError`."""
-    kind = part("loss", config).kind
-    if kind not in get_args(Kind):
-        raise ConfigError(
-            f"loss={config.loss.name}: expected kind to be {' or '.join(get_args(Kind))}, "
-            f"found {kind!r}"
-        )
-    if is_regression and kind == "classification":
-        raise ConfigError(
-            f"loss={config.loss.name}: it is for labels, and the data set has targets; use "
-            "loss=squared_error"
-        )
-    if not is_regression and kind == "regression":
-        raise ConfigError(
-            f"loss={config.loss.name}: it is for targets, and the data set has labels; use "
-            "loss=cross_entropy"
-        )
+    """Refuse a loss, and what belongs to it, that the data cannot have. Raises `ValueError`."""
+    check_kind(
+        f"loss={config.loss.name}",
+        part("loss", config),
+        is_regression=is_regression,
+        label_smoothing=config.label_smoothing,
+    )
     if is_regression and Objective.parse(config.objective).name == "error":
         raise ConfigError(
             f"objective={config.objective}: a regression has no error; use objective=val/loss"
         )
-    if is_regression and config.label_smoothing:
-        raise ConfigError(f"label_smoothing={config.label_smoothing}: the data set has no labels")
 
 
 def schedule(config: ScratchConfig) -> Schedule:

@@ -21,6 +21,7 @@ from harness.data.dataset import Dataset, Part
 from harness.data.normalization import Normalization
 from harness.nn import metrics
 from harness.nn.compiled import numba_loading
+from harness.nn.losses import check_kind
 from harness.nn.metrics import Score
 from harness.nn.network import Network
 from harness.nn.optimizers import Optimizer
@@ -70,7 +71,12 @@ class Trainer:
         normalization: Normalization,
         options: Options,
     ) -> None:
-        _check_kind(dataset, options)
+        check_kind(
+            f"loss {type(options.loss).__name__}",
+            options.loss,
+            is_regression=dataset.classes == 0,
+            label_smoothing=options.label_smoothing,
+        )
         if options.loss.kind == "regression" and options.objective == metrics.VAL_ERROR:
             options = replace(options, objective=metrics.VAL_LOSS, maximize=False)
         self.network, self.dataset, self.optimizer = network, dataset, optimizer
@@ -272,23 +278,6 @@ class Trainer:
         values |= self.monitor.best()
         recorder.final(self.finished, values)
         return Result(self.monitor.best_epoch, values, probabilities)
-
-
-def _check_kind(dataset: Dataset, options: Options) -> None:
-    """Raise `ValueError` for a loss of another kind than the data, or smoothed numbers."""
-    kind = options.loss.kind
-    if kind == "regression" and options.label_smoothing:
-        raise ValueError(
-            f"label_smoothing={options.label_smoothing:g}: a regression has no labels; expected 0"
-        )
-    if (kind == "classification") != (dataset.classes > 0):
-        expected, found = (
-            ("class labels", "numbers") if kind == "classification" else ("numbers", "class labels")
-        )
-        raise ValueError(
-            f"loss {type(options.loss).__name__}: a {kind} expects {expected} as targets; the "
-            f"data set {dataset.name} has {found}"
-        )
 
 
 def _truth(part: Part) -> NDArray[Any]:
