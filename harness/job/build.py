@@ -10,7 +10,6 @@ import numpy as np
 from harness.data.dataset import Dataset, default_names
 from harness.data.normalization import Normalization, is_affine
 from harness.job import rehearsal
-from harness.nn import models
 from harness.nn.compiled import numba_loading, supports
 from harness.nn.layers import Layer
 from harness.nn.losses import check_kind
@@ -34,24 +33,14 @@ OUTSIDE_THE_STEP = (
 )  # fmt: skip
 
 
-def count_parameters(config: ScratchConfig, input_shape: tuple[int, ...], outputs: int) -> int:
-    """The number of parameters of the network that a configuration describes."""
-    if config.model.name == "mlp":
-        sizes = (math.prod(input_shape), *config.hidden, outputs)
-        return models.count_parameters(sizes)
-    return len(network(config, input_shape, outputs).parameters.flat)
-
-
 def backend(config: ScratchConfig, inputs: str = "uint8") -> Backend:
-    """Which backend trains this configuration: "numpy" or "numba".
+    """Decide which backend trains this configuration: "numpy" or "numba".
 
-    inputs: the type of the data, or "targets" for a regression.
-    Raises `ConfigError` when Numba cannot be used or does not support the other keys, and
-    `backend=numba` asks for it.
+    inputs: the type of the data, or "targets" for a regression. Raises `ConfigError` when Numba
+    cannot be used or does not support the other keys, and `backend=numba` asks for it.
     """
     obstacle = numba_loading.obstacle()
-    settings = _step_settings(config) | ({} if inputs == "uint8" else {"inputs": inputs})
-    missing = supports.unsupported(settings)
+    missing = supports.unsupported(_step_settings(config) | {"inputs": inputs})
     if config.backend == "numba":
         if obstacle:
             raise ConfigError(f"backend=numba: {obstacle}, or use backend=auto")
@@ -61,14 +50,10 @@ def backend(config: ScratchConfig, inputs: str = "uint8") -> Backend:
     return "numba" if config.backend != "numpy" and not obstacle and not missing else "numpy"
 
 
-def kind_of_inputs(dtype: np.dtype[Any], is_regression: bool) -> str:
-    """What `backend` asks of the data: the name of its type, or "targets" of a regression."""
-    return "targets" if is_regression else dtype.name
-
-
-def numba_fault(config: ScratchConfig) -> str | None:
+def numba_fault(config: ScratchConfig, inputs: str = "uint8") -> str | None:
     """Why `backend=auto` takes NumPy where only a broken Numba prevents the other; else None."""
-    if config.backend != "auto" or supports.unsupported(_step_settings(config)):
+    settings = _step_settings(config) | {"inputs": inputs}
+    if config.backend != "auto" or supports.unsupported(settings):
         return None
     return numba_loading.fault()
 
@@ -129,7 +114,7 @@ def trainer(config: ScratchConfig, dataset: Dataset) -> Trainer:
         maximize=objective.is_max,
         patience=config.patience,
         augmentation=augmentation,
-        backend=backend(config, kind_of_inputs(dataset.train.inputs.dtype, dataset.classes == 0)),
+        backend=config.backend,
     )
     return Trainer(made, dataset, optimizer, fitted, options)
 

@@ -15,6 +15,7 @@ import argparse
 import statistics
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from threadpoolctl import threadpool_limits
@@ -76,7 +77,8 @@ def search(
 
     def objective(trial) -> float:  # type: ignore[no-untyped-def]
         lines = [f"{each.key}={each.suggest(trial)}" for each in space]
-        trainer = build.trainer(compose_one([*fixed, *lines]), DATA)
+        config = compose_one([*fixed, *lines])
+        trainer = build.trainer(replace(config, backend=build.backend(config)), DATA)
         result = trainer.run(Report(trial, spent))
         return result.values[metrics.BEST_VAL_ERROR]
 
