@@ -1,6 +1,7 @@
 """The built-in trainer as a training function: `trainer=scratch`."""
 
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,5 +73,5 @@ def _write_weights(
     }
     for path, (epoch, flat) in weights.items():
         arrays = Parameters(shapes, flat).arrays | state_arrays(trainer.normalization)
-        checkpoint.save(run.folder / path, arrays, description | {"epoch": epoch})
-        run.add_file(path)
+        about = description | {"epoch": epoch}
+        run.artifact(path, partial(checkpoint.save, arrays=arrays, description=about))

@@ -15,7 +15,7 @@ The built-in trainer (scratch.py) uses the same methods.
 
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +36,16 @@ from harness.training.monitor import Diverged, Monitor, check_finite
 PREDICTIONS = "predictions/test.npz"
 RESERVED = (
     "calibration.json", "checkpoints", "code", "config.yaml", "delivered.json", "environment.txt",
-    "job.log", "plots", "predictions", "report", "uncommitted.diff", "weights",
+    "job.log", "plots", "predictions", "report", "uncommitted.diff",
 )  # fmt: skip
 
 
 class TrainingRun:
     """What a training function is given, and where its results go.
 
-    dataset: the data set with its parts `train`, `val` (or None) and `test`. seed, threads: to be
-    used. restored: the folder of the newest checkpoint, None when the training starts at its
-    beginning.
+    folder: the run folder. dataset: the data set with its parts `train`, `val` (or None) and
+    `test`. seed, threads: to be used. restored: the folder of the newest checkpoint, None when the
+    training starts at its beginning.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class TrainingRun:
         config, history = run.config, run.history()
         self.dataset, self.seed, self.threads = dataset, config.seed, threads
         self.files: list[str] = []
-        self._folder, self._journal, self._show = run.folder, journal, show
+        self.folder, self._journal, self._show = run.folder, journal, show
         self._total, objective = config.epochs, Objective.parse(config.objective)
         self._monitor = Monitor(
             objective.metric,
@@ -150,32 +150,36 @@ class TrainingRun:
             )
         if not np.isfinite(predicted).all():
             raise ValueError("run.predictions: the probabilities are not all finite")
-        (self._folder / PREDICTIONS).parent.mkdir(exist_ok=True)
+        (self.folder / PREDICTIONS).parent.mkdir(exist_ok=True)
         write_atomically(
-            self._folder / PREDICTIONS,
+            self.folder / PREDICTIONS,
             lambda file: np.savez(file, labels=truth, probabilities=predicted),
         )
-        self.add_file(PREDICTIONS)
+        self._add_file(PREDICTIONS)
 
-    def artifact(self, name: str, path: str | Path) -> None:
-        """Keep a copy of a file with the run, under `name`, such as `model/tree.json`."""
-        file = Artifact(name).file(self._folder)
+    def artifact(self, name: str, path: str | Path | Callable[[Path], object]) -> None:
+        """Keep a file with the run, under `name`, such as `model/tree.json`.
+
+        path: a file that is copied, or a function that writes the file to the path that it gets.
+        """
+        file = Artifact(name).file(self.folder)
         if name.split("/")[0] in RESERVED or name.startswith((".", "journal", "traceback")):
             raise ValueError(f"run.artifact({name!r}): the name belongs to the harness")
+        self._journal.check_present()  # a folder that is being removed does not come back
         file.parent.mkdir(parents=True, exist_ok=True)
-        with Path(path).open("rb") as source:
-            write_atomically(file, lambda target: shutil.copyfileobj(source, target))
-        self.add_file(name)
+        if callable(path):
+            path(file)
+            if not file.is_file():
+                raise ValueError(f"run.artifact({name!r}): the function wrote no such file")
+        else:
+            with Path(path).open("rb") as source:
+                write_atomically(file, lambda target: shutil.copyfileobj(source, target))
+        self._add_file(name)
 
-    def add_file(self, path: str) -> None:
+    def _add_file(self, path: str) -> None:
         """Note a finished file of the run folder, which is recorded when the run ends."""
         if path not in self.files:
             self.files.append(path)
-
-    @property
-    def folder(self) -> Path:
-        """The run folder."""
-        return self._folder
 
 
 def _checked(values: Any) -> dict[str, float]:

@@ -170,6 +170,9 @@ def test_predictions_and_artifacts(run: Run, tmp_path: Path) -> None:
         training = open_run(run, journal)
         training.predictions([0, 1], [[0.25, 0.75], [0.5, 0.5]])
         training.artifact("model/tree.txt", source)
+        training.artifact("weights/mine.txt", lambda path: path.write_text("w"))
+        with pytest.raises(ValueError, match="wrote no such file"):
+            training.artifact("nothing.txt", lambda path: None)
         for name in ("config.yaml", "../x", "/x", "checkpoints/x", "journal.jsonl", ".x", ""):
             with pytest.raises(ValueError, match="artifact"):
                 training.artifact(name, source)
@@ -178,11 +181,12 @@ def test_predictions_and_artifacts(run: Run, tmp_path: Path) -> None:
                 training.predictions(labels, probabilities)
         with pytest.raises(ValueError, match="finite"):
             training.predictions([0], [[math.nan, 1.0]])
-    assert training.files == [PREDICTIONS, "model/tree.txt"]
+    assert training.files == [PREDICTIONS, "model/tree.txt", "weights/mine.txt"]
     with np.load(run.folder / PREDICTIONS) as saved:
         np.testing.assert_array_equal(saved["labels"], [0, 1])
         assert saved["probabilities"].dtype == np.float32
     assert (run.folder / "model/tree.txt").read_text() == "leaf"
+    assert (run.folder / "weights/mine.txt").read_text() == "w"
 
 
 def test_after_the_last_epoch_of_the_built_in_trainer_signals_are_ignored(
