@@ -1,4 +1,4 @@
-"""Data sets of any kind as arrays, in memory or in one .npz file.
+"""Data sets of any kind as arrays, in memory or in one .npz file (see npz.py).
 
     x_train (N, ...)  y_train (N,)     the training set
     x_test            y_test           the test set
@@ -7,21 +7,17 @@
 
 This is the layout of the well-known `mnist.npz`. Inputs are uint8, float32 or float64 of any shape,
 the same for all sets. Labels are whole numbers 0..C-1 of any integer type: a classification. Float
-targets, (N,) or (N, K), are a regression. A file is never unpickled, and every fault is a
-`ValueError` that names the array, what was expected and what was found.
+targets, (N,) or (N, K), are a regression. Every fault is a `ValueError` that names the array, what
+was expected and what was found.
 """
 
 import difflib
 import hashlib
 import math
 import os
-import shutil
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +29,6 @@ NAMES = ("x_train", "y_train", "x_test", "y_test", "x_val", "y_val")
 REQUIRED = NAMES[:4]
 CLASSES = "classes"
 MAX_CLASSES = 4096
-MAX_BYTES = 16 << 30  # uncompressed; a file that declares more is taken to be damaged
 CHUNK = 1 << 20
 TYPES = tuple(np.dtype(name) for name in ("uint8", "float32", "float64"))
 LARGEST = float(np.finfo(np.float32).max)
@@ -51,13 +46,6 @@ class Described(Protocol):
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape."""
-
-
-class Header(NamedTuple):
-    """The dtype and the shape that a header states."""
-
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
 
 
 def check_headers(headers: Mapping[str, Described]) -> None:
@@ -236,60 +224,19 @@ def is_canonical(array: Array) -> bool:
     return array.dtype.isnative and array.flags.c_contiguous
 
 
-def read_headers(path: Path) -> dict[str, Header]:
-    """The headers of the arrays in an .npz file, checked. Raises `ValueError`."""
-    with _opened(path) as archive:
-        headers = _headers(archive)
-        check_headers(headers)
-        return headers
-
-
-def read_names(path: Path) -> tuple[str, ...] | None:
-    """The names of the classes in an .npz file; None without. Raises `ValueError`."""
-    with _opened(path) as archive:
-        if f"{CLASSES}.npy" not in archive.namelist():
-            return None
-        _check_names_header(_header(archive, CLASSES))
-        with archive.open(f"{CLASSES}.npy") as file:
-            found = np.lib.format.read_array(file, allow_pickle=False)
-            file.read()  # to the end, where the checksum is compared
-        return names_of(found)
-
-
 def names_of(given: Array) -> tuple[str, ...]:
     """The names of the classes in the array `classes`. Raises `ValueError`."""
-    _check_names_header(given)
+    check_names_header(given)
     return checked_names([str(each) for each in given.tolist()], CLASSES)
 
 
-def _check_names_header(header: Described) -> None:
+def check_names_header(header: Described) -> None:
+    """Raise `ValueError` unless an array of this header can be the names of the classes."""
     if len(header.shape) != 1 or header.dtype.kind not in "Uiu" or header.shape[0] > MAX_CLASSES:
         raise ValueError(
             f"{CLASSES}: expected at most {MAX_CLASSES} names (C,) as text, found "
             f"{header.shape} of {header.dtype}"
         )
-
-
-def extract(path: Path, folder: Path) -> int:
-    """Write the arrays of an .npz file as checked .npy files into `folder`; returns the classes.
-
-    Memory does not grow with the file, except for labels. Raises `ValueError` naming the file.
-    """
-    names = read_names(path)
-    with _opened(path) as archive:
-        headers = _headers(archive)
-        check_headers(headers)
-        for name in headers:
-            _copy(archive, f"{name}.npy", folder / f"{name}.npy")
-        given = open_all(folder)
-        for name, array in given.items():
-            if name.startswith("x_") and not is_canonical(array):
-                save(folder / f"{name}.npy", array)
-        made, classes = prepared(open_all(folder), names)
-        for name in made:
-            if name.startswith("y_"):
-                save(folder / f"{name}.npy", made[name])
-    return classes
 
 
 def open_all(folder: Path) -> dict[str, Array]:
@@ -352,92 +299,3 @@ def check_names(stored: Sequence[str]) -> None:
         if name not in known and (near or name.startswith(("x_", "y_"))):
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ValueError(f"{name[:80]}: expected only {', '.join(known)}{hint}")
-
-
-def _headers(archive: zipfile.ZipFile) -> dict[str, Header]:
-    """The headers of the arrays of a data set. Raises `ValueError`."""
-    stored = [name.removesuffix(".npy") for name in archive.namelist()]
-    check_names(stored)
-    headers = {name: _header(archive, name) for name in NAMES if name in stored}
-    total = sum(header.dtype.itemsize * math.prod(header.shape) for header in headers.values())
-    if total > MAX_BYTES:
-        raise ValueError(
-            f"its headers ask for {total:,} bytes, more than the limit of {MAX_BYTES:,}; the file "
-            "is probably damaged"
-        )
-    return headers
-
-
-def _header(archive: zipfile.ZipFile, name: str) -> Header:
-    """The header of an array, compared with the size of its entry. Raises `ValueError`."""
-    entry = archive.getinfo(f"{name}.npy")
-    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ValueError(f"{name}: expected a file of np.savez, found another compression")
-    with archive.open(entry) as file:
-        try:
-            shape, dtype = _read_header(file)
-        except Exception as error:  # as in `_mapped`
-            raise ValueError(
-                f"{name}: expected an array of np.savez, found {_line(error)}"
-            ) from None
-        begin = file.tell()
-    if dtype.hasobject:
-        raise ValueError(
-            f"{name}: expected an array of numbers, found one of Python objects, which would need "
-            "pickle; give it a type, such as .astype('float32')"
-        )
-    content = dtype.itemsize * math.prod(shape)
-    if begin + content != entry.file_size:
-        raise ValueError(
-            f"{name}: expected {content:,} bytes for shape {shape}, found "
-            f"{entry.file_size - begin:,}; the file is damaged"
-        )
-    return Header(dtype, shape)
-
-
-def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    version = np.lib.format.read_magic(file)
-    read = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }.get(version)
-    if read is None:
-        raise ValueError(f"version {version} of the format")
-    shape, _, dtype = read(file)
-    return tuple(shape), dtype
-
-
-def _copy(archive: zipfile.ZipFile, name: str, target: Path) -> None:
-    """Copy an entry to a file; reading it to its end compares the checksum."""
-    try:
-        with archive.open(name) as source, target.open("wb") as file:
-            shutil.copyfileobj(source, file, CHUNK)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise named(error, target) from None
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
-    """Open an .npz file; every failure to read it becomes a `ValueError` that names it."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            yield archive
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise ValueError(
-            f"{path}: expected an .npz file as np.savez writes it, found a damaged or other file "
-            f"({_line(error)})"
-        ) from None
-    except ValueError as error:
-        text = str(error)
-        raise ValueError(text if str(path) in text else f"{path}: {text}") from None
-    except OSError as error:
-        if error.filename not in (None, str(path)):
-            raise  # an error of the file that is written
-        raise ValueError(f"{path}: cannot be read: {error.strerror or error}") from None
-
-
-def _line(error: BaseException) -> str:
-    """The first line of an error's message."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

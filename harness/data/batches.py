@@ -41,12 +41,6 @@ def shuffled(count: int, generator: np.random.Generator) -> NDArray[np.uint32]:
     return order
 
 
-def one_hot(labels: NDArray[Any], table: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Labels (n,) as rows (n, C) of `table` (C, C): the identity, smoothed or not."""
-    rows: NDArray[np.float32] = table[labels]
-    return rows
-
-
 class Blocks:
     """Iterates over a part of a data set in blocks whose length is a multiple of `batch`.
 
@@ -73,13 +67,8 @@ class Blocks:
         self._inputs = np.empty((self.length, pixels), np.float32)
         dtype = part.inputs.dtype
         self._raw = self._inputs if dtype == np.float32 else np.empty_like(self._inputs, dtype)
-        self._before: NDArray[np.float32] | None = None
-
-    def _separate(self) -> NDArray[Any]:
-        """The buffer of an augmentation's input where inputs need none."""
-        if self._before is None:
-            self._before = np.empty_like(self._inputs)
-        return self._before
+        # The input of an augmentation, which writes what it reads; allocated when there is one.
+        self._apart: NDArray[np.float32] | None = None
 
     def __call__(
         self,
@@ -99,8 +88,10 @@ class Blocks:
             if part.rows is not None:
                 rows = part.rows[rows]
             whole = self._raw
-            if augmentation is not None and whole is self._inputs:  # it writes what it reads
-                whole = self._separate()
+            if augmentation is not None and whole is self._inputs:
+                if self._apart is None:
+                    self._apart = np.empty_like(self._inputs)
+                whole = self._apart
             raw, inputs = whole[: end - begin], self._inputs[: end - begin]
             np.take(part.inputs, rows, axis=0, out=raw, mode="clip")
             if whole is self._inputs:
@@ -112,12 +103,12 @@ class Blocks:
                 augmentation(raw, generator, out=inputs)
                 self._normalization.apply(inputs, out=inputs)
             labels = part.labels[rows]
-            targets = labels if self._targets is None else one_hot(labels, self._targets)
+            targets = labels if self._targets is None else self._targets[labels]
             yield Block(inputs, targets, labels)
 
 
 def _smoothed(classes: int, smoothing: float) -> NDArray[np.float32]:
-    """The targets of each class, (C, C)."""
+    """The targets of each class, (C, C): one-hot, smoothed or not."""
     table = np.eye(classes, dtype=np.float32)
     table *= 1 - smoothing
     table += smoothing / classes

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 
-from harness.data import arrays, download, idx, integrity
+from harness.data import arrays, download, idx, integrity, npz
 from harness.data.atomic import fsync_folder, named, write_text
 from harness.data.integrity import META, digest_of
 from harness.data.sources import (
@@ -189,7 +189,7 @@ def _extract(name: str, place: str | None, paths: Mapping[str, Path], cache: Pat
     unfinished.mkdir()
     try:
         if name == "arrays":
-            classes = arrays.extract(paths[arrays.FILE], unfinished)
+            classes = npz.extract(paths[arrays.FILE], unfinished)
             digest = arrays.digest(arrays.open_all(unfinished), classes)
             described = integrity.describe(unfinished, name, classes)
         else:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.data import arrays, idx
+from harness.data import arrays, idx, npz
 
 FILES = (
     "train-images-idx3-ubyte",
@@ -116,7 +116,7 @@ def measure(name: str, place: str | None = None) -> Sizes:
         assert sizes is not None, "a data set with an address states its sizes"
         return sizes
     if name == "arrays":
-        return sizes_of(arrays.read_headers(paths[arrays.FILE]))
+        return sizes_of(npz.read_headers(paths[arrays.FILE]))
     headers = {file: idx.read_header(paths[file]) for file in FILES}
     for part in ("train", "t10k"):
         images, labels = (file for file in FILES if file.startswith(part))
@@ -176,7 +176,7 @@ def class_names(name: str, place: str | None) -> tuple[str, ...] | None:
     `ValueError`.
     """
     if name == "arrays":
-        return arrays.read_names(_npz(place))
+        return npz.read_names(_npz(place))
     path = Path(place or "", CLASSES)
     if not place or not path.is_file():
         return None

@@ -3,17 +3,16 @@
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 
 from harness.data.dataset import Dataset, default_names
 from harness.data.normalization import Normalization, is_affine
 from harness.job import rehearsal
-from harness.nn import models
 from harness.nn.compiled import numba_loading, supports
 from harness.nn.layers import Layer
-from harness.nn.losses import Kind
+from harness.nn.losses import check_kind
 from harness.nn.network import Network
 from harness.nn.schedules import Schedule, with_warmup
 from harness.runfolder import own_code, parts
@@ -34,24 +33,14 @@ OUTSIDE_THE_STEP = (
 )  # fmt: skip
 
 
-def count_parameters(config: ScratchConfig, input_shape: tuple[int, ...], outputs: int) -> int:
-    """The number of parameters of the network that a configuration describes."""
-    if config.model.name == "mlp":
-        sizes = (math.prod(input_shape), *config.hidden, outputs)
-        return models.count_parameters(sizes)
-    return len(network(config, input_shape, outputs).parameters.flat)
-
-
 def backend(config: ScratchConfig, inputs: str = "uint8") -> Backend:
-    """Which backend trains this configuration: "numpy" or "numba".
+    """Decide which backend trains this configuration: "numpy" or "numba".
 
-    inputs: the type of the data, or "targets" for a regression.
-    Raises `ConfigError` when Numba cannot be used or does not support the other keys, and
-    `backend=numba` asks for it.
+    inputs: the type of the data, or "targets" for a regression. Raises `ConfigError` when Numba
+    cannot be used or does not support the other keys, and `backend=numba` asks for it.
     """
     obstacle = numba_loading.obstacle()
-    settings = _step_settings(config) | ({} if inputs == "uint8" else {"inputs": inputs})
-    missing = supports.unsupported(settings)
+    missing = supports.unsupported(_step_settings(config) | {"inputs": inputs})
     if config.backend == "numba":
         if obstacle:
             raise ConfigError(f"backend=numba: {obstacle}, or use backend=auto")
@@ -61,14 +50,10 @@ def backend(config: ScratchConfig, inputs: str = "uint8") -> Backend:
     return "numba" if config.backend != "numpy" and not obstacle and not missing else "numpy"
 
 
-def kind_of_inputs(dtype: np.dtype[Any], is_regression: bool) -> str:
-    """What `backend` asks of the data: the name of its type, or "targets" of a regression."""
-    return "targets" if is_regression else dtype.name
-
-
-def numba_fault(config: ScratchConfig) -> str | None:
+def numba_fault(config: ScratchConfig, inputs: str = "uint8") -> str | None:
     """Why `backend=auto` takes NumPy where only a broken Numba prevents the other; else None."""
-    if config.backend != "auto" or supports.unsupported(_step_settings(config)):
+    settings = _step_settings(config) | {"inputs": inputs}
+    if config.backend != "auto" or supports.unsupported(settings):
         return None
     return numba_loading.fault()
 
@@ -129,7 +114,7 @@ def trainer(config: ScratchConfig, dataset: Dataset) -> Trainer:
         maximize=objective.is_max,
         patience=config.patience,
         augmentation=augmentation,
-        backend=backend(config, kind_of_inputs(dataset.train.inputs.dtype, dataset.classes == 0)),
+        backend=config.backend,
     )
     return Trainer(made, dataset, optimizer, fitted, options)
 
@@ -183,29 +168,17 @@ def make(kind: str, chosen: Part, shared: Mapping[str, Any], *arguments: Any) ->
 
 
 def check_loss(config: ScratchConfig, *, is_regression: bool) -> None:
-    """Refuse a loss, and what belongs to it, that the data cannot have. Raises `ConfigError`."""
-    kind = part("loss", config).kind
-    if kind not in get_args(Kind):
-        raise ConfigError(
-            f"loss={config.loss.name}: expected kind to be {' or '.join(get_args(Kind))}, "
-            f"found {kind!r}"
-        )
-    if is_regression and kind == "classification":
-        raise ConfigError(
-            f"loss={config.loss.name}: it is for labels, and the data set has targets; use "
-            "loss=squared_error"
-        )
-    if not is_regression and kind == "regression":
-        raise ConfigError(
-            f"loss={config.loss.name}: it is for targets, and the data set has labels; use "
-            "loss=cross_entropy"
-        )
+    """Refuse a loss, and what belongs to it, that the data cannot have. Raises `ValueError`."""
+    check_kind(
+        f"loss={config.loss.name}",
+        part("loss", config),
+        is_regression=is_regression,
+        label_smoothing=config.label_smoothing,
+    )
     if is_regression and Objective.parse(config.objective).name == "error":
         raise ConfigError(
             f"objective={config.objective}: a regression has no error; use objective=val/loss"
         )
-    if is_regression and config.label_smoothing:
-        raise ConfigError(f"label_smoothing={config.label_smoothing}: the data set has no labels")
 
 
 def schedule(config: ScratchConfig) -> Schedule:

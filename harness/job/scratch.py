@@ -1,17 +1,21 @@
 """The built-in trainer as a training function: `trainer=scratch`."""
 
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from harness.data.normalization import state_arrays
 from harness.job import build, interruption
 from harness.job.training_run import TrainingRun
+from harness.nn import metrics
 from harness.nn.parameters import Parameters
 from harness.runfolder import checkpoint
 from harness.runfolder.checkpoints import STATE
 from harness.runfolder.run import WEIGHTS
 from harness.runfolder.schema import ScratchConfig
-from harness.training.trainer import Diverged, Result, Trainer
+from harness.training.monitor import Diverged
+from harness.training.trainer import Result, Trainer
 
 LAST_WEIGHTS = "weights/last.safetensors"
 
@@ -28,7 +32,9 @@ def fit(config: ScratchConfig, run: TrainingRun) -> None:
     try:
         result = trainer.run(_Recorder(run))
     except Diverged as error:
-        run.record(error.epoch, error.values)  # without a checkpoint to resume from
+        if metrics.TRAIN_LOSS in error.values:  # an epoch, not the test set
+            with suppress(Diverged):
+                run.log(error.epoch, error.values)
         raise
     _write_weights(build.description(config, trainer), trainer, result, run)
     run.predictions(trainer.dataset.test.labels, result.probabilities)
@@ -67,5 +73,5 @@ def _write_weights(
     }
     for path, (epoch, flat) in weights.items():
         arrays = Parameters(shapes, flat).arrays | state_arrays(trainer.normalization)
-        checkpoint.save(run.folder / path, arrays, description | {"epoch": epoch})
-        run.add_file(path)
+        about = description | {"epoch": epoch}
+        run.artifact(path, partial(checkpoint.save, arrays=arrays, description=about))

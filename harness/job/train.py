@@ -27,8 +27,8 @@ from harness.runfolder.parts import PartError
 from harness.runfolder.run import CONFIG, Run
 from harness.runfolder.schema import Config, ScratchConfig
 from harness.runfolder.status import RunStatus
+from harness.training.monitor import Diverged
 from harness.training.threads import blas_threads, cores
-from harness.training.trainer import Diverged
 
 UNCOMMITTED = "uncommitted.diff"
 ENVIRONMENT = "environment.txt"
@@ -162,5 +162,5 @@ def _threads(run: Run, dataset: Dataset) -> int:
     config = run.config
     if not isinstance(config, ScratchConfig):
         return config.required_threads
-    count = build.count_parameters(config, dataset.input_shape, dataset.outputs)
-    return blas_threads(count, config.batch, cores(), config.threads)
+    parameters = build.network(config, dataset.input_shape, dataset.outputs).parameters
+    return blas_threads(len(parameters.flat), config.batch, cores(), config.threads)

@@ -13,10 +13,9 @@
 The built-in trainer (scratch.py) uses the same methods.
 """
 
-import math
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,23 +29,23 @@ from harness.nn import metrics
 from harness.runfolder.artifacts import Artifact
 from harness.runfolder.checkpoints import Checkpoints, Write
 from harness.runfolder.journal import Journal
-from harness.runfolder.objective import DEFAULT, Objective
+from harness.runfolder.objective import Objective
 from harness.runfolder.run import Run
-from harness.training.trainer import Diverged
+from harness.training.monitor import Diverged, Monitor, check_finite
 
 PREDICTIONS = "predictions/test.npz"
 RESERVED = (
     "calibration.json", "checkpoints", "code", "config.yaml", "delivered.json", "environment.txt",
-    "job.log", "plots", "predictions", "report", "uncommitted.diff", "weights",
+    "job.log", "plots", "predictions", "report", "uncommitted.diff",
 )  # fmt: skip
 
 
 class TrainingRun:
     """What a training function is given, and where its results go.
 
-    dataset: the data set with its parts `train`, `val` (or None) and `test`. seed, threads: to be
-    used. restored: the folder of the newest checkpoint, None when the training starts at its
-    beginning.
+    folder: the run folder. dataset: the data set with its parts `train`, `val` (or None) and
+    `test`. seed, threads: to be used. restored: the folder of the newest checkpoint, None when the
+    training starts at its beginning.
     """
 
     def __init__(
@@ -55,11 +54,14 @@ class TrainingRun:
         config, history = run.config, run.history()
         self.dataset, self.seed, self.threads = dataset, config.seed, threads
         self.files: list[str] = []
-        self._folder, self._journal, self._show = run.folder, journal, show
-        self._total, self._patience = config.epochs, config.patience
-        self._objective = Objective.parse(config.objective)
-        # Without validation, the last epoch counts.
-        self._is_judged = dataset.val is not None or self._objective != DEFAULT
+        self.folder, self._journal, self._show = run.folder, journal, show
+        self._total, objective = config.epochs, Objective.parse(config.objective)
+        self._monitor = Monitor(
+            objective.metric,
+            maximize=objective.is_max,
+            patience=config.patience,
+            is_validated=dataset.val is not None,
+        )
         keeping = config.checkpoint
         self._checkpoints = Checkpoints(
             run.folder / "checkpoints",
@@ -71,10 +73,11 @@ class TrainingRun:
         newest = self._checkpoints.newest()
         self.restored: Path | None = None if newest is None else newest.folder
         self._epoch = 0 if newest is None else newest.epoch  # the last one that is trained
-        self._values = [record["metrics"] for record in history.epochs][: self._epoch]
+        for record in history.epochs[: self._epoch]:
+            self._monitor.add(record["epoch"], record["metrics"])
         if newest is not None and self._recorded < newest.epoch:  # killed between the two
-            self.record(newest.epoch, newest.metrics)
-            self._values.append(newest.metrics)
+            self._record(newest.epoch, newest.metrics)
+            self._monitor.add(newest.epoch, newest.metrics)
         self._begin = time.perf_counter()
 
     def epochs(self, total: int | None = None) -> Iterator[int]:
@@ -83,7 +86,7 @@ class TrainingRun:
         total: of the training, by default the key `epochs`. It ends early by `patience`.
         """
         total = self._total if total is None else total
-        while self._epoch < total and not self._is_stale():
+        while self._epoch < total and not self._monitor.is_stale(self._epoch):
             epoch = self._epoch + 1
             self._begin = time.perf_counter()
             yield epoch
@@ -101,24 +104,20 @@ class TrainingRun:
             raise ValueError(f"run.log({epoch}, ...): expected epoch {self._epoch + 1}")
         checked = _checked(values)
         checked.setdefault(metrics.EPOCH_S, time.perf_counter() - self._begin)
-        if self._is_judged and self._objective.metric not in checked:
-            known = ", ".join(key for key in checked if not key.startswith("time/"))
-            raise ValueError(
-                f"objective={self._objective}: it was not logged in epoch {epoch}, only {known}"
-            )
-        for key, value in checked.items():
-            if not math.isfinite(value):
-                self.record(epoch, checked)  # without a checkpoint to resume from
-                raise Diverged(f"{key} is {value} in epoch {epoch}", epoch, checked)
+        try:
+            check_finite(epoch, checked)
+        except Diverged:
+            self._record(epoch, checked)  # without a checkpoint to resume from
+            raise
         self._journal.check_present()  # a folder that is being removed gets no more checkpoints
+        self._monitor.add(epoch, checked)
         self._epoch = epoch
-        self._values.append(checked)
         if checkpoint is not None:
-            self._checkpoints.save(epoch, self.best_epoch, checked, checkpoint)
-        self.record(epoch, checked)
+            self._checkpoints.save(epoch, self._monitor.best_epoch, checked, checkpoint)
+        self._record(epoch, checked)
         self._show(epoch, checked)
 
-    def record(self, epoch: int, values: dict[str, float]) -> None:
+    def _record(self, epoch: int, values: dict[str, float]) -> None:
         """Write an epoch's record, unless the journal has it."""
         if epoch > self._recorded:
             self._journal.append("epoch", epoch=epoch, metrics=values)
@@ -130,14 +129,9 @@ class TrainingRun:
         `best/epoch` and the objective's best value are added.
         """
         checked = _checked(values)
-        for key, value in checked.items():
-            if not math.isfinite(value):
-                raise Diverged(f"{key} is {value} after epoch {self._epoch}", self._epoch, checked)
-        best = self.best_epoch
-        if best and self._objective.metric in self._values[best - 1]:
-            checked.setdefault(metrics.BEST_EPOCH, float(best))
-            value = self._values[best - 1][self._objective.metric]
-            checked.setdefault(self._objective.best_key, value)
+        check_finite(self._epoch, checked)
+        for key, value in self._monitor.best().items():
+            checked.setdefault(key, value)
         if not self._has_final:  # else MLflow would get a second row
             self._journal.append("final", epoch=self._epoch, metrics=checked)
             self._has_final = True
@@ -156,43 +150,36 @@ class TrainingRun:
             )
         if not np.isfinite(predicted).all():
             raise ValueError("run.predictions: the probabilities are not all finite")
-        (self._folder / PREDICTIONS).parent.mkdir(exist_ok=True)
+        (self.folder / PREDICTIONS).parent.mkdir(exist_ok=True)
         write_atomically(
-            self._folder / PREDICTIONS,
+            self.folder / PREDICTIONS,
             lambda file: np.savez(file, labels=truth, probabilities=predicted),
         )
-        self.add_file(PREDICTIONS)
+        self._add_file(PREDICTIONS)
 
-    def artifact(self, name: str, path: str | Path) -> None:
-        """Keep a copy of a file with the run, under `name`, such as `model/tree.json`."""
-        file = Artifact(name).file(self._folder)
+    def artifact(self, name: str, path: str | Path | Callable[[Path], object]) -> None:
+        """Keep a file with the run, under `name`, such as `model/tree.json`.
+
+        path: a file that is copied, or a function that writes the file to the path that it gets.
+        """
+        file = Artifact(name).file(self.folder)
         if name.split("/")[0] in RESERVED or name.startswith((".", "journal", "traceback")):
             raise ValueError(f"run.artifact({name!r}): the name belongs to the harness")
+        self._journal.check_present()  # a folder that is being removed does not come back
         file.parent.mkdir(parents=True, exist_ok=True)
-        with Path(path).open("rb") as source:
-            write_atomically(file, lambda target: shutil.copyfileobj(source, target))
-        self.add_file(name)
+        if callable(path):
+            path(file)
+            if not file.is_file():
+                raise ValueError(f"run.artifact({name!r}): the function wrote no such file")
+        else:
+            with Path(path).open("rb") as source:
+                write_atomically(file, lambda target: shutil.copyfileobj(source, target))
+        self._add_file(name)
 
-    def add_file(self, path: str) -> None:
+    def _add_file(self, path: str) -> None:
         """Note a finished file of the run folder, which is recorded when the run ends."""
         if path not in self.files:
             self.files.append(path)
-
-    @property
-    def folder(self) -> Path:
-        """The run folder."""
-        return self._folder
-
-    @property
-    def best_epoch(self) -> int:
-        """The epoch with the best objective, the earliest of equals; the last one without any."""
-        known = [values.get(self._objective.metric, math.nan) for values in self._values]
-        best = self._objective.best(known)
-        return self._epoch if best is None else known.index(best) + 1
-
-    def _is_stale(self) -> bool:
-        """Whether the objective has not improved for `patience` epochs."""
-        return self._patience is not None and self._epoch - self.best_epoch >= self._patience
 
 
 def _checked(values: Any) -> dict[str, float]:

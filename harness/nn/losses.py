@@ -119,6 +119,32 @@ class SquaredError:
         np.copyto(out, outputs)
 
 
+def check_kind(place: str, loss: Loss, *, is_regression: bool, label_smoothing: float) -> None:
+    """Raise `ValueError` for a loss of another kind than the data, or smoothed numbers.
+
+    place: what the message begins with, such as `loss=squared_error`.
+    """
+    targets = {"classification": "class labels", "regression": "numbers"}
+    if loss.kind not in targets:
+        raise ValueError(
+            f"{place}: expected kind to be {' or '.join(targets)}, found {loss.kind!r}"
+        )
+    if is_regression != (loss.kind == "regression"):
+        other, fitting = (
+            ("regression", "squared_error")
+            if is_regression
+            else ("classification", "cross_entropy")
+        )
+        raise ValueError(
+            f"{place}: a {loss.kind} expects {targets[loss.kind]} as targets, and the data set has "
+            f"{targets[other]}; use a loss for a {other}, such as {fitting}"
+        )
+    if is_regression and label_smoothing:
+        raise ValueError(
+            f"label_smoothing={label_smoothing:g}: a regression has no labels; expected 0"
+        )
+
+
 def check(loss: Loss, outputs: int) -> None:
     """Raise `ValueError` for results of a loss that do not have the promised shapes.
 

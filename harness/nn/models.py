@@ -6,7 +6,6 @@
 The outputs have no activation: the loss has what they need.
 """
 
-import itertools
 from collections.abc import Callable, Sequence
 from typing import Annotated, Protocol
 
@@ -77,11 +76,6 @@ def conv(
         layers += [MaxPool2D(pool)] if pool > 1 else []
     dense = mlp(input_shape, outputs, width=width, activation=activation, dropout=dropout)
     return [*layers, Flatten(), *dense]
-
-
-def count_parameters(sizes: Sequence[int]) -> int:
-    """Weights and biases of a perceptron of `sizes` (D, H, ..., C): sum of (inputs + 1) outputs."""
-    return sum((i + 1) * o for i, o in itertools.pairwise(sizes))
 
 
 MODELS: dict[str, Callable[..., list[Layer]]] = {"mlp": mlp, "conv": conv}

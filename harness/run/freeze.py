@@ -68,9 +68,10 @@ def with_backend(job: Job) -> Job:
     sizes = measure(config.dataset)
     build.part("augmentation", config, sizes.input_shape)
     build.check_loss(config, is_regression=sizes.is_regression)
-    if fault := build.numba_fault(config):
+    inputs = "targets" if sizes.is_regression else sizes.dtype.name
+    if fault := build.numba_fault(config, inputs):
         notices.say(f"warning: backend=auto trains with NumPy: {fault}")
-    backend = build.backend(config, build.kind_of_inputs(sizes.dtype, sizes.is_regression))
+    backend = build.backend(config, inputs)
     return replace(job, config=replace(config, backend=backend))
 
 

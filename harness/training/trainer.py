@@ -21,11 +21,13 @@ from harness.data.dataset import Dataset, Part
 from harness.data.normalization import Normalization
 from harness.nn import metrics
 from harness.nn.compiled import numba_loading
+from harness.nn.losses import check_kind
 from harness.nn.metrics import Score
 from harness.nn.network import Network
 from harness.nn.optimizers import Optimizer
 from harness.nn.regularization import Average, draw_mask
 from harness.training import compiled, evaluation, randomness
+from harness.training.monitor import Monitor, check_finite
 from harness.training.options import Options
 from harness.training.recorders import Lines, Recorder, Silence
 from harness.training.step import Step
@@ -34,17 +36,6 @@ from harness.training.threads import blas_threads, cores
 Array = NDArray[np.float32]
 Epoch = tuple[Score, Array, NDArray[Any]]
 """The score of an epoch, and its predictions (n, K) with their labels; empty without metrics."""
-
-
-class Diverged(ArithmeticError):
-    """The loss became NaN or infinite; the message names the epoch and the likely cause.
-
-    epoch, values: the epoch's number and metrics.
-    """
-
-    def __init__(self, message: str, epoch: int, values: dict[str, float]) -> None:
-        super().__init__(message)
-        self.epoch, self.values = epoch, values
 
 
 @dataclass(frozen=True)
@@ -80,13 +71,24 @@ class Trainer:
         normalization: Normalization,
         options: Options,
     ) -> None:
-        _check_kind(dataset, options)
+        check_kind(
+            f"loss {type(options.loss).__name__}",
+            options.loss,
+            is_regression=dataset.classes == 0,
+            label_smoothing=options.label_smoothing,
+        )
         if options.loss.kind == "regression" and options.objective == metrics.VAL_ERROR:
             options = replace(options, objective=metrics.VAL_LOSS, maximize=False)
         self.network, self.dataset, self.optimizer = network, dataset, optimizer
         self.normalization, self.options = normalization, options
         self.generators = randomness.generators(options.seed)
-        self.finished, self.best_epoch, self.best_value = 0, 0, float("nan")
+        self.finished = 0
+        self.monitor = Monitor(
+            options.objective,
+            maximize=options.maximize,
+            patience=options.patience,
+            is_validated=dataset.val is not None,
+        )
         self.average = Average(network.parameters, options.ema) if options.ema else None
         self.evaluated = network.parameters.flat if self.average is None else self.average.flat
         self.best_parameters = network.parameters.flat.copy()
@@ -121,13 +123,13 @@ class Trainer:
     @property
     def is_over(self) -> bool:
         """Whether no epoch is left: all are trained, or training stopped early."""
-        return self.finished >= self.options.epochs or self._is_stale()
+        return self.finished >= self.options.epochs or self.monitor.is_stale(self.finished)
 
     def run(self, recorder: Recorder) -> Result:
         """Train the epochs that are left and score the test set.
 
-        Raises `Diverged` when a loss is not finite, and `ValueError` when no epoch has a value of
-        the objective.
+        Raises `Diverged` when a loss is not finite, and `ValueError` when another metric is not, or
+        an epoch has no value of the objective.
         """
         while not self.is_over:
             with np.errstate(over="ignore", invalid="ignore"):  # checked after the epoch
@@ -136,10 +138,8 @@ class Trainer:
                 if self.dataset.val is not None:
                     score, predictions = self.evaluate(self.dataset.val)
                     values |= self._values("val", score, predictions, _truth(self.dataset.val))
-            self._check_finite(values)
-            value = self._judge(values)
-            if metrics.is_better(value, self.best_value, maximize=self.options.maximize):
-                self.best_epoch, self.best_value = epoch, value
+            check_finite(epoch, values, self.options.lr)
+            if self.monitor.add(epoch, values):
                 self.best_parameters[:] = self.evaluated
             recorder.epoch(epoch, values, self)
         return self._finish(recorder)
@@ -233,8 +233,8 @@ class Trainer:
             arrays["average"] = self.average.flat
         return arrays, {
             "finished": self.finished,
-            "best_epoch": self.best_epoch,
-            "best_error": self.best_value,  # its name in all checkpoints
+            "best_epoch": self.monitor.best_epoch,
+            "best_error": self.monitor.best_value,  # its name in all checkpoints
             "generators": randomness.states(self.generators),
         }
 
@@ -249,54 +249,14 @@ class Trainer:
             )
         for name, array in own.items():
             array[...] = arrays[name]
-        self.finished, self.best_epoch = rest["finished"], rest["best_epoch"]
-        self.best_value = rest["best_error"]
+        self.finished, self.monitor.best_epoch = rest["finished"], rest["best_epoch"]
+        if self.monitor.is_required:  # else earlier versions saved a number that is no value
+            self.monitor.best_value = rest["best_error"]
         randomness.restore(self.generators, rest["generators"])
-
-    def _check_finite(self, values: dict[str, float]) -> None:
-        """Raise `Diverged` for the first loss among `values` that is NaN or infinite."""
-        for what, key in (
-            ("training", metrics.TRAIN_LOSS),
-            ("validation", metrics.VAL_LOSS),
-            ("test", metrics.TEST_LOSS),
-        ):
-            loss, lr = values.get(key, 0.0), self.options.lr
-            if not np.isfinite(loss):
-                raise Diverged(
-                    f"the {what} loss is {loss} in epoch {self.finished}: the learning rate "
-                    f"lr={lr:g} is probably too high; try lr={lr / 10:g}",
-                    self.finished,
-                    values,
-                )
-        for key, value in values.items():
-            if not np.isfinite(value):
-                raise ValueError(
-                    f"metric {key} is {value} in epoch {self.finished}: expected a finite number"
-                )
 
     def _lr(self, step: int) -> float:
         """The learning rate of a step of the current epoch, counted from 0."""
         return self.options.lr * self.options.schedule(self.finished + step / self._steps_per_epoch)
-
-    def _judge(self, values: dict[str, float]) -> float:
-        """The objective's value of the epoch. Raises `ValueError` when it was not recorded."""
-        key = self.options.objective
-        if self._is_judged_by_the_last:
-            return float(-self.finished)
-        if key not in values:
-            raise ValueError(f"objective={key}: not recorded; expected one of {', '.join(values)}")
-        return values[key]
-
-    @property
-    def _is_judged_by_the_last(self) -> bool:
-        """Whether the last epoch counts: by validation error, without a validation set."""
-        is_default = self.options.objective == metrics.VAL_ERROR and not self.options.maximize
-        return is_default and self.dataset.val is None
-
-    def _is_stale(self) -> bool:
-        """Whether the objective has not improved for `patience` epochs."""
-        patience = self.options.patience
-        return patience is not None and self.finished - self.best_epoch >= patience > 0
 
     def _drop_inputs(self, inputs: Array) -> None:
         """Apply input dropout to a block of inputs (n, D), in place."""
@@ -314,31 +274,10 @@ class Trainer:
             with np.errstate(over="ignore", invalid="ignore"):
                 score, probabilities = self._evaluate(test, self.best_parameters)
                 values = self._values("test", score, probabilities, _truth(test))
-            self._check_finite(values)  # the last step may diverge
-        if not self._is_judged_by_the_last:
-            values |= {
-                metrics.BEST_EPOCH: float(self.best_epoch),
-                metrics.best_key(self.options.objective): self.best_value,
-            }
+            check_finite(self.finished, values, self.options.lr)  # the last step may diverge
+        values |= self.monitor.best()
         recorder.final(self.finished, values)
-        return Result(self.best_epoch, values, probabilities)
-
-
-def _check_kind(dataset: Dataset, options: Options) -> None:
-    """Raise `ValueError` for a loss of another kind than the data, or smoothed numbers."""
-    kind = options.loss.kind
-    if kind == "regression" and options.label_smoothing:
-        raise ValueError(
-            f"label_smoothing={options.label_smoothing:g}: a regression has no labels; expected 0"
-        )
-    if (kind == "classification") != (dataset.classes > 0):
-        expected, found = (
-            ("class labels", "numbers") if kind == "classification" else ("numbers", "class labels")
-        )
-        raise ValueError(
-            f"loss {type(options.loss).__name__}: a {kind} expects {expected} as targets; the "
-            f"data set {dataset.name} has {found}"
-        )
+        return Result(self.monitor.best_epoch, values, probabilities)
 
 
 def _truth(part: Part) -> NDArray[Any]:

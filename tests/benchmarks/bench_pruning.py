@@ -15,6 +15,7 @@ import argparse
 import statistics
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from threadpoolctl import threadpool_limits
@@ -29,7 +30,8 @@ from harness.run.search.search import Search
 from harness.run.search.space import split
 from harness.run.search.study import open_study
 from harness.runfolder.environment import processor
-from harness.training.trainer import Diverged, Trainer
+from harness.training.monitor import Diverged
+from harness.training.trainer import Trainer
 
 FIXED = ["dataset.num_train=4000", "epochs=20", "threads=1"]
 SPACE = ["lr=tag(log, interval(0.001, 3))", "width=choice(32,64,128)", "batch=choice(16,32,64,128)",
@@ -75,7 +77,8 @@ def search(
 
     def objective(trial) -> float:  # type: ignore[no-untyped-def]
         lines = [f"{each.key}={each.suggest(trial)}" for each in space]
-        trainer = build.trainer(compose_one([*fixed, *lines]), DATA)
+        config = compose_one([*fixed, *lines])
+        trainer = build.trainer(replace(config, backend=build.backend(config)), DATA)
         result = trainer.run(Report(trial, spent))
         return result.values[metrics.BEST_VAL_ERROR]
 

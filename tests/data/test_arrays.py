@@ -1,4 +1,7 @@
-"""Arrays of any kind: every fault is one line, and a file is what its arrays in memory are."""
+"""Arrays of any kind: every fault is one line, and a file is what its arrays in memory are.
+
+Covers: harness/data/npz.py
+"""
 
 import io
 import shutil
@@ -10,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.data import arrays, dataset, extraction, integrity, normalization
+from harness.data import dataset, extraction, integrity, normalization, npz
 from harness.data.dataset import Dataset
 from harness.data.sources import measure
 from harness.nn.activations import Tanh
@@ -157,7 +160,7 @@ def test_arrays_in_memory_are_trained_on_without_files_or_a_test_set() -> None:
     options = Options(batch=8, lr=0.1, epochs=30)
     trained = Trainer(network, data, SGD(network.parameters), fitted, options)
     result = trained.run(Silence())
-    assert trained.best_value == 0
+    assert trained.monitor.best_value == 0
     assert set(result.values) == {"best/epoch", "best/val_error"}
     assert result.probabilities.shape == (0, 3)
 
@@ -319,7 +322,7 @@ def test_a_zip_bomb_is_refused_before_it_is_unpacked(
     path = save(tmp_path / "own.npz", content())
     rewritten(path, "x_train.npy", npy((60, 1 << 16), bytes(60 << 18)))
     assert path.stat().st_size < 100_000, "15 MB in little space"
-    monkeypatch.setattr(arrays, "MAX_BYTES", 15 << 20)
+    monkeypatch.setattr(npz, "MAX_BYTES", 15 << 20)
     with pytest.raises(ValueError, match=r"ask for 15,[0-9,]+ bytes, more than the limit"):
         load(path, tmp_path / "cache")
     assert not (tmp_path / "cache").exists()

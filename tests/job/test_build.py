@@ -108,6 +108,16 @@ def test_where_numba_compiles_nothing_numpy_trains(
         assert "NUMBA_DISABLE_JIT is set" in refusal(config())
 
 
+def test_a_broken_numba_is_a_warning_only_where_it_would_train(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(build.numba_loading, "fault", lambda: "broken")
+    assert build.numba_fault(config()) == "broken"
+    assert build.numba_fault(config("depth=2")) is None
+    assert build.numba_fault(config(), "float32") is None
+    assert build.numba_fault(config("backend=numpy")) is None
+
+
 def test_without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert build.backend(config()) == "numpy"

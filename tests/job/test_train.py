@@ -328,7 +328,7 @@ def test_an_objective_that_is_not_recorded_fails_in_one_line(
     run = freeze.freeze_run(prepared, [])
     done = command("harness.job", str(run.folder))
     assert done.returncode == 1
-    expected = "objective=val/own: not recorded; expected one of train/loss, train/error, "
+    expected = "objective=val/own: not recorded in epoch 1, only train/loss, train/error, "
     assert done.stderr.count("\n") == 1
     assert expected in done.stderr
     assert run.history().status == "FAILED"

@@ -16,7 +16,7 @@ from harness.job.training_run import PREDICTIONS, TrainingRun
 from harness.runfolder import journal as journals
 from harness.runfolder.journal import Journal
 from harness.runfolder.run import Run
-from harness.training.trainer import Diverged
+from harness.training.monitor import Diverged
 from tests.conftest import new_run
 
 PART = Part(np.zeros((1, 1), np.uint8), np.zeros(1, np.uint8))
@@ -107,7 +107,7 @@ def test_a_checkpoint_whose_record_is_missing_brings_it(run: Run) -> None:
     assert recorded(run) == []
     with run.writing() as journal:
         again = open_run(run, journal)
-        assert again.best_epoch == 1
+        assert again._monitor.best_epoch == 1
     assert recorded(run) == [("epoch", 1)]
 
 
@@ -118,7 +118,7 @@ def test_patience_ends_the_epochs(run: Run) -> None:
         for epoch in training.epochs(4):
             training.log(epoch, {"val/error": errors[epoch - 1]})
     assert recorded(run) == [("epoch", 1), ("epoch", 2), ("epoch", 3)]
-    assert training.best_epoch == 1
+    assert training._monitor.best_epoch == 1
 
 
 def test_final_metrics_are_recorded_once(run: Run) -> None:
@@ -134,7 +134,7 @@ def test_final_metrics_are_recorded_once(run: Run) -> None:
         (2, {"a": 1.0}, r"run\.log\(2, \.\.\.\): expected epoch 1"),
         (1, {}, "metrics: expected numbers by key"),
         (1, [0.1], "metrics: expected numbers by key"),
-        (1, {"a": 0.1}, "objective=val/error: it was not logged in epoch 1, only a"),
+        (1, {"a": 0.1}, "objective=val/error: not recorded in epoch 1, only a"),
         (1, {"a": "0.1"}, "metric 'a': expected a number, found '0.1'"),
         (1, {"a": True}, "metric 'a': expected a number, found True"),
         (1, {"a": None}, "metric 'a': expected a number, found None"),
@@ -170,6 +170,9 @@ def test_predictions_and_artifacts(run: Run, tmp_path: Path) -> None:
         training = open_run(run, journal)
         training.predictions([0, 1], [[0.25, 0.75], [0.5, 0.5]])
         training.artifact("model/tree.txt", source)
+        training.artifact("weights/mine.txt", lambda path: path.write_text("w"))
+        with pytest.raises(ValueError, match="wrote no such file"):
+            training.artifact("nothing.txt", lambda path: None)
         for name in ("config.yaml", "../x", "/x", "checkpoints/x", "journal.jsonl", ".x", ""):
             with pytest.raises(ValueError, match="artifact"):
                 training.artifact(name, source)
@@ -178,11 +181,12 @@ def test_predictions_and_artifacts(run: Run, tmp_path: Path) -> None:
                 training.predictions(labels, probabilities)
         with pytest.raises(ValueError, match="finite"):
             training.predictions([0], [[math.nan, 1.0]])
-    assert training.files == [PREDICTIONS, "model/tree.txt"]
+    assert training.files == [PREDICTIONS, "model/tree.txt", "weights/mine.txt"]
     with np.load(run.folder / PREDICTIONS) as saved:
         np.testing.assert_array_equal(saved["labels"], [0, 1])
         assert saved["probabilities"].dtype == np.float32
     assert (run.folder / "model/tree.txt").read_text() == "leaf"
+    assert (run.folder / "weights/mine.txt").read_text() == "w"
 
 
 def test_after_the_last_epoch_of_the_built_in_trainer_signals_are_ignored(

@@ -6,7 +6,7 @@ import pytest
 from harness.nn.activations import ACTIVATIONS
 from harness.nn.layers import Activate, Dense
 from harness.nn.losses import CrossEntropy, SquaredError
-from harness.nn.models import MODELS, conv, count_parameters, mlp
+from harness.nn.models import MODELS, conv, mlp
 from harness.nn.network import Network
 from tests.nn.differences import check_network, moved
 
@@ -58,9 +58,11 @@ def test_initial_weights(activation: str, variance: float) -> None:
 
 
 def test_parameter_counts() -> None:
-    assert count_parameters((784, 128, 10)) == 784 * 128 + 128 + 128 * 10 + 10 == 101_770
-    assert count_parameters((784, 512, 256, 10)) == 535_818
-    assert len(Network(mlp((28, 28), 10, width=(512, 256)), 784).parameters.flat) == 535_818
+    def count(*width: int) -> int:
+        return len(Network(mlp((28, 28), 10, width=width), 784).parameters.flat)
+
+    assert count(128) == 784 * 128 + 128 + 128 * 10 + 10 == 101_770
+    assert count(512, 256) == 535_818
 
 
 def test_width_is_one_number_or_a_list() -> None:

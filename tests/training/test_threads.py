@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from harness.nn.models import count_parameters
+from harness.nn.models import mlp
+from harness.nn.network import Network
 from harness.training.threads import blas_threads, cores
 
 
@@ -19,7 +20,8 @@ from harness.training.threads import blas_threads, cores
     ],
 )
 def test_the_rule(sizes: tuple[int, ...], batch: int, cores: int, expected: int) -> None:
-    parameters = count_parameters(sizes)
+    inputs, *width, outputs = sizes
+    parameters = len(Network(mlp((inputs,), outputs, width=width), inputs).parameters.flat)
     assert blas_threads(parameters, batch, cores) == expected
     assert blas_threads(parameters, batch, cores, 3) == 3
 

@@ -23,8 +23,9 @@ from harness.nn.models import conv, mlp
 from harness.nn.network import Network
 from harness.nn.optimizers import SGD
 from harness.training import evaluation, randomness, trainer
+from harness.training.monitor import Diverged
 from harness.training.options import Options
-from harness.training.trainer import Diverged, Trainer
+from harness.training.trainer import Trainer
 
 
 def images(count: int, seed: int) -> Part:
@@ -156,6 +157,17 @@ def test_without_validation_the_last_epoch_counts() -> None:
     np.testing.assert_array_equal(trained.best_parameters, trained.network.parameters.flat)
 
 
+def test_a_state_of_version_0_1_without_validation_continues() -> None:
+    """It has the negative number of the last epoch for a best value."""
+    whole, first, second = (make(problem(validation=False)) for _ in range(3))
+    whole.run(trainer.Silence())
+    first.train_epoch()
+    arrays, rest = first.state()
+    second.restore(arrays, rest | {"best_epoch": 1, "best_error": -1.0})
+    assert second.run(trainer.Silence()).best_epoch == 3
+    np.testing.assert_array_equal(second.best_parameters, whole.best_parameters)
+
+
 class OwnMetric(Trainer):
     """Records `val/own` with the values of `own`, one for each epoch."""
 
@@ -199,7 +211,7 @@ def test_an_objective_without_a_value_fails_in_one_line() -> None:
     for value in (math.nan, math.inf):
         with pytest.raises(ValueError, match=r"^metric val/own is (nan|inf) in epoch 2: expected"):
             judged_by_own(0.5, value).run(trainer.Silence())
-    expected = r"^objective=val/x: not recorded; expected one of train/loss, .*, val/error$"
+    expected = r"^objective=val/x: not recorded in epoch 1, only train/loss, .*, val/error$"
     with pytest.raises(ValueError, match=expected):
         make(problem(), objective="val/x").run(trainer.Silence())
     with pytest.raises(ValueError, match="objective=val/loss: not recorded"):
@@ -359,10 +371,10 @@ def test_a_regression_has_losses_and_no_errors() -> None:
 @pytest.mark.parametrize(
     ("loss", "message"),
     [
-        ("squared_error", "loss SquaredError: a regression expects numbers as targets; the data set"
-         " synthetic has class labels"),
-        ("cross_entropy", "loss CrossEntropy: a classification expects class labels as targets; the"
-         " data set synthetic has numbers"),
+        ("squared_error", "loss SquaredError: a regression expects numbers as targets, and the data"
+         " set has class labels; use a loss for a classification, such as cross_entropy"),
+        ("cross_entropy", "loss CrossEntropy: a classification expects class labels as targets, and"
+         " the data set has numbers; use a loss for a regression, such as squared_error"),
     ],
 )  # fmt: skip
 def test_a_loss_of_another_kind_than_the_data_is_refused(loss: str, message: str) -> None:

@@ -1,0 +1,96 @@
+"""What the metrics of an epoch decide: whether training goes on, and which epoch is the best.
+
+The built-in trainer and every training function of the user's are judged by it.
+"""
+
+import math
+from collections.abc import Mapping
+
+from harness.nn import metrics
+
+LOSSES = {
+    metrics.TRAIN_LOSS: "training", metrics.VAL_LOSS: "validation", metrics.TEST_LOSS: "test",
+}  # fmt: skip
+
+
+class Diverged(ArithmeticError):
+    """A metric became NaN or infinite; the message names the epoch and the likely cause.
+
+    epoch, values: the epoch's number and metrics.
+    """
+
+    def __init__(self, message: str, epoch: int, values: Mapping[str, float]) -> None:
+        super().__init__(message)
+        self.epoch, self.values = epoch, values
+
+
+class Monitor:
+    """Finds the best epoch by the objective, the earliest of equals.
+
+    objective: the metric. maximize: higher values are better. patience: epochs without a better one
+    after which training is stale; None or 0 for never. is_validated: whether there are validation
+    examples; without them the default objective has no values, and the last epoch is the best.
+
+    best_epoch, best_value: 0 before the first epoch, and NaN where none had a value. is_required:
+    whether every epoch must have the objective.
+    """
+
+    def __init__(
+        self, objective: str, *, maximize: bool, patience: int | None, is_validated: bool
+    ) -> None:
+        self.objective = objective
+        self.is_required = is_validated or maximize or objective != metrics.VAL_ERROR
+        self._maximize, self._patience = maximize, patience
+        self.best_epoch, self.best_value = 0, math.nan
+
+    def add(self, epoch: int, values: Mapping[str, float]) -> bool:
+        """Take the metrics of an epoch. Returns whether it is the best so far.
+
+        Raises `ValueError` when the objective is required and missing.
+        """
+        if self.is_required and self.objective not in values:
+            known = ", ".join(key for key in values if not key.startswith("time/"))
+            raise ValueError(
+                f"objective={self.objective}: not recorded in epoch {epoch}, only {known}"
+            )
+        value = values.get(self.objective, math.nan)
+        is_best = metrics.is_better(value, self.best_value, maximize=self._maximize)
+        if is_best or (math.isnan(value) and math.isnan(self.best_value)):
+            self.best_epoch, self.best_value = epoch, value
+            return True
+        return False
+
+    def is_stale(self, epoch: int) -> bool:
+        """Whether the objective has not improved for `patience` epochs."""
+        return 0 < (self._patience or 0) <= epoch - self.best_epoch
+
+    def best(self) -> dict[str, float]:
+        """The final metrics `best/epoch` and the objective's best value, if any epoch had one."""
+        if math.isnan(self.best_value):
+            return {}
+        return {
+            metrics.BEST_EPOCH: float(self.best_epoch),
+            metrics.best_key(self.objective): self.best_value,
+        }
+
+
+def check_finite(epoch: int, values: Mapping[str, float], lr: float | None = None) -> None:
+    """Raise `Diverged` for the first value that is NaN or infinite, losses first.
+
+    lr: the learning rate that the message of a loss blames. With it, a metric that is not finite
+    while all losses are is a `ValueError`, because the metric itself is wrong.
+    """
+    for key in sorted(values, key=lambda key: key not in LOSSES):
+        value = values[key]
+        if math.isfinite(value):
+            continue
+        if lr is None:
+            raise Diverged(f"{key} is {value} in epoch {epoch}", epoch, values)
+        if key not in LOSSES:
+            raise ValueError(f"metric {key} is {value} in epoch {epoch}: expected a finite number")
+        raise Diverged(
+            f"the {LOSSES[key]} loss is {value} in epoch {epoch}: the learning rate lr={lr:g} is "
+            f"probably too high; try lr={lr / 10:g}",
+            epoch,
+            values,
+        )
