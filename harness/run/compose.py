@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.data.override import spell, suggest
 from harness.run import launcher_schema
-from harness.run.conf import conf_path, own_folders
+from harness.run.conf import conf_path
 from harness.run.grammar import MAX_VALUES, check_swept_once, sweep_values, tags
 from harness.run.launcher_schema import Engines
 from harness.run.overrides import (
@@ -29,7 +29,7 @@ from harness.run.overrides import (
     value_text,
 )
 from harness.runfolder import config as configuration
-from harness.runfolder import parts
+from harness.runfolder import own_code, parts
 from harness.runfolder.config import ConfigError
 from harness.runfolder.parts import DATASET, KINDS, SCRATCH
 from harness.runfolder.schema import Config
@@ -223,9 +223,8 @@ def composer(folder: Path | None = None, root: str | None = ROOT_CONFIG) -> Iter
         return {str(key): value for key, value in content.items()}
 
     own_source.register()
-    own = (
-        [] if root is None else [f"hydra.searchpath={spell(own_source.search_path(own_folders()))}"]
-    )
+    path = spell(own_source.search_path(own_code.folders()))
+    own = [] if root is None else [f"hydra.searchpath={path}"]
     with initialize_config_dir(str((folder or conf_path()).resolve()), version_base="1.3"):
         yield composed
 

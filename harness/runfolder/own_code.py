@@ -49,6 +49,11 @@ class Source:
         return Path(self.root, self.path)
 
 
+def folders() -> tuple[Path, ...]:
+    """The folders of `searching`: those of `--config-dir` in a command."""
+    return _folders.get()
+
+
 @contextlib.contextmanager
 def searching(folders: Iterable[str | Path]) -> Iterator[None]:
     """Search these folders as well, after the working directory."""
