@@ -15,14 +15,15 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from harness.data.override import quoted, spell, suggest
+from harness.data.override import spell, suggest
 from harness.runfolder import parts, versions
 from harness.runfolder.objective import DEFAULT, Objective, metric_names
 from harness.runfolder.own_code import OwnCodeError
 from harness.runfolder.parts import KINDS, Part, PartError
-from harness.runfolder.schema import GROUPS, Config, Group, ScratchConfig, allowed_values
+from harness.runfolder.schema import GROUPS, Config, Group, ScratchConfig
 from harness.runfolder.target import problem as problem_of
 from harness.runfolder.target import shown
+from harness.runfolder.values import allowed, explain
 
 Leaf = str | int | float | bool | None
 
@@ -355,12 +356,6 @@ def _keys(chosen: Iterable[tuple[str, Part]] = ()) -> Iterator[tuple[str, Any, s
             yield name, hints[name], field.metadata["meaning"]
 
 
-def _allowed(key: str) -> str:
-    """The values that a dotted key allows, in words; empty when its type has no description."""
-    hints = (annotation for other, annotation, _ in _keys() if other == key)
-    return next((text for text in map(allowed_values, hints) if text), "")
-
-
 def _explain(error: ValidationError, content: Mapping[str, Any]) -> str:
     """The first problem of a pydantic report as one line."""
     problem: Mapping[str, Any] = error.errors()[0]
@@ -370,15 +365,8 @@ def _explain(error: ValidationError, content: Mapping[str, Any]) -> str:
     value: Any = content
     for part in key.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
-    shown = "(nothing)" if value == "" else value if isinstance(value, str) else spell(value)
-    # The options of a Literal: "'sgd', 'adam' or 'x'".
-    options = problem.get("ctx", {}).get("expected", "")
-    expected = _allowed(key) or options or problem["msg"].replace("Input should be ", "")
-    words = options.replace("'", "").replace(" or ", ", ").split(", ")
-    hint = suggest(str(value), words) if options else ""
-    if problem["type"] == "string_type" and isinstance(value, bool | int | float):
-        hint = f"; for this very text, type {quoted(key, shown)}"
-    return f"{key}={shown}: expected {expected}{hint}"
+    expected = next(filter(None, (allowed(a) for other, a, _ in _keys() if other == key)), "")
+    return explain(key, value, problem, expected)
 
 
 def _key(problem: Mapping[str, Any]) -> str:

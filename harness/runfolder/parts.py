@@ -9,18 +9,19 @@ of that key of the root (`weight_decay`).
 
 import dataclasses
 import inspect
-import types
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any
 
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Ge
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from harness.data.override import spell, suggest
 from harness.runfolder import own_code
+from harness.runfolder.values import allowed, explain, meaning
 
 Factory = Callable[..., Any]
 
@@ -218,24 +219,13 @@ def check(kind: str, content: Any) -> Part:
 
 def _valid(kind: str, key: Key, value: Any) -> Any:
     """The value of a key, as its annotation has it. Raises `PartError`."""
-    from pydantic import ConfigDict, TypeAdapter, ValidationError
-
     config = ConfigDict(strict=True, allow_inf_nan=False)
     try:
         valid = TypeAdapter(key.annotation, config=config).validate_python(value)
-        return list(valid) if isinstance(valid, tuple) else valid  # as a file has it
     except ValidationError as error:
-        problem = error.errors()[0]
-        context = problem.get("ctx", {})
-        options = context.get("expected", "")
-        expected = (
-            allowed(key.annotation) or options or problem["msg"].replace("Input should be ", "")
-        )
-        hint = suggest(str(value), options.replace("'", "").replace(" or ", ", ").split(", "))
-        shown = "(nothing)" if value == "" else value if isinstance(value, str) else spell(value)
-        raise PartError(
-            f"{kind}.{key.name}={shown}: expected {expected}{hint if options else ''}"
-        ) from None
+        expected, problem = allowed(key.annotation), error.errors()[0]
+        raise PartError(explain(f"{kind}.{key.name}", value, problem, expected)) from None
+    return list(valid) if isinstance(valid, tuple) else valid  # as a file has it
 
 
 @cache
@@ -305,51 +295,3 @@ def settings_class(name: str, function: Factory) -> Any:
 def _check_name(kind: str, part: str, argument: str) -> None:
     if argument == "name":
         raise PartError(f"{kind}={part}: 'name' cannot be a key, it names the part; rename it")
-
-
-def meaning(annotation: Any) -> str:
-    """The text in `Annotated[float, "decay of the running mean"]`; empty when there is none."""
-    texts = (each for each in getattr(annotation, "__metadata__", ()) if isinstance(each, str))
-    return next(texts, "")
-
-
-def allowed(annotation: Any) -> str:
-    """The values that an annotation allows, in words; empty when there are none for it."""
-    limits: dict[type, Any] = {}
-    if get_origin(annotation) is Annotated:
-        limits = {type(each): each for each in annotation.__metadata__}
-        annotation = get_args(annotation)[0]
-    if annotation is bool:
-        return "true or false"
-    if annotation is str:
-        return "a text"
-    if annotation in (int, float):
-        return _number(annotation, limits)
-    if get_origin(annotation) is Literal:
-        return ", ".join(map(str, get_args(annotation)))
-    if get_origin(annotation) in (list, Sequence):
-        inner = allowed(*get_args(annotation))
-        return f"a list, each {inner}" if inner else ""
-    if get_origin(annotation) in (Union, types.UnionType):
-        words = [allowed(each) for each in get_args(annotation) if each is not types.NoneType]
-        null = ", or null" if types.NoneType in get_args(annotation) else ""
-        return " or ".join(words) + null if all(words) else ""
-    return ""
-
-
-def _number(annotation: type, limits: Mapping[type, Any]) -> str:
-    """A number and its limits in words, such as `a number from 0 to below 1`."""
-    low = high = ""
-    if Ge in limits or Gt in limits:
-        low = f"from {limits[Ge].ge}" if Ge in limits else f"above {limits[Gt].gt}"
-    if Le in limits or Lt in limits:
-        high = f"to {limits[Le].le}" if Le in limits else f"below {limits[Lt].lt}"
-    whole = "a whole number" if annotation is int else "a number"
-    if low and high:
-        link = "and " if Gt in limits and Lt in limits else "to " if Lt in limits else ""
-        return f"{whole} {low} {link}{high}"
-    if annotation is float:
-        whole = "a finite number"
-    low = low.replace("from", "of at least")
-    high = high.replace("to", "of at most")
-    return " ".join(filter(None, (whole, low, high)))

@@ -12,7 +12,8 @@ import pytest
 from harness.run import compose, overrides
 from harness.runfolder import config
 from harness.runfolder.config import ConfigError
-from harness.runfolder.schema import GROUPS, ScratchConfig, allowed_values
+from harness.runfolder.schema import GROUPS, ScratchConfig
+from harness.runfolder.values import allowed
 
 WHOLE = "expected a whole number of at least"
 BAD = {
@@ -96,7 +97,7 @@ def test_every_number_says_what_it_allows() -> None:
     for schema in (ScratchConfig, *GROUPS.values()):
         for name, annotation in typing.get_type_hints(schema, include_extras=True).items():
             if name not in GROUPS and re.search(r"\b(int|float)\b", repr(annotation)):
-                assert allowed_values(annotation), f"{schema.__name__}.{name}"
+                assert allowed(annotation), f"{schema.__name__}.{name}"
 
 
 @pytest.mark.parametrize(
