@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import logging
 import tempfile
@@ -18,6 +17,7 @@ from harness.recognizer import calibration, champion, recognizer
 from harness.recognizer.calibration import Calibration
 from harness.recognizer.recognizer import Recognizer
 from harness.runfolder import folder, own_code
+from harness.runfolder.artifacts import sha256
 from harness.runfolder.objective import DEFAULT, Objective
 from harness.runfolder.run import WEIGHTS, Run
 from harness.runfolder.target import Target
@@ -187,7 +187,7 @@ def _calibrate(run: Run, trained: Recognizer, weights: Path, *, own: bool) -> Ca
         return None
     labels = data.val.labels if data.val.rows is None else data.val.labels[data.val.rows]
     fitted = calibration.fit(probabilities, labels)
-    content = dataclasses.asdict(fitted) | {"weights": _sha256(weights)}
+    content = dataclasses.asdict(fitted) | {"weights": sha256(weights)}
     with contextlib.suppress(OSError):
         write_text(run.folder / CALIBRATION, json.dumps(content, indent=1) + "\n")
     return fitted
@@ -199,7 +199,7 @@ def _read_calibration(path: Path, weights: Path) -> Calibration:
         content = json.loads(path.read_text())
         if not isinstance(content, dict):
             raise ValueError(f"a {type(content).__name__}")
-        digest = _sha256(weights)
+        digest = sha256(weights)
         if content.pop("weights", digest) != digest:  # 0.1 wrote none
             raise ValueError("that of other weights")
         fitted = Calibration(**content)
@@ -210,8 +210,3 @@ def _read_calibration(path: Path, weights: Path) -> Calibration:
             "and it is fitted again"
         ) from error
     return fitted
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

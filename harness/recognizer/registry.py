@@ -6,7 +6,6 @@ takes seconds, so the functions import it.
 """
 
 import contextlib
-import hashlib
 import io
 import logging
 import tempfile
@@ -23,6 +22,7 @@ from harness.recognizer import champion
 from harness.recognizer.champion import ALIAS, DIGEST, WEIGHTS
 from harness.recognizer.recognizer import Recognizer
 from harness.runfolder import checkpoint
+from harness.runfolder.artifacts import sha256
 from harness.runfolder.target import Target
 from harness.tracking import mlflow_private
 from harness.tracking.store import StoreError, answers, is_deleted
@@ -144,7 +144,7 @@ def model_content(
         "input_example": example,
         "pip_requirements": [f"{each}=={metadata.version(each)}" for each in REQUIREMENTS],
         "metadata": {
-            DIGEST: hashlib.sha256(weights.read_bytes()).hexdigest(),
+            DIGEST: sha256(weights),
             RUN: trained.run_id,
         },
     }
