@@ -15,14 +15,13 @@ from filelock import Timeout
 from harness.run import notices
 from harness.run.compose import Job
 from harness.runfolder import config as configuration
-from harness.runfolder import environment, folder, keys, own_code
+from harness.runfolder import environment, folder, keys, own_code, own_dataset
 from harness.runfolder.config import ConfigError
 from harness.runfolder.folder import Identity
 from harness.runfolder.keys import Key
 from harness.runfolder.liveness import FolderLock
 from harness.runfolder.optional import warn
 from harness.runfolder.own_code import Source
-from harness.runfolder.own_dataset import located, measure
 from harness.runfolder.plan import Plan, SweepJob
 from harness.runfolder.run import Run
 from harness.runfolder.schema import Config, DatasetConfig, ScratchConfig
@@ -65,7 +64,7 @@ def with_backend(job: Job) -> Job:
     config = job.config
     if not isinstance(config, ScratchConfig):
         return job
-    sizes = measure(config.dataset)
+    sizes = own_dataset.measure(config.dataset)
     build.part("augmentation", config, sizes.input_shape)
     build.check_loss(config, is_regression=sizes.is_regression)
     if fault := build.numba_fault(config):
@@ -96,23 +95,11 @@ def prepare(jobs: list[Job]) -> list[Prepared]:
 
 def _examine(settings: DatasetConfig, normalization: str, outputs: str) -> dict[str, object]:
     """Extract a data set; returns its part of the create record."""
-    from harness.data.dataset import open_dataset
-    from harness.data.extraction import prepare as extract
-
-    cache_folder = Path(outputs) / "cache"
-    digest = extract(*located(settings, cache_folder), cache_folder)
-    data = open_dataset(
-        digest,
-        cache_folder,
-        num_val=settings.num_val,
-        num_train=settings.num_train,
-        split_seed=settings.split_seed,
-        label=settings.title,
-    )
+    data = own_dataset.load(settings, Path(outputs) / "cache")
     notices.narrow_grays(normalization, data)
     return {
         "name": data.name,
-        "sha256": digest,
+        "sha256": data.sha256,
         "source": settings.place or settings.name,
         "train": len(data.train),
         "val": 0 if data.val is None else len(data.val),

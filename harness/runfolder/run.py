@@ -203,23 +203,12 @@ class Run:
 
         It is extracted again when the cache has lost it. Raises `ValueError` when that fails.
         """
-        from harness.data.dataset import open_dataset
-        from harness.runfolder import own_code
-        from harness.runfolder.own_dataset import restore
+        from harness.runfolder import own_code, own_dataset
 
-        settings = self.config.dataset
-        digest = self.history().create["dataset"]["sha256"]
-        if settings.is_own:
+        if self.config.dataset.is_own:
             own_code.use(self.history().code)
-        restore(digest, settings, self.cache)
-        return open_dataset(
-            digest,
-            self.cache,
-            num_val=settings.num_val,
-            num_train=settings.num_train,
-            split_seed=settings.split_seed,
-            label=settings.title,
-        )
+        digest = self.history().create["dataset"]["sha256"]
+        return own_dataset.load(self.config.dataset, self.cache, digest)
 
     def target(self) -> Target | None:
         """The store that the run's results go to; None for `tracking=none`."""
