@@ -24,6 +24,7 @@ from harness.run import freeze
 from harness.run.compose import Job
 from harness.run.launchers import prestart
 from harness.run.launchers.job_process import JobProcess
+from harness.run.prepared import Prepared
 from harness.run.summary import show
 from harness.runfolder import checkpoint, environment, folder, own_code
 from harness.runfolder import config as configuration
@@ -129,7 +130,7 @@ def check_settings(run: Recorded, settings: Config) -> None:
             )
 
 
-def checks_of(reader: Reader, run: Recorded, files: Path, prepared: freeze.Prepared) -> list[Check]:
+def checks_of(reader: Reader, run: Recorded, files: Path, prepared: Prepared) -> list[Check]:
     """Everything recorded about how the run was made, with how it would be made now."""
     source = freeze.source()
     checks = [
@@ -138,7 +139,7 @@ def checks_of(reader: Reader, run: Recorded, files: Path, prepared: freeze.Prepa
             run.tags.get("run_key", "?"),
             prepared.key,
         ),
-        Check("data", run.tags.get("data.sha256", "?"), str(prepared.dataset["sha256"])),
+        Check("data", run.tags.get("data.sha256", "?"), prepared.data_digest),
         Check("commit", run.tags.get("mlflow.source.git.commit", "none"),
               "none" if source is None else source.sha),
         Check("uncommitted changes", _changes(reader, run, files),
@@ -179,11 +180,11 @@ def _lines(text: str) -> dict[str, str]:
     return dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
 
 
-def _train_again(run: Recorded, settings: Config, prepared: freeze.Prepared, outputs: Path) -> Run:
+def _train_again(run: Recorded, settings: Config, prepared: Prepared, outputs: Path) -> Run:
     tags = {
         "run_key": f"reproduction of {run.run}",  # not a key that a sweep could build on
         REPRODUCES: run.run,
-        "data.sha256": str(prepared.dataset["sha256"]),
+        "data.sha256": prepared.data_digest,
     }
     identity = Identity(f"reproduction of {run.name}", tags, prepared.dataset, prepared.code)
     new = folder.create(outputs, settings, identity)

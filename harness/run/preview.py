@@ -12,14 +12,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.run import freeze, notices
 from harness.run.compose import Job
-from harness.run.freeze import Prepared
+from harness.run.existing import existing_runs, is_of_other_source, retraining
 from harness.run.launcher_schema import Launcher, SlurmLauncher
 from harness.run.launchers import choose
 from harness.run.launchers.prestart import Prestart
+from harness.run.prepared import keyed
 from harness.runfolder import config as configuration
-from harness.runfolder import folder, keys, own_code
+from harness.runfolder import folder, keys
 from harness.runfolder.config import Leaf
 from harness.runfolder.own_dataset import known_digest
 from harness.runfolder.run import Run
@@ -58,23 +58,18 @@ class Nearest:
 def planned(jobs: list[Job], *, accept: bool, reuse: bool) -> list[Planned]:
     """What there is of each job.
 
-    accept: see `freeze.existing`. reuse: whether the command builds on existing runs. Raises
+    accept: see `existing_runs`. reuse: whether the command builds on existing runs. Raises
     `ValueError`.
     """
     outputs = Path(jobs[0].config.outputs)
     digests = [known_digest(job.config.dataset, outputs / "cache") for job in jobs]
     if not reuse:
         return [_planned(job, None, "new") for job in jobs]
-    prepared = []
-    for job, digest in zip(jobs, digests, strict=True):
-        if digest is not None:
-            code = own_code.sources(job.config.own_names)
-            key = keys.run_key(job.config, digest, code)
-            prepared.append(Prepared(job, key, {"sha256": digest}, code))
+    known = zip(jobs, digests, strict=True)
+    prepared = keyed((job, {"sha256": digest}) for job, digest in known if digest is not None)
     runs = folder.all_runs(outputs)
-    found = freeze.existing(prepared, runs, accept=accept)
-    new = [freeze.wanted(p) for p, run in zip(prepared, found, strict=True) if run is None]
-    notices.retraining(runs, new)
+    found = existing_runs(prepared, runs, accept=accept)
+    retraining(runs, [p for p, run in zip(prepared, found, strict=True) if run is None])
     pairs = iter(zip(prepared, found, strict=True))
     rows = []
     for job, digest in zip(jobs, digests, strict=True):
@@ -82,7 +77,7 @@ def planned(jobs: list[Job], *, accept: bool, reuse: bool) -> list[Planned]:
             rows.append(_planned(job, None, UNKNOWN))
             continue
         each, run = next(pairs)
-        is_other = run is not None and freeze.is_of_other_source(run, each)
+        is_other = run is not None and is_of_other_source(run, each)
         rows.append(_planned(job, run, _state(run, is_other=is_other)))
     return rows
 

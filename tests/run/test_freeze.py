@@ -1,4 +1,7 @@
-"""From configurations to run folders: keys, tags, and which existing runs a sweep builds on."""
+"""From configurations to run folders: keys, tags, and which existing runs a sweep builds on.
+
+Covers: harness/run/prepared.py
+"""
 
 import multiprocessing
 import shutil
@@ -11,7 +14,8 @@ import pytest
 from harness.data import dataset
 from harness.run import freeze, notices
 from harness.run.compose import Job
-from harness.run.freeze import Membership, Prepared
+from harness.run.freeze import Membership
+from harness.run.prepared import Prepared
 from harness.runfolder import environment, keys
 from harness.runfolder.config import ConfigError
 from harness.runfolder.environment import Commit

@@ -166,7 +166,7 @@ def _start_state(search: Search) -> dict[str, Any]:
         **{f"hydra.sweeper.{key}": value for key, value in settings.items()},
         **{f"the space of {p.key}": asdict(p) for p in search.space},
         **configuration.leaves(search.base),
-        "the data": prepared.dataset["sha256"],
+        "the data": prepared.data_digest,
         "the source of data/, nn/ and training/": keys.source_digest(),
     }
     if search.own_names:
