@@ -18,8 +18,9 @@ from harness.nn.network import Network
 from harness.nn.schedules import Schedule, with_warmup
 from harness.runfolder import own_code, parts
 from harness.runfolder.config import ConfigError
+from harness.runfolder.kinds import KINDS
 from harness.runfolder.objective import Objective
-from harness.runfolder.parts import KINDS, Part, PartError
+from harness.runfolder.parts import Part, PartError
 from harness.runfolder.schema import Backend, ScratchConfig
 from harness.training.options import Options
 from harness.training.randomness import generators

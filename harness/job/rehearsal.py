@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.runfolder import own_code
-from harness.runfolder.parts import KINDS, PartError
+from harness.runfolder.kinds import KINDS
+from harness.runfolder.parts import PartError
 
 FEW = 4  # examples
 

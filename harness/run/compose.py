@@ -31,7 +31,7 @@ from harness.run.overrides import (
 from harness.runfolder import config as configuration
 from harness.runfolder import own_code, parts
 from harness.runfolder.config import ConfigError
-from harness.runfolder.parts import DATASET, KINDS, SCRATCH
+from harness.runfolder.kinds import DATASET, KINDS, SCRATCH, name_of
 from harness.runfolder.schema import Config
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def _check_used(content: dict[str, Any], compose: Composer, lines: list[str]) ->
 
     Raises `ConfigError`.
     """
-    names = {kind: _name_of(kind, content) for kind in KINDS}
+    names = {kind: str(name_of(kind, content)) for kind in KINDS}
     unused: dict[str, tuple[str, list[str]]] = {}  # key: who has no such key, what that one has
     if names["trainer"] != SCRATCH:
         own = [f"trainer.{key.name}" for key in parts.keys("trainer", names["trainer"])]
@@ -146,11 +146,6 @@ def _check_used(content: dict[str, Any], compose: Composer, lines: list[str]) ->
         who, has = unused[key]
         what = f"it has {', '.join(has)}" if has else "it has no keys"
         raise ConfigError(f"{key}: {who} has no such key; {what}")
-
-
-def _name_of(kind: str, content: dict[str, Any]) -> str:
-    node = content.get(kind, KINDS[kind].before)
-    return str(node.get("name") if isinstance(node, dict) else node)
 
 
 def compose_one(lines: list[str], folder: Path | None = None) -> Config:

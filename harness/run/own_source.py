@@ -14,8 +14,8 @@ from hydra.plugins.config_source import ConfigResult, ConfigSource
 from omegaconf import OmegaConf
 
 from harness.runfolder import parts
+from harness.runfolder.kinds import DATASET, KINDS
 from harness.runfolder.own_dataset import check_keys
-from harness.runfolder.parts import DATASET, KINDS
 
 EXPERIMENT = "experiment"
 # What conf/dataset/arrays.yaml has, for data that a function of the user's makes.

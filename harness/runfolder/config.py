@@ -17,9 +17,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from harness.data.override import spell, suggest
 from harness.runfolder import parts, versions
+from harness.runfolder.kinds import KINDS, SCRATCH, name_of
 from harness.runfolder.objective import DEFAULT, Objective, metric_names
 from harness.runfolder.own_code import OwnCodeError
-from harness.runfolder.parts import KINDS, Part, PartError
+from harness.runfolder.parts import Part, PartError
 from harness.runfolder.schema import GROUPS, Config, Group, ScratchConfig
 from harness.runfolder.target import problem as problem_of
 from harness.runfolder.target import shown
@@ -80,7 +81,7 @@ def _validate(content: Mapping[str, Any], *, frozen: bool = False) -> Config:
     """
     try:
         trainer = _part("trainer", content, frozen=frozen)
-        schema = ScratchConfig if trainer.name == parts.SCRATCH else Config
+        schema = ScratchConfig if trainer.name == SCRATCH else Config
         unused = scratch_keys() if schema is Config else set()
         others = [kind for kind in KINDS if kind != "trainer" and kind not in unused]
         checked = {kind: _part(kind, content, frozen=frozen) for kind in others}
@@ -381,6 +382,6 @@ def _explain_unknown(key: str, content: Mapping[str, Any]) -> str:
     """Why a key is unknown: the trainer has no such key, or nothing has it."""
     known = meanings()
     if key in known:
-        name = _part("trainer", content, frozen=True).name
+        name = name_of("trainer", content)
         return f"{key}: trainer={name} has no such key; --help lists all keys"
     return f"{key}: there is no such key{suggest(key, known)}; --help lists all keys"

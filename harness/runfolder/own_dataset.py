@@ -20,7 +20,8 @@ from harness.data import arrays, extraction, integrity, sources
 from harness.data.atomic import write_atomically
 from harness.data.sources import Sizes
 from harness.runfolder import own_code, parts
-from harness.runfolder.parts import DATASET, PartError
+from harness.runfolder.kinds import DATASET
+from harness.runfolder.parts import PartError
 from harness.runfolder.schema import DatasetConfig
 
 if TYPE_CHECKING:

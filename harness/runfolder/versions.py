@@ -18,7 +18,7 @@ from typing import Any
 from harness.data.override import spell
 from harness.runfolder import parts
 from harness.runfolder.journal import RECORDS, Record
-from harness.runfolder.parts import KINDS, SCRATCH
+from harness.runfolder.kinds import KINDS, SCRATCH
 from harness.runfolder.schema import GROUPS, Config, ScratchConfig
 
 SCHEMA = 2

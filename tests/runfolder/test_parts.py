@@ -1,4 +1,7 @@
-"""Parts: a name of a table or of the user's module, and keys from its signature."""
+"""Parts: a name of a table or of the user's module, and keys from its signature.
+
+Covers: harness/runfolder/kinds.py
+"""
 
 import sys
 from typing import Any
@@ -6,6 +9,7 @@ from typing import Any
 import pytest
 
 from harness.runfolder import parts
+from harness.runfolder.kinds import KINDS
 from harness.runfolder.parts import Part, PartError
 
 SOURCE = """
@@ -128,6 +132,6 @@ def test_a_trainer_s_keys_are_the_fields_of_its_settings(module: str) -> None:
 
 
 def test_every_built_in_part_can_be_checked() -> None:
-    for kind in parts.KINDS.values():
+    for kind in KINDS.values():
         for name in kind.rows:
             assert parts.check(kind.name, name).name == name

@@ -10,7 +10,7 @@ import yaml
 from harness.runfolder import config, keys, versions
 from harness.runfolder import folder as folders
 from harness.runfolder.config import ConfigError
-from harness.runfolder.parts import KINDS
+from harness.runfolder.kinds import KINDS
 from tests.conftest import ROOT, composed, new_run, record_training
 
 FIRST = ROOT / "tests/evolution/0.1/outputs"  # runs of the first version
