@@ -29,6 +29,7 @@ from harness.run.summary import show
 from harness.runfolder import checkpoint, environment, folder, own_code
 from harness.runfolder import config as configuration
 from harness.runfolder.folder import Identity
+from harness.runfolder.frozen_config import read_yaml
 from harness.runfolder.run import CONFIG, REPRODUCES, WEIGHTS, Run
 from harness.runfolder.schema import Config, ScratchConfig
 from harness.runfolder.status import ExitStatus, RunStatus
@@ -93,7 +94,7 @@ def reproduce(run_id: str, outputs: Path, uri: str | None) -> None:
 
 def _reproduce(reader: Reader, run: Recorded, files: Path, outputs: Path) -> ExitStatus:
     """files: a folder for downloaded artifacts."""
-    settings = configuration.read_yaml(reader.fetch(run, CONFIG, files), to_train=True)
+    settings = read_yaml(reader.fetch(run, CONFIG, files), to_train=True)
     check_settings(run, settings)
     settings = replace(
         settings,

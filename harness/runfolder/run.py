@@ -20,7 +20,8 @@ from filelock import FileLock, Timeout
 from harness.runfolder import delivered, liveness, versions
 from harness.runfolder import journal as journals
 from harness.runfolder.artifacts import Artifact
-from harness.runfolder.config import ConfigError, leaves, read_frozen, read_yaml
+from harness.runfolder.config import ConfigError, leaves
+from harness.runfolder.frozen_config import read_frozen, read_yaml
 from harness.runfolder.history import PRUNED, History, begin, read_history
 from harness.runfolder.journal import Journal, JournalError, Record, read_create
 from harness.runfolder.schema import Config
