@@ -1,4 +1,7 @@
-"""The command as a user runs it: real processes, real files, a real MLflow store."""
+"""The command as a user runs it: real processes, real files, a real MLflow store.
+
+Covers: harness/run/completion.py
+"""
 
 import os
 import pty

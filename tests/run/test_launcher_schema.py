@@ -1,10 +1,14 @@
-"""The settings of launchers and sweepers: composed, validated, and no part of a run."""
+"""The settings of launchers and sweepers: composed, validated, and no part of a run.
+
+Covers: harness/run/engines.py
+"""
 
 import dataclasses
 
 import pytest
 
-from harness.run import compose, launcher_schema, overrides
+from harness.run import launcher_schema, overrides
+from harness.run.engines import compose_engines
 from harness.run.launcher_schema import (
     BasicLauncher,
     BasicSweeper,
@@ -18,7 +22,7 @@ from tests.conftest import ROOT
 
 
 def engines_of(*texts: str) -> Engines:
-    return compose.compose_engines(overrides.parse(list(texts)).engines)
+    return compose_engines(overrides.parse(list(texts)).engines)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +66,7 @@ def test_settings_of_engines_are_no_part_of_a_run() -> None:
     line = overrides.parse(texts)
     assert [each.input_line for each in line.settings] == ["batch=16"]
     assert (line.typed, line.fresh, line.resume) == (texts[:3], True, None)
-    engines = compose.compose_engines(line.engines)
+    engines = compose_engines(line.engines)
     assert isinstance(engines.launcher, JoblibLauncher)
     assert engines.launcher.n_jobs == 4
     assert engines.sweeper.name == "basic"
