@@ -1,7 +1,5 @@
 """Every key of a configuration: what it means, and what is wrong with a key or its value."""
 
-import dataclasses
-import typing
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -11,7 +9,7 @@ from harness.data.override import suggest
 from harness.runfolder import parts
 from harness.runfolder.kinds import KINDS, name_of
 from harness.runfolder.parts import Part
-from harness.runfolder.schema import GROUPS, ScratchConfig
+from harness.runfolder.schema import fields
 from harness.runfolder.values import allowed, explain
 
 
@@ -29,23 +27,15 @@ def meanings(chosen: Iterable[tuple[str, Part]] = ()) -> dict[str, str]:
 
 def _keys(chosen: Iterable[tuple[str, Part]] = ()) -> Iterator[tuple[str, Any, str]]:
     """Every dotted key with its annotation and meaning."""
-    hints = typing.get_type_hints(ScratchConfig, include_extras=True)
-    for field in dataclasses.fields(ScratchConfig):
-        name = field.name
-        if name in GROUPS:
-            inner = typing.get_type_hints(GROUPS[name], include_extras=True)
-            for each in dataclasses.fields(GROUPS[name]):
-                if each.name == "options":
-                    continue
-                yield f"{name}.{each.name}", inner[each.name], each.metadata["meaning"]
-        elif name in KINDS:
-            yield KINDS[name].key, str, KINDS[name].meaning
-            own = [part.name for kind, part in chosen if kind == name and part.is_own]
-            for part in [*KINDS[name].rows, *own]:
-                for key in parts.keys(name, part):
-                    yield f"{name}.{key.name}", key.annotation, key.meaning
-        else:
-            yield name, hints[name], field.metadata["meaning"]
+    for name, field, annotation in fields():
+        if name not in KINDS:
+            yield name, annotation, field.metadata["meaning"]
+            continue
+        yield KINDS[name].key, str, KINDS[name].meaning
+        own = [part.name for kind, part in chosen if kind == name and part.is_own]
+        for part in [*KINDS[name].rows, *own]:
+            for key in parts.keys(name, part):
+                yield f"{name}.{key.name}", key.annotation, key.meaning
 
 
 def problem(report: ValidationError, content: Mapping[str, Any]) -> str:

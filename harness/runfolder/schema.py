@@ -1,6 +1,8 @@
 """The typed schema of `conf/`: every key, what it means, and which values it allows."""
 
 import dataclasses
+import typing
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -193,3 +195,16 @@ GROUPS: dict[str, type] = {
     "checkpoint": CheckpointConfig,
     "tracking": TrackingConfig,
 }
+
+
+def fields() -> "Iterator[tuple[str, dataclasses.Field[Any], Any]]":
+    """Every dotted key with its field and annotation, in order; of a part, only the part itself."""
+    hints = typing.get_type_hints(ScratchConfig, include_extras=True)
+    for field in dataclasses.fields(ScratchConfig):
+        if field.name not in GROUPS:
+            yield field.name, field, hints[field.name]
+            continue
+        inner = typing.get_type_hints(GROUPS[field.name], include_extras=True)
+        for each in dataclasses.fields(GROUPS[field.name]):
+            if each.name != "options":
+                yield f"{field.name}.{each.name}", each, inner[each.name]
