@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, get_args
 
 import numpy as np
@@ -111,6 +112,8 @@ def trainer(config: ScratchConfig, dataset: Dataset) -> Trainer:
         rehearsal.check_normalization(config.normalization.name, fitted, some)
     if config.optimizer.is_own:
         rehearsal.check_optimizer(config.optimizer.name, optimizer)
+        another = partial(part, "optimizer", config)
+        rehearsal.check_resume(config.optimizer.name, another, made.parameters, config.lr)
     if config.augmentation.is_own:
         rehearsal.check_augmentation(config.augmentation.name, augmentation, some)
     options = Options(
