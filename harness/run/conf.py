@@ -47,6 +47,16 @@ def including(folders: Sequence[str]) -> Iterator[None]:
         _own.reset(token)
 
 
+@contextlib.contextmanager
+def composing_from(folders: Sequence[Path]) -> Iterator[None]:
+    """Read the user's configurations from these folders instead of those of `--config-dir`."""
+    token = _own.set(tuple(folders))
+    try:
+        yield
+    finally:
+        _own.reset(token)
+
+
 def conf_roots() -> list[Path]:
     """Every folder that configurations are read from."""
     return [conf_path(), *own_folders()]

@@ -5,7 +5,7 @@ Two kinds of places on Hydra's search path, each a class that Hydra is told of.
 
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra.core.object_type import ObjectType
@@ -25,7 +25,12 @@ OWN_DATASET = {
 
 
 class OwnFolder(FileConfigSource):
-    """A folder of the user's. An experiment file needs no `# @package _global_`."""
+    """A folder of the user's. An experiment file needs no `# @package _global_`.
+
+    loaded: the files of all such folders that this process has read.
+    """
+
+    loaded: ClassVar[set[Path]] = set()
 
     @staticmethod
     def scheme() -> str:
@@ -35,6 +40,7 @@ class OwnFolder(FileConfigSource):
     def load_config(self, config_path: str) -> ConfigResult:
         """Read a file."""
         result = super().load_config(config_path)
+        self.loaded.add(Path(self.path, self._normalize_file_name(config_path)))
         if config_path.startswith(f"{EXPERIMENT}/") and result.header["package"] is None:
             result.header["package"] = "_global_"
         return result
