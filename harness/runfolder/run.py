@@ -203,14 +203,15 @@ class Run:
 
         It is extracted again when the cache has lost it. Raises `ValueError` when that fails.
         """
+        from harness.data import integrity
         from harness.data.dataset import open_dataset
         from harness.runfolder import own_code
         from harness.runfolder.own_dataset import restore
 
         settings = self.config.dataset
         digest = self.history().create["dataset"]["sha256"]
-        if settings.is_own:
-            own_code.use(self.history().code)
+        if settings.is_own and integrity.check(self.cache / digest) is not None:
+            own_code.use(self.history().code, [settings.name])
         restore(digest, settings, self.cache)
         return open_dataset(
             digest,

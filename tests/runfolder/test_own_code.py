@@ -120,6 +120,34 @@ def test_a_run_s_modules_are_compared_with_what_was_frozen(package: str, tmp_pat
         own_code.use(recorded)
 
 
+def test_only_what_is_needed_must_be_as_it_was(
+    package: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(
+        package, parts="from .shared import x\n", other="from .shared import x\n", shared="x = 1\n"
+    )
+    names = [f"{package}.parts:x", f"{package}.other:x"]
+    recorded = [asdict(each) for each in own_code.sources(names)]
+    write(package, other="x = 2\n")
+    own_code.use(recorded, names[:1])
+    own_code.use(recorded, [])
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 1, "once in a process"
+    assert told[0].startswith(f"warning: {tmp_path / package / 'other.py'}: was changed after the")
+    assert told[0].endswith(": it is not needed here")
+    for needed in (names[1:], None):
+        with pytest.raises(OwnCodeError, match=r"other\.py: was changed after the run was frozen"):
+            own_code.use(recorded, needed)
+    write(package, shared="x = 3\n")
+    with pytest.raises(OwnCodeError, match=r"shared\.py: was changed"):
+        own_code.use(recorded, names[:1])
+    Path(package, "other.py").unlink()
+    with pytest.raises(
+        OwnCodeError, match=r"other\.py: the run uses this module, which is neither"
+    ):
+        own_code.use(recorded, names[1:])
+
+
 def test_a_run_s_modules_are_found_where_they_were(
     package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
