@@ -6,8 +6,9 @@ editing `conf/` later cannot change a job that waits.
 
 import itertools
 import math
+import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.data.override import spell, suggest
 from harness.run import launcher_schema
-from harness.run.conf import conf_path, own_folders
+from harness.run.conf import conf_path, including, own_folders
 from harness.run.grammar import MAX_VALUES, check_swept_once, sweep_values, tags
 from harness.run.launcher_schema import Engines
 from harness.run.overrides import (
@@ -31,7 +32,8 @@ from harness.run.overrides import (
 from harness.runfolder import config as configuration
 from harness.runfolder import parts
 from harness.runfolder.config import ConfigError
-from harness.runfolder.parts import DATASET, KINDS, SCRATCH
+from harness.runfolder.own_code import OwnCodeError
+from harness.runfolder.parts import DATASET, KINDS, SCRATCH, PartError
 from harness.runfolder.schema import Config
 
 if TYPE_CHECKING:
@@ -49,6 +51,10 @@ COMPOSED = (
     SEARCH_PATH,
 )
 LOGGING = ("hydra.job_logging", "hydra.hydra_logging")
+LINE = "COMP_LINE"  # the variable in which a shell gives the line that it completes
+OPTIONS = re.compile(
+    r"(?<=\s)(?:(?:--config-dir|-cd)[=\s]\s*(\S+)|--ids[=\s]\s*\S+|--dry-run)(?=\s)"
+)
 Composer = Callable[[list[str]], dict[str, Any]]
 
 
@@ -276,17 +282,37 @@ def shell_completion(arguments: list[str]) -> None:
 
     Raises `ConfigError`.
     """
+    import os
     import sys
 
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+
+    from harness.run import own_source
 
     action, _, shell = arguments[0].partition("=") if len(arguments) == 1 else ("", "", "")
     if action not in ("install", "uninstall", "query") or shell not in SHELLS:
         raise ConfigError(f"-sc {' '.join(arguments)}: expected install={'|'.join(SHELLS)}")
     sys.argv = ["harness-run"]  # the program whose arguments are completed
+    folders: list[str] = []
+    if action == "query" and LINE in os.environ:
+        os.environ[LINE], folders = _completed(os.environ[LINE])
     # Not through `hydra.main`: Python 3.14 refuses its argument parser.
     with initialize_config_dir(str(conf_path().resolve()), version_base="1.3"):
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None
-        hydra.shell_completion(ROOT_CONFIG, arguments)
+        # An unfinished line may be wrong: then nothing is offered.
+        with suppress(HydraException, ConfigError, OwnCodeError, PartError), including(folders):
+            own_source.extend(hydra.config_loader, own_folders())
+            hydra.shell_completion(ROOT_CONFIG, arguments)
+
+
+def _completed(line: str) -> tuple[str, list[str]]:
+    """The command line that is completed without our own options, and its --config-dir folders.
+
+    Keys of parts may be added, as when the line is run; the last word is left as it is.
+    """
+    folders = [each.group(1) for each in OPTIONS.finditer(line) if each.group(1)]
+    words = OPTIONS.sub("", line).split(" ")
+    return " ".join([*map(_addable, words[:-1]), words[-1]]), folders

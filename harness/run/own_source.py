@@ -7,7 +7,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
+from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.object_type import ObjectType
 from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigResult, ConfigSource
@@ -101,6 +103,15 @@ def register() -> None:
     """Make the two known to Hydra."""
     for source in (OwnFolder, OwnParts):
         Plugins.instance().register(source)
+
+
+def extend(loader: Any, folders: tuple[Path, ...]) -> None:
+    """Let a configuration loader of Hydra find the user's own, also when it lists options."""
+    register()
+    for address in search_path(folders):
+        before = SearchPathQuery("schema", None)  # which must stay the last one
+        loader.config_search_path.prepend("own", address, before)
+    loader.repository = ConfigRepository(loader.config_search_path)
 
 
 def search_path(folders: tuple[Path, ...]) -> list[str]:
