@@ -112,9 +112,9 @@ def _is_in(frame: traceback.FrameSummary, *folders: Path) -> bool:
 def sources(names: Iterable[str]) -> list[Source]:
     """The files of the modules that `MODULE:NAME` names, and of what these import beside them.
 
-    Followed are the imports that the source states, as far as they lie under the same root: the
-    folder that Python searches, or in an installed package the package. Sorted by path. Raises
-    `OwnCodeError`.
+    Followed are the imports that the source states, as far as they lie under the same root, the
+    folder that Python searches, or else under another one of the user's; in an installed package
+    only those inside the package. Sorted by path. Raises `OwnCodeError`.
     """
     found: dict[Path, Source] = {}
     names = list(names)
@@ -207,17 +207,21 @@ def _placed(each: Mapping[str, str]) -> str | None:
 
 
 def _follow(file: Path, root: Path, package: Path, found: dict[Path, Source]) -> None:
-    """Add a source file and what it imports from the same root."""
+    """Add a source file and what it imports from the same root, or another one of the user's."""
     if file in found or PACKAGE in file.resolve().parents:
         return
     found[file] = Source(str(root), file.relative_to(root).as_posix(), _syntax_of(file))
     installed = root in _installed()
+    roots = [root] if installed else [root, Path.cwd(), *_folders.get()]
     for module in _imports(file, root):
-        base = root.joinpath(*module.split("."))
-        for candidate in (base.with_suffix(".py"), base / "__init__.py"):
-            inside = not installed or package in candidate.parents
-            if candidate.is_file() and inside:
-                _follow(candidate, root, package, found)
+        for each in roots:
+            base = each.joinpath(*module.split("."))
+            candidates = [c for c in (base.with_suffix(".py"), base / "__init__.py") if c.is_file()]
+            for candidate in candidates:
+                if not installed or package in candidate.parents:
+                    _follow(candidate, each, package, found)
+            if candidates:
+                break
 
 
 def _imports(file: Path, root: Path) -> Iterator[str]:

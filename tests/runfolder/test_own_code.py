@@ -88,6 +88,30 @@ def test_the_files_of_a_module_are_those_that_it_imports_beside_it(package: str)
     assert {each.root for each in files} == {str(Path.cwd())}
 
 
+def test_an_import_from_another_folder_of_the_user_is_followed(
+    package: str, tmp_path: Path
+) -> None:
+    """A module of the working directory imports one of --config-dir, and the other way round."""
+    write(package, parts=f"import {package}_there\n", back="x = 1\n")
+    there = tmp_path / "folder" / f"{package}_there.py"
+    there.parent.mkdir()
+    there.write_text(f"from {package}.back import x\n")
+    with own_code.searching([there.parent]):
+        found = own_code.sources([f"{package}.parts:x"])
+        paths = [each.path for each in found]
+        assert paths == [*(f"{package}/{x}.py" for x in ("__init__", "back", "parts")), there.name]
+        assert found[-1].root == str(there.parent)
+        before = own_code.digest(found)
+        there.write_text(f"from {package}.back import x as y\n")
+        assert own_code.digest(own_code.sources([f"{package}.parts:x"])) != before
+    sys.path[:] = [path for path in sys.path if path != str(there.parent)]
+    with pytest.raises(OwnCodeError, match="was changed after the run was frozen"):
+        own_code.use([asdict(each) for each in found])
+    there.write_text(f"from {package}.back import x\n")
+    own_code.use([asdict(each) for each in found])  # as a job that is not given the folder
+    assert own_code.load(f"{package}_there:x", "metric") == 1
+
+
 def test_the_digest_changes_with_the_code_only(package: str) -> None:
     write(package, parts="x = 1\n", unused="y = 1\n")
     before = own_code.digest(own_code.sources([f"{package}.parts:x"]))
