@@ -13,6 +13,7 @@ import numpy as np
 
 from harness.data.atomic import write_text
 from harness.data.dataset import is_image
+from harness.job.build import NETWORK_PARTS
 from harness.recognizer import calibration, champion, recognizer
 from harness.recognizer.calibration import Calibration
 from harness.recognizer.recognizer import Recognizer
@@ -141,7 +142,9 @@ def load_run(run: Run, *, own: bool = True) -> Recognizer:
             "the harness, which only the built-in trainer makes"
         )
     if own:
-        own_code.use(run.history().code)
+        named = run.config.parts
+        network = [named[kind].name for kind in NETWORK_PARTS if named[kind].is_own]
+        own_code.use(run.history().code, network)
     if not run.is_finished and not run.weights.is_file():
         history = run.history()
         raise ValueError(

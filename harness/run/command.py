@@ -177,10 +177,13 @@ def _checked(line: CommandLine, engines: Engines, *, is_sweep: bool) -> list[Job
     else:
         jobs = compose.expand(line.settings, sweep=is_sweep)
         for job in jobs:
-            configuration.check(job.config)
+            with freeze.naming(job):
+                configuration.check(job.config)
     unique: dict[str, Job] = {}  # `backend=auto,numba` may be one job
-    for job in map(freeze.with_backend, jobs):
-        unique.setdefault(configuration.to_yaml(job.config), job)
+    for job in jobs:
+        with freeze.naming(job):
+            decided = freeze.with_backend(job)
+        unique.setdefault(configuration.to_yaml(decided.config), decided)
     jobs = list(unique.values())
     _check_common(jobs)
     _check_driver(_target_of(jobs[0].config))

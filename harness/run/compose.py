@@ -6,6 +6,7 @@ editing `conf/` later cannot change a job that waits.
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -119,7 +120,9 @@ def _check_used(content: dict[str, Any], compose: Composer, lines: list[str]) ->
         raise ConfigError(f"{key}: {who} has no such key; {what}")
 
 
-def compose_one(lines: list[str], folder: Path | None = None) -> Config:
-    """One configuration; folder: another than `conf/`. Raises `ConfigError`."""
-    with composer(folder) as compose:
+def compose_one(
+    lines: list[str], folder: Path | None = None, own: Sequence[Path] | None = None
+) -> Config:
+    """One configuration. folder, own: see `composer`. Raises `ConfigError`."""
+    with composer(folder, own=own) as compose:
         return parsed(compose, lines)

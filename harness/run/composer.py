@@ -1,6 +1,6 @@
 """`composer`: from override lines to the dictionary that Hydra composes, with its own checks."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -35,8 +35,15 @@ Composer = Callable[[list[str]], dict[str, Any]]
 
 
 @contextmanager
-def composer(folder: Path | None = None, root: str | None = ROOT_CONFIG) -> Iterator[Composer]:
-    """A function from override lines to the composed dictionary."""
+def composer(
+    folder: Path | None = None,
+    root: str | None = ROOT_CONFIG,
+    own: Sequence[Path] | None = None,
+) -> Iterator[Composer]:
+    """A function from override lines to the composed dictionary.
+
+    folder: another than `conf/`. own: other folders of the user's than those of `--config-dir`.
+    """
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf, open_dict
     from omegaconf.errors import OmegaConfBaseException
@@ -47,7 +54,7 @@ def composer(folder: Path | None = None, root: str | None = ROOT_CONFIG) -> Iter
         with one_line_errors(" ".join(lines)):
             try:
                 config = compose(
-                    root, overrides=[*map(_addable, lines), *own], return_hydra_config=True
+                    root, overrides=[*map(addable, lines), *searched], return_hydra_config=True
                 )
             except KeyError as error:  # Hydra looks for a variable of hydra.job.env_copy
                 raise ConfigError(
@@ -65,13 +72,13 @@ def composer(folder: Path | None = None, root: str | None = ROOT_CONFIG) -> Iter
         return {str(key): value for key, value in content.items()}
 
     own_source.register()
-    path = spell(own_source.search_path(own_code.folders()))
-    own = [] if root is None else [f"hydra.searchpath={path}"]
+    path = spell(own_source.search_path(own_code.folders() if own is None else own))
+    searched = [] if root is None else [f"hydra.searchpath={path}"]
     with initialize_config_dir(str((folder or conf_path()).resolve()), version_base="1.3"):
         yield composed
 
 
-def _addable(line: str) -> str:
+def addable(line: str) -> str:
     """An override that may also add a key: a part completes and checks its own."""
     key = line.partition("=")[0]
     kind = key.partition(".")[0]

@@ -20,6 +20,7 @@ from harness.runfolder.config import ConfigError
 from harness.runfolder.folder import Identity
 from harness.runfolder.liveness import FolderLock
 from harness.runfolder.optional import warn
+from harness.runfolder.parts import PartError
 from harness.runfolder.plan import Plan, SweepJob
 from harness.runfolder.run import Run
 from harness.runfolder.schema import DatasetConfig, ScratchConfig
@@ -39,10 +40,21 @@ class Membership:
     number: str
 
 
+@contextmanager
+def naming(job: Job) -> Iterator[None]:
+    """Add the job of a sweep to the line about what is wrong with it, as composing does."""
+    try:
+        yield
+    except ValueError as error:
+        if not job.swept or str(error).startswith(f"{job.name}:"):
+            raise
+        raise ConfigError(f"{error} (in the job {job.name})") from error
+
+
 def with_backend(job: Job) -> Job:
     """The job with its backend decided, so that the frozen config has what trains it.
 
-    Raises `ValueError`, also for an augmentation that the data cannot have.
+    Raises `ConfigError`, also for built-in parts that do not fit the data.
     """
     from harness.job import build  # the trainer, which commands that only print do not need
 
@@ -50,8 +62,13 @@ def with_backend(job: Job) -> Job:
     if not isinstance(config, ScratchConfig):
         return job
     sizes = own_dataset.measure(config.dataset)
-    build.part("augmentation", config, sizes.input_shape)
+    try:
+        build.part("augmentation", config, sizes.input_shape)
+    except PartError as error:
+        raise ConfigError(str(error)) from error
+    build.check_model(config, sizes.input_shape)
     build.check_loss(config, is_regression=sizes.is_regression)
+    build.check_metrics(config, is_regression=sizes.is_regression)
     if fault := build.numba_fault(config):
         notices.say(f"warning: backend=auto trains with NumPy: {fault}")
     backend = build.backend(config, build.kind_of_inputs(sizes.dtype, sizes.is_regression))
@@ -69,14 +86,24 @@ def prepare(jobs: list[Job]) -> list[Prepared]:
         )
         same = repr((config.dataset, normalization, config.outputs))
         if same not in examined:
-            examined[same] = _examine(config.dataset, normalization, config.outputs)
+            with naming(job):
+                examined[same] = _examine(config.dataset, normalization, config.outputs)
         records.append(examined[same])
     return keyed(zip(jobs, records, strict=True))
 
 
 def _examine(settings: DatasetConfig, normalization: str, outputs: str) -> dict[str, object]:
-    """Extract a data set; returns its part of the create record."""
+    """Extract a data set; returns its part of the create record.
+
+    Raises `ValueError`, `ConfigError` for a normalization that the data cannot have.
+    """
+    from harness.data import normalization as normalizations
+
     data = own_dataset.load(settings, Path(outputs) / "cache")
+    try:
+        normalizations.check_spread(normalization, data.train.inputs, data.train.rows)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     notices.narrow_grays(normalization, data)
     return {
         "name": data.name,

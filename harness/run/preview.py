@@ -26,9 +26,7 @@ from harness.runfolder.run import Run
 from harness.runfolder.status import RunStatus
 
 NO_SPEED = ("seed", "lr", "epochs", "patience", "dataset.split_seed")
-SAME_DATA = (
-    "dataset.name", "dataset.dir", "dataset.file", "dataset.num_val", "dataset.num_train",
-)  # fmt: skip
+OTHER_DATA_KEYS = ("dataset.label", "dataset.split_seed")  # which leave the number of examples
 UNKNOWN = "not known"
 UNITS = ((86_400, "days"), (3600, "h"), (60, "min"), (1, "s"))
 
@@ -121,7 +119,7 @@ def text(rows: Sequence[Planned], launcher: Launcher) -> str:
 
 def _data(job: Job) -> str:
     settings = job.config.dataset
-    return f"dataset={settings.name}{f' in {settings.dir}' if settings.dir else ''}"
+    return f"dataset={settings.name}{f' in {settings.place}' if settings.place else ''}"
 
 
 def _estimate(rows: Sequence[Planned], launcher: Launcher) -> list[str]:
@@ -179,9 +177,9 @@ class Past:
     def _find(self, settings: Mapping[str, Leaf], *, is_local: bool) -> Nearest | None:
         found: tuple[Run, tuple[str, ...]] | None = None
         for run, params in self._runs:
-            if any(params.get(key) != settings.get(key) for key in SAME_DATA):
-                continue
             names = dict.fromkeys((*settings, *params))
+            if any(params.get(key) != settings.get(key) for key in filter(_is_of_data, names)):
+                continue
             different = tuple(key for key in names if params.get(key) != settings.get(key))
             if found is None or len(different) <= len(found[1]):
                 found = (run, different)
@@ -201,8 +199,13 @@ def _speed(params: Mapping[str, Leaf]) -> dict[str, Leaf]:
     return {
         key: value
         for key, value in params.items()
-        if key not in NO_SPEED and (keys.determines_result(key) or key in SAME_DATA)
+        if key not in NO_SPEED and (keys.determines_result(key) or _is_of_data(key))
     }
+
+
+def _is_of_data(key: str) -> bool:
+    """Whether a setting says which data there are, the keys of the user's own function included."""
+    return key.startswith("dataset.") and key not in OTHER_DATA_KEYS
 
 
 def makespan(seconds: Sequence[float], slots: int) -> float:

@@ -213,7 +213,10 @@ def check(config: Config) -> None:
     from harness.runfolder.own_dataset import measure
 
     sizes = measure(config.dataset)
-    check_counts(sizes, config.dataset.num_val, config.dataset.num_train)
+    try:
+        check_counts(sizes, config.dataset.num_val, config.dataset.num_train)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     count = validation_count(config.dataset.num_val, sizes.train, sizes.val)
     images = config.dataset.num_train or sizes.train - count
     if isinstance(config, ScratchConfig) and config.batch > images:

@@ -204,12 +204,14 @@ class Run:
 
         It is extracted again when the cache has lost it. Raises `ValueError` when that fails.
         """
+        from harness.data import integrity
         from harness.runfolder import own_code, own_dataset
 
-        if self.config.dataset.is_own:
-            own_code.use(self.history().code)
+        settings = self.config.dataset
         digest = self.history().create["dataset"]["sha256"]
-        return own_dataset.load(self.config.dataset, self.cache, digest)
+        if settings.is_own and integrity.check(self.cache / digest) is not None:
+            own_code.use(self.history().code, [settings.name])
+        return own_dataset.load(settings, self.cache, digest)
 
     def target(self) -> Target | None:
         """The store that the run's results go to; None for `tracking=none`."""
