@@ -67,6 +67,47 @@ class wrong(SGD):
 class wrong(SGD):
     state = property(lambda self: {"change": self._change.flat.copy()})
 """, "expected state['change'] to be the array itself, not a copy"),
+    "late_state": ("optimizer", """
+class wrong(SGD):
+    moments = None
+    @property
+    def state(self):
+        return {} if self.moments is None else {"moments": self.moments}
+    def step(self, gradient, lr):
+        if self.moments is None:
+            self.moments = np.zeros(len(self._parameters.flat))
+        super().step(gradient, lr)
+""", "optimizer=late_state:wrong: expected state to have all arrays from the beginning, each of "
+     "one shape and type; found another moments after the first steps; make it in __init__"),
+    "wider_state": ("optimizer", """
+class wrong(SGD):
+    def __init__(self, parameters):
+        super().__init__(parameters)
+        self.mean = np.zeros(1, np.float32)
+    state = property(lambda self: {"mean": self.mean})
+    def step(self, gradient, lr):
+        self.mean = self.mean + np.float64(lr)
+""", "expected state to have all arrays from the beginning, each of one shape and type; found "
+     "another mean"),
+    "hidden_counter": ("optimizer", """
+class wrong(SGD):
+    count = 0
+    def step(self, gradient, lr):
+        self.count += 1
+        super().step(gradient, lr / self.count)
+""", "optimizer=hidden_counter:wrong: a run could not be resumed: with its state restored into a "
+     "new optimizer, the next step is another one; put all that step changes into state"),
+    "counter": ("optimizer", """
+class wrong(SGD):
+    def __init__(self, parameters):
+        super().__init__(parameters)
+        self.count, self.begin = np.zeros((), np.int64), parameters.flat.copy()
+    state = property(lambda self: {"count": self.count})
+    def step(self, gradient, lr):
+        self.count += 1
+        super().step(gradient, lr / self.count)
+        self._parameters.flat += 0.001 * (self.begin - self._parameters.flat)
+""", ""),
     "forward": ("activation", """
 class wrong(ReLU):
     def forward(self, z, out):

@@ -16,8 +16,8 @@ from harness.analysis.ranking import Outcome
 from harness.analysis.settings import SeedRun
 from harness.runfolder import checkpoint
 from harness.runfolder.keys import determines_result
+from harness.runfolder.kinds import SCRATCH
 from harness.runfolder.objective import DEFAULT, KEY, Objective
-from harness.runfolder.parts import SCRATCH
 from harness.runfolder.run import ACCEPTED
 from harness.runfolder.status import RunStatus
 from harness.tracking.recorded import Missing, Recorded, Source

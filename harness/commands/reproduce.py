@@ -5,63 +5,43 @@ the source, the packages and the machine are printed. The run is trained again i
 own, which no sweep builds on, and every metric is compared to the last bit.
 """
 
-import hashlib
 import sys
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import click
 import numpy as np
-from numpy.typing import NDArray
 from rich import box
 from rich.table import Table
 
 from harness.commands.options import OUTPUTS, URI, refuse
-from harness.job.train import ENVIRONMENT, UNCOMMITTED
 from harness.job.training_run import PREDICTIONS
 from harness.run import freeze
 from harness.run.compose import Job
 from harness.run.launchers import prestart
 from harness.run.launchers.job_process import JobProcess
+from harness.run.prepared import Prepared
+from harness.run.reproduction import (
+    Agreement,
+    Check,
+    check_settings,
+    checks_of,
+    compare,
+    compare_predictions,
+    compare_weights,
+)
 from harness.run.summary import show
-from harness.runfolder import checkpoint, environment, folder, own_code
-from harness.runfolder import config as configuration
+from harness.runfolder import folder
 from harness.runfolder.folder import Identity
-from harness.runfolder.run import CONFIG, REPRODUCES, WEIGHTS, Run
+from harness.runfolder.frozen_config import read_yaml
+from harness.runfolder.run import CONFIG, REPRODUCES, Run
 from harness.runfolder.schema import Config, ScratchConfig
 from harness.runfolder.status import ExitStatus, RunStatus
 from harness.runfolder.target import Target
 from harness.tracking.reading import Reader
-from harness.tracking.recorded import Missing, Recorded, from_journal
-from harness.tracking.store import MAX_PARAM, StoreError
-
-TIMES = "time/"
-
-
-@dataclass(frozen=True)
-class Check:
-    """One recorded property of the run, then and now."""
-
-    what: str
-    then: str
-    now: str
-
-    @property
-    def same(self) -> bool:
-        """Whether nothing changed."""
-        return self.then == self.now
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """One metric, or the weights, of both runs. apart: largest absolute difference, 0 when equal to
-    the last bit, NaN when they cannot be subtracted."""
-
-    what: str
-    values: int
-    equal: bool
-    apart: float
+from harness.tracking.recorded import Recorded, from_journal
+from harness.tracking.store import StoreError
 
 
 @click.command()
@@ -92,7 +72,7 @@ def reproduce(run_id: str, outputs: Path, uri: str | None) -> None:
 
 def _reproduce(reader: Reader, run: Recorded, files: Path, outputs: Path) -> ExitStatus:
     """files: a folder for downloaded artifacts."""
-    settings = configuration.read_yaml(reader.fetch(run, CONFIG, files), to_train=True)
+    settings = read_yaml(reader.fetch(run, CONFIG, files), to_train=True)
     check_settings(run, settings)
     settings = replace(
         settings,
@@ -118,132 +98,17 @@ def _reproduce(reader: Reader, run: Recorded, files: Path, outputs: Path) -> Exi
     return print_verdict(run, again, checks, agreements)
 
 
-def check_settings(run: Recorded, settings: Config) -> None:
-    """Raise `ValueError` if the stored config.yaml is not that of the stored params."""
-    for key, value in configuration.leaves(settings).items():
-        text = str(value)[:MAX_PARAM]
-        if run.params.get(key, text) != text:
-            raise ValueError(
-                f"run {run.run}: {key} is {text} in its stored {CONFIG} and {run.params[key]} in "
-                "its params; one of them was changed, so there is nothing to compare with"
-            )
-
-
-def checks_of(reader: Reader, run: Recorded, files: Path, prepared: freeze.Prepared) -> list[Check]:
-    """Everything recorded about how the run was made, with how it would be made now."""
-    source = freeze.source()
-    checks = [
-        Check(
-            "settings, data, source of data/ nn/ training/",
-            run.tags.get("run_key", "?"),
-            prepared.key,
-        ),
-        Check("data", run.tags.get("data.sha256", "?"), str(prepared.dataset["sha256"])),
-        Check("commit", run.tags.get("mlflow.source.git.commit", "none"),
-              "none" if source is None else source.sha),
-        Check("uncommitted changes", _changes(reader, run, files),
-              _digest(environment.uncommitted())),
-    ]  # fmt: skip
-    code = own_code.digest(prepared.code) if prepared.code else "none"
-    if {code, run.tags.get("code.sha256", "none")} != {"none"}:
-        files_now = ", ".join(each.path for each in prepared.code)
-        checks.append(Check(f"own code ({files_now})", run.tags.get("code.sha256", "none"), code))
-    try:
-        then = _lines(reader.fetch(run, ENVIRONMENT, files).read_text())
-    except Missing as error:
-        print(f"note: {error}; packages and machine cannot be compared", file=sys.stderr)
-        return checks
-    now = _lines(environment.describe(int(then.get("blas threads", 1))))
-    for key in dict.fromkeys([*then, *now]):
-        if key not in ("host", "commit"):
-            checks.append(Check(key, then.get(key, "none"), now.get(key, "none")))
-    return checks
-
-
-def _changes(reader: Reader, run: Recorded, files: Path) -> str:
-    if run.tags.get("git.dirty") != "true":
-        return _digest("")
-    try:
-        patch = reader.fetch(run, UNCOMMITTED, files)
-        return _digest(patch.read_text(encoding="utf-8", errors="surrogateescape"))
-    except Missing:
-        return f"some, but {UNCOMMITTED} is missing"
-
-
-def _digest(patch: str) -> str:
-    content = patch.encode(errors="surrogateescape")
-    return f"patch {hashlib.sha256(content).hexdigest()[:12]}" if patch else "none"
-
-
-def _lines(text: str) -> dict[str, str]:
-    return dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
-
-
-def _train_again(run: Recorded, settings: Config, prepared: freeze.Prepared, outputs: Path) -> Run:
+def _train_again(run: Recorded, settings: Config, prepared: Prepared, outputs: Path) -> Run:
     tags = {
         "run_key": f"reproduction of {run.run}",  # not a key that a sweep could build on
         REPRODUCES: run.run,
-        "data.sha256": str(prepared.dataset["sha256"]),
+        "data.sha256": prepared.data_digest,
     }
     identity = Identity(f"reproduction of {run.name}", tags, prepared.dataset, prepared.code)
     new = folder.create(outputs, settings, identity)
     with JobProcess(new, prestart.start_job()) as job:
         job.wait()
     return new
-
-
-def compare(run: Recorded, again: Recorded) -> list[Agreement]:
-    """Every metric but the times, bit by bit."""
-    agreements = []
-    for key in sorted({*run.curves, *again.final}):
-        if key.startswith(TIMES):
-            continue
-        then = run.curves.get(key, np.zeros(0))
-        now = again.curves.get(key, np.array([again.final[key]] if key in again.final else []))
-        now = np.where(np.isfinite(now), now, np.nan)  # as the store holds them
-        agreements.append(_agreement(key, then, now))
-    return agreements
-
-
-def _agreement(what: str, then: NDArray[np.float64], now: NDArray[np.float64]) -> Agreement:
-    if then.shape != now.shape:
-        return Agreement(f"{what} ({len(then)} values then, {len(now)} now)", 0, False, np.nan)
-    equal = bool(np.all((then == now) | (np.isnan(then) & np.isnan(now))))
-    apart = 0.0 if equal else float(np.max(np.abs(then - now)))
-    return Agreement(what, len(then), equal, apart)
-
-
-def compare_weights(reader: Reader, run: Recorded, files: Path, new: Run) -> Agreement:
-    """The weights in the store and those of the new run; what the store lost is no agreement."""
-    try:
-        then, _ = checkpoint.load(reader.fetch(run, WEIGHTS, files))
-    except ValueError as error:
-        print(f"{error}; weights cannot be compared", file=sys.stderr)
-        return Agreement(f"{WEIGHTS} (missing or damaged in the store)", 0, False, np.nan)
-    now, _ = checkpoint.load(new.weights)
-    shapes = [{name: array.shape for name, array in arrays.items()} for arrays in (then, now)]
-    if shapes[0] != shapes[1]:
-        return Agreement(f"{WEIGHTS} (of other shapes then)", 0, False, np.nan)
-    flat = [np.concatenate([a[name].ravel() for name in sorted(a)]) for a in (then, now)]
-    return _agreement(WEIGHTS, flat[0].astype(np.float64), flat[1].astype(np.float64))
-
-
-def compare_predictions(reader: Reader, run: Recorded, files: Path, new: Run) -> Agreement:
-    """The predictions of the test set in the store and those of the new run."""
-    try:
-        then = _probabilities(reader.fetch(run, PREDICTIONS, files))
-    except (ValueError, OSError, LookupError) as error:
-        print(f"{error}; predictions cannot be compared", file=sys.stderr)
-        return Agreement(f"{PREDICTIONS} (missing or damaged in the store)", 0, False, np.nan)
-    now = _probabilities(new.folder / PREDICTIONS)
-    if then.shape != now.shape:
-        return Agreement(f"{PREDICTIONS} (of another shape then)", 0, False, np.nan)
-    return _agreement(PREDICTIONS, then.ravel(), now.ravel())
-
-
-def _probabilities(file: Path) -> NDArray[np.float64]:
-    with np.load(file) as arrays:
-        return np.asarray(arrays["probabilities"], np.float64)
 
 
 def checks_table(run: Recorded, checks: list[Check]) -> Table:

@@ -11,7 +11,6 @@ targets, (N,) or (N, K), are a regression. Every fault is a `ValueError` that na
 was expected and what was found.
 """
 
-import difflib
 import hashlib
 import math
 import os
@@ -23,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.data.atomic import named
+from harness.data.override import suggest
 
 FILE = "file"  # the only file of a data set of this kind
 NAMES = ("x_train", "y_train", "x_test", "y_test", "x_val", "y_val")
@@ -295,7 +295,6 @@ def check_names(stored: Sequence[str]) -> None:
         )
     known = (*NAMES, CLASSES)
     for name in stored:
-        near = difflib.get_close_matches(name, known, 1, cutoff=0.75)
-        if name not in known and (near or name.startswith(("x_", "y_"))):
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = suggest(name, known, 0.75)
+        if name not in known and (hint or name.startswith(("x_", "y_"))):
             raise ValueError(f"{name[:80]}: expected only {', '.join(known)}{hint}")

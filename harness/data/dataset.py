@@ -158,8 +158,11 @@ def validation_count(num_val: float, train: int, own: int = 0) -> int:
 
 
 def check_counts(sizes: Sizes, num_val: float, num_train: int | None) -> None:
-    """Raise `ValueError` unless the counts leave at least one training example."""
-    if sizes.val and num_val >= 1:
+    """Raise `ValueError` unless the counts leave at least one training example.
+
+    Where the data set has validation examples of its own, only the default fraction and 0 fit it.
+    """
+    if sizes.val and num_val not in (0, OWN_VALIDATION):
         raise ValueError(
             f"dataset.num_val={num_val}: the data set has a validation set of {sizes.val}, x_val; "
             "leave dataset.num_val out, or set it to 0 to train without validation"

@@ -196,6 +196,16 @@ def load(
     return made
 
 
+def check_spread(name: str, inputs: Inputs, rows: Rows = None) -> None:
+    """Raise `ValueError` as `fit` of a built-in normalization does; unknown names are left alone.
+
+    Usually after a look at the first BLOCK examples only.
+    """
+    first = next(_blocks(inputs, rows))
+    if name in NORMALIZATIONS and first.min() == first.max():
+        fit(name, inputs, rows)
+
+
 def narrow_range(inputs: Inputs, rows: Rows = None) -> tuple[int, int] | None:
     """The lowest and the highest of bytes, if all use less than half of the range of uint8.
 

@@ -20,7 +20,10 @@ def spell(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"))
 
 
-def suggest(word: str, known: Iterable[str]) -> str:
-    """The hint `; did you mean 'batch'?`, or nothing when no known word is close."""
-    near = difflib.get_close_matches(word, list(known), 1, cutoff=0.6)
+def suggest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """The hint `; did you mean 'batch'?`, or nothing when no known word is close.
+
+    cutoff: the least similarity, from 0 to 1.
+    """
+    near = difflib.get_close_matches(word, list(known), 1, cutoff)
     return f"; did you mean {near[0]!r}?" if near else ""

@@ -6,7 +6,6 @@ is where the user's own files are: that folder, or that file.
 To add a data set whose files are known, add a row to `SOURCES` and a file `conf/dataset/NAME.yaml`.
 """
 
-import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from harness.data import arrays, idx, npz
+from harness.data.override import suggest
 
 FILES = (
     "train-images-idx3-ubyte",
@@ -99,9 +99,8 @@ SOURCES = {
 def source(name: str) -> Source:
     """The row of a data set. Raises `ValueError` for an unknown name."""
     if name not in SOURCES:
-        near = difflib.get_close_matches(name, SOURCES, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"dataset {name!r}: expected {', '.join(SOURCES)}{hint}")
+        expected = f"{', '.join(SOURCES)}{suggest(name, SOURCES)}"
+        raise ValueError(f"dataset {name!r}: expected {expected}")
     return SOURCES[name]
 
 

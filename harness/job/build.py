@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,14 @@ from harness.job import rehearsal
 from harness.nn.compiled import numba_loading, supports
 from harness.nn.layers import Layer
 from harness.nn.losses import check_kind
+from harness.nn.metrics import METRICS, OF_REGRESSION
 from harness.nn.network import Network
 from harness.nn.schedules import Schedule, with_warmup
 from harness.runfolder import own_code, parts
 from harness.runfolder.config import ConfigError
+from harness.runfolder.kinds import KINDS
 from harness.runfolder.objective import Objective
-from harness.runfolder.parts import KINDS, Part, PartError
+from harness.runfolder.parts import Part, PartError
 from harness.runfolder.schema import Backend, ScratchConfig
 from harness.training.options import Options
 from harness.training.randomness import generators
@@ -95,6 +98,8 @@ def trainer(config: ScratchConfig, dataset: Dataset) -> Trainer:
         rehearsal.check_normalization(config.normalization.name, fitted, some)
     if config.optimizer.is_own:
         rehearsal.check_optimizer(config.optimizer.name, optimizer)
+        another = partial(part, "optimizer", config)
+        rehearsal.check_resume(config.optimizer.name, another, made.parameters, config.lr)
     if config.augmentation.is_own:
         rehearsal.check_augmentation(config.augmentation.name, augmentation, some)
     options = Options(
@@ -179,6 +184,39 @@ def check_loss(config: ScratchConfig, *, is_regression: bool) -> None:
         raise ConfigError(
             f"objective={config.objective}: a regression has no error; use objective=val/loss"
         )
+
+
+def check_metrics(config: ScratchConfig, *, is_regression: bool) -> None:
+    """Refuse a built-in metric of the other kind of data. Raises `ConfigError`."""
+    for name in config.metrics:
+        if name in METRICS and (name in OF_REGRESSION) != is_regression:
+            of, has = ("labels", "targets") if is_regression else ("targets", "labels")
+            fitting = [each for each in METRICS if (each in OF_REGRESSION) == is_regression]
+            raise ConfigError(
+                f"metrics=[{name}]: it is for {of}, and the data set has {has}; use "
+                f"{', '.join(fitting)}, or your own MODULE:FUNCTION"
+            )
+
+
+def check_model(config: ScratchConfig, input_shape: tuple[int, ...]) -> None:
+    """Refuse a built-in model that examples of this shape do not fit. Raises `ConfigError`.
+
+    No array is made. The activation, which may be the user's, changes no shape.
+    """
+    chosen = config.model
+    if chosen.is_own:
+        return
+    taken = [key.name for key in parts.shared_keys("model", chosen.name)]
+    shared = {name: getattr(config, name) for name in taken if name != "activation"}
+    shape: tuple[int, ...] = (math.prod(input_shape),)
+    try:
+        for layer in make("model", chosen, shared, input_shape, 1):
+            shape = layer.build(shape)
+    except PartError as error:
+        raise ConfigError(str(error)) from error
+    except ValueError as error:
+        own = ", ".join(f"model.{key.name}" for key in parts.keys("model", chosen.name))
+        raise ConfigError(f"model={chosen.name}: {error}; change {own}") from error
 
 
 def schedule(config: ScratchConfig) -> Schedule:

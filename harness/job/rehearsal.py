@@ -5,17 +5,21 @@ Layers, activations and losses are tried by `nn`, whoever wrote them. All functi
 """
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.nn.parameters import Parameters
 from harness.runfolder import own_code
-from harness.runfolder.parts import KINDS, PartError
+from harness.runfolder.kinds import KINDS
+from harness.runfolder.parts import PartError
 
 FEW = 4  # examples
+STEPS = 4  # of an optimizer
+Make = Callable[[Parameters], Any]
 
 
 @contextmanager
@@ -71,6 +75,63 @@ def check_optimizer(name: str, optimizer: Any) -> None:
     for key, array in states[0].items():
         if array.size and not np.shares_memory(array, states[1][key]):
             raise PartError(f"{place}: expected state[{key!r}] to be the array itself, not a copy")
+
+
+class _Drawn:
+    """A gradient of random numbers (P,)."""
+
+    def __init__(self, values: NDArray[Any]) -> None:
+        self._values = values
+
+    def into(self, out: NDArray[Any], factor: float = 1.0) -> NDArray[Any]:
+        """Write `factor` times the gradient into `out`."""
+        np.multiply(self._values, factor, out=out)
+        return out
+
+
+def check_resume(name: str, make: Make, parameters: Parameters, lr: float) -> None:
+    """Check that an optimizer goes on alike when its state is restored into a new one.
+
+    make: the optimizer of some parameters. They are copies of `parameters`, which stay as they are.
+    """
+    place = f"optimizer={name}"
+    generator = np.random.default_rng(0)
+    flat = parameters.flat
+    gradients = [_Drawn(generator.normal(size=len(flat)).astype(flat.dtype)) for _ in range(STEPS)]
+    ours = [Parameters(parameters.shapes, flat.copy()) for _ in range(2)]
+    with np.errstate(all="ignore"):
+        first, again = map(make, ours)
+        beginning = _forms(place, first)
+        with named(place):
+            for gradient in gradients[:-1]:
+                first.step(gradient, lr)
+        changed = sorted({key for key, _ in beginning.items() ^ _forms(place, first).items()})
+        if changed:
+            raise PartError(
+                f"{place}: expected state to have all arrays from the beginning, each of one shape "
+                f"and type; found another {', '.join(changed)} after the first steps; make it in "
+                "__init__"
+            )
+        with named(place):
+            ours[1].flat[:] = ours[0].flat
+            for key, array in again.state.items():
+                array[...] = first.state[key]
+            for each in (first, again):
+                each.step(gradients[-1], lr)
+    if ours[0].flat.tobytes() != ours[1].flat.tobytes():
+        raise PartError(
+            f"{place}: a run could not be resumed: with its state restored into a new optimizer, "
+            "the next step is another one; put all that step changes into state, a counter as "
+            "np.zeros(())"
+        )
+
+
+def _forms(place: str, optimizer: Any) -> dict[str, tuple[tuple[int, ...], str]]:
+    """The shape and type of each array of the state."""
+    with named(place):
+        state = optimizer.state
+    _check_arrays(place, state)
+    return {key: (array.shape, array.dtype.str) for key, array in state.items()}
 
 
 def check_normalization(name: str, fitted: Any, inputs: NDArray[Any]) -> None:

@@ -5,7 +5,8 @@ activation, as in every earlier version; any other network by its parts.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,16 @@ from harness.data import normalization
 from harness.data.normalization import Normalization
 from harness.job import build
 from harness.nn.activations import ACTIVATIONS
+from harness.nn.convolution import Conv2D, MaxPool2D
+from harness.nn.layers import Layer
 from harness.nn.losses import LOSSES, Loss
 from harness.nn.models import mlp
 from harness.nn.network import Network
+from harness.nn.parameters import Shape
 from harness.runfolder import parts
 
+MOST_NUMBERS = 1 << 26  # that an example may need: 256 MB
+VIEW = 64  # numbers that take the memory of a view of an array
 Arrays = Mapping[str, NDArray[Any]]
 
 
@@ -39,21 +45,76 @@ def restore(
         loss = LOSSES["squared_error" if description.get("classes") == 0 else "cross_entropy"]()
     else:
         network, fitted, loss = _of_parts(arrays, description, own=own)
+    _check_arrays(arrays, network.parameters.shapes)
     for name, array in network.parameters.arrays.items():
+        array[...] = arrays[name]
+    return network, fitted, loss
+
+
+def _check_arrays(arrays: Arrays, shapes: Mapping[str, Shape]) -> None:
+    """Raise `ValueError` for the first array that is not of its shape, or has no finite numbers."""
+    for name, shape in shapes.items():
         found = arrays.get(name)
-        if found is None or found.shape != array.shape or found.dtype != np.float32:
+        if found is None or found.shape != shape or found.dtype != np.float32:
             what = "none" if found is None else f"{found.shape} of {found.dtype}"
-            raise ValueError(f"{name}: expected {array.shape} of float32, found {what}")
+            raise ValueError(f"{name}: expected {shape} of float32, found {what}")
         if not np.isfinite(found).all():
             raise ValueError(f"{name}: expected finite numbers, found NaN or infinity")
-        array[...] = found
-    return network, fitted, loss
+
+
+def _shared(value: Any, count: int) -> dict[str, Any]:
+    """The shared keys of a model. count: of the arrays, two for each layer with parameters.
+
+    Raises `ValueError`.
+    """
+    keys = dict(value) if isinstance(value, Mapping) else {}
+    widths = keys.get("width")
+    widths = widths if isinstance(widths, list) else [widths]
+    depth, dropout = keys.get("depth"), keys.get("dropout")
+    if (
+        not all(width is None or (type(width) is int and width > 0) for width in widths)
+        or not (depth is None or (type(depth) is int and 0 < depth <= count))
+        or not (isinstance(dropout, int | float) and 0 <= dropout < 1)
+    ):
+        text = repr(value)
+        raise ValueError(
+            f"shared: expected width, depth and dropout of a network of {count} arrays, found "
+            f"{text if len(text) <= 80 else f'{text[:80]}...'}"
+        )
+    return {key: keys[key] for key in ("width", "depth", "dropout") if key in keys}
+
+
+def _shapes(layers: Sequence[Layer], inputs: int) -> dict[str, Shape]:
+    """The shapes of the parameters of new built-in layers, as `Network` names them.
+
+    Takes no memory. Raises `ValueError` for layers that would need too much of it for an example.
+    """
+    shape: Shape = (inputs,)
+    numbers = inputs
+    for layer in layers:
+        shape = layer.build(shape)
+        numbers += math.prod(shape)
+        if isinstance(layer, Conv2D):  # the patch under each position
+            numbers += math.prod(shape[:2]) * layer.shapes["weights"][0]
+        if isinstance(layer, MaxPool2D):  # a view of each pixel of a window
+            numbers += VIEW * layer.size**2
+    if numbers > MOST_NUMBERS:
+        raise ValueError(
+            f"model: expected a network that computes at most {MOST_NUMBERS:,} numbers for an "
+            f"example, found {numbers:,}"
+        )
+    trained = [layer for layer in layers if layer.shapes]
+    return {
+        f"layer{number}.{name}": shape
+        for number, layer in enumerate(trained, 1)
+        for name, shape in layer.shapes.items()
+    }
 
 
 def _of_parts(
     arrays: Arrays, description: Mapping[str, Any], *, own: bool
 ) -> tuple[Network, Normalization, Loss]:
-    made, shared = {}, dict(description["shared"])
+    made, shared = {}, _shared(description["shared"], len(arrays))
     nodes = {kind: description["parts"][kind] for kind in build.NETWORK_PARTS}
     for kind, node in nodes.items():
         if ":" in str(node["name"]) and not own:
@@ -61,8 +122,10 @@ def _of_parts(
         made[kind] = parts.check(kind, node)
     shared["activation"] = build.make("activation", made["activation"], shared)
     shape = tuple(description["image_shape"])
-    layers = build.make("model", made["model"], shared, shape, description["outputs"])
-    network = Network(layers, math.prod(shape))
+    model = partial(build.make, "model", made["model"], shared, shape, description["outputs"])
+    if not made["model"].is_own:
+        _check_arrays(arrays, _shapes(model(), math.prod(shape)))
+    network = Network(model(), math.prod(shape))
     named = made["normalization"]
     factories = {named.name: lambda: build.make("normalization", named, shared)}
     fitted = normalization.load(description["normalization"], arrays, factories)

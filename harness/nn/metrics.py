@@ -85,3 +85,4 @@ METRICS: dict[str, Metric] = {
     "top2_error": top2_error,
     "mean_absolute_error": mean_absolute_error,
 }
+OF_REGRESSION = ("mean_absolute_error",)  # the others are of a classification

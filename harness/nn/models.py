@@ -52,7 +52,7 @@ def conv(
     input_shape: Shape,
     outputs: int,
     *,
-    channels: Annotated[Sequence[int], "channels of each convolution"] = (8, 16),
+    channels: Annotated[Sequence[Annotated[int, Ge(1)]], "channels of each convolution"] = (8, 16),
     kernel: Annotated[int, Ge(1), "rows and columns of a kernel"] = 3,
     pool: Annotated[int, Ge(1), "max-pooling after each convolution; 1: none"] = 2,
     width: int | Sequence[int] = 128,
@@ -65,7 +65,7 @@ def conv(
     """
     if len(input_shape) not in (2, 3):
         raise ValueError(
-            "model=conv: expected images (rows, columns) or (rows, columns, channels), found "
+            "expected images (rows, columns) or (rows, columns, channels), found "
             f"examples of shape {tuple(input_shape)}; use model=mlp"
         )
     activation = Sigmoid() if activation is None else activation

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import logging
 import tempfile
@@ -14,10 +13,12 @@ import numpy as np
 
 from harness.data.atomic import write_text
 from harness.data.dataset import is_image
+from harness.job.build import NETWORK_PARTS
 from harness.recognizer import calibration, champion, recognizer
 from harness.recognizer.calibration import Calibration
 from harness.recognizer.recognizer import Recognizer
 from harness.runfolder import folder, own_code
+from harness.runfolder.artifacts import sha256
 from harness.runfolder.objective import DEFAULT, Objective
 from harness.runfolder.run import WEIGHTS, Run
 from harness.runfolder.target import Target
@@ -140,7 +141,9 @@ def load_run(run: Run, *, own: bool = True) -> Recognizer:
             "the harness, which only the built-in trainer makes"
         )
     if own:
-        own_code.use(run.history().code)
+        named = run.config.parts
+        network = [named[kind].name for kind in NETWORK_PARTS if named[kind].is_own]
+        own_code.use(run.history().code, network)
     if not run.is_finished and not run.weights.is_file():
         history = run.history()
         raise ValueError(
@@ -187,7 +190,7 @@ def _calibrate(run: Run, trained: Recognizer, weights: Path, *, own: bool) -> Ca
         return None
     labels = data.val.labels if data.val.rows is None else data.val.labels[data.val.rows]
     fitted = calibration.fit(probabilities, labels)
-    content = dataclasses.asdict(fitted) | {"weights": _sha256(weights)}
+    content = dataclasses.asdict(fitted) | {"weights": sha256(weights)}
     with contextlib.suppress(OSError):
         write_text(run.folder / CALIBRATION, json.dumps(content, indent=1) + "\n")
     return fitted
@@ -199,7 +202,7 @@ def _read_calibration(path: Path, weights: Path) -> Calibration:
         content = json.loads(path.read_text())
         if not isinstance(content, dict):
             raise ValueError(f"a {type(content).__name__}")
-        digest = _sha256(weights)
+        digest = sha256(weights)
         if content.pop("weights", digest) != digest:  # 0.1 wrote none
             raise ValueError("that of other weights")
         fitted = Calibration(**content)
@@ -210,8 +213,3 @@ def _read_calibration(path: Path, weights: Path) -> Calibration:
             "and it is fitted again"
         ) from error
     return fitted
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

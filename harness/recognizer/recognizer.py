@@ -19,6 +19,7 @@ from harness.recognizer.preprocess import Preprocessed, prepare
 from harness.runfolder import checkpoint
 
 BATCH = 256
+BATCH_NUMBERS = 1 << 26  # inputs of a batch at most: 256 MB
 UNSURE = 0.8  # an answer with a lower calibrated probability is not reliable
 
 
@@ -75,7 +76,8 @@ class Recognizer:
         names = description.get("class_names")
         self.class_names = default_names(self.classes) if names is None else tuple(names)
         self.description = description
-        self._inputs = np.empty((BATCH, self.network.inputs), np.float32)
+        self._batch = min(BATCH, max(1, BATCH_NUMBERS // self.network.inputs))
+        self._inputs = np.empty((self._batch, self.network.inputs), np.float32)
 
     @property
     def run_id(self) -> str:
@@ -140,15 +142,15 @@ class Recognizer:
             )
         probabilities = np.empty((len(pixels), self.network.outputs), np.float32)
         with np.errstate(over="ignore", invalid="ignore"):  # the result is checked below
-            for begin in range(0, len(pixels), BATCH):
-                rows = slice(begin, begin + BATCH)
+            for begin in range(0, len(pixels), self._batch):
+                rows = slice(begin, begin + self._batch)
                 self._forward(pixels[rows], probabilities[rows])
         if not np.isfinite(probabilities).all():
             raise ValueError(f"run {self.run_id}: its weights are too large to give an answer")
         return probabilities
 
     def _forward(self, pixels: NDArray[Any], out: NDArray[np.float32]) -> None:
-        """The probabilities of at most BATCH examples (B, D), into `out` (B, C)."""
+        """The probabilities of a batch of examples (B, D), into `out` (B, C)."""
         inputs = self._inputs[: len(pixels)]
         self.normalization.apply(pixels, out=inputs)
         np.divide(self.network.forward(inputs), self.temperature, out=out)

@@ -26,6 +26,7 @@ from harness.recognizer import champion
 from harness.recognizer.champion import ALIAS, DIGEST, OWN, RUN, WEIGHTS
 from harness.recognizer.recognizer import Recognizer
 from harness.runfolder import checkpoint
+from harness.runfolder.artifacts import sha256
 from harness.runfolder.target import Target
 from harness.tracking import mlflow_private
 from harness.tracking.store import StoreError, answers, is_deleted
@@ -143,7 +144,7 @@ def model_content(
         "input_example": example,
         "pip_requirements": [f"{each}=={metadata.version(each)}" for each in REQUIREMENTS],
         "metadata": {
-            DIGEST: hashlib.sha256(weights.read_bytes()).hexdigest(),
+            DIGEST: sha256(weights),
             RUN: trained.run_id,
         }
         | ({OWN: ", ".join(trained.own_parts)} if trained.own_parts else {}),

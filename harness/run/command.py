@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, NoReturn
 from harness.data.atomic import write_text
 from harness.nn.compiled import numba_loading
 from harness.run import compose, conf, execute, freeze, overrides, signals
+from harness.run.completion import shell_completion
 from harness.run.compose import Job
+from harness.run.engines import compose_engines
 from harness.run.launcher_schema import Engines, OptunaSweeper
 from harness.run.launchers import choose
 from harness.run.launchers.prestart import Prestart
@@ -63,7 +65,7 @@ def _obey(parsed: argparse.Namespace, prestart: Prestart) -> ExitStatus:
 
             return _print(manual.help_text(overrides.parse(parsed.overrides).settings))
         if parsed.shell_completion:
-            compose.shell_completion(parsed.overrides)
+            shell_completion(parsed.overrides)
             return ExitStatus.DONE
         line = overrides.parse(parsed.overrides)
         if parsed.dry_run:
@@ -106,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _prepare(line: CommandLine, typed: list[str], prestart: Prestart, *, is_sweep: bool) -> Task:
     """Check and freeze everything. Raises `ValueError`."""
-    engines = compose.compose_engines(line.engines)
+    engines = compose_engines(line.engines)
     _check_sweep_keys(line, is_sweep=is_sweep, is_search=isinstance(engines.sweeper, OptunaSweeper))
     if isinstance(engines.sweeper, OptunaSweeper):
         from harness.run.search import search as searching
@@ -153,7 +155,7 @@ def _preview(line: CommandLine, *, is_sweep: bool) -> str:
     """What `--dry-run` prints. Creates nothing. Raises `ValueError`."""
     from harness.run import preview
 
-    engines = compose.compose_engines(line.engines)
+    engines = compose_engines(line.engines)
     is_search = isinstance(engines.sweeper, OptunaSweeper)
     if is_search or line.resume is not None:
         what = (
@@ -169,16 +171,19 @@ def _preview(line: CommandLine, *, is_sweep: bool) -> str:
 def _checked(line: CommandLine, engines: Engines, *, is_sweep: bool) -> list[Job]:
     """The jobs, fully validated before anything is created."""
     if line.sweep is not None:
-        from harness.run import sweep_file
+        from harness.run import sweep_jobs
 
-        jobs = sweep_file.expand(line.sweep, line.settings)
+        jobs = sweep_jobs.expand(line.sweep, line.settings)
     else:
         jobs = compose.expand(line.settings, sweep=is_sweep)
         for job in jobs:
-            configuration.check(job.config)
+            with freeze.naming(job):
+                configuration.check(job.config)
     unique: dict[str, Job] = {}  # `backend=auto,numba` may be one job
-    for job in map(freeze.with_backend, jobs):
-        unique.setdefault(configuration.to_yaml(job.config), job)
+    for job in jobs:
+        with freeze.naming(job):
+            decided = freeze.with_backend(job)
+        unique.setdefault(configuration.to_yaml(decided.config), decided)
     jobs = list(unique.values())
     _check_common(jobs)
     _check_driver(_target_of(jobs[0].config))

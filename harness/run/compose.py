@@ -1,4 +1,4 @@
-"""Composing configurations with Hydra, and expanding a sweep into its jobs.
+"""The jobs of a command: each configuration composed with Hydra and validated.
 
 Everything is composed and validated here, before anything is created. The results are frozen, so
 editing `conf/` later cannot change a job that waits.
@@ -6,50 +6,22 @@ editing `conf/` later cannot change a job that waits.
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.data.override import spell, suggest
-from harness.run import launcher_schema
-from harness.run.conf import conf_path, own_folders
+from harness.run.composer import Composer, composer
 from harness.run.grammar import MAX_VALUES, check_swept_once, sweep_values, tags
-from harness.run.launcher_schema import Engines
-from harness.run.overrides import (
-    ENGINES,
-    ENVIRONMENT,
-    NO_EFFECT,
-    SEARCH_PATH,
-    instead_of,
-    one_line_errors,
-    text_of,
-    value_text,
-)
+from harness.run.overrides import one_line_errors, text_of
 from harness.runfolder import config as configuration
 from harness.runfolder import parts
 from harness.runfolder.config import ConfigError
-from harness.runfolder.parts import DATASET, KINDS, SCRATCH
+from harness.runfolder.kinds import KINDS, SCRATCH, name_of
 from harness.runfolder.schema import Config
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
-
-ROOT_CONFIG = "config"
-SHELLS = ("bash", "zsh", "fish")
-IN_A_FILE = "in a configuration file: has no effect"
-# What composing itself sets.
-COMPOSED = (
-    "hydra.runtime.",
-    "hydra.overrides.",
-    "hydra.job.override_dirname",
-    "hydra.job.config_name",
-    SEARCH_PATH,
-)
-LOGGING = ("hydra.job_logging", "hydra.hydra_logging")
-Composer = Callable[[list[str]], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -124,7 +96,7 @@ def _check_used(content: dict[str, Any], compose: Composer, lines: list[str]) ->
 
     Raises `ConfigError`.
     """
-    names = {kind: _name_of(kind, content) for kind in KINDS}
+    names = {kind: str(name_of(kind, content)) for kind in KINDS}
     unused: dict[str, tuple[str, list[str]]] = {}  # key: who has no such key, what that one has
     if names["trainer"] != SCRATCH:
         own = [f"trainer.{key.name}" for key in parts.keys("trainer", names["trainer"])]
@@ -148,145 +120,9 @@ def _check_used(content: dict[str, Any], compose: Composer, lines: list[str]) ->
         raise ConfigError(f"{key}: {who} has no such key; {what}")
 
 
-def _name_of(kind: str, content: dict[str, Any]) -> str:
-    node = content.get(kind, KINDS[kind].before)
-    return str(node.get("name") if isinstance(node, dict) else node)
-
-
-def compose_one(lines: list[str], folder: Path | None = None) -> Config:
-    """One configuration; folder: another than `conf/`. Raises `ConfigError`."""
-    with composer(folder) as compose:
+def compose_one(
+    lines: list[str], folder: Path | None = None, own: Sequence[Path] | None = None
+) -> Config:
+    """One configuration. folder, own: see `composer`. Raises `ConfigError`."""
+    with composer(folder, own=own) as compose:
         return parsed(compose, lines)
-
-
-def compose_engines(overrides: "dict[str, list[Override]]") -> Engines:
-    """The launcher and the sweeper that the overrides choose and set. Raises `ConfigError`.
-
-    They are composed from `conf/hydra` by themselves, so that a published plugin with an option of
-    the same name, if one is installed, neither replaces nor disturbs ours.
-    """
-    return Engines(**{kind: _engine(kind, of_kind) for kind, of_kind in overrides.items()})
-
-
-def _engine(kind: str, overrides: "list[Override]") -> Any:
-    schemas = launcher_schema.SCHEMAS[kind]
-    choices = [value_text(each) for each in overrides if each.key_or_group == f"hydra/{kind}"]
-    settings = [each for each in overrides if each.key_or_group != f"hydra/{kind}"]
-    name = choices[-1] if choices else "basic"
-    if name not in schemas:
-        options = f"{', '.join(schemas)}{suggest(name, schemas)}"
-        raise ConfigError(f"hydra/{kind}={name}: expected {options}")
-    for each in settings:
-        launcher_schema.check_key(kind, name, each.key_or_group, text_of(each))
-    if name == "basic":
-        return launcher_schema.parse(kind, {"name": name})
-    lines = [text_of(each).lstrip("+") for each in settings]
-    # Hydra composes `launcher`; the user reads `hydra.launcher`.
-    inner = [f"+{kind}={name}", *(line.removeprefix("hydra.") for line in lines)]
-    try:
-        with composer(conf_path() / "hydra", None) as compose:
-            content = compose(inner)[kind]
-    except ConfigError as error:
-        why = str(error).partition(": ")[2]
-        raise ConfigError(f"{' '.join(lines)}: {why}") from None
-    return launcher_schema.parse(kind, content)
-
-
-@contextmanager
-def composer(folder: Path | None = None, root: str | None = ROOT_CONFIG) -> Iterator[Composer]:
-    """A function from override lines to the composed dictionary."""
-    from hydra import compose, initialize_config_dir
-    from omegaconf import OmegaConf, open_dict
-    from omegaconf.errors import OmegaConfBaseException
-
-    from harness.run import own_source
-
-    def composed(lines: list[str]) -> dict[str, Any]:
-        with one_line_errors(" ".join(lines)):
-            try:
-                config = compose(
-                    root, overrides=[*map(_addable, lines), *own], return_hydra_config=True
-                )
-            except KeyError as error:  # Hydra looks for a variable of hydra.job.env_copy
-                raise ConfigError(
-                    f"hydra.job.env_copy=[{error.args[0]}] {IN_A_FILE}; {ENVIRONMENT}"
-                ) from None
-            with open_dict(config):
-                hydra = OmegaConf.to_container(config.pop("hydra"))
-            if root is not None:
-                _check_hydra(hydra)
-            try:
-                content = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-            except OmegaConfBaseException as error:
-                raise ConfigError(str(error).splitlines()[0]) from None
-        assert isinstance(content, dict)
-        return {str(key): value for key, value in content.items()}
-
-    own_source.register()
-    own = (
-        [] if root is None else [f"hydra.searchpath={spell(own_source.search_path(own_folders()))}"]
-    )
-    with initialize_config_dir(str((folder or conf_path()).resolve()), version_base="1.3"):
-        yield composed
-
-
-def _addable(line: str) -> str:
-    """An override that may also add a key: a part completes and checks its own."""
-    key = line.partition("=")[0]
-    kind = key.partition(".")[0]
-    return f"++{line}" if kind in (*KINDS, DATASET.name) and "." in key else line
-
-
-@cache
-def _hydra_defaults() -> dict[str, Any]:
-    """Hydra's own settings when no file of ours sets any. Hydra must be initialized."""
-    from hydra import compose
-    from omegaconf import OmegaConf
-
-    return _leaves(OmegaConf.to_container(compose(return_hydra_config=True).hydra))
-
-
-def _leaves(content: Any, prefix: str = "hydra") -> dict[str, Any]:
-    if not isinstance(content, dict):
-        return {prefix: content}
-    inner = (_leaves(value, f"{prefix}.{key}") for key, value in content.items())
-    return {key: value for leaves in inner for key, value in leaves.items()}
-
-
-def _check_hydra(hydra: Any) -> None:
-    """Refuse settings of Hydra in a configuration file, where they have no effect.
-
-    Raises `ConfigError`.
-    """
-    for kind in ENGINES:
-        name = hydra["runtime"]["choices"][f"hydra/{kind}"]
-        if name != "basic":
-            raise ConfigError(f"hydra/{kind}={name} {IN_A_FILE}; give it on the command line")
-    defaults = _hydra_defaults()
-    for key, value in _leaves(hydra).items():
-        if value == defaults.get(key) or key.startswith(COMPOSED):
-            continue
-        if key.startswith(LOGGING) and value in (None, [], {}):
-            continue  # logging that is switched off, as older searches froze it
-        raise ConfigError(f"{key}={value} {IN_A_FILE}; {instead_of(key) or NO_EFFECT}")
-
-
-def shell_completion(arguments: list[str]) -> None:
-    """Hydra's completion for the console script: `-sc install=bash|zsh|fish`, and its queries.
-
-    Raises `ConfigError`.
-    """
-    import sys
-
-    from hydra import initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-
-    action, _, shell = arguments[0].partition("=") if len(arguments) == 1 else ("", "", "")
-    if action not in ("install", "uninstall", "query") or shell not in SHELLS:
-        raise ConfigError(f"-sc {' '.join(arguments)}: expected install={'|'.join(SHELLS)}")
-    sys.argv = ["harness-run"]  # the program whose arguments are completed
-    # Not through `hydra.main`: Python 3.14 refuses its argument parser.
-    with initialize_config_dir(str(conf_path().resolve()), version_base="1.3"):
-        hydra = GlobalHydra.instance().hydra
-        assert hydra is not None
-        hydra.shell_completion(ROOT_CONFIG, arguments)

@@ -1,7 +1,6 @@
 """The folders of configurations: `conf`, and the user's own; the groups and options in them."""
 
 import contextlib
-import contextvars
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -9,18 +8,12 @@ from harness.runfolder import own_code
 from harness.runfolder.config import ConfigError
 
 PACKAGE = Path(__file__).resolve().parents[1]
-_own: contextvars.ContextVar[tuple[Path, ...]] = contextvars.ContextVar("folders", default=())
 
 
 def conf_path() -> Path:
     """The folder of configurations: inside the package when installed, beside it in a checkout."""
     inside = PACKAGE / "conf"
     return inside if inside.is_dir() else PACKAGE.parent / "conf"
-
-
-def own_folders() -> tuple[Path, ...]:
-    """The folders of `--config-dir`."""
-    return _own.get()
 
 
 @contextlib.contextmanager
@@ -39,23 +32,19 @@ def including(folders: Sequence[str]) -> Iterator[None]:
                     raise ConfigError(
                         f"{file}: {group.name}={file.stem} is built in; give the file another name"
                     )
-    token = _own.set(paths)
-    try:
-        with own_code.searching(paths):
-            yield
-    finally:
-        _own.reset(token)
+    with own_code.searching(paths):
+        yield
 
 
 def conf_roots() -> list[Path]:
     """Every folder that configurations are read from."""
-    return [conf_path(), *own_folders()]
+    return [conf_path(), *own_code.folders()]
 
 
 def groups() -> dict[str, list[str]]:
     """The config groups and their options, with the user's; without hydra, which is separate."""
     options: dict[str, set[str]] = {}
-    for root in (conf_path(), *own_folders()):
+    for root in conf_roots():
         for folder in sorted(path for path in root.iterdir() if path.is_dir()):
             found = {path.stem for path in folder.glob("*.yaml")}
             if folder.name != "hydra" and (found or root == conf_path()):

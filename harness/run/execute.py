@@ -78,7 +78,8 @@ def execute_search(search: "Search", engines: Engines, prestart: Prestart) -> Ex
         trials.run()
     except KeyboardInterrupt:
         interrupted = True
-    except (LauncherError, OSError, *study.failures()) as error:  # type: ignore[misc]  # a tuple
+    # A `ValueError` is of what changed meanwhile, such as the user's own code.
+    except (LauncherError, OSError, ValueError, *study.failures()) as error:  # type: ignore[misc]  # a tuple
         line = str(error).splitlines()[0]
         print(f"error: {line}; repeat the command to continue", file=sys.stderr)
         failed = True

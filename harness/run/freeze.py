@@ -3,8 +3,7 @@
 After this nothing about a job can change, neither by an edit of `conf/` nor by another command.
 """
 
-import itertools
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -14,37 +13,23 @@ from filelock import Timeout
 
 from harness.run import notices
 from harness.run.compose import Job
-from harness.runfolder import config as configuration
-from harness.runfolder import environment, folder, keys, own_code
+from harness.run.existing import existing_runs, is_of_other_source, retraining, source_of
+from harness.run.prepared import Prepared, keyed
+from harness.runfolder import environment, folder, keys, own_code, own_dataset
 from harness.runfolder.config import ConfigError
 from harness.runfolder.folder import Identity
-from harness.runfolder.keys import Key
 from harness.runfolder.liveness import FolderLock
 from harness.runfolder.optional import warn
-from harness.runfolder.own_code import Source
-from harness.runfolder.own_dataset import located, measure
+from harness.runfolder.parts import PartError
 from harness.runfolder.plan import Plan, SweepJob
 from harness.runfolder.run import Run
-from harness.runfolder.schema import Config, DatasetConfig, ScratchConfig
+from harness.runfolder.schema import DatasetConfig, ScratchConfig
 
 ALONE_S = 120.0  # a command needs a few ms for each new run
 
 
 class Busy(ConfigError):
     """Another command holds the lock of the runs for too long."""
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A job whose data is in the cache.
-
-    dataset: the data set's part of the create record. code: the user's source files.
-    """
-
-    job: Job
-    key: str
-    dataset: dict[str, object]
-    code: Sequence[Source] = ()
 
 
 @dataclass(frozen=True)
@@ -55,20 +40,36 @@ class Membership:
     number: str
 
 
+@contextmanager
+def naming(job: Job) -> Iterator[None]:
+    """Add the job of a sweep to the line about what is wrong with it, as composing does."""
+    try:
+        yield
+    except ValueError as error:
+        if not job.swept or str(error).startswith(f"{job.name}:"):
+            raise
+        raise ConfigError(f"{error} (in the job {job.name})") from error
+
+
 def with_backend(job: Job) -> Job:
     """The job with its backend decided, so that the frozen config has what trains it.
 
-    Raises `ValueError`, also for an augmentation that the data cannot have.
+    Raises `ConfigError`, also for built-in parts that do not fit the data.
     """
     from harness.job import build  # the trainer, which commands that only print do not need
 
     config = job.config
     if not isinstance(config, ScratchConfig):
         return job
-    sizes = measure(config.dataset)
-    build.part("augmentation", config, sizes.input_shape)
+    sizes = own_dataset.measure(config.dataset)
+    try:
+        build.part("augmentation", config, sizes.input_shape)
+    except PartError as error:
+        raise ConfigError(str(error)) from error
+    build.check_model(config, sizes.input_shape)
     build.check_loss(config, is_regression=sizes.is_regression)
     inputs = "targets" if sizes.is_regression else sizes.dtype.name
+    build.check_metrics(config, is_regression=sizes.is_regression)
     if fault := build.numba_fault(config, inputs):
         notices.say(f"warning: backend=auto trains with NumPy: {fault}")
     backend = build.backend(config, inputs)
@@ -78,8 +79,7 @@ def with_backend(job: Job) -> Job:
 def prepare(jobs: list[Job]) -> list[Prepared]:
     """Extract every data set that the jobs use and compute their keys. Raises `ValueError`."""
     examined: dict[str, dict[str, object]] = {}  # once, however many jobs use the same
-    own_sources = cache(own_code.sources)
-    prepared = []
+    records = []
     for job in jobs:
         config = job.config
         normalization = (
@@ -87,33 +87,28 @@ def prepare(jobs: list[Job]) -> list[Prepared]:
         )
         same = repr((config.dataset, normalization, config.outputs))
         if same not in examined:
-            examined[same] = _examine(config.dataset, normalization, config.outputs)
-        record = examined[same]
-        code = own_sources(config.own_names)
-        key = keys.run_key(config, str(record["sha256"]), code)
-        prepared.append(Prepared(job, key, record, code))
-    return prepared
+            with naming(job):
+                examined[same] = _examine(config.dataset, normalization, config.outputs)
+        records.append(examined[same])
+    return keyed(zip(jobs, records, strict=True))
 
 
 def _examine(settings: DatasetConfig, normalization: str, outputs: str) -> dict[str, object]:
-    """Extract a data set; returns its part of the create record."""
-    from harness.data.dataset import open_dataset
-    from harness.data.extraction import prepare as extract
+    """Extract a data set; returns its part of the create record.
 
-    cache_folder = Path(outputs) / "cache"
-    digest = extract(*located(settings, cache_folder), cache_folder)
-    data = open_dataset(
-        digest,
-        cache_folder,
-        num_val=settings.num_val,
-        num_train=settings.num_train,
-        split_seed=settings.split_seed,
-        label=settings.title,
-    )
+    Raises `ValueError`, `ConfigError` for a normalization that the data cannot have.
+    """
+    from harness.data import normalization as normalizations
+
+    data = own_dataset.load(settings, Path(outputs) / "cache")
+    try:
+        normalizations.check_spread(normalization, data.train.inputs, data.train.rows)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     notices.narrow_grays(normalization, data)
     return {
         "name": data.name,
-        "sha256": digest,
+        "sha256": data.sha256,
         "source": settings.place or settings.name,
         "train": len(data.train),
         "val": 0 if data.val is None else len(data.val),
@@ -156,74 +151,32 @@ def freeze_sweep(
     """Make the run folders of a sweep and write its plan.
 
     A sweep builds on runs with the same keys, unless `fresh`: finished ones are done, others are
-    continued. accept: see `existing`.
+    continued. accept: see `existing_runs`.
     """
     outputs = Path(prepared[0].job.config.outputs)
     plan_id = keys.sweep_id([each.key for each in prepared])
     with alone(outputs):
         runs = [] if fresh else folder.all_runs(outputs)
-        found = existing(prepared, runs, accept=accept)
-        new = [wanted(p) for p, run in zip(prepared, found, strict=True) if run is None]
-        notices.retraining(runs, new)
+        found = existing_runs(prepared, runs, accept=accept)
+        retraining(runs, [p for p, run in zip(prepared, found, strict=True) if run is None])
         jobs = []
         for number, (each, run) in enumerate(zip(prepared, found, strict=True), 1):
             membership = Membership(plan_id, f"{number}/{len(prepared)}")
             job = _freeze_job(each, overrides, run, membership)
             if run is not None and is_of_other_source(run, each):
                 run.accept_in(plan_id)
-                job = replace(job, other_source=notices.source_of(run.history()))
+                job = replace(job, other_source=source_of(run.history()))
             jobs.append(job)
         plan = Plan(plan_id, tuple(overrides), tuple(jobs))
         plan.save(outputs)
     return plan
 
 
-def existing(prepared: list[Prepared], runs: list[Run], *, accept: bool) -> list[Run | None]:
-    """The run that each job builds on; None for a job that is new.
-
-    runs: oldest first. accept: a job whose settings and data were trained to the end by other
-    source builds on that run, unless it has a finished one of this source. Raises `ConfigError`
-    for a run that was changed since it was frozen, or that a newer version wrote.
-    """
-    # `threads=1,2` is a sweep as well, although it changes no result.
-    swept = {name for each in prepared for name in each.job.swept}
-    also = sorted(name for name in swept if not keys.determines_result(name))
-    by_key = keys.runs_by_key(runs, {each.key for each in prepared}, also)
-    found = [by_key.get(_full_key(each, also)) for each in prepared]
-    if accept:
-        left = [run is None or not run.is_finished for run in found]
-        others = notices.of_other_source(
-            runs, list(map(wanted, itertools.compress(prepared, left))), also
-        )
-        found = [
-            others.get(_full_key(each, also)) or run if is_left else run
-            for each, run, is_left in zip(prepared, found, left, strict=True)
-        ]
-    for run in found:
-        if run is not None and not run.is_finished:
-            run.check_trainable()  # a finished run does not need its config.yaml
-    return found
-
-
-def is_of_other_source(run: Run, prepared: Prepared) -> bool:
-    """Whether a job builds on a run that other source has trained."""
-    return bool(run.create["tags"].get("run_key") != prepared.key)
-
-
-def wanted(prepared: Prepared) -> tuple[Config, str, str]:
-    """The configuration, the digest of the data and the run key of a job."""
-    return prepared.job.config, str(prepared.dataset["sha256"]), prepared.key
-
-
-def _full_key(prepared: Prepared, also: Collection[str]) -> Key:
-    return keys.full_key(prepared.key, configuration.leaves(prepared.job.config), also)
-
-
 def freeze_trial(prepared: Prepared, overrides: list[str], membership: Membership) -> SweepJob:
     """The run of one trial of a search: the existing one of its key, or a new one."""
     outputs = Path(prepared.job.config.outputs)
     with alone(outputs):
-        (run,) = existing([prepared], folder.all_runs(outputs), accept=False)
+        (run,) = existing_runs([prepared], folder.all_runs(outputs), accept=False)
         return _freeze_job(prepared, overrides, run, membership)
 
 
@@ -240,7 +193,7 @@ def _freeze_job(
 
 def _create(prepared: Prepared, overrides: list[str], membership: Membership | None) -> Run:
     tags = _common_tags(overrides)
-    tags |= {"run_key": prepared.key, "data.sha256": str(prepared.dataset["sha256"])}
+    tags |= {"run_key": prepared.key, "data.sha256": prepared.data_digest}
     if membership is not None:
         tags |= {"sweep": membership.sweep, "sweep.job": membership.number}
     if prepared.code:

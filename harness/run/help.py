@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from harness.run import compose, launcher_schema, overrides
 from harness.run.conf import groups
 from harness.runfolder import config as configuration
-from harness.runfolder.config import meanings
+from harness.runfolder.meanings import meanings
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override

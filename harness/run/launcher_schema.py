@@ -15,6 +15,15 @@ from pydantic import Field, TypeAdapter, ValidationError
 from harness.data.override import suggest
 from harness.runfolder.config import ConfigError
 from harness.runfolder.schema import Count, Group, Natural, Positive, about
+from harness.runfolder.values import allowed, explain
+
+StudyName = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z0-9_-]{1,60}$",
+        description="1 to 60 letters, digits, underscores and hyphens",
+    ),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,9 +73,7 @@ class OptunaSweeper(Group):
     """conf/hydra/sweeper/optuna.yaml"""
 
     name: Literal["optuna"]
-    study: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,60}$")] | None = about(
-        "name of the search; null: a digest of the command"
-    )
+    study: StudyName | None = about("name of the search; null: a digest of the command")
     n_trials: Count = about("trials in all; a repeated command continues to this total")
     sampler: Literal["tpe", "random", "qmc"] = about("what proposes values: tpe, random, qmc")
     pruner: Literal["none", "median", "halving", "hyperband"] = about(
@@ -128,10 +135,6 @@ def parse(kind: str, content: Mapping[str, Any]) -> Any:
     except ValidationError as error:
         problem = error.errors()[0]
         field = str(problem["loc"][0])
-        context = problem.get("ctx", {})
-        allowed = context.get("expected") or problem["msg"].replace("Input should be ", "")
-        known = typing.get_args(typing.get_type_hints(SCHEMAS[kind][content["name"]])[field])
-        hint = suggest(str(content[field]), [str(option) for option in known])
-        raise ConfigError(
-            f"hydra.{kind}.{field}={content[field]}: expected {allowed.replace(chr(39), '')}{hint}"
-        ) from None
+        hints = typing.get_type_hints(SCHEMAS[kind][content["name"]], include_extras=True)
+        expected, value = allowed(hints[field]), content[field]
+        raise ConfigError(explain(f"hydra.{kind}.{field}", value, problem, expected)) from None

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 from harness.data.override import quoted, suggest
 from harness.run import grammar
 from harness.run.conf import groups
-from harness.runfolder.config import ConfigError, meanings
+from harness.runfolder.config import ConfigError
+from harness.runfolder.kinds import DATASET, KINDS
+from harness.runfolder.meanings import meanings
 from harness.runfolder.own_code import OwnCodeError
-from harness.runfolder.parts import DATASET, KINDS, PartError
+from harness.runfolder.parts import PartError
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override

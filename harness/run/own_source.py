@@ -3,19 +3,22 @@
 Two kinds of places on Hydra's search path, each a class that Hydra is told of.
 """
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.object_type import ObjectType
 from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 from omegaconf import OmegaConf
 
 from harness.runfolder import parts
+from harness.runfolder.kinds import DATASET, KINDS
 from harness.runfolder.own_dataset import check_keys
-from harness.runfolder.parts import DATASET, KINDS
 
 EXPERIMENT = "experiment"
 # What conf/dataset/arrays.yaml has, for data that a function of the user's makes.
@@ -25,7 +28,12 @@ OWN_DATASET = {
 
 
 class OwnFolder(FileConfigSource):
-    """A folder of the user's. An experiment file needs no `# @package _global_`."""
+    """A folder of the user's. An experiment file needs no `# @package _global_`.
+
+    loaded: the files of all such folders that this process has read.
+    """
+
+    loaded: ClassVar[set[Path]] = set()
 
     @staticmethod
     def scheme() -> str:
@@ -35,6 +43,7 @@ class OwnFolder(FileConfigSource):
     def load_config(self, config_path: str) -> ConfigResult:
         """Read a file."""
         result = super().load_config(config_path)
+        self.loaded.add(Path(self.path, self._normalize_file_name(config_path)))
         if config_path.startswith(f"{EXPERIMENT}/") and result.header["package"] is None:
             result.header["package"] = "_global_"
         return result
@@ -97,6 +106,15 @@ def register() -> None:
         Plugins.instance().register(source)
 
 
-def search_path(folders: tuple[Path, ...]) -> list[str]:
+def extend(loader: Any, folders: Sequence[Path]) -> None:
+    """Let a configuration loader of Hydra find the user's own, also when it lists options."""
+    register()
+    for address in search_path(folders):
+        before = SearchPathQuery("schema", None)  # which must stay the last one
+        loader.config_search_path.prepend("own", address, before)
+    loader.repository = ConfigRepository(loader.config_search_path)
+
+
+def search_path(folders: Sequence[Path]) -> list[str]:
     """The addresses of the user's folders and of parts, for `hydra.searchpath`."""
     return [*(f"{OwnFolder.scheme()}://{folder}" for folder in folders), f"{OwnParts.scheme()}://"]

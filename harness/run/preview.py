@@ -12,23 +12,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.run import freeze, notices
 from harness.run.compose import Job
-from harness.run.freeze import Prepared
+from harness.run.existing import existing_runs, is_of_other_source, retraining
 from harness.run.launcher_schema import Launcher, SlurmLauncher
 from harness.run.launchers import choose
 from harness.run.launchers.prestart import Prestart
+from harness.run.prepared import keyed
 from harness.runfolder import config as configuration
-from harness.runfolder import folder, keys, own_code
+from harness.runfolder import folder, keys
 from harness.runfolder.config import Leaf
 from harness.runfolder.own_dataset import known_digest
 from harness.runfolder.run import Run
 from harness.runfolder.status import RunStatus
 
 NO_SPEED = ("seed", "lr", "epochs", "patience", "dataset.split_seed")
-SAME_DATA = (
-    "dataset.name", "dataset.dir", "dataset.file", "dataset.num_val", "dataset.num_train",
-)  # fmt: skip
+OTHER_DATA_KEYS = ("dataset.label", "dataset.split_seed")  # which leave the number of examples
 UNKNOWN = "not known"
 UNITS = ((86_400, "days"), (3600, "h"), (60, "min"), (1, "s"))
 
@@ -58,23 +56,18 @@ class Nearest:
 def planned(jobs: list[Job], *, accept: bool, reuse: bool) -> list[Planned]:
     """What there is of each job.
 
-    accept: see `freeze.existing`. reuse: whether the command builds on existing runs. Raises
+    accept: see `existing_runs`. reuse: whether the command builds on existing runs. Raises
     `ValueError`.
     """
     outputs = Path(jobs[0].config.outputs)
     digests = [known_digest(job.config.dataset, outputs / "cache") for job in jobs]
     if not reuse:
         return [_planned(job, None, "new") for job in jobs]
-    prepared = []
-    for job, digest in zip(jobs, digests, strict=True):
-        if digest is not None:
-            code = own_code.sources(job.config.own_names)
-            key = keys.run_key(job.config, digest, code)
-            prepared.append(Prepared(job, key, {"sha256": digest}, code))
+    known = zip(jobs, digests, strict=True)
+    prepared = keyed((job, {"sha256": digest}) for job, digest in known if digest is not None)
     runs = folder.all_runs(outputs)
-    found = freeze.existing(prepared, runs, accept=accept)
-    new = [freeze.wanted(p) for p, run in zip(prepared, found, strict=True) if run is None]
-    notices.retraining(runs, new)
+    found = existing_runs(prepared, runs, accept=accept)
+    retraining(runs, [p for p, run in zip(prepared, found, strict=True) if run is None])
     pairs = iter(zip(prepared, found, strict=True))
     rows = []
     for job, digest in zip(jobs, digests, strict=True):
@@ -82,7 +75,7 @@ def planned(jobs: list[Job], *, accept: bool, reuse: bool) -> list[Planned]:
             rows.append(_planned(job, None, UNKNOWN))
             continue
         each, run = next(pairs)
-        is_other = run is not None and freeze.is_of_other_source(run, each)
+        is_other = run is not None and is_of_other_source(run, each)
         rows.append(_planned(job, run, _state(run, is_other=is_other)))
     return rows
 
@@ -126,7 +119,7 @@ def text(rows: Sequence[Planned], launcher: Launcher) -> str:
 
 def _data(job: Job) -> str:
     settings = job.config.dataset
-    return f"dataset={settings.name}{f' in {settings.dir}' if settings.dir else ''}"
+    return f"dataset={settings.name}{f' in {settings.place}' if settings.place else ''}"
 
 
 def _estimate(rows: Sequence[Planned], launcher: Launcher) -> list[str]:
@@ -184,9 +177,9 @@ class Past:
     def _find(self, settings: Mapping[str, Leaf], *, is_local: bool) -> Nearest | None:
         found: tuple[Run, tuple[str, ...]] | None = None
         for run, params in self._runs:
-            if any(params.get(key) != settings.get(key) for key in SAME_DATA):
-                continue
             names = dict.fromkeys((*settings, *params))
+            if any(params.get(key) != settings.get(key) for key in filter(_is_of_data, names)):
+                continue
             different = tuple(key for key in names if params.get(key) != settings.get(key))
             if found is None or len(different) <= len(found[1]):
                 found = (run, different)
@@ -206,8 +199,13 @@ def _speed(params: Mapping[str, Leaf]) -> dict[str, Leaf]:
     return {
         key: value
         for key, value in params.items()
-        if key not in NO_SPEED and (keys.determines_result(key) or key in SAME_DATA)
+        if key not in NO_SPEED and (keys.determines_result(key) or _is_of_data(key))
     }
+
+
+def _is_of_data(key: str) -> bool:
+    """Whether a setting says which data there are, the keys of the user's own function included."""
+    return key.startswith("dataset.") and key not in OTHER_DATA_KEYS
 
 
 def makespan(seconds: Sequence[float], slots: int) -> float:

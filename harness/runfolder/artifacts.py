@@ -6,6 +6,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 
+def sha256(file: Path) -> str:
+    """The SHA-256 of a file's content, 64 hexadecimal digits. Raises `OSError`."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
 @dataclass(frozen=True)
 class Artifact:
     """One recorded file.
@@ -22,9 +28,7 @@ class Artifact:
     def measure(cls, folder: Path, path: str) -> "Artifact":
         """The artifact of a file as it is now. Raises `OSError`, or `ValueError` as `file`."""
         file = cls(path).file(folder)
-        with file.open("rb") as content:
-            digest = hashlib.file_digest(content, "sha256").hexdigest()
-        return cls(path, file.stat().st_size, digest)
+        return cls(path, file.stat().st_size, sha256(file))
 
     @classmethod
     def of(cls, record: dict[str, Any]) -> "Artifact":
@@ -64,6 +68,6 @@ class Artifact:
             return "is missing"
         if self.size is not None and file.stat().st_size != self.size:
             return f"has {file.stat().st_size} bytes instead of {self.size}"
-        if self.sha256 is not None and Artifact.measure(folder, self.path).sha256 != self.sha256:
+        if self.sha256 is not None and sha256(file) != self.sha256:
             return "does not match its SHA-256"
         return None

@@ -10,10 +10,10 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from hashlib import file_digest
 from pathlib import Path
 
 from harness.data.atomic import fsync_folder, write_text
+from harness.runfolder.artifacts import sha256
 
 INDEX = "checkpoint.json"
 STATE = "state.safetensors"  # the built-in trainer's file
@@ -117,7 +117,7 @@ def _finish(folder: Path, epoch: int, metrics: dict[str, float]) -> None:
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         with path.open("rb") as file:
             os.fsync(file.fileno())
-            digests[path.relative_to(folder).as_posix()] = file_digest(file, "sha256").hexdigest()
+        digests[path.relative_to(folder).as_posix()] = sha256(path)
     index = {"epoch": epoch, "metrics": metrics, "files": digests}
     write_text(folder / INDEX, json.dumps(index))
 
@@ -132,8 +132,7 @@ def _read(folder: Path) -> Checkpoint:
         raise ValueError(f"{folder}: expected a checkpoint, found {error}") from error
     for name, expected in digests.items():
         try:
-            with (folder / name).open("rb") as file:
-                found = file_digest(file, "sha256").hexdigest()
+            found = sha256(folder / name)
         except OSError as error:
             raise ValueError(f"{folder / name}: {error.strerror}") from error
         if found != expected:

@@ -1,13 +1,11 @@
-"""Validate configurations, explain what is wrong with them, and write them as YAML.
+"""Validate configurations, and write them as YAML.
 
 Hydra composes a plain dictionary; `parse` turns it into a frozen `Config` or raises `ConfigError`
 with one line that names the key, the value and what is allowed.
 """
 
 import dataclasses
-import hashlib
 import os
-import typing
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -15,12 +13,13 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from harness.data.override import quoted, spell, suggest
-from harness.runfolder import parts, versions
+from harness.data.override import spell
+from harness.runfolder import meanings, parts
+from harness.runfolder.kinds import KINDS, SCRATCH
 from harness.runfolder.objective import DEFAULT, Objective, metric_names
 from harness.runfolder.own_code import OwnCodeError
-from harness.runfolder.parts import KINDS, Part, PartError
-from harness.runfolder.schema import GROUPS, Config, Group, ScratchConfig, allowed_values
+from harness.runfolder.parts import Part, PartError
+from harness.runfolder.schema import GROUPS, Config, Group, ScratchConfig
 from harness.runfolder.target import problem as problem_of
 from harness.runfolder.target import shown
 
@@ -41,7 +40,7 @@ def parse(content: Mapping[str, Any]) -> Config:
 
     Raises `ConfigError`, one line, for a bad key or value and for keys that contradict each other.
     """
-    config = _validate(content)
+    config = validate(content)
     for problem in _contradictions(config):
         raise ConfigError(problem)
     if isinstance(config, ScratchConfig):
@@ -71,7 +70,7 @@ def expand_home(key: str, path: str) -> str:
     return expanded
 
 
-def _validate(content: Mapping[str, Any], *, frozen: bool = False) -> Config:
+def validate(content: Mapping[str, Any], *, frozen: bool = False) -> Config:
     """Check every key and value against the schema, each on its own. Raises `ConfigError`.
 
     frozen: parts that are not built-in were checked when the configuration was frozen, and may not
@@ -79,7 +78,7 @@ def _validate(content: Mapping[str, Any], *, frozen: bool = False) -> Config:
     """
     try:
         trainer = _part("trainer", content, frozen=frozen)
-        schema = ScratchConfig if trainer.name == parts.SCRATCH else Config
+        schema = ScratchConfig if trainer.name == SCRATCH else Config
         unused = scratch_keys() if schema is Config else set()
         others = [kind for kind in KINDS if kind != "trainer" and kind not in unused]
         checked = {kind: _part(kind, content, frozen=frozen) for kind in others}
@@ -96,7 +95,7 @@ def _validate(content: Mapping[str, Any], *, frozen: bool = False) -> Config:
     try:
         return _adapter(schema).validate_python(known)
     except ValidationError as error:
-        raise ConfigError(_explain(error, content)) from None
+        raise ConfigError(meanings.problem(error, content)) from None
 
 
 def _dataset(node: Any, *, frozen: bool) -> Any:
@@ -214,7 +213,10 @@ def check(config: Config) -> None:
     from harness.runfolder.own_dataset import measure
 
     sizes = measure(config.dataset)
-    check_counts(sizes, config.dataset.num_val, config.dataset.num_train)
+    try:
+        check_counts(sizes, config.dataset.num_val, config.dataset.num_train)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     count = validation_count(config.dataset.num_val, sizes.train, sizes.val)
     images = config.dataset.num_train or sizes.train - count
     if isinstance(config, ScratchConfig) and config.batch > images:
@@ -241,16 +243,17 @@ def _plain(key: str, value: Any) -> Any:
 
 def leaves(config: Config) -> dict[str, Leaf]:
     """Every setting by its dotted key; a list is the text `[512,256]`."""
-    return dict(_leaves(to_dict(config)))
+    return dict(dotted(to_dict(config)))
 
 
-def _leaves(content: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Leaf]]:
+def dotted(content: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Leaf]]:
+    """Every setting of a nested dictionary by its dotted key; a list as text."""
     for key, value in content.items():
         if isinstance(value, dict):
             if key in KINDS and KINDS[key].is_scalar:
                 yield key, value["name"]
                 value = {name: option for name, option in value.items() if name != "name"}
-            yield from _leaves(value, f"{prefix}{key}.")
+            yield from dotted(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", spell(value) if isinstance(value, list) else value
 
@@ -260,139 +263,3 @@ def to_yaml(config: Config) -> str:
     import yaml
 
     return str(yaml.safe_dump(to_dict(config), sort_keys=False))
-
-
-def frozen_yaml(config: Config) -> str:
-    """The frozen `config.yaml` of a run folder: also with the version of the schema."""
-    return f"{versions.KEY}: {versions.SCHEMA}\n{to_yaml(config)}"
-
-
-def read_yaml(path: Path, sha256: str | None = None, *, to_train: bool = False) -> Config:
-    """Read the frozen `config.yaml` of a run of any version.
-
-    sha256: of the file's bytes as they were frozen; None when that is not known. to_train: refuse
-    keys that this version does not know; else a warning names them. The file may hold keys that
-    contradict each other: an older version accepted them, and the run used them. Raises
-    `ConfigError` naming the file, also when it was changed.
-    """
-    import yaml
-
-    text = read_frozen(path, sha256)
-    try:
-        content = yaml.safe_load(text.decode())
-        if not isinstance(content, dict):
-            raise ConfigError(f"expected settings, found {type(content).__name__}")
-        unknown = _unknown(content)
-        config = _validate(versions.without(content, unknown), frozen=True)
-    except (ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: {' '.join(str(error).split())}") from error
-    if unknown and to_train:
-        raise ConfigError(f"{versions.describe(path, unknown)}; train it with that version")
-    versions.warn(path, unknown)
-    return config
-
-
-def _unknown(content: dict[Any, Any]) -> tuple[str, ...]:
-    """What this version does not know of a frozen configuration, the keys first.
-
-    Removes the version of the schema. Raises `ConfigError`.
-    """
-    schema = content.pop(versions.KEY, 1)
-    if not isinstance(schema, int) or schema < 1:
-        raise ConfigError(f"{versions.KEY}={spell(schema)}: expected a whole number of at least 1")
-    unknown = versions.unknown(_leaves(content))
-    is_newer = schema > versions.SCHEMA and not unknown
-    return (f"{versions.KEY}={schema}",) if is_newer else unknown
-
-
-def read_frozen(path: Path, sha256: str | None) -> bytes:
-    """The bytes of a frozen `config.yaml`, compared with their SHA-256 where it is known.
-
-    Raises `ConfigError` naming the file.
-    """
-    try:
-        text = path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
-    if sha256 is not None and hashlib.sha256(text).hexdigest() != sha256:
-        raise ConfigError(
-            f"{path}: was changed after the run was frozen; restore it from a copy, or remove the "
-            "run folder and start the run again"
-        )
-    return text
-
-
-def meanings(chosen: Iterable[tuple[str, Part]] = ()) -> dict[str, str]:
-    """Every dotted key and its meaning, in the order of the schema.
-
-    Of parts, the keys of the built-in ones and of those that are chosen. A key that several options
-    of a group have with different meanings gets all of them.
-    """
-    texts: dict[str, list[str]] = {}
-    for key, _, text in _keys(chosen):
-        texts.setdefault(key, []).append(text)
-    return {key: "; or ".join(dict.fromkeys(filter(None, each))) for key, each in texts.items()}
-
-
-def _keys(chosen: Iterable[tuple[str, Part]] = ()) -> Iterator[tuple[str, Any, str]]:
-    """Every dotted key with its annotation and meaning."""
-    hints = typing.get_type_hints(ScratchConfig, include_extras=True)
-    for field in dataclasses.fields(ScratchConfig):
-        name = field.name
-        if name in GROUPS:
-            inner = typing.get_type_hints(GROUPS[name], include_extras=True)
-            for each in dataclasses.fields(GROUPS[name]):
-                if each.name == "options":
-                    continue
-                yield f"{name}.{each.name}", inner[each.name], each.metadata["meaning"]
-        elif name in KINDS:
-            yield KINDS[name].key, str, KINDS[name].meaning
-            own = [part.name for kind, part in chosen if kind == name and part.is_own]
-            for part in [*KINDS[name].rows, *own]:
-                for key in parts.keys(name, part):
-                    yield f"{name}.{key.name}", key.annotation, key.meaning
-        else:
-            yield name, hints[name], field.metadata["meaning"]
-
-
-def _allowed(key: str) -> str:
-    """The values that a dotted key allows, in words; empty when its type has no description."""
-    hints = (annotation for other, annotation, _ in _keys() if other == key)
-    return next((text for text in map(allowed_values, hints) if text), "")
-
-
-def _explain(error: ValidationError, content: Mapping[str, Any]) -> str:
-    """The first problem of a pydantic report as one line."""
-    problem: Mapping[str, Any] = error.errors()[0]
-    key = _key(problem)
-    if problem["type"] == "unexpected_keyword_argument":
-        return _explain_unknown(key, content)
-    value: Any = content
-    for part in key.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    shown = "(nothing)" if value == "" else value if isinstance(value, str) else spell(value)
-    # The options of a Literal: "'sgd', 'adam' or 'x'".
-    options = problem.get("ctx", {}).get("expected", "")
-    expected = _allowed(key) or options or problem["msg"].replace("Input should be ", "")
-    words = options.replace("'", "").replace(" or ", ", ").split(", ")
-    hint = suggest(str(value), words) if options else ""
-    if problem["type"] == "string_type" and isinstance(value, bool | int | float):
-        hint = f"; for this very text, type {quoted(key, shown)}"
-    return f"{key}={shown}: expected {expected}{hint}"
-
-
-def _key(problem: Mapping[str, Any]) -> str:
-    """The dotted key that a problem is about: the longest part of its path that is a key."""
-    path = [str(part) for part in problem["loc"]]
-    candidates = [".".join(path[:end]) for end in range(len(path), 0, -1)]
-    known = meanings()
-    return next((key for key in candidates if key in known), candidates[0])
-
-
-def _explain_unknown(key: str, content: Mapping[str, Any]) -> str:
-    """Why a key is unknown: the trainer has no such key, or nothing has it."""
-    known = meanings()
-    if key in known:
-        name = _part("trainer", content, frozen=True).name
-        return f"{key}: trainer={name} has no such key; --help lists all keys"
-    return f"{key}: there is no such key{suggest(key, known)}; --help lists all keys"

@@ -13,6 +13,7 @@ from typing import Any
 from harness.data.atomic import fsync_folder, write_text
 from harness.runfolder import config as configuration
 from harness.runfolder import journal
+from harness.runfolder.frozen_config import frozen_yaml
 from harness.runfolder.journal import Journal, JournalError
 from harness.runfolder.liveness import HOST
 from harness.runfolder.own_code import FOLDER, Source
@@ -63,7 +64,7 @@ def create(outputs: Path, config: Config, identity: Identity) -> Run:
     unfinished = run.folder.with_name(f".{run_id}")
     unfinished.mkdir(parents=True)
     try:
-        frozen = configuration.frozen_yaml(config)
+        frozen = frozen_yaml(config)
         write_text(unfinished / CONFIG, frozen)
         _copy_code(identity.code, unfinished)
         with Journal(unfinished / journal.FILE_NAME) as writer:

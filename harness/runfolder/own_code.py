@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.runfolder import syntax
+from harness.runfolder.optional import warn
 
 PACKAGE = Path(__file__).resolve().parents[1]  # the harness itself
 FOLDER = "code"  # the copies in a run folder
@@ -47,6 +48,11 @@ class Source:
     def file(self) -> Path:
         """The file."""
         return Path(self.root, self.path)
+
+
+def folders() -> tuple[Path, ...]:
+    """The folders of `searching`: those of `--config-dir` in a command."""
+    return _folders.get()
 
 
 @contextlib.contextmanager
@@ -111,9 +117,9 @@ def _is_in(frame: traceback.FrameSummary, *folders: Path) -> bool:
 def sources(names: Iterable[str]) -> list[Source]:
     """The files of the modules that `MODULE:NAME` names, and of what these import beside them.
 
-    Followed are the imports that the source states, as far as they lie under the same root: the
-    folder that Python searches, or in an installed package the package. Sorted by path. Raises
-    `OwnCodeError`.
+    Followed are the imports that the source states, as far as they lie under the same root, the
+    folder that Python searches, or else under another one of the user's; in an installed package
+    only those inside the package. Sorted by path. Raises `OwnCodeError`.
     """
     found: dict[Path, Source] = {}
     names = list(names)
@@ -154,42 +160,73 @@ def key_of(name: str, options: Mapping[str, Any], code: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def use(recorded: Iterable[Mapping[str, str]]) -> None:
+def use(recorded: Iterable[Mapping[str, str]], needed: Iterable[str] | None = None) -> None:
     """Make a run's modules importable, after comparing them with those it was frozen with.
 
     recorded: root, path and syntax of each file. A file is looked for in the working directory, in
-    the folders of configurations, and where it was. Raises `OwnCodeError`, one line, for one that
-    is missing or differs.
+    the folders of configurations, and where it was. needed: the MODULE:NAME of what is going to be
+    imported, None for all. Raises `OwnCodeError`, one line, for a file that is missing or differs;
+    for one that nothing needed consists of, the line is a warning.
     """
+    problems = {}
     for each in recorded:
-        roots = [Path.cwd(), *_folders.get(), Path(each["root"]), *map(Path, sys.path)]
-        root = next((root for root in roots if (root / each["path"]).is_file()), None)
-        if root is None:
-            raise OwnCodeError(
-                f"{each['path']}: the run uses this module, which is neither in {_searched()} nor "
-                f"in {each['root']}; the run keeps a copy for the record, in {FOLDER}/"
-            )
-        if _syntax_of(root / each["path"]) != each["syntax"]:
-            raise OwnCodeError(
-                f"{root / each['path']}: was changed after the run was frozen; restore it (the run "
-                f"keeps a copy, in {FOLDER}/) or start the run again"
-            )
-        if str(root) not in sys.path:
-            sys.path.insert(0, str(root))
+        if problem := _placed(each):
+            problems[each["path"]] = problem
+    if not problems:
+        return
+    if needed is not None:
+        needed = list(needed)
+        own = _files_of(needed)
+        for path in own & problems.keys():
+            raise OwnCodeError(problems[path])
+        own |= {each.path for each in sources(needed)}
+        for path in problems.keys() - own:
+            warn(problems.pop(path), "it is not needed here")
+    for problem in problems.values():
+        raise OwnCodeError(problem)
+
+
+def _files_of(names: Iterable[str]) -> set[str]:
+    """The paths that the modules of `MODULE:NAME` may have."""
+    bases = [name.partition(":")[0].replace(".", "/") for name in names]
+    return {f"{base}{end}" for base in bases for end in (".py", "/__init__.py")}
+
+
+def _placed(each: Mapping[str, str]) -> str | None:
+    """Make a recorded file importable; what is wrong with it, None if it is as it was."""
+    roots = [Path.cwd(), *_folders.get(), Path(each["root"]), *map(Path, sys.path)]
+    root = next((root for root in roots if (root / each["path"]).is_file()), None)
+    if root is None:
+        return (
+            f"{each['path']}: the run uses this module, which is neither in {_searched()} nor "
+            f"in {each['root']}; the run keeps a copy for the record, in {FOLDER}/"
+        )
+    if str(root) not in sys.path:
+        sys.path.insert(0, str(root))
+    if _syntax_of(root / each["path"]) != each["syntax"]:
+        return (
+            f"{root / each['path']}: was changed after the run was frozen; restore it (the run "
+            f"keeps a copy, in {FOLDER}/) or start the run again"
+        )
+    return None
 
 
 def _follow(file: Path, root: Path, package: Path, found: dict[Path, Source]) -> None:
-    """Add a source file and what it imports from the same root."""
+    """Add a source file and what it imports from the same root, or another one of the user's."""
     if file in found or PACKAGE in file.resolve().parents:
         return
     found[file] = Source(str(root), file.relative_to(root).as_posix(), _syntax_of(file))
     installed = root in _installed()
+    roots = [root] if installed else [root, Path.cwd(), *_folders.get()]
     for module in _imports(file, root):
-        base = root.joinpath(*module.split("."))
-        for candidate in (base.with_suffix(".py"), base / "__init__.py"):
-            inside = not installed or package in candidate.parents
-            if candidate.is_file() and inside:
-                _follow(candidate, root, package, found)
+        for each in roots:
+            base = each.joinpath(*module.split("."))
+            candidates = [c for c in (base.with_suffix(".py"), base / "__init__.py") if c.is_file()]
+            for candidate in candidates:
+                if not installed or package in candidate.parents:
+                    _follow(candidate, each, package, found)
+            if candidates:
+                break
 
 
 def _imports(file: Path, root: Path) -> Iterator[str]:

@@ -12,7 +12,7 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,8 +20,12 @@ from harness.data import arrays, extraction, integrity, sources
 from harness.data.atomic import write_atomically
 from harness.data.sources import Sizes
 from harness.runfolder import own_code, parts
-from harness.runfolder.parts import DATASET, PartError
+from harness.runfolder.kinds import DATASET
+from harness.runfolder.parts import PartError
 from harness.runfolder.schema import DatasetConfig
+
+if TYPE_CHECKING:
+    from harness.data.dataset import Dataset
 
 MADE = "made"  # the folder in the cache
 FIELDS = frozenset(field.name for field in dataclasses.fields(DatasetConfig))
@@ -80,7 +84,29 @@ def known_digest(settings: DatasetConfig, cache: Path) -> str | None:
     return extraction.known_digest(settings.name, settings.place, cache)
 
 
-def located(settings: DatasetConfig, cache: Path) -> tuple[str, str | None]:
+def load(settings: DatasetConfig, cache: Path, digest: str | None = None) -> "Dataset":
+    """Extract a data set into the cache, or make it, unless it is there; open and divide it.
+
+    digest: of the data set that it must be, None for what there is now. Raises `ValueError`, also
+    when the data set has changed since.
+    """
+    from harness.data.dataset import open_dataset
+
+    if digest is None:
+        digest = extraction.prepare(*_located(settings, cache), cache)
+    else:
+        _restore(digest, settings, cache)
+    return open_dataset(
+        digest,
+        cache,
+        num_val=settings.num_val,
+        num_train=settings.num_train,
+        split_seed=settings.split_seed,
+        label=settings.title,
+    )
+
+
+def _located(settings: DatasetConfig, cache: Path) -> tuple[str, str | None]:
     """The format of a data set and where its files are, for the functions of `harness.data`.
 
     The arrays of the user's function are written into the cache. Raises `PartError`, or
@@ -103,7 +129,7 @@ def located(settings: DatasetConfig, cache: Path) -> tuple[str, str | None]:
     return "arrays", str(path)
 
 
-def restore(digest: str, settings: DatasetConfig, cache: Path) -> None:
+def _restore(digest: str, settings: DatasetConfig, cache: Path) -> None:
     """Extract a data set again, or make it again, unless it is in the cache undamaged.
 
     Raises `ValueError` when it cannot be, or has changed since.
@@ -120,7 +146,7 @@ def restore(digest: str, settings: DatasetConfig, cache: Path) -> None:
                 f"the data with digest {digest[:16]}, found {found[:16]}; what it reads has "
                 "changed since"
             )
-    extraction.restore(digest, *located(settings, cache), cache)
+    extraction.restore(digest, *_located(settings, cache), cache)
 
 
 def _of(settings: DatasetConfig) -> Made:

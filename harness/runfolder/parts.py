@@ -9,114 +9,22 @@ of that key of the root (`weight_decay`).
 
 import dataclasses
 import inspect
-import types
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from importlib import import_module
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Any
 
-from annotated_types import Ge, Gt, Le, Lt
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from harness.data.override import spell, suggest
 from harness.runfolder import own_code
-
-Factory = Callable[..., Any]
+from harness.runfolder.kinds import KINDS, Factory, Key, kind_of
+from harness.runfolder.values import allowed, explain, meaning
 
 
 class PartError(ValueError):
     """A part's name or one of its keys is wrong; the message is one line."""
-
-
-@dataclass(frozen=True)
-class Key:
-    """A key of a part. meaning: empty when the annotation has none."""
-
-    name: str
-    annotation: Any
-    default: Any
-    meaning: str
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A kind of parts.
-
-    table: MODULE:NAME of its table. meaning: of the key that names the part. before: the part that
-    runs without this key had. is_scalar: a part without options is spelled as its name. shared:
-    keys of the root that a part may take. common: keys of every part of the kind, which are not the
-    part's own. members: what a part of the kind has.
-    """
-
-    name: str
-    table: str
-    meaning: str
-    before: str = ""
-    is_scalar: bool = False
-    shared: tuple[str, ...] = ()
-    common: tuple[Key, ...] = ()
-    members: tuple[str, ...] = ()
-
-    @property
-    def key(self) -> str:
-        """The key whose value names the part: `optimizer.name`, or `activation`."""
-        return self.name if self.is_scalar else f"{self.name}.name"
-
-    @property
-    def rows(self) -> Mapping[str, Factory]:
-        """The built-in parts by name."""
-        module, _, name = self.table.partition(":")
-        rows: Mapping[str, Factory] = getattr(import_module(module), name)
-        return rows
-
-
-WARMUP = Key("warmup", Annotated[float, Ge(0)], 0.0, "epochs of linear warm-up from 0")
-SCRATCH = "scratch"
-TRAINERS: dict[str, Factory | None] = {SCRATCH: None}  # its keys are those of `ScratchConfig`
-KINDS = {
-    kind.name: kind
-    for kind in (
-        Kind(
-            "trainer", "harness.runfolder.parts:TRAINERS",
-            "what trains: scratch, or your own MODULE:FUNCTION with its own keys", before=SCRATCH,
-        ),
-        Kind(
-            "optimizer", "harness.nn.optimizers:OPTIMIZERS",
-            "the update rule; set by optimizer=NAME", shared=("lr", "weight_decay"),
-            members=("state", "step"),
-        ),
-        Kind(
-            "schedule", "harness.nn.schedules:SCHEDULES",
-            "the learning rate over time; set by schedule=NAME", common=(WARMUP,),
-            members=("__call__",),
-        ),
-        Kind(
-            "model", "harness.nn.models:MODELS", "the network; set by model=NAME", before="mlp",
-            shared=("width", "depth", "activation", "dropout"),
-        ),
-        Kind(
-            "activation", "harness.nn.activations:ACTIVATIONS", "of the hidden layers",
-            is_scalar=True,
-            members=("initialization", "needs_input", "forward", "derivative"),
-        ),
-        Kind(
-            "loss", "harness.nn.losses:LOSSES", "what is minimized; set by loss=NAME",
-            before="cross_entropy", members=("kind", "value", "gradient", "predict"),
-        ),
-        Kind(
-            "normalization", "harness.data.normalization:NORMALIZATIONS",
-            "pixels to inputs: minmax [-1, 1], unit [0, 1], standard (mean 0, deviation 1), none",
-            members=("fit", "state", "restore", "apply"),
-        ),
-        Kind(
-            "augmentation", "harness.data.augmentation:AUGMENTATIONS",
-            "deformed training images; set by augmentation=NAME", members=("__call__",),
-        ),
-    )
-}  # fmt: skip
-
-DATASET = Kind("dataset", "harness.data.sources:SOURCES", "which data set; set by dataset=NAME")
 
 
 @dataclass(frozen=True)
@@ -133,11 +41,6 @@ class Part:
     def is_own(self) -> bool:
         """Whether it is the user's."""
         return ":" in self.name
-
-
-def kind_of(name: str) -> Kind:
-    """The kind of this name; `dataset` is one whose built-in rows are no functions."""
-    return DATASET if name == DATASET.name else KINDS[name]
 
 
 def factory(kind: str, name: str) -> Factory:
@@ -218,24 +121,13 @@ def check(kind: str, content: Any) -> Part:
 
 def _valid(kind: str, key: Key, value: Any) -> Any:
     """The value of a key, as its annotation has it. Raises `PartError`."""
-    from pydantic import ConfigDict, TypeAdapter, ValidationError
-
     config = ConfigDict(strict=True, allow_inf_nan=False)
     try:
         valid = TypeAdapter(key.annotation, config=config).validate_python(value)
-        return list(valid) if isinstance(valid, tuple) else valid  # as a file has it
     except ValidationError as error:
-        problem = error.errors()[0]
-        context = problem.get("ctx", {})
-        options = context.get("expected", "")
-        expected = (
-            allowed(key.annotation) or options or problem["msg"].replace("Input should be ", "")
-        )
-        hint = suggest(str(value), options.replace("'", "").replace(" or ", ", ").split(", "))
-        shown = "(nothing)" if value == "" else value if isinstance(value, str) else spell(value)
-        raise PartError(
-            f"{kind}.{key.name}={shown}: expected {expected}{hint if options else ''}"
-        ) from None
+        expected, problem = allowed(key.annotation), error.errors()[0]
+        raise PartError(explain(f"{kind}.{key.name}", value, problem, expected)) from None
+    return list(valid) if isinstance(valid, tuple) else valid  # as a file has it
 
 
 @cache
@@ -305,51 +197,3 @@ def settings_class(name: str, function: Factory) -> Any:
 def _check_name(kind: str, part: str, argument: str) -> None:
     if argument == "name":
         raise PartError(f"{kind}={part}: 'name' cannot be a key, it names the part; rename it")
-
-
-def meaning(annotation: Any) -> str:
-    """The text in `Annotated[float, "decay of the running mean"]`; empty when there is none."""
-    texts = (each for each in getattr(annotation, "__metadata__", ()) if isinstance(each, str))
-    return next(texts, "")
-
-
-def allowed(annotation: Any) -> str:
-    """The values that an annotation allows, in words; empty when there are none for it."""
-    limits: dict[type, Any] = {}
-    if get_origin(annotation) is Annotated:
-        limits = {type(each): each for each in annotation.__metadata__}
-        annotation = get_args(annotation)[0]
-    if annotation is bool:
-        return "true or false"
-    if annotation is str:
-        return "a text"
-    if annotation in (int, float):
-        return _number(annotation, limits)
-    if get_origin(annotation) is Literal:
-        return ", ".join(map(str, get_args(annotation)))
-    if get_origin(annotation) in (list, Sequence):
-        inner = allowed(*get_args(annotation))
-        return f"a list, each {inner}" if inner else ""
-    if get_origin(annotation) in (Union, types.UnionType):
-        words = [allowed(each) for each in get_args(annotation) if each is not types.NoneType]
-        null = ", or null" if types.NoneType in get_args(annotation) else ""
-        return " or ".join(words) + null if all(words) else ""
-    return ""
-
-
-def _number(annotation: type, limits: Mapping[type, Any]) -> str:
-    """A number and its limits in words, such as `a number from 0 to below 1`."""
-    low = high = ""
-    if Ge in limits or Gt in limits:
-        low = f"from {limits[Ge].ge}" if Ge in limits else f"above {limits[Gt].gt}"
-    if Le in limits or Lt in limits:
-        high = f"to {limits[Le].le}" if Le in limits else f"below {limits[Lt].lt}"
-    whole = "a whole number" if annotation is int else "a number"
-    if low and high:
-        link = "and " if Gt in limits and Lt in limits else "to " if Lt in limits else ""
-        return f"{whole} {low} {link}{high}"
-    if annotation is float:
-        whole = "a finite number"
-    low = low.replace("from", "of at least")
-    high = high.replace("to", "of at most")
-    return " ".join(filter(None, (whole, low, high)))

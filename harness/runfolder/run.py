@@ -20,7 +20,8 @@ from filelock import FileLock, Timeout
 from harness.runfolder import delivered, liveness, versions
 from harness.runfolder import journal as journals
 from harness.runfolder.artifacts import Artifact
-from harness.runfolder.config import ConfigError, leaves, read_frozen, read_yaml
+from harness.runfolder.config import ConfigError, leaves
+from harness.runfolder.frozen_config import read_frozen, read_yaml
 from harness.runfolder.history import PRUNED, History, begin, read_history
 from harness.runfolder.journal import Journal, JournalError, Record, read_create
 from harness.runfolder.schema import Config
@@ -203,23 +204,14 @@ class Run:
 
         It is extracted again when the cache has lost it. Raises `ValueError` when that fails.
         """
-        from harness.data.dataset import open_dataset
-        from harness.runfolder import own_code
-        from harness.runfolder.own_dataset import restore
+        from harness.data import integrity
+        from harness.runfolder import own_code, own_dataset
 
         settings = self.config.dataset
         digest = self.history().create["dataset"]["sha256"]
-        if settings.is_own:
-            own_code.use(self.history().code)
-        restore(digest, settings, self.cache)
-        return open_dataset(
-            digest,
-            self.cache,
-            num_val=settings.num_val,
-            num_train=settings.num_train,
-            split_seed=settings.split_seed,
-            label=settings.title,
-        )
+        if settings.is_own and integrity.check(self.cache / digest) is not None:
+            own_code.use(self.history().code, [settings.name])
+        return own_dataset.load(settings, self.cache, digest)
 
     def target(self) -> Target | None:
         """The store that the run's results go to; None for `tracking=none`."""

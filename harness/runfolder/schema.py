@@ -1,32 +1,24 @@
 """The typed schema of `conf/`: every key, what it means, and which values it allows."""
 
 import dataclasses
+import typing
+from collections.abc import Iterator
 from dataclasses import dataclass
-from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
-from pydantic.fields import FieldInfo
+from annotated_types import Ge, Gt, Lt
+from pydantic import AllowInfNan, ConfigDict, Field, Strict
 
 from harness.runfolder import objective
 from harness.runfolder.parts import Part
 
-# Strict numbers: true is not 1, and 1.5 and "64" are not counts. A type's description is what an
-# error message expects.
-Count = Annotated[int, Field(ge=1, strict=True, description="a whole number of at least 1")]
-Natural = Annotated[int, Field(ge=0, strict=True, description="a whole number of at least 0")]
-Fraction = Annotated[
-    float, Field(ge=0, lt=1, strict=True, description="a number from 0 to below 1")
-]
-Positive = Annotated[
-    float,
-    Field(gt=0, allow_inf_nan=False, strict=True, description="a finite number above 0"),
-]
-NotNegative = Annotated[
-    float,
-    Field(ge=0, allow_inf_nan=False, strict=True, description="a finite number of at least 0"),
-]
-AtLeastOne = Annotated[float, Field(ge=1, strict=True, description="a number of at least 1")]
+# Strict numbers: true is not 1, and 1.5 and "64" are not counts. Where a type has a description, an
+# error message expects that.
+Count = Annotated[int, Ge(1), Strict()]
+Natural = Annotated[int, Ge(0), Strict()]
+Fraction = Annotated[float, Ge(0), Lt(1), Strict()]
+Positive = Annotated[float, Gt(0), AllowInfNan(False), Strict()]
+NotNegative = Annotated[float, Ge(0), AllowInfNan(False), Strict()]
 Backend = Literal["auto", "numpy", "numba"]
 
 
@@ -36,22 +28,6 @@ def about(meaning: str, **before: Any) -> Any:
     default: of a key that frozen configs of earlier versions do not have, what they did.
     """
     return dataclasses.field(metadata={"meaning": meaning}, **before)
-
-
-def allowed_values(annotation: Any) -> str:
-    """The values that a type allows, in words; empty when the type has no description."""
-    if get_origin(annotation) is Annotated:
-        described = (m.description for m in annotation.__metadata__ if isinstance(m, FieldInfo))
-        return next((text for text in described if text), "")
-    if get_origin(annotation) not in (Union, UnionType):
-        return ""
-    words = []
-    for option in get_args(annotation):
-        if option is not NoneType:
-            is_literal = get_origin(option) is Literal
-            words.append(", ".join(get_args(option)) if is_literal else allowed_values(option))
-    null = ", or null" if NoneType in get_args(annotation) else ""
-    return " or ".join(words) + null if all(words) else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,12 +153,7 @@ class ScratchConfig(Config):
     depth: Count | None = about("hidden layers, when width is one number")
     activation: Part
     batch: Annotated[
-        int,
-        Field(
-            ge=1,
-            strict=True,
-            description="a whole number from 1 to the number of training examples",
-        ),
+        Count, Field(description="a whole number from 1 to the number of training examples")
     ] = about("examples per step")
     lr: Positive = about("learning rate; each optimizer has its own default")
     dropout: Fraction = about("share of hidden units zeroed at each training step")
@@ -224,3 +195,16 @@ GROUPS: dict[str, type] = {
     "checkpoint": CheckpointConfig,
     "tracking": TrackingConfig,
 }
+
+
+def fields() -> "Iterator[tuple[str, dataclasses.Field[Any], Any]]":
+    """Every dotted key with its field and annotation, in order; of a part, only the part itself."""
+    hints = typing.get_type_hints(ScratchConfig, include_extras=True)
+    for field in dataclasses.fields(ScratchConfig):
+        if field.name not in GROUPS:
+            yield field.name, field, hints[field.name]
+            continue
+        inner = typing.get_type_hints(GROUPS[field.name], include_extras=True)
+        for each in dataclasses.fields(GROUPS[field.name]):
+            if each.name != "options":
+                yield f"{field.name}.{each.name}", each, inner[each.name]

@@ -18,8 +18,8 @@ from typing import Any
 from harness.data.override import spell
 from harness.runfolder import parts
 from harness.runfolder.journal import RECORDS, Record
-from harness.runfolder.parts import KINDS, SCRATCH
-from harness.runfolder.schema import GROUPS, Config, ScratchConfig
+from harness.runfolder.kinds import KINDS, SCRATCH
+from harness.runfolder.schema import Config, ScratchConfig, fields
 
 SCHEMA = 2
 KEY = "schema"
@@ -30,15 +30,11 @@ _named: set[frozenset[str]] = set()  # the keys that a warning has named
 def before() -> dict[str, Any]:
     """The settings added since the first version, each with the value that means "as before"."""
     values: dict[str, Any] = {}
-    for field in dataclasses.fields(ScratchConfig):
-        if field.name in GROUPS:
-            for each in dataclasses.fields(GROUPS[field.name]):
-                if each.name != "options":
-                    values[f"{field.name}.{each.name}"] = _default(each)
-        elif field.name in KINDS:
-            values[KINDS[field.name].key] = KINDS[field.name].before or MISSING
+    for name, field, _ in fields():
+        if name in KINDS:
+            values[KINDS[name].key] = KINDS[name].before or MISSING
         else:
-            values[field.name] = _default(field)
+            values[name] = _default(field)
     return {key: value for key, value in values.items() if value is not MISSING}
 
 
@@ -130,10 +126,7 @@ def _roots() -> frozenset[str]:
 @cache
 def _known() -> frozenset[str]:
     """Every dotted key that is not a part's."""
-    groups = {
-        f"{group}.{field.name}" for group in GROUPS for field in dataclasses.fields(GROUPS[group])
-    }
-    return (_roots() - GROUPS.keys() - KINDS.keys()) | groups
+    return frozenset(name for name, *_ in fields()) - KINDS.keys()
 
 
 @cache

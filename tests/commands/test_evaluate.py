@@ -64,6 +64,49 @@ def test_own_data_is_found_beside_its_configurations_and_can_be_replaced(
     assert "on bands: error" in done.stdout
 
 
+@pytest.mark.parametrize("change", ["edited", "removed"])
+def test_modules_that_a_network_does_not_need_may_change(
+    command: Command, tmp_path: Path, change: str
+) -> None:
+    (tmp_path / "own_bands.py").write_text(OWN)
+    (tmp_path / "own_sgd.py").write_text("from harness.nn.optimizers import SGD as Own\n")
+    (tmp_path / "own_relu.py").write_text("from harness.nn.activations import ReLU as Own\n")
+    np.savez(
+        tmp_path / "other.npz", x_train=np.eye(4, 3, dtype=np.float32), y_train=[0, 1, 0, 1],
+        x_test=np.eye(2, 3, dtype=np.float32), y_test=[0, 1],
+    )  # fmt: skip
+    done = command(
+        RUN, "dataset=own_bands:bands", "optimizer=own_sgd:Own", "activation=own_relu:Own",
+        "lr=0.1", "epochs=1", "batch=8", "width=4", "tracking=none", "normalization=standard",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+    def alter(name: str) -> None:
+        path = tmp_path / name
+        path.write_text(f"{path.read_text()}changed = 1\n") if change == "edited" else path.unlink()
+
+    alter("own_bands.py")
+    alter("own_sgd.py")
+    for data in ((), ("dataset=arrays", "dataset.file=other.npz")):
+        done = command("harness", "evaluate", "last", *data)
+        assert done.returncode == 0, done.stderr
+        told = sorted(done.stderr.splitlines())
+        assert len(told) == 2
+        for line, name in zip(told, ("own_bands.py", "own_sgd.py"), strict=True):
+            assert line.startswith("warning: ")
+            assert name in line
+            assert line.endswith("it is not needed here")
+    shutil.rmtree(tmp_path / "outputs/cache")  # the data have to be made again
+    done = command("harness", "evaluate", "last")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[-1].startswith("error: ")
+    assert "own_bands.py: " in done.stderr.splitlines()[-1]
+    alter("own_relu.py")
+    done = command("harness", "evaluate", "last", "dataset=arrays", "dataset.file=other.npz")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "own_relu.py: " in done.stderr
+
+
 def test_another_data_set_must_have_the_shape_of_the_images(
     outputs: Path, run_folder: Path, idx_folder: Path
 ) -> None:

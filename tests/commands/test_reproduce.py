@@ -1,4 +1,7 @@
-"""Reproducing: to the last bit on the same machine, approximately and honestly elsewhere."""
+"""Reproducing: to the last bit on the same machine, approximately and honestly elsewhere.
+
+Covers: harness/run/reproduction.py
+"""
 
 import platform
 import subprocess
@@ -8,14 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.commands.reproduce import (
-    Agreement,
-    Check,
-    check_settings,
-    compare,
-    compare_weights,
-    print_verdict,
-)
+from harness.commands.reproduce import print_verdict
+from harness.run.reproduction import Agreement, Check, check_settings, compare, compare_weights
 from harness.runfolder import folder
 from harness.runfolder.config import leaves
 from harness.runfolder.run import Run

@@ -15,7 +15,7 @@ import pytest
 
 from harness.data import dataset, extraction, integrity, normalization, npz
 from harness.data.dataset import Dataset
-from harness.data.sources import measure
+from harness.data.sources import OWN_VALIDATION, measure
 from harness.nn.activations import Tanh
 from harness.nn.models import mlp
 from harness.nn.network import Network
@@ -146,8 +146,13 @@ def test_an_own_validation_set_is_used(tmp_path: Path) -> None:
         assert data.val.rows is None
         np.testing.assert_array_equal(data.val.inputs, given["x_val"])
     assert load(path, tmp_path / "cache", num_val=0).val is None
-    with pytest.raises(ValueError, match="num_val=9: the data set has a validation set of 21"):
-        load(path, tmp_path / "cache", num_val=9)
+    assert len(load(path, tmp_path / "cache", num_val=OWN_VALIDATION).val or ()) == 21
+    for typed in (9, 0.2):
+        problem = f"num_val={typed}: the data set has a validation set of 21, x_val; leave"
+        with pytest.raises(ValueError, match=problem):
+            load(path, tmp_path / "cache", num_val=typed)
+        with pytest.raises(ValueError, match=problem):
+            Dataset.from_arrays(**given, num_val=typed)
 
 
 def test_arrays_in_memory_are_trained_on_without_files_or_a_test_set() -> None:

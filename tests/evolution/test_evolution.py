@@ -28,7 +28,7 @@ from harness.data.sources import FILES
 from harness.job.train import train
 from harness.run import freeze, notices
 from harness.run.compose import Job
-from harness.run.freeze import Prepared
+from harness.run.prepared import Prepared
 from harness.runfolder import folder as folders
 from harness.runfolder import journal as journals
 from harness.runfolder import keys, versions

@@ -81,5 +81,5 @@ def test_every_network_has_layers_of_its_own() -> None:
 
 
 def test_conv_refuses_what_is_no_image() -> None:
-    with pytest.raises(ValueError, match=r"model=conv: expected images .* found .*\(4,\); use mod"):
+    with pytest.raises(ValueError, match=r"^expected images .* found .*\(4,\); use mod"):
         conv((4,), 3)

@@ -146,6 +146,45 @@ def test_a_kilobyte_cannot_ask_for_gigabytes(tmp_path: Path) -> None:
     assert done.stdout.endswith("found (1, 1) of float32\n"), done.stderr
 
 
+PARTS = {"activation": "relu", "loss": "cross_entropy", "normalization": "minmax"}
+CONV = {"name": "conv", "channels": [1], "kernel": 1, "pool": 2}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux: limits of address space")
+@pytest.mark.parametrize(
+    ("model", "shared", "image_shape", "expected"),
+    [
+        ({"name": "mlp"}, {"depth": 10**9}, [28, 28], "shared: expected width, depth and dropout"),
+        ({"name": "mlp"}, {"width": [5, 10**6]}, [28, 28], "found (1, 1) of float32"),
+        ({"name": "mlp"}, {"width": "abc"}, [28, 28], "shared: expected width, depth and dropout"),
+        ({"name": "mlp"}, {"width": 10**30}, [28, 28], "computes at most 67,108,864 numbers"),
+        ({"name": "mlp"}, {"dropout": "0"}, [28, 28], "shared: expected width, depth and dropout"),
+        (CONV | {"channels": [10**9]}, {}, [28, 28], "computes at most 67,108,864 numbers"),
+        (CONV | {"pool": 1 << 16}, {}, [1 << 16, 1 << 16], "computes at most 67,108,864 numbers"),
+        (CONV | {"pool": 4096}, {}, [4096, 4096], "computes at most 67,108,864 numbers"),
+        (CONV | {"kernel": 400}, {}, [800, 800], "computes at most 67,108,864 numbers"),
+    ],
+)
+def test_parts_cannot_ask_for_gigabytes(
+    tmp_path: Path, model: Any, shared: Any, image_shape: list[int], expected: str
+) -> None:
+    arrays = {f"layer{n}.weights": one(0.1, 1, 1) for n in (1, 2, 3)}
+    arrays |= {f"layer{n}.bias": one(0.1, 1) for n in (1, 2, 3)}
+    nodes = {kind: {"name": name} for kind, name in PARTS.items()} | {"model": model}
+    description = {key: value for key, value in DESCRIPTION.items() if key != "sizes"} | {
+        "parts": nodes, "shared": {"width": 1, "depth": 1, "dropout": 0} | shared, "outputs": 1,
+        "image_shape": image_shape, "normalization": NORMAL,
+    }  # fmt: skip
+    checkpoint.save(tmp_path / "x.safetensors", arrays, description)
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, tmp_path / "x.safetensors"], timeout=60,
+        capture_output=True, text=True, preexec_fn=limit_memory,
+        env={"OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert expected in done.stdout, done.stderr
+    assert done.stdout.count("\n") == 1
+
+
 LOAD = """
 import sys
 from pathlib import Path

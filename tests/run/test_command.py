@@ -1,4 +1,7 @@
-"""The command as a user runs it: real processes, real files, a real MLflow store."""
+"""The command as a user runs it: real processes, real files, a real MLflow store.
+
+Covers: harness/run/completion.py
+"""
 
 import os
 import pty
@@ -408,6 +411,44 @@ def test_shell_completion(command: Command) -> None:
         done = command(RUN, "-sc", wrong)
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr == f"error: -sc {wrong}: expected install=bash|zsh|fish\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("-cd own experiment=ti", ["experiment=tiny"]),
+        ("--config-dir own experiment=tiny wid", ["width="]),
+        ("--dry-run --config-dir=own -m sweep=mi", ["sweep=mine"]),
+        ("optimizer=own_completed:Lion optimizer.", ["optimizer.beta1=", "optimizer.name="]),
+        ("-cd own activation=own_inside:Swish activation.be", ["activation.beta="]),
+        ("optimizer=own_completed:Lion optimizer.beta1=0.5 batc", ["batch="]),
+        ("optimizer=nowhere:Lion batc", []),
+        ("-cd nowhere batc", []),
+        ("lr=[ batc", []),
+    ],
+)
+def test_shell_completion_of_what_is_the_user_s(
+    command: Command, tmp_path: Path, line: str, offered: list[str]
+) -> None:
+    for name, content in (("experiment/tiny", "width: 5\n"), ("sweep/mine", "grids: [{lr: 1}]\n")):
+        path = tmp_path / f"own/{name}.yaml"
+        path.parent.mkdir(parents=True)
+        path.write_text(content)
+    (tmp_path / "own_completed.py").write_text(
+        "from harness.nn.optimizers import SGD\n"
+        "class Lion(SGD):\n"
+        "    def __init__(self, parameters, *, beta1: float = 0.9):\n"
+        "        super().__init__(parameters)\n"
+    )
+    (tmp_path / "own/own_inside.py").write_text(
+        "from harness.nn.activations import ReLU\n"
+        "class Swish(ReLU):\n"
+        "    def __init__(self, *, beta: float = 1.0): pass\n"
+    )
+    line = f"harness-run {line}"
+    done = command(RUN, "-sc", "query=bash", COMP_LINE=line, COMP_POINT=str(len(line)))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split() == offered
 
 
 def test_a_sweep_goes_by_its_objective(command: Command, tmp_path: Path, idx_folder: Path) -> None:

@@ -1,4 +1,7 @@
-"""Expanding a sweep: Hydra's grammar, Hydra's order."""
+"""Expanding a sweep: Hydra's grammar, Hydra's order.
+
+Covers: harness/run/composer.py
+"""
 
 import shutil
 from pathlib import Path

@@ -1,24 +1,30 @@
-"""From configurations to run folders: keys, tags, and which existing runs a sweep builds on."""
+"""From configurations to run folders: keys, tags, and which existing runs a sweep builds on.
+
+Covers: harness/run/prepared.py
+"""
 
 import multiprocessing
+import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from harness.data import dataset
 from harness.run import freeze, notices
 from harness.run.compose import Job
-from harness.run.freeze import Membership, Prepared
+from harness.run.freeze import Membership
+from harness.run.prepared import Prepared
 from harness.runfolder import environment, keys
 from harness.runfolder.config import ConfigError
 from harness.runfolder.environment import Commit
 from harness.runfolder.plan import load_plan
 from harness.runfolder.run import Run
 from harness.runfolder.status import RunStatus
-from tests.conftest import composed, record_training, small
+from tests.conftest import RUN, Command, composed, record_training, small
 
 TYPED = ["-m", "batch=20,30"]
 
@@ -56,6 +62,72 @@ def test_the_backend_is_decided_before_a_run_is_frozen(tmp_path: Path, idx_folde
     impossible = job(tmp_path, idx_folder, 20, "backend=numba", "optimizer=adam")
     with pytest.raises(ConfigError, match="backend=numba: "):
         freeze.with_backend(impossible)
+
+
+@pytest.fixture(scope="module")
+def numbers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Files of 4 numbers an example: labels, targets, and one value everywhere."""
+    folder = tmp_path_factory.mktemp("numbers")
+    x = np.random.default_rng(1).normal(size=(40, 4)).astype(np.float32)
+    for name, inputs, labels in (
+        ("labels", x, np.arange(40) % 3),
+        ("targets", x, x.sum(axis=1)),
+        ("constant", np.full_like(x, 7), np.arange(40) % 3),
+    ):
+        given = {"x_train": inputs, "y_train": labels, "x_test": inputs, "y_test": labels}
+        np.savez(folder / f"{name}.npz", **given)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("file", "overrides", "expected"),
+    [
+        ("labels", ["model=conv"],
+         "model=conv: expected images .*, found examples of shape (4,); use model=mlp"),
+        ("", ["model=conv", "model.kernel=7"],
+         "model=conv: Conv2D: expected images of at least 7x7 for kernel=7, found 6x5; change "
+         "model.channels, model.kernel, model.pool"),
+        ("", ["model=conv", "model.channels=[4]", "model.pool=5"],
+         "model=conv: MaxPool2D: .* of at least 5x5, found (4, 3, 4); change"),
+        ("", ["model=conv", "model.channels=[4,4,4]"], "model=conv: Conv2D: .*, found 2x1"),
+        ("", ["metrics=[mean_absolute_error]"],
+         "metrics=[mean_absolute_error]: it is for targets, and the data set has labels; use "
+         "top2_error, or your own MODULE:FUNCTION"),
+        ("targets", ["loss=squared_error", "objective=val/loss", "metrics=[top2_error]"],
+         "metrics=[top2_error]: it is for labels, and the data set has targets; use mean_absolute"),
+        ("constant", ["normalization=standard"],
+         "normalization 'standard': every training value is 7, .* use normalization=none"),
+        ("constant", ["normalization=minmax"], "normalization 'minmax': every training value"),
+    ],
+)  # fmt: skip
+def test_built_in_parts_that_do_not_fit_the_data_are_refused(
+    tmp_path: Path, numbers: Path, idx_folder: Path, file: str, overrides: list[str], expected: str
+) -> None:
+    data = ["dataset=arrays", f"dataset.file={numbers / file}.npz", "batch=8"]
+    config = composed(*(data if file else small(idx_folder)), *overrides)
+    named = Job("seed=1", {"seed": "1"}, replace(config, outputs=str(tmp_path)))
+    pattern = re.escape(expected).replace(r"\.\*", ".*")
+    with pytest.raises(ConfigError, match=f"^{pattern}"):
+        freeze.prepare([freeze.with_backend(named)])
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_part_that_does_not_fit_names_its_job(
+    command: Command, tmp_path: Path, idx_folder: Path
+) -> None:
+    done = command(
+        RUN,
+        "-m",
+        *small(idx_folder),
+        "model=conv",
+        "model.channels=[4]",
+        "model.kernel=3,60",
+        "seed=1,2",
+    )
+    assert (done.returncode, done.stderr.count("\n"), done.stdout) == (2, 1, "")
+    assert "at least 60x60 for kernel=60, found 6x5; change model.channels" in done.stderr
+    assert done.stderr.endswith("(in the job model.kernel=60,seed=1)\n")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_single_run_has_its_tags_and_no_sweep(

@@ -2,7 +2,7 @@
 
 from harness.run import conf, launcher_schema, overrides
 from harness.run import help as manual
-from harness.runfolder.config import meanings
+from harness.runfolder.meanings import meanings
 
 
 def test_every_key_group_engine_and_example_is_listed() -> None:

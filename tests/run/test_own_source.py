@@ -139,7 +139,7 @@ def test_bad_folders_are_named(folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_sweep_file_refuses_the_same_keys(folder: Path, tmp_path: Path) -> None:
-    from harness.run import sweep_file
+    from harness.run import sweep_jobs
 
     (folder / "sweep").mkdir(exist_ok=True)
     (folder / "sweep/unused.yaml").write_text("grids:\n  - {model: conv, depth: [2, 3]}\n")
@@ -147,4 +147,4 @@ def test_a_sweep_file_refuses_the_same_keys(folder: Path, tmp_path: Path) -> Non
         conf.including([str(folder)]),
         pytest.raises(ConfigError, match="depth: model=conv has no such key"),
     ):
-        sweep_file.expand("unused", [])
+        sweep_jobs.expand("unused", [])

@@ -145,6 +145,29 @@ def test_the_nearest_run_has_the_most_equal_settings(
     assert past.nearest(Job("", {}, composed())) is None
 
 
+def test_own_data_of_other_options_are_other_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_counted.py").write_text(
+        "import numpy as np\n"
+        "def data(*, count: int = 40):\n"
+        "    x, y = np.eye(count, 3, dtype=np.float32), np.arange(count) % 2\n"
+        "    return {'x_train': x, 'y_train': y, 'x_test': x, 'y_test': y}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+
+    def of(*overrides: str) -> Job:
+        data = ("dataset=own_counted:data", "batch=5", "backend=numpy", "tracking=none")
+        return Job("", {}, composed(*data, *overrides))
+
+    (run,) = frozen([of()])
+    record_training(run, 0.5)
+    past = preview.Past([run])
+    for same in (of(), of("dataset.label=mine"), of("dataset.split_seed=3"), of("batch=7")):
+        assert past.nearest(same) is not None
+    assert past.nearest(of("dataset.count=50")) is None
+
+
 def test_jobs_start_when_a_slot_is_free() -> None:
     assert makespan([3, 1, 1, 1], 2) == 3
     assert makespan([1, 1, 3], 2) == 4

@@ -1,4 +1,7 @@
-"""Sweeps in files: their jobs, their names, what is left out, and what is refused."""
+"""Sweeps in files: their jobs, their names, what is left out, and what is refused.
+
+Covers: harness/run/sweep_jobs.py
+"""
 
 import json
 import re
@@ -9,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.run import compose, conf, overrides, sweep_file
+from harness.run import compose, conf, overrides, sweep_file, sweep_jobs
 from harness.run.compose import Job
 from harness.runfolder import optional
 from harness.runfolder.config import ConfigError
@@ -43,7 +46,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
 
 
 def expand(*texts: str) -> list[Job]:
-    return sweep_file.expand("own", overrides.parse(list(texts)).settings)
+    return sweep_jobs.expand("own", overrides.parse(list(texts)).settings)
 
 
 def names(*texts: str) -> list[str]:
@@ -227,7 +230,7 @@ def test_a_file_that_cannot_be_read(write: Write, tmp_path: Path) -> None:
 
 
 def test_the_example_pairs_each_optimizer_with_its_learning_rates() -> None:
-    jobs = sweep_file.expand("optimizers", [])
+    jobs = sweep_jobs.expand("optimizers", [])
     assert len(jobs) == 36
     assert {job.swept["optimizer"] for job in jobs} == {"sgd", "momentum", "adam", "adamw"}
     assert {job.config.weight_decay for job in jobs if job.swept["optimizer"] == "adamw"} == {0.01}

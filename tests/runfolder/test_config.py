@@ -1,6 +1,7 @@
 """Configuration: what is accepted, and one readable line for everything that is not.
 
-Covers: harness/runfolder/config.py, harness/runfolder/schema.py
+Covers: harness/runfolder/config.py, harness/runfolder/schema.py, harness/runfolder/meanings.py,
+harness/runfolder/frozen_config.py
 """
 
 import re
@@ -12,7 +13,10 @@ import pytest
 from harness.run import compose, overrides
 from harness.runfolder import config
 from harness.runfolder.config import ConfigError
-from harness.runfolder.schema import GROUPS, ScratchConfig, allowed_values
+from harness.runfolder.frozen_config import read_yaml
+from harness.runfolder.meanings import meanings
+from harness.runfolder.schema import GROUPS, ScratchConfig
+from harness.runfolder.values import allowed
 
 WHOLE = "expected a whole number of at least"
 BAD = {
@@ -96,7 +100,7 @@ def test_every_number_says_what_it_allows() -> None:
     for schema in (ScratchConfig, *GROUPS.values()):
         for name, annotation in typing.get_type_hints(schema, include_extras=True).items():
             if name not in GROUPS and re.search(r"\b(int|float)\b", repr(annotation)):
-                assert allowed_values(annotation), f"{schema.__name__}.{name}"
+                assert allowed(annotation), f"{schema.__name__}.{name}"
 
 
 @pytest.mark.parametrize(
@@ -169,10 +173,10 @@ def test_frozen_yaml_round_trip(tmp_path: Path) -> None:
     before = compose.compose_one(["width=[8,4]", "dataset.dir=/x"])
     path = tmp_path / "config.yaml"
     path.write_text(config.to_yaml(before))
-    assert config.read_yaml(path) == before
+    assert read_yaml(path) == before
     path.write_text(config.to_yaml(before).replace("batch: 32", "batch: -32"))
     with pytest.raises(ConfigError, match=r"config\.yaml: batch=-32"):
-        config.read_yaml(path)
+        read_yaml(path)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +196,7 @@ def test_a_run_that_an_older_version_accepted_can_be_read(
     assert before in text
     path = tmp_path / "config.yaml"
     path.write_text(text.replace(before, after))
-    frozen = config.read_yaml(path)
+    frozen = read_yaml(path)
     assert after in config.to_yaml(frozen)
     with pytest.raises(ConfigError):
         config.parse(config.to_dict(frozen))
@@ -202,20 +206,20 @@ def test_a_run_without_an_objective_went_by_the_validation_error(tmp_path: Path)
     text = config.to_yaml(compose.compose_one([]))
     path = tmp_path / "config.yaml"
     path.write_text(text.replace("objective: val/error\n", ""))
-    assert config.read_yaml(path).objective == "val/error"
+    assert read_yaml(path).objective == "val/error"
 
 
 def test_leaves_are_dotted_and_flat() -> None:
     leaves = config.leaves(compose.compose_one(["width=[8,4]"]))
     assert leaves["width"] == "[8,4]"
     assert leaves["dataset.num_val"] == 5000
-    assert set(leaves) <= set(config.meanings())
-    assert all(config.meanings().values())
+    assert set(leaves) <= set(meanings())
+    assert all(meanings().values())
 
 
 def test_a_config_of_version_0_1_records_the_uncommitted_changes(tmp_path: Path) -> None:
     """A key that was added later has the value that means what was done before."""
     text = config.to_yaml(compose.compose_one([]))
     (tmp_path / "config.yaml").write_text(text.replace("  diff: true\n", ""))
-    assert config.read_yaml(tmp_path / "config.yaml").tracking.diff is True
+    assert read_yaml(tmp_path / "config.yaml").tracking.diff is True
     assert compose.compose_one(["tracking.diff=false"]).tracking.diff is False

@@ -14,8 +14,8 @@ import yaml
 
 from harness.runfolder import folder as folders
 from harness.runfolder import journal, liveness
-from harness.runfolder.config import read_yaml
 from harness.runfolder.folder import all_runs, broken_runs, close_dead, find, readable_runs
+from harness.runfolder.frozen_config import read_yaml
 from harness.runfolder.journal import Journal
 from harness.runfolder.run import REPRODUCES, Run
 from harness.runfolder.status import RunStatus

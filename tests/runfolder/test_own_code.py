@@ -88,6 +88,30 @@ def test_the_files_of_a_module_are_those_that_it_imports_beside_it(package: str)
     assert {each.root for each in files} == {str(Path.cwd())}
 
 
+def test_an_import_from_another_folder_of_the_user_is_followed(
+    package: str, tmp_path: Path
+) -> None:
+    """A module of the working directory imports one of --config-dir, and the other way round."""
+    write(package, parts=f"import {package}_there\n", back="x = 1\n")
+    there = tmp_path / "folder" / f"{package}_there.py"
+    there.parent.mkdir()
+    there.write_text(f"from {package}.back import x\n")
+    with own_code.searching([there.parent]):
+        found = own_code.sources([f"{package}.parts:x"])
+        paths = [each.path for each in found]
+        assert paths == [*(f"{package}/{x}.py" for x in ("__init__", "back", "parts")), there.name]
+        assert found[-1].root == str(there.parent)
+        before = own_code.digest(found)
+        there.write_text(f"from {package}.back import x as y\n")
+        assert own_code.digest(own_code.sources([f"{package}.parts:x"])) != before
+    sys.path[:] = [path for path in sys.path if path != str(there.parent)]
+    with pytest.raises(OwnCodeError, match="was changed after the run was frozen"):
+        own_code.use([asdict(each) for each in found])
+    there.write_text(f"from {package}.back import x\n")
+    own_code.use([asdict(each) for each in found])  # as a job that is not given the folder
+    assert own_code.load(f"{package}_there:x", "metric") == 1
+
+
 def test_the_digest_changes_with_the_code_only(package: str) -> None:
     write(package, parts="x = 1\n", unused="y = 1\n")
     before = own_code.digest(own_code.sources([f"{package}.parts:x"]))
@@ -118,6 +142,34 @@ def test_a_run_s_modules_are_compared_with_what_was_frozen(package: str, tmp_pat
     Path(package, "parts.py").unlink()
     with pytest.raises(OwnCodeError, match="the run uses this module, which is neither in"):
         own_code.use(recorded)
+
+
+def test_only_what_is_needed_must_be_as_it_was(
+    package: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(
+        package, parts="from .shared import x\n", other="from .shared import x\n", shared="x = 1\n"
+    )
+    names = [f"{package}.parts:x", f"{package}.other:x"]
+    recorded = [asdict(each) for each in own_code.sources(names)]
+    write(package, other="x = 2\n")
+    own_code.use(recorded, names[:1])
+    own_code.use(recorded, [])
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 1, "once in a process"
+    assert told[0].startswith(f"warning: {tmp_path / package / 'other.py'}: was changed after the")
+    assert told[0].endswith(": it is not needed here")
+    for needed in (names[1:], None):
+        with pytest.raises(OwnCodeError, match=r"other\.py: was changed after the run was frozen"):
+            own_code.use(recorded, needed)
+    write(package, shared="x = 3\n")
+    with pytest.raises(OwnCodeError, match=r"shared\.py: was changed"):
+        own_code.use(recorded, names[:1])
+    Path(package, "other.py").unlink()
+    with pytest.raises(
+        OwnCodeError, match=r"other\.py: the run uses this module, which is neither"
+    ):
+        own_code.use(recorded, names[1:])
 
 
 def test_a_run_s_modules_are_found_where_they_were(

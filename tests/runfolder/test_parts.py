@@ -1,13 +1,15 @@
-"""Parts: a name of a table or of the user's module, and keys from its signature."""
+"""Parts: a name of a table or of the user's module, and keys from its signature.
+
+Covers: harness/runfolder/kinds.py
+"""
 
 import sys
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import pytest
-from annotated_types import Ge, Gt, Le, Lt
 
 from harness.runfolder import parts
+from harness.runfolder.kinds import KINDS
 from harness.runfolder.parts import Part, PartError
 
 SOURCE = """
@@ -129,32 +131,7 @@ def test_a_trainer_s_keys_are_the_fields_of_its_settings(module: str) -> None:
             parts.check("trainer", f"{module}:{name}")
 
 
-@pytest.mark.parametrize(
-    ("annotation", "words"),
-    [
-        (int, "a whole number"),
-        (float, "a finite number"),
-        (Annotated[int, Ge(1)], "a whole number of at least 1"),
-        (Annotated[int, Ge(2), Le(28)], "a whole number from 2 to 28"),
-        (Annotated[float, Gt(0)], "a finite number above 0"),
-        (Annotated[float, Ge(0), Lt(1)], "a number from 0 to below 1"),
-        (Annotated[float, Gt(0), Lt(1)], "a number above 0 and below 1"),
-        (Annotated[float, Lt(1)], "a finite number below 1"),
-        (Annotated[int, Le(1)], "a whole number of at most 1"),
-        (bool, "true or false"),
-        (str, "a text"),
-        (Literal["a", "b"], "a, b"),
-        (list[int], "a list, each a whole number"),
-        (int | None, "a whole number, or null"),
-        (int | list[int], "a whole number or a list, each a whole number"),
-        (Path, ""),
-    ],
-)
-def test_allowed_values_in_words(annotation: Any, words: str) -> None:
-    assert parts.allowed(annotation) == words
-
-
 def test_every_built_in_part_can_be_checked() -> None:
-    for kind in parts.KINDS.values():
+    for kind in KINDS.values():
         for name in kind.rows:
             assert parts.check(kind.name, name).name == name

@@ -6,8 +6,10 @@ import pytest
 
 from harness.run.conf import groups
 from harness.runfolder import config as configuration
-from harness.runfolder.parts import KINDS, allowed, check, keys
+from harness.runfolder.kinds import KINDS
+from harness.runfolder.parts import check, keys
 from harness.runfolder.schema import GROUPS, ScratchConfig
+from harness.runfolder.values import allowed
 from tests.conftest import composed
 
 SCHEMAS = [ScratchConfig, *GROUPS.values()]

@@ -10,7 +10,8 @@ import yaml
 from harness.runfolder import config, keys, versions
 from harness.runfolder import folder as folders
 from harness.runfolder.config import ConfigError
-from harness.runfolder.parts import KINDS
+from harness.runfolder.frozen_config import frozen_yaml, read_yaml
+from harness.runfolder.kinds import KINDS
 from tests.conftest import ROOT, composed, new_run, record_training
 
 FIRST = ROOT / "tests/evolution/0.1/outputs"  # runs of the first version
@@ -105,7 +106,7 @@ def test_options_of_own_parts_are_known() -> None:
 
 def newer(path: Path, **changes: Any) -> Path:
     """A frozen config.yaml with keys of a newer version."""
-    content = yaml.safe_load(config.frozen_yaml(composed()))
+    content = yaml.safe_load(frozen_yaml(composed()))
     for key, value in changes.items():
         content[key] = content[key] | value if isinstance(content.get(key), dict) else value
     path.write_text(yaml.safe_dump(content))
@@ -117,7 +118,7 @@ def test_the_schema_is_in_a_frozen_config_and_no_setting(tmp_path: Path) -> None
     content = yaml.safe_load((run.folder / "config.yaml").read_text())
     assert content["schema"] == versions.SCHEMA == 2
     assert "schema" not in run.create["params"]
-    assert run.config == config.read_yaml(run.folder / "config.yaml")
+    assert run.config == read_yaml(run.folder / "config.yaml")
     assert not config.to_yaml(run.config).startswith("schema")
 
 
@@ -135,7 +136,7 @@ def test_a_newer_config_is_read_with_one_warning(
     changes: dict[str, Any], named: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = newer(tmp_path / "config.yaml", **changes)
-    assert config.read_yaml(path) == config.read_yaml(path) == composed()
+    assert read_yaml(path) == read_yaml(path) == composed()
     (warning,) = caplog.messages
     order = sorted(warning.partition(" wrote ")[2].partition(", not known")[0].split(", "))
     assert warning.startswith(f"{path}: ")
@@ -146,16 +147,16 @@ def test_a_newer_config_is_read_with_one_warning(
 def test_a_newer_config_is_not_trained(changes: dict[str, Any], named: str, tmp_path: Path) -> None:
     path = newer(tmp_path / "config.yaml", **changes)
     with pytest.raises(ConfigError, match="train it with that version") as caught:
-        config.read_yaml(path, to_train=True)
+        read_yaml(path, to_train=True)
     assert str(path) in str(caught.value)
     assert all(each in str(caught.value) for each in named.split(", "))
 
 
 def test_a_built_in_part_of_a_newer_version_is_read(tmp_path: Path) -> None:
     path = newer(tmp_path / "config.yaml", optimizer={"name": "lion", "a": 1})
-    assert config.read_yaml(path).parts["optimizer"].name == "lion"
+    assert read_yaml(path).parts["optimizer"].name == "lion"
     with pytest.raises(ConfigError, match="optimizer=lion, not known here"):
-        config.read_yaml(path, to_train=True)
+        read_yaml(path, to_train=True)
 
 
 def test_a_part_without_a_name_is_refused(tmp_path: Path) -> None:
@@ -165,13 +166,13 @@ def test_a_part_without_a_name_is_refused(tmp_path: Path) -> None:
             yaml.safe_dump({**yaml.safe_load(config.to_yaml(composed())), "optimizer": node})
         )
         with pytest.raises(ConfigError, match="optimizer"):
-            config.read_yaml(path)
+            read_yaml(path)
 
 
 @pytest.mark.parametrize("schema", ["new", 0, None])
 def test_a_schema_that_is_no_number_is_refused(schema: Any, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"schema=.*: expected a whole number of at least 1"):
-        config.read_yaml(newer(tmp_path / "config.yaml", schema=schema))
+        read_yaml(newer(tmp_path / "config.yaml", schema=schema))
 
 
 def test_a_newer_journal_is_read_and_not_trained(

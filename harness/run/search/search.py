@@ -1,7 +1,8 @@
 """A search with Optuna: what it may try, validated and frozen before its first trial.
 
-What a search starts with is kept in `outputs/sweeps/<id>/`: the folder `conf`, from which all its
-trials are composed, and `search.json`. A repeated command that would change any of it is refused.
+What a search starts with is kept in `outputs/sweeps/<id>/`: the folder `conf` and, of the folders
+of `--config-dir`, what the trials read of them as `own/0`, `own/1` and so on, from which all its
+trials are composed; and `search.json`. A repeated command that would change any of it is refused.
 """
 
 import json
@@ -20,6 +21,7 @@ from harness.run.compose import Job, compose_one
 from harness.run.conf import conf_path
 from harness.run.launcher_schema import OptunaSweeper
 from harness.run.overrides import CommandLine, text_of
+from harness.run.own_source import OwnFolder
 from harness.run.search import space
 from harness.run.search.space import Parameter
 from harness.runfolder import config as configuration
@@ -30,6 +32,8 @@ from harness.runfolder.plan import sweeps_folder
 from harness.runfolder.schema import Config
 
 FROZEN = "search.json"
+OWN = "own"
+DATA = "the data"
 OWN_SOURCE = "the source of your own code"
 SEEDS = ("seed", "dataset.split_seed")
 # Keys that a repeated command may change.
@@ -65,6 +69,19 @@ class Search:
     def folder(self) -> Path:
         """The folder of the frozen start state."""
         return sweeps_folder(self.outputs) / self.id
+
+    def data(self) -> str:
+        """The digest of the data that the search started with."""
+        return str(json.loads((self.folder / FROZEN).read_text())[DATA])
+
+    @property
+    def own_folders(self) -> list[Path]:
+        """The frozen folders of `--config-dir`; an earlier version kept none of them."""
+        frozen = self.folder / OWN
+        return [
+            frozen / str(number) if frozen.is_dir() else live
+            for number, live in enumerate(own_code.folders())
+        ]
 
     @cached_property
     def lock(self) -> FileLock:
@@ -166,7 +183,7 @@ def _start_state(search: Search) -> dict[str, Any]:
         **{f"hydra.sweeper.{key}": value for key, value in settings.items()},
         **{f"the space of {p.key}": asdict(p) for p in search.space},
         **configuration.leaves(search.base),
-        "the data": prepared.dataset["sha256"],
+        DATA: prepared.data_digest,
         "the source of data/, nn/ and training/": keys.source_digest(),
     }
     if search.own_names:
@@ -186,6 +203,14 @@ def _write_start_state(search: Search, state: dict[str, Any]) -> None:
             copy = unfinished / "conf" / source.relative_to(conf_path())
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, copy)
+        for number, folder in enumerate(own_code.folders()):
+            frozen = unfinished / OWN / str(number)
+            frozen.mkdir(parents=True)
+            for source in OwnFolder.loaded:  # by `check`
+                if source.is_relative_to(folder):
+                    copy = frozen / source.relative_to(folder)
+                    copy.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(source, copy)
         write_text(unfinished / FROZEN, json.dumps(state, indent=1))
         try:
             unfinished.rename(search.folder)

@@ -28,6 +28,7 @@ from harness.runfolder.config import ConfigError
 from harness.runfolder.folder import open_run
 from harness.runfolder.objective import Objective
 from harness.runfolder.own_code import OwnCodeError
+from harness.runfolder.parts import PartError
 from harness.runfolder.plan import Plan, SweepJob, load_plan, sweeps_folder
 from harness.runfolder.run import Run
 from harness.runfolder.status import RunStatus
@@ -141,7 +142,7 @@ class Trials:
                 _ = self._busy[run.id]  # created under the lock
         except freeze.Busy:
             raise  # not of this trial: the search ends
-        except ConfigError as error:
+        except (ConfigError, PartError) as error:
             trial.set_user_attr("error", str(error))
             print(f"trial {trial.number} is not possible: {error}", file=sys.stderr)
             raise TrialFailed(str(error)) from None
@@ -181,9 +182,10 @@ class Trials:
         lines = [*search.fixed, *(f"{key}={value}" for key, value in values.items())]
         shown = {key: space.short(value) for key, value in values.items()}
         name = ",".join(f"{key}={value}" for key, value in shown.items())
-        config = compose_one(lines, search.folder / "conf")
+        config = compose_one(lines, search.folder / "conf", search.own_folders)
         configuration.check(config)
         prepared = freeze.prepare([freeze.with_backend(Job(name, shown, config))])[0]
+        self._check_data(prepared.data_digest)
         for job in self.plan.jobs:
             if job.key == prepared.key:
                 return open_run(search.outputs, job.run)
@@ -194,6 +196,16 @@ class Trials:
         run = open_run(search.outputs, job.run)
         self._follow(run)
         return run
+
+    def _check_data(self, digest: str) -> None:
+        """Raise `ValueError` unless a trial has the data that the search started with."""
+        search = self.search
+        is_searched = any(p.key.lstrip("+").partition(".")[0] == "dataset" for p in search.space)
+        if not is_searched and digest != search.data():
+            raise ValueError(
+                f"search {search.id}: the data set was changed while it runs; restore it and "
+                "repeat the command, or start another search with hydra.sweeper.study=NAME"
+            )
 
     def _give_up(self, trial: "Trial") -> None:
         self._enqueue_again(trial)

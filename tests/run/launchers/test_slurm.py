@@ -185,3 +185,52 @@ def test_what_slurm_refuses_is_one_line_and_creates_nothing(
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "threads=4: hydra.launcher.cpus_per_task=1 gives a job 1 core(s)" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+OWN = """
+from dataclasses import dataclass
+import numpy as np
+from harness.nn.activations import ReLU
+
+class Leaky(ReLU):
+    def __init__(self, *, slope: float = 0.1): pass
+
+@dataclass
+class Settings:
+    rate: float = 0.1
+
+def fit(settings: Settings, run):
+    labels = run.dataset.test.labels
+    for epoch in run.epochs():
+        run.log(epoch, {"val/error": settings.rate / epoch})
+    run.final({"test/error": settings.rate})
+    run.predictions(labels, np.eye(run.dataset.classes)[labels])
+"""
+
+
+def test_own_modules_of_the_working_directory_and_of_a_folder(
+    tmp_path: Path, idx_folder: Path
+) -> None:
+    """Jobs start in another process, on another node, which is given neither."""
+    (tmp_path / "own_here.py").write_text("from own_there import Settings, fit\n")
+    experiment = tmp_path / "mine/experiment/short.yaml"
+    experiment.parent.mkdir(parents=True)
+    experiment.write_text("epochs: 2\n")
+    (tmp_path / "mine/own_there.py").write_text(OWN)
+    data = ("dataset=idx", f"dataset.dir={idx_folder}", "tracking=none", "hydra.launcher.mem_gb=1")
+    for more in (
+        ("activation=own_there:Leaky", "activation.slope=0.2", "seed=1,2", "batch=20", "width=8"),
+        ("trainer=own_here:fit", "trainer.rate=0.3,0.4"),
+    ):
+        process = start(
+            tmp_path, "-m", "hydra/launcher=slurm", "-cd", "mine", "experiment=short", *data, *more
+        )
+        stdout, stderr = process.communicate(timeout=300)
+        assert process.returncode == 0, stderr
+        assert "2/2 done" in stdout
+    assert_whole(tmp_path, 2, 4)
+    first, _, third, fourth = histories(tmp_path)
+    chosen = first.params["activation"], first.params["activation.slope"]
+    assert chosen == ("own_there:Leaky", 0.2)
+    assert [run.final["test/error"] for run in (third, fourth)] == [0.3, 0.4]
+    assert [each["path"] for each in third.code] == ["own_here.py", "own_there.py"]

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 from harness.nn import metrics
@@ -290,6 +291,59 @@ def bands(*, noise: float = 0.1):
     x = (y[:, None] + noise * generator.standard_normal((60, 3))).astype(np.float32)
     return {"x_train": x, "y_train": y, "x_test": x, "y_test": y}
 """
+
+
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_an_edit_of_an_own_folder_cannot_reach_a_search(
+    command: Command, tmp_path: Path, idx_folder: Path, launcher: str
+) -> None:
+    """Not while it runs, and not between two commands."""
+    own = tmp_path / "own/experiment"
+    own.mkdir(parents=True)
+    for name, width in (("narrow", 3), ("wide", 9)):
+        (own / f"{name}.yaml").write_text(f"width: {width}\n")
+    # Training the first trial edits the file that the others read.
+    (tmp_path / "edits.py").write_text(
+        "from pathlib import Path\n"
+        "def edits(probabilities, labels):\n"
+        "    Path('own/experiment/wide.yaml').write_text('width: 5\\nbatch: 30\\n')\n"
+        "    return 0.5\n"
+    )
+    arguments = (
+        "-cd", "own", *settings(idx_folder, "epochs=1"), "metrics=[edits:edits]",
+        "experiment=choice(narrow,wide)", "hydra.sweeper.sampler=random",
+        f"hydra/launcher={launcher}",
+    )  # fmt: skip
+    arguments = tuple(each for each in arguments if not each.startswith(("width=", "lr=")))
+    for trials in (4, 8):
+        done = command(RUN, *arguments, f"hydra.sweeper.n_trials={trials}", timeout=300)
+        assert done.returncode == 0, done.stderr
+        assert "edited" not in done.stderr
+    assert "batch" in (own / "wide.yaml").read_text()
+    found = {(run.params["width"], run.params["batch"]) for run in histories(tmp_path)}
+    assert found == {(3, 20), (9, 20)}
+
+
+def test_data_that_change_during_a_search_end_it(command: Command, tmp_path: Path) -> None:
+    x = np.random.default_rng(1).normal(size=(60, 3)).astype(np.float32)
+    given = {"x_train": x, "y_train": np.arange(60) % 2, "x_test": x, "y_test": np.arange(60) % 2}
+    np.savez(tmp_path / "data.npz", **given)
+    (tmp_path / "edits.py").write_text(
+        "import numpy as np\n"
+        "def edits(probabilities, labels):\n"
+        "    given = dict(np.load('data.npz'))\n"
+        "    np.savez('data.npz', **given | {'x_train': given['x_train'] + 1})\n"
+        "    return 0.5\n"
+    )
+    arguments = (
+        *OPTUNA, "dataset=arrays", "dataset.file=data.npz", "batch=8", "width=4", "epochs=1",
+        "metrics=[edits:edits]", "lr=interval(0.01, 1)", "hydra.sweeper.n_trials=3",
+    )  # fmt: skip
+    done = command(RUN, *arguments, timeout=300)
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "the data set was changed while it runs; restore it and repeat" in done.stderr
+    assert len(histories(tmp_path)) == 1
 
 
 def test_a_search_with_own_folders_and_own_code(command: Command, tmp_path: Path) -> None:

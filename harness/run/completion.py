@@ -1,0 +1,57 @@
+"""The shell completion of the console script."""
+
+import os
+import re
+import sys
+from contextlib import suppress
+
+from harness.run.composer import ROOT_CONFIG, addable
+from harness.run.conf import conf_path, including
+from harness.runfolder import own_code
+from harness.runfolder.config import ConfigError
+from harness.runfolder.own_code import OwnCodeError
+from harness.runfolder.parts import PartError
+
+SHELLS = ("bash", "zsh", "fish")
+LINE = "COMP_LINE"  # the variable in which a shell gives the line that it completes
+OPTIONS = re.compile(
+    r"(?<=\s)(?:(?:--config-dir|-cd)[=\s]\s*(\S+)|--ids[=\s]\s*\S+|--dry-run)(?=\s)"
+)
+
+
+def shell_completion(arguments: list[str]) -> None:
+    """Hydra's completion for the console script: `-sc install=bash|zsh|fish`, and its queries.
+
+    Raises `ConfigError`.
+    """
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+
+    from harness.run import own_source
+
+    action, _, shell = arguments[0].partition("=") if len(arguments) == 1 else ("", "", "")
+    if action not in ("install", "uninstall", "query") or shell not in SHELLS:
+        raise ConfigError(f"-sc {' '.join(arguments)}: expected install={'|'.join(SHELLS)}")
+    sys.argv = ["harness-run"]  # the program whose arguments are completed
+    folders: list[str] = []
+    if action == "query" and LINE in os.environ:
+        os.environ[LINE], folders = _completed(os.environ[LINE])
+    # Not through `hydra.main`: Python 3.14 refuses its argument parser.
+    with initialize_config_dir(str(conf_path().resolve()), version_base="1.3"):
+        hydra = GlobalHydra.instance().hydra
+        assert hydra is not None
+        # An unfinished line may be wrong: then nothing is offered.
+        with suppress(HydraException, ConfigError, OwnCodeError, PartError), including(folders):
+            own_source.extend(hydra.config_loader, own_code.folders())
+            hydra.shell_completion(ROOT_CONFIG, arguments)
+
+
+def _completed(line: str) -> tuple[str, list[str]]:
+    """The command line that is completed without our own options, and its --config-dir folders.
+
+    Keys of parts may be added, as when the line is run; the last word is left as it is.
+    """
+    folders = [each.group(1) for each in OPTIONS.finditer(line) if each.group(1)]
+    words = OPTIONS.sub("", line).split(" ")
+    return " ".join([*map(addable, words[:-1]), words[-1]]), folders

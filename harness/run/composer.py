@@ -1,0 +1,119 @@
+"""`composer`: from override lines to the dictionary that Hydra composes, with its own checks."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from harness.data.override import spell
+from harness.run.conf import conf_path
+from harness.run.overrides import (
+    ENGINES,
+    ENVIRONMENT,
+    NO_EFFECT,
+    SEARCH_PATH,
+    instead_of,
+    one_line_errors,
+)
+from harness.runfolder import own_code
+from harness.runfolder.config import ConfigError
+from harness.runfolder.kinds import DATASET, KINDS
+
+ROOT_CONFIG = "config"
+IN_A_FILE = "in a configuration file: has no effect"
+# What composing itself sets.
+COMPOSED = (
+    "hydra.runtime.",
+    "hydra.overrides.",
+    "hydra.job.override_dirname",
+    "hydra.job.config_name",
+    SEARCH_PATH,
+)
+LOGGING = ("hydra.job_logging", "hydra.hydra_logging")
+Composer = Callable[[list[str]], dict[str, Any]]
+
+
+@contextmanager
+def composer(
+    folder: Path | None = None,
+    root: str | None = ROOT_CONFIG,
+    own: Sequence[Path] | None = None,
+) -> Iterator[Composer]:
+    """A function from override lines to the composed dictionary.
+
+    folder: another than `conf/`. own: other folders of the user's than those of `--config-dir`.
+    """
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf, open_dict
+    from omegaconf.errors import OmegaConfBaseException
+
+    from harness.run import own_source
+
+    def composed(lines: list[str]) -> dict[str, Any]:
+        with one_line_errors(" ".join(lines)):
+            try:
+                config = compose(
+                    root, overrides=[*map(addable, lines), *searched], return_hydra_config=True
+                )
+            except KeyError as error:  # Hydra looks for a variable of hydra.job.env_copy
+                raise ConfigError(
+                    f"hydra.job.env_copy=[{error.args[0]}] {IN_A_FILE}; {ENVIRONMENT}"
+                ) from None
+            with open_dict(config):
+                hydra = OmegaConf.to_container(config.pop("hydra"))
+            if root is not None:
+                _check_hydra(hydra)
+            try:
+                content = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+            except OmegaConfBaseException as error:
+                raise ConfigError(str(error).splitlines()[0]) from None
+        assert isinstance(content, dict)
+        return {str(key): value for key, value in content.items()}
+
+    own_source.register()
+    path = spell(own_source.search_path(own_code.folders() if own is None else own))
+    searched = [] if root is None else [f"hydra.searchpath={path}"]
+    with initialize_config_dir(str((folder or conf_path()).resolve()), version_base="1.3"):
+        yield composed
+
+
+def addable(line: str) -> str:
+    """An override that may also add a key: a part completes and checks its own."""
+    key = line.partition("=")[0]
+    kind = key.partition(".")[0]
+    return f"++{line}" if kind in (*KINDS, DATASET.name) and "." in key else line
+
+
+@cache
+def _hydra_defaults() -> dict[str, Any]:
+    """Hydra's own settings when no file of ours sets any. Hydra must be initialized."""
+    from hydra import compose
+    from omegaconf import OmegaConf
+
+    return _leaves(OmegaConf.to_container(compose(return_hydra_config=True).hydra))
+
+
+def _leaves(content: Any, prefix: str = "hydra") -> dict[str, Any]:
+    if not isinstance(content, dict):
+        return {prefix: content}
+    inner = (_leaves(value, f"{prefix}.{key}") for key, value in content.items())
+    return {key: value for leaves in inner for key, value in leaves.items()}
+
+
+def _check_hydra(hydra: Any) -> None:
+    """Refuse settings of Hydra in a configuration file, where they have no effect.
+
+    Raises `ConfigError`.
+    """
+    for kind in ENGINES:
+        name = hydra["runtime"]["choices"][f"hydra/{kind}"]
+        if name != "basic":
+            raise ConfigError(f"hydra/{kind}={name} {IN_A_FILE}; give it on the command line")
+    defaults = _hydra_defaults()
+    for key, value in _leaves(hydra).items():
+        if value == defaults.get(key) or key.startswith(COMPOSED):
+            continue
+        if key.startswith(LOGGING) and value in (None, [], {}):
+            continue  # logging that is switched off, as older searches froze it
+        raise ConfigError(f"{key}={value} {IN_A_FILE}; {instead_of(key) or NO_EFFECT}")

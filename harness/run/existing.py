@@ -1,0 +1,99 @@
+"""The existing runs that the jobs of a command build on, also those that other source trained."""
+
+import itertools
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from harness.run import notices
+from harness.run.prepared import Prepared
+from harness.runfolder import config as configuration
+from harness.runfolder import keys, versions
+from harness.runfolder.history import History
+from harness.runfolder.keys import Key
+from harness.runfolder.run import REPRODUCES, Run
+
+NAMED = 3  # runs that a line names
+
+
+def existing_runs(prepared: list[Prepared], runs: list[Run], *, accept: bool) -> list[Run | None]:
+    """The run that each job builds on; None for a job that is new.
+
+    runs: oldest first. accept: a job whose settings and data were trained to the end by other
+    source builds on that run, unless it has a finished one of this source. Raises `ConfigError`
+    for a run that was changed since it was frozen, or that a newer version wrote.
+    """
+    # `threads=1,2` is a sweep as well, although it changes no result.
+    swept = {name for each in prepared for name in each.job.swept}
+    also = sorted(name for name in swept if not keys.determines_result(name))
+    by_key = keys.runs_by_key(runs, {each.key for each in prepared}, also)
+    found = [by_key.get(each.full_key(also)) for each in prepared]
+    if accept:
+        left = [run is None or not run.is_finished for run in found]
+        others = of_other_source(runs, list(itertools.compress(prepared, left)), also)
+        found = [
+            others.get(each.full_key(also)) or run if is_left else run
+            for each, run, is_left in zip(prepared, found, left, strict=True)
+        ]
+    for run in found:
+        if run is not None and not run.is_finished:
+            run.check_trainable()  # a finished run does not need its config.yaml
+    return found
+
+
+def is_of_other_source(run: Run, prepared: Prepared) -> bool:
+    """Whether a job builds on a run that other source has trained."""
+    return bool(run.create["tags"].get("run_key") != prepared.key)
+
+
+def retraining(runs: Iterable[Run], new: Sequence[Prepared]) -> None:
+    """Say which jobs train again only because the source changed since, if any do.
+
+    runs: oldest first. new: the jobs that no existing run has.
+    """
+    found = [run.history() for run in of_other_source(runs, new).values()]
+    if not found:
+        return
+    names = ", ".join(history.name for history in found[:NAMED])
+    more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
+    notices.say(
+        f"{len(found)} of {len(new)} new jobs were trained before by other source "
+        f"({source_of(found[-1])}): {names}{more}; training again; accept=source keeps those runs"
+    )
+
+
+def of_other_source(
+    runs: Iterable[Run], jobs: Sequence[Prepared], also: Collection[str] = ()
+) -> dict[Key, Run]:
+    """For each job that other source has trained to the end, the newest such run, by `full_key`.
+
+    runs: oldest first. also: see `keys.full_key`.
+    """
+    wanted = {}
+    for each in jobs:
+        params = configuration.leaves(each.job.config)
+        wanted[keys.full_key(_subject(params, each.data_digest), params, also)] = each.key
+    found: dict[Key, Run] = {}
+    for run in runs if wanted else ():
+        tags, params = run.create["tags"], versions.completed(run.create["params"])
+        subject = _subject(params, run.create.get("dataset", {}).get("sha256"))
+        full = keys.full_key(subject, params, also)
+        if full not in wanted or REPRODUCES in tags or tags.get("run_key") == wanted[full]:
+            continue
+        if run.is_finished:
+            found[(wanted[full], *full[1:])] = run
+    return found
+
+
+def _subject(params: Mapping[str, object], data_digest: object) -> str:
+    return keys.digest(keys.subject(params, data_digest), 16)
+
+
+def source_of(history: History) -> str:
+    """The commit and the day of a run's source, as far as they are known."""
+    commit = history.tags.get("mlflow.source.git.commit")
+    words = f"commit {commit[:7]}" if commit else "commit not known"
+    if history.tags.get("git.dirty") == "true":
+        words += " with uncommitted changes"
+    if "ms" in history.create:
+        words += time.strftime(", %Y-%m-%d", time.localtime(history.create["ms"] / 1000))
+    return words

@@ -1,0 +1,70 @@
+"""The frozen `config.yaml` of a run folder, of any version of the schema."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from harness.data.override import spell
+from harness.runfolder import versions
+from harness.runfolder.config import ConfigError, dotted, to_yaml, validate
+from harness.runfolder.schema import Config
+
+
+def frozen_yaml(config: Config) -> str:
+    """The frozen `config.yaml` of a run folder: also with the version of the schema."""
+    return f"{versions.KEY}: {versions.SCHEMA}\n{to_yaml(config)}"
+
+
+def read_yaml(path: Path, sha256: str | None = None, *, to_train: bool = False) -> Config:
+    """Read the frozen `config.yaml` of a run of any version.
+
+    sha256: of the file's bytes as they were frozen; None when that is not known. to_train: refuse
+    keys that this version does not know; else a warning names them. The file may hold keys that
+    contradict each other: an older version accepted them, and the run used them. Raises
+    `ConfigError` naming the file, also when it was changed.
+    """
+    import yaml
+
+    text = read_frozen(path, sha256)
+    try:
+        content = yaml.safe_load(text.decode())
+        if not isinstance(content, dict):
+            raise ConfigError(f"expected settings, found {type(content).__name__}")
+        unknown = _unknown(content)
+        config = validate(versions.without(content, unknown), frozen=True)
+    except (ValueError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: {' '.join(str(error).split())}") from error
+    if unknown and to_train:
+        raise ConfigError(f"{versions.describe(path, unknown)}; train it with that version")
+    versions.warn(path, unknown)
+    return config
+
+
+def _unknown(content: dict[Any, Any]) -> tuple[str, ...]:
+    """What this version does not know of a frozen configuration, the keys first.
+
+    Removes the version of the schema. Raises `ConfigError`.
+    """
+    schema = content.pop(versions.KEY, 1)
+    if not isinstance(schema, int) or schema < 1:
+        raise ConfigError(f"{versions.KEY}={spell(schema)}: expected a whole number of at least 1")
+    unknown = versions.unknown(dotted(content))
+    is_newer = schema > versions.SCHEMA and not unknown
+    return (f"{versions.KEY}={schema}",) if is_newer else unknown
+
+
+def read_frozen(path: Path, sha256: str | None) -> bytes:
+    """The bytes of a frozen `config.yaml`, compared with their SHA-256 where it is known.
+
+    Raises `ConfigError` naming the file.
+    """
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    if sha256 is not None and hashlib.sha256(text).hexdigest() != sha256:
+        raise ConfigError(
+            f"{path}: was changed after the run was frozen; restore it from a copy, or remove the "
+            "run folder and start the run again"
+        )
+    return text

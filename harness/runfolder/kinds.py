@@ -1,0 +1,111 @@
+"""The kinds of parts: of each, its table, its keys, and what a part of the kind has."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Annotated, Any
+
+from annotated_types import Ge
+
+Factory = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key of a part. meaning: empty when the annotation has none."""
+
+    name: str
+    annotation: Any
+    default: Any
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of parts.
+
+    table: MODULE:NAME of its table. meaning: of the key that names the part. before: the part that
+    runs without this key had. is_scalar: a part without options is spelled as its name. shared:
+    keys of the root that a part may take. common: keys of every part of the kind, which are not the
+    part's own. members: what a part of the kind has.
+    """
+
+    name: str
+    table: str
+    meaning: str
+    before: str = ""
+    is_scalar: bool = False
+    shared: tuple[str, ...] = ()
+    common: tuple[Key, ...] = ()
+    members: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """The key whose value names the part: `optimizer.name`, or `activation`."""
+        return self.name if self.is_scalar else f"{self.name}.name"
+
+    @property
+    def rows(self) -> Mapping[str, Factory]:
+        """The built-in parts by name."""
+        module, _, name = self.table.partition(":")
+        rows: Mapping[str, Factory] = getattr(import_module(module), name)
+        return rows
+
+
+WARMUP = Key("warmup", Annotated[float, Ge(0)], 0.0, "epochs of linear warm-up from 0")
+SCRATCH = "scratch"
+TRAINERS: dict[str, Factory | None] = {SCRATCH: None}  # its keys are those of `ScratchConfig`
+KINDS = {
+    kind.name: kind
+    for kind in (
+        Kind(
+            "trainer", "harness.runfolder.kinds:TRAINERS",
+            "what trains: scratch, or your own MODULE:FUNCTION with its own keys", before=SCRATCH,
+        ),
+        Kind(
+            "optimizer", "harness.nn.optimizers:OPTIMIZERS",
+            "the update rule; set by optimizer=NAME", shared=("lr", "weight_decay"),
+            members=("state", "step"),
+        ),
+        Kind(
+            "schedule", "harness.nn.schedules:SCHEDULES",
+            "the learning rate over time; set by schedule=NAME", common=(WARMUP,),
+            members=("__call__",),
+        ),
+        Kind(
+            "model", "harness.nn.models:MODELS", "the network; set by model=NAME", before="mlp",
+            shared=("width", "depth", "activation", "dropout"),
+        ),
+        Kind(
+            "activation", "harness.nn.activations:ACTIVATIONS", "of the hidden layers",
+            is_scalar=True,
+            members=("initialization", "needs_input", "forward", "derivative"),
+        ),
+        Kind(
+            "loss", "harness.nn.losses:LOSSES", "what is minimized; set by loss=NAME",
+            before="cross_entropy", members=("kind", "value", "gradient", "predict"),
+        ),
+        Kind(
+            "normalization", "harness.data.normalization:NORMALIZATIONS",
+            "pixels to inputs: minmax [-1, 1], unit [0, 1], standard (mean 0, deviation 1), none",
+            members=("fit", "state", "restore", "apply"),
+        ),
+        Kind(
+            "augmentation", "harness.data.augmentation:AUGMENTATIONS",
+            "deformed training images; set by augmentation=NAME", members=("__call__",),
+        ),
+    )
+}  # fmt: skip
+
+DATASET = Kind("dataset", "harness.data.sources:SOURCES", "which data set; set by dataset=NAME")
+
+
+def kind_of(name: str) -> Kind:
+    """The kind of this name; `dataset` is one whose built-in rows are no functions."""
+    return DATASET if name == DATASET.name else KINDS[name]
+
+
+def name_of(kind: str, content: Mapping[str, Any]) -> Any:
+    """The name of a part in a configuration, which may be no text; as before, where it has none."""
+    node = content.get(kind, KINDS[kind].before)
+    return node.get("name") if isinstance(node, Mapping) else node
