@@ -170,7 +170,11 @@ def test_predictions_and_artifacts(run: Run, tmp_path: Path) -> None:
         training = open_run(run, journal)
         training.predictions([0, 1], [[0.25, 0.75], [0.5, 0.5]])
         training.artifact("model/tree.txt", source)
-        for name in ("config.yaml", "../x", "/x", "checkpoints/x", "journal.jsonl", ".x", ""):
+        ours = (
+            "config.yaml", "journal.jsonl", "weights/best.safetensors", "code/x.py", "job.log",
+            "delivered.json", "plots/x.png", "predictions/test.npz", "report", "calibration.json",
+        )  # fmt: skip
+        for name in (*ours, "../x", "/x", "checkpoints/x", ".x", ""):
             with pytest.raises(ValueError, match="artifact"):
                 training.artifact(name, source)
         for labels, probabilities in (([0], [[1.0, 0.0]] * 2), ([0], [1.0]), ([], [])):
