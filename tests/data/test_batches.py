@@ -86,18 +86,3 @@ def test_an_augmentation_never_reads_what_it_writes() -> None:
 
     (block,) = blocks(None, shifted, np.random.default_rng(1))  # type: ignore[arg-type]
     np.testing.assert_array_equal(block.inputs[:, 1:], inputs[:, :-1])
-
-
-def test_an_augmentation_does_not_read_what_it_writes() -> None:
-    """Its input is another array than its output, also where inputs need no other type."""
-    inputs = np.arange(12, dtype=np.float32).reshape(4, 3)
-    whole = Part(inputs, np.arange(4) % 2)
-
-    def swapped(pixels: np.ndarray, generator: np.random.Generator, out: np.ndarray) -> None:
-        for column in range(3):
-            out[:, column] = pixels[:, 2 - column]
-
-    blocks = Blocks(whole, Unchanged(), classes=2, batch=4)
-    (block,) = blocks(augmentation=swapped, generator=np.random.default_rng(1))
-    np.testing.assert_array_equal(block.inputs, inputs[:, ::-1])
-    np.testing.assert_array_equal(inputs, np.arange(12).reshape(4, 3))
