@@ -67,6 +67,17 @@ class wrong(SGD):
 class wrong(SGD):
     state = property(lambda self: {"change": self._change.flat.copy()})
 """, "expected state['change'] to be the array itself, not a copy"),
+    "state_after_fit": ("normalization", """
+class wrong(Standard):
+    fitted = False
+    def fit(self, inputs, rows=None):
+        super().fit(inputs, rows)
+        self.fitted = True
+    @property
+    def state(self):
+        assert self.fitted
+        return super().state
+""", ""),
     "late_state": ("optimizer", """
 class wrong(SGD):
     moments = None

@@ -173,7 +173,11 @@ def test_predictions_and_artifacts(run: Run, tmp_path: Path) -> None:
         training.artifact("weights/mine.txt", lambda path: path.write_text("w"))
         with pytest.raises(ValueError, match="wrote no such file"):
             training.artifact("nothing.txt", lambda path: None)
-        for name in ("config.yaml", "../x", "/x", "checkpoints/x", "journal.jsonl", ".x", ""):
+        ours = (
+            "config.yaml", "journal.jsonl", "code/x.py", "job.log",
+            "delivered.json", "plots/x.png", "predictions/test.npz", "report", "calibration.json",
+        )  # fmt: skip
+        for name in (*ours, "../x", "/x", "checkpoints/x", ".x", ""):
             with pytest.raises(ValueError, match="artifact"):
                 training.artifact(name, source)
         for labels, probabilities in (([0], [[1.0, 0.0]] * 2), ([0], [1.0]), ([], [])):

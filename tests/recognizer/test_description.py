@@ -202,3 +202,17 @@ def test_an_answer_that_is_no_number_is_an_error() -> None:
     network = Recognizer(large, DESCRIPTION)
     with pytest.raises(ValueError, match="run abc: its weights are too large"):
         network.probabilities(np.full((1, 2, 3), 255, np.uint8))
+
+
+@pytest.mark.parametrize("parts", [{}, {"model": "mlp"}, dict.fromkeys(PARTS), []])
+def test_parts_that_are_missing_are_one_line(tmp_path: Path, parts: Any) -> None:
+    _, arrays = small()
+    description = {key: value for key, value in DESCRIPTION.items() if key != "sizes"}
+    shared = {"width": 5, "depth": 1, "dropout": 0}
+    description |= {"parts": parts, "shared": shared, "outputs": 3}
+    checkpoint.save(tmp_path / "x.safetensors", arrays, description)
+    with pytest.raises(
+        ValueError, match=r"x\.safetensors: expected the weights of a run"
+    ) as caught:
+        recognizer.load(tmp_path / "x.safetensors")
+    assert "\n" not in str(caught.value)

@@ -138,3 +138,18 @@ def test_what_composing_obeys_and_what_older_searches_froze_passes(conf: Path) -
     path.write_text(path.read_text().replace("experiment: null\n", f"experiment: null\n{old}"))
     lines = [f"hydra.searchpath=[file://{own}]", "experiment=mine"]
     assert compose.compose_one(lines, conf).batch == 7
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (["model=conv", "depth=2"], "depth: model=conv has no such key; it has model.channels"),
+        (["model=conv", "++depth=2"], "depth: model=conv has no such key"),
+    ],
+)
+def test_a_key_that_the_model_does_not_take_is_refused_for_a_trial_as_well(
+    lines: list[str], expected: str
+) -> None:
+    """The trials of a search are composed one by one."""
+    with pytest.raises(ConfigError, match=f"^{expected}"):
+        compose.compose_one(lines)

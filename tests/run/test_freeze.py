@@ -21,6 +21,7 @@ from harness.run.prepared import Prepared
 from harness.runfolder import environment, keys
 from harness.runfolder.config import ConfigError
 from harness.runfolder.environment import Commit
+from harness.runfolder.own_code import OwnCodeError
 from harness.runfolder.plan import load_plan
 from harness.runfolder.run import Run
 from harness.runfolder.status import RunStatus
@@ -324,6 +325,23 @@ def test_which_run_can_be_resumed(tmp_path: Path, prepared: list[Prepared]) -> N
         freeze.interrupted_run(tmp_path, "last")
     with pytest.raises(ValueError, match="is not among the 1 runs"):
         freeze.interrupted_run(tmp_path, "zzz")
+
+
+def test_a_run_whose_own_code_has_changed_is_not_resumed(
+    tmp_path: Path, idx_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = tmp_path / "own_resumed.py"
+    module.write_text("from harness.nn.activations import ReLU as Own\n")
+    monkeypatch.chdir(tmp_path)
+    (prepared,) = freeze.prepare([job(tmp_path, idx_folder, 20, "activation=own_resumed:Own")])
+    run = freeze.freeze_run(prepared, [])
+    record_training(run, 0.5, status="KILLED", error="interrupted")
+    assert freeze.interrupted_run(tmp_path, "last").id == run.id
+    module.write_text("from harness.nn.activations import Tanh as Own\n")
+    with pytest.raises(
+        OwnCodeError, match=r"own_resumed\.py: was changed after the run was frozen"
+    ):
+        freeze.interrupted_run(tmp_path, "last")
 
 
 def test_resuming_extracts_a_lost_data_set_again(tmp_path: Path, prepared: list[Prepared]) -> None:

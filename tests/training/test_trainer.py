@@ -22,7 +22,7 @@ from harness.nn.metrics import METRICS
 from harness.nn.models import conv, mlp
 from harness.nn.network import Network
 from harness.nn.optimizers import SGD
-from harness.training import evaluation, randomness, trainer
+from harness.training import compiled, evaluation, randomness, trainer
 from harness.training.monitor import Diverged
 from harness.training.options import Options
 from harness.training.trainer import Trainer
@@ -405,3 +405,59 @@ def test_predictions_of_stored_images_are_those_of_the_evaluation() -> None:
     normalized = np.empty(data.test.inputs.shape, np.float32)
     trained.normalization.apply(data.test.inputs, out=normalized)
     assert trained.network.predict(normalized, 100).shape == last.shape
+
+
+def test_the_compiled_epoch_takes_no_normalization_with_an_own_apply() -> None:
+    class Shifted(normalization.Standard):
+        def apply(self, inputs: np.ndarray, out: np.ndarray) -> None:
+            super().apply(inputs, out)
+            np.add(out, 1, out=out)
+
+    data, made = problem(), make(problem())
+    arguments = (made.network, data.train, made.optimizer)
+    assert not compiled.unsupported(*arguments, normalization.Standard(), made.options)
+    assert compiled.unsupported(*arguments, Shifted(), made.options)
+
+
+def test_a_regression_by_an_objective_of_errors_goes_by_the_lowest_loss() -> None:
+    """`val/error:max` as well: there is no error, and a higher loss is not better."""
+    data = regression()
+    options = Options(
+        batch=16, lr=0.01, epochs=1, seed=1, loss=SquaredError(), maximize=True,
+    )  # fmt: skip
+    network = Network.create(
+        mlp(data.input_shape, data.outputs, width=3),
+        math.prod(data.input_shape),
+        randomness.generators(1)["weights"],
+    )
+    made = Trainer(
+        network, data, SGD(network.parameters),
+        normalization.fit("standard", data.train.inputs, data.train.rows), options,
+    )  # fmt: skip
+    assert (made.options.objective, made.options.maximize) == (metrics.VAL_LOSS, False)
+
+
+def test_a_state_of_other_arrays_is_named() -> None:
+    made = make(problem())
+    arrays, rest = made.state()
+    with pytest.raises(
+        ValueError, match=r"other arrays than the trainer: optimizer\.moments; an op"
+    ):
+        made.restore(arrays | {"optimizer.moments": np.zeros(3)}, rest)
+
+
+def test_an_array_without_dimensions_is_restored() -> None:
+    class Counting(SGD):
+        def __init__(self, parameters: Any) -> None:
+            super().__init__(parameters)
+            self.count = np.zeros((), np.int64)
+
+        @property
+        def state(self) -> dict[str, np.ndarray]:
+            return {"count": self.count}
+
+    made = make(problem())
+    made.optimizer = Counting(made.network.parameters)
+    arrays, rest = made.state()
+    made.restore(arrays | {"optimizer.count": np.array(7)}, rest)
+    assert made.optimizer.count == 7

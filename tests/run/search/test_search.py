@@ -315,7 +315,7 @@ def test_an_edit_of_an_own_folder_cannot_reach_a_search(
         f"hydra/launcher={launcher}",
     )  # fmt: skip
     arguments = tuple(each for each in arguments if not each.startswith(("width=", "lr=")))
-    for trials in (4, 8):
+    for trials in (6, 14):  # so that chance, which differs between threads, takes both values
         done = command(RUN, *arguments, f"hydra.sweeper.n_trials={trials}", timeout=300)
         assert done.returncode == 0, done.stderr
         assert "edited" not in done.stderr
