@@ -67,14 +67,23 @@ def deformations(path: Path, title: str, samples: NDArray[Any]) -> None:
 
 
 def save_pyplot(path: Path, draw: Callable[[], Axes]) -> None:
-    """Save what `draw` plots through pyplot as a PNG file. draw: returns the axes of its figure."""
+    """Save what `draw` plots through pyplot as a PNG file. draw: returns the axes of its figure.
+
+    The style and the backend of other figures stay: the caller may be a notebook.
+    """
     import matplotlib
     from matplotlib import pyplot
 
+    chosen = matplotlib.get_backend(auto_select=False)
     matplotlib.use("Agg")  # pyplot would look for a display
-    figure = draw().get_figure()
-    assert isinstance(figure, Figure)
-    figure.set_layout_engine("constrained")
-    path.parent.mkdir(exist_ok=True)
-    write_atomically(path, partial(figure.savefig, format="png", dpi=110))
-    pyplot.close(figure)
+    try:
+        with matplotlib.rc_context():  # Optuna chooses a style for the whole process
+            figure = draw().get_figure()
+            assert isinstance(figure, Figure)
+            figure.set_layout_engine("constrained")
+            path.parent.mkdir(exist_ok=True)
+            write_atomically(path, partial(figure.savefig, format="png", dpi=110))
+            pyplot.close(figure)
+    finally:
+        if chosen is not None:
+            matplotlib.use(chosen, force=False)  # it may need a display

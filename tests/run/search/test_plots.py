@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import matplotlib
 import optuna
 import pytest
 from optuna.distributions import FloatDistribution
@@ -30,7 +31,11 @@ def test_the_plots_of_a_search(tmp_path: Path, values: list[float], expected: li
                 value=value,
             )
         )
+    matplotlib.use("svg")
+    style = dict(matplotlib.rcParams)
     assert plots.search(tmp_path, study, "validation loss") == expected
+    assert dict(matplotlib.rcParams) == style
+    assert matplotlib.get_backend() == "svg"
     assert sorted(path.name for path in (tmp_path / "plots").iterdir()) == [
         Path(path).name for path in expected
     ]
