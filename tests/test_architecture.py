@@ -172,13 +172,10 @@ def test_the_walk_sees_imports() -> None:
 
 
 def test_ci_runs_the_tests_that_the_default_leaves_out() -> None:
-    """The README's command and the two of `.ci/run` together run every test, once."""
+    """The README's command and that of `.ci/run` together run every test, once."""
     options = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]
     default = str(options["ini_options"]["addopts"]).partition("-m ")[2].strip("'")
     left_out = [each.removeprefix("not ") for each in default.split(" and ")]
-    first, *others = left_out
     text = (ROOT / ".ci" / "run").read_text()
-    assert f'with_services="{first}"\n' in text
-    assert f'the_rest="not {first} and ({" or ".join(others)})"\n' in text
-    for name in ("with_services", "the_rest"):
-        assert f'python -m pytest -m "${name}"' in text
+    (command,) = re.findall(r"^python -m pytest .*$", text, re.MULTILINE)
+    assert f'-m "{" or ".join(left_out)}"' in command
