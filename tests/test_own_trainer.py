@@ -120,7 +120,7 @@ def test_a_sweep_of_an_own_trainer(command: Command, project: Path, idx_folder: 
     (project / "own_trainer.py").write_text(TRAINER.replace("SLEEP", "0").replace("10)", "9)"))
     changed = command("harness", "reproduce", "last")
     assert changed.returncode != 0
-    assert "own_trainer.py" in changed.stdout + changed.stderr
+    assert "what differs: own code (own_trainer.py)" in changed.stderr
     trained = command(RUN, *arguments, "tracking=none")
     assert trained.returncode == 0, trained.stderr
     assert "finished before as" not in trained.stdout

@@ -40,6 +40,7 @@ def keyed(jobs: Iterable[tuple[Job, dict[str, object]]]) -> list[Prepared]:
     prepared = []
     for job, dataset in jobs:
         code = sources(job.config.own_names)
-        key = keys.run_key(job.config, str(dataset["sha256"]), code)
+        code_digest = own_code.digest(code) if code else ""
+        key = keys.run_key(job.config, str(dataset["sha256"]), code_digest)
         prepared.append(Prepared(job, key, dataset, code))
     return prepared

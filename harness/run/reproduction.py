@@ -12,7 +12,7 @@ from harness.job.train import ENVIRONMENT, UNCOMMITTED
 from harness.job.training_run import PREDICTIONS
 from harness.run import freeze
 from harness.run.prepared import Prepared
-from harness.runfolder import checkpoint, environment, own_code
+from harness.runfolder import checkpoint, environment, keys, own_code
 from harness.runfolder import config as configuration
 from harness.runfolder.run import CONFIG, WEIGHTS, Run
 from harness.runfolder.schema import Config
@@ -62,11 +62,12 @@ def check_settings(run: Recorded, settings: Config) -> None:
 def checks_of(reader: Reader, run: Recorded, files: Path, prepared: Prepared) -> list[Check]:
     """Everything recorded about how the run was made, with how it would be made now."""
     source = freeze.source()
+    then_code = run.tags.get("code.sha256", "")  # has a line of its own, below
     checks = [
         Check(
             "settings, data, source of data/ nn/ training/",
             run.tags.get("run_key", "?"),
-            prepared.key,
+            keys.run_key(prepared.job.config, prepared.data_digest, then_code),
         ),
         Check("data", run.tags.get("data.sha256", "?"), prepared.data_digest),
         Check("commit", run.tags.get("mlflow.source.git.commit", "none"),
@@ -75,9 +76,9 @@ def checks_of(reader: Reader, run: Recorded, files: Path, prepared: Prepared) ->
               _digest(environment.uncommitted())),
     ]  # fmt: skip
     code = own_code.digest(prepared.code) if prepared.code else "none"
-    if {code, run.tags.get("code.sha256", "none")} != {"none"}:
+    if code != "none" or then_code:
         files_now = ", ".join(each.path for each in prepared.code)
-        checks.append(Check(f"own code ({files_now})", run.tags.get("code.sha256", "none"), code))
+        checks.append(Check(f"own code ({files_now})", then_code or "none", code))
     try:
         then = _lines(reader.fetch(run, ENVIRONMENT, files).read_text())
     except Missing as error:

@@ -9,13 +9,12 @@ written.
 import hashlib
 import json
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 
 from harness.runfolder import config as configuration
-from harness.runfolder import own_code, syntax, versions
+from harness.runfolder import syntax, versions
 from harness.runfolder.environment import SOURCE
-from harness.runfolder.own_code import Source
 from harness.runfolder.run import Run
 from harness.runfolder.schema import Config, ScratchConfig
 from harness.runfolder.status import RunStatus
@@ -36,17 +35,17 @@ def determines_result(key: str) -> bool:
     return key not in CIRCUMSTANCES and group not in CIRCUMSTANCES
 
 
-def run_key(config: Config, data_digest: str, code: Sequence[Source] = ()) -> str:
+def run_key(config: Config, data_digest: str, code: str = "") -> str:
     """The key of a run's result, 16 hexadecimal digits.
 
-    code: the source files of the user's modules that it uses. The source of the built-in trainer
-    counts only where it trains.
+    code: the digest of the user's modules that it uses, empty when there are none. The source of
+    the built-in trainer counts only where it trains.
     """
     content = subject(configuration.leaves(config), data_digest)
     if isinstance(config, ScratchConfig):
         content["source"] = source_digest()
     if code:
-        content["code"] = own_code.digest(code)
+        content["code"] = code
     return digest(content, 16)
 
 
