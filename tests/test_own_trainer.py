@@ -33,6 +33,8 @@ def fit(settings: Settings, run):
         time.sleep(SLEEP)
         run.log(epoch, {"val/error": error(run.dataset.val, w)},
                 checkpoint=lambda folder: np.save(folder / "w.npy", w))
+    if run.best:
+        w = np.load(run.best / "w.npy")
     run.final({"test/error": error(run.dataset.test, w)})
     x, y = run.dataset.test.arrays()
     run.predictions(y, softmax(x / 255, w))
@@ -71,6 +73,31 @@ def chatty(settings: Settings, run):
     for epoch in run.epochs():
         run.log(epoch, {"val/error": 0.5})
     run.final({"test/error": 0.5})
+
+def early(settings: Settings, run):
+    for epoch in run.epochs():
+        run.log(epoch, {"val/error": 0.5})
+        if epoch == 2:
+            return
+
+def names(settings: Settings, run):
+    run.log(1, {"val/error": 0.5, "my metric!!": 1})
+
+def scores(settings: Settings, run):
+    for epoch in run.epochs():
+        run.log(epoch, {"val/error": 0.5})
+    run.predictions(run.dataset.test.labels, np.full((len(run.dataset.test.labels), 10), 7))
+
+def forks(settings: Settings, run):
+    if os.fork() == 0:
+        time.sleep(0.5)
+    chatty(settings, run)
+
+def rises(settings: Settings, run):
+    for epoch in run.epochs():
+        run.log(epoch, {"val/error": epoch / 10},
+                checkpoint=lambda folder: np.save(folder / "e.npy", epoch))
+    run.final({"test/error": np.load(run.best / "e.npy") / 10})
 
 def shapes(settings: Settings, run):
     for epoch in run.epochs():
@@ -151,11 +178,23 @@ def test_a_killed_run_is_resumed_bit_for_bit(
     assert (folder / "model/w.npy").read_bytes() == (expected / "model/w.npy").read_bytes()
 
 
+def test_the_checkpoint_of_the_best_epoch_is_at_hand(
+    command: Command, project: Path, idx_folder: Path
+) -> None:
+    done = command(RUN, *own(idx_folder, "rises", "tracking=none"))
+    assert done.returncode == 0, done.stderr
+    (run,) = histories(project)
+    assert run.final == {"test/error": 0.1, "best/epoch": 1, "best/val_error": 0.1}
+
+
 @pytest.mark.fault
 def test_wrong_code_is_a_failed_run_in_one_line(
     command: Command, project: Path, idx_folder: Path
 ) -> None:
-    names = ("raises", "exits", "dies", "nan", "nothing", "shapes", "chatty")
+    names = (
+        "raises", "exits", "dies", "nan", "nothing", "shapes", "early", "names", "scores",
+        "forks", "chatty",
+    )  # fmt: skip
     trainers = ",".join(f"own_trainer:{name}" for name in names)
     arguments = own(idx_folder, "fit", "tracking=none")
     arguments = tuple(each for each in arguments if not each.startswith("trainer="))
@@ -169,16 +208,23 @@ def test_wrong_code_is_a_failed_run_in_one_line(
         "val/error is nan in epoch 1",
         "returned without logging an epoch",
         "expected (N,) labels and (N, C) probabilities",
+        "it returned after epoch 2 without run.final(...)",
+        "metric 'my metric!!': expected a name of letters",
+        "expected rows of probabilities that add up to 1, found 7, 7, 7, 7, ... with the sum 70",
+        None,
         None,
     )
     for run, words in zip(runs, expected, strict=True):
         if words is None:
             assert run.status == "FINISHED"
+            assert [record["epoch"] for record in run.epochs] == [1, 2, 3]
             continue
         assert run.status == "FAILED"
         assert words in str(run.error)
         assert words in done.stderr
-        assert "traceback.txt" in run.artifacts or "end record" in words
+        files = {"traceback.txt", "config.yaml", "code/own_trainer.py"}
+        assert files <= set(run.artifacts) or "end record" in words
+    assert "ended a process that it forked" in done.stdout
     assert "hello from the trainer" in done.stdout
 
 

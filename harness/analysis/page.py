@@ -21,7 +21,8 @@ METHOD = (
     (
         "Best and last epoch",
         "The best epoch of a run is the one with the {word} {title}; the last epoch is "
-        "where training ended. The test set was read once, with the weights of the best epoch. "
+        "where training ended. The built-in trainer reads the test set once, with the weights of "
+        "the best epoch; a trainer of your own tests what it is written to test. "
         "Mean, ± (standard deviation with n - 1), best and worst are over seeds.",
     ),
     (

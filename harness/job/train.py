@@ -4,8 +4,8 @@ import os
 import random
 import sys
 import traceback
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -78,7 +78,7 @@ def _fail(run: Run, journal: Journal, error: BaseException) -> None:
         print(text, file=sys.stderr)
     try:
         write_text(run.folder / "traceback.txt", text)
-        journal.append("artifact", **Artifact.measure(run.folder, "traceback.txt").record())
+        _record(run, journal, ["traceback.txt", *_circumstances(run)])
         _end(journal, RunStatus.FAILED, words)
     except OSError as full:
         print(f"{run.folder}: the end record could not be written: {full}", file=sys.stderr)
@@ -103,11 +103,33 @@ def _train(run: Run, journal: Journal) -> None:
         progress.display(history.name, config.epochs, len(history.epochs), objective) as show,
     ):
         training = TrainingRun(run, journal, show, dataset=dataset, threads=threads)
-        fit(training)
-    if not run.history().epochs:
+        with _only_here(config.trainer.name):
+            fit(training)
+    history = run.history()
+    if not history.epochs:
         raise ValueError(f"trainer={config.trainer.name}: it returned without logging an epoch")
-    for path in _all_files(run, training):
-        journal.append("artifact", **Artifact.measure(run.folder, path).record())
+    if not history.final:
+        raise ValueError(
+            f"trainer={config.trainer.name}: it returned after epoch {len(history.epochs)} without "
+            "run.final(...), which records the metrics of the test set"
+        )
+    _record(run, journal, [*training.files, *_circumstances(run)])
+
+
+@contextmanager
+def _only_here(trainer: str) -> Iterator[None]:
+    """End a process that the user's code forked and let return, or fail, in this block.
+
+    It would go on as a second writer of the run.
+    """
+    process = os.getpid()
+    try:
+        yield
+    finally:
+        if os.getpid() != process:
+            print(f"trainer={trainer}: ended a process that it forked and that came back")
+            sys.stdout.flush()
+            os._exit(1)
 
 
 def _training_function(config: Config) -> Callable[[TrainingRun], None]:
@@ -122,11 +144,17 @@ def _training_function(config: Config) -> Callable[[TrainingRun], None]:
     return partial(function, settings)
 
 
-def _all_files(run: Run, training: TrainingRun) -> list[str]:
-    """The paths of all artifacts of a finished run."""
-    paths = [*training.files, CONFIG, ENVIRONMENT]
-    paths += [f"{own_code.FOLDER}/{each['path']}" for each in run.history().code]
-    return paths + ([UNCOMMITTED] if (run.folder / UNCOMMITTED).is_file() else [])
+def _circumstances(run: Run) -> list[str]:
+    """The paths of the files that say what was trained, by which code and where."""
+    own = (f"{own_code.FOLDER}/{each['path']}" for each in run.history().code)
+    paths = [CONFIG, ENVIRONMENT, *own, UNCOMMITTED]
+    return [path for path in paths if (run.folder / path).is_file()]
+
+
+def _record(run: Run, journal: Journal, paths: Iterable[str]) -> None:
+    """Write the record of each artifact."""
+    for path in paths:
+        journal.append("artifact", **Artifact.measure(run.folder, path).record())
 
 
 def _prepare_numba(config: Config, cache: Path) -> None:

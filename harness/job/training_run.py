@@ -8,11 +8,14 @@
             train(model, run.dataset.train)
             error = score(model, run.dataset.val)
             run.log(epoch, {"val/error": error}, checkpoint=lambda d: model.save(d / "model.npz"))
+        if run.best:
+            model.load(run.best / "model.npz")
         run.final({"test/error": score(model, run.dataset.test)})
 
 The built-in trainer (scratch.py) uses the same methods.
 """
 
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -26,6 +29,7 @@ from harness.data.atomic import write_atomically
 from harness.data.dataset import Dataset
 from harness.job.progress import Show
 from harness.nn import metrics
+from harness.nn.losses import check_probabilities
 from harness.runfolder.artifacts import Artifact
 from harness.runfolder.checkpoints import Checkpoints, Write
 from harness.runfolder.journal import Journal
@@ -38,6 +42,8 @@ RESERVED = (
     "calibration.json", "checkpoints", "code", "config.yaml", "delivered.json", "environment.txt",
     "job.log", "plots", "predictions", "report", "uncommitted.diff",
 )  # fmt: skip
+# What MLflow takes as the name of a metric.
+NAME = re.compile(r"(?=.{1,250}$)(?!\.{1,2}(?:/|$))[\w.\- :]+(?:/(?!\.{1,2}(?:/|$))[\w.\- :]+)*")
 
 
 class TrainingRun:
@@ -117,6 +123,14 @@ class TrainingRun:
         self._record(epoch, checked)
         self._show(epoch, checked)
 
+    @property
+    def best(self) -> Path | None:
+        """The folder of the best epoch's checkpoint; None when none of that epoch was kept.
+
+        The best epoch so far by the objective; without validation, the last one.
+        """
+        return self._checkpoints.of(self._monitor.best_epoch)
+
     def _record(self, epoch: int, values: dict[str, float]) -> None:
         """Write an epoch's record, unless the journal has it."""
         if epoch > self._recorded:
@@ -124,9 +138,10 @@ class TrainingRun:
             self._recorded = epoch
 
     def final(self, values: Mapping[str, float]) -> None:
-        """Record the metrics of the test set, once, after the last epoch.
+        """Record the metrics of the test set, once, after the last epoch. Every run needs it.
 
-        `best/epoch` and the objective's best value are added.
+        `best/epoch` and the objective's best value are added. They tell the truth about the test
+        metrics when those are of the state in `best`.
         """
         checked = _checked(values)
         check_finite(self._epoch, checked)
@@ -150,6 +165,8 @@ class TrainingRun:
             )
         if not np.isfinite(predicted).all():
             raise ValueError("run.predictions: the probabilities are not all finite")
+        if self.dataset.classes:
+            check_probabilities("run.predictions", predicted)
         (self.folder / PREDICTIONS).parent.mkdir(exist_ok=True)
         write_atomically(
             self.folder / PREDICTIONS,
@@ -194,5 +211,10 @@ def _checked(values: Any) -> dict[str, float]:
             number = None
         if number is None or not isinstance(key, str) or isinstance(value, str | bool):
             raise ValueError(f"metric {key!r}: expected a number, found {value!r}")
+        if not NAME.fullmatch(key):
+            raise ValueError(
+                f'metric {key!r}: expected a name of letters, digits, spaces and "_", "-", ".", '
+                '":", with "/" between its parts, such as val/error, of at most 250 characters'
+            )
         checked[key] = number
     return checked

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.floating[Any]]
 Kind = Literal["classification", "regression"]
+PROBABILITY_TOLERANCE = 1e-3  # of their sum, in float32
 
 
 class Loss(Protocol):
@@ -163,9 +164,24 @@ def check(loss: Loss, outputs: int) -> None:
             loss.gradient(z, t, out)
         else:
             loss.predict(z, out)
+        name = f"{type(loss).__name__}.{method}"
         if np.isinf(out).any():
-            name = f"{type(loss).__name__}.{method}"
             raise ValueError(f"{name}: expected it to fill out, found no change")
+        if method.startswith("predict") and loss.kind == "classification":
+            check_probabilities(name, out)
+
+
+def check_probabilities(place: str, predicted: NDArray[np.floating[Any]]) -> None:
+    """Raise `ValueError` when a row of (N, C) is not probabilities, which add up to 1."""
+    total = predicted.sum(axis=1, dtype=np.float64)
+    wrong = (predicted < 0).any(axis=1) | (abs(total - 1) > PROBABILITY_TOLERANCE)
+    if wrong.any():
+        row = predicted[wrong.argmax()][:4]
+        shown = ", ".join(f"{value:.3g}" for value in row) + ", ..." * (predicted.shape[1] > 4)
+        raise ValueError(
+            f"{place}: expected rows of probabilities that add up to 1, found {shown} with the sum "
+            f"{total[wrong.argmax()]:.4g}"
+        )
 
 
 LOSSES: dict[str, Callable[..., Loss]] = {

@@ -78,6 +78,15 @@ class Checkpoints:
         """The existing checkpoints, oldest first."""
         return sorted(self.folder.glob("epoch-*"))
 
+    def of(self, epoch: int) -> Path | None:
+        """The folder of an epoch's checkpoint, if it is there and undamaged."""
+        path = _path(self.folder, epoch)
+        try:
+            return _read(path).folder if path.exists() else None
+        except (ValueError, OSError) as error:
+            logging.getLogger(__name__).warning("%s", error)
+            return None
+
     def newest(self) -> Checkpoint | None:
         """The newest undamaged checkpoint; a warning names each damaged one."""
         for path in reversed(self.paths()):

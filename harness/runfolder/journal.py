@@ -117,6 +117,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._process = os.getpid()
         self._next, self._end = 0, 0
         if path.exists():
             read(path)  # damage is named before anything is opened for writing
@@ -126,9 +127,12 @@ class Journal:
     def append(self, kind: str, **content: Any) -> Record:
         """Write one record durably and return it.
 
+        Raises `JournalError` in a process that was forked from the writer.
         Raises `OSError` when the disk refuses; what it took of the record is cut off again. Also
         when the file was removed: its run ends then.
         """
+        if os.getpid() != self._process:
+            raise JournalError(f"{self.path}: a forked process must not write into it")
         self.check_present()
         self._settle()
         record = {"n": self._next, "kind": kind, "ms": time.time_ns() // 1_000_000, **content}

@@ -25,7 +25,8 @@ Every run is one training. Errors are **fractions**, not percent.
   `{metrics.BEST_EPOCH}`. `{metrics.VAL_ERROR}` in the table is that of the *last* epoch. A run
   with another `objective` has `best/` and the name of that metric instead: a regression has no
   errors, and `best/val_loss`.
-- `{metrics.TEST_ERROR}` is read once, with the weights of the best epoch. Do not choose by it.
+- `{metrics.TEST_ERROR}` is read once, with the weights of the best epoch (by a trainer of your
+  own: as it is written). Do not choose by it.
 - `train/` and `val/` are per epoch; `train/` is measured while training, `time/` in seconds.
 - MLflow's *Duration* begins when the run was queued: in a sweep it includes waiting in the queue.
 - The tag `sweep` names the sweeps a run belongs to. `python -m harness ui` links to a view of the

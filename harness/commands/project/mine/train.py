@@ -35,6 +35,8 @@ def fit(settings: Settings, run: TrainingRun) -> None:
         if run.dataset.val is not None:
             values["val/error"] = error(run.dataset.val, weights)
         run.log(epoch, values, partial(save, weights))
+    if run.best:
+        weights = np.load(run.best / "weights.npy")
     x, y = run.dataset.test.arrays()
     run.final({"test/error": error(run.dataset.test, weights)})
     run.predictions(y, probabilities(x, weights))
