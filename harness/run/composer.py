@@ -67,7 +67,8 @@ def composer(
             try:
                 content = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
             except OmegaConfBaseException as error:
-                raise ConfigError(str(error).splitlines()[0]) from None
+                key = f"{error.full_key}: " if error.full_key else ""
+                raise ConfigError(f"{key}{str(error).splitlines()[0]}") from None
         assert isinstance(content, dict)
         return {str(key): value for key, value in content.items()}
 

@@ -6,14 +6,16 @@ A command line mixes three kinds: settings of runs (`lr=0.1`), settings of what 
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import yaml
+
 from harness.data.override import quoted, suggest
 from harness.run import grammar
-from harness.run.conf import groups
-from harness.runfolder.config import ConfigError
+from harness.run.conf import conf_roots, groups
+from harness.runfolder.config import ConfigError, yaml_fault
 from harness.runfolder.kinds import DATASET, KINDS
 from harness.runfolder.meanings import meanings
 from harness.runfolder.own_code import OwnCodeError
@@ -187,6 +189,11 @@ def one_line_errors(text: str) -> Iterator[None]:
         yield
     except (PartError, OwnCodeError) as error:
         raise ConfigError(str(error)) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:  # a file of the user's
+        file = getattr(error, "problem_mark", error)
+        raise ConfigError(
+            f"{getattr(file, 'name', None) or _undecodable()}: {yaml_fault(error)}"
+        ) from None
     except (HydraException, OmegaConfBaseException) as error:
         message = str(error)
         missing = re.search(r"Could not find '([^'/]+)/([^']*)'", message)
@@ -203,3 +210,15 @@ def one_line_errors(text: str) -> Iterator[None]:
                 why += "; give hydra/launcher, hydra/sweeper and their keys on the command line"
             line = f"{text or 'the configuration'}: {why}{_how_to_quote(text, message)}"
         raise ConfigError(line) from None
+
+
+def _undecodable() -> str:
+    """The configuration file that is not in UTF-8; the exception does not say which."""
+    for root in conf_roots():
+        for path in sorted(root.rglob("*.yaml")):
+            with suppress(OSError):
+                try:
+                    path.read_text(encoding="utf-8")
+                except UnicodeDecodeError:
+                    return str(path)
+    return "a configuration file"

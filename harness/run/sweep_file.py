@@ -29,7 +29,7 @@ from harness.run import overrides as parsing
 from harness.run.compose import choices_of
 from harness.run.conf import conf_roots
 from harness.run.overrides import COMMAND_KEYS, instead_of
-from harness.runfolder.config import ConfigError
+from harness.runfolder.config import ConfigError, yaml_fault
 
 GRIDS, EXCLUDE = "grids", "exclude"
 Choice = tuple[str, str]  # a key and one override of it, KEY=VALUE
@@ -113,7 +113,7 @@ def _load(path: Path) -> Any:
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
     except (ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"{path}: {yaml_fault(error)}") from None
 
 
 def _list(path: Path, key: str, content: Any) -> list[Any]:

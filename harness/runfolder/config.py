@@ -258,6 +258,16 @@ def dotted(content: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, 
             yield f"{prefix}{key}", spell(value) if isinstance(value, list) else value
 
 
+def yaml_fault(error: Exception) -> str:
+    """What is wrong with the text that PyYAML or UTF-8 refused, one line."""
+    if isinstance(error, UnicodeDecodeError):
+        return f"expected UTF-8, found the byte 0x{error.object[error.start]:02x}"
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return " ".join(str(getattr(error, "reason", error)).split())
+    return f"line {mark.line + 1}: {getattr(error, 'problem', error)}"
+
+
 def to_yaml(config: Config) -> str:
     """A configuration as YAML, which a command's configuration file may hold."""
     import yaml

@@ -6,7 +6,7 @@ from typing import Any
 
 from harness.data.override import spell
 from harness.runfolder import versions
-from harness.runfolder.config import ConfigError, dotted, to_yaml, validate
+from harness.runfolder.config import ConfigError, dotted, to_yaml, validate, yaml_fault
 from harness.runfolder.schema import Config
 
 
@@ -33,7 +33,7 @@ def read_yaml(path: Path, sha256: str | None = None, *, to_train: bool = False) 
         unknown = _unknown(content)
         config = validate(versions.without(content, unknown), frozen=True)
     except (ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{path}: {yaml_fault(error)}") from error
     if unknown and to_train:
         raise ConfigError(f"{versions.describe(path, unknown)}; train it with that version")
     versions.warn(path, unknown)

@@ -152,9 +152,7 @@ def _arguments(kind: str, name: str) -> tuple[Key, ...]:
                 f"{kind}={name}: the keyword argument {argument.name!r} needs an annotation and a "
                 f"default, such as {argument.name}: float = 0.9"
             )
-        _check_name(kind, name, argument.name)
-        annotation = hints[argument.name]
-        found.append(Key(argument.name, annotation, argument.default, meaning(annotation)))
+        found.append(_key(kind, name, argument.name, hints[argument.name], argument.default))
     return tuple(found)
 
 
@@ -163,7 +161,10 @@ def _settings(name: str, function: Factory | None) -> tuple[Key, ...]:
     if function is None:
         return ()
     schema = settings_class(name, function)
-    hints = typing.get_type_hints(schema, include_extras=True)
+    try:
+        hints = typing.get_type_hints(schema, include_extras=True)
+    except (TypeError, NameError) as error:
+        raise PartError(f"trainer={name}: its keys cannot be read: {error}") from None
     found = []
     for each in dataclasses.fields(schema):
         default = each.default
@@ -174,8 +175,7 @@ def _settings(name: str, function: Factory | None) -> tuple[Key, ...]:
                 f"trainer={name}: {schema.__name__}.{each.name} needs a default, such as "
                 f"{each.name}: float = 0.1"
             )
-        _check_name("trainer", name, each.name)
-        found.append(Key(each.name, hints[each.name], default, meaning(hints[each.name])))
+        found.append(_key("trainer", name, each.name, hints[each.name], default))
     return tuple(found)
 
 
@@ -194,6 +194,14 @@ def settings_class(name: str, function: Factory) -> Any:
     return schema
 
 
-def _check_name(kind: str, part: str, argument: str) -> None:
+def _key(kind: str, part: str, argument: str, annotation: Any, default: Any) -> Key:
+    """The key that an argument is. Raises `PartError` for what no configuration can hold."""
     if argument == "name":
         raise PartError(f"{kind}={part}: 'name' cannot be a key, it names the part; rename it")
+    if argument not in kind_of(kind).shared and not allowed(annotation):
+        found = inspect.formatannotation(annotation)
+        raise PartError(
+            f"{kind}={part}: the type of {argument!r} is {found}; expected bool, int, float, str, "
+            "a Literal, a list of one of them, or one of them | None"
+        )
+    return Key(argument, annotation, default, meaning(annotation))

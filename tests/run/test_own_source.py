@@ -148,3 +148,24 @@ def test_a_sweep_file_refuses_the_same_keys(folder: Path, tmp_path: Path) -> Non
         pytest.raises(ConfigError, match="depth: model=conv has no such key"),
     ):
         sweep_jobs.expand("unused", [])
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"width: [\n", r"/broken\.yaml: line 2: expected the node content, but found"),
+        (b"width: 1\nwidth: 2\n", r"/broken\.yaml: line 2: found duplicate key width"),
+        (b"width: \0\n", r"/broken\.yaml: special characters are not allowed"),
+        (b"width: \xff\n", r"/broken\.yaml: expected UTF-8, found the byte 0xff"),
+        (b"width: ${nowhere}\n", r"width: Interpolation key 'nowhere' not found"),
+        (b"- width\n", r"experiment=broken: In 'experiment/broken': .*Cannot merge DictConfig"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_one_line(
+    tmp_path: Path, content: bytes, expected: str
+) -> None:
+    (tmp_path / "experiment/a_folder.yaml").mkdir(parents=True)
+    (tmp_path / "experiment/broken.yaml").write_bytes(content)
+    with pytest.raises(ConfigError, match=expected) as caught:
+        composed(tmp_path, "experiment=broken")
+    assert "\n" not in str(caught.value)

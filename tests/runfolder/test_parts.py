@@ -4,6 +4,7 @@ Covers: harness/runfolder/kinds.py
 """
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -44,6 +45,28 @@ def fit(settings: Settings, run): ...
 def fit_incomplete(settings: Incomplete, run): ...
 def fit_bare(settings, run): ...
 def fit_plain(settings: dict, run): ...
+"""
+TYPES = """
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+import numpy as np
+
+class Rule(Enum):
+    SIGN = 1
+
+@dataclass
+class Inner:
+    a: int = 1
+
+class Optimizer:
+    def __init__(self, parameters, *, key: ANNOTATION): ...
+
+@dataclass
+class Settings:
+    key: ANNOTATION
+
+def fit(settings: Settings, run): ...
 """
 
 
@@ -135,3 +158,44 @@ def test_every_built_in_part_can_be_checked() -> None:
     for kind in KINDS.values():
         for name in kind.rows:
             assert parts.check(kind.name, name).name == name
+
+
+@pytest.mark.parametrize(
+    ("annotation", "found"),
+    [
+        ("np.ndarray = None", "numpy.ndarray"),
+        ("Path = Path('x')", "pathlib.Path"),
+        ("Rule = Rule.SIGN", "Rule"),
+        ("tuple[int, int] = (1, 2)", r"tuple\[int, int\]"),
+        ("set[int] = frozenset()", r"set\[int\]"),
+        ("complex = 1j", "complex"),
+        ("np.float32 = np.float32(1)", "numpy.float32"),
+        ("Inner = None", "Inner"),
+        ("float | np.ndarray = 0.1", "float | numpy.ndarray"),
+        ("list[np.ndarray] = None", r"list\[numpy.ndarray\]"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["optimizer", "trainer"])
+def test_a_type_that_no_configuration_holds_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, annotation: str, found: str
+) -> None:
+    name = f"types_{kind}_{abs(hash(annotation))}"
+    (tmp_path / f"{name}.py").write_text(TYPES.replace("ANNOTATION", annotation))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    part = f"{name}:{'Optimizer' if kind == 'optimizer' else 'fit'}"
+    with pytest.raises(
+        PartError, match=f"{kind}={part}: the type of 'key' is .*{found}; "
+    ) as error:
+        parts.check(kind, part)
+    assert "\n" not in str(error.value)
+
+
+def test_a_type_that_is_nowhere_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "from __future__ import annotations\n" + TYPES.replace("ANNOTATION", "Nowhere = 1")
+    (tmp_path / "types_nowhere.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for kind, name in (("optimizer", "Optimizer"), ("trainer", "fit")):
+        with pytest.raises(PartError, match=r"cannot be read: name 'Nowhere' is not defined"):
+            parts.check(kind, f"types_nowhere:{name}")
