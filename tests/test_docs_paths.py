@@ -1,5 +1,6 @@
 """What the README, CONTRIBUTING and docs/ refer to exists: files, modules, names and links."""
 
+import importlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,3 +75,18 @@ def test_every_name_in_a_file_is_defined_there(page: Path) -> None:
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text()):
         assert target.startswith("https://") or (page.parent / target).exists(), target
+
+
+@by_page
+def test_what_the_examples_import_is_public(page: Path) -> None:
+    """`__all__` lists it; a module that is imported whole has such a list."""
+    code = "\n".join(
+        re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+    )
+    for module, names in re.findall(r"^from (harness[\w.]*) import (.+)$", code, re.MULTILINE):
+        public = getattr(importlib.import_module(module), "__all__", None)
+        for name in names.split(", "):
+            if public is None:  # a package
+                assert importlib.import_module(f"{module}.{name}").__all__
+            else:
+                assert name in public, f"{module}.{name}"

@@ -15,6 +15,8 @@ import numpy as np
 from annotated_types import Ge, Le
 from numpy.typing import NDArray
 
+__all__ = ["AUGMENTATIONS", "Augmentation", "affine", "elastic", "none"]
+
 DRAWN = 256  # images per draw of random numbers
 WARPED = 32  # images warped at a time: their coordinates stay in the second-level cache
 Array = NDArray[np.float32]

@@ -17,6 +17,8 @@ from harness.data import arrays, integrity
 from harness.data.extraction import DEFAULT_CACHE, prepare
 from harness.data.sources import FILES, OWN_VALIDATION, Sizes, measure, source
 
+__all__ = ["Dataset", "Part", "load"]
+
 
 @dataclass(frozen=True)
 class Part:

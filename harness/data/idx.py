@@ -27,6 +27,8 @@ from numpy.typing import NDArray
 
 from harness.data.atomic import write_atomically
 
+__all__ = ["read", "write"]
+
 TYPES: dict[int, np.dtype[Any]] = {
     0x08: np.dtype(">u1"),
     0x09: np.dtype(">i1"),

@@ -21,6 +21,17 @@ from typing import Any, Protocol, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
+__all__ = [
+    "NORMALIZATIONS",
+    "Affine",
+    "MinMax",
+    "Normalization",
+    "Standard",
+    "Unchanged",
+    "Unit",
+    "fit",
+]
+
 STATE = "normalization."  # before the names of the arrays of a state in a weights file
 BLOCK = 4096  # examples that are read at a time
 Inputs = NDArray[Any]  # uint8, float32 or float64

@@ -17,6 +17,8 @@ import numpy as np
 from harness.data import arrays, idx, npz
 from harness.data.override import suggest
 
+__all__ = ["SOURCES", "Source"]
+
 FILES = (
     "train-images-idx3-ubyte",
     "train-labels-idx1-ubyte",

@@ -21,6 +21,8 @@ import numpy as np
 from annotated_types import Ge, Lt
 from numpy.typing import NDArray
 
+__all__ = ["ACTIVATIONS", "GELU", "Activation", "LeakyReLU", "ReLU", "SiLU", "Sigmoid", "Tanh"]
+
 Array = NDArray[np.floating[Any]]
 
 

@@ -14,6 +14,8 @@ from harness.nn.initialization import INITIALIZATIONS
 from harness.nn.layers import Layer
 from harness.nn.parameters import Shape
 
+__all__ = ["Conv2D", "Flatten", "MaxPool2D", "Reshape"]
+
 Array = NDArray[np.floating[Any]]
 CHUNK_BYTES = 8 << 20  # of unfolded patches at a time: they stay in the last-level cache
 

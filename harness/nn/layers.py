@@ -35,6 +35,8 @@ from harness.nn.initialization import INITIALIZATIONS
 from harness.nn.parameters import Shape
 from harness.nn.regularization import draw_mask
 
+__all__ = ["Activate", "Chain", "Dense", "Dropout", "Layer"]
+
 Array = NDArray[np.floating[Any]]
 UNWRITTEN = 1.25e30  # no result: an array still full of it was not written to
 

@@ -14,6 +14,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+__all__ = ["LOSSES", "CrossEntropy", "Loss", "SquaredError", "softmax"]
+
 Array = NDArray[np.floating[Any]]
 Kind = Literal["classification", "regression"]
 PROBABILITY_TOLERANCE = 1e-3  # of their sum, in float32

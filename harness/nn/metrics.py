@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+__all__ = ["METRICS", "mean_absolute_error", "top2_error"]
+
 # At steps 1..epochs.
 TRAIN_LOSS, TRAIN_ERROR, TRAIN_LR = "train/loss", "train/error", "train/lr"
 VAL_LOSS, VAL_ERROR = "val/loss", "val/error"

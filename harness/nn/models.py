@@ -16,6 +16,8 @@ from harness.nn.convolution import Conv2D, Flatten, MaxPool2D, Reshape
 from harness.nn.layers import Activate, Dense, Dropout, Layer
 from harness.nn.parameters import Shape
 
+__all__ = ["MODELS", "Model", "conv", "mlp"]
+
 
 class Model(Protocol):
     """The contract of a model: it is called with two positional arguments."""

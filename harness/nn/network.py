@@ -15,6 +15,8 @@ from numpy.typing import DTypeLike, NDArray
 from harness.nn.layers import UNWRITTEN, Layer, walk
 from harness.nn.parameters import Parameters, Shape
 
+__all__ = ["Gradient", "Network"]
+
 Array = NDArray[np.floating[Any]]
 
 
@@ -98,7 +100,16 @@ class Network:
         return inputs
 
     def predict(self, inputs: Array, batch: int = 1000) -> Array:
-        """The outputs (N, K) of normalized `inputs` (N, D), in a new array."""
+        """The outputs (N, K) of normalized `inputs` (N, ...), in a new array.
+
+        They are what the loss takes: of cross-entropy, not yet probabilities. Raises `ValueError`
+        for examples of another size.
+        """
+        inputs = inputs.reshape(len(inputs), -1)
+        if inputs.shape[1] != self.inputs:
+            raise ValueError(
+                f"expected examples of {self.inputs} numbers, found {inputs.shape[1]} in each"
+            )
         outputs = np.empty((len(inputs), self.outputs), self.parameters.flat.dtype)
         for begin in range(0, len(inputs), batch):
             rows = slice(begin, begin + batch)

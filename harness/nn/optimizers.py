@@ -23,6 +23,8 @@ from numpy.typing import NDArray
 
 from harness.nn.parameters import Parameters
 
+__all__ = ["OPTIMIZERS", "SGD", "Adam", "AdamW", "Momentum", "Optimizer"]
+
 Array = NDArray[np.floating[Any]]
 CHUNK = 1 << 15  # parameters updated at a time, so that they stay in the cache
 

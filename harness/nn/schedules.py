@@ -15,6 +15,8 @@ from typing import Annotated
 
 from annotated_types import Ge, Gt, Lt
 
+__all__ = ["SCHEDULES", "constant", "cosine", "onecycle", "step", "with_warmup"]
+
 Schedule = Callable[[float], float]
 
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 
 from harness.nn import metrics
 
+__all__ = ["Diverged"]
+
 LOSSES = {
     metrics.TRAIN_LOSS: "training", metrics.VAL_LOSS: "validation", metrics.TEST_LOSS: "test",
 }  # fmt: skip

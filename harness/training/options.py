@@ -11,6 +11,8 @@ from harness.nn.losses import CrossEntropy, Loss
 from harness.nn.metrics import Metric
 from harness.nn.schedules import Schedule, constant
 
+__all__ = ["Options"]
+
 
 @dataclass(frozen=True)
 class Options:

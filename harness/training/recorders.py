@@ -4,6 +4,8 @@ from typing import Any, Protocol
 
 from harness.nn import metrics
 
+__all__ = ["Lines", "Recorder", "Silence"]
+
 
 class Recorder(Protocol):
     """What the loop calls after each epoch and at the end."""
@@ -29,10 +31,13 @@ class Silence:
 
 
 class Lines:
-    """Prints a line an epoch, and the metrics of the test set at the end. epochs: in all."""
+    """Prints a line an epoch, and the metrics of the test set at the end.
 
-    def __init__(self, epochs: int) -> None:
-        self.epochs = epochs
+    epochs: in all. recorder: called after each line.
+    """
+
+    def __init__(self, epochs: int, recorder: Recorder | None = None) -> None:
+        self.epochs, self.recorder = epochs, recorder or Silence()
 
     def epoch(self, epoch: int, values: dict[str, float], trainer: Any) -> None:
         """Print the losses, the errors and the time."""
@@ -41,10 +46,12 @@ class Lines:
             f"epoch {epoch}/{self.epochs}  {_text(shown)}  {values[metrics.EPOCH_S]:.1f} s",
             flush=True,
         )
+        self.recorder.epoch(epoch, values, trainer)
 
     def final(self, epoch: int, values: dict[str, float]) -> None:
         """Print them."""
         print(_text(values), flush=True)
+        self.recorder.final(epoch, values)
 
 
 def _text(values: dict[str, float]) -> str:

@@ -33,6 +33,8 @@ from harness.training.recorders import Lines, Recorder, Silence
 from harness.training.step import Step
 from harness.training.threads import blas_threads, cores
 
+__all__ = ["Result", "Trainer", "train"]
+
 Array = NDArray[np.float32]
 Epoch = tuple[Score, Array, NDArray[Any]]
 """The score of an epoch, and its predictions (n, K) with their labels; empty without metrics."""
@@ -298,10 +300,10 @@ def train(
 ) -> Result:
     """Train in memory, without files; see `Trainer` for the arguments.
 
-    recorder: called after each epoch and at the end. progress: print a line an epoch, where there
-    is no recorder. threads: of BLAS while it trains; "auto" by a fixed rule (threads.py), because
-    two threads fight over small products. backend="auto" of the options takes the compiled epoch
-    where Numba is installed and supports the training. Raises `Diverged` when a loss is not finite.
+    recorder: called after each epoch and at the end. progress: print a line an epoch. threads: of
+    BLAS while it trains; "auto" by a fixed rule (threads.py), because two threads fight over small
+    products. backend="auto" of the options takes the compiled epoch where Numba is installed and
+    supports the training. Raises `Diverged` when a loss is not finite.
     """
     from threadpoolctl import threadpool_limits
 
@@ -309,8 +311,9 @@ def train(
         arguments = (network, dataset.train, optimizer, normalization, options)
         is_compiled = not (numba_loading.obstacle() or compiled.unsupported(*arguments))
         options = replace(options, backend="numba" if is_compiled else "numpy")
-    if recorder is None:
-        recorder = Lines(options.epochs) if progress else Silence()
+    recorder = recorder or Silence()
+    if progress:
+        recorder = Lines(options.epochs, recorder)
     count = blas_threads(len(network.parameters.flat), options.batch, cores(), threads)
     with threadpool_limits(limits=count):
         return Trainer(network, dataset, optimizer, normalization, options).run(recorder)

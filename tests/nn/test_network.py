@@ -165,3 +165,13 @@ def test_a_layer_that_does_not_fit_is_refused_in_one_line(
     with pytest.raises(ValueError, match=message) as caught:
         Network(layers, 4)
     assert "\n" not in str(caught.value)
+
+
+def test_predict_takes_examples_of_any_shape() -> None:
+    network = Network.create(mlp((2, 3), 4, width=5), 6, np.random.default_rng(1))
+    inputs = np.random.default_rng(2).normal(size=(7, 2, 3)).astype(np.float32)
+    outputs = network.predict(inputs, batch=3)
+    assert outputs.shape == (7, 4)
+    np.testing.assert_array_equal(outputs, network.predict(inputs.reshape(7, 6), batch=3))
+    with pytest.raises(ValueError, match="expected examples of 6 numbers, found 9 in each"):
+        network.predict(np.zeros((7, 3, 3), np.float32))

@@ -55,6 +55,12 @@ def test_a_recorder_is_called_after_each_epoch_and_at_the_end(folder: Path) -> N
     assert set(result.values) >= {"test/loss", "test/error"}
 
 
+def test_progress_and_a_recorder(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    watch = trained(folder, progress=True)[1]
+    assert watch.calls == [("epoch", 1), ("epoch", 2), ("epoch", 3), ("final", 3)]
+    assert capsys.readouterr().out.count("\n") == 4
+
+
 def test_blas_has_the_threads_of_the_rule_while_it_trains(folder: Path) -> None:
     before = {each["num_threads"] for each in threadpool_info()}
     assert trained(folder)[1].threads == {1}
