@@ -57,6 +57,10 @@ def exits(settings: Settings, run):
     run.log(1, {"val/error": 0.5})
     sys.exit(3)
 
+def interrupts(settings: Settings, run):
+    run.log(1, {"val/error": 0.5})
+    raise KeyboardInterrupt
+
 def dies(settings: Settings, run):
     run.log(1, {"val/error": 0.5})
     os._exit(0)
@@ -192,8 +196,8 @@ def test_wrong_code_is_a_failed_run_in_one_line(
     command: Command, project: Path, idx_folder: Path
 ) -> None:
     names = (
-        "raises", "exits", "dies", "nan", "nothing", "shapes", "early", "names", "scores",
-        "forks", "chatty",
+        "raises", "exits", "interrupts", "dies", "nan", "nothing", "shapes", "early", "names",
+        "scores", "forks", "chatty",
     )  # fmt: skip
     trainers = ",".join(f"own_trainer:{name}" for name in names)
     arguments = own(idx_folder, "fit", "tracking=none")
@@ -204,6 +208,7 @@ def test_wrong_code_is_a_failed_run_in_one_line(
     expected = (
         "KeyError: 'something'",
         "SystemExit: 3",
+        "KeyboardInterrupt: ",
         "exit status 0 and no end record",
         "val/error is nan in epoch 1",
         "returned without logging an epoch",

@@ -46,7 +46,7 @@ def train(run: Run) -> RunStatus:
             _train(run, journal)
         except JobInterrupted:
             return _end(journal, RunStatus.KILLED, "interrupted")
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit, KeyboardInterrupt) as error:  # the last without a signal
             if interruption.requested.is_set():  # Numba's compiler raises an error of its own
                 return _end(journal, RunStatus.KILLED, "interrupted")
             _fail(run, journal, error)
