@@ -18,6 +18,7 @@ Curve = NDArray[np.float64]
 SEED = "seed"
 DATA = "data"
 BACKEND = "backend"
+TRAINER = "trainer.name"
 ONE_SETTING = "the one setting"
 
 
@@ -170,8 +171,9 @@ class Setting:
 def differing(runs: Sequence[SeedRun]) -> list[str]:
     """The keys other than the seed in which the runs differ; `data` if their data sets do.
 
-    Without those that follow from the others: the backend, and the keys of a group such as
-    `optimizer.beta1`, when the group's name already tells the settings apart.
+    Without those that follow from the others: the backend, the keys of a group such as
+    `optimizer.beta1`, when the group's name already tells the settings apart, and the keys that
+    only one of several trainers has.
     """
     keys = dict.fromkeys(key for run in runs for key in run.settings if key != SEED)
     different = [key for key in keys if len({run.settings.get(key) for run in runs}) > 1]
@@ -184,7 +186,8 @@ def _telling(keys: list[str], runs: Sequence[SeedRun]) -> list[str]:
     names = {key for key in keys if key.endswith(".name")}
     for key in list(keys):
         group = f"{key.partition('.')[0]}.name"
-        if key == BACKEND or (group in names and key != group):
+        of_one = TRAINER in names and any(key not in run.settings for run in runs)
+        if key == BACKEND or (group in names and key != group) or of_one:
             others = [other for other in keys if other != key]
             if len(_values(others, runs)) == len(_values(keys, runs)):
                 keys = others

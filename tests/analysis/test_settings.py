@@ -61,6 +61,24 @@ def test_what_the_name_of_an_optimizer_tells_is_no_column() -> None:
     assert set(differing(runs[:2])) == {"lr"}
 
 
+def test_what_only_one_trainer_has_is_no_column_unless_it_was_swept() -> None:
+    ours = {"trainer.name": "scratch", "optimizer.name": "sgd", "width": 8, "lr": 0.1}
+    own = {"trainer.name": "mine:fit", "trainer.rate": 0.5}
+    runs = [
+        seed_run(16, 1, [0.1], 0.1, **ours),
+        seed_run(16, 1, [0.1], 0.1, **{**ours, "width": 16}),
+        seed_run(16, 1, [0.1], 0.1, **own),
+    ]
+    assert differing(runs) == ["trainer.name", "width"]
+    labels = [setting.label for setting in group(runs, [])]
+    assert labels == [
+        "trainer.name=mine:fit width=-", "trainer.name=scratch width=8",
+        "trainer.name=scratch width=16",
+    ]  # fmt: skip
+    faster = seed_run(16, 1, [0.1], 0.1, **{**own, "trainer.rate": 0.9})
+    assert differing([*runs, faster]) == ["trainer.name", "width", "trainer.rate"]
+
+
 def test_a_repeated_seed_is_no_new_evidence() -> None:
     notes: list[str] = []
     older, newer = seed_run(16, 1, [0.1], 0.1), seed_run(16, 1, [0.2], 0.1)
