@@ -163,7 +163,8 @@ def _print_delivery(plan: Plan | None, report: Report, target: Target, outputs: 
         if target.database is None:
             print(f"compare in the MLflow UI:  {address}")
         else:
-            print(f"compare in the MLflow UI:  python -m harness ui   then open {address}")
+            ui = _command("ui", outputs)
+            print(f"compare in the MLflow UI:  {ui}   then open {address}")
         for experiment_id in report.experiments.values():
             if plan is not None:
                 link = sweep_link(address, experiment_id, plan.id)
@@ -175,9 +176,13 @@ def _print_delivery(plan: Plan | None, report: Report, target: Target, outputs: 
     for run, why in report.undelivered.items():
         print(f"not delivered yet: {run}: {why}", file=sys.stderr)
     if report.undelivered:
-        elsewhere = [] if outputs == DEFAULT else ["--outputs", str(outputs)]
-        sync = shlex.join(["python", "-m", "harness", "sync", *elsewhere])
-        print(f"`{sync}` delivers the rest", file=sys.stderr)
+        print(f"`{_command('sync', outputs)}` delivers the rest", file=sys.stderr)
+
+
+def _command(name: str, outputs: Path) -> str:
+    """A command for these outputs, as it is typed."""
+    elsewhere = [] if outputs == DEFAULT else ["--outputs", str(outputs)]
+    return shlex.join(["python", "-m", "harness", name, *elsewhere])
 
 
 def _print_how_to_continue(histories: Sequence[History], plan: Plan | None, outputs: Path) -> None:

@@ -71,7 +71,8 @@ def test_with_a_local_store_the_links_are_those_of_the_ui_command(
 ) -> None:
     summarized(finished, report=DELIVERED, target=finished.target())
     out = capsys.readouterr().out
-    assert "python -m harness ui   then open http://127.0.0.1:5000\n" in out
+    ui = f"python -m harness ui --outputs {finished.outputs}"
+    assert f"{ui}   then open http://127.0.0.1:5000\n" in out
     assert "http://127.0.0.1:5000/#/experiments/7/runs?" in out
     assert "tags.sweep%20LIKE%20%27%250123456789%25%27" in out
 
