@@ -6,7 +6,8 @@ Lines and text take the page's text color, so that they are legible on light and
 import io
 import math
 import re
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -15,6 +16,7 @@ from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
@@ -24,6 +26,7 @@ COLORS = ("#3b82c4", "#d9822b", "#2a9d74", "#c2548f", "#8a6fd1", "#a58a1c", "#4a
 INK = "#123456"  # placeholder for the page's text color, replaced in the SVG text
 SIZE = (4.7, 3.3)
 SHORT = 12  # characters of the name of a class
+LONG, LEGEND_WIDTH = 36, 70  # characters of the name of a setting
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,  # a dollar sign in a setting is no formula
@@ -44,14 +47,16 @@ def bands(label: str, series: Mapping[str, Numbers]) -> str:
 
     label: of the y axis. series: name -> (seeds, epochs), NaN after the end of a run.
     """
+    is_long = any(len(name) > LONG for name in series)
+    columns = 1 if is_long else 2 if len(series) > 3 else 3
     with mpl.rc_context(STYLE):
-        figure, axes = _figure()
+        figure, axes = _figure(_with_legend(series, columns))
         for number, (name, values) in enumerate(series.items()):
             seen = np.isfinite(values).any(axis=0)
             epochs = np.flatnonzero(seen) + 1
             shown = values[:, seen]
             style = ("-", "--", ":")[number // len(COLORS) % 3]
-            axes.plot(epochs, np.nanmean(shown, axis=0), style, label=name, linewidth=1.4)
+            axes.plot(epochs, np.nanmean(shown, axis=0), style, label=_wrapped(name), linewidth=1.4)
             if len(values) > 1:
                 axes.fill_between(
                     epochs, np.nanmin(shown, axis=0), np.nanmax(shown, axis=0), alpha=0.2, lw=0
@@ -62,7 +67,7 @@ def bands(label: str, series: Mapping[str, Numbers]) -> str:
         _logarithmic(
             axes, axes.yaxis, [float(v) for values in series.values() for v in values.ravel()]
         )
-        figure.legend(loc="outside lower center", ncols=2 if len(series) > 3 else 3, fontsize=8)
+        figure.legend(loc="outside lower center", ncols=columns, fontsize=8)
         return _svg(figure)
 
 
@@ -122,23 +127,43 @@ def heat_map(
 def front(points: Sequence[tuple[str, float, float]], best: Sequence[int], label: str) -> str:
     """Plot points (name, seconds, result); best: the indices of the Pareto front.
 
-    label: of the y axis.
+    label: of the y axis. Long names are listed below, by number.
     """
+    shown = best[:8]
+    is_long = any(len(points[index][0]) > LONG for index in shown)
+    names = [f"{number}  {points[index][0]}" for number, index in enumerate(shown, 1)]
     with mpl.rc_context(STYLE):
-        figure, axes = _figure()
+        figure, axes = _figure(_with_legend(names, 1) if is_long else SIZE)
         x, y = np.array([point[1:] for point in points]).T
         axes.plot(x, y, "o", ms=5, alpha=0.6)
         axes.step(x[best], y[best], "-o", where="post", ms=5, lw=1.2, color=COLORS[1])
-        for index in best[:8]:
+        for number, index in enumerate(shown, 1):
             axes.annotate(
-                points[index][0], (x[index], y[index]), xytext=(5, 5), fontsize=7.5,
-                textcoords="offset points",
+                str(number) if is_long else points[index][0], (x[index], y[index]), xytext=(5, 5),
+                fontsize=7.5, textcoords="offset points",
             )  # fmt: skip
         axes.margins(x=0.25, y=0.12)
         _logarithmic(axes, axes.xaxis, list(x))
         axes.set_xlabel("training time (s), mean over seeds")
         axes.set_ylabel(label)
+        if is_long:
+            lines = [Line2D([], [], ls="", label=_wrapped(name)) for name in names]
+            figure.legend(
+                handles=lines, loc="outside lower center", fontsize=8, handlelength=0,
+                handletextpad=0,
+            )  # fmt: skip
         return _svg(figure)
+
+
+def _wrapped(name: str) -> str:
+    """The name of a setting in lines that a legend has room for, broken at spaces."""
+    return "\n".join(textwrap.wrap(name, LEGEND_WIDTH)) or name
+
+
+def _with_legend(names: Iterable[str], columns: int) -> tuple[float, float]:
+    """The size of a figure with room for the names below it, in inches."""
+    lines = sum(1 + _wrapped(name).count("\n") for name in names) // columns
+    return SIZE[0], SIZE[1] + 0.16 * max(0, lines - 4)
 
 
 def short(name: str) -> str:

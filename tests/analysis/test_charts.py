@@ -59,3 +59,15 @@ def test_the_values_are_written_in() -> None:
     assert {"16", "128", "batch", "test"} <= texts(CHARTS["against"]())
     assert {"a=1", "a=2"} <= texts(CHARTS["front"]())
     assert "1 as 7" in texts(CHARTS["gallery"]())
+
+
+def test_long_names_of_settings_have_room() -> None:
+    """Warnings are errors: Matplotlib says when there is none."""
+    keys = "optimizer=mine.parts:Lion lr=0.001 beta=1.5 gamma=2 blocks=2 metrics=[mine.parts:top]"
+    names = [f"activation={number} {keys}" for number in range(6)]
+    curves = texts(charts.bands("error (%)", {name: np.ones((2, 3)) for name in names}))
+    assert "activation=5 optimizer=mine.parts:Lion lr=0.001 beta=1.5 gamma=2" in curves
+    points = [(name, 1.0 + place, 5.0 - place) for place, name in enumerate(names)]
+    found = texts(charts.front(points, range(6), "error (%)"))
+    assert {str(number) for number in range(1, 7)} <= found
+    assert "blocks=2 metrics=[mine.parts:top]" in found
