@@ -145,14 +145,14 @@ class Cut(Layer):
         return inputs[:, :3]
 def wrong(input_shape, outputs):
     return [Dense(8), Cut(), Dense(outputs)]
-""", "expected Cut.forward to return an array (1, 8) of float32, found (1, 3) of float32"),
+""", "expected Cut.forward to return an array (3, 8) of float32, found (3, 3) of float32"),
     "dtype": ("model", """
 class Double(Layer):
     def forward(self, inputs, training):
         return inputs.astype(float)
 def wrong(input_shape, outputs):
     return [Dense(8), Double(), Dense(outputs)]
-""", "expected Double.forward to return an array (1, 8) of float32, found (1, 8) of float64"),
+""", "expected Double.forward to return an array (3, 8) of float32, found (3, 8) of float64"),
     "nothing": ("model", """
 def wrong(input_shape, outputs):
     pass

@@ -213,6 +213,8 @@ class Activate(Layer):
             if not np.isfinite(out).all():
                 name = type(self.activation).__name__
                 raise ValueError(f"{name}.{method}: expected finite numbers, found {out} for {z}")
+        if (z != np.linspace(-1, 1, 8)).any():
+            raise ValueError(f"{type(self.activation).__name__}: expected it to leave z as it is")
         return input_shape
 
     def forward(self, inputs: Array, training: bool) -> Array:

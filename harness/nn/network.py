@@ -5,6 +5,7 @@ the chain rule gives the delta of the layer below and the gradient of its own pa
 Neural Networks and Deep Learning, 2015, chapter 2); `layers.py` derives both for each layer.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +19,8 @@ from harness.nn.parameters import Parameters, Shape
 __all__ = ["Gradient", "Network"]
 
 Array = NDArray[np.floating[Any]]
+
+FEW = 3  # examples that new layers are tried with
 
 
 class Network:
@@ -179,23 +182,25 @@ class Network:
         return shapes
 
     def _rehearse(self, shapes: list[Shape]) -> None:
-        """Run an example of zeros up and down. Raises `ValueError` for a result that does not fit.
+        """Call each layer with a few examples, up and down.
 
-        shapes: of the outputs of each layer.
+        shapes: of the outputs of each layer. Raises `ValueError` for a result that does not fit, or
+        an argument that was changed.
         """
         dtype = self.parameters.flat.dtype
         below = [(self.inputs,), *shapes[:-1]]
         with np.errstate(all="ignore"):
-            values = np.zeros((1, self.inputs), dtype)
             for number, layer in enumerate(self.layers):
-                values = layer.forward(values, False)
-                _check(values, number, layer, "forward", shapes[number], dtype)
-            values = np.zeros((1, self.outputs), dtype)
+                values = _ramp(below[number], dtype)
+                outputs = layer.forward(values, False)
+                _check(outputs, number, layer, "forward", shapes[number], dtype)
+                _check_kept(values, number, layer, "forward")
             for number in range(len(self.layers) - 1, -1, -1):
                 layer = self.layers[number]
-                layer.delta = values
-                values = layer.backward(values)
-                _check(values, number, layer, "backward", below[number], dtype)
+                layer.delta = _ramp(shapes[number], dtype)
+                deltas = layer.backward(layer.delta)
+                _check(deltas, number, layer, "backward", below[number], dtype)
+                _check_kept(layer.delta, number, layer, "backward")
             flat = np.full_like(self.parameters.flat, UNWRITTEN)
             Gradient(self).into(flat)
         for layer, arrays in zip(self.trained, self.by_layer(flat), strict=True):
@@ -210,17 +215,31 @@ class Network:
 def _check(
     found: Any, number: int, layer: Layer, method: str, shape: Shape, dtype: np.dtype[Any]
 ) -> None:
-    """Raise `ValueError` unless a layer's method returned (1, *shape) of `dtype`."""
-    expected = f"an array {(1, *shape)} of {dtype}"
+    """Raise `ValueError` unless a layer's method returned (FEW, *shape) of `dtype`."""
+    expected = f"an array {(FEW, *shape)} of {dtype}"
     if not isinstance(found, np.ndarray):
         what = type(found).__name__
-    elif found.shape != (1, *shape) or found.dtype != dtype:
+    elif found.shape != (FEW, *shape) or found.dtype != dtype:
         what = f"{found.shape} of {found.dtype}"
     else:
         return
     name = type(layer).__name__
     raise ValueError(f"layer {number + 1}: expected {name}.{method} to return {expected}, "
                      f"found {what}")  # fmt: skip
+
+
+def _check_kept(values: Array, number: int, layer: Layer, method: str) -> None:
+    """Raise `ValueError` for a layer's method that changed the ramp that it was given."""
+    if not np.array_equal(values, _ramp(values.shape[1:], values.dtype)):
+        raise ValueError(
+            f"layer {number + 1}: expected {type(layer).__name__}.{method} to leave its argument "
+            "as it is; change a copy"
+        )
+
+
+def _ramp(shape: Shape, dtype: np.dtype[Any]) -> Array:
+    """Numbers from 0 to 1, (FEW, *shape)."""
+    return np.linspace(0, 1, FEW * math.prod(shape)).astype(dtype).reshape(FEW, *shape)
 
 
 class Gradient:

@@ -138,6 +138,19 @@ class Swish:
         return 1 / (1 + np.exp(-z))
 
 
+class Spoiled:
+    """Writes its results into z as well."""
+
+    initialization, needs_input = "he", True
+
+    def forward(self, z, out):
+        np.square(z, out=z)
+        out[:] = z
+
+    def derivative(self, z, a, out):
+        out[:] = z
+
+
 TWICE = Dense(3)
 
 
@@ -145,9 +158,16 @@ TWICE = Dense(3)
     ("layers", "message"),
     [
         ([Wrong(lambda x: x[:, 1:], same), Dense(2)],
-         r"layer 1: expected Wrong.forward to return an array \(1, 4\) of float32, found \(1, 3\)"),
+         r"layer 1: expected Wrong.forward to return an array \(3, 4\) of float32, found \(3, 3\)"),
+        ([Wrong(lambda x: x[:2], same), Dense(2)],
+         r"layer 1: expected Wrong.forward to return an array \(3, 4\) of float32, found \(2, 4\)"),
+        ([Dense(4), Wrong(lambda x: np.multiply(x, 2, out=x), same)],
+         "layer 2: expected Wrong.forward to leave its argument as it is; change a copy"),
+        ([Dense(4), Wrong(same, lambda d: np.multiply(d, 2, out=d))],
+         "layer 2: expected Wrong.backward to leave its argument as it is; change a copy"),
+        ([Dense(2), Activate(Spoiled())], "layer 2: Spoiled: expected it to leave z as it is"),
         ([Dense(4), Wrong(lambda x: x.astype(float), same)],
-         r"layer 2: expected Wrong.forward .* found \(1, 4\) of float64"),
+         r"layer 2: expected Wrong.forward .* found \(3, 4\) of float64"),
         ([Dense(4), Wrong(same, lambda d: None)],
          r"layer 2: expected Wrong.backward to return .* found NoneType"),
         ([Unwritten(2)], r"Unwritten.gradient: expected it to fill out\['weights'\], found no ch"),
