@@ -8,6 +8,7 @@ import math
 import os
 import re
 import shlex
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -93,6 +94,19 @@ def test_every_command(project: Path, line: str) -> None:
         assert any(kept) or "--help" in line or "--dry-run" in line, line
 
 
+@pytest.mark.service
+def test_the_example_from_python(tmp_path: Path) -> None:
+    (example,) = re.findall(
+        r"^```python\n(import harness\n.*?)^```", PAGE, re.DOTALL | re.MULTILINE
+    )
+    short = example.replace('"epochs=1"', '"epochs=1", "dataset.num_train=300"')
+    done = subprocess.run(
+        [sys.executable, "-c", short], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(r"\S+ FINISHED 0\.\d+ 1\n", done.stdout)
+
+
 def test_the_files_are_short_and_complete() -> None:
     assert len(FILES) == 15
     for path in TRAINERS:
@@ -122,7 +136,7 @@ def test_a_trainer_continues_with_the_same_bits(project: Path, tmp_path: Path, p
             yield from range(first, 5)
 
         run = SimpleNamespace(
-            dataset=dataset, seed=3, restored=restored, epochs=epochs, log=log,
+            dataset=dataset, seed=3, restored=restored, best=None, epochs=epochs, log=log,
             final=found.update, predictions=lambda y, p: found.update(p=np.asarray(p)),
         )  # fmt: skip
         loaded.fit(loaded.Settings(), run)

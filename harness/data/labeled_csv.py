@@ -257,7 +257,8 @@ class _Table:
                 continue
             value = _number(cell)
             if value is None:
-                raise self._fault(number, f"cell {index} is {_shown(cell)}, not a number")
+                hint = "; --label says which column has the labels" * cell.isalpha()
+                raise self._fault(number, f"cell {index} is {_shown(cell)}, not a number{hint}")
             values.append(value)
         return values
 

@@ -41,7 +41,9 @@ def train(
     quiet: print nothing. Raises `ValueError` for bad input, with the command's line, and
     `TrainingFailed`.
     """
-    made = _command([*overrides], config_dir, quiet=quiet)
+    if {"-m", "--multirun"} & {*overrides}:
+        raise ValueError("harness.train trains one run; harness.sweep runs a sweep, without -m")
+    made = _command(overrides, config_dir, quiet=quiet)
     run = open_run(Path(made["outputs"]), made["runs"][0])
     if not run.is_finished:
         raise TrainingFailed(run)
@@ -55,7 +57,7 @@ def sweep(
 
     Runs that failed are in its `failed`. Otherwise as `train`.
     """
-    made = _command(["-m", *overrides], config_dir, quiet=quiet)
+    made = _command(overrides, config_dir, "-m", quiet=quiet)
     return Sweep.open(Path(made["outputs"]), made["sweep"])
 
 
@@ -74,8 +76,13 @@ def open(what: str = "last", *, outputs: str | Path = "outputs") -> Run | Sweep:
         raise
 
 
-def _command(arguments: list[str], config_dir: str | Path | None, *, quiet: bool) -> dict[str, Any]:
+def _command(
+    overrides: Sequence[str], config_dir: str | Path | None, *options: str, quiet: bool
+) -> dict[str, Any]:
     """Run the command; returns what it made: outputs, runs, sweep."""
+    if isinstance(overrides, str):
+        raise ValueError(f"expected a list of overrides, found a text; use [{overrides!r}]")
+    arguments = [*options, *overrides]
     if config_dir is not None:
         arguments = ["--config-dir", str(config_dir), *arguments]
     with tempfile.TemporaryDirectory() as temporary:

@@ -55,6 +55,10 @@ def test_what_goes_wrong_is_raised(here: Path, idx_folder: Path) -> None:
         harness.train([*small(idx_folder), "width=0"], quiet=True)
     with pytest.raises(ValueError, match=r"^--config-dir nowhere: there is no such folder"):
         harness.train(config_dir="nowhere", quiet=True)
+    with pytest.raises(ValueError, match=r"harness\.sweep runs a sweep, without -m"):
+        harness.train(["-m", "width=1,2"])
+    with pytest.raises(ValueError, match=r"expected a list of overrides, .*\['width=3'\]"):
+        harness.train("width=3")
     with pytest.raises(harness.TrainingFailed, match="the training loss is nan") as caught:
         harness.train(small(idx_folder, "lr=3e38", "tracking=none", "epochs=2"), quiet=True)
     assert caught.value.run.status == "FAILED"
