@@ -16,10 +16,10 @@ from harness.commands.options import OUTPUTS, URI, refuse
 from harness.run.summary import show
 from harness.runfolder.optional import attempt
 from harness.runfolder.status import ExitStatus
+from harness.tracking.errors import StoreError
 from harness.tracking.reading import Reader
 from harness.tracking.recorded import Journals, Recorded
 from harness.tracking.selection import Selection, select
-from harness.tracking.store import StoreError
 
 MOST_ROWS = 40
 

@@ -16,7 +16,7 @@ from harness.runfolder.objective import Objective
 from harness.runfolder.plan import all_plans
 from harness.runfolder.run import Run
 from harness.runfolder.target import shown
-from harness.tracking.store import StoreError
+from harness.tracking.errors import StoreError
 
 EXAMPLES = 2  # of the model's input example
 

@@ -39,9 +39,9 @@ from harness.runfolder.run import CONFIG, REPRODUCES, Run
 from harness.runfolder.schema import Config, ScratchConfig
 from harness.runfolder.status import ExitStatus, RunStatus
 from harness.runfolder.target import Target
+from harness.tracking.errors import StoreError
 from harness.tracking.reading import Reader
 from harness.tracking.recorded import Recorded, from_journal
-from harness.tracking.store import StoreError
 
 
 @click.command()

@@ -19,7 +19,8 @@ from harness.runfolder.keys import determines_result
 from harness.runfolder.objective import DEFAULT, Objective
 from harness.runfolder.schema import Config, ScratchConfig
 from harness.runfolder.target import Target
-from harness.tracking.store import Store, StoreError, answers
+from harness.tracking.errors import StoreError, answers
+from harness.tracking.store import Store
 
 # The recipes, and what others report for a comparable network.
 PUBLISHED = {

@@ -11,7 +11,7 @@ from harness.commands.options import OUTPUTS, RUN, URI, refuse
 from harness.recognizer import loading, server
 from harness.recognizer.guard import Hosts
 from harness.recognizer.library import Library
-from harness.tracking.store import StoreError
+from harness.tracking.errors import StoreError
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 

@@ -15,7 +15,7 @@ from harness.runfolder.run import Run
 from harness.runfolder.status import ExitStatus
 from harness.runfolder.target import LOCAL, Target, shown
 from harness.tracking.delivery import Report
-from harness.tracking.store import StoreError
+from harness.tracking.errors import StoreError
 from harness.tracking.sync import Proof
 
 

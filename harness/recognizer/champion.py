@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from harness.recognizer import recognizer
 from harness.recognizer.recognizer import Recognizer
 from harness.runfolder.target import Target
-from harness.tracking.store import StoreError, answers, existing
+from harness.tracking.errors import StoreError, answers, existing
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

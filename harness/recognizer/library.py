@@ -9,9 +9,9 @@ from harness.recognizer.recognizer import Recognizer
 from harness.runfolder.folder import all_runs, open_run
 from harness.runfolder.objective import Objective
 from harness.runfolder.target import Target
+from harness.tracking.errors import StoreError
 from harness.tracking.reading import Reader
 from harness.tracking.recorded import Recorded
-from harness.tracking.store import StoreError
 
 
 class Library:

@@ -22,8 +22,8 @@ from harness.runfolder.artifacts import sha256
 from harness.runfolder.objective import DEFAULT, Objective
 from harness.runfolder.run import WEIGHTS, Run
 from harness.runfolder.target import Target
+from harness.tracking.errors import StoreError
 from harness.tracking.reading import Reader
-from harness.tracking.store import StoreError
 from harness.training.evaluation import evaluate
 
 CALIBRATION = "weights/calibration.json"

@@ -29,7 +29,8 @@ from harness.runfolder import checkpoint
 from harness.runfolder.artifacts import sha256
 from harness.runfolder.target import Target
 from harness.tracking import mlflow_private
-from harness.tracking.store import StoreError, answers, is_deleted
+from harness.tracking.errors import StoreError, answers
+from harness.tracking.store import is_deleted
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

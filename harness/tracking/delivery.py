@@ -30,8 +30,9 @@ from harness.runfolder.journal import JournalError
 from harness.runfolder.run import Run
 from harness.runfolder.target import Target
 from harness.tracking import environment
+from harness.tracking.errors import Hopeless, StoreError, first_line
 from harness.tracking.follower import LOST, Follower
-from harness.tracking.store import Hopeless, Store, StoreError, first_line
+from harness.tracking.store import Store
 
 POLL_S = 0.2
 PATIENCE_S = 30.0

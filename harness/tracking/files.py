@@ -8,7 +8,8 @@ from harness.data.atomic import write_atomically
 from harness.runfolder.artifacts import Artifact
 from harness.runfolder.journal import Record
 from harness.runfolder.run import Run
-from harness.tracking.store import Store, StoreError
+from harness.tracking.errors import StoreError
+from harness.tracking.store import Store
 
 REPORTS = "report/"
 

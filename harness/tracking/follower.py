@@ -18,15 +18,8 @@ from harness.runfolder.liveness import FolderLock
 from harness.runfolder.run import Run
 from harness.runfolder.status import RunStatus
 from harness.runfolder.target import Target
-from harness.tracking.store import (
-    MISSING,
-    Point,
-    RunDeleted,
-    Store,
-    StoreError,
-    first_line,
-    is_deleted,
-)
+from harness.tracking.errors import MISSING, RunDeleted, StoreError, first_line
+from harness.tracking.store import Point, Store, is_deleted
 
 REFUSED = "refused.jsonl"
 # Error codes of an invalid request; sending it again does not help.

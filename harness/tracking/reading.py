@@ -17,9 +17,10 @@ from harness.runfolder.objective import Objective
 from harness.runfolder.status import RunStatus
 from harness.runfolder.target import Target
 from harness.tracking import mlflow_private
+from harness.tracking.errors import StoreError, answers, first_line
 from harness.tracking.mlflow_private import BULK_ROWS, BULK_RUNS
 from harness.tracking.recorded import Missing, Recorded
-from harness.tracking.store import PAGE, Store, StoreError, answers, first_line
+from harness.tracking.store import PAGE, Store
 from harness.tracking.views import save_view
 
 if TYPE_CHECKING:

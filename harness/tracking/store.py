@@ -9,8 +9,8 @@ import os
 import sqlite3
 import urllib.parse
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
@@ -20,8 +20,9 @@ from filelock import FileLock
 
 from harness.data.dataset import is_image
 from harness.runfolder.status import RunStatus
-from harness.runfolder.target import Target, problem, shown
+from harness.runfolder.target import Target, problem
 from harness.tracking import driver, mlflow_private
+from harness.tracking.errors import Hopeless, answers, existing, first_line
 from harness.tracking.views import EXPERIMENT_TAGS
 
 if TYPE_CHECKING:
@@ -31,67 +32,10 @@ METRICS_PER_CALL, PARAMS_PER_CALL, TAGS_PER_CALL = 1000, 100, 100
 MAX_NAME, MAX_PARAM, MAX_TAG = 250, 6000, 8000
 LOCK_S = 120.0
 PAGE = 1000
-MISSING = "RESOURCE_DOES_NOT_EXIST"
 REPLACED = "replaced"  # tag of a run that `sync --resend` sent again
 Point = tuple[int, float, int]  # of a metric: step, value, timestamp in ms
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
-
-
-class StoreError(RuntimeError):
-    """The store cannot be used; the message has the reason and what to do.
-
-    code: MLflow's error code, if there is one. is_silent: whether every other call may fail as
-    well, because the store does not answer, or not as MLflow answers.
-    """
-
-    def __init__(self, message: str, code: str = "", *, is_silent: bool = False) -> None:
-        super().__init__(message)
-        self.code, self.is_silent = code, is_silent
-
-
-class Hopeless(StoreError):
-    """Waiting does not help: somebody has to do what the message says."""
-
-
-class RunDeleted(StoreError):
-    """Somebody deleted the run in the store; it is not delivered again."""
-
-
-@contextmanager
-def answers(target: Target) -> Iterator[None]:
-    """Turn whatever MLflow's client raises into `StoreError`; only its calls belong in the block.
-
-    Any exception: the client does not check the types in a server's JSON before it uses them, and
-    the libraries for artifacts in the cloud have exceptions of their own.
-    """
-    from mlflow.exceptions import RestException
-
-    try:
-        yield
-    except StoreError:
-        raise
-    except ImportError as error:  # such as boto3, for artifacts in S3
-        raise Hopeless(f"{target}: {first_line(error)}") from error
-    except Exception as error:
-        code = str(getattr(error, "error_code", ""))
-        is_silent = not isinstance(error, RestException)
-        raise StoreError(f"{target}: {first_line(error)}", code, is_silent=is_silent) from error
-
-
-def existing(call: Callable[[], Result], *also: str) -> Result | None:
-    """The result of a call of MLflow's client; None when what it asks for does not exist.
-
-    also: more error codes that mean the same.
-    """
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return call()
-    except MlflowException as error:
-        if error.error_code not in (MISSING, *also):
-            raise
-        return None
 
 
 def _asking(
@@ -220,14 +164,7 @@ class Store:
         from mlflow.entities import ViewType
 
         view = ViewType.ALL if deleted else ViewType.ACTIVE_ONLY
-        experiments: list[Experiment] = []
-        token = None
-        while True:
-            page = self.client.search_experiments(view, PAGE, page_token=token)
-            experiments += page
-            token = page.token
-            if not token:
-                return experiments
+        return _pages(partial(self.client.search_experiments, view, PAGE))
 
     @_asking
     def delete_others(self, experiment_id: str, run: str, mlflow_id: str) -> None:
@@ -351,16 +288,7 @@ class Store:
         from mlflow.entities import ViewType
 
         view = ViewType.ALL if deleted else ViewType.ACTIVE_ONLY
-        runs: list[Run] = []
-        token = None
-        while True:
-            page = self.client.search_runs(
-                experiment_ids, filter_string, view, PAGE, page_token=token
-            )
-            runs += page
-            token = page.token
-            if not token:
-                return runs
+        return _pages(partial(self.client.search_runs, experiment_ids, filter_string, view, PAGE))
 
     @_asking
     def points(self, mlflow_id: str, *only: str) -> dict[str, list[Point]]:
@@ -386,6 +314,18 @@ class Store:
         return FileLock(f"{database}.lock", timeout=LOCK_S)
 
 
+def _pages(search: Callable[..., Any]) -> list[Any]:
+    """Everything that a search of MLflow's client finds, page by page."""
+    rows: list[Any] = []
+    token = None
+    while True:
+        page = search(page_token=token)
+        rows += page
+        token = page.token
+        if not token:
+            return rows
+
+
 def _chunks(items: list[Any], length: int) -> Iterable[list[Any]]:
     return (items[begin : begin + length] for begin in range(0, len(items), length))
 
@@ -406,8 +346,3 @@ def folder_name(experiment: str) -> str:
     """
     name = urllib.parse.quote(experiment, safe="")
     return urllib.parse.quote(name if name.strip(".") else name.replace(".", "%2E"), safe="")
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message, without passwords."""
-    return shown((str(error).strip() or type(error).__name__).splitlines()[0])

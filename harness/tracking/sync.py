@@ -11,9 +11,10 @@ from harness.runfolder.run import Run
 from harness.runfolder.target import Target
 from harness.tracking import environment
 from harness.tracking.delivery import Delivery, Report
+from harness.tracking.errors import StoreError
 from harness.tracking.files import Files
 from harness.tracking.follower import DELETED, LOST, REMOVED, Follower, points_of
-from harness.tracking.store import MAX_PARAM, Point, Store, StoreError, is_deleted
+from harness.tracking.store import MAX_PARAM, Point, Store, is_deleted
 
 FOREIGN = (
     "somebody added rows to it, and MLflow cannot remove rows; `python -m harness sync --resend` "

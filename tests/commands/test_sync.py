@@ -13,7 +13,7 @@ from harness.runfolder.status import RunStatus
 from harness.runfolder.target import Target
 from harness.tracking import sync as syncing
 from harness.tracking.delivery import Report
-from harness.tracking.store import StoreError
+from harness.tracking.errors import StoreError
 from harness.tracking.sync import Proof
 from tests.conftest import new_run, record_training
 

@@ -12,8 +12,8 @@ from mlflow import MlflowClient
 
 from harness.recognizer import champion, loading
 from harness.runfolder.target import Target
+from harness.tracking.errors import StoreError
 from harness.tracking.reading import Reader
-from harness.tracking.store import StoreError
 
 
 def test_a_store_without_the_alias_has_no_champion(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from harness.recognizer import loading
 from harness.recognizer.library import Library
 from harness.recognizer.recognizer import Recognizer
 from harness.runfolder.status import RunStatus
+from harness.tracking.errors import StoreError
 from harness.tracking.recorded import Recorded
-from harness.tracking.store import StoreError
 from tests.recognizer.conftest import copy_run
 
 

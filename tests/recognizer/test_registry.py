@@ -14,7 +14,8 @@ from harness.recognizer.registry import Source, Version
 from harness.runfolder import checkpoint
 from harness.runfolder.run import Run
 from harness.runfolder.target import Target
-from harness.tracking.store import Store, StoreError
+from harness.tracking.errors import StoreError
+from harness.tracking.store import Store
 from tests.tracking.conftest import fresh_store
 
 

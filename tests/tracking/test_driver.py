@@ -10,7 +10,8 @@ from harness.runfolder import journal
 from harness.runfolder.run import Run
 from harness.runfolder.target import Target
 from harness.tracking import driver
-from harness.tracking.store import Hopeless, Store
+from harness.tracking.errors import Hopeless
+from harness.tracking.store import Store
 from tests.conftest import RUN, Command, command_in, python_path, run_folders, small
 
 

@@ -12,9 +12,10 @@ from harness.runfolder.status import RunStatus
 from harness.runfolder.target import Target
 from harness.tracking import reading
 from harness.tracking import store as stores
+from harness.tracking.errors import StoreError
 from harness.tracking.reading import Reader
 from harness.tracking.recorded import Missing
-from harness.tracking.store import Store, StoreError
+from harness.tracking.store import Store
 from harness.tracking.ui import serve
 from tests.conftest import free_port
 from tests.tracking.conftest import fresh_store

@@ -1,4 +1,7 @@
-"""The MLflow store: created once, whatever competes or is killed; refusals are one line."""
+"""The MLflow store: created once, whatever competes or is killed; refusals are one line.
+
+Covers: harness/tracking/errors.py
+"""
 
 import multiprocessing
 import os
@@ -17,7 +20,8 @@ from harness.runfolder import journal
 from harness.runfolder.folder import all_runs
 from harness.runfolder.run import Run
 from harness.runfolder.target import Target
-from harness.tracking.store import Store, StoreError
+from harness.tracking.errors import StoreError
+from harness.tracking.store import Store
 from harness.tracking.sync import prove
 from tests.conftest import command_in
 from tests.tracking.conftest import deliver, fresh_store, make_run

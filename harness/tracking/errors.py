@@ -1,0 +1,71 @@
+"""What can go wrong with a tracking store, and how MLflow's exceptions become it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from harness.runfolder.target import Target, shown
+
+MISSING = "RESOURCE_DOES_NOT_EXIST"
+Result = TypeVar("Result")
+
+
+class StoreError(RuntimeError):
+    """The store cannot be used; the message has the reason and what to do.
+
+    code: MLflow's error code, if there is one. is_silent: whether every other call may fail as
+    well, because the store does not answer, or not as MLflow answers.
+    """
+
+    def __init__(self, message: str, code: str = "", *, is_silent: bool = False) -> None:
+        super().__init__(message)
+        self.code, self.is_silent = code, is_silent
+
+
+class Hopeless(StoreError):
+    """Waiting does not help: somebody has to do what the message says."""
+
+
+class RunDeleted(StoreError):
+    """Somebody deleted the run in the store; it is not delivered again."""
+
+
+@contextmanager
+def answers(target: Target) -> Iterator[None]:
+    """Turn whatever MLflow's client raises into `StoreError`; only its calls belong in the block.
+
+    Any exception: the client does not check the types in a server's JSON before it uses them, and
+    the libraries for artifacts in the cloud have exceptions of their own.
+    """
+    from mlflow.exceptions import RestException
+
+    try:
+        yield
+    except StoreError:
+        raise
+    except ImportError as error:  # such as boto3, for artifacts in S3
+        raise Hopeless(f"{target}: {first_line(error)}") from error
+    except Exception as error:
+        code = str(getattr(error, "error_code", ""))
+        is_silent = not isinstance(error, RestException)
+        raise StoreError(f"{target}: {first_line(error)}", code, is_silent=is_silent) from error
+
+
+def existing(call: Callable[[], Result], *also: str) -> Result | None:
+    """The result of a call of MLflow's client; None when what it asks for does not exist.
+
+    also: more error codes that mean the same.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return call()
+    except MlflowException as error:
+        if error.error_code not in (MISSING, *also):
+            raise
+        return None
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, without passwords."""
+    return shown((str(error).strip() or type(error).__name__).splitlines()[0])
