@@ -1,12 +1,15 @@
-"""CSV files of labeled images: what is read is what is there, and every fault is named by line."""
+"""CSV files of labeled images: what is read is what is there, and every fault is named by line.
+
+Covers: harness/data/csv_table.py
+"""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from harness.data import labeled_csv
-from harness.data.labeled_csv import BLOCK
+from harness.data import csv_table, labeled_csv
+from harness.data.csv_table import BLOCK
 from harness.data.own_data import Examples
 
 HEADER = "label," + ",".join(f"pixel{n}" for n in range(9))
@@ -198,11 +201,11 @@ def test_a_line_without_an_end_is_bounded() -> None:
 def test_lines_without_an_end_are_bounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
 ) -> None:
-    monkeypatch.setattr(labeled_csv, "MAX_LINES", 5000)
+    monkeypatch.setattr(csv_table, "MAX_LINES", 5000)
     with pytest.raises(ValueError, match="line 5001: expected a file of at most 5,000 lines"):
         read(tmp_path, f"{line}\n" * 6000)
-    monkeypatch.setattr(labeled_csv, "MAX_LINES", 10_000)
-    monkeypatch.setattr(labeled_csv, "MAX_CHARACTERS", 4000)
+    monkeypatch.setattr(csv_table, "MAX_LINES", 10_000)
+    monkeypatch.setattr(csv_table, "MAX_CHARACTERS", 4000)
     with pytest.raises(ValueError, match="and 4,000 characters; write a larger one as IDX files"):
         read(tmp_path, f"{line}\n" * 6000)
 
