@@ -166,6 +166,7 @@ def images(run: Recorded, outputs: Path, notes: list[str]) -> NDArray[np.uint8] 
     from harness.data.dataset import open_dataset
     from harness.data.extraction import prepare
     from harness.data.sources import locate
+    from harness.data.split import Split
 
     digest, cache = run.tags.get("data.sha256", ""), outputs / "cache"
     name = run.params.get("dataset.name", "")
@@ -174,7 +175,7 @@ def images(run: Recorded, outputs: Path, notes: list[str]) -> NDArray[np.uint8] 
     try:
         if digest and not (cache / digest / "meta.json").is_file() and locate(name, own):
             prepare(name, own, cache)
-        opened = open_dataset(digest, cache, num_val=0)
+        opened = open_dataset(digest, cache, Split(0))
     except (ValueError, KeyError, OSError):
         notes.append(
             f"no misclassified images: the data set {name or '?'} {digest[:8]} is not on this "

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from harness.data import arrays, integrity
 from harness.data.extraction import DEFAULT_CACHE, prepare
 from harness.data.sources import FILES, OWN_VALIDATION, Sizes, measure, source
+from harness.data.split import Split
 
 __all__ = ["Dataset", "Part", "load"]
 
@@ -107,10 +108,9 @@ class Dataset:
         names = None if classes is None else arrays.checked_names(list(classes), "classes")
         made, count = arrays.prepared(found, names)
         train, val = made["x_train"], made.get("x_val", ())
-        check_counts(Sizes(len(train), 0, train.shape[1:], len(val)), num_val, None)
-        digest = arrays.digest(made, count)
-        split_by = (num_val, None, split_seed)
-        return _divided(name, digest, made, count, names or (), split_by)
+        split = Split(num_val, seed=split_seed)
+        split.check(Sizes(len(train), 0, train.shape[1:], len(val)))
+        return _divided(name, arrays.digest(made, count), made, count, names or (), split)
 
 
 def default_names(classes: int) -> tuple[str, ...]:
@@ -142,61 +142,18 @@ def load(
     and impossible counts.
     """
     place = folder if file is None else file
-    val = source(name).num_val if num_val is None else num_val
-    check_counts(measure(name, place), val, num_train)
-    digest = prepare(name, place, cache)
-    return open_dataset(digest, cache, num_val=val, num_train=num_train, split_seed=split_seed)
-
-
-def validation_count(num_val: float, train: int, own: int = 0) -> int:
-    """The examples that are taken from `train` for validation.
-
-    num_val: their count, or their fraction. own: validation examples that the data set has beside
-    the training set, so that none are taken.
-    """
-    if own or not num_val:
-        return 0
-    return int(num_val) if num_val >= 1 else min(train - 1, max(1, round(num_val * train)))
-
-
-def check_counts(sizes: Sizes, num_val: float, num_train: int | None) -> None:
-    """Raise `ValueError` unless the counts leave at least one training example.
-
-    Where the data set has validation examples of its own, only the default fraction and 0 fit it.
-    """
-    if sizes.val and num_val not in (0, OWN_VALIDATION):
-        raise ValueError(
-            f"dataset.num_val={num_val}: the data set has a validation set of {sizes.val}, x_val; "
-            "leave dataset.num_val out, or set it to 0 to train without validation"
-        )
-    if not 0 <= num_val < sizes.train:
-        raise ValueError(
-            f"dataset.num_val={num_val}: expected 0 to {sizes.train - 1}, because there are "
-            f"{sizes.train} training examples and at least one must stay"
-        )
-    count = validation_count(num_val, sizes.train, sizes.val)
-    if num_train is not None and not 1 <= num_train <= sizes.train - count:
-        raise ValueError(
-            f"dataset.num_train={num_train}: expected 1 to {sizes.train - count}, the training "
-            f"examples left beside {count} for validation"
-        )
+    split = Split(source(name).num_val if num_val is None else num_val, num_train, split_seed)
+    split.check(measure(name, place))
+    return open_dataset(prepare(name, place, cache), cache, split)
 
 
 def open_dataset(
-    digest: str,
-    cache: str | Path = DEFAULT_CACHE,
-    *,
-    num_val: float = 5000,
-    num_train: int | None = None,
-    split_seed: int = 0,
-    label: str | None = None,
+    digest: str, cache: str | Path, split: Split, *, label: str | None = None
 ) -> Dataset:
     """Map an extracted data set and divide it into parts; takes milliseconds.
 
-    The validation examples are drawn from the training set, each class in proportion, by
-    `split_seed` alone, so that runs of different seeds share them. label: the name of the data set,
-    None for that of its format. Raises `ValueError` when the data set is not in the cache, or is
-    not the one with this digest anymore.
+    label: the name of the data set, None for that of its format. Raises `ValueError` when the data
+    set is not in the cache, or is not the one with this digest anymore.
     """
     extracted = Path(cache) / digest
     try:
@@ -209,8 +166,7 @@ def open_dataset(
             files = zip(arrays.REQUIRED, FILES, strict=True)
             found = {x: np.load(extracted / f"{file}.npy", mmap_mode="r") for x, file in files}
         names = tuple(meta.get("class_names", ()))
-        split_by = (num_val, num_train, split_seed)
-        return _divided(label or meta["name"], digest, found, meta["classes"], names, split_by)
+        return _divided(label or meta["name"], digest, found, meta["classes"], names, split)
     except (OSError, ValueError) as error:
         raise ValueError(
             f"{extracted}: expected an extracted data set, found {error}; delete the folder and "
@@ -224,17 +180,15 @@ def _divided(
     found: arrays.Arrays,
     classes: int,
     names: tuple[str, ...],
-    split_by: tuple[float, int | None, int],
+    split: Split,
 ) -> Dataset:
-    """The data set of arrays by name. split_by: num_val, num_train and split_seed."""
-    num_val, num_train, seed = split_by
+    """The data set of arrays by name."""
     labels, shape = np.asarray(found["y_train"]), found["x_train"].shape[1:]
     own = "x_val" in found
-    count = validation_count(num_val, len(labels), own)
-    kept, val_rows = _divide(labels, count, num_train, seed)
+    kept, val_rows = split.rows(labels, own)
     inputs = flatten(found["x_train"])
-    val = Part(inputs, labels, val_rows) if count else None
-    if own and num_val:
+    val = Part(inputs, labels, val_rows) if len(val_rows) else None
+    if own and split.num_val:
         val = Part(flatten(found["x_val"]), np.asarray(found["y_val"]))
     test = Part(inputs[:0], labels[:0])
     if "x_test" in found:
@@ -245,40 +199,3 @@ def _divided(
 def flatten(inputs: NDArray[Any]) -> NDArray[Any]:
     """(N, ...) -> (N, D), such as D = rows x columns, row by row, without copying."""
     return inputs.reshape(len(inputs), math.prod(inputs.shape[1:]))
-
-
-def _divide(
-    labels: NDArray[Any], num_val: int, num_train: int | None, seed: int
-) -> tuple[NDArray[np.uint32] | None, NDArray[np.uint32]]:
-    """The rows of the training part, (n,) or None for all, and of the validation part (num_val,).
-
-    Drawing them takes about 5 ms for 60,000 labels.
-    """
-    if num_val == 0 and num_train in (None, len(labels)):
-        return None, np.zeros(0, np.uint32)
-    kept, val_rows = split(labels, num_val, seed)
-    if num_train is not None:
-        kept = kept[split(labels[kept], num_train, seed + 1)[1]]
-    return kept.astype(np.uint32), val_rows.astype(np.uint32)
-
-
-def split(
-    labels: NDArray[Any], count: int, seed: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Draw `count` rows of `labels` (N,), every class in proportion; of targets (N, K), any rows.
-
-    Returns the other rows (N - count,) and the drawn ones (count,), both sorted. Classes with the
-    largest remainders take the examples that rounding leaves over.
-    """
-    generator = np.random.default_rng(seed)
-    drawn = np.zeros(len(labels), bool)
-    if labels.ndim == 2:
-        drawn[generator.permutation(len(labels))[:count]] = True
-        return np.flatnonzero(~drawn), np.flatnonzero(drawn)
-    classes, sizes = np.unique(labels, return_counts=True)
-    exact = sizes * count / len(labels)
-    shares = np.floor(exact).astype(np.int64)
-    shares[np.argsort(shares - exact, kind="stable")[: count - shares.sum()]] += 1
-    for label, share in zip(classes, shares, strict=True):
-        drawn[generator.permutation(np.flatnonzero(labels == label))[:share]] = True
-    return np.flatnonzero(~drawn), np.flatnonzero(drawn)

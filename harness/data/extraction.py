@@ -7,7 +7,6 @@ integrity.py). The names of the classes are no part of it: naming them changes n
 
 import hashlib
 import json
-import os
 import re
 import secrets
 import shutil
@@ -19,7 +18,7 @@ import numpy as np
 from filelock import FileLock
 
 from harness.data import arrays, download, idx, integrity, npz
-from harness.data.atomic import fsync_folder, named, write_text
+from harness.data.atomic import fsync_folder, write_text
 from harness.data.integrity import META, digest_of
 from harness.data.sources import (
     CLASSES,
@@ -207,7 +206,7 @@ def _extract_idx(name: str, paths: Mapping[str, Path], unfinished: Path) -> str:
     """Extract the four IDX files into a folder; returns their digest. Raises `ValueError`."""
     contents = {}
     for file, path in paths.items():
-        contents[file] = _extract_file(path, unfinished / f"{file}.npy")
+        contents[file] = idx.extract(path, unfinished / f"{file}.npy")
         expected = source(name).digests.get(file, contents[file])
         if contents[file] != expected:
             raise ValueError(
@@ -231,29 +230,6 @@ def _install(unfinished: Path, folder: Path) -> None:
     unfinished.rename(folder)
     fsync_folder(folder.parent)
     shutil.rmtree(damaged, ignore_errors=True)
-
-
-def _extract_file(path: Path, target: Path) -> str:
-    """Write an IDX file's uint8 array as .npy. Returns the digest of the file."""
-    header = idx.read_header(path)
-
-    def write(chunk: bytes) -> None:
-        try:
-            file.write(chunk)
-        except OSError as error:  # an error of writing, not of reading `path`
-            raise named(error, target) from None
-
-    try:
-        with target.open("wb") as file:
-            np.lib.format.write_array_header_1_0(
-                file, {"descr": "|u1", "fortran_order": False, "shape": header.shape}
-            )
-            _, digest = idx.copy_content(path, write)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise named(error, target) from None
-    return digest
 
 
 def _check_labels(folder: Path, paths: Mapping[str, Path]) -> None:

@@ -15,6 +15,7 @@ import gzip
 import hashlib
 import io
 import math
+import os
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.data.atomic import write_atomically
+from harness.data.atomic import named, write_atomically
 
 __all__ = ["read", "write"]
 
@@ -108,6 +109,29 @@ def copy_content(
                 "this is not the file its header describes"
             )
     return header, digest.hexdigest()
+
+
+def extract(path: Path, target: Path) -> str:
+    """Write an IDX file of uint8 as .npy. Returns the digest of the file. Raises `ValueError`."""
+    header = read_header(path)
+
+    def save(chunk: bytes) -> None:
+        try:
+            file.write(chunk)
+        except OSError as error:  # an error of writing, not of reading `path`
+            raise named(error, target) from None
+
+    try:
+        with target.open("wb") as file:
+            np.lib.format.write_array_header_1_0(
+                file, {"descr": "|u1", "fortran_order": False, "shape": header.shape}
+            )
+            _, digest = copy_content(path, save)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise named(error, target) from None
+    return digest
 
 
 def write(path: Path, array: NDArray[Any]) -> None:

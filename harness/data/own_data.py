@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from harness.data import arrays, idx, normalization
 from harness.data.atomic import write_atomically, write_text
-from harness.data.dataset import is_image, split
+from harness.data.dataset import is_image
 from harness.data.override import quoted
 from harness.data.sources import CLASSES, FILES
+from harness.data.split import draw
 
 MAX_CLASSES = 256  # labels of IDX files are bytes
 ARRAYS = "arrays.npz"
@@ -111,8 +112,8 @@ def _divide(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The training and the test rows. Each class has a training row, if `count` is then fewer."""
     if labels.dtype.kind == "f":
-        return split(labels[:, None], count, seed)
-    train, test = split(labels, count, seed)
+        return draw(labels[:, None], count, seed)
+    train, test = draw(labels, count, seed)
     untrained = np.setdiff1d(labels[test], labels[train])
     moved = [int(np.flatnonzero(labels[test] == label)[0]) for label in untrained]
     return np.sort(np.concatenate([train, test[moved]])), np.delete(test, moved)

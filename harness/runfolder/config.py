@@ -209,15 +209,14 @@ def check(config: Config) -> None:
 
     Raises `ValueError`, one line.
     """
-    from harness.data.dataset import check_counts, validation_count
     from harness.runfolder.own_dataset import measure
 
-    sizes = measure(config.dataset)
+    sizes, split = measure(config.dataset), config.dataset.split
     try:
-        check_counts(sizes, config.dataset.num_val, config.dataset.num_train)
+        split.check(sizes)
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    count = validation_count(config.dataset.num_val, sizes.train, sizes.val)
+    count = split.val_count(sizes.train, sizes.val)
     images = config.dataset.num_train or sizes.train - count
     if isinstance(config, ScratchConfig) and config.batch > images:
         raise ConfigError(

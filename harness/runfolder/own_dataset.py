@@ -96,14 +96,7 @@ def load(settings: DatasetConfig, cache: Path, digest: str | None = None) -> "Da
         digest = extraction.prepare(*_located(settings, cache), cache)
     else:
         _restore(digest, settings, cache)
-    return open_dataset(
-        digest,
-        cache,
-        num_val=settings.num_val,
-        num_train=settings.num_train,
-        split_seed=settings.split_seed,
-        label=settings.title,
-    )
+    return open_dataset(digest, cache, settings.split, label=settings.title)
 
 
 def _located(settings: DatasetConfig, cache: Path) -> tuple[str, str | None]:

@@ -4,13 +4,16 @@ import dataclasses
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Lt
 from pydantic import AllowInfNan, ConfigDict, Field, Strict
 
 from harness.runfolder import objective
 from harness.runfolder.parts import Part
+
+if TYPE_CHECKING:
+    from harness.data.split import Split
 
 # Strict numbers: true is not 1, and 1.5 and "64" are not counts. Where a type has a description, an
 # error message expects that.
@@ -69,6 +72,13 @@ class DatasetConfig(Group):
     def place(self) -> str | None:
         """Where the user's own files are: the folder of `idx`, the file of `arrays`."""
         return self.file if self.name == "arrays" else self.dir
+
+    @property
+    def split(self) -> "Split":
+        """How the training examples are divided."""
+        from harness.data.split import Split
+
+        return Split(self.num_val, self.num_train, self.split_seed)
 
 
 @dataclass(frozen=True, kw_only=True)

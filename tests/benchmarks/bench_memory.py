@@ -63,13 +63,14 @@ def measure(cache: Path, digest: str, options: argparse.Namespace) -> dict[str, 
     """Train in this process. Returns MB, processor and wall us per example, and the test error."""
     from harness.data import normalization
     from harness.data.dataset import open_dataset
+    from harness.data.split import Split
     from harness.nn.models import mlp
     from harness.nn.network import Network
     from harness.nn.optimizers import SGD
     from harness.training.options import Options
     from harness.training.trainer import Silence, Trainer
 
-    data = open_dataset(digest, cache, num_val=options.num_val)
+    data = open_dataset(digest, cache, Split(options.num_val))
     network = Network.create(mlp((28, 28), 10, width=128), 784, np.random.default_rng(1))
     trainer = Trainer(
         network,

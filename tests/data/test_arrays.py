@@ -16,6 +16,7 @@ import pytest
 from harness.data import dataset, extraction, integrity, normalization, npz
 from harness.data.dataset import Dataset
 from harness.data.sources import OWN_VALIDATION, measure
+from harness.data.split import Split
 from harness.nn.activations import Tanh
 from harness.nn.models import mlp
 from harness.nn.network import Network
@@ -364,7 +365,7 @@ def test_the_cache_is_verified_and_restored(tmp_path: Path) -> None:
             file.write_bytes(bad)
             assert integrity.damage(folder) is not None, file
             with pytest.raises(ValueError, match="expected an extracted data set"):
-                dataset.open_dataset(digest, cache, num_val=0)
+                dataset.open_dataset(digest, cache, Split(0))
             assert extraction.prepare("arrays", str(path), cache) == digest
             assert integrity.damage(folder) is None
     (folder / "x_test.npy").write_bytes(b"")
@@ -372,7 +373,7 @@ def test_the_cache_is_verified_and_restored(tmp_path: Path) -> None:
     assert line.endswith("extracted again")
     shutil.rmtree(cache)
     extraction.restore(digest, "arrays", str(path), cache)
-    assert dataset.open_dataset(digest, cache, num_val=0.5).class_names == ("a", "b", "c")
+    assert dataset.open_dataset(digest, cache, Split(0.5)).class_names == ("a", "b", "c")
     shutil.rmtree(cache)
     save(path, given | {"x_test": given["x_test"] + 1})
     with pytest.raises(ValueError, match="they have changed since"):

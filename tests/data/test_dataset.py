@@ -1,4 +1,4 @@
-"""Data sets: their parts, mapped from the cache, and the division into parts."""
+"""Data sets: their parts, mapped from the cache."""
 
 import json
 import time
@@ -10,7 +10,8 @@ import pytest
 from harness.commands import export
 from harness.data import dataset, extraction, idx
 from harness.data.integrity import META
-from harness.data.sources import FILES, measure
+from harness.data.sources import FILES
+from harness.data.split import Split, draw
 
 
 @pytest.fixture(scope="session")
@@ -43,8 +44,8 @@ def test_rows_are_drawn_each_time_and_no_file_has_them(mnist_cache: Path) -> Non
     before = sorted(folder.parent.iterdir())
     data = dataset.load(cache=mnist_cache, num_val=700, num_train=900, split_seed=3)
     assert sorted(folder.parent.iterdir()) == before
-    kept, drawn = dataset.split(data.train.labels, 700, 3)
-    kept = kept[dataset.split(data.train.labels[kept], 900, 4)[1]]
+    kept, drawn = draw(data.train.labels, 700, 3)
+    kept = kept[draw(data.train.labels[kept], 900, 4)[1]]
     assert data.val is not None
     for part, expected in ((data.train, kept), (data.val, drawn)):
         assert part.rows is not None
@@ -70,15 +71,6 @@ def test_parts_are_disjoint_and_stratified(mnist_cache: Path) -> None:
         assert np.abs(share - everything * count / 60_000).max() < 1.1
 
 
-def test_split_depends_on_its_seed_only() -> None:
-    labels = np.random.default_rng(0).integers(0, 5, 1000).astype(np.uint8)
-    first, again, other = (dataset.split(labels, 100, seed)[1] for seed in (1, 1, 2))
-    np.testing.assert_array_equal(first, again)
-    assert not np.array_equal(first, other)
-    kept, drawn = dataset.split(labels, 0, 1)
-    assert (len(kept), len(drawn)) == (1000, 0)
-
-
 def test_any_shape_and_classes(idx_folder: Path, tmp_path: Path) -> None:
     data = dataset.load("idx", folder=str(idx_folder), cache=tmp_path, num_val=20)
     assert data.input_shape == (6, 5)
@@ -91,7 +83,7 @@ def test_any_shape_and_classes(idx_folder: Path, tmp_path: Path) -> None:
 
 def test_a_lost_cache_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="expected an extracted data set"):
-        dataset.open_dataset("0" * 64, tmp_path)
+        dataset.open_dataset("0" * 64, tmp_path, Split(0))
 
 
 def test_opening_the_cache_takes_milliseconds(mnist_cache: Path) -> None:
@@ -99,15 +91,6 @@ def test_opening_the_cache_takes_milliseconds(mnist_cache: Path) -> None:
     begin = time.process_time()
     dataset.load(cache=mnist_cache)
     assert time.process_time() - begin < 0.2
-
-
-def test_counts() -> None:
-    sizes = measure("mnist")
-    assert (sizes.train, sizes.test) == (60_000, 10_000)
-    with pytest.raises(ValueError, match="num_val=60000: expected 0 to 59999"):
-        dataset.check_counts(sizes, 60_000, None)
-    with pytest.raises(ValueError, match="num_train=2: expected 1 to 1"):
-        dataset.check_counts(sizes, 59_999, 2)
 
 
 def test_json(idx_folder: Path, tmp_path: Path) -> None:

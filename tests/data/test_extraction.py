@@ -16,6 +16,7 @@ from filelock import FileLock
 
 from harness.data import dataset, extraction, idx, integrity, sources
 from harness.data.sources import FILES, Sizes, Source
+from harness.data.split import Split
 from tests.conftest import write_idx_folder
 from tests.data.test_integrity import flip as flip_with_old_times
 
@@ -40,7 +41,7 @@ def test_two_processes_at_once(tmp_path: Path) -> None:
         digests = pool.map(partial(extraction.prepare, "mnist", None), [tmp_path] * 2)
     assert digests[0] == digests[1]
     assert not list(tmp_path.glob(".extracting-*"))
-    assert dataset.open_dataset(digests[0], tmp_path).classes == 10
+    assert dataset.open_dataset(digests[0], tmp_path, Split(5000)).classes == 10
 
 
 def test_a_killed_extraction_leaves_nothing_that_looks_finished(tmp_path: Path) -> None:
@@ -58,7 +59,7 @@ def test_a_killed_extraction_leaves_nothing_that_looks_finished(tmp_path: Path) 
     assert done.returncode == -signal.SIGKILL
     assert not list(tmp_path.glob("*/meta.json"))
     digest = extraction.prepare("mnist", cache=tmp_path)
-    assert len(dataset.open_dataset(digest, tmp_path).test) == 10_000
+    assert len(dataset.open_dataset(digest, tmp_path, Split(5000)).test) == 10_000
 
 
 def damaged(tmp_path: Path, change: str) -> str:
@@ -118,10 +119,10 @@ def test_what_was_damaged_in_the_cache_is_extracted_again(tmp_path: Path) -> Non
             (cache / digest / name).unlink()  # the mapped file stays as it was
             (cache / digest / name).write_bytes(files[name][:-1] + b"\7")
             with pytest.raises(ValueError, match=digest):
-                dataset.open_dataset(digest, cache)
+                dataset.open_dataset(digest, cache, Split(5000))
             assert extraction.prepare("idx", str(folder), cache) == digest
             assert (cache / digest / name).read_bytes() == files[name]
-            dataset.open_dataset(digest, cache, num_val=0)
+            dataset.open_dataset(digest, cache, Split(0))
     np.testing.assert_array_equal(mapped, before)
     (index,) = (cache / "index").iterdir()
     for rotten in (b"", b"[]", b"\xff", b'{"digest": "00"}'):
@@ -134,7 +135,7 @@ def test_a_lost_data_set_is_restored_from_its_own_files_only(tmp_path: Path) -> 
     digest = extraction.prepare("idx", str(folder), cache)
     shutil.rmtree(cache)
     extraction.restore(digest, "idx", str(folder), cache)
-    assert len(dataset.open_dataset(digest, cache, num_val=0).train) == 300
+    assert len(dataset.open_dataset(digest, cache, Split(0)).train) == 300
     shutil.rmtree(cache)
     write_idx_folder(folder, train=304)
     with pytest.raises(ValueError, match="they have changed since") as caught:
@@ -153,7 +154,7 @@ def test_verify_repairs_what_it_can_and_names_the_rest(tmp_path: Path) -> None:
     assert extraction.verify(cache) == []
     folders = [write_idx_folder(tmp_path / "a"), write_idx_folder(tmp_path / "b", train=304)]
     first, second = (cache / extraction.prepare("idx", str(f), cache) for f in folders)
-    dataset.open_dataset(first.name, cache, num_val=40)
+    dataset.open_dataset(first.name, cache, Split(40))
     assert extraction.verify(cache) == []
     stamp = integrity.stamp_of(first).read_text()
     for path in (first / f"{FILES[0]}.npy", second / f"{FILES[0]}.npy"):
@@ -202,7 +203,7 @@ def test_files_that_are_replaced_while_they_are_read_are_not_taken(
         extraction.prepare("idx", str(folder), tmp_path / "cache")
     monkeypatch.setattr(extraction, "_extract", extract)
     digest = extraction.prepare("idx", str(folder), tmp_path / "cache")
-    assert len(dataset.open_dataset(digest, tmp_path / "cache", num_val=0).train) == 304
+    assert len(dataset.open_dataset(digest, tmp_path / "cache", Split(0)).train) == 304
 
 
 def test_files_that_are_replaced_with_the_old_times_are_read_again(tmp_path: Path) -> None:

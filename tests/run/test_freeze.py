@@ -292,11 +292,11 @@ def test_a_data_set_is_examined_once_for_all_jobs_that_use_it(
 ) -> None:
     opened, load = [], dataset.open_dataset
     monkeypatch.setattr(
-        dataset, "open_dataset", lambda *a, **n: (opened.append(n), load(*a, **n))[1]
+        dataset, "open_dataset", lambda *a, **n: (opened.append(a[2]), load(*a, **n))[1]
     )
     splits = ("dataset.split_seed=1", "dataset.split_seed=2")
     freeze.prepare([job(tmp_path, idx_folder, b, split) for split in splits for b in (20, 30)])
-    assert [each["split_seed"] for each in opened] == [1, 2]
+    assert [each.seed for each in opened] == [1, 2]
 
 
 def test_a_sweep_over_what_changes_no_result_has_a_run_for_each_value(

@@ -11,6 +11,7 @@ from filelock import Timeout
 
 from harness.data import dataset, extraction
 from harness.data.atomic import write_text
+from harness.data.split import Split
 from harness.runfolder import journal as journals
 from harness.runfolder import liveness
 from harness.runfolder import run as runs
@@ -219,7 +220,7 @@ def test_the_dataset_is_divided_as_it_was_frozen(tmp_path: Path, idx_folder: Pat
     digest = extraction.prepare("idx", str(idx_folder), run.cache)
     run.history().create["dataset"]["sha256"] = digest
     data = run.dataset()
-    expected = dataset.open_dataset(digest, run.cache, num_val=40, num_train=100, split_seed=7)
+    expected = dataset.open_dataset(digest, run.cache, Split(40, 100, 7))
     assert (len(data.train), len(data.test)) == (100, 100)
     assert data.val is not None
     assert expected.val is not None
