@@ -78,7 +78,7 @@ def draw(names: Mapping[str, Any], folder: Path) -> list[Path]:
     guesses = probabilities.argmax(axis=1)
     surest = wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")]
     for tile, row in zip(tiles, surest, strict=False):
-        tile.imshow(names["normalized"](names["test_pixels"][row]).reshape(28, 28), **PIXELS)
+        tile.imshow(names["x_test"][row].reshape(28, 28), **PIXELS)
         share = f"{100 * probabilities[row].max():.1f} %"
         title = f"{names['test_labels'][row]} read as {guesses[row]}\n{share}"
         tile.set_title(title, fontsize=8)
