@@ -20,15 +20,15 @@ MOST_SEEDS = 1000
 MOST_FLIPS = 20
 
 
-def wilson(wrong: int, count: int, level: float = LEVEL) -> tuple[float, float]:
-    """Wilson's (1927) confidence interval for the error rate, given `wrong` errors in `count`.
+def wilson(wrong: int, count: int) -> tuple[float, float]:
+    """Wilson's (1927) 95 % confidence interval for the error rate, given `wrong` errors in `count`.
 
-    It covers the true rate in about 1 - `level` of all cases, also near 0, where the usual normal
-    interval fails. Raises `ValueError` unless 0 <= wrong <= count and count > 0.
+    It covers the true rate in about 95 % of all cases, also near 0, where the usual normal interval
+    fails. Raises `ValueError` unless 0 <= wrong <= count and count > 0.
     """
     if not 0 <= wrong <= count or count < 1:
         raise ValueError(f"{wrong} wrong of {count}: expected 0 to {count} of at least 1 example")
-    z = NormalDist().inv_cdf(1 - level / 2)
+    z = NormalDist().inv_cdf(1 - LEVEL / 2)
     share = wrong / count
     middle = share + z * z / (2 * count)
     half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
@@ -36,8 +36,8 @@ def wilson(wrong: int, count: int, level: float = LEVEL) -> tuple[float, float]:
     return max(0.0, (middle - half) / total), min(1.0, (middle + half) / total)
 
 
-def mean_interval(values: NDArray[np.float64], level: float = LEVEL) -> tuple[float, float] | None:
-    """Student's confidence interval for the mean of independent values (n,); None if n < 2.
+def mean_interval(values: NDArray[np.float64]) -> tuple[float, float] | None:
+    """Student's 95 % confidence interval for the mean of independent values (n,); None if n < 2.
 
     It holds for large n whatever the distribution is, by the central limit theorem.
     """
@@ -46,7 +46,7 @@ def mean_interval(values: NDArray[np.float64], level: float = LEVEL) -> tuple[fl
         return None
     mean = float(values.mean(dtype=np.float64))
     deviation = float(values.std(ddof=1, dtype=np.float64))
-    reach = student_quantile(level, n - 1) * deviation / math.sqrt(n)
+    reach = student_quantile(LEVEL, n - 1) * deviation / math.sqrt(n)
     return mean - reach, mean + reach
 
 

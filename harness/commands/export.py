@@ -7,14 +7,13 @@ runs. It is for comparison: the memory-mapped cache is smaller and opens a thous
 
 import json
 from pathlib import Path
-from typing import Any
 
 import click
 
 from harness.commands.options import OUTPUTS, refuse
 from harness.data import dataset, own_data
 from harness.data.atomic import write_text
-from harness.data.dataset import Dataset, Part
+from harness.data.dataset import Dataset
 
 
 @click.group()
@@ -47,11 +46,8 @@ def write_json(data: Dataset, folder: Path) -> list[Path]:
     paths = []
     for name, part in (("train", data.train), ("test", data.test)):
         path = folder / f"{name}.json"
-        write_text(path, json.dumps(_plain(part), separators=(",", ":")))
+        images, labels = part.arrays()
+        content = {"images": images.tolist(), "labels": labels.tolist()}
+        write_text(path, json.dumps(content, separators=(",", ":")))
         paths.append(path)
     return paths
-
-
-def _plain(part: Part) -> dict[str, Any]:
-    rows = slice(None) if part.rows is None else part.rows
-    return {"images": part.inputs[rows].tolist(), "labels": part.labels[rows].tolist()}

@@ -133,10 +133,6 @@ class Objective:
         """A value as a report displays it: `1.97 %`, or four significant digits."""
         return f"{100 * value:.2f} %" if self.is_fraction else f"{value:.4g}"
 
-    def better(self, value: float, other: float) -> bool:
-        """Whether `value` is better than `other`. NaN is better than nothing."""
-        return metrics.is_better(value, other, maximize=self.is_max)
-
     def order(self, value: float | None) -> float:
         """A key that sorts the best value first, and NaN and None last."""
         if value is None or value != value:

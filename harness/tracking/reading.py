@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from harness.tracking import mlflow_private
 from harness.tracking.errors import StoreError, answers, first_line
 from harness.tracking.mlflow_private import BULK_ROWS, BULK_RUNS
 from harness.tracking.recorded import Missing, Recorded
-from harness.tracking.store import PAGE, Store
+from harness.tracking.store import PAGE, Store, pages
 from harness.tracking.views import save_view
 
 if TYPE_CHECKING:
@@ -168,16 +169,12 @@ class Reader:
         self, condition: str, experiments: list[str] | None = None, limit: int | None = None
     ) -> list[Recorded]:
         order = ["attributes.start_time DESC"] if limit else ["attributes.start_time ASC"]
-        ids, token, runs = experiments or list(self._experiments), None, []
-        while True:
-            with self._answers():
-                page = self._client.search_runs(
-                    ids, condition, max_results=limit or PAGE, order_by=order, page_token=token
-                )
-            runs += [_recorded(run) for run in page]
-            token = page.token
-            if not token or limit:
-                return runs
+        search = partial(
+            self._client.search_runs, experiments or list(self._experiments), condition,
+            max_results=limit or PAGE, order_by=order,
+        )  # fmt: skip
+        with self._answers():
+            return [_recorded(run) for run in (search() if limit else pages(search))]
 
     @contextmanager
     def _answers(self) -> Iterator[None]:

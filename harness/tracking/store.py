@@ -164,7 +164,7 @@ class Store:
         from mlflow.entities import ViewType
 
         view = ViewType.ALL if deleted else ViewType.ACTIVE_ONLY
-        return _pages(partial(self.client.search_experiments, view, PAGE))
+        return pages(partial(self.client.search_experiments, view, PAGE))
 
     @_asking
     def delete_others(self, experiment_id: str, run: str, mlflow_id: str) -> None:
@@ -288,7 +288,7 @@ class Store:
         from mlflow.entities import ViewType
 
         view = ViewType.ALL if deleted else ViewType.ACTIVE_ONLY
-        return _pages(partial(self.client.search_runs, experiment_ids, filter_string, view, PAGE))
+        return pages(partial(self.client.search_runs, experiment_ids, filter_string, view, PAGE))
 
     @_asking
     def points(self, mlflow_id: str, *only: str) -> dict[str, list[Point]]:
@@ -314,7 +314,7 @@ class Store:
         return FileLock(f"{database}.lock", timeout=LOCK_S)
 
 
-def _pages(search: Callable[..., Any]) -> list[Any]:
+def pages(search: Callable[..., Any]) -> list[Any]:
     """Everything that a search of MLflow's client finds, page by page."""
     rows: list[Any] = []
     token = None

@@ -1,8 +1,12 @@
 """Metrics: sums over examples, so that means do not depend on how they are batched."""
 
+import math
+from functools import partial
+
 import numpy as np
 import pytest
 
+from harness.nn import metrics
 from harness.nn.metrics import METRICS, Score, misclassified
 
 
@@ -39,3 +43,14 @@ def test_top2_error_by_hand() -> None:
 def test_mean_absolute_error_by_hand() -> None:
     predictions, targets = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[1.0, 4.0], [0.0, 5.0]])
     assert METRICS["mean_absolute_error"](predictions, targets) == 1.5
+
+
+@pytest.mark.parametrize("maximize", [False, True])
+def test_nan_is_never_better(maximize: bool) -> None:
+    better = partial(metrics.is_better, maximize=maximize)
+    assert not better(math.nan, 0.5)
+    assert not better(math.nan, math.nan)
+    assert not better(0.5, 0.5)
+    assert better(math.inf, math.nan)
+    assert better(0.5, 0.1) == maximize
+    assert better(0.1, 0.5) != maximize

@@ -40,16 +40,6 @@ def test_the_keys_and_titles() -> None:
     assert (LOSS.test_title, Objective("train/loss").title) == ("test loss", "training loss")
 
 
-def test_nan_is_never_better() -> None:
-    for one in (LOSS, TOP):
-        assert not one.better(math.nan, 0.5)
-        assert not one.better(math.nan, math.nan)
-        assert not one.better(0.5, 0.5)
-        assert one.better(math.inf, math.nan)
-    assert LOSS.better(0.1, 0.5)
-    assert TOP.better(0.5, 0.1)
-
-
 def test_the_best_of_several_values() -> None:
     values = [math.nan, 0.3, 0.1, 0.2]
     assert (LOSS.best(values), TOP.best(values)) == (0.1, 0.3)
