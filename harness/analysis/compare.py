@@ -12,8 +12,8 @@ from pathlib import Path
 
 from harness.analysis import evidence, fields, figures, page, ranking
 from harness.analysis.figures import SHOWN
+from harness.analysis.outcome import Outcome, different_labels
 from harness.analysis.page import Comparison, Figure
-from harness.analysis.ranking import Outcome
 from harness.analysis.settings import Setting, group
 from harness.data.atomic import write_text
 from harness.nn import metrics
@@ -144,7 +144,7 @@ def _runner_up(settings: list[Setting], outcomes: dict[str, Outcome]) -> tuple[s
     best = outcomes.get(settings[0].chosen.run)
     for setting in settings[1:]:
         other = outcomes.get(setting.chosen.run)
-        if best and other and not ranking.different_labels(best, other):
+        if best and other and not different_labels(best, other):
             return setting.label, other
     return None
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.analysis.ranking import Outcome
-from harness.analysis.settings import SeedRun
+from harness.analysis.outcome import Outcome
+from harness.analysis.seed_run import SeedRun
 from harness.runfolder import checkpoint
 from harness.runfolder.keys import determines_result
 from harness.runfolder.kinds import SCRATCH

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.analysis.ranking import Pair, Standing
-from harness.analysis.settings import SeedRun, Setting
+from harness.analysis.seed_run import SeedRun
+from harness.analysis.settings import Setting
 
 Fields = dict[str, Any]  # name -> number or text, None if unknown
 

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.analysis import charts, ranking
+from harness.analysis.outcome import Outcome, confidently_wrong, confusion
 from harness.analysis.page import Figure
-from harness.analysis.ranking import Outcome
-from harness.analysis.settings import Curve, SeedRun, Setting, natural, number, swept_numbers
+from harness.analysis.seed_run import Curve, SeedRun
+from harness.analysis.settings import Setting, natural, number, swept_numbers
 from harness.nn import metrics
 
 SHOWN = 12  # settings whose curves are drawn and whose predictions are compared
@@ -144,13 +145,13 @@ def best(
 def _confusion(
     outcome: Outcome, runner_up: tuple[str, Outcome] | None, label: str, names: Sequence[str]
 ) -> list[Figure]:
-    counts = ranking.confusion(outcome.labels, outcome.predicted, len(names))
+    counts = confusion(outcome.labels, outcome.predicted, len(names))
     title = f"Confusion matrix of {label}"
     caption = "Test examples of the chosen run."
     figures = [Figure("images", title, charts.confusion(counts, names), caption)]
     if runner_up is not None:
         name, other = runner_up
-        difference = counts - ranking.confusion(other.labels, other.predicted, len(names))
+        difference = counts - confusion(other.labels, other.predicted, len(names))
         figures.append(
             Figure(
                 "images",
@@ -164,7 +165,7 @@ def _confusion(
 
 
 def _misclassified(outcome: Outcome, images: NDArray[np.uint8], names: Sequence[str]) -> Figure:
-    rows = ranking.confidently_wrong(outcome, WRONG)
+    rows = confidently_wrong(outcome, WRONG)
     captions = [
         f"{charts.short(names[outcome.labels[row]])} as "
         f"{charts.short(names[outcome.predicted[row]])}, {100 * outcome.confidence[row]:.0f} %"

@@ -8,35 +8,15 @@ have, or with one seed over the test examples.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from harness.analysis import statistics
-from harness.analysis.settings import SeedRun, Setting
+from harness.analysis.outcome import Outcome, different_labels, discordant
+from harness.analysis.seed_run import SeedRun
+from harness.analysis.settings import Setting
 
 BEST, LOWEST, HIGHEST, TIE = "best", "lowest on test", "highest on test", "tie"
 FIRST = (BEST, LOWEST, HIGHEST)  # the verdicts of the setting ranked first
 WORSE, BETTER, UNKNOWN = "worse", "better on test", "not compared"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """The predictions of one run for all test examples, in file order.
-
-    labels and predicted: (N,) integers; confidence: (N,) float32, the probability of `predicted`.
-    """
-
-    labels: NDArray[np.integer[Any]]
-    predicted: NDArray[np.integer[Any]]
-    confidence: NDArray[np.float32]
-
-    @property
-    def wrong(self) -> NDArray[np.bool_]:
-        """(N,) whether each example is misclassified."""
-        wrong: NDArray[np.bool_] = self.predicted != self.labels
-        return wrong
 
 
 @dataclass(frozen=True)
@@ -182,19 +162,6 @@ def different_tests(first: SeedRun, second: SeedRun) -> str:
     return ""
 
 
-def different_labels(first: Outcome, second: Outcome) -> str:
-    """Why the predictions of two runs cannot be paired; empty if they can."""
-    if not np.array_equal(first.labels, second.labels):
-        return f"different test sets ({len(first.labels):,} and {len(second.labels):,} labels)"
-    return ""
-
-
-def discordant(first: Outcome, second: Outcome) -> tuple[int, int]:
-    """The number of examples that only the first, and only the second, misclassifies."""
-    a, b = first.wrong, second.wrong
-    return int(np.count_nonzero(a & ~b)), int(np.count_nonzero(b & ~a))
-
-
 def pairs(
     settings: Sequence[Setting], outcomes: Mapping[str, Outcome], notes: list[str]
 ) -> list[Pair]:
@@ -239,18 +206,3 @@ def pareto(seconds: Sequence[float], errors: Sequence[float]) -> list[int]:
         if not front or errors[index] < errors[front[-1]]:
             front.append(index)
     return front
-
-
-def confusion(
-    labels: NDArray[np.integer[Any]], predicted: NDArray[np.integer[Any]], classes: int
-) -> NDArray[np.int64]:
-    """(C, C) counts of examples by true class (row) and predicted class (column)."""
-    cells = labels.astype(np.int64) * classes + predicted
-    return np.bincount(cells, minlength=classes * classes).reshape(classes, classes)
-
-
-def confidently_wrong(outcome: Outcome, count: int) -> NDArray[np.int64]:
-    """The indices of at most `count` misclassified examples, the most confident first."""
-    rows = np.flatnonzero(outcome.wrong)
-    order = np.argsort(-outcome.confidence[rows], kind="stable")
-    return rows[order[:count]].astype(np.int64)

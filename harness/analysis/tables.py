@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from harness.analysis.ranking import BETTER, FIRST, TIE, WORSE, Standing
-from harness.analysis.settings import SeedRun, Setting, Summary
+from harness.analysis.seed_run import SeedRun
+from harness.analysis.settings import Setting, Summary
 from harness.runfolder.objective import DEFAULT, Objective
 
 Row = TypeVar("Row")

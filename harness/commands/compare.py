@@ -11,7 +11,7 @@ from harness.analysis import compare as comparing
 from harness.analysis import tables
 from harness.analysis.page import Comparison
 from harness.analysis.ranking import FIRST
-from harness.analysis.settings import SEED
+from harness.analysis.seed_run import SEED
 from harness.commands.options import OUTPUTS, URI, refuse
 from harness.run.summary import show
 from harness.runfolder.optional import attempt

@@ -10,7 +10,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.analysis.ranking import confusion
+from harness.analysis.outcome import confusion
 from harness.analysis.statistics import mean_interval, wilson
 from harness.commands.options import JSON, OUTPUTS, refuse
 from harness.data import dataset

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from harness.analysis import compare
+from harness.analysis.outcome import Outcome
 from harness.analysis.page import Comparison
-from harness.analysis.ranking import Outcome
-from harness.analysis.settings import SeedRun
+from harness.analysis.seed_run import SeedRun
 from harness.nn import metrics
 from harness.runfolder import checkpoint, journal
 from harness.runfolder.journal import Journal

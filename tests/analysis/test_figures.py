@@ -7,7 +7,7 @@ import numpy as np
 
 from harness.analysis import figures
 from harness.analysis.figures import Best
-from harness.analysis.ranking import Outcome
+from harness.analysis.outcome import Outcome
 from harness.analysis.settings import group
 from tests.analysis.conftest import build, make_run, seed_run
 

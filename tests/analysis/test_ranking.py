@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from harness.analysis import fields, ranking, tables
-from harness.analysis.ranking import BEST, BETTER, HIGHEST, TIE, UNKNOWN, WORSE, Outcome
-from harness.analysis.settings import SeedRun, group
+from harness.analysis.outcome import Outcome
+from harness.analysis.ranking import BEST, BETTER, HIGHEST, TIE, UNKNOWN, WORSE
+from harness.analysis.seed_run import SeedRun
+from harness.analysis.settings import group
 from harness.runfolder.objective import Objective
 from tests.analysis.conftest import outcome, seed_run
 
@@ -143,18 +145,6 @@ def test_the_tie_rule_finds_what_is_there() -> None:
 
 def test_pareto() -> None:
     assert ranking.pareto([3, 1, 2, 4], [1.0, 3.0, 3.5, 1.0]) == [1, 0]
-
-
-def test_confusion_and_the_confidently_wrong() -> None:
-    predictions = Outcome(
-        np.array([0, 0, 1, 2]), np.array([0, 1, 1, 0]), np.array([0.9, 0.6, 0.9, 0.8], np.float32)
-    )
-    assert ranking.confusion(predictions.labels, predictions.predicted, 3).tolist() == [
-        [1, 1, 0],
-        [0, 1, 0],
-        [1, 0, 0],
-    ]
-    assert ranking.confidently_wrong(predictions, 5).tolist() == [3, 1]
 
 
 def test_where_higher_is_better_the_highest_is_best() -> None:

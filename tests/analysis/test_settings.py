@@ -1,4 +1,7 @@
-"""Grouping runs into settings: what differs, repeated seeds, the order, and the summaries."""
+"""Grouping runs into settings: what differs, repeated seeds, the order, and the summaries.
+
+Covers: harness/analysis/seed_run.py
+"""
 
 import math
 from dataclasses import replace

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from harness.run import freeze, notices
 from harness.run.compose import Job, compose_one
@@ -21,9 +21,9 @@ from harness.run.launchers.scoreboard import Scoreboard
 from harness.run.search import space
 from harness.run.search.search import Search
 from harness.run.search.study import DATABASE, ended, open_study
+from harness.run.search.watch import Watch
 from harness.run.signals import setting_event
 from harness.runfolder import config as configuration
-from harness.runfolder import journal
 from harness.runfolder.config import ConfigError
 from harness.runfolder.folder import open_run
 from harness.runfolder.objective import Objective
@@ -219,37 +219,3 @@ class Trials:
         waiting = self.study.get_trials(states=(TrialState.WAITING,))
         if not any(each.user_attrs.get("resumes") == trial.number for each in waiting):
             self.study.enqueue_trial(trial.params, user_attrs={"resumes": trial.number})
-
-
-class Watch:
-    """Follows a trial's journal and reports each epoch; called to decide whether to end its job.
-
-    pruned: the epoch after which the pruner ended the trial, 0 while it has not.
-    """
-
-    def __init__(self, trial: "Trial", run: Run, stop: threading.Event) -> None:
-        self.pruned = 0
-        self._trial, self._stop = trial, stop
-        self._path, self._offset, self._epoch = run.journal, 0, 0
-        self._metric = Objective.of(run.create["params"]).metric
-
-    def __call__(self) -> Literal["end", "leave"] | None:
-        """Report new epochs and decide."""
-        if self._stop.is_set():
-            return "leave"
-        return "end" if self.report(may_prune=True) else None
-
-    def report(self, *, may_prune: bool = False) -> bool:
-        """Report new epochs. Returns whether the pruner ends the trial."""
-        records, self._offset, _ = journal.read(self._path, self._offset)
-        for record in records:
-            if record["kind"] != "epoch" or record["epoch"] <= self._epoch:
-                continue
-            self._epoch = record["epoch"]
-            if self._metric not in record["metrics"]:
-                continue  # the job will report that
-            self._trial.report(record["metrics"][self._metric], self._epoch)
-            if may_prune and self._trial.should_prune():
-                self.pruned = self._epoch
-                return True
-        return False

@@ -1,4 +1,7 @@
-"""The trials of a search: following a journal, pruning, and errors that end the search."""
+"""The trials of a search: following a journal, pruning, and errors that end the search.
+
+Covers: harness/run/search/watch.py
+"""
 
 import threading
 from collections import Counter
@@ -13,7 +16,8 @@ from harness.run.launchers.local import Parallel
 from harness.run.launchers.prestart import Prestart
 from harness.run.search.search import Search
 from harness.run.search.space import Parameter
-from harness.run.search.trials import Trials, Watch
+from harness.run.search.trials import Trials
+from harness.run.search.watch import Watch
 from harness.runfolder import liveness
 from harness.runfolder.own_code import OwnCodeError
 from harness.runfolder.plan import Plan, SweepJob
