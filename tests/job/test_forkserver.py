@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from harness.job import forkserver
-from harness.run.launchers.prestart import fork_job, start_job
+from harness.run.launchers.fork import fork_job
+from harness.run.launchers.prestart import start_job
 
 pytestmark = pytest.mark.skipif(not forkserver.AVAILABLE, reason="jobs are forked on Linux only")
 

@@ -1,4 +1,7 @@
-"""`--dry-run`: the jobs, what there is of them, the estimate; and that nothing is created."""
+"""`--dry-run`: the jobs, what there is of them, the estimate; and that nothing is created.
+
+Covers: harness/run/estimate.py
+"""
 
 from pathlib import Path
 
@@ -6,8 +9,9 @@ import pytest
 
 from harness.run import freeze, notices, preview
 from harness.run.compose import Job
+from harness.run.estimate import Past, duration, makespan, megabytes
 from harness.run.launcher_schema import BasicLauncher, JoblibLauncher, SlurmLauncher
-from harness.run.preview import Planned, duration, makespan, megabytes
+from harness.run.preview import Planned
 from harness.runfolder import keys
 from harness.runfolder.artifacts import Artifact
 from harness.runfolder.run import Run
@@ -131,7 +135,7 @@ def test_the_nearest_run_has_the_most_equal_settings(
         record_training(run, 0.5)
     for number, run in enumerate(runs):
         (run.folder / "large").write_bytes(bytes(1000 * 10**number))
-    past = preview.Past(runs)
+    past = Past(runs)
     found = past.nearest(jobs[0])
     assert found is not None
     assert found.different == ("width",)
@@ -139,7 +143,7 @@ def test_the_nearest_run_has_the_most_equal_settings(
     assert found.epoch_s == 0.5
     with runs[1].writing() as journal:
         journal.append("artifact", **Artifact("large", 10**9).record())
-    local = preview.Past(runs).nearest(job(tmp_path, idx_folder, 20, "tracking=local"))
+    local = Past(runs).nearest(job(tmp_path, idx_folder, 20, "tracking=local"))
     assert local is not None
     assert local.size > 10**9, "the store has a copy"
     assert past.nearest(Job("", {}, composed())) is None
@@ -162,7 +166,7 @@ def test_own_data_of_other_options_are_other_data(
 
     (run,) = frozen([of()])
     record_training(run, 0.5)
-    past = preview.Past([run])
+    past = Past([run])
     for same in (of(), of("dataset.label=mine"), of("dataset.split_seed=3"), of("batch=7")):
         assert past.nearest(same) is not None
     assert past.nearest(of("dataset.count=50")) is None

@@ -1,7 +1,7 @@
 """Configuration: what is accepted, and one readable line for everything that is not.
 
 Covers: harness/runfolder/config.py, harness/runfolder/schema.py, harness/runfolder/meanings.py,
-harness/runfolder/frozen_config.py
+harness/runfolder/frozen_config.py, harness/runfolder/contradictions.py
 """
 
 import re

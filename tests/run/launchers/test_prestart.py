@@ -1,4 +1,7 @@
-"""Pre-started job processes: forked or started, taken, and ended when they are not taken."""
+"""Pre-started job processes: forked or started, taken, and ended when they are not taken.
+
+Covers: harness/run/launchers/fork.py
+"""
 
 import os
 import signal
@@ -12,7 +15,8 @@ import pytest
 from harness.job import forkserver
 from harness.run.launchers import prestart
 from harness.run.launchers.base import LauncherError
-from harness.run.launchers.prestart import JOB, Fork, Prestart
+from harness.run.launchers.fork import Fork
+from harness.run.launchers.prestart import JOB, Prestart
 
 
 @pytest.fixture(params=["forked", "started"], autouse=True)
