@@ -127,12 +127,8 @@ class Table:
 
     def _text_index(self, width: int) -> int | None:
         """The index of the column of labels that may be text, before the header is known."""
-        wanted = self.layout.column or ""
-        if not self.layout.has_text:
-            return None
-        if wanted in ("first", "last"):
-            return 0 if wanted == "first" else width - 1
-        return int(wanted) - 1 if re.fullmatch(r"[0-9]{1,9}", wanted) else None
+        wanted = self.layout.column if self.layout.has_text else None
+        return None if wanted is None else _index(wanted, width)
 
     def _label_index(self) -> int:
         """The index of the column of labels. Raises `ValueError`."""
@@ -140,10 +136,9 @@ class Table:
         if wanted is None:
             found = [index for index, name in enumerate(names) if name.lower() in LABEL_NAMES]
             return found[0] if len(found) == 1 else 0
-        if wanted in ("first", "last"):
-            return 0 if wanted == "first" else self.width - 1
-        if re.fullmatch(r"[0-9]{1,9}", wanted) and 1 <= int(wanted) <= self.width:
-            return int(wanted) - 1
+        index = _index(wanted, self.width)
+        if index is not None and 0 <= index < self.width:
+            return index
         if names.count(wanted) == 1:
             return names.index(wanted)
         known = f", or a name of the header ({', '.join(names[:5])} ...)" if names else ""
@@ -199,6 +194,13 @@ class Table:
     def fault(self, number: int, problem: str) -> ValueError:
         """The error of a line."""
         return ValueError(f"{self.path}, line {number}: {problem}")
+
+
+def _index(column: str, width: int) -> int | None:
+    """The index of the column first, last or a number from 1; None for a name."""
+    if column in ("first", "last"):
+        return 0 if column == "first" else width - 1
+    return int(column) - 1 if re.fullmatch(r"[0-9]{1,9}", column) else None
 
 
 def number_of(cell: str) -> float | None:

@@ -85,20 +85,14 @@ def _split(
     labels = rows[:, table.column]
     values = _values(table, numbers, np.delete(rows, table.column, axis=1), gray)
     if table.layout.has_targets:
-        bad = ~(np.abs(labels) <= LARGEST)
-        if bad.any():
-            row = int(np.argmax(bad))
-            found = f"the target in cell {table.column + 1} is {labels[row]:g}"
-            raise table.fault(numbers[row], f"{found}, expected a finite number")
-        return labels, values
-    bad = (labels != np.floor(labels)) | (np.abs(labels) > MAX_LABEL)
+        bad, what, expected = ~(np.abs(labels) <= LARGEST), "target", "a finite number"
+    else:
+        bad = (labels != np.floor(labels)) | (np.abs(labels) > MAX_LABEL)
+        what, expected = "label", "a whole number; --label-column names another column"
     if bad.any():
         row = int(np.argmax(bad))
-        raise table.fault(
-            numbers[row],
-            f"the label in cell {table.column + 1} is {labels[row]:g}, expected a whole "
-            "number; --label-column names another column",
-        )
+        found = f"the {what} in cell {table.column + 1} is {labels[row]:g}"
+        raise table.fault(numbers[row], f"{found}, expected {expected}")
     return labels, values
 
 
