@@ -86,14 +86,42 @@ def load(name: str, key: str) -> Any:
     except (Exception, SystemExit) as error:
         raise OwnCodeError(f"{key}={name}: {described(error)}") from error
     if not hasattr(module, attribute):
-        names = ", ".join(each for each in vars(module) if not each.startswith("_"))
+        names = ", ".join(_defined(Path(module.__file__ or ""))) or "no function or class"
         raise OwnCodeError(f"{key}={name}: {module_name} has no {attribute}; it has {names}")
     return getattr(module, attribute)
 
 
+def candidates(module: str) -> str:
+    """What a module's name without `:NAME` may stand for: `mine.parts:Lion or mine.parts:swish`.
+
+    Empty where the folders that are searched first have no such module, or it defines nothing. It
+    is not imported.
+    """
+    for folder in [Path.cwd(), *_folders.get()]:
+        base = folder.joinpath(*module.split("."))
+        for file in (base / "__init__.py", base.with_name(f"{base.name}.py")):
+            if module and file.is_file() and (names := _defined(file)):
+                return " or ".join(f"{module}:{name}" for name in names)
+    return ""
+
+
+def _defined(file: Path) -> list[str]:
+    """The public functions and classes that a source file defines."""
+    with contextlib.suppress(SyntaxError, OSError):
+        nodes = ast.parse(file.read_bytes()).body
+        names = [each.name for each in nodes if isinstance(each, (ast.FunctionDef, ast.ClassDef))]
+        return [name for name in names if not name.startswith("_")]
+    return []
+
+
 def described(error: BaseException) -> str:
     """An exception in one line, with the place in the user's code that raised it."""
-    text = " ".join(f"{type(error).__name__}: {error}".split())
+    if isinstance(error, OwnCodeError):
+        return str(error)  # which has the place
+    message = str(error)
+    if isinstance(error, ImportError) and error.path:  # not the file of the other module as well
+        message = message.removesuffix(f" ({error.path})")
+    text = " ".join(f"{type(error).__name__}: {message}".split())
     causes: list[BaseException] = [error]
     while cause := causes[-1].__cause__:
         causes.append(cause)
@@ -197,9 +225,10 @@ def _placed(each: Mapping[str, str]) -> str | None:
     roots = [Path.cwd(), *_folders.get(), Path(each["root"]), *map(Path, sys.path)]
     root = next((root for root in roots if (root / each["path"]).is_file()), None)
     if root is None:
+        searched = _searched(Path(each["root"]))
         return (
-            f"{each['path']}: the run uses this module, which is neither in {_searched()} nor "
-            f"in {each['root']}; the run keeps a copy for the record, in {FOLDER}/"
+            f"{each['path']}: the run uses this module, which is not in {searched}; the run keeps "
+            f"a copy for the record, in {FOLDER}/"
         )
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))
@@ -261,8 +290,8 @@ def _installed() -> set[Path]:
     return {Path(paths[name]).resolve() for name in ("purelib", "platlib", "stdlib")}
 
 
-def _searched() -> str:
-    return " or ".join(map(str, [Path.cwd(), *_folders.get()]))
+def _searched(*more: Path) -> str:
+    return " or ".join(dict.fromkeys(map(str, [Path.cwd(), *_folders.get(), *more])))
 
 
 def _extend_path() -> None:
