@@ -27,6 +27,7 @@ from harness.training.options import Options
 from harness.training.randomness import generators
 from harness.training.trainer import Trainer
 
+CODE = "code"  # in a weights file, the digest of each file of the user's that the network needs
 NETWORK_PARTS = ("model", "activation", "loss", "normalization")  # what a weights file describes
 
 # Keys that a training step does not depend on, and `width` and `depth`, which are checked as the
@@ -253,6 +254,16 @@ def description(config: ScratchConfig, trained: Trainer) -> dict[str, Any]:
     if dataset.class_names != default_names(dataset.classes):
         about["class_names"] = list(dataset.class_names)
     return about if dtype == np.uint8 else about | {"dtype": dtype.name}
+
+
+def code(config: ScratchConfig) -> dict[str, str]:
+    """The digest of each source file, by its path, that the user's parts of the network need.
+
+    Raises `OwnCodeError`.
+    """
+    chosen: list[Part] = [getattr(config, kind) for kind in NETWORK_PARTS]
+    files = own_code.sources(part.name for part in chosen if part.is_own)
+    return {each.path: each.syntax for each in files}
 
 
 def is_plain(config: ScratchConfig) -> bool:

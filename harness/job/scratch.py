@@ -25,7 +25,7 @@ def fit(config: ScratchConfig, run: TrainingRun) -> None:
 
     Raises `Diverged` when a loss is not finite.
     """
-    trainer = build.trainer(config, run.dataset)
+    trainer, code = build.trainer(config, run.dataset), build.code(config)
     if run.restored is not None:
         arrays, description = checkpoint.load(run.restored / STATE)
         trainer.restore(arrays, description["state"])
@@ -36,7 +36,8 @@ def fit(config: ScratchConfig, run: TrainingRun) -> None:
             with suppress(Diverged):
                 run.log(error.epoch, error.values)
         raise
-    _write_weights(build.description(config, trainer), trainer, result, run)
+    description = build.description(config, trainer) | ({build.CODE: code} if code else {})
+    _write_weights(description, trainer, result, run)
     run.predictions(trainer.dataset.test.labels, result.probabilities)
 
 

@@ -25,7 +25,7 @@ from harness.nn import layers
 from harness.recognizer import champion
 from harness.recognizer.champion import ALIAS, DIGEST, OWN, RUN, WEIGHTS
 from harness.recognizer.recognizer import Recognizer
-from harness.runfolder import checkpoint
+from harness.runfolder import checkpoint, syntax
 from harness.runfolder.artifacts import sha256
 from harness.runfolder.target import Target
 from harness.tracking import mlflow_private
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 Examples = NDArray[Any]
 CODE = Path(__file__).with_name("logged_model.py")
 NN = Path(layers.__file__).parent
-NORMALIZATION = Path(normalization.__file__)
+BESIDE = (Path(normalization.__file__), Path(syntax.__file__))  # what a model needs beside them
 DATASET, SHA256 = "dataset", "data.sha256"  # tags of a version
 REQUIREMENTS = ("annotated-types", "mlflow", "numpy", "pandas", "safetensors")
 
@@ -158,7 +158,7 @@ def copy_source(folder: Path) -> Path:
     """
     copies = {
         file.name: re.sub(r"^from harness\.nn\.", "from .", file.read_text(), flags=re.MULTILINE)
-        for file in sorted([*NN.glob("*.py"), NORMALIZATION])
+        for file in sorted([*NN.glob("*.py"), *BESIDE])
     }
     digest = hashlib.sha256(json.dumps(copies).encode()).hexdigest()
     package = folder / f"harness_{digest[:16]}"

@@ -11,6 +11,7 @@ import contextvars
 import hashlib
 import importlib
 import importlib.util
+import itertools
 import json
 import sys
 import sysconfig
@@ -25,6 +26,7 @@ from harness.runfolder.optional import warn
 
 PACKAGE = Path(__file__).resolve().parents[1]  # the harness itself
 FOLDER = "code"  # the copies in a run folder
+_first: dict[Path, str] = {}  # the digest of each file when this process used it first
 _folders: contextvars.ContextVar[tuple[Path, ...]] = contextvars.ContextVar("own", default=())
 
 
@@ -72,7 +74,7 @@ def load(name: str, key: str) -> Any:
     error and the line that raised it.
     """
     module_name, _, attribute = name.partition(":")
-    if not all(part.isidentifier() for part in [*module_name.split("."), attribute]):
+    if not _is_name(name):
         raise OwnCodeError(f"{key}={name}: expected MODULE:NAME, such as mine.parts:Lion")
     _extend_path()
     try:
@@ -89,6 +91,12 @@ def load(name: str, key: str) -> Any:
         names = ", ".join(_defined(Path(module.__file__ or ""))) or "no function or class"
         raise OwnCodeError(f"{key}={name}: {module_name} has no {attribute}; it has {names}")
     return getattr(module, attribute)
+
+
+def _is_name(name: str) -> bool:
+    """Whether it is `MODULE:NAME`."""
+    module, _, attribute = name.partition(":")
+    return all(part.isidentifier() for part in [*module.split("."), attribute])
 
 
 def candidates(module: str) -> str:
@@ -168,10 +176,18 @@ def sources(names: Iterable[str]) -> list[Source]:
 
 
 def _find(module: str) -> Any:
-    try:
-        return importlib.util.find_spec(module)
-    except ModuleNotFoundError:  # of the package around it
-        return None
+    """The specification of a module, None if there is none; the packages are not imported."""
+    found, path = None, None
+    for name in itertools.accumulate(module.split("."), "{}.{}".format):
+        try:
+            specs = (each.find_spec(name, path) for each in sys.meta_path)
+            found = next((spec for spec in specs if spec is not None), None)
+        except KeyError:  # a package without __init__.py inside another
+            return importlib.util.find_spec(module)
+        if found is None:
+            return None
+        path = found.submodule_search_locations or []
+    return found
 
 
 def digest(files: Iterable[Source]) -> str:
@@ -214,6 +230,61 @@ def use(recorded: Iterable[Mapping[str, str]], needed: Iterable[str] | None = No
         raise OwnCodeError(problem)
 
 
+def use_same(names: Iterable[str], recorded: Any, run: str) -> None:
+    """Make the modules of `MODULE:NAME` importable, if they are here as they were for a run.
+
+    For a network that comes from a store: recorded, the digest of each file by its path, is
+    compared, and decides nothing else. Modules are found in the working directory, in the folders
+    of configurations and on PYTHONPATH; no installed one is imported. run: its id. Raises
+    `OwnCodeError`, one line.
+    """
+    names = list(names)
+    if not names:
+        return
+    if not isinstance(recorded, Mapping) or not recorded:
+        raise OwnCodeError(
+            f"run {run} uses {', '.join(names)}, and no digest of the module was stored; use the "
+            "run where it was trained, with --run"
+        )
+    _extend_path()
+    for name in names:
+        if not _is_name(name):
+            raise OwnCodeError(f"run {run} uses {name[:80]!r}: expected MODULE:NAME")
+        found = _find(name.partition(":")[0])
+        where = Path(getattr(found, "origin", None) or "").resolve()
+        if any(folder in where.parents for folder in (*_installed(), PACKAGE)):
+            raise OwnCodeError(
+                f"run {run} uses {name}, an installed module, which is not imported for a network "
+                "from a store; use the run where it was trained, with --run"
+            )
+    try:
+        files = sources(names)
+    except OwnCodeError as error:
+        raise OwnCodeError(
+            f"run {run} uses {error}; start where it is, or name its folder with --config-dir"
+        ) from None
+    here = {each.path: each for each in files}
+    for path in sorted(recorded.keys() - here.keys()):
+        raise OwnCodeError(
+            f"{path[:80]!r}: run {run} uses this module, which is not in {_searched()}"
+        )
+    for path, each in here.items():
+        if recorded.get(path) != each.syntax:
+            raise OwnCodeError(
+                f"{each.file}: is not what run {run} was trained with; restore it (the run keeps a "
+                f"copy, in {FOLDER}/)"
+            )
+        if problem := _changed_since(each.file, each.syntax):
+            raise OwnCodeError(problem)
+
+
+def _changed_since(file: Path, digest: str) -> str | None:
+    """What is wrong with a file that this process may have imported before it was changed."""
+    if _first.setdefault(file.resolve(), digest) == digest:
+        return None
+    return f"{file}: was changed since this process used it first; start the command again"
+
+
 def _files_of(names: Iterable[str]) -> set[str]:
     """The paths that the modules of `MODULE:NAME` may have."""
     bases = [name.partition(":")[0].replace(".", "/") for name in names]
@@ -232,12 +303,13 @@ def _placed(each: Mapping[str, str]) -> str | None:
         )
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))
-    if _syntax_of(root / each["path"]) != each["syntax"]:
+    now = _syntax_of(root / each["path"])
+    if now != each["syntax"]:
         return (
             f"{root / each['path']}: was changed after the run was frozen; restore it (the run "
             f"keeps a copy, in {FOLDER}/) or start the run again"
         )
-    return None
+    return _changed_since(root / each["path"], now)
 
 
 def _follow(file: Path, root: Path, package: Path, found: dict[Path, Source]) -> None:
