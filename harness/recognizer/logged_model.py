@@ -37,6 +37,8 @@ TABLES = {
 class NetworkModel(PythonModel):
     """Applies a network to examples (N, ...) or flat (N, D), such as images (N, 28, 28).
 
+    They are an array, nested lists, or a data frame with a column for each of the D numbers.
+
     `predict` returns a table with the columns `class`, `name` and `probabilities`; of a regression,
     with `prediction`, a number, or a list where the targets are several.
     """
@@ -91,6 +93,11 @@ class NetworkModel(PythonModel):
             expected = " or ".join(sorted(shapes, key=len, reverse=True))
             raise ValueError(f"examples: expected shape {expected}, found {examples.shape}")
         flat = examples.reshape(len(examples), inputs)
+        if flat.dtype.kind not in "biuf":  # of a data frame with columns of several types
+            try:
+                flat = flat.astype(np.float64)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"examples: expected numbers, {error}") from error
         if self.dtype != np.uint8:
             return flat.astype(self.dtype)
         pixels = flat.astype(np.float32)

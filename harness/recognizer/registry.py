@@ -17,7 +17,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from harness.data import normalization
@@ -240,8 +239,6 @@ def _signature(trained: Recognizer) -> Any:
     if trained.is_regression:
         several = trained.network.outputs > 1
         columns = [ColSpec(Array(DataType.double) if several else DataType.double, "prediction")]
-    # MLflow has no signature for "(N, 28, 28) or (N, 784)" and the like. This one accepts every
-    # array; the model checks shape and range.
-    return ModelSignature(
-        inputs=Schema([TensorSpec(np.dtype("O"), (-1,))]), outputs=Schema(columns)
-    )
+    # MLflow has no signature for "(N, 28, 28) or (N, 784)" and the like, as an array or a data
+    # frame. Without one of the inputs it accepts all; the model checks shape, type and range.
+    return ModelSignature(outputs=Schema(columns))
