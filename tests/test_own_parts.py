@@ -49,7 +49,14 @@ class wrong(SGD):
 class wrong(SGD):
     def step(self, gradient, lr):
         self._parameters.flat[:] = np.nan
-""", "the training loss is nan in epoch 1"),
+""", "optimizer=nan:wrong: expected finite parameters after its first steps with lr=0.1, found"),
+    "nan_late": ("optimizer", """
+class wrong(SGD):
+    steps = 0
+    def step(self, gradient, lr):
+        wrong.steps += 1
+        super().step(gradient, lr if wrong.steps < 20 else np.nan)
+""", "in epoch 2: optimizer=nan_late:wrong wrote numbers that are not finite into the parameters"),
     "no_step": ("optimizer", """
 class wrong:
     state = {}

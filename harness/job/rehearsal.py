@@ -90,7 +90,7 @@ class _Drawn:
 
 
 def check_resume(name: str, make: Make, parameters: Parameters, lr: float) -> None:
-    """Check that an optimizer goes on alike when its state is restored into a new one.
+    """Check that an optimizer goes on alike when its state is restored into a new one, finitely.
 
     make: the optimizer of some parameters. They are copies of `parameters`, which stay as they are.
     """
@@ -118,6 +118,12 @@ def check_resume(name: str, make: Make, parameters: Parameters, lr: float) -> No
                 array[...] = first.state[key]
             for each in (first, again):
                 each.step(gradients[-1], lr)
+    if not np.isfinite(ours[0].flat).all():
+        found = ours[0].flat[~np.isfinite(ours[0].flat)][0]
+        raise PartError(
+            f"{place}: expected finite parameters after its first steps with lr={lr:g}, found "
+            f"{found}"
+        )
     if ours[0].flat.tobytes() != ours[1].flat.tobytes():
         raise PartError(
             f"{place}: a run could not be resumed: with its state restored into a new optimizer, "
