@@ -86,10 +86,13 @@ def _step_settings(config: ScratchConfig) -> dict[str, Any]:
 
 def trainer(config: ScratchConfig, dataset: Dataset) -> Trainer:
     """The trainer of a configuration, with a freshly initialized network."""
-    random = generators(config.seed)
     objective = Objective.parse(config.objective)
-    made = network(config, dataset.input_shape, dataset.outputs)
-    made.initialize(random["weights"])
+    made = _new(config, dataset)
+    for kind in ("model", "activation"):
+        if getattr(config, kind).is_own:
+            place = f"{kind}={getattr(config, kind).name}"
+            rehearsal.check_layers(place, partial(_new, config, dataset))
+            break
     fitted: Normalization = part("normalization", config)
     fitted.fit(dataset.train.inputs, dataset.train.rows)
     optimizer = part("optimizer", config, made.parameters)
@@ -123,6 +126,13 @@ def trainer(config: ScratchConfig, dataset: Dataset) -> Trainer:
         backend=config.backend,
     )
     return Trainer(made, dataset, optimizer, fitted, options)
+
+
+def _new(config: ScratchConfig, dataset: Dataset) -> Network:
+    """The network with its initial parameters, which a training begins with."""
+    made = network(config, dataset.input_shape, dataset.outputs)
+    made.initialize(generators(config.seed)["weights"])
+    return made
 
 
 def network(config: ScratchConfig, input_shape: tuple[int, ...], outputs: int) -> Network:
