@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-MNIST, ALIAS = "mnist", "champion"  # the model that reads digits
+ALIAS = "champion"
 WEIGHTS = "recognizer.safetensors"
 RUN = "run.id"
 DIGEST = "weights.sha256"  # the tag of a version; versions of other programs have none

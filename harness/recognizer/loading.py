@@ -68,7 +68,7 @@ def _candidates(
     problems: takes a line for each local run that cannot be used. champions_only: local runs come
     after every champion.
     """
-    yield _if_of_pictures(champion.registered(target, champion.MNIST))
+    yield _if_of_pictures(champion.registered(target, recognizer.MNIST))
     finished = [
         run
         for run in folder.all_runs(outputs)
@@ -118,7 +118,7 @@ def _of_pictures(trained: Recognizer) -> Recognizer:
 
 
 def _is_mnist(run: Run) -> bool:
-    return bool(run.history().create["dataset"]["name"] == champion.MNIST)
+    return bool(run.history().create["dataset"]["name"] == recognizer.MNIST)
 
 
 def describe_source(trained: Recognizer) -> str:

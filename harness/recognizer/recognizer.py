@@ -21,6 +21,8 @@ from harness.runfolder import checkpoint, own_code
 
 BATCH = 256
 BATCH_NUMBERS = 1 << 26  # inputs of a batch at most: 256 MB
+NAME = 80  # characters of the name of a data set
+MNIST = "mnist"  # the data set of digits
 UNSURE = 0.8  # an answer with a lower calibrated probability is not reliable
 
 
@@ -90,6 +92,12 @@ class Recognizer:
     def temperature(self) -> float:
         """What the logits are divided by; 1 without calibration."""
         return float(self.description.get("calibration", {}).get("temperature", 1.0))
+
+    @property
+    def title(self) -> str:
+        """What its page asks for: a digit of MNIST, or a picture like those of its data set."""
+        name = str(self.description.get("dataset", MNIST))[:NAME]
+        return "Draw a digit" if name == MNIST else f"Draw or open a picture: {name}"
 
     @property
     def is_regression(self) -> bool:
