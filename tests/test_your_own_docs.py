@@ -110,6 +110,48 @@ def test_the_example_from_python(tmp_path: Path) -> None:
     assert re.fullmatch(r"\S+ FINISHED 0\.\d+ 1\n", done.stdout)
 
 
+@pytest.mark.service
+@pytest.mark.parametrize(
+    "path",
+    [needing(path, path) for path in TRAINERS if collected(path)],
+)
+def test_a_trainer_without_validation_examples(project: Path, path: str) -> None:
+    """Then the last epoch is the best one."""
+    pytest.importorskip("sklearn", reason="needs scikit-learn: python -m pip install scikit-learn")
+    name = f"trainer={path[:-3].replace('/', '.')}:fit"
+    options = ("epochs=2", "tracking=none", "dataset.num_val=0", f"outputs=without/{path}")
+    done = command_in(project)("harness.run", "dataset=mine.iris:flowers", name, *options)
+    assert (done.returncode, done.stderr) == (0, "")
+    (run,) = all_runs(project / "without" / path)
+    frame = run.frame()
+    assert len(frame) == 2
+    assert [key for key in frame if key.startswith("train/")]
+    assert not [key for key in frame if key.startswith("val/")]
+    assert 0 <= run.metrics["test/error"] <= 1
+
+
+def test_another_program_reads_a_journal(tmp_path: Path) -> None:
+    (example,) = re.findall(r"^```python\n(import json\n.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+    defined: dict[str, Any] = {}
+    exec(example, defined)
+    path = tmp_path / journal.FILE_NAME
+    written = []
+    with journal.Journal(path) as open_journal:
+        for kind in ("create", "epoch", "end"):
+            written.append(open_journal.append(kind, metrics={"val/error": 0.5}))
+    with path.open("ab") as file:
+        file.write(b"00000000 {torn")
+    assert list(defined["records"](path)) == written
+    section = PAGE.partition("Every record has")[2].partition("## ")[0]
+    named = set(re.findall(r"^\| (.*?) \|", section, re.MULTILINE)) - {"`kind`", "---"}
+    kinds = {kind for cell in named for kind in re.findall(r"`(\w+)`", cell)}
+    assert kinds == set(journal.RECORDS)
+    for line in section.splitlines():
+        for kind in re.findall(r"`(\w+)`", line.split(" | ")[0]) if " | " in line else ():
+            fields = set(re.findall(r"`([a-z_\d]+)`", line.split(" | ")[1]))
+            assert fields <= journal.RECORDS.get(kind, fields)
+
+
 def test_the_files_are_short_and_complete() -> None:
     assert len(FILES) == 16
     for path in TRAINERS:
