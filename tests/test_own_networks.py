@@ -126,16 +126,20 @@ def test_the_page_offers_such_runs_until_a_module_changes(trained: Path, project
     (second,) = {each.name for each in run_folders(project / "outputs")} - {first, default}
     (project / "mine/own_gate.py").write_text(GATE)
     arguments = ("--outputs", str(project / "outputs"), "--run", default)
-    with served(*arguments, "-cd", str(project / "mine")) as number:
-        listed = json.loads(ask(number, "GET", "/api/models")[2])["models"]
-        assert {each["id"] for each in listed} == {first, second, default}
-        status, answer = post(number, encoded_png(), "image/png", f"?model={first}")
-        assert (status, answer.get("model")) == (200, first), answer
-        assert post(number, encoded_png(), "image/png", f"?model={second}")[0] == 404
-        (project / "mine/own_gate.py").write_text(OTHER)
-        assert post(number, encoded_png(), "image/png", f"?model={second}")[0] == 404
-    with served(*arguments, "-cd", str(project / "mine")) as number:
-        assert post(number, encoded_png(), "image/png", f"?model={second}")[0] == 200
+    (trained / "own").rename(trained / "away")  # so that --config-dir is needed
+    try:
+        with served(*arguments, "-cd", str(project / "mine")) as number:
+            listed = json.loads(ask(number, "GET", "/api/models")[2])["models"]
+            assert {each["id"] for each in listed} == {first, second, default}
+            status, answer = post(number, encoded_png(), "image/png", f"?model={first}")
+            assert (status, answer.get("model")) == (200, first), answer
+            assert post(number, encoded_png(), "image/png", f"?model={second}")[0] == 404
+            (project / "mine/own_gate.py").write_text(OTHER)
+            assert post(number, encoded_png(), "image/png", f"?model={second}")[0] == 404
+        with served(*arguments, "-cd", str(project / "mine")) as number:
+            assert post(number, encoded_png(), "image/png", f"?model={second}")[0] == 200
+    finally:
+        (trained / "away").rename(trained / "own")
 
 
 @pytest.mark.parametrize("name", ["antigravity:x", "harness.nn.optimizers:SGD", "os:x", "a b:c"])

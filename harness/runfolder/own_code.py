@@ -26,7 +26,7 @@ from harness.runfolder.optional import warn
 
 PACKAGE = Path(__file__).resolve().parents[1]  # the harness itself
 FOLDER = "code"  # the copies in a run folder
-_first: dict[Path, str] = {}  # the digest of each file when this process used it first
+_first: dict[str, str] = {}  # the digest of each path when this process used it first
 _folders: contextvars.ContextVar[tuple[Path, ...]] = contextvars.ContextVar("own", default=())
 
 
@@ -274,15 +274,18 @@ def use_same(names: Iterable[str], recorded: Any, run: str) -> None:
                 f"{each.file}: is not what run {run} was trained with; restore it (the run keeps a "
                 f"copy, in {FOLDER}/)"
             )
-        if problem := _changed_since(each.file, each.syntax):
+        if problem := _another(each.file, path, each.syntax):
             raise OwnCodeError(problem)
 
 
-def _changed_since(file: Path, digest: str) -> str | None:
-    """What is wrong with a file that this process may have imported before it was changed."""
-    if _first.setdefault(file.resolve(), digest) == digest:
+def _another(file: Path, path: str, digest: str) -> str | None:
+    """What is wrong with a file where this process may have imported other source of its name.
+
+    The file was changed meanwhile, or is in another folder. path: relative to its root.
+    """
+    if _first.setdefault(path, digest) == digest:
         return None
-    return f"{file}: was changed since this process used it first; start the command again"
+    return f"{file}: is not the module of its name that is imported already; start another process"
 
 
 def _files_of(names: Iterable[str]) -> set[str]:
@@ -309,7 +312,7 @@ def _placed(each: Mapping[str, str]) -> str | None:
             f"{root / each['path']}: was changed after the run was frozen; restore it (the run "
             f"keeps a copy, in {FOLDER}/) or start the run again"
         )
-    return _changed_since(root / each["path"], now)
+    return _another(root / each["path"], each["path"], now)
 
 
 def _follow(file: Path, root: Path, package: Path, found: dict[Path, Source]) -> None:

@@ -164,6 +164,26 @@ def test_a_run_s_modules_are_compared_with_what_was_frozen(package: str, tmp_pat
         own_code.use(recorded)
 
 
+def test_a_process_uses_one_source_of_a_module(
+    package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python imports a module once, whichever run needs it, from whichever folder."""
+    recorded = {}
+    for folder, text in (("a", "x = 1\n"), ("b", "x = 2\n"), ("c", "# the same\nx = 1\n")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / f"{package}_one.py").write_text(text)
+        monkeypatch.chdir(tmp_path / folder)
+        sys.path[:] = [path for path in sys.path if Path(path).parent != tmp_path]
+        recorded[folder] = [asdict(each) for each in own_code.sources([f"{package}_one:x"])]
+    sys.path[:] = [path for path in sys.path if Path(path).parent != tmp_path]
+    monkeypatch.chdir(tmp_path)
+    own_code.use(recorded["a"])
+    assert own_code.load(f"{package}_one:x", "metric") == 1
+    with pytest.raises(OwnCodeError, match=r"b/.*_one\.py: is not the module of its name that is"):
+        own_code.use(recorded["b"])
+    own_code.use(recorded["c"])
+
+
 def test_only_what_is_needed_must_be_as_it_was(
     package: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
