@@ -127,9 +127,15 @@ def test_the_page_names_the_classes(letters: Path) -> None:
         connection.request("GET", "/api/models")
         listed = json.loads(connection.getresponse().read())
         assert listed["classes"] == list(LETTERS)
+        assert listed["title"] == "Draw or open a picture: letters"
+        connection.request("GET", "/")
+        page = connection.getresponse().read().decode()
+        assert "<title>Draw or open a picture: letters</title>" in page
+        assert '<h1 id="title">Draw or open a picture: letters</h1>' in page
         connection.request("POST", "/api/predict", content, {"Content-Type": "image/png"})
         answer = json.loads(connection.getresponse().read())
         assert answer["class"] == LETTERS[answer["digit"]]
+        assert answer["title"] == listed["title"]
         assert (answer["classes"], answer["seen_shape"]) == (list(LETTERS), [16, 16, 3])
         expected = Image.open(letters / "pictures/H/0.png").resize((16, 16), Image.LANCZOS)
         assert base64.b64decode(answer["seen"]) == expected.tobytes()

@@ -49,7 +49,14 @@ class wrong(SGD):
 class wrong(SGD):
     def step(self, gradient, lr):
         self._parameters.flat[:] = np.nan
-""", "the training loss is nan in epoch 1"),
+""", "optimizer=nan:wrong: expected finite parameters after its first steps with lr=0.1, found"),
+    "nan_late": ("optimizer", """
+class wrong(SGD):
+    steps = 0
+    def step(self, gradient, lr):
+        wrong.steps += 1
+        super().step(gradient, lr if wrong.steps < 20 else np.nan)
+""", "in epoch 2: optimizer=nan_late:wrong wrote numbers that are not finite into the parameters"),
     "no_step": ("optimizer", """
 class wrong:
     state = {}
@@ -157,6 +164,65 @@ def wrong(input_shape, outputs):
 def wrong(input_shape, outputs):
     pass
 """, "model=nothing:wrong: expected it to return a list of layers, found None"),
+    "layer_mean": ("model", """
+class Mean(Layer):
+    mean = 0.0
+    def forward(self, inputs, training):
+        if training:
+            self.mean = 0.99 * self.mean + 0.01 * inputs.mean(axis=0)
+        return inputs - self.mean
+    def backward(self, delta):
+        return delta
+def wrong(input_shape, outputs):
+    return [Dense(5), Mean(), Dense(outputs)]
+""", "its layers keep something from one step to the next (seen in Mean 2.mean), and only"),
+    "layer_buffer": ("model", """
+class Mean(Layer):
+    def forward(self, inputs, training):
+        mean = self.buffer("mean", inputs.shape[1:])
+        if training:
+            mean[:] = 0.9 * np.nan_to_num(mean) + 0.1 * inputs.mean(axis=0)
+        return inputs - mean if training else np.nan_to_num(inputs - mean)
+    def backward(self, delta):
+        return delta
+def wrong(input_shape, outputs):
+    return [Dense(5), Mean(), Dense(outputs)]
+""", "model=layer_buffer:wrong: its layers keep something from one step to the next, and only"),
+    "layer_noise": ("model", """
+class Noise(Layer):
+    def __init__(self):
+        self.generator = np.random.default_rng(0)
+    def forward(self, inputs, training):
+        noise = self.generator.normal(size=inputs.shape).astype(inputs.dtype)
+        return inputs + noise if training else inputs
+    def backward(self, delta):
+        return delta
+def wrong(input_shape, outputs):
+    return [Dense(5), Noise(), Dense(outputs)]
+""", "its layers keep something from one step to the next (seen in Noise 2.generator)"),
+    "counts": ("activation", """
+class wrong(ReLU):
+    steps = 0
+    def forward(self, z, out):
+        self.steps += 1
+        super().forward(z, out)
+""", "one step to the next (seen in Activate 2.activation.steps), and only parameters are saved"),
+    "layer_fine": ("model", """
+class Noise(Layer):
+    def build(self, input_shape):
+        self.shape = input_shape
+        return input_shape
+    def draw(self, batch, generator):
+        self.noise = generator.normal(size=(batch, *self.shape)).astype(self.dtype)
+    def forward(self, inputs, training):
+        self.scratch = np.empty((1000, 5))
+        self.scratch[: len(inputs)] = inputs
+        return inputs + self.noise[: len(inputs)] if training else inputs
+    def backward(self, delta):
+        return delta
+def wrong(input_shape, outputs):
+    return [Dense(5), Noise(), Dense(outputs)]
+""", ""),
     "outputs": ("model", """
 def wrong(input_shape, outputs):
     return [Dense(outputs + 1)]

@@ -257,6 +257,22 @@ def test_bad_input_is_one_line_before_anything_is_created(
     assert not (project / "outputs").exists()
 
 
+def test_a_run_without_a_network_says_which_commands_take_it(
+    command: Command, project: Path, idx_folder: Path
+) -> None:
+    done = command(RUN, *own(idx_folder, "fit"), "tracking=none")
+    assert done.returncode == 0, done.stderr
+    run = only_folder(project).name
+    for words in (("evaluate", "last"), ("register", "last"), ("predict", "x.png", "--run", run)):
+        done = command("harness", *words)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr == (
+            f"error: run {run} was trained by trainer=own_trainer:fit: its model is not a network "
+            "of the harness, which only the built-in trainer makes; `python -m harness results` "
+            "and `compare` read its metrics and predictions\n"
+        )
+
+
 def test_the_keys_of_the_trainer_are_explained(command: Command, project: Path) -> None:
     done = command(RUN, "--help", "trainer=own_trainer:fit")
     assert done.returncode == 0, done.stderr

@@ -4,10 +4,12 @@ The example in JAX is run where JAX is installed, which it is not in CI: it is n
 """
 
 import importlib.util
+import json
 import math
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -20,6 +22,7 @@ import pytest
 
 import harness
 from harness.data.dataset import Dataset
+from harness.runfolder import checkpoint, journal
 from harness.runfolder.folder import all_runs
 from tests.conftest import ROOT, command_in
 
@@ -107,8 +110,50 @@ def test_the_example_from_python(tmp_path: Path) -> None:
     assert re.fullmatch(r"\S+ FINISHED 0\.\d+ 1\n", done.stdout)
 
 
+@pytest.mark.service
+@pytest.mark.parametrize(
+    "path",
+    [needing(path, path) for path in TRAINERS if collected(path)],
+)
+def test_a_trainer_without_validation_examples(project: Path, path: str) -> None:
+    """Then the last epoch is the best one."""
+    pytest.importorskip("sklearn", reason="needs scikit-learn: python -m pip install scikit-learn")
+    name = f"trainer={path[:-3].replace('/', '.')}:fit"
+    options = ("epochs=2", "tracking=none", "dataset.num_val=0", f"outputs=without/{path}")
+    done = command_in(project)("harness.run", "dataset=mine.iris:flowers", name, *options)
+    assert (done.returncode, done.stderr) == (0, "")
+    (run,) = all_runs(project / "without" / path)
+    frame = run.frame()
+    assert len(frame) == 2
+    assert [key for key in frame if key.startswith("train/")]
+    assert not [key for key in frame if key.startswith("val/")]
+    assert 0 <= run.metrics["test/error"] <= 1
+
+
+def test_another_program_reads_a_journal(tmp_path: Path) -> None:
+    (example,) = re.findall(r"^```python\n(import json\n.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+    defined: dict[str, Any] = {}
+    exec(example, defined)
+    path = tmp_path / journal.FILE_NAME
+    written = []
+    with journal.Journal(path) as open_journal:
+        for kind in ("create", "epoch", "end"):
+            written.append(open_journal.append(kind, metrics={"val/error": 0.5}))
+    with path.open("ab") as file:
+        file.write(b"00000000 {torn")
+    assert list(defined["records"](path)) == written
+    section = PAGE.partition("Every record has")[2].partition("## ")[0]
+    named = set(re.findall(r"^\| (.*?) \|", section, re.MULTILINE)) - {"`kind`", "---"}
+    kinds = {kind for cell in named for kind in re.findall(r"`(\w+)`", cell)}
+    assert kinds == set(journal.RECORDS)
+    for line in section.splitlines():
+        for kind in re.findall(r"`(\w+)`", line.split(" | ")[0]) if " | " in line else ():
+            fields = set(re.findall(r"`([a-z_\d]+)`", line.split(" | ")[1]))
+            assert fields <= journal.RECORDS.get(kind, fields)
+
+
 def test_the_files_are_short_and_complete() -> None:
-    assert len(FILES) == 15
+    assert len(FILES) == 16
     for path in TRAINERS:
         assert len([line for line in FILES[path].splitlines() if line.strip()]) < 40, path
     assert all(line.startswith("python ") for line in LINES)
@@ -161,6 +206,78 @@ def test_the_gradient_of_the_focal_loss(project: Path, gamma: float) -> None:
         step[at] = 1e-6
         slope = (loss.value(z + step, t) - loss.value(z - step, t)).mean() / 2e-6
         assert out[at] == pytest.approx(slope, rel=1e-6, abs=1e-9)
+
+
+def test_the_gradient_of_batch_normalization(project: Path) -> None:
+    """Against differences of the loss sum(y^3) of a batch, by inputs and by parameters."""
+    from harness.nn.layers import Dense
+    from harness.nn.network import Network
+
+    layers = [Dense(3), module(project, "mine/batchnorm.py").BatchNorm()]
+    network = Network.create(layers, 2, np.random.default_rng(1), np.float64)
+    x, flat = np.random.default_rng(2).normal(size=(5, 2)), network.parameters.flat
+    flat += np.linspace(0.1, 0.5, len(flat))
+    start = flat.copy()
+
+    def loss() -> float:
+        value = (network.forward(x, training=True) ** 3).sum()
+        flat[:] = start  # also the running means
+        return float(value)
+
+    delta = 3 * network.forward(x, training=True) ** 2
+    flat[:] = start
+    below = network.input_gradient(delta).copy()
+    gradient = network.backward(delta).into(np.empty_like(flat))
+    for array, found in ((x, below), (start, gradient)):
+        for at in np.ndindex(array.shape):
+            values = []
+            for step in (1e-6, -1e-6):
+                before = array[at]
+                array[at] += step
+                flat[:] = start
+                values.append(loss())
+                array[at] = before
+            assert found[at] == pytest.approx((values[0] - values[1]) / 2e-6, rel=1e-5, abs=1e-6)
+    network.forward(x, training=True)
+    dense, statistics = network.by_layer(start)
+    mean = (x @ dense["weights"] + dense["bias"]).mean(axis=0)
+    found = network.by_layer(flat)[1]["mean"]
+    np.testing.assert_allclose(found, 0.9 * statistics["mean"] + 0.1 * mean)
+
+
+@pytest.mark.service
+def test_running_means_are_resumed_and_loaded_with_the_weights(project: Path) -> None:
+    """Training continued from its second epoch ends with the same bits, and they predict."""
+    command, folder = command_in(project), project / "resumed"
+    options = (
+        *(
+            "model=mine.batchnorm:network",
+            "activation=relu",
+            "lr=0.05",
+            "epochs=3",
+            "tracking=none",
+        ),
+        *("dataset.num_train=300", "dataset.num_val=100", "checkpoint.keep=0", "threads=1"),
+    )
+    done = command("harness.run", *options, f"outputs={folder}")
+    assert done.returncode == 0, done.stderr
+    (run,) = all_runs(folder)
+    arrays, _ = checkpoint.load(run.folder / "weights/last.safetensors")
+    assert np.abs(arrays["layer2.mean"]).max() > 0.01
+    records = journal.read(run.journal)[0]
+    kept = [each for each in records if each["kind"] in ("create", "start")]
+    kept += [each for each in records if each["kind"] == "epoch" and each["epoch"] < 3]
+    kept = [each | {"n": number} for number, each in enumerate(kept)]
+    run.journal.write_bytes(b"".join(map(journal.encode, kept)))
+    shutil.rmtree(run.folder / "checkpoints/epoch-000003")
+    done = command("harness.run", f"resume={run.id}", f"outputs={folder}")
+    assert done.returncode == 0, done.stderr
+    again, _ = checkpoint.load(run.folder / "weights/last.safetensors")
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(again[name], array, err_msg=name)
+    done = command("harness", "evaluate", run.id, "--outputs", str(folder), "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["error"] == run.metrics["test/error"]
 
 
 def test_the_schedule_starts_again(project: Path) -> None:

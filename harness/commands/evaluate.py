@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from harness.analysis.outcome import confusion
 from harness.analysis.statistics import mean_interval, wilson
-from harness.commands.options import JSON, OUTPUTS, refuse
+from harness.commands.options import CONFIG_DIR, JSON, OUTPUTS, refuse
 from harness.data import dataset
 from harness.data.dataset import Dataset, default_names, is_image
-from harness.nn.metrics import Metric
+from harness.nn.losses import CrossEntropy
 from harness.recognizer import calibration
 from harness.recognizer.loading import load_run
 from harness.recognizer.recognizer import Recognizer
@@ -23,7 +23,6 @@ from harness.run.overrides import parse_each, text_of, value_text
 from harness.runfolder import parts
 from harness.runfolder.config import expand_home
 from harness.runfolder.folder import find
-from harness.runfolder.run import Run
 from harness.runfolder.schema import ScratchConfig
 from harness.training import evaluation as scoring
 
@@ -35,6 +34,7 @@ NAME = 12  # characters of the name of a class
 @click.argument("run")
 @click.argument("overrides", nargs=-1)
 @OUTPUTS
+@CONFIG_DIR
 @JSON
 def evaluate(run: str, overrides: tuple[str, ...], outputs: Path, as_json: bool) -> None:
     """Score a saved run on the test set of any data: dataset=NAME and its folder or file."""
@@ -49,9 +49,10 @@ def evaluate(run: str, overrides: tuple[str, ...], outputs: Path, as_json: bool)
 class Evaluation:
     """The score of a run on the test set of some data; `images` is its number of examples.
 
-    error and calibration_error: fractions; interval: of the error, with 95 % confidence; loss in
-    nats; confusion: (C, C) counts of examples by true class (row) and predicted class (column);
-    class_names: of the C classes; metrics: the run's further ones, by name.
+    error and calibration_error: fractions; interval: of the error, with 95 % confidence; loss: the
+    mean of the run's own, in the unit loss_unit, nats or none; confusion: (C, C) counts of examples
+    by true class (row) and predicted class (column); class_names: of the C classes; metrics: the
+    run's further ones, by name.
     """
 
     run: str
@@ -64,6 +65,7 @@ class Evaluation:
     confusion: NDArray[np.int64]
     class_names: tuple[str, ...] = ()
     metrics: dict[str, float] = field(default_factory=dict)
+    loss_unit: str = "nats"
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as values that JSON can hold."""
@@ -104,7 +106,9 @@ def run_on(outputs: Path, run_id: str, overrides: list[str]) -> Evaluation | Reg
     run = find(outputs, run_id)
     own = run.config.dataset
     name, place = _dataset(overrides, own.name, own.place)
-    trained = load_run(run)  # which also makes the user's modules importable
+    config = run.config
+    metrics = config.metrics if isinstance(config, ScratchConfig) else []
+    trained = load_run(run, also=[name for name in metrics if ":" in name])
     if own.is_own and not overrides:
         data = run.dataset()
     else:
@@ -125,7 +129,8 @@ def run_on(outputs: Path, run_id: str, overrides: list[str]) -> Evaluation | Reg
     if not math.isfinite(score.loss):
         raise ValueError(f"run {run.id}: its weights are too large to give an answer")
     labels = data.test.labels
-    further = scoring.values("test", score, trained.loss, _metrics(run), predictions, labels)
+    functions = parts.metrics(metrics)
+    further = scoring.values("test", score, trained.loss, functions, predictions, labels)
     further = {key.removeprefix("test/"): value for key, value in further.items()}
     further = {name: value for name, value in further.items() if name not in ("loss", "error")}
     title = (own.title if name == own.name else None) or name
@@ -144,6 +149,7 @@ def run_on(outputs: Path, run_id: str, overrides: list[str]) -> Evaluation | Reg
         confusion=confusion(labels, predictions.argmax(axis=1), trained.classes),
         class_names=trained.class_names,
         metrics=further,
+        loss_unit="nats" if type(trained.loss) is CrossEntropy else "",
     )
 
 
@@ -189,12 +195,6 @@ def _answers(classes: int, outputs: int, most: str = "") -> str:
     return f"with {outputs} target{'s' if outputs > 1 else ''}"
 
 
-def _metrics(run: Run) -> dict[str, Metric]:
-    """The further metrics that the run records."""
-    config = run.config
-    return parts.metrics(config.metrics) if isinstance(config, ScratchConfig) else {}
-
-
 def text(evaluation: Evaluation | Regression) -> str:
     """The scores in some lines; of a classification, then the confusion matrix."""
     if isinstance(evaluation, Regression):
@@ -203,7 +203,7 @@ def text(evaluation: Evaluation | Regression) -> str:
     lines = [
         f"run {evaluation.run} on {evaluation.dataset}: error {evaluation.error:.2%} "
         f"(95 % interval {low:.2%} to {high:.2%}) of {evaluation.images:,} test examples",
-        f"loss {evaluation.loss:.4f} nats, "
+        f"{f'loss {evaluation.loss:.4f} {evaluation.loss_unit}'.strip()}, "
         f"expected calibration error {evaluation.calibration_error:.2%}",
         *(f"{name} {value:.4g}" for name, value in evaluation.metrics.items()),
         "",

@@ -29,6 +29,26 @@ def expanded(context: click.Context, option: click.Parameter, folder: Path) -> P
     return Path(os.path.expanduser(folder))  # noqa: PTH111  # `Path` raises without a home
 
 
+def include(context: click.Context, option: click.Parameter, folders: tuple[str, ...]) -> None:
+    """Find modules in these folders as well, until the command ends."""
+    if folders:
+        from harness.run.conf import including  # which other commands do not need
+
+        try:
+            context.with_resource(including(folders))
+        except ValueError as error:
+            refuse(error)
+
+
+CONFIG_DIR = click.option(
+    "--config-dir",
+    "-cd",
+    multiple=True,
+    expose_value=False,
+    callback=include,
+    metavar="DIR",
+    help="A folder with your own modules, beside the working directory.",
+)
 OUTPUTS = click.option(
     "--outputs",
     type=click.Path(path_type=Path),

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from harness.commands.options import JSON, OUTPUTS, RUN, URI, refuse
+from harness.commands.options import CONFIG_DIR, JSON, OUTPUTS, RUN, URI, refuse
 from harness.data.dataset import default_names
 from harness.recognizer import loading
 from harness.recognizer.decoding import Decoder
@@ -21,6 +21,7 @@ from harness.runfolder.status import ExitStatus
 @click.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @OUTPUTS
+@CONFIG_DIR
 @RUN
 @URI
 @JSON

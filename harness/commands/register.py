@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from harness.commands.options import OUTPUTS, refuse
+from harness.commands.options import CONFIG_DIR, OUTPUTS, refuse
 from harness.recognizer import champion, loading, registry
 from harness.recognizer.registry import Version
 from harness.run.summary import best_row
@@ -24,6 +24,7 @@ EXAMPLES = 2  # of the model's input example
 @click.command()
 @click.argument("sweep_or_run", default=None, required=False)
 @OUTPUTS
+@CONFIG_DIR
 @click.option("--name", default=None, help="The registered model; by default, its data set.")
 @click.option("--alias", default=champion.ALIAS, show_default=True, help="The alias to set.")
 @click.option("--replace", is_flag=True, help="Also replace a model of another data set.")

@@ -15,7 +15,7 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
-from harness.commands.options import OUTPUTS, URI, refuse
+from harness.commands.options import CONFIG_DIR, OUTPUTS, URI, refuse
 from harness.job.training_run import PREDICTIONS
 from harness.run import freeze
 from harness.run.compose import Job
@@ -47,6 +47,7 @@ from harness.tracking.recorded import Recorded, from_journal
 @click.command()
 @click.argument("run_id")
 @OUTPUTS
+@CONFIG_DIR
 @URI
 def reproduce(run_id: str, outputs: Path, uri: str | None) -> None:
     """Train a run again from what MLflow holds, and compare every metric to the last bit.

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from threadpoolctl import threadpool_limits
 
-from harness.commands.options import OUTPUTS, RUN, URI, refuse
+from harness.commands.options import CONFIG_DIR, OUTPUTS, RUN, URI, refuse
 from harness.recognizer import loading, server
 from harness.recognizer.guard import Hosts
 from harness.recognizer.library import Library
@@ -18,6 +18,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 @click.command()
 @OUTPUTS
+@CONFIG_DIR
 @RUN
 @URI
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")

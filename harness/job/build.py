@@ -27,6 +27,7 @@ from harness.training.options import Options
 from harness.training.randomness import generators
 from harness.training.trainer import Trainer
 
+CODE = "code"  # in a weights file, the digest of each file of the user's that the network needs
 NETWORK_PARTS = ("model", "activation", "loss", "normalization")  # what a weights file describes
 
 # Keys that a training step does not depend on, and `width` and `depth`, which are checked as the
@@ -85,10 +86,13 @@ def _step_settings(config: ScratchConfig) -> dict[str, Any]:
 
 def trainer(config: ScratchConfig, dataset: Dataset) -> Trainer:
     """The trainer of a configuration, with a freshly initialized network."""
-    random = generators(config.seed)
     objective = Objective.parse(config.objective)
-    made = network(config, dataset.input_shape, dataset.outputs)
-    made.initialize(random["weights"])
+    made = _new(config, dataset)
+    for kind in ("model", "activation"):
+        if getattr(config, kind).is_own:
+            place = f"{kind}={getattr(config, kind).name}"
+            rehearsal.check_layers(place, partial(_new, config, dataset))
+            break
     fitted: Normalization = part("normalization", config)
     fitted.fit(dataset.train.inputs, dataset.train.rows)
     optimizer = part("optimizer", config, made.parameters)
@@ -122,6 +126,13 @@ def trainer(config: ScratchConfig, dataset: Dataset) -> Trainer:
         backend=config.backend,
     )
     return Trainer(made, dataset, optimizer, fitted, options)
+
+
+def _new(config: ScratchConfig, dataset: Dataset) -> Network:
+    """The network with its initial parameters, which a training begins with."""
+    made = network(config, dataset.input_shape, dataset.outputs)
+    made.initialize(generators(config.seed)["weights"])
+    return made
 
 
 def network(config: ScratchConfig, input_shape: tuple[int, ...], outputs: int) -> Network:
@@ -253,6 +264,16 @@ def description(config: ScratchConfig, trained: Trainer) -> dict[str, Any]:
     if dataset.class_names != default_names(dataset.classes):
         about["class_names"] = list(dataset.class_names)
     return about if dtype == np.uint8 else about | {"dtype": dtype.name}
+
+
+def code(config: ScratchConfig) -> dict[str, str]:
+    """The digest of each source file, by its path, that the user's parts of the network need.
+
+    Raises `OwnCodeError`.
+    """
+    chosen: list[Part] = [getattr(config, kind) for kind in NETWORK_PARTS]
+    files = own_code.sources(part.name for part in chosen if part.is_own)
+    return {each.path: each.syntax for each in files}
 
 
 def is_plain(config: ScratchConfig) -> bool:

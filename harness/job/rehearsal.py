@@ -1,24 +1,29 @@
 """Try the user's parts once before they train, so that what is wrong is named, and where.
 
-Layers, activations and losses are tried by `nn`, whoever wrote them. All functions raise
+Layers, activations and losses are also tried by `nn`, whoever wrote them. All functions raise
 `PartError`, one line.
 """
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.nn.layers import Layer, walk
+from harness.nn.network import Network
 from harness.nn.parameters import Parameters
 from harness.runfolder import own_code
 from harness.runfolder.kinds import KINDS
 from harness.runfolder.parts import PartError
 
 FEW = 4  # examples
-STEPS = 4  # of an optimizer
+STEPS = 4  # of an optimizer, or of layers
+CLOSE = 1e-5  # differences that rounding may make
+DEEPEST = 4  # objects inside objects that are looked at
 Make = Callable[[Parameters], Any]
 
 
@@ -90,7 +95,7 @@ class _Drawn:
 
 
 def check_resume(name: str, make: Make, parameters: Parameters, lr: float) -> None:
-    """Check that an optimizer goes on alike when its state is restored into a new one.
+    """Check that an optimizer goes on alike when its state is restored into a new one, finitely.
 
     make: the optimizer of some parameters. They are copies of `parameters`, which stay as they are.
     """
@@ -118,12 +123,123 @@ def check_resume(name: str, make: Make, parameters: Parameters, lr: float) -> No
                 array[...] = first.state[key]
             for each in (first, again):
                 each.step(gradients[-1], lr)
+    if not np.isfinite(ours[0].flat).all():
+        found = ours[0].flat[~np.isfinite(ours[0].flat)][0]
+        raise PartError(
+            f"{place}: expected finite parameters after its first steps with lr={lr:g}, found "
+            f"{found}"
+        )
     if ours[0].flat.tobytes() != ours[1].flat.tobytes():
         raise PartError(
             f"{place}: a run could not be resumed: with its state restored into a new optimizer, "
             "the next step is another one; put all that step changes into state, a counter as "
             "np.zeros(())"
         )
+
+
+def check_layers(place: str, make: Callable[[], Network]) -> None:
+    """Check that layers have no state but their parameters, which alone are saved.
+
+    make: the network with its initial parameters. One is trained for some steps; another one that
+    gets its parameters must then compute the same, and its layers must hold the same.
+    """
+    trained, fresh = make(), make()
+    generator = np.random.default_rng(0)
+    before = _held(trained)
+    with named(place), np.errstate(all="ignore"):
+        for _ in range(STEPS):
+            _computed(trained, generator)
+            trained.parameters.flat *= 1.05
+        fresh.parameters.flat[:] = trained.parameters.flat
+        results = [_computed(each, np.random.default_rng(1)) for each in (trained, fresh)]
+    ours, theirs = _held(trained), _held(fresh)
+    changed = [
+        key for key in ours | theirs if _is_state(ours.get(key), theirs.get(key), before.get(key))
+    ]
+    if not changed and all(_is_close(*pair) for pair in zip(*results, strict=True)):
+        return
+    seen = f" (seen in {changed[0]})" if changed else ""
+    raise PartError(
+        f"{place}: its layers keep something from one step to the next{seen}, and only parameters "
+        "are saved: a resumed run and the saved weights would compute something else; make it a "
+        "parameter whose gradient is 0, or compute it anew in each call"
+    )
+
+
+def _computed(network: Network, generator: np.random.Generator) -> list[NDArray[Any]]:
+    """What a network computes of random examples in a step of training, and in evaluation."""
+    dtype, flat = network.parameters.flat.dtype, network.parameters.flat
+    inputs = generator.normal(size=(FEW, network.inputs)).astype(dtype)
+    delta = generator.normal(size=(FEW, network.outputs)).astype(dtype)
+    network.draw(FEW, generator)
+    outputs = network.forward(inputs, training=True).copy()
+    gradient = network.backward(delta).into(np.empty_like(flat)).copy()
+    return [outputs, gradient, flat.copy(), network.forward(inputs).copy()]
+
+
+def _held(network: Network) -> dict[str, Any]:
+    """The numbers, texts and arrays that layers hold beside parameters and buffers, by name.
+
+    What built-in layers hold is left out, but not the user's objects in them.
+    """
+    found: dict[str, Any] = {}
+    for number, layer in enumerate(walk(network.layers), 1):
+        skipped = {"_memory", "_views", "layers", "dtype", "delta", *layer.shapes}
+        ours = {key: value for key, value in vars(layer).items() if key not in skipped}
+        if _is_built_in(layer):
+            ours = {key: value for key, value in ours.items() if not _is_built_in(value)}
+        buffers = list(vars(layer)["_memory"].values())
+        _collect(f"{type(layer).__name__} {number}", ours, buffers, found)
+    return found
+
+
+def _is_built_in(value: Any) -> bool:
+    return type(value).__module__.partition(".")[0] in ("harness", "numpy", "builtins")
+
+
+def _collect(
+    name: str, value: Any, buffers: list[NDArray[Any]], found: dict[str, Any], depth: int = 0
+) -> None:
+    """Add what `value` holds to `found`: attributes, elements, the state of a generator."""
+    if isinstance(value, np.random.Generator):
+        found[name] = str(value.bit_generator.state)
+    elif isinstance(value, np.ndarray):
+        if not any(np.may_share_memory(value, each) for each in buffers):
+            found[name] = value.copy()
+    elif isinstance(value, bool | int | float | str | np.generic):
+        found[name] = value
+    elif isinstance(value, Layer | type | ModuleType) or depth == DEEPEST:
+        return
+    elif isinstance(value, Mapping):
+        for key, each in list(value.items()):
+            _collect(f"{name}.{key}", each, buffers, found, depth + 1)
+    elif isinstance(value, list | tuple):
+        for index, each in enumerate(value):
+            _collect(f"{name}[{index}]", each, buffers, found, depth + 1)
+    elif hasattr(value, "__dict__"):
+        _collect(name, vars(value), buffers, found, depth + 1)
+
+
+def _is_state(ours: Any, theirs: Any, before: Any) -> bool:
+    """Whether a value that steps change is another one in new layers. before: the steps."""
+    if isinstance(ours, np.ndarray) != isinstance(theirs, np.ndarray):
+        return True
+    if not isinstance(ours, np.ndarray):
+        return not _is_close(ours, theirs)
+    if ours.shape != theirs.shape:
+        return True
+    if ours.dtype.kind not in "biuf":
+        return False
+    differs = ~np.isclose(ours, theirs, rtol=CLOSE, atol=CLOSE, equal_nan=True)
+    if isinstance(before, np.ndarray) and before.shape == ours.shape:
+        differs &= ours != before  # not what was never written
+    return bool(differs.any())
+
+
+def _is_close(ours: Any, theirs: Any) -> bool:
+    if any(isinstance(each, str | None) for each in (ours, theirs)):
+        return type(ours) is type(theirs) and bool(ours == theirs)
+    return bool(np.allclose(ours, theirs, rtol=CLOSE, atol=CLOSE, equal_nan=True))
 
 
 def _forms(place: str, optimizer: Any) -> dict[str, tuple[tuple[int, ...], str]]:

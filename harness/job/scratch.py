@@ -5,6 +5,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from harness.data.normalization import state_arrays
 from harness.job import build, interruption
 from harness.job.training_run import TrainingRun
@@ -23,9 +25,9 @@ LAST_WEIGHTS = "weights/last.safetensors"
 def fit(config: ScratchConfig, run: TrainingRun) -> None:
     """Train the network of a configuration; see `training/trainer.py`.
 
-    Raises `Diverged` when a loss is not finite.
+    Raises `Diverged` when a metric is not finite.
     """
-    trainer = build.trainer(config, run.dataset)
+    trainer, code = build.trainer(config, run.dataset), build.code(config)
     if run.restored is not None:
         arrays, description = checkpoint.load(run.restored / STATE)
         trainer.restore(arrays, description["state"])
@@ -35,8 +37,17 @@ def fit(config: ScratchConfig, run: TrainingRun) -> None:
         if metrics.TRAIN_LOSS in error.values:  # an epoch, not the test set
             with suppress(Diverged):
                 run.log(error.epoch, error.values)
+        if config.optimizer.is_own and not np.isfinite(trainer.network.parameters.flat).all():
+            what, _, _ = str(error).partition(": ")
+            raise Diverged(
+                f"{what}: optimizer={config.optimizer.name} wrote numbers that are not finite into "
+                f"the parameters, or the learning rate lr={config.lr:g} is too high for it",
+                error.epoch,
+                error.values,
+            ) from error
         raise
-    _write_weights(build.description(config, trainer), trainer, result, run)
+    description = build.description(config, trainer) | ({build.CODE: code} if code else {})
+    _write_weights(description, trainer, result, run)
     run.predictions(trainer.dataset.test.labels, result.probabilities)
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from harness.data.atomic import write_atomically
 from harness.data.dataset import Dataset
@@ -155,7 +155,8 @@ class TrainingRun:
         """Save what was predicted of the test set, for paired tests.
 
         labels: (N,) the true classes. probabilities: (N, C), in the same order. In a regression
-        both are (N, K): targets and predictions.
+        both are (N, K): targets and predictions. The file has the arrays `labels`, `probabilities`
+        and, of a classification, `classes`: the C names, as texts.
         """
         truth, predicted = np.asarray(labels), np.asarray(probabilities, np.float32)
         if predicted.ndim != 2 or len(truth) != len(predicted) or not len(truth):
@@ -167,10 +168,13 @@ class TrainingRun:
             raise ValueError("run.predictions: the probabilities are not all finite")
         if self.dataset.classes:
             check_probabilities("run.predictions", predicted)
+        arrays: dict[str, NDArray[Any]] = {"labels": truth, "probabilities": predicted}
+        if self.dataset.classes and len(self.dataset.class_names) == predicted.shape[1]:
+            arrays["classes"] = np.array(self.dataset.class_names, np.str_)
         (self.folder / PREDICTIONS).parent.mkdir(exist_ok=True)
         write_atomically(
             self.folder / PREDICTIONS,
-            lambda file: np.savez(file, labels=truth, probabilities=predicted),
+            lambda file: np.savez(file, **arrays),  # type: ignore[arg-type]  # none is a bool
         )
         self._add_file(PREDICTIONS)
 

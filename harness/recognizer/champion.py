@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-MNIST, ALIAS = "mnist", "champion"  # the model that reads digits
+ALIAS = "champion"
 WEIGHTS = "recognizer.safetensors"
 RUN = "run.id"
 DIGEST = "weights.sha256"  # the tag of a version; versions of other programs have none
@@ -34,9 +34,10 @@ def registered(target: Target, name: str | None = None, alias: str = ALIAS) -> R
     """Load the registered network of a name; None if there is none.
 
     name: None for the only model of this harness that has the alias. Nothing in the artifact is
-    executed, and no module that it names is imported. Raises `StoreError` if the store cannot be
-    read, `ValueError` if there are several, if the network has parts of the user's, or if the
-    weights file is not the one that was registered.
+    executed; a module that it names is imported from where the command runs, see
+    `recognizer.load`. Raises `StoreError` if the store cannot be read, `ValueError` if there are
+    several, if a module is missing or differs, or if the weights file is not the one that was
+    registered.
     """
     if target.database is not None and not _has_alias(target.database, name, alias):
         return None  # without importing MLflow
@@ -68,11 +69,6 @@ def _load(client: "MlflowClient", target: Target, version: "ModelVersion") -> Re
     """Download the weights of a version and load them."""
     from mlflow.artifacts import download_artifacts
 
-    if OWN in version.tags:
-        raise ValueError(
-            f"{version.name} version {version.version} has {version.tags[OWN]}, and no module is "
-            f"imported for a registered model; use its run: --run {version.tags.get(RUN, 'RUN')}"
-        )
     with tempfile.TemporaryDirectory() as folder:
         with answers(target):
             source = client.get_model_version_download_uri(version.name, version.version)

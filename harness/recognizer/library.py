@@ -47,7 +47,7 @@ class Library:
         """Load the network of a listed run. Raises `ValueError`."""
         run = open_run(self._outputs, run_id)
         if run.folder.is_dir() or self._reader is None:
-            return loading.load_run(run, own=False)
+            return loading.load_run(run)
         try:
             return loading.load_stored(self._reader, run_id)
         except StoreError as error:

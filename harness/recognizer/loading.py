@@ -5,7 +5,7 @@ import dataclasses
 import json
 import logging
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from harness.data.atomic import write_text
 from harness.data.dataset import is_image
-from harness.job.build import NETWORK_PARTS
+from harness.job.build import CODE, NETWORK_PARTS
 from harness.recognizer import calibration, champion, recognizer
 from harness.recognizer.calibration import Calibration
 from harness.recognizer.recognizer import Recognizer
@@ -68,7 +68,7 @@ def _candidates(
     problems: takes a line for each local run that cannot be used. champions_only: local runs come
     after every champion.
     """
-    yield _if_of_pictures(champion.registered(target, champion.MNIST))
+    yield _if_of_pictures(champion.registered(target, recognizer.MNIST))
     finished = [
         run
         for run in folder.all_runs(outputs)
@@ -97,7 +97,7 @@ def _rank(run: Run) -> tuple[bool, str, float]:
 def _loaded(runs: list[Run], problems: list[str]) -> Iterator[Recognizer]:
     for run in runs:
         try:
-            yield load_run(run, own=False)
+            yield load_run(run)
         except (ValueError, OSError) as error:
             problems.append(str(error))
 
@@ -118,7 +118,7 @@ def _of_pictures(trained: Recognizer) -> Recognizer:
 
 
 def _is_mnist(run: Run) -> bool:
-    return bool(run.history().create["dataset"]["name"] == champion.MNIST)
+    return bool(run.history().create["dataset"]["name"] == recognizer.MNIST)
 
 
 def describe_source(trained: Recognizer) -> str:
@@ -128,22 +128,23 @@ def describe_source(trained: Recognizer) -> str:
     return f"{version}run {trained.run_id}"
 
 
-def load_run(run: Run, *, own: bool = True) -> Recognizer:
+def load_run(run: Run, also: Iterable[str] = ()) -> Recognizer:
     """Load the network of a run, calibrated if its data is available.
 
-    own: whether parts of the user's may be imported. Raises `ValueError` if the run has no weights,
-    or they or the calibration cannot be used.
+    Modules of the user's that it needs are imported, if they are as they were when the run was
+    frozen. also: `MODULE:NAME` of others that the caller will import. Raises `ValueError` if they
+    are not, if the run has no weights, or if they or the calibration cannot be used.
     """
     trainer = run.config.trainer  # raises if it was changed
     if trainer.is_own:
         raise ValueError(
             f"run {run.id} was trained by trainer={trainer.name}: its model is not a network of "
-            "the harness, which only the built-in trainer makes"
+            "the harness, which only the built-in trainer makes; `python -m harness results` and "
+            "`compare` read its metrics and predictions"
         )
-    if own:
-        named = run.config.parts
-        network = [named[kind].name for kind in NETWORK_PARTS if named[kind].is_own]
-        own_code.use(run.history().code, network)
+    named = run.config.parts
+    network = [named[kind].name for kind in NETWORK_PARTS if named[kind].is_own]
+    own_code.use(run.history().code, [*network, *also])
     if not run.is_finished and not run.weights.is_file():
         history = run.history()
         raise ValueError(
@@ -151,12 +152,14 @@ def load_run(run: Run, *, own: bool = True) -> Recognizer:
             f"{len(history.epochs)} epochs; `python -m harness.run resume={run.id}` finishes it"
         )
     weights = run.verified(WEIGHTS)
-    trained = recognizer.load(weights, own=own, run=run.id)
+    trained = recognizer.load(weights, is_local=True, run=run.id)
+    if trained.own_parts and CODE not in trained.description:  # an earlier version wrote it
+        trained.description[CODE] = {e.path: e.syntax for e in own_code.sources(network)}
     path = run.folder / CALIBRATION
     if path.is_file():
         fitted: Calibration | None = _read_calibration(path, weights)
     else:
-        fitted = _calibrate(run, trained, weights, own=own)
+        fitted = _calibrate(run, trained, weights)
     if fitted is not None:
         trained.description["calibration"] = dataclasses.asdict(fitted)
     return trained
@@ -173,14 +176,13 @@ def load_stored(reader: Reader, run_id: str) -> Recognizer:
         return recognizer.load(weights, run=recorded.run)
 
 
-def _calibrate(run: Run, trained: Recognizer, weights: Path, *, own: bool) -> Calibration | None:
+def _calibrate(run: Run, trained: Recognizer, weights: Path) -> Calibration | None:
     """Fit the temperature and save it; None without validation examples, and of a regression.
 
     In a folder that cannot be written, it is fitted and not saved.
     """
     try:
-        settings = run.config.dataset
-        if trained.is_regression or not settings.num_val or (settings.is_own and not own):
+        if trained.is_regression or not run.config.dataset.num_val:
             return None
         data = run.dataset()
         if data.val is None:

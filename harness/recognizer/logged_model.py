@@ -4,7 +4,8 @@ It needs NumPy, pandas, safetensors, annotated-types and MLflow but not this pac
 model can be served where the harness is not installed. Two artifacts are logged beside it: one
 safetensors file with the weights and their description, and a folder with the source of layers,
 models, activations, losses and normalizations, so that everything that can be trained can be
-served. The user's own parts are imported by their names. Nothing is pickled.
+served. The user's own parts are imported by their names, if the source files that they consist of
+have the digests that were recorded. Nothing is pickled.
 `harness.recognizer.registry` logs this file; no module imports it.
 """
 
@@ -36,12 +37,16 @@ TABLES = {
 class NetworkModel(PythonModel):
     """Applies a network to examples (N, ...) or flat (N, D), such as images (N, 28, 28).
 
+    They are an array, nested lists, or a data frame with a column for each of the D numbers.
+
     `predict` returns a table with the columns `class`, `name` and `probabilities`; of a regression,
     with `prediction`, a number, or a list where the targets are several.
     """
 
     def load_context(self, context: Any) -> None:
-        """Build the network from the artifacts. Raises `ValueError` for a module that is missing.
+        """Build the network from the artifacts.
+
+        Raises `ValueError` for a module of the user's that is missing or differs.
 
         Layers reuse their buffers, so a lock lets one thread predict at a time.
         """
@@ -88,6 +93,11 @@ class NetworkModel(PythonModel):
             expected = " or ".join(sorted(shapes, key=len, reverse=True))
             raise ValueError(f"examples: expected shape {expected}, found {examples.shape}")
         flat = examples.reshape(len(examples), inputs)
+        if flat.dtype.kind not in "biuf":  # of a data frame with columns of several types
+            try:
+                flat = flat.astype(np.float64)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"examples: expected numbers, {error}") from error
         if self.dtype != np.uint8:
             return flat.astype(self.dtype)
         pixels = flat.astype(np.float32)
@@ -112,6 +122,8 @@ def _restored(package: str, description: Any, arrays: Any) -> tuple[Any, Any, An
 
     def module(name: str) -> Any:
         return importlib.import_module(f"{package}.{name}")
+
+    _check_code(module("syntax").digest, description)
 
     def made(kind: str, *arguments: Any, **shared: Any) -> Any:
         node = dict(parts[kind])
@@ -144,11 +156,29 @@ def _restored(package: str, description: Any, arrays: Any) -> tuple[Any, Any, An
     return network, fitted, made("loss")
 
 
+def _check_code(digest: Any, description: Any) -> None:
+    """Compare the user's source files with those that trained the network. Raises `ValueError`."""
+    if (here := str(Path.cwd())) not in sys.path:  # a server may start without it
+        sys.path.insert(0, here)
+    run = description["run"]
+    for path, expected in description.get("code", {}).items():
+        files = (Path(folder, path) for folder in sys.path)
+        file = next((each for each in files if each.is_file()), None)
+        if file is None:
+            raise ValueError(
+                f"the model of run {run} needs {path}, which is not in the artifact; start in the "
+                "folder where it is, or add the folder to PYTHONPATH"
+            )
+        if digest(file.read_bytes()) != expected:
+            raise ValueError(
+                f"{file}: is not what run {run} was trained with; restore it (the run has a copy "
+                f"of it, the artifact code/{path})"
+            )
+
+
 def _imported(setting: str, name: str, run: str) -> Any:
     """A part of the user's, `MODULE:NAME`. Raises `ValueError`, one line, where it is missing."""
     module, _, attribute = name.partition(":")
-    if (here := str(Path.cwd())) not in sys.path:  # a server may start without it
-        sys.path.insert(0, here)
     try:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:

@@ -4,7 +4,7 @@ It is loaded from safetensors and JSON only. The digest of the weights is checke
 the file is executed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.data.dataset import default_names, is_image
-from harness.job import trained
+from harness.job import rehearsal, trained
+from harness.job.build import CODE
 from harness.recognizer.description import check
 from harness.recognizer.preprocess import Preprocessed, prepare
-from harness.runfolder import checkpoint
+from harness.runfolder import checkpoint, own_code
 
 BATCH = 256
 BATCH_NUMBERS = 1 << 26  # inputs of a batch at most: 256 MB
+NAME = 80  # characters of the name of a data set
+MNIST = "mnist"  # the data set of digits
 UNSURE = 0.8  # an answer with a lower calibrated probability is not reliable
 
 
@@ -91,6 +94,12 @@ class Recognizer:
         return float(self.description.get("calibration", {}).get("temperature", 1.0))
 
     @property
+    def title(self) -> str:
+        """What its page asks for: a digit of MNIST, or a picture like those of its data set."""
+        name = str(self.description.get("dataset", MNIST))[:NAME]
+        return "Draw a digit" if name == MNIST else f"Draw or open a picture: {name}"
+
+    @property
     def is_regression(self) -> bool:
         """Whether it predicts numbers, not classes."""
         return self.loss.kind == "regression"
@@ -103,9 +112,7 @@ class Recognizer:
     @property
     def own_parts(self) -> list[str]:
         """The parts that are the user's, such as `activation=mine.parts:swish`."""
-        parts = self.description.get("parts", {})
-        named = {kind: str(node["name"]) for kind, node in parts.items()}
-        return [f"{kind}={name}" for kind, name in named.items() if ":" in name]
+        return [f"{kind}={name}" for kind, name in own_names(self.description).items()]
 
     @property
     def reads_pictures(self) -> bool:
@@ -141,7 +148,8 @@ class Recognizer:
                 f"{images.dtype}"
             )
         probabilities = np.empty((len(pixels), self.network.outputs), np.float32)
-        with np.errstate(over="ignore", invalid="ignore"):  # the result is checked below
+        # What the user's parts raise is one line; the result is checked below.
+        with rehearsal.named(f"run {self.run_id}"), np.errstate(over="ignore", invalid="ignore"):
             for begin in range(0, len(pixels), self._batch):
                 rows = slice(begin, begin + self._batch)
                 self._forward(pixels[rows], probabilities[rows])
@@ -175,13 +183,31 @@ class Recognizer:
         ]
 
 
-def load(path: Path, *, own: bool = False, **extra: Any) -> Recognizer:
+def own_names(description: Mapping[str, Any]) -> dict[str, str]:
+    """The `MODULE:NAME` of each part that is the user's, by its kind; of a checked description."""
+    parts = description.get("parts", {})
+    named = {kind: str(node["name"]) for kind, node in parts.items()}
+    return {kind: name for kind, name in named.items() if ":" in name}
+
+
+def load(path: Path, *, is_local: bool = False, **extra: Any) -> Recognizer:
     """Load a recognizer from a weights file; `extra` is added to its description.
 
-    Raises `ValueError` naming the file if it is missing, damaged, or not written by this harness.
+    is_local: whether the modules of the user's that it needs were compared with its run's journal.
+    Otherwise they must be here as the description says, and are found as `own_code.use_same` does.
+    Raises `OwnCodeError` if they are not, and `ValueError` naming the file if it is missing,
+    damaged, or not written by this harness.
     """
     arrays, description = checkpoint.load(path)
+    description |= extra
     try:
-        return Recognizer(arrays, description | extra, own=own)
+        check(arrays, description)
+        own = own_names(description)
+    except (LookupError, AttributeError, TypeError, ValueError, MemoryError) as error:
+        raise ValueError(f"{path}: expected the weights of a run, found {error}") from error
+    if not is_local:
+        own_code.use_same(own.values(), description.get(CODE), description["run"])
+    try:
+        return Recognizer(arrays, description, own=True)
     except (LookupError, AttributeError, TypeError, ValueError, MemoryError) as error:
         raise ValueError(f"{path}: expected the weights of a run, found {error}") from error

@@ -17,7 +17,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from harness.data import normalization
@@ -25,7 +24,7 @@ from harness.nn import layers
 from harness.recognizer import champion
 from harness.recognizer.champion import ALIAS, DIGEST, OWN, RUN, WEIGHTS
 from harness.recognizer.recognizer import Recognizer
-from harness.runfolder import checkpoint
+from harness.runfolder import checkpoint, syntax
 from harness.runfolder.artifacts import sha256
 from harness.runfolder.target import Target
 from harness.tracking import mlflow_private
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
 Examples = NDArray[Any]
 CODE = Path(__file__).with_name("logged_model.py")
 NN = Path(layers.__file__).parent
-NORMALIZATION = Path(normalization.__file__)
+BESIDE = (Path(normalization.__file__), Path(syntax.__file__))  # what a model needs beside them
 DATASET, SHA256 = "dataset", "data.sha256"  # tags of a version
 REQUIREMENTS = ("annotated-types", "mlflow", "numpy", "pandas", "safetensors")
 
@@ -159,7 +158,7 @@ def copy_source(folder: Path) -> Path:
     """
     copies = {
         file.name: re.sub(r"^from harness\.nn\.", "from .", file.read_text(), flags=re.MULTILINE)
-        for file in sorted([*NN.glob("*.py"), NORMALIZATION])
+        for file in sorted([*NN.glob("*.py"), *BESIDE])
     }
     digest = hashlib.sha256(json.dumps(copies).encode()).hexdigest()
     package = folder / f"harness_{digest[:16]}"
@@ -241,8 +240,6 @@ def _signature(trained: Recognizer) -> Any:
     if trained.is_regression:
         several = trained.network.outputs > 1
         columns = [ColSpec(Array(DataType.double) if several else DataType.double, "prediction")]
-    # MLflow has no signature for "(N, 28, 28) or (N, 784)" and the like. This one accepts every
-    # array; the model checks shape and range.
-    return ModelSignature(
-        inputs=Schema([TensorSpec(np.dtype("O"), (-1,))]), outputs=Schema(columns)
-    )
+    # MLflow has no signature for "(N, 28, 28) or (N, 784)" and the like, as an array or a data
+    # frame. Without one of the inputs it accepts all; the model checks shape, type and range.
+    return ModelSignature(outputs=Schema(columns))

@@ -12,6 +12,7 @@ long. A network is selected by its run id from a list: no part of a request is u
 import base64
 import errno
 import gc
+import html
 import json
 import socket
 from collections.abc import Callable
@@ -32,9 +33,9 @@ from harness.recognizer.recognizer import Answer, Recognizer
 from harness.recognizer.service import RequestError, Service
 
 WEB = Path(__file__).parent / "web"
-FILES = {"/": "index.html", "/app.js": "app.js", "/style.css": "style.css", "/icon.svg": "icon.svg"}
+PAGE = (WEB / "index.html").read_text(encoding="utf-8")
+FILES = ("app.js", "style.css", "icon.svg")
 TYPES = {
-    ".html": "text/html",
     ".js": "text/javascript",
     ".css": "text/css",
     ".svg": "image/svg+xml",
@@ -46,9 +47,14 @@ MAX_JSON = 1 << 20  # bytes
 def app(service: Service, default: str, hosts: Hosts) -> Guard:
     """The ASGI application. default: the run id of the network that classifies by default."""
 
+    async def page(request: Request) -> Response:
+        title = html.escape((await service.recognizer(default)).title)
+        return Response(PAGE.replace("{title}", title), media_type="text/html")
+
     async def models(request: Request) -> Response:
-        names = (await service.recognizer(default)).class_names
-        return _json({"default": default, "classes": names, "models": await service.models()})
+        network = await service.recognizer(default)
+        about = {"default": default, "classes": network.class_names, "title": network.title}
+        return _json(about | {"models": await service.models()})
 
     async def predict(request: Request) -> Response:
         try:
@@ -60,7 +66,7 @@ def app(service: Service, default: str, hosts: Hosts) -> Guard:
         return _json(to_dict(answer, network))
 
     routes = [Route("/api/predict", predict, methods=["POST"]), Route("/api/models", models)]
-    routes += [Route(path, _file(name)) for path, name in FILES.items()]
+    routes += [Route("/", page), *(Route(f"/{name}", _file(name)) for name in FILES)]
     return Guard(Router(routes), hosts, max_body=picture.MAX_BYTES)
 
 
@@ -75,6 +81,7 @@ def to_dict(answer: Answer, network: Recognizer) -> dict[str, Any]:
         "problem": answer.preprocessed.problem,
         "probabilities": [] if p is None else [round(each, 6) for each in p.tolist()],
         "classes": network.class_names,
+        "title": network.title,
         "box": [round(side, 4) for side in answer.preprocessed.box],
         "seen": "" if image is None else base64.b64encode(image.tobytes()).decode(),
         "seen_shape": list(network.input_shape),

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import copy_context
 from typing import Any, TypeVar
 
 from harness.recognizer.decoding import Decoder
@@ -154,5 +155,6 @@ async def in_thread(work: Callable[[], Result]) -> Result:
             else:
                 loop.call_soon_threadsafe(finish, future.set_result, result)
 
-    threading.Thread(target=run, daemon=True).start()
+    # With the folders of --config-dir, in which modules are found.
+    threading.Thread(target=copy_context().run, args=(run,), daemon=True).start()
     return await future

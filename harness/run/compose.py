@@ -18,6 +18,7 @@ from harness.runfolder import config as configuration
 from harness.runfolder import parts
 from harness.runfolder.config import ConfigError
 from harness.runfolder.kinds import KINDS, SCRATCH, name_of
+from harness.runfolder.parts import PartError
 from harness.runfolder.schema import Config
 
 if TYPE_CHECKING:
@@ -96,6 +97,12 @@ def _check_used(content: dict[str, Any], compose: Composer, lines: list[str]) ->
 
     Raises `ConfigError`.
     """
+    for each in KINDS:
+        if name_of(each, content) is None:
+            try:
+                parts.check(each, content.get(each))
+            except PartError as error:
+                raise ConfigError(str(error)) from None
     names = {kind: str(name_of(kind, content)) for kind in KINDS}
     unused: dict[str, tuple[str, list[str]]] = {}  # key: who has no such key, what that one has
     if names["trainer"] != SCRATCH:

@@ -15,6 +15,7 @@ import yaml
 from harness.data.override import quoted, suggest
 from harness.run import grammar
 from harness.run.conf import conf_roots, groups
+from harness.runfolder import own_code
 from harness.runfolder.config import ConfigError, yaml_fault
 from harness.runfolder.kinds import DATASET, KINDS
 from harness.runfolder.meanings import meanings
@@ -31,6 +32,7 @@ COMMAND_KEYS = {
     "accept": "source: a repeated sweep keeps finished runs although the source changed since",
 }
 ENGINES = ("launcher", "sweeper")
+OWN = (*KINDS, DATASET.name)  # groups whose options may be the user's
 NO_EFFECT = "Hydra only composes the settings here; --help lists all keys"
 SEARCH_PATH = "hydra.searchpath"  # the one setting of Hydra itself that composing obeys
 OUTPUTS = "results go to outputs=FOLDER, one folder below it for each run"
@@ -152,7 +154,7 @@ def _check_key(override: "Override") -> None:
     if kind in KINDS and option == "name":
         value = override.input_line.partition("=")[2] if override.input_line else ""
         raise ConfigError(f"{override.input_line}: type {kind}={value}")
-    if kind in (*KINDS, DATASET.name) and dot:
+    if kind in OWN and dot:
         return  # the part that is chosen decides
     known = {*meanings(), *groups(), *COMMAND_KEYS}
     if key not in known:
@@ -200,7 +202,9 @@ def one_line_errors(text: str) -> Iterator[None]:
         if missing:
             group, option = missing.groups()
             options = groups().get(group, [])
-            line = f"{group}={option}: expected {', '.join(options)}{suggest(option, options)}"
+            if own := own_code.candidates(option) if group in OWN else "":
+                own = f", or your own {own}"
+            line = f"{group}={option}: expected {', '.join(options)}{own}{suggest(option, options)}"
         elif text and "=" not in text:
             line = f"{text}: expected KEY=VALUE, such as batch=64; --help lists all keys"
         else:

@@ -11,6 +11,7 @@ import contextvars
 import hashlib
 import importlib
 import importlib.util
+import itertools
 import json
 import sys
 import sysconfig
@@ -25,6 +26,7 @@ from harness.runfolder.optional import warn
 
 PACKAGE = Path(__file__).resolve().parents[1]  # the harness itself
 FOLDER = "code"  # the copies in a run folder
+_first: dict[str, str] = {}  # the digest of each path when this process used it first
 _folders: contextvars.ContextVar[tuple[Path, ...]] = contextvars.ContextVar("own", default=())
 
 
@@ -72,7 +74,7 @@ def load(name: str, key: str) -> Any:
     error and the line that raised it.
     """
     module_name, _, attribute = name.partition(":")
-    if not all(part.isidentifier() for part in [*module_name.split("."), attribute]):
+    if not _is_name(name):
         raise OwnCodeError(f"{key}={name}: expected MODULE:NAME, such as mine.parts:Lion")
     _extend_path()
     try:
@@ -86,14 +88,48 @@ def load(name: str, key: str) -> Any:
     except (Exception, SystemExit) as error:
         raise OwnCodeError(f"{key}={name}: {described(error)}") from error
     if not hasattr(module, attribute):
-        names = ", ".join(each for each in vars(module) if not each.startswith("_"))
+        names = ", ".join(_defined(Path(module.__file__ or ""))) or "no function or class"
         raise OwnCodeError(f"{key}={name}: {module_name} has no {attribute}; it has {names}")
     return getattr(module, attribute)
 
 
+def _is_name(name: str) -> bool:
+    """Whether it is `MODULE:NAME`."""
+    module, _, attribute = name.partition(":")
+    return all(part.isidentifier() for part in [*module.split("."), attribute])
+
+
+def candidates(module: str) -> str:
+    """What a module's name without `:NAME` may stand for: `mine.parts:Lion or mine.parts:swish`.
+
+    Empty where the folders that are searched first have no such module, or it defines nothing. It
+    is not imported.
+    """
+    for folder in [Path.cwd(), *_folders.get()]:
+        base = folder.joinpath(*module.split("."))
+        for file in (base / "__init__.py", base.with_name(f"{base.name}.py")):
+            if module and file.is_file() and (names := _defined(file)):
+                return " or ".join(f"{module}:{name}" for name in names)
+    return ""
+
+
+def _defined(file: Path) -> list[str]:
+    """The public functions and classes that a source file defines."""
+    with contextlib.suppress(SyntaxError, OSError):
+        nodes = ast.parse(file.read_bytes()).body
+        names = [each.name for each in nodes if isinstance(each, (ast.FunctionDef, ast.ClassDef))]
+        return [name for name in names if not name.startswith("_")]
+    return []
+
+
 def described(error: BaseException) -> str:
     """An exception in one line, with the place in the user's code that raised it."""
-    text = " ".join(f"{type(error).__name__}: {error}".split())
+    if isinstance(error, OwnCodeError):
+        return str(error)  # which has the place
+    message = str(error)
+    if isinstance(error, ImportError) and error.path:  # not the file of the other module as well
+        message = message.removesuffix(f" ({error.path})")
+    text = " ".join(f"{type(error).__name__}: {message}".split())
     causes: list[BaseException] = [error]
     while cause := causes[-1].__cause__:
         causes.append(cause)
@@ -140,10 +176,18 @@ def sources(names: Iterable[str]) -> list[Source]:
 
 
 def _find(module: str) -> Any:
-    try:
-        return importlib.util.find_spec(module)
-    except ModuleNotFoundError:  # of the package around it
-        return None
+    """The specification of a module, None if there is none; the packages are not imported."""
+    found, path = None, None
+    for name in itertools.accumulate(module.split("."), "{}.{}".format):
+        try:
+            specs = (each.find_spec(name, path) for each in sys.meta_path)
+            found = next((spec for spec in specs if spec is not None), None)
+        except KeyError:  # a package without __init__.py inside another
+            return importlib.util.find_spec(module)
+        if found is None:
+            return None
+        path = found.submodule_search_locations or []
+    return found
 
 
 def digest(files: Iterable[Source]) -> str:
@@ -186,6 +230,64 @@ def use(recorded: Iterable[Mapping[str, str]], needed: Iterable[str] | None = No
         raise OwnCodeError(problem)
 
 
+def use_same(names: Iterable[str], recorded: Any, run: str) -> None:
+    """Make the modules of `MODULE:NAME` importable, if they are here as they were for a run.
+
+    For a network that comes from a store: recorded, the digest of each file by its path, is
+    compared, and decides nothing else. Modules are found in the working directory, in the folders
+    of configurations and on PYTHONPATH; no installed one is imported. run: its id. Raises
+    `OwnCodeError`, one line.
+    """
+    names = list(names)
+    if not names:
+        return
+    if not isinstance(recorded, Mapping) or not recorded:
+        raise OwnCodeError(
+            f"run {run} uses {', '.join(names)}, and no digest of the module was stored; use the "
+            "run where it was trained, with --run"
+        )
+    _extend_path()
+    for name in names:
+        if not _is_name(name):
+            raise OwnCodeError(f"run {run} uses {name[:80]!r}: expected MODULE:NAME")
+        found = _find(name.partition(":")[0])
+        where = Path(getattr(found, "origin", None) or "").resolve()
+        if any(folder in where.parents for folder in (*_installed(), PACKAGE)):
+            raise OwnCodeError(
+                f"run {run} uses {name}, an installed module, which is not imported for a network "
+                "from a store; use the run where it was trained, with --run"
+            )
+    try:
+        files = sources(names)
+    except OwnCodeError as error:
+        raise OwnCodeError(
+            f"run {run} uses {error}; start where it is, or name its folder with --config-dir"
+        ) from None
+    here = {each.path: each for each in files}
+    for path in sorted(recorded.keys() - here.keys()):
+        raise OwnCodeError(
+            f"{path[:80]!r}: run {run} uses this module, which is not in {_searched()}"
+        )
+    for path, each in here.items():
+        if recorded.get(path) != each.syntax:
+            raise OwnCodeError(
+                f"{each.file}: is not what run {run} was trained with; restore it (the run keeps a "
+                f"copy, in {FOLDER}/)"
+            )
+        if problem := _another(each.file, path, each.syntax):
+            raise OwnCodeError(problem)
+
+
+def _another(file: Path, path: str, digest: str) -> str | None:
+    """What is wrong with a file where this process may have imported other source of its name.
+
+    The file was changed meanwhile, or is in another folder. path: relative to its root.
+    """
+    if _first.setdefault(path, digest) == digest:
+        return None
+    return f"{file}: is not the module of its name that is imported already; start another process"
+
+
 def _files_of(names: Iterable[str]) -> set[str]:
     """The paths that the modules of `MODULE:NAME` may have."""
     bases = [name.partition(":")[0].replace(".", "/") for name in names]
@@ -197,18 +299,20 @@ def _placed(each: Mapping[str, str]) -> str | None:
     roots = [Path.cwd(), *_folders.get(), Path(each["root"]), *map(Path, sys.path)]
     root = next((root for root in roots if (root / each["path"]).is_file()), None)
     if root is None:
+        searched = _searched(Path(each["root"]))
         return (
-            f"{each['path']}: the run uses this module, which is neither in {_searched()} nor "
-            f"in {each['root']}; the run keeps a copy for the record, in {FOLDER}/"
+            f"{each['path']}: the run uses this module, which is not in {searched}; the run keeps "
+            f"a copy for the record, in {FOLDER}/"
         )
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))
-    if _syntax_of(root / each["path"]) != each["syntax"]:
+    now = _syntax_of(root / each["path"])
+    if now != each["syntax"]:
         return (
             f"{root / each['path']}: was changed after the run was frozen; restore it (the run "
             f"keeps a copy, in {FOLDER}/) or start the run again"
         )
-    return None
+    return _another(root / each["path"], each["path"], now)
 
 
 def _follow(file: Path, root: Path, package: Path, found: dict[Path, Source]) -> None:
@@ -261,8 +365,8 @@ def _installed() -> set[Path]:
     return {Path(paths[name]).resolve() for name in ("purelib", "platlib", "stdlib")}
 
 
-def _searched() -> str:
-    return " or ".join(map(str, [Path.cwd(), *_folders.get()]))
+def _searched(*more: Path) -> str:
+    return " or ".join(dict.fromkeys(map(str, [Path.cwd(), *_folders.get(), *more])))
 
 
 def _extend_path() -> None:

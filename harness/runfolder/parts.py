@@ -54,7 +54,8 @@ def factory(kind: str, name: str) -> Factory:
     rows = kind_of(kind).rows
     if name not in rows:
         raise PartError(
-            f"{key}: expected {', '.join(rows)}, or your own MODULE:NAME{suggest(name, rows)}"
+            f"{key}: expected {', '.join(rows)}, or your own "
+            f"{own_code.candidates(name) or 'MODULE:NAME'}{suggest(name, rows)}"
         )
     return rows[name]
 
@@ -83,7 +84,7 @@ def metrics(names: Iterable[str]) -> dict[str, Factory]:
         if ":" not in name and name not in METRICS:
             raise PartError(
                 f"metrics=[{name}]: expected {', '.join(METRICS)}, or your own "
-                f"MODULE:FUNCTION{suggest(name, METRICS)}"
+                f"{own_code.candidates(name) or 'MODULE:FUNCTION'}{suggest(name, METRICS)}"
             )
         function = own_code.load(name, "metrics") if ":" in name else METRICS[name]
         if not callable(function):
@@ -104,6 +105,12 @@ def check(kind: str, content: Any) -> Part:
         name = given.pop("name", None)
     else:
         given, name = {}, content
+    if name is None and given:
+        raise PartError(
+            f"{', '.join(f'{kind}.{key}={spell(value)}' for key, value in given.items())}: which "
+            f"{kind}? Name it on the command line, {kind}=NAME, or in the file's list of defaults, "
+            f"'override /{kind}: NAME'"
+        )
     if not isinstance(name, str) or not name:
         raise PartError(
             f"{kind}={spell(name)}: expected a name, such as {next(iter(KINDS[kind].rows))}"

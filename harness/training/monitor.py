@@ -79,8 +79,8 @@ class Monitor:
 def check_finite(epoch: int, values: Mapping[str, float], lr: float | None = None) -> None:
     """Raise `Diverged` for the first value that is NaN or infinite, losses first.
 
-    lr: the learning rate that the message of a loss blames. With it, a metric that is not finite
-    while all losses are is a `ValueError`, because the metric itself is wrong.
+    lr: the learning rate that the message of a loss blames. Another metric that is not finite while
+    all losses are is itself wrong.
     """
     for key in sorted(values, key=lambda key: key not in LOSSES):
         value = values[key]
@@ -89,7 +89,9 @@ def check_finite(epoch: int, values: Mapping[str, float], lr: float | None = Non
         if lr is None:
             raise Diverged(f"{key} is {value} in epoch {epoch}", epoch, values)
         if key not in LOSSES:
-            raise ValueError(f"metric {key} is {value} in epoch {epoch}: expected a finite number")
+            raise Diverged(
+                f"metric {key} is {value} in epoch {epoch}: expected a finite number", epoch, values
+            )
         raise Diverged(
             f"the {LOSSES[key]} loss is {value} in epoch {epoch}: the learning rate lr={lr:g} is "
             f"probably too high; try lr={lr / 10:g}",

@@ -130,8 +130,8 @@ class Trainer:
     def run(self, recorder: Recorder) -> Result:
         """Train the epochs that are left and score the test set.
 
-        Raises `Diverged` when a loss is not finite, and `ValueError` when another metric is not, or
-        an epoch has no value of the objective.
+        Raises `Diverged` when a metric is not finite, and `ValueError` when an epoch has no value
+        of the objective.
         """
         while not self.is_over:
             with np.errstate(over="ignore", invalid="ignore"):  # checked after the epoch
@@ -303,7 +303,7 @@ def train(
     recorder: called after each epoch and at the end. progress: print a line an epoch. threads: of
     BLAS while it trains; "auto" by a fixed rule (threads.py), because two threads fight over small
     products. backend="auto" of the options takes the compiled epoch where Numba is installed and
-    supports the training. Raises `Diverged` when a loss is not finite.
+    supports the training. Raises `Diverged` when a metric is not finite.
     """
     from threadpoolctl import threadpool_limits
 

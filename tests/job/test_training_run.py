@@ -4,6 +4,7 @@ Covers: harness/job/scratch.py
 """
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -189,8 +190,28 @@ def test_predictions_and_artifacts(run: Run, tmp_path: Path) -> None:
     with np.load(run.folder / PREDICTIONS) as saved:
         np.testing.assert_array_equal(saved["labels"], [0, 1])
         assert saved["probabilities"].dtype == np.float32
+        np.testing.assert_array_equal(saved["classes"], ["0", "1"])  # without pickle
     assert (run.folder / "model/tree.txt").read_text() == "leaf"
     assert (run.folder / "weights/mine.txt").read_text() == "w"
+
+
+def test_the_predictions_have_the_names_of_the_classes(run: Run) -> None:
+    for data, answers, names in (
+        (replace(DATA, class_names=("Größe", "b")), [[0.25, 0.75]], ["Größe", "b"]),
+        (
+            replace(DATA, classes=3, class_names=()),
+            [[0.25, 0.75]],
+            None,
+        ),  # of other answers than classes
+        (replace(DATA, classes=0, class_names=()), [[0.25, 0.75]], None),
+    ):
+        with run.writing() as journal:
+            show = lambda epoch, values: None  # noqa: E731
+            training = TrainingRun(run, journal, show, dataset=data, threads=1)
+            training.predictions([[0.5, 0.5]] if data.classes == 0 else [1], answers)
+        with np.load(run.folder / PREDICTIONS) as saved:
+            found = saved["classes"].tolist() if "classes" in saved else None
+        assert found == names
 
 
 def test_after_the_last_epoch_of_the_built_in_trainer_signals_are_ignored(

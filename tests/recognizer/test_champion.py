@@ -8,7 +8,6 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from mlflow import MlflowClient
 
 from harness.recognizer import champion, loading
 from harness.runfolder.target import Target
@@ -38,22 +37,6 @@ def test_a_store_that_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"mlflow\.db") as caught:
         champion.registered(Target.local(folder))
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_no_module_is_imported_for_a_registered_model(tmp_path: Path) -> None:
-    target = Target.local(tmp_path)
-    client = MlflowClient(target.uri, target.uri)
-    client.create_registered_model("x")
-    tags = {champion.DIGEST: "ab", champion.RUN: "abc", champion.OWN: "activation=mine:Swish"}
-    client.create_model_version("x", (tmp_path / "artifacts").as_uri(), tags=tags)
-    client.set_registered_model_alias("x", champion.ALIAS, "1")
-    expected = (
-        "x version 1 has activation=mine:Swish, and no module is imported for a registered model; "
-        "use its run: --run abc"
-    )
-    with pytest.raises(ValueError, match=f"^{expected}$"):
-        champion.registered(target)
 
 
 EXPERIMENT = {"experiment_id": "1", "name": "x", "lifecycle_stage": "active"}

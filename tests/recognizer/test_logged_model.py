@@ -18,6 +18,7 @@ from harness.nn.models import MODELS
 from harness.nn.network import Network
 from harness.recognizer import registry
 from harness.recognizer.recognizer import Recognizer
+from harness.runfolder import own_code
 
 OWN = """
 
@@ -54,10 +55,14 @@ class Pixelwise:
 """
 USE = """
 import json, sys
-import mlflow, numpy as np
+import mlflow, numpy as np, pandas as pd
 tables = {}
 for name in sys.argv[1:]:
-    table = mlflow.pyfunc.load_model(name).predict(np.load(f"{name}.npy"))
+    model, examples = mlflow.pyfunc.load_model(name), np.load(f"{name}.npy")
+    table = model.predict(examples)
+    frame = pd.DataFrame(examples.reshape(len(examples), -1)).rename(columns="x{}".format)
+    assert model.predict(frame).equals(table)
+    assert model.predict(frame.astype(object)).equals(table)
     tables[name] = {"columns": list(table), "values": table.iloc[:, -1].tolist()}
 print(json.dumps(tables))
 assert [name for name in sys.modules if name.split(".")[0] == "harness"] == []
@@ -191,6 +196,21 @@ def test_every_model_loss_and_kind_of_data_is_served(tmp_path: Path) -> None:
         assert values.reshape(expected[name].shape) == pytest.approx(expected[name], abs=1e-6)
 
 
+def test_a_data_frame_of_another_width_or_of_texts_is_one_line(tmp_path: Path) -> None:
+    import mlflow
+    import pandas as pd
+
+    save(tmp_path, "model", *network("relu"), np.zeros((2, 3, 4), np.uint8))
+    model = mlflow.pyfunc.load_model(str(tmp_path / "model"))
+    for frame, problem in (
+        (pd.DataFrame(np.zeros((2, 5))), r"shape \(N, 3, 4\) or \(N, 12\), found \(2, 5\)"),
+        (pd.DataFrame([["a", *range(11)]]), "examples: expected numbers, could not convert"),
+        (pd.DataFrame(np.full((2, 12), 256.0)), "expected values 0 to 255, found 256"),
+    ):
+        with pytest.raises(ValueError, match=problem):
+            model.predict(frame)
+
+
 def test_own_parts_are_imported_where_the_model_is_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,7 +220,10 @@ def test_own_parts_are_imported_where_the_model_is_loaded(
         (3, 4), 4,
         activation={"name": "halved_parts:Halved", "below": 0.25},
         normalization={"name": "halved_parts:Pixelwise"},
-    ) | {"normalization": {"name": "halved_parts:Pixelwise"}}  # fmt: skip
+    ) | {
+        "normalization": {"name": "halved_parts:Pixelwise"},
+        "code": {e.path: e.syntax for e in own_code.sources(["halved_parts:Halved"])},
+    }  # fmt: skip
     layers = MODELS["mlp"]((12,), 4, width=[9, 5], activation=ReLU())
     arrays = random_arrays(description, layers)
     arrays["normalization.mean"] = np.linspace(0, 200, 12)
@@ -216,11 +239,22 @@ def test_own_parts_are_imported_where_the_model_is_loaded(
     values = json.loads(done.stdout)["own"]["values"]
     assert np.array(values) == pytest.approx(expected, abs=1e-6)
 
-    (tmp_path / "halved_parts.py").unlink()
-    done = used(tmp_path, "own")
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == (
-        "ValueError: the model of run abc has activation=halved_parts:Halved, which is not in the "
-        "artifact: No module named 'halved_parts'; start in the folder of this module, or add the "
-        "folder to PYTHONPATH"
-    )
+    (tmp_path / "halved_parts.py").write_text(f"# the same code\n{PARTS}")
+    assert used(tmp_path, "own").returncode == 0
+    for change, expected_line in (
+        (PARTS.replace("100", "101"), (
+            f"ValueError: {tmp_path}/halved_parts.py: is not what run abc was trained with; "
+            "restore it (the run has a copy of it, the artifact code/halved_parts.py)"
+        )),
+        (None, (
+            "ValueError: the model of run abc needs halved_parts.py, which is not in the artifact; "
+            "start in the folder where it is, or add the folder to PYTHONPATH"
+        )),
+    ):  # fmt: skip
+        if change is None:
+            (tmp_path / "halved_parts.py").unlink()
+        else:
+            (tmp_path / "halved_parts.py").write_text(change)
+        done = used(tmp_path, "own")
+        assert done.returncode == 1
+        assert done.stderr.splitlines()[-1] == expected_line

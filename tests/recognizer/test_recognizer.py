@@ -138,6 +138,9 @@ def test_a_state_of_any_shape_is_read_from_the_weights_file(
 
 def test_a_regression_on_pictures_reads_none() -> None:
     network, arrays = small()
+    assert Recognizer(arrays, DESCRIPTION).title == "Draw a digit"
+    named = Recognizer(arrays, DESCRIPTION | {"dataset": "<i>" + 100 * "x"})
+    assert named.title == f"Draw or open a picture: <i>{77 * 'x'}"
     regression = Recognizer(arrays, DESCRIPTION | {"classes": 0})
     assert (regression.is_regression, regression.classes, regression.class_names) == (True, 0, ())
     assert network.reads_pictures

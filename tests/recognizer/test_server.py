@@ -108,6 +108,8 @@ def test_the_models(port: int, trained: Recognizer) -> None:
     answer = json.loads(body)
     assert status == 200
     assert answer["default"] == trained.run_id
+    assert answer["title"] == "Draw a digit"
+    assert b"<title>Draw a digit</title>" in ask(port, "GET", "/")[2]
     assert [model["id"] for model in answer["models"]] == [trained.run_id]
 
 

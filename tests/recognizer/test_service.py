@@ -15,6 +15,7 @@ from harness.recognizer.library import Library
 from harness.recognizer.preprocess import preprocess
 from harness.recognizer.recognizer import Recognizer
 from harness.recognizer.service import RequestError, Service, in_thread
+from harness.runfolder import own_code
 from tests.recognizer.conftest import copy_run
 from tests.recognizer.test_decoding import PNG, slow
 from tests.recognizer.test_picture import DRAWING
@@ -118,3 +119,11 @@ def test_a_thread_that_hangs_does_not_delay_the_end() -> None:
     asyncio.run(ask())
     assert time.monotonic() - begin < 5
     release.set()
+
+
+def test_work_in_another_thread_finds_modules_in_the_same_folders(tmp_path: Path) -> None:
+    async def found() -> tuple[Path, ...]:
+        return await in_thread(own_code.folders)
+
+    with own_code.searching([tmp_path]):
+        assert asyncio.run(found()) == (tmp_path.resolve(),)

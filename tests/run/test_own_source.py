@@ -45,6 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "own_parts.py").write_text(PARTS)
     for name, text in EXPERIMENTS.items():
         (root / f"experiment/{name}_package.yaml").write_text(text)
+    (root / "experiment/scalar.yaml").write_text("activation: own_parts:Plain\n")
     (root / "optimizer/fast.yaml").write_text("name: own_parts:Lion\nbeta: 0.5\n")
     return root
 
@@ -105,6 +106,12 @@ def test_help_has_the_keys_of_the_parts_that_are_chosen(folder: Path) -> None:
     ("line", "expected"),
     [
         ("optimizer=own_parts:Lyon", "own_parts has no Lyon; it has Lion, Bare, Named, Plain"),
+        ("optimizer=own_parts", "momentum, sgd, or your own own_parts:Lion or own_parts:Bare or"),
+        (
+            "experiment=scalar activation.beta=2",
+            "activation.beta=2: which activation? Name it on the command line, activation=NAME, or "
+            "in the file's list of defaults, 'override /activation: NAME'",
+        ),
         ("optimizer=other_parts:Lion", "there is no module other_parts in "),
         ("optimizer=own_parts:Lion,sgd", "several values are a sweep; add -m"),
         ("activation=tanhh", "activation=tanhh: expected"),

@@ -14,6 +14,7 @@ from harness.runfolder import own_code
 from harness.runfolder.own_code import OwnCodeError
 
 COUNT = iter(range(1000))
+OTHERS = "import json\nfrom pathlib import Path\nx = 1\ndef _hidden(): pass\n"
 
 
 @pytest.fixture
@@ -50,7 +51,8 @@ def test_a_module_of_another_folder(package: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "expected"),
     [
-        ("parts:missing", "x = 1\n", "has no missing; it has x"),
+        ("parts:missing", f"{OTHERS}def x(): pass\nclass Y: pass\n", "has no missing; it has x, Y"),
+        ("parts:missing", OTHERS, "has no missing; it has no function or class"),
         ("absent:x", "", "there is no module "),
         ("parts:x y", "", "expected MODULE:NAME"),
         ("parts:", "", "expected MODULE:NAME"),
@@ -70,6 +72,24 @@ def test_an_import_that_fails_is_one_line(
     assert str(caught.value).startswith(f"optimizer={package}.{name}: ")
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_module_that_another_imports_fails_in_one_line_with_one_place(package: str) -> None:
+    write(package, parts="from . import other\n", other="from .third import nothing\n", third="")
+    with pytest.raises(OwnCodeError) as caught:
+        own_code.load(f"{package}.parts:x", "optimizer")
+    place = Path(package, "other.py").resolve()
+    assert str(caught.value).endswith(
+        f"ImportError: cannot import name 'nothing' from '{package}.third' ({place}, line 1)"
+    )
+    assert own_code.described(caught.value) == str(caught.value), "not the place once more"
+
+
+def test_a_module_without_a_name_has_candidates(package: str) -> None:
+    write(package, parts=f"{OTHERS}1 / 0\ndef f(): pass\nclass G: pass\n", bad="def x(:\n")
+    assert own_code.candidates(f"{package}.parts") == f"{package}.parts:f or {package}.parts:G"
+    for name in (package, f"{package}.bad", f"{package}.absent", "adm", "json", "a/b", "..", ""):
+        assert own_code.candidates(name) == ""
 
 
 def test_the_files_of_a_module_are_those_that_it_imports_beside_it(package: str) -> None:
@@ -140,8 +160,28 @@ def test_a_run_s_modules_are_compared_with_what_was_frozen(package: str, tmp_pat
     with pytest.raises(OwnCodeError, match=r"parts\.py: was changed after the run was frozen"):
         own_code.use(recorded)
     Path(package, "parts.py").unlink()
-    with pytest.raises(OwnCodeError, match="the run uses this module, which is neither in"):
+    with pytest.raises(OwnCodeError, match=f"module, which is not in {tmp_path}; the run keeps"):
         own_code.use(recorded)
+
+
+def test_a_process_uses_one_source_of_a_module(
+    package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python imports a module once, whichever run needs it, from whichever folder."""
+    recorded = {}
+    for folder, text in (("a", "x = 1\n"), ("b", "x = 2\n"), ("c", "# the same\nx = 1\n")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / f"{package}_one.py").write_text(text)
+        monkeypatch.chdir(tmp_path / folder)
+        sys.path[:] = [path for path in sys.path if Path(path).parent != tmp_path]
+        recorded[folder] = [asdict(each) for each in own_code.sources([f"{package}_one:x"])]
+    sys.path[:] = [path for path in sys.path if Path(path).parent != tmp_path]
+    monkeypatch.chdir(tmp_path)
+    own_code.use(recorded["a"])
+    assert own_code.load(f"{package}_one:x", "metric") == 1
+    with pytest.raises(OwnCodeError, match=r"b/.*_one\.py: is not the module of its name that is"):
+        own_code.use(recorded["b"])
+    own_code.use(recorded["c"])
 
 
 def test_only_what_is_needed_must_be_as_it_was(
@@ -166,9 +206,7 @@ def test_only_what_is_needed_must_be_as_it_was(
     with pytest.raises(OwnCodeError, match=r"shared\.py: was changed"):
         own_code.use(recorded, names[:1])
     Path(package, "other.py").unlink()
-    with pytest.raises(
-        OwnCodeError, match=r"other\.py: the run uses this module, which is neither"
-    ):
+    with pytest.raises(OwnCodeError, match=r"other\.py: the run uses this module, which is not in"):
         own_code.use(recorded, names[1:])
 
 

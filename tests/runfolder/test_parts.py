@@ -105,7 +105,7 @@ def test_a_part_of_the_user_s_has_the_keys_of_its_signature(module: str) -> None
     [
         ("adm", "optimizer=adm: expected sgd, momentum, adam, adamw, or your own MODULE:NAME; did"),
         (None, "optimizer=null: expected a name, such as sgd"),
-        ({"beta1": 0.9}, "optimizer=null: expected a name"),
+        ({"beta1": 0.9}, "optimizer.beta1=0.9: which optimizer? Name it on the command line, opti"),
         ({"name": "sgd", "beta1": 0.9}, "optimizer.beta1: optimizer=sgd has no such key"),
         ({"name": "adam", "betta1": 0.9}, "did you mean 'optimizer.beta1'?"),
         (

@@ -72,6 +72,9 @@ def test_what_is_not_finite_is_named_losses_first() -> None:
     assert (caught.value.epoch, caught.value.values) == (2, values)
     with pytest.raises(Diverged, match=r"^the validation loss is inf .*lr=3 .*; try lr=0\.3$"):
         check_finite(2, values, lr=3.0)
-    with pytest.raises(ValueError, match=r"^metric train/own is nan in epoch 2: expected a finite"):
+    for lr in (3.0, None):
+        with pytest.raises(Diverged, match=r"train/own is nan in epoch 2"):
+            check_finite(2, {"train/own": NAN}, lr=lr)
+    with pytest.raises(Diverged, match=r"^metric train/own is nan in epoch 2: expected a finite"):
         check_finite(2, {"train/own": NAN}, lr=3.0)
     check_finite(1, {"train/loss": 1.0}, lr=3.0)

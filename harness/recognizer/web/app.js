@@ -76,7 +76,7 @@ async function predict() {
   try {
     const reply = await fetch("api/predict?" + query, { method: "POST", body: content, headers: { "Content-Type": type } });
     const answer = await reply.json();
-    if (reply.ok) name(answer.classes);
+    if (reply.ok) name(answer);
     if (reply.ok) show(answer, describe(answer));
     else show(null, answer.error);
   } catch {
@@ -101,9 +101,9 @@ function digits() {
   return classes.length === 10 && classes.every((name, number) => name === String(number));
 }
 
-function name(names) {
-  classes = names;
-  document.title = $("title").textContent = digits() ? "Draw a digit" : "Draw or open a picture";
+function name(network) {
+  classes = network.classes;
+  document.title = $("title").textContent = network.title;
 }
 
 function sentence(text) {
@@ -248,9 +248,9 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", paint);
 async function start() {
   bars(null);
   paint();
-  const { models, classes: names, default: chosen } = await (await fetch("api/models")).json();
+  const { models, default: chosen, ...network } = await (await fetch("api/models")).json();
   for (const { id, name } of models) $("models").add(new Option(name, id, id === chosen, id === chosen));
-  name(names);
+  name(network);
   if (!strokes.length && !picture) bars(null);
 }
 start();
