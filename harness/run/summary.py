@@ -24,6 +24,7 @@ from harness.tracking.views import sweep_link
 UI = "http://127.0.0.1:5000"
 DEFAULT = Path("outputs")  # of conf/config.yaml; commands look there by default
 NOTHING = "-"
+UNLIMITED = 1_000_000  # columns
 OTHER = " by other source"  # an accepted run
 
 
@@ -132,10 +133,10 @@ def figures(history: History) -> tuple[str, str, str, str]:
 
 
 def show(*tables: Table) -> None:
-    """Print to standard output, at full width when it is not a terminal."""
+    """Print to standard output; nothing is shortened or wrapped when it is not a terminal."""
     console = streams.console()
     if not console.is_terminal:
-        console = streams.console(width=140)
+        console = streams.console(width=UNLIMITED)
     for table in tables:
         console.print(table)
 
