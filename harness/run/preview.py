@@ -92,9 +92,12 @@ def _state(run: Run | None, *, is_other: bool) -> str:
     history = run.history()
     if history.status is RunStatus.FINISHED:
         return f"done{' by other source' if is_other else ''} as {run.id}"
-    words = "failed" if history.status is RunStatus.FAILED else "interrupted"
     if (run.folder / ".lock").is_file() and run.is_live():
         words = "being trained,"
+    elif history.status is RunStatus.CREATED:
+        return f"not started as {run.id}"
+    else:
+        words = "failed" if history.status is RunStatus.FAILED else "interrupted"
     return f"{words} at epoch {len(history.epochs)} of {history.params['epochs']} as {run.id}"
 
 
@@ -136,7 +139,7 @@ def _estimate(rows: Sequence[Planned], launcher: Launcher) -> list[str]:
     pairs = [(row, each) for row, each in zip(left, found, strict=True) if each is not None]
     slots = _slots(launcher, max(row.job.config.required_threads for row in left))
     seconds = makespan([row.epochs * each.epoch_s for row, each in pairs], slots)
-    size = sum(each.size for row, each in pairs if row.run is None)
+    size = sum(max(0, each.size - _size_so_far(row)) for row, each in pairs)
     free = shutil.disk_usage(_existing_folder(outputs)).free
     at_once = f", {min(slots, len(left))} jobs at once" if min(slots, len(left)) > 1 else ""
     queue = ", without waiting in the queue" if isinstance(launcher, SlurmLauncher) else ""
@@ -187,11 +190,23 @@ class Past:
             return None
         run, different = found
         history = run.history()
-        files = (path for path in run.folder.rglob("*") if path.is_file())
-        size = sum(path.stat().st_size for path in files)
-        if is_local:  # the store in outputs has a copy of each artifact
-            size += sum(each.size or 0 for each in history.artifacts.values())
-        return Nearest(history.seconds / max(1, len(history.epochs)), size, different)
+        epoch_s = history.seconds / max(1, len(history.epochs))
+        return Nearest(epoch_s, _size(run, is_local=is_local), different)
+
+
+def _size(run: Run, *, is_local: bool) -> int:
+    """The bytes of a run's folder, and of its artifacts in the store in outputs if it has them."""
+    files = (path for path in run.folder.rglob("*") if path.is_file())
+    size = sum(path.stat().st_size for path in files)
+    if is_local:
+        size += sum(each.size or 0 for each in run.history().artifacts.values())
+    return size
+
+
+def _size_so_far(row: Planned) -> int:
+    """The bytes that the run of a job has already."""
+    is_local = row.job.config.tracking.name == "local"
+    return 0 if row.run is None else _size(row.run, is_local=is_local)
 
 
 def _speed(params: Mapping[str, Leaf]) -> dict[str, Leaf]:
