@@ -51,6 +51,9 @@ def command(arguments: list[str], prestart: Prestart) -> ExitStatus:
     environment.ensure_home()
     parsed = _parser().parse_intermixed_args(arguments)
     try:
+        if len(parsed.config_dir) > 1:
+            given = " ".join(f"--config-dir {each}" for each in parsed.config_dir)
+            raise ConfigError(f"{given}: expected one folder; put your own files together in it")
         with conf.including(parsed.config_dir):
             return _obey(parsed, prestart)
     except ConfigError as error:  # of a folder
