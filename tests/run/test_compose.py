@@ -12,6 +12,7 @@ from harness.run import compose, overrides
 from harness.run.compose import Job
 from harness.run.conf import conf_path
 from harness.runfolder.config import ConfigError
+from tests.conftest import composed
 
 
 def expand(*texts: str) -> list[Job]:
@@ -153,3 +154,14 @@ def test_a_key_that_the_model_does_not_take_is_refused_for_a_trial_as_well(
     """The trials of a search are composed one by one."""
     with pytest.raises(ConfigError, match=f"^{expected}"):
         compose.compose_one(lines)
+
+
+@pytest.mark.parametrize("tracking", ["local", "none", "server"])
+def test_the_experiment_is_named_after_the_data(tracking: str) -> None:
+    """So that two labels of one table are two comparisons."""
+    own = ("dataset=arrays", "dataset.file=x.npz", f"tracking={tracking}")
+    own = (*own, "tracking.uri=http://HOST:5000") if tracking == "server" else own
+    assert composed(*own).tracking.experiment == "arrays"
+    assert composed(*own, "dataset.label=species").tracking.experiment == "species"
+    named = composed(*own, "dataset.label=species", "tracking.experiment=iris")
+    assert named.tracking.experiment == "iris"
