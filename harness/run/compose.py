@@ -6,7 +6,7 @@ editing `conf/` later cannot change a job that waits.
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from harness.run.overrides import one_line_errors, text_of
 from harness.runfolder import config as configuration
 from harness.runfolder import parts
 from harness.runfolder.config import ConfigError
+from harness.runfolder.keys import determines_result
 from harness.runfolder.kinds import KINDS, SCRATCH, name_of
 from harness.runfolder.schema import Config
 
@@ -81,7 +82,17 @@ def _job(compose: Composer, combination: tuple[tuple[str, str], ...], swept: lis
     except ConfigError as error:
         where = f" (in the job {name})" if len(varied) > 1 else ""
         raise ConfigError(f"{error}{where}") from None
-    return Job(name or ",".join(lines) or "default", varied, config)
+    return Job(name or name_of_run(combination), varied, config)
+
+
+def name_of_run(combination: Iterable[tuple[str, str]]) -> str:
+    """The overrides without those that say only where and how a run is trained and recorded.
+
+    combination: pairs of a key and its override.
+    """
+    told = [line for key, line in combination
+            if determines_result(key) or key.startswith("dataset.")]  # fmt: skip
+    return ",".join(told) or "default"
 
 
 def parsed(compose: Composer, lines: list[str]) -> Config:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from harness.run import overrides as parsing
-from harness.run.compose import Job, choices_of, parsed
+from harness.run.compose import Job, choices_of, name_of_run, parsed
 from harness.run.composer import Composer, composer
 from harness.run.grammar import MAX_VALUES, check_swept_once
 from harness.run.sweep_file import Block, Choice, read
@@ -113,7 +113,7 @@ def _named(found: list[tuple[tuple[Choice, ...], Config]]) -> list[Job]:
     jobs = []
     for own, row, (combination, config) in zip(chosen, rows, found, strict=True):
         lines = [f"{key}={own[key]}" for key in varying if key in own]
-        name = ",".join(lines or [line for _, line in combination])
+        name = ",".join(lines) or name_of_run(combination)
         jobs.append(Job(name, {key: row[key] for key in varying}, config))
     return jobs
 

@@ -61,6 +61,19 @@ def test_a_sweep_without_several_values_is_one_job() -> None:
     assert names("batch=16") == ["batch=16"]
 
 
+def test_a_name_leaves_out_what_changes_no_result() -> None:
+    around = (
+        "tracking=none",
+        "tracking.experiment=a",
+        "outputs=x",
+        "threads=1",
+        "checkpoint.keep=1",
+    )
+    assert names(*around, "batch=16", "dataset.label=digits") == ["batch=16,dataset.label=digits"]
+    assert names(*around) == ["default"]
+    assert names(*around[:3], "threads=1,2", "seed=1") == ["threads=1", "threads=2"]
+
+
 @pytest.mark.parametrize(
     ("texts", "problem"),
     [
