@@ -182,12 +182,11 @@ def _checked(line: CommandLine, engines: Engines, *, is_sweep: bool) -> list[Job
         for job in jobs:
             with freeze.naming(job):
                 configuration.check(job.config)
-    unique: dict[str, Job] = {}  # `backend=auto,numba` may be one job
+    decided = []
     for job in jobs:
         with freeze.naming(job):
-            decided = freeze.with_backend(job)
-        unique.setdefault(configuration.to_yaml(decided.config), decided)
-    jobs = list(unique.values())
+            decided.append(freeze.with_backend(job))
+    jobs = compose.different(decided)  # `backend=auto,numba` may be one job
     _check_common(jobs)
     _check_driver(_target_of(jobs[0].config))
     threads = max(job.config.required_threads for job in jobs)

@@ -46,12 +46,21 @@ def expand(overrides: "list[Override]", *, sweep: bool) -> list[Job]:
     count = math.prod(map(len, choices))
     if count > MAX_VALUES:
         raise ConfigError(f"these values give {count:,} jobs; expected at most {MAX_VALUES:,}")
-    jobs: dict[str, Job] = {}
     with composer() as compose:
-        for combination in itertools.product(*choices):
-            job = _job(compose, combination, swept)
-            jobs.setdefault(configuration.to_yaml(job.config), job)
-    return list(jobs.values())
+        return different(_job(compose, each, swept) for each in itertools.product(*choices))
+
+
+def different(jobs: Iterable[Job]) -> list[Job]:
+    """The jobs; of those with the same configuration the first."""
+    found: dict[str, Job] = {}
+    for job in jobs:
+        found.setdefault(configuration.to_yaml(job.config), job)
+    return list(found.values())
+
+
+def in_job(error: ValueError, name: str) -> ConfigError:
+    """What is wrong with one job of several, with the job's name."""
+    return ConfigError(f"{error} (in the job {name})")
 
 
 def choices_of(override: "Override", *, sweep: bool) -> list[tuple[str, str]]:
@@ -80,8 +89,9 @@ def _job(compose: Composer, combination: tuple[tuple[str, str], ...], swept: lis
     try:
         config = parsed(compose, lines)
     except ConfigError as error:
-        where = f" (in the job {name})" if len(varied) > 1 else ""
-        raise ConfigError(f"{error}{where}") from None
+        if len(varied) < 2:
+            raise
+        raise in_job(error, name) from None
     return Job(name or name_of_run(combination), varied, config)
 
 

@@ -18,6 +18,7 @@ from harness.nn.models import MODELS
 from harness.nn.network import Network
 from harness.recognizer import registry
 from harness.recognizer.recognizer import Recognizer
+from tests.job.test_trained import OWN as SCALE
 
 OWN = """
 
@@ -40,17 +41,6 @@ class Halved:
         out[:] = np.where(z > 0, z, self.below * z) / 2
     def derivative(self, z, a, out):
         out[:] = np.where(a > 0, 0.5, self.below / 2)
-
-class Pixelwise:
-    def fit(self, inputs, rows=None):
-        self.mean = inputs.mean(axis=0)
-    @property
-    def state(self):
-        return {"mean": self.mean}
-    def restore(self, state):
-        self.mean = state["mean"]
-    def apply(self, inputs, out):
-        out[:] = (inputs - self.mean) / 100
 """
 USE = """
 import json, sys
@@ -194,20 +184,20 @@ def test_every_model_loss_and_kind_of_data_is_served(tmp_path: Path) -> None:
 def test_own_parts_are_imported_where_the_model_is_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "halved_parts.py").write_text(PARTS)
+    (tmp_path / "halved_parts.py").write_text(PARTS + SCALE)
     monkeypatch.syspath_prepend(tmp_path)
     description = of_parts(
         (3, 4), 4,
         activation={"name": "halved_parts:Halved", "below": 0.25},
-        normalization={"name": "halved_parts:Pixelwise"},
-    ) | {"normalization": {"name": "halved_parts:Pixelwise"}}  # fmt: skip
+        normalization={"name": "halved_parts:Scale", "clip": 1.5},
+    ) | {"normalization": {"name": "halved_parts:Scale"}}  # fmt: skip
     layers = MODELS["mlp"]((12,), 4, width=[9, 5], activation=ReLU())
     arrays = random_arrays(description, layers)
     arrays["normalization.mean"] = np.linspace(0, 200, 12)
     trained = Recognizer(arrays, description, own=True)
     assert trained.own_parts == [
         "activation=halved_parts:Halved",
-        "normalization=halved_parts:Pixelwise",
+        "normalization=halved_parts:Scale",
     ]
     images = np.random.default_rng(9).integers(0, 256, (5, 3, 4)).astype(np.uint8)
     expected = save(tmp_path, "own", trained, arrays, images)
