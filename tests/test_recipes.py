@@ -11,7 +11,7 @@ import pytest
 from harness.commands.results import PUBLISHED, RecipeResult, RecipeRun, markdown
 from harness.runfolder.objective import DEFAULT, Objective
 from harness.runfolder.run import Run
-from tests.conftest import command_in, run_folders
+from tests.conftest import command_in, run_folders, small
 
 RUN = "harness.run"
 
@@ -59,6 +59,16 @@ def test_a_row_shows_the_test_metric_of_the_objective() -> None:
     assert line[0].startswith("| recipe | network | test | seeds |")
     assert line[2].startswith("| `article` | 256 sigmoid | error 1.60 % ± 0.14 |")
     assert line[3].startswith("| `quick` | 512 relu | loss 0.016 ± 0.0014 |")
+
+
+def test_results_without_a_recipe_are_one_line(tmp_path: Path, idx_folder: Path) -> None:
+    command = command_in(tmp_path)
+    assert command(RUN, *small(idx_folder, "epochs=1")).returncode == 0
+    done = command("harness", "results")
+    assert (done.returncode, done.stdout) == (0, "")
+    (line,) = done.stderr.splitlines()
+    assert "no finished run of a recipe (default, article, " in line
+    assert "python -m harness.run experiment=quick" in line
 
 
 def test_results_before_any_run(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from harness.analysis.ranking import FIRST, TIE, Pair, Standing
 from harness.analysis.settings import Setting
 from harness.runfolder.objective import Objective
 
+LONG = 30  # characters: a longer setting is a number in the table of pairs
 STYLE = Path(__file__).with_name("page.css")
 SECTIONS = {
     "curves": "Learning curves",
@@ -183,7 +184,10 @@ def _ranking(standings: Sequence[Standing]) -> str:
 def _pairs(comparison: Comparison) -> str:
     shown = sorted({index for pair in comparison.pairs for index in (pair.first, pair.second)})
     cells = {(pair.second, pair.first): pair for pair in comparison.pairs}
-    labels = [comparison.settings[index].label for index in shown]
+    labels, legend = [comparison.settings[index].label for index in shown], ""
+    if max(map(len, labels)) > LONG:
+        labels = [f"no. {index + 1}" for index in shown]
+        legend = " The numbers are those of the rows of the ranking."
     rows = []
     for index, label in zip(shown[1:], labels[1:], strict=True):
         row = [label]
@@ -194,7 +198,7 @@ def _pairs(comparison: Comparison) -> str:
     words = (
         '<p class="soft">p of McNemar’s exact test, corrected by Holm for '
         f"{len(comparison.pairs)} pair(s); in parentheses the number of examples that only the "
-        "row’s setting, and only the column’s setting, misclassifies.</p>"
+        f"row’s setting, and only the column’s setting, misclassifies.{legend}</p>"
     )
     return _table("McNemar’s test for every pair", ["", *labels[:-1]], rows) + words
 

@@ -17,6 +17,7 @@ from harness.runfolder.objective import DEFAULT, Objective
 
 Row = TypeVar("Row")
 DASH = "–"
+MOST_NAMES, MOST_CHARACTERS = 6, 100  # of the settings that a sentence names
 
 
 @dataclass(frozen=True)
@@ -206,7 +207,17 @@ def lead(standings: Sequence[Standing]) -> str:
         (BETTER, f"Better on the test set, though not on {objective.part_title}"),
     ):
         names = [each.setting.label for each in standings if each.verdict == verdict]
-        more = f" and {len(names) - 6} more" if len(names) > 6 else ""
         if names:
-            text += f" {words}: {', '.join(names[:6])}{more}."
+            text += f" {words}: {_listed(names)}."
     return text
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The first of the settings, as many as a sentence can hold; the number of all if none fits."""
+    shown = list(names[:MOST_NAMES])
+    while shown and len(", ".join(shown)) > MOST_CHARACTERS:
+        shown.pop()
+    if not shown:
+        return "1 setting" if len(names) == 1 else f"{len(names)} settings"
+    more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
+    return ", ".join(shown) + more

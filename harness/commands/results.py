@@ -44,7 +44,16 @@ def results(outputs: Path, uri: str | None) -> None:
         rows = table(outputs, uri)
     except (ValueError, StoreError) as error:
         refuse(error)
-    click.echo(markdown(rows))
+    if rows:
+        click.echo(markdown(rows))
+    else:
+        where = Target.named(uri, outputs)
+        names = ", ".join(PUBLISHED)
+        click.echo(
+            f"{where}: no finished run of a recipe ({names}); train one: "
+            "python -m harness.run experiment=quick",
+            err=True,
+        )
 
 
 @dataclass(frozen=True)

@@ -163,6 +163,7 @@ def fit(name: str, inputs: Inputs, rows: Rows = None) -> Normalization:
     unknown name, and where a range or a deviation to divide by is 0.
     """
     if name not in NORMALIZATIONS:
+        # Not `override.suggest`: a logged model has a copy of this file, and no other of `data`.
         near = difflib.get_close_matches(name, NORMALIZATIONS, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"normalization {name!r}: expected {', '.join(NORMALIZATIONS)}{hint}")

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import math
 import re
 import shlex
 from collections.abc import Iterable
@@ -16,7 +17,9 @@ def quoted(key: str, value: str) -> str:
 
 
 def spell(value: Any) -> str:
-    """A value as a user types it, such as `[512,256]` or `null`."""
+    """A value as a user types it, such as `[512,256]`, `null` or `nan`."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
     return json.dumps(value, separators=(",", ":"))
 
 

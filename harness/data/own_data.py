@@ -178,7 +178,8 @@ def _describe(
             "normalization=standard, or scale them"
         )
     key, name = ("dataset.dir", "idx") if examples.is_idx else ("dataset.file", "arrays")
-    lines.append(f"train:  python -m harness.run dataset={name} {_override(key, path)}")
+    words = f"{_override(key, str(path))} {_override('dataset.label', folder.resolve().name)}"
+    lines.append(f"train:  python -m harness.run dataset={name} {words}")
     return lines
 
 
@@ -192,7 +193,8 @@ def _counts(examples: Examples) -> str:
     return f"{noun} per class: " + ", ".join(f"{name} {count:,}" for name, count in pairs)
 
 
-def _override(key: str, path: Path) -> str:
-    """KEY=PATH as it is typed in a shell."""
-    text = str(path)
-    return f"{key}={text}" if re.fullmatch(r"[A-Za-z0-9_./-]+", text) else quoted(key, text)
+def _override(key: str, text: str) -> str:
+    """KEY=TEXT as it is typed in a shell; a text that Hydra reads as another type needs quotes."""
+    is_plain = re.fullmatch(r"[A-Za-z0-9_./-]+", text) and re.match(r"[/.]*[A-Za-z_]", text)
+    is_word = text.lower() not in ("null", "true", "false", "nan", "inf")
+    return f"{key}={text}" if is_plain and is_word else quoted(key, text)

@@ -5,7 +5,6 @@ was registered, and nothing in it is executed. Importing MLflow takes seconds, s
 import it.
 """
 
-import hashlib
 import sqlite3
 import tempfile
 from contextlib import closing
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from harness.recognizer import recognizer
 from harness.recognizer.recognizer import Recognizer
+from harness.runfolder.artifacts import sha256
 from harness.runfolder.target import Target
 from harness.tracking.errors import StoreError, answers, existing
 
@@ -77,9 +77,8 @@ def _load(client: "MlflowClient", target: Target, version: "ModelVersion") -> Re
                 dst_path=folder,
                 tracking_uri=target.uri,
             )
-        content = Path(path).read_bytes()
         expected = version.tags[DIGEST]
-        if hashlib.sha256(content).hexdigest() != expected:
+        if sha256(Path(path)) != expected:
             raise ValueError(
                 f"{version.name} version {version.version}: its weights do not have the registered "
                 f"SHA-256 {expected}; register the run again"

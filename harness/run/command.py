@@ -51,6 +51,9 @@ def command(arguments: list[str], prestart: Prestart) -> ExitStatus:
     environment.ensure_home()
     parsed = _parser().parse_intermixed_args(arguments)
     try:
+        if len(parsed.config_dir) > 1:
+            given = " ".join(f"--config-dir {each}" for each in parsed.config_dir)
+            raise ConfigError(f"{given}: expected one folder; put your own files together in it")
         with conf.including(parsed.config_dir):
             return _obey(parsed, prestart)
     except ConfigError as error:  # of a folder
@@ -179,12 +182,11 @@ def _checked(line: CommandLine, engines: Engines, *, is_sweep: bool) -> list[Job
         for job in jobs:
             with freeze.naming(job):
                 configuration.check(job.config)
-    unique: dict[str, Job] = {}  # `backend=auto,numba` may be one job
+    decided = []
     for job in jobs:
         with freeze.naming(job):
-            decided = freeze.with_backend(job)
-        unique.setdefault(configuration.to_yaml(decided.config), decided)
-    jobs = list(unique.values())
+            decided.append(freeze.with_backend(job))
+    jobs = compose.different(decided)  # `backend=auto,numba` may be one job
     _check_common(jobs)
     _check_driver(_target_of(jobs[0].config))
     threads = max(job.config.required_threads for job in jobs)

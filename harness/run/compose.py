@@ -6,7 +6,7 @@ editing `conf/` later cannot change a job that waits.
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from harness.run.overrides import one_line_errors, text_of
 from harness.runfolder import config as configuration
 from harness.runfolder import parts
 from harness.runfolder.config import ConfigError
+from harness.runfolder.keys import determines_result
 from harness.runfolder.kinds import KINDS, SCRATCH, name_of
 from harness.runfolder.parts import PartError
 from harness.runfolder.schema import Config
@@ -46,12 +47,21 @@ def expand(overrides: "list[Override]", *, sweep: bool) -> list[Job]:
     count = math.prod(map(len, choices))
     if count > MAX_VALUES:
         raise ConfigError(f"these values give {count:,} jobs; expected at most {MAX_VALUES:,}")
-    jobs: dict[str, Job] = {}
     with composer() as compose:
-        for combination in itertools.product(*choices):
-            job = _job(compose, combination, swept)
-            jobs.setdefault(configuration.to_yaml(job.config), job)
-    return list(jobs.values())
+        return different(_job(compose, each, swept) for each in itertools.product(*choices))
+
+
+def different(jobs: Iterable[Job]) -> list[Job]:
+    """The jobs; of those with the same configuration the first."""
+    found: dict[str, Job] = {}
+    for job in jobs:
+        found.setdefault(configuration.to_yaml(job.config), job)
+    return list(found.values())
+
+
+def in_job(error: ValueError, name: str) -> ConfigError:
+    """What is wrong with one job of several, with the job's name."""
+    return ConfigError(f"{error} (in the job {name})")
 
 
 def choices_of(override: "Override", *, sweep: bool) -> list[tuple[str, str]]:
@@ -80,9 +90,20 @@ def _job(compose: Composer, combination: tuple[tuple[str, str], ...], swept: lis
     try:
         config = parsed(compose, lines)
     except ConfigError as error:
-        where = f" (in the job {name})" if len(varied) > 1 else ""
-        raise ConfigError(f"{error}{where}") from None
-    return Job(name or ",".join(lines) or "default", varied, config)
+        if len(varied) < 2:
+            raise
+        raise in_job(error, name) from None
+    return Job(name or name_of_run(combination), varied, config)
+
+
+def name_of_run(combination: Iterable[tuple[str, str]]) -> str:
+    """The overrides without those that say only where and how a run is trained and recorded.
+
+    combination: pairs of a key and its override.
+    """
+    told = [line for key, line in combination
+            if determines_result(key) or key.startswith("dataset.")]  # fmt: skip
+    return ",".join(told) or "default"
 
 
 def parsed(compose: Composer, lines: list[str]) -> Config:

@@ -63,11 +63,17 @@ class Past:
             return None
         run, different = found
         history = run.history()
-        files = (path for path in run.folder.rglob("*") if path.is_file())
-        size = sum(path.stat().st_size for path in files)
-        if is_local:  # the store in outputs has a copy of each artifact
-            size += sum(each.size or 0 for each in history.artifacts.values())
-        return Nearest(history.seconds / max(1, len(history.epochs)), size, different)
+        epoch_s = history.seconds / max(1, len(history.epochs))
+        return Nearest(epoch_s, size_of(run, is_local=is_local), different)
+
+
+def size_of(run: Run, *, is_local: bool) -> int:
+    """The bytes of a run's folder, and of its artifacts in the store in outputs if it has them."""
+    files = (path for path in run.folder.rglob("*") if path.is_file())
+    size = sum(path.stat().st_size for path in files)
+    if is_local:
+        size += sum(each.size or 0 for each in run.history().artifacts.values())
+    return size
 
 
 def _speed(params: Mapping[str, Leaf]) -> dict[str, Leaf]:

@@ -37,8 +37,14 @@ def execute(runs: list[Run], plan: Plan | None, engines: Engines, prestart: Pres
     if target is not None and not first.is_finished:
         _tell_of_changes(diff=params.get("tracking.diff", True))
     interrupted = False
+    names = {} if plan is None else plan.names
     try:
-        train(runs, engines, prestart, plot=target is not None, compare=plan is not None)
+        for run in runs:
+            if run.is_finished:
+                name = names.get(run.id, run.history().name)
+                print(f"{name}: finished before as {run.id}", flush=True)
+        left = [run for run in runs if not run.is_finished]
+        train(left, engines, prestart, plot=target is not None, compare=plan is not None)
     except KeyboardInterrupt:
         interrupted = True
     except LauncherError as error:
@@ -141,24 +147,18 @@ def _tell_of_changes(*, diff: bool) -> None:
 def train(
     runs: list[Run], engines: Engines, prestart: Prestart, *, plot: bool, compare: bool
 ) -> None:
-    """Train the runs that are not finished through the launcher.
+    """Train runs through the launcher.
 
     plot: plot each finished run. compare: a report follows, so preload its imports.
     """
-    left = []
-    for run in runs:
-        if run.is_finished:
-            print(f"{run.history().name}: finished before as {run.id}", flush=True)
-        else:
-            left.append(run)
-    if not left:
+    if not runs:
         return
-    threads = max(run.required_threads for run in left)
+    threads = max(run.required_threads for run in runs)
     launcher = choose.create(engines.launcher, runs[0].outputs, threads, prestart)
     if plot or compare:  # importing Matplotlib takes as long as a few epochs: overlap it
         module = "harness.analysis.compare" if compare else "harness.analysis.run_plots"
         threading.Thread(target=partial(_preload, module), daemon=True).start()
-    launcher.run(left, plot_run if plot else ignore)
+    launcher.run(runs, plot_run if plot else ignore)
 
 
 def _preload(module: str) -> None:

@@ -3,6 +3,8 @@
 import itertools
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 
 from harness.run import notices
 from harness.run.prepared import Prepared
@@ -10,6 +12,7 @@ from harness.runfolder import config as configuration
 from harness.runfolder import keys, versions
 from harness.runfolder.history import History
 from harness.runfolder.keys import Key
+from harness.runfolder.plan import load_plan
 from harness.runfolder.run import REPRODUCES, Run
 
 NAMED = 3  # runs that a line names
@@ -18,10 +21,14 @@ NAMED = 3  # runs that a line names
 def existing_runs(prepared: list[Prepared], runs: list[Run], *, accept: bool) -> list[Run | None]:
     """The run that each job builds on; None for a job that is new.
 
+    A repeated sweep keeps the runs that it has, even if a command trained one of them again since.
+
     runs: oldest first. accept: a job whose settings and data were trained to the end by other
     source builds on that run, unless it has a finished one of this source. Raises `ConfigError`
     for a run that was changed since it was frozen, or that a newer version wrote.
     """
+    rows = _rows(prepared)
+    runs = sorted(runs, key=lambda run: run.id in rows)  # the last of equals counts
     # `threads=1,2` is a sweep as well, although it changes no result.
     swept = {name for each in prepared for name in each.job.swept}
     also = sorted(name for name in swept if not keys.determines_result(name))
@@ -38,6 +45,17 @@ def existing_runs(prepared: list[Prepared], runs: list[Run], *, accept: bool) ->
         if run is not None and not run.is_finished:
             run.check_trainable()  # a finished run does not need its config.yaml
     return found
+
+
+def _rows(prepared: Sequence[Prepared]) -> set[str]:
+    """The ids of the runs that the sweep of these jobs has; none if it was not run before."""
+    if not prepared:
+        return set()
+    outputs = Path(prepared[0].job.config.outputs)
+    with suppress(ValueError):  # there is none, or it is damaged
+        plan = load_plan(outputs, keys.sweep_id([each.key for each in prepared]))
+        return {job.run for job in plan.jobs}
+    return set()
 
 
 def is_of_other_source(run: Run, prepared: Prepared) -> bool:

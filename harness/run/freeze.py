@@ -12,7 +12,7 @@ from pathlib import Path
 from filelock import Timeout
 
 from harness.run import notices
-from harness.run.compose import Job
+from harness.run.compose import Job, in_job
 from harness.run.existing import existing_runs, is_of_other_source, retraining, source_of
 from harness.run.prepared import Prepared, keyed
 from harness.runfolder import environment, folder, keys, own_code, own_dataset
@@ -48,7 +48,7 @@ def naming(job: Job) -> Iterator[None]:
     except ValueError as error:
         if not job.swept or str(error).startswith(f"{job.name}:"):
             raise
-        raise ConfigError(f"{error} (in the job {job.name})") from error
+        raise in_job(error, job.name) from error
 
 
 def with_backend(job: Job) -> Job:

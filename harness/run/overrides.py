@@ -147,6 +147,12 @@ def _check_key(override: "Override") -> None:
     key = override.key_or_group
     if key == SEARCH_PATH:
         return
+    if key in groups() and isinstance(override.value(), bool | int | float):
+        text = text_of(override).partition("=")[2]
+        raise ConfigError(
+            f"{override.input_line}: expected {', '.join(groups()[key])}; for a file of this very "
+            f"name, type {quoted(key, text)}"
+        )
     if key.startswith(("hydra.", "hydra/")):
         hint = instead_of(key) or NO_EFFECT
         raise ConfigError(f"{override.input_line}: has no effect; {hint}")

@@ -9,7 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.run.compose import Job
-from harness.run.estimate import Past, duration, existing_folder, makespan, megabytes, slots_of
+from harness.run.estimate import (
+    Past,
+    duration,
+    existing_folder,
+    makespan,
+    megabytes,
+    size_of,
+    slots_of,
+)
 from harness.run.existing import existing_runs, is_of_other_source, retraining
 from harness.run.launcher_schema import Launcher, SlurmLauncher
 from harness.run.prepared import keyed
@@ -73,9 +81,12 @@ def _state(run: Run | None, *, is_other: bool) -> str:
     history = run.history()
     if history.status is RunStatus.FINISHED:
         return f"done{' by other source' if is_other else ''} as {run.id}"
-    words = "failed" if history.status is RunStatus.FAILED else "interrupted"
     if (run.folder / ".lock").is_file() and run.is_live():
         words = "being trained,"
+    elif history.status is RunStatus.CREATED:
+        return f"not started as {run.id}"
+    else:
+        words = "failed" if history.status is RunStatus.FAILED else "interrupted"
     return f"{words} at epoch {len(history.epochs)} of {history.params['epochs']} as {run.id}"
 
 
@@ -117,7 +128,7 @@ def _estimate(rows: Sequence[Planned], launcher: Launcher) -> list[str]:
     pairs = [(row, each) for row, each in zip(left, found, strict=True) if each is not None]
     slots = slots_of(launcher, max(row.job.config.required_threads for row in left))
     seconds = makespan([row.epochs * each.epoch_s for row, each in pairs], slots)
-    size = sum(each.size for row, each in pairs if row.run is None)
+    size = sum(max(0, each.size - _size_so_far(row)) for row, each in pairs)
     free = shutil.disk_usage(existing_folder(outputs)).free
     at_once = f", {min(slots, len(left))} jobs at once" if min(slots, len(left)) > 1 else ""
     queue = ", without waiting in the queue" if isinstance(launcher, SlurmLauncher) else ""
@@ -137,3 +148,9 @@ def _estimate(rows: Sequence[Planned], launcher: Launcher) -> list[str]:
         names = ", ".join(dict.fromkeys(key for each in differing for key in each))
         lines.append(f"  rough: {len(differing)} of {len(pairs)} jobs differ from it, in {names}")
     return lines
+
+
+def _size_so_far(row: Planned) -> int:
+    """The bytes that the run of a job has already."""
+    is_local = row.job.config.tracking.name == "local"
+    return 0 if row.run is None else size_of(row.run, is_local=is_local)

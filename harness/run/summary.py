@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from harness.tracking.views import sweep_link
 UI = "http://127.0.0.1:5000"
 DEFAULT = Path("outputs")  # of conf/config.yaml; commands look there by default
 NOTHING = "-"
+UNLIMITED = 1_000_000  # columns
 OTHER = " by other source"  # an accepted run
 
 
@@ -38,7 +39,8 @@ def summarize(
     """Print everything; returns the exit status. plan: None for a single run."""
     histories = [run.history() for run in runs]
     show(*sweep_tables(histories, plan))
-    _print_failures(runs, histories, interrupted=interrupted)
+    names = {} if plan is None else plan.names
+    _print_failures(runs, histories, names, interrupted=interrupted)
     outputs = runs[0].outputs if runs else DEFAULT
     if target is not None:
         _print_delivery(plan, report, target, outputs)
@@ -132,16 +134,20 @@ def figures(history: History) -> tuple[str, str, str, str]:
 
 
 def show(*tables: Table) -> None:
-    """Print to standard output, at full width when it is not a terminal."""
+    """Print to standard output; nothing is shortened or wrapped when it is not a terminal."""
     console = streams.console()
     if not console.is_terminal:
-        console = streams.console(width=140)
+        console = streams.console(width=UNLIMITED)
     for table in tables:
         console.print(table)
 
 
 def _print_failures(
-    runs: Sequence[Run], histories: Sequence[History], *, interrupted: bool
+    runs: Sequence[Run],
+    histories: Sequence[History],
+    names: Mapping[str, str],
+    *,
+    interrupted: bool,
 ) -> None:
     bad = {RunStatus.FAILED, RunStatus.DAMAGED}
     if not interrupted:
@@ -152,7 +158,8 @@ def _print_failures(
             why = other if run.is_live() else "its end record could not be written"
             why = history.error or why
             status = history.status.lower()
-            print(f"{status}: {history.name} ({run.id}): {why}", file=sys.stderr)
+            name = names.get(run.id, history.name)
+            print(f"{status}: {name} ({run.id}): {why}", file=sys.stderr)
             if run.journal.is_file():
                 print(f"        more in {run.folder}", file=sys.stderr)
 
@@ -186,9 +193,10 @@ def _command(name: str, outputs: Path) -> str:
 
 
 def _print_how_to_continue(histories: Sequence[History], plan: Plan | None, outputs: Path) -> None:
+    names = {} if plan is None else plan.names
     for history in histories:
         if history.status is RunStatus.CREATED:
-            print(f"not started: {history.name}", file=sys.stderr)
+            print(f"not started: {names.get(history.run, history.name)}", file=sys.stderr)
     if plan is not None:
         words = plan.overrides
     else:

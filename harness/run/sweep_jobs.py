@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from harness.run import overrides as parsing
-from harness.run.compose import Job, choices_of, parsed
+from harness.run.compose import Job, choices_of, in_job, name_of_run, parsed
 from harness.run.composer import Composer, composer
 from harness.run.grammar import MAX_VALUES, check_swept_once
 from harness.run.sweep_file import Block, Choice, read
@@ -74,7 +74,7 @@ def _config(
         if str(error).partition("=")[0] in typed_keys:
             raise
         job = ",".join(line for key, line in combination if key not in typed_keys)
-        raise ConfigError(f"{place}: {error} (in the job {job})") from None
+        raise in_job(ConfigError(f"{place}: {error}"), job) from None
     return config
 
 
@@ -113,7 +113,7 @@ def _named(found: list[tuple[tuple[Choice, ...], Config]]) -> list[Job]:
     jobs = []
     for own, row, (combination, config) in zip(chosen, rows, found, strict=True):
         lines = [f"{key}={own[key]}" for key in varying if key in own]
-        name = ",".join(lines or [line for _, line in combination])
+        name = ",".join(lines) or name_of_run(combination)
         jobs.append(Job(name, {key: row[key] for key in varying}, config))
     return jobs
 

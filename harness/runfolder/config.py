@@ -84,6 +84,7 @@ def validate(content: Mapping[str, Any], *, frozen: bool = False) -> Config:
         raise ConfigError(str(error)) from error
     known = {key: value for key, value in {**content, **checked}.items() if key not in unused}
     known["dataset"] = _dataset(content.get("dataset"), frozen=frozen)
+    known |= _experiment(content)
     if schema is ScratchConfig and not (frozen and checked["model"].is_own):
         taken = {key.name for key in parts.shared_keys("model", checked["model"].name)}
         known |= {key: None for key in ("width", "depth") if key not in taken}
@@ -119,6 +120,16 @@ def _dataset(node: Any, *, frozen: bool) -> Any:
         except (PartError, OwnCodeError) as error:
             raise ConfigError(str(error)) from error
     return {key: value for key, value in node.items() if key in fields} | {"options": own}
+
+
+def _experiment(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The node `tracking` where it leaves the experiment open: it is named after the data."""
+    tracking, data = content.get("tracking"), content.get("dataset")
+    if not isinstance(tracking, Mapping) or not isinstance(data, Mapping):
+        return {}
+    if tracking.get("experiment", "") is not None:
+        return {}
+    return {"tracking": {**tracking, "experiment": data.get("label") or data.get("name")}}
 
 
 def _learning_rate(optimizer: Part) -> Any:

@@ -37,6 +37,11 @@ class Plan:
     overrides: tuple[str, ...]
     jobs: tuple[SweepJob, ...]
 
+    @property
+    def names(self) -> dict[str, str]:
+        """The name of each job by its run, which may have another from an earlier command."""
+        return {job.run: job.name for job in self.jobs}
+
     def save(self, outputs: Path) -> None:
         """Write the plan atomically, with the time: the one saved last is the newest.
 

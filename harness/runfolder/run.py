@@ -189,7 +189,10 @@ class Run:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The final metrics: of the test set, and `best/epoch` with its value."""
+        """The final metrics: of the test set, and `best/epoch` with its value.
+
+        Those of each epoch are in `frame`.
+        """
         return self.history().final
 
     def frame(self) -> "pd.DataFrame":

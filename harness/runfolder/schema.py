@@ -97,7 +97,7 @@ class TrackingConfig(Group):
     name: Literal["local", "server", "none"] = about("where results go; set by tracking=NAME")
     uri: str | None = about("address of the tracking server; required by tracking=server")
     experiment: Annotated[str, Field(min_length=1, description="a name")] = about(
-        "the MLflow experiment"
+        "the MLflow experiment; null: the label of the data set, else its name"
     )
     patience: Annotated[float, Field(gt=0, description="a number above 0")] = about(
         "seconds without progress until the delivery stops; `harness sync` delivers the rest"

@@ -59,7 +59,9 @@ def _protected(stream: TextIO | None, number: int, errors: str) -> TextIO:
         return stream
     raw = _Descriptor(number, "w", closefd=False)
     encoding = "utf-8" if stream is None else stream.encoding
-    line_buffering = bool(getattr(stream, "line_buffering", False)) or raw.isatty()
+    # Python writes standard error through at once, also to a pipe.
+    at_once = ("line_buffering", "write_through")
+    line_buffering = raw.isatty() or any(getattr(stream, each, False) for each in at_once)
     return io.TextIOWrapper(io.BufferedWriter(raw), encoding, errors, line_buffering=line_buffering)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 from harness.runfolder.target import Target, shown
@@ -45,10 +46,20 @@ def answers(target: Target) -> Iterator[None]:
         raise
     except ImportError as error:  # such as boto3, for artifacts in S3
         raise Hopeless(f"{target}: {first_line(error)}") from error
+    except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
+        raise Hopeless(_obstacle(error)) from error
     except Exception as error:
         code = str(getattr(error, "error_code", ""))
         is_silent = not isinstance(error, RestException)
         raise StoreError(f"{target}: {first_line(error)}", code, is_silent=is_silent) from error
+
+
+def _obstacle(error: OSError) -> str:
+    """What is in the place of a file or folder of the store, as a line that says what to do."""
+    path = Path(error.filename or "")
+    there = next((each for each in (path, *path.parents) if each.exists()), path)
+    found, expected = ("a folder", "a file") if there.is_dir() else ("a file", "a folder")
+    return f"{there}: expected {expected}, found {found}; move it away"
 
 
 def existing(call: Callable[[], Result], *also: str) -> Result | None:

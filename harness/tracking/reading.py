@@ -30,6 +30,12 @@ if TYPE_CHECKING:
 FILTER = re.compile(r"[=<>]|\b(?:LIKE|ILIKE|IN|IS)\b", re.IGNORECASE)
 
 
+# A text, which stays as it is, or a key with a slash, which MLflow reads in backticks only.
+TEXT_OR_KEY = re.compile(
+    r"""'[^']*'|"[^"]*"|`[^`]*`|\b(metrics?|params?|parameters?|tags?)\.([\w.-]*/[\w./-]*)"""
+)
+
+
 class Reader:
     """Runs of an MLflow store, local or remote. Raises `StoreError` when it cannot be used."""
 
@@ -161,7 +167,7 @@ class Reader:
 
     def _filtered(self, text: str) -> list[Recorded]:
         try:
-            return self._search(text)
+            return self._search(TEXT_OR_KEY.sub(_in_backticks, text))
         except ValueError as error:
             raise ValueError(f"{text!r} is not a filter that MLflow understands: {error}") from None
 
@@ -204,6 +210,11 @@ class Reader:
         half = len(ids) // 2  # the answer was cut off, which it does not say
         yield from self._bulk(ids[:half], key)
         yield from self._bulk(ids[half:], key)
+
+
+def _in_backticks(found: "re.Match[str]") -> str:
+    kind, key = found.groups()
+    return f"{kind}.`{key}`" if key else found[0]
 
 
 def _recorded(run: "Run") -> Recorded:

@@ -134,6 +134,20 @@ def check_contrast(page: object, selector: str) -> None:
     assert ratio >= 4.5, f"{selector}: contrast {ratio:.1f}"
 
 
+def test_long_settings_are_numbers_in_the_table_of_pairs(
+    tmp_path: Path, six: list[Recorded]
+) -> None:
+    def pairs() -> str:
+        text = Page(page.page(build(tmp_path, *six))).text
+        return text.partition("Pairs on the same test examples")[2].partition("p of McNemar")[0]
+
+    assert "batch=5" in pairs()
+    for run in six:
+        run.params["optimizer.weight_decay"] = f"0.000{run.params['batch']}"
+    assert "batch=5" not in pairs()
+    assert [f"no. {number}" in pairs() for number in (1, 2, 3, 4)] == [True] * 3 + [False]
+
+
 @in_a_browser
 def test_the_page_is_used_by_keyboard(tmp_path: Path) -> None:
     from playwright.sync_api import sync_playwright

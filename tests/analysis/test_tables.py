@@ -1,6 +1,7 @@
 """The columns of the page and of the terminal, their text, and the answer in a sentence."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,22 @@ def test_the_answer_names_the_best_and_the_others() -> None:
     assert tables.lead(standings((16, 1, [0.01], 0.02))) == (
         "the one setting: validation error 1.00 % with one seed, test error 2.00 %."
     )
+
+
+def test_the_answer_is_short_however_many_keys_there_are() -> None:
+    def answer(length: int) -> str:
+        value = "x" * length
+        runs = [seed_run(batch, 1, [0.01 * batch], 0.02, key=f"{batch}{value}")
+                for batch in range(1, 10)]  # fmt: skip
+        rows = ranking.stand(ranking.ordered(group(runs, []), []), {})
+        rows = [replace(each, verdict=ranking.WORSE) if number else each
+                for number, each in enumerate(rows)]  # fmt: skip
+        return tables.lead(rows).partition(" Worse: ")[2]
+
+    assert answer(0) == ", ".join(f"batch={n} key={n}" for n in range(2, 8)) + " and 2 more."
+    assert answer(50).startswith("batch=2 key=2xxx")
+    assert answer(50).endswith("x and 7 more.")
+    assert answer(150) == "8 settings."
 
 
 def test_titles_and_numbers_follow_the_objective() -> None:

@@ -33,7 +33,7 @@ def test_the_command_writes_idx_files(command: Command, tmp_path: Path) -> None:
         "names another",
         "my data/idx: 40 training and 10 test images of 3x3 in 3 classes",
         "images per class: 0 17, 1 17, 2 16",
-        "train:  python -m harness.run dataset=idx 'dataset.dir=\"my data/idx\"'",
+        "train:  python -m harness.run dataset=idx 'dataset.dir=\"my data/idx\"' dataset.label=idx",
     ]
     folder = tmp_path / "my data/idx"
     images = np.concatenate([idx.read(folder / FILES[i]) for i in (0, 2)])

@@ -67,6 +67,19 @@ def test_the_command_lists_the_newest_runs(command: Command, tmp_path: Path) -> 
     assert (empty.returncode, empty.stderr) == (0, "")
 
 
+def test_in_a_pipe_nothing_is_shortened(command: Command, tmp_path: Path) -> None:
+    """Each run and each sweep is one line, however long its name or its command is."""
+    name = ",".join(f"dataset.num_train={number}" for number in range(40))
+    run = new_run(tmp_path / "outputs", name=name)
+    words = tuple(f"optimizer.beta1=0.9{number}" for number in range(40))
+    Plan("aaaa", words, (SweepJob(run.id, "n", {}, "k"),)).save(tmp_path / "outputs")
+    shown = command("harness", "status").stdout
+    (line,) = [line for line in shown.splitlines() if run.id in line]
+    assert name in line
+    (line,) = [line for line in shown.splitlines() if "aaaa" in line]
+    assert " ".join(words) in line
+
+
 def test_what_cannot_be_used_is_named_below_the_rest(command: Command, tmp_path: Path) -> None:
     runs = [new_run(tmp_path / "outputs") for _ in range(4)]
     jobs = tuple(SweepJob(run.id, "n", {}, "k") for run in runs)

@@ -30,7 +30,8 @@ def test_every_image_is_written_once_and_classes_in_proportion(tmp_path: Path) -
     assert lines == [
         f"{tmp_path}: 40 training and 10 test images of 2x3 in 2 classes",
         "images per class: a 40, b 10",
-        f"train:  python -m harness.run dataset=idx dataset.dir={tmp_path}",
+        f"train:  python -m harness.run dataset=idx dataset.dir={tmp_path} "
+        f"dataset.label={tmp_path.name}",
     ]
     assert [np.bincount(part).tolist() for part in (train_labels, test_labels)] == [
         [32, 8],
@@ -106,12 +107,16 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(
-    "name", ["a/b-1.c_d", "a b", "a=1,2", "it's", 'a"b', "a\\b", 'a\\"b', "a b\\", "ü", "[x]{y}"]
-)
+    "name",
+    [
+        "a/b-1.c_d", "a b", "a=1,2", "it's", 'a"b', "a\\b", 'a\\"b', "a b\\", "ü", "[x]{y}",
+        "2024", "1e5", ".5", "null", "True", "inf", "/2024",
+    ],
+)  # fmt: skip
 def test_a_path_is_quoted_for_shell_and_parser(name: str) -> None:
-    (text,) = shlex.split(own_data._override("k", Path(name)))
+    (text,) = shlex.split(own_data._override("k", name))
     (override,) = overrides.parse_each([text])
-    assert overrides.value_text(override) == name
+    assert override.value() == name
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0, 0.001, math.nan, math.inf, -0.2])
@@ -138,7 +143,8 @@ def test_other_examples_are_written_as_arrays(tmp_path: Path) -> None:
         "classes",
         "images per class: a 40, b 10",
     ]
-    assert lines[-1].endswith(f"dataset=arrays dataset.file={tmp_path / 'color/arrays.npz'}")
+    words = f"dataset=arrays dataset.file={tmp_path / 'color/arrays.npz'} dataset.label=color"
+    assert lines[-1].endswith(words)
     with np.load(tmp_path / "color/arrays.npz") as content:
         assert content["x_train"].shape == (40, 2, 3, 3)
         assert content["classes"].tolist() == ["a", "b"]

@@ -19,6 +19,7 @@ from harness.nn.network import Network
 from harness.recognizer import registry
 from harness.recognizer.recognizer import Recognizer
 from harness.runfolder import own_code
+from tests.job.test_trained import OWN as SCALE
 
 OWN = """
 
@@ -41,18 +42,8 @@ class Halved:
         out[:] = np.where(z > 0, z, self.below * z) / 2
     def derivative(self, z, a, out):
         out[:] = np.where(a > 0, 0.5, self.below / 2)
-
-class Pixelwise:
-    def fit(self, inputs, rows=None):
-        self.mean = inputs.mean(axis=0)
-    @property
-    def state(self):
-        return {"mean": self.mean}
-    def restore(self, state):
-        self.mean = state["mean"]
-    def apply(self, inputs, out):
-        out[:] = (inputs - self.mean) / 100
 """
+OWN_PARTS = PARTS + SCALE
 USE = """
 import json, sys
 import mlflow, numpy as np, pandas as pd
@@ -214,14 +205,14 @@ def test_a_data_frame_of_another_width_or_of_texts_is_one_line(tmp_path: Path) -
 def test_own_parts_are_imported_where_the_model_is_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "halved_parts.py").write_text(PARTS)
+    (tmp_path / "halved_parts.py").write_text(OWN_PARTS)
     monkeypatch.syspath_prepend(tmp_path)
     description = of_parts(
         (3, 4), 4,
         activation={"name": "halved_parts:Halved", "below": 0.25},
-        normalization={"name": "halved_parts:Pixelwise"},
+        normalization={"name": "halved_parts:Scale", "clip": 1.5},
     ) | {
-        "normalization": {"name": "halved_parts:Pixelwise"},
+        "normalization": {"name": "halved_parts:Scale"},
         "code": {e.path: e.syntax for e in own_code.sources(["halved_parts:Halved"])},
     }  # fmt: skip
     layers = MODELS["mlp"]((12,), 4, width=[9, 5], activation=ReLU())
@@ -230,7 +221,7 @@ def test_own_parts_are_imported_where_the_model_is_loaded(
     trained = Recognizer(arrays, description, own=True)
     assert trained.own_parts == [
         "activation=halved_parts:Halved",
-        "normalization=halved_parts:Pixelwise",
+        "normalization=halved_parts:Scale",
     ]
     images = np.random.default_rng(9).integers(0, 256, (5, 3, 4)).astype(np.uint8)
     expected = save(tmp_path, "own", trained, arrays, images)
@@ -239,10 +230,10 @@ def test_own_parts_are_imported_where_the_model_is_loaded(
     values = json.loads(done.stdout)["own"]["values"]
     assert np.array(values) == pytest.approx(expected, abs=1e-6)
 
-    (tmp_path / "halved_parts.py").write_text(f"# the same code\n{PARTS}")
+    (tmp_path / "halved_parts.py").write_text(f"# the same code\n{OWN_PARTS}")
     assert used(tmp_path, "own").returncode == 0
     for change, expected_line in (
-        (PARTS.replace("100", "101"), (
+        (OWN_PARTS.replace(") / 2", ") / 3"), (
             f"ValueError: {tmp_path}/halved_parts.py: is not what run abc was trained with; "
             "restore it (the run has a copy of it, the artifact code/halved_parts.py)"
         )),

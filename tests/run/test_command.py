@@ -398,6 +398,21 @@ def test_help_and_config(command: Command, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("options", [("-cd", "a", "-cd", "b"), ("--config-dir=a", "-cd", "b")])
+def test_two_folders_of_own_files_are_refused(
+    command: Command, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    """Else one of two files of the same name would win in silence."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    done = command(RUN, *options, "--dry-run")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "error: --config-dir a --config-dir b: expected one folder; put your own files together "
+        "in it\n"
+    )
+
+
 def test_shell_completion(command: Command) -> None:
     line = {"COMP_LINE": "harness-run batc", "COMP_POINT": "16"}
     done = command(RUN, "-sc", "query=bash", **line)
@@ -424,6 +439,14 @@ def test_shell_completion(command: Command) -> None:
         ("optimizer=own_completed:Lion optimizer.beta1=0.5 batc", ["batch="]),
         ("optimizer=nowhere:Lion batc", []),
         ("-cd nowhere batc", []),
+        ("-cd ", ["other/", "own/"]),
+        ("-m -cd ow", ["own/"]),
+        ("--config-dir own/e", ["own/experiment/"]),
+        ("--config-dir=ow", ["--config-dir=own/"]),
+        ("-cd nowhere/", []),
+        ("-cd", []),
+        ("--ids ", []),
+        ("-cd own --dry", []),
         ("lr=[ batc", []),
     ],
 )
@@ -434,6 +457,8 @@ def test_shell_completion_of_what_is_the_user_s(
         path = tmp_path / f"own/{name}.yaml"
         path.parent.mkdir(parents=True)
         path.write_text(content)
+    (tmp_path / "other").mkdir()
+    (tmp_path / ".hidden").mkdir()
     (tmp_path / "own_completed.py").write_text(
         "from harness.nn.optimizers import SGD\n"
         "class Lion(SGD):\n"

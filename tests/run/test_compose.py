@@ -12,6 +12,7 @@ from harness.run import compose, overrides
 from harness.run.compose import Job
 from harness.run.conf import conf_path
 from harness.runfolder.config import ConfigError
+from tests.conftest import composed
 
 
 def expand(*texts: str) -> list[Job]:
@@ -58,6 +59,19 @@ def test_equal_jobs_are_one() -> None:
 
 def test_a_sweep_without_several_values_is_one_job() -> None:
     assert names("batch=16") == ["batch=16"]
+
+
+def test_a_name_leaves_out_what_changes_no_result() -> None:
+    around = (
+        "tracking=none",
+        "tracking.experiment=a",
+        "outputs=x",
+        "threads=1",
+        "checkpoint.keep=1",
+    )
+    assert names(*around, "batch=16", "dataset.label=digits") == ["batch=16,dataset.label=digits"]
+    assert names(*around) == ["default"]
+    assert names(*around[:3], "threads=1,2", "seed=1") == ["threads=1", "threads=2"]
 
 
 @pytest.mark.parametrize(
@@ -153,3 +167,14 @@ def test_a_key_that_the_model_does_not_take_is_refused_for_a_trial_as_well(
     """The trials of a search are composed one by one."""
     with pytest.raises(ConfigError, match=f"^{expected}"):
         compose.compose_one(lines)
+
+
+@pytest.mark.parametrize("tracking", ["local", "none", "server"])
+def test_the_experiment_is_named_after_the_data(tracking: str) -> None:
+    """So that two labels of one table are two comparisons."""
+    own = ("dataset=arrays", "dataset.file=x.npz", f"tracking={tracking}")
+    own = (*own, "tracking.uri=http://HOST:5000") if tracking == "server" else own
+    assert composed(*own).tracking.experiment == "arrays"
+    assert composed(*own, "dataset.label=species").tracking.experiment == "species"
+    named = composed(*own, "dataset.label=species", "tracking.experiment=iris")
+    assert named.tracking.experiment == "iris"

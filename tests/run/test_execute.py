@@ -143,7 +143,9 @@ def test_finished_runs_are_not_trained_again(
     assert "train" not in recorder.calls
     out = capsys.readouterr().out
     for run in runs:
-        assert f"{run.history().name}: finished before as {run.id}\n" in out
+        assert f"n: finished before as {run.id}\n" in out, "the name of this sweep's job"
+    executed(runs[0], plan=None)
+    assert f"seed=1: finished before as {runs[0].id}\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("error", [ValueError("no curves"), RuntimeError("no fonts")])

@@ -183,6 +183,22 @@ def test_a_repeated_sweep_has_the_same_runs(tmp_path: Path, prepared: list[Prepa
     assert not {each.run for each in fresh.jobs} & {each.run for each in plan.jobs}
 
 
+def test_a_later_run_takes_no_row_of_a_sweep(tmp_path: Path, prepared: list[Prepared]) -> None:
+    """`harness.train` of the same settings is a run of its own."""
+    first = freeze.freeze_run(prepared[0], [])
+    record_training(first, 0.5)
+    plan = freeze.freeze_sweep(prepared, TYPED, fresh=False)
+    assert plan.jobs[0].run == first.id, "a sweep takes what is there"
+    record_training(plan.runs(tmp_path)[1], 0.5)
+    for each in prepared:
+        record_training(freeze.freeze_run(each, []), 0.5)
+    assert freeze.freeze_sweep(prepared, TYPED, fresh=False) == plan
+    fresh = freeze.freeze_sweep(prepared, TYPED, fresh=True)
+    for run in fresh.runs(tmp_path):
+        record_training(run, 0.5)
+    assert freeze.freeze_sweep(prepared, TYPED, fresh=False) == fresh
+
+
 def test_a_sweep_that_trains_again_for_its_source_says_so(
     tmp_path: Path,
     prepared: list[Prepared],

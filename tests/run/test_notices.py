@@ -1,5 +1,6 @@
 """What a command says before it trains."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from harness.data import dataset, idx
 from harness.data.sources import FILES
 from harness.run import notices
-from tests.conftest import Command, small
+from tests.conftest import Command, bash, small
 
 
 @pytest.fixture(autouse=True)
@@ -53,4 +54,7 @@ def test_a_run_on_a_narrow_range_says_so(
     done = command("harness.run", *own)
     assert done.returncode == 0
     assert done.stderr.count("gray values are only 0 to 14 of 0 to 255") == 1
+    words = " ".join(own)
+    together = bash(tmp_path, f"'{sys.executable}' -m harness.run {words} 2>&1 | cat").stdout
+    assert together.index("gray values are only") < together.index("epoch 1/1"), "before it trains"
     assert "gray values" not in command("harness.run", *own, "normalization=standard").stderr

@@ -186,7 +186,7 @@ def test_any_characters_can_be_quoted_as_told(value: str) -> None:
     assert compose_one([typed]).tracking.experiment == value
 
 
-@pytest.mark.parametrize("value", ["2024", "true", "1.5"])
+@pytest.mark.parametrize("value", ["2024", "true", "1.5", "nan", "inf"])
 def test_a_number_as_a_name_can_be_quoted_as_told(value: str) -> None:
     with pytest.raises(ConfigError) as refused:
         compose_one([f"tracking.experiment={value}"])

@@ -46,6 +46,7 @@ def test_the_states_of_jobs(
     freeze.prepare(jobs)  # the cache is there, no run is
     assert [(row.state, row.epochs) for row in planned(jobs)] == [("new", 4), ("new", 4)]
     first, second = frozen(jobs)
+    assert planned(jobs)[0].state == f"not started as {first.id}"
     record_training(first, 0.5, 0.4, 0.3, 0.2)
     record_training(second, 0.5, status="KILLED", error="interrupted")
     before = files(tmp_path)
@@ -106,8 +107,8 @@ def test_the_estimate(
     ]
     rows = planned(more)
     lines = preview.text(rows, BasicLauncher()).splitlines()
-    assert lines[0] == "4 job(s): 1 done, 1 interrupted, 2 new"
-    assert lines[5].startswith("estimate: about 5.0 s of training; 3.0 MB on disk, ")
+    assert lines[0] == "4 job(s): 1 done, 1 not started, 2 new"
+    assert lines[5].startswith("estimate: about 5.0 s of training; 6.0 MB on disk, ")
     assert lines[6] == f"  without 1 job(s): no finished run of the same data in {tmp_path}"
     assert lines[8] == "  rough: 1 of 2 jobs differ from it, in batch"
     parallel = preview.text(rows, JoblibLauncher(name="joblib", n_jobs=2)).splitlines()
@@ -119,6 +120,9 @@ def test_the_estimate(
     )  # fmt: skip
     text = preview.text(rows, slurm)
     assert "about 3.0 s of training, 3 jobs at once, without waiting in the queue; " in text
+    (second.folder / "weights.bin").write_bytes(bytes(1_000_000))
+    text = preview.text(rows, BasicLauncher())
+    assert "; 5.0 MB on disk, " in text, "a run that is begun has some of its size"
     record_training(second, 0.5, 0.4, 0.3, 0.2)
     assert preview.text(planned(jobs), BasicLauncher()).splitlines()[3:] == [
         "estimate: nothing is left to train",

@@ -113,7 +113,7 @@ def test_a_failed_or_killed_run_is_1_and_named(
     word = "running" if status is None else status.lower()
     why = "its end record could not be written" if status is None else "why"
     err = capsys.readouterr().err
-    assert f"{word}: lr=9 ({bad.id}): {why}\n" in err
+    assert f"{word}: batch=2 ({bad.id}): {why}\n" in err, "the name of this sweep's job"
     assert f"more in {bad.folder}\n" in err
 
 

@@ -116,7 +116,7 @@ def test_a_part_of_the_user_s_has_the_keys_of_its_signature(module: str) -> None
         ({"name": "adam", "beta1": "x"}, "optimizer.beta1=x: expected a number from 0"),
         ({"name": "adam", "beta1": ""}, "optimizer.beta1=(nothing): expected a number from 0"),
         ({"name": "M:Lion", "steps": 1.5}, "optimizer.steps=1.5: expected a whole number"),
-        ({"name": "M:Lion", "beta": float("nan")}, "optimizer.beta=NaN: expected a finite number"),
+        ({"name": "M:Lion", "beta": float("nan")}, "optimizer.beta=nan: expected a finite number"),
         ({"name": "M:Lion", "rule": "sing"}, "expected sign, root; did you mean 'sign'?"),
         ({"name": "M:Lion", "sizes": [1, "a"]}, "expected a list, each a whole number"),
         ({"name": "M:Lion", "cap": "x"}, "optimizer.cap=x: expected a finite number, or null"),

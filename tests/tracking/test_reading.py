@@ -79,6 +79,9 @@ def test_sweeps_are_found_by_a_prefix_while_it_is_unique(reader: Reader) -> None
 
 def test_filters_and_runs(reader: Reader) -> None:
     assert [run.name for run in reader.select(["params.batch = '3'"])[1]] == ["run 3"]
+    for key in ("metrics.val/error", "metrics.`val/error`", 'metrics."val/error"'):
+        found = reader.select([f"{key}<1 and tags.run.id != 'metrics.a/b'"])[1]
+        assert [run.name for run in found] == ["run 0"]
     picked = reader.select(["22ca", "44ca"])[1]
     assert [run.run for run in picked] == ["22cafe-x", "44cafe-x"]
     assert reader.run(picked[0].location[:12]).run == "22cafe-x"

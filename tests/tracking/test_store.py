@@ -20,7 +20,7 @@ from harness.runfolder import journal
 from harness.runfolder.folder import all_runs
 from harness.runfolder.run import Run
 from harness.runfolder.target import Target
-from harness.tracking.errors import StoreError
+from harness.tracking.errors import Hopeless, StoreError
 from harness.tracking.store import Store
 from harness.tracking.sync import prove
 from tests.conftest import command_in
@@ -175,6 +175,35 @@ def test_a_damaged_database_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="not a usable MLflow database") as caught:
         Store(Target.local(tmp_path))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "is_folder", "problem"),
+    [
+        ("mlflow.db", True, "expected an SQLite file, found a folder"),
+        ("mlflow.db.lock", True, "expected a file, found a folder"),
+        ("artifacts", False, "expected a folder, found a file"),
+        ("artifacts/mnist", False, "expected a folder, found a file"),
+    ],
+)
+def test_what_is_in_the_way_is_named_at_once(
+    tmp_path: Path, path: str, is_folder: bool, problem: str
+) -> None:
+    """Waiting would not move it away."""
+    there = tmp_path / path
+    there.parent.mkdir(exist_ok=True)
+    there.mkdir() if is_folder else there.write_text("")
+    folder = make_run(tmp_path, "aaa")
+    (folder / "notes.txt").write_text("an artifact")
+
+    def log() -> None:
+        store = Store(Target.local(tmp_path))
+        run = store.open_run(journal.read(folder / journal.FILE_NAME)[0][0])
+        store.log_artifact(run.info.run_id, folder, "notes.txt")
+
+    with pytest.raises(Hopeless) as caught:
+        log()
+    assert str(caught.value) == f"{there}: {problem}; move it away"
 
 
 def test_a_deleted_experiment_is_one_line(tmp_path: Path) -> None:
