@@ -79,6 +79,12 @@ class TrainingRun:
         newest = self._checkpoints.newest()
         self.restored: Path | None = None if newest is None else newest.folder
         self._epoch = 0 if newest is None else newest.epoch  # the last one that is trained
+        if self._epoch > self._recorded + 1:
+            raise ValueError(
+                f"{run.journal} lost records: it has {self._recorded} epochs, and {self.restored} "
+                "was written after more; restore it from a backup, or remove the run folder and "
+                "train it again"
+            )
         for record in history.epochs[: self._epoch]:
             self._monitor.add(record["epoch"], record["metrics"])
         if newest is not None and self._recorded < newest.epoch:  # killed between the two

@@ -117,20 +117,33 @@ class Run:
     def history(self) -> History:
         """The current state by the journal; parsed again only when the file has changed.
 
-        A run that was removed since its create record was read is DAMAGED. Raises `JournalError`
-        when there is no journal or its create record cannot be read.
+        A run that was removed since its create record was read, or whose journal lost records that
+        were delivered, is DAMAGED. Raises `JournalError` when there is no journal or its create
+        record cannot be read.
         """
         try:
             stat = self.journal.stat()
             state = (stat.st_size, stat.st_mtime_ns)
             if self._history is None or self._history[0] != state:
-                self._history = (state, read_history(self.journal))
+                self._history = (state, self._read_history(stat.st_size))
         except OSError as error:
             known = begin(self.create) if self._history is None else self._history[1]
             is_gone = isinstance(error, FileNotFoundError)
             why = f"{self.journal}{' was removed' if is_gone else f': {error.strerror}'}"
             return replace(known, status=RunStatus.DAMAGED, error=why)
         return self._history[1]
+
+    def _read_history(self, size: int) -> History:
+        """The history by the journal of `size` bytes, compared with what was delivered of it."""
+        history, had = read_history(self.journal), self.delivered().get("offset", 0)
+        if size >= had or history.status is RunStatus.DAMAGED:
+            return history
+        why = (
+            f"{self.journal} lost records: expected at least {had} bytes, which were delivered, "
+            f"found {size}; restore it from a backup, or remove the run folder and train it again "
+            "(the tracking store keeps what was delivered)"
+        )
+        return replace(history, status=RunStatus.DAMAGED, error=why)
 
     def is_readable(self) -> bool:
         """Whether the run is there and its journal names it."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from harness.runfolder import journal
 from harness.runfolder.journal import JournalError
 from harness.runfolder.run import Run
+from harness.runfolder.status import RunStatus
 from harness.runfolder.target import Target
 from harness.tracking import environment
 from harness.tracking.delivery import Delivery, Report
@@ -99,6 +100,8 @@ def send_again(target: Target, runs: list[Run]) -> None:
 
 def _prove(store: Store, run: Run, *, verify: bool, resend: bool) -> Proof:
     history, follower = run.history(), Follower(run, store.target)
+    if history.status is RunStatus.DAMAGED:
+        return Proof(run.id, damage=(history.error or "",))
     stored = store.lookup(follower.mlflow_id)
     stored = stored or store.find_run(history.create["experiment"], run.id)
     if stored is None:

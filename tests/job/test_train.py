@@ -224,6 +224,23 @@ def test_a_damaged_journal_is_reported_and_affects_no_other_run(
     assert len(folders) == 4, "both were trained again"
 
 
+def test_a_journal_that_lost_epochs_is_not_continued(
+    command: Command, tmp_path: Path, idx_folder: Path
+) -> None:
+    """The checkpoint is of a later epoch than the journal has, and the epochs between are lost."""
+    arguments = settings(idx_folder, "tracking=none")
+    assert command(RUN, *arguments).returncode == 0
+    (folder,) = run_folders(tmp_path / "outputs")
+    file = folder / journal.FILE_NAME
+    kinds = [record["kind"] for record in journal.read(file)[0]]
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"".join(lines[: kinds.index("epoch") + 1]))
+    done = command(RUN, "resume=last")
+    assert done.returncode == 1
+    assert "journal.jsonl lost records: it has 1 epochs" in done.stderr
+    assert [record["kind"] for record in journal.read(file)[0]].count("epoch") == 1
+
+
 def test_a_changed_config_trains_nothing(
     command: Command, tmp_path: Path, idx_folder: Path
 ) -> None:

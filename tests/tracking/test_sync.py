@@ -79,6 +79,27 @@ def test_local_damage_to_a_delivered_run_affects_no_other(tmp_path: Path) -> Non
     assert command_in(tmp_path)("harness", "clean", "--outputs", ".").returncode == 0
 
 
+@pytest.mark.parametrize("records", [1, 3])
+def test_a_journal_that_lost_delivered_records_is_never_complete(
+    tmp_path: Path, records: int
+) -> None:
+    """The store has more than a journal that was cut; that copy is not replaced by less."""
+    cut, well = make_run(tmp_path, "aaa"), make_run(tmp_path, "bbb")
+    deliver(tmp_path, cut, well)
+    lines = (cut / journal.FILE_NAME).read_bytes().splitlines(keepends=True)
+    (cut / journal.FILE_NAME).write_bytes(b"".join(lines[:records]))
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection:
+        before = connection.execute("SELECT * FROM metrics ORDER BY 1, 2, 3, 4, 5").fetchall()
+        for _ in range(2):
+            done = synced(tmp_path)
+            assert done.exit_code == 3
+            assert "1 of 2 runs complete" in done.stdout
+            assert "aaa/journal.jsonl lost records: expected at least" in done.stderr
+        after = connection.execute("SELECT * FROM metrics ORDER BY 1, 2, 3, 4, 5").fetchall()
+    assert before == after
+    assert Run(cut).history().status == "DAMAGED"
+
+
 @pytest.mark.parametrize("damage", [b"", b"x" * 700, None])
 def test_a_damaged_file_is_restored_and_never_sent(tmp_path: Path, damage: bytes | None) -> None:
     """The store's copy stays as it was, also when the journal is sent again from the start."""
