@@ -38,6 +38,7 @@ from harness.runfolder.run import Run
 from harness.training.monitor import Diverged, Monitor, check_finite
 
 PREDICTIONS = "predictions/test.npz"
+TIED = 1e-6  # probabilities closer than this may be either way around in another precision
 RESERVED = (
     "calibration.json", "checkpoints", "code", "config.yaml", "delivered.json", "environment.txt",
     "job.log", "plots", "predictions", "report", "uncommitted.diff",
@@ -75,6 +76,8 @@ class TrainingRun:
             keep=keeping.keep,
             milestones=keeping.milestones,
         )
+        self._test_error: float | None = None
+        self._wrong: tuple[int, int] | None = None  # at least and at most, by the predictions
         self._recorded, self._has_final = len(history.epochs), bool(history.final)
         newest = self._checkpoints.newest()
         self.restored: Path | None = None if newest is None else newest.folder
@@ -95,7 +98,8 @@ class TrainingRun:
     def epochs(self, total: int | None = None) -> Iterator[int]:
         """The numbers of the epochs that are left, each of which must be logged.
 
-        total: of the training, by default the key `epochs`. It ends early by `patience`.
+        total: of the training, by default the key `epochs`. It ends early by `patience`, or by a
+        `break` of the caller's after an epoch that was logged.
         """
         total = self._total if total is None else total
         while self._epoch < total and not self._monitor.is_stale(self._epoch):
@@ -110,7 +114,8 @@ class TrainingRun:
 
         epoch: from 1, each once. values: metrics by key, such as `val/error`, finite numbers.
         checkpoint: called with a folder to save the state into, from which `restored` continues.
-        Raises `ValueError` for other values, and `Diverged` for a metric that is not finite.
+        Raises `ValueError` for other values, such as an error that is no fraction, and `Diverged`
+        for a metric that is not finite.
         """
         if epoch != self._epoch + 1:
             raise ValueError(f"run.log({epoch}, ...): expected epoch {self._epoch + 1}")
@@ -121,6 +126,7 @@ class TrainingRun:
         except Diverged:
             self._record(epoch, checked)  # without a checkpoint to resume from
             raise
+        _check_fractions(checked)
         self._journal.check_present()  # a folder that is being removed gets no more checkpoints
         self._monitor.add(epoch, checked)
         self._epoch = epoch
@@ -147,10 +153,19 @@ class TrainingRun:
         """Record the metrics of the test set, once, after the last epoch. Every run needs it.
 
         `best/epoch` and the objective's best value are added. They tell the truth about the test
-        metrics when those are of the state in `best`.
+        metrics when those are of the state in `best`. Raises `ValueError` without a metric of the
+        test set, and for a test error that the predictions contradict.
         """
         checked = _checked(values)
         check_finite(self._epoch, checked)
+        _check_fractions(checked)
+        if not any(key.startswith("test/") for key in checked):
+            raise ValueError(
+                "run.final: expected metrics of the test set, such as test/error; found "
+                f"{', '.join(checked)}"
+            )
+        self._test_error = checked.get(metrics.TEST_ERROR)
+        self._check_agreement()
         for key, value in self._monitor.best().items():
             checked.setdefault(key, value)
         if not self._has_final:  # else MLflow would get a second row
@@ -162,7 +177,9 @@ class TrainingRun:
 
         labels: (N,) the true classes. probabilities: (N, C), in the same order. In a regression
         both are (N, K): targets and predictions. The file has the arrays `labels`, `probabilities`
-        and, of a classification, `classes`: the C names, as texts.
+        and, of a classification, `classes`: the C names, as texts. Raises `ValueError` for labels
+        that are not those of the test set in its order, for other shapes, for rows that are not
+        probabilities, and for predictions that contradict the test error of `final`.
         """
         truth, predicted = np.asarray(labels), np.asarray(probabilities, np.float32)
         if predicted.ndim != 2 or len(truth) != len(predicted) or not len(truth):
@@ -172,8 +189,11 @@ class TrainingRun:
             )
         if not np.isfinite(predicted).all():
             raise ValueError("run.predictions: the probabilities are not all finite")
+        _check_labels(truth, self.dataset.test.arrays()[1])
         if self.dataset.classes:
             check_probabilities("run.predictions", predicted)
+            self._wrong = _wrong(truth, predicted)
+            self._check_agreement()
         arrays: dict[str, NDArray[Any]] = {"labels": truth, "probabilities": predicted}
         if self.dataset.classes and len(self.dataset.class_names) == predicted.shape[1]:
             arrays["classes"] = np.array(self.dataset.class_names, np.str_)
@@ -203,10 +223,59 @@ class TrainingRun:
                 write_atomically(file, lambda target: shutil.copyfileobj(source, target))
         self._add_file(name)
 
+    def _check_agreement(self) -> None:
+        """Raise `ValueError` when the predictions contradict the test error."""
+        if self._test_error is None or self._wrong is None:
+            return
+        (least, most), count = self._wrong, len(self.dataset.test)
+        if not least - 0.5 <= self._test_error * count <= most + 0.5:
+            raise ValueError(
+                f"test/error is {self._test_error:.4g} in run.final, and the most probable classes "
+                f"in run.predictions are wrong for {least} of {count} test examples, "
+                f"{least / count:.4g}; expected both of the same predictions"
+            )
+
     def _add_file(self, path: str) -> None:
         """Note a finished file of the run folder, which is recorded when the run ends."""
         if path not in self.files:
             self.files.append(path)
+
+
+def _check_labels(found: NDArray[Any], expected: NDArray[Any]) -> None:
+    """Raise `ValueError` when labels or targets are not those of the test set in its order."""
+    is_alike = found.shape == expected.shape and found.dtype.kind in "biuf"
+    if is_alike and np.allclose(found, expected):
+        return
+    what = f"shape {found.shape} of {found.dtype}"
+    if is_alike:
+        row = int(np.argmin(np.isclose(found, expected).reshape(len(found), -1).all(axis=1)))
+        what = f"{found[row]} instead of {expected[row]} for example {row}"
+    raise ValueError(
+        f"run.predictions: expected the labels of the test set in its order, shape "
+        f"{expected.shape}, as run.dataset.test.arrays() returns them; found {what}"
+    )
+
+
+def _wrong(labels: NDArray[Any], probabilities: NDArray[np.float32]) -> tuple[int, int]:
+    """How many of the most probable classes are wrong, with ties broken well and badly."""
+    rows, labels = np.arange(len(labels)), labels.astype(np.intp)
+    is_most = probabilities >= probabilities.max(axis=1, keepdims=True) - TIED
+    is_known = labels < probabilities.shape[1]
+    right = is_known & is_most[rows, np.where(is_known, labels, 0)]
+    alone = right & (is_most.sum(axis=1) == 1)
+    return len(labels) - int(right.sum()), len(labels) - int(alone.sum())
+
+
+def _check_fractions(values: Mapping[str, float]) -> None:
+    """Raise `ValueError` for an error or an accuracy outside [0, 1]."""
+    for key, value in values.items():
+        part, _, name = key.partition("/")
+        is_fraction = part in ("train", "val", "test") and name in ("error", "accuracy")
+        if is_fraction and not 0 <= value <= 1:
+            raise ValueError(
+                f"metric {key}: expected the fraction of the examples, from 0 to 1, found "
+                f"{value:.4g}; divide percent by 100, or give another quantity another name"
+            )
 
 
 def _checked(values: Any) -> dict[str, float]:

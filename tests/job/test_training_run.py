@@ -21,7 +21,8 @@ from harness.training.monitor import Diverged
 from tests.conftest import new_run
 
 PART = Part(np.zeros((1, 1), np.uint8), np.zeros(1, np.uint8))
-DATA = Dataset("none", "", (1, 1), 2, PART, PART, PART)
+TEST = Part(np.zeros((2, 1), np.uint8), np.array([0, 1], np.uint8))
+DATA = Dataset("none", "", (1, 1), 2, PART, PART, TEST)
 
 
 @pytest.fixture
@@ -149,6 +150,65 @@ def test_bad_values_are_named(run: Run, epoch: int, values: Any, message: str) -
     assert recorded(run) == []
 
 
+@pytest.mark.parametrize(
+    ("labels", "found"),
+    [
+        ([0, 1, 1], r"\(2,\), as .* found shape \(3,\)"),
+        ([1, 0], "found 1 instead of 0 for example 0"),
+        ([[0.0], [1.0]], r"found shape \(2, 1\)"),
+        (["a", "b"], r"found shape \(2,\) of <U1"),
+    ],
+)
+def test_labels_that_are_not_those_of_the_test_set_are_named(
+    run: Run, labels: Any, found: str
+) -> None:
+    with run.writing() as journal, pytest.raises(ValueError, match=found):
+        open_run(run, journal).predictions(labels, [[0.25, 0.75]] * len(labels))
+    assert not (run.folder / PREDICTIONS).exists()
+
+
+@pytest.mark.parametrize("final_first", [True, False])
+@pytest.mark.parametrize("error", [0.0, 1.0])
+def test_a_test_error_that_the_predictions_contradict_is_named(
+    run: Run, final_first: bool, error: float
+) -> None:
+    with run.writing() as journal:
+        training = open_run(run, journal)
+        steps = [
+            lambda: training.final({"test/error": error}),
+            lambda: training.predictions([0, 1], [[0.25, 0.75]] * 2),
+        ]
+        first, second = steps if final_first else reversed(steps)
+        first()
+        with pytest.raises(ValueError, match=rf"test/error is {error:g} in run\.final, .* 1 of 2"):
+            second()
+
+
+def test_ties_of_the_predictions_may_be_broken_either_way(run: Run) -> None:
+    for error in (0.0, 0.5, np.float32(0.5), 1.0):
+        with run.writing() as journal:
+            training = open_run(run, journal)
+            training.predictions([0, 1], [[0.5, 0.5]] * 2)
+            training.final({"test/error": error})
+
+
+def test_final_without_a_test_metric_is_named(run: Run) -> None:
+    with run.writing() as journal, pytest.raises(ValueError, match=r"such as test/error; found e"):
+        open_run(run, journal).final({"error": 0.5})
+    assert recorded(run) == []
+
+
+@pytest.mark.parametrize(("key", "value"), [("val/error", 50.0), ("train/accuracy", -0.1)])
+def test_an_error_in_percent_is_named(run: Run, key: str, value: float) -> None:
+    with run.writing() as journal:
+        training = open_run(run, journal)
+        with pytest.raises(ValueError, match=rf"{key}: expected the fraction .* found {value:g};"):
+            training.log(1, {"val/error": 0.5, key: value})
+        with pytest.raises(ValueError, match="found 50; divide percent by 100"):
+            training.final({"test/error": 50})
+    assert recorded(run) == []
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, np.float32(-math.inf)])
 def test_a_metric_that_is_not_finite_ends_the_training(run: Run, value: float) -> None:
     with run.writing() as journal:
@@ -196,19 +256,20 @@ def test_predictions_and_artifacts(run: Run, tmp_path: Path) -> None:
 
 
 def test_the_predictions_have_the_names_of_the_classes(run: Run) -> None:
+    targets = Part(PART.inputs, np.array([[0.5, 0.5]], np.float32))
     for data, answers, names in (
-        (replace(DATA, class_names=("Größe", "b")), [[0.25, 0.75]], ["Größe", "b"]),
+        (replace(DATA, class_names=("Größe", "b")), [[0.25, 0.75]] * 2, ["Größe", "b"]),
         (
             replace(DATA, classes=3, class_names=()),
-            [[0.25, 0.75]],
+            [[0.25, 0.75]] * 2,
             None,
         ),  # of other answers than classes
-        (replace(DATA, classes=0, class_names=()), [[0.25, 0.75]], None),
+        (replace(DATA, classes=0, class_names=(), test=targets), [[0.25, 0.75]], None),
     ):
         with run.writing() as journal:
             show = lambda epoch, values: None  # noqa: E731
             training = TrainingRun(run, journal, show, dataset=data, threads=1)
-            training.predictions([[0.5, 0.5]] if data.classes == 0 else [1], answers)
+            training.predictions([[0.5, 0.5]] if data.classes == 0 else [0, 1], answers)
         with np.load(run.folder / PREDICTIONS) as saved:
             found = saved["classes"].tolist() if "classes" in saved else None
         assert found == names
