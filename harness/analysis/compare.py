@@ -36,7 +36,8 @@ def after_sweep(plan: Plan, outputs: Path) -> str:
         recorded = [from_journal(run) for run in plan.readable_runs(outputs)]
         source = Journals()
         whole = Selection(f"sweep {plan.id}", recorded, source)
-        ranked = evidence.of_one_objective(whole, []).recorded
+        of_task = evidence.of_one_task(whole, [])
+        ranked = evidence.of_one_objective(of_task, []).recorded
         finished = {run.run for run in ranked if run.status is RunStatus.FINISHED}
         if not finished:
             return "no report: no run is finished"
@@ -48,8 +49,11 @@ def after_sweep(plan: Plan, outputs: Path) -> str:
             Run(Path(chosen.location)).add_artifacts(paths)
     except Exception as error:
         return f"no report: {type(error).__name__}: {error}"
-    gone, others = len(plan.jobs) - len(recorded), len(recorded) - len(ranked)
+    gone, elsewhere = len(plan.jobs) - len(recorded), len(recorded) - len(of_task.recorded)
+    others = len(of_task.recorded) - len(ranked)
     without = f"   (without {gone} of {len(plan.jobs)} runs, which cannot be read)" if gone else ""
+    if elsewhere:
+        without += f"   (without {elsewhere} of {len(plan.jobs)} runs, which have other data sets)"
     if others:
         without += f"   (without {others} of {len(plan.jobs)} runs, which have other objectives)"
     return f"report:                    {folder / 'index.html'}{without}"
@@ -59,12 +63,12 @@ def build(selection: Selection, outputs: Path) -> tuple[Comparison, Recorded]:
     """Compare the selected runs.
 
     Returns the comparison, and the run it is stored with: the chosen one of the best setting. Only
-    runs of one objective are ranked, that of most runs.
+    runs on one data set and of one objective are ranked, those of most runs.
     Raises `ValueError` if there is nothing to compare; anything else that is missing becomes a
     note.
     """
     notes = list(selection.notes)
-    selection = evidence.of_one_objective(selection, notes)
+    selection = evidence.of_one_objective(evidence.of_one_task(selection, notes), notes)
     source, by_id = selection.source, {run.run: run for run in selection.recorded}
     finished = evidence.finished(selection, notes)
     objective = Objective.of(finished[0].params)

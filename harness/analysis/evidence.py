@@ -5,9 +5,10 @@ Anything missing or damaged becomes a note, and the rest is compared.
 
 import zipfile
 from collections import Counter
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,29 @@ from harness.runfolder.status import RunStatus
 from harness.tracking.recorded import Missing, Recorded, Source
 from harness.tracking.selection import Selection
 
+Kind = TypeVar("Kind", bound=Hashable)
 PREDICTIONS, WEIGHTS = "predictions/test.npz", "weights/best.safetensors"
+
+
+def of_one_task(selection: Selection, notes: list[str]) -> Selection:
+    """The selection without the runs of other data sets than that of most finished runs.
+
+    A data set is known by its name: with another `dataset.label`, it is another task. Errors on
+    different tasks are not ranked together; a note says which runs were left out.
+    """
+    kept, others = _most(selection, _task)
+    for task, of_task in others:
+        label = of_task[0].params.get("dataset.label", "None")
+        key, value = "dataset.label", label
+        if label == "None":
+            key, value = "dataset.name", of_task[0].params.get("dataset.name", task)
+        notes.append(
+            f"{len(of_task)} run(s) on {task or 'an unknown data set'} were left out: runs on "
+            f"different data sets are not ranked together, and these are on "
+            f"{_task(kept[0]) or 'an unknown one'}; for the others: "
+            + _command(selection, f"params.{key} = '{value}'")
+        )
+    return replace(selection, recorded=kept)
 
 
 def of_one_objective(selection: Selection, notes: list[str]) -> Selection:
@@ -31,22 +54,46 @@ def of_one_objective(selection: Selection, notes: list[str]) -> Selection:
 
     Runs of different objectives are not ranked together; a note says which were left out.
     """
-    done = [run for run in selection.recorded if run.status is RunStatus.FINISHED]
-    counts = Counter(Objective.of(run.params) for run in done or selection.recorded)
-    if len(counts) < 2:
-        return selection
-    (kept, _), *others = counts.most_common()
-    for other, count in others:
-        condition = f"params.objective = '{other}'"
-        if selection.title.startswith("sweep "):
-            condition += f" and tags.sweep LIKE '%{selection.name}%'"
+    kept, others = _most(selection, _objective)
+    for other, of_other in others:
         notes.append(
-            f"{count} run(s) with objective={other} were left out: runs of different objectives "
-            f"are not ranked together, and these have objective={kept}; for the others: "
-            f'python -m harness compare "{condition}"'
+            f"{len(of_other)} run(s) with objective={other} were left out: runs of different "
+            f"objectives are not ranked together, and these have objective={_objective(kept[0])}; "
+            "for the others: " + _command(selection, f"params.objective = '{other}'")
         )
-    of_kept = [run for run in selection.recorded if Objective.of(run.params) == kept]
-    return replace(selection, recorded=of_kept)
+    return replace(selection, recorded=kept)
+
+
+def _task(run: Recorded) -> str:
+    return str(run.dataset.get("name") or run.params.get("dataset.name", ""))
+
+
+def _objective(run: Recorded) -> Objective:
+    return Objective.of(run.params)
+
+
+def _most(
+    selection: Selection, of: Callable[[Recorded], Kind]
+) -> tuple[list[Recorded], list[tuple[Kind, list[Recorded]]]]:
+    """The runs of the kind that most finished runs are of, and those of each other kind.
+
+    Of the others, only the finished ones, if any run is finished.
+    """
+    done = [run for run in selection.recorded if run.status is RunStatus.FINISHED]
+    counted = done or selection.recorded
+    counts = Counter(map(of, counted)).most_common()
+    if len(counts) < 2:
+        return selection.recorded, []
+    (most, _), *others = counts
+    kept = [run for run in selection.recorded if of(run) == most]
+    return kept, [(kind, [run for run in counted if of(run) == kind]) for kind, _ in others]
+
+
+def _command(selection: Selection, condition: str) -> str:
+    """The command that compares the runs of a selection that fulfill a condition."""
+    if selection.title.startswith("sweep "):
+        condition += f" and tags.sweep LIKE '%{selection.name}%'"
+    return f'python -m harness compare "{condition}"'
 
 
 def finished(selection: Selection, notes: list[str]) -> list[Recorded]:

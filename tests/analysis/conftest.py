@@ -56,6 +56,7 @@ def outcome(wrong: Sequence[int], count: int = 1000) -> Outcome:
 def make_run(
     outputs: Path, batch: int, seed: int, *, status: str | None = "FINISHED",
     validation: bool = True, data: str = DIGEST, tests: int = 200, objective: str | None = None,
+    label: str | None = None,
 ) -> Recorded:  # fmt: skip
     """A run folder as a job leaves it, whose errors follow from batch and seed."""
     generator = np.random.default_rng(1000 * batch + seed)
@@ -68,11 +69,12 @@ def make_run(
     probabilities[np.arange(tests), np.where(right, labels, (labels + 1) % 4)] += 0.8
     error = float((probabilities.argmax(axis=1) != labels).mean())
     with Journal(folder / journal.FILE_NAME) as writer:
-        about = {"name": "idx", "sha256": data, "test": tests}
+        about = {"name": label or "idx", "sha256": data, "test": tests}
         writer.append(
             "create", run=run, name=f"batch={batch},seed={seed}", experiment="idx", dataset=about,
             params={"batch": batch, "seed": seed, "epochs": 3, "dataset.num_val": 40}
-            | ({"objective": objective} if objective else {}),
+            | ({"objective": objective} if objective else {})
+            | ({"dataset.label": label} if label else {}),
             tags={"run.id": run, "data.sha256": data, "run_key": run},
         )  # fmt: skip
         writer.append("start", host="h", pid=1, threads=1, backend="numpy")

@@ -137,6 +137,22 @@ def test_runs_of_different_objectives_are_not_ranked_together(tmp_path: Path) ->
     assert not [note for note in comparison.notes if "objective" in note]
 
 
+def test_runs_on_different_data_sets_are_not_ranked_together(tmp_path: Path) -> None:
+    """Even the best of all runs, which is on another data set than most."""
+    trees = [make_run(tmp_path, batch, 1, label="trees") for batch in (6, 7)]
+    shapes = make_run(tmp_path, 1, 1, data="cd" * 32, label="shapes")
+    comparison = build(tmp_path, shapes, *trees)
+    assert [setting.values["batch"] for setting in comparison.settings] == ["6", "7"]
+    assert [note for note in comparison.notes if "data sets" in note] == [
+        "1 run(s) on shapes were left out: runs on different data sets are not ranked together, "
+        "and these are on trees; for the others: python -m harness compare "
+        "\"params.dataset.label = 'shapes' and tags.sweep LIKE '%abc%'\""
+    ]
+    jobs = tuple(SweepJob(run.run, run.name, {}, run.run) for run in (shapes, *trees))
+    line = compare.after_sweep(Plan("abc", (), jobs), tmp_path)
+    assert line.endswith("index.html   (without 1 of 3 runs, which have other data sets)")
+
+
 def test_a_sweep_over_objectives_makes_its_report_once(tmp_path: Path) -> None:
     runs = [make_run(tmp_path, batch, 1, objective=text)
             for batch, text in ((5, "val/error"), (6, "val/error"), (7, "val/loss"))]  # fmt: skip
