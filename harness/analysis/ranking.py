@@ -23,9 +23,10 @@ WORSE, BETTER, UNKNOWN = "worse", "better on test", "not compared"
 class Standing:
     """A setting compared with the best one.
 
-    rank: from 1 on, None without validation. p: corrected by Holm over all comparisons with the
-    best. difference: in the test metric from the best. seeds: in words, how many seeds are
-    needed to tell it from the best. why: which test was used, or why none was.
+    rank: from 1 on, the same for equal settings, None without validation. p: corrected by Holm
+    over all comparisons with the best. difference: in the test metric from the best. seeds: in
+    words, how many seeds are needed to tell it from the best. why: which test was used, or why none
+    was.
     """
 
     rank: int | None
@@ -53,7 +54,10 @@ class Pair:
 
 
 def ordered(settings: Sequence[Setting], notes: list[str]) -> list[Setting]:
-    """The settings by the mean of their objective, best first; those without it are last."""
+    """The settings by the mean of their objective, best first; those without it are last.
+
+    Equal ones keep their order.
+    """
     objective = settings[0].objective
     without = [setting for setting in settings if math.isnan(setting.best_val.mean)]
     if len(without) == len(settings):
@@ -62,7 +66,7 @@ def ordered(settings: Sequence[Setting], notes: list[str]) -> list[Setting]:
             f"their {objective.test_title}, for reading only; choosing a setting by it would be "
             "choosing on the test set"
         )
-        return sorted(settings, key=lambda setting: objective.order(setting.test.mean))
+        return _sorted(settings)
     if without:
         notes.append(
             f"{len(without)} setting(s) have no {objective.title} and no rank: "
@@ -73,22 +77,51 @@ def ordered(settings: Sequence[Setting], notes: list[str]) -> list[Setting]:
             f"the settings are ranked by {objective.title}, which says how well they fit the "
             "examples that they were trained on, not how well they do on others"
         )
-        return [*sorted(_known(settings), key=_order), *without]
+        return [*_sorted(_known(settings)), *without]
     sets = {run.validation for s in settings for run in s.runs if not math.isnan(run.best_val)}
     if len(sets) > 1:
         notes.append(
             f"the runs have {len(sets)} different sets of validation examples, so their validation "
             "errors, and this ranking, are only roughly comparable"
         )
-    return [*sorted(_known(settings), key=_order), *without]
+    return [*_sorted(_known(settings)), *without]
 
 
 def _known(settings: Sequence[Setting]) -> list[Setting]:
     return [setting for setting in settings if not math.isnan(setting.best_val.mean)]
 
 
-def _order(setting: Setting) -> float:
-    return setting.objective.order(setting.best_val.mean)
+def judged(setting: Setting) -> float:
+    """The mean by which a setting is ranked: of the test metric where there is no validation."""
+    mean = setting.best_val.mean
+    return setting.test.mean if math.isnan(mean) else mean
+
+
+def equal(first: Setting, second: Setting) -> bool:
+    """Whether neither of two settings is ranked above the other."""
+    if math.isnan(first.best_val.mean) != math.isnan(second.best_val.mean):
+        return False
+    return first.objective.are_equal(judged(first), judged(second))
+
+
+def _sorted(settings: Sequence[Setting]) -> list[Setting]:
+    """The settings, best first; those that differ by rounding only keep their order."""
+    by_value = sorted(settings, key=lambda setting: setting.objective.order(judged(setting)))
+    places = _places(by_value)
+    numbers = {id(setting): number for number, setting in enumerate(settings)}
+    pairs = sorted(
+        zip(places, by_value, strict=True), key=lambda each: (each[0], numbers[id(each[1])])
+    )
+    return [setting for _, setting in pairs]
+
+
+def _places(settings: Sequence[Setting]) -> list[int]:
+    """The place of each of the settings, best first: from 1 on, the same for equal ones."""
+    places: list[int] = []
+    for number, setting in enumerate(settings):
+        is_equal = number > 0 and equal(settings[number - 1], setting)
+        places.append(places[-1] if is_equal else number + 1)
+    return places
 
 
 def stand(settings: Sequence[Setting], outcomes: Mapping[str, Outcome]) -> list[Standing]:
@@ -101,8 +134,9 @@ def stand(settings: Sequence[Setting], outcomes: Mapping[str, Outcome]) -> list[
     is_max = best.objective.is_max
     unranked = Standing(None, best, HIGHEST if is_max else LOWEST)
     standings = [Standing(1, best, BEST) if ranked else unranked]
-    for position, (other, each) in enumerate(zip(others, raw, strict=True), 2):
-        rank = None if not ranked or math.isnan(other.best_val.mean) else position
+    _, *places = _places(settings)
+    for place, other, each in zip(places, others, raw, strict=True):
+        rank = None if not ranked or math.isnan(other.best_val.mean) else place
         if each.p is None:
             standings.append(Standing(rank, other, UNKNOWN, why=each.why))
             continue

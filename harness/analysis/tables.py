@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from harness.analysis.ranking import BETTER, FIRST, TIE, WORSE, Standing
+from harness.analysis.ranking import BETTER, FIRST, TIE, WORSE, Standing, equal
 from harness.analysis.seed_run import SeedRun
 from harness.analysis.settings import Setting, Summary
 from harness.runfolder.objective import DEFAULT, Objective
@@ -192,6 +192,11 @@ def lead(standings: Sequence[Standing]) -> str:
     objective = best.setting.objective
     word, title, test_title = objective.best_word, objective.title, objective.test_title
     value, test = spread(best.setting.best_val, objective), spread(best.setting.test, objective)
+    equals = [each.setting for each in standings[1:] if equal(best.setting, each.setting)]
+    if equals:
+        others = "another is" if len(equals) == 1 else f"{len(equals)} others are"
+        listed = _listed([setting.label for setting in equals])
+        label += f", to which {others} equal ({listed}),"
     if best.rank is None:
         text = f"{label} has the {word} {test_title}: {test} {over}."
     elif len(standings) == 1:

@@ -76,7 +76,21 @@ def best_row(histories: Sequence[History]) -> int | None:
         for index, history in enumerate(histories)
         if history.status is RunStatus.FINISHED and objective.best_key in history.final
     }
-    return min(values, key=lambda index: different[0].order(values[index])) if values else None
+    if not values:
+        return None
+    best = min(values.values(), key=different[0].order)
+    return next(index for index, value in values.items() if different[0].are_equal(value, best))
+
+
+def _title(histories: Sequence[History], best: int) -> str:
+    """What the mark of the best row means, and how many are equal to it."""
+    objective = Objective.of(histories[best].params)
+    key = objective.best_key
+    finished = [each.final for each in histories if each.status is RunStatus.FINISHED]
+    values = [final[key] for final in finished if key in final]
+    equal = sum(objective.are_equal(value, histories[best].final[key]) for value in values)
+    others = f", the first of {equal} equal ones" if equal > 1 else ""
+    return f"best by {objective.title} is marked *{others}"
 
 
 def sweep_tables(histories: Sequence[History], plan: Plan | None) -> list[Table]:
@@ -94,7 +108,7 @@ def sweep_table(histories: Sequence[History], plan: Plan | None) -> Table:
     """One row per run of one objective: swept values (or the name), figures, status, run id."""
     best = best_row(histories)
     objective = (objectives(histories) or [DEFAULT_OBJECTIVE])[0]
-    title = None if best is None else f"best by {objective.title} is marked *"
+    title = None if best is None else _title(histories, best)
     table = Table(title=title, title_justify="left", box=box.SIMPLE)
     swept = [job.swept for job in plan.jobs] if plan is not None else []
     others = {job.run for job in plan.jobs if job.other_source} if plan is not None else set()

@@ -4,6 +4,7 @@ The key `objective` is METRIC, of which lower values are better, or METRIC:max. 
 objectives are never ranked together.
 """
 
+import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from harness.nn import metrics
 KEY = "objective"
 PARTS = {"val": "validation", "train": "training"}
 BUILT_IN = ("loss", "error")  # recorded of every part without being asked for
+EQUAL = 1e-9  # relative: the same fraction, computed in another way or as another mean
 # Names that end in "error" and are distances, not fractions.
 DISTANCES = ("squared", "absolute", "percentage", "max", "log")
 
@@ -142,6 +144,11 @@ class Objective:
     def best(self, values: Iterable[float]) -> float | None:
         """The best of the values that are not NaN; None if there is none."""
         return min((v for v in values if v == v), key=self.order, default=None)
+
+    @staticmethod
+    def are_equal(first: float, second: float) -> bool:
+        """Whether two values differ by rounding at most, so that neither is better."""
+        return math.isclose(first, second, rel_tol=EQUAL)
 
     def check(self, *, is_validated: bool, names: Collection[str]) -> None:
         """Raise `ValueError`, one line, if a training will not record it.

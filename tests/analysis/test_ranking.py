@@ -111,6 +111,23 @@ def test_without_validation_nothing_is_chosen() -> None:
     assert tables.lead(standings).startswith("batch=2 has the lowest test error")
 
 
+def test_equal_settings_share_a_rank_whatever_the_rounding() -> None:
+    values = {1: 0.2, 2: 0.10714285714285715, 3: 0.1071428571428571, 4: 0.107142857142857}
+    standings, _ = rank([seed_run(b, 1, [value], 0.02) for b, value in values.items()])
+    assert [standing.setting.values["batch"] for standing in standings] == ["2", "3", "4", "1"]
+    assert [standing.rank for standing in standings] == [1, 1, 1, 4]
+    assert tables.lead(standings).startswith(
+        "batch=2, to which 2 others are equal (batch=3, batch=4), has the lowest validation error: "
+    )
+
+
+def test_equal_test_errors_without_validation_are_counted() -> None:
+    standings, _ = rank([seed_run(b, 1, [], 0.02) for b in (1, 2)])
+    assert tables.lead(standings).startswith(
+        "batch=1, to which another is equal (batch=2), has the lowest test error: "
+    )
+
+
 def test_some_without_validation_come_last() -> None:
     standings, notes = rank([seed_run(1, 1, [], 0.01), seed_run(2, 1, [0.1, math.nan], 0.02)])
     assert [standing.rank for standing in standings] == [1, None]

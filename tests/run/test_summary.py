@@ -171,13 +171,14 @@ def test_the_printed_commands_work_as_they_are(tmp_path: Path, capsys: Output) -
 
 
 def test_the_table_marks_the_best_run(tmp_path: Path) -> None:
-    errors = (0.5, 0.125, 0.125)
+    errors = (0.5, 0.125 + 1e-16, 0.125)
     runs = [record_training(new_run(tmp_path), error, 0.75) for error in errors]
     runs.append(record_training(new_run(tmp_path), 0.01, status="KILLED"))
     histories = [run.history() for run in runs]
     assert best_row(histories) == 1, "the first of equals; an unfinished run does not count"
     table = sweep_table(histories, plan_of(*runs))
     headers = [str(column.header) for column in table.columns]
+    assert table.title == "best by validation error is marked *, the first of 2 equal ones"
     assert headers == [
         "", "batch", "val error", "epoch", "test error", "seconds", "status", "run id",
     ]  # fmt: skip
