@@ -59,11 +59,24 @@ def objectives(histories: Sequence[History]) -> list[Objective]:
     return several(Objective.of(history.params) for history in histories)
 
 
+def data_sets(histories: Sequence[History]) -> list[str]:
+    """The names of the different data sets of the runs, in order."""
+    return list(dict.fromkeys(map(_data_set, histories)))
+
+
+def _data_set(history: History) -> str:
+    return str(history.create["dataset"]["name"])
+
+
 def best_row(histories: Sequence[History]) -> int | None:
     """The index of the finished run with the best value of their objective; the first of equals.
 
-    Raises `ValueError` if they have several objectives.
+    Raises `ValueError` if they have several objectives, or data sets of several names.
     """
+    if len(names := data_sets(histories)) > 1:
+        raise ValueError(
+            f"the runs are on the data sets {', '.join(names)}, which are not ranked together"
+        )
     different = objectives(histories)
     if len(different) > 1:
         raise ValueError(
@@ -94,18 +107,22 @@ def _title(histories: Sequence[History], best: int) -> str:
 
 
 def sweep_tables(histories: Sequence[History], plan: Plan | None) -> list[Table]:
-    """A table for the runs of each objective, because they are not ranked together."""
+    """A table for each data set and objective, whose runs are not ranked together."""
     jobs = plan.jobs if plan is not None else ()
+    kinds = [(_data_set(each), Objective.of(each.params)) for each in histories]
     tables = []
-    for objective in objectives(histories) or [DEFAULT_OBJECTIVE]:
-        rows = [i for i, each in enumerate(histories) if Objective.of(each.params) == objective]
+    for kind in dict.fromkeys(kinds) or [None]:
+        rows = [i for i, each in enumerate(kinds) if each == kind]
         part = None if plan is None else replace(plan, jobs=tuple(jobs[i] for i in rows))
         tables.append(sweep_table([histories[i] for i in rows], part))
     return tables
 
 
 def sweep_table(histories: Sequence[History], plan: Plan | None) -> Table:
-    """One row per run of one objective: swept values (or the name), figures, status, run id."""
+    """One row per run: swept values (or the name), figures, status, run id.
+
+    The runs are of one data set and objective.
+    """
     best = best_row(histories)
     objective = (objectives(histories) or [DEFAULT_OBJECTIVE])[0]
     title = None if best is None else _title(histories, best)

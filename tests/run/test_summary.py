@@ -8,12 +8,14 @@ import pytest
 from rich.table import Table
 
 from harness.run.summary import best_row, figures, summarize, sweep_table, sweep_tables
+from harness.runfolder import folder
+from harness.runfolder.folder import Identity
 from harness.runfolder.plan import Plan, SweepJob
 from harness.runfolder.run import Run
 from harness.runfolder.status import ExitStatus
 from harness.runfolder.target import Target
 from harness.tracking.delivery import Report
-from tests.conftest import new_run, record_training
+from tests.conftest import DATASET, composed, new_run, record_training
 
 Output = pytest.CaptureFixture[str]
 
@@ -223,6 +225,20 @@ def test_runs_of_different_objectives_are_not_ranked_together(tmp_path: Path) ->
     assert [row[:2] for row in rows_of(errors)] == [("", "50.00%"), ("*", "37.50%")]
     assert [row[:2] for row in rows_of(losses)] == [("*", "0.25")]
     assert [list(table.columns[1].cells) for table in (errors, losses)] == [["1", "3"], ["2"]]
+
+
+def test_runs_on_different_data_sets_are_not_ranked_together(tmp_path: Path) -> None:
+    other = Identity("shapes", {"run_key": "key"}, DATASET | {"name": "shapes"})
+    config = replace(composed(), outputs=str(tmp_path))
+    runs = [new_run(tmp_path), folder.create(tmp_path, config, other), new_run(tmp_path)]
+    for run, value in zip(runs, (0.5, 0.25, 0.375), strict=True):
+        record_training(run, value)
+    histories = [run.history() for run in runs]
+    with pytest.raises(ValueError, match="the data sets mnist, shapes, which are not ranked toge"):
+        best_row(histories)
+    mnist, shapes = sweep_tables(histories, plan_of(*runs))
+    assert [row[:2] for row in rows_of(mnist)] == [("", "50.00%"), ("*", "37.50%")]
+    assert [row[:2] for row in rows_of(shapes)] == [("*", "25.00%")]
 
 
 def test_a_table_without_a_finished_run_marks_none(tmp_path: Path) -> None:
