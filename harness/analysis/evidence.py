@@ -182,8 +182,8 @@ def weights(
 ) -> NDArray[np.floating[Any]] | None:
     """The first-layer weights, (rows, columns, H); None, with a note, if they are missing.
 
-    Also None, without a note, where an example is no gray image, the first layer does not see whole
-    images, or a training function of the user's trained.
+    Also None, without a note, where an example is no gray image, the first layer has no weights or
+    does not see whole images, or a training function of the user's trained.
     """
     if run.params.get("trainer.name", SCRATCH) != SCRATCH:
         return None
@@ -191,17 +191,16 @@ def weights(
         arrays, description = checkpoint.load(
             source.fetch(run, WEIGHTS, _download_folder(into, run))
         )
-        if len(description["image_shape"]) != 2:
+        if len(description.get("image_shape", ())) != 2:
             return None
         rows, columns = description["image_shape"]
-        weights: NDArray[np.floating[Any]] = arrays["layer1.weights"]
-        if len(weights) != rows * columns:
+        weights = arrays.get("layer1.weights")
+        if weights is None or weights.shape[:1] != (rows * columns,):
             return None
-        weights = weights.reshape(rows, columns, -1)
-    except (ValueError, KeyError) as error:
+        return weights.reshape(rows, columns, -1)
+    except ValueError as error:
         notes.append(f"no figure of the first-layer weights: {error}")
         return None
-    return weights
 
 
 def images(run: Recorded, outputs: Path, notes: list[str]) -> NDArray[np.uint8] | None:

@@ -111,16 +111,24 @@ def test_a_run_is_read_as_plain_values(tmp_path: Path) -> None:
     assert (run.best_epoch, run.best_val) == (2, pytest.approx(0.051))
 
 
-@pytest.mark.parametrize("shape", [None, (3, 3, 1, 8)])
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("trainer", ()),
+        ("layer1.weights", (3, 3, 1, 8)),
+        ("layer1.scale", (30,)),
+        ("layer1.weights", ()),
+    ],
+)
 def test_first_layer_weights_that_cannot_be_drawn_get_no_note(
-    tmp_path: Path, six: list[Recorded], shape: tuple[int, ...] | None
+    tmp_path: Path, six: list[Recorded], name: str, shape: tuple[int, ...]
 ) -> None:
-    """Those of a convolution, and of a trainer of the user's, which has none."""
+    """Those of a convolution, of a layer and of a trainer of the user's that have none."""
     for run in six:
         file = tmp_path / "runs" / run.run / "weights/best.safetensors"
         file.unlink()
-        if shape is not None:
-            arrays = {"layer1.weights": np.zeros(shape, np.float32)}
+        if name != "trainer":
+            arrays = {name: np.zeros(shape, np.float32)}
             checkpoint.save(file, arrays, {"image_shape": [6, 5]})
         else:
             run.params["trainer.name"] = "mine.train:fit"
