@@ -93,6 +93,12 @@ def best_of(outputs: Path, sweep_or_run: str | None) -> Run:
             f"sweep {plans[-1].id}: none of its {len(runs)} runs is finished and has a {what}; "
             "name a run instead"
         )
+    if (trainer := runs[best].config.trainer).is_own:
+        raise ValueError(
+            f"sweep {plans[-1].id}: trainer={trainer.name} trained its best run, and only the "
+            "built-in trainer makes a network to register; name a run of that one: "
+            "`python -m harness register RUN`"
+        )
     return runs[best]
 
 

@@ -23,7 +23,13 @@ from harness.runfolder.status import RunStatus
 def status(outputs: Path, limit: int) -> None:
     """List runs and sweeps, and name the run folders that no command can use."""
     runs = all_runs(outputs)
-    show(runs_table(runs[-limit:]), sweeps_table(outputs, runs))
+    if runs or all_plans(outputs):
+        show(runs_table(runs[-limit:]), sweeps_table(outputs, runs))
+    else:
+        print(
+            f"no runs in {outputs}: train one with `python -m harness.run experiment=quick`, or "
+            "name another folder with --outputs"
+        )
     for folder, problem in broken_runs(outputs):
         print(f"cannot be used: run {folder.name}: {problem}", file=sys.stderr)
 

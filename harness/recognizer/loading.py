@@ -21,6 +21,7 @@ from harness.runfolder import folder, own_code
 from harness.runfolder.artifacts import sha256
 from harness.runfolder.objective import DEFAULT, Objective
 from harness.runfolder.run import WEIGHTS, Run
+from harness.runfolder.status import RunStatus
 from harness.runfolder.target import Target
 from harness.tracking.errors import StoreError
 from harness.tracking.reading import Reader
@@ -147,9 +148,12 @@ def load_run(run: Run, also: Iterable[str] = ()) -> Recognizer:
     own_code.use(run.history().code, [*network, *also])
     if not run.is_finished and not run.weights.is_file():
         history = run.history()
+        what = f"it is {history.status} after {len(history.epochs)} epochs"
+        if history.status is RunStatus.FAILED:
+            raise ValueError(f"run {run.id} has no weights: {what}: {history.error}")
         raise ValueError(
-            f"run {run.id} has no weights yet: it is {history.status} after "
-            f"{len(history.epochs)} epochs; `python -m harness.run resume={run.id}` finishes it"
+            f"run {run.id} has no weights yet: {what}; `python -m harness.run resume={run.id}` "
+            "finishes it"
         )
     weights = run.verified(WEIGHTS)
     trained = recognizer.load(weights, is_local=True, run=run.id)

@@ -38,7 +38,8 @@ def train(
 ) -> Run:
     """Train one run, as `python -m harness.run OVERRIDES...` does, and return it.
 
-    quiet: print nothing. Raises `ValueError` for bad input, with the command's line, and
+    config_dir: the folder of the option --config-dir, with groups and modules of your own. quiet:
+    print nothing. Raises `ValueError` for bad input, with the command's line, and
     `TrainingFailed`.
     """
     if {"-m", "--multirun"} & {*overrides}:
@@ -62,9 +63,10 @@ def sweep(
 
 
 def open(what: str = "last", *, outputs: str | Path = "outputs") -> Run | Sweep:
-    """The run, or the sweep, whose id starts with `what`; `last` is the newest run.
+    """The run, or the sweep, whose id starts with `what`.
 
-    Raises `ValueError` when there is none, or more than one.
+    `last` is the newest run, also when it belongs to a sweep. outputs: the folder that has it, the
+    key `outputs` of the command. Raises `ValueError` when there is none, or more than one.
     """
     try:
         return folder.find(Path(outputs), what)

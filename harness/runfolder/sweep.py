@@ -29,6 +29,9 @@ class Sweep:
             raise ValueError(f"{outputs}: there is no sweep")
         return cls(plans[-1], outputs)
 
+    def __repr__(self) -> str:
+        return f"Sweep({self.id!r}, {len(self.plan.jobs)} runs in {str(self.outputs)!r})"
+
     @property
     def id(self) -> str:
         """The sweep's id."""

@@ -245,6 +245,24 @@ def test_the_best_run_of_a_sweep_goes_by_its_objective(tmp_path: Path) -> None:
         best_of(tmp_path, sweep("a3", waiting))
 
 
+def test_the_best_run_of_an_own_trainer_asks_for_another_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_register.py").write_text(
+        "from dataclasses import dataclass\n"
+        "@dataclass\n"
+        "class Settings:\n"
+        "    rate: float = 0.3\n"
+        "def fit(settings: Settings, run): pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    run = record_training(new_run(tmp_path, "trainer=own_register:fit"), 0.5)
+    Plan("a1", (), (SweepJob(run.id, "n", {}, "k"),)).save(tmp_path)
+    with pytest.raises(ValueError, match=r"sweep a1: trainer=own_register:fit .* register RUN`$"):
+        best_of(tmp_path, None)
+
+
 @pytest.mark.service
 @pytest.mark.filterwarnings("ignore")
 def test_the_lowest_loss_is_registered(tmp_path: Path) -> None:

@@ -65,6 +65,7 @@ def test_the_command_lists_the_newest_runs(command: Command, tmp_path: Path) -> 
     assert shown.count(True) == 2
     empty = command("harness", "status", "--outputs", "nowhere")
     assert (empty.returncode, empty.stderr) == (0, "")
+    assert empty.stdout.startswith("no runs in nowhere: train one with `python -m harness.run exp")
 
 
 def test_in_a_pipe_nothing_is_shortened(command: Command, tmp_path: Path) -> None:

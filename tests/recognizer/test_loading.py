@@ -13,6 +13,7 @@ from harness.recognizer.library import Library
 from harness.recognizer.recognizer import Recognizer
 from harness.runfolder import checkpoint, journal
 from harness.runfolder.run import Run
+from harness.runfolder.status import RunStatus
 from tests.recognizer.conftest import copy_run
 
 
@@ -101,6 +102,10 @@ def test_a_run_without_weights_can_be_resumed(tmp_path: Path, run_folder: Path) 
     run = copy_run(run_folder, tmp_path, "a", finished=False)
     run.weights.unlink()
     with pytest.raises(ValueError, match=r"no weights yet: .* after 4 epochs; .*resume=a"):
+        loading.load_run(run)
+    with run.writing() as journal:
+        journal.append("end", status=RunStatus.FAILED, error="train/loss is nan")
+    with pytest.raises(ValueError, match=r"it is FAILED after 4 epochs: train/loss is nan$"):
         loading.load_run(run)
 
 

@@ -21,6 +21,7 @@ def test_the_table_of_a_sweep(tmp_path: Path) -> None:
     plan.save(tmp_path)
     sweep = Sweep.open(tmp_path, "last")
     assert (sweep.id, sweep.runs, sweep.failed) == (plan.id, runs, runs[1:])
+    assert repr(sweep) == f"Sweep('0123456789', 2 runs in {str(tmp_path)!r})"
     frame = sweep.frame()
     assert list(frame["batch"]) == [16, 32], "settings are numbers"
     assert list(frame["status"]) == ["FINISHED", "FAILED"]
