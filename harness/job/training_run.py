@@ -231,7 +231,7 @@ class TrainingRun:
         if not least - 0.5 <= self._test_error * count <= most + 0.5:
             raise ValueError(
                 f"test/error is {self._test_error:.4g} in run.final, and the most probable classes "
-                f"in run.predictions are wrong for {least} of {count} test examples, "
+                f"in run.predictions are wrong for {least} of {count} test examples, an error of "
                 f"{least / count:.4g}; expected both of the same predictions"
             )
 
