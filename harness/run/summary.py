@@ -61,11 +61,7 @@ def objectives(histories: Sequence[History]) -> list[Objective]:
 
 def data_sets(histories: Sequence[History]) -> list[str]:
     """The names of the different data sets of the runs, in order."""
-    return list(dict.fromkeys(map(_data_set, histories)))
-
-
-def _data_set(history: History) -> str:
-    return str(history.create["dataset"]["name"])
+    return list(dict.fromkeys(history.data_set for history in histories))
 
 
 def best_row(histories: Sequence[History]) -> int | None:
@@ -109,7 +105,7 @@ def _title(histories: Sequence[History], best: int) -> str:
 def sweep_tables(histories: Sequence[History], plan: Plan | None) -> list[Table]:
     """A table for each data set and objective, whose runs are not ranked together."""
     jobs = plan.jobs if plan is not None else ()
-    kinds = [(_data_set(each), Objective.of(each.params)) for each in histories]
+    kinds = [(each.data_set, Objective.of(each.params)) for each in histories]
     tables = []
     for kind in dict.fromkeys(kinds) or [None]:
         rows = [i for i, each in enumerate(kinds) if each == kind]

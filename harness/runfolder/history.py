@@ -49,6 +49,11 @@ class History:
         """The run's name, such as `batch=16,seed=1`."""
         return str(self.create["name"])
 
+    @property
+    def data_set(self) -> str:
+        """The name of the run's data set; runs with different ones are not ranked together."""
+        return str(self.create["dataset"]["name"])
+
     @cached_property
     def params(self) -> dict[str, Any]:
         """Every setting by its dotted key; those added since the run are as before."""

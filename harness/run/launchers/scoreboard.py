@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from harness.runfolder import streams
 from harness.runfolder.history import History
-from harness.runfolder.objective import Objective, several
+from harness.runfolder.objective import Objective
 from harness.runfolder.run import Run
 from harness.runfolder.status import RunStatus
 
@@ -77,7 +77,7 @@ class Scoreboard:
         parts = [f"{count['finished']}/{self._total} done", f"{running} running"]
         kinds = ("pruned", "failed", "killed", "damaged")
         parts += [f"{count[kind]} {kind}" for kind in kinds if count[kind]]
-        parts += _best_of_each_objective(list(histories.values()))
+        parts += _best_of_each_kind(list(histories.values()))
         left = self._seconds_left()
         if left is not None and count.total() < self._total:
             parts.append(f"{left:.0f} s left")
@@ -139,15 +139,18 @@ def best_value(history: History) -> float | None:
     return objective.best(history.curve(objective.metric))
 
 
-def _best_of_each_objective(histories: Sequence[History]) -> list[str]:
-    """`best 1.98% (batch=16,seed=3)`; with several objectives one for each, which it names."""
-    known = [(Objective.of(each.params), best_value(each), each.name) for each in histories]
-    scored = [(which, value, name) for which, value, name in known if value is not None]
-    objectives = several(which for which, _, _ in scored)
+def _best_of_each_kind(histories: Sequence[History]) -> list[str]:
+    """`best 1.98% (batch=16,seed=3)`; of several data sets or objectives one each, named."""
+    scored = [(each, value) for each in histories if (value := best_value(each)) is not None]
+    kinds = [(each.data_set, Objective.of(each.params)) for each, _ in scored]
+    several_sets = len({name for name, _ in kinds}) > 1
+    several_objectives = len({objective for _, objective in kinds}) > 1
     parts = []
-    for one in objectives:
-        own = [(value, name) for which, value, name in scored if which == one]
-        value, name = min(own, key=lambda pair: one.order(pair[0]))
-        what = "best" if len(objectives) == 1 else f"best {one}"
-        parts.append(f"{what} {one.format(value)} ({name})")
+    for kind in dict.fromkeys(kinds):
+        name, objective = kind
+        own = [pair for pair, each in zip(scored, kinds, strict=True) if each == kind]
+        best, value = min(own, key=lambda pair: objective.order(pair[1]))
+        on = f" on {name}" if several_sets else ""
+        what = f" {objective}" if several_objectives else ""
+        parts.append(f"best{on}{what} {objective.format(value)} ({best.name})")
     return parts

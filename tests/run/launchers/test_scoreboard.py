@@ -1,13 +1,16 @@
 """The progress of jobs that run at the same time: counts, the best error, the time left."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from harness.run.launchers.scoreboard import Scoreboard, best_value, ending
+from harness.runfolder import folder
+from harness.runfolder.folder import Identity
 from harness.runfolder.run import Run
-from tests.conftest import new_run, record_training
+from tests.conftest import DATASET, composed, new_run, record_training
 
 
 def runs_of(outputs: Path, count: int) -> list[Run]:
@@ -47,6 +50,16 @@ def test_the_best_of_each_objective_is_named(
     first, *_ = capsys.readouterr().out.splitlines()
     assert "  validation loss 1.5   " in first
     assert ", best 1.5 (loss=1)" in first
+
+
+def test_the_best_on_each_data_set_is_named(tmp_path: Path) -> None:
+    about = Identity("b", {"run_key": "key"}, DATASET | {"name": "shapes"})
+    other = folder.create(tmp_path, replace(composed(), outputs=str(tmp_path)), about)
+    runs = [new_run(tmp_path, name="a"), other]
+    with Scoreboard(runs) as board:
+        for run, error in zip(runs, (0.5, 0.25), strict=True):
+            board.ended(record_training(run, error))
+        assert board.line().endswith("best on mnist 50.00% (a), best on shapes 25.00% (b)")
 
 
 def test_the_line_counts_every_kind_of_ending(tmp_path: Path) -> None:
