@@ -1,6 +1,7 @@
 """A table for the terminal in which no number and no id is ever cut."""
 
 import itertools
+import re
 from collections.abc import Iterator, Sequence
 
 from rich import box
@@ -51,7 +52,10 @@ class FittedTable(Table):
             table.add_column(
                 column.header, justify=column.justify, overflow=column.overflow, width=width
             )
-        cells = [list(self.columns[index].cells) for index in kept]
+        cells = [
+            [_folded(str(cell), width) for cell in self.columns[index].cells]
+            for index, width in zip(kept, widths, strict=True)
+        ]
         for number, row in enumerate(self.rows):
             table.add_row(*(column[number] for column in cells), style=row.style)
         yield table
@@ -90,6 +94,16 @@ def _needed(column: Column, text: int | None) -> int:
         return max(heading, _width(*column.cells))
     numbers = (cell for cell in column.cells if _is_number(str(cell)))
     return max(min(text, heading), min(text, _width(*column.cells)), _width(*numbers))
+
+
+def _folded(text: str, width: int | None) -> str:
+    """The text with line breaks behind commas and spaces; Rich breaks what is still too long."""
+    lines = [""]
+    for piece in re.split(r"(?<=[, ])", text):
+        if width is not None and lines[-1] and cell_len(lines[-1] + piece.rstrip()) > width:
+            lines.append("")
+        lines[-1] += piece
+    return "\n".join(line.rstrip(" ") for line in lines)
 
 
 def _is_number(text: str) -> bool:

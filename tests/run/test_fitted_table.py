@@ -72,6 +72,18 @@ def test_without_room_for_what_must_stay_all_is_folded(width: int, capsys: Outpu
     assert sorted(characters) == sorted("lrrunid" + LR * 2 + ID * 2)
 
 
+def test_names_are_folded_at_commas(capsys: Output) -> None:
+    """A number within a name is not folded: lr=0.0 above 1 would be read as 0.0."""
+    table = FittedTable()
+    table.add("name", folds=True)
+    table.add("run id")
+    table.add_row("batch=20,lr=0.01,seed=1", ID)
+    lines = shown(table, 44, capsys).splitlines()
+    (first,) = [line for line in lines if ID in line]
+    assert first.split()[0] == "batch=20,lr=0.01,"
+    assert lines[lines.index(first) + 1].strip() == "seed=1"
+
+
 def test_wide_characters_have_room(capsys: Output) -> None:
     table = FittedTable()
     table.add("class", folds=True)
