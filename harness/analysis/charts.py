@@ -7,7 +7,7 @@ import io
 import math
 import re
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -26,7 +26,8 @@ COLORS = ("#3b82c4", "#d9822b", "#2a9d74", "#c2548f", "#8a6fd1", "#a58a1c", "#4a
 INK = "#123456"  # placeholder for the page's text color, replaced in the SVG text
 SIZE = (4.7, 3.3)
 SHORT = 12  # characters of the name of a class
-LONG, LEGEND_WIDTH = 36, 70  # characters of the name of a setting
+LONG, LEGEND_WIDTH = 36, 66  # characters of the name of a setting
+COLUMNS = {3: 14, 2: 26}  # columns of a legend: most characters of a name
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,  # a dollar sign in a setting is no formula
@@ -47,8 +48,7 @@ def bands(label: str, series: Mapping[str, Numbers]) -> str:
 
     label: of the y axis. series: name -> (seeds, epochs), NaN after the end of a run.
     """
-    is_long = any(len(name) > LONG for name in series)
-    columns = 1 if is_long else 2 if len(series) > 3 else 3
+    columns = _columns(series)
     with mpl.rc_context(STYLE):
         figure, axes = _figure(_with_legend(series, columns))
         for number, (name, values) in enumerate(series.items()):
@@ -64,7 +64,7 @@ def bands(label: str, series: Mapping[str, Numbers]) -> str:
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylabel(label)
-        _logarithmic(
+        logarithmic(
             axes, axes.yaxis, [float(v) for values in series.values() for v in values.ravel()]
         )
         figure.legend(loc="outside lower center", ncols=columns, fontsize=8)
@@ -124,26 +124,27 @@ def heat_map(
         return _svg(figure)
 
 
-def front(points: Sequence[tuple[str, float, float]], best: Sequence[int], label: str) -> str:
-    """Plot points (name, seconds, result); best: the indices of the Pareto front.
+def front(points: Sequence[tuple[int, str, float, float]], best: Sequence[int], label: str) -> str:
+    """Plot points (row of the ranking, name, seconds, result); best: indices of the Pareto front.
 
-    label: of the y axis. Long names are listed below, by number.
+    label: of the y axis. Long names are listed below, by their rows.
     """
     shown = best[:8]
-    is_long = any(len(points[index][0]) > LONG for index in shown)
-    names = [f"{number}  {points[index][0]}" for number, index in enumerate(shown, 1)]
+    is_long = any(len(points[index][1]) > LONG for index in shown)
+    names = [f"{row}  {name}" for row, name, *_ in (points[index] for index in shown)]
     with mpl.rc_context(STYLE):
         figure, axes = _figure(_with_legend(names, 1) if is_long else SIZE)
-        x, y = np.array([point[1:] for point in points]).T
+        x, y = np.array([point[2:] for point in points]).T
         axes.plot(x, y, "o", ms=5, alpha=0.6)
         axes.step(x[best], y[best], "-o", where="post", ms=5, lw=1.2, color=COLORS[1])
-        for number, index in enumerate(shown, 1):
+        for index in shown:
+            row, name, *_ = points[index]
             axes.annotate(
-                str(number) if is_long else points[index][0], (x[index], y[index]), xytext=(5, 5),
+                str(row) if is_long else name, (x[index], y[index]), xytext=(5, 5),
                 fontsize=7.5, textcoords="offset points",
             )  # fmt: skip
         axes.margins(x=0.25, y=0.12)
-        _logarithmic(axes, axes.xaxis, list(x))
+        logarithmic(axes, axes.xaxis, list(x))
         axes.set_xlabel("training time (s), mean over seeds")
         axes.set_ylabel(label)
         if is_long:
@@ -153,6 +154,13 @@ def front(points: Sequence[tuple[str, float, float]], best: Sequence[int], label
                 handletextpad=0,
             )  # fmt: skip
         return _svg(figure)
+
+
+def _columns(names: Collection[str]) -> int:
+    """The number of columns of a legend that have room for the longest name."""
+    longest = max(map(len, names))
+    fitting = (columns for columns, most in COLUMNS.items() if longest <= most)
+    return min(next(fitting, 1), 3 if len(names) <= 3 else 2)
 
 
 def _wrapped(name: str) -> str:
@@ -273,7 +281,7 @@ def _cells(
             )  # fmt: skip
 
 
-def _logarithmic(axes: Axes, axis: Any, values: Sequence[float]) -> None:
+def logarithmic(axes: Axes, axis: Any, values: Sequence[float]) -> None:
     """Make an axis logarithmic if the values are positive and span a factor of two or more."""
     known = [value for value in values if math.isfinite(value)]
     if not known or min(known) <= 0 or max(known) / min(known) < 2:

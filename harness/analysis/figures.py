@@ -55,8 +55,22 @@ def curves(settings: Sequence[Setting]) -> list[Figure]:
         caption = "Mean over seeds; the band spans the lowest to the highest run."
         if len(shown) < len(settings):
             caption += f" The first {len(shown)} of {len(settings)} settings in the ranking."
+        if key == metrics.TRAIN_LOSS or objective.name == "loss":
+            caption += _different_losses(shown)
         figures.append(Figure("curves", title, charts.bands(label, series), caption))
     return figures
+
+
+def _different_losses(settings: Sequence[Setting]) -> str:
+    """A sentence about losses in different units; nothing if all settings have the same."""
+    keys = [key for key in settings[0].values if key.partition(".")[0] == "loss"]
+    different = [key for key in keys if len({setting.values[key] for setting in settings}) > 1]
+    if not different:
+        return ""
+    return (
+        f" The settings have different losses ({', '.join(different)}), whose values are not "
+        "comparable: compare the shapes of the curves, not their heights."
+    )
 
 
 def padded(rows: Sequence[Curve]) -> NDArray[np.float64]:
@@ -209,14 +223,14 @@ def _points(
 
 def _front(settings: Sequence[Setting], *, validated: bool) -> list[Figure]:
     objective, points = settings[0].objective, []
-    for setting in settings:
+    for row, setting in enumerate(settings, 1):
         mean = setting.best_val.mean if validated else setting.test.mean
         seconds = setting.seconds.mean
         if not math.isnan(mean) and not math.isnan(seconds):
-            points.append((setting.label, seconds, objective.factor * mean))
+            points.append((row, setting.label, seconds, objective.factor * mean))
     if len(points) < 2:
         return []
-    _, times, means = zip(*points, strict=True)
+    _, _, times, means = zip(*points, strict=True)
     front = ranking.pareto(times, [objective.order(mean) for mean in means])
     label = f"{objective.title if validated else objective.test_title}{objective.unit}"
     return [
@@ -224,7 +238,8 @@ def _front(settings: Sequence[Setting], *, validated: bool) -> list[Figure]:
             "swept",
             f"Time against {objective.name}",
             charts.front(points, front, label),
-            "All settings. No other setting is both faster and better than one on the line.",
+            "All settings. No other setting is both faster and better than one on the line. "
+            "A number at a point is its row in the ranking.",
         )
     ]
 

@@ -1,5 +1,6 @@
 """The plots of one run, drawn by Matplotlib as PNG files from arrays and lists."""
 
+import textwrap
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,21 +13,26 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from harness.analysis.charts import logarithmic
 from harness.data.atomic import write_atomically
 
+TITLE = 84  # characters of a line of the title
 Curves = dict[str, list[float]]
 
 
 def learning_curves(path: Path, title: str, panels: dict[str, Curves]) -> None:
     """Plot curves against the epoch, each panel beside the last, as a PNG file.
 
-    panels: label of the y axis -> name -> one value per epoch from 1 on. The axes are logarithmic,
-    because the interesting part is near zero.
+    panels: label of the y axis -> name -> one value per epoch from 1 on. An axis is logarithmic,
+    because the interesting part is near zero, if `charts.logarithmic` can make it so.
     """
-    figure = Figure(figsize=(9, 3.4))  # fixed margins: automatic layout is slow, and the user waits
-    figure.subplots_adjust(left=0.075, right=0.99, bottom=0.14, top=0.9, wspace=0.2)
+    title = "\n".join(textwrap.wrap(title, TITLE, max_lines=6, placeholder=" ..."))
+    height = 3.4 + 0.25 * title.count("\n")  # inches
+    figure = Figure(figsize=(9, height))  # fixed margins: automatic layout is slow; the user waits
+    top = 1 - (height - 3.06) / height
+    figure.subplots_adjust(left=0.1, right=0.99, bottom=0.48 / height, top=top, wspace=0.25)
     FigureCanvasAgg(figure)
-    figure.suptitle(title, parse_math=False)  # it may have dollar signs
+    figure.suptitle(title, y=1 - 0.07 / height, va="top", parse_math=False)  # may have dollar signs
     beside = figure.subplots(1, len(panels), squeeze=False)[0]
     for axes, (label, curves) in zip(beside, panels.items(), strict=True):
         for name, values in curves.items():
@@ -35,8 +41,7 @@ def learning_curves(path: Path, title: str, panels: dict[str, Curves]) -> None:
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylabel(label)
-        if any(value > 0 for values in curves.values() for value in values):
-            axes.set_yscale("log")
+        logarithmic(axes, axes.yaxis, [v for values in curves.values() for v in values])
         axes.grid(alpha=0.3, which="both")
         axes.legend()
     path.parent.mkdir(exist_ok=True)

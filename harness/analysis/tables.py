@@ -26,13 +26,15 @@ class Column(Generic[Row]):
 
     title: the heading on the page, with a line break where it may wrap. cell: the text for a row.
     short: the heading in the terminal; None: only on the page. brief: the text in the terminal, if
-    it differs from `cell`.
+    it differs from `cell`. drop: the order in which columns are left out of a narrow terminal, 1
+    first; 0: never.
     """
 
     title: str
     cell: Callable[[Row], str]
     short: str | None = None
     brief: Callable[[Row], str] | None = None
+    drop: int = 0
 
 
 def figure(value: float, objective: Objective = DEFAULT) -> str:
@@ -99,7 +101,7 @@ COLUMNS: Sequence[Column[Standing]] = (
         short="",
         brief=lambda s: mark(s.verdict),
     ),
-    Column("n", lambda s: str(len(s.setting.runs)), short="n"),
+    Column("n", lambda s: str(len(s.setting.runs)), short="n", drop=5),
     Column(
         "{objective},\nbest epoch",
         lambda s: spread(s.setting.best_val, s.setting.objective),
@@ -114,21 +116,23 @@ COLUMNS: Sequence[Column[Standing]] = (
         "{objective},\nlast epoch",
         lambda s: spread(s.setting.last_val, s.setting.objective),
         short="last epoch",
+        drop=3,
     ),
-    Column("{test}", lambda s: spread(s.setting.test, s.setting.objective), short="{test}"),
+    Column("{test}", lambda s: spread(s.setting.test, s.setting.objective), short="{test}", drop=7),
     Column(
         "chosen run’s test\n{name}{interval}",
         lambda s: _tested(s.setting.chosen),
         short="chosen run{interval}",
         brief=lambda s: _chosen(s.setting.chosen),
+        drop=4,
     ),
     Column(
         "against the best",
         lambda s: s.verdict if s.p is not None else s.why or s.verdict,
     ),
-    Column("p", lambda s: p_value(s.p), short="p"),
-    Column("seeds to tell", lambda s: s.seeds, short="seeds to tell"),
-    Column("seconds", lambda s: _seconds(s.setting.seconds.mean), short="seconds"),
+    Column("p", lambda s: p_value(s.p), short="p", drop=6),
+    Column("seeds to tell", lambda s: s.seeds, short="seeds to tell", drop=2),
+    Column("seconds", lambda s: _seconds(s.setting.seconds.mean), short="seconds", drop=1),
 )
 
 RUN_COLUMNS: Sequence[Column[SeedRun]] = (
@@ -148,6 +152,11 @@ def ranking(
     """The headings and the cells of the ranking, one row per setting."""
     rows = [(standing.setting, standing) for standing in standings]
     return _table(COLUMNS, rows, terminal=terminal)
+
+
+def drops() -> list[int]:
+    """`Column.drop` of the columns behind the keys of the ranking in the terminal."""
+    return [column.drop for column in COLUMNS[1:] if column.short is not None]
 
 
 def all_runs(settings: Sequence[Setting]) -> tuple[list[str], list[list[str]]]:

@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 
 import click
-from rich import box
 from rich.table import Table
 
 from harness.analysis import compare as comparing
@@ -13,6 +12,7 @@ from harness.analysis.page import Comparison
 from harness.analysis.ranking import FIRST
 from harness.analysis.seed_run import SEED
 from harness.commands.options import OUTPUTS, URI, refuse
+from harness.run.fitted_table import FittedTable
 from harness.run.summary import show
 from harness.runfolder.optional import attempt
 from harness.runfolder.status import ExitStatus
@@ -70,16 +70,15 @@ def _attach(
 
 def terminal_table(comparison: Comparison) -> Table:
     """The ranking as a table for the terminal, at most `MOST_ROWS` settings."""
-    table = Table(
-        title=f"{comparison.title}   (* best, = not distinguishable from it at 5 %)",
-        title_justify="left",
-        box=box.SIMPLE,
-    )
+    table = FittedTable(f"{comparison.title}   (* best, = not distinguishable from it at 5 %)")
     standings = comparison.standings[:MOST_ROWS]
     head, rows = tables.ranking(standings, terminal=True)
-    keys = len(standings[0].setting.values)
-    for number, title in enumerate(head):
-        table.add_column(title, justify="left" if number <= keys else "right")
+    mark, *keys = head[: 1 + len(standings[0].setting.values)]
+    table.add(mark)
+    for key in keys:
+        table.add(key, folds=True)
+    for title, drop in zip(head[1 + len(keys) :], tables.drops(), strict=True):
+        table.add(title, right=True, drop=drop)
     for standing, row in zip(standings, rows, strict=True):
         table.add_row(*row, style="bold" if standing.verdict in FIRST else None)
     if len(comparison.standings) > MOST_ROWS:

@@ -63,7 +63,9 @@ URI = click.option(
     callback=check_uri,
     help="A tracking store other than the one in outputs.",
 )
-RUN = click.option("--run", default=None, help="A run id, a unique prefix of one, or `last`.")
+RUN = click.option(
+    "--run", default=None, help="A run id, a unique prefix of one, `last`, or a registered name."
+)
 TEST_SHARE = click.option(
     "--test", default=0.2, show_default=True, help="Fraction of test examples."
 )

@@ -19,6 +19,7 @@ from harness.commands.options import CONFIG_DIR, OUTPUTS, URI, refuse
 from harness.job.training_run import PREDICTIONS
 from harness.run import freeze
 from harness.run.compose import Job
+from harness.run.fitted_table import FittedTable
 from harness.run.launchers import prestart
 from harness.run.launchers.job_process import JobProcess
 from harness.run.prepared import Prepared
@@ -126,9 +127,10 @@ def checks_table(run: Recorded, checks: list[Check]) -> Table:
 
 def agreements_table(agreements: list[Agreement]) -> Table:
     """How closely each metric agrees."""
-    table = Table(box=box.SIMPLE)
-    for title in ("metric", "values", "equal", "largest difference"):
-        table.add_column(title, justify="left" if title == "metric" else "right")
+    table = FittedTable()
+    table.add("metric", folds=True)
+    for title in ("values", "equal", "largest difference"):
+        table.add(title, right=True)
     for each in agreements:
         apart = "0" if each.equal else f"{each.apart:.3g}"
         table.add_row(each.what, f"{each.values:,}", "yes" if each.equal else "NO", apart)

@@ -5,10 +5,10 @@ import time
 from pathlib import Path
 
 import click
-from rich import box
 from rich.table import Table
 
 from harness.commands.options import OUTPUTS
+from harness.run.fitted_table import FittedTable
 from harness.run.summary import figures, objectives, show
 from harness.runfolder.folder import all_runs, broken_runs
 from harness.runfolder.objective import DEFAULT, Objective
@@ -36,16 +36,19 @@ def status(outputs: Path, limit: int) -> None:
 
 def runs_table(runs: list[Run]) -> Table:
     """One row per run; with runs of several objectives, each row names its own."""
-    table = Table(title="runs", title_justify="left", box=box.SIMPLE)
+    table = FittedTable("runs")
     different = objectives([run.history() for run in runs])
     first, is_mixed = next(iter(different), DEFAULT), len(different) > 1
-    for title in ("run id", "started", "name", "status", "epochs"):
-        table.add_column(title, no_wrap=title != "name")
+    table.add("run id")
+    table.add("started", drop=1)
+    table.add("name", folds=True)
+    table.add("status")
+    table.add("epochs", drop=4)
     if is_mixed:
-        table.add_column("objective", no_wrap=True)
+        table.add("objective", drop=6)
     best, test = ("best", "test") if is_mixed else (first.short_title, first.test_title)
-    for title in (best, "epoch", test, "seconds"):
-        table.add_column(title, justify="right")
+    for title, drop in ((best, 0), ("epoch", 2), (test, 5), ("seconds", 3)):
+        table.add(title, right=True, drop=drop)
     for run in runs:
         history = run.history()
         state = history.status
@@ -60,9 +63,10 @@ def runs_table(runs: list[Run]) -> Table:
 
 def sweeps_table(outputs: Path, runs: list[Run]) -> Table:
     """One row per sweep. runs: all that can be read."""
-    table = Table(title="sweeps", title_justify="left", box=box.SIMPLE)
-    for title in ("sweep", "finished", "command"):
-        table.add_column(title)
+    table = FittedTable("sweeps")
+    table.add("sweep")
+    table.add("finished")
+    table.add("command", folds=True)
     done = {run.id for run in runs if run.is_finished}
     for plan in all_plans(outputs):
         finished = sum(job.run in done for job in plan.jobs)

@@ -16,6 +16,7 @@ from harness.recognizer import recognizer
 from harness.recognizer.recognizer import Recognizer
 from harness.runfolder.artifacts import sha256
 from harness.runfolder.target import Target
+from harness.tracking import reading
 from harness.tracking.errors import StoreError, answers, existing
 
 if TYPE_CHECKING:
@@ -33,8 +34,8 @@ PAGE = 100
 def registered(target: Target, name: str | None = None, alias: str = ALIAS) -> Recognizer | None:
     """Load the registered network of a name; None if there is none.
 
-    name: None for the only model of this harness that has the alias. Nothing in the artifact is
-    executed; a module that it names is imported from where the command runs, see
+    name: None for the only model of this harness that reads pictures and has the alias. Nothing in
+    the artifact is executed; a module that it names is imported from where the command runs, see
     `recognizer.load`. Raises `StoreError` if the store cannot be read, `ValueError` if there are
     several, if a module is missing or differs, or if the weights file is not the one that was
     registered.
@@ -48,9 +49,13 @@ def registered(target: Target, name: str | None = None, alias: str = ALIAS) -> R
         names = [name] if name is not None else _names(client, alias)
         found = [find_version(client, each, alias) for each in names]
         own = [version for version in found if version is not None and DIGEST in version.tags]
+        if name is None:
+            own = [version for version in own if _reads_pictures(client, version)]
     if len(own) > 1:
         several = ", ".join(version.name for version in own[:9])
-        raise ValueError(f"{target}: {several} each have the alias {alias}; name a run with --run")
+        raise ValueError(
+            f"{target}: {several} each have the alias {alias}; name one with --run {own[0].name}"
+        )
     return _load(client, target, own[0]) if own else None
 
 
@@ -63,6 +68,12 @@ def _names(client: "MlflowClient", alias: str) -> list[str]:
         token = page.token
         if not token:
             return names
+
+
+def _reads_pictures(client: "MlflowClient", version: "ModelVersion") -> bool:
+    """Whether a version was trained on pictures of classes, as its run says; else it may be."""
+    run = existing(partial(client.get_run, version.run_id)) if version.run_id else None
+    return run is None or recognizer.reads_pictures(reading.dataset_of(run))
 
 
 def _load(client: "MlflowClient", target: Target, version: "ModelVersion") -> Recognizer:

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from harness.recognizer import loading
+from harness.recognizer import loading, recognizer
 from harness.recognizer.recognizer import Recognizer
 from harness.runfolder.folder import all_runs, open_run
 from harness.runfolder.objective import Objective
@@ -33,12 +33,12 @@ class Library:
         for run in reversed(all_runs(self._outputs)):
             if run.is_finished or run.id == self.default.run_id:
                 history = run.history()
-                if not loading.reads_pictures(history.create["dataset"]):
+                if not recognizer.reads_pictures(history.create["dataset"]):
                     continue
                 _add(names, run.id, history.name, history.final, Objective.of(history.params))
         for recorded in reversed(self._stored()):
             is_own = recorded.tags.get("run.id") == recorded.run  # else not of this harness
-            if is_own and loading.reads_pictures(recorded.dataset):
+            if is_own and recognizer.reads_pictures(recorded.dataset):
                 objective = Objective.of(recorded.params)
                 _add(names, recorded.run, recorded.name, recorded.final, objective)
         return [{"id": run, "name": name} for run, name in names.items()]

@@ -5,14 +5,10 @@ import dataclasses
 import json
 import logging
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from harness.data.atomic import write_text
-from harness.data.dataset import is_image
 from harness.job.build import CODE, NETWORK_PARTS
 from harness.recognizer import calibration, champion, recognizer
 from harness.recognizer.calibration import Calibration
@@ -34,18 +30,16 @@ def choose(outputs: Path, run_id: str | None = None, uri: str | None = None) -> 
     """Load the network of a run on pictures; by default one that reads digits.
 
     By default, the first of these that exists: the champion registered for MNIST, the best local
-    run on MNIST (without `uri`), the only other champion, the best local run. A warning names each
-    better local run that cannot be used. uri: the tracking store of the run or the champion,
-    instead of the one in `outputs`. Raises `ValueError` if there is no network, with the command
-    that trains one.
+    run on MNIST (without `uri`), the only other champion on pictures, the best local run. A warning
+    names each better local run that cannot be used. run_id: also the name of a registered network.
+    uri: the tracking store of the run or the champion, instead of the one in `outputs`. Raises
+    `ValueError` if there is no network, with the command that trains one.
     """
-    if run_id is not None and uri is None:
-        return _of_pictures(load_run(folder.find(outputs, run_id)))
     target = Target.named(uri, outputs)
     problems: list[str] = []
     try:
         if run_id is not None:
-            return _of_pictures(load_stored(Reader(target), run_id))
+            return _of_pictures(_named(outputs, target, run_id, is_stored=uri is not None))
         candidates = _candidates(outputs, target, problems, champions_only=uri is not None)
         chosen = next((each for each in candidates if each is not None), None)
     except StoreError as error:
@@ -61,6 +55,23 @@ def choose(outputs: Path, run_id: str | None = None, uri: str | None = None) -> 
     return chosen
 
 
+def _named(outputs: Path, target: Target, name: str, *, is_stored: bool) -> Recognizer:
+    """The network of the run or, if there is none, of the registered champion of that name.
+
+    is_stored: whether the run is one of the store, not one in `outputs`.
+    """
+    try:
+        if is_stored:
+            return load_stored(Reader(target), name)
+        run = folder.find(outputs, name)
+    except ValueError:
+        with contextlib.suppress(StoreError):
+            if (found := champion.registered(target, name)) is not None:
+                return found
+        raise
+    return load_run(run)
+
+
 def _candidates(
     outputs: Path, target: Target, problems: list[str], *, champions_only: bool
 ) -> Iterator[Recognizer | None]:
@@ -73,7 +84,7 @@ def _candidates(
     finished = [
         run
         for run in folder.all_runs(outputs)
-        if run.is_finished and reads_pictures(run.create["dataset"])
+        if run.is_finished and recognizer.reads_pictures(run.create["dataset"])
     ]
     finished.sort(key=_rank)
     mnist = [run for run in finished if _is_mnist(run)]
@@ -101,12 +112,6 @@ def _loaded(runs: list[Run], problems: list[str]) -> Iterator[Recognizer]:
             yield load_run(run)
         except (ValueError, OSError) as error:
             problems.append(str(error))
-
-
-def reads_pictures(dataset: Mapping[str, Any]) -> bool:
-    """Whether a run on this data set reads pictures. dataset: of its create record."""
-    dtype = np.dtype(dataset.get("dtype", "uint8"))
-    return dataset.get("classes") != 0 and is_image(dataset.get("image_shape", (28, 28)), dtype)
 
 
 def _if_of_pictures(trained: Recognizer | None) -> Recognizer | None:

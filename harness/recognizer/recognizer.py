@@ -183,6 +183,16 @@ class Recognizer:
         ]
 
 
+def reads_pictures(dataset: Mapping[str, Any]) -> bool:
+    """Whether a run on this data set reads pictures.
+
+    dataset: of its create record, or of the store, which has other shapes as `input_shape`.
+    """
+    dtype = np.dtype(dataset.get("dtype", "uint8"))
+    shape = dataset.get("image_shape", dataset.get("input_shape", (28, 28)))
+    return dataset.get("classes") != 0 and is_image(shape, dtype)
+
+
 def own_names(description: Mapping[str, Any]) -> dict[str, str]:
     """The `MODULE:NAME` of each part that is the user's, by its kind; of a checked description."""
     parts = description.get("parts", {})

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from rich import box
 from rich.table import Table
 
 from harness.nn import metrics
+from harness.run.fitted_table import FittedTable
 from harness.runfolder import streams
 from harness.runfolder.history import History
 from harness.runfolder.objective import DEFAULT as DEFAULT_OBJECTIVE
@@ -122,16 +122,17 @@ def sweep_table(histories: Sequence[History], plan: Plan | None) -> Table:
     best = best_row(histories)
     objective = (objectives(histories) or [DEFAULT_OBJECTIVE])[0]
     title = None if best is None else _title(histories, best)
-    table = Table(title=title, title_justify="left", box=box.SIMPLE)
+    table = FittedTable(title)
     swept = [job.swept for job in plan.jobs] if plan is not None else []
     others = {job.run for job in plan.jobs if job.other_source} if plan is not None else set()
     keys = list(swept[0]) if swept else []
     for key in ("", *(keys or ["run"])):
-        table.add_column(key)
-    for heading in (objective.short_title, "epoch", objective.test_title, "seconds"):
-        table.add_column(heading, justify="right")
-    for heading in ("status", "run id"):
-        table.add_column(heading, no_wrap=True)
+        table.add(key, folds=True)
+    table.add(objective.short_title, right=True)
+    for heading, drop in (("epoch", 2), (objective.test_title, 3), ("seconds", 1)):
+        table.add(heading, right=True, drop=drop)
+    table.add("status", folds=True, drop=4)
+    table.add("run id")
     for index, history in enumerate(histories):
         table.add_row(
             "*" if index == best else "",
@@ -161,7 +162,7 @@ def figures(history: History) -> tuple[str, str, str, str]:
 
 
 def show(*tables: Table) -> None:
-    """Print to standard output; nothing is shortened or wrapped when it is not a terminal."""
+    """Print to standard output; nothing is wrapped or left out when it is not a terminal."""
     console = streams.console()
     if not console.is_terminal:
         console = streams.console(width=UNLIMITED)

@@ -217,8 +217,8 @@ def _in_backticks(found: "re.Match[str]") -> str:
     return f"{kind}.`{key}`" if key else found[0]
 
 
-def _recorded(run: "Run") -> Recorded:
-    tags = run.data.tags
+def dataset_of(run: "Run") -> dict[str, Any]:
+    """The data set in the create record of a run of MLflow; empty if it is unknown."""
     dataset: dict[str, Any] = {}
     for given in run.inputs.dataset_inputs if run.inputs else ():
         try:
@@ -226,6 +226,11 @@ def _recorded(run: "Run") -> Recorded:
         except (ValueError, TypeError):  # written by another program
             continue
         dataset = {"name": given.dataset.name, "sha256": given.dataset.digest} | dataset
+    return dataset
+
+
+def _recorded(run: "Run") -> Recorded:
+    tags = run.data.tags
     params = dict(run.data.params)
     if "run.id" in tags:  # else another program's
         params = {key: str(value) for key, value in versions.completed(params).items()}
@@ -236,7 +241,7 @@ def _recorded(run: "Run") -> Recorded:
         params=params,
         tags=tags,
         final={key: float(value) for key, value in run.data.metrics.items()},
-        dataset=dataset,
+        dataset=dataset_of(run),
         location=run.info.run_id,
         experiment=str(run.info.experiment_id),
     )

@@ -4,6 +4,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from harness.analysis import charts
 
@@ -12,7 +13,7 @@ CHARTS = {
     "bands": lambda: charts.bands("error (%)", {"a=1": np.array([[3, 2], [4, np.nan]])}),
     "against": lambda: charts.against("batch", {"test": [(16, 2, 1, 3), (128, 3, 2, 4)]}),
     "heat_map": lambda: charts.heat_map(("lr", "batch"), ["0.1", "0.2"], ["16", "32"], SQUARE),
-    "front": lambda: charts.front([("a=1", 1, 3), ("a=2", 2, 1)], [0, 1], "error (%)"),
+    "front": lambda: charts.front([(1, "a=1", 1, 3), (2, "a=2", 2, 1)], [0, 1], "error (%)"),
     "confusion": lambda: charts.confusion(np.array([[7, 1], [0, 9]]), ["cat", "12 letters ..."]),
     "difference": lambda: charts.confusion(np.array([[0, -3], [4, 0]]), "01", difference=True),
     "gallery": lambda: charts.gallery(np.ones((7, 4, 4)), ["1 as 7"] * 7),
@@ -42,7 +43,7 @@ def test_text_of_users_is_only_text(text: str) -> None:
     assert text in texts(charts.bands(text, {text: np.array([[3.0, 0.002]])}))
     assert text in texts(charts.against(text, {text: [(16, 2, 1, 3), (128, 3, 2, 4)]}))
     assert text in texts(charts.heat_map((text, text), [text, "1"], ["16", text], SQUARE))
-    assert text in texts(charts.front([(text, 1, 3), ("a=2", 2, 1)], [0, 1], text))
+    assert text in texts(charts.front([(1, text, 1, 3), (2, "a=2", 2, 1)], [0, 1], text))
 
 
 def test_many_values_on_a_logarithmic_axis_are_plain_numbers() -> None:
@@ -67,7 +68,29 @@ def test_long_names_of_settings_have_room() -> None:
     names = [f"activation={number} {keys}" for number in range(6)]
     curves = texts(charts.bands("error (%)", {name: np.ones((2, 3)) for name in names}))
     assert "activation=5 optimizer=mine.parts:Lion lr=0.001 beta=1.5 gamma=2" in curves
-    points = [(name, 1.0 + place, 5.0 - place) for place, name in enumerate(names)]
+    points = [(20 + place, name, 1.0 + place, 5.0 - place) for place, name in enumerate(names)]
     found = texts(charts.front(points, range(6), "error (%)"))
-    assert {str(number) for number in range(1, 7)} <= found
-    assert "blocks=2 metrics=[mine.parts:top]" in found
+    assert {str(row) for row in range(20, 26)} <= found, "the rows of the ranking"
+    assert any(text.startswith("25  activation=5 ") for text in found)
+    assert any(text.endswith("blocks=2 metrics=[mine.parts:top]") for text in found)
+
+
+@pytest.mark.parametrize("longest", [8, 14, 15, 26, 27, 36, 66])
+@pytest.mark.parametrize("count", [2, 8])
+def test_a_legend_is_as_wide_as_the_figure_at_most(
+    monkeypatch: pytest.MonkeyPatch, longest: int, count: int
+) -> None:
+    legends = []
+
+    def measure(figure: Figure) -> str:
+        figure.draw_without_rendering()
+        (legend,) = figure.legends
+        legends.append((legend.get_window_extent(), figure.bbox))
+        return ""
+
+    monkeypatch.setattr(charts, "_svg", measure)
+    names = [f"lr=0.0{number} loss.name=mine.loss:Hube".ljust(longest, "e") for number in range(9)]
+    charts.bands("loss", {name[:longest]: np.ones((2, 3)) for name in names[:count]})
+    ((legend, figure),) = legends
+    assert legend.x0 >= figure.x0
+    assert legend.x1 <= figure.x1

@@ -1,6 +1,7 @@
 """Which figures a report has."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,34 @@ def test_a_single_epoch_has_no_learning_curve() -> None:
     for val, titles in (([0.2], []), ([0.2, 0.1], ["Validation error"])):
         settings = group([seed_run(batch, 1, val, 0.1) for batch in (16, 32)], [])
         assert [figure.title for figure in figures.curves(settings)] == titles
+
+
+def test_points_have_the_rows_of_the_ranking() -> None:
+    """The long names of the points on the Pareto front begin with them."""
+    settings = [
+        group([seed_run(16, 1, [error], 0.1, activation=f"mine.parts:{name * 30}")], [])[0]
+        for name, error in (("a", 0.3), ("b", 0.2), ("c", 0.1))
+    ]
+    fast = [
+        replace(setting, values={"activation": setting.runs[0].settings["activation"]})
+        for setting in settings
+    ]
+    (figure,) = figures._front(fast[::-1], validated=True)
+    assert "1  activation=mine.parts:cccc" in figure.svg
+    assert "its row in the ranking" in figure.caption
+
+
+def test_different_losses_are_told_at_their_curves() -> None:
+    def captions(*losses: str) -> list[str]:
+        runs = []
+        for batch, loss in enumerate(losses):
+            run = seed_run(batch, 1, [0.2, 0.1], 0.1, **{"loss.name": loss})
+            runs.append(replace(run, curves={**run.curves, "train/loss": np.array([2.0, 1.0])}))
+        return [figure.caption for figure in figures.curves(group(runs, []))]
+
+    told = "The settings have different losses (loss.name), whose values are not comparable"
+    assert [told in caption for caption in captions("hinge", "cross_entropy")] == [False, True]
+    assert [told in caption for caption in captions("hinge", "hinge")] == [False, False]
 
 
 def test_words_are_not_drawn_as_numbers() -> None:

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from harness.analysis import plots
@@ -17,6 +19,55 @@ def test_learning_curves(tmp_path: Path) -> None:
     plots.learning_curves(path, "a run", {"loss": curves, "error": curves})
     assert imread(path).shape == without.shape
     assert not np.array_equal(imread(path), without)
+
+
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures, as they are saved."""
+    figures: list[Figure] = []
+
+    def keep(figure: Figure, *_: object, **__: object) -> None:
+        figures.append(figure)
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    return figures
+
+
+@pytest.mark.parametrize("panels", [1, 2])
+@pytest.mark.parametrize("values", [[60.0, 4.5], [0.0004, 0.006], [10.5, 11.25], [0.0, 12.5]])
+@pytest.mark.parametrize("words", [1, 4, 20])
+def test_labels_and_title_are_inside_the_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, panels: int, values: list[float], words: int
+) -> None:
+    figures = drawn(monkeypatch)
+    curves = {f"error {number} (%)": {"train": values} for number in range(panels)}
+    plots.learning_curves(tmp_path / "a.png", "trainer=mine.train:fit " * words, curves)
+    (figure,) = figures
+    figure.set_dpi(110)
+    figure.draw_without_rendering()
+    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]  # that of Agg
+    inside = figure.bbox
+    title = figure.texts[0].get_window_extent(renderer)
+    assert (title.x0 >= inside.x0, title.x1 <= inside.x1, title.y1 <= inside.y1) == (True,) * 3
+    for axes in figure.axes:
+        box = axes.get_tightbbox(renderer)
+        assert box is not None
+        assert (box.x0 >= inside.x0, box.x1 <= inside.x1, box.y0 >= inside.y0) == (True,) * 3
+        assert box.y1 < title.y0
+    if panels == 2:
+        first, second = (axes.get_tightbbox(renderer) for axes in figure.axes)
+        assert first is not None
+        assert second is not None
+        assert first.x1 <= second.x0
+
+
+def test_an_error_of_zero_is_on_the_axis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures = drawn(monkeypatch)
+    for values, scale in (([50, 20, 0.0], "linear"), ([50, 20, 1.0], "log")):
+        plots.learning_curves(tmp_path / "a.png", "a run", {"error (%)": {"train": values}})
+        (axes,) = figures.pop().axes
+        assert axes.get_yscale() == scale
+        low, high = axes.get_ylim()
+        assert low <= min(values) < max(values) <= high
 
 
 def test_deformations(tmp_path: Path) -> None:

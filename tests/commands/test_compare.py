@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.commands.compare import MOST_ROWS, terminal_table
+from harness.runfolder import streams
 from harness.runfolder.folder import runs_folder
 from harness.tracking import selection
 from harness.tracking.recorded import Journals
@@ -34,6 +35,23 @@ def test_the_terminal_shows_the_ranking(tmp_path: Path) -> None:
     assert cells[3][0] == "5.15 ± 0.07 %"
     assert [row.style for row in table.rows] == ["bold", None, None]
     assert table.caption is None
+
+
+def test_80_columns_show_numbers_in_full(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recorded = [make_run(tmp_path, batch, seed) for batch in (5, 6, 30) for seed in (1, 2)]
+    table = terminal_table(build(tmp_path, *recorded))
+    streams.console(width=80).print(table)
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "\N{HORIZONTAL ELLIPSIS}" not in shown
+    columns = [list(column.cells) for column in table.columns]
+    for batch, best, test in zip(columns[1], columns[3], columns[5], strict=True):
+        (line,) = [line for line in shown.splitlines() if str(best) in line]
+        assert f" {batch} " in line
+        assert str(test) in line
+    assert "seeds to tell, seconds; a wider terminal" in " ".join(shown.split())
 
 
 def test_the_terminal_shows_the_first_settings_only(tmp_path: Path) -> None:

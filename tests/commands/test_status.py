@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import pytest
+
 from harness.commands.status import runs_table, sweeps_table
-from harness.runfolder import liveness
+from harness.runfolder import liveness, streams
 from harness.runfolder.plan import Plan, SweepJob
 from tests.conftest import Command, new_run, record_training
 
@@ -34,6 +36,30 @@ def test_runs_of_several_objectives_name_theirs(tmp_path: Path) -> None:
     assert column(table, "objective") == ["val/loss", "val/error"]
     assert column(table, "best") == ["0.25", "50.00%"]
     assert column(table, "test") == ["0.26", "51.00%"]
+
+
+def test_80_columns_have_room_for_ids_names_and_errors(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [
+        record_training(new_run(tmp_path, "epochs=2", name=f"batch=1{number},lr=0.001"), 0.5, 0.25)
+        for number in range(3)
+    ]
+    Plan("0123456789", ("-m", "batch=10,11,12", "lr=0.001", "seed=range(1000,1010)"), ()).save(
+        tmp_path
+    )
+    for table in (runs_table(runs), sweeps_table(tmp_path, runs)):
+        streams.console(width=80).print(table)
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 80
+    for run in runs:
+        (line,) = [line for line in shown.splitlines() if run.id in line]
+        assert "FINISHED" in line
+        assert "25.00%" in line
+        assert "26.00%" in line
+        assert run.create["name"][:16] in line
+    assert "left out at this width: started, epoch, seconds;" in " ".join(shown.split())
+    assert "0123456789   0/0" in shown
 
 
 def test_a_running_run_without_its_process_is_shown_as_killed(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from harness.recognizer import champion, loading
 from harness.runfolder.target import Target
 from harness.tracking.errors import StoreError
 from harness.tracking.reading import Reader
+from harness.tracking.store import Store
+from tests.tracking.conftest import fresh_store
 
 
 def test_a_store_without_the_alias_has_no_champion(tmp_path: Path) -> None:
@@ -37,6 +39,44 @@ def test_a_store_that_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"mlflow\.db") as caught:
         champion.registered(Target.local(folder))
     assert "\n" not in str(caught.value)
+
+
+def register_version(store: Store, name: str, dataset: dict[str, object]) -> None:
+    """Register a version of a run on this data set as the champion of a model."""
+    run = store.client.create_run(store.experiment("own")).info.run_id
+    store.log_dataset(run, {"name": name, "sha256": "ab" * 32, "source": "nowhere", **dataset})
+    store.client.create_registered_model(name)
+    tags = {champion.DIGEST: "ab" * 32}
+    store.client.create_model_version(name, "file:///nowhere", run_id=run, tags=tags)
+    store.client.set_registered_model_alias(name, champion.ALIAS, "1")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_only_networks_of_pictures_are_candidates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Models of tables and regressions beside the only one of pictures."""
+    loaded: list[str] = []
+    load = lambda client, target, version: loaded.append(version.name)  # noqa: E731
+    monkeypatch.setattr(champion, "_load", load)
+    fresh_store(tmp_path)
+    store = Store(Target.local(tmp_path))
+    pictures = {"classes": 3, "image_shape": [8, 8], "dtype": "uint8"}
+    register_version(store, "trees", pictures | {"image_shape": [4], "dtype": "float32"})
+    register_version(store, "votes", pictures | {"image_shape": [4]})
+    champion.registered(store.target)
+    assert loaded == []
+    register_version(store, "shapes", pictures)
+    register_version(store, "ages", pictures | {"classes": 0})
+    champion.registered(store.target)
+    assert loaded.pop() == "shapes"
+    champion.registered(store.target, "trees")
+    assert loaded.pop() == "trees", "asked for by its name"
+    register_version(store, "letters", {})
+    with pytest.raises(
+        ValueError, match=r"letters, shapes each have .* name one with --run letter"
+    ):
+        champion.registered(store.target)
 
 
 EXPERIMENT = {"experiment_id": "1", "name": "x", "lifecycle_stage": "active"}

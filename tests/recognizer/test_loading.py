@@ -40,6 +40,18 @@ def test_the_order_of_choice(
     assert loading.choose(tmp_path).run_id == "other"
 
 
+def test_a_registered_name_is_accepted_instead_of_a_run(
+    tmp_path: Path, run_folder: Path, trained: Recognizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy_run(run_folder, tmp_path, "a")
+    champions: dict[str | None, Recognizer] = {"shapes": trained, "a": trained}
+    monkeypatch.setattr(champion, "registered", lambda target, name=None: champions.get(name))
+    assert loading.choose(tmp_path, "shapes") is trained
+    assert loading.choose(tmp_path, "a").run_id == "a", "a run comes first"
+    with pytest.raises(ValueError, match="run 'trees' is not among the 1 runs"):
+        loading.choose(tmp_path, "trees")
+
+
 def test_with_a_champion_no_run_is_loaded(
     tmp_path: Path, run_folder: Path, trained: Recognizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

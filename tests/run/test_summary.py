@@ -8,7 +8,7 @@ import pytest
 from rich.table import Table
 
 from harness.run.summary import best_row, figures, summarize, sweep_table, sweep_tables
-from harness.runfolder import folder
+from harness.runfolder import folder, streams
 from harness.runfolder.folder import Identity
 from harness.runfolder.plan import Plan, SweepJob
 from harness.runfolder.run import Run
@@ -188,6 +188,20 @@ def test_the_table_marks_the_best_run(tmp_path: Path) -> None:
     assert rows[1] == ("*", "2", "12.50%", "1", "13.50%", "1.0", "FINISHED", runs[1].id)
     assert rows[3] == ("", "4", "-", "-", "-", "0.5", "KILLED", runs[3].id)
     assert [row.style for row in table.rows] == [None, "bold", None, None]
+
+
+def test_80_columns_show_numbers_in_full(tmp_path: Path, capsys: Output) -> None:
+    runs = [record_training(new_run(tmp_path), error, 0.75) for error in (0.5, 0.125)]
+    swept = {"lr": "0.00034892134901234", "loss.name": "mine.losses:Hinge", "batch": "16"}
+    jobs = tuple(SweepJob(run.id, "n", swept, "key", other_source="abc") for run in runs)
+    streams.console(width=80).print(
+        sweep_table([run.history() for run in runs], replace(plan_of(*runs), jobs=jobs))
+    )
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 80
+    for run, best in zip(runs, ("50.00%", "12.50%"), strict=True):
+        (line,) = [line for line in shown.splitlines() if run.id in line]
+        assert all(text in line for text in (swept["lr"], " 16 ", best))
 
 
 def rows_of(table: Table) -> list[tuple[str, ...]]:
