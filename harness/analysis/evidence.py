@@ -3,6 +3,7 @@
 Anything missing or damaged becomes a note, and the rest is compared.
 """
 
+import re
 import zipfile
 from collections import Counter
 from dataclasses import replace
@@ -16,7 +17,7 @@ from harness.analysis.outcome import Outcome
 from harness.analysis.seed_run import SeedRun
 from harness.runfolder import checkpoint
 from harness.runfolder.keys import determines_result
-from harness.runfolder.kinds import SCRATCH
+from harness.runfolder.kinds import DATASET, KINDS, SCRATCH, kind_of
 from harness.runfolder.objective import DEFAULT, KEY, Objective
 from harness.runfolder.run import ACCEPTED
 from harness.runfolder.status import RunStatus
@@ -55,7 +56,11 @@ def finished(selection: Selection, notes: list[str]) -> list[Recorded]:
     selection: of runs of one objective.
     """
     if not selection.recorded:
-        raise ValueError(f"{selection.title}: there are no runs to compare")
+        keys = re.findall(r"params\.[`\"]?(\w+)[`\"]?\s*[!=<>LlIi]", selection.title)
+        named = [kind_of(key).key for key in keys if key in (*KINDS, DATASET.name)]
+        hints = [key for key in named if key not in keys]
+        hint = f"; the key is params.{hints[0]}" if hints else ""
+        raise ValueError(f"{selection.title}: there are no runs to compare{hint}")
     left = Counter(run.status for run in selection.recorded if run.status is not RunStatus.FINISHED)
     finished = [run for run in selection.recorded if run.status is RunStatus.FINISHED]
     if left:

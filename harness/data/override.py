@@ -28,7 +28,9 @@ def suggest(word: str, known: Iterable[str], cutoff: float = 0.6, then: str = ""
 
     cutoff: the least similarity, from 0 to 1. then: what follows in either case.
     """
-    near = difflib.get_close_matches(word, list(known), 1, cutoff)
+    known = list(known)
+    near = [each for each in known if each.lower() == word.lower()]
+    near = near or difflib.get_close_matches(word, known, 1, cutoff)
     if not near:
         return then and f"; {then}"
     return f"; did you mean {near[0]!r}?" + (then and f" {then}")
