@@ -24,6 +24,7 @@ from harness.runfolder.status import RunStatus
 from harness.tracking.recorded import Missing, Recorded, Source
 from harness.tracking.selection import Selection
 
+AS_TYPED = {"True": "true", "False": "false", "None": "null"}  # by the text that a store has
 PREDICTIONS, WEIGHTS = "predictions/test.npz", "weights/best.safetensors"
 
 
@@ -97,7 +98,11 @@ def seed_run(run: Recorded) -> SeedRun:
     """The values of a run that the analysis compares."""
     data = run.tags.get("data.sha256", str(run.dataset.get("sha256", "")))
     objective = Objective.of(run.params)
-    settings = {key: value for key, value in run.params.items() if determines_result(key)}
+    settings = {
+        key: AS_TYPED.get(value, value)
+        for key, value in run.params.items()
+        if determines_result(key)
+    }
     if settings.get(KEY) == str(objective):
         del settings[KEY]  # the same for all that are compared; earlier versions had no key
     split = [run.params.get(f"dataset.{key}", "") for key in ("num_val", "split_seed")]
