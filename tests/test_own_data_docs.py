@@ -67,6 +67,7 @@ def test_every_command_and_example(files: Path, command: Command) -> None:
     assert {name: data["class_names"] for name, data in found.items()} == {
         "letters": ["A", "B b", "Ü"],
         "iris": ["setosa", "versicolor", "virginica"],
+        "houses": [],
         "spirals": ["one", "other"],
     }
     assert [found[name]["val"] for name in ("letters", "iris", "spirals")] == [4, 18, 120]

@@ -3,6 +3,7 @@
 Anything missing or damaged becomes a note, and the rest is compared.
 """
 
+import re
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Hashable
@@ -17,7 +18,7 @@ from harness.analysis.outcome import Outcome
 from harness.analysis.seed_run import SeedRun
 from harness.runfolder import checkpoint
 from harness.runfolder.keys import determines_result
-from harness.runfolder.kinds import SCRATCH
+from harness.runfolder.kinds import DATASET, KINDS, SCRATCH, kind_of
 from harness.runfolder.objective import DEFAULT, KEY, Objective
 from harness.runfolder.run import ACCEPTED
 from harness.runfolder.status import RunStatus
@@ -25,6 +26,7 @@ from harness.tracking.recorded import Missing, Recorded, Source
 from harness.tracking.selection import Selection
 
 Kind = TypeVar("Kind", bound=Hashable)
+AS_TYPED = {"True": "true", "False": "false", "None": "null"}  # by the text that a store has
 PREDICTIONS, WEIGHTS = "predictions/test.npz", "weights/best.safetensors"
 
 
@@ -102,7 +104,11 @@ def finished(selection: Selection, notes: list[str]) -> list[Recorded]:
     selection: of runs of one objective.
     """
     if not selection.recorded:
-        raise ValueError(f"{selection.title}: there are no runs to compare")
+        keys = re.findall(r"params\.[`\"]?(\w+)[`\"]?\s*[!=<>LlIi]", selection.title)
+        named = [kind_of(key).key for key in keys if key in (*KINDS, DATASET.name)]
+        hints = [key for key in named if key not in keys]
+        hint = f"; the key is params.{hints[0]}" if hints else ""
+        raise ValueError(f"{selection.title}: there are no runs to compare{hint}")
     left = Counter(run.status for run in selection.recorded if run.status is not RunStatus.FINISHED)
     finished = [run for run in selection.recorded if run.status is RunStatus.FINISHED]
     if left:
@@ -139,7 +145,11 @@ def seed_run(run: Recorded) -> SeedRun:
     """The values of a run that the analysis compares."""
     data = run.tags.get("data.sha256", str(run.dataset.get("sha256", "")))
     objective = Objective.of(run.params)
-    settings = {key: value for key, value in run.params.items() if determines_result(key)}
+    settings = {
+        key: AS_TYPED.get(value, value)
+        for key, value in run.params.items()
+        if determines_result(key)
+    }
     if settings.get(KEY) == str(objective):
         del settings[KEY]  # the same for all that are compared; earlier versions had no key
     split = [run.params.get(f"dataset.{key}", "") for key in ("num_val", "split_seed")]

@@ -28,7 +28,8 @@ class Outcome:
 def different_labels(first: Outcome, second: Outcome) -> str:
     """Why the predictions of two runs cannot be paired; empty if they can."""
     if not np.array_equal(first.labels, second.labels):
-        return f"different test sets ({len(first.labels):,} and {len(second.labels):,} labels)"
+        fewer, more = sorted((len(first.labels), len(second.labels)))
+        return f"different test sets ({fewer:,} and {more:,} labels)"
     return ""
 
 

@@ -192,7 +192,8 @@ def _compare(
 def different_tests(first: SeedRun, second: SeedRun) -> str:
     """Why two runs cannot be paired, by the digests of their data sets; empty if they can."""
     if first.data != second.data:
-        return f"different data sets ({first.data[:8] or '?'} and {second.data[:8] or '?'})"
+        one, other = sorted(digest[:8] or "?" for digest in (first.data, second.data))
+        return f"different data sets ({one} and {other})"
     return ""
 
 

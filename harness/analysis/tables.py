@@ -212,8 +212,8 @@ def lead(standings: Sequence[Standing]) -> str:
         text = f"{label}: {title} {value} {over}, {test_title} {test}."
     else:
         text = (
-            f"{label} has the {word} {title}: {value} {over}, each at its best epoch; its "
-            f"{test_title} is {test}."
+            f"{label} has the {word} {title}: {value} {over}, {'each ' * (n > 1)}at its best "
+            f"epoch; its {test_title} is {test}."
         )
     for verdict, words in (
         (TIE, "Not distinguishable from it at 5 %"),

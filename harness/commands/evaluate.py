@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +13,25 @@ from numpy.typing import NDArray
 from harness.analysis.outcome import confusion
 from harness.analysis.statistics import mean_interval, wilson
 from harness.commands.options import CONFIG_DIR, JSON, OUTPUTS, refuse
-from harness.data import dataset
 from harness.data.dataset import Dataset, default_names, is_image
 from harness.nn.losses import CrossEntropy
 from harness.recognizer import calibration
 from harness.recognizer.loading import load_run
 from harness.recognizer.recognizer import Recognizer
+from harness.run import compose
 from harness.run.overrides import parse_each, text_of, value_text
-from harness.runfolder import parts
+from harness.runfolder import own_code, own_dataset, parts
 from harness.runfolder.config import expand_home
 from harness.runfolder.folder import find
-from harness.runfolder.schema import ScratchConfig
+from harness.runfolder.kinds import DATASET
+from harness.runfolder.run import Run
+from harness.runfolder.schema import DatasetConfig, ScratchConfig
 from harness.training import evaluation as scoring
 
-PLACES = {"dataset.dir": "idx", "dataset.file": "arrays"}
+PLACES = {"dir": "idx", "file": "arrays"}
+EXPECTED = (
+    "expected dataset=NAME, dataset.dir=FOLDER, dataset.file=FILE.npz or a key of your own data set"
+)
 NAME = 12  # characters of the name of a class
 
 
@@ -37,7 +42,10 @@ NAME = 12  # characters of the name of a class
 @CONFIG_DIR
 @JSON
 def evaluate(run: str, overrides: tuple[str, ...], outputs: Path, as_json: bool) -> None:
-    """Score a saved run on the test set of any data: dataset=NAME and its folder or file."""
+    """Score a saved run on the test set of any data.
+
+    dataset=NAME with its folder, file or keys, as in training, or other keys of the run's own data.
+    """
     try:
         evaluation = run_on(outputs, run, list(overrides))
     except (ValueError, OSError) as error:
@@ -99,27 +107,27 @@ class Regression:
 
 
 def run_on(outputs: Path, run_id: str, overrides: list[str]) -> Evaluation | Regression:
-    """Score a run on its own data set, or on that of `dataset=NAME` and its folder or file.
+    """Score a run on its own data set, or on that of `dataset=NAME`, as `harness.run` takes it.
 
-    Raises `ValueError` if the run or the data set does not exist or they do not fit each other.
+    Without `dataset=NAME`, `dataset.KEY=VALUE` changes a key of the run's own data set. Raises
+    `ValueError` if the run or the data set does not exist or they do not fit each other.
     """
     run = find(outputs, run_id)
-    own = run.config.dataset
-    name, place = _dataset(overrides, own.name, own.place)
     config = run.config
     metrics = config.metrics if isinstance(config, ScratchConfig) else []
     trained = load_run(run, also=[name for name in metrics if ":" in name])
-    if own.is_own and not overrides:
-        data = run.dataset()
+    settings = _dataset(overrides, run) if overrides else config.dataset
+    if overrides:
+        data = own_dataset.load(replace(settings, num_val=0, num_train=None), run.cache)
     else:
-        data = dataset.load(name, folder=place, cache=outputs / "cache", num_val=0)
+        data = run.dataset()
     fits = 0 < data.classes <= trained.classes
     if trained.is_regression:
         fits = data.classes == 0 and data.outputs == trained.network.outputs
     if _kind(data) != _kind(trained) or not fits:
         expected = _answers(trained.classes, trained.network.outputs, "at most ")
         raise ValueError(
-            f"dataset={name}: run {run.id} expects {_kind(trained)} {expected}, "
+            f"dataset={settings.name}: run {run.id} expects {_kind(trained)} {expected}, "
             f"found {_kind(data)} {_answers(data.classes, data.outputs)}"
         )
     with np.errstate(over="ignore", invalid="ignore"):  # the result is checked
@@ -133,8 +141,8 @@ def run_on(outputs: Path, run_id: str, overrides: list[str]) -> Evaluation | Reg
     further = scoring.values("test", score, trained.loss, functions, predictions, labels)
     further = {key.removeprefix("test/"): value for key, value in further.items()}
     further = {name: value for name, value in further.items() if name not in ("loss", "error")}
-    title = (own.title if name == own.name else None) or name
-    title = title if place is None else f"{title} ({place})"
+    title = settings.title or settings.name
+    title = title if settings.place is None else f"{title} ({settings.place})"
     if trained.is_regression:
         return regression(run.id, title, score.loss, predictions, labels, further)
     tempered = calibration.tempered(predictions, trained.temperature)
@@ -244,23 +252,31 @@ def _regression_text(evaluation: Regression) -> str:
     )
 
 
-def _dataset(texts: list[str], name: str, place: str | None) -> tuple[str, str | None]:
-    """The name of the data set and its folder or file after the overrides. Raises `ValueError`."""
-    values = {}
+def _dataset(texts: list[str], run: Run) -> DatasetConfig:
+    """The data set that overrides name, or the run's with other keys. Raises `ValueError`."""
+    given: dict[str, Any] = {}
     for override in parse_each(texts):
-        values[override.key_or_group] = value_text(override)
-        if override.key_or_group not in ("dataset", *PLACES) or not value_text(override):
-            raise ValueError(
-                f"{text_of(override)}: expected dataset=NAME, dataset.dir=FOLDER or "
-                "dataset.file=FILE.npz"
-            )
-    if "dataset" in values:
-        name, place = values["dataset"], None
+        group, _, key = override.key_or_group.partition(".")
+        is_fixed = key in own_dataset.FIELDS and key not in PLACES
+        if group != DATASET.name or is_fixed or override.is_sweep_override() or not (
+            value_text(override)
+        ):  # fmt: skip
+            raise ValueError(f"{text_of(override)}: {EXPECTED}")
+        given[key] = override.value()
+    if "" in given:  # dataset=NAME
+        return compose.compose_one(texts).dataset
+    own = run.config.dataset
     for key, kind in PLACES.items():
-        if key in values:
-            if (name == "arrays") != (kind == "arrays"):
-                raise ValueError(
-                    f"{key}={values[key]}: dataset={name} has none; add dataset={kind}"
-                )
-            place = expand_home(key, values[key])
-    return name, place
+        if key in given and (own.name == "arrays") != (kind == "arrays"):
+            typed = f"dataset.{key}={given[key]}"
+            raise ValueError(f"{typed}: dataset={own.name} has none; add dataset={kind}")
+    if own.is_own:
+        own_code.use(run.history().code, [own.name])
+        options = {**own.options, **given, "name": own.name}
+        return replace(own, options=dict(parts.check(DATASET.name, options).options))
+    for key in given.keys() - PLACES.keys():
+        raise ValueError(f"dataset.{key}: dataset={own.name} has no such key; {EXPECTED}")
+    places: dict[str, Any] = {
+        key: expand_home(f"dataset.{key}", str(place)) for key, place in given.items()
+    }
+    return replace(own, **places)

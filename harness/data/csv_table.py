@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 MAX_LINE = 32 << 20  # characters
 MAX_LINES, MAX_CHARACTERS = 1 << 24, 4 << 30
 BLOCK = 1 << 20  # characters that are parsed at once
+OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs"}
 LABEL_NAMES = ("label", "class", "target")
 Numbers = NDArray[np.float64]
 
@@ -99,6 +100,13 @@ class Table:
     def _begin(self, number: int, text: str) -> bool:
         """Learn the layout from the first line. Returns whether it is a header."""
         cells = self._cells(number, text)
+        other = next((mark for mark in OTHER_SEPARATORS if mark in text), None)
+        if len(cells) == 1 and other is not None:
+            raise self.fault(
+                number,
+                f"expected cells separated by commas, found {OTHER_SEPARATORS[other]}; "
+                "save the file with commas and decimal points",
+            )
         numeric = [number_of(cell) is not None for cell in cells]
         is_header = self.layout.header
         if is_header is None:

@@ -23,10 +23,14 @@ def spell(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"))
 
 
-def suggest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+def suggest(word: str, known: Iterable[str], cutoff: float = 0.6, then: str = "") -> str:
     """The hint `; did you mean 'batch'?`, or nothing when no known word is close.
 
-    cutoff: the least similarity, from 0 to 1.
+    cutoff: the least similarity, from 0 to 1. then: what follows in either case.
     """
-    near = difflib.get_close_matches(word, list(known), 1, cutoff)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    known = list(known)
+    near = [each for each in known if each.lower() == word.lower()]
+    near = near or difflib.get_close_matches(word, known, 1, cutoff)
+    if not near:
+        return then and f"; {then}"
+    return f"; did you mean {near[0]!r}?" + (then and f" {then}")

@@ -179,7 +179,8 @@ def _describe(
         )
     key, name = ("dataset.dir", "idx") if examples.is_idx else ("dataset.file", "arrays")
     words = f"{_override(key, str(path))} {_override('dataset.label', folder.resolve().name)}"
-    lines.append(f"train:  python -m harness.run dataset={name} {words}")
+    loss = "" if examples.classes else " loss=squared_error"
+    lines.append(f"train:  python -m harness.run dataset={name} {words}{loss}")
     return lines
 
 

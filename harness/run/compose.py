@@ -6,7 +6,7 @@ editing `conf/` later cannot change a job that waits.
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -124,8 +124,24 @@ def _check_used(content: dict[str, Any], compose: Composer, lines: list[str]) ->
                 parts.check(each, content.get(each))
             except PartError as error:
                 raise ConfigError(str(error)) from None
-    names = {kind: str(name_of(kind, content)) for kind in KINDS}
-    unused: dict[str, tuple[str, list[str]]] = {}  # key: who has no such key, what that one has
+    unused = unused_keys({kind: str(name_of(kind, content)) for kind in KINDS})
+    if not unused:
+        return
+    plain = compose([])
+    typed = {line.lstrip("+").partition("=")[0].partition(".")[0] for line in lines}
+    changed = [key for key in unused if content.get(key) != plain.get(key)]
+    for key in [*(key for key in unused if key in typed and content.get(key)), *changed]:
+        who, has = unused[key]
+        what = f"it has {', '.join(has)}" if has else "it has no keys"
+        raise ConfigError(f"{key}: {who} has no such key; {what}")
+
+
+def unused_keys(names: Mapping[str, str]) -> dict[str, tuple[str, list[str]]]:
+    """The keys of the root that the chosen parts do not take: of each, who, and what that one has.
+
+    names: of the chosen part of each kind.
+    """
+    unused = {}
     if names["trainer"] != SCRATCH:
         own = [f"trainer.{key.name}" for key in parts.keys("trainer", names["trainer"])]
         for key in configuration.scratch_keys():
@@ -137,15 +153,7 @@ def _check_used(content: dict[str, Any], compose: Composer, lines: list[str]) ->
             own = [f"{kind.name}.{key.name}" for key in parts.keys(kind.name, names[kind.name])]
             for key in shared - taken:
                 unused[key] = f"{kind.name}={names[kind.name]}", [*own, *sorted(taken)]
-    if not unused:
-        return
-    plain = compose([])
-    typed = {line.lstrip("+").partition("=")[0].partition(".")[0] for line in lines}
-    changed = [key for key in unused if content.get(key) != plain.get(key)]
-    for key in [*(key for key in unused if key in typed and content.get(key)), *changed]:
-        who, has = unused[key]
-        what = f"it has {', '.join(has)}" if has else "it has no keys"
-        raise ConfigError(f"{key}: {who} has no such key; {what}")
+    return unused
 
 
 def compose_one(

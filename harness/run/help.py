@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING
 from harness.run import compose, launcher_schema, overrides
 from harness.run.conf import groups
 from harness.runfolder import config as configuration
+from harness.runfolder.kinds import DATASET
 from harness.runfolder.meanings import meanings
+from harness.runfolder.parts import Part
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -19,15 +21,23 @@ EXAMPLES = """\
 def help_text(settings: "list[Override]") -> str:
     """Every key with its meaning and default, the groups and three examples.
 
-    settings: the overrides that were given with --help, whose own parts are explained.
+    settings: the overrides that were given with --help, whose own parts are explained, without the
+    keys that the chosen trainer, model or optimizer does not take.
     """
     chosen = compose.expand(settings, sweep=False)[0].config
     defaults = configuration.leaves(compose.compose_one([])) | configuration.leaves(chosen)
-    texts = meanings(chosen.parts.items())
+    unused = compose.unused_keys({kind: part.name for kind, part in chosen.parts.items()})
+    data = Part(chosen.dataset.name, chosen.dataset.options)
+    texts = {
+        key: text
+        for key, text in meanings([*chosen.parts.items(), (DATASET.name, data)]).items()
+        if key.partition(".")[0] not in unused
+    }
     width = max(len(key) for key in texts)
     lines = ["python -m harness.run [-m] [KEY=VALUE ...]", ""]
     lines += ["Train a network. With -m, values separated by commas are a sweep.", "", "Groups:"]
-    lines += [f"  {group:<14} {', '.join(options)}" for group, options in groups().items()]
+    lines += [f"  {group:<14} {', '.join(options)}" for group, options in groups().items()
+              if group not in unused]  # fmt: skip
     lines += ["", "Keys, meaning [default]:"]
     for key, meaning in texts.items():
         # Keys of options that are not the default have theirs in the option's file.

@@ -164,10 +164,8 @@ def _check_key(override: "Override") -> None:
         return  # the part that is chosen decides
     known = {*meanings(), *groups(), *COMMAND_KEYS}
     if key not in known:
-        hint = suggest(key, known)
-        raise ConfigError(
-            f"{override.input_line}: there is no such key{hint}; --help lists all keys"
-        )
+        hint = suggest(key, known, then="--help lists all keys")
+        raise ConfigError(f"{override.input_line}: there is no such key{hint}")
 
 
 def instead_of(key: str) -> str | None:

@@ -4,6 +4,7 @@ Each call runs `python -m harness.run` in a process of its own, so it may be mad
 in a thread, and has the same effect as the command.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -23,6 +24,9 @@ from harness.runfolder.status import ExitStatus
 from harness.runfolder.sweep import Sweep
 
 LAST_LINES = 20
+TRAIN_NOTHING = (
+    "--help", "-h", "--dry-run", "--cfg", "-c", "--shell-completion", "-sc", "--ids",
+)  # fmt: skip
 
 
 class TrainingFailed(RuntimeError):
@@ -42,8 +46,11 @@ def train(
     print nothing. Raises `ValueError` for bad input, with the command's line, and
     `TrainingFailed`.
     """
+    _check(overrides)
     if {"-m", "--multirun"} & {*overrides}:
         raise ValueError("harness.train trains one run; harness.sweep runs a sweep, without -m")
+    if swept := [text for text in overrides if _is_swept(text)]:
+        raise ValueError(f"{swept[0]}: several values are a sweep; use harness.sweep")
     made = _command(overrides, config_dir, quiet=quiet)
     run = open_run(Path(made["outputs"]), made["runs"][0])
     if not run.is_finished:
@@ -58,6 +65,7 @@ def sweep(
 
     Runs that failed are in its `failed`. Otherwise as `train`.
     """
+    _check(overrides)
     made = _command(overrides, config_dir, "-m", quiet=quiet)
     return Sweep.open(Path(made["outputs"]), made["sweep"])
 
@@ -66,8 +74,11 @@ def open(what: str = "last", *, outputs: str | Path = "outputs") -> Run | Sweep:
     """The run, or the sweep, whose id starts with `what`.
 
     `last` is the newest run, also when it belongs to a sweep. outputs: the folder that has it, the
-    key `outputs` of the command. Raises `ValueError` when there is none, or more than one.
+    key `outputs` of the command. Raises `ValueError` when there is none, or more than one, and for
+    what is no text.
     """
+    if not isinstance(what, str):
+        raise ValueError(f"harness.open({what!r}): expected 'last', or the id of a run or a sweep")
     try:
         return folder.find(Path(outputs), what)
     except ValueError:
@@ -78,12 +89,31 @@ def open(what: str = "last", *, outputs: str | Path = "outputs") -> Run | Sweep:
         raise
 
 
+def _check(overrides: Sequence[str]) -> None:
+    """Raise `ValueError` for a text instead of a list, and for options that train nothing."""
+    if isinstance(overrides, str):
+        raise ValueError(f"expected a list of overrides, found a text; use [{overrides!r}]")
+    for text in overrides:
+        if text.partition("=")[0] in TRAIN_NOTHING:
+            raise ValueError(
+                f"{text}: trains nothing, and is not available from Python; type "
+                f"`python -m harness.run {text}` in a shell"
+            )
+
+
+def _is_swept(text: str) -> bool:
+    """Whether an override has several values; the command names one that it cannot parse."""
+    from harness.run.overrides import parse_each  # which loads Hydra
+
+    with contextlib.suppress(ValueError):
+        return any(override.is_sweep_override() for override in parse_each([text]))
+    return False
+
+
 def _command(
     overrides: Sequence[str], config_dir: str | Path | None, *options: str, quiet: bool
 ) -> dict[str, Any]:
     """Run the command; returns what it made: outputs, runs, sweep."""
-    if isinstance(overrides, str):
-        raise ValueError(f"expected a list of overrides, found a text; use [{overrides!r}]")
     arguments = [*options, *overrides]
     if config_dir is not None:
         arguments = ["--config-dir", str(config_dir), *arguments]

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from harness.data.override import suggest
 from harness.runfolder import parts
-from harness.runfolder.kinds import KINDS, name_of
+from harness.runfolder.kinds import DATASET, KINDS, name_of
 from harness.runfolder.parts import Part
 from harness.runfolder.schema import fields
 from harness.runfolder.values import allowed, explain
@@ -30,12 +30,21 @@ def _keys(chosen: Iterable[tuple[str, Part]] = ()) -> Iterator[tuple[str, Any, s
     for name, field, annotation in fields():
         if name not in KINDS:
             yield name, annotation, field.metadata["meaning"]
+            if name == f"{DATASET.name}.name":
+                yield from _own_keys(DATASET.name, chosen)
             continue
         yield KINDS[name].key, str, KINDS[name].meaning
-        own = [part.name for kind, part in chosen if kind == name and part.is_own]
-        for part in [*KINDS[name].rows, *own]:
+        for part in KINDS[name].rows:
             for key in parts.keys(name, part):
                 yield f"{name}.{key.name}", key.annotation, key.meaning
+        yield from _own_keys(name, chosen)
+
+
+def _own_keys(kind: str, chosen: Iterable[tuple[str, Part]]) -> Iterator[tuple[str, Any, str]]:
+    """The keys of the user's parts of a kind."""
+    for part in (part for name, part in chosen if name == kind and part.is_own):
+        for key in parts.keys(kind, part.name):
+            yield f"{kind}.{key.name}", key.annotation, key.meaning
 
 
 def problem(report: ValidationError, content: Mapping[str, Any]) -> str:
@@ -65,4 +74,4 @@ def _unknown(key: str, content: Mapping[str, Any]) -> str:
     if key in known:
         name = name_of("trainer", content)
         return f"{key}: trainer={name} has no such key; --help lists all keys"
-    return f"{key}: there is no such key{suggest(key, known)}; --help lists all keys"
+    return f"{key}: there is no such key{suggest(key, known, then='--help lists all keys')}"

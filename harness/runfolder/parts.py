@@ -118,10 +118,9 @@ def check(kind: str, content: Any) -> Part:
     known = {key.name: key for key in keys(kind, name)}
     for option in given:
         if option not in known:
-            hint = suggest(f"{kind}.{option}", [f"{kind}.{each}" for each in known])
-            raise PartError(
-                f"{kind}.{option}: {kind}={name} has no such key{hint}; --help lists all keys"
-            )
+            options = [f"{kind}.{each}" for each in known]
+            hint = suggest(f"{kind}.{option}", options, then="--help lists all keys")
+            raise PartError(f"{kind}.{option}: {kind}={name} has no such key{hint}")
     values = {key.name: given.get(key.name, key.default) for key in known.values()}
     return Part(name, {key: _valid(kind, known[key], value) for key, value in values.items()})
 

@@ -76,5 +76,7 @@ def explain(key: str, value: Any, error: Mapping[str, Any], expected: str) -> st
     hint = suggest(str(value), words) if options else ""
     if error["type"] == "string_type" and isinstance(value, bool | int | float):
         hint = f"; for this very text, type {quoted(key, shown)}"
+    if error["type"] == "list_type" and not isinstance(value, Mapping):
+        hint = f"; type {key}=[{shown}]"
     expected = expected or options or error["msg"].replace("Input should be ", "")
     return f"{key}={shown}: expected {expected}{hint}"

@@ -18,7 +18,7 @@ from harness.runfolder.target import Target
 from harness.tracking import environment
 from harness.tracking.delivery import PATIENCE_S, Report
 
-PRINT_EVERY_S = 3.0
+PRINT_EVERY_S = 3.0  # at first
 SILENCE_S = 60.0  # beyond its patience: time-outs of a call, a slow import
 
 
@@ -87,10 +87,12 @@ class DeliveryProcess:
         read = self._process.stdout.readline
         threading.Thread(target=lambda: answers.put(read()), daemon=True).start()
         progress, left = time.monotonic(), sum(map(self._left, self._runs))
+        wait = PRINT_EVERY_S
         while time.monotonic() - progress < self._patience + SILENCE_S:
             try:
-                return answers.get(timeout=PRINT_EVERY_S)
+                return answers.get(timeout=wait)
             except queue.Empty:
+                wait = min(2 * wait, 10 * PRINT_EVERY_S)  # one line in a short command
                 before, left = left, sum(map(self._left, self._runs))
             if left < before:
                 progress = time.monotonic()

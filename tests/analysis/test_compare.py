@@ -58,7 +58,7 @@ def test_other_data_is_refused_and_the_rest_is_still_reported(tmp_path: Path) ->
 def test_another_test_set_is_refused_and_the_rest_is_still_reported(tmp_path: Path) -> None:
     comparison = build(tmp_path, make_run(tmp_path, 5, 1), make_run(tmp_path, 6, 1, tests=180))
     assert comparison.pairs == []
-    assert any("different test sets (200 and 180 labels)" in note for note in comparison.notes)
+    assert any("different test sets (180 and 200 labels)" in note for note in comparison.notes)
     assert not any(figure.title.startswith("Difference") for figure in comparison.figures)
 
 

@@ -133,3 +133,10 @@ def test_first_layer_weights_that_cannot_be_drawn_get_no_note(
         else:
             run.params["trainer.name"] = "mine.train:fit"
     assert not [note for note in build(tmp_path, *six).notes if "weights" in note]
+
+
+def test_settings_are_spelled_as_they_are_typed(tmp_path: Path) -> None:
+    recorded = make_run(tmp_path, 5, 1)
+    params = recorded.params | {"model.bias": "False", "max_norm": "None", "lr": "0.1"}
+    settings = evidence.seed_run(replace(recorded, params=params)).settings
+    assert [settings[key] for key in ("model.bias", "max_norm", "lr")] == ["false", "null", "0.1"]

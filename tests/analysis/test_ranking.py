@@ -96,10 +96,22 @@ def test_other_test_sets_are_refused_with_the_reason() -> None:
     runs = [seed_run(b, 1, [0.01 * b], 0.02) for b in (1, 2)]
     outcomes = {"1-1": outcome([1]), "2-1": outcome([1], count=900)}
     standings, _ = rank(runs, outcomes)
-    assert standings[1].why == "different test sets (1,000 and 900 labels)"
+    assert standings[1].why == "different test sets (900 and 1,000 labels)"
     notes: list[str] = []
     assert ranking.pairs([s.setting for s in standings], outcomes, notes) == []
     assert "different test sets" in notes[0]
+
+
+def test_the_same_reason_is_noted_once_in_either_order() -> None:
+    runs = [
+        seed_run(b, 1, [0.01 * b], 0.02, data=data) for b, data in ((1, "d"), (2, "e"), (3, "d"))
+    ]
+    outcomes = {f"{b}-1": outcome([1]) for b in (1, 2, 3)}
+    notes: list[str] = []
+    ranking.pairs([s.setting for s in rank(runs, outcomes)[0]], outcomes, notes)
+    assert notes == [
+        "2 pair(s) of settings were not tested on the same examples: different data sets (d and e)"
+    ]
 
 
 def test_without_validation_nothing_is_chosen() -> None:

@@ -85,6 +85,9 @@ def test_the_answer_names_the_best_and_the_others() -> None:
         "batch=16 has the lowest validation error: 1.00 ± 0.00 % over 3 seeds, each at its best "
         "epoch; its test error is 2.02 ± 0.01 %. Worse: batch=32."
     )
+    assert tables.lead(standings((16, 1, [0.01], 0.02), (32, 1, [0.02], 0.05))).startswith(
+        "batch=16 has the lowest validation error: 1.00 % with one seed, at its best epoch; its"
+    )
     assert tables.lead(standings((16, 1, [0.01], 0.02))) == (
         "the one setting: validation error 1.00 % with one seed, test error 2.00 %."
     )

@@ -139,7 +139,11 @@ def test_two_objectives_are_two_comparisons(
     [
         (["nonsense"], "'nonsense' is not a sweep, an experiment or a run in "),
         (["params.batch ="], "'params.batch =' is not a filter that MLflow understands: "),
-        (["params.batch = '7'"], "filter params.batch = '7': there are no runs to compare"),
+        (["params.batch = '7'"], "filter params.batch = '7': there are no runs to compare\n"),
+        (
+            ["params.loss = 'm:L'"],
+            "filter params.loss = 'm:L': there are no runs to compare; the key is params.loss.name",
+        ),
     ],
 )
 def test_bad_words_exit_2(swept: Path, words: list[str], line: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 from harness.commands import evaluate
 from harness.nn import metrics
 from harness.runfolder.run import Run
-from tests.conftest import RUN, Command, only_folder
+from tests.conftest import RUN, Command, command_in, only_folder
 from tests.recognizer.conftest import outputs, run_folder  # noqa: F401  # fixtures
 
 # ruff: noqa: F811
@@ -62,6 +62,56 @@ def test_own_data_is_found_beside_its_configurations_and_can_be_replaced(
     done = command("harness", "evaluate", "last")
     assert done.returncode == 0, done.stderr
     assert "on bands: error" in done.stdout
+
+
+def test_own_data_is_named_as_in_training(command: Command, tmp_path: Path) -> None:
+    """By its function, by its configuration, and by another value of a key."""
+    code = OWN.replace("bands()", "bands(*, test: int = 60)").replace(
+        '"y_test": y', '"y_test": y[:test]'
+    )
+    code = code.replace('"x_test": x', '"x_test": x[:test]')
+    (tmp_path / "own_bands.py").write_text(code)
+    (tmp_path / "own/dataset").mkdir(parents=True)
+    (tmp_path / "own/dataset/few.yaml").write_text(
+        "defaults: [mnist]\nname: own_bands:bands\ntest: 7\n"
+    )
+    short = ("epochs=1", "batch=8", "width=4", "tracking=none", "normalization=standard")
+    done = command(RUN, "dataset=own_bands:bands", *short)
+    assert done.returncode == 0, done.stderr
+    for words, count in (
+        (("dataset=own_bands:bands",), 60),
+        (("dataset=own_bands:bands", "dataset.test=5"), 5),
+        (("dataset.test=6",), 6),
+        (("dataset=few", "--config-dir", "own"), 7),
+    ):
+        done = command("harness", "evaluate", "last", *words)
+        assert done.returncode == 0, done.stderr
+        assert f"of {count} test examples" in done.stdout
+    for words, expected in (
+        (("dataset.tset=6",), "did you mean 'dataset.test'?"),
+        (("dataset.test=x",), "dataset.test=x: expected a whole number"),
+        (("dataset.num_val=6",), "dataset.num_val=6: expected dataset=NAME"),
+        (("dataset.file=x.npz",), "dataset=own_bands:bands has none; add dataset=arrays"),
+        (("dataset=nothing",), "dataset=nothing: expected arrays, "),
+    ):
+        done = command("harness", "evaluate", "last", *words)
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+        assert expected in done.stderr
+
+
+def test_a_run_is_scored_from_another_folder(command: Command, tmp_path: Path) -> None:
+    """The cache has the data, though the file's relative path leads nowhere from there."""
+    x, y = np.eye(8, 3, dtype=np.float32), np.arange(8) % 2
+    np.savez(tmp_path / "own.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    short = ("epochs=1", "batch=4", "width=4", "tracking=none", "dataset.num_val=0")
+    done = command(RUN, "dataset=arrays", "dataset.file=own.npz", *short)
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "elsewhere").mkdir()
+    done = command_in(tmp_path / "elsewhere")(
+        "harness", "evaluate", "last", "--outputs", "../outputs"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "of 8 test examples" in done.stdout
 
 
 @pytest.mark.parametrize("change", ["edited", "removed"])

@@ -1,6 +1,7 @@
 """`harness import-csv`: a CSV file becomes a data set, and says what was understood."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -41,6 +42,18 @@ def test_the_command_writes_idx_files(command: Command, tmp_path: Path) -> None:
     options = ["dataset=idx", 'dataset.dir="my data/idx"', "dataset.num_val=5", "epochs=1"]
     done = command("harness.run", *options, "batch=5", "tracking=none")
     assert done.returncode == 0, done.stderr
+
+
+def test_the_printed_command_trains_a_regression(command: Command, tmp_path: Path) -> None:
+    rows = np.random.default_rng(4).integers(0, 9, (50, 3))
+    lines = [f"{a / 2},{b},{a - b}\n" for a, b, _ in rows]
+    (tmp_path / "houses.csv").write_text("rooms,age,price\n" + "".join(lines))
+    done = command("harness", "import-csv", "houses.csv", "houses", "--target", "price", "--floats")
+    assert done.returncode == 0, done.stderr
+    printed = done.stdout.splitlines()[-1].partition("python -m ")[2]
+    done = command(*shlex.split(printed), "epochs=1", "batch=8", "tracking=none")
+    assert done.returncode == 0, done.stderr
+    assert "test loss" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -194,6 +194,9 @@ def change(**new: Any) -> Callable[[dict[str, Any]], None]:
 
 BAD = {
     "missing": (lambda g: g.pop("y_test"), "found no y_test but"),
+    "capital": (
+        change(X_val=np.zeros((3, 4))), r"X_val: expected only .*; did you mean 'x_val'\?"
+    ),
     "typo": (change(x_vall=np.zeros((3, 4))), "x_vall: expected only .*; did you mean 'x_val'?"),
     "half": (change(x_val=np.zeros((3, 4), np.float32)), "y_val: expected the labels of x_val"),
     "lengths": (change(y_test=np.zeros(20, int)), "y_test: expected 21 labels, .* found 20"),
@@ -243,7 +246,7 @@ def test_bad_arrays_are_one_line(tmp_path: Path, name: str) -> None:
     assert "\n" not in str(caught.value)
     cache = tmp_path / "cache"
     assert not cache.exists() or {path.name for path in cache.iterdir()} <= {".lock", "index"}
-    if name not in ("missing", "typo", "objects", "object labels", "no text"):
+    if name not in ("missing", "typo", "capital", "objects", "object labels", "no text"):
         names = given.pop("classes", None)
         with pytest.raises(ValueError, match=problem):
             Dataset.from_arrays(**given, classes=names if names is None else names.tolist())

@@ -300,3 +300,15 @@ def test_the_column_is_named_once(tmp_path: Path) -> None:
 def test_a_range_is_two_numbers(text: str) -> None:
     with pytest.raises(ValueError, match=f"--range {text}: expected the lowest and the highest"):
         labeled_csv.parse_range(text)
+
+
+@pytest.mark.parametrize(("mark", "word"), [(";", "semicolons"), ("\t", "tabs")])
+@pytest.mark.parametrize("options", [{}, {"label": "k"}, {"target": "b", "floats": True}])
+def test_other_separators_are_named(
+    tmp_path: Path, mark: str, word: str, options: dict[str, object]
+) -> None:
+    text = "\n".join(mark.join(cells) for cells in ("abk", "123", "456"))
+    with pytest.raises(
+        ValueError, match=rf"line 1: expected cells separated by commas, found {word}"
+    ):
+        read(tmp_path, text, **options)

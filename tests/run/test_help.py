@@ -1,5 +1,9 @@
 """What `python -m harness.run --help` prints."""
 
+from pathlib import Path
+
+import pytest
+
 from harness.run import conf, launcher_schema, overrides
 from harness.run import help as manual
 from harness.runfolder.meanings import meanings
@@ -26,3 +30,47 @@ def test_defaults_are_shown() -> None:
     assert lines["max_norm"].endswith("[null]")
     assert lines["dataset.num_val"].endswith("[5000]")
     assert lines["optimizer.beta1"].endswith("[see conf/optimizer]")
+
+
+def listed(*typed: str) -> dict[str, str]:
+    """The lines of the keys by key."""
+    text = manual.help_text(overrides.parse([*typed]).settings)
+    _, _, text = text.partition("\nKeys, meaning [default]:\n")
+    return {line.split()[0]: line for line in text.partition("\n\n")[0].splitlines()}
+
+
+def test_the_keys_of_an_own_data_set_are_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "help_data.py").write_text("def waves(*, noise: float = 0.25): ...\n")
+    (tmp_path / "own/dataset").mkdir(parents=True)
+    (tmp_path / "own/dataset/waves.yaml").write_text(
+        "defaults: [mnist]\nname: help_data:waves\nnoise: 0.5\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert listed("dataset=help_data:waves")["dataset.noise"].endswith("[0.25]")
+    with conf.including(["own"]):
+        assert listed("dataset=waves")["dataset.noise"].endswith("[0.5]")
+    assert "dataset.noise" not in listed()
+
+
+def test_keys_that_the_trainer_or_the_model_does_not_take_are_not_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "help_parts.py").write_text(
+        "from dataclasses import dataclass\n"
+        "@dataclass\nclass Settings:\n    rate: float = 0.25\n"
+        "def fit(settings: Settings, run): ...\n"
+        "def net(input_shape, outputs, *, dropout: float = 0.0): ...\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    found = listed("trainer=help_parts:fit")
+    assert found["trainer.rate"].endswith("[0.25]")
+    assert {"epochs", "seed", "dataset.num_val", "tracking.name"} <= set(found)
+    assert not {"width", "lr", "batch", "activation", "optimizer.name", "model.name"} & set(found)
+    groups = manual.help_text(overrides.parse(["trainer=help_parts:fit"]).settings)
+    assert "\n  dataset " in groups
+    assert "\n  optimizer " not in groups
+    found = listed("model=help_parts:net")
+    assert "dropout" in found
+    assert not {"width", "depth", "activation"} & set(found)

@@ -78,6 +78,7 @@ def test_fresh(text: str, fresh: bool) -> None:
         ("optimizer.name=adam", "optimizer.name=adam: type optimizer=adam"),
         ("resum=last", "resum=last: there is no such key; did you mean 'resume'?"),
         ("xyzzy=1", "xyzzy=1: there is no such key; --help lists all keys"),
+        ("bach=1", "bach=1: there is no such key; did you mean 'batch'? --help lists all keys"),
         ("xyzzy=1,2", "xyzzy=1,2: there is no such key"),
         ("foo/bar=1", "foo/bar=1: there is no such key"),
         ("batch", "batch: expected KEY=VALUE, such as batch=64"),

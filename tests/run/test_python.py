@@ -57,6 +57,14 @@ def test_what_goes_wrong_is_raised(here: Path, idx_folder: Path) -> None:
         harness.train(config_dir="nowhere", quiet=True)
     with pytest.raises(ValueError, match=r"harness\.sweep runs a sweep, without -m"):
         harness.train(["-m", "width=1,2"])
+    with pytest.raises(ValueError, match=r"^width=8,16: several values are .*; use harness\.sweep"):
+        harness.train(["width=8,16"])
+    for call in (harness.train, harness.sweep):
+        for text in ("--help", "--dry-run", "--cfg=job"):
+            with pytest.raises(ValueError, match=f"^{text}: trains nothing, and is not available"):
+                call(["width=8", text])
+    with pytest.raises(ValueError, match=r"^harness\.open\(5\): expected 'last', or the id"):
+        harness.open(5)  # type: ignore[arg-type]  # a wrong type
     with pytest.raises(ValueError, match=r"expected a list of overrides, .*\['width=3'\]"):
         harness.train("width=3")
     with pytest.raises(harness.TrainingFailed, match="the training loss is nan") as caught:

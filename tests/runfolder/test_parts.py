@@ -119,6 +119,11 @@ def test_a_part_of_the_user_s_has_the_keys_of_its_signature(module: str) -> None
         ({"name": "M:Lion", "beta": float("nan")}, "optimizer.beta=nan: expected a finite number"),
         ({"name": "M:Lion", "rule": "sing"}, "expected sign, root; did you mean 'sign'?"),
         ({"name": "M:Lion", "sizes": [1, "a"]}, "expected a list, each a whole number"),
+        (
+            {"name": "M:Lion", "sizes": 8},
+            "expected a list, each a whole number; type optimizer.siz",
+        ),
+        ({"name": "M:Lion", "sizes": 8}, "; type optimizer.sizes=[8]"),
         ({"name": "M:Lion", "cap": "x"}, "optimizer.cap=x: expected a finite number, or null"),
         ({"name": "M:Lion", "lr": 0.1}, "optimizer.lr: optimizer=parts_of_test:Lion has no such"),
         ("M:bare", "the keyword argument 'beta' needs an annotation and a default"),

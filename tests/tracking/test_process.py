@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
@@ -92,3 +93,20 @@ def test_the_process_ends_with_its_command(tmp_path: Path) -> None:
     process.stdin.write(json.dumps(order).encode() + b"\n")
     process.stdin.close()
     assert process.wait(20) != 0
+
+
+def test_progress_is_printed_more_and_more_rarely(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def readline() -> str:
+        time.sleep(1)
+        return "done"
+
+    monkeypatch.setattr("harness.tracking.process.PRINT_EVERY_S", 0.1)
+    delivery = DeliveryProcess.__new__(DeliveryProcess)
+    pipes = SimpleNamespace(stdout=SimpleNamespace(readline=readline))
+    delivery._process = pipes  # type: ignore[assignment]  # all that is used of it
+    delivery._runs, delivery._patience = [], 1.0
+    delivery._target = Target.local(Path())
+    assert delivery._answer() == "done"
+    assert capsys.readouterr().out.count("delivering to ") in (2, 3)  # after 0.1, 0.3, 0.7 s
