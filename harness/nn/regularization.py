@@ -13,6 +13,7 @@ order, in the ball |x' - x| <= r, that is
 nothing about images: any permutation of the pixels gives the same.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,13 +23,30 @@ from numpy.typing import NDArray
 from harness.nn.parameters import Parameters
 
 Array = NDArray[np.floating[Any]]
+LEVELS = 1 << 16
+
+
+def draw_bits(shape: tuple[int, ...], generator: np.random.Generator) -> NDArray[np.uint16]:
+    """16 random bits for each element of an array of this shape."""
+    count = math.prod(shape)
+    words: NDArray[np.uint64] = generator.bit_generator.random_raw(-(-count // 4))
+    return words.view(np.uint16)[:count].reshape(shape)
+
+
+def threshold(rate: float) -> tuple[int, float]:
+    """The number of 16 bits below which a unit is zeroed, and the factor of the others.
+
+    The probability is the multiple of 2^-16 nearest to `rate`, which is in [0, 1).
+    """
+    count = min(max(round(rate * LEVELS), 1 if rate else 0), LEVELS - 1)
+    return count, LEVELS / (LEVELS - count)
 
 
 def draw_mask(rate: float, generator: np.random.Generator, out: Array) -> None:
     """Fill `out`, of any shape, with 0 at probability `rate` and 1 / (1 - rate) elsewhere."""
-    generator.random(out=out, dtype=out.dtype)
-    np.greater_equal(out, rate, out=out)
-    np.multiply(out, 1 / (1 - rate), out=out)
+    limit, factor = threshold(rate)
+    np.greater_equal(draw_bits(out.shape, generator), limit, out=out)
+    np.multiply(out, factor, out=out)
 
 
 def move_uphill(inputs: Array, gradient: Array, radius: float) -> None:
