@@ -10,14 +10,7 @@ from harness.nn.losses import CrossEntropy
 from harness.nn.models import mlp
 from harness.nn.network import Network
 from harness.nn.parameters import Parameters
-from harness.nn.regularization import (
-    LEVELS,
-    Average,
-    NormLimit,
-    draw_mask,
-    move_uphill,
-    threshold,
-)
+from harness.nn.regularization import Average, NormLimit, draw_mask, move_uphill
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.2, 0.5, 0.9])
@@ -26,19 +19,23 @@ def test_expectation(rate: float, dtype: type) -> None:
     """Two values, 0 at probability `rate` and 1 / (1 - rate); on average 1."""
     mask = np.empty((400, 500), dtype)
     draw_mask(rate, np.random.default_rng(1), mask)
-    limit, factor = threshold(rate)
-    assert limit / LEVELS == pytest.approx(rate, abs=0.5 / LEVELS)
-    assert factor * (1 - limit / LEVELS) == pytest.approx(1, rel=1e-12)
-    assert set(np.unique(mask)) <= {dtype(0), dtype(factor)}
+    assert set(np.unique(mask)) <= {dtype(0), dtype(1 / (1 - rate))}
     # Within four standard deviations of the mean; each number has variance rate / (1 - rate).
     assert mask.mean() == pytest.approx(1, abs=4 * (rate / (1 - rate) / mask.size) ** 0.5 + 1e-6)
     assert (mask == 0).mean() == pytest.approx(rate, abs=0.005)
 
 
-@pytest.mark.parametrize(("rate", "limit"), [(1e-9, 1), (1 - 1e-9, LEVELS - 1)])
-def test_a_rate_near_an_end_is_not_the_end(rate: float, limit: int) -> None:
-    """Some units are zeroed, and not all of them."""
-    assert threshold(rate) == (limit, LEVELS / (LEVELS - limit))
+@pytest.mark.parametrize("shape", [(6, 4), (5, 3), (2, 3)])
+@pytest.mark.parametrize("rate", [0.0, 1e-9, 0.2, 0.5, 1 - 2**-24])
+def test_the_masks_of_random_floats(rate: float, shape: tuple[int, ...]) -> None:
+    """Those of 0.1, also after an odd number of them: a resumed run goes on with them."""
+    generator, floats = np.random.default_rng(3), np.random.default_rng(3)
+    mask = np.empty(shape, np.float32)
+    for _ in range(4):
+        draw_mask(rate, generator, mask)
+        expected = floats.random(shape, dtype=np.float32) >= np.float32(rate)
+        np.testing.assert_array_equal(mask, expected * np.float32(1 / (1 - rate)))
+    assert generator.random() == floats.random()
 
 
 def test_seeded() -> None:

@@ -313,7 +313,7 @@ def test_a_convolution_network_learns_with_every_option() -> None:
     layers = conv((8, 5), 10, channels=(8,), pool=1, width=24, activation=ReLU(), dropout=0.1)
     network = Network.create(layers, 40, np.random.default_rng(1))
     options = Options(
-        batch=32, lr=0.2, epochs=20, max_norm=3.0, ema=0.9, adversarial=0.1, input_dropout=0.05,
+        batch=32, lr=0.2, epochs=15, max_norm=3.0, ema=0.9, adversarial=0.1, input_dropout=0.05,
         label_smoothing=0.05,
     )  # fmt: skip
     fitted = normalization.fit("unit", data.train.inputs)

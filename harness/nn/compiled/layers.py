@@ -76,7 +76,7 @@ class Dropout(layers.Dropout):
     def draw(self, batch: int, generator: np.random.Generator) -> None:
         """Draw the bits of a training step, for the largest batch."""
         self._bits = draw_bits((batch, *self._shape), generator).reshape(-1)
-        self._limit, self._factor = threshold(self.rate)
+        self._limit, self._factor = threshold(self.rate), F(1 / (1 - self.rate))
 
     def forward(self, inputs: Array, training: bool) -> Array:
         """m x, or x."""
@@ -88,14 +88,14 @@ class Dropout(layers.Dropout):
 
     def _masked(self, values: Array, name: str) -> Array:
         out = self.buffer(name, values.shape)
-        _mask(values.reshape(-1), self._bits, self._limit, F(self._factor), out.reshape(-1))
+        _mask(values.reshape(-1), self._bits, self._limit, self._factor, out.reshape(-1))
         return out
 
 
 @numba.njit(**KERNEL)
 def _mask(values: Any, bits: Any, limit: int, factor: Any, out: Any) -> None:
     """out = values, times `factor` where the bits are at least `limit`, else 0; one dimension."""
-    least = np.uint16(limit)
+    least = np.uint32(limit)
     for j in range(values.size):
         out[j] = values[j] * factor if bits[j] >= least else F(0)
 
