@@ -18,7 +18,7 @@ NAMED = sorted(set(re.findall(r"\[`([\w.]+)`\]\((\.\./[\w/]+\.py)\)", TEXT)))
 # Modules without a formula: they choose, measure or load.
 UNDERIVED = {
     "__init__.py", "initialization.py", "metrics.py", "parameters.py", "compiled/__init__.py",
-    "compiled/numba_loading.py", "compiled/supports.py",
+    "compiled/numba_loading.py", "compiled/supports.py", "compiled/workers.py", "denormals.py",
 }  # fmt: skip
 
 

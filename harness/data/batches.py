@@ -45,14 +45,15 @@ class Blocks:
     """Iterates over a part of a data set in blocks whose length is a multiple of `batch`.
 
     The blocks of one object share their buffers: a block is valid until the next one is taken.
-    classes: their number C; not used in a regression. smoothing: share of each target spread evenly
-    over the classes (Szegedy et al., 2016).
+    normalization: None for inputs as they are in the data. classes: their number C; not used in a
+    regression. smoothing: share of each target spread evenly over the classes (Szegedy et
+    al., 2016).
     """
 
     def __init__(
         self,
         part: Part,
-        normalization: Normalization,
+        normalization: Normalization | None,
         *,
         classes: int,
         batch: int,
@@ -64,9 +65,13 @@ class Blocks:
         pixels = part.inputs.shape[1]
         rows = max(1, BLOCK_BYTES // (4 * pixels) // batch) * batch
         self.length = min(rows, len(part))
-        self._inputs = np.empty((self.length, pixels), np.float32)
         dtype = part.inputs.dtype
-        self._raw = self._inputs if dtype == np.float32 else np.empty_like(self._inputs, dtype)
+        self._inputs = np.empty(
+            (self.length, pixels), dtype if normalization is None else np.float32
+        )
+        self._raw = (
+            self._inputs if dtype == self._inputs.dtype else np.empty_like(self._inputs, dtype)
+        )
         # The input of an augmentation, which writes what it reads; allocated when there is one.
         self._apart: NDArray[np.float32] | None = None
 
@@ -96,7 +101,9 @@ class Blocks:
             np.take(part.inputs, rows, axis=0, out=raw, mode="clip")
             if whole is self._inputs:
                 raw = inputs  # the same object: it may be normalized in place
-            if augmentation is None:
+            if self._normalization is None:
+                assert augmentation is None, "an augmentation writes normalized inputs"
+            elif augmentation is None:
                 self._normalization.apply(raw, out=inputs)
             else:
                 assert generator is not None, "an augmentation draws random numbers"

@@ -1,6 +1,5 @@
 """Build the objects that a configuration names. Nothing below this module reads a `Config`."""
 
-import dataclasses
 import math
 from collections.abc import Mapping
 from functools import partial
@@ -11,7 +10,7 @@ import numpy as np
 from harness.data.dataset import Dataset, default_names
 from harness.data.normalization import Normalization, is_affine
 from harness.job import rehearsal
-from harness.nn.compiled import numba_loading, supports
+from harness.nn.compiled import numba_loading
 from harness.nn.layers import Layer
 from harness.nn.losses import check_kind
 from harness.nn.metrics import METRICS, OF_REGRESSION
@@ -30,62 +29,28 @@ from harness.training.trainer import Trainer
 CODE = "code"  # in a weights file, the digest of each file of the user's that the network needs
 NETWORK_PARTS = ("model", "activation", "loss", "normalization")  # what a weights file describes
 
-# Keys that a training step does not depend on, and `width` and `depth`, which are checked as the
-# widths of the hidden layers.
-OUTSIDE_THE_STEP = (
-    "width", "depth", "threads", "outputs", "dataset", "checkpoint", "tracking", "trainer",
-)  # fmt: skip
 
-
-def backend(config: ScratchConfig, inputs: str = "uint8") -> Backend:
+def backend(config: ScratchConfig) -> Backend:
     """Decide which backend trains this configuration: "numpy" or "numba".
 
-    inputs: the type of the data, or "targets" for a regression. Raises `ConfigError` when Numba
-    cannot be used or does not support the other keys, and `backend=numba` asks for it.
+    Raises `ConfigError` when Numba cannot be used and `backend=numba` asks for it.
     """
     obstacle = numba_loading.obstacle()
-    missing = supports.unsupported(_step_settings(config) | {"inputs": inputs})
-    if config.backend == "numba":
-        if obstacle:
-            raise ConfigError(f"backend=numba: {obstacle}, or use backend=auto")
-        if missing:
-            expected = ", ".join(missing.values())
-            raise ConfigError(f"backend=numba: expected {expected}; or use backend=auto")
-    return "numba" if config.backend != "numpy" and not obstacle and not missing else "numpy"
+    if config.backend == "numba" and obstacle:
+        raise ConfigError(f"backend=numba: {obstacle}, or use backend=auto")
+    return "numpy" if config.backend == "numpy" or obstacle else "numba"
 
 
-def numba_fault(config: ScratchConfig, inputs: str = "uint8") -> str | None:
+def numba_fault(config: ScratchConfig) -> str | None:
     """Why `backend=auto` takes NumPy where only a broken Numba prevents the other; else None."""
-    settings = _step_settings(config) | {"inputs": inputs}
-    if config.backend != "auto" or supports.unsupported(settings):
-        return None
-    return numba_loading.fault()
+    return numba_loading.fault() if config.backend == "auto" else None
 
 
-def _step_settings(config: ScratchConfig) -> dict[str, Any]:
-    """The settings that a training step depends on and that are not off.
+def trainer(config: ScratchConfig, dataset: Dataset, threads: int = 1) -> Trainer:
+    """The trainer of a configuration, with a freshly initialized network.
 
-    The schema states no defaults, so "off" is 0, null, false or a group's `none`. A key of another
-    default is unsupported by the compiled epoch until `supports` allows it. A group is its name;
-    its other keys are spelled `group.key`.
+    threads: of the compiled kernels.
     """
-    settings: dict[str, Any] = {}
-    if config.model.name == "mlp":
-        settings["hidden"] = config.hidden
-    for field in dataclasses.fields(config):
-        value: Any = getattr(config, field.name)
-        if field.name in OUTSIDE_THE_STEP:
-            continue
-        if isinstance(value, Part):
-            settings[field.name] = value.name
-            settings |= {f"{field.name}.{key}": one for key, one in value.options.items()}
-        else:
-            settings[field.name] = value
-    return {key: value for key, value in settings.items() if value and value != "none"}
-
-
-def trainer(config: ScratchConfig, dataset: Dataset) -> Trainer:
-    """The trainer of a configuration, with a freshly initialized network."""
     objective = Objective.parse(config.objective)
     made = _new(config, dataset)
     for kind in ("model", "activation"):
@@ -124,6 +89,7 @@ def trainer(config: ScratchConfig, dataset: Dataset) -> Trainer:
         patience=config.patience,
         augmentation=augmentation,
         backend=config.backend,
+        threads=threads,
     )
     return Trainer(made, dataset, optimizer, fitted, options)
 

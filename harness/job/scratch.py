@@ -27,7 +27,7 @@ def fit(config: ScratchConfig, run: TrainingRun) -> None:
 
     Raises `Diverged` when a metric is not finite.
     """
-    trainer, code = build.trainer(config, run.dataset), build.code(config)
+    trainer, code = build.trainer(config, run.dataset, run.threads), build.code(config)
     if run.restored is not None:
         arrays, description = checkpoint.load(run.restored / STATE)
         trainer.restore(arrays, description["state"])

@@ -162,12 +162,23 @@ def _prepare_numba(config: Config, cache: Path) -> None:
     if not isinstance(config, ScratchConfig) or config.backend != "numba":
         return
     if not _can_write(os.environ.get("NUMBA_CACHE_DIR")):
-        # Numba checks the file of a function only, not those that it imports; the digest covers
-        # all.
-        folder = cache.resolve() / f"numba-{source_digest()[:12]}"
-        os.environ["NUMBA_CACHE_DIR"] = str(folder)
+        os.environ["NUMBA_CACHE_DIR"] = _numba_cache(cache)
     numba_loading.load()
     sys.modules["numba"].config.reload_config()  # it may have been loaded before
+
+
+def _numba_cache(cache: Path) -> str:
+    """The user's folder for compiled code of this source; one in `cache` where it has none.
+
+    Numba checks the file of a function only, not those that it imports: the digest covers all.
+    """
+    name = f"numba-{source_digest()[:12]}"
+    with suppress(RuntimeError):  # a user without a home
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        folder = str(Path(home, "scratch-harness", name))
+        if Path(home).is_absolute() and _can_write(folder):
+            return folder
+    return str(cache.resolve() / name)
 
 
 def _can_write(folder: str | None) -> bool:

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from harness.nn.activations import Activation
 from harness.nn.initialization import INITIALIZATIONS
-from harness.nn.parameters import Shape
+from harness.nn.parameters import Shape, aligned
 from harness.nn.regularization import draw_mask
 
 __all__ = ["Activate", "Chain", "Dense", "Dropout", "Layer"]
@@ -103,7 +103,7 @@ class Layer:
         except KeyError:
             memory = self._memory.get(name)
         if memory is None or len(memory) < shape[0] or memory.shape[1:] != shape[1:]:
-            memory = self._memory[name] = np.empty(shape, self.dtype)
+            memory = self._memory[name] = aligned(shape, self.dtype)
             self._views = {key: view for key, view in self._views.items() if key[0] != name}
         view = self._views[name, shape] = memory[: shape[0]]
         return view

@@ -8,6 +8,7 @@ Neural Networks and Deep Learning, 2015, chapter 2); `layers.py` derives both fo
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -37,18 +38,21 @@ class Network:
         self.layers = tuple(layers)
         self.inputs = inputs
         self._own(np.dtype(dtype))
-        shapes = self._build()
-        (self.outputs,) = shapes[-1]
+        self._shapes = self._build()
+        (self.outputs,) = self._shapes[-1]
+        named = {
+            f"layer{number}.{name}": shape
+            for number, layer in enumerate((each for each in walk(self.layers) if each.shapes), 1)
+            for name, shape in layer.shapes.items()
+        }
+        self.parameters = Parameters.zeros(named, dtype)
+        self._connect()
+        self._rehearse(self._shapes)
+
+    def _connect(self) -> None:
+        """Give the layers their parameters, and find those that a step calls."""
         self.trained = [layer for layer in walk(self.layers) if layer.shapes]
         self._random = [layer for layer in walk(self.layers) if type(layer).draw is not Layer.draw]
-        self.parameters = Parameters.zeros(
-            {
-                f"layer{number}.{name}": shape
-                for number, layer in enumerate(self.trained, 1)
-                for name, shape in layer.shapes.items()
-            },
-            dtype,
-        )
         for layer, arrays in zip(self.trained, self.by_layer(self.parameters.flat), strict=True):
             vars(layer).update(arrays)
         # From the last layer down to the first one with parameters: nothing below it is trained.
@@ -57,7 +61,21 @@ class Network:
         )
         self._downward = self.layers[lowest:][::-1]
         self._gradient = Gradient(self)
-        self._rehearse(shapes)
+
+    def with_layers(self, layers: Sequence[Layer]) -> "Network":
+        """A network with the parameters of this one and as many layers, of the same shapes.
+
+        Each is either this network's or a new one.
+        """
+        other = copy(self)
+        other.layers = tuple(layers)
+        below = [(self.inputs,), *self._shapes]
+        for own, layer, shape in zip(self.layers, other.layers, below, strict=False):
+            if layer is not own:
+                layer.dtype = self.parameters.flat.dtype
+                layer.build(shape)
+        other._connect()
+        return other
 
     @classmethod
     def create(

@@ -90,9 +90,9 @@ class Momentum:
         self._change = parameters.zeros_like()
         self._decayed = parameters.zeros_like() if weight_decay else None
         self._velocity = parameters.zeros_like()
-        self._weight_decay = weight_decay
-        self._momentum = momentum
-        self._nesterov = nesterov
+        self.weight_decay = weight_decay
+        self.momentum = momentum
+        self.nesterov = nesterov
 
     @property
     def state(self) -> dict[str, NDArray[Any]]:
@@ -103,15 +103,15 @@ class Momentum:
         """v = m v - lr (g + decay w); w += v, or w += m v - lr (g + decay w)."""
         gradient.into(self._change.flat, -lr)
         if self._decayed is not None:
-            _add_decay(self._parameters, self._change, self._decayed, -lr * self._weight_decay)
+            _add_decay(self._parameters, self._change, self._decayed, -lr * self.weight_decay)
         for part in _parts(self._parameters):
             w, v = self._parameters.flat[part], self._velocity.flat[part]
             change = self._change.flat[part]
-            np.multiply(v, self._momentum, out=v)
+            np.multiply(v, self.momentum, out=v)
             np.add(v, change, out=v)
-            if self._nesterov:
+            if self.nesterov:
                 np.add(w, change, out=w)
-                np.multiply(v, self._momentum, out=change)
+                np.multiply(v, self.momentum, out=change)
                 np.add(w, change, out=w)
             else:
                 np.add(w, v, out=w)
@@ -139,9 +139,9 @@ class Adam:
         self._mean = parameters.zeros_like()
         self._square = parameters.zeros_like()
         self._steps = np.zeros(1, np.int64)
-        self._weight_decay = weight_decay
-        self._betas = beta1, beta2
-        self._epsilon = epsilon
+        self.weight_decay = weight_decay
+        self.betas = beta1, beta2
+        self.epsilon = epsilon
 
     @property
     def state(self) -> dict[str, NDArray[Any]]:
@@ -150,7 +150,7 @@ class Adam:
 
     def step(self, gradient: Gradient, lr: float) -> None:
         """One step of Adam or AdamW."""
-        (beta1, beta2), decay = self._betas, self._weight_decay
+        (beta1, beta2), decay = self.betas, self.weight_decay
         gradient.into(self._gradient.flat)
         if self._decoupled:  # AdamW
             _shrink(self._parameters, 1 - lr * decay)
@@ -172,7 +172,7 @@ class Adam:
             np.add(square, g, out=square)
             np.multiply(square, 1 / (1 - beta2**steps), out=scratch)
             np.sqrt(scratch, out=scratch)
-            np.add(scratch, self._epsilon, out=scratch)
+            np.add(scratch, self.epsilon, out=scratch)
             np.divide(mean, scratch, out=scratch)
             np.multiply(scratch, -lr / (1 - beta1**steps), out=scratch)
             np.add(w, scratch, out=w)

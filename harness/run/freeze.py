@@ -68,11 +68,10 @@ def with_backend(job: Job) -> Job:
         raise ConfigError(str(error)) from error
     build.check_model(config, sizes.input_shape)
     build.check_loss(config, is_regression=sizes.is_regression)
-    inputs = "targets" if sizes.is_regression else sizes.dtype.name
     build.check_metrics(config, is_regression=sizes.is_regression)
-    if fault := build.numba_fault(config, inputs):
+    if fault := build.numba_fault(config):
         notices.say(f"warning: backend=auto trains with NumPy: {fault}")
-    backend = build.backend(config, inputs)
+    backend = build.backend(config)
     return replace(job, config=replace(config, backend=backend))
 
 

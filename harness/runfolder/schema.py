@@ -182,7 +182,7 @@ class ScratchConfig(Config):
         default_factory=list,
     )
     backend: Backend = about(
-        "numba: compiled kernel for one hidden layer with plain SGD; auto: numba when possible"
+        "numba: compiled kernels for the built-in parts; auto: numba where it is installed"
     )
     model: Part
     loss: Part

@@ -1,4 +1,11 @@
-"""The compiled epoch as the trainer runs it. Numba is imported only when an epoch starts."""
+"""The compiled kernels as the trainer uses them. Numba is imported only when one is asked for.
+
+A step is trained by the compiled twins of its parts (`twins`). A perceptron with one hidden layer
+and plain SGD is trained by one kernel for the whole epoch (`train_epoch`), where `unsupported`
+finds nothing against it.
+"""
+
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,11 +13,17 @@ from numpy.typing import NDArray
 from harness.data.dataset import Part
 from harness.data.normalization import Affine, Normalization, is_affine
 from harness.nn.compiled import supports
+from harness.nn.losses import CrossEntropy, Loss
 from harness.nn.metrics import Score
+from harness.nn.models import mlp
 from harness.nn.network import Network
-from harness.nn.optimizers import SGD, Optimizer
+from harness.nn.optimizers import OPTIMIZERS, SGD, Optimizer
 from harness.training.options import Options
+from harness.training.step import Step
 
+INK_SHARE = 0.4  # inputs that are not 0, up to which sums over them are faster than a product
+MAX_BATCH = 256  # up to which the sums over a batch stay in the cache
+SAMPLE = 10_000  # examples that the share is counted in
 CHUNK = 1 << 16  # rows looked up at a time
 
 
@@ -35,6 +48,79 @@ def unsupported(
     return ", ".join(supports.unsupported(settings).values())
 
 
+class Parts(NamedTuple):
+    """What a training step calls. takes_pixels: whether the network takes inputs as in the data."""
+
+    network: Network
+    optimizer: Optimizer
+    loss: Loss
+    takes_pixels: bool
+
+
+def twins(
+    network: Network,
+    part: Part,
+    optimizer: Optimizer,
+    normalization: Normalization,
+    options: Options,
+) -> Parts:
+    """The parts of a training step with compiled kernels where they have them.
+
+    The network has the parameters of `network`, the optimizer the state of `optimizer`.
+    """
+    ink = None
+    is_changed = options.augmentation or options.input_dropout or options.adversarial
+    if is_affine(normalization) and part.inputs.dtype == np.uint8 and not is_changed:
+        assert isinstance(normalization, Affine)
+        if options.batch <= MAX_BATCH and _ink_share(part) < INK_SHARE:
+            ink = normalization.scale, normalization.shift
+    _compile(optimizer, ink)
+    return _parts(network, optimizer, options.loss, ink, options.threads)
+
+
+def _parts(
+    network: Network,
+    optimizer: Optimizer,
+    loss: Loss,
+    ink: tuple[float, float] | None,
+    threads: int,
+) -> Parts:
+    from harness.nn.compiled import losses
+    from harness.nn.compiled.ink_layer import InkDense
+    from harness.nn.compiled.network import compiled
+    from harness.nn.compiled.optimizers import Twin, has_twin
+    from harness.nn.compiled.workers import Workers
+
+    workers = Workers(threads)
+    fast = compiled(network, ink, workers)
+    return Parts(
+        fast,
+        Twin(optimizer, fast, workers) if has_twin(optimizer) else optimizer,
+        losses.CrossEntropy() if type(loss) is CrossEntropy else loss,
+        takes_pixels=isinstance(fast.layers[0], InkDense),
+    )
+
+
+def _compile(optimizer: Optimizer, ink: tuple[float, float] | None) -> None:
+    """Compile the kernels by a step of a tiny network: now, not during the first epoch."""
+    network = Network(mlp((8,), 2, width=(2, 2), dropout=0.5), 8)
+    kind: Any = type(optimizer) if type(optimizer) in OPTIMIZERS.values() else SGD
+    parts = _parts(network, kind(network.parameters), CrossEntropy(), ink, 1)
+    options, generator = Options(batch=2, lr=1, epochs=1), np.random.default_rng(0)
+    step = Step(
+        parts.network, parts.optimizer, parts.loss, options,
+        batch=2, generator=generator, average=None,
+    )  # fmt: skip
+    inputs = np.zeros((2, 8), np.uint8 if parts.takes_pixels else np.float32)
+    step(inputs, np.eye(2, dtype=np.float32), np.empty((2, 2), np.float32), 0, 0.0)
+
+
+def _ink_share(part: Part) -> float:
+    """The share of the inputs that are not 0, of the first examples."""
+    some = part.inputs[:SAMPLE]
+    return np.count_nonzero(some) / some.size
+
+
 def train_epoch(
     network: Network,
     part: Part,
@@ -48,14 +134,14 @@ def train_epoch(
     order: (n,) positions within the part, overwritten with rows of the file. lrs: one learning rate
     per step.
     """
-    from harness.nn.compiled import ink
+    from harness.nn.compiled import epoch
 
     assert isinstance(normalization, Affine), "the kernel needs a scale and a shift"
     if part.rows is not None:
         for begin in range(0, len(order), CHUNK):  # in place: no second array of this length
             chunk = order[begin : begin + CHUNK]
             chunk[:] = part.rows[chunk]
-    totals = ink.train_epoch(
+    totals = epoch.train_epoch(
         network,
         part.inputs,
         part.labels,

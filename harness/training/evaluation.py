@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from harness.data.batches import Blocks
 from harness.data.dataset import Part
 from harness.data.normalization import Normalization
+from harness.nn import denormals
 from harness.nn.losses import CrossEntropy, Loss
 from harness.nn.metrics import Metric, Score, misclassified
 from harness.nn.network import Network
@@ -29,13 +30,14 @@ def evaluate(
     blocks = Blocks(part, normalization, classes=network.outputs, batch=batch)
     predictions = np.empty((len(part), network.outputs), np.float32)
     score, begin = Score(), 0
-    for block in blocks():
-        for start in range(0, len(block.inputs), batch):
-            few = slice(start, start + batch)
-            outputs = network.forward(block.inputs[few])
-            add(score, loss, outputs, block.targets[few], block.labels[few])
-            loss.predict(outputs, predictions[begin : begin + len(outputs)])
-            begin += len(outputs)
+    with denormals.flushed():
+        for block in blocks():
+            for start in range(0, len(block.inputs), batch):
+                few = slice(start, start + batch)
+                outputs = network.forward(block.inputs[few])
+                add(score, loss, outputs, block.targets[few], block.labels[few])
+                loss.predict(outputs, predictions[begin : begin + len(outputs)])
+                begin += len(outputs)
     return score, predictions
 
 

@@ -28,10 +28,10 @@ class Options:
     in normalized units; 0 for none. ema: decay per step of the running average of the weights that
     is evaluated instead of the weights; 0 for no average. objective: the metric that chooses the
     best epoch. maximize: higher values of it are better. patience: stop after this many epochs
-    without a better one, None to train all epochs. augmentation: deforms the training
-    images, None for none. backend: "numpy", or "numba" for the compiled epoch of `nn/compiled`,
-    which supports what `nn/compiled/supports.py` lists; "auto": `train` takes it where it can, and
-    a `Trainer` by itself NumPy.
+    without a better one, None to train all epochs. augmentation: deforms the training images, None
+    for none. backend: "numpy", or "numba" for the kernels of `nn/compiled`, in every part that has
+    one; "auto": `train` takes "numba" where Numba is installed, and a `Trainer` by itself NumPy.
+    threads: of the compiled kernels; those of BLAS are the caller's.
     """
 
     batch: int
@@ -51,6 +51,7 @@ class Options:
     patience: int | None = None
     augmentation: Augmentation | None = None
     backend: str = "auto"
+    threads: int = 1
 
     def changed(self) -> dict[str, Any]:
         """The options that differ from their defaults, by name; those without one are included."""

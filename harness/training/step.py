@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.nn.losses import check
+from harness.nn.losses import Loss, check
 from harness.nn.network import Network
 from harness.nn.optimizers import Optimizer
 from harness.nn.regularization import Average, NormLimit, move_uphill
@@ -23,6 +23,7 @@ class Step:
         self,
         network: Network,
         optimizer: Optimizer,
+        loss: Loss,
         options: Options,
         *,
         batch: int,
@@ -30,9 +31,10 @@ class Step:
         average: Average | None,
     ) -> None:
         self._network, self._optimizer, self._options = network, optimizer, options
+        self._loss = loss
         self._batch, self._generator, self._average = batch, generator, average
         self._delta = np.empty((batch, network.outputs), np.float32)
-        check(options.loss, network.outputs)
+        check(loss, network.outputs)
         self._limit = (
             None
             if options.max_norm is None
@@ -63,5 +65,5 @@ class Step:
         """Fill `outputs` (B, K). Returns the gradient of the batch's mean loss to them, (B, K)."""
         delta = self._delta[: len(inputs)]
         np.copyto(outputs, self._network.forward(inputs, training=True))
-        self._options.loss.gradient(outputs, targets, delta)
+        self._loss.gradient(outputs, targets, delta)
         return delta

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from harness.data.batches import Blocks, shuffled
 from harness.data.dataset import Dataset, Part
 from harness.data.normalization import Normalization
-from harness.nn import metrics
+from harness.nn import denormals, metrics
 from harness.nn.compiled import numba_loading
 from harness.nn.losses import check_kind
 from harness.nn.metrics import Score
@@ -60,7 +60,7 @@ class Trainer:
 
     network: trained in place. optimizer: made for the network's parameters. normalization: of the
     inputs of all parts, fitted to the training part. Raises `ValueError` for a loss of another kind
-    than the data, and for backend="numba" with anything that the compiled epoch does not support.
+    than the data.
 
     evaluated: the parameters (P,) that are evaluated, those of the network or their average.
     """
@@ -94,16 +94,20 @@ class Trainer:
         self.average = Average(network.parameters, options.ema) if options.ema else None
         self.evaluated = network.parameters.flat if self.average is None else self.average.flat
         self.best_parameters = network.parameters.flat.copy()
+        parts = compiled.Parts(network, optimizer, options.loss, takes_pixels=False)
+        if options.backend == "numba":
+            parts = compiled.twins(network, dataset.train, optimizer, normalization, options)
         self._blocks = Blocks(
             dataset.train,
-            normalization,
+            None if parts.takes_pixels else normalization,
             classes=dataset.classes,
             batch=options.batch,
             smoothing=options.label_smoothing,
         )
         self._step = Step(
-            network,
-            optimizer,
+            parts.network,
+            parts.optimizer,
+            parts.loss,
             options,
             batch=min(options.batch, len(dataset.train)),
             generator=self.generators["dropout"],
@@ -113,12 +117,10 @@ class Trainer:
         inputs = (self._blocks.length, network.inputs)
         self._input_mask = np.empty(inputs, np.float32) if options.input_dropout else None
         self._steps_per_epoch = -(-len(dataset.train) // options.batch)
-        if options.backend == "numba":
-            expected = compiled.unsupported(
-                network, dataset.train, optimizer, normalization, options
-            )
-            if expected:
-                raise ValueError(f"backend='numba': expected {expected}; or use backend='numpy'")
+        self._is_one_kernel = options.backend == "numba" and not compiled.unsupported(
+            network, dataset.train, self.optimizer, normalization, options
+        )
+        if self._is_one_kernel:
             # Compile now, not during the first epoch.
             self._compiled_epoch(np.zeros(0, np.uint32), np.zeros(0))
 
@@ -156,8 +158,9 @@ class Trainer:
                 f"schedule: the learning rate is {lrs[~np.isfinite(lrs)][0]} in epoch "
                 f"{self.finished + 1}: expected a finite number"
             )
-        run = self._compiled_epoch if self.options.backend == "numba" else self._batched_epoch
-        score, predictions, truth = run(order, lrs)
+        run = self._compiled_epoch if self._is_one_kernel else self._batched_epoch
+        with denormals.flushed():
+            score, predictions, truth = run(order, lrs)
         self.finished += 1
         seconds = time.perf_counter() - begin
         return self._values("train", score, predictions, truth) | {
@@ -302,18 +305,17 @@ def train(
 
     recorder: called after each epoch and at the end. progress: print a line an epoch. threads: of
     BLAS while it trains; "auto" by a fixed rule (threads.py), because two threads fight over small
-    products. backend="auto" of the options takes the compiled epoch where Numba is installed and
-    supports the training. Raises `Diverged` when a metric is not finite.
+    products. backend="auto" of the options takes "numba" where Numba is installed. Raises
+    `Diverged` when a metric is not finite.
     """
     from threadpoolctl import threadpool_limits
 
     if options.backend == "auto":
-        arguments = (network, dataset.train, optimizer, normalization, options)
-        is_compiled = not (numba_loading.obstacle() or compiled.unsupported(*arguments))
-        options = replace(options, backend="numba" if is_compiled else "numpy")
+        options = replace(options, backend="numpy" if numba_loading.obstacle() else "numba")
     recorder = recorder or Silence()
     if progress:
         recorder = Lines(options.epochs, recorder)
     count = blas_threads(len(network.parameters.flat), options.batch, cores(), threads)
+    options = replace(options, threads=count)
     with threadpool_limits(limits=count):
         return Trainer(network, dataset, optimizer, normalization, options).run(recorder)

@@ -25,6 +25,19 @@ def test_expectation(rate: float, dtype: type) -> None:
     assert (mask == 0).mean() == pytest.approx(rate, abs=0.005)
 
 
+@pytest.mark.parametrize("shape", [(6, 4), (5, 3), (2, 3)])
+@pytest.mark.parametrize("rate", [0.0, 1e-9, 0.2, 0.5, 1 - 2**-24])
+def test_the_masks_of_random_floats(rate: float, shape: tuple[int, ...]) -> None:
+    """Those of 0.1, also after an odd number of them: a resumed run goes on with them."""
+    generator, floats = np.random.default_rng(3), np.random.default_rng(3)
+    mask = np.empty(shape, np.float32)
+    for _ in range(4):
+        draw_mask(rate, generator, mask)
+        expected = floats.random(shape, dtype=np.float32) >= np.float32(rate)
+        np.testing.assert_array_equal(mask, expected * np.float32(1 / (1 - rate)))
+    assert generator.random() == floats.random()
+
+
 def test_seeded() -> None:
     masks = np.empty((3, 50, 40), np.float32)
     for mask, seed in zip(masks, (1, 1, 2), strict=True):

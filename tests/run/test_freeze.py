@@ -57,8 +57,12 @@ def test_preparing_extracts_the_data_and_computes_the_keys(
     assert not (tmp_path / "runs").exists()
 
 
-def test_the_backend_is_decided_before_a_run_is_frozen(tmp_path: Path, idx_folder: Path) -> None:
+def test_the_backend_is_decided_before_a_run_is_frozen(
+    tmp_path: Path, idx_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     automatic = job(tmp_path, idx_folder, 20, "backend=auto", "optimizer=adam")
+    assert freeze.with_backend(automatic).config.backend == "numba"
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
     assert freeze.with_backend(automatic).config.backend == "numpy"
     impossible = job(tmp_path, idx_folder, 20, "backend=numba", "optimizer=adam")
     with pytest.raises(ConfigError, match="backend=numba: "):

@@ -67,11 +67,11 @@ def test_blas_has_the_threads_of_the_rule_while_it_trains(folder: Path) -> None:
     assert {each["num_threads"] for each in threadpool_info()} == before
 
 
-def test_the_compiled_epoch_is_taken_where_it_can_be(
+def test_the_compiled_kernels_are_taken_where_they_can_be(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert trained(folder)[1].backend == "numba"
-    assert trained(folder, Adam)[1].backend == "numpy"
+    assert trained(folder, Adam)[1].backend == "numba"
     monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
     assert trained(folder)[1].backend == "numpy"
 

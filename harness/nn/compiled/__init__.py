@@ -1,1 +1,1 @@
-"""The compiled training epoch. All modules but `supports` need Numba."""
+"""The kernels compiled with Numba. `supports` and `numba_loading` can be imported without it."""

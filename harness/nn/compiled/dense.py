@@ -17,6 +17,7 @@ COMPILED: dict[str, Any] = {
     "error_model": "numpy",
     "cache": True,
 }
+KERNEL = COMPILED | {"nogil": True}  # called from Python, possibly in several threads
 
 
 @numba.njit(**COMPILED)

@@ -1,87 +1,19 @@
-"""A compiled epoch of plain SGD for one hidden layer that skips background pixels.
+"""Sums over the ink of images: the pixels that are not background, which are few.
 
-Four fifths of MNIST's pixels are background. With x = a u + b 1 (a the normalization's scale, b its
-shift, u the pixel 0..255, zero for background) the first layer's two products split into a sparse
-part over u and a rank-one part over the constant b. Writing W1 = V + 1 c^T, for one example of D
-inputs:
-
-    x W1         = a u V + a (sum u) c + b (1^T V) + b D c
-    dW1 = x^T d  = a u^T d + b 1 d^T
-
-The column sums 1^T V are updated with V. Of dW1, V takes the first term and c the second. So only
-the rows of V under ink are read and written; at the end of the epoch V + 1 c^T is written back to
-the network. The rest is the arithmetic of `network.py`, one example at a time; results differ from
-it by float32 rounding only (`tests/nn/compiled/test_ink.py`).
-
-Needs Numba (the extra `fast`): import this module only where it is installed. `supports.py` states
-what it can train.
+Four fifths of MNIST's pixels are 0. Of a product with images, as x W or x^T delta, only the ink is
+computed: the list of an image's ink, and the list of the images that have ink at a pixel.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numba
-import numpy as np
-from numpy.typing import NDArray
 
-from harness.nn.compiled.dense import COMPILED, F, activate, backward, classify, update
+from harness.nn.compiled.dense import COMPILED, F
 from harness.nn.compiled.simd import LANES, WIDE, add_narrow, add_wide
-from harness.nn.compiled.supports import ACTIVATION_CODES, structure
-from harness.nn.network import Network
-
-
-class Totals(NamedTuple):
-    """Sums over the examples of an epoch, each measured before the step that it is part of."""
-
-    loss: float
-    wrong: int
-
-
-def train_epoch(
-    network: Network,
-    images: NDArray[np.uint8],
-    labels: NDArray[np.uint8],
-    rows: NDArray[np.uint32],
-    lrs: NDArray[np.float32],
-    *,
-    batch: int,
-    affine: tuple[float, float],
-    smoothing: float,
-) -> Totals:
-    """Train on images[rows] in that order; changes the network's parameters in place.
-
-    images: (N, D) uint8. labels: (N,). rows: (n,). lrs: one learning rate per step of `batch`
-    examples. affine: scale and shift of the normalization. smoothing: of the labels, in [0, 1).
-    """
-    w1, b1, w2, b2 = network.parameters.arrays.values()
-    scale, shift = F(affine[0]), F(affine[1])
-    code = ACTIVATION_CODES[structure(network)["activation"]]
-    # Transposed to (C, H): every inner loop then runs over hidden units, adjacent in memory.
-    by_class = np.ascontiguousarray(w2.T)
-    rank_one = np.zeros(w1.shape[1], np.float32)
-    ink_part = _aligned(len(w1), w1.shape[1])
-    ink_part[:, : w1.shape[1]] = w1
-    size = min(batch, len(rows))
-    scratch = _aligned(size, w1.shape[1]), _aligned(size, w1.shape[1])
-    arguments = (np.asarray(images), labels, rows, batch, lrs, scale, shift, F(smoothing), code)
-    loss, wrong = _epoch(*arguments, ink_part, b1, by_class, b2, rank_one, *scratch)
-    np.add(ink_part[:, : w1.shape[1]], rank_one, out=w1)
-    w2[:] = by_class.T
-    return Totals(loss, wrong)
-
-
-def _aligned(rows: int, columns: int) -> NDArray[np.float32]:
-    """Zeros (rows, columns rounded up to LANES) of which no vector crosses a cache line.
-
-    Measured: without this the sums over rows take up to twice as long.
-    """
-    columns = -(-columns // LANES) * LANES
-    memory = np.zeros(rows * columns + LANES, np.float32)
-    begin = -(memory.ctypes.data // memory.itemsize) % LANES
-    return memory[begin : begin + rows * columns].reshape(rows, columns)
 
 
 @numba.njit(**COMPILED)
-def _list_ink(words: Any, image: Any, index: Any, value: Any, scale: Any) -> Any:
+def list_ink(words: Any, image: Any, index: Any, value: Any, scale: Any) -> Any:
     """List the ink of one image without a branch per pixel. Returns its count and the sum of a u.
 
     image: (D,) uint8, and words: the same memory as uint64, without the last D % 8 pixels. Written:
@@ -106,19 +38,22 @@ def _list_ink(words: Any, image: Any, index: Any, value: Any, scale: Any) -> Any
 
 
 @numba.njit(**COMPILED)
-def _add_ink(out: Any, line: int, rows: Any, index: Any, value: Any, begin: int, end: int) -> None:
-    """out[line] += sum over begin <= k < end of value[k] rows[index[k]]."""
+def add_rows(out: Any, line: int, rows: Any, index: Any, value: Any, begin: int, end: int) -> None:
+    """out[line] += sum over begin <= k < end of value[k] rows[index[k]].
+
+    The columns of `out` and `rows` are a multiple of LANES.
+    """
     column = 0
     while column + WIDE <= out.shape[1]:
-        add_wide(out, line, rows, index, value, begin, end, column)
+        add_wide(out, line, out, line, rows, index, value, begin, end, column)
         column += WIDE
     while column < out.shape[1]:
-        add_narrow(out, line, rows, index, value, begin, end, column)
+        add_narrow(out, line, out, line, rows, index, value, begin, end, column)
         column += LANES
 
 
 @numba.njit(**COMPILED)
-def _by_pixel(index: Any, value: Any, ends: Any, starts: Any, who: Any, much: Any) -> None:
+def by_pixel(index: Any, value: Any, ends: Any, starts: Any, who: Any, much: Any) -> None:
     """Turn each example's list of ink into each pixel's list of examples (a counting sort).
 
     index, value: the lists of the examples, D + 1 apart; ends (B,): where each list ends. Written:
@@ -141,56 +76,36 @@ def _by_pixel(index: Any, value: Any, ends: Any, starts: Any, who: Any, much: An
 
 
 @numba.njit(**COMPILED)
-def _epoch(
-    images: Any, labels: Any, rows: Any, batch: int, lrs: Any, a: Any, b: Any, smoothing: Any,
-    code: int, v: Any, b1: Any, w2: Any, b2: Any, c: Any, h: Any, deltas: Any,
-) -> Any:  # fmt: skip
-    """Train one epoch. Returns the sum of the losses and the number of misclassified examples.
+def list_pixels(
+    images: Any, words: Any, scale: Any, who: Any, much: Any, counts: Any, active: Any
+) -> None:
+    """List the images that have ink at each pixel.
 
-    The letters are those of docs/backpropagation.md, section 11. All floats are float32.
-
-    images (N, D) uint8, labels (N,) uint8; rows (n,) uint32, the order of the examples; batch: B;
-    lrs (steps,); a, b: scale and shift of the normalization; smoothing: of the labels; code: of the
-    activation. Changed in place: v (D, W), the ink part of W1, and c (H,), the row that is added to
-    all of its rows; b1 (H,); w2 (C, H), transposed; b2 (C,). Scratch: h and deltas (B, W). W is H
-    padded to the length of vectors; the columns of v, h and deltas from H on are and stay zero.
+    images (B, D) uint8, and words (B, D / 8): the same memory as uint64, or (B, 0). Written: of
+    pixel p, who[p B + k] and much[p B + k] for k < counts[p], the images and a u; who, much (D B +
+    1,), counts (D,). active (B + 1,) int32: scratch.
     """
-    d, width, size = len(v), b1.size, len(h)
-    z, room = np.empty((size, b2.size), np.float32), d + 1
-    index, value = np.empty(size * room, np.int32), np.empty(size * room, np.float32)
-    ends, ink = np.empty(size, np.int64), np.empty(size, np.float32)
-    starts = np.empty(d + 2, np.int32)
-    who, much = np.empty(size * d, np.int32), np.empty(size * d, np.float32)
-    bits = np.empty(width, np.int32)
-    powers = bits.view(np.float32)
-    columns, base = np.zeros(width, np.float32), np.empty(width, np.float32)
-    for p in range(d):
-        columns += v[p, :width]
-    loss, wrong = 0.0, 0
-    for step in range(lrs.size):
-        begin = step * batch
-        m = min(batch, rows.size - begin)
-        rate = -lrs[step] / F(m)
-        for j in range(width):
-            base[j] = b1[j] + b * (columns[j] + F(d) * c[j])
-        for i in range(m):
-            row, first = rows[begin + i], i * room
-            image, own = images[row], slice(first, first + room)
-            words = image[: d - d % 8].view(np.uint64)
-            count, ink[i] = _list_ink(words, image, index[own], value[own], a)
-            ends[i] = first + count
-            for j in range(width):
-                h[i, j] = base[j] + ink[i] * c[j]
-            _add_ink(h, i, v, index, value, first, ends[i])
-            hidden = h[i, :width]
-            activate(hidden, code, bits, powers)
-            cost, best = classify(hidden, z[i], w2, b2, labels[row], smoothing)
-            loss += cost
-            wrong += best != labels[row]
-            backward(z[i], w2, hidden, deltas[i, :width], rate, code)
-        update(z[:m], h, deltas, ink, b, w2, b2, b1, c, columns)
-        _by_pixel(index[: m * room], value, ends[:m], starts, who, much)
-        for p in range(d):
-            if starts[p] < starts[p + 1]:
-                _add_ink(v, p, deltas, who, much, starts[p], starts[p + 1])
-    return loss, wrong
+    batch, pixels = images.shape
+    full = words.shape[1]
+    for w in range(full):
+        inked = 0
+        for i in range(batch):
+            active[inked] = i
+            inked += words[i, w] != 0
+        for p in range(8 * w, 8 * w + 8):
+            k = p * batch
+            for a in range(inked):
+                i = active[a]
+                u = images[i, p]
+                who[k] = i
+                much[k] = scale * F(u)
+                k += u != 0
+            counts[p] = k - p * batch
+    for p in range(8 * full, pixels):
+        k = p * batch
+        for i in range(batch):
+            u = images[i, p]
+            who[k] = i
+            much[k] = scale * F(u)
+            k += u != 0
+        counts[p] = k - p * batch

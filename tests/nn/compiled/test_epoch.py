@@ -1,6 +1,6 @@
 """The compiled epoch against the NumPy network, step for step.
 
-Covers: harness/nn/compiled/ink.py, harness/nn/compiled/dense.py, harness/nn/compiled/simd.py
+Covers: harness/nn/compiled/dense.py, harness/nn/compiled/simd.py
 """
 
 import numpy as np

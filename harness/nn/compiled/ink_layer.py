@@ -1,0 +1,204 @@
+"""The first dense layer over the ink of images: `layers.Dense` for inputs of uint8.
+
+With x = a u + b 1 (a the normalization's scale, b its shift, u the pixel 0..255, 0 for background)
+
+    x W   = a u W + b (1^T W)                 over the ink of each example
+    dW_p  = a sum_B u_bp delta_b + b sum_B delta_b        over the examples with ink at pixel p
+
+so nothing is multiplied by background. z is computed in blocks of columns, each of which stays in
+the cache for the whole batch. The gradient is computed a few rows of W at a time, so the optimizer
+can apply it at once, while it is in the cache: `update`.
+"""
+
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.nn import layers
+from harness.nn.compiled.dense import COMPILED, KERNEL, F
+from harness.nn.compiled.ink import list_pixels
+from harness.nn.compiled.simd import (
+    LANES,
+    WIDE,
+    add_narrow,
+    add_wide,
+    spread_narrow,
+    spread_wide,
+)
+from harness.nn.compiled.workers import Kernel, Workers
+from harness.nn.parameters import Shape, aligned
+
+Array = NDArray[np.floating[Any]]
+CHUNK = 2048  # weights whose gradient is computed and applied at a time
+NONE = np.empty(0, F)
+
+
+class InkDense(layers.Dense):
+    """z = x W + b of images x (B, D) uint8 that are normalized as `a u + b`.
+
+    scale, shift: a and b. adds_bias: whether the layer adds its bias, else the next one does.
+    """
+
+    def __init__(
+        self, outputs: int, scale: float, shift: float, *, adds_bias: bool, workers: Workers
+    ) -> None:
+        super().__init__(outputs)
+        self._scale, self._shift, self._adds_bias = F(scale), F(shift), adds_bias
+        self._workers = workers
+
+    def build(self, input_shape: Shape) -> Shape:
+        """(D,) -> (H,)."""
+        (self._pixels,) = input_shape
+        self._blocks, width = -(-self.outputs // WIDE), -(-self.outputs // LANES) * LANES
+        # b times the column sums of W, in whole blocks; b times the sum of delta, in whole vectors.
+        self._base, self._rest = aligned((self._blocks, WIDE), F), aligned((1, width), F)
+        self._row = aligned((self._blocks, 1, WIDE), F)
+        self._rows = max(1, CHUNK // width)
+        self._chunks = -(-self._pixels // self._rows)
+        self._gradients = aligned((self._workers.count, self._rows, width), F)
+        self._counts = np.empty(self._pixels, np.int32)
+        self._batch = 0
+        return super().build(input_shape)
+
+    def forward(self, inputs: NDArray[Any], training: bool) -> Array:
+        """a u W + b (1^T W)."""
+        count, pixels = inputs.shape
+        self._allocate(count)
+        words = inputs.view(np.uint64) if pixels % 8 == 0 else np.empty((count, 0), np.uint64)
+        bias = self.bias if self._adds_bias else NONE
+        sums = self._base.reshape(-1)
+        arguments = inputs, words, self._scale, *self._lists, self._active
+        _prepare(*arguments, self.weights, self._shift, bias, sums)
+        outputs = self.buffer("outputs", (count, self.outputs))
+        z = self.buffer("z", (count, self._blocks * WIDE)).reshape(-1, count, WIDE)
+        self._workers.run(
+            self._blocks, _forward, self.weights, self._base, outputs, *self._lists, self._row, z
+        )
+        return outputs
+
+    def gradient(self, delta: Array, out: dict[str, Array]) -> None:
+        """x^T delta, and the sum of delta over the batch."""
+        self._run(_gradient, delta, out["bias"], out["weights"], *[out["weights"]] * 2, NONE)
+
+    def update(self, kernel: Kernel, bias: Array, *state: NDArray[Any]) -> None:
+        """Apply an optimizer's step to the weights while their gradient is computed.
+
+        kernel: as `_gradient`. bias: the gradient of the bias, overwritten. state: two arrays like
+        the weights, and the coefficients of the step.
+        """
+        self._run(kernel, self.delta, bias, self.weights, *state)
+
+    def _run(self, kernel: Kernel, delta: Array, bias: Array, *arrays: NDArray[Any]) -> None:
+        _sum_rows(delta, bias, self._shift, self._rest[0])
+        padded = delta
+        if self._rest.size != self.outputs:
+            padded = self.buffer("padded", (len(delta), self._rest.size))
+            padded[:, : self.outputs] = delta
+        arguments = *arrays, self._rest, padded, *self._lists, self._gradients
+        self._workers.run(self._chunks, kernel, *arguments)
+
+    def _allocate(self, count: int) -> None:
+        """Allocate the lists of ink of `count` images."""
+        if count > self._batch:
+            self._batch, room = count, count * self._pixels + 1
+            self._lists = np.empty(room, np.int32), np.empty(room, F), self._counts
+            self._active = np.empty(count + 1, np.int32)
+
+
+@numba.njit(**KERNEL)
+def _forward(
+    weights: Any, base: Any, out: Any, who: Any, much: Any, counts: Any, row: Any, scratch: Any,
+    begin: int, end: int,
+) -> None:  # fmt: skip
+    """z, without the bias, in some blocks of columns."""
+    batch, columns = out.shape
+    for block in range(begin, end):
+        column = block * WIDE
+        width = min(WIDE, columns - column)
+        z, padded = scratch[block], row[block]
+        for i in range(batch):
+            for j in range(WIDE):
+                z[i, j] = base[block, j]
+        for p in range(len(weights)):
+            first = p * batch
+            last = first + counts[p]
+            if width == WIDE:
+                spread_wide(z, 0, weights, p, column, who, much, first, last)
+            elif first < last:
+                for j in range(width):
+                    padded[0, j] = weights[p, column + j]
+                for at in range(0, width, LANES):
+                    spread_narrow(z, at, padded, 0, at, who, much, first, last)
+        for i in range(batch):
+            for j in range(width):
+                out[i, column + j] = z[i, j]
+
+
+@numba.njit(**COMPILED)
+def gather(
+    g: Any, rest: Any, deltas: Any, who: Any, much: Any, counts: Any, first: int, last: int
+) -> None:
+    """Write the gradient of the rows of weights from `first` to `last` into the first ones of g.
+
+    g, rest and deltas (B, W) have the same columns, a multiple of LANES.
+    """
+    batch, columns = deltas.shape
+    for p in range(first, last):
+        begin = p * batch
+        end, column = begin + counts[p], 0
+        while column + WIDE <= columns:
+            add_wide(g, p - first, rest, 0, deltas, who, much, begin, end, column)
+            column += WIDE
+        while column < columns:
+            add_narrow(g, p - first, rest, 0, deltas, who, much, begin, end, column)
+            column += LANES
+
+
+@numba.njit(**KERNEL)
+def _gradient(
+    out: Any, _1: Any, _2: Any, _3: Any, rest: Any, deltas: Any, who: Any, much: Any, counts: Any,
+    scratch: Any, begin: int, end: int,
+) -> None:  # fmt: skip
+    """The gradient of the weights, in some chunks of rows."""
+    rows = scratch.shape[1]
+    g = scratch[begin * len(scratch) // -(-len(out) // rows)]
+    for chunk in range(begin, end):
+        first, last = chunk * rows, min((chunk + 1) * rows, len(out))
+        gather(g, rest, deltas, who, much, counts, first, last)
+        for p in range(first, last):
+            for j in range(out.shape[1]):
+                out[p, j] = g[p - first, j]
+
+
+@numba.njit(**KERNEL)
+def _prepare(
+    images: Any, words: Any, scale: Any, who: Any, much: Any, counts: Any, active: Any,
+    weights: Any, shift: Any, bias: Any, base: Any,
+) -> None:  # fmt: skip
+    """List the ink of the images, and write b (1^T W) and the bias, or (0,), into base (H,)."""
+    list_pixels(images, words, scale, who, much, counts, active)
+    width = weights.shape[1]
+    for j in range(width):
+        base[j] = F(0)
+    if shift != 0:
+        for p in range(len(weights)):
+            for j in range(width):
+                base[j] += weights[p, j]
+        for j in range(width):
+            base[j] *= shift
+    for j in range(bias.size):
+        base[j] += bias[j]
+
+
+@numba.njit(**KERNEL)
+def _sum_rows(deltas: Any, out: Any, shift: Any, rest: Any) -> None:
+    """Write the sum of deltas (B, H) into `out` (H,), and `shift` times it into `rest`."""
+    for j in range(out.size):
+        out[j] = F(0)
+    for i in range(len(deltas)):
+        for j in range(out.size):
+            out[j] += deltas[i, j]
+    for j in range(out.size):
+        rest[j] = shift * out[j]

@@ -1,0 +1,247 @@
+"""The steps of the optimizers in one pass over the parameters: twins of `nn/optimizers.py`.
+
+Each kernel takes the parameters w, two arrays of state (of plain SGD, w again), the gradient, and
+the coefficients k of the step. For the first layer over ink, the step of a row of weights is taken
+when its gradient is computed, while both are in the cache.
+"""
+
+import itertools
+import math
+import operator
+from collections.abc import Iterator
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.nn.compiled.dense import COMPILED, KERNEL
+from harness.nn.compiled.ink_layer import InkDense, gather
+from harness.nn.compiled.workers import Workers
+from harness.nn.network import Network
+from harness.nn.optimizers import SGD, Adam, AdamW, Gradient, Momentum, Optimizer
+
+Array = NDArray[np.float32]
+SHARE = 1 << 15  # parameters of a range that are worth the start of a thread
+
+
+@numba.njit(**COMPILED)
+def _sgd(w: Any, _1: Any, _2: Any, g: Any, k: Any) -> None:
+    """w = (1 - lr decay) w - lr g."""
+    lr, _, shrink = k[0], k[1], k[2]
+    for j in range(w.size):
+        w[j] = shrink * w[j] - lr * g[j]
+
+
+@numba.njit(**COMPILED)
+def _momentum(w: Any, v: Any, _: Any, g: Any, k: Any) -> None:
+    """v = m v - lr (g + decay w); w += v, or w += m v - lr (g + decay w)."""
+    lr, decay, m, of_velocity, of_change = k[0], k[1], k[3], k[4], k[5]
+    for j in range(w.size):
+        change = -lr * (g[j] + decay * w[j])
+        velocity = m * v[j] + change
+        v[j] = velocity
+        w[j] += of_velocity * velocity + of_change * change
+
+
+@numba.njit(**COMPILED)
+def _adam(w: Any, m: Any, s: Any, g: Any, k: Any) -> None:
+    """Adam and AdamW."""
+    rate, decay, shrink, beta1, rest1, beta2, rest2 = k[0], k[1], k[2], k[3], k[4], k[5], k[6]
+    correction, epsilon = k[7], k[8]
+    for j in range(w.size):
+        x = g[j] + decay * w[j]
+        mean = beta1 * m[j] + rest1 * x
+        square = beta2 * s[j] + rest2 * x * x
+        m[j] = mean
+        s[j] = square
+        w[j] = shrink * w[j] - rate * mean / (math.sqrt(correction * square) + epsilon)
+
+
+@numba.njit(**KERNEL)
+def _sgd_flat(w: Any, s: Any, t: Any, g: Any, k: Any, begin: int, end: int) -> None:
+    own = slice(begin, end)
+    _sgd(w[own], s[own], t[own], g[own], k)
+
+
+@numba.njit(**KERNEL)
+def _momentum_flat(w: Any, s: Any, t: Any, g: Any, k: Any, begin: int, end: int) -> None:
+    own = slice(begin, end)
+    _momentum(w[own], s[own], t[own], g[own], k)
+
+
+@numba.njit(**KERNEL)
+def _adam_flat(w: Any, s: Any, t: Any, g: Any, k: Any, begin: int, end: int) -> None:
+    own = slice(begin, end)
+    _adam(w[own], s[own], t[own], g[own], k)
+
+
+@numba.njit(**KERNEL)
+def _sgd_ink(
+    w: Any, s: Any, t: Any, k: Any, rest: Any, deltas: Any, who: Any, much: Any, counts: Any,
+    scratch: Any, begin: int, end: int,
+) -> None:  # fmt: skip
+    rows, columns = scratch.shape[1], w.shape[1]
+    g = scratch[begin * len(scratch) // -(-len(w) // rows)]
+    for chunk in range(begin, end):
+        first, last = chunk * rows, min((chunk + 1) * rows, len(w))
+        gather(g, rest, deltas, who, much, counts, first, last)
+        if columns == g.shape[1]:
+            own, size = slice(first, last), (last - first) * columns
+            _sgd(
+                w[own].reshape(size),
+                s[own].reshape(size),
+                t[own].reshape(size),
+                g.reshape(g.size)[:size],
+                k,
+            )
+        else:
+            for p in range(first, last):
+                _sgd(w[p], s[p], t[p], g[p - first, :columns], k)
+
+
+@numba.njit(**KERNEL)
+def _momentum_ink(
+    w: Any, s: Any, t: Any, k: Any, rest: Any, deltas: Any, who: Any, much: Any, counts: Any,
+    scratch: Any, begin: int, end: int,
+) -> None:  # fmt: skip
+    rows, columns = scratch.shape[1], w.shape[1]
+    g = scratch[begin * len(scratch) // -(-len(w) // rows)]
+    for chunk in range(begin, end):
+        first, last = chunk * rows, min((chunk + 1) * rows, len(w))
+        gather(g, rest, deltas, who, much, counts, first, last)
+        if columns == g.shape[1]:
+            own, size = slice(first, last), (last - first) * columns
+            _momentum(
+                w[own].reshape(size),
+                s[own].reshape(size),
+                t[own].reshape(size),
+                g.reshape(g.size)[:size],
+                k,
+            )
+        else:
+            for p in range(first, last):
+                _momentum(w[p], s[p], t[p], g[p - first, :columns], k)
+
+
+@numba.njit(**KERNEL)
+def _adam_ink(
+    w: Any, s: Any, t: Any, k: Any, rest: Any, deltas: Any, who: Any, much: Any, counts: Any,
+    scratch: Any, begin: int, end: int,
+) -> None:  # fmt: skip
+    rows, columns = scratch.shape[1], w.shape[1]
+    g = scratch[begin * len(scratch) // -(-len(w) // rows)]
+    for chunk in range(begin, end):
+        first, last = chunk * rows, min((chunk + 1) * rows, len(w))
+        gather(g, rest, deltas, who, much, counts, first, last)
+        if columns == g.shape[1]:
+            own, size = slice(first, last), (last - first) * columns
+            _adam(
+                w[own].reshape(size),
+                s[own].reshape(size),
+                t[own].reshape(size),
+                g.reshape(g.size)[:size],
+                k,
+            )
+        else:
+            for p in range(first, last):
+                _adam(w[p], s[p], t[p], g[p - first, :columns], k)
+
+
+class Twin:
+    """Takes the steps of a built-in optimizer, whose state it changes, in compiled kernels.
+
+    network: the compiled one, with the parameters of the optimizer.
+    """
+
+    def __init__(self, optimizer: Optimizer, network: Network, workers: Workers) -> None:
+        self._optimizer, self._workers = optimizer, workers
+        self._parameters = network.parameters
+        self._gradient = network.parameters.zeros_like()
+        self._flat, self._ink, self._state = _kernels(optimizer, network)
+        self._decays = bool(getattr(optimizer, "weight_decay", 0))
+        arrays = network.by_layer(self._gradient.flat)
+        self._layers = list(zip(network.trained, arrays, strict=True))
+        first = network.trained[0]
+        self._over_ink: InkDense | None = None
+        self._first_state: list[Array] = []
+        if isinstance(first, InkDense):
+            shape, size = first.weights.shape, first.weights.size
+            self._over_ink = first
+            self._first_state = [state[:size].reshape(shape) for state in self._state]
+        self._k = np.zeros((2, 9), np.float32)
+        w, g = self._parameters.flat, self._gradient.flat
+        self._calls = [
+            (part.stop - part.start, w[part], *(state[part] for state in self._state), g[part], k)
+            for part, k in self._segments()
+        ]
+
+    @property
+    def state(self) -> dict[str, NDArray[Any]]:
+        """That of the optimizer."""
+        return self._optimizer.state
+
+    def step(self, gradient: Gradient, lr: float) -> None:
+        """One step, of the deltas that the network's layers have."""
+        self._k[:] = _coefficients(self._optimizer, lr)
+        self._k[1, 1:3] = 0, 1  # biases: no decay
+        for layer, arrays in self._layers:
+            if layer is self._over_ink:
+                self._over_ink.update(self._ink, arrays["bias"], *self._first_state, self._k[0])
+            else:
+                layer.gradient(layer.delta, arrays)
+        for length, *arguments in self._calls:
+            if length < SHARE:
+                self._flat(*arguments, 0, length)
+            else:
+                self._workers.run(length, self._flat, *arguments)
+
+    def _segments(self) -> Iterator[tuple[slice, Array]]:
+        """Slices of the flat vector and their coefficients, without the weights over ink."""
+        arrays = list(self._parameters.arrays.values())
+        begin = arrays.pop(0).size if self._over_ink else 0
+        of_array = operator.attrgetter("ndim") if self._decays else lambda _: 0
+        for ndim, group in itertools.groupby(arrays, of_array):
+            end = begin + sum(array.size for array in group)
+            yield slice(begin, end), self._k[1 if ndim == 1 else 0]
+            begin = end
+
+
+def has_twin(optimizer: Optimizer) -> bool:
+    """Whether an optimizer is a built-in one."""
+    return type(optimizer) in (SGD, Momentum, Adam, AdamW)
+
+
+def _kernels(optimizer: Any, network: Network) -> tuple[Any, Any, list[Array]]:
+    w = network.parameters.flat
+    if isinstance(optimizer, SGD):
+        return _sgd_flat, _sgd_ink, [w, w]
+    if isinstance(optimizer, Momentum):
+        return _momentum_flat, _momentum_ink, [optimizer.state["velocity"], w]
+    return _adam_flat, _adam_ink, [optimizer.state["mean"], optimizer.state["square"]]
+
+
+def _coefficients(optimizer: Any, lr: float) -> list[float]:
+    """The coefficients of a step: of weights, which decay."""
+    decay = optimizer.weight_decay
+    if isinstance(optimizer, SGD):
+        return [lr, 0, 1 - lr * decay, 0, 0, 0, 0, 0, 0]
+    if isinstance(optimizer, Momentum):
+        m = optimizer.momentum
+        form = (m, 1) if optimizer.nesterov else (1, 0)
+        return [lr, decay, 1, m, *form, 0, 0, 0]
+    steps = optimizer.state["steps"]
+    steps += 1
+    count, (beta1, beta2) = int(steps[0]), optimizer.betas
+    is_beside = isinstance(optimizer, AdamW)
+    return [
+        lr / (1 - beta1**count),
+        0 if is_beside else decay,
+        1 - lr * decay if is_beside else 1,
+        beta1,
+        1 - beta1,
+        beta2,
+        1 - beta2,
+        1 / (1 - beta2**count),
+        optimizer.epsilon,
+    ]

@@ -1,0 +1,154 @@
+"""Seconds of an epoch in the settings that people train, beside JAX and PyTorch.
+
+    python tests/benchmarks/bench_settings.py [--threads 1 2] [--only TEXT] [--epochs 6]
+
+Each peer trains 784-...-10 on the 60,000 images of MNIST for some epochs; the peers of a setting
+take turns, epoch by epoch, in one process, because machines are shared. An epoch's seconds are the
+median of the epochs from the third on: the first ones are not what a training costs. The ratios
+are of other peers' seconds to ours with Numba: above 1, ours is faster. Peers that are not
+installed are left out. Needs `pip install jax torch`.
+
+    python tests/benchmarks/bench_settings.py --flat [--epochs 50]
+
+Seconds of the last five epochs over those of the first five, for every optimizer and backend.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import median
+
+from peers import Setting, jax, numba, numpy, pytorch
+
+FIRST = 2  # epochs that are not measured
+SETTINGS = [
+    Setting("128 sigmoid, sgd, 16", (128,), "sigmoid", "sgd", 0.1, 16),
+    Setting("512 relu, sgd, 64", (512,), "relu", "sgd", 0.1, 64),
+    Setting("256-256 relu, sgd, 64", (256, 256), "relu", "sgd", 0.1, 64),
+    Setting("256 relu, momentum, 64", (256,), "relu", "momentum", 0.01, 64),
+    Setting("256 relu, adam, 64", (256,), "relu", "adam", 1e-3, 64),
+    Setting("512-512 relu, adam, 128", (512, 512), "relu", "adam", 1e-3, 128),
+    Setting(
+        "512-512 relu, momentum, dropout 0.2, 128",
+        (512, 512), "relu", "momentum", 0.01, 128, dropout=0.2,
+    ),
+    Setting(
+        "1024-1024 relu, adam, dropout 0.5, 128",
+        (1024, 1024), "relu", "adam", 1e-3, 128, dropout=0.5,
+    ),
+    Setting("256 tanh, adam, 32", (256,), "tanh", "adam", 1e-3, 32),
+    Setting("256 relu, nesterov, 64", (256,), "relu", "momentum", 0.01, 64, nesterov=True),
+    Setting("256 relu, adamw 0.01, 64", (256,), "relu", "adamw", 1e-3, 64, weight_decay=0.01),
+    Setting(
+        "256 relu, sgd, weight decay, smoothing, 64",
+        (256,), "relu", "sgd", 0.1, 64, weight_decay=1e-4, label_smoothing=0.1,
+    ),
+    Setting(
+        "256-256 relu, nesterov, max-norm, ema, 64",
+        (256, 256), "relu", "momentum", 0.01, 64, nesterov=True, max_norm=2.0, ema=0.999,
+    ),
+]  # fmt: skip
+PEERS = {"numba": (numba, "numba"), "numpy": (numpy, "numpy"), "jax": (jax, "jax"),
+         "pytorch": (pytorch, "torch")}  # fmt: skip
+
+
+def images():
+    """MNIST's training images (60000, 784) and labels."""
+    from harness.data.dataset import load
+
+    with tempfile.TemporaryDirectory() as cache:
+        train = load("mnist", cache=cache, num_val=0).train
+        return train.inputs.copy(), train.labels.copy()
+
+
+def measured(setting: Setting, names: list[str], epochs: int) -> dict[str, list[float]]:
+    """Seconds of each epoch of each peer, which take turns."""
+    data = images()
+    peers = {name: PEERS[name][0](setting, *data) for name in names}
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    losses = {}
+    for _ in range(epochs):
+        for name, epoch in peers.items():
+            begin = time.perf_counter()
+            losses[name] = epoch()
+            seconds[name].append(time.perf_counter() - begin)
+    print(json.dumps({"loss": losses}), file=sys.stderr)
+    return seconds
+
+
+def in_process(setting: Setting, names: list[str], epochs: int, threads: int):
+    """`measured` in a new process that has `threads` cores."""
+    number = SETTINGS.index(setting)
+    command = [sys.executable, __file__, "--one", str(number), "--epochs", str(epochs)]
+    variables = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+    environment = dict.fromkeys(variables, str(threads))
+    output = subprocess.run(
+        [*command, "--threads", str(threads), "--peers", *names],
+        env=os.environ | environment, stdout=subprocess.PIPE, text=True, check=True,
+    ).stdout  # fmt: skip
+    return json.loads(output.splitlines()[-1])
+
+
+def grid(options: argparse.Namespace) -> None:
+    """Print the table, a line at a time."""
+    from harness.runfolder.environment import processor
+
+    names = [n for n in options.peers if find_spec(PEERS[n][1])]
+    print(f"{processor()}; seconds of {names[0]}; ratios of the others (least and most)")
+    for threads in options.threads:
+        print(f"\n| {threads} core{'s' * (threads > 1)} | {' | '.join(names)} |", flush=True)
+        print("|---" * (1 + len(names)) + "|")
+        for setting in SETTINGS:
+            if options.only not in setting.name:
+                continue
+            seconds = in_process(setting, names, options.epochs, threads)
+            ours = seconds[names[0]][FIRST:]
+            cells = [f"{median(ours):.3f} s"]
+            for name in names[1:]:
+                pairs = [b / a for a, b in zip(ours, seconds[name][FIRST:], strict=True)]
+                ratio = median(seconds[name][FIRST:]) / median(ours)
+                cells.append(f"{ratio:.2f} ({min(pairs):.2f} to {max(pairs):.2f})")
+            print(f"| {setting.name} | {' | '.join(cells)} |", flush=True)
+
+
+def flat(options: argparse.Namespace) -> None:
+    """Print the last epochs' seconds over the first ones', per optimizer and backend."""
+    for name in ("numba", "numpy"):
+        for setting in SETTINGS:
+            if options.only not in setting.name:
+                continue
+            (seconds,) = in_process(setting, [name], options.epochs, options.threads[0]).values()
+            first, last = median(seconds[1:6]), median(seconds[-5:])
+            print(f"{name} {setting.name}: {first:.3f} s, then {last / first:.2f} x", flush=True)
+
+
+def main() -> None:
+    """Measure the grid, or one setting in this process."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--only", default="")
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--peers", nargs="+", default=list(PEERS))
+    parser.add_argument("--flat", action="store_true")
+    parser.add_argument("--one", type=int)
+    options = parser.parse_args()
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+    if options.one is not None:
+        if hasattr(os, "sched_setaffinity"):
+            cores = sorted(os.sched_getaffinity(0))[-options.threads[0] :]
+            os.sched_setaffinity(0, cores)
+        print(json.dumps(measured(SETTINGS[options.one], options.peers, options.epochs)))
+    elif options.flat:
+        flat(options)
+    else:
+        grid(options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""Trainings with compiled kernels against the same ones in NumPy.
+
+Covers: harness/nn/compiled/ink.py, harness/nn/compiled/ink_layer.py, harness/nn/compiled/layers.py,
+harness/nn/compiled/losses.py, harness/nn/compiled/optimizers.py
+"""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness.data.dataset import Dataset, Part
+from harness.data.normalization import Affine
+from harness.nn.activations import ACTIVATIONS, Tanh
+from harness.nn.layers import Dense, Layer
+from harness.nn.losses import LOSSES
+from harness.nn.models import conv, mlp
+from harness.nn.network import Network
+from harness.nn.optimizers import OPTIMIZERS
+from harness.training.options import Options
+from harness.training.trainer import Trainer
+
+pytest.importorskip("numba", reason="python -m pip install numba")
+
+PIXELS, CLASSES = 64, 5
+PLAIN: dict[str, Any] = {"width": (24,), "activation": "relu", "optimizer": "adam", "batch": 16}
+
+
+class OwnDense(Dense):
+    """A layer that has no compiled twin."""
+
+
+class OwnTanh(Tanh):
+    """An activation that has no compiled twin."""
+
+
+def problem(dtype: type = np.uint8, pixels: int = PIXELS) -> Dataset:
+    """Images of which a fifth is ink; one is empty, and one is full."""
+    generator = np.random.default_rng(4)
+    images = generator.integers(1, 256, (203, pixels)).astype(np.uint8)
+    images[generator.random(images.shape) < 0.8] = 0
+    images[3], images[5] = 0, 255
+    labels = generator.integers(0, CLASSES, len(images)).astype(np.uint8)
+    part = Part(images.astype(dtype), labels, np.arange(3, 203))
+    return Dataset("x", "", (pixels,), CLASSES, part, None, part)
+
+
+def trained(backend: str, **changes: Any) -> Trainer:
+    """A trainer after two epochs."""
+    settings = PLAIN | changes
+    make = ACTIVATIONS.get(settings["activation"], OwnTanh)
+    pixels = settings.get("pixels", PIXELS)
+    layers: list[Layer]
+    if settings.get("model") == "conv":
+        layers = conv((8, 8), CLASSES, channels=(3,), width=12, activation=make())
+    else:
+        layers = mlp(
+            (pixels,), CLASSES,
+            width=settings["width"], activation=make(), dropout=settings.get("dropout", 0.0),
+        )  # fmt: skip
+    if settings.get("own_layer") is not None:
+        number = settings["own_layer"]
+        layers[number] = OwnDense(layers[number].outputs)  # type: ignore[attr-defined]
+    network = Network.create(layers, pixels, np.random.default_rng(1))
+    options = {key: settings[key] for key in ("weight_decay", "nesterov") if key in settings}
+    trainer = Trainer(
+        network,
+        problem(settings.get("dtype", np.uint8), pixels),
+        OPTIMIZERS[settings["optimizer"]](network.parameters, **options),
+        Affine("minmax", 2 / 255, settings.get("shift", -1.0)),
+        Options(
+            batch=settings["batch"],
+            lr=0.1 if settings["optimizer"] == "sgd" else 0.003,
+            epochs=2,
+            loss=LOSSES["cross_entropy"](),
+            threads=settings.get("threads", 1),
+            backend=backend,
+            **{key: settings[key] for key in ("max_norm", "ema", "adversarial") if key in settings},
+        ),
+    )
+    for _ in range(2):
+        trainer.train_epoch()
+    return trainer
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        *({"optimizer": name, "weight_decay": 0.01} for name in OPTIMIZERS),
+        *({"optimizer": name, "width": (12, 9)} for name in OPTIMIZERS),
+        {"optimizer": "momentum", "nesterov": False},
+        *({"activation": name, "width": (24, 12)} for name in (*ACTIVATIONS, "own")),
+        {"dropout": 0.4, "width": (24, 12)},
+        *({"width": (width,)} for width in (1, 16, 100, 128, 130, 272)),
+        {"shift": 0.0},
+        {"batch": 1},
+        {"batch": 200},
+        {"batch": 7, "pixels": 61},
+        {"batch": 300},
+        {"dtype": np.float32},
+        {"own_layer": 0, "width": (24, 12)},
+        {"own_layer": 2, "width": (24, 12)},
+        {"own_layer": 4, "width": (24, 12)},
+        {"model": "conv"},
+        {"max_norm": 0.7, "ema": 0.9},
+        {"adversarial": 0.3},
+        {"threads": 2, "optimizer": "sgd", "width": (272, 140)},
+        {"threads": 3, "optimizer": "momentum", "width": (272,)},
+    ],
+    ids=lambda changes: " ".join(f"{k}={getattr(v, '__name__', v)}" for k, v in changes.items()),
+)
+def test_equal_to_numpy_within_rounding(changes: dict[str, Any]) -> None:
+    expected, actual = trained("numpy", **changes), trained("numba", **changes)
+    np.testing.assert_allclose(
+        actual.network.parameters.flat, expected.network.parameters.flat, rtol=2e-3, atol=2e-4
+    )
+    for name, array in expected.optimizer.state.items():
+        np.testing.assert_allclose(
+            actual.optimizer.state[name], array, rtol=2e-3, atol=2e-5, err_msg=name
+        )
+
+
+def test_the_same_bits_in_every_run_and_with_any_number_of_threads() -> None:
+    """The threads of the kernels share elements, and no sum."""
+    first, *others = (
+        trained("numba", threads=threads, width=(272, 140), dropout=0.2)
+        for threads in (1, 1, 2, 2, 3)
+    )
+    for other in others:
+        np.testing.assert_array_equal(first.network.parameters.flat, other.network.parameters.flat)
+
+
+def test_a_restored_training_ends_with_the_same_bits() -> None:
+    whole = trained("numba", dropout=0.2)
+    arrays, rest = whole.state()
+    arrays = {name: array.copy() for name, array in arrays.items()}
+    whole.train_epoch()
+    resumed = trained("numba", dropout=0.2)
+    resumed.train_epoch()
+    resumed.restore(arrays, rest)
+    resumed.train_epoch()
+    np.testing.assert_array_equal(whole.network.parameters.flat, resumed.network.parameters.flat)

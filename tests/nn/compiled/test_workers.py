@@ -1,0 +1,49 @@
+"""The threads of compiled kernels."""
+
+import gc
+import threading
+import time
+
+import pytest
+
+from harness.nn import denormals
+from harness.nn.compiled.workers import Workers
+
+
+@pytest.mark.parametrize(("count", "length"), [(1, 5), (2, 5), (3, 2), (4, 4), (2, 1)])
+def test_the_ranges_cover_everything_once(count: int, length: int) -> None:
+    done: list[tuple[int, int]] = []
+    workers = Workers(count)
+    for _ in range(3):
+        done.clear()
+        workers.run(length, lambda begin, end: done.append((begin, end)))
+        assert sorted(n for begin, end in done for n in range(begin, end)) == list(range(length))
+        assert len(done) == min(count, length)
+
+
+def test_an_error_of_a_thread_is_raised() -> None:
+    def fails(begin: int, end: int) -> None:
+        if begin:
+            raise ValueError("here")
+
+    workers = Workers(2)
+    with pytest.raises(ValueError, match="here"):
+        workers.run(2, fails)
+    workers.run(2, lambda begin, end: None)
+
+
+def test_the_threads_treat_denormals_as_the_caller_and_end_with_the_object() -> None:
+    seen: list[bool] = []
+    gc.collect()  # objects of other tests
+    time.sleep(0.1)
+    before = threading.active_count()
+    workers = Workers(3)
+    with denormals.flushed() as is_flushed:
+        workers.run(3, lambda begin, end: seen.append(denormals.are_flushed()))
+    assert seen == [is_flushed] * 3
+    del workers
+    gc.collect()
+    deadline = time.monotonic() + 10
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threading.active_count() == before
