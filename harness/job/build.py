@@ -159,7 +159,8 @@ def check_loss(config: ScratchConfig, *, is_regression: bool) -> None:
     )
     if is_regression and Objective.parse(config.objective).name == "error":
         raise ConfigError(
-            f"objective={config.objective}: a regression has no error; use objective=val/loss"
+            f"objective={config.objective}: a regression has no error; add objective=val/loss, or "
+            "a metric of your own"
         )
 
 

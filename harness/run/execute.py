@@ -32,7 +32,7 @@ def execute(runs: list[Run], plan: Plan | None, engines: Engines, prestart: Pres
     first = next((run for run in runs if not run.is_finished), runs[0])
     target, params = first.target(), first.history().params
     deliveries = Deliveries(target, outputs, params["tracking.patience"])
-    for run in runs:
+    for run in [*runs, *([] if plan is None else plan.replaced_runs(outputs))]:
         deliveries.follow(run)
     if target is not None and not first.is_finished:
         _tell_of_changes(diff=params.get("tracking.diff", True))

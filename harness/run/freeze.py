@@ -17,11 +17,11 @@ from harness.run.existing import existing_runs, is_of_other_source, retraining, 
 from harness.run.prepared import Prepared, keyed
 from harness.runfolder import environment, folder, keys, own_code, own_dataset
 from harness.runfolder.config import ConfigError
-from harness.runfolder.folder import Identity
+from harness.runfolder.folder import Identity, open_run
 from harness.runfolder.liveness import FolderLock
 from harness.runfolder.optional import warn
 from harness.runfolder.parts import PartError
-from harness.runfolder.plan import Plan, SweepJob
+from harness.runfolder.plan import Plan, SweepJob, load_plan
 from harness.runfolder.run import Run
 from harness.runfolder.schema import DatasetConfig, ScratchConfig
 
@@ -166,9 +166,24 @@ def freeze_sweep(
                 run.accept_in(plan_id)
                 job = replace(job, other_source=source_of(run.history()))
             jobs.append(job)
-        plan = Plan(plan_id, tuple(overrides), tuple(jobs))
+        replaced = _replaced(outputs, plan_id, {job.run for job in jobs})
+        plan = Plan(plan_id, tuple(overrides), tuple(jobs), replaced)
         plan.save(outputs)
     return plan
+
+
+def _replaced(outputs: Path, plan_id: str, runs: set[str]) -> tuple[str, ...]:
+    """The runs that the sweep had before, without those of its plan now; they leave the sweep."""
+    try:
+        before = load_plan(outputs, plan_id)
+    except ValueError:  # none, or a damaged one, which is written again
+        return ()
+    former = [*before.replaced, *(job.run for job in before.jobs)]
+    replaced = tuple(each for each in dict.fromkeys(former) if each not in runs)
+    for run in (open_run(outputs, each) for each in replaced):
+        if run.is_readable() and not run.is_live():
+            run.leave_sweep(plan_id)
+    return replaced
 
 
 def freeze_trial(prepared: Prepared, overrides: list[str], membership: Membership) -> SweepJob:

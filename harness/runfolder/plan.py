@@ -31,11 +31,15 @@ class SweepJob:
 
 @dataclass(frozen=True)
 class Plan:
-    """A sweep. overrides: the command's arguments; jobs: in the command's order."""
+    """A sweep. overrides: the command's arguments; jobs: in the command's order.
+
+    replaced: ids of runs that were of the sweep, until others took their places.
+    """
 
     id: str
     overrides: tuple[str, ...]
     jobs: tuple[SweepJob, ...]
+    replaced: tuple[str, ...] = ()
 
     @property
     def names(self) -> dict[str, str]:
@@ -56,6 +60,11 @@ class Plan:
     def runs(self, outputs: Path) -> list[Run]:
         """The runs of the jobs, in order; a run may have been removed since."""
         return [open_run(outputs, job.run) for job in self.jobs]
+
+    def replaced_runs(self, outputs: Path) -> list[Run]:
+        """The replaced runs that are still there."""
+        runs = (open_run(outputs, each) for each in self.replaced)
+        return [run for run in runs if run.is_readable()]
 
     def readable_runs(self, outputs: Path) -> list[Run]:
         """The runs of the jobs whose journals name them, in order."""
@@ -106,7 +115,8 @@ def _read(path: Path) -> tuple[int, Plan]:
             SweepJob(**{key: value for key, value in job.items() if key in known})
             for job in content["jobs"]
         )
-        return int(saved_ns), Plan(content["id"], tuple(content["overrides"]), jobs)
+        replaced = tuple(map(str, content.get("replaced", ())))
+        return int(saved_ns), Plan(content["id"], tuple(content["overrides"]), jobs, replaced)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{path}: not the plan of a sweep ({error}); remove it: the sweep's runs are intact, "

@@ -277,6 +277,17 @@ class Run:
         if sweep not in before.split(","):
             self.add_tags({"sweep": f"{before},{sweep}".strip(","), "sweep.job": number})
 
+    def leave_sweep(self, sweep: str) -> None:
+        """Remove the tags of a sweep in which another run takes this one's place."""
+        tags = self.history().tags
+        kept = {
+            key: ",".join(each for each in tags[key].split(",") if each != sweep)
+            for key in ("sweep", ACCEPTED)
+            if sweep in tags.get(key, "").split(",")
+        }
+        if kept:
+            self.add_tags(kept)
+
     def accept_in(self, sweep: str) -> None:
         """Tag the run as one that other source trained and that this sweep accepted."""
         before = self.history().tags.get(ACCEPTED, "")

@@ -185,6 +185,16 @@ def test_a_repeated_sweep_has_the_same_runs(tmp_path: Path, prepared: list[Prepa
     fresh = freeze.freeze_sweep(prepared, TYPED, fresh=True)
     assert fresh.id == plan.id
     assert not {each.run for each in fresh.jobs} & {each.run for each in plan.jobs}
+    assert set(fresh.replaced) == {each.run for each in plan.jobs}
+    for run in plan.runs(tmp_path):
+        assert run.history().tags["sweep"] == "", "the views of the sweep show its runs only"
+    assert load_plan(tmp_path, plan.id) == fresh
+    (other,) = freeze.freeze_sweep(prepared[:1], ["-m", "batch=20"], fresh=False).jobs
+    assert Run(tmp_path / "runs" / other.run).history().tags["sweep"].startswith(f"{plan.id},")
+    again = freeze.freeze_sweep(prepared, TYPED, fresh=True)
+    assert len(again.replaced) == 4
+    assert plan.id not in Run(tmp_path / "runs" / other.run).history().tags["sweep"]
+    assert Run(tmp_path / "runs" / other.run).history().tags["sweep"], "of the other sweep"
 
 
 def test_a_later_run_takes_no_row_of_a_sweep(tmp_path: Path, prepared: list[Prepared]) -> None:
