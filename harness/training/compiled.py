@@ -5,7 +5,7 @@ and plain SGD is trained by one kernel for the whole epoch (`train_epoch`), wher
 finds nothing against it.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from harness.nn.models import mlp
 from harness.nn.network import Network
 from harness.nn.optimizers import OPTIMIZERS, SGD, Optimizer
 from harness.training.options import Options
-from harness.training.step import Step
+from harness.training.step import Parts, Step
 
 INK_SHARE = 0.4  # inputs that are not 0, up to which sums over them are faster than a product
 MAX_BATCH = 256  # up to which the sums over a batch stay in the cache
@@ -46,15 +46,6 @@ def unsupported(
     else:
         settings["optimizer"] = type(optimizer).__name__
     return ", ".join(supports.unsupported(settings).values())
-
-
-class Parts(NamedTuple):
-    """What a training step calls. takes_pixels: whether the network takes inputs as in the data."""
-
-    network: Network
-    optimizer: Optimizer
-    loss: Loss
-    takes_pixels: bool
 
 
 def twins(
@@ -85,7 +76,7 @@ def _parts(
     ink: tuple[float, float] | None,
     threads: int,
 ) -> Parts:
-    from harness.nn.compiled import losses
+    from harness.nn.compiled import losses, regularization
     from harness.nn.compiled.ink_layer import InkDense
     from harness.nn.compiled.network import compiled
     from harness.nn.compiled.optimizers import Twin, has_twin
@@ -97,6 +88,8 @@ def _parts(
         fast,
         Twin(optimizer, fast, workers) if has_twin(optimizer) else optimizer,
         losses.CrossEntropy() if type(loss) is CrossEntropy else loss,
+        regularization.NormLimit,
+        regularization.Average,
         takes_pixels=isinstance(fast.layers[0], InkDense),
     )
 
@@ -106,11 +99,9 @@ def _compile(optimizer: Optimizer, ink: tuple[float, float] | None) -> None:
     network = Network(mlp((8,), 2, width=(2, 2), dropout=0.5), 8)
     kind: Any = type(optimizer) if type(optimizer) in OPTIMIZERS.values() else SGD
     parts = _parts(network, kind(network.parameters), CrossEntropy(), ink, 1)
-    options, generator = Options(batch=2, lr=1, epochs=1), np.random.default_rng(0)
-    step = Step(
-        parts.network, parts.optimizer, parts.loss, options,
-        batch=2, generator=generator, average=None,
-    )  # fmt: skip
+    options, generator = Options(batch=2, lr=1, epochs=1, max_norm=1), np.random.default_rng(0)
+    step = Step(parts, options, batch=2, generator=generator,
+                average=parts.average(network.parameters, 0.5))  # fmt: skip
     inputs = np.zeros((2, 8), np.uint8 if parts.takes_pixels else np.float32)
     step(inputs, np.eye(2, dtype=np.float32), np.empty((2, 2), np.float32), 0, 0.0)
 

@@ -1,5 +1,7 @@
 """One training step in NumPy: forward, loss gradient, backward, optimizer, and what follows it."""
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,6 +14,21 @@ from harness.training.options import Options
 Array = NDArray[np.float32]
 
 
+class Parts(NamedTuple):
+    """What a training step calls.
+
+    limit, average: the classes of what follows a step, if the options ask for it. takes_pixels:
+    whether the network takes inputs as they are in the data.
+    """
+
+    network: Network
+    optimizer: Optimizer
+    loss: Loss
+    limit: type[NormLimit] = NormLimit
+    average: type[Average] = Average
+    takes_pixels: bool = False
+
+
 class Step:
     """Trains a network on one batch at a time; its buffers are allocated once.
 
@@ -21,24 +38,22 @@ class Step:
 
     def __init__(
         self,
-        network: Network,
-        optimizer: Optimizer,
-        loss: Loss,
+        parts: Parts,
         options: Options,
         *,
         batch: int,
         generator: np.random.Generator,
         average: Average | None,
     ) -> None:
-        self._network, self._optimizer, self._options = network, optimizer, options
-        self._loss = loss
+        network, self._options = parts.network, options
+        self._network, self._optimizer, self._loss = network, parts.optimizer, parts.loss
         self._batch, self._generator, self._average = batch, generator, average
         self._delta = np.empty((batch, network.outputs), np.float32)
-        check(loss, network.outputs)
+        check(parts.loss, network.outputs)
         self._limit = (
             None
             if options.max_norm is None
-            else NormLimit(network.hidden_weights, options.max_norm)
+            else parts.limit(network.hidden_weights, options.max_norm)
         )
 
     def __call__(

@@ -25,12 +25,12 @@ from harness.nn.losses import check_kind
 from harness.nn.metrics import Score
 from harness.nn.network import Network
 from harness.nn.optimizers import Optimizer
-from harness.nn.regularization import Average, draw_mask
+from harness.nn.regularization import draw_mask
 from harness.training import compiled, evaluation, randomness
 from harness.training.monitor import Monitor, check_finite
 from harness.training.options import Options
 from harness.training.recorders import Lines, Recorder, Silence
-from harness.training.step import Step
+from harness.training.step import Parts, Step
 from harness.training.threads import blas_threads, cores
 
 __all__ = ["Result", "Trainer", "train"]
@@ -91,12 +91,15 @@ class Trainer:
             patience=options.patience,
             is_validated=dataset.val is not None,
         )
-        self.average = Average(network.parameters, options.ema) if options.ema else None
+        arguments = network, dataset.train, optimizer, normalization, options
+        is_compiled = options.backend == "numba"
+        self._is_one_kernel = is_compiled and not compiled.unsupported(*arguments)
+        parts = Parts(network, optimizer, options.loss)
+        if is_compiled and not self._is_one_kernel:
+            parts = compiled.twins(*arguments)
+        self.average = parts.average(network.parameters, options.ema) if options.ema else None
         self.evaluated = network.parameters.flat if self.average is None else self.average.flat
         self.best_parameters = network.parameters.flat.copy()
-        parts = compiled.Parts(network, optimizer, options.loss, takes_pixels=False)
-        if options.backend == "numba":
-            parts = compiled.twins(network, dataset.train, optimizer, normalization, options)
         self._blocks = Blocks(
             dataset.train,
             None if parts.takes_pixels else normalization,
@@ -105,9 +108,7 @@ class Trainer:
             smoothing=options.label_smoothing,
         )
         self._step = Step(
-            parts.network,
-            parts.optimizer,
-            parts.loss,
+            parts,
             options,
             batch=min(options.batch, len(dataset.train)),
             generator=self.generators["dropout"],
@@ -117,9 +118,6 @@ class Trainer:
         inputs = (self._blocks.length, network.inputs)
         self._input_mask = np.empty(inputs, np.float32) if options.input_dropout else None
         self._steps_per_epoch = -(-len(dataset.train) // options.batch)
-        self._is_one_kernel = options.backend == "numba" and not compiled.unsupported(
-            network, dataset.train, self.optimizer, normalization, options
-        )
         if self._is_one_kernel:
             # Compile now, not during the first epoch.
             self._compiled_epoch(np.zeros(0, np.uint32), np.zeros(0))

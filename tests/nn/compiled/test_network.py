@@ -1,7 +1,8 @@
 """Trainings with compiled kernels against the same ones in NumPy.
 
 Covers: harness/nn/compiled/ink.py, harness/nn/compiled/ink_layer.py, harness/nn/compiled/layers.py,
-harness/nn/compiled/losses.py, harness/nn/compiled/optimizers.py
+harness/nn/compiled/losses.py, harness/nn/compiled/optimizers.py,
+harness/nn/compiled/regularization.py
 """
 
 from typing import Any
