@@ -24,6 +24,7 @@ from harness.runfolder.parts import PartError
 from harness.runfolder.plan import Plan, SweepJob, load_plan
 from harness.runfolder.run import Run
 from harness.runfolder.schema import DatasetConfig, ScratchConfig
+from harness.runfolder.status import RunStatus
 
 ALONE_S = 120.0  # a command needs a few ms for each new run
 
@@ -181,7 +182,8 @@ def _replaced(outputs: Path, plan_id: str, runs: set[str]) -> tuple[str, ...]:
     former = [*before.replaced, *(job.run for job in before.jobs)]
     replaced = tuple(each for each in dict.fromkeys(former) if each not in runs)
     for run in (open_run(outputs, each) for each in replaced):
-        if run.is_readable() and not run.is_live():
+        is_whole = run.is_readable() and run.history().status is not RunStatus.DAMAGED
+        if is_whole and not run.is_live():
             run.leave_sweep(plan_id)
     return replaced
 
