@@ -74,7 +74,8 @@ def test_every_command(tmp_path: Path) -> None:
             arguments, cwd=tmp_path, capture_output=True, text=True, env=environment
         )
         assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
-        assert done.stdout
+        is_empty = "no finished run of a recipe" in done.stderr  # nothing is trained in full here
+        assert done.stdout or (is_empty and words[-1] == "results"), line
 
 
 def check_server(arguments: list[str], place: Path) -> None:

@@ -61,7 +61,7 @@ class DeliveryProcess:
             answer = self._answer()
             if not answer:
                 with suppress(subprocess.TimeoutExpired):
-                    self._process.wait(2)  # it died: with which status?
+                    self._process.wait(20)  # it died: with which status?
         except KeyboardInterrupt:
             answer, why = "", "the delivery was interrupted"
         finally:
