@@ -184,12 +184,13 @@ def test_a_test_error_that_the_predictions_contradict_is_named(
             second()
 
 
-def test_ties_of_the_predictions_may_be_broken_either_way(run: Run) -> None:
-    for error in (0.0, 0.5, np.float32(0.5), 1.0):
-        with run.writing() as journal:
-            training = open_run(run, journal)
-            training.predictions([0, 1], [[0.5, 0.5]] * 2)
-            training.final({"test/error": error})
+@pytest.mark.parametrize("error", [0.0, 0.5, np.float32(0.5), 1.0])
+def test_ties_of_the_predictions_may_be_broken_either_way(run: Run, error: float) -> None:
+    with run.writing() as journal:
+        training = open_run(run, journal)
+        training.predictions([0, 1], [[0.5, 0.5]] * 2)
+        training.final({"test/error": error})
+    assert run.history().final["test/error"] == error
 
 
 def test_final_without_a_test_metric_is_named(run: Run) -> None:

@@ -11,7 +11,7 @@ inputs:
 The column sums 1^T V are updated with V. Of dW1, V takes the first term and c the second. So only
 the rows of V under ink are read and written; at the end of the epoch V + 1 c^T is written back to
 the network. The rest is the arithmetic of `network.py`, one example at a time; results differ from
-it by float32 rounding only (`tests/nn/compiled/test_ink.py`).
+it by float32 rounding only (`tests/nn/compiled/test_epoch.py`).
 
 Needs Numba (the extra `fast`): import this module only where it is installed. `supports.py` states
 what it can train.
@@ -28,6 +28,7 @@ from harness.nn.compiled.ink import add_rows, by_pixel, list_ink
 from harness.nn.compiled.simd import LANES
 from harness.nn.compiled.supports import ACTIVATION_CODES, structure
 from harness.nn.network import Network
+from harness.nn.parameters import aligned
 
 
 class Totals(NamedTuple):
@@ -59,26 +60,16 @@ def train_epoch(
     # Transposed to (C, H): every inner loop then runs over hidden units, adjacent in memory.
     by_class = np.ascontiguousarray(w2.T)
     rank_one = np.zeros(w1.shape[1], np.float32)
-    ink_part = _aligned(len(w1), w1.shape[1])
+    columns = -(-w1.shape[1] // LANES) * LANES
+    ink_part = aligned((len(w1), columns), F)
     ink_part[:, : w1.shape[1]] = w1
     size = min(batch, len(rows))
-    scratch = _aligned(size, w1.shape[1]), _aligned(size, w1.shape[1])
+    scratch = aligned((size, columns), F), aligned((size, columns), F)
     arguments = (np.asarray(images), labels, rows, batch, lrs, scale, shift, F(smoothing), code)
     loss, wrong = _epoch(*arguments, ink_part, b1, by_class, b2, rank_one, *scratch)
     np.add(ink_part[:, : w1.shape[1]], rank_one, out=w1)
     w2[:] = by_class.T
     return Totals(loss, wrong)
-
-
-def _aligned(rows: int, columns: int) -> NDArray[np.float32]:
-    """Zeros (rows, columns rounded up to LANES) of which no vector crosses a cache line.
-
-    Measured: without this the sums over rows take up to twice as long.
-    """
-    columns = -(-columns // LANES) * LANES
-    memory = np.zeros(rows * columns + LANES, np.float32)
-    begin = -(memory.ctypes.data // memory.itemsize) % LANES
-    return memory[begin : begin + rows * columns].reshape(rows, columns)
 
 
 @numba.njit(**COMPILED)

@@ -80,17 +80,17 @@ class InkDense(layers.Dense):
 
     def gradient(self, delta: Array, out: dict[str, Array]) -> None:
         """x^T delta, and the sum of delta over the batch."""
-        self._run(_gradient, delta, out["bias"], out["weights"], *[out["weights"]] * 2, NONE)
+        self._run(_gradient, delta, out["bias"], out["weights"])
 
-    def update(self, kernel: Kernel, bias: Array, *state: NDArray[Any]) -> None:
+    def update(self, kernel: Kernel, bias: Array, *state: Any) -> None:
         """Apply an optimizer's step to the weights while their gradient is computed.
 
-        kernel: as `_gradient`. bias: the gradient of the bias, overwritten. state: two arrays like
-        the weights, and the coefficients of the step.
+        kernel: as `_gradient`, with `state` behind the weights. bias: the gradient of the bias,
+        overwritten. state: two arrays like the weights, and what else the step depends on.
         """
         self._run(kernel, self.delta, bias, self.weights, *state)
 
-    def _run(self, kernel: Kernel, delta: Array, bias: Array, *arrays: NDArray[Any]) -> None:
+    def _run(self, kernel: Kernel, delta: Array, bias: Array, *arrays: Any) -> None:
         _sum_rows(delta, bias, self._shift, self._rest[0])
         padded = delta
         if self._rest.size != self.outputs:
@@ -110,7 +110,7 @@ class InkDense(layers.Dense):
 @numba.njit(**KERNEL)
 def _forward(
     weights: Any, base: Any, out: Any, who: Any, much: Any, counts: Any, row: Any, scratch: Any,
-    begin: int, end: int,
+    _: int, begin: int, end: int,
 ) -> None:  # fmt: skip
     """z, without the bias, in some blocks of columns."""
     batch, columns = out.shape
@@ -158,12 +158,12 @@ def gather(
 
 @numba.njit(**KERNEL)
 def _gradient(
-    out: Any, _1: Any, _2: Any, _3: Any, rest: Any, deltas: Any, who: Any, much: Any, counts: Any,
-    scratch: Any, begin: int, end: int,
+    out: Any, rest: Any, deltas: Any, who: Any, much: Any, counts: Any, scratch: Any,
+    number: int, begin: int, end: int,
 ) -> None:  # fmt: skip
     """The gradient of the weights, in some chunks of rows."""
-    rows = scratch.shape[1]
-    g = scratch[begin * len(scratch) // -(-len(out) // rows)]
+    g = scratch[number]
+    rows = len(g)
     for chunk in range(begin, end):
         first, last = chunk * rows, min((chunk + 1) * rows, len(out))
         gather(g, rest, deltas, who, much, counts, first, last)

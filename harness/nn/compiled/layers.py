@@ -42,7 +42,7 @@ class Dense(layers.Dense):
 
 
 class Activate(layers.Layer):
-    """a = f(z + bias), in place of z. bias: of the dense layer below, None for none."""
+    """a = f(z + bias). bias: of the dense layer below, None for none."""
 
     def __init__(self, activation: Activation, below: layers.Dense | None) -> None:
         self._code, self._below = CODES[type(activation)], below

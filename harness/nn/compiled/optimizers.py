@@ -58,94 +58,44 @@ def _adam(w: Any, m: Any, s: Any, g: Any, k: Any) -> None:
         w[j] = shrink * w[j] - rate * mean / (math.sqrt(correction * square) + epsilon)
 
 
+@numba.njit(**COMPILED)
+def _step(kind: int, w: Any, s: Any, t: Any, g: Any, k: Any) -> None:
+    """The step of an optimizer for arrays of one dimension."""
+    if kind == 0:
+        _sgd(w, s, t, g, k)
+    elif kind == 1:
+        _momentum(w, s, t, g, k)
+    else:
+        _adam(w, s, t, g, k)
+
+
 @numba.njit(**KERNEL)
-def _sgd_flat(w: Any, s: Any, t: Any, g: Any, k: Any, begin: int, end: int) -> None:
+def _step_flat(
+    kind: int, w: Any, s: Any, t: Any, g: Any, k: Any, _: int, begin: int, end: int
+) -> None:
+    """The step for a range of flat arrays."""
     own = slice(begin, end)
-    _sgd(w[own], s[own], t[own], g[own], k)
+    _step(kind, w[own], s[own], t[own], g[own], k)
 
 
 @numba.njit(**KERNEL)
-def _momentum_flat(w: Any, s: Any, t: Any, g: Any, k: Any, begin: int, end: int) -> None:
-    own = slice(begin, end)
-    _momentum(w[own], s[own], t[own], g[own], k)
-
-
-@numba.njit(**KERNEL)
-def _adam_flat(w: Any, s: Any, t: Any, g: Any, k: Any, begin: int, end: int) -> None:
-    own = slice(begin, end)
-    _adam(w[own], s[own], t[own], g[own], k)
-
-
-@numba.njit(**KERNEL)
-def _sgd_ink(
-    w: Any, s: Any, t: Any, k: Any, rest: Any, deltas: Any, who: Any, much: Any, counts: Any,
-    scratch: Any, begin: int, end: int,
+def _step_ink(
+    w: Any, s: Any, t: Any, k: Any, kind: int, rest: Any, deltas: Any, who: Any, much: Any,
+    counts: Any, scratch: Any, number: int, begin: int, end: int,
 ) -> None:  # fmt: skip
-    rows, columns = scratch.shape[1], w.shape[1]
-    g = scratch[begin * len(scratch) // -(-len(w) // rows)]
+    """The step for some chunks of rows of the weights over ink; see `InkDense.update`."""
+    g, columns = scratch[number], w.shape[1]
+    rows = len(g)
     for chunk in range(begin, end):
         first, last = chunk * rows, min((chunk + 1) * rows, len(w))
         gather(g, rest, deltas, who, much, counts, first, last)
         if columns == g.shape[1]:
             own, size = slice(first, last), (last - first) * columns
-            _sgd(
-                w[own].reshape(size),
-                s[own].reshape(size),
-                t[own].reshape(size),
-                g.reshape(g.size)[:size],
-                k,
-            )
+            flat = w[own].reshape(size), s[own].reshape(size), t[own].reshape(size)
+            _step(kind, flat[0], flat[1], flat[2], g.reshape(g.size)[:size], k)
         else:
             for p in range(first, last):
-                _sgd(w[p], s[p], t[p], g[p - first, :columns], k)
-
-
-@numba.njit(**KERNEL)
-def _momentum_ink(
-    w: Any, s: Any, t: Any, k: Any, rest: Any, deltas: Any, who: Any, much: Any, counts: Any,
-    scratch: Any, begin: int, end: int,
-) -> None:  # fmt: skip
-    rows, columns = scratch.shape[1], w.shape[1]
-    g = scratch[begin * len(scratch) // -(-len(w) // rows)]
-    for chunk in range(begin, end):
-        first, last = chunk * rows, min((chunk + 1) * rows, len(w))
-        gather(g, rest, deltas, who, much, counts, first, last)
-        if columns == g.shape[1]:
-            own, size = slice(first, last), (last - first) * columns
-            _momentum(
-                w[own].reshape(size),
-                s[own].reshape(size),
-                t[own].reshape(size),
-                g.reshape(g.size)[:size],
-                k,
-            )
-        else:
-            for p in range(first, last):
-                _momentum(w[p], s[p], t[p], g[p - first, :columns], k)
-
-
-@numba.njit(**KERNEL)
-def _adam_ink(
-    w: Any, s: Any, t: Any, k: Any, rest: Any, deltas: Any, who: Any, much: Any, counts: Any,
-    scratch: Any, begin: int, end: int,
-) -> None:  # fmt: skip
-    rows, columns = scratch.shape[1], w.shape[1]
-    g = scratch[begin * len(scratch) // -(-len(w) // rows)]
-    for chunk in range(begin, end):
-        first, last = chunk * rows, min((chunk + 1) * rows, len(w))
-        gather(g, rest, deltas, who, much, counts, first, last)
-        if columns == g.shape[1]:
-            own, size = slice(first, last), (last - first) * columns
-            _adam(
-                w[own].reshape(size),
-                s[own].reshape(size),
-                t[own].reshape(size),
-                g.reshape(g.size)[:size],
-                k,
-            )
-        else:
-            for p in range(first, last):
-                _adam(w[p], s[p], t[p], g[p - first, :columns], k)
+                _step(kind, w[p], s[p], t[p], g[p - first, :columns], k)
 
 
 class Twin:
@@ -158,7 +108,7 @@ class Twin:
         self._optimizer, self._workers = optimizer, workers
         self._parameters = network.parameters
         self._gradient = network.parameters.zeros_like()
-        self._flat, self._ink, self._state = _kernels(optimizer, network)
+        self._kind, self._state = _kind_and_state(optimizer, network)
         self._decays = bool(getattr(optimizer, "weight_decay", 0))
         arrays = network.by_layer(self._gradient.flat)
         self._layers = list(zip(network.trained, arrays, strict=True))
@@ -187,14 +137,16 @@ class Twin:
         self._k[1, 1:3] = 0, 1  # biases: no decay
         for layer, arrays in self._layers:
             if layer is self._over_ink:
-                self._over_ink.update(self._ink, arrays["bias"], *self._first_state, self._k[0])
+                self._over_ink.update(
+                    _step_ink, arrays["bias"], *self._first_state, self._k[0], self._kind
+                )
             else:
                 layer.gradient(layer.delta, arrays)
         for length, *arguments in self._calls:
             if length < SHARE:
-                self._flat(*arguments, 0, length)
+                _step_flat(self._kind, *arguments, 0, 0, length)
             else:
-                self._workers.run(length, self._flat, *arguments)
+                self._workers.run(length, _step_flat, self._kind, *arguments)
 
     def _segments(self) -> Iterator[tuple[slice, Array]]:
         """Slices of the flat vector and their coefficients, without the weights over ink."""
@@ -212,13 +164,14 @@ def has_twin(optimizer: Optimizer) -> bool:
     return type(optimizer) in (SGD, Momentum, Adam, AdamW)
 
 
-def _kernels(optimizer: Any, network: Network) -> tuple[Any, Any, list[Array]]:
+def _kind_and_state(optimizer: Any, network: Network) -> tuple[int, list[Array]]:
+    """The number by which the kernels branch, and the two arrays of state."""
     w = network.parameters.flat
     if isinstance(optimizer, SGD):
-        return _sgd_flat, _sgd_ink, [w, w]
+        return 0, [w, w]
     if isinstance(optimizer, Momentum):
-        return _momentum_flat, _momentum_ink, [optimizer.state["velocity"], w]
-    return _adam_flat, _adam_ink, [optimizer.state["mean"], optimizer.state["square"]]
+        return 1, [optimizer.state["velocity"], w]
+    return 2, [optimizer.state["mean"], optimizer.state["square"]]
 
 
 def _coefficients(optimizer: Any, lr: float) -> list[float]:

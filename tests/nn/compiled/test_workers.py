@@ -12,24 +12,26 @@ from harness.nn.compiled.workers import Workers
 
 @pytest.mark.parametrize(("count", "length"), [(1, 5), (2, 5), (3, 2), (4, 4), (2, 1)])
 def test_the_ranges_cover_everything_once(count: int, length: int) -> None:
-    done: list[tuple[int, int]] = []
+    done: list[tuple[int, int, int]] = []
     workers = Workers(count)
     for _ in range(3):
         done.clear()
-        workers.run(length, lambda begin, end: done.append((begin, end)))
-        assert sorted(n for begin, end in done for n in range(begin, end)) == list(range(length))
-        assert len(done) == min(count, length)
+        workers.run(length, lambda *numbers: done.append(numbers))
+        assert sorted(n for _, begin, end in done for n in range(begin, end)) == [*range(length)]
+        assert sorted(number for number, _, _ in done) == list(range(min(count, length)))
 
 
 def test_an_error_of_a_thread_is_raised() -> None:
-    def fails(begin: int, end: int) -> None:
-        if begin:
-            raise ValueError("here")
-
     workers = Workers(2)
-    with pytest.raises(ValueError, match="here"):
-        workers.run(2, fails)
-    workers.run(2, lambda begin, end: None)
+    for failing in (1, 0, 1):
+
+        def fails(number: int, begin: int, end: int, failing: int = failing) -> None:
+            if number == failing:
+                raise ValueError("here")
+
+        with pytest.raises(ValueError, match="here"):
+            workers.run(2, fails)
+        workers.run(2, lambda *numbers: None)  # the answer of the other thread is not its own
 
 
 def test_the_threads_treat_denormals_as_the_caller_and_end_with_the_object() -> None:
@@ -39,7 +41,7 @@ def test_the_threads_treat_denormals_as_the_caller_and_end_with_the_object() -> 
     before = threading.active_count()
     workers = Workers(3)
     with denormals.flushed() as is_flushed:
-        workers.run(3, lambda begin, end: seen.append(denormals.are_flushed()))
+        workers.run(3, lambda *numbers: seen.append(denormals.are_flushed()))
     assert seen == [is_flushed] * 3
     del workers
     gc.collect()
