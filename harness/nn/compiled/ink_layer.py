@@ -18,14 +18,16 @@ from numpy.typing import NDArray
 
 from harness.nn import layers
 from harness.nn.compiled.dense import COMPILED, KERNEL, F
-from harness.nn.compiled.ink import list_pixels
+from harness.nn.compiled.ink import list_groups
 from harness.nn.compiled.simd import (
+    BLOCK,
+    GROUP,
     LANES,
-    WIDE,
-    add_narrow,
-    add_wide,
-    spread_narrow,
-    spread_wide,
+    add_group,
+    add_group_narrow,
+    add_row,
+    spread_group,
+    spread_group_narrow,
 )
 from harness.nn.compiled.workers import Kernel, Workers
 from harness.nn.parameters import Shape, aligned
@@ -51,14 +53,15 @@ class InkDense(layers.Dense):
     def build(self, input_shape: Shape) -> Shape:
         """(D,) -> (H,)."""
         (self._pixels,) = input_shape
-        self._blocks, width = -(-self.outputs // WIDE), -(-self.outputs // LANES) * LANES
-        # b times the column sums of W, in whole blocks; b times the sum of delta, in whole vectors.
-        self._base, self._rest = aligned((self._blocks, WIDE), F), aligned((1, width), F)
-        self._row = aligned((self._blocks, 1, WIDE), F)
-        self._rows = max(1, CHUNK // width)
-        self._chunks = -(-self._pixels // self._rows)
-        self._gradients = aligned((self._workers.count, self._rows, width), F)
-        self._counts = np.empty(self._pixels, np.int32)
+        self._blocks, width = -(-self.outputs // BLOCK), -(-self.outputs // LANES) * LANES
+        self._rest = aligned((1, width), F)  # b times the sum of delta
+        self._sums = aligned((1, self._blocks * BLOCK), F)
+        self._padded = aligned((self._blocks, GROUP, BLOCK), F)
+        self._every = np.arange(self._pixels, dtype=np.int32), np.ones(self._pixels, F)
+        rows = max(GROUP, CHUNK // width // GROUP * GROUP)
+        self._chunks = -(-self._pixels // rows)
+        self._gradients = aligned((self._workers.count, rows, width), F)
+        self._counts = np.empty(-(-self._pixels // GROUP), np.int32)
         self._batch = 0
         return super().build(input_shape)
 
@@ -67,15 +70,16 @@ class InkDense(layers.Dense):
         count, pixels = inputs.shape
         self._allocate(count)
         words = inputs.view(np.uint64) if pixels % 8 == 0 else np.empty((count, 0), np.uint64)
-        bias = self.bias if self._adds_bias else NONE
-        sums = self._base.reshape(-1)
-        arguments = inputs, words, self._scale, *self._lists, self._active
-        _prepare(*arguments, self.weights, self._shift, bias, sums)
-        outputs = self.buffer("outputs", (count, self.outputs))
-        z = self.buffer("z", (count, self._blocks * WIDE)).reshape(-1, count, WIDE)
+        groups = -(-pixels // 8)
         self._workers.run(
-            self._blocks, _forward, self.weights, self._base, outputs, *self._lists, self._row, z
+            groups, list_groups, inputs, words, self._scale, *self._lists, self._active
         )
+        bias = self.bias if self._adds_bias else NONE
+        outputs = self.buffer("outputs", (count, self.outputs))
+        z = self.buffer("z", (count, self._blocks * BLOCK)).reshape(-1, count, BLOCK)
+        scratch = *self._every, self._padded, self._sums, z
+        arguments = self.weights, self._shift, bias, outputs, *self._lists, *scratch
+        self._workers.run(self._blocks, _forward, *arguments)
         return outputs
 
     def gradient(self, delta: Array, out: dict[str, Array]) -> None:
@@ -102,38 +106,54 @@ class InkDense(layers.Dense):
     def _allocate(self, count: int) -> None:
         """Allocate the lists of ink of `count` images."""
         if count > self._batch:
-            self._batch, room = count, count * self._pixels + 1
-            self._lists = np.empty(room, np.int32), np.empty(room, F), self._counts
-            self._active = np.empty(count + 1, np.int32)
+            self._batch, room = count, count * len(self._counts) + 1
+            self._lists = np.empty(room, np.int32), np.empty(GROUP * room, F), self._counts
+            self._active = np.empty((self._workers.count, count + 1), np.int32)
 
 
 @numba.njit(**KERNEL)
 def _forward(
-    weights: Any, base: Any, out: Any, who: Any, much: Any, counts: Any, row: Any, scratch: Any,
-    _: int, begin: int, end: int,
+    weights: Any, shift: Any, bias: Any, out: Any, who: Any, much: Any, counts: Any, every: Any,
+    ones: Any, padded: Any, sums: Any, scratch: Any, _: int, begin: int, end: int,
 ) -> None:  # fmt: skip
-    """z, without the bias, in some blocks of columns."""
+    """z in some blocks of columns. bias: (H,), or (0,) for none. every, ones: of all pixels."""
     batch, columns = out.shape
+    pixels = len(weights)
     for block in range(begin, end):
-        column = block * WIDE
-        width = min(WIDE, columns - column)
-        z, padded = scratch[block], row[block]
+        column = block * BLOCK
+        width = min(BLOCK, columns - column)
+        z, few, base = scratch[block], padded[block], sums[0, column : column + BLOCK]
         for i in range(batch):
-            for j in range(WIDE):
-                z[i, j] = base[block, j]
-        for p in range(len(weights)):
-            first = p * batch
-            last = first + counts[p]
-            if width == WIDE:
-                spread_wide(z, 0, weights, p, column, who, much, first, last)
+            for j in range(BLOCK):
+                z[i, j] = F(0)
+        for j in range(BLOCK):
+            base[j] = F(0)
+        if shift != 0:
+            if width == BLOCK:
+                add_row(sums, 0, sums, 0, weights, every, ones, 0, pixels, column)
+            else:
+                for p in range(pixels):
+                    for j in range(width):
+                        base[j] += weights[p, column + j]
+            for j in range(width):
+                base[j] *= shift
+        if bias.size:
+            for j in range(width):
+                base[j] += bias[column + j]
+        for p in range(0, pixels, GROUP):
+            first = p // GROUP * batch
+            last = first + counts[p // GROUP]
+            if width == BLOCK:
+                spread_group(z, 0, weights, p, column, who, much, first, last)
             elif first < last:
-                for j in range(width):
-                    padded[0, j] = weights[p, column + j]
+                for q in range(min(GROUP, pixels - p)):
+                    for j in range(width):
+                        few[q, j] = weights[p + q, column + j]
                 for at in range(0, width, LANES):
-                    spread_narrow(z, at, padded, 0, at, who, much, first, last)
+                    spread_group_narrow(z, at, few, 0, at, who, much, first, last)
         for i in range(batch):
             for j in range(width):
-                out[i, column + j] = z[i, j]
+                out[i, column + j] = z[i, j] + base[j]
 
 
 @numba.njit(**COMPILED)
@@ -142,17 +162,18 @@ def gather(
 ) -> None:
     """Write the gradient of the rows of weights from `first` to `last` into the first ones of g.
 
-    g, rest and deltas (B, W) have the same columns, a multiple of LANES.
+    `first` and the number of rows of g are multiples of GROUP. g, rest and deltas (B, W) have the same columns, a
+    multiple of LANES.
     """
     batch, columns = deltas.shape
-    for p in range(first, last):
-        begin = p * batch
-        end, column = begin + counts[p], 0
-        while column + WIDE <= columns:
-            add_wide(g, p - first, rest, 0, deltas, who, much, begin, end, column)
-            column += WIDE
+    for p in range(first, last, GROUP):
+        begin = p // GROUP * batch
+        end, column = begin + counts[p // GROUP], 0
+        while column + BLOCK <= columns:
+            add_group(g, p - first, rest, 0, deltas, who, much, begin, end, column)
+            column += BLOCK
         while column < columns:
-            add_narrow(g, p - first, rest, 0, deltas, who, much, begin, end, column)
+            add_group_narrow(g, p - first, rest, 0, deltas, who, much, begin, end, column)
             column += LANES
 
 
@@ -170,26 +191,6 @@ def _gradient(
         for p in range(first, last):
             for j in range(out.shape[1]):
                 out[p, j] = g[p - first, j]
-
-
-@numba.njit(**KERNEL)
-def _prepare(
-    images: Any, words: Any, scale: Any, who: Any, much: Any, counts: Any, active: Any,
-    weights: Any, shift: Any, bias: Any, base: Any,
-) -> None:  # fmt: skip
-    """List the ink of the images, and write b (1^T W) and the bias, or (0,), into base (H,)."""
-    list_pixels(images, words, scale, who, much, counts, active)
-    width = weights.shape[1]
-    for j in range(width):
-        base[j] = F(0)
-    if shift != 0:
-        for p in range(len(weights)):
-            for j in range(width):
-                base[j] += weights[p, j]
-        for j in range(width):
-            base[j] *= shift
-    for j in range(bias.size):
-        base[j] += bias[j]
 
 
 @numba.njit(**KERNEL)

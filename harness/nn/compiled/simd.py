@@ -12,20 +12,22 @@ from numba.extending import intrinsic
 
 LANES = 16  # floats in one vector; LLVM splits it where registers are shorter
 WIDE = 8 * LANES  # columns whose sums stay in registers
+GROUP = 4  # adjacent pixels, and so rows of weights, that are taken at a time
+BLOCK = 4 * LANES  # columns of so many rows that stay in registers
 
 
 VECTOR, INTEGER = ir.VectorType(ir.FloatType(), LANES), ir.IntType(64)
 CONTRACT = ("contract", "nsz")
 
 
-def row_adder(vectors: int) -> Any:
+def row_adder(vectors: int, lines: int) -> Any:
     """Make a compiled function for `vectors` * LANES columns, called with
 
         (out, line, start, first, rows, index, value, begin, end, column)
 
-    out[line] = start[first] + sum over begin <= k < end of value[k] rows[index[k]], in the columns
-    from `column` on. out (n, W), start (l, W) and rows (m, W) float32; index int32; value float32.
-    `out` may be `start`.
+    out[line + q] = start[first] + sum over begin <= k < end of value[lines k + q] rows[index[k]]
+    for q < lines, in the columns from `column` on. out (n, W), start (l, W) and rows (m, W)
+    float32; index int32; value float32. `out` may be `start`.
     """
 
     @intrinsic
@@ -43,21 +45,26 @@ def row_adder(vectors: int) -> Any:
             )
             line, first = arguments[1], arguments[3]
             begin, end, column = arguments[7:]
-            sums = [cgutils.alloca_once(build, VECTOR) for _ in range(vectors)]
-            for total, address in zip(
-                sums, _vectors(build, start, first, column, vectors), strict=True
-            ):
-                build.store(build.load(address, align=4), total)
+            initial = [
+                build.load(address, align=4)
+                for address in _vectors(build, start, first, column, vectors)
+            ]
+            sums = [[cgutils.alloca_once(build, VECTOR) for _ in initial] for _ in range(lines)]
+            for group in sums:
+                for total, one in zip(group, initial, strict=True):
+                    build.store(one, total)
             with cgutils.for_range_slice(build, begin, end, INTEGER(1)) as (k, _):
-                row, factor = _pair(build, index, value, k)
-                addresses = _vectors(build, rows, row, column, vectors)
-                for total, address in zip(sums, addresses, strict=True):
-                    product = build.fmul(build.load(address, align=4), factor, flags=CONTRACT)
-                    build.store(build.fadd(build.load(total), product, flags=CONTRACT), total)
-            for total, address in zip(
-                sums, _vectors(build, out, line, column, vectors), strict=True
-            ):
-                build.store(build.load(total), address, align=4)
+                row, factors = _terms(build, index, value, k, lines)
+                for v, address in enumerate(_vectors(build, rows, row, column, vectors)):
+                    term = build.load(address, align=4)
+                    for group, factor in zip(sums, factors, strict=True):
+                        product = build.fmul(term, factor, flags=CONTRACT)
+                        total = build.fadd(build.load(group[v]), product, flags=CONTRACT)
+                        build.store(total, group[v])
+            for q, group in enumerate(sums):
+                addresses = _vectors(build, out, build.add(line, INTEGER(q)), column, vectors)
+                for total, address in zip(group, addresses, strict=True):
+                    build.store(build.load(total), address, align=4)
             return context.get_dummy_value()
 
         return signature, code
@@ -65,19 +72,20 @@ def row_adder(vectors: int) -> Any:
     return add
 
 
-def row_spreader(vectors: int) -> Any:
+def row_spreader(vectors: int, lines: int) -> Any:
     """Make a compiled function for `vectors` * LANES columns, called with
 
-        (out, to, rows, row, column, index, value, begin, end)
+        (out, to, rows, first, column, index, value, begin, end)
 
-    out[index[k]] += value[k] rows[row] for begin <= k < end: the columns of `out` from `to` on and
-    those of `rows` from `column` on. out (n, W), rows (m, V) float32; index int32; value float32.
+    out[index[k]] += sum over q < lines of value[lines k + q] rows[first + q], for begin <= k < end:
+    the columns of `out` from `to` on and those of `rows` from `column` on. out (n, W), rows (m, V)
+    float32; index int32; value float32. The last row stands for those behind it.
     """
 
     @intrinsic
     def spread(
-        context: Any, out: Any, to: Any, rows: Any, row: Any, column: Any, index: Any, value: Any,
-        begin: Any, end: Any,
+        context: Any, out: Any, to: Any, rows: Any, first: Any, column: Any, index: Any,
+        value: Any, begin: Any, end: Any,
     ) -> Any:  # fmt: skip
         number = types.intp
         of_rows = rows, number, number, index, value, number, number
@@ -87,15 +95,21 @@ def row_spreader(vectors: int) -> Any:
             out, rows, index, value = (
                 _array(context, build, signature, arguments, a) for a in (0, 2, 5, 6)
             )
-            to, row, column, begin, end = (arguments[a] for a in (1, 3, 4, 7, 8))
-            addresses = _vectors(build, rows, row, column, vectors)
-            own = [build.load(address, align=4) for address in addresses]
+            to, first, column, begin, end = (arguments[a] for a in (1, 3, 4, 7, 8))
+            last = build.sub(cgutils.unpack_tuple(build, rows.shape, 2)[0], INTEGER(1))
+            terms = []
+            for q in range(lines):
+                row = build.add(first, INTEGER(q))
+                row = build.select(build.icmp_signed("<", row, last), row, last)
+                addresses = _vectors(build, rows, row, column, vectors)
+                terms.append([build.load(address, align=4) for address in addresses])
             with cgutils.for_range_slice(build, begin, end, INTEGER(1)) as (k, _):
-                line, factor = _pair(build, index, value, k)
-                addresses = _vectors(build, out, line, to, vectors)
-                for mine, address in zip(own, addresses, strict=True):
-                    product = build.fmul(mine, factor, flags=CONTRACT)
-                    total = build.fadd(build.load(address, align=4), product, flags=CONTRACT)
+                line, factors = _terms(build, index, value, k, lines)
+                for v, address in enumerate(_vectors(build, out, line, to, vectors)):
+                    total = build.load(address, align=4)
+                    for own, factor in zip(terms, factors, strict=True):
+                        product = build.fmul(own[v], factor, flags=CONTRACT)
+                        total = build.fadd(total, product, flags=CONTRACT)
                     build.store(total, address, align=4)
             return context.get_dummy_value()
 
@@ -117,15 +131,21 @@ def _vectors(build: Any, array: Any, row: Any, column: Any, count: int) -> list[
     return [build.gep(address, [INTEGER(number)]) for number in range(count)]
 
 
-def _pair(build: Any, index: Any, value: Any, k: Any) -> tuple[Any, Any]:
-    """index[k] as an integer, and value[k] in all lanes of a vector."""
+def _terms(build: Any, index: Any, value: Any, k: Any, count: int) -> tuple[Any, list[Any]]:
+    """index[k] as an integer, and value[count k + q] in all lanes of a vector for q < count."""
     row = build.zext(build.load(build.gep(index.data, [k])), INTEGER)
-    one = build.load(build.gep(value.data, [k]))
-    factor = ir.Constant(VECTOR, ir.Undefined)
-    for lane in range(LANES):
-        factor = build.insert_element(factor, one, ir.IntType(32)(lane))
-    return row, factor
+    begin = build.mul(k, INTEGER(count))
+    factors = []
+    for q in range(count):
+        one = build.load(build.gep(value.data, [build.add(begin, INTEGER(q))]))
+        factor = ir.Constant(VECTOR, ir.Undefined)
+        for lane in range(LANES):
+            factor = build.insert_element(factor, one, ir.IntType(32)(lane))
+        factors.append(factor)
+    return row, factors
 
 
-add_wide, add_narrow = row_adder(WIDE // LANES), row_adder(1)
-spread_wide, spread_narrow = row_spreader(WIDE // LANES), row_spreader(1)
+add_wide, add_narrow = row_adder(WIDE // LANES, 1), row_adder(1, 1)
+add_row = row_adder(BLOCK // LANES, 1)
+add_group, add_group_narrow = row_adder(BLOCK // LANES, GROUP), row_adder(1, GROUP)
+spread_group, spread_group_narrow = row_spreader(BLOCK // LANES, GROUP), row_spreader(1, GROUP)
