@@ -63,17 +63,21 @@ class Network:
         self._gradient = Gradient(self)
 
     def with_layers(self, layers: Sequence[Layer]) -> "Network":
-        """A network with the parameters of this one and as many layers, of the same shapes.
+        """A network with the parameters of this one, whose layers do the same.
 
-        Each is either this network's or a new one.
+        Each is either this network's or a new one; a new one may stand for several.
         """
         other = copy(self)
         other.layers = tuple(layers)
-        below = [(self.inputs,), *self._shapes]
-        for own, layer, shape in zip(self.layers, other.layers, below, strict=False):
-            if layer is not own:
-                layer.dtype = self.parameters.flat.dtype
-                layer.build(shape)
+        after = dict(zip(self.layers, self._shapes, strict=True))
+        shape: Shape = (self.inputs,)
+        for layer in layers:
+            if layer in after:
+                shape = after[layer]
+            else:
+                for each in walk([layer]):
+                    each.dtype = self.parameters.flat.dtype
+                shape = layer.build(shape)
         other._connect()
         return other
 

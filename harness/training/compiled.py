@@ -78,6 +78,7 @@ def _parts(
 ) -> Parts:
     from harness.nn.compiled import losses, regularization
     from harness.nn.compiled.ink_layer import InkDense
+    from harness.nn.compiled.layers import Dense
     from harness.nn.compiled.network import compiled
     from harness.nn.compiled.optimizers import Twin, has_twin
     from harness.nn.compiled.workers import Workers
@@ -91,6 +92,8 @@ def _parts(
         regularization.NormLimit,
         regularization.Average,
         takes_pixels=isinstance(fast.layers[0], InkDense),
+        is_threaded=threads > 1
+        and all(isinstance(each, InkDense | Dense) for each in fast.trained),
     )
 
 

@@ -18,7 +18,8 @@ class Parts(NamedTuple):
     """What a training step calls.
 
     limit, average: the classes of what follows a step, if the options ask for it. takes_pixels:
-    whether the network takes inputs as they are in the data.
+    whether the network takes inputs as they are in the data. is_threaded: whether all of its
+    products are shared by threads of its own, each of which calls BLAS with one.
     """
 
     network: Network
@@ -27,6 +28,7 @@ class Parts(NamedTuple):
     limit: type[NormLimit] = NormLimit
     average: type[Average] = Average
     takes_pixels: bool = False
+    is_threaded: bool = False
 
 
 class Step:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController, threadpool_limits
 
 from harness.data.batches import Blocks, shuffled
 from harness.data.dataset import Dataset, Part
@@ -114,6 +115,7 @@ class Trainer:
             generator=self.generators["dropout"],
             average=self.average,
         )
+        self._blas, self._blas_threads = ThreadpoolController(), 1 if parts.is_threaded else None
         self._outputs = np.empty((self._blocks.length, network.outputs), np.float32)
         inputs = (self._blocks.length, network.inputs)
         self._input_mask = np.empty(inputs, np.float32) if options.input_dropout else None
@@ -157,7 +159,7 @@ class Trainer:
                 f"{self.finished + 1}: expected a finite number"
             )
         run = self._compiled_epoch if self._is_one_kernel else self._batched_epoch
-        with denormals.flushed():
+        with denormals.flushed(), self._blas.limit(limits=self._blas_threads, user_api="blas"):
             score, predictions, truth = run(order, lrs)
         self.finished += 1
         seconds = time.perf_counter() - begin
@@ -306,8 +308,6 @@ def train(
     products. backend="auto" of the options takes "numba" where Numba is installed. Raises
     `Diverged` when a metric is not finite.
     """
-    from threadpoolctl import threadpool_limits
-
     if options.backend == "auto":
         options = replace(options, backend="numpy" if numba_loading.obstacle() else "numba")
     recorder = recorder or Silence()

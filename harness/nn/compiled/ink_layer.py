@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from harness.nn import layers
 from harness.nn.compiled.dense import COMPILED, KERNEL, F
 from harness.nn.compiled.ink import list_groups
+from harness.nn.compiled.layers import sum_rows
 from harness.nn.compiled.simd import (
     BLOCK,
     GROUP,
@@ -84,18 +85,19 @@ class InkDense(layers.Dense):
 
     def gradient(self, delta: Array, out: dict[str, Array]) -> None:
         """x^T delta, and the sum of delta over the batch."""
-        self._run(_gradient, delta, out["bias"], out["weights"])
+        sum_rows(delta, out["bias"])
+        self._run(_gradient, delta, out["weights"])
 
-    def update(self, kernel: Kernel, bias: Array, *state: Any) -> None:
+    def update(self, kernel: Kernel, *state: Any) -> None:
         """Apply an optimizer's step to the weights while their gradient is computed.
 
-        kernel: as `_gradient`, with `state` behind the weights. bias: the gradient of the bias,
-        overwritten. state: two arrays like the weights, and what else the step depends on.
+        kernel: as `_gradient`, with `state` behind the weights. state: two arrays like the weights,
+        and what else the step depends on.
         """
-        self._run(kernel, self.delta, bias, self.weights, *state)
+        self._run(kernel, self.delta, self.weights, *state)
 
-    def _run(self, kernel: Kernel, delta: Array, bias: Array, *arrays: Any) -> None:
-        _sum_rows(delta, bias, self._shift, self._rest[0])
+    def _run(self, kernel: Kernel, delta: Array, *arrays: Any) -> None:
+        _shifted_sum(delta, self._shift, self._rest[0, : self.outputs])
         padded = delta
         if self._rest.size != self.outputs:
             padded = self.buffer("padded", (len(delta), self._rest.size))
@@ -162,8 +164,8 @@ def gather(
 ) -> None:
     """Write the gradient of the rows of weights from `first` to `last` into the first ones of g.
 
-    `first` and the number of rows of g are multiples of GROUP. g, rest and deltas (B, W) have the same columns, a
-    multiple of LANES.
+    `first` and the number of rows of g are multiples of GROUP. g, rest and deltas (B, W) have the
+    same columns, a multiple of LANES.
     """
     batch, columns = deltas.shape
     for p in range(first, last, GROUP):
@@ -194,12 +196,8 @@ def _gradient(
 
 
 @numba.njit(**KERNEL)
-def _sum_rows(deltas: Any, out: Any, shift: Any, rest: Any) -> None:
-    """Write the sum of deltas (B, H) into `out` (H,), and `shift` times it into `rest`."""
+def _shifted_sum(deltas: Any, shift: Any, out: Any) -> None:
+    """Write `shift` times the sum of deltas (B, H) into `out` (H,)."""
+    sum_rows(deltas, out)
     for j in range(out.size):
-        out[j] = F(0)
-    for i in range(len(deltas)):
-        for j in range(out.size):
-            out[j] += deltas[i, j]
-    for j in range(out.size):
-        rest[j] = shift * out[j]
+        out[j] *= shift

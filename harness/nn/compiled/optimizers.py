@@ -1,14 +1,12 @@
 """The steps of the optimizers in one pass over the parameters: twins of `nn/optimizers.py`.
 
 Each kernel takes the parameters w, two arrays of state (of plain SGD, w again), the gradient, and
-the coefficients k of the step. For the first layer over ink, the step of a row of weights is taken
-when its gradient is computed, while both are in the cache.
+the coefficients k of the step. For dense layers, the step of some rows of weights is taken when
+their gradient is computed, while both are in the cache.
 """
 
-import itertools
 import math
-import operator
-from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numba
@@ -17,7 +15,9 @@ from numpy.typing import NDArray
 
 from harness.nn.compiled.dense import COMPILED, KERNEL
 from harness.nn.compiled.ink_layer import InkDense, gather
+from harness.nn.compiled.layers import Dense, sum_rows
 from harness.nn.compiled.workers import Workers
+from harness.nn.layers import Layer
 from harness.nn.network import Network
 from harness.nn.optimizers import SGD, Adam, AdamW, Gradient, Momentum, Optimizer
 
@@ -98,6 +98,20 @@ def _step_ink(
                 _step(kind, w[p], s[p], t[p], g[p - first, :columns], k)
 
 
+@numba.njit(**KERNEL)
+def _step_rows(kind: int, k: Any, w: Any, s: Any, t: Any, g: Any) -> None:
+    """The step for some rows of weights."""
+    size = w.size
+    _step(kind, w.reshape(size), s.reshape(size), t.reshape(size), g.reshape(size), k)
+
+
+@numba.njit(**KERNEL)
+def _step_bias(kind: int, k: Any, w: Any, s: Any, t: Any, g: Any, deltas: Any) -> None:
+    """The step for a bias, whose gradient g is the sum of deltas (B, H)."""
+    sum_rows(deltas, g)
+    _step(kind, w, s, t, g, k)
+
+
 class Twin:
     """Takes the steps of a built-in optimizer, whose state it changes, in compiled kernels.
 
@@ -106,25 +120,29 @@ class Twin:
 
     def __init__(self, optimizer: Optimizer, network: Network, workers: Workers) -> None:
         self._optimizer, self._workers = optimizer, workers
-        self._parameters = network.parameters
+        self._kind, state = _kind_and_state(optimizer, network)
         self._gradient = network.parameters.zeros_like()
-        self._kind, self._state = _kind_and_state(optimizer, network)
-        self._decays = bool(getattr(optimizer, "weight_decay", 0))
-        arrays = network.by_layer(self._gradient.flat)
-        self._layers = list(zip(network.trained, arrays, strict=True))
-        first = network.trained[0]
-        self._over_ink: InkDense | None = None
-        self._first_state: list[Array] = []
-        if isinstance(first, InkDense):
-            shape, size = first.weights.shape, first.weights.size
-            self._over_ink = first
-            self._first_state = [state[:size].reshape(shape) for state in self._state]
-        self._k = np.zeros((2, 9), np.float32)
-        w, g = self._parameters.flat, self._gradient.flat
-        self._calls = [
-            (part.stop - part.start, w[part], *(state[part] for state in self._state), g[part], k)
-            for part, k in self._segments()
-        ]
+        self._of_weights, self._of_bias = np.zeros((2, 9), np.float32)
+        by_layer = zip(
+            network.trained,
+            network.by_layer(network.parameters.flat),
+            *(network.by_layer(each) for each in state),
+            network.by_layer(self._gradient.flat),
+            strict=True,
+        )
+        self._fused: list[tuple[Any, list[Array], list[Array]]] = []
+        self._others: list[tuple[Layer, dict[str, Array]]] = []
+        self._calls: list[tuple[int, list[Array], Array]] = []
+        decays = bool(getattr(optimizer, "weight_decay", 0))
+        for layer, *arrays in by_layer:
+            if isinstance(layer, InkDense | Dense):
+                weights, bias = ([each[n] for each in arrays] for n in ("weights", "bias"))
+                self._fused.append((layer, weights[1:-1], bias))
+                continue
+            self._others.append((layer, arrays[-1]))
+            for name, shape in layer.shapes.items():
+                k = self._of_bias if decays and len(shape) == 1 else self._of_weights
+                self._calls.append((arrays[0][name].size, [e[name].reshape(-1) for e in arrays], k))
 
     @property
     def state(self) -> dict[str, NDArray[Any]]:
@@ -133,30 +151,22 @@ class Twin:
 
     def step(self, gradient: Gradient, lr: float) -> None:
         """One step, of the deltas that the network's layers have."""
-        self._k[:] = _coefficients(self._optimizer, lr)
-        self._k[1, 1:3] = 0, 1  # biases: no decay
-        for layer, arrays in self._layers:
-            if layer is self._over_ink:
-                self._over_ink.update(
-                    _step_ink, arrays["bias"], *self._first_state, self._k[0], self._kind
-                )
+        self._of_weights[:] = self._of_bias[:] = _coefficients(self._optimizer, lr)
+        self._of_bias[1:3] = 0, 1  # no decay
+        kind, k = self._kind, self._of_weights
+        for layer, state, bias in self._fused:
+            if isinstance(layer, InkDense):
+                layer.update(_step_ink, *state, k, kind)
             else:
-                layer.gradient(layer.delta, arrays)
-        for length, *arguments in self._calls:
+                layer.update(partial(_step_rows, kind, k), *state)
+            _step_bias(kind, self._of_bias, *bias, layer.delta)
+        for other, out in self._others:
+            other.gradient(other.delta, out)
+        for length, arrays, k in self._calls:
             if length < SHARE:
-                _step_flat(self._kind, *arguments, 0, 0, length)
+                _step_flat(kind, *arrays, k, 0, 0, length)
             else:
-                self._workers.run(length, _step_flat, self._kind, *arguments)
-
-    def _segments(self) -> Iterator[tuple[slice, Array]]:
-        """Slices of the flat vector and their coefficients, without the weights over ink."""
-        arrays = list(self._parameters.arrays.values())
-        begin = arrays.pop(0).size if self._over_ink else 0
-        of_array = operator.attrgetter("ndim") if self._decays else lambda _: 0
-        for ndim, group in itertools.groupby(arrays, of_array):
-            end = begin + sum(array.size for array in group)
-            yield slice(begin, end), self._k[1 if ndim == 1 else 0]
-            begin = end
+                self._workers.run(length, _step_flat, kind, *arrays, k)
 
 
 def has_twin(optimizer: Optimizer) -> bool:
