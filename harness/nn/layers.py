@@ -90,6 +90,11 @@ class Layer:
         """dL/d inputs, from delta = dL/d outputs of the last `forward`."""
         raise NotImplementedError
 
+    def backward_inside(self, delta: Array) -> None:
+        """As `backward`, of the lowest layer with parameters: dL/d inputs is not needed."""
+        if self.layers:
+            self.backward(delta)
+
     def gradient(self, delta: Array, out: dict[str, Array]) -> None:
         """Write dL/d parameters into `out`, which has the names and shapes of `shapes`.
 

@@ -146,11 +146,12 @@ class Network:
 
         The gradient is valid until the network or `delta` changes.
         """
-        lowest = self._downward[-1]
-        for layer in self._downward:
+        *upper, lowest = self._downward
+        for layer in upper:
             layer.delta = delta
-            if layer is not lowest or layer.layers:
-                delta = layer.backward(delta)
+            delta = layer.backward(delta)
+        lowest.delta = delta
+        lowest.backward_inside(delta)
         return self._gradient
 
     def input_gradient(self, delta: Array) -> Array:

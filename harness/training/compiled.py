@@ -66,7 +66,7 @@ def twins(
         if options.batch <= MAX_BATCH and _ink_share(part) < INK_SHARE:
             ink = normalization.scale, normalization.shift
     _compile(optimizer, ink)
-    return _parts(network, optimizer, options.loss, ink, options.threads)
+    return _parts(network, optimizer, options.loss, ink, options.batch, options.threads)
 
 
 def _parts(
@@ -74,17 +74,18 @@ def _parts(
     optimizer: Optimizer,
     loss: Loss,
     ink: tuple[float, float] | None,
+    batch: int,
     threads: int,
 ) -> Parts:
     from harness.nn.compiled import losses, regularization
     from harness.nn.compiled.ink_layer import InkDense
-    from harness.nn.compiled.layers import Dense
     from harness.nn.compiled.network import compiled
     from harness.nn.compiled.optimizers import Twin, has_twin
+    from harness.nn.compiled.rows import Dense
     from harness.nn.compiled.workers import Workers
 
     workers = Workers(threads)
-    fast = compiled(network, ink, workers)
+    fast = compiled(network, ink, batch, workers)
     return Parts(
         fast,
         Twin(optimizer, fast, workers) if has_twin(optimizer) else optimizer,
@@ -101,7 +102,7 @@ def _compile(optimizer: Optimizer, ink: tuple[float, float] | None) -> None:
     """Compile the kernels by a step of a tiny network: now, not during the first epoch."""
     network = Network(mlp((8,), 2, width=(2, 2), dropout=0.5), 8)
     kind: Any = type(optimizer) if type(optimizer) in OPTIMIZERS.values() else SGD
-    parts = _parts(network, kind(network.parameters), CrossEntropy(), ink, 1)
+    parts = _parts(network, kind(network.parameters), CrossEntropy(), ink, 2, 1)
     options, generator = Options(batch=2, lr=1, epochs=1, max_norm=1), np.random.default_rng(0)
     step = Step(parts, options, batch=2, generator=generator,
                 average=parts.average(network.parameters, 0.5))  # fmt: skip

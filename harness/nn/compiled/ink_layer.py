@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from harness.nn import layers
 from harness.nn.compiled.dense import COMPILED, KERNEL, F
+from harness.nn.compiled.elementwise import sum_rows
 from harness.nn.compiled.ink import list_groups
-from harness.nn.compiled.layers import sum_rows
 from harness.nn.compiled.simd import (
     BLOCK,
     GROUP,
@@ -35,20 +35,17 @@ from harness.nn.parameters import Shape, aligned
 
 Array = NDArray[np.floating[Any]]
 CHUNK = 2048  # weights whose gradient is computed and applied at a time
-NONE = np.empty(0, F)
 
 
 class InkDense(layers.Dense):
     """z = x W + b of images x (B, D) uint8 that are normalized as `a u + b`.
 
-    scale, shift: a and b. adds_bias: whether the layer adds its bias, else the next one does.
+    scale, shift: a and b.
     """
 
-    def __init__(
-        self, outputs: int, scale: float, shift: float, *, adds_bias: bool, workers: Workers
-    ) -> None:
+    def __init__(self, outputs: int, scale: float, shift: float, *, workers: Workers) -> None:
         super().__init__(outputs)
-        self._scale, self._shift, self._adds_bias = F(scale), F(shift), adds_bias
+        self._scale, self._shift = F(scale), F(shift)
         self._workers = workers
 
     def build(self, input_shape: Shape) -> Shape:
@@ -75,11 +72,10 @@ class InkDense(layers.Dense):
         self._workers.run(
             groups, list_groups, inputs, words, self._scale, *self._lists, self._active
         )
-        bias = self.bias if self._adds_bias else NONE
         outputs = self.buffer("outputs", (count, self.outputs))
         z = self.buffer("z", (count, self._blocks * BLOCK)).reshape(-1, count, BLOCK)
         scratch = *self._every, self._padded, self._sums, z
-        arguments = self.weights, self._shift, bias, outputs, *self._lists, *scratch
+        arguments = self.weights, self._shift, self.bias, outputs, *self._lists, *scratch
         self._workers.run(self._blocks, _forward, *arguments)
         return outputs
 
@@ -118,7 +114,7 @@ def _forward(
     weights: Any, shift: Any, bias: Any, out: Any, who: Any, much: Any, counts: Any, every: Any,
     ones: Any, padded: Any, sums: Any, scratch: Any, _: int, begin: int, end: int,
 ) -> None:  # fmt: skip
-    """z in some blocks of columns. bias: (H,), or (0,) for none. every, ones: of all pixels."""
+    """z in some blocks of columns. every, ones: of all pixels."""
     batch, columns = out.shape
     pixels = len(weights)
     for block in range(begin, end):
@@ -139,9 +135,8 @@ def _forward(
                         base[j] += weights[p, column + j]
             for j in range(width):
                 base[j] *= shift
-        if bias.size:
-            for j in range(width):
-                base[j] += bias[column + j]
+        for j in range(width):
+            base[j] += bias[column + j]
         for p in range(0, pixels, GROUP):
             first = p // GROUP * batch
             last = first + counts[p // GROUP]

@@ -6,16 +6,17 @@ their gradient is computed, while both are in the cache.
 """
 
 import math
-from functools import partial
 from typing import Any
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.nn.compiled.dense import COMPILED, KERNEL
+from harness.nn.compiled.blas import product
+from harness.nn.compiled.dense import COMPILED, KERNEL, F
+from harness.nn.compiled.elementwise import sum_rows
 from harness.nn.compiled.ink_layer import InkDense, gather
-from harness.nn.compiled.layers import Dense, sum_rows
+from harness.nn.compiled.rows import NOTHING, Dense, Rows
 from harness.nn.compiled.workers import Workers
 from harness.nn.layers import Layer
 from harness.nn.network import Network
@@ -99,10 +100,35 @@ def _step_ink(
 
 
 @numba.njit(**KERNEL)
-def _step_rows(kind: int, k: Any, w: Any, s: Any, t: Any, g: Any) -> None:
-    """The step for some rows of weights."""
-    size = w.size
-    _step(kind, w.reshape(size), s.reshape(size), t.reshape(size), g.reshape(size), k)
+def _step_rows(
+    kind: int, k: Any, k_bias: Any, w: Any, s: Any, t: Any, program: Any, tasks: Any, inputs: Any,
+    delta: Any, arena: Any, scratch: Any, address: int, batch: int, number: int, begin: int,
+    end: int,
+) -> None:  # fmt: skip
+    """The step for some tasks, which are rows of weights; see `Rows.update`. w, s, t: flat."""
+    g = scratch[number]
+    for task in range(begin, end):
+        layer, first, last = tasks[task]
+        _, source, _, width, units, above, _, weights, bias, _, _ = program[layer]
+        x, at = (inputs, first) if source == NOTHING else (arena, source + first)
+        d, top = (delta, 0) if above == NOTHING else (arena, above)
+        size, to = (last - first) * units, weights + first * units
+        own = slice(to, to + size)
+        if kind == 0:
+            product(
+                address, True, False, last - first, units, batch, -k[0], x, at, width, d, top,
+                units, k[2], w, to, units,
+            )  # fmt: skip
+        else:
+            product(
+                address, True, False, last - first, units, batch, F(1), x, at, width, d, top, units,
+                F(0), g, 0, units,
+            )  # fmt: skip
+            _step(kind, w[own], s[own], t[own], g[:size], k)
+        if first == 0:
+            own = slice(bias, bias + units)
+            sum_rows(d[top : top + batch * units].reshape(batch, units), g[:units])
+            _step(kind, w[own], s[own], t[own], g[:units], k_bias)
 
 
 @numba.njit(**KERNEL)
@@ -123,26 +149,27 @@ class Twin:
         self._kind, state = _kind_and_state(optimizer, network)
         self._gradient = network.parameters.zeros_like()
         self._of_weights, self._of_bias = np.zeros((2, 9), np.float32)
+        self._flat = network.parameters.flat, *state
         by_layer = zip(
             network.trained,
-            network.by_layer(network.parameters.flat),
-            *(network.by_layer(each) for each in state),
-            network.by_layer(self._gradient.flat),
+            *(network.by_layer(each) for each in (*self._flat, self._gradient.flat)),
             strict=True,
         )
-        self._fused: list[tuple[Any, list[Array], list[Array]]] = []
+        self._rows = [layer for layer in network.layers if isinstance(layer, Rows)]
+        self._over_ink: list[tuple[InkDense, list[Array], list[Array]]] = []
         self._others: list[tuple[Layer, dict[str, Array]]] = []
         self._calls: list[tuple[int, list[Array], Array]] = []
         decays = bool(getattr(optimizer, "weight_decay", 0))
         for layer, *arrays in by_layer:
-            if isinstance(layer, InkDense | Dense):
+            if isinstance(layer, InkDense):
                 weights, bias = ([each[n] for each in arrays] for n in ("weights", "bias"))
-                self._fused.append((layer, weights[1:-1], bias))
-                continue
-            self._others.append((layer, arrays[-1]))
-            for name, shape in layer.shapes.items():
-                k = self._of_bias if decays and len(shape) == 1 else self._of_weights
-                self._calls.append((arrays[0][name].size, [e[name].reshape(-1) for e in arrays], k))
+                self._over_ink.append((layer, weights[1:-1], bias))
+            elif not isinstance(layer, Dense):
+                self._others.append((layer, arrays[-1]))
+                for name, shape in layer.shapes.items():
+                    flat = [each[name].reshape(-1) for each in arrays]
+                    k = self._of_bias if decays and len(shape) == 1 else self._of_weights
+                    self._calls.append((flat[0].size, flat, k))
 
     @property
     def state(self) -> dict[str, NDArray[Any]]:
@@ -154,12 +181,11 @@ class Twin:
         self._of_weights[:] = self._of_bias[:] = _coefficients(self._optimizer, lr)
         self._of_bias[1:3] = 0, 1  # no decay
         kind, k = self._kind, self._of_weights
-        for layer, state, bias in self._fused:
-            if isinstance(layer, InkDense):
-                layer.update(_step_ink, *state, k, kind)
-            else:
-                layer.update(partial(_step_rows, kind, k), *state)
+        for layer, state, bias in self._over_ink:
+            layer.update(_step_ink, *state, k, kind)
             _step_bias(kind, self._of_bias, *bias, layer.delta)
+        for rows in self._rows:
+            rows.update(_step_rows, kind, k, self._of_bias, *self._flat)
         for other, out in self._others:
             other.gradient(other.delta, out)
         for length, arrays, k in self._calls:

@@ -1,0 +1,103 @@
+"""Products of matrices inside compiled kernels, by the BLAS that NumPy loaded.
+
+A kernel that calls BLAS itself computes several layers without returning to Python. Where NumPy's
+BLAS exports no `cblas_sgemm`, as Apple's Accelerate, products are plain loops: the same numbers up
+to rounding, several times slower.
+"""
+
+import ctypes
+from functools import cache
+from typing import Any
+
+import numba
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
+from harness.nn.compiled.dense import COMPILED, F
+
+PREFIXES, SUFFIXES = ("", "scipy_"), ("", "64_", "_64_", "_64")
+ROW_MAJOR, AS_IS, TRANSPOSED = 101, 111, 112  # CBLAS_ORDER and CBLAS_TRANSPOSE
+
+
+@cache
+def sgemm() -> int:
+    """The address of `cblas_sgemm` of the BLAS that NumPy uses; 0 if there is none."""
+    import numpy as np
+    from threadpoolctl import ThreadpoolController
+
+    assert np.dot is not None  # loads BLAS
+    libraries = [one for one in ThreadpoolController().lib_controllers if one.user_api == "blas"]
+    for library in sorted(libraries, key=lambda one: "numpy" not in one.filepath):
+        for name in (f"{prefix}cblas_sgemm{suffix}" for prefix in PREFIXES for suffix in SUFFIXES):
+            function = getattr(library.dynlib, name, None)
+            if function is not None:
+                return ctypes.cast(function, ctypes.c_void_p).value or 0
+    return 0
+
+
+@intrinsic
+def _call(
+    context: Any, address: Any, turned_a: Any, turned_b: Any, m: Any, n: Any, k: Any, alpha: Any,
+    a: Any, at_a: Any, lda: Any, b: Any, at_b: Any, ldb: Any, beta: Any, c: Any, at_c: Any,
+    ldc: Any,
+) -> Any:  # fmt: skip
+    """Call cblas_sgemm; integers are passed as 64 bits, of which a library with 32 reads half."""
+    number, real = types.int64, types.float32
+    signature = types.void(
+        number, number, number, number, number, number, real,
+        a, number, number, b, number, number, real, c, number, number,
+    )  # fmt: skip
+
+    def code(context: Any, build: Any, signature: Any, arguments: Any) -> Any:
+        (address, turned_a, turned_b, m, n, k, alpha, _, at_a, lda, _, at_b, ldb, beta, _, at_c,
+         ldc) = arguments  # fmt: skip
+        long, single = ir.IntType(64), ir.FloatType()
+        pointers = []
+        for number, at in ((7, at_a), (10, at_b), (14, at_c)):
+            array = context.make_array(signature.args[number])(context, build, arguments[number])
+            pointers.append(build.gep(array.data, [at]))
+        pointer = single.as_pointer()
+        kinds = (long, long, long, long, long, long, single, pointer, long, pointer, long, single,
+                 pointer, long)  # fmt: skip
+        kind = ir.FunctionType(ir.VoidType(), kinds)
+        function = build.inttoptr(address, kind.as_pointer())
+        build.call(function, [
+            long(ROW_MAJOR), turned_a, turned_b, m, n, k, alpha, pointers[0], lda, pointers[1], ldb,
+            beta, pointers[2], ldc,
+        ])  # fmt: skip
+        return context.get_dummy_value()
+
+    return signature, code
+
+
+call: Any = _call  # as compiled code calls it, without the context
+
+
+@numba.njit(**COMPILED)
+def product(
+    address: int, turn_a: bool, turn_b: bool, m: int, n: int, k: int, alpha: Any, a: Any,
+    at_a: int, lda: int, b: Any, at_b: int, ldb: int, beta: Any, c: Any, at_c: int, ldc: int,
+) -> None:  # fmt: skip
+    """C = alpha A B + beta C with A (m, k), B (k, n) and C (m, n), of float32.
+
+    address: that of `sgemm`. Each matrix lies in an array of one dimension, from at_... on, its
+    rows ld... apart. turn_a, turn_b: whether the matrix lies there transposed.
+    """
+    if address != 0:
+        kinds = TRANSPOSED if turn_a else AS_IS, TRANSPOSED if turn_b else AS_IS
+        call(address, kinds[0], kinds[1], m, n, k, alpha, a, at_a, lda, b, at_b, ldb, beta, c,
+             at_c, ldc)  # fmt: skip
+        return
+    for i in range(m):
+        row = c[at_c + i * ldc : at_c + i * ldc + n]
+        for j in range(n):
+            row[j] = beta * row[j] if beta != 0 else F(0)
+        for q in range(k):
+            x = alpha * (a[at_a + q * lda + i] if turn_a else a[at_a + i * lda + q])
+            if turn_b:
+                for j in range(n):
+                    row[j] += x * b[at_b + j * ldb + q]
+            else:
+                for j in range(n):
+                    row[j] += x * b[at_b + q * ldb + j]

@@ -1,0 +1,74 @@
+"""What lies between the products, in place: biases, activations, masks, sums over the batch.
+
+Twins of `nn/activations.py` and of `nn/layers.py`.
+"""
+
+from typing import Any
+
+import numba
+import numpy as np
+
+from harness.nn.activations import LeakyReLU, ReLU, Sigmoid, Tanh
+from harness.nn.compiled import dense
+from harness.nn.compiled.dense import COMPILED, F
+
+CODES: dict[type, int] = {Sigmoid: 0, Tanh: 1, ReLU: 2, LeakyReLU: 3}
+
+
+@numba.njit(**COMPILED)
+def add_bias(rows: Any, bias: Any) -> None:
+    """rows (n, H) += bias (H,)."""
+    for i in range(len(rows)):
+        for j in range(bias.size):
+            rows[i, j] += bias[j]
+
+
+@numba.njit(**COMPILED)
+def sum_rows(rows: Any, out: Any) -> None:
+    """Write the sum of `rows` (n, H) into `out` (H,)."""
+    for j in range(out.size):
+        out[j] = F(0)
+    for i in range(len(rows)):
+        for j in range(out.size):
+            out[j] += rows[i, j]
+
+
+@numba.njit(**COMPILED)
+def activate(z: Any, code: int, slope: Any) -> None:
+    """z (n, H) = f(z). code: of CODES; slope: that of LeakyReLU."""
+    count, width = z.shape
+    if code == 2:
+        for i in range(count):
+            for j in range(width):
+                z[i, j] = max(z[i, j], F(0))
+    elif code == 3:
+        for i in range(count):
+            for j in range(width):
+                z[i, j] = max(z[i, j], slope * z[i, j])
+    else:
+        bits = np.empty(width, np.int32)
+        powers = bits.view(np.float32)
+        for i in range(count):
+            dense.activate(z[i], code, bits, powers)
+
+
+@numba.njit(**COMPILED)
+def multiply_slope(delta: Any, a: Any, code: int, slope: Any) -> None:
+    """delta *= f'(z) for a = f(z), of arrays of one dimension."""
+    if code == 0:
+        for j in range(a.size):
+            delta[j] *= a[j] * (F(1) - a[j])
+    elif code == 1:
+        for j in range(a.size):
+            delta[j] *= F(1) - a[j] * a[j]
+    else:
+        for j in range(a.size):
+            delta[j] = delta[j] if a[j] > 0 else slope * delta[j]
+
+
+@numba.njit(**COMPILED)
+def mask(values: Any, bits: Any, limit: int, factor: Any) -> None:
+    """values *= factor where the bits are at least `limit`, and 0 elsewhere; one dimension."""
+    least = np.uint32(limit)
+    for j in range(values.size):
+        values[j] = values[j] * factor if bits[j] >= least else F(0)

@@ -1,0 +1,290 @@
+"""Several layers in one compiled kernel for each direction: dense, activations and dropout.
+
+A group of such layers, a `Rows`, is a program of a few integers for each layer. The kernels that
+run it are the same for all networks, so nothing is compiled for a new one. Each thread computes
+some rows, the examples of the batch, through all of the layers.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.nn import layers
+from harness.nn.compiled.blas import product, sgemm
+from harness.nn.compiled.dense import KERNEL, F
+from harness.nn.compiled.elementwise import CODES, activate, add_bias, mask, multiply_slope
+from harness.nn.compiled.workers import Kernel, Workers
+from harness.nn.parameters import CACHE_LINE, Shape, aligned
+from harness.nn.regularization import draw_bits, threshold
+
+Array = NDArray[np.floating[Any]]
+DENSE, ACTIVATE, DROPOUT = range(3)
+CHUNK = 1 << 17  # weights whose gradient is computed and applied at a time
+LINE = CACHE_LINE // 4  # floats
+SHARE = 1 << 15  # weights that are worth the start of a thread
+NOTHING = -1  # in a program: not in the arena, or no bias
+
+
+class Command(NamedTuple):
+    """What the kernels know of a layer: a row of a program.
+
+    kind: DENSE, ACTIVATE or DROPOUT. inputs, outputs: where the arrays of the batch begin in the
+    arena; inputs NOTHING: they are the group's. width, units: the numbers of an example in them.
+    above, below: as outputs and inputs, of the deltas; above NOTHING: it is the group's. weights,
+    bias: where they begin in the parameters. bias NOTHING: none is added. number: the code of the
+    activation, or the limit of the bits. bits: where those of the mask begin.
+    """
+
+    kind: int
+    inputs: int
+    outputs: int
+    width: int
+    units: int
+    above: int
+    below: int
+    weights: int = NOTHING
+    bias: int = NOTHING
+    number: int = 0
+    bits: int = 0
+
+
+def has_row_kernel(layer: layers.Layer) -> bool:
+    """Whether a layer can be one of `Rows`."""
+    if type(layer) is layers.Activate:
+        return type(layer.activation) in CODES
+    return type(layer) in (layers.Dense, layers.Dropout)
+
+
+class Dense(layers.Dense):
+    """A dense layer of `Rows`, which computes it: it knows its gradient."""
+
+    def show(self, inputs: Array, delta: Array) -> None:
+        """Take the last inputs (B, I), and the delta (B, O) of the outputs."""
+        self._inputs, self.delta = inputs, delta
+
+
+class Rows(layers.Layer):
+    """Layers of a network, one after the other.
+
+    sources: those layers, which are not called. parameters: the network's flat vector (P,). batch:
+    the largest one.
+    """
+
+    def __init__(
+        self, sources: Sequence[layers.Layer], parameters: Array, batch: int, workers: Workers
+    ) -> None:
+        self._sources, self._parameters, self._batch = sources, parameters, batch
+        self._workers, self._address = workers, sgemm()
+        self._denses = [Dense(each.outputs) for each in sources if isinstance(each, layers.Dense)]
+        self.layers = self._denses
+        self._commands: list[Command] = []
+
+    def build(self, input_shape: Shape) -> Shape:
+        """The shape after the last layer."""
+        self._shapes, denses = [input_shape], iter(self._denses)
+        for source in self._sources:
+            shape = self._shapes[-1]
+            is_dense = isinstance(source, layers.Dense)
+            self._shapes.append(next(denses).build(shape) if is_dense else shape)
+        return self._shapes[-1]
+
+    def draw(self, batch: int, generator: np.random.Generator) -> None:
+        """Draw the bits of all masks of a training step, for the largest batch."""
+        self._prepare()
+        for command in self._commands:
+            if command.kind == DROPOUT:
+                bits = draw_bits((batch, command.width), generator).reshape(-1)
+                self._bits[command.bits : command.bits + bits.size] = bits
+
+    def forward(self, inputs: Array, training: bool) -> Array:
+        """The outputs of the last layer."""
+        self._prepare()
+        self._inputs = inputs
+        self._run(_up, inputs, int(training))
+        return self._array(self._commands[-1].outputs, len(inputs), self._shapes[-1])
+
+    def backward(self, delta: Array) -> Array:
+        """dL/d inputs of the first layer."""
+        self._back(delta, 0)
+        return self._array(self._commands[0].below, len(delta), self._shapes[0])
+
+    def backward_inside(self, delta: Array) -> None:
+        """As `backward`, but dL/d inputs of the first layer is not needed."""
+        self._back(delta, 1)
+
+    def update(self, kernel: Kernel, *arguments: Any) -> None:
+        """Compute the gradients and apply an optimizer's step, for some rows of weights at a time.
+
+        kernel: called with `arguments`, the tasks, inputs, delta, arena, scratch of the threads,
+        the address of sgemm, the size of the batch, and the range of tasks. A task: the number of
+        the command, the first row of the weights, and that after the last.
+        """
+        if not self._denses:
+            return
+        arrays = self._inputs.reshape(-1), self.delta.reshape(-1), self._arena, self._scratch
+        self._workers.run(
+            len(self._tasks), kernel, *arguments, self._program, self._tasks, *arrays,
+            self._address, len(self.delta),
+        )  # fmt: skip
+
+    def _back(self, delta: Array, lowest: int) -> None:
+        self.delta = delta
+        self._run(_down, delta, lowest)
+        for dense, command in self._dense_commands:
+            inputs, above = self._inputs, delta
+            if command.inputs != NOTHING:
+                inputs = self._array(command.inputs, len(delta), (command.width,))
+            if command.above != NOTHING:
+                above = self._array(command.above, len(delta), (command.units,))
+            dense.show(inputs, above)
+
+    def _run(self, kernel: Kernel, values: Array, what: int) -> None:
+        self._workers.run(
+            len(values), kernel, self._program, self._numbers, self._parameters, values.reshape(-1),
+            self._arena, self._bits, self._address, what,
+        )  # fmt: skip
+
+    def _array(self, begin: int, count: int, shape: Shape) -> Array:
+        """Some examples in the arena, (count, *shape)."""
+        try:
+            return self._arrays[begin, count]
+        except KeyError:
+            flat = self._arena[begin : begin + count * math.prod(shape)]
+            self._arrays[begin, count] = flat.reshape(count, *shape)
+            return self._arrays[begin, count]
+
+    def _prepare(self) -> None:
+        """Lay out the arena and write the program and the tasks, once."""
+        if self._commands:
+            return
+        widths = [math.prod(shape) for shape in self._shapes]
+        size, where, outputs = 0, NOTHING, []
+        for source, units in zip(self._sources, widths[1:], strict=True):
+            if not isinstance(source, layers.Activate) or where == NOTHING:
+                where, size = size, size + self._room(units)
+            outputs.append(where)  # of an activation: in place
+        where, below = NOTHING, []
+        for source, width in zip(self._sources[::-1], widths[-2::-1], strict=True):
+            if isinstance(source, layers.Dense) or where == NOTHING:
+                where, size = size, size + self._room(width)
+            below.append(where)  # but of a dense layer: in place
+        deltas = [*below[::-1], NOTHING]
+        denses, bits = iter(self._denses), 0
+        for number, source in enumerate(self._sources):
+            width = widths[number]
+            command = Command(
+                0, [NOTHING, *outputs][number], outputs[number], width, widths[number + 1],
+                deltas[number + 1], deltas[number],
+            )  # fmt: skip
+            if isinstance(source, layers.Dense):
+                dense = next(denses)
+                offsets = [self._offset(each) for each in (dense.weights, dense.bias)]
+                command = command._replace(kind=DENSE, weights=offsets[0], bias=offsets[1])
+            elif isinstance(source, layers.Activate):
+                command = command._replace(kind=ACTIVATE, number=CODES[type(source.activation)])
+            elif isinstance(source, layers.Dropout):
+                limit = threshold(source.rate)
+                command = command._replace(kind=DROPOUT, number=limit, bits=bits)
+                bits += self._batch * width
+            self._commands.append(command)
+        self._program = np.array(self._commands, np.int64)
+        self._numbers = np.array([_number(source) for source in self._sources], F)
+        self._arena, self._bits = aligned((size,), F), np.empty(bits, np.uint32)
+        self._arrays: dict[tuple[int, int], Array] = {}
+        commands = [command for command in self._commands if command.kind == DENSE]
+        self._dense_commands = list(zip(self._denses, commands, strict=True))
+        self._tasks, room = self._divided()
+        self._scratch = aligned((self._workers.count, room), F)
+
+    def _room(self, width: int) -> int:
+        """Floats of an array of the batch, so that the next one begins at a cache line."""
+        return -(-self._batch * width // LINE) * LINE
+
+    def _offset(self, array: Array) -> int:
+        """Where an array begins in the parameters."""
+        return (array.ctypes.data - self._parameters.ctypes.data) // array.itemsize
+
+    def _divided(self) -> tuple[NDArray[np.int64], int]:
+        """The tasks, and the largest number of weights in one."""
+        threads, tasks, room = self._workers.count, [], 0
+        for number, command in enumerate(self._commands):
+            if command.kind == DENSE:
+                size = command.width * command.units
+                parts = -(-size // CHUNK)
+                if size > SHARE:
+                    parts = -(-parts // threads) * threads
+                rows = -(-command.width // parts)
+                for begin in range(0, command.width, rows):
+                    tasks.append((number, begin, min(begin + rows, command.width)))
+                room = max(room, rows * command.units)
+        return np.array(tasks, np.int64).reshape(-1, 3), room
+
+
+def _number(source: layers.Layer) -> float:
+    """The slope of an activation, or the factor of a mask."""
+    if isinstance(source, layers.Dropout):
+        return 1 / (1 - source.rate)
+    return float(getattr(getattr(source, "activation", None), "slope", 0))
+
+
+@numba.njit(**KERNEL)
+def _up(
+    program: Any, numbers: Any, parameters: Any, inputs: Any, arena: Any, bits: Any, address: int,
+    training: int, _: int, begin: int, end: int,
+) -> None:  # fmt: skip
+    """Compute the outputs of all layers for the examples from `begin` to `end`."""
+    count = end - begin
+    for layer in range(len(program)):
+        kind, source, target, width, units, _1, _2, weights, bias, number, first = program[layer]
+        x, at = (inputs, begin * width) if source == NOTHING else (arena, source + begin * width)
+        to = target + begin * units
+        y = arena[to : to + count * units]
+        if kind == DENSE:
+            product(
+                address, False, False, count, units, width, F(1), x, at, width,
+                parameters, weights, units, F(0), arena, to, units,
+            )  # fmt: skip
+            add_bias(y.reshape(count, units), parameters[bias : bias + units])
+            continue
+        if source != target:
+            y[:] = x[at : at + y.size]
+        if kind == ACTIVATE:
+            activate(y.reshape(count, units), number, numbers[layer])
+        elif training:
+            own = bits[first + begin * width : first + end * width]
+            mask(y, own, number, numbers[layer])
+
+
+@numba.njit(**KERNEL)
+def _down(
+    program: Any, numbers: Any, parameters: Any, delta: Any, arena: Any, bits: Any, address: int,
+    lowest: int, _: int, begin: int, end: int,
+) -> None:  # fmt: skip
+    """Compute the deltas for the examples from `begin` to `end`.
+
+    lowest: 0 for all, 1 for those above the first layer.
+    """
+    count = end - begin
+    for layer in range(len(program) - 1, lowest - 1, -1):
+        kind, _1, target, width, units, above, below, weights, _2, number, first = program[layer]
+        d, at = (delta, begin * units) if above == NOTHING else (arena, above + begin * units)
+        to = below + begin * width
+        out = arena[to : to + count * width]
+        if kind == DENSE:
+            product(
+                address, False, True, count, width, units, F(1), d, at, units,
+                parameters, weights, units, F(0), arena, to, width,
+            )  # fmt: skip
+            continue
+        if above != below:
+            out[:] = d[at : at + out.size]
+        if kind == ACTIVATE:
+            a = arena[target + begin * width : target + end * width]
+            multiply_slope(out, a, number, numbers[layer])
+        else:
+            own = bits[first + begin * width : first + end * width]
+            mask(out, own, number, numbers[layer])
