@@ -1,8 +1,8 @@
 """Trainings with compiled kernels against the same ones in NumPy.
 
-Covers: harness/nn/compiled/ink.py, harness/nn/compiled/ink_layer.py, harness/nn/compiled/layers.py,
-harness/nn/compiled/losses.py, harness/nn/compiled/optimizers.py,
-harness/nn/compiled/regularization.py
+Covers: harness/nn/compiled/elementwise.py, harness/nn/compiled/ink.py,
+harness/nn/compiled/ink_layer.py, harness/nn/compiled/losses.py, harness/nn/compiled/optimizers.py,
+harness/nn/compiled/regularization.py, harness/nn/compiled/rows.py
 """
 
 from typing import Any
@@ -123,6 +123,16 @@ def test_equal_to_numpy_within_rounding(changes: dict[str, Any]) -> None:
         np.testing.assert_allclose(
             actual.optimizer.state[name], array, rtol=2e-3, atol=2e-5, err_msg=name
         )
+
+
+def test_equal_to_numpy_where_blas_cannot_be_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness.nn.compiled import rows
+
+    monkeypatch.setattr(rows, "sgemm", lambda: 0)
+    actual, expected = trained("numba", width=(24, 12)), trained("numpy", width=(24, 12))
+    np.testing.assert_allclose(
+        actual.network.parameters.flat, expected.network.parameters.flat, rtol=2e-3, atol=2e-4
+    )
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
