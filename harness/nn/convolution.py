@@ -48,7 +48,8 @@ class Conv2D(Layer):
             raise ValueError(f"Conv2D: padding={padding!r}: expected 'valid' or 'same'")
         if padding == "same" and kernel % 2 == 0:
             raise ValueError(f"Conv2D: kernel={kernel}: padding='same' expects an odd kernel")
-        self.channels, self.kernel, self.initialization = channels, kernel, initialization
+        self.channels, self.kernel, self.padding = channels, kernel, padding
+        self.initialization = initialization
         self._frame = (kernel - 1) // 2 if padding == "same" else 0
 
     def build(self, input_shape: Shape) -> Shape:

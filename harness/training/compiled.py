@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from harness.data.dataset import Part
 from harness.data.normalization import Affine, Normalization, is_affine
 from harness.nn.compiled import supports
+from harness.nn.convolution import Conv2D, Flatten, MaxPool2D, Reshape
 from harness.nn.losses import CrossEntropy, Loss
 from harness.nn.metrics import Score
 from harness.nn.models import mlp
@@ -65,7 +66,8 @@ def twins(
         assert isinstance(normalization, Affine)
         if options.batch <= MAX_BATCH and _ink_share(part) < INK_SHARE:
             ink = normalization.scale, normalization.shift
-    _compile(optimizer, ink)
+    has_images = any(type(layer) in (Conv2D, MaxPool2D) for layer in network.layers)
+    _compile(optimizer, ink, has_images)
     return _parts(network, optimizer, options.loss, ink, options.threads)
 
 
@@ -94,9 +96,16 @@ def _parts(
     )
 
 
-def _compile(optimizer: Optimizer, ink: tuple[float, float] | None) -> None:
-    """Compile the kernels by a step of a tiny network: now, not during the first epoch."""
-    network = Network(mlp((8,), 2, width=(2, 2), dropout=0.5), 8)
+def _compile(optimizer: Optimizer, ink: tuple[float, float] | None, has_images: bool) -> None:
+    """Compile the kernels by a step of a tiny network: now, not during the first epoch.
+
+    has_images: whether there are convolutions or pooling, whose kernels take some seconds.
+    """
+    layers = mlp((8,), 2, width=(2, 2), dropout=0.5)
+    if has_images:  # the first pooling is part of the convolution below it
+        pools = MaxPool2D(1), MaxPool2D(1)
+        layers = [Reshape(2, 4, 1), Conv2D(1, 1), Conv2D(1, 1), *pools, Flatten(), *layers]
+    network = Network(layers, 8)
     kind: Any = type(optimizer) if type(optimizer) in OPTIMIZERS.values() else SGD
     parts = _parts(network, kind(network.parameters), CrossEntropy(), ink, 1)
     options, generator = Options(batch=2, lr=1, epochs=1, max_norm=1), np.random.default_rng(0)

@@ -1,6 +1,9 @@
 """A network whose layers are compiled where they have a twin; the others stay as they are."""
 
-from harness.nn import layers
+from collections.abc import Sequence
+
+from harness.nn import convolution, layers
+from harness.nn.compiled.convolution import Conv2D, Included, MaxPool2D
 from harness.nn.compiled.ink_layer import InkDense
 from harness.nn.compiled.layers import CODES, Activate, Dense, Dropout
 from harness.nn.compiled.workers import Workers
@@ -16,8 +19,10 @@ def compiled(network: Network, ink: tuple[float, float] | None, workers: Workers
     twins: list[layers.Layer] = []
     below: layers.Dense | None = None
     for number, layer in enumerate(network.layers):
-        above = network.layers[number + 1] if number + 1 < len(network.layers) else None
-        is_fused = type(above) is layers.Activate and type(above.activation) in CODES
+        if number < len(twins):
+            continue
+        above = network.layers[number + 1 :]
+        is_fused = bool(above) and _has_code(above[0])
         twin = layer
         if type(layer) is layers.Dense:
             if number == 0 and ink is not None:
@@ -25,10 +30,35 @@ def compiled(network: Network, ink: tuple[float, float] | None, workers: Workers
             else:
                 twin = Dense(layer.outputs, adds_bias=not is_fused)
             below = twin if is_fused else None
-        elif type(layer) is layers.Activate and type(layer.activation) in CODES:
+        elif type(layer) is convolution.Conv2D:
+            twins += _convolution(layer, above, workers)
+            continue
+        elif isinstance(layer, layers.Activate) and _has_code(layer):
             twin = Activate(layer.activation, below)
             below = None
         elif type(layer) is layers.Dropout:
             twin = Dropout(layer.rate)
+        elif type(layer) is convolution.MaxPool2D:
+            twin = MaxPool2D(layer.size)
         twins.append(twin)
     return network.with_layers(twins)
+
+
+def _convolution(
+    layer: convolution.Conv2D, above: Sequence[layers.Layer], workers: Workers
+) -> list[layers.Layer]:
+    """The twin of a convolution, and of the activation and the pooling above it, if they follow."""
+    activation, pool, included = None, 1, 0
+    if above and isinstance(above[0], layers.Activate) and _has_code(above[0]):
+        activation, included = above[0].activation, 1
+    if len(above) > included:
+        next_one = above[included]
+        if type(next_one) is convolution.MaxPool2D:
+            pool, included = next_one.size, included + 1
+    twin = Conv2D(layer, activation, pool, workers=workers)
+    return [twin, *(Included() for _ in range(included))]
+
+
+def _has_code(layer: layers.Layer) -> bool:
+    """Whether a layer is an activation that the kernels know."""
+    return type(layer) is layers.Activate and type(layer.activation) in CODES

@@ -39,7 +39,7 @@ def row_adder(vectors: int) -> Any:
 
         def code(context: Any, build: Any, signature: Any, arguments: Any) -> Any:
             out, start, rows, index, value = (
-                _array(context, build, signature, arguments, a) for a in (0, 2, 4, 5, 6)
+                argument(context, build, signature, arguments, a) for a in (0, 2, 4, 5, 6)
             )
             line, first = arguments[1], arguments[3]
             begin, end, column = arguments[7:]
@@ -85,7 +85,7 @@ def row_spreader(vectors: int) -> Any:
 
         def code(context: Any, build: Any, signature: Any, arguments: Any) -> Any:
             out, rows, index, value = (
-                _array(context, build, signature, arguments, a) for a in (0, 2, 5, 6)
+                argument(context, build, signature, arguments, a) for a in (0, 2, 5, 6)
             )
             to, row, column, begin, end = (arguments[a] for a in (1, 3, 4, 7, 8))
             addresses = _vectors(build, rows, row, column, vectors)
@@ -104,7 +104,7 @@ def row_spreader(vectors: int) -> Any:
     return spread
 
 
-def _array(context: Any, build: Any, signature: Any, arguments: Any, number: int) -> Any:
+def argument(context: Any, build: Any, signature: Any, arguments: Any, number: int) -> Any:
     """An argument that is an array."""
     return context.make_array(signature.args[number])(context, build, arguments[number])
 

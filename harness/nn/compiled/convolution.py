@@ -1,0 +1,394 @@
+"""Convolution and pooling with compiled kernels: twins of `nn/convolution.py`.
+
+A convolution is trained together with the activation and the pooling above it, image by image: its
+outputs z never leave the innermost cache. With v = max z over a window and a = f(v), f monotonic,
+
+    max f(z) = f(max z)          dL/dz = dL/da f'(v) at the largest z of the window, else 0
+
+so the activation is computed once per window, and of dL/dz there are the positions `where` (offsets
+of patches) and the values (windows, O). No patch is unfolded: the forward pass multiplies pixels
+where they are, the gradient adds up the patches at these positions, and the backward pass adds the
+weights to the pixels under them. Without pooling, windows are single positions.
+"""
+
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.nn import convolution, layers
+from harness.nn.activations import Activation
+from harness.nn.compiled.dense import COMPILED, KERNEL, F, activate
+from harness.nn.compiled.layers import CODES
+from harness.nn.compiled.patches import (
+    FULL,
+    HALF,
+    TILE,
+    gather3,
+    gather6,
+    gather9,
+    pool_full,
+    pool_half,
+    scatter3,
+    scatter6,
+    scatter9,
+    tile_full,
+    tile_half,
+)
+from harness.nn.compiled.workers import Workers
+from harness.nn.parameters import Shape, aligned
+
+Array = NDArray[np.floating[Any]]
+NO_ACTIVATION = -1
+GROUP = 9  # vectors of a patch that are summed at a time; the rest are in groups of 3 or 6
+
+
+class Conv2D(convolution.Conv2D):
+    """f(X W + b), pooled: the layers `Included` above it pass on its outputs.
+
+    layer: the one whose twin this is. activation: f, None for none. pool: rows and columns of a
+    window, 1 for none.
+    """
+
+    def __init__(
+        self,
+        layer: convolution.Conv2D,
+        activation: Activation | None,
+        pool: int,
+        *,
+        workers: Workers,
+    ) -> None:
+        super().__init__(layer.channels, layer.kernel, padding=layer.padding)
+        self._code = NO_ACTIVATION if activation is None else CODES[type(activation)]
+        self._slope = F(getattr(activation, "slope", 0))
+        self._pool, self._workers = pool, workers
+
+    def build(self, input_shape: Shape) -> Shape:
+        """(R, S, C) -> (P, Q, O), before the pooling."""
+        shape = super().build(input_shape)
+        k, s = self.kernel, self._pool
+        rows, columns, inside = self._framed
+        self._pooled = self._positions[0] // s, self._positions[1] // s, self.channels
+        windows, width = self._pooled[0] * self._pooled[1], _padded(self.channels)
+        offsets = np.arange(rows * columns * inside, dtype=np.int32).reshape(rows, columns, inside)
+        # The position of each patch, window by window, filled up to whole tiles.
+        corners = offsets[: self._pooled[0] * s, : self._pooled[1] * s, 0]
+        corners = corners.reshape(self._pooled[0], s, self._pooled[1], s).transpose(0, 2, 1, 3)
+        self._corners = np.pad(corners.reshape(-1), (0, -corners.size % TILE), mode="edge")
+        # The numbers of a patch, and its parts of whole vectors, by their distance.
+        self._numbers = np.ascontiguousarray(offsets[:k, :k].reshape(-1))
+        self._per_row = -(-k * inside // HALF)
+        parts = offsets[:k, 0, :1] + np.arange(self._per_row, dtype=np.int32) * HALF
+        self._parts_used = parts.size
+        self._distances = np.pad(parts.reshape(-1), (0, -parts.size % 3), mode="edge")
+        count, patch = self._workers.count, self._distances.size * HALF
+        self._image = aligned((count, offsets.size + FULL), F)  # a vector may begin at the end
+        self._z = aligned((count, self._corners.size, width), F)
+        self._top = aligned((count, windows, width), F)
+        self._kernel, self._offset = aligned((len(self._numbers), width), F), aligned((width,), F)
+        self._turned = aligned((width, patch), F)
+        self._sums, self._of_bias = aligned((count, width, patch), F), aligned((count, width), F)
+        self._where = np.zeros((0, windows, width), np.int32)
+        return shape
+
+    def forward(self, inputs: Array, training: bool) -> Array:
+        """f(X W + b), pooled, (B, P, Q, O)."""
+        self._inputs = np.ascontiguousarray(inputs)
+        if len(inputs) > len(self._where):
+            self._where = np.zeros((len(inputs), *self._where.shape[1:]), np.int32)
+        self._outputs = self.buffer("outputs", (len(inputs), *self._pooled))
+        self._kernel[:, : self.channels] = self.weights
+        self._offset[: self.channels] = self.bias
+        self._workers.run(
+            len(inputs), _forward, self._inputs, self._image, self._frame, self._kernel,
+            self._offset, self._corners, self._numbers, self._pool**2, self._z, self._top,
+            self._where, self._outputs.reshape(len(inputs), -1, self.channels), self._code,
+            self._slope,
+        )  # fmt: skip
+        return self._outputs
+
+    def backward(self, delta: Array) -> Array:
+        """delta f'(v) W^T, folded."""
+        _turn(self.weights, self._turned, self.kernel, self._per_row)
+        below = self.buffer("below", self._inputs.shape)
+        delta = np.ascontiguousarray(delta)
+        self._workers.run(
+            len(delta), _backward, below, self._image, self._frame, self._turned, self._distances,
+            self._top, *self._as_rows(delta),
+        )  # fmt: skip
+        return below
+
+    def gradient(self, delta: Array, out: dict[str, Array]) -> None:
+        """X^T (delta f'(v)), and the sum of delta f'(v)."""
+        self._sums.fill(0)
+        self._of_bias.fill(0)
+        delta = np.ascontiguousarray(delta)
+        self._workers.run(
+            len(delta), _gradient, self._inputs, self._image, self._frame, self._sums,
+            self._of_bias, self._distances, self._top, *self._as_rows(delta),
+        )  # fmt: skip
+        shape = self.kernel, self._per_row
+        _add_up(self._sums, self._of_bias, out["weights"], out["bias"], *shape)
+
+    def _as_rows(self, delta: Array) -> tuple[Any, ...]:
+        """What `_values` takes: delta and the outputs as (B, windows, O)."""
+        shape = len(delta), -1, self.channels
+        outputs = self._outputs.reshape(shape)
+        return self._where, delta.reshape(shape), outputs, self._code, self._slope
+
+
+class Included(layers.Layer):
+    """A layer whose work the compiled convolution below it does."""
+
+    def forward(self, inputs: Array, training: bool) -> Array:
+        """The inputs."""
+        return inputs
+
+    def backward(self, delta: Array) -> Array:
+        """Delta."""
+        return delta
+
+
+class MaxPool2D(convolution.MaxPool2D):
+    """Max-pooling by itself."""
+
+    def forward(self, inputs: Array, training: bool) -> Array:
+        """The maximum of each window."""
+        self._inputs = np.ascontiguousarray(inputs)
+        self._outputs = self.buffer("outputs", (len(inputs), *self._pooled))
+        _largest(self._inputs, self._outputs, self.size)
+        return self._outputs
+
+    def backward(self, delta: Array) -> Array:
+        """delta at the first maximum of each window."""
+        below = self.buffer("below", self._inputs.shape)
+        _to_largest(self._inputs, self._outputs, np.ascontiguousarray(delta), below, self.size)
+        return below
+
+
+def _padded(channels: int) -> int:
+    """Channels in whole vectors."""
+    lanes = HALF if channels <= HALF else FULL
+    return -(-channels // lanes) * lanes
+
+
+@numba.njit(**KERNEL)
+def _forward(
+    inputs: Any, images: Any, frame: int, weights: Any, bias: Any, corners: Any, numbers: Any,
+    window: int, scratch: Any, tops: Any, where: Any, outputs: Any, code: int, slope: Any,
+    number: int, begin: int, end: int,
+) -> None:  # fmt: skip
+    """The outputs of some images, and where their windows are largest; window: its positions."""
+    image, z, top = images[number], scratch[number], tops[number]
+    width, windows = weights.shape[1], len(top)
+    for b in range(begin, end):
+        _load(inputs[b], image, frame)
+        for column in range(0, width, FULL):
+            for first in range(0, len(corners), TILE):
+                if width == HALF:
+                    tile_half(z, image, weights, bias, corners, first, numbers, column)
+                else:
+                    tile_full(z, image, weights, bias, corners, first, numbers, column)
+            for w in range(windows):
+                if width == HALF:
+                    pool_half(top, where[b], w, z, corners, w * window, window, column)
+                else:
+                    pool_full(top, where[b], w, z, corners, w * window, window, column)
+        out = outputs[b]
+        if out.shape[1] == width:
+            _apply(top.reshape(top.size), out.reshape(out.size), code, slope)
+        else:
+            for w in range(windows):
+                _apply(top[w], out[w], code, slope)
+
+
+@numba.njit(**KERNEL)
+def _backward(
+    below: Any, images: Any, frame: int, weights: Any, distances: Any, values: Any, where: Any,
+    delta: Any, outputs: Any, code: int, slope: Any, number: int, begin: int, end: int,
+) -> None:  # fmt: skip
+    """dL/d inputs of some images. weights: (O, patch) in whole vectors."""
+    image, value, count = images[number], values[number], distances.size
+    for b in range(begin, end):
+        _values(delta[b], outputs[b], value, code, slope)
+        for j in range(image.size):
+            image[j] = F(0)
+        for channel in range(delta.shape[2]):
+            part = 0
+            while part + GROUP <= count:
+                scatter9(image, where[b], value, channel, weights, distances, part)
+                part += GROUP
+            if part + 6 <= count:
+                scatter6(image, where[b], value, channel, weights, distances, part)
+                part += 6
+            if part < count:
+                scatter3(image, where[b], value, channel, weights, distances, part)
+        _unload(image, below[b], frame)
+    if frame > 0:  # zeros, for `_load`
+        for j in range(image.size):
+            image[j] = F(0)
+
+
+@numba.njit(**KERNEL)
+def _gradient(
+    inputs: Any, images: Any, frame: int, sums: Any, of_bias: Any, distances: Any, values: Any,
+    where: Any, delta: Any, outputs: Any, code: int, slope: Any, number: int, begin: int, end: int,
+) -> None:  # fmt: skip
+    """Add the gradient of some images to sums (O, patch) and of_bias (O,)."""
+    image, value, count = images[number], values[number], distances.size
+    out, bias, channels = sums[number], of_bias[number], delta.shape[2]
+    for b in range(begin, end):
+        _values(delta[b], outputs[b], value, code, slope)
+        for w in range(len(value)):
+            for o in range(bias.size):
+                bias[o] += value[w, o]
+        _load(inputs[b], image, frame)
+        part = 0
+        while part + GROUP <= count:
+            for channel in range(channels):
+                gather9(out, image, where[b], value, channel, distances, part)
+            part += GROUP
+        if part + 6 <= count:
+            for channel in range(0, channels, 2):
+                gather6(out, image, where[b], value, channel, distances, part)
+            part += 6
+        if part < count:
+            for channel in range(0, channels, 4):
+                gather3(out, image, where[b], value, channel, distances, part)
+
+
+@numba.njit(**COMPILED)
+def _load(image: Any, out: Any, frame: int) -> None:
+    """Copy an image (R, S, C) into `out`, within a frame of zeros that is there already."""
+    rows, columns, channels = image.shape
+    if frame == 0:
+        flat = image.reshape(image.size)
+        for j in range(flat.size):
+            out[j] = flat[j]
+        return
+    width = (columns + 2 * frame) * channels
+    for r in range(rows):
+        begin, row = (r + frame) * width + frame * channels, image[r].reshape(columns * channels)
+        for j in range(row.size):
+            out[begin + j] = row[j]
+
+
+@numba.njit(**COMPILED)
+def _unload(image: Any, out: Any, frame: int) -> None:
+    """Copy what is within the frame of an image into `out` (R, S, C)."""
+    rows, columns, channels = out.shape
+    width = (columns + 2 * frame) * channels
+    for r in range(rows):
+        begin, row = (r + frame) * width + frame * channels, out[r].reshape(columns * channels)
+        for j in range(row.size):
+            row[j] = image[begin + j]
+
+
+@numba.njit(**COMPILED)
+def _apply(z: Any, a: Any, code: int, slope: Any) -> None:
+    """a = f(z), as many as a has."""
+    if code == 2:
+        for j in range(a.size):
+            a[j] = max(z[j], F(0))
+    elif code == 3:
+        for j in range(a.size):
+            a[j] = max(z[j], slope * z[j])
+    else:
+        for j in range(a.size):
+            a[j] = z[j]
+        if code >= 0:
+            bits = np.empty(a.size, np.int32)
+            activate(a, code, bits, bits.view(np.float32))
+
+
+@numba.njit(**COMPILED)
+def _values(delta: Any, a: Any, out: Any, code: int, slope: Any) -> None:
+    """out = delta f'(z) of arrays (windows, O); the columns of `out` beyond O stay zero."""
+    if delta.shape[1] == out.shape[1]:
+        size = delta.size
+        _differentiate(delta.reshape(size), a.reshape(size), out.reshape(size), code, slope)
+    else:
+        for w in range(len(delta)):
+            _differentiate(delta[w], a[w], out[w], code, slope)
+            for j in range(delta.shape[1], out.shape[1]):
+                out[w, j] = F(0)
+
+
+@numba.njit(**COMPILED)
+def _differentiate(delta: Any, a: Any, out: Any, code: int, slope: Any) -> None:
+    """out = delta f'(z), as many as delta has."""
+    if code == 0:
+        for j in range(delta.size):
+            out[j] = delta[j] * a[j] * (F(1) - a[j])
+    elif code == 1:
+        for j in range(delta.size):
+            out[j] = delta[j] * (F(1) - a[j] * a[j])
+    elif code >= 2:
+        for j in range(delta.size):
+            out[j] = delta[j] if a[j] > 0 else slope * delta[j]
+    else:
+        for j in range(delta.size):
+            out[j] = delta[j]
+
+
+@numba.njit(**KERNEL)
+def _turn(weights: Any, out: Any, k: int, per_row: int) -> None:
+    """Write weights (kkC, O) into `out` (O, patch), each row of a patch in whole vectors."""
+    row = len(weights) // k
+    for i in range(k):
+        for t in range(row):
+            for o in range(weights.shape[1]):
+                out[o, i * per_row * HALF + t] = weights[i * row + t, o]
+
+
+@numba.njit(**KERNEL)
+def _add_up(sums: Any, of_bias: Any, weights: Any, bias: Any, k: int, per_row: int) -> None:
+    """Write the sums of the threads into weights (kkC, O), as `_turn` reads them, and bias (O,)."""
+    row = len(weights) // k
+    for i in range(k):
+        for t in range(row):
+            for o in range(bias.size):
+                total = F(0)
+                for number in range(len(sums)):
+                    total += sums[number, o, i * per_row * HALF + t]
+                weights[i * row + t, o] = total
+    for o in range(bias.size):
+        total = F(0)
+        for number in range(len(sums)):
+            total += of_bias[number, o]
+        bias[o] = total
+
+
+@numba.njit(**KERNEL)
+def _largest(images: Any, out: Any, s: int) -> None:
+    """The maximum of each window of s x s pixels."""
+    batch, rows, columns, channels = out.shape
+    for b in range(batch):
+        for p in range(rows):
+            for q in range(columns):
+                top = out[b, p, q]
+                for c in range(channels):
+                    top[c] = images[b, p * s, q * s, c]
+                for i in range(s):
+                    for j in range(s):
+                        for c in range(channels):
+                            top[c] = max(top[c], images[b, p * s + i, q * s + j, c])
+
+
+@numba.njit(**KERNEL)
+def _to_largest(images: Any, tops: Any, delta: Any, out: Any, s: int) -> None:
+    """delta at the first pixel of its window that equals its maximum, 0 elsewhere."""
+    batch, rows, columns, channels = delta.shape
+    for b in range(batch):
+        out[b] = 0
+        for p in range(rows):
+            for q in range(columns):
+                for c in range(channels):
+                    number = 0
+                    top = tops[b, p, q, c]
+                    while number < s * s - 1 and (
+                        images[b, p * s + number // s, q * s + number % s, c] != top
+                    ):
+                        number += 1
+                    out[b, p * s + number // s, q * s + number % s, c] = delta[b, p, q, c]
