@@ -102,9 +102,9 @@ def _compile(optimizer: Optimizer, ink: tuple[float, float] | None, has_images: 
     has_images: whether there are convolutions or pooling, whose kernels take some seconds.
     """
     layers = mlp((8,), 2, width=(2, 2), dropout=0.5)
-    if has_images:  # the first pooling is part of the convolution below it
-        pools = MaxPool2D(1), MaxPool2D(1)
-        layers = [Reshape(2, 4, 1), Conv2D(1, 1), Conv2D(1, 1), *pools, Flatten(), *layers]
+    if has_images:  # convolutions without, with, and with two poolings; the latter is by itself
+        convolutions = Conv2D(1, 1), Conv2D(1, 1), MaxPool2D(2), MaxPool2D(1)
+        layers = [Reshape(2, 4, 1), Conv2D(1, 1), *convolutions, Flatten(), *layers]
     network = Network(layers, 8)
     kind: Any = type(optimizer) if type(optimizer) in OPTIMIZERS.values() else SGD
     parts = _parts(network, kind(network.parameters), CrossEntropy(), ink, 1)

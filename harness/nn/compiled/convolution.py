@@ -70,7 +70,7 @@ class Conv2D(convolution.Conv2D):
         k, s = self.kernel, self._pool
         rows, columns, inside = self._framed
         self._pooled = self._positions[0] // s, self._positions[1] // s, self.channels
-        windows, width = self._pooled[0] * self._pooled[1], _padded(self.channels)
+        windows, width = self._pooled[0] * self._pooled[1], padded(self.channels)
         offsets = np.arange(rows * columns * inside, dtype=np.int32).reshape(rows, columns, inside)
         # The position of each patch, window by window, filled up to whole tiles.
         corners = offsets[: self._pooled[0] * s, : self._pooled[1] * s, 0]
@@ -115,7 +115,7 @@ class Conv2D(convolution.Conv2D):
         delta = np.ascontiguousarray(delta)
         self._workers.run(
             len(delta), _backward, below, self._image, self._frame, self._turned, self._distances,
-            self._top, *self._as_rows(delta),
+            self._where, *self._for_values(delta),
         )  # fmt: skip
         return below
 
@@ -126,16 +126,16 @@ class Conv2D(convolution.Conv2D):
         delta = np.ascontiguousarray(delta)
         self._workers.run(
             len(delta), _gradient, self._inputs, self._image, self._frame, self._sums,
-            self._of_bias, self._distances, self._top, *self._as_rows(delta),
+            self._of_bias, self._distances, self._where, *self._for_values(delta),
         )  # fmt: skip
         shape = self.kernel, self._per_row
         _add_up(self._sums, self._of_bias, out["weights"], out["bias"], *shape)
 
-    def _as_rows(self, delta: Array) -> tuple[Any, ...]:
-        """What `_values` takes: delta and the outputs as (B, windows, O)."""
+    def _for_values(self, delta: Array) -> tuple[Any, ...]:
+        """The arguments of `find_values`, with arrays (B, windows, O)."""
         shape = len(delta), -1, self.channels
-        outputs = self._outputs.reshape(shape)
-        return self._where, delta.reshape(shape), outputs, self._code, self._slope
+        delta, outputs = delta.reshape(shape), self._outputs.reshape(shape)
+        return delta, outputs, self._top, self._z, self._code, self._slope
 
 
 class Included(layers.Layer):
@@ -150,27 +150,20 @@ class Included(layers.Layer):
         return delta
 
 
-class MaxPool2D(convolution.MaxPool2D):
-    """Max-pooling by itself."""
-
-    def forward(self, inputs: Array, training: bool) -> Array:
-        """The maximum of each window."""
-        self._inputs = np.ascontiguousarray(inputs)
-        self._outputs = self.buffer("outputs", (len(inputs), *self._pooled))
-        _largest(self._inputs, self._outputs, self.size)
-        return self._outputs
-
-    def backward(self, delta: Array) -> Array:
-        """delta at the first maximum of each window."""
-        below = self.buffer("below", self._inputs.shape)
-        _to_largest(self._inputs, self._outputs, np.ascontiguousarray(delta), below, self.size)
-        return below
-
-
-def _padded(channels: int) -> int:
+def padded(channels: int) -> int:
     """Channels in whole vectors."""
-    lanes = HALF if channels <= HALF else FULL
-    return -(-channels // lanes) * lanes
+    return -(-channels // HALF) * HALF
+
+
+@numba.njit(**COMPILED)
+def multiply(out: Any, image: Any, weights: Any, bias: Any, positions: Any, distances: Any) -> None:
+    """out[n] = bias + sum over t of image[positions[n] + distances[t]] weights[t]; see `tiler`."""
+    for column in range(0, weights.shape[1], FULL):
+        for first in range(0, len(positions), TILE):
+            if column + FULL <= weights.shape[1]:
+                tile_full(out, image, weights, bias, positions, first, distances, column)
+            else:
+                tile_half(out, image, weights, bias, positions, first, distances, column)
 
 
 @numba.njit(**KERNEL)
@@ -183,35 +176,35 @@ def _forward(
     image, z, top = images[number], scratch[number], tops[number]
     width, windows = weights.shape[1], len(top)
     for b in range(begin, end):
-        _load(inputs[b], image, frame)
+        load(inputs[b], image, frame)
+        multiply(z, image, weights, bias, corners, numbers)
         for column in range(0, width, FULL):
-            for first in range(0, len(corners), TILE):
-                if width == HALF:
-                    tile_half(z, image, weights, bias, corners, first, numbers, column)
-                else:
-                    tile_full(z, image, weights, bias, corners, first, numbers, column)
             for w in range(windows):
-                if width == HALF:
-                    pool_half(top, where[b], w, z, corners, w * window, window, column)
-                else:
+                if column + FULL <= width:
                     pool_full(top, where[b], w, z, corners, w * window, window, column)
+                else:
+                    pool_half(top, where[b], w, z, corners, w * window, window, column)
         out = outputs[b]
         if out.shape[1] == width:
             _apply(top.reshape(top.size), out.reshape(out.size), code, slope)
         else:
+            flat = z.reshape(z.size)[: top.size]
+            _apply(top.reshape(top.size), flat, code, slope)
             for w in range(windows):
-                _apply(top[w], out[w], code, slope)
+                for o in range(out.shape[1]):
+                    out[w, o] = flat[w * width + o]
 
 
 @numba.njit(**KERNEL)
 def _backward(
-    below: Any, images: Any, frame: int, weights: Any, distances: Any, values: Any, where: Any,
-    delta: Any, outputs: Any, code: int, slope: Any, number: int, begin: int, end: int,
+    below: Any, images: Any, frame: int, weights: Any, distances: Any, where: Any,
+    delta: Any, outputs: Any, values: Any, scratch: Any, code: int, slope: Any, number: int,
+    begin: int, end: int,
 ) -> None:  # fmt: skip
     """dL/d inputs of some images. weights: (O, patch) in whole vectors."""
     image, value, count = images[number], values[number], distances.size
     for b in range(begin, end):
-        _values(delta[b], outputs[b], value, code, slope)
+        find_values(delta[b], outputs[b], value, scratch[number], code, slope)
         for j in range(image.size):
             image[j] = F(0)
         for channel in range(delta.shape[2]):
@@ -225,25 +218,26 @@ def _backward(
             if part < count:
                 scatter3(image, where[b], value, channel, weights, distances, part)
         _unload(image, below[b], frame)
-    if frame > 0:  # zeros, for `_load`
+    if frame > 0:  # zeros, for `load`
         for j in range(image.size):
             image[j] = F(0)
 
 
 @numba.njit(**KERNEL)
 def _gradient(
-    inputs: Any, images: Any, frame: int, sums: Any, of_bias: Any, distances: Any, values: Any,
-    where: Any, delta: Any, outputs: Any, code: int, slope: Any, number: int, begin: int, end: int,
+    inputs: Any, images: Any, frame: int, sums: Any, of_bias: Any, distances: Any, where: Any,
+    delta: Any, outputs: Any, values: Any, scratch: Any, code: int, slope: Any, number: int,
+    begin: int, end: int,
 ) -> None:  # fmt: skip
     """Add the gradient of some images to sums (O, patch) and of_bias (O,)."""
     image, value, count = images[number], values[number], distances.size
     out, bias, channels = sums[number], of_bias[number], delta.shape[2]
     for b in range(begin, end):
-        _values(delta[b], outputs[b], value, code, slope)
+        find_values(delta[b], outputs[b], value, scratch[number], code, slope)
         for w in range(len(value)):
             for o in range(bias.size):
                 bias[o] += value[w, o]
-        _load(inputs[b], image, frame)
+        load(inputs[b], image, frame)
         part = 0
         while part + GROUP <= count:
             for channel in range(channels):
@@ -259,7 +253,7 @@ def _gradient(
 
 
 @numba.njit(**COMPILED)
-def _load(image: Any, out: Any, frame: int) -> None:
+def load(image: Any, out: Any, frame: int) -> None:
     """Copy an image (R, S, C) into `out`, within a frame of zeros that is there already."""
     rows, columns, channels = image.shape
     if frame == 0:
@@ -303,16 +297,19 @@ def _apply(z: Any, a: Any, code: int, slope: Any) -> None:
 
 
 @numba.njit(**COMPILED)
-def _values(delta: Any, a: Any, out: Any, code: int, slope: Any) -> None:
-    """out = delta f'(z) of arrays (windows, O); the columns of `out` beyond O stay zero."""
-    if delta.shape[1] == out.shape[1]:
-        size = delta.size
+def find_values(delta: Any, a: Any, out: Any, scratch: Any, code: int, slope: Any) -> None:
+    """out = delta f'(z) of arrays (windows, O); the columns of `out` beyond O are zero."""
+    size, width = delta.size, out.shape[1]
+    if delta.shape[1] == width:
         _differentiate(delta.reshape(size), a.reshape(size), out.reshape(size), code, slope)
-    else:
-        for w in range(len(delta)):
-            _differentiate(delta[w], a[w], out[w], code, slope)
-            for j in range(delta.shape[1], out.shape[1]):
-                out[w, j] = F(0)
+        return
+    flat = scratch.reshape(scratch.size)[:size]
+    _differentiate(delta.reshape(size), a.reshape(size), flat, code, slope)
+    for w in range(len(delta)):
+        for o in range(delta.shape[1]):
+            out[w, o] = flat[w * delta.shape[1] + o]
+        for o in range(delta.shape[1], width):
+            out[w, o] = F(0)
 
 
 @numba.njit(**COMPILED)
@@ -358,37 +355,3 @@ def _add_up(sums: Any, of_bias: Any, weights: Any, bias: Any, k: int, per_row: i
         for number in range(len(sums)):
             total += of_bias[number, o]
         bias[o] = total
-
-
-@numba.njit(**KERNEL)
-def _largest(images: Any, out: Any, s: int) -> None:
-    """The maximum of each window of s x s pixels."""
-    batch, rows, columns, channels = out.shape
-    for b in range(batch):
-        for p in range(rows):
-            for q in range(columns):
-                top = out[b, p, q]
-                for c in range(channels):
-                    top[c] = images[b, p * s, q * s, c]
-                for i in range(s):
-                    for j in range(s):
-                        for c in range(channels):
-                            top[c] = max(top[c], images[b, p * s + i, q * s + j, c])
-
-
-@numba.njit(**KERNEL)
-def _to_largest(images: Any, tops: Any, delta: Any, out: Any, s: int) -> None:
-    """delta at the first pixel of its window that equals its maximum, 0 elsewhere."""
-    batch, rows, columns, channels = delta.shape
-    for b in range(batch):
-        out[b] = 0
-        for p in range(rows):
-            for q in range(columns):
-                for c in range(channels):
-                    number = 0
-                    top = tops[b, p, q, c]
-                    while number < s * s - 1 and (
-                        images[b, p * s + number // s, q * s + number % s, c] != top
-                    ):
-                        number += 1
-                    out[b, p * s + number // s, q * s + number % s, c] = delta[b, p, q, c]

@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 
 from harness.nn import convolution, layers
-from harness.nn.compiled.convolution import Conv2D, Included, MaxPool2D
+from harness.nn.compiled.convolution import Conv2D, Included
 from harness.nn.compiled.ink_layer import InkDense
 from harness.nn.compiled.layers import CODES, Activate, Dense, Dropout
+from harness.nn.compiled.pooling import MaxPool2D
+from harness.nn.compiled.unpooled import Unpooled
 from harness.nn.compiled.workers import Workers
 from harness.nn.network import Network
 
@@ -55,7 +57,8 @@ def _convolution(
         next_one = above[included]
         if type(next_one) is convolution.MaxPool2D:
             pool, included = next_one.size, included + 1
-    twin = Conv2D(layer, activation, pool, workers=workers)
+    kind = Unpooled if pool == 1 else Conv2D
+    twin = kind(layer, activation, pool, workers=workers)
     return [twin, *(Included() for _ in range(included))]
 
 

@@ -1,6 +1,7 @@
 """Compiled convolutions and pooling against those in NumPy.
 
-Covers: harness/nn/compiled/patches.py
+Covers: harness/nn/compiled/patches.py, harness/nn/compiled/pooling.py,
+harness/nn/compiled/unpooled.py
 """
 
 from collections.abc import Callable
@@ -148,7 +149,7 @@ def test_the_same_bits_for_the_same_number_of_threads() -> None:
 
 
 def test_the_layers_of_a_convolution_are_one_kernel_where_they_can_be() -> None:
-    from harness.nn.compiled import convolution
+    from harness.nn.compiled import convolution, pooling, unpooled
     from harness.nn.compiled.network import compiled
     from harness.nn.compiled.workers import Workers
 
@@ -156,7 +157,8 @@ def test_the_layers_of_a_convolution_are_one_kernel_where_they_can_be() -> None:
         return [type(layer) for layer in compiled(made(STACKS[name], (15, 14, 2)), None,
                                                   Workers(1)).layers[1:-2]]  # fmt: skip
 
-    twin, included, pool = convolution.Conv2D, convolution.Included, convolution.MaxPool2D
-    assert kinds("relu") == [twin, included, included, twin]
-    assert kinds("gelu") == [twin, Activate, pool, twin]
-    assert kinds("own layers")[:2] == [twin, OwnScale]
+    twin, included, pool = convolution.Conv2D, convolution.Included, pooling.MaxPool2D
+    alone = unpooled.Unpooled
+    assert kinds("relu") == [twin, included, included, alone]
+    assert kinds("gelu") == [alone, Activate, pool, alone]
+    assert kinds("own layers")[:2] == [alone, OwnScale]
