@@ -8,7 +8,7 @@ outputs z never leave the innermost cache. With v = max z over a window and a = 
 so the activation is computed once per window, and of dL/dz there are the positions `where` (offsets
 of patches) and the values (windows, O). No patch is unfolded: the forward pass multiplies pixels
 where they are, the gradient adds up the patches at these positions, and the backward pass adds the
-weights to the pixels under them. Without pooling, windows are single positions.
+weights to the pixels under them. `unpooled.py` has the convolutions without pooling.
 """
 
 from typing import Any
@@ -41,14 +41,15 @@ from harness.nn.parameters import Shape, aligned
 
 Array = NDArray[np.floating[Any]]
 NO_ACTIVATION = -1
-GROUP = 9  # vectors of a patch that are summed at a time; the rest are in groups of 3 or 6
+GROUP = 9  # vectors of a patch that are summed at a time; then come groups of 6 and 3
 
 
 class Conv2D(convolution.Conv2D):
     """f(X W + b), pooled: the layers `Included` above it pass on its outputs.
 
-    layer: the one whose twin this is. activation: f, None for none. pool: rows and columns of a
-    window, 1 for none.
+    layer: the one whose twin this is. activation: f, one of `CODES`, None for none. pool: rows and
+    columns of a window. The sum of a gradient is split by the threads of `workers`, so its last
+    bits depend on their number.
     """
 
     def __init__(
@@ -80,7 +81,6 @@ class Conv2D(convolution.Conv2D):
         self._numbers = np.ascontiguousarray(offsets[:k, :k].reshape(-1))
         self._per_row = -(-k * inside // HALF)
         parts = offsets[:k, 0, :1] + np.arange(self._per_row, dtype=np.int32) * HALF
-        self._parts_used = parts.size
         self._distances = np.pad(parts.reshape(-1), (0, -parts.size % 3), mode="edge")
         count, patch = self._workers.count, self._distances.size * HALF
         self._image = aligned((count, offsets.size + FULL), F)  # a vector may begin at the end
