@@ -26,12 +26,10 @@ from harness.nn.compiled.patches import (
     HALF,
     TILE,
     gather3,
-    gather6,
     gather9,
     pool_full,
     pool_half,
     scatter3,
-    scatter6,
     scatter9,
     tile_full,
     tile_half,
@@ -41,7 +39,7 @@ from harness.nn.parameters import Shape, aligned
 
 Array = NDArray[np.floating[Any]]
 NO_ACTIVATION = -1
-GROUP = 9  # vectors of a patch that are summed at a time; then come groups of 6 and 3
+GROUP = 9  # vectors of a patch that are summed at a time; then come groups of 3
 
 
 class Conv2D(convolution.Conv2D):
@@ -87,7 +85,7 @@ class Conv2D(convolution.Conv2D):
         self._z = aligned((count, self._corners.size, width), F)
         self._top = aligned((count, windows, width), F)
         self._kernel, self._offset = aligned((len(self._numbers), width), F), aligned((width,), F)
-        self._turned = aligned((width, patch), F)
+        self._turned, self._total = aligned((width, patch), F), aligned((width, patch), F)
         self._sums, self._of_bias = aligned((count, width, patch), F), aligned((count, width), F)
         self._where = np.zeros((0, windows, width), np.int32)
         return shape
@@ -110,7 +108,8 @@ class Conv2D(convolution.Conv2D):
 
     def backward(self, delta: Array) -> Array:
         """delta f'(v) W^T, folded."""
-        _turn(self.weights, self._turned, self.kernel, self._per_row)
+        kernel, used = self._rows(self.weights, self._turned)
+        np.copyto(used, kernel)
         below = self.buffer("below", self._inputs.shape)
         delta = np.ascontiguousarray(delta)
         self._workers.run(
@@ -128,8 +127,17 @@ class Conv2D(convolution.Conv2D):
             len(delta), _gradient, self._inputs, self._image, self._frame, self._sums,
             self._of_bias, self._distances, self._where, *self._for_values(delta),
         )  # fmt: skip
-        shape = self.kernel, self._per_row
-        _add_up(self._sums, self._of_bias, out["weights"], out["bias"], *shape)
+        np.add.reduce(self._sums, axis=0, out=self._total)
+        gradient, used = self._rows(out["weights"], self._total)
+        np.copyto(gradient, used)
+        np.add.reduce(self._of_bias[:, : self.channels], axis=0, out=out["bias"])
+
+    def _rows(self, weights: Array, turned: Array) -> tuple[Array, Array]:
+        """Views (O, k, kC) of weights (kkC, O), and of (O, patch) without what fills up vectors."""
+        k, row = self.kernel, self._numbers.size // self.kernel
+        patches = turned[: self.channels, : k * self._per_row * HALF]
+        patches = patches.reshape(self.channels, k, self._per_row * HALF)
+        return weights.reshape(k, row, self.channels).transpose(2, 0, 1), patches[:, :, :row]
 
     def _for_values(self, delta: Array) -> tuple[Any, ...]:
         """The arguments of `find_values`, with arrays (B, windows, O)."""
@@ -212,11 +220,9 @@ def _backward(
             while part + GROUP <= count:
                 scatter9(image, where[b], value, channel, weights, distances, part)
                 part += GROUP
-            if part + 6 <= count:
-                scatter6(image, where[b], value, channel, weights, distances, part)
-                part += 6
-            if part < count:
+            while part < count:
                 scatter3(image, where[b], value, channel, weights, distances, part)
+                part += 3
         _unload(image, below[b], frame)
     if frame > 0:  # zeros, for `load`
         for j in range(image.size):
@@ -243,13 +249,10 @@ def _gradient(
             for channel in range(channels):
                 gather9(out, image, where[b], value, channel, distances, part)
             part += GROUP
-        if part + 6 <= count:
-            for channel in range(0, channels, 2):
-                gather6(out, image, where[b], value, channel, distances, part)
-            part += 6
-        if part < count:
+        while part < count:
             for channel in range(0, channels, 4):
                 gather3(out, image, where[b], value, channel, distances, part)
+            part += 3
 
 
 @numba.njit(**COMPILED)
@@ -327,31 +330,3 @@ def _differentiate(delta: Any, a: Any, out: Any, code: int, slope: Any) -> None:
     else:
         for j in range(delta.size):
             out[j] = delta[j]
-
-
-@numba.njit(**KERNEL)
-def _turn(weights: Any, out: Any, k: int, per_row: int) -> None:
-    """Write weights (kkC, O) into `out` (O, patch), each row of a patch in whole vectors."""
-    row = len(weights) // k
-    for i in range(k):
-        for t in range(row):
-            for o in range(weights.shape[1]):
-                out[o, i * per_row * HALF + t] = weights[i * row + t, o]
-
-
-@numba.njit(**KERNEL)
-def _add_up(sums: Any, of_bias: Any, weights: Any, bias: Any, k: int, per_row: int) -> None:
-    """Write the sums of the threads into weights (kkC, O), as `_turn` reads them, and bias (O,)."""
-    row = len(weights) // k
-    for i in range(k):
-        for t in range(row):
-            for o in range(bias.size):
-                total = F(0)
-                for number in range(len(sums)):
-                    total += sums[number, o, i * per_row * HALF + t]
-                weights[i * row + t, o] = total
-    for o in range(bias.size):
-        total = F(0)
-        for number in range(len(sums)):
-            total += of_bias[number, o]
-        bias[o] = total

@@ -257,5 +257,5 @@ def _add_product(build: Any, total: Any, left: Any, right: Any) -> None:
 
 tile_half, tile_full = tiler(HALF), tiler(FULL)
 pool_half, pool_full = pooler(HALF), pooler(FULL)
-gather3, gather6, gather9 = gatherer(3, 4), gatherer(6, 2), gatherer(9, 1)
-scatter3, scatter6, scatter9 = scatterer(3), scatterer(6), scatterer(9)
+gather3, gather9 = gatherer(3, 4), gatherer(9, 1)
+scatter3, scatter9 = scatterer(3), scatterer(9)
