@@ -41,7 +41,7 @@ FENCES = {
     ),
     "matplotlib": ("analysis/plots.py", "analysis/charts.py"),
     "numba": ("nn/compiled/",),
-    "llvmlite": ("nn/compiled/simd.py", "nn/compiled/blas.py"),
+    "llvmlite": ("nn/compiled/simd.py", "nn/compiled/blas.py", "nn/compiled/patches.py"),
     "pandas": ("recognizer/logged_model.py", "runfolder/run.py", "runfolder/sweep.py"),
     "starlette": ("recognizer/server.py", "recognizer/guard.py"),
     "uvicorn": ("recognizer/server.py",),

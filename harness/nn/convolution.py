@@ -48,7 +48,8 @@ class Conv2D(Layer):
             raise ValueError(f"Conv2D: padding={padding!r}: expected 'valid' or 'same'")
         if padding == "same" and kernel % 2 == 0:
             raise ValueError(f"Conv2D: kernel={kernel}: padding='same' expects an odd kernel")
-        self.channels, self.kernel, self.initialization = channels, kernel, initialization
+        self.channels, self.kernel, self.padding = channels, kernel, padding
+        self.initialization = initialization
         self._frame = (kernel - 1) // 2 if padding == "same" else 0
 
     def build(self, input_shape: Shape) -> Shape:
@@ -85,7 +86,9 @@ class Conv2D(Layer):
         for part in self._parts(len(inputs)):
             product = outputs[part].reshape(-1, self.channels)
             np.matmul(self._unfold(images[part]), self.weights, out=product)
-        np.add(outputs, self.bias, out=outputs)
+        columns = self._positions[1]  # a whole row at a time, because few channels are slow
+        rows = outputs.reshape(-1, columns * self.channels)
+        np.add(rows, np.tile(self.bias, columns), out=rows)
         return outputs
 
     def backward(self, delta: Array) -> Array:

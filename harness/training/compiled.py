@@ -5,6 +5,7 @@ and plain SGD is trained by one kernel for the whole epoch (`train_epoch`), wher
 finds nothing against it.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 from harness.data.dataset import Part
 from harness.data.normalization import Affine, Normalization, is_affine
 from harness.nn.compiled import supports
+from harness.nn.convolution import Conv2D, Flatten, MaxPool2D, Reshape
+from harness.nn.layers import Dense, Layer
 from harness.nn.losses import CrossEntropy, Loss
 from harness.nn.metrics import Score
 from harness.nn.models import mlp
@@ -61,12 +64,15 @@ def twins(
     """
     ink = None
     is_changed = options.augmentation or options.input_dropout or options.adversarial
-    if is_affine(normalization) and part.inputs.dtype == np.uint8 and not is_changed:
+    is_dense = type(network.layers[0]) is Dense
+    if is_dense and is_affine(normalization) and part.inputs.dtype == np.uint8 and not is_changed:
         assert isinstance(normalization, Affine)
         if options.batch <= MAX_BATCH and _ink_share(part) < INK_SHARE:
             ink = normalization.scale, normalization.shift
-    _compile(optimizer, ink)
-    return _parts(network, optimizer, options.loss, ink, options.batch, options.threads)
+    parts = _parts(network, optimizer, options.loss, ink, options.batch, options.threads)
+    for layers in _tiny(parts.network):
+        _compile(layers, optimizer, ink)
+    return parts
 
 
 def _parts(
@@ -81,7 +87,6 @@ def _parts(
     from harness.nn.compiled.ink_layer import InkDense
     from harness.nn.compiled.network import compiled
     from harness.nn.compiled.optimizers import Twin, has_twin
-    from harness.nn.compiled.rows import Dense
     from harness.nn.compiled.workers import Workers
 
     workers = Workers(threads)
@@ -98,15 +103,31 @@ def _parts(
     )
 
 
-def _compile(optimizer: Optimizer, ink: tuple[float, float] | None) -> None:
+def _tiny(fast: Network) -> Iterator[list[Layer]]:
+    """Networks for examples of 16 numbers, with the kinds of layers whose kernels `fast` needs."""
+    from harness.nn.compiled import convolution, pooling, unpooled
+
+    kinds = {type(layer) for layer in fast.layers}
+    yield mlp((16,), 2, width=(2, 2), dropout=0.5)
+    # Two of each, because nothing is propagated to the inputs of the first one.
+    if convolution.Conv2D in kinds:
+        first, second = (Conv2D(1, 1), MaxPool2D(2)), (Conv2D(1, 1), MaxPool2D(2))
+        yield [Reshape(4, 4, 1), *first, *second, Flatten(), Dense(2)]
+    if unpooled.Unpooled in kinds:
+        yield [Reshape(4, 4, 1), Conv2D(1, 1), Conv2D(1, 1), Flatten(), Dense(2)]
+    if pooling.MaxPool2D in kinds:
+        yield [Dense(16), Reshape(4, 4, 1), MaxPool2D(2), Flatten(), Dense(2)]
+
+
+def _compile(layers: list[Layer], optimizer: Optimizer, ink: tuple[float, float] | None) -> None:
     """Compile the kernels by a step of a tiny network: now, not during the first epoch."""
-    network = Network(mlp((8,), 2, width=(2, 2), dropout=0.5), 8)
+    network = Network(layers, 16)
     kind: Any = type(optimizer) if type(optimizer) in OPTIMIZERS.values() else SGD
     parts = _parts(network, kind(network.parameters), CrossEntropy(), ink, 2, 1)
     options, generator = Options(batch=2, lr=1, epochs=1, max_norm=1), np.random.default_rng(0)
     step = Step(parts, options, batch=2, generator=generator,
                 average=parts.average(network.parameters, 0.5))  # fmt: skip
-    inputs = np.zeros((2, 8), np.uint8 if parts.takes_pixels else np.float32)
+    inputs = np.zeros((2, 16), np.uint8 if parts.takes_pixels else np.float32)
     step(inputs, np.eye(2, dtype=np.float32), np.empty((2, 2), np.float32), 0, 0.0)
 
 

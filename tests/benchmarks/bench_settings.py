@@ -6,7 +6,8 @@ Each peer trains 784-...-10 on the 60,000 images of MNIST for some epochs; the p
 take turns, epoch by epoch, in one process, because machines are shared. An epoch's seconds are the
 median of the epochs from the third on: the first ones are not what a training costs. The ratios
 are of other peers' seconds to ours with Numba: above 1, ours is faster. Peers that are not
-installed are left out. Needs `pip install jax torch`.
+installed are left out; `products`, only the matrix products, is for networks with convolutions.
+Needs `pip install jax torch`.
 
     python tests/benchmarks/bench_settings.py --flat [--epochs 50]
 
@@ -24,7 +25,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 
-from peers import Setting, jax, numba, numpy, pytorch
+from peers import Setting, jax, numba, numpy, products, pytorch
 
 FIRST = 2  # epochs that are not measured
 SETTINGS = [
@@ -53,9 +54,10 @@ SETTINGS = [
         "256-256 relu, nesterov, max-norm, ema, 64",
         (256, 256), "relu", "momentum", 0.01, 64, nesterov=True, max_norm=2.0, ema=0.999,
     ),
+    Setting("conv 8-16, 128 relu, adam, 64", (128,), "relu", "adam", 1e-3, 64, channels=(8, 16)),
 ]  # fmt: skip
 PEERS = {"numba": (numba, "numba"), "numpy": (numpy, "numpy"), "jax": (jax, "jax"),
-         "pytorch": (pytorch, "torch")}  # fmt: skip
+         "pytorch": (pytorch, "torch"), "products": (products, "numpy")}  # fmt: skip
 
 
 def images():
@@ -107,10 +109,14 @@ def grid(options: argparse.Namespace) -> None:
         for setting in SETTINGS:
             if options.only not in setting.name:
                 continue
-            seconds = in_process(setting, names, options.epochs, threads)
+            own = [n for n in names if n != "products" or setting.channels]
+            seconds = in_process(setting, own, options.epochs, threads)
             ours = seconds[names[0]][FIRST:]
             cells = [f"{median(ours):.3f} s"]
             for name in names[1:]:
+                if name not in seconds:
+                    cells.append("")
+                    continue
                 pairs = [b / a for a, b in zip(ours, seconds[name][FIRST:], strict=True)]
                 ratio = median(seconds[name][FIRST:]) / median(ours)
                 cells.append(f"{ratio:.2f} ({min(pairs):.2f} to {max(pairs):.2f})")

@@ -2,7 +2,8 @@
 
 Each function here takes a `Setting` and MNIST's training images (N, 784) and labels (N,), uint8,
 and returns a function that trains one more epoch and returns its mean loss. The work of an epoch:
-shuffling, normalization to [-1, 1], forward, backward and the step of the optimizer.
+shuffling, normalization to [-1, 1], forward, backward and the step of the optimizer. `products`
+does the matrix products of a network with convolutions and nothing else.
 """
 
 from collections.abc import Callable
@@ -15,7 +16,11 @@ CLASSES = 10
 
 @dataclass(frozen=True)
 class Setting:
-    """What is trained. hidden: the widths of the hidden layers."""
+    """What is trained.
+
+    hidden: the widths of the hidden layers. channels: of convolutions before them, each with
+    kernels of 3 x 3, the activation and max-pooling of 2 x 2.
+    """
 
     name: str
     hidden: tuple[int, ...]
@@ -29,6 +34,7 @@ class Setting:
     max_norm: float | None = None
     ema: float = 0.0
     nesterov: bool = False
+    channels: tuple[int, ...] = ()
 
 
 def numpy(setting: Setting, images, labels) -> Epoch:
@@ -49,7 +55,7 @@ def ours(setting: Setting, images, labels, backend: str) -> Epoch:
     from harness.data import normalization
     from harness.data.dataset import Dataset, Part
     from harness.nn.activations import ACTIVATIONS
-    from harness.nn.models import mlp
+    from harness.nn.models import conv, mlp
     from harness.nn.network import Network
     from harness.nn.optimizers import OPTIMIZERS
     from harness.training.options import Options
@@ -57,10 +63,15 @@ def ours(setting: Setting, images, labels, backend: str) -> Epoch:
     from harness.training.trainer import Trainer
 
     part = Part(images, labels)
-    activation = ACTIVATIONS[setting.activation]()
-    layers = mlp(
-        (28, 28), CLASSES, width=setting.hidden, activation=activation, dropout=setting.dropout
-    )
+    options = {
+        "width": setting.hidden,
+        "activation": ACTIVATIONS[setting.activation](),
+        "dropout": setting.dropout,
+    }
+    if setting.channels:
+        layers = conv((28, 28), CLASSES, channels=setting.channels, **options)
+    else:
+        layers = mlp((28, 28), CLASSES, **options)
     network = Network.create(layers, images.shape[1], np.random.default_rng(0))
     threads = blas_threads(len(network.parameters.flat), setting.batch, cores())
     options = {"weight_decay": setting.weight_decay}
@@ -98,6 +109,13 @@ def pytorch(setting: Setting, images, labels) -> Epoch:
     torch.manual_seed(0)
     activation = {"sigmoid": torch.nn.Sigmoid, "tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}
     layers, below = [], images.shape[1]
+    if setting.channels:
+        layers, side, inside = [torch.nn.Unflatten(1, (1, 28, 28))], 28, 1
+        for channels in setting.channels:
+            layers += [torch.nn.Conv2d(inside, channels, 3), activation[setting.activation]()]
+            layers += [torch.nn.MaxPool2d(2)]
+            inside, side = channels, (side - 2) // 2
+        layers, below = [*layers, torch.nn.Flatten()], side * side * inside
     for width in setting.hidden:
         layers += [torch.nn.Linear(below, width), activation[setting.activation]()]
         layers += [torch.nn.Dropout(setting.dropout)] if setting.dropout else []
@@ -142,14 +160,24 @@ def pytorch(setting: Setting, images, labels) -> Epoch:
 
 
 def jax(setting: Setting, images, labels) -> Epoch:
-    """JAX, one jitted `lax.scan` per epoch."""
+    """JAX, one jitted `lax.scan` per epoch; with convolutions, a jitted function per step.
+
+    Within a scan, XLA's convolutions take four times as long. Of several ways to write max-pooling,
+    `maximum` of slices has the fastest derivative.
+    """
     import jax
     import jax.numpy as jnp
     import numpy as np
 
     generator = np.random.default_rng(0)
-    widths = (images.shape[1], *setting.hidden, CLASSES)
-    weights = []
+    weights, below, side, inside = [], images.shape[1], 28, 1
+    for channels in setting.channels:
+        limit = np.sqrt(6 / (9 * (inside + channels)))
+        kernel = generator.uniform(-limit, limit, (3, 3, inside, channels))
+        weights += [jnp.asarray(kernel, jnp.float32), jnp.zeros(channels, jnp.float32)]
+        inside, side = channels, (side - 2) // 2
+        below = side * side * inside
+    widths = (below, *setting.hidden, CLASSES)
     for below, width in pairwise(widths):
         limit = np.sqrt(6 / (below + width))
         weights.append(jnp.asarray(generator.uniform(-limit, limit, (below, width)), jnp.float32))
@@ -163,7 +191,20 @@ def jax(setting: Setting, images, labels) -> Epoch:
     function = activation[setting.activation]
     lr, decay, smoothing = setting.lr, setting.weight_decay, setting.label_smoothing
 
+    def convolved(x, w, b):  # type: ignore[no-untyped-def]
+        names = ("NHWC", "HWIO", "NHWC")
+        x = jax.lax.conv_general_dilated(x, w, (1, 1), "VALID", dimension_numbers=names)
+        x = function(x + b)
+        x = x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2]
+        x = jnp.maximum(x[:, ::2], x[:, 1::2])
+        return jnp.maximum(x[:, :, ::2], x[:, :, 1::2])
+
     def loss_of(weights, x, y, key):  # type: ignore[no-untyped-def]
+        if setting.channels:
+            x = x.reshape(-1, 28, 28, 1)
+            for n in range(0, 2 * len(setting.channels), 2):
+                x = convolved(x, *weights[n : n + 2])
+            x, weights = x.reshape(len(x), -1), weights[2 * len(setting.channels) :]
         for w, b in zip(weights[:-2:2], weights[1:-2:2], strict=True):
             x = function(x @ w + b)
             if setting.dropout:
@@ -190,33 +231,81 @@ def jax(setting: Setting, images, labels) -> Epoch:
         root = jnp.sqrt(s / (1 - 0.999**t)) + 1e-8
         return w - lr / (1 - 0.9**t) * v / root, v, s
 
-    @jax.jit
-    def scan(state, order, key):  # type: ignore[no-untyped-def]
-        def step(carried, rows):  # type: ignore[no-untyped-def]
-            weights, velocity, square, average, t, key = carried
-            t, (key, use) = t + 1, jax.random.split(key)
-            x = pixels[rows].astype(jnp.float32) * (2 / 255) - 1
-            loss, grad = jax.value_and_grad(loss_of)(weights, x, truth[rows].astype(jnp.int32), use)
-            arrays = zip(weights, grad, velocity, square, strict=True)
-            new = [updated(w, g, v, s, t) for w, g, v, s in arrays]
-            weights, velocity, square = (list(each) for each in zip(*new, strict=True))
-            if setting.max_norm:
-                for n in range(0, len(weights) - 2, 2):
-                    norms = jnp.sqrt((weights[n] ** 2).sum(0))
-                    factor = setting.max_norm / jnp.maximum(norms, setting.max_norm)
-                    weights[n] = weights[n] * factor
-            if setting.ema:
-                pairs = zip(average, weights, strict=True)
-                average = [a + (1 - setting.ema) * (w - a) for a, w in pairs]
-            return (weights, velocity, square, average, t, key), loss
+    def step(carried, rows):  # type: ignore[no-untyped-def]
+        weights, velocity, square, average, t, key = carried
+        t, (key, use) = t + 1, jax.random.split(key)
+        x = pixels[rows].astype(jnp.float32) * (2 / 255) - 1
+        loss, grad = jax.value_and_grad(loss_of)(weights, x, truth[rows].astype(jnp.int32), use)
+        arrays = zip(weights, grad, velocity, square, strict=True)
+        new = [updated(w, g, v, s, t) for w, g, v, s in arrays]
+        weights, velocity, square = (list(each) for each in zip(*new, strict=True))
+        if setting.max_norm:
+            for n in range(0, len(weights) - 2, 2):
+                norms = jnp.sqrt((weights[n] ** 2).sum(0))
+                factor = setting.max_norm / jnp.maximum(norms, setting.max_norm)
+                weights[n] = weights[n] * factor
+        if setting.ema:
+            pairs = zip(average, weights, strict=True)
+            average = [a + (1 - setting.ema) * (w - a) for a, w in pairs]
+        return (weights, velocity, square, average, t, key), loss
 
-        rows = order[: steps * setting.batch].reshape(steps, setting.batch)
-        return jax.lax.scan(step, (*state, key), rows)
+    @jax.jit
+    def scan(carried, rows):  # type: ignore[no-untyped-def]
+        return jax.lax.scan(step, carried, rows)
+
+    jitted_step = jax.jit(step)
 
     def epoch() -> float:
         order = jnp.asarray(generator.permutation(len(images)))
-        carried, losses = scan(state, order, key[0])
+        rows = order[: steps * setting.batch].reshape(steps, setting.batch)
+        carried = (*state, key[0])
+        if setting.channels:
+            losses = []
+            for number in range(steps):
+                carried, loss = jitted_step(carried, rows[number])
+                losses.append(loss)
+            losses = jnp.stack(losses)
+        else:
+            carried, losses = scan(carried, rows)
         state[:], key[0] = list(carried[:-1]), carried[-1]
         return float(losses.mean())
+
+    return epoch
+
+
+def products(setting: Setting, images, labels) -> Epoch:
+    """Only the matrix products of this package's NumPy path, of arrays that are unfolded already.
+
+    A layer has three: forward, of the gradient and, except for the first one, backward.
+    """
+    import numpy as np
+
+    generator, side, inside = np.random.default_rng(0), 28, 1
+    shapes, below = [], images.shape[1]
+    for channels in setting.channels:
+        side -= 2
+        shapes.append((setting.batch * side * side, 9 * inside, channels))
+        inside, side = channels, side // 2
+        below = side * side * inside
+    for width in (*setting.hidden, CLASSES):
+        shapes.append((setting.batch, below, width))
+        below = width
+    layers = []
+    for rows, below, width in shapes:
+        x, w, z = (
+            generator.normal(size=size).astype(np.float32)
+            for size in ((rows, below), (below, width), (rows, width))
+        )
+        layers.append((x, w, z, *map(np.empty_like, (x, w, z))))
+
+    def epoch() -> float:
+        for _ in range(-(-len(images) // setting.batch)):
+            for x, w, _, _, _, out in layers:
+                np.matmul(x, w, out=out)
+            for number, (x, w, z, below, gradient, _) in reversed(list(enumerate(layers))):
+                np.matmul(x.T, z, out=gradient)
+                if number:
+                    np.matmul(z, w.T, out=below)
+        return 0.0
 
     return epoch

@@ -1,11 +1,15 @@
 """A network whose layers are compiled where they have a twin; the others stay as they are."""
 
-import itertools
 from collections.abc import Iterator
+from itertools import takewhile
 
-from harness.nn import layers
+from harness.nn import convolution, layers
+from harness.nn.activations import Activation
+from harness.nn.compiled.convolution import Conv2D
 from harness.nn.compiled.ink_layer import InkDense
+from harness.nn.compiled.pooling import MaxPool2D
 from harness.nn.compiled.rows import Rows, has_row_kernel
+from harness.nn.compiled.unpooled import Unpooled
 from harness.nn.compiled.workers import Workers
 from harness.nn.network import Network
 
@@ -20,14 +24,33 @@ def compiled(
     """
 
     def twins() -> Iterator[layers.Layer]:
-        rest = list(network.layers)
-        if ink is not None and type(first := rest[0]) is layers.Dense:
-            yield InkDense(first.outputs, *ink, workers=workers)
-            del rest[0]
-        for has_kernel, group in itertools.groupby(rest, has_row_kernel):
-            if has_kernel:
-                yield Rows(list(group), network.parameters.flat, batch, workers)
+        left = list(network.layers)
+        while left:
+            first = left[0]
+            if len(left) == len(network.layers) and ink and type(first) is layers.Dense:
+                yield InkDense(first.outputs, *ink, workers=workers)
+            elif rows := list(takewhile(has_row_kernel, left)):
+                yield Rows(rows, network.parameters.flat, batch, workers)
+                del left[1 : len(rows)]
+            elif type(first) is convolution.Conv2D:
+                activation, pool = _above(left)
+                kind = Unpooled if pool == 1 else Conv2D
+                yield kind(first, activation, pool, workers=workers)
+                del left[1 : 1 + (activation is not None) + (pool != 1)]
+            elif type(first) is convolution.MaxPool2D:
+                yield MaxPool2D(first.size)
             else:
-                yield from group
+                yield first
+            del left[0]
 
     return network.with_layers(list(twins()))
+
+
+def _above(left: list[layers.Layer]) -> tuple[Activation | None, int]:
+    """The activation and the window of the pooling that follow a convolution, or None and 1."""
+    activation, pool, above = None, 1, left[1:]
+    if above and isinstance(above[0], layers.Activate) and has_row_kernel(above[0]):
+        activation = above.pop(0).activation  # type: ignore[attr-defined]
+    if above and type(above[0]) is convolution.MaxPool2D:
+        pool = above[0].size
+    return activation, pool

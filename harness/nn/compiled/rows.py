@@ -151,11 +151,11 @@ class Rows(layers.Layer):
     def _array(self, begin: int, count: int, shape: Shape) -> Array:
         """Some examples in the arena, (count, *shape)."""
         try:
-            return self._arrays[begin, count]
+            return self._arrays[begin, count, shape]
         except KeyError:
             flat = self._arena[begin : begin + count * math.prod(shape)]
-            self._arrays[begin, count] = flat.reshape(count, *shape)
-            return self._arrays[begin, count]
+            self._arrays[begin, count, shape] = flat.reshape(count, *shape)
+            return self._arrays[begin, count, shape]
 
     def _prepare(self) -> None:
         """Lay out the arena and write the program and the tasks, once."""
@@ -194,7 +194,7 @@ class Rows(layers.Layer):
         self._program = np.array(self._commands, np.int64)
         self._numbers = np.array([_number(source) for source in self._sources], F)
         self._arena, self._bits = aligned((size,), F), np.empty(bits, np.uint32)
-        self._arrays: dict[tuple[int, int], Array] = {}
+        self._arrays: dict[tuple[int, int, Shape], Array] = {}
         commands = [command for command in self._commands if command.kind == DENSE]
         self._dense_commands = list(zip(self._denses, commands, strict=True))
         self._tasks, room = self._divided()

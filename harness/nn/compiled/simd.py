@@ -41,7 +41,7 @@ def row_adder(vectors: int, lines: int) -> Any:
 
         def code(context: Any, build: Any, signature: Any, arguments: Any) -> Any:
             out, start, rows, index, value = (
-                _array(context, build, signature, arguments, a) for a in (0, 2, 4, 5, 6)
+                argument(context, build, signature, arguments, a) for a in (0, 2, 4, 5, 6)
             )
             line, first = arguments[1], arguments[3]
             begin, end, column = arguments[7:]
@@ -93,7 +93,7 @@ def row_spreader(vectors: int, lines: int) -> Any:
 
         def code(context: Any, build: Any, signature: Any, arguments: Any) -> Any:
             out, rows, index, value = (
-                _array(context, build, signature, arguments, a) for a in (0, 2, 5, 6)
+                argument(context, build, signature, arguments, a) for a in (0, 2, 5, 6)
             )
             to, first, column, begin, end = (arguments[a] for a in (1, 3, 4, 7, 8))
             last = build.sub(cgutils.unpack_tuple(build, rows.shape, 2)[0], INTEGER(1))
@@ -118,7 +118,7 @@ def row_spreader(vectors: int, lines: int) -> Any:
     return spread
 
 
-def _array(context: Any, build: Any, signature: Any, arguments: Any, number: int) -> Any:
+def argument(context: Any, build: Any, signature: Any, arguments: Any, number: int) -> Any:
     """An argument that is an array."""
     return context.make_array(signature.args[number])(context, build, arguments[number])
 
