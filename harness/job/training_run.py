@@ -68,6 +68,7 @@ class TrainingRun:
             maximize=objective.is_max,
             patience=config.patience,
             is_validated=dataset.val is not None,
+            ties=run.ties,
         )
         keeping = config.checkpoint
         self._checkpoints = Checkpoints(

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 
 from harness.nn import metrics
+from harness.training.options import Ties
 
 __all__ = ["Diverged"]
 
@@ -27,23 +28,33 @@ class Diverged(ArithmeticError):
 
 
 class Monitor:
-    """Finds the best epoch by the objective, the earliest of equals.
+    """Finds the best epoch by the objective.
 
     objective: the metric. maximize: higher values are better. patience: epochs without a better one
     after which training is stale; None or 0 for never. is_validated: whether there are validation
     examples; without them the default objective has no values, and the last epoch is the best.
+    ties: which of several epochs with the best value is the best one. An epoch that only equals the
+    best is no improvement: patience counts from the earliest.
 
-    best_epoch, best_value: 0 before the first epoch, and NaN where none had a value. is_required:
-    whether every epoch must have the objective.
+    best_epoch, best_value: 0 before the first epoch, and NaN where none had a value.
+    improved_epoch: the earliest epoch with that value. is_required: whether every epoch must have
+    the objective.
     """
 
     def __init__(
-        self, objective: str, *, maximize: bool, patience: int | None, is_validated: bool
+        self,
+        objective: str,
+        *,
+        maximize: bool,
+        patience: int | None,
+        is_validated: bool,
+        ties: Ties = "latest",
     ) -> None:
         self.objective = objective
         self.is_required = is_validated or maximize or objective != metrics.VAL_ERROR
-        self._maximize, self._patience = maximize, patience
+        self._maximize, self._patience, self._ties = maximize, patience, ties
         self.best_epoch, self.best_value = 0, math.nan
+        self.improved_epoch = 0
 
     def add(self, epoch: int, values: Mapping[str, float]) -> bool:
         """Take the metrics of an epoch. Returns whether it is the best so far.
@@ -56,15 +67,17 @@ class Monitor:
                 f"objective={self.objective}: not recorded in epoch {epoch}, only {known}"
             )
         value = values.get(self.objective, math.nan)
-        is_best = metrics.is_better(value, self.best_value, maximize=self._maximize)
-        if is_best or (math.isnan(value) and math.isnan(self.best_value)):
-            self.best_epoch, self.best_value = epoch, value
-            return True
-        return False
+        is_better = metrics.is_better(value, self.best_value, maximize=self._maximize)
+        if is_better or (math.isnan(value) and math.isnan(self.best_value)):
+            self.improved_epoch = epoch
+        elif value != self.best_value or self._ties == "earliest":
+            return False
+        self.best_epoch, self.best_value = epoch, value
+        return True
 
     def is_stale(self, epoch: int) -> bool:
         """Whether the objective has not improved for `patience` epochs."""
-        return 0 < (self._patience or 0) <= epoch - self.best_epoch
+        return 0 < (self._patience or 0) <= epoch - self.improved_epoch
 
     def best(self) -> dict[str, float]:
         """The final metrics `best/epoch` and the objective's best value, if any epoch had one."""

@@ -44,7 +44,7 @@ Epoch = tuple[Score, Array, NDArray[Any]]
 class Result:
     """The result of a training.
 
-    best_epoch: the epoch that is best by the objective (the earliest of equals), whose weights were
+    best_epoch: the epoch that is best by the objective (the latest of equals), whose weights were
     scored on the test set; by validation error without a validation set, the last epoch. values:
     the metrics of the test set by key. probabilities: the predictions (N, K) float32 for the test
     examples, in file order; of a regression, numbers.
@@ -90,6 +90,7 @@ class Trainer:
             maximize=options.maximize,
             patience=options.patience,
             is_validated=dataset.val is not None,
+            ties=options.ties,
         )
         arguments = network, dataset.train, optimizer, normalization, options
         is_compiled = options.backend == "numba"
@@ -238,6 +239,7 @@ class Trainer:
             "finished": self.finished,
             "best_epoch": self.monitor.best_epoch,
             "best_error": self.monitor.best_value,  # its name in all checkpoints
+            "improved_epoch": self.monitor.improved_epoch,
             "generators": randomness.states(self.generators),
         }
 
@@ -253,6 +255,8 @@ class Trainer:
         for name, array in own.items():
             array[...] = arrays[name]
         self.finished, self.monitor.best_epoch = rest["finished"], rest["best_epoch"]
+        # Earlier versions took the earliest of equals for the best.
+        self.monitor.improved_epoch = rest.get("improved_epoch", rest["best_epoch"])
         if self.monitor.is_required:  # else earlier versions saved a number that is no value
             self.monitor.best_value = rest["best_error"]
         randomness.restore(self.generators, rest["generators"])

@@ -14,7 +14,9 @@ import pytest
 from harness.data.dataset import Dataset, Part
 from harness.job import interruption, scratch
 from harness.job.training_run import PREDICTIONS, TrainingRun
+from harness.runfolder import folder
 from harness.runfolder import journal as journals
+from harness.runfolder.folder import Identity
 from harness.runfolder.journal import Journal
 from harness.runfolder.run import Run
 from harness.training.monitor import Diverged
@@ -121,6 +123,27 @@ def test_patience_ends_the_epochs(run: Run) -> None:
             training.log(epoch, {"val/error": errors[epoch - 1]})
     assert recorded(run) == [("epoch", 1), ("epoch", 2), ("epoch", 3)]
     assert training._monitor.best_epoch == 1
+
+
+@pytest.mark.parametrize(("schema", "best", "final"), [(3, 2, 3), (2, 1, 1)])
+def test_of_equal_epochs_the_latest_has_the_best_checkpoint(
+    run: Run, schema: int, best: int, final: int
+) -> None:
+    """In a run of an earlier version the earliest, also when it continues here."""
+    older = folder.create(run.outputs, run.config, Identity("older", {}, {}), schema)
+    for last in (2, 3):
+        with older.writing() as journal:
+            training = open_run(older, journal)
+            for epoch in training.epochs():
+                training.log(epoch, {"val/error": 0.5}, save)
+                if epoch == last:
+                    break
+            found = best if last == 2 else final
+            assert training.best == older.folder / f"checkpoints/epoch-{found:06d}"
+            if last == 3:
+                assert list(training.epochs()) == [], "patience counts from the earliest"
+                training.final({"test/error": 0.25})
+    assert older.history().final["best/epoch"] == final
 
 
 def test_final_metrics_are_recorded_once(run: Run) -> None:

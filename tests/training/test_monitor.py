@@ -1,6 +1,7 @@
 """The best epoch, early stopping, and metrics that are not finite."""
 
 import math
+from typing import Any
 
 import pytest
 
@@ -11,22 +12,29 @@ NAN = math.nan
 
 def monitor(
     objective: str = "val/error", *, maximize: bool = False, patience: int | None = None,
-    is_validated: bool = True,
+    is_validated: bool = True, **more: Any,
 ) -> Monitor:  # fmt: skip
-    return Monitor(objective, maximize=maximize, patience=patience, is_validated=is_validated)
+    return Monitor(
+        objective, maximize=maximize, patience=patience, is_validated=is_validated, **more
+    )
 
 
 @pytest.mark.parametrize(
     ("values", "maximize", "best"),
     [
-        ((0.3, 0.1, 0.1, 0.2), False, [True, True, False, False]),
-        ((0.3, 0.1, 0.3, 0.4), True, [True, False, False, True]),
+        ((0.3, 0.1, 0.1, 0.2), False, [True, True, True, False]),
+        ((0.3, 0.1, 0.3, 0.2), True, [True, False, True, False]),
     ],
 )
-def test_the_earliest_of_equals_is_the_best(
-    values: tuple[float, ...], maximize: bool, best: list[bool]
+@pytest.mark.parametrize("ties", ["latest", "earliest"])
+def test_of_equal_epochs_the_latest_is_the_best(
+    values: tuple[float, ...], maximize: bool, best: list[bool], ties: str
 ) -> None:
-    judged = monitor("val/own", maximize=maximize)
+    """The earliest is, where a run of an earlier version asks for it."""
+    if ties == "earliest":
+        best = [is_best and values.index(value) == n
+                for n, (value, is_best) in enumerate(zip(values, best, strict=True))]  # fmt: skip
+    judged = monitor("val/own", maximize=maximize, ties=ties)
     assert [judged.add(n, {"val/own": value}) for n, value in enumerate(values, 1)] == best
     epoch = max(n for n, is_best in enumerate(best, 1) if is_best)
     assert judged.best() == {"best/epoch": epoch, "best/val_own": values[epoch - 1]}

@@ -143,7 +143,7 @@ def test_the_best_epoch_is_chosen_on_validation() -> None:
     notes, trained = Notes(), make(problem(), lr=3.0, epochs=12)
     result = trained.run(notes)
     errors = [values[metrics.VAL_ERROR] for values in notes.epochs]
-    assert result.best_epoch == errors.index(min(errors)) + 1
+    assert result.best_epoch == len(errors) - errors[::-1].index(min(errors))
     assert notes.last["best/val_error"] == min(errors)
     trained.network.parameters.flat[:] = trained.best_parameters
     assert trained.evaluate(trained.dataset.test)[0].error == notes.last["test/error"]
@@ -190,13 +190,13 @@ def judged_by_own(*own: float, maximize: bool = False) -> Trainer:
     [
         ((0.3, 0.1, 0.2), 2, 1),
         ((0.5, 0.3, 0.5, 0.6), 2, 4),
-        ((0.0, 0.0), 1, 1),
+        ((0.0, 0.0, 0.1), 2, 3),
     ],
 )
 def test_the_best_epoch_is_chosen_by_the_objective(
     own: tuple[float, ...], lowest: int, highest: int
 ) -> None:
-    """The earliest of equals."""
+    """The latest of equals."""
     for maximize, best in ((False, lowest), (True, highest)):
         notes, trained = Notes(), judged_by_own(*own, maximize=maximize)
         assert trained.run(notes).best_epoch == best
@@ -205,6 +205,24 @@ def test_the_best_epoch_is_chosen_by_the_objective(
         upto = make(problem(), epochs=best)
         upto.run(trainer.Silence())
         np.testing.assert_array_equal(trained.best_parameters, upto.network.parameters.flat)
+
+
+def test_patience_of_a_resumed_training_counts_from_the_earliest_of_equals() -> None:
+    own = (0.3, 0.1, 0.1, 0.2, 0.0)
+    for known in ("improved_epoch", "best_error"):  # earlier versions saved only the second
+        first, second = (judged_by_own(*own) for _ in range(2))
+        for each in (first, second):
+            each.options = dataclasses.replace(each.options, epochs=3)
+            each.monitor._patience = 2
+        first.run(trainer.Silence())
+        arrays, rest = first.state()
+        if known == "best_error":
+            rest = {key: value for key, value in rest.items() if key != "improved_epoch"}
+            rest["best_epoch"] = 2  # the earliest of equals
+        second.restore(arrays, rest)
+        second.options = dataclasses.replace(second.options, epochs=5)
+        second.run(trainer.Silence())
+        assert second.finished == 4, known
 
 
 def test_an_objective_without_a_value_fails_in_one_line() -> None:
