@@ -88,6 +88,7 @@ def trainer(
         ema=config.ema,
         objective=objective.metric,
         maximize=objective.is_max,
+        weights=config.weights,
         ties=ties,
         patience=config.patience,
         augmentation=augmentation,

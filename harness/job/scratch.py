@@ -79,7 +79,7 @@ class _Recorder:
 def _write_weights(
     description: dict[str, Any], trainer: Trainer, result: Result, run: TrainingRun
 ) -> None:
-    """Write the weights of the last epoch and of the best one."""
+    """Write the weights of the last epoch, and those that count."""
     shapes = trainer.network.parameters.shapes
     weights = {
         LAST_WEIGHTS: (trainer.finished, trainer.evaluated),

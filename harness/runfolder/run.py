@@ -78,7 +78,7 @@ class Run:
 
     @property
     def weights(self) -> Path:
-        """The weights of the best epoch; the file exists once the run is finished."""
+        """The weights that count, by the key `weights`; they exist once the run is finished."""
         return self.folder / WEIGHTS
 
     @cached_property
@@ -208,7 +208,7 @@ class Run:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The final metrics: of the test set, and `best/epoch` with its value.
+        """The final metrics: of the test set, `best/epoch`, whose weights count, and its value.
 
         Those of each epoch are in `frame`.
         """

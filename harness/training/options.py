@@ -13,6 +13,7 @@ from harness.nn.schedules import Schedule, constant
 
 __all__ = ["Options"]
 
+Weights = Literal["best", "last"]
 Ties = Literal["latest", "earliest"]
 
 
@@ -29,12 +30,13 @@ class Options:
     Euclidean norm of the perturbation that raises the loss of each example before it is trained on,
     in normalized units; 0 for none. ema: decay per step of the running average of the weights that
     is evaluated instead of the weights; 0 for no average. objective: the metric that chooses the
-    best epoch. maximize: higher values of it are better. ties: which of several epochs with the
-    best value is the best epoch; "earliest" is the rule of runs up to schema 2. patience: stop
-    after this many epochs without a better one, None to train all epochs. augmentation: deforms the
-    training images, None for none. backend: "numpy", or "numba" for the kernels of `nn/compiled`,
-    in every part that has one; "auto": `train` takes "numba" where Numba is installed, and a
-    `Trainer` by itself NumPy. threads: of the compiled kernels; those of BLAS are the caller's.
+    best epoch. maximize: higher values of it are better. weights: which are tested, those of the
+    best or of the last epoch. ties: which of several epochs with the best value is the best epoch;
+    "earliest" is the rule of runs up to schema 2. patience: stop after this many epochs without a
+    better one, None to train all epochs. augmentation: deforms the training images, None for none.
+    backend: "numpy", or "numba" for the kernels of `nn/compiled`, in every part that has one;
+    "auto": `train` takes "numba" where Numba is installed, and a `Trainer` by itself NumPy.
+    threads: of the compiled kernels; those of BLAS are the caller's.
     """
 
     batch: int
@@ -51,6 +53,7 @@ class Options:
     ema: float = 0.0
     objective: str = keys.VAL_ERROR
     maximize: bool = False
+    weights: Weights = "best"
     ties: Ties = "latest"
     patience: int | None = None
     augmentation: Augmentation | None = None

@@ -146,6 +146,26 @@ def test_of_equal_epochs_the_latest_has_the_best_checkpoint(
     assert older.history().final["best/epoch"] == final
 
 
+def test_with_the_last_weights_the_newest_checkpoint_is_the_best(tmp_path: Path) -> None:
+    """Also when it continues; early stopping goes by the best epoch."""
+    run = new_run(tmp_path, "epochs=9", "patience=2", "weights=last", "checkpoint.keep=1")
+    errors = (0.3, 0.1, 0.4, 0.2)
+    for last in (3, 9):
+        with run.writing() as journal:
+            training = open_run(run, journal)
+            for epoch in training.epochs():
+                training.log(epoch, {"val/error": errors[epoch - 1]}, save)
+                if epoch == last:
+                    break
+            newest = min(last, 4)
+            assert training.best == run.folder / f"checkpoints/epoch-{newest:06d}"
+    assert [path.name for path in (run.folder / "checkpoints").iterdir()] == ["epoch-000004"]
+    with run.writing() as journal:
+        open_run(run, journal).final({"test/error": 0.25})
+    expected = {"test/error": 0.25, "best/epoch": 4.0, "best/val_error": 0.2}
+    assert run.history().final == expected
+
+
 def test_final_metrics_are_recorded_once(run: Run) -> None:
     for _ in range(2):
         with run.writing() as journal:

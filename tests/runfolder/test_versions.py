@@ -64,6 +64,7 @@ def test_a_setting_that_became_a_part_has_the_key_of_its_name() -> None:
 def test_settings_of_another_trainer_are_only_those_that_it_has() -> None:
     params = versions.completed({"trainer.name": "mine:fit", "trainer.c": 2, "epochs": 3})
     assert params["objective"] == "val/error"
+    assert params["weights"] == "best"
     assert "optimizer.name" not in params
 
 

@@ -73,6 +73,22 @@ def test_patience_counts_the_epochs_after_the_best(patience: int | None, stale: 
     assert found == stale
 
 
+def test_the_last_weights_count_and_patience_counts_from_the_best_epoch() -> None:
+    judged = monitor(weights="last", patience=3)
+    for epoch, error in enumerate((0.3, 0.1, 0.2, 0.1, 0.4), 1):
+        assert judged.add(epoch, {"val/error": error})
+        assert judged.best() == {"best/epoch": epoch, "best/val_error": error}
+        assert judged.is_stale(epoch) == (epoch == 5)
+    without = monitor(weights="last", is_validated=False)
+    assert without.add(1, {"train/loss": 0.1})
+    assert (without.best_epoch, without.best()) == (1, {})
+
+
+def test_other_weights_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"^weights=lst: expected best or last$"):
+        monitor(weights="lst")
+
+
 def test_what_is_not_finite_is_named_losses_first() -> None:
     values = {"train/loss": 1.0, "train/own": NAN, "val/loss": math.inf}
     with pytest.raises(Diverged, match=r"^val/loss is inf in epoch 2$") as caught:

@@ -225,6 +225,32 @@ def test_patience_of_a_resumed_training_counts_from_the_earliest_of_equals() -> 
         assert second.finished == 4, known
 
 
+@pytest.mark.parametrize("weights", ["best", "last"])
+def test_a_training_resumed_between_two_epochs_ends_with_the_same_weights(weights: str) -> None:
+    own = (0.3, 0.1, 0.2, 0.2, 0.4)
+
+    def one(epochs: int) -> Trainer:
+        trained = judged_by_own(*own)
+        trained.options = dataclasses.replace(trained.options, epochs=epochs)
+        trained.monitor._weights, trained.monitor._patience = weights, 3  # type: ignore[assignment]
+        return trained
+
+    notes, again = Notes(), Notes()
+    again.epochs = [{}] * 3
+    whole, first, second = one(5), one(3), one(5)
+    whole.run(notes)
+    first.run(trainer.Silence())
+    second.restore(*first.state())
+    second.run(again)
+    assert whole.finished == second.finished == 5
+    assert again.last == notes.last
+    assert notes.last["best/epoch"] == (2 if weights == "best" else 5)
+    assert notes.last["best/val_own"] == (0.1 if weights == "best" else 0.4)
+    np.testing.assert_array_equal(second.best_parameters, whole.best_parameters)
+    whole.network.parameters.flat[:] = whole.best_parameters
+    assert whole.evaluate(whole.dataset.test)[0].error == notes.last["test/error"]
+
+
 def test_an_objective_without_a_value_fails_in_one_line() -> None:
     for value in (math.nan, math.inf):
         with pytest.raises(Diverged, match=r"^metric val/own is (nan|inf) in epoch 2: expected"):
