@@ -191,6 +191,19 @@ def test_the_checkpoint_of_the_best_epoch_is_at_hand(
     assert run.final == {"test/error": 0.1, "best/epoch": 1, "best/val_error": 0.1}
 
 
+def test_the_checkpoint_of_the_last_epoch_is_at_hand_where_its_weights_count(
+    command: Command, project: Path, idx_folder: Path
+) -> None:
+    done = command(RUN, *own(idx_folder, "rises", "tracking=none", "weights=last"))
+    assert done.returncode == 0, done.stderr
+    (run,) = histories(project)
+    last = run.curve("val/error")[-1]
+    assert len(run.epochs) > 1
+    assert run.final == {
+        "test/error": last, "best/epoch": len(run.epochs), "best/val_error": last
+    }  # fmt: skip
+
+
 @pytest.mark.fault
 def test_wrong_code_is_a_failed_run_in_one_line(
     command: Command, project: Path, idx_folder: Path

@@ -13,7 +13,7 @@ from harness.analysis import charts, ranking
 from harness.analysis.outcome import Outcome, confidently_wrong, confusion
 from harness.analysis.page import Figure
 from harness.analysis.seed_run import Curve, SeedRun
-from harness.analysis.settings import Setting, natural, number, swept_numbers
+from harness.analysis.settings import Setting, epoch_title, natural, number, swept_numbers
 from harness.nn import metrics
 
 SHOWN = 12  # settings whose curves are drawn and whose predictions are compared
@@ -92,7 +92,7 @@ def swept(settings: Sequence[Setting]) -> list[Figure]:
         points = {"test": _points(settings, key, lambda run: run.test)}
         if validated:
             best = _points(settings, key, lambda run: run.best_val)
-            points = {f"{objective.part_title}, best epoch": best, **points}
+            points = {f"{objective.part_title}, {epoch_title(settings)}": best, **points}
         points = {name: rows for name, rows in points.items() if rows}
         if not points:
             continue
@@ -135,7 +135,7 @@ def heat_map(
         "swept",
         f"{title} by {keys[0]} and {keys[1]}",
         charts.heat_map(keys, rows, columns, table, form, maximize=objective.is_max),
-        f"{percent} over seeds" + (" at the best epoch." if validated else "."),
+        f"{percent} over seeds" + (f" at the {epoch_title(settings)}." if validated else "."),
     )
 
 

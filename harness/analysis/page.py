@@ -20,10 +20,12 @@ SECTIONS = {
 }
 METHOD = (
     (
-        "Best and last epoch",
+        "Best, last and judged epoch",
         "The best epoch of a run is the one with the {word} {title}; the last epoch is "
-        "where training ended. The built-in trainer reads the test set once, with the weights of "
-        "the best epoch; a trainer of your own tests what it is written to test. "
+        "where training ended. Of equal epochs the latest is the best (in runs of earlier "
+        "versions, the earliest). The judged epoch is the best one, or the last with weights=last: "
+        "the run is ranked by it, and the built-in trainer reads the test set once, with its "
+        "weights; a trainer of your own tests what it is written to test. "
         "Mean, ± (standard deviation with n - 1), best and worst are over seeds.",
     ),
     (

@@ -1,7 +1,7 @@
 """Which setting is better, and whether the difference is real.
 
-Settings are ranked by the mean of their objective at the best epoch. The differences from the best
-are tested on the test set, which had no part in the ranking: over the seeds that both settings
+Settings are ranked by the mean of their objective at the judged epoch. The differences from the
+best are tested on the test set, which had no part in the ranking: over the seeds that both settings
 have, or with one seed over the test examples.
 """
 

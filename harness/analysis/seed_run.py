@@ -12,7 +12,7 @@ from harness.nn import metrics
 from harness.runfolder.objective import DEFAULT, Objective
 
 Curve = NDArray[np.float64]
-SEED = "seed"
+SEED, WEIGHTS = "seed", "weights"
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class SeedRun:
     settings: the settings that determine the result, as text. curves: metric -> (epochs,) float64,
     one value per epoch from 1 on. final: the metrics with one value per run. data: digest of the
     data set. validation: identifies the validation examples. test_count: number of test examples,
-    0 if unknown. objective: the metric that chose its best epoch.
+    0 if unknown. objective: the metric that it is judged by.
     """
 
     run: str
@@ -42,15 +42,26 @@ class SeedRun:
 
     @property
     def best_epoch(self) -> int | None:
-        """The epoch with the best value of the objective, the earliest of equals."""
+        """The epoch whose weights count, as it was recorded.
+
+        Else that with the best value of the objective, the latest of equals.
+        """
         curve = self.curves.get(self.objective.metric)
         if curve is None or not np.isfinite(curve).any():
             return None
-        return int((np.nanargmax if self.objective.is_max else np.nanargmin)(curve)) + 1
+        if 1 <= self.final.get(metrics.BEST_EPOCH, 0) <= len(curve):
+            return int(self.final[metrics.BEST_EPOCH])
+        find = np.nanargmax if self.objective.is_max else np.nanargmin
+        return len(curve) - int(find(curve[::-1]))
+
+    @property
+    def judges_last(self) -> bool:
+        """Whether the weights of the last epoch count, not those of the best."""
+        return self.settings.get(WEIGHTS) == "last"
 
     @property
     def best_val(self) -> float:
-        """The objective at the best epoch; NaN if it was not recorded, as without validation."""
+        """The objective at that epoch; NaN if it was not recorded, as without validation."""
         epoch = self.best_epoch
         return math.nan if epoch is None else float(self.curves[self.objective.metric][epoch - 1])
 
@@ -62,7 +73,7 @@ class SeedRun:
 
     @property
     def test(self) -> float:
-        """The test metric of the objective's name, of the best epoch; NaN if not recorded."""
+        """The test metric of the objective's name, of that epoch; NaN if not recorded."""
         return self.final.get(self.objective.test_key, math.nan)
 
     @property

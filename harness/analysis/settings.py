@@ -72,7 +72,7 @@ class Setting:
 
     @cached_property
     def best_val(self) -> Summary:
-        """The objective at each run's best epoch."""
+        """The objective at the epoch of each run whose weights count."""
         return self.over_seeds(lambda run: run.best_val, maximize=self.objective.is_max)
 
     @cached_property
@@ -82,7 +82,7 @@ class Setting:
 
     @cached_property
     def test(self) -> Summary:
-        """The test metric with the weights of each run's best epoch."""
+        """The test metric with the weights of each run that count."""
         return self.over_seeds(lambda run: run.test, maximize=self.objective.is_max)
 
     @cached_property
@@ -92,8 +92,14 @@ class Setting:
 
     @cached_property
     def epoch(self) -> Summary:
-        """The best epoch."""
+        """The epoch whose weights count."""
         return self.over_seeds(lambda run: float(run.best_epoch or math.nan))
+
+
+def epoch_title(settings: Sequence[Setting]) -> str:
+    """What the epochs are called whose weights count: "best epoch", where all are their best."""
+    is_best = not any(run.judges_last for setting in settings for run in setting.runs)
+    return "best epoch" if is_best else "judged epoch"
 
 
 def differing(runs: Sequence[SeedRun]) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 from harness.analysis.ranking import BETTER, FIRST, TIE, WORSE, Standing, equal
 from harness.analysis.seed_run import SeedRun
-from harness.analysis.settings import Setting, Summary
+from harness.analysis.settings import Setting, Summary, epoch_title
 from harness.runfolder.objective import DEFAULT, Objective
 
 Row = TypeVar("Row")
@@ -87,7 +87,7 @@ def _seconds(value: float) -> str:
     return DASH if math.isnan(value) else f"{value:.1f}"
 
 
-def _best_epoch(summary: Summary) -> str:
+def _epoch(summary: Summary) -> str:
     if math.isnan(summary.mean):
         return DASH
     return f"{summary.mean:.0f}" if summary.n == 1 else f"{summary.mean:.1f}"
@@ -103,15 +103,15 @@ COLUMNS: Sequence[Column[Standing]] = (
     ),
     Column("n", lambda s: str(len(s.setting.runs)), short="n", drop=5),
     Column(
-        "{objective},\nbest epoch",
+        "{objective},\n{epoch}",
         lambda s: spread(s.setting.best_val, s.setting.objective),
-        short="{short}, best epoch",
+        short="{short}, {epoch}",
     ),
     Column(
         "best – worst",
         lambda s: span(s.setting.best_val.best, s.setting.best_val.worst, s.setting.objective),
     ),
-    Column("best epoch", lambda s: _best_epoch(s.setting.epoch)),
+    Column("{epoch}", lambda s: _epoch(s.setting.epoch)),
     Column(
         "{objective},\nlast epoch",
         lambda s: spread(s.setting.last_val, s.setting.objective),
@@ -138,8 +138,8 @@ COLUMNS: Sequence[Column[Standing]] = (
 RUN_COLUMNS: Sequence[Column[SeedRun]] = (
     Column("run", lambda run: run.run),
     Column("seed", lambda run: run.seed),
-    Column("{objective},\nbest epoch", lambda run: figure(run.best_val, run.objective)),
-    Column("best epoch", lambda run: str(run.best_epoch or DASH)),
+    Column("{objective},\n{epoch}", lambda run: figure(run.best_val, run.objective)),
+    Column("{epoch}", lambda run: str(run.best_epoch or DASH)),
     Column("{objective},\nlast epoch", lambda run: figure(run.last_val, run.objective)),
     Column("{test}{interval}", _tested),
     Column("seconds", lambda run: _seconds(run.seconds)),
@@ -172,7 +172,7 @@ def _table(
     else:
         shown = [(c.title, c.cell) for c in columns]
     setting = rows[0][0]
-    words = _words(setting.objective)
+    words = _words(setting.objective) | {"epoch": epoch_title([row[0] for row in rows])}
     (title, first), *others = shown
     head = [title, *setting.values, *(title.format_map(words) for title, _ in others)]
     cells = [
@@ -201,6 +201,7 @@ def lead(standings: Sequence[Standing]) -> str:
     objective = best.setting.objective
     word, title, test_title = objective.best_word, objective.title, objective.test_title
     value, test = spread(best.setting.best_val, objective), spread(best.setting.test, objective)
+    epoch = epoch_title([each.setting for each in standings])
     equals = [each.setting for each in standings[1:] if equal(best.setting, each.setting)]
     if equals:
         others = "another is" if len(equals) == 1 else f"{len(equals)} others are"
@@ -212,8 +213,8 @@ def lead(standings: Sequence[Standing]) -> str:
         text = f"{label}: {title} {value} {over}, {test_title} {test}."
     else:
         text = (
-            f"{label} has the {word} {title}: {value} {over}, {'each ' * (n > 1)}at its best "
-            f"epoch; its {test_title} is {test}."
+            f"{label} has the {word} {title}: {value} {over}, {'each ' * (n > 1)}at its "
+            f"{epoch}; its {test_title} is {test}."
         )
     for verdict, words in (
         (TIE, "Not distinguishable from it at 5 %"),

@@ -35,7 +35,7 @@ from harness.run.reproduction import (
 from harness.run.summary import show
 from harness.runfolder import folder
 from harness.runfolder.folder import Identity
-from harness.runfolder.frozen_config import read_yaml
+from harness.runfolder.frozen_config import read_schema, read_yaml
 from harness.runfolder.run import CONFIG, REPRODUCES, Run
 from harness.runfolder.schema import Config, ScratchConfig
 from harness.runfolder.status import ExitStatus, RunStatus
@@ -74,7 +74,8 @@ def reproduce(run_id: str, outputs: Path, uri: str | None) -> None:
 
 def _reproduce(reader: Reader, run: Recorded, files: Path, outputs: Path) -> ExitStatus:
     """files: a folder for downloaded artifacts."""
-    settings = read_yaml(reader.fetch(run, CONFIG, files), to_train=True)
+    frozen = reader.fetch(run, CONFIG, files)
+    settings, schema = read_yaml(frozen, to_train=True), read_schema(frozen)
     check_settings(run, settings)
     settings = replace(
         settings,
@@ -85,7 +86,7 @@ def _reproduce(reader: Reader, run: Recorded, files: Path, outputs: Path) -> Exi
     (prepared,) = freeze.prepare([Job(run.name, {}, settings)])
     checks = checks_of(reader, run, files, prepared)
     show(checks_table(run, checks))
-    new = _train_again(run, settings, prepared, outputs)
+    new = _train_again(run, settings, schema, prepared, outputs)
     again = from_journal(new)
     if again.status is not RunStatus.FINISHED:
         print(f"the reproduction {again.run} ended as {again.status}", file=sys.stderr)
@@ -100,14 +101,16 @@ def _reproduce(reader: Reader, run: Recorded, files: Path, outputs: Path) -> Exi
     return print_verdict(run, again, checks, agreements)
 
 
-def _train_again(run: Recorded, settings: Config, prepared: Prepared, outputs: Path) -> Run:
+def _train_again(
+    run: Recorded, settings: Config, schema: int, prepared: Prepared, outputs: Path
+) -> Run:
     tags = {
         "run_key": f"reproduction of {run.run}",  # not a key that a sweep could build on
         REPRODUCES: run.run,
         "data.sha256": prepared.data_digest,
     }
     identity = Identity(f"reproduction of {run.name}", tags, prepared.dataset, prepared.code)
-    new = folder.create(outputs, settings, identity)
+    new = folder.create(outputs, settings, identity, schema)
     with JobProcess(new, prestart.start_job()) as job:
         job.wait()
     return new

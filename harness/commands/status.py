@@ -46,8 +46,8 @@ def runs_table(runs: list[Run]) -> Table:
     table.add("epochs", drop=4)
     if is_mixed:
         table.add("objective", drop=6)
-    best, test = ("best", "test") if is_mixed else (first.short_title, first.test_title)
-    for title, drop in ((best, 0), ("epoch", 2), (test, 5), ("seconds", 3)):
+    value, test = ("value", "test") if is_mixed else (first.short_title, first.test_title)
+    for title, drop in ((value, 0), ("epoch", 2), (test, 5), ("seconds", 3)):
         table.add(title, right=True, drop=drop)
     for run in runs:
         history = run.history()

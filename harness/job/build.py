@@ -22,7 +22,7 @@ from harness.runfolder.kinds import KINDS
 from harness.runfolder.objective import Objective
 from harness.runfolder.parts import Part, PartError
 from harness.runfolder.schema import Backend, ScratchConfig
-from harness.training.options import Options
+from harness.training.options import Options, Ties
 from harness.training.randomness import generators
 from harness.training.trainer import Trainer
 
@@ -46,10 +46,12 @@ def numba_fault(config: ScratchConfig) -> str | None:
     return numba_loading.fault() if config.backend == "auto" else None
 
 
-def trainer(config: ScratchConfig, dataset: Dataset, threads: int = 1) -> Trainer:
+def trainer(
+    config: ScratchConfig, dataset: Dataset, threads: int = 1, ties: Ties = "latest"
+) -> Trainer:
     """The trainer of a configuration, with a freshly initialized network.
 
-    threads: of the compiled kernels.
+    threads: of the compiled kernels. ties: see `Options`.
     """
     objective = Objective.parse(config.objective)
     made = _new(config, dataset)
@@ -86,6 +88,8 @@ def trainer(config: ScratchConfig, dataset: Dataset, threads: int = 1) -> Traine
         ema=config.ema,
         objective=objective.metric,
         maximize=objective.is_max,
+        weights=config.weights,
+        ties=ties,
         patience=config.patience,
         augmentation=augmentation,
         backend=config.backend,

@@ -17,17 +17,20 @@ from harness.runfolder.checkpoints import STATE
 from harness.runfolder.run import WEIGHTS
 from harness.runfolder.schema import ScratchConfig
 from harness.training.monitor import Diverged
+from harness.training.options import Ties
 from harness.training.trainer import Result, Trainer
 
 LAST_WEIGHTS = "weights/last.safetensors"
 
 
-def fit(config: ScratchConfig, run: TrainingRun) -> None:
+def fit(config: ScratchConfig, run: TrainingRun, *, ties: Ties = "latest") -> None:
     """Train the network of a configuration; see `training/trainer.py`.
+
+    ties: which of several epochs with the best value is the best one.
 
     Raises `Diverged` when a metric is not finite.
     """
-    trainer, code = build.trainer(config, run.dataset, run.threads), build.code(config)
+    trainer, code = build.trainer(config, run.dataset, run.threads, ties), build.code(config)
     if run.restored is not None:
         arrays, description = checkpoint.load(run.restored / STATE)
         trainer.restore(arrays, description["state"])
@@ -76,7 +79,7 @@ class _Recorder:
 def _write_weights(
     description: dict[str, Any], trainer: Trainer, result: Result, run: TrainingRun
 ) -> None:
-    """Write the weights of the last epoch and of the best one."""
+    """Write the weights of the last epoch, and those that count."""
     shapes = trainer.network.parameters.shapes
     weights = {
         LAST_WEIGHTS: (trainer.finished, trainer.evaluated),

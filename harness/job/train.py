@@ -28,6 +28,7 @@ from harness.runfolder.run import CONFIG, Run
 from harness.runfolder.schema import Config, ScratchConfig
 from harness.runfolder.status import RunStatus
 from harness.training.monitor import Diverged
+from harness.training.options import Ties
 from harness.training.threads import blas_threads, cores
 
 UNCOMMITTED = "uncommitted.diff"
@@ -89,7 +90,7 @@ def _train(run: Run, journal: Journal) -> None:
     config, history, dataset = run.config, run.history(), run.dataset()
     _prepare_numba(config, run.cache)
     own_code.use(history.code)
-    fit = _training_function(config)
+    fit = _training_function(config, run.ties)
     threads = _threads(run, dataset)
     backend = config.backend if isinstance(config, ScratchConfig) else None
     journal.append("start", **liveness.this_process(), threads=threads, backend=backend)
@@ -132,10 +133,13 @@ def _only_here(trainer: str) -> Iterator[None]:
             os._exit(1)
 
 
-def _training_function(config: Config) -> Callable[[TrainingRun], None]:
-    """The function that trains. Raises `OwnCodeError` when the user's cannot be imported."""
+def _training_function(config: Config, ties: Ties) -> Callable[[TrainingRun], None]:
+    """The function that trains. Raises `OwnCodeError` when the user's cannot be imported.
+
+    ties: see `Run.ties`.
+    """
     if isinstance(config, ScratchConfig):
-        return partial(scratch.fit, config)
+        return partial(scratch.fit, config, ties=ties)
     name, options = config.trainer.name, dict(config.trainer.options)
     function = parts.factory("trainer", name)
     settings = parts.settings_class(name, function)(**options)

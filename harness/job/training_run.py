@@ -68,6 +68,8 @@ class TrainingRun:
             maximize=objective.is_max,
             patience=config.patience,
             is_validated=dataset.val is not None,
+            weights=config.weights,
+            ties=run.ties,
         )
         keeping = config.checkpoint
         self._checkpoints = Checkpoints(
@@ -139,7 +141,8 @@ class TrainingRun:
     def best(self) -> Path | None:
         """The folder of the best epoch's checkpoint; None when none of that epoch was kept.
 
-        The best epoch so far by the objective; without validation, the last one.
+        The best epoch so far by the objective; without validation or with `weights=last`, the last
+        one.
         """
         return self._checkpoints.of(self._monitor.best_epoch)
 
@@ -152,9 +155,9 @@ class TrainingRun:
     def final(self, values: Mapping[str, float]) -> None:
         """Record the metrics of the test set, once, after the last epoch. Every run needs it.
 
-        `best/epoch` and the objective's best value are added. They tell the truth about the test
-        metrics when those are of the state in `best`. Raises `ValueError` without a metric of the
-        test set, and for a test error that the predictions contradict.
+        `best/epoch` and the objective's value at that epoch are added. They tell the truth about
+        the test metrics when those are of the state in `best`. Raises `ValueError` without a metric
+        of the test set, and for a test error that the predictions contradict.
         """
         checked = _checked(values)
         check_finite(self._epoch, checked)

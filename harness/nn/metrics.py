@@ -26,7 +26,7 @@ a part of the data set, on the predictions that the loss is computed from.
 
 
 def best_key(metric: str) -> str:
-    """The key of a metric's value at the best epoch: `best/val_error` of `val/error`."""
+    """The key of a metric's value at the epoch whose weights count: `best/val_error`."""
     return f"best/{metric.replace('/', '_')}"
 
 

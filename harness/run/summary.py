@@ -150,7 +150,7 @@ def _status(history: History) -> str:
 
 
 def figures(history: History) -> tuple[str, str, str, str]:
-    """The best value of a run's objective, its epoch, its test metric and seconds, as text."""
+    """A run's objective and the epoch that it counts of, its test metric and seconds, as text."""
     final, objective = history.final, Objective.of(history.params)
     best, test = final.get(objective.best_key), final.get(objective.test_key)
     return (

@@ -12,7 +12,7 @@ from typing import Any
 
 from harness.data.atomic import fsync_folder, write_text
 from harness.runfolder import config as configuration
-from harness.runfolder import journal
+from harness.runfolder import journal, versions
 from harness.runfolder.frozen_config import frozen_yaml
 from harness.runfolder.journal import Journal, JournalError
 from harness.runfolder.liveness import HOST
@@ -54,17 +54,17 @@ def new_id() -> str:
     return f"{secrets.token_hex(3)}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
 
 
-def create(outputs: Path, config: Config, identity: Identity) -> Run:
+def create(outputs: Path, config: Config, identity: Identity, schema: int = versions.SCHEMA) -> Run:
     """Make a run folder with its frozen config and the first record of its journal.
 
-    The folder appears whole or not at all.
+    The folder appears whole or not at all. schema: its version, of the run that is reproduced.
     """
     run_id = new_id()
     run = open_run(outputs, run_id)
     unfinished = run.folder.with_name(f".{run_id}")
     unfinished.mkdir(parents=True)
     try:
-        frozen = frozen_yaml(config)
+        frozen = frozen_yaml(config, schema)
         write_text(unfinished / CONFIG, frozen)
         _copy_code(identity.code, unfinished)
         with Journal(unfinished / journal.FILE_NAME) as writer:

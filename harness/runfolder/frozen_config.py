@@ -1,6 +1,7 @@
 """The frozen `config.yaml` of a run folder, of any version of the schema."""
 
 import hashlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,15 @@ from harness.runfolder.config import ConfigError, dotted, to_yaml, validate, yam
 from harness.runfolder.schema import Config
 
 
-def frozen_yaml(config: Config) -> str:
+def frozen_yaml(config: Config, schema: int = versions.SCHEMA) -> str:
     """The frozen `config.yaml` of a run folder: also with the version of the schema."""
-    return f"{versions.KEY}: {versions.SCHEMA}\n{to_yaml(config)}"
+    return f"{versions.KEY}: {schema}\n{to_yaml(config)}"
+
+
+def read_schema(path: Path) -> int:
+    """The version of the schema in a frozen `config.yaml` that `read_yaml` accepts."""
+    found = re.search(rf"^{versions.KEY}: (\d+)$", path.read_text(), re.MULTILINE)
+    return int(found[1]) if found else 1
 
 
 def read_yaml(path: Path, sha256: str | None = None, *, to_train: bool = False) -> Config:

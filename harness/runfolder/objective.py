@@ -78,7 +78,7 @@ class Objective:
 
     @property
     def best_key(self) -> str:
-        """The final metric with the value of the best epoch: `best/val_error`."""
+        """The final metric with the value of the epoch whose weights count: `best/val_error`."""
         return metrics.best_key(self.metric)
 
     @property

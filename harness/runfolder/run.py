@@ -21,12 +21,13 @@ from harness.runfolder import delivered, liveness, versions
 from harness.runfolder import journal as journals
 from harness.runfolder.artifacts import Artifact
 from harness.runfolder.config import ConfigError, leaves
-from harness.runfolder.frozen_config import read_frozen, read_yaml
+from harness.runfolder.frozen_config import read_frozen, read_schema, read_yaml
 from harness.runfolder.history import PRUNED, History, begin, read_history
 from harness.runfolder.journal import Journal, JournalError, Record, read_create
 from harness.runfolder.schema import Config
 from harness.runfolder.status import RunStatus
 from harness.runfolder.target import Target
+from harness.training.options import Ties
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,7 +78,7 @@ class Run:
 
     @property
     def weights(self) -> Path:
-        """The weights of the best epoch; the file exists once the run is finished."""
+        """The weights that count, by the key `weights`; they exist once the run is finished."""
         return self.folder / WEIGHTS
 
     @cached_property
@@ -95,6 +96,11 @@ class Run:
                 if (then := params.get(key, value)) != value:
                     raise ConfigError(f"{path}: {key} is {value} and was {then} when it was frozen")
         return config
+
+    @property
+    def ties(self) -> Ties:
+        """Which of several epochs with the best value is the best one of this run."""
+        return versions.ties(read_schema(self.folder / CONFIG))
 
     def check_trainable(self) -> None:
         """Raise `ConfigError` if the run cannot be trained here.
@@ -202,7 +208,7 @@ class Run:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The final metrics: of the test set, and `best/epoch` with its value.
+        """The final metrics: of the test set, `best/epoch`, whose weights count, and its value.
 
         Those of each epoch are in `frame`.
         """

@@ -11,6 +11,7 @@ from pydantic import AllowInfNan, ConfigDict, Field, Strict
 
 from harness.runfolder import objective
 from harness.runfolder.parts import Part
+from harness.training.options import Weights
 
 if TYPE_CHECKING:
     from harness.data.split import Split
@@ -118,6 +119,11 @@ class Config(Group):
         "the metric that chooses the best epoch, run and setting, lower is better; METRIC:max: "
         "higher is better",
         default=str(objective.DEFAULT),
+    )
+    weights: Weights = about(
+        "whose weights are tested, saved and ranked: of the best epoch, the latest of equals; or "
+        "of the last",
+        default="best",
     )
     patience: Count | None = about(
         "stop after this many epochs without a better objective; null: train all epochs"

@@ -1,10 +1,14 @@
 """Runs of other versions of the harness: settings added since, and keys that are not known here.
 
-A frozen `config.yaml` has the version of the schema, `schema: 2`; in the first version it had none.
+A frozen `config.yaml` has the version of the schema, `schema: 3`; in the first version it had none.
 A setting that was added later has a value that means "as before", which every older run is read
 with: the default of its field in schema.py (`about(..., default=...)`), `Kind.before` for the name
 of a part, and for an option of a part its own default. What a newer version wrote is a warning for
 commands that read, and an error where it would be trained.
+
+The version of the schema decides what no setting says: since 3, the latest of several epochs with
+the best value is the best epoch, before it the earliest was. A run keeps the rule that it was
+frozen with, when it is resumed and when it is reproduced.
 """
 
 import dataclasses
@@ -20,8 +24,9 @@ from harness.runfolder import parts
 from harness.runfolder.journal import RECORDS, Record
 from harness.runfolder.kinds import KINDS, SCRATCH
 from harness.runfolder.schema import Config, ScratchConfig, fields
+from harness.training.options import Ties
 
-SCHEMA = 2
+SCHEMA = 3
 KEY = "schema"
 _named: set[frozenset[str]] = set()  # the keys that a warning has named
 
@@ -36,6 +41,11 @@ def before() -> dict[str, Any]:
         else:
             values[name] = _default(field)
     return {key: value for key, value in values.items() if value is not MISSING}
+
+
+def ties(schema: int) -> Ties:
+    """Which of several epochs with the best value is the best one, by the version of the schema."""
+    return "latest" if schema >= 3 else "earliest"
 
 
 def completed(params: Mapping[str, Any]) -> dict[str, Any]:

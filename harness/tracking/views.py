@@ -21,12 +21,12 @@ SEED = "seed"
 NOTE = f"""\
 Every run is one training. Errors are **fractions**, not percent.
 
-- `{metrics.BEST_VAL_ERROR}` chooses: the lowest validation error of a run, at epoch
-  `{metrics.BEST_EPOCH}`. `{metrics.VAL_ERROR}` in the table is that of the *last* epoch. A run
-  with another `objective` has `best/` and the name of that metric instead: a regression has no
-  errors, and `best/val_loss`.
-- `{metrics.TEST_ERROR}` is read once, with the weights of the best epoch (by a trainer of your
-  own: as it is written). Do not choose by it.
+- `{metrics.BEST_VAL_ERROR}` chooses: the validation error at epoch `{metrics.BEST_EPOCH}`, the
+  lowest of a run, or the last with `weights=last`. `{metrics.VAL_ERROR}` in the table is that of
+  the *last* epoch. A run with another `objective` has `best/` and the name of that metric
+  instead: a regression has no errors, and `best/val_loss`.
+- `{metrics.TEST_ERROR}` is read once, with the weights of that epoch (by a trainer of your own:
+  as it is written). Do not choose by it.
 - `train/` and `val/` are per epoch; `train/` is measured while training, `time/` in seconds.
 - MLflow's *Duration* begins when the run was queued: in a sweep it includes waiting in the queue.
 - The tag `sweep` names the sweeps a run belongs to. `python -m harness ui` links to a view of the

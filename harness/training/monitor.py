@@ -1,12 +1,14 @@
-"""What the metrics of an epoch decide: whether training goes on, and which epoch is the best.
+"""What the metrics of an epoch decide: whether training goes on, and whose weights count.
 
 The built-in trainer and every training function of the user's are judged by it.
 """
 
 import math
 from collections.abc import Mapping
+from typing import get_args
 
 from harness.nn import metrics
+from harness.training.options import Ties, Weights
 
 __all__ = ["Diverged"]
 
@@ -27,26 +29,44 @@ class Diverged(ArithmeticError):
 
 
 class Monitor:
-    """Finds the best epoch by the objective, the earliest of equals.
+    """Finds the epoch whose weights count: the best one by the objective, or the last one.
 
     objective: the metric. maximize: higher values are better. patience: epochs without a better one
     after which training is stale; None or 0 for never. is_validated: whether there are validation
     examples; without them the default objective has no values, and the last epoch is the best.
+    weights: "best", or "last" for those of the last epoch, whatever their value. ties: which of
+    several epochs with the best value is the best one. An epoch that only equals the best is no
+    improvement: patience counts from the earliest.
 
-    best_epoch, best_value: 0 before the first epoch, and NaN where none had a value. is_required:
-    whether every epoch must have the objective.
+    best_epoch, best_value: the epoch whose weights count so far, and its value; 0 before the first
+    epoch, and NaN where none had a value. improved_epoch, improved_value: the earliest epoch with
+    the best value of all, and that value; the same as the two others but for ties and for "last".
+    is_required: whether every epoch must have the objective.
+
+    Raises `ValueError` for other `weights`.
     """
 
     def __init__(
-        self, objective: str, *, maximize: bool, patience: int | None, is_validated: bool
+        self,
+        objective: str,
+        *,
+        maximize: bool,
+        patience: int | None,
+        is_validated: bool,
+        weights: Weights = "best",
+        ties: Ties = "latest",
     ) -> None:
+        if weights not in get_args(Weights):
+            raise ValueError(f"weights={weights}: expected {' or '.join(get_args(Weights))}")
         self.objective = objective
         self.is_required = is_validated or maximize or objective != metrics.VAL_ERROR
         self._maximize, self._patience = maximize, patience
+        self._weights, self._ties = weights, ties
         self.best_epoch, self.best_value = 0, math.nan
+        self.improved_epoch, self.improved_value = 0, math.nan
 
     def add(self, epoch: int, values: Mapping[str, float]) -> bool:
-        """Take the metrics of an epoch. Returns whether it is the best so far.
+        """Take the metrics of an epoch. Returns whether its weights are those that count so far.
 
         Raises `ValueError` when the objective is required and missing.
         """
@@ -56,18 +76,21 @@ class Monitor:
                 f"objective={self.objective}: not recorded in epoch {epoch}, only {known}"
             )
         value = values.get(self.objective, math.nan)
-        is_best = metrics.is_better(value, self.best_value, maximize=self._maximize)
-        if is_best or (math.isnan(value) and math.isnan(self.best_value)):
-            self.best_epoch, self.best_value = epoch, value
-            return True
-        return False
+        is_better = metrics.is_better(value, self.improved_value, maximize=self._maximize)
+        is_equal = value == self.improved_value and self._ties == "latest"
+        if is_better or (math.isnan(value) and math.isnan(self.improved_value)):
+            self.improved_epoch, self.improved_value = epoch, value
+        elif self._weights == "best" and not is_equal:
+            return False
+        self.best_epoch, self.best_value = epoch, value
+        return True
 
     def is_stale(self, epoch: int) -> bool:
         """Whether the objective has not improved for `patience` epochs."""
-        return 0 < (self._patience or 0) <= epoch - self.best_epoch
+        return 0 < (self._patience or 0) <= epoch - self.improved_epoch
 
     def best(self) -> dict[str, float]:
-        """The final metrics `best/epoch` and the objective's best value, if any epoch had one."""
+        """The final metrics `best/epoch` and its objective, if that epoch has a value."""
         if math.isnan(self.best_value):
             return {}
         return {

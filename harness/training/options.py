@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from harness.data.augmentation import Augmentation
 from harness.nn import metrics as keys
@@ -12,6 +12,9 @@ from harness.nn.metrics import Metric
 from harness.nn.schedules import Schedule, constant
 
 __all__ = ["Options"]
+
+Weights = Literal["best", "last"]
+Ties = Literal["latest", "earliest"]
 
 
 @dataclass(frozen=True)
@@ -27,10 +30,12 @@ class Options:
     Euclidean norm of the perturbation that raises the loss of each example before it is trained on,
     in normalized units; 0 for none. ema: decay per step of the running average of the weights that
     is evaluated instead of the weights; 0 for no average. objective: the metric that chooses the
-    best epoch. maximize: higher values of it are better. patience: stop after this many epochs
-    without a better one, None to train all epochs. augmentation: deforms the training images, None
-    for none. backend: "numpy", or "numba" for the kernels of `nn/compiled`, in every part that has
-    one; "auto": `train` takes "numba" where Numba is installed, and a `Trainer` by itself NumPy.
+    best epoch. maximize: higher values of it are better. weights: which are tested, those of the
+    best or of the last epoch. ties: which of several epochs with the best value is the best epoch;
+    "earliest" is the rule of runs up to schema 2. patience: stop after this many epochs without a
+    better one, None to train all epochs. augmentation: deforms the training images, None for none.
+    backend: "numpy", or "numba" for the kernels of `nn/compiled`, in every part that has one;
+    "auto": `train` takes "numba" where Numba is installed, and a `Trainer` by itself NumPy.
     threads: of the compiled kernels; those of BLAS are the caller's.
     """
 
@@ -48,6 +53,8 @@ class Options:
     ema: float = 0.0
     objective: str = keys.VAL_ERROR
     maximize: bool = False
+    weights: Weights = "best"
+    ties: Ties = "latest"
     patience: int | None = None
     augmentation: Augmentation | None = None
     backend: str = "auto"

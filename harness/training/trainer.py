@@ -3,7 +3,7 @@
     for epoch in 1..epochs:
         shuffle; for each batch: forward, loss gradient, backward, optimizer step
         score the validation examples; call the recorder
-    score the test examples once, with the weights chosen on validation
+    score the test examples once, with the weights of the best epoch or of the last
 
 The loop reads and writes no files: a recorder does, after each epoch. Its state between two epochs
 can be saved and restored; a restored training ends with the same bits.
@@ -45,10 +45,10 @@ Epoch = tuple[Score, Array, NDArray[Any]]
 class Result:
     """The result of a training.
 
-    best_epoch: the epoch that is best by the objective (the earliest of equals), whose weights were
-    scored on the test set; by validation error without a validation set, the last epoch. values:
-    the metrics of the test set by key. probabilities: the predictions (N, K) float32 for the test
-    examples, in file order; of a regression, numbers.
+    best_epoch: the epoch whose weights were scored on the test set: the best by the objective (the
+    latest of equals), or the last with `weights="last"`; by validation error without a validation
+    set, the last epoch. values: the metrics of the test set by key. probabilities: the predictions
+    (N, K) float32 for the test examples, in file order; of a regression, numbers.
     """
 
     best_epoch: int
@@ -91,6 +91,8 @@ class Trainer:
             maximize=options.maximize,
             patience=options.patience,
             is_validated=dataset.val is not None,
+            weights=options.weights,
+            ties=options.ties,
         )
         arguments = network, dataset.train, optimizer, normalization, options
         is_compiled = options.backend == "numba"
@@ -240,6 +242,8 @@ class Trainer:
             "finished": self.finished,
             "best_epoch": self.monitor.best_epoch,
             "best_error": self.monitor.best_value,  # its name in all checkpoints
+            "improved_epoch": self.monitor.improved_epoch,
+            "improved_error": self.monitor.improved_value,
             "generators": randomness.states(self.generators),
         }
 
@@ -255,8 +259,11 @@ class Trainer:
         for name, array in own.items():
             array[...] = arrays[name]
         self.finished, self.monitor.best_epoch = rest["finished"], rest["best_epoch"]
+        # Earlier versions tested the best epoch, the earliest of equals.
+        self.monitor.improved_epoch = rest.get("improved_epoch", rest["best_epoch"])
         if self.monitor.is_required:  # else earlier versions saved a number that is no value
             self.monitor.best_value = rest["best_error"]
+            self.monitor.improved_value = rest.get("improved_error", rest["best_error"])
         randomness.restore(self.generators, rest["generators"])
 
     def _lr(self, step: int) -> float:
@@ -271,7 +278,7 @@ class Trainer:
             np.multiply(inputs, mask, out=inputs)
 
     def _finish(self, recorder: Recorder) -> Result:
-        """Score the test set with the best weights and call the recorder's `final`."""
+        """Score the test set with the weights that count and call the recorder's `final`."""
         test = self.dataset.test
         values: dict[str, float] = {}
         probabilities = np.empty((0, self.network.outputs), np.float32)

@@ -101,11 +101,20 @@ def test_values_sort_as_people_expect() -> None:
     assert swept_numbers(settings) == ["batch"]
 
 
-def test_the_best_epoch_is_the_earliest_of_equals() -> None:
+def test_the_best_epoch_is_the_latest_of_equals() -> None:
     run = seed_run(16, 1, [math.nan, 0.2, 0.1, 0.1, 0.3], 0.2)
-    assert (run.best_epoch, run.best_val, run.last_val) == (3, 0.1, 0.3)
+    assert (run.best_epoch, run.best_val, run.last_val) == (4, 0.1, 0.3)
     assert run.seconds == 2.5
     assert run.test_interval == statistics.wilson(200, 1000)
+
+
+def test_the_epoch_that_a_run_recorded_counts() -> None:
+    run = seed_run(16, 1, [math.nan, 0.2, 0.1, 0.1, 0.3], 0.2)
+    older = replace(run, final={**run.final, "best/epoch": 3.0})
+    assert (older.best_epoch, older.best_val) == (3, 0.1), "the earliest of equals"
+    last = replace(run, final={**run.final, "best/epoch": 5.0})
+    assert (last.best_epoch, last.best_val) == (5, 0.3)
+    assert replace(run, final={**run.final, "best/epoch": 6.0}).best_epoch == 4, "there is none"
 
 
 def test_what_was_not_recorded_is_nan() -> None:

@@ -109,6 +109,27 @@ def test_the_answer_is_short_however_many_keys_there_are() -> None:
     assert answer(150) == "8 settings."
 
 
+def test_where_the_last_weights_count_no_epoch_is_called_the_best() -> None:
+    runs = [
+        replace(run, final={**run.final, "best/epoch": epoch})
+        for run, epoch in (
+            (seed_run(16, 1, [0.01, 0.02], 0.03, weights="last"), 2.0),
+            (seed_run(16, 1, [0.04, 0.05], 0.06, weights="best"), 1.0),
+        )
+    ]
+    rows = ranking.stand(ranking.ordered(group(runs, []), []), {})
+    head, cells = tables.ranking(rows, terminal=True)
+    assert head[1:5] == ["weights", "n", "val error, judged epoch", "last epoch"]
+    assert [row[1:5] for row in cells] == [
+        ["last", "1", "2.00 %", "2.00 %"],
+        ["best", "1", "4.00 %", "5.00 %"],
+    ]
+    for titles in (tables.ranking(rows)[0], tables.all_runs([each.setting for each in rows])[0]):
+        assert "judged epoch" in titles
+        assert not [title for title in titles if "best epoch" in title]
+    assert ": 2.00 % with one seed, at its judged epoch; its" in tables.lead(rows)
+
+
 def test_titles_and_numbers_follow_the_objective() -> None:
     loss = Objective("val/loss")
     runs = [seed_run(16, seed, [0.5, 0.0831 * seed], 0.25, loss) for seed in (1, 2)]

@@ -34,7 +34,7 @@ def test_runs_of_several_objectives_name_theirs(tmp_path: Path) -> None:
     error = record_training(new_run(tmp_path), 0.5)
     table = runs_table([loss, error])
     assert column(table, "objective") == ["val/loss", "val/error"]
-    assert column(table, "best") == ["0.25", "50.00%"]
+    assert column(table, "value") == ["0.25", "50.00%"]
     assert column(table, "test") == ["0.26", "51.00%"]
 
 

@@ -7,6 +7,7 @@ import hashlib
 import re
 import shutil
 import subprocess
+from collections.abc import Iterable
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -245,22 +246,41 @@ def test_runs_of_a_newer_version_are_read_with_one_warning(older: Path) -> None:
     assert interrupted().status is RunStatus.KILLED
 
 
+class Stored(Reader):
+    """What a store has of the local runs."""
+
+    def __init__(self, target: Target) -> None:
+        pass
+
+    def run(self, run_id: str) -> Recorded:
+        return from_journal(folders.open_run(OUTPUTS, run_id))
+
+    def fetch(self, run: Recorded, path: str, into: Path) -> Path:
+        return Path(run.location) / path
+
+    def add_curves(self, runs: Iterable[Recorded], keys: Iterable[str]) -> None:
+        for run in runs:
+            run.curves.update({key: np.array([run.final[key]]) for key in {*keys} - {*run.curves}})
+
+
+def test_a_reproduction_has_the_best_epoch_of_the_version_that_trained_the_run(
+    older: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Epochs 2, 3 and 4 are equal; the earliest was the best."""
+    monkeypatch.setattr(import_module("harness.commands.reproduce"), "Reader", Stored)
+    run = finished()
+    assert run.history().curve("val/error")[1:] == [0, 0, 0]
+    CliRunner().invoke(reproduce, [run.id])  # another processor may round differently
+    again = folders.all_runs(OUTPUTS)[-1]
+    assert again.is_finished
+    assert again.metrics["best/epoch"] == run.metrics["best/epoch"] == 2
+    assert (again.ties, versions.ties(versions.SCHEMA)) == ("earliest", "latest")
+
+
 @pytest.mark.parametrize("version", ["0.2-dev"])
 def test_a_run_of_a_newer_version_is_not_reproduced(
     older: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Stored(Reader):
-        """What a store has of the local runs."""
-
-        def __init__(self, target: Target) -> None:
-            pass
-
-        def run(self, run_id: str) -> Recorded:
-            return from_journal(folders.open_run(OUTPUTS, run_id))
-
-        def fetch(self, run: Recorded, path: str, into: Path) -> Path:
-            return Path(run.location) / path
-
     run = finished()
     renew(run, **{"optimizer.newkey": 1})
     monkeypatch.setattr(import_module("harness.commands.reproduce"), "Reader", Stored)

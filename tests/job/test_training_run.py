@@ -14,7 +14,9 @@ import pytest
 from harness.data.dataset import Dataset, Part
 from harness.job import interruption, scratch
 from harness.job.training_run import PREDICTIONS, TrainingRun
+from harness.runfolder import folder
 from harness.runfolder import journal as journals
+from harness.runfolder.folder import Identity
 from harness.runfolder.journal import Journal
 from harness.runfolder.run import Run
 from harness.training.monitor import Diverged
@@ -121,6 +123,47 @@ def test_patience_ends_the_epochs(run: Run) -> None:
             training.log(epoch, {"val/error": errors[epoch - 1]})
     assert recorded(run) == [("epoch", 1), ("epoch", 2), ("epoch", 3)]
     assert training._monitor.best_epoch == 1
+
+
+@pytest.mark.parametrize(("schema", "best", "final"), [(3, 2, 3), (2, 1, 1)])
+def test_of_equal_epochs_the_latest_has_the_best_checkpoint(
+    run: Run, schema: int, best: int, final: int
+) -> None:
+    """In a run of an earlier version the earliest, also when it continues here."""
+    older = folder.create(run.outputs, run.config, Identity("older", {}, {}), schema)
+    for last in (2, 3):
+        with older.writing() as journal:
+            training = open_run(older, journal)
+            for epoch in training.epochs():
+                training.log(epoch, {"val/error": 0.5}, save)
+                if epoch == last:
+                    break
+            found = best if last == 2 else final
+            assert training.best == older.folder / f"checkpoints/epoch-{found:06d}"
+            if last == 3:
+                assert list(training.epochs()) == [], "patience counts from the earliest"
+                training.final({"test/error": 0.25})
+    assert older.history().final["best/epoch"] == final
+
+
+def test_with_the_last_weights_the_newest_checkpoint_is_the_best(tmp_path: Path) -> None:
+    """Also when it continues; early stopping goes by the best epoch."""
+    run = new_run(tmp_path, "epochs=9", "patience=2", "weights=last", "checkpoint.keep=1")
+    errors = (0.3, 0.1, 0.4, 0.2)
+    for last in (3, 9):
+        with run.writing() as journal:
+            training = open_run(run, journal)
+            for epoch in training.epochs():
+                training.log(epoch, {"val/error": errors[epoch - 1]}, save)
+                if epoch == last:
+                    break
+            newest = min(last, 4)
+            assert training.best == run.folder / f"checkpoints/epoch-{newest:06d}"
+    assert [path.name for path in (run.folder / "checkpoints").iterdir()] == ["epoch-000004"]
+    with run.writing() as journal:
+        open_run(run, journal).final({"test/error": 0.25})
+    expected = {"test/error": 0.25, "best/epoch": 4.0, "best/val_error": 0.2}
+    assert run.history().final == expected
 
 
 def test_final_metrics_are_recorded_once(run: Run) -> None:

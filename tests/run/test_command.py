@@ -3,6 +3,7 @@
 Covers: harness/run/completion.py
 """
 
+import json
 import os
 import pty
 import shlex
@@ -15,6 +16,7 @@ import numpy as np
 import psutil
 import pytest
 
+from harness.commands.register import best_of
 from harness.job import forkserver
 from harness.nn import metrics
 from harness.runfolder import checkpoint, journal
@@ -474,6 +476,43 @@ def test_shell_completion_of_what_is_the_user_s(
     done = command(RUN, "-sc", "query=bash", COMP_LINE=line, COMP_POINT=str(len(line)))
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.split() == offered
+
+
+def test_a_sweep_over_the_weights_that_count(
+    command: Command, tmp_path: Path, idx_folder: Path
+) -> None:
+    """Both train the same; each is tested, saved, ranked and evaluated with its own weights."""
+    own = small(idx_folder, "tracking=none", "epochs=40", "lr=3", "patience=3", "width=64")
+    done = command(RUN, "-m", *own, "objective=val/loss:max", "weights=best,last")
+    assert done.returncode == 0, done.stderr
+    best, last = (Run(folder) for folder in run_folders(tmp_path / "outputs"))
+    losses = best.history().curve(metrics.VAL_LOSS)
+    assert last.history().curve(metrics.VAL_LOSS) == losses
+    assert len(losses) == 1 + losses.index(max(losses)) + 3 < 40
+    assert best.metrics[metrics.BEST_EPOCH] == len(losses) - 3
+    assert best.metrics["best/val_loss"] == max(losses)
+    assert last.metrics[metrics.BEST_EPOCH] == len(losses)
+    assert last.metrics["best/val_loss"] == losses[-1]
+    assert best.metrics["test/loss"] != last.metrics["test/loss"]
+    newest = checkpoint.load(best.folder / "weights/last.safetensors")[0]
+    arrays, about = checkpoint.load(last.weights)
+    assert about["epoch"] == len(losses)
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(array, newest[name])
+    (marked,) = [line for line in done.stdout.splitlines() if line.strip().startswith("*")]
+    assert best.id in marked
+    for run in (best, last):
+        evaluated = command("harness", "evaluate", run.id, "--json")
+        assert evaluated.returncode == 0, evaluated.stderr
+        scores = json.loads(evaluated.stdout)
+        assert scores["loss"] == pytest.approx(run.metrics["test/loss"], rel=1e-4)
+    assert best_of(tmp_path / "outputs", None) == best, "what `register` takes"
+    assert best_of(tmp_path / "outputs", last.id) == last
+    (page,) = (tmp_path / "outputs/reports").glob("*/index.html")
+    assert '<th scope="col">judged epoch<' in page.read_text()
+    refused = command(RUN, *own, "weights=first")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "weights=first: expected best, last" in refused.stderr
 
 
 def test_a_sweep_goes_by_its_objective(command: Command, tmp_path: Path, idx_folder: Path) -> None:

@@ -10,7 +10,8 @@ import yaml
 from harness.runfolder import config, keys, versions
 from harness.runfolder import folder as folders
 from harness.runfolder.config import ConfigError
-from harness.runfolder.frozen_config import frozen_yaml, read_yaml
+from harness.runfolder.folder import Identity
+from harness.runfolder.frozen_config import frozen_yaml, read_schema, read_yaml
 from harness.runfolder.kinds import KINDS
 from tests.conftest import ROOT, composed, new_run, record_training
 
@@ -63,6 +64,7 @@ def test_a_setting_that_became_a_part_has_the_key_of_its_name() -> None:
 def test_settings_of_another_trainer_are_only_those_that_it_has() -> None:
     params = versions.completed({"trainer.name": "mine:fit", "trainer.c": 2, "epochs": 3})
     assert params["objective"] == "val/error"
+    assert params["weights"] == "best"
     assert "optimizer.name" not in params
 
 
@@ -116,7 +118,7 @@ def newer(path: Path, **changes: Any) -> Path:
 def test_the_schema_is_in_a_frozen_config_and_no_setting(tmp_path: Path) -> None:
     run = new_run(tmp_path)
     content = yaml.safe_load((run.folder / "config.yaml").read_text())
-    assert content["schema"] == versions.SCHEMA == 2
+    assert content["schema"] == versions.SCHEMA == 3
     assert "schema" not in run.create["params"]
     assert run.config == read_yaml(run.folder / "config.yaml")
     assert not config.to_yaml(run.config).startswith("schema")
@@ -125,8 +127,8 @@ def test_the_schema_is_in_a_frozen_config_and_no_setting(tmp_path: Path) -> None
 NEWER: list[tuple[dict[str, Any], str]] = [
     ({"gamma": 1, "optimizer": {"newkey": 2}, "dataset": {"transform": {"by": 3}}},
      "gamma, optimizer.newkey, dataset.transform.by"),
-    ({"schema": 3, "gamma": 1}, "gamma"),
-    ({"schema": 3}, "schema=3"),
+    ({"schema": 4, "gamma": 1}, "gamma"),
+    ({"schema": 4}, "schema=4"),
     ({"more": {"a": 1, "b": []}}, "more.a, more.b"),
 ]  # fmt: skip
 
@@ -167,6 +169,21 @@ def test_a_part_without_a_name_is_refused(tmp_path: Path) -> None:
         )
         with pytest.raises(ConfigError, match="optimizer"):
             read_yaml(path)
+
+
+@pytest.mark.parametrize(("schema", "ties"), [(1, "earliest"), (2, "earliest"), (3, "latest")])
+def test_a_run_keeps_the_rule_of_ties_that_it_was_frozen_with(
+    schema: int, ties: str, tmp_path: Path
+) -> None:
+    run = new_run(tmp_path)
+    assert run.ties == "latest"
+    older = folders.create(tmp_path, run.config, Identity("older", {}, {}), schema)
+    assert older.ties == ties
+    assert older.config == run.config
+    path = newer(tmp_path / "config.yaml", schema=schema)
+    assert read_schema(path) == schema, "wherever the key is"
+    path.write_text(config.to_yaml(run.config))
+    assert read_schema(path) == 1, "the first version had no key"
 
 
 @pytest.mark.parametrize("schema", ["new", 0, None])

@@ -1,6 +1,7 @@
 """The best epoch, early stopping, and metrics that are not finite."""
 
 import math
+from typing import Any
 
 import pytest
 
@@ -11,22 +12,29 @@ NAN = math.nan
 
 def monitor(
     objective: str = "val/error", *, maximize: bool = False, patience: int | None = None,
-    is_validated: bool = True,
+    is_validated: bool = True, **more: Any,
 ) -> Monitor:  # fmt: skip
-    return Monitor(objective, maximize=maximize, patience=patience, is_validated=is_validated)
+    return Monitor(
+        objective, maximize=maximize, patience=patience, is_validated=is_validated, **more
+    )
 
 
 @pytest.mark.parametrize(
     ("values", "maximize", "best"),
     [
-        ((0.3, 0.1, 0.1, 0.2), False, [True, True, False, False]),
-        ((0.3, 0.1, 0.3, 0.4), True, [True, False, False, True]),
+        ((0.3, 0.1, 0.1, 0.2), False, [True, True, True, False]),
+        ((0.3, 0.1, 0.3, 0.2), True, [True, False, True, False]),
     ],
 )
-def test_the_earliest_of_equals_is_the_best(
-    values: tuple[float, ...], maximize: bool, best: list[bool]
+@pytest.mark.parametrize("ties", ["latest", "earliest"])
+def test_of_equal_epochs_the_latest_is_the_best(
+    values: tuple[float, ...], maximize: bool, best: list[bool], ties: str
 ) -> None:
-    judged = monitor("val/own", maximize=maximize)
+    """The earliest is, where a run of an earlier version asks for it."""
+    if ties == "earliest":
+        best = [is_best and values.index(value) == n
+                for n, (value, is_best) in enumerate(zip(values, best, strict=True))]  # fmt: skip
+    judged = monitor("val/own", maximize=maximize, ties=ties)
     assert [judged.add(n, {"val/own": value}) for n, value in enumerate(values, 1)] == best
     epoch = max(n for n, is_best in enumerate(best, 1) if is_best)
     assert judged.best() == {"best/epoch": epoch, "best/val_own": values[epoch - 1]}
@@ -63,6 +71,22 @@ def test_patience_counts_the_epochs_after_the_best(patience: int | None, stale: 
         judged.add(epoch, {"val/error": error})
         found += [epoch] * judged.is_stale(epoch)
     assert found == stale
+
+
+def test_the_last_weights_count_and_patience_counts_from_the_best_epoch() -> None:
+    judged = monitor(weights="last", patience=3)
+    for epoch, error in enumerate((0.3, 0.1, 0.2, 0.1, 0.4), 1):
+        assert judged.add(epoch, {"val/error": error})
+        assert judged.best() == {"best/epoch": epoch, "best/val_error": error}
+        assert judged.is_stale(epoch) == (epoch == 5)
+    without = monitor(weights="last", is_validated=False)
+    assert without.add(1, {"train/loss": 0.1})
+    assert (without.best_epoch, without.best()) == (1, {})
+
+
+def test_other_weights_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"^weights=lst: expected best or last$"):
+        monitor(weights="lst")
 
 
 def test_what_is_not_finite_is_named_losses_first() -> None:

@@ -59,7 +59,8 @@ class Scripted(Trainer):
     ("errors", "patience", "stopped", "best"),
     [
         ((50, 40, 30, 20, 10), 2, 5, 5),  # never stale
-        ((50, 50, 50, 50, 50), 2, 3, 1),  # an equal one is not better
+        ((50, 50, 50, 50, 50), 2, 3, 3),  # an equal one is the best, and no improvement
+        ((50, 40, 40, 45, 40, 10), 3, 5, 5),
         ((50, 40, 45, 30, 31, 32, 10), 2, 6, 4),  # each improvement restarts the wait
         ((50, 40, 45, 30, 31, 32, 10), None, 7, 7),
     ],
@@ -91,6 +92,22 @@ def test_patience_goes_by_the_objective(
     again = make(epochs=best)
     again.run(Silence())
     np.testing.assert_array_equal(trainer.best_parameters, again.network.parameters.flat)
+
+
+@pytest.mark.parametrize(
+    ("errors", "patience", "stopped"),
+    [((50, 40, 45, 30, 31, 32, 10), 2, 6), ((50, 40, 45, 60), None, 4)],
+)
+def test_the_last_weights_count_also_after_stopping_early(
+    errors: tuple[int, ...], patience: int | None, stopped: int
+) -> None:
+    trainer = make(Scripted, epochs=len(errors), patience=patience, weights="last", ema=0.9)
+    trainer.errors = errors  # type: ignore[attr-defined]
+    result = trainer.run(Silence())
+    assert (trainer.finished, result.best_epoch) == (stopped, stopped)
+    assert result.values["best/epoch"] == stopped
+    assert result.values["best/val_error"] == errors[stopped - 1] / 100
+    np.testing.assert_array_equal(trainer.best_parameters, trainer.evaluated)
 
 
 def test_the_average_of_the_weights_is_what_is_evaluated() -> None:
@@ -204,14 +221,16 @@ CHANGED: dict[str, Any] = {
     "batch": 7, "lr": 0.3, "epochs": 2, "seed": 5, "schedule": lambda time: 1 / (1 + time),
     "loss": OwnLoss(), "metrics": {"top2_error": METRICS["top2_error"]}, "input_dropout": 0.5,
     "max_norm": 0.5, "label_smoothing": 0.2, "adversarial": 0.5, "ema": 0.9, "patience": 2,
-    "objective": "train/loss", "maximize": True,
+    "objective": "train/loss", "maximize": True, "ties": "earliest", "weights": "last",
     "augmentation": Augmentation((8, 5), rotation=20), "backend": "numba",
     "threads": 2,
 }  # fmt: skip
 
 
 # Options that choose an epoch, or say how to compute the same.
-ALIKE = ("patience", "objective", "maximize", "backend", "threads", "metrics", "loss")
+ALIKE = (
+    "patience", "objective", "maximize", "weights", "ties", "backend", "threads", "metrics", "loss",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Options)])

@@ -143,7 +143,7 @@ def test_the_best_epoch_is_chosen_on_validation() -> None:
     notes, trained = Notes(), make(problem(), lr=3.0, epochs=12)
     result = trained.run(notes)
     errors = [values[metrics.VAL_ERROR] for values in notes.epochs]
-    assert result.best_epoch == errors.index(min(errors)) + 1
+    assert result.best_epoch == len(errors) - errors[::-1].index(min(errors))
     assert notes.last["best/val_error"] == min(errors)
     trained.network.parameters.flat[:] = trained.best_parameters
     assert trained.evaluate(trained.dataset.test)[0].error == notes.last["test/error"]
@@ -190,13 +190,13 @@ def judged_by_own(*own: float, maximize: bool = False) -> Trainer:
     [
         ((0.3, 0.1, 0.2), 2, 1),
         ((0.5, 0.3, 0.5, 0.6), 2, 4),
-        ((0.0, 0.0), 1, 1),
+        ((0.0, 0.0, 0.1), 2, 3),
     ],
 )
 def test_the_best_epoch_is_chosen_by_the_objective(
     own: tuple[float, ...], lowest: int, highest: int
 ) -> None:
-    """The earliest of equals."""
+    """The latest of equals."""
     for maximize, best in ((False, lowest), (True, highest)):
         notes, trained = Notes(), judged_by_own(*own, maximize=maximize)
         assert trained.run(notes).best_epoch == best
@@ -205,6 +205,50 @@ def test_the_best_epoch_is_chosen_by_the_objective(
         upto = make(problem(), epochs=best)
         upto.run(trainer.Silence())
         np.testing.assert_array_equal(trained.best_parameters, upto.network.parameters.flat)
+
+
+def test_patience_of_a_resumed_training_counts_from_the_earliest_of_equals() -> None:
+    own = (0.3, 0.1, 0.1, 0.2, 0.0)
+    for known in ("improved_epoch", "best_error"):  # earlier versions saved only the second
+        first, second = (judged_by_own(*own) for _ in range(2))
+        for each in (first, second):
+            each.options = dataclasses.replace(each.options, epochs=3)
+            each.monitor._patience = 2
+        first.run(trainer.Silence())
+        arrays, rest = first.state()
+        if known == "best_error":
+            rest = {key: value for key, value in rest.items() if key != "improved_epoch"}
+            rest["best_epoch"] = 2  # the earliest of equals
+        second.restore(arrays, rest)
+        second.options = dataclasses.replace(second.options, epochs=5)
+        second.run(trainer.Silence())
+        assert second.finished == 4, known
+
+
+@pytest.mark.parametrize("weights", ["best", "last"])
+def test_a_training_resumed_between_two_epochs_ends_with_the_same_weights(weights: str) -> None:
+    own = (0.3, 0.1, 0.2, 0.2, 0.4)
+
+    def one(epochs: int) -> Trainer:
+        trained = judged_by_own(*own)
+        trained.options = dataclasses.replace(trained.options, epochs=epochs)
+        trained.monitor._weights, trained.monitor._patience = weights, 3  # type: ignore[assignment]
+        return trained
+
+    notes, again = Notes(), Notes()
+    again.epochs = [{}] * 3
+    whole, first, second = one(5), one(3), one(5)
+    whole.run(notes)
+    first.run(trainer.Silence())
+    second.restore(*first.state())
+    second.run(again)
+    assert whole.finished == second.finished == 5
+    assert again.last == notes.last
+    assert notes.last["best/epoch"] == (2 if weights == "best" else 5)
+    assert notes.last["best/val_own"] == (0.1 if weights == "best" else 0.4)
+    np.testing.assert_array_equal(second.best_parameters, whole.best_parameters)
+    whole.network.parameters.flat[:] = whole.best_parameters
+    assert whole.evaluate(whole.dataset.test)[0].error == notes.last["test/error"]
 
 
 def test_an_objective_without_a_value_fails_in_one_line() -> None:

@@ -134,9 +134,13 @@ def ending(history: History) -> str:
 
 
 def best_value(history: History) -> float | None:
-    """The best value of a run's objective so far; None where there is none."""
+    """The best value of a run's objective so far; None where there is none.
+
+    With `weights=last` the newest value, which counts when no epoch follows.
+    """
     objective = Objective.of(history.params)
-    return objective.best(history.curve(objective.metric))
+    curve = history.curve(objective.metric)
+    return objective.best(curve[-1:] if history.params["weights"] == "last" else curve)
 
 
 def _best_of_each_kind(histories: Sequence[History]) -> list[str]:

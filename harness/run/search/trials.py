@@ -112,7 +112,7 @@ class Trials:
             raise KeyboardInterrupt
 
     def _objective(self, trial: "Trial") -> float:
-        """The best value of a trial's objective."""
+        """The value of a trial's objective at the epoch whose weights count."""
         from optuna import TrialPruned
 
         try:
@@ -150,7 +150,7 @@ class Trials:
         return run
 
     def _train(self, trial: "Trial", run: Run) -> float:
-        """Train a trial's run unless it is finished; returns the best value of its objective."""
+        """Train a trial's run unless it is finished; returns the value of `_objective`."""
         from optuna import TrialPruned
 
         watch = Watch(trial, run, self._stop)

@@ -32,6 +32,10 @@ def test_the_best_value_of_a_run(tmp_path: Path) -> None:
     assert best_value(run.history()) is None
     record_training(run, 0.5, 0.25, 0.375)
     assert best_value(run.history()) == 0.25
+    last = new_run(tmp_path, "weights=last")
+    assert best_value(last.history()) is None
+    record_training(last, 0.5, 0.25, 0.375)
+    assert best_value(last.history()) == 0.375
 
 
 def test_the_best_of_each_objective_is_named(

@@ -140,6 +140,24 @@ def test_a_search_goes_by_its_objective(
 
 
 @pytest.mark.service
+def test_a_search_goes_by_the_weights_that_count(
+    command: Command, tmp_path: Path, idx_folder: Path
+) -> None:
+    arguments = settings(idx_folder, "epochs=4", "objective=val/loss:max", "weights=last")
+    done = command(RUN, *arguments, "hydra.sweeper.n_trials=3", timeout=600)
+    assert done.returncode == 0, done.stderr
+    runs = {run.run: run for run in histories(tmp_path)}
+    with opened_study(tmp_path) as study:
+        values = {trial.user_attrs["run"]: trial.value for trial in study.trials if trial.value}
+    assert values
+    for run, value in values.items():
+        curve = runs[run].curve("val/loss")
+        assert value == curve[-1] == runs[run].final["best/val_loss"]
+        assert runs[run].final["best/epoch"] == len(curve)
+    assert any(max(each.curve("val/loss")) != each.curve("val/loss")[-1] for each in runs.values())
+
+
+@pytest.mark.service
 def test_a_search_of_an_earlier_version_continues(
     command: Command, tmp_path: Path, idx_folder: Path
 ) -> None:
