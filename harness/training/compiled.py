@@ -63,15 +63,19 @@ def twins(
     The network has the parameters of `network`, the optimizer the state of `optimizer`.
     """
     ink = None
-    is_changed = options.augmentation or options.input_dropout or options.adversarial
-    is_dense = type(network.layers[0]) is Dense
-    if is_dense and is_affine(normalization) and part.inputs.dtype == np.uint8 and not is_changed:
-        assert isinstance(normalization, Affine)
-        if options.batch <= MAX_BATCH and _ink_share(part) < INK_SHARE:
-            ink = normalization.scale, normalization.shift
+    dtype = np.dtype(np.float32) if options.augmentation else part.inputs.dtype
+    is_possible = (
+        type(network.layers[0]) is Dense
+        and dtype in (np.uint8, np.float32)
+        and options.batch <= MAX_BATCH
+        and not options.input_dropout
+        and not options.adversarial
+    )
+    if is_possible and is_affine(normalization) and _ink_share(part) < INK_SHARE:
+        ink = normalization.scale, normalization.shift
     parts = _parts(network, optimizer, options.loss, ink, options.batch, options.threads)
     for layers in _tiny(parts.network):
-        _compile(layers, optimizer, ink)
+        _compile(layers, optimizer, ink, dtype if ink else np.dtype(np.float32))
     return parts
 
 
@@ -119,7 +123,12 @@ def _tiny(fast: Network) -> Iterator[list[Layer]]:
         yield [Dense(16), Reshape(4, 4, 1), MaxPool2D(2), Flatten(), Dense(2)]
 
 
-def _compile(layers: list[Layer], optimizer: Optimizer, ink: tuple[float, float] | None) -> None:
+def _compile(
+    layers: list[Layer],
+    optimizer: Optimizer,
+    ink: tuple[float, float] | None,
+    dtype: np.dtype[Any],
+) -> None:
     """Compile the kernels by a step of a tiny network: now, not during the first epoch."""
     network = Network(layers, 16)
     kind: Any = type(optimizer) if type(optimizer) in OPTIMIZERS.values() else SGD
@@ -127,8 +136,9 @@ def _compile(layers: list[Layer], optimizer: Optimizer, ink: tuple[float, float]
     options, generator = Options(batch=2, lr=1, epochs=1, max_norm=1), np.random.default_rng(0)
     step = Step(parts, options, batch=2, generator=generator,
                 average=parts.average(network.parameters, 0.5))  # fmt: skip
-    inputs = np.zeros((2, 16), np.uint8 if parts.takes_pixels else np.float32)
-    step(inputs, np.eye(2, dtype=np.float32), np.empty((2, 2), np.float32), 0, 0.0)
+    step(
+        np.zeros((2, 16), dtype), np.eye(2, dtype=np.float32), np.empty((2, 2), np.float32), 0, 0.0
+    )
 
 
 def _ink_share(part: Part) -> float:

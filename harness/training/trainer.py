@@ -19,7 +19,7 @@ from threadpoolctl import ThreadpoolController, threadpool_limits
 
 from harness.data.batches import Blocks, shuffled
 from harness.data.dataset import Dataset, Part
-from harness.data.normalization import Normalization
+from harness.data.normalization import Normalization, Unchanged
 from harness.nn import denormals, metrics
 from harness.nn.compiled import numba_loading
 from harness.nn.losses import check_kind
@@ -103,9 +103,12 @@ class Trainer:
         self.average = parts.average(network.parameters, options.ema) if options.ema else None
         self.evaluated = network.parameters.flat if self.average is None else self.average.flat
         self.best_parameters = network.parameters.flat.copy()
+        block_normalization: Normalization | None = normalization
+        if parts.takes_pixels:
+            block_normalization = Unchanged() if options.augmentation else None
         self._blocks = Blocks(
             dataset.train,
-            None if parts.takes_pixels else normalization,
+            block_normalization,
             classes=dataset.classes,
             batch=options.batch,
             smoothing=options.label_smoothing,

@@ -8,7 +8,6 @@ pair of pixels. Ink has neighbors: two pixels at a time cost two thirds of one a
 from typing import Any
 
 import numba
-import numpy as np
 
 from harness.nn.compiled.dense import COMPILED, KERNEL, F
 from harness.nn.compiled.simd import GROUP, LANES, WIDE, add_narrow, add_wide
@@ -84,19 +83,22 @@ def list_groups(
 ) -> None:  # fmt: skip
     """List the images that have ink in each group of GROUP pixels, for some words of 8 pixels.
 
-    images (B, D) uint8, and words (B, D / 8): the same memory as uint64, or (B, 0). Written, of
-    group q and for k < counts[q]: the image who[q B + k], and its values a u at much[GROUP (q B +
-    k)] and behind it. who (P B + 1,), much (GROUP (P B + 1),), counts (P,) with P = D / GROUP
-    rounded up. active (threads, B + 1) int32: scratch.
+    images (B, D) uint8 or float32, and words: the same memory as uint64, (B, D / 8) or (B, D / 2),
+    or (B, 0). Written, of group q and for k < counts[q]: the image who[q B + k], and its values a u
+    at much[GROUP (q B + k)] and behind it. who (P B + 1,), much (GROUP (P B + 1),), counts (P,)
+    with P = D / GROUP rounded up. active (threads, B + 1) int32: scratch.
     """
     batch, pixels = images.shape
-    own = active[number]
+    own, each = active[number], images.itemsize
     for w in range(begin, end):
         inked = 0
-        if w < words.shape[1]:
+        if words.size:
             for i in range(batch):
                 own[inked] = i
-                inked += words[i, w] != 0
+                bits = words[i, w * each]
+                for part in range(1, each):
+                    bits |= words[i, w * each + part]
+                inked += bits != 0
         else:
             for i in range(batch):
                 own[i] = i
@@ -106,10 +108,10 @@ def list_groups(
             for a in range(inked):
                 i = own[a]
                 who[k] = i
-                ink = np.uint8(0)
+                is_ink = False
                 for q in range(GROUP):
-                    u = images[i, p + q] if p + q < pixels else np.uint8(0)
-                    much[GROUP * k + q] = scale * F(u)
-                    ink |= u
-                k += ink != 0
+                    u = F(images[i, p + q]) if p + q < pixels else F(0)
+                    much[GROUP * k + q] = scale * u
+                    is_ink |= u != 0
+                k += is_ink
             counts[p // GROUP] = k - first

@@ -1,6 +1,6 @@
-"""The first dense layer over the ink of images: `layers.Dense` for inputs of uint8.
+"""The first dense layer over the ink of images: `layers.Dense` for inputs that are mostly 0.
 
-With x = a u + b 1 (a the normalization's scale, b its shift, u the pixel 0..255, 0 for background)
+With x = a u + b 1 (a the normalization's scale, b its shift, u the pixel, 0 for background)
 
     x W   = a u W + b (1^T W)                 over the ink of each example
     dW_p  = a sum_B u_bp delta_b + b sum_B delta_b        over the examples with ink at pixel p
@@ -38,7 +38,7 @@ CHUNK = 2048  # weights whose gradient is computed and applied at a time
 
 
 class InkDense(layers.Dense):
-    """z = x W + b of images x (B, D) uint8 that are normalized as `a u + b`.
+    """z = x W + b of images u (B, D), uint8 or float32, that are normalized as `a u + b`.
 
     scale, shift: a and b.
     """

@@ -35,6 +35,11 @@ class OwnTanh(Tanh):
     """An activation that has no compiled twin."""
 
 
+def faded(images: Any, generator: np.random.Generator, out: Any) -> None:
+    """An augmentation: some images with half of their ink."""
+    np.multiply(images, generator.choice([0.5, 1.0], (len(images), 1)), out=out, casting="unsafe")
+
+
 def problem(dtype: type = np.uint8, pixels: int = PIXELS) -> Dataset:
     """Images of which a fifth is ink; one is empty, and one is full."""
     generator = np.random.default_rng(4)
@@ -76,6 +81,7 @@ def trained(backend: str, **changes: Any) -> Trainer:
             loss=LOSSES["cross_entropy"](),
             threads=settings.get("threads", 1),
             backend=backend,
+            augmentation=faded if "augmentation" in settings else None,
             **{key: settings[key] for key in ("max_norm", "ema", "adversarial") if key in settings},
         ),
     )
@@ -100,6 +106,10 @@ def trained(backend: str, **changes: Any) -> Trainer:
         {"batch": 7, "pixels": 61},
         {"batch": 300},
         {"dtype": np.float32},
+        {"dtype": np.float32, "batch": 7, "pixels": 61},
+        {"dtype": np.float64},
+        {"augmentation": True},
+        {"augmentation": True, "shift": 0.0, "dtype": np.float32},
         {"own_layer": 0, "width": (24, 12)},
         {"own_layer": 2, "width": (24, 12)},
         {"own_layer": 4, "width": (24, 12)},
