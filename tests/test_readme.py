@@ -17,7 +17,7 @@ README = (ROOT / "README.md").read_text()
 SHORT = {
     "harness.run": ["epochs=1", "dataset.num_train=500"],
     "tests/benchmarks/bench_cache.py": ["--repeats", "1"],
-    "tests/benchmarks/bench_epoch.py": ["--repeats", "1", "--images", "2000"],
+    "tests/benchmarks/bench_epoch.py": ["--epochs", "3", "--only", "adamw", "--threads", "1"],
     "tests/benchmarks/bench_memory.py": ["--images", "1000", "2000", "--examples", "2000"],
     "tests/benchmarks/bench_augmentation.py": ["--pairs", "1", "--images", "256"],
     "tests/benchmarks/bench_tracking.py": ["experiment=smoke", "--repeats", "1"],

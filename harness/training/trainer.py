@@ -95,7 +95,8 @@ class Trainer:
             ties=options.ties,
         )
         arguments = network, dataset.train, optimizer, normalization, options
-        is_compiled = options.backend == "numba"
+        # The kernels know no other type.
+        is_compiled = options.backend == "numba" and network.parameters.flat.dtype == np.float32
         self._is_one_kernel = is_compiled and not compiled.unsupported(*arguments)
         parts = Parts(network, optimizer, options.loss)
         if is_compiled and not self._is_one_kernel:

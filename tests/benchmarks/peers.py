@@ -1,4 +1,4 @@
-"""The same training in this package, PyTorch and JAX, for `bench_settings.py`.
+"""The same training in this package, PyTorch and JAX, for `bench_epoch.py`.
 
 Each function here takes a `Setting` and MNIST's training images (N, 784) and labels (N,), uint8,
 and returns a function that trains one more epoch and returns its mean loss. The work of an epoch:

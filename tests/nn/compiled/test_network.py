@@ -67,7 +67,8 @@ def trained(backend: str, **changes: Any) -> Trainer:
     if settings.get("own_layer") is not None:
         number = settings["own_layer"]
         layers[number] = OwnDense(layers[number].outputs)  # type: ignore[attr-defined]
-    network = Network.create(layers, pixels, np.random.default_rng(1))
+    kind = settings.get("network_dtype", np.float32)
+    network = Network.create(layers, pixels, np.random.default_rng(1), kind)
     options = {key: settings[key] for key in ("weight_decay", "nesterov") if key in settings}
     trainer = Trainer(
         network,
@@ -108,6 +109,7 @@ def trained(backend: str, **changes: Any) -> Trainer:
         {"dtype": np.float32},
         {"dtype": np.float32, "batch": 7, "pixels": 61},
         {"dtype": np.float64},
+        {"network_dtype": np.float64},
         {"augmentation": True},
         {"augmentation": True, "shift": 0.0, "dtype": np.float32},
         {"own_layer": 0, "width": (24, 12)},
