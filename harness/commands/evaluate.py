@@ -14,6 +14,7 @@ from harness.analysis.outcome import confusion
 from harness.analysis.statistics import mean_interval, wilson
 from harness.commands.options import CONFIG_DIR, JSON, OUTPUTS, refuse
 from harness.data.dataset import Dataset, default_names, is_image
+from harness.data.normalization import is_beyond, narrow_range
 from harness.nn.losses import CrossEntropy
 from harness.recognizer import calibration
 from harness.recognizer.loading import load_run
@@ -24,6 +25,7 @@ from harness.runfolder import own_code, own_dataset, parts
 from harness.runfolder.config import expand_home
 from harness.runfolder.folder import find
 from harness.runfolder.kinds import DATASET
+from harness.runfolder.optional import warn
 from harness.runfolder.run import Run
 from harness.runfolder.schema import DatasetConfig, ScratchConfig
 from harness.training import evaluation as scoring
@@ -130,6 +132,8 @@ def run_on(outputs: Path, run_id: str, overrides: list[str]) -> Evaluation | Reg
             f"dataset={settings.name}: run {run.id} expects {_kind(trained)} {expected}, "
             f"found {_kind(data)} {_answers(data.classes, data.outputs)}"
         )
+    if overrides and (problem := _other_range(data, trained)):
+        warn(f"dataset={settings.name}", f"{problem}; scale the values")
     with np.errstate(over="ignore", invalid="ignore"):  # the result is checked
         score, predictions = scoring.evaluate(
             trained.network, data.test, trained.normalization, trained.loss
@@ -186,6 +190,18 @@ def regression(
         r2=float(1 - (differences**2).sum() / spread) if spread else None,
         metrics=metrics,
     )
+
+
+def _other_range(data: Dataset, trained: Recognizer) -> str | None:
+    """What is wrong with the range of other data than a run was trained on; None if nothing is."""
+    known, test = trained.value_range, data.test.inputs
+    if known is not None and is_beyond(known, test):
+        of, found = f"{known[0]:g} to {known[1]:g}", f"{test.min():g} to {test.max():g}"
+    elif trained.reads_pictures and known is None and (narrow := narrow_range(test)):
+        of, found = "0 to 255", f"{narrow[0]} to {narrow[1]}"
+    else:
+        return None
+    return f"run {trained.run_id} was trained on values {of}, and the test examples have {found}"
 
 
 def _kind(data: Dataset | Recognizer) -> str:

@@ -17,6 +17,11 @@ from harness.recognizer.recognizer import Answer, Recognizer
 from harness.runfolder import streams
 from harness.runfolder.status import ExitStatus
 
+PREPROCESSED = (
+    "note: the pictures are preprocessed as MNIST's digits were; if the training data was not, as "
+    "that of import-csv, --as-is only resizes them"
+)
+
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
@@ -42,6 +47,8 @@ def predict(
         trained = loading.choose(outputs, run, uri)
     except ValueError as error:
         refuse(error)
+    if not as_is and len(trained.picture_shape) == 2 and not trained.is_of_mnist:
+        click.echo(PREPROCESSED, err=True)
     readings = read(trained, list(files), as_is=as_is)
     if as_json:
         sys.exit(print_json(list(readings)))

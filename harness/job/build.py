@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from harness.data.dataset import Dataset, default_names
-from harness.data.normalization import Normalization, is_affine
+from harness.data.normalization import Normalization, is_affine, recorded_range
 from harness.job import rehearsal
 from harness.nn.compiled import numba_loading
 from harness.nn.layers import Layer
@@ -27,6 +27,7 @@ from harness.training.randomness import generators
 from harness.training.trainer import Trainer
 
 CODE = "code"  # in a weights file, the digest of each file of the user's that the network needs
+RANGE = "range"  # in a weights file, that of the training data; see `recorded_range`
 NETWORK_PARTS = ("model", "activation", "loss", "normalization")  # what a weights file describes
 
 
@@ -230,6 +231,9 @@ def description(config: ScratchConfig, trained: Trainer) -> dict[str, Any]:
     }
     if dataset.class_names != default_names(dataset.classes):
         about["class_names"] = list(dataset.class_names)
+    train = dataset.train
+    if known := recorded_range(dataset.input_shape, train.inputs, train.rows):
+        about[RANGE] = list(known)
     return about if dtype == np.uint8 else about | {"dtype": dtype.name}
 
 

@@ -9,7 +9,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from harness.data.atomic import write_text
-from harness.job.build import CODE, NETWORK_PARTS
+from harness.data.dataset import open_dataset
+from harness.data.normalization import recorded_range
+from harness.job.build import CODE, NETWORK_PARTS, RANGE
 from harness.recognizer import calibration, champion, recognizer
 from harness.recognizer.calibration import Calibration
 from harness.recognizer.recognizer import Recognizer
@@ -131,7 +133,11 @@ def describe_source(trained: Recognizer) -> str:
     """Where the network comes from, for display: registered version and run."""
     description = trained.description
     version = f"{description['version']}, " if "version" in description else ""
-    return f"{version}run {trained.run_id}"
+    known = trained.value_range if trained.reads_pictures else None
+    scaled = (
+        f"; pictures are scaled to its gray values {known[0]:g} to {known[1]:g}" if known else ""
+    )
+    return f"{version}run {trained.run_id}{scaled}"
 
 
 def load_run(run: Run, also: Iterable[str] = ()) -> Recognizer:
@@ -164,6 +170,8 @@ def load_run(run: Run, also: Iterable[str] = ()) -> Recognizer:
     trained = recognizer.load(weights, is_local=True, run=run.id)
     if trained.own_parts and CODE not in trained.description:  # an earlier version wrote it
         trained.description[CODE] = {e.path: e.syntax for e in own_code.sources(network)}
+    if RANGE not in trained.description and (known := _range(run)):  # an earlier version's
+        trained.description[RANGE] = known
     path = run.folder / CALIBRATION
     if path.is_file():
         fitted: Calibration | None = _read_calibration(path, weights)
@@ -172,6 +180,17 @@ def load_run(run: Run, also: Iterable[str] = ()) -> Recognizer:
     if fitted is not None:
         trained.description["calibration"] = dataclasses.asdict(fitted)
     return trained
+
+
+def _range(run: Run) -> list[float] | None:
+    """The range of the training data, where it is to be recorded and they are in the cache."""
+    try:
+        digest = str(run.create["dataset"]["sha256"])
+        data = open_dataset(digest, run.cache, run.config.dataset.split)
+    except ValueError:
+        return None
+    known = recorded_range(data.input_shape, data.train.inputs, data.train.rows)
+    return None if known is None else list(known)
 
 
 def load_stored(reader: Reader, run_id: str) -> Recognizer:
