@@ -59,10 +59,12 @@ def evaluate(run: str, overrides: tuple[str, ...], outputs: Path, as_json: bool)
 class Evaluation:
     """The score of a run on the test set of some data; `images` is its number of examples.
 
-    error and calibration_error: fractions; interval: of the error, with 95 % confidence; loss: the
-    mean of the run's own, in the unit loss_unit, nats or none; confusion: (C, C) counts of examples
-    by true class (row) and predicted class (column); class_names: of the C classes; metrics: the
-    run's further ones, by name.
+    error and both calibration errors: fractions; interval: of the error, with 95 % confidence;
+    loss: the mean of the run's own, in the unit loss_unit, nats or none. raw_calibration_error: of
+    the probabilities that the loss is of. calibration_error: of the calibrated ones, divided by the
+    temperature, which `predict` answers; uncalibrated: why there are none. confusion: (C, C) counts
+    of examples by true class (row) and predicted class (column); class_names: of the C classes;
+    metrics: the run's further ones, by name.
     """
 
     run: str
@@ -76,6 +78,9 @@ class Evaluation:
     class_names: tuple[str, ...] = ()
     metrics: dict[str, float] = field(default_factory=dict)
     loss_unit: str = "nats"
+    raw_calibration_error: float | None = None
+    temperature: float = 1.0
+    uncalibrated: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as values that JSON can hold."""
@@ -88,8 +93,9 @@ class Regression:
 
     loss: the mean of the run's own. mean_squared_error, mean_absolute_error: over all examples and
     targets; the intervals are theirs, with 95 % confidence, None for a single example. r2: the
-    coefficient of determination, 1 - sum (t - p)^2 / sum (t - mean t)^2, each target about its own
-    mean; None where no target varies. metrics: the run's further ones, by name.
+    coefficient of determination of each target, 1 - sum (t - p)^2 / sum (t - mean t)^2, and of
+    several their mean ("uniform_average" of scikit-learn) over those that vary; None where none
+    does. metrics: the run's further ones, by name.
     """
 
     run: str
@@ -162,6 +168,9 @@ def run_on(outputs: Path, run_id: str, overrides: list[str]) -> Evaluation | Reg
         class_names=trained.class_names,
         metrics=further,
         loss_unit="nats" if type(trained.loss) is CrossEntropy else "",
+        raw_calibration_error=calibration.expected_error(predictions, labels),
+        temperature=trained.temperature,
+        uncalibrated=trained.uncalibrated,
     )
 
 
@@ -177,7 +186,8 @@ def regression(
     wanted = targets.astype(np.float64)
     differences = predictions - wanted
     squared, absolute = (differences**2).mean(axis=1), np.abs(differences).mean(axis=1)
-    spread = ((wanted - wanted.mean(axis=0)) ** 2).sum()
+    spread = ((wanted - wanted.mean(axis=0)) ** 2).sum(axis=0)
+    explained = 1 - (differences**2).sum(axis=0)[spread > 0] / spread[spread > 0]
     return Regression(
         run=run,
         dataset=title,
@@ -187,7 +197,7 @@ def regression(
         squared_interval=mean_interval(squared),
         mean_absolute_error=float(absolute.mean()),
         absolute_interval=mean_interval(absolute),
-        r2=float(1 - (differences**2).sum() / spread) if spread else None,
+        r2=float(explained.mean()) if len(explained) else None,
         metrics=metrics,
     )
 
@@ -228,7 +238,7 @@ def text(evaluation: Evaluation | Regression) -> str:
         f"run {evaluation.run} on {evaluation.dataset}: error {evaluation.error:.2%} "
         f"(95 % interval {low:.2%} to {high:.2%}) of {evaluation.images:,} test examples",
         f"{f'loss {evaluation.loss:.4f} {evaluation.loss_unit}'.strip()}, "
-        f"expected calibration error {evaluation.calibration_error:.2%}",
+        f"expected calibration error {_calibration_text(evaluation)}",
         *(f"{name} {value:.4g}" for name, value in evaluation.metrics.items()),
         "",
         "rows: true class; columns: predicted class",
@@ -242,6 +252,17 @@ def text(evaluation: Evaluation | Regression) -> str:
     for name, row in zip(names, counts, strict=True):
         lines.append(f"{name:>{first}}" + "".join(f"{n or '.':>{width}}" for n in row))
     return "\n".join(lines)
+
+
+def _calibration_text(evaluation: Evaluation) -> str:
+    calibrated, raw = evaluation.calibration_error, evaluation.raw_calibration_error
+    if raw is None or evaluation.temperature == 1:
+        why = f": {evaluation.uncalibrated}" if evaluation.uncalibrated else ""
+        return f"{calibrated:.2%} (not calibrated{why})"
+    return (
+        f"{raw:.2%}, calibrated {calibrated:.2%} (temperature {evaluation.temperature:.2f}, as "
+        "`predict` answers)"
+    )
 
 
 def _regression_text(evaluation: Regression) -> str:

@@ -137,7 +137,8 @@ def describe_source(trained: Recognizer) -> str:
     scaled = (
         f"; pictures are scaled to its gray values {known[0]:g} to {known[1]:g}" if known else ""
     )
-    return f"{version}run {trained.run_id}{scaled}"
+    without = f"; not calibrated: {trained.uncalibrated}" if trained.uncalibrated else ""
+    return f"{version}run {trained.run_id}{scaled}{without}"
 
 
 def load_run(run: Run, also: Iterable[str] = ()) -> Recognizer:
@@ -177,7 +178,11 @@ def load_run(run: Run, also: Iterable[str] = ()) -> Recognizer:
         fitted: Calibration | None = _read_calibration(path, weights)
     else:
         fitted = _calibrate(run, trained, weights)
-    if fitted is not None:
+    if fitted is not None and fitted.images < calibration.ENOUGH:
+        trained.uncalibrated = (
+            f"{fitted.images} validation examples, fewer than {calibration.ENOUGH}"
+        )
+    elif fitted is not None:
         trained.description["calibration"] = dataclasses.asdict(fitted)
     return trained
 
@@ -237,6 +242,8 @@ def _read_calibration(path: Path, weights: Path) -> Calibration:
             raise ValueError("that of other weights")
         fitted = Calibration(**content)
         calibration.check(fitted.temperature)
+        if type(fitted.images) is not int:
+            raise ValueError(f"images {fitted.images!r}")
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise ValueError(
             f"{path}: expected the calibration of {weights.name}, found {error}; remove the file, "

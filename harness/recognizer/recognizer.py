@@ -68,7 +68,8 @@ class Recognizer:
 
     It reuses its buffers, so only one thread may use it at a time. Raises `ValueError` if the
     weights and their description do not make a network. own: whether it may have parts of the
-    user's, which are imported.
+    user's, which are imported. uncalibrated: why it has no temperature in spite of validation
+    examples; else empty.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class Recognizer:
         self.dtype = np.dtype(description.get("dtype", "uint8"))
         names = description.get("class_names")
         self.class_names = default_names(self.classes) if names is None else tuple(names)
-        self.description = description
+        self.description, self.uncalibrated = description, ""
         self._batch = min(BATCH, max(1, BATCH_NUMBERS // self.network.inputs))
         self._inputs = np.empty((self._batch, self.network.inputs), np.float32)
 
