@@ -26,6 +26,7 @@ from harness.runfolder.config import expand_home
 from harness.runfolder.folder import find
 from harness.runfolder.kinds import DATASET
 from harness.runfolder.optional import warn
+from harness.runfolder.own_code import OwnCodeError
 from harness.runfolder.run import Run
 from harness.runfolder.schema import DatasetConfig, ScratchConfig
 from harness.training import evaluation as scoring
@@ -122,7 +123,7 @@ def run_on(outputs: Path, run_id: str, overrides: list[str]) -> Evaluation | Reg
     """
     run = find(outputs, run_id)
     config = run.config
-    metrics = config.metrics if isinstance(config, ScratchConfig) else []
+    metrics = _usable_metrics(run)
     trained = load_run(run, also=[name for name in metrics if ":" in name])
     settings = _dataset(overrides, run) if overrides else config.dataset
     if overrides:
@@ -200,6 +201,20 @@ def regression(
         r2=float(explained.mean()) if len(explained) else None,
         metrics=metrics,
     )
+
+
+def _usable_metrics(run: Run) -> list[str]:
+    """The run's further metrics, without those whose source has changed, which are warnings."""
+    config, usable = run.config, []
+    for name in config.metrics if isinstance(config, ScratchConfig) else []:
+        try:
+            if ":" in name:
+                own_code.use(run.history().code, [name], quiet=True)
+        except OwnCodeError as error:
+            warn(own_code.what_differs(error), f"metrics=[{name}] is left out")
+        else:
+            usable.append(name)
+    return usable
 
 
 def _other_range(data: Dataset, trained: Recognizer) -> str | None:

@@ -152,7 +152,8 @@ def test_modules_that_a_network_does_not_need_may_change(
         for line, name in zip(told, ("own_bands.py", "own_sgd.py"), strict=True):
             assert line.startswith("warning: ")
             assert name in line
-            assert line.endswith("it is not needed here")
+            assert line.endswith(": it is not needed here")
+            assert "; " not in line, "there is nothing to do"
     shutil.rmtree(tmp_path / "outputs/cache")  # the data have to be made again
     done = command("harness", "evaluate", "last")
     assert (done.returncode, done.stdout) == (2, "")
@@ -267,3 +268,26 @@ def test_r2_of_several_targets_is_the_mean_of_theirs() -> None:
     expected = r2_score(targets[:, :2], predictions[:, :2])
     assert scores.r2 == pytest.approx(expected, rel=1e-6)
     assert evaluate.regression("a", "b", 1.0, targets[:, 2:], targets[:, 2:], {}).r2 is None
+
+
+def test_a_metric_whose_source_has_changed_is_left_out(command: Command, tmp_path: Path) -> None:
+    """Error and loss do not need it."""
+    metric = "def half(probabilities, labels):\n    return 0.5\n"
+    (tmp_path / "own_bands.py").write_text(OWN)
+    (tmp_path / "own_half.py").write_text(metric)
+    (tmp_path / "own_third.py").write_text(metric.replace("half", "third").replace("0.5", "0.25"))
+    done = command(
+        RUN, "dataset=own_bands:bands", "metrics=[own_half:half,own_third:third]", "epochs=1",
+        "batch=8", "width=4", "tracking=none", "normalization=standard",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "own_half.py").write_text(metric + "\ndef unused():\n    pass\n")
+    done = command("harness", "evaluate", "last")
+    assert done.returncode == 0
+    assert done.stderr == (
+        f"warning: {tmp_path}/own_half.py: was changed after the run was frozen: "
+        "metrics=[own_half:half] is left out\n"
+    )
+    assert "third 0.25" in done.stdout
+    assert "half" not in done.stdout
+    assert "of 60 test examples" in done.stdout
