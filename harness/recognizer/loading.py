@@ -133,12 +133,17 @@ def describe_source(trained: Recognizer) -> str:
     """Where the network comes from, for display: registered version and run."""
     description = trained.description
     version = f"{description['version']}, " if "version" in description else ""
-    known = trained.value_range if trained.reads_pictures else None
-    scaled = (
-        f"; pictures are scaled to its gray values {known[0]:g} to {known[1]:g}" if known else ""
-    )
-    without = f"; not calibrated: {trained.uncalibrated}" if trained.uncalibrated else ""
-    return f"{version}run {trained.run_id}{scaled}{without}"
+    return f"{version}run {trained.run_id}"
+
+
+def remarks(trained: Recognizer) -> list[str]:
+    """What is particular about its answers to pictures, in words."""
+    found = []
+    if known := trained.value_range:
+        found.append(f"pictures are scaled to its gray values {known[0]:g} to {known[1]:g}")
+    if trained.uncalibrated:
+        found.append(f"not calibrated: {trained.uncalibrated}")
+    return found
 
 
 def load_run(run: Run, also: Iterable[str] = ()) -> Recognizer:

@@ -146,9 +146,7 @@ def test_few_validation_examples_calibrate_nothing(tmp_path: Path, run_folder: P
     path.write_text(json.dumps(saved | {"temperature": 0.128, "images": 16}))
     trained = loading.load_run(run)
     assert trained.temperature == 1
-    assert loading.describe_source(trained) == (
-        "run a; not calibrated: 16 validation examples, fewer than 200"
-    )
+    assert loading.remarks(trained) == ["not calibrated: 16 validation examples, fewer than 200"]
     path.write_text(json.dumps(saved | {"images": "many"}))
     with pytest.raises(ValueError, match="expected the calibration"):
         loading.load_run(run)
