@@ -63,15 +63,22 @@ def trainer(config: ScratchConfig, dataset: Dataset, threads: int = 1) -> Traine
     fitted.fit(dataset.train.inputs, dataset.train.rows)
     optimizer = part("optimizer", config, made.parameters)
     augmentation = part("augmentation", config, dataset.input_shape)
-    some = dataset.train.inputs[: rehearsal.FEW]
     if config.normalization.is_own:
-        rehearsal.check_normalization(config.normalization.name, fitted, some)
+        another = partial(part, "normalization", config)
+        name = config.normalization.name
+        rehearsal.check_normalization(name, fitted, another, dataset.train)
     if config.optimizer.is_own:
         rehearsal.check_optimizer(config.optimizer.name, optimizer)
         another = partial(part, "optimizer", config)
         rehearsal.check_resume(config.optimizer.name, another, made.parameters, config.lr)
     if config.augmentation.is_own:
-        rehearsal.check_augmentation(config.augmentation.name, augmentation, some)
+        another = partial(part, "augmentation", config, dataset.input_shape)
+        rehearsal.check_augmentation(config.augmentation.name, another, dataset.train)
+    if config.loss.is_own:
+        rehearsal.check_loss(config.loss.name, partial(part, "loss", config), dataset)
+    own_metrics = [each for each in config.metrics if ":" in each]
+    for name, metric in zip(own_metrics, parts.metrics(own_metrics).values(), strict=True):
+        rehearsal.check_metric(name, metric, dataset)
     options = Options(
         batch=config.batch,
         lr=config.lr,
@@ -202,7 +209,8 @@ def schedule(config: ScratchConfig) -> Schedule:
     """The learning-rate schedule, warm-up included."""
     made = part("schedule", config, config.epochs)
     if config.schedule.is_own:
-        rehearsal.check_schedule(config.schedule.name, made)
+        another = partial(part, "schedule", config, config.epochs)
+        rehearsal.check_schedule(config.schedule.name, another, config.epochs)
     return with_warmup(made, config.schedule.options["warmup"])
 
 
