@@ -68,7 +68,8 @@ def test_a_run_records_the_names(letters: Path) -> None:
     assert (description["class_names"], description["dataset"]) == (list(LETTERS), "letters")
     trained = loading.load_run(run)
     assert trained.class_names == tuple(LETTERS)
-    assert trained.temperature != 1, "it is calibrated on the validation images"
+    assert trained.temperature == 1
+    assert trained.uncalibrated == "38 validation examples, fewer than 200"
     data = run.dataset()
     assert (data.name, data.is_image, data.class_names) == ("letters", True, tuple(LETTERS))
     recorded_run = from_journal(run)

@@ -190,5 +190,7 @@ def test_a_changed_metric_is_not_computed(trained: Path, project: Path) -> None:
     assert "\nhalf 0." in command("harness", "evaluate", "last").stdout
     (project / "own_half.py").write_text(text.replace("2", "3"))
     done = command("harness", "evaluate", "last")
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert (done.returncode, done.stderr.count("\n")) == (0, 1)
     assert "own_half.py: was changed after the run was frozen" in done.stderr
+    assert "metrics=[own_half:half] is left out" in done.stderr
+    assert "half" not in done.stdout

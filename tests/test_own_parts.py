@@ -242,6 +242,47 @@ class wrong(CrossEntropy):
     def gradient(self, outputs, targets, out):
         raise KeyError("in gradient")
 """, "KeyError: 'in gradient' ("),
+    "loss_counts": ("loss", """
+class wrong(CrossEntropy):
+    steps = 0
+    def gradient(self, outputs, targets, out):
+        self.steps += 1
+        super().gradient(outputs, targets, out)
+""", "loss=loss_counts:wrong: it keeps something from one call to the next (seen in steps), or"),
+    "loss_clears": ("loss", """
+class wrong(CrossEntropy):
+    def gradient(self, outputs, targets, out):
+        super().gradient(outputs, targets, out)
+        targets[:] = 0
+""", "gradient(outputs, targets, out): expected it to leave targets as it is; change a copy"),
+    "rebinds": ("optimizer", """
+class wrong(SGD):
+    def step(self, gradient, lr):
+        p = self._parameters
+        p.flat = p.flat - lr * gradient.into(np.empty_like(p.flat))
+""", "AttributeError: flat cannot be another array, which the network would not see; change it in"),
+    "schedule_counts": ("schedule", """
+def wrong(epochs):
+    calls = []
+    return lambda time: calls.append(time) or 1.0
+""", "schedule=schedule_counts:wrong: it keeps something from one call to the next (seen in "),
+    "augmentation_draws": ("augmentation", """
+def wrong(input_shape):
+    return lambda pixels, generator, out: np.add(pixels, np.random.random(), out=out)
+""", "augmentation=augmentation_draws:wrong: it keeps something from one call to the next, or"),
+    "metric_counts": ("metrics", """
+calls = []
+def wrong(probabilities, labels):
+    calls.append(1)
+    return len(calls)
+""", "metrics=[metric_counts:wrong]: it keeps something from one call to the next (seen in "),
+    "forgets": ("normalization", """
+class wrong(Standard):
+    def apply(self, inputs, out):
+        super().apply(inputs, out)
+    def restore(self, state):
+        pass
+""", "normalization=forgets:wrong: with its state restored into a new one, it gives other results"),
     "schedule_text": ("schedule", """
 def wrong(epochs):
     return lambda time: "text"
@@ -347,6 +388,8 @@ def test_wrong_code_is_a_failed_run_in_one_line(
         assert run.status == "FAILED", name
         assert expected in str(run.error), name
         assert "\n" not in str(run.error)
+        assert "PartError" not in str(run.error)
+        assert "Diverged" not in str(run.error)
         assert done.stderr.count(f"({run.run}) failed: ") == (name != "dies")
         assert "traceback.txt" in run.artifacts or name == "dies"
 

@@ -214,7 +214,7 @@ def gallery(images: Numbers, captions: Sequence[str], *, signed: bool = False) -
     """Draw images (N, rows, columns), six in a row with captions, or eight without.
 
     Color images are (N, rows, columns, 3). signed: weights, each image scaled to [-1, 1]; otherwise
-    values 0..255, where gray 255 is black.
+    values 0..255, where gray 255 is black, or the highest value if all are below 128.
     """
     columns, gap = (6, 3) if captions else (8, 1)
     lines = math.ceil(len(images) / columns)
@@ -227,10 +227,12 @@ def gallery(images: Numbers, captions: Sequence[str], *, signed: bool = False) -
         mosaic[y + gap : y + rows - gap, x + gap : x + width - gap] = (
             image / scale if signed else image
         )
-    low, high = (-1, 1) if signed else (0, 255)
+    low, high = (-1.0, 1.0) if signed else (0.0, 255.0)
+    if not signed and images.max() < 128:
+        high = max(1.0, float(images.max()))
     if mosaic.ndim == 3:
         alpha = np.where(np.isnan(mosaic[..., :1]), 0.0, 1.0)
-        mosaic = np.concatenate([np.nan_to_num(mosaic) / 255, alpha], axis=2)
+        mosaic = np.concatenate([np.nan_to_num(mosaic) / high, alpha], axis=2)
     with mpl.rc_context(STYLE):
         height = 4.7 * lines / columns * (1.2 if captions else 1)
         figure = Figure((4.7, height))

@@ -233,13 +233,14 @@ def _front(settings: Sequence[Setting], *, validated: bool) -> list[Figure]:
     _, _, times, means = zip(*points, strict=True)
     front = ranking.pareto(times, [objective.order(mean) for mean in means])
     label = f"{objective.title if validated else objective.test_title}{objective.unit}"
+    better = "No other setting is both faster and better than "
+    better += "one on the line." if len(front) > 1 else "the best one."
     return [
         Figure(
             "swept",
             f"Time against {objective.name}",
             charts.front(points, front, label),
-            "All settings. No other setting is both faster and better than one on the line. "
-            "A number at a point is its row in the ranking.",
+            f"All settings. {better} A number at a point is its row in the ranking.",
         )
     ]
 

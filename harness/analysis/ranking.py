@@ -56,7 +56,7 @@ class Pair:
 def ordered(settings: Sequence[Setting], notes: list[str]) -> list[Setting]:
     """The settings by the mean of their objective, best first; those without it are last.
 
-    Equal ones keep their order.
+    Of equal ones, that of the oldest run is first.
     """
     objective = settings[0].objective
     without = [setting for setting in settings if math.isnan(setting.best_val.mean)]
@@ -105,13 +105,10 @@ def equal(first: Setting, second: Setting) -> bool:
 
 
 def _sorted(settings: Sequence[Setting]) -> list[Setting]:
-    """The settings, best first; those that differ by rounding only keep their order."""
+    """The settings, best first; of those that differ by rounding only, the oldest."""
     by_value = sorted(settings, key=lambda setting: setting.objective.order(judged(setting)))
     places = _places(by_value)
-    numbers = {id(setting): number for number, setting in enumerate(settings)}
-    pairs = sorted(
-        zip(places, by_value, strict=True), key=lambda each: (each[0], numbers[id(each[1])])
-    )
+    pairs = sorted(zip(places, by_value, strict=True), key=lambda each: (each[0], each[1].number))
     return [setting for _, setting in pairs]
 
 

@@ -44,10 +44,14 @@ def summarize(values: Sequence[float], *, maximize: bool = False) -> Summary:
 
 @dataclass(frozen=True)
 class Setting:
-    """Runs that differ only in their seed. values: the keys that distinguish the settings."""
+    """Runs that differ only in their seed. values: the keys that distinguish the settings.
+
+    number: its place by the oldest run, which decides between equal ones, as in a sweep's table.
+    """
 
     values: Mapping[str, str]
     runs: tuple[SeedRun, ...]
+    number: int = 0
 
     @property
     def label(self) -> str:
@@ -156,8 +160,9 @@ def group(runs: Sequence[SeedRun], notes: list[str]) -> list[Setting]:
         Setting(
             dict(zip(keys, values, strict=True)),
             tuple(sorted(seeds.values(), key=lambda run: natural(run.seed))),
+            number,
         )
-        for values, seeds in groups.items()
+        for number, (values, seeds) in enumerate(groups.items())
     ]
     return sorted(settings, key=lambda setting: [natural(v) for v in setting.values.values()])
 

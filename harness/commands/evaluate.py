@@ -14,6 +14,7 @@ from harness.analysis.outcome import confusion
 from harness.analysis.statistics import mean_interval, wilson
 from harness.commands.options import CONFIG_DIR, JSON, OUTPUTS, refuse
 from harness.data.dataset import Dataset, default_names, is_image
+from harness.data.normalization import is_beyond, narrow_range
 from harness.nn.losses import CrossEntropy
 from harness.recognizer import calibration
 from harness.recognizer.loading import load_run
@@ -24,6 +25,8 @@ from harness.runfolder import own_code, own_dataset, parts
 from harness.runfolder.config import expand_home
 from harness.runfolder.folder import find
 from harness.runfolder.kinds import DATASET
+from harness.runfolder.optional import warn
+from harness.runfolder.own_code import OwnCodeError
 from harness.runfolder.run import Run
 from harness.runfolder.schema import DatasetConfig, ScratchConfig
 from harness.training import evaluation as scoring
@@ -57,10 +60,12 @@ def evaluate(run: str, overrides: tuple[str, ...], outputs: Path, as_json: bool)
 class Evaluation:
     """The score of a run on the test set of some data; `images` is its number of examples.
 
-    error and calibration_error: fractions; interval: of the error, with 95 % confidence; loss: the
-    mean of the run's own, in the unit loss_unit, nats or none; confusion: (C, C) counts of examples
-    by true class (row) and predicted class (column); class_names: of the C classes; metrics: the
-    run's further ones, by name.
+    error and both calibration errors: fractions; interval: of the error, with 95 % confidence;
+    loss: the mean of the run's own, in the unit loss_unit, nats or none. raw_calibration_error: of
+    the probabilities that the loss is of. calibration_error: of the calibrated ones, divided by the
+    temperature, which `predict` answers; uncalibrated: why there are none. confusion: (C, C) counts
+    of examples by true class (row) and predicted class (column); class_names: of the C classes;
+    metrics: the run's further ones, by name.
     """
 
     run: str
@@ -74,6 +79,9 @@ class Evaluation:
     class_names: tuple[str, ...] = ()
     metrics: dict[str, float] = field(default_factory=dict)
     loss_unit: str = "nats"
+    raw_calibration_error: float | None = None
+    temperature: float = 1.0
+    uncalibrated: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as values that JSON can hold."""
@@ -86,8 +94,9 @@ class Regression:
 
     loss: the mean of the run's own. mean_squared_error, mean_absolute_error: over all examples and
     targets; the intervals are theirs, with 95 % confidence, None for a single example. r2: the
-    coefficient of determination, 1 - sum (t - p)^2 / sum (t - mean t)^2, each target about its own
-    mean; None where no target varies. metrics: the run's further ones, by name.
+    coefficient of determination of each target, 1 - sum (t - p)^2 / sum (t - mean t)^2, and of
+    several their mean ("uniform_average" of scikit-learn) over those that vary; None where none
+    does. metrics: the run's further ones, by name.
     """
 
     run: str
@@ -114,7 +123,7 @@ def run_on(outputs: Path, run_id: str, overrides: list[str]) -> Evaluation | Reg
     """
     run = find(outputs, run_id)
     config = run.config
-    metrics = config.metrics if isinstance(config, ScratchConfig) else []
+    metrics = _usable_metrics(run)
     trained = load_run(run, also=[name for name in metrics if ":" in name])
     settings = _dataset(overrides, run) if overrides else config.dataset
     if overrides:
@@ -130,6 +139,8 @@ def run_on(outputs: Path, run_id: str, overrides: list[str]) -> Evaluation | Reg
             f"dataset={settings.name}: run {run.id} expects {_kind(trained)} {expected}, "
             f"found {_kind(data)} {_answers(data.classes, data.outputs)}"
         )
+    if overrides and (problem := _other_range(data, trained)):
+        warn(f"dataset={settings.name}", f"{problem}; scale the values")
     with np.errstate(over="ignore", invalid="ignore"):  # the result is checked
         score, predictions = scoring.evaluate(
             trained.network, data.test, trained.normalization, trained.loss
@@ -158,6 +169,9 @@ def run_on(outputs: Path, run_id: str, overrides: list[str]) -> Evaluation | Reg
         class_names=trained.class_names,
         metrics=further,
         loss_unit="nats" if type(trained.loss) is CrossEntropy else "",
+        raw_calibration_error=calibration.expected_error(predictions, labels),
+        temperature=trained.temperature,
+        uncalibrated=trained.uncalibrated,
     )
 
 
@@ -173,7 +187,8 @@ def regression(
     wanted = targets.astype(np.float64)
     differences = predictions - wanted
     squared, absolute = (differences**2).mean(axis=1), np.abs(differences).mean(axis=1)
-    spread = ((wanted - wanted.mean(axis=0)) ** 2).sum()
+    spread = ((wanted - wanted.mean(axis=0)) ** 2).sum(axis=0)
+    explained = 1 - (differences**2).sum(axis=0)[spread > 0] / spread[spread > 0]
     return Regression(
         run=run,
         dataset=title,
@@ -183,9 +198,35 @@ def regression(
         squared_interval=mean_interval(squared),
         mean_absolute_error=float(absolute.mean()),
         absolute_interval=mean_interval(absolute),
-        r2=float(1 - (differences**2).sum() / spread) if spread else None,
+        r2=float(explained.mean()) if len(explained) else None,
         metrics=metrics,
     )
+
+
+def _usable_metrics(run: Run) -> list[str]:
+    """The run's further metrics, without those whose source has changed, which are warnings."""
+    config, usable = run.config, []
+    for name in config.metrics if isinstance(config, ScratchConfig) else []:
+        try:
+            if ":" in name:
+                own_code.use(run.history().code, [name], quiet=True)
+        except OwnCodeError as error:
+            warn(own_code.what_differs(error), f"metrics=[{name}] is left out")
+        else:
+            usable.append(name)
+    return usable
+
+
+def _other_range(data: Dataset, trained: Recognizer) -> str | None:
+    """What is wrong with the range of other data than a run was trained on; None if nothing is."""
+    known, test = trained.value_range, data.test.inputs
+    if known is not None and is_beyond(known, test):
+        of, found = f"{known[0]:g} to {known[1]:g}", f"{test.min():g} to {test.max():g}"
+    elif trained.reads_pictures and known is None and (narrow := narrow_range(test)):
+        of, found = "0 to 255", f"{narrow[0]} to {narrow[1]}"
+    else:
+        return None
+    return f"run {trained.run_id} was trained on values {of}, and the test examples have {found}"
 
 
 def _kind(data: Dataset | Recognizer) -> str:
@@ -212,7 +253,7 @@ def text(evaluation: Evaluation | Regression) -> str:
         f"run {evaluation.run} on {evaluation.dataset}: error {evaluation.error:.2%} "
         f"(95 % interval {low:.2%} to {high:.2%}) of {evaluation.images:,} test examples",
         f"{f'loss {evaluation.loss:.4f} {evaluation.loss_unit}'.strip()}, "
-        f"expected calibration error {evaluation.calibration_error:.2%}",
+        f"expected calibration error {_calibration_text(evaluation)}",
         *(f"{name} {value:.4g}" for name, value in evaluation.metrics.items()),
         "",
         "rows: true class; columns: predicted class",
@@ -226,6 +267,17 @@ def text(evaluation: Evaluation | Regression) -> str:
     for name, row in zip(names, counts, strict=True):
         lines.append(f"{name:>{first}}" + "".join(f"{n or '.':>{width}}" for n in row))
     return "\n".join(lines)
+
+
+def _calibration_text(evaluation: Evaluation) -> str:
+    calibrated, raw = evaluation.calibration_error, evaluation.raw_calibration_error
+    if raw is None or evaluation.temperature == 1:
+        why = f": {evaluation.uncalibrated}" if evaluation.uncalibrated else ""
+        return f"{calibrated:.2%} (not calibrated{why})"
+    return (
+        f"{raw:.2%}, calibrated {calibrated:.2%} (temperature {evaluation.temperature:.2f}, as "
+        "`predict` answers)"
+    )
 
 
 def _regression_text(evaluation: Regression) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from harness.recognizer.decoding import Decoder
 from harness.recognizer.recognizer import Answer, Recognizer
 from harness.runfolder import streams
 from harness.runfolder.status import ExitStatus
+
+PREPROCESSED = "preprocessed as MNIST's digits were, --as-is only resizes"
 
 
 @click.command()
@@ -42,10 +44,12 @@ def predict(
         trained = loading.choose(outputs, run, uri)
     except ValueError as error:
         refuse(error)
+    is_doubtful = not as_is and len(trained.picture_shape) == 2 and not trained.is_of_mnist
     readings = read(trained, list(files), as_is=as_is)
     if as_json:
         sys.exit(print_json(list(readings)))
-    sys.exit(print_table(readings, list(files), trained))
+    notes = [*loading.remarks(trained), *([PREPROCESSED] if is_doubtful else [])]
+    sys.exit(print_table(readings, list(files), trained, notes))
 
 
 @dataclass(frozen=True)
@@ -77,14 +81,20 @@ def print_json(readings: list[Reading]) -> ExitStatus:
     return ExitStatus.BAD_INPUT if unread else ExitStatus.DONE
 
 
-def print_table(readings: Iterator[Reading], files: list[Path], trained: Recognizer) -> ExitStatus:
-    """Print a line per file; returns BAD_INPUT if one could not be read."""
+def print_table(
+    readings: Iterator[Reading], files: list[Path], trained: Recognizer, notes: Sequence[str] = ()
+) -> ExitStatus:
+    """Print a line per file; returns BAD_INPUT if one could not be read.
+
+    notes: about all answers, behind the source of the network.
+    """
     status = ExitStatus.DONE
     width = max(len(str(path)) for path in files)
     is_named = trained.class_names != default_names(trained.classes)
     wide = max(5, *map(len, trained.class_names))
     heading, source = "class" if is_named else "digit", loading.describe_source(trained)
-    print(f"{'file':{width}}  {heading:>{wide}}  probability  runner-up   ({source})")
+    about = f"   {'; '.join(notes)}" if notes else ""
+    print(f"{'file':{width}}  {heading:>{wide}}  probability  runner-up   ({source}){about}")
     for reading in readings:
         if streams.reader_is_gone():
             break

@@ -45,6 +45,8 @@ def register(
         f"run {registered.run}{suffix} is {version.name} version {version.number}; "
         f"{version.name}@{version.alias} points to it{replaced}"
     )
+    if version.worse:
+        click.echo(f"note: {version.worse}", err=True)
     store = shlex.quote(shown(registered.store))
     click.echo(
         f"serve it:  MLFLOW_TRACKING_URI={store} mlflow models serve -m {shlex.quote(version.uri)} "

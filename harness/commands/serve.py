@@ -43,6 +43,8 @@ def serve(
             places = addresses(host, listener)
             source = loading.describe_source(trained)
             click.echo(f"draw at {places}   ({source}; press Ctrl-C to end)")
+            for remark in loading.remarks(trained):
+                click.echo(remark)
             with threadpool_limits(limits=1):  # small batches: a second thread costs more
                 server.run(library, listener, accepted_hosts(host, listener, names))
     except (ValueError, OSError, StoreError) as error:

@@ -15,7 +15,7 @@ data set: with minmax, -1 is background and 1 is full ink, as in the tutorial.
 """
 
 import difflib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeGuard
 
 import numpy as np
@@ -234,6 +234,26 @@ def narrow_range(inputs: Inputs, rows: Rows = None) -> tuple[int, int] | None:
     return low, high
 
 
+def recorded_range(
+    shape: Sequence[int], inputs: Inputs, rows: Rows = None
+) -> tuple[float, float] | None:
+    """The range of the training data as it is recorded with the weights, for `is_beyond`.
+
+    shape: of one example. None for bytes that use more than half of their range, and for examples
+    of one dimension, because the columns of a table have ranges of their own.
+    """
+    if len(shape) < 2:
+        return None
+    return narrow_range(inputs, rows) if inputs.dtype == np.uint8 else _ends(inputs, rows)
+
+
+def is_beyond(known: Sequence[float], values: Inputs) -> bool:
+    """Whether values leave a known range, (lowest, highest), by more than its width."""
+    low, high = known
+    width = high - low
+    return bool(width > 0 and (values.min() < low - width or values.max() > high + width))
+
+
 def _blocks(inputs: Inputs, rows: Rows) -> Iterator[Inputs]:
     total = len(inputs) if rows is None else len(rows)
     for begin in range(0, total, BLOCK):
@@ -241,10 +261,15 @@ def _blocks(inputs: Inputs, rows: Rows) -> Iterator[Inputs]:
         yield inputs[part] if rows is None else inputs[rows[part]]
 
 
+def _ends(inputs: Inputs, rows: Rows) -> tuple[float, float]:
+    """The lowest and the highest value."""
+    ends = [(float(block.min()), float(block.max())) for block in _blocks(inputs, rows)]
+    return min(low for low, _ in ends), max(high for _, high in ends)
+
+
 def _spread(name: str, inputs: Inputs, rows: Rows) -> tuple[float, float]:
     """The lowest and the highest value. Raises `ValueError` when they are equal."""
-    ends = [(float(block.min()), float(block.max())) for block in _blocks(inputs, rows)]
-    low, high = min(low for low, _ in ends), max(high for _, high in ends)
+    low, high = _ends(inputs, rows)
     if low == high:
         raise _no_spread(name, inputs, low)
     return low, high

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from harness.data.dataset import Dataset, default_names
-from harness.data.normalization import Normalization, is_affine
+from harness.data.normalization import Normalization, is_affine, recorded_range
 from harness.job import rehearsal
 from harness.nn.compiled import numba_loading
 from harness.nn.layers import Layer
@@ -27,6 +27,7 @@ from harness.training.randomness import generators
 from harness.training.trainer import Trainer
 
 CODE = "code"  # in a weights file, the digest of each file of the user's that the network needs
+RANGE = "range"  # in a weights file, that of the training data; see `recorded_range`
 NETWORK_PARTS = ("model", "activation", "loss", "normalization")  # what a weights file describes
 
 
@@ -64,15 +65,22 @@ def trainer(
     fitted.fit(dataset.train.inputs, dataset.train.rows)
     optimizer = part("optimizer", config, made.parameters)
     augmentation = part("augmentation", config, dataset.input_shape)
-    some = dataset.train.inputs[: rehearsal.FEW]
     if config.normalization.is_own:
-        rehearsal.check_normalization(config.normalization.name, fitted, some)
+        another = partial(part, "normalization", config)
+        name = config.normalization.name
+        rehearsal.check_normalization(name, fitted, another, dataset.train)
     if config.optimizer.is_own:
         rehearsal.check_optimizer(config.optimizer.name, optimizer)
         another = partial(part, "optimizer", config)
         rehearsal.check_resume(config.optimizer.name, another, made.parameters, config.lr)
     if config.augmentation.is_own:
-        rehearsal.check_augmentation(config.augmentation.name, augmentation, some)
+        another = partial(part, "augmentation", config, dataset.input_shape)
+        rehearsal.check_augmentation(config.augmentation.name, another, dataset.train)
+    if config.loss.is_own:
+        rehearsal.check_loss(config.loss.name, partial(part, "loss", config), dataset)
+    own_metrics = [each for each in config.metrics if ":" in each]
+    for name, metric in zip(own_metrics, parts.metrics(own_metrics).values(), strict=True):
+        rehearsal.check_metric(name, metric, dataset)
     options = Options(
         batch=config.batch,
         lr=config.lr,
@@ -205,7 +213,8 @@ def schedule(config: ScratchConfig) -> Schedule:
     """The learning-rate schedule, warm-up included."""
     made = part("schedule", config, config.epochs)
     if config.schedule.is_own:
-        rehearsal.check_schedule(config.schedule.name, made)
+        another = partial(part, "schedule", config, config.epochs)
+        rehearsal.check_schedule(config.schedule.name, another, config.epochs)
     return with_warmup(made, config.schedule.options["warmup"])
 
 
@@ -234,6 +243,9 @@ def description(config: ScratchConfig, trained: Trainer) -> dict[str, Any]:
     }
     if dataset.class_names != default_names(dataset.classes):
         about["class_names"] = list(dataset.class_names)
+    train = dataset.train
+    if known := recorded_range(dataset.input_shape, train.inputs, train.rows):
+        about[RANGE] = list(known)
     return about if dtype == np.uint8 else about | {"dtype": dtype.name}
 
 

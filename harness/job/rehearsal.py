@@ -5,25 +5,29 @@ Layers, activations and losses are also tried by `nn`, whoever wrote them. All f
 """
 
 import inspect
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.nn.layers import Layer, walk
+from harness.data import normalization
+from harness.data.dataset import Dataset, Part
+from harness.job import repeated
+from harness.nn import losses
+from harness.nn.layers import walk
 from harness.nn.network import Network
 from harness.nn.parameters import Parameters
 from harness.runfolder import own_code
 from harness.runfolder.kinds import KINDS
+from harness.runfolder.optional import warn
 from harness.runfolder.parts import PartError
 
 FEW = 4  # examples
 STEPS = 4  # of an optimizer, or of layers
-CLOSE = 1e-5  # differences that rounding may make
-DEEPEST = 4  # objects inside objects that are looked at
+SOME = 64  # examples
 Make = Callable[[Parameters], Any]
 
 
@@ -61,13 +65,105 @@ def _has(made: Any, member: str) -> bool:
     return True
 
 
-def check_schedule(name: str, schedule: Any) -> None:
-    """Check the first factor of the learning rate."""
+def check_schedule(name: str, make: Callable[[], Any], epochs: int) -> None:
+    """Check the first factor of the learning rate, and that factors depend on the time only."""
     place = f"schedule={name}"
+    schedule = make()
     with named(place):
         factor = schedule(0.0)
     if isinstance(factor, str) or not np.isscalar(factor) or not np.isfinite(factor):
         raise PartError(f"{place}: expected a finite number at time 0, found {factor!r}")
+    with named(place):
+        repeated.check(
+            place,
+            schedule,
+            make(),
+            lambda part, generator: [part(epochs * generator.random()) for _ in range(2)],
+        )
+
+
+def check_loss(name: str, make: Callable[[], Any], dataset: Dataset) -> None:
+    """Check the results of a loss, and that they depend on its arguments only.
+
+    A gradient that is not that of its value is a warning: it may be on purpose.
+    """
+    place, outputs = f"loss={name}", dataset.outputs
+    losses.check(make(), outputs)
+
+    def call(loss: Any, generator: np.random.Generator) -> list[Any]:
+        z, t = _outputs_and_targets(dataset, generator)
+        copies = {"outputs": (z, z.copy()), "targets": (t, t.copy())}
+        results = [np.array(loss.value(z, t))]
+        repeated.check_kept(f"{place}: value(outputs, targets)", **copies)
+        for method, arguments in (("gradient", (z, t)), ("predict", (z,))):
+            out = np.zeros_like(z)
+            getattr(loss, method)(*arguments, out)
+            names = ", ".join([*list(copies)[: len(arguments)], "out"])
+            repeated.check_kept(f"{place}: {method}({names})", **copies)
+            results.append(out)
+        return results
+
+    with named(place), np.errstate(all="ignore"):
+        repeated.check(place, make(), make(), call)
+        z, t = _outputs_and_targets(dataset, np.random.default_rng(3))
+        for dtype in (np.float64, np.float32):
+            try:
+                fault = losses.gradient_fault(make(), z.astype(dtype), t.astype(dtype))
+            except Exception:  # of any kind: it may take float32 only
+                continue
+            if fault:
+                warn(place, fault)
+            break
+
+
+def _outputs_and_targets(
+    dataset: Dataset, generator: np.random.Generator
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Random outputs of a network (FEW, C), and targets of some training examples."""
+    truth = _some(dataset.train, generator, FEW)[1]
+    z = generator.normal(size=(len(truth), dataset.outputs)).astype(np.float32)
+    if not dataset.classes:
+        return z + truth, truth.copy()
+    return z, np.eye(dataset.classes, dtype=np.float32)[truth]
+
+
+def _some(
+    part: Part, generator: np.random.Generator, count: int
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The inputs (n, D) and labels of `count` examples of a part, drawn at random."""
+    rows = generator.integers(0, len(part), count)
+    chosen = rows if part.rows is None else part.rows[rows]
+    return np.array(part.inputs[chosen]), np.array(part.labels[chosen])
+
+
+def check_metric(name: str, metric: Callable[..., Any], dataset: Dataset) -> None:
+    """Check that a metric depends on its arguments only, and leaves them as they are.
+
+    One that cannot be computed of the few examples is not checked.
+    """
+    place = f"metrics=[{name}]"
+
+    def call(function: Any, generator: np.random.Generator) -> list[Any]:
+        _, truth = _some(dataset.train, generator, SOME)
+        predictions = generator.permutation(truth)
+        if dataset.classes:
+            predictions = generator.dirichlet(np.ones(dataset.classes), SOME).astype(np.float32)
+        copies = {
+            "probabilities": (predictions, predictions.copy()),
+            "labels": (truth, truth.copy()),
+        }
+        value = float(function(predictions, truth))
+        repeated.check_kept(f"{place}: f(probabilities, labels)", **copies)
+        return [value]
+
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        try:
+            repeated.check(place, metric, metric, call)
+        except PartError:
+            raise
+        except Exception:  # of any kind: if it is wrong, it fails in training, where it matters
+            return
 
 
 def check_optimizer(name: str, optimizer: Any) -> None:
@@ -154,9 +250,11 @@ def check_layers(place: str, make: Callable[[], Network]) -> None:
         results = [_computed(each, np.random.default_rng(1)) for each in (trained, fresh)]
     ours, theirs = _held(trained), _held(fresh)
     changed = [
-        key for key in ours | theirs if _is_state(ours.get(key), theirs.get(key), before.get(key))
+        key
+        for key in ours | theirs
+        if repeated.is_state(ours.get(key), theirs.get(key), before.get(key))
     ]
-    if not changed and all(_is_close(*pair) for pair in zip(*results, strict=True)):
+    if not changed and all(repeated.is_close(*pair) for pair in zip(*results, strict=True)):
         return
     seen = f" (seen in {changed[0]})" if changed else ""
     raise PartError(
@@ -186,60 +284,11 @@ def _held(network: Network) -> dict[str, Any]:
     for number, layer in enumerate(walk(network.layers), 1):
         skipped = {"_memory", "_views", "layers", "dtype", "delta", *layer.shapes}
         ours = {key: value for key, value in vars(layer).items() if key not in skipped}
-        if _is_built_in(layer):
-            ours = {key: value for key, value in ours.items() if not _is_built_in(value)}
+        if repeated.is_built_in(layer):
+            ours = {key: value for key, value in ours.items() if not repeated.is_built_in(value)}
         buffers = list(vars(layer)["_memory"].values())
-        _collect(f"{type(layer).__name__} {number}", ours, buffers, found)
+        repeated.collect(f"{type(layer).__name__} {number}", ours, buffers, found)
     return found
-
-
-def _is_built_in(value: Any) -> bool:
-    return type(value).__module__.partition(".")[0] in ("harness", "numpy", "builtins")
-
-
-def _collect(
-    name: str, value: Any, buffers: list[NDArray[Any]], found: dict[str, Any], depth: int = 0
-) -> None:
-    """Add what `value` holds to `found`: attributes, elements, the state of a generator."""
-    if isinstance(value, np.random.Generator):
-        found[name] = str(value.bit_generator.state)
-    elif isinstance(value, np.ndarray):
-        if not any(np.may_share_memory(value, each) for each in buffers):
-            found[name] = value.copy()
-    elif isinstance(value, bool | int | float | str | np.generic):
-        found[name] = value
-    elif isinstance(value, Layer | type | ModuleType) or depth == DEEPEST:
-        return
-    elif isinstance(value, Mapping):
-        for key, each in list(value.items()):
-            _collect(f"{name}.{key}", each, buffers, found, depth + 1)
-    elif isinstance(value, list | tuple):
-        for index, each in enumerate(value):
-            _collect(f"{name}[{index}]", each, buffers, found, depth + 1)
-    elif hasattr(value, "__dict__"):
-        _collect(name, vars(value), buffers, found, depth + 1)
-
-
-def _is_state(ours: Any, theirs: Any, before: Any) -> bool:
-    """Whether a value that steps change is another one in new layers. before: the steps."""
-    if isinstance(ours, np.ndarray) != isinstance(theirs, np.ndarray):
-        return True
-    if not isinstance(ours, np.ndarray):
-        return not _is_close(ours, theirs)
-    if ours.shape != theirs.shape:
-        return True
-    if ours.dtype.kind not in "biuf":
-        return False
-    differs = ~np.isclose(ours, theirs, rtol=CLOSE, atol=CLOSE, equal_nan=True)
-    if isinstance(before, np.ndarray) and before.shape == ours.shape:
-        differs &= ours != before  # not what was never written
-    return bool(differs.any())
-
-
-def _is_close(ours: Any, theirs: Any) -> bool:
-    if any(isinstance(each, str | None) for each in (ours, theirs)):
-        return type(ours) is type(theirs) and bool(ours == theirs)
-    return bool(np.allclose(ours, theirs, rtol=CLOSE, atol=CLOSE, equal_nan=True))
 
 
 def _forms(place: str, optimizer: Any) -> dict[str, tuple[tuple[int, ...], str]]:
@@ -250,26 +299,63 @@ def _forms(place: str, optimizer: Any) -> dict[str, tuple[tuple[int, ...], str]]
     return {key: (array.shape, array.dtype.str) for key, array in state.items()}
 
 
-def check_normalization(name: str, fitted: Any, inputs: NDArray[Any]) -> None:
-    """Check the state of a fitted normalization, and what it makes of `inputs` (n, D)."""
+def check_normalization(name: str, fitted: Any, make: Callable[[], Any], part: Part) -> None:
+    """Check a fitted normalization: its state, what it makes of `part`, and that of its state.
+
+    make: a new one, into which the state is restored as from a weights file.
+    """
     place = f"normalization={name}"
     with named(place):
         state = {key: np.asarray(array) for key, array in fitted.state.items()}
     _check_arrays(place, state)
-    some = inputs[:FEW]
-    out = np.full(some.shape, np.nan, np.float32)
+    is_affine = normalization.is_affine(fitted)
+    about: dict[str, Any] = {"name": name}
+    if is_affine:
+        about |= {"scale": fitted.scale, "shift": fitted.shift}
+    saved = {key: array.copy() for key, array in normalization.state_arrays(fitted).items()}
+
+    def call(applied: Any, generator: np.random.Generator) -> list[Any]:
+        inputs, _ = _some(part, generator, SOME)
+        copy, out = inputs.copy(), np.full(inputs.shape, np.nan, np.float32)
+        applied.apply(inputs, out)
+        _check_written(f"{place}: apply(inputs, out)", out)
+        repeated.check_kept(f"{place}: apply(inputs, out)", inputs=(inputs, copy))
+        return [out]
+
     with named(place):
-        fitted.apply(some, out)
-    _check_written(f"{place}: apply(inputs, out)", out)
+        call(fitted, np.random.default_rng(0))
+        repeated.check(place, fitted, fitted, call)
+        restored = normalization.load(about, saved, {name: make})
+        results = [call(each, np.random.default_rng(1)) for each in (fitted, restored)]
+        again = {key: np.asarray(array) for key, array in restored.state.items()}
+    if not all(map(repeated.is_close, *results)) or (not is_affine and _differ(state, again)):
+        raise PartError(
+            f"{place}: with its state restored into a new one, it gives other results, as the "
+            "saved weights would: state must return all that fit finds, and restore take it"
+        )
 
 
-def check_augmentation(name: str, augmentation: Any, inputs: NDArray[Any]) -> None:
-    """Check what an augmentation makes of `inputs` (n, D)."""
-    some = inputs[:FEW]
-    out = np.full(some.shape, np.nan, np.float32)
-    with named(f"augmentation={name}"):
-        augmentation(some, np.random.default_rng(0), out)
-    _check_written(f"augmentation={name}: f(pixels, generator, out)", out)
+def _differ(ours: Mapping[str, NDArray[Any]], theirs: Mapping[str, NDArray[Any]]) -> bool:
+    """Whether two states are not the same arrays."""
+    return ours.keys() != theirs.keys() or any(
+        not repeated.is_close(array, theirs[key]) for key, array in ours.items()
+    )
+
+
+def check_augmentation(name: str, make: Callable[[], Any], part: Part) -> None:
+    """Check what an augmentation makes of examples, and that it depends on its arguments only."""
+    place = f"augmentation={name}"
+
+    def call(augmentation: Any, generator: np.random.Generator) -> list[Any]:
+        pixels, _ = _some(part, generator, FEW)
+        copy, out = pixels.copy(), np.full(pixels.shape, np.nan, np.float32)
+        augmentation(pixels, np.random.default_rng(0), out)
+        _check_written(f"{place}: f(pixels, generator, out)", out)
+        repeated.check_kept(f"{place}: f(pixels, generator, out)", pixels=(pixels, copy))
+        return [out]
+
+    with named(place):
+        repeated.check(place, make(), make(), call)
 
 
 def _check_arrays(place: str, state: Any) -> None:

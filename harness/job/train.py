@@ -67,8 +67,9 @@ def _fail(run: Run, journal: Journal, error: BaseException) -> None:
     """
     text = traceback.format_exc()
     is_own = bool(run.history().code) if run.journal.is_file() else False
-    words = f"{type(error).__name__}: {error}"
-    if is_own and not isinstance(error, PartError):
+    is_line = isinstance(error, PartError | Diverged)  # for the user, without the class
+    words = str(error) if is_line else f"{type(error).__name__}: {error}"
+    if is_own and not is_line:
         words = own_code.described(error)
     if not run.journal.is_file():
         words = f"{run.folder} was removed while it was trained"

@@ -21,7 +21,7 @@ y = g x, so dL/dx = g dL/dy and dL/dg = sum_B x dL/dy:
         def gradient(self, delta, out):
             np.add.reduce(self.inputs * delta, axis=0, out=out["g"])
 
-A block of layers is a subclass of `Chain`; `Residual` in tests/nn/test_layers.py is an example.
+A block of layers is a subclass of `Chain`; `Residual` in docs/your-own.md is an example.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -8,6 +8,7 @@ The network's outputs are z (B, C), the targets t (B, C).
 What is trained on is the mean over the batch; `gradient` is its derivative with respect to z.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
@@ -18,6 +19,8 @@ __all__ = ["LOSSES", "CrossEntropy", "Loss", "SquaredError", "softmax"]
 
 Array = NDArray[np.floating[Any]]
 Kind = Literal["classification", "regression"]
+PROBES, STEP, TOLERANCE = 32, 1e-2, 0.05  # of the central differences of `gradient_fault`
+LARGEST = 100  # outputs at which float32 has such differences
 PROBABILITY_TOLERANCE = 1e-3  # of their sum, in float32
 
 
@@ -171,6 +174,48 @@ def check(loss: Loss, outputs: int) -> None:
             raise ValueError(f"{name}: expected it to fill out, found no change")
         if method.startswith("predict") and loss.kind == "classification":
             check_probabilities(name, out)
+
+
+def gradient_fault(loss: Loss, outputs: Array, targets: Array) -> str | None:
+    """How the gradient of a loss differs from the central differences of its value, in words.
+
+    None where it does not, and where rounding hides it. outputs, targets: (B, C). A few derivatives
+    may differ, because a loss may have kinks.
+    """
+    rounded = np.asarray(loss.value(outputs.copy(), targets.copy())).dtype != np.float64
+    if rounded and abs(outputs).max() > LARGEST:
+        return None
+    gradient = np.zeros_like(outputs)
+    loss.gradient(outputs.copy(), targets.copy(), gradient)
+    places = [(b, int(targets[b].argmax())) for b in range(len(targets))]
+    drawn = np.random.default_rng(0).integers(0, outputs.size, PROBES)
+    places += [(int(i) // outputs.shape[1], int(i) % outputs.shape[1]) for i in drawn]
+    pairs = []
+    for place in dict.fromkeys(places):
+        means = []
+        for step in (STEP, -STEP):
+            moved = outputs.copy()
+            moved[place] += step
+            means.append(float(np.mean(loss.value(moved, targets.copy()), dtype=np.float64)))
+        pairs.append((float(gradient[place]), (means[0] - means[1]) / (2 * STEP)))
+    found, expected = np.array(pairs).T
+    scale = max(abs(found).max(), abs(expected).max())
+    if not (np.isfinite(scale) and scale > 0):
+        return None
+    counted = np.maximum(abs(found), abs(expected)) > TOLERANCE * scale
+    wrong = counted & (abs(found - expected) > TOLERANCE * np.maximum(abs(found), abs(expected)))
+    if wrong.sum() * 2 <= counted.sum():
+        return None
+    worst = int(np.where(wrong, abs(found - expected), 0).argmax())
+    with np.errstate(all="ignore"):
+        ratios = found[wrong] / expected[wrong]
+    what = "gradient is not the derivative of the mean of value over the batch"
+    if np.isfinite(ratios).all() and np.ptp(ratios) <= TOLERANCE * abs(ratios).max():
+        factor, batch = float(np.median(ratios)), len(outputs)
+        if math.isclose(factor, batch, rel_tol=TOLERANCE):
+            return f"{what}, but {batch} times it, the size of the batch"
+        return f"{what}, but {factor:.3g} times it"
+    return f"{what}: {found[worst]:.4g} where central differences give {expected[worst]:.4g}"
 
 
 def check_probabilities(place: str, predicted: NDArray[np.floating[Any]]) -> None:

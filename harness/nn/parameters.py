@@ -36,7 +36,7 @@ class Parameters:
 
     def __init__(self, shapes: Mapping[str, Shape], flat: Array) -> None:
         self.shapes = dict(shapes)
-        self.flat = flat
+        self._flat = flat
         self.arrays: dict[str, Array] = {}
         begin = 0
         for name, shape in self.shapes.items():
@@ -45,6 +45,23 @@ class Parameters:
             begin = end
         assert begin == len(flat), "the flat vector must hold exactly the arrays"
         self.weights = [array for array in self.arrays.values() if array.ndim > 1]
+
+    @property
+    def flat(self) -> Array:
+        """All parameters (P,), of which `arrays` are views.
+
+        Only changed in place. Raises `AttributeError` when another array is assigned, which the
+        network would not see.
+        """
+        return self._flat
+
+    @flat.setter
+    def flat(self, array: Array) -> None:
+        if array is not self._flat:  # `flat -= step` assigns the same one
+            raise AttributeError(
+                "flat cannot be another array, which the network would not see; change it in "
+                "place: flat[:] = ..."
+            )
 
     @classmethod
     def zeros(cls, shapes: Mapping[str, Shape], dtype: DTypeLike = np.float32) -> "Parameters":

@@ -3,7 +3,8 @@
 The probabilities of a network are often overconfident, or, after training with smoothed labels,
 underconfident. One number, the temperature T, corrects most of it: p = softmax(z / T), with T
 chosen on the validation examples by maximum likelihood (Guo et al., On Calibration of Modern Neural
-Networks, 2017). The most probable class does not change.
+Networks, 2017). The most probable class does not change. Of a few examples, the maximum says little
+about others: fewer than `ENOUGH` calibrate nothing.
 """
 
 import math
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 BINS = 15
+ENOUGH = 200  # validation examples
 LEAST = 1e-30  # lower limit of a probability, for the logarithm of those that are 0 in float32
 STEPS = 60  # of the golden-section search
 LOW, HIGH = -3.0, 3.0  # of the logarithm of the temperature: 1/20 to 20
@@ -36,7 +38,10 @@ class Calibration:
 
 
 def fit(probabilities: Probabilities, labels: NDArray[np.uint8]) -> Calibration:
-    """Fit the temperature to class probabilities (N, C) float32 and true labels (N,)."""
+    """Fit the temperature to class probabilities (N, C) float32 and true labels (N,).
+
+    It is 1 where the fitted one would not lower the expected calibration error of these examples.
+    """
     logits = np.log(np.maximum(probabilities.astype(np.float64), LEAST))
 
     def loss(log_temperature: float) -> float:
@@ -54,12 +59,11 @@ def fit(probabilities: Probabilities, labels: NDArray[np.uint8]) -> Calibration:
         else:
             low = high - width
     temperature = float(np.exp((low + high) / 2))
-    return Calibration(
-        temperature,
-        expected_error(probabilities, labels),
-        expected_error(tempered(probabilities, temperature), labels),
-        len(labels),
-    )
+    before = expected_error(probabilities, labels)
+    after = expected_error(tempered(probabilities, temperature), labels)
+    if after >= before:
+        temperature, after = 1.0, before
+    return Calibration(temperature, before, after, len(labels))
 
 
 def check(temperature: Any) -> None:

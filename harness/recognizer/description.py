@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from harness.data.arrays import MAX_CLASSES, TYPES, checked_names
+from harness.job.build import RANGE
 from harness.nn.activations import ACTIVATIONS
 from harness.recognizer import calibration
 from harness.runfolder.checkpoint import Arrays
@@ -25,7 +26,8 @@ def check(arrays: Arrays, description: dict[str, Any]) -> None:
 
     arrays: `layer1.weights` (inputs, outputs), `layer1.bias` (outputs,) and so on, float32.
     description: sizes, activation, normalization, image_shape (of any example), run, and if there
-    are some class_names, calibration and dtype (of the inputs, else uint8); the rest is ignored.
+    are some class_names, calibration, range (of the training data) and dtype (of the inputs, else
+    uint8); the rest is ignored.
     """
     if "parts" in description:
         outputs = description.get("outputs")
@@ -58,6 +60,8 @@ def check(arrays: Arrays, description: dict[str, Any]) -> None:
             expected = "a name" if known is None else ", ".join(ACTIVATIONS)
             raise ValueError(f"{name}: expected {expected}, found {_short(text)}")
     _check_normalization(description.get("normalization"))
+    if RANGE in description:
+        _check_range(description[RANGE])
     if "calibration" in description:
         fitted = description["calibration"]
         calibration.check(fitted.get("temperature") if isinstance(fitted, dict) else fitted)
@@ -85,6 +89,13 @@ def _check_normalization(value: Any) -> None:
         or not all(is_number(value[key]) for key in value if key != "name")
     ):
         raise ValueError(f"normalization: expected name, scale and shift, found {_short(value)}")
+
+
+def _check_range(value: Any) -> None:
+    is_pair = isinstance(value, list | tuple) and len(value) == 2 and all(map(is_number, value))
+    if not is_pair or value[0] > value[1]:
+        raise ValueError(f"{RANGE}: expected the lowest and the highest value, found "
+                         f"{_short(value)}")  # fmt: skip
 
 
 def _check_arrays(arrays: Arrays, sizes: list[int]) -> None:

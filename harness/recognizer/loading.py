@@ -9,7 +9,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from harness.data.atomic import write_text
-from harness.job.build import CODE, NETWORK_PARTS
+from harness.data.dataset import open_dataset
+from harness.data.normalization import recorded_range
+from harness.job.build import CODE, NETWORK_PARTS, RANGE
 from harness.recognizer import calibration, champion, recognizer
 from harness.recognizer.calibration import Calibration
 from harness.recognizer.recognizer import Recognizer
@@ -134,6 +136,16 @@ def describe_source(trained: Recognizer) -> str:
     return f"{version}run {trained.run_id}"
 
 
+def remarks(trained: Recognizer) -> list[str]:
+    """What is particular about its answers to pictures, in words."""
+    found = []
+    if known := trained.value_range:
+        found.append(f"pictures are scaled to its gray values {known[0]:g} to {known[1]:g}")
+    if trained.uncalibrated:
+        found.append(f"not calibrated: {trained.uncalibrated}")
+    return found
+
+
 def load_run(run: Run, also: Iterable[str] = ()) -> Recognizer:
     """Load the network of a run, calibrated if its data is available.
 
@@ -164,14 +176,31 @@ def load_run(run: Run, also: Iterable[str] = ()) -> Recognizer:
     trained = recognizer.load(weights, is_local=True, run=run.id)
     if trained.own_parts and CODE not in trained.description:  # an earlier version wrote it
         trained.description[CODE] = {e.path: e.syntax for e in own_code.sources(network)}
+    if RANGE not in trained.description and (known := _range(run)):  # an earlier version's
+        trained.description[RANGE] = known
     path = run.folder / CALIBRATION
     if path.is_file():
         fitted: Calibration | None = _read_calibration(path, weights)
     else:
         fitted = _calibrate(run, trained, weights)
-    if fitted is not None:
+    if fitted is not None and fitted.images < calibration.ENOUGH:
+        trained.uncalibrated = (
+            f"{fitted.images} validation examples, fewer than {calibration.ENOUGH}"
+        )
+    elif fitted is not None:
         trained.description["calibration"] = dataclasses.asdict(fitted)
     return trained
+
+
+def _range(run: Run) -> list[float] | None:
+    """The range of the training data, where it is to be recorded and they are in the cache."""
+    try:
+        digest = str(run.create["dataset"]["sha256"])
+        data = open_dataset(digest, run.cache, run.config.dataset.split)
+    except ValueError:
+        return None
+    known = recorded_range(data.input_shape, data.train.inputs, data.train.rows)
+    return None if known is None else list(known)
 
 
 def load_stored(reader: Reader, run_id: str) -> Recognizer:
@@ -218,6 +247,8 @@ def _read_calibration(path: Path, weights: Path) -> Calibration:
             raise ValueError("that of other weights")
         fitted = Calibration(**content)
         calibration.check(fitted.temperature)
+        if type(fitted.images) is not int:
+            raise ValueError(f"images {fitted.images!r}")
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise ValueError(
             f"{path}: expected the calibration of {weights.name}, found {error}; remove the file, "

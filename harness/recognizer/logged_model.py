@@ -57,9 +57,10 @@ class NetworkModel(PythonModel):
         self.input_shape = tuple(description["image_shape"])
         self.dtype = np.dtype(description.get("dtype", "uint8"))
         self.temperature = description.get("calibration", {}).get("temperature", 1.0)
-        self.network, self.normalization, self.loss = _restored(
-            _package(Path(context.artifacts["source"])), description, arrays
-        )
+        package = _package(Path(context.artifacts["source"]))
+        self.range = description.get("range")
+        self.is_beyond = importlib.import_module(f"{package}.normalization").is_beyond
+        self.network, self.normalization, self.loss = _restored(package, description, arrays)
         names = description.get("class_names")
         self.names = names or [str(label) for label in range(self.network.outputs)]
 
@@ -98,12 +99,22 @@ class NetworkModel(PythonModel):
                 flat = flat.astype(np.float64)
             except (TypeError, ValueError) as error:
                 raise ValueError(f"examples: expected numbers, {error}") from error
+        if self.range and self.is_beyond(self.range, flat):
+            low, high = self.range
+            raise ValueError(
+                f"examples: expected values like those that it was trained on, {low:g} to "
+                f"{high:g}, found {flat.min():g} to {flat.max():g}; scale them"
+            )
         if self.dtype != np.uint8:
             return flat.astype(self.dtype)
         pixels = flat.astype(np.float32)
         if not (pixels.min() >= 0 and pixels.max() <= 255):
             raise ValueError(
                 f"examples: expected values 0 to 255, found {pixels.min()} to {pixels.max()}"
+            )
+        if pixels.max() <= 1 and (pixels % 1).any():
+            raise ValueError(
+                "examples: expected values 0 to 255, found fractions of 1; multiply them by 255"
             )
         return pixels
 

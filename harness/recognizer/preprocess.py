@@ -38,12 +38,14 @@ class Preprocessed:
 
     image: the network's input (rows, columns), uint8, bright on dark, or (rows, columns, 3), in the
     colors of the picture; None if the picture has no digit. problem: why there is none; "" if there
-    is one. box: (top, left, bottom, right) of the digit as fractions of the picture.
+    is one. box: (top, left, bottom, right) of the digit as fractions of the picture. as_is: whether
+    it was resized only; else its gray values go from 0 to about 255.
     """
 
     image: Pixels | None
     problem: str = ""
     box: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    as_is: bool = False
 
 
 def prepare(picture: NDArray[Any], shape: tuple[int, ...], *, as_is: bool = False) -> Preprocessed:
@@ -54,7 +56,7 @@ def prepare(picture: NDArray[Any], shape: tuple[int, ...], *, as_is: bool = Fals
     """
     if len(shape) == 2 and not as_is:
         return preprocess(_gray_of(picture), (shape[0], shape[1]))
-    return Preprocessed(resized(picture, shape), "", (0.0, 0.0, 1.0, 1.0))
+    return Preprocessed(resized(picture, shape), "", (0.0, 0.0, 1.0, 1.0), as_is=True)
 
 
 def resized(picture: NDArray[Any], shape: tuple[int, ...]) -> Pixels:

@@ -13,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.data.dataset import default_names, is_image
+from harness.data.normalization import is_beyond
 from harness.job import rehearsal, trained
-from harness.job.build import CODE
+from harness.job.build import CODE, RANGE
 from harness.recognizer.description import check
+from harness.recognizer.picture import Pixels
 from harness.recognizer.preprocess import Preprocessed, prepare
 from harness.runfolder import checkpoint, own_code
 
@@ -66,7 +68,8 @@ class Recognizer:
 
     It reuses its buffers, so only one thread may use it at a time. Raises `ValueError` if the
     weights and their description do not make a network. own: whether it may have parts of the
-    user's, which are imported.
+    user's, which are imported. uncalibrated: why it has no temperature in spite of validation
+    examples; else empty.
     """
 
     def __init__(
@@ -78,7 +81,7 @@ class Recognizer:
         self.dtype = np.dtype(description.get("dtype", "uint8"))
         names = description.get("class_names")
         self.class_names = default_names(self.classes) if names is None else tuple(names)
-        self.description = description
+        self.description, self.uncalibrated = description, ""
         self._batch = min(BATCH, max(1, BATCH_NUMBERS // self.network.inputs))
         self._inputs = np.empty((self._batch, self.network.inputs), np.float32)
 
@@ -96,8 +99,22 @@ class Recognizer:
     @property
     def title(self) -> str:
         """What its page asks for: a digit of MNIST, or a picture like those of its data set."""
-        name = str(self.description.get("dataset", MNIST))[:NAME]
-        return "Draw a digit" if name == MNIST else f"Draw or open a picture: {name}"
+        name = str(self.description.get("dataset", ""))[:NAME]
+        return "Draw a digit" if self.is_of_mnist else f"Draw or open a picture: {name}"
+
+    @property
+    def is_of_mnist(self) -> bool:
+        """Whether it was trained on MNIST."""
+        return bool(self.description.get("dataset", MNIST) == MNIST)
+
+    @property
+    def value_range(self) -> tuple[float, float] | None:
+        """The lowest and the highest value of the training data, where `recorded_range` has them.
+
+        None for pictures that use more than half of the gray values.
+        """
+        known = self.description.get(RANGE)
+        return None if known is None else (known[0], known[1])
 
     @property
     def is_regression(self) -> bool:
@@ -175,12 +192,25 @@ class Recognizer:
 
     def classify(self, batch: list[Preprocessed]) -> list[Answer]:
         """Classify preprocessed pictures, in one pass through the network."""
-        images = [each.image for each in batch if each.image is not None]
+        images = [self._as_trained(each) for each in batch if each.image is not None]
         rows = iter(self.probabilities(np.stack(images)) if images else ())
         return [
             Answer(each, None if each.image is None else next(rows), self.class_names)
             for each in batch
         ]
+
+    def _as_trained(self, picture: Preprocessed) -> Pixels:
+        """A picture of 0 to 255 in the gray values of the training data.
+
+        One that was only resized stays as it is, unless it is far outside of them.
+        """
+        image, known = picture.image, self.value_range
+        assert image is not None
+        if known is None or (picture.as_is and not is_beyond(known, image)):
+            return image
+        low, high = known
+        scaled: Pixels = np.rint(low + image * ((high - low) / 255)).astype(np.uint8)
+        return scaled
 
 
 def reads_pictures(dataset: Mapping[str, Any]) -> bool:

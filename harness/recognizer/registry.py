@@ -26,6 +26,7 @@ from harness.recognizer.champion import ALIAS, DIGEST, OWN, RUN, WEIGHTS
 from harness.recognizer.recognizer import Recognizer
 from harness.runfolder import checkpoint, syntax
 from harness.runfolder.artifacts import sha256
+from harness.runfolder.objective import Objective
 from harness.runfolder.target import Target
 from harness.tracking import mlflow_private
 from harness.tracking.errors import StoreError, answers
@@ -33,6 +34,7 @@ from harness.tracking.store import is_deleted
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run as MlflowRun
     from mlflow.entities.model_registry import ModelVersion
 
 Examples = NDArray[Any]
@@ -48,12 +50,14 @@ class Version:
     """A version of a registered model and the alias that points to it.
 
     replaced: the version that the alias pointed to before, for display; "" if there was none.
+    worse: how its value of the objective is worse than that one's, in words; "" if it is not.
     """
 
     name: str
     number: str
     alias: str
     replaced: str = ""
+    worse: str = ""
 
     @property
     def uri(self) -> str:
@@ -93,12 +97,16 @@ def register(
         client = _connect(target)
         current = champion.find_version(client, name, alias)
         run = client.get_run(source.mlflow_id)
-    replaced = ""
+    replaced, worse = "", ""
     if current is not None:
         tags = current.tags
         with contextlib.suppress(StoreError), answers(target):
-            if SHA256 not in tags and current.run_id:  # version 0.1 tagged only the run
-                tags = client.get_run(current.run_id).data.tags | tags
+            before = client.get_run(current.run_id) if current.run_id else None
+            if before is not None:
+                if SHA256 not in tags:  # version 0.1 tagged only the run
+                    tags = before.data.tags | tags
+                if tags.get(SHA256) == source.sha256:
+                    worse = _worse(run, before)
         replaced = _check_replaced(current, tags, alias, source, replace=replace)
     if is_deleted(run):
         raise ValueError(f"run {source.run} was deleted in {target}; restore it first")
@@ -106,7 +114,22 @@ def register(
         number = _create_version(client, name, source, (trained, arrays, example), undo)
         client.set_registered_model_alias(name, alias, number)
         undo.pop_all()
-    return Version(name, number, alias, replaced)
+    return Version(name, number, alias, replaced, worse)
+
+
+def _worse(run: "MlflowRun", before: "MlflowRun") -> str:
+    """How a run is worse by its objective than another one on the same data, in words, or ""."""
+    objective = Objective.of(run.data.params)
+    values = [each.data.metrics.get(objective.best_key) for each in (run, before)]
+    new, old = values
+    if new is None or old is None or objective != Objective.of(before.data.params):
+        return ""
+    if objective.are_equal(new, old) or objective.order(new) < objective.order(old):
+        return ""
+    return (
+        f"its {objective.title} of {objective.format(new)} is worse than {objective.format(old)} "
+        "of the version that it replaces"
+    )
 
 
 def _check_replaced(

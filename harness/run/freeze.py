@@ -26,6 +26,7 @@ from harness.runfolder.run import Run
 from harness.runfolder.schema import DatasetConfig, ScratchConfig
 from harness.runfolder.status import RunStatus
 
+DIVISION_SLASH = "\u2215"  # MLflow's page of a run shows only what follows the last "/"
 ALONE_S = 120.0  # a command needs a few ms for each new run
 
 
@@ -232,12 +233,15 @@ def source() -> environment.Commit | None:
 
 def _common_tags(overrides: list[str]) -> dict[str, str]:
     commit = source()
+    command = " ".join(["python -m harness.run", *overrides])
     tags = {
         "mlflow.user": environment.user(),
         "mlflow.source.type": "LOCAL",
-        "mlflow.source.name": " ".join(["python -m harness.run", *overrides]),
+        "mlflow.source.name": command.replace("/", DIVISION_SLASH),
         "git.dirty": "unknown" if commit is None else str(commit.dirty).lower(),
     }
+    if "/" in command:
+        tags["command"] = command
     if commit is not None:
         tags["mlflow.source.git.commit"] = commit.sha
     return tags

@@ -204,13 +204,18 @@ def key_of(name: str, options: Mapping[str, Any], code: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def use(recorded: Iterable[Mapping[str, str]], needed: Iterable[str] | None = None) -> None:
+def use(
+    recorded: Iterable[Mapping[str, str]],
+    needed: Iterable[str] | None = None,
+    *,
+    quiet: bool = False,
+) -> None:
     """Make a run's modules importable, after comparing them with those it was frozen with.
 
     recorded: root, path and syntax of each file. A file is looked for in the working directory, in
     the folders of configurations, and where it was. needed: the MODULE:NAME of what is going to be
     imported, None for all. Raises `OwnCodeError`, one line, for a file that is missing or differs;
-    for one that nothing needed consists of, the line is a warning.
+    for one that nothing needed consists of, it is a warning, or nothing if `quiet`.
     """
     problems = {}
     for each in recorded:
@@ -225,9 +230,16 @@ def use(recorded: Iterable[Mapping[str, str]], needed: Iterable[str] | None = No
             raise OwnCodeError(problems[path])
         own |= {each.path for each in sources(needed)}
         for path in problems.keys() - own:
-            warn(problems.pop(path), "it is not needed here")
+            problem = problems.pop(path)
+            if not quiet:
+                warn(what_differs(problem), "it is not needed here")
     for problem in problems.values():
         raise OwnCodeError(problem)
+
+
+def what_differs(problem: str | OwnCodeError) -> str:
+    """The line of `use` without what to do about it."""
+    return str(problem).partition("; ")[0]
 
 
 def use_same(names: Iterable[str], recorded: Any, run: str) -> None:

@@ -217,9 +217,9 @@ class Follower:
                 facts = {key: record[key] for key in ("host", "threads", "backend")}
                 # Only the built-in trainer has a backend.
                 tags = {key: str(value) for key, value in facts.items() if value is not None}
-                if record["n"] > 1:
-                    tags["error"] = ""  # clear that of an earlier attempt
                 store.log(self.mlflow_id, tags=tags)
+                if record["n"] > 1:
+                    store.remove_tag(self.mlflow_id, "error")  # of an earlier attempt
                 store.set_status(self.mlflow_id, RunStatus.RUNNING)
             case "tags":
                 store.log(self.mlflow_id, tags=record["tags"])

@@ -224,6 +224,12 @@ class Store:
             self.client.log_batch(mlflow_id, tags=some_tags, synchronous=True)
 
     @_asking
+    def remove_tag(self, mlflow_id: str, key: str) -> None:
+        """Remove a tag, if the run has it."""
+        if key in self.client.get_run(mlflow_id).data.tags:
+            self.client.delete_tag(mlflow_id, key)
+
+    @_asking
     def log_dataset(self, mlflow_id: str, dataset: dict[str, Any]) -> None:
         """The data set as an input of the run."""
         from mlflow.entities import Dataset, DatasetInput, InputTag

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 SEED = "seed"
 NOTE = f"""\
-Every run is one training. Errors are **fractions**, not percent.
+Every run is one training. The errors of a classification are **fractions**, not percent; the
+losses and errors of a regression are in the units of its targets.
 
 - `{metrics.BEST_VAL_ERROR}` chooses: the validation error at epoch `{metrics.BEST_EPOCH}`, the
   lowest of a run, or the last with `weights=last`. `{metrics.VAL_ERROR}` in the table is that of

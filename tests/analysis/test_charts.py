@@ -62,6 +62,13 @@ def test_the_values_are_written_in() -> None:
     assert "1 as 7" in texts(CHARTS["gallery"]())
 
 
+@pytest.mark.parametrize("shape", [(3, 4, 4), (3, 4, 4, 3)])
+def test_images_of_few_gray_values_are_not_pale(shape: tuple[int, ...]) -> None:
+    ink = np.random.default_rng(1).integers(0, 2, shape)
+    assert charts.gallery(ink * 16, []) == charts.gallery(ink * 255, [])
+    assert charts.gallery(ink * 128, []) != charts.gallery(ink * 255, [])
+
+
 def test_long_names_of_settings_have_room() -> None:
     """Warnings are errors: Matplotlib says when there is none."""
     keys = "optimizer=mine.parts:Lion lr=0.001 beta=1.5 gamma=2 blocks=2 metrics=[mine.parts:top]"

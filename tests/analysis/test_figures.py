@@ -50,6 +50,7 @@ def test_points_have_the_rows_of_the_ranking() -> None:
     (figure,) = figures._front(fast[::-1], validated=True)
     assert "1  activation=mine.parts:cccc" in figure.svg
     assert "its row in the ranking" in figure.caption
+    assert "faster and better than the best one." in figure.caption, "a line needs two"
 
 
 def test_different_losses_are_told_at_their_curves() -> None:

@@ -133,6 +133,12 @@ def test_equal_settings_share_a_rank_whatever_the_rounding() -> None:
     )
 
 
+def test_of_equal_settings_the_oldest_is_first() -> None:
+    """As in the table of a sweep, and for `register`."""
+    standings, _ = rank([seed_run(b, 1, [0.25], 0.02) for b in (64, 16, 32)])
+    assert [standing.setting.values["batch"] for standing in standings] == ["64", "16", "32"]
+
+
 def test_equal_test_errors_without_validation_are_counted() -> None:
     standings, _ = rank([seed_run(b, 1, [], 0.02) for b in (1, 2)])
     assert tables.lead(standings).startswith(

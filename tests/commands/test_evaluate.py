@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from harness.commands import evaluate
 from harness.nn import metrics
+from harness.recognizer import calibration
 from harness.runfolder.run import Run
 from tests.conftest import RUN, Command, command_in, only_folder
 from tests.recognizer.conftest import outputs, run_folder  # noqa: F401  # fixtures
@@ -24,6 +26,11 @@ def test_evaluate_agrees_with_the_run(command: Command, outputs: Path, run_folde
     confusion = np.array(scores["confusion"])
     assert confusion.sum() == scores["images"] == 10_000
     assert 1 - np.trace(confusion) / 10_000 == pytest.approx(scores["error"])
+    assert scores["temperature"] != 1
+    with np.load(run_folder / "predictions/test.npz") as saved:
+        raw = calibration.expected_error(saved["probabilities"], saved["labels"])
+    assert scores["raw_calibration_error"] == pytest.approx(raw, rel=1e-6)
+    assert scores["calibration_error"] != scores["raw_calibration_error"]
     assert scores["interval"][0] < scores["error"] < scores["interval"][1]
     done = command("harness", "evaluate", "last", "datset=x", "--outputs", str(outputs))
     assert (done.returncode, done.stdout) == (2, "")
@@ -145,7 +152,8 @@ def test_modules_that_a_network_does_not_need_may_change(
         for line, name in zip(told, ("own_bands.py", "own_sgd.py"), strict=True):
             assert line.startswith("warning: ")
             assert name in line
-            assert line.endswith("it is not needed here")
+            assert line.endswith(": it is not needed here")
+            assert "; " not in line, "there is nothing to do"
     shutil.rmtree(tmp_path / "outputs/cache")  # the data have to be made again
     done = command("harness", "evaluate", "last")
     assert (done.returncode, done.stdout) == (2, "")
@@ -171,7 +179,7 @@ def test_the_text_has_the_error_and_the_confusion_matrix() -> None:
     scores = evaluate.Evaluation("ab12", "idx", 100, 0.02, (0.0055, 0.07), 0.1, 0.01, counts)
     assert evaluate.text(scores).splitlines() == [
         "run ab12 on idx: error 2.00% (95 % interval 0.55% to 7.00%) of 100 test examples",
-        "loss 0.1000 nats, expected calibration error 1.00%",
+        "loss 0.1000 nats, expected calibration error 1.00% (not calibrated)",
         "",
         "rows: true class; columns: predicted class",
         "       0   1",
@@ -179,6 +187,18 @@ def test_the_text_has_the_error_and_the_confusion_matrix() -> None:
         "   1   2   8",
     ]
     assert json.loads(json.dumps(scores.to_dict()))["confusion"] == [[90, 0], [2, 8]]
+    both = replace(scores, raw_calibration_error=0.0384, temperature=0.736)
+    assert (
+        evaluate.text(both)
+        .splitlines()[1]
+        .endswith("error 3.84%, calibrated 1.00% (temperature 0.74, as `predict` answers)")
+    )
+    few = replace(scores, uncalibrated="16 validation examples, fewer than 200")
+    assert (
+        evaluate.text(few)
+        .splitlines()[1]
+        .endswith("error 1.00% (not calibrated: 16 validation examples, fewer than 200)")
+    )
 
 
 def test_a_regression_has_errors_with_intervals_and_r2(command: Command, tmp_path: Path) -> None:
@@ -235,3 +255,39 @@ def test_a_regression_has_errors_with_intervals_and_r2(command: Command, tmp_pat
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
         shape = r"float32 of shape (4,)"
         assert f"expects {shape} with 1 target, found {shape} {found}" in done.stderr
+
+
+def test_r2_of_several_targets_is_the_mean_of_theirs() -> None:
+    """As scikit-learn has it: a target of large numbers does not hide the others."""
+    from sklearn.metrics import r2_score
+
+    random = np.random.default_rng(2)
+    targets = (random.normal(size=(50, 3)) * [1, 100, 0]).astype(np.float32)
+    predictions = (targets + random.normal(size=(50, 3))).astype(np.float32)
+    scores = evaluate.regression("a", "b", 1.0, predictions, targets, {})
+    expected = r2_score(targets[:, :2], predictions[:, :2])
+    assert scores.r2 == pytest.approx(expected, rel=1e-6)
+    assert evaluate.regression("a", "b", 1.0, targets[:, 2:], targets[:, 2:], {}).r2 is None
+
+
+def test_a_metric_whose_source_has_changed_is_left_out(command: Command, tmp_path: Path) -> None:
+    """Error and loss do not need it."""
+    metric = "def half(probabilities, labels):\n    return 0.5\n"
+    (tmp_path / "own_bands.py").write_text(OWN)
+    (tmp_path / "own_half.py").write_text(metric)
+    (tmp_path / "own_third.py").write_text(metric.replace("half", "third").replace("0.5", "0.25"))
+    done = command(
+        RUN, "dataset=own_bands:bands", "metrics=[own_half:half,own_third:third]", "epochs=1",
+        "batch=8", "width=4", "tracking=none", "normalization=standard",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "own_half.py").write_text(metric + "\ndef unused():\n    pass\n")
+    done = command("harness", "evaluate", "last")
+    assert done.returncode == 0
+    assert done.stderr == (
+        f"warning: {tmp_path}/own_half.py: was changed after the run was frozen: "
+        "metrics=[own_half:half] is left out\n"
+    )
+    assert "third 0.25" in done.stdout
+    assert "half" not in done.stdout
+    assert "of 60 test examples" in done.stdout

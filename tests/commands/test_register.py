@@ -280,3 +280,13 @@ def test_the_lowest_loss_is_registered(tmp_path: Path) -> None:
     done = command_in(tmp_path)("harness", "register")
     shown = f"validation loss {best.final['best/val_loss']:.4g}"
     assert done.stdout.startswith(f"run {best.run} ({shown}) is letters version 1"), done.stderr
+    assert done.stderr == ""
+    worst = max(histories, key=lambda history: history.final["best/val_loss"])
+    done = command_in(tmp_path)("harness", "register", worst.run)
+    assert done.returncode == 0
+    assert f"instead of version 1 (run {best.run})" in done.stdout
+    values = [f"{each.final['best/val_loss']:.4g}" for each in (worst, best)]
+    assert done.stderr == (
+        f"note: its validation loss of {values[0]} is worse than {values[1]} of the version that "
+        "it replaces\n"
+    )

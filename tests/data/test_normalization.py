@@ -128,3 +128,28 @@ def test_a_subclass_of_an_affine_one_is_restored_as_what_it_is() -> None:
         out = np.empty_like(values)
         each.apply(values, out)
         assert out.max() == 0.5
+
+
+def test_a_range_is_recorded_for_pictures_of_few_values() -> None:
+    pixels = np.resize(np.arange(17, dtype=np.uint8), (9, 4))
+    assert normalization.recorded_range((2, 2), pixels) == (0, 16)
+    assert normalization.recorded_range((2, 2), pixels * 15) is None, "the usual one"
+    assert normalization.recorded_range((2, 2), pixels / 16) == (0.0, 1.0)
+    assert normalization.recorded_range((4,), pixels / 16) is None, "the columns of a table"
+
+
+@pytest.mark.parametrize(
+    ("known", "values", "expected"),
+    [
+        ((0, 16), (0, 16), False),
+        ((0, 16), (0, 30), False),
+        ((0, 16), (0, 255), True),
+        ((-1, 1), (0, 2.5), False),
+        ((-1, 1), (-3.5, 0), True),
+        ((7, 7), (0, 255), False),
+    ],
+)
+def test_values_far_outside_of_a_range(
+    known: tuple[int, int], values: tuple[float, float], expected: bool
+) -> None:
+    assert normalization.is_beyond(known, np.array(values)) is expected

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from harness.nn.losses import LOSSES, CrossEntropy, SquaredError, check, softmax
+from harness.nn.losses import LOSSES, CrossEntropy, SquaredError, check, gradient_fault, softmax
 from tests.nn.differences import assert_equal, central
 
 
@@ -110,3 +110,80 @@ class NoPrediction(SquaredError):
 def test_a_loss_that_does_not_fit_is_refused(loss: type, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         check(loss(), 3)
+
+
+class Hinge(CrossEntropy):
+    """The sum of max(0, 1 + z_c - z_y) over the other classes (Weston and Watkins, 1999)."""
+
+    def value(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        own = (outputs * targets).sum(axis=1, keepdims=True)
+        return (np.maximum(0, 1 + outputs - own) * (1 - targets)).sum(axis=1)
+
+    def gradient(self, outputs: np.ndarray, targets: np.ndarray, out: np.ndarray) -> None:
+        own = (outputs * targets).sum(axis=1, keepdims=True)
+        out[:] = (1 + outputs - own > 0) * (1 - targets)
+        out -= targets * out.sum(axis=1, keepdims=True)
+        out /= len(out)
+
+
+class Huber(SquaredError):
+    """Squared up to 1, then linear."""
+
+    def value(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        d = abs(outputs - targets)
+        return np.where(d < 1, d * d / 2, d - 0.5).mean(axis=1)
+
+    def gradient(self, outputs: np.ndarray, targets: np.ndarray, out: np.ndarray) -> None:
+        out[:] = np.clip(outputs - targets, -1, 1) / out.size
+
+
+class Absolute(SquaredError):
+    """The mean of |z - t|."""
+
+    def value(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        return abs(outputs - targets).mean(axis=1)
+
+    def gradient(self, outputs: np.ndarray, targets: np.ndarray, out: np.ndarray) -> None:
+        out[:] = np.sign(outputs - targets) / out.size
+
+
+class Rounded(CrossEntropy):
+    """In float32, whatever is given."""
+
+    def value(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        return super().value(outputs.astype(np.float32), targets.astype(np.float32))
+
+
+@pytest.mark.parametrize("kind", [*LOSSES.values(), Hinge, Huber, Absolute, Rounded])
+@pytest.mark.parametrize("outputs", [2, 10, 1000])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_a_right_gradient_has_no_fault(kind: type, outputs: int, dtype: type) -> None:
+    """Also of losses with kinks, of one-hot and of smoothed targets."""
+    random = np.random.default_rng(6)
+    for smoothing in (0, 0.1):
+        for _ in range(10):
+            labels = random.integers(0, outputs, 4)
+            t = np.eye(outputs, dtype=dtype)[labels] * (1 - smoothing) + smoothing / outputs
+            z = random.normal(size=(4, outputs)).astype(dtype)
+            assert gradient_fault(kind(), z, t.astype(dtype)) is None
+
+
+@pytest.mark.parametrize("kind", [*LOSSES.values(), Hinge, Huber, Rounded])
+def test_a_wrong_gradient_has_a_fault(kind: type) -> None:
+    z, t = np.random.default_rng(7).normal(size=(4, 5)), np.eye(5)[[0, 1, 2, 2]]
+
+    def wrong(change: str) -> str | None:
+        loss = kind()
+        gradient = loss.gradient
+
+        def changed(outputs: np.ndarray, targets: np.ndarray, out: np.ndarray) -> None:
+            gradient(outputs, targets, out)
+            exec(change, {"out": out, "np": np})
+
+        loss.gradient = changed
+        return gradient_fault(loss, z, t)
+
+    assert str(wrong("out *= len(out)")).endswith("but 4 times it, the size of the batch")
+    assert str(wrong("out *= -1")).endswith("but -1 times it")
+    assert "central differences give" in str(wrong("out[:] = 0.1 - out[::-1]"))
+    assert "0 times it" in str(wrong("out[:] = 0"))

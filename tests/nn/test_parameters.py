@@ -37,3 +37,13 @@ def test_zeros_like_has_the_layout_and_the_dtype() -> None:
 def test_a_vector_of_another_length_is_refused() -> None:
     with pytest.raises(AssertionError):
         Parameters(SHAPES, np.zeros(24))
+
+
+def test_flat_is_changed_in_place_only() -> None:
+    """The network has views of it, and would not see another array."""
+    parameters = Parameters.zeros({"a": (2, 3), "b": (3,)})
+    parameters.flat -= 1
+    assert (parameters.arrays["a"] == -1).all()
+    with pytest.raises(AttributeError, match=r"change it in place: flat\[:\] = "):
+        parameters.flat = parameters.flat - 1
+    assert (parameters.flat == -1).all()

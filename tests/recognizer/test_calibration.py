@@ -39,3 +39,14 @@ def test_tempering_keeps_the_order_and_the_sum() -> None:
     assert np.array_equal(cooler.argsort(axis=1), p.argsort(axis=1))
     assert cooler.sum(axis=1) == pytest.approx(np.ones(50), abs=1e-5)
     assert calibration.tempered(np.array([[1, 0]], np.float32), 2.0)[0, 0] > 0.999
+
+
+def test_a_temperature_that_helps_nothing_is_1() -> None:
+    """Of 20 answers in one bin, 18 are right, and their mean confidence is 0.9."""
+    confidence = np.repeat([0.87, 0.93], 10)
+    p = np.stack([confidence, 1 - confidence], axis=1).astype(np.float32)
+    labels = np.zeros(20, np.uint8)
+    labels[18:] = 1
+    fitted = calibration.fit(p, labels)
+    assert fitted.temperature == 1
+    assert fitted.error == fitted.error_before == pytest.approx(0, abs=1e-6)

@@ -138,6 +138,20 @@ def test_the_calibration_is_saved_beside_the_weights(run_folder: Path, trained: 
     assert saved["error"] < 0.02
 
 
+def test_few_validation_examples_calibrate_nothing(tmp_path: Path, run_folder: Path) -> None:
+    """An earlier version saved a temperature of any number of them."""
+    run = copy_run(run_folder, tmp_path, "a")
+    path = run.folder / loading.CALIBRATION
+    saved = json.loads(path.read_text())
+    path.write_text(json.dumps(saved | {"temperature": 0.128, "images": 16}))
+    trained = loading.load_run(run)
+    assert trained.temperature == 1
+    assert loading.remarks(trained) == ["not calibrated: 16 validation examples, fewer than 200"]
+    path.write_text(json.dumps(saved | {"images": "many"}))
+    with pytest.raises(ValueError, match="expected the calibration"):
+        loading.load_run(run)
+
+
 def test_a_saved_calibration_is_used(tmp_path: Path, run_folder: Path, trained: Recognizer) -> None:
     run = copy_run(run_folder, tmp_path, "a")
     path = run.folder / loading.CALIBRATION

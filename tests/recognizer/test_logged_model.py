@@ -202,6 +202,30 @@ def test_a_data_frame_of_another_width_or_of_texts_is_one_line(tmp_path: Path) -
             model.predict(frame)
 
 
+def test_examples_of_another_range_are_refused(tmp_path: Path) -> None:
+    """Gray values 0 to 255 for a network of 0 to 16, or of 0 to 1; 0 to 1 for one of 0 to 255."""
+    import mlflow
+
+    bytes_, arrays = network("relu")
+    few = Recognizer(arrays, bytes_.description | {"range": [0, 16]})
+    floats = Recognizer(arrays, bytes_.description | {"range": [0.0, 1.0], "dtype": "float32"})
+    images = np.resize(np.arange(13, dtype=np.uint8), (2, 3, 4))
+    saved = {"few": few, "floats": floats, "full": bytes_}
+    for name, trained in saved.items():
+        examples = (images / np.float32(12)) if name == "floats" else images
+        save(tmp_path, name, trained, arrays, examples)
+        loaded = mlflow.pyfunc.load_model(str(tmp_path / name))
+        assert len(loaded.predict(examples)) == 2
+        if name == "full":
+            fractions = "values 0 to 255, found fractions of 1; multiply them by 255"
+            with pytest.raises(ValueError, match=fractions):
+                loaded.predict(images / 12)
+            continue
+        like = f"like those that it was trained on, 0 to {16 if name == 'few' else 1}, found 0 to "
+        with pytest.raises(ValueError, match=f"{like}252; scale them"):
+            loaded.predict(images * 21)
+
+
 def test_own_parts_are_imported_where_the_model_is_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -146,3 +146,18 @@ def test_a_regression_on_pictures_reads_none() -> None:
     assert network.reads_pictures
     with pytest.raises(ValueError, match="with numbers as targets, not on pictures of classes"):
         regression.read([np.zeros((28, 28), np.uint8)])
+
+
+def test_pictures_get_the_gray_values_of_the_training_data() -> None:
+    network, _ = small(range=[0, 16])
+    images = np.array([[[0, 255, 128], [64, 8, 16]], [[0, 16, 8], [4, 1, 32]]], np.uint8)
+    scaled = np.array([[[0, 16, 8], [4, 1, 1]], [[0, 1, 1], [0, 0, 2]]], np.uint8)
+    answers = network.classify([Preprocessed(each) for each in images])
+    expected = network.probabilities(scaled)
+    for answer, row in zip(answers, expected, strict=True):
+        assert np.array_equal(answer.probabilities, row)
+    resized = network.classify([Preprocessed(each, as_is=True) for each in images])
+    assert np.array_equal(resized[0].probabilities, expected[0])
+    kept = network.probabilities(images[1:])[0]
+    assert np.array_equal(resized[1].probabilities, kept), "it has the gray values already"
+    assert not np.array_equal(resized[1].probabilities, expected[1])

@@ -148,12 +148,20 @@ def test_a_single_run_has_its_tags_and_no_sweep(
     assert len(run.dataset().test) == 100
     assert (tags["mlflow.source.git.commit"], tags["git.dirty"]) == ("abc", "true")
     assert tags["mlflow.source.name"] == "python -m harness.run batch=20"
+    assert "command" not in tags
     assert "sweep" not in tags
     assert run.config == prepared[0].job.config
     monkeypatch.setattr(freeze, "source", lambda: None)
     tags = freeze.freeze_run(prepared[0], []).history().tags
     assert tags["git.dirty"] == "unknown"
     assert "mlflow.source.git.commit" not in tags
+
+
+def test_mlflow_shows_the_whole_command(prepared: list[Prepared]) -> None:
+    """Its page of a run shows what follows the last "/" of the source's name."""
+    tags = freeze.freeze_run(prepared[0], ["objective=val/loss", "a=b"]).history().tags
+    assert tags["command"] == "python -m harness.run objective=val/loss a=b"
+    assert tags["mlflow.source.name"] == tags["command"].replace("/", "\u2215")
 
 
 def test_the_commit_is_asked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:

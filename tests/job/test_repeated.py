@@ -1,0 +1,331 @@
+"""Parts that remember their calls, or change their arguments, are refused; others are not."""
+
+import collections
+import functools
+import itertools
+import random
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness.data.augmentation import AUGMENTATIONS
+from harness.data.dataset import Dataset
+from harness.data.normalization import NORMALIZATIONS, Standard
+from harness.job import rehearsal
+from harness.nn.losses import CrossEntropy, SquaredError
+from harness.nn.metrics import METRICS
+from harness.nn.schedules import SCHEDULES
+from harness.runfolder.parts import PartError
+
+X = np.random.default_rng(1).integers(0, 256, (90, 6, 5)).astype(np.uint8)
+DATA = Dataset.from_arrays(X, np.arange(90) % 3, num_val=20)
+NUMBERS = Dataset.from_arrays(X / 255, np.linspace(0, 9, 90), num_val=20)
+KEEPS = "it keeps something from one call to the next"
+
+
+class Counting(CrossEntropy):
+    """Weights grow with the number of calls."""
+
+    calls = 0
+
+    def gradient(self, outputs: Any, targets: Any, out: Any) -> None:
+        self.calls += 1
+        super().gradient(outputs, targets, out)
+
+
+class CountingAll(CrossEntropy):
+    """The counter is of the class."""
+
+    calls = 0
+
+    def gradient(self, outputs: Any, targets: Any, out: Any) -> None:
+        CountingAll.calls += 1
+        super().gradient(outputs, targets, out)
+
+
+total = {"calls": 0}
+
+
+class CountingInModule(CrossEntropy):
+    """The counter is of the module."""
+
+    def gradient(self, outputs: Any, targets: Any, out: Any) -> None:
+        total["calls"] += 1
+        super().gradient(outputs, targets, out)
+
+
+class First(SquaredError):
+    """Scaled by the first batch that it gets."""
+
+    scale: float | None = None
+
+    def value(self, outputs: Any, targets: Any) -> Any:
+        if self.scale is None:
+            self.scale = float(abs(targets).mean())
+        return super().value(outputs, targets)
+
+
+class Buffered(CrossEntropy):
+    """Keeps memory for results, which is no state."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.memory: dict[tuple[int, ...], np.ndarray] = {}
+
+    def value(self, outputs: Any, targets: Any) -> Any:
+        out = self.memory.setdefault(outputs.shape, np.empty_like(outputs))
+        out[:] = outputs
+        return super().value(out, targets)
+
+
+class Roomy(CrossEntropy):
+    """Keeps more memory than it writes."""
+
+    memory: np.ndarray | None = None
+
+    def value(self, outputs: Any, targets: Any) -> Any:
+        if self.memory is None:
+            self.memory = np.random.default_rng().normal(size=(99, outputs.shape[1]))
+        self.memory[: len(outputs)] = outputs
+        return super().value(outputs, targets)
+
+
+class Clearing(CrossEntropy):
+    """Changes its targets."""
+
+    def gradient(self, outputs: Any, targets: Any, out: Any) -> None:
+        super().gradient(outputs, targets, out)
+        targets[:] = 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "expected"),
+    [
+        (Counting, DATA, f"loss=a:b: {KEEPS} (seen in calls)"),
+        (CountingAll, DATA, f"loss=a:b: {KEEPS} (seen in CountingAll.calls)"),
+        (CountingInModule, DATA, "test_repeated.total.calls)"),
+        (First, NUMBERS, f"loss=a:b: {KEEPS} (seen in scale)"),
+        (Clearing, DATA, "gradient(outputs, targets, out): expected it to leave targets as it is"),
+        (Buffered, DATA, ""),
+        (Roomy, DATA, ""),
+        (CrossEntropy, DATA, ""),
+        (SquaredError, NUMBERS, ""),
+    ],
+)
+def test_a_loss(
+    kind: type, data: Dataset, expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused(lambda: rehearsal.check_loss("a:b", kind, data), expected)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_wrong_gradient_is_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
+    class Sum(CrossEntropy):
+        def gradient(self, outputs: Any, targets: Any, out: Any) -> None:
+            super().gradient(outputs, targets, out)
+            out *= len(out)
+
+    class Float32(Sum):
+        """Memory that takes no float64."""
+
+        def predict(self, outputs: Any, out: Any) -> None:
+            super().predict(outputs, out)
+            np.copyto(np.empty(out.shape, np.float32), out)
+
+    for name, kind in (("a:sum", Sum), ("a:single", Float32)):
+        rehearsal.check_loss(name, kind, DATA)
+        assert capsys.readouterr().err == (
+            f"warning: loss={name}: gradient is not the derivative of the mean of value over the "
+            "batch, but 4 times it, the size of the batch\n"
+        )
+
+
+def closure() -> Callable[[float], float]:
+    """Counts in a variable of the function around it."""
+    calls = 0
+
+    def factor(time: float) -> float:
+        nonlocal calls
+        calls += 1
+        return 1.0 if calls < 1000 else 0.1
+
+    return factor
+
+
+def iterated() -> Callable[[float], float]:
+    """Counts with an iterator."""
+    counter = itertools.count()
+    return lambda time: float(next(counter) < 1000)
+
+
+def drawn() -> Callable[[float], float]:
+    """Draws from a generator of its own."""
+    return functools.partial(lambda generator, time: generator.random() < 2, random.Random(0))
+
+
+def remembered() -> Callable[[float], float]:
+    """Keeps the last times."""
+    last: collections.deque[float] = collections.deque(maxlen=3)
+    return lambda time: [last.append(time), 1.0][1]  # type: ignore[func-returns-value]
+
+
+@pytest.mark.parametrize("make", [closure, iterated, drawn, remembered])
+def test_a_schedule_that_counts(make: Callable[[], Any]) -> None:
+    refused(lambda: rehearsal.check_schedule("a:b", make, 3), f"schedule=a:b: {KEEPS} (seen in ")
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_built_in_schedules_pass(name: str) -> None:
+    rehearsal.check_schedule(name, lambda: SCHEDULES[name](5), 5)
+
+
+def noise(shape: Any) -> Any:
+    """From the global generator."""
+    return lambda pixels, generator, out: np.add(pixels, np.random.random(pixels.shape), out=out)
+
+
+def inverting(shape: Any) -> Any:
+    """Changes the pixels."""
+
+    def augment(pixels: Any, generator: Any, out: Any) -> None:
+        pixels[:] = 255 - pixels
+        out[:] = pixels
+
+    return augment
+
+
+@pytest.mark.parametrize(
+    ("factory", "expected"),
+    [
+        (noise, f"augmentation=a:b: {KEEPS}, or draws random numbers of its own"),
+        (inverting, "f(pixels, generator, out): expected it to leave pixels as it is"),
+        *((factory, "") for factory in AUGMENTATIONS.values()),
+    ],
+)
+def test_an_augmentation(factory: Any, expected: str) -> None:
+    made = factory(DATA.input_shape)
+    if made is not None:
+        again = functools.partial(factory, DATA.input_shape)
+        refused(lambda: rehearsal.check_augmentation("a:b", again, DATA.train), expected)
+
+
+def remembering(probabilities: Any, labels: Any, seen: list[float] = []) -> float:  # noqa: B006
+    """A running mean."""
+    seen.append(float(probabilities.max()))
+    return float(np.mean(seen))
+
+
+def sorting(probabilities: Any, labels: Any) -> float:
+    """Changes the labels."""
+    labels.sort()
+    return 0.5
+
+
+def failing(probabilities: Any, labels: Any) -> float:
+    """Needs more examples."""
+    raise ValueError("expected 1000 examples")
+
+
+@pytest.mark.parametrize(
+    ("metric", "expected"),
+    [
+        (remembering, f"metrics=[a:b]: {KEEPS}"),
+        (sorting, "f(probabilities, labels): expected it to leave labels as it is"),
+        (failing, ""),
+        *((metric, "") for metric in METRICS.values()),
+    ],
+)
+def test_a_metric(metric: Any, expected: str) -> None:
+    refused(lambda: rehearsal.check_metric("a:b", metric, DATA), expected)
+
+
+class Columns:
+    """Mean 0 of each input."""
+
+    def fit(self, inputs: Any, rows: Any = None) -> None:
+        self.mean = inputs.mean(axis=0)
+
+    @property
+    def state(self) -> Mapping[str, Any]:
+        return {"mean": self.mean}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.mean = state["mean"]
+
+    def apply(self, inputs: Any, out: Any) -> None:
+        out[:] = inputs - self.mean
+
+
+class Lost(Columns):
+    """Restores something else."""
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.mean = state["mean"] - 3
+
+
+class Forgotten(Columns):
+    """Restores nothing."""
+
+    mean = 0.0
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        pass
+
+
+class Partly(Columns):
+    """The state lacks what `apply` uses."""
+
+    def fit(self, inputs: Any, rows: Any = None) -> None:
+        super().fit(inputs, rows)
+        self.mean_of_all = inputs.mean()
+
+    def apply(self, inputs: Any, out: Any) -> None:
+        out[:] = inputs - getattr(self, "mean_of_all", 0)
+
+
+class Moving(Columns):
+    """Goes on fitting."""
+
+    def apply(self, inputs: Any, out: Any) -> None:
+        self.mean = 0.9 * self.mean + 0.1 * inputs.mean(axis=0)
+        super().apply(inputs, out)
+
+
+class InPlace(Columns):
+    """Changes its inputs."""
+
+    def apply(self, inputs: Any, out: Any) -> None:
+        super().apply(inputs, out)
+        inputs[:] = 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        (Lost, "a:b: with its state restored into a new one, it gives other results, as the saved"),
+        (Forgotten, "a:b: with its state restored into a new one, it gives other results"),
+        (Partly, "a:b: with its state restored into a new one, it gives other results"),
+        (Moving, f"a:b: {KEEPS} (seen in mean)"),
+        (InPlace, "apply(inputs, out): expected it to leave inputs as it is"),
+        (Columns, ""),
+        (type("Scaled", (Standard,), {}), ""),
+        *((factory, "") for factory in NORMALIZATIONS.values()),
+    ],
+)
+def test_a_normalization(kind: Any, expected: str) -> None:
+    fitted, train = kind(), DATA.train
+    fitted.fit(train.inputs, train.rows)
+    refused(lambda: rehearsal.check_normalization("a:b", fitted, kind, train), expected)
+
+
+def refused(check: Callable[[], None], expected: str) -> None:
+    """Check that this is one line with `expected`, or passes where that is empty."""
+    if not expected:
+        check()
+        return
+    with pytest.raises(PartError) as caught:
+        check()
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
