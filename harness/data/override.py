@@ -9,11 +9,16 @@ from collections.abc import Iterable
 from typing import Any
 
 
+def in_quotes(value: str) -> str:
+    """A text in Hydra's quotes, whatever its characters."""
+    # There, a backslash is one, except before a quote or another of those.
+    escaped = re.sub(r'(\\*)("|$)', lambda m: 2 * m[1] + ("\\" + m[2] if m[2] else ""), value)
+    return f'"{escaped}"'
+
+
 def quoted(key: str, value: str) -> str:
     """How to type an override whose value is this very text, whatever its characters."""
-    # In Hydra's quotes, a backslash is one, except before a quote or another of those.
-    escaped = re.sub(r'(\\*)("|$)', lambda m: 2 * m[1] + ("\\" + m[2] if m[2] else ""), value)
-    return shlex.quote(f'{key}="{escaped}"')
+    return shlex.quote(f"{key}={in_quotes(value)}")
 
 
 def spell(value: Any) -> str:

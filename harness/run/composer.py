@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from harness.data.override import spell
+from harness.data.override import in_quotes
 from harness.run.conf import conf_path
 from harness.run.overrides import (
     ENGINES,
@@ -73,8 +73,8 @@ def composer(
         return {str(key): value for key, value in content.items()}
 
     own_source.register()
-    path = spell(own_source.search_path(own_code.folders() if own is None else own))
-    searched = [] if root is None else [f"hydra.searchpath={path}"]
+    path = own_source.search_path(own_code.folders() if own is None else own)
+    searched = [] if root is None else [f"hydra.searchpath=[{','.join(map(in_quotes, path))}]"]
     with initialize_config_dir(str((folder or conf_path()).resolve()), version_base="1.3"):
         yield composed
 
