@@ -84,6 +84,22 @@ def early(settings: Settings, run):
         if epoch == 2:
             return
 
+def too_early(settings: Settings, run):
+    for epoch in run.epochs():
+        run.log(epoch, {"val/error": 0.5})
+        if epoch == 1:
+            run.final({"test/error": 0.5})
+
+def rude(settings: Settings, run):
+    class Rude(BaseException):
+        def __str__(self):
+            raise ValueError("no text")
+    run.log(1, {"val/error": 0.5})
+    raise Rude
+
+def long(settings: Settings, run):
+    raise ValueError("x" * 100_000)
+
 def names(settings: Settings, run):
     run.log(1, {"val/error": 0.5, "my metric!!": 1})
 
@@ -197,7 +213,7 @@ def test_wrong_code_is_a_failed_run_in_one_line(
 ) -> None:
     names = (
         "raises", "exits", "interrupts", "dies", "nan", "nothing", "shapes", "early", "names",
-        "scores", "forks", "chatty",
+        "scores", "too_early", "rude", "long", "forks", "chatty",
     )  # fmt: skip
     trainers = ",".join(f"own_trainer:{name}" for name in names)
     arguments = own(idx_folder, "fit", "tracking=none")
@@ -208,7 +224,7 @@ def test_wrong_code_is_a_failed_run_in_one_line(
     expected = (
         "KeyError: 'something'",
         "SystemExit: 3",
-        "KeyboardInterrupt: ",
+        "KeyboardInterrupt (",
         "exit status 0 and no end record",
         "val/error is nan in epoch 1",
         "returned without logging an epoch",
@@ -216,6 +232,9 @@ def test_wrong_code_is_a_failed_run_in_one_line(
         "it returned after epoch 2 without run.final(...)",
         "metric 'my metric!!': expected a name of letters",
         "expected rows of probabilities that add up to 1, found 7, 7, 7, 7, ... with the sum 70",
+        "run.log(2, ...): called after run.final; expected run.final once, after the last run.log",
+        "Rude: (its text cannot be shown: ValueError) (",
+        f"ValueError: {'x' * 1000}... (",
         None,
         None,
     )

@@ -46,7 +46,7 @@ def train(run: Run) -> RunStatus:
             _train(run, journal)
         except JobInterrupted:
             return _end(journal, RunStatus.KILLED, "interrupted")
-        except (Exception, SystemExit, KeyboardInterrupt) as error:  # the last without a signal
+        except BaseException as error:  # also what is no `Exception` in the user's code
             if interruption.requested.is_set():  # Numba's compiler raises an error of its own
                 return _end(journal, RunStatus.KILLED, "interrupted")
             _fail(run, journal, error)
@@ -66,7 +66,7 @@ def _fail(run: Run, journal: Journal, error: BaseException) -> None:
     """
     text = traceback.format_exc()
     is_own = bool(run.history().code) if run.journal.is_file() else False
-    words = f"{type(error).__name__}: {error}"
+    words = f"{type(error).__name__}: {own_code.message(error)}"
     if is_own and not isinstance(error, PartError):
         words = own_code.described(error)
     if not run.journal.is_file():
@@ -108,7 +108,7 @@ def _train(run: Run, journal: Journal) -> None:
     history = run.history()
     if not history.epochs:
         raise ValueError(f"trainer={config.trainer.name}: it returned without logging an epoch")
-    if not history.final:
+    if not (training.has_final and history.final):
         raise ValueError(
             f"trainer={config.trainer.name}: it returned after epoch {len(history.epochs)} without "
             "run.final(...), which records the metrics of the test set"

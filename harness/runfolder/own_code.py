@@ -16,7 +16,7 @@ import json
 import sys
 import sysconfig
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from harness.runfolder.optional import warn
 
 PACKAGE = Path(__file__).resolve().parents[1]  # the harness itself
 FOLDER = "code"  # the copies in a run folder
+LONGEST = 1000  # characters of a message of the user's
 _first: dict[str, str] = {}  # the digest of each path when this process used it first
 _folders: contextvars.ContextVar[tuple[Path, ...]] = contextvars.ContextVar("own", default=())
 
@@ -122,14 +123,32 @@ def _defined(file: Path) -> list[str]:
     return []
 
 
+def shown(value: object) -> str:
+    """A value of the user's in a message: its `repr`, cut off, also where that fails."""
+    return _safe(repr, value)
+
+
+def message(error: BaseException) -> str:
+    """The text of an exception, in one line, cut off, also where the user's `__str__` fails."""
+    return _safe(str, error)
+
+
+def _safe(spell: Callable[[Any], str], value: object) -> str:
+    try:
+        text = " ".join(spell(value).split())
+    except Exception as error:  # whatever the user's method raises
+        return f"(its text cannot be shown: {type(error).__name__})"
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+
+
 def described(error: BaseException) -> str:
     """An exception in one line, with the place in the user's code that raised it."""
     if isinstance(error, OwnCodeError):
         return str(error)  # which has the place
-    message = str(error)
+    text = message(error)
     if isinstance(error, ImportError) and error.path:  # not the file of the other module as well
-        message = message.removesuffix(f" ({error.path})")
-    text = " ".join(f"{type(error).__name__}: {message}".split())
+        text = text.removesuffix(f" ({error.path})")
+    text = f"{type(error).__name__}: {text}" if text else type(error).__name__
     causes: list[BaseException] = [error]
     while cause := causes[-1].__cause__:
         causes.append(cause)
