@@ -32,9 +32,9 @@ def named(place: str) -> Iterator[None]:
     """Turn whatever the user's code raises into one line that begins with `place`."""
     try:
         yield
-    except PartError:
+    except (PartError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise PartError(f"{place}: {own_code.described(error)}") from error
 
 

@@ -86,7 +86,9 @@ def load(name: str, key: str) -> Any:
                 f"{key}={name}: there is no module {error.name} in {_searched()}"
             ) from None
         raise OwnCodeError(f"{key}={name}: {described(error)}") from error
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise OwnCodeError(f"{key}={name}: {described(error)}") from error
     if not hasattr(module, attribute):
         names = ", ".join(_defined(Path(module.__file__ or ""))) or "no function or class"
