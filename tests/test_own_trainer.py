@@ -261,6 +261,7 @@ def test_wrong_code_is_a_failed_run_in_one_line(
         ("trainer.rate=x", "trainer.rate=x: expected a finite number"),
         ("width=3", "width: trainer=own_trainer:fit has no such key; it has trainer.rate, trainer"),
         ("optimizer=adam", "optimizer: trainer=own_trainer:fit has no such key"),
+        ("objective=val/accuracy", "would count as better; type objective=val/accuracy:max"),
         ("experiment=best", ": trainer=own_trainer:fit has no such key"),
         ("trainer=own_trainer:np", "expected a class or a function"),
         ("trainer=own_trainer:softmax", "expected a function fit(settings: Settings, run)"),

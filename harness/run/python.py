@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any, TextIO
 
 from harness.runfolder import folder
-from harness.runfolder.folder import open_run
+from harness.runfolder.folder import Ambiguous, open_run
 from harness.runfolder.run import Run
 from harness.runfolder.status import ExitStatus
 from harness.runfolder.sweep import Sweep
@@ -81,19 +81,29 @@ def open(what: str = "last", *, outputs: str | Path = "outputs") -> Run | Sweep:
         raise ValueError(f"harness.open({what!r}): expected 'last', or the id of a run or a sweep")
     try:
         return folder.find(Path(outputs), what)
+    except Ambiguous:
+        raise
     except ValueError:
         try:
             return Sweep.open(Path(outputs), what)
+        except Ambiguous:
+            raise
         except ValueError:
             pass
         raise
 
 
 def _check(overrides: Sequence[str]) -> None:
-    """Raise `ValueError` for a text instead of a list, and for options that train nothing."""
+    """Raise `ValueError` for what is no list of texts, and for options that train nothing."""
     if isinstance(overrides, str):
         raise ValueError(f"expected a list of overrides, found a text; use [{overrides!r}]")
+    if not isinstance(overrides, Sequence):
+        raise ValueError(f"expected a list of overrides such as ['width=8'], found {overrides!r}")
     for text in overrides:
+        if not isinstance(text, str):
+            raise ValueError(
+                f"{text!r}: expected a text such as 'width=8' in the list of overrides"
+            )
         if text.partition("=")[0] in TRAIN_NOTHING:
             raise ValueError(
                 f"{text}: trains nothing, and is not available from Python; type "
