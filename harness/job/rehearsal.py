@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.nn.initialization import check_initialization
 from harness.nn.layers import Layer, walk
 from harness.nn.network import Network
 from harness.nn.parameters import Parameters
@@ -44,6 +45,9 @@ def check_members(kind: str, name: str, made: Any) -> None:
     # Without calling a property: the state of a normalization may need `fit` before.
     missing = [each for each in members if not _has(made, each)]
     if not missing:
+        if kind == "activation":
+            with named(f"activation={name}"):
+                check_initialization(type(made).__name__, made.initialization)
         return
     if members == ("__call__",):
         raise PartError(f"{kind}={name}: expected it to return a function, found {made!r}")

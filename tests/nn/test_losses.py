@@ -1,6 +1,7 @@
 """Losses: known values, stability, predictions, gradients against central differences."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -110,3 +111,13 @@ class NoPrediction(SquaredError):
 def test_a_loss_that_does_not_fit_is_refused(loss: type, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         check(loss(), 3)
+
+
+@pytest.mark.parametrize("values", [["a", "b"], [None, None], np.zeros(2, complex)])
+def test_a_loss_that_returns_no_numbers_is_named(values: Any) -> None:
+    class Odd(CrossEntropy):
+        def value(self, outputs: Any, targets: Any) -> Any:
+            return values
+
+    with pytest.raises(ValueError, match=r"Odd\.value: expected one loss an example, found an arr"):
+        check(Odd(), 3)
