@@ -3,6 +3,7 @@
 import os
 import random
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -32,6 +33,7 @@ from harness.training.threads import blas_threads, cores
 
 UNCOMMITTED = "uncommitted.diff"
 ENVIRONMENT = "environment.txt"
+THREADS = "traceback-threads.txt"  # those of the threads that failed
 
 
 def train(run: Run) -> RunStatus:
@@ -42,6 +44,7 @@ def train(run: Run) -> RunStatus:
     with run.writing() as journal:
         if run.is_finished:
             return RunStatus.FINISHED  # another command finished it while this one waited
+        threading.excepthook = partial(_note_thread, run)
         try:
             _train(run, journal)
         except JobInterrupted:
@@ -57,6 +60,20 @@ def train(run: Run) -> RunStatus:
 def _end(journal: Journal, status: RunStatus, error: str | None = None) -> RunStatus:
     journal.append("end", status=status, error=error)
     return status
+
+
+def _note_thread(run: Run, failed: threading.ExceptHookArgs) -> None:
+    """Print the error of a thread of the user's, and keep its traceback with the run.
+
+    The run goes on: only the training function knows whether it needs the thread.
+    """
+    if failed.exc_value is None or isinstance(failed.exc_value, SystemExit):
+        return
+    words = own_code.described(failed.exc_value)
+    print(f"warning: {run.id}: a thread failed: {words}", file=sys.stderr, flush=True)
+    lines = traceback.format_exception(failed.exc_value)
+    with suppress(OSError), (run.folder / THREADS).open("a", encoding="utf-8") as file:
+        file.write("".join(lines))
 
 
 def _fail(run: Run, journal: Journal, error: BaseException) -> None:
@@ -93,7 +110,8 @@ def _train(run: Run, journal: Journal) -> None:
     threads = _threads(run, dataset)
     backend = config.backend if isinstance(config, ScratchConfig) else None
     journal.append("start", **liveness.this_process(), threads=threads, backend=backend)
-    write_text(run.folder / ENVIRONMENT, environment.describe(threads))
+    libraries = own_code.libraries(own_code.sources(config.own_names))
+    write_text(run.folder / ENVIRONMENT, environment.describe(threads, libraries))
     if config.tracking.diff and (changes := environment.uncommitted()):
         patch = changes.encode(errors="surrogateescape")
         write_atomically(run.folder / UNCOMMITTED, lambda file: file.write(patch))
@@ -147,7 +165,7 @@ def _training_function(config: Config) -> Callable[[TrainingRun], None]:
 def _circumstances(run: Run) -> list[str]:
     """The paths of the files that say what was trained, by which code and where."""
     own = (f"{own_code.FOLDER}/{each['path']}" for each in run.history().code)
-    paths = [CONFIG, ENVIRONMENT, *own, UNCOMMITTED]
+    paths = [CONFIG, ENVIRONMENT, *own, UNCOMMITTED, THREADS]
     return [path for path in paths if (run.folder / path).is_file()]
 
 

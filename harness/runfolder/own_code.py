@@ -77,6 +77,11 @@ def load(name: str, key: str) -> Any:
     module_name, _, attribute = name.partition(":")
     if not _is_name(name):
         raise OwnCodeError(f"{key}={name}: expected MODULE:NAME, such as mine.parts:Lion")
+    if module_name == "__main__":
+        raise OwnCodeError(
+            f"{key}={name}: a job cannot import what is typed or in the started script; put "
+            f"{attribute} into a module file such as mine.py, and type {key}=mine:{attribute}"
+        )
     _extend_path()
     try:
         module = importlib.import_module(module_name)
@@ -194,6 +199,22 @@ def sources(names: Iterable[str]) -> list[Source]:
         root = file.parents[depth]
         _follow(file, root, root / module.split(".")[0], found)
     return sorted(found.values(), key=lambda each: (each.path, each.root))
+
+
+def libraries(files: Iterable[Source]) -> list[str]:
+    """The top-level modules that own source files import and that are neither theirs nor Python's.
+
+    Also those that a function imports when it is called.
+    """
+    files = list(files)
+    own = {each.path.partition("/")[0].removesuffix(".py") for each in files}
+    known = own | sys.stdlib_module_names | {PACKAGE.name}
+    names = {
+        module.partition(".")[0]
+        for each in files
+        for module in _imports(each.file, Path(each.root))
+    }
+    return sorted(names - known)
 
 
 def _find(module: str) -> Any:
