@@ -58,6 +58,14 @@ def test_a_sweep_in_a_thread(here: Path, idx_folder: Path) -> None:
         harness.open("")
 
 
+def test_what_is_raised_is_not_printed_as_well(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ValueError, match=r"^width=0: expected"):
+        harness.train(["width=0"])
+    assert capsys.readouterr().err == ""
+
+
 def test_what_goes_wrong_is_raised(here: Path, idx_folder: Path) -> None:
     with pytest.raises(ValueError, match=r"^width=0: expected a whole number of at least 1"):
         harness.train([*small(idx_folder), "width=0"], quiet=True)
