@@ -18,7 +18,7 @@ from typing import Any
 
 import click
 
-from harness.runfolder import environment, streams
+from harness.runfolder import ending, environment, streams
 from harness.runfolder.status import ExitStatus
 from harness.tracking.environment import set_up
 
@@ -50,6 +50,11 @@ class Commands(click.Group):
             return super().invoke(context)
         except KeyboardInterrupt:
             sys.exit(ExitStatus.INTERRUPTED)
+        except SystemExit as end:
+            if (problem := ending.problem(end)) is None:
+                raise
+            print(f"error: {problem}", file=sys.stderr)
+            sys.exit(ExitStatus.FAILED)
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands without importing them, which takes a second."""
@@ -80,6 +85,7 @@ def console_script() -> None:
     """
     signals.raise_at_the_first()
     streams.protect()
+    ending.guard()
     environment.ensure_home()
     set_up(os.environ)
     status: str | int | None = ExitStatus.DONE

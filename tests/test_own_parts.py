@@ -30,6 +30,23 @@ class wrong:
     def __init__(self, parameters, *, lr: float = 0.1):
         sys.exit(3)
 """, "optimizer=init_exits:wrong: SystemExit: 3 ("),
+    "xavier": ("activation", """
+class wrong(ReLU):
+    initialization = "xavier"
+""", "activation=xavier:wrong: ValueError: wrong: initialization='xavier': expected 'glorot' or"),
+    "texts": ("loss", """
+class wrong(CrossEntropy):
+    def value(self, outputs, targets):
+        return ["a"] * len(outputs)
+""", "wrong.value: expected one loss an example, found an array of <U1"),
+    "base": ("optimizer", """
+class Odd(BaseException):
+    def __str__(self):
+        raise ValueError
+class wrong:
+    def __init__(self, parameters, *, lr: float = 0.1):
+        raise Odd
+""", "optimizer=base:wrong: Odd: (its text cannot be shown: ValueError) ("),
     "step": ("optimizer", """
 class wrong(SGD):
     def step(self, gradient, lr):

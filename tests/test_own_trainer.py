@@ -2,6 +2,7 @@
 
 import json
 import signal
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from tests.conftest import RUN, Command, histories, only_folder, run_folders, sm
 
 TRAINER = """
 from dataclasses import dataclass
+import filelock
 import numpy as np, sys, os, threading, time
 
 @dataclass
@@ -84,6 +86,22 @@ def early(settings: Settings, run):
         if epoch == 2:
             return
 
+def too_early(settings: Settings, run):
+    for epoch in run.epochs():
+        run.log(epoch, {"val/error": 0.5})
+        if epoch == 1:
+            run.final({"test/error": 0.5})
+
+def rude(settings: Settings, run):
+    class Rude(BaseException):
+        def __str__(self):
+            raise ValueError("no text")
+    run.log(1, {"val/error": 0.5})
+    raise Rude
+
+def long(settings: Settings, run):
+    raise ValueError("x" * 100_000)
+
 def names(settings: Settings, run):
     run.log(1, {"val/error": 0.5, "my metric!!": 1})
 
@@ -91,6 +109,27 @@ def scores(settings: Settings, run):
     for epoch in run.epochs():
         run.log(epoch, {"val/error": 0.5})
     run.predictions(run.dataset.test.labels, np.full((len(run.dataset.test.labels), 10), 7))
+
+def threads(settings: Settings, run):
+    thread = threading.Thread(target=lambda: [][0])
+    thread.start()
+    thread.join()
+    for epoch in run.epochs():
+        run.log(epoch, {"val/error": 0.5})
+    run.final({"test/error": 0.5})
+
+def generates(settings: Settings, run):
+    yield
+
+async def waits(settings: Settings, run):
+    pass
+
+@dataclass
+class Wrong:
+    rate: float = "abc"
+
+def default(settings: Wrong, run):
+    pass
 
 def forks(settings: Settings, run):
     if os.fork() == 0:
@@ -148,6 +187,7 @@ def test_a_sweep_of_an_own_trainer(command: Command, project: Path, idx_folder: 
     assert "4 of 4 runs complete" in synced.stdout
     reproduced = command("harness", "reproduce", "last")
     assert reproduced.returncode == 0, reproduced.stdout + reproduced.stderr
+    assert "filelock" in reproduced.stdout
     (project / "own_trainer.py").write_text(TRAINER.replace("SLEEP", "0").replace("10)", "9)"))
     changed = command("harness", "reproduce", "last")
     assert changed.returncode != 0
@@ -210,7 +250,7 @@ def test_wrong_code_is_a_failed_run_in_one_line(
 ) -> None:
     names = (
         "raises", "exits", "interrupts", "dies", "nan", "nothing", "shapes", "early", "names",
-        "scores", "forks", "chatty",
+        "scores", "too_early", "rude", "long", "forks", "chatty",
     )  # fmt: skip
     trainers = ",".join(f"own_trainer:{name}" for name in names)
     arguments = own(idx_folder, "fit", "tracking=none")
@@ -221,7 +261,7 @@ def test_wrong_code_is_a_failed_run_in_one_line(
     expected = (
         "KeyError: 'something'",
         "SystemExit: 3",
-        "KeyboardInterrupt: ",
+        "KeyboardInterrupt (",
         "exit status 0 and no end record",
         "val/error is nan in epoch 1",
         "returned without logging an epoch",
@@ -229,6 +269,9 @@ def test_wrong_code_is_a_failed_run_in_one_line(
         "it returned after epoch 2 without run.final(...)",
         "metric 'my metric!!': expected a name of letters",
         "expected rows of probabilities that add up to 1, found 7, 7, 7, 7, ... with the sum 70",
+        "run.log(2, ...): called after run.final; expected run.final once, after the last run.log",
+        "Rude: (its text cannot be shown: ValueError) (",
+        f"ValueError: {'x' * 1000}... (",
         None,
         None,
     )
@@ -255,7 +298,15 @@ def test_wrong_code_is_a_failed_run_in_one_line(
         ("trainer.rate=x", "trainer.rate=x: expected a finite number"),
         ("width=3", "width: trainer=own_trainer:fit has no such key; it has trainer.rate, trainer"),
         ("optimizer=adam", "optimizer: trainer=own_trainer:fit has no such key"),
+        ("objective=val/accuracy", "would count as better; type objective=val/accuracy:max"),
         ("experiment=best", ": trainer=own_trainer:fit has no such key"),
+        ("trainer=own_trainer:generates", "that trains when it is called, found a generator, bec"),
+        ("trainer=own_trainer:waits", "trains when it is called, found an async function"),
+        (
+            "trainer=own_trainer:default",
+            "trainer.rate=abc: expected a finite number; this is its default in ",
+        ),
+        ("trainer=__main__:fit", "put fit into a module file such as mine.py, and type trainer=mi"),
         ("trainer=own_trainer:np", "expected a class or a function"),
         ("trainer=own_trainer:softmax", "expected a function fit(settings: Settings, run)"),
     ],
@@ -281,9 +332,31 @@ def test_a_run_without_a_network_says_which_commands_take_it(
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr == (
             f"error: run {run} was trained by trainer=own_trainer:fit: its model is not a network "
-            "of the harness, which only the built-in trainer makes; `python -m harness results` "
-            "and `compare` read its metrics and predictions\n"
+            "of the harness, which only the built-in trainer makes; `python -m harness compare` "
+            "reads its metrics and predictions\n"
         )
+
+
+def test_a_thread_that_fails_is_a_warning_and_an_artifact(
+    command: Command, project: Path, idx_folder: Path
+) -> None:
+    done = command(RUN, *own(idx_folder, "threads", "tracking=none"))
+    assert done.returncode == 0, done.stderr
+    (run,) = histories(project)
+    assert "a thread failed: IndexError: list index out of range (" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "traceback-threads.txt" in run.artifacts
+    text = (only_folder(project) / "traceback-threads.txt").read_text()
+    assert text.startswith("Traceback")
+    assert "own_trainer.py" in text
+
+
+def test_the_changed_file_is_named(command: Command, project: Path, idx_folder: Path) -> None:
+    arguments = ("-m", *own(idx_folder, "fit", "tracking=none", "seed=1,2"))
+    assert command(RUN, *arguments).returncode == 0
+    (project / "own_trainer.py").write_text(TRAINER.replace("SLEEP", "0").replace("10)", "9)"))
+    done = command(RUN, *arguments, "--dry-run")
+    assert "by other source (before own_trainer.py changed, 20" in done.stderr
 
 
 def test_the_keys_of_the_trainer_are_explained(command: Command, project: Path) -> None:
@@ -303,6 +376,8 @@ def test_the_predictions_are_saved(command: Command, project: Path, idx_folder: 
         assert saved["probabilities"].shape == (100, 4)
         error = float(np.mean(saved["probabilities"].argmax(axis=1) != saved["labels"]))
     assert Run(folder).metrics["test/error"] == error
+    version = f"filelock: {metadata.version('filelock')}\n"
+    assert version in (folder / "environment.txt").read_text()
     create = json.loads((folder / "journal.jsonl").read_text().splitlines()[0][9:])
     assert [each["path"] for each in create["code"]] == ["own_trainer.py"]
     assert create["code"][0]["root"] == str(project)

@@ -178,7 +178,13 @@ def outcome(source: Source, run: Recorded, into: Path, notes: list[str]) -> Outc
         if labels.ndim == 2:
             return None  # the targets of a regression: no prediction is right or wrong
     except Missing as error:
-        notes.append(f"{error}; no paired test on its examples")
+        why, trainer = str(error), run.params.get("trainer.name", "")
+        if ":" in trainer:
+            why = (
+                f"{run.run}: trainer={trainer} gave no predictions of the test set, which "
+                "run.predictions takes, or they were lost"
+            )
+        notes.append(f"{why}; no paired test on its examples")
         return None
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         notes.append(f"{run.run}: {PREDICTIONS} cannot be read ({error}); no paired test with it")

@@ -152,6 +152,7 @@ class _Difference:
     difference: float
     why: str
     paired: statistics.Paired | None = None
+    unpaired: str = "one seed"  # why there is no pairing over seeds
 
 
 def _compare(
@@ -165,6 +166,9 @@ def _compare(
     differences = [of_other[seed] - of_best[seed] for seed in of_best if seed and seed in of_other]
     known = [value for value in differences if not math.isnan(value)]
     paired = statistics.paired(known, comparisons)
+    unpaired = "one seed"
+    if max(len(of_best), len(of_other)) > 1:
+        unpaired = f"{'one' if known else 'no'} seed in common"
     if paired is not None:
         return _Difference(paired.p, paired.mean, f"{paired.test} over {paired.n} seeds", paired)
     if not best.objective.counts_examples:
@@ -183,7 +187,8 @@ def _compare(
     if best.objective.name == "accuracy":
         difference = -difference
     p = statistics.mcnemar(only_first, only_second)
-    return _Difference(p, difference, f"McNemar on {len(first.labels):,} examples, one seed")
+    why = f"McNemar on {len(first.labels):,} examples, one seed"
+    return _Difference(p, difference, why, unpaired=unpaired)
 
 
 def different_tests(first: SeedRun, second: SeedRun) -> str:
@@ -220,7 +225,7 @@ def pairs(
 def _seeds(difference: _Difference, comparisons: int) -> str:
     paired = difference.paired
     if paired is None:
-        return "unknown (one seed)"
+        return f"unknown ({difference.unpaired})"
     needed = statistics.seeds_needed(paired.mean, paired.deviation, statistics.LEVEL / comparisons)
     if needed is None:
         return f"more than {statistics.MOST_SEEDS:,}"

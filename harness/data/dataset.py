@@ -34,6 +34,10 @@ class Part:
     labels: NDArray[Any]
     rows: NDArray[np.uint32] | None = None
 
+    def __repr__(self) -> str:
+        dtype, size = self.inputs.dtype, self.inputs.shape[1]
+        return f"Part({len(self)} examples of {size} numbers, {dtype})"
+
     def __len__(self) -> int:
         return len(self.inputs) if self.rows is None else len(self.rows)
 
@@ -66,6 +70,16 @@ class Dataset:
         names = self.class_names or default_names(self.classes)
         assert len(names) == self.classes, "one name for each class"
         object.__setattr__(self, "class_names", names)
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(
+            f"{name}={0 if part is None else len(part)}"
+            for name, part in (("train", self.train), ("val", self.val), ("test", self.test))
+        )
+        shape, what = self.input_shape, f"classes={self.classes}"
+        if not self.classes:
+            what = f"targets={self.outputs}"
+        return f"Dataset({self.name!r}, input_shape={shape}, {what}, {sizes})"
 
     @property
     def outputs(self) -> int:

@@ -17,6 +17,7 @@ from harness.data import normalization
 from harness.data.dataset import Dataset, Part
 from harness.job import repeated
 from harness.nn import losses
+from harness.nn.initialization import check_initialization
 from harness.nn.layers import walk
 from harness.nn.network import Network
 from harness.nn.parameters import Parameters
@@ -36,9 +37,9 @@ def named(place: str) -> Iterator[None]:
     """Turn whatever the user's code raises into one line that begins with `place`."""
     try:
         yield
-    except PartError:
+    except (PartError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise PartError(f"{place}: {own_code.described(error)}") from error
 
 
@@ -48,6 +49,9 @@ def check_members(kind: str, name: str, made: Any) -> None:
     # Without calling a property: the state of a normalization may need `fit` before.
     missing = [each for each in members if not _has(made, each)]
     if not missing:
+        if kind == "activation":
+            with named(f"activation={name}"):
+                check_initialization(type(made).__name__, made.initialization)
         return
     if members == ("__call__",):
         raise PartError(f"{kind}={name}: expected it to return a function, found {made!r}")

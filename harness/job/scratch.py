@@ -72,8 +72,8 @@ class _Recorder:
         self._run.log(epoch, values, save)
 
     def final(self, epoch: int, values: dict[str, float]) -> None:
-        """Record the metrics of the test set."""
-        self._run.final(values)
+        """Record the metrics of the test set; the run adds those of the best epoch itself."""
+        self._run.final({key: each for key, each in values.items() if key.startswith("test/")})
 
 
 def _write_weights(

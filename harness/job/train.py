@@ -3,6 +3,7 @@
 import os
 import random
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -33,6 +34,7 @@ from harness.training.threads import blas_threads, cores
 
 UNCOMMITTED = "uncommitted.diff"
 ENVIRONMENT = "environment.txt"
+THREADS = "traceback-threads.txt"  # those of the threads that failed
 
 
 def train(run: Run) -> RunStatus:
@@ -43,11 +45,12 @@ def train(run: Run) -> RunStatus:
     with run.writing() as journal:
         if run.is_finished:
             return RunStatus.FINISHED  # another command finished it while this one waited
+        threading.excepthook = partial(_note_thread, run)
         try:
             _train(run, journal)
         except JobInterrupted:
             return _end(journal, RunStatus.KILLED, "interrupted")
-        except (Exception, SystemExit, KeyboardInterrupt) as error:  # the last without a signal
+        except BaseException as error:  # also what is no `Exception` in the user's code
             if interruption.requested.is_set():  # Numba's compiler raises an error of its own
                 return _end(journal, RunStatus.KILLED, "interrupted")
             _fail(run, journal, error)
@@ -60,6 +63,20 @@ def _end(journal: Journal, status: RunStatus, error: str | None = None) -> RunSt
     return status
 
 
+def _note_thread(run: Run, failed: threading.ExceptHookArgs) -> None:
+    """Print the error of a thread of the user's, and keep its traceback with the run.
+
+    The run goes on: only the training function knows whether it needs the thread.
+    """
+    if failed.exc_value is None or isinstance(failed.exc_value, SystemExit):
+        return
+    words = own_code.described(failed.exc_value)
+    print(f"warning: {run.id}: a thread failed: {words}", file=sys.stderr, flush=True)
+    lines = traceback.format_exception(failed.exc_value)
+    with suppress(OSError), (run.folder / THREADS).open("a", encoding="utf-8") as file:
+        file.write("".join(lines))
+
+
 def _fail(run: Run, journal: Journal, error: BaseException) -> None:
     """Print the error, then write the traceback and the end record.
 
@@ -68,7 +85,8 @@ def _fail(run: Run, journal: Journal, error: BaseException) -> None:
     text = traceback.format_exc()
     is_own = bool(run.history().code) if run.journal.is_file() else False
     is_line = isinstance(error, PartError | Diverged)  # for the user, without the class
-    words = str(error) if is_line else f"{type(error).__name__}: {error}"
+    message = own_code.message(error)
+    words = message if is_line else f"{type(error).__name__}: {message}"
     if is_own and not is_line:
         words = own_code.described(error)
     if not run.journal.is_file():
@@ -95,7 +113,8 @@ def _train(run: Run, journal: Journal) -> None:
     threads = _threads(run, dataset)
     backend = config.backend if isinstance(config, ScratchConfig) else None
     journal.append("start", **liveness.this_process(), threads=threads, backend=backend)
-    write_text(run.folder / ENVIRONMENT, environment.describe(threads))
+    libraries = own_code.libraries(own_code.sources(config.own_names))
+    write_text(run.folder / ENVIRONMENT, environment.describe(threads, libraries))
     if config.tracking.diff and (changes := environment.uncommitted()):
         patch = changes.encode(errors="surrogateescape")
         write_atomically(run.folder / UNCOMMITTED, lambda file: file.write(patch))
@@ -110,7 +129,7 @@ def _train(run: Run, journal: Journal) -> None:
     history = run.history()
     if not history.epochs:
         raise ValueError(f"trainer={config.trainer.name}: it returned without logging an epoch")
-    if not history.final:
+    if not (training.has_final and history.final):
         raise ValueError(
             f"trainer={config.trainer.name}: it returned after epoch {len(history.epochs)} without "
             "run.final(...), which records the metrics of the test set"
@@ -152,7 +171,7 @@ def _training_function(config: Config, ties: Ties) -> Callable[[TrainingRun], No
 def _circumstances(run: Run) -> list[str]:
     """The paths of the files that say what was trained, by which code and where."""
     own = (f"{own_code.FOLDER}/{each['path']}" for each in run.history().code)
-    paths = [CONFIG, ENVIRONMENT, *own, UNCOMMITTED]
+    paths = [CONFIG, ENVIRONMENT, *own, UNCOMMITTED, THREADS]
     return [path for path in paths if (run.folder / path).is_file()]
 
 

@@ -18,7 +18,8 @@ The built-in trainer (scratch.py) uses the same methods.
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from harness.runfolder.artifacts import Artifact
 from harness.runfolder.checkpoints import Checkpoints, Write
 from harness.runfolder.journal import Journal
 from harness.runfolder.objective import Objective
+from harness.runfolder.own_code import shown
 from harness.runfolder.run import Run
 from harness.training.monitor import Diverged, Monitor, check_finite
 
@@ -43,6 +45,14 @@ RESERVED = (
     "calibration.json", "checkpoints", "code", "config.yaml", "delivered.json", "environment.txt",
     "job.log", "plots", "predictions", "report", "uncommitted.diff",
 )  # fmt: skip
+ORDER = "expected run.final once, after the last run.log"
+WHERE = {
+    "test": "; run.final takes those of the test set",
+    "best": "; the harness adds those of the best epoch",
+    **dict.fromkeys(("train", "val", "time"), "; run.log takes those of an epoch"),
+}
+# What the keys of `log` and of `final` may begin with.
+OF_EPOCH, OF_END = ("train", "val", "time"), ("test",)
 # What MLflow takes as the name of a metric.
 NAME = re.compile(r"(?=.{1,250}$)(?!\.{1,2}(?:/|$))[\w.\- :]+(?:/(?!\.{1,2}(?:/|$))[\w.\- :]+)*")
 
@@ -78,8 +88,8 @@ class TrainingRun:
             keep=keeping.keep,
             milestones=keeping.milestones,
         )
-        self._test_error: float | None = None
-        self._wrong: tuple[int, int] | None = None  # at least and at most, by the predictions
+        self._final: dict[str, float] = {}  # what this process was given
+        self._predicted: tuple[NDArray[Any], NDArray[np.float32]] | None = None
         self._recorded, self._has_final = len(history.epochs), bool(history.final)
         newest = self._checkpoints.newest()
         self.restored: Path | None = None if newest is None else newest.folder
@@ -96,6 +106,11 @@ class TrainingRun:
             self._record(newest.epoch, newest.metrics)
             self._monitor.add(newest.epoch, newest.metrics)
         self._begin = time.perf_counter()
+
+    @property
+    def has_final(self) -> bool:
+        """Whether `final` was called, in this process."""
+        return bool(self._final)
 
     def epochs(self, total: int | None = None) -> Iterator[int]:
         """The numbers of the epochs that are left, each of which must be logged.
@@ -114,14 +129,16 @@ class TrainingRun:
     def log(self, epoch: int, values: Mapping[str, float], checkpoint: Write | None = None) -> None:
         """Record an epoch; it is durable when this returns.
 
-        epoch: from 1, each once. values: metrics by key, such as `val/error`, finite numbers.
-        checkpoint: called with a folder to save the state into, from which `restored` continues.
-        Raises `ValueError` for other values, such as an error that is no fraction, and `Diverged`
-        for a metric that is not finite.
+        epoch: from 1, each once. values: finite numbers by key, each `train/NAME`, `val/NAME` or,
+        not negative, `time/NAME`. checkpoint: called with a folder to save the state into, from
+        which `restored` continues. Raises `ValueError` for other values, such as an error that is
+        no fraction, and after `final`, and `Diverged` for a metric that is not finite.
         """
         if epoch != self._epoch + 1:
             raise ValueError(f"run.log({epoch}, ...): expected epoch {self._epoch + 1}")
-        checked = _checked(values)
+        if self.has_final or (self._has_final and epoch > self._recorded):
+            raise ValueError(f"run.log({epoch}, ...): called after run.final; {ORDER}")
+        checked = _checked("run.log", values, OF_EPOCH)
         checked.setdefault(metrics.EPOCH_S, time.perf_counter() - self._begin)
         try:
             check_finite(epoch, checked)
@@ -155,24 +172,23 @@ class TrainingRun:
     def final(self, values: Mapping[str, float]) -> None:
         """Record the metrics of the test set, once, after the last epoch. Every run needs it.
 
-        `best/epoch` and the objective's value at that epoch are added. They tell the truth about
-        the test metrics when those are of the state in `best`. Raises `ValueError` without a metric
-        of the test set, and for a test error that the predictions contradict.
+        values: finite numbers by key, each `test/NAME`. `best/epoch` and the objective's value
+        there are added. They tell the truth about the test metrics when those are of the state in
+        `best`. Raises `ValueError` for other keys, for a second call, before the first epoch, and
+        for a metric that the predictions contradict.
         """
-        checked = _checked(values)
+        if self.has_final:
+            raise ValueError(f"run.final: called twice; {ORDER}")
+        if not self._epoch:
+            raise ValueError(f"run.final: called before run.log; {ORDER}")
+        checked = _checked("run.final", values, OF_END)
         check_finite(self._epoch, checked)
         _check_fractions(checked)
-        if not any(key.startswith("test/") for key in checked):
-            raise ValueError(
-                "run.final: expected metrics of the test set, such as test/error; found "
-                f"{', '.join(checked)}"
-            )
-        self._test_error = checked.get(metrics.TEST_ERROR)
-        self._check_agreement()
-        for key, value in self._monitor.best().items():
-            checked.setdefault(key, value)
+        self._check_agreement(checked, self._predicted)
+        self._final = checked
         if not self._has_final:  # else MLflow would get a second row
-            self._journal.append("final", epoch=self._epoch, metrics=checked)
+            content = checked | self._monitor.best()
+            self._journal.append("final", epoch=self._epoch, metrics=content)
             self._has_final = True
 
     def predictions(self, labels: ArrayLike, probabilities: ArrayLike) -> None:
@@ -182,7 +198,7 @@ class TrainingRun:
         both are (N, K): targets and predictions. The file has the arrays `labels`, `probabilities`
         and, of a classification, `classes`: the C names, as texts. Raises `ValueError` for labels
         that are not those of the test set in its order, for other shapes, for rows that are not
-        probabilities, and for predictions that contradict the test error of `final`.
+        probabilities, and for predictions that contradict a metric of `final`.
         """
         truth, predicted = np.asarray(labels), np.asarray(probabilities, np.float32)
         if predicted.ndim != 2 or len(truth) != len(predicted) or not len(truth):
@@ -195,8 +211,8 @@ class TrainingRun:
         _check_labels(truth, self.dataset.test.arrays()[1])
         if self.dataset.classes:
             check_probabilities("run.predictions", predicted)
-            self._wrong = _wrong(truth, predicted)
-            self._check_agreement()
+        self._check_agreement(self._final, (truth, predicted))
+        self._predicted = truth, predicted
         arrays: dict[str, NDArray[Any]] = {"labels": truth, "probabilities": predicted}
         if self.dataset.classes and len(self.dataset.class_names) == predicted.shape[1]:
             arrays["classes"] = np.array(self.dataset.class_names, np.str_)
@@ -226,16 +242,32 @@ class TrainingRun:
                 write_atomically(file, lambda target: shutil.copyfileobj(source, target))
         self._add_file(name)
 
-    def _check_agreement(self) -> None:
-        """Raise `ValueError` when the predictions contradict the test error."""
-        if self._test_error is None or self._wrong is None:
+    def _check_agreement(
+        self,
+        final: Mapping[str, float],
+        predicted: tuple[NDArray[Any], NDArray[np.float32]] | None,
+    ) -> None:
+        """Raise `ValueError` when the predictions contradict a metric of `final`."""
+        if predicted is None:
             return
-        (least, most), count = self._wrong, len(self.dataset.test)
-        if not least - 0.5 <= self._test_error * count <= most + 0.5:
+        count, is_regression = len(self.dataset.test), not self.dataset.classes
+        for key, value in final.items():
+            name = key.removeprefix("test/")
+            found = measured(name, *predicted, is_regression=is_regression)
+            if found is None:
+                continue
+            least, most, rounding = found
+            if least - rounding <= value <= most + rounding:
+                continue
+            what = f"run.predictions give {least:.4g}"
+            if name == "error":
+                what = (
+                    "the most probable classes in run.predictions are wrong for "
+                    f"{round(least * count)} of {count} test examples, an error of {least:.4g}"
+                )
             raise ValueError(
-                f"test/error is {self._test_error:.4g} in run.final, and the most probable classes "
-                f"in run.predictions are wrong for {least} of {count} test examples, an error of "
-                f"{least / count:.4g}; expected both of the same predictions"
+                f"{key} is {value:.4g} in run.final, and {what}; expected both of the same "
+                "predictions"
             )
 
     def _add_file(self, path: str) -> None:
@@ -259,6 +291,35 @@ def _check_labels(found: NDArray[Any], expected: NDArray[Any]) -> None:
     )
 
 
+def measured(
+    name: str,
+    labels: NDArray[Any],
+    predicted: NDArray[np.float32],
+    *,
+    is_regression: bool,
+) -> tuple[float, float, float] | None:
+    """A metric by the predictions (N, K), with ties broken well and badly: least, most, rounding.
+
+    None for one that predictions alone do not determine, such as a loss, or that is not known here.
+    """
+    if name in metrics.METRICS and is_regression == (name in metrics.OF_REGRESSION):
+        if is_regression:
+            value = metrics.METRICS[name](predicted.astype(np.float64), labels)
+            return value, value, 1e-4 * value + TIED * float(np.abs(predicted).max())
+        if labels.max() >= predicted.shape[1]:  # answers of other classes
+            return None
+        own = np.zeros(predicted.shape)
+        own[np.arange(len(labels)), labels.astype(np.intp)] = TIED
+        both = [float(metrics.METRICS[name](predicted + sign * own, labels)) for sign in (1, -1)]
+        return min(both), max(both), 0.5 / len(labels)
+    if is_regression or name not in ("error", "accuracy"):
+        return None
+    least, most = (wrong / len(labels) for wrong in _wrong(labels, predicted))
+    if name == "accuracy":
+        least, most = 1 - most, 1 - least
+    return least, most, 0.5 / len(labels)
+
+
 def _wrong(labels: NDArray[Any], probabilities: NDArray[np.float32]) -> tuple[int, int]:
     """How many of the most probable classes are wrong, with ties broken well and badly."""
     rows, labels = np.arange(len(labels)), labels.astype(np.intp)
@@ -270,9 +331,11 @@ def _wrong(labels: NDArray[Any], probabilities: NDArray[np.float32]) -> tuple[in
 
 
 def _check_fractions(values: Mapping[str, float]) -> None:
-    """Raise `ValueError` for an error or an accuracy outside [0, 1]."""
+    """Raise `ValueError` for an error or an accuracy outside [0, 1], and for a negative time."""
     for key, value in values.items():
         part, _, name = key.partition("/")
+        if part == "time" and value < 0:
+            raise ValueError(f"metric {key}: expected a number of at least 0, found {value:.4g}")
         is_fraction = part in ("train", "val", "test") and name in ("error", "accuracy")
         if is_fraction and not 0 <= value <= 1:
             raise ValueError(
@@ -281,22 +344,33 @@ def _check_fractions(values: Mapping[str, float]) -> None:
             )
 
 
-def _checked(values: Any) -> dict[str, float]:
-    """Metrics as Python numbers. Raises `ValueError`, one line."""
+def _checked(call: str, values: Any, parts: Sequence[str]) -> dict[str, float]:
+    """Metrics as Python numbers. parts: what keys may begin with. Raises `ValueError`, one line."""
+    first = f"{parts[0]}/error" if parts == OF_END else "val/error"
     if not isinstance(values, Mapping) or not values:
-        raise ValueError(f"metrics: expected numbers by key such as val/error, found {values!r}")
+        raise ValueError(
+            f"metrics: expected numbers by key such as {first} in {call}, found {shown(values)}"
+        )
     checked = {}
     for key, value in values.items():
-        try:
+        if not isinstance(key, str):
+            raise ValueError(f"{call}: expected a text such as {first} as the key, found {key!r}")
+        number = None
+        with suppress(TypeError, ValueError, OverflowError):
             number = float(value)
-        except (TypeError, ValueError):
-            number = None
-        if number is None or not isinstance(key, str) or isinstance(value, str | bool):
-            raise ValueError(f"metric {key!r}: expected a number, found {value!r}")
+        if number is None or isinstance(value, str | bytes | bool):
+            raise ValueError(f"metric {key!r}: expected a number, found {shown(value)}")
         if not NAME.fullmatch(key):
             raise ValueError(
                 f'metric {key!r}: expected a name of letters, digits, spaces and "_", "-", ".", '
                 '":", with "/" between its parts, such as val/error, of at most 250 characters'
+            )
+        if key.partition("/")[0] not in parts or "/" not in key:
+            allowed = " or ".join(f"{part}/NAME" for part in parts)
+            raise ValueError(
+                f"metric {key!r}: {call} expects metrics of the "
+                f"{'test set, such as test/error' if parts == OF_END else 'epoch'}: {allowed}"
+                f"{WHERE.get(key.partition('/')[0], '')}"
             )
         checked[key] = number
     return checked

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-from harness.nn.initialization import INITIALIZATIONS
+from harness.nn.initialization import INITIALIZATIONS, check_initialization
 from harness.nn.layers import Layer
 from harness.nn.parameters import Shape
 
@@ -44,6 +44,7 @@ class Conv2D(Layer):
         padding: str = "valid",
         initialization: str = "glorot",
     ) -> None:
+        check_initialization("Conv2D", initialization)
         if padding not in ("valid", "same"):
             raise ValueError(f"Conv2D: padding={padding!r}: expected 'valid' or 'same'")
         if padding == "same" and kernel % 2 == 0:

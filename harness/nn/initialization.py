@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 
 def glorot(inputs: int, outputs: int) -> float:
@@ -15,3 +16,10 @@ def he(inputs: int, outputs: int) -> float:
 
 
 INITIALIZATIONS: dict[str, Callable[[int, int], float]] = {"glorot": glorot, "he": he}
+
+
+def check_initialization(place: str, name: Any) -> None:
+    """Raise `ValueError` for a name that is not in the table. place: what the line begins with."""
+    if name not in tuple(INITIALIZATIONS):
+        known = " or ".join(map(repr, INITIALIZATIONS))
+        raise ValueError(f"{place}: initialization={name!r}: expected {known}")

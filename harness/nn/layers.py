@@ -25,13 +25,14 @@ A block of layers is a subclass of `Chain`; `Residual` in docs/your-own.md is an
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.nn.activations import Activation
-from harness.nn.initialization import INITIALIZATIONS
+from harness.nn.initialization import INITIALIZATIONS, check_initialization
 from harness.nn.parameters import Shape, aligned
 from harness.nn.regularization import draw_mask
 
@@ -163,7 +164,11 @@ class Dense(Layer):
     bias: Array
 
     def __init__(self, outputs: int, *, initialization: str = "glorot") -> None:
-        self.outputs, self.initialization = outputs, initialization
+        check_initialization("Dense", initialization)
+        if not isinstance(outputs, Integral) or isinstance(outputs, bool) or outputs < 1:
+            raise ValueError(f"Dense: {outputs!r} outputs: expected a whole number of at least 1")
+        self.outputs: int = outputs
+        self.initialization: str = initialization
 
     def build(self, input_shape: Shape) -> Shape:
         """(I,) -> (O,)."""

@@ -157,7 +157,12 @@ def check(loss: Loss, outputs: int) -> None:
     outputs: their number C.
     """
     z, t = np.zeros((2, outputs), np.float32), np.eye(2, outputs, dtype=np.float32)
-    losses: Any = loss.value(z, t)
+    losses: Any = np.asarray(loss.value(z, t))
+    if losses.dtype.kind not in "biuf":
+        raise ValueError(
+            f"{type(loss).__name__}.value: expected one loss an example, found an array of "
+            f"{losses.dtype}"
+        )
     if np.shape(losses) != (2,) or not np.isfinite(losses).all():
         found = f"shape {np.shape(losses)}" if np.shape(losses) != (2,) else f"{losses}"
         raise ValueError(

@@ -1,5 +1,6 @@
 """Metrics of a network, the keys under which they are recorded, and a table of further ones."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,11 @@ EPOCH_S, EXAMPLES_PER_S = "time/epoch_s", "time/examples_per_s"
 # Once, at step = epochs.
 TEST_LOSS, TEST_ERROR = "test/loss", "test/error"
 BEST_EPOCH, BEST_VAL_ERROR = "best/epoch", "best/val_error"
+
+HIGHER_IS_BETTER = frozenset({
+    "acc", "accuracy", "precision", "recall", "sensitivity", "specificity", "f1", "auc", "auroc",
+    "auprc", "r2", "kappa", "mcc", "iou", "dice", "jaccard",
+})  # fmt: skip
 
 Metric = Callable[[NDArray[np.floating[Any]], NDArray[Any]], float]
 """The contract of a further metric: `f(probabilities, labels)`, (N, C) float32 and (N,) integers.
@@ -38,6 +44,11 @@ def is_better(value: float, other: float, *, maximize: bool = False) -> bool:
     if np.isnan(other):
         return not np.isnan(value)
     return value > other if maximize else value < other
+
+
+def is_higher_better(name: str) -> bool:
+    """Whether a metric is known by its name, such as `top2_accuracy`, to be better when higher."""
+    return not HIGHER_IS_BETTER.isdisjoint(re.split(r"[^a-z0-9]+", name.lower()))
 
 
 @dataclass

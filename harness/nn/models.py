@@ -6,8 +6,9 @@
 The outputs have no activation: the loss has what they need.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Annotated, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from numbers import Integral
+from typing import Annotated, Any, Protocol
 
 from annotated_types import Ge
 
@@ -41,7 +42,13 @@ def mlp(
     layers. activation: of the hidden layers, sigmoid for None; it chooses their initialization. The
     outputs always use Glorot's. dropout: share of hidden units zeroed at each training step.
     """
-    widths = (width,) * depth if isinstance(width, int) else width
+    if isinstance(depth, bool) or not isinstance(depth, Integral) or depth < 0:
+        raise ValueError(f"mlp: depth={depth!r}: expected a whole number of at least 0")
+    is_several = isinstance(width, Iterable) and not isinstance(width, str)
+    widths: Iterable[Any] = width if is_several else (width,) * int(depth)
+    for units in widths:
+        if isinstance(units, bool) or not isinstance(units, Integral) or units < 1:
+            raise ValueError(f"mlp: width={width!r}: expected whole numbers of at least 1")
     activation = Sigmoid() if activation is None else activation
     layers: list[Layer] = []
     for units in widths:

@@ -157,8 +157,8 @@ def load_run(run: Run, also: Iterable[str] = ()) -> Recognizer:
     if trainer.is_own:
         raise ValueError(
             f"run {run.id} was trained by trainer={trainer.name}: its model is not a network of "
-            "the harness, which only the built-in trainer makes; `python -m harness results` and "
-            "`compare` read its metrics and predictions"
+            "the harness, which only the built-in trainer makes; `python -m harness compare` "
+            "reads its metrics and predictions"
         )
     named = run.config.parts
     network = [named[kind].name for kind in NETWORK_PARTS if named[kind].is_own]

@@ -18,10 +18,11 @@ def main() -> None:
     """The console script `harness-run`."""
     signals.exit_at_the_first()  # what follows is imported after this
     from harness.run.launchers.prestart import Prestart
-    from harness.runfolder import streams
+    from harness.runfolder import ending, streams
     from harness.tracking import environment
 
     streams.protect()
+    ending.guard()
     environment.set_up(os.environ)
     arguments = sys.argv[1:]
     try:
@@ -36,6 +37,11 @@ def main() -> None:
                 raise
     except KeyboardInterrupt:
         status = ExitStatus.INTERRUPTED
+    except SystemExit as end:  # of the parser of arguments, or of the user's code
+        if (problem := ending.problem(end)) is None:
+            raise
+        print(f"error: {problem}", file=sys.stderr, flush=True)
+        status = ExitStatus.FAILED
     if lost := streams.lost():
         print(f"standard output: {lost.strerror}; the rest is not shown", file=sys.stderr)
         sys.stderr.flush()

@@ -12,6 +12,7 @@ from harness.runfolder import config as configuration
 from harness.runfolder import keys, versions
 from harness.runfolder.history import History
 from harness.runfolder.keys import Key
+from harness.runfolder.own_code import Source
 from harness.runfolder.plan import load_plan
 from harness.runfolder.run import REPRODUCES, Run
 
@@ -68,14 +69,17 @@ def retraining(runs: Iterable[Run], new: Sequence[Prepared]) -> None:
 
     runs: oldest first. new: the jobs that no existing run has.
     """
-    found = [run.history() for run in of_other_source(runs, new).values()]
+    others = of_other_source(runs, new)
+    found = [run.history() for run in others.values()]
     if not found:
         return
+    code = {each.full_key(()): each.code for each in new}
+    source = source_of(found[-1], code.get(list(others)[-1], ()))
     names = ", ".join(history.name for history in found[:NAMED])
     more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
     notices.say(
         f"{len(found)} of {len(new)} new jobs were trained before by other source "
-        f"({source_of(found[-1])}): {names}{more}; training again; accept=source keeps those runs"
+        f"({source}): {names}{more}; training again; accept=source keeps those runs"
     )
 
 
@@ -106,12 +110,22 @@ def _subject(params: Mapping[str, object], data_digest: object) -> str:
     return keys.digest(keys.subject(params, data_digest), 16)
 
 
-def source_of(history: History) -> str:
-    """The commit and the day of a run's source, as far as they are known."""
+def source_of(history: History, code: Iterable[Source] = ()) -> str:
+    """The commit and the day of a run's source, as far as they are known.
+
+    code: the user's files now. Where some are others than the run's, they are named instead of the
+    commit, which is that of the harness.
+    """
+    then = {each["path"]: each["syntax"] for each in history.code}
+    now = {each.path: each.syntax for each in code}
+    changed = sorted(path for path in then | now if then.get(path) != now.get(path))
     commit = history.tags.get("mlflow.source.git.commit")
     words = f"commit {commit[:7]}" if commit else "commit not known"
     if history.tags.get("git.dirty") == "true":
         words += " with uncommitted changes"
+    if then and now and changed:
+        more = f" and {len(changed) - NAMED} more" if len(changed) > NAMED else ""
+        words = f"before {', '.join(changed[:NAMED])}{more} changed"
     if "ms" in history.create:
         words += time.strftime(", %Y-%m-%d", time.localtime(history.create["ms"] / 1000))
     return words

@@ -166,7 +166,7 @@ def freeze_sweep(
             job = _freeze_job(each, overrides, run, membership)
             if run is not None and is_of_other_source(run, each):
                 run.accept_in(plan_id)
-                job = replace(job, other_source=source_of(run.history()))
+                job = replace(job, other_source=source_of(run.history(), each.code))
             jobs.append(job)
         replaced = _replaced(outputs, plan_id, {job.run for job in jobs})
         plan = Plan(plan_id, tuple(overrides), tuple(jobs), replaced)

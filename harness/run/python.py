@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import IO, Any, TextIO
 
 from harness.runfolder import folder
-from harness.runfolder.folder import open_run
+from harness.runfolder.folder import Ambiguous, open_run
 from harness.runfolder.run import Run
 from harness.runfolder.status import ExitStatus
 from harness.runfolder.sweep import Sweep
 
 LAST_LINES = 20
+ERROR = "error: "  # what the command's line about bad input begins with
 TRAIN_NOTHING = (
     "--help", "-h", "--dry-run", "--cfg", "-c", "--shell-completion", "-sc", "--ids",
 )  # fmt: skip
@@ -81,19 +82,29 @@ def open(what: str = "last", *, outputs: str | Path = "outputs") -> Run | Sweep:
         raise ValueError(f"harness.open({what!r}): expected 'last', or the id of a run or a sweep")
     try:
         return folder.find(Path(outputs), what)
+    except Ambiguous:
+        raise
     except ValueError:
         try:
             return Sweep.open(Path(outputs), what)
+        except Ambiguous:
+            raise
         except ValueError:
             pass
         raise
 
 
 def _check(overrides: Sequence[str]) -> None:
-    """Raise `ValueError` for a text instead of a list, and for options that train nothing."""
+    """Raise `ValueError` for what is no list of texts, and for options that train nothing."""
     if isinstance(overrides, str):
         raise ValueError(f"expected a list of overrides, found a text; use [{overrides!r}]")
+    if not isinstance(overrides, Sequence):
+        raise ValueError(f"expected a list of overrides such as ['width=8'], found {overrides!r}")
     for text in overrides:
+        if not isinstance(text, str):
+            raise ValueError(
+                f"{text!r}: expected a text such as 'width=8' in the list of overrides"
+            )
         if text.partition("=")[0] in TRAIN_NOTHING:
             raise ValueError(
                 f"{text}: trains nothing, and is not available from Python; type "
@@ -120,24 +131,27 @@ def _command(
     with tempfile.TemporaryDirectory() as temporary:
         made = Path(temporary) / "made.json"
         last: deque[str] = deque(maxlen=LAST_LINES)
-        status = _run(["--ids", str(made), *arguments], last, quiet=quiet)
+        status = _run(arguments, made, last, quiet=quiet)
         if status == ExitStatus.INTERRUPTED:
             raise KeyboardInterrupt
         if not made.is_file():
-            lines = [line for line in last if line.startswith("error: ")] or list(last)
-            error = "\n".join(lines).removeprefix("error: ")
+            lines = [line for line in last if line.startswith(ERROR)] or list(last)
+            error = "\n".join(lines).removeprefix(ERROR)
             raise ValueError(error or f"the command ended with exit status {status}")
         content: dict[str, Any] = json.loads(made.read_text())
         return content
 
 
-def _run(arguments: list[str], last: deque[str], *, quiet: bool) -> int:
-    """Run the command and print its output; `last` gets the last lines of its errors."""
+def _run(arguments: list[str], made: Path, last: deque[str], *, quiet: bool) -> int:
+    """Run the command and print its output; `last` gets the last lines of its errors.
+
+    made: the file that gets the ids of what it makes.
+    """
     # The child finds this very package, also where it is not installed.
     paths = [os.environ.get("PYTHONPATH", ""), str(Path(__file__).parents[2])]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
     process = subprocess.Popen(
-        [sys.executable, "-m", "harness.run", *arguments],
+        [sys.executable, "-m", "harness.run", "--ids", str(made), *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -151,8 +165,8 @@ def _run(arguments: list[str], last: deque[str], *, quiet: bool) -> int:
     readers = [
         threading.Thread(target=_pass_on, args=each, daemon=True)
         for each in (
-            (process.stdout, None if quiet else sys.stdout, lost),
-            (process.stderr, None if quiet else sys.stderr, last),
+            (process.stdout, None if quiet else sys.stdout, lost, made),
+            (process.stderr, None if quiet else sys.stderr, last, made),
         )
     ]
     for reader in readers:
@@ -167,10 +181,14 @@ def _run(arguments: list[str], last: deque[str], *, quiet: bool) -> int:
     return status
 
 
-def _pass_on(source: IO[str], target: TextIO | None, last: deque[str]) -> None:
-    """Print each line; a notebook's cell gets what is printed, not what a child process writes."""
+def _pass_on(source: IO[str], target: TextIO | None, last: deque[str], made: Path) -> None:
+    """Print each line; a notebook's cell gets what is printed, not what a child process writes.
+
+    made: until it exists, errors are bad input, which an exception tells.
+    """
     with source:
         for line in source:
             last.append(line.rstrip("\n"))
-            if target is not None:
+            is_raised = line.startswith(ERROR) and not made.is_file()
+            if target is not None and not is_raised:
                 print(line, end="", file=target, flush=True)

@@ -84,9 +84,12 @@ def checks_of(reader: Reader, run: Recorded, files: Path, prepared: Prepared) ->
     except Missing as error:
         print(f"note: {error}; packages and machine cannot be compared", file=sys.stderr)
         return checks
-    now = _lines(environment.describe(int(then.get("blas threads", 1))))
+    libraries = own_code.libraries(prepared.code)
+    now = _lines(environment.describe(int(then.get("blas threads", 1)), libraries))
+    # An earlier version did not record the packages that own code imports.
+    unknown = {*environment.distributions(libraries)} - then.keys()
     for key in dict.fromkeys([*then, *now]):
-        if key not in ("host", "commit"):
+        if key not in ("host", "commit") and key not in unknown:
             checks.append(Check(key, then.get(key, "none"), now.get(key, "none")))
     return checks
 

@@ -53,6 +53,7 @@ def contradictions(config: Config) -> Iterator[str]:
         )
     try:
         objective = Objective.parse(config.objective)
+        objective.check_direction()
         if isinstance(config, ScratchConfig):  # what another trainer records is not known before
             names = metric_names(config.metrics)
             objective.check(is_validated=config.dataset.num_val > 0, names=names)

@@ -5,7 +5,7 @@ import os
 import platform
 import socket
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
@@ -112,8 +112,23 @@ def _version(package: str) -> str | None:
         return None
 
 
-def describe(threads: int) -> str:
-    """Everything above as the text of `environment.txt`."""
+def distributions(modules: Iterable[str]) -> list[str]:
+    """The installed distributions that have these top-level modules: scikit-learn of sklearn."""
+    left = [name for name in modules if _version(name) is None]
+    found = {name for name in modules if name not in left}
+    if left:  # reading what every distribution has takes a tenth of a second
+        owners = metadata.packages_distributions()
+        found |= {owner for name in left for owner in owners.get(name, ())}
+    return sorted(found - {*PACKAGES})
+
+
+def describe(threads: int, modules: Collection[str] = ()) -> str:
+    """Everything above as the text of `environment.txt`.
+
+    modules: top-level ones that the user's code imports; their distributions are listed as well.
+    """
+    nothing: list[str] = []
+    more = attempt("environment.txt: own packages", lambda: distributions(modules), nothing)
     facts: dict[str, Callable[[], str | None]] = {
         "host": socket.gethostname,
         "platform": platform.platform,
@@ -122,7 +137,7 @@ def describe(threads: int) -> str:
         "blas threads": lambda: str(threads),
         "commit": _commit_text,
         "python": platform.python_version,
-        **{name: partial(_version, name) for name in PACKAGES},
+        **{name: partial(_version, name) for name in (*PACKAGES, *more)},
     }
     unknown: str | None = "unknown"
     lines = {key: attempt(f"environment.txt: {key}", fact, unknown) for key, fact in facts.items()}

@@ -21,7 +21,12 @@ from harness.runfolder.run import CONFIG, REPRODUCES, Run
 from harness.runfolder.schema import Config
 from harness.runfolder.status import RunStatus
 
+NAMED = 5  # ids in a message
 _newest: dict[Path, int] = {}  # by outputs: the place of the newest run that this process knows
+
+
+class Ambiguous(ValueError):
+    """Several ids begin alike; the message names them."""
 
 
 @dataclass(frozen=True)
@@ -156,30 +161,35 @@ def _next_order(outputs: Path) -> int:
 def find(outputs: Path, prefix: str) -> Run:
     """The run whose id, or MLflow id, starts with `prefix`; `last` is the newest run.
 
-    `last` skips reproductions. Raises `ValueError` for no match or several.
+    `last` skips reproductions. Raises `ValueError` for no match, `Ambiguous` for several.
     """
     runs = readable_runs(outputs) if prefix == "last" else all_runs(outputs)
     if prefix == "last":
         own = [run for run in runs if REPRODUCES not in run.create["tags"]]
         if own:
             return own[-1]
-    matches = [
-        run
-        for run in runs
-        if run.id.startswith(prefix) or str(run.delivered().get("mlflow_id")).startswith(prefix)
-    ]
-    if len(matches) == 1:
-        return matches[0]
+    matches = {run.id: run for run in runs if run.id.startswith(prefix)}
+    for run in runs:
+        mlflow_id = run.delivered().get("mlflow_id")
+        if run.id not in matches and str(mlflow_id or "").startswith(prefix or "?"):
+            matches[f"{run.id} (in MLflow {mlflow_id})"] = run
+    if len(matches) == 1 and prefix:
+        return next(iter(matches.values()))
     if not matches:
         for folder, problem in broken_runs(outputs):
-            if prefix and folder.name.startswith(prefix):
+            if folder.name.startswith(prefix):
                 raise ValueError(problem)
         raise ValueError(
             f"run {prefix!r} is not among the {len(runs)} runs in {runs_folder(outputs)}; "
             "`python -m harness status` lists them"
         )
-    names = ", ".join(sorted(run.id for run in matches)[:5])
-    raise ValueError(f"run {prefix!r} could be {names}; type more of it")
+    raise Ambiguous(f"run {prefix!r} could be {named(sorted(matches))}; type more of it")
+
+
+def named(ids: Sequence[str]) -> str:
+    """The first ids of several, and how many more there are."""
+    more = f" and {len(ids) - NAMED} more" if len(ids) > NAMED else ""
+    return f"{', '.join(ids[:NAMED])}{more}"
 
 
 def close_dead(outputs: Path) -> list[str]:

@@ -26,7 +26,8 @@ class Kind:
 
     table: MODULE:NAME of its table. meaning: of the key that names the part. before: the part that
     runs without this key had. is_scalar: a part without options is spelled as its name. shared:
-    keys of the root that a part may take. common: keys of every part of the kind, which are not the
+    keys of the root that a part may take. arguments: the positional ones that a part is called
+    with. common: keys of every part of the kind, which are not the
     part's own. members: what a part of the kind has.
     """
 
@@ -36,6 +37,7 @@ class Kind:
     before: str = ""
     is_scalar: bool = False
     shared: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
     common: tuple[Key, ...] = ()
     members: tuple[str, ...] = ()
 
@@ -65,16 +67,18 @@ KINDS = {
         Kind(
             "optimizer", "harness.nn.optimizers:OPTIMIZERS",
             "the update rule; set by optimizer=NAME", shared=("lr", "weight_decay"),
-            members=("state", "step"),
+            arguments=("parameters",), members=("state", "step"),
         ),
         Kind(
             "schedule", "harness.nn.schedules:SCHEDULES",
             "the learning rate over time; set by schedule=NAME", common=(WARMUP,),
+            arguments=("epochs",),
             members=("__call__",),
         ),
         Kind(
             "model", "harness.nn.models:MODELS", "the network; set by model=NAME", before="mlp",
             shared=("width", "depth", "activation", "dropout"),
+            arguments=("input_shape", "outputs"),
         ),
         Kind(
             "activation", "harness.nn.activations:ACTIVATIONS", "of the hidden layers",
@@ -92,7 +96,8 @@ KINDS = {
         ),
         Kind(
             "augmentation", "harness.data.augmentation:AUGMENTATIONS",
-            "deformed training images; set by augmentation=NAME", members=("__call__",),
+            "deformed training images; set by augmentation=NAME",
+            arguments=("input_shape",), members=("__call__",),
         ),
     )
 }  # fmt: skip

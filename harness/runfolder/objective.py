@@ -150,6 +150,13 @@ class Objective:
         """Whether two values differ by rounding at most, so that neither is better."""
         return math.isclose(first, second, rel_tol=EQUAL)
 
+    def check_direction(self) -> None:
+        """Raise `ValueError`, one line, for a metric that is better when higher, without `:max`."""
+        if not self.is_max and metrics.is_higher_better(self.name):
+            raise ValueError(
+                f"{KEY}={self}: lower values would count as better; type {KEY}={self}:max"
+            )
+
     def check(self, *, is_validated: bool, names: Collection[str]) -> None:
         """Raise `ValueError`, one line, if a training will not record it.
 

@@ -16,7 +16,7 @@ import json
 import sys
 import sysconfig
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from harness.runfolder.optional import warn
 
 PACKAGE = Path(__file__).resolve().parents[1]  # the harness itself
 FOLDER = "code"  # the copies in a run folder
+LONGEST = 1000  # characters of a message of the user's
 _first: dict[str, str] = {}  # the digest of each path when this process used it first
 _folders: contextvars.ContextVar[tuple[Path, ...]] = contextvars.ContextVar("own", default=())
 
@@ -76,6 +77,11 @@ def load(name: str, key: str) -> Any:
     module_name, _, attribute = name.partition(":")
     if not _is_name(name):
         raise OwnCodeError(f"{key}={name}: expected MODULE:NAME, such as mine.parts:Lion")
+    if module_name == "__main__":
+        raise OwnCodeError(
+            f"{key}={name}: a job cannot import what is typed or in the started script; put "
+            f"{attribute} into a module file such as mine.py, and type {key}=mine:{attribute}"
+        )
     _extend_path()
     try:
         module = importlib.import_module(module_name)
@@ -85,7 +91,9 @@ def load(name: str, key: str) -> Any:
                 f"{key}={name}: there is no module {error.name} in {_searched()}"
             ) from None
         raise OwnCodeError(f"{key}={name}: {described(error)}") from error
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise OwnCodeError(f"{key}={name}: {described(error)}") from error
     if not hasattr(module, attribute):
         names = ", ".join(_defined(Path(module.__file__ or ""))) or "no function or class"
@@ -122,14 +130,32 @@ def _defined(file: Path) -> list[str]:
     return []
 
 
+def shown(value: object) -> str:
+    """A value of the user's in a message: its `repr`, cut off, also where that fails."""
+    return _safe(repr, value)
+
+
+def message(error: BaseException) -> str:
+    """The text of an exception, in one line, cut off, also where the user's `__str__` fails."""
+    return _safe(str, error)
+
+
+def _safe(spell: Callable[[Any], str], value: object) -> str:
+    try:
+        text = " ".join(spell(value).split())
+    except Exception as error:  # whatever the user's method raises
+        return f"(its text cannot be shown: {type(error).__name__})"
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+
+
 def described(error: BaseException) -> str:
     """An exception in one line, with the place in the user's code that raised it."""
     if isinstance(error, OwnCodeError):
         return str(error)  # which has the place
-    message = str(error)
+    text = message(error)
     if isinstance(error, ImportError) and error.path:  # not the file of the other module as well
-        message = message.removesuffix(f" ({error.path})")
-    text = " ".join(f"{type(error).__name__}: {message}".split())
+        text = text.removesuffix(f" ({error.path})")
+    text = f"{type(error).__name__}: {text}" if text else type(error).__name__
     causes: list[BaseException] = [error]
     while cause := causes[-1].__cause__:
         causes.append(cause)
@@ -173,6 +199,22 @@ def sources(names: Iterable[str]) -> list[Source]:
         root = file.parents[depth]
         _follow(file, root, root / module.split(".")[0], found)
     return sorted(found.values(), key=lambda each: (each.path, each.root))
+
+
+def libraries(files: Iterable[Source]) -> list[str]:
+    """The top-level modules that own source files import and that are neither theirs nor Python's.
+
+    Also those that a function imports when it is called.
+    """
+    files = list(files)
+    own = {each.path.partition("/")[0].removesuffix(".py") for each in files}
+    known = own | sys.stdlib_module_names | {PACKAGE.name}
+    names = {
+        module.partition(".")[0]
+        for each in files
+        for module in _imports(each.file, Path(each.root))
+    }
+    return sorted(names - known)
 
 
 def _find(module: str) -> Any:

@@ -162,9 +162,9 @@ def _call(settings: DatasetConfig) -> dict[str, Any]:
     key = f"dataset={settings.name}"
     try:
         returned = parts.factory("dataset", settings.name)(**settings.options)
-    except PartError:
+    except (PartError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise PartError(f"{key}: {own_code.described(error)}") from error
     if not isinstance(returned, dict) or not all(isinstance(name, str) for name in returned):
         raise PartError(

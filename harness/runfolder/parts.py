@@ -9,8 +9,10 @@ of that key of the root (`weight_decay`).
 
 import dataclasses
 import inspect
+import sys
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -89,6 +91,12 @@ def metrics(names: Iterable[str]) -> dict[str, Factory]:
         function = own_code.load(name, "metrics") if ":" in name else METRICS[name]
         if not callable(function):
             raise PartError(f"metrics=[{name}]: expected a function, found {function!r}")
+        if ":" in name:
+            signature = None
+            with suppress(TypeError, ValueError):  # of what has none
+                signature = inspect.signature(function)
+            if signature is not None:
+                _check_positional(f"metrics=[{name}]", signature, ("probabilities", "labels"))
         if short in found or short in ("loss", "error", "lr"):
             raise PartError(f"metrics=[{name}]: there is a metric {short} already")
         found[short] = function
@@ -149,6 +157,8 @@ def _arguments(kind: str, name: str) -> tuple[Key, ...]:
         )
     except (TypeError, ValueError, NameError) as error:
         raise PartError(f"{kind}={name}: its arguments cannot be read: {error}") from None
+    if ":" in name:
+        _check_positional(f"{kind}={name}", signature, kind_of(kind).arguments)
     found = []
     for argument in signature.parameters.values():
         if argument.kind is not argument.KEYWORD_ONLY:
@@ -160,6 +170,24 @@ def _arguments(kind: str, name: str) -> tuple[Key, ...]:
             )
         found.append(_key(kind, name, argument.name, hints[argument.name], argument.default))
     return tuple(found)
+
+
+def _check_positional(place: str, signature: inspect.Signature, expected: Sequence[str]) -> None:
+    """Raise `PartError` when a part cannot be called with the positional arguments of its kind."""
+    given = [
+        each
+        for each in signature.parameters.values()
+        if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)
+    ]
+    is_open = any(each.kind is each.VAR_POSITIONAL for each in signature.parameters.values())
+    more = [each.name for each in given[len(expected) :] if each.default is each.empty]
+    if not more and (is_open or len(given) >= len(expected)):
+        return
+    found = f"({', '.join(each.name for each in given)})"
+    hint = f"; put * before {more[0]!r}, and it is a key" if more else ""
+    raise PartError(
+        f"{place}: expected the positional arguments ({', '.join(expected)}), found {found}{hint}"
+    )
 
 
 def _settings(name: str, function: Factory | None) -> tuple[Key, ...]:
@@ -187,6 +215,12 @@ def _settings(name: str, function: Factory | None) -> tuple[Key, ...]:
 
 def settings_class(name: str, function: Factory) -> Any:
     """The dataclass of a training function's settings. Raises `PartError`."""
+    is_async = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+    if is_async or inspect.isgeneratorfunction(function):
+        what = "an async function" if is_async else "a generator, because of its yield"
+        raise PartError(
+            f"trainer={name}: expected a function that trains when it is called, found {what}"
+        )
     try:
         arguments = list(inspect.signature(function).parameters)
         schema = typing.get_type_hints(function)[arguments[0]]
@@ -210,4 +244,13 @@ def _key(kind: str, part: str, argument: str, annotation: Any, default: Any) -> 
             f"{kind}={part}: the type of {argument!r} is {found}; expected bool, int, float, str, "
             "a Literal, a list of one of them, or one of them | None"
         )
-    return Key(argument, annotation, default, meaning(annotation))
+    key = Key(argument, annotation, default, meaning(annotation))
+    if ":" in part and argument not in kind_of(kind).shared:
+        try:
+            _valid(kind, key, default)
+        except PartError as error:
+            file = sys.modules[part.partition(":")[0]].__file__
+            raise PartError(
+                f"{error}; this is its default in {file}, which must be allowed"
+            ) from None
+    return key

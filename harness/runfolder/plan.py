@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.data.atomic import write_text
-from harness.runfolder.folder import open_run
+from harness.runfolder.folder import Ambiguous, named, open_run
 from harness.runfolder.run import Run
 
 
@@ -84,6 +84,18 @@ def load_plan(outputs: Path, sweep_id: str) -> Plan:
             f"sweep {sweep_id!r} is not in {path.parent}; see `python -m harness status`"
         )
     return _read(path)[1]
+
+
+def find_plan(outputs: Path, prefix: str) -> Plan:
+    """The plan of the sweep whose id starts with `prefix`.
+
+    Raises `ValueError` for no match, `Ambiguous` for several, and when it is damaged.
+    """
+    ids = sorted(path.stem for path in sweeps_folder(outputs).glob("*.json"))
+    matches = [each for each in ids if prefix and each.startswith(prefix)]
+    if len(matches) > 1 and prefix not in matches:
+        raise Ambiguous(f"sweep {prefix!r} could be {named(matches)}; type more of it")
+    return load_plan(outputs, prefix if len(matches) != 1 else matches[0])
 
 
 def all_plans(outputs: Path) -> list[Plan]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.runfolder.plan import Plan, all_plans, load_plan
+from harness.runfolder.plan import Plan, all_plans, find_plan
 from harness.runfolder.run import Run
 from harness.runfolder.status import RunStatus
 
@@ -20,10 +20,13 @@ class Sweep:
     outputs: Path
 
     @classmethod
-    def open(cls, outputs: Path, sweep_id: str) -> "Sweep":
-        """The sweep with this id; `last` is the newest. Raises `ValueError` for an unknown one."""
-        if sweep_id != "last":
-            return cls(load_plan(outputs, sweep_id), outputs)
+    def open(cls, outputs: Path, prefix: str) -> "Sweep":
+        """The sweep whose id starts with `prefix`; `last` is the newest.
+
+        Raises `ValueError` for no match or several.
+        """
+        if prefix != "last":
+            return cls(find_plan(outputs, prefix), outputs)
         plans = all_plans(outputs)
         if not plans:
             raise ValueError(f"{outputs}: there is no sweep")

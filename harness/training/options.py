@@ -1,8 +1,10 @@
 """How to train: the options of the training loop."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field
+from numbers import Integral, Real
 from typing import Any, Literal
 
 from harness.data.augmentation import Augmentation
@@ -36,7 +38,8 @@ class Options:
     better one, None to train all epochs. augmentation: deforms the training images, None for none.
     backend: "numpy", or "numba" for the kernels of `nn/compiled`, in every part that has one;
     "auto": `train` takes "numba" where Numba is installed, and a `Trainer` by itself NumPy.
-    threads: of the compiled kernels; those of BLAS are the caller's.
+    threads: of the compiled kernels; those of BLAS are the caller's. Raises `ValueError` for values
+    that are not allowed.
     """
 
     batch: int
@@ -60,6 +63,32 @@ class Options:
     backend: str = "auto"
     threads: int = 1
 
+    def __post_init__(self) -> None:
+        """Raise `ValueError` for the first value that is not allowed."""
+        for name, least in (("batch", 1), ("epochs", 0), ("seed", 0), ("threads", 1)):
+            self._check(name, _is_whole(getattr(self, name), least), f"a whole number from {least}")
+        for name in ("input_dropout", "label_smoothing", "ema"):
+            value = getattr(self, name)
+            self._check(name, _is_finite(value) and 0 <= value < 1, "a number from 0 to below 1")
+        self._check("lr", _is_finite(self.lr) and self.lr > 0, "a finite number above 0")
+        value = self.adversarial
+        self._check("adversarial", _is_finite(value) and value >= 0, "a finite number from 0")
+        norm, patience = self.max_norm, self.patience
+        self._check(
+            "max_norm", norm is None or (_is_finite(norm) and norm > 0), "a number above 0, or None"
+        )
+        self._check(
+            "patience", patience is None or _is_whole(patience, 0), "a whole number from 0, or None"
+        )
+        known = ("auto", "numpy", "numba")
+        self._check("backend", self.backend in known, ", ".join(map(repr, known)))
+        is_metric = isinstance(self.objective, str) and "/" in self.objective
+        self._check("objective", is_metric, "the key of a metric such as 'val/error'")
+
+    def _check(self, name: str, is_allowed: bool, expected: str) -> None:
+        if not is_allowed:
+            raise ValueError(f"{name}={getattr(self, name)!r}: expected {expected}")
+
     def changed(self) -> dict[str, Any]:
         """The options that differ from their defaults, by name; those without one are included."""
         return {
@@ -67,6 +96,14 @@ class Options:
             for each in dataclasses.fields(self)
             if (value := getattr(self, each.name)) != _default(each)
         }
+
+
+def _is_whole(value: Any, least: int) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _default(option: "dataclasses.Field[Any]") -> Any:

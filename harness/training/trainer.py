@@ -27,7 +27,7 @@ from harness.nn.metrics import Score
 from harness.nn.network import Network
 from harness.nn.optimizers import Optimizer
 from harness.nn.regularization import draw_mask
-from harness.training import compiled, evaluation, randomness
+from harness.training import arguments, compiled, evaluation, randomness
 from harness.training.monitor import Monitor, check_finite
 from harness.training.options import Options
 from harness.training.recorders import Lines, Recorder, Silence
@@ -61,7 +61,7 @@ class Trainer:
 
     network: trained in place. optimizer: made for the network's parameters. normalization: of the
     inputs of all parts, fitted to the training part. Raises `ValueError` for a loss of another kind
-    than the data.
+    than the data, and for parts that do not belong together.
 
     evaluated: the parameters (P,) that are evaluated, those of the network or their average.
     """
@@ -80,6 +80,7 @@ class Trainer:
             is_regression=dataset.classes == 0,
             label_smoothing=options.label_smoothing,
         )
+        arguments.check(network, dataset, optimizer)
         if options.loss.kind == "regression" and options.objective == metrics.VAL_ERROR:
             options = replace(options, objective=metrics.VAL_LOSS, maximize=False)
         self.network, self.dataset, self.optimizer = network, dataset, optimizer
@@ -94,13 +95,13 @@ class Trainer:
             weights=options.weights,
             ties=options.ties,
         )
-        arguments = network, dataset.train, optimizer, normalization, options
+        given = network, dataset.train, optimizer, normalization, options
         # The kernels know no other type.
         is_compiled = options.backend == "numba" and network.parameters.flat.dtype == np.float32
-        self._is_one_kernel = is_compiled and not compiled.unsupported(*arguments)
+        self._is_one_kernel = is_compiled and not compiled.unsupported(*given)
         parts = Parts(network, optimizer, options.loss)
         if is_compiled and not self._is_one_kernel:
-            parts = compiled.twins(*arguments)
+            parts = compiled.twins(*given)
         self.average = parts.average(network.parameters, options.ema) if options.ema else None
         self.evaluated = network.parameters.flat if self.average is None else self.average.flat
         self.best_parameters = network.parameters.flat.copy()
@@ -319,6 +320,11 @@ def train(
     products. backend="auto" of the options takes "numba" where Numba is installed. Raises
     `Diverged` when a metric is not finite.
     """
+    if not options.maximize and metrics.is_higher_better(options.objective.rpartition("/")[2]):
+        raise ValueError(
+            f"objective={options.objective!r}: lower values would count as better; set "
+            "maximize=True"
+        )
     if options.backend == "auto":
         options = replace(options, backend="numpy" if numba_loading.obstacle() else "numba")
     recorder = recorder or Silence()

@@ -140,3 +140,12 @@ def test_settings_are_spelled_as_they_are_typed(tmp_path: Path) -> None:
     params = recorded.params | {"model.bias": "False", "max_norm": "None", "lr": "0.1"}
     settings = evidence.seed_run(replace(recorded, params=params)).settings
     assert [settings[key] for key in ("model.bias", "max_norm", "lr")] == ["false", "null", "0.1"]
+
+
+def test_a_trainer_that_gave_no_predictions_is_named(tmp_path: Path, six: list[Recorded]) -> None:
+    for run in six:
+        (tmp_path / "runs" / run.run / "predictions/test.npz").unlink()
+        run.params["trainer.name"] = "mine.train:fit"
+    notes = build(tmp_path, *six).notes
+    assert any("trainer=mine.train:fit gave no predictions of the test set" in n for n in notes)
+    assert not any("is missing" in note for note in notes)

@@ -69,11 +69,24 @@ def test_one_seed_is_tested_over_the_images() -> None:
     standings, _ = rank(runs, outcomes)
     assert [standing.verdict for standing in standings] == [BEST, TIE, WORSE]
     assert standings[1].seeds == "unknown (one seed)"
+
     assert standings[2].difference == pytest.approx((30 - 2) / 1000)
     notes: list[str] = []
     pairs = ranking.pairs([s.setting for s in standings], outcomes, notes)
     assert [(p.only_first, p.only_second) for p in pairs] == [(2, 3), (2, 30), (3, 30)]
     assert notes == []
+
+
+@pytest.mark.parametrize(
+    ("seeds", "words"), [((3, 4), "no seed in common"), ((2, 3), "one seed in common")]
+)
+def test_settings_of_several_seeds_that_differ_say_so(seeds: tuple[int, int], words: str) -> None:
+    runs = [seed_run(1, seed, [0.01], 0.02) for seed in (1, 2)]
+    runs += [seed_run(2, seed, [0.02], 0.02) for seed in seeds]
+    same = outcome(range(20))
+    standings, _ = rank(runs, {each.run: same for each in runs})
+    assert standings[1].verdict == TIE
+    assert standings[1].seeds == f"unknown ({words})"
 
 
 def test_without_predictions_one_seed_is_not_compared() -> None:

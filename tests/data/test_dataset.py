@@ -102,3 +102,12 @@ def test_json(idx_folder: Path, tmp_path: Path) -> None:
         np.testing.assert_array_equal(images, part.inputs)
         np.testing.assert_array_equal(labels, part.labels)
     assert set(json.loads(test.read_text())) == {"images", "labels"}
+
+
+def test_a_data_set_is_shown_in_a_line() -> None:
+    x = np.zeros((20, 2, 3), np.uint8)
+    data = dataset.Dataset.from_arrays(x, np.arange(20) % 4, num_val=5, name="own")
+    assert repr(data) == ("Dataset('own', input_shape=(2, 3), classes=4, train=15, val=5, test=0)")
+    assert repr(data.train) == "Part(15 examples of 6 numbers, uint8)"
+    data = dataset.Dataset.from_arrays(x, np.ones((20, 2), np.float32), num_val=0)
+    assert repr(data).endswith("targets=2, train=20, val=0, test=0)")

@@ -39,6 +39,13 @@ def open_run(run: Run, journal: Journal, calls: list[str] | None = None) -> Trai
     )
 
 
+def logged(run: Run, journal: Journal, data: Dataset = DATA) -> TrainingRun:
+    """A training with one epoch."""
+    training = TrainingRun(run, journal, lambda *_: None, dataset=data, threads=1)
+    training.log(1, {"val/error": 0.5})
+    return training
+
+
 def recorded(run: Run) -> list[tuple[str, int]]:
     records = journals.read(run.journal)[0]
     return [(r["kind"], r["epoch"]) for r in records if r["kind"] in ("epoch", "final")]
@@ -168,9 +175,75 @@ def test_with_the_last_weights_the_newest_checkpoint_is_the_best(tmp_path: Path)
 
 def test_final_metrics_are_recorded_once(run: Run) -> None:
     for _ in range(2):
-        with run.writing() as journal:
-            open_run(run, journal).final({"test/error": 0.5})
-    assert [kind for kind, _ in recorded(run)] == ["final"]
+        with run.writing() as journal:  # as when it is killed before the end record
+            training = open_run(run, journal)
+            training.log(1, {"val/error": 0.5})
+            training.final({"test/error": 0.5})
+    assert [kind for kind, _ in recorded(run)] == ["epoch", "final"]
+
+
+def test_final_is_called_once_after_the_last_epoch(run: Run) -> None:
+    once = "expected run.final once, after the last run.log"
+    with run.writing() as journal:
+        training = open_run(run, journal)
+        with pytest.raises(ValueError, match=rf"run\.final: called before run\.log; {once}"):
+            training.final({"test/error": 0.5})
+        training.log(1, {"val/error": 0.5}, save)
+        training.final({"test/error": 0.5})
+        with pytest.raises(ValueError, match=rf"run\.log\(2, \.\.\.\): called after .*{once}"):
+            training.log(2, {"val/error": 0.5})
+        with pytest.raises(ValueError, match=rf"run\.final: called twice; {once}"):
+            training.final({"test/error": 0.25})
+    with run.writing() as journal:  # resumed from the checkpoint of epoch 1
+        again = open_run(run, journal)
+        assert not again.has_final
+        with pytest.raises(ValueError, match=rf"run\.log\(2, \.\.\.\): called after .*{once}"):
+            again.log(2, {"val/error": 0.5})
+    assert recorded(run) == [("epoch", 1), ("final", 1)]
+    assert run.history().final["test/error"] == 0.5
+
+
+def test_a_final_that_was_refused_does_not_count(run: Run) -> None:
+    with run.writing() as journal:
+        training = logged(run, journal)
+        training.predictions([0, 1], [[0.25, 0.75]] * 2)
+        with pytest.raises(ValueError, match="wrong for 1 of 2"):
+            training.final({"test/error": 0})
+        assert not training.has_final
+        training.final({"test/error": 0.5})
+    assert run.history().final["test/error"] == 0.5
+
+
+@pytest.mark.parametrize(
+    "key", ["val/error", "train/error", "best/val_error", "best/epoch", "time/epoch_s", "error"]
+)
+def test_final_has_metrics_of_the_test_set_only(run: Run, key: str) -> None:
+    with run.writing() as journal:
+        training = logged(run, journal)
+        expected = f"metric '{key}': run.final expects metrics of the test set, such as test/error"
+        with pytest.raises(ValueError, match=expected):
+            training.final({"test/error": 0.5, key: 0.0})
+    assert recorded(run) == [("epoch", 1)]
+
+
+@pytest.mark.parametrize("key", ["test/error", "best/val_error", "best/epoch", "lr", "mine/lr"])
+def test_an_epoch_has_metrics_of_its_parts_only(run: Run, key: str) -> None:
+    with run.writing() as journal:
+        training = open_run(run, journal)
+        expected = f"metric '{key}': run.log expects .*: train/NAME or val/NAME or time/NAME"
+        with pytest.raises(ValueError, match=expected):
+            training.log(1, {"val/error": 0.5, key: 0.1})
+        training.log(1, {"val/error": 0.5, "train/lr": 0.1, "time/fit_s": 0})
+    assert recorded(run) == [("epoch", 1)]
+
+
+@pytest.mark.parametrize("key", ["time/epoch_s", "time/mine"])
+def test_a_negative_time_is_named(run: Run, key: str) -> None:
+    with run.writing() as journal:
+        training = open_run(run, journal)
+        with pytest.raises(ValueError, match=rf"metric {key}: expected .* at least 0, found -5"):
+            training.log(1, {"val/error": 0.5, key: -5})
+    assert recorded(run) == []
 
 
 @pytest.mark.parametrize(
@@ -179,12 +252,15 @@ def test_final_metrics_are_recorded_once(run: Run) -> None:
         (2, {"a": 1.0}, r"run\.log\(2, \.\.\.\): expected epoch 1"),
         (1, {}, "metrics: expected numbers by key"),
         (1, [0.1], "metrics: expected numbers by key"),
-        (1, {"a": 0.1}, "objective=val/error: not recorded in epoch 1, only a"),
+        (1, {"val/a": 0.1}, "objective=val/error: not recorded in epoch 1, only val/a"),
         (1, {"a": "0.1"}, "metric 'a': expected a number, found '0.1'"),
         (1, {"a": True}, "metric 'a': expected a number, found True"),
         (1, {"a": None}, "metric 'a': expected a number, found None"),
         (1, {"a": np.zeros(3)}, "metric 'a': expected a number"),
-        (1, {3: 0.1}, "metric 3: expected a number"),
+        (1, {3: 0.1}, r"run\.log: expected a text such as val/error as the key, found 3"),
+        (1, {"a": 10**400}, "metric 'a': expected a number, found 1000"),
+        (1, {"a": 10**5000}, "metric 'a': expected a number, found .its text cannot be shown"),
+        (1, {"a": b"1"}, "metric 'a': expected a number, found b'1'"),
     ],
 )
 def test_bad_values_are_named(run: Run, epoch: int, values: Any, message: str) -> None:
@@ -216,7 +292,7 @@ def test_a_test_error_that_the_predictions_contradict_is_named(
     run: Run, final_first: bool, error: float
 ) -> None:
     with run.writing() as journal:
-        training = open_run(run, journal)
+        training = logged(run, journal)
         steps = [
             lambda: training.final({"test/error": error}),
             lambda: training.predictions([0, 1], [[0.25, 0.75]] * 2),
@@ -230,16 +306,57 @@ def test_a_test_error_that_the_predictions_contradict_is_named(
 @pytest.mark.parametrize("error", [0.0, 0.5, np.float32(0.5), 1.0])
 def test_ties_of_the_predictions_may_be_broken_either_way(run: Run, error: float) -> None:
     with run.writing() as journal:
-        training = open_run(run, journal)
+        training = logged(run, journal)
         training.predictions([0, 1], [[0.5, 0.5]] * 2)
         training.final({"test/error": error})
     assert run.history().final["test/error"] == error
 
 
 def test_final_without_a_test_metric_is_named(run: Run) -> None:
-    with run.writing() as journal, pytest.raises(ValueError, match=r"such as test/error; found e"):
-        open_run(run, journal).final({"error": 0.5})
-    assert recorded(run) == []
+    with run.writing() as journal:
+        training = logged(run, journal)
+        with pytest.raises(ValueError, match=r"metric 'error': .* such as test/error: test/NAME"):
+            training.final({"error": 0.5})
+    assert recorded(run) == [("epoch", 1)]
+
+
+@pytest.mark.parametrize("final_first", [True, False])
+@pytest.mark.parametrize(
+    ("key", "right", "wrong"),
+    [("test/accuracy", 0.5, 1.0), ("test/top2_error", 1 / 2, 1.0), ("test/loss", 9.0, None)],
+)
+def test_every_metric_that_predictions_determine_is_compared(
+    run: Run, key: str, right: float, wrong: float | None, final_first: bool
+) -> None:
+    data = replace(DATA, classes=3, class_names=())
+    rows = [[0.5, 0.3, 0.2], [0.3, 0.2, 0.5]]  # the second: ranked last, and in no class
+    for value in (right, wrong):
+        if value is None:
+            continue
+        with run.writing() as journal:
+            training = logged(run, journal, data)
+            steps = [
+                lambda: training.final({key: value}),  # noqa: B023
+                lambda: training.predictions([0, 1], rows),  # noqa: B023
+            ]
+            first, second = steps if final_first else reversed(steps)
+            first()
+            if value == right:
+                second()
+                continue
+            with pytest.raises(ValueError, match=rf"{key} is 1 in run\.final, and .* give 0\.5;"):
+                second()
+
+
+def test_the_absolute_error_of_a_regression_is_compared(run: Run) -> None:
+    test = Part(np.zeros((2, 1), np.uint8), np.array([[1.0], [3.0]], np.float32))
+    data = replace(DATA, classes=0, class_names=(), test=test)
+    with run.writing() as journal:
+        training = logged(run, journal, data)
+        training.predictions([[1.0], [3.0]], [[1.5], [3.0]])
+        with pytest.raises(ValueError, match=r"test/mean_absolute_error is 0.5 in .* give 0\.25"):
+            training.final({"test/mean_absolute_error": 0.5})
+        training.final({"test/mean_absolute_error": 0.25, "test/error": 0.5})
 
 
 @pytest.mark.parametrize(("key", "value"), [("val/error", 50.0), ("train/accuracy", -0.1)])
@@ -248,9 +365,10 @@ def test_an_error_in_percent_is_named(run: Run, key: str, value: float) -> None:
         training = open_run(run, journal)
         with pytest.raises(ValueError, match=rf"{key}: expected the fraction .* found {value:g};"):
             training.log(1, {"val/error": 0.5, key: value})
+        training.log(1, {"val/error": 0.5})
         with pytest.raises(ValueError, match="found 50; divide percent by 100"):
             training.final({"test/error": 50})
-    assert recorded(run) == []
+    assert recorded(run) == [("epoch", 1)]
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, np.float32(-math.inf)])

@@ -1,6 +1,7 @@
 """Losses: known values, stability, predictions, gradients against central differences."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -187,3 +188,13 @@ def test_a_wrong_gradient_has_a_fault(kind: type) -> None:
     assert str(wrong("out *= -1")).endswith("but -1 times it")
     assert "central differences give" in str(wrong("out[:] = 0.1 - out[::-1]"))
     assert "0 times it" in str(wrong("out[:] = 0"))
+
+
+@pytest.mark.parametrize("values", [["a", "b"], [None, None], np.zeros(2, complex)])
+def test_a_loss_that_returns_no_numbers_is_named(values: Any) -> None:
+    class Odd(CrossEntropy):
+        def value(self, outputs: Any, targets: Any) -> Any:
+            return values
+
+    with pytest.raises(ValueError, match=r"Odd\.value: expected one loss an example, found an arr"):
+        check(Odd(), 3)

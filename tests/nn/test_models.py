@@ -1,9 +1,12 @@
 """Models: layers, initial weights, parameter counts, and whole networks' derivatives."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from harness.nn.activations import ACTIVATIONS
+from harness.nn.convolution import Conv2D
 from harness.nn.layers import Activate, Dense
 from harness.nn.losses import CrossEntropy, SquaredError
 from harness.nn.models import MODELS, conv, mlp
@@ -83,3 +86,29 @@ def test_every_network_has_layers_of_its_own() -> None:
 def test_conv_refuses_what_is_no_image() -> None:
     with pytest.raises(ValueError, match=r"^expected images .* found .*\(4,\); use mod"):
         conv((4,), 3)
+
+
+@pytest.mark.parametrize("width", [0, -1, 1.5, True, "ab", [4, 0], None])
+def test_a_width_that_is_not_allowed_is_named(width: Any) -> None:
+    with pytest.raises(ValueError, match=r"mlp: width=.*: expected whole numbers of at least 1"):
+        mlp((4,), 2, width=width)
+
+
+@pytest.mark.parametrize("depth", [-1, 1.5, None])
+def test_a_depth_that_is_not_allowed_is_named(depth: Any) -> None:
+    with pytest.raises(ValueError, match=rf"mlp: depth={depth}: expected a whole number"):
+        mlp((4,), 2, depth=depth)
+
+
+@pytest.mark.parametrize("outputs", [0, 2.5, "2"])
+def test_outputs_that_are_not_allowed_are_named(outputs: Any) -> None:
+    with pytest.raises(ValueError, match=rf"Dense: {outputs!r} outputs: expected a whole number"):
+        mlp((4,), outputs)
+
+
+def test_an_unknown_initialization_is_named() -> None:
+    for layer in (Dense, Conv2D):
+        with pytest.raises(
+            ValueError, match=rf"{layer.__name__}: .*='xavier': .* 'glorot' or 'he'"
+        ):
+            layer(3, initialization="xavier")

@@ -29,6 +29,10 @@ def test_a_run(here: Path, idx_folder: Path, capsys: pytest.CaptureFixture[str])
     assert harness.open(run.id[:6]) == run
 
 
+def starts(runs: list[harness.Run], prefix: str) -> bool:
+    return any(run.id.startswith(prefix) for run in runs)
+
+
 def test_a_sweep_in_a_thread(here: Path, idx_folder: Path) -> None:
     made: list[harness.Sweep] = []
 
@@ -48,6 +52,18 @@ def test_a_sweep_in_a_thread(here: Path, idx_folder: Path) -> None:
     opened = harness.open(sweep.id)
     assert isinstance(opened, harness.Sweep)
     assert opened.id == sweep.id
+    prefix = next(sweep.id[:n] for n in range(1, 99) if not starts(sweep.runs, sweep.id[:n]))
+    assert harness.open(prefix) == sweep
+    with pytest.raises(ValueError, match=r"run '' could be \w.*, \w.*; type more of it"):
+        harness.open("")
+
+
+def test_what_is_raised_is_not_printed_as_well(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ValueError, match=r"^width=0: expected"):
+        harness.train(["width=0"])
+    assert capsys.readouterr().err == ""
 
 
 def test_what_goes_wrong_is_raised(here: Path, idx_folder: Path) -> None:
@@ -65,6 +81,12 @@ def test_what_goes_wrong_is_raised(here: Path, idx_folder: Path) -> None:
                 call(["width=8", text])
     with pytest.raises(ValueError, match=r"^harness\.open\(5\): expected 'last', or the id"):
         harness.open(5)  # type: ignore[arg-type]  # a wrong type
+    for wrong, found in (([("width", 8)], r"\('width', 8\)"), ([8], "8"), ([None], "None")):
+        for call in (harness.train, harness.sweep):
+            with pytest.raises(ValueError, match=f"^{found}: expected a text such as 'width=8'"):
+                call(wrong)
+    with pytest.raises(ValueError, match=r"expected a list of overrides such as .*, found \{"):
+        harness.train({"width": 8})  # type: ignore[arg-type]  # a wrong type
     with pytest.raises(ValueError, match=r"expected a list of overrides, .*\['width=3'\]"):
         harness.train("width=3")
     with pytest.raises(harness.TrainingFailed, match="the training loss is nan") as caught:

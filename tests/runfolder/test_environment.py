@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -166,3 +167,11 @@ def test_files_that_look_like_secrets_are_left_out(source: Path) -> None:
     (source.parent / "patch").write_text(patch)
     git(source.parent, "apply", "patch")
     assert (source / "module.py").read_text() == "after\n"
+
+
+def test_the_distributions_of_own_imports_are_listed() -> None:
+    lines = environment.describe(1, ["yaml", "numpy", "click", "nowhere_to_be_found"]).splitlines()
+    names = [line.split(": ")[0] for line in lines]
+    assert names[-2:] == ["PyYAML", "click"]
+    assert names.count("numpy") == 1
+    assert f"click: {metadata.version('click')}" in lines

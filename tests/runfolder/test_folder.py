@@ -14,7 +14,14 @@ import yaml
 
 from harness.runfolder import folder as folders
 from harness.runfolder import journal, liveness
-from harness.runfolder.folder import all_runs, broken_runs, close_dead, find, readable_runs
+from harness.runfolder.folder import (
+    Ambiguous,
+    all_runs,
+    broken_runs,
+    close_dead,
+    find,
+    readable_runs,
+)
 from harness.runfolder.frozen_config import read_yaml
 from harness.runfolder.journal import Journal
 from harness.runfolder.run import REPRODUCES, Run
@@ -184,6 +191,21 @@ def test_a_run_is_found_by_a_prefix(tmp_path: Path) -> None:
         find(tmp_path, "zzz")
     with pytest.raises(ValueError, match=r"run '' could be .*, .*; type more of it"):
         find(tmp_path, "")
+    with pytest.raises(ValueError, match="run 'None' is not among"):  # not delivered
+        find(tmp_path, "None")
+
+
+def test_several_runs_of_a_prefix_are_named(tmp_path: Path) -> None:
+    runs = [new_run(tmp_path)]
+    with pytest.raises(Ambiguous, match=f"run '' could be {runs[0].id}; type more of it"):
+        find(tmp_path, "")
+    runs += [new_run(tmp_path) for _ in range(6)]
+    with pytest.raises(Ambiguous, match=r"run '' could be (\S+, ){4}\S+ and 2 more; type"):
+        find(tmp_path, "")
+    for run in runs[:2]:
+        (run.folder / "delivered.json").write_text(json.dumps({"mlflow_id": f"x{run.id}"}))
+    with pytest.raises(Ambiguous, match=rf"{runs[0].id} \(in MLflow x{runs[0].id}\)"):
+        find(tmp_path, "x")
 
 
 def test_the_last_run_is_the_newest_that_reproduces_no_other(tmp_path: Path) -> None:

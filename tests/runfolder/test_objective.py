@@ -22,6 +22,18 @@ def test_what_is_no_metric_is_one_line(text: str) -> None:
         Objective.parse(text)
 
 
+@pytest.mark.parametrize("name", ["accuracy", "top2_accuracy", "R2", "macro_f1", "auc", "ROC-AUC"])
+def test_a_metric_that_is_better_when_higher_is_not_minimized(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"^objective=val/{name}: .*; type objective=val/{name}:"):
+        Objective.parse(f"val/{name}").check_direction()
+    Objective.parse(f"val/{name}:max").check_direction()
+
+
+@pytest.mark.parametrize("name", ["error", "loss", "top2_error", "r2d2", "inaccuracy", "wrong"])
+def test_other_metrics_may_be_minimized(name: str) -> None:
+    Objective.parse(f"val/{name}").check_direction()
+
+
 def test_the_test_set_is_no_objective() -> None:
     with pytest.raises(ValueError, match=r"read once, after training.*; choose by val/loss$"):
         Objective.parse("test/loss")

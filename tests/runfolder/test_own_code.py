@@ -243,3 +243,34 @@ def test_without_own_names_the_search_path_stays(
     monkeypatch.setattr(sys, "path", list(before))
     assert own_code.sources([]) == []
     assert sys.path == before
+
+
+def test_the_libraries_that_own_files_import(package: str, tmp_path: Path) -> None:
+    (tmp_path / "lib_user.py").write_text(
+        "import os, numpy.linalg\nimport harness.nn\nfrom sklearn import svm\n"
+        "import lib_helper\n\ndef fit():\n    import yaml.nodes\n"
+    )
+    (tmp_path / "lib_helper.py").write_text("import click\n")
+    with own_code.searching([tmp_path]):
+        files = own_code.sources(["lib_user:fit"])
+    assert own_code.libraries(files) == ["click", "numpy", "sklearn", "yaml"]
+    assert own_code.libraries([]) == []
+
+
+@pytest.mark.parametrize("text", ["x" * 5000, "a\nb"])
+def test_a_message_is_one_line_of_bounded_length(text: str) -> None:
+    found = own_code.described(ValueError(text))
+    assert "\n" not in found
+    assert len(found) < 1100
+    assert own_code.described(KeyboardInterrupt()) == "KeyboardInterrupt"
+
+
+def test_what_cannot_be_shown_is_said() -> None:
+    class Odd(BaseException):
+        def __str__(self) -> str:
+            raise KeyError
+
+        __repr__ = __str__
+
+    assert own_code.described(Odd()) == "Odd: (its text cannot be shown: KeyError)"
+    assert own_code.shown(Odd()) == "(its text cannot be shown: KeyError)"

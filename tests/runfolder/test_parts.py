@@ -30,6 +30,14 @@ def bare(parameters, *, beta=0.9):
 def open_ended(parameters, *, beta: float):
     pass
 
+def starless(parameters, beta: float = 0.9, gamma=None, *, lr: float = 0.1): ...
+def needy(parameters, beta, *, lr: float = 0.1): ...
+def short(*, lr: float = 0.1): ...
+def open_end(*arguments, lr: float = 0.1): ...
+def sharp(*, beta: float = 1.0): ...
+def odd(parameters, *, beta: int = "many"): ...
+def metric(probabilities): ...
+
 number = 3
 
 @dataclass
@@ -204,3 +212,34 @@ def test_a_type_that_is_nowhere_is_one_line(
     for kind, name in (("optimizer", "Optimizer"), ("trainer", "fit")):
         with pytest.raises(PartError, match=r"cannot be read: name 'Nowhere' is not defined"):
             parts.check(kind, f"types_nowhere:{name}")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "expected"),
+    [
+        ("optimizer", "needy", "expected the positional arguments (parameters), found (parameters,"
+         " beta); put * before 'beta', and it is a key"),
+        ("optimizer", "short", "expected the positional arguments (parameters), found ()"),
+        ("activation", "needy", "expected the positional arguments (), found (parameters, beta)"),
+        ("model", "needy", ""),
+        ("model", "starless", ""),
+        ("optimizer", "starless", ""),
+        ("optimizer", "open_end", ""),
+        ("schedule", "sharp", "expected the positional arguments (epochs), found ()"),
+        ("optimizer", "odd", "optimizer.beta=many: expected a whole number; this is its default"),
+    ],
+)  # fmt: skip
+def test_a_signature_that_no_call_fits_is_one_line(
+    module: str, kind: str, name: str, expected: str
+) -> None:
+    if not expected:
+        parts.keys(kind, f"{module}:{name}")
+        return
+    with pytest.raises(PartError) as caught:
+        parts.keys(kind, f"{module}:{name}")
+    assert expected in str(caught.value)
+
+
+def test_a_metric_takes_two_arguments(module: str) -> None:
+    with pytest.raises(PartError, match=r"arguments \(probabilities, labels\), found \(probabil"):
+        parts.metrics([f"{module}:metric"])

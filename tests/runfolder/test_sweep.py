@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.runfolder.folder import Ambiguous
 from harness.runfolder.plan import Plan, SweepJob
 from harness.runfolder.sweep import Sweep
 from tests.conftest import new_run, record_training
@@ -26,6 +27,19 @@ def test_the_table_of_a_sweep(tmp_path: Path) -> None:
     assert list(frame["batch"]) == [16, 32], "settings are numbers"
     assert list(frame["status"]) == ["FINISHED", "FAILED"]
     assert frame["best/val_error"].iloc[0] == 0.2
+
+
+def test_a_sweep_is_found_by_a_prefix(tmp_path: Path) -> None:
+    for sweep_id in ("0123", "01", "0222"):
+        Plan(sweep_id, (), ()).save(tmp_path)
+    assert Sweep.open(tmp_path, "012").id == "0123"
+    assert Sweep.open(tmp_path, "01").id == "01", "the whole id"
+    for prefix, names in (("0", "01, 0123, 0222"), ("02", "")):
+        if names:
+            with pytest.raises(Ambiguous, match=f"sweep '{prefix}' could be {names}; type more"):
+                Sweep.open(tmp_path, prefix)
+    with pytest.raises(ValueError, match="sweep '' is not in"):
+        Sweep.open(tmp_path, "")
 
 
 def test_an_unknown_sweep(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ Covers: harness/training/options.py, harness/training/compiled.py, harness/train
 """
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -249,3 +250,24 @@ def test_the_compiled_kernels_honor_every_option(name: str) -> None:
         assert not np.array_equal(plain.evaluated, expected.evaluated), (
             "the changed value has to matter"
         )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("batch", 0), ("batch", 1.5), ("batch", True), ("epochs", -1), ("epochs", "3"),
+        ("seed", -1), ("threads", 0), ("lr", "a"), ("lr", math.nan), ("lr", math.inf), ("lr", 0.0),
+        ("lr", None),
+        ("input_dropout", 1.0), ("label_smoothing", -0.1), ("ema", 1), ("adversarial", -1.0),
+        ("max_norm", 0), ("patience", -1), ("backend", "cuda"), ("objective", "error"),
+        ("objective", None),
+    ],
+)  # fmt: skip
+def test_a_value_that_is_not_allowed_is_named(name: str, value: object) -> None:
+    with pytest.raises(ValueError, match=rf"^{name}={value!r}: expected "):
+        make(**{name: value})
+
+
+def test_numbers_of_numpy_are_allowed() -> None:
+    options = Options(batch=np.int64(3), lr=np.float32(0.5), epochs=np.uint8(0))  # type: ignore[arg-type]  # they are numbers
+    assert options.batch == 3
