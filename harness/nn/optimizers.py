@@ -14,6 +14,7 @@ Nesterov's form is that of Sutskever et al. (2013) as deep-learning libraries wr
 gradient taken where the network stands.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Protocol
 
@@ -151,30 +152,31 @@ class Adam:
     def step(self, gradient: Gradient, lr: float) -> None:
         """One step of Adam or AdamW."""
         (beta1, beta2), decay = self.betas, self.weight_decay
-        gradient.into(self._gradient.flat)
+        gradient.into(self._gradient.flat, 1 - beta1)  # a factor of deltas costs nothing
         if self._decoupled:  # AdamW
             _shrink(self._parameters, 1 - lr * decay)
         elif decay:
-            _add_decay(self._parameters, self._gradient, self._scratch, decay)
+            _add_decay(self._parameters, self._gradient, self._scratch, (1 - beta1) * decay)
         self._steps += 1
         steps = int(self._steps[0])
+        # m / (1 - beta1^t) / (sqrt(s / (1 - beta2^t)) + epsilon), with the constants put together
+        root = math.sqrt(1 - beta2**steps)
+        rate, epsilon = -lr * root / (1 - beta1**steps), self.epsilon * root
         for part in _parts(self._parameters):
             w, g, scratch = (
                 p.flat[part] for p in (self._parameters, self._gradient, self._scratch)
             )
             mean, square = self._mean.flat[part], self._square.flat[part]
             np.multiply(mean, beta1, out=mean)
-            np.multiply(g, 1 - beta1, out=scratch)
-            np.add(mean, scratch, out=mean)
-            np.multiply(square, beta2, out=square)
+            np.add(mean, g, out=mean)
             np.multiply(g, g, out=g)
-            np.multiply(g, 1 - beta2, out=g)
+            np.multiply(g, (1 - beta2) / (1 - beta1) ** 2, out=g)
+            np.multiply(square, beta2, out=square)
             np.add(square, g, out=square)
-            np.multiply(square, 1 / (1 - beta2**steps), out=scratch)
-            np.sqrt(scratch, out=scratch)
-            np.add(scratch, self.epsilon, out=scratch)
+            np.sqrt(square, out=scratch)
+            np.add(scratch, epsilon, out=scratch)
             np.divide(mean, scratch, out=scratch)
-            np.multiply(scratch, -lr / (1 - beta1**steps), out=scratch)
+            np.multiply(scratch, rate, out=scratch)
             np.add(w, scratch, out=w)
 
 
