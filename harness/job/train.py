@@ -29,6 +29,7 @@ from harness.runfolder.parts import PartError
 from harness.runfolder.run import CONFIG, Run
 from harness.runfolder.schema import Config, ScratchConfig
 from harness.runfolder.status import RunStatus
+from harness.training import compiled
 from harness.training.monitor import Diverged
 from harness.training.options import Ties
 from harness.training.threads import blas_threads, cores
@@ -82,6 +83,7 @@ def prepare() -> None:
         _set_cache(None)
         for module in KERNELS:
             import_module(module)
+        compiled.load_epoch()
 
 
 def _end(journal: Journal, status: RunStatus, error: str | None = None) -> RunStatus:

@@ -4,8 +4,8 @@ import gc
 import importlib.util
 import os
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib import metadata
 from typing import Any
@@ -91,6 +91,30 @@ def failure() -> str | None:
         if is_hidden:
             del sys.modules["scipy"]
     return None
+
+
+class NotCached(Exception):
+    """A kernel would have to be compiled."""
+
+
+@contextmanager
+def only_cached() -> Iterator[None]:
+    """Raise `NotCached` instead of compiling a kernel that is not in Numba's cache."""
+    from numba.core import event
+
+    class Listener(event.Listener):
+        def on_start(self, event: Any) -> None:
+            raise NotCached
+
+        def on_end(self, event: Any) -> None:
+            """Nothing was started."""
+
+    listener = Listener()
+    event.register("numba:compile", listener)  # type: ignore[no-untyped-call]  # Numba's own
+    try:
+        yield
+    finally:
+        event.unregister("numba:compile", listener)  # type: ignore[no-untyped-call]
 
 
 def when_compiling(tell: Callable[[], object]) -> None:
