@@ -13,7 +13,8 @@ server and a server that never answers, each as a multiple of the time with trac
 before. The table gives the median and the range.
 `jobs` repeats a sweep of short jobs and prints the CPU seconds of each job by phase, in all
 processes together, which other programs on the machine hardly change: the command, the fork
-server, the jobs without their training, delivery, pictures and the report. A first row is the
+server, the jobs without their epochs, their evaluation (of the validation and the test set),
+delivery, pictures and the report. A first row is the
 same command with one job. Beside it is the training, in CPU seconds as well.
 """
 
@@ -41,14 +42,14 @@ PHASES = (
     "test, artifacts", "plots", "deliver, close",
 )  # fmt: skip
 
-JOB_PHASES = ("command", "server", "job", "delivery", "pictures", "report")
+JOB_PHASES = ("command", "server", "job", "evaluate", "delivery", "pictures", "report")
 # Put into every process of a measured command. A job's process ends with `os._exit`.
 MEASURE = """
 import os, resource, sys, time
 
 time.perf_counter = time.process_time  # the journal has CPU seconds of an epoch
 role = "command" if "harness.run" in sys.orig_argv else None  # else a job, once it is forked
-spent, waited = dict.fromkeys(("pictures", "report"), 0.0), {}
+spent, waited = dict.fromkeys(("pictures", "report", "evaluate"), 0.0), {}
 
 def used(who):
     usage = resource.getrusage(who)
@@ -60,13 +61,13 @@ def note():
     with open(os.environ["HARNESS_MEASURED"], "a") as file:
         file.write("".join(f"{name} {value}\\n" for name, value in spent.items()))
 
-def timed(function, phase):
+def timed(function, phase, clock=time.thread_time):
     def call(*given, **named):
-        begin = time.thread_time()
+        begin = clock()
         try:
             return function(*given, **named)
         finally:
-            spent[phase] += time.thread_time() - begin
+            spent[phase] += clock() - begin
     return call
 
 def end(process):
@@ -77,6 +78,8 @@ def end(process):
 def become(name):
     global role
     role = name
+    from harness.training.trainer import Trainer
+    Trainer._evaluate = timed(Trainer._evaluate, "evaluate", time.process_time)
 
 def finish(status):
     if role is not None:
@@ -144,7 +147,7 @@ def add_epochs(spent: dict[str, float], folder: Path, records: list[journal.Reco
     moment, gaps = at(records, "start"), []
     for record in records:
         if record["kind"] == "epoch":
-            name = f"checkpoints/epoch-{record['epoch']:06d}.safetensors"
+            name = f"checkpoints/epoch-{record['epoch']:06d}/checkpoint.json"
             saved, now = (folder / name).stat().st_mtime, record["ms"] / 1000
             trained = record["metrics"][metrics.EPOCH_S]
             gaps.append(saved - moment - trained)
