@@ -25,6 +25,7 @@ Numbers = NDArray[np.floating[Any]]
 COLORS = ("#3b82c4", "#d9822b", "#2a9d74", "#c2548f", "#8a6fd1", "#a58a1c", "#4aa8c9", "#c6534a")
 INK = "#123456"  # placeholder for the page's text color, replaced in the SVG text
 SIZE = (4.7, 3.3)
+FEW = "log, few powers of ten"
 SHORT = 12  # characters of the name of a class
 LONG, LEGEND_WIDTH = 36, 66  # characters of the name of a setting
 COLUMNS = {3: 14, 2: 26}  # columns of a legend: most characters of a name
@@ -285,14 +286,26 @@ def _cells(
 
 def logarithmic(axes: Axes, axis: Any, values: Sequence[float]) -> None:
     """Make an axis logarithmic if the values are positive and span a factor of two or more."""
+    set_scale(axes, axis, scale(values))
+
+
+def scale(values: Sequence[float]) -> str:
+    """The scale that an axis of these values needs: linear, log, or log with few powers of ten."""
     known = [value for value in values if math.isfinite(value)]
     if not known or min(known) <= 0 or max(known) / min(known) < 2:
+        return "linear"
+    return FEW if max(known) / min(known) < 20 else "log"
+
+
+def set_scale(axes: Axes, axis: Any, chosen: str) -> None:
+    """Give an axis a scale that `scale` returned."""
+    if chosen == "linear":
         return
     (axes.set_yscale if axis is axes.yaxis else axes.set_xscale)("log")
     plain = FuncFormatter(lambda value, _: f"{value:g}")
     axis.set_major_formatter(plain)
-    few = max(known) / min(known) < 20
-    axis.set_minor_locator(mpl.ticker.LogLocator(subs=(2, 3, 5, 7) if few else ()))
+    subs = (2, 3, 5, 7) if chosen == FEW else ()
+    axis.set_minor_locator(mpl.ticker.LogLocator(subs=subs))
     axis.set_minor_formatter(plain)
 
 

@@ -1,8 +1,10 @@
 """The plots of one run, drawn by Matplotlib as PNG files from arrays and lists."""
 
+import struct
 import textwrap
+import zlib
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from harness.analysis.charts import logarithmic
+from harness.analysis.charts import scale, set_scale
 from harness.data.atomic import write_atomically
 
 TITLE = 84  # characters of a line of the title
@@ -27,25 +29,73 @@ def learning_curves(path: Path, title: str, panels: dict[str, Curves]) -> None:
     because the interesting part is near zero, if `charts.logarithmic` can make it so.
     """
     title = "\n".join(textwrap.wrap(title, TITLE, max_lines=6, placeholder=" ..."))
-    height = 3.4 + 0.25 * title.count("\n")  # inches
-    figure = Figure(figsize=(9, height))  # fixed margins: automatic layout is slow; the user waits
+    shown = {label: {name: each for name, each in curves.items() if each}
+             for label, curves in panels.items()}  # fmt: skip
+    values = [[each for curve in curves.values() for each in curve] for curves in shown.values()]
+    names = tuple((label, tuple(curves)) for label, curves in shown.items())
+    figure = _figure(title.count("\n"), names, tuple(map(scale, values)))
+    figure.texts[0].set_text(title)
+    for axes, curves in zip(figure.axes, shown.values(), strict=True):
+        for line, curve in zip(axes.get_lines(), curves.values(), strict=True):
+            line.set_data(range(1, len(curve) + 1), curve)
+        axes.relim()
+        axes.autoscale_view()
+    path.parent.mkdir(exist_ok=True)
+    write_atomically(path, lambda file: file.write(_png(figure)))
+
+
+@lru_cache(maxsize=8)  # making one takes longer than drawing it; the jobs of a sweep have the same
+def _figure(
+    breaks: int, panels: tuple[tuple[str, tuple[str, ...]], ...], scales: tuple[str, ...]
+) -> Figure:
+    """The figure of learning curves without its title and data.
+
+    breaks: lines of the title after the first one. panels: label and names of the curves. scales:
+    of the y axes, see `charts.scale`.
+    """
+    height = 3.4 + 0.25 * breaks  # inches
+    figure = Figure(figsize=(9, height), dpi=110)  # fixed margins: automatic layout is slow
     top = 1 - (height - 3.06) / height
     figure.subplots_adjust(left=0.1, right=0.99, bottom=0.48 / height, top=top, wspace=0.25)
     FigureCanvasAgg(figure)
-    figure.suptitle(title, y=1 - 0.07 / height, va="top", parse_math=False)  # may have dollar signs
+    # It may have dollar signs.
+    figure.suptitle("", y=1 - 0.07 / height, va="top", parse_math=False)
     beside = figure.subplots(1, len(panels), squeeze=False)[0]
-    for axes, (label, curves) in zip(beside, panels.items(), strict=True):
-        for name, values in curves.items():
-            if values:
-                axes.plot(range(1, len(values) + 1), values, label=name, marker=".")
+    for axes, (label, names), chosen in zip(beside, panels, scales, strict=True):
+        for name in names:
+            axes.plot([], [], label=name, marker=".")
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylabel(label)
-        logarithmic(axes, axes.yaxis, [v for values in curves.values() for v in values])
+        set_scale(axes, axes.yaxis, chosen)
         axes.grid(alpha=0.3, which="both")
         axes.legend()
-    path.parent.mkdir(exist_ok=True)
-    write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=110))
+    return figure
+
+
+def _png(figure: Figure) -> bytes:
+    """A figure as the content of a PNG file, without alpha.
+
+    Every row is stored without a filter: Pillow tries five of them for each, which takes as long as
+    all else, and a chart is hardly smaller for it.
+    """
+    figure.canvas.draw()
+    pixels = np.asarray(figure.canvas.buffer_rgba())[:, :, :3]  # type: ignore[attr-defined]  # Agg
+    height, width = pixels.shape[:2]
+    rows = np.zeros((height, 1 + 3 * width), np.uint8)
+    rows[:, 1:] = pixels.reshape(height, -1)
+    per_meter = round(figure.dpi / 0.0254)
+    parts = {
+        b"IHDR": struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0),
+        b"pHYs": struct.pack(">IIB", per_meter, per_meter, 1),
+        b"IDAT": zlib.compress(rows.tobytes(), 3),
+        b"IEND": b"",
+    }
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(content)) + kind + content
+        + struct.pack(">I", zlib.crc32(kind + content))
+        for kind, content in parts.items()
+    )  # fmt: skip
 
 
 def deformations(path: Path, title: str, samples: NDArray[Any]) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from filelock import Timeout
 
 from harness.job import forkserver, interruption, parent
-from harness.job.train import train
+from harness.job.train import prepare, train
 from harness.runfolder import streams
 from harness.runfolder.journal import JournalError
 from harness.runfolder.run import Run
@@ -83,7 +83,7 @@ def _folder_from_parent(*, forking: bool) -> Path | None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     numba_failure = parent.preload()
     if forking:
-        forkserver.serve(numba_failure or "")  # returns in the forked job
+        forkserver.serve(numba_failure or "", prepare)  # returns in the forked job
     return parent.read_order()
 
 

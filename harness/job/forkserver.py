@@ -24,6 +24,7 @@ import signal
 import socket
 import struct
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -33,20 +34,22 @@ PACKAGE = Path(__file__).parents[1]
 NUMBER = struct.Struct("i")
 
 
-def serve(report: str) -> None:
+def serve(report: str, prepare: Callable[[], None]) -> None:
     """Fork a job for every request on standard input; returns in the job, never in the server.
 
-    report: a line for the command, which is sent first.
+    report: a line for the command, which is sent first. prepare: called then, before any job is
+    forked.
 
     A job's standard input is the pipe that came with the request, as if the command had started it.
     When the source has changed, requests are refused: the job would run the old source and record
     the new one. The server ends when the command closes the socket.
     """
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where it is ignored, exit statuses are lost
-    gc.freeze()  # a job's garbage collector leaves these pages alone, so they stay shared
     server = _Server()
     with suppress(BrokenPipeError):  # the command is gone
         server.requests.sendall(f"{report}\n".encode())
+    prepare()
+    gc.freeze()  # a job's garbage collector leaves these pages alone, so they stay shared
     server.run()
 
 

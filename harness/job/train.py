@@ -7,7 +7,8 @@ import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
+from functools import cache, partial
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from harness.job import build, interruption, progress, scratch
 from harness.job.interruption import JobInterrupted
 from harness.job.training_run import TrainingRun
 from harness.nn.compiled import numba_loading
+from harness.runfolder import config as configuration
 from harness.runfolder import environment, liveness, own_code, parts
 from harness.runfolder.artifacts import Artifact
 from harness.runfolder.journal import Journal
@@ -28,6 +30,7 @@ from harness.runfolder.parts import PartError
 from harness.runfolder.run import CONFIG, Run
 from harness.runfolder.schema import Config, ScratchConfig
 from harness.runfolder.status import RunStatus
+from harness.training import compiled
 from harness.training.monitor import Diverged
 from harness.training.options import Ties
 from harness.training.threads import blas_threads, cores
@@ -35,6 +38,15 @@ from harness.training.threads import blas_threads, cores
 UNCOMMITTED = "uncommitted.diff"
 ENVIRONMENT = "environment.txt"
 THREADS = "traceback-threads.txt"  # those of the threads that failed
+COMPILING = "compiling kernels for this version, once: about 10 s"
+IMPORTED_LATER = ("harness.runfolder.own_dataset", "safetensors.numpy")
+KERNELS = tuple(
+    f"harness.nn.compiled.{name}"
+    for name in ("epoch", "ink_layer", "losses", "network", "optimizers", "regularization")
+)
+# The same for all jobs that a server forks, which are of the source that it has imported.
+_facts = cache(environment.unchanging)
+_changes = cache(environment.uncommitted)
 
 
 def train(run: Run) -> RunStatus:
@@ -56,6 +68,25 @@ def train(run: Run) -> RunStatus:
             _fail(run, journal, error)
             return RunStatus.FAILED
         return _end(journal, RunStatus.FINISHED)
+
+
+def prepare() -> None:
+    """Do once what every job that this process forks would do: git, validators, imports.
+
+    What fails is left to the jobs, which report it.
+    """
+    with suppress(Exception):
+        _facts()
+        _changes()
+        configuration.prepare()
+        for module in IMPORTED_LATER:
+            import_module(module)
+    with suppress(Exception):
+        numba_loading.load()
+        _set_cache(None)
+        for module in KERNELS:
+            import_module(module)
+        compiled.load_epoch()
 
 
 def _end(journal: Journal, status: RunStatus, error: str | None = None) -> RunStatus:
@@ -114,8 +145,8 @@ def _train(run: Run, journal: Journal) -> None:
     backend = config.backend if isinstance(config, ScratchConfig) else None
     journal.append("start", **liveness.this_process(), threads=threads, backend=backend)
     libraries = own_code.libraries(own_code.sources(config.own_names))
-    write_text(run.folder / ENVIRONMENT, environment.describe(threads, libraries))
-    if config.tracking.diff and (changes := environment.uncommitted()):
+    write_text(run.folder / ENVIRONMENT, environment.describe(threads, libraries, _facts()))
+    if config.tracking.diff and (changes := _changes()):
         patch = changes.encode(errors="surrogateescape")
         write_atomically(run.folder / UNCOMMITTED, lambda file: file.write(patch))
     objective = Objective.parse(config.objective)
@@ -185,16 +216,23 @@ def _prepare_numba(config: Config, cache: Path) -> None:
     """Load Numba where the run uses it, with a cache of compiled code for this very source."""
     if not isinstance(config, ScratchConfig) or config.backend != "numba":
         return
+    numba_loading.load()
+    _set_cache(cache)
+    numba_loading.when_compiling(lambda: print(COMPILING, flush=True))
+
+
+def _set_cache(cache: Path | None) -> None:
+    """Let Numba use the folder of NUMBA_CACHE_DIR, else the user's, else one in `cache`."""
     if not _can_write(os.environ.get("NUMBA_CACHE_DIR")):
         os.environ["NUMBA_CACHE_DIR"] = _numba_cache(cache)
-    numba_loading.load()
     sys.modules["numba"].config.reload_config()  # it may have been loaded before
 
 
-def _numba_cache(cache: Path) -> str:
+def _numba_cache(cache: Path | None) -> str:
     """The user's folder for compiled code of this source; one in `cache` where it has none.
 
     Numba checks the file of a function only, not those that it imports: the digest covers all.
+    Raises `FileNotFoundError` when there is neither.
     """
     name = f"numba-{source_digest()[:12]}"
     with suppress(RuntimeError):  # a user without a home
@@ -202,6 +240,8 @@ def _numba_cache(cache: Path) -> str:
         folder = str(Path(home, "scratch-harness", name))
         if Path(home).is_absolute() and _can_write(folder):
             return folder
+    if cache is None:
+        raise FileNotFoundError(name)
     return str(cache.resolve() / name)
 
 

@@ -55,7 +55,7 @@ def different(jobs: Iterable[Job]) -> list[Job]:
     """The jobs; of those with the same configuration the first."""
     found: dict[str, Job] = {}
     for job in jobs:
-        found.setdefault(configuration.to_yaml(job.config), job)
+        found.setdefault(repr(configuration.to_dict(job.config)), job)
     return list(found.values())
 
 

@@ -1,7 +1,8 @@
 """`composer`: from override lines to the dictionary that Hydra composes, with its own checks."""
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from harness.run.overrides import (
     SEARCH_PATH,
     instead_of,
     one_line_errors,
+    parse_each,
 )
 from harness.runfolder import own_code
 from harness.runfolder.config import ConfigError
@@ -45,25 +47,48 @@ def composer(
     folder: another than `conf/`. own: other folders of the user's than those of `--config-dir`.
     """
     from hydra import compose, initialize_config_dir
-    from omegaconf import OmegaConf, open_dict
+    from omegaconf import DictConfig, OmegaConf, open_dict
     from omegaconf.errors import OmegaConfBaseException
 
     from harness.run import own_source
 
+    def searched(lines: Sequence[str]) -> DictConfig:
+        """What Hydra finds and merges, without its own node, which is checked."""
+        try:
+            config = compose(root, overrides=[*lines, *folders], return_hydra_config=True)
+        except KeyError as error:  # Hydra looks for a variable of hydra.job.env_copy
+            raise ConfigError(
+                f"hydra.job.env_copy=[{error.args[0]}] {IN_A_FILE}; {ENVIRONMENT}"
+            ) from None
+        with open_dict(config):
+            hydra = OmegaConf.to_container(config.pop("hydra"))
+        if root is not None:
+            _check_hydra(hydra)
+        return config
+
+    known = cache(searched)
+
+    def quickly(lines: list[str]) -> DictConfig | None:
+        """The same from a configuration that was composed before; None where that is not sure.
+
+        Composing takes 0.08 s. Jobs of a sweep mostly differ in values such as `seed=1`, which
+        Hydra sets after all else.
+        """
+        plain = [line for line in lines if _is_plain(line, lines, roots)]
+        rest = tuple(addable(line) for line in lines if line not in plain)
+        with suppress(ConfigError), one_line_errors(""):
+            config = copy.deepcopy(known(rest))
+            for override in parse_each(plain):
+                key, value = override.key_or_group, override.value()
+                if key not in config or OmegaConf.is_dict(config._get_node(key)):
+                    return None
+                OmegaConf.update(config, key, value, merge=True)  # as Hydra does
+            return config
+        return None  # composing says what is wrong
+
     def composed(lines: list[str]) -> dict[str, Any]:
         with one_line_errors(" ".join(lines)):
-            try:
-                config = compose(
-                    root, overrides=[*map(addable, lines), *searched], return_hydra_config=True
-                )
-            except KeyError as error:  # Hydra looks for a variable of hydra.job.env_copy
-                raise ConfigError(
-                    f"hydra.job.env_copy=[{error.args[0]}] {IN_A_FILE}; {ENVIRONMENT}"
-                ) from None
-            with open_dict(config):
-                hydra = OmegaConf.to_container(config.pop("hydra"))
-            if root is not None:
-                _check_hydra(hydra)
+            config = quickly(lines) or searched([*map(addable, lines)])
             try:
                 content = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
             except OmegaConfBaseException as error:
@@ -73,10 +98,20 @@ def composer(
         return {str(key): value for key, value in content.items()}
 
     own_source.register()
-    path = own_source.search_path(own_code.folders() if own is None else own)
-    searched = [] if root is None else [f"hydra.searchpath=[{','.join(map(in_quotes, path))}]"]
-    with initialize_config_dir(str((folder or conf_path()).resolve()), version_base="1.3"):
+    added = own_code.folders() if own is None else own
+    roots = [(folder or conf_path()).resolve(), *added]
+    path = ",".join(map(in_quotes, own_source.search_path(added)))
+    folders = [] if root is None else [f"hydra.searchpath=[{path}]"]
+    with initialize_config_dir(str(roots[0]), version_base="1.3"):
         yield composed
+
+
+def _is_plain(line: str, lines: Sequence[str], roots: Sequence[Path]) -> bool:
+    """Whether an override only sets a key of the root, and no other one concerns it."""
+    key = line.partition("=")[0]
+    others = [each.lstrip("+~").partition("=")[0].partition(".")[0] for each in lines]
+    is_group = any((each / key).is_dir() for each in roots)
+    return key.isidentifier() and others.count(key) == 1 and not is_group
 
 
 def addable(line: str) -> str:

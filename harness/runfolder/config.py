@@ -96,6 +96,14 @@ def validate(content: Mapping[str, Any], *, frozen: bool = False) -> Config:
         raise ConfigError(meanings.problem(error, content)) from None
 
 
+def prepare() -> None:
+    """Make every validator of built-in keys, which takes a process longer than using them."""
+    for name, kind in KINDS.items():
+        for row in kind.rows:
+            parts.check(name, row)
+    _adapter(ScratchConfig)
+
+
 def _dataset(node: Any, *, frozen: bool) -> Any:
     """The node of the data set; keys of the user's own function are its `options`.
 

@@ -5,7 +5,7 @@ import os
 import platform
 import socket
 import subprocess
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
@@ -17,6 +17,7 @@ from harness.training.threads import cores
 
 SOURCE = Path(__file__).resolve().parents[1]
 PACKAGES = ("numpy", "numba", "safetensors", "pydantic", "omegaconf", "hydra-core", "mlflow")
+FIRST = ("host", "platform", "processor", "cores", "blas threads")  # lines of environment.txt
 GIT_S = 10
 # Other settings of git in the environment, as of a git hook, are for another repository.
 OURS = ("GIT_CONFIG", "GIT_SSH")
@@ -60,7 +61,8 @@ def uncommitted() -> str:
     are not UTF-8 are escaped as by `surrogateescape`.
     """
     try:
-        commit()
+        if not commit().dirty:
+            return ""
     except NoCommit:  # the command has told why, and environment.txt does
         return ""
     return attempt("uncommitted changes", _patch, "")
@@ -122,26 +124,36 @@ def distributions(modules: Iterable[str]) -> list[str]:
     return sorted(found - {*PACKAGES})
 
 
-def describe(threads: int, modules: Collection[str] = ()) -> str:
+def describe(
+    threads: int, modules: Collection[str] = (), known: Mapping[str, str | None] | None = None
+) -> str:
     """Everything above as the text of `environment.txt`.
 
     modules: top-level ones that the user's code imports; their distributions are listed as well.
+    known: what `unchanging` returned.
     """
     nothing: list[str] = []
     more = attempt("environment.txt: own packages", lambda: distributions(modules), nothing)
+    lines = {**dict.fromkeys(FIRST), **(unchanging() if known is None else known)}
+    lines |= {
+        name: attempt(f"environment.txt: {name}", partial(_version, name), None) for name in more
+    }
+    lines |= {"cores": str(cores()), "blas threads": str(threads)}
+    return "".join(f"{key}: {value}\n" for key, value in lines.items() if value is not None)
+
+
+def unchanging() -> dict[str, str | None]:
+    """The facts that are the same for all jobs that one process forks."""
     facts: dict[str, Callable[[], str | None]] = {
         "host": socket.gethostname,
         "platform": platform.platform,
         "processor": processor,
-        "cores": lambda: str(cores()),
-        "blas threads": lambda: str(threads),
         "commit": _commit_text,
         "python": platform.python_version,
-        **{name: partial(_version, name) for name in (*PACKAGES, *more)},
+        **{name: partial(_version, name) for name in PACKAGES},
     }
     unknown: str | None = "unknown"
-    lines = {key: attempt(f"environment.txt: {key}", fact, unknown) for key, fact in facts.items()}
-    return "".join(f"{key}: {value}\n" for key, value in lines.items() if value is not None)
+    return {key: attempt(f"environment.txt: {key}", fact, unknown) for key, fact in facts.items()}
 
 
 def _commit_text() -> str:

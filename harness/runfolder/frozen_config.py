@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def read_yaml(path: Path, sha256: str | None = None, *, to_train: bool = False) 
 
     text = read_frozen(path, sha256)
     try:
-        content = yaml.safe_load(text.decode())
+        content = _loaded(text.decode())
         if not isinstance(content, dict):
             raise ConfigError(f"expected settings, found {type(content).__name__}")
         unknown = _unknown(content)
@@ -45,6 +46,15 @@ def read_yaml(path: Path, sha256: str | None = None, *, to_train: bool = False) 
         raise ConfigError(f"{versions.describe(path, unknown)}; train it with that version")
     versions.warn(path, unknown)
     return config
+
+
+def _loaded(text: str) -> Any:
+    """What YAML holds, by libyaml where PyYAML has it. Raises `YAMLError`, as in pure Python."""
+    import yaml
+
+    with suppress(AttributeError, yaml.YAMLError):
+        return yaml.load(text, yaml.CSafeLoader)
+    return yaml.safe_load(text)
 
 
 def _unknown(content: dict[Any, Any]) -> tuple[str, ...]:

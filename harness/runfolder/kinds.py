@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import import_module
 from typing import Annotated, Any
 
 from annotated_types import Ge
+from pydantic import ConfigDict, TypeAdapter
 
 Factory = Callable[..., Any]
 
@@ -18,6 +20,11 @@ class Key:
     annotation: Any
     default: Any
     meaning: str
+
+    @cached_property
+    def adapter(self) -> TypeAdapter[Any]:
+        """Pydantic's validator of the annotation, which takes a millisecond to make."""
+        return TypeAdapter(self.annotation, config=ConfigDict(strict=True, allow_inf_nan=False))
 
 
 @dataclass(frozen=True)

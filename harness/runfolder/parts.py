@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from harness.data.override import spell, suggest
 from harness.runfolder import own_code
@@ -135,9 +135,8 @@ def check(kind: str, content: Any) -> Part:
 
 def _valid(kind: str, key: Key, value: Any) -> Any:
     """The value of a key, as its annotation has it. Raises `PartError`."""
-    config = ConfigDict(strict=True, allow_inf_nan=False)
     try:
-        valid = TypeAdapter(key.annotation, config=config).validate_python(value)
+        valid = key.adapter.validate_python(value)
     except ValidationError as error:
         expected, problem = allowed(key.annotation), error.errors()[0]
         raise PartError(explain(f"{kind}.{key.name}", value, problem, expected)) from None

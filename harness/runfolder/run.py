@@ -88,8 +88,11 @@ class Run:
         Raises `ConfigError` naming the file when it is missing or was changed since, and
         `JournalError` as `history`.
         """
+        return self._read_config(to_train=False)
+
+    def _read_config(self, *, to_train: bool) -> Config:
         path, create = self.folder / CONFIG, self.create
-        config = read_yaml(path, create.get("config_sha256"))
+        config = read_yaml(path, create.get("config_sha256"), to_train=to_train)
         if "config_sha256" not in create:  # version 0.1 recorded only the settings
             params = versions.completed(create["params"])
             for key, value in leaves(config).items():
@@ -110,7 +113,7 @@ class Run:
         if unknown := self.history().unknown:
             what = versions.describe(self.journal, unknown)
             raise ConfigError(f"{what}; train it with that version")
-        read_yaml(self.folder / CONFIG, self.create.get("config_sha256"), to_train=True)
+        self.config = self._read_config(to_train=True)
 
     @cached_property
     def create(self) -> Record:

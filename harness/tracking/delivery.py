@@ -34,7 +34,8 @@ from harness.tracking.errors import Hopeless, StoreError, first_line
 from harness.tracking.follower import LOST, Follower
 from harness.tracking.store import Store
 
-POLL_S = 0.2
+POLL_S = 1.0  # what a job wrote meanwhile takes one call
+PAUSE_S = 0.05
 PATIENCE_S = 30.0
 RETRY_S = (0.5, 1.0, 2.0, 5.0)
 FAILURES_PER_STEP = 3
@@ -149,7 +150,7 @@ class Delivery:
             elif time.monotonic() - last > patience or all(f.is_hopeless for f in left):
                 break
             else:
-                time.sleep(POLL_S / 4)
+                time.sleep(PAUSE_S)
         return self.report()
 
 

@@ -125,11 +125,11 @@ class Follower:
         end, damage = self.offset, None
         try:
             for record, behind in journal.scan(self.run.journal, self.offset):
-                if pending and ("metrics" not in record or len(pending) == RECORDS_PER_CALL):
+                if pending and (self._is_alone(record) or len(pending) == RECORDS_PER_CALL):
                     yield pending, end
                     pending = []
                 pending, end = [*pending, record], behind
-                if "metrics" not in record:
+                if self._is_alone(record):
                     yield pending, end
                     pending = []
         except journal.JournalError as error:
@@ -138,6 +138,11 @@ class Follower:
             yield pending, end
         if damage is not None:
             raise damage
+
+    def _is_alone(self, record: journal.Record) -> bool:
+        """Whether a record makes a group: an upload may take long, and then counts as progress."""
+        is_upload = record["kind"] == "artifact" and self.target.database is None
+        return record["kind"] == "create" or is_upload
 
     def forget(self) -> None:
         """Send everything again from the first record; the store ignores duplicates.
@@ -169,10 +174,10 @@ class Follower:
         others are delivered.
         """
         try:
-            if "metrics" in records[0]:
-                self._log_metrics(store, records)
+            if records[0]["kind"] == "create":
+                self._create(store, records[0])
             else:
-                self._deliver(store, records[0])
+                self._deliver(store, records)
         except StoreError as error:
             if error.code not in REFUSALS or self.mlflow_id is None:
                 raise
@@ -195,41 +200,48 @@ class Follower:
             if error.code not in REFUSALS:
                 raise
 
-    def _deliver(self, store: Store, record: journal.Record) -> None:
-        if record["kind"] == "create":
-            if self.is_gone(store) and store.lookup(self.mlflow_id) is None:
-                raise RunDeleted(REMOVED)
-            self.identity = store.identity()
-            known, self.mlflow_id = self.mlflow_id, None  # whatever fails, no record is set aside
-            stored = store.open_run(record, known)
-            info = stored.info
-            self.experiment_id, self.mlflow_id = str(info.experiment_id), str(info.run_id)
-            if is_deleted(stored):
-                raise RunDeleted(DELETED)
-            self.was_deleted = False
-            store.log(self.mlflow_id, params=record["params"], tags=record["tags"])
-            store.log_dataset(self.mlflow_id, record["dataset"])
-            store.set_status(self.mlflow_id, RunStatus.CREATED)
-            return
+    def _create(self, store: Store, record: journal.Record) -> None:
+        if self.is_gone(store) and store.lookup(self.mlflow_id) is None:
+            raise RunDeleted(REMOVED)
+        self.identity = store.identity()
+        known, self.mlflow_id = self.mlflow_id, None  # whatever fails, no record is set aside
+        stored = store.open_run(record, known)
+        info = stored.info
+        self.experiment_id, self.mlflow_id = str(info.experiment_id), str(info.run_id)
+        if is_deleted(stored):
+            raise RunDeleted(DELETED)
+        self.was_deleted = False
+        there = stored.data.tags
+        tags = {key: value for key, value in record["tags"].items() if there.get(key) != value}
+        store.log(self.mlflow_id, params=record["params"], tags=tags)
+        store.log_dataset(self.mlflow_id, record["dataset"])
+        store.set_status(self.mlflow_id, RunStatus.CREATED)
+
+    def _deliver(self, store: Store, records: list[journal.Record]) -> None:
+        """Deliver other records than the first: metrics and tags, then files, then the status."""
         assert self.mlflow_id is not None, "a journal starts with its create record"
-        match record["kind"]:
-            case "start":
-                facts = {key: record[key] for key in ("host", "threads", "backend")}
-                # Only the built-in trainer has a backend.
-                tags = {key: str(value) for key, value in facts.items() if value is not None}
-                store.log(self.mlflow_id, tags=tags)
-                if record["n"] > 1:
-                    store.remove_tag(self.mlflow_id, "error")  # of an earlier attempt
-                store.set_status(self.mlflow_id, RunStatus.RUNNING)
-            case "tags":
-                store.log(self.mlflow_id, tags=record["tags"])
-            case "artifact":
+        tags: dict[str, str] = {}
+        is_again = False
+        for record in records:
+            tags |= tags_of(record)
+            if record["kind"] == "start" and record["n"] > 1:
+                tags.pop("error", None)  # of an earlier attempt
+                is_again = True
+        points = points_of(records)
+        if tags or points:
+            store.log(self.mlflow_id, points, tags=tags)
+        if is_again and "error" not in tags:
+            store.remove_tag(self.mlflow_id, "error")
+        for record in records:
+            if record["kind"] == "artifact":
                 self._deliver_artifact(store, Artifact.of(record))
-            case "end":
-                if record["error"]:
-                    store.log(self.mlflow_id, tags={"error": record["error"]})
+        for record in records:
+            if record["kind"] == "end":
                 store.set_status(self.mlflow_id, RunStatus(record["status"]), record["ms"])
                 store.delete_others(str(self.experiment_id), self.run.id, self.mlflow_id)
+        last = next((r for r in reversed(records) if r["kind"] in ("start", "end")), None)
+        if last is not None and last["kind"] == "start":
+            store.set_status(self.mlflow_id, RunStatus.RUNNING)
 
     def _deliver_artifact(self, store: Store, artifact: Artifact) -> None:
         """Upload a file, only as its record describes it: the store may have the good copy.
@@ -250,15 +262,25 @@ class Follower:
             return
         store.log_artifact(self.mlflow_id, self.run.folder, artifact.path)
 
-    def _log_metrics(self, store: Store, records: list[journal.Record]) -> None:
-        assert self.mlflow_id is not None, "a journal starts with its create record"
-        for record in records:
-            for key, value in record["metrics"].items():
-                if not math.isfinite(value):
-                    # MLflow would store infinity as 1.797e308: a tag holds it instead.
-                    note = f"{key} = {value} at step {record['epoch']}"
-                    store.log(self.mlflow_id, tags={"nonfinite": note})
-        store.log(self.mlflow_id, points_of(records))
+
+def tags_of(record: journal.Record) -> dict[str, str]:
+    """The tags that a record sets in the store."""
+    match record["kind"]:
+        case "start":
+            facts = {key: record[key] for key in ("host", "threads", "backend")}
+            # Only the built-in trainer has a backend.
+            return {key: str(value) for key, value in facts.items() if value is not None}
+        case "tags":
+            return dict(record["tags"])
+        case "end":
+            return {"error": record["error"]} if record["error"] else {}
+    # MLflow would store infinity as 1.797e308: a tag holds it instead.
+    notes = [
+        f"{key} = {value} at step {record['epoch']}"
+        for key, value in record.get("metrics", {}).items()
+        if not math.isfinite(value)
+    ]
+    return {"nonfinite": notes[-1]} if notes else {}
 
 
 def points_of(records: list[journal.Record]) -> dict[str, list[Point]]:

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial, wraps
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
@@ -28,7 +29,7 @@ from harness.tracking.views import EXPERIMENT_TAGS
 if TYPE_CHECKING:
     from mlflow.entities import Experiment, Run
 
-METRICS_PER_CALL, PARAMS_PER_CALL, TAGS_PER_CALL = 1000, 100, 100
+METRICS_PER_CALL, PARAMS_PER_CALL, TAGS_PER_CALL = 800, 100, 100  # MLflow takes 1000 together
 MAX_NAME, MAX_PARAM, MAX_TAG = 250, 6000, 8000
 LOCK_S = 120.0
 PAGE = 1000
@@ -168,7 +169,12 @@ class Store:
 
     @_asking
     def delete_others(self, experiment_id: str, run: str, mlflow_id: str) -> None:
-        """Delete duplicates of a run: left by a creation that the server carried out late."""
+        """Delete duplicates of a run: left by a creation that the server carried out late.
+
+        A local database has none: nothing stands between it and this process.
+        """
+        if self.target.database is not None:
+            return
         for other in self.runs([experiment_id], f"tags.`run.id` = '{run}'"):
             if other.info.run_id != mlflow_id:
                 self.client.delete_run(other.info.run_id)
@@ -214,14 +220,15 @@ class Store:
             for key, rows in (points or {}).items()
             for step, value, ms in rows
         ]
-        for some in _chunks(metrics, METRICS_PER_CALL):
-            self.client.log_batch(mlflow_id, metrics=some, synchronous=True)
         texts = [Param(k, str(v)[:MAX_PARAM]) for k, v in (params or {}).items()]
-        for some_params in _chunks(texts, PARAMS_PER_CALL):
-            self.client.log_batch(mlflow_id, params=some_params, synchronous=True)
         labels = [RunTag(k, v) for k, v in _short_tags(tags or {}).items()]
-        for some_tags in _chunks(labels, TAGS_PER_CALL):
-            self.client.log_batch(mlflow_id, tags=some_tags, synchronous=True)
+        for some in zip_longest(
+            _chunks(metrics, METRICS_PER_CALL),
+            _chunks(texts, PARAMS_PER_CALL),
+            _chunks(labels, TAGS_PER_CALL),
+            fillvalue=(),
+        ):
+            self.client.log_batch(mlflow_id, *some, synchronous=True)
 
     @_asking
     def remove_tag(self, mlflow_id: str, key: str) -> None:

@@ -10,6 +10,7 @@ can be saved and restored; a restored training ends with the same bits.
 """
 
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -122,7 +123,7 @@ class Trainer:
             generator=self.generators["dropout"],
             average=self.average,
         )
-        self._blas, self._blas_threads = ThreadpoolController(), 1 if parts.is_threaded else None
+        self._blas = ThreadpoolController() if parts.is_threaded else None  # finding BLAS: 12 ms
         self._outputs = np.empty((self._blocks.length, network.outputs), np.float32)
         inputs = (self._blocks.length, network.inputs)
         self._input_mask = np.empty(inputs, np.float32) if options.input_dropout else None
@@ -155,6 +156,10 @@ class Trainer:
             recorder.epoch(epoch, values, self)
         return self._finish(recorder)
 
+    def _one_blas_thread(self) -> AbstractContextManager[object]:
+        """Keep BLAS to one thread where the kernels have threads of their own."""
+        return self._blas.limit(limits=1, user_api="blas") if self._blas else nullcontext()
+
     def train_epoch(self) -> dict[str, float]:
         """Train for one epoch. Returns its metrics by key, measured while the weights change."""
         begin = time.perf_counter()
@@ -166,7 +171,7 @@ class Trainer:
                 f"{self.finished + 1}: expected a finite number"
             )
         run = self._compiled_epoch if self._is_one_kernel else self._batched_epoch
-        with denormals.flushed(), self._blas.limit(limits=self._blas_threads, user_api="blas"):
+        with denormals.flushed(), self._one_blas_thread():
             score, predictions, truth = run(order, lrs)
         self.finished += 1
         seconds = time.perf_counter() - begin

@@ -21,14 +21,39 @@ def test_learning_curves(tmp_path: Path) -> None:
     assert not np.array_equal(imread(path), without)
 
 
+def test_the_next_run_of_a_sweep_is_drawn_as_the_first_one_was(tmp_path: Path) -> None:
+    """The figure is used again: nothing of the run before stays in it."""
+    path, of_seed_1 = tmp_path / "curves.png", {"loss": {"train": [0.5, 0.2, 0.1]}}
+    plots.learning_curves(path, "seed=1", of_seed_1)
+    first = imread(path)
+    plots.learning_curves(path, "seed=2", {"loss": {"train": [9.0, 4.0]}})
+    second = imread(path)
+    plots.learning_curves(path, "seed=1", of_seed_1)
+    assert np.array_equal(imread(path), first)
+    assert not np.array_equal(second, first)
+    plots._figure.cache_clear()
+    plots.learning_curves(path, "seed=2", {"loss": {"train": [9.0, 4.0]}})
+    assert np.array_equal(imread(path), second)
+
+
+def test_a_picture_holds_the_pixels_of_its_figure(tmp_path: Path) -> None:
+    path = tmp_path / "curves.png"
+    plots.learning_curves(path, "a run", {"loss": {"train": [0.5, 0.2]}})
+    figure = plots._figure(0, (("loss", ("train",)),), (plots.scale([0.5, 0.2]),))
+    figure.savefig(tmp_path / "by_matplotlib.png", dpi=110)
+    expected = imread(tmp_path / "by_matplotlib.png")[:, :, :3]
+    assert np.array_equal(imread(path), expected)
+
+
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """The figures, as they are saved."""
     figures: list[Figure] = []
 
-    def keep(figure: Figure, *_: object, **__: object) -> None:
+    def keep(figure: Figure) -> bytes:
         figures.append(figure)
+        return b""
 
-    monkeypatch.setattr(Figure, "savefig", keep)
+    monkeypatch.setattr(plots, "_png", keep)
     return figures
 
 

@@ -6,10 +6,13 @@ Covers: harness/run/composer.py
 import shutil
 from pathlib import Path
 
+import hydra
 import pytest
 
 from harness.run import compose, overrides
+from harness.run import composer as composing
 from harness.run.compose import Job
+from harness.run.composer import composer
 from harness.run.conf import conf_path
 from harness.runfolder.config import ConfigError
 from tests.conftest import composed
@@ -50,6 +53,48 @@ def test_lists_groups_choices_and_globs() -> None:
         "normalization=unit",
     ]
     assert len(names("experiment=article,smoke")) == 2
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["seed=3", "epochs=2"],
+        ["width=[8,4]", "lr=1e-3", "threads=null"],
+        ["experiment=article", "batch=64", "optimizer=adam", "optimizer.beta1=0.5"],
+        ["activation=relu", "metrics=[top2_error]", "objective=val/loss"],
+        ["seed='1'"],
+        ["dataset=mnist", "dataset.num_train=100", "dataset.num_val=10", "weights=last"],
+    ],
+)
+def test_a_configuration_composed_before_gives_what_hydra_composes(
+    lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with composer() as compose_:
+        compose_([])
+        quick = compose_(lines)
+    monkeypatch.setattr(composing, "_is_plain", lambda *_: False)
+    with composer() as compose_:
+        assert compose_(lines) == quick
+
+
+def test_only_one_of_many_jobs_is_composed_by_hydra(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    hydras = hydra.compose
+    monkeypatch.setattr(
+        hydra, "compose", lambda *given, **named: calls.append(given) or hydras(*given, **named)
+    )
+    assert len(expand("seed=range(5)", "batch=16,64")) == 10
+    composing._hydra_defaults()
+    assert len(calls) <= 2
+
+
+def test_a_folder_of_the_users_named_as_a_key_is_a_group(tmp_path: Path) -> None:
+    (tmp_path / "seed").mkdir()
+    (tmp_path / "seed/lucky.yaml").write_text("# @package _global_\nseed: 7\n")
+    with composer(own=[tmp_path]) as compose_:
+        assert compose_(["+seed=lucky"])["seed"] == 7
+        with pytest.raises(ValueError, match="Config group override"):  # Hydra's, of a number
+            compose_(["seed=5"])
 
 
 def test_equal_jobs_are_one() -> None:

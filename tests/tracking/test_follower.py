@@ -42,6 +42,27 @@ def test_a_torn_record_waits(outputs: Path, store: Store) -> None:
     assert store.client.get_run(delivered.read(folder)["mlflow_id"]).info.status == "FINISHED"
 
 
+def test_a_finished_run_takes_two_calls_for_what_it_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first record, and everything else together: a call takes several milliseconds."""
+    folder = make_run(tmp_path, "aaa", epochs=5)
+    fresh_store(tmp_path)
+    store, calls = Store(Target.local(tmp_path)), []
+    log_batch = store.client.log_batch
+    monkeypatch.setattr(
+        type(store.client), "log_batch",
+        lambda _, *given, **named: calls.append(given) or log_batch(*given, **named),
+    )  # fmt: skip
+    deliver(tmp_path, folder)
+    assert len(calls) == 2
+    found = store.find_run("mnist", "aaa")
+    assert found is not None
+    assert found.info.status == "FINISHED"
+    assert found.data.tags["host"]
+    assert [step for step, _, _ in store.points(found.info.run_id)["train/loss"]] == [1, 2, 3, 4, 5]
+
+
 def test_a_record_that_the_store_refuses_is_set_aside(tmp_path: Path) -> None:
     folder = make_run(tmp_path, "aaa", epochs=2, status=None)
     with Journal(folder / journal.FILE_NAME) as writer:

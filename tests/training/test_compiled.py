@@ -1,9 +1,13 @@
 """Which kernels are compiled, and when."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from tests.conftest import ROOT
 
 pytest.importorskip("numba", reason="python -m pip install numba")
 
@@ -61,3 +65,47 @@ def test_all_kernels_are_compiled_before_the_first_epoch() -> None:
     assert "convolution" in used[1]
     assert "unpooled" not in used[0]
     assert "pooling" in used[2]
+
+
+EPOCH = """
+import sys
+import numpy as np
+from harness.data.dataset import Dataset, Part
+from harness.data.normalization import Affine
+from harness.nn.compiled import epoch, numba_loading
+from harness.nn.models import mlp
+from harness.nn.network import Network
+from harness.nn.optimizers import SGD
+from harness.training import compiled
+from harness.training.options import Options
+from harness.training.trainer import Trainer
+
+numba_loading.load()
+try:
+    compiled.load_epoch()
+    print("loaded")
+except numba_loading.NotCached:
+    print("not cached")
+for name in ("images", "labels"):  # mapped, as those of a data set
+    np.save(f"{name}.npy", np.zeros((64, 20) if name == "images" else 64, np.uint8))
+part = Part(np.load("images.npy", mmap_mode="r"), np.load("labels.npy", mmap_mode="r"),
+            np.arange(60, dtype=np.uint32))
+network = Network(mlp((20,), 3, width=(4,)), 20)
+options = Options(batch=8, lr=0.1, epochs=1, backend="numba")
+trainer = Trainer(network, Dataset("d", "0", (4, 5), 3, part, None, part),
+                  SGD(network.parameters), Affine(), options)
+trainer.train_epoch()
+print(len(epoch._epoch.signatures))
+"""
+
+
+def test_the_epoch_is_loaded_before_it_is_known_what_is_trained(tmp_path: Path) -> None:
+    environ = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)}
+    printed = [
+        subprocess.run(
+            [sys.executable, "-c", EPOCH], cwd=tmp_path, env=environ, capture_output=True,
+            text=True, check=True,
+        ).stdout.split("\n")[:2]
+        for _ in range(2)
+    ]  # fmt: skip
+    assert printed == [["not cached", "1"], ["loaded", "1"]]

@@ -4,7 +4,8 @@ import gc
 import importlib.util
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib import metadata
 from typing import Any
@@ -90,3 +91,51 @@ def failure() -> str | None:
         if is_hidden:
             del sys.modules["scipy"]
     return None
+
+
+class NotCached(Exception):
+    """A kernel would have to be compiled."""
+
+
+@contextmanager
+def only_cached() -> Iterator[None]:
+    """Raise `NotCached` instead of compiling a kernel that is not in Numba's cache."""
+    from numba.core import event
+
+    class Listener(event.Listener):
+        def on_start(self, event: Any) -> None:
+            raise NotCached
+
+        def on_end(self, event: Any) -> None:
+            """Nothing was started."""
+
+    listener = Listener()
+    event.register("numba:compile", listener)  # type: ignore[no-untyped-call]  # Numba's own
+    try:
+        yield
+    finally:
+        event.unregister("numba:compile", listener)  # type: ignore[no-untyped-call]
+
+
+def when_compiling(tell: Callable[[], object]) -> None:
+    """Call `tell` before the first kernel of ours is compiled that is not in Numba's cache.
+
+    It is called at most once. Numba must be loaded.
+    """
+    from numba.core import event
+
+    class Listener(event.Listener):
+        def on_start(self, event: Any) -> None:
+            dispatcher = event.data["dispatcher"]
+            if is_ours(dispatcher.py_func.__module__) and not told:
+                told.append(True)
+                tell()
+
+        def on_end(self, event: Any) -> None:
+            """Nothing is left to do."""
+
+    def is_ours(module: str) -> bool:
+        return module.startswith(f"{__package__}.")
+
+    told: list[bool] = []
+    event.register("numba:compile", Listener())  # type: ignore[no-untyped-call]  # Numba's own

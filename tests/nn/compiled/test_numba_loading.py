@@ -81,3 +81,26 @@ def test_a_numba_that_does_not_fit_the_other_packages_is_not_chosen(
     monkeypatch.undo()
     numba_loading._unmet.cache_clear()
     assert numba_loading.obstacle() is None
+
+
+def test_compiling_is_told_once_and_loading_from_the_cache_is_not(tmp_path: Path) -> None:
+    code = """
+from harness.nn.compiled import numba_loading
+numba_loading.load()
+numba_loading.when_compiling(lambda: print("compiling"))
+import numba
+import numpy as np
+numba.njit(lambda values: 1)(np.zeros(1))  # the user's own
+from harness.nn.compiled import dense
+from harness.nn import activations
+from harness.training import compiled
+compiled._compile(compiled.mlp((16,), 2, width=(2, 2)), compiled.SGD(
+    compiled.Network(compiled.mlp((16,), 2), 16).parameters), None, np.dtype(np.float32))
+"""
+    environ = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    told = [
+        subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True,
+                       check=True).stdout
+        for _ in range(2)
+    ]  # fmt: skip
+    assert told == ["compiling\n", ""]
