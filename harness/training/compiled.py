@@ -88,13 +88,19 @@ def _parts(
     threads: int,
 ) -> Parts:
     from harness.nn.compiled import losses, regularization
+    from harness.nn.compiled.convolution import Conv2D
     from harness.nn.compiled.ink_layer import InkDense
     from harness.nn.compiled.network import compiled
     from harness.nn.compiled.optimizers import Twin, has_twin
+    from harness.nn.compiled.rows import Dense as RowDense
     from harness.nn.compiled.workers import Workers
 
     workers = Workers(threads)
     fast = compiled(network, ink, batch, workers)
+    is_threaded = all(isinstance(each, InkDense | RowDense | Conv2D) for each in fast.trained)
+    if threads > 1 and not is_threaded:  # the others call BLAS with all threads
+        workers = Workers(1)
+        fast = compiled(network, ink, batch, workers)
     return Parts(
         fast,
         Twin(optimizer, fast, workers) if has_twin(optimizer) else optimizer,
@@ -102,8 +108,7 @@ def _parts(
         regularization.NormLimit,
         regularization.Average,
         takes_pixels=isinstance(fast.layers[0], InkDense),
-        is_threaded=threads > 1
-        and all(isinstance(each, InkDense | Dense) for each in fast.trained),
+        is_threaded=threads > 1 and is_threaded,
     )
 
 
