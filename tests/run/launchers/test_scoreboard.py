@@ -56,6 +56,15 @@ def test_the_best_of_each_objective_is_named(
     assert ", best 1.5 (loss=1)" in first
 
 
+def test_a_run_that_failed_is_not_the_best(tmp_path: Path) -> None:
+    failed, running, finished = runs_of(tmp_path, 3)
+    with Scoreboard([failed, running, finished]) as board:
+        board.ended(record_training(failed, 0.25, status="FAILED"))
+        assert "best" not in board.line()
+        board.ended(record_training(finished, 0.5))
+        assert "1 failed, best 50.00% (seed=2)" in board.line()
+
+
 def test_the_best_on_each_data_set_is_named(tmp_path: Path) -> None:
     about = Identity("b", {"run_key": "key"}, DATASET | {"name": "shapes"})
     other = folder.create(tmp_path, replace(composed(), outputs=str(tmp_path)), about)
