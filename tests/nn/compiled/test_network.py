@@ -17,7 +17,7 @@ from harness.nn.layers import Dense, Layer
 from harness.nn.losses import LOSSES
 from harness.nn.models import conv, mlp
 from harness.nn.network import Network
-from harness.nn.optimizers import OPTIMIZERS
+from harness.nn.optimizers import OPTIMIZERS, Adam
 from harness.training.options import Options
 from harness.training.trainer import Trainer
 
@@ -29,6 +29,10 @@ PLAIN: dict[str, Any] = {"width": (24,), "activation": "relu", "optimizer": "ada
 
 class OwnDense(Dense):
     """A layer that has no compiled twin."""
+
+
+class OwnAdam(Adam):
+    """An optimizer that has no compiled twin."""
 
 
 class OwnTanh(Tanh):
@@ -73,7 +77,7 @@ def trained(backend: str, **changes: Any) -> Trainer:
     trainer = Trainer(
         network,
         problem(settings.get("dtype", np.uint8), pixels),
-        OPTIMIZERS[settings["optimizer"]](network.parameters, **options),
+        OPTIMIZERS.get(settings["optimizer"], OwnAdam)(network.parameters, **options),
         Affine("minmax", 2 / 255, settings.get("shift", -1.0)),
         Options(
             batch=settings["batch"],
@@ -112,6 +116,7 @@ def trained(backend: str, **changes: Any) -> Trainer:
         {"network_dtype": np.float64},
         {"augmentation": True},
         {"augmentation": True, "shift": 0.0, "dtype": np.float32},
+        {"optimizer": "own", "width": (24, 12), "dropout": 0.2},
         {"own_layer": 0, "width": (24, 12)},
         {"own_layer": 2, "width": (24, 12)},
         {"own_layer": 4, "width": (24, 12)},
