@@ -258,14 +258,37 @@ def check_layers(place: str, make: Callable[[], Network]) -> None:
         for key in ours | theirs
         if repeated.is_state(ours.get(key), theirs.get(key), before.get(key))
     ]
+    seen = f" (seen in {changed[0]})" if changed else ""
+    if changed and _overwrite(trained, changed):
+        # Memory for results changes nothing: it is written before it is read.
+        with named(place), np.errstate(all="ignore"):
+            results[0] = _computed(trained, np.random.default_rng(1))
+        changed = []
     if not changed and all(repeated.is_close(*pair) for pair in zip(*results, strict=True)):
         return
-    seen = f" (seen in {changed[0]})" if changed else ""
     raise PartError(
         f"{place}: its layers keep something from one step to the next{seen}, and only parameters "
         "are saved: a resumed run and the saved weights would compute something else; make it a "
         "parameter whose gradient is 0, or compute it anew in each call"
     )
+
+
+def _overwrite(network: Network, names: list[str]) -> bool:
+    """Fill arrays that layers hold with NaN, those of these names; False if there is another one.
+
+    What was allocated anew in each call, and written in part, differs between two networks.
+    """
+    held = {
+        f"{type(layer).__name__} {number}.{name}": value
+        for number, layer in enumerate(walk(network.layers), 1)
+        for name, value in vars(layer).items()
+    }
+    arrays = [each for name in names if isinstance(each := held.get(name), np.ndarray)]
+    if len(arrays) < len(names) or not all(a.dtype.kind == "f" and a.base is None for a in arrays):
+        return False
+    for array in arrays:
+        array.fill(np.nan)
+    return True
 
 
 def _computed(network: Network, generator: np.random.Generator) -> list[NDArray[Any]]:

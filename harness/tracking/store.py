@@ -169,12 +169,7 @@ class Store:
 
     @_asking
     def delete_others(self, experiment_id: str, run: str, mlflow_id: str) -> None:
-        """Delete duplicates of a run: left by a creation that the server carried out late.
-
-        A local database has none: nothing stands between it and this process.
-        """
-        if self.target.database is not None:
-            return
+        """Delete duplicates of a run: left by a creation that the server carried out late."""
         for other in self.runs([experiment_id], f"tags.`run.id` = '{run}'"):
             if other.info.run_id != mlflow_id:
                 self.client.delete_run(other.info.run_id)

@@ -123,5 +123,5 @@ def test_the_stored_view_shows_all_twelve_runs_and_what_matters(
             assert f"Group: {batch}" in charts
         for column in ("best/val_error", "best/epoch", "test/error", "val/error"):
             assert column in text
-        assert "Errors are fractions" in text, "the note on the experiment"
+        assert "errors of a classification are fractions" in text, "the experiment's note"
         assert "12 matching runs" in text
