@@ -20,7 +20,7 @@ MAX_BATCH = 1024  # the kernel lists the ink of a whole batch at once
 # The step honors these at any value, or does not depend on them.
 FREE = frozenset(
     {"backend", "epochs", "label_smoothing", "lr", "maximize", "objective", "patience", "schedule",
-     "seed", "ties", "weights"}
+     "seed", "threads", "ties", "weights"}
 )  # fmt: skip
 
 

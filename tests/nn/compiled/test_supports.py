@@ -16,7 +16,14 @@ PLAIN = {"hidden": (8,), "activation": "sigmoid", "optimizer": "sgd", "batch": 3
 
 def test_plain_settings_are_supported() -> None:
     assert unsupported(PLAIN) == {}
-    free = {"epochs": 3, "seed": 2, "patience": 4, "label_smoothing": 0.1, "schedule.warmup": 2}
+    free = {
+        "epochs": 3,
+        "seed": 2,
+        "patience": 4,
+        "threads": 2,
+        "label_smoothing": 0.1,
+        "schedule.warmup": 2,
+    }
     assert unsupported(PLAIN | free) == {}
     parts = {"model": "mlp", "loss": "cross_entropy", "normalization": "standard"}
     assert unsupported(PLAIN | parts | {"inputs": "uint8"}) == {}
