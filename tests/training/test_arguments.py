@@ -50,7 +50,9 @@ def test_an_optimizer_of_the_user_may_hold_what_it_likes() -> None:
             self.flat -= lr * gradient.into(np.empty_like(self.flat))
 
     net = network()
+    before = net.parameters.flat.copy()
     run(net, Plain(net.parameters))
+    assert not np.array_equal(net.parameters.flat, before)
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from harness.nn import convolution
 from harness.nn.activations import Activation
-from harness.nn.compiled.dense import COMPILED, KERNEL, F, activate
-from harness.nn.compiled.elementwise import CODES
+from harness.nn.compiled.dense import COMPILED, KERNEL, F
+from harness.nn.compiled.elementwise import CODES, activate, multiply_slope
 from harness.nn.compiled.patches import (
     FULL,
     HALF,
@@ -273,18 +273,10 @@ def _unload(image: Any, out: Any, frame: int) -> None:
 @numba.njit(**COMPILED)
 def _apply(z: Any, a: Any, code: int, slope: Any) -> None:
     """a = f(z), as many as a has."""
-    if code == 2:
-        for j in range(a.size):
-            a[j] = max(z[j], F(0))
-    elif code == 3:
-        for j in range(a.size):
-            a[j] = max(z[j], slope * z[j])
-    else:
-        for j in range(a.size):
-            a[j] = z[j]
-        if code >= 0:
-            bits = np.empty(a.size, np.int32)
-            activate(a, code, bits, bits.view(np.float32))
+    for j in range(a.size):
+        a[j] = z[j]
+    if code != NO_ACTIVATION:
+        activate(a.reshape(1, a.size), code, slope)
 
 
 @numba.njit(**COMPILED)
@@ -306,15 +298,7 @@ def find_values(delta: Any, a: Any, out: Any, scratch: Any, code: int, slope: An
 @numba.njit(**COMPILED)
 def _differentiate(delta: Any, a: Any, out: Any, code: int, slope: Any) -> None:
     """out = delta f'(z), as many as delta has."""
-    if code == 0:
-        for j in range(delta.size):
-            out[j] = delta[j] * a[j] * (F(1) - a[j])
-    elif code == 1:
-        for j in range(delta.size):
-            out[j] = delta[j] * (F(1) - a[j] * a[j])
-    elif code >= 2:
-        for j in range(delta.size):
-            out[j] = delta[j] if a[j] > 0 else slope * delta[j]
-    else:
-        for j in range(delta.size):
-            out[j] = delta[j]
+    for j in range(delta.size):
+        out[j] = delta[j]
+    if code != NO_ACTIVATION:
+        multiply_slope(out, a, code, slope)

@@ -1,8 +1,9 @@
 """Sums over the ink of images: the pixels that are not background, which are few.
 
 Four fifths of MNIST's pixels are 0. Of a product with images, as x W or x^T delta, only the ink is
-computed: the list of an image's ink, and the list of the images that have ink at a pixel or at a
-pair of pixels. Ink has neighbors: two pixels at a time cost two thirds of one at a time.
+computed: the list of an image's ink, and the list of the images that have ink at a pixel, or in a
+group of GROUP adjacent ones. Ink has neighbors: the 9,800 pixels with ink of 64 images of MNIST are
+in 3,600 groups of four.
 """
 
 from typing import Any

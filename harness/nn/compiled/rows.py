@@ -163,10 +163,14 @@ class Rows(layers.Layer):
             return
         widths = [math.prod(shape) for shape in self._shapes]
         size, where, outputs = 0, NOTHING, []
-        for source, units in zip(self._sources, widths[1:], strict=True):
-            if not isinstance(source, layers.Activate) or where == NOTHING:
+        for number, (source, units) in enumerate(zip(self._sources, widths[1:], strict=True)):
+            # In place over what only products and masks have written: an activation below would
+            # need its outputs again, on the way down.
+            under = self._sources[number - 1] if number else None
+            is_free = isinstance(under, layers.Dense | layers.Dropout)
+            if not (isinstance(source, layers.Activate) and is_free):
                 where, size = size, size + self._room(units)
-            outputs.append(where)  # of an activation: in place
+            outputs.append(where)
         where, below = NOTHING, []
         for source, width in zip(self._sources[::-1], widths[-2::-1], strict=True):
             if isinstance(source, layers.Dense) or where == NOTHING:

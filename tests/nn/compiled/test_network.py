@@ -13,7 +13,7 @@ import pytest
 from harness.data.dataset import Dataset, Part
 from harness.data.normalization import Affine
 from harness.nn.activations import ACTIVATIONS, Tanh
-from harness.nn.layers import Dense, Layer
+from harness.nn.layers import Activate, Dense, Dropout, Layer
 from harness.nn.losses import LOSSES
 from harness.nn.models import conv, mlp
 from harness.nn.network import Network
@@ -68,6 +68,11 @@ def trained(backend: str, **changes: Any) -> Trainer:
             (pixels,), CLASSES,
             width=settings["width"], activation=make(), dropout=settings.get("dropout", 0.0),
         )  # fmt: skip
+    if "inserted" in settings:
+        number, *names = settings["inserted"]
+        layers[number:number] = [
+            Dropout(0.2) if name == "dropout" else Activate(ACTIVATIONS[name]()) for name in names
+        ]
     if settings.get("own_layer") is not None:
         number = settings["own_layer"]
         layers[number] = OwnDense(layers[number].outputs)  # type: ignore[attr-defined]
@@ -120,6 +125,9 @@ def trained(backend: str, **changes: Any) -> Trainer:
         {"own_layer": 0, "width": (24, 12)},
         {"own_layer": 2, "width": (24, 12)},
         {"own_layer": 4, "width": (24, 12)},
+        {"inserted": (2, "sigmoid"), "activation": "tanh"},
+        {"inserted": (2, "tanh", "dropout", "sigmoid"), "width": (24, 12)},
+        {"inserted": (0, "dropout"), "dtype": np.float32},
         {"model": "conv"},
         {"max_norm": 0.7, "ema": 0.9},
         {"adversarial": 0.3},
