@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 
-from harness.data import arrays, download, idx, integrity, npz
+from harness.data import arrays, idx, integrity, npz
 from harness.data.atomic import fsync_folder, write_text
 from harness.data.integrity import META, digest_of
 from harness.data.sources import (
@@ -46,7 +46,7 @@ def prepare(name: str, place: str | None = None, cache: str | Path = DEFAULT_CAC
     with FileLock(cache / ".lock"):
         found = _prepared(name, place, cache)  # another process may have extracted it meanwhile
         if found is None:
-            found = _fetch_and_extract(name, place, cache)
+            found = _find_and_extract(name, place, cache)
             _name_classes(cache / found, class_names(name, place))
         return found
 
@@ -69,7 +69,7 @@ def known_digest(name: str, place: str | None, cache: Path) -> str | None:
     known, paths = source(name), locate(name, place)
     if known.digests and place is None:
         return digest_of(known.digests)
-    assert paths is not None, "only a pinned data set can be downloaded"
+    assert paths is not None, "only a pinned data set may be missing"
     try:
         return str(json.loads(_index_path(cache, paths).read_text())["digest"])
     except (OSError, ValueError, KeyError, TypeError):  # not there, or damaged
@@ -90,20 +90,16 @@ def _name_classes(extracted: Path, names: Sequence[str] | None) -> None:
     write_text(extracted / META, json.dumps(meta | described, indent=1))
 
 
-def _fetch_and_extract(name: str, place: str | None, cache: Path) -> str:
-    """Extract the files of a data set, downloaded where they are not on this machine."""
-    downloads, url = cache / "downloads" / name, source(name).url
+def _find_and_extract(name: str, place: str | None, cache: Path) -> str:
+    """Extract the files of a data set. Raises `ValueError` when they are not on this machine."""
     paths = locate(name, place)
     if paths is None:
-        assert url is not None, "files that are not located have an address"
-        fetched = download.fetch(FILES, downloads, url)
-        try:
-            return _extract(name, place, fetched, cache)
-        except ValueError as error:
-            shutil.rmtree(downloads)
-            raise ValueError(
-                f"{error}; what was downloaded is removed, repeat the command to fetch it again"
-            ) from error
+        known = source(name)
+        hint = f"; {known.package} installs them there" if known.package else ""
+        raise ValueError(
+            f"dataset={name}: expected its files in {known.folder}, found none{hint}; or say "
+            "dataset.dir=FOLDER"
+        )
     measure(name, place)
     index = _index_path(cache, paths)
     digest = _extract(name, place, paths, cache)

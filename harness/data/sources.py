@@ -54,16 +54,15 @@ class Source:
 
     digests: SHA-256 of each file's uncompressed content, because distributors compress the same
     files differently; empty when any content is accepted. folder: where the files are, if they are
-    on this machine. url: address of the folder that the files, with `.gz`, are downloaded from
-    when they are not. sizes: required with `url`, to check a configuration before the download.
-    num_val: validation examples that are taken from the training set by default, as a count or a
-    fraction.
+    on this machine. sizes: to check a configuration where they are not. package: what installs
+    them there. num_val: validation examples that are taken from the training set by default, as a
+    count or a fraction.
     """
 
     digests: Mapping[str, str] = field(default_factory=dict)
     folder: Path | None = None
-    url: str | None = None
     sizes: Sizes | None = None
+    package: str = ""
     num_val: float = OWN_VALIDATION
 
 
@@ -80,7 +79,7 @@ SOURCES = {
         sizes=MNIST_SIZES,
         num_val=5000,
     ),
-    # Xiao, Rasul and Vollgraf, 2017; MIT license. The folder is Debian's dataset-fashion-mnist.
+    # Xiao, Rasul and Vollgraf, 2017; MIT license.
     "fashion_mnist": Source(
         digests={
             FILES[0]: "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
@@ -89,8 +88,8 @@ SOURCES = {
             FILES[3]: "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
         },
         folder=Path("/usr/share/datasets/fashion-mnist"),
-        url="https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",
         sizes=MNIST_SIZES,
+        package="Debian's package dataset-fashion-mnist",
         num_val=5000,
     ),
     "idx": Source(),
@@ -107,14 +106,14 @@ def source(name: str) -> Source:
 
 
 def measure(name: str, place: str | None = None) -> Sizes:
-    """The sizes of a data set from its headers; nothing is written and nothing downloaded.
+    """The sizes of a data set from its headers, or as they are known; nothing is written.
 
     Raises `ValueError` when a file is missing, of another format, or does not fit the others.
     """
     paths = locate(name, place)
     if paths is None:
         sizes = source(name).sizes
-        assert sizes is not None, "a data set with an address states its sizes"
+        assert sizes is not None, "only a data set of known sizes may be missing"
         return sizes
     if name == "arrays":
         return sizes_of(npz.read_headers(paths[arrays.FILE]))
@@ -151,7 +150,7 @@ def sizes_of(headers: Mapping[str, arrays.Described]) -> Sizes:
 
 
 def locate(name: str, place: str | None) -> Mapping[str, Path] | None:
-    """The paths of a data set's files by name; None when they have to be downloaded first.
+    """The paths of a data set's files by name; None when a known one is not on this machine.
 
     place: the user's own, which takes precedence. Raises `ValueError` for an unknown data set or a
     missing file.
@@ -161,13 +160,12 @@ def locate(name: str, place: str | None) -> Mapping[str, Path] | None:
         return {arrays.FILE: _npz(place)}
     if place:
         return _in_folder(Path(place))
-    if known.folder is not None and (known.url is None or known.folder.is_dir()):
-        return _in_folder(known.folder)
-    if known.url is None:
+    if known.folder is None:
         raise ValueError(
             f"dataset={name}: expected dataset.dir=FOLDER with the four IDX files, found none"
         )
-    return None
+    is_missing = known.sizes is not None and not known.folder.is_dir()
+    return None if is_missing else _in_folder(known.folder)
 
 
 def class_names(name: str, place: str | None) -> tuple[str, ...] | None:

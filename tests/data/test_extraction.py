@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from harness.data import dataset, extraction, idx, integrity, sources
-from harness.data.sources import FILES, Sizes, Source
+from harness.data import dataset, extraction, idx, integrity
+from harness.data.sources import FILES
 from harness.data.split import Split
 from tests.conftest import write_idx_folder
 from tests.data.test_integrity import flip as flip_with_old_times
@@ -166,25 +166,6 @@ def test_verify_repairs_what_it_can_and_names_the_rest(tmp_path: Path) -> None:
     assert lines[0] == f"the arrays in {first} do not match its SHA-256; extracted again"
     assert f"the arrays in {second} do not match its SHA-256; it cannot be" in lines[1]
     assert extraction.verify(cache) == lines[1:]
-
-
-def test_a_damaged_download_is_downloaded_again(
-    served: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder, url = served
-    digest = extraction.prepare("idx", str(folder), tmp_path / "other")
-    contents = {file: idx.copy_content(folder / f"{file}.gz", len)[1] for file in FILES}
-    monkeypatch.setitem(
-        sources.SOURCES, "mnist", Source(contents, url=url, sizes=Sizes(300, 100, (6, 5)))
-    )
-    assert extraction.prepare("mnist", cache=tmp_path) == digest
-    shutil.rmtree(tmp_path / digest)
-    downloads = tmp_path / "downloads/mnist"
-    flip(downloads / f"{FILES[0]}.gz")
-    (downloads / f"{FILES[1]}.gz").write_bytes(b"")
-    with pytest.raises(ValueError, match=rf"{FILES[0]}\.gz: .* repeat the command to fetch it"):
-        extraction.prepare("mnist", cache=tmp_path)
-    assert extraction.prepare("mnist", cache=tmp_path) == digest
 
 
 def test_files_that_are_replaced_while_they_are_read_are_not_taken(
