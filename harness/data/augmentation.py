@@ -8,7 +8,7 @@ whose field is smoothed noise). Pixels are interpolated bilinearly.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 import numpy as np
@@ -34,6 +34,8 @@ class Augmentation:
     image_shape: (rows, columns). rotation: standard deviation in degrees; scale and shear: standard
     deviations as fractions; shift: half-width in pixels; strength: standard deviation of the
     elastic displacements in pixels; grid: points of the coarse field along each side.
+
+    basis: (K, D), what the coordinates of all pixels are combinations of.
     """
 
     def __init__(
@@ -52,7 +54,7 @@ class Augmentation:
                 f"expected gray images (rows, columns), found examples of shape "
                 f"{tuple(image_shape)}; use augmentation=none"
             )
-        self._shape = image_shape
+        self.image_shape = image_shape
         self._rotation = math.radians(rotation)
         self._scale, self._shear, self._shift = scale, shear, shift
         self._strength = strength
@@ -62,18 +64,29 @@ class Augmentation:
             [[(rows - 1) / 2], [(columns - 1) / 2]]
         )
         field = _interpolation(self._grid, rows, columns)
-        self._basis = np.concatenate([[x, y, np.ones_like(x)], field]).astype(np.float32)
+        self.basis = np.concatenate([[x, y, np.ones_like(x)], field]).astype(np.float32)
 
     def __call__(
         self, pixels: NDArray[np.uint8], generator: np.random.Generator, out: Array
     ) -> None:
         """Deform `pixels` (n, D) uint8 into `out` (n, D) float32, gray values 0..255."""
-        for begin in range(0, len(pixels), DRAWN):
-            some, warped = pixels[begin : begin + DRAWN], out[begin : begin + DRAWN]
-            along_x, along_y = self._coefficients(len(some), generator)
-            for first in range(0, len(some), WARPED):
-                part = slice(first, first + WARPED)
-                self._warp(some[part], (along_x[part], along_y[part]), warped[part])
+        for begin, (along_x, along_y) in self.drawn(len(pixels), generator):
+            for first in range(0, len(along_x), WARPED):
+                of_drawn = slice(first, first + WARPED)
+                part = slice(begin + first, min(begin + first + WARPED, begin + len(along_x)))
+                where = along_x[of_drawn], along_y[of_drawn]
+                self._warp(pixels[part], where, out[part])
+
+    def drawn(
+        self, count: int, generator: np.random.Generator
+    ) -> Iterator[tuple[int, tuple[Array, Array]]]:
+        """Draw the deformations of `count` images, for some at a time.
+
+        Yields the number of the first of n images, and their coefficients of the basis for x and
+        for y, (n, 3 + grid^2) each: those of x, y, 1, and of each point of the coarse field.
+        """
+        for begin in range(0, count, DRAWN):
+            yield begin, self._coefficients(min(DRAWN, count - begin), generator)
 
     def _coefficients(self, count: int, generator: np.random.Generator) -> tuple[Array, Array]:
         """Random coefficients of the basis for x and for y, (n, 3 + grid^2) float32 each."""
@@ -95,7 +108,7 @@ class Augmentation:
 
         where: the coefficients of the basis for x and for y, (n, 3 + grid^2) each.
         """
-        rows, columns = self._shape
+        rows, columns = self.image_shape
         count, width = len(pixels), columns + 2
         framed = np.zeros((count, rows + 2, width), np.float32)  # one pixel of background around
         framed[:, 1:-1, 1:-1] = pixels.reshape(count, rows, columns)
@@ -126,7 +139,7 @@ class Augmentation:
 
     def _locate(self, where: Array, pixels: int) -> tuple[Array, Array]:
         """Coordinates (n, D) along an axis of the framed image: fractional and integer parts."""
-        at = np.matmul(where, self._basis)
+        at = np.matmul(where, self.basis)
         at += (pixels - 1) / 2 + 1
         np.maximum(at, 0, out=at)
         np.minimum(at, np.float32(pixels + 0.999), out=at)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.data.augmentation import Augmentation
 from harness.data.dataset import Part
 from harness.data.normalization import Affine, Normalization, is_affine
 from harness.nn.compiled import numba_loading, supports
@@ -74,6 +75,11 @@ def twins(
     if is_possible and is_affine(normalization) and _ink_share(part) < INK_SHARE:
         ink = normalization.scale, normalization.shift
     parts = _parts(network, optimizer, options.loss, ink, options.batch, options.threads)
+    if type(options.augmentation) is Augmentation:
+        threads = options.threads if parts.is_threaded else 1
+        parts = parts._replace(augmentation=_deformation(options.augmentation, part, threads))
+    else:
+        parts = parts._replace(augmentation=options.augmentation)
     for layers in _tiny(parts.network):
         _compile(layers, optimizer, ink, dtype if ink else np.dtype(np.float32))
     return parts
@@ -110,6 +116,17 @@ def _parts(
         takes_pixels=isinstance(fast.layers[0], InkDense),
         is_threaded=threads > 1 and is_threaded,
     )
+
+
+def _deformation(augmentation: Augmentation, part: Part, threads: int) -> Any:
+    """The twin of an augmentation, compiled."""
+    from harness.nn.compiled.deformation import Deformation
+    from harness.nn.compiled.workers import Workers
+
+    tiny = Deformation(Augmentation((4, 4)), Workers(1))
+    pixels = np.zeros((1, 16), part.inputs.dtype)
+    tiny(pixels, np.random.default_rng(0), np.empty((1, 16), np.float32))
+    return Deformation(augmentation, Workers(threads))
 
 
 def _tiny(fast: Network) -> Iterator[list[Layer]]:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.data.augmentation import Augmentation
 from harness.nn.losses import Loss, check
 from harness.nn.network import Network
 from harness.nn.optimizers import Optimizer
@@ -19,7 +20,8 @@ class Parts(NamedTuple):
 
     limit, average: the classes of what follows a step, if the options ask for it. takes_pixels:
     whether the network takes inputs as they are in the data. is_threaded: whether all of its
-    products are shared by threads of its own, each of which calls BLAS with one.
+    products are shared by threads of its own, each of which calls BLAS with one. augmentation:
+    deforms the examples before.
     """
 
     network: Network
@@ -29,6 +31,7 @@ class Parts(NamedTuple):
     average: type[Average] = Average
     takes_pixels: bool = False
     is_threaded: bool = False
+    augmentation: Augmentation | None = None
 
 
 class Step:

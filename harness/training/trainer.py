@@ -100,7 +100,7 @@ class Trainer:
         # The kernels know no other type.
         is_compiled = options.backend == "numba" and network.parameters.flat.dtype == np.float32
         self._is_one_kernel = is_compiled and not compiled.unsupported(*given)
-        parts = Parts(network, optimizer, options.loss)
+        parts = Parts(network, optimizer, options.loss, augmentation=options.augmentation)
         if is_compiled and not self._is_one_kernel:
             parts = compiled.twins(*given)
         self.average = parts.average(network.parameters, options.ema) if options.ema else None
@@ -123,6 +123,7 @@ class Trainer:
             generator=self.generators["dropout"],
             average=self.average,
         )
+        self._augmentation = parts.augmentation
         self._blas = ThreadpoolController() if parts.is_threaded else None  # finding BLAS: 12 ms
         self._outputs = np.empty((self._blocks.length, network.outputs), np.float32)
         inputs = (self._blocks.length, network.inputs)
@@ -186,7 +187,7 @@ class Trainer:
         options, score = self.options, Score()
         steps = enumerate(map(float, lrs), self.finished * self._steps_per_epoch)
         kept: list[tuple[Array, NDArray[Any]]] = []
-        for block in self._blocks(order, options.augmentation, self.generators["augmentation"]):
+        for block in self._blocks(order, self._augmentation, self.generators["augmentation"]):
             outputs = self._outputs[: len(block.inputs)]
             self._drop_inputs(block.inputs)
             for start in range(0, len(block.inputs), options.batch):

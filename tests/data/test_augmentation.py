@@ -88,7 +88,7 @@ def test_elastic_displacements_have_their_strength_everywhere() -> None:
     augmentation = Augmentation((28, 28), strength=0.7, grid=6)
     where = augmentation._coefficients(4000, np.random.default_rng(5))
     for along, axis in zip(where, ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0)), strict=True):
-        moved = (along - np.pad(axis, (0, 36)).astype(np.float32)) @ augmentation._basis
+        moved = (along - np.pad(axis, (0, 36)).astype(np.float32)) @ augmentation.basis
         np.testing.assert_allclose(moved.std(axis=0), 0.7, rtol=0.06)
         assert np.abs(moved.mean(axis=0)).max() < 0.06
         # Smooth: neighbors move together.
