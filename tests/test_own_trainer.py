@@ -1,11 +1,15 @@
 """Training functions of the user's: every promise of the built-in one, and every failure named."""
 
 import json
+import re
 import signal
+import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from harness.runfolder.run import Run
@@ -136,6 +140,19 @@ def forks(settings: Settings, run):
         time.sleep(0.5)
     chatty(settings, run)
 
+def leaves(settings: Settings, run):
+    child = os.fork()
+    if child == 0:
+        time.sleep(600)
+        os._exit(0)
+    print("child", child)
+    chatty(settings, run)
+
+def crashes(settings: Settings, run):
+    import ctypes
+    run.log(1, {"val/error": 0.5})
+    ctypes.string_at(0)
+
 def rises(settings: Settings, run):
     for epoch in run.epochs():
         run.log(epoch, {"val/error": epoch / 10},
@@ -159,6 +176,33 @@ def own(folder: Path, name: str, *more: str) -> tuple[str, ...]:
     """Overrides of a run of an own trainer."""
     kept = [each for each in small(folder) if not each.startswith(("batch=", "width="))]
     return (*kept, f"trainer=own_trainer:{name}", "epochs=3", *more)
+
+
+def test_a_process_that_a_trainer_leaves_behind_keeps_nobody_waiting(
+    project: Path, idx_folder: Path
+) -> None:
+    arguments = [*own(idx_folder, "leaves", "seed=1,2"), "tracking=none"]
+    log = project / "log.txt"  # not a pipe: the children hold its other end
+    with log.open("w") as file:
+        done = subprocess.run(
+            [sys.executable, "-m", RUN, "-m", *arguments], cwd=project, stdout=file, stderr=file
+        )
+    children = [psutil.Process(int(each)) for each in re.findall(r"child (\d+)", log.read_text())]
+    assert len(children) == 2, log.read_text()
+    assert all(child.is_running() for child in children)
+    for child in children:
+        child.kill()
+    assert done.returncode == 0, log.read_text()
+    assert [run.status for run in histories(project)] == ["FINISHED"] * 2
+
+
+def test_a_crash_in_a_library_shows_where(
+    command: Command, project: Path, idx_folder: Path
+) -> None:
+    done = command(RUN, *own(idx_folder, "crashes"), "tracking=none")
+    assert done.returncode == 1, done.stderr
+    assert "ended by signal 11" in done.stderr
+    assert "in crashes" in done.stderr, "the stack of the function that crashed"
 
 
 @pytest.mark.service

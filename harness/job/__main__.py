@@ -9,10 +9,12 @@ input is a socket on which the command asks for such jobs (see forkserver.py).
 """
 
 import argparse
+import faulthandler
 import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 from filelock import Timeout
@@ -34,6 +36,8 @@ EXIT = {
 def main() -> None:
     """The command line of a job."""
     streams.protect()
+    with suppress(OSError):  # standard error is closed
+        faulthandler.enable(2)  # a crash in a library shows the stack of Python
     arguments = _arguments()
     folder = arguments.folder
     if folder is None:

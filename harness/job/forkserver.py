@@ -12,7 +12,7 @@ The command imports this module first, so it imports as little as possible.
        |                            |-- fork -----------------> |
        | <------------------------ its pid, on the status fd ---|
        |-- the run folder, on its stdin ----------------------> |
-       |                            | <-- its life pipe closes -x
+       |                            |     its process ends ----- x
        | <-- exit status, on the ---|
        |     status fd
 """
@@ -28,10 +28,25 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-# Elsewhere a process with such libraries loaded cannot be forked safely, or not at all.
-AVAILABLE = sys.platform == "linux"
 PACKAGE = Path(__file__).parents[1]
 NUMBER = struct.Struct("i")
+
+
+def _is_available() -> bool:
+    """Whether this is Linux, 5.3 or later.
+
+    Elsewhere a process with such libraries loaded cannot be forked safely, or not at all.
+    """
+    if sys.platform != "linux":
+        return False
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except OSError:
+        return False
+    return True
+
+
+AVAILABLE = _is_available()
 
 
 def serve(report: str, prepare: Callable[[], None]) -> None:
@@ -61,7 +76,7 @@ class _Server:
         self.requests = socket.socket(fileno=0)
         self.poll = select.poll()
         self.poll.register(self.requests, select.POLLIN)
-        self.jobs: dict[int, tuple[int, int]] = {}  # read end of a job's life pipe: pid, status fd
+        self.jobs: dict[int, tuple[int, int]] = {}  # descriptor of a job's process: pid, status fd
 
     def run(self) -> None:
         """Serve; returns in the forked job."""
@@ -91,20 +106,22 @@ class _Server:
             _close(*received)
             return False
         stdin, status_fd = received
-        life, alive = os.pipe()
         try:
             pid = os.fork()
         except OSError:  # no memory, or too many processes: the command starts the job itself
-            _close(stdin, status_fd, life, alive)
+            _close(stdin, status_fd)
             return False
         if pid == 0:
             _write(status_fd, os.getpid())
             os.dup2(stdin, self.requests.detach())
-            _close(stdin, life, *self.jobs, *(other for _, other in self.jobs.values()))
-            return True  # `alive` and `status_fd` close when the job dies
-        _close(stdin, alive)
-        self.jobs[life] = pid, status_fd
-        self.poll.register(life, select.POLLIN)
+            # Nothing stays open of which a process that the job forks, and that outlives it, would
+            # keep the end from being seen.
+            _close(stdin, status_fd, *self.jobs, *(other for _, other in self.jobs.values()))
+            return True
+        _close(stdin)
+        process = os.pidfd_open(pid)
+        self.jobs[process] = pid, status_fd
+        self.poll.register(process, select.POLLIN)
         return False
 
 
