@@ -38,7 +38,7 @@ class wrong(ReLU):
 class wrong(CrossEntropy):
     def value(self, outputs, targets):
         return ["a"] * len(outputs)
-""", "wrong.value: expected one loss an example, found an array of <U1"),
+""", "wrong.value: expected (B,) finite numbers, one for each example, found str"),
     "base": ("optimizer", """
 class Odd(BaseException):
     def __str__(self):
@@ -248,12 +248,12 @@ def wrong(input_shape, outputs):
 class wrong(CrossEntropy):
     def value(self, outputs, targets):
         return 3.0
-""", "wrong.value: expected one loss an example, found shape ()"),
+""", "wrong.value: expected (B,) finite numbers, one for each example, found shape ()"),
     "loss_nan": ("loss", """
 class wrong(CrossEntropy):
     def value(self, outputs, targets):
         return np.full(len(outputs), np.nan)
-""", "wrong.value: expected one loss an example, found [nan nan]"),
+""", "wrong.value: expected (B,) finite numbers, one for each example, found [nan nan]"),
     "loss_raises": ("loss", """
 class wrong(CrossEntropy):
     def gradient(self, outputs, targets, out):

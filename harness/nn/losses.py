@@ -158,15 +158,17 @@ def check(loss: Loss, outputs: int) -> None:
     """
     z, t = np.zeros((2, outputs), np.float32), np.eye(2, outputs, dtype=np.float32)
     losses: Any = np.asarray(loss.value(z, t))
+    found = ""
     if losses.dtype.kind not in "biuf":
+        found = f"{type(losses.flat[0]).__name__}" if losses.size else "no numbers"
+    elif losses.shape != (2,):
+        found = f"shape {losses.shape}"
+    elif not np.isfinite(losses).all():
+        found = f"{losses}"
+    if found:
         raise ValueError(
-            f"{type(loss).__name__}.value: expected one loss an example, found an array of "
-            f"{losses.dtype}"
-        )
-    if np.shape(losses) != (2,) or not np.isfinite(losses).all():
-        found = f"shape {np.shape(losses)}" if np.shape(losses) != (2,) else f"{losses}"
-        raise ValueError(
-            f"{type(loss).__name__}.value: expected one loss an example, found {found}"
+            f"{type(loss).__name__}.value: expected (B,) finite numbers, one for each example, "
+            f"found {found}"
         )
     for method in ("gradient(outputs, targets, out)", "predict(outputs, out)"):
         out = np.full_like(z, np.inf)

@@ -103,7 +103,7 @@ class NoPrediction(SquaredError):
 @pytest.mark.parametrize(
     ("loss", "message"),
     [
-        (Total, r"Total.value: expected one loss an example, found shape \(\)"),
+        (Total, r"Total.value: expected .* one for each example, found shape \(\)"),
         (NoGradient, r"NoGradient.gradient\(outputs, targets, out\): expected it to fill out"),
         (NoPrediction, r"NoPrediction.predict\(outputs, out\): expected it to fill out"),
     ],
@@ -196,5 +196,5 @@ def test_a_loss_that_returns_no_numbers_is_named(values: Any) -> None:
         def value(self, outputs: Any, targets: Any) -> Any:
             return values
 
-    with pytest.raises(ValueError, match=r"Odd\.value: expected one loss an example, found an arr"):
+    with pytest.raises(ValueError, match=r"Odd\.value: expected .* found "):
         check(Odd(), 3)
