@@ -35,17 +35,18 @@ def main() -> None:
     """The command line of a job."""
     streams.protect()
     arguments = _arguments()
-    folder = arguments.folder
+    folder, alone = arguments.folder, False
     if folder is None:
-        folder = _folder_from_parent(forking=arguments.forking)
-        if folder is None:
+        order = _order_from_parent(forking=arguments.forking)
+        if order is None:
             return
+        folder, alone = order.folder, order.alone
     interruption.raise_on_signal()
     if arguments.folder is None:
         threading.Thread(target=parent.watch, daemon=True).start()
     status = ExitStatus.FAILED
     try:
-        status = EXIT[train(_run(folder))]
+        status = EXIT[train(_run(folder), alone=alone)]
     except Timeout:
         print(f"{folder}: another process is training it", file=sys.stderr)
     except (OSError, JournalError) as error:
@@ -76,8 +77,8 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _folder_from_parent(*, forking: bool) -> Path | None:
-    """The folder that the command names; None if it closed the pipe first."""
+def _order_from_parent(*, forking: bool) -> parent.Order | None:
+    """What the command asks for; None if it closed the pipe first."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command handles it and closes the pipe
     if hasattr(signal, "pthread_sigmask"):  # blocked by `prestart.start`
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
