@@ -146,9 +146,10 @@ def best_value(history: History) -> float | None:
 def _best_of_each_kind(histories: Sequence[History]) -> list[str]:
     """`best 1.98% (batch=16,seed=3)`; of several data sets or objectives one each, named.
 
-    Runs that failed do not count.
+    Runs that failed, or whose journals are damaged, do not count.
     """
-    valid = [each for each in histories if each.status is not RunStatus.FAILED]
+    invalid = RunStatus.FAILED, RunStatus.DAMAGED
+    valid = [each for each in histories if each.status not in invalid]
     scored = [(each, value) for each in valid if (value := best_value(each)) is not None]
     kinds = [(each.data_set, Objective.of(each.params)) for each, _ in scored]
     several_sets = len({name for name, _ in kinds}) > 1
