@@ -35,18 +35,18 @@ def main() -> None:
     """The command line of a job."""
     streams.protect()
     arguments = _arguments()
-    folder, alone = arguments.folder, False
+    folder, name, alone = arguments.folder, "", False
     if folder is None:
         order = _order_from_parent(forking=arguments.forking)
         if order is None:
             return
-        folder, alone = order.folder, order.alone
+        folder, name, alone = order.folder, order.name, order.alone
     interruption.raise_on_signal()
     if arguments.folder is None:
         threading.Thread(target=parent.watch, daemon=True).start()
     status = ExitStatus.FAILED
     try:
-        status = EXIT[train(_run(folder), alone=alone)]
+        status = EXIT[train(_run(folder, name), alone=alone)]
     except Timeout:
         print(f"{folder}: another process is training it", file=sys.stderr)
     except (OSError, JournalError) as error:
@@ -56,9 +56,9 @@ def main() -> None:
     os._exit(status)  # everything is durable; a regular exit takes as long as an epoch
 
 
-def _run(folder: Path) -> Run:
-    """The run of a folder. Raises `JournalError` when it is not a run folder."""
-    run = Run(folder.resolve())
+def _run(folder: Path, name: str) -> Run:
+    """The run of a folder, by this name. Raises `JournalError` when it is not a run folder."""
+    run = Run(folder.resolve(), name)
     if not run.journal.is_file():
         raise JournalError(f"{folder}: expected a run folder, outputs/runs/<run id>")
     return run

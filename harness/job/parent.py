@@ -17,9 +17,13 @@ END_RECORD_S = 15.0
 
 @dataclass(frozen=True)
 class Order:
-    """What the parent asks for. alone: whether it prints the failure itself, at once."""
+    """What the parent asks for.
+
+    name: what the run is called. alone: whether the parent prints the failure itself, at once.
+    """
 
     folder: Path
+    name: str
     alone: bool
 
 
@@ -35,8 +39,8 @@ def preload() -> str | None:
 def read_order() -> Order | None:
     """Read the order from stdin; None if the parent closed the pipe first.
 
-    The line is JSON, as `job_process.JobProcess` writes it: folder, of the run; log, the file for
-    the job's output, or null; cores, how many the job may use, or null; alone, see `Order`.
+    The line is JSON, as `job_process.JobProcess` writes it: folder and name of the run; log, the
+    file for the job's output, or null; cores, how many it may use, or null; alone, see `Order`.
     """
     line = b""
     while not line.endswith(b"\n"):
@@ -52,7 +56,7 @@ def read_order() -> Order | None:
             os.dup2(log, 2)
     if order["cores"]:
         os.environ["HARNESS_CORES"] = str(order["cores"])
-    return Order(Path(order["folder"]), order["alone"])
+    return Order(Path(order["folder"]), order["name"], order["alone"])
 
 
 def watch() -> None:

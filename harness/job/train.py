@@ -123,7 +123,7 @@ def _fail(run: Run, journal: Journal, error: BaseException, *, alone: bool) -> N
         words = own_code.described(error)
     if not run.journal.is_file():
         words = f"{run.folder} was removed while it was trained"
-    line = f"{run.history().name} ({run.id}) failed: {words}"
+    line = f"{run.name} ({run.id}) failed: {words}"
     if not alone or not run.journal.is_file():
         print(line, file=sys.stderr)
     if not run.journal.is_file():
@@ -157,7 +157,7 @@ def _train(run: Run, journal: Journal) -> None:
     objective = Objective.parse(config.objective)
     with (
         threadpool_limits(limits=threads),
-        progress.display(history.name, config.epochs, len(history.epochs), objective) as show,
+        progress.display(run.name, config.epochs, len(history.epochs), objective) as show,
     ):
         training = TrainingRun(run, journal, show, dataset=dataset, threads=threads)
         with _only_here(config.trainer.name):

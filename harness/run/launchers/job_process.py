@@ -37,7 +37,8 @@ class JobProcess:
         self.run = run
         self._process = process
         log = str(run.folder / LOG) if quiet else None
-        order = {"folder": str(run.folder), "log": log, "cores": cores, "alone": alone}
+        order = {"folder": str(run.folder), "name": run.name, "log": log, "cores": cores}
+        order["alone"] = alone
         assert process.stdin is not None
         with suppress(BrokenPipeError):  # it died; `wait` reports it
             process.stdin.write(json.dumps(order).encode() + b"\n")

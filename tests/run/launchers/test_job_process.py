@@ -50,7 +50,10 @@ def test_the_order_is_one_line_of_json(
         assert process.stdout is not None
         order = json.loads(process.stdout.read())
     log = str(run.folder / LOG) if quiet else None
-    assert order == {"folder": str(run.folder), "log": log, "cores": cores, "alone": alone}
+    assert order == {
+        "folder": str(run.folder), "name": run.history().name, "log": log, "cores": cores,
+        "alone": alone,
+    }  # fmt: skip
     ended(process)
 
 
