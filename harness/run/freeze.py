@@ -22,7 +22,7 @@ from harness.runfolder.liveness import FolderLock
 from harness.runfolder.optional import warn
 from harness.runfolder.parts import PartError
 from harness.runfolder.plan import Plan, SweepJob, load_plan
-from harness.runfolder.run import Run
+from harness.runfolder.run import SOURCE, Run
 from harness.runfolder.schema import DatasetConfig, ScratchConfig
 from harness.runfolder.status import RunStatus
 
@@ -216,6 +216,8 @@ def _create(prepared: Prepared, overrides: list[str], membership: Membership | N
     if prepared.code:
         tags["code.sha256"] = own_code.digest(prepared.code)
     config = prepared.job.config
+    if isinstance(config, ScratchConfig):
+        tags[SOURCE] = keys.source_digest()
     identity = Identity(prepared.job.name, tags, prepared.dataset, prepared.code)
     return folder.create(Path(config.outputs), config, identity)
 
