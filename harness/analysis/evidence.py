@@ -138,6 +138,8 @@ def finished(selection: Selection, notes: list[str]) -> list[Recorded]:
             f"{len(others)} run(s) were trained by other source than the rest and accepted with "
             f"accept=source: {', '.join(others[:4])}{more}"
         )
+    doubts = [(_task(run), doubt) for run in known for doubt in run.dataset.get("doubts", ())]
+    notes.extend(f"data set {name}: {doubt}" for name, doubt in dict.fromkeys(doubts))
     of_source = Counter(
         run.tags.get(SOURCE, "") for run in known if run.params.get("trainer.name", "") == SCRATCH
     )

@@ -113,7 +113,7 @@ def check_inputs(name: str, inputs: Array) -> None:
     """Raise `ValueError` unless all values are finite numbers of float32."""
     if inputs.dtype == np.uint8:
         return
-    for begin, block in _blocks(inputs):
+    for begin, block in blocks(inputs):
         flat = block.reshape(len(block), -1)
         bad = ~(np.abs(flat) <= LARGEST)  # NaN is not
         if bad.any():
@@ -188,7 +188,7 @@ def digest(arrays: Arrays, classes: int) -> str:
     for name in (name for name in NAMES if name in arrays):
         array = arrays[name]
         total.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
-        for _, block in _blocks(array):
+        for _, block in blocks(array):
             total.update(np.ascontiguousarray(block).data)
     return total.hexdigest()
 
@@ -256,7 +256,7 @@ def save(path: Path, array: Array) -> None:
         with unfinished.open("wb") as file:
             header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False}
             np.lib.format.write_array_header_1_0(file, header | {"shape": array.shape})
-            for _, block in _blocks(array):
+            for _, block in blocks(array):
                 file.write(np.ascontiguousarray(block, dtype).tobytes())
             file.flush()
             os.fsync(file.fileno())
@@ -278,7 +278,7 @@ def _mapped(path: Path) -> Array:
     return array
 
 
-def _blocks(array: Array) -> Iterator[tuple[int, Array]]:
+def blocks(array: Array) -> Iterator[tuple[int, Array]]:
     """Blocks of examples of about CHUNK bytes, each with the number of its first."""
     size = max(1, CHUNK // max(1, array.itemsize * math.prod(array.shape[1:])))
     for begin in range(0, len(array), size):

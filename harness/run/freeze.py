@@ -107,6 +107,7 @@ def _examine(settings: DatasetConfig, normalization: str, outputs: str) -> dict[
     except ValueError as error:
         raise ConfigError(str(error)) from error
     notices.narrow_grays(normalization, data)
+    doubts = notices.doubts(settings.name, data)
     return {
         "name": data.name,
         "sha256": data.sha256,
@@ -118,6 +119,7 @@ def _examine(settings: DatasetConfig, normalization: str, outputs: str) -> dict[
         "classes": data.classes,
         "class_names": list(data.class_names),
         "dtype": data.train.inputs.dtype.name,
+        **({"doubts": doubts} if doubts else {}),
     }
 
 
