@@ -32,6 +32,7 @@ MAX_CLASSES = 4096
 CHUNK = 1 << 20
 TYPES = tuple(np.dtype(name) for name in ("uint8", "float32", "float64"))
 LARGEST = float(np.finfo(np.float32).max)
+LARGEST_TARGET = 1e15  # the squares of errors and of gradients are then far from LARGEST
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]
 
@@ -118,15 +119,23 @@ def check_inputs(name: str, inputs: Array) -> None:
         bad = ~(np.abs(flat) <= LARGEST)  # NaN is not
         if bad.any():
             row, column = (int(index[0]) for index in np.nonzero(bad))
+            found = flat[row, column]
+            why = "" if not np.isfinite(found) else f"; float32 ends at {LARGEST:.2g}: scale them"
             raise ValueError(
-                f"{name}: expected finite numbers, found {flat[row, column]} in example "
-                f"{begin + row} (counted from 0)"
+                f"{name}: expected finite numbers, found {found} in example {begin + row} "
+                f"(counted from 0){why}"
             )
 
 
 def targets(name: str, given: Array) -> NDArray[np.float32]:
     """Targets (N,) or (N, K) as float32 (N, K). Raises `ValueError`."""
     check_inputs(name, given.reshape(len(given), -1))
+    if (largest := float(np.abs(given).max())) > LARGEST_TARGET:
+        raise ValueError(
+            f"{name}: expected targets of at most {LARGEST_TARGET:.0e} in size, because float32 "
+            f"has no squares of much larger ones, found {largest:.3g}; scale them, such as to a "
+            "mean of 0 and a standard deviation of 1"
+        )
     return np.ascontiguousarray(given.reshape(len(given), -1), np.float32)
 
 
