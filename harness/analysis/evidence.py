@@ -20,14 +20,13 @@ from harness.runfolder import checkpoint
 from harness.runfolder.keys import determines_result
 from harness.runfolder.kinds import DATASET, KINDS, SCRATCH, kind_of
 from harness.runfolder.objective import DEFAULT, KEY, Objective
-from harness.runfolder.run import ACCEPTED, SOURCE
+from harness.runfolder.run import ACCEPTED, PREDICTIONS, SOURCE, WEIGHTS
 from harness.runfolder.status import RunStatus
 from harness.tracking.recorded import Missing, Recorded, Source
 from harness.tracking.selection import Selection
 
 Kind = TypeVar("Kind", bound=Hashable)
 AS_TYPED = {"True": "true", "False": "false", "None": "null"}  # by the text that a store has
-PREDICTIONS, WEIGHTS = "predictions/test.npz", "weights/best.safetensors"
 
 
 def of_one_task(selection: Selection, notes: list[str]) -> Selection:
