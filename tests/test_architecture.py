@@ -39,7 +39,7 @@ FENCES = {
         "recognizer/registry.py",
         "recognizer/logged_model.py",
     ),
-    "matplotlib": ("analysis/plots.py", "analysis/charts.py"),
+    "matplotlib": ("analysis/plots.py", "analysis/charts.py", "analysis/fonts.py"),
     "numba": ("nn/compiled/",),
     "llvmlite": ("nn/compiled/simd.py", "nn/compiled/blas.py", "nn/compiled/patches.py"),
     "pandas": ("recognizer/logged_model.py", "runfolder/run.py", "runfolder/sweep.py"),

@@ -441,3 +441,16 @@ def test_the_predictions_are_saved(command: Command, project: Path, idx_folder: 
     create = json.loads((folder / "journal.jsonl").read_text().splitlines()[0][9:])
     assert [each["path"] for each in create["code"]] == ["own_trainer.py"]
     assert create["code"][0]["root"] == str(project)
+
+
+@pytest.mark.usefixtures("project")
+def test_a_test_error_without_predictions_is_told_once(command: Command, idx_folder: Path) -> None:
+    """It is no fault: the runs are finished."""
+    for name, told in (("fit", 0), ("threads", 1)):
+        done = command("harness.run", "-m", *own(idx_folder, name, "seed=1,2", "tracking=none"))
+        assert done.returncode == 0
+        note = (
+            f"note: nothing could check test/error of 2 run(s): trainer=own_trainer:{name} did not "
+            "call run.predictions\n"
+        )
+        assert done.stderr.count(note) == told

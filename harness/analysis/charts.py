@@ -20,6 +20,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
+from harness.analysis import fonts
+
 Numbers = NDArray[np.floating[Any]]
 # Eight hues with enough contrast to white and to near black.
 COLORS = ("#3b82c4", "#d9822b", "#2a9d74", "#c2548f", "#8a6fd1", "#a58a1c", "#4aa8c9", "#c6534a")
@@ -311,7 +313,8 @@ def set_scale(axes: Axes, axis: Any, chosen: str) -> None:
 
 def _svg(figure: Figure) -> str:
     text = io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": "report"}):
+    # Letters that no font of this machine has are measured as boxes; the browser draws the text.
+    with mpl.rc_context({"svg.hashsalt": "report"}), fonts.quiet():
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
     svg = text.getvalue()
     svg = svg[svg.index("<svg") :].replace(INK, "currentColor")

@@ -73,7 +73,7 @@ def build(selection: Selection, outputs: Path) -> tuple[Comparison, Recorded]:
     finished = evidence.finished(selection, notes)
     objective = Objective.of(finished[0].params)
     source.add_curves(finished, (objective.metric, metrics.EPOCH_S))
-    settings = group([evidence.seed_run(run) for run in finished], notes)
+    settings = group(evidence.seed_runs(selection, finished), notes)
     settings = ranking.ordered(settings, notes)
     shown = settings[:SHOWN]
     source.add_curves(

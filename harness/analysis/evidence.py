@@ -6,7 +6,7 @@ Anything missing or damaged becomes a note, and the rest is compared.
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,14 +20,13 @@ from harness.runfolder import checkpoint
 from harness.runfolder.keys import determines_result
 from harness.runfolder.kinds import DATASET, KINDS, SCRATCH, kind_of
 from harness.runfolder.objective import DEFAULT, KEY, Objective
-from harness.runfolder.run import ACCEPTED
+from harness.runfolder.run import ACCEPTED, PREDICTIONS, SOURCE, WEIGHTS
 from harness.runfolder.status import RunStatus
 from harness.tracking.recorded import Missing, Recorded, Source
 from harness.tracking.selection import Selection
 
 Kind = TypeVar("Kind", bound=Hashable)
 AS_TYPED = {"True": "true", "False": "false", "None": "null"}  # by the text that a store has
-PREDICTIONS, WEIGHTS = "predictions/test.npz", "weights/best.safetensors"
 
 
 def of_one_task(selection: Selection, notes: list[str]) -> Selection:
@@ -138,7 +137,29 @@ def finished(selection: Selection, notes: list[str]) -> list[Recorded]:
             f"{len(others)} run(s) were trained by other source than the rest and accepted with "
             f"accept=source: {', '.join(others[:4])}{more}"
         )
+    doubts = [(_task(run), doubt) for run in known for doubt in run.dataset.get("doubts", ())]
+    notes.extend(f"data set {name}: {doubt}" for name, doubt in dict.fromkeys(doubts))
+    of_source = Counter(
+        run.tags.get(SOURCE, "") for run in known if run.params.get("trainer.name", "") == SCRATCH
+    )
+    if len(of_source) > 1:
+        newest = next(tag for run in reversed(known) if (tag := run.tags.get(SOURCE, "")))
+        notes.append(
+            f"{of_source.total() - of_source[newest]} of {of_source.total()} runs were trained by "
+            "other source of this package than the newest, or do not say by which; the settings "
+            "are not separated by it"
+        )
     return known
+
+
+def seed_runs(selection: Selection, finished: Iterable[Recorded]) -> list[SeedRun]:
+    """The values of the finished runs of a selection.
+
+    In a sweep that accepted runs of other source, by `accept=source`, source separates no settings.
+    """
+    runs, sweep = list(finished), selection.title.removeprefix("sweep ")
+    is_accepted = any(sweep in run.tags.get(ACCEPTED, "").split(",") for run in runs)
+    return [replace(each, code="") if is_accepted else each for each in map(seed_run, runs)]
 
 
 def seed_run(run: Recorded) -> SeedRun:
@@ -160,6 +181,7 @@ def seed_run(run: Recorded) -> SeedRun:
         curves=run.curves,
         final=run.final,
         data=data,
+        code=run.tags.get("code.sha256", ""),
         validation="/".join([data, *split]),
         test_count=int(run.dataset.get("test", 0)),
         objective=objective,

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from harness.analysis import fonts
 from harness.analysis.charts import scale, set_scale
 from harness.data.atomic import write_atomically
 
@@ -34,14 +35,15 @@ def learning_curves(path: Path, title: str, panels: dict[str, Curves]) -> None:
     values = [[each for curve in curves.values() for each in curve] for curves in shown.values()]
     names = tuple((label, tuple(curves)) for label, curves in shown.items())
     figure = _figure(title.count("\n"), names, tuple(map(scale, values)))
-    figure.texts[0].set_text(title)
+    figure.texts[0].set(text=title, fontfamily=fonts.families(title))
     for axes, curves in zip(figure.axes, shown.values(), strict=True):
         for line, curve in zip(axes.get_lines(), curves.values(), strict=True):
             line.set_data(range(1, len(curve) + 1), curve)
         axes.relim()
         axes.autoscale_view()
     path.parent.mkdir(exist_ok=True)
-    write_atomically(path, lambda file: file.write(_png(figure)))
+    with fonts.quiet():
+        write_atomically(path, lambda file: file.write(_png(figure)))
 
 
 @lru_cache(maxsize=8)  # making one takes longer than drawing it; the jobs of a sweep have the same
@@ -107,7 +109,7 @@ def deformations(path: Path, title: str, samples: NDArray[Any]) -> None:
     tile = 0.65
     figure = Figure(figsize=(tile * columns + 0.3, tile * count * height / width + 0.9))
     FigureCanvasAgg(figure)
-    figure.suptitle(title, fontsize=9, parse_math=False)
+    figure.suptitle(title, fontsize=9, parse_math=False, fontfamily=fonts.families(title))
     axes = figure.subplots(count, columns, squeeze=False)
     figure.subplots_adjust(0.02, 0.02, 0.98, 1 - 0.75 / figure.get_figheight(), 0.06, 0.06)
     for (row, column), tile_axes in np.ndenumerate(axes):
@@ -118,7 +120,8 @@ def deformations(path: Path, title: str, samples: NDArray[Any]) -> None:
     axes[0, 0].set_title("stored", fontsize=8)
     axes[0, 1].set_title("deformed", fontsize=8)
     path.parent.mkdir(exist_ok=True)
-    write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=110))
+    with fonts.quiet():
+        write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=110))
 
 
 def save_pyplot(path: Path, draw: Callable[[], Axes]) -> None:
@@ -132,7 +135,7 @@ def save_pyplot(path: Path, draw: Callable[[], Axes]) -> None:
     chosen = matplotlib.get_backend(auto_select=False)
     matplotlib.use("Agg")  # pyplot would look for a display
     try:
-        with matplotlib.rc_context():  # Optuna chooses a style for the whole process
+        with matplotlib.rc_context(), fonts.quiet():  # Optuna chooses a style for the whole process
             figure = draw().get_figure()
             assert isinstance(figure, Figure)
             figure.set_layout_engine("constrained")

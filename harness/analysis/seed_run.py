@@ -21,8 +21,9 @@ class SeedRun:
 
     settings: the settings that determine the result, as text. curves: metric -> (epochs,) float64,
     one value per epoch from 1 on. final: the metrics with one value per run. data: digest of the
-    data set. validation: identifies the validation examples. test_count: number of test examples,
-    0 if unknown. objective: the metric that it is judged by.
+    data set. code: digest of the user's modules, empty without. validation: identifies the
+    validation examples. test_count: number of test examples, 0 if unknown. objective: the metric
+    that it is judged by.
     """
 
     run: str
@@ -31,6 +32,7 @@ class SeedRun:
     curves: Mapping[str, Curve]
     final: Mapping[str, float]
     data: str = ""
+    code: str = ""
     validation: str = ""
     test_count: int = 0
     objective: Objective = DEFAULT

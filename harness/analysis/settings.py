@@ -12,7 +12,7 @@ import numpy as np
 from harness.analysis.seed_run import SEED, SeedRun
 from harness.runfolder.objective import Objective
 
-DATA = "data"
+DATA, CODE = "data", "code"  # columns of digests
 BACKEND = "backend"
 TRAINER = "trainer.name"
 ONE_SETTING = "the one setting"
@@ -107,7 +107,9 @@ def epoch_title(settings: Sequence[Setting]) -> str:
 
 
 def differing(runs: Sequence[SeedRun]) -> list[str]:
-    """The keys other than the seed in which the runs differ; `data` if their data sets do.
+    """The keys other than the seed in which the runs differ.
+
+    And `data` if their data sets do, and `code` if the same modules of the user's had other source.
 
     Without those that follow from the others: the backend, the keys of a group such as
     `optimizer.beta1`, when the group's name already tells the settings apart, and the keys that
@@ -116,7 +118,23 @@ def differing(runs: Sequence[SeedRun]) -> list[str]:
     keys = dict.fromkeys(key for run in runs for key in run.settings if key != SEED)
     different = [key for key in keys if len({run.settings.get(key) for run in runs}) > 1]
     different = _telling(different, runs)
-    return [*different, DATA] if len({run.data for run in runs}) > 1 else different
+    if len({run.data for run in runs}) > 1:
+        different.append(DATA)
+    states = {(_own_names(run), run.code) for run in runs}
+    if len(states) > len({names for names, _ in states}):
+        different.append(CODE)
+    return different
+
+
+def _own_names(run: SeedRun) -> tuple[tuple[str, str], ...]:
+    """The settings of a run that name modules of the user's."""
+    return tuple(
+        sorted(
+            (key, value)
+            for key, value in run.settings.items()
+            if ":" in value and (key.endswith(".name") or key == "metrics")
+        )
+    )
 
 
 def _telling(keys: list[str], runs: Sequence[SeedRun]) -> list[str]:
@@ -146,7 +164,8 @@ def group(runs: Sequence[SeedRun], notes: list[str]) -> list[Setting]:
     groups: dict[tuple[str, ...], dict[str, SeedRun]] = {}
     repeated = 0
     for run in runs:
-        values = tuple(run.data[:8] if key == DATA else run.settings.get(key, "-") for key in keys)
+        known = {**run.settings, DATA: run.data[:8], CODE: run.code[:8] or "-"}
+        values = tuple(known.get(key, "-") for key in keys)
         seeds = groups.setdefault(values, {})
         seed = run.seed or run.run  # runs without a seed are all different
         repeated += seed in seeds
@@ -190,5 +209,6 @@ def swept_numbers(settings: Sequence[Setting]) -> list[str]:
     return [
         key
         for key in settings[0].values
-        if all(number(setting.values[key]) is not None for setting in settings)
+        if key not in (DATA, CODE)
+        and all(number(setting.values[key]) is not None for setting in settings)
     ]

@@ -32,6 +32,7 @@ MAX_CLASSES = 4096
 CHUNK = 1 << 20
 TYPES = tuple(np.dtype(name) for name in ("uint8", "float32", "float64"))
 LARGEST = float(np.finfo(np.float32).max)
+LARGEST_TARGET = 1e15  # the squares of errors and of gradients are then far from LARGEST
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]
 
@@ -113,20 +114,28 @@ def check_inputs(name: str, inputs: Array) -> None:
     """Raise `ValueError` unless all values are finite numbers of float32."""
     if inputs.dtype == np.uint8:
         return
-    for begin, block in _blocks(inputs):
+    for begin, block in blocks(inputs):
         flat = block.reshape(len(block), -1)
         bad = ~(np.abs(flat) <= LARGEST)  # NaN is not
         if bad.any():
             row, column = (int(index[0]) for index in np.nonzero(bad))
+            found = flat[row, column]
+            why = "" if not np.isfinite(found) else f"; float32 ends at {LARGEST:.2g}: scale them"
             raise ValueError(
-                f"{name}: expected finite numbers, found {flat[row, column]} in example "
-                f"{begin + row} (counted from 0)"
+                f"{name}: expected finite numbers, found {found} in example {begin + row} "
+                f"(counted from 0){why}"
             )
 
 
 def targets(name: str, given: Array) -> NDArray[np.float32]:
     """Targets (N,) or (N, K) as float32 (N, K). Raises `ValueError`."""
     check_inputs(name, given.reshape(len(given), -1))
+    if (largest := float(np.abs(given).max())) > LARGEST_TARGET:
+        raise ValueError(
+            f"{name}: expected targets of at most {LARGEST_TARGET:.0e} in size, because float32 "
+            f"has no squares of much larger ones, found {largest:.3g}; scale them, such as to a "
+            "mean of 0 and a standard deviation of 1"
+        )
     return np.ascontiguousarray(given.reshape(len(given), -1), np.float32)
 
 
@@ -188,7 +197,7 @@ def digest(arrays: Arrays, classes: int) -> str:
     for name in (name for name in NAMES if name in arrays):
         array = arrays[name]
         total.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
-        for _, block in _blocks(array):
+        for _, block in blocks(array):
             total.update(np.ascontiguousarray(block).data)
     return total.hexdigest()
 
@@ -256,7 +265,7 @@ def save(path: Path, array: Array) -> None:
         with unfinished.open("wb") as file:
             header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False}
             np.lib.format.write_array_header_1_0(file, header | {"shape": array.shape})
-            for _, block in _blocks(array):
+            for _, block in blocks(array):
                 file.write(np.ascontiguousarray(block, dtype).tobytes())
             file.flush()
             os.fsync(file.fileno())
@@ -278,7 +287,7 @@ def _mapped(path: Path) -> Array:
     return array
 
 
-def _blocks(array: Array) -> Iterator[tuple[int, Array]]:
+def blocks(array: Array) -> Iterator[tuple[int, Array]]:
     """Blocks of examples of about CHUNK bytes, each with the number of its first."""
     size = max(1, CHUNK // max(1, array.itemsize * math.prod(array.shape[1:])))
     for begin in range(0, len(array), size):

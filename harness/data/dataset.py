@@ -6,7 +6,7 @@ The arrays are memory-mapped from the cache, or the user's own in memory.
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from harness.data import arrays, integrity
 from harness.data.extraction import DEFAULT_CACHE, prepare
-from harness.data.sources import FILES, OWN_VALIDATION, Sizes, measure, source
+from harness.data.sources import OWN_VALIDATION, Sizes, measure, source
 from harness.data.split import Split
 
 __all__ = ["Dataset", "Part", "load"]
@@ -54,7 +54,8 @@ class Dataset:
 
     sha256: the digest of its content. input_shape: of one example, such as (rows, columns).
     classes: their number C, 0 for a regression. class_names: C names, "0", "1", ... if none are
-    given. `test` has no examples where `from_arrays` got none.
+    given. duplicates: a line for each two parts of an extracted data set of the user's that share
+    examples, see duplicates.py. `test` has no examples where `from_arrays` got none.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Dataset:
     val: Part | None
     test: Part
     class_names: tuple[str, ...] = ()
+    duplicates: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         names = self.class_names or default_names(self.classes)
@@ -174,13 +176,10 @@ def open_dataset(
         if problem := integrity.check(extracted):
             raise ValueError(problem)
         meta = json.loads((extracted / integrity.META).read_text())
-        if meta["name"] == "arrays":
-            found = arrays.open_all(extracted)
-        else:
-            files = zip(arrays.REQUIRED, FILES, strict=True)
-            found = {x: np.load(extracted / f"{file}.npy", mmap_mode="r") for x, file in files}
+        found = integrity.open_parts(extracted, meta["name"])
         names = tuple(meta.get("class_names", ()))
-        return _divided(label or meta["name"], digest, found, meta["classes"], names, split)
+        made = _divided(label or meta["name"], digest, found, meta["classes"], names, split)
+        return replace(made, duplicates=tuple(meta.get("duplicates", ())))
     except (OSError, ValueError) as error:
         raise ValueError(
             f"{extracted}: expected an extracted data set, found {error}; delete the folder and "

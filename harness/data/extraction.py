@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 
-from harness.data import arrays, idx, integrity, npz
+from harness.data import arrays, duplicates, idx, integrity, npz
 from harness.data.atomic import fsync_folder, write_text
 from harness.data.integrity import META, digest_of
 from harness.data.sources import (
@@ -190,6 +190,8 @@ def _extract(name: str, place: str | None, paths: Mapping[str, Path], cache: Pat
         else:
             digest = _extract_idx(name, paths, unfinished)
             described = integrity.describe(unfinished, name)
+        if not source(name).digests:
+            described["duplicates"] = duplicates.lines(integrity.open_parts(unfinished, name))
         meta = {"name": name, "folder": place and str(Path(place).resolve()), **described}
         write_text(unfinished / META, json.dumps(meta, indent=1))
         _install(unfinished, cache / digest)

@@ -80,17 +80,23 @@ def describe(
     name: of the data set. classes: their number, which the labels in IDX files tell. names: those
     of the classes, which are described only if there are some.
     """
+    found = open_parts(folder, name)
+    train, test = found["x_train"], found["x_test"]
     if name == "arrays":
-        found = arrays.open_all(folder)
-        train, test = found["x_train"], found["x_test"]
         more: dict[str, Any] = {"classes": classes, "val": len(found.get("x_val", ()))}
     else:
-        loaded = [np.load(folder / f"{file}.npy", mmap_mode="r") for file in FILES]
-        train, test = loaded[0], loaded[2]
-        more = {"classes": int(loaded[1].max()) + 1}
+        more = {"classes": int(found["y_train"].max()) + 1}
     if names is not None:
         more |= {"class_names": list(names), "class_names_sha256": _names_digest(names)}
     return more | {"image_shape": list(train.shape[1:]), "train": len(train), "test": len(test)}
+
+
+def open_parts(folder: Path, name: str) -> dict[str, arrays.Array]:
+    """The arrays of the data set `name` in a folder, memory-mapped, as `arrays.open_all`."""
+    if name == "arrays":
+        return arrays.open_all(folder)
+    files = zip(arrays.REQUIRED, FILES, strict=True)
+    return {x: np.load(folder / f"{file}.npy", mmap_mode="r") for x, file in files}
 
 
 def _names_digest(names: Sequence[str]) -> str:

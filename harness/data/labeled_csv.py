@@ -17,6 +17,7 @@ from harness.data.arrays import LARGEST
 from harness.data.csv_table import Layout, Numbers, Table, number_of
 from harness.data.own_data import MAX_CLASSES, Examples, natural
 
+FINITE = f"a finite number of float32, at most {LARGEST:.2g}"
 MAX_LABEL = 2**53  # float64 has every whole number up to here
 Range = tuple[float, float]  # the lowest and the highest gray value
 
@@ -85,7 +86,7 @@ def _split(
     labels = rows[:, table.column]
     values = _values(table, numbers, np.delete(rows, table.column, axis=1), gray)
     if table.layout.has_targets:
-        bad, what, expected = ~(np.abs(labels) <= LARGEST), "target", "a finite number"
+        bad, what, expected = ~(np.abs(labels) <= LARGEST), "target", FINITE
     else:
         bad = (labels != np.floor(labels)) | (np.abs(labels) > MAX_LABEL)
         what, expected = "label", "a whole number; --label-column names another column"
@@ -100,7 +101,7 @@ def _values(table: Table, numbers: list[int], cells: Numbers, gray: Range | None
     """The values of some lines: float32, or gray values as uint8. Raises `ValueError`."""
     low, high = gray or (0.0, 255.0)
     if table.layout.floats:
-        bad, expected = ~(np.abs(cells) <= LARGEST), "expected a finite number"
+        bad, expected = ~(np.abs(cells) <= LARGEST), f"expected {FINITE}"
     elif gray is not None:
         bad = ~((cells >= low) & (cells <= high))
         expected = f"expected gray values from {low:g} to {high:g}"

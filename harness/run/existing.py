@@ -65,22 +65,57 @@ def is_of_other_source(run: Run, prepared: Prepared) -> bool:
 
 
 def retraining(runs: Iterable[Run], new: Sequence[Prepared]) -> None:
-    """Say which jobs train again only because the source changed since, if any do.
+    """Say which jobs train again only because the source or the data changed since, if any do.
 
     runs: oldest first. new: the jobs that no existing run has.
     """
+    runs = list(runs)
     others = of_other_source(runs, new)
-    found = [run.history() for run in others.values()]
-    if not found:
-        return
-    code = {each.full_key(()): each.code for each in new}
-    source = source_of(found[-1], code.get(list(others)[-1], ()))
-    names = ", ".join(history.name for history in found[:NAMED])
+    if found := [run.history() for run in others.values()]:
+        code = {each.full_key(()): each.code for each in new}
+        source = source_of(found[-1], code.get(list(others)[-1], ()))
+        notices.say(
+            f"{len(found)} of {len(new)} new jobs were trained before by other source "
+            f"({source}): {_names(found)}; training again; accept=source keeps those runs"
+        )
+    left = [each for each in new if each.full_key(()) not in others]
+    if found := [run.history() for run in _of_other_data(runs, left).values()]:
+        then = found[-1]
+        notices.say(
+            f"{len(found)} of {len(new)} new jobs were trained before on other data of "
+            f"dataset={then.params['dataset.name']} (SHA-256 {then.create['dataset']['sha256'][:8]}"
+            f"{_day(then)}): {_names(found)}; training again"
+        )
+
+
+def _names(found: Sequence[History]) -> str:
     more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
-    notices.say(
-        f"{len(found)} of {len(new)} new jobs were trained before by other source "
-        f"({source}): {names}{more}; training again; accept=source keeps those runs"
-    )
+    return ", ".join(history.name for history in found[:NAMED]) + more
+
+
+def _of_other_data(runs: Iterable[Run], jobs: Sequence[Prepared]) -> dict[str, Run]:
+    """For each job whose data was changed since it was trained to the end, the newest such run.
+
+    The data is of the same function, file or folder of the user's. By run key. runs: oldest first.
+    """
+    sets = [each.job.config.dataset for each in jobs]
+    own = [each for each, data in zip(jobs, sets, strict=True) if data.is_own or data.place]
+    wanted = {_place(configuration.leaves(each.job.config)): each for each in own}
+    found = {}
+    for run in runs if wanted else ():
+        each = wanted.get(_place(versions.completed(run.create["params"])))
+        digest = run.create.get("dataset", {}).get("sha256")
+        if each is None or digest in (None, each.data_digest) or REPRODUCES in run.create["tags"]:
+            continue
+        if run.is_finished:
+            found[each.key] = run
+    return found
+
+
+def _place(params: Mapping[str, object]) -> str:
+    """What a run trains on whatever data is in the same place."""
+    place = [params.get(f"dataset.{key}") for key in ("dir", "file", "label")]
+    return keys.digest([keys.subject(params, None), place], 16)
 
 
 def of_other_source(
@@ -126,6 +161,11 @@ def source_of(history: History, code: Iterable[Source] = ()) -> str:
     if then and now and changed:
         more = f" and {len(changed) - NAMED} more" if len(changed) > NAMED else ""
         words = f"before {', '.join(changed[:NAMED])}{more} changed"
-    if "ms" in history.create:
-        words += time.strftime(", %Y-%m-%d", time.localtime(history.create["ms"] / 1000))
-    return words
+    return words + _day(history)
+
+
+def _day(history: History) -> str:
+    """`, 2026-11-26`, empty where it is not known."""
+    if "ms" not in history.create:
+        return ""
+    return time.strftime(", %Y-%m-%d", time.localtime(history.create["ms"] / 1000))

@@ -22,7 +22,7 @@ from harness.runfolder.liveness import FolderLock
 from harness.runfolder.optional import warn
 from harness.runfolder.parts import PartError
 from harness.runfolder.plan import Plan, SweepJob, load_plan
-from harness.runfolder.run import Run
+from harness.runfolder.run import SOURCE, Run
 from harness.runfolder.schema import DatasetConfig, ScratchConfig
 from harness.runfolder.status import RunStatus
 
@@ -107,6 +107,7 @@ def _examine(settings: DatasetConfig, normalization: str, outputs: str) -> dict[
     except ValueError as error:
         raise ConfigError(str(error)) from error
     notices.narrow_grays(normalization, data)
+    doubts = notices.doubts(settings.name, data)
     return {
         "name": data.name,
         "sha256": data.sha256,
@@ -118,6 +119,7 @@ def _examine(settings: DatasetConfig, normalization: str, outputs: str) -> dict[
         "classes": data.classes,
         "class_names": list(data.class_names),
         "dtype": data.train.inputs.dtype.name,
+        **({"doubts": doubts} if doubts else {}),
     }
 
 
@@ -216,6 +218,8 @@ def _create(prepared: Prepared, overrides: list[str], membership: Membership | N
     if prepared.code:
         tags["code.sha256"] = own_code.digest(prepared.code)
     config = prepared.job.config
+    if isinstance(config, ScratchConfig):
+        tags[SOURCE] = keys.source_digest()
     identity = Identity(prepared.job.name, tags, prepared.dataset, prepared.code)
     return folder.create(Path(config.outputs), config, identity)
 

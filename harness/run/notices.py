@@ -3,9 +3,12 @@
 import sys
 from functools import cache
 
+import numpy as np
+
 from harness.data.dataset import Dataset
 from harness.data.normalization import narrow_range
 
+NAMED = 5  # classes that a line names
 FIXED_RANGE = ("minmax", "unit")  # normalizations of the range of uint8, not of the values
 
 
@@ -13,6 +16,27 @@ FIXED_RANGE = ("minmax", "unit")  # normalizations of the range of uint8, not of
 def say(line: str) -> None:
     """Print a line, once in a command."""
     print(line, file=sys.stderr)
+
+
+def doubts(name: str, data: Dataset) -> list[str]:
+    """Say what makes the errors on a user's own data doubtful; returns the lines without its name.
+
+    Examples that are in two parts, and classes that no training example has. name: of its format,
+    or of the user's function.
+    """
+    lines = list(data.duplicates)
+    train = data.train
+    labels = train.labels if train.rows is None else train.labels[train.rows]
+    counts = np.bincount(labels, minlength=data.classes) if data.classes else np.ones(1)
+    if missing := [data.class_names[label] for label in np.flatnonzero(counts == 0)]:
+        more = ", ..." if len(missing) > NAMED else ""
+        lines.append(
+            f"{len(missing)} of {data.classes} classes have no training example: "
+            f"{', '.join(missing[:NAMED])}{more}"
+        )
+    for line in lines:
+        say(f"dataset={name}: {line}")
+    return lines
 
 
 def narrow_grays(normalization: str, data: Dataset) -> None:

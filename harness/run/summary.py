@@ -15,7 +15,7 @@ from harness.runfolder.history import History
 from harness.runfolder.objective import DEFAULT as DEFAULT_OBJECTIVE
 from harness.runfolder.objective import Objective, several
 from harness.runfolder.plan import Plan
-from harness.runfolder.run import Run
+from harness.runfolder.run import PREDICTIONS, Run
 from harness.runfolder.status import ExitStatus, RunStatus
 from harness.runfolder.target import Target
 from harness.tracking.delivery import Report
@@ -26,6 +26,7 @@ DEFAULT = Path("outputs")  # of conf/config.yaml; commands look there by default
 NOTHING = "-"
 UNLIMITED = 1_000_000  # columns
 MOST_NAMES = 3
+CHECKED = ("error", "accuracy", *metrics.METRICS)  # test metrics that predictions determine
 OTHER = " by other source"  # an accepted run
 
 
@@ -42,6 +43,7 @@ def summarize(
     show(*sweep_tables(histories, plan))
     names = {} if plan is None else plan.names
     _print_failures(runs, histories, names, interrupted=interrupted)
+    _print_unchecked(histories)
     outputs = runs[0].outputs if runs else DEFAULT
     if target is not None:
         _print_delivery(plan, report, target, outputs)
@@ -191,6 +193,23 @@ def _print_failures(
             print(f"{status}: {name} ({run.id}): {why}", file=sys.stderr)
             if run.journal.is_file():
                 print(f"        more in {run.folder}", file=sys.stderr)
+
+
+def _print_unchecked(histories: Sequence[History]) -> None:
+    """Say which test metrics of own trainers could not be compared with predictions."""
+    unchecked: dict[tuple[str, str], int] = {}
+    for history in histories:
+        trainer = str(history.params["trainer.name"])
+        if ":" in trainer and history.final and PREDICTIONS not in history.artifacts:
+            for key in history.final:
+                if key.removeprefix("test/") in CHECKED and key.startswith("test/"):
+                    unchecked[trainer, key] = unchecked.get((trainer, key), 0) + 1
+    for (trainer, key), count in unchecked.items():
+        print(
+            f"note: nothing could check {key} of {count} run(s): trainer={trainer} did not call "
+            "run.predictions",
+            file=sys.stderr,
+        )
 
 
 def _print_delivery(plan: Plan | None, report: Report, target: Target, outputs: Path) -> None:

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 CONFIG = "config.yaml"
 WEIGHTS = "weights/best.safetensors"
+PREDICTIONS = "predictions/test.npz"
+SOURCE = "source.sha256"  # the tag of the digest of the built-in trainer's source
 ACCEPTED = "sweep.other_source"  # the tag of the sweeps that accepted a run of other source
 REPRODUCES = "reproduces"  # the tag that names the run which a run reproduces
 

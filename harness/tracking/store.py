@@ -237,7 +237,7 @@ class Store:
         from mlflow.entities import Dataset, DatasetInput, InputTag
         from mlflow.exceptions import MlflowException
 
-        kept = ("train", "val", "test", "classes", "image_shape", "class_names", "dtype")
+        kept = ("train", "val", "test", "classes", "image_shape", "class_names", "dtype", "doubts")
         profile = {key: dataset[key] for key in kept if key in dataset}
         shape, dtype = profile.get("image_shape"), np.dtype(profile.get("dtype", "uint8"))
         if shape is not None and not is_image(shape, dtype):

@@ -9,7 +9,7 @@ import pytest
 from harness.analysis import evidence
 from harness.runfolder import checkpoint, versions
 from harness.runfolder.keys import determines_result
-from harness.runfolder.run import ACCEPTED
+from harness.runfolder.run import ACCEPTED, SOURCE
 from harness.tracking.recorded import Recorded
 from tests.analysis.conftest import DIGEST, build, make_run
 
@@ -54,6 +54,27 @@ def test_runs_of_other_source_that_a_sweep_accepted_get_a_note(tmp_path: Path) -
     assert note.endswith(f": {other.name}")
     unasked = replace(other, tags=other.tags | {ACCEPTED: "xyz"})
     assert not [n for n in build(tmp_path, runs[0], unasked).notes if "source" in n]
+
+
+def test_other_source_of_own_modules_separates_settings_unless_accepted(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path, 5, seed) for seed in (1, 2)]
+    runs = [replace(run, params=run.params | {"trainer.name": "mine:fit"}) for run in runs]
+    codes = zip(runs, ("aa" * 32, "bb" * 32), strict=True)
+    runs = [replace(run, tags=run.tags | {"code.sha256": code}) for run, code in codes]
+    labels = [setting.label for setting in build(tmp_path, *runs).settings]
+    assert labels == ["code=aaaaaaaa", "code=bbbbbbbb"]
+    accepted = replace(runs[0], tags=runs[0].tags | {ACCEPTED: "abc"})
+    (setting,) = build(tmp_path, accepted, runs[1]).settings
+    assert len(setting.runs) == 2
+
+
+def test_runs_of_other_source_of_the_package_get_a_note(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path, 5, seed) for seed in (1, 2, 3)]
+    sources = zip(runs, ("aa", "bb", "bb"), strict=True)
+    runs = [replace(run, tags=run.tags | {SOURCE: digest}) for run, digest in sources]
+    (note,) = [note for note in build(tmp_path, *runs).notes if "source" in note]
+    assert note.startswith("1 of 3 runs were trained by other source of this package")
+    assert not [note for note in build(tmp_path, *runs[1:]).notes if "source" in note]
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut"])

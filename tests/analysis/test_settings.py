@@ -130,3 +130,23 @@ def test_a_summary_leaves_out_nan() -> None:
     assert (summary.mean, summary.deviation) == pytest.approx((0.2, 0.1 * math.sqrt(2)))
     assert math.isnan(summarize([0.1]).deviation)
     assert summarize([math.nan]).n == 0
+
+
+def test_other_source_of_the_same_modules_is_another_setting() -> None:
+    """And is shown only then: what follows from the names of the modules is no column."""
+    own = {"trainer.name": "mine.cst:fit"}
+    runs = [
+        replace(seed_run(16, seed, [0.5], 0.5, **own, k=k), code="a" * 64)
+        for k in (1, 2)
+        for seed in (1, 2, 3)
+    ]
+    other = seed_run(16, 1, [0.1], 0.1, **{"trainer.name": "mine.other:fit"}, k=1)
+    assert differing([*runs, replace(other, code="c" * 64)]) == ["trainer.name", "k"]
+    notes: list[str] = []
+    again = replace(seed_run(16, 1, [0.9], 0.9, **own, k=1), code="1234567890")
+    settings = group([*runs, again], notes)
+    assert [(each.label, len(each.runs)) for each in settings] == [
+        ("k=1 code=12345678", 1), ("k=1 code=aaaaaaaa", 3), ("k=2 code=aaaaaaaa", 3),
+    ]  # fmt: skip
+    assert notes == []
+    assert swept_numbers(settings) == ["k"]

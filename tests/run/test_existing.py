@@ -51,6 +51,30 @@ def test_jobs_that_only_another_source_trained(
     assert told.count("\n") == 1
 
 
+def test_jobs_that_were_trained_on_other_data_of_the_same_place(
+    tmp_path: Path, idx_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = ("dataset=idx", f"dataset.dir={idx_folder}", "dataset.num_val=40")
+    for seed in (1, 2):
+        trained(tmp_path, f"old{seed}", f"seed={seed}", *own)
+    new_run(tmp_path, "seed=3", *own, run_key="old3")  # not finished
+    jobs = [
+        wanted(composed(f"seed={seed}", *own, *more), "other data", f"new{seed}")
+        for seed in (1, 2, 3, 4)
+        for more in ((), ("dataset.label=elsewhere",))
+    ]
+    existing.retraining(all_runs(tmp_path), jobs[1::2])
+    assert capsys.readouterr().err == ""
+    existing.retraining(all_runs(tmp_path), jobs[::2])
+    told = capsys.readouterr().err
+    digest = str(DATASET["sha256"])[:8]
+    assert told.startswith(
+        f"2 of 4 new jobs were trained before on other data of dataset=idx (SHA-256 {digest}, 20"
+    )
+    assert told.endswith("; training again\n")
+    assert told.count("\n") == 1
+
+
 def test_a_run_of_an_older_version_has_no_known_source(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

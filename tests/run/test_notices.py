@@ -1,5 +1,6 @@
 """What a command says before it trains."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -58,3 +59,25 @@ def test_a_run_on_a_narrow_range_says_so(
     together = bash(tmp_path, f"'{sys.executable}' -m harness.run {words} 2>&1 | cat").stdout
     assert together.index("gray values are only") < together.index("epoch 1/1"), "before it trains"
     assert "gray values" not in command("harness.run", *own, "normalization=standard").stderr
+
+
+def test_doubtful_data_is_told_recorded_and_noted_in_the_report(
+    command: Command, tmp_path: Path
+) -> None:
+    """A run trains on it nevertheless."""
+    generator = np.random.default_rng(0)
+    x, y = generator.normal(size=(60, 4)).astype(np.float32), np.arange(60) % 2
+    own = {"x_train": x, "y_train": y, "x_test": x[:30], "y_test": y[:30]}
+    np.savez(tmp_path / "own.npz", **own, classes=np.array(["a", "b", "zebra"]))
+    words = ["dataset=arrays", "dataset.file=own.npz", "epochs=1", "width=4", "tracking=none",
+             "backend=numpy"]  # fmt: skip
+    done = command("harness.run", "-m", *words, "seed=1,2")
+    assert done.returncode == 0
+    lines = [
+        "30 of 30 test examples are also training examples",
+        "1 of 3 classes have no training example: zebra",
+    ]
+    for line in lines:
+        assert done.stderr.count(f"dataset=arrays: {line}\n") == 1
+    (report,) = (tmp_path / "outputs" / "reports").glob("*/report.json")
+    assert [f"data set arrays: {line}" for line in lines] == json.loads(report.read_text())["notes"]
