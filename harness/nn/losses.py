@@ -22,6 +22,7 @@ Kind = Literal["classification", "regression"]
 PROBES, STEP, TOLERANCE = 32, 1e-2, 0.05  # of the central differences of `gradient_fault`
 LARGEST = 100  # outputs at which float32 has such differences
 PROBABILITY_TOLERANCE = 1e-3  # of their sum, in float32
+LEAST = 1e-30  # lower limit of a probability, for the logarithm of those that are 0 in float32
 
 
 class Loss(Protocol):
@@ -123,6 +124,29 @@ class SquaredError:
     def predict(self, outputs: Array, out: Array) -> None:
         """z."""
         np.copyto(out, outputs)
+
+
+def predict(loss: Loss, outputs: Array, temperature: float, out: Array) -> None:
+    """Write the calibrated predictions of `outputs` (B, C), which are not `out`, into `out`.
+
+    softmax(z / T) for the built-in losses; for others `tempered` predictions, because a prediction
+    may be any function of the outputs.
+    """
+    if type(loss) in LOSSES.values():
+        loss.predict(np.divide(outputs, np.float32(temperature)), out)
+        return
+    loss.predict(outputs, out)
+    if temperature != 1:
+        out[:] = tempered(out, temperature)
+
+
+def tempered(probabilities: Array, temperature: float) -> Array:
+    """softmax(log p / T), (N, C), of probabilities p; of p = softmax(z), that is softmax(z / T)."""
+    logits = np.log(np.maximum(probabilities, LEAST)) / temperature
+    logits -= logits.max(axis=1, keepdims=True)
+    np.exp(logits, out=logits)
+    logits /= logits.sum(axis=1, keepdims=True)
+    return logits.astype(probabilities.dtype)
 
 
 def check_kind(place: str, loss: Loss, *, is_regression: bool, label_smoothing: float) -> None:
