@@ -61,8 +61,7 @@ class TrainingRun:
     """What a training function is given, and where its results go.
 
     folder: the run folder. dataset: the data set with its parts `train`, `val` (or None) and
-    `test`. seed, threads: to be used. restored: the folder of the newest checkpoint, None when the
-    training starts at its beginning.
+    `test`. seed, threads: to be used.
     """
 
     def __init__(
@@ -92,11 +91,12 @@ class TrainingRun:
         self._predicted: tuple[NDArray[Any], NDArray[np.float32]] | None = None
         self._recorded, self._has_final = len(history.epochs), bool(history.final)
         newest = self._checkpoints.newest()
-        self.restored: Path | None = None if newest is None else newest.folder
+        self._restored: Path | None = None if newest is None else newest.folder
+        self._is_read = newest is None  # whether the function asked for a checkpoint
         self._epoch = 0 if newest is None else newest.epoch  # the last one that is trained
         if self._epoch > self._recorded + 1:
             raise ValueError(
-                f"{run.journal} lost records: it has {self._recorded} epochs, and {self.restored} "
+                f"{run.journal} lost records: it has {self._recorded} epochs, and {self._restored} "
                 "was written after more; restore it from a backup, or remove the run folder and "
                 "train it again"
             )
@@ -106,6 +106,12 @@ class TrainingRun:
             self._record(newest.epoch, newest.metrics)
             self._monitor.add(newest.epoch, newest.metrics)
         self._begin = time.perf_counter()
+
+    @property
+    def restored(self) -> Path | None:
+        """The folder of the newest checkpoint; None when the training starts at its beginning."""
+        self._is_read = True
+        return self._restored
 
     @property
     def has_final(self) -> bool:
@@ -132,12 +138,14 @@ class TrainingRun:
         epoch: from 1, each once. values: finite numbers by key, each `train/NAME`, `val/NAME` or,
         not negative, `time/NAME`. checkpoint: called with a folder to save the state into, from
         which `restored` continues. Raises `ValueError` for other values, such as an error that is
-        no fraction, and after `final`, and `Diverged` for a metric that is not finite.
+        no fraction, after `final`, and when a resumed training asked for no checkpoint, and
+        `Diverged` for a metric that is not finite.
         """
         if epoch != self._epoch + 1:
             raise ValueError(f"run.log({epoch}, ...): expected epoch {self._epoch + 1}")
         if self.has_final or (self._has_final and epoch > self._recorded):
             raise ValueError(f"run.log({epoch}, ...): called after run.final; {ORDER}")
+        self._check_resumed(f"run.log({epoch}, ...)")
         checked = _checked("run.log", values, OF_EPOCH)
         checked.setdefault(metrics.EPOCH_S, time.perf_counter() - self._begin)
         try:
@@ -161,6 +169,7 @@ class TrainingRun:
         The best epoch so far by the objective; without validation or with `weights=last`, the last
         one.
         """
+        self._is_read = True
         return self._checkpoints.of(self._monitor.best_epoch)
 
     def _record(self, epoch: int, values: dict[str, float]) -> None:
@@ -181,6 +190,7 @@ class TrainingRun:
             raise ValueError(f"run.final: called twice; {ORDER}")
         if not self._epoch:
             raise ValueError(f"run.final: called before run.log; {ORDER}")
+        self._check_resumed("run.final")
         checked = _checked("run.final", values, OF_END)
         check_finite(self._epoch, checked)
         _check_fractions(checked)
@@ -268,6 +278,17 @@ class TrainingRun:
             raise ValueError(
                 f"{key} is {value:.4g} in run.final, and {what}; expected both of the same "
                 "predictions"
+            )
+
+    def _check_resumed(self, call: str) -> None:
+        """Raise `ValueError` for a training that goes on from nothing where another one ended."""
+        if not self._is_read:
+            assert self._restored is not None
+            raise ValueError(
+                f"{call}: the run is resumed after {self._restored.name}, and the training "
+                "function did not read run.restored, so it began again; load the state from "
+                "run.restored, or call run.log without checkpoint, and a resumed run begins at "
+                "epoch 1"
             )
 
     def _add_file(self, path: str) -> None:

@@ -33,10 +33,13 @@ def run(tmp_path: Path) -> Run:
 
 
 def open_run(run: Run, journal: Journal, calls: list[str] | None = None) -> TrainingRun:
+    """A training whose function reads `restored`."""
     shown = [] if calls is None else calls
-    return TrainingRun(
+    training = TrainingRun(
         run, journal, lambda epoch, values: shown.append(f"show {epoch}"), dataset=DATA, threads=1
     )
+    _ = training.restored
+    return training
 
 
 def logged(run: Run, journal: Journal, data: Dataset = DATA) -> TrainingRun:
@@ -108,6 +111,28 @@ def test_without_checkpoints_the_training_begins_again_and_no_epoch_is_recorded_
                 if epoch == last:
                     break
     assert recorded(run) == [("epoch", 1), ("epoch", 2), ("epoch", 3)]
+
+
+@pytest.mark.parametrize("last", [2, 3])
+def test_a_resumed_training_that_reads_no_checkpoint_is_refused(run: Run, last: int) -> None:
+    """Else its epochs would be those of two trainings."""
+    with run.writing() as journal:
+        training = open_run(run, journal)
+        for epoch in range(1, last + 1):
+            training.log(epoch, {"val/error": 0.5}, save)
+    for call in ("log", "final"):
+        with run.writing() as journal:
+            again = TrainingRun(run, journal, lambda *_: None, dataset=DATA, threads=1)
+            expected = (
+                rf"run\.{call}.*: the run is resumed after epoch-00000{last}, and .* read run"
+            )
+            with pytest.raises(ValueError, match=expected):
+                getattr(again, call)(*((last + 1, {}) if call == "log" else ({},)))
+    for name in ("restored", "best"):
+        with run.writing() as journal:
+            again = TrainingRun(run, journal, lambda *_: None, dataset=DATA, threads=1)
+            assert getattr(again, name) == run.folder / f"checkpoints/epoch-00000{last}"
+            again.final({"test/error": 0.5})
 
 
 def test_a_checkpoint_whose_record_is_missing_brings_it(run: Run) -> None:
