@@ -40,6 +40,7 @@ from harness.runfolder.run import Run
 from harness.training.monitor import Diverged, Monitor, check_finite
 
 PREDICTIONS = "predictions/test.npz"
+ROUNDING = 1e-6  # of a mean of fractions
 TIED = 1e-6  # probabilities closer than this may be either way around in another precision
 RESERVED = (
     "calibration.json", "checkpoints", "code", "config.yaml", "delivered.json", "environment.txt",
@@ -352,13 +353,13 @@ def _wrong(labels: NDArray[Any], probabilities: NDArray[np.float32]) -> tuple[in
 
 
 def _check_fractions(values: Mapping[str, float]) -> None:
-    """Raise `ValueError` for an error or an accuracy outside [0, 1], and for a negative time."""
+    """Raise `ValueError` for what is shown in percent and is no fraction, and a negative time."""
     for key, value in values.items():
-        part, _, name = key.partition("/")
+        part, _, _ = key.partition("/")
         if part == "time" and value < 0:
             raise ValueError(f"metric {key}: expected a number of at least 0, found {value:.4g}")
-        is_fraction = part in ("train", "val", "test") and name in ("error", "accuracy")
-        if is_fraction and not 0 <= value <= 1:
+        is_fraction = part != "time" and Objective(key).is_fraction
+        if is_fraction and not -ROUNDING <= value <= 1 + ROUNDING:
             raise ValueError(
                 f"metric {key}: expected the fraction of the examples, from 0 to 1, found "
                 f"{value:.4g}; divide percent by 100, or give another quantity another name"

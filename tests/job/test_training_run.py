@@ -384,13 +384,16 @@ def test_the_absolute_error_of_a_regression_is_compared(run: Run) -> None:
         training.final({"test/mean_absolute_error": 0.25, "test/error": 0.5})
 
 
-@pytest.mark.parametrize(("key", "value"), [("val/error", 50.0), ("train/accuracy", -0.1)])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("val/error", 50.0), ("train/accuracy", -0.1), ("val/top2_error", 2.0), ("train/a_error", -1)],
+)
 def test_an_error_in_percent_is_named(run: Run, key: str, value: float) -> None:
     with run.writing() as journal:
         training = open_run(run, journal)
         with pytest.raises(ValueError, match=rf"{key}: expected the fraction .* found {value:g};"):
             training.log(1, {"val/error": 0.5, key: value})
-        training.log(1, {"val/error": 0.5})
+        training.log(1, {"val/error": 0.5, "val/log_error": 3, "val/mine_accuracy": 1 + 1e-15})
         with pytest.raises(ValueError, match="found 50; divide percent by 100"):
             training.final({"test/error": 50})
     assert recorded(run) == [("epoch", 1)]
