@@ -105,6 +105,7 @@ def check_loss(name: str, make: Callable[[], Any], dataset: Dataset) -> None:
             names = ", ".join([*list(copies)[: len(arguments)], "out"])
             repeated.check_kept(f"{place}: {method}({names})", **copies)
             results.append(out)
+        losses.check_predictions(loss, results[-1])
         return results
 
     with named(place), np.errstate(all="ignore"):

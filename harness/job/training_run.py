@@ -180,7 +180,9 @@ class TrainingRun:
             self._recorded = epoch
 
     def final(self, values: Mapping[str, float]) -> None:
-        """Record the metrics of the test set, once, after the last epoch. Every run needs it.
+        """Take the metrics of the test set, once, after the last epoch. Every run needs it.
+
+        They are recorded when the training function has returned: a failed run has none.
 
         values: finite numbers by key, each `test/NAME`. `best/epoch` and the objective's value
         there are added. They tell the truth about the test metrics when those are of the state in
@@ -197,8 +199,11 @@ class TrainingRun:
         _check_fractions(checked)
         self._check_agreement(checked, self._predicted)
         self._final = checked
+
+    def finish(self) -> None:
+        """Record what `final` took; called by the harness, once, after the training function."""
         if not self._has_final:  # else MLflow would get a second row
-            content = checked | self._monitor.best()
+            content = self._final | self._monitor.best()
             self._journal.append("final", epoch=self._epoch, metrics=content)
             self._has_final = True
 
@@ -270,15 +275,14 @@ class TrainingRun:
             least, most, rounding = found
             if least - rounding <= value <= most + rounding:
                 continue
-            what = f"run.predictions give {least:.4g}"
+            what = f"the predictions give {least:.4g}"
             if name == "error":
                 what = (
-                    "the most probable classes in run.predictions are wrong for "
+                    "the most probable classes of the predictions are wrong for "
                     f"{round(least * count)} of {count} test examples, an error of {least:.4g}"
                 )
             raise ValueError(
-                f"{key} is {value:.4g} in run.final, and {what}; expected both of the same "
-                "predictions"
+                f"{key} is {value:.4g}, and {what}; expected both of the same predictions"
             )
 
     def _check_resumed(self, call: str) -> None:

@@ -200,11 +200,11 @@ def check(loss: Loss, outputs: int) -> None:
             loss.gradient(z, t, out)
         else:
             loss.predict(z, out)
-        name = f"{type(loss).__name__}.{method}"
         if np.isinf(out).any():
+            name = f"{type(loss).__name__}.{method}"
             raise ValueError(f"{name}: expected it to fill out, found no change")
-        if method.startswith("predict") and loss.kind == "classification":
-            check_probabilities(name, out)
+        if method.startswith("predict"):
+            check_predictions(loss, out)
 
 
 def gradient_fault(loss: Loss, outputs: Array, targets: Array) -> str | None:
@@ -249,10 +249,21 @@ def gradient_fault(loss: Loss, outputs: Array, targets: Array) -> str | None:
     return f"{what}: {found[worst]:.4g} where central differences give {expected[worst]:.4g}"
 
 
+def check_predictions(loss: Loss, predicted: Array) -> None:
+    """Raise `ValueError` when predictions (N, C) are not finite, or of classes no probabilities."""
+    place = f"{type(loss).__name__}.predict(outputs, out)"
+    if loss.kind == "classification":
+        check_probabilities(place, predicted)
+    elif not np.isfinite(predicted).all():
+        found = predicted[~np.isfinite(predicted)][0]
+        raise ValueError(f"{place}: expected finite numbers, found {found}")
+
+
 def check_probabilities(place: str, predicted: NDArray[np.floating[Any]]) -> None:
     """Raise `ValueError` when a row of (N, C) is not probabilities, which add up to 1."""
     total = predicted.sum(axis=1, dtype=np.float64)
-    wrong = (predicted < 0).any(axis=1) | (abs(total - 1) > PROBABILITY_TOLERANCE)
+    is_one = abs(total - 1) <= PROBABILITY_TOLERANCE  # not of NaN
+    wrong = (predicted < 0).any(axis=1) | ~is_one
     if wrong.any():
         row = predicted[wrong.argmax()][:4]
         shown = ", ".join(f"{value:.3g}" for value in row) + ", ..." * (predicted.shape[1] > 4)

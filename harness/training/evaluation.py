@@ -10,7 +10,7 @@ from harness.data.batches import Blocks
 from harness.data.dataset import Part
 from harness.data.normalization import Normalization
 from harness.nn import denormals
-from harness.nn.losses import CrossEntropy, Loss
+from harness.nn.losses import LOSSES, CrossEntropy, Loss, check_predictions
 from harness.nn.metrics import Metric, Score, misclassified
 from harness.nn.network import Network
 
@@ -53,7 +53,8 @@ def add(
 
     An error is one of the predictions. predictions: (n, K), overwritten with those of the loss;
     None where the caller needs none. The softmax of cross-entropy keeps the order of the outputs,
-    so its errors are counted without it.
+    so its errors are counted without it. Raises `ValueError` when a loss of one's own predicts what
+    is no probability, or no finite number.
     """
     is_classification, keeps_order = loss.kind == "classification", type(loss) is CrossEntropy
     if predictions is None and is_classification and not keeps_order:
@@ -64,7 +65,10 @@ def add(
     if is_classification:
         counted = outputs if keeps_order or predictions is None else predictions
         wrong = misclassified(counted, labels)
-    score.add(loss.value(outputs, targets), wrong)
+    losses = loss.value(outputs, targets)
+    if predictions is not None and type(loss) not in LOSSES.values():
+        check_predictions(loss, predictions[np.isfinite(losses)])  # else training diverged
+    score.add(losses, wrong)
 
 
 def values(

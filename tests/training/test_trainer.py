@@ -125,6 +125,18 @@ def test_an_error_is_that_of_the_predictions(further: dict[str, Any]) -> None:
     np.testing.assert_allclose(predicted, result.probabilities, atol=1e-6)
 
 
+def test_what_is_no_probability_is_named_where_it_is_predicted() -> None:
+    class Late(CrossEntropy):
+        def predict(self, outputs: Any, out: Any) -> None:
+            super().predict(outputs, out)
+            out[abs(outputs).max(axis=1) > 2] = math.nan
+
+    notes = Notes()
+    with pytest.raises(ValueError, match=r"^Late\.predict\(outputs, out\): .* found nan, nan, nan"):
+        make(problem(), epochs=30, loss=Late()).run(notes)
+    assert notes.last == {}
+
+
 def test_bitwise_repeatable() -> None:
     runs = []
     for seed in (1, 1, 2):
