@@ -8,18 +8,19 @@ The network's outputs are z (B, C), the targets t (B, C).
 What is trained on is the mean over the batch; `gradient` is its derivative with respect to z.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.nn.differences import contradiction
+
 __all__ = ["LOSSES", "CrossEntropy", "Loss", "SquaredError", "softmax"]
 
 Array = NDArray[np.floating[Any]]
 Kind = Literal["classification", "regression"]
-PROBES, STEP, TOLERANCE = 32, 1e-2, 0.05  # of the central differences of `gradient_fault`
+PROBES, STEP, MAY_DIFFER = 32, 1e-2, 0.5  # of the central differences of `gradient_fault`
 LARGEST = 100  # outputs at which float32 has such differences
 PROBABILITY_TOLERANCE = 1e-3  # of their sum, in float32
 LEAST = 1e-30  # lower limit of a probability, for the logarithm of those that are 0 in float32
@@ -230,23 +231,9 @@ def gradient_fault(loss: Loss, outputs: Array, targets: Array) -> str | None:
             means.append(float(np.mean(loss.value(moved, targets.copy()), dtype=np.float64)))
         pairs.append((float(gradient[place]), (means[0] - means[1]) / (2 * STEP)))
     found, expected = np.array(pairs).T
-    scale = max(abs(found).max(), abs(expected).max())
-    if not (np.isfinite(scale) and scale > 0):
-        return None
-    counted = np.maximum(abs(found), abs(expected)) > TOLERANCE * scale
-    wrong = counted & (abs(found - expected) > TOLERANCE * np.maximum(abs(found), abs(expected)))
-    if wrong.sum() * 2 <= counted.sum():
-        return None
-    worst = int(np.where(wrong, abs(found - expected), 0).argmax())
-    with np.errstate(all="ignore"):
-        ratios = found[wrong] / expected[wrong]
+    how = contradiction(found, expected, MAY_DIFFER, len(outputs))
     what = "gradient is not the derivative of the mean of value over the batch"
-    if np.isfinite(ratios).all() and np.ptp(ratios) <= TOLERANCE * abs(ratios).max():
-        factor, batch = float(np.median(ratios)), len(outputs)
-        if math.isclose(factor, batch, rel_tol=TOLERANCE):
-            return f"{what}, but {batch} times it, the size of the batch"
-        return f"{what}, but {factor:.3g} times it"
-    return f"{what}: {found[worst]:.4g} where central differences give {expected[worst]:.4g}"
+    return None if how is None else f"{what}{how}"
 
 
 def check_predictions(loss: Loss, predicted: Array) -> None:
