@@ -381,7 +381,7 @@ class wrong:
     "imports": ("activation", "import nowhere_at_all", "No module named 'nowhere_at_all'"),
     "module_exits": ("activation", "sys.exit(0)", "activation=module_exits:wrong: SystemExit: 0"),
     "bare": ("optimizer", "def wrong(parameters, *, beta=0.9): pass",
-             "the keyword argument 'beta' needs an annotation and a default"),
+             "the argument 'beta' needs an annotation and a default"),
 }  # fmt: skip
 
 

@@ -342,6 +342,22 @@ def test_wrong_code_is_a_failed_run_in_one_line(
     assert "hello from the trainer" in done.stdout
 
 
+def test_the_failure_of_a_single_run_is_printed_once(
+    command: Command, project: Path, idx_folder: Path
+) -> None:
+    done = command(RUN, *own(idx_folder, "raises", "tracking=none"))
+    assert done.returncode == 1
+    (run,) = histories(project)
+    name, folder = f"{run.name} ({run.run})", f"outputs/runs/{run.run}"
+    assert done.stderr == f"failed: {name}: {run.error}\n        more in {folder}\n"
+    assert "KeyError: 'something' (" in str(run.error)
+    assert (project / folder / "traceback.txt").is_file()
+    again = command(RUN, f"resume={run.run}")
+    assert again.stderr.count("KeyError") == 1
+    direct = command("harness.job", folder)
+    assert direct.stderr.startswith(f"{name} failed: KeyError: 'something' (")
+
+
 @pytest.mark.parametrize(
     ("override", "expected"),
     [

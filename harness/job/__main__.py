@@ -39,17 +39,18 @@ def main() -> None:
     with suppress(OSError):  # standard error is closed
         faulthandler.enable(2)  # a crash in a library shows the stack of Python
     arguments = _arguments()
-    folder = arguments.folder
+    folder, name, alone = arguments.folder, "", False
     if folder is None:
-        folder = _folder_from_parent(forking=arguments.forking)
-        if folder is None:
+        order = _order_from_parent(forking=arguments.forking)
+        if order is None:
             return
+        folder, name, alone = order.folder, order.name, order.alone
     interruption.raise_on_signal()
     if arguments.folder is None:
         threading.Thread(target=parent.watch, daemon=True).start()
     status = ExitStatus.FAILED
     try:
-        status = EXIT[train(_run(folder))]
+        status = EXIT[train(_run(folder, name), alone=alone)]
     except Timeout:
         print(f"{folder}: another process is training it", file=sys.stderr)
     except (OSError, JournalError) as error:
@@ -59,9 +60,9 @@ def main() -> None:
     os._exit(status)  # everything is durable; a regular exit takes as long as an epoch
 
 
-def _run(folder: Path) -> Run:
-    """The run of a folder. Raises `JournalError` when it is not a run folder."""
-    run = Run(folder.resolve())
+def _run(folder: Path, name: str) -> Run:
+    """The run of a folder, by this name. Raises `JournalError` when it is not a run folder."""
+    run = Run(folder.resolve(), name)
     if not run.journal.is_file():
         raise JournalError(f"{folder}: expected a run folder, outputs/runs/<run id>")
     return run
@@ -80,8 +81,8 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _folder_from_parent(*, forking: bool) -> Path | None:
-    """The folder that the command names; None if it closed the pipe first."""
+def _order_from_parent(*, forking: bool) -> parent.Order | None:
+    """What the command asks for; None if it closed the pipe first."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command handles it and closes the pipe
     if hasattr(signal, "pthread_sigmask"):  # blocked by `prestart.start`
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness.nn.compiled import numba_loading
@@ -12,6 +13,18 @@ from harness.runfolder.keys import source_digest
 from harness.runfolder.status import ExitStatus
 
 END_RECORD_S = 15.0
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the parent asks for.
+
+    name: what the run is called. alone: whether the parent prints the failure itself, at once.
+    """
+
+    folder: Path
+    name: str
+    alone: bool
 
 
 def preload() -> str | None:
@@ -23,11 +36,11 @@ def preload() -> str | None:
     return numba_loading.obstacle() or numba_loading.failure()
 
 
-def read_order() -> Path | None:
-    """Read the run folder from stdin; None if the parent closed the pipe first.
+def read_order() -> Order | None:
+    """Read the order from stdin; None if the parent closed the pipe first.
 
-    The line is JSON, as `job_process.JobProcess` writes it: folder; log, the file for the job's
-    output, or null; cores, how many the job may use, or null.
+    The line is JSON, as `job_process.JobProcess` writes it: folder and name of the run; log, the
+    file for the job's output, or null; cores, how many it may use, or null; alone, see `Order`.
     """
     line = b""
     while not line.endswith(b"\n"):
@@ -43,7 +56,7 @@ def read_order() -> Path | None:
             os.dup2(log, 2)
     if order["cores"]:
         os.environ["HARNESS_CORES"] = str(order["cores"])
-    return Path(order["folder"])
+    return Order(Path(order["folder"]), order["name"], order["alone"])
 
 
 def watch() -> None:

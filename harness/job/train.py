@@ -49,10 +49,11 @@ _facts = cache(environment.unchanging)
 _changes = cache(environment.uncommitted)
 
 
-def train(run: Run) -> RunStatus:
+def train(run: Run, *, alone: bool = False) -> RunStatus:
     """Train a run to its end and return its status: FINISHED, FAILED or KILLED.
 
     The journal's end record has the status in every case; a failure leaves `traceback.txt`.
+    alone: the command prints the failure of its only job, by the end record.
     """
     with run.writing() as journal:
         if run.is_finished:
@@ -65,7 +66,7 @@ def train(run: Run) -> RunStatus:
         except BaseException as error:  # also what is no `Exception` in the user's code
             if interruption.requested.is_set():  # Numba's compiler raises an error of its own
                 return _end(journal, RunStatus.KILLED, "interrupted")
-            _fail(run, journal, error)
+            _fail(run, journal, error, alone=alone)
             return RunStatus.FAILED
         return _end(journal, RunStatus.FINISHED)
 
@@ -108,8 +109,8 @@ def _note_thread(run: Run, failed: threading.ExceptHookArgs) -> None:
         file.write("".join(lines))
 
 
-def _fail(run: Run, journal: Journal, error: BaseException) -> None:
-    """Print the error, then write the traceback and the end record.
+def _fail(run: Run, journal: Journal, error: BaseException, *, alone: bool) -> None:
+    """Print the error, then write the traceback and the end record. alone: see `train`.
 
     If the run folder was removed, or the disk is full, only the message is printed.
     """
@@ -122,7 +123,9 @@ def _fail(run: Run, journal: Journal, error: BaseException) -> None:
         words = own_code.described(error)
     if not run.journal.is_file():
         words = f"{run.folder} was removed while it was trained"
-    print(f"{run.history().name} ({run.id}) failed: {words}", file=sys.stderr)
+    line = f"{run.name} ({run.id}) failed: {words}"
+    if not alone or not run.journal.is_file():
+        print(line, file=sys.stderr)
     if not run.journal.is_file():
         return
     if not is_own and not isinstance(error, (Diverged, ValueError, OSError)):
@@ -132,6 +135,8 @@ def _fail(run: Run, journal: Journal, error: BaseException) -> None:
         _record(run, journal, ["traceback.txt", *_circumstances(run)])
         _end(journal, RunStatus.FAILED, words)
     except OSError as full:
+        if alone:
+            print(line, file=sys.stderr)
         print(f"{run.folder}: the end record could not be written: {full}", file=sys.stderr)
 
 
@@ -152,7 +157,7 @@ def _train(run: Run, journal: Journal) -> None:
     objective = Objective.parse(config.objective)
     with (
         threadpool_limits(limits=threads),
-        progress.display(history.name, config.epochs, len(history.epochs), objective) as show,
+        progress.display(run.name, config.epochs, len(history.epochs), objective) as show,
     ):
         training = TrainingRun(run, journal, show, dataset=dataset, threads=threads)
         with _only_here(config.trainer.name):

@@ -84,12 +84,12 @@ class Layer:
         """
 
     def forward(self, inputs: Array, training: bool) -> Array:
-        """The outputs (B, ...) of `inputs` (B, ...)."""
-        raise NotImplementedError
+        """The outputs (B, ...) of `inputs` (B, ...). Every layer has its own."""
+        raise ValueError(f"{type(self).__name__}: expected a layer with forward(inputs, training)")
 
     def backward(self, delta: Array) -> Array:
-        """dL/d inputs, from delta = dL/d outputs of the last `forward`."""
-        raise NotImplementedError
+        """dL/d inputs, from delta = dL/d outputs of the last `forward`. Every layer has its own."""
+        raise ValueError(f"{type(self).__name__}: expected a layer with backward(delta)")
 
     def backward_inside(self, delta: Array) -> None:
         """As `backward`, of the lowest layer with parameters: dL/d inputs is not needed."""

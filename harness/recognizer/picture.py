@@ -126,7 +126,7 @@ def _pixels(image: Image.Image, mode: str) -> Pixels:
     """The picture in mode L or RGB on opaque paper, averaged down, in bands of bounded memory."""
     factor = max(1, max(image.size) // LARGE)
     if image.mode.startswith(("I", "F")):  # 16 bits or more per pixel: keep the highest 8
-        scale = 256.0 if image.mode != "F" and max(map(_maximum, _bands(image, 1))) > 255 else 1.0
+        scale = _scale(image.mode, max(map(_maximum, _bands(image, 1))))
         parts = [_highest_bits(band, scale).convert(mode) for band in _bands(image, factor)]
     elif image.has_transparency_data:
         paper = _paper(image)
@@ -146,7 +146,14 @@ def _bands(image: Image.Image, factor: int) -> Iterator[Image.Image]:
 
 
 def _maximum(band: Image.Image) -> float:
-    return float(np.asarray(band).max())
+    return float(np.nan_to_num(np.asarray(band)).max())
+
+
+def _scale(mode: str, highest: float) -> float:
+    """What gray values of mode I or F are divided by, to be from 0 to 255."""
+    if mode == "F":
+        return 1 / 255 if 0 < highest <= 1 else 1.0  # fractions of white are common in TIFF
+    return 256.0 if highest > 255 else 1.0
 
 
 def _highest_bits(band: Image.Image, scale: float) -> Image.Image:

@@ -114,6 +114,10 @@ def _checked(picture: NDArray[Any]) -> Pixels:
         raise ValueError(
             f"picture: expected gray values 0 to 255, found {picture.min()} to {picture.max()}"
         )
+    if picture.dtype.kind == "f" and 0 < picture.max() <= 1:
+        raise ValueError(
+            "picture: expected gray values 0 to 255, found fractions of 1; multiply them by 255"
+        )
     return picture.astype(np.uint8)
 
 

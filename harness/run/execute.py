@@ -41,8 +41,7 @@ def execute(runs: list[Run], plan: Plan | None, engines: Engines, prestart: Pres
     try:
         for run in runs:
             if run.is_finished:
-                name = names.get(run.id, run.history().name)
-                print(f"{name}: finished before as {run.id}", flush=True)
+                print(f"{names.get(run.id, run.name)}: finished before as {run.id}", flush=True)
         left = [run for run in runs if not run.is_finished]
         train(left, engines, prestart, plot=target is not None, compare=plan is not None)
     except KeyboardInterrupt:

@@ -2,12 +2,13 @@
 
 from typing import TYPE_CHECKING
 
+from harness.data.override import spell
 from harness.run import compose, launcher_schema, overrides
 from harness.run.conf import groups
 from harness.runfolder import config as configuration
-from harness.runfolder.kinds import DATASET
+from harness.runfolder.kinds import DATASET, KINDS
 from harness.runfolder.meanings import meanings
-from harness.runfolder.parts import Part
+from harness.runfolder.parts import Part, keys
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -40,8 +41,7 @@ def help_text(settings: "list[Override]") -> str:
               if group not in unused]  # fmt: skip
     lines += ["", "Keys, meaning [default]:"]
     for key, meaning in texts.items():
-        # Keys of options that are not the default have theirs in the option's file.
-        default = defaults.get(key, f"see conf/{key.split('.')[0]}")
+        default = defaults[key] if key in defaults else _of_other_parts(key)
         lines.append(f"  {key:<{width}}  {meaning} [{'null' if default is None else default}]")
     for key, meaning in overrides.COMMAND_KEYS.items():
         lines.append(f"  {key:<{width}}  {meaning}")
@@ -60,3 +60,14 @@ def help_text(settings: "list[Override]") -> str:
         '  -sc install=SHELL   shell completion: eval "$(harness-run -sc install=bash)"',
     ]
     return "\n".join(lines)
+
+
+def _of_other_parts(dotted: str) -> str:
+    """The defaults of a key with the built-in parts that have it, none of which is chosen."""
+    kind, _, name = dotted.partition(".")
+    parts: dict[str, list[str]] = {}  # by the default
+    for part in KINDS[kind].rows:
+        for key in keys(kind, part):
+            if key.name == name:
+                parts.setdefault(spell(key.default), []).append(part)
+    return ", ".join(f"{default} with {' or '.join(each)}" for default, each in parts.items())

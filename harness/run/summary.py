@@ -25,6 +25,7 @@ UI = "http://127.0.0.1:5000"
 DEFAULT = Path("outputs")  # of conf/config.yaml; commands look there by default
 NOTHING = "-"
 UNLIMITED = 1_000_000  # columns
+MOST_NAMES = 3
 OTHER = " by other source"  # an accepted run
 
 
@@ -195,6 +196,9 @@ def _print_failures(
 def _print_delivery(plan: Plan | None, report: Report, target: Target, outputs: Path) -> None:
     address = UI if target.database is not None else str(target).rstrip("/")
     if report.experiments:
+        where: dict[str, str] = {}  # runs of earlier commands stay in the experiment of those
+        if len(report.experiments) > 1:
+            where = {number: f"   in {name}" for name, number in report.experiments.items()}
         if target.database is None:
             print(f"compare in the MLflow UI:  {address}")
         else:
@@ -203,7 +207,9 @@ def _print_delivery(plan: Plan | None, report: Report, target: Target, outputs: 
         for experiment_id in report.experiments.values():
             if plan is not None:
                 link = sweep_link(address, experiment_id, plan.id)
-                print(f"this sweep's charts:       {link}")
+                print(f"this sweep's charts:       {link}{where.get(experiment_id, '')}")
+        if plan is not None and (others := _other_names(plan, outputs)):
+            print(f"names there:               {others}")
     for run, count in report.refused.items():
         print(f"{run}: the store refused {count} record(s), see its refused.jsonl", file=sys.stderr)
     for run, how in report.deleted.items():
@@ -212,6 +218,14 @@ def _print_delivery(plan: Plan | None, report: Report, target: Target, outputs: 
         print(f"not delivered yet: {run}: {why}", file=sys.stderr)
     if report.undelivered:
         print(f"`{_command('sync', outputs)}` delivers the rest", file=sys.stderr)
+
+
+def _other_names(plan: Plan, outputs: Path) -> str:
+    """The jobs whose runs an earlier command made and the store has under another name."""
+    runs = [run for run in plan.readable_runs(outputs) if run.name != run.create["name"]]
+    words = [f"{run.name} is {run.create['name']} ({run.id})" for run in runs[:MOST_NAMES]]
+    more = [f"{len(runs) - MOST_NAMES} more"] if len(runs) > MOST_NAMES else []
+    return ", ".join([*words, *more])
 
 
 def _command(name: str, outputs: Path) -> str:

@@ -49,9 +49,9 @@ def runs_folder(outputs: Path) -> Path:
     return outputs / "runs"
 
 
-def open_run(outputs: Path, run_id: str) -> Run:
-    """The run with exactly this id, whether or not it exists."""
-    return Run(runs_folder(outputs) / run_id)
+def open_run(outputs: Path, run_id: str, name: str = "") -> Run:
+    """The run with exactly this id, whether or not it exists. name: see `Run`."""
+    return Run(runs_folder(outputs) / run_id, name)
 
 
 def new_id() -> str:

@@ -2,9 +2,9 @@
 
 `optimizer=adam` is a row of `OPTIMIZERS`; `optimizer=mine.parts:Lion` is imported. Either is called
 with the positional arguments of its kind, which the Protocol in the module of the kind documents,
-and with keyword-only arguments: these, with their annotations and defaults, are its keys, such as
-`optimizer.beta1`. A keyword-only argument named like one of the kind's shared keys gets the value
-of that key of the root (`weight_decay`).
+and with keywords: all further arguments, with their annotations and defaults, are its keys, such as
+`optimizer.beta1`. One named like one of the kind's shared keys gets the value of that key of the
+root (`weight_decay`).
 """
 
 import dataclasses
@@ -145,7 +145,7 @@ def _valid(kind: str, key: Key, value: Any) -> Any:
 
 @cache
 def _arguments(kind: str, name: str) -> tuple[Key, ...]:
-    """The keyword-only arguments of a part. Raises as `factory`."""
+    """The arguments of a part after the positional ones of its kind. Raises as `factory`."""
     made_by = factory(kind, name)
     if kind == "trainer":
         return _settings(name, made_by)
@@ -159,13 +159,21 @@ def _arguments(kind: str, name: str) -> tuple[Key, ...]:
     if ":" in name:
         _check_positional(f"{kind}={name}", signature, kind_of(kind).arguments)
     found = []
-    for argument in signature.parameters.values():
-        if argument.kind is not argument.KEYWORD_ONLY:
+    arguments = signature.parameters.values()
+    positional = [each for each in arguments if each.kind is not each.KEYWORD_ONLY]
+    given = positional[: len(kind_of(kind).arguments)]
+    for argument in arguments:
+        if argument in given or argument.kind in (argument.VAR_POSITIONAL, argument.VAR_KEYWORD):
             continue
+        if argument.kind is argument.POSITIONAL_ONLY:
+            raise PartError(
+                f"{kind}={name}: the argument {argument.name!r} before / cannot be a key; put * "
+                "before it instead"
+            )
         if argument.name not in hints or argument.default is argument.empty:
             raise PartError(
-                f"{kind}={name}: the keyword argument {argument.name!r} needs an annotation and a "
-                f"default, such as {argument.name}: float = 0.9"
+                f"{kind}={name}: the argument {argument.name!r} needs an annotation and a default, "
+                f"such as {argument.name}: float = 0.9"
             )
         found.append(_key(kind, name, argument.name, hints[argument.name], argument.default))
     return tuple(found)

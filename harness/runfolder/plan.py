@@ -58,8 +58,8 @@ class Plan:
         write_text(sweeps_folder(outputs) / f"{self.id}.json", text)
 
     def runs(self, outputs: Path) -> list[Run]:
-        """The runs of the jobs, in order; a run may have been removed since."""
-        return [open_run(outputs, job.run) for job in self.jobs]
+        """The runs of the jobs, in order, by their names here; one may have been removed since."""
+        return [open_run(outputs, job.run, job.name) for job in self.jobs]
 
     def replaced_runs(self, outputs: Path) -> list[Run]:
         """The replaced runs that are still there."""

@@ -41,10 +41,13 @@ REPRODUCES = "reproduces"  # the tag that names the run which a run reproduces
 
 
 class Run:
-    """One run folder, `outputs/runs/<run id>`. Two objects of the same folder are equal."""
+    """One run folder, `outputs/runs/<run id>`. Two objects of the same folder are equal.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    name: in the sweep that the run was opened from, where an earlier command made it.
+    """
+
+    def __init__(self, folder: Path, name: str = "") -> None:
+        self.folder, self._name = folder, name
         self._history: tuple[tuple[int, int], History] | None = None
 
     def __eq__(self, other: object) -> bool:
@@ -60,6 +63,13 @@ class Run:
     def id(self) -> str:
         """The run id."""
         return self.folder.name
+
+    @property
+    def name(self) -> str:
+        """What the run is called, such as `batch=16,seed=1`; its id if no journal says so."""
+        if self._name:
+            return self._name
+        return str(self.create["name"]) if self.is_readable() else self.id
 
     @property
     def outputs(self) -> Path:

@@ -79,6 +79,25 @@ STACKS = {
 }  # fmt: skip
 
 
+class OnlyForward(Layer):
+    """A layer that is not finished."""
+
+    def forward(self, inputs, training):
+        return inputs
+
+
+@pytest.mark.parametrize(
+    ("layer", "expected"),
+    [
+        (Layer(), "Layer: expected a layer with forward(inputs, training)"),
+        (OnlyForward(), "OnlyForward: expected a layer with backward(delta)"),
+    ],
+)
+def test_what_a_layer_lacks_is_named(layer: Layer, expected: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(expected)):
+        Network([layer, Dense(2)], inputs=3)
+
+
 @pytest.mark.parametrize("name", STACKS)
 @pytest.mark.parametrize("training", [False, True])
 def test_every_derivative_against_central_differences(name: str, training: bool) -> None:

@@ -59,6 +59,7 @@ def transparent(value: int) -> Image.Image:
         encoded(Image.fromarray(DRAWING), "WEBP", lossless=True),
         encoded(Image.fromarray(DRAWING), "TIFF", compression="tiff_lzw"),
         encoded(Image.fromarray(DRAWING.astype(np.float32)), "TIFF"),
+        encoded(Image.fromarray(DRAWING.astype(np.float32) / 255), "TIFF"),
         encoded(Image.fromarray(DRAWING), "PPM"),
     ],
 )

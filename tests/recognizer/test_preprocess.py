@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from harness.data import dataset
-from harness.recognizer.preprocess import preprocess
+from harness.recognizer.preprocess import prepare, preprocess
 from harness.recognizer.recognizer import Recognizer
 
 Digits = tuple[NDArray[np.uint8], NDArray[np.uint8]]
@@ -117,6 +117,15 @@ def test_unusual_strokes_become_usual() -> None:
 def test_other_arrays_are_rejected(picture: NDArray[np.float64]) -> None:
     with pytest.raises(ValueError, match="picture: expected"):
         preprocess(picture)
+
+
+@pytest.mark.parametrize("shape", [(28, 28), (28, 28, 3)])
+def test_fractions_of_white_are_refused(shape: tuple[int, ...]) -> None:
+    """As bytes they would all be 0, and the picture empty."""
+    for picture in (seven() / 255, np.round(seven() / 255)):
+        with pytest.raises(ValueError, match="found fractions of 1; multiply them by 255"):
+            prepare(picture, shape)
+    assert prepare(np.zeros((5, 5)), (28, 28)).problem == "no digit found: the picture is empty"
 
 
 def test_drawings_cost_little(digits: Digits, trained: Recognizer) -> None:

@@ -125,6 +125,7 @@ def test_the_models(port: int, trained: Recognizer) -> None:
         (b'{"pixels": [["a"]]}', JSON, "", 400),
         (b'{"pixels": [[NaN]]}', JSON, "", 400),
         (b'{"pixels": [[-1, 256]]}', JSON, "", 400),
+        (b'{"pixels": [[0.0, 0.5, 1.0]]}', JSON, "", 400),
         (b'{"pixels": [[1e999]]}', JSON, "", 400),
         (b'{"pixels": []}', JSON, "", 400),
         (b'{"pixels": [[' + b"0," * 600 + b"0]]}", JSON, "", 400),

@@ -301,6 +301,20 @@ def test_a_failing_job_does_not_end_the_sweep(
     assert "traceback.txt" in failed.artifacts
 
 
+def test_a_continued_run_has_its_name_in_this_sweep(
+    command: Command, tmp_path: Path, idx_folder: Path
+) -> None:
+    small_ = small(idx_folder, *EPOCHS, "tracking=none")
+    command(RUN, "-m", *small_, "lr=3e38,0.5", "seed=1")
+    (first,) = [run for run in histories(tmp_path) if run.params["lr"] > 1]
+    done = command(RUN, "-m", *small_, "lr=3e38", "seed=1,2")
+    assert done.returncode == 1
+    assert len(histories(tmp_path)) == 3
+    assert first.name not in done.stderr.replace("lr=3e+38 is probably", "")
+    assert f"seed=1 ({first.run}) failed: " in done.stderr
+    assert f"\nfailed: seed=1 ({first.run}): " in done.stderr
+
+
 def test_a_repeated_sweep_reuses_what_is_finished(
     command: Command, tmp_path: Path, idx_folder: Path
 ) -> None:

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.run import conf, launcher_schema, overrides
+from harness.run import compose, conf, launcher_schema, overrides
 from harness.run import help as manual
+from harness.runfolder import parts
+from harness.runfolder.kinds import KINDS
 from harness.runfolder.meanings import meanings
 
 
@@ -29,7 +31,19 @@ def test_defaults_are_shown() -> None:
     assert lines["batch"].endswith("[32]")
     assert lines["max_norm"].endswith("[null]")
     assert lines["dataset.num_val"].endswith("[5000]")
-    assert lines["optimizer.beta1"].endswith("[see conf/optimizer]")
+    assert lines["optimizer.beta1"].endswith("[0.9 with adam or adamw]")
+    assert lines["augmentation.shift"].endswith("[1.5 with affine, 1.0 with elastic]")
+    assert lines["model.channels"].endswith("[[8,16] with conv]")
+    assert "conf/" not in manual.help_text([]), "a wheel has no such folder"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_defaults_of_parts_are_those_of_their_files(kind: str) -> None:
+    for part in KINDS[kind].rows:
+        chosen = compose.compose_one([f"{kind}={part}"])
+        for key in parts.keys(kind, part):
+            default = list(key.default) if isinstance(key.default, tuple) else key.default
+            assert chosen.parts[kind].options[key.name] == default
 
 
 def listed(*typed: str) -> dict[str, str]:

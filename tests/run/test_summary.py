@@ -79,6 +79,23 @@ def test_with_a_local_store_the_links_are_those_of_the_ui_command(
     assert "tags.sweep%20LIKE%20%27%250123456789%25%27" in out
 
 
+def test_what_earlier_commands_made_is_found_in_their_experiments_by_their_names(
+    finished: Run, capsys: Output
+) -> None:
+    report = Report(experiments={"digits": "7", "letters": "8"})
+    summarized(finished, report=report, target=finished.target())
+    out = capsys.readouterr().out
+    links = [line for line in out.splitlines() if line.startswith("this sweep's charts:")]
+    assert [line.rpartition("   ")[2] for line in links] == ["in digits", "in letters"]
+    name = finished.create["name"]
+    assert f"names there:               batch=1 is {name} ({finished.id})\n" in out
+    same = replace(plan_of(finished), jobs=(SweepJob(finished.id, name, {}, "key"),))
+    summarize([finished], same, DELIVERED, finished.target(), interrupted=False)
+    out = capsys.readouterr().out
+    assert "names there" not in out
+    assert "   in mnist" not in out
+
+
 def test_a_single_run_has_no_link_to_a_sweep(finished: Run, capsys: Output) -> None:
     summarize([finished], None, DELIVERED, finished.target(), interrupted=False)
     out = capsys.readouterr().out

@@ -31,6 +31,8 @@ def open_ended(parameters, *, beta: float):
     pass
 
 def starless(parameters, beta: float = 0.9, gamma=None, *, lr: float = 0.1): ...
+def slashed(parameters, beta: float = 0.9, /): ...
+def positional(parameters=None, beta: float = 0.9, *rest, lr: float = 0.1, **more): ...
 def needy(parameters, beta, *, lr: float = 0.1): ...
 def short(*, lr: float = 0.1): ...
 def open_end(*arguments, lr: float = 0.1): ...
@@ -134,8 +136,8 @@ def test_a_part_of_the_user_s_has_the_keys_of_its_signature(module: str) -> None
         ({"name": "M:Lion", "sizes": 8}, "; type optimizer.sizes=[8]"),
         ({"name": "M:Lion", "cap": "x"}, "optimizer.cap=x: expected a finite number, or null"),
         ({"name": "M:Lion", "lr": 0.1}, "optimizer.lr: optimizer=parts_of_test:Lion has no such"),
-        ("M:bare", "the keyword argument 'beta' needs an annotation and a default"),
-        ("M:open_ended", "the keyword argument 'beta' needs an annotation and a default"),
+        ("M:bare", "the argument 'beta' needs an annotation and a default"),
+        ("M:open_ended", "the argument 'beta' needs an annotation and a default"),
         ("M:number", "expected a class or a function, found 3"),
     ],
 )
@@ -222,8 +224,9 @@ def test_a_type_that_is_nowhere_is_one_line(
         ("optimizer", "short", "expected the positional arguments (parameters), found ()"),
         ("activation", "needy", "expected the positional arguments (), found (parameters, beta)"),
         ("model", "needy", ""),
-        ("model", "starless", ""),
-        ("optimizer", "starless", ""),
+        ("model", "starless", "the argument 'gamma' needs an annotation and a default"),
+        ("optimizer", "starless", "optimizer=parts_of_test:starless: the argument 'gamma' needs"),
+        ("optimizer", "slashed", "the argument 'beta' before / cannot be a key; put * before it"),
         ("optimizer", "open_end", ""),
         ("schedule", "sharp", "expected the positional arguments (epochs), found ()"),
         ("optimizer", "odd", "optimizer.beta=many: expected a whole number; this is its default"),
@@ -238,6 +241,15 @@ def test_a_signature_that_no_call_fits_is_one_line(
     with pytest.raises(PartError) as caught:
         parts.keys(kind, f"{module}:{name}")
     assert expected in str(caught.value)
+
+
+def test_an_argument_with_a_default_is_a_key_also_without_a_star(module: str) -> None:
+    part = parts.check("optimizer", {"name": f"{module}:positional", "beta": 0.5})
+    assert part.options == {"beta": 0.5}
+    assert [key.name for key in parts.shared_keys("optimizer", part.name)] == ["lr"]
+    assert [key.name for key in parts.keys("model", f"{module}:positional")] == ["lr"]
+    with pytest.raises(PartError, match="expected a finite number"):
+        parts.check("optimizer", {"name": f"{module}:positional", "beta": "x"})
 
 
 def test_a_metric_takes_two_arguments(module: str) -> None:

@@ -20,17 +20,25 @@ class JobProcess:
     """A job, bound to this process by a pipe: when this process dies, the job ends.
 
     process: a job that waits for its run folder. quiet: its output goes to `job.log` in the run
-    folder. cores: how many it may use; None: all. Leaving the context ends the job if it still
-    runs, with time for its end record.
+    folder. cores: how many it may use; None: all. alone: the caller prints its failure at once, so
+    the job does not. Leaving the context ends the job if it still runs, with time for its end
+    record.
     """
 
     def __init__(
-        self, run: Run, process: Process, *, quiet: bool = False, cores: int | None = None
+        self,
+        run: Run,
+        process: Process,
+        *,
+        quiet: bool = False,
+        cores: int | None = None,
+        alone: bool = False,
     ) -> None:
         self.run = run
         self._process = process
         log = str(run.folder / LOG) if quiet else None
-        order = {"folder": str(run.folder), "log": log, "cores": cores}
+        order = {"folder": str(run.folder), "name": run.name, "log": log, "cores": cores}
+        order["alone"] = alone
         assert process.stdin is not None
         with suppress(BrokenPipeError):  # it died; `wait` reports it
             process.stdin.write(json.dumps(order).encode() + b"\n")

@@ -15,7 +15,10 @@ POLL_S = 0.1
 
 
 class Basic:
-    """One job after the other, each with its own progress bar; the next one starts up meanwhile."""
+    """One job after the other, each with its own progress bar; the next one starts up meanwhile.
+
+    A job among several prints its failure when it fails; that of a single one comes at the end.
+    """
 
     slots = 1
 
@@ -26,7 +29,7 @@ class Basic:
         """See `Launcher`; `on_end` is called while the next job trains."""
         previous: Run | None = None
         for number, run in enumerate(runs, 1):
-            with JobProcess(run, self._prestart.take()) as job:
+            with JobProcess(run, self._prestart.take(), alone=len(runs) == 1) as job:
                 if number < len(runs):
                     self._prestart.start()
                 if previous is not None:

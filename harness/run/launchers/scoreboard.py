@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Self
 
 from rich.progress import BarColumn, Progress, TextColumn
@@ -65,7 +65,7 @@ class Scoreboard:
                 self._refresh()
             best, objective = best_value(history), Objective.of(history.params)
             figure = "" if best is None else f"  {objective.title} {objective.format(best)}"
-            print(f"{history.name}  {ending(history)}{figure}   {self.line()}", flush=True)
+            print(f"{run.name}  {ending(history)}{figure}   {self.line()}", flush=True)
 
     def line(self) -> str:
         """`7/15 done, 2 running, 1 failed, best 1.98% (batch=16,seed=3), 40 s left`"""
@@ -77,7 +77,7 @@ class Scoreboard:
         parts = [f"{count['finished']}/{self._total} done", f"{running} running"]
         kinds = ("pruned", "failed", "killed", "damaged")
         parts += [f"{count[kind]} {kind}" for kind in kinds if count[kind]]
-        parts += _best_of_each_kind(list(histories.values()))
+        parts += _best_of_each_kind(histories)
         left = self._seconds_left()
         if left is not None and count.total() < self._total:
             parts.append(f"{left:.0f} s left")
@@ -143,14 +143,15 @@ def best_value(history: History) -> float | None:
     return objective.best(curve[-1:] if history.params["weights"] == "last" else curve)
 
 
-def _best_of_each_kind(histories: Sequence[History]) -> list[str]:
+def _best_of_each_kind(histories: Mapping[Run, History]) -> list[str]:
     """`best 1.98% (batch=16,seed=3)`; of several data sets or objectives one each, named.
 
-    Runs that failed do not count.
+    Runs that failed, or whose journals are damaged, do not count.
     """
-    valid = [each for each in histories if each.status is not RunStatus.FAILED]
-    scored = [(each, value) for each in valid if (value := best_value(each)) is not None]
-    kinds = [(each.data_set, Objective.of(each.params)) for each, _ in scored]
+    invalid = RunStatus.FAILED, RunStatus.DAMAGED
+    valid = {run: each for run, each in histories.items() if each.status not in invalid}
+    scored = [(run, value) for run in valid if (value := best_value(valid[run])) is not None]
+    kinds = [(valid[run].data_set, Objective.of(valid[run].params)) for run, _ in scored]
     several_sets = len({name for name, _ in kinds}) > 1
     several_objectives = len({objective for _, objective in kinds}) > 1
     parts = []

@@ -39,14 +39,21 @@ def ended(process: "subprocess.Popen[bytes]") -> None:
             pipe.close()
 
 
-@pytest.mark.parametrize(("quiet", "cores"), [(False, None), (True, 3)])
-def test_the_order_is_one_line_of_json(run: Run, quiet: bool, cores: int | None) -> None:
+@pytest.mark.parametrize(
+    ("quiet", "cores", "alone"), [(False, None, False), (True, 3, False), (False, None, True)]
+)
+def test_the_order_is_one_line_of_json(
+    run: Run, quiet: bool, cores: int | None, alone: bool
+) -> None:
     process = process_of("import sys; sys.stdout.write(sys.stdin.readline())")
-    with JobProcess(run, process, quiet=quiet, cores=cores):
+    with JobProcess(run, process, quiet=quiet, cores=cores, alone=alone):
         assert process.stdout is not None
         order = json.loads(process.stdout.read())
     log = str(run.folder / LOG) if quiet else None
-    assert order == {"folder": str(run.folder), "log": log, "cores": cores}
+    assert order == {
+        "folder": str(run.folder), "name": run.history().name, "log": log, "cores": cores,
+        "alone": alone,
+    }  # fmt: skip
     ended(process)
 
 

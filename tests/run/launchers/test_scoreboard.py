@@ -65,6 +65,30 @@ def test_a_run_that_failed_is_not_the_best(tmp_path: Path) -> None:
         assert "1 failed, best 50.00% (seed=2)" in board.line()
 
 
+def test_a_damaged_run_is_not_the_best(tmp_path: Path) -> None:
+    damaged, finished = runs_of(tmp_path, 2)
+    record_training(damaged, 0.25)
+    with damaged.journal.open("ab") as file:
+        file.write(b"00000000 {}\n")
+    with Scoreboard([damaged, finished]) as board:
+        board.ended(damaged)
+        assert "1 damaged" in board.line()
+        assert "best" not in board.line()
+        board.ended(record_training(finished, 0.5))
+        assert "1 damaged, best 50.00% (seed=1)" in board.line()
+
+
+def test_a_run_of_an_earlier_command_has_its_name_in_this_sweep(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (earlier,) = runs_of(tmp_path, 1)
+    run = Run(earlier.folder, "lr=0.1")
+    with Scoreboard([run]) as board:
+        board.ended(record_training(run, 0.5))
+        assert board.line().endswith("best 50.00% (lr=0.1)")
+    assert capsys.readouterr().out.startswith("lr=0.1  finished ")
+
+
 def test_the_best_on_each_data_set_is_named(tmp_path: Path) -> None:
     about = Identity("b", {"run_key": "key"}, DATASET | {"name": "shapes"})
     other = folder.create(tmp_path, replace(composed(), outputs=str(tmp_path)), about)
