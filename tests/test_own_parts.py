@@ -259,6 +259,15 @@ class wrong(CrossEntropy):
     def gradient(self, outputs, targets, out):
         raise KeyError("in gradient")
 """, "KeyError: 'in gradient' ("),
+    "predicts_nan": ("loss", """
+class wrong(CrossEntropy):
+    def predict(self, outputs, out):
+        super().predict(outputs, out)
+        out[(outputs == 0).sum(axis=1) == 0] = np.nan
+    def gradient(self, outputs, targets, out):
+        CrossEntropy().gradient(outputs, targets, out)
+""", "loss=predicts_nan:wrong: ValueError: wrong.predict(outputs, out): expected rows of "
+     "probabilities that add up to 1, found nan, nan, nan, nan with the sum nan"),
     "loss_counts": ("loss", """
 class wrong(CrossEntropy):
     steps = 0

@@ -114,6 +114,13 @@ def scores(settings: Settings, run):
         run.log(epoch, {"val/error": 0.5})
     run.predictions(run.dataset.test.labels, np.full((len(run.dataset.test.labels), 10), 7))
 
+def lies(settings: Settings, run):
+    for epoch in run.epochs():
+        run.log(epoch, {"val/error": 0.5})
+    run.final({"test/error": 0})
+    run.predictions(run.dataset.test.labels, np.full((len(run.dataset.test.labels), 4), 0.25) +
+                    [0.3, -0.1, -0.1, -0.1])
+
 def threads(settings: Settings, run):
     thread = threading.Thread(target=lambda: [][0])
     thread.start()
@@ -294,7 +301,7 @@ def test_wrong_code_is_a_failed_run_in_one_line(
 ) -> None:
     names = (
         "raises", "exits", "interrupts", "dies", "nan", "nothing", "shapes", "early", "names",
-        "scores", "too_early", "rude", "long", "forks", "chatty",
+        "scores", "lies", "too_early", "rude", "long", "forks", "chatty",
     )  # fmt: skip
     trainers = ",".join(f"own_trainer:{name}" for name in names)
     arguments = own(idx_folder, "fit", "tracking=none")
@@ -313,6 +320,7 @@ def test_wrong_code_is_a_failed_run_in_one_line(
         "it returned after epoch 2 without run.final(...)",
         "metric 'my metric!!': expected a name of letters",
         "expected rows of probabilities that add up to 1, found 7, 7, 7, 7, ... with the sum 70",
+        "test/error is 0, and the most probable classes of the predictions are wrong for 75 of 100",
         "run.log(2, ...): called after run.final; expected run.final once, after the last run.log",
         "Rude: (its text cannot be shown: ValueError) (",
         f"ValueError: {'x' * 1000}... (",
@@ -325,6 +333,7 @@ def test_wrong_code_is_a_failed_run_in_one_line(
             assert [record["epoch"] for record in run.epochs] == [1, 2, 3]
             continue
         assert run.status == "FAILED"
+        assert run.final == {}
         assert words in str(run.error)
         assert words in done.stderr
         files = {"traceback.txt", "config.yaml", "code/own_trainer.py"}

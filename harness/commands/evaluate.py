@@ -15,7 +15,7 @@ from harness.analysis.statistics import mean_interval, wilson
 from harness.commands.options import CONFIG_DIR, JSON, OUTPUTS, refuse
 from harness.data.dataset import Dataset, default_names, is_image
 from harness.data.normalization import is_beyond, narrow_range
-from harness.nn.losses import CrossEntropy
+from harness.nn.losses import CrossEntropy, tempered
 from harness.recognizer import calibration
 from harness.recognizer.loading import load_run
 from harness.recognizer.recognizer import Recognizer
@@ -156,7 +156,7 @@ def run_on(outputs: Path, run_id: str, overrides: list[str]) -> Evaluation | Reg
     title = title if settings.place is None else f"{title} ({settings.place})"
     if trained.is_regression:
         return regression(run.id, title, score.loss, predictions, labels, further)
-    tempered = calibration.tempered(predictions, trained.temperature)
+    calibrated = tempered(predictions, trained.temperature)
     return Evaluation(
         run=run.id,
         dataset=title,
@@ -164,7 +164,7 @@ def run_on(outputs: Path, run_id: str, overrides: list[str]) -> Evaluation | Reg
         error=score.error,
         interval=wilson(score.wrong, score.count),
         loss=score.loss,
-        calibration_error=calibration.expected_error(tempered, labels),
+        calibration_error=calibration.expected_error(calibrated, labels),
         confusion=confusion(labels, predictions.argmax(axis=1), trained.classes),
         class_names=trained.class_names,
         metrics=further,

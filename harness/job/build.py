@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from harness.data.dataset import Dataset, default_names
 from harness.data.normalization import Normalization, is_affine, recorded_range
@@ -60,6 +61,11 @@ def trainer(
         if getattr(config, kind).is_own:
             place = f"{kind}={getattr(config, kind).name}"
             rehearsal.check_layers(place, partial(_new, config, dataset))
+            rehearsal.check_derivatives(
+                f"model={config.model.name}",
+                f"activation={config.activation.name}" if config.activation.is_own else None,
+                partial(_new, config, dataset),
+            )
             break
     fitted: Normalization = part("normalization", config)
     fitted.fit(dataset.train.inputs, dataset.train.rows)
@@ -106,21 +112,26 @@ def trainer(
     return Trainer(made, dataset, optimizer, fitted, options)
 
 
-def _new(config: ScratchConfig, dataset: Dataset) -> Network:
+def _new(config: ScratchConfig, dataset: Dataset, dtype: DTypeLike = np.float32) -> Network:
     """The network with its initial parameters, which a training begins with."""
-    made = network(config, dataset.input_shape, dataset.outputs)
+    made = network(config, dataset.input_shape, dataset.outputs, dtype)
     made.initialize(generators(config.seed)["weights"])
     return made
 
 
-def network(config: ScratchConfig, input_shape: tuple[int, ...], outputs: int) -> Network:
+def network(
+    config: ScratchConfig,
+    input_shape: tuple[int, ...],
+    outputs: int,
+    dtype: DTypeLike = np.float32,
+) -> Network:
     """The network of a configuration, with zero parameters. Raises `PartError`."""
     layers = part("model", config, input_shape, outputs)
     place = f"model={config.model.name}"
     if not isinstance(layers, list | tuple) or not all(isinstance(each, Layer) for each in layers):
         raise PartError(f"{place}: expected it to return a list of layers, found {layers!r}")
     try:
-        made = Network(layers, math.prod(input_shape))
+        made = Network(layers, math.prod(input_shape), dtype)
     except (ValueError, TypeError, AttributeError) as error:
         raise PartError(f"{place}: {own_code.described(error)}") from error
     if made.outputs != outputs:

@@ -11,14 +11,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from harness.data import normalization
 from harness.data.dataset import Dataset, Part
 from harness.job import repeated
-from harness.nn import losses
+from harness.nn import differences, losses
 from harness.nn.initialization import check_initialization
-from harness.nn.layers import walk
+from harness.nn.layers import Activate, walk
 from harness.nn.network import Network
 from harness.nn.parameters import Parameters
 from harness.runfolder import own_code
@@ -105,6 +105,7 @@ def check_loss(name: str, make: Callable[[], Any], dataset: Dataset) -> None:
             names = ", ".join([*list(copies)[: len(arguments)], "out"])
             repeated.check_kept(f"{place}: {method}({names})", **copies)
             results.append(out)
+        losses.check_predictions(loss, results[-1])
         return results
 
     with named(place), np.errstate(all="ignore"):
@@ -271,6 +272,49 @@ def check_layers(place: str, make: Callable[[], Network]) -> None:
         "are saved: a resumed run and the saved weights would compute something else; make it a "
         "parameter whose gradient is 0, or compute it anew in each call"
     )
+
+
+def check_derivatives(
+    model: str, activation: str | None, make: Callable[[DTypeLike], Network]
+) -> None:
+    """Warn about layers and activations of the user's with other derivatives than their `forward`.
+
+    Also about layers whose evaluation of an example depends on the others of its batch. It may be
+    on purpose, so nothing is refused. model, activation: what a warning begins with; activation is
+    None where it is no setting. make: the network of a type, float64 where its layers take it.
+    """
+    for dtype in map(np.dtype, (np.float64, np.float32)):
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            try:
+                found = list(_faults(make(dtype)))
+            except Exception:  # of any kind: it may take float32 only
+                continue
+        for is_activation in (True, False):
+            if faults := [fault for of, fault in found if of == is_activation]:
+                warn(activation if is_activation and activation else model, "; ".join(faults))
+        return
+
+
+def _faults(network: Network) -> Iterator[tuple[bool, str]]:
+    """Whether it is that of an activation, and what is wrong in words; each kind of layer once."""
+    dtype, random, seen = network.parameters.flat.dtype, np.random.default_rng(0), set()
+    layers = list(walk(network.layers))
+    own = {type(e.activation): e.activation for e in layers if isinstance(e, Activate)}
+    for kind, activation in own.items():
+        if repeated.is_built_in(activation):
+            continue
+        if fault := differences.activation_fault(activation, dtype):
+            yield True, f"{kind.__name__}.{fault}"
+            return  # which blocks with it have as well
+    inputs = random.normal(size=(FEW, network.inputs)).astype(dtype)
+    for layer in network.layers:
+        key = type(layer), inputs.shape
+        if key not in seen and not all(map(repeated.is_built_in, walk([layer]))):
+            yield from ((False, each) for each in differences.layer_faults(layer, inputs))
+        seen.add(key)
+        outputs = layer.forward(inputs, False)
+        inputs = random.normal(size=outputs.shape).astype(dtype)  # away from kinks at 0
 
 
 def _overwrite(network: Network, names: list[str]) -> bool:

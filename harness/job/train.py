@@ -162,14 +162,15 @@ def _train(run: Run, journal: Journal) -> None:
         training = TrainingRun(run, journal, show, dataset=dataset, threads=threads)
         with _only_here(config.trainer.name):
             fit(training)
-    history = run.history()
-    if not history.epochs:
+    epochs = len(run.history().epochs)
+    if not epochs:
         raise ValueError(f"trainer={config.trainer.name}: it returned without logging an epoch")
-    if not (training.has_final and history.final):
+    if not training.has_final:
         raise ValueError(
-            f"trainer={config.trainer.name}: it returned after epoch {len(history.epochs)} without "
+            f"trainer={config.trainer.name}: it returned after epoch {epochs} without "
             "run.final(...), which records the metrics of the test set"
         )
+    training.finish()
     _record(run, journal, [*training.files, *_circumstances(run)])
 
 

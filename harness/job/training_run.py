@@ -40,6 +40,7 @@ from harness.runfolder.run import Run
 from harness.training.monitor import Diverged, Monitor, check_finite
 
 PREDICTIONS = "predictions/test.npz"
+ROUNDING = 1e-6  # of a mean of fractions
 TIED = 1e-6  # probabilities closer than this may be either way around in another precision
 RESERVED = (
     "calibration.json", "checkpoints", "code", "config.yaml", "delivered.json", "environment.txt",
@@ -61,8 +62,7 @@ class TrainingRun:
     """What a training function is given, and where its results go.
 
     folder: the run folder. dataset: the data set with its parts `train`, `val` (or None) and
-    `test`. seed, threads: to be used. restored: the folder of the newest checkpoint, None when the
-    training starts at its beginning.
+    `test`. seed, threads: to be used.
     """
 
     def __init__(
@@ -92,11 +92,12 @@ class TrainingRun:
         self._predicted: tuple[NDArray[Any], NDArray[np.float32]] | None = None
         self._recorded, self._has_final = len(history.epochs), bool(history.final)
         newest = self._checkpoints.newest()
-        self.restored: Path | None = None if newest is None else newest.folder
+        self._restored: Path | None = None if newest is None else newest.folder
+        self._is_read = newest is None  # whether the function asked for a checkpoint
         self._epoch = 0 if newest is None else newest.epoch  # the last one that is trained
         if self._epoch > self._recorded + 1:
             raise ValueError(
-                f"{run.journal} lost records: it has {self._recorded} epochs, and {self.restored} "
+                f"{run.journal} lost records: it has {self._recorded} epochs, and {self._restored} "
                 "was written after more; restore it from a backup, or remove the run folder and "
                 "train it again"
             )
@@ -106,6 +107,12 @@ class TrainingRun:
             self._record(newest.epoch, newest.metrics)
             self._monitor.add(newest.epoch, newest.metrics)
         self._begin = time.perf_counter()
+
+    @property
+    def restored(self) -> Path | None:
+        """The folder of the newest checkpoint; None when the training starts at its beginning."""
+        self._is_read = True
+        return self._restored
 
     @property
     def has_final(self) -> bool:
@@ -132,12 +139,14 @@ class TrainingRun:
         epoch: from 1, each once. values: finite numbers by key, each `train/NAME`, `val/NAME` or,
         not negative, `time/NAME`. checkpoint: called with a folder to save the state into, from
         which `restored` continues. Raises `ValueError` for other values, such as an error that is
-        no fraction, and after `final`, and `Diverged` for a metric that is not finite.
+        no fraction, after `final`, and when a resumed training asked for no checkpoint, and
+        `Diverged` for a metric that is not finite.
         """
         if epoch != self._epoch + 1:
             raise ValueError(f"run.log({epoch}, ...): expected epoch {self._epoch + 1}")
         if self.has_final or (self._has_final and epoch > self._recorded):
             raise ValueError(f"run.log({epoch}, ...): called after run.final; {ORDER}")
+        self._check_resumed(f"run.log({epoch}, ...)")
         checked = _checked("run.log", values, OF_EPOCH)
         checked.setdefault(metrics.EPOCH_S, time.perf_counter() - self._begin)
         try:
@@ -161,6 +170,7 @@ class TrainingRun:
         The best epoch so far by the objective; without validation or with `weights=last`, the last
         one.
         """
+        self._is_read = True
         return self._checkpoints.of(self._monitor.best_epoch)
 
     def _record(self, epoch: int, values: dict[str, float]) -> None:
@@ -170,7 +180,9 @@ class TrainingRun:
             self._recorded = epoch
 
     def final(self, values: Mapping[str, float]) -> None:
-        """Record the metrics of the test set, once, after the last epoch. Every run needs it.
+        """Take the metrics of the test set, once, after the last epoch. Every run needs it.
+
+        They are recorded when the training function has returned: a failed run has none.
 
         values: finite numbers by key, each `test/NAME`. `best/epoch` and the objective's value
         there are added. They tell the truth about the test metrics when those are of the state in
@@ -181,13 +193,17 @@ class TrainingRun:
             raise ValueError(f"run.final: called twice; {ORDER}")
         if not self._epoch:
             raise ValueError(f"run.final: called before run.log; {ORDER}")
+        self._check_resumed("run.final")
         checked = _checked("run.final", values, OF_END)
         check_finite(self._epoch, checked)
         _check_fractions(checked)
         self._check_agreement(checked, self._predicted)
         self._final = checked
+
+    def finish(self) -> None:
+        """Record what `final` took; called by the harness, once, after the training function."""
         if not self._has_final:  # else MLflow would get a second row
-            content = checked | self._monitor.best()
+            content = self._final | self._monitor.best()
             self._journal.append("final", epoch=self._epoch, metrics=content)
             self._has_final = True
 
@@ -259,15 +275,25 @@ class TrainingRun:
             least, most, rounding = found
             if least - rounding <= value <= most + rounding:
                 continue
-            what = f"run.predictions give {least:.4g}"
+            what = f"the predictions give {least:.4g}"
             if name == "error":
                 what = (
-                    "the most probable classes in run.predictions are wrong for "
+                    "the most probable classes of the predictions are wrong for "
                     f"{round(least * count)} of {count} test examples, an error of {least:.4g}"
                 )
             raise ValueError(
-                f"{key} is {value:.4g} in run.final, and {what}; expected both of the same "
-                "predictions"
+                f"{key} is {value:.4g}, and {what}; expected both of the same predictions"
+            )
+
+    def _check_resumed(self, call: str) -> None:
+        """Raise `ValueError` for a training that goes on from nothing where another one ended."""
+        if not self._is_read:
+            assert self._restored is not None
+            raise ValueError(
+                f"{call}: the run is resumed after {self._restored.name}, and the training "
+                "function did not read run.restored, so it began again; load the state from "
+                "run.restored, or call run.log without checkpoint, and a resumed run begins at "
+                "epoch 1"
             )
 
     def _add_file(self, path: str) -> None:
@@ -331,13 +357,13 @@ def _wrong(labels: NDArray[Any], probabilities: NDArray[np.float32]) -> tuple[in
 
 
 def _check_fractions(values: Mapping[str, float]) -> None:
-    """Raise `ValueError` for an error or an accuracy outside [0, 1], and for a negative time."""
+    """Raise `ValueError` for what is shown in percent and is no fraction, and a negative time."""
     for key, value in values.items():
-        part, _, name = key.partition("/")
+        part, _, _ = key.partition("/")
         if part == "time" and value < 0:
             raise ValueError(f"metric {key}: expected a number of at least 0, found {value:.4g}")
-        is_fraction = part in ("train", "val", "test") and name in ("error", "accuracy")
-        if is_fraction and not 0 <= value <= 1:
+        is_fraction = part != "time" and Objective(key).is_fraction
+        if is_fraction and not -ROUNDING <= value <= 1 + ROUNDING:
             raise ValueError(
                 f"metric {key}: expected the fraction of the examples, from 0 to 1, found "
                 f"{value:.4g}; divide percent by 100, or give another quantity another name"

@@ -8,20 +8,22 @@ The network's outputs are z (B, C), the targets t (B, C).
 What is trained on is the mean over the batch; `gradient` is its derivative with respect to z.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.nn.differences import contradiction
+
 __all__ = ["LOSSES", "CrossEntropy", "Loss", "SquaredError", "softmax"]
 
 Array = NDArray[np.floating[Any]]
 Kind = Literal["classification", "regression"]
-PROBES, STEP, TOLERANCE = 32, 1e-2, 0.05  # of the central differences of `gradient_fault`
+PROBES, STEP, MAY_DIFFER = 32, 1e-2, 0.5  # of the central differences of `gradient_fault`
 LARGEST = 100  # outputs at which float32 has such differences
 PROBABILITY_TOLERANCE = 1e-3  # of their sum, in float32
+LEAST = 1e-30  # lower limit of a probability, for the logarithm of those that are 0 in float32
 
 
 class Loss(Protocol):
@@ -125,6 +127,29 @@ class SquaredError:
         np.copyto(out, outputs)
 
 
+def predict(loss: Loss, outputs: Array, temperature: float, out: Array) -> None:
+    """Write the calibrated predictions of `outputs` (B, C), which are not `out`, into `out`.
+
+    softmax(z / T) for the built-in losses; for others `tempered` predictions, because a prediction
+    may be any function of the outputs.
+    """
+    if type(loss) in LOSSES.values():
+        loss.predict(np.divide(outputs, np.float32(temperature)), out)
+        return
+    loss.predict(outputs, out)
+    if temperature != 1:
+        out[:] = tempered(out, temperature)
+
+
+def tempered(probabilities: Array, temperature: float) -> Array:
+    """softmax(log p / T), (N, C), of probabilities p; of p = softmax(z), that is softmax(z / T)."""
+    logits = np.log(np.maximum(probabilities, LEAST)) / temperature
+    logits -= logits.max(axis=1, keepdims=True)
+    np.exp(logits, out=logits)
+    logits /= logits.sum(axis=1, keepdims=True)
+    return logits.astype(probabilities.dtype)
+
+
 def check_kind(place: str, loss: Loss, *, is_regression: bool, label_smoothing: float) -> None:
     """Raise `ValueError` for a loss of another kind than the data, or smoothed numbers.
 
@@ -176,11 +201,11 @@ def check(loss: Loss, outputs: int) -> None:
             loss.gradient(z, t, out)
         else:
             loss.predict(z, out)
-        name = f"{type(loss).__name__}.{method}"
         if np.isinf(out).any():
+            name = f"{type(loss).__name__}.{method}"
             raise ValueError(f"{name}: expected it to fill out, found no change")
-        if method.startswith("predict") and loss.kind == "classification":
-            check_probabilities(name, out)
+        if method.startswith("predict"):
+            check_predictions(loss, out)
 
 
 def gradient_fault(loss: Loss, outputs: Array, targets: Array) -> str | None:
@@ -206,29 +231,26 @@ def gradient_fault(loss: Loss, outputs: Array, targets: Array) -> str | None:
             means.append(float(np.mean(loss.value(moved, targets.copy()), dtype=np.float64)))
         pairs.append((float(gradient[place]), (means[0] - means[1]) / (2 * STEP)))
     found, expected = np.array(pairs).T
-    scale = max(abs(found).max(), abs(expected).max())
-    if not (np.isfinite(scale) and scale > 0):
-        return None
-    counted = np.maximum(abs(found), abs(expected)) > TOLERANCE * scale
-    wrong = counted & (abs(found - expected) > TOLERANCE * np.maximum(abs(found), abs(expected)))
-    if wrong.sum() * 2 <= counted.sum():
-        return None
-    worst = int(np.where(wrong, abs(found - expected), 0).argmax())
-    with np.errstate(all="ignore"):
-        ratios = found[wrong] / expected[wrong]
+    how = contradiction(found, expected, MAY_DIFFER, len(outputs))
     what = "gradient is not the derivative of the mean of value over the batch"
-    if np.isfinite(ratios).all() and np.ptp(ratios) <= TOLERANCE * abs(ratios).max():
-        factor, batch = float(np.median(ratios)), len(outputs)
-        if math.isclose(factor, batch, rel_tol=TOLERANCE):
-            return f"{what}, but {batch} times it, the size of the batch"
-        return f"{what}, but {factor:.3g} times it"
-    return f"{what}: {found[worst]:.4g} where central differences give {expected[worst]:.4g}"
+    return None if how is None else f"{what}{how}"
+
+
+def check_predictions(loss: Loss, predicted: Array) -> None:
+    """Raise `ValueError` when predictions (N, C) are not finite, or of classes no probabilities."""
+    place = f"{type(loss).__name__}.predict(outputs, out)"
+    if loss.kind == "classification":
+        check_probabilities(place, predicted)
+    elif not np.isfinite(predicted).all():
+        found = predicted[~np.isfinite(predicted)][0]
+        raise ValueError(f"{place}: expected finite numbers, found {found}")
 
 
 def check_probabilities(place: str, predicted: NDArray[np.floating[Any]]) -> None:
     """Raise `ValueError` when a row of (N, C) is not probabilities, which add up to 1."""
     total = predicted.sum(axis=1, dtype=np.float64)
-    wrong = (predicted < 0).any(axis=1) | (abs(total - 1) > PROBABILITY_TOLERANCE)
+    is_one = abs(total - 1) <= PROBABILITY_TOLERANCE  # not of NaN
+    wrong = (predicted < 0).any(axis=1) | ~is_one
     if wrong.any():
         row = predicted[wrong.argmax()][:4]
         shown = ", ".join(f"{value:.3g}" for value in row) + ", ..." * (predicted.shape[1] > 4)

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.nn.losses import LEAST, tempered
+
 BINS = 15
 ENOUGH = 200  # validation examples
-LEAST = 1e-30  # lower limit of a probability, for the logarithm of those that are 0 in float32
 STEPS = 60  # of the golden-section search
 LOW, HIGH = -3.0, 3.0  # of the logarithm of the temperature: 1/20 to 20
 GOLDEN = (5**0.5 - 1) / 2
@@ -74,15 +75,6 @@ def check(temperature: Any) -> None:
             f"temperature: expected a number from {low:.2f} to {high:.0f}, found "
             f"{str(temperature)[:80]!r}"
         )
-
-
-def tempered(probabilities: Probabilities, temperature: float) -> Probabilities:
-    """softmax(z / T) from softmax(z), (N, C) float32."""
-    logits = np.log(np.maximum(probabilities, LEAST)) / temperature
-    logits -= logits.max(axis=1, keepdims=True)
-    np.exp(logits, out=logits)
-    logits /= logits.sum(axis=1, keepdims=True)
-    return logits.astype(np.float32)
 
 
 def expected_error(probabilities: Probabilities, labels: NDArray[np.uint8]) -> float:

@@ -60,6 +60,7 @@ class NetworkModel(PythonModel):
         package = _package(Path(context.artifacts["source"]))
         self.range = description.get("range")
         self.is_beyond = importlib.import_module(f"{package}.normalization").is_beyond
+        self.calibrated = importlib.import_module(f"{package}.losses").predict
         self.network, self.normalization, self.loss = _restored(package, description, arrays)
         names = description.get("class_names")
         self.names = names or [str(label) for label in range(self.network.outputs)]
@@ -119,12 +120,12 @@ class NetworkModel(PythonModel):
         return pixels
 
     def _predictions(self, examples: Any) -> Any:
-        """softmax(z / T), (n, C) float32, of examples (n, D); of a regression z, (n, K)."""
+        """Calibrated probabilities (n, C) float32 of examples (n, D); of a regression z, (n, K)."""
         inputs = np.empty(examples.shape, np.float32)
         self.normalization.apply(examples, inputs)
-        outputs = self.network.forward(inputs) / np.float32(self.temperature)
+        outputs = self.network.forward(inputs)
         predictions = np.empty_like(outputs)
-        self.loss.predict(outputs, predictions)
+        self.calibrated(self.loss, outputs, self.temperature, predictions)
         return predictions
 
 

@@ -16,6 +16,7 @@ from harness.data.dataset import default_names, is_image
 from harness.data.normalization import is_beyond
 from harness.job import rehearsal, trained
 from harness.job.build import CODE, RANGE
+from harness.nn.losses import predict
 from harness.recognizer.description import check
 from harness.recognizer.picture import Pixels
 from harness.recognizer.preprocess import Preprocessed, prepare
@@ -93,7 +94,7 @@ class Recognizer:
 
     @property
     def temperature(self) -> float:
-        """What the logits are divided by; 1 without calibration."""
+        """What logits, or logarithms of probabilities, are divided by; 1 without calibration."""
         return float(self.description.get("calibration", {}).get("temperature", 1.0))
 
     @property
@@ -178,8 +179,7 @@ class Recognizer:
         """The probabilities of a batch of examples (B, D), into `out` (B, C)."""
         inputs = self._inputs[: len(pixels)]
         self.normalization.apply(pixels, out=inputs)
-        np.divide(self.network.forward(inputs), self.temperature, out=out)
-        self.loss.predict(out, out)
+        predict(self.loss, self.network.forward(inputs), self.temperature, out)
 
     def read(self, pictures: list[NDArray[Any]], *, as_is: bool = False) -> list[Answer]:
         """Preprocess and classify pictures, (rows, columns) or (rows, columns, 3), 0 to 255.

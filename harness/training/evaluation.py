@@ -10,7 +10,7 @@ from harness.data.batches import Blocks
 from harness.data.dataset import Part
 from harness.data.normalization import Normalization
 from harness.nn import denormals
-from harness.nn.losses import CrossEntropy, Loss
+from harness.nn.losses import LOSSES, CrossEntropy, Loss, check_predictions
 from harness.nn.metrics import Metric, Score, misclassified
 from harness.nn.network import Network
 
@@ -35,8 +35,8 @@ def evaluate(
             for start in range(0, len(block.inputs), batch):
                 few = slice(start, start + batch)
                 outputs = network.forward(block.inputs[few])
-                add(score, loss, outputs, block.targets[few], block.labels[few])
-                loss.predict(outputs, predictions[begin : begin + len(outputs)])
+                rows = slice(begin, begin + len(outputs))
+                add(score, loss, outputs, block.targets[few], block.labels[few], predictions[rows])
                 begin += len(outputs)
     return score, predictions
 
@@ -47,10 +47,28 @@ def add(
     outputs: NDArray[np.float32],
     targets: NDArray[np.float32],
     labels: NDArray[Any],
+    predictions: NDArray[np.float32] | None = None,
 ) -> None:
-    """Add the losses of `outputs` (n, K), and of a classification the errors, to `score`."""
-    wrong = misclassified(outputs, labels) if loss.kind == "classification" else 0
-    score.add(loss.value(outputs, targets), wrong)
+    """Add the losses of `outputs` (n, K), and of a classification the errors, to `score`.
+
+    An error is one of the predictions. predictions: (n, K), overwritten with those of the loss;
+    None where the caller needs none. The softmax of cross-entropy keeps the order of the outputs,
+    so its errors are counted without it. Raises `ValueError` when a loss of one's own predicts what
+    is no probability, or no finite number.
+    """
+    is_classification, keeps_order = loss.kind == "classification", type(loss) is CrossEntropy
+    if predictions is None and is_classification and not keeps_order:
+        predictions = np.empty_like(outputs)
+    if predictions is not None:
+        loss.predict(outputs, predictions)
+    wrong = 0
+    if is_classification:
+        counted = outputs if keeps_order or predictions is None else predictions
+        wrong = misclassified(counted, labels)
+    losses = loss.value(outputs, targets)
+    if predictions is not None and type(loss) not in LOSSES.values():
+        check_predictions(loss, predictions[np.isfinite(losses)])  # else training diverged
+    score.add(losses, wrong)
 
 
 def values(

@@ -193,10 +193,10 @@ class Trainer:
             for start in range(0, len(block.inputs), options.batch):
                 part = slice(start, start + options.batch)
                 self._step(block.inputs[part], block.targets[part], outputs[part], *next(steps))
-            evaluation.add(score, options.loss, outputs, block.targets, block.labels)
-            if options.metrics:
-                kept.append((np.empty_like(outputs), block.labels))
-                options.loss.predict(outputs, kept[-1][0])
+            made = np.empty_like(outputs) if options.metrics else None
+            evaluation.add(score, options.loss, outputs, block.targets, block.labels, made)
+            if made is not None:
+                kept.append((made, block.labels))
         if not kept:
             return score, self._outputs[:0], order[:0]
         predictions, truth = (np.concatenate(arrays) for arrays in zip(*kept, strict=True))
@@ -237,8 +237,9 @@ class Trainer:
         self.normalization.apply(values, out=inputs)
         with self.network.holding(flat):
             outputs = self.network.predict(inputs)
-        self.options.loss.predict(outputs, outputs)
-        return outputs
+        predictions = np.empty_like(outputs)
+        self.options.loss.predict(outputs, predictions)
+        return predictions
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """All that the next epoch depends on: arrays by name, and the rest as JSON-able values."""

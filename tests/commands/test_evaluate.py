@@ -71,6 +71,39 @@ def test_own_data_is_found_beside_its_configurations_and_can_be_replaced(
     assert "on bands: error" in done.stdout
 
 
+def test_an_error_is_that_of_an_own_loss(command: Command, tmp_path: Path) -> None:
+    """Its predictions are the probabilities of softmax times a prior, which changes their order."""
+    code = OWN.replace("arange(60)", "arange(900)").replace("return", "x[::3] = 0\n    return")
+    (tmp_path / "own_bands.py").write_text(
+        code
+        + """
+from harness.nn.losses import CrossEntropy
+class Prior(CrossEntropy):
+    def predict(self, outputs, out):
+        super().predict(outputs, out)
+        out *= [1, 20]
+        out /= out.sum(axis=1, keepdims=True)
+"""
+    )
+    done = command(
+        RUN, "dataset=own_bands:bands", "loss=own_bands:Prior", "epochs=2", "batch=9", "width=4",
+        "tracking=none", "normalization=standard", "dataset.num_val=300",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    run = Run(only_folder(tmp_path))
+    with np.load(run.folder / "predictions/test.npz") as saved:
+        error = np.mean(saved["probabilities"].argmax(axis=1) != saved["labels"])
+    assert 0 < error < 1
+    assert run.metrics[metrics.TEST_ERROR] == error
+    done = command("harness", "evaluate", "last", "--json")
+    assert done.returncode == 0, done.stderr
+    scores = json.loads(done.stdout)
+    confusion = np.array(scores["confusion"])
+    assert scores["error"] == error
+    assert 1 - np.trace(confusion) / confusion.sum() == pytest.approx(error)
+    assert scores["temperature"] != 1
+
+
 def test_own_data_is_named_as_in_training(command: Command, tmp_path: Path) -> None:
     """By its function, by its configuration, and by another value of a key."""
     code = OWN.replace("bands()", "bands(*, test: int = 60)").replace(

@@ -14,8 +14,11 @@ from harness.data.augmentation import AUGMENTATIONS
 from harness.data.dataset import Dataset
 from harness.data.normalization import NORMALIZATIONS, Standard
 from harness.job import rehearsal
+from harness.nn.activations import ReLU
+from harness.nn.layers import Activate, Chain, Dense
 from harness.nn.losses import CrossEntropy, SquaredError
 from harness.nn.metrics import METRICS
+from harness.nn.network import Network
 from harness.nn.schedules import SCHEDULES
 from harness.runfolder.parts import PartError
 
@@ -140,6 +143,40 @@ def test_a_wrong_gradient_is_a_warning(capsys: pytest.CaptureFixture[str]) -> No
             f"warning: loss={name}: gradient is not the derivative of the mean of value over the "
             "batch, but 4 times it, the size of the batch\n"
         )
+
+
+def test_a_wrong_derivative_is_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a layer and an activation of the user's, in float64 or, where it takes none, float32."""
+
+    class Flat(ReLU):
+        def derivative(self, z: Any, a: Any, out: Any) -> None:
+            out[:] = 0.5
+
+    class Skip(Chain):
+        def forward(self, inputs: Any, training: bool) -> Any:
+            return super().forward(inputs, training) + inputs
+
+    class Single(Skip):
+        def forward(self, inputs: Any, training: bool) -> Any:
+            return super().forward(inputs, training).astype(np.float32)
+
+    def made(layer: Any, activation: Any) -> Callable[[Any], Network]:
+        def make(dtype: Any) -> Network:
+            layers = [Dense(5), Activate(activation()), layer(), Dense(2)]
+            return Network.create(layers, 3, np.random.default_rng(0), dtype)
+
+        return make
+
+    for number, block in enumerate((Skip, Single)):
+        make = made(lambda block=block: block(Dense(5)), ReLU)
+        rehearsal.check_derivatives(f"model=a:{number}", None, make)
+        expected = f"model=a:{number}: {block.__name__}.backward(delta) is not the derivative of"
+        assert expected in capsys.readouterr().err
+    make = made(lambda: Dense(5), Flat)
+    rehearsal.check_derivatives("model=mlp", "activation=a:flat", make)
+    assert "warning: activation=a:flat: Flat.derivative is not that of" in capsys.readouterr().err
+    rehearsal.check_derivatives("model=a:c", None, made(lambda: Dense(5), ReLU))
+    assert capsys.readouterr().err == ""
 
 
 def closure() -> Callable[[float], float]:

@@ -33,10 +33,13 @@ def run(tmp_path: Path) -> Run:
 
 
 def open_run(run: Run, journal: Journal, calls: list[str] | None = None) -> TrainingRun:
+    """A training whose function reads `restored`."""
     shown = [] if calls is None else calls
-    return TrainingRun(
+    training = TrainingRun(
         run, journal, lambda epoch, values: shown.append(f"show {epoch}"), dataset=DATA, threads=1
     )
+    _ = training.restored
+    return training
 
 
 def logged(run: Run, journal: Journal, data: Dataset = DATA) -> TrainingRun:
@@ -92,6 +95,8 @@ def test_the_epochs_that_are_left(run: Run) -> None:
         for epoch in again.epochs():
             again.log(epoch, {"val/error": 0.5 / epoch}, save)
         again.final({"test/error": 0.25})
+        assert run.history().final == {}, "until the training function has returned"
+        again.finish()
     assert recorded(run) == [("epoch", 1), ("epoch", 2), ("epoch", 3), ("final", 3)]
     final = run.history().final
     assert final == {"test/error": 0.25, "best/epoch": 3.0, "best/val_error": 0.5 / 3}
@@ -108,6 +113,28 @@ def test_without_checkpoints_the_training_begins_again_and_no_epoch_is_recorded_
                 if epoch == last:
                     break
     assert recorded(run) == [("epoch", 1), ("epoch", 2), ("epoch", 3)]
+
+
+@pytest.mark.parametrize("last", [2, 3])
+def test_a_resumed_training_that_reads_no_checkpoint_is_refused(run: Run, last: int) -> None:
+    """Else its epochs would be those of two trainings."""
+    with run.writing() as journal:
+        training = open_run(run, journal)
+        for epoch in range(1, last + 1):
+            training.log(epoch, {"val/error": 0.5}, save)
+    for call in ("log", "final"):
+        with run.writing() as journal:
+            again = TrainingRun(run, journal, lambda *_: None, dataset=DATA, threads=1)
+            expected = (
+                rf"run\.{call}.*: the run is resumed after epoch-00000{last}, and .* read run"
+            )
+            with pytest.raises(ValueError, match=expected):
+                getattr(again, call)(*((last + 1, {}) if call == "log" else ({},)))
+    for name in ("restored", "best"):
+        with run.writing() as journal:
+            again = TrainingRun(run, journal, lambda *_: None, dataset=DATA, threads=1)
+            assert getattr(again, name) == run.folder / f"checkpoints/epoch-00000{last}"
+            again.final({"test/error": 0.5})
 
 
 def test_a_checkpoint_whose_record_is_missing_brings_it(run: Run) -> None:
@@ -150,6 +177,7 @@ def test_of_equal_epochs_the_latest_has_the_best_checkpoint(
             if last == 3:
                 assert list(training.epochs()) == [], "patience counts from the earliest"
                 training.final({"test/error": 0.25})
+                training.finish()
     assert older.history().final["best/epoch"] == final
 
 
@@ -168,7 +196,9 @@ def test_with_the_last_weights_the_newest_checkpoint_is_the_best(tmp_path: Path)
             assert training.best == run.folder / f"checkpoints/epoch-{newest:06d}"
     assert [path.name for path in (run.folder / "checkpoints").iterdir()] == ["epoch-000004"]
     with run.writing() as journal:
-        open_run(run, journal).final({"test/error": 0.25})
+        training = open_run(run, journal)
+        training.final({"test/error": 0.25})
+        training.finish()
     expected = {"test/error": 0.25, "best/epoch": 4.0, "best/val_error": 0.2}
     assert run.history().final == expected
 
@@ -179,6 +209,7 @@ def test_final_metrics_are_recorded_once(run: Run) -> None:
             training = open_run(run, journal)
             training.log(1, {"val/error": 0.5})
             training.final({"test/error": 0.5})
+            training.finish()
     assert [kind for kind, _ in recorded(run)] == ["epoch", "final"]
 
 
@@ -194,6 +225,7 @@ def test_final_is_called_once_after_the_last_epoch(run: Run) -> None:
             training.log(2, {"val/error": 0.5})
         with pytest.raises(ValueError, match=rf"run\.final: called twice; {once}"):
             training.final({"test/error": 0.25})
+        training.finish()
     with run.writing() as journal:  # resumed from the checkpoint of epoch 1
         again = open_run(run, journal)
         assert not again.has_final
@@ -211,6 +243,7 @@ def test_a_final_that_was_refused_does_not_count(run: Run) -> None:
             training.final({"test/error": 0})
         assert not training.has_final
         training.final({"test/error": 0.5})
+        training.finish()
     assert run.history().final["test/error"] == 0.5
 
 
@@ -299,7 +332,7 @@ def test_a_test_error_that_the_predictions_contradict_is_named(
         ]
         first, second = steps if final_first else reversed(steps)
         first()
-        with pytest.raises(ValueError, match=rf"test/error is {error:g} in run\.final, .* 1 of 2"):
+        with pytest.raises(ValueError, match=rf"test/error is {error:g}, and .* 1 of 2"):
             second()
 
 
@@ -309,6 +342,7 @@ def test_ties_of_the_predictions_may_be_broken_either_way(run: Run, error: float
         training = logged(run, journal)
         training.predictions([0, 1], [[0.5, 0.5]] * 2)
         training.final({"test/error": error})
+        training.finish()
     assert run.history().final["test/error"] == error
 
 
@@ -344,7 +378,7 @@ def test_every_metric_that_predictions_determine_is_compared(
             if value == right:
                 second()
                 continue
-            with pytest.raises(ValueError, match=rf"{key} is 1 in run\.final, and .* give 0\.5;"):
+            with pytest.raises(ValueError, match=rf"{key} is 1, and .* give 0\.5;"):
                 second()
 
 
@@ -354,18 +388,21 @@ def test_the_absolute_error_of_a_regression_is_compared(run: Run) -> None:
     with run.writing() as journal:
         training = logged(run, journal, data)
         training.predictions([[1.0], [3.0]], [[1.5], [3.0]])
-        with pytest.raises(ValueError, match=r"test/mean_absolute_error is 0.5 in .* give 0\.25"):
+        with pytest.raises(ValueError, match=r"test/mean_absolute_error is 0.5, and .* give 0\.25"):
             training.final({"test/mean_absolute_error": 0.5})
         training.final({"test/mean_absolute_error": 0.25, "test/error": 0.5})
 
 
-@pytest.mark.parametrize(("key", "value"), [("val/error", 50.0), ("train/accuracy", -0.1)])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("val/error", 50.0), ("train/accuracy", -0.1), ("val/top2_error", 2.0), ("train/a_error", -1)],
+)
 def test_an_error_in_percent_is_named(run: Run, key: str, value: float) -> None:
     with run.writing() as journal:
         training = open_run(run, journal)
         with pytest.raises(ValueError, match=rf"{key}: expected the fraction .* found {value:g};"):
             training.log(1, {"val/error": 0.5, key: value})
-        training.log(1, {"val/error": 0.5})
+        training.log(1, {"val/error": 0.5, "val/log_error": 3, "val/mine_accuracy": 1 + 1e-15})
         with pytest.raises(ValueError, match="found 50; divide percent by 100"):
             training.final({"test/error": 50})
     assert recorded(run) == [("epoch", 1)]

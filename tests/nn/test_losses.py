@@ -100,9 +100,15 @@ class NoPrediction(SquaredError):
         return outputs
 
 
+class PredictsNaN(SquaredError):
+    def predict(self, outputs, out):
+        out[:] = np.nan
+
+
 @pytest.mark.parametrize(
     ("loss", "message"),
     [
+        (PredictsNaN, r"PredictsNaN.predict\(outputs, out\): expected finite numbers, found nan"),
         (Total, r"Total.value: expected .* one for each example, found shape \(\)"),
         (NoGradient, r"NoGradient.gradient\(outputs, targets, out\): expected it to fill out"),
         (NoPrediction, r"NoPrediction.predict\(outputs, out\): expected it to fill out"),

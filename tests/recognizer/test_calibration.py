@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from harness.nn.losses import tempered
 from harness.recognizer import calibration
 
 
@@ -19,7 +20,7 @@ def calibrated(count: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
 @pytest.mark.parametrize("distorted", [0.4, 1.0, 2.5])
 def test_the_temperature_is_recovered(distorted: float) -> None:
     p, labels = calibrated(20_000)
-    fitted = calibration.fit(calibration.tempered(p, 1 / distorted), labels)
+    fitted = calibration.fit(tempered(p, 1 / distorted), labels)
     assert fitted.temperature == pytest.approx(distorted, rel=0.05)
     assert fitted.error < 0.012
     if distorted != 1:
@@ -35,10 +36,10 @@ def test_the_expected_error_by_hand() -> None:
 
 def test_tempering_keeps_the_order_and_the_sum() -> None:
     p, _ = calibrated(50)
-    cooler = calibration.tempered(p, 0.5)
+    cooler = tempered(p, 0.5)
     assert np.array_equal(cooler.argsort(axis=1), p.argsort(axis=1))
     assert cooler.sum(axis=1) == pytest.approx(np.ones(50), abs=1e-5)
-    assert calibration.tempered(np.array([[1, 0]], np.float32), 2.0)[0, 0] > 0.999
+    assert tempered(np.array([[1, 0]], np.float32), 2.0)[0, 0] > 0.999
 
 
 def test_a_temperature_that_helps_nothing_is_1() -> None:

@@ -13,7 +13,7 @@ import pytest
 from harness.nn import activations
 from harness.nn.activations import ACTIVATIONS, ReLU
 from harness.nn.convolution import Conv2D
-from harness.nn.losses import LOSSES
+from harness.nn.losses import LOSSES, tempered
 from harness.nn.models import MODELS
 from harness.nn.network import Network
 from harness.recognizer import registry
@@ -43,7 +43,22 @@ class Halved:
     def derivative(self, z, a, out):
         out[:] = np.where(a > 0, 0.5, self.below / 2)
 """
-OWN_PARTS = PARTS + SCALE
+PRIOR = """
+class Prior:
+    kind = "classification"
+    def p(self, z):
+        e = np.exp(z - z.max(axis=1, keepdims=True))
+        return e / e.sum(axis=1, keepdims=True)
+    def value(self, z, t):
+        return -(t * np.log(self.p(z) + 1e-12)).sum(axis=1)
+    def gradient(self, z, t, out):
+        out[:] = (self.p(z) - t) / len(z)
+    def predict(self, z, out):
+        out[:] = 0
+        out += self.p(z) * np.array([0.1, 1, 1, 5])
+        out /= out.sum(axis=1, keepdims=True)
+"""
+OWN_PARTS = PARTS + SCALE + PRIOR
 USE = """
 import json, sys
 import mlflow, numpy as np, pandas as pd
@@ -234,6 +249,7 @@ def test_own_parts_are_imported_where_the_model_is_loaded(
     description = of_parts(
         (3, 4), 4,
         activation={"name": "halved_parts:Halved", "below": 0.25},
+        loss={"name": "halved_parts:Prior"},
         normalization={"name": "halved_parts:Scale", "clip": 1.5},
     ) | {
         "normalization": {"name": "halved_parts:Scale"},
@@ -242,13 +258,17 @@ def test_own_parts_are_imported_where_the_model_is_loaded(
     layers = MODELS["mlp"]((12,), 4, width=[9, 5], activation=ReLU())
     arrays = random_arrays(description, layers)
     arrays["normalization.mean"] = np.linspace(0, 200, 12)
+    plain = Recognizer(arrays, dict(description), own=True)
+    description |= {"calibration": {"temperature": 3.0}}
     trained = Recognizer(arrays, description, own=True)
     assert trained.own_parts == [
         "activation=halved_parts:Halved",
+        "loss=halved_parts:Prior",
         "normalization=halved_parts:Scale",
     ]
     images = np.random.default_rng(9).integers(0, 256, (5, 3, 4)).astype(np.uint8)
     expected = save(tmp_path, "own", trained, arrays, images)
+    np.testing.assert_array_equal(expected, tempered(plain.probabilities(images), 3.0))
     done = used(tmp_path, "own")
     assert done.returncode == 0, done.stderr
     values = json.loads(done.stdout)["own"]["values"]

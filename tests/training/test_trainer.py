@@ -17,7 +17,7 @@ from harness.data.dataset import Dataset, Part
 from harness.nn import metrics
 from harness.nn.activations import ReLU
 from harness.nn.layers import Activate
-from harness.nn.losses import LOSSES, SquaredError
+from harness.nn.losses import LOSSES, CrossEntropy, SquaredError
 from harness.nn.metrics import METRICS
 from harness.nn.models import conv, mlp
 from harness.nn.network import Network
@@ -97,6 +97,44 @@ def test_it_learns_and_records_the_promised_metrics() -> None:
     wrong = result.probabilities.argmax(axis=1) != problem().test.labels
     assert notes.last["test/error"] == wrong.mean()
     np.testing.assert_allclose(result.probabilities.sum(axis=1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("further", [{}, {"top2": METRICS["top2_error"]}])
+def test_an_error_is_that_of_the_predictions(further: dict[str, Any]) -> None:
+    """Of a loss whose outputs are energies: the least one is the most probable class."""
+
+    class Energy(CrossEntropy):
+        def value(self, outputs: Any, targets: Any) -> Any:
+            return super().value(-outputs, targets)
+
+        def gradient(self, outputs: Any, targets: Any, out: Any) -> None:
+            CrossEntropy().gradient(-outputs, targets, out)
+            np.negative(out, out=out)
+
+        def predict(self, outputs: Any, out: Any) -> None:
+            out[:] = 0  # first, so that it must not be the outputs
+            super().predict(-outputs, out)
+
+    notes, trained = Notes(), make(problem(), epochs=30, loss=Energy(), metrics=further)
+    result = trained.run(notes)
+    assert max(notes.epochs[-1][f"{part}/error"] for part in ("train", "val")) < 0.1
+    assert notes.last["test/error"] < 0.05
+    test = problem().test
+    assert notes.last["test/error"] == np.mean(result.probabilities.argmax(axis=1) != test.labels)
+    predicted = trained.predict(test.inputs, trained.best_parameters)
+    np.testing.assert_allclose(predicted, result.probabilities, atol=1e-6)
+
+
+def test_what_is_no_probability_is_named_where_it_is_predicted() -> None:
+    class Late(CrossEntropy):
+        def predict(self, outputs: Any, out: Any) -> None:
+            super().predict(outputs, out)
+            out[abs(outputs).max(axis=1) > 2] = math.nan
+
+    notes = Notes()
+    with pytest.raises(ValueError, match=r"^Late\.predict\(outputs, out\): .* found nan, nan, nan"):
+        make(problem(), epochs=30, loss=Late()).run(notes)
+    assert notes.last == {}
 
 
 def test_bitwise_repeatable() -> None:
