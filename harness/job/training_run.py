@@ -36,10 +36,9 @@ from harness.runfolder.checkpoints import Checkpoints, Write
 from harness.runfolder.journal import Journal
 from harness.runfolder.objective import Objective
 from harness.runfolder.own_code import shown
-from harness.runfolder.run import Run
+from harness.runfolder.run import PREDICTIONS, Run
 from harness.training.monitor import Diverged, Monitor, check_finite
 
-PREDICTIONS = "predictions/test.npz"
 ROUNDING = 1e-6  # of a mean of fractions
 TIED = 1e-6  # probabilities closer than this may be either way around in another precision
 RESERVED = (
