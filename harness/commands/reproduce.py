@@ -16,7 +16,6 @@ from rich import box
 from rich.table import Table
 
 from harness.commands.options import CONFIG_DIR, OUTPUTS, URI, refuse
-from harness.job.training_run import PREDICTIONS
 from harness.run import freeze
 from harness.run.compose import Job
 from harness.run.fitted_table import FittedTable
@@ -36,7 +35,7 @@ from harness.run.summary import show
 from harness.runfolder import folder
 from harness.runfolder.folder import Identity
 from harness.runfolder.frozen_config import read_schema, read_yaml
-from harness.runfolder.run import CONFIG, REPRODUCES, Run
+from harness.runfolder.run import CONFIG, PREDICTIONS, REPRODUCES, Run
 from harness.runfolder.schema import Config, ScratchConfig
 from harness.runfolder.status import ExitStatus, RunStatus
 from harness.runfolder.target import Target

@@ -9,12 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.job.train import ENVIRONMENT, UNCOMMITTED
-from harness.job.training_run import PREDICTIONS
 from harness.run import freeze
 from harness.run.prepared import Prepared
 from harness.runfolder import checkpoint, environment, keys, own_code
 from harness.runfolder import config as configuration
-from harness.runfolder.run import CONFIG, WEIGHTS, Run
+from harness.runfolder.run import CONFIG, PREDICTIONS, WEIGHTS, Run
 from harness.runfolder.schema import Config
 from harness.tracking.reading import Reader
 from harness.tracking.recorded import Missing, Recorded

@@ -13,12 +13,12 @@ import pytest
 
 from harness.data.dataset import Dataset, Part
 from harness.job import interruption, scratch
-from harness.job.training_run import PREDICTIONS, TrainingRun
+from harness.job.training_run import TrainingRun
 from harness.runfolder import folder
 from harness.runfolder import journal as journals
 from harness.runfolder.folder import Identity
 from harness.runfolder.journal import Journal
-from harness.runfolder.run import Run
+from harness.runfolder.run import PREDICTIONS, Run
 from harness.training.monitor import Diverged
 from tests.conftest import new_run
 

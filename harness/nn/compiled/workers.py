@@ -1,4 +1,9 @@
-"""Threads that share the work of a compiled kernel, which runs without Python's lock."""
+"""Threads that share the work of a compiled kernel, which runs without Python's lock.
+
+A training step calls several kernels, which take some tens of microseconds each. To wake a thread
+that sleeps, or that waits for Python's lock, takes as long. So a thread waits awake for a moment,
+without the lock, and takes it only when the caller is about to be in its own kernel.
+"""
 
 import os
 import threading
@@ -7,10 +12,21 @@ from itertools import pairwise
 from queue import SimpleQueue
 from typing import Any
 
+import numba
+import numpy as np
+from numba.core import types
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
 from harness.nn import denormals
+from harness.nn.compiled.dense import KERNEL
+from harness.nn.compiled.simd import argument
 
 Kernel = Callable[..., Any]
 Task = tuple[Kernel, tuple[Any, ...], int, int, int]
+LOOKS = 400_000  # at a counter, before a thread sleeps: about 150 microseconds
+LINGER = 20_000  # looks after that, while the caller enters its kernel and releases Python's lock
+GIVEN, DONE = 0, 8  # the places of the counters, in cache lines of their own
 
 
 class Workers:
@@ -22,8 +38,7 @@ class Workers:
     def __init__(self, count: int) -> None:
         self.count = count
         self._process = 0
-        self._tasks: SimpleQueue[Task | None] = SimpleQueue()
-        self._done: SimpleQueue[BaseException | None] = SimpleQueue()
+        self._others: list[_Other] = []
 
     def run(self, length: int, kernel: Kernel, *arguments: Any) -> None:
         """Call `kernel(*arguments, number, begin, end)` for ranges that cover 0..length-1.
@@ -38,41 +53,100 @@ class Workers:
         if self._process != os.getpid():
             self._start()
         bounds = [length * number // count for number in range(count + 1)]
+        others = self._others[: count - 1]
         try:
             for number, (begin, end) in enumerate(pairwise(bounds[1:]), 1):
-                self._tasks.put((kernel, arguments, number, begin, end))
+                others[number - 1].give((kernel, arguments, number, begin, end))
             kernel(*arguments, 0, 0, bounds[1])
-            for _ in range(count - 1):
-                if error := self._done.get():
+            for other in others:
+                if error := other.answer():
                     raise error
         except BaseException:  # as Ctrl-C: answers to this call must not be taken for later ones
             self._stop()
             raise
 
     def _start(self) -> None:
-        self._tasks, self._done = SimpleQueue(), SimpleQueue()
+        affinity = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
+        looks = LOOKS if self.count <= len(affinity(0)) else 0  # no core is kept from a thread
+        self._others = [_Other(looks) for _ in range(self.count - 1)]
+        for other in self._others:
+            threading.Thread(target=other.work, daemon=True).start()
         self._process = os.getpid()
-        for _ in range(self.count - 1):
-            threading.Thread(target=_work, args=(self._tasks, self._done), daemon=True).start()
 
     def _stop(self) -> None:
         """Let the threads end; the next call starts others."""
         self._process = 0
-        for _ in range(self.count - 1):
-            self._tasks.put(None)
+        for other in self._others:
+            other.give(None)
 
     def __del__(self) -> None:
         self._stop()
 
 
-def _work(tasks: "SimpleQueue[Task | None]", done: "SimpleQueue[BaseException | None]") -> None:
-    """Run tasks until None comes. It knows no `Workers`, so that they can be collected."""
-    with denormals.flushed():
-        while task := tasks.get():
-            kernel, arguments, *numbers = task
-            try:
-                kernel(*arguments, *numbers)
-            except BaseException as error:  # raised in the caller's thread
-                done.put(error)
-            else:
-                done.put(None)
+class _Other:
+    """What another thread gets and answers.
+
+    It knows no `Workers`, so that they can be collected. looks: at a counter before one sleeps.
+    """
+
+    def __init__(self, looks: int) -> None:
+        self._looks = looks
+        self._tasks: SimpleQueue[Task | None] = SimpleQueue()
+        self._answers: SimpleQueue[BaseException | None] = SimpleQueue()
+        self._counters = np.zeros(16, np.int64)
+
+    def give(self, task: Task | None) -> None:
+        """Let the thread run a task, or end."""
+        self._tasks.put(task)
+        self._counters[GIVEN] += 1
+
+    def answer(self) -> BaseException | None:
+        """Wait for the end of the task. Returns its error."""
+        _watch(self._counters, DONE, self._counters[GIVEN], self._looks, 0)
+        return self._answers.get()
+
+    def work(self) -> None:
+        """Run tasks until None comes."""
+        with denormals.flushed():
+            while task := self._tasks.get():
+                kernel, arguments, *numbers = task
+                try:
+                    kernel(*arguments, *numbers)
+                except BaseException as error:  # raised in the caller's thread
+                    self._answers.put(error)
+                else:
+                    self._answers.put(None)
+                del kernel, arguments, task
+                _finish(self._counters, self._looks)
+
+
+@intrinsic
+def _look(context: Any, counters: Any, place: Any) -> Any:
+    """counters[place], read from memory each time."""
+
+    def code(context: Any, build: Any, signature: Any, arguments: Any) -> Any:
+        array = argument(context, build, signature, arguments, 0)
+        address = build.gep(array.data, [arguments[1]])
+        return build.load_atomic(address, "monotonic", 8)
+
+    return types.int64(counters, types.intp), code
+
+
+look: Any = _look  # as compiled code calls it, without the context
+
+
+@numba.njit(**KERNEL)
+def _watch(counters: NDArray[np.int64], place: int, value: int, looks: int, linger: int) -> None:
+    """Look at a counter until it has reached `value`, but only for a moment."""
+    for _ in range(looks):
+        if look(counters, place) >= value:
+            for _ in range(linger):
+                look(counters, place)
+            return
+
+
+@numba.njit(**KERNEL)
+def _finish(counters: NDArray[np.int64], looks: int) -> None:
+    """Count a task as done, without Python's lock, and watch for the next one."""
+    counters[DONE] += 1
+    _watch(counters, GIVEN, counters[DONE] + 1, looks, LINGER)
