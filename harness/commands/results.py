@@ -26,6 +26,8 @@ from harness.tracking.store import Store
 PUBLISHED = {
     "default": "",
     "article": "1.97 % (the tutorial this project grew from)",
+    "speed98": "",
+    "speed99": "",
     "dropout": "1.06 % with max-norm (Srivastava et al., 2014); 0.78 % adversarial, maxout "
     "(Goodfellow et al., 2015)",
     "quick": "",

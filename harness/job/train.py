@@ -271,5 +271,5 @@ def _threads(run: Run, dataset: Dataset) -> int:
     config = run.config
     if not isinstance(config, ScratchConfig):
         return config.required_threads
-    parameters = build.network(config, dataset.input_shape, dataset.outputs).parameters
-    return blas_threads(len(parameters.flat), config.batch, cores(), config.threads)
+    network = build.network(config, dataset.input_shape, dataset.outputs)
+    return blas_threads(network.multiplications, config.batch, cores(), config.threads)

@@ -70,7 +70,8 @@ class Conv2D(Layer):
             )
         patch = self.kernel * self.kernel * inside
         self.shapes = {"weights": (patch, self.channels), "bias": (self.channels,)}
-        row_bytes = 4 * patch * self._positions[0] * self._positions[1]
+        self.uses = self._positions[0] * self._positions[1]
+        row_bytes = 4 * patch * self.uses
         self._chunk = max(1, CHUNK_BYTES // row_bytes)
         return (*self._positions, self.channels)
 

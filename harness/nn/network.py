@@ -100,6 +100,12 @@ class Network:
             layer.initialize(generator)
 
     @property
+    def multiplications(self) -> int:
+        """Those of a forward pass of one example, about."""
+        sizes = ((layer.uses, shape) for layer in self.trained for shape in layer.shapes.values())
+        return sum(uses * math.prod(shape) for uses, shape in sizes)
+
+    @property
     def hidden_weights(self) -> list[Array]:
         """The arrays of two or more dimensions of all layers but the last, the output layer."""
         arrays = [getattr(layer, name) for layer in self.trained[:-1] for name in layer.shapes]

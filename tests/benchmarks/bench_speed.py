@@ -70,12 +70,12 @@ def measure(goal: str, seeds: int, outputs: str) -> None:
 def main() -> None:
     """Print a table for each goal."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("goals", nargs="*", choices=[*STEPS, []], default=[*STEPS])
+    parser.add_argument("goals", nargs="*", metavar="GOAL", default=[*STEPS])
     parser.add_argument("--seeds", type=int, default=10)
     options = parser.parse_args()
     print(f"{processor()}; one thread, n = {options.seeds} seeds", flush=True)
     with tempfile.TemporaryDirectory() as outputs:
-        for goal in options.goals or STEPS:
+        for goal in options.goals:
             measure(goal, options.seeds, outputs)
 
 
