@@ -36,8 +36,6 @@ EXIT = {
 def main() -> None:
     """The command line of a job."""
     streams.protect()
-    with suppress(OSError):  # standard error is closed
-        faulthandler.enable(2)  # a crash in a library shows the stack of Python
     arguments = _arguments()
     folder, name, alone = arguments.folder, "", False
     if folder is None:
@@ -45,6 +43,8 @@ def main() -> None:
         if order is None:
             return
         folder, name, alone = order.folder, order.name, order.alone
+    with suppress(OSError):  # standard error is closed
+        faulthandler.enable(2)  # a crash in a library shows the stack of Python
     interruption.raise_on_signal()
     if arguments.folder is None:
         threading.Thread(target=parent.watch, daemon=True).start()

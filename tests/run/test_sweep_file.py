@@ -84,7 +84,7 @@ def test_a_recipe_has_its_own_overrides_and_a_block_wins_over_shared_keys(write:
         32, 3, 2000,
     )  # fmt: skip
     assert (quick.config.width, quick.config.epochs, quick.config.optimizer.name) == (
-        64, 2, "momentum",
+        64, 2, "adam",
     )  # fmt: skip
     assert smoke.swept == {"epochs": "3", "experiment": "smoke", "width": "32"}
     assert quick.swept == {"epochs": "2", "experiment": "quick", "width": "64"}
