@@ -19,7 +19,7 @@ NAMED = sorted(set(re.findall(r"\[`([\w.]+)`\]\((\.\./[\w/]+\.py)\)", TEXT)))
 UNDERIVED = {
     "__init__.py", "initialization.py", "metrics.py", "parameters.py", "compiled/__init__.py",
     "compiled/numba_loading.py", "compiled/supports.py", "compiled/workers.py", "denormals.py",
-    "compiled/regularization.py",
+    "compiled/deformation.py", "compiled/regularization.py", "differences.py",
 }  # fmt: skip
 
 

@@ -459,7 +459,7 @@ def wrong(input_shape):
 
 def data():
     x, y = np.arange(60, dtype=np.float32).reshape(20, 3), np.arange(20) % 2
-    return {"x_train": x, "y_train": y, "x_test": x, "y_test": y}
+    return {"x_train": x, "y_train": y, "x_test": x + 0.5, "y_test": y}
 """
     (tmp_path / "own.py").write_text(HEADER + code)
     more = ("augmentation=own:wrong", "batch=4", "epochs=2", "width=4")
