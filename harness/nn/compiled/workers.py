@@ -39,6 +39,10 @@ class Workers:
         self.count = count
         self._process = 0
         self._others: list[_Other] = []
+        if count > 1:  # compile now, not during the first epoch
+            counters = np.zeros(16, np.int64)
+            _watch(counters, DONE, counters[GIVEN], 0, 0)
+            _finish(counters, 0)
 
     def run(self, length: int, kernel: Kernel, *arguments: Any) -> None:
         """Call `kernel(*arguments, number, begin, end)` for ranges that cover 0..length-1.
