@@ -54,6 +54,8 @@ def test_a_row_shows_the_test_metric_of_the_objective() -> None:
     line = markdown([error]).splitlines()
     assert line[0].startswith("| recipe | network | test error | seeds |")
     assert line[2].startswith("| `article` | 256 sigmoid | 1.60 % ± 0.14 | 1, 2 | 60 s, 1 thr")
+    short = RecipeResult("speed98", "192 relu", DEFAULT, (RecipeRun(1, 0.017, 0.65, "1"),))
+    assert " | 0.7 s, 1 thread(s) | " in markdown([short])
     loss = RecipeResult("quick", "512 relu", Objective("val/loss"), runs)
     line = markdown([error, loss]).splitlines()
     assert line[0].startswith("| recipe | network | test | seeds |")

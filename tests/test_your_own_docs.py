@@ -89,7 +89,7 @@ def test_every_command(project: Path, line: str) -> None:
     before = {run.id for run in all_runs(project / "outputs")}
     done = command_in(project)(*words[2:], *short)
     # Two columns of iris are equal for several flowers, which is said.
-    shared = r"(dataset=\S+: \d+ of \d+ \w+ examples are also \w+ examples\n)*"
+    shared = r"(dataset=\S+: \d+ of \d+ \w+ examples are also \w+ examples\n)+"
     assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
     assert re.fullmatch(shared if "columns=2" in line else "", done.stderr), done.stderr
     made = [run for run in all_runs(project / "outputs") if run.id not in before]

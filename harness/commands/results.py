@@ -34,6 +34,7 @@ PUBLISHED = {
     "best": "0.7 %, one hidden layer of 800 (Simard et al., 2003)",
     "fashion": "",
 }
+SHORT_S = 10  # trainings up to here are shown with a decimal
 FREE = ("seed", "backend")  # settings that determine the result and that a recipe leaves open
 
 
@@ -114,11 +115,12 @@ def markdown(rows: list[RecipeResult]) -> str:
         name = "" if len(titles) == 1 else f"{row.objective.name} "
         threads = ", ".join(sorted({run.threads for run in row.runs}))
         seconds = statistics.mean(run.seconds for run in row.runs)
+        digits = 1 if seconds < SHORT_S else 0
         seeds = ", ".join(str(run.seed) for run in row.runs)
         lines.append(
             f"| `{row.recipe}` | {row.network} | {name}"
             f"{objective.number(statistics.mean(values))}{spread} | {seeds} "
-            f"| {seconds:.0f} s, {threads} thread(s) | {PUBLISHED[row.recipe]} |"
+            f"| {seconds:.{digits}f} s, {threads} thread(s) | {PUBLISHED[row.recipe]} |"
         )
     return "\n".join(lines)
 

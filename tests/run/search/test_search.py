@@ -383,7 +383,8 @@ def test_a_search_with_own_folders_and_own_code(command: Command, tmp_path: Path
     assert states(tmp_path) == {"COMPLETE": 3}
     module.write_text(OWN.replace("(1)", "(1 + 0)"))  # which returns the same
     done = command(RUN, *arguments, "hydra.sweeper.n_trials=4", timeout=300)
-    (error,) = [line for line in done.stderr.splitlines() if not line.startswith("dataset=")]
+    notice, error = done.stderr.splitlines()
+    assert notice.endswith("60 of 60 test examples are also training examples")
     assert (done.returncode, error.startswith("error: ")) == (2, True)
     assert "the source of your own code was " in error
     assert states(tmp_path) == {"COMPLETE": 3}
