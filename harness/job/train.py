@@ -272,4 +272,4 @@ def _threads(run: Run, dataset: Dataset) -> int:
     if not isinstance(config, ScratchConfig):
         return config.required_threads
     network = build.network(config, dataset.input_shape, dataset.outputs)
-    return blas_threads(network.multiplications, config.batch, cores(), config.threads)
+    return blas_threads(network.work, config.batch, cores(), config.threads)

@@ -70,8 +70,11 @@ class Conv2D(Layer):
             )
         patch = self.kernel * self.kernel * inside
         self.shapes = {"weights": (patch, self.channels), "bias": (self.channels,)}
-        self.uses = self._positions[0] * self._positions[1]
-        row_bytes = 4 * patch * self.uses
+        positions = self._positions[0] * self._positions[1]
+        self.relative_work = (
+            2 * positions
+        )  # measured: 2.2 times that of a dense layer, for the patches
+        row_bytes = 4 * patch * positions
         self._chunk = max(1, CHUNK_BYTES // row_bytes)
         return (*self._positions, self.channels)
 

@@ -100,10 +100,10 @@ class Network:
             layer.initialize(generator)
 
     @property
-    def multiplications(self) -> int:
-        """Those of a forward pass of one example, about."""
-        sizes = ((layer.uses, shape) for layer in self.trained for shape in layer.shapes.values())
-        return sum(uses * math.prod(shape) for uses, shape in sizes)
+    def work(self) -> int:
+        """That of a forward pass of one example, in multiplications of dense layers."""
+        of_layers = ((each.relative_work, each.shapes.values()) for each in self.trained)
+        return sum(work * sum(map(math.prod, shapes)) for work, shapes in of_layers)
 
     @property
     def hidden_weights(self) -> list[Array]:

@@ -337,7 +337,7 @@ def train(
     recorder = recorder or Silence()
     if progress:
         recorder = Lines(options.epochs, recorder)
-    count = blas_threads(network.multiplications, options.batch, cores(), threads)
+    count = blas_threads(network.work, options.batch, cores(), threads)
     options = replace(options, threads=count)
     with threadpool_limits(limits=count):
         return Trainer(network, dataset, optimizer, normalization, options).run(recorder)

@@ -73,7 +73,7 @@ def ours(setting: Setting, images, labels, backend: str) -> Epoch:
     else:
         layers = mlp((28, 28), CLASSES, **options)
     network = Network.create(layers, images.shape[1], np.random.default_rng(0))
-    threads = blas_threads(network.multiplications, setting.batch, cores())
+    threads = blas_threads(network.work, setting.batch, cores())
     options = {"weight_decay": setting.weight_decay}
     if setting.optimizer == "momentum":
         options["nesterov"] = setting.nesterov
