@@ -1,6 +1,6 @@
 """Wrong code in the user's parts: one line, a FAILED run with a traceback, and the sweep goes on.
 
-Covers: harness/job/rehearsal.py
+Covers: harness/job/rehearsal.py harness/job/layer_rehearsal.py
 """
 
 from pathlib import Path

@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike
 
 from harness.data.dataset import Dataset, default_names
 from harness.data.normalization import Normalization, is_affine, recorded_range
-from harness.job import rehearsal
+from harness.job import layer_rehearsal, rehearsal
 from harness.nn.compiled import numba_loading
 from harness.nn.layers import Layer
 from harness.nn.losses import check_kind
@@ -60,8 +60,8 @@ def trainer(
     for kind in ("model", "activation"):
         if getattr(config, kind).is_own:
             place = f"{kind}={getattr(config, kind).name}"
-            rehearsal.check_layers(place, partial(_new, config, dataset))
-            rehearsal.check_derivatives(
+            layer_rehearsal.check_layers(place, partial(_new, config, dataset))
+            layer_rehearsal.check_derivatives(
                 f"model={config.model.name}",
                 f"activation={config.activation.name}" if config.activation.is_own else None,
                 partial(_new, config, dataset),

@@ -1,7 +1,7 @@
 """Try the user's parts once before they train, so that what is wrong is named, and where.
 
-Layers, activations and losses are also tried by `nn`, whoever wrote them. All functions raise
-`PartError`, one line.
+The layers of a network are tried in layer_rehearsal.py. `nn` tries layers, activations and losses,
+too, whoever wrote them. All functions raise `PartError`, one line.
 """
 
 import inspect
@@ -11,15 +11,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from harness.data import normalization
 from harness.data.dataset import Dataset, Part
 from harness.job import repeated
-from harness.nn import differences, losses
+from harness.nn import losses
 from harness.nn.initialization import check_initialization
-from harness.nn.layers import Activate, walk
-from harness.nn.network import Network
 from harness.nn.parameters import Parameters
 from harness.runfolder import own_code
 from harness.runfolder.kinds import KINDS
@@ -27,7 +25,7 @@ from harness.runfolder.optional import warn
 from harness.runfolder.parts import PartError
 
 FEW = 4  # examples
-STEPS = 4  # of an optimizer, or of layers
+STEPS = 4  # of an optimizer
 SOME = 64  # examples
 Make = Callable[[Parameters], Any]
 
@@ -236,130 +234,6 @@ def check_resume(name: str, make: Make, parameters: Parameters, lr: float) -> No
             "the next step is another one; put all that step changes into state, a counter as "
             "np.zeros(())"
         )
-
-
-def check_layers(place: str, make: Callable[[], Network]) -> None:
-    """Check that layers have no state but their parameters, which alone are saved.
-
-    make: the network with its initial parameters. One is trained for some steps; another one that
-    gets its parameters must then compute the same, and its layers must hold the same.
-    """
-    trained, fresh = make(), make()
-    generator = np.random.default_rng(0)
-    before = _held(trained)
-    with named(place), np.errstate(all="ignore"):
-        for _ in range(STEPS):
-            _computed(trained, generator)
-            trained.parameters.flat *= 1.05
-        fresh.parameters.flat[:] = trained.parameters.flat
-        results = [_computed(each, np.random.default_rng(1)) for each in (trained, fresh)]
-    ours, theirs = _held(trained), _held(fresh)
-    changed = [
-        key
-        for key in ours | theirs
-        if repeated.is_state(ours.get(key), theirs.get(key), before.get(key))
-    ]
-    seen = f" (seen in {changed[0]})" if changed else ""
-    if changed and _overwrite(trained, changed):
-        # Memory for results changes nothing: it is written before it is read.
-        with named(place), np.errstate(all="ignore"):
-            results[0] = _computed(trained, np.random.default_rng(1))
-        changed = []
-    if not changed and all(repeated.is_close(*pair) for pair in zip(*results, strict=True)):
-        return
-    raise PartError(
-        f"{place}: its layers keep something from one step to the next{seen}, and only parameters "
-        "are saved: a resumed run and the saved weights would compute something else; make it a "
-        "parameter whose gradient is 0, or compute it anew in each call"
-    )
-
-
-def check_derivatives(
-    model: str, activation: str | None, make: Callable[[DTypeLike], Network]
-) -> None:
-    """Warn about layers and activations of the user's with other derivatives than their `forward`.
-
-    Also about layers whose evaluation of an example depends on the others of its batch. It may be
-    on purpose, so nothing is refused. model, activation: what a warning begins with; activation is
-    None where it is no setting. make: the network of a type, float64 where its layers take it.
-    """
-    for dtype in map(np.dtype, (np.float64, np.float32)):
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")
-            try:
-                found = list(_faults(make(dtype)))
-            except Exception:  # of any kind: it may take float32 only
-                continue
-        for is_activation in (True, False):
-            if faults := [fault for of, fault in found if of == is_activation]:
-                warn(activation if is_activation and activation else model, "; ".join(faults))
-        return
-
-
-def _faults(network: Network) -> Iterator[tuple[bool, str]]:
-    """Whether it is that of an activation, and what is wrong in words; each kind of layer once."""
-    dtype, random, seen = network.parameters.flat.dtype, np.random.default_rng(0), set()
-    layers = list(walk(network.layers))
-    own = {type(e.activation): e.activation for e in layers if isinstance(e, Activate)}
-    for kind, activation in own.items():
-        if repeated.is_built_in(activation):
-            continue
-        if fault := differences.activation_fault(activation, dtype):
-            yield True, f"{kind.__name__}.{fault}"
-            return  # which blocks with it have as well
-    inputs = random.normal(size=(FEW, network.inputs)).astype(dtype)
-    for layer in network.layers:
-        key = type(layer), inputs.shape
-        if key not in seen and not all(map(repeated.is_built_in, walk([layer]))):
-            yield from ((False, each) for each in differences.layer_faults(layer, inputs))
-        seen.add(key)
-        outputs = layer.forward(inputs, False)
-        inputs = random.normal(size=outputs.shape).astype(dtype)  # away from kinks at 0
-
-
-def _overwrite(network: Network, names: list[str]) -> bool:
-    """Fill arrays that layers hold with NaN, those of these names; False if there is another one.
-
-    What was allocated anew in each call, and written in part, differs between two networks.
-    """
-    held = {
-        f"{type(layer).__name__} {number}.{name}": value
-        for number, layer in enumerate(walk(network.layers), 1)
-        for name, value in vars(layer).items()
-    }
-    arrays = [each for name in names if isinstance(each := held.get(name), np.ndarray)]
-    if len(arrays) < len(names) or not all(a.dtype.kind == "f" and a.base is None for a in arrays):
-        return False
-    for array in arrays:
-        array.fill(np.nan)
-    return True
-
-
-def _computed(network: Network, generator: np.random.Generator) -> list[NDArray[Any]]:
-    """What a network computes of random examples in a step of training, and in evaluation."""
-    dtype, flat = network.parameters.flat.dtype, network.parameters.flat
-    inputs = generator.normal(size=(FEW, network.inputs)).astype(dtype)
-    delta = generator.normal(size=(FEW, network.outputs)).astype(dtype)
-    network.draw(FEW, generator)
-    outputs = network.forward(inputs, training=True).copy()
-    gradient = network.backward(delta).into(np.empty_like(flat)).copy()
-    return [outputs, gradient, flat.copy(), network.forward(inputs).copy()]
-
-
-def _held(network: Network) -> dict[str, Any]:
-    """The numbers, texts and arrays that layers hold beside parameters and buffers, by name.
-
-    What built-in layers hold is left out, but not the user's objects in them.
-    """
-    found: dict[str, Any] = {}
-    for number, layer in enumerate(walk(network.layers), 1):
-        skipped = {"_memory", "_views", "layers", "dtype", "delta", *layer.shapes}
-        ours = {key: value for key, value in vars(layer).items() if key not in skipped}
-        if repeated.is_built_in(layer):
-            ours = {key: value for key, value in ours.items() if not repeated.is_built_in(value)}
-        buffers = list(vars(layer)["_memory"].values())
-        repeated.collect(f"{type(layer).__name__} {number}", ours, buffers, found)
-    return found
 
 
 def _forms(place: str, optimizer: Any) -> dict[str, tuple[tuple[int, ...], str]]:

@@ -13,7 +13,7 @@ import pytest
 from harness.data.augmentation import AUGMENTATIONS
 from harness.data.dataset import Dataset
 from harness.data.normalization import NORMALIZATIONS, Standard
-from harness.job import rehearsal
+from harness.job import layer_rehearsal, rehearsal
 from harness.nn.activations import ReLU
 from harness.nn.layers import Activate, Chain, Dense
 from harness.nn.losses import CrossEntropy, SquaredError
@@ -169,13 +169,13 @@ def test_a_wrong_derivative_is_a_warning(capsys: pytest.CaptureFixture[str]) -> 
 
     for number, block in enumerate((Skip, Single)):
         make = made(lambda block=block: block(Dense(5)), ReLU)
-        rehearsal.check_derivatives(f"model=a:{number}", None, make)
+        layer_rehearsal.check_derivatives(f"model=a:{number}", None, make)
         expected = f"model=a:{number}: {block.__name__}.backward(delta) is not the derivative of"
         assert expected in capsys.readouterr().err
     make = made(lambda: Dense(5), Flat)
-    rehearsal.check_derivatives("model=mlp", "activation=a:flat", make)
+    layer_rehearsal.check_derivatives("model=mlp", "activation=a:flat", make)
     assert "warning: activation=a:flat: Flat.derivative is not that of" in capsys.readouterr().err
-    rehearsal.check_derivatives("model=a:c", None, made(lambda: Dense(5), ReLU))
+    layer_rehearsal.check_derivatives("model=a:c", None, made(lambda: Dense(5), ReLU))
     assert capsys.readouterr().err == ""
 
 
