@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.data import arrays, idx, normalization
+from harness.data import arrays, duplicates, idx, normalization
 from harness.data.atomic import write_atomically, write_text
 from harness.data.dataset import is_image
 from harness.data.override import quoted
@@ -165,13 +165,12 @@ def _describe(
     lines = [f"{path}: {len(train):,} training and {len(test):,} test {examples.what} {kind}"]
     if examples.classes:
         lines.append(_counts(examples))
-    known = {image.tobytes() for image in examples.images[train]}
-    duplicates = sum(image.tobytes() in known for image in examples.images[test])
-    noun = examples.what.partition(" ")[0]
-    if duplicates:
-        lines.append(
-            f"{duplicates} test {noun} are also training {noun}: the test error will be too low"
-        )
+    parts = {
+        f"{name}_{part}": values[rows]
+        for name, values in (("x", examples.images), ("y", examples.labels))
+        for part, rows in (("train", train), ("test", test))
+    }
+    lines += [f"{line}: the test error will be too low" for line in duplicates.lines(parts)]
     if grays := normalization.narrow_range(examples.images):
         lines.append(
             f"gray values are only {grays[0]} to {grays[1]} of 0 to 255: train with "

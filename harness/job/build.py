@@ -43,9 +43,17 @@ def backend(config: ScratchConfig) -> Backend:
     return "numpy" if config.backend == "numpy" or obstacle else "numba"
 
 
-def numba_fault(config: ScratchConfig) -> str | None:
-    """Why `backend=auto` takes NumPy where only a broken Numba prevents the other; else None."""
-    return numba_loading.fault() if config.backend == "auto" else None
+def slow_backend(config: ScratchConfig) -> str | None:
+    """What to say where `backend=auto` trains with NumPy because Numba is broken or missing."""
+    if config.backend != "auto":
+        return None
+    if fault := numba_loading.fault():
+        return f"warning: backend=auto trains with NumPy: {fault}"
+    if not numba_loading.is_installed():
+        return (
+            f"backend=auto trains with NumPy; {numba_loading.INSTALL} makes it several times faster"
+        )
+    return None
 
 
 def trainer(

@@ -71,8 +71,8 @@ def with_backend(job: Job) -> Job:
     build.check_model(config, sizes.input_shape)
     build.check_loss(config, is_regression=sizes.is_regression)
     build.check_metrics(config, is_regression=sizes.is_regression)
-    if fault := build.numba_fault(config):
-        notices.say(f"warning: backend=auto trains with NumPy: {fault}")
+    if line := build.slow_backend(config):
+        notices.say(line)
     backend = build.backend(config)
     return replace(job, config=replace(config, backend=backend))
 

@@ -57,8 +57,13 @@ def test_the_split_is_repeatable(tmp_path: Path) -> None:
 def test_duplicates_across_the_split_are_reported(tmp_path: Path) -> None:
     own = examples()
     own.images[:] = 7
-    lines = own_data.write(own, tmp_path, test_share=0.2)
-    assert lines[2].startswith("10 test images are also training images")
+    lines = own_data.write(own, tmp_path / "all", test_share=0.2)
+    assert lines[2].startswith("10 of 10 test examples are also training examples: ")
+    numbers = np.arange(len(own.labels))
+    own.labels[:] = numbers % 2
+    own.images[:] = (numbers // 2)[:, None, None]  # equal images have different labels
+    lines = own_data.write(own, tmp_path / "none", test_share=0.2)
+    assert not any("are also training" in line for line in lines)
 
 
 def test_a_narrow_range_of_gray_is_reported(tmp_path: Path) -> None:

@@ -50,12 +50,15 @@ def test_a_broken_numba_is_a_warning_only_where_it_would_train(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(build.numba_loading, "fault", lambda: "broken")
-    assert build.numba_fault(config()) == "broken"
-    assert build.numba_fault(config("depth=2")) == "broken"
-    assert build.numba_fault(config("backend=numpy")) is None
+    for setting in ((), ("depth=2",)):
+        line = "warning: backend=auto trains with NumPy: broken"
+        assert build.slow_backend(config(*setting)) == line
+    assert build.slow_backend(config("backend=numpy")) is None
 
 
 def test_without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert build.backend(config()) == "numpy"
     assert "Numba is not installed" in refusal(config())
+    assert "`python -m pip install numba`" in (build.slow_backend(config()) or "")
+    assert build.slow_backend(config("backend=numpy")) is None

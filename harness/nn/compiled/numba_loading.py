@@ -11,18 +11,21 @@ from importlib import metadata
 from typing import Any
 
 FAILURE = "HARNESS_NUMBA_FAILURE"
+INSTALL = "`python -m pip install numba`"
 
 
 def obstacle() -> str | None:
     """Why Numba cannot be used, in words; None if nothing is known to prevent it. Fast."""
-    if importlib.util.find_spec("numba") is None:
-        return (
-            "Numba is not installed; `python -m pip install -c constraints.txt -e '.[fast]'` "
-            "installs it"
-        )
+    if not is_installed():
+        return f"Numba is not installed; {INSTALL} installs it"
     if os.environ.get("NUMBA_DISABLE_JIT", "0").strip() not in ("", "0"):
         return "NUMBA_DISABLE_JIT is set, so Numba compiles nothing; unset it"
     return fault()
+
+
+def is_installed() -> bool:
+    """Whether there is a Numba, working or not. Fast."""
+    return importlib.util.find_spec("numba") is not None
 
 
 def fault() -> str | None:
