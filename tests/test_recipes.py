@@ -56,6 +56,9 @@ def test_a_row_shows_the_test_metric_of_the_objective() -> None:
     assert line[2].startswith("| `article` | 256 sigmoid | 1.60 % ± 0.14 | 1, 2 | 60 s, 1 thr")
     short = RecipeResult("speed98", "192 relu", DEFAULT, (RecipeRun(1, 0.017, 0.65, "1"),))
     assert " | 0.7 s, 1 thread(s) | " in markdown([short])
+    many = tuple(RecipeRun(seed, 0.01, 60.0, "1") for seed in range(3, 13))
+    line = markdown([RecipeResult("conv", "conv 32-64, 256 relu", DEFAULT, many)]).splitlines()[2]
+    assert line.startswith("| `conv` | conv 32-64, 256 relu | 1.00 % ± 0.00 | 3 to 12 | 60 s")
     loss = RecipeResult("quick", "512 relu", Objective("val/loss"), runs)
     line = markdown([error, loss]).splitlines()
     assert line[0].startswith("| recipe | network | test | seeds |")
