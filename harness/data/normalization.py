@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 STATE = "normalization."  # before the names of the arrays of a state in a weights file
-BLOCK = 4096  # examples that are read at a time
+BLOCK, FEW = 4096, 256  # examples that are read at a time, and those that usually tell enough
 Inputs = NDArray[Any]  # uint8, float32 or float64
 Rows = NDArray[np.uint32] | None
 
@@ -221,13 +221,13 @@ def check_spread(name: str, inputs: Inputs, rows: Rows = None) -> None:
 def narrow_range(inputs: Inputs, rows: Rows = None) -> tuple[int, int] | None:
     """The lowest and the highest of bytes, if all use less than half of the range of uint8.
 
-    Else None, usually after a look at the first BLOCK examples; always None for other numbers.
+    Else None, usually after a look at the first FEW examples; always None for other numbers.
     `minmax` and `unit` map the whole range of uint8, so such data stay near one end of it.
     """
     if inputs.dtype != np.uint8:
         return None
     low, high = 255, 0
-    for block in _blocks(inputs, rows):
+    for block in _blocks(inputs, rows, first=FEW):
         low, high = min(low, int(block.min())), max(high, int(block.max()))
         if high - low >= 128:
             return None
@@ -254,11 +254,14 @@ def is_beyond(known: Sequence[float], values: Inputs) -> bool:
     return bool(width > 0 and (values.min() < low - width or values.max() > high + width))
 
 
-def _blocks(inputs: Inputs, rows: Rows) -> Iterator[Inputs]:
+def _blocks(inputs: Inputs, rows: Rows, first: int = BLOCK) -> Iterator[Inputs]:
+    """The examples, `first` and then BLOCK at a time."""
+    begin, end = 0, first
     total = len(inputs) if rows is None else len(rows)
-    for begin in range(0, total, BLOCK):
-        part = slice(begin, begin + BLOCK)
+    while begin < total:
+        part = slice(begin, end)
         yield inputs[part] if rows is None else inputs[rows[part]]
+        begin, end = end, end + BLOCK
 
 
 def _ends(inputs: Inputs, rows: Rows) -> tuple[float, float]:

@@ -24,7 +24,7 @@ import signal
 import socket
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -125,14 +125,23 @@ class _Server:
         return False
 
 
-def source_state() -> set[tuple[Path, int, int]]:
+def source_state() -> set[tuple[str, int, int]]:
     """Path, time of change in ns and size of every source file; takes about a millisecond."""
     files = set()
-    for path in PACKAGE.rglob("*.py"):
+    for entry in _sources(str(PACKAGE)):
         with suppress(FileNotFoundError):  # removed just now by an editor
-            stat = path.stat()
-            files.add((path, stat.st_mtime_ns, stat.st_size))
+            stat = entry.stat()
+            files.add((entry.path, stat.st_mtime_ns, stat.st_size))
     return files
+
+
+def _sources(folder: str) -> "Iterator[os.DirEntry[str]]":
+    with suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                yield from _sources(entry.path)
+            elif entry.name.endswith(".py"):
+                yield entry
 
 
 def _close(*descriptors: int) -> None:

@@ -15,6 +15,7 @@ import platform
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import numpy as np
 
@@ -68,6 +69,7 @@ def _environment() -> "ctypes.Array[ctypes.c_char] | None":
     return room if hasattr(_libc(), "fegetenv") and _libc().fegetenv(room) == 0 else None
 
 
+@cache  # to look up its functions takes a millisecond
 def _libc() -> ctypes.CDLL:
     """The C library of this process, which includes or has loaded libm."""
     return ctypes.CDLL(None)

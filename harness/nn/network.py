@@ -47,7 +47,8 @@ class Network:
         }
         self.parameters = Parameters.zeros(named, dtype)
         self._connect()
-        self._rehearse(self._shapes)
+        if not all(map(_is_built_in, walk(self.layers))):
+            self._rehearse(self._shapes)
 
     def _connect(self) -> None:
         """Give the layers their parameters, and find those that a step calls."""
@@ -239,6 +240,13 @@ class Network:
                         f"{type(layer).__name__}.gradient: expected it to fill out[{name!r}], "
                         "found no change"
                     )
+
+
+def _is_built_in(layer: Layer) -> bool:
+    """Whether a layer, and its activation, is one of this package, whose tests call it."""
+    kinds = type(layer), type(getattr(layer, "activation", layer))
+    is_ours = all(kind.__module__.startswith(f"{__package__}.") for kind in kinds)
+    return is_ours and type(layer) is not Layer
 
 
 def _check(

@@ -105,6 +105,14 @@ def relocate(target: Target) -> None:
                 )
 
 
+def set_status(client: "MlflowClient", mlflow_id: str, status: str) -> None:
+    """Set a run's status. `MlflowClient.update_run` reads all of the run first."""
+    from mlflow.entities import RunStatus
+
+    store, number = client._tracking_client.store, RunStatus.from_string(status)
+    store.update_run_info(mlflow_id, number, end_time=None, run_name=None)
+
+
 def metric_history(
     client: "MlflowClient", mlflow_ids: list[str], key: str
 ) -> list[tuple[str, int, int, float]]:

@@ -116,6 +116,20 @@ class Store:
         Looked up by its name each time: after a restart with another database, the same number is
         another experiment.
         """
+        return self._usable(name, self.client.get_experiment_by_name(name))
+
+    def _usable(self, name: str, experiment: "Experiment | None") -> str:
+        """The id of an experiment that was looked up; created if it is None."""
+        if experiment is None:
+            experiment = self._create_experiment(name)
+        if experiment.lifecycle_stage == "deleted":
+            raise Hopeless(
+                f"experiment {name!r} was deleted in {self.target}; restore it with "
+                "`mlflow experiments restore` or choose another tracking.experiment"
+            )
+        return str(experiment.experiment_id)
+
+    def _create_experiment(self, name: str) -> "Experiment":
         from mlflow.exceptions import MlflowException
 
         with self._locked():
@@ -130,12 +144,7 @@ class Store:
                         raise
                 experiment = self.client.get_experiment_by_name(name)
         assert experiment is not None
-        if experiment.lifecycle_stage == "deleted":
-            raise Hopeless(
-                f"experiment {name!r} was deleted in {self.target}; restore it with "
-                "`mlflow experiments restore` or choose another tracking.experiment"
-            )
-        return str(experiment.experiment_id)
+        return experiment
 
     @_asking
     def lookup(self, mlflow_id: str | None) -> "Run | None":
@@ -153,7 +162,9 @@ class Store:
         Looked for in the experiment of this name, or everywhere if that does not exist: it may have
         been renamed.
         """
-        named = self.client.get_experiment_by_name(experiment)
+        return self._find_run(self.client.get_experiment_by_name(experiment), run)
+
+    def _find_run(self, named: "Experiment | None", run: str) -> "Run | None":
         ids = [each.experiment_id for each in ([named] if named else self.experiments())]
         runs = self.runs(ids, f"tags.`run.id` = '{run}'", deleted=True) if ids else []
         left = [each for each in runs if REPLACED not in each.data.tags]
@@ -169,7 +180,10 @@ class Store:
 
     @_asking
     def delete_others(self, experiment_id: str, run: str, mlflow_id: str) -> None:
-        """Delete duplicates of a run: left by a creation that the server carried out late."""
+        """Delete duplicates of a run: left by a creation that the server carried out late.
+
+        Also one that was replaced and that somebody restored.
+        """
         for other in self.runs([experiment_id], f"tags.`run.id` = '{run}'"):
             if other.info.run_id != mlflow_id:
                 self.client.delete_run(other.info.run_id)
@@ -189,11 +203,13 @@ class Store:
 
         known: its MLflow id, if it was delivered before; it counts wherever the run is by now.
         """
-        existing = self.lookup(known) or self.find_run(record["experiment"], record["run"])
-        if existing is not None:
+        if (delivered := self.lookup(known)) is not None:
+            return delivered
+        named = self.client.get_experiment_by_name(record["experiment"])
+        if (existing := self._find_run(named, record["run"])) is not None:
             return existing
         return self.client.create_run(
-            self.experiment(record["experiment"]),
+            self._usable(record["experiment"], named),
             start_time=record["ms"],
             tags=_short_tags(record["tags"]),
             run_name=record["name"][:MAX_NAME],
@@ -284,7 +300,7 @@ class Store:
     def set_status(self, mlflow_id: str, status: RunStatus, end_ms: int | None = None) -> None:
         """Set the status; end_ms: the time of a run's end, Unix time in ms."""
         if end_ms is None:
-            self.client.update_run(mlflow_id, status=status.mlflow)
+            mlflow_private.set_status(self.client, mlflow_id, status.mlflow)
         else:
             self.client.set_terminated(mlflow_id, status.mlflow, end_ms)
 

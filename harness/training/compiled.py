@@ -2,7 +2,7 @@
 
 A step is trained by the compiled twins of its parts (`twins`). A perceptron with one hidden layer
 and plain SGD is trained by one kernel for the whole epoch (`train_epoch`), where `unsupported`
-finds nothing against it.
+finds nothing against it. Either is evaluated by a twin of its network (`scored`).
 """
 
 from collections.abc import Iterator
@@ -22,6 +22,7 @@ from harness.nn.metrics import Score
 from harness.nn.models import mlp
 from harness.nn.network import Network
 from harness.nn.optimizers import OPTIMIZERS, SGD, Optimizer
+from harness.training.evaluation import Scored
 from harness.training.options import Options
 from harness.training.step import Parts, Step
 
@@ -29,6 +30,7 @@ INK_SHARE = 0.4  # inputs that are not 0, up to which sums over them are faster 
 MAX_BATCH = 256  # up to which the sums over a batch stay in the cache
 SAMPLE = 10_000  # examples that the share is counted in
 CHUNK = 1 << 16  # rows looked up at a time
+EVALUATION_BATCH = 250  # whose hidden activations stay in the cache
 
 
 def unsupported(
@@ -63,17 +65,11 @@ def twins(
 
     The network has the parameters of `network`, the optimizer the state of `optimizer`.
     """
-    ink = None
     dtype = np.dtype(np.float32) if options.augmentation else part.inputs.dtype
-    is_possible = (
-        type(network.layers[0]) is Dense
-        and dtype in (np.uint8, np.float32)
-        and options.batch <= MAX_BATCH
-        and not options.input_dropout
-        and not options.adversarial
-    )
-    if is_possible and is_affine(normalization) and _ink_share(part) < INK_SHARE:
-        ink = normalization.scale, normalization.shift
+    is_pixel_wise = not options.input_dropout and not options.adversarial
+    ink = None
+    if options.batch <= MAX_BATCH and is_pixel_wise:
+        ink = _ink(network, part, normalization, dtype)
     parts = _parts(network, optimizer, options.loss, ink, options.batch, options.threads)
     if type(options.augmentation) is Augmentation:
         threads = options.threads if parts.is_threaded else 1
@@ -85,6 +81,31 @@ def twins(
     return parts
 
 
+def scored(network: Network, part: Part, normalization: Normalization, threads: int) -> Scored:
+    """The network with compiled kernels for evaluation, where they have them.
+
+    It has the parameters of `network`. part: that of the training.
+    """
+    dtype = part.inputs.dtype
+    ink = _ink(network, part, normalization, dtype)
+    fast, workers = _fast(network, ink, EVALUATION_BATCH, threads)
+    for layers in _tiny(fast):  # compile now, not after the first epoch
+        tiny, _ = _fast(Network(layers, 16), ink, 2, 1)
+        tiny.forward(np.zeros((2, 16), dtype if ink else np.float32))
+    unchanged = None if ink else normalization
+    return Scored(fast, unchanged, EVALUATION_BATCH, is_threaded=workers.count > 1)
+
+
+def _ink(
+    network: Network, part: Part, normalization: Normalization, dtype: np.dtype[Any]
+) -> tuple[float, float] | None:
+    """The scale and shift of a network that takes the ink of examples of `dtype`; None for none."""
+    is_possible = type(network.layers[0]) is Dense and dtype in (np.uint8, np.float32)
+    if is_possible and is_affine(normalization) and _ink_share(part) < INK_SHARE:
+        return normalization.scale, normalization.shift
+    return None
+
+
 def _parts(
     network: Network,
     optimizer: Optimizer,
@@ -94,10 +115,28 @@ def _parts(
     threads: int,
 ) -> Parts:
     from harness.nn.compiled import losses, regularization
+    from harness.nn.compiled.ink_layer import InkDense
+    from harness.nn.compiled.optimizers import Twin, has_twin
+
+    fast, workers = _fast(network, ink, batch, threads)
+    return Parts(
+        fast,
+        Twin(optimizer, fast, workers) if has_twin(optimizer) else optimizer,
+        losses.CrossEntropy() if type(loss) is CrossEntropy else loss,
+        regularization.NormLimit,
+        regularization.Average,
+        takes_pixels=isinstance(fast.layers[0], InkDense),
+        is_threaded=workers.count > 1,
+    )
+
+
+def _fast(
+    network: Network, ink: tuple[float, float] | None, batch: int, threads: int
+) -> tuple[Network, Any]:
+    """The compiled network and its `Workers`: one where some of its layers are not shared."""
     from harness.nn.compiled.convolution import Conv2D
     from harness.nn.compiled.ink_layer import InkDense
     from harness.nn.compiled.network import compiled
-    from harness.nn.compiled.optimizers import Twin, has_twin
     from harness.nn.compiled.rows import Dense as RowDense
     from harness.nn.compiled.workers import Workers
 
@@ -107,15 +146,7 @@ def _parts(
     if threads > 1 and not is_threaded:  # the others call BLAS with all threads
         workers = Workers(1)
         fast = compiled(network, ink, batch, workers)
-    return Parts(
-        fast,
-        Twin(optimizer, fast, workers) if has_twin(optimizer) else optimizer,
-        losses.CrossEntropy() if type(loss) is CrossEntropy else loss,
-        regularization.NormLimit,
-        regularization.Average,
-        takes_pixels=isinstance(fast.layers[0], InkDense),
-        is_threaded=threads > 1 and is_threaded,
-    )
+    return fast, workers
 
 
 def _deformation(augmentation: Augmentation, part: Part, threads: int) -> Any:
@@ -164,7 +195,7 @@ def _compile(
 
 
 def load_epoch() -> None:
-    """Load the kernel of the compiled epoch from Numba's cache, which takes 40 ms.
+    """Load the kernels of the compiled epoch and its evaluation from Numba's cache, some 60 ms.
 
     Raises `NotCached` when it is not there.
     """
@@ -172,9 +203,10 @@ def load_epoch() -> None:
     images.flags.writeable = labels.flags.writeable = False  # as those of a data set
     part = Part(images, labels)
     options = Options(batch=1, lr=1, epochs=1)
+    network = Network(mlp((16,), 2, width=(2,)), 16)
     with numba_loading.only_cached():
-        train_epoch(Network(mlp((16,), 2, width=(2,)), 16), part, np.zeros(0, np.uint32),
-                    np.zeros(0), Affine(), options)  # fmt: skip
+        train_epoch(network, part, np.zeros(0, np.uint32), np.zeros(0), Affine(), options)
+        scored(network, part, Affine(), threads=1)
 
 
 def _ink_share(part: Part) -> float:

@@ -1,7 +1,7 @@
 """Scoring a network: every example, in file order, whatever the training's batch size."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,16 +17,34 @@ from harness.nn.network import Network
 EVALUATION_BATCH = 1000
 
 
+class Scored(NamedTuple):
+    """A network as it is evaluated.
+
+    normalization: of its inputs; None for inputs as they are in the data. batch: the number of
+    examples that it is called with. is_threaded: whether it has threads of its own, each of which
+    calls BLAS with one.
+    """
+
+    network: Network
+    normalization: Normalization | None
+    batch: int = EVALUATION_BATCH
+    is_threaded: bool = False
+
+
 def evaluate(
-    network: Network, part: Part, normalization: Normalization, loss: Loss | None = None
+    network: Network,
+    part: Part,
+    normalization: Normalization | None,
+    loss: Loss | None = None,
+    batch: int = EVALUATION_BATCH,
 ) -> tuple[Score, NDArray[np.float32]]:
-    """Score every example of `part`. loss: None for cross-entropy.
+    """Score every example of `part`. loss: None for cross-entropy. Others: see `Scored`.
 
     Returns the sums of loss and errors and the predictions (n, K) float32: the probabilities of the
     classes, or the numbers of a regression, where no errors are counted.
     """
     loss = loss or CrossEntropy()
-    batch = min(EVALUATION_BATCH, len(part))
+    batch = min(batch, len(part))
     blocks = Blocks(part, normalization, classes=network.outputs, batch=batch)
     predictions = np.empty((len(part), network.outputs), np.float32)
     score, begin = Score(), 0

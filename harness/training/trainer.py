@@ -103,6 +103,9 @@ class Trainer:
         parts = Parts(network, optimizer, options.loss, augmentation=options.augmentation)
         if is_compiled and not self._is_one_kernel:
             parts = compiled.twins(*given)
+        self._scored = evaluation.Scored(network, normalization)
+        if is_compiled:
+            self._scored = compiled.scored(network, dataset.train, normalization, options.threads)
         self.average = parts.average(network.parameters, options.ema) if options.ema else None
         self.evaluated = network.parameters.flat if self.average is None else self.average.flat
         self.best_parameters = network.parameters.flat.copy()
@@ -124,7 +127,8 @@ class Trainer:
             average=self.average,
         )
         self._augmentation = parts.augmentation
-        self._blas = ThreadpoolController() if parts.is_threaded else None  # finding BLAS: 12 ms
+        is_threaded = parts.is_threaded or self._scored.is_threaded
+        self._blas = ThreadpoolController() if is_threaded else None  # finding BLAS: 12 ms
         self._outputs = np.empty((self._blocks.length, network.outputs), np.float32)
         inputs = (self._blocks.length, network.inputs)
         self._input_mask = np.empty(inputs, np.float32) if options.input_dropout else None
@@ -222,8 +226,9 @@ class Trainer:
 
     def _evaluate(self, part: Part, flat: Array) -> tuple[Score, Array]:
         """`evaluate` with the parameters `flat` (P,)."""
-        with self.network.holding(flat):
-            return evaluation.evaluate(self.network, part, self.normalization, self.options.loss)
+        network, normalization, batch, _ = self._scored
+        with self.network.holding(flat), self._one_blas_thread():
+            return evaluation.evaluate(network, part, normalization, self.options.loss, batch)
 
     def predict(self, images: NDArray[Any], parameters: Array | None = None) -> Array:
         """The predictions (N, K) float32 for examples as they are in the data, (N, ...) or (N, D).

@@ -19,7 +19,7 @@ def test_an_edit_of_the_source_is_seen(tmp_path: Path, monkeypatch: pytest.Monke
     module.write_text("before")
     monkeypatch.setattr(forkserver, "PACKAGE", tmp_path)
     before = forkserver.source_state()
-    assert [path for path, *_ in before] == [module]
+    assert [path for path, *_ in before] == [str(module)]
     (tmp_path / "notes.txt").write_text("no source")
     assert forkserver.source_state() == before
     module.write_text("after!")

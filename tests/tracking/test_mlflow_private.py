@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.runfolder.status import RunStatus
 from harness.runfolder.target import Target
 from harness.tracking import mlflow_private
 from harness.tracking.store import Store
@@ -123,6 +124,22 @@ def test_relocating_updates_every_run(tmp_path: Path) -> None:
     assert run.info.artifact_uri.startswith((after / "artifacts").as_uri())
     assert [a.path for a in store.client.list_artifacts(run.info.run_id)] == ["config.yaml"]
     assert mlflow_private.moved(Target.local(after), 1) is None
+
+
+@pytest.mark.service
+@pytest.mark.filterwarnings("ignore")
+def test_a_status_is_set_and_nothing_else(tmp_path: Path) -> None:
+    deliver(tmp_path, make_run(tmp_path, "aaa"))
+    store = Store(Target.local(tmp_path))
+    (before,) = store.runs([store.experiment("mnist")])
+    store.set_status(before.info.run_id, RunStatus.RUNNING)
+    (after,) = store.runs([store.experiment("mnist")])
+    assert (before.info.status, after.info.status) == ("FINISHED", "RUNNING")
+    assert (after.info.run_name, after.info.end_time) == (
+        before.info.run_name,
+        before.info.end_time,
+    )
+    assert after.data.tags == before.data.tags
 
 
 @pytest.mark.service

@@ -281,6 +281,8 @@ def test_a_row_that_somebody_added_to_our_metric_has_a_way_out(tmp_path: Path) -
     assert delivered.read(folder)["mlflow_id"] == new
     store.client.restore_run(old)
     assert store.points(old) == before
+    assert synced(tmp_path).exit_code == 0, "the restored one is deleted again"
+    assert old not in {run.info.run_id for run in store.runs([experiment])}
 
 
 @pytest.mark.parametrize("kill_at", ["set_tag", "delete_run", "create_run"])

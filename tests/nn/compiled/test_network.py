@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 from harness.data.dataset import Dataset, Part
-from harness.data.normalization import Affine
+from harness.data.normalization import NORMALIZATIONS, Affine
 from harness.nn.activations import ACTIVATIONS, Tanh
 from harness.nn.layers import Activate, Dense, Dropout, Layer
 from harness.nn.losses import LOSSES
 from harness.nn.models import conv, mlp
 from harness.nn.network import Network
 from harness.nn.optimizers import OPTIMIZERS, Adam
+from harness.training import evaluation
 from harness.training.options import Options
 from harness.training.trainer import Trainer
 
@@ -37,6 +38,14 @@ class OwnAdam(Adam):
 
 class OwnTanh(Tanh):
     """An activation that has no compiled twin."""
+
+
+class OwnNormalization(Affine):
+    """A normalization that is more than a scale and a shift."""
+
+    def apply(self, values: Any, out: Any) -> None:
+        """The square root of the values, from 0 to 1."""
+        np.sqrt(values / 255, out=out, casting="unsafe")
 
 
 def faded(images: Any, generator: np.random.Generator, out: Any) -> None:
@@ -148,6 +157,45 @@ def test_equal_to_numpy_within_rounding(changes: dict[str, Any]) -> None:
         np.testing.assert_allclose(
             actual.optimizer.state[name], array, rtol=2e-3, atol=2e-5, err_msg=name
         )
+    check_evaluation(actual)
+
+
+def check_evaluation(trainer: Trainer) -> None:
+    """What a trainer evaluates is what its network in NumPy computes."""
+    test, loss = trainer.dataset.test, trainer.options.loss
+    score, predictions = trainer.evaluate(test)
+    with trainer.network.holding(trainer.evaluated):
+        expected = evaluation.evaluate(trainer.network, test, trainer.normalization, loss)
+    np.testing.assert_allclose(predictions, expected[1], rtol=1e-4, atol=1e-6)
+    assert score.loss == pytest.approx(expected[0].loss, rel=1e-5)
+    assert (score.wrong, score.count) == (expected[0].wrong, expected[0].count)
+
+
+@pytest.mark.parametrize("name", [*NORMALIZATIONS, "own"])
+@pytest.mark.parametrize("is_regression", [False, True])
+def test_evaluation_is_equal_to_numpy_within_rounding(name: str, is_regression: bool) -> None:
+    """Of more examples than are evaluated at a time."""
+    generator = np.random.default_rng(6)
+    images = generator.integers(1, 256, (603, 20)).astype(np.uint8)
+    images[generator.random(images.shape) < 0.8] = 0
+    labels = generator.integers(0, CLASSES, len(images)).astype(np.uint8)
+    targets = generator.normal(size=(len(images), CLASSES)).astype(np.float32)
+    part = Part(images, targets if is_regression else labels)
+    normalization = NORMALIZATIONS.get(name, OwnNormalization)()
+    normalization.fit(images, None)
+    network = Network.create(mlp((20,), CLASSES, width=(12,)), 20, generator)
+    trainer = Trainer(
+        network,
+        Dataset("x", "", (20,), 0 if is_regression else CLASSES, part, None, part),
+        OPTIMIZERS["sgd"](network.parameters),
+        normalization,
+        Options(
+            batch=32, lr=0.05, epochs=1, backend="numba",
+            loss=LOSSES["squared_error" if is_regression else "cross_entropy"](),
+        ),
+    )  # fmt: skip
+    trainer.train_epoch()
+    check_evaluation(trainer)
 
 
 def test_equal_to_numpy_where_blas_cannot_be_called(monkeypatch: pytest.MonkeyPatch) -> None:
