@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,7 @@ from harness.nn.layers import Layer
 from harness.nn.losses import check_kind
 from harness.nn.metrics import METRICS, OF_REGRESSION
 from harness.nn.network import Network
+from harness.nn.optimizers import Optimizer
 from harness.nn.schedules import Schedule, with_warmup
 from harness.runfolder import own_code, parts
 from harness.runfolder.config import ConfigError
@@ -63,22 +65,39 @@ def trainer(
 
     threads: of the compiled kernels. ties: see `Options`.
     """
-    objective = Objective.parse(config.objective)
     made = _new(config, dataset)
-    for kind in ("model", "activation"):
-        if getattr(config, kind).is_own:
-            place = f"{kind}={getattr(config, kind).name}"
-            layer_rehearsal.check_layers(place, partial(_new, config, dataset))
-            layer_rehearsal.check_derivatives(
-                f"model={config.model.name}",
-                f"activation={config.activation.name}" if config.activation.is_own else None,
-                partial(_new, config, dataset),
-            )
-            break
     fitted: Normalization = part("normalization", config)
     fitted.fit(dataset.train.inputs, dataset.train.rows)
     optimizer = part("optimizer", config, made.parameters)
-    augmentation = part("augmentation", config, dataset.input_shape)
+    _try_network(config, dataset)
+    _try_parts(config, dataset, made, fitted, optimizer)
+    options = replace(
+        _options(config),
+        augmentation=part("augmentation", config, dataset.input_shape),
+        threads=threads,
+        ties=ties,
+    )
+    return Trainer(made, dataset, optimizer, fitted, options)
+
+
+def _try_network(config: ScratchConfig, dataset: Dataset) -> None:
+    """Try the network, if its model or its activation is the user's. Raises `PartError`."""
+    activation = f"activation={config.activation.name}" if config.activation.is_own else None
+    model = f"model={config.model.name}"
+    if config.model.is_own or activation:
+        another = partial(_new, config, dataset)
+        layer_rehearsal.check_layers(model if config.model.is_own else str(activation), another)
+        layer_rehearsal.check_derivatives(model, activation, another)
+
+
+def _try_parts(
+    config: ScratchConfig,
+    dataset: Dataset,
+    made: Network,
+    fitted: Normalization,
+    optimizer: Optimizer,
+) -> None:
+    """Try the other parts of the user's. Raises `PartError`."""
     if config.normalization.is_own:
         another = partial(part, "normalization", config)
         name = config.normalization.name
@@ -95,7 +114,12 @@ def trainer(
     own_metrics = [each for each in config.metrics if ":" in each]
     for name, metric in zip(own_metrics, parts.metrics(own_metrics).values(), strict=True):
         rehearsal.check_metric(name, metric, dataset)
-    options = Options(
+
+
+def _options(config: ScratchConfig) -> Options:
+    """The options of a configuration, without what depends on the data or on this machine."""
+    objective = Objective.parse(config.objective)
+    return Options(
         batch=config.batch,
         lr=config.lr,
         epochs=config.epochs,
@@ -111,13 +135,9 @@ def trainer(
         objective=objective.metric,
         maximize=objective.is_max,
         weights=config.weights,
-        ties=ties,
         patience=config.patience,
-        augmentation=augmentation,
         backend=config.backend,
-        threads=threads,
     )
-    return Trainer(made, dataset, optimizer, fitted, options)
 
 
 def _new(config: ScratchConfig, dataset: Dataset, dtype: DTypeLike = np.float32) -> Network:
