@@ -19,6 +19,8 @@ from harness.nn.parameters import Shape
 
 __all__ = ["MODELS", "Model", "conv", "mlp"]
 
+Count = Annotated[int, Ge(1)]
+
 
 class Model(Protocol):
     """The contract of a model: it is called with two positional arguments."""
@@ -61,16 +63,17 @@ def conv(
     input_shape: Shape,
     outputs: int,
     *,
-    channels: Annotated[Sequence[Annotated[int, Ge(1)]], "channels of each convolution"] = (8, 16),
-    kernel: Annotated[int, Ge(1), "rows and columns of a kernel"] = 3,
-    pool: Annotated[int, Ge(1), "max-pooling after each convolution; 1: none"] = 2,
+    channels: Annotated[Sequence[Count], "channels of each convolution"] = (8, 16),
+    kernel: Annotated[Count | Sequence[Count], "rows and columns of a kernel"] = 3,
+    pool: Annotated[Count | Sequence[Count], "max-pooling after each convolution; 1: none"] = 2,
     width: int | Sequence[int] = 128,
     activation: Activation | None = None,
     dropout: float = 0.0,
 ) -> list[Layer]:
     """Convolutions, each with an activation and max-pooling, then an `mlp` of `width`.
 
-    input_shape: (rows, columns) or (rows, columns, channels). Raises `ValueError` for others.
+    input_shape: (rows, columns) or (rows, columns, channels). kernel, pool: a list has one for each
+    convolution. Raises `ValueError` for other shapes, and for lists of another length.
     """
     if len(input_shape) not in (2, 3):
         raise ValueError(
@@ -79,12 +82,26 @@ def conv(
         )
     activation = Sigmoid() if activation is None else activation
     layers: list[Layer] = [Reshape(*input_shape, *[1] * (3 - len(input_shape)))]
-    for count in channels:
-        layers += [Conv2D(count, kernel, initialization=activation.initialization)]
+    kernels, pools = (
+        _each(name, size, channels) for name, size in (("kernel", kernel), ("pool", pool))
+    )
+    for count, side, window in zip(channels, kernels, pools, strict=True):
+        layers += [Conv2D(count, side, initialization=activation.initialization)]
         layers += [Activate(activation)]
-        layers += [MaxPool2D(pool)] if pool > 1 else []
+        layers += [MaxPool2D(window)] if window > 1 else []
     dense = mlp(input_shape, outputs, width=width, activation=activation, dropout=dropout)
     return [*layers, Flatten(), *dense]
+
+
+def _each(name: str, size: int | Sequence[int], channels: Sequence[int]) -> Sequence[int]:
+    """The size of each convolution, one for each of `channels`."""
+    sizes = (size,) * len(channels) if isinstance(size, int) else tuple(size)
+    if len(sizes) != len(channels):
+        raise ValueError(
+            f"{name}={list(sizes)}: expected one number, or one for each of the {len(channels)} "
+            "convolutions in channels"
+        )
+    return sizes
 
 
 MODELS: dict[str, Callable[..., list[Layer]]] = {"mlp": mlp, "conv": conv}

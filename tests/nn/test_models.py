@@ -10,6 +10,7 @@ from harness.nn.convolution import Conv2D
 from harness.nn.layers import Activate, Dense
 from harness.nn.losses import CrossEntropy, SquaredError
 from harness.nn.models import MODELS, conv, mlp
+from harness.nn.parameters import Shape
 from harness.nn.network import Network
 from tests.nn.differences import check_network, moved
 
@@ -86,6 +87,23 @@ def test_every_network_has_layers_of_its_own() -> None:
 def test_conv_refuses_what_is_no_image() -> None:
     with pytest.raises(ValueError, match=r"^expected images .* found .*\(4,\); use mod"):
         conv((4,), 3)
+
+
+def test_conv_with_a_kernel_and_a_pool_for_each_convolution() -> None:
+    layers = conv((9, 9), 3, channels=(2, 3), kernel=(4, 3), pool=[1, 2])
+    shapes: list[Shape] = []
+    shape: Shape = (81,)
+    for layer in layers:
+        shape = layer.build(shape)
+        shapes.append(shape)
+    assert shapes[1:6] == [(6, 6, 2), (6, 6, 2), (4, 4, 3), (4, 4, 3), (2, 2, 3)]
+    same = conv((9, 9), 3, channels=(2, 3), kernel=(3, 3), pool=(2, 2))
+    assert list(map(type, same)) == list(map(type, conv((9, 9), 3, channels=(2, 3))))
+    words = r"=\[1, 2, 1\]: expected one number, or one for each of the 2 convolutions"
+    with pytest.raises(ValueError, match="kernel" + words):
+        conv((9, 9), 3, channels=(2, 3), kernel=(1, 2, 1))
+    with pytest.raises(ValueError, match="pool" + words):
+        conv((9, 9), 3, channels=(2, 3), pool=(1, 2, 1))
 
 
 @pytest.mark.parametrize("width", [0, -1, 1.5, True, "ab", [4, 0], None])
