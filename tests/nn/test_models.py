@@ -10,8 +10,8 @@ from harness.nn.convolution import Conv2D
 from harness.nn.layers import Activate, Dense
 from harness.nn.losses import CrossEntropy, SquaredError
 from harness.nn.models import MODELS, conv, mlp
-from harness.nn.parameters import Shape
 from harness.nn.network import Network
+from harness.nn.parameters import Shape
 from tests.nn.differences import check_network, moved
 
 
