@@ -79,8 +79,9 @@ def _obey(parsed: argparse.Namespace, prestart: Prestart) -> ExitStatus:
             return _print(configuration.to_yaml(job.config).rstrip("\n"))
         typed = [*(["-m"] if parsed.multirun else []), *line.typed]
         task = _prepare(line, typed, prestart, is_sweep=parsed.multirun)
-        if parsed.ids:
+        if parsed.ids:  # harness.train or harness.sweep, which hold the other end of stdin
             task.write_ids(parsed.ids)
+            signals.interrupt_at_end_of_input()
     except (ValueError, OSError) as error:
         signals.raise_again()
         print(f"error: {error}", file=sys.stderr)

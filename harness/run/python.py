@@ -1,7 +1,8 @@
 """The commands from Python: train, sweep, and open what they made.
 
 Each call runs `python -m harness.run` in a process of its own, so it may be made in a notebook and
-in a thread, and has the same effect as the command.
+in a thread, and has the same effect as the command. When the calling process dies, as a notebook's
+kernel does that is restarted, the command stops as at Ctrl-C.
 """
 
 import contextlib
@@ -152,13 +153,14 @@ def _run(arguments: list[str], made: Path, last: deque[str], *, quiet: bool) -> 
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
     process = subprocess.Popen(
         [sys.executable, "-m", "harness.run", "--ids", str(made), *arguments],
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,  # closed when this process dies: the command stops
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
         env=environment,
     )
+    assert process.stdin is not None
     assert process.stdout is not None
     assert process.stderr is not None
     lost: deque[str] = deque(maxlen=0)
@@ -178,6 +180,7 @@ def _run(arguments: list[str], made: Path, last: deque[str], *, quiet: bool) -> 
         status = process.wait()
     for reader in readers:
         reader.join()
+    process.stdin.close()
     return status
 
 

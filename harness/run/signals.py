@@ -38,6 +38,11 @@ def exit_at_the_next() -> None:
         signal.signal(number, _exit)
 
 
+def interrupt_at_end_of_input() -> None:
+    """From now on the end of standard input is an interrupt: the process at its other end died."""
+    threading.Thread(target=_await_end_of_input, daemon=True).start()
+
+
 def raise_again() -> None:
     """Raise `KeyboardInterrupt` again if a signal arrived and a library swallowed the first."""
     if _arrived:
@@ -77,3 +82,9 @@ def _exit(number: int, frame: FrameType | None) -> None:
     with suppress(OSError):  # not `print`: the signal may have come in the middle of one
         os.write(1, STOPPED)
     os._exit(ExitStatus.INTERRUPTED)
+
+
+def _await_end_of_input() -> None:
+    while os.read(0, 1):
+        continue
+    os.kill(os.getpid(), signal.SIGINT)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import harness
-from tests.conftest import small
+from tests.conftest import run_folders, small, wait_for
 
 
 @pytest.fixture
@@ -56,6 +56,26 @@ def test_a_sweep_in_a_thread(here: Path, idx_folder: Path) -> None:
     assert harness.open(prefix) == sweep
     with pytest.raises(ValueError, match=r"run '' could be \w.*, \w.*; type more of it"):
         harness.open("")
+
+
+@pytest.mark.fault
+def test_the_command_stops_when_its_caller_is_killed(here: Path, idx_folder: Path) -> None:
+    """As a notebook's kernel that is restarted."""
+    arguments = small(idx_folder, "epochs=1000000", "tracking=none", "seed=1,2")
+    code = f"import harness; harness.sweep({arguments!r}, quiet=True)"
+    caller = subprocess.Popen([sys.executable, "-c", code], cwd=here)
+    wait_for(lambda: trained(here))
+    caller.kill()
+    caller.wait()
+    wait_for(lambda: trained(here)[0].status == "KILLED" or None)
+    (first,) = trained(here)
+    assert not first.is_live()
+
+
+def trained(here: Path) -> list[harness.Run]:
+    """The runs that have an epoch."""
+    runs = map(harness.Run, run_folders(here / "outputs"))
+    return [run for run in runs if run.is_readable() and run.history().epochs]
 
 
 def test_what_is_raised_is_not_printed_as_well(
