@@ -19,6 +19,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
@@ -30,7 +31,7 @@ import psutil
 from harness.runfolder.journal import JournalError
 from harness.runfolder.run import Run
 from harness.runfolder.target import Target
-from harness.tracking import environment
+from harness.tracking import environment, mlflow_private
 from harness.tracking.errors import Hopeless, StoreError, first_line
 from harness.tracking.follower import LOST, Follower
 from harness.tracking.store import Store
@@ -165,7 +166,7 @@ def main() -> None:
     threading.Thread(target=_listen, args=(orders,), daemon=True).start()
     broken = None
     try:
-        _import("mlflow")  # takes seconds: before there is anything to do
+        _load(lambda: import_module("mlflow"))  # takes seconds: before there is anything to do
     except ImportError as error:
         broken = error  # raised once there is a log
     first = orders.get()
@@ -176,7 +177,7 @@ def main() -> None:
         raise broken
     delivery = Delivery(Target(**first["target"]))
     if delivery.target.database is not None:
-        _import("mlflow.store.tracking.sqlalchemy_store")
+        _load(mlflow_private.load_database)
     while True:
         try:
             order = orders.get(timeout=POLL_S)
@@ -190,11 +191,11 @@ def main() -> None:
             return
 
 
-def _import(module: str) -> None:
-    """Import a module. Collecting garbage would take a fifth of the time, and there is none."""
+def _load(load: Callable[[], object]) -> None:
+    """Import modules. Collecting garbage would take a fifth of the time, and there is none."""
     gc.disable()
     try:
-        import_module(module)
+        load()
     finally:
         gc.freeze()
         gc.enable()

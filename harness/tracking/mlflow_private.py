@@ -7,6 +7,7 @@ import json
 import re
 import sqlite3
 from contextlib import closing
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from harness.data.atomic import fsync_folder
@@ -103,6 +104,11 @@ def relocate(target: Target) -> None:
                     f"WHERE substr({column}, 1, ?) = ?",
                     (target.artifacts, len(before) + 1, len(before) + 1, f"{before}/"),
                 )
+
+
+def load_database() -> None:
+    """Import what MLflow imports when it first opens a database."""
+    import_module("mlflow.store.tracking.sqlalchemy_store")
 
 
 def set_status(client: "MlflowClient", mlflow_id: str, status: str) -> None:

@@ -1,6 +1,7 @@
 """The parts of MLflow that are private: its tables and its store classes, with the real MLflow."""
 
 import sqlite3
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -153,3 +154,8 @@ def test_the_history_of_a_metric_of_several_runs(tmp_path: Path) -> None:
     for mlflow_id in ids:
         points = sorted((step, value, ms) for run, step, ms, value in rows if run == mlflow_id)
         assert points == store.points(mlflow_id)["val/error"]
+
+
+def test_the_store_of_databases_is_imported() -> None:
+    mlflow_private.load_database()
+    assert "mlflow.store.tracking.sqlalchemy_store" in sys.modules
