@@ -2,6 +2,8 @@
 
 import multiprocessing
 import shutil
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -335,6 +337,27 @@ def test_a_locked_run_is_not_closed(trained_elsewhere: Run) -> None:
     run = trained_elsewhere
     history = run.close_abandoned(RunStatus.KILLED, "why", started=False)
     assert history.status is RunStatus.CREATED
+
+
+def test_a_lock_that_is_held_for_a_moment_is_awaited(run: Run) -> None:
+    """By a process that looks whether the run lives, as the delivery does."""
+    with run.writing() as journal:
+        journal.append("start", **start_of_dead_process(), threads=1, backend="numpy")
+    held, given_up = threading.Event(), threading.Event()
+
+    def look() -> None:
+        with run.lock():
+            held.set()
+            given_up.wait()
+            time.sleep(0.2)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    held.wait()
+    assert run.close_abandoned(RunStatus.KILLED, "why").status is RunStatus.RUNNING
+    given_up.set()
+    assert run.close_abandoned(RunStatus.KILLED, "why", wait_s=60).status is RunStatus.KILLED
+    looking.join()
 
 
 def test_a_run_that_never_started_is_closed_only_when_its_process_is_known_to_be_dead(
