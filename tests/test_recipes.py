@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.commands.results import PUBLISHED, RecipeResult, RecipeRun, markdown
+from harness.commands.results import PUBLISHED, RecipeResult, RecipeRun, markdown, network
 from harness.runfolder.objective import DEFAULT, Objective
 from harness.runfolder.run import Run
-from tests.conftest import command_in, run_folders, small
+from tests.conftest import command_in, composed, run_folders, small
 
 RUN = "harness.run"
 
@@ -46,6 +46,12 @@ def test_the_others_begin(tmp_path: Path, recipe: str) -> None:
     assert done.returncode == 0, done.stderr
     (folder,) = run_folders(tmp_path / "outputs")
     assert Run(folder).history().final["test/error"] < 0.9
+
+
+def test_networks_in_words() -> None:
+    found = {recipe: network(composed(f"experiment={recipe}")) for recipe in ("best", "conv")}
+    assert found == {"best": "1536-1024-512 relu", "conv": "conv 32-64, 256 relu"}
+    assert network(composed("depth=2")) == "256-256 sigmoid"
 
 
 def test_a_row_shows_the_test_metric_of_the_objective() -> None:

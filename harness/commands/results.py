@@ -5,6 +5,7 @@ result, except the seed and the backend. A run with an override is a different e
 """
 
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,7 +98,7 @@ def table(outputs: Path, uri: str | None = None) -> list[RecipeResult]:
         runs = _runs_of(store, config)
         if runs:
             objective = Objective.parse(config.objective)
-            rows.append(RecipeResult(recipe, _network(config), objective, runs))
+            rows.append(RecipeResult(recipe, network(config), objective, runs))
     return rows
 
 
@@ -132,11 +133,20 @@ def _overrides(recipe: str) -> list[str]:
     return [] if recipe == "default" else [f"experiment={recipe}"]
 
 
-def _network(config: Config) -> str:
+def network(config: Config) -> str:
+    """The network of a recipe in words."""
     assert isinstance(config, ScratchConfig), "the recipes are of the built-in trainer"
-    channels = config.model.options.get("channels", ())
-    before = f"conv {'-'.join(map(str, channels))}, " if channels else ""
-    return f"{before}{'-'.join(str(width) for width in config.hidden)} {config.activation.name}"
+    widths: Sequence[object] = (
+        config.hidden if config.model.name == "mlp" else _listed(config.width)
+    )
+    before = "" if config.model.name == "mlp" else f"{config.model.name} "
+    if channels := config.model.options.get("channels"):
+        before += f"{'-'.join(map(str, channels))}, "
+    return f"{before}{'-'.join(map(str, widths))} {config.activation.name}"
+
+
+def _listed(value: object) -> Sequence[object]:
+    return value if isinstance(value, list | tuple) else [value]
 
 
 def _spelled(seeds: list[int]) -> str:
