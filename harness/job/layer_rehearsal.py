@@ -14,7 +14,7 @@ from numpy.typing import DTypeLike, NDArray
 from harness.job import repeated
 from harness.job.rehearsal import named
 from harness.nn import differences
-from harness.nn.layers import Activate, walk
+from harness.nn.layers import Activate, is_built_in, walk
 from harness.nn.network import Network
 from harness.runfolder.optional import warn
 from harness.runfolder.parts import PartError
@@ -87,7 +87,7 @@ def _faults(network: Network) -> Iterator[tuple[bool, str]]:
     layers = list(walk(network.layers))
     own = {type(e.activation): e.activation for e in layers if isinstance(e, Activate)}
     for kind, activation in own.items():
-        if repeated.is_built_in(activation):
+        if is_built_in(activation):
             continue
         if fault := differences.activation_fault(activation, dtype):
             yield True, f"{kind.__name__}.{fault}"
@@ -95,7 +95,7 @@ def _faults(network: Network) -> Iterator[tuple[bool, str]]:
     inputs = random.normal(size=(FEW, network.inputs)).astype(dtype)
     for layer in network.layers:
         key = type(layer), inputs.shape
-        if key not in seen and not all(map(repeated.is_built_in, walk([layer]))):
+        if key not in seen and not all(map(is_built_in, walk([layer]))):
             yield from ((False, each) for each in differences.layer_faults(layer, inputs))
         seen.add(key)
         outputs = layer.forward(inputs, False)
@@ -140,8 +140,8 @@ def _held(network: Network) -> dict[str, Any]:
     for number, layer in enumerate(walk(network.layers), 1):
         skipped = {"_memory", "_views", "layers", "dtype", "delta", *layer.shapes}
         ours = {key: value for key, value in vars(layer).items() if key not in skipped}
-        if repeated.is_built_in(layer):
-            ours = {key: value for key, value in ours.items() if not repeated.is_built_in(value)}
+        if is_built_in(layer):
+            ours = {key: value for key, value in ours.items() if not is_built_in(value)}
         buffers = list(vars(layer)["_memory"].values())
         repeated.collect(f"{type(layer).__name__} {number}", ours, buffers, found)
     return found

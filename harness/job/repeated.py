@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.nn.layers import Layer
+from harness.nn.layers import Layer, is_built_in
 from harness.runfolder.parts import PartError
 
 CLOSE = 1e-5  # differences that rounding may make
@@ -92,12 +92,6 @@ def _is_plain(key: str, value: Any) -> bool:
         return value.size <= LARGE
     kinds = (bool, int, float, str, np.generic, list, dict, np.random.Generator, random.Random)
     return isinstance(value, kinds)
-
-
-def is_built_in(value: Any) -> bool:
-    """Whether the class of a value, or a class or function, is not the user's."""
-    module = value.__module__ if isinstance(value, type | FunctionType) else type(value).__module__
-    return module.partition(".")[0] in ("harness", "numpy", "builtins")
 
 
 def collect(

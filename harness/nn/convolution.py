@@ -71,9 +71,8 @@ class Conv2D(Layer):
         patch = self.kernel * self.kernel * inside
         self.shapes = {"weights": (patch, self.channels), "bias": (self.channels,)}
         positions = self._positions[0] * self._positions[1]
-        self.relative_work = (
-            2 * positions
-        )  # measured: 2.2 times that of a dense layer, for the patches
+        # Measured: 2.2 times the time of a dense layer's multiplications, for the patches.
+        self.relative_work = 2 * positions
         row_bytes = 4 * patch * positions
         self._chunk = max(1, CHUNK_BYTES // row_bytes)
         return (*self._positions, self.channels)

@@ -26,6 +26,7 @@ A block of layers is a subclass of `Chain`; `Residual` in docs/your-own.md is an
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from numbers import Integral
+from types import FunctionType
 from typing import Any, Self
 
 import numpy as np
@@ -122,6 +123,12 @@ def walk(layers: Iterable[Layer]) -> Iterator[Layer]:
     for layer in layers:
         yield layer
         yield from walk(layer.layers)
+
+
+def is_built_in(value: Any) -> bool:
+    """Whether the class of a value, or a class or function, is not the user's."""
+    module = value.__module__ if isinstance(value, type | FunctionType) else type(value).__module__
+    return module.partition(".")[0] in ("harness", "numpy", "builtins")
 
 
 class Chain(Layer):

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from harness.nn.layers import UNWRITTEN, Layer, walk
+from harness.nn.layers import UNWRITTEN, Layer, is_built_in, walk
 from harness.nn.parameters import Parameters, Shape
 
 __all__ = ["Gradient", "Network"]
@@ -47,7 +47,7 @@ class Network:
         }
         self.parameters = Parameters.zeros(named, dtype)
         self._connect()
-        if not all(map(_is_built_in, walk(self.layers))):
+        if not all(map(_is_tested, walk(self.layers))):
             self._rehearse(self._shapes)
 
     def _connect(self) -> None:
@@ -242,11 +242,10 @@ class Network:
                     )
 
 
-def _is_built_in(layer: Layer) -> bool:
+def _is_tested(layer: Layer) -> bool:
     """Whether a layer, and its activation, is one of this package, whose tests call it."""
-    kinds = type(layer), type(getattr(layer, "activation", layer))
-    is_ours = all(kind.__module__.startswith(f"{__package__}.") for kind in kinds)
-    return is_ours and type(layer) is not Layer
+    activation = getattr(layer, "activation", layer)
+    return is_built_in(layer) and is_built_in(activation) and type(layer) is not Layer
 
 
 def _check(

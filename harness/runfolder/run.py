@@ -327,20 +327,17 @@ class Run:
         if self.history().tags.get(PRUNED) == "true":
             self.add_tags({PRUNED: "false"})
 
-    def close_abandoned(
-        self, status: RunStatus, error: str, *, started: bool = True, wait_s: float = 0
-    ) -> History:
+    def close_abandoned(self, status: RunStatus, error: str, *, started: bool = True) -> History:
         """Write the end record of a run whose process died without one; leave others alone.
 
         A live run is recognized by its lock and its process. started: if False, also close a run
-        whose process died before the first record. wait_s: for the lock, where the process is
-        known to be dead: another one that looks whether the run lives holds it for a moment.
-        Returns the history afterwards.
+        whose process died before the first record. Returns the history afterwards.
         """
         history = self.history()
         if _died(history, started=started):
             try:
-                with self.writing(wait_s) as journal:
+                # Another process that looks whether the run lives holds the lock for a moment.
+                with self.writing() as journal:
                     if _died(self.history(), started=started):  # not ended meanwhile
                         journal.append("end", status=status, error=error)
             except Timeout:

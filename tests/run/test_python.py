@@ -67,7 +67,7 @@ def test_the_command_stops_when_its_caller_is_killed(here: Path, idx_folder: Pat
     wait_for(lambda: trained(here))
     caller.kill()
     caller.wait()
-    wait_for(lambda: trained(here)[0].status == "KILLED" or None)
+    wait_for(lambda: trained(here)[0].status == "KILLED")
     (first,) = trained(here)
     assert not first.is_live()
 

@@ -11,7 +11,6 @@ from harness.runfolder.journal import JournalError
 from harness.runfolder.run import Run
 from harness.runfolder.status import RunStatus
 
-LOCK_S = 5.0
 GRACE_S = 20.0
 INTERRUPTED = "interrupted"
 LOG = "job.log"
@@ -79,8 +78,7 @@ class JobProcess:
         killed = self._process.returncode < 0 or error == INTERRUPTED
         status = RunStatus.KILLED if killed else RunStatus.FAILED
         try:
-            history = self.run.close_abandoned(status, error, started=started, wait_s=LOCK_S)
-            return history.status
+            return self.run.close_abandoned(status, error, started=started).status
         except (OSError, JournalError) as problem:  # other runs are not affected
             print(f"{self.run.id}: {error}; {problem}", file=sys.stderr)
             return status
