@@ -42,7 +42,12 @@ FENCES = {
     "matplotlib": ("analysis/plots.py", "analysis/charts.py", "analysis/fonts.py"),
     "numba": ("nn/compiled/",),
     "llvmlite": ("nn/compiled/simd.py", "nn/compiled/blas.py", "nn/compiled/patches.py"),
-    "pandas": ("recognizer/logged_model.py", "runfolder/run.py", "runfolder/sweep.py"),
+    "pandas": (
+        "analysis/frames.py",
+        "recognizer/logged_model.py",
+        "runfolder/run.py",
+        "runfolder/sweep.py",
+    ),
     "starlette": ("recognizer/server.py", "recognizer/guard.py"),
     "uvicorn": ("recognizer/server.py",),
 }
@@ -50,7 +55,12 @@ FENCES = {
 PRIVATE = re.compile(r"\bmlflow\.(store|utils)\b|\._tracking_client\b|sharedViewState")
 # Rooms and files that know no configuration: their functions take plain values.
 BELOW_CONFIG = ("data", "nn", "training")
-KNOWS_RUNS = ("analysis/compare.py", "analysis/evidence.py", "analysis/run_plots.py")
+KNOWS_RUNS = (
+    "analysis/compare.py",
+    "analysis/evidence.py",
+    "analysis/frames.py",
+    "analysis/run_plots.py",
+)
 # A plain value, not a run: the name of a metric and which of its values are better. It is not in
 # nn/, because its titles would be part of what run keys are made of.
 OBJECTIVE = PACKAGE / "runfolder/objective.py"

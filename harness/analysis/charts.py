@@ -1,14 +1,17 @@
-"""The charts of a report, drawn by Matplotlib as SVG text for an HTML page.
+"""The charts of a report, drawn by Matplotlib: as SVG text for an HTML page, or as files.
 
-Lines and text take the page's text color, so that they are legible on light and on dark.
+On the page, lines and text take its text color, so that they are legible on light and on dark. In a
+file they are black, and as large as a paper's column asks for.
 """
 
 import io
 import math
 import re
 import textwrap
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial, wraps
+from typing import Any, ParamSpec
 
 import matplotlib as mpl
 import numpy as np
@@ -23,10 +26,14 @@ from numpy.typing import NDArray
 from harness.analysis import fonts
 
 Numbers = NDArray[np.floating[Any]]
+Arguments = ParamSpec("Arguments")
 # Eight hues with enough contrast to white and to near black.
 COLORS = ("#3b82c4", "#d9822b", "#2a9d74", "#c2548f", "#8a6fd1", "#a58a1c", "#4aa8c9", "#c6534a")
 INK = "#123456"  # placeholder for the page's text color, replaced in the SVG text
-SIZE = (4.7, 3.3)
+SIZE = (4.7, 3.3)  # inches on the page, where text has POINTS
+POINTS = 10.0
+COLUMN = 3.35  # inches: the width of a column of a paper
+FORMATS = ("pdf", "svg", "png")
 FEW = "log, few powers of ten"
 SHORT = 12  # characters of the name of a class
 LONG, LEGEND_WIDTH = 36, 66  # characters of the name of a setting
@@ -36,7 +43,7 @@ STYLE: dict[Any, Any] = {
     "text.parse_math": False,  # a dollar sign in a setting is no formula
     "legend.frameon": False,
     "font.family": "sans-serif",
-    "font.size": 10,
+    "font.size": POINTS,
     "axes.prop_cycle": cycler(color=COLORS),
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -44,65 +51,107 @@ STYLE: dict[Any, Any] = {
         ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK
     ),
 }
+# Fonts are embedded, as TrueType; of an SVG file the letters are outlines.
+PAPER: dict[Any, Any] = {"pdf.fonttype": 42, "svg.fonttype": "path", "savefig.dpi": 300}
 
 
-def bands(label: str, series: Mapping[str, Numbers]) -> str:
+@dataclass(frozen=True)
+class Chart:
+    """A chart that can be drawn in several sizes. draw: makes the figure in the style in effect."""
+
+    draw: Callable[[], Figure]
+
+    @cached_property
+    def svg(self) -> str:
+        """The chart for a page: text that begins with `<svg`."""
+        with mpl.rc_context(STYLE):
+            return _svg(self.draw())
+
+    def file(self, form: str, width: float = COLUMN) -> bytes:
+        """The content of a file of a format of `FORMATS`, `width` inches wide."""
+        style = _in_black(STYLE) | PAPER | {"font.size": POINTS * width / SIZE[0]}
+        content = io.BytesIO()
+        with mpl.rc_context(style | {"svg.hashsalt": "report"}), fonts.quiet():
+            known = {"pdf": "CreationDate", "svg": "Date", "png": "Software"}  # not in the file
+            self.draw().savefig(content, format=form, metadata={known[form]: None})
+        return content.getvalue()
+
+
+def _in_black(style: Mapping[Any, Any]) -> dict[Any, Any]:
+    return {key: "black" if value == INK else value for key, value in style.items()}
+
+
+def _chart(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Chart]:
+    """Turn a function that draws a figure into one that returns its chart."""
+
+    @wraps(draw)
+    def made(*given: Arguments.args, **named: Arguments.kwargs) -> Chart:
+        return Chart(partial(draw, *given, **named))
+
+    return made
+
+
+def _scaled(length: float) -> float:
+    """A length or a size of letters, as on the page, in the style in effect."""
+    return float(length * mpl.rcParams["font.size"] / POINTS)
+
+
+@_chart
+def bands(label: str, series: Mapping[str, Numbers]) -> Figure:
     """Plot mean and range over seeds of each setting against the epoch.
 
     label: of the y axis. series: name -> (seeds, epochs), NaN after the end of a run.
     """
     columns = _columns(series)
-    with mpl.rc_context(STYLE):
-        figure, axes = _figure(_with_legend(series, columns))
-        for number, (name, values) in enumerate(series.items()):
-            seen = np.isfinite(values).any(axis=0)
-            epochs = np.flatnonzero(seen) + 1
-            shown = values[:, seen]
-            style = ("-", "--", ":")[number // len(COLORS) % 3]
-            axes.plot(epochs, np.nanmean(shown, axis=0), style, label=_wrapped(name), linewidth=1.4)
-            if len(values) > 1:
-                axes.fill_between(
-                    epochs, np.nanmin(shown, axis=0), np.nanmax(shown, axis=0), alpha=0.2, lw=0
-                )
-        axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_ylabel(label)
-        logarithmic(
-            axes, axes.yaxis, [float(v) for values in series.values() for v in values.ravel()]
-        )
-        figure.legend(loc="outside lower center", ncols=columns, fontsize=8)
-        return _svg(figure)
+    figure, axes = _figure(_with_legend(series, columns))
+    for number, (name, values) in enumerate(series.items()):
+        seen = np.isfinite(values).any(axis=0)
+        epochs = np.flatnonzero(seen) + 1
+        shown = values[:, seen]
+        style = ("-", "--", ":")[number // len(COLORS) % 3]
+        axes.plot(epochs, np.nanmean(shown, axis=0), style, label=_wrapped(name), linewidth=1.4)
+        if len(values) > 1:
+            axes.fill_between(
+                epochs, np.nanmin(shown, axis=0), np.nanmax(shown, axis=0), alpha=0.2, lw=0
+            )
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_ylabel(label)
+    logarithmic(axes, axes.yaxis, [float(v) for values in series.values() for v in values.ravel()])
+    figure.legend(loc="outside lower center", ncols=columns, fontsize=_scaled(8))
+    return figure
 
 
+@_chart
 def against(
     key: str,
     points: Mapping[str, Sequence[tuple[float, float, float, float]]],
     label: str = "error (%)",
-) -> str:
+) -> Figure:
     """Plot results against a swept number.
 
     points: name -> (value, mean, lowest, highest). label: of the y axis.
     """
-    with mpl.rc_context(STYLE):
-        figure, axes = _figure()
-        for name, rows in points.items():
-            x, mean, low, high = np.array(rows).T
-            bars = np.abs(np.array([mean - low, high - mean]))
-            axes.errorbar(x, mean, yerr=bars, label=name, marker="o", ms=4, capsize=3, lw=1.2)
-        values = sorted({row[0] for rows in points.values() for row in rows})
-        if values[0] > 0 and values[-1] / values[0] >= 8:
-            axes.set_xscale("log")
-            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            axes.xaxis.set_minor_formatter(NullFormatter())
-            axes.xaxis.set_minor_locator(mpl.ticker.NullLocator())
-        if len(values) <= 12:
-            axes.set_xticks(values, [f"{value:g}" for value in values])
-        axes.set_xlabel(key)
-        axes.set_ylabel(label)
-        figure.legend(loc="outside lower center", ncols=2, fontsize=8)
-        return _svg(figure)
+    figure, axes = _figure()
+    for name, rows in points.items():
+        x, mean, low, high = np.array(rows).T
+        bars = np.abs(np.array([mean - low, high - mean]))
+        axes.errorbar(x, mean, yerr=bars, label=name, marker="o", ms=4, capsize=3, lw=1.2)
+    values = sorted({row[0] for rows in points.values() for row in rows})
+    if values[0] > 0 and values[-1] / values[0] >= 8:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.xaxis.set_minor_locator(mpl.ticker.NullLocator())
+    if len(values) <= 12:
+        axes.set_xticks(values, [f"{value:g}" for value in values])
+    axes.set_xlabel(key)
+    axes.set_ylabel(label)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=_scaled(8))
+    return figure
 
 
+@_chart
 def heat_map(
     keys: tuple[str, str],
     rows: list[str],
@@ -111,23 +160,25 @@ def heat_map(
     form: str = "{:.2f}",
     *,
     maximize: bool = False,
-) -> str:
+) -> Figure:
     """Draw mean results, (rows, columns), as colored cells; NaN where there is no run.
 
     keys: labels of the rows and of the columns. form: of the values. maximize: higher is better;
     better values are brighter.
     """
-    with mpl.rc_context(STYLE):
-        figure, axes = _figure()
-        _cells(axes, means, "viridis" if maximize else "viridis_r", form)
-        axes.set_yticks(np.arange(len(rows)) + 0.5, rows)
-        axes.set_xticks(np.arange(len(columns)) + 0.5, columns)
-        axes.set_ylabel(keys[0])
-        axes.set_xlabel(keys[1])
-        return _svg(figure)
+    figure, axes = _figure()
+    _cells(axes, means, "viridis" if maximize else "viridis_r", form)
+    axes.set_yticks(np.arange(len(rows)) + 0.5, rows)
+    axes.set_xticks(np.arange(len(columns)) + 0.5, columns)
+    axes.set_ylabel(keys[0])
+    axes.set_xlabel(keys[1])
+    return figure
 
 
-def front(points: Sequence[tuple[int, str, float, float]], best: Sequence[int], label: str) -> str:
+@_chart
+def front(
+    points: Sequence[tuple[int, str, float, float]], best: Sequence[int], label: str
+) -> Figure:
     """Plot points (row of the ranking, name, seconds, result); best: indices of the Pareto front.
 
     label: of the y axis. Long names are listed below, by their rows.
@@ -135,28 +186,27 @@ def front(points: Sequence[tuple[int, str, float, float]], best: Sequence[int], 
     shown = best[:8]
     is_long = any(len(points[index][1]) > LONG for index in shown)
     names = [f"{row}  {name}" for row, name, *_ in (points[index] for index in shown)]
-    with mpl.rc_context(STYLE):
-        figure, axes = _figure(_with_legend(names, 1) if is_long else SIZE)
-        x, y = np.array([point[2:] for point in points]).T
-        axes.plot(x, y, "o", ms=5, alpha=0.6)
-        axes.step(x[best], y[best], "-o", where="post", ms=5, lw=1.2, color=COLORS[1])
-        for index in shown:
-            row, name, *_ = points[index]
-            axes.annotate(
-                str(row) if is_long else name, (x[index], y[index]), xytext=(5, 5),
-                fontsize=7.5, textcoords="offset points",
-            )  # fmt: skip
-        axes.margins(x=0.25, y=0.12)
-        logarithmic(axes, axes.xaxis, list(x))
-        axes.set_xlabel("training time (s), mean over seeds")
-        axes.set_ylabel(label)
-        if is_long:
-            lines = [Line2D([], [], ls="", label=_wrapped(name)) for name in names]
-            figure.legend(
-                handles=lines, loc="outside lower center", fontsize=8, handlelength=0,
-                handletextpad=0,
-            )  # fmt: skip
-        return _svg(figure)
+    figure, axes = _figure(_with_legend(names, 1) if is_long else SIZE)
+    x, y = np.array([point[2:] for point in points]).T
+    axes.plot(x, y, "o", ms=5, alpha=0.6)
+    axes.step(x[best], y[best], "-o", where="post", ms=5, lw=1.2, color=COLORS[1])
+    for index in shown:
+        row, name, *_ = points[index]
+        axes.annotate(
+            str(row) if is_long else name, (x[index], y[index]), xytext=(5, 5),
+            fontsize=_scaled(7.5), textcoords="offset points",
+        )  # fmt: skip
+    axes.margins(x=0.25, y=0.12)
+    logarithmic(axes, axes.xaxis, list(x))
+    axes.set_xlabel("training time (s), mean over seeds")
+    axes.set_ylabel(label)
+    if is_long:
+        lines = [Line2D([], [], ls="", label=_wrapped(name)) for name in names]
+        figure.legend(
+            handles=lines, loc="outside lower center", fontsize=_scaled(8), handlelength=0,
+            handletextpad=0,
+        )  # fmt: skip
+    return figure
 
 
 def _columns(names: Collection[str]) -> int:
@@ -182,38 +232,41 @@ def short(name: str) -> str:
     return name if len(name) <= SHORT else f"{name[: SHORT - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
-def confusion(counts: NDArray[np.int64], names: Sequence[str], *, difference: bool = False) -> str:
+@_chart
+def confusion(
+    counts: NDArray[np.int64], names: Sequence[str], *, difference: bool = False
+) -> Figure:
     """Draw (C, C) counts by true class (row) and predicted class (column); names: of the classes.
 
     The diagonal is written but not colored. difference: the counts are those of one network minus
     those of another, all colored by sign.
     """
-    with mpl.rc_context(STYLE):
-        figure, axes = _figure((4.7, 4.2))
-        shown = counts.astype(float)
-        if not difference:
-            np.fill_diagonal(shown, np.nan)
-        shown[shown == 0] = np.nan
-        widest = float(np.nanmax(np.abs(shown))) if np.isfinite(shown).any() else 1.0
-        limits = (-widest, widest) if difference else (0.0, widest)
-        _cells(axes, shown, "RdBu_r" if difference else "Oranges", "{:+.0f}" if difference
-               else "{:.0f}", limits)  # fmt: skip
-        if not difference and len(counts) <= 12:
-            for label, count in enumerate(np.diag(counts)):
-                axes.text(
-                    label + 0.5, label + 0.5, str(count), ha="center", va="center", fontsize=7,
-                    alpha=0.6, in_layout=False,
-                )  # fmt: skip
-        ticks = np.arange(0, len(counts), 1 + len(counts) // 30)
-        labels = [short(names[tick]) for tick in ticks.tolist()]
-        axes.set_xticks(ticks + 0.5, labels, rotation=90 if max(map(len, labels)) > 3 else 0)
-        axes.set_yticks(ticks + 0.5, labels)
-        axes.set_ylabel("true class")
-        axes.set_xlabel("predicted class")
-        return _svg(figure)
+    figure, axes = _figure((4.7, 4.2))
+    shown = counts.astype(float)
+    if not difference:
+        np.fill_diagonal(shown, np.nan)
+    shown[shown == 0] = np.nan
+    widest = float(np.nanmax(np.abs(shown))) if np.isfinite(shown).any() else 1.0
+    limits = (-widest, widest) if difference else (0.0, widest)
+    _cells(axes, shown, "RdBu_r" if difference else "Oranges", "{:+.0f}" if difference
+           else "{:.0f}", limits)  # fmt: skip
+    if not difference and len(counts) <= 12:
+        for label, count in enumerate(np.diag(counts)):
+            axes.text(
+                label + 0.5, label + 0.5, str(count), ha="center", va="center", fontsize=_scaled(7),
+                alpha=0.6, in_layout=False,
+            )  # fmt: skip
+    ticks = np.arange(0, len(counts), 1 + len(counts) // 30)
+    labels = [short(names[tick]) for tick in ticks.tolist()]
+    axes.set_xticks(ticks + 0.5, labels, rotation=90 if max(map(len, labels)) > 3 else 0)
+    axes.set_yticks(ticks + 0.5, labels)
+    axes.set_ylabel("true class")
+    axes.set_xlabel("predicted class")
+    return figure
 
 
-def gallery(images: Numbers, captions: Sequence[str], *, signed: bool = False) -> str:
+@_chart
+def gallery(images: Numbers, captions: Sequence[str], *, signed: bool = False) -> Figure:
     """Draw images (N, rows, columns), six in a row with captions, or eight without.
 
     Color images are (N, rows, columns, 3). signed: weights, each image scaled to [-1, 1]; otherwise
@@ -236,27 +289,26 @@ def gallery(images: Numbers, captions: Sequence[str], *, signed: bool = False) -
     if mosaic.ndim == 3:
         alpha = np.where(np.isnan(mosaic[..., :1]), 0.0, 1.0)
         mosaic = np.concatenate([np.nan_to_num(mosaic) / high, alpha], axis=2)
-    with mpl.rc_context(STYLE):
-        height = 4.7 * lines / columns * (1.2 if captions else 1)
-        figure = Figure((4.7, height))
-        FigureCanvasSVG(figure)
-        axes = figure.add_axes((0, 0, 1, 1))
-        axes.axis("off")
-        axes.imshow(
-            mosaic, "RdBu_r" if signed else "gray_r", interpolation="none", aspect="auto",
-            vmin=low, vmax=high,
-        )  # fmt: skip
-        for number, caption in enumerate(captions):
-            x, y = (number % columns + 0.5) * width, number // columns * rows + 1.6
-            axes.text(x, y, caption, ha="center", va="center", fontsize=7.5)
-        return _svg(figure)
+    height = 4.7 * lines / columns * (1.2 if captions else 1)
+    figure = Figure((_scaled(4.7), _scaled(height)))
+    FigureCanvasSVG(figure)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.axis("off")
+    axes.imshow(
+        mosaic, "RdBu_r" if signed else "gray_r", interpolation="none", aspect="auto",
+        vmin=low, vmax=high,
+    )  # fmt: skip
+    for number, caption in enumerate(captions):
+        x, y = (number % columns + 0.5) * width, number // columns * rows + 1.6
+        axes.text(x, y, caption, ha="center", va="center", fontsize=_scaled(7.5))
+    return figure
 
 
 def _figure(size: tuple[float, float] = SIZE) -> tuple[Figure, Axes]:
-    figure = Figure(size, layout="constrained")
+    figure = Figure((_scaled(size[0]), _scaled(size[1])), layout="constrained")
     FigureCanvasSVG(figure)
     axes = figure.subplots()
-    axes.grid(alpha=0.2, color=INK)
+    axes.grid(alpha=0.2, color=mpl.rcParams["text.color"])
     return figure, axes
 
 
@@ -281,7 +333,7 @@ def _cells(
             dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
             axes.text(
                 column + 0.5, row + 0.5, form.format(value), ha="center", va="center",
-                fontsize=7.5, color="white" if dark else "#111111",
+                fontsize=_scaled(7.5), color="white" if dark else "#111111",
                 in_layout=False,  # it is inside the axes; measuring it takes longer than drawing it
             )  # fmt: skip
 

@@ -8,12 +8,14 @@ import json
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness.analysis import evidence, fields, figures, page, ranking
 from harness.analysis.figures import SHOWN
 from harness.analysis.outcome import Outcome, different_labels
 from harness.analysis.page import Comparison, Figure
+from harness.analysis.ranking import Standing
 from harness.analysis.settings import Setting, group
 from harness.data.atomic import write_text
 from harness.nn import metrics
@@ -59,6 +61,37 @@ def after_sweep(plan: Plan, outputs: Path) -> str:
     return f"report:                    {folder / 'index.html'}{without}"
 
 
+@dataclass(frozen=True)
+class Ranked:
+    """The settings of a selection, best first, and the finished runs by id."""
+
+    source: Source
+    settings: list[Setting]
+    finished: dict[str, Recorded]
+
+    @property
+    def shown(self) -> list[Setting]:
+        """The settings whose predictions and curves are compared."""
+        return self.settings[:SHOWN]
+
+    @property
+    def chosen(self) -> list[Recorded]:
+        """The chosen run of each setting that is shown."""
+        return [self.finished[setting.chosen.run] for setting in self.shown]
+
+    @property
+    def data(self) -> str:
+        """The names of the data sets, at most three; empty if unknown."""
+        known = [run.dataset for run in self.finished.values() if "name" in run.dataset]
+        return ", ".join(sorted({str(dataset["name"]) for dataset in known})[:3])
+
+    def standings(self, notes: list[str]) -> list[Standing]:
+        """The tests against the best setting. notes: gets what is missing for them."""
+        with tempfile.TemporaryDirectory() as temporary:
+            outcomes = _outcomes(self.source, self.chosen, Path(temporary), notes)
+        return ranking.stand(self.settings, outcomes)
+
+
 def build(selection: Selection, outputs: Path) -> tuple[Comparison, Recorded]:
     """Compare the selected runs.
 
@@ -67,35 +100,48 @@ def build(selection: Selection, outputs: Path) -> tuple[Comparison, Recorded]:
     Raises `ValueError` if there is nothing to compare; anything else that is missing becomes a
     note.
     """
-    notes = list(selection.notes)
-    selection = evidence.of_one_objective(evidence.of_one_task(selection, notes), notes)
-    source, by_id = selection.source, {run.run: run for run in selection.recorded}
-    finished = evidence.finished(selection, notes)
-    objective = Objective.of(finished[0].params)
-    source.add_curves(finished, (objective.metric, metrics.EPOCH_S))
-    settings = group(evidence.seed_runs(selection, finished), notes)
-    settings = ranking.ordered(settings, notes)
-    shown = settings[:SHOWN]
-    source.add_curves(
-        [by_id[run.run] for setting in shown for run in setting.runs], (metrics.TRAIN_LOSS,)
-    )
-    chosen = [by_id[setting.chosen.run] for setting in shown]
-    outcomes, best = _artifacts(source, chosen, outputs, notes)
-    if len(shown) < len(settings):
+    notes: list[str] = []
+    ranked = rank(selection, notes)
+    settings, chosen, source = ranked.settings, ranked.chosen, ranked.source
+    runs = [ranked.finished[run.run] for setting in ranked.shown for run in setting.runs]
+    source.add_curves(runs, (metrics.TRAIN_LOSS,))
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        outcomes = _outcomes(source, chosen, folder, notes)
+        best = figures.Best(
+            outcomes.get(chosen[0].run),
+            evidence.images(chosen[0], outputs, notes),
+            evidence.weights(source, chosen[0], folder, notes),
+        )
+    if len(ranked.shown) < len(settings):
         notes.append(
             f"curves and predictions are compared for the {SHOWN} settings ranked first; tests "
             f"over seeds for all {len(settings)}"
         )
     standings = ranking.stand(settings, outcomes)
-    pairs = ranking.pairs(shown, outcomes, notes)
+    pairs = ranking.pairs(ranked.shown, outcomes, notes)
     shown_figures = _figures(settings, outcomes, best, chosen[0])
     count = sum(len(setting.runs) for setting in settings)
     now = time.strftime("%Y-%m-%d %H:%M")
-    names = sorted({str(run.dataset["name"]) for run in finished if "name" in run.dataset})
-    data = f" on {', '.join(names[:3])}" if names else ""
+    data = f" on {ranked.data}" if ranked.data else ""
     about = f"{count} finished run(s){data}, {len(settings)} setting(s); made {now}"
     title = f"Comparison of {selection.title}"
     return Comparison(title, about, notes, standings, pairs, shown_figures), chosen[0]
+
+
+def rank(selection: Selection, notes: list[str]) -> Ranked:
+    """Group the finished runs of a selection into settings, and order them by their objective.
+
+    notes: gets what was left out. Raises `ValueError` if there is nothing to compare.
+    """
+    notes.extend(selection.notes)
+    selection = evidence.of_one_objective(evidence.of_one_task(selection, notes), notes)
+    finished = evidence.finished(selection, notes)
+    objective = Objective.of(finished[0].params)
+    selection.source.add_curves(finished, (objective.metric, metrics.EPOCH_S))
+    settings = group(evidence.seed_runs(selection, finished), notes)
+    by_id = {run.run: run for run in finished}
+    return Ranked(selection.source, ranking.ordered(settings, notes), by_id)
 
 
 def write(comparison: Comparison, folder: Path) -> list[Path]:
@@ -111,23 +157,15 @@ def write(comparison: Comparison, folder: Path) -> list[Path]:
     return [folder / name for name in contents]
 
 
-def _artifacts(
-    source: Source, chosen: Sequence[Recorded], outputs: Path, notes: list[str]
-) -> tuple[dict[str, Outcome], figures.Best]:
-    """The predictions of the chosen runs by run id, and what is shown of the first of them."""
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        outcomes = {
-            run.run: outcome
-            for run in chosen
-            if (outcome := evidence.outcome(source, run, folder, notes))
-        }
-        best = figures.Best(
-            outcomes.get(chosen[0].run),
-            evidence.images(chosen[0], outputs, notes),
-            evidence.weights(source, chosen[0], folder, notes),
-        )
-    return outcomes, best
+def _outcomes(
+    source: Source, chosen: Sequence[Recorded], folder: Path, notes: list[str]
+) -> dict[str, Outcome]:
+    """The predictions of runs by run id. folder: for downloads."""
+    return {
+        run.run: outcome
+        for run in chosen
+        if (outcome := evidence.outcome(source, run, folder, notes))
+    }
 
 
 def _figures(

@@ -6,6 +6,7 @@ from html import escape
 from pathlib import Path
 
 from harness.analysis import fields, tables
+from harness.analysis.charts import Chart
 from harness.analysis.fields import Fields
 from harness.analysis.ranking import FIRST, TIE, Pair, Standing
 from harness.analysis.settings import Setting
@@ -57,11 +58,11 @@ METHOD = (
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure of the page. section: a key of `SECTIONS`. svg: text that begins with `<svg`."""
+    """A figure of the page. section: a key of `SECTIONS`."""
 
     section: str
     title: str
-    svg: str
+    chart: Chart
     caption: str = ""
 
 
@@ -97,6 +98,8 @@ class Comparison:
         """All numbers and notes as JSON."""
         return fields.to_json(
             {
+                "format": "harness comparison",
+                "version": 1,
                 "title": self.title,
                 "made": self.about,
                 "answer": tables.lead(self.standings),
@@ -231,6 +234,8 @@ def _table(
 
 
 def _figure(figure: Figure) -> str:
-    svg = figure.svg.replace("<svg ", f'<svg role="img" aria-label="{escape(figure.title)}" ', 1)
+    svg = figure.chart.svg.replace(
+        "<svg ", f'<svg role="img" aria-label="{escape(figure.title)}" ', 1
+    )
     caption = f"<figcaption>{escape(figure.caption)}</figcaption>" if figure.caption else ""
     return f"<figure><h3>{escape(figure.title)}</h3>{svg}{caption}</figure>"

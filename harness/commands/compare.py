@@ -1,9 +1,12 @@
 """`python -m harness compare`: which setting is better, by how much, and is the difference real?"""
 
+import contextlib
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
+from filelock import Timeout
 from rich.table import Table
 
 from harness.analysis import compare as comparing
@@ -11,15 +14,16 @@ from harness.analysis import tables
 from harness.analysis.page import Comparison
 from harness.analysis.ranking import FIRST
 from harness.analysis.seed_run import SEED
-from harness.commands.options import OUTPUTS, URI, refuse
+from harness.commands.options import JSON, OUTPUTS, URI, refuse
 from harness.run.fitted_table import FittedTable
 from harness.run.summary import show
 from harness.runfolder.optional import attempt
+from harness.runfolder.run import Run
 from harness.runfolder.status import ExitStatus
 from harness.tracking.errors import StoreError
 from harness.tracking.reading import Reader
 from harness.tracking.recorded import Journals, Recorded
-from harness.tracking.selection import Selection, select
+from harness.tracking.selection import Selection, newest_sweep, select
 
 MOST_ROWS = 40
 
@@ -29,43 +33,67 @@ MOST_ROWS = 40
 @OUTPUTS
 @URI
 @click.option("--attach/--no-attach", default=True, help="Store the report with the best run.")
-def compare(what: tuple[str, ...], outputs: Path, uri: str | None, attach: bool) -> None:
+@JSON
+def compare(
+    what: tuple[str, ...], outputs: Path, uri: str | None, *, attach: bool, as_json: bool
+) -> None:
     """Compare runs: table, tests, and a report as one HTML page.
 
-    WHAT is a sweep, an MLflow experiment, a filter such as "params.batch = '16'", or several run
-    ids; the newest sweep when it is left out.
+    WHAT is sweeps, runs, names, an experiment, `last`, `since=7d`, or a filter such as
+    "params.batch = '16'"; the newest sweep when it is left out.
     """
     try:
-        selection = select(outputs, list(what), uri)
+        selection = select(outputs, what or [newest_sweep(outputs, uri)], uri)
         comparison, chosen = comparing.build(selection, outputs)
     except (ValueError, StoreError) as error:
         refuse(error)
     folder = outputs / "reports" / selection.name
     nothing: list[Path] = []
     files = attempt("no report", lambda: comparing.write(comparison, folder), nothing)
-    show(terminal_table(comparison))
-    print(tables.lead(comparison.standings))
+    if as_json:
+        print(comparison.to_json(), end="")
+    else:
+        show(terminal_table(comparison))
+        print(tables.lead(comparison.standings))
+    about = sys.stderr if as_json else sys.stdout
     for note in comparison.notes:
         print(f"note: {note}", file=sys.stderr)
     if not files:
         sys.exit(ExitStatus.FAILED if attach else ExitStatus.DONE)
-    print(f"report: {files[0]}")
-    if attach and not isinstance(selection.source, Journals):
-        sys.exit(_attach(selection, chosen, comparison, files))
+    print(f"report: {files[0]}", file=about)
+    if attach:
+        with contextlib.redirect_stdout(about):
+            sys.exit(_attach(selection, chosen, comparison, files))
 
 
 def _attach(
     selection: Selection, chosen: Recorded, comparison: Comparison, files: list[Path]
 ) -> ExitStatus:
     """Store the report with the chosen run of the best setting."""
+    folder = f"report/{selection.name}"
     try:
-        selection.source.attach(chosen, files, f"report/{selection.name}")
+        selection.source.attach(chosen, files, folder)
+        if isinstance(selection.source, Journals):
+            _deliver(Run(Path(chosen.location)), [f"{folder}/{path.name}" for path in files])
         _save_view(selection, chosen, comparison)
-    except (ValueError, StoreError) as error:
+    except (ValueError, OSError, StoreError, Timeout) as error:
         print(f"not attached to {chosen.run}: {error}", file=sys.stderr)
         return ExitStatus.UNDELIVERED
-    print(f"attached to {chosen.name} ({chosen.run}) as report/{selection.name}")
+    print(f"attached to {chosen.name} ({chosen.run}) as {folder}")
     return ExitStatus.DONE
+
+
+def _deliver(run: Run, paths: list[str]) -> None:
+    """Note files in a run's journal, and deliver them. Raises `StoreError`."""
+    run.add_artifacts(paths)
+    target = run.target()
+    if target is not None:
+        from harness.tracking import sync  # which loads MLflow
+
+        report = sync.deliver(target, [run])
+        why = [*report.undelivered.values(), *report.deleted.values()]
+        if why:
+            raise StoreError(f"{why[0]}; `python -m harness sync` delivers it")
 
 
 def terminal_table(comparison: Comparison) -> Table:
@@ -88,8 +116,17 @@ def terminal_table(comparison: Comparison) -> Table:
 
 def _save_view(selection: Selection, chosen: Recorded, comparison: Comparison) -> None:
     """Store a view of a sweep in MLflow: swept keys as columns, means over seeds as curves."""
-    if isinstance(selection.source, Reader) and selection.title.startswith("sweep "):
-        params = [key for key in comparison.settings[0].values if key in chosen.params]
-        seeds = {run.seed for setting in comparison.settings for run in setting.runs}
-        params += [SEED] if len(seeds) > 1 else []
-        selection.source.save_view(chosen, selection.name, params)
+    if not selection.title.startswith("sweep "):
+        return
+    params = [key for key in comparison.settings[0].values if key in chosen.params]
+    seeds = {run.seed for setting in comparison.settings for run in setting.runs}
+    params += [SEED] if len(seeds) > 1 else []
+    source, experiment = selection.source, chosen.experiment
+    if isinstance(source, Journals):
+        run = Run(Path(chosen.location))
+        target, experiment = run.target(), run.delivered().get("experiment_id", "")
+        if target is None:
+            return
+        source = Reader(target)
+    if isinstance(source, Reader):
+        source.save_view(replace(chosen, experiment=experiment), selection.name, params)

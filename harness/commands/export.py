@@ -1,4 +1,4 @@
-"""`python -m harness export`: write data in other formats.
+"""`python -m harness export`: results as tables, LaTeX, sentences and figures; data sets as JSON.
 
 `export json` writes the extracted sets as JSON, as the tutorial does to skip extraction in later
 runs. It is for comparison: the memory-mapped cache is smaller and opens a thousand times faster
@@ -6,19 +6,252 @@ runs. It is for comparison: the memory-mapped cache is smaller and opens a thous
 """
 
 import json
+import re
+import sys
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from harness.commands.options import OUTPUTS, refuse
+from harness.analysis import frames
+from harness.commands.options import OUTPUTS, URI, refuse
 from harness.data import dataset, own_data
-from harness.data.atomic import write_text
+from harness.data.atomic import write_bytes, write_text
 from harness.data.dataset import Dataset
+from harness.tracking.errors import StoreError
+from harness.tracking.selection import newest_sweep, select
+
+if TYPE_CHECKING:
+    from harness.analysis.frames import Frame
+    from harness.analysis.page import Figure
+    from harness.analysis.ranking import Standing
+
+NAME = 60  # most characters of the name of a figure's file
+SELECTION = click.argument("selection", nargs=-1)
+FORMAT = click.option(
+    "--format",
+    "form",
+    type=click.Choice(frames.FORMATS),
+    help="By the file's name when it is left out, else csv.",
+)
+TO = click.option(
+    "--to", type=click.Path(path_type=Path), help="The file; standard output when it is left out."
+)
 
 
 @click.group()
 def export() -> None:
-    """Write data in other formats."""
+    """Write results as tables, LaTeX, sentences and figures, and data sets as JSON."""
+
+
+@export.command("runs")
+@SELECTION
+@click.option("--all-settings", is_flag=True, help="Also the settings that do not differ.")
+@FORMAT
+@TO
+@OUTPUTS
+@URI
+def export_runs(
+    selection: tuple[str, ...], all_settings: bool, form: str | None, to: Path | None,
+    outputs: Path, uri: str | None,
+) -> None:  # fmt: skip
+    """Write one row a run: status, times, settings, and the last value of each metric.
+
+    SELECTION is as for `compare`; all runs when it is left out.
+    """
+    _write(
+        lambda: frames.runs(*selection, outputs=outputs, uri=uri, every_setting=all_settings),
+        form, to,
+    )  # fmt: skip
+
+
+@export.command("curves")
+@SELECTION
+@click.option("--metric", "only", multiple=True, help="Only this metric; may be repeated.")
+@FORMAT
+@TO
+@OUTPUTS
+@URI
+def export_curves(
+    selection: tuple[str, ...], only: tuple[str, ...], form: str | None, to: Path | None,
+    outputs: Path, uri: str | None,
+) -> None:  # fmt: skip
+    """Write one row for each value of a metric: run, epoch, metric, value.
+
+    SELECTION is as for `compare`; all runs when it is left out.
+    """
+    _write(lambda: frames.curves(*selection, outputs=outputs, uri=uri, only=only or None), form, to)
+
+
+@export.command("settings")
+@SELECTION
+@FORMAT
+@TO
+@OUTPUTS
+@URI
+def export_settings(
+    selection: tuple[str, ...], form: str | None, to: Path | None, outputs: Path, uri: str | None
+) -> None:
+    """Write one row a setting: n, mean, sd, and the test against the best, as `compare` ranks.
+
+    SELECTION is as for `compare`; all runs when it is left out.
+    """
+    _write(lambda: frames.settings(*selection, outputs=outputs, uri=uri), form, to)
+
+
+@export.command("latex")
+@SELECTION
+@TO
+@OUTPUTS
+@URI
+def export_latex(
+    selection: tuple[str, ...], to: Path | None, outputs: Path, uri: str | None
+) -> None:
+    """Write the ranking as a LaTeX table (booktabs), with a caption that names the tests.
+
+    SELECTION is as for `compare`; the newest sweep when it is left out.
+    """
+    from harness.analysis import latex
+
+    def text() -> str:
+        name, data, standings = _ranking(selection, outputs, uri)
+        return latex.table(standings, data=data, label=name)
+
+    _write_text(text, to)
+
+
+@export.command("sentence")
+@SELECTION
+@TO
+@OUTPUTS
+@URI
+def export_sentence(
+    selection: tuple[str, ...], to: Path | None, outputs: Path, uri: str | None
+) -> None:
+    """Write a sentence for each claim of the ranking, with its numbers, test and p.
+
+    SELECTION is as for `compare`; the newest sweep when it is left out.
+    """
+    from harness.analysis.sentences import sentences
+
+    def text() -> str:
+        _, data, standings = _ranking(selection, outputs, uri)
+        return "".join(f"{line}\n" for line in sentences(standings, data=data))
+
+    _write_text(text, to)
+
+
+@export.command("figures")
+@SELECTION
+@click.option("--format", "form", type=click.Choice(["pdf", "svg", "png"]), default="pdf",
+              show_default=True)  # fmt: skip
+@click.option("--width", type=click.FloatRange(1, 20), default=3.35, show_default=True,
+              help="Inches; a column of a paper by default.")  # fmt: skip
+@click.option("--to", type=click.Path(path_type=Path), default=Path("figures"), show_default=True,
+              help="The folder.")  # fmt: skip
+@OUTPUTS
+@URI
+def export_figures(
+    selection: tuple[str, ...], form: str, width: float, to: Path, outputs: Path, uri: str | None
+) -> None:
+    """Write each figure of the report as a file, as wide as a column, with its fonts embedded.
+
+    SELECTION is as for `compare`; the newest sweep when it is left out.
+    """
+    from harness.analysis import compare
+
+    try:
+        own_data.check_folder(to)
+        selected = select(outputs, selection or [newest_sweep(outputs, uri)], uri)
+        comparison, _ = compare.build(selected, outputs)
+    except (ValueError, StoreError) as error:
+        refuse(error)
+    for note in comparison.notes:
+        click.echo(f"note: {note}", err=True)
+    to.mkdir(parents=True, exist_ok=True)
+    for name, figure in file_names(comparison.figures).items():
+        path = to / f"{name}.{form}"
+        write_bytes(path, figure.chart.file(form, width))
+        click.echo(f"{path}  {figure.title}")
+
+
+def file_names(figures: "Sequence[Figure]") -> "dict[str, Figure]":
+    """The figures by the names of their files: their titles, without anything that is no letter."""
+    named: dict[str, Figure] = {}
+    for figure in figures:
+        short = re.sub(r"[^a-z0-9]+", "-", figure.title.lower()).strip("-")[:NAME].strip("-")
+        name, number = short or "figure", 2
+        while name in named:
+            name, number = f"{short}-{number}", number + 1
+        named[name] = figure
+    return named
+
+
+def _ranking(
+    selection: tuple[str, ...], outputs: Path, uri: str | None
+) -> "tuple[str, str, list[Standing]]":
+    """The name of a selection, that of its data, and its ranking; notes go to standard error."""
+    from harness.analysis import compare  # which loads Matplotlib
+
+    notes: list[str] = []
+    selected = select(outputs, selection or [newest_sweep(outputs, uri)], uri)
+    ranked = compare.rank(selected, notes)
+    standings = ranked.standings(notes)
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
+    return selected.name, ranked.data, standings
+
+
+def _write(make: "Callable[[], Frame]", form: str | None, to: Path | None) -> None:
+    """Write a data frame. Bad input ends the command."""
+    made: list[Frame] = []
+
+    def content() -> bytes:
+        chosen = _format(form, to)
+        with warnings.catch_warnings(record=True) as notes:
+            warnings.simplefilter("always", UserWarning)
+            made.append(make())
+        for note in notes:
+            click.echo(f"note: {note.message}", err=True)
+        return frames.content(made[0], chosen)
+
+    _write_content(content, to)
+    if to is not None:
+        click.echo(f"{to}: {len(made[0]):,} rows of {len(made[0].columns)} columns")
+
+
+def _write_text(make: Callable[[], str], to: Path | None) -> None:
+    _write_content(lambda: make().encode(), to)
+    if to is not None:
+        click.echo(str(to))
+
+
+def _write_content(make: Callable[[], bytes], to: Path | None) -> None:
+    """Write to a file, atomically, or to standard output. Bad input ends the command."""
+    try:
+        if to is not None:
+            own_data.check_folder(to.parent)
+        content = make()
+    except (ValueError, StoreError) as error:
+        refuse(error)
+    if to is None:
+        sys.stdout.write(content.decode())
+        return
+    to.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(to, content)
+
+
+def _format(form: str | None, to: Path | None) -> str:
+    """The format that is meant. Raises `ValueError`."""
+    if form is None:
+        form = "csv" if to is None else to.suffix.removeprefix(".")
+        if form not in frames.FORMATS:
+            raise ValueError(f"--to {to}: expected a name that ends in .csv, .parquet or .json")
+    if form == "parquet" and to is None:
+        raise ValueError("--format parquet: expected --to FILE as well")
+    return form
 
 
 @export.command("json")

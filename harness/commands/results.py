@@ -4,14 +4,17 @@ A run counts for a recipe if it is finished and has all of the recipe's settings
 result, except the seed and the backend. A run with an override is a different experiment.
 """
 
+import json
+import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
-from harness.commands.options import OUTPUTS, URI, refuse
+from harness.commands.options import JSON, OUTPUTS, URI, refuse
 from harness.nn import metrics
 from harness.run import compose
 from harness.runfolder import config as configuration
@@ -45,13 +48,18 @@ FREE = ("seed", "backend")  # settings that determine the result and that a reci
 @click.command()
 @OUTPUTS
 @URI
-def results(outputs: Path, uri: str | None) -> None:
+@JSON
+def results(outputs: Path, uri: str | None, *, as_json: bool) -> None:
     """Print the recipes' test results in a tracking store as a Markdown table."""
     try:
         rows = table(outputs, uri)
     except (ValueError, StoreError) as error:
         refuse(error)
-    if rows:
+    if as_json:
+        recipes = [row.fields() for row in rows]
+        content = {"format": "harness results", "version": 1, "recipes": recipes}
+        click.echo(json.dumps(content, indent=1, allow_nan=False))
+    elif rows:
         click.echo(markdown(rows))
     else:
         where = Target.named(uri, outputs)
@@ -84,6 +92,20 @@ class RecipeResult:
     network: str
     objective: Objective
     runs: tuple[RecipeRun, ...]
+
+    def fields(self) -> dict[str, Any]:
+        """The result for programs."""
+        runs = [
+            {**asdict(run), "test": run.test if math.isfinite(run.test) else None}
+            for run in self.runs
+        ]
+        return {
+            "recipe": self.recipe,
+            "network": self.network,
+            "test_metric": self.objective.test_key,
+            "runs": runs,
+            "published": PUBLISHED[self.recipe],
+        }
 
 
 def table(outputs: Path, uri: str | None = None) -> list[RecipeResult]:

@@ -1,37 +1,141 @@
-"""`python -m harness status`: runs and sweeps as tables, read from the journals."""
+"""`python -m harness status`: sweeps and runs as tables, read from the journals."""
 
+import json
 import sys
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.table import Table
 
-from harness.commands.options import OUTPUTS
+from harness.commands.options import JSON, OUTPUTS, refuse
+from harness.nn import metrics
 from harness.run.fitted_table import FittedTable
-from harness.run.summary import figures, objectives, show
-from harness.runfolder.folder import all_runs, broken_runs
+from harness.run.summary import best_row, figures, objectives, show
+from harness.runfolder.folder import broken_runs
 from harness.runfolder.objective import DEFAULT, Objective
-from harness.runfolder.plan import all_plans
+from harness.runfolder.plan import Plan
 from harness.runfolder.run import Run
+from harness.runfolder.selection import Outputs
 from harness.runfolder.status import RunStatus
+
+MINUTES = "%Y-%m-%d %H:%M"
+NOTHING = "-"
 
 
 @click.command()
+@click.argument("selection", nargs=-1)
 @OUTPUTS
-@click.option("--limit", default=30, show_default=True, help="Show this many of the newest runs.")
-def status(outputs: Path, limit: int) -> None:
-    """List runs and sweeps, and name the run folders that no command can use."""
-    runs = all_runs(outputs)
-    if runs or all_plans(outputs):
-        show(runs_table(runs[-limit:]), sweeps_table(outputs, runs))
-    else:
+@click.option("--limit", default=30, show_default=True, help="Show this many of the newest.")
+@JSON
+def status(selection: tuple[str, ...], outputs: Path, limit: int, *, as_json: bool) -> None:
+    """List sweeps and runs, newest first, and name the run folders that no command can use.
+
+    SELECTION is ids, names, an experiment, `last`, `since=7d` or a filter, as for `compare`.
+    """
+    listed = Outputs([outputs])
+    try:
+        runs = list(listed.select(selection).runs)
+    except ValueError as error:
+        refuse(error)
+    sweeps = _sweeps(listed, runs, everything=not selection)
+    broken = broken_runs(outputs)
+    if as_json:
+        content = {
+            "format": "harness status",
+            "version": 1,
+            "sweeps": [_sweep_fields(saved, plan, outputs) for saved, plan in sweeps],
+            "runs": [_run_fields(run) for run in reversed(runs)],
+            "broken": [{"run": folder.name, "problem": problem} for folder, problem in broken],
+        }
+        print(json.dumps(content, indent=1, allow_nan=False))
+        return
+    newest = sorted(runs, key=lambda run: run.create["ms"])[-limit:] if limit else []
+    if runs or sweeps:
+        show(sweeps_table(outputs, sweeps[:limit]), runs_table(newest[::-1]))
+    elif not selection:
         print(
             f"no runs in {outputs}: train one with `python -m harness.run experiment=quick`, or "
             "name another folder with --outputs"
         )
-    for folder, problem in broken_runs(outputs):
+    else:
+        print(f"no runs in {outputs} are {' '.join(selection)}")
+    for folder, problem in broken:
         print(f"cannot be used: run {folder.name}: {problem}", file=sys.stderr)
+
+
+def _sweeps(listed: Outputs, runs: Sequence[Run], *, everything: bool) -> list[tuple[int, Plan]]:
+    """The plans that have some of the runs, newest first, with the time when they were saved."""
+    ids = {run.id for run in runs}
+    saved = sorted(listed.plans, key=lambda each: each[0], reverse=True)
+    return [
+        (saved_ns, plan)
+        for saved_ns, plan, _ in saved
+        if everything or ids & {job.run for job in plan.jobs}
+    ]
+
+
+def _state(run: Run) -> RunStatus:
+    """The status of a run; KILLED if its process died, which the next command records."""
+    state = run.status
+    return RunStatus.KILLED if state is RunStatus.RUNNING and not run.is_live() else state
+
+
+def _run_fields(run: Run) -> dict[str, Any]:
+    """A run for programs; errors are fractions, times are UTC or seconds."""
+    history = run.history()
+    objective = Objective.of(history.params)
+    final = history.final
+    return {
+        "run": run.id,
+        "name": history.name,
+        "status": _state(run),
+        "created": _utc(history.created_ms),
+        "ended": None if history.ended_ms is None else _utc(history.ended_ms),
+        "sweeps": list(filter(None, history.tags.get("sweep", "").split(","))),
+        "experiment": history.create["experiment"],
+        "epochs": history.params["epochs"],
+        "epochs_done": len(history.epochs),
+        "objective": str(objective),
+        "best": _number(final.get(objective.best_key)),
+        "best_epoch": _number(final.get(metrics.BEST_EPOCH)),
+        "test": _number(final.get(objective.test_key)),
+        "seconds": _number(history.seconds),
+        "error": history.error,
+    }
+
+
+def _sweep_fields(saved_ns: int, plan: Plan, outputs: Path) -> dict[str, Any]:
+    runs = plan.readable_runs(outputs)
+    best = _best(runs)
+    return {
+        "sweep": plan.id,
+        "saved": _utc(saved_ns // 1_000_000),
+        "jobs": len(plan.jobs),
+        "finished": sum(run.is_finished for run in runs),
+        "best_run": None if best is None else best.id,
+        "command": list(plan.overrides),
+        "runs": [job.run for job in plan.jobs],
+    }
+
+
+def _number(value: float | None) -> float | None:
+    return value if value is not None and value == value and abs(value) != float("inf") else None
+
+
+def _utc(ms: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(ms / 1000))
+
+
+def _best(runs: Sequence[Run]) -> Run | None:
+    """The best finished run; None without one, or if they are not ranked together."""
+    with suppress(ValueError):
+        index = best_row([run.history() for run in runs])
+        return None if index is None else runs[index]
+    return None
 
 
 def runs_table(runs: list[Run]) -> Table:
@@ -51,24 +155,33 @@ def runs_table(runs: list[Run]) -> Table:
         table.add(title, right=True, drop=drop)
     for run in runs:
         history = run.history()
-        state = history.status
-        if state is RunStatus.RUNNING and not run.is_live():
-            state = RunStatus.KILLED  # its process died; the next command records that
-        started = time.strftime("%Y-%m-%d %H:%M", time.localtime(history.create["ms"] / 1000))
+        started = time.strftime(MINUTES, time.localtime(history.created_ms / 1000))
         epochs = f"{len(history.epochs)}/{history.params['epochs']}"
         own = [str(Objective.of(history.params))] if is_mixed else []
-        table.add_row(run.id, started, history.name, state, epochs, *own, *figures(history))
+        row = (run.id, started, history.name, _state(run), epochs, *own, *figures(history))
+        table.add_row(*row)
     return table
 
 
-def sweeps_table(outputs: Path, runs: list[Run]) -> Table:
-    """One row per sweep. runs: all that can be read."""
+def sweeps_table(outputs: Path, sweeps: Sequence[tuple[int, Plan]]) -> Table:
+    """One row per sweep, with the time in ns when its plan was saved."""
     table = FittedTable("sweeps")
     table.add("sweep")
+    table.add("date", drop=2)
     table.add("finished")
+    table.add("best", right=True, drop=3)
+    table.add("test", right=True, drop=1)
     table.add("command", folds=True)
-    done = {run.id for run in runs if run.is_finished}
-    for plan in all_plans(outputs):
-        finished = sum(job.run in done for job in plan.jobs)
-        table.add_row(plan.id, f"{finished}/{len(plan.jobs)}", " ".join(plan.overrides))
+    for saved_ns, plan in sweeps:
+        runs = plan.readable_runs(outputs)
+        best = _best(runs)
+        value, _, test, _ = (NOTHING,) * 4 if best is None else figures(best.history())
+        table.add_row(
+            plan.id,
+            time.strftime(MINUTES, time.localtime(saved_ns / 1e9)),
+            f"{sum(run.is_finished for run in runs)}/{len(plan.jobs)}",
+            value,
+            test,
+            " ".join(plan.overrides),
+        )
     return table

@@ -1,13 +1,16 @@
 """`python -m harness sync`: close dead runs, deliver what is left, prove that it arrived."""
 
+import contextlib
+import json
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 from filelock import Timeout
 
-from harness.commands.options import OUTPUTS, check_uri, refuse
+from harness.commands.options import JSON, OUTPUTS, check_uri, refuse
 from harness.runfolder import folder
 from harness.runfolder.journal import JournalError
 from harness.runfolder.plan import all_plans
@@ -38,9 +41,11 @@ def _check_to(context: click.Context, option: click.Parameter, uri: str | None) 
     help="Deliver the runs bound for a tracking server to this store from now on.",
 )
 @click.option("--from", "source", help="With --to: the runs bound for this store instead.")
+@JSON
 def sync(
-    outputs: Path, relocate: bool, verify: bool, resend: bool, to: str | None, source: str | None
-) -> None:
+    outputs: Path, relocate: bool, verify: bool, resend: bool, to: str | None, source: str | None,
+    *, as_json: bool,
+) -> None:  # fmt: skip
     """Deliver what is outstanding and prove that the store has it. Safe to repeat.
 
     A file that is damaged in a run folder and whole in the store is copied back. What was deleted
@@ -49,24 +54,34 @@ def sync(
     """
     if source is not None and to is None:
         refuse(ValueError(f"--from {shown(source)}: expected --to as well, the store from now on"))
-    for run in folder.close_dead(outputs):
-        print(f"{run}: its process died without an end record; closed as KILLED")
-    complete = _verify_cache(outputs) if verify else True
-    if to is not None:
-        complete &= _rebind(outputs, source, Target.named(to, outputs))
-    all_plans(outputs)  # names the damaged ones
-    stores = _by_target(outputs)
-    compared = {run.folder for runs in stores.values() for run in runs}
+    with contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout):
+        for run in folder.close_dead(outputs):
+            print(f"{run}: its process died without an end record; closed as KILLED")
+        complete = _verify_cache(outputs) if verify else True
+        if to is not None:
+            complete &= _rebind(outputs, source, Target.named(to, outputs))
+        all_plans(outputs)  # names the damaged ones
+        by_target = _by_target(outputs)
+        broken = _name_broken(outputs, by_target)
+        stores = [_Sync(target, runs, broken) for target, runs in by_target.items()]
+        for store in stores:
+            complete &= store.carry_out(relocate=relocate, verify=verify, resend=resend)
+        if broken and not stores:
+            print(f"{outputs}: 0 of {broken} runs complete")
+    complete &= not broken
+    if as_json:
+        content = {"format": "harness sync", "version": 1, "complete": complete}
+        print(json.dumps(content | {"stores": [each.fields() for each in stores]}, indent=1))
+    sys.exit(ExitStatus.DONE if complete else ExitStatus.UNDELIVERED)
+
+
+def _name_broken(outputs: Path, by_target: dict[Target, list[Run]]) -> int:
+    """Name the run folders that cannot be used and are of no store, and count them."""
+    compared = {run.folder for runs in by_target.values() for run in runs}
     broken = [each for each in folder.broken_runs(outputs) if each[0] not in compared]
     for path, why in broken:
         print(f"{path}: cannot be used: {why}", file=sys.stderr)
-    for target, runs in stores.items():
-        complete &= _Sync(target, runs, len(broken)).carry_out(
-            relocate=relocate, verify=verify, resend=resend
-        )
-    if broken and not stores:
-        print(f"{outputs}: 0 of {len(broken)} runs complete")
-    sys.exit(ExitStatus.DONE if complete and not broken else ExitStatus.UNDELIVERED)
+    return len(broken)
 
 
 class _Sync:
@@ -78,6 +93,12 @@ class _Sync:
 
     def __init__(self, target: Target, runs: list[Run], broken: int) -> None:
         self.target, self.runs, self.broken = target, runs, broken
+        self._counts: dict[str, int] = {}
+
+    def fields(self) -> dict[str, Any]:
+        """The result for programs: counts of runs and rows, 0 where nothing was compared."""
+        counts = dict.fromkeys(("complete", "rows", "deleted", "running"), 0) | self._counts
+        return {"store": str(self.target), "runs": len(self.runs) + self.broken, **counts}
 
     def carry_out(self, *, relocate: bool, verify: bool, resend: bool) -> bool:
         """Do it and print the result. Returns whether everything is in the store."""
@@ -133,6 +154,7 @@ class _Sync:
         good = sum(proof.is_complete for proof in proofs)
         deleted = sum(proof.deleted is not None for proof in proofs)
         count = len(self.runs) + self.broken
+        self._counts = {"complete": good, "rows": rows, "deleted": deleted, "running": live}
         line = f"{self.target}: {good} of {count} runs complete, {rows} metric rows compared"
         line += f", {deleted} deleted in the store" if deleted else ""
         print(f"{line}, {live} still running" if live else line)

@@ -113,7 +113,7 @@ def scan(outputs: Path) -> tuple[list[Run], list[tuple[Path, str]]]:
     paths = sorted(folder.iterdir()) if folder.is_dir() else []
     for run in [Run(path) for path in paths if path.name[0] != "." and path.is_dir()]:
         try:
-            runs.append((_order(run), run.id, run))
+            runs.append((order(run), run.id, run))
         except JournalError as error:
             broken.append((run.folder, str(error)))
     return [run for *_, run in sorted(runs, key=lambda each: each[:2])], broken
@@ -141,7 +141,7 @@ def broken_runs(outputs: Path) -> list[tuple[Path, str]]:
     return broken + [(run.folder, problem) for run in runs if (problem := run.problem())]
 
 
-def _order(run: Run) -> int:
+def order(run: Run) -> int:
     """The place of a run among the others: the time of its creation, in ms.
 
     It is later than that of the runs that were there before, also when the clock was set back.
@@ -153,7 +153,7 @@ def _order(run: Run) -> int:
 def _next_order(outputs: Path) -> int:
     """The place of a run that is created now."""
     if outputs not in _newest:
-        _newest[outputs] = max((_order(run) for run in all_runs(outputs)), default=0)
+        _newest[outputs] = max((order(run) for run in all_runs(outputs)), default=0)
     _newest[outputs] = max(time.time_ns() // 1_000_000, _newest[outputs] + 1)
     return _newest[outputs]
 

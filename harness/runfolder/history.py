@@ -22,9 +22,9 @@ class History:
     else FINISHED, FAILED or KILLED; DAMAGED when a record cannot be read, which `error` names.
     `epochs` holds one record per epoch in order; `final` the metrics of the last record of that
     kind; `artifacts` the last record of each file by its path; `start` the last start record.
-    `pruned`: tagged by a search since the last start. `store`: the address of another store that
-    the run was bound for later (`local`: the one in outputs). `unknown`: what a newer version wrote
-    and this one does not know.
+    `pruned`: tagged by a search since the last start. `ended_ms`: of the end record, if the run has
+    ended. `store`: the address of another store that the run was bound for later (`local`: the one
+    in outputs). `unknown`: what a newer version wrote and this one does not know.
     """
 
     create: Record
@@ -37,7 +37,13 @@ class History:
     error: str | None = None
     pruned: bool = False
     store: str | None = None
+    ended_ms: int | None = None
     unknown: tuple[str, ...] = ()
+
+    @property
+    def created_ms(self) -> int:
+        """When the run folder was made, in ms since 1970."""
+        return int(self.create["ms"])
 
     @property
     def run(self) -> str:
@@ -83,8 +89,9 @@ class History:
         match record["kind"]:
             case "start":
                 return replace(
-                    self, start=record, status=RunStatus.RUNNING, error=None, pruned=False
-                )
+                    self, start=record, status=RunStatus.RUNNING, error=None, pruned=False,
+                    ended_ms=None,
+                )  # fmt: skip
             case "epoch":
                 earlier = [e for e in self.epochs if e["epoch"] < record["epoch"]]
                 return replace(self, epochs=[*earlier, record])
@@ -101,7 +108,7 @@ class History:
                 return replace(self, store=record["uri"])
             case "end":
                 status = RunStatus(record["status"])
-                return replace(self, status=status, error=record["error"])
+                return replace(self, status=status, error=record["error"], ended_ms=record["ms"])
         return self
 
 

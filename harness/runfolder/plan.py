@@ -51,7 +51,7 @@ class Plan:
 
         The time is later than that of every other plan, also when the clock was set back.
         """
-        newest = max((saved_ns for saved_ns, _ in _saved(outputs)), default=0)
+        newest = max((saved_ns for saved_ns, _ in saved_plans(outputs)), default=0)
         content = asdict(self) | {"saved_ns": max(time.time_ns(), newest + 1)}
         sweeps_folder(outputs).mkdir(parents=True, exist_ok=True)
         text = json.dumps(content | {"sha256": _digest(content)}, indent=1)
@@ -103,10 +103,12 @@ def all_plans(outputs: Path) -> list[Plan]:
 
     A warning names each that is damaged.
     """
-    return [plan for _, plan in sorted(_saved(outputs), key=lambda each: (each[0], each[1].id))]
+    return [
+        plan for _, plan in sorted(saved_plans(outputs), key=lambda each: (each[0], each[1].id))
+    ]
 
 
-def _saved(outputs: Path) -> Iterator[tuple[int, Plan]]:
+def saved_plans(outputs: Path) -> Iterator[tuple[int, Plan]]:
     """Every plan that can be read, with the time when it was saved, in ns."""
     for path in sweeps_folder(outputs).glob("*.json"):
         try:

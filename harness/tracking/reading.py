@@ -5,7 +5,7 @@ One call returns a metric of up to 100 runs; run by run, a thousand runs would t
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -13,22 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.runfolder import versions
+from harness.runfolder import selection, versions
 from harness.runfolder.objective import Objective
+from harness.runfolder.selection import LAST, SINCE, since_ms
 from harness.runfolder.status import RunStatus
 from harness.runfolder.target import Target
 from harness.tracking import mlflow_private
 from harness.tracking.errors import StoreError, answers, first_line
 from harness.tracking.mlflow_private import BULK_ROWS, BULK_RUNS
-from harness.tracking.recorded import Missing, Recorded
+from harness.tracking.recorded import Missing, Recorded, more_elsewhere
 from harness.tracking.store import PAGE, Store, pages
 from harness.tracking.views import save_view
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
-
-FILTER = re.compile(r"[=<>]|\b(?:LIKE|ILIKE|IN|IS)\b", re.IGNORECASE)
-
 
 # A text, which stays as it is, or a key with a slash, which MLflow reads in backticks only.
 TEXT_OR_KEY = re.compile(
@@ -60,23 +58,65 @@ class Reader:
             )
         return newest[0].tags["sweep"].split(",")[-1]
 
-    def select(self, words: list[str]) -> tuple[str, list[Recorded]]:
-        """What the words name and its runs, oldest first. Raises `ValueError`.
+    def select(self, words: Sequence[str]) -> tuple[str, list[Recorded]]:
+        """What the words mean, see `harness.runfolder.selection`, and its runs, oldest first.
 
-        One word may be a filter in MLflow's language, a sweep, an experiment or a run; several are
-        runs. Ids may be shortened while they stay unique.
+        `last` is the newest sweep, or the newest run of none. Raises `ValueError`.
         """
-        if len(words) == 1:
-            word = words[0]
-            if FILTER.search(word):
-                return f"filter {word}", self._filtered(word)
-            sweep = self._sweep(word)
-            if sweep is not None:
-                return sweep
-            for number, name in self._experiments.items():
-                if word in (number, name):
-                    return f"experiment {name}", self._search("", [number])
-        return "runs " + " ".join(words), [self.run(word) for word in words]
+        names, given = selection.divided(words)
+        also = self._checked(given)
+        if not names:
+            return selection.title([], given), self._search(also)
+        titles, chosen = zip(*(self._named(name, also) for name in names), strict=True)
+        runs = {run.location: run for each in chosen for run in each}
+        if len(names) > 1:
+            runs = dict(sorted(runs.items(), key=lambda item: item[1].created_ms or 0))
+        return selection.title(titles, given), list(runs.values())
+
+    def _checked(self, given: Sequence[str]) -> str:
+        """Conditions as one filter of MLflow. Raises `ValueError` for what it does not take."""
+        conditions = []
+        for text in given:
+            if since := SINCE.fullmatch(text):
+                conditions.append(f"attributes.start_time >= {since_ms(since[1])}")
+                continue
+            conditions.append(TEXT_OR_KEY.sub(_in_backticks, text))
+            try:
+                self._search(conditions[-1], limit=1)
+            except ValueError as error:
+                raise ValueError(
+                    f"{text!r} is not a filter that MLflow understands: {error}"
+                ) from None
+        return " and ".join(conditions)
+
+    def _named(self, word: str, also: str) -> tuple[str, list[Recorded]]:
+        if found := LAST.fullmatch(word):
+            return self._last(int(found[1] or 0), also)
+        for number, name in self._experiments.items():
+            if word in (number, name):
+                return f"experiment {name}", self._search(also, [number])
+        sweep = self._sweep(word, also)
+        if sweep is not None:
+            return sweep
+        if "'" not in word:
+            named = self._search(_and(f"attributes.run_name = '{word}'", also))
+            if named:
+                return f"name {word}", named
+        run = self.run(word)
+        return f"run {run.run}", self._search(_and(f"attributes.run_id = '{run.location}'", also))
+
+    def _last(self, back: int, also: str) -> tuple[str, list[Recorded]]:
+        made: dict[str, Recorded] = {}  # the newest run of each sweep, or by itself
+        for run in reversed(self._search("")):
+            made.setdefault(run.tags.get("sweep", "").split(",")[-1] or run.run, run)
+            if len(made) > back:
+                break
+        if len(made) <= back:
+            raise ValueError(f"last~{back}: {self.target} has {len(made)} sweeps and single runs")
+        name, run = list(made.items())[back]
+        if name == run.run:
+            return f"run {name}", self._search(_and(f"attributes.run_id = '{run.location}'", also))
+        return self._sweep(name, also) or (f"sweep {name}", [])
 
     def sweep(self, sweep: str) -> tuple[str, list[Recorded]]:
         """The title of a sweep and its runs in this store, oldest first; they may be none."""
@@ -91,10 +131,7 @@ class Reader:
             others = [run for run in self.sweep(sweep)[1] if run.location not in known]
             names = sorted({repr(self._experiments[run.experiment]) for run in others})
             if others:
-                notes.append(
-                    f"{len(others)} more runs of sweep {sweep} are in experiment "
-                    f"{', '.join(names)}; `python -m harness compare {sweep}` compares all of them"
-                )
+                notes.append(more_elsewhere(sweep, len(others), names))
         return notes
 
     def run(self, word: str) -> Recorded:
@@ -105,8 +142,8 @@ class Reader:
                 matches |= {each.location: each for each in self._search(f"{key} LIKE '{word}%'")}
         if not matches:
             raise ValueError(
-                f"{word!r} is not a sweep, an experiment or a run in {self.target}, nor a "
-                "filter such as \"params.batch = '16'\""
+                f"{word!r} is not a sweep, an experiment, a name or a run in {self.target}, nor "
+                "a filter such as \"params.batch = '16'\""
             )
         if len(matches) > 1:
             names = ", ".join(sorted(each.run for each in matches.values())[:5])
@@ -133,6 +170,7 @@ class Reader:
                         rows[mlflow_id][step] = (ms, value)
             for mlflow_id, run in asked.items():
                 steps = rows[mlflow_id]
+                run.epochs[key] = np.array(sorted(steps), np.int64)
                 run.curves[key] = np.array([steps[step][1] for step in sorted(steps)])
 
     def fetch(self, run: Recorded, path: str, into: Path) -> Path:
@@ -153,10 +191,10 @@ class Reader:
         """Store the view of a sweep with the experiment of one of its runs. Raises `ValueError`."""
         save_view(self._client, run.experiment, sweep, params, Objective.of(run.params))
 
-    def _sweep(self, word: str) -> tuple[str, list[Recorded]] | None:
+    def _sweep(self, word: str, also: str = "") -> tuple[str, list[Recorded]] | None:
         if not re.fullmatch(r"[0-9a-f]{1,10}", word):
             return None
-        runs = self._search(f"tags.sweep LIKE '%{word}%'")
+        runs = self._search(_and(f"tags.sweep LIKE '%{word}%'", also))
         ids = {i for run in runs for i in run.tags["sweep"].split(",") if i.startswith(word)}
         if len(ids) > 1:
             raise ValueError(f"sweep {word!r} could be {', '.join(sorted(ids)[:5])}")
@@ -164,12 +202,6 @@ class Reader:
             return None
         (sweep,) = ids
         return f"sweep {sweep}", [run for run in runs if sweep in run.tags["sweep"].split(",")]
-
-    def _filtered(self, text: str) -> list[Recorded]:
-        try:
-            return self._search(TEXT_OR_KEY.sub(_in_backticks, text))
-        except ValueError as error:
-            raise ValueError(f"{text!r} is not a filter that MLflow understands: {error}") from None
 
     def _search(
         self, condition: str, experiments: list[str] | None = None, limit: int | None = None
@@ -212,6 +244,10 @@ class Reader:
         yield from self._bulk(ids[half:], key)
 
 
+def _and(condition: str, also: str) -> str:
+    return f"{condition} and {also}" if also else condition
+
+
 def _in_backticks(found: "re.Match[str]") -> str:
     kind, key = found.groups()
     return f"{kind}.`{key}`" if key else found[0]
@@ -244,4 +280,6 @@ def _recorded(run: "Run") -> Recorded:
         dataset=dataset_of(run),
         location=run.info.run_id,
         experiment=str(run.info.experiment_id),
+        created_ms=run.info.start_time,
+        ended_ms=run.info.end_time,
     )

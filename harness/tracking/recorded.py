@@ -25,7 +25,8 @@ class Recorded:
 
     params: as text. final: the last value of every metric. curves: metric -> (epochs,) float64, as
     far as they were loaded. dataset: sizes of its parts, empty when unknown. location: of its
-    artifacts (an MLflow id, or the run folder). experiment: its MLflow id, if any.
+    artifacts (an MLflow id, or the run folder). experiment: its MLflow id, if any. epochs: metric
+    -> (epochs,) int64, the epochs of the values of its curve. created_ms, ended_ms: ms since 1970.
     """
 
     run: str
@@ -38,6 +39,9 @@ class Recorded:
     location: str
     experiment: str = ""
     curves: dict[str, Curve] = field(default_factory=dict)
+    epochs: dict[str, NDArray[np.int64]] = field(default_factory=dict)
+    created_ms: int | None = None
+    ended_ms: int | None = None
 
 
 class Source(Protocol):
@@ -76,15 +80,32 @@ class Journals:
 def from_journal(run: Run) -> Recorded:
     """A run as its journal records it."""
     history = run.history()
-    keys = history.epochs[-1]["metrics"] if history.epochs else {}
+    last = history.epochs[-1]["metrics"] if history.epochs else {}
+    points: dict[str, tuple[list[int], list[float]]] = {}
+    for record in history.epochs:
+        for key, value in record["metrics"].items():
+            epochs, values = points.setdefault(key, ([], []))
+            epochs.append(record["epoch"])
+            values.append(value)
     return Recorded(
         run=history.run,
-        name=history.name,
+        name=run.name,
         status=history.status,
         params={key: str(value) for key, value in history.params.items()},
         tags=history.tags,
-        final=keys | history.final,
+        final=last | history.final,
         dataset=history.create["dataset"],
         location=str(run.folder),
-        curves={key: np.array(history.curve(key)) for key in keys},
+        curves={key: np.array(values) for key, (_, values) in points.items()},
+        epochs={key: np.array(epochs) for key, (epochs, _) in points.items()},
+        created_ms=history.created_ms,
+        ended_ms=history.ended_ms,
+    )
+
+
+def more_elsewhere(sweep: str, count: int, names: Iterable[str]) -> str:
+    """The note that a sweep has runs in other experiments than the one that is compared."""
+    return (
+        f"{count} more runs of sweep {sweep} are in experiment {', '.join(names)}; "
+        f"`python -m harness compare {sweep}` compares all of them"
     )

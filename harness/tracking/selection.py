@@ -1,15 +1,23 @@
-"""Resolve the arguments of `compare` (sweep, experiment, filter, run ids) to runs."""
+"""Recorded runs that the words of a command mean: from the journals, or from a tracking store."""
 
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.runfolder.plan import Plan, all_plans
-from harness.runfolder.run import Run
+from harness.runfolder import selection
+from harness.runfolder.plan import all_plans
+from harness.runfolder.selection import Unknown
 from harness.runfolder.target import Target
 from harness.tracking.reading import Reader
-from harness.tracking.recorded import Journals, Recorded, Source, from_journal
+from harness.tracking.recorded import (
+    Journals,
+    Recorded,
+    Source,
+    from_journal,
+    more_elsewhere,
+)
 
 
 @dataclass(frozen=True)
@@ -33,48 +41,51 @@ class Selection:
         return f"{kind}-{hashlib.sha256(rest.encode()).hexdigest()[:8]}"
 
 
-def select(outputs: Path, words: list[str], uri: str | None) -> Selection:
-    """Resolve the words. Raises `ValueError` or `StoreError`.
+def select(outputs: Path, words: Sequence[str], uri: str | None = None) -> Selection:
+    """The runs that the words mean, see `harness.runfolder.selection`; without words, all.
 
-    A sweep that is on disk has all its runs, wherever they were delivered to: unless one store has
-    all of them, it is read from its journals.
+    Runs of outputs are read from their journals, wherever they were delivered to. With `uri`, and
+    for words that mean nothing in outputs, from the store. Raises `ValueError` or `StoreError`.
     """
-    plan = _plan(outputs, words) if uri is None else None
-    if plan is not None:
-        return _of_plan(plan, outputs)
+    local = Target.local(outputs)
+    if uri is None:
+        try:
+            chosen = selection.select(outputs, words)
+            recorded = list(map(from_journal, chosen.runs))
+            notes = [f"left out: {problem}" for problem in chosen.unreadable]
+            notes += _elsewhere(outputs, chosen)
+            return Selection(chosen.title, recorded, Journals(), tuple(notes))
+        except Unknown:
+            if local.database is None or not local.database.exists():
+                raise
     reader = Reader(Target.named(uri, outputs))
-    title, recorded = reader.select(words or [reader.newest_sweep()])
+    title, recorded = reader.select(words)
     notes = reader.elsewhere(recorded) if title.startswith("experiment ") else []
     return Selection(title, recorded, reader, tuple(notes))
 
 
-def _of_plan(plan: Plan, outputs: Path) -> Selection:
-    """All runs of a sweep that are on disk."""
-    present = plan.readable_runs(outputs)
-    targets = {run.target() for run in present} or {Target.local(outputs)}
-    why = "some of its runs are in other stores"
-    if len(targets) == 1:
-        (target,) = targets
-        if target is None:
-            return _of_journals(plan, present)
-        reader = Reader(target)
-        title, recorded = reader.sweep(plan.id)
-        lacking = {run.id for run in present} - {each.run for each in recorded}
-        if not lacking:
-            return Selection(title, recorded, reader)
-        why = f"{target} lacks {len(lacking)} of its {len(present)} runs"
-    return _of_journals(
-        plan, present, f"{why}: read from the journals, and the report is not stored with a run"
-    )
+def _elsewhere(outputs: Path, chosen: selection.Selection) -> list[str]:
+    """Notes on sweeps that have some runs in a chosen experiment and more in others."""
+    if not chosen.title.startswith("experiment "):
+        return []
+    notes, known = [], set(chosen.runs)
+    for plan in all_plans(outputs):
+        runs = plan.readable_runs(outputs)
+        others = [run for run in runs if run not in known]
+        if 0 < len(others) < len(runs):
+            names = sorted({repr(run.create["experiment"]) for run in others})
+            notes.append(more_elsewhere(plan.id, len(others), names))
+    return notes
 
 
-def _of_journals(plan: Plan, runs: list[Run], *notes: str) -> Selection:
-    return Selection(f"sweep {plan.id}", list(map(from_journal, runs)), Journals(), notes)
-
-
-def _plan(outputs: Path, words: list[str]) -> Plan | None:
+def newest_sweep(outputs: Path, uri: str | None = None) -> str:
+    """The id of the newest sweep in outputs, or in a store. Raises `ValueError` or `StoreError`."""
+    if uri is not None:
+        return Reader(Target.named(uri, outputs)).newest_sweep()
     plans = all_plans(outputs)
-    if not words:
-        return plans[-1] if plans else None
-    matches = [plan for plan in plans if plan.id.startswith(words[0])] if len(words) == 1 else []
-    return matches[0] if len(matches) == 1 else None
+    if not plans:
+        raise ValueError(
+            f"{outputs}: no sweep yet; start one with `python -m harness.run -m ...`, or name an "
+            "experiment or runs"
+        )
+    return plans[-1].id

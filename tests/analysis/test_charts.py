@@ -1,12 +1,16 @@
-"""The charts of a report: SVG that fits into a page, with what was asked for in it."""
+"""The charts of a report: SVG that fits into a page, and files for a paper."""
 
+import io
+import re
 from xml.etree import ElementTree
 
+import matplotlib as mpl
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
+from PIL import Image
 
 from harness.analysis import charts
+from harness.analysis.charts import Chart
 
 SQUARE = np.array([[0.5, np.nan], [1.0, 2.0]])
 CHARTS = {
@@ -24,16 +28,16 @@ CHARTS = {
 
 @pytest.mark.parametrize("name", CHARTS)
 def test_svg_fits_into_a_page(name: str) -> None:
-    svg = CHARTS[name]()
+    svg = CHARTS[name]().svg
     root = ElementTree.fromstring(svg.replace("xlink:href", "href"))
     assert "viewBox" in root.attrib
     assert not {"width", "height"} & root.attrib.keys()
     assert charts.INK not in svg, "text takes the color of the page"
-    assert svg == CHARTS[name](), "the same values give the same text"
+    assert svg == CHARTS[name]().svg, "the same values give the same text"
 
 
-def texts(svg: str) -> set[str]:
-    return {"".join(each.itertext()).strip() for each in ElementTree.fromstring(svg).iter()
+def texts(chart: Chart) -> set[str]:
+    return {"".join(each.itertext()).strip() for each in ElementTree.fromstring(chart.svg).iter()
             if each.tag.endswith("}text")}  # fmt: skip
 
 
@@ -65,8 +69,8 @@ def test_the_values_are_written_in() -> None:
 @pytest.mark.parametrize("shape", [(3, 4, 4), (3, 4, 4, 3)])
 def test_images_of_few_gray_values_are_not_pale(shape: tuple[int, ...]) -> None:
     ink = np.random.default_rng(1).integers(0, 2, shape)
-    assert charts.gallery(ink * 16, []) == charts.gallery(ink * 255, [])
-    assert charts.gallery(ink * 128, []) != charts.gallery(ink * 255, [])
+    assert charts.gallery(ink * 16, []).svg == charts.gallery(ink * 255, []).svg
+    assert charts.gallery(ink * 128, []).svg != charts.gallery(ink * 255, []).svg
 
 
 def test_long_names_of_settings_have_room() -> None:
@@ -84,20 +88,35 @@ def test_long_names_of_settings_have_room() -> None:
 
 @pytest.mark.parametrize("longest", [8, 14, 15, 26, 27, 36, 66])
 @pytest.mark.parametrize("count", [2, 8])
-def test_a_legend_is_as_wide_as_the_figure_at_most(
-    monkeypatch: pytest.MonkeyPatch, longest: int, count: int
-) -> None:
-    legends = []
-
-    def measure(figure: Figure) -> str:
-        figure.draw_without_rendering()
-        (legend,) = figure.legends
-        legends.append((legend.get_window_extent(), figure.bbox))
-        return ""
-
-    monkeypatch.setattr(charts, "_svg", measure)
+def test_a_legend_is_as_wide_as_the_figure_at_most(longest: int, count: int) -> None:
     names = [f"lr=0.0{number} loss.name=mine.loss:Hube".ljust(longest, "e") for number in range(9)]
-    charts.bands("loss", {name[:longest]: np.ones((2, 3)) for name in names[:count]})
-    ((legend, figure),) = legends
-    assert legend.x0 >= figure.x0
-    assert legend.x1 <= figure.x1
+    chart = charts.bands("loss", {name[:longest]: np.ones((2, 3)) for name in names[:count]})
+    for scale in (1.0, charts.COLUMN / charts.SIZE[0]):
+        with mpl.rc_context({"font.size": charts.POINTS * scale}):
+            figure = chart.draw()
+            figure.draw_without_rendering()
+        (legend,) = figure.legends
+        assert legend.get_window_extent().x0 >= figure.bbox.x0
+        assert legend.get_window_extent().x1 <= figure.bbox.x1
+
+
+@pytest.mark.parametrize("name", CHARTS)
+@pytest.mark.parametrize("form", charts.FORMATS)
+def test_a_file_has_the_width_of_a_column(name: str, form: str) -> None:
+    chart = CHARTS[name]()
+    content = chart.file(form)
+    assert content == chart.file(form), "the same values give the same file"
+    assert charts.INK.encode() not in content, "on paper, text is black"
+    if form == "png":
+        width, dpi = Image.open(io.BytesIO(content)).width, 300
+        assert width / dpi == pytest.approx(charts.COLUMN, abs=0.01)
+    elif form == "svg":
+        assert ElementTree.fromstring(content).get("width") == f"{72 * charts.COLUMN:g}pt"
+        assert b"<text" not in content, "letters are outlines"
+    else:
+        (box,) = re.findall(rb"/MediaBox \[ 0 0 ([\d.]+) [\d.]+ \]", content)
+        assert float(box) == pytest.approx(72 * charts.COLUMN, abs=0.1)
+        assert b"/Type3" not in content
+        fonts = re.findall(rb"/Subtype /(\w*Type\w*)", content)
+        assert set(fonts) <= {b"CIDFontType2", b"Type0"}
+        assert b"/FontFile2" in content or name == "weights", "the font is embedded"

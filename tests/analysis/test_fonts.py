@@ -34,7 +34,7 @@ def test_a_font_that_has_the_letter_follows_the_default() -> None:
 @pytest.mark.usefixtures("only_bundled")
 def test_text_that_no_font_has_is_drawn_without_a_warning(tmp_path: Path) -> None:
     """Warnings are errors here. The SVG has the text, which the browser draws."""
-    svg = charts.confusion(np.eye(3, dtype=np.int64), ["日本", "🦀", NOWHERE])
+    svg = charts.confusion(np.eye(3, dtype=np.int64), ["日本", "🦀", NOWHERE]).svg
     assert all(name in svg for name in ("日本", "🦀", NOWHERE))
     path = tmp_path / "curves.png"
     plots.learning_curves(path, FOREIGN, {"loss": {"train": [0.5, 0.2]}})

@@ -137,8 +137,8 @@ def test_two_objectives_are_two_comparisons(
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["nonsense"], "'nonsense' is not a sweep, an experiment or a run in "),
-        (["params.batch ="], "'params.batch =' is not a filter that MLflow understands: "),
+        (["nonsense"], "'nonsense' is not a sweep, an experiment, a name or a run in "),
+        (["params.batch ="], "'params.batch =' is not a filter: it ends too early; expected "),
         (["params.batch = '7'"], "filter params.batch = '7': there are no runs to compare\n"),
         (
             ["params.loss = 'm:L'"],
@@ -157,7 +157,7 @@ def test_bad_words_exit_2(swept: Path, words: list[str], line: str) -> None:
 def test_no_results_yet_exit_2(command: Command) -> None:
     done = command("harness", "compare")
     assert done.returncode == 2
-    assert "no results yet; start a run first" in done.stderr
+    assert "no sweep yet; start one with " in done.stderr
     assert done.stderr.count("\n") == 1
 
 

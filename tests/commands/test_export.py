@@ -1,14 +1,16 @@
-"""Exporting a data set as JSON."""
+"""Exporting tables of runs, curves and settings, and a data set as JSON."""
 
+import io
 import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from harness.commands.export import write_json
 from harness.data import dataset
-from tests.conftest import Command
+from tests.conftest import Command, new_run, record_training
 
 
 def test_the_json_has_every_image_and_label(tmp_path: Path, idx_folder: Path) -> None:
@@ -48,3 +50,84 @@ def test_bad_arguments_are_one_line(
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert problem in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> Path:
+    """Outputs with runs of two batch sizes and two seeds each, and one that failed."""
+    outputs = tmp_path / "outputs"
+    for batch, seed in ((16, 1), (16, 2), (64, 1), (64, 2)):
+        record_training(new_run(outputs, f"batch={batch}", f"seed={seed}"), 0.5, 1 / (batch + seed))
+    record_training(new_run(outputs, "lr=0.5"), 0.5, status="FAILED", error="why")
+    return outputs
+
+
+@pytest.mark.parametrize("form", ["csv", "json", "parquet"])
+def test_runs_as_a_file(command: Command, trained: Path, tmp_path: Path, form: str) -> None:
+    done = command("harness", "export", "runs", "params.lr < 0.4", "--to", f"tables/runs.{form}")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"tables/runs.{form}: 4 rows of ")
+    exactly = {"precise_float": True} if form == "json" else {}
+    frame = getattr(pd, f"read_{form}")(tmp_path / f"tables/runs.{form}", **exactly)
+    assert list(frame["batch"]) == [16, 16, 64, 64]
+    assert frame["val/error"].iloc[0] == 1 / 17, "to the last digit"
+
+
+def test_a_table_on_standard_output(command: Command, trained: Path) -> None:
+    frame = pd.read_csv(io.StringIO(command("harness", "export", "curves").stdout))
+    assert (len(frame), list(frame.columns)) == (18, ["run", "epoch", "metric", "value"])
+    metric = ("--metric", "val/error", "--format", "json")
+    rows = json.loads(command("harness", "export", "curves", *metric).stdout)
+    assert {row["metric"] for row in rows} == {"val/error"}
+    every = pd.read_csv(io.StringIO(command("harness", "export", "runs", "--all-settings").stdout))
+    assert set(every["epochs"]) == set(every["epochs"].astype(int))
+
+
+def test_the_ranking_as_a_table(command: Command, trained: Path) -> None:
+    done = command("harness", "export", "settings")
+    assert done.returncode == 0
+    assert done.stderr.startswith("note: left out because not finished: 1 FAILED")
+    frame = pd.read_csv(io.StringIO(done.stdout))
+    assert list(frame["batch"]) == [64, 16]
+
+
+def test_the_ranking_for_a_paper(command: Command, trained: Path, tmp_path: Path) -> None:
+    for name, begin in (("latex", r"\begin{table}"), ("sentence", "batch=64 on ")):
+        done = command("harness", "export", name, "params.lr < 0.4")
+        assert (done.returncode, done.stdout.startswith(begin)) == (0, True), done.stderr
+        assert "predictions/test.npz is missing" in done.stderr, "a note"
+        again = command("harness", "export", name, "params.lr < 0.4", "--to", "paper/file.tex")
+        assert (again.returncode, again.stdout) == (0, "paper/file.tex\n")
+        assert (tmp_path / "paper/file.tex").read_text() == done.stdout
+
+
+def test_figures_by_their_titles(command: Command, trained: Path, tmp_path: Path) -> None:
+    done = command("harness", "export", "figures", "params.lr < 0.4", "--format", "svg")
+    assert done.returncode == 0, done.stderr
+    names = [line.split()[0] for line in done.stdout.splitlines()]
+    assert names == ["figures/validation-error.svg", "figures/error-by-batch.svg",
+                     "figures/time-against-error.svg"]  # fmt: skip
+    for name in names:
+        assert b"<svg" in (tmp_path / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["latex"], "no sweep yet; start one with"),
+        (["figures", "nonsense"], "'nonsense' is no run, sweep"),
+        (["figures", "--to", "file"], "file: is a file; name a folder to write to"),
+        (["runs", "nonsense"], "'nonsense' is no run, sweep, name or experiment in outputs"),
+        (["runs", "--to", "a.txt"], "--to a.txt: expected a name that ends in .csv, .parquet"),
+        (["runs", "--format", "parquet"], "--format parquet: expected --to FILE as well"),
+        (["runs", "--to", "file/a.csv"], "file: is a file; name a folder to write to"),
+        (["settings", "params.lr = 9"], "there are no runs to compare"),
+    ],
+)
+def test_bad_input_is_one_line(
+    command: Command, trained: Path, tmp_path: Path, arguments: list[str], problem: str
+) -> None:
+    (tmp_path / "file").write_text("kept")
+    done = command("harness", "export", *arguments)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert problem in done.stderr

@@ -1,12 +1,14 @@
 """The tables of runs and sweeps, from the journals."""
 
+import json
+import re
 from pathlib import Path
 
 import pytest
 
 from harness.commands.status import runs_table, sweeps_table
 from harness.runfolder import liveness, streams
-from harness.runfolder.plan import Plan, SweepJob
+from harness.runfolder.plan import Plan, SweepJob, saved_plans
 from tests.conftest import Command, new_run, record_training
 
 
@@ -48,7 +50,8 @@ def test_80_columns_have_room_for_ids_names_and_errors(
     Plan("0123456789", ("-m", "batch=10,11,12", "lr=0.001", "seed=range(1000,1010)"), ()).save(
         tmp_path
     )
-    for table in (runs_table(runs), sweeps_table(tmp_path, runs)):
+    saved = list(saved_plans(tmp_path))
+    for table in (runs_table(runs), sweeps_table(tmp_path, saved)):
         streams.console(width=80).print(table)
     shown = capsys.readouterr().out
     assert max(map(len, shown.splitlines())) <= 80
@@ -59,7 +62,7 @@ def test_80_columns_have_room_for_ids_names_and_errors(
         assert "26.00%" in line
         assert run.create["name"][:16] in line
     assert "left out at this width: started, epoch, seconds;" in " ".join(shown.split())
-    assert "0123456789   0/0" in shown
+    assert re.search(r"^ *0123456789 .* 0/0 ", shown, re.MULTILINE)
 
 
 def test_a_running_run_without_its_process_is_shown_as_killed(tmp_path: Path) -> None:
@@ -77,9 +80,11 @@ def test_one_row_per_sweep(tmp_path: Path) -> None:
     jobs = tuple(SweepJob(run.id, "n", {}, "k") for run in runs)
     Plan("aaaa", ("-m", "seed=1,2"), jobs).save(tmp_path)
     Plan("bbbb", ("-m", "seed=1"), (*jobs[:1], SweepJob("removed", "n", {}, "k"))).save(tmp_path)
-    table = sweeps_table(tmp_path, runs)
+    table = sweeps_table(tmp_path, sorted(saved_plans(tmp_path), key=lambda each: each[0]))
     assert column(table, "sweep") == ["aaaa", "bbbb"]
     assert column(table, "finished") == ["1/2", "1/2"]
+    assert column(table, "best") == ["50.00%", "50.00%"]
+    assert column(table, "test") == ["51.00%", "51.00%"]
     assert column(table, "command") == ["-m seed=1,2", "-m seed=1"]
 
 
@@ -87,11 +92,42 @@ def test_the_command_lists_the_newest_runs(command: Command, tmp_path: Path) -> 
     runs = [new_run(tmp_path / "outputs", name=f"seed={number}") for number in range(3)]
     done = command("harness", "status", "--limit", "2")
     assert (done.returncode, done.stderr) == (0, "")
-    shown = [run.id in done.stdout for run in runs]
-    assert shown.count(True) == 2
+    assert runs[0].id not in done.stdout
+    assert done.stdout.index(runs[2].id) < done.stdout.index(runs[1].id), "newest first"
     empty = command("harness", "status", "--outputs", "nowhere")
     assert (empty.returncode, empty.stderr) == (0, "")
     assert empty.stdout.startswith("no runs in nowhere: train one with `python -m harness.run exp")
+
+
+def test_a_selection_restricts_runs_and_sweeps(command: Command, tmp_path: Path) -> None:
+    outputs = tmp_path / "outputs"
+    runs = [record_training(new_run(outputs), error) for error in (0.5, 0.25)]
+    for name, run in zip(("aaaa", "bbbb"), runs, strict=True):
+        Plan(name, ("-m", "seed=1"), (SweepJob(run.id, "n", {}, "k"),)).save(outputs)
+    for words in (["bbbb"], ["metrics.val/error < 0.3", "since=1h"], [runs[1].id, "since=1h"]):
+        shown = command("harness", "status", *words).stdout
+        assert [name in shown for name in ("aaaa", "bbbb")] == [False, True]
+        assert [run.id in shown for run in runs] == [False, True]
+    done = command("harness", "status", "nonsense")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    done = command("harness", "status", "since=2999-01-01")
+    assert (done.returncode, done.stdout) == (0, "no runs in outputs are since=2999-01-01\n")
+
+
+def test_json_has_a_version(command: Command, tmp_path: Path) -> None:
+    outputs = tmp_path / "outputs"
+    runs = [record_training(new_run(outputs), 0.5, 0.25), new_run(outputs)]
+    Plan("aaaa", ("-m", "seed=1"), (SweepJob(runs[0].id, "n", {}, "k"),)).save(outputs)
+    content = json.loads(command("harness", "status", "--json").stdout)
+    assert (content["format"], content["version"]) == ("harness status", 1)
+    created, finished = content["runs"]
+    assert (created["run"], created["status"], created["best"]) == (runs[1].id, "CREATED", None)
+    assert created["ended"] is None
+    assert (finished["best"], finished["best_epoch"], finished["test"]) == (0.25, 2, 0.26)
+    (sweep,) = content["sweeps"]
+    assert sweep["best_run"] == runs[0].id
+    assert (sweep["jobs"], sweep["finished"], sweep["command"]) == (1, 1, ["-m", "seed=1"])
+    assert content["broken"] == []
 
 
 def test_in_a_pipe_nothing_is_shortened(command: Command, tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def test_filters_and_runs(reader: Reader) -> None:
     assert reader.run(picked[0].location[:12]).run == "22cafe-x"
     with pytest.raises(ValueError, match="not a filter that MLflow understands"):
         reader.select(["params.batch ="])
-    with pytest.raises(ValueError, match="is not a sweep, an experiment or a run"):
+    with pytest.raises(ValueError, match="is not a sweep, an experiment, a name or a run"):
         reader.run("it's")
 
 

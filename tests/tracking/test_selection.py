@@ -1,119 +1,83 @@
 """Which runs the arguments of `compare` mean, and from which source they are read."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from harness.runfolder.plan import Plan, SweepJob
-from harness.runfolder.run import Run
-from harness.runfolder.target import Target
-from harness.tracking import selection
-from harness.tracking.recorded import Journals, Recorded, from_journal
-from harness.tracking.selection import Selection, select
+from harness.tracking.errors import StoreError
+from harness.tracking.reading import Reader
+from harness.tracking.recorded import Journals
+from harness.tracking.selection import Selection, newest_sweep, select
 from tests.conftest import new_run, record_training
-
-sweeps: dict[str, list[Run]] = {}
-
-
-class Reader:
-    """Stands for the reader of a store."""
-
-    def __init__(self, target: Target) -> None:
-        self.target = target
-
-    def newest_sweep(self) -> str:
-        return "newest"
-
-    lacking = 0  # how many of a sweep's runs the store does not have
-
-    def sweep(self, sweep: str) -> tuple[str, list[Recorded]]:
-        return f"sweep {sweep}", [from_journal(run) for run in sweeps[sweep][self.lacking :]]
-
-    def select(self, words: Sequence[str]) -> tuple[str, list[Recorded]]:
-        return f"runs {' '.join(words)}", []
+from tests.tracking.conftest import deliver
 
 
-@pytest.fixture(autouse=True)
-def reader(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(selection, "Reader", Reader)
-
-
-def sweep_of(outputs: Path, plan_id: str, *overrides: str) -> list[Run]:
-    """A sweep of two finished runs."""
-    runs = [record_training(new_run(outputs, *overrides), error) for error in (0.5, 0.25)]
+@pytest.fixture
+def outputs(tmp_path: Path) -> Path:
+    """A sweep of two runs, of which one is in another experiment."""
+    runs = [
+        record_training(new_run(tmp_path, "tracking.experiment=mnist"), 0.5),
+        record_training(new_run(tmp_path, "tracking.experiment=study1"), 0.25),
+    ]
     jobs = tuple(SweepJob(run.id, "n", {}, "k") for run in runs)
-    Plan(plan_id, ("-m",), jobs).save(outputs)
-    sweeps[plan_id] = runs
-    return runs
+    Plan("0123456789", ("-m",), jobs).save(tmp_path)
+    return tmp_path
 
 
-def target_of(chosen: Selection) -> Target:
-    assert isinstance(chosen.source, Reader)
-    return chosen.source.target
-
-
-def test_a_sweep_without_tracking_is_read_from_its_journals(tmp_path: Path) -> None:
-    runs = sweep_of(tmp_path, "0123456789", "tracking=none")
-    for words in ([], ["0123"], ["0123456789"]):
-        chosen = select(tmp_path, words, None)
+def test_runs_on_disk_are_read_from_their_journals(outputs: Path) -> None:
+    """Wherever they were delivered to: the sweep is whole."""
+    for words in (["0123"], ["last"], [], ["status = 'FINISHED'"]):
+        chosen = select(outputs, words)
         assert isinstance(chosen.source, Journals)
-        assert chosen.title == "sweep 0123456789"
-        assert [recorded.run for recorded in chosen.recorded] == [run.id for run in runs]
+        assert len(chosen.recorded) == 2
+        assert chosen.notes == ()
+    assert select(outputs, ["0123"]).title == "sweep 0123456789"
 
 
-def test_a_removed_run_is_left_out(tmp_path: Path) -> None:
-    first, second = sweep_of(tmp_path, "0123456789", "tracking=none")
-    first.folder.rename(tmp_path / "away")
-    assert [recorded.run for recorded in select(tmp_path, [], None).recorded] == [second.id]
+def test_an_experiment_that_lacks_runs_of_a_sweep_says_so(outputs: Path) -> None:
+    """`tracking.experiment=study1` reuses a run that is in another experiment."""
+    chosen = select(outputs, ["study1"])
+    assert len(chosen.recorded) == 1
+    assert chosen.notes == (
+        "1 more runs of sweep 0123456789 are in experiment 'mnist'; "
+        "`python -m harness compare 0123456789` compares all of them",
+    )
 
 
-def test_a_sweep_is_read_from_the_store_of_its_runs(tmp_path: Path) -> None:
-    """Also when that is a server: its address is not needed on the command line."""
-    sweep_of(tmp_path, "aaaaaaaaaa", "tracking=server", "tracking.uri=http://host:5000")
-    chosen = select(tmp_path, [], None)
-    assert target_of(chosen) == Target("http://host:5000")
-    assert chosen.title == "sweep aaaaaaaaaa"
-    sweep_of(tmp_path, "bbbbbbbbbb")
-    assert target_of(select(tmp_path, [], None)) == Target.local(tmp_path), "the newest sweep"
+def test_a_run_that_cannot_be_read_is_named(outputs: Path) -> None:
+    lost = select(outputs, []).recorded[0]
+    (Path(lost.location) / "journal.jsonl").unlink()
+    chosen = select(outputs, ["0123"])
+    assert len(chosen.recorded) == 1
+    (note,) = chosen.notes
+    assert note.startswith(f"left out: {lost.location}/journal.jsonl")
 
 
-def test_a_sweep_that_no_store_has_whole_is_read_from_its_journals(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Some of its runs were not delivered, or were reused and are in another store."""
-    runs = sweep_of(tmp_path, "aaaaaaaaaa")
-    monkeypatch.setattr(Reader, "lacking", 1)
-    chosen = select(tmp_path, [], None)
-    assert isinstance(chosen.source, Journals)
-    assert [recorded.run for recorded in chosen.recorded] == [run.id for run in runs]
-    assert f"{Target.local(tmp_path)} lacks 1 of its 2 runs" in chosen.notes[0]
-    runs[0].bind(Target("http://host:5000"))
-    chosen = select(tmp_path, [], None)
-    assert len(chosen.recorded) == 2
-    assert "some of its runs are in other stores" in chosen.notes[0]
+@pytest.mark.service
+@pytest.mark.filterwarnings("ignore")  # MLflow's own
+def test_runs_that_are_no_longer_on_disk_are_read_from_the_store(outputs: Path) -> None:
+    runs = [Path(run.location) for run in select(outputs, []).recorded]
+    deliver(outputs, *runs)
+    for folder in runs:
+        folder.rename(outputs / folder.name)
+    chosen = select(outputs, ["study1"])
+    assert isinstance(chosen.source, Reader)
+    assert [run.run for run in chosen.recorded] == [runs[1].name]
+    assert len(chosen.notes) == 0, "no run of it has a sweep's tag"
 
 
-def test_another_store_knows_nothing_of_the_plans_here(tmp_path: Path) -> None:
-    sweep_of(tmp_path, "0123456789", "tracking=none")
-    chosen = select(tmp_path, [], "http://host:5000")
-    assert target_of(chosen) == Target("http://host:5000")
-    assert chosen.title == "runs newest"
+def test_a_word_that_means_nothing_is_named(outputs: Path) -> None:
+    with pytest.raises(ValueError, match="'nonsense' is no run, sweep, name or experiment in "):
+        select(outputs, ["nonsense"])
+    with pytest.raises(StoreError, match=r"nowhere\.db: no results yet"):
+        select(outputs, [], f"sqlite:///{outputs}/nowhere.db")
 
 
-@pytest.mark.parametrize("words", [["mnist"], ["abc", "def"], ["params.batch = '16'"]])
-def test_other_words_are_for_the_store(tmp_path: Path, words: list[str]) -> None:
-    sweep_of(tmp_path, "0123456789", "tracking=none")
-    chosen = select(tmp_path, words, None)
-    assert target_of(chosen) == Target.local(tmp_path)
-    assert chosen.title == f"runs {' '.join(words)}"
-
-
-def test_an_ambiguous_prefix_is_for_the_store(tmp_path: Path) -> None:
-    for plan_id in ("0123456789", "01abcdefab"):
-        sweep_of(tmp_path, plan_id, "tracking=none")
-    assert isinstance(select(tmp_path, ["012"], None).source, Journals)
-    assert target_of(select(tmp_path, ["01"], None)) == Target.local(tmp_path)
+def test_the_newest_sweep(outputs: Path, tmp_path: Path) -> None:
+    assert newest_sweep(outputs) == "0123456789"
+    with pytest.raises(ValueError, match=r"elsewhere: no sweep yet; start one with `python -m"):
+        newest_sweep(tmp_path / "elsewhere")
 
 
 @pytest.mark.parametrize(

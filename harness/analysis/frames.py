@@ -1,0 +1,196 @@
+"""Runs, curves and settings as pandas data frames: `harness.runs`, `harness.curves`, ...
+
+The arguments of each are a selection as on the command line (see `runfolder.selection`), or runs
+and sweeps as objects. Without arguments they are all runs in outputs, or in the store `uri`.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from harness.nn import metrics
+from harness.runfolder.run import Run
+from harness.runfolder.sweep import Sweep
+from harness.tracking import selection as selecting
+from harness.tracking.errors import StoreError
+from harness.tracking.recorded import Recorded
+from harness.tracking.selection import Selection
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    Frame: TypeAlias = pd.DataFrame
+    Word: TypeAlias = str | Run | Sweep
+
+WORDS = {"True": True, "False": False, "None": None}
+ONCE = ("test/", "best/")  # metrics with one value a run
+SEED = "seed"
+FORMATS = ("csv", "parquet", "json")
+
+
+def runs(
+    *selection: "Word", outputs: str | Path = "outputs", uri: str | None = None,
+    every_setting: bool = False,
+) -> "Frame":  # fmt: skip
+    """One row a run: id, name, status, times, settings, and the last value of each metric.
+
+    Settings are typed by their values (a list stays text) and in dotted columns; only those that
+    differ and the seed, or with `every_setting` all. `created` and `ended` are UTC; `seconds` is
+    the training time, `epochs_done` the epochs that were recorded. Raises `ValueError` for a
+    selection that means nothing, or a store that does not answer.
+    """
+    import pandas as pd
+
+    recorded = _select(selection, outputs, uri, (metrics.EPOCH_S,)).recorded
+    keys = dict.fromkeys(key for run in recorded for key in run.params)
+    kept = [key for key in keys if every_setting or key == SEED or _differs(key, recorded)]
+    measured = sorted(dict.fromkeys(key for run in recorded for key in run.final))
+    columns: dict[str, Any] = {
+        "run": [run.run for run in recorded],
+        "name": [run.name for run in recorded],
+        "status": [run.status.value for run in recorded],
+        "sweep": [run.tags.get("sweep", "").split(",")[-1] or None for run in recorded],
+        "created": _times([run.created_ms for run in recorded]),
+        "ended": _times([run.ended_ms for run in recorded]),
+        "epochs_done": [len(run.curves.get(metrics.EPOCH_S, ())) for run in recorded],
+        "seconds": [float(run.curves.get(metrics.EPOCH_S, np.zeros(0)).sum()) for run in recorded],
+    }
+    for key in kept:
+        columns[key] = typed([run.params.get(key) for run in recorded])
+    for key in measured:
+        columns[key] = np.array([run.final.get(key, math.nan) for run in recorded], np.float64)
+    return pd.DataFrame(columns)
+
+
+def curves(
+    *selection: "Word", outputs: str | Path = "outputs", uri: str | None = None,
+    only: Sequence[str] | None = None,
+) -> "Frame":  # fmt: skip
+    """One row for each value: run, epoch, metric, value. only: these metrics.
+
+    Merge it with `runs` on `run` to have the settings beside each value. Raises as `runs`.
+    """
+    import pandas as pd
+
+    chosen = _select(selection, outputs, uri, only)
+    parts = [
+        (number, key, run.epochs[key], values)
+        for number, run in enumerate(chosen.recorded)
+        for key, values in run.curves.items()
+        if key in run.epochs and (only is None or key in only)
+    ]
+    names = sorted({key for _, key, _, _ in parts})
+    lengths = [len(values) for *_, values in parts]
+    ids = np.repeat([number for number, *_ in parts], lengths).astype(np.int64)
+    of = np.repeat([names.index(key) for _, key, _, _ in parts], lengths).astype(np.int64)
+    return pd.DataFrame(
+        {
+            "run": pd.Categorical.from_codes(ids, [run.run for run in chosen.recorded]),
+            "epoch": np.concatenate([np.zeros(0, np.int64), *(each for _, _, each, _ in parts)]),
+            "metric": pd.Categorical.from_codes(of, names),
+            "value": np.concatenate([np.zeros(0), *(values for *_, values in parts)]),
+        }
+    )
+
+
+def settings(
+    *selection: "Word", outputs: str | Path = "outputs", uri: str | None = None
+) -> "Frame":
+    """The ranking of `python -m harness compare`: one row a setting, best first.
+
+    Its swept values, n, mean, sd, best and worst over seeds, the verdict against the best with p
+    (Holm), and how many seeds would tell. A `UserWarning` names what was left out. Raises
+    `ValueError` also if there is nothing to compare.
+    """
+    import warnings
+
+    import pandas as pd
+
+    from harness.analysis import compare  # which loads Matplotlib
+    from harness.analysis.fields import setting_fields
+
+    notes: list[str] = []
+    standings = compare.rank(_select(selection, outputs, uri, ()), notes).standings(notes)
+    for note in notes:
+        warnings.warn(note, stacklevel=2)
+    frame = pd.DataFrame([setting_fields(standing) for standing in standings])
+    for key in standings[0].setting.values:
+        frame[key] = typed(list(frame[key]))
+    return frame
+
+
+def content(frame: "Frame", form: str) -> bytes:
+    """A data frame as the content of a file of one of `FORMATS`; JSON is a list of rows."""
+    if form == "parquet":
+        return bytes(frame.to_parquet(index=False))
+    if form == "json":
+        rows = [
+            {key: _plain(value) for key, value in row.items()} for row in frame.to_dict("records")
+        ]
+        return f"{json.dumps(rows, indent=1, allow_nan=False)}\n".encode()
+    return str(frame.to_csv(index=False, lineterminator="\n")).encode()
+
+
+def _plain(value: Any) -> Any:
+    """A cell as JSON has it: null for NaN and nothing, `inf` and times as text."""
+    if value is None or value != value:  # NaN, and the time that is none
+        return None
+    if isinstance(value, float) and math.isinf(value):
+        return str(value)
+    return value.isoformat() if hasattr(value, "isoformat") else value
+
+
+def typed(texts: Sequence[str | None]) -> list[Any]:
+    """The values of a setting from their texts: numbers, booleans and None; all else stays text.
+
+    If one of them is other text, all of them stay text: a column has one type.
+    """
+    values = [_value(text) for text in texts]
+    if any(isinstance(value, str) for value in values):
+        return [None if value is None else text for text, value in zip(texts, values, strict=True)]
+    return values
+
+
+def _value(text: str | None) -> Any:
+    if text is None or text in WORDS:
+        return None if text is None else WORDS[text]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _select(
+    words: Sequence["Word"], outputs: str | Path, uri: str | None, keys: Sequence[str] | None
+) -> Selection:
+    """The selection with the curves of these metrics; None: of all that have curves."""
+    names = [word if isinstance(word, str) else word.id for word in words]
+    folders = {word.outputs for word in words if not isinstance(word, str)}
+    if len(folders) > 1:
+        raise ValueError(f"runs of several outputs: {', '.join(map(str, sorted(folders)))}")
+    folder = folders.pop() if folders else Path(outputs)
+    try:
+        chosen = selecting.select(folder, names, uri)
+        if keys is None:
+            known = dict.fromkeys(key for run in chosen.recorded for key in run.final)
+            keys = [key for key in known if not key.startswith(ONCE)]
+        chosen.source.add_curves(chosen.recorded, keys)
+    except StoreError as error:
+        raise ValueError(str(error)) from error
+    return chosen
+
+
+def _differs(key: str, recorded: Sequence[Recorded]) -> bool:
+    return len({run.params.get(key) for run in recorded}) > 1
+
+
+def _times(ms: Sequence[int | None]) -> Any:
+    import pandas as pd
+
+    return pd.to_datetime(pd.Series(ms, dtype="Int64"), unit="ms", utc=True)

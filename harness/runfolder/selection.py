@@ -1,0 +1,202 @@
+"""Which runs are meant: one language for every command and for Python.
+
+    last   last~1   3f2a   ab12cd 77e0   mnist   batch=16,seed=1   since=7d   "params.lr < 0.1"
+
+Each word is an id of a run or a sweep (or the beginning of one that no other has), the name of a
+run, the name of an experiment, or `last`, what the newest command made (`last~1`: the one before).
+Several words are their union. Two kinds of words restrict it instead: `since=`, and a filter in
+MLflow's language (see filters.py); without other words they restrict all runs.
+"""
+
+import re
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.runfolder import folder
+from harness.runfolder.filters import FILTER, Filter
+from harness.runfolder.folder import Ambiguous, named
+from harness.runfolder.plan import Plan, saved_plans
+from harness.runfolder.run import REPRODUCES, Run
+
+LAST = re.compile(r"last(?:~(\d+))?")
+SINCE = re.compile(r"since=(.*)", re.DOTALL)
+AGE = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
+UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+DAY, MINUTE = "%Y-%m-%d", "%Y-%m-%dT%H:%M"
+
+
+class Unknown(ValueError):
+    """A word that names nothing in outputs; `word` is the word."""
+
+    def __init__(self, word: str, message: str) -> None:
+        super().__init__(message)
+        self.word = word
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Runs, those of one sweep in its order, else oldest first; title: what they are, in words.
+
+    plan: of the sweep, if the words are one sweep as a whole. unreadable: the problems of the run
+    folders that could be meant and have no readable journal.
+    """
+
+    title: str
+    runs: tuple[Run, ...]
+    plan: Plan | None = None
+    unreadable: tuple[str, ...] = ()
+
+
+def select(outputs: Path | Sequence[Path], words: Sequence[str] = ()) -> Selection:
+    """The runs that the words mean, of one or several outputs; without words, all of them.
+
+    Raises `Unknown` for a word that names nothing, `Ambiguous` for one that names several things,
+    and `ValueError` for a condition that is not understood.
+    """
+    return Outputs([outputs] if isinstance(outputs, Path) else outputs).select(words)
+
+
+def since_ms(text: str) -> int:
+    """The time that `since=TEXT` names, in ms since 1970. Raises `ValueError`."""
+    if found := AGE.fullmatch(text):
+        return int((time.time() - float(found[1]) * UNIT_S[found[2]]) * 1000)
+    for form in (DAY, MINUTE):
+        try:
+            return int(time.mktime(time.strptime(text, form)) * 1000)
+        except (ValueError, OverflowError):
+            continue
+    raise ValueError(
+        f"since={text}: expected an age such as 90m, 12h, 7d or 2w, or a time such as 2026-11-27 "
+        "or 2026-11-27T09:30"
+    )
+
+
+def divided(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The words that name something, and the conditions."""
+    conditions = [word for word in words if SINCE.fullmatch(word) or FILTER.match(word)]
+    return [word for word in words if word not in conditions], conditions
+
+
+def title(titles: Sequence[str], conditions: Sequence[str]) -> str:
+    """What is selected, from what each word names: "run A" and "run B" are "runs A B"."""
+    if not titles:
+        return " ".join(["filter", *conditions]) if conditions else "all runs"
+    kinds = {each.partition(" ")[0] for each in titles}
+    if len(titles) > 1 and len(kinds) == 1:
+        (kind,) = kinds
+        titles = [" ".join([f"{kind}s", *(each.partition(" ")[2] for each in titles)])]
+    return " ".join([" and ".join(titles), *conditions])
+
+
+def _accepted(runs: Iterable[Run], conditions: Sequence[str]) -> tuple[Run, ...]:
+    """The runs that fulfill all conditions. Raises `ValueError` for one that is not understood."""
+    filters = [Filter.parse(each) for each in conditions if not SINCE.fullmatch(each)]
+    since = [since_ms(found[1]) for each in conditions if (found := SINCE.fullmatch(each))]
+    return tuple(
+        run
+        for run in runs
+        if run.create["ms"] >= max(since, default=0) and all(each.accepts(run) for each in filters)
+    )
+
+
+class Outputs:
+    """The runs and sweeps of some outputs folders, listed once.
+
+    runs: oldest first. broken: run folders without a readable journal, by name, each with its
+    problem. plans: with the time in ns when it was saved and the folder that has it.
+    """
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self.folders = folders
+        scanned = [folder.scan(each) for each in folders]
+        self.runs = _sorted(run for runs, _ in scanned for run in runs)
+        self.broken = {path.name: problem for _, broken in scanned for path, problem in broken}
+        self.plans = [(saved, plan, each) for each in folders for saved, plan in saved_plans(each)]
+
+    def select(self, words: Sequence[str]) -> Selection:
+        """See the function `select`."""
+        names, conditions = divided(words)
+        chosen = [self._named(word) for word in names]
+        if len(chosen) == 1 and not conditions:
+            return chosen[0]
+        if len(chosen) == 1:
+            runs = chosen[0].runs
+        else:
+            runs = _sorted(run for each in chosen for run in each.runs) if names else self.runs
+        accepted = _accepted(runs, conditions)
+        about = title([each.title for each in chosen], conditions)
+        return Selection(about, accepted, unreadable=tuple(self.broken.values()))
+
+    def _named(self, word: str) -> Selection:
+        if found := LAST.fullmatch(word):
+            return self._last(word, int(found[1] or 0))
+        if of_experiment := [run for run in self.runs if run.create["experiment"] == word]:
+            every = tuple(self.broken.values())
+            return Selection(f"experiment {word}", tuple(of_experiment), unreadable=every)
+        if of_name := [run for run in self.runs if run.create["name"] == word]:
+            return Selection(f"name {word}", tuple(of_name))
+        return self._by_id(word)
+
+    def _by_id(self, word: str) -> Selection:
+        sweeps = [(plan, each) for _, plan, each in self.plans if word and plan.id.startswith(word)]
+        runs = {run.id: run for run in self.runs if word and run.id.startswith(word)}
+        if not runs and not sweeps and len(word) >= 4:
+            runs = {run.id: run for run in self.runs if _mlflow_id(run).startswith(word)}
+        exact = [(plan, each) for plan, each in sweeps if plan.id == word]
+        sweeps = exact or sweeps
+        ids = sorted({plan.id for plan, _ in sweeps} | runs.keys())
+        if len(ids) > 1 and not (exact or word in runs):
+            raise Ambiguous(f"{word!r} could be {named(ids)}; type more of it")
+        if word in runs:
+            return Selection(f"run {word}", (runs[word],))
+        if len(sweeps) == 1:
+            return self._sweep(*sweeps[0])
+        if sweeps:  # the same sweep in several outputs: its runs in all of them
+            parts = [self._sweep(plan, each) for plan, each in sweeps]
+            return Selection(parts[0].title, _sorted(run for part in parts for run in part.runs))
+        if runs:
+            return Selection(f"run {ids[0]}", tuple(runs.values()))
+        where = ", ".join(map(str, self.folders))
+        for name, problem in self.broken.items():
+            if word and name.startswith(word):
+                raise ValueError(problem)
+        raise Unknown(
+            word,
+            f"{word!r} is no run, sweep, name or experiment in {where}, nor a filter such as "
+            "\"params.batch = '16'\"; `python -m harness status` lists them",
+        )
+
+    def _sweep(self, plan: Plan, outputs: Path) -> Selection:
+        lost = [self.broken[job.run] for job in plan.jobs if job.run in self.broken]
+        runs = tuple(plan.readable_runs(outputs))
+        return Selection(f"sweep {plan.id}", runs, plan, tuple(lost))
+
+    def _last(self, word: str, back: int) -> Selection:
+        """What the newest command made, or one before it: a sweep, or a run by itself."""
+        in_sweeps = {
+            run
+            for _, plan, _ in self.plans
+            for run in (*(job.run for job in plan.jobs), *plan.replaced)
+        }
+        made = [(saved / 1e6, self._sweep(plan, each)) for saved, plan, each in self.plans]
+        made += [
+            (folder.order(run), Selection(f"run {run.id}", (run,)))
+            for run in self.runs
+            if run.id not in in_sweeps and REPRODUCES not in run.create["tags"]
+        ]
+        made.sort(key=lambda each: each[0])
+        if back >= len(made):
+            where = ", ".join(map(str, self.folders))
+            raise Unknown(word, f"{word}: there are {len(made)} sweeps and single runs in {where}")
+        return made[-1 - back][1]
+
+
+def _mlflow_id(run: Run) -> str:
+    return str(run.delivered().get("mlflow_id") or "")
+
+
+def _sorted(runs: Iterable[Run]) -> tuple[Run, ...]:
+    """The runs, each once, oldest first."""
+    return tuple(sorted(dict.fromkeys(runs), key=lambda run: (folder.order(run), run.id)))

@@ -1,0 +1,160 @@
+"""Runs, curves and settings as data frames, from journals and from a real store."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import harness
+from harness.analysis import frames
+from harness.runfolder.plan import Plan, SweepJob
+from harness.runfolder.run import Run
+from harness.runfolder.sweep import Sweep
+from harness.runfolder.target import Target
+from tests.analysis.conftest import make_run
+from tests.conftest import new_run, record_training
+from tests.tracking.conftest import deliver
+
+SWEEP = "aaaaaaaaaa"
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sweep of two batch sizes and two seeds, and a run that failed; also in a store."""
+    folder = tmp_path_factory.mktemp("outputs")
+    settings = [(batch, seed) for batch in (16, 128) for seed in (1, 2)]
+    runs = [
+        record_training(
+            new_run(folder, f"batch={batch}", f"seed={seed}", f"width=[{batch},8]", sweep=SWEEP),
+            0.5, 1 / batch + seed / 1000,
+        )
+        for batch, seed in settings
+    ]  # fmt: skip
+    jobs = tuple(SweepJob(run.id, "n", {"batch": ""}, "k") for run in runs)
+    Plan(SWEEP, ("-m",), jobs).save(folder)
+    runs.append(record_training(new_run(folder, "lr=0.5"), 0.5, status="FAILED", error="why"))
+    deliver(folder, *(run.folder for run in runs))
+    return folder
+
+
+def test_one_row_a_run_with_typed_columns(outputs: Path) -> None:
+    frame = harness.runs(outputs=outputs)
+    assert list(frame["status"]) == ["FINISHED"] * 4 + ["FAILED"]
+    assert list(frame["batch"]) == [16, 16, 128, 128, 32]
+    assert frame["batch"].dtype == np.int64
+    assert (frame["seed"].dtype, frame["lr"].dtype) == (np.int64, np.float64)
+    assert frame["width"].iloc[0] == "[16,8]", "a list stays text, which groups"
+    assert "epochs" not in frame, "it does not differ"
+    assert list(frame["epochs_done"]) == [2, 2, 2, 2, 1]
+    assert list(frame["seconds"]) == [1.0, 1.0, 1.0, 1.0, 0.5]
+    assert frame["val/error"].iloc[0] == pytest.approx(1 / 16 + 0.001)
+    assert np.isnan(frame["test/error"].iloc[4])
+    assert list(frame["sweep"])[:4] == [SWEEP] * 4
+    assert pd.isna(frame["sweep"].iloc[4])
+    assert isinstance(frame["created"].dtype, pd.DatetimeTZDtype)
+    assert (frame["ended"] >= frame["created"]).all()
+
+
+def test_every_setting_on_request(outputs: Path) -> None:
+    frame = harness.runs("last", outputs=outputs, every_setting=True)
+    assert frame["epochs"].dtype == np.int64
+    assert frame["optimizer.name"].iloc[0] == "sgd"
+    assert frame["dataset.split_seed"].notna().all()
+
+
+@pytest.mark.parametrize("given", ["id", "run", "sweep", "words", "filter"])
+def test_a_selection_is_words_or_objects(outputs: Path, given: str) -> None:
+    sweep = Sweep.open(outputs, SWEEP)
+    words: dict[str, tuple[str | Run | Sweep, ...]] = {
+        "id": (SWEEP[:4],),
+        "run": tuple(sweep.runs),
+        "sweep": (sweep,),
+        "words": tuple(run.id for run in sweep.runs),
+        "filter": ("params.lr < 0.4", "status = 'FINISHED'"),
+    }
+    where = {} if given in ("run", "sweep") else {"outputs": outputs}
+    assert set(harness.runs(*words[given], **where)["run"]) == {run.id for run in sweep.runs}
+
+
+def test_curves_are_long(outputs: Path) -> None:
+    frame = harness.curves(SWEEP, outputs=outputs)
+    assert list(frame.columns) == ["run", "epoch", "metric", "value"]
+    assert len(frame) == 4 * 2 * 2
+    chosen = harness.curves(SWEEP, outputs=outputs, only=["val/error"])
+    assert set(chosen["metric"]) == {"val/error"}
+    merged = chosen.merge(harness.runs(SWEEP, outputs=outputs), on="run")
+    means = merged[merged["epoch"] == 2].groupby("batch")["value"].mean()
+    assert means[16] == pytest.approx(1 / 16 + 0.0015)
+
+
+def test_a_metric_that_some_epochs_lack_keeps_its_epochs(tmp_path: Path) -> None:
+    """A trainer of your own may validate every other epoch."""
+    run = new_run(tmp_path)
+    with run.writing() as journal:
+        for epoch in (1, 2, 3, 4):
+            values = {"train/loss": 1.0} | ({"val/error": epoch / 8} if epoch % 2 == 0 else {})
+            journal.append("epoch", epoch=epoch, metrics=values)
+    frame = harness.curves(run)
+    shown = frame[frame["metric"] == "val/error"]
+    assert list(shown["epoch"]) == [2, 4]
+    assert list(shown["value"]) == [0.25, 0.5]
+
+
+@pytest.mark.filterwarnings("ignore")  # MLflow's own
+def test_a_store_gives_the_same_frames(outputs: Path) -> None:
+    uri = str(Target.local(outputs))
+    for make in (harness.runs, harness.curves):
+        local = make(SWEEP, outputs=outputs)
+        stored = make(SWEEP, outputs=outputs, uri=uri)
+        if make is harness.runs:
+            local, stored = (each.drop(columns=["ended", "name"]) for each in (local, stored))
+        keys = ["run"] if make is harness.runs else ["run", "metric", "epoch"]
+        first, second = (
+            each.astype({key: str for key in keys if key != "epoch"})
+            .sort_values(keys, ignore_index=True)
+            for each in (local, stored)
+        )  # fmt: skip
+        pd.testing.assert_frame_equal(first, second[first.columns])
+
+
+def test_the_ranking_as_a_frame(tmp_path: Path) -> None:
+    for batch in (5, 30):
+        for seed in (1, 2):
+            make_run(tmp_path, batch, seed)
+    make_run(tmp_path, 7, 1, status="FAILED")
+    with pytest.warns(UserWarning, match="left out because not finished: 1 FAILED"):
+        frame = harness.settings(outputs=tmp_path)
+    assert list(frame["batch"]) == [5, 30]
+    assert list(frame["n"]) == [2, 2]
+    assert frame["against_best"].iloc[0] == "best"
+    assert frame["val_error_best_epoch_mean"].dtype == np.float64
+
+
+def test_nothing_selected(tmp_path: Path) -> None:
+    assert len(harness.runs(outputs=tmp_path)) == 0
+    assert list(harness.curves(outputs=tmp_path).columns) == ["run", "epoch", "metric", "value"]
+    with pytest.raises(ValueError, match="'xyz' is no run, sweep"):
+        harness.runs("xyz", outputs=tmp_path)
+    with pytest.raises(ValueError, match="there are no runs to compare"):
+        harness.settings(outputs=tmp_path)
+
+
+def test_texts_become_values() -> None:
+    assert frames.typed(["1", "0.5", None]) == [1, 0.5, None]
+    assert frames.typed(["True", "False"]) == [True, False]
+    assert frames.typed(["None", "3"]) == [None, 3]
+    assert frames.typed(["64", "[512, 256]"]) == ["64", "[512, 256]"], "a column has one type"
+    assert frames.typed(["adam", "None"]) == ["adam", None]
+
+
+def test_journals_are_read_without_mlflow(outputs: Path) -> None:
+    code = (
+        f"import sys, harness; harness.runs(outputs={str(outputs)!r}); "
+        f"harness.curves(outputs={str(outputs)!r}); "
+        "print([m for m in ('mlflow', 'hydra', 'matplotlib') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

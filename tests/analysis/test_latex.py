@@ -1,0 +1,99 @@
+"""The ranking as a LaTeX table: what is bold, what is marked, and what the caption says."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.analysis import latex, ranking
+from harness.analysis.ranking import Standing
+from harness.analysis.settings import group
+from harness.runfolder.objective import Objective
+from tests.analysis.conftest import seed_run
+
+SEEDS = range(1, 8)
+
+
+@pytest.fixture
+def standings() -> list[Standing]:
+    """Three settings over seven seeds: the best, one that ties with it, and a worse one."""
+    generator = np.random.default_rng(3)
+    runs = [
+        seed_run(batch, seed, [0.5, error + generator.normal(0, 1e-4)],
+                 error + generator.normal(0, 1e-3))
+        for batch, error in ((16, 0.02), (32, 0.0201), (64, 0.03)) for seed in SEEDS
+    ]  # fmt: skip
+    settings = ranking.ordered(group(runs, []), [])
+    return ranking.stand(settings, {})
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of the rows between the rules."""
+    body = text[text.index("\\midrule") : text.index("\\bottomrule")]
+    return [line.removesuffix(r" \\").split(" & ") for line in body.splitlines()[1:]]
+
+
+def test_the_best_is_bold_and_ties_are_marked(standings: list[Standing]) -> None:
+    text = latex.table(standings, data="mnist", label="ab12")
+    best, tie, worse = rows(text)
+    assert best[:2] == [r"\textbf{16}", r"\textbf{7}"]
+    assert re.fullmatch(r"\\textbf\{\d\.\d\d \$\\pm\$ \d\.\d\d\}", best[3])
+    assert best[4] == "--"
+    assert re.fullmatch(r"\d\.\d\d \$\\pm\$ \d\.\d\d\\textsuperscript\{=\}", tie[3])
+    assert "textbf" not in "".join(tie + worse)
+    assert worse[0] == "64"
+    assert "superscript" not in worse[3]
+    assert float(worse[4].strip("$")) < 0.05
+    assert r"\begin{tabular}{lrrrr}" in text
+    assert r"batch & $n$ & validation error (\%) & test error (\%) & $p$ \\" in text
+    assert r"\label{tab:ab12}" in text
+    assert text.count("{") == text.count("}")
+
+
+def test_the_caption_says_which_test_and_how_it_was_corrected(standings: list[Standing]) -> None:
+    caption = latex.caption(standings, "mnist")
+    begin = r"Test error on mnist, mean $\pm$ standard deviation over $n$ seeds. "
+    assert caption.startswith(begin)
+    assert r"\textbf{Bold}: the setting with the lowest validation error." in caption
+    assert "sign flips over 7 seeds; two-sided, Holm-corrected for 2 comparisons" in caption
+    assert r"\textsuperscript{=}: not distinguishable from it at 5\,\%." in caption
+    assert "textsuperscript{+}" not in caption
+
+
+def test_one_seed_and_no_validation() -> None:
+    runs = [seed_run(batch, 1, [], error) for batch, error in ((16, 0.02), (32, 0.03))]
+    standings = ranking.stand(ranking.ordered(group(runs, []), []), {})
+    text = latex.table(standings, data="", label="x")
+    assert "Test error, one seed. There was no validation set; " in text
+    assert "validation error" not in text
+    assert rows(text) == [["16", "1", "2.00", "--"], ["32", "1", "3.00", "--"]]
+
+
+def test_an_objective_that_is_no_fraction() -> None:
+    objective = Objective.parse("val/loss")
+    runs = [seed_run(8, seed, [0.123456], 0.2 + seed / 10, objective) for seed in (1, 2)]
+    (row,) = rows(latex.table(ranking.stand(group(runs, []), {}), data="", label="x"))
+    assert row[2] == r"\textbf{0.35 $\pm$ 0.071}"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a_b", r"a\_b"),
+        ("50 %", r"50 \%"),
+        ("{x}^2~\\$", r"\{x\}\textasciicircum{}2\textasciitilde{}\textbackslash{}\$"),
+    ],
+)
+def test_special_letters_are_escaped(text: str, shown: str) -> None:
+    assert latex.escaped(text) == shown
+
+
+def test_names_of_settings_and_data_are_escaped(standings: list[Standing], tmp_path: Path) -> None:
+    best = standings[0]
+    named = replace(best, setting=replace(best.setting, values={"optimizer.beta_1": "my_mod:A&B"}))
+    text = latex.table([named], data="my_data", label="x")
+    assert r"optimizer.beta\_1" in text
+    assert r"my\_mod:A\&B" in text
+    assert r"on my\_data" in text

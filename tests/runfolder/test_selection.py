@@ -1,0 +1,154 @@
+"""What the words of a selection mean, with run folders on disk."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from harness.runfolder import selection
+from harness.runfolder.folder import Ambiguous
+from harness.runfolder.plan import Plan, SweepJob
+from harness.runfolder.run import REPRODUCES, Run
+from harness.runfolder.selection import Unknown, select, since_ms
+from tests.conftest import new_run, record_training
+
+
+@dataclass
+class Made:
+    """Two sweeps that share a run, and runs by themselves."""
+
+    outputs: Path
+    old: list[Run]
+    new: list[Run]
+    single: Run
+    other: Run
+
+
+def save(outputs: Path, plan: str, runs: list[Run]) -> None:
+    jobs = tuple(SweepJob(run.id, f"seed={i}", {}, "k") for i, run in enumerate(runs))
+    Plan(plan, ("-m",), jobs).save(outputs)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    outputs = tmp_path_factory.mktemp("outputs")
+    old = [record_training(new_run(outputs), 0.5), record_training(new_run(outputs), 0.25)]
+    save(outputs, "aaaaaaaaaa", old)
+    time.sleep(0.002)  # the plan is saved in ns, the runs are made in ms
+    single = record_training(new_run(outputs, name="lr=0.1,seed=3"), 0.25)
+    other = record_training(new_run(outputs, "tracking.experiment=study"), 0.125)
+    time.sleep(0.002)
+    new = [record_training(new_run(outputs), 0.5), old[0]]
+    save(outputs, "abbbbbbbbb", new)
+    new_run(outputs, **{REPRODUCES: single.id})
+    return Made(outputs, old, new, single, other)
+
+
+def ids(runs: "list[Run] | tuple[Run, ...]") -> list[str]:
+    return [run.id for run in runs]
+
+
+def test_a_sweep_is_its_runs_in_its_order(made: Made) -> None:
+    for word in ("abb", "abbbbbbbbb"):
+        chosen = select(made.outputs, [word])
+        assert (chosen.title, ids(chosen.runs)) == ("sweep abbbbbbbbb", ids(made.new))
+        assert [run.name for run in chosen.runs] == ["seed=0", "seed=1"], "by its own names"
+        assert chosen.plan is not None
+        assert chosen.plan.id == "abbbbbbbbb"
+
+
+def test_several_words_are_their_union_oldest_first(made: Made) -> None:
+    chosen = select(made.outputs, ["abb", made.single.id[:8], "aaa"])
+    assert ids(chosen.runs) == ids([*made.old, made.single, made.new[0]])
+    assert chosen.title == f"sweep abbbbbbbbb and run {made.single.id} and sweep aaaaaaaaaa"
+    assert select(made.outputs, ["aaa", "abb"]).title == "sweeps aaaaaaaaaa abbbbbbbbb"
+
+
+def test_names_and_experiments(made: Made) -> None:
+    assert ids(select(made.outputs, ["lr=0.1,seed=3"]).runs) == [made.single.id]
+    assert ids(select(made.outputs, ["study"]).runs) == [made.other.id]
+    assert len(select(made.outputs, ["batch=16"]).runs) == 5
+    assert select(made.outputs, ["study"]).title == "experiment study"
+
+
+def test_last_is_what_the_newest_command_made(made: Made) -> None:
+    """A reproduction is no command of its own."""
+    expected = [ids(made.new), [made.other.id], [made.single.id], ids(made.old)]
+    for back, runs in enumerate(expected):
+        assert ids(select(made.outputs, [f"last~{back}"]).runs) == runs
+    assert ids(select(made.outputs, ["last"]).runs) == ids(made.new)
+    with pytest.raises(Unknown, match=r"last~4: there are 4 sweeps and single runs in "):
+        select(made.outputs, ["last~4"])
+
+
+def test_conditions_restrict_what_the_other_words_mean(made: Made) -> None:
+    best = "metrics.val/error < 0.3"
+    assert ids(select(made.outputs, [best]).runs) == ids([made.old[1], made.single, made.other])
+    assert ids(select(made.outputs, ["aaa", best]).runs) == [made.old[1].id]
+    chosen = select(made.outputs, [best, "aaa", "study", "since=1h", "params.seed = '1'"])
+    assert ids(chosen.runs) == ids([made.old[1], made.other])
+    assert chosen.title == (
+        f"sweep aaaaaaaaaa and experiment study {best} since=1h params.seed = '1'"
+    )
+    assert select(made.outputs, ["since=2999-01-01"]).runs == ()
+    assert select(made.outputs, ["since=7d"]).title == "filter since=7d"
+
+
+def test_without_words_all_runs(made: Made) -> None:
+    assert len(select(made.outputs).runs) == 6
+    assert select(made.outputs).title == "all runs"
+    assert select(made.outputs / "nowhere").runs == ()
+
+
+def test_what_names_nothing_or_several_things_is_one_line(made: Made) -> None:
+    with pytest.raises(Unknown, match="'xyz' is no run, sweep, name or experiment in ") as unknown:
+        select(made.outputs, ["aaa", "xyz"])
+    assert unknown.value.word == "xyz"
+    with pytest.raises(Ambiguous, match="'a' could be aaaaaaaaaa, abbbbbbbbb"):
+        select(made.outputs, ["a"])
+    with pytest.raises(ValueError, match="is not a filter"):
+        select(made.outputs, ["params.batch >"])
+    with pytest.raises(Unknown, match="'' is no run"):
+        select(made.outputs, [""])
+
+
+def test_several_outputs_are_read_as_one(made: Made, tmp_path: Path) -> None:
+    more = record_training(new_run(tmp_path), 0.5)
+    save(tmp_path, "abbbbbbbbb", [more])
+    both = [made.outputs, tmp_path]
+    assert len(select(both).runs) == 7
+    assert ids(select(both, ["abb"]).runs) == ids([*made.new[::-1], more])
+    assert ids(select(both, ["last"]).runs) == [more.id]
+
+
+def test_a_folder_without_a_journal_is_named(made: Made, tmp_path: Path) -> None:
+    kept, lost = (record_training(new_run(tmp_path), 0.5) for _ in range(2))
+    save(tmp_path, "aaaaaaaaaa", [kept, lost])
+    lost.journal.unlink()
+    for words in (["aaa"], [], ["since=1d"], ["mnist"]):
+        chosen = select(tmp_path, words)
+        assert ids(chosen.runs) == [kept.id]
+        assert [str(lost.folder) in each for each in chosen.unreadable] == [True]
+    assert select(tmp_path, [kept.id]).unreadable == ()
+    with pytest.raises(ValueError, match=r"journal\.jsonl"):
+        select(tmp_path, [lost.id])
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90m", 5400), ("12h", 43200), ("1.5d", 129600)])
+def test_an_age(text: str, seconds: float) -> None:
+    assert since_ms(text) / 1000 == pytest.approx(time.time() - seconds, abs=5)
+
+
+def test_a_time_is_local() -> None:
+    local = time.mktime((2026, 11, 27, 0, 0, 0, 0, 0, -1))
+    assert since_ms("2026-11-27") == local * 1000
+    assert since_ms("2026-11-27T09:30") == (local + 9.5 * 3600) * 1000
+    for text in ("", "yesterday", "7", "7y", "2026-13-01"):
+        with pytest.raises(ValueError, match=f"since={text}: expected an age such as 90m"):
+            since_ms(text)
+
+
+def test_titles() -> None:
+    assert selection.title(["run a", "run b"], []) == "runs a b"
+    assert selection.title(["run a", "sweep b"], ["since=7d"]) == "run a and sweep b since=7d"
