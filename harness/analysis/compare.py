@@ -37,13 +37,14 @@ def after_sweep(plan: Plan, outputs: Path) -> str:
     try:
         recorded = [from_journal(run) for run in plan.readable_runs(outputs)]
         source = Journals()
-        whole = Selection(f"sweep {plan.id}", recorded, source)
+        whole = Selection(f"sweep {plan.id}", recorded, source, about=plan.about)
         of_task = evidence.of_one_task(whole, [])
         ranked = evidence.of_one_objective(of_task, []).recorded
         finished = {run.run for run in ranked if run.status is RunStatus.FINISHED}
         if not finished:
             return "no report: no run is finished"
-        if _reported(folder) != finished:
+        said = (plan.about.name, plan.about.note, plan.about.question)
+        if _reported(folder) != (finished, said):
             comparison, chosen = build(whole, outputs)
             files = write(comparison, folder)
             source.attach(chosen, files, f"report/{plan.id}")
@@ -125,8 +126,12 @@ def build(selection: Selection, outputs: Path) -> tuple[Comparison, Recorded]:
     now = time.strftime("%Y-%m-%d %H:%M")
     data = f" on {ranked.data}" if ranked.data else ""
     about = f"{count} finished run(s){data}, {len(settings)} setting(s); made {now}"
-    title = f"Comparison of {selection.title}"
-    return Comparison(title, about, notes, standings, pairs, shown_figures), chosen[0]
+    said = selection.about
+    comparison = Comparison(
+        f"Comparison of {selection.title}", about, notes, standings, pairs, shown_figures,
+        said.name, said.note, said.question, said.asked_after,
+    )  # fmt: skip
+    return comparison, chosen[0]
 
 
 def rank(selection: Selection, notes: list[str]) -> Ranked:
@@ -191,10 +196,11 @@ def _runner_up(settings: list[Setting], outcomes: dict[str, Outcome]) -> tuple[s
     return None
 
 
-def _reported(folder: Path) -> set[str]:
-    """The runs in the existing report; empty if there is none."""
+def _reported(folder: Path) -> tuple[set[str], tuple[str, str, str]] | None:
+    """The runs in the existing report, and what it says of the sweep; None if there is none."""
     try:
         content = json.loads((folder / "report.json").read_text())
-        return {row["run"] for row in content["runs"]}
-    except (OSError, ValueError, KeyError, TypeError):  # not there, or damaged
-        return set()
+        name, note, question = (content[key] or "" for key in ("name", "note", "question"))
+        return {row["run"] for row in content["runs"]}, (name, note, question)
+    except (OSError, ValueError, KeyError, TypeError):  # not there, damaged, or of a version before
+        return None

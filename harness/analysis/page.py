@@ -71,7 +71,9 @@ class Comparison:
     """The content of a comparison.
 
     about: what was compared and when. notes: what was left out or is missing. standings: the
-    ranking, best first. pairs: of the settings, by their index in the ranking.
+    ranking, best first. pairs: of the settings, by their index in the ranking. name, note,
+    question: what the user wrote about the sweep. asked_after: how many runs had finished when the
+    question was asked.
     """
 
     title: str
@@ -80,6 +82,10 @@ class Comparison:
     standings: Sequence[Standing]
     pairs: Sequence[Pair]
     figures: Sequence[Figure]
+    name: str = ""
+    note: str = ""
+    question: str = ""
+    asked_after: int = 0
 
     @property
     def settings(self) -> list[Setting]:
@@ -102,6 +108,10 @@ class Comparison:
                 "version": 1,
                 "title": self.title,
                 "made": self.about,
+                "name": self.name or None,
+                "note": self.note or None,
+                "question": self.question or None,
+                "question_asked_after_runs": self.asked_after if self.question else None,
                 "answer": tables.lead(self.standings),
                 "notes": list(self.notes),
                 "settings": self.setting_rows(),
@@ -116,8 +126,9 @@ def page(comparison: Comparison) -> str:
     objective = comparison.settings[0].objective
     numbers = "Errors in percent; mean" if objective.is_fraction else "Mean"
     body = [
-        f"<header><h1>{escape(comparison.title)}</h1>",
+        f"<header><h1>{escape(_title(comparison))}</h1>",
         f'<p class="soft">{escape(comparison.about)}</p>',
+        _said(comparison),
         f'<p class="lead">{escape(tables.lead(comparison.standings))}</p></header><main>',
         _notes(comparison.notes),
         "<section><h2>Ranking</h2>",
@@ -147,7 +158,7 @@ def page(comparison: Comparison) -> str:
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<link rel="icon" href="data:,">'
-        f"<title>{escape(comparison.title)}</title><style>{STYLE.read_text()}</style></head><body>"
+        f"<title>{escape(_title(comparison))}</title><style>{STYLE.read_text()}</style></head><body>"
         + "\n".join(body)
         + "</body></html>\n"
     )
@@ -168,6 +179,25 @@ def _method(objective: Objective) -> list[tuple[str, str]]:
         "one_seed": "McNemar’s exact test over the examples" if counts else "none",
     }
     return [(term, text.format_map(words).strip()) for term, text in METHOD]
+
+
+def _title(comparison: Comparison) -> str:
+    return f"{comparison.title} ({comparison.name})" if comparison.name else comparison.title
+
+
+def _said(comparison: Comparison) -> str:
+    """What the user wrote: the note, and the question that the lead answers."""
+    text = ""
+    if comparison.note:
+        text += f'<p class="note">{escape(comparison.note)}</p>'
+    if comparison.question:
+        late = comparison.asked_after
+        when = f"asked when {late} run(s) had finished" if late else "asked before the first job"
+        text += (
+            f'<p class="question"><strong>{escape(comparison.question)}</strong> '
+            f'<span class="soft">({when})</span></p>'
+        )
+    return text
 
 
 def _notes(notes: Sequence[str]) -> str:

@@ -85,15 +85,11 @@ def _attach(
 
 def _deliver(run: Run, paths: list[str]) -> None:
     """Note files in a run's journal, and deliver them. Raises `StoreError`."""
-    run.add_artifacts(paths)
-    target = run.target()
-    if target is not None:
-        from harness.tracking import sync  # which loads MLflow
+    from harness.tracking.sync import deliver_now  # which loads MLflow
 
-        report = sync.deliver(target, [run])
-        why = [*report.undelivered.values(), *report.deleted.values()]
-        if why:
-            raise StoreError(f"{why[0]}; `python -m harness sync` delivers it")
+    run.add_artifacts(paths)
+    if hindered := deliver_now([run]):
+        raise StoreError(f"{hindered[0]}; `python -m harness sync` delivers it")
 
 
 def terminal_table(comparison: Comparison) -> Table:

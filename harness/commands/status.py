@@ -15,6 +15,7 @@ from harness.commands.options import JSON, OUTPUTS, refuse
 from harness.nn import metrics
 from harness.run.fitted_table import FittedTable
 from harness.run.summary import best_row, figures, objectives, show
+from harness.runfolder.about import NOTE
 from harness.runfolder.folder import broken_runs
 from harness.runfolder.objective import DEFAULT, Objective
 from harness.runfolder.plan import Plan
@@ -92,6 +93,7 @@ def _run_fields(run: Run) -> dict[str, Any]:
     return {
         "run": run.id,
         "name": history.name,
+        "note": history.tags.get(NOTE) or None,
         "status": _state(run),
         "created": _utc(history.created_ms),
         "ended": None if history.ended_ms is None else _utc(history.ended_ms),
@@ -113,6 +115,9 @@ def _sweep_fields(saved_ns: int, plan: Plan, outputs: Path) -> dict[str, Any]:
     best = _best(runs)
     return {
         "sweep": plan.id,
+        "name": plan.about.name or None,
+        "note": plan.about.note or None,
+        "question": plan.about.question or None,
         "saved": _utc(saved_ns // 1_000_000),
         "jobs": len(plan.jobs),
         "finished": sum(run.is_finished for run in runs),
@@ -153,13 +158,16 @@ def runs_table(runs: list[Run]) -> Table:
     value, test = ("value", "test") if is_mixed else (first.short_title, first.test_title)
     for title, drop in ((value, 0), ("epoch", 2), (test, 5), ("seconds", 3)):
         table.add(title, right=True, drop=drop)
+    has_note = any(run.history().tags.get(NOTE) for run in runs)
+    if has_note:
+        table.add("note", folds=True, drop=7)
     for run in runs:
         history = run.history()
         started = time.strftime(MINUTES, time.localtime(history.created_ms / 1000))
         epochs = f"{len(history.epochs)}/{history.params['epochs']}"
         own = [str(Objective.of(history.params))] if is_mixed else []
         row = (run.id, started, history.name, _state(run), epochs, *own, *figures(history))
-        table.add_row(*row)
+        table.add_row(*row, *([history.tags.get(NOTE, "")] if has_note else []))
     return table
 
 
@@ -167,21 +175,29 @@ def sweeps_table(outputs: Path, sweeps: Sequence[tuple[int, Plan]]) -> Table:
     """One row per sweep, with the time in ns when its plan was saved."""
     table = FittedTable("sweeps")
     table.add("sweep")
+    has_name = any(plan.about.name for _, plan in sweeps)
+    has_note = any(plan.about.note for _, plan in sweeps)
+    if has_name:
+        table.add("name", folds=True)
     table.add("date", drop=2)
     table.add("finished")
     table.add("best", right=True, drop=3)
     table.add("test", right=True, drop=1)
-    table.add("command", folds=True)
+    if has_note:
+        table.add("note", folds=True, drop=5)
+    table.add("command", folds=True, drop=4 if has_name else 0)
     for saved_ns, plan in sweeps:
         runs = plan.readable_runs(outputs)
         best = _best(runs)
         value, _, test, _ = (NOTHING,) * 4 if best is None else figures(best.history())
         table.add_row(
             plan.id,
+            *([plan.about.name] if has_name else []),
             time.strftime(MINUTES, time.localtime(saved_ns / 1e9)),
             f"{sum(run.is_finished for run in runs)}/{len(plan.jobs)}",
             value,
             test,
+            *([plan.about.note] if has_note else []),
             " ".join(plan.overrides),
         )
     return table

@@ -21,6 +21,7 @@ from harness.run.launchers.prestart import Prestart
 from harness.run.overrides import CommandLine
 from harness.runfolder import config as configuration
 from harness.runfolder import environment, folder, streams
+from harness.runfolder.about import About
 from harness.runfolder.config import ConfigError
 from harness.runfolder.schema import Config
 from harness.runfolder.status import ExitStatus
@@ -147,9 +148,11 @@ def _prepare(line: CommandLine, typed: list[str], prestart: Prestart, *, is_swee
     outputs = Path(jobs[0].config.outputs)
     folder.close_dead(outputs)
     if not is_sweep:
-        run = freeze.freeze_run(prepared[0], typed)
+        run = freeze.freeze_run(prepared[0], typed, line.about)
         return Task(partial(execute.execute, [run], None, engines, prestart), outputs, [run.id])
-    plan = freeze.freeze_sweep(prepared, typed, fresh=line.fresh, accept=line.accept)
+    plan = freeze.freeze_sweep(
+        prepared, typed, fresh=line.fresh, accept=line.accept, about=line.about
+    )
     runs = plan.runs(outputs)
     rest = partial(execute.execute, runs, plan, engines, prestart)
     return Task(rest, outputs, [run.id for run in runs], plan.id)
@@ -196,10 +199,17 @@ def _checked(line: CommandLine, engines: Engines, *, is_sweep: bool) -> list[Job
 
 
 def _check_sweep_keys(line: CommandLine, *, is_sweep: bool, is_search: bool = False) -> None:
-    """Refuse `sweep=NAME` and `accept` where they have no effect. Raises `ConfigError`."""
+    """Refuse the command's own keys where they have no effect. Raises `ConfigError`."""
     if line.accept and (is_search or not is_sweep):
         why = "a search is refused when its source changed" if is_search else "only a sweep does"
         raise ConfigError(f"accept=source: keeps finished runs of a repeated sweep; {why}")
+    if line.about.question and not is_sweep:
+        raise ConfigError(f"question={line.about.question}: only a sweep decides one; add -m")
+    if line.about != About() and line.resume is not None:
+        raise ConfigError(
+            f"resume={line.resume}: the run keeps its name and note; `python -m harness note` "
+            "changes a note"
+        )
     if line.sweep is None:
         return
     if line.resume is not None:

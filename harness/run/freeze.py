@@ -16,6 +16,7 @@ from harness.run.compose import Job, in_job
 from harness.run.existing import existing_runs, is_of_other_source, retraining, source_of
 from harness.run.prepared import Prepared, keyed
 from harness.runfolder import environment, folder, keys, own_code, own_dataset
+from harness.runfolder.about import NOTE, About
 from harness.runfolder.config import ConfigError
 from harness.runfolder.folder import Identity, open_run
 from harness.runfolder.liveness import FolderLock
@@ -27,6 +28,7 @@ from harness.runfolder.schema import DatasetConfig, ScratchConfig
 from harness.runfolder.status import RunStatus
 
 DIVISION_SLASH = "\u2215"  # MLflow's page of a run shows only what follows the last "/"
+NOTHING_SAID = About()
 ALONE_S = 120.0  # a command needs a few ms for each new run
 
 
@@ -36,10 +38,11 @@ class Busy(ConfigError):
 
 @dataclass(frozen=True)
 class Membership:
-    """A run's place in a sweep: the sweep's id, and its number such as `2/15`."""
+    """A run's place in a sweep: the sweep's id, its number such as `2/15`, what is said of it."""
 
     sweep: str
     number: str
+    about: About = About()
 
 
 @contextmanager
@@ -142,52 +145,65 @@ def alone(outputs: Path) -> Iterator[None]:
         yield
 
 
-def freeze_run(prepared: Prepared, overrides: list[str]) -> Run:
+def freeze_run(prepared: Prepared, overrides: list[str], about: About = NOTHING_SAID) -> Run:
     """Make the run folder of a command without `-m`."""
     with alone(Path(prepared.job.config.outputs)):
-        return _create(prepared, overrides, None)
+        return _create(prepared, overrides, None, about)
 
 
 def freeze_sweep(
-    prepared: list[Prepared], overrides: list[str], *, fresh: bool, accept: bool = False
-) -> Plan:
+    prepared: list[Prepared], overrides: list[str], *, fresh: bool, accept: bool = False,
+    about: About = NOTHING_SAID,
+) -> Plan:  # fmt: skip
     """Make the run folders of a sweep and write its plan.
 
     A sweep builds on runs with the same keys, unless `fresh`: finished ones are done, others are
-    continued. accept: see `existing_runs`.
+    continued. accept: see `existing_runs`. about: what the command says of it. Raises `ConfigError`
+    for another question than before.
     """
     outputs = Path(prepared[0].job.config.outputs)
     plan_id = keys.sweep_id([each.key for each in prepared])
     with alone(outputs):
         runs = [] if fresh else folder.all_runs(outputs)
         found = existing_runs(prepared, runs, accept=accept)
+        before = _former(outputs, plan_id)
+        try:
+            said = before.about.then(
+                about, sum(run is not None and run.is_finished for run in found)
+            )
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
         retraining(runs, [p for p, run in zip(prepared, found, strict=True) if run is None])
         jobs = []
         for number, (each, run) in enumerate(zip(prepared, found, strict=True), 1):
-            membership = Membership(plan_id, f"{number}/{len(prepared)}")
+            membership = Membership(plan_id, f"{number}/{len(prepared)}", said)
             job = _freeze_job(each, overrides, run, membership)
             if run is not None and is_of_other_source(run, each):
                 run.accept_in(plan_id)
                 job = replace(job, other_source=source_of(run.history(), each.code))
             jobs.append(job)
-        replaced = _replaced(outputs, plan_id, {job.run for job in jobs})
-        plan = Plan(plan_id, tuple(overrides), tuple(jobs), replaced)
+        replaced = _replaced(outputs, before, {job.run for job in jobs})
+        plan = Plan(plan_id, tuple(overrides), tuple(jobs), replaced, said)
         plan.save(outputs)
     return plan
 
 
-def _replaced(outputs: Path, plan_id: str, runs: set[str]) -> tuple[str, ...]:
-    """The runs that the sweep had before, without those of its plan now; they leave the sweep."""
+def _former(outputs: Path, plan_id: str) -> Plan:
+    """The plan of the sweep as an earlier command wrote it; an empty one without."""
     try:
-        before = load_plan(outputs, plan_id)
+        return load_plan(outputs, plan_id)
     except ValueError:  # none, or a damaged one, which is written again
-        return ()
+        return Plan(plan_id, (), ())
+
+
+def _replaced(outputs: Path, before: Plan, runs: set[str]) -> tuple[str, ...]:
+    """The runs that the sweep had before, without those of its plan now; they leave the sweep."""
     former = [*before.replaced, *(job.run for job in before.jobs)]
     replaced = tuple(each for each in dict.fromkeys(former) if each not in runs)
     for run in (open_run(outputs, each) for each in replaced):
         is_whole = run.is_readable() and run.history().status is not RunStatus.DAMAGED
         if is_whole and not run.is_live():
-            run.leave_sweep(plan_id)
+            run.leave_sweep(before.id)
     return replaced
 
 
@@ -206,21 +222,28 @@ def _freeze_job(
     if run is None:
         run = _create(prepared, overrides, membership)
     elif not run.is_live():
-        run.join_sweep(membership.sweep, membership.number)
+        run.join_sweep(membership.sweep, membership.number, membership.about.tags())
     return SweepJob(run.id, prepared.job.name, prepared.job.swept, prepared.key)
 
 
-def _create(prepared: Prepared, overrides: list[str], membership: Membership | None) -> Run:
+def _create(
+    prepared: Prepared, overrides: list[str], membership: Membership | None,
+    about: About = NOTHING_SAID,
+) -> Run:  # fmt: skip
+    """Make a run folder. about: what is said of a run of no sweep."""
     tags = _common_tags(overrides)
     tags |= {"run_key": prepared.key, "data.sha256": prepared.data_digest}
     if membership is not None:
         tags |= {"sweep": membership.sweep, "sweep.job": membership.number}
+        tags |= membership.about.tags()
+    if about.note:
+        tags[NOTE] = about.note
     if prepared.code:
         tags["code.sha256"] = own_code.digest(prepared.code)
     config = prepared.job.config
     if isinstance(config, ScratchConfig):
         tags[SOURCE] = keys.source_digest()
-    identity = Identity(prepared.job.name, tags, prepared.dataset, prepared.code)
+    identity = Identity(about.name or prepared.job.name, tags, prepared.dataset, prepared.code)
     return folder.create(Path(config.outputs), config, identity)
 
 

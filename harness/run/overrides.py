@@ -16,6 +16,7 @@ from harness.data.override import quoted, suggest
 from harness.run import grammar
 from harness.run.conf import conf_roots, groups
 from harness.runfolder import own_code
+from harness.runfolder.about import About
 from harness.runfolder.config import ConfigError, yaml_fault
 from harness.runfolder.kinds import DATASET, KINDS
 from harness.runfolder.meanings import meanings
@@ -30,7 +31,11 @@ COMMAND_KEYS = {
     "sweep": "NAME: with -m, the jobs of the file sweep/NAME.yaml",
     "fresh": "true: a repeated sweep trains new runs instead of continuing the old ones",
     "accept": "source: a repeated sweep keeps finished runs although the source changed since",
+    "name": "TEXT: what a run or a sweep is called, in tables, in MLflow and in selections",
+    "note": "TEXT: what should be remembered of it",
+    "question": "TEXT: with -m, what the sweep decides; written before its first job",
 }
+SAID = ("name", "note", "question")  # whose values are texts as they stand
 ENGINES = ("launcher", "sweeper")
 OWN = (*KINDS, DATASET.name)  # groups whose options may be the user's
 NO_EFFECT = "Hydra only composes the settings here; --help lists all keys"
@@ -57,7 +62,7 @@ class CommandLine:
     settings: the settings of runs; their keys are known. engines: the overrides of "launcher" and
     of "sweeper". typed: all overrides as typed, without `resume` and `fresh`, which a repeated
     command does not need. resume, fresh, sweep: the values of the command's own keys. accept:
-    whether `accept=source` is given.
+    whether `accept=source` is given. about: what is said of the command.
     """
 
     settings: "list[Override]"
@@ -67,6 +72,7 @@ class CommandLine:
     fresh: bool = False
     sweep: str | None = None
     accept: bool = False
+    about: About = About()
 
 
 def parse(texts: list[str]) -> CommandLine:
@@ -75,7 +81,8 @@ def parse(texts: list[str]) -> CommandLine:
     engines: dict[str, list[Override]] = {kind: [] for kind in ENGINES}
     command_keys: dict[str, str] = {}
     typed = []
-    for override in parse_each(texts):
+    about = _about(texts)
+    for override in parse_each([text for text in texts if text.partition("=")[0] not in SAID]):
         key = override.key_or_group
         engine = next((kind for kind in ENGINES if is_engine_key(key, kind)), None)
         if override.is_delete() and (engine is not None or key in COMMAND_KEYS):
@@ -114,7 +121,31 @@ def parse(texts: list[str]) -> CommandLine:
         fresh == "true",
         command_keys.get("sweep"),
         accept is not None,
+        about,
     )
+
+
+def _about(texts: list[str]) -> About:
+    """What is said by `name=`, `note=` and `question=`. Raises `ConfigError`."""
+    said: dict[str, str] = {}
+    for text in texts:
+        key, _, value = text.partition("=")
+        if key not in SAID:
+            continue
+        value = value.strip()
+        if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
+            value = value[1:-1]  # quoted for Hydra as well
+        if not value:
+            raise ConfigError(f"{text}: expected a text")
+        if key in said:
+            raise ConfigError(f"{text}: {key}= is given twice; give one")
+        said[key] = value
+    about = About(said.get("name", ""), said.get("note", ""), said.get("question", ""))
+    try:
+        about.check()
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    return about
 
 
 def parse_each(texts: list[str]) -> "Iterator[Override]":

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.data.atomic import write_text
+from harness.runfolder.about import About
 from harness.runfolder.folder import Ambiguous, named, open_run
 from harness.runfolder.run import Run
 
@@ -33,26 +34,36 @@ class SweepJob:
 class Plan:
     """A sweep. overrides: the command's arguments; jobs: in the command's order.
 
-    replaced: ids of runs that were of the sweep, until others took their places.
+    replaced: ids of runs that were of the sweep, until others took their places. about: what was
+    said of it.
     """
 
     id: str
     overrides: tuple[str, ...]
     jobs: tuple[SweepJob, ...]
     replaced: tuple[str, ...] = ()
+    about: About = About()
+
+    @property
+    def title(self) -> str:
+        """Its id, and its name if it has one."""
+        return f"{self.id} ({self.about.name})" if self.about.name else self.id
 
     @property
     def names(self) -> dict[str, str]:
         """The name of each job by its run, which may have another from an earlier command."""
         return {job.run: job.name for job in self.jobs}
 
-    def save(self, outputs: Path) -> None:
+    def save(self, outputs: Path, saved_ns: int | None = None) -> None:
         """Write the plan atomically, with the time: the one saved last is the newest.
 
-        The time is later than that of every other plan, also when the clock was set back.
+        The time is later than that of every other plan, also when the clock was set back. saved_ns:
+        the time of before, of a plan that stays where it is among the others.
         """
-        newest = max((saved_ns for saved_ns, _ in saved_plans(outputs)), default=0)
-        content = asdict(self) | {"saved_ns": max(time.time_ns(), newest + 1)}
+        if saved_ns is None:
+            newest = max((each for each, _ in saved_plans(outputs)), default=0)
+            saved_ns = max(time.time_ns(), newest + 1)
+        content = asdict(self) | {"saved_ns": saved_ns}
         sweeps_folder(outputs).mkdir(parents=True, exist_ok=True)
         text = json.dumps(content | {"sha256": _digest(content)}, indent=1)
         write_text(sweeps_folder(outputs) / f"{self.id}.json", text)
@@ -130,7 +141,10 @@ def _read(path: Path) -> tuple[int, Plan]:
             for job in content["jobs"]
         )
         replaced = tuple(map(str, content.get("replaced", ())))
-        return int(saved_ns), Plan(content["id"], tuple(content["overrides"]), jobs, replaced)
+        about = {field.name: content["about"][field.name] for field in fields(About)
+                 if field.name in content.get("about", {})}  # fmt: skip
+        overrides = tuple(content["overrides"])
+        return int(saved_ns), Plan(content["id"], overrides, jobs, replaced, About(**about))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{path}: not the plan of a sweep ({error}); remove it: the sweep's runs are intact, "

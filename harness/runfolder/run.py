@@ -8,7 +8,7 @@ outputs/runs/<run id>/
     delivered.json        how much of the journal the tracking store has
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
@@ -292,11 +292,17 @@ class Run:
         with self.writing() as journal:
             journal.append("store", uri=target.key)
 
-    def join_sweep(self, sweep: str, number: str) -> None:
-        """Tag the run as a member of one more sweep; does nothing when it is one already."""
-        before = self.history().tags.get("sweep", "")
+    def join_sweep(self, sweep: str, number: str, about: Mapping[str, str]) -> None:
+        """Tag the run as a member of one more sweep; does nothing when it is one already.
+
+        about: the tags of what was said of the sweep.
+        """
+        tags = self.history().tags
+        before, added = tags.get("sweep", ""), dict(about)
         if sweep not in before.split(","):
-            self.add_tags({"sweep": f"{before},{sweep}".strip(","), "sweep.job": number})
+            added |= {"sweep": f"{before},{sweep}".strip(","), "sweep.job": number}
+        if added.items() - tags.items():
+            self.add_tags(added)
 
     def leave_sweep(self, sweep: str) -> None:
         """Remove the tags of a sweep in which another run takes this one's place."""

@@ -3,7 +3,7 @@
     last   last~1   3f2a   ab12cd 77e0   mnist   batch=16,seed=1   since=7d   "params.lr < 0.1"
 
 Each word is an id of a run or a sweep (or the beginning of one that no other has), the name of a
-run, the name of an experiment, or `last`, what the newest command made (`last~1`: the one before).
+run, a sweep or an experiment, or `last`, what the newest command made (`last~1`: the one before).
 Several words are their union. Two kinds of words restrict it instead: `since=`, and a filter in
 MLflow's language (see filters.py); without other words they restrict all runs.
 """
@@ -135,8 +135,13 @@ class Outputs:
         if of_experiment := [run for run in self.runs if run.create["experiment"] == word]:
             every = tuple(self.broken.values())
             return Selection(f"experiment {word}", tuple(of_experiment), unreadable=every)
-        if of_name := [run for run in self.runs if run.create["name"] == word]:
-            return Selection(f"name {word}", tuple(of_name))
+        of_name = [Selection("", (run,)) for run in self.runs if word == run.create["name"]]
+        named = [each for each in self.plans if word and word == each[1].about.name]
+        of_name += [self._sweep(plan, at) for _, plan, at in named]
+        if len(of_name) == 1 and of_name[0].plan is not None:
+            return of_name[0]
+        if of_name:
+            return Selection(f"name {word}", _sorted(run for each in of_name for run in each.runs))
         return self._by_id(word)
 
     def _by_id(self, word: str) -> Selection:

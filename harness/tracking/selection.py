@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.runfolder import selection
+from harness.runfolder.about import About
 from harness.runfolder.plan import all_plans
 from harness.runfolder.selection import Unknown
 from harness.runfolder.target import Target
@@ -24,13 +25,15 @@ from harness.tracking.recorded import (
 class Selection:
     """What is compared: its title, its runs, oldest first, and where they are read from.
 
-    notes: what a reader of the comparison should know about the choice of runs.
+    notes: what a reader of the comparison should know about the choice of runs. about: what was
+    said of the sweep, if it is one that is on disk.
     """
 
     title: str
     recorded: list[Recorded]
     source: Source
     notes: tuple[str, ...] = ()
+    about: About = About()
 
     @property
     def name(self) -> str:
@@ -54,7 +57,8 @@ def select(outputs: Path, words: Sequence[str], uri: str | None = None) -> Selec
             recorded = list(map(from_journal, chosen.runs))
             notes = [f"left out: {problem}" for problem in chosen.unreadable]
             notes += _elsewhere(outputs, chosen)
-            return Selection(chosen.title, recorded, Journals(), tuple(notes))
+            about = About() if chosen.plan is None else chosen.plan.about
+            return Selection(chosen.title, recorded, Journals(), tuple(notes), about)
         except Unknown:
             if local.database is None or not local.database.exists():
                 raise

@@ -61,6 +61,27 @@ def deliver(target: Target, runs: list[Run], *, relocate: bool = False) -> Repor
     return delivery.drain()
 
 
+def deliver_now(runs: list[Run]) -> list[str]:
+    """Deliver what was added to these runs; returns what hinders it, a line for each store or run.
+
+    For commands that add something to runs that are over: `sync` delivers what is left.
+    """
+    by_target: dict[Target, list[Run]] = {}
+    for run in runs:
+        if (target := run.target()) is not None:
+            by_target.setdefault(target, []).append(run)
+    hindered = []
+    for target, its in by_target.items():
+        try:
+            report = deliver(target, its)
+        except StoreError as error:
+            hindered.append(str(error))
+            continue
+        for run_id, why in (report.undelivered | report.deleted).items():
+            hindered.append(f"{run_id}: {why}")
+    return hindered
+
+
 def prove(
     target: Target, runs: list[Run], *, verify: bool = False, resend: bool = False
 ) -> list[Proof]:

@@ -34,13 +34,13 @@ def save(outputs: Path, plan: str, runs: list[Run]) -> None:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     outputs = tmp_path_factory.mktemp("outputs")
     old = [record_training(new_run(outputs), 0.5), record_training(new_run(outputs), 0.25)]
-    save(outputs, "aaaaaaaaaa", old)
+    save(outputs, "xaaaaaaaaa", old)
     time.sleep(0.002)  # the plan is saved in ns, the runs are made in ms
     single = record_training(new_run(outputs, name="lr=0.1,seed=3"), 0.25)
     other = record_training(new_run(outputs, "tracking.experiment=study"), 0.125)
     time.sleep(0.002)
     new = [record_training(new_run(outputs), 0.5), old[0]]
-    save(outputs, "abbbbbbbbb", new)
+    save(outputs, "xbbbbbbbbb", new)
     new_run(outputs, **{REPRODUCES: single.id})
     return Made(outputs, old, new, single, other)
 
@@ -50,19 +50,19 @@ def ids(runs: "list[Run] | tuple[Run, ...]") -> list[str]:
 
 
 def test_a_sweep_is_its_runs_in_its_order(made: Made) -> None:
-    for word in ("abb", "abbbbbbbbb"):
+    for word in ("xbb", "xbbbbbbbbb"):
         chosen = select(made.outputs, [word])
-        assert (chosen.title, ids(chosen.runs)) == ("sweep abbbbbbbbb", ids(made.new))
+        assert (chosen.title, ids(chosen.runs)) == ("sweep xbbbbbbbbb", ids(made.new))
         assert [run.name for run in chosen.runs] == ["seed=0", "seed=1"], "by its own names"
         assert chosen.plan is not None
-        assert chosen.plan.id == "abbbbbbbbb"
+        assert chosen.plan.id == "xbbbbbbbbb"
 
 
 def test_several_words_are_their_union_oldest_first(made: Made) -> None:
-    chosen = select(made.outputs, ["abb", made.single.id[:8], "aaa"])
+    chosen = select(made.outputs, ["xbb", made.single.id[:8], "xaa"])
     assert ids(chosen.runs) == ids([*made.old, made.single, made.new[0]])
-    assert chosen.title == f"sweep abbbbbbbbb and run {made.single.id} and sweep aaaaaaaaaa"
-    assert select(made.outputs, ["aaa", "abb"]).title == "sweeps aaaaaaaaaa abbbbbbbbb"
+    assert chosen.title == f"sweep xbbbbbbbbb and run {made.single.id} and sweep xaaaaaaaaa"
+    assert select(made.outputs, ["xaa", "xbb"]).title == "sweeps xaaaaaaaaa xbbbbbbbbb"
 
 
 def test_names_and_experiments(made: Made) -> None:
@@ -85,11 +85,11 @@ def test_last_is_what_the_newest_command_made(made: Made) -> None:
 def test_conditions_restrict_what_the_other_words_mean(made: Made) -> None:
     best = "metrics.val/error < 0.3"
     assert ids(select(made.outputs, [best]).runs) == ids([made.old[1], made.single, made.other])
-    assert ids(select(made.outputs, ["aaa", best]).runs) == [made.old[1].id]
-    chosen = select(made.outputs, [best, "aaa", "study", "since=1h", "params.seed = '1'"])
+    assert ids(select(made.outputs, ["xaa", best]).runs) == [made.old[1].id]
+    chosen = select(made.outputs, [best, "xaa", "study", "since=1h", "params.seed = '1'"])
     assert ids(chosen.runs) == ids([made.old[1], made.other])
     assert chosen.title == (
-        f"sweep aaaaaaaaaa and experiment study {best} since=1h params.seed = '1'"
+        f"sweep xaaaaaaaaa and experiment study {best} since=1h params.seed = '1'"
     )
     assert select(made.outputs, ["since=2999-01-01"]).runs == ()
     assert select(made.outputs, ["since=7d"]).title == "filter since=7d"
@@ -103,10 +103,10 @@ def test_without_words_all_runs(made: Made) -> None:
 
 def test_what_names_nothing_or_several_things_is_one_line(made: Made) -> None:
     with pytest.raises(Unknown, match="'xyz' is no run, sweep, name or experiment in ") as unknown:
-        select(made.outputs, ["aaa", "xyz"])
+        select(made.outputs, ["xaa", "xyz"])
     assert unknown.value.word == "xyz"
-    with pytest.raises(Ambiguous, match="'a' could be aaaaaaaaaa, abbbbbbbbb"):
-        select(made.outputs, ["a"])
+    with pytest.raises(Ambiguous, match="'x' could be xaaaaaaaaa, xbbbbbbbbb"):
+        select(made.outputs, ["x"])
     with pytest.raises(ValueError, match="is not a filter"):
         select(made.outputs, ["params.batch >"])
     with pytest.raises(Unknown, match="'' is no run"):
@@ -115,18 +115,18 @@ def test_what_names_nothing_or_several_things_is_one_line(made: Made) -> None:
 
 def test_several_outputs_are_read_as_one(made: Made, tmp_path: Path) -> None:
     more = record_training(new_run(tmp_path), 0.5)
-    save(tmp_path, "abbbbbbbbb", [more])
+    save(tmp_path, "xbbbbbbbbb", [more])
     both = [made.outputs, tmp_path]
     assert len(select(both).runs) == 7
-    assert ids(select(both, ["abb"]).runs) == ids([*made.new[::-1], more])
+    assert ids(select(both, ["xbb"]).runs) == ids([*made.new[::-1], more])
     assert ids(select(both, ["last"]).runs) == [more.id]
 
 
 def test_a_folder_without_a_journal_is_named(made: Made, tmp_path: Path) -> None:
     kept, lost = (record_training(new_run(tmp_path), 0.5) for _ in range(2))
-    save(tmp_path, "aaaaaaaaaa", [kept, lost])
+    save(tmp_path, "xaaaaaaaaa", [kept, lost])
     lost.journal.unlink()
-    for words in (["aaa"], [], ["since=1d"], ["mnist"]):
+    for words in (["xaa"], [], ["since=1d"], ["mnist"]):
         chosen = select(tmp_path, words)
         assert ids(chosen.runs) == [kept.id]
         assert [str(lost.folder) in each for each in chosen.unreadable] == [True]

@@ -26,9 +26,10 @@ from harness.run.search import space
 from harness.run.search.space import Parameter
 from harness.runfolder import config as configuration
 from harness.runfolder import keys, own_code
+from harness.runfolder.about import About
 from harness.runfolder.config import ConfigError
 from harness.runfolder.objective import DEFAULT, KEY
-from harness.runfolder.plan import sweeps_folder
+from harness.runfolder.plan import load_plan, sweeps_folder
 from harness.runfolder.schema import Config
 
 FROZEN = "search.json"
@@ -45,7 +46,7 @@ class Search:
     """A search that is validated and frozen.
 
     base: the configuration that trials change. own_names: the MODULE:NAME of everything of the
-    user's that a trial may use.
+    user's that a trial may use. about: what was said of it, also by earlier commands.
     """
 
     id: str
@@ -55,6 +56,7 @@ class Search:
     base: Config
     typed: tuple[str, ...]
     own_names: frozenset[str] = frozenset()
+    about: About = About()
 
     def own_source(self) -> str:
         """The digest of the user's source files as they are now. Raises `OwnCodeError`."""
@@ -125,8 +127,22 @@ def check(settings: OptunaSweeper, line: CommandLine, typed: list[str]) -> Searc
     name = settings.study or keys.digest(sorted(map(text_of, line.settings)), 10)
     base = compose_one([*fixed, *first])
     return Search(
-        name, settings, tuple(fixed), tuple(parameters), base, tuple(typed), frozenset(own_names)
-    )
+        name, settings, tuple(fixed), tuple(parameters), base, tuple(typed), frozenset(own_names),
+        _about(Path(base.outputs), name, line.about),
+    )  # fmt: skip
+
+
+def _about(outputs: Path, name: str, now: About) -> About:
+    """What is said of the search, by earlier commands as well. Raises `ConfigError`."""
+    try:
+        before = load_plan(outputs, name)
+    except ValueError:  # it is new, or its plan is damaged, which is said later
+        return now
+    try:
+        finished = sum(run.is_finished for run in before.readable_runs(outputs))
+        return before.about.then(now, finished)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
 
 
 def _check_one(lines: list[str], value: str) -> Config:

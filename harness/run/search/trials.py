@@ -79,7 +79,7 @@ class Trials:
             plan = load_plan(search.outputs, search.id)
             pairs = zip(plan.jobs, plan.runs(search.outputs), strict=True)
             jobs = tuple(job for job, run in pairs if run.is_readable())
-        return Plan(search.id, search.typed, jobs)
+        return Plan(search.id, search.typed, jobs, about=search.about)
 
     def run(self) -> None:
         """Run trials until the search has its total. Raises `KeyboardInterrupt`."""
@@ -189,7 +189,8 @@ class Trials:
         for job in self.plan.jobs:
             if job.key == prepared.key:
                 return open_run(search.outputs, job.run)
-        membership = Membership(search.id, str(len(self.plan.jobs) + 1))
+        number = str(len(self.plan.jobs) + 1)
+        membership = Membership(search.id, number, self.plan.about)
         job = freeze.freeze_trial(prepared, list(search.typed), membership)
         self.plan = replace(self.plan, jobs=(*self.plan.jobs, job))
         self.plan.save(search.outputs)
