@@ -23,7 +23,21 @@ from harness.runfolder.status import ExitStatus
 from harness.tracking.environment import set_up
 
 COMMANDS = (
-    *("new", "status", "note", "compare", "ui", "sync", "results", "clean", "reproduce", "export"),
+    *(
+        "new",
+        "status",
+        "note",
+        "compare",
+        "ui",
+        "sync",
+        "results",
+        "rm",
+        "restore",
+        "gc",
+        "clean",
+        "reproduce",
+        "export",
+    ),
     *("predict", "register", "evaluate", "import-images", "import-csv", "serve"),
 )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from harness.commands.options import OUTPUTS
+from harness.data.atomic import size_of
 from harness.runfolder.checkpoints import milestones
 from harness.runfolder.folder import readable_runs, runs_folder
 
@@ -20,7 +21,7 @@ WRITING_S = 60.0  # a half-written file that is younger may still be written
 def clean(outputs: Path, dry_run: bool, everything: bool) -> None:
     """Remove the checkpoints of finished runs and what killed processes left half-written."""
     paths = unneeded(outputs, everything=everything)
-    freed = sum(_size(path) for path in paths)
+    freed = sum(size_of(path) for path in paths)
     for path in () if dry_run else paths:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -52,8 +53,3 @@ def unneeded(outputs: Path, *, everything: bool) -> list[Path]:
 
 def _is_old(path: Path) -> bool:
     return time.time() - path.lstat().st_mtime > WRITING_S
-
-
-def _size(path: Path) -> int:
-    files = path.rglob("*") if path.is_dir() else [path]
-    return sum(file.stat().st_size for file in files if file.is_file())

@@ -40,6 +40,15 @@ def include(context: click.Context, option: click.Parameter, folders: tuple[str,
             refuse(error)
 
 
+def confirmed(question: str, *, yes: bool) -> bool:
+    """Ask once. Raises `ValueError` where nobody can answer and `--yes` is not given."""
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        raise ValueError("nobody can be asked here; type --yes to do it without asking")
+    return click.confirm(question)
+
+
 CONFIG_DIR = click.option(
     "--config-dir",
     "-cd",
@@ -69,4 +78,5 @@ RUN = click.option(
 TEST_SHARE = click.option(
     "--test", default=0.2, show_default=True, help="Fraction of test examples."
 )
+YES = click.option("--yes", is_flag=True, help="Do it without asking.")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -15,6 +15,7 @@ from harness.commands.options import JSON, OUTPUTS, refuse
 from harness.nn import metrics
 from harness.run.fitted_table import FittedTable
 from harness.run.summary import best_row, figures, objectives, show
+from harness.runfolder import removed
 from harness.runfolder.about import NOTE
 from harness.runfolder.folder import broken_runs
 from harness.runfolder.objective import DEFAULT, Objective
@@ -31,12 +32,16 @@ NOTHING = "-"
 @click.argument("selection", nargs=-1)
 @OUTPUTS
 @click.option("--limit", default=30, show_default=True, help="Show this many of the newest.")
+@click.option("--removed", "is_removed", is_flag=True, help="What `rm` removed, instead.")
 @JSON
-def status(selection: tuple[str, ...], outputs: Path, limit: int, *, as_json: bool) -> None:
+def status(
+    selection: tuple[str, ...], outputs: Path, limit: int, *, is_removed: bool, as_json: bool
+) -> None:
     """List sweeps and runs, newest first, and name the run folders that no command can use.
 
     SELECTION is ids, names, an experiment, `last`, `since=7d` or a filter, as for `compare`.
     """
+    outputs = removed.place(outputs) if is_removed else outputs
     listed = Outputs([outputs])
     try:
         runs = list(listed.select(selection).runs)
@@ -57,6 +62,8 @@ def status(selection: tuple[str, ...], outputs: Path, limit: int, *, as_json: bo
     newest = sorted(runs, key=lambda run: run.create["ms"])[-limit:] if limit else []
     if runs or sweeps:
         show(sweeps_table(outputs, sweeps[:limit]), runs_table(newest[::-1]))
+    elif is_removed and not selection:
+        print("nothing was removed")
     elif not selection:
         print(
             f"no runs in {outputs}: train one with `python -m harness.run experiment=quick`, or "

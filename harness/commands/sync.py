@@ -11,7 +11,7 @@ import click
 from filelock import Timeout
 
 from harness.commands.options import JSON, OUTPUTS, check_uri, refuse
-from harness.runfolder import folder
+from harness.runfolder import folder, removed
 from harness.runfolder.journal import JournalError
 from harness.runfolder.plan import all_plans
 from harness.runfolder.run import Run
@@ -66,6 +66,7 @@ def sync(
         stores = [_Sync(target, runs, broken) for target, runs in by_target.items()]
         for store in stores:
             complete &= store.carry_out(relocate=relocate, verify=verify, resend=resend)
+        complete &= _delete_removed(outputs)
         if broken and not stores:
             print(f"{outputs}: 0 of {broken} runs complete")
     complete &= not broken
@@ -73,6 +74,19 @@ def sync(
         content = {"format": "harness sync", "version": 1, "complete": complete}
         print(json.dumps(content | {"stores": [each.fields() for each in stores]}, indent=1))
     sys.exit(ExitStatus.DONE if complete else ExitStatus.UNDELIVERED)
+
+
+def _delete_removed(outputs: Path) -> bool:
+    """Delete in the stores what `rm` removed while they did not answer."""
+    runs = folder.all_runs(removed.place(outputs))
+    if not runs:
+        return True
+    from harness.tracking import removal
+
+    problems = removal.delete(outputs, runs)
+    for line in problems:
+        print(f"removed here, and still in the store: {line}", file=sys.stderr)
+    return not problems
 
 
 def _name_broken(outputs: Path, by_target: dict[Target, list[Run]]) -> int:

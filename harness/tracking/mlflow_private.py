@@ -119,6 +119,12 @@ def set_status(client: "MlflowClient", mlflow_id: str, status: str) -> None:
     store.update_run_info(mlflow_id, number, end_time=None, run_name=None)
 
 
+def erase(client: "MlflowClient", mlflow_id: str) -> None:
+    """Remove a run from a database for good, as `mlflow gc` does."""
+    store: Any = client._tracking_client.store
+    store._hard_delete_run(mlflow_id)
+
+
 def metric_history(
     client: "MlflowClient", mlflow_ids: list[str], key: str
 ) -> list[tuple[str, int, int, float]]:

@@ -6,8 +6,10 @@ no active run can redirect what is written. Importing MLflow takes seconds: it h
 
 import json
 import os
+import shutil
 import sqlite3
 import urllib.parse
+import urllib.request
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -196,6 +198,34 @@ class Store:
         """
         self.client.set_tag(mlflow_id, REPLACED, "by sync --resend")
         self.client.delete_run(mlflow_id)
+
+    @_asking
+    def delete(self, mlflow_id: str) -> None:
+        """Move a run to MLflow's deleted ones. Nothing to do when it is one, or is not there."""
+        run = existing(partial(self.client.get_run, mlflow_id))
+        if run is not None and not is_deleted(run):
+            self.client.delete_run(mlflow_id)
+
+    @_asking
+    def restore(self, mlflow_id: str) -> None:
+        """Bring a deleted run back. Raises `StoreError` if it was removed for good."""
+        if is_deleted(self.client.get_run(mlflow_id)):
+            self.client.restore_run(mlflow_id)
+
+    @_asking
+    def erase(self, mlflow_id: str) -> None:
+        """Remove a run and its artifacts from a local store for good."""
+        run = existing(partial(self.client.get_run, mlflow_id))
+        if run is None:
+            return
+        if not is_deleted(run):
+            raise Hopeless(f"{self.target}: somebody restored it there; it stays")
+        artifacts, root = str(run.info.artifact_uri), self.target.artifact_root
+        if root is not None and artifacts.startswith(f"{root}/"):
+            path = Path(urllib.request.url2pathname(urllib.parse.urlparse(artifacts).path))
+            if path.is_dir():
+                shutil.rmtree(path.parent if path.name == "artifacts" else path)
+        mlflow_private.erase(self.client, mlflow_id)
 
     @_asking
     def open_run(self, record: dict[str, Any], known: str | None = None) -> "Run":

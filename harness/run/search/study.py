@@ -52,6 +52,39 @@ def failures() -> tuple[type[Exception], ...]:
     return ValueError, OptunaError, SQLAlchemyError
 
 
+def rename(outputs: Path, before: str, after: str) -> None:
+    """Give a study another name, in place of one that has it; nothing to do where there is none."""
+    import optuna
+
+    path = outputs.resolve() / DATABASE
+    if not path.is_file():
+        return
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with FileLock(f"{path}.lock", timeout=60):
+        storage = _storage(path)
+        names = optuna.get_all_study_names(storage)
+        if before not in names:
+            return
+        if after in names:
+            optuna.delete_study(study_name=after, storage=storage)
+        optuna.copy_study(
+            from_study_name=before, from_storage=storage, to_storage=storage, to_study_name=after
+        )
+        optuna.delete_study(study_name=before, storage=storage)
+
+
+def forget(outputs: Path, name: str) -> None:
+    """Delete a study; nothing to do where there is none."""
+    import optuna
+
+    path = outputs.resolve() / DATABASE
+    if path.is_file():
+        with FileLock(f"{path}.lock", timeout=60):
+            storage = _storage(path)
+            if name in optuna.get_all_study_names(storage):
+                optuna.delete_study(study_name=name, storage=storage)
+
+
 def open_study(search: "Search") -> "Study":
     """The study in `outputs/optuna.db`, with the sampler and the pruner of the settings.
 

@@ -1,0 +1,57 @@
+"""`python -m harness gc`: remove for good what `rm` removed."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from harness.commands.options import OUTPUTS, YES, confirmed, refuse
+from harness.commands.rm import REMOVED
+from harness.data.atomic import size_of
+from harness.runfolder import removed
+from harness.runfolder.selection import Outputs
+from harness.runfolder.status import ExitStatus
+
+
+@click.command()
+@YES
+@OUTPUTS
+def gc(yes: bool, outputs: Path) -> None:
+    """Remove for good what `rm` removed: from disk, and from the store in outputs.
+
+    On a tracking server the runs stay among its deleted ones, until its own `mlflow gc`.
+    """
+    place = removed.place(outputs)
+    listed = Outputs([place])
+    size = size_of(place) / 1e6
+    if not listed.runs and not listed.plans:
+        removed.erase_rest(outputs)
+        print("nothing was removed that could go")
+        return
+    question = f"remove {len(listed.runs)} run(s) for good ({size:.1f} MB)?"
+    try:
+        if not confirmed(question, yes=yes):
+            print("nothing was removed")
+            sys.exit(ExitStatus.FAILED)
+    except ValueError as error:
+        refuse(error)
+    sys.exit(_erase(outputs, listed))
+
+
+def _erase(outputs: Path, listed: Outputs) -> ExitStatus:
+    from harness.run.search import study
+    from harness.tracking import removal
+
+    problems = removal.delete(outputs, listed.runs) + removal.erase(outputs, listed.runs)
+    kept = {line.partition(":")[0] for line in problems}
+    erased = [run for run in listed.runs if run.id not in kept]
+    for run in erased:
+        removed.erase(outputs, run)
+    if not kept:
+        for _, plan, _ in listed.plans:
+            study.forget(outputs, f"{REMOVED}{plan.id}")
+        removed.erase_rest(outputs)
+    for line in problems:
+        print(f"kept: {line}", file=sys.stderr)
+    print(f"removed {len(erased)} run(s) for good")
+    return ExitStatus.UNDELIVERED if problems else ExitStatus.DONE

@@ -1,0 +1,45 @@
+"""`python -m harness restore`: bring back what `rm` removed."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from harness.commands.options import OUTPUTS, refuse
+from harness.commands.rm import rename_study
+from harness.runfolder import removed
+from harness.runfolder.selection import Unknown, select
+from harness.runfolder.status import ExitStatus
+
+
+@click.command()
+@click.argument("selection", nargs=-1, required=True)
+@OUTPUTS
+def restore(selection: tuple[str, ...], outputs: Path) -> None:
+    """Bring back removed runs and sweeps, also in MLflow.
+
+    SELECTION is as for `compare`, of what was removed; `status --removed` lists it.
+    """
+    from harness.tracking import removal  # which loads MLflow
+
+    try:
+        try:
+            chosen = select(removed.place(outputs), selection)
+        except Unknown as unknown:
+            raise ValueError(
+                f"{unknown.word!r} is nothing that was removed; `python -m harness status "
+                "--removed` lists what was"
+            ) from None
+        if not chosen.runs and chosen.plan is None:
+            raise ValueError(f"{chosen.title}: nothing of it was removed")
+        with removed.alone(outputs):
+            if problems := removal.restore(outputs, chosen.runs):
+                for line in problems:
+                    print(f"not restored in the store: {line}", file=sys.stderr)
+                print("nothing was restored in outputs", file=sys.stderr)
+                sys.exit(ExitStatus.UNDELIVERED)
+            removed.restore(outputs, chosen.runs, chosen.plan)
+        rename_study(outputs, chosen.plan, is_removed=False)
+    except ValueError as error:
+        refuse(error)
+    print(f"restored {chosen.title} ({len(chosen.runs)} run(s))")

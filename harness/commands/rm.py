@@ -1,0 +1,111 @@
+"""`python -m harness rm`: remove runs and sweeps, so that they can be restored until `gc`."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import click
+from filelock import FileLock, Timeout
+
+from harness.commands.options import OUTPUTS, YES, confirmed, refuse
+from harness.runfolder import removed
+from harness.runfolder.plan import Plan, all_plans, sweeps_folder
+from harness.runfolder.run import Run
+from harness.runfolder.selection import Selection, select
+from harness.runfolder.status import ExitStatus
+
+REMOVED = "removed-"  # prefix of the study of a removed search
+MOST_NAMED = 10
+
+
+@click.command()
+@click.argument("selection", nargs=-1, required=True)
+@YES
+@OUTPUTS
+def rm(selection: tuple[str, ...], yes: bool, outputs: Path) -> None:
+    """Remove runs, or a sweep as a whole: folders, report, trials, and MLflow's runs.
+
+    SELECTION is as for `compare`. `restore` brings them back until `gc` removes them for good.
+    """
+    try:
+        chosen, shared = _without_shared(select(outputs, selection), outputs)
+        _check(chosen, outputs)
+        if shared:
+            print(f"{shared} run(s) of it stay: they belong to other sweeps as well")
+        question = _question(chosen)
+        if not confirmed(question, yes=yes):
+            print("nothing was removed")
+            sys.exit(ExitStatus.FAILED)
+        with removed.alone(outputs):
+            _check(chosen, outputs)
+            removed.remove(outputs, chosen.runs, chosen.plan)
+        rename_study(outputs, chosen.plan, is_removed=True)
+    except ValueError as error:
+        refuse(error)
+    runs = [removed.removed_run(outputs, run.id) for run in chosen.runs]
+    again = " ".join(selection)
+    print(f"removed {_counted(chosen)}; `python -m harness restore {again}` brings them back")
+    sys.exit(_delete(outputs, runs))
+
+
+def _without_shared(chosen: Selection, outputs: Path) -> tuple[Selection, int]:
+    """A sweep without the runs that other sweeps have as well, and how many these are."""
+    if chosen.plan is None:
+        return chosen, 0
+    others = {job.run for plan in all_plans(outputs) if plan.id != chosen.plan.id
+              for job in plan.jobs}  # fmt: skip
+    kept = tuple(run for run in chosen.runs if run.id not in others)
+    return replace(chosen, runs=kept), len(chosen.runs) - len(kept)
+
+
+def _check(chosen: Selection, outputs: Path) -> None:
+    """Raise `ValueError` if there is nothing to remove, or something of it is being trained."""
+    if not chosen.runs and chosen.plan is None:
+        raise ValueError(f"{chosen.title}: there are no runs to remove")
+    if live := [run.id for run in chosen.runs if run.is_live()]:
+        raise ValueError(f"{live[0]} is being trained at this moment; stop it first")
+    if chosen.plan is not None and _is_searching(outputs, chosen.plan):
+        raise ValueError(f"{chosen.title}: the search is running at this moment; stop it first")
+
+
+def _is_searching(outputs: Path, plan: Plan) -> bool:
+    folder = sweeps_folder(outputs) / plan.id
+    if not folder.is_dir():
+        return False
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def _counted(chosen: Selection) -> str:
+    runs = "1 run" if len(chosen.runs) == 1 else f"{len(chosen.runs)} runs"
+    return runs if chosen.plan is None else f"sweep {chosen.plan.title} with {runs}"
+
+
+def _question(chosen: Selection) -> str:
+    names = "\n".join(f"  {run.id}  {run.name}" for run in chosen.runs[:MOST_NAMED])
+    more = len(chosen.runs) - MOST_NAMED
+    names += f"\n  and {more} more" if more > 0 else ""
+    return f"{names}\nremove {_counted(chosen)}?"
+
+
+def rename_study(outputs: Path, plan: Plan | None, *, is_removed: bool) -> None:
+    """Put the trials of a search aside, or take them back."""
+    if plan is not None:
+        from harness.run.search import study  # which loads Optuna
+
+        names = (plan.id, f"{REMOVED}{plan.id}")
+        study.rename(outputs, *(names if is_removed else names[::-1]))
+
+
+def _delete(outputs: Path, runs: list[Run]) -> ExitStatus:
+    from harness.tracking import removal  # which loads MLflow
+
+    problems = removal.delete(outputs, runs)
+    for line in problems:
+        print(f"still in the store: {line}", file=sys.stderr)
+    if problems:
+        print("`python -m harness sync` deletes them there", file=sys.stderr)
+    return ExitStatus.UNDELIVERED if problems else ExitStatus.DONE

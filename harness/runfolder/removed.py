@@ -1,0 +1,120 @@
+"""Runs and sweeps that were removed: in `outputs/removed`, until `harness gc`.
+
+    outputs/removed/runs/<run id>/    sweeps/<id>.json    reports/<id>/    gone.jsonl
+
+Each is moved there and back in one rename, so nothing is ever half removed. `gone.jsonl` names the
+runs that `gc` removed for good; `sync` sends none of these, and `merge` takes none of them in.
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import Timeout
+
+from harness.data.atomic import fsync_folder
+from harness.runfolder.folder import open_run, runs_folder
+from harness.runfolder.liveness import FolderLock
+from harness.runfolder.plan import Plan, sweeps_folder
+from harness.runfolder.run import Run
+
+REPORTS = "reports"
+GONE = "gone.jsonl"
+HALF_GONE = ".gone-"  # prefix of the folder of a run that `gc` is removing
+WAIT_S = 120.0
+
+
+def place(outputs: Path) -> Path:
+    """The folder of what was removed; it is laid out as `outputs` is."""
+    return outputs / "removed"
+
+
+@contextmanager
+def alone(outputs: Path) -> Iterator[None]:
+    """Hold the lock of commands that make runs. Raises `ValueError` if another holds it long."""
+    path = runs_folder(outputs) / ".lock"
+    try:
+        held = FolderLock(path, timeout=WAIT_S).acquire()
+    except Timeout:
+        raise ValueError(
+            f"{path}: another command has held it for {WAIT_S:.0f} s; end that one, or wait for it"
+        ) from None
+    with held:
+        yield
+
+
+def remove(outputs: Path, runs: Iterable[Run], plan: Plan | None) -> None:
+    """Move runs out of the way, and with a plan the sweep and its report; none may be live."""
+    for run in runs:
+        _move(run.folder, runs_folder(place(outputs)))
+    if plan is not None:
+        _move_sweep(outputs, place(outputs), plan.id)
+
+
+def restore(outputs: Path, runs: Iterable[Run], plan: Plan | None) -> None:
+    """Move removed runs, and a sweep, back."""
+    if plan is not None:
+        _move_sweep(place(outputs), outputs, plan.id)
+    for run in runs:
+        _move(run.folder, runs_folder(outputs))
+
+
+def erase(outputs: Path, run: Run) -> None:
+    """Remove a removed run for good, and note that it is gone."""
+    _note_gone(outputs, run)
+    half = run.folder.with_name(f"{HALF_GONE}{run.id}")
+    run.folder.rename(half)
+    shutil.rmtree(half)
+
+
+def erase_rest(outputs: Path) -> None:
+    """Remove the plans and reports of removed sweeps, and what a killed `gc` left."""
+    for half in runs_folder(place(outputs)).glob(f"{HALF_GONE}*"):
+        shutil.rmtree(half)
+    for folder in (sweeps_folder(place(outputs)), place(outputs) / REPORTS):
+        if folder.is_dir():
+            shutil.rmtree(folder)
+
+
+def gone(outputs: Path) -> set[str]:
+    """The ids of the runs that were removed for good."""
+    path = place(outputs) / GONE
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return {str(json.loads(line)["run"]) for line in lines if line.endswith("}")}
+
+
+def removed_run(outputs: Path, run_id: str) -> Run:
+    """The removed run with exactly this id, whether or not it exists."""
+    return open_run(place(outputs), run_id)
+
+
+def _note_gone(outputs: Path, run: Run) -> None:
+    record = {"run": run.id, "name": run.name, "ms": time.time_ns() // 1_000_000}
+    with (place(outputs) / GONE).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+def _move_sweep(source: Path, target: Path, sweep: str) -> None:
+    """Move a plan, the frozen state of a search, and the report, as far as they are there."""
+    pairs = [
+        (source / REPORTS / sweep, target / REPORTS),
+        (sweeps_folder(source) / sweep, sweeps_folder(target)),
+        (sweeps_folder(source) / f"{sweep}.json", sweeps_folder(target)),
+    ]
+    for path, folder in pairs:
+        if path.exists():
+            _move(path, folder)
+
+
+def _move(path: Path, folder: Path) -> None:
+    """Move a file or folder into a folder; one of its name there, of an earlier removal, goes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    there = folder / path.name
+    if there.is_dir():
+        shutil.rmtree(there)
+    path.replace(there)
+    fsync_folder(folder)
+    fsync_folder(path.parent)
