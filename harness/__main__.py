@@ -23,23 +23,10 @@ from harness.runfolder.status import ExitStatus
 from harness.tracking.environment import set_up
 
 COMMANDS = (
-    *(
-        "new",
-        "status",
-        "note",
-        "compare",
-        "ui",
-        "sync",
-        "results",
-        "rm",
-        "restore",
-        "gc",
-        "clean",
-        "reproduce",
-        "export",
-    ),
-    *("predict", "register", "evaluate", "import-images", "import-csv", "serve"),
-)
+    "new", "status", "note", "compare", "ui", "sync", "results", "export", "reproduce",
+    "rm", "restore", "gc", "clean", "pack", "merge",
+    "predict", "register", "evaluate", "import-images", "import-csv", "serve",
+)  # fmt: skip
 
 
 class Commands(click.Group):

@@ -1,0 +1,145 @@
+"""Take in the runs and sweeps of other outputs: of another machine, or of a pack.
+
+Run ids are random, so those of two machines never collide. A run that is known already is not taken
+in again, so merging twice changes nothing. What is taken in appears whole or not at all.
+"""
+
+import secrets
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from harness.data.atomic import fsync_folder
+from harness.runfolder import delivered, removed
+from harness.runfolder.folder import open_run, runs_folder, scan
+from harness.runfolder.plan import Plan, SweepJob, saved_plans
+from harness.runfolder.run import Run
+from harness.runfolder.target import LOCAL
+
+NOT_COPIED = shutil.ignore_patterns("*.lock", ".*")
+
+
+@dataclass
+class Merged:
+    """What was taken in. known: runs that were there already; refused: why others were not."""
+
+    runs: list[Run] = field(default_factory=list)
+    sweeps: list[str] = field(default_factory=list)
+    known: int = 0
+    refused: list[str] = field(default_factory=list)
+
+
+def merge(outputs: Path, source: Path) -> Merged:
+    """Take in everything of the outputs folder `source`. Raises `ValueError` if it is none."""
+    if not runs_folder(source).is_dir():
+        raise ValueError(f"{source}: expected an outputs folder, with runs/ in it, or a pack")
+    if source.resolve() == outputs.resolve():
+        raise ValueError(f"{source}: is the folder itself; name another one")
+    runs, broken = scan(source)
+    merged = Merged(refused=[problem for _, problem in broken])
+    runs_folder(outputs).mkdir(parents=True, exist_ok=True)
+    with removed.alone(outputs):
+        left_out = {run.id for run in scan(removed.place(outputs))[0]} | removed.gone(outputs)
+        for run in runs:
+            if run.id in left_out:
+                merged.refused.append(f"{run.id}: was removed here; `harness restore` may know it")
+            else:
+                _take(outputs, run, merged)
+        for saved_ns, plan in sorted(saved_plans(source), key=lambda each: each[0]):
+            if _take_plan(outputs, plan, saved_ns):
+                merged.sweeps.append(plan.id)
+    return merged
+
+
+def _take(outputs: Path, run: Run, merged: Merged) -> None:
+    """Copy a run, or its newer state, unless something is against it."""
+    ours = open_run(outputs, run.id)
+    if run.is_live():
+        merged.refused.append(f"{run.id}: is being trained there at this moment")
+        return
+    if ours.is_readable():
+        here, there = ours.journal.read_bytes(), run.journal.read_bytes()
+        if here.startswith(there):
+            merged.known += 1
+            return
+        if not there.startswith(here) or ours.is_live():
+            merged.refused.append(f"{run.id}: went on here and there in different ways; ours stays")
+            return
+    if damage := _damage(run):
+        merged.refused.append(f"{run.id}: {damage}")
+        return
+    _copy(run, ours)
+    merged.runs.append(ours)
+
+
+def _damage(run: Run) -> str | None:
+    """What is wrong with a run's files; None if they are as its journal says."""
+    if problem := run.problem():
+        return problem
+    history = run.history()
+    if history.error and history.status == "DAMAGED":
+        return history.error
+    for artifact in history.artifacts.values():
+        if damage := artifact.damage(run.folder):
+            return f"{artifact.path} {damage}"
+    return None
+
+
+def _copy(run: Run, ours: Run) -> None:
+    """Copy a run folder; it appears whole, in place of an earlier state of it."""
+    copy = ours.folder.with_name(f".{run.id}")
+    if copy.exists():
+        shutil.rmtree(copy)
+    shutil.copytree(run.folder, copy, ignore=NOT_COPIED)
+    if run.delivered().get("store") == LOCAL:  # the other folder's own store
+        (copy / delivered.FILE_NAME).unlink()
+    fsync_folder(copy)
+    if ours.folder.exists():
+        before = ours.folder.with_name(f".{run.id}.{secrets.token_hex(4)}")
+        ours.folder.rename(before)
+        copy.rename(ours.folder)
+        shutil.rmtree(before)
+    else:
+        copy.rename(ours.folder)
+    fsync_folder(ours.folder.parent)
+
+
+def _take_plan(outputs: Path, plan: Plan, saved_ns: int) -> bool:
+    """Write the plan of a sweep as both have it; returns whether anything of it is new here."""
+    known = {each.id: (saved, each) for saved, each in saved_plans(outputs)}
+    if plan.id not in known:
+        if not plan.readable_runs(outputs):
+            return False
+        plan.save(outputs, saved_ns)
+        return True
+    saved, ours = known[plan.id]
+    jobs = joined(outputs, ours.jobs, plan.jobs)
+    every = dict.fromkeys(job.run for job in (*ours.jobs, *plan.jobs))
+    others = [each for each in every if each not in {job.run for job in jobs}]
+    replaced = tuple(dict.fromkeys([*ours.replaced, *plan.replaced, *others]))
+    about = replace(
+        ours.about,
+        name=ours.about.name or plan.about.name,
+        note=ours.about.note or plan.about.note,
+    )
+    both = replace(ours, jobs=jobs, replaced=replaced, about=about)
+    if both == ours:
+        return False
+    both.save(outputs, max(saved, saved_ns))
+    return True
+
+
+def joined(
+    outputs: Path, ours: Sequence[SweepJob], theirs: Sequence[SweepJob]
+) -> tuple[SweepJob, ...]:
+    """One job for each key: of two, the one whose run is finished, else ours."""
+    by_key = {job.key: job for job in theirs}
+    jobs = []
+    for job in ours:
+        other = by_key.pop(job.key, job)
+        run, their_run = open_run(outputs, job.run), open_run(outputs, other.run)
+        is_done = run.is_readable() and run.is_finished
+        better = not is_done and their_run.is_readable() and their_run.is_finished
+        jobs.append(other if better else job)
+    return (*jobs, *by_key.values())

@@ -1,0 +1,236 @@
+"""Runs of two machines in one folder, by a copy of the folder and by a pack.
+
+Covers: commands/pack.py, runfolder/merging.py, runfolder/pack.py
+"""
+
+import json
+import re
+import shutil
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import harness
+from harness.runfolder import merging, pack, removed
+from harness.runfolder.about import About
+from harness.runfolder.folder import all_runs
+from harness.runfolder.plan import Plan, SweepJob, load_plan, saved_plans
+from harness.runfolder.run import Run
+from tests.conftest import Command, new_run, record_training
+
+SWEEP = "xaaaaaaaaa"
+SAID = About()
+
+
+def save(outputs: Path, runs: dict[str, Run], about: About = SAID, name: str = SWEEP) -> None:
+    jobs = tuple(SweepJob(run.id, key, {"seed": key}, key) for key, run in runs.items())
+    Plan(name, ("-m",), jobs, about=about).save(outputs)
+
+
+def trained(outputs: Path, seed: int, *, status: str | None = "FINISHED") -> Run:
+    run = new_run(outputs, f"seed={seed}", "tracking=none", name=f"seed={seed}")
+    record_training(run, 0.5, 0.25, status=status)
+    (run.folder / "environment.txt").write_text(f"machine of {outputs.name}")
+    run.add_artifacts(["environment.txt"])
+    return run
+
+
+@pytest.fixture
+def ours(tmp_path: Path) -> Path:
+    """Seeds 1 and 2 of a sweep, of which the second did not finish here."""
+    outputs = tmp_path / "ours"
+    runs = {"1": trained(outputs, 1), "2": trained(outputs, 2, status="KILLED")}
+    save(outputs, runs, About(name="pilot"))
+    return outputs
+
+
+@pytest.fixture
+def theirs(tmp_path: Path) -> Path:
+    """Seeds 2 and 3 of the same sweep, and a run by itself."""
+    outputs = tmp_path / "theirs"
+    save(outputs, {"2": trained(outputs, 2), "3": trained(outputs, 3)}, About(note="of theirs"))
+    trained(outputs, 9)
+    (outputs / "reports" / SWEEP).mkdir(parents=True)
+    (outputs / "reports" / SWEEP / "index.html").write_text("report")
+    return outputs
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != ".lock"
+    }
+
+
+def test_runs_and_sweeps_are_joined(ours: Path, theirs: Path) -> None:
+    merged = merging.merge(ours, theirs)
+    assert (len(merged.runs), merged.sweeps, merged.known, merged.refused) == (3, [SWEEP], 0, [])
+    assert len(all_runs(ours)) == 5
+    for run in all_runs(theirs):
+        assert content(ours / "runs" / run.id) == content(run.folder)
+    plan = load_plan(ours, SWEEP)
+    runs = {job.key: Run(ours / "runs" / job.run) for job in plan.jobs}
+    assert list(runs) == ["1", "2", "3"]
+    assert all(run.is_finished for run in runs.values()), "of two runs of a job the finished one"
+    assert plan.about == About(name="pilot", note="of theirs")
+    assert len(harness.runs(SWEEP, outputs=ours)) == 3
+
+
+def test_merging_again_changes_nothing(ours: Path, theirs: Path) -> None:
+    merging.merge(ours, theirs)
+    before, plans = content(ours), list(saved_plans(ours))
+    merged = merging.merge(ours, theirs)
+    assert (merged.runs, merged.sweeps, merged.known, merged.refused) == ([], [], 3, [])
+    assert (content(ours), list(saved_plans(ours))) == (before, plans)
+
+
+def test_a_sweep_of_theirs_alone_keeps_its_place_in_time(ours: Path, theirs: Path) -> None:
+    save(theirs, {"9": all_runs(theirs)[2]}, name="xbbbbbbbbb")
+    ((saved, _),) = [each for each in saved_plans(theirs) if each[1].id == "xbbbbbbbbb"]
+    assert merging.merge(ours, theirs).sweeps == [SWEEP, "xbbbbbbbbb"]
+    assert (saved, "xbbbbbbbbb") in [(each, plan.id) for each, plan in saved_plans(ours)]
+
+
+def test_a_run_that_went_on_there_is_taken_in(ours: Path, tmp_path: Path) -> None:
+    theirs = tmp_path / "copy"
+    shutil.copytree(ours, theirs)
+    _, unfinished = all_runs(theirs)
+    record_training(unfinished, 0.125)
+    merged = merging.merge(ours, theirs)
+    assert ([run.id for run in merged.runs], merged.known) == ([unfinished.id], 1)
+    assert Run(ours / "runs" / unfinished.id).is_finished
+    assert list((ours / "runs").glob(".*-*")) == [], "nothing is left over"
+    back = merging.merge(theirs, ours)
+    assert (back.runs, back.known, back.refused) == ([], 2, [])
+
+
+def test_what_went_on_in_both_stays_as_it_is_here(ours: Path, tmp_path: Path) -> None:
+    theirs = tmp_path / "copy"
+    shutil.copytree(ours, theirs)
+    for outputs, error in ((ours, 0.25), (theirs, 0.125)):
+        record_training(all_runs(outputs)[1], error)
+    merged = merging.merge(ours, theirs)
+    assert merged.runs == []
+    (line,) = merged.refused
+    assert line.endswith("went on here and there in different ways; ours stays")
+    assert all_runs(ours)[1].metrics["best/val_error"] == 0.25
+
+
+def test_what_is_damaged_live_or_removed_is_not_taken_in(ours: Path, theirs: Path) -> None:
+    damaged, live, gone = all_runs(theirs)
+    (damaged.folder / "environment.txt").write_text("changed")
+    removed.place(ours).mkdir()
+    (removed.place(ours) / removed.GONE).write_text(json.dumps({"run": gone.id}) + "\n")
+    with live.lock():
+        merged = merging.merge(ours, theirs)
+    assert merged.runs == []
+    assert [line.partition(": ")[0] for line in merged.refused] == [damaged.id, live.id, gone.id]
+    assert "environment.txt has 7 bytes instead of" in merged.refused[0]
+    assert len(all_runs(ours)) == 2
+
+
+def test_a_pack_has_all_but_spare_checkpoints(theirs: Path, tmp_path: Path) -> None:
+    runs = all_runs(theirs)
+    (runs[0].folder / "checkpoints/epoch-2").mkdir(parents=True)
+    (runs[0].folder / "checkpoints/epoch-2/state").write_text("much")
+    (runs[0].folder / "delivered.json").write_text("{}")
+    pack.write(tmp_path / "pack.zip", theirs, runs, "1")
+    names = zipfile.ZipFile(tmp_path / "pack.zip").namelist()
+    assert f"sweeps/{SWEEP}.json" in names
+    assert f"reports/{SWEEP}/index.html" in names
+    assert not [name for name in names if "checkpoints" in name or "delivered" in name]
+    with pack.opened(tmp_path / "pack.zip") as folder:
+        assert content(folder / "runs" / runs[2].id) == content(runs[2].folder)
+
+
+def test_a_pack_is_merged_by_commands(
+    command: Command, ours: Path, theirs: Path, tmp_path: Path
+) -> None:
+    done = command("harness", "pack", SWEEP, "--outputs", "theirs", "--to", "out/two.zip")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(r"out/two.zip: 2 run\(s\), \d+\.\d MB\n", done.stdout)
+    done = command("harness", "merge", "out/two.zip", "--outputs", "ours")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "out/two.zip: took in 2 run(s), 1 sweep(s); 0 known already\n"
+    done = command("harness", "merge", "theirs", "--outputs", "ours")
+    assert done.stdout == "theirs: took in 1 run(s); 2 known already\n"
+    with all_runs(theirs)[0].lock():
+        done = command("harness", "merge", "theirs", "--outputs", "ours")
+    assert done.returncode == 1
+    assert done.stderr.startswith("not taken in: ")
+
+
+def tampered(path: Path, name: str, change: str) -> None:
+    """Change a pack: a file's content, or the name under which it is listed."""
+    archive = zipfile.ZipFile(path)
+    files = {each: archive.read(each) for each in archive.namelist()}
+    if change == "content":
+        files[name] += b"more"
+    else:
+        about = json.loads(files[pack.CONTENTS])
+        about["files"][change] = about["files"].pop(name)
+        files[pack.CONTENTS] = json.dumps(about).encode()
+        files[change] = files.pop(name)
+    with zipfile.ZipFile(path, "w") as writer:
+        for each, text in files.items():
+            writer.writestr(each, text)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ("content", "is damaged"),
+        ("../../outside", "'../../outside' is not a file in it"),
+        ("/tmp/outside", "'/tmp/outside' is not a file in it"),
+    ],
+)
+def test_a_pack_that_was_changed_is_refused(
+    ours: Path, theirs: Path, tmp_path: Path, change: str, why: str
+) -> None:
+    path, run = tmp_path / "pack.zip", all_runs(theirs)[0]
+    pack.write(path, theirs, [run], "1")
+    tampered(path, f"runs/{run.id}/environment.txt", change)
+    with pytest.raises(ValueError, match="not a whole pack") as error, pack.opened(path):
+        pass
+    assert why in str(error.value)
+    assert len(all_runs(ours)) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["merge", "nowhere"], "nowhere: expected an outputs folder, with runs/ in it, or a pack"),
+        (["merge", "ours"], "ours: is the folder itself; name another one"),
+        (["merge", "text"], "text: not a whole pack of `harness pack`"),
+        (["pack", "nonsense"], "'nonsense' is no run, sweep"),
+        (["pack", "since=2999-01-01"], "there are no runs to pack"),
+        (["pack", SWEEP, "--to", "text/a.zip"], "text: is a file; name a folder to write to"),
+    ],
+)
+def test_bad_input_is_one_line(
+    command: Command, ours: Path, tmp_path: Path, words: list[str], problem: str
+) -> None:
+    (tmp_path / "text").write_text("kept")
+    done = command("harness", *words, "--outputs", "ours")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert problem in done.stderr
+
+
+@pytest.mark.service
+def test_a_packed_run_is_reproduced_elsewhere(
+    command: Command, tmp_path: Path, idx_folder: Path
+) -> None:
+    own = ("dataset=idx", f"dataset.dir={idx_folder}", "dataset.num_val=40", "epochs=2", "width=8")
+    assert command("harness.run", "-m", *own, "seed=1,2", "outputs=there").returncode == 0
+    assert command("harness", "pack", "last", "--outputs", "there").returncode == 0
+    shutil.rmtree(tmp_path / "there")
+    done = command("harness", "merge", "pack.zip", "--outputs", "here")
+    assert (done.returncode, done.stderr) == (0, "")
+    run = all_runs(tmp_path / "here")[0]
+    done = command("harness", "reproduce", run.id, "--outputs", "here")
+    assert done.returncode == 0, done.stderr
+    done = command("harness", "sync", "--outputs", "here")
+    assert done.returncode == 0, done.stderr
+    assert command("harness", "compare", "--outputs", "here").returncode == 0
