@@ -126,9 +126,16 @@ def read_history(path: Path) -> History:
     unknown: dict[str, None] = {}
     try:
         for record, _ in scan(path):
-            history = history.then(record)
+            if record["kind"] == "epoch" and _follows(history.epochs, record):
+                history.epochs.append(record)  # most records by far; the list is this one's own
+            else:
+                history = history.then(record)
             unknown |= dict.fromkeys(versions.unknown_of(record))
     except JournalError as error:
         history = replace(history, status=RunStatus.DAMAGED, error=str(error))
     versions.warn(path, tuple(unknown))
     return replace(history, unknown=tuple(unknown)) if unknown else history
+
+
+def _follows(epochs: list[Record], record: Record) -> bool:
+    return not epochs or bool(epochs[-1]["epoch"] < record["epoch"])

@@ -94,10 +94,18 @@ def unknown(params: Iterable[tuple[str, Any]]) -> tuple[str, ...]:
 def unknown_of(record: Record) -> tuple[str, ...]:
     """What this version does not know of a journal's record: its kind, fields or settings."""
     kind = record["kind"]
+    found = _unknown_fields(kind, tuple(record))
+    if kind not in RECORDS:
+        return found
+    return found + unknown(record["params"].items()) if kind == "create" else found
+
+
+@cache
+def _unknown_fields(kind: str, fields: tuple[str, ...]) -> tuple[str, ...]:
+    """What is not known of a record with these fields."""
     if kind not in RECORDS:
         return (f"kind={kind}",)
-    found = tuple(f"{kind}.{key}" for key in record if key not in RECORDS[kind])
-    return found + unknown(record["params"].items()) if kind == "create" else found
+    return tuple(f"{kind}.{key}" for key in fields if key not in RECORDS[kind])
 
 
 def without(content: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
