@@ -292,13 +292,13 @@ class Run:
         with self.writing() as journal:
             journal.append("store", uri=target.key)
 
-    def join_sweep(self, sweep: str, number: str, about: Mapping[str, str]) -> None:
+    def join_sweep(self, sweep: str, number: str, about: Mapping[str, str] | None = None) -> None:
         """Tag the run as a member of one more sweep; does nothing when it is one already.
 
         about: the tags of what was said of the sweep.
         """
         tags = self.history().tags
-        before, added = tags.get("sweep", ""), dict(about)
+        before, added = tags.get("sweep", ""), dict(about or {})
         if sweep not in before.split(","):
             added |= {"sweep": f"{before},{sweep}".strip(","), "sweep.job": number}
         if added.items() - tags.items():
