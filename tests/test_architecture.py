@@ -49,7 +49,7 @@ FENCES = {
         "runfolder/sweep.py",
     ),
     "starlette": ("recognizer/server.py", "recognizer/guard.py"),
-    "uvicorn": ("recognizer/server.py",),
+    "uvicorn": ("recognizer/server.py", "tracking/mlflow_private.py"),
 }
 # Where MLflow's private parts are used.
 PRIVATE = re.compile(r"\bmlflow\.(store|utils)\b|\._tracking_client\b|sharedViewState")

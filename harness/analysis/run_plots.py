@@ -12,12 +12,11 @@ from harness.job import build
 from harness.runfolder import own_code
 from harness.runfolder.history import History
 from harness.runfolder.objective import DEFAULT, Objective
-from harness.runfolder.run import Run
+from harness.runfolder.run import LEARNING_CURVES, Run
 from harness.runfolder.schema import ScratchConfig
 from harness.runfolder.status import RunStatus
 from harness.training import randomness
 
-LEARNING_CURVES = "plots/learning_curves.png"
 AUGMENTATION = "plots/augmentation.png"
 DEFORMED = 9  # deformed copies of each sample
 

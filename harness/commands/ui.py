@@ -12,8 +12,8 @@ from harness.runfolder.optional import attempt
 from harness.runfolder.plan import all_plans
 from harness.runfolder.target import Target
 from harness.tracking.store import Store
-from harness.tracking.ui import serve
-from harness.tracking.views import save_view, swept_params, view_link
+from harness.tracking.ui import serve, set_tag
+from harness.tracking.views import View, save_view, view_link
 
 
 @click.command()
@@ -29,10 +29,11 @@ def ui(outputs: Path, port: int, uri: str | None) -> None:
         signal.signal(number, signal.default_int_handler)
     try:
         with serve(target, port) as address:
-            click.echo(f"the MLflow UI is at {address}   (Ctrl-C ends it)")
+            click.echo(f"the MLflow UI is at {address}")
             link = attempt("link", partial(newest_view, outputs, target, address), None)
             if link:
                 click.echo(f"the newest sweep's charts: {link}")
+            click.echo("this command serves it, and runs until Ctrl-C stops it")
             while True:
                 time.sleep(3600)
     except (ValueError, RuntimeError) as error:
@@ -47,11 +48,13 @@ def newest_view(outputs: Path, target: Target, address: str) -> str | None:
     None when the store does not have the sweep. address: where the store's UI is served.
     """
     for plan in all_plans(outputs)[-1:]:
-        readable = plan.readable_runs(outputs)
+        view, readable = View.of(plan, outputs), plan.readable_runs(outputs)
         delivered = readable[0].delivered() if readable else {}
-        if delivered.get("store") == target.key:
-            params = swept_params(plan.jobs[0].swept, readable[0].history().params)
+        if view is not None and delivered.get("store") == target.key:
             experiment_id = delivered["experiment_id"]
-            save_view(Store(target).client, experiment_id, plan.id, params)
+            try:
+                set_tag(address, experiment_id, *view.tag())
+            except OSError:  # the server answers other hosts only: its settings are the user's
+                save_view(Store(target).client, experiment_id, view)
             return view_link(address, experiment_id, plan.id)
     return None

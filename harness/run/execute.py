@@ -21,6 +21,7 @@ from harness.runfolder.status import ExitStatus
 from harness.runfolder.target import Target
 from harness.tracking.delivery import Report
 from harness.tracking.process import DeliveryProcess
+from harness.tracking.views import View
 
 if TYPE_CHECKING:
     from harness.run.search.search import Search
@@ -51,7 +52,7 @@ def execute(runs: list[Run], plan: Plan | None, engines: Engines, prestart: Pres
     # The report is an artifact of the best run: it must be noted in its journal before the delivery
     # closes, or it is not uploaded.
     report_line = "" if interrupted or plan is None else _compare(plan, outputs)
-    delivered = deliveries.close()
+    delivered = deliveries.close(plan)
     status = summary.summarize(runs, plan, delivered, target, interrupted=interrupted)
     if report_line:
         print(report_line)
@@ -93,7 +94,7 @@ def execute_search(search: "Search", engines: Engines, prestart: Prestart) -> Ex
         for run in runs:
             plot_run(run)
         attempt("plots of the search", partial(study.draw, search, trials.study), None)
-    delivered = deliveries.close()
+    delivered = deliveries.close(trials.plan)
     status = summary.summarize(runs, trials.plan, delivered, target, interrupted=interrupted)
     return ExitStatus.FAILED if failed and status is ExitStatus.DONE else status
 
@@ -117,11 +118,18 @@ class Deliveries:
         if target is not None:
             self._process(target).follow(run)
 
-    def close(self) -> Report:
-        """Wait until everything is delivered or given up; the reports of all as one."""
+    def close(self, plan: Plan | None = None) -> Report:
+        """Wait until everything is delivered or given up; the reports of all as one.
+
+        plan: of the command's sweep, whose view is stored where its runs are.
+        """
+        view = None
+        if plan is not None:
+            view = attempt("view of the sweep", partial(View.of, plan, self._outputs), None)
         whole = Report()
         for process in self._processes.values():
-            report = process.close()
+            report = process.close(view)
+            whole.views += report.views
             whole.experiments |= report.experiments
             whole.undelivered |= report.undelivered
             whole.refused |= report.refused

@@ -15,11 +15,11 @@ from harness.runfolder.history import History
 from harness.runfolder.objective import DEFAULT as DEFAULT_OBJECTIVE
 from harness.runfolder.objective import Objective, several
 from harness.runfolder.plan import Plan
-from harness.runfolder.run import PREDICTIONS, Run
+from harness.runfolder.run import LEARNING_CURVES, PREDICTIONS, Run
 from harness.runfolder.status import ExitStatus, RunStatus
 from harness.runfolder.target import Target
 from harness.tracking.delivery import Report
-from harness.tracking.views import sweep_link
+from harness.tracking.views import sweep_link, view_link
 
 UI = "http://127.0.0.1:5000"
 DEFAULT = Path("outputs")  # of conf/config.yaml; commands look there by default
@@ -47,6 +47,8 @@ def summarize(
     outputs = runs[0].outputs if runs else DEFAULT
     if target is not None:
         _print_delivery(plan, report, target, outputs)
+    if plan is None and not interrupted:
+        _print_what_next(runs[0], histories[0])
     if interrupted:
         _print_how_to_continue(histories, plan, outputs)
         return ExitStatus.INTERRUPTED
@@ -221,11 +223,12 @@ def _print_delivery(plan: Plan | None, report: Report, target: Target, outputs: 
         if target.database is None:
             print(f"compare in the MLflow UI:  {address}")
         else:
-            ui = _command("ui", outputs)
+            ui = _command("ui", outputs=outputs)
             print(f"compare in the MLflow UI:  {ui}   then open {address}")
         for experiment_id in report.experiments.values():
             if plan is not None:
-                link = sweep_link(address, experiment_id, plan.id)
+                link_to = view_link if experiment_id in report.views else sweep_link
+                link = link_to(address, experiment_id, plan.id)
                 print(f"this sweep's charts:       {link}{where.get(experiment_id, '')}")
         if plan is not None and (others := _other_names(plan, outputs)):
             print(f"names there:               {others}")
@@ -236,7 +239,7 @@ def _print_delivery(plan: Plan | None, report: Report, target: Target, outputs: 
     for run, why in report.undelivered.items():
         print(f"not delivered yet: {run}: {why}", file=sys.stderr)
     if report.undelivered:
-        print(f"`{_command('sync', outputs)}` delivers the rest", file=sys.stderr)
+        print(f"`{_command('sync', outputs=outputs)}` delivers the rest", file=sys.stderr)
 
 
 def _other_names(plan: Plan, outputs: Path) -> str:
@@ -247,10 +250,21 @@ def _other_names(plan: Plan, outputs: Path) -> str:
     return ", ".join([*words, *more])
 
 
-def _command(name: str, outputs: Path) -> str:
+def _print_what_next(run: Run, history: History) -> None:
+    """Where a single run's picture and folder are, and a command that goes on from it."""
+    if LEARNING_CURVES in history.artifacts:
+        print(f"learning curves:           {run.folder / LEARNING_CURVES}")
+    print(f"folder:                    {run.folder}")
+    if history.status is RunStatus.FINISHED:
+        is_built_in = ":" not in str(history.params["trainer.name"])
+        words = ["evaluate", run.id] if is_built_in else ["status"]
+        print(f"next:                      {_command(*words, outputs=run.outputs)}")
+
+
+def _command(*words: str, outputs: Path) -> str:
     """A command for these outputs, as it is typed."""
     elsewhere = [] if outputs == DEFAULT else ["--outputs", str(outputs)]
-    return shlex.join(["python", "-m", "harness", name, *elsewhere])
+    return shlex.join(["python", "-m", "harness", *words, *elsewhere])
 
 
 def _print_how_to_continue(histories: Sequence[History], plan: Plan | None, outputs: Path) -> None:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 CONFIG = "config.yaml"
 WEIGHTS = "weights/best.safetensors"
+LEARNING_CURVES = "plots/learning_curves.png"
 PREDICTIONS = "predictions/test.npz"
 SOURCE = "source.sha256"  # the tag of the digest of the built-in trainer's source
 ACCEPTED = "sweep.other_source"  # the tag of the sweeps that accepted a run of other source

@@ -5,10 +5,11 @@ for it. It reads JSON lines from standard input:
 
     {"target": {...}, "log": "<file>", "patience": 30}             first
     {"follow": "<run folder>"}                                     any time
-    {"close": true}                                                deliver what is left, answer, end
+    {"close": true, "view": {...}}                                 deliver what is left, answer, end
 
-and answers with one JSON line, a `Report`. When its input ends without `close`, the command has
-died and the process exits at once; the next command delivers what is on disk.
+and answers with one JSON line, a `Report`. The view of the command's sweep, a `View` or null, is
+stored with every experiment that has runs of it. When its input ends without `close`, the command
+has died and the process exits at once; the next command delivers what is on disk.
 """
 
 import gc
@@ -19,7 +20,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
@@ -32,9 +33,10 @@ from harness.runfolder.journal import JournalError
 from harness.runfolder.run import Run
 from harness.runfolder.target import Target
 from harness.tracking import environment, mlflow_private
-from harness.tracking.errors import Hopeless, StoreError, first_line
+from harness.tracking.errors import Hopeless, StoreError, answers, first_line
 from harness.tracking.follower import LOST, Follower
 from harness.tracking.store import Store
+from harness.tracking.views import View, save_view
 
 POLL_S = 3.0  # what a job wrote meanwhile takes one call
 PAUSE_S = 0.05
@@ -51,7 +53,8 @@ class Report:
     experiments: MLflow ids by name; undelivered: run ids and the reason; refused: run ids and how
     many of their records the store would not take; deleted: run ids that were deleted in the store,
     and how, to which nothing is delivered; comparable: those of `undelivered` whose journals were
-    sent: a comparison with the store may repair them.
+    sent: a comparison with the store may repair them; views: ids of the experiments with which the
+    command's view was stored.
     """
 
     experiments: dict[str, str] = field(default_factory=dict)
@@ -59,6 +62,7 @@ class Report:
     refused: dict[str, int] = field(default_factory=dict)
     deleted: dict[str, str] = field(default_factory=dict)
     comparable: list[str] = field(default_factory=list)
+    views: list[str] = field(default_factory=list)
 
 
 class Delivery:
@@ -155,6 +159,19 @@ class Delivery:
                 time.sleep(PAUSE_S)
         return self.report()
 
+    def save_view(self, view: View, experiment_ids: Iterable[str]) -> list[str]:
+        """Store a view with experiments; the ids of those that took it. The log has the others."""
+        stored: list[str] = []
+        for experiment_id in experiment_ids:
+            try:
+                if self.store is not None:
+                    with answers(self.target):
+                        save_view(self.store.client, experiment_id, view)
+                    stored.append(experiment_id)
+            except (StoreError, ValueError) as error:
+                print(first_line(error), file=sys.stderr, flush=True)
+        return stored
+
 
 def main() -> None:
     """The delivery process."""
@@ -187,7 +204,11 @@ def main() -> None:
         if "follow" in order:
             delivery.follow(Run(Path(order["follow"])))
         if "close" in order:
-            print(json.dumps(asdict(delivery.drain(first["patience"]))), file=answer, flush=True)
+            report = delivery.drain(first["patience"])
+            if order.get("view"):
+                view = View(**order["view"])
+                report.views = delivery.save_view(view, report.experiments.values())
+            print(json.dumps(asdict(report)), file=answer, flush=True)
             return
 
 

@@ -4,8 +4,10 @@ Each part is covered by a test with the real MLflow, so an upgrade that breaks o
 """
 
 import json
+import os
 import re
 import sqlite3
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -38,6 +40,46 @@ SELECT artifact_location FROM experiments AS e WHERE lifecycle_stage IN (?, ?) A
 BULK_PATH = "/ajax-api/2.0/mlflow/metrics/get-history-bulk"
 BULK_RUNS, BULK_ROWS = 100, 25_000  # MLflow's limits for one call
 SHARED_VIEW = "mlflow.sharedViewState."  # prefix of the tag of an experiment that holds a view
+
+CURVES = "curves"  # the name of the section that comes first, and its id
+CURVE_HEIGHT = 440  # px; MLflow's own charts have 360
+
+
+def chart_state(first: Sequence[str], collapsed: Iterable[str]) -> dict[str, object]:
+    """The part of a view's state that says which charts come first, large, as curves.
+
+    first: metrics; the charts of all others are made by the UI, in sections named after the first
+    part of their keys, of which those in `collapsed` are closed. Charts without data are hidden.
+    """
+    cards = [
+        {
+            "type": "LINE",
+            "uuid": f"curve-{metric}",
+            "metricSectionId": CURVES,
+            "metricKey": metric,
+            "selectedMetricKeys": [metric],
+            "isGenerated": True,
+            "deleted": False,
+            "lineSmoothness": 0,
+            "scaleType": "linear",
+            "xAxisKey": "step",
+            "xAxisScaleType": "linear",
+            "useGlobalXaxisKey": True,
+            "useGlobalLineSmoothing": True,
+        }
+        for metric in first
+    ]
+    sections = [_section(CURVES) | {"columns": len(first), "cardHeight": CURVE_HEIGHT}]
+    sections += [_section(name) | {"display": False} for name in collapsed]
+    return {
+        "compareRunCharts": cards,
+        "compareRunSections": sections,
+        "isAccordionReordered": True,  # otherwise they are sorted by name
+    }
+
+
+def _section(name: str) -> dict[str, object]:
+    return {"uuid": name, "name": name, "display": True, "isReordered": False, "deleted": False}
 
 
 def moved(target: Target, patience: float) -> str | None:
@@ -104,6 +146,30 @@ def relocate(target: Target) -> None:
                     f"WHERE substr({column}, 1, ?) = ?",
                     (target.artifacts, len(before) + 1, len(before) + 1, f"{before}/"),
                 )
+
+
+def run_server(target: Target, host: str, port: int) -> None:
+    """Serve the UI of a store in this process, until it is stopped.
+
+    `mlflow server` does the same in two processes, each of which imports MLflow. Raises what
+    MLflow raises when the store cannot be used.
+    """
+    from mlflow.server import constants, handlers
+    from mlflow.store.tracking import DEFAULT_ARTIFACTS_URI
+
+    root = target.artifact_root or DEFAULT_ARTIFACTS_URI
+    os.environ |= {
+        constants.BACKEND_STORE_URI_ENV_VAR: target.uri,
+        constants.ARTIFACT_ROOT_ENV_VAR: root,
+        constants.ARTIFACTS_DESTINATION_ENV_VAR: "./mlartifacts",
+        constants.SERVE_ARTIFACTS_ENV_VAR: "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "_MLFLOW_SGI_NAME": "uvicorn",
+    }
+    handlers.initialize_backend_stores(target.uri, target.uri, root)
+    import_module("uvicorn").run(
+        "mlflow.server.fastapi_app:app", host=host, port=port, log_level="critical"
+    )
 
 
 def load_database() -> None:

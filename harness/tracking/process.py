@@ -17,6 +17,7 @@ from harness.runfolder.run import Run
 from harness.runfolder.target import Target
 from harness.tracking import environment
 from harness.tracking.delivery import PATIENCE_S, Report
+from harness.tracking.views import View
 
 PRINT_EVERY_S = 3.0  # at first
 SILENCE_S = 60.0  # beyond its patience: time-outs of a call, a slow import
@@ -50,14 +51,15 @@ class DeliveryProcess:
         self._runs.append(run)
         self._send({"follow": str(run.folder.resolve())})
 
-    def close(self) -> Report:
+    def close(self, view: View | None = None) -> Report:
         """Wait until everything is delivered or the process gives up; prints the progress.
 
+        view: of the command's sweep, to be stored with the experiments of its runs.
         A process that does not answer in time is killed.
         """
         why = ""
         try:
-            self._send({"close": True})
+            self._send({"close": True, "view": None if view is None else asdict(view)})
             answer = self._answer()
             if not answer:
                 with suppress(subprocess.TimeoutExpired):

@@ -23,7 +23,7 @@ from harness.tracking.errors import StoreError, answers, first_line
 from harness.tracking.mlflow_private import BULK_ROWS, BULK_RUNS
 from harness.tracking.recorded import Missing, Recorded, more_elsewhere
 from harness.tracking.store import PAGE, Store, pages
-from harness.tracking.views import save_view
+from harness.tracking.views import View, save_view
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -189,7 +189,8 @@ class Reader:
 
     def save_view(self, run: Recorded, sweep: str, params: Iterable[str]) -> None:
         """Store the view of a sweep with the experiment of one of its runs. Raises `ValueError`."""
-        save_view(self._client, run.experiment, sweep, params, Objective.of(run.params))
+        view = View(sweep, list(params), str(Objective.of(run.params)))
+        save_view(self._client, run.experiment, view)
 
     def _sweep(self, word: str, also: str = "") -> tuple[str, list[Recorded]] | None:
         if not re.fullmatch(r"[0-9a-f]{1,10}", word):

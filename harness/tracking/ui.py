@@ -1,6 +1,10 @@
-"""The MLflow UI on loopback, with the settings that make it light."""
+"""The MLflow UI on loopback, as a process: `python -m harness.tracking.ui HOST PORT`.
 
-import os
+It reads the store, a `Target` as JSON, from standard input: an argument would show its password to
+`ps`.
+"""
+
+import json
 import socket
 import subprocess
 import sys
@@ -8,14 +12,17 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
 
 import psutil
 
 from harness.runfolder.target import Target
+from harness.tracking.mlflow_private import run_server
 
 HOST = "127.0.0.1"
 START_S = 120.0
+TAG_S = 30.0
 
 
 @contextmanager
@@ -28,22 +35,32 @@ def serve(target: Target, port: int) -> Iterator[str]:
     with socket.socket() as probe:
         if probe.connect_ex((HOST, port)) == 0:
             raise ValueError(f"--port {port}: something listens there already; choose another port")
-    command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port)]
-    command += ["--workers", "1"]
-    if target.artifact_root:
-        command += ["--default-artifact-root", target.artifact_root]
-    environment = os.environ | {
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "MLFLOW_BACKEND_STORE_URI": target.uri,  # an argument would show its password to `ps`
-    }
     process = psutil.Popen(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [sys.executable, "-m", "harness.tracking.ui", HOST, str(port)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        text=True,
     )
     try:
+        with suppress(BrokenPipeError), process.stdin:  # it died: `_wait` says so
+            process.stdin.write(json.dumps(asdict(target)))
         _wait(process, f"http://{HOST}:{port}/health")
         yield f"http://{HOST}:{port}"
     finally:
         _end(process)
+
+
+def set_tag(address: str, experiment_id: str, key: str, value: str) -> None:
+    """Set a tag of an experiment over HTTP, without importing MLflow. Raises `OSError`."""
+    content = {"experiment_id": experiment_id, "key": key, "value": value}
+    request = urllib.request.Request(
+        f"{address}/api/2.0/mlflow/experiments/set-experiment-tag",
+        json.dumps(content).encode(),
+        {"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=TAG_S):
+        return
 
 
 def _wait(process: psutil.Popen, address: str) -> None:
@@ -73,3 +90,13 @@ def _end(process: psutil.Popen) -> None:
     for member in alive:
         member.kill()
     psutil.wait_procs(alive, timeout=5)
+
+
+def main() -> None:
+    """The server's process."""
+    target = Target(**json.loads(sys.stdin.read()))
+    run_server(target, sys.argv[1], int(sys.argv[2]))
+
+
+if __name__ == "__main__":
+    main()

@@ -7,17 +7,21 @@ MLflow keeps as a tag of the experiment, holds filter, order, columns and groupi
 import json
 import urllib.parse
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.nn import metrics
 from harness.runfolder.objective import DEFAULT, Objective
+from harness.runfolder.plan import Plan
 from harness.runfolder.target import shown
-from harness.tracking.mlflow_private import OURS, SHARED_VIEW
+from harness.tracking.mlflow_private import OURS, SHARED_VIEW, chart_state
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 SEED = "seed"
+COLLAPSED = ("best", "test", "time")  # sections: one point a run, or of no result
 NOTE = f"""\
 Every run is one training. The errors of a classification are **fractions**, not percent; the
 losses and errors of a regression are in the units of its targets.
@@ -58,19 +62,52 @@ def columns(objective: Objective) -> list[str]:
     return list(dict.fromkeys([*shown_first, metrics.TRAIN_LOSS, metrics.EPOCH_S]))
 
 
-def save_view(
-    client: "MlflowClient",
-    experiment_id: str,
-    sweep: str,
-    params: Iterable[str],
-    objective: Objective = DEFAULT,
-) -> None:
-    """Store the view of a sweep: its runs, best first, with what was swept and what came out.
+def curves(objective: Objective) -> list[str]:
+    """The metrics whose curves come first: the objective, then the loss that is trained."""
+    return list(dict.fromkeys([objective.metric, metrics.TRAIN_LOSS]))
 
-    Runs that differ in their seed only are drawn as one curve, their mean. Raises `ValueError`.
-    """
+
+@dataclass(frozen=True)
+class View:
+    """What the view of a sweep shows. params: those that were swept; objective: as typed."""
+
+    sweep: str
+    params: list[str]
+    objective: str = str(DEFAULT)
+
+    @classmethod
+    def of(cls, plan: Plan, outputs: Path) -> "View | None":
+        """The view of a sweep on disk; None when none of its runs can be read."""
+        readable = plan.readable_runs(outputs)
+        if not readable:
+            return None
+        swept = dict.fromkeys(key for job in plan.jobs for key in job.swept)
+        params = readable[0].history().params
+        return cls(plan.id, swept_params(swept, params), str(Objective.of(params)))
+
+    def tag(self) -> tuple[str, str]:
+        """The tag of an experiment that holds the view: its key and its value."""
+        state = view_state(self.sweep, self.params, Objective.parse(self.objective))
+        return f"{SHARED_VIEW}sweep-{self.sweep}", json.dumps(state)
+
+
+def save_view(client: "MlflowClient", experiment_id: str, view: View) -> None:
+    """Store the view of a sweep with an experiment. Raises `ValueError`."""
     from mlflow.exceptions import MlflowException
 
+    try:
+        client.set_experiment_tag(experiment_id, *view.tag())
+    except MlflowException as error:
+        raise ValueError(
+            f"no view of sweep {view.sweep}: {shown(str(error).splitlines()[0])}"
+        ) from error
+
+
+def view_state(sweep: str, params: Iterable[str], objective: Objective) -> dict[str, object]:
+    """The view of a sweep: its runs, best first, with what was swept and what came out.
+
+    Its curves come first. Runs that differ in their seed only are drawn as one, their mean.
+    """
     keys = list(params)
     settings = [key for key in keys if key != SEED]
     state: dict[str, object] = {
@@ -80,16 +117,11 @@ def save_view(
         "selectedColumns": [f"params.`{key}`" for key in keys]
         + [f"metrics.`{key}`" for key in columns(objective)],
         "runsHiddenMode": "SHOW_ALL",
-    }
+    } | chart_state(curves(objective), COLLAPSED)
     if SEED in keys and settings:
         groups = [{"mode": "param", "groupByData": key} for key in settings]
         state["groupBy"] = {"aggregateFunction": "average", "groupByKeys": groups}
-    try:
-        client.set_experiment_tag(experiment_id, f"{SHARED_VIEW}sweep-{sweep}", json.dumps(state))
-    except MlflowException as error:
-        raise ValueError(
-            f"no view of sweep {sweep}: {shown(str(error).splitlines()[0])}"
-        ) from error
+    return state
 
 
 def view_link(base: str, experiment_id: str, sweep: str) -> str:

@@ -20,6 +20,19 @@ QUIET = [
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
 
+# What Plotly was given, in the order of the page: the metrics of each chart, and of each of its
+# lines the run (none for a mean over runs) and the number of points; bands: from the lowest to the
+# highest seed.
+PLOTS = """() => [...document.querySelectorAll('.js-plotly-plot')].map(plot => {
+    const lines = plot.data.filter(line => line.mode === 'lines+markers');
+    return {bottom: plot.getBoundingClientRect().bottom,
+            metrics: [...new Set(lines.map(line => line.metricKey))],
+            runs: lines.map(line => line.name.split(' ')[0]),
+            points: lines.map(line => line.x.length),
+            bands: plot.data.filter(line => line.fill).length};
+})"""
+FIRST = ("val/error", "train/loss")
+
 
 @contextmanager
 def ui_on(port: int, cwd: Path) -> Iterator["subprocess.Popen[str]"]:
@@ -40,7 +53,7 @@ def ui_on(port: int, cwd: Path) -> Iterator["subprocess.Popen[str]"]:
 @pytest.mark.browser
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
-def test_the_deep_link_shows_three_curves_per_chart(tmp_path: Path, idx_folder: Path) -> None:
+def test_the_link_of_a_sweep_opens_on_its_curves(tmp_path: Path, idx_folder: Path) -> None:
     from playwright.sync_api import sync_playwright
 
     own = ("dataset=idx", f"dataset.dir={idx_folder}", "dataset.num_val=40", "epochs=4", "width=8")
@@ -50,39 +63,41 @@ def test_the_deep_link_shows_three_curves_per_chart(tmp_path: Path, idx_folder: 
     assert done.returncode == 0
     link = next(line.split()[-1] for line in done.stdout.splitlines() if "charts:" in line)
     port = free_port()
+    link = link.replace(":5000", f":{port}")
     with ui_on(port, tmp_path) as ui:
         assert ui.stdout is not None
-        assert f"http://127.0.0.1:{port}" in ui.stdout.readline()
-        match = re.fullmatch(
-            r"(.*)&searchFilter=.*%25(\w+)%25%27", link.replace(":5000", f":{port}")
-        )
-        assert match
-        assert ui.stdout.readline().split()[-1] == f"{match[1]}&viewStateShareKey=sweep-{match[2]}"
+        assert ui.stdout.readline() == f"the MLflow UI is at http://127.0.0.1:{port}\n"
+        assert ui.stdout.readline() == f"the newest sweep's charts: {link}\n"
+        line = ui.stdout.readline()
+        assert line == "this command serves it, and runs until Ctrl-C stops it\n"
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-            page = browser.new_page(viewport={"width": 1500, "height": 3500})  # charts are lazy
-            page.goto(link.replace(":5000", f":{port}"))
+            page = browser.new_page(viewport={"width": 1500, "height": 1000})
+            page.goto(link)
             page.wait_for_selector(".js-plotly-plot .scatterlayer .trace", timeout=60_000)
-            page.wait_for_function(
-                "() => document.querySelectorAll('.js-plotly-plot').length >= 11", timeout=60_000
-            )
-            page.wait_for_timeout(1_000)
-            # What Plotly was given: per chart the names of the lines with a point for every epoch.
-            curves = page.evaluate(
-                """() => [...document.querySelectorAll('.js-plotly-plot')].map(
-                    plot => [...new Set(plot.data.filter(line => line.x && line.x.length >= 4)
-                                                 .map(line => line.name))]
-                ).filter(names => names.length > 0)"""
-            )
+            page.wait_for_selector("text=time", timeout=60_000)
+            page.wait_for_timeout(2_000)
+            plots = page.evaluate(PLOTS)
             text = page.inner_text("body")
+            page.set_viewport_size({"width": 1500, "height": 3500})  # charts are lazy
+            page.wait_for_function(
+                "() => document.querySelectorAll('.js-plotly-plot').length >= 5", timeout=60_000
+            )
+            page.wait_for_timeout(2_000)
+            everything = page.evaluate(PLOTS)
             browser.close()
-        assert len(curves) == 7, "loss and error of train and val, learning rate, and two times"
-        for names in curves:
-            assert sorted(name.split()[0] for name in names) == ["batch=10", "batch=20", "batch=40"]
-        for name in ("batch=10", "batch=20", "batch=40"):
-            assert re.search(rf"\b{name}\b", text)
-        assert not re.search(r"\bbatch=25\b|,batch=25", text)
         family = [psutil.Process(ui.pid), *psutil.Process(ui.pid).children(recursive=True)]
+    on_first_screen = [plot for plot in plots if plot["bottom"] <= 1000]
+    for plot, metric in zip(on_first_screen, FIRST, strict=True):
+        assert plot["metrics"] == [metric]
+        assert sorted(plot["runs"]) == ["batch=10", "batch=20", "batch=40"]
+        assert plot["points"] == [4, 4, 4], "a point for every epoch"
+    drawn = sorted(metric for plot in everything for metric in plot["metrics"])
+    assert drawn == ["train/error", "train/loss", "train/lr", "val/error", "val/loss"]
+    assert len(everything) == len(drawn), "the sections best, test and time are collapsed"
+    for section in ("best", "test", "time"):
+        assert re.search(rf"^{section}$", text, re.MULTILINE)
+    assert "batch=25" not in text
     _, alive = psutil.wait_procs(family, timeout=10)
     assert alive == []
 
@@ -116,7 +131,16 @@ def test_the_stored_view_shows_all_twelve_runs_and_what_matters(
             page.goto(view)
             page.wait_for_selector("text=Group: 80", timeout=60_000)
             charts = page.inner_text("body")
+            page.set_viewport_size({"width": 1500, "height": 1000})
+            page.wait_for_selector(".js-plotly-plot .scatterlayer .trace", timeout=60_000)
+            page.wait_for_timeout(2_000)
+            plots = page.evaluate(PLOTS)
             browser.close()
+        on_first_screen = [plot for plot in plots if plot["bottom"] <= 1000]
+        for plot, metric in zip(on_first_screen, FIRST, strict=True):
+            assert plot["metrics"] == [metric]
+            assert plot["points"] == [2, 2, 2, 2], "a mean over seeds for each batch size"
+            assert plot["bands"] == 4
         for batch in (10, 20, 40, 80):
             for seed in (1, 2, 3):
                 assert f"batch={batch},seed={seed}" in text

@@ -17,6 +17,7 @@ from harness.runfolder.plan import Plan, SweepJob
 from harness.runfolder.run import Run
 from harness.runfolder.target import Target
 from harness.tracking.delivery import Report
+from harness.tracking.views import View
 from tests.conftest import new_run, record_training
 
 REPORT = "report/0123456789/index.html"
@@ -34,6 +35,7 @@ class Recorder:
         self.targets: list[Target] = []
         self.error: BaseException | None = None
         self.runs: list[Run] = []
+        self.view: View | None = None
 
     def __call__(self, target: Target, outputs: Path, patience: float) -> "Recorder":
         """What creates a delivery process."""
@@ -65,8 +67,9 @@ class Recorder:
         best.add_artifacts([REPORT])
         return "report: the answer"
 
-    def close(self) -> Report:
+    def close(self, view: View | None = None) -> Report:
         self.calls.append("close")
+        self.view = view
         self.artifacts = self.runs[0].history().artifacts
         return Report()
 
@@ -97,6 +100,8 @@ def test_the_report_is_noted_in_the_journal_before_the_delivery_closes(
     assert executed(*runs, plan=plan_of(*runs)) == 0
     assert recorder.calls == ["follow"] * 2 + ["train"] + ["plot"] * 2 + ["compare", "close"]
     assert list(recorder.artifacts) == [REPORT], "when it closes, the journal has the report"
+    assert recorder.view == View.of(plan_of(*runs), tmp_path)
+    assert recorder.view is not None
     out = capsys.readouterr().out
     assert out.endswith("report: the answer\n"), "it is printed below the table"
     assert out.index("run id") < out.index("report: ")
@@ -105,6 +110,7 @@ def test_the_report_is_noted_in_the_journal_before_the_delivery_closes(
 def test_a_single_run_is_not_compared(tmp_path: Path, recorder: Recorder) -> None:
     assert executed(new_run(tmp_path), plan=None) == 0
     assert recorder.calls == ["follow", "train", "plot", "close"]
+    assert recorder.view is None
 
 
 def test_without_tracking_nothing_is_delivered_or_plotted(

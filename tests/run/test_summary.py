@@ -79,6 +79,43 @@ def test_with_a_local_store_the_links_are_those_of_the_ui_command(
     assert "tags.sweep%20LIKE%20%27%250123456789%25%27" in out
 
 
+def test_the_link_is_that_of_the_view_where_it_was_stored(finished: Run, capsys: Output) -> None:
+    report = Report(experiments={"digits": "7", "letters": "8"}, views=["8"])
+    summarized(finished, report=report, target=finished.target())
+    links = [line for line in capsys.readouterr().out.splitlines() if "charts:" in line]
+    assert "/7/runs?" in links[0]
+    assert "searchFilter=" in links[0]
+    assert links[1].endswith("&viewStateShareKey=sweep-0123456789   in letters")
+    assert "/8/runs?" in links[1]
+    assert "searchFilter=" not in links[1], "with which MLflow would not apply the view"
+
+
+def test_a_single_run_ends_with_its_picture_its_folder_and_the_next_command(
+    finished: Run, capsys: Output
+) -> None:
+    summarize([finished], None, Report(), None, interrupted=False)
+    out = capsys.readouterr().out
+    assert "learning curves:" not in out, "nothing was drawn"
+    picture = finished.folder / "plots/learning_curves.png"
+    picture.parent.mkdir()
+    picture.write_bytes(b"PNG")
+    finished.add_artifacts(["plots/learning_curves.png"])
+    summarize([finished], None, Report(), None, interrupted=False)
+    elsewhere = shlex.join(["--outputs", str(finished.outputs)])
+    assert capsys.readouterr().out.splitlines()[-3:] == [
+        f"learning curves:           {picture}",
+        f"folder:                    {finished.folder}",
+        f"next:                      python -m harness evaluate {finished.id} {elsewhere}",
+    ]
+
+
+def test_a_single_run_that_failed_has_no_next_command(tmp_path: Path, capsys: Output) -> None:
+    bad = record_training(new_run(tmp_path / "outputs"), 0.5, status="FAILED", error="why")
+    summarize([bad], None, Report(), None, interrupted=False)
+    out = capsys.readouterr().out
+    assert out.splitlines()[-1] == f"folder:                    {bad.folder}"
+
+
 def test_what_earlier_commands_made_is_found_in_their_experiments_by_their_names(
     finished: Run, capsys: Output
 ) -> None:

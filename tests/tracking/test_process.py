@@ -18,6 +18,7 @@ from harness.runfolder.target import Target
 from harness.tracking.process import DeliveryProcess
 from harness.tracking.store import Store
 from harness.tracking.sync import prove
+from harness.tracking.views import View
 from tests.conftest import python_path
 from tests.tracking.conftest import expected_points, make_run
 
@@ -56,6 +57,18 @@ def test_the_process_follows_and_reports(tmp_path: Path) -> None:
     store = Store(Target.local(tmp_path))
     assert report.experiments == {"mnist": store.experiment("mnist")}
     assert store.points(delivered.read(folder)["mlflow_id"]) == expected_points(folder)
+
+
+def test_the_view_of_a_sweep_is_stored_with_its_runs(tmp_path: Path) -> None:
+    process = DeliveryProcess(Target.local(tmp_path), tmp_path)
+    process.follow(Run(make_run(tmp_path, "aaa")))
+    view = View("0123456789", ["batch"])
+    report = process.close(view)
+    store = Store(Target.local(tmp_path))
+    experiment = store.experiment("mnist")
+    assert report.views == [experiment]
+    key, value = view.tag()
+    assert store.client.get_experiment(experiment).tags[key] == value
 
 
 def test_a_broken_mlflow_is_reported_and_delays_no_training(

@@ -9,6 +9,7 @@ import pytest
 
 from harness.runfolder.target import Target
 from harness.tracking import ui
+from harness.tracking.store import Store
 from tests.conftest import free_port
 
 
@@ -35,6 +36,7 @@ def test_a_server_that_ends_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.service
+@pytest.mark.filterwarnings("ignore")  # MLflow's own
 def test_the_ui_answers_while_the_block_runs(tmp_path: Path) -> None:
     port = free_port()
     others = set(psutil.Process().children(recursive=True))
@@ -42,8 +44,13 @@ def test_the_ui_answers_while_the_block_runs(tmp_path: Path) -> None:
         assert address == f"http://127.0.0.1:{port}"
         with urllib.request.urlopen(f"{address}/health", timeout=30) as answer:
             assert answer.status == 200
+        ui.set_tag(address, "0", "key", "a value")
+        with pytest.raises(OSError, match="HTTP Error 404"):
+            ui.set_tag(address, "12345", "key", "a value")
         family = set(psutil.Process().children(recursive=True)) - others
     assert family
     assert not [member for member in family if member.is_running()]
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", port)) != 0
+    experiment = Store(Target.local(tmp_path)).client.get_experiment("0")
+    assert experiment.tags["key"] == "a value"

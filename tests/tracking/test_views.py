@@ -1,11 +1,15 @@
 """Links and views of the MLflow UI."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from harness.runfolder.objective import Objective
-from harness.tracking.views import save_view, sweep_link, swept_params, view_link
+from harness.runfolder.plan import Plan, SweepJob
+from harness.tracking.views import View, save_view, sweep_link, swept_params, view_link
+from tests.conftest import new_run, record_training
 
 BASE = "http://127.0.0.1:5000"
 
@@ -45,7 +49,7 @@ def test_a_view_groups_runs_that_differ_only_in_their_seed(
     params: list[str], grouped: list[str] | None
 ) -> None:
     client = Client()
-    save_view(client, "7", "abc", params)  # type: ignore[arg-type]
+    save_view(client, "7", View("abc", params))  # type: ignore[arg-type]
     (((experiment_id, _), state),) = client.tags.items()
     assert experiment_id == "7"
     assert state["searchFilter"] == "tags.sweep LIKE '%abc%'"
@@ -69,7 +73,7 @@ def test_a_view_is_ordered_by_the_objective(
     objective: Objective, first: str, ascending: bool
 ) -> None:
     client = Client()
-    save_view(client, "7", "abc", ["batch"], objective)  # type: ignore[arg-type]
+    save_view(client, "7", View("abc", ["batch"], str(objective)))  # type: ignore[arg-type]
     (state,) = client.tags.values()
     assert (state["orderByKey"], state["orderByAsc"]) == (f"metrics.`{first}`", ascending)
     assert state["selectedColumns"] == [
@@ -80,3 +84,43 @@ def test_a_view_is_ordered_by_the_objective(
                         "time/epoch_s")
         ),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("objective", "curves"),
+    [
+        ("val/error", ["val/error", "train/loss"]),
+        ("val/top2_accuracy:max", ["val/top2_accuracy", "train/loss"]),
+        ("train/loss", ["train/loss"]),
+    ],
+)
+def test_a_view_begins_with_the_curves_of_the_objective_and_the_training_loss(
+    objective: str, curves: list[str]
+) -> None:
+    key, value = View("abc", ["batch"], objective).tag()
+    state = json.loads(value)
+    assert key == "mlflow.sharedViewState.sweep-abc"
+    first, *others = state["compareRunSections"]
+    assert first["display"] is True
+    assert first["columns"] == len(curves), "each as wide as the page allows"
+    assert {each["name"]: each["display"] for each in others} == {
+        "best": False, "test": False, "time": False,
+    }  # fmt: skip
+    assert state["isAccordionReordered"] is True, "or MLflow sorts the sections by name"
+    cards = state["compareRunCharts"]
+    assert [(card["type"], card["metricKey"]) for card in cards] == [
+        ("LINE", metric) for metric in curves
+    ]
+    assert {card["metricSectionId"] for card in cards} == {first["uuid"]}
+    assert len({card["uuid"] for card in cards}) == len(cards)
+
+
+def test_the_view_of_a_sweep_on_disk(tmp_path: Path) -> None:
+    run = record_training(new_run(tmp_path), 0.5)
+    jobs = (
+        SweepJob(run.id, "batch=1", {"batch": "1"}, "key"),
+        SweepJob("gone", "seed=2", {"seed": "2"}, "key"),  # of another block of a sweep's file
+    )
+    plan = Plan("abc", ("-m",), jobs)
+    assert View.of(plan, tmp_path) == View("abc", ["batch", "seed"], "val/error")
+    assert View.of(replace(plan, jobs=jobs[1:]), tmp_path) is None
