@@ -160,8 +160,8 @@ class Measure:
             found = [k for k in _keys(runs) if _last_word(k) in SEED_WORDS]
             hint = f"; type --seed-key {found[0]} if that is the seed" if found else ""
             notes.append(
-                "without --seed-key nothing can be paired: each run counts as its own seed, and "
-                f"no difference is tested{hint}"
+                "without --seed-key no seeds can be paired: each run counts as a seed of its own, "
+                f"and nothing is tested over seeds{hint}"
             )
             return [""] * len(runs)
         seeds = [_value(run, key) or "" for run in runs]
@@ -342,7 +342,7 @@ def _note_alone(
 ) -> None:  # fmt: skip
     """Note the settings that differ in every run, and so leave no seeds to a setting."""
     most = max(Counter(tuple(sorted(values.items())) for values in settings).values())
-    if len(runs) < 3 or most > 1 or (len(set(seeds)) < 2 and any(seeds)):
+    if len(runs) < 3 or most > 1 or len(set(seeds)) < 2:
         return
     names = dict.fromkeys(key for values in settings for key in values)
     unique = [key for key in names if len({values.get(key) for values in settings}) == len(runs)]
