@@ -287,7 +287,7 @@ for depth, wrong in ((1, 40), (2, 10), (3, 11)):
         (["study", "--metric", "val_accurracy:max"], "--metric val_accurracy: no finished run of "
          "experiment study has it; expected one such as val_accuracy (2 in all)"),
         (["study", "--metric", "test_rmse", "--seed-key", "params.seed"], "--seed-key params.seed: "
-         "no compared run has it; expected one such as "),
+         "no compared run has a seed there; expected one such as "),
         (["study", "--metric", "test_rmse", "--setting", "params.mod*"], "--setting params.mod*: "
          "no compared run has it; expected one such as "),
         (["nothing", "--metric", "test_rmse"], "'nothing' is not a sweep, an experiment, a name "

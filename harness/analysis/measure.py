@@ -28,6 +28,7 @@ PARAMS, TAGS = "params.", "tags."
 OWN = "run.id"  # the tag of a run of this program
 HUGE = 1e308  # what a database of MLflow has for infinity is above
 LISTED = 5
+UNSEEDED = ("None", "null")  # no seed, as text
 SEED_WORDS = {"seed", "rng", "random_state", "random_seed", "rng_seed"}
 # Names that mean something else in a comparison, or are those of other columns of its tables.
 RESERVED = {
@@ -157,20 +158,23 @@ class Measure:
         """The seed of each run as text, empty if unknown."""
         key = self._seed_key(runs)
         if key is None:
-            found = [k for k in _keys(runs) if _last_word(k) in SEED_WORDS]
+            found = [k for k in _keys(runs) if _last_word(k) in SEED_WORDS and _differs(k, runs)]
             hint = f"; type --seed-key {found[0]} if that is the seed" if found else ""
             notes.append(
                 "without --seed-key no seeds can be paired: each run counts as a seed of its own, "
                 f"and nothing is tested over seeds{hint}"
             )
             return [""] * len(runs)
-        seeds = [_value(run, key) or "" for run in runs]
+        found = [_value(run, key) or "" for run in runs]
+        seeds = ["" if seed in UNSEEDED else seed for seed in found]
         missing = seeds.count("")
         if missing == len(runs):
             keys = _keys(runs)
-            raise ValueError(f"--seed-key {key}: no compared run has it{_expected(key, keys)}")
+            raise ValueError(
+                f"--seed-key {key}: no compared run has a seed there{_expected(key, keys)}"
+            )
         if missing:
-            notes.append(f"{missing} run(s) have no {key}; each counts as a seed of its own")
+            notes.append(f"{missing} run(s) have no seed in {key}; each counts as one of its own")
         return seeds
 
     def _settings(self, runs: Sequence[Recorded]) -> list[dict[str, str]]:
@@ -238,6 +242,10 @@ def _value(run: Recorded, key: str) -> str | None:
     if key.startswith(PARAMS):
         return run.params.get(key.removeprefix(PARAMS))
     return run.tags.get(key.removeprefix(TAGS))
+
+
+def _differs(key: str, runs: Iterable[Recorded]) -> bool:
+    return len({_value(run, key) for run in runs}) > 1
 
 
 def _matches(key: str, pattern: str) -> bool:

@@ -82,6 +82,14 @@ def test_without_a_seed_key_nothing_is_paired() -> None:
     assert any("type --seed-key params.random_state" in note for note in ranked(runs, "loss")[1])
 
 
+def test_a_seed_of_none_is_none() -> None:
+    """Two runs without a seed are no repetition of one."""
+    runs = [other(n, {"loss": n}, rs=None if n < 2 else n) for n in range(4)]
+    result, notes = ranked(runs, "loss", seed_key="params.rs")
+    assert [len(setting.runs) for setting in result.settings] == [4]
+    assert notes[0] == "2 run(s) have no seed in params.rs; each counts as one of its own"
+
+
 def test_tags_and_patterns_choose_seed_and_settings() -> None:
     runs = grid(**{"model/width": 8, "model/depth": 1})
     result, notes = ranked(
@@ -185,8 +193,8 @@ def test_steps_are_those_that_were_logged(tmp_path: Path) -> None:
          "one such as loss (2 in all)"),
         (("loss", "mse", None), "--test-metric mse: no finished run of experiment other has it; "
          "expected one such as rmse (2 in all)"),
-        (("loss", None, "params.r"), "--seed-key params.r: no compared run has it; expected one "
-         "such as params.rs, params.lr (4 in all)"),
+        (("loss", None, "params.r"), "--seed-key params.r: no compared run has a seed there; "
+         "expected one such as params.rs, params.lr (4 in all)"),
     ],
 )  # fmt: skip
 def test_bad_options_are_one_line(options: tuple[str | None, ...], line: str) -> None:
