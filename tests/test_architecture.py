@@ -59,6 +59,7 @@ KNOWS_RUNS = (
     "analysis/compare.py",
     "analysis/evidence.py",
     "analysis/frames.py",
+    "analysis/measure.py",
     "analysis/run_plots.py",
 )
 # A plain value, not a run: the name of a metric and which of its values are better. It is not in

@@ -97,16 +97,19 @@ def _scaled(length: float) -> float:
 
 
 @_chart
-def bands(label: str, series: Mapping[str, Numbers]) -> Figure:
-    """Plot mean and range over seeds of each setting against the epoch.
+def bands(
+    label: str, series: Mapping[str, Numbers], steps: NDArray[np.int64] | None = None
+) -> Figure:
+    """Plot mean and range over seeds of each setting against the epoch, or the step.
 
-    label: of the y axis. series: name -> (seeds, epochs), NaN after the end of a run.
+    label: of the y axis. series: name -> (seeds, epochs), NaN after the end of a run. steps:
+    (epochs,), those of the values if they are not the epochs from 1 on.
     """
     columns = _columns(series)
     figure, axes = _figure(_with_legend(series, columns))
     for number, (name, values) in enumerate(series.items()):
         seen = np.isfinite(values).any(axis=0)
-        epochs = np.flatnonzero(seen) + 1
+        epochs = np.flatnonzero(seen) + 1 if steps is None else steps[seen]
         shown = values[:, seen]
         style = ("-", "--", ":")[number // len(COLORS) % 3]
         axes.plot(epochs, np.nanmean(shown, axis=0), style, label=_wrapped(name), linewidth=1.4)
@@ -114,7 +117,7 @@ def bands(label: str, series: Mapping[str, Numbers]) -> Figure:
             axes.fill_between(
                 epochs, np.nanmin(shown, axis=0), np.nanmax(shown, axis=0), alpha=0.2, lw=0
             )
-    axes.set_xlabel("epoch")
+    axes.set_xlabel("epoch" if steps is None else "step")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylabel(label)
     logarithmic(axes, axes.yaxis, [float(v) for values in series.values() for v in values.ravel()])

@@ -8,23 +8,28 @@ import json
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.analysis import evidence, fields, figures, page, ranking
 from harness.analysis.figures import SHOWN
+from harness.analysis.measure import Measure
 from harness.analysis.outcome import Outcome, different_labels
 from harness.analysis.page import Comparison, Figure
 from harness.analysis.ranking import Standing
+from harness.analysis.seed_run import SeedRun
 from harness.analysis.settings import Setting, group
 from harness.data.atomic import write_text
 from harness.nn import metrics
 from harness.runfolder.objective import Objective
 from harness.runfolder.plan import Plan
-from harness.runfolder.run import Run
+from harness.runfolder.run import PREDICTIONS, Run
 from harness.runfolder.status import RunStatus
 from harness.tracking.recorded import Journals, Recorded, Source, from_journal
 from harness.tracking.selection import Selection
+
+UNNAMED = "dataset"  # MLflow's name of one that got none
+SAME = 1e-4  # an error that predictions give, and the one that was logged
 
 
 def after_sweep(plan: Plan, outputs: Path) -> str:
@@ -84,17 +89,53 @@ class Ranked:
     def data(self) -> str:
         """The names of the data sets, at most three; empty if unknown."""
         known = [run.dataset for run in self.finished.values() if "name" in run.dataset]
-        return ", ".join(sorted({str(dataset["name"]) for dataset in known})[:3])
+        names = {str(dataset["name"]) for dataset in known}
+        if not self.objective.by_epoch:
+            names -= {UNNAMED}
+        return ", ".join(sorted(names)[:3])
 
     def standings(self, notes: list[str]) -> list[Standing]:
         """The tests against the best setting. notes: gets what is missing for them."""
         with tempfile.TemporaryDirectory() as temporary:
-            outcomes = _outcomes(self.source, self.chosen, Path(temporary), notes)
-        return ranking.stand(self.settings, outcomes)
+            return ranking.stand(self.settings, self.outcomes(Path(temporary), notes))
+
+    def outcomes(self, folder: Path, notes: list[str]) -> dict[str, Outcome]:
+        """The predictions of the chosen runs by run id. folder: for downloads.
+
+        Runs of another program may have none, which is one note, and then only their metric counts.
+        """
+        if self.objective.by_epoch:
+            return _outcomes(self.source, self.chosen, folder, notes)
+        if not self.objective.tested.counts_examples:
+            return {}
+        missing: list[str] = []
+        found = _outcomes(self.source, self.chosen, folder, missing)
+        tests = {setting.chosen.run: setting.chosen.test for setting in self.shown}
+        is_max = self.objective.tested.name.endswith("accuracy")
+        same = {
+            run: each
+            for run, each in found.items()
+            if abs(float(each.wrong.mean()) - (1 - tests[run] if is_max else tests[run])) < SAME
+        }
+        if len(same) < len(found):
+            notes.append(
+                f"the predictions of {len(found) - len(same)} chosen run(s) do not give their "
+                f"{self.objective.test_key} and are not used"
+            )
+        if missing and found:
+            notes.append(f"{len(missing)} chosen run(s) have no readable {PREDICTIONS}")
+        return same
+
+    @property
+    def objective(self) -> Objective:
+        """The objective of all runs."""
+        return self.settings[0].objective
 
 
-def build(selection: Selection, outputs: Path) -> tuple[Comparison, Recorded]:
-    """Compare the selected runs.
+def build(
+    selection: Selection, outputs: Path, measure: Measure | None = None
+) -> tuple[Comparison, Recorded]:
+    """Compare the selected runs, which `measure` reads where they are not of this program.
 
     Returns the comparison, and the run it is stored with: the chosen one of the best setting. Only
     runs on one data set and of one objective are ranked, those of most runs.
@@ -102,18 +143,19 @@ def build(selection: Selection, outputs: Path) -> tuple[Comparison, Recorded]:
     note.
     """
     notes: list[str] = []
-    ranked = rank(selection, notes)
+    ranked = rank(selection, notes, measure)
     settings, chosen, source = ranked.settings, ranked.chosen, ranked.source
     runs = [ranked.finished[run.run] for setting in ranked.shown for run in setting.runs]
-    source.add_curves(runs, (metrics.TRAIN_LOSS,))
+    if measure is None:
+        source.add_curves(runs, (metrics.TRAIN_LOSS,))
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        outcomes = _outcomes(source, chosen, folder, notes)
-        best = figures.Best(
-            outcomes.get(chosen[0].run),
-            evidence.images(chosen[0], outputs, notes),
-            evidence.weights(source, chosen[0], folder, notes),
-        )
+        outcomes = ranked.outcomes(folder, notes)
+        best = figures.Best(outcomes.get(chosen[0].run))
+        if measure is None:
+            images = evidence.images(chosen[0], outputs, notes)
+            weights = evidence.weights(source, chosen[0], folder, notes)
+            best = replace(best, images=images, weights=weights)
     if len(ranked.shown) < len(settings):
         notes.append(
             f"curves and predictions are compared for the {SHOWN} settings ranked first; tests "
@@ -127,26 +169,35 @@ def build(selection: Selection, outputs: Path) -> tuple[Comparison, Recorded]:
     data = f" on {ranked.data}" if ranked.data else ""
     about = f"{count} finished run(s){data}, {len(settings)} setting(s); made {now}"
     said = selection.about
+    title = f"Comparison of {selection.title}"
+    title += "" if measure is None else f" by {measure.metric.metric}"
     comparison = Comparison(
-        f"Comparison of {selection.title}", about, notes, standings, pairs, shown_figures,
+        title, about, notes, standings, pairs, shown_figures,
         said.name, said.note, said.question, said.asked_after,
     )  # fmt: skip
     return comparison, chosen[0]
 
 
-def rank(selection: Selection, notes: list[str]) -> Ranked:
+def rank(selection: Selection, notes: list[str], measure: Measure | None = None) -> Ranked:
     """Group the finished runs of a selection into settings, and order them by their objective.
 
-    notes: gets what was left out. Raises `ValueError` if there is nothing to compare.
+    measure: how the runs are read, None for those of this program. notes: gets what was left out.
+    Raises `ValueError` if there is nothing to compare.
     """
     notes.extend(selection.notes)
+    finished, runs = measure.read(selection, notes) if measure else _own(selection, notes)
+    settings = group(runs, notes)
+    by_id = {run.run: run for run in finished}
+    return Ranked(selection.source, ranking.ordered(settings, notes), by_id)
+
+
+def _own(selection: Selection, notes: list[str]) -> tuple[list[Recorded], list[SeedRun]]:
+    """The finished runs of this program on one data set and of one objective, and their values."""
     selection = evidence.of_one_objective(evidence.of_one_task(selection, notes), notes)
     finished = evidence.finished(selection, notes)
     objective = Objective.of(finished[0].params)
     selection.source.add_curves(finished, (objective.metric, metrics.EPOCH_S))
-    settings = group(evidence.seed_runs(selection, finished), notes)
-    by_id = {run.run: run for run in finished}
-    return Ranked(selection.source, ranking.ordered(settings, notes), by_id)
+    return finished, evidence.seed_runs(selection, finished)
 
 
 def write(comparison: Comparison, folder: Path) -> list[Path]:

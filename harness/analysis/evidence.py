@@ -6,7 +6,7 @@ Anything missing or damaged becomes a note, and the rest is compared.
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,6 +26,7 @@ from harness.tracking.recorded import Missing, Recorded, Source
 from harness.tracking.selection import Selection
 
 Kind = TypeVar("Kind", bound=Hashable)
+MOST_NAMES = 8  # metrics that an error lists
 AS_TYPED = {"True": "true", "False": "false", "None": "null"}  # by the text that a store has
 
 
@@ -48,6 +49,25 @@ def of_one_task(selection: Selection, notes: list[str]) -> Selection:
             + _command(selection, f"params.{key} = '{value}'")
         )
     return replace(selection, recorded=kept)
+
+
+def of_one_named_data_set(selection: Selection, notes: list[str]) -> Selection:
+    """As `of_one_task`, for the runs of any program: by the names of the data sets they logged.
+
+    Runs that logged none are kept.
+    """
+    known = [run for run in selection.recorded if run.dataset.get("name")]
+    kept, others = _most(replace(selection, recorded=known), lambda run: str(run.dataset["name"]))
+    left = {run.location for _, of_other in others for run in of_other}
+    left |= {run.location for run in known} - {run.location for run in kept}
+    for name, of_other in others:
+        notes.append(
+            f"{len(of_other)} run(s) on {name} were left out: runs on different data sets are not "
+            f"ranked together, and most are on {kept[0].dataset['name']}; to compare the others, "
+            f"add the filter \"datasets.name = '{name.split(', ')[0]}'\""
+        )
+    rest = [run for run in selection.recorded if run.location not in left]
+    return replace(selection, recorded=rest)
 
 
 def of_one_objective(selection: Selection, notes: list[str]) -> Selection:
@@ -102,19 +122,7 @@ def finished(selection: Selection, notes: list[str]) -> list[Recorded]:
 
     selection: of runs of one objective.
     """
-    if not selection.recorded:
-        keys = re.findall(r"params\.[`\"]?(\w+)[`\"]?\s*[!=<>LlIi]", selection.title)
-        named = [kind_of(key).key for key in keys if key in (*KINDS, DATASET.name)]
-        hints = [key for key in named if key not in keys]
-        hint = f"; the key is params.{hints[0]}" if hints else ""
-        raise ValueError(f"{selection.title}: there are no runs to compare{hint}")
-    left = Counter(run.status for run in selection.recorded if run.status is not RunStatus.FINISHED)
-    finished = [run for run in selection.recorded if run.status is RunStatus.FINISHED]
-    if left:
-        names = [run.name for run in selection.recorded if run.status is not RunStatus.FINISHED]
-        counts = ", ".join(f"{count} {status}" for status, count in left.items())
-        more = ", ..." if len(names) > 4 else ""
-        notes.append(f"left out because not finished: {counts} ({', '.join(names[:4])}{more})")
+    finished = only_finished(selection, notes)
     objective = Objective.of(finished[0].params) if finished else DEFAULT
     validation, test = objective.metric, objective.test_key
     known = [run for run in finished if validation in run.final or test in run.final]
@@ -125,7 +133,7 @@ def finished(selection: Selection, notes: list[str]) -> list[Recorded]:
         )
     if not known:
         why = notes[-1] if notes else "no run has metrics"
-        raise ValueError(f"{selection.title}: nothing to compare: {why}")
+        raise ValueError(f"{selection.title}: nothing to compare: {why}{_other_metrics(finished)}")
     untested = [run.name for run in known if test not in run.final]
     if untested:
         notes.append(f"{len(untested)} run(s) have no {test}: {untested[0]}")
@@ -150,6 +158,39 @@ def finished(selection: Selection, notes: list[str]) -> list[Recorded]:
             "are not separated by it"
         )
     return known
+
+
+def only_finished(selection: Selection, notes: list[str]) -> list[Recorded]:
+    """The finished runs, which may be none; a note counts the others.
+
+    Raises `ValueError` if nothing was selected.
+    """
+    if not selection.recorded:
+        keys = re.findall(r"params\.[`\"]?(\w+)[`\"]?\s*[!=<>LlIi]", selection.title)
+        named = [kind_of(key).key for key in keys if key in (*KINDS, DATASET.name)]
+        hints = [key for key in named if key not in keys]
+        hint = f"; the key is params.{hints[0]}" if hints else ""
+        raise ValueError(f"{selection.title}: there are no runs to compare{hint}")
+    left = Counter(run.status for run in selection.recorded if run.status is not RunStatus.FINISHED)
+    finished = [run for run in selection.recorded if run.status is RunStatus.FINISHED]
+    if left:
+        names = [run.name for run in selection.recorded if run.status is not RunStatus.FINISHED]
+        counts = ", ".join(f"{count} {status}" for status, count in left.items())
+        more = ", ..." if len(names) > 4 else ""
+        notes.append(f"left out because not finished: {counts} ({', '.join(names[:4])}{more})")
+    return finished
+
+
+def _other_metrics(runs: Sequence[Recorded]) -> str:
+    """The option that compares runs of another program, with metrics that they have."""
+    names = sorted(dict.fromkeys(key for run in runs for key in run.final))
+    if not names:
+        return ""
+    more = ", ..." if len(names) > MOST_NAMES else ""
+    return (
+        "; runs of another program are compared by --metric NAME, of which they have "
+        f"{', '.join(names[:MOST_NAMES])}{more}"
+    )
 
 
 def seed_runs(selection: Selection, finished: Iterable[Recorded]) -> list[SeedRun]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.analysis.ranking import Pair, Standing
 from harness.analysis.seed_run import SeedRun
-from harness.analysis.settings import Setting
+from harness.analysis.settings import Setting, Summary
 
 Fields = dict[str, Any]  # name -> number or text, None if unknown
 
@@ -18,6 +18,8 @@ def setting_fields(standing: Standing) -> Fields:
 
     The fields of the objective and of its test metric have their names: `val_loss_best_epoch_mean`.
     """
+    if not standing.setting.objective.by_epoch:
+        return _named_fields(standing)
     setting, (measured, test) = standing.setting, _names(standing.setting)
     chosen = setting.chosen
     low, high = chosen.test_interval
@@ -27,32 +29,56 @@ def setting_fields(standing: Standing) -> Fields:
         (f"{measured}_last_epoch", setting.last_val),
         (test, setting.test),
     ):
-        fields |= {
-            f"{name}_mean": summary.mean,
-            f"{name}_std": summary.deviation,
-            f"{name}_best": summary.best,
-            f"{name}_worst": summary.worst,
-        }
+        fields |= _summary_fields(name, summary)
     fields |= {
         "best_epoch_mean": setting.epoch.mean,
         "chosen_run": chosen.run,
         f"chosen_{test}": chosen.test,
         "chosen_test_low": low,
         "chosen_test_high": high,
+        **_verdict_fields(standing),
+        "seconds_mean": setting.seconds.mean,
+    }
+    return _without_nan(fields)
+
+
+def _named_fields(standing: Standing) -> Fields:
+    """The numbers of one setting of another program's runs: one or two metrics by their names."""
+    setting, (measured, test) = standing.setting, _names(standing.setting)
+    fields: Fields = {"rank": standing.rank, **setting.values, "n": len(setting.runs)}
+    for name, summary in {measured: setting.best_val, test: setting.test}.items():
+        low, high = summary.interval
+        fields |= _summary_fields(name, summary) | {f"{name}_low": low, f"{name}_high": high}
+    fields |= {"chosen_run": setting.chosen.run, **_verdict_fields(standing)}
+    return _without_nan(fields)
+
+
+def _summary_fields(name: str, summary: Summary) -> Fields:
+    return {
+        f"{name}_mean": summary.mean,
+        f"{name}_std": summary.deviation,
+        f"{name}_best": summary.best,
+        f"{name}_worst": summary.worst,
+    }
+
+
+def _verdict_fields(standing: Standing) -> Fields:
+    return {
         "against_best": standing.verdict,
         "test_difference": standing.difference,
         "p_holm": standing.p,
         "tested": standing.why,
         "seeds_to_tell": standing.seeds,
-        "seconds_mean": setting.seconds.mean,
     }
-    return _without_nan(fields)
 
 
 def run_fields(setting: Setting, run: SeedRun) -> Fields:
     """The numbers of one run; errors are fractions, times are seconds."""
     low, high = run.test_interval
     measured, test = _names(setting)
+    if not setting.objective.by_epoch:
+        values = {measured: run.best_val, test: run.test}
+        return _without_nan({"run": run.run, **setting.values, "seed": run.seed, **values})
     return _without_nan(
         {
             "run": run.run,

@@ -15,6 +15,7 @@ from harness.analysis.page import Figure
 from harness.analysis.seed_run import Curve, SeedRun
 from harness.analysis.settings import Setting, epoch_title, natural, number, swept_numbers
 from harness.nn import metrics
+from harness.runfolder.objective import Objective
 
 SHOWN = 12  # settings whose curves are drawn and whose predictions are compared
 NUMBERS, MAPS, CELLS = 4, 3, 12  # most swept numbers, heat maps, and rows or columns of a map
@@ -42,23 +43,30 @@ def curves(settings: Sequence[Setting]) -> list[Figure]:
     training = ("Training loss", "training loss", 1)
     kinds = {
         objective.metric: (
-            _capital(objective.title), f"{objective.title}{objective.unit}", objective.factor,
+            objective.heading(objective.title), f"{objective.title}{objective.unit}",
+            objective.factor,
         ),
-        metrics.TRAIN_LOSS: training,
     }  # fmt: skip
+    if objective.by_epoch:
+        kinds[metrics.TRAIN_LOSS] = training
     for key, (title, label, factor) in kinds.items():
-        series = {s.label: factor * padded([t.curves.get(key, np.empty(0)) for t in s.runs])
-                  for s in shown}  # fmt: skip
+        steps = None if objective.by_epoch else _steps(shown, key)
+        series = {s.label: factor * _rows(s, key, steps) for s in shown}
         series = {name: values for name, values in series.items() if np.isfinite(values).any()}
         if not series or max(values.shape[1] for values in series.values()) < 2:
             continue
-        caption = "Mean over seeds; the band spans the lowest to the highest run."
+        caption = f"Mean over {_kind(settings)}; the band spans the lowest to the highest run."
         if len(shown) < len(settings):
             caption += f" The first {len(shown)} of {len(settings)} settings in the ranking."
-        if key == metrics.TRAIN_LOSS or objective.name == "loss":
+        if objective.by_epoch and (key == metrics.TRAIN_LOSS or objective.name == "loss"):
             caption += _different_losses(shown)
-        figures.append(Figure("curves", title, charts.bands(label, series), caption))
+        figures.append(Figure("curves", title, charts.bands(label, series, steps), caption))
     return figures
+
+
+def _kind(settings: Sequence[Setting]) -> str:
+    """What the means are over: seeds, or runs whose seeds are unknown."""
+    return "seeds" if settings[0].has_seeds else "runs"
 
 
 def _different_losses(settings: Sequence[Setting]) -> str:
@@ -73,6 +81,23 @@ def _different_losses(settings: Sequence[Setting]) -> str:
     )
 
 
+def _steps(settings: Sequence[Setting], key: str) -> NDArray[np.int64]:
+    """The steps at which any run has a value of a metric, in order."""
+    runs = [run for setting in settings for run in setting.runs]
+    return np.unique(np.concatenate([run.steps.get(key, np.zeros(0, np.int64)) for run in runs]))
+
+
+def _rows(setting: Setting, key: str, steps: NDArray[np.int64] | None) -> NDArray[np.float64]:
+    """The curves of a setting, (runs, epochs) or (runs, steps), NaN where a run has no value."""
+    if steps is None:
+        return padded([run.curves.get(key, np.empty(0)) for run in setting.runs])
+    table = np.full((len(setting.runs), len(steps)), np.nan)
+    for row, run in zip(table, setting.runs, strict=True):
+        if key in run.curves:
+            row[np.searchsorted(steps, run.steps[key])] = run.curves[key]
+    return table
+
+
 def padded(rows: Sequence[Curve]) -> NDArray[np.float64]:
     """Curves of different lengths as an array (runs, epochs), NaN after the end of a run."""
     width = max((len(row) for row in rows), default=0)
@@ -84,27 +109,38 @@ def padded(rows: Sequence[Curve]) -> NDArray[np.float64]:
 
 def swept(settings: Sequence[Setting]) -> list[Figure]:
     """The objective against each swept number, maps of two keys, and the objective against time."""
-    objective = settings[0].objective
     validated = any(setting.best_val.n for setting in settings)
     figures = []
-    others = len(settings[0].values) > 1
     for key in swept_numbers(settings)[:NUMBERS]:
-        points = {"test": _points(settings, key, lambda run: run.test)}
-        if validated:
-            best = _points(settings, key, lambda run: run.best_val)
-            points = {f"{objective.part_title}, {epoch_title(settings)}": best, **points}
-        points = {name: rows for name, rows in points.items() if rows}
-        if not points:
-            continue
-        caption = "Mean of the runs with this value; the bars span the lowest to the highest."
-        caption += " The other keys vary as well." if others else ""
-        chart = charts.against(key, points, f"{objective.name}{objective.unit}")
-        figures.append(Figure("swept", f"{_capital(objective.name)} by {key}", chart, caption))
+        figures += _against(settings, key, validated=validated)
     pair_of_keys = itertools.combinations(list(settings[0].values)[:3], 2)
     for keys in itertools.islice(pair_of_keys, MAPS):
         figure = heat_map(settings, keys, validated=validated)
         figures += [figure] if figure else []
     return figures + _front(settings, validated=validated)
+
+
+def _against(settings: Sequence[Setting], key: str, *, validated: bool) -> list[Figure]:
+    """The objective and its test metric against a swept number; one figure where they are alike."""
+    objective = settings[0].objective
+    tested = _points(settings, key, lambda run: run.test, objective.tested)
+    best = _points(settings, key, lambda run: run.best_val, objective) if validated else []
+    drawn = [(objective, {objective.title: best})]
+    if objective.by_epoch:
+        judged = f"{objective.part_title}, {epoch_title(settings)}"
+        drawn = [(objective, {judged: best, "test": tested})]
+    elif objective.is_tested_apart:
+        drawn.append((objective.tested, {objective.test_title: tested}))
+    figures = []
+    for metric, lines in drawn:
+        points = {name: rows for name, rows in lines.items() if rows}
+        if points:
+            caption = "Mean of the runs with this value; the bars span the lowest to the highest."
+            caption += " The other keys vary as well." if len(settings[0].values) > 1 else ""
+            chart = charts.against(key, points, f"{metric.name}{metric.unit}")
+            title = f"{metric.heading(metric.name)} by {key}"
+            figures.append(Figure("swept", title, chart, caption))
+    return figures
 
 
 def heat_map(
@@ -128,14 +164,15 @@ def heat_map(
         table[cell] = np.mean(values) if values else np.nan
     if not np.isfinite(table).any():
         return None
-    title = _capital(objective.title if validated else objective.test_title)
+    title = objective.heading(objective.title if validated else objective.test_title)
     form = "{:.2f}" if objective.is_fraction else "{:.3g}"
     percent = "Percent, mean" if objective.is_fraction else "Mean"
     return Figure(
         "swept",
         f"{title} by {keys[0]} and {keys[1]}",
         charts.heat_map(keys, rows, columns, table, form, maximize=objective.is_max),
-        f"{percent} over seeds" + (f" at the {epoch_title(settings)}." if validated else "."),
+        f"{percent} over {_kind(settings)}"
+        + (f" at the {epoch_title(settings)}." if validated and objective.by_epoch else "."),
     )
 
 
@@ -206,14 +243,14 @@ def _weights(weights: NDArray[np.floating[Any]]) -> Figure:
 
 
 def _points(
-    settings: Sequence[Setting], key: str, quantity: Callable[[SeedRun], float]
+    settings: Sequence[Setting], key: str, quantity: Callable[[SeedRun], float], metric: Objective
 ) -> list[tuple[float, float, float, float]]:
     values: dict[float, list[float]] = {}
     for setting in settings:
         value = number(setting.values[key])
         assert value is not None, "only keys whose values are all numbers are drawn"
-        factor, known = setting.objective.factor, [quantity(run) for run in setting.runs]
-        values.setdefault(value, []).extend(factor * each for each in known if each == each)
+        known = [quantity(run) for run in setting.runs]
+        values.setdefault(value, []).extend(metric.factor * each for each in known if each == each)
     return [
         (value, float(np.mean(results)), min(results), max(results))
         for value, results in sorted(values.items())
@@ -243,8 +280,3 @@ def _front(settings: Sequence[Setting], *, validated: bool) -> list[Figure]:
             f"All settings. {better} A number at a point is its row in the ranking.",
         )
     ]
-
-
-def _capital(text: str) -> str:
-    """A title with its first letter in upper case, and the rest as it is."""
-    return text[:1].upper() + text[1:]

@@ -23,6 +23,8 @@ from harness.tracking.selection import Selection
 if TYPE_CHECKING:
     import pandas as pd
 
+    from harness.analysis.measure import Measure
+
     Frame: TypeAlias = pd.DataFrame
     Word: TypeAlias = str | Run | Sweep
 
@@ -98,14 +100,30 @@ def curves(
 
 
 def settings(
-    *selection: "Word", outputs: str | Path = "outputs", uri: str | None = None
-) -> "Frame":
+    *selection: "Word", outputs: str | Path = "outputs", uri: str | None = None,
+    metric: str | None = None, test_metric: str | None = None, seed_key: str | None = None,
+    setting: Sequence[str] = (),
+) -> "Frame":  # fmt: skip
     """The ranking of `python -m harness compare`: one row a setting, best first.
 
     Its swept values, n, mean, sd, best and worst over seeds, the verdict against the best with p
-    (Holm), and how many seeds would tell. A `UserWarning` names what was left out. Raises
+    (Holm), and how many seeds would tell. metric, test_metric, seed_key, setting: as the options
+    of the command, for runs of any program. A `UserWarning` names what was left out. Raises
     `ValueError` also if there is nothing to compare.
     """
+    from harness.analysis.measure import Measure
+
+    patterns = (setting,) if isinstance(setting, str) else setting
+    return ranking(
+        selection, outputs, uri, Measure.of(metric, test_metric, seed_key, patterns), depth=3
+    )
+
+
+def ranking(
+    selection: Sequence["Word"], outputs: str | Path, uri: str | None,
+    measure: "Measure | None" = None, depth: int = 2,
+) -> "Frame":  # fmt: skip
+    """As `settings`. measure: how the runs are read. depth: of the caller that is warned."""
     import warnings
 
     import pandas as pd
@@ -114,9 +132,10 @@ def settings(
     from harness.analysis.fields import setting_fields
 
     notes: list[str] = []
-    standings = compare.rank(_select(selection, outputs, uri, ()), notes).standings(notes)
+    chosen = _select(selection, outputs, uri, ())
+    standings = compare.rank(chosen, notes, measure).standings(notes)
     for note in notes:
-        warnings.warn(note, stacklevel=2)
+        warnings.warn(note, stacklevel=depth)
     frame = pd.DataFrame([setting_fields(standing) for standing in standings])
     for key in standings[0].setting.values:
         frame[key] = typed(list(frame[key]))

@@ -28,11 +28,10 @@ def table(standings: Sequence[Standing], *, data: str, label: str) -> str:
     """The ranking as a `table` environment. data: the name of the data set, or empty."""
     setting = standings[0].setting
     keys, objective = list(setting.values), setting.objective
-    percent = r" (\%)" if objective.is_fraction else ""
-    validated = not math.isnan(setting.best_val.mean)
+    validated = not math.isnan(setting.best_val.mean) and objective.is_tested_apart
     titles = [escaped(key) for key in keys] + ["$n$"]
-    titles += [f"{escaped(objective.title)}{percent}"] * validated
-    titles += [f"{escaped(objective.test_title)}{percent}", "$p$"]
+    titles += [f"{escaped(objective.title)}{_percent(objective)}"] * validated
+    titles += [f"{escaped(objective.test_title)}{_percent(objective.tested)}", "$p$"]
     columns = "l" * len(keys) + "r" * (len(titles) - len(keys))
     rows = [_row(standing, validated=validated) for standing in standings]
     lines = [
@@ -58,8 +57,9 @@ def caption(standings: Sequence[Standing], data: str) -> str:
     objective = best.setting.objective
     on = f" on {escaped(data)}" if data else ""
     most = max(len(standing.setting.runs) for standing in standings)
-    spread = r", mean $\pm$ standard deviation over $n$ seeds" if most > 1 else ", one seed"
-    text = f"{_capital(escaped(objective.test_title))}{on}{spread}. "
+    kind = "seed" if best.setting.has_seeds else "run"
+    spread = rf", mean $\pm$ standard deviation over $n$ {kind}s" if most > 1 else f", one {kind}"
+    text = f"{objective.heading(escaped(objective.test_title))}{on}{spread}. "
     if best.rank is None:
         text += "There was no validation set; the rows are in the order of the test results."
     else:
@@ -85,10 +85,14 @@ def _row(standing: Standing, *, validated: bool) -> list[str]:
     cells = [*map(escaped, setting.values.values()), str(len(setting.runs))]
     if validated:
         cells.append(_spread(setting.best_val, objective))
-    cells.append(_spread(setting.test, objective) + MARKS.get(standing.verdict, ""))
+    cells.append(_spread(setting.test, objective.tested) + MARKS.get(standing.verdict, ""))
     if standing.verdict in FIRST and standing.rank is not None:
         cells = [rf"\textbf{{{cell}}}" for cell in cells]
     return [*cells, _p(standing.p)]
+
+
+def _percent(objective: Objective) -> str:
+    return r" (\%)" if objective.is_fraction else ""
 
 
 def _spread(summary: Summary, objective: Objective) -> str:
@@ -102,7 +106,3 @@ def _spread(summary: Summary, objective: Objective) -> str:
 
 def _p(p: float | None) -> str:
     return "--" if p is None else f"${tables.p_value(p)}$"
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

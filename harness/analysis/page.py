@@ -10,7 +10,6 @@ from harness.analysis.charts import Chart
 from harness.analysis.fields import Fields
 from harness.analysis.ranking import FIRST, TIE, Pair, Standing
 from harness.analysis.settings import Setting
-from harness.runfolder.objective import Objective
 
 LONG = 30  # characters: a longer setting is a number in the table of pairs
 STYLE = Path(__file__).with_name("page.css")
@@ -53,6 +52,16 @@ METHOD = (
         "McNemar’s exact test of the chosen runs. It compares these trained networks, whose "
         "difference includes the effect of their seeds, and not the settings.",
     ),
+)
+
+NAMED = (
+    (
+        "{title} and its spread",
+        "Of each run, the last value that it logged, of whatever epoch or step. Mean, ± (standard "
+        "deviation with n - 1), best and worst are over {kind}. The 95 % confidence interval of "
+        "the mean is Student’s.",
+    ),
+    ("Chosen run", "The chosen run of a setting is the one with the {word} {title}."),
 )
 
 
@@ -123,8 +132,11 @@ class Comparison:
 
 def page(comparison: Comparison) -> str:
     """The whole HTML page."""
-    objective = comparison.settings[0].objective
+    best = comparison.settings[0]
+    objective, kind = best.objective, "seeds" if best.has_seeds else "runs"
     numbers = "Errors in percent; mean" if objective.is_fraction else "Mean"
+    if not objective.by_epoch:
+        numbers = "Mean"
     body = [
         f"<header><h1>{escape(_title(comparison))}</h1>",
         f'<p class="soft">{escape(comparison.about)}</p>',
@@ -133,7 +145,7 @@ def page(comparison: Comparison) -> str:
         _notes(comparison.notes),
         "<section><h2>Ranking</h2>",
         _ranking(comparison.standings),
-        f'<p class="soft">{numbers} ± standard deviation over n seeds.</p></section>',
+        f'<p class="soft">{numbers} ± standard deviation over n {kind}.</p></section>',
     ]
     for key, title in SECTIONS.items():
         figures = [_figure(figure) for figure in comparison.figures if figure.section == key]
@@ -151,7 +163,7 @@ def page(comparison: Comparison) -> str:
         "<section><h2>More</h2><details><summary>All runs</summary>",
         _table("All runs", *tables.all_runs(comparison.settings)),
         "</details><details><summary>How to read this</summary><dl>",
-        *(f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in _method(objective)),
+        *(f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in _method(best)),
         "</dl></details></section></main>",
     ]
     return (
@@ -164,10 +176,13 @@ def page(comparison: Comparison) -> str:
     )
 
 
-def _method(objective: Objective) -> list[tuple[str, str]]:
+def _method(best: Setting) -> list[tuple[str, str]]:
     """`METHOD` with the objective's name in it."""
-    counts = objective.counts_examples
+    objective = best.objective
+    counts = objective.tested.counts_examples
+    method = METHOD if objective.by_epoch else (*NAMED, *METHOD[2 : None if counts else -1])
     words = {
+        "kind": "seeds" if best.has_seeds else "runs",
         "word": objective.best_word,
         "title": objective.title,
         "test": objective.test_title,
@@ -178,7 +193,7 @@ def _method(objective: Objective) -> list[tuple[str, str]]:
         else "",
         "one_seed": "McNemar’s exact test over the examples" if counts else "none",
     }
-    return [(term, text.format_map(words).strip()) for term, text in METHOD]
+    return [(term.format_map(words), text.format_map(words).strip()) for term, text in method]
 
 
 def _title(comparison: Comparison) -> str:

@@ -128,7 +128,7 @@ def stand(settings: Sequence[Setting], outcomes: Mapping[str, Outcome]) -> list[
     tested = [each for each in raw if each.p is not None]
     corrected = iter(statistics.holm([each.p for each in tested if each.p is not None]))
     ranked = not math.isnan(best.best_val.mean)
-    is_max = best.objective.is_max
+    is_max = best.objective.tested.is_max
     unranked = Standing(None, best, HIGHEST if is_max else LOWEST)
     standings = [Standing(1, best, BEST) if ranked else unranked]
     _, *places = _places(settings)
@@ -171,8 +171,10 @@ def _compare(
         unpaired = f"{'one' if known else 'no'} seed in common"
     if paired is not None:
         return _Difference(paired.p, paired.mean, f"{paired.test} over {paired.n} seeds", paired)
-    if not best.objective.counts_examples:
-        why = "fewer than two seeds in common; with one seed, only errors are tested"
+    objective = best.objective
+    if not objective.tested.counts_examples:
+        why = "fewer than two seeds in common"
+        why += "; with one seed, only errors are tested" if objective.by_epoch else ""
         return _Difference(None, math.nan, why)
     first, second = outcomes.get(best.chosen.run), outcomes.get(other.chosen.run)
     if first is None or second is None:
@@ -184,7 +186,7 @@ def _compare(
         return _Difference(None, math.nan, refusal)
     only_first, only_second = discordant(first, second)
     difference = (only_second - only_first) / len(first.labels)  # in error
-    if best.objective.name == "accuracy":
+    if objective.tested.name.endswith("accuracy"):
         difference = -difference
     p = statistics.mcnemar(only_first, only_second)
     why = f"McNemar on {len(first.labels):,} examples, one seed"

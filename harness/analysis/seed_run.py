@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,8 @@ class SeedRun:
     one value per epoch from 1 on. final: the metrics with one value per run. data: digest of the
     data set. code: digest of the user's modules, empty without. validation: identifies the
     validation examples. test_count: number of test examples, 0 if unknown. objective: the metric
-    that it is judged by.
+    that it is judged by. steps: metric -> (epochs,) int64, the steps of the values of its curve
+    where they are not the epochs from 1 on.
     """
 
     run: str
@@ -36,6 +37,7 @@ class SeedRun:
     validation: str = ""
     test_count: int = 0
     objective: Objective = DEFAULT
+    steps: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
 
     @property
     def seed(self) -> str:
@@ -46,8 +48,11 @@ class SeedRun:
     def best_epoch(self) -> int | None:
         """The epoch whose weights count, as it was recorded.
 
-        Else that with the best value of the objective, the latest of equals.
+        Else that with the best value of the objective, the latest of equals. None if no epoch is
+        judged.
         """
+        if not self.objective.by_epoch:
+            return None
         curve = self.curves.get(self.objective.metric)
         if curve is None or not np.isfinite(curve).any():
             return None
@@ -64,12 +69,16 @@ class SeedRun:
     @property
     def best_val(self) -> float:
         """The objective at that epoch; NaN if it was not recorded, as without validation."""
+        if not self.objective.by_epoch:
+            return self.final.get(self.objective.metric, math.nan)
         epoch = self.best_epoch
         return math.nan if epoch is None else float(self.curves[self.objective.metric][epoch - 1])
 
     @property
     def last_val(self) -> float:
         """The objective at the last epoch; NaN if it was not recorded, as without validation."""
+        if not self.objective.by_epoch:
+            return self.best_val
         curve = self.curves.get(self.objective.metric)
         return math.nan if curve is None or not len(curve) else float(curve[-1])
 
@@ -84,7 +93,7 @@ class SeedRun:
 
         NaN for any other metric, and if the number of examples is unknown.
         """
-        counts = self.objective.counts_examples
+        counts = self.objective.tested.counts_examples
         if not counts or not self.test_count or math.isnan(self.test):
             return math.nan, math.nan
         return statistics.wilson(round(self.test * self.test_count), self.test_count)

@@ -15,7 +15,9 @@ def sentences(standings: Sequence[Standing], *, data: str) -> list[str]:
     objective = best.setting.objective
     on = f" on {data}" if data else ""
     test = f"{objective.test_title} of {_measured(best.setting)}"
-    if best.rank is None:
+    if not objective.is_tested_apart:
+        how = f"has the {objective.best_word} {test}" if others else f"has a {test}"
+    elif best.rank is None:
         how = f"was not chosen on validation examples; it has the {objective.best_word} {test}"
     elif others:
         how = f"was chosen for the {objective.best_word} {objective.title} and has a {test}"
@@ -27,8 +29,8 @@ def sentences(standings: Sequence[Standing], *, data: str) -> list[str]:
 
 
 def _claim(best: Setting, standing: Standing, comparisons: int) -> str:
-    objective, other = best.objective, standing.setting
-    title = objective.test_title
+    objective, other = best.objective.tested, standing.setting
+    title = best.objective.test_title
     of_other = f"{other.label} ({_measured(other)})"
     if standing.p is None or standing.difference is None:
         why = f": {standing.why}" if standing.why else ""
@@ -48,7 +50,7 @@ def _claim(best: Setting, standing: Standing, comparisons: int) -> str:
 
 def _measured(setting: Setting) -> str:
     """`1.97 % ± 0.05, n = 6`, the test metric of a setting."""
-    summary, objective = setting.test, setting.objective
+    summary, objective = setting.test, setting.objective.tested
     text = tables.figure(summary.mean, objective)
     if not math.isnan(summary.deviation):
         deviation = objective.factor * summary.deviation

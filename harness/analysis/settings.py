@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.analysis import statistics
 from harness.analysis.seed_run import SEED, SeedRun
 from harness.runfolder.objective import Objective
 
@@ -27,6 +28,15 @@ class Summary:
     deviation: float
     best: float
     worst: float
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Student's 95 % confidence interval for the mean; NaN for fewer than two values."""
+        if self.n < 2:
+            return math.nan, math.nan
+        quantile = statistics.student_quantile(statistics.LEVEL, self.n - 1)
+        reach = quantile * self.deviation / math.sqrt(self.n)
+        return self.mean - reach, self.mean + reach
 
 
 def summarize(values: Sequence[float], *, maximize: bool = False) -> Summary:
@@ -64,6 +74,17 @@ class Setting:
         return self.runs[0].objective
 
     @property
+    def has_seeds(self) -> bool:
+        """Whether the seeds of its runs are known."""
+        return any(run.seed for run in self.runs) or self.objective.by_epoch
+
+    @property
+    def seeds(self) -> str:
+        """How many seeds it has, in words; of runs whose seed is unknown, how many runs."""
+        kind = "seed" if self.has_seeds else "run"
+        return f"one {kind}" if len(self.runs) == 1 else f"{len(self.runs)} {kind}s"
+
+    @property
     def chosen(self) -> SeedRun:
         """The run with the best value of the objective, or else the first; never chosen by test."""
         return min(self.runs, key=lambda run: run.objective.order(run.best_val))
@@ -87,7 +108,7 @@ class Setting:
     @cached_property
     def test(self) -> Summary:
         """The test metric with the weights of each run that count."""
-        return self.over_seeds(lambda run: run.test, maximize=self.objective.is_max)
+        return self.over_seeds(lambda run: run.test, maximize=self.objective.tested.is_max)
 
     @cached_property
     def seconds(self) -> Summary:

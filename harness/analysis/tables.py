@@ -27,7 +27,7 @@ class Column(Generic[Row]):
     title: the heading on the page, with a line break where it may wrap. cell: the text for a row.
     short: the heading in the terminal; None: only on the page. brief: the text in the terminal, if
     it differs from `cell`. drop: the order in which columns are left out of a narrow terminal, 1
-    first; 0: never.
+    first; 0: never. where: the objectives with which the table has it.
     """
 
     title: str
@@ -35,6 +35,12 @@ class Column(Generic[Row]):
     short: str | None = None
     brief: Callable[[Row], str] | None = None
     drop: int = 0
+    where: Callable[[Objective], bool] = lambda _: True
+
+
+def by_epoch(objective: Objective) -> bool:
+    """Whether an epoch of each run is judged, as in the runs of this program."""
+    return objective.by_epoch
 
 
 def figure(value: float, objective: Objective = DEFAULT) -> str:
@@ -73,14 +79,22 @@ def mark(verdict: str) -> str:
 def _tested(run: SeedRun) -> str:
     low, high = run.test_interval
     bounds = "" if math.isnan(low) else f" [{100 * low:.2f}, {100 * high:.2f}]"
-    return figure(run.test, run.objective) + bounds
+    return figure(run.test, run.objective.tested) + bounds
 
 
 def _chosen(run: SeedRun) -> str:
     """What is known of the chosen run's test metric: its interval, where it has one."""
-    if run.objective.counts_examples:
+    if run.objective.by_epoch and run.objective.counts_examples:
         return span(*run.test_interval)
-    return figure(run.test, run.objective)
+    return figure(run.test, run.objective.tested)
+
+
+def _verdict(standing: Standing) -> str:
+    if standing.p is None:
+        return standing.why or standing.verdict
+    if standing.verdict == BETTER and not standing.setting.objective.by_epoch:
+        return f"better in {standing.setting.objective.test_title}"
+    return standing.verdict
 
 
 def _seconds(value: float) -> str:
@@ -103,46 +117,68 @@ COLUMNS: Sequence[Column[Standing]] = (
     ),
     Column("n", lambda s: str(len(s.setting.runs)), short="n", drop=5),
     Column(
-        "{objective},\n{epoch}",
+        "{objective}{judged}",
         lambda s: spread(s.setting.best_val, s.setting.objective),
-        short="{short}, {epoch}",
+        short="{short}{judged_short}",
     ),
     Column(
         "best – worst",
         lambda s: span(s.setting.best_val.best, s.setting.best_val.worst, s.setting.objective),
     ),
-    Column("{epoch}", lambda s: _epoch(s.setting.epoch)),
+    Column("{epoch}", lambda s: _epoch(s.setting.epoch), where=by_epoch),
     Column(
         "{objective},\nlast epoch",
         lambda s: spread(s.setting.last_val, s.setting.objective),
         short="last epoch",
         drop=3,
+        where=by_epoch,
     ),
-    Column("{test}", lambda s: spread(s.setting.test, s.setting.objective), short="{test}", drop=7),
     Column(
-        "chosen run’s test\n{name}{interval}",
+        "{test}",
+        lambda s: spread(s.setting.test, s.setting.objective.tested),
+        short="{test}",
+        drop=7,
+        where=lambda objective: objective.is_tested_apart,
+    ),
+    Column(
+        "{test},\nmean [95 %]",
+        lambda s: span(*s.setting.test.interval, s.setting.objective.tested),
+        short="mean [95 %]",
+        drop=4,
+        where=lambda objective: not objective.by_epoch,
+    ),
+    Column(
+        "chosen run’s {chosen}{interval}",
         lambda s: _tested(s.setting.chosen),
         short="chosen run{interval}",
         brief=lambda s: _chosen(s.setting.chosen),
         drop=4,
+        where=by_epoch,
     ),
-    Column(
-        "against the best",
-        lambda s: s.verdict if s.p is not None else s.why or s.verdict,
-    ),
+    Column("against the best", _verdict),
     Column("p", lambda s: p_value(s.p), short="p", drop=6),
     Column("seeds to tell", lambda s: s.seeds, short="seeds to tell", drop=2),
-    Column("seconds", lambda s: _seconds(s.setting.seconds.mean), short="seconds", drop=1),
+    Column(
+        "seconds",
+        lambda s: _seconds(s.setting.seconds.mean),
+        short="seconds",
+        drop=1,
+        where=by_epoch,
+    ),
 )
 
 RUN_COLUMNS: Sequence[Column[SeedRun]] = (
     Column("run", lambda run: run.run),
     Column("seed", lambda run: run.seed),
-    Column("{objective},\n{epoch}", lambda run: figure(run.best_val, run.objective)),
-    Column("{epoch}", lambda run: str(run.best_epoch or DASH)),
-    Column("{objective},\nlast epoch", lambda run: figure(run.last_val, run.objective)),
-    Column("{test}{interval}", _tested),
-    Column("seconds", lambda run: _seconds(run.seconds)),
+    Column("{objective}{judged}", lambda run: figure(run.best_val, run.objective)),
+    Column("{epoch}", lambda run: str(run.best_epoch or DASH), where=by_epoch),
+    Column(
+        "{objective},\nlast epoch",
+        lambda run: figure(run.last_val, run.objective),
+        where=by_epoch,
+    ),
+    Column("{test}{interval}", _tested, where=lambda objective: objective.is_tested_apart),
+    Column("seconds", lambda run: _seconds(run.seconds), where=by_epoch),
 )
 
 
@@ -154,9 +190,9 @@ def ranking(
     return _table(COLUMNS, rows, terminal=terminal)
 
 
-def drops() -> list[int]:
+def drops(objective: Objective) -> list[int]:
     """`Column.drop` of the columns behind the keys of the ranking in the terminal."""
-    return [column.drop for column in COLUMNS[1:] if column.short is not None]
+    return [c.drop for c in COLUMNS[1:] if c.short is not None and c.where(objective)]
 
 
 def all_runs(settings: Sequence[Setting]) -> tuple[list[str], list[list[str]]]:
@@ -167,12 +203,13 @@ def all_runs(settings: Sequence[Setting]) -> tuple[list[str], list[list[str]]]:
 def _table(
     columns: Sequence[Column[Row]], rows: Sequence[tuple[Setting, Row]], *, terminal: bool = False
 ) -> tuple[list[str], list[list[str]]]:
+    setting = rows[0][0]
+    columns = [column for column in columns if column.where(setting.objective)]
     if terminal:
         shown = [(c.short, c.brief or c.cell) for c in columns if c.short is not None]
     else:
         shown = [(c.title, c.cell) for c in columns]
-    setting = rows[0][0]
-    words = _words(setting.objective) | {"epoch": epoch_title([row[0] for row in rows])}
+    words = _words(setting.objective, epoch_title([row[0] for row in rows]))
     (title, first), *others = shown
     head = [title, *setting.values, *(title.format_map(words) for title, _ in others)]
     cells = [
@@ -182,26 +219,31 @@ def _table(
     return head, cells
 
 
-def _words(objective: Objective) -> dict[str, str]:
+def _words(objective: Objective, epoch: str) -> dict[str, str]:
     """What the titles of columns may name."""
     return {
+        "epoch": epoch,
+        "judged": f",\n{epoch}" if objective.by_epoch else "",
+        "judged_short": f", {epoch}" if objective.by_epoch else "",
         "objective": objective.title,
         "short": objective.short_title,
         "test": objective.test_title,
-        "name": objective.name,
-        "interval": " [95 %]" if objective.counts_examples else "",
+        "chosen": f"test\n{objective.name}",
+        "interval": " [95 %]" if objective.by_epoch and objective.counts_examples else "",
     }
 
 
 def lead(standings: Sequence[Standing]) -> str:
     """The answer in one or two sentences."""
     best = standings[0]
-    n, label = len(best.setting.runs), best.setting.label
-    over = f"over {n} seeds" if n > 1 else "with one seed"
-    objective = best.setting.objective
+    n, label, objective = len(best.setting.runs), best.setting.label, best.setting.objective
+    over = f"{'over' if n > 1 else 'with'} {best.setting.seeds}"
     word, title, test_title = objective.best_word, objective.title, objective.test_title
-    value, test = spread(best.setting.best_val, objective), spread(best.setting.test, objective)
+    value = spread(best.setting.best_val, objective)
+    test = spread(best.setting.test, objective.tested)
     epoch = epoch_title([each.setting for each in standings])
+    at = f", {'each ' * (n > 1)}at its {epoch}" if objective.by_epoch else ""
+    apart = objective.is_tested_apart
     equals = [each.setting for each in standings[1:] if equal(best.setting, each.setting)]
     if equals:
         others = "another is" if len(equals) == 1 else f"{len(equals)} others are"
@@ -210,16 +252,18 @@ def lead(standings: Sequence[Standing]) -> str:
     if best.rank is None:
         text = f"{label} has the {word} {test_title}: {test} {over}."
     elif len(standings) == 1:
-        text = f"{label}: {title} {value} {over}, {test_title} {test}."
+        text = f"{label}: {title} {value} {over}{f', {test_title} {test}' if apart else ''}."
     else:
-        text = (
-            f"{label} has the {word} {title}: {value} {over}, {'each ' * (n > 1)}at its "
-            f"{epoch}; its {test_title} is {test}."
-        )
+        text = f"{label} has the {word} {title}: {value} {over}{at}"
+        text += f"; its {test_title} is {test}." if apart else "."
+    better = f"Better in {test_title}"
+    better += f", though not in {title}" if apart else ", over the seeds in common"
+    if objective.by_epoch:
+        better = f"Better on the test set, though not on {objective.part_title}"
     for verdict, words in (
         (TIE, "Not distinguishable from it at 5 %"),
         (WORSE, "Worse"),
-        (BETTER, f"Better on the test set, though not on {objective.part_title}"),
+        (BETTER, better),
     ):
         names = [each.setting.label for each in standings if each.verdict == verdict]
         if names:

@@ -11,10 +11,11 @@ from rich.table import Table
 
 from harness.analysis import compare as comparing
 from harness.analysis import tables
+from harness.analysis.measure import Measure
 from harness.analysis.page import Comparison
 from harness.analysis.ranking import FIRST
 from harness.analysis.seed_run import SEED
-from harness.commands.options import JSON, OUTPUTS, URI, refuse
+from harness.commands.options import JSON, OUTPUTS, URI, measured, refuse
 from harness.run.fitted_table import FittedTable
 from harness.run.summary import show
 from harness.runfolder.optional import attempt
@@ -32,22 +33,31 @@ MOST_ROWS = 40
 @click.argument("what", nargs=-1)
 @OUTPUTS
 @URI
-@click.option("--attach/--no-attach", default=True, help="Store the report with the best run.")
+@measured
+@click.option(
+    "--attach/--no-attach",
+    default=None,
+    help="Store the report with the best run; with --metric only if --attach is given.",
+)
 @JSON
 def compare(
-    what: tuple[str, ...], outputs: Path, uri: str | None, *, attach: bool, as_json: bool
-) -> None:
+    what: tuple[str, ...], outputs: Path, uri: str | None, *, measure: Measure | None,
+    attach: bool | None, as_json: bool,
+) -> None:  # fmt: skip
     """Compare runs: table, tests, and a report as one HTML page.
 
     WHAT is sweeps, runs, names, an experiment, `last`, `since=7d`, or a filter such as
-    "params.batch = '16'"; the newest sweep when it is left out.
+    "params.batch = '16'"; the newest sweep when it is left out. Runs of any other program that logs
+    to MLflow are compared with --metric.
     """
+    attach = measure is None if attach is None else attach
     try:
         selection = select(outputs, what or [newest_sweep(outputs, uri)], uri)
-        comparison, chosen = comparing.build(selection, outputs)
+        comparison, chosen = comparing.build(selection, outputs, measure)
     except (ValueError, StoreError) as error:
         refuse(error)
-    folder = outputs / "reports" / selection.name
+    name = selection.name if measure is None else f"{selection.name}-{measure.folder}"
+    folder = outputs / "reports" / name
     nothing: list[Path] = []
     files = attempt("no report", lambda: comparing.write(comparison, folder), nothing)
     if as_json:
@@ -63,14 +73,14 @@ def compare(
     print(f"report: {files[0]}", file=about)
     if attach:
         with contextlib.redirect_stdout(about):
-            sys.exit(_attach(selection, chosen, comparison, files))
+            sys.exit(_attach(selection, chosen, comparison, files, name))
 
 
 def _attach(
-    selection: Selection, chosen: Recorded, comparison: Comparison, files: list[Path]
+    selection: Selection, chosen: Recorded, comparison: Comparison, files: list[Path], name: str
 ) -> ExitStatus:
     """Store the report with the chosen run of the best setting."""
-    folder = f"report/{selection.name}"
+    folder = f"report/{name}"
     try:
         selection.source.attach(chosen, files, folder)
         if isinstance(selection.source, Journals):
@@ -101,7 +111,8 @@ def terminal_table(comparison: Comparison) -> Table:
     table.add(mark)
     for key in keys:
         table.add(key, folds=True)
-    for title, drop in zip(head[1 + len(keys) :], tables.drops(), strict=True):
+    drops = tables.drops(standings[0].setting.objective)
+    for title, drop in zip(head[1 + len(keys) :], drops, strict=True):
         table.add(title, right=True, drop=drop)
     for standing, row in zip(standings, rows, strict=True):
         table.add_row(*row, style="bold" if standing.verdict in FIRST else None)
@@ -112,7 +123,8 @@ def terminal_table(comparison: Comparison) -> Table:
 
 def _save_view(selection: Selection, chosen: Recorded, comparison: Comparison) -> None:
     """Store a view of a sweep in MLflow: swept keys as columns, means over seeds as curves."""
-    if not selection.title.startswith("sweep "):
+    by_epoch = comparison.settings[0].objective.by_epoch
+    if not selection.title.startswith("sweep ") or not by_epoch:
         return
     params = [key for key in comparison.settings[0].values if key in chosen.params]
     seeds = {run.seed for setting in comparison.settings for run in setting.runs}

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.analysis import frames
-from harness.commands.options import OUTPUTS, URI, refuse
+from harness.commands.options import OUTPUTS, URI, measured, refuse
 from harness.data import dataset, own_data
 from harness.data.atomic import write_bytes, write_text
 from harness.data.dataset import Dataset
@@ -25,6 +25,7 @@ from harness.tracking.selection import newest_sweep, select
 
 if TYPE_CHECKING:
     from harness.analysis.frames import Frame
+    from harness.analysis.measure import Measure
     from harness.analysis.page import Figure
     from harness.analysis.ranking import Standing
 
@@ -91,14 +92,16 @@ def export_curves(
 @TO
 @OUTPUTS
 @URI
+@measured
 def export_settings(
-    selection: tuple[str, ...], form: str | None, to: Path | None, outputs: Path, uri: str | None
-) -> None:
+    selection: tuple[str, ...], form: str | None, to: Path | None, outputs: Path, uri: str | None,
+    measure: "Measure | None",
+) -> None:  # fmt: skip
     """Write one row a setting: n, mean, sd, and the test against the best, as `compare` ranks.
 
     SELECTION is as for `compare`; all runs when it is left out.
     """
-    _write(lambda: frames.settings(*selection, outputs=outputs, uri=uri), form, to)
+    _write(lambda: frames.ranking(selection, outputs, uri, measure), form, to)
 
 
 @export.command("latex")
@@ -106,9 +109,11 @@ def export_settings(
 @TO
 @OUTPUTS
 @URI
+@measured
 def export_latex(
-    selection: tuple[str, ...], to: Path | None, outputs: Path, uri: str | None
-) -> None:
+    selection: tuple[str, ...], to: Path | None, outputs: Path, uri: str | None,
+    measure: "Measure | None",
+) -> None:  # fmt: skip
     """Write the ranking as a LaTeX table (booktabs), with a caption that names the tests.
 
     SELECTION is as for `compare`; the newest sweep when it is left out.
@@ -116,7 +121,7 @@ def export_latex(
     from harness.analysis import latex
 
     def text() -> str:
-        name, data, standings = _ranking(selection, outputs, uri)
+        name, data, standings = _ranking(selection, outputs, uri, measure)
         return latex.table(standings, data=data, label=name)
 
     _write_text(text, to)
@@ -127,9 +132,11 @@ def export_latex(
 @TO
 @OUTPUTS
 @URI
+@measured
 def export_sentence(
-    selection: tuple[str, ...], to: Path | None, outputs: Path, uri: str | None
-) -> None:
+    selection: tuple[str, ...], to: Path | None, outputs: Path, uri: str | None,
+    measure: "Measure | None",
+) -> None:  # fmt: skip
     """Write a sentence for each claim of the ranking, with its numbers, test and p.
 
     SELECTION is as for `compare`; the newest sweep when it is left out.
@@ -137,7 +144,7 @@ def export_sentence(
     from harness.analysis.sentences import sentences
 
     def text() -> str:
-        _, data, standings = _ranking(selection, outputs, uri)
+        _, data, standings = _ranking(selection, outputs, uri, measure)
         return "".join(f"{line}\n" for line in sentences(standings, data=data))
 
     _write_text(text, to)
@@ -153,9 +160,11 @@ def export_sentence(
               help="The folder.")  # fmt: skip
 @OUTPUTS
 @URI
+@measured
 def export_figures(
-    selection: tuple[str, ...], form: str, width: float, to: Path, outputs: Path, uri: str | None
-) -> None:
+    selection: tuple[str, ...], form: str, width: float, to: Path, outputs: Path, uri: str | None,
+    measure: "Measure | None",
+) -> None:  # fmt: skip
     """Write each figure of the report as a file, as wide as a column, with its fonts embedded.
 
     SELECTION is as for `compare`; the newest sweep when it is left out.
@@ -165,7 +174,7 @@ def export_figures(
     try:
         own_data.check_folder(to)
         selected = select(outputs, selection or [newest_sweep(outputs, uri)], uri)
-        comparison, _ = compare.build(selected, outputs)
+        comparison, _ = compare.build(selected, outputs, measure)
     except (ValueError, StoreError) as error:
         refuse(error)
     for note in comparison.notes:
@@ -190,14 +199,14 @@ def file_names(figures: "Sequence[Figure]") -> "dict[str, Figure]":
 
 
 def _ranking(
-    selection: tuple[str, ...], outputs: Path, uri: str | None
+    selection: tuple[str, ...], outputs: Path, uri: str | None, measure: "Measure | None"
 ) -> "tuple[str, str, list[Standing]]":
     """The name of a selection, that of its data, and its ranking; notes go to standard error."""
     from harness.analysis import compare  # which loads Matplotlib
 
     notes: list[str] = []
     selected = select(outputs, selection or [newest_sweep(outputs, uri)], uri)
-    ranked = compare.rank(selected, notes)
+    ranked = compare.rank(selected, notes, measure)
     standings = ranked.standings(notes)
     for note in notes:
         click.echo(f"note: {note}", err=True)

@@ -1,9 +1,11 @@
 """Options shared by several commands, and the exit of a command on bad input."""
 
+import functools
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -75,6 +77,40 @@ URI = click.option(
 RUN = click.option(
     "--run", default=None, help="A run id, a unique prefix of one, `last`, or a registered name."
 )
+MEASURE = (
+    click.option("--metric", metavar="NAME[:max]",
+                 help="Rank the runs of any program by this metric; :max if higher is better."),
+    click.option("--test-metric", metavar="NAME[:max]",
+                 help="The metric to test; that of --metric when it is left out."),
+    click.option("--seed-key", metavar="params.NAME",
+                 help="The param, or tags.NAME, with the seed; nothing is paired without it."),
+    click.option("--setting", "settings", multiple=True, metavar="PATTERN",
+                 help="The params that make a setting, such as 'params.opt*'; may be repeated; all "
+                 "params but the seed when it is left out."),
+)  # fmt: skip
+
+
+def measured(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options `MEASURE`, as its argument `measure`, a `Measure` or None."""
+
+    @functools.wraps(command)
+    def run(
+        *given: Any, metric: str | None, test_metric: str | None, seed_key: str | None,
+        settings: tuple[str, ...], **named: Any,
+    ) -> None:  # fmt: skip
+        from harness.analysis.measure import Measure  # which most commands do not need
+
+        try:
+            measure = Measure.of(metric, test_metric, seed_key, settings)
+        except ValueError as error:
+            refuse(error)
+        command(*given, measure=measure, **named)
+
+    for option in reversed(MEASURE):
+        run = option(run)
+    return run
+
+
 TEST_SHARE = click.option(
     "--test", default=0.2, show_default=True, help="Fraction of test examples."
 )

@@ -101,6 +101,25 @@ class Objective:
         """The part in words: `validation`."""
         return PARTS.get(self.part, self.part)
 
+    def heading(self, text: str) -> str:
+        """A title that begins with one in words, as it begins a line."""
+        return text[:1].upper() + text[1:]
+
+    @property
+    def by_epoch(self) -> bool:
+        """Whether one epoch of a run is judged; else its last value counts, of another program."""
+        return True
+
+    @property
+    def tested(self) -> "Objective":
+        """How the values of the test metric are displayed, and which of them are better."""
+        return self
+
+    @property
+    def is_tested_apart(self) -> bool:
+        """Whether the test metric is another one than that which ranks."""
+        return True
+
     @property
     def best_word(self) -> str:
         """What the best value is among others: `lowest`."""

@@ -257,12 +257,17 @@ def _in_backticks(found: "re.Match[str]") -> str:
 def dataset_of(run: "Run") -> dict[str, Any]:
     """The data set in the create record of a run of MLflow; empty if it is unknown."""
     dataset: dict[str, Any] = {}
-    for given in run.inputs.dataset_inputs if run.inputs else ():
+    inputs = [given.dataset for given in run.inputs.dataset_inputs] if run.inputs else []
+    if "run.id" not in run.data.tags:  # another program's, which may log several
+        names, digests = ({getattr(each, key) for each in inputs} for key in ("name", "digest"))
+        known = {"name": ", ".join(sorted(names)), "sha256": "+".join(sorted(digests))}
+        return known if inputs else {}
+    for given in inputs:
         try:
-            dataset = dict(json.loads(given.dataset.profile or "{}"))
+            dataset = dict(json.loads(given.profile or "{}"))
         except (ValueError, TypeError):  # written by another program
             continue
-        dataset = {"name": given.dataset.name, "sha256": given.dataset.digest} | dataset
+        dataset = {"name": given.name, "sha256": given.digest} | dataset
     return dataset
 
 

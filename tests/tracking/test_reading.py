@@ -139,3 +139,15 @@ def test_every_experiment_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         store.experiment(f"e{number}")
     monkeypatch.setattr(stores, "PAGE", 2)
     assert Reader(Target.local(tmp_path)).select(["e0"]) == ("experiment e0", [])
+
+
+def test_the_data_sets_of_another_program_are_one_whatever_their_order() -> None:
+    from mlflow.entities import Dataset, DatasetInput, Run, RunData, RunInfo, RunInputs
+
+    info = RunInfo("run", "1", "me", "FINISHED", 1, 2, "active")
+    given = [DatasetInput(Dataset(name, digest, "local", "{}", '{"test": 5}'))
+             for name, digest in (("wine", "f2"), ("wine", "a1"))]  # fmt: skip
+    for inputs in (given, given[::-1]):
+        run = Run(info, RunData(), RunInputs(inputs))
+        assert reading.dataset_of(run) == {"name": "wine", "sha256": "a1+f2"}
+    assert reading.dataset_of(Run(info, RunData(), RunInputs([]))) == {}
