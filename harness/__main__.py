@@ -23,7 +23,7 @@ from harness.runfolder.status import ExitStatus
 from harness.tracking.environment import set_up
 
 COMMANDS = (
-    "new", "status", "note", "compare", "ui", "sync", "results", "export", "reproduce",
+    "new", "status", "note", "compare", "diff", "ui", "sync", "results", "export", "reproduce",
     "rm", "restore", "gc", "clean", "pack", "merge",
     "predict", "register", "evaluate", "import-images", "import-csv", "serve",
 )  # fmt: skip

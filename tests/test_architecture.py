@@ -57,6 +57,7 @@ PRIVATE = re.compile(r"\bmlflow\.(store|utils)\b|\._tracking_client\b|sharedView
 BELOW_CONFIG = ("data", "nn", "training")
 KNOWS_RUNS = (
     "analysis/compare.py",
+    "analysis/diff.py",
     "analysis/evidence.py",
     "analysis/frames.py",
     "analysis/measure.py",

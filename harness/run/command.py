@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from harness.data.atomic import write_text
 from harness.nn.compiled import numba_loading
-from harness.run import compose, conf, execute, freeze, overrides, signals
+from harness.run import compose, conf, execute, freeze, hook, overrides, signals
 from harness.run.completion import shell_completion
 from harness.run.compose import Job
 from harness.run.engines import compose_engines
@@ -23,6 +23,8 @@ from harness.runfolder import config as configuration
 from harness.runfolder import environment, folder, streams
 from harness.runfolder.about import About
 from harness.runfolder.config import ConfigError
+from harness.runfolder.optional import attempt
+from harness.runfolder.plan import load_plan
 from harness.runfolder.schema import Config
 from harness.runfolder.status import ExitStatus
 from harness.runfolder.target import Target
@@ -88,7 +90,21 @@ def _obey(parsed: argparse.Namespace, prestart: Prestart) -> ExitStatus:
         print(f"error: {error}", file=sys.stderr)
         return ExitStatus.BAD_INPUT if isinstance(error, ValueError) else ExitStatus.FAILED
     signals.raise_again()
-    return task.carry_out()
+    status = task.carry_out()
+    if line.on_end:
+        attempt("on_end", partial(_tell, line.on_end, status, typed, task), None)
+    return status
+
+
+def _tell(target: str, status: ExitStatus, typed: list[str], task: Task) -> None:
+    """Call what `on_end` names."""
+    plan = None if task.sweep is None else load_plan(task.outputs, task.sweep)
+    if plan is None:
+        runs = [folder.open_run(task.outputs, each) for each in task.runs]
+    else:
+        runs = plan.readable_runs(task.outputs)
+    report = task.outputs / "reports" / (task.sweep or "") / "index.html"
+    hook.call(target, hook.summary(status, typed, runs, plan, report))
 
 
 def _print(text: str) -> ExitStatus:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from harness.data.override import quoted, suggest
-from harness.run import grammar
+from harness.run import grammar, hook
 from harness.run.conf import conf_roots, groups
 from harness.runfolder import own_code
 from harness.runfolder.about import About
@@ -34,8 +34,9 @@ COMMAND_KEYS = {
     "name": "TEXT: what a run or a sweep is called, in tables, in MLflow and in selections",
     "note": "TEXT: what should be remembered of it",
     "question": "TEXT: with -m, what the sweep decides; written before its first job",
+    "on_end": "COMMAND or URL: gets a summary as JSON when the command ends",
 }
-SAID = ("name", "note", "question")  # whose values are texts as they stand
+TEXTS = ("name", "note", "question", "on_end")  # whose values are texts as they stand
 ENGINES = ("launcher", "sweeper")
 OWN = (*KINDS, DATASET.name)  # groups whose options may be the user's
 NO_EFFECT = "Hydra only composes the settings here; --help lists all keys"
@@ -62,7 +63,8 @@ class CommandLine:
     settings: the settings of runs; their keys are known. engines: the overrides of "launcher" and
     of "sweeper". typed: all overrides as typed, without `resume` and `fresh`, which a repeated
     command does not need. resume, fresh, sweep: the values of the command's own keys. accept:
-    whether `accept=source` is given. about: what is said of the command.
+    whether `accept=source` is given. about: what is said of the command. on_end: what is called at
+    its end; empty for nothing.
     """
 
     settings: "list[Override]"
@@ -73,6 +75,7 @@ class CommandLine:
     sweep: str | None = None
     accept: bool = False
     about: About = About()
+    on_end: str = ""
 
 
 def parse(texts: list[str]) -> CommandLine:
@@ -81,8 +84,8 @@ def parse(texts: list[str]) -> CommandLine:
     engines: dict[str, list[Override]] = {kind: [] for kind in ENGINES}
     command_keys: dict[str, str] = {}
     typed = []
-    about = _about(texts)
-    for override in parse_each([text for text in texts if text.partition("=")[0] not in SAID]):
+    said = _texts(texts)
+    for override in parse_each([text for text in texts if text.partition("=")[0] not in TEXTS]):
         key = override.key_or_group
         engine = next((kind for kind in ENGINES if is_engine_key(key, kind)), None)
         if override.is_delete() and (engine is not None or key in COMMAND_KEYS):
@@ -121,16 +124,17 @@ def parse(texts: list[str]) -> CommandLine:
         fresh == "true",
         command_keys.get("sweep"),
         accept is not None,
-        about,
+        About(said["name"], said["note"], said["question"]),
+        said["on_end"],
     )
 
 
-def _about(texts: list[str]) -> About:
-    """What is said by `name=`, `note=` and `question=`. Raises `ConfigError`."""
+def _texts(texts: list[str]) -> dict[str, str]:
+    """The values of `TEXTS`, empty where they are not given. Raises `ConfigError`."""
     said: dict[str, str] = {}
     for text in texts:
         key, _, value = text.partition("=")
-        if key not in SAID:
+        if key not in TEXTS:
             continue
         value = value.strip()
         if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
@@ -140,12 +144,13 @@ def _about(texts: list[str]) -> About:
         if key in said:
             raise ConfigError(f"{text}: {key}= is given twice; give one")
         said[key] = value
-    about = About(said.get("name", ""), said.get("note", ""), said.get("question", ""))
+    found = {key: said.get(key, "") for key in TEXTS}
     try:
-        about.check()
+        About(found["name"], found["note"], found["question"]).check()
+        hook.check(found["on_end"])
     except ValueError as error:
         raise ConfigError(str(error)) from None
-    return about
+    return found
 
 
 def parse_each(texts: list[str]) -> "Iterator[Override]":

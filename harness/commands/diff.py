@@ -1,0 +1,155 @@
+"""`python -m harness diff A B`: what differs between two runs."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.analysis import diff as differing
+from harness.analysis import tables
+from harness.analysis.diff import Curves, Difference, Rows, Sides
+from harness.commands.options import JSON, OUTPUTS, refuse
+from harness.data.atomic import write_bytes
+from harness.run.fitted_table import FittedTable
+from harness.run.summary import show
+from harness.runfolder.optional import attempt
+from harness.runfolder.run import Run
+from harness.runfolder.selection import select
+
+BARS = "▁▂▃▄▅▆▇█"
+WIDTH = 40  # of a curve, in characters
+SECTIONS = ("settings", "source", "data", "environment", "results")
+
+
+@click.command()
+@click.argument("first")
+@click.argument("second")
+@OUTPUTS
+@JSON
+def diff(first: str, second: str, outputs: Path, *, as_json: bool) -> None:
+    """Show what differs between two runs: settings, source, data, machine, curves, predictions.
+
+    Test images that only one of them misclassifies are drawn to outputs/diffs/.
+    """
+    try:
+        difference = differing.compare(_run(outputs, first), _run(outputs, second))
+    except ValueError as error:
+        refuse(error)
+    if as_json:
+        print(json.dumps(_fields(difference), indent=1))
+        return
+    _print(difference)
+    nothing: dict[Path, str] = {}
+    drawn = attempt("no pictures", lambda: _draw(difference, outputs), nothing)
+    for path, title in drawn.items():
+        print(f"{title}: {path}")
+    for note in difference.notes:
+        print(f"note: {note}", file=sys.stderr)
+
+
+def _run(outputs: Path, word: str) -> Run:
+    """The one run that a word means. Raises `ValueError`."""
+    chosen = select(outputs, [word])
+    if len(chosen.runs) != 1:
+        names = ", ".join(run.id for run in chosen.runs[:3])
+        raise ValueError(f"{chosen.title} has {len(chosen.runs)} runs; name one, such as {names}")
+    return chosen.runs[0]
+
+
+def _print(difference: Difference) -> None:
+    first, second = difference.runs
+    for name in SECTIONS:
+        rows: Rows = getattr(difference, name)
+        if rows:
+            show(_table(name, rows, difference))
+    equal = [name for name in SECTIONS if not getattr(difference, name)]
+    if equal:
+        print(f"equal: {', '.join(equal)}")
+    for curves in difference.curves:
+        _print_curves(curves, first.id, second.id)
+    if difference.sides is not None:
+        _print_sides(difference.sides, first.id, second.id)
+
+
+def _table(name: str, rows: Rows, difference: Difference) -> FittedTable:
+    table = FittedTable(name)
+    table.add("", folds=True)
+    for run in difference.runs:
+        table.add(run.id, folds=True)
+    for key, values in rows.items():
+        table.add_row(key, *values)
+    return table
+
+
+def _print_curves(curves: Curves, first: str, second: str) -> None:
+    most = max(len(curves.first), len(curves.second))
+    if curves.equal == most and len(curves.first) == len(curves.second):
+        print(f"{curves.metric}: equal to the last bit in all {most} epochs")
+        return
+    same = f"equal until epoch {curves.equal}" if curves.equal else "different from epoch 1 on"
+    print(f"{curves.metric}: {same}")
+    low, high = _limits(curves.first, curves.second)
+    for name, values in ((first, curves.first), (second, curves.second)):
+        print(f"  {name}  {sparkline(values, low, high)}  {values[0]:.4g} to {values[-1]:.4g}")
+
+
+def _limits(*curves: NDArray[np.float64]) -> tuple[float, float]:
+    every = np.concatenate(curves)
+    known = every[np.isfinite(every)]
+    return (float(known.min()), float(known.max())) if len(known) else (0.0, 0.0)
+
+
+def sparkline(values: NDArray[np.float64], low: float, high: float) -> str:
+    """A curve in characters, at most `WIDTH` of them, each the last of its share of epochs."""
+    ends = np.unique(np.linspace(0, len(values) - 1, min(len(values), WIDTH)).round().astype(int))
+    span = high - low or 1.0
+    return "".join(
+        BARS[round((value - low) / span * (len(BARS) - 1))] if np.isfinite(value) else "?"
+        for value in values[ends].tolist()
+    )
+
+
+def _print_sides(sides: Sides, first: str, second: str) -> None:
+    counts = len(sides.only_first), len(sides.only_second)
+    print(
+        f"of {len(sides.first.labels):,} test examples, only {first} misclassifies {counts[0]}, "
+        f"and only {second} {counts[1]} (McNemar's p {tables.p_value(sides.p)})"
+    )
+
+
+def _draw(difference: Difference, outputs: Path) -> dict[Path, str]:
+    """Draw the images that changed sides; returns the files with their titles."""
+    names = [run.id for run in difference.runs]
+    folder = outputs / "diffs" / "-and-".join(name.partition("-")[0] for name in names)
+    made = {}
+    for title, chart in differing.pictures(difference, difference.notes).items():
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{title.replace(' ', '-')}.png"
+        write_bytes(path, chart.file("png", 6))
+        made[path] = title
+    return made
+
+
+def _fields(difference: Difference) -> dict[str, Any]:
+    """The difference for programs."""
+    sides = difference.sides
+    examples = None
+    if sides is not None:
+        examples = {
+            "only_first_wrong": sides.only_first.tolist(),
+            "only_second_wrong": sides.only_second.tolist(),
+            "p": sides.p,
+        }
+    return {
+        "format": "harness diff",
+        "version": 1,
+        "runs": [run.id for run in difference.runs],
+        **{name: getattr(difference, name) for name in SECTIONS},
+        "equal_epochs": {curves.metric: curves.equal for curves in difference.curves},
+        "examples": examples,
+        "notes": difference.notes,
+    }
