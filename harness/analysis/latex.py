@@ -82,7 +82,7 @@ def caption(standings: Sequence[Standing], data: str) -> str:
 
 def _row(standing: Standing, *, validated: bool) -> list[str]:
     setting, objective = standing.setting, standing.setting.objective
-    cells = [*map(escaped, setting.values.values()), str(len(setting.runs))]
+    cells = [*map(escaped, setting.shown.values()), str(len(setting.runs))]
     if validated:
         cells.append(_spread(setting.best_val, objective))
     cells.append(_spread(setting.test, objective.tested) + MARKS.get(standing.verdict, ""))

@@ -2,8 +2,8 @@
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +15,9 @@ from harness.runfolder.objective import Objective
 
 DATA, CODE = "data", "code"  # columns of digests
 BACKEND = "backend"
+NAME = ".name"  # of the key that chooses a group: `optimizer.name`, typed `optimizer`
+OF_GROUP = {"lr": "optimizer"}  # keys that a group sets, and that are not among its own
+DIGITS = 3  # of a number that a search found, at least
 TRAINER = "trainer.name"
 ONE_SETTING = "the one setting"
 
@@ -57,16 +60,23 @@ class Setting:
     """Runs that differ only in their seed. values: the keys that distinguish the settings.
 
     number: its place by the oldest run, which decides between equal ones, as in a sweep's table.
+    rounded: the values that are displayed with fewer digits.
     """
 
     values: Mapping[str, str]
     runs: tuple[SeedRun, ...]
     number: int = 0
+    rounded: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def shown(self) -> dict[str, str]:
+        """The values as people read them."""
+        return {**self.values, **self.rounded}
 
     @property
     def label(self) -> str:
         """The values in one line: `batch=16 lr=0.1`."""
-        return " ".join(f"{key}={value}" for key, value in self.values.items()) or ONE_SETTING
+        return " ".join(f"{key}={value}" for key, value in self.shown.items()) or ONE_SETTING
 
     @property
     def objective(self) -> Objective:
@@ -133,8 +143,8 @@ def differing(runs: Sequence[SeedRun]) -> list[str]:
     And `data` if their data sets do, and `code` if the same modules of the user's had other source.
 
     Without those that follow from the others: the backend, the keys of a group such as
-    `optimizer.beta1`, when the group's name already tells the settings apart, and the keys that
-    only one of several trainers has.
+    `optimizer.beta1`, and `lr`, which each optimizer sets, when the group's name already tells the
+    settings apart, and the keys that only one of several trainers has.
     """
     keys = dict.fromkeys(key for run in runs for key in run.settings if key != SEED)
     different = [key for key in keys if len({run.settings.get(key) for run in runs}) > 1]
@@ -160,9 +170,9 @@ def _own_names(run: SeedRun) -> tuple[tuple[str, str], ...]:
 
 def _telling(keys: list[str], runs: Sequence[SeedRun]) -> list[str]:
     """The keys without those that follow from the others; see `differing`."""
-    names = {key for key in keys if key.endswith(".name")}
+    names = {key for key in keys if key.endswith(NAME)}
     for key in list(keys):
-        group = f"{key.partition('.')[0]}.name"
+        group = f"{OF_GROUP.get(key, key.partition('.')[0])}{NAME}"
         of_one = TRAINER in names and any(key not in run.settings for run in runs)
         if key == BACKEND or (group in names and key != group) or of_one:
             others = [other for other in keys if other != key]
@@ -196,15 +206,41 @@ def group(runs: Sequence[SeedRun], notes: list[str]) -> list[Setting]:
             f"{repeated} run(s) repeat a seed of the same setting and were left out: of each seed "
             "only the newest run counts"
         )
+    is_own = not runs or runs[0].objective.by_epoch  # else the keys are another program's
+    titles = [typed(key, keys) for key in keys] if is_own else keys
     settings = [
         Setting(
-            dict(zip(keys, values, strict=True)),
+            dict(zip(titles, values, strict=True)),
             tuple(sorted(seeds.values(), key=lambda run: natural(run.seed))),
             number,
         )
         for number, (values, seeds) in enumerate(groups.items())
     ]
-    return sorted(settings, key=lambda setting: [natural(v) for v in setting.values.values()])
+    settings = sorted(settings, key=lambda setting: [natural(v) for v in setting.values.values()])
+    short = {key: rounded([each.values[key] for each in settings]) for key in titles}
+    return [
+        replace(each, rounded={key: short[key][each.values[key]] for key in titles})
+        for each in settings
+    ]
+
+
+def typed(key: str, keys: Collection[str]) -> str:
+    """A key as it is typed: `optimizer`, not `optimizer.name`."""
+    short = key.removesuffix(NAME)
+    return key if short in keys else short
+
+
+def rounded(texts: Sequence[str]) -> dict[str, str]:
+    """Short spellings by the texts of a setting: as few digits as tell its values apart.
+
+    Whole numbers and what is no number stay as they are.
+    """
+    long = [text for text in texts if "." in text and number(text) is not None]
+    for digits in range(DIGITS, 17):
+        short = {text: f"{float(text):.{digits}g}" for text in long}
+        if len({*short.values()}) == len(short):
+            return {text: min(text, short.get(text, text), key=len) for text in texts}
+    return {text: text for text in texts}
 
 
 def natural(text: str) -> tuple[Any, ...]:

@@ -213,7 +213,7 @@ def _table(
     (title, first), *others = shown
     head = [title, *setting.values, *(title.format_map(words) for title, _ in others)]
     cells = [
-        [first(row), *setting.values.values(), *(cell(row) for _, cell in others)]
+        [first(row), *setting.shown.values(), *(cell(row) for _, cell in others)]
         for setting, row in rows
     ]
     return head, cells
@@ -268,7 +268,21 @@ def lead(standings: Sequence[Standing]) -> str:
         names = [each.setting.label for each in standings if each.verdict == verdict]
         if names:
             text += f" {words}: {_listed(names)}."
+        apart = [each for each in standings if each.verdict == verdict == TIE
+                 and _are_apart(best.setting.test, each.setting.test)]  # fmt: skip
+        if apart:
+            names = [each.setting.label for each in apart]
+            text += (
+                f" The {test_title}s of {_listed(names)} do not overlap with those of the best, "
+                "but there are too few seeds to show that this is no accident."
+            )
     return text
+
+
+def _are_apart(first: Summary, second: Summary) -> bool:
+    """Whether every value of one is above every value of the other, of two or more each."""
+    low, high = sorted(sorted((each.best, each.worst)) for each in (first, second))
+    return min(first.n, second.n) > 1 and low[1] < high[0]
 
 
 def _listed(names: Sequence[str]) -> str:

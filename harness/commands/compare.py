@@ -25,6 +25,7 @@ from harness.tracking.errors import StoreError
 from harness.tracking.reading import Reader
 from harness.tracking.recorded import Journals, Recorded
 from harness.tracking.selection import Selection, newest_sweep, select
+from harness.tracking.views import swept_params
 
 MOST_ROWS = 40
 
@@ -126,7 +127,7 @@ def _save_view(selection: Selection, chosen: Recorded, comparison: Comparison) -
     by_epoch = comparison.settings[0].objective.by_epoch
     if not selection.title.startswith("sweep ") or not by_epoch:
         return
-    params = [key for key in comparison.settings[0].values if key in chosen.params]
+    params = swept_params(comparison.settings[0].values, chosen.params)
     seeds = {run.seed for setting in comparison.settings for run in setting.runs}
     params += [SEED] if len(seeds) > 1 else []
     source, experiment = selection.source, chosen.experiment

@@ -16,6 +16,7 @@ from harness.analysis.settings import (
     group,
     natural,
     number,
+    rounded,
     summarize,
     swept_numbers,
 )
@@ -64,6 +65,34 @@ def test_what_the_name_of_an_optimizer_tells_is_no_column() -> None:
     assert set(differing(runs[:2])) == {"lr"}
 
 
+def test_the_learning_rate_that_each_optimizer_sets_is_no_column() -> None:
+    """`-m optimizer=sgd,adam` is one column, named as it is typed."""
+    runs = [
+        seed_run(16, seed, [0.1], 0.1, **{"optimizer.name": name, "lr": lr})
+        for name, lr in (("sgd", 0.2), ("adam", 0.001)) for seed in (1, 2)
+    ]  # fmt: skip
+    assert [setting.label for setting in group(runs, [])] == ["optimizer=adam", "optimizer=sgd"]
+    slower = seed_run(16, 1, [0.1], 0.1, **{"optimizer.name": "adam", "lr": 0.0001})
+    labels = [setting.label for setting in group([*runs, slower], [])]
+    assert labels == [
+        "optimizer=adam lr=0.0001", "optimizer=adam lr=0.001", "optimizer=sgd lr=0.2",
+    ]  # fmt: skip
+
+
+def test_numbers_have_as_few_digits_as_tell_them_apart() -> None:
+    values = (0.12344, 0.12326, 0.5, 0.30000000000000004)
+    runs = [seed_run(16, 1, [0.1], 0.1, lr=value) for value in values]
+    settings = group(runs, [])
+    assert [setting.label for setting in settings] == [
+        "lr=0.1233", "lr=0.1234", "lr=0.3", "lr=0.5",
+    ]  # fmt: skip
+    assert settings[0].values["lr"] == "0.12326", "files have every digit"
+    assert rounded(["16", "1e-3", "[0.5,0.25]"]) == {
+        "16": "16", "1e-3": "1e-3", "[0.5,0.25]": "[0.5,0.25]",
+    }  # fmt: skip
+    assert rounded(["123456.5", "0.1"]) == {"123456.5": "123456.5", "0.1": "0.1"}
+
+
 def test_what_only_one_trainer_has_is_no_column_unless_it_was_swept() -> None:
     ours = {"trainer.name": "scratch", "optimizer.name": "sgd", "width": 8, "lr": 0.1}
     own = {"trainer.name": "mine:fit", "trainer.rate": 0.5}
@@ -75,8 +104,7 @@ def test_what_only_one_trainer_has_is_no_column_unless_it_was_swept() -> None:
     assert differing(runs) == ["trainer.name", "width"]
     labels = [setting.label for setting in group(runs, [])]
     assert labels == [
-        "trainer.name=mine:fit width=-", "trainer.name=scratch width=8",
-        "trainer.name=scratch width=16",
+        "trainer=mine:fit width=-", "trainer=scratch width=8", "trainer=scratch width=16",
     ]  # fmt: skip
     faster = seed_run(16, 1, [0.1], 0.1, **{**own, "trainer.rate": 0.9})
     assert differing([*runs, faster]) == ["trainer.name", "width", "trainer.rate"]

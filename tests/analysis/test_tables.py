@@ -93,6 +93,21 @@ def test_the_answer_names_the_best_and_the_others() -> None:
     )
 
 
+def test_a_tie_of_seeds_that_do_not_overlap_says_so() -> None:
+    """Three seeds can be apart, and still too few for the test."""
+    runs = [(16, seed, [0.01], 0.02 + 0.001 * seed) for seed in (1, 2, 3)]
+    apart = [(32, seed, [0.02], 0.025 + 0.003 * (4 - seed)) for seed in (1, 2, 3)]
+    answer = tables.lead(standings(*runs, *apart))
+    assert "Not distinguishable from it at 5 %: batch=32." in answer
+    assert answer.endswith(
+        "The test errors of batch=32 do not overlap with those of the best, but there are too few "
+        "seeds to show that this is no accident."
+    )
+    within = [(32, seed, [0.02], 0.0225 + 0.003 * (3 - seed)) for seed in (1, 2, 3)]
+    answer = tables.lead(standings(*runs, *within))
+    assert answer.endswith("Not distinguishable from it at 5 %: batch=32.")
+
+
 def test_the_answer_is_short_however_many_keys_there_are() -> None:
     def answer(length: int) -> str:
         value = "x" * length
