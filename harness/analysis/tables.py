@@ -268,10 +268,11 @@ def lead(standings: Sequence[Standing]) -> str:
         names = [each.setting.label for each in standings if each.verdict == verdict]
         if names:
             text += f" {words}: {_listed(names)}."
-        apart = [each for each in standings if each.verdict == verdict == TIE
-                 and _are_apart(best.setting.test, each.setting.test)]  # fmt: skip
-        if apart:
-            names = [each.setting.label for each in apart]
+        if verdict != TIE:
+            continue
+        ties = [each.setting for each in standings if each.verdict == TIE]
+        names = [each.label for each in ties if _are_apart(best.setting.test, each.test)]
+        if names:
             text += (
                 f" The {test_title}s of {_listed(names)} do not overlap with those of the best, "
                 "but there are too few seeds to show that this is no accident."

@@ -5,6 +5,8 @@ input. It is called once per command, and whatever it does, the command ends as 
 """
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import urllib.request
@@ -74,7 +76,7 @@ def call(target: str, content: dict[str, Any]) -> None:
             _post(target, text)
         else:
             _run_command(target, text)
-    except (OSError, ValueError, subprocess.SubprocessError) as error:
+    except (OSError, ValueError) as error:
         print(f"on_end: {error}", file=sys.stderr)
 
 
@@ -87,8 +89,24 @@ def _post(url: str, text: str) -> None:
 
 
 def _run_command(command: str, text: str) -> None:
-    done = subprocess.run(  # the user's own command line
-        command, shell=True, input=text, text=True, timeout=COMMAND_S, check=False
+    process = subprocess.Popen(  # the user's own command line
+        command, shell=True, stdin=subprocess.PIPE, text=True, start_new_session=True
     )
-    if done.returncode:
-        print(f"on_end: {command!r} ended with exit status {done.returncode}", file=sys.stderr)
+    try:
+        process.communicate(text, timeout=COMMAND_S)
+    except subprocess.TimeoutExpired:
+        print(f"on_end: {command!r} was stopped after {COMMAND_S:g} s", file=sys.stderr)
+        _kill(process)
+    else:
+        if process.returncode:
+            why = f"ended with exit status {process.returncode}"
+            print(f"on_end: {command!r} {why}", file=sys.stderr)
+
+
+def _kill(process: "subprocess.Popen[str]") -> None:
+    """Kill a process and those that it started."""
+    if os.name == "nt":
+        process.kill()
+    else:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

@@ -61,7 +61,7 @@ def test_different_losses_are_told_at_their_curves() -> None:
             runs.append(replace(run, curves={**run.curves, "train/loss": np.array([2.0, 1.0])}))
         return [figure.caption for figure in figures.curves(group(runs, []))]
 
-    told = "The settings have different losses (loss.name), whose values are not comparable"
+    told = "The settings have different losses (loss), whose values are not comparable"
     assert [told in caption for caption in captions("hinge", "cross_entropy")] == [False, True]
     assert [told in caption for caption in captions("hinge", "hinge")] == [False, False]
 

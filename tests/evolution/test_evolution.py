@@ -89,7 +89,7 @@ def test_status_lists_the_runs_and_the_sweep(older: Path, caplog: pytest.LogCapt
     for each in (finished(), interrupted(), *runs):
         assert each.id in text
     assert plan.id in text
-    assert re.findall("FINISHED|KILLED", text) == ["FINISHED"] * 3 + ["KILLED"]
+    assert re.findall("FINISHED|KILLED", text) == ["KILLED"] + ["FINISHED"] * 3, "newest first"
     assert caplog.messages == [], "everything is known"
     assert [history.unknown for history in histories(older)] == [()] * 4
 

@@ -7,6 +7,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from harness.run import hook
@@ -60,12 +61,14 @@ def test_a_command_gets_json(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().err == "on_end: 'exit 3' ended with exit status 3\n"
 
 
-def test_a_command_that_hangs_is_left(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_command_that_hangs_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(hook, "COMMAND_S", 0.2)
-    hook.call("sleep 20", CONTENT)
-    assert "timed out after 0.2 seconds" in capsys.readouterr().err
+    hook.call(f"sleep 20 & echo $! > '{tmp_path}/pid'; wait", CONTENT)
+    assert capsys.readouterr().err.endswith("was stopped after 0.2 s\n")
+    pid = int((tmp_path / "pid").read_text())
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
 def test_other_addresses_are_refused() -> None:
@@ -87,7 +90,7 @@ def test_once_per_command(command: Command, tmp_path: Path, idx_folder: Path) ->
     assert [run["status"] for run in told["runs"]] == ["FINISHED"] * 2
     assert all(0 <= run["test"] <= 1 for run in told["runs"])
     assert not any("on_end" in text for text in told["command"])
-    done = command("harness.run", *own, "lr=1e30", "loss=squared_error")
+    done = command("harness.run", *own, "lr=1e30", "activation=relu")
     assert done.returncode == 1
     told = json.loads((tmp_path / "told.json").read_text().splitlines()[1])
     assert (told["status"], told["sweep"]) == ("FAILED", None)
