@@ -299,7 +299,7 @@ def test_the_example_of_the_documentation_is_trained_and_compared(
     report = (tmp_path / "outputs/reports" / plan.id / "report.json").read_text()
     assert len(json.loads(report)["runs"]) == 7
     settings = (tmp_path / "outputs/reports" / plan.id / "settings.csv").read_text().splitlines()
-    assert settings[0].startswith("rank,width,lr,optimizer.name,n,")
+    assert settings[0].startswith("rank,width,lr,optimizer,n,")
     assert len(settings) == 8
 
 
@@ -318,5 +318,5 @@ def test_a_union_is_one_sweep(command: Command, tmp_path: Path, idx_folder: Path
     assert again.stdout.count("finished before as") == 8
     assert len(all_plans(tmp_path / "outputs")) == 1
     compared = command("harness", "compare")
-    assert "weight_decay=0.0 optimizer.name=momentum" in compared.stdout
+    assert "weight_decay=0.0 optimizer=momentum" in compared.stdout
     assert "optimizer.beta1" not in compared.stdout
