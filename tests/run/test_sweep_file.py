@@ -318,5 +318,5 @@ def test_a_union_is_one_sweep(command: Command, tmp_path: Path, idx_folder: Path
     assert again.stdout.count("finished before as") == 8
     assert len(all_plans(tmp_path / "outputs")) == 1
     compared = command("harness", "compare")
-    assert "weight_decay=0.0 optimizer=momentum" in compared.stdout
+    assert "weight_decay=0 optimizer=momentum" in compared.stdout
     assert "optimizer.beta1" not in compared.stdout
