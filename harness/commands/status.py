@@ -44,7 +44,7 @@ def status(
     outputs = removed.place(outputs) if is_removed else outputs
     listed = Outputs([outputs])
     try:
-        runs = list(listed.select(selection).runs)
+        runs = list(listed.select(selection).runs if selection else listed.runs)
     except ValueError as error:
         refuse(error)
     sweeps = _sweeps(listed, runs, everything=not selection)

@@ -5,7 +5,8 @@
 Each word is an id of a run or a sweep (or the beginning of one that no other has), the name of a
 run, a sweep or an experiment, or `last`, what the newest command made (`last~1`: the one before).
 Several words are their union. Two kinds of words restrict it instead: `since=`, and a filter in
-MLflow's language (see filters.py); without other words they restrict all runs.
+MLflow's language (see filters.py); without other words they restrict all runs. What `reproduce`
+trained is meant by its id only.
 """
 
 import re
@@ -104,14 +105,16 @@ def _accepted(runs: Iterable[Run], conditions: Sequence[str]) -> tuple[Run, ...]
 class Outputs:
     """The runs and sweeps of some outputs folders, listed once.
 
-    runs: oldest first. broken: run folders without a readable journal, by name, each with its
-    problem. plans: with the time in ns when it was saved and the folder that has it.
+    runs: oldest first; own: without reproductions, which are meant by their ids only. broken: run
+    folders without a readable journal, by name, each with its problem. plans: with the time in ns
+    when it was saved and the folder that has it.
     """
 
     def __init__(self, folders: Sequence[Path]) -> None:
         self.folders = folders
         scanned = [folder.scan(each) for each in folders]
         self.runs = _sorted(run for runs, _ in scanned for run in runs)
+        self.own = tuple(run for run in self.runs if REPRODUCES not in run.create["tags"])
         self.broken = {path.name: problem for _, broken in scanned for path, problem in broken}
         self.plans = [(saved, plan, each) for each in folders for saved, plan in saved_plans(each)]
 
@@ -124,7 +127,7 @@ class Outputs:
         if len(chosen) == 1:
             runs = chosen[0].runs
         else:
-            runs = _sorted(run for each in chosen for run in each.runs) if names else self.runs
+            runs = _sorted(run for each in chosen for run in each.runs) if names else self.own
         accepted = _accepted(runs, conditions)
         about = title([each.title for each in chosen], conditions)
         return Selection(about, accepted, unreadable=tuple(self.broken.values()))
@@ -132,10 +135,10 @@ class Outputs:
     def _named(self, word: str) -> Selection:
         if found := LAST.fullmatch(word):
             return self._last(word, int(found[1] or 0))
-        if of_experiment := [run for run in self.runs if run.create["experiment"] == word]:
+        if of_experiment := [run for run in self.own if run.create["experiment"] == word]:
             every = tuple(self.broken.values())
             return Selection(f"experiment {word}", tuple(of_experiment), unreadable=every)
-        of_name = [Selection("", (run,)) for run in self.runs if word == run.create["name"]]
+        of_name = [Selection("", (run,)) for run in self.own if word == run.create["name"]]
         named = [each for each in self.plans if word and word == each[1].about.name]
         of_name += [self._sweep(plan, at) for _, plan, at in named]
         if len(of_name) == 1 and of_name[0].plan is not None:
@@ -188,8 +191,8 @@ class Outputs:
         made = [(saved / 1e6, self._sweep(plan, each)) for saved, plan, each in self.plans]
         made += [
             (folder.order(run), Selection(f"run {run.id}", (run,)))
-            for run in self.runs
-            if run.id not in in_sweeps and REPRODUCES not in run.create["tags"]
+            for run in self.own
+            if run.id not in in_sweeps
         ]
         made.sort(key=lambda each: each[0])
         if back >= len(made):

@@ -134,4 +134,5 @@ def test_images_that_changed_sides_are_drawn(
     assert drawn
     for path in drawn:
         assert path.parts[:2] == ("outputs", "diffs")
-        assert Image.open(tmp_path / path).width == 1800
+        with Image.open(tmp_path / path) as image:
+            assert image.width == 1800

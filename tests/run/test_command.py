@@ -378,7 +378,7 @@ def test_table_equals_database_equals_journals(tmp_path: Path, idx_folder: Path)
     (plan,) = (tmp_path / "outputs/sweeps").iterdir()
     store = Store(Target.local(tmp_path / "outputs"))
     runs = store.runs([store.experiment("idx")], f"tags.sweep LIKE '%{plan.stem}%'")
-    assert f"searchFilter=tags.sweep%20LIKE%20%27%25{plan.stem}%25%27" in done.stdout
+    assert f"viewStateShareKey=sweep-{plan.stem}" in done.stdout, "the stored view of the sweep"
     assert len(runs) == 3
     rows = [line.split() for line in done.stdout.splitlines() if "FINISHED" in line]
     best = min(rows, key=lambda row: float(row[-6].rstrip("%")))

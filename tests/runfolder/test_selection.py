@@ -10,7 +10,7 @@ from harness.runfolder import selection
 from harness.runfolder.folder import Ambiguous
 from harness.runfolder.plan import Plan, SweepJob
 from harness.runfolder.run import REPRODUCES, Run
-from harness.runfolder.selection import Unknown, select, since_ms
+from harness.runfolder.selection import Outputs, Unknown, select, since_ms
 from tests.conftest import new_run, record_training
 
 
@@ -68,7 +68,7 @@ def test_several_words_are_their_union_oldest_first(made: Made) -> None:
 def test_names_and_experiments(made: Made) -> None:
     assert ids(select(made.outputs, ["lr=0.1,seed=3"]).runs) == [made.single.id]
     assert ids(select(made.outputs, ["study"]).runs) == [made.other.id]
-    assert len(select(made.outputs, ["batch=16"]).runs) == 5
+    assert len(select(made.outputs, ["batch=16"]).runs) == 4
     assert select(made.outputs, ["study"]).title == "experiment study"
 
 
@@ -95,8 +95,15 @@ def test_conditions_restrict_what_the_other_words_mean(made: Made) -> None:
     assert select(made.outputs, ["since=7d"]).title == "filter since=7d"
 
 
+def test_a_reproduction_is_meant_by_its_id_only(made: Made) -> None:
+    reproduction = Outputs([made.outputs]).runs[-1]
+    assert select(made.outputs, [reproduction.id]).runs == (reproduction,)
+    for words in ([], ["since=1h"], ["mnist"], ["batch=16"], ["last"]):
+        assert reproduction not in select(made.outputs, words).runs
+
+
 def test_without_words_all_runs(made: Made) -> None:
-    assert len(select(made.outputs).runs) == 6
+    assert len(select(made.outputs).runs) == 5, "without the reproduction"
     assert select(made.outputs).title == "all runs"
     assert select(made.outputs / "nowhere").runs == ()
 
@@ -117,7 +124,7 @@ def test_several_outputs_are_read_as_one(made: Made, tmp_path: Path) -> None:
     more = record_training(new_run(tmp_path), 0.5)
     save(tmp_path, "xbbbbbbbbb", [more])
     both = [made.outputs, tmp_path]
-    assert len(select(both).runs) == 7
+    assert len(select(both).runs) == 6
     assert ids(select(both, ["xbb"]).runs) == ids([*made.new[::-1], more])
     assert ids(select(both, ["last"]).runs) == [more.id]
 
