@@ -9,6 +9,7 @@ from harness.commands.options import OUTPUTS, YES, confirmed, refuse
 from harness.commands.rm import REMOVED
 from harness.data.atomic import size_of
 from harness.runfolder import removed
+from harness.runfolder.folder import alone
 from harness.runfolder.selection import Outputs
 from harness.runfolder.status import ExitStatus
 
@@ -33,9 +34,11 @@ def gc(yes: bool, outputs: Path) -> None:
         if not confirmed(question, yes=yes):
             print("nothing was removed")
             sys.exit(ExitStatus.FAILED)
+        with alone(outputs):
+            status = _erase(outputs, Outputs([place]))
     except ValueError as error:
         refuse(error)
-    sys.exit(_erase(outputs, listed))
+    sys.exit(status)
 
 
 def _erase(outputs: Path, listed: Outputs) -> ExitStatus:

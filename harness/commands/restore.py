@@ -8,6 +8,7 @@ import click
 from harness.commands.options import OUTPUTS, refuse
 from harness.commands.rm import rename_study
 from harness.runfolder import removed
+from harness.runfolder.folder import alone
 from harness.runfolder.selection import Unknown, select
 from harness.runfolder.status import ExitStatus
 
@@ -32,7 +33,8 @@ def restore(selection: tuple[str, ...], outputs: Path) -> None:
             ) from None
         if not chosen.runs and chosen.plan is None:
             raise ValueError(f"{chosen.title}: nothing of it was removed")
-        with removed.alone(outputs):
+        with alone(outputs):
+            removed.check_vacant(outputs, chosen.runs, chosen.plan)
             if problems := removal.restore(outputs, chosen.runs):
                 for line in problems:
                     print(f"not restored in the store: {line}", file=sys.stderr)

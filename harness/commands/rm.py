@@ -9,6 +9,7 @@ from filelock import FileLock, Timeout
 
 from harness.commands.options import OUTPUTS, YES, confirmed, refuse
 from harness.runfolder import removed
+from harness.runfolder.folder import alone
 from harness.runfolder.plan import Plan, all_plans, sweeps_folder
 from harness.runfolder.run import Run
 from harness.runfolder.selection import Selection, select
@@ -36,7 +37,7 @@ def rm(selection: tuple[str, ...], yes: bool, outputs: Path) -> None:
         if not confirmed(question, yes=yes):
             print("nothing was removed")
             sys.exit(ExitStatus.FAILED)
-        with removed.alone(outputs):
+        with alone(outputs):
             _check(chosen, outputs)
             removed.remove(outputs, chosen.runs, chosen.plan)
         rename_study(outputs, chosen.plan, is_removed=True)
@@ -66,6 +67,7 @@ def _check(chosen: Selection, outputs: Path) -> None:
         raise ValueError(f"{live[0]} is being trained at this moment; stop it first")
     if chosen.plan is not None and _is_searching(outputs, chosen.plan):
         raise ValueError(f"{chosen.title}: the search is running at this moment; stop it first")
+    removed.check_vacant(removed.place(outputs), chosen.runs, chosen.plan)
 
 
 def _is_searching(outputs: Path, plan: Plan) -> bool:

@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from filelock import Timeout
-
 from harness.run import notices
 from harness.run.compose import Job, in_job
 from harness.run.existing import existing_runs, is_of_other_source, retraining, source_of
@@ -18,8 +16,7 @@ from harness.run.prepared import Prepared, keyed
 from harness.runfolder import environment, folder, keys, own_code, own_dataset
 from harness.runfolder.about import NOTE, About
 from harness.runfolder.config import ConfigError
-from harness.runfolder.folder import Identity, open_run
-from harness.runfolder.liveness import FolderLock
+from harness.runfolder.folder import Identity, alone, open_run
 from harness.runfolder.optional import warn
 from harness.runfolder.parts import PartError
 from harness.runfolder.plan import Plan, SweepJob, load_plan
@@ -29,11 +26,6 @@ from harness.runfolder.status import RunStatus
 
 DIVISION_SLASH = "\u2215"  # MLflow's page of a run shows only what follows the last "/"
 NOTHING_SAID = About()
-ALONE_S = 120.0  # a command needs a few ms for each new run
-
-
-class Busy(ConfigError):
-    """Another command holds the lock of the runs for too long."""
 
 
 @dataclass(frozen=True)
@@ -124,25 +116,6 @@ def _examine(settings: DatasetConfig, normalization: str, outputs: str) -> dict[
         "dtype": data.train.inputs.dtype.name,
         **({"doubts": doubts} if doubts else {}),
     }
-
-
-@contextmanager
-def alone(outputs: Path) -> Iterator[None]:
-    """Hold the lock that lets one command at a time decide which runs there are and make others.
-
-    Without it, two equal sweeps started at the same time would each make all runs. Raises `Busy`.
-    """
-    folder.runs_folder(outputs).mkdir(parents=True, exist_ok=True)
-    path = folder.runs_folder(outputs) / ".lock"
-    lock = FolderLock(path, timeout=ALONE_S)
-    try:
-        held = lock.acquire()
-    except Timeout:
-        raise Busy(
-            f"{path}: another command has held it for {ALONE_S:.0f} s; end that one, or wait for it"
-        ) from None
-    with held:
-        yield
 
 
 def freeze_run(prepared: Prepared, overrides: list[str], about: About = NOTHING_SAID) -> Run:

@@ -5,24 +5,33 @@ import logging
 import secrets
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import Timeout
+
 from harness.data.atomic import fsync_folder, write_text
 from harness.runfolder import config as configuration
 from harness.runfolder import journal, versions
+from harness.runfolder.config import ConfigError
 from harness.runfolder.frozen_config import frozen_yaml
 from harness.runfolder.journal import Journal, JournalError
-from harness.runfolder.liveness import HOST
+from harness.runfolder.liveness import HOST, FolderLock
 from harness.runfolder.own_code import FOLDER, Source
 from harness.runfolder.run import CONFIG, REPRODUCES, Run
 from harness.runfolder.schema import Config
 from harness.runfolder.status import RunStatus
 
 NAMED = 5  # ids in a message
+ALONE_S = 120.0  # a command needs a few ms for each new run
 _newest: dict[Path, int] = {}  # by outputs: the place of the newest run that this process knows
+
+
+class Busy(ConfigError):
+    """Another command holds the lock of the runs for too long."""
 
 
 class Ambiguous(ValueError):
@@ -52,6 +61,25 @@ def runs_folder(outputs: Path) -> Path:
 def open_run(outputs: Path, run_id: str, name: str = "") -> Run:
     """The run with exactly this id, whether or not it exists. name: see `Run`."""
     return Run(runs_folder(outputs) / run_id, name)
+
+
+@contextmanager
+def alone(outputs: Path) -> Iterator[None]:
+    """Hold the lock that lets one command at a time decide which runs there are and make others.
+
+    Without it, two equal sweeps started at the same time would each make all runs. Raises `Busy`.
+    """
+    runs_folder(outputs).mkdir(parents=True, exist_ok=True)
+    path = runs_folder(outputs) / ".lock"
+    lock = FolderLock(path, timeout=ALONE_S)
+    try:
+        held = lock.acquire()
+    except Timeout:
+        raise Busy(
+            f"{path}: another command has held it for {ALONE_S:.0f} s; end that one, or wait for it"
+        ) from None
+    with held:
+        yield
 
 
 def new_id() -> str:

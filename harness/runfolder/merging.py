@@ -12,7 +12,7 @@ from pathlib import Path
 
 from harness.data.atomic import fsync_folder
 from harness.runfolder import delivered, removed
-from harness.runfolder.folder import open_run, runs_folder, scan
+from harness.runfolder.folder import alone, open_run, runs_folder, scan
 from harness.runfolder.plan import Plan, SweepJob, saved_plans
 from harness.runfolder.run import Run
 from harness.runfolder.target import LOCAL
@@ -38,8 +38,7 @@ def merge(outputs: Path, source: Path) -> Merged:
         raise ValueError(f"{source}: is the folder itself; name another one")
     runs, broken = scan(source)
     merged = Merged(refused=[problem for _, problem in broken])
-    runs_folder(outputs).mkdir(parents=True, exist_ok=True)
-    with removed.alone(outputs):
+    with alone(outputs):
         left_out = {run.id for run in scan(removed.place(outputs))[0]} | removed.gone(outputs)
         for run in runs:
             if run.id in left_out:

@@ -9,22 +9,17 @@ runs that `gc` removed for good; `sync` sends none of these, and `merge` takes n
 import json
 import shutil
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
-
-from filelock import Timeout
 
 from harness.data.atomic import fsync_folder
 from harness.runfolder.folder import open_run, runs_folder
-from harness.runfolder.liveness import FolderLock
 from harness.runfolder.plan import Plan, sweeps_folder
 from harness.runfolder.run import Run
 
 REPORTS = "reports"
 GONE = "gone.jsonl"
 HALF_GONE = ".gone-"  # prefix of the folder of a run that `gc` is removing
-WAIT_S = 120.0
 
 
 def place(outputs: Path) -> Path:
@@ -32,18 +27,20 @@ def place(outputs: Path) -> Path:
     return outputs / "removed"
 
 
-@contextmanager
-def alone(outputs: Path) -> Iterator[None]:
-    """Hold the lock of commands that make runs. Raises `ValueError` if another holds it long."""
-    path = runs_folder(outputs) / ".lock"
-    try:
-        held = FolderLock(path, timeout=WAIT_S).acquire()
-    except Timeout:
+def check_vacant(target: Path, runs: Iterable[Run], plan: Plan | None) -> None:
+    """Raise `ValueError` if `target` has one of the runs, or the sweep, already.
+
+    A sweep that was removed has the same id when its command makes it again: neither may take the
+    place of the other.
+    """
+    if plan is not None and (sweeps_folder(target) / f"{plan.id}.json").exists():
         raise ValueError(
-            f"{path}: another command has held it for {WAIT_S:.0f} s; end that one, or wait for it"
-        ) from None
-    with held:
-        yield
+            f"sweep {plan.id} is in {target} as well: it was removed, and made again since; "
+            "`python -m harness gc` removes the earlier one for good, and its runs can be restored "
+            "by their ids"
+        )
+    if known := [run.id for run in runs if open_run(target, run.id).folder.exists()]:
+        raise ValueError(f"run {known[0]} is in {target} as well; move one of the two away")
 
 
 def remove(outputs: Path, runs: Iterable[Run], plan: Plan | None) -> None:
@@ -110,11 +107,11 @@ def _move_sweep(source: Path, target: Path, sweep: str) -> None:
 
 
 def _move(path: Path, folder: Path) -> None:
-    """Move a file or folder into a folder; one of its name there, of an earlier removal, goes."""
+    """Move a file or folder into a folder; a report there, without its sweep, goes."""
     folder.mkdir(parents=True, exist_ok=True)
     there = folder / path.name
-    if there.is_dir():
+    if folder.name == REPORTS and there.is_dir():
         shutil.rmtree(there)
-    path.replace(there)
+    path.rename(there)
     fsync_folder(folder)
     fsync_folder(path.parent)

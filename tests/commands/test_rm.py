@@ -14,7 +14,7 @@ import pytest
 
 from harness.runfolder import removed
 from harness.runfolder.folder import all_runs
-from harness.runfolder.plan import Plan, SweepJob, all_plans
+from harness.runfolder.plan import Plan, SweepJob, all_plans, load_plan
 from harness.runfolder.run import Run
 from harness.runfolder.status import ExitStatus
 from harness.runfolder.target import Target
@@ -79,6 +79,28 @@ def test_a_sweep_goes_without_the_runs_of_other_sweeps(
     assert ids(outputs) == [run.id for run in runs]
     assert {plan.id for plan in all_plans(outputs)} == {SWEEP, OTHER}
     assert (outputs / "reports" / SWEEP / "index.html").read_text() == "report"
+
+
+def test_a_sweep_that_was_made_again_takes_no_place_and_loses_none(
+    command: Command, runs: list[Run], tmp_path: Path
+) -> None:
+    """Repeating its command makes a sweep of the same id."""
+    outputs = tmp_path / "outputs"
+    assert command("harness", "rm", SWEEP, "--yes").returncode == 0
+    again = record_training(new_run(outputs, "tracking=none"), 0.25)
+    save(outputs, SWEEP, [again])
+    (outputs / "reports" / SWEEP).mkdir(parents=True)
+    (outputs / "reports" / SWEEP / "index.html").write_text("new")
+    for words in (["restore", SWEEP], ["rm", SWEEP, "--yes"]):
+        done = command("harness", *words)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1), words
+        assert "it was removed, and made again since" in done.stderr
+        assert [job.run for job in load_plan(outputs, SWEEP).jobs] == [again.id]
+        assert (outputs / "reports" / SWEEP / "index.html").read_text() == "new"
+    assert command("harness", "restore", runs[0].id).returncode == 0
+    assert {*ids(outputs)} == {again.id, *(run.id for run in runs)}
+    assert command("harness", "gc", "--yes").returncode == 0
+    assert command("harness", "rm", SWEEP, "--yes").returncode == 0
 
 
 def test_gc_removes_for_good_and_remembers(

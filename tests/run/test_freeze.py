@@ -18,7 +18,7 @@ from harness.run import freeze, notices
 from harness.run.compose import Job
 from harness.run.freeze import Membership
 from harness.run.prepared import Prepared
-from harness.runfolder import environment, keys
+from harness.runfolder import environment, folder, keys
 from harness.runfolder.config import ConfigError
 from harness.runfolder.environment import Commit
 from harness.runfolder.own_code import OwnCodeError
@@ -316,7 +316,7 @@ def test_a_trial_takes_a_run_that_another_command_has_made_meanwhile(
     tmp_path: Path, prepared: list[Prepared]
 ) -> None:
     with ThreadPoolExecutor(1) as pool:
-        with freeze.alone(tmp_path):
+        with folder.alone(tmp_path):
             trial = pool.submit(freeze.freeze_trial, prepared[0], [], Membership("s", "1"))
             with pytest.raises(TimeoutError):
                 trial.result(0.3)  # it waits for its turn
@@ -433,9 +433,9 @@ def test_equal_sweeps_started_at_the_same_time_share_their_runs(
 def test_a_lock_that_another_command_holds_for_long_is_one_line(
     tmp_path: Path, prepared: list[Prepared], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(freeze, "ALONE_S", 0.1)
+    monkeypatch.setattr(folder, "ALONE_S", 0.1)
     with (
-        freeze.alone(tmp_path),
+        folder.alone(tmp_path),
         pytest.raises(ConfigError, match=r"\.lock: another command has held it for"),
     ):
         freeze.freeze_run(prepared[0], [])

@@ -25,7 +25,7 @@ from harness.run.search.watch import Watch
 from harness.run.signals import setting_event
 from harness.runfolder import config as configuration
 from harness.runfolder.config import ConfigError
-from harness.runfolder.folder import open_run
+from harness.runfolder.folder import Busy, open_run
 from harness.runfolder.objective import Objective
 from harness.runfolder.own_code import OwnCodeError
 from harness.runfolder.parts import PartError
@@ -140,7 +140,7 @@ class Trials:
             with self._lock:
                 run = self._freeze(values)
                 _ = self._busy[run.id]  # created under the lock
-        except freeze.Busy:
+        except Busy:
             raise  # not of this trial: the search ends
         except (ConfigError, PartError) as error:
             trial.set_user_attr("error", str(error))

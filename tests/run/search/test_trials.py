@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from harness.nn import metrics
-from harness.run import freeze
 from harness.run.launchers.local import Parallel
 from harness.run.launchers.prestart import Prestart
 from harness.run.search.search import Search
@@ -19,6 +18,7 @@ from harness.run.search.space import Parameter
 from harness.run.search.trials import Trials
 from harness.run.search.watch import Watch
 from harness.runfolder import liveness
+from harness.runfolder.folder import Busy
 from harness.runfolder.own_code import OwnCodeError
 from harness.runfolder.plan import Plan, SweepJob
 from harness.runfolder.run import Run
@@ -86,7 +86,7 @@ def test_a_signal_leaves_the_trials_to_the_launcher(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("error", [OSError("no space left"), freeze.Busy("no lock left")])
+@pytest.mark.parametrize("error", [OSError("no space left"), Busy("no lock left")])
 @pytest.mark.parametrize("slots", [1, 8])
 def test_an_error_that_is_not_of_one_trial_ends_the_search(
     tmp_path: Path, slots: int, error: Exception
