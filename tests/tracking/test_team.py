@@ -1,4 +1,9 @@
-"""A team's server: MLflow over PostgreSQL with basic authentication, and five writers at once."""
+"""A team's server: MLflow over PostgreSQL with basic authentication, and five writers at once.
+
+Each writer delivers one run; more by
+
+    HARNESS_SEEDS=5 python -m pytest tests/tracking/test_team.py -m service
+"""
 
 import base64
 import json
@@ -32,6 +37,7 @@ pytestmark = [
     pytest.mark.skipif(not BINARIES, reason="needs PostgreSQL: apt-get install postgresql"),
 ]
 WRITERS = 5
+SEEDS = int(os.environ.get("HARNESS_SEEDS", "1"))  # runs of each
 
 
 @dataclass(frozen=True)
@@ -122,6 +128,7 @@ def _server(folder: Path, address: str, port: int, password: str) -> psutil.Pope
         "default_permission = EDIT\n"
         f"database_uri = {_driven(address)}/mlflow_auth\n"
         "admin_username = admin\n"
+        "auth_cache_ttl_seconds = 60\n"
         "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
     )
     environment = os.environ | {
@@ -175,7 +182,7 @@ def test_five_writers_at_once(tmp_path: Path, idx_folder: Path, team: Team) -> N
     for number in range(WRITERS):
         folder = tmp_path / f"machine{number}"
         folder.mkdir()
-        seeds = f"seed={10 * number + 1},{10 * number + 2}"
+        seeds = "seed=" + ",".join(str(10 * number + seed) for seed in range(1, SEEDS + 1))
         writers.append(
             subprocess.Popen(
                 [sys.executable, "-m", RUN, "-m", *settings(idx_folder, team, seeds)],
@@ -190,7 +197,7 @@ def test_five_writers_at_once(tmp_path: Path, idx_folder: Path, team: Team) -> N
     outputs = [writer.communicate(timeout=1200)[0] for writer in writers]
     assert [writer.returncode for writer in writers] == [0] * WRITERS, outputs
     folders = [f for path in tmp_path.iterdir() for f in run_folders(path / "outputs")]
-    assert len(folders) == 2 * WRITERS
+    assert len(folders) == SEEDS * WRITERS
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
         patch.setenv("MLFLOW_TRACKING_PASSWORD", team.password)
@@ -198,7 +205,7 @@ def test_five_writers_at_once(tmp_path: Path, idx_folder: Path, team: Team) -> N
         assert [proof.differences for proof in proofs] == [()] * len(folders)
         store = Store(Target(team.uri))
         runs = store.runs([store.experiment("idx")])
-        assert len(runs) == 2 * WRITERS
+        assert len(runs) == SEEDS * WRITERS
         for run in runs:
             listed = {a.path for a in store.client.list_artifacts(run.info.run_id)}
             assert {"config.yaml", "weights", "plots", "predictions"} <= listed
