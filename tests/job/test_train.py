@@ -170,7 +170,7 @@ def sweep_in_a_checkout(folder: Path, *arguments: str) -> tuple[Path, subprocess
     """A copy of the source to edit, and a sweep with it that has written a checkpoint."""
     copy = folder / "checkout"
     for name in ("harness", "conf"):
-        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, copy / name)
     process = start(copy, "-m", *arguments, **python_path(copy))
     wait_for_checkpoint(copy)
     return copy, process
@@ -194,7 +194,7 @@ def test_editing_the_source_never_mixes_old_and_new_in_a_job(
     tmp_path: Path, idx_folder: Path
 ) -> None:
     """The fork server has the old source; after the edit each job is started."""
-    own = settings(idx_folder, "tracking=none", "seed=1,2,3", "epochs=2000")
+    own = settings(idx_folder, "tracking=none", "seed=1,2,3", "epochs=300")
     copy, process = sweep_in_a_checkout(tmp_path, *own)
     with (copy / "harness/training/trainer.py").open("a") as file:
         file.write("\n\nimport sys\n\nprint('edited', file=sys.stderr)\n")

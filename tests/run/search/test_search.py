@@ -290,7 +290,7 @@ def test_an_edit_of_the_configuration_cannot_reach_a_search(
 
     copy = tmp_path / "source"
     copy.mkdir()
-    shutil.copytree(PACKAGE, copy / "harness", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(PACKAGE, copy / "harness")
     shutil.copytree(PACKAGE.parent / "conf", copy / "conf")
     arguments = settings(idx_folder, "epochs=3", "hydra.sweeper.n_trials=2")
     assert command(RUN, *arguments, timeout=900, PYTHONPATH=str(copy)).returncode == 0
