@@ -9,6 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ import pytest
 from scipy import stats
 
 from tests.analysis.test_page import Page
-from tests.conftest import ROOT, Command, command_in
+from tests.conftest import ROOT, Command
+from tests.forked import forked, preload
 
 pytestmark = pytest.mark.service
 
@@ -104,12 +106,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             cwd=place, capture_output=True, text=True, timeout=300,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
+    preload()
     return place
 
 
 @pytest.fixture
 def others(folder: Path) -> Command:
-    return command_in(folder)
+    """Runs a command of `python -m harness` in the folder."""
+
+    def run(module: str, *words: str) -> subprocess.CompletedProcess[str]:
+        assert module == "harness"
+        return forked(folder, *words)
+
+    return run
 
 
 def compared(others: Command, *words: str) -> dict[str, Any]:
@@ -120,6 +129,7 @@ def compared(others: Command, *words: str) -> dict[str, Any]:
     return content
 
 
+@cache
 def recorded(folder: Path, experiment: str) -> list[Any]:
     """The runs as MLflow's own client reads them."""
     program = (

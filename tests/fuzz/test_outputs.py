@@ -15,27 +15,20 @@ import random
 import shutil
 import signal
 import sqlite3
-import sys
-import tempfile
-import time
-import traceback
-import warnings
 from contextlib import closing
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from harness.__main__ import console_script
 from harness.runfolder import journal
 from harness.runfolder.folder import all_runs
 from harness.tracking.files import REPORTS
 from tests.conftest import RUN, command_in, small, start, wait_for, write_idx_folder
+from tests.forked import LIMIT_S, forked, preload
 
-TRIALS = 12
-LIMIT_S = 60
+TRIALS = 8
 RUN_COMMANDS = ("resume", "repeat")
 COMMANDS = ("status", "compare", "results", "predict", "evaluate", "clean", "sync")
 
@@ -132,46 +125,8 @@ class Outputs:
             "clean": ("clean", "--dry-run"),
             "compare": ("compare", "--no-attach"),
         }.get(name, (name,))
-        return forked(self.folder, words)
-
-
-def forked(folder: Path, words: tuple[str, ...]) -> tuple[int, str]:
-    """`python -m harness WORDS...` in a child process, which need not import MLflow again."""
-    with tempfile.TemporaryFile() as output:
-        child = os.fork()
-        if child == 0:
-            os._exit(_in_child(folder, words, output.fileno()))
-        deadline = time.monotonic() + LIMIT_S
-        while True:
-            ended, status = os.waitpid(child, os.WNOHANG)
-            if ended:
-                break
-            if time.monotonic() > deadline:
-                os.kill(child, signal.SIGKILL)
-                os.waitpid(child, 0)
-                raise AssertionError(f"{words} did not end within {LIMIT_S} s")
-            time.sleep(0.01)
-        output.seek(0)
-        return os.waitstatus_to_exitcode(status), output.read().decode(errors="replace")
-
-
-def _in_child(folder: Path, words: tuple[str, ...], output: int) -> int:
-    os.dup2(output, 1)
-    os.dup2(output, 2)
-    sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
-    warnings.simplefilter("ignore")
-    os.chdir(folder)
-    code = 70
-    try:
-        sys.argv = ["harness", *words]
-        console_script()
-    except SystemExit as exit_:
-        code = exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
-    except BaseException:
-        traceback.print_exc()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    return code
+        done = forked(self.folder, *words)
+        return done.returncode, done.stdout + done.stderr
 
 
 def damage(file: Path, generator: random.Random) -> str:
@@ -202,9 +157,7 @@ def damage(file: Path, generator: random.Random) -> str:
 
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory: pytest.TempPathFactory) -> Outputs:
-    with warnings.catch_warnings():  # import it now for all commands, which are forked
-        warnings.simplefilter("ignore")
-        import_module("mlflow.store.tracking.sqlalchemy_store")
+    preload()
     return Outputs(tmp_path_factory.mktemp("fuzz"))
 
 

@@ -243,7 +243,7 @@ def test_killed_in_training_and_restarted(
 ) -> None:
     server = any_server
     server.start()
-    process = start(tmp_path, *settings(idx_folder, server.uri, "epochs=3000"))
+    process = start(tmp_path, *settings(idx_folder, server.uri, "epochs=1500"))
     wait_for(lambda: list(tmp_path.glob("outputs/runs/*/delivered.json")), 60)
     server.signal(signal.SIGKILL)
     time.sleep(3)

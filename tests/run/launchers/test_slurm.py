@@ -145,9 +145,16 @@ def test_preempted_and_timed_out_jobs_resume_from_their_checkpoints(
 def test_a_job_that_reached_its_time_limit_resumes_from_its_checkpoint(
     tmp_path: Path, idx_folder: Path
 ) -> None:
-    """Slurm stops it at its time limit; no test sends a signal."""
+    """Slurm stops it at its time limit; no test sends a signal.
+
+    A metric that waits keeps the core free for other tests.
+    """
+    (tmp_path / "waiting.py").write_text(
+        "import time\n\ndef waits(probabilities, labels):\n    time.sleep(0.05)\n    return 0.5\n"
+    )
     limits = ("hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=20")
-    endless = settings(idx_folder, "tracking=none", "epochs=1000000", "seed=1", *limits)
+    endless = settings(idx_folder, "tracking=none", "epochs=1000000", "seed=1",
+                       "metrics=[waiting:waits]", *limits)  # fmt: skip
     process = start(tmp_path, *endless)
     try:
         (folder,) = training(tmp_path, 1)
