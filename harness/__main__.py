@@ -24,7 +24,7 @@ from harness.tracking.environment import set_up
 
 COMMANDS = (
     "new", "status", "note", "compare", "diff", "ui", "sync", "results", "export", "reproduce",
-    "rm", "restore", "gc", "clean", "pack", "merge",
+    "stop", "rm", "restore", "gc", "clean", "pack", "merge",
     "predict", "register", "evaluate", "import-images", "import-csv", "serve",
 )  # fmt: skip
 
