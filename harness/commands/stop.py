@@ -1,4 +1,4 @@
-"""`python -m harness stop`: stop trainings behind their epochs, so that they can be resumed."""
+"""`python -m harness stop`: stop trainings after their current epoch; they can be resumed."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from harness.runfolder.selection import select
 @click.argument("selection", nargs=-1, required=True)
 @OUTPUTS
 def stop(selection: tuple[str, ...], outputs: Path) -> None:
-    """Stop the trainings of runs behind the epoch that they are in, on whatever machine.
+    """Stop the trainings of runs after their current epoch, on whatever machine.
 
     SELECTION is as for `compare`. The other jobs of a sweep go on; repeating its command, or
     `resume=RUN_ID`, continues what was stopped.
@@ -26,4 +26,4 @@ def stop(selection: tuple[str, ...], outputs: Path) -> None:
         refuse(error)
     for run in live:
         run.request_stop()
-        print(f"{run.id}: stops behind its epoch {len(run.history().epochs) + 1}")
+        print(f"{run.id}: stops after epoch {len(run.history().epochs) + 1}")

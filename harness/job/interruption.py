@@ -14,7 +14,7 @@ class JobInterrupted(KeyboardInterrupt):
 
 
 class Stopped(JobInterrupted):
-    """`harness stop`, which is obeyed behind an epoch."""
+    """`harness stop`, obeyed at the end of an epoch."""
 
     why = "stopped by `harness stop`"
 

@@ -274,7 +274,7 @@ class Run:
         return liveness.is_locked(self.folder)
 
     def request_stop(self) -> None:
-        """Ask the process that trains the run, on whatever machine, to stop behind its epoch."""
+        """Ask the process that trains the run, on whatever machine, to stop after its epoch."""
         write_text(self.folder / STOP, "")
 
     def take_stop_request(self) -> bool:

@@ -1,4 +1,4 @@
-"""Stopping a training behind its epoch, from another process."""
+"""Stopping a training after its epoch, from another process."""
 
 import subprocess
 import sys
@@ -33,7 +33,7 @@ def test_a_stopped_job_can_be_resumed_and_the_others_go_on(
         time.sleep(0.1)
     done = command("harness", "stop", runs[0].id)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith(f"{runs[0].id}: stops behind its epoch ")
+    assert done.stdout.startswith(f"{runs[0].id}: stops after epoch ")
     _, errors = training.communicate(timeout=120)
     assert training.returncode == 1
     assert f"killed: epochs=100000 ({runs[0].id}): stopped by `harness stop`" in errors
