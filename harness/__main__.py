@@ -23,8 +23,8 @@ from harness.runfolder.status import ExitStatus
 from harness.tracking.environment import set_up
 
 COMMANDS = (
-    "new", "status", "note", "compare", "diff", "ui", "sync", "results", "export", "reproduce",
-    "rm", "restore", "gc", "clean", "pack", "merge",
+    "new", "status", "watch", "note", "compare", "diff", "ui", "sync", "results", "export",
+    "reproduce", "stop", "rm", "restore", "gc", "clean", "pack", "merge",
     "predict", "register", "evaluate", "import-images", "import-csv", "serve",
 )  # fmt: skip
 

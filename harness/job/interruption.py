@@ -10,6 +10,14 @@ requested = threading.Event()
 class JobInterrupted(KeyboardInterrupt):
     """SIGINT, SIGTERM, or the end of the command that started this job."""
 
+    why = "interrupted"
+
+
+class Stopped(JobInterrupted):
+    """`harness stop`, obeyed at the end of an epoch."""
+
+    why = "stopped by `harness stop`"
+
 
 def raise_on_signal() -> None:
     """From now on the first signal raises `JobInterrupted`."""

@@ -59,10 +59,11 @@ def train(run: Run, *, alone: bool = False) -> RunStatus:
         if run.is_finished:
             return RunStatus.FINISHED  # another command finished it while this one waited
         threading.excepthook = partial(_note_thread, run)
+        run.take_stop_request()  # one that came when it was over
         try:
             _train(run, journal)
-        except JobInterrupted:
-            return _end(journal, RunStatus.KILLED, "interrupted")
+        except JobInterrupted as interrupted:
+            return _end(journal, RunStatus.KILLED, interrupted.why)
         except BaseException as error:  # also what is no `Exception` in the user's code
             if interruption.requested.is_set():  # Numba's compiler raises an error of its own
                 return _end(journal, RunStatus.KILLED, "interrupted")

@@ -28,6 +28,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from harness.data.atomic import write_atomically
 from harness.data.dataset import Dataset
+from harness.job.interruption import Stopped
 from harness.job.progress import Show
 from harness.nn import metrics
 from harness.nn.losses import check_probabilities
@@ -71,6 +72,7 @@ class TrainingRun:
         self.dataset, self.seed, self.threads = dataset, config.seed, threads
         self.files: list[str] = []
         self.folder, self._journal, self._show = run.folder, journal, show
+        self._take_stop_request = run.take_stop_request
         self._total, objective = config.epochs, Objective.parse(config.objective)
         self._monitor = Monitor(
             objective.metric,
@@ -138,8 +140,8 @@ class TrainingRun:
         epoch: from 1, each once. values: finite numbers by key, each `train/NAME`, `val/NAME` or,
         not negative, `time/NAME`. checkpoint: called with a folder to save the state into, from
         which `restored` continues. Raises `ValueError` for other values, such as an error that is
-        no fraction, after `final`, and when a resumed training asked for no checkpoint, and
-        `Diverged` for a metric that is not finite.
+        no fraction, after `final`, and when a resumed training asked for no checkpoint,
+        `Diverged` for a metric that is not finite, and `Stopped` where `harness stop` asked for it.
         """
         if epoch != self._epoch + 1:
             raise ValueError(f"run.log({epoch}, ...): expected epoch {self._epoch + 1}")
@@ -161,6 +163,8 @@ class TrainingRun:
             self._checkpoints.save(epoch, self._monitor.best_epoch, checked, checkpoint)
         self._record(epoch, checked)
         self._show(epoch, checked)
+        if epoch < self._total and self._take_stop_request():
+            raise Stopped
 
     @property
     def best(self) -> Path | None:

@@ -20,11 +20,13 @@ class FittedTable(Table):
     """A Rich table that has room in any terminal; add its columns with `add`.
 
     Where the terminal is too narrow, texts are folded, then whole columns are left out, which a
-    line below the table names. If even the columns that must stay have no room, all are folded.
+    line below the table names unless `tells` is False. If even the columns that must stay have no
+    room, all are folded.
     """
 
-    def __init__(self, title: str | None = None) -> None:
+    def __init__(self, title: str | None = None, *, tells: bool = True) -> None:
         super().__init__(title=title, title_justify="left", box=box.SIMPLE)
+        self._tells = tells
         self._folds: list[bool] = []
         self._drops: list[int] = []
 
@@ -60,7 +62,7 @@ class FittedTable(Table):
             table.add_row(*(column[number] for column in cells), style=row.style)
         yield table
         hidden = [str(c.header) for index, c in enumerate(self.columns) if index not in kept]
-        if hidden:
+        if hidden and self._tells:
             yield Text(
                 f"  left out at this width: {', '.join(hidden)}; a wider terminal or a pipe shows "
                 "them\n"

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import IO, Any, TextIO
 
 from harness.runfolder import folder
-from harness.runfolder.folder import Ambiguous, open_run
+from harness.runfolder.folder import open_run
 from harness.runfolder.run import Run
+from harness.runfolder.selection import select
 from harness.runfolder.status import ExitStatus
 from harness.runfolder.sweep import Sweep
 
@@ -73,7 +74,7 @@ def sweep(
 
 
 def open(what: str = "last", *, outputs: str | Path = "outputs") -> Run | Sweep:
-    """The run, or the sweep, whose id starts with `what`.
+    """The one run, or the sweep, that `what` means: an id, a name, `last~1`, as on a command line.
 
     `last` is the newest run, also when it belongs to a sweep. outputs: the folder that has it, the
     key `outputs` of the command. Raises `ValueError` when there is none, or more than one, and for
@@ -81,18 +82,16 @@ def open(what: str = "last", *, outputs: str | Path = "outputs") -> Run | Sweep:
     """
     if not isinstance(what, str):
         raise ValueError(f"harness.open({what!r}): expected 'last', or the id of a run or a sweep")
-    try:
+    if what == "last":
         return folder.find(Path(outputs), what)
-    except Ambiguous:
-        raise
-    except ValueError:
-        try:
-            return Sweep.open(Path(outputs), what)
-        except Ambiguous:
-            raise
-        except ValueError:
-            pass
-        raise
+    chosen = select(Path(outputs), [what])
+    if chosen.plan is not None:
+        return Sweep(chosen.plan, Path(outputs))
+    if len(chosen.runs) != 1:
+        raise ValueError(
+            f"{chosen.title} has {len(chosen.runs)} runs; harness.runs({what!r}) lists them"
+        )
+    return chosen.runs[0]
 
 
 def _check(overrides: Sequence[str]) -> None:

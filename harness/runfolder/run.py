@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
+from harness.data.atomic import write_text
 from harness.runfolder import delivered, liveness, versions
 from harness.runfolder import journal as journals
 from harness.runfolder.artifacts import Artifact
@@ -40,6 +41,7 @@ LEARNING_CURVES = "plots/learning_curves.png"
 PREDICTIONS = "predictions/test.npz"
 SOURCE = "source.sha256"  # the tag of the digest of the built-in trainer's source
 ACCEPTED = "sweep.other_source"  # the tag of the sweeps that accepted a run of other source
+STOP = "stop"  # the file that asks the process that trains the run to stop
 REPRODUCES = "reproduces"  # the tag that names the run which a run reproduces
 
 
@@ -270,6 +272,18 @@ class Run:
     def is_live(self) -> bool:
         """Whether a process holds the run's lock."""
         return liveness.is_locked(self.folder)
+
+    def request_stop(self) -> None:
+        """Ask the process that trains the run, on whatever machine, to stop after its epoch."""
+        write_text(self.folder / STOP, "")
+
+    def take_stop_request(self) -> bool:
+        """Whether somebody asked the run to stop; the request is removed."""
+        try:
+            (self.folder / STOP).unlink()
+        except FileNotFoundError:
+            return False
+        return True
 
     @contextmanager
     def writing(self, wait_s: float = 5.0) -> Iterator[Journal]:

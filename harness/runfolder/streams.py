@@ -96,6 +96,15 @@ def _error() -> OSError | None:
     return raw.error if isinstance(raw, _Descriptor) else None
 
 
+def can_print(text: str) -> bool:
+    """Whether standard output's encoding has every character."""
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def console(width: int | None = None) -> "Console":
     """Rich's console on standard output. No text is markup: it may come from users and files.
 

@@ -1,0 +1,29 @@
+"""`python -m harness stop`: stop trainings after their current epoch; they can be resumed."""
+
+from pathlib import Path
+
+import click
+
+from harness.commands.options import OUTPUTS, refuse
+from harness.runfolder.selection import select
+
+
+@click.command()
+@click.argument("selection", nargs=-1, required=True)
+@OUTPUTS
+def stop(selection: tuple[str, ...], outputs: Path) -> None:
+    """Stop the trainings of runs after their current epoch, on whatever machine.
+
+    SELECTION is as for `compare`. The other jobs of a sweep go on; repeating its command, or
+    `resume=RUN_ID`, continues what was stopped.
+    """
+    try:
+        chosen = select(outputs, selection)
+        live = [run for run in chosen.runs if run.is_live()]
+        if not live:
+            raise ValueError(f"{chosen.title}: none of its runs is being trained at this moment")
+    except ValueError as error:
+        refuse(error)
+    for run in live:
+        run.request_stop()
+        print(f"{run.id}: stops after epoch {len(run.history().epochs) + 1}")

@@ -1,0 +1,146 @@
+"""How far runs are while they are trained: progress, value and rank so far, time left.
+
+The rank is a range, because validation examples are a sample: a run may have every rank from the
+one it has if each other run is as bad as its interval allows, to the one if each is as good.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from harness.analysis.statistics import wilson
+from harness.nn import metrics
+from harness.run.estimate import makespan
+from harness.runfolder.history import History
+from harness.runfolder.objective import Objective
+from harness.runfolder.status import RunStatus
+
+RECENT = 5  # epochs whose median duration is that of those to come
+FRACTIONS = ("error", "accuracy")
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One run among those that are watched.
+
+    status: KILLED if its process died without a record. curve: the objective, epoch by epoch.
+    value: the objective at the epoch that counts so far, None before the first one. interval:
+    Wilson's 95 % interval of it where it is the share of validation examples, else the value twice.
+    ranks: the best and the worst rank that it may have among the runs of the same data set and
+    objective. left_s: seconds until its last epoch, None if that is unknown or nothing trains it.
+    """
+
+    history: History
+    status: RunStatus
+    curve: tuple[float, ...]
+    value: float | None
+    interval: tuple[float, float] | None
+    ranks: tuple[int, int] | None
+    left_s: float | None
+
+    @property
+    def objective(self) -> Objective:
+        """The metric by which the run is judged."""
+        return Objective.of(self.history.params)
+
+    @property
+    def total(self) -> int:
+        """The epochs that it is to train."""
+        return int(self.history.params["epochs"])
+
+
+def standings(
+    histories: Sequence[History], is_live: Callable[[History], bool]
+) -> tuple[Standing, ...]:
+    """The standing of each run. is_live: whether a process trains the run, asked if it may."""
+    values = [_value(history) for history in histories]
+    intervals = [
+        _interval(history, value) for history, value in zip(histories, values, strict=True)
+    ]
+    found = []
+    for index, history in enumerate(histories):
+        status = history.status
+        if status is RunStatus.RUNNING and not is_live(history):
+            status = RunStatus.KILLED
+        left = _left_s(history) if status is RunStatus.RUNNING else None
+        curve = tuple(history.curve(Objective.of(history.params).metric))
+        ranks = _ranks(histories, intervals, index)
+        found.append(Standing(history, status, curve, values[index], intervals[index], ranks, left))
+    return tuple(found)
+
+
+def left_in_all_s(found: Sequence[Standing]) -> float | None:
+    """Seconds until every run is over that is trained or not yet started.
+
+    A run that has not started takes as long as those that have, on average, and starts when one
+    that is trained now ends. None when nothing is being trained, or no epoch has ended.
+    """
+    running = [each.left_s for each in found if each.status is RunStatus.RUNNING]
+    known = [left for left in running if left is not None]
+    begun = [
+        each.history.seconds + (each.left_s or 0.0)
+        for each in found
+        if each.curve and each.status in (RunStatus.RUNNING, RunStatus.FINISHED)
+    ]
+    if not running or not begun:
+        return None
+    average = sum(begun) / len(begun)
+    waiting = [average for each in found if each.status is RunStatus.CREATED]
+    unknown = [average] * (len(running) - len(known))
+    return makespan([*known, *unknown, *waiting], len(running))
+
+
+def _value(history: History) -> float | None:
+    """The objective at the epoch that counts, of those that are done."""
+    objective = Objective.of(history.params)
+    if objective.best_key in history.final:
+        return history.final[objective.best_key]
+    curve = history.curve(objective.metric)
+    if not curve:
+        return None
+    is_last = history.params.get("weights") == "last"
+    return curve[-1] if is_last else min(curve, key=objective.order)
+
+
+def _interval(history: History, value: float | None) -> tuple[float, float] | None:
+    """The 95 % interval of a value."""
+    if value is None:
+        return None
+    objective = Objective.of(history.params)
+    count = int(history.create["dataset"].get("val") or 0)
+    is_share = objective.part == "val" and objective.name in FRACTIONS and 0 <= value <= 1
+    return wilson(round(value * count), count) if is_share and count else (value, value)
+
+
+def _ranks(
+    histories: Sequence[History], intervals: Sequence[tuple[float, float] | None], index: int
+) -> tuple[int, int] | None:
+    own = intervals[index]
+    if own is None:
+        return None
+    objective = Objective.of(histories[index].params)
+    kind = histories[index].data_set, objective
+    others = [
+        each
+        for other, each in enumerate(intervals)
+        if each is not None
+        and other != index
+        and (histories[other].data_set, Objective.of(histories[other].params)) == kind
+    ]
+    best, worst = sorted(own, key=objective.order)
+    surely_better = sum(max(map(objective.order, each)) < objective.order(best) for each in others)
+    maybe_better = sum(min(map(objective.order, each)) <= objective.order(worst) for each in others)
+    return 1 + surely_better, 1 + maybe_better
+
+
+def _left_s(history: History) -> float | None:
+    """Seconds until the last epoch, by the median of the newest ones; None before the first."""
+    seconds = history.curve(metrics.EPOCH_S)[-RECENT:]
+    if not seconds:
+        return None
+    of_epoch = median(seconds)
+    since = time.time() - float(history.epochs[-1]["ms"]) / 1000
+    begun = min(max(0.0, since), of_epoch)  # of the epoch that is trained now
+    to_come = int(history.params["epochs"]) - len(history.epochs)
+    return max(0.0, to_come * of_epoch - begun)
