@@ -54,7 +54,7 @@ def test_a_sweep_in_a_thread(here: Path, idx_folder: Path) -> None:
     assert opened.id == sweep.id
     prefix = next(sweep.id[:n] for n in range(1, 99) if not starts(sweep.runs, sweep.id[:n]))
     assert harness.open(prefix) == sweep
-    with pytest.raises(ValueError, match="^'' is no run, sweep, name or"):
+    with pytest.raises(ValueError, match=r"^'' is no run, sweep, name or"):
         harness.open("")
 
 
@@ -112,7 +112,7 @@ def test_what_goes_wrong_is_raised(here: Path, idx_folder: Path) -> None:
     with pytest.raises(harness.TrainingFailed, match="the training loss is nan") as caught:
         harness.train(small(idx_folder, "lr=3e38", "tracking=none", "epochs=2"), quiet=True)
     assert caught.value.run.status == "FAILED"
-    with pytest.raises(ValueError, match="^'zzz' is no run, sweep, name or"):
+    with pytest.raises(ValueError, match=r"^'zzz' is no run, sweep, name or"):
         harness.open("zzz")
 
 
