@@ -1,13 +1,17 @@
 """Single key presses, as a terminal sends them."""
 
 import os
+import re
 import select
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 UP, DOWN, ESCAPE = "up", "down", "escape"
-SEQUENCES = {b"\x1b[A": UP, b"\x1bOA": UP, b"\x1b[B": DOWN, b"\x1bOB": DOWN, b"\x1b": ESCAPE}
+SEQUENCES = {"\x1b[A": UP, "\x1bOA": UP, "\x1b[B": DOWN, "\x1bOB": DOWN, "\x1b": ESCAPE}
+KEY = re.compile(r"\x1b[\[O][0-9;]*[A-Za-z~]|.", re.DOTALL)
+SEQUENCE_S = 0.05  # until the rest of a key's characters has come, over a slow connection
 Wait = Callable[[float], str | None]
 
 
@@ -28,16 +32,29 @@ def keyboard() -> Iterator[Wait]:
     before = termios.tcgetattr(number)
     try:
         tty.setcbreak(number)
-        yield lambda seconds: _wait(number, seconds)
+        typed: deque[str] = deque()
+        yield lambda seconds: _wait(number, typed, seconds)
     finally:
         termios.tcsetattr(number, termios.TCSADRAIN, before)
 
 
-def _wait(number: int, seconds: float) -> str | None:
-    if not select.select([number], [], [], seconds)[0]:
-        return None
-    typed = os.read(number, 16)
-    return SEQUENCES.get(typed, typed.decode(errors="replace")[:1]) if typed else ESCAPE
+def _wait(number: int, typed: deque[str], seconds: float) -> str | None:
+    """The next key. typed: those that came with an earlier one."""
+    if not typed:
+        if not select.select([number], [], [], seconds)[0]:
+            return None
+        content = b""
+        with suppress(OSError):  # the terminal was closed
+            content = os.read(number, 1024)
+        if content == b"\x1b" and select.select([number], [], [], SEQUENCE_S)[0]:
+            content += os.read(number, 1024)
+        typed.extend(keys(content.decode(errors="replace")) if content else [ESCAPE])
+    return typed.popleft()
+
+
+def keys(content: str) -> list[str]:
+    """The keys that were pressed; one without a name here is what it sent."""
+    return [SEQUENCES.get(each, each) for each in KEY.findall(content)]
 
 
 def _wait_windows(seconds: float) -> str | None:

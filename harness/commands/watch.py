@@ -5,6 +5,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from math import ceil
 from pathlib import Path
 
@@ -15,12 +16,11 @@ from rich.text import Text
 
 from harness.commands.keyboard import DOWN, ESCAPE, UP, Wait, keyboard
 from harness.commands.options import OUTPUTS, refuse
-from harness.job.interruption import Stopped
 from harness.run.estimate import duration
-from harness.run.fitted_table import FittedTable
 from harness.run.launchers.job_process import LOG
 from harness.run.standing import Standing, left_in_all_s, standings
-from harness.run.summary import objectives, show
+from harness.run.standing_table import standing_table, state
+from harness.run.summary import show
 from harness.runfolder import streams
 from harness.runfolder.history import History
 from harness.runfolder.run import Run
@@ -29,11 +29,9 @@ from harness.runfolder.status import RunStatus
 
 TICK_S = 1.0
 LIST_EVERY_S = 5.0  # new trials of a search, new runs that a selection means
-CURVE = 14  # characters of a sparkline
-BARS, PLAIN_BARS = "▁▂▃▄▅▆▇█", "_.-~=+*#"
 KEYS = "up, down: choose a run   s: stop it   r: continue it   q: end this display"
-BAD = (RunStatus.FAILED, RunStatus.KILLED, RunStatus.DAMAGED)
-ORDER = (RunStatus.RUNNING, *BAD, RunStatus.FINISHED, RunStatus.CREATED)
+CONTINUED = (RunStatus.FAILED, RunStatus.KILLED)
+ORDER = (RunStatus.RUNNING, *CONTINUED, RunStatus.DAMAGED, RunStatus.FINISHED, RunStatus.CREATED)
 
 
 @click.command()
@@ -55,23 +53,18 @@ def watch(selection: tuple[str, ...], outputs: Path) -> None:
         with keyboard() as wait:
             _live(board, console, wait)
     print(board.heading())
-    show(board.table(board.rows))
+    show(standing_table(board.rows, board.names))
 
 
 def _live(board: "Board", console: Console, wait: Wait) -> None:
     """Draw the board every second and obey keys, until one ends it."""
     listed = time.monotonic()
-    with Live(
+    screen = Live(
         board.screen(console), console=console, screen=True, auto_refresh=False,
-        vertical_overflow="crop",
-    ) as live:  # fmt: skip
-        while True:
-            try:
-                key = wait(TICK_S)
-            except KeyboardInterrupt:
-                return
-            if key in ("q", "Q", ESCAPE):
-                return
+        vertical_overflow="crop", redirect_stdout=False,  # which would hide its encoding
+    )  # fmt: skip
+    with suppress(KeyboardInterrupt), screen as live:
+        while (key := wait(TICK_S)) not in ("q", "Q", ESCAPE):
             if key is not None:
                 board.press(key)
             if time.monotonic() - listed > LIST_EVERY_S:
@@ -88,7 +81,6 @@ class Board:
         """Raises `ValueError` when the words mean no run."""
         self._outputs, self._words = outputs, words
         self._chosen, self._message = "", ""
-        self._bars = BARS if streams.can_print(BARS) else PLAIN_BARS
         self._known: dict[Path, tuple[tuple[int, int], History]] = {}
         self._selected = self._select()
         if not self._selected.runs:
@@ -124,6 +116,11 @@ class Board:
         except (OSError, ValueError):  # it was removed
             return None
 
+    @property
+    def names(self) -> dict[str, str]:
+        """The names of the runs of a sweep, by run."""
+        return {} if self._selected.plan is None else self._selected.plan.names
+
     def press(self, key: str) -> None:
         """Obey a key."""
         at = self._at()
@@ -145,8 +142,8 @@ class Board:
         return f"{run.id}: stops after epoch {len(run.history().epochs) + 1}"
 
     def _continue(self, run: Run, standing: Standing) -> str:
-        if standing.status not in BAD[:2]:
-            return f"{run.id}: {standing.status.lower()}, so there is nothing to continue"
+        if standing.status not in CONTINUED or standing.history.is_pruned:
+            return f"{run.id}: {state(standing)}, so there is nothing to continue"
         command = () if self._selected.plan is None else self._selected.plan.overrides
         if any("slurm" in word for word in command):
             return f"{run.id}: repeat its command, which gives it to Slurm again"
@@ -166,8 +163,8 @@ class Board:
         """What is watched, how many runs of it are in which state, and the time left."""
         plan = self._selected.plan
         title = self._selected.title if plan is None else f"sweep {plan.title}"
-        counts = Counter(map(_state, sorted(self.all, key=_place)))
-        parts = [f"{count} {state}" for state, count in counts.items()]
+        counts = Counter(map(state, sorted(self.all, key=_place)))
+        parts = [f"{count} {words}" for words, count in counts.items()]
         left = left_in_all_s(self.all)
         if left is not None:
             parts.append(f"{duration(left)} left")
@@ -175,94 +172,24 @@ class Board:
 
     def screen(self, console: Console) -> Group:
         """Everything, as many rows around the chosen one as the terminal has room for."""
-        at, count = self._at(), len(self.rows)
-        room = console.height - 5
+        at, room = self._at(), max(1, console.height - 5)
+        count = min(len(self.rows), room)
         while True:
             first = min(max(0, at - count // 2), len(self.rows) - count)
-            table = self.table(self.rows[first : first + count], mark=self._at() - first)
-            lines = len(console.render_lines(table, pad=False))
-            if lines <= room or count <= 1:
+            table = standing_table(self.rows[first : first + count], self.names, mark=at - first)
+            excess = len(console.render_lines(table, pad=False)) - room
+            if excess <= 0 or count <= 1:
                 break
-            count -= max(1, ceil((lines - room) / 2))
-            count = max(count, 1)
+            count = max(1, count - ceil(excess / 2))  # a row may have several lines
         hidden = len(self.rows) - count
         more = f"{hidden} more above or below\n" if hidden else ""
         return Group(Text(self.heading()), table, Text(f"{more}{self._message}\n{KEYS}"))
 
-    def table(self, rows: Sequence[Standing], mark: int | None = None) -> FittedTable:
-        """One line per run. mark: the number of the chosen one."""
-        different = objectives([each.history for each in rows])
-        title = different[0].short_title if len(different) == 1 else "value"
-        table = FittedTable(tells=mark is None)
-        if mark is not None:
-            table.add("")
-        table.add("run", folds=True)
-        table.add("status", drop=4)
-        table.add("epoch", right=True)
-        table.add("curve")
-        table.add(title, right=True)
-        table.add("95 % interval", right=True, drop=2)
-        table.add("rank", right=True)
-        table.add("left", right=True, drop=3)
-        table.add("run id", drop=1)
-        names = {} if self._selected.plan is None else self._selected.plan.names
-        for number, each in enumerate(rows):
-            history = each.history
-            table.add_row(
-                *([] if mark is None else [">" if number == mark else ""]),
-                names.get(history.run, history.name),
-                _state(each),
-                f"{len(history.epochs)}/{each.total}",
-                sparkline(each.curve, self._bars),
-                "" if each.value is None else each.objective.format(each.value),
-                _range(each),
-                _ranks(each),
-                "" if each.left_s is None else duration(each.left_s).removeprefix("about "),
-                history.run,
-                style="bold" if number == mark else None,
-            )
-        return table
-
-
-def sparkline(curve: Sequence[float], bars: str = BARS, width: int = CURVE) -> str:
-    """A curve as bars, at most `width`; each is the last value of its part. bars: low to high."""
-    finite = [value for value in curve if value - value == 0]
-    if not finite:
-        return ""
-    count = min(width, len(finite))
-    shown = [finite[ceil((number + 1) * len(finite) / count) - 1] for number in range(count)]
-    low, high = min(shown), max(shown)
-    scale = (len(bars) - 1) / (high - low) if high > low else 0.0
-    return "".join(bars[round((value - low) * scale)] for value in shown)
-
 
 def _place(standing: Standing) -> tuple[int, tuple[float, float]]:
-    """Running ones first, then those that failed, then finished ones by rank."""
-    status = standing.status
+    """Running ones first, then those that failed, then finished and pruned ones by rank."""
+    status = RunStatus.FINISHED if standing.history.is_pruned else standing.status
     is_over = status is RunStatus.FINISHED
     ranks = standing.ranks if is_over and standing.ranks else (0, 0)
     value = standing.objective.order(standing.value) if is_over else 0.0
     return ORDER.index(status), (ranks[0], value)
-
-
-def _state(standing: Standing) -> str:
-    if standing.history.is_pruned:
-        return "pruned"
-    if standing.status is RunStatus.KILLED and standing.history.error == Stopped.why:
-        return "stopped"
-    is_waiting = standing.status is RunStatus.CREATED
-    return "not started" if is_waiting else standing.status.lower()
-
-
-def _range(standing: Standing) -> str:
-    if standing.interval is None or standing.interval[0] == standing.interval[1]:
-        return ""
-    low, high = (standing.objective.format(each) for each in standing.interval)
-    return f"{low.removesuffix('%')} to {high}"
-
-
-def _ranks(standing: Standing) -> str:
-    if standing.ranks is None:
-        return ""
-    best, worst = standing.ranks
-    return str(best) if best == worst else f"{best} to {worst}"

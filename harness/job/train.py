@@ -59,7 +59,7 @@ def train(run: Run, *, alone: bool = False) -> RunStatus:
         if run.is_finished:
             return RunStatus.FINISHED  # another command finished it while this one waited
         threading.excepthook = partial(_note_thread, run)
-        run.take_stop_request()  # one that came when it was over
+        run.take_stop_request()  # of a training that was killed
         try:
             _train(run, journal)
         except JobInterrupted as interrupted:
@@ -69,6 +69,8 @@ def train(run: Run, *, alone: bool = False) -> RunStatus:
                 return _end(journal, RunStatus.KILLED, "interrupted")
             _fail(run, journal, error, alone=alone)
             return RunStatus.FAILED
+        finally:
+            run.take_stop_request()  # one that came too late
         return _end(journal, RunStatus.FINISHED)
 
 

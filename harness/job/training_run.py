@@ -163,7 +163,7 @@ class TrainingRun:
             self._checkpoints.save(epoch, self._monitor.best_epoch, checked, checkpoint)
         self._record(epoch, checked)
         self._show(epoch, checked)
-        if epoch < self._total and self._take_stop_request():
+        if self._take_stop_request() and epoch < self._total:
             raise Stopped
 
     @property

@@ -5,8 +5,9 @@ one it has if each other run is as bad as its interval allows, to the one if eac
 """
 
 import time
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 from harness.analysis.statistics import wilson
@@ -24,25 +25,22 @@ FRACTIONS = ("error", "accuracy")
 class Standing:
     """One run among those that are watched.
 
-    status: KILLED if its process died without a record. curve: the objective, epoch by epoch.
-    value: the objective at the epoch that counts so far, None before the first one. interval:
-    Wilson's 95 % interval of it where it is the share of validation examples, else the value twice.
-    ranks: the best and the worst rank that it may have among the runs of the same data set and
-    objective. left_s: seconds until its last epoch, None if that is unknown or nothing trains it.
+    objective: the metric by which it is judged. status: KILLED if its process died without a
+    record. curve: the objective, epoch by epoch. value: the objective at the epoch that counts so
+    far, None before the first one. interval: Wilson's 95 % interval of it where it is the share of
+    validation examples, else the value twice. ranks: the best and the worst rank that it may have
+    among the runs of the same data set and objective. left_s: seconds until its last epoch, None if
+    that is unknown or nothing trains it.
     """
 
     history: History
+    objective: Objective
     status: RunStatus
     curve: tuple[float, ...]
     value: float | None
     interval: tuple[float, float] | None
     ranks: tuple[int, int] | None
     left_s: float | None
-
-    @property
-    def objective(self) -> Objective:
-        """The metric by which the run is judged."""
-        return Objective.of(self.history.params)
 
     @property
     def total(self) -> int:
@@ -54,20 +52,18 @@ def standings(
     histories: Sequence[History], is_live: Callable[[History], bool]
 ) -> tuple[Standing, ...]:
     """The standing of each run. is_live: whether a process trains the run, asked if it may."""
-    values = [_value(history) for history in histories]
-    intervals = [
-        _interval(history, value) for history, value in zip(histories, values, strict=True)
-    ]
     found = []
-    for index, history in enumerate(histories):
+    for history in histories:
+        objective = Objective.of(history.params)
+        curve = tuple(history.curve(objective.metric))
+        value = _value(history, objective, curve)
+        interval = None if value is None else _interval(history, objective, value)
         status = history.status
         if status is RunStatus.RUNNING and not is_live(history):
             status = RunStatus.KILLED
         left = _left_s(history) if status is RunStatus.RUNNING else None
-        curve = tuple(history.curve(Objective.of(history.params).metric))
-        ranks = _ranks(histories, intervals, index)
-        found.append(Standing(history, status, curve, values[index], intervals[index], ranks, left))
-    return tuple(found)
+        found.append(Standing(history, objective, status, curve, value, interval, None, left))
+    return _ranked(found)
 
 
 def left_in_all_s(found: Sequence[Standing]) -> float | None:
@@ -91,47 +87,51 @@ def left_in_all_s(found: Sequence[Standing]) -> float | None:
     return makespan([*known, *unknown, *waiting], len(running))
 
 
-def _value(history: History) -> float | None:
+def _value(history: History, objective: Objective, curve: Sequence[float]) -> float | None:
     """The objective at the epoch that counts, of those that are done."""
-    objective = Objective.of(history.params)
     if objective.best_key in history.final:
         return history.final[objective.best_key]
-    curve = history.curve(objective.metric)
     if not curve:
         return None
     is_last = history.params.get("weights") == "last"
     return curve[-1] if is_last else min(curve, key=objective.order)
 
 
-def _interval(history: History, value: float | None) -> tuple[float, float] | None:
+def _interval(history: History, objective: Objective, value: float) -> tuple[float, float]:
     """The 95 % interval of a value."""
-    if value is None:
-        return None
-    objective = Objective.of(history.params)
     count = int(history.create["dataset"].get("val") or 0)
     is_share = objective.part == "val" and objective.name in FRACTIONS and 0 <= value <= 1
     return wilson(round(value * count), count) if is_share and count else (value, value)
 
 
-def _ranks(
-    histories: Sequence[History], intervals: Sequence[tuple[float, float] | None], index: int
-) -> tuple[int, int] | None:
-    own = intervals[index]
-    if own is None:
-        return None
-    objective = Objective.of(histories[index].params)
-    kind = histories[index].data_set, objective
-    others = [
-        each
-        for other, each in enumerate(intervals)
-        if each is not None
-        and other != index
-        and (histories[other].data_set, Objective.of(histories[other].params)) == kind
-    ]
-    best, worst = sorted(own, key=objective.order)
-    surely_better = sum(max(map(objective.order, each)) < objective.order(best) for each in others)
-    maybe_better = sum(min(map(objective.order, each)) <= objective.order(worst) for each in others)
-    return 1 + surely_better, 1 + maybe_better
+def _ranked(found: Sequence[Standing]) -> tuple[Standing, ...]:
+    """The same with their ranks, among those of the same data set and objective."""
+    kinds: dict[object, list[tuple[float, float]]] = {}
+    for each in found:
+        if each.interval is not None:
+            kinds.setdefault(_kind(each), []).append(_bounds(each.objective, each.interval))
+    at_best = {kind: sorted(best for best, _ in bounds) for kind, bounds in kinds.items()}
+    at_worst = {kind: sorted(worst for _, worst in bounds) for kind, bounds in kinds.items()}
+    ranked = []
+    for each in found:
+        ranks = None
+        if each.interval is not None:
+            best, worst = _bounds(each.objective, each.interval)
+            surely_better = bisect_left(at_worst[_kind(each)], best)
+            maybe_better = bisect_right(at_best[_kind(each)], worst) - 1  # without itself
+            ranks = (1 + surely_better, 1 + maybe_better)
+        ranked.append(replace(each, ranks=ranks))
+    return tuple(ranked)
+
+
+def _kind(standing: Standing) -> object:
+    return standing.history.data_set, standing.objective
+
+
+def _bounds(objective: Objective, interval: tuple[float, float]) -> tuple[float, float]:
+    """What `Objective.order` gives for the better and for the worse end of an interval."""
+    better, worse = sorted(map(objective.order, interval))
+    return better, worse
 
 
 def _left_s(history: History) -> float | None:

@@ -278,10 +278,13 @@ class Run:
         write_text(self.folder / STOP, "")
 
     def take_stop_request(self) -> bool:
-        """Whether somebody asked the run to stop; the request is removed."""
+        """Whether somebody asked the run to stop; the request is removed.
+
+        One that cannot be removed would stop each later training, too: it is no request.
+        """
         try:
             (self.folder / STOP).unlink()
-        except FileNotFoundError:
+        except OSError:
             return False
         return True
 

@@ -1,8 +1,5 @@
 """Stopping a training after its epoch, from another process."""
 
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -10,7 +7,7 @@ import pytest
 from harness.runfolder.folder import all_runs
 from harness.runfolder.run import STOP
 from harness.runfolder.status import RunStatus
-from tests.conftest import Command, new_run, record_training
+from tests.conftest import Command, new_run, record_training, start, wait_for
 
 
 @pytest.mark.service
@@ -21,16 +18,10 @@ def test_a_stopped_job_can_be_resumed_and_the_others_go_on(
         "dataset=idx", f"dataset.dir={idx_folder}", "dataset.num_val=40", "width=8", "seed=1",
         "tracking=none", "checkpoint.every=1",
     ]  # fmt: skip
-    training = subprocess.Popen(
-        [sys.executable, "-m", "harness.run", "-m", *own, "epochs=100000,2"],
-        cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        runs = all_runs(tmp_path / "outputs")
-        if runs and runs[0].history().epochs:
-            break
-        time.sleep(0.1)
+    training = start(tmp_path, "-m", *own, "epochs=100000,2")
+    outputs = tmp_path / "outputs"
+    wait_for(lambda: any(run.history().epochs for run in all_runs(outputs)))
+    runs = all_runs(outputs)
     done = command("harness", "stop", runs[0].id)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"{runs[0].id}: stops after epoch ")
@@ -40,24 +31,14 @@ def test_a_stopped_job_can_be_resumed_and_the_others_go_on(
     assert [run.status for run in runs] == [RunStatus.KILLED, RunStatus.FINISHED]
     assert not (runs[0].folder / STOP).exists()
     count = len(runs[0].history().epochs)
-    again = subprocess.Popen(
-        [sys.executable, "-m", "harness.run", f"resume={runs[0].id}"],
-        cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    while len(runs[0].history().epochs) <= count and time.monotonic() < deadline + 120:
-        time.sleep(0.1)
+    again = start(tmp_path, f"resume={runs[0].id}")
+    wait_for(lambda: len(runs[0].history().epochs) > count)
     assert command("harness", "stop", "since=1h").returncode == 0
-    assert again.wait(120) == 1
+    again.communicate(timeout=120)
+    assert again.returncode == 1
     epochs = [record["epoch"] for record in runs[0].history().epochs]
     assert epochs == [*range(1, len(epochs) + 1)], "every epoch once"
     assert len(epochs) > count
-
-
-def test_a_request_that_came_too_late_stops_nothing(tmp_path: Path) -> None:
-    run = record_training(new_run(tmp_path), 0.5)
-    run.request_stop()
-    assert run.take_stop_request()
-    assert not run.take_stop_request()
 
 
 def test_what_is_not_being_trained_is_said(command: Command, tmp_path: Path) -> None:

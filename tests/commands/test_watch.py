@@ -1,12 +1,14 @@
 """Watching runs: in a pipe once, in a terminal until a key is pressed.
 
-Covers: harness/commands/keyboard.py
+Covers: harness/commands/keyboard.py, harness/run/standing_table.py
 """
 
+import io
 import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -14,9 +16,13 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from harness.commands.watch import PLAIN_BARS, sparkline
+from harness.commands.keyboard import DOWN, ESCAPE, UP, keys
+from harness.commands.watch import Board
+from harness.run.standing_table import PLAIN_BARS, sparkline, state
 from harness.runfolder.folder import all_runs
+from harness.runfolder.history import PRUNED
 from harness.runfolder.run import Run
 from harness.runfolder.status import RunStatus
 from tests.conftest import Command, new_run, record_training, start, wait_for
@@ -48,6 +54,9 @@ class Terminal:
     def press(self, keys: str) -> None:
         self._shown = ""
         os.write(self._own, keys.encode())
+
+    def interrupt(self) -> None:
+        self._process.send_signal(signal.SIGINT)
 
     def shows(self, pattern: str, seconds: float = 60) -> bool:
         deadline = time.monotonic() + seconds
@@ -125,6 +134,51 @@ def test_the_keys_of_an_idle_board(tmp_path: Path) -> None:
     terminal.press("r")
     assert terminal.shows("finished, so there is nothing to continue")
     terminal.press("\x1b")
+    assert terminal.end()[0] == 0
+
+
+def test_a_run_that_its_search_ended_is_over(tmp_path: Path) -> None:
+    outputs = tmp_path / "outputs"
+    run = record_training(new_run(outputs, "epochs=9"), 0.5, status=None)
+    with run.writing() as journal:
+        journal.append("tags", tags={PRUNED: "true"})
+        journal.append("end", status="KILLED", error="interrupted")
+    record_training(new_run(outputs, "epochs=1"), 0.1)
+    board = Board(outputs, ("since=1h",))
+    assert [state(row) for row in board.rows] == ["finished", "pruned"]
+    board.press(DOWN)
+    board.press("r")
+    console = Console(width=80, height=24, file=io.StringIO())
+    console.print(board.screen(console))
+    assert f"{run.id}: pruned, so there is nothing to continue" in console.file.getvalue()
+
+
+def test_an_interrupt_ends_it_quietly(tmp_path: Path) -> None:
+    record_training(new_run(tmp_path / "outputs", "epochs=1"), 0.5)
+    terminal = Terminal(tmp_path)
+    assert terminal.shows("q: end this display")
+    terminal.interrupt()
+    status, shown = terminal.end()
+    assert (status, "Traceback" in shown) == (0, False)
+
+
+def test_keys_that_come_together() -> None:
+    """A key that is held down, and keys that are typed while the screen is drawn."""
+    assert keys("\x1b[B\x1b[B\x1bOAs\x1b") == [DOWN, DOWN, UP, "s", ESCAPE]
+    assert keys("\x1b[1;5Cq") == ["\x1b[1;5C", "q"]
+
+
+def test_a_low_terminal_shows_the_rows_around_the_chosen_one(tmp_path: Path) -> None:
+    outputs = tmp_path / "outputs"
+    for number in range(30):
+        run = new_run(outputs, "epochs=1", name=f"run-{number:02}")
+        record_training(run, 0.1 + number / 100)
+    terminal = Terminal(tmp_path, "since=1h")
+    assert terminal.shows("> +run-00")
+    assert terminal.shows("15 more above or below")
+    terminal.press("\x1b[B" * 20)
+    assert terminal.shows("> +run-20")
+    terminal.press("q")
     assert terminal.end()[0] == 0
 
 

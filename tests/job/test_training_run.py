@@ -13,14 +13,15 @@ import pytest
 
 from harness.data.dataset import Dataset, Part
 from harness.job import interruption, scratch
+from harness.job.interruption import Stopped
 from harness.job.training_run import TrainingRun
 from harness.runfolder import folder
 from harness.runfolder import journal as journals
 from harness.runfolder.folder import Identity
 from harness.runfolder.journal import Journal
-from harness.runfolder.run import PREDICTIONS, Run
+from harness.runfolder.run import PREDICTIONS, STOP, Run
 from harness.training.monitor import Diverged
-from tests.conftest import new_run
+from tests.conftest import command_in, new_run, run_folders, small
 
 PART = Part(np.zeros((1, 1), np.uint8), np.zeros(1, np.uint8))
 TEST = Part(np.zeros((2, 1), np.uint8), np.array([0, 1], np.uint8))
@@ -79,6 +80,39 @@ def test_an_epoch_is_durable_before_it_is_shown(run: Run) -> None:
     (record,) = run.history().epochs
     assert record["metrics"]["val/error"] == 0.5
     assert record["metrics"]["time/epoch_s"] >= 0
+
+
+def test_a_request_to_stop_is_obeyed_between_epochs(run: Run) -> None:
+    """After the last epoch nothing is left to stop, and no request stays."""
+    with run.writing() as journal:
+        training = open_run(run, journal)
+        training.log(1, {"val/error": 0.5}, save)
+        run.request_stop()
+        with pytest.raises(Stopped):
+            training.log(2, {"val/error": 0.4}, save)
+        run.request_stop()
+        training.log(3, {"val/error": 0.3}, save)
+    assert recorded(run) == [("epoch", 1), ("epoch", 2), ("epoch", 3)]
+    assert not (run.folder / STOP).exists()
+
+
+@pytest.mark.service
+def test_a_request_after_the_last_epoch_stops_nothing_and_is_gone(
+    tmp_path: Path, idx_folder: Path
+) -> None:
+    """The metric asks, also when it is computed of the test set, after the last record."""
+    (tmp_path / "asking.py").write_text(
+        "from pathlib import Path\n\n\n"
+        "def ask(probabilities, labels):\n"
+        "    for folder in Path('outputs/runs').glob('[!.]*'):\n"
+        "        (folder / 'stop').touch()\n"
+        "    return 0.5\n"
+    )
+    own = small(idx_folder, "epochs=1", "tracking=none", "metrics=[asking:ask]")
+    done = command_in(tmp_path)("harness.run", *own)
+    assert done.returncode == 0, done.stderr
+    (folder,) = run_folders(tmp_path / "outputs")
+    assert not (folder / STOP).exists()
 
 
 def test_the_epochs_that_are_left(run: Run) -> None:

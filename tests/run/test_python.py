@@ -38,6 +38,7 @@ def test_a_sweep_in_a_thread(here: Path, idx_folder: Path) -> None:
 
     def work() -> None:
         arguments = small(idx_folder, "epochs=1", "tracking=none", "lr=0.1,3e38", "seed=1")
+        arguments += ("name=pilot",)
         made.append(harness.sweep(arguments, quiet=True))
 
     thread = threading.Thread(target=work)
@@ -53,7 +54,10 @@ def test_a_sweep_in_a_thread(here: Path, idx_folder: Path) -> None:
     assert isinstance(opened, harness.Sweep)
     assert opened.id == sweep.id
     prefix = next(sweep.id[:n] for n in range(1, 99) if not starts(sweep.runs, sweep.id[:n]))
-    assert harness.open(prefix) == sweep
+    assert harness.open(prefix) == harness.open("pilot") == harness.open("last~0") == sweep
+    assert harness.open("params.lr < 1") == sweep.runs[0]
+    with pytest.raises(ValueError, match=r"has 2 runs; harness.runs\("):
+        harness.open("params.width > 1")
     with pytest.raises(ValueError, match=r"^'' is no run, sweep, name or"):
         harness.open("")
 

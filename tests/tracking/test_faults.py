@@ -31,6 +31,7 @@ from tests.conftest import (
     Command,
     command_in,
     free_port,
+    only_folder,
     run_folders,
     small,
     start,
@@ -246,6 +247,8 @@ def test_killed_in_training_and_restarted(
     process = start(tmp_path, *settings(idx_folder, server.uri, "epochs=1500"))
     wait_for(lambda: list(tmp_path.glob("outputs/runs/*/delivered.json")), 60)
     server.signal(signal.SIGKILL)
+    run = Run(only_folder(tmp_path))
+    assert len(run.history().epochs) < 1500, "it is in training"
     time.sleep(3)
     server.start()
     _, stderr = process.communicate(timeout=200)
