@@ -14,6 +14,7 @@ from harness.runfolder import streams
 from harness.runfolder.history import History
 from harness.runfolder.objective import DEFAULT as DEFAULT_OBJECTIVE
 from harness.runfolder.objective import Objective, several
+from harness.runfolder.optional import attempt
 from harness.runfolder.plan import Plan
 from harness.runfolder.run import LEARNING_CURVES, PREDICTIONS, Run
 from harness.runfolder.status import ExitStatus, RunStatus
@@ -26,6 +27,7 @@ DEFAULT = Path("outputs")  # of conf/config.yaml; commands look there by default
 NOTHING = "-"
 UNLIMITED = 1_000_000  # columns
 MOST_NAMES = 3
+LISTED = 30  # runs that `status` lists unless told otherwise
 CHECKED = ("error", "accuracy", *metrics.METRICS)  # test metrics that predictions determine
 OTHER = " by other source"  # an accepted run
 
@@ -40,11 +42,15 @@ def summarize(
 ) -> ExitStatus:
     """Print everything; returns the exit status. plan: None for a single run."""
     histories = [run.history() for run in runs]
-    show(*sweep_tables(histories, plan))
+    tables = sweep_tables(runs, histories, plan)
+    show(*tables)
     names = {} if plan is None else plan.names
     _print_failures(runs, histories, names, interrupted=interrupted)
     _print_unchecked(histories)
     outputs = runs[0].outputs if runs else DEFAULT
+    if plan is not None and len(runs) > sum(table.row_count for table in tables):
+        limit = ["--limit", str(len(runs))] if len(runs) > LISTED else []
+        print(f"each run:                  {_command('status', plan.id, *limit, outputs=outputs)}")
     if target is not None:
         _print_delivery(plan, report, target, outputs)
     if plan is None and not interrupted:
@@ -107,16 +113,40 @@ def _title(histories: Sequence[History], best: int) -> str:
     return f"best by {objective.title} is marked *{others}"
 
 
-def sweep_tables(histories: Sequence[History], plan: Plan | None) -> list[Table]:
-    """A table for each data set and objective, whose runs are not ranked together."""
+def sweep_tables(
+    runs: Sequence[Run], histories: Sequence[History], plan: Plan | None
+) -> list[Table]:
+    """A table for each data set and objective, whose runs are not ranked together.
+
+    Its rows are the settings where some have several seeds, else the runs.
+    """
     jobs = plan.jobs if plan is not None else ()
     kinds = [(each.data_set, Objective.of(each.params)) for each in histories]
     tables = []
     for kind in dict.fromkeys(kinds) or [None]:
         rows = [i for i, each in enumerate(kinds) if each == kind]
         part = None if plan is None else replace(plan, jobs=tuple(jobs[i] for i in rows))
-        tables.append(sweep_table([histories[i] for i in rows], part))
+        of_kind = [histories[i] for i in rows]
+        table = _setting_table([runs[i] for i in rows], of_kind, part)
+        tables.append(sweep_table(of_kind, part) if table is None else table)
     return tables
+
+
+def _setting_table(
+    runs: Sequence[Run], histories: Sequence[History], plan: Plan | None
+) -> Table | None:
+    """The table of the settings of a sweep; None where the rows are to be its runs."""
+    seeds = {history.params.get("seed") for history in histories}
+    is_finished = any(history.status is RunStatus.FINISHED for history in histories)
+    if plan is None or len(seeds) < 2 or not is_finished:
+        return None
+
+    def table() -> Table | None:
+        from harness.run.setting_table import setting_table  # which loads Matplotlib
+
+        return setting_table(runs, plan)
+
+    return attempt("table of settings", table, None)
 
 
 def sweep_table(histories: Sequence[History], plan: Plan | None) -> Table:

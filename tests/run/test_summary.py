@@ -289,7 +289,7 @@ def test_runs_of_different_objectives_are_not_ranked_together(tmp_path: Path) ->
     histories = [run.history() for run in runs]
     with pytest.raises(ValueError, match="the objectives val/error, val/loss, which are not rank"):
         best_row(histories)
-    errors, losses = sweep_tables(histories, plan_of(*runs))
+    errors, losses = sweep_tables(runs, histories, plan_of(*runs))
     assert [row[:2] for row in rows_of(errors)] == [("", "50.00%"), ("*", "37.50%")]
     assert [row[:2] for row in rows_of(losses)] == [("*", "0.25")]
     assert [list(table.columns[1].cells) for table in (errors, losses)] == [["1", "3"], ["2"]]
@@ -304,7 +304,7 @@ def test_runs_on_different_data_sets_are_not_ranked_together(tmp_path: Path) -> 
     histories = [run.history() for run in runs]
     with pytest.raises(ValueError, match="the data sets mnist, shapes, which are not ranked toge"):
         best_row(histories)
-    mnist, shapes = sweep_tables(histories, plan_of(*runs))
+    mnist, shapes = sweep_tables(runs, histories, plan_of(*runs))
     assert [row[:2] for row in rows_of(mnist)] == [("", "50.00%"), ("*", "37.50%")]
     assert [row[:2] for row in rows_of(shapes)] == [("*", "25.00%")]
 
