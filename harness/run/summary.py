@@ -10,10 +10,10 @@ from rich.table import Table
 
 from harness.nn import metrics
 from harness.run.fitted_table import FittedTable
-from harness.runfolder import streams
+from harness.runfolder import data_sets, streams
 from harness.runfolder.history import History
 from harness.runfolder.objective import DEFAULT as DEFAULT_OBJECTIVE
-from harness.runfolder.objective import Objective, several
+from harness.runfolder.objective import KEY, Objective, several
 from harness.runfolder.optional import attempt
 from harness.runfolder.plan import Plan
 from harness.runfolder.run import LEARNING_CURVES, PREDICTIONS, Run
@@ -70,17 +70,21 @@ def objectives(histories: Sequence[History]) -> list[Objective]:
     return several(Objective.of(history.params) for history in histories)
 
 
-def data_sets(histories: Sequence[History]) -> list[str]:
-    """The names of the different data sets of the runs, in order."""
-    return list(dict.fromkeys(history.data_set for history in histories))
+def kinds(histories: Sequence[History]) -> list[tuple[str, Objective]]:
+    """The data set in words and the objective of each run: with both alike, runs are ranked."""
+    names = data_sets.named([history.create["dataset"] for history in histories])
+    return [
+        (name, Objective.of(history.params)) for name, history in zip(names, histories, strict=True)
+    ]
 
 
 def best_row(histories: Sequence[History]) -> int | None:
     """The index of the finished run with the best value of their objective; the first of equals.
 
-    Raises `ValueError` if they have several objectives, or data sets of several names.
+    Raises `ValueError` if they have several objectives or data sets.
     """
-    if len(names := data_sets(histories)) > 1:
+    names = dict.fromkeys(name for name, _ in kinds(histories))
+    if len(names) > 1:
         raise ValueError(
             f"the runs are on the data sets {', '.join(names)}, which are not ranked together"
         )
@@ -118,17 +122,26 @@ def sweep_tables(
 ) -> list[Table]:
     """A table for each data set and objective, whose runs are not ranked together.
 
-    Its rows are the settings where some have several seeds, else the runs.
+    Its rows are the settings where some have several seeds, else the runs. Each of several tables
+    says what it is of.
     """
     jobs = plan.jobs if plan is not None else ()
-    kinds = [(each.data_set, Objective.of(each.params)) for each in histories]
+    found = kinds(histories)
+    several_sets = len({name for name, _ in found}) > 1
+    several_objectives = len({objective for _, objective in found}) > 1
     tables = []
-    for kind in dict.fromkeys(kinds) or [None]:
-        rows = [i for i, each in enumerate(kinds) if each == kind]
+    for kind in dict.fromkeys(found) or [None]:
+        rows = [i for i, each in enumerate(found) if each == kind]
         part = None if plan is None else replace(plan, jobs=tuple(jobs[i] for i in rows))
         of_kind = [histories[i] for i in rows]
         table = _setting_table([runs[i] for i in rows], of_kind, part)
-        tables.append(sweep_table(of_kind, part) if table is None else table)
+        table = sweep_table(of_kind, part) if table is None else table
+        if kind is not None:
+            on = [f"on {kind[0]}"] if several_sets else []
+            on += [f"{KEY}={kind[1]}"] if several_objectives else []
+            titles = [", ".join(on), str(table.title or "")]
+            table.title = ": ".join(filter(None, titles)) or None
+        tables.append(table)
     return tables
 
 
