@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from harness.analysis.outcome import Outcome
 from harness.analysis.seed_run import SeedRun
 from harness.runfolder import checkpoint, data_sets
+from harness.runfolder.history import PRUNED
 from harness.runfolder.keys import determines_result
 from harness.runfolder.kinds import DATASET, KINDS, SCRATCH, kind_of
 from harness.runfolder.objective import DEFAULT, KEY, Objective
@@ -183,14 +184,21 @@ def only_finished(selection: Selection, notes: list[str]) -> list[Recorded]:
         hints = [key for key in named if key not in keys]
         hint = f"; the key is params.{hints[0]}" if hints else ""
         raise ValueError(f"{selection.title}: there are no runs to compare{hint}")
-    left = Counter(run.status for run in selection.recorded if run.status is not RunStatus.FINISHED)
     finished = [run for run in selection.recorded if run.status is RunStatus.FINISHED]
+    left = Counter(map(_ending, selection.recorded))
+    del left[RunStatus.FINISHED]
     if left:
         names = [run.name for run in selection.recorded if run.status is not RunStatus.FINISHED]
         counts = ", ".join(f"{count} {status}" for status, count in left.items())
         more = ", ..." if len(names) > 4 else ""
         notes.append(f"left out because not finished: {counts} ({', '.join(names[:4])}{more})")
     return finished
+
+
+def _ending(run: Recorded) -> str:
+    """The status of a run; PRUNED if its search ended it early."""
+    is_pruned = run.status is RunStatus.KILLED and run.tags.get(PRUNED) == "true"
+    return PRUNED.upper() if is_pruned else run.status
 
 
 def _other_metrics(runs: Sequence[Recorded]) -> str:
