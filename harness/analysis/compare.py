@@ -33,7 +33,7 @@ SAME = 1e-4  # an error that predictions give, and the one that was logged
 
 
 def after_sweep(plan: Plan, outputs: Path) -> str:
-    """Write the report of a finished sweep, unless it is up to date; returns the line to print.
+    """Write the report of a sweep or search, unless it is up to date; returns the line to print.
 
     Reads the journals, and records the report as artifacts of the best setting's chosen run. An
     error becomes part of the line, because the sweep itself is done.
@@ -42,7 +42,9 @@ def after_sweep(plan: Plan, outputs: Path) -> str:
     try:
         recorded = [from_journal(run) for run in plan.readable_runs(outputs)]
         source = Journals()
-        whole = Selection(f"sweep {plan.id}", recorded, source, about=plan.about)
+        whole = Selection(
+            f"sweep {plan.id}", recorded, source, about=plan.about, is_search=plan.is_search
+        )
         of_task = evidence.of_one_task(whole, [])
         ranked = evidence.of_one_objective(of_task, []).recorded
         finished = {run.run for run in ranked if run.status is RunStatus.FINISHED}
@@ -156,6 +158,11 @@ def build(
             images = evidence.images(chosen[0], outputs, notes)
             weights = evidence.weights(source, chosen[0], folder, notes)
             best = replace(best, images=images, weights=weights)
+    if selection.is_search and len(settings) > 1 and all(len(s.runs) == 1 for s in settings):
+        notes.append(
+            f"the search trained each of the {len(settings)} settings with one seed, and the best "
+            "of so many may be luck of the seed: train the settings ranked first with several"
+        )
     if len(ranked.shown) < len(settings):
         notes.append(
             f"curves and predictions are compared for the {SHOWN} settings ranked first; tests "

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from harness.analysis.outcome import Outcome
 from harness.analysis.seed_run import SeedRun
-from harness.runfolder import checkpoint
+from harness.runfolder import checkpoint, data_sets
+from harness.runfolder.history import PRUNED
 from harness.runfolder.keys import determines_result
 from harness.runfolder.kinds import DATASET, KINDS, SCRATCH, kind_of
 from harness.runfolder.objective import DEFAULT, KEY, Objective
@@ -33,22 +34,34 @@ AS_TYPED = {"True": "true", "False": "false", "None": "null"}  # by the text tha
 def of_one_task(selection: Selection, notes: list[str]) -> Selection:
     """The selection without the runs of other data sets than that of most finished runs.
 
-    A data set is known by its name: with another `dataset.label`, it is another task. Errors on
-    different tasks are not ranked together; a note says which runs were left out.
+    A data set is known by its name, where it is from and how many test examples it has, see
+    `data_sets.named`: with another `dataset.label`, it is another task. Errors on different tasks
+    are not ranked together; a note says which runs were left out.
     """
-    kept, others = _most(selection, _task)
-    for task, of_task in others:
-        label = of_task[0].params.get("dataset.label", "None")
-        key, value = "dataset.label", label
-        if label == "None":
-            key, value = "dataset.name", of_task[0].params.get("dataset.name", task)
+    about = [{**run.dataset, "name": _task(run)} for run in selection.recorded]
+    names = zip(selection.recorded, data_sets.named(about), strict=True)
+    task = {run.location: name for run, name in names}
+    kept, others = _most(selection, lambda run: task[run.location])
+    for name, of_task in others:
         notes.append(
-            f"{len(of_task)} run(s) on {task or 'an unknown data set'} were left out: runs on "
+            f"{len(of_task)} run(s) on {name or 'an unknown data set'} were left out: runs on "
             f"different data sets are not ranked together, and these are on "
-            f"{_task(kept[0]) or 'an unknown one'}; for the others: "
-            + _command(selection, f"params.{key} = '{value}'")
+            f"{task[kept[0].location] or 'an unknown one'}; for the others: "
+            + ", ".join(_command(selection, each) for each in _conditions(of_task, kept[0]))
         )
     return replace(selection, recorded=kept)
+
+
+def _conditions(runs: Sequence[Recorded], other: Recorded) -> list[str]:
+    """Filters that select runs of one data set, and not the other run, which is of another one."""
+    params = runs[0].params
+    if _task(runs[0]) == _task(other):
+        digests = dict.fromkeys(run.tags.get("data.sha256", "") for run in runs)
+        return [f"tags.data.sha256 = '{digest}'" for digest in digests]
+    label = params.get("dataset.label", "None")
+    if label != "None":
+        return [f"params.dataset.label = '{label}'"]
+    return [f"params.dataset.name = '{params.get('dataset.name', _task(runs[0]))}'"]
 
 
 def of_one_named_data_set(selection: Selection, notes: list[str]) -> Selection:
@@ -171,14 +184,21 @@ def only_finished(selection: Selection, notes: list[str]) -> list[Recorded]:
         hints = [key for key in named if key not in keys]
         hint = f"; the key is params.{hints[0]}" if hints else ""
         raise ValueError(f"{selection.title}: there are no runs to compare{hint}")
-    left = Counter(run.status for run in selection.recorded if run.status is not RunStatus.FINISHED)
     finished = [run for run in selection.recorded if run.status is RunStatus.FINISHED]
+    left = Counter(map(_ending, selection.recorded))
+    del left[RunStatus.FINISHED]
     if left:
         names = [run.name for run in selection.recorded if run.status is not RunStatus.FINISHED]
         counts = ", ".join(f"{count} {status}" for status, count in left.items())
         more = ", ..." if len(names) > 4 else ""
         notes.append(f"left out because not finished: {counts} ({', '.join(names[:4])}{more})")
     return finished
+
+
+def _ending(run: Recorded) -> str:
+    """The status of a run; PRUNED if its search ended it early."""
+    is_pruned = run.status is RunStatus.KILLED and run.tags.get(PRUNED) == "true"
+    return PRUNED.upper() if is_pruned else run.status
 
 
 def _other_metrics(runs: Sequence[Recorded]) -> str:

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from math import ceil
 from pathlib import Path
 
@@ -103,7 +104,7 @@ class Board:
         histories = [found for run in runs.values() if (found := self._history(run)) is not None]
         self.all = standings(histories, lambda history: runs[history.run].is_live())
         begun = [each for each in self.all if each.status is not RunStatus.CREATED]
-        self.rows = sorted(begun, key=_place)
+        self.rows = sorted(begun, key=partial(_place, kinds=[each.kind for each in self.all]))
 
     def _history(self, run: Run) -> History | None:
         try:
@@ -163,7 +164,8 @@ class Board:
         """What is watched, how many runs of it are in which state, and the time left."""
         plan = self._selected.plan
         title = self._selected.title if plan is None else f"sweep {plan.title}"
-        counts = Counter(map(state, sorted(self.all, key=_place)))
+        kinds = [each.kind for each in self.all]
+        counts = Counter(map(state, sorted(self.all, key=partial(_place, kinds=kinds))))
         parts = [f"{count} {words}" for words, count in counts.items()]
         left = left_in_all_s(self.all)
         if left is not None:
@@ -186,10 +188,14 @@ class Board:
         return Group(Text(self.heading()), table, Text(f"{more}{self._message}\n{KEYS}"))
 
 
-def _place(standing: Standing) -> tuple[int, tuple[float, float]]:
-    """Running ones first, then those that failed, then finished and pruned ones by rank."""
+def _place(standing: Standing, kinds: Sequence[object]) -> tuple[int, tuple[float, ...]]:
+    """Running ones first, then those that failed, then finished and pruned ones by rank.
+
+    kinds: of all runs; those of the first kind come first, because they have ranks of their own.
+    """
     status = RunStatus.FINISHED if standing.history.is_pruned else standing.status
     is_over = status is RunStatus.FINISHED
     ranks = standing.ranks if is_over and standing.ranks else (0, 0)
     value = standing.objective.order(standing.value) if is_over else 0.0
-    return ORDER.index(status), (ranks[0], value)
+    kind = kinds.index(standing.kind) if is_over else 0
+    return ORDER.index(status), (kind, ranks[0], value)

@@ -1,5 +1,6 @@
 """Execute a command's runs or search: train through the launcher, and deliver meanwhile."""
 
+import shlex
 import sys
 import threading
 from contextlib import suppress
@@ -25,6 +26,7 @@ from harness.tracking.views import View
 
 if TYPE_CHECKING:
     from harness.run.search.search import Search
+    from harness.run.search.trials import Trials
 
 
 def execute(runs: list[Run], plan: Plan | None, engines: Engines, prestart: Prestart) -> ExitStatus:
@@ -94,9 +96,24 @@ def execute_search(search: "Search", engines: Engines, prestart: Prestart) -> Ex
         for run in runs:
             plot_run(run)
         attempt("plots of the search", partial(study.draw, search, trials.study), None)
+    report_line = "" if interrupted else _compare(trials.plan, search.outputs)
     delivered = deliveries.close(trials.plan)
     status = summary.summarize(runs, trials.plan, delivered, target, interrupted=interrupted)
+    if report_line:
+        print(report_line)
+        print(_several_seeds(trials), end="")
     return ExitStatus.FAILED if failed and status is ExitStatus.DONE else status
+
+
+def _several_seeds(trials: "Trials") -> str:
+    """The line with the command that trains the best setting with more seeds; or nothing."""
+    from harness.run.search import study
+
+    nothing: list[str] = []
+    find = partial(study.with_several_seeds, trials.search, trials.study)
+    words = attempt("more seeds", find, nothing)
+    command = shlex.join(["python", "-m", "harness.run", *words])
+    return f"one seed may be luck:      {command}\n" if words else ""
 
 
 class Deliveries:

@@ -13,6 +13,7 @@ from statistics import median
 from harness.analysis.statistics import wilson
 from harness.nn import metrics
 from harness.run.estimate import makespan
+from harness.runfolder import data_sets
 from harness.runfolder.history import History
 from harness.runfolder.objective import Objective
 from harness.runfolder.status import RunStatus
@@ -25,15 +26,16 @@ FRACTIONS = ("error", "accuracy")
 class Standing:
     """One run among those that are watched.
 
-    objective: the metric by which it is judged. status: KILLED if its process died without a
-    record. curve: the objective, epoch by epoch. value: the objective at the epoch that counts so
-    far, None before the first one. interval: Wilson's 95 % interval of it where it is the share of
-    validation examples, else the value twice. ranks: the best and the worst rank that it may have
-    among the runs of the same data set and objective. left_s: seconds until its last epoch, None if
-    that is unknown or nothing trains it.
+    data_set: in words. objective: the metric by which it is judged. status: KILLED if its process
+    died without a record. curve: the objective, epoch by epoch. value: the objective at the epoch
+    that counts so far, None before the first one. interval: Wilson's 95 % interval of it where it
+    is the share of validation examples, else the value twice. ranks: the best and the worst rank
+    that it may have among the runs of the same data set and objective. left_s: seconds until its
+    last epoch, None if that is unknown or nothing trains it.
     """
 
     history: History
+    data_set: str
     objective: Objective
     status: RunStatus
     curve: tuple[float, ...]
@@ -47,13 +49,19 @@ class Standing:
         """The epochs that it is to train."""
         return int(self.history.params["epochs"])
 
+    @property
+    def kind(self) -> tuple[str, Objective]:
+        """What it is ranked within: its data set and its objective."""
+        return self.data_set, self.objective
+
 
 def standings(
     histories: Sequence[History], is_live: Callable[[History], bool]
 ) -> tuple[Standing, ...]:
     """The standing of each run. is_live: whether a process trains the run, asked if it may."""
     found = []
-    for history in histories:
+    names = data_sets.named([history.create["dataset"] for history in histories])
+    for name, history in zip(names, histories, strict=True):
         objective = Objective.of(history.params)
         curve = tuple(history.curve(objective.metric))
         value = _value(history, objective, curve)
@@ -62,7 +70,7 @@ def standings(
         if status is RunStatus.RUNNING and not is_live(history):
             status = RunStatus.KILLED
         left = _left_s(history) if status is RunStatus.RUNNING else None
-        found.append(Standing(history, objective, status, curve, value, interval, None, left))
+        found.append(Standing(history, name, objective, status, curve, value, interval, None, left))
     return _ranked(found)
 
 
@@ -106,10 +114,10 @@ def _interval(history: History, objective: Objective, value: float) -> tuple[flo
 
 def _ranked(found: Sequence[Standing]) -> tuple[Standing, ...]:
     """The same with their ranks, among those of the same data set and objective."""
-    kinds: dict[object, list[tuple[float, float]]] = {}
+    kinds: dict[tuple[str, Objective], list[tuple[float, float]]] = {}
     for each in found:
         if each.interval is not None:
-            kinds.setdefault(_kind(each), []).append(_bounds(each.objective, each.interval))
+            kinds.setdefault(each.kind, []).append(_bounds(each.objective, each.interval))
     at_best = {kind: sorted(best for best, _ in bounds) for kind, bounds in kinds.items()}
     at_worst = {kind: sorted(worst for _, worst in bounds) for kind, bounds in kinds.items()}
     ranked = []
@@ -117,15 +125,11 @@ def _ranked(found: Sequence[Standing]) -> tuple[Standing, ...]:
         ranks = None
         if each.interval is not None:
             best, worst = _bounds(each.objective, each.interval)
-            surely_better = bisect_left(at_worst[_kind(each)], best)
-            maybe_better = bisect_right(at_best[_kind(each)], worst) - 1  # without itself
+            surely_better = bisect_left(at_worst[each.kind], best)
+            maybe_better = bisect_right(at_best[each.kind], worst) - 1  # without itself
             ranks = (1 + surely_better, 1 + maybe_better)
         ranked.append(replace(each, ranks=ranks))
     return tuple(ranked)
-
-
-def _kind(standing: Standing) -> object:
-    return standing.history.data_set, standing.objective
 
 
 def _bounds(objective: Objective, interval: tuple[float, float]) -> tuple[float, float]:

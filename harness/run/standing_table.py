@@ -18,17 +18,22 @@ BARS, PLAIN_BARS = "▁▂▃▄▅▆▇█", "_.-~=+*#"
 def standing_table(
     rows: Sequence[Standing], names: Mapping[str, str], mark: int | None = None
 ) -> FittedTable:
-    """One line per run.
+    """One line per run; of several data sets or objectives, each names its own.
 
     names: by run, where it is not the run's own. mark: the number of the chosen row, in a display
     that is drawn again and again; None for a table that is printed.
     """
     different = objectives([each.history for each in rows])
+    sets = {each.data_set for each in rows}
     title = different[0].short_title if len(different) == 1 else "value"
     table = FittedTable(tells=mark is None)
     if mark is not None:
         table.add("")
     table.add("run", folds=True)
+    if len(sets) > 1:
+        table.add("data set", folds=True)
+    if len(different) > 1:
+        table.add("objective", folds=True)
     table.add("status", drop=4)
     table.add("epoch", right=True)
     table.add("curve")
@@ -43,6 +48,8 @@ def standing_table(
         table.add_row(
             *([] if mark is None else [">" if number == mark else ""]),
             names.get(history.run, history.name),
+            *([each.data_set] if len(sets) > 1 else []),
+            *([str(each.objective)] if len(different) > 1 else []),
             state(each),
             f"{len(history.epochs)}/{each.total}",
             sparkline(each.curve, bars),

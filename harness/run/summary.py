@@ -10,10 +10,11 @@ from rich.table import Table
 
 from harness.nn import metrics
 from harness.run.fitted_table import FittedTable
-from harness.runfolder import streams
+from harness.runfolder import data_sets, streams
 from harness.runfolder.history import History
 from harness.runfolder.objective import DEFAULT as DEFAULT_OBJECTIVE
-from harness.runfolder.objective import Objective, several
+from harness.runfolder.objective import KEY, Objective, several
+from harness.runfolder.optional import attempt
 from harness.runfolder.plan import Plan
 from harness.runfolder.run import LEARNING_CURVES, PREDICTIONS, Run
 from harness.runfolder.status import ExitStatus, RunStatus
@@ -26,6 +27,7 @@ DEFAULT = Path("outputs")  # of conf/config.yaml; commands look there by default
 NOTHING = "-"
 UNLIMITED = 1_000_000  # columns
 MOST_NAMES = 3
+LISTED = 30  # runs that `status` lists unless told otherwise
 CHECKED = ("error", "accuracy", *metrics.METRICS)  # test metrics that predictions determine
 OTHER = " by other source"  # an accepted run
 
@@ -40,11 +42,15 @@ def summarize(
 ) -> ExitStatus:
     """Print everything; returns the exit status. plan: None for a single run."""
     histories = [run.history() for run in runs]
-    show(*sweep_tables(histories, plan))
+    tables = sweep_tables(runs, histories, plan)
+    show(*tables)
     names = {} if plan is None else plan.names
     _print_failures(runs, histories, names, interrupted=interrupted)
     _print_unchecked(histories)
     outputs = runs[0].outputs if runs else DEFAULT
+    if plan is not None and len(runs) > sum(table.row_count for table in tables):
+        limit = ["--limit", str(len(runs))] if len(runs) > LISTED else []
+        print(f"each run:                  {_command('status', plan.id, *limit, outputs=outputs)}")
     if target is not None:
         _print_delivery(plan, report, target, outputs)
     if plan is None and not interrupted:
@@ -64,17 +70,21 @@ def objectives(histories: Sequence[History]) -> list[Objective]:
     return several(Objective.of(history.params) for history in histories)
 
 
-def data_sets(histories: Sequence[History]) -> list[str]:
-    """The names of the different data sets of the runs, in order."""
-    return list(dict.fromkeys(history.data_set for history in histories))
+def kinds(histories: Sequence[History]) -> list[tuple[str, Objective]]:
+    """The data set in words and the objective of each run: with both alike, runs are ranked."""
+    names = data_sets.named([history.create["dataset"] for history in histories])
+    return [
+        (name, Objective.of(history.params)) for name, history in zip(names, histories, strict=True)
+    ]
 
 
 def best_row(histories: Sequence[History]) -> int | None:
     """The index of the finished run with the best value of their objective; the first of equals.
 
-    Raises `ValueError` if they have several objectives, or data sets of several names.
+    Raises `ValueError` if they have several objectives or data sets.
     """
-    if len(names := data_sets(histories)) > 1:
+    names = dict.fromkeys(name for name, _ in kinds(histories))
+    if len(names) > 1:
         raise ValueError(
             f"the runs are on the data sets {', '.join(names)}, which are not ranked together"
         )
@@ -107,16 +117,49 @@ def _title(histories: Sequence[History], best: int) -> str:
     return f"best by {objective.title} is marked *{others}"
 
 
-def sweep_tables(histories: Sequence[History], plan: Plan | None) -> list[Table]:
-    """A table for each data set and objective, whose runs are not ranked together."""
+def sweep_tables(
+    runs: Sequence[Run], histories: Sequence[History], plan: Plan | None
+) -> list[Table]:
+    """A table for each data set and objective, whose runs are not ranked together.
+
+    Its rows are the settings where some have several seeds, else the runs. Each of several tables
+    says what it is of.
+    """
     jobs = plan.jobs if plan is not None else ()
-    kinds = [(each.data_set, Objective.of(each.params)) for each in histories]
+    found = kinds(histories)
+    several_sets = len({name for name, _ in found}) > 1
+    several_objectives = len({objective for _, objective in found}) > 1
     tables = []
-    for kind in dict.fromkeys(kinds) or [None]:
-        rows = [i for i, each in enumerate(kinds) if each == kind]
+    for kind in dict.fromkeys(found) or [None]:
+        rows = [i for i, each in enumerate(found) if each == kind]
         part = None if plan is None else replace(plan, jobs=tuple(jobs[i] for i in rows))
-        tables.append(sweep_table([histories[i] for i in rows], part))
+        of_kind = [histories[i] for i in rows]
+        table = _setting_table([runs[i] for i in rows], of_kind, part)
+        table = sweep_table(of_kind, part) if table is None else table
+        if kind is not None:
+            on = [f"on {kind[0]}"] if several_sets else []
+            on += [f"{KEY}={kind[1]}"] if several_objectives else []
+            titles = [", ".join(on), str(table.title or "")]
+            table.title = ": ".join(filter(None, titles)) or None
+        tables.append(table)
     return tables
+
+
+def _setting_table(
+    runs: Sequence[Run], histories: Sequence[History], plan: Plan | None
+) -> Table | None:
+    """The table of the settings of a sweep; None where the rows are to be its runs."""
+    seeds = {history.params.get("seed") for history in histories}
+    is_finished = any(history.status is RunStatus.FINISHED for history in histories)
+    if plan is None or len(seeds) < 2 or not is_finished:
+        return None
+
+    def table() -> Table | None:
+        from harness.run.setting_table import setting_table  # which loads Matplotlib
+
+        return setting_table(runs, plan)
+
+    return attempt("table of settings", table, None)
 
 
 def sweep_table(histories: Sequence[History], plan: Plan | None) -> Table:

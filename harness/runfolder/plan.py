@@ -14,6 +14,8 @@ from harness.runfolder.about import About
 from harness.runfolder.folder import Ambiguous, named, open_run
 from harness.runfolder.run import Run
 
+SEARCH = "hydra/sweeper=optuna"  # as it is typed
+
 
 @dataclass(frozen=True)
 class SweepJob:
@@ -53,6 +55,11 @@ class Plan:
     def names(self) -> dict[str, str]:
         """The name of each job by its run, which may have another from an earlier command."""
         return {job.run: job.name for job in self.jobs}
+
+    @property
+    def is_search(self) -> bool:
+        """Whether it is a search, whose jobs are trials of one seed."""
+        return any(word.startswith(SEARCH) for word in self.overrides)
 
     def save(self, outputs: Path, saved_ns: int | None = None) -> None:
         """Write the plan atomically, with the time: the one saved last is the newest.

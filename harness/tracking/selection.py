@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness.runfolder import selection
 from harness.runfolder.about import About
-from harness.runfolder.plan import all_plans
+from harness.runfolder.plan import Plan, all_plans
 from harness.runfolder.selection import Unknown
 from harness.runfolder.target import Target
 from harness.tracking.reading import Reader
@@ -26,7 +26,7 @@ class Selection:
     """What is compared: its title, its runs, oldest first, and where they are read from.
 
     notes: what a reader of the comparison should know about the choice of runs. about: what was
-    said of the sweep, if it is one that is on disk.
+    said of the sweep, if it is one that is on disk. is_search: whether that is a search.
     """
 
     title: str
@@ -34,6 +34,7 @@ class Selection:
     source: Source
     notes: tuple[str, ...] = ()
     about: About = About()
+    is_search: bool = False
 
     @property
     def name(self) -> str:
@@ -57,8 +58,10 @@ def select(outputs: Path, words: Sequence[str], uri: str | None = None) -> Selec
             recorded = list(map(from_journal, chosen.runs))
             notes = [f"left out: {problem}" for problem in chosen.unreadable]
             notes += _elsewhere(outputs, chosen)
-            about = About() if chosen.plan is None else chosen.plan.about
-            return Selection(chosen.title, recorded, Journals(), tuple(notes), about)
+            plan = chosen.plan or Plan("", (), ())
+            return Selection(
+                chosen.title, recorded, Journals(), tuple(notes), plan.about, plan.is_search
+            )
         except Unknown:
             if local.database is None or not local.database.exists():
                 raise

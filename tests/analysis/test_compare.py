@@ -55,10 +55,28 @@ def test_other_data_is_refused_and_the_rest_is_still_reported(tmp_path: Path) ->
     assert "different data sets" in page.page(comparison)
 
 
-def test_another_test_set_is_refused_and_the_rest_is_still_reported(tmp_path: Path) -> None:
-    comparison = build(tmp_path, make_run(tmp_path, 5, 1), make_run(tmp_path, 6, 1, tests=180))
+def test_runs_with_another_test_set_are_left_out(tmp_path: Path) -> None:
+    other = "cd" * 32
+    runs = [make_run(tmp_path, batch, 1) for batch in (5, 6)]
+    comparison = build(tmp_path, *runs, make_run(tmp_path, 4, 1, tests=180, data=other))
+    assert [each.setting.label for each in comparison.standings] == ["batch=5", "batch=6"]
+    (note,) = [note for note in comparison.notes if "left out" in note]
+    assert note == (
+        "1 run(s) on idx (180 test examples) were left out: runs on different data sets are not "
+        "ranked together, and these are on idx (200 test examples); for the others: "
+        f"python -m harness compare \"tags.data.sha256 = '{other}' and tags.sweep LIKE '%abc%'\""
+    )
+
+
+def test_other_labels_are_refused_and_the_rest_is_still_reported(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path, batch, 1) for batch in (5, 6)]
+    path = Path(runs[1].location) / "predictions/test.npz"
+    with np.load(path) as content:
+        labels, probabilities = content["labels"], content["probabilities"]
+    np.savez(path, labels=labels[::-1], probabilities=probabilities)
+    comparison = build(tmp_path, *runs)
     assert comparison.pairs == []
-    assert any("different test sets (180 and 200 labels)" in note for note in comparison.notes)
+    assert any("different test sets (200 and 200 labels)" in note for note in comparison.notes)
     assert not any(figure.title.startswith("Difference") for figure in comparison.figures)
 
 

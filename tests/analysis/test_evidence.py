@@ -27,6 +27,15 @@ def test_unfinished_runs_are_left_out_with_a_note(tmp_path: Path) -> None:
     assert note.startswith("left out because not finished: 1 FAILED, 1 KILLED, 1 RUNNING (batch=7")
 
 
+def test_pruned_trials_are_counted_as_such(tmp_path: Path) -> None:
+    pruned = make_run(tmp_path, 7, 1, status="KILLED")
+    pruned = replace(pruned, tags=pruned.tags | {"pruned": "true"})
+    killed = make_run(tmp_path, 8, 1, status="KILLED")
+    comparison = build(tmp_path, make_run(tmp_path, 5, 1), pruned, killed)
+    (note,) = [note for note in comparison.notes if "left out" in note]
+    assert note.startswith("left out because not finished: 1 PRUNED, 1 KILLED (batch=7")
+
+
 def test_nothing_finished_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"nothing to compare: left out because .* 1 FAILED"):
         build(tmp_path, make_run(tmp_path, 7, 1, status="FAILED"))

@@ -174,3 +174,29 @@ def test_a_sweep_without_mlflow_is_compared_from_its_journals(
     chosen = selection.select(tmp_path / "outputs", [], None)
     assert isinstance(chosen.source, Journals)
     assert runs_folder(tmp_path / "outputs").is_dir()
+
+
+@pytest.mark.service
+def test_a_sweep_is_whole_wherever_its_runs_were_delivered(
+    command: Command, tmp_path: Path, idx_folder: Path
+) -> None:
+    own = ("dataset=idx", f"dataset.dir={idx_folder}", *OWN)
+    first = command("harness.run", "-m", *own, "batch=10,40", "seed=1,2")
+    assert first.returncode == 0, first.stderr
+    more = ("batch=10,20,40", "seed=1,2", "tracking.experiment=study1")
+    done = command("harness.run", "-m", *own, *more)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("finished before as") == 4
+    rows = [line.split() for line in done.stdout.splitlines() if "FINISHED" in line]
+    batches = [[cell for cell in row if cell not in "*=+"][:2] for row in rows]
+    assert sorted(batches) == [["10", "2"], ["20", "2"], ["40", "2"]]
+    sweep = selection.newest_sweep(tmp_path / "outputs")
+    for words in ((), ("--uri", f"sqlite:///{tmp_path}/outputs/mlflow.db")):
+        report = content(tmp_path, sweep)
+        assert len(report["runs"]) == 6  # type: ignore[arg-type]
+        assert len(report["settings"]) == 3  # type: ignore[arg-type]
+        compared = command("harness", "compare", sweep, "--no-attach", *words)
+        assert (compared.returncode, compared.stderr) == (0, "")
+    assert len(content(tmp_path, sweep)["runs"]) == 6  # type: ignore[arg-type]
+    alone = command("harness", "compare", "study1", "--no-attach")
+    assert f"note: 4 more runs of sweep {sweep} are in experiment 'idx'" in alone.stderr

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,12 +21,13 @@ from rich.console import Console
 
 from harness.commands.keyboard import DOWN, ESCAPE, UP, keys
 from harness.commands.watch import Board
-from harness.run.standing_table import PLAIN_BARS, sparkline, state
-from harness.runfolder.folder import all_runs
+from harness.run.standing_table import PLAIN_BARS, sparkline, standing_table, state
+from harness.runfolder import folder
+from harness.runfolder.folder import Identity, all_runs
 from harness.runfolder.history import PRUNED
 from harness.runfolder.run import Run
 from harness.runfolder.status import RunStatus
-from tests.conftest import Command, new_run, record_training, start, wait_for
+from tests.conftest import DATASET, Command, composed, new_run, record_training, start, wait_for
 
 ESCAPES = re.compile(r"\x1b(\[[0-9;?]*[A-Za-z]|[()][A-Z])")
 
@@ -120,6 +122,27 @@ def test_a_pipe_gets_the_table_once(command: Command, tmp_path: Path) -> None:
     rows = [line.split() for line in lines if "/3" in line]
     assert [(row[1], row[2]) for row in rows] == [("failed", "1/3"), ("finished", "3/3")]
     assert rows[1][3] == "█▃▁"
+
+
+def test_each_data_set_and_objective_has_ranks_of_its_own(tmp_path: Path) -> None:
+    outputs = tmp_path / "outputs"
+    shapes = Identity("c", {"run_key": "key"}, DATASET | {"name": "shapes"})
+    config = replace(composed("epochs=1"), outputs=str(outputs))
+    runs = [
+        new_run(outputs, "epochs=1", name="a"),
+        new_run(outputs, "epochs=1", "objective=val/loss", name="b"),
+        folder.create(outputs, config, shapes),
+        new_run(outputs, "epochs=1", name="d"),
+        new_run(outputs, "epochs=1", "objective=val/loss", name="e"),
+    ]
+    for run, value in zip(runs, (0.5, 0.4, 0.3, 0.2, 0.1), strict=True):
+        record_training(run, value)
+    board = Board(outputs, ("since=1h",))
+    table = standing_table(board.rows, board.names)
+    columns = {str(column.header): list(column.cells) for column in table.columns}
+    assert columns["run"] == ["d", "a", "e", "b", "c"]
+    assert columns["data set"] == ["mnist"] * 4 + ["shapes"]
+    assert columns["objective"] == ["val/error"] * 2 + ["val/loss"] * 2 + ["val/error"]
 
 
 def test_the_keys_of_an_idle_board(tmp_path: Path) -> None:

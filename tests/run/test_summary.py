@@ -289,7 +289,8 @@ def test_runs_of_different_objectives_are_not_ranked_together(tmp_path: Path) ->
     histories = [run.history() for run in runs]
     with pytest.raises(ValueError, match="the objectives val/error, val/loss, which are not rank"):
         best_row(histories)
-    errors, losses = sweep_tables(histories, plan_of(*runs))
+    errors, losses = sweep_tables(runs, histories, plan_of(*runs))
+    assert losses.title == "objective=val/loss: best by validation loss is marked *"
     assert [row[:2] for row in rows_of(errors)] == [("", "50.00%"), ("*", "37.50%")]
     assert [row[:2] for row in rows_of(losses)] == [("*", "0.25")]
     assert [list(table.columns[1].cells) for table in (errors, losses)] == [["1", "3"], ["2"]]
@@ -304,9 +305,26 @@ def test_runs_on_different_data_sets_are_not_ranked_together(tmp_path: Path) -> 
     histories = [run.history() for run in runs]
     with pytest.raises(ValueError, match="the data sets mnist, shapes, which are not ranked toge"):
         best_row(histories)
-    mnist, shapes = sweep_tables(histories, plan_of(*runs))
+    mnist, shapes = sweep_tables(runs, histories, plan_of(*runs))
+    assert mnist.title == "on mnist: best by validation error is marked *"
     assert [row[:2] for row in rows_of(mnist)] == [("", "50.00%"), ("*", "37.50%")]
     assert [row[:2] for row in rows_of(shapes)] == [("*", "25.00%")]
+
+
+def test_runs_with_different_test_sets_are_not_ranked_together(tmp_path: Path) -> None:
+    other = Identity("more", {"run_key": "key"}, DATASET | {"test": 1200})
+    config = replace(composed(), outputs=str(tmp_path))
+    runs = [new_run(tmp_path), folder.create(tmp_path, config, other), new_run(tmp_path)]
+    record_training(runs[0], 0.5, status="FAILED", error="nan")
+    record_training(runs[1], 0.25)
+    histories = [run.history() for run in runs]
+    with pytest.raises(ValueError, match=r"mnist \(3 test examples\), mnist \(1,200 test exam"):
+        best_row(histories)
+    few, many = sweep_tables(runs, histories, plan_of(*runs))
+    assert few.title == "on mnist (3 test examples)"
+    assert many.title == "on mnist (1,200 test examples): best by validation error is marked *"
+    assert [row[:2] for row in rows_of(many)] == [("*", "25.00%")]
+    assert [list(table.columns[1].cells) for table in (few, many)] == [["1", "3"], ["2"]]
 
 
 def test_a_table_without_a_finished_run_marks_none(tmp_path: Path) -> None:

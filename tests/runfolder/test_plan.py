@@ -20,6 +20,12 @@ def test_a_plan_is_read_as_it_was_saved(tmp_path: Path) -> None:
     assert all_plans(tmp_path) == [plan]
 
 
+def test_a_search_is_known_by_its_command() -> None:
+    words = ("-m", "hydra/sweeper=optuna", "lr=interval(0.1,1)")
+    assert Plan("a", words, ()).is_search
+    assert not Plan("a", ("-m", "lr=0.1,1"), ()).is_search
+
+
 def test_an_unknown_id_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="sweep 'abc' is not in"):
         load_plan(tmp_path, "abc")

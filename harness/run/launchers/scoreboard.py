@@ -8,7 +8,7 @@ from typing import Self
 
 from rich.progress import BarColumn, Progress, TextColumn
 
-from harness.runfolder import streams
+from harness.runfolder import data_sets, streams
 from harness.runfolder.history import History
 from harness.runfolder.objective import Objective
 from harness.runfolder.run import Run
@@ -151,15 +151,16 @@ def _best_of_each_kind(histories: Mapping[Run, History]) -> list[str]:
     invalid = RunStatus.FAILED, RunStatus.DAMAGED
     valid = {run: each for run, each in histories.items() if each.status not in invalid}
     scored = [(run, value) for run in valid if (value := best_value(valid[run])) is not None]
-    kinds = [(valid[run].data_set, Objective.of(valid[run].params)) for run, _ in scored]
-    several_sets = len({name for name, _ in kinds}) > 1
+    sets = data_sets.named([valid[run].create["dataset"] for run, _ in scored])
+    objectives = [Objective.of(valid[run].params) for run, _ in scored]
+    kinds = list(zip(sets, objectives, strict=True))
     several_objectives = len({objective for _, objective in kinds}) > 1
     parts = []
     for kind in dict.fromkeys(kinds):
         name, objective = kind
         own = [pair for pair, each in zip(scored, kinds, strict=True) if each == kind]
         best, value = min(own, key=lambda pair: objective.order(pair[1]))
-        on = f" on {name}" if several_sets else ""
+        on = f" on {name}" if len({*sets}) > 1 else ""
         what = f" {objective}" if several_objectives else ""
         parts.append(f"best{on}{what} {objective.format(value)} ({best.name})")
     return parts

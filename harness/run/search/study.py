@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from harness.run.search.search import Search
 
 DATABASE = "optuna.db"
+SEED, SEEDS = "seed", 5
 
 
 def check_database(outputs: Path) -> None:
@@ -159,6 +160,21 @@ def ended(study: "Study") -> Sequence["FrozenTrial"]:
 
     done = (TrialState.COMPLETE, TrialState.PRUNED)
     return [t for t in study.get_trials() if t.state in done or "error" in t.user_attrs]
+
+
+def with_several_seeds(search: "Search", study: "Study") -> list[str]:
+    """The arguments of a command that trains the best of several trials with other seeds too.
+
+    Empty if fewer than two are finished: then none was chosen.
+    """
+    from optuna.trial import TrialState
+
+    if len(study.get_trials(states=(TrialState.COMPLETE,))) < 2:
+        return []
+    fixed = [text for text in search.fixed if text.partition("=")[0] != SEED]
+    best = [f"{key}={value}" for key, value in study.best_trial.params.items()]
+    first = int(search.base.seed)
+    return ["-m", *fixed, *best, f"{SEED}=range({first},{first + SEEDS})"]
 
 
 def draw(search: "Search", study: "Study") -> None:

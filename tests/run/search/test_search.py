@@ -1,6 +1,7 @@
 """Searches: what they refuse, continuing them, and ending hopeless trials early."""
 
 import json
+import shlex
 import shutil
 import signal
 import time
@@ -8,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -110,6 +111,10 @@ def test_a_search_continues_to_its_total_and_prunes(
     assert again.returncode == 0
     assert len(histories(tmp_path)) == 12
     assert f"{best.final[metrics.BEST_VAL_ERROR]:.2%}" in again.stdout
+    report = report_of(tmp_path)
+    ranked = {run.run for run in runs} - {run.run for run in pruned}
+    assert {row["run"] for row in report["runs"]} == ranked
+    assert any(f"not finished: {len(pruned)} PRUNED (" in note for note in report["notes"])
 
 
 @pytest.mark.service
@@ -137,6 +142,50 @@ def test_a_search_goes_by_its_objective(
     (marked,) = [line for line in done.stdout.splitlines() if line.strip().startswith("*")]
     assert best.run in marked
     assert "best by validation loss is marked *" in done.stdout
+    report = report_of(tmp_path)
+    word = "lowest" if sign == 1 else "highest"
+    assert f"has the {word} validation loss" in report["answer"]
+
+
+def report_of(cwd: Path) -> dict[str, Any]:
+    (path,) = (cwd / "outputs/reports").glob("*/report.json")
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content
+
+
+@pytest.mark.service
+def test_a_search_ends_with_its_report(command: Command, tmp_path: Path, idx_folder: Path) -> None:
+    words = [*small(idx_folder, "epochs=2"), "lr=tag(log, interval(0.01, 1))", "seed=3"]
+    done = command(RUN, "-m", OPTUNA[1], *words, "hydra.sweeper.n_trials=3", timeout=600)
+    assert done.returncode == 0, done.stderr
+    (page,) = (tmp_path / "outputs/reports").glob("*/index.html")
+    assert f"report:                    {page.relative_to(tmp_path)}\n" in done.stdout
+    best = min(histories(tmp_path), key=lambda run: run.final[metrics.BEST_VAL_ERROR])
+    assert f"report/{page.parent.name}/index.html" in best.artifacts
+    stored = (tmp_path / "outputs/artifacts").glob("*/*/artifacts/report/*/index.html")
+    assert [path.read_text() for path in stored] == [page.read_text()]
+    note = "the search trained each of the 3 settings with one seed, and the best of so many may be"
+    assert any(each.startswith(note) for each in report_of(tmp_path)["notes"])
+    compared = command("harness", "compare")
+    assert note in compared.stderr, "also when it is compared again"
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("one seed may be luck")]
+    again = command(*shlex.split(line.partition(":")[2])[2:])
+    assert again.returncode == 0, again.stderr
+    assert f"seed=3: finished before as {best.run}\n" in again.stdout
+    assert " 3 to 7 " in again.stdout
+
+
+@pytest.mark.service
+def test_a_report_that_fails_does_not_fail_its_search(
+    command: Command, tmp_path: Path, idx_folder: Path
+) -> None:
+    reports = tmp_path / "outputs/reports"
+    reports.mkdir(parents=True)
+    (reports / "first").touch()
+    arguments = settings(idx_folder, "epochs=1", "hydra.sweeper.study=first")
+    done = command(RUN, *arguments, "hydra.sweeper.n_trials=2", timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert "no report: FileExistsError" in done.stdout
 
 
 @pytest.mark.service

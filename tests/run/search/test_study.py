@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,13 @@ from optuna import Trial
 from optuna.trial import TrialState
 
 from harness.run.search.search import Search
-from harness.run.search.study import check_database, draw, ended, open_study
+from harness.run.search.study import (
+    check_database,
+    draw,
+    ended,
+    open_study,
+    with_several_seeds,
+)
 from harness.runfolder.config import ConfigError
 from tests.conftest import ROOT, composed, new_run
 from tests.run.search.conftest import sweeper
@@ -20,8 +27,6 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # Optuna's experimental sampl
 
 
 def search_in(outputs: Path, name: str = "s", **changes: object) -> Search:
-    from dataclasses import replace
-
     base = replace(composed(), outputs=str(outputs))
     return Search(name, sweeper(**changes), (), (), base, ())
 
@@ -99,6 +104,23 @@ def test_searches_that_start_at_once_share_one_new_database(tmp_path: Path) -> N
     for process in processes:
         _, stderr = process.communicate(timeout=120)
         assert process.returncode == 0, stderr
+
+
+def test_the_best_of_several_trials_can_be_trained_with_more_seeds(tmp_path: Path) -> None:
+    fixed = ("epochs=2", "seed=7", "tracking=none")
+    search = replace(search_in(tmp_path), fixed=fixed, base=composed("seed=7"))
+    search = replace(search, base=replace(search.base, outputs=str(tmp_path)))
+    study = open_study(search)
+    for lr, error in ((0.5, 0.3), (0.1 + 0.2, 0.1), (0.25, 0.2)):
+        study.enqueue_trial({"lr": lr})
+        trial = study.ask()
+        trial.suggest_float("lr", 0, 1)
+        study.tell(trial, error)
+        if len(study.trials) == 1:
+            assert with_several_seeds(search, study) == []
+    assert with_several_seeds(search, study) == [
+        "-m", "epochs=2", "tracking=none", "lr=0.30000000000000004", "seed=range(7,12)",
+    ]  # fmt: skip
 
 
 def test_the_plots_are_artifacts_of_the_best_run(tmp_path: Path) -> None:
