@@ -42,8 +42,9 @@ def after_sweep(plan: Plan, outputs: Path) -> str:
     try:
         recorded = [from_journal(run) for run in plan.readable_runs(outputs)]
         source = Journals()
+        decided = (plan.verdict,) if plan.verdict else ()
         whole = Selection(
-            f"sweep {plan.id}", recorded, source, about=plan.about, is_search=plan.is_search
+            f"sweep {plan.id}", recorded, source, decided, plan.about, is_search=plan.is_search
         )
         of_task = evidence.of_one_task(whole, [])
         ranked = evidence.of_one_objective(of_task, []).recorded
@@ -51,7 +52,7 @@ def after_sweep(plan: Plan, outputs: Path) -> str:
         if not finished:
             return "no report: no run is finished"
         said = (plan.about.name, plan.about.note, plan.about.question)
-        if _reported(folder) != (finished, said):
+        if _reported(folder, plan.verdict) != (finished, said, True):
             comparison, chosen = build(whole, outputs)
             files = write(comparison, folder)
             source.attach(chosen, files, f"report/{plan.id}")
@@ -254,11 +255,15 @@ def _runner_up(settings: list[Setting], outcomes: dict[str, Outcome]) -> tuple[s
     return None
 
 
-def _reported(folder: Path) -> tuple[set[str], tuple[str, str, str]] | None:
-    """The runs in the existing report, and what it says of the sweep; None if there is none."""
+def _reported(folder: Path, verdict: str) -> tuple[set[str], tuple[str, str, str], bool] | None:
+    """The runs in the existing report, what the user said of the sweep, whether it has the verdict.
+
+    None if there is none.
+    """
     try:
         content = json.loads((folder / "report.json").read_text())
         name, note, question = (content[key] or "" for key in ("name", "note", "question"))
-        return {row["run"] for row in content["runs"]}, (name, note, question)
+        has_verdict = not verdict or verdict in content["notes"]
+        return {row["run"] for row in content["runs"]}, (name, note, question), has_verdict
     except (OSError, ValueError, KeyError, TypeError):  # not there, damaged, or of a version before
         return None

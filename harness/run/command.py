@@ -166,6 +166,15 @@ def _prepare(line: CommandLine, typed: list[str], prestart: Prestart, *, is_swee
     if not is_sweep:
         run = freeze.freeze_run(prepared[0], typed, line.about)
         return Task(partial(execute.execute, [run], None, engines, prestart), outputs, [run.id])
+    if line.until is not None:
+        from harness.run.until import Deciding
+
+        deciding = Deciding(
+            prepared, line.until, typed, fresh=line.fresh, accept=line.accept, about=line.about
+        )
+        runs = deciding.runs()
+        rest = partial(execute.execute, runs, deciding.plan, engines, prestart, deciding)
+        return Task(rest, outputs, [run.id for run in runs], deciding.plan.id)
     plan = freeze.freeze_sweep(
         prepared, typed, fresh=line.fresh, accept=line.accept, about=line.about
     )
@@ -219,6 +228,9 @@ def _check_sweep_keys(line: CommandLine, *, is_sweep: bool, is_search: bool = Fa
     if line.accept and (is_search or not is_sweep):
         why = "a search is refused when its source changed" if is_search else "only a sweep does"
         raise ConfigError(f"accept=source: keeps finished runs of a repeated sweep; {why}")
+    if line.until is not None and (is_search or not is_sweep):
+        why = "a search chooses its own jobs" if is_search else "add -m"
+        raise ConfigError(f"until=decided: adds seeds to the settings of a sweep; {why}")
     if line.about.question and not is_sweep:
         raise ConfigError(f"question={line.about.question}: only a sweep decides one; add -m")
     if line.about != About() and line.resume is not None:

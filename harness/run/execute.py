@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from harness.run import freeze, summary
 from harness.run.launcher_schema import Engines
 from harness.run.launchers import choose
-from harness.run.launchers.base import LauncherError
+from harness.run.launchers.base import Launcher, LauncherError
 from harness.run.launchers.prestart import Prestart
 from harness.runfolder import folder
 from harness.runfolder.optional import attempt
@@ -27,10 +27,20 @@ from harness.tracking.views import View
 if TYPE_CHECKING:
     from harness.run.search.search import Search
     from harness.run.search.trials import Trials
+    from harness.run.until import Deciding
 
 
-def execute(runs: list[Run], plan: Plan | None, engines: Engines, prestart: Prestart) -> ExitStatus:
-    """Train the runs that are not finished, deliver, summarize. plan: of a sweep, else None."""
+def execute(
+    runs: list[Run],
+    plan: Plan | None,
+    engines: Engines,
+    prestart: Prestart,
+    deciding: "Deciding | None" = None,
+) -> ExitStatus:
+    """Train the runs that are not finished, deliver, summarize.
+
+    plan: of a sweep, else None. deciding: of a sweep that grows until it is decided.
+    """
     outputs = runs[0].outputs
     first = next((run for run in runs if not run.is_finished), runs[0])
     target, params = first.target(), first.history().params
@@ -45,12 +55,18 @@ def execute(runs: list[Run], plan: Plan | None, engines: Engines, prestart: Pres
         for run in runs:
             if run.is_finished:
                 print(f"{names.get(run.id, run.name)}: finished before as {run.id}", flush=True)
-        left = [run for run in runs if not run.is_finished]
-        train(left, engines, prestart, plot=target is not None, compare=plan is not None)
+        launcher = _launcher(runs, engines, prestart)
+        train(runs, launcher, plot=target is not None, compare=plan is not None)
+        while deciding is not None and (more := deciding.more(launcher.slots)):
+            for run in more:
+                deliveries.follow(run)
+            train(more, launcher, plot=target is not None, compare=True)
     except KeyboardInterrupt:
         interrupted = True
     except LauncherError as error:
         print(f"error: {error}", file=sys.stderr)
+    if deciding is not None:
+        runs, plan = deciding.runs(), deciding.plan
     # The report is an artifact of the best run: it must be noted in its journal before the delivery
     # closes, or it is not uploaded.
     report_line = "" if interrupted or plan is None else _compare(plan, outputs)
@@ -168,21 +184,23 @@ def _tell_of_changes(*, diff: bool) -> None:
               "tracking.diff=false leaves them out", flush=True)  # fmt: skip
 
 
-def train(
-    runs: list[Run], engines: Engines, prestart: Prestart, *, plot: bool, compare: bool
-) -> None:
-    """Train runs through the launcher.
+def _launcher(runs: list[Run], engines: Engines, prestart: Prestart) -> Launcher:
+    threads = max(run.required_threads for run in runs)
+    return choose.create(engines.launcher, runs[0].outputs, threads, prestart)
+
+
+def train(runs: list[Run], launcher: Launcher, *, plot: bool, compare: bool) -> None:
+    """Train the runs that are not finished.
 
     plot: plot each finished run. compare: a report follows, so preload its imports.
     """
-    if not runs:
+    left = [run for run in runs if not run.is_finished]
+    if not left:
         return
-    threads = max(run.required_threads for run in runs)
-    launcher = choose.create(engines.launcher, runs[0].outputs, threads, prestart)
     if plot or compare:  # importing Matplotlib takes as long as a few epochs: overlap it
         module = "harness.analysis.compare" if compare else "harness.analysis.run_plots"
         threading.Thread(target=partial(_preload, module), daemon=True).start()
-    launcher.run(runs, plot_run if plot else ignore)
+    launcher.run(left, plot_run if plot else ignore)
 
 
 def _preload(module: str) -> None:

@@ -19,7 +19,9 @@ from harness.runfolder.run import REPRODUCES, Run
 NAMED = 3  # runs that a line names
 
 
-def existing_runs(prepared: list[Prepared], runs: list[Run], *, accept: bool) -> list[Run | None]:
+def existing_runs(
+    prepared: Sequence[Prepared], runs: list[Run], *, accept: bool, sweep: str = ""
+) -> list[Run | None]:
     """The run that each job builds on; None for a job that is new.
 
     A repeated sweep keeps the runs that it has, even if a command trained one of them again since.
@@ -28,7 +30,7 @@ def existing_runs(prepared: list[Prepared], runs: list[Run], *, accept: bool) ->
     source builds on that run, unless it has a finished one of this source. Raises `ConfigError`
     for a run that was changed since it was frozen, or that a newer version wrote.
     """
-    rows = _rows(prepared)
+    rows = _rows(prepared, sweep)
     runs = sorted(runs, key=lambda run: run.id in rows)  # the last of equals counts
     # `threads=1,2` is a sweep as well, although it changes no result.
     swept = {name for each in prepared for name in each.job.swept}
@@ -48,13 +50,13 @@ def existing_runs(prepared: list[Prepared], runs: list[Run], *, accept: bool) ->
     return found
 
 
-def _rows(prepared: Sequence[Prepared]) -> set[str]:
+def _rows(prepared: Sequence[Prepared], sweep: str) -> set[str]:
     """The ids of the runs that the sweep of these jobs has; none if it was not run before."""
     if not prepared:
         return set()
     outputs = Path(prepared[0].job.config.outputs)
     with suppress(ValueError):  # there is none, or it is damaged
-        plan = load_plan(outputs, keys.sweep_id([each.key for each in prepared]))
+        plan = load_plan(outputs, sweep or keys.sweep_id([each.key for each in prepared]))
         return {job.run for job in plan.jobs}
     return set()
 

@@ -3,7 +3,7 @@
 After this nothing about a job can change, neither by an edit of `conf/` nor by another command.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -126,39 +126,74 @@ def freeze_run(prepared: Prepared, overrides: list[str], about: About = NOTHING_
 
 def freeze_sweep(
     prepared: list[Prepared], overrides: list[str], *, fresh: bool, accept: bool = False,
-    about: About = NOTHING_SAID,
+    about: About = NOTHING_SAID, first: Sequence[Prepared] | None = None, mark: str = "",
 ) -> Plan:  # fmt: skip
     """Make the run folders of a sweep and write its plan.
 
     A sweep builds on runs with the same keys, unless `fresh`: finished ones are done, others are
-    continued. accept: see `existing_runs`. about: what the command says of it. Raises `ConfigError`
-    for another question than before.
+    continued. accept: see `existing_runs`. about: what the command says of it. first: of a sweep
+    that grows, the jobs to begin with; those that it had before are added. mark: tells it from the
+    same sweep without. Raises `ConfigError` for another question than before.
     """
     outputs = Path(prepared[0].job.config.outputs)
-    plan_id = keys.sweep_id([each.key for each in prepared])
+    plan_id = keys.sweep_id([*(each.key for each in prepared), *([mark] if mark else [])])
     with alone(outputs):
-        runs = [] if fresh else folder.all_runs(outputs)
-        found = existing_runs(prepared, runs, accept=accept)
         before = _former(outputs, plan_id)
+        chosen = prepared
+        if first is not None:
+            begun = {each.key for each in first}
+            begun |= set() if fresh else {job.key for job in before.jobs}
+            chosen = [each for each in prepared if each.key in begun]
+        runs = [] if fresh else folder.all_runs(outputs)
+        found = existing_runs(chosen, runs, accept=accept, sweep=plan_id)
         try:
             said = before.about.then(
                 about, sum(run is not None and run.is_finished for run in found)
             )
         except ValueError as error:
             raise ConfigError(str(error)) from None
-        retraining(runs, [p for p, run in zip(prepared, found, strict=True) if run is None])
-        jobs = []
-        for number, (each, run) in enumerate(zip(prepared, found, strict=True), 1):
-            membership = Membership(plan_id, f"{number}/{len(prepared)}", said)
-            job = _freeze_job(each, overrides, run, membership)
-            if run is not None and is_of_other_source(run, each):
-                run.accept_in(plan_id)
-                job = replace(job, other_source=source_of(run.history(), each.code))
-            jobs.append(job)
+        retraining(runs, [p for p, run in zip(chosen, found, strict=True) if run is None])
+        jobs = _freeze_jobs(plan_id, chosen, found, prepared, overrides, said)
         replaced = _replaced(outputs, before, {job.run for job in jobs})
         plan = Plan(plan_id, tuple(overrides), tuple(jobs), replaced, said)
         plan.save(outputs)
     return plan
+
+
+def add_jobs(
+    plan: Plan, more: Sequence[Prepared], prepared: list[Prepared], *, fresh: bool, accept: bool
+) -> Plan:
+    """Make the run folders of more jobs of a sweep; returns its plan with them, in order.
+
+    prepared: all jobs that it may get. fresh, accept: see `freeze_sweep`.
+    """
+    outputs = Path(prepared[0].job.config.outputs)
+    with alone(outputs):
+        runs = [] if fresh else folder.all_runs(outputs)
+        found = existing_runs(more, runs, accept=accept, sweep=plan.id)
+        jobs = _freeze_jobs(plan.id, more, found, prepared, list(plan.overrides), plan.about)
+        order = {each.key: number for number, each in enumerate(prepared)}
+        ordered = sorted([*plan.jobs, *jobs], key=lambda job: order[job.key])
+        plan = replace(plan, jobs=tuple(ordered))
+        plan.save(outputs)
+    return plan
+
+
+def _freeze_jobs(
+    plan_id: str, chosen: Sequence[Prepared], found: Sequence[Run | None],
+    prepared: Sequence[Prepared], overrides: list[str], about: About,
+) -> list[SweepJob]:  # fmt: skip
+    """Make or join the runs of the chosen jobs. found: what each builds on. prepared: all jobs."""
+    numbers = {id(each): number for number, each in enumerate(prepared, 1)}  # keys may be equal
+    jobs = []
+    for each, run in zip(chosen, found, strict=True):
+        membership = Membership(plan_id, f"{numbers[id(each)]}/{len(prepared)}", about)
+        job = _freeze_job(each, overrides, run, membership)
+        if run is not None and is_of_other_source(run, each):
+            run.accept_in(plan_id)
+            job = replace(job, other_source=source_of(run.history(), each.code))
+        jobs.append(job)
+    return jobs
 
 
 def _former(outputs: Path, plan_id: str) -> Plan:

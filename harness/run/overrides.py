@@ -15,6 +15,7 @@ import yaml
 from harness.data.override import quoted, suggest
 from harness.run import grammar, hook
 from harness.run.conf import conf_roots, groups
+from harness.run.limits import LIMITS, Limits
 from harness.runfolder import own_code
 from harness.runfolder.about import About
 from harness.runfolder.config import ConfigError, yaml_fault
@@ -34,6 +35,10 @@ COMMAND_KEYS = {
     "name": "TEXT: what a run or a sweep is called, in tables, in MLflow and in selections",
     "note": "TEXT: what should be remembered of it",
     "question": "TEXT: with -m, what the sweep decides; written before its first job",
+    "until": "decided: with -m, add seeds only to the settings that can still be the best",
+    "budget": "TIME: with until, no further seed when it is over, such as 90m or 2h",
+    "max_jobs": "N: with until, the most runs of the sweep",
+    "max_epochs": "N: with until, the most epochs of all its runs together",
     "on_end": "COMMAND or URL: gets a summary as JSON when the command ends",
 }
 TEXTS = ("name", "note", "question", "on_end")  # whose values are texts as they stand
@@ -64,7 +69,7 @@ class CommandLine:
     of "sweeper". typed: all overrides as typed, without `resume` and `fresh`, which a repeated
     command does not need. resume, fresh, sweep: the values of the command's own keys. accept:
     whether `accept=source` is given. about: what is said of the command. on_end: what is called at
-    its end; empty for nothing.
+    its end; empty for nothing. until: the limits of a sweep that ends when it is decided.
     """
 
     settings: "list[Override]"
@@ -76,6 +81,7 @@ class CommandLine:
     accept: bool = False
     about: About = About()
     on_end: str = ""
+    until: Limits | None = None
 
 
 def parse(texts: list[str]) -> CommandLine:
@@ -96,7 +102,7 @@ def parse(texts: list[str]) -> CommandLine:
             if key == "sweep" and key in command_keys:
                 raise ConfigError(f"{text_of(override)}: sweep= is given twice; give one file")
             command_keys[key] = value_text(override)
-            if key in ("sweep", "accept"):
+            if key in ("sweep", "accept", "until", *LIMITS):
                 typed.append(text_of(override))
             continue
         typed.append(text_of(override))
@@ -126,6 +132,7 @@ def parse(texts: list[str]) -> CommandLine:
         accept is not None,
         About(said["name"], said["note"], said["question"]),
         said["on_end"],
+        Limits.parse(command_keys),
     )
 
 

@@ -45,6 +45,8 @@ def summarize(
     tables = sweep_tables(runs, histories, plan)
     show(*tables)
     names = {} if plan is None else plan.names
+    if plan is not None and plan.verdict:
+        print(plan.verdict)
     _print_failures(runs, histories, names, interrupted=interrupted)
     _print_unchecked(histories)
     outputs = runs[0].outputs if runs else DEFAULT

@@ -37,7 +37,7 @@ class Plan:
     """A sweep. overrides: the command's arguments; jobs: in the command's order.
 
     replaced: ids of runs that were of the sweep, until others took their places. about: what was
-    said of it.
+    said of it. verdict: what a sweep with `until=decided` decided; empty of others, and before.
     """
 
     id: str
@@ -45,6 +45,7 @@ class Plan:
     jobs: tuple[SweepJob, ...]
     replaced: tuple[str, ...] = ()
     about: About = About()
+    verdict: str = ""
 
     @property
     def title(self) -> str:
@@ -150,8 +151,9 @@ def _read(path: Path) -> tuple[int, Plan]:
         replaced = tuple(map(str, content.get("replaced", ())))
         about = {field.name: content["about"][field.name] for field in fields(About)
                  if field.name in content.get("about", {})}  # fmt: skip
-        overrides = tuple(content["overrides"])
-        return int(saved_ns), Plan(content["id"], overrides, jobs, replaced, About(**about))
+        overrides, verdict = tuple(content["overrides"]), str(content.get("verdict", ""))
+        plan = Plan(content["id"], overrides, jobs, replaced, About(**about), verdict)
+        return int(saved_ns), plan
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{path}: not the plan of a sweep ({error}); remove it: the sweep's runs are intact, "

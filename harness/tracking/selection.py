@@ -59,6 +59,8 @@ def select(outputs: Path, words: Sequence[str], uri: str | None = None) -> Selec
             notes = [f"left out: {problem}" for problem in chosen.unreadable]
             notes += _elsewhere(outputs, chosen)
             plan = chosen.plan or Plan("", (), ())
+            if plan.verdict:
+                notes.insert(0, plan.verdict)
             return Selection(
                 chosen.title, recorded, Journals(), tuple(notes), plan.about, plan.is_search
             )

@@ -1,0 +1,51 @@
+"""When a sweep with `until=decided` stops undecided: `budget=2h`, `max_jobs=N`, `max_epochs=N`."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from harness.runfolder.config import ConfigError
+
+UNTIL = "decided"
+UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+LIMITS = ("budget", "max_jobs", "max_epochs")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When to stop undecided. budget: as typed, of this command; the others count the sweep."""
+
+    budget: str = ""
+    max_jobs: int | None = None
+    max_epochs: int | None = None
+
+    @property
+    def seconds(self) -> float:
+        """The budget; infinite without one."""
+        if not self.budget:
+            return float("inf")
+        return float(self.budget[:-1]) * UNIT_S[self.budget[-1]]
+
+    @classmethod
+    def parse(cls, typed: Mapping[str, str]) -> "Limits | None":
+        """The limits among the command's own keys; None without `until`. Raises `ConfigError`."""
+        until = typed.get("until")
+        given = next((key for key in LIMITS if key in typed), None)
+        if until is None:
+            if given is not None:
+                raise ConfigError(f"{given}={typed[given]}: limits until=decided; give both")
+            return None
+        if until != UNTIL:
+            raise ConfigError(f"until={until or '(nothing)'}: expected {UNTIL}")
+        budget = typed.get("budget", "")
+        if "budget" in typed and not re.fullmatch(r"\d+(\.\d+)?[smhd]", budget):
+            raise ConfigError(f"budget={budget}: expected a time such as 90m or 2h")
+        return cls(budget, _count(typed, "max_jobs"), _count(typed, "max_epochs"))
+
+
+def _count(typed: Mapping[str, str], key: str) -> int | None:
+    if key not in typed:
+        return None
+    if not re.fullmatch(r"[1-9]\d*", typed[key]):
+        raise ConfigError(f"{key}={typed[key]}: expected a whole number above 0")
+    return int(typed[key])

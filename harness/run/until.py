@@ -1,0 +1,165 @@
+"""`until=decided`: a sweep adds seeds only to the settings that can still be the best.
+
+Every setting gets three seeds, then one more at a time until a single setting is left, the seeds
+of the command are used up, or a limit is reached: `budget=2h`, `max_jobs=N`, `max_epochs=N`. Which
+setting is ended follows from the values of the runs alone (`analysis/sequential.py`), so a repeated
+command goes on where it was.
+"""
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from harness.analysis.sequential import FIRST_LOOK, race
+from harness.analysis.statistics import LEVEL
+from harness.run import freeze
+from harness.run.limits import UNTIL, Limits
+from harness.run.prepared import Prepared
+from harness.runfolder.about import About
+from harness.runfolder.config import ConfigError
+from harness.runfolder.history import History
+from harness.runfolder.objective import Objective
+from harness.runfolder.run import Run
+from harness.runfolder.status import RunStatus
+
+SEED = "seed"
+AFTERWARDS = (
+    "Seeds were added by results: p values of tests with a fixed number of seeds are too small"
+)
+
+
+class Deciding:
+    """The jobs of a sweep with `until=decided`, and which of them are to be trained.
+
+    plan: of the jobs that were made so far; it grows. seeds: the most of a setting.
+    """
+
+    def __init__(
+        self, prepared: list[Prepared], limits: Limits, overrides: list[str], *, fresh: bool,
+        accept: bool, about: About,
+    ) -> None:  # fmt: skip
+        """prepared: all jobs. Makes the run folders of the first seeds. Raises `ConfigError`."""
+        self._begin = time.monotonic()
+        self._prepared, self._limits, self._fresh, self._accept = prepared, limits, fresh, accept
+        config = prepared[0].job.config
+        self._outputs, self._objective = Path(config.outputs), Objective.parse(config.objective)
+        self._settings = _settings(prepared)
+        self.seeds = len(next(iter(self._settings.values())))
+        first = [each for jobs in self._settings.values() for each in jobs[:FIRST_LOOK]]
+        self.plan = freeze.freeze_sweep(
+            prepared, overrides, fresh=fresh, accept=accept, about=about, first=first, mark=UNTIL
+        )
+        self._told = 0
+
+    def runs(self) -> list[Run]:
+        """The runs that were made so far."""
+        return self.plan.runs(self._outputs)
+
+    def more(self, slots: int) -> list[Run]:
+        """Judge the runs that were trained, and make those of the next seed; none when it is over.
+
+        slots: how many jobs are trained at the same time. Prints which settings cannot be the best,
+        and keeps in the plan what was decided.
+        """
+        histories = {run.id: run.history() for run in self.runs()}
+        by_key = {job.key: histories[job.run] for job in self.plan.jobs}
+        names = list(self._settings)
+        values = {name: self._values(jobs, by_key) for name, jobs in self._settings.items()}
+        broken = [name for name, found in values.items() if found is None]
+        whole = [name for name in names if name not in broken]
+        ended = race([values[name] or [] for name in whole], self.seeds, others=len(broken))
+        for each in ended[self._told :]:
+            print(
+                f"{each.seeds} seeds: {whole[each.setting]} cannot be the best anymore, "
+                f"{whole[each.by]} is better",
+                flush=True,
+            )
+        self._told = len(ended)
+        out = {whole[each.setting] for each in ended}
+        left = [name for name in whole if name not in out]
+        jobs = self._next(left, by_key)
+        why = self._why_over(left, jobs, list(by_key.values()), slots)
+        if why:
+            self.plan = replace(self.plan, verdict=self._verdict(left, broken, why))
+            self.plan.save(self._outputs)
+            return []
+        known = set(histories)
+        self.plan = freeze.add_jobs(
+            self.plan, jobs, self._prepared, fresh=self._fresh, accept=self._accept
+        )
+        return [run for run in self.runs() if run.id not in known]
+
+    def _values(self, jobs: list[Prepared], histories: Mapping[str, History]) -> list[float] | None:
+        """The objective of a setting's runs in the order of their seeds, lower is better.
+
+        None if one of them has none, because it failed.
+        """
+        found = [histories[each.key] for each in jobs if each.key in histories]
+        key = self._objective.best_key
+        if any(each.status is not RunStatus.FINISHED or key not in each.final for each in found):
+            return None
+        values = [self._objective.order(each.final[key]) for each in found]
+        return values if all(map(math.isfinite, values)) else None
+
+    def _next(self, left: list[str], histories: Mapping[str, History]) -> list[Prepared]:
+        """The job of the next seed of each setting that is left."""
+        later = ([e for e in self._settings[name] if e.key not in histories] for name in left)
+        return [jobs[0] for jobs in later if jobs]
+
+    def _why_over(
+        self, left: list[str], jobs: list[Prepared], histories: list[History], slots: int
+    ) -> str:
+        """Why no more seeds are trained; empty while it goes on."""
+        limits, done = self._limits, [each for each in histories if each.epochs]
+        if len(left) < 2:
+            return "decided" if left else "nothing was trained to the end"
+        if not jobs:
+            return f"all {self.seeds} seeds are used up"
+        if limits.max_jobs is not None and len(histories) + len(jobs) > limits.max_jobs:
+            return f"max_jobs={limits.max_jobs} allows no further seed"
+        epochs = sum(len(each.epochs) for each in done)
+        epochs += sum(each.job.config.epochs for each in jobs)
+        if limits.max_epochs is not None and epochs > limits.max_epochs:
+            return f"max_epochs={limits.max_epochs} allows no further seed"
+        each_s = sum(each.seconds for each in done) / len(done)
+        needed = each_s * math.ceil(len(jobs) / slots)
+        if time.monotonic() - self._begin + needed > limits.seconds:
+            return f"budget={limits.budget} allows no further seed"
+        return ""
+
+    def _verdict(self, left: list[str], broken: list[str], why: str) -> str:
+        """What was decided, in a sentence or two."""
+        of = f"{len(self.plan.jobs)} of {len(self._prepared)} runs"
+        title = self._objective.title
+        if len(left) == 1 and not broken:
+            return (
+                f"decided after {of}: {left[0]} has the {self._objective.best_word} {title}, with "
+                f"an error rate of {LEVEL:.0%} over all looks. {AFTERWARDS}"
+            )
+        tied = f"; tied: {', '.join(left)}" if len(left) > 1 else ""
+        failed = f"; without {', '.join(broken)}, of which runs failed" if broken else ""
+        return f"not decided after {of}: {why}{tied}{failed}. {AFTERWARDS}"
+
+
+def _settings(prepared: list[Prepared]) -> dict[str, list[Prepared]]:
+    """The jobs of each setting, by its name, in the order of their seeds. Raises `ConfigError`."""
+    settings: dict[str, list[Prepared]] = {}
+    for each in prepared:
+        swept = each.job.swept.items()
+        name = ",".join(f"{key}={value}" for key, value in swept if key != SEED)
+        settings.setdefault(name, []).append(each)
+    seeds = {tuple(each.job.swept.get(SEED, "") for each in jobs) for jobs in settings.values()}
+    if len(settings) < 2:
+        raise ConfigError(f"until={UNTIL}: there is one setting; sweep another key besides seed")
+    if len(seeds) > 1 or len(min(seeds)) < FIRST_LOOK:
+        raise ConfigError(
+            f"until={UNTIL}: every setting needs the same seeds, {FIRST_LOOK} or more: the most "
+            "that it may get, such as seed='range(1,31)'"
+        )
+    if len({each.key for each in prepared}) < len(prepared):
+        raise ConfigError(f"until={UNTIL}: some jobs differ in nothing that changes a result")
+    if any(each.job.config.dataset.num_val == 0 for each in prepared):
+        raise ConfigError(f"until={UNTIL}: dataset.num_val=0: it needs validation examples")
+    return settings

@@ -1,0 +1,120 @@
+"""Sweeps with `until=decided`, as a user types them."""
+
+import json
+import re
+import signal
+from pathlib import Path
+
+import pytest
+
+from harness.runfolder.plan import all_plans
+from tests.conftest import RUN, Command, histories, small, start, wait_for
+
+LR = ("lr=0.001,0.5,0.6", "seed=range(1,9)", "until=decided", "batch=10", "epochs=2")
+
+
+def seeds_by_lr(cwd: Path) -> dict[float, list[int]]:
+    found: dict[float, list[int]] = {}
+    for each in histories(cwd):
+        assert each.status == "FINISHED"
+        found.setdefault(each.params["lr"], []).append(each.params["seed"])
+    return {lr: sorted(seeds) for lr, seeds in found.items()}
+
+
+def test_only_settings_that_can_be_the_best_get_more_seeds(
+    command: Command, tmp_path: Path, idx_folder: Path
+) -> None:
+    done = command(RUN, "-m", *small(idx_folder, *LR))
+    assert done.returncode == 0, done.stderr
+    seeds = seeds_by_lr(tmp_path)
+    assert 3 <= len(seeds[0.001]) < 8
+    assert len(seeds[0.6]) >= len(seeds[0.001])
+    for each in seeds.values():
+        assert each == list(range(1, 1 + len(each)))
+    ended = re.search(r"(\d) seeds: lr=0.001 cannot be the best anymore, lr=0.\d is", done.stdout)
+    assert ended is not None
+    assert int(ended[1]) == len(seeds[0.001])
+    (verdict,) = re.findall(r"^(?:not )?decided after .*", done.stdout, re.MULTILINE)
+    assert f"decided after {sum(map(len, seeds.values()))} of 24 runs" in verdict
+    (plan,) = all_plans(tmp_path / "outputs")
+    assert plan.verdict == verdict
+    report = tmp_path / "outputs/reports" / plan.id
+    assert json.loads((report / "report.json").read_text())["notes"][0] == verdict
+    assert verdict.partition(",")[0] in (report / "index.html").read_text()
+    compared = command("harness", "compare", plan.id)
+    assert verdict in compared.stdout + compared.stderr
+
+    again = command(RUN, "-m", *small(idx_folder, *LR))
+    assert again.returncode == 0
+    assert seeds_by_lr(tmp_path) == seeds
+    assert "epoch 1" not in again.stdout
+    assert verdict in again.stdout
+
+
+def test_a_killed_sweep_goes_on_where_it_was(
+    command: Command, tmp_path: Path, idx_folder: Path
+) -> None:
+    arguments = ("-m", *small(idx_folder, *LR, "tracking=none"))
+    process = start(tmp_path, *arguments)
+    wait_for(lambda: (tmp_path / "outputs").is_dir() and len(histories(tmp_path)) > 9)
+    process.send_signal(signal.SIGKILL)
+    process.wait(30)
+    process.communicate()
+    done = command(RUN, *arguments)
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "whole").mkdir()
+    whole = command(RUN, *arguments, "outputs=whole")
+    assert whole.returncode == 0
+    verdicts = [re.findall(r"(?:not )?decided after.*", each.stdout) for each in (done, whole)]
+    assert verdicts[0] == verdicts[1] != []
+
+
+def test_limits(command: Command, tmp_path: Path, idx_folder: Path) -> None:
+    own = ("-m", *small(idx_folder, "lr=0.5,0.51", "seed=range(1,9)", "epochs=2", "batch=10",
+                        "tracking=none", "until=decided"))  # fmt: skip
+    for limit, runs in (("max_epochs=17", 8), ("max_jobs=8", 8), ("budget=0.01s", 8)):
+        done = command(RUN, *own, limit)
+        assert done.returncode == 0, done.stderr
+        assert f"not decided after {runs} of 16 runs: {limit} allows" in done.stdout
+        assert "tied: lr=0.5, lr=0.51." in done.stdout
+    assert len(histories(tmp_path)) == 8
+    more = command(RUN, *own, "max_jobs=10")
+    assert "not decided after 10 of 16 runs" in more.stdout
+    fresh = command(RUN, *own, "max_jobs=6", "fresh=true")
+    assert "not decided after 6 of 16 runs" in fresh.stdout
+    assert len(histories(tmp_path)) == 16
+
+
+def test_a_setting_whose_runs_fail_is_named(
+    command: Command, tmp_path: Path, idx_folder: Path
+) -> None:
+    own = ("lr=1e30,0.1,0.5", "seed=1,2,3,4", "epochs=1", "tracking=none", "until=decided")
+    done = command(RUN, "-m", *small(idx_folder, "activation=relu", *own))
+    assert done.returncode == 1
+    assert "; without lr=1e+30, of which runs failed" in done.stdout
+    assert len(histories(tmp_path)) <= 11
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        (("-m", "seed=1,2,3"), "there is one setting"),
+        (("-m", "lr=0.1,0.2"), "every setting needs the same seeds, 3 or more"),
+        (("-m", "lr=0.1,0.2", "seed=1,2"), "every setting needs the same seeds, 3 or more"),
+        (("-m", "threads=1,2", "seed=1,2,3"), "differ in nothing that changes a result"),
+        (("-m", "lr=0.1,0.2", "seed=1,2,3", "dataset.num_val=0"), "it needs validation examples"),
+        (("lr=0.1",), "add -m"),
+        (("-m", "hydra/sweeper=optuna", "lr=0.1,0.2"), "a search chooses its own jobs"),
+        (("-m", "lr=0.1,0.2", "seed=1,2,3", "max_jobs=many"), "expected a whole number above 0"),
+    ],
+)
+def test_what_cannot_be_decided_is_one_line(
+    command: Command, tmp_path: Path, idx_folder: Path, typed: tuple[str, ...], words: str
+) -> None:
+    flags = [each for each in typed if each == "-m"]
+    own = small(idx_folder, "until=decided", *(each for each in typed if each != "-m"))
+    done = command(RUN, *flags, *own)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "outputs/runs").exists()
