@@ -84,7 +84,7 @@ def simulate(means: list[float], draw: Draw, count: int) -> tuple[float, float, 
         if bests == {0}:
             fixed += [n > 1 and finds(values[:, :n]) for n in range(SEEDS + 1)]
     enough = np.flatnonzero(fixed >= found)
-    n = int(enough[0]) if bests == {0} and found and len(enough) else 0
+    n = int(enough[0]) if found >= 0.5 * count and len(enough) else 0
     return lost / count, wrong / count, found / count, runs / count, n * settings
 
 
