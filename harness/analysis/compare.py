@@ -24,6 +24,7 @@ from harness.nn import metrics
 from harness.runfolder.objective import Objective
 from harness.runfolder.plan import Plan
 from harness.runfolder.run import PREDICTIONS, Run
+from harness.runfolder.selection import Folders
 from harness.runfolder.status import RunStatus
 from harness.tracking.recorded import Journals, Recorded, Source, from_journal
 from harness.tracking.selection import Selection
@@ -136,7 +137,7 @@ class Ranked:
 
 
 def build(
-    selection: Selection, outputs: Path, measure: Measure | None = None
+    selection: Selection, outputs: Folders, measure: Measure | None = None
 ) -> tuple[Comparison, Recorded]:
     """Compare the selected runs, which `measure` reads where they are not of this program.
 

@@ -22,6 +22,7 @@ from harness.runfolder.keys import determines_result
 from harness.runfolder.kinds import DATASET, KINDS, SCRATCH, kind_of
 from harness.runfolder.objective import DEFAULT, KEY, Objective
 from harness.runfolder.run import ACCEPTED, PREDICTIONS, SOURCE, WEIGHTS
+from harness.runfolder.selection import Folders, listed
 from harness.runfolder.status import RunStatus
 from harness.tracking.recorded import Missing, Recorded, Source
 from harness.tracking.selection import Selection
@@ -302,7 +303,7 @@ def weights(
         return None
 
 
-def images(run: Recorded, outputs: Path, notes: list[str]) -> NDArray[np.uint8] | None:
+def images(run: Recorded, outputs: Folders, notes: list[str]) -> NDArray[np.uint8] | None:
     """The test images of a run's data set, (N, rows, columns) or (N, rows, columns, 3).
 
     None, with a note, if it is missing, and without one if the examples are no pictures. The data
@@ -313,7 +314,9 @@ def images(run: Recorded, outputs: Path, notes: list[str]) -> NDArray[np.uint8] 
     from harness.data.sources import locate
     from harness.data.split import Split
 
-    digest, cache = run.tags.get("data.sha256", ""), outputs / "cache"
+    digest = run.tags.get("data.sha256", "")
+    caches = [folder / "cache" for folder in listed(outputs)]
+    cache = next((each for each in caches if (each / digest).is_dir()), caches[0])
     name = run.params.get("dataset.name", "")
     place = run.params.get("dataset.file" if name == "arrays" else "dataset.dir", "None")
     own = None if place == "None" else place

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     Frame: TypeAlias = pd.DataFrame
     Word: TypeAlias = str | Run | Sweep
 
+Place: TypeAlias = str | Path | Sequence[str | Path]
+"""An outputs folder, or several that are read as one."""
 WORDS = {"True": True, "False": False, "None": None}
 ONCE = ("test/", "best/")  # metrics with one value a run
 SEED = "seed"
@@ -35,7 +37,7 @@ FORMATS = ("csv", "parquet", "json")
 
 
 def runs(
-    *selection: "Word", outputs: str | Path = "outputs", uri: str | None = None,
+    *selection: "Word", outputs: Place = "outputs", uri: str | None = None,
     every_setting: bool = False,
 ) -> "Frame":  # fmt: skip
     """One row a run: id, name, status, times, settings, and the last value of each metric.
@@ -69,7 +71,7 @@ def runs(
 
 
 def curves(
-    *selection: "Word", outputs: str | Path = "outputs", uri: str | None = None,
+    *selection: "Word", outputs: Place = "outputs", uri: str | None = None,
     only: Sequence[str] | None = None,
 ) -> "Frame":  # fmt: skip
     """One row for each value: run, epoch, metric, value. only: these metrics.
@@ -100,7 +102,7 @@ def curves(
 
 
 def settings(
-    *selection: "Word", outputs: str | Path = "outputs", uri: str | None = None,
+    *selection: "Word", outputs: Place = "outputs", uri: str | None = None,
     metric: str | None = None, test_metric: str | None = None, seed_key: str | None = None,
     setting: Sequence[str] = (),
 ) -> "Frame":  # fmt: skip
@@ -120,7 +122,7 @@ def settings(
 
 
 def ranking(
-    selection: Sequence["Word"], outputs: str | Path, uri: str | None,
+    selection: Sequence["Word"], outputs: Place, uri: str | None,
     measure: "Measure | None" = None, depth: int = 2,
 ) -> "Frame":  # fmt: skip
     """As `settings`. measure: how the runs are read. depth: of the caller that is warned."""
@@ -186,16 +188,16 @@ def _value(text: str | None) -> Any:
 
 
 def _select(
-    words: Sequence["Word"], outputs: str | Path, uri: str | None, keys: Sequence[str] | None
+    words: Sequence["Word"], outputs: Place, uri: str | None, keys: Sequence[str] | None
 ) -> Selection:
     """The selection with the curves of these metrics; None: of all that have curves."""
     names = [word if isinstance(word, str) else word.id for word in words]
-    folders = {word.outputs for word in words if not isinstance(word, str)}
-    if len(folders) > 1:
-        raise ValueError(f"runs of several outputs: {', '.join(map(str, sorted(folders)))}")
-    folder = folders.pop() if folders else Path(outputs)
+    folders: Sequence[Path] = sorted({word.outputs for word in words if not isinstance(word, str)})
+    if not folders:
+        given = [outputs] if isinstance(outputs, str | Path) else outputs
+        folders = [Path(each) for each in given]
     try:
-        chosen = selecting.select(folder, names, uri)
+        chosen = selecting.select(folders, names, uri)
         if keys is None:
             known = dict.fromkeys(key for run in chosen.recorded for key in run.final)
             keys = [key for key in known if not key.startswith(ONCE)]

@@ -15,7 +15,7 @@ from harness.analysis.measure import Measure
 from harness.analysis.page import Comparison
 from harness.analysis.ranking import FIRST
 from harness.analysis.seed_run import SEED
-from harness.commands.options import JSON, OUTPUTS, URI, measured, refuse
+from harness.commands.options import EVERY_OUTPUTS, JSON, URI, measured, refuse
 from harness.run.fitted_table import FittedTable
 from harness.run.summary import show
 from harness.runfolder.optional import attempt
@@ -32,7 +32,7 @@ MOST_ROWS = 40
 
 @click.command()
 @click.argument("what", nargs=-1)
-@OUTPUTS
+@EVERY_OUTPUTS
 @URI
 @measured
 @click.option(
@@ -42,14 +42,14 @@ MOST_ROWS = 40
 )
 @JSON
 def compare(
-    what: tuple[str, ...], outputs: Path, uri: str | None, *, measure: Measure | None,
+    what: tuple[str, ...], outputs: tuple[Path, ...], uri: str | None, *, measure: Measure | None,
     attach: bool | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Compare runs: table, tests, and a report as one HTML page.
 
     WHAT is sweeps, runs, names, an experiment, `last`, `since=7d`, or a filter such as
     "params.batch = '16'"; the newest sweep when it is left out. Runs of any other program that logs
-    to MLflow are compared with --metric.
+    to MLflow are compared with --metric. Of several --outputs, the first gets the report.
     """
     attach = measure is None if attach is None else attach
     try:
@@ -58,7 +58,7 @@ def compare(
     except (ValueError, StoreError) as error:
         refuse(error)
     name = selection.name if measure is None else f"{selection.name}-{measure.folder}"
-    folder = outputs / "reports" / name
+    folder = outputs[0] / "reports" / name
     nothing: list[Path] = []
     files = attempt("no report", lambda: comparing.write(comparison, folder), nothing)
     if as_json:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from harness.analysis import diff as differing
 from harness.analysis import tables
 from harness.analysis.diff import Curves, Difference, Rows, Sides
-from harness.commands.options import JSON, OUTPUTS, refuse
+from harness.commands.options import EVERY_OUTPUTS, JSON, refuse
 from harness.data.atomic import write_bytes
 from harness.run.fitted_table import FittedTable
 from harness.run.summary import show
@@ -28,12 +28,13 @@ SECTIONS = ("settings", "source", "data", "environment", "results")
 @click.command()
 @click.argument("first")
 @click.argument("second")
-@OUTPUTS
+@EVERY_OUTPUTS
 @JSON
-def diff(first: str, second: str, outputs: Path, *, as_json: bool) -> None:
+def diff(first: str, second: str, outputs: tuple[Path, ...], *, as_json: bool) -> None:
     """Show what differs between two runs: settings, source, data, machine, curves, predictions.
 
-    Test images that only one of them misclassifies are drawn to outputs/diffs/.
+    Test images that only one of them misclassifies are drawn to diffs/ in outputs, the
+    first one of several.
     """
     try:
         difference = differing.compare(_run(outputs, first), _run(outputs, second))
@@ -44,14 +45,14 @@ def diff(first: str, second: str, outputs: Path, *, as_json: bool) -> None:
         return
     _print(difference)
     nothing: dict[Path, str] = {}
-    drawn = attempt("no pictures", lambda: _draw(difference, outputs), nothing)
+    drawn = attempt("no pictures", lambda: _draw(difference, outputs[0]), nothing)
     for path, title in drawn.items():
         print(f"{title}: {path}")
     for note in difference.notes:
         print(f"note: {note}", file=sys.stderr)
 
 
-def _run(outputs: Path, word: str) -> Run:
+def _run(outputs: tuple[Path, ...], word: str) -> Run:
     """The one run that a word means. Raises `ValueError`."""
     chosen = select(outputs, [word])
     if len(chosen.runs) != 1:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.analysis import frames
-from harness.commands.options import OUTPUTS, URI, measured, refuse
+from harness.commands.options import EVERY_OUTPUTS, OUTPUTS, URI, measured, refuse
 from harness.data import dataset, own_data
 from harness.data.atomic import write_bytes, write_text
 from harness.data.dataset import Dataset
@@ -52,11 +52,12 @@ def export() -> None:
 @click.option("--all-settings", is_flag=True, help="Also the settings that do not differ.")
 @FORMAT
 @TO
-@OUTPUTS
+@EVERY_OUTPUTS
 @URI
 def export_runs(
     selection: tuple[str, ...], all_settings: bool, form: str | None, to: Path | None,
-    outputs: Path, uri: str | None,
+    outputs: tuple[Path, ...],
+    uri: str | None,
 ) -> None:  # fmt: skip
     """Write one row a run: status, times, settings, and the last value of each metric.
 
@@ -73,11 +74,12 @@ def export_runs(
 @click.option("--metric", "only", multiple=True, help="Only this metric; may be repeated.")
 @FORMAT
 @TO
-@OUTPUTS
+@EVERY_OUTPUTS
 @URI
 def export_curves(
     selection: tuple[str, ...], only: tuple[str, ...], form: str | None, to: Path | None,
-    outputs: Path, uri: str | None,
+    outputs: tuple[Path, ...],
+    uri: str | None,
 ) -> None:  # fmt: skip
     """Write one row for each value of a metric: run, epoch, metric, value.
 
@@ -90,12 +92,12 @@ def export_curves(
 @SELECTION
 @FORMAT
 @TO
-@OUTPUTS
+@EVERY_OUTPUTS
 @URI
 @measured
 def export_settings(
-    selection: tuple[str, ...], form: str | None, to: Path | None, outputs: Path, uri: str | None,
-    measure: "Measure | None",
+    selection: tuple[str, ...], form: str | None, to: Path | None, outputs: tuple[Path, ...],
+    uri: str | None, measure: "Measure | None",
 ) -> None:  # fmt: skip
     """Write one row a setting: n, mean, sd, and the test against the best, as `compare` ranks.
 
@@ -107,12 +109,12 @@ def export_settings(
 @export.command("latex")
 @SELECTION
 @TO
-@OUTPUTS
+@EVERY_OUTPUTS
 @URI
 @measured
 def export_latex(
-    selection: tuple[str, ...], to: Path | None, outputs: Path, uri: str | None,
-    measure: "Measure | None",
+    selection: tuple[str, ...], to: Path | None, outputs: tuple[Path, ...],
+    uri: str | None, measure: "Measure | None",
 ) -> None:  # fmt: skip
     """Write the ranking as a LaTeX table (booktabs), with a caption that names the tests.
 
@@ -130,12 +132,12 @@ def export_latex(
 @export.command("sentence")
 @SELECTION
 @TO
-@OUTPUTS
+@EVERY_OUTPUTS
 @URI
 @measured
 def export_sentence(
-    selection: tuple[str, ...], to: Path | None, outputs: Path, uri: str | None,
-    measure: "Measure | None",
+    selection: tuple[str, ...], to: Path | None, outputs: tuple[Path, ...],
+    uri: str | None, measure: "Measure | None",
 ) -> None:  # fmt: skip
     """Write a sentence for each claim of the ranking, with its numbers, test and p.
 
@@ -158,12 +160,12 @@ def export_sentence(
               help="Inches; a column of a paper by default.")  # fmt: skip
 @click.option("--to", type=click.Path(path_type=Path), default=Path("figures"), show_default=True,
               help="The folder.")  # fmt: skip
-@OUTPUTS
+@EVERY_OUTPUTS
 @URI
 @measured
 def export_figures(
-    selection: tuple[str, ...], form: str, width: float, to: Path, outputs: Path, uri: str | None,
-    measure: "Measure | None",
+    selection: tuple[str, ...], form: str, width: float, to: Path, outputs: tuple[Path, ...],
+    uri: str | None, measure: "Measure | None",
 ) -> None:  # fmt: skip
     """Write each figure of the report as a file, as wide as a column, with its fonts embedded.
 
@@ -199,7 +201,10 @@ def file_names(figures: "Sequence[Figure]") -> "dict[str, Figure]":
 
 
 def _ranking(
-    selection: tuple[str, ...], outputs: Path, uri: str | None, measure: "Measure | None"
+    selection: tuple[str, ...],
+    outputs: tuple[Path, ...],
+    uri: str | None,
+    measure: "Measure | None",
 ) -> "tuple[str, str, list[Standing]]":
     """The name of a selection, that of its data, and its ranking; notes go to standard error."""
     from harness.analysis import compare  # which loads Matplotlib

@@ -31,6 +31,17 @@ def expanded(context: click.Context, option: click.Parameter, folder: Path) -> P
     return Path(os.path.expanduser(folder))  # noqa: PTH111  # `Path` raises without a home
 
 
+def every(
+    context: click.Context, option: click.Parameter, folders: tuple[Path, ...]
+) -> tuple[Path, ...]:
+    """The folders of an option that may be repeated. Exits unless each is one."""
+    found = tuple(expanded(context, option, folder) for folder in folders)
+    for folder in found if len(found) > 1 else ():
+        if not folder.is_dir():
+            refuse(ValueError(f"--outputs {folder}: expected a folder"))
+    return found
+
+
 def include(context: click.Context, option: click.Parameter, folders: tuple[str, ...]) -> None:
     """Find modules in these folders as well, until the command ends."""
     if folders:
@@ -67,6 +78,15 @@ OUTPUTS = click.option(
     default=Path("outputs"),
     show_default=True,
     help="The folder of all generated files.",
+)
+EVERY_OUTPUTS = click.option(
+    "--outputs",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    callback=every,
+    default=[Path("outputs")],
+    show_default="outputs",
+    help="The folder of all generated files; may be repeated, to read several as one.",
 )
 URI = click.option(
     "--uri",

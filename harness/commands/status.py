@@ -11,7 +11,7 @@ from typing import Any
 import click
 from rich.table import Table
 
-from harness.commands.options import JSON, OUTPUTS, refuse
+from harness.commands.options import EVERY_OUTPUTS, JSON, refuse
 from harness.nn import metrics
 from harness.run.fitted_table import FittedTable
 from harness.run.summary import best_row, figures, objectives, show
@@ -30,30 +30,36 @@ NOTHING = "-"
 
 @click.command()
 @click.argument("selection", nargs=-1)
-@OUTPUTS
+@EVERY_OUTPUTS
 @click.option("--limit", default=30, show_default=True, help="Show this many of the newest.")
 @click.option("--removed", "is_removed", is_flag=True, help="What `rm` removed, instead.")
 @JSON
 def status(
-    selection: tuple[str, ...], outputs: Path, limit: int, *, is_removed: bool, as_json: bool
+    selection: tuple[str, ...],
+    outputs: tuple[Path, ...],
+    limit: int,
+    *,
+    is_removed: bool,
+    as_json: bool,
 ) -> None:
     """List sweeps and runs, newest first, and name the run folders that no command can use.
 
     SELECTION is ids, names, an experiment, `last`, `since=7d` or a filter, as for `compare`.
     """
-    outputs = removed.place(outputs) if is_removed else outputs
-    listed = Outputs([outputs])
+    folders = [removed.place(each) if is_removed else each for each in outputs]
+    listed = Outputs(folders)
     try:
         runs = list(listed.select(selection).runs if selection else listed.runs)
     except ValueError as error:
         refuse(error)
     sweeps = _sweeps(listed, runs, everything=not selection)
-    broken = broken_runs(outputs)
+    broken = [each for folder in folders for each in broken_runs(folder)]
+    where = ", ".join(map(str, folders))
     if as_json:
         content = {
             "format": "harness status",
             "version": 1,
-            "sweeps": [_sweep_fields(saved, plan, outputs) for saved, plan in sweeps],
+            "sweeps": [_sweep_fields(*each) for each in sweeps],
             "runs": [_run_fields(run) for run in reversed(runs)],
             "broken": [{"run": folder.name, "problem": problem} for folder, problem in broken],
         }
@@ -61,29 +67,33 @@ def status(
         return
     newest = sorted(runs, key=lambda run: run.create["ms"])[-limit:] if limit else []
     if runs or sweeps:
-        show(sweeps_table(outputs, sweeps[:limit]), runs_table(newest[::-1]))
+        show(sweeps_table(sweeps[:limit]), runs_table(newest[::-1]))
     elif is_removed and not selection:
         print("nothing was removed")
     elif not selection:
         print(
-            f"no runs in {outputs}: train one with `python -m harness.run experiment=quick`, or "
+            f"no runs in {where}: train one with `python -m harness.run experiment=quick`, or "
             "name another folder with --outputs"
         )
     else:
-        print(f"no runs in {outputs} are {' '.join(selection)}")
+        print(f"no runs in {where} are {' '.join(selection)}")
     for folder, problem in broken:
         print(f"cannot be used: run {folder.name}: {problem}", file=sys.stderr)
 
 
-def _sweeps(listed: Outputs, runs: Sequence[Run], *, everything: bool) -> list[tuple[int, Plan]]:
-    """The plans that have some of the runs, newest first, with the time when they were saved."""
+def _sweeps(
+    listed: Outputs, runs: Sequence[Run], *, everything: bool
+) -> list[tuple[int, Plan, Path]]:
+    """The plans that have some of the runs, newest first, with the time when they were saved.
+
+    Each comes with its folder; of a sweep that several have, the plan that was saved last.
+    """
     ids = {run.id for run in runs}
-    saved = sorted(listed.plans, key=lambda each: each[0], reverse=True)
-    return [
-        (saved_ns, plan)
-        for saved_ns, plan, _ in saved
-        if everything or ids & {job.run for job in plan.jobs}
-    ]
+    found: dict[str, tuple[int, Plan, Path]] = {}
+    for each in sorted(listed.plans, key=lambda each: each[0], reverse=True):
+        if everything or ids & {job.run for job in each[1].jobs}:
+            found.setdefault(each[1].id, each)
+    return list(found.values())
 
 
 def _state(run: Run) -> RunStatus:
@@ -178,12 +188,12 @@ def runs_table(runs: list[Run]) -> Table:
     return table
 
 
-def sweeps_table(outputs: Path, sweeps: Sequence[tuple[int, Plan]]) -> Table:
-    """One row per sweep, with the time in ns when its plan was saved."""
+def sweeps_table(sweeps: Sequence[tuple[int, Plan, Path]]) -> Table:
+    """One row per sweep, with the time in ns when its plan was saved, and its outputs folder."""
     table = FittedTable("sweeps")
     table.add("sweep")
-    has_name = any(plan.about.name for _, plan in sweeps)
-    has_note = any(plan.about.note for _, plan in sweeps)
+    has_name = any(plan.about.name for _, plan, _ in sweeps)
+    has_note = any(plan.about.note for _, plan, _ in sweeps)
     if has_name:
         table.add("name", folds=True)
     table.add("date", drop=2)
@@ -193,7 +203,7 @@ def sweeps_table(outputs: Path, sweeps: Sequence[tuple[int, Plan]]) -> Table:
     if has_note:
         table.add("note", folds=True, drop=5)
     table.add("command", folds=True, drop=4 if has_name else 0)
-    for saved_ns, plan in sweeps:
+    for saved_ns, plan, outputs in sweeps:
         runs = plan.readable_runs(outputs)
         best = _best(runs)
         value, _, test, _ = (NOTHING,) * 4 if best is None else figures(best.history())

@@ -16,7 +16,7 @@ from rich.live import Live
 from rich.text import Text
 
 from harness.commands.keyboard import DOWN, ESCAPE, UP, Wait, keyboard
-from harness.commands.options import OUTPUTS, refuse
+from harness.commands.options import EVERY_OUTPUTS, refuse
 from harness.run.estimate import duration
 from harness.run.launchers.job_process import LOG
 from harness.run.standing import Standing, left_in_all_s, standings
@@ -25,7 +25,7 @@ from harness.run.summary import show
 from harness.runfolder import streams
 from harness.runfolder.history import History
 from harness.runfolder.run import Run
-from harness.runfolder.selection import Selection, select
+from harness.runfolder.selection import Folders, Selection, listed, select
 from harness.runfolder.status import RunStatus
 
 TICK_S = 1.0
@@ -37,8 +37,8 @@ ORDER = (RunStatus.RUNNING, *CONTINUED, RunStatus.DAMAGED, RunStatus.FINISHED, R
 
 @click.command()
 @click.argument("selection", nargs=-1)
-@OUTPUTS
-def watch(selection: tuple[str, ...], outputs: Path) -> None:
+@EVERY_OUTPUTS
+def watch(selection: tuple[str, ...], outputs: tuple[Path, ...]) -> None:
     """Show how far the newest sweep or run is, or a SELECTION, until a key ends the display.
 
     SELECTION is as for `compare`. Keys: up and down choose a run, `s` stops it after its current
@@ -78,14 +78,15 @@ def _live(board: "Board", console: Console, wait: Wait) -> None:
 class Board:
     """What is shown of the selected runs. rows: those that have begun, running ones first."""
 
-    def __init__(self, outputs: Path, words: Sequence[str]) -> None:
+    def __init__(self, outputs: Folders, words: Sequence[str]) -> None:
         """Raises `ValueError` when the words mean no run."""
         self._outputs, self._words = outputs, words
         self._chosen, self._message = "", ""
         self._known: dict[Path, tuple[tuple[int, int], History]] = {}
         self._selected = self._select()
         if not self._selected.runs:
-            raise ValueError(f"{self._selected.title}: none of its runs is in {outputs}")
+            where = ", ".join(map(str, listed(outputs)))
+            raise ValueError(f"{self._selected.title}: none of its runs is in {where}")
         self.read()
 
     def _select(self) -> Selection:

@@ -26,6 +26,8 @@ SINCE = re.compile(r"since=(.*)", re.DOTALL)
 AGE = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
 UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 DAY, MINUTE = "%Y-%m-%d", "%Y-%m-%dT%H:%M"
+Folders = Path | Sequence[Path]
+"""An outputs folder, or several that are read as one."""
 
 
 class Unknown(ValueError):
@@ -50,13 +52,18 @@ class Selection:
     unreadable: tuple[str, ...] = ()
 
 
-def select(outputs: Path | Sequence[Path], words: Sequence[str] = ()) -> Selection:
+def listed(outputs: Folders) -> list[Path]:
+    """The folders, each once; the first is the one that commands write to."""
+    return [outputs] if isinstance(outputs, Path) else list(dict.fromkeys(outputs))
+
+
+def select(outputs: Folders, words: Sequence[str] = ()) -> Selection:
     """The runs that the words mean, of one or several outputs; without words, all of them.
 
     Raises `Unknown` for a word that names nothing, `Ambiguous` for one that names several things,
     and `ValueError` for a condition that is not understood.
     """
-    return Outputs([outputs] if isinstance(outputs, Path) else outputs).select(words)
+    return Outputs(listed(outputs)).select(words)
 
 
 def since_ms(text: str) -> int:
@@ -206,5 +213,10 @@ def _mlflow_id(run: Run) -> str:
 
 
 def _sorted(runs: Iterable[Run]) -> tuple[Run, ...]:
-    """The runs, each once, oldest first."""
-    return tuple(sorted(dict.fromkeys(runs), key=lambda run: (folder.order(run), run.id)))
+    """The runs, oldest first; of one that several outputs have, only that with most records."""
+    found: dict[str, Run] = {}
+    for run in dict.fromkeys(runs):
+        other = found.setdefault(run.id, run)
+        if other != run and run.journal.stat().st_size > other.journal.stat().st_size:
+            found[run.id] = run
+    return tuple(sorted(found.values(), key=lambda run: (folder.order(run), run.id)))

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from harness.runfolder import selection
 from harness.runfolder.about import About
-from harness.runfolder.plan import Plan, all_plans
-from harness.runfolder.selection import Unknown
+from harness.runfolder.plan import Plan, all_plans, saved_plans
+from harness.runfolder.selection import Folders, Unknown, listed
 from harness.runfolder.target import Target
 from harness.tracking.reading import Reader
 from harness.tracking.recorded import (
@@ -45,19 +45,20 @@ class Selection:
         return f"{kind}-{hashlib.sha256(rest.encode()).hexdigest()[:8]}"
 
 
-def select(outputs: Path, words: Sequence[str], uri: str | None = None) -> Selection:
+def select(outputs: Folders, words: Sequence[str], uri: str | None = None) -> Selection:
     """The runs that the words mean, see `harness.runfolder.selection`; without words, all.
 
     Runs of outputs are read from their journals, wherever they were delivered to. With `uri`, and
     for words that mean nothing in outputs, from the store. Raises `ValueError` or `StoreError`.
     """
-    local = Target.local(outputs)
+    folders = listed(outputs)
+    local = Target.local(folders[0])
     if uri is None:
         try:
-            chosen = selection.select(outputs, words)
+            chosen = selection.select(folders, words)
             recorded = list(map(from_journal, chosen.runs))
             notes = [f"left out: {problem}" for problem in chosen.unreadable]
-            notes += _elsewhere(outputs, chosen)
+            notes += _elsewhere(folders, chosen)
             plan = chosen.plan or Plan("", (), ())
             if plan.verdict:
                 notes.insert(0, plan.verdict)
@@ -67,19 +68,19 @@ def select(outputs: Path, words: Sequence[str], uri: str | None = None) -> Selec
         except Unknown:
             if local.database is None or not local.database.exists():
                 raise
-    reader = Reader(Target.named(uri, outputs))
+    reader = Reader(Target.named(uri, folders[0]))
     title, recorded = reader.select(words)
     notes = reader.elsewhere(recorded) if title.startswith("experiment ") else []
     return Selection(title, recorded, reader, tuple(notes))
 
 
-def _elsewhere(outputs: Path, chosen: selection.Selection) -> list[str]:
+def _elsewhere(folders: Sequence[Path], chosen: selection.Selection) -> list[str]:
     """Notes on sweeps that have some runs in a chosen experiment and more in others."""
     if not chosen.title.startswith("experiment "):
         return []
     notes, known = [], set(chosen.runs)
-    for plan in all_plans(outputs):
-        runs = plan.readable_runs(outputs)
+    sweeps = [(plan, plan.readable_runs(each)) for each in folders for plan in all_plans(each)]
+    for plan, runs in sweeps:
         others = [run for run in runs if run not in known]
         if 0 < len(others) < len(runs):
             names = sorted({repr(run.create["experiment"]) for run in others})
@@ -87,14 +88,15 @@ def _elsewhere(outputs: Path, chosen: selection.Selection) -> list[str]:
     return notes
 
 
-def newest_sweep(outputs: Path, uri: str | None = None) -> str:
+def newest_sweep(outputs: Folders, uri: str | None = None) -> str:
     """The id of the newest sweep in outputs, or in a store. Raises `ValueError` or `StoreError`."""
+    folders = listed(outputs)
     if uri is not None:
-        return Reader(Target.named(uri, outputs)).newest_sweep()
-    plans = all_plans(outputs)
-    if not plans:
+        return Reader(Target.named(uri, folders[0])).newest_sweep()
+    sweeps = [(saved, plan.id) for folder in folders for saved, plan in saved_plans(folder)]
+    if not sweeps:
         raise ValueError(
-            f"{outputs}: no sweep yet; start one with `python -m harness.run -m ...`, or name an "
-            "experiment or runs"
+            f"{', '.join(map(str, folders))}: no sweep yet; start one with `python -m harness.run "
+            "-m ...`, or name an experiment or runs"
         )
-    return plans[-1].id
+    return max(sweeps)[1]

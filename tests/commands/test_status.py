@@ -50,8 +50,8 @@ def test_80_columns_have_room_for_ids_names_and_errors(
     Plan("0123456789", ("-m", "batch=10,11,12", "lr=0.001", "seed=range(1000,1010)"), ()).save(
         tmp_path
     )
-    saved = list(saved_plans(tmp_path))
-    for table in (runs_table(runs), sweeps_table(tmp_path, saved)):
+    saved = [(*each, tmp_path) for each in saved_plans(tmp_path)]
+    for table in (runs_table(runs), sweeps_table(saved)):
         streams.console(width=80).print(table)
     shown = capsys.readouterr().out
     assert max(map(len, shown.splitlines())) <= 80
@@ -80,7 +80,8 @@ def test_one_row_per_sweep(tmp_path: Path) -> None:
     jobs = tuple(SweepJob(run.id, "n", {}, "k") for run in runs)
     Plan("aaaa", ("-m", "seed=1,2"), jobs).save(tmp_path)
     Plan("bbbb", ("-m", "seed=1"), (*jobs[:1], SweepJob("removed", "n", {}, "k"))).save(tmp_path)
-    table = sweeps_table(tmp_path, sorted(saved_plans(tmp_path), key=lambda each: each[0]))
+    saved = sorted(saved_plans(tmp_path), key=lambda each: each[0])
+    table = sweeps_table([(*each, tmp_path) for each in saved])
     assert column(table, "sweep") == ["aaaa", "bbbb"]
     assert column(table, "finished") == ["1/2", "1/2"]
     assert column(table, "best") == ["50.00%", "50.00%"]
