@@ -36,6 +36,10 @@ python -m harness status > without.txt
 python -m harness restore slip
 python -m harness note slip "lr was 1e9 by mistake"
 
+# Both folders read as one, before anything is copied.
+cd "$1"
+python -m harness export runs --outputs laptop/outputs --outputs server/outputs --to both.csv
+
 # Joined, by folder and by file; joining again changes nothing.
 cd "$1/joined"
 python -m harness merge ../laptop/outputs

@@ -61,6 +61,7 @@ KNOWS_RUNS = (
     "analysis/evidence.py",
     "analysis/frames.py",
     "analysis/measure.py",
+    "analysis/ranked.py",
     "analysis/run_plots.py",
 )
 # A plain value, not a run: the name of a metric and which of its values are better. It is not in

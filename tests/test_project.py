@@ -36,6 +36,8 @@ def test_the_life_of_a_project(tmp_path: Path) -> None:
         assert len(columns) > 10
         pd.testing.assert_frame_equal(own[columns], together.loc[own.index, columns])
     assert len(together) == 19
+    both = pd.read_csv(tmp_path / "both.csv").set_index("run")
+    assert list(both["test/error"][together.index]) == list(together["test/error"])
     curves = [harness.curves(outputs=each / "outputs") for each in (laptop, server, joined)]
     assert len(curves[0]) + len(curves[1]) == len(curves[2])
     runs = [Run(folder) for folder in run_folders(joined / "outputs")]

@@ -7,30 +7,24 @@ The runs come from MLflow, or from the journals where there is no MLflow. A repo
 import json
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from harness.analysis import evidence, fields, figures, page, ranking
-from harness.analysis.figures import SHOWN
 from harness.analysis.measure import Measure
 from harness.analysis.outcome import Outcome, different_labels
 from harness.analysis.page import Comparison, Figure
-from harness.analysis.ranking import Standing
-from harness.analysis.seed_run import SeedRun
-from harness.analysis.settings import Setting, group
+from harness.analysis.ranked import rank
+from harness.analysis.ranking import SHOWN
+from harness.analysis.settings import Setting
 from harness.data.atomic import write_text
 from harness.nn import metrics
-from harness.runfolder.objective import Objective
 from harness.runfolder.plan import Plan
-from harness.runfolder.run import PREDICTIONS, Run
+from harness.runfolder.run import Run
 from harness.runfolder.selection import Folders
 from harness.runfolder.status import RunStatus
-from harness.tracking.recorded import Journals, Recorded, Source, from_journal
+from harness.tracking.recorded import Journals, Recorded, from_journal
 from harness.tracking.selection import Selection
-
-UNNAMED = "dataset"  # MLflow's name of one that got none
-SAME = 1e-4  # an error that predictions give, and the one that was logged
 
 
 def after_sweep(plan: Plan, outputs: Path) -> str:
@@ -69,71 +63,6 @@ def after_sweep(plan: Plan, outputs: Path) -> str:
     if others:
         without += f"   (without {others} of {len(plan.jobs)} runs, which have other objectives)"
     return f"report:                    {folder / 'index.html'}{without}"
-
-
-@dataclass(frozen=True)
-class Ranked:
-    """The settings of a selection, best first, and the finished runs by id."""
-
-    source: Source
-    settings: list[Setting]
-    finished: dict[str, Recorded]
-
-    @property
-    def shown(self) -> list[Setting]:
-        """The settings whose predictions and curves are compared."""
-        return self.settings[:SHOWN]
-
-    @property
-    def chosen(self) -> list[Recorded]:
-        """The chosen run of each setting that is shown."""
-        return [self.finished[setting.chosen.run] for setting in self.shown]
-
-    @property
-    def data(self) -> str:
-        """The names of the data sets, at most three; empty if unknown."""
-        known = [run.dataset for run in self.finished.values() if "name" in run.dataset]
-        names = {str(dataset["name"]) for dataset in known}
-        if not self.objective.by_epoch:
-            names -= {UNNAMED}
-        return ", ".join(sorted(names)[:3])
-
-    def standings(self, notes: list[str]) -> list[Standing]:
-        """The tests against the best setting. notes: gets what is missing for them."""
-        with tempfile.TemporaryDirectory() as temporary:
-            return ranking.stand(self.settings, self.outcomes(Path(temporary), notes))
-
-    def outcomes(self, folder: Path, notes: list[str]) -> dict[str, Outcome]:
-        """The predictions of the chosen runs by run id. folder: for downloads.
-
-        Runs of another program may have none, which is one note, and then only their metric counts.
-        """
-        if self.objective.by_epoch:
-            return _outcomes(self.source, self.chosen, folder, notes)
-        if not self.objective.tested.counts_examples:
-            return {}
-        missing: list[str] = []
-        found = _outcomes(self.source, self.chosen, folder, missing)
-        tests = {setting.chosen.run: setting.chosen.test for setting in self.shown}
-        is_max = self.objective.tested.name.endswith("accuracy")
-        same = {
-            run: each
-            for run, each in found.items()
-            if abs(float(each.wrong.mean()) - (1 - tests[run] if is_max else tests[run])) < SAME
-        }
-        if len(same) < len(found):
-            notes.append(
-                f"the predictions of {len(found) - len(same)} chosen run(s) do not give their "
-                f"{self.objective.test_key} and are not used"
-            )
-        if missing and found:
-            notes.append(f"{len(missing)} chosen run(s) have no readable {PREDICTIONS}")
-        return same
-
-    @property
-    def objective(self) -> Objective:
-        """The objective of all runs."""
-        return self.settings[0].objective
 
 
 def build(
@@ -187,28 +116,6 @@ def build(
     return comparison, chosen[0]
 
 
-def rank(selection: Selection, notes: list[str], measure: Measure | None = None) -> Ranked:
-    """Group the finished runs of a selection into settings, and order them by their objective.
-
-    measure: how the runs are read, None for those of this program. notes: gets what was left out.
-    Raises `ValueError` if there is nothing to compare.
-    """
-    notes.extend(selection.notes)
-    finished, runs = measure.read(selection, notes) if measure else _own(selection, notes)
-    settings = group(runs, notes)
-    by_id = {run.run: run for run in finished}
-    return Ranked(selection.source, ranking.ordered(settings, notes), by_id)
-
-
-def _own(selection: Selection, notes: list[str]) -> tuple[list[Recorded], list[SeedRun]]:
-    """The finished runs of this program on one data set and of one objective, and their values."""
-    selection = evidence.of_one_objective(evidence.of_one_task(selection, notes), notes)
-    finished = evidence.finished(selection, notes)
-    objective = Objective.of(finished[0].params)
-    selection.source.add_curves(finished, (objective.metric, metrics.EPOCH_S))
-    return finished, evidence.seed_runs(selection, finished)
-
-
 def write(comparison: Comparison, folder: Path) -> list[Path]:
     """Write the page, the CSV and the JSON; returns their paths, the page first."""
     contents = {
@@ -220,17 +127,6 @@ def write(comparison: Comparison, folder: Path) -> list[Path]:
     for name, text in contents.items():
         write_text(folder / name, text)
     return [folder / name for name in contents]
-
-
-def _outcomes(
-    source: Source, chosen: Sequence[Recorded], folder: Path, notes: list[str]
-) -> dict[str, Outcome]:
-    """The predictions of runs by run id. folder: for downloads."""
-    return {
-        run.run: outcome
-        for run in chosen
-        if (outcome := evidence.outcome(source, run, folder, notes))
-    }
 
 
 def _figures(

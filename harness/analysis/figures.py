@@ -17,7 +17,6 @@ from harness.analysis.settings import Setting, epoch_title, natural, number, swe
 from harness.nn import metrics
 from harness.runfolder.objective import Objective
 
-SHOWN = 12  # settings whose curves are drawn and whose predictions are compared
 NUMBERS, MAPS, CELLS = 4, 3, 12  # most swept numbers, heat maps, and rows or columns of a map
 WRONG, UNITS = 24, 40  # most misclassified images and hidden units
 
@@ -38,7 +37,7 @@ class Best:
 def curves(settings: Sequence[Setting]) -> list[Figure]:
     """Learning curves of the settings ranked first."""
     figures = []
-    shown = settings[:SHOWN]
+    shown = settings[: ranking.SHOWN]
     objective = settings[0].objective
     training = ("Training loss", "training loss", 1)
     kinds = {

@@ -130,12 +130,12 @@ def ranking(
 
     import pandas as pd
 
-    from harness.analysis import compare  # which loads Matplotlib
+    from harness.analysis import ranked
     from harness.analysis.fields import setting_fields
 
     notes: list[str] = []
     chosen = _select(selection, outputs, uri, ())
-    standings = compare.rank(chosen, notes, measure).standings(notes)
+    standings = ranked.rank(chosen, notes, measure).standings(notes)
     for note in notes:
         warnings.warn(note, stacklevel=depth)
     frame = pd.DataFrame([setting_fields(standing) for standing in standings])

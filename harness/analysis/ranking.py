@@ -17,6 +17,7 @@ from harness.analysis.settings import Setting
 BEST, LOWEST, HIGHEST, TIE = "best", "lowest on test", "highest on test", "tie"
 FIRST = (BEST, LOWEST, HIGHEST)  # the verdicts of the setting ranked first
 WORSE, BETTER, UNKNOWN = "worse", "better on test", "not compared"
+SHOWN = 12  # settings whose curves are drawn and whose predictions are compared
 
 
 @dataclass(frozen=True)

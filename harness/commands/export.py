@@ -207,15 +207,15 @@ def _ranking(
     measure: "Measure | None",
 ) -> "tuple[str, str, list[Standing]]":
     """The name of a selection, that of its data, and its ranking; notes go to standard error."""
-    from harness.analysis import compare  # which loads Matplotlib
+    from harness.analysis import ranked
 
     notes: list[str] = []
     selected = select(outputs, selection or [newest_sweep(outputs, uri)], uri)
-    ranked = compare.rank(selected, notes, measure)
-    standings = ranked.standings(notes)
+    chosen = ranked.rank(selected, notes, measure)
+    standings = chosen.standings(notes)
     for note in notes:
         click.echo(f"note: {note}", err=True)
-    return selected.name, ranked.data, standings
+    return selected.name, chosen.data, standings
 
 
 def _write(make: "Callable[[], Frame]", form: str | None, to: Path | None) -> None:

@@ -4,7 +4,7 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 
-from harness.analysis import compare, evidence, tables
+from harness.analysis import evidence, ranked, tables
 from harness.analysis.ranking import BETTER, TIE, Standing, equal
 from harness.analysis.settings import Setting, group, natural
 from harness.run.fitted_table import FittedTable
@@ -29,11 +29,11 @@ def setting_table(runs: Sequence[Run], plan: Plan) -> FittedTable | None:
     settings = group(evidence.seed_runs(selection, recorded), repeated)
     if repeated or all(len(each.runs) == 1 for each in settings):
         return None
-    standings = compare.rank(selection, []).standings([])
+    standings = ranked.rank(selection, []).standings([])
     of_run = {run.run: setting for setting in settings for run in setting.runs}
-    ranked = [(each, of_run[each.setting.chosen.run]) for each in standings]
-    known = [setting for _, setting in ranked]
-    rows = [*ranked, *((None, setting) for setting in settings if setting not in known)]
+    known_rows = [(each, of_run[each.setting.chosen.run]) for each in standings]
+    known = [setting for _, setting in known_rows]
+    rows = [*known_rows, *((None, setting) for setting in settings if setting not in known)]
     by_id = {run.run: run for run in recorded}
     others = {job.run for job in plan.jobs if job.other_source}
     table = _columns(_title(standings), settings[0])

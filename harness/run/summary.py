@@ -157,7 +157,7 @@ def _setting_table(
         return None
 
     def table() -> Table | None:
-        from harness.run.setting_table import setting_table  # which loads Matplotlib
+        from harness.run.setting_table import setting_table
 
         return setting_table(runs, plan)
 

@@ -1,4 +1,7 @@
-"""Comparing recorded runs: the content of a comparison, and the report after a sweep."""
+"""Comparing recorded runs: the content of a comparison, and the report after a sweep.
+
+Covers: harness/analysis/ranked.py
+"""
 
 import json
 from pathlib import Path

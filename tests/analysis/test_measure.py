@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from harness.analysis import compare
-from harness.analysis.compare import Ranked
 from harness.analysis.measure import Measure
+from harness.analysis.ranked import Ranked, rank
 from harness.runfolder.status import RunStatus
 from harness.tracking.recorded import Journals, Recorded
 from harness.tracking.selection import Selection
@@ -32,7 +32,7 @@ def other(number: int, final: dict[str, float], data: str = "", **params: object
 def ranked(runs: list[Recorded], metric: str, **options: object) -> tuple[Ranked, list[str]]:
     notes: list[str] = []
     measure = Measure.of(metric, **options)  # type: ignore[arg-type]
-    return compare.rank(Selection("experiment other", runs, Journals()), notes, measure), notes
+    return rank(Selection("experiment other", runs, Journals()), notes, measure), notes
 
 
 def grid(**more: object) -> list[Recorded]:

@@ -1,5 +1,6 @@
 """What the words of a selection mean, with run folders on disk."""
 
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,3 +160,20 @@ def test_a_time_is_local() -> None:
 def test_titles() -> None:
     assert selection.title(["run a", "run b"], []) == "runs a b"
     assert selection.title(["run a", "sweep b"], ["since=7d"]) == "run a and sweep b since=7d"
+
+
+def test_a_run_that_several_outputs_have_counts_once(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    for outputs, values in ((first, (0.1,)), (second, (0.2, 0.3))):
+        run = record_training(new_run(outputs, "seed=1", name="same"), *values)
+        Plan("xeeeeeeeee", ("-m",), (SweepJob(run.id, "same", {}, "k"),)).save(outputs)
+    shared = tmp_path / "second/runs" / selection.select(first).runs[0].id
+    shutil.copytree(selection.select(first).runs[0].folder, shared)
+    both = selection.select([first, second])
+    assert len(both.runs) == 2
+    assert len(selection.select([first, second], ["xeee"]).runs) == 2
+    with (shared / "journal.jsonl").open("a") as journal:
+        journal.write('{"n": 99, "kind": "tags", "ms": 1, "tags": {}}\n')
+    longer = selection.select([first, second]).runs
+    assert len(longer) == 2
+    assert {run.outputs for run in longer} == {second}  # the longer journal counts
