@@ -145,7 +145,7 @@ def test_a_run_killed_after_its_final_record_has_it_once(
     command: Command, tmp_path: Path, idx_folder: Path
 ) -> None:
     """A second record would be a second row in the store."""
-    command(RUN, *settings(idx_folder, epochs=3))
+    command(RUN, *settings(idx_folder, "checkpoint.keep=0", epochs=3))
     folder = only_folder(tmp_path)
     expected = outcome(folder)
     path = folder / journal.FILE_NAME
@@ -205,7 +205,7 @@ def test_resuming_from_any_epoch_even_after_a_damaged_checkpoint(
 def test_what_resume_refuses(command: Command, tmp_path: Path, idx_folder: Path) -> None:
     command(RUN, *settings(idx_folder, epochs=1))
     for arguments, expected in (
-        (("resume=last",), "is finished; there is nothing to continue"),
+        (("resume=last",), "is finished; there is nothing to continue; another number of epochs"),
         (("resume=last", "lr=1"), "lr=1: resume continues a run with its own frozen settings"),
         (("-m", "resume=last"), "-m: resume continues"),
         (("resume=zzz",), "run 'zzz' is not among the 1 runs"),

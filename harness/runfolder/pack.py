@@ -18,13 +18,13 @@ from typing import Any
 
 from harness.data.atomic import write_atomically
 from harness.runfolder import delivered
+from harness.runfolder.checkpoints import FOLDER
 from harness.runfolder.plan import Plan, all_plans, sweeps_folder
 from harness.runfolder.removed import REPORTS
 from harness.runfolder.run import Run
 
 CONTENTS = "pack.json"
 FORMAT, VERSION = "harness pack", 1
-CHECKPOINTS = "checkpoints"
 
 
 def write(path: Path, outputs: Path, runs: Sequence[Run], harness_version: str) -> int:
@@ -97,7 +97,7 @@ def _run_files(runs: Sequence[Run]) -> Iterator[Path]:
         for path in sorted(run.folder.rglob("*")):
             inside = path.relative_to(run.folder).parts
             is_hidden = any(part.startswith(".") or part.endswith(".lock") for part in inside)
-            is_spare = inside[0] == CHECKPOINTS and run.is_finished
+            is_spare = inside[0] == FOLDER and run.is_finished
             if (
                 path.is_file()
                 and not is_hidden
