@@ -133,7 +133,9 @@ def test_a_checkpoint_without_its_record_is_not_lost(
     path = folder / journal.FILE_NAME
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:4]))  # create, start, epochs 1 and 2
-    for late in Checkpoints(folder / "checkpoints", every=1, keep=0).paths()[3:]:
+    paths = Checkpoints(folder / "checkpoints", every=1, keep=0).paths()
+    assert len(paths) == 6
+    for late in paths[3:]:
         remove(late)
     done = command(RUN, "resume=last")
     assert done.returncode == 0, done.stderr
@@ -152,6 +154,7 @@ def test_a_run_killed_after_its_final_record_has_it_once(
     lines = path.read_bytes().splitlines(keepends=True)
     (final,) = [number for number, line in enumerate(lines) if b'"kind":"final"' in line]
     path.write_bytes(b"".join(lines[: final + 1]))
+    assert len(list((folder / "checkpoints").iterdir())) == 3
     assert command(RUN, "resume=last").returncode == 0
     assert outcome(folder) == expected
     kinds = [record["kind"] for record in journal.read(path)[0]]

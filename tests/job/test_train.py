@@ -263,7 +263,7 @@ def test_a_journal_that_lost_epochs_is_not_continued(
     command: Command, tmp_path: Path, idx_folder: Path
 ) -> None:
     """The checkpoint is of a later epoch than the journal has, and the epochs between are lost."""
-    arguments = settings(idx_folder, "tracking=none")
+    arguments = settings(idx_folder, "tracking=none", "checkpoint.keep=0")
     assert command(RUN, *arguments).returncode == 0
     (folder,) = run_folders(tmp_path / "outputs")
     file = folder / journal.FILE_NAME

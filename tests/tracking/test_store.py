@@ -129,7 +129,7 @@ def strike(connection, cursor, statement, *rest):
         if next(changes) == int(sys.argv[2]):
             os.kill(os.getpid(), signal.SIGKILL)
 if sys.argv[1] == "ours":
-    from harness.tracking.store import LINKED, Store
+    from harness.tracking.store import Store
     from harness.runfolder.target import Target
     Store(Target.local(Path.cwd())).experiment("mnist")
 else:
