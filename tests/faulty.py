@@ -36,6 +36,20 @@ def strike(event, arguments):
         signal.raise_signal(signal.SIGTERM)
 """
 
+# What a job does when it removes the files of a checkpoint.
+REMOVAL = """
+import os, signal
+
+FAULTS = {
+    "killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "refused": lambda: (_ for _ in ()).throw(PermissionError(1, "not permitted", "state")),
+}
+
+def strike(event, arguments):
+    if event == "shutil.rmtree" and "/checkpoints/" in str(arguments[0]):
+        FAULTS[FAULT]()
+"""
+
 # The second checkpoint of the first run, that of seed 1, removes its folder, or all outputs.
 REMOVE = """
 import os, shutil

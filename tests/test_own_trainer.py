@@ -12,6 +12,7 @@ import numpy as np
 import psutil
 import pytest
 
+import harness
 from harness.runfolder.run import Run
 from tests.conftest import RUN, Command, histories, only_folder, run_folders, small, start, wait_for
 
@@ -24,8 +25,13 @@ import numpy as np, sys, os, threading, time
 class Settings:
     rate: float = 0.3
     hidden: int = 4
+    unlearn_after: int = 100
 
 def fit(settings: Settings, run):
+    np.save(run.folder / "w.npy", unsaved(settings, run))
+    run.artifact("model/w.npy", run.folder / "w.npy")
+
+def unsaved(settings: Settings, run):
     x, y = run.dataset.train.arrays()
     x = x / 255
     w = np.zeros((x.shape[1], run.dataset.classes))
@@ -33,9 +39,10 @@ def fit(settings: Settings, run):
         w = np.load(run.restored / "w.npy")
     for epoch in run.epochs():
         order = np.random.default_rng((run.seed, epoch)).permutation(len(x))
+        rate = settings.rate if epoch <= settings.unlearn_after else -settings.rate
         for rows in np.array_split(order, 10):
             delta = softmax(x[rows], w) - np.eye(w.shape[1])[y[rows]]
-            w -= settings.rate * x[rows].T @ delta / len(rows)
+            w -= rate * x[rows].T @ delta / len(rows)
         time.sleep(SLEEP)
         run.log(epoch, {"val/error": error(run.dataset.val, w)},
                 checkpoint=lambda folder: np.save(folder / "w.npy", w))
@@ -44,8 +51,7 @@ def fit(settings: Settings, run):
     run.final({"test/error": error(run.dataset.test, w)})
     x, y = run.dataset.test.arrays()
     run.predictions(y, softmax(x / 255, w))
-    np.save(run.folder / "w.npy", w)
-    run.artifact("model/w.npy", run.folder / "w.npy")
+    return w
 
 def softmax(x, w):
     p = np.exp(x @ w)
@@ -293,6 +299,45 @@ def test_the_checkpoint_of_the_last_epoch_is_at_hand_where_its_weights_count(
     assert run.final == {
         "test/error": last, "best/epoch": len(run.epochs), "best/val_error": last
     }  # fmt: skip
+
+
+def has_its_model(run: Run, best: int) -> None:
+    """Only the checkpoint of the best epoch is left, and it predicts what was recorded."""
+    (kept,) = (run.folder / "checkpoints").iterdir()
+    assert kept.name == f"epoch-{best:06d}"
+    x, y = run.dataset().test.arrays()
+    p = np.exp(x / 255 @ np.load(kept / "w.npy"))
+    p /= p.sum(axis=1, keepdims=True)
+    assert run.metrics["test/error"] == np.mean(p.argmax(axis=1) != y)
+    with np.load(run.folder / "predictions/test.npz") as recorded:
+        np.testing.assert_allclose(p, recorded["probabilities"], rtol=1e-6)
+
+
+@pytest.mark.service
+def test_a_model_that_only_a_checkpoint_has_stays(
+    command: Command, project: Path, idx_folder: Path
+) -> None:
+    """Through every command that removes or copies files of runs."""
+    own_trainer = own(idx_folder, "unsaved", "trainer.unlearn_after=2", "epochs=8")
+    arguments = ("-m", *own_trainer, "tracking=none", "seed=1")
+    done = command(RUN, *arguments)
+    assert done.returncode == 0, done.stderr
+    run = harness.open("last", outputs=project / "outputs")
+    assert isinstance(run, Run)
+    best = int(run.metrics["best/epoch"])
+    assert best < 7, "neither of the newest two"
+    has_its_model(run, best)
+    for words in (
+        "clean", f"rm {run.id} --yes", f"restore {run.id}", f"pack {run.id} --to one.zip",
+        "merge one.zip --outputs elsewhere",
+    ):  # fmt: skip
+        done = command("harness", *words.split())
+        assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
+    has_its_model(run, best)
+    has_its_model(Run(project / "elsewhere/runs" / run.id), best)
+    assert f"finished before as {run.id}" in command(RUN, *arguments).stdout
+    assert command("harness", "clean", "--all").returncode == 0
+    assert list((run.folder / "checkpoints").iterdir()) == []
 
 
 @pytest.mark.fault

@@ -51,7 +51,7 @@ def test_the_forms_of_json(command: Command, tmp_path: Path, idx_folder: Path) -
     own = ("dataset=idx", f"dataset.dir={idx_folder}", "dataset.num_val=40", "epochs=1", "width=8")
     assert command("harness.run", "-m", *own, "seed=1,2").returncode == 0
     named = re.findall(r"\| `(\w+) --json` \| `(.*?)` \| (.*?) \|", PAGE)
-    assert [name for name, *_ in named] == ["status", "compare", "results", "sync"]
+    assert [name for name, *_ in named] == ["status", "du", "compare", "results", "sync"]
     for name, form, listed in named:
         done = command("harness", name, "--json")
         assert done.returncode == 0, done.stderr

@@ -133,7 +133,9 @@ def test_a_checkpoint_without_its_record_is_not_lost(
     path = folder / journal.FILE_NAME
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:4]))  # create, start, epochs 1 and 2
-    for late in Checkpoints(folder / "checkpoints", every=1, keep=0).paths()[3:]:
+    paths = Checkpoints(folder / "checkpoints", every=1, keep=0).paths()
+    assert len(paths) == 6
+    for late in paths[3:]:
         remove(late)
     done = command(RUN, "resume=last")
     assert done.returncode == 0, done.stderr
@@ -145,13 +147,14 @@ def test_a_run_killed_after_its_final_record_has_it_once(
     command: Command, tmp_path: Path, idx_folder: Path
 ) -> None:
     """A second record would be a second row in the store."""
-    command(RUN, *settings(idx_folder, epochs=3))
+    command(RUN, *settings(idx_folder, "checkpoint.keep=0", epochs=3))
     folder = only_folder(tmp_path)
     expected = outcome(folder)
     path = folder / journal.FILE_NAME
     lines = path.read_bytes().splitlines(keepends=True)
     (final,) = [number for number, line in enumerate(lines) if b'"kind":"final"' in line]
     path.write_bytes(b"".join(lines[: final + 1]))
+    assert len(list((folder / "checkpoints").iterdir())) == 3
     assert command(RUN, "resume=last").returncode == 0
     assert outcome(folder) == expected
     kinds = [record["kind"] for record in journal.read(path)[0]]
@@ -205,7 +208,7 @@ def test_resuming_from_any_epoch_even_after_a_damaged_checkpoint(
 def test_what_resume_refuses(command: Command, tmp_path: Path, idx_folder: Path) -> None:
     command(RUN, *settings(idx_folder, epochs=1))
     for arguments, expected in (
-        (("resume=last",), "is finished; there is nothing to continue"),
+        (("resume=last",), "is finished; there is nothing to continue; another number of epochs"),
         (("resume=last", "lr=1"), "lr=1: resume continues a run with its own frozen settings"),
         (("-m", "resume=last"), "-m: resume continues"),
         (("resume=zzz",), "run 'zzz' is not among the 1 runs"),

@@ -8,7 +8,7 @@ import click
 
 from harness.commands.options import OUTPUTS
 from harness.data.atomic import size_of
-from harness.runfolder.checkpoints import milestones
+from harness.runfolder.checkpoints import FOLDER, spare
 from harness.runfolder.folder import readable_runs, runs_folder
 
 WRITING_S = 60.0  # a half-written file that is younger may still be written
@@ -17,7 +17,12 @@ WRITING_S = 60.0  # a half-written file that is younger may still be written
 @click.command()
 @OUTPUTS
 @click.option("--dry-run", is_flag=True, help="Only print what would be freed.")
-@click.option("--all", "everything", is_flag=True, help="Also remove milestone checkpoints.")
+@click.option(
+    "--all",
+    "everything",
+    is_flag=True,
+    help="Also remove milestones, and what own trainers saved nowhere else.",
+)
 def clean(outputs: Path, dry_run: bool, everything: bool) -> None:
     """Remove the checkpoints of finished runs and what killed processes left half-written."""
     paths = unneeded(outputs, everything=everything)
@@ -33,8 +38,8 @@ def clean(outputs: Path, dry_run: bool, everything: bool) -> None:
 def unneeded(outputs: Path, *, everything: bool) -> list[Path]:
     """The files and folders that no run needs.
 
-    These are, of finished runs, the checkpoints that are not milestones (with `everything` all of
-    them), and what killed processes left half-written.
+    These are, of finished runs, the checkpoints that `spare` names (with `everything` all of them),
+    and what killed processes left half-written.
     """
     places = (runs_folder(outputs).glob(".*-*"), (outputs / "cache").glob(".extracting-*"))
     paths = [path for place in places for path in place if _is_old(path)]
@@ -44,10 +49,8 @@ def unneeded(outputs: Path, *, everything: bool) -> list[Path]:
         hidden = (path for path in run.folder.rglob(".*") if not path.name.endswith(".lock"))
         paths += [path for path in hidden if _is_old(path)]
         if run.is_finished:
-            folder = run.folder / "checkpoints"
-            every = run.history().params["checkpoint.milestones"]
-            kept = set() if everything else milestones(folder, every)
-            paths += [path for path in folder.glob("epoch-*") if path not in kept]
+            every = (run.folder / FOLDER).glob("epoch-*")
+            paths += every if everything else spare(run)
     return paths
 
 

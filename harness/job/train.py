@@ -20,8 +20,8 @@ from harness.job import build, interruption, progress, scratch
 from harness.job.interruption import JobInterrupted
 from harness.job.training_run import TrainingRun
 from harness.nn.compiled import numba_loading
+from harness.runfolder import checkpoints, environment, liveness, own_code, parts
 from harness.runfolder import config as configuration
-from harness.runfolder import environment, liveness, own_code, parts
 from harness.runfolder.artifacts import Artifact
 from harness.runfolder.journal import Journal
 from harness.runfolder.keys import source_digest
@@ -71,7 +71,10 @@ def train(run: Run, *, alone: bool = False) -> RunStatus:
             return RunStatus.FAILED
         finally:
             run.take_stop_request()  # one that came too late
-        return _end(journal, RunStatus.FINISHED)
+        status = _end(journal, RunStatus.FINISHED)
+        with suppress(JobInterrupted):  # what is left, `harness clean` removes
+            _remove_checkpoints(run)
+        return status
 
 
 def prepare() -> None:
@@ -96,6 +99,17 @@ def prepare() -> None:
 def _end(journal: Journal, status: RunStatus, error: str | None = None) -> RunStatus:
     journal.append("end", status=status, error=error)
     return status
+
+
+def _remove_checkpoints(run: Run) -> None:
+    """Remove what only an unfinished run needs, unless its settings keep all checkpoints."""
+    if not run.config.checkpoint.keep:
+        return
+    try:
+        for path in checkpoints.spare(run):
+            checkpoints.remove(path)
+    except OSError as error:
+        print(f"warning: {run.id} is finished, but has checkpoints left: {error}", file=sys.stderr)
 
 
 def _note_thread(run: Run, failed: threading.ExceptHookArgs) -> None:

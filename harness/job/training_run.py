@@ -32,6 +32,7 @@ from harness.job.interruption import Stopped
 from harness.job.progress import Show
 from harness.nn import metrics
 from harness.nn.losses import check_probabilities
+from harness.runfolder import checkpoints
 from harness.runfolder.artifacts import Artifact
 from harness.runfolder.checkpoints import Checkpoints, Write
 from harness.runfolder.journal import Journal
@@ -84,7 +85,7 @@ class TrainingRun:
         )
         keeping = config.checkpoint
         self._checkpoints = Checkpoints(
-            run.folder / "checkpoints",
+            run.folder / checkpoints.FOLDER,
             every=keeping.every,
             keep=keeping.keep,
             milestones=keeping.milestones,

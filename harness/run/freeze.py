@@ -286,7 +286,10 @@ def interrupted_run(outputs: Path, prefix: str) -> Run:
     """The run that `resume=PREFIX` continues. Raises `ValueError`."""
     run = folder.find(outputs, prefix)
     if run.is_finished:
-        raise ConfigError(f"resume={prefix}: {run.id} is finished; there is nothing to continue")
+        raise ConfigError(
+            f"resume={prefix}: {run.id} is finished; there is nothing to continue; "
+            "another number of epochs is another run: repeat its command with epochs=N"
+        )
     if run.is_live():
         raise ConfigError(f"resume={prefix}: {run.id} is being trained at this moment")
     run.check_trainable()

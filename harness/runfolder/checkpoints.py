@@ -13,8 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.data.atomic import fsync_folder, write_text
+from harness.nn.metrics import BEST_EPOCH
 from harness.runfolder.artifacts import sha256
+from harness.runfolder.run import WEIGHTS, Run
 
+FOLDER = "checkpoints"
 INDEX = "checkpoint.json"
 STATE = "state.safetensors"  # the built-in trainer's file
 EARLIER = ".safetensors"  # up to version 0.1, a checkpoint was one such file
@@ -100,6 +103,21 @@ class Checkpoints:
 def milestones(folder: Path, every: int) -> set[Path]:
     """The checkpoints of every epoch divisible by `every`; none for 0."""
     return {path for path in folder.glob("epoch-*") if every and _epoch(path) % every == 0}
+
+
+def spare(run: Run) -> list[Path]:
+    """The checkpoints that a finished run does not need: all but the milestones.
+
+    Where a training function of the user's saved no weights, the best epoch's is needed as well, or
+    the newest one if that was not kept: nothing else may have the model.
+    """
+    history, folder = run.history(), run.folder / FOLDER
+    paths = sorted(folder.glob("epoch-*"))
+    kept = milestones(folder, history.params["checkpoint.milestones"])
+    if WEIGHTS not in history.artifacts and paths:
+        best = _path(folder, int(history.final.get(BEST_EPOCH, 0)))
+        kept.add(best if best in paths else paths[-1])
+    return [path for path in paths if path not in kept]
 
 
 def remove(path: Path) -> None:

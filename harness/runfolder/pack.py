@@ -3,7 +3,7 @@
     pack.json    runs/<run id>/    sweeps/<id>.json    reports/<id>/
 
 `pack.json` names every file with its SHA-256. A pack is laid out as outputs are, so `merge` takes
-it in. Checkpoints of finished runs, locks and the state of deliveries stay behind.
+it in. Checkpoints that finished runs do not need, locks and the state of deliveries stay behind.
 """
 
 import hashlib
@@ -18,13 +18,13 @@ from typing import Any
 
 from harness.data.atomic import write_atomically
 from harness.runfolder import delivered
+from harness.runfolder.checkpoints import spare
 from harness.runfolder.plan import Plan, all_plans, sweeps_folder
 from harness.runfolder.removed import REPORTS
 from harness.runfolder.run import Run
 
 CONTENTS = "pack.json"
 FORMAT, VERSION = "harness pack", 1
-CHECKPOINTS = "checkpoints"
 
 
 def write(path: Path, outputs: Path, runs: Sequence[Run], harness_version: str) -> int:
@@ -94,16 +94,11 @@ def _extract(archive: zipfile.ZipFile, name: str, digest: str, folder: Path) -> 
 
 def _run_files(runs: Sequence[Run]) -> Iterator[Path]:
     for run in runs:
+        left_out = {run.folder / delivered.FILE_NAME, *(spare(run) if run.is_finished else ())}
         for path in sorted(run.folder.rglob("*")):
             inside = path.relative_to(run.folder).parts
             is_hidden = any(part.startswith(".") or part.endswith(".lock") for part in inside)
-            is_spare = inside[0] == CHECKPOINTS and run.is_finished
-            if (
-                path.is_file()
-                and not is_hidden
-                and not is_spare
-                and (inside != (delivered.FILE_NAME,))
-            ):
+            if path.is_file() and not is_hidden and left_out.isdisjoint((path, *path.parents)):
                 yield path
 
 

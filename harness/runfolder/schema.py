@@ -87,7 +87,9 @@ class CheckpointConfig(Group):
     """The node `checkpoint` of conf/config.yaml"""
 
     every: Natural = about("epochs between two checkpoints; 0: no checkpoints")
-    keep: Natural = about("newest checkpoints to keep, besides the best; 0: all")
+    keep: Natural = about(
+        "newest checkpoints to keep, besides the best, until the run is finished; 0: all, for good"
+    )
     milestones: Natural = about("keep the checkpoint of every Nth epoch for good; 0: none")
 
 

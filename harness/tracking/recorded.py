@@ -1,6 +1,5 @@
 """A recorded run, independent of where it is stored, and a source that reads local journals."""
 
-import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.data.atomic import write_bytes
 from harness.runfolder.run import Run
 from harness.runfolder.status import RunStatus
 
@@ -74,7 +74,7 @@ class Journals:
         target = Path(run.location) / folder
         target.mkdir(parents=True, exist_ok=True)
         for path in files:
-            shutil.copyfile(path, target / path.name)
+            write_bytes(target / path.name, path.read_bytes())  # the store may have the old file
 
 
 def from_journal(run: Run) -> Recorded:

@@ -12,7 +12,7 @@ import urllib.parse
 import urllib.request
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial, wraps
 from itertools import zip_longest
 from pathlib import Path
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 METRICS_PER_CALL, PARAMS_PER_CALL, TAGS_PER_CALL = 800, 100, 100  # MLflow takes 1000 together
 MAX_NAME, MAX_PARAM, MAX_TAG = 250, 6000, 8000
+LINKED = 1 << 16  # bytes; of a smaller file the store gets a copy, which can repair it
 LOCK_S = 120.0
 PAGE = 1000
 REPLACED = "replaced"  # tag of a run that `sync --resend` sent again
@@ -220,12 +221,17 @@ class Store:
             return
         if not is_deleted(run):
             raise Hopeless(f"{self.target}: somebody restored it there; it stays")
-        artifacts, root = str(run.info.artifact_uri), self.target.artifact_root
-        if root is not None and artifacts.startswith(f"{root}/"):
-            path = Path(urllib.request.url2pathname(urllib.parse.urlparse(artifacts).path))
-            if path.is_dir():
-                shutil.rmtree(path.parent if path.name == "artifacts" else path)
+        path = self._local_artifacts(run)
+        if path is not None and path.is_dir():
+            shutil.rmtree(path.parent if path.name == "artifacts" else path)
         mlflow_private.erase(self.client, mlflow_id)
+
+    def _local_artifacts(self, run: "Run") -> Path | None:
+        """The folder of a run's files, if it is in the folder of a local store."""
+        artifacts, root = str(run.info.artifact_uri), self.target.artifact_root
+        if root is None or not artifacts.startswith(f"{root}/"):
+            return None
+        return Path(urllib.request.url2pathname(urllib.parse.urlparse(artifacts).path))
 
     @_asking
     def open_run(self, record: dict[str, Any], known: str | None = None) -> "Run":
@@ -305,11 +311,30 @@ class Store:
             self.client.log_inputs(mlflow_id, [DatasetInput(entity, tags)])
 
     def log_artifact(self, mlflow_id: str, folder: Path, path: str) -> None:
-        """One file of the run folder, under the same relative path."""
+        """One file of the run folder, under the same relative path.
+
+        A large one is not copied into a local store: both are names of one file. Our code and
+        MLflow replace files by renaming, which leaves the other name as it is.
+        """
         (folder / path).open("rb").close()  # an unreadable file is no fault of the store
         with answers(self.target):
-            parent = path.rpartition("/")[0] or None
-            self.client.log_artifact(mlflow_id, str(folder / path), parent)
+            if not self._link(mlflow_id, folder, path):
+                parent = path.rpartition("/")[0] or None
+                self.client.log_artifact(mlflow_id, str(folder / path), parent)
+
+    def _link(self, mlflow_id: str, folder: Path, path: str) -> bool:
+        """Make the store's file a hard link, if it can be one and there is none yet."""
+        source = folder / path
+        if self.target.artifact_root is None or source.stat().st_size < LINKED:
+            return False
+        artifacts = self._local_artifacts(self.client.get_run(mlflow_id))
+        if artifacts is None:
+            return False
+        with suppress(OSError):  # such as another file system: MLflow copies, or names the fault
+            (artifacts / path).parent.mkdir(parents=True, exist_ok=True)
+            (artifacts / path).hardlink_to(source)
+            return True
+        return False
 
     @_asking
     def download(self, mlflow_id: str, path: str, into: Path) -> Path:

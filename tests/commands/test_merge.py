@@ -16,7 +16,7 @@ from harness.runfolder import merging, pack, removed
 from harness.runfolder.about import About
 from harness.runfolder.folder import all_runs
 from harness.runfolder.plan import Plan, SweepJob, load_plan, saved_plans
-from harness.runfolder.run import Run
+from harness.runfolder.run import WEIGHTS, Run
 from tests.conftest import Command, new_run, record_training
 
 SWEEP = "xaaaaaaaaa"
@@ -132,17 +132,29 @@ def test_what_is_damaged_live_or_removed_is_not_taken_in(ours: Path, theirs: Pat
 
 
 def test_a_pack_has_all_but_spare_checkpoints(theirs: Path, tmp_path: Path) -> None:
-    runs = all_runs(theirs)
-    (runs[0].folder / "checkpoints/epoch-2").mkdir(parents=True)
-    (runs[0].folder / "checkpoints/epoch-2/state").write_text("much")
+    """Of two finished runs, one has its model only in a checkpoint; a third is not finished."""
+    runs = [*all_runs(theirs), trained(theirs, 4, status="KILLED")]
+    (runs[0].folder / "weights").mkdir()
+    runs[0].weights.write_text("model")
+    runs[0].add_artifacts([WEIGHTS])
+    for run in (runs[0], runs[2], runs[3]):
+        for epoch in (1, 2):
+            place = run.folder / f"checkpoints/epoch-{epoch:06d}"
+            place.mkdir(parents=True)
+            (place / "state").write_text("much")
     (runs[0].folder / "delivered.json").write_text("{}")
     pack.write(tmp_path / "pack.zip", theirs, runs, "1")
     names = zipfile.ZipFile(tmp_path / "pack.zip").namelist()
     assert f"sweeps/{SWEEP}.json" in names
     assert f"reports/{SWEEP}/index.html" in names
-    assert not [name for name in names if "checkpoints" in name or "delivered" in name]
+    assert not [name for name in names if "delivered" in name]
+    assert {name for name in names if "checkpoints" in name} == {
+        f"runs/{run.id}/checkpoints/epoch-00000{epoch}/state"
+        for run, epoch in ((runs[2], 2), (runs[3], 1), (runs[3], 2))
+    }
     with pack.opened(tmp_path / "pack.zip") as folder:
-        assert content(folder / "runs" / runs[2].id) == content(runs[2].folder)
+        assert content(folder / "runs" / runs[1].id) == content(runs[1].folder)
+        assert content(folder / "runs" / runs[3].id) == content(runs[3].folder)
 
 
 def test_a_pack_is_merged_by_commands(

@@ -101,6 +101,40 @@ def test_a_run_that_is_terminated_after_its_last_epoch_finishes(
     assert bool(history.final) == (status == "FINISHED")
 
 
+@pytest.mark.parametrize(("keep", "left"), [(1, [2]), (0, [1, 2, 3])])
+def test_a_finished_run_keeps_the_checkpoints_of_its_settings(
+    command: Command, tmp_path: Path, idx_folder: Path, keep: int, left: list[int]
+) -> None:
+    own = ("tracking=none", f"checkpoint.keep={keep}", "checkpoint.milestones=2")
+    assert command(RUN, *settings(idx_folder, *own)).returncode == 0
+    paths = (only_folder(tmp_path) / "checkpoints").iterdir()
+    assert sorted(int(path.name[-6:]) for path in paths) == left
+
+
+@pytest.mark.fault
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+@pytest.mark.parametrize("fault", ["killed", "refused"])
+def test_a_job_that_cannot_remove_checkpoints_is_finished(
+    command: Command, tmp_path: Path, idx_folder: Path, fault: str
+) -> None:
+    """No other checkpoint is removed before the end of these two epochs."""
+    hook = faulty.environment(tmp_path / "hook", f"FAULT = {fault!r}" + faulty.REMOVAL)
+    done = command(RUN, *small(idx_folder, "tracking=none", "epochs=2"), **hook)
+    folder = only_folder(tmp_path)
+    names = sorted(path.name for path in (folder / "checkpoints").iterdir())
+    assert names == [".epoch-000001.removed", "epoch-000002"]
+    assert Run(folder).is_finished
+    assert done.returncode == 0, done.stderr
+    warned = f"warning: {folder.name} is finished, but has checkpoints left: " in done.stderr
+    assert warned == (fault == "refused")
+    again = command(RUN, "resume=last")
+    assert (again.returncode, again.stderr.count("\n")) == (2, 1)
+    assert f"{folder.name} is finished; there is nothing to continue" in again.stderr
+    os.utime(folder / "checkpoints/.epoch-000001.removed", (0, 0))
+    assert command("harness", "clean").returncode == 0
+    assert list((folder / "checkpoints").iterdir()) == []
+
+
 @pytest.mark.service
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("batch", "what", "epoch"), [(20, "training", 1), (260, "validation", 2)])
@@ -229,7 +263,7 @@ def test_a_journal_that_lost_epochs_is_not_continued(
     command: Command, tmp_path: Path, idx_folder: Path
 ) -> None:
     """The checkpoint is of a later epoch than the journal has, and the epochs between are lost."""
-    arguments = settings(idx_folder, "tracking=none")
+    arguments = settings(idx_folder, "tracking=none", "checkpoint.keep=0")
     assert command(RUN, *arguments).returncode == 0
     (folder,) = run_folders(tmp_path / "outputs")
     file = folder / journal.FILE_NAME

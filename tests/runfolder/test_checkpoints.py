@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from harness.runfolder import checkpoint
-from harness.runfolder.checkpoints import INDEX, STATE, Checkpoints, milestones
+from harness.runfolder.checkpoints import INDEX, STATE, Checkpoints, milestones, spare
+from harness.runfolder.run import WEIGHTS
+from tests.conftest import new_run, record_training
 
 METRICS = {"val/error": 0.5}
 
@@ -39,6 +41,29 @@ def test_what_is_kept(tmp_path: Path) -> None:
     assert newest is not None
     assert (newest.epoch, newest.metrics) == (12, METRICS)
     assert (newest.folder / "w.bin").read_bytes() == b"weights"
+
+
+@pytest.mark.parametrize(
+    ("has_weights", "every", "milestones", "kept"),
+    [(True, 1, 0, []), (True, 1, 2, [2, 4]), (False, 1, 0, [3]), (False, 1, 2, [2, 3, 4]),
+     (False, 2, 0, [4])],
+)  # fmt: skip
+def test_what_a_finished_run_needs(
+    tmp_path: Path, has_weights: bool, every: int, milestones: int, kept: list[int]
+) -> None:
+    """The best epoch is 3, of 5; nothing but a checkpoint may have a model without weights."""
+    run = new_run(tmp_path, f"checkpoint.milestones={milestones}")
+    folder = run.folder / "checkpoints"
+    checkpoints = Checkpoints(folder, every=every, keep=0)
+    for epoch in range(1, 6):
+        checkpoints.save(epoch, 3, METRICS, write)
+    record_training(run, 0.5, 0.4, 0.1, 0.3, 0.2)
+    if has_weights:
+        run.weights.parent.mkdir()
+        run.weights.write_bytes(b"weights")
+        run.add_artifacts([WEIGHTS])
+    left = sorted(set(checkpoints.paths()) - set(spare(run)))
+    assert [int(path.name[-6:]) for path in left] == kept
 
 
 def test_every_third(tmp_path: Path) -> None:

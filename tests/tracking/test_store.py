@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,13 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from harness.runfolder import journal
+from harness.data.atomic import write_bytes
+from harness.runfolder import delivered, journal
 from harness.runfolder.folder import all_runs
 from harness.runfolder.run import Run
 from harness.runfolder.target import Target
 from harness.tracking.errors import Hopeless, StoreError
-from harness.tracking.store import Store
+from harness.tracking.store import LINKED, Store
 from harness.tracking.sync import prove
 from tests.conftest import command_in
 from tests.tracking.conftest import deliver, fresh_store, make_run
@@ -38,6 +40,7 @@ pytestmark = [
 
 RACES = int(os.environ.get("HARNESS_RACES", "2"))
 COMMANDS = 2 * RACES
+SHARED = Path("/dev/shm")
 
 
 def test_a_long_name_is_cut(tmp_path: Path) -> None:
@@ -264,3 +267,77 @@ def test_warnings_that_are_errors_do_not_damage_a_database(tmp_path: Path) -> No
     )  # fmt: skip
     assert "not a usable MLflow database" not in done.stderr
     assert "nothing to compare" in done.stderr or done.returncode == 0, done.stderr
+
+
+def with_weights(outputs: Path, name: str, size: int) -> tuple[Path, Path, Path]:
+    """A delivered run with a file of so many bytes: its folder, its file, the store's file."""
+    folder = make_run(outputs, name)
+    weights = folder / "weights/best.safetensors"
+    weights.parent.mkdir()
+    weights.write_bytes(os.urandom(size))
+    Run(folder).add_artifacts(["weights/best.safetensors"])
+    deliver(outputs, folder)
+    mlflow_id = delivered.read(folder)["mlflow_id"]
+    (stored,) = outputs.glob(f"artifacts/*/{mlflow_id}/artifacts/weights/*")
+    return folder, weights, stored
+
+
+@pytest.mark.parametrize(("size", "is_linked"), [(LINKED, True), (LINKED - 1, False)])
+def test_a_large_file_is_in_a_local_store_without_a_copy(
+    tmp_path: Path, size: int, is_linked: bool
+) -> None:
+    folder, weights, stored = with_weights(tmp_path, "aaa", size)
+    first = weights.read_bytes()
+    assert weights.samefile(stored) == is_linked
+    assert weights.stat().st_nlink == (2 if is_linked else 1)
+    (proof,) = prove(Target.local(tmp_path), [Run(folder)])
+    assert (proof.differences, proof.damage) == ((), ())
+    store, mlflow_id = Store(Target.local(tmp_path)), delivered.read(folder)["mlflow_id"]
+    store.log_artifact(mlflow_id, folder, "weights/best.safetensors")  # sent again
+    assert weights.samefile(stored) == is_linked
+    write_bytes(weights, bytes(size))
+    assert stored.read_bytes() == first, "writing one leaves the other as it is"
+    store.log_artifact(mlflow_id, folder, "weights/best.safetensors")
+    assert stored.read_bytes() == bytes(size)
+    store.client.log_artifact(mlflow_id, str(folder / "config.yaml"), "weights")
+    store.delete(mlflow_id)
+    store.erase(mlflow_id)
+    assert not stored.exists()
+    assert weights.read_bytes() == bytes(size)
+
+
+def test_a_lost_file_comes_back_from_the_file_that_the_store_shares(tmp_path: Path) -> None:
+    folder, weights, stored = with_weights(tmp_path, "aaa", LINKED)
+    content = weights.read_bytes()
+    weights.unlink()
+    (proof,) = prove(Target.local(tmp_path), [Run(folder)])
+    assert proof.restored == ("weights/best.safetensors",)
+    assert weights.read_bytes() == stored.read_bytes() == content
+    os.truncate(stored, 5)
+    assert weights.read_bytes() == content
+
+
+def test_what_is_changed_in_place_in_both_is_named(tmp_path: Path) -> None:
+    folder, weights, stored = with_weights(tmp_path, "aaa", LINKED)
+    with stored.open("r+b") as file:
+        file.write(b"changed")
+    (proof,) = prove(Target.local(tmp_path), [Run(folder)])
+    assert proof.restored == ()
+    assert proof.damage == (
+        "weights/best.safetensors: does not match its SHA-256, and has other content in the store",
+    )
+    with pytest.raises(ValueError, match="does not match its SHA-256"):
+        Run(folder).verified("weights/best.safetensors")
+    assert weights.samefile(stored)
+
+
+def test_a_store_on_another_file_system_gets_a_copy(tmp_path: Path) -> None:
+    if not SHARED.is_dir() or SHARED.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip(f"{SHARED} is no file system of its own here")
+    with tempfile.TemporaryDirectory(dir=SHARED) as other:
+        (tmp_path / "artifacts").symlink_to(other)
+        folder, weights, stored = with_weights(tmp_path, "aaa", LINKED)
+        assert weights.stat().st_dev != stored.stat().st_dev
+        assert weights.read_bytes() == stored.read_bytes()
+        (proof,) = prove(Target.local(tmp_path), [Run(folder)])
+        assert proof.is_complete
