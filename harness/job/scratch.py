@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.data.atomic import fsync_folder, write_bytes
 from harness.data.normalization import state_arrays
 from harness.job import build, interruption
 from harness.job.training_run import TrainingRun
@@ -79,13 +80,32 @@ class _Recorder:
 def _write_weights(
     description: dict[str, Any], trainer: Trainer, result: Result, run: TrainingRun
 ) -> None:
-    """Write the weights of the last epoch, and those that count."""
+    """Write the weights of the last epoch, and those that count; equal ones are one file."""
     shapes = trainer.network.parameters.shapes
     weights = {
         LAST_WEIGHTS: (trainer.finished, trainer.evaluated),
         WEIGHTS: (result.best_epoch, trainer.best_parameters),
     }
+    is_last = result.best_epoch == trainer.finished
+    is_equal = is_last and np.array_equal(trainer.best_parameters, trainer.evaluated)
     for path, (epoch, flat) in weights.items():
+        if path == WEIGHTS and is_equal:
+            run.artifact(path, partial(_link, run.folder / LAST_WEIGHTS))
+            continue
         arrays = Parameters(shapes, flat).arrays | state_arrays(trainer.normalization)
         about = description | {"epoch": epoch}
         run.artifact(path, partial(checkpoint.save, arrays=arrays, description=about))
+
+
+def _link(first: Path, path: Path) -> None:
+    """Make `path` a second name of the file `first`, or its copy where there are no hard links."""
+    temporary = path.with_name(f".{path.name}.link")
+    temporary.unlink(missing_ok=True)  # of a process that was killed
+    try:
+        temporary.hardlink_to(first)
+    except (OSError, NotImplementedError):
+        write_bytes(path, first.read_bytes())
+        return
+    temporary.replace(path)
+    temporary.unlink(missing_ok=True)  # POSIX: renaming one name of a file to another does nothing
+    fsync_folder(path.parent)

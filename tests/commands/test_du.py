@@ -62,12 +62,18 @@ def test_nothing_and_what_is_unknown(command: Command) -> None:
 
 
 @pytest.mark.service
-def test_a_finished_default_run_takes_little(command: Command, tmp_path: Path) -> None:
-    """Two weights files, the predictions and a picture, each once; no checkpoints."""
-    done = command(RUN, "dataset.num_train=500", "epochs=3")
+@pytest.mark.parametrize(
+    ("more", "least", "most"),
+    [("objective=val/loss:max", 2_000_000, 2_500_000), ("weights=last", 1_200_000, 1_600_000)],
+)
+def test_a_finished_default_run_takes_little(
+    command: Command, tmp_path: Path, more: str, least: int, most: int
+) -> None:
+    """The weights of epochs 1 and 3, or of 3, predictions and a picture, once; no checkpoints."""
+    done = command(RUN, "dataset.num_train=500", "epochs=3", more)
     assert done.returncode == 0, done.stderr
     content = json.loads(command("harness", "du", "last", "--json").stdout)
-    assert 2_000_000 < content["bytes"] < 2_500_000
+    assert least < content["bytes"] < most
     assert content["kinds"]["checkpoints"] < 20_000  # the folder itself
     folder = only_folder(tmp_path)
     (stored,) = tmp_path.glob(f"outputs/artifacts/*/*/artifacts/{WEIGHTS}")

@@ -1,15 +1,17 @@
-"""A trained network from its weights file: of sizes or of parts, and what does not fit."""
+"""A trained network and its weights files: of sizes or of parts, and what does not fit."""
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from harness.job import trained
+from harness.data.atomic import write_bytes
+from harness.job import scratch, trained
 from harness.runfolder import checkpoint
 from harness.runfolder.run import WEIGHTS
-from tests.conftest import RUN, command_in, only_folder, small, write_idx_folder
+from tests.conftest import RUN, Command, command_in, only_folder, small, write_idx_folder
 
 OWN = """
 import numpy as np
@@ -28,6 +30,7 @@ class Scale:
     def apply(self, inputs, out):
         np.clip((inputs - self.mean) / 64, -self.clip, self.clip, out=out)
 """
+SHARED = Path("/dev/shm")  # another file system
 CASES = {
     "plain": (),
     "parts": ("model=conv", "model.channels=[4]", "model.pool=1", "activation=gelu"),
@@ -92,3 +95,40 @@ def test_own_modules_are_imported_only_where_that_is_asked_for(
         return
     with pytest.raises(ValueError, match="modules of the user's are not imported here"):
         trained.restore(arrays, description)
+
+
+@pytest.mark.parametrize(
+    ("more", "is_one"), [("weights=last", True), ("objective=val/loss:max", False)]
+)
+def test_equal_weights_are_one_file(
+    command: Command, tmp_path: Path, idx_folder: Path, more: str, is_one: bool
+) -> None:
+    done = command(RUN, *small(idx_folder, "epochs=3", "tracking=none", more))
+    assert done.returncode == 0, done.stderr
+    weights = only_folder(tmp_path) / "weights"
+    best, last = (weights / f"{name}.safetensors" for name in ("best", "last"))
+    assert sorted(weights.iterdir()) == [best, last]
+    assert best.samefile(last) == (best.read_bytes() == last.read_bytes()) == is_one
+    assert checkpoint.load(best)[1]["epoch"] == (3 if is_one else 1)
+    assert checkpoint.load(last)[1]["epoch"] == 3
+
+
+@pytest.mark.parametrize("can_link", [True, False])
+def test_a_second_name_of_a_file(tmp_path: Path, can_link: bool) -> None:
+    """Made again after a kill; writing one file then leaves the other as it is."""
+    if not can_link and (not SHARED.is_dir() or SHARED.stat().st_dev == tmp_path.stat().st_dev):
+        pytest.skip(f"{SHARED} is no file system of its own here")
+    with tempfile.TemporaryDirectory(dir=None if can_link else SHARED) as other:
+        first, path = (tmp_path if can_link else Path(other)) / "first", tmp_path / "second"
+        write_bytes(first, b"weights")
+        path.write_bytes(b"earlier")
+        (tmp_path / ".second.link").write_bytes(b"of a process that was killed")
+        for _ in range(2):
+            scratch._link(first, path)
+            assert path.read_bytes() == b"weights"
+            assert path.samefile(first) == can_link
+        (tmp_path / "first").unlink(missing_ok=True)
+        assert list(tmp_path.iterdir()) == [path]
+        write_bytes(path, b"other")
+        scratch._link(path, first)
+        assert first.read_bytes() == b"other"
