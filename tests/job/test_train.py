@@ -350,8 +350,8 @@ def test_a_run_that_is_removed_while_it_trains_stays_removed(
     assert not (tmp_path / "outputs/runs" / removed).exists()
     assert [run.name for run in histories(tmp_path)] == ["seed=2"]
     assert [run.status for run in histories(tmp_path)] == ["FINISHED"]
-    assert stdout.count(removed) == 1
-    assert "FINISHED" in stdout
+    assert stdout.count("1 FINISHED, 1 DAMAGED (seed 1)") == 1
+    assert stderr.count(f"damaged: seed=1 ({removed}): ") == 1
     assert "index.html   (without 1 of 2 runs" in stdout
 
 
