@@ -24,7 +24,7 @@ from harness.tracking.environment import set_up
 
 COMMANDS = (
     "new", "status", "watch", "note", "compare", "diff", "ui", "sync", "results", "export",
-    "reproduce", "stop", "rm", "restore", "gc", "clean", "du", "pack", "merge",
+    "reproduce", "stop", "archive", "rm", "restore", "gc", "clean", "du", "pack", "merge",
     "predict", "register", "evaluate", "import-images", "import-csv", "serve",
 )  # fmt: skip
 

@@ -35,7 +35,7 @@ def note(selection: tuple[str, ...], text: str, outputs: Path) -> None:
         refuse(error)
     _write(chosen, text, outputs)
     print(f"{chosen.title}: {'noted' if text else 'note removed'} ({len(chosen.runs)} run(s))")
-    sys.exit(_deliver(list(chosen.runs)))
+    sys.exit(deliver(list(chosen.runs)))
 
 
 def _write(chosen: Selection, text: str, outputs: Path) -> None:
@@ -57,7 +57,8 @@ def set_about(plan: Plan, about: About, outputs: Path) -> None:
     replace(plan, about=about).save(outputs, saved[plan.id])
 
 
-def _deliver(runs: list[Run]) -> ExitStatus:
+def deliver(runs: list[Run]) -> ExitStatus:
+    """Deliver what was just noted in the journals; says what could not be."""
     from harness.tracking.sync import deliver_now  # which loads MLflow
 
     hindered = deliver_now(runs)

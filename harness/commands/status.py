@@ -33,6 +33,7 @@ NOTHING = "-"
 @EVERY_OUTPUTS
 @click.option("--limit", default=30, show_default=True, help="Show this many of the newest.")
 @click.option("--removed", "is_removed", is_flag=True, help="What `rm` removed, instead.")
+@click.option("--archived", "is_archived", is_flag=True, help="What was archived, instead.")
 @JSON
 def status(
     selection: tuple[str, ...],
@@ -40,6 +41,7 @@ def status(
     limit: int,
     *,
     is_removed: bool,
+    is_archived: bool,
     as_json: bool,
 ) -> None:
     """List sweeps and runs, newest first, and name the run folders that no command can use.
@@ -49,10 +51,13 @@ def status(
     folders = [removed.place(each) if is_removed else each for each in outputs]
     listed = Outputs(folders)
     try:
-        runs = list(listed.select(selection).runs if selection else listed.runs)
+        if selection:
+            runs = list(listed.select(selection).runs)
+        else:
+            runs = [run for run in listed.runs if (run.id in listed.archived) == is_archived]
     except ValueError as error:
         refuse(error)
-    sweeps = _sweeps(listed, runs, everything=not selection)
+    sweeps = _sweeps(listed, runs, everything=not selection and not is_archived)
     broken = [each for folder in folders for each in broken_runs(folder)]
     where = ", ".join(map(str, folders))
     if as_json:
@@ -68,8 +73,8 @@ def status(
     newest = sorted(runs, key=lambda run: run.create["ms"])[-limit:] if limit else []
     if runs or sweeps:
         show(sweeps_table(sweeps[:limit]), runs_table(newest[::-1]))
-    elif is_removed and not selection:
-        print("nothing was removed")
+    elif (is_removed or is_archived) and not selection:
+        print(f"nothing was {'removed' if is_removed else 'archived'}")
     elif not selection:
         print(
             f"no runs in {where}: train one with `python -m harness.run experiment=quick`, or "
@@ -90,7 +95,8 @@ def _sweeps(
     """
     ids = {run.id for run in runs}
     found: dict[str, tuple[int, Plan, Path]] = {}
-    for each in sorted(listed.plans, key=lambda each: each[0], reverse=True):
+    plans = listed.shown if everything else listed.plans
+    for each in sorted(plans, key=lambda each: each[0], reverse=True):
         if everything or ids & {job.run for job in each[1].jobs}:
             found.setdefault(each[1].id, each)
     return list(found.values())

@@ -11,6 +11,7 @@ from harness.runfolder.artifacts import Artifact
 from harness.runfolder.journal import JournalError, Record, read_create, scan
 from harness.runfolder.status import RunStatus
 
+ARCHIVED = "archived"  # the tag of a run that is not listed
 PRUNED = "pruned"  # the tag of a run that its search ended early
 
 
@@ -39,6 +40,11 @@ class History:
     store: str | None = None
     ended_ms: int | None = None
     unknown: tuple[str, ...] = ()
+
+    @property
+    def is_archived(self) -> bool:
+        """Whether `harness archive` put the run aside."""
+        return self.tags.get(ARCHIVED) == "true"
 
     @property
     def created_ms(self) -> int:

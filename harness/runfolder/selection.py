@@ -6,13 +6,14 @@ Each word is an id of a run or a sweep (or the beginning of one that no other ha
 run, a sweep or an experiment, or `last`, what the newest command made (`last~1`: the one before).
 Several words are their union. Two kinds of words restrict it instead: `since=`, and a filter in
 MLflow's language (see filters.py); without other words they restrict all runs. What `reproduce`
-trained is meant by its id only.
+trained, and what was archived, is meant by its id only.
 """
 
 import re
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from harness.runfolder import folder
@@ -112,18 +113,39 @@ def _accepted(runs: Iterable[Run], conditions: Sequence[str]) -> tuple[Run, ...]
 class Outputs:
     """The runs and sweeps of some outputs folders, listed once.
 
-    runs: oldest first; own: without reproductions, which are meant by their ids only. broken: run
-    folders without a readable journal, by name, each with its problem. plans: with the time in ns
-    when it was saved and the folder that has it.
+    runs: oldest first. broken: run folders without a readable journal, by name, each with its
+    problem. plans: with the time in ns when it was saved and the folder that has it.
     """
 
     def __init__(self, folders: Sequence[Path]) -> None:
         self.folders = folders
         scanned = [folder.scan(each) for each in folders]
         self.runs = _sorted(run for runs, _ in scanned for run in runs)
-        self.own = tuple(run for run in self.runs if REPRODUCES not in run.create["tags"])
         self.broken = {path.name: problem for _, broken in scanned for path, problem in broken}
         self.plans = [(saved, plan, each) for each in folders for saved, plan in saved_plans(each)]
+
+    @cached_property
+    def archived(self) -> frozenset[str]:
+        """The ids of the runs that were archived."""
+        return frozenset(run.id for run in self.runs if run.history().is_archived)
+
+    @cached_property
+    def own(self) -> tuple[Run, ...]:
+        """The runs that need not be named by their ids: no reproductions, nothing archived."""
+        return tuple(
+            run
+            for run in self.runs
+            if REPRODUCES not in run.create["tags"] and run.id not in self.archived
+        )
+
+    @cached_property
+    def shown(self) -> list[tuple[int, Plan, Path]]:
+        """The plans without those of which all runs were archived."""
+        return [
+            each
+            for each in self.plans
+            if not each[1].jobs or any(job.run not in self.archived for job in each[1].jobs)
+        ]
 
     def select(self, words: Sequence[str]) -> Selection:
         """See the function `select`."""
@@ -146,7 +168,7 @@ class Outputs:
             every = tuple(self.broken.values())
             return Selection(f"experiment {word}", tuple(of_experiment), unreadable=every)
         of_name = [Selection("", (run,)) for run in self.own if word == run.create["name"]]
-        named = [each for each in self.plans if word and word == each[1].about.name]
+        named = [each for each in self.shown if word and word == each[1].about.name]
         of_name += [self._sweep(plan, at) for _, plan, at in named]
         if len(of_name) == 1 and of_name[0].plan is not None:
             return of_name[0]
@@ -195,7 +217,7 @@ class Outputs:
             for _, plan, _ in self.plans
             for run in (*(job.run for job in plan.jobs), *plan.replaced)
         }
-        made = [(saved / 1e6, self._sweep(plan, each)) for saved, plan, each in self.plans]
+        made = [(saved / 1e6, self._sweep(plan, each)) for saved, plan, each in self.shown]
         made += [
             (folder.order(run), Selection(f"run {run.id}", (run,)))
             for run in self.own

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness.runfolder import selection
 from harness.runfolder.about import About
-from harness.runfolder.plan import Plan, all_plans, saved_plans
+from harness.runfolder.plan import Plan, all_plans
 from harness.runfolder.selection import Folders, Unknown, listed
 from harness.runfolder.target import Target
 from harness.tracking.reading import Reader
@@ -93,7 +93,7 @@ def newest_sweep(outputs: Folders, uri: str | None = None) -> str:
     folders = listed(outputs)
     if uri is not None:
         return Reader(Target.named(uri, folders[0])).newest_sweep()
-    sweeps = [(saved, plan.id) for folder in folders for saved, plan in saved_plans(folder)]
+    sweeps = [(saved, plan.id) for saved, plan, _ in selection.Outputs(folders).shown]
     if not sweeps:
         raise ValueError(
             f"{', '.join(map(str, folders))}: no sweep yet; start one with `python -m harness.run "

@@ -1,0 +1,81 @@
+"""Archived runs and sweeps: not listed, not meant by names, and unchanged otherwise."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import harness
+from harness.runfolder.plan import Plan, SweepJob
+from harness.runfolder.run import Run
+from harness.runfolder.selection import Unknown, select
+from harness.tracking.selection import newest_sweep
+from tests.conftest import Command, new_run, record_training
+
+OLD, NEW = "xaaaaaaaaa", "xbbbbbbbbb"
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> list[Run]:
+    """Two sweeps of two runs each, and a run by itself; without MLflow."""
+    outputs = tmp_path / "outputs"
+    made = [record_training(new_run(outputs, "tracking=none", name=f"n{i}"), 0.5) for i in range(5)]
+    for name, its in ((OLD, made[:2]), (NEW, made[2:4])):
+        jobs = tuple(SweepJob(run.id, "n", {}, "k") for run in its)
+        Plan(name, ("-m",), jobs).save(outputs)
+    return made
+
+
+def listed(command: Command, *words: str) -> tuple[list[str], set[str]]:
+    content = json.loads(command("harness", "status", "--json", *words).stdout)
+    return [each["sweep"] for each in content["sweeps"]], {each["run"] for each in content["runs"]}
+
+
+def test_a_sweep_is_put_aside_and_listed_again(
+    command: Command, runs: list[Run], tmp_path: Path
+) -> None:
+    outputs = tmp_path / "outputs"
+    done = command("harness", "archive", "xbbb")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == (
+        f"sweep {NEW}: archived 2 run(s); `python -m harness archive --undo {NEW}` lists them "
+        "again\n"
+    )
+    assert listed(command) == ([OLD], {runs[0].id, runs[1].id, runs[4].id})
+    assert listed(command, "--archived") == ([NEW], {runs[2].id, runs[3].id})
+    assert listed(command, NEW) == ([NEW], {runs[2].id, runs[3].id})
+    assert newest_sweep(outputs) == OLD
+    assert select(outputs, ["last~1"]).title == f"sweep {OLD}"
+    assert len(select(outputs, ["mnist"]).runs) == 3
+    assert len(harness.runs(outputs=outputs)) == 3
+    with pytest.raises(Unknown):
+        select(outputs, ["n2"])
+    again = command("harness", "archive", "--undo", NEW)
+    assert again.stdout == f"sweep {NEW}: 2 run(s) are listed again\n"
+    assert listed(command) == ([NEW, OLD], {run.id for run in runs})
+    assert command("harness", "status", "--archived").stdout == "nothing was archived\n"
+
+
+def test_a_sweep_with_one_run_left_is_listed(command: Command, runs: list[Run]) -> None:
+    assert command("harness", "archive", runs[0].id, runs[4].id).returncode == 0
+    assert listed(command) == ([NEW, OLD], {run.id for run in runs[1:4]})
+
+
+def test_it_is_taken_along_by_merge(command: Command, runs: list[Run], tmp_path: Path) -> None:
+    assert command("harness", "archive", OLD).returncode == 0
+    merged = command("harness", "merge", "outputs", "--outputs", "joined")
+    assert merged.returncode == 0, merged.stderr
+    assert listed(command, "--outputs", "joined") == ([NEW], {run.id for run in runs[2:]})
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [(["nonsense"], "'nonsense' is no run"), (["since=2999-01-01"], "there are no runs")],
+)
+def test_bad_input_is_one_line(
+    command: Command, runs: list[Run], words: list[str], problem: str
+) -> None:
+    done = command("harness", "archive", *words)
+    assert done.returncode == 2
+    assert problem in done.stderr
+    assert done.stderr.count("\n") == 1
