@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.runfolder import selection, versions
+from harness.runfolder.history import ARCHIVED
 from harness.runfolder.objective import Objective
 from harness.runfolder.selection import LAST, SINCE, since_ms
 from harness.runfolder.status import RunStatus
@@ -50,7 +51,10 @@ class Reader:
 
     def newest_sweep(self) -> str:
         """The id of the sweep that the newest run of any sweep joined last."""
-        newest = self._search("tags.sweep != ''", limit=1)
+        sweeps = "tags.sweep != ''"
+        newest = self._search(sweeps, limit=1)
+        if newest and newest[0].tags.get(ARCHIVED) == "true":
+            newest = self._listed(sweeps)[-1:]  # of all, which takes longer
         if not newest:
             raise ValueError(
                 f"{self.target}: no sweep yet; start one with `python -m harness.run -m ...`, "
@@ -66,7 +70,7 @@ class Reader:
         names, given = selection.divided(words)
         also = self._checked(given)
         if not names:
-            return selection.title([], given), self._search(also)
+            return selection.title([], given), self._listed(also)
         titles, chosen = zip(*(self._named(name, also) for name in names), strict=True)
         runs = {run.location: run for each in chosen for run in each}
         if len(names) > 1:
@@ -94,12 +98,12 @@ class Reader:
             return self._last(int(found[1] or 0), also)
         for number, name in self._experiments.items():
             if word in (number, name):
-                return f"experiment {name}", self._search(also, [number])
+                return f"experiment {name}", self._listed(also, [number])
         sweep = self._sweep(word, also)
         if sweep is not None:
             return sweep
         if "'" not in word:
-            named = self._search(_and(f"attributes.run_name = '{word}'", also))
+            named = self._listed(_and(f"attributes.run_name = '{word}'", also))
             if named:
                 return f"name {word}", named
         run = self.run(word)
@@ -107,7 +111,7 @@ class Reader:
 
     def _last(self, back: int, also: str) -> tuple[str, list[Recorded]]:
         made: dict[str, Recorded] = {}  # the newest run of each sweep, or by itself
-        for run in reversed(self._search("")):
+        for run in reversed(self._listed("")):
             made.setdefault(run.tags.get("sweep", "").split(",")[-1] or run.run, run)
             if len(made) > back:
                 break
@@ -203,6 +207,11 @@ class Reader:
             return None
         (sweep,) = ids
         return f"sweep {sweep}", [run for run in runs if sweep in run.tags["sweep"].split(",")]
+
+    def _listed(self, condition: str, experiments: list[str] | None = None) -> list[Recorded]:
+        """What is found, without runs that were archived."""
+        found = self._search(condition, experiments)
+        return [run for run in found if run.tags.get(ARCHIVED) != "true"]
 
     def _search(
         self, condition: str, experiments: list[str] | None = None, limit: int | None = None
