@@ -45,7 +45,7 @@ def test_a_sweep_is_put_aside_and_listed_again(
     assert listed(command, "--archived") == ([NEW], {runs[2].id, runs[3].id})
     assert listed(command, NEW) == ([NEW], {runs[2].id, runs[3].id})
     assert newest_sweep(outputs) == OLD
-    assert select(outputs, ["last~1"]).title == f"sweep {OLD}"
+    assert select(outputs, ["last"]).title == f"sweep {OLD}"
     assert len(select(outputs, ["mnist"]).runs) == 3
     assert len(harness.runs(outputs=outputs)) == 3
     with pytest.raises(Unknown):
