@@ -50,6 +50,9 @@ python -m harness status since=12h --json > today.json
 python -m harness diff batch=64,seed=1 lr=0.1,seed=1 > diff.txt
 python -m harness compare batches rates widths > compare.txt
 
+python -m harness sync rates > synced.txt
+python -m harness evaluate lr=0.1,seed=2 --json > evaluated.json
+
 # The paper.
 python -m harness export latex batches rates widths --to paper/table.tex
 python -m harness export figures batches rates widths --format pdf --to paper/figures

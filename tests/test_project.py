@@ -45,6 +45,8 @@ def test_the_life_of_a_project(tmp_path: Path) -> None:
     assert [proof.differences for proof in proofs] == [()] * 19
     assert "took in 0 run(s)" in (joined / "again.txt").read_text()
 
+    assert "6 of 6 runs complete" in (joined / "synced.txt").read_text()
+
     # Two days, names, notes, the question and its answer.
     today = json.loads((joined / "today.json").read_text())
     assert sorted(sweep["name"] for sweep in today["sweeps"]) == ["rates", "widths"]
@@ -55,6 +57,8 @@ def test_the_life_of_a_project(tmp_path: Path) -> None:
     assert "64 for the paper?" in status
     (report,) = (laptop / "outputs/reports").iterdir()
     assert "Is 16 better than 64?" in (report / "index.html").read_text()
+    evaluated = json.loads((joined / "evaluated.json").read_text())
+    assert evaluated["error"] == together.loc[evaluated["run"], "test/error"]
     assert "val/error: different from epoch 1 on" in (joined / "diff.txt").read_text()
 
     # The comparison over all three: five settings, each with its three seeds.

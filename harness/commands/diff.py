@@ -18,7 +18,7 @@ from harness.run.fitted_table import FittedTable
 from harness.run.summary import show
 from harness.runfolder.optional import attempt
 from harness.runfolder.run import Run
-from harness.runfolder.selection import select
+from harness.runfolder.selection import only, select
 
 BARS = "▁▂▃▄▅▆▇█"
 WIDTH = 40  # of a curve, in characters
@@ -54,11 +54,7 @@ def diff(first: str, second: str, outputs: tuple[Path, ...], *, as_json: bool) -
 
 def _run(outputs: tuple[Path, ...], word: str) -> Run:
     """The one run that a word means. Raises `ValueError`."""
-    chosen = select(outputs, [word])
-    if len(chosen.runs) != 1:
-        names = ", ".join(run.id for run in chosen.runs[:3])
-        raise ValueError(f"{chosen.title} has {len(chosen.runs)} runs; name one, such as {names}")
-    return chosen.runs[0]
+    return only(select(outputs, [word]))
 
 
 def _print(difference: Difference) -> None:

@@ -23,12 +23,12 @@ from harness.run import compose
 from harness.run.overrides import parse_each, text_of, value_text
 from harness.runfolder import own_code, own_dataset, parts
 from harness.runfolder.config import expand_home
-from harness.runfolder.folder import find
 from harness.runfolder.kinds import DATASET
 from harness.runfolder.optional import warn
 from harness.runfolder.own_code import OwnCodeError
 from harness.runfolder.run import Run
 from harness.runfolder.schema import DatasetConfig, ScratchConfig
+from harness.runfolder.selection import one_run
 from harness.training import evaluation as scoring
 
 PLACES = {"dir": "idx", "file": "arrays"}
@@ -121,7 +121,7 @@ def run_on(outputs: Path, run_id: str, overrides: list[str]) -> Evaluation | Reg
     Without `dataset=NAME`, `dataset.KEY=VALUE` changes a key of the run's own data set. Raises
     `ValueError` if the run or the data set does not exist or they do not fit each other.
     """
-    run = find(outputs, run_id)
+    run = one_run(outputs, run_id)
     config = run.config
     metrics = _usable_metrics(run)
     trained = load_run(run, also=[name for name in metrics if ":" in name])

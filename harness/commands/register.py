@@ -11,10 +11,11 @@ from harness.commands.options import CONFIG_DIR, OUTPUTS, refuse
 from harness.recognizer import champion, loading, registry
 from harness.recognizer.registry import Version
 from harness.run.summary import best_row
-from harness.runfolder import checkpoint, folder
+from harness.runfolder import checkpoint
 from harness.runfolder.objective import Objective
 from harness.runfolder.plan import all_plans
 from harness.runfolder.run import Run
+from harness.runfolder.selection import one_run, select
 from harness.runfolder.target import shown
 from harness.tracking.errors import StoreError
 
@@ -71,9 +72,10 @@ def best_of(outputs: Path, sweep_or_run: str | None) -> Run:
     """
     plans = all_plans(outputs)
     if sweep_or_run is not None:
-        plans = [plan for plan in plans if plan.id.startswith(sweep_or_run)]
-        if not plans:
-            return folder.find(outputs, sweep_or_run)
+        chosen = select(outputs, [sweep_or_run])
+        if chosen.plan is None or sweep_or_run == "last":
+            return one_run(outputs, sweep_or_run)
+        plans = [chosen.plan]
     if not plans:
         raise ValueError(
             f"no sweep in {outputs}: run one with `python -m harness.run -m ...`, or name a run "

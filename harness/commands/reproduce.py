@@ -7,6 +7,7 @@ own, which no sweep builds on, and every metric is compared to the last bit.
 
 import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,6 +38,7 @@ from harness.runfolder.folder import Identity
 from harness.runfolder.frozen_config import read_schema, read_yaml
 from harness.runfolder.run import CONFIG, PREDICTIONS, REPRODUCES, Run
 from harness.runfolder.schema import Config, ScratchConfig
+from harness.runfolder.selection import Unknown, one_run
 from harness.runfolder.status import ExitStatus, RunStatus
 from harness.runfolder.target import Target
 from harness.tracking.errors import StoreError
@@ -55,8 +57,8 @@ def reproduce(run_id: str, outputs: Path, uri: str | None) -> None:
     Exit status: 0 when all are equal, else 1.
     """
     try:
-        if run_id == "last":
-            run_id = folder.find(outputs, run_id).id
+        with suppress(Unknown):  # the store may know it
+            run_id = one_run(outputs, run_id).id
         reader = Reader(Target.named(uri, outputs))
         run = reader.run(run_id)
         if run.status is not RunStatus.FINISHED:

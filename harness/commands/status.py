@@ -209,7 +209,8 @@ def sweeps_table(sweeps: Sequence[tuple[int, Plan, Path]]) -> Table:
     if has_note:
         table.add("note", folds=True, drop=5)
     table.add("command", folds=True, drop=4 if has_name else 0)
-    for saved_ns, plan, outputs in sweeps:
+    commands = apart([plan.overrides for _, plan, _ in sweeps])
+    for (saved_ns, plan, outputs), command in zip(sweeps, commands, strict=True):
         runs = plan.readable_runs(outputs)
         best = _best(runs)
         value, _, test, _ = (NOTHING,) * 4 if best is None else figures(best.history())
@@ -221,6 +222,16 @@ def sweeps_table(sweeps: Sequence[tuple[int, Plan, Path]]) -> Table:
             value,
             test,
             *([plan.about.note] if has_note else []),
-            " ".join(plan.overrides),
+            command,
         )
     return table
+
+
+def apart(commands: Sequence[Sequence[str]]) -> list[str]:
+    """Each command as text; `…` stands for the words that all of them have, `-m` aside."""
+    common = set.intersection(*map(set, commands)) - {"-m"} if len(commands) > 1 else set()
+    texts = []
+    for words in commands:
+        own = [word for word in words if word not in common]
+        texts.append(" ".join([*own, *(["…"] if common else [])]))
+    return texts

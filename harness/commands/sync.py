@@ -15,6 +15,7 @@ from harness.runfolder import folder, removed
 from harness.runfolder.journal import JournalError
 from harness.runfolder.plan import all_plans
 from harness.runfolder.run import Run
+from harness.runfolder.selection import select
 from harness.runfolder.status import ExitStatus
 from harness.runfolder.target import LOCAL, Target, shown
 from harness.tracking.delivery import Report
@@ -28,6 +29,7 @@ def _check_to(context: click.Context, option: click.Parameter, uri: str | None) 
 
 
 @click.command()
+@click.argument("selection", nargs=-1)
 @OUTPUTS
 @click.option("--relocate", is_flag=True, help="Repair the store after outputs was moved.")
 @click.option("--verify", is_flag=True, help="Also read a server's files and the data's cache.")
@@ -43,10 +45,12 @@ def _check_to(context: click.Context, option: click.Parameter, uri: str | None) 
 @click.option("--from", "source", help="With --to: the runs bound for this store instead.")
 @JSON
 def sync(
-    outputs: Path, relocate: bool, verify: bool, resend: bool, to: str | None, source: str | None,
-    *, as_json: bool,
+    selection: tuple[str, ...], outputs: Path, relocate: bool, verify: bool, resend: bool,
+    to: str | None, source: str | None, *, as_json: bool,
 ) -> None:  # fmt: skip
     """Deliver what is outstanding and prove that the store has it. Safe to repeat.
+
+    SELECTION is as for `compare`; without one, everything in outputs.
 
     A file that is damaged in a run folder and whole in the store is copied back. What was deleted
     in the store stays deleted. A server that moved: `sync --to http://NEWHOST:5000`; `local` is the
@@ -58,15 +62,16 @@ def sync(
         for run in folder.close_dead(outputs):
             print(f"{run}: its process died without an end record; closed as KILLED")
         complete = _verify_cache(outputs) if verify else True
+        runs = _chosen(outputs, selection)
         if to is not None:
-            complete &= _rebind(outputs, source, Target.named(to, outputs))
+            complete &= _rebind(outputs, runs, source, Target.named(to, outputs))
         all_plans(outputs)  # names the damaged ones
-        by_target = _by_target(outputs)
-        broken = _name_broken(outputs, by_target)
+        by_target = _by_target(runs)
+        broken = 0 if selection else _name_broken(outputs, by_target)
         stores = [_Sync(target, runs, broken) for target, runs in by_target.items()]
         for store in stores:
             complete &= store.carry_out(relocate=relocate, verify=verify, resend=resend)
-        complete &= _delete_removed(outputs)
+        complete &= bool(selection) or _delete_removed(outputs)
         if broken and not stores:
             print(f"{outputs}: 0 of {broken} runs complete")
     complete &= not broken
@@ -74,6 +79,19 @@ def sync(
         content = {"format": "harness sync", "version": 1, "complete": complete}
         print(json.dumps(content | {"stores": [each.fields() for each in stores]}, indent=1))
     sys.exit(ExitStatus.DONE if complete else ExitStatus.UNDELIVERED)
+
+
+def _chosen(outputs: Path, words: tuple[str, ...]) -> list[Run]:
+    """The runs that are meant. Exits where the words mean none."""
+    if not words:
+        return folder.all_runs(outputs)
+    try:
+        chosen = select(outputs, words)
+        if not chosen.runs:
+            raise ValueError(f"{chosen.title}: there are no runs to deliver")
+    except ValueError as error:
+        refuse(error)
+    return list(chosen.runs)
 
 
 def _delete_removed(outputs: Path) -> bool:
@@ -194,7 +212,7 @@ def _verify_cache(outputs: Path) -> bool:
     return not problems or not extraction.verify(outputs / "cache")
 
 
-def _rebind(outputs: Path, source: str | None, to: Target) -> bool:
+def _rebind(outputs: Path, chosen: list[Run], source: str | None, to: Target) -> bool:
     """Note in the runs of a store that another one gets them from now on, if that one answers.
 
     source: the address of the store before; None means every tracking server.
@@ -204,7 +222,7 @@ def _rebind(outputs: Path, source: str | None, to: Target) -> bool:
     before = None if source is None else Target.named(source, outputs)
     runs = [
         run
-        for target, runs in _by_target(outputs).items()
+        for target, runs in _by_target(chosen).items()
         for run in runs
         if target != to and (target == before if before else target.artifacts is None)
     ]
@@ -224,10 +242,10 @@ def _rebind(outputs: Path, source: str | None, to: Target) -> bool:
     return complete
 
 
-def _by_target(outputs: Path) -> dict[Target, list[Run]]:
+def _by_target(chosen: list[Run]) -> dict[Target, list[Run]]:
     """The runs of each store. By the journals' settings: a config file may be unreadable."""
     runs: dict[Target, list[Run]] = {}
-    for run in folder.all_runs(outputs):
+    for run in chosen:
         target = run.target()
         if target is not None:
             runs.setdefault(target, []).append(run)

@@ -19,6 +19,7 @@ from harness.runfolder import folder, own_code
 from harness.runfolder.artifacts import sha256
 from harness.runfolder.objective import DEFAULT, Objective
 from harness.runfolder.run import WEIGHTS, Run
+from harness.runfolder.selection import one_run
 from harness.runfolder.status import RunStatus
 from harness.runfolder.target import Target
 from harness.tracking.errors import StoreError
@@ -65,7 +66,7 @@ def _named(outputs: Path, target: Target, name: str, *, is_stored: bool) -> Reco
     try:
         if is_stored:
             return load_stored(Reader(target), name)
-        run = folder.find(outputs, name)
+        run = one_run(outputs, name)
     except ValueError:
         with contextlib.suppress(StoreError):
             if (found := champion.registered(target, name)) is not None:

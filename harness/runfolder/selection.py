@@ -67,6 +67,23 @@ def select(outputs: Folders, words: Sequence[str] = ()) -> Selection:
     return Outputs(listed(outputs)).select(words)
 
 
+def one_run(outputs: Path, word: str) -> Run:
+    """The one run that a word means; `last` is the newest run, also of a sweep.
+
+    Raises as `select` does, and `ValueError` for several runs.
+    """
+    return folder.find(outputs, word) if word == "last" else only(select(outputs, [word]))
+
+
+def only(chosen: Selection) -> Run:
+    """The run of a selection of one. Raises `ValueError`."""
+    if len(chosen.runs) != 1:
+        names = ", ".join(run.id for run in chosen.runs[:3])
+        such = f"; name one, such as {names}" if names else ""
+        raise ValueError(f"{chosen.title} has {len(chosen.runs)} runs{such}")
+    return chosen.runs[0]
+
+
 def since_ms(text: str) -> int:
     """The time that `since=TEXT` names, in ms since 1970. Raises `ValueError`."""
     if found := AGE.fullmatch(text):

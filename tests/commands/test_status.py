@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.commands.status import runs_table, sweeps_table
+from harness.commands.status import apart, runs_table, sweeps_table
 from harness.runfolder import liveness, streams
 from harness.runfolder.plan import Plan, SweepJob, saved_plans
 from tests.conftest import Command, new_run, record_training
@@ -162,3 +162,11 @@ def test_what_cannot_be_used_is_named_below_the_rest(command: Command, tmp_path:
         assert [f"{run.id}/{file}: " in line for line in lines] == [True]
     assert "bbbb.json: not the plan of a sweep" in done.stderr
     assert len(done.stderr.splitlines()) == 4
+
+
+def test_commands_are_shown_by_what_tells_them_apart() -> None:
+    same = ["-m", "width=32", "dataset.num_val=1000"]
+    assert apart([[*same, "lr=1,2"], [*same, "batch=16"]]) == ["-m lr=1,2 …", "-m batch=16 …"]
+    assert apart([["-m", "lr=1,2"], ["-m", "seed=1"]]) == ["-m lr=1,2", "-m seed=1"]
+    assert apart([[*same, "lr=1,2"]]) == ["-m width=32 dataset.num_val=1000 lr=1,2"]
+    assert apart([]) == []

@@ -48,7 +48,7 @@ def test_a_registered_name_is_accepted_instead_of_a_run(
     monkeypatch.setattr(champion, "registered", lambda target, name=None: champions.get(name))
     assert loading.choose(tmp_path, "shapes") is trained
     assert loading.choose(tmp_path, "a").run_id == "a", "a run comes first"
-    with pytest.raises(ValueError, match="run 'trees' is not among the 1 runs"):
+    with pytest.raises(ValueError, match="'trees' is no run, sweep, name or experiment"):
         loading.choose(tmp_path, "trees")
 
 

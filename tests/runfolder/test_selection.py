@@ -11,7 +11,7 @@ from harness.runfolder import selection
 from harness.runfolder.folder import Ambiguous
 from harness.runfolder.plan import Plan, SweepJob
 from harness.runfolder.run import REPRODUCES, Run
-from harness.runfolder.selection import Outputs, Unknown, select, since_ms
+from harness.runfolder.selection import Outputs, Unknown, one_run, select, since_ms
 from tests.conftest import new_run, record_training
 
 
@@ -177,3 +177,15 @@ def test_a_run_that_several_outputs_have_counts_once(tmp_path: Path) -> None:
     longer = selection.select([first, second]).runs
     assert len(longer) == 2
     assert {run.outputs for run in longer} == {second}  # the longer journal counts
+
+
+def test_one_run_is_meant_by_any_words_for_it(made: Made) -> None:
+    assert one_run(made.outputs, "lr=0.1,seed=3") == made.single
+    assert one_run(made.outputs, made.old[0].id) == made.old[0]
+    assert one_run(made.outputs, "study") == made.other
+    newest = max((run for run in Outputs([made.outputs]).own), key=lambda run: run.create["order"])
+    assert one_run(made.outputs, "last") == newest
+    with pytest.raises(ValueError, match="sweep xaaaaaaaaa has 2 runs; name one, such as"):
+        one_run(made.outputs, "xaaaaaaaaa")
+    with pytest.raises(ValueError, match=r"filter since=2999-01-01 has 0 runs$"):
+        one_run(made.outputs, "since=2999-01-01")
