@@ -31,7 +31,10 @@ from numpy.typing import NDArray
 from harness.analysis.statistics import LEVEL, student_p, student_quantile
 
 FIRST_LOOK = 3  # with two seeds, Student's t has one degree of freedom and decides nothing
-PATHS = 40_000
+MOST_LOOKS = 200
+HUGE = 700.0  # the logarithm of a ratio at which its inverse is 0 in any sum
+VALUES = 2_000_000  # that are drawn for a cutoff
+MOST_PATHS = 40_000
 SCALES = 4.0 ** np.arange(-2, 7)  # variances of the effects that paths are drawn with
 ROUNDS = 16
 
@@ -69,10 +72,9 @@ def _crossing(p: float, t: NDArray[np.float64], weights: NDArray[np.float64], fi
 
 @cache
 def _paths(last: int, first: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The t statistics (PATHS, looks) of paths with effects, and their densities without one
-    divided by those with them."""
+    """The t statistics (paths, looks) with effects, and their densities without one / with them."""
     draw = np.random.default_rng(0)
-    scales = np.repeat(SCALES, PATHS // len(SCALES))
+    scales = np.repeat(SCALES, min(MOST_PATHS, VALUES // last) // len(SCALES))
     effects = draw.normal(size=(len(scales), 1)) * np.sqrt(scales)[:, None]
     values = effects + draw.normal(size=(len(scales), last))
     n = np.arange(1, last + 1)
@@ -87,7 +89,7 @@ def _paths(last: int, first: int) -> tuple[NDArray[np.float64], NDArray[np.float
         grown = 1 + n * scale
         freedom = n - 1
         log = (np.log1p(t**2 / freedom) - np.log1p(t**2 / (freedom * grown))) * n / 2
-        ratios += np.exp(log - np.log(grown) / 2)
+        ratios += np.exp(np.minimum(log - np.log(grown) / 2, HUGE))
     return t, len(SCALES) / ratios
 
 

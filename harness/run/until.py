@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from harness.analysis.sequential import FIRST_LOOK, race
+from harness.analysis.sequential import FIRST_LOOK, MOST_LOOKS, race
 from harness.analysis.statistics import LEVEL
 from harness.run import freeze
 from harness.run.limits import UNTIL, Limits
@@ -114,7 +114,7 @@ class Deciding:
         """Why no more seeds are trained; empty while it goes on."""
         limits, done = self._limits, [each for each in histories if each.epochs]
         if len(left) < 2:
-            return "decided" if left else "nothing was trained to the end"
+            return "no other one is left" if left else "nothing was trained to the end"
         if not jobs:
             return f"all {self.seeds} seeds are used up"
         if limits.max_jobs is not None and len(histories) + len(jobs) > limits.max_jobs:
@@ -138,7 +138,8 @@ class Deciding:
                 f"decided after {of}: {left[0]} has the {self._objective.best_word} {title}, with "
                 f"an error rate of {LEVEL:.0%} over all looks. {AFTERWARDS}"
             )
-        tied = f"; tied: {', '.join(left)}" if len(left) > 1 else ""
+        names = ", ".join(left)
+        tied = f"; tied: {names}" if len(left) > 1 else f"; left: {names}" if left else ""
         failed = f"; without {', '.join(broken)}, of which runs failed" if broken else ""
         return f"not decided after {of}: {why}{tied}{failed}. {AFTERWARDS}"
 
@@ -158,6 +159,8 @@ def _settings(prepared: list[Prepared]) -> dict[str, list[Prepared]]:
             f"until={UNTIL}: every setting needs the same seeds, {FIRST_LOOK} or more: the most "
             "that it may get, such as seed='range(1,31)'"
         )
+    if len(min(seeds)) > MOST_LOOKS:
+        raise ConfigError(f"until={UNTIL}: {len(min(seeds))} seeds; expected at most {MOST_LOOKS}")
     if len({each.key for each in prepared}) < len(prepared):
         raise ConfigError(f"until={UNTIL}: some jobs differ in nothing that changes a result")
     if any(each.job.config.dataset.num_val == 0 for each in prepared):

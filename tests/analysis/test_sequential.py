@@ -34,6 +34,7 @@ def test_a_true_hypothesis_crosses_with_the_level(level: float, last: int) -> No
 
 def test_more_looks_and_a_lower_level_need_a_lower_p() -> None:
     assert cutoff(0.05, 3) == pytest.approx(0.05, rel=1e-3)  # one look
+    assert 0.01 > cutoff(0.01, 30) > cutoff(0.01, sequential.MOST_LOOKS) > 0.0001
     assert 0.05 > cutoff(0.05, 5) > cutoff(0.05, 20) > cutoff(0.01, 20) > 0.01 / 18
 
 

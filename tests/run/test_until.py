@@ -101,6 +101,7 @@ def test_a_setting_whose_runs_fail_is_named(
         (("-m", "seed=1,2,3"), "there is one setting"),
         (("-m", "lr=0.1,0.2"), "every setting needs the same seeds, 3 or more"),
         (("-m", "lr=0.1,0.2", "seed=1,2"), "every setting needs the same seeds, 3 or more"),
+        (("-m", "lr=0.1,0.2", "seed=range(1,300)"), "299 seeds; expected at most 200"),
         (("-m", "threads=1,2", "seed=1,2,3"), "differ in nothing that changes a result"),
         (("-m", "lr=0.1,0.2", "seed=1,2,3", "dataset.num_val=0"), "it needs validation examples"),
         (("lr=0.1",), "add -m"),
