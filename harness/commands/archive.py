@@ -4,12 +4,12 @@ import sys
 from pathlib import Path
 
 import click
-from filelock import Timeout
 
-from harness.commands.note import deliver
-from harness.commands.options import OUTPUTS, refuse
+from harness.commands.note import add_tags, deliver
+from harness.commands.options import OUTPUTS, at_rest, refuse
 from harness.runfolder.history import ARCHIVED
-from harness.runfolder.selection import Selection, select
+from harness.runfolder.selection import Selection
+from harness.runfolder.status import ExitStatus
 
 MOST_NAMED = 4
 
@@ -25,24 +25,15 @@ def archive(selection: tuple[str, ...], outputs: Path, *, undo: bool) -> None:
     the tag `archived`.
     """
     try:
-        chosen = select(outputs, selection)
-        if not chosen.runs:
-            raise ValueError(f"{chosen.title}: there are no runs to archive")
-        if live := [run.id for run in chosen.runs if run.is_live()]:
-            raise ValueError(f"{live[0]} is being trained at this moment; stop it first")
+        chosen = at_rest(outputs, selection, "archive")
     except ValueError as error:
         refuse(error)
-    for run in chosen.runs:
-        try:
-            if run.history().is_archived == undo:
-                run.add_tags({ARCHIVED: str(not undo).lower()})
-        except Timeout:
-            print(f"{run.id}: another process holds it; it stays as it was", file=sys.stderr)
+    written = add_tags(chosen.runs, {ARCHIVED: str(not undo).lower()})
     if undo:
-        print(f"{chosen.title}: {len(chosen.runs)} run(s) are listed again")
+        print(f"{chosen.title}: {len(written)} run(s) are listed again")
     else:
-        print(f"{chosen.title}: archived {len(chosen.runs)} run(s); {_how_to_undo(chosen)}")
-    sys.exit(deliver(list(chosen.runs)))
+        print(f"{chosen.title}: archived {len(written)} run(s); {_how_to_undo(chosen)}")
+    sys.exit(ExitStatus.FAILED if len(written) < len(chosen.runs) else deliver(written))
 
 
 def _how_to_undo(chosen: Selection) -> str:

@@ -38,7 +38,8 @@ MOST_ROWS = 40
 @click.option(
     "--attach/--no-attach",
     default=None,
-    help="Store the report with the best run; with --metric only if --attach is given.",
+    help="Store the report with the best run; with --metric or several --outputs only if "
+    "--attach is given.",
 )
 @JSON
 def compare(
@@ -51,7 +52,8 @@ def compare(
     "params.batch = '16'"; the newest sweep when it is left out. Runs of any other program that logs
     to MLflow are compared with --metric. Of several --outputs, the first gets the report.
     """
-    attach = measure is None if attach is None else attach
+    if attach is None:  # another folder may be somebody else's
+        attach = measure is None and len(outputs) == 1
     try:
         selection = select(outputs, what or [newest_sweep(outputs, uri)], uri)
         comparison, chosen = comparing.build(selection, outputs, measure)

@@ -1,17 +1,17 @@
 """`python -m harness note`: say something about runs or a sweep."""
 
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import click
 from filelock import Timeout
 
-from harness.commands.options import OUTPUTS, refuse
+from harness.commands.options import OUTPUTS, at_rest, refuse
 from harness.runfolder.about import NOTE, SWEEP_NOTE, About
 from harness.runfolder.plan import Plan, saved_plans
 from harness.runfolder.run import Run
-from harness.runfolder.selection import Selection, select
 from harness.runfolder.status import ExitStatus
 
 
@@ -26,29 +26,28 @@ def note(selection: tuple[str, ...], text: str, outputs: Path) -> None:
     """
     try:
         About(note=text).check()
-        chosen = select(outputs, selection)
-        if not chosen.runs:
-            raise ValueError(f"{chosen.title}: there are no runs to note anything of")
-        if live := [run.id for run in chosen.runs if run.is_live()]:
-            raise ValueError(f"{live[0]} is being trained at this moment; note it when it is done")
+        chosen = at_rest(outputs, selection, "note anything of")
     except ValueError as error:
         refuse(error)
-    _write(chosen, text, outputs)
-    print(f"{chosen.title}: {'noted' if text else 'note removed'} ({len(chosen.runs)} run(s))")
-    sys.exit(deliver(list(chosen.runs)))
-
-
-def _write(chosen: Selection, text: str, outputs: Path) -> None:
-    """Write the note into the plan of a sweep, and into the journals."""
     tag = NOTE
     if chosen.plan is not None:
         tag = SWEEP_NOTE
         set_about(chosen.plan, replace(chosen.plan.about, note=text), outputs)
-    for run in chosen.runs:
+    written = add_tags(chosen.runs, {tag: text})
+    print(f"{chosen.title}: {'noted' if text else 'note removed'} ({len(written)} run(s))")
+    sys.exit(ExitStatus.FAILED if len(written) < len(chosen.runs) else deliver(written))
+
+
+def add_tags(runs: Sequence[Run], tags: dict[str, str]) -> list[Run]:
+    """Write tags into journals; returns the runs that have them, and names the others."""
+    written = []
+    for run in runs:
         try:
-            run.add_tags({tag: text})
+            run.add_tags(tags)
+            written.append(run)
         except Timeout:
-            print(f"{run.id}: another process holds it; its note stays as it was", file=sys.stderr)
+            print(f"{run.id}: another process holds it; it stays as it was", file=sys.stderr)
+    return written
 
 
 def set_about(plan: Plan, about: About, outputs: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 import click
 
+from harness.runfolder.selection import Selection, select
 from harness.runfolder.status import ExitStatus
 from harness.runfolder.target import problem, shown
 
@@ -29,6 +30,29 @@ def check_uri(context: click.Context, option: click.Parameter, uri: str | None) 
 def expanded(context: click.Context, option: click.Parameter, folder: Path) -> Path:
     """The folder of an option; a shell leaves the `~` of `--outputs=~/runs` as it is."""
     return Path(os.path.expanduser(folder))  # noqa: PTH111  # `Path` raises without a home
+
+
+def single(context: click.Context, option: click.Parameter, folders: tuple[Path, ...]) -> Path:
+    """The one folder of a command that writes; exits for several."""
+    if len(folders) > 1:
+        given = " ".join(f"--outputs {folder}" for folder in folders)
+        refuse(ValueError(f"{given}: this command takes one folder; give one"))
+    return expanded(context, option, folders[0])
+
+
+def at_rest(outputs: Path, words: tuple[str, ...], to_do: str) -> Selection:
+    """What the words mean. Raises `ValueError` for no runs, and if one is being trained.
+
+    to_do: what is done to the runs, such as `archive`.
+    """
+    chosen = select(outputs, words)
+    if not chosen.runs:
+        raise ValueError(f"{chosen.title}: there are no runs to {to_do}")
+    if live := [run.id for run in chosen.runs if run.is_live()]:
+        raise ValueError(
+            f"{live[0]} is being trained at this moment; wait until it is done, or stop it"
+        )
+    return chosen
 
 
 def every(
@@ -74,9 +98,10 @@ CONFIG_DIR = click.option(
 OUTPUTS = click.option(
     "--outputs",
     type=click.Path(path_type=Path),
-    callback=expanded,
-    default=Path("outputs"),
-    show_default=True,
+    multiple=True,
+    callback=single,
+    default=[Path("outputs")],
+    show_default="outputs",
     help="The folder of all generated files.",
 )
 EVERY_OUTPUTS = click.option(

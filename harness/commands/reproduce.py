@@ -57,8 +57,9 @@ def reproduce(run_id: str, outputs: Path, uri: str | None) -> None:
     Exit status: 0 when all are equal, else 1.
     """
     try:
-        with suppress(Unknown):  # the store may know it
-            run_id = one_run(outputs, run_id).id
+        if uri is None or run_id == "last":
+            with suppress(Unknown):  # the store may know it
+                run_id = one_run(outputs, run_id).id
         reader = Reader(Target.named(uri, outputs))
         run = reader.run(run_id)
         if run.status is not RunStatus.FINISHED:

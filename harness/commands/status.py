@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -51,13 +51,14 @@ def status(
     folders = [removed.place(each) if is_removed else each for each in outputs]
     listed = Outputs(folders)
     try:
-        if selection:
-            runs = list(listed.select(selection).runs)
-        else:
-            runs = [run for run in listed.runs if (run.id in listed.archived) == is_archived]
+        runs = list(listed.select(selection).runs if selection else listed.runs)
+        if is_archived or not (selection or is_removed):
+            runs = [run for run in runs if (run.id in listed.archived) == is_archived]
     except ValueError as error:
         refuse(error)
-    sweeps = _sweeps(listed, runs, everything=not selection and not is_archived)
+    plans = listed.plans if selection or is_removed or is_archived else listed.shown
+    everything = not selection and not is_archived
+    sweeps = _newest_first(plans if everything else _with_some_of(plans, runs))
     broken = [each for folder in folders for each in broken_runs(folder)]
     where = ", ".join(map(str, folders))
     if as_json:
@@ -75,6 +76,8 @@ def status(
         show(sweeps_table(sweeps[:limit]), runs_table(newest[::-1]))
     elif (is_removed or is_archived) and not selection:
         print(f"nothing was {'removed' if is_removed else 'archived'}")
+    elif not selection and listed.archived:
+        print(f"all runs in {where} are archived; `python -m harness status --archived` lists them")
     elif not selection:
         print(
             f"no runs in {where}: train one with `python -m harness.run experiment=quick`, or "
@@ -86,20 +89,23 @@ def status(
         print(f"cannot be used: run {folder.name}: {problem}", file=sys.stderr)
 
 
-def _sweeps(
-    listed: Outputs, runs: Sequence[Run], *, everything: bool
-) -> list[tuple[int, Plan, Path]]:
-    """The plans that have some of the runs, newest first, with the time when they were saved.
+def _newest_first(plans: Iterable[tuple[int, Plan, Path]]) -> list[tuple[int, Plan, Path]]:
+    """The plans, with the time when they were saved and their folder.
 
-    Each comes with its folder; of a sweep that several have, the plan that was saved last.
+    Of a sweep that several folders have, the plan that was saved last.
     """
-    ids = {run.id for run in runs}
     found: dict[str, tuple[int, Plan, Path]] = {}
-    plans = listed.shown if everything else listed.plans
     for each in sorted(plans, key=lambda each: each[0], reverse=True):
-        if everything or ids & {job.run for job in each[1].jobs}:
-            found.setdefault(each[1].id, each)
+        found.setdefault(each[1].id, each)
     return list(found.values())
+
+
+def _with_some_of(
+    plans: Iterable[tuple[int, Plan, Path]], runs: Sequence[Run]
+) -> Iterator[tuple[int, Plan, Path]]:
+    """The plans that have some of the runs."""
+    ids = {run.id for run in runs}
+    return (each for each in plans if ids & {job.run for job in each[1].jobs})
 
 
 def _state(run: Run) -> RunStatus:

@@ -55,12 +55,13 @@ def execute(
         for run in runs:
             if run.is_finished:
                 print(f"{names.get(run.id, run.name)}: finished before as {run.id}", flush=True)
-        launcher = _launcher(runs, engines, prestart)
-        train(runs, launcher, plot=target is not None, compare=plan is not None)
-        while deciding is not None and (more := deciding.more(launcher.slots)):
-            for run in more:
-                deliveries.follow(run)
-            train(more, launcher, plot=target is not None, compare=True)
+        if deciding is not None or not all(run.is_finished for run in runs):
+            launcher = _launcher(runs, engines, prestart)
+            train(runs, launcher, plot=target is not None, compare=plan is not None)
+            while deciding is not None and (more := deciding.more(launcher.slots)):
+                for run in more:
+                    deliveries.follow(run)
+                train(more, launcher, plot=target is not None, compare=True)
     except KeyboardInterrupt:
         interrupted = True
     except LauncherError as error:

@@ -56,6 +56,35 @@ def test_a_sweep_is_put_aside_and_listed_again(
     assert command("harness", "status", "--archived").stdout == "nothing was archived\n"
 
 
+def test_what_is_archived_is_found_among_what_was_removed(
+    command: Command, runs: list[Run]
+) -> None:
+    assert command("harness", "archive", NEW).returncode == 0
+    assert command("harness", "rm", NEW, "--yes").returncode == 0
+    assert listed(command, "--removed") == ([NEW], {runs[2].id, runs[3].id})
+    assert command("harness", "restore", NEW).returncode == 0
+    assert command("harness", "archive", OLD, runs[4].id).returncode == 0
+    assert command("harness", "status").stdout.startswith("all runs in outputs are archived;")
+
+
+def test_a_run_that_another_process_holds_is_named_and_not_counted(
+    command: Command, runs: list[Run]
+) -> None:
+    for words in (("archive", OLD), ("note", OLD, "text")):
+        with runs[0].writing():
+            done = command("harness", *words)
+        assert done.returncode != 0
+        assert runs[0].id in done.stderr
+        assert "2 run(s)" not in done.stdout
+
+
+def test_a_command_that_writes_takes_one_folder(command: Command, runs: list[Run]) -> None:
+    for words in (("archive", OLD), ("sync",), ("rm", OLD, "--yes")):
+        done = command("harness", *words, "--outputs", "outputs", "--outputs", "other")
+        assert done.returncode == 2
+        assert "--outputs outputs --outputs other: this command takes one folder" in done.stderr
+
+
 def test_a_sweep_with_one_run_left_is_listed(command: Command, runs: list[Run]) -> None:
     assert command("harness", "archive", runs[0].id, runs[4].id).returncode == 0
     assert listed(command) == ([NEW, OLD], {run.id for run in runs[1:4]})
