@@ -1,5 +1,6 @@
 """Shared by the tests: a small data set, run folders, and the harness as a real command."""
 
+import atexit
 import os
 import shutil
 import socket
@@ -30,8 +31,9 @@ from harness.runfolder.schema import Config
 from harness.tracking import environment
 
 environment.set_up(os.environ)  # as commands do
-# Compiled once for all tests, not once per outputs folder.
-os.environ.setdefault("NUMBA_CACHE_DIR", tempfile.mkdtemp(prefix="harness-numba-"))
+if "NUMBA_CACHE_DIR" not in os.environ:  # compiled once for the tests of all workers
+    os.environ["NUMBA_CACHE_DIR"] = tempfile.mkdtemp(prefix="harness-numba-")
+    atexit.register(shutil.rmtree, os.environ["NUMBA_CACHE_DIR"], ignore_errors=True)
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Found = TypeVar("Found")

@@ -267,7 +267,13 @@ def main() -> None:
     parser.add_argument("-m", action="store_true", help="a sweep")
     parser.add_argument("overrides", nargs="*", default=[])
     parsed = parser.parse_intermixed_args()
-    os.environ.setdefault("NUMBA_CACHE_DIR", tempfile.mkdtemp(prefix="harness-numba-"))
+    with tempfile.TemporaryDirectory(prefix="harness-numba-") as folder:
+        os.environ.setdefault("NUMBA_CACHE_DIR", folder)
+        show(parsed)
+
+
+def show(parsed: argparse.Namespace) -> None:
+    """Print the table that was asked for."""
     print(f"{processor()}, {cores()} cores")
     if parsed.what == "jobs":
         show_jobs(parsed.repeats, parsed.jobs, ["epochs=5", *parsed.overrides])

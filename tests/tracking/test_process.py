@@ -15,11 +15,12 @@ from harness.runfolder import delivered, journal
 from harness.runfolder.journal import Journal
 from harness.runfolder.run import Run
 from harness.runfolder.target import Target
+from harness.tracking.delivery import NICENESS
 from harness.tracking.process import DeliveryProcess
 from harness.tracking.store import Store
 from harness.tracking.sync import prove
 from harness.tracking.views import View
-from tests.conftest import python_path
+from tests.conftest import python_path, wait_for
 from tests.tracking.conftest import expected_points, make_run
 
 pytestmark = [
@@ -45,8 +46,8 @@ def test_the_process_follows_and_reports(tmp_path: Path) -> None:
     folder = make_run(tmp_path, "fff", epochs=2, status=None)
     process = DeliveryProcess(Target.local(tmp_path), tmp_path, patience=30)
     process.follow(Run(folder))
-    time.sleep(0.5)
-    assert psutil.Process(process._process.pid).nice() == 10
+    started = psutil.Process(process._process.pid)
+    assert wait_for(lambda: started.nice() == NICENESS), "as soon as it has started"
     with Journal(folder / journal.FILE_NAME) as writer:
         for epoch in (3, 4):
             time.sleep(0.3)
