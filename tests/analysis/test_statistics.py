@@ -138,7 +138,7 @@ def test_the_paired_test_keeps_its_level_on_errors_of_test_images(n: int) -> Non
 def test_power_equals_statsmodels(n: int, effect: float) -> None:
     expected = float(TTestPower().power(effect, n, 0.05))
     if not math.isnan(expected):  # statsmodels gives up near 1
-        assert statistics.power(n, effect) == pytest.approx(expected, abs=2e-5)
+        assert statistics.power(n, effect) == pytest.approx(expected, abs=1e-8)
 
 
 @pytest.mark.parametrize("effect", [0.4, 0.9, 2.0])

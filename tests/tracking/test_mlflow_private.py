@@ -1,5 +1,6 @@
 """The parts of MLflow that are private: its tables and its store classes, with the real MLflow."""
 
+import math
 import sqlite3
 import sys
 from contextlib import closing
@@ -154,6 +155,11 @@ def test_the_history_of_a_metric_of_several_runs(tmp_path: Path) -> None:
     for mlflow_id in ids:
         points = sorted((step, value, ms) for run, step, ms, value in rows if run == mlflow_id)
         assert points == store.points(mlflow_id)["val/error"]
+    for value in (math.nan, math.inf, -math.inf):
+        store.client.log_metric(ids[0], "odd", value, timestamp=1, step=3)
+    told = store.client._tracking_client.store.get_metric_history_bulk(ids, "odd", 100)
+    expected = [(each.run_id, 3, 1, each.value) for each in told]
+    assert repr(mlflow_private.metric_history(store.client, ids, "odd")) == repr(expected)
 
 
 def test_the_store_of_databases_is_imported() -> None:
