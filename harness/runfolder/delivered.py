@@ -13,7 +13,8 @@ def read(folder: Path) -> dict[str, Any]:
     Keys: store (`Target.key`), identity (which store answered there, see `Store.identity`),
     experiment_id, mlflow_id, offset (bytes of the journal), refused (record number -> reason),
     damaged (path -> how a file that was not sent differs from its record), was_deleted (whether the
-    run was seen deleted in the store).
+    run was seen deleted in the store), keeps_note (how many records leave the note of the store
+    alone, since somebody else wrote it).
     """
     try:
         state = json.loads((folder / FILE_NAME).read_text())

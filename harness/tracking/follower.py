@@ -8,11 +8,13 @@ stores equal metrics with equal timestamps once, however often they are sent.
 import json
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 
 from filelock import Timeout
 
 from harness.data.atomic import write_text
 from harness.runfolder import delivered, journal
+from harness.runfolder.about import NOTE
 from harness.runfolder.artifacts import Artifact
 from harness.runfolder.liveness import FolderLock
 from harness.runfolder.run import Run
@@ -40,7 +42,8 @@ class Follower:
     is_hopeless: whether waiting changes nothing. failures: how many attempts in a row failed.
     deleted: why nothing is sent to a run that somebody deleted in the store. was_deleted: whether
     it was seen deleted there, where it could be restored. damaged: how files that were not sent
-    differ from their records, by path.
+    differ from their records, by path. keeps_note: the number of records that leave the store's
+    note alone, since somebody else wrote it.
     """
 
     def __init__(self, run: Run, target: Target) -> None:
@@ -65,6 +68,7 @@ class Follower:
         self.refused: dict[str, str] = state.get("refused", {})
         self.damaged: dict[str, str] = state.get("damaged", {})
         self.was_deleted: bool = state.get("was_deleted", False)
+        self.keeps_note: int = state.get("keeps_note", 0)
 
     @property
     def outstanding(self) -> bool:
@@ -163,6 +167,7 @@ class Follower:
             "refused": self.refused,
             "damaged": self.damaged,
             "was_deleted": self.was_deleted,
+            "keeps_note": self.keeps_note,
         }
         write_text(self.run.folder / delivered.FILE_NAME, json.dumps(state))
 
@@ -212,7 +217,10 @@ class Follower:
             raise RunDeleted(DELETED)
         self.was_deleted = False
         there = stored.data.tags
+        self.keeps_note = self._records_before(there[NOTE]) if NOTE in there else 0
         tags = {key: value for key, value in record["tags"].items() if there.get(key) != value}
+        if self.keeps_note:
+            tags.pop(NOTE, None)
         store.log(self.mlflow_id, params=record["params"], tags=tags)
         store.log_dataset(self.mlflow_id, record["dataset"])
         store.set_status(self.mlflow_id, RunStatus.CREATED)
@@ -223,7 +231,10 @@ class Follower:
         tags: dict[str, str] = {}
         is_again = False
         for record in records:
-            tags |= tags_of(record)
+            its = tags_of(record)
+            if record["n"] < self.keeps_note:
+                its.pop(NOTE, None)
+            tags |= its
             if record["kind"] == "start" and record["n"] > 1:
                 tags.pop("error", None)  # of an earlier attempt
                 is_again = True
@@ -242,6 +253,16 @@ class Follower:
         last = next((r for r in reversed(records) if r["kind"] in ("start", "end")), None)
         if last is not None and last["kind"] == "start":
             store.set_status(self.mlflow_id, RunStatus.RUNNING)
+
+    def _records_before(self, note: str) -> int:
+        """How many records were written before a note of somebody else; 0 if it is the run's."""
+        count = 0
+        with suppress(journal.JournalError):  # sending the damaged record names it
+            for record, _ in journal.scan(self.run.journal):
+                if record.get("tags", {}).get(NOTE) == note:
+                    return 0
+                count += 1
+        return count
 
     def _deliver_artifact(self, store: Store, artifact: Artifact) -> None:
         """Upload a file, only as its record describes it: the store may have the good copy.
