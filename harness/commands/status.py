@@ -11,11 +11,12 @@ from typing import Any
 import click
 from rich.table import Table
 
+from harness.analysis import apart
 from harness.commands.options import EVERY_OUTPUTS, JSON, refuse
 from harness.nn import metrics
 from harness.run.fitted_table import FittedTable
 from harness.run.summary import best_row, figures, objectives, show
-from harness.runfolder import removed
+from harness.runfolder import removed, streams
 from harness.runfolder.about import NOTE
 from harness.runfolder.folder import broken_runs
 from harness.runfolder.objective import DEFAULT, Objective
@@ -73,7 +74,10 @@ def status(
         return
     newest = sorted(runs, key=lambda run: run.create["ms"])[-limit:] if limit else []
     if runs or sweeps:
-        show(sweeps_table(sweeps[:limit]), runs_table(newest[::-1]))
+        show(
+            sweeps_table(sweeps[:limit]),
+            runs_table(newest[::-1], short=streams.console().is_terminal),
+        )
     elif (is_removed or is_archived) and not selection:
         print(f"nothing was {'removed' if is_removed else 'archived'}")
     elif not selection and listed.archived:
@@ -172,8 +176,11 @@ def _best(runs: Sequence[Run]) -> Run | None:
     return None
 
 
-def runs_table(runs: list[Run]) -> Table:
-    """One row per run; with runs of several objectives, each row names its own."""
+def runs_table(runs: Sequence[Run], *, short: bool = False) -> Table:
+    """One row per run; with runs of several objectives, each row names its own.
+
+    short: of long names, only what tells the runs apart.
+    """
     table = FittedTable("runs")
     different = objectives([run.history() for run in runs])
     first, is_mixed = next(iter(different), DEFAULT), len(different) > 1
@@ -190,12 +197,15 @@ def runs_table(runs: list[Run]) -> Table:
     has_note = any(run.history().tags.get(NOTE) for run in runs)
     if has_note:
         table.add("note", folds=True, drop=7)
-    for run in runs:
-        history = run.history()
+    histories = [run.history() for run in runs]
+    names = [history.name for history in histories]
+    if short:
+        names = apart.names(names, [history.params for history in histories])
+    for run, history, name in zip(runs, histories, names, strict=True):
         started = time.strftime(MINUTES, time.localtime(history.created_ms / 1000))
         epochs = f"{len(history.epochs)}/{history.params['epochs']}"
         own = [str(Objective.of(history.params))] if is_mixed else []
-        row = (run.id, started, history.name, _state(run), epochs, *own, *figures(history))
+        row = (run.id, started, name, _state(run), epochs, *own, *figures(history))
         table.add_row(*row, *([history.tags.get(NOTE, "")] if has_note else []))
     return table
 
@@ -215,7 +225,7 @@ def sweeps_table(sweeps: Sequence[tuple[int, Plan, Path]]) -> Table:
     if has_note:
         table.add("note", folds=True, drop=5)
     table.add("command", folds=True, drop=4 if has_name else 0)
-    commands = apart([plan.overrides for _, plan, _ in sweeps])
+    commands = apart.commands([plan.overrides for _, plan, _ in sweeps])
     for (saved_ns, plan, outputs), command in zip(sweeps, commands, strict=True):
         runs = plan.readable_runs(outputs)
         best = _best(runs)
@@ -231,13 +241,3 @@ def sweeps_table(sweeps: Sequence[tuple[int, Plan, Path]]) -> Table:
             command,
         )
     return table
-
-
-def apart(commands: Sequence[Sequence[str]]) -> list[str]:
-    """Each command as text; `…` stands for the words that all of them have, `-m` aside."""
-    common = set.intersection(*map(set, commands)) - {"-m"} if len(commands) > 1 else set()
-    texts = []
-    for words in commands:
-        own = [word for word in words if word not in common]
-        texts.append(" ".join([*own, *(["…"] if common else [])]))
-    return texts

@@ -1,12 +1,17 @@
 """The tables of runs and sweeps, from the journals."""
 
 import json
+import os
+import pty
 import re
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from harness.commands.status import apart, runs_table, sweeps_table
+from harness.commands.status import runs_table, sweeps_table
 from harness.runfolder import liveness, streams
 from harness.runfolder.plan import Plan, SweepJob, saved_plans
 from tests.conftest import Command, new_run, record_training
@@ -164,9 +169,40 @@ def test_what_cannot_be_used_is_named_below_the_rest(command: Command, tmp_path:
     assert len(done.stderr.splitlines()) == 4
 
 
-def test_commands_are_shown_by_what_tells_them_apart() -> None:
-    same = ["-m", "width=32", "dataset.num_val=1000"]
-    assert apart([[*same, "lr=1,2"], [*same, "batch=16"]]) == ["-m lr=1,2 …", "-m batch=16 …"]
-    assert apart([["-m", "lr=1,2"], ["-m", "seed=1"]]) == ["-m lr=1,2", "-m seed=1"]
-    assert apart([[*same, "lr=1,2"]]) == ["-m width=32 dataset.num_val=1000 lr=1,2"]
-    assert apart([]) == []
+def test_a_terminal_of_80_columns_tells_runs_of_long_commands_apart(tmp_path: Path) -> None:
+    """One line each, also beside the runs of a sweep."""
+    common = "dataset.num_train=500,epochs=3,optimizer=adam,width=512,depth=2"
+    shown = {}
+    for own, name in (
+        ("lr=0.001,seed=1", "lr=0.001,seed=1,"),  # `…` may be on the next line
+        ("lr=0.001,seed=2", "lr=0.001,seed=2,"),
+        ("lr=0.002,seed=1", "lr=0.002,…"),
+    ):
+        typed = f"{common},{own}"
+        run = new_run(tmp_path / "outputs", *typed.split(","), name=typed)
+        shown[run.id] = name
+    for seed in (1, 2):
+        run = new_run(tmp_path / "outputs", f"seed={seed}", name=f"seed={seed}")
+        shown[run.id] = f"seed={seed}"
+    controller, terminal = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "harness", "status"], stdout=terminal, cwd=tmp_path,
+        env=os.environ | {"COLUMNS": "80", "TERM": "dumb", "PYTHONUTF8": "1"},
+    ) as process:  # fmt: skip
+        os.close(terminal)
+        lines = read_all(controller).splitlines()
+        assert process.wait() == 0
+    assert max(map(len, lines)) <= 80
+    for run_id, name in shown.items():
+        (line,) = [line for line in lines if run_id in line]
+        assert name in line.split()
+
+
+def read_all(controller: int) -> str:
+    """What is written to a terminal, until the program ends."""
+    written = b""
+    with suppress(OSError):  # the end of a terminal
+        while read := os.read(controller, 65536):
+            written += read
+    os.close(controller)
+    return written.decode()
