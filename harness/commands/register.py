@@ -13,9 +13,8 @@ from harness.recognizer.registry import Version
 from harness.run.summary import best_row
 from harness.runfolder import checkpoint
 from harness.runfolder.objective import Objective
-from harness.runfolder.plan import all_plans
 from harness.runfolder.run import Run
-from harness.runfolder.selection import one_run, select
+from harness.runfolder.selection import one_run, select, shown_plans
 from harness.runfolder.target import shown
 from harness.tracking.errors import StoreError
 
@@ -70,7 +69,7 @@ def best_of(outputs: Path, sweep_or_run: str | None) -> Run:
 
     Raises `ValueError`.
     """
-    plans = all_plans(outputs)
+    plans = shown_plans(outputs)
     if sweep_or_run is not None:
         chosen = select(outputs, [sweep_or_run])
         if chosen.plan is None or sweep_or_run == "last":
@@ -82,10 +81,14 @@ def best_of(outputs: Path, sweep_or_run: str | None) -> Run:
             "that `python -m harness status` lists"
         )
     planned = plans[-1].runs(outputs)
-    runs = [run for run in planned if run.problem() is None]
+    sound = [run for run in planned if run.problem() is None]
+    runs = [run for run in sound if not run.is_archived] or sound
     if len(runs) < len(planned):
         missing = ", ".join(run.id for run in planned if run not in runs)
-        click.echo(f"note: sweep {plans[-1].id}: left out {missing}, removed or damaged", err=True)
+        click.echo(
+            f"note: sweep {plans[-1].id}: left out {missing}, removed, damaged or archived",
+            err=True,
+        )
     histories = [run.history() for run in runs]
     try:
         best = best_row(histories)

@@ -19,6 +19,7 @@ from harness.nn import metrics
 from harness.run import compose
 from harness.runfolder import config as configuration
 from harness.runfolder import versions
+from harness.runfolder.history import ARCHIVED
 from harness.runfolder.keys import determines_result
 from harness.runfolder.objective import DEFAULT, Objective
 from harness.runfolder.schema import Config, ScratchConfig
@@ -193,6 +194,8 @@ def _runs_of(store: Store, config: Config) -> tuple[RecipeRun, ...]:
     for run in store.runs([experiment.experiment_id], "attributes.status = 'FINISHED'"):
         params = versions.completed(run.data.params)
         if any(str(params.get(key)) != value for key, value in settings.items()):
+            continue
+        if run.data.tags.get(ARCHIVED) == "true":
             continue
         seed = int(params["seed"])
         if seed not in by_seed and test_key in run.data.metrics:

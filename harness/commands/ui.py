@@ -9,7 +9,7 @@ import click
 
 from harness.commands.options import OUTPUTS, URI, refuse
 from harness.runfolder.optional import attempt
-from harness.runfolder.plan import all_plans
+from harness.runfolder.selection import shown_plans
 from harness.runfolder.target import Target
 from harness.tracking.store import Store
 from harness.tracking.ui import serve, set_tag
@@ -47,7 +47,7 @@ def newest_view(outputs: Path, target: Target, address: str) -> str | None:
 
     None when the store does not have the sweep. address: where the store's UI is served.
     """
-    for plan in all_plans(outputs)[-1:]:
+    for plan in shown_plans(outputs)[-1:]:
         view, readable = View.of(plan, outputs), plan.readable_runs(outputs)
         delivered = readable[0].delivered() if readable else {}
         if view is not None and delivered.get("store") == target.key:

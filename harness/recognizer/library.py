@@ -7,6 +7,7 @@ from typing import Any
 from harness.recognizer import loading, recognizer
 from harness.recognizer.recognizer import Recognizer
 from harness.runfolder.folder import all_runs, open_run
+from harness.runfolder.history import ARCHIVED
 from harness.runfolder.objective import Objective
 from harness.runfolder.target import Target
 from harness.tracking.errors import StoreError
@@ -27,18 +28,20 @@ class Library:
     def list_networks(self) -> list[dict[str, Any]]:
         """`id` and `name` of every finished run on pictures: the default first, then the newest.
 
-        Local runs come before those of the tracking store.
+        Without archived runs. Local runs come before those of the tracking store.
         """
         names = {self.default.run_id: loading.describe_source(self.default)}
         for run in reversed(all_runs(self._outputs)):
-            if run.is_finished or run.id == self.default.run_id:
+            is_listed = run.is_finished and not run.is_archived
+            if is_listed or run.id == self.default.run_id:
                 history = run.history()
                 if not recognizer.reads_pictures(history.create["dataset"]):
                     continue
                 _add(names, run.id, history.name, history.final, Objective.of(history.params))
         for recorded in reversed(self._stored()):
             is_own = recorded.tags.get("run.id") == recorded.run  # else not of this harness
-            if is_own and recognizer.reads_pictures(recorded.dataset):
+            is_listed = recorded.tags.get(ARCHIVED) != "true"
+            if is_own and is_listed and recognizer.reads_pictures(recorded.dataset):
                 objective = Objective.of(recorded.params)
                 _add(names, recorded.run, recorded.name, recorded.final, objective)
         return [{"id": run, "name": name} for run, name in names.items()]

@@ -33,8 +33,9 @@ def choose(outputs: Path, run_id: str | None = None, uri: str | None = None) -> 
     """Load the network of a run on pictures; by default one that reads digits.
 
     By default, the first of these that exists: the champion registered for MNIST, the best local
-    run on MNIST (without `uri`), the only other champion on pictures, the best local run. A warning
-    names each better local run that cannot be used. run_id: also the name of a registered network.
+    run on MNIST (without `uri`), the only other champion on pictures, the best local run; archived
+    runs do not count. A warning names each better local run that cannot be used. run_id: also the
+    name of a registered network.
     uri: the tracking store of the run or the champion, instead of the one in `outputs`. Raises
     `ValueError` if there is no network, with the command that trains one.
     """
@@ -87,7 +88,9 @@ def _candidates(
     finished = [
         run
         for run in folder.all_runs(outputs)
-        if run.is_finished and recognizer.reads_pictures(run.create["dataset"])
+        if run.is_finished
+        and not run.is_archived
+        and recognizer.reads_pictures(run.create["dataset"])
     ]
     finished.sort(key=_rank)
     mnist = [run for run in finished if _is_mnist(run)]

@@ -189,13 +189,14 @@ def _next_order(outputs: Path) -> int:
 def find(outputs: Path, prefix: str) -> Run:
     """The run whose id, or MLflow id, starts with `prefix`; `last` is the newest run.
 
-    `last` skips reproductions. Raises `ValueError` for no match, `Ambiguous` for several.
+    `last` skips reproductions and archived runs. Raises `ValueError` for no match, `Ambiguous` for
+    several.
     """
     runs = readable_runs(outputs) if prefix == "last" else all_runs(outputs)
     if prefix == "last":
-        own = [run for run in runs if REPRODUCES not in run.create["tags"]]
-        if own:
-            return own[-1]
+        for run in reversed(runs):
+            if REPRODUCES not in run.create["tags"] and not run.is_archived:
+                return run
     matches = {run.id: run for run in runs if run.id.startswith(prefix)}
     for run in runs:
         mlflow_id = run.delivered().get("mlflow_id")

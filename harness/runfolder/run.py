@@ -23,7 +23,7 @@ from harness.runfolder import journal as journals
 from harness.runfolder.artifacts import Artifact
 from harness.runfolder.config import ConfigError, leaves
 from harness.runfolder.frozen_config import read_frozen, read_schema, read_yaml
-from harness.runfolder.history import PRUNED, History, begin, read_history
+from harness.runfolder.history import ARCHIVED, PRUNED, History, begin, read_history
 from harness.runfolder.journal import Journal, JournalError, Record, read_create
 from harness.runfolder.schema import Config
 from harness.runfolder.status import RunStatus
@@ -216,6 +216,15 @@ class Run:
         return self.status is RunStatus.FINISHED
 
     @property
+    def is_archived(self) -> bool:
+        """Whether `harness archive` put the run aside; only a journal with the tag is parsed."""
+        try:
+            is_named = ARCHIVED.encode() in self.journal.read_bytes()
+        except FileNotFoundError:  # it was removed
+            return False
+        return is_named and self.history().is_archived
+
+    @property
     def required_threads(self) -> int:
         """The BLAS threads that the run must have: those it started with, else as configured.
 
@@ -313,12 +322,14 @@ class Run:
     def join_sweep(self, sweep: str, number: str, about: Mapping[str, str] | None = None) -> None:
         """Tag the run as a member of one more sweep; does nothing when it is one already.
 
-        about: the tags of what was said of the sweep.
+        about: the tags of what was said of the sweep. An archived run is listed again.
         """
         tags = self.history().tags
         before, added = tags.get("sweep", ""), dict(about or {})
         if sweep not in before.split(","):
             added |= {"sweep": f"{before},{sweep}".strip(","), "sweep.job": number}
+        if tags.get(ARCHIVED) == "true":
+            added[ARCHIVED] = "false"
         if added.items() - tags.items():
             self.add_tags(added)
 

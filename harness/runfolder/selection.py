@@ -127,6 +127,12 @@ def _accepted(runs: Iterable[Run], conditions: Sequence[str]) -> tuple[Run, ...]
     )
 
 
+def shown_plans(outputs: Path) -> list[Plan]:
+    """The sweeps in the order in which they were saved, without those that were archived."""
+    shown = sorted(Outputs([outputs]).shown, key=lambda each: (each[0], each[1].id))
+    return [plan for _, plan, _ in shown]
+
+
 class Outputs:
     """The runs and sweeps of some outputs folders, listed once.
 
@@ -144,7 +150,7 @@ class Outputs:
     @cached_property
     def archived(self) -> frozenset[str]:
         """The ids of the runs that were archived."""
-        return frozenset(run.id for run in self.runs if run.history().is_archived)
+        return frozenset(run.id for run in self.runs if run.is_archived)
 
     @cached_property
     def own(self) -> tuple[Run, ...]:

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.runfolder.plan import Plan, all_plans, find_plan
+from harness.runfolder.plan import Plan, find_plan
 from harness.runfolder.run import Run
+from harness.runfolder.selection import shown_plans
 from harness.runfolder.status import RunStatus
 
 if TYPE_CHECKING:
@@ -21,13 +22,13 @@ class Sweep:
 
     @classmethod
     def open(cls, outputs: Path, prefix: str) -> "Sweep":
-        """The sweep whose id starts with `prefix`; `last` is the newest.
+        """The sweep whose id starts with `prefix`; `last` is the newest that is not archived.
 
         Raises `ValueError` for no match or several.
         """
         if prefix != "last":
             return cls(find_plan(outputs, prefix), outputs)
-        plans = all_plans(outputs)
+        plans = shown_plans(outputs)
         if not plans:
             raise ValueError(f"{outputs}: there is no sweep")
         return cls(plans[-1], outputs)

@@ -16,6 +16,7 @@ from harness.data.atomic import write_text
 from harness.runfolder import delivered, journal
 from harness.runfolder.about import NOTE
 from harness.runfolder.artifacts import Artifact
+from harness.runfolder.history import ARCHIVED
 from harness.runfolder.liveness import FolderLock
 from harness.runfolder.run import Run
 from harness.runfolder.status import RunStatus
@@ -243,6 +244,8 @@ class Follower:
             store.log(self.mlflow_id, points, tags=tags)
         if is_again and "error" not in tags:
             store.remove_tag(self.mlflow_id, "error")
+        if tags.get(ARCHIVED) == "false":  # MLflow finds what is listed by `tags.archived IS NULL`
+            store.remove_tag(self.mlflow_id, ARCHIVED)
         for record in records:
             if record["kind"] == "artifact":
                 self._deliver_artifact(store, Artifact.of(record))

@@ -6,11 +6,16 @@ from pathlib import Path
 import pytest
 
 import harness
+from harness.commands.register import best_of
 from harness.runfolder.plan import Plan, SweepJob
 from harness.runfolder.run import Run
-from harness.runfolder.selection import Unknown, select
+from harness.runfolder.selection import Unknown, one_run, select
+from harness.runfolder.sweep import Sweep
+from harness.runfolder.target import Target
 from harness.tracking.selection import newest_sweep
+from harness.tracking.store import Store
 from tests.conftest import Command, new_run, record_training
+from tests.tracking.conftest import fresh_store
 
 OLD, NEW = "xaaaaaaaaa", "xbbbbbbbbb"
 
@@ -46,6 +51,8 @@ def test_a_sweep_is_put_aside_and_listed_again(
     assert listed(command, NEW) == ([NEW], {runs[2].id, runs[3].id})
     assert newest_sweep(outputs) == OLD
     assert select(outputs, ["last"]).title == f"sweep {OLD}"
+    assert Sweep.open(outputs, "last").id == OLD
+    assert best_of(outputs, None) == runs[0]
     assert len(select(outputs, ["mnist"]).runs) == 3
     assert len(harness.runs(outputs=outputs)) == 3
     with pytest.raises(Unknown):
@@ -95,6 +102,49 @@ def test_it_is_taken_along_by_merge(command: Command, runs: list[Run], tmp_path:
     merged = command("harness", "merge", "outputs", "--outputs", "joined")
     assert merged.returncode == 0, merged.stderr
     assert listed(command, "--outputs", "joined") == ([NEW], {run.id for run in runs[2:]})
+
+
+def test_the_last_run_and_the_best_one_are_not_archived(
+    command: Command, runs: list[Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outputs = tmp_path / "outputs"
+    assert command("harness", "archive", runs[4].id, runs[2].id).returncode == 0
+    assert one_run(outputs, "last") == runs[3]
+    assert best_of(outputs, None) == runs[3]
+    assert f"left out {runs[2].id}, removed, damaged or archived" in capsys.readouterr().err
+    assert [run.is_archived for run in runs] == [False, False, True, False, True]
+
+
+def test_a_repeated_sweep_is_listed_again(command: Command, runs: list[Run]) -> None:
+    assert command("harness", "archive", NEW).returncode == 0
+    for number, run in enumerate(runs[2:4], 1):
+        run.join_sweep(NEW, f"{number}/2")
+    assert listed(command) == ([NEW, OLD], {run.id for run in runs})
+
+
+@pytest.mark.service
+@pytest.mark.filterwarnings("ignore")  # MLflow's own
+def test_mlflow_has_the_tag_until_it_is_undone(command: Command, tmp_path: Path) -> None:
+    """Its search finds both kinds; NULL is what has no tag."""
+    outputs = tmp_path / "outputs"
+    kept, put = (record_training(new_run(outputs), 0.5) for _ in range(2))
+    fresh_store(outputs)
+    client = Store(Target.local(outputs)).client
+
+    def found(condition: str) -> list[str]:
+        (experiment,) = client.search_experiments(filter_string="name = 'mnist'")
+        return sorted(
+            run.data.tags["run.id"]
+            for run in client.search_runs([experiment.experiment_id], condition)
+        )
+
+    assert command("harness", "archive", put.id).returncode == 0
+    assert command("harness", "sync").returncode == 0
+    assert found("tags.archived = 'true'") == [put.id]
+    assert found("tags.archived IS NULL") == [kept.id]
+    assert command("harness", "archive", "--undo", put.id).returncode == 0
+    assert found("tags.archived IS NULL") == sorted([kept.id, put.id])
+    assert command("harness", "sync").returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ from harness.nn import metrics
 from harness.recognizer import loading
 from harness.recognizer.library import Library
 from harness.recognizer.recognizer import Recognizer
+from harness.runfolder.history import ARCHIVED
+from harness.runfolder.run import Run
 from harness.runfolder.status import RunStatus
 from harness.tracking.errors import StoreError
 from harness.tracking.recorded import Recorded
@@ -57,6 +59,17 @@ def test_the_default_comes_first_and_then_the_newest(library: Library, trained: 
         {"id": "0-20261120-000000",
          "name": "copy 0-20261120-000000, validation error 10.00%"},
     ]  # fmt: skip
+
+
+def test_what_was_archived_is_not_listed(library: Library, tmp_path: Path) -> None:
+    put = recorded("put", "put")
+    library._reader = Store([recorded("new", "new"), put])
+    put.tags[ARCHIVED] = "true"
+    archived = tmp_path / "runs" / "2-20261122-000000"
+    Run(archived).add_tags({ARCHIVED: "true"})
+    listed = [network["id"] for network in library.list_networks()]
+    assert listed[1:] == ["0-20261120-000000", "new"]
+    assert library.load(archived.name).run_id == archived.name
 
 
 def test_runs_of_a_store_come_last_and_once(library: Library) -> None:

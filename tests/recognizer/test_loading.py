@@ -12,6 +12,7 @@ from harness.recognizer import champion, loading
 from harness.recognizer.library import Library
 from harness.recognizer.recognizer import Recognizer
 from harness.runfolder import checkpoint, journal
+from harness.runfolder.history import ARCHIVED
 from harness.runfolder.run import Run
 from harness.runfolder.status import RunStatus
 from tests.recognizer.conftest import copy_run
@@ -86,6 +87,9 @@ def test_the_best_run(tmp_path: Path, run_folder: Path) -> None:
     assert loading.choose(tmp_path).run_id == "d"
     copy_run(run_folder, tmp_path, "e", val_error=0.1).weights.unlink()
     assert loading.choose(tmp_path).run_id == "d"
+    Run(tmp_path / "runs" / "d").add_tags({ARCHIVED: "true"})
+    assert loading.choose(tmp_path).run_id == "c"
+    assert loading.choose(tmp_path, "d").run_id == "d", "an id means an archived run as well"
 
 
 def test_values_of_different_objectives_are_not_compared(tmp_path: Path, run_folder: Path) -> None:
