@@ -59,6 +59,24 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
+def link(first: Path, path: Path) -> bool:
+    """Make `path` a second name of the file `first`, atomically; False where there can be none.
+
+    Such as on another file system. Writing one of them atomically leaves the other as it is.
+    """
+    temporary = path.with_name(f".{path.name}.link")
+    temporary.unlink(missing_ok=True)  # of a process that was killed
+    try:
+        temporary.hardlink_to(first)
+        temporary.replace(path)
+    except (OSError, NotImplementedError):
+        return False
+    finally:  # POSIX: renaming one name of a file to another does nothing
+        temporary.unlink(missing_ok=True)
+    fsync_folder(path.parent)
+    return True
+
+
 def size_of(path: Path) -> int:
     """The bytes of a file, or of all files in a folder."""
     files = path.rglob("*") if path.is_dir() else [path]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.data.atomic import fsync_folder, write_bytes
+from harness.data.atomic import link, write_bytes
 from harness.data.normalization import state_arrays
 from harness.job import build, interruption
 from harness.job.training_run import TrainingRun
@@ -90,22 +90,14 @@ def _write_weights(
     is_equal = is_last and np.array_equal(trainer.best_parameters, trainer.evaluated)
     for path, (epoch, flat) in weights.items():
         if path == WEIGHTS and is_equal:
-            run.artifact(path, partial(_link, run.folder / LAST_WEIGHTS))
+            run.artifact(path, partial(_same, run.folder / LAST_WEIGHTS))
             continue
         arrays = Parameters(shapes, flat).arrays | state_arrays(trainer.normalization)
         about = description | {"epoch": epoch}
         run.artifact(path, partial(checkpoint.save, arrays=arrays, description=about))
 
 
-def _link(first: Path, path: Path) -> None:
+def _same(first: Path, path: Path) -> None:
     """Make `path` a second name of the file `first`, or its copy where there are no hard links."""
-    temporary = path.with_name(f".{path.name}.link")
-    temporary.unlink(missing_ok=True)  # of a process that was killed
-    try:
-        temporary.hardlink_to(first)
-    except (OSError, NotImplementedError):
+    if not link(first, path):
         write_bytes(path, first.read_bytes())
-        return
-    temporary.replace(path)
-    temporary.unlink(missing_ok=True)  # POSIX: renaming one name of a file to another does nothing
-    fsync_folder(path.parent)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 import numpy as np
 from filelock import FileLock
 
+from harness.data.atomic import link
 from harness.data.dataset import is_image
 from harness.runfolder.status import RunStatus
 from harness.runfolder.target import Target, problem
@@ -323,7 +324,7 @@ class Store:
                 self.client.log_artifact(mlflow_id, str(folder / path), parent)
 
     def _link(self, mlflow_id: str, folder: Path, path: str) -> bool:
-        """Make the store's file a hard link, if it can be one and there is none yet."""
+        """Make the store's file a hard link, if it can be one."""
         source = folder / path
         if self.target.artifact_root is None or source.stat().st_size < LINKED:
             return False
@@ -332,8 +333,7 @@ class Store:
             return False
         with suppress(OSError):  # such as another file system: MLflow copies, or names the fault
             (artifacts / path).parent.mkdir(parents=True, exist_ok=True)
-            (artifacts / path).hardlink_to(source)
-            return True
+            return link(source, artifacts / path)
         return False
 
     @_asking

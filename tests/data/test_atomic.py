@@ -2,12 +2,15 @@
 
 import errno
 import os
+import tempfile
 from pathlib import Path
 from typing import BinaryIO
 
 import pytest
 
-from harness.data.atomic import write_atomically, write_text
+from harness.data.atomic import link, write_atomically, write_text
+
+OTHER = Path("/dev/shm")  # another file system
 
 
 def test_a_folder_that_was_removed_does_not_come_back(tmp_path: Path) -> None:
@@ -70,3 +73,28 @@ def test_an_error_that_is_not_of_the_system_keeps_its_message(tmp_path: Path) ->
 
     with pytest.raises(OSError, match=r"^the stream is damaged$"):
         write_atomically(tmp_path / "b.txt", fail)
+
+
+def test_a_second_name_of_a_file(tmp_path: Path) -> None:
+    """Made again after a kill; writing one file then leaves the other as it is."""
+    first, path = tmp_path / "first", tmp_path / "second"
+    write_text(first, "weights")
+    path.write_text("earlier")
+    (tmp_path / ".second.link").write_text("of a process that was killed")
+    for _ in range(2):
+        assert link(first, path)
+        assert path.samefile(first)
+        assert sorted(tmp_path.iterdir()) == [first, path]
+    write_text(first, "other")
+    assert path.read_text() == "weights"
+
+
+def test_where_there_can_be_no_link_everything_stays(tmp_path: Path) -> None:
+    path = tmp_path / "second"
+    path.write_text("earlier")
+    assert not link(tmp_path / "missing", path)
+    if OTHER.is_dir() and OTHER.stat().st_dev != tmp_path.stat().st_dev:
+        with tempfile.NamedTemporaryFile(dir=OTHER) as file:
+            assert not link(Path(file.name), path)
+    assert path.read_text() == "earlier"
+    assert list(tmp_path.iterdir()) == [path]
