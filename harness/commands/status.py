@@ -74,10 +74,8 @@ def status(
         return
     newest = sorted(runs, key=lambda run: run.create["ms"])[-limit:] if limit else []
     if runs or sweeps:
-        show(
-            sweeps_table(sweeps[:limit]),
-            runs_table(newest[::-1], short=streams.console().is_terminal),
-        )
+        _show_sweeps(sweeps[:limit])
+        show(runs_table(newest[::-1], short=streams.console().is_terminal))
     elif (is_removed or is_archived) and not selection:
         print(f"nothing was {'removed' if is_removed else 'archived'}")
     elif not selection and listed.archived:
@@ -91,6 +89,14 @@ def status(
         print(f"no runs in {where} are {' '.join(selection)}")
     for folder, problem in broken:
         print(f"cannot be used: run {folder.name}: {problem}", file=sys.stderr)
+
+
+def _show_sweeps(sweeps: Sequence[tuple[int, Plan, Path]]) -> None:
+    """Print the table of sweeps, and below it what those with `until=decided` decided."""
+    show(sweeps_table(sweeps))
+    for _, plan, _ in sweeps:
+        if plan.verdict:  # its second sentence is about p values, which are not shown here
+            print(f"sweep {plan.id}: {plan.verdict.partition('. ')[0]}\n")
 
 
 def _newest_first(plans: Iterable[tuple[int, Plan, Path]]) -> list[tuple[int, Plan, Path]]:
@@ -151,6 +157,7 @@ def _sweep_fields(saved_ns: int, plan: Plan, outputs: Path) -> dict[str, Any]:
         "name": plan.about.name or None,
         "note": plan.about.note or None,
         "question": plan.about.question or None,
+        "verdict": plan.verdict or None,
         "saved": _utc(saved_ns // 1_000_000),
         "jobs": len(plan.jobs),
         "finished": sum(run.is_finished for run in runs),

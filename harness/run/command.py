@@ -196,8 +196,13 @@ def _preview(line: CommandLine, *, is_sweep: bool) -> str:
         raise ConfigError(f"--dry-run: lists the jobs of a run or a sweep; {what}")
     _check_sweep_keys(line, is_sweep=is_sweep)
     jobs = _checked(line, engines, is_sweep=is_sweep)
+    note = ""
+    if line.until is not None:
+        from harness.run.until import first_round
+
+        jobs, note = first_round(jobs, line.until)
     planned = preview.planned(jobs, accept=line.accept, reuse=is_sweep and not line.fresh)
-    return preview.text(planned, engines.launcher)
+    return preview.text(planned, engines.launcher, note)
 
 
 def _checked(line: CommandLine, engines: Engines, *, is_sweep: bool) -> list[Job]:

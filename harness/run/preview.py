@@ -90,8 +90,8 @@ def _state(run: Run | None, *, is_other: bool) -> str:
     return f"{words} at epoch {len(history.epochs)} of {history.params['epochs']} as {run.id}"
 
 
-def text(rows: Sequence[Planned], launcher: Launcher) -> str:
-    """What `--dry-run` prints. rows: the jobs in the command's order."""
+def text(rows: Sequence[Planned], launcher: Launcher, note: str = "") -> str:
+    """What `--dry-run` prints. rows: the jobs in the command's order. note: a line below them."""
     counts: dict[str, int] = {}
     for row in rows:
         kind = row.state.partition(" as ")[0].partition(" at ")[0].rstrip(",")
@@ -106,6 +106,7 @@ def text(rows: Sequence[Planned], launcher: Launcher) -> str:
         "counted as new"
         for data in unknown
     ]
+    lines += [note] if note else []
     return "\n".join([*lines, *_estimate(rows, launcher), "nothing was created"])
 
 

@@ -8,13 +8,14 @@ command goes on where it was.
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from harness.analysis.sequential import FIRST_LOOK, MOST_LOOKS, race
 from harness.analysis.statistics import LEVEL
 from harness.run import freeze
+from harness.run.compose import Job
 from harness.run.limits import UNTIL, Limits
 from harness.run.prepared import Prepared
 from harness.runfolder.about import About
@@ -45,7 +46,10 @@ class Deciding:
         self._prepared, self._limits, self._fresh, self._accept = prepared, limits, fresh, accept
         config = prepared[0].job.config
         self._outputs, self._objective = Path(config.outputs), Objective.parse(config.objective)
-        self._settings = _settings(prepared)
+        places = by_setting([each.job for each in prepared])
+        if len({each.key for each in prepared}) < len(prepared):
+            raise ConfigError(f"until={UNTIL}: some jobs differ in nothing that changes a result")
+        self._settings = {name: [prepared[i] for i in found] for name, found in places.items()}
         self.seeds = len(next(iter(self._settings.values())))
         first = [each for jobs in self._settings.values() for each in jobs[:FIRST_LOOK]]
         self.plan = freeze.freeze_sweep(
@@ -144,14 +148,16 @@ class Deciding:
         return f"not decided after {of}: {why}{tied}{failed}. {AFTERWARDS}"
 
 
-def _settings(prepared: list[Prepared]) -> dict[str, list[Prepared]]:
-    """The jobs of each setting, by its name, in the order of their seeds. Raises `ConfigError`."""
-    settings: dict[str, list[Prepared]] = {}
-    for each in prepared:
-        swept = each.job.swept.items()
-        name = ",".join(f"{key}={value}" for key, value in swept if key != SEED)
-        settings.setdefault(name, []).append(each)
-    seeds = {tuple(each.job.swept.get(SEED, "") for each in jobs) for jobs in settings.values()}
+def by_setting(jobs: Sequence[Job]) -> dict[str, list[int]]:
+    """The places of the jobs of each setting, by its name, in the order of their seeds.
+
+    Raises `ConfigError` for jobs among which nothing can be decided.
+    """
+    settings: dict[str, list[int]] = {}
+    for place, job in enumerate(jobs):
+        name = ",".join(f"{key}={value}" for key, value in job.swept.items() if key != SEED)
+        settings.setdefault(name, []).append(place)
+    seeds = {tuple(jobs[i].swept.get(SEED, "") for i in places) for places in settings.values()}
     if len(settings) < 2:
         raise ConfigError(f"until={UNTIL}: there is one setting; sweep another key besides seed")
     if len(seeds) > 1 or len(min(seeds)) < FIRST_LOOK:
@@ -161,8 +167,19 @@ def _settings(prepared: list[Prepared]) -> dict[str, list[Prepared]]:
         )
     if len(min(seeds)) > MOST_LOOKS:
         raise ConfigError(f"until={UNTIL}: {len(min(seeds))} seeds; expected at most {MOST_LOOKS}")
-    if len({each.key for each in prepared}) < len(prepared):
-        raise ConfigError(f"until={UNTIL}: some jobs differ in nothing that changes a result")
-    if any(each.job.config.dataset.num_val == 0 for each in prepared):
+    if any(job.config.dataset.num_val == 0 for job in jobs):
         raise ConfigError(f"until={UNTIL}: dataset.num_val=0: it needs validation examples")
     return settings
+
+
+def first_round(jobs: Sequence[Job], limits: Limits) -> tuple[list[Job], str]:
+    """The jobs that are trained in any case, in their order, and a line about those after them.
+
+    Raises `ConfigError`.
+    """
+    first = sorted(i for places in by_setting(jobs).values() for i in places[:FIRST_LOOK])
+    most = len(jobs) if limits.max_jobs is None else min(limits.max_jobs, len(jobs))
+    return [jobs[i] for i in first], (
+        f"until={UNTIL}: listed are the first {FIRST_LOOK} seeds of each setting; at most "
+        f"{max(0, most - len(first))} more job(s) follow, of settings that can still be the best"
+    )

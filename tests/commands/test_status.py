@@ -133,6 +133,7 @@ def test_json_has_a_version(command: Command, tmp_path: Path) -> None:
     (sweep,) = content["sweeps"]
     assert sweep["best_run"] == runs[0].id
     assert (sweep["jobs"], sweep["finished"], sweep["command"]) == (1, 1, ["-m", "seed=1"])
+    assert sweep["verdict"] is None
     assert content["broken"] == []
 
 

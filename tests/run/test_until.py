@@ -43,6 +43,10 @@ def test_only_settings_that_can_be_the_best_get_more_seeds(
     assert verdict.partition(",")[0] in (report / "index.html").read_text()
     compared = command("harness", "compare", plan.id)
     assert verdict in compared.stdout + compared.stderr
+    shown = command("harness", "status").stdout
+    assert f"\nsweep {plan.id}: {verdict.partition('. ')[0]}\n" in shown
+    (listed,) = json.loads(command("harness", "status", "--json").stdout)["sweeps"]
+    assert listed["verdict"] == verdict
 
     again = command(RUN, "-m", *small(idx_folder, *LR))
     assert again.returncode == 0
@@ -67,6 +71,23 @@ def test_a_killed_sweep_goes_on_where_it_was(
     assert whole.returncode == 0
     verdicts = [re.findall(r"(?:not )?decided after.*", each.stdout) for each in (done, whole)]
     assert verdicts[0] == verdicts[1] != []
+
+
+def test_a_dry_run_lists_the_first_round_only(
+    command: Command, tmp_path: Path, idx_folder: Path
+) -> None:
+    own = ("-m", "--dry-run", *small(idx_folder, *LR))
+    for limit, more in (((), 15), (("max_jobs=10",), 1), (("max_jobs=2",), 0)):
+        done = command(RUN, *own, *limit)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.startswith("9 job(s): ")
+        named = re.findall(r"^  lr=([\d.]+),seed=(\d)  ", done.stdout, re.MULTILINE)
+        assert named == [(lr, seed) for lr in ("0.001", "0.5", "0.6") for seed in "123"]
+        assert f"each setting; at most {more} more job(s) follow" in done.stdout
+    assert not (tmp_path / "outputs").exists()
+    done = command(RUN, "-m", "--dry-run", *small(idx_folder, "until=decided", "lr=0.1,0.2"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "every setting needs the same seeds, 3 or more" in done.stderr
 
 
 def test_limits(command: Command, tmp_path: Path, idx_folder: Path) -> None:
