@@ -13,10 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.commands.results import PUBLISHED, RecipeResult, RecipeRun, markdown, network
+from harness.commands.results import PUBLISHED, RecipeResult, RecipeRun, markdown, network, table
+from harness.runfolder.history import ARCHIVED
 from harness.runfolder.objective import DEFAULT, Objective
 from harness.runfolder.run import Run
-from tests.conftest import command_in, composed, run_folders, small
+from tests.conftest import command_in, composed, new_run, record_training, run_folders, small
+from tests.tracking.conftest import deliver
 
 RUN = "harness.run"
 # The network and the test error that is promised.
@@ -82,6 +84,17 @@ def test_a_row_shows_the_test_metric_of_the_objective() -> None:
     assert line[0].startswith("| recipe | network | test | seeds |")
     assert line[2].startswith("| `article` | 256 sigmoid | error 1.60 % ± 0.14 |")
     assert line[3].startswith("| `quick` | 512 relu | loss 0.016 ± 0.0014 |")
+
+
+@pytest.mark.service
+@pytest.mark.filterwarnings("ignore")
+def test_an_archived_run_is_no_result(tmp_path: Path) -> None:
+    runs = [record_training(new_run(tmp_path, f"seed={seed}"), 0.5) for seed in (1, 2)]
+    deliver(tmp_path, *(run.folder for run in runs))
+    assert [run.seed for row in table(tmp_path) for run in row.runs] == [1, 2]
+    runs[1].add_tags({ARCHIVED: "true"})
+    deliver(tmp_path, runs[1].folder)
+    assert [run.seed for row in table(tmp_path) for run in row.runs] == [1]
 
 
 def test_results_without_a_recipe_are_one_line(tmp_path: Path, idx_folder: Path) -> None:
