@@ -39,7 +39,7 @@ def after_sweep(plan: Plan, outputs: Path) -> str:
         source = Journals()
         decided = (plan.verdict,) if plan.verdict else ()
         whole = Selection(
-            f"sweep {plan.id}", recorded, source, decided, plan.about, is_search=plan.is_search
+            f"sweep {plan.id}", recorded, source, decided, plan.about, plan.is_search, plan.is_raced
         )
         of_task = evidence.of_one_task(whole, [])
         ranked = evidence.of_one_objective(of_task, []).recorded

@@ -99,7 +99,10 @@ def rank(selection: Selection, notes: list[str], measure: Measure | None = None)
     finished, runs = measure.read(selection, notes) if measure else _own(selection, notes)
     settings = group(runs, notes)
     by_id = {run.run: run for run in finished}
-    return Ranked(selection.source, ranking.ordered(settings, notes), by_id)
+    order = ranking.ordered(settings, notes)
+    if selection.is_raced:
+        order = ranking.whole_first(order, notes)
+    return Ranked(selection.source, order, by_id)
 
 
 def _own(selection: Selection, notes: list[str]) -> tuple[list[Recorded], list[SeedRun]]:

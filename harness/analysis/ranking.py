@@ -88,6 +88,19 @@ def ordered(settings: Sequence[Setting], notes: list[str]) -> list[Setting]:
     return [*_sorted(_known(settings)), *without]
 
 
+def whole_first(settings: Sequence[Setting], notes: list[str]) -> list[Setting]:
+    """The settings with the most seeds before the others, which were ended: they could not win."""
+    most = max(setting.best_val.n for setting in settings)
+    whole = [setting for setting in settings if setting.best_val.n == most]
+    others = [setting for setting in settings if setting.best_val.n < most]
+    if others:
+        notes.append(
+            f"{len(others)} setting(s) with fewer than {most} seeds are after those with all: they "
+            "could not win anymore, or a run failed"
+        )
+    return [*whole, *others]
+
+
 def _known(settings: Sequence[Setting]) -> list[Setting]:
     return [setting for setting in settings if not math.isnan(setting.best_val.mean)]
 

@@ -24,7 +24,7 @@ def setting_table(runs: Sequence[Run], plan: Plan) -> FittedTable | None:
     has several seeds, or some runs repeat one. Raises `ValueError` if no run is finished.
     """
     recorded = [from_journal(run) for run in runs]
-    selection = Selection(f"sweep {plan.id}", recorded, Journals())
+    selection = Selection(f"sweep {plan.id}", recorded, Journals(), is_raced=plan.is_raced)
     repeated: list[str] = []
     settings = group(evidence.seed_runs(selection, recorded), repeated)
     if repeated or all(len(each.runs) == 1 for each in settings):
@@ -68,7 +68,9 @@ def _title(standings: Sequence[Standing]) -> str:
     first = f", the first of {count} equal ones" if count > 1 else ""
     found = {each.verdict for each in others}
     marks = "".join(f", {text}" for verdict, text in MARKS.items() if verdict in found)
-    order = f", ordered by {by}   (* best{first}{marks})" if others else ""
+    most = best.setting.best_val.n
+    last = ", fewer seeds last" if any(each.setting.best_val.n < most for each in others) else ""
+    order = f", ordered by {by}{last}   (* best{first}{marks})" if others else ""
     return f"mean ± sd over n seeds{order}"
 
 

@@ -59,8 +59,13 @@ class Plan:
 
     @property
     def is_search(self) -> bool:
-        """Whether it is a search, whose jobs are trials of one seed."""
+        """Whether it is a search, whose jobs are those of its trials."""
         return any(word.startswith(SEARCH) for word in self.overrides)
+
+    @property
+    def is_raced(self) -> bool:
+        """Whether its settings get their seeds by results, so that some have fewer than others."""
+        return bool(self.verdict) or self.is_search
 
     def save(self, outputs: Path, saved_ns: int | None = None) -> None:
         """Write the plan atomically, with the time: the one saved last is the newest.

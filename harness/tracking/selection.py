@@ -26,7 +26,8 @@ class Selection:
     """What is compared: its title, its runs, oldest first, and where they are read from.
 
     notes: what a reader of the comparison should know about the choice of runs. about: what was
-    said of the sweep, if it is one that is on disk. is_search: whether that is a search.
+    said of the sweep, if it is one that is on disk. is_search: whether that is a search. is_raced:
+    whether its settings got their seeds by results.
     """
 
     title: str
@@ -35,6 +36,7 @@ class Selection:
     notes: tuple[str, ...] = ()
     about: About = About()
     is_search: bool = False
+    is_raced: bool = False
 
     @property
     def name(self) -> str:
@@ -63,8 +65,9 @@ def select(outputs: Folders, words: Sequence[str], uri: str | None = None) -> Se
             if plan.verdict:
                 notes.insert(0, plan.verdict)
             return Selection(
-                chosen.title, recorded, Journals(), tuple(notes), plan.about, plan.is_search
-            )
+                chosen.title, recorded, Journals(), tuple(notes), plan.about, plan.is_search,
+                plan.is_raced,
+            )  # fmt: skip
         except Unknown:
             if local.database is None or not local.database.exists():
                 raise

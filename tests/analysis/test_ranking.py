@@ -46,6 +46,19 @@ def test_the_ranking_is_by_validation_and_the_test_by_test_errors() -> None:
     assert row["best_epoch_mean"] == 1
 
 
+def test_settings_that_were_ended_are_after_those_with_all_seeds() -> None:
+    runs = [seed_run(16, seed, [0.02], 0.03) for seed in (1, 2, 3)]
+    runs += [seed_run(32, 1, [0.01], 0.03), seed_run(64, 1, [0.03], 0.03)]
+    runs += [seed_run(64, seed, [0.03], 0.03) for seed in (2, 3)]
+    notes: list[str] = []
+    order = ranking.whole_first(ranking.ordered(group(runs, notes), notes), notes)
+    assert [setting.values["batch"] for setting in order] == ["16", "64", "32"]
+    assert notes == [
+        "1 setting(s) with fewer than 3 seeds are after those with all: they could not win "
+        "anymore, or a run failed"
+    ]
+
+
 @pytest.mark.parametrize("seeds", [5, 6, 7, 8, 9])
 def test_more_seeds_never_hide_a_plain_difference(seeds: int) -> None:
     """Twelve settings 2 to 22 points apart: Holm's correction must not make the flips powerless."""

@@ -68,7 +68,7 @@ def search(
     enough: Callable[[list[float], int], bool],
 ) -> list[float]:
     """Run a search. Returns the validation error after each epoch that it trained, in order."""
-    fixed, space = split(overrides.parse([*FIXED, *keys]).settings)
+    fixed, space, _ = split(overrides.parse([*FIXED, *keys]).settings)
     base = compose_one([*fixed, f"outputs={outputs}"])
     sweeper = OptunaSweeper(**SETTINGS, n_trials=1, pruner=pruner, seed=seed)  # type: ignore[arg-type]
     study = open_study(Search(f"{pruner}{seed}", sweeper, tuple(fixed), tuple(space), base, ()))

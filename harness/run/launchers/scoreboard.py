@@ -54,9 +54,17 @@ class Scoreboard:
                 self._over.add(run)
                 self._count[ending(history)] += 1
 
-    def ended(self, run: Run) -> None:
-        """Count a job that is over."""
+    def fewer(self, jobs: int) -> None:
+        """Expect this many jobs less in all."""
         with self._lock:
+            self._total -= jobs
+
+    def ended(self, run: Run) -> None:
+        """Count a job that is over. One that was over before was expected in vain."""
+        with self._lock:
+            if run in self._over:
+                self._total -= 1
+                return
             self._histories[run] = history = run.history()
             self._over.add(run)
             self._count[ending(history)] += 1

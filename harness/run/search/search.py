@@ -36,7 +36,8 @@ FROZEN = "search.json"
 OWN = "own"
 DATA = "the data"
 OWN_SOURCE = "the source of your own code"
-SEEDS = ("seed", "dataset.split_seed")
+SPLIT_SEED = "dataset.split_seed"
+THE_SEEDS = "the seeds of each trial"
 # Keys that a repeated command may change.
 FREE = ("outputs", "tracking.uri", "tracking.patience", "tracking.name", "threads")
 
@@ -47,6 +48,7 @@ class Search:
 
     base: the configuration that trials change. own_names: the MODULE:NAME of everything of the
     user's that a trial may use. about: what was said of it, also by earlier commands.
+    seeds: over which a trial is judged; empty for the one of `base`.
     """
 
     id: str
@@ -57,6 +59,7 @@ class Search:
     typed: tuple[str, ...]
     own_names: frozenset[str] = frozenset()
     about: About = About()
+    seeds: tuple[str, ...] = ()
 
     def own_source(self) -> str:
         """The digest of the user's source files as they are now. Raises `OwnCodeError`."""
@@ -100,12 +103,12 @@ def check(settings: OptunaSweeper, line: CommandLine, typed: list[str]) -> Searc
             "a search is continued when its command is repeated, and hydra.sweeper.study=NAME "
             "starts a new one: remove resume and fresh"
         )
-    fixed, parameters = space.split(line.settings)
+    fixed, parameters, seeds = space.split(line.settings)
     for parameter in parameters:
-        if parameter.key.lstrip("+") in SEEDS:
+        if parameter.key.lstrip("+") == SPLIT_SEED:
             raise ConfigError(
-                f"{parameter.key}: cannot be searched: the search would find a lucky seed, not a "
-                "better setting; give one seed, and sweep seeds of the best settings afterwards"
+                f"{parameter.key}: cannot be searched: the search would find easy validation "
+                "examples, not a better setting; give one"
             )
         if parameter.key.lstrip("+") == KEY:
             raise ConfigError(
@@ -119,16 +122,18 @@ def check(settings: OptunaSweeper, line: CommandLine, typed: list[str]) -> Searc
             lines = [*fixed, *first]
             lines[len(fixed) + number] = f"{parameter.key}={value}"
             own_names |= _check_one(lines, value).own_names
+    for seed in seeds:
+        _check_one([*fixed, *first, f"{space.SEED}={seed}"], seed)
     common = [p.key for p in parameters if not keys.determines_result(p.key.lstrip("+"))]
     if common:
         raise ConfigError(
             f"{common[0]}: cannot be searched: it changes no result; give every trial the same"
         )
     name = settings.study or keys.digest(sorted(map(text_of, line.settings)), 10)
-    base = compose_one([*fixed, *first])
+    base = compose_one([*fixed, *first, *(f"{space.SEED}={seed}" for seed in seeds[:1])])
     return Search(
         name, settings, tuple(fixed), tuple(parameters), base, tuple(typed), frozenset(own_names),
-        _about(Path(base.outputs), name, line.about),
+        _about(Path(base.outputs), name, line.about), seeds,
     )  # fmt: skip
 
 
@@ -176,7 +181,8 @@ def start(search: Search) -> None:
             "and repeat this one to continue"
         ) from None
     try:
-        before = {KEY: str(DEFAULT), **json.loads(path.read_text())}  # earlier versions had no key
+        before = {KEY: str(DEFAULT), THE_SEEDS: []}  # earlier versions had no such keys
+        before |= json.loads(path.read_text())
     except (OSError, ValueError, TypeError) as error:
         raise ConfigError(
             f"{path}: not the start state of a search ({error}); restore it from a copy, or start "
@@ -198,6 +204,7 @@ def _start_state(search: Search) -> dict[str, Any]:
     state: dict[str, Any] = {
         **{f"hydra.sweeper.{key}": value for key, value in settings.items()},
         **{f"the space of {p.key}": asdict(p) for p in search.space},
+        THE_SEEDS: list(search.seeds),
         **configuration.leaves(search.base),
         DATA: prepared.data_digest,
         "the source of data/, nn/ and training/": keys.source_digest(),

@@ -4,6 +4,8 @@ lr=tag(log, interval(0.01, 1))    any number between, evenly on a logarithmic sc
 width=int(interval(64, 512))      any whole number between
 depth=range(1, 4)                 1, 2 or 3, in order
 batch=choice(16, 64), batch=16,64, normalization=glob(*)    one of them, in no order
+
+seed=range(5) is not searched: a setting is judged by its mean over these seeds.
 """
 
 from dataclasses import dataclass
@@ -16,6 +18,9 @@ from harness.runfolder.config import ConfigError
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
     from optuna import Trial
+
+
+SEED = "seed"
 
 
 @dataclass(frozen=True)
@@ -59,12 +64,19 @@ def short(value: str) -> str:
         return value
 
 
-def split(overrides: "list[Override]") -> tuple[list[str], list[Parameter]]:
-    """Split overrides into the fixed ones, as typed, and the space. Raises `ConfigError`."""
+def split(overrides: "list[Override]") -> tuple[list[str], list[Parameter], tuple[str, ...]]:
+    """Split overrides into the fixed ones, as typed, the space, and the seeds of each trial.
+
+    Without a swept seed there are no seeds. Raises `ConfigError`.
+    """
     check_swept_once(overrides)
-    fixed, space = [], []
+    fixed: list[str] = []
+    space: list[Parameter] = []
+    seeds: tuple[str, ...] = ()
     for override in overrides:
-        if override.is_sweep_override():
+        if override.is_sweep_override() and override.get_key_element().lstrip("+") == SEED:
+            seeds = _seeds(override)
+        elif override.is_sweep_override():
             space.append(_parameter(override))
         else:
             fixed.append(text_of(override))
@@ -73,7 +85,15 @@ def split(overrides: "list[Override]") -> tuple[list[str], list[Parameter]]:
             "hydra/sweeper=optuna: there is nothing to search; give a space such as "
             "'lr=tag(log, interval(0.01, 1))'"
         )
-    return fixed, space
+    return fixed, space, seeds
+
+
+def _seeds(override: "Override") -> tuple[str, ...]:
+    text = text_of(override)
+    if is_interval(override):
+        raise ConfigError(f"{text}: expected a list of seeds, such as {SEED}='range(1,6)'")
+    with one_line_errors(text):
+        return tuple(dict.fromkeys(sweep_values(override)))
 
 
 def _parameter(override: "Override") -> Parameter:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
+from harness.run.search.space import SEED
 from harness.runfolder.config import ConfigError
 from harness.runfolder.folder import open_run
 from harness.runfolder.objective import Objective
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from harness.run.search.search import Search
 
 DATABASE = "optuna.db"
-SEED, SEEDS = "seed", 5
+SEEDS = 5
 
 
 def check_database(outputs: Path) -> None:
@@ -165,11 +166,11 @@ def ended(study: "Study") -> Sequence["FrozenTrial"]:
 def with_several_seeds(search: "Search", study: "Study") -> list[str]:
     """The arguments of a command that trains the best of several trials with other seeds too.
 
-    Empty if fewer than two are finished: then none was chosen.
+    Empty if fewer than two are finished, where none was chosen, or the search has several seeds.
     """
     from optuna.trial import TrialState
 
-    if len(study.get_trials(states=(TrialState.COMPLETE,))) < 2:
+    if search.seeds or len(study.get_trials(states=(TrialState.COMPLETE,))) < 2:
         return []
     fixed = [text for text in search.fixed if text.partition("=")[0] != SEED]
     best = [f"{key}={value}" for key, value in study.best_trial.params.items()]

@@ -1,10 +1,12 @@
 """The trials of a search: every one is an ordinary run, and hopeless ones are ended early.
 
 Optuna's own loop asks for a trial whenever a slot of the launcher is free, in a thread that follows
-the trial's journal.
+the trial's journal. A trial of a search with several seeds is a run for each of them, one after
+another while it can still win (`analysis/racing.py`); its value is their mean.
 """
 
 import contextvars
+import math
 import sys
 import threading
 from collections import defaultdict
@@ -13,6 +15,9 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from harness.analysis.racing import Prospect, prospect
 from harness.run import freeze, notices
 from harness.run.compose import Job, compose_one
 from harness.run.freeze import Membership
@@ -23,9 +28,11 @@ from harness.run.search.search import Search
 from harness.run.search.study import DATABASE, ended, open_study
 from harness.run.search.watch import Watch
 from harness.run.signals import setting_event
+from harness.run.until import AFTERWARDS
 from harness.runfolder import config as configuration
 from harness.runfolder.config import ConfigError
 from harness.runfolder.folder import Busy, open_run
+from harness.runfolder.history import History
 from harness.runfolder.objective import Objective
 from harness.runfolder.own_code import OwnCodeError
 from harness.runfolder.parts import PartError
@@ -34,8 +41,11 @@ from harness.runfolder.run import Run
 from harness.runfolder.status import RunStatus
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from optuna import Trial
     from optuna.trial import FrozenTrial
+
+VALUES = "values"  # of a trial: those of its objective over the seeds, lower is better
 
 
 class TrialFailed(RuntimeError):
@@ -67,19 +77,27 @@ class Trials:
                 "the values of a finished run take its result"
             )
         self._error: Exception | None = None
+        self._order = Objective.parse(search.base.objective).order
         self._own_source = search.own_source()
         for run in self.plan.runs(search.outputs):
             follow(run)
+
+    @property
+    def _seeds(self) -> "list[dict[str, str]]":
+        """The seeds of each trial as settings: none for the one of the base configuration."""
+        return [{space.SEED: seed} for seed in self.search.seeds] or [{}]
 
     def _known(self) -> Plan:
         """The plan of an earlier command of this search, without runs that were removed."""
         search = self.search
         jobs: tuple[SweepJob, ...] = ()
+        verdict = ""
         if (sweeps_folder(search.outputs) / f"{search.id}.json").is_file():
             plan = load_plan(search.outputs, search.id)
             pairs = zip(plan.jobs, plan.runs(search.outputs), strict=True)
             jobs = tuple(job for job, run in pairs if run.is_readable())
-        return Plan(search.id, search.typed, jobs, about=search.about)
+            verdict = plan.verdict
+        return Plan(search.id, search.typed, jobs, about=search.about, verdict=verdict)
 
     def run(self) -> None:
         """Run trials until the search has its total. Raises `KeyboardInterrupt`."""
@@ -91,17 +109,19 @@ class Trials:
         left = self.search.settings.n_trials - len(ended(self.study))
         if left <= 0:
             return
+        self.plan = replace(self.plan, verdict="")
         context = contextvars.copy_context()  # Optuna's threads have none of the user's folders
 
         def objective(trial: "Trial") -> float:
             return context.copy().run(self._objective, trial)
 
-        with setting_event() as stop, Scoreboard([], self.search.settings.n_trials) as board:
+        runs = self.plan.runs(self.search.outputs)
+        over = [run for run in runs if _is_over(run.history())]
+        total = len(over) + left * len(self._seeds)
+        with setting_event() as stop, Scoreboard([], total) as board:
             self._stop, self._board = stop, board
-            for run in self.plan.runs(self.search.outputs):
-                history = run.history()
-                over = history.status in (RunStatus.FINISHED, RunStatus.FAILED)
-                board.add(run, over=over or history.is_pruned)
+            for run in runs:
+                board.add(run, over=run in over)
             with suppress(SearchInterrupted):
                 self.study.optimize(
                     objective, left, n_jobs=self.launcher.slots, catch=(TrialFailed,)
@@ -110,18 +130,14 @@ class Trials:
             raise self._error
         if stop.is_set():
             raise KeyboardInterrupt
+        self._conclude()
 
     def _objective(self, trial: "Trial") -> float:
-        """The value of a trial's objective at the epoch whose weights count."""
+        """The value of a trial's objective at the epoch whose weights count, over its seeds."""
         from optuna import TrialPruned
 
         try:
-            run = self._freeze_trial(trial)
-            try:
-                with self._busy[run.id]:  # the same values again: wait, then use their result
-                    return self._train(trial, run)
-            finally:
-                self._board.ended(run)
+            return self._judge(trial)
         except (TrialFailed, TrialPruned, SearchInterrupted):
             raise
         except Exception as error:
@@ -131,9 +147,58 @@ class Trials:
             self._enqueue_again(trial)
             raise SearchInterrupted from error
 
-    def _freeze_trial(self, trial: "Trial") -> Run:
-        """The run of a trial's values. Raises `TrialFailed` when they cannot be combined."""
+    def _judge(self, trial: "Trial") -> float:
+        """Train a trial with one seed after another, while it can still win."""
         values = {each.key: each.suggest(trial) for each in self.search.space}
+        found: list[float] = []
+        now = Prospect(math.nan, math.inf)
+        started = 0
+        try:
+            for seed in self._seeds:
+                run = self._freeze_trial(trial, {**values, **seed})
+                started += 1
+                try:
+                    with self._busy[run.id]:  # the same values again: wait, then use their result
+                        found.append(self._order(self._train(trial, run, may_prune=not found)))
+                finally:
+                    self._board.ended(run)
+                now = prospect(found, self._whole())
+                if not now.can_win:
+                    break
+        finally:
+            self._board.fewer(len(self._seeds) - started)
+        trial.set_user_attr(VALUES, found)
+        if not now.can_win:
+            shown = ",".join(f"{key}={space.short(value)}" for key, value in values.items())
+            print(f"{shown} cannot win anymore, after {len(found)} of {len(self._seeds)} seeds")
+        return self._order(now.mean)
+
+    def _whole(self) -> "NDArray[np.float64]":
+        """The values of each setting that has all seeds, one row each; lower is better."""
+        from optuna.trial import TrialState
+
+        rows = {
+            str(trial.params): trial.user_attrs.get(VALUES, ())
+            for trial in self.study.get_trials(states=(TrialState.COMPLETE,))
+        }
+        k = len(self._seeds)
+        return np.array([row for row in rows.values() if len(row) == k]).reshape(-1, k)
+
+    def _conclude(self) -> None:
+        """Keep in the plan how many settings got all seeds."""
+        if len(self._seeds) < 2:
+            return
+        settings = {str(trial.params) for trial in ended(self.study)}
+        self.plan = replace(
+            self.plan,
+            verdict=f"{len(self._whole())} of {len(settings)} settings have all "
+            f"{len(self._seeds)} seeds; the others were pruned, failed, or could not win anymore. "
+            f"{AFTERWARDS}",
+        )
+        self.plan.save(self.search.outputs)
+
+    def _freeze_trial(self, trial: "Trial", values: dict[str, str]) -> Run:
+        """The run of these values. Raises `TrialFailed` when they cannot be combined."""
         if self._stop.is_set():
             self._give_up(trial)
         try:
@@ -149,11 +214,14 @@ class Trials:
         trial.set_user_attr("run", run.id)
         return run
 
-    def _train(self, trial: "Trial", run: Run) -> float:
-        """Train a trial's run unless it is finished; returns the value of `_objective`."""
+    def _train(self, trial: "Trial", run: Run, *, may_prune: bool) -> float:
+        """Train a trial's run unless it is finished; returns the value of its objective.
+
+        may_prune: whether Optuna gets its epochs, to end the trial early.
+        """
         from optuna import TrialPruned
 
-        watch = Watch(trial, run, self._stop)
+        watch = Watch(trial if may_prune else None, run, self._stop)
         if not run.is_finished:
             self._board.add(run)
             self.launcher.attend(run, watch)
@@ -220,3 +288,7 @@ class Trials:
         waiting = self.study.get_trials(states=(TrialState.WAITING,))
         if not any(each.user_attrs.get("resumes") == trial.number for each in waiting):
             self.study.enqueue_trial(trial.params, user_attrs={"resumes": trial.number})
+
+
+def _is_over(history: History) -> bool:
+    return history.status in (RunStatus.FINISHED, RunStatus.FAILED) or history.is_pruned

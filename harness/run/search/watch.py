@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 class Watch:
     """Follows a trial's journal and reports each epoch; called to decide whether to end its job.
 
-    pruned: the epoch after which the pruner ended the trial, 0 while it has not.
+    trial: None where Optuna is told nothing. pruned: the epoch after which the pruner ended the
+    trial, 0 while it has not.
     """
 
-    def __init__(self, trial: "Trial", run: Run, stop: threading.Event) -> None:
+    def __init__(self, trial: "Trial | None", run: Run, stop: threading.Event) -> None:
         self.pruned = 0
         self._trial, self._stop = trial, stop
         self._path, self._offset, self._epoch = run.journal, 0, 0
@@ -31,6 +32,8 @@ class Watch:
 
     def report(self, *, may_prune: bool = False) -> bool:
         """Report new epochs. Returns whether the pruner ends the trial."""
+        if self._trial is None:
+            return False
         records, self._offset, _ = journal.read(self._path, self._offset)
         for record in records:
             if record["kind"] != "epoch" or record["epoch"] <= self._epoch:

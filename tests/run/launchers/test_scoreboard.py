@@ -162,6 +162,17 @@ def test_a_continued_trial_counts_once(tmp_path: Path) -> None:
         assert board.line().startswith("1/3 done, 0 running")
 
 
+def test_jobs_that_are_not_needed_are_not_expected(tmp_path: Path) -> None:
+    (known,) = runs_of(tmp_path, 1)
+    record_training(known, 0.5)
+    with Scoreboard([], total=9) as board:
+        board.add(known, over=True)
+        board.ended(known)
+        assert board.line().startswith("1/8 done"), "it was over before"
+        board.fewer(3)
+        assert board.line().startswith("1/5 done")
+
+
 def test_a_run_counts_by_its_epochs(tmp_path: Path) -> None:
     runs = runs_of(tmp_path, 2)
     record_training(runs[0], 0.5, 0.5, status=None)

@@ -57,8 +57,9 @@ def states(cwd: Path) -> Counter[str]:
         (["dropout=interval(0,1)"], "dropout=1.0: expected a number from 0 to below 1"),
         (["lr=0.1,0.2", "lr=0.3,0.4"], "give a swept key once"),
         (["lr=0.1,0.2", "dataset.num_val=0"], "a search needs validation examples"),
-        (["seed=range(2)"], "seed: cannot be searched: the search would find a lucky seed"),
-        (["++seed=1,2"], "seed: cannot be searched"),
+        (["seed=range(2)"], "there is nothing to search"),
+        (["lr=0.1,0.2", "seed=1,-2"], "seed=-2: expected a whole number of at least 0"),
+        (["lr=0.1,0.2", "seed=interval(1,9)"], "expected a list of seeds"),
         (["dataset.split_seed=1,2"], "dataset.split_seed: cannot be searched"),
         (["++threads=1,2"], "threads: cannot be searched"),
         (["threads=1,2"], "threads: cannot be searched"),
@@ -295,6 +296,55 @@ def test_failed_trials_do_not_end_a_search(
     assert counts["FAIL"] >= 1
     assert counts["COMPLETE"] >= 1
     assert counts.total() == 6
+
+
+def values_of(cwd: Path) -> dict[str, float]:
+    """The value of each finished run by its settings."""
+    return {run.name: run.final[metrics.BEST_VAL_ERROR] for run in histories(cwd) if run.final}
+
+
+@pytest.mark.fault
+def test_seeds_inside_a_search(tmp_path: Path, idx_folder: Path) -> None:
+    """A setting gets seeds while it can win; killed and repeated, all is as if it were not."""
+    arguments = (
+        *OPTUNA, *small(idx_folder), "lr=tag(log, interval(0.00001, 1))", "seed=range(1,5)",
+        "epochs=9", "hydra.sweeper.n_trials=6", "hydra.sweeper.pruner=none",
+        "hydra.sweeper.sampler=qmc",
+    )  # fmt: skip
+    for name in ("whole", "killed"):
+        (tmp_path / name).mkdir()
+    whole = command_in(tmp_path / "whole")(RUN, *arguments, timeout=900)
+    assert whole.returncode == 0, whole.stderr
+    process = start(tmp_path / "killed", *arguments)
+    wait_for(lambda: len(values_of(tmp_path / "killed")) >= 6, 600)
+    process.kill()
+    process.communicate(timeout=120)
+    assert len(values_of(tmp_path / "killed")) < len(values_of(tmp_path / "whole"))
+    again = command_in(tmp_path / "killed")(RUN, *arguments, timeout=900)
+    assert again.returncode == 0, again.stderr
+    values = values_of(tmp_path / "killed")
+    assert values == values_of(tmp_path / "whole")
+
+    seeds = Counter(name.rpartition(",")[0] for name in values)
+    assert len(seeds) == 6
+    assert min(seeds.values()) < 4 == max(seeds.values())
+    assert whole.stdout.count("cannot win anymore, after ") == sum(n < 4 for n in seeds.values())
+    means = {
+        setting: np.mean([values[f"{setting},seed={seed}"] for seed in range(1, 5)])
+        for setting, n in seeds.items()
+        if n == 4
+    }
+    with opened_study(tmp_path / "whole") as study:
+        assert study.best_value == pytest.approx(min(means.values()))
+    report = report_of(tmp_path / "whole")
+    ranked = [row["n"] for row in report["settings"]]
+    assert ranked == sorted(ranked, reverse=True), "those with all seeds are first"
+    verdict = f"{len(means)} of 6 settings have all 4 seeds; the others were pruned, failed, or"
+    assert report["notes"][0].startswith(verdict)
+    assert verdict in whole.stdout
+    assert "one seed may be luck" not in whole.stdout
+    once_more = command_in(tmp_path / "whole")(RUN, *arguments, timeout=900)
+    assert verdict in once_more.stdout
 
 
 @pytest.mark.fault

@@ -16,18 +16,18 @@ from tests.run.search.conftest import settings_of
 
 
 def test_every_form_of_the_grammar() -> None:
-    fixed, parameters = space.split(
+    fixed, parameters, seeds = space.split(
         settings_of("batch=16", "lr=tag(log, interval(0.01, 1))", "width=choice(128,256,512)",
-         "depth=range(1,4)", "dropout=range(0,0.5,step=0.1)", "seed=int(interval(1,9))",
+         "depth=range(1,4)", "dropout=range(0,0.5,step=0.1)", "seed=range(1,4)",
          "normalization=glob(*,exclude=none)", "input_dropout=interval(0,0.3)", "epochs=3,3,5")
     )  # fmt: skip
     assert fixed == ["batch=16"]
+    assert seeds == ("1", "2", "3")
     assert parameters == [
         Parameter("lr", low=0.01, high=1.0, log=True),
         Parameter("width", choices=("128", "256", "512")),
         Parameter("depth", low=1, high=3, step=1, whole=True),
         Parameter("dropout", low=0, high=0.4, step=0.1),
-        Parameter("seed", low=1, high=9, whole=True),
         Parameter("normalization", choices=("minmax", "standard", "unit")),
         Parameter("input_dropout", low=0, high=0.3),
         Parameter("epochs", choices=("3", "5")),
@@ -44,6 +44,9 @@ def test_every_form_of_the_grammar() -> None:
         (["lr=tag(a,interval(0.1,1))"], "lr=tag(a,interval(0.1,1)): expected no other tag than"),
         (["lr=interval(1,0.1)"], "lr=interval(1,0.1): expected two numbers, the lower first"),
         (["lr=tag(log,interval(0, 1))"], "expected two numbers above 0, the lower first"),
+        (["seed=range(1,4)"], "there is nothing to search"),
+        (["lr=0.1,0.2", "seed=int(interval(1,9))"], "expected a list of seeds, such as seed="),
+        (["lr=0.1,0.2", "seed=1,2", "seed=3"], "seed=3: seed=1,2 is given as well"),
         (["batch=glob(*)"], "batch=glob(*): glob() selects options of a group"),
     ],
 )
