@@ -116,7 +116,7 @@ def main() -> None:
             ended, lost, worse, single, every, runs = simulate(
                 scale, draw, parsed.count, parsed.trials, parsed.seeds
             )
-            print(f"| {scale:.0f} | {draw.__name__} | {ended:.2%} | {lost:.1%} | {worse:.2f} | "
+            print(f"| {scale:.0f} | {draw.__name__} | {ended:.2%} | {lost:.1%} | {worse:z.2f} | "
                   f"{single:.2f} | {every:.2f} | {runs:.2f} |", flush=True)  # fmt: skip
 
 
