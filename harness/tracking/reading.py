@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.runfolder import selection, versions
+from harness.runfolder.about import SWEEP_NAME
 from harness.runfolder.history import ARCHIVED
 from harness.runfolder.objective import Objective
 from harness.runfolder.selection import LAST, SINCE, since_ms
@@ -102,12 +103,29 @@ class Reader:
         sweep = self._sweep(word, also)
         if sweep is not None:
             return sweep
-        if "'" not in word:
-            named = self._listed(_and(f"attributes.run_name = '{word}'", also))
-            if named:
-                return f"name {word}", named
+        named = self._of_name(word, also)
+        if named is not None:
+            return named
         run = self.run(word)
         return f"run {run.run}", self._search(_and(f"attributes.run_id = '{run.location}'", also))
+
+    def _of_name(self, word: str, also: str) -> tuple[str, list[Recorded]] | None:
+        """What the user called so: a sweep, or runs and all sweeps that have the name."""
+        like = word.replace("'", "_")  # any character, because a filter cannot have quotes
+        of_name, of_sweep = f"attributes.run_name LIKE '{like}'", f"tags.`{SWEEP_NAME}` LIKE '{like}'"
+        runs = [run for run in self._listed(of_name) if run.name == word]
+        of_sweeps = [run for run in self._listed(of_sweep) if run.tags[SWEEP_NAME] == word]
+        if not runs and not of_sweeps:
+            return None
+        title, every = f"name {word}", {run.location: run for run in [*runs, *of_sweeps]}
+        sweeps = {run.tags.get("sweep", "").split(",")[-1] for run in of_sweeps}
+        if len(sweeps) == 1 and not runs:
+            title, of_one = self.sweep(sweeps.pop())
+            every = {run.location: run for run in of_one}
+        if also:
+            kept = {run.location for run in self._listed(also)}
+            every = {location: run for location, run in every.items() if location in kept}
+        return title, sorted(every.values(), key=lambda run: run.created_ms or 0)
 
     def _last(self, back: int, also: str) -> tuple[str, list[Recorded]]:
         made: dict[str, Recorded] = {}  # the newest run of each sweep, or by itself

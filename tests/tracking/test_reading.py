@@ -22,6 +22,7 @@ from tests.tracking.conftest import fresh_store
 
 pytestmark = [pytest.mark.service, pytest.mark.filterwarnings("ignore")]  # MLflow's own warnings
 RUNS, EPOCHS = 7, 11
+NAME = """étude "2" it's 100%_"""
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +33,8 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(RUNS):
         run = f"{number}{number}cafe-x"
         tags = {"run.id": run, "sweep": "0123456789" if number < 4 else "01ffffffff"}
+        if number >= 4:
+            tags["sweep.name"] = NAME
         record = {"run": run, "ms": 1000 + number, "tags": tags, "name": f"run {number}"}
         mlflow_id = store.open_run(record | {"experiment": "many"}).info.run_id
         points = [(epoch, number + epoch / 100, 10 + epoch) for epoch in range(EPOCHS, 0, -1)]
@@ -75,6 +78,17 @@ def test_sweeps_are_found_by_a_prefix_while_it_is_unique(reader: Reader) -> None
     assert reader.newest_sweep() == "01ffffffff"
     with pytest.raises(ValueError, match="sweep '01' could be 0123456789, 01ffffffff"):
         reader.select(["01"])
+
+
+def test_what_the_user_called_so(reader: Reader) -> None:
+    title, runs = reader.select([NAME])
+    assert (title, len(runs)) == ("sweep 01ffffffff", 3)
+    title, runs = reader.select(["run 2"])
+    assert (title, [run.run for run in runs]) == ("name run 2", ["22cafe-x"])
+    title, runs = reader.select([NAME, "since=2000-01-01"])
+    assert runs == [], "the runs of this store are from 1970"
+    with pytest.raises(ValueError, match="is not a sweep, an experiment, a name or a run"):
+        reader.select([NAME.replace("'", "x")])
 
 
 def test_filters_and_runs(reader: Reader) -> None:
