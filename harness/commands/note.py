@@ -38,12 +38,12 @@ def note(selection: tuple[str, ...], text: str, outputs: Path) -> None:
     sys.exit(ExitStatus.FAILED if len(written) < len(chosen.runs) else deliver(written))
 
 
-def add_tags(runs: Sequence[Run], tags: dict[str, str]) -> list[Run]:
+def add_tags(runs: Sequence[Run], tags: dict[str, str], *, by: str | None = None) -> list[Run]:
     """Write tags into journals; returns the runs that have them, and names the others."""
     written = []
     for run in runs:
         try:
-            run.add_tags(tags)
+            run.add_tags(tags, by=by)
             written.append(run)
         except Timeout:
             print(f"{run.id}: another process holds it; it stays as it was", file=sys.stderr)

@@ -133,6 +133,7 @@ def _run_fields(run: Run) -> dict[str, Any]:
         "run": run.id,
         "name": history.name,
         "note": history.tags.get(NOTE) or None,
+        "tags": history.user_tags,
         "status": _state(run),
         "created": _utc(history.created_ms),
         "ended": None if history.ended_ms is None else _utc(history.ended_ms),
@@ -201,19 +202,23 @@ def runs_table(runs: Sequence[Run], *, short: bool = False) -> Table:
     value, test = ("value", "test") if is_mixed else (first.short_title, first.test_title)
     for title, drop in ((value, 0), ("epoch", 2), (test, 5), ("seconds", 3)):
         table.add(title, right=True, drop=drop)
-    has_note = any(run.history().tags.get(NOTE) for run in runs)
+    histories = [run.history() for run in runs]
+    tags = [", ".join(f"{k}={v}" for k, v in sorted(h.user_tags.items())) for h in histories]
+    if any(tags):
+        table.add("tags", folds=True, drop=8)
+    has_note = any(history.tags.get(NOTE) for history in histories)
     if has_note:
         table.add("note", folds=True, drop=7)
-    histories = [run.history() for run in runs]
     names = [history.name for history in histories]
     if short:
         names = apart.names(names, [history.params for history in histories])
-    for run, history, name in zip(runs, histories, names, strict=True):
+    for run, history, name, its in zip(runs, histories, names, tags, strict=True):
         started = time.strftime(MINUTES, time.localtime(history.created_ms / 1000))
         epochs = f"{len(history.epochs)}/{history.params['epochs']}"
         own = [str(Objective.of(history.params))] if is_mixed else []
         row = (run.id, started, name, _state(run), epochs, *own, *figures(history))
-        table.add_row(*row, *([history.tags.get(NOTE, "")] if has_note else []))
+        said = [*([its] if any(tags) else []), *([history.tags.get(NOTE, "")] if has_note else [])]
+        table.add_row(*row, *said)
     return table
 
 

@@ -12,6 +12,7 @@ from harness.runfolder.journal import JournalError, Record, read_create, scan
 from harness.runfolder.status import RunStatus
 
 ARCHIVED = "archived"  # the tag of a run that is not listed
+USER = "user"  # who wrote a record of tags, if not the harness
 PRUNED = "pruned"  # the tag of a run that its search ended early
 
 
@@ -23,6 +24,7 @@ class History:
     else FINISHED, FAILED or KILLED; DAMAGED when a record cannot be read, which `error` names.
     `epochs` holds one record per epoch in order; `final` the metrics of the last record of that
     kind; `artifacts` the last record of each file by its path; `start` the last start record.
+    `user_tags`: those of `tags` that `harness tag` set.
     `pruned`: tagged by a search since the last start. `ended_ms`: of the end record, if the run has
     ended. `store`: the address of another store that the run was bound for later (`local`: the one
     in outputs). `unknown`: what a newer version wrote and this one does not know.
@@ -34,6 +36,7 @@ class History:
     final: dict[str, float] = field(default_factory=dict)
     artifacts: dict[str, Artifact] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
+    user_tags: dict[str, str] = field(default_factory=dict)
     status: RunStatus = RunStatus.CREATED
     error: str | None = None
     pruned: bool = False
@@ -106,6 +109,10 @@ class History:
             case "tags":
                 tags = record["tags"]
                 pruned = tags.get(PRUNED, str(self.pruned).lower()) == "true"
+                if record.get("by") == USER:
+                    its = {key: value for key, value in (self.user_tags | tags).items() if value}
+                    kept = {key: value for key, value in self.tags.items() if key not in tags}
+                    return replace(self, tags=kept | its, user_tags=its)
                 return replace(self, tags=self.tags | tags, pruned=pruned)
             case "artifact":
                 artifact = Artifact.of(record)

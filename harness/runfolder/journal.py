@@ -41,7 +41,7 @@ RECORDS = {  # the kinds, each with its fields
         "epoch": ("epoch", "metrics"),
         "final": ("epoch", "metrics"),
         "artifact": ("path", "bytes", "sha256"),
-        "tags": ("tags",),
+        "tags": ("tags", "by"),
         "store": ("uri",),
         "end": ("status", "error"),
     }.items()

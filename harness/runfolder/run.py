@@ -303,10 +303,10 @@ class Run:
         with self.lock(wait_s), Journal(self.journal) as journal:
             yield journal
 
-    def add_tags(self, tags: dict[str, str]) -> None:
-        """Add tags; no process may be training the run."""
+    def add_tags(self, tags: dict[str, str], *, by: str | None = None) -> None:
+        """Add tags; no process may be training the run. by: `USER` for the user's own."""
         with self.writing() as journal:
-            journal.append("tags", tags=tags)
+            journal.append("tags", tags=tags, **({"by": by} if by else {}))
 
     def add_artifacts(self, paths: list[str]) -> None:
         """Note finished files, relative to the folder; no process may be training the run."""

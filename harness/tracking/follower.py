@@ -16,7 +16,7 @@ from harness.data.atomic import write_text
 from harness.runfolder import delivered, journal
 from harness.runfolder.about import NOTE
 from harness.runfolder.artifacts import Artifact
-from harness.runfolder.history import ARCHIVED
+from harness.runfolder.history import ARCHIVED, USER
 from harness.runfolder.liveness import FolderLock
 from harness.runfolder.run import Run
 from harness.runfolder.status import RunStatus
@@ -246,6 +246,9 @@ class Follower:
             store.remove_tag(self.mlflow_id, "error")
         if tags.get(ARCHIVED) == "false":  # MLflow finds what is listed by `tags.archived IS NULL`
             store.remove_tag(self.mlflow_id, ARCHIVED)
+        of_user = [key for record in records if record.get("by") == USER for key in record["tags"]]
+        for key in {key for key in of_user if not tags[key]}:
+            store.remove_tag(self.mlflow_id, key)
         for record in records:
             if record["kind"] == "artifact":
                 self._deliver_artifact(store, Artifact.of(record))

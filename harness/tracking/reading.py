@@ -112,7 +112,10 @@ class Reader:
     def _of_name(self, word: str, also: str) -> tuple[str, list[Recorded]] | None:
         """What the user called so: a sweep, or runs and all sweeps that have the name."""
         like = word.replace("'", "_")  # any character, because a filter cannot have quotes
-        of_name, of_sweep = f"attributes.run_name LIKE '{like}'", f"tags.`{SWEEP_NAME}` LIKE '{like}'"
+        of_name, of_sweep = (
+            f"attributes.run_name LIKE '{like}'",
+            f"tags.`{SWEEP_NAME}` LIKE '{like}'",
+        )
         runs = [run for run in self._listed(of_name) if run.name == word]
         of_sweeps = [run for run in self._listed(of_sweep) if run.tags[SWEEP_NAME] == word]
         if not runs and not of_sweeps:

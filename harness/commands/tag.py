@@ -1,0 +1,54 @@
+"""`python -m harness tag`: give runs a tag of the user's own."""
+
+import re
+import sys
+from pathlib import Path
+
+import click
+
+from harness.commands.note import add_tags, deliver
+from harness.commands.options import OUTPUTS, at_rest, refuse
+from harness.runfolder.history import USER
+from harness.runfolder.status import ExitStatus
+
+KEY = re.compile(r"[A-Za-z][\w-]{0,99}")  # the harness's own with a dot cannot be meant
+MOST_VALUE = 1000
+RESERVED = frozenset({
+    "archived", "backend", "command", "error", "host", "nonfinite", "pruned", "refused",
+    "reproduces", "run_key", "sweep", "threads",
+})  # fmt: skip
+
+
+@click.command()
+@click.argument("selection", nargs=-1, required=True, metavar="SELECTION...")
+@click.argument("pair", metavar="KEY=VALUE")
+@OUTPUTS
+def tag(selection: tuple[str, ...], pair: str, outputs: Path) -> None:
+    """Set a tag of runs, or of all runs of a sweep; KEY= removes it.
+
+    SELECTION is as for `compare`, where "tags.KEY = 'VALUE'" then selects the runs. The tag is
+    shown by `status` and in MLflow.
+    """
+    try:
+        key, value = _checked(pair)
+        chosen = at_rest(outputs, selection, "tag")
+    except ValueError as error:
+        refuse(error)
+    written = add_tags(chosen.runs, {key: value}, by=USER)
+    print(f"{chosen.title}: {'tagged' if value else 'tag removed'} ({len(written)} run(s))")
+    sys.exit(ExitStatus.FAILED if len(written) < len(chosen.runs) else deliver(written))
+
+
+def _checked(pair: str) -> tuple[str, str]:
+    """The key and the value. Raises `ValueError`."""
+    key, equals, value = pair.partition("=")
+    if not equals or not KEY.fullmatch(key):
+        raise ValueError(
+            f"{pair!r}: expected KEY=VALUE as the last word, such as team=vision; a key has "
+            "letters, digits, - and _"
+        )
+    if key in RESERVED:
+        raise ValueError(f"{pair!r}: {key} is a tag of the harness's own; take another key")
+    if len(value) > MOST_VALUE or not value.isprintable():
+        raise ValueError(f"{pair[:40]!r}: expected one line of at most {MOST_VALUE} characters")
+    return key, value
