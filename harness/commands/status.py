@@ -16,7 +16,7 @@ from harness.commands.options import EVERY_OUTPUTS, JSON, refuse
 from harness.nn import metrics
 from harness.run.fitted_table import FittedTable
 from harness.run.summary import best_row, figures, objectives, show
-from harness.runfolder import removed, streams
+from harness.runfolder import delivered, removed, streams
 from harness.runfolder.about import NOTE
 from harness.runfolder.folder import broken_runs
 from harness.runfolder.objective import DEFAULT, Objective
@@ -76,6 +76,8 @@ def status(
     if runs or sweeps:
         _show_sweeps(sweeps[:limit])
         show(runs_table(newest[::-1], short=streams.console().is_terminal))
+        for line in [] if is_removed else delivered.deleted(run.folder for run in runs):
+            print(line)
     elif (is_removed or is_archived) and not selection:
         print(f"nothing was {'removed' if is_removed else 'archived'}")
     elif not selection and listed.archived:

@@ -1,10 +1,12 @@
 """How much of a run's journal the tracking store has: the run folder's `delivered.json`."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 FILE_NAME = "delivered.json"
+MOST_NAMED = 3
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -21,3 +23,15 @@ def read(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return state if isinstance(state, dict) else {}
+
+
+def deleted(folders: Iterable[Path]) -> list[str]:
+    """A line about the runs that were seen deleted in their store, or none."""
+    names = [each.name for each in folders if read(each).get("was_deleted")]
+    if not names:
+        return []
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return [
+        f"{len(names)} run(s) were deleted in MLflow and still count here: "
+        f"{', '.join(names[:MOST_NAMED])}{more}; `python -m harness rm` removes them here too"
+    ]

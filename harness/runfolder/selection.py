@@ -225,7 +225,8 @@ class Outputs:
         raise Unknown(
             word,
             f"{word!r} is no run, sweep, name or experiment in {where}, nor a filter such as "
-            "\"params.batch = '16'\"; `python -m harness status` lists them",
+            "\"params.batch = '16'\"; `python -m harness status` lists them, and names given in "
+            "MLflow are known to `compare` and `export` only",
         )
 
     def _sweep(self, plan: Plan, outputs: Path) -> Selection:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.runfolder import selection
+from harness.runfolder import delivered, selection
 from harness.runfolder.about import About
 from harness.runfolder.plan import Plan, all_plans
 from harness.runfolder.selection import Folders, Unknown, listed
@@ -61,6 +61,7 @@ def select(outputs: Folders, words: Sequence[str], uri: str | None = None) -> Se
             recorded = list(map(from_journal, chosen.runs))
             notes = [f"left out: {problem}" for problem in chosen.unreadable]
             notes += _elsewhere(folders, chosen)
+            notes += delivered.deleted(run.folder for run in chosen.runs)
             plan = chosen.plan or Plan("", (), ())
             if plan.verdict:
                 notes.insert(0, plan.verdict)

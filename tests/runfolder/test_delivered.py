@@ -25,3 +25,16 @@ def test_a_missing_or_unreadable_file_is_no_state(tmp_path: Path, content: str |
 
 def test_a_missing_folder_is_no_state(tmp_path: Path) -> None:
     assert delivered.read(tmp_path / "removed") == {}
+
+
+def test_runs_that_were_deleted_in_the_store_are_named(tmp_path: Path) -> None:
+    folders = [tmp_path / f"r{number}" for number in range(5)]
+    for number, folder in enumerate(folders):
+        folder.mkdir()
+        (folder / "delivered.json").write_text(json.dumps({"was_deleted": number > 0}))
+    assert delivered.deleted(folders[:1]) == []
+    (line,) = delivered.deleted(folders)
+    assert line == (
+        "4 run(s) were deleted in MLflow and still count here: r1, r2, r3 and 1 more; "
+        "`python -m harness rm` removes them here too"
+    )

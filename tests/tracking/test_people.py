@@ -78,6 +78,10 @@ def test_what_people_do_to_delivered_runs_stays(
         assert "1 of 2 runs complete" in done.stdout
         assert f"{gone.id}: was deleted in the store and stays deleted" in done.stdout
         assert (stored(client, kept), stored(client, gone)) == before
+    line = f"1 run(s) were deleted in MLflow and still count here: {gone.id}; "
+    assert line in command("harness", "status").stdout
+    assert line in command("harness", "compare", kept.id, gone.id, "--no-attach").stderr
+    assert "deleted" not in command("harness", "status", kept.id).stdout
     kept.add_tags({"more": "ours"})  # something new of the same run
     (kept.folder / delivered.FILE_NAME).unlink()  # and nothing says how much was sent
     (gone.folder / delivered.FILE_NAME).unlink()
