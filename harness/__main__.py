@@ -24,8 +24,8 @@ from harness.tracking.environment import set_up
 
 COMMANDS = (
     "new", "status", "watch", "note", "tag", "compare", "diff", "ui", "sync", "results", "export",
-    "reproduce", "stop", "archive", "rm", "restore", "gc", "clean", "du", "pack", "merge",
-    "predict", "register", "evaluate", "import-images", "import-csv", "serve",
+    "confirm", "reproduce", "stop", "archive", "rm", "restore", "gc", "clean", "du", "pack",
+    "merge", "predict", "register", "evaluate", "import-images", "import-csv", "serve",
 )  # fmt: skip
 
 

@@ -1,6 +1,5 @@
 """Execute a command's runs or search: train through the launcher, and deliver meanwhile."""
 
-import shlex
 import sys
 import threading
 from contextlib import suppress
@@ -26,7 +25,6 @@ from harness.tracking.views import View
 
 if TYPE_CHECKING:
     from harness.run.search.search import Search
-    from harness.run.search.trials import Trials
     from harness.run.until import Deciding
 
 
@@ -118,19 +116,10 @@ def execute_search(search: "Search", engines: Engines, prestart: Prestart) -> Ex
     status = summary.summarize(runs, trials.plan, delivered, target, interrupted=interrupted)
     if report_line:
         print(report_line)
-        print(_several_seeds(trials), end="")
+        if not search.seeds and sum(run.is_finished for run in runs) > 1:
+            command = summary.command("confirm", search.id, outputs=search.outputs)
+            print(f"one seed may be luck:      {command}")
     return ExitStatus.FAILED if failed and status is ExitStatus.DONE else status
-
-
-def _several_seeds(trials: "Trials") -> str:
-    """The line with the command that trains the best setting with more seeds; or nothing."""
-    from harness.run.search import study
-
-    nothing: list[str] = []
-    find = partial(study.with_several_seeds, trials.search, trials.study)
-    words = attempt("more seeds", find, nothing)
-    command = shlex.join(["python", "-m", "harness.run", *words])
-    return f"one seed may be luck:      {command}\n" if words else ""
 
 
 class Deliveries:

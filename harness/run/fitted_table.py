@@ -46,8 +46,8 @@ class FittedTable(Table):
         """The table as it fits into the console."""
         kept, widths, padding = self._fit(options.max_width)
         table = Table(
-            title=self.title, title_justify="left", caption=self.caption, box=self.box,
-            padding=padding,
+            title=self.title, title_justify="left", caption=self.caption, caption_justify="left",
+            box=self.box, padding=padding,
         )  # fmt: skip
         for index, width in zip(kept, widths, strict=True):
             column = self.columns[index]

@@ -33,10 +33,13 @@ def setting_table(runs: Sequence[Run], plan: Plan) -> FittedTable | None:
     of_run = {run.run: setting for setting in settings for run in setting.runs}
     known_rows = [(each, of_run[each.setting.chosen.run]) for each in standings]
     known = [setting for _, setting in known_rows]
-    rows = [*known_rows, *((None, setting) for setting in settings if setting not in known)]
+    rest = [setting for setting in settings if setting not in known]
+    rows = [*known_rows, *((None, setting) for setting in ([] if plan.is_search else rest))]
     by_id = {run.run: run for run in recorded}
     others = {job.run for job in plan.jobs if job.other_source}
     table = _columns(_title(standings), settings[0])
+    if plan.is_search and rest:
+        table.caption = f"and {len(rest)} setting(s) without a finished run"
     for standing, setting in rows:
         status = _status([by_id[run.run] for run in setting.runs], others)
         table.add_row(

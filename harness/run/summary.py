@@ -52,7 +52,7 @@ def summarize(
     outputs = runs[0].outputs if runs else DEFAULT
     if plan is not None and len(runs) > sum(table.row_count for table in tables):
         limit = ["--limit", str(len(runs))] if len(runs) > LISTED else []
-        print(f"each run:                  {_command('status', plan.id, *limit, outputs=outputs)}")
+        print(f"each run:                  {command('status', plan.id, *limit, outputs=outputs)}")
     if target is not None:
         _print_delivery(plan, report, target, outputs)
     if plan is None and not interrupted:
@@ -268,7 +268,7 @@ def _print_delivery(plan: Plan | None, report: Report, target: Target, outputs: 
         if target.database is None:
             print(f"compare in the MLflow UI:  {address}")
         else:
-            ui = _command("ui", outputs=outputs)
+            ui = command("ui", outputs=outputs)
             print(f"compare in the MLflow UI:  {ui}   then open {address}")
         for experiment_id in report.experiments.values():
             if plan is not None:
@@ -284,7 +284,7 @@ def _print_delivery(plan: Plan | None, report: Report, target: Target, outputs: 
     for run, why in report.undelivered.items():
         print(f"not delivered yet: {run}: {why}", file=sys.stderr)
     if report.undelivered:
-        print(f"`{_command('sync', outputs=outputs)}` delivers the rest", file=sys.stderr)
+        print(f"`{command('sync', outputs=outputs)}` delivers the rest", file=sys.stderr)
 
 
 def _other_names(plan: Plan, outputs: Path) -> str:
@@ -303,10 +303,10 @@ def _print_what_next(run: Run, history: History) -> None:
     if history.status is RunStatus.FINISHED:
         is_built_in = ":" not in str(history.params["trainer.name"])
         words = ["evaluate", run.id] if is_built_in else ["status"]
-        print(f"next:                      {_command(*words, outputs=run.outputs)}")
+        print(f"next:                      {command(*words, outputs=run.outputs)}")
 
 
-def _command(*words: str, outputs: Path) -> str:
+def command(*words: str, outputs: Path) -> str:
     """A command for these outputs, as it is typed."""
     elsewhere = [] if outputs == DEFAULT else ["--outputs", str(outputs)]
     return shlex.join(["python", "-m", "harness", *words, *elsewhere])

@@ -1,4 +1,4 @@
-"""A sweep in a file: `-m sweep=NAME` reads `sweep/NAME.yaml`.
+"""A sweep in a file: `-m sweep=NAME` reads `sweep/NAME.yaml`, and `sweep=FILE.yaml` that file.
 
     seed: range(3)                a key beside `grids` applies to all blocks
     grids:
@@ -85,6 +85,8 @@ def names() -> list[str]:
 
 
 def _find(name: str) -> Path:
+    if name.endswith(".yaml") and Path(name).is_file():
+        return Path(name)
     known = names()
     if name not in known:
         expected = f"{', '.join(known)}{suggest(name, known)}" if known else "a file that exists"

@@ -74,6 +74,16 @@ def test_a_setting_says_which_seeds_it_lacks(tmp_path: Path) -> None:
     assert second[-1] == "2 FAILED (seeds 1, 2), 1 CREATED (seed 3)"
 
 
+def test_settings_that_a_search_pruned_are_counted(tmp_path: Path) -> None:
+    runs = [trained(tmp_path, 16, seed, 0.1) for seed in (1, 2)]
+    runs += [trained(tmp_path, batch, 1, 0.3, "KILLED") for batch in (64, 128)]
+    plan = replace(plan_of(*runs), overrides=("-m", "hydra/sweeper=optuna"))
+    table = setting_table(runs, plan)
+    assert table is not None
+    assert [row[1] for row in rows(table)] == ["16"]
+    assert table.caption == "and 2 setting(s) without a finished run"
+
+
 def test_equal_settings_and_marks_are_as_in_the_report(tmp_path: Path) -> None:
     runs = [
         trained(tmp_path, batch, seed, 0.1 + 0.01 * seed) for batch in (64, 16) for seed in (1, 2)

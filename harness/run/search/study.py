@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from harness.run.search.space import SEED
 from harness.runfolder.config import ConfigError
 from harness.runfolder.folder import open_run
 from harness.runfolder.objective import Objective
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from harness.run.search.search import Search
 
 DATABASE = "optuna.db"
-SEEDS = 5
 
 
 def check_database(outputs: Path) -> None:
@@ -163,19 +161,32 @@ def ended(study: "Study") -> Sequence["FrozenTrial"]:
     return [t for t in study.get_trials() if t.state in done or "error" in t.user_attrs]
 
 
-def with_several_seeds(search: "Search", study: "Study") -> list[str]:
-    """The arguments of a command that trains the best of several trials with other seeds too.
+def best(outputs: Path, name: str, count: int) -> list[dict[str, str]]:
+    """The settings of the best finished trials of a study, best first, each value as it is typed.
 
-    Empty if fewer than two are finished, where none was chosen, or the search has several seeds.
+    Raises `ConfigError` if there is no such study.
     """
+    import optuna
+    from optuna.study import StudyDirection
     from optuna.trial import TrialState
 
-    if search.seeds or len(study.get_trials(states=(TrialState.COMPLETE,))) < 2:
-        return []
-    fixed = [text for text in search.fixed if text.partition("=")[0] != SEED]
-    best = [f"{key}={value}" for key, value in study.best_trial.params.items()]
-    first = int(search.base.seed)
-    return ["-m", *fixed, *best, f"{SEED}=range({first},{first + SEEDS})"]
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    path = outputs.resolve() / DATABASE
+    try:
+        storage = _storage(path) if path.is_file() else None
+        if storage is None or name not in optuna.get_all_study_names(storage):
+            raise ConfigError(f"{path}: has no trials of search {name}; repeat its command")
+        study = optuna.load_study(study_name=name, storage=storage)
+        trials = study.get_trials(states=(TrialState.COMPLETE,))
+    except failures() as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(_unusable(path, str(error).splitlines()[0])) from error
+    trials.sort(key=lambda trial: trial.value or 0.0)
+    if study.direction is StudyDirection.MAXIMIZE:
+        trials.reverse()
+    settings = [{key: str(value) for key, value in trial.params.items()} for trial in trials]
+    return [each for n, each in enumerate(settings) if each not in settings[:n]][:count]
 
 
 def draw(search: "Search", study: "Study") -> None:

@@ -170,10 +170,20 @@ def test_a_search_ends_with_its_report(command: Command, tmp_path: Path, idx_fol
     compared = command("harness", "compare")
     assert note in compared.stderr, "also when it is compared again"
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("one seed may be luck")]
-    again = command(*shlex.split(line.partition(":")[2])[2:])
+    words = [*shlex.split(line.partition(":")[2])[2:], "--top", "2", "--seeds", "3"]
+    again = command(*words, timeout=600)
     assert again.returncode == 0, again.stderr
-    assert f"seed=3: finished before as {best.run}\n" in again.stdout
-    assert " 3 to 7 " in again.stdout
+    assert " 4 to 6 " in again.stdout, "seeds that the search did not have"
+    known = {run.params["lr"]: run.final.get(metrics.BEST_VAL_ERROR) for run in histories(tmp_path)}
+    confirmed = [run for run in histories(tmp_path) if run.params["seed"] > 3]
+    assert len(confirmed) == 6
+    ranked = sorted(histories(tmp_path)[:3], key=lambda run: run.final[metrics.BEST_VAL_ERROR])
+    assert {run.params["lr"] for run in confirmed} == {run.params["lr"] for run in ranked[:2]}
+    assert {run.params["epochs"] for run in confirmed} == {2}
+    assert len(known) == 3, "to the last digit"
+    repeated = command(*words, timeout=600)
+    assert repeated.returncode == 0
+    assert len(histories(tmp_path)) == 9, "it was finished"
 
 
 @pytest.mark.service

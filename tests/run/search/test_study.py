@@ -13,11 +13,11 @@ from optuna.trial import TrialState
 
 from harness.run.search.search import Search
 from harness.run.search.study import (
+    best,
     check_database,
     draw,
     ended,
     open_study,
-    with_several_seeds,
 )
 from harness.runfolder.config import ConfigError
 from tests.conftest import ROOT, composed, new_run
@@ -106,21 +106,26 @@ def test_searches_that_start_at_once_share_one_new_database(tmp_path: Path) -> N
         assert process.returncode == 0, stderr
 
 
-def test_the_best_of_several_trials_can_be_trained_with_more_seeds(tmp_path: Path) -> None:
-    fixed = ("epochs=2", "seed=7", "tracking=none")
-    search = replace(search_in(tmp_path), fixed=fixed, base=composed("seed=7"))
-    search = replace(search, base=replace(search.base, outputs=str(tmp_path)))
+@pytest.mark.parametrize(("objective", "first"), [("val/loss", "0.25"), ("val/loss:max", "0.5")])
+def test_the_best_settings_are_as_they_were_tried(
+    tmp_path: Path, objective: str, first: str
+) -> None:
+    search = search_in(tmp_path)
+    search = replace(search, base=replace(search.base, objective=objective))
     study = open_study(search)
-    for lr, error in ((0.5, 0.3), (0.1 + 0.2, 0.1), (0.25, 0.2)):
+    for lr, value in ((0.5, 0.3), (0.1 + 0.2, 0.2), (0.25, 0.1), (0.1 + 0.2, 0.2)):
         study.enqueue_trial({"lr": lr})
         trial = study.ask()
         trial.suggest_float("lr", 0, 1)
-        study.tell(trial, error)
-        if len(study.trials) == 1:
-            assert with_several_seeds(search, study) == []
-    assert with_several_seeds(search, study) == [
-        "-m", "epochs=2", "tracking=none", "lr=0.30000000000000004", "seed=range(7,12)",
-    ]  # fmt: skip
+        study.tell(trial, value)
+    study.ask()  # unfinished
+    expected = [{"lr": first}, {"lr": "0.30000000000000004"}]
+    assert best(search.outputs, search.id, 2) == expected
+    assert len(best(search.outputs, search.id, 9)) == 3
+    with pytest.raises(ConfigError, match="has no trials of search other; repeat its command"):
+        best(search.outputs, "other", 2)
+    with pytest.raises(ConfigError, match="has no trials of search"):
+        best(tmp_path / "empty", search.id, 2)
 
 
 def test_the_plots_are_artifacts_of_the_best_run(tmp_path: Path) -> None:

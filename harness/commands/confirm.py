@@ -1,0 +1,79 @@
+"""`python -m harness confirm`: train the best settings of a search again, with new seeds."""
+
+import os
+import shlex
+import sys
+from pathlib import Path
+
+import click
+import yaml
+
+from harness.commands.options import CONFIG_DIR, OUTPUTS, refuse
+from harness.data.atomic import write_text
+from harness.data.override import in_quotes
+from harness.run import overrides
+from harness.run.search import space
+from harness.runfolder import own_code
+from harness.runfolder.plan import Plan, sweeps_folder
+from harness.runfolder.selection import select
+
+FILE = "confirm.yaml"
+KEPT = ("hydra/launcher", "hydra.launcher")  # of the search's words
+
+
+@click.command()
+@click.argument("study")
+@click.option(
+    "--top",
+    type=click.IntRange(2),
+    default=3,
+    show_default=True,
+    help="How many settings, the best of the search.",
+)
+@click.option(
+    "--seeds",
+    type=click.IntRange(2),
+    default=5,
+    show_default=True,
+    help="How many seeds for each, none of which the search had.",
+)
+@OUTPUTS
+@CONFIG_DIR
+def confirm(study: str, top: int, seeds: int, outputs: Path) -> None:
+    """Train the best settings of a search with new seeds, as one sweep.
+
+    STUDY is the id or the name of a search, or `last`. The best of many trials may be lucky; new
+    seeds show which one is best. The command is printed; repeated, it continues.
+    """
+    from harness.run.search import study as studies
+
+    try:
+        plan = select(outputs, [study]).plan
+        if plan is None or not plan.is_search:
+            raise ValueError(f"{study!r} is not a search: expected one with hydra/sweeper=optuna")
+        settings = studies.best(outputs, plan.id, top)
+        if len(settings) < 2:
+            raise ValueError(
+                f"search {plan.id} has {len(settings)} finished setting(s); expected at least two"
+            )
+        words = _words(plan, settings, seeds, outputs)
+    except ValueError as error:
+        refuse(error)
+    folders = [f"--config-dir={folder}" for folder in own_code.folders()]
+    print(shlex.join(["python", "-m", "harness.run", *folders, *words]), flush=True)
+    os.execv(sys.executable, [sys.executable, "-m", "harness.run", *folders, *words])
+
+
+def _words(plan: Plan, settings: list[dict[str, str]], seeds: int, outputs: Path) -> list[str]:
+    """The arguments of the command; writes its sweep file."""
+    line = overrides.parse([word for word in plan.overrides if word != "-m"])
+    fixed, _, _ = space.split(line.settings)
+    used = [int(run.config.seed) for run in plan.readable_runs(outputs)]
+    first = max(used, default=0) + 1
+    path = sweeps_folder(outputs) / plan.id / FILE
+    content = {"grids": settings, space.SEED: f"range({first},{first + seeds})"}
+    write_text(path, yaml.safe_dump(content, sort_keys=False))
+    same = [text for text in fixed if text.partition("=")[0].lstrip("+") not in ("outputs", "seed")]
+    launcher = [word for word in plan.overrides if word.startswith(KEPT)]
+    places = (("outputs", outputs), ("sweep", path))
+    return ["-m", *launcher, *same, *(f"{key}={in_quotes(str(at))}" for key, at in places)]

@@ -1,0 +1,30 @@
+"""What `harness confirm` refuses; what it trains is in tests/run/search/test_search.py."""
+
+from pathlib import Path
+
+import pytest
+
+from harness.runfolder.plan import Plan
+from tests.conftest import Command, new_run
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["xaaaaaaaaa"], "'xaaaaaaaaa' is not a search: expected one with hydra/sweeper=optuna"),
+        (["last"], "has no trials of search xbbbbbbbbb; repeat its command"),
+        (["nothing"], "'nothing' is no run, sweep, name or experiment in outputs"),
+        (["last", "--top", "1"], "1 is not in the range x>=2"),
+    ],
+)
+def test_what_cannot_be_confirmed(
+    command: Command, tmp_path: Path, words: list[str], problem: str
+) -> None:
+    outputs = tmp_path / "outputs"
+    new_run(outputs, "tracking=none")
+    Plan("xaaaaaaaaa", ("-m", "lr=0.1,0.2"), ()).save(outputs)
+    Plan("xbbbbbbbbb", ("-m", "hydra/sweeper=optuna", "lr=0.1,0.2"), ()).save(outputs)
+    done = command("harness", "confirm", *words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert problem in done.stderr
+    assert "Traceback" not in done.stderr
