@@ -1,5 +1,6 @@
 """`python -m harness pack`: runs in one zip file."""
 
+import sys
 from pathlib import Path
 
 import click
@@ -9,6 +10,7 @@ from harness.commands.options import OUTPUTS, refuse
 from harness.data import own_data
 from harness.runfolder import pack as packs
 from harness.runfolder.selection import select
+from harness.runfolder.status import ExitStatus
 
 
 @click.command()
@@ -18,17 +20,25 @@ from harness.runfolder.selection import select
 def pack(selection: tuple[str, ...], to: Path, outputs: Path) -> None:
     """Write runs, their sweeps and reports to one zip file, which `merge` opens elsewhere.
 
-    SELECTION is as for `compare`.
+    SELECTION is as for `compare`. Every file is verified first. Exit status: 1 if a damaged run was
+    left out.
     """
     try:
         chosen = select(outputs, selection)
-        if not chosen.runs:
+        if not chosen.runs and not chosen.unreadable:
             raise ValueError(f"{chosen.title}: there are no runs to pack")
-        if chosen.unreadable:
-            raise ValueError(chosen.unreadable[0])
         own_data.check_folder(to.parent)
         to.parent.mkdir(parents=True, exist_ok=True)
-        size = packs.write(to, outputs, chosen.runs, __version__)
+        packed = packs.write(to, outputs, chosen.runs, __version__)
     except ValueError as error:
         refuse(error)
-    print(f"{to}: {len(chosen.runs)} run(s), {size / 1e6:.1f} MB")
+    refused = [*chosen.unreadable, *packed.refused]
+    for line in refused:
+        print(f"not packed: {line}", file=sys.stderr)
+    of = f" of {len(packed.runs) + len(refused)}" if refused else ""
+    if packed.runs:
+        print(f"{to}: {len(packed.runs)}{of} run(s), {packed.size / 1e6:.1f} MB")
+    else:
+        print("nothing was packed", file=sys.stderr)
+    if refused:
+        sys.exit(ExitStatus.FAILED)

@@ -14,7 +14,7 @@ from harness.data.atomic import fsync_folder
 from harness.runfolder import delivered, removed
 from harness.runfolder.folder import alone, open_run, runs_folder, scan
 from harness.runfolder.plan import Plan, SweepJob, saved_plans
-from harness.runfolder.run import Run
+from harness.runfolder.run import Run, within
 from harness.runfolder.target import LOCAL
 
 NOT_COPIED = shutil.ignore_patterns("*.lock", ".*")
@@ -32,12 +32,14 @@ class Merged:
 
 def merge(outputs: Path, source: Path) -> Merged:
     """Take in everything of the outputs folder `source`. Raises `ValueError` if it is none."""
+    if not source.exists():
+        raise ValueError(f"{source}: is missing; expected an outputs folder or a pack")
     if not runs_folder(source).is_dir():
         raise ValueError(f"{source}: expected an outputs folder, with runs/ in it, or a pack")
     if source.resolve() == outputs.resolve():
         raise ValueError(f"{source}: is the folder itself; name another one")
     runs, broken = scan(source)
-    merged = Merged(refused=[problem for _, problem in broken])
+    merged = Merged(refused=[f"{path.name}: {within(path, problem)}" for path, problem in broken])
     with alone(outputs):
         left_out = {run.id for run in scan(removed.place(outputs))[0]} | removed.gone(outputs)
         for run in runs:
@@ -65,24 +67,11 @@ def _take(outputs: Path, run: Run, merged: Merged) -> None:
         if not there.startswith(here) or ours.is_live():
             merged.refused.append(f"{run.id}: went on here and there in different ways; ours stays")
             return
-    if damage := _damage(run):
+    if damage := run.damage():
         merged.refused.append(f"{run.id}: {damage}")
         return
     _copy(run, ours)
     merged.runs.append(ours)
-
-
-def _damage(run: Run) -> str | None:
-    """What is wrong with a run's files; None if they are as its journal says."""
-    if problem := run.problem():
-        return problem
-    history = run.history()
-    if history.error and history.status == "DAMAGED":
-        return history.error
-    for artifact in history.artifacts.values():
-        if damage := artifact.damage(run.folder):
-            return f"{artifact.path} {damage}"
-    return None
 
 
 def _copy(run: Run, ours: Run) -> None:

@@ -13,6 +13,7 @@ import time
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -27,17 +28,33 @@ CONTENTS = "pack.json"
 FORMAT, VERSION = "harness pack", 1
 
 
-def write(path: Path, outputs: Path, runs: Sequence[Run], harness_version: str) -> int:
-    """Write a pack of these runs and of the sweeps that have any of them; returns its bytes.
+@dataclass(frozen=True)
+class Packed:
+    """What was packed. size: in bytes; refused: why other runs were not, one line each."""
 
-    Raises `ValueError` if one of them is being trained or damaged.
+    runs: list[Run]
+    size: int
+    refused: list[str]
+
+
+def write(path: Path, outputs: Path, runs: Sequence[Run], harness_version: str) -> Packed:
+    """Write a pack of those of these runs that are whole, and of the sweeps that have any of them.
+
+    Every record and every recorded file of a run is verified first. Without a whole run nothing is
+    written. Raises `ValueError` if one of them is being trained.
     """
+    if live := [run.id for run in runs if run.is_live()]:
+        raise ValueError(f"{live[0]} is being trained at this moment; pack it when it is done")
+    damages = {run: run.damage() for run in runs}
+    refused = [f"{run.id}: {damage}" for run, damage in damages.items() if damage is not None]
+    whole = [run for run, damage in damages.items() if damage is None]
+    if whole:
+        _write(path, outputs, whole, harness_version)
+    return Packed(whole, path.stat().st_size if whole else 0, refused)
+
+
+def _write(path: Path, outputs: Path, runs: Sequence[Run], harness_version: str) -> None:
     ids = {run.id for run in runs}
-    for run in runs:
-        if run.is_live():
-            raise ValueError(f"{run.id} is being trained at this moment; pack it when it is done")
-        if problem := run.problem():
-            raise ValueError(problem)
     plans = [plan for plan in all_plans(outputs) if ids & {job.run for job in plan.jobs}]
     files = [*_run_files(runs), *_sweep_files(outputs, plans)]
 
@@ -56,7 +73,6 @@ def write(path: Path, outputs: Path, runs: Sequence[Run], harness_version: str) 
             archive.writestr(CONTENTS, json.dumps(about, indent=1))
 
     write_atomically(path, fill)
-    return path.stat().st_size
 
 
 @contextmanager
@@ -70,21 +86,36 @@ def opened(path: Path) -> Iterator[Path]:
         folder = Path(temporary)
         try:
             with zipfile.ZipFile(path) as archive:
-                about = json.loads(archive.read(CONTENTS))
-                if (about["format"], about["version"]) != (FORMAT, VERSION):
-                    raise ValueError(f"expected {FORMAT} {VERSION}, found {about['version']}")
-                for name, digest in about["files"].items():
+                for name, digest in _contents(archive).items():
                     _extract(archive, name, digest, folder)
-        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
             raise ValueError(f"{path}: not a whole pack of `harness pack` ({error})") from error
         yield folder
+
+
+def _contents(archive: zipfile.ZipFile) -> dict[str, str]:
+    """The SHA-256 of each file of a pack by its name. Raises `ValueError`."""
+    about = json.loads(_read(archive, CONTENTS))
+    files = about.get("files") if isinstance(about, dict) else None
+    if not isinstance(files, dict) or about.get("format") != FORMAT:
+        raise ValueError(f"its {CONTENTS} is not that of a pack: it lacks format or files")
+    if about.get("version") != VERSION:
+        raise ValueError(f"expected {FORMAT} {VERSION}, found {about.get('version')}")
+    return files
+
+
+def _read(archive: zipfile.ZipFile, name: str) -> bytes:
+    try:
+        return archive.read(name)
+    except KeyError:
+        raise ValueError(f"{name} is missing") from None
 
 
 def _extract(archive: zipfile.ZipFile, name: str, digest: str, folder: Path) -> None:
     parts = PurePosixPath(name).parts
     if not parts or PurePosixPath(name).is_absolute() or ".." in parts or "\\" in name:
         raise ValueError(f"{name!r} is not a file in it")
-    content = archive.read(name)
+    content = _read(archive, name)
     if hashlib.sha256(content).hexdigest() != digest:
         raise ValueError(f"{name} is damaged")
     target = folder.joinpath(*parts)

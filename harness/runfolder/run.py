@@ -186,6 +186,25 @@ class Run:
             return str(error)
         return None
 
+    def damage(self) -> str | None:
+        """How the run's files differ from what its journal records; None when they do not.
+
+        Every record and every recorded file is read. The text names files within the run folder.
+        """
+        if problem := self.problem():
+            return within(self.folder, problem)
+        history = self.history()
+        if history.status is RunStatus.DAMAGED:
+            return within(self.folder, str(history.error))
+        for artifact in history.artifacts.values():
+            try:
+                damage = artifact.damage(self.folder)
+            except OSError as error:
+                damage = f"cannot be read ({error.strerror})"
+            if damage is not None:
+                return f"{artifact.path} {damage}"
+        return None
+
     def verified(self, path: str) -> Path:
         """The file of an artifact, after comparing it with its last record in the journal.
 
@@ -378,6 +397,11 @@ class Run:
             except Timeout:
                 return history
         return self.history()
+
+
+def within(folder: Path, problem: str) -> str:
+    """A problem that names files by their paths within a run folder, which may be temporary."""
+    return problem.replace(f"{folder}/", "")
 
 
 def _died(history: History, *, started: bool) -> bool:

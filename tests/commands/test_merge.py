@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -213,7 +214,8 @@ def test_a_pack_that_was_changed_is_refused(
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        (["merge", "nowhere"], "nowhere: expected an outputs folder, with runs/ in it, or a pack"),
+        (["merge", "nowhere"], "nowhere: is missing; expected an outputs folder or a pack"),
+        (["merge", "."], ".: expected an outputs folder, with runs/ in it, or a pack"),
         (["merge", "ours"], "ours: is the folder itself; name another one"),
         (["merge", "text"], "text: not a whole pack of `harness pack`"),
         (["pack", "nonsense"], "'nonsense' is no run, sweep"),
@@ -228,6 +230,93 @@ def test_bad_input_is_one_line(
     done = command("harness", *words, "--outputs", "ours")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert problem in done.stderr
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "null", '{"format": "harness pack"}'])
+def test_a_pack_with_other_contents_is_named(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "pack.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(pack.CONTENTS, content)
+    with pytest.raises(ValueError, match=r"pack.json .* lacks format or files"), pack.opened(path):
+        pass
+
+
+def changed_checksum(run: Run) -> str:
+    lines = run.journal.read_bytes().splitlines(keepends=True)
+    lines[2] = b"00000000" + lines[2][8:]
+    run.journal.write_bytes(b"".join(lines))
+    return "journal.jsonl: the record at byte"
+
+
+def cut_journal(run: Run) -> str:
+    content = run.journal.read_bytes()
+    (run.folder / "delivered.json").write_text(json.dumps({"offset": len(content)}))
+    run.journal.write_bytes(content[:-100])
+    return "journal.jsonl lost records: expected at least"
+
+
+def cut_artifact(run: Run) -> str:
+    (run.folder / "environment.txt").write_text("cut")
+    return "environment.txt has 3 bytes instead of 17"
+
+
+def lost_artifact(run: Run) -> str:
+    (run.folder / "environment.txt").unlink()
+    return "environment.txt is missing"
+
+
+def changed_config(run: Run) -> str:
+    with (run.folder / "config.yaml").open("a") as file:
+        file.write("# later\n")
+    return "config.yaml"
+
+
+def no_create_record(run: Run) -> str:
+    run.journal.write_bytes(b"")
+    return "journal.jsonl: expected a journal that starts with its create record"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        changed_checksum,
+        cut_journal,
+        cut_artifact,
+        lost_artifact,
+        changed_config,
+        no_create_record,
+    ],
+)
+def test_only_whole_runs_are_packed(
+    command: Command, theirs: Path, tmp_path: Path, damage: Callable[[Run], str]
+) -> None:
+    damaged, whole, _ = all_runs(theirs)
+    why = damage(damaged)
+    done = command("harness", "pack", SWEEP, "--outputs", "theirs")
+    assert done.returncode == 1
+    assert re.fullmatch(r"pack.zip: 1 of 2 run\(s\), \d+\.\d MB\n", done.stdout)
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("not packed: ")
+    assert damaged.id in line
+    assert why in line
+    with pack.opened(tmp_path / "pack.zip") as folder:
+        assert [run.id for run in all_runs(folder)] == [whole.id]
+    (tmp_path / "pack.zip").unlink()
+    done = command("harness", "pack", damaged.id, "--outputs", "theirs")
+    assert done.returncode in (1, 2)
+    assert why in done.stderr
+    assert not (tmp_path / "pack.zip").exists()
+
+
+@pytest.mark.parametrize("damage", [changed_checksum, cut_artifact, no_create_record])
+def test_what_merge_refuses_is_named_within_its_run(
+    ours: Path, theirs: Path, damage: Callable[[Run], str]
+) -> None:
+    damaged = all_runs(theirs)[0]
+    why = damage(damaged)
+    (line,) = merging.merge(ours, theirs).refused
+    assert line.startswith(f"{damaged.id}: {why}")
+    assert str(theirs) not in line
 
 
 @pytest.mark.service
