@@ -15,12 +15,12 @@ from harness.analysis.diff import Curves, Difference, Rows, Sides
 from harness.commands.options import EVERY_OUTPUTS, JSON, refuse
 from harness.data.atomic import write_bytes
 from harness.run.fitted_table import FittedTable
+from harness.run.standing_table import bars
 from harness.run.summary import show
 from harness.runfolder.optional import attempt
 from harness.runfolder.run import Run
 from harness.runfolder.selection import only, select
 
-BARS = "▁▂▃▄▅▆▇█"
 WIDTH = 40  # of a curve, in characters
 SECTIONS = ("settings", "source", "data", "environment", "results")
 
@@ -104,8 +104,9 @@ def sparkline(values: NDArray[np.float64], low: float, high: float) -> str:
     """A curve in characters, at most `WIDTH` of them, each the last of its share of epochs."""
     ends = np.unique(np.linspace(0, len(values) - 1, min(len(values), WIDTH)).round().astype(int))
     span = high - low or 1.0
+    shown = bars()
     return "".join(
-        BARS[round((value - low) / span * (len(BARS) - 1))] if np.isfinite(value) else "?"
+        shown[round((value - low) / span * (len(shown) - 1))] if np.isfinite(value) else "?"
         for value in values[ends].tolist()
     )
 

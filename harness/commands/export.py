@@ -7,7 +7,6 @@ runs. It is for comparison: the memory-mapped cache is smaller and opens a thous
 
 import json
 import re
-import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from harness.commands.options import EVERY_OUTPUTS, OUTPUTS, URI, measured, refu
 from harness.data import dataset, own_data
 from harness.data.atomic import write_bytes, write_text
 from harness.data.dataset import Dataset
+from harness.runfolder import streams
 from harness.tracking.errors import StoreError
 from harness.tracking.selection import newest_sweep, select
 
@@ -251,7 +251,7 @@ def _write_content(make: Callable[[], bytes], to: Path | None) -> None:
     except (ValueError, StoreError) as error:
         refuse(error)
     if to is None:
-        sys.stdout.write(content.decode())
+        streams.write_data(content)
         return
     to.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(to, content)

@@ -79,7 +79,8 @@ def _obey(parsed: argparse.Namespace, prestart: Prestart) -> ExitStatus:
         if parsed.cfg:
             _check_sweep_keys(line, is_sweep=False)
             job = compose.expand(line.settings, sweep=False)[0]
-            return _print(configuration.to_yaml(job.config).rstrip("\n"))
+            streams.write_data(configuration.to_yaml(job.config).encode())
+            return _written()
         typed = [*(["-m"] if parsed.multirun else []), *line.typed]
         task = _prepare(line, typed, prestart, is_sweep=parsed.multirun)
         if parsed.ids:  # harness.train or harness.sweep, which hold the other end of stdin
@@ -110,6 +111,10 @@ def _tell(target: str, status: ExitStatus, typed: list[str], task: Task) -> None
 def _print(text: str) -> ExitStatus:
     """Print what the user asked for; FAILED when it could not be written."""
     print(text)
+    return _written()
+
+
+def _written() -> ExitStatus:
     return ExitStatus.FAILED if streams.lost() else ExitStatus.DONE
 
 

@@ -3,12 +3,15 @@
 import itertools
 import re
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from rich import box
 from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions, RenderableType
+from rich.console import Console, ConsoleOptions, JustifyMethod, RenderableType
 from rich.table import Column, Table
 from rich.text import Text
+
+from harness.runfolder import streams
 
 TEXT = 16  # a longer text may be folded before a column is left out,
 SHORT = 8  # and this one when no other column may
@@ -36,9 +39,14 @@ class FittedTable(Table):
         right: align right. folds: the cells are texts, which may be folded; numbers among them are
         not. drop: the order in which columns are left out, 1 first; 0: never.
         """
-        self.add_column(title, justify="right" if right else "left", overflow="fold")
+        justify: JustifyMethod = "right" if right else "left"
+        self.add_column(streams.printable(title), justify=justify, overflow="fold")
         self._folds.append(folds)
         self._drops.append(drop)
+
+    def add_row(self, *cells: Any, **style: Any) -> None:
+        """Add a row; of its texts, what the encoding lacks has its plain form."""
+        super().add_row(*(_printable(cell) for cell in cells), **style)
 
     def __rich_console__(
         self, console: Console, options: ConsoleOptions
@@ -46,8 +54,8 @@ class FittedTable(Table):
         """The table as it fits into the console."""
         kept, widths, padding = self._fit(options.max_width)
         table = Table(
-            title=self.title, title_justify="left", caption=self.caption, caption_justify="left",
-            box=self.box, padding=padding,
+            title=_printable(self.title), title_justify="left", caption=_printable(self.caption),
+            caption_justify="left", box=self.box, padding=padding,
         )  # fmt: skip
         for index, width in zip(kept, widths, strict=True):
             column = self.columns[index]
@@ -83,6 +91,10 @@ class FittedTable(Table):
                 shares = _shares(spare, lacking)
                 return kept, [a + b for a, b in zip(needed, shares, strict=True)], padding
         return kept, [None] * len(kept), TIGHT
+
+
+def _printable(cell: Any) -> Any:
+    return streams.printable(cell) if isinstance(cell, str) else cell
 
 
 def _width(*texts: RenderableType) -> int:

@@ -42,7 +42,7 @@ def standing_table(
     table.add("rank", right=True)
     table.add("left", right=True, drop=3)
     table.add("run id", drop=1)
-    bars = BARS if streams.can_print(BARS) else PLAIN_BARS
+    shown_bars = bars()
     for number, each in enumerate(rows):
         history = each.history
         table.add_row(
@@ -52,7 +52,7 @@ def standing_table(
             *([str(each.objective)] if len(different) > 1 else []),
             state(each),
             f"{len(history.epochs)}/{each.total}",
-            sparkline(each.curve, bars),
+            sparkline(each.curve, shown_bars),
             "" if each.value is None else each.objective.format(each.value),
             _interval(each),
             _ranks(each),
@@ -61,6 +61,11 @@ def standing_table(
             style="bold" if number == mark else None,
         )
     return table
+
+
+def bars() -> str:
+    """The characters of a curve, low to high, that standard output can show."""
+    return BARS if streams.can_print(BARS) else PLAIN_BARS
 
 
 def state(standing: Standing) -> str:

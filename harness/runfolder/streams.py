@@ -2,11 +2,14 @@
 
 A reader that goes away (`| head -1`), a full disk under a redirection, a descriptor that is closed
 (`>&-`) and a character that the encoding lacks all concern only what is shown. After `protect`,
-output that cannot be written is dropped and characters that cannot be encoded are replaced.
+output that cannot be written is dropped and characters that cannot be encoded are replaced, by
+their forms in `PLAIN` where they have one. That holds for text for people: data is written by
+`write_data`, always as UTF-8.
 
 A command imports this module first, so it imports as little as possible.
 """
 
+import codecs
 import errno
 import io
 import os
@@ -18,6 +21,10 @@ from typing import TYPE_CHECKING, TextIO
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
     from rich.console import Console
+
+PLAIN = {"±": "+-", "–": "-", "…": "...", "’": "'"}
+"""What is printed instead of a character that an encoding lacks."""
+REPLACE = "harness.plain"  # the name of the handler of such errors
 
 
 class _Descriptor(io.FileIO):
@@ -49,7 +56,8 @@ def protect() -> None:
             os.fstat(number)
         except OSError:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
-    sys.stdout = _protected(sys.stdout, 1, errors="replace")
+    codecs.register_error(REPLACE, _replaced)
+    sys.stdout = _protected(sys.stdout, 1, errors=REPLACE)
     sys.stderr = _protected(sys.stderr, 2, errors="backslashreplace")
 
 
@@ -63,6 +71,12 @@ def _protected(stream: TextIO | None, number: int, errors: str) -> TextIO:
     at_once = ("line_buffering", "write_through")
     line_buffering = raw.isatty() or any(getattr(stream, each, False) for each in at_once)
     return io.TextIOWrapper(io.BufferedWriter(raw), encoding, errors, line_buffering=line_buffering)
+
+
+def _replaced(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    lacking = error.object[error.start : error.end]
+    return "".join(PLAIN.get(character, "?") for character in lacking), error.end
 
 
 def _discard(number: int) -> None:
@@ -103,6 +117,20 @@ def can_print(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def printable(text: str) -> str:
+    """The text as standard output shows it, to be laid out: characters that have a `PLAIN` form."""
+    if can_print(text):
+        return text
+    return "".join(PLAIN[each] if each in PLAIN and not can_print(each) else each for each in text)
+
+
+def write_data(content: bytes) -> None:
+    """Write data, not text for people, to standard output: these bytes, whatever its encoding."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(content)
+    sys.stdout.buffer.flush()
 
 
 def console(width: int | None = None) -> "Console":

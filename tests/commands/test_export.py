@@ -62,6 +62,30 @@ def trained(tmp_path: Path) -> Path:
     return outputs
 
 
+ASCII = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii"}
+
+
+def test_an_ascii_terminal_gets_data_as_it_is(command: Command, tmp_path: Path) -> None:
+    outputs = tmp_path / "outputs"
+    for rate, seed in ((0.1, 1), (0.1, 2), (0.2, 1), (0.2, 2)):
+        run = new_run(outputs, f"lr={rate}", f"seed={seed}", name="é x")
+        record_training(run, 0.5, rate + seed / 100)
+    for words in (("runs", "é x"), ("curves",), ("settings",), ("latex", "é x"),
+                  ("sentence", "é x"), ("runs", "--format", "json")):  # fmt: skip
+        plain, usual = (command("harness", "export", *words, **env) for env in (ASCII, {}))
+        assert (plain.returncode, plain.stderr) == (0, usual.stderr), words
+        assert plain.stdout == usual.stdout, words
+    assert ",é x," in command("harness", "export", "runs", **ASCII).stdout
+    assert " ± " in command("harness", "export", "sentence", "é x", **ASCII).stdout
+    shown = command("harness", "compare", "é x", "--no-attach", **ASCII).stdout
+    assert "11.50 +- 0.71 %" in shown
+    assert shown.isascii()
+    (line,) = [line for line in shown.splitlines() if line.startswith("lr=0.1 has")]
+    assert "?" not in line
+    lines = [line for line in shown.splitlines() if " % " in line and "seed" not in line]
+    assert len({line.index(" % ") for line in lines}) == 1, "columns are aligned"
+
+
 @pytest.mark.parametrize("form", ["csv", "json", "parquet"])
 def test_runs_as_a_file(command: Command, trained: Path, tmp_path: Path, form: str) -> None:
     done = command("harness", "export", "runs", "params.lr < 0.4", "--to", f"tables/runs.{form}")

@@ -1,6 +1,7 @@
 """Standard output and error that never end the work."""
 
 import ast
+import io
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.runfolder import streams
 from tests.conftest import ROOT, python_path
 
 # Prints a lot, then writes into the file it is given: `lost` and `reader_is_gone`, when done.
@@ -72,6 +74,29 @@ def test_what_cannot_be_encoded_is_replaced(tmp_path: Path, encoding: str) -> No
     assert "an error" in err
     if encoding == "ascii":
         assert "Gr??e" in out
+
+
+def test_characters_with_a_plain_form_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "1 ± 2 – 3 … McNemar’s é"
+    for encoding, shown in (
+        ("utf-8", text),
+        ("cp1252", text),
+        ("latin-1", "1 ± 2 - 3 ... McNemar's é"),
+        ("ascii", "1 +- 2 - 3 ... McNemar's é"),
+    ):
+        stream = io.TextIOWrapper(io.BytesIO(), encoding)
+        monkeypatch.setattr(sys, "stdout", stream)
+        assert streams.printable(text) == shown
+        streams.write_data("é".encode())
+        assert stream.buffer.getvalue() == "é".encode()  # type: ignore[attr-defined]
+    code = f"from harness.runfolder import streams; streams.protect(); print({text!r})"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | python_path(ROOT) | {"PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        check=True,
+    )
+    assert done.stdout == b"1 +- 2 - 3 ... McNemar's ?\n"
 
 
 def test_a_pipe_that_does_not_block_gets_everything() -> None:
