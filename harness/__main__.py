@@ -18,6 +18,7 @@ from typing import Any
 
 import click
 
+from harness.data.atomic import explained
 from harness.runfolder import ending, environment, streams
 from harness.runfolder.status import ExitStatus
 from harness.tracking.environment import set_up
@@ -95,7 +96,7 @@ def console_script() -> None:
     except SystemExit as end:
         status = end.code
     except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {explained(error)}", file=sys.stderr)
         status = ExitStatus.FAILED
     if lost := streams.lost():
         print(f"error: standard output: {lost.strerror}", file=sys.stderr)

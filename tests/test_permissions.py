@@ -1,6 +1,7 @@
 """Results that a group shares, and results that may only be read."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -93,3 +94,34 @@ def test_training_where_nothing_can_be_written_is_one_line(
     assert done.returncode == 1
     assert "outputs/runs" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
+
+
+def test_runs_are_told_apart_where_nothing_can_be_written(
+    trained: Path, user: Shared, folder: Path
+) -> None:
+    first, second, *_ = (path.name for path in sorted((trained / "runs").glob("[!.]*")))
+    before = sorted(folder.rglob("*"))
+    done = user(1003, "harness", "diff", first, second, group=2003)
+    assert done.returncode == 0, done.stderr
+    assert "McNemar's p" in done.stdout
+    assert "cannot be read" not in done.stderr
+    assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "compare", "note last text", "archive last", "rm last --yes",
+        "pack last --to outputs/a.zip", "export runs last --to outputs/a.csv",
+        "export figures last --to outputs/figures",
+    ],
+)  # fmt: skip
+def test_what_cannot_be_written_is_named_in_one_line(
+    trained: Path, user: Shared, folder: Path, words: str
+) -> None:
+    before = sorted(folder.rglob("*"))
+    done = user(1003, "harness", *words.split(), group=2003)
+    assert done.returncode == 1, done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith(("error", "warning"))]
+    assert re.fullmatch(r"(error|warning: no report): \S*outputs/\S+: Permission denied", line)
+    assert sorted(folder.rglob("*")) == before

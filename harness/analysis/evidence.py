@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from harness.analysis.outcome import Outcome
 from harness.analysis.seed_run import SeedRun
+from harness.data.atomic import explained
 from harness.runfolder import checkpoint, data_sets
 from harness.runfolder.history import PRUNED
 from harness.runfolder.keys import determines_result
@@ -271,7 +272,9 @@ def outcome(source: Source, run: Recorded, into: Path, notes: list[str]) -> Outc
         notes.append(f"{why}; no paired test on its examples")
         return None
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        notes.append(f"{run.run}: {PREDICTIONS} cannot be read ({error}); no paired test with it")
+        notes.append(
+            f"{run.run}: {PREDICTIONS} cannot be read ({explained(error)}); no paired test with it"
+        )
         return None
     predicted = probabilities.argmax(axis=1).astype(labels.dtype)
     return Outcome(labels, predicted, probabilities.max(axis=1))
@@ -340,6 +343,5 @@ def class_names(run: Recorded, classes: int) -> tuple[str, ...]:
 
 
 def _download_folder(into: Path, run: Recorded) -> Path:
-    folder = into / Path(run.location).name
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    """Where a store puts the files of a run; it makes the folder if it downloads any."""
+    return into / Path(run.location).name

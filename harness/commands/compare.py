@@ -16,6 +16,7 @@ from harness.analysis.page import Comparison
 from harness.analysis.ranking import FIRST
 from harness.analysis.seed_run import SEED
 from harness.commands.options import EVERY_OUTPUTS, JSON, URI, measured, refuse
+from harness.data.atomic import explained
 from harness.run.fitted_table import FittedTable
 from harness.run.summary import show
 from harness.runfolder.optional import attempt
@@ -90,7 +91,7 @@ def _attach(
             _deliver(Run(Path(chosen.location)), [f"{folder}/{path.name}" for path in files])
         _save_view(selection, chosen, comparison)
     except (ValueError, OSError, StoreError, Timeout) as error:
-        print(f"not attached to {chosen.run}: {error}", file=sys.stderr)
+        print(f"not attached to {chosen.run}: {explained(error)}", file=sys.stderr)
         return ExitStatus.UNDELIVERED
     print(f"attached to {chosen.name} ({chosen.run}) as {folder}")
     return ExitStatus.DONE

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 import click
 
+from harness.data.atomic import explained
 from harness.runfolder.selection import Selection, select
 from harness.runfolder.status import ExitStatus
 from harness.runfolder.target import problem, shown
@@ -16,7 +17,7 @@ from harness.runfolder.target import problem, shown
 
 def refuse(error: Exception) -> NoReturn:
     """Print the error as one line and exit with status 2."""
-    click.echo(f"error: {error}", err=True)
+    click.echo(f"error: {explained(error)}", err=True)
     sys.exit(ExitStatus.BAD_INPUT)
 
 

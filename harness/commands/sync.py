@@ -11,6 +11,7 @@ import click
 from filelock import Timeout
 
 from harness.commands.options import JSON, OUTPUTS, check_uri, refuse
+from harness.data.atomic import explained
 from harness.runfolder import folder, removed
 from harness.runfolder.journal import JournalError
 from harness.runfolder.plan import all_plans
@@ -236,7 +237,7 @@ def _rebind(outputs: Path, chosen: list[Run], source: str | None, to: Target) ->
         try:
             run.bind(to)
         except (JournalError, OSError, Timeout) as error:
-            print(f"{run.id}: stays where it is: {error}", file=sys.stderr)
+            print(f"{run.id}: stays where it is: {explained(error)}", file=sys.stderr)
             complete = False
     print(f"{len(runs)} runs are delivered to {to} from now on")
     return complete

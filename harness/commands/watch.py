@@ -17,6 +17,7 @@ from rich.text import Text
 
 from harness.commands.keyboard import DOWN, ESCAPE, UP, Wait, keyboard
 from harness.commands.options import EVERY_OUTPUTS, refuse
+from harness.data.atomic import explained
 from harness.run.estimate import duration
 from harness.run.launchers.job_process import LOG
 from harness.run.standing import Standing, left_in_all_s, standings
@@ -135,7 +136,7 @@ class Board:
             try:
                 self._message = self._stop(run) if key == "s" else self._continue(run, standing)
             except OSError as error:
-                self._message = f"{run.id}: {error}"
+                self._message = f"{run.id}: {explained(error)}"
 
     def _stop(self, run: Run) -> str:
         if not run.is_live():

@@ -49,6 +49,13 @@ def named(error: BaseException, path: Path) -> BaseException:
     return error
 
 
+def explained(error: BaseException) -> str:
+    """An error in words: that of a file as `outputs/runs: Permission denied`."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `content` to `path`, atomically."""
     write_atomically(path, lambda file: file.write(content))

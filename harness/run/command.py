@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from harness.data.atomic import write_text
+from harness.data.atomic import explained, write_text
 from harness.nn.compiled import numba_loading
 from harness.run import compose, conf, execute, freeze, hook, overrides, signals
 from harness.run.completion import shell_completion
@@ -88,7 +88,7 @@ def _obey(parsed: argparse.Namespace, prestart: Prestart) -> ExitStatus:
             signals.interrupt_at_end_of_input()
     except (ValueError, OSError) as error:
         signals.raise_again()
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {explained(error)}", file=sys.stderr)
         return ExitStatus.BAD_INPUT if isinstance(error, ValueError) else ExitStatus.FAILED
     signals.raise_again()
     status = task.carry_out()

@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.data.atomic import explained
 from harness.run import freeze, summary
 from harness.run.launcher_schema import Engines
 from harness.run.launchers import choose
@@ -103,7 +104,7 @@ def execute_search(search: "Search", engines: Engines, prestart: Prestart) -> Ex
         interrupted = True
     # A `ValueError` is of what changed meanwhile, such as the user's own code.
     except (LauncherError, OSError, ValueError, *study.failures()) as error:  # type: ignore[misc]  # a tuple
-        line = str(error).splitlines()[0]
+        line = explained(error).splitlines()[0]
         print(f"error: {line}; repeat the command to continue", file=sys.stderr)
         failed = True
     runs = trials.plan.runs(search.outputs)

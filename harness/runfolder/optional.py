@@ -4,6 +4,8 @@ import sys
 from collections.abc import Callable
 from typing import TypeVar
 
+from harness.data.atomic import explained
+
 Result = TypeVar("Result")
 _warned: set[str] = set()
 
@@ -17,7 +19,11 @@ def attempt(what: str, function: Callable[[], Result], otherwise: Result) -> Res
     try:
         return function()
     except Exception as error:  # of any kind: no error of a description may end a run
-        warn(what, f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
+        kind = type(error).__name__
+        if isinstance(error, OSError) and error.filename is not None:
+            warn(what, explained(error))
+        else:
+            warn(what, f"{kind}: {error}" if str(error) else kind)
         return otherwise
 
 

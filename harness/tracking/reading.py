@@ -200,6 +200,7 @@ class Reader:
 
     def fetch(self, run: Recorded, path: str, into: Path) -> Path:
         """Download an artifact."""
+        into.mkdir(parents=True, exist_ok=True)
         try:
             with answers(self.target):
                 return Path(self._client.download_artifacts(run.location, path, str(into)))

@@ -57,6 +57,17 @@ def test_runs_that_are_equal_say_so(outputs: Path) -> None:
     assert found.notes == []
 
 
+def test_nothing_is_written_while_runs_are_compared(
+    outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = finished(outputs), finished(outputs)
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    before = sorted(tmp_path.rglob("*"))
+    assert diff.compare(first, second).sides is not None
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_every_kind_of_difference(outputs: Path) -> None:
     first = finished(outputs, "batch=16", errors=(0.5, 0.25))
     second = finished(outputs, "optimizer=adam", errors=(0.5, 0.375))

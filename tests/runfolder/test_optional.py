@@ -1,5 +1,7 @@
 """What only describes a run: a failure is a warning, once."""
 
+from pathlib import Path
+
 import pytest
 
 from harness.runfolder import optional
@@ -19,6 +21,15 @@ def test_a_failure_is_one_warning_and_the_default(
     monkeypatch.setattr(optional, "_warned", set())
     assert [optional.attempt("user", fail, 7) for _ in range(3)] == [7, 7, 7]
     assert capsys.readouterr().err == "warning: user: KeyError: 'getpwuid'\n"
+
+
+def test_a_file_that_cannot_be_written_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "none" / "report"
+    assert optional.attempt(f"no report in {tmp_path}", path.mkdir, None) is None
+    warning = f"warning: no report in {tmp_path}: {path}: No such file or directory\n"
+    assert capsys.readouterr().err == warning
 
 
 def test_an_interruption_is_not_swallowed() -> None:
