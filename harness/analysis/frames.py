@@ -72,14 +72,16 @@ def runs(
 
 def curves(
     *selection: "Word", outputs: Place = "outputs", uri: str | None = None,
-    only: Sequence[str] | None = None,
+    only: str | Sequence[str] | None = None,
 ) -> "Frame":  # fmt: skip
-    """One row for each value: run, epoch, metric, value. only: these metrics.
+    """One row for each value: run, epoch, metric, value. only: this metric, or these.
 
-    Merge it with `runs` on `run` to have the settings beside each value. Raises as `runs`.
+    Merge it with `runs` on `run` to have the settings beside each value. Raises as `runs`, and
+    `ValueError` for a metric that none of the runs has by epoch, though they have others.
     """
     import pandas as pd
 
+    only = (only,) if isinstance(only, str) else only
     chosen = _select(selection, outputs, uri, only)
     parts = [
         (number, key, run.epochs[key], values)
@@ -88,6 +90,7 @@ def curves(
         if key in run.epochs and (only is None or key in only)
     ]
     names = sorted({key for _, key, _, _ in parts})
+    _check_known(only or (), names, chosen)
     lengths = [len(values) for *_, values in parts]
     ids = np.repeat([number for number, *_ in parts], lengths).astype(np.int64)
     of = np.repeat([names.index(key) for _, key, _, _ in parts], lengths).astype(np.int64)
@@ -205,6 +208,21 @@ def _select(
     except StoreError as error:
         raise ValueError(str(error)) from error
     return chosen
+
+
+def _check_known(only: Sequence[str], found: Sequence[str], chosen: Selection) -> None:
+    """Raise `ValueError` for a metric that was asked for and is not among those found."""
+    known = sorted({key for run in chosen.recorded for key in (*run.final, *run.curves)})
+    for key in only if known else ():
+        if key in found:
+            continue
+        if key in known:
+            why = "has one value a run, which `harness.runs` and `export runs` have"
+            raise ValueError(f"metric {key!r}: {why}")
+        from harness.analysis.measure import expected
+
+        of = [each for each in known if not each.startswith(ONCE)]
+        raise ValueError(f"metric {key!r}: no run of {chosen.title} has it{expected(key, of)}")
 
 
 def _differs(key: str, recorded: Sequence[Recorded]) -> bool:

@@ -115,7 +115,7 @@ class Measure:
         for option, metric in (("--metric", self.metric), ("--test-metric", self.test)):
             if metric and metric.metric not in names:
                 wrong = f"{option} {metric.metric}: no finished run of {title} has it"
-                raise ValueError(wrong + _expected(metric.metric, names))
+                raise ValueError(wrong + expected(metric.metric, names))
         key = self.metric.metric
         known = [run for run in done if _is_finite(run.final.get(key, math.nan))]
         missing = sum(key not in run.final for run in done)
@@ -171,7 +171,7 @@ class Measure:
         if missing == len(runs):
             keys = _keys(runs)
             raise ValueError(
-                f"--seed-key {key}: no compared run has a seed there{_expected(key, keys)}"
+                f"--seed-key {key}: no compared run has a seed there{expected(key, keys)}"
             )
         if missing:
             notes.append(f"{missing} run(s) have no seed in {key}; each counts as one of its own")
@@ -186,7 +186,7 @@ class Measure:
             for pattern, each in zip(self.settings, found, strict=True):
                 if not each:
                     wrong = f"--setting {pattern}: no compared run has it"
-                    raise ValueError(wrong + _expected(pattern, keys))
+                    raise ValueError(wrong + expected(pattern, keys))
             chosen = dict.fromkeys(key for each in found for key in each)
         elif all(map(_is_own, runs)):
             kept = (key for key in chosen if determines_result(key.removeprefix(PARAMS)))
@@ -262,7 +262,7 @@ def _last_word(key: str) -> str:
     return re.split(r"[./]", key)[-1].lower()
 
 
-def _expected(name: str, known: Iterable[str]) -> str:
+def expected(name: str, known: Iterable[str]) -> str:
     """What there is instead: the closest names, else the first, and how many."""
     names = list(known)
     if not names:

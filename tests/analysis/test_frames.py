@@ -90,6 +90,27 @@ def test_curves_are_long(outputs: Path) -> None:
     assert means[16] == pytest.approx(1 / 16 + 0.0015)
 
 
+@pytest.mark.parametrize("place", ["outputs", "uri"])
+def test_a_metric_that_no_run_has_is_named(outputs: Path, place: str) -> None:
+    where = {"outputs": outputs} if place == "outputs" else {"uri": str(Target.local(outputs))}
+    for only in (["val/eror"], "val/eror", ["val/error", "val/eror"]):
+        with pytest.raises(ValueError, match=r"metric 'val/eror': no run of .* such as val/error"):
+            harness.curves(SWEEP, only=only, **where)
+    with pytest.raises(ValueError, match=r"expected one such as time/epoch_s, val/error$"):
+        harness.curves(SWEEP, only=["nonsense"], **where)
+    frame = harness.curves(SWEEP, only="val/error", **where)
+    assert len(frame) == 8
+
+
+def test_a_metric_of_whole_runs_has_no_curve(outputs: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"'test/error': has one value a run, which `harness.runs`"
+    ):
+        harness.curves(SWEEP, outputs=outputs, only=["test/error"])
+    run = new_run(tmp_path, "epochs=2")
+    assert harness.curves(run, only=["val/error"]).empty, "it has not begun"
+
+
 def test_a_metric_that_some_epochs_lack_keeps_its_epochs(tmp_path: Path) -> None:
     """A trainer of your own may validate every other epoch."""
     run = new_run(tmp_path)

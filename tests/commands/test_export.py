@@ -86,6 +86,16 @@ def test_an_ascii_terminal_gets_data_as_it_is(command: Command, tmp_path: Path) 
     assert len({line.index(" % ") for line in lines}) == 1, "columns are aligned"
 
 
+def test_a_metric_that_no_run_has_is_one_line(
+    command: Command, trained: Path, tmp_path: Path
+) -> None:
+    done = command("harness", "export", "curves", "--metric", "val/eror", "--to", "c.csv")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith("error: metric 'val/eror': no run of all runs has it; expected")
+    assert "val/error" in done.stderr
+    assert not (tmp_path / "c.csv").exists()
+
+
 @pytest.mark.parametrize("form", ["csv", "json", "parquet"])
 def test_runs_as_a_file(command: Command, trained: Path, tmp_path: Path, form: str) -> None:
     done = command("harness", "export", "runs", "params.lr < 0.4", "--to", f"tables/runs.{form}")
