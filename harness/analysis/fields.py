@@ -11,6 +11,7 @@ from harness.analysis.seed_run import SeedRun
 from harness.analysis.settings import Setting, Summary
 
 Fields = dict[str, Any]  # name -> number or text, None if unknown
+TEXTS = ("chosen_run", "against_best", "tested", "seeds_to_tell")  # the others are numbers
 
 
 def setting_fields(standing: Standing) -> Fields:

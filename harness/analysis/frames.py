@@ -112,9 +112,10 @@ def settings(
     """The ranking of `python -m harness compare`: one row a setting, best first.
 
     Its swept values, n, mean, sd, best and worst over seeds, the verdict against the best with p
-    (Holm), and how many seeds would tell. metric, test_metric, seed_key, setting: as the options
-    of the command, for runs of any program. A `UserWarning` names what was left out. Raises
-    `ValueError` also if there is nothing to compare.
+    (Holm), and how many seeds would tell; measured numbers are float64, NaN where there is none.
+    metric, test_metric, seed_key, setting: as the options of the command, for runs of any program.
+    A `UserWarning` names what was left out. Raises `ValueError` also if there is nothing to
+    compare.
     """
     from harness.analysis.measure import Measure
 
@@ -134,7 +135,7 @@ def ranking(
     import pandas as pd
 
     from harness.analysis import ranked
-    from harness.analysis.fields import setting_fields
+    from harness.analysis.fields import TEXTS, setting_fields
 
     notes: list[str] = []
     chosen = _select(selection, outputs, uri, ())
@@ -142,8 +143,12 @@ def ranking(
     for note in notes:
         warnings.warn(note, stacklevel=depth)
     frame = pd.DataFrame([setting_fields(standing) for standing in standings])
-    for key in standings[0].setting.values:
-        frame[key] = typed(list(frame[key]))
+    values = standings[0].setting.values
+    for key in frame.columns:
+        if key in values:
+            frame[key] = typed(list(frame[key]))
+        elif key not in TEXTS and frame[key].dtype == object:  # numbers of which none is known
+            frame[key] = frame[key].astype(np.float64)
     return frame
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import harness
-from harness.analysis import frames
+from harness.analysis import fields, frames
 from harness.runfolder.plan import Plan, SweepJob
 from harness.runfolder.run import Run
 from harness.runfolder.sweep import Sweep
@@ -161,6 +161,32 @@ def test_nothing_selected(tmp_path: Path) -> None:
         harness.runs("xyz", outputs=tmp_path)
     with pytest.raises(ValueError, match="there are no runs to compare"):
         harness.settings(outputs=tmp_path)
+
+
+@pytest.mark.parametrize("metric", [None, "val/error"])
+@pytest.mark.parametrize("seeds", [1, 3])
+@pytest.mark.parametrize("batches", [(16,), (16, 64)])
+@pytest.mark.filterwarnings("ignore::UserWarning")  # notes on what cannot be tested
+def test_every_column_of_settings_has_its_type(
+    tmp_path: Path, metric: str | None, seeds: int, batches: tuple[int, ...]
+) -> None:
+    for batch in batches:
+        for seed in range(seeds):
+            run = new_run(tmp_path, f"batch={batch}", f"seed={seed}")
+            record_training(run, 0.5, 1 / batch + seed / 100)
+    key = None if metric is None else "params.seed"
+    frame = harness.settings(outputs=tmp_path, metric=metric, seed_key=key)
+    assert len(frame) == len(batches)
+    whole = {"rank", "n", "batch"} & set(frame)
+    for name in frame:
+        if name in fields.TEXTS:
+            assert isinstance(frame[name].iloc[0], str | None), name
+        elif name in whole:
+            assert frame[name].dtype == np.int64, name
+        elif name != "params.batch":
+            assert frame[name].dtype == np.float64, name
+    assert frame.filter(like="_std").isna().all(axis=None) == (seeds == 1)
+    assert frame["test_difference"].isna().iloc[0]
 
 
 def test_texts_become_values() -> None:
