@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from harness.nn import metrics
+from harness.runfolder.folder import check_outputs
 from harness.runfolder.run import Run
 from harness.runfolder.sweep import Sweep
 from harness.tracking import selection as selecting
@@ -199,11 +200,14 @@ def _select(
     words: Sequence["Word"], outputs: Place, uri: str | None, keys: Sequence[str] | None
 ) -> Selection:
     """The selection with the curves of these metrics; None: of all that have curves."""
+    for word in words:
+        _check_word(word)
     names = [word if isinstance(word, str) else word.id for word in words]
     folders: Sequence[Path] = sorted({word.outputs for word in words if not isinstance(word, str)})
     if not folders:
-        given = [outputs] if isinstance(outputs, str | Path) else outputs
-        folders = [Path(each) for each in given]
+        folders = _folders(outputs)
+        for folder in folders if uri is None else ():
+            check_outputs(folder)
     try:
         chosen = selecting.select(folders, names, uri)
         if keys is None:
@@ -213,6 +217,23 @@ def _select(
     except StoreError as error:
         raise ValueError(str(error)) from error
     return chosen
+
+
+def _check_word(word: Any) -> None:
+    """Raise `ValueError` for what is no word of a selection."""
+    if not isinstance(word, str | Run | Sweep):
+        hint = "; of a list, write *list" if isinstance(word, list | tuple | set) else ""
+        raise ValueError(
+            f"{word!r}: expected a text such as 'last' or an id, a run, or a sweep{hint}"
+        )
+
+
+def _folders(outputs: Any) -> list[Path]:
+    """One or several outputs folders. Raises `ValueError`."""
+    given = [outputs] if isinstance(outputs, str | Path) else outputs
+    if not isinstance(given, list | tuple) or not given:
+        raise ValueError(f"outputs={outputs!r}: expected a folder, or a list of folders")
+    return [Path(each) for each in given]
 
 
 def _check_known(only: Sequence[str], found: Sequence[str], chosen: Selection) -> None:

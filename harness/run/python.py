@@ -82,6 +82,7 @@ def open(what: str = "last", *, outputs: str | Path = "outputs") -> Run | Sweep:
     """
     if not isinstance(what, str):
         raise ValueError(f"harness.open({what!r}): expected 'last', or the id of a run or a sweep")
+    folder.check_outputs(Path(outputs))
     if what == "last":
         return folder.find(Path(outputs), what)
     chosen = select(Path(outputs), [what])

@@ -58,6 +58,14 @@ def runs_folder(outputs: Path) -> Path:
     return outputs / "runs"
 
 
+def check_outputs(outputs: Path) -> None:
+    """Raise `ValueError` unless the folder is there."""
+    if not outputs.is_dir():
+        why = "is a file" if outputs.exists() else f"is missing in {Path.cwd()}"
+        why = "is missing" if outputs.is_absolute() and not outputs.exists() else why
+        raise ValueError(f"outputs={outputs}: {why}; expected the folder that commands wrote to")
+
+
 def open_run(outputs: Path, run_id: str, name: str = "") -> Run:
     """The run with exactly this id, whether or not it exists. name: see `Run`."""
     return Run(runs_folder(outputs) / run_id, name)

@@ -1,8 +1,10 @@
 """Runs, curves and settings as data frames, from journals and from a real store."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -187,6 +189,34 @@ def test_every_column_of_settings_has_its_type(
             assert frame[name].dtype == np.float64, name
     assert frame.filter(like="_std").isna().all(axis=None) == (seeds == 1)
     assert frame["test_difference"].isna().iloc[0]
+
+
+@pytest.mark.parametrize("word", [None, 3, [], ["last"], ("last",), b"last", Path("last")])
+@pytest.mark.parametrize("make", [harness.runs, harness.curves, harness.settings])
+def test_what_is_no_selection_is_named(outputs: Path, make: Any, word: Any) -> None:
+    hint = "write \\*list" if isinstance(word, list | tuple) else "or a sweep$"
+    with pytest.raises(ValueError, match=rf"^{re.escape(repr(word))}: expected a text .*{hint}"):
+        make(word, outputs=outputs)
+
+
+@pytest.mark.parametrize("make", [harness.runs, harness.curves, harness.settings, harness.open])
+def test_a_folder_that_is_missing_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Any
+) -> None:
+    with pytest.raises(ValueError, match=f"^outputs={tmp_path}/none: is missing; expected"):
+        make("last", outputs=tmp_path / "none")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=f"^outputs=outputs: is missing in {tmp_path}; expected"):
+        make("last")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"^outputs=file: is a file; expected the folder"):
+        make("last", outputs="file")
+
+
+@pytest.mark.parametrize("outputs", [None, 3, []])
+def test_what_is_no_folder_is_named(outputs: Any) -> None:
+    with pytest.raises(ValueError, match=r"^outputs=.*: expected a folder, or a list of folders"):
+        harness.runs(outputs=outputs)
 
 
 def test_texts_become_values() -> None:

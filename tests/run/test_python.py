@@ -120,6 +120,11 @@ def test_what_goes_wrong_is_raised(here: Path, idx_folder: Path) -> None:
         harness.open("zzz")
 
 
+def test_the_promised_names_are_completed() -> None:
+    assert {*harness.__all__, "__version__"} <= {*dir(harness)}
+    assert all(hasattr(harness, name) for name in dir(harness))
+
+
 def test_importing_the_package_imports_nothing_else() -> None:
     code = (
         "import sys, harness; "
