@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from harness.commands.options import JSON, OUTPUTS, refuse
+from harness.commands.options import JSON, OUTPUTS, limited, refuse
 from harness.run.fitted_table import FittedTable
 from harness.run.summary import show
 from harness.runfolder.run import Run
@@ -21,7 +21,7 @@ SHOWN = ("checkpoints", "weights", "predictions", ARTIFACTS)  # of the kinds, in
 @click.command()
 @click.argument("selection", nargs=-1)
 @OUTPUTS
-@click.option("--limit", default=10, show_default=True, help="Show this many of the largest.")
+@limited(10, "largest")
 @JSON
 def du(selection: tuple[str, ...], outputs: Path, limit: int, *, as_json: bool) -> None:
     """Show what takes room on disk, by kind and by sweep or run, the largest first.

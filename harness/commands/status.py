@@ -12,7 +12,7 @@ import click
 from rich.table import Table
 
 from harness.analysis import apart
-from harness.commands.options import EVERY_OUTPUTS, JSON, refuse
+from harness.commands.options import EVERY_OUTPUTS, JSON, limited, refuse
 from harness.nn import metrics
 from harness.run.fitted_table import FittedTable
 from harness.run.summary import best_row, figures, objectives, show
@@ -32,7 +32,7 @@ NOTHING = "-"
 @click.command()
 @click.argument("selection", nargs=-1)
 @EVERY_OUTPUTS
-@click.option("--limit", default=30, show_default=True, help="Show this many of the newest.")
+@limited(30, "newest")
 @click.option("--removed", "is_removed", is_flag=True, help="What `rm` removed, instead.")
 @click.option("--archived", "is_archived", is_flag=True, help="What was archived, instead.")
 @JSON
@@ -72,7 +72,7 @@ def status(
         }
         print(json.dumps(content, indent=1, allow_nan=False))
         return
-    newest = sorted(runs, key=lambda run: run.create["ms"])[-limit:] if limit else []
+    newest = sorted(runs, key=lambda run: run.create["ms"])[-limit:]
     if runs or sweeps:
         _show_sweeps(sweeps[:limit])
         show(runs_table(newest[::-1], short=streams.console().is_terminal))

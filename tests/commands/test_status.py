@@ -105,6 +105,15 @@ def test_the_command_lists_the_newest_runs(command: Command, tmp_path: Path) -> 
     assert empty.stdout.startswith("no runs in nowhere: train one with `python -m harness.run exp")
 
 
+@pytest.mark.parametrize("name", ["status", "du"])
+@pytest.mark.parametrize("limit", ["-3", "0", "2.5", "two", ""])
+def test_a_limit_is_a_whole_number(command: Command, name: str, limit: str) -> None:
+    done = command("harness", name, f"--limit={limit}")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"error: --limit {limit}: expected a whole number of at least 1\n"
+    assert command("harness", name, "--limit", "1").returncode == 0
+
+
 def test_a_selection_restricts_runs_and_sweeps(command: Command, tmp_path: Path) -> None:
     outputs = tmp_path / "outputs"
     runs = [record_training(new_run(outputs), error) for error in (0.5, 0.25)]
