@@ -41,16 +41,33 @@ def merge(outputs: Path, source: Path) -> Merged:
     runs, broken = scan(source)
     merged = Merged(refused=[f"{path.name}: {within(path, problem)}" for path, problem in broken])
     with alone(outputs):
-        left_out = {run.id for run in scan(removed.place(outputs))[0]} | removed.gone(outputs)
+        left_out = _removed(outputs)
         for run in runs:
             if run.id in left_out:
-                merged.refused.append(f"{run.id}: was removed here; `harness restore` may know it")
+                merged.refused.append(f"{run.id}: {left_out[run.id]}")
             else:
                 _take(outputs, run, merged)
         for saved_ns, plan in sorted(saved_plans(source), key=lambda each: each[0]):
+            if Path(plan.id).name != plan.id:
+                merged.refused.append(f"sweep {plan.id!r}: expected an id that is no path")
+                continue
             if _take_plan(outputs, plan, saved_ns):
                 merged.sweeps.append(plan.id)
+            _take_report(outputs, source, plan)
     return merged
+
+
+def _removed(outputs: Path) -> dict[str, str]:
+    """The runs that were removed here, each with what can be done."""
+    for_good = (
+        "was removed here for good, by `harness gc`; merge it into another folder with --outputs, "
+        f"or remove its line from {removed.place(outputs) / removed.GONE} first"
+    )
+    kept = [run.id for run in scan(removed.place(outputs))[0]]
+    return dict.fromkeys(removed.gone(outputs), for_good) | {
+        each: f"was removed here; `python -m harness restore {each}` brings it back"
+        for each in kept
+    }
 
 
 def _take(outputs: Path, run: Run, merged: Merged) -> None:
@@ -116,6 +133,20 @@ def _take_plan(outputs: Path, plan: Plan, saved_ns: int) -> bool:
         return False
     both.save(outputs, max(saved, saved_ns))
     return True
+
+
+def _take_report(outputs: Path, source: Path, plan: Plan) -> None:
+    """Copy the report of a sweep whose runs are all here, where it has none; it appears whole."""
+    report, ours = (folder / removed.REPORTS / plan.id for folder in (source, outputs))
+    is_whole = len(plan.readable_runs(outputs)) == len(plan.jobs)
+    if not report.is_dir() or ours.exists() or not is_whole:
+        return
+    copy = ours.with_name(f".{plan.id}")
+    if copy.exists():
+        shutil.rmtree(copy)
+    shutil.copytree(report, copy, ignore=NOT_COPIED)
+    copy.rename(ours)
+    fsync_folder(ours.parent)
 
 
 def joined(

@@ -79,6 +79,55 @@ def test_runs_and_sweeps_are_joined(ours: Path, theirs: Path) -> None:
     assert len(harness.runs(SWEEP, outputs=ours)) == 3
 
 
+def test_the_report_of_a_whole_sweep_is_taken_in(ours: Path, theirs: Path, tmp_path: Path) -> None:
+    pack.write(tmp_path / "pack.zip", theirs, all_runs(theirs)[:2], "1")
+    report = f"reports/{SWEEP}/index.html"
+    with pack.opened(tmp_path / "pack.zip") as folder:
+        merging.merge(tmp_path / "new", folder)
+        merging.merge(ours, folder)
+        assert (tmp_path / "new" / report).read_text() == "report"
+        assert (ours / report).read_text() == "report"
+        (ours / report).write_text("newer")
+        merging.merge(ours, folder)
+        assert (ours / report).read_text() == "newer"
+        (all_runs(folder)[0].folder / "environment.txt").write_text("damaged")
+        merged = merging.merge(tmp_path / "part", folder)
+    assert (len(merged.runs), len(merged.refused)) == (1, 1)
+    assert not (tmp_path / "part/reports").exists(), "it is of more runs than there are"
+    assert not list(ours.glob("reports/.*"))
+
+
+def test_a_sweep_whose_id_is_a_path_is_not_taken_in(
+    ours: Path, theirs: Path, tmp_path: Path
+) -> None:
+    save(theirs, {"9": all_runs(theirs)[2]}, name="x")
+    path = theirs / "sweeps/x.json"
+    content = json.loads(path.read_text())
+    del content["sha256"]
+    path.write_text(json.dumps(content | {"id": "../../outside"}))
+    (line,) = merging.merge(ours, theirs).refused
+    assert line == "sweep '../../outside': expected an id that is no path"
+    assert not list(tmp_path.glob("outside*"))
+
+
+def test_a_removed_run_says_what_can_be_done(ours: Path, theirs: Path) -> None:
+    merging.merge(ours, theirs)
+    run = Run(ours / "runs" / all_runs(theirs)[0].id)
+    removed.remove(ours, [run], None)
+    (line,) = merging.merge(ours, theirs).refused
+    assert (
+        line == f"{run.id}: was removed here; `python -m harness restore {run.id}` brings it back"
+    )
+    removed.erase(ours, removed.removed_run(ours, run.id))
+    (line,) = merging.merge(ours, theirs).refused
+    gone = removed.place(ours) / removed.GONE
+    assert line.startswith(f"{run.id}: was removed here for good, by `harness gc`; merge it into")
+    assert f"remove its line from {gone}" in line
+    assert "restore" not in line
+    gone.write_text("")
+    assert [each.id for each in merging.merge(ours, theirs).runs] == [run.id]
+
+
 def test_merging_again_changes_nothing(ours: Path, theirs: Path) -> None:
     merging.merge(ours, theirs)
     before, plans = content(ours), list(saved_plans(ours))
