@@ -24,9 +24,9 @@ from harness.runfolder.own_code import FOLDER as OWN_CODE
 from harness.runfolder.run import Run
 from harness.tracking.recorded import Journals, from_journal
 
-Pair = tuple[str, str]
+Pair = tuple[Any, Any]
 Rows = dict[str, Pair]  # what differs -> its values in the first and in the second run
-NOTHING = "-"
+NOTHING = "-"  # the value of what a run does not have
 ENVIRONMENT, UNCOMMITTED = "environment.txt", "uncommitted.diff"
 CIRCUMSTANCES = ("outputs",)
 SHOWN = 24  # pictures
@@ -95,26 +95,35 @@ def compare(first: Run, second: Run) -> Difference:
     )
 
 
-def _different(first: Mapping[str, str], second: Mapping[str, str]) -> Rows:
+def text(value: Any) -> str:
+    """A value as a table shows it; a setting as it is typed."""
+    return evidence.AS_TYPED.get(str(value), str(value))
+
+
+def number(value: Any) -> str:
+    """A result as a table shows it, with six digits; a dash for NaN."""
+    if not isinstance(value, float):
+        return str(value)
+    return NOTHING if math.isnan(value) else f"{value:.6g}"
+
+
+def _different(first: Mapping[str, Any], second: Mapping[str, Any]) -> Rows:
     """The keys whose values differ, or that one of them lacks."""
-    return {
+    pairs = {
         key: (first.get(key, NOTHING), second.get(key, NOTHING))
         for key in dict.fromkeys([*first, *second])
-        if first.get(key) != second.get(key)
     }
+    return {key: pair for key, pair in pairs.items() if repr(pair[0]) != repr(pair[1])}
 
 
-def _settings(history: History) -> dict[str, str]:
-    return {
-        key: evidence.AS_TYPED.get(str(value), str(value))
-        for key, value in history.params.items()
-        if key not in CIRCUMSTANCES
-    }
+def _settings(history: History) -> dict[str, Any]:
+    return {key: value for key, value in history.params.items() if key not in CIRCUMSTANCES}
 
 
-def _data(dataset: Mapping[str, Any]) -> dict[str, str]:
+def _data(dataset: Mapping[str, Any]) -> dict[str, Any]:
     keys = ("name", "sha256", "source", "train", "val", "test", "image_shape", "classes")
-    return {key: str(dataset[key])[:16] for key in keys if key in dataset}
+    known = {key: dataset[key] for key in keys if key in dataset}
+    return {key: each[:16] if isinstance(each, str) else each for key, each in known.items()}
 
 
 def _source(first: Run, second: Run, notes: list[str]) -> Rows:
@@ -174,16 +183,10 @@ def _environment(first: Run, second: Run, notes: list[str]) -> Rows:
 
 
 def _results(one: History, other: History) -> Rows:
-    rows = _different({"status": one.status.value}, {"status": other.status.value})
-    for key in sorted(one.final.keys() | other.final.keys()):
-        values = [each.final.get(key, math.nan) for each in (one, other)]
-        if values[0] != values[1]:
-            rows[key] = (_number(values[0]), _number(values[1]))
-    return rows
-
-
-def _number(value: float) -> str:
-    return NOTHING if math.isnan(value) else f"{value:.6g}"
+    first, second = (
+        {"status": each.status.value, **dict(sorted(each.final.items()))} for each in (one, other)
+    )
+    return _different(first, second)
 
 
 def _curves(one: History, other: History) -> Iterable[Curves]:

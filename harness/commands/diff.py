@@ -1,6 +1,7 @@
 """`python -m harness diff A B`: what differs between two runs."""
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -37,11 +38,15 @@ def diff(first: str, second: str, outputs: tuple[Path, ...], *, as_json: bool) -
     first one of several.
     """
     try:
-        difference = differing.compare(_run(outputs, first), _run(outputs, second))
+        one, other = _run(outputs, first), _run(outputs, second)
+        if one == other and not as_json:
+            print(f"{first} and {second} are the same run, {one.id}: nothing differs")
+            return
+        difference = differing.compare(one, other)
     except ValueError as error:
         refuse(error)
     if as_json:
-        print(json.dumps(_fields(difference), indent=1))
+        print(json.dumps(_fields(difference), indent=1, allow_nan=False))
         return
     _print(difference)
     nothing: dict[Path, str] = {}
@@ -77,8 +82,9 @@ def _table(name: str, rows: Rows, difference: Difference) -> FittedTable:
     table.add("", folds=True)
     for run in difference.runs:
         table.add(run.id, folds=True)
+    shown = differing.number if name == "results" else differing.text
     for key, values in rows.items():
-        table.add_row(key, *values)
+        table.add_row(key, *map(shown, values))
     return table
 
 
@@ -132,8 +138,21 @@ def _draw(difference: Difference, outputs: Path) -> dict[Path, str]:
     return made
 
 
+def _plain(rows: Rows) -> dict[str, list[Any]]:
+    """The pairs as JSON has them: null for NaN and for what a run does not have, `inf` as text."""
+
+    def plain(value: Any) -> Any:
+        if value == differing.NOTHING or value != value:
+            return None
+        return str(value) if isinstance(value, float) and math.isinf(value) else value
+
+    return {key: [plain(each) for each in pair] for key, pair in rows.items()}
+
+
 def _fields(difference: Difference) -> dict[str, Any]:
     """The difference for programs."""
+    one, other = difference.runs
+    same = [f"both are run {one.id}"] if one == other else []
     sides = difference.sides
     examples = None
     if sides is not None:
@@ -146,8 +165,8 @@ def _fields(difference: Difference) -> dict[str, Any]:
         "format": "harness diff",
         "version": 1,
         "runs": [run.id for run in difference.runs],
-        **{name: getattr(difference, name) for name in SECTIONS},
+        **{name: _plain(getattr(difference, name)) for name in SECTIONS},
         "equal_epochs": {curves.metric: curves.equal for curves in difference.curves},
         "examples": examples,
-        "notes": difference.notes,
+        "notes": [*same, *difference.notes],
     }

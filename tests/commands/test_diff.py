@@ -76,14 +76,14 @@ def test_every_kind_of_difference(outputs: Path) -> None:
     (second.folder / "code/mine").mkdir(parents=True)
     (second.folder / "code/mine/parts.py").write_text("x = 1\n")
     found = diff.compare(first, second)
-    assert found.settings["batch"] == ("16", "32")
+    assert found.settings["batch"] == (16, 32)
     assert found.settings["optimizer.name"] == ("sgd", "adam")
-    assert found.settings["optimizer.beta1"] == ("-", "0.9")
+    assert found.settings["optimizer.beta1"] == ("-", 0.9)
     assert "seed" not in found.settings
     assert found.source["uncommitted harness/nn/layers.py"] == ("-", "+2 -1 lines")
     assert found.source["own mine/parts.py"][0] == "-"
     assert found.environment == {"host": ("a", "b"), "numpy": ("2.4.6", "2.4.7")}
-    assert found.results["best/val_error"] == ("0.25", "0.375")
+    assert found.results["best/val_error"] == (0.25, 0.375)
     (curves,) = found.curves
     assert curves.equal == 1
     assert found.sides is not None
@@ -122,11 +122,41 @@ def test_the_command(command: Command, outputs: Path) -> None:
         assert text in done.stdout
     content = json.loads(command("harness", "diff", first.id, second.id, "--json").stdout)
     assert (content["format"], content["version"]) == ("harness diff", 1)
-    assert content["settings"] == {"batch": ["16", "64"]}
+    assert content["settings"] == {"batch": [16, 64]}
+    assert content["results"]["best/val_error"] == [0.25, 0.375]
     assert content["examples"] == {"only_first_wrong": [0], "only_second_wrong": [2, 3], "p": 1.0}
     done = command("harness", "diff", "mnist", first.id)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert "has 2 runs; name one, such as " in done.stderr
+
+
+def test_values_for_programs_are_typed(command: Command, outputs: Path) -> None:
+    first = finished(outputs, "batch=16", "backend=numpy")
+    second = record_training(new_run(outputs, "optimizer=adam", "width=[8,4]"), status="FAILED")
+    with second.writing() as journal:
+        journal.append("final", epoch=1, metrics={"test/error": float("inf"), "x": float("nan")})
+    done = command("harness", "diff", first.id, second.id, "--json")
+    content = json.loads(done.stdout, parse_constant=pytest.fail)
+    settings, results = content["settings"], content["results"]
+    assert settings["batch"] == [16, 32]
+    assert settings["optimizer.beta1"] == [None, 0.9]
+    assert settings["optimizer.name"] == ["sgd", "adam"]
+    assert results["best/epoch"] == [2.0, None]
+    assert results["test/error"] == [0.26, "inf"]
+    assert results["status"] == ["FINISHED", "FAILED"]
+    assert "x" in results
+    shown = command("harness", "diff", first.id, second.id).stdout
+    assert "inf" in shown
+
+
+def test_a_run_with_itself(command: Command, outputs: Path) -> None:
+    run = finished(outputs)
+    done = command("harness", "diff", "last", run.id[:6])
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"last and {run.id[:6]} are the same run, {run.id}: nothing differs\n"
+    content = json.loads(command("harness", "diff", "last", "last", "--json").stdout)
+    assert content["settings"] == content["results"] == {}
+    assert content["notes"] == [f"both are run {run.id}"]
 
 
 @pytest.mark.service
