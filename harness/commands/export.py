@@ -259,8 +259,11 @@ def _write_content(make: Callable[[], bytes], to: Path | None) -> None:
 
 def _format(form: str | None, to: Path | None) -> str:
     """The format that is meant. Raises `ValueError`."""
+    ending = "" if to is None else to.suffix.removeprefix(".").lower()
+    if form is not None and ending in frames.FORMATS and ending != form:
+        raise ValueError(f"--to {to} --format {form}: the name ends in .{ending}; leave one out")
     if form is None:
-        form = "csv" if to is None else to.suffix.removeprefix(".")
+        form = "csv" if to is None else ending
         if form not in frames.FORMATS:
             raise ValueError(f"--to {to}: expected a name that ends in .csv, .parquet or .json")
     if form == "parquet" and to is None:

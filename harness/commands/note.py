@@ -16,7 +16,7 @@ from harness.runfolder.status import ExitStatus
 
 
 @click.command()
-@click.argument("selection", nargs=-1, required=True)
+@click.argument("selection", nargs=-1, metavar="SELECTION...")
 @click.argument("text")
 @OUTPUTS
 def note(selection: tuple[str, ...], text: str, outputs: Path) -> None:
@@ -25,6 +25,8 @@ def note(selection: tuple[str, ...], text: str, outputs: Path) -> None:
     SELECTION is as for `compare`. The note is shown by `status`, in the report, and in MLflow.
     """
     try:
+        if not selection:  # click takes the last word for the text
+            raise ValueError(f"note {text}: the text is missing; type note SELECTION TEXT")
         About(note=text).check()
         chosen = at_rest(outputs, selection, "note anything of")
     except ValueError as error:

@@ -26,7 +26,7 @@ from harness.run.summary import show
 from harness.runfolder import streams
 from harness.runfolder.history import History
 from harness.runfolder.run import Run
-from harness.runfolder.selection import Folders, Selection, listed, select
+from harness.runfolder.selection import Folders, Selection, Unknown, listed, select
 from harness.runfolder.status import RunStatus
 
 TICK_S = 1.0
@@ -49,6 +49,10 @@ def watch(selection: tuple[str, ...], outputs: tuple[Path, ...]) -> None:
     try:
         board = Board(outputs, selection or ("last",))
     except ValueError as error:
+        if isinstance(error, Unknown) and not selection:  # nobody typed `last`
+            where = ", ".join(map(str, listed(outputs)))
+            why = "no sweep or run to watch yet; start one with `python -m harness.run`"
+            error = ValueError(f"{where}: {why}")
         refuse(error)
     console = streams.console()
     if console.is_terminal and sys.stdin.isatty():

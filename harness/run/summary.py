@@ -57,6 +57,8 @@ def summarize(
         _print_delivery(plan, report, target, outputs)
     if plan is None and not interrupted:
         _print_what_next(runs[0], histories[0])
+    if not interrupted and any(_is_stopped(*each) for each in zip(runs, histories, strict=True)):
+        print(f"to continue:               {_again(histories, plan, outputs)}")
     if interrupted:
         _print_how_to_continue(histories, plan, outputs)
         return ExitStatus.INTERRUPTED
@@ -317,10 +319,20 @@ def _print_how_to_continue(histories: Sequence[History], plan: Plan | None, outp
     for history in histories:
         if history.status is RunStatus.CREATED:
             print(f"not started: {names.get(history.run, history.name)}", file=sys.stderr)
+    again = _again(histories, plan, outputs)
+    print(f"interrupted; `{again}` continues from here", file=sys.stderr)
+
+
+def _is_stopped(run: Run, history: History) -> bool:
+    """Whether a run was ended from outside, so that it can be continued as it is."""
+    return history.status is RunStatus.KILLED and not history.is_pruned and not run.is_live()
+
+
+def _again(histories: Sequence[History], plan: Plan | None, outputs: Path) -> str:
+    """The command that continues a sweep, or a single run."""
     if plan is not None:
         words = plan.overrides
     else:
         elsewhere = () if outputs == DEFAULT else (f"outputs={outputs}",)
         words = (f"resume={histories[0].run}", *elsewhere)
-    again = shlex.join(["python", "-m", "harness.run", *words])
-    print(f"interrupted; `{again}` continues from here", file=sys.stderr)
+    return shlex.join(["python", "-m", "harness.run", *words])

@@ -96,6 +96,24 @@ def test_a_metric_that_no_run_has_is_one_line(
     assert not (tmp_path / "c.csv").exists()
 
 
+@pytest.mark.parametrize(
+    ("to", "form"), [("a.csv", "json"), ("a.JSON", "csv"), ("a.parquet", "csv")]
+)
+@pytest.mark.parametrize("what", ["runs", "curves", "settings"])
+def test_a_name_of_another_format_is_refused(
+    command: Command, trained: Path, tmp_path: Path, what: str, to: str, form: str
+) -> None:
+    done = command("harness", "export", what, "--to", to, "--format", form)
+    assert (done.returncode, done.stdout) == (2, "")
+    ending = to.partition(".")[2].lower()
+    assert done.stderr == (
+        f"error: --to {to} --format {form}: the name ends in .{ending}; leave one out\n"
+    )
+    assert not (tmp_path / to).exists()
+    if what == "runs":
+        assert command("harness", "export", what, "--to", "a.txt", "--format", "csv").stdout
+
+
 @pytest.mark.parametrize("form", ["csv", "json", "parquet"])
 def test_runs_as_a_file(command: Command, trained: Path, tmp_path: Path, form: str) -> None:
     done = command("harness", "export", "runs", "params.lr < 0.4", "--to", f"tables/runs.{form}")

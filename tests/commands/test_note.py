@@ -50,6 +50,7 @@ def test_runs_are_noted_by_themselves(command: Command, runs: list[Run]) -> None
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
+        ([SWEEP], f"note {SWEEP}: the text is missing; type note SELECTION TEXT"),
         (["nonsense", "text"], "'nonsense' is no run, sweep, name"),
         (["since=2999-01-01", "text"], "there are no runs to note anything of"),
         ([SWEEP, "x" * 4001], "note=: expected at most 4000 characters"),

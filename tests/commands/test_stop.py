@@ -25,16 +25,21 @@ def test_a_stopped_job_can_be_resumed_and_the_others_go_on(
     done = command("harness", "stop", runs[0].id)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"{runs[0].id}: stops after epoch ")
-    _, errors = training.communicate(timeout=120)
+    printed, errors = training.communicate(timeout=120)
     assert training.returncode == 1
     assert f"killed: epochs=100000 ({runs[0].id}): stopped by `harness stop`" in errors
+    (line,) = [line for line in printed.splitlines() if line.startswith("to continue: ")]
+    assert line.split(":", 1)[1].split()[:4] == ["python", "-m", "harness.run", "-m"]
+    assert "epochs=100000,2" in line
     assert [run.status for run in runs] == [RunStatus.KILLED, RunStatus.FINISHED]
     assert not (runs[0].folder / STOP).exists()
     count = len(runs[0].history().epochs)
     again = start(tmp_path, f"resume={runs[0].id}")
     wait_for(lambda: len(runs[0].history().epochs) > count)
     assert command("harness", "stop", "since=1h").returncode == 0
-    again.communicate(timeout=120)
+    printed, _ = again.communicate(timeout=120)
+    command_line = f"python -m harness.run resume={runs[0].id}"
+    assert f"to continue:               {command_line}\n" in printed
     assert again.returncode == 1
     epochs = [record["epoch"] for record in runs[0].history().epochs]
     assert epochs == [*range(1, len(epochs) + 1)], "every epoch once"

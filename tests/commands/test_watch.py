@@ -206,6 +206,12 @@ def test_a_low_terminal_shows_the_rows_around_the_chosen_one(tmp_path: Path) -> 
 
 
 def test_what_is_not_there_is_said(command: Command, tmp_path: Path) -> None:
+    done = command("harness", "watch")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "error: outputs: no sweep or run to watch yet; start one with `python -m harness.run`\n"
+    )
+    assert command("harness", "watch", "last").stderr.startswith("error: last: there are 0 sweeps")
     done = command("harness", "watch", "nothing")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     Run(record_training(new_run(tmp_path / "outputs"), 0.5).folder)
