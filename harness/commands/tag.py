@@ -20,7 +20,7 @@ RESERVED = frozenset({
 
 
 @click.command()
-@click.argument("selection", nargs=-1, required=True, metavar="SELECTION...")
+@click.argument("selection", nargs=-1, metavar="SELECTION...")
 @click.argument("pair", metavar="KEY=VALUE")
 @OUTPUTS
 def tag(selection: tuple[str, ...], pair: str, outputs: Path) -> None:
@@ -31,6 +31,8 @@ def tag(selection: tuple[str, ...], pair: str, outputs: Path) -> None:
     """
     try:
         key, value = _checked(pair)
+        if not selection:
+            raise ValueError(f"tag {pair}: the selection is missing; type tag SELECTION KEY=VALUE")
         chosen = at_rest(outputs, selection, "tag")
     except ValueError as error:
         refuse(error)

@@ -53,6 +53,8 @@ def test_a_tag_selects_is_shown_and_is_removed(
         (["last", "=me"], "'=me': expected KEY=VALUE"),
         (["last", "sweep=me"], "'sweep=me': sweep is a tag of the harness's own; take another key"),
         (["last", "team=a\nb"], "expected one line of at most 1000 characters"),
+        (["last"], "'last': expected KEY=VALUE as the last word"),
+        (["team=vision"], "the selection is missing; type tag SELECTION KEY=VALUE"),
         (["nobody", "team=vision"], "'nobody' is no run, sweep, name or experiment in outputs"),
     ],
 )
