@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import yaml
 
-from harness.commands.options import CONFIG_DIR, OUTPUTS, refuse
+from harness.commands.options import CONFIG_DIR, OUTPUTS, counted, refuse
 from harness.data.atomic import write_text
 from harness.data.override import in_quotes
 from harness.run import overrides
@@ -23,20 +23,8 @@ KEPT = ("hydra/launcher", "hydra.launcher")  # of the search's words
 
 @click.command()
 @click.argument("study")
-@click.option(
-    "--top",
-    type=click.IntRange(2),
-    default=3,
-    show_default=True,
-    help="How many settings, the best of the search.",
-)
-@click.option(
-    "--seeds",
-    type=click.IntRange(2),
-    default=5,
-    show_default=True,
-    help="How many seeds for each, none of which the search had.",
-)
+@counted("--top", 3, "How many settings, the best of the search.", least=2)
+@counted("--seeds", 5, "How many seeds for each, none of which the search had.", least=2)
 @OUTPUTS
 @CONFIG_DIR
 def confirm(study: str, top: int, seeds: int, outputs: Path) -> None:

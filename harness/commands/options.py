@@ -87,29 +87,35 @@ def confirmed(question: str, *, yes: bool) -> bool:
     return click.confirm(question)
 
 
-def count(context: click.Context, option: click.Parameter, given: str | int) -> int:
-    """The number of an option; exits unless it is whole and at least 1."""
-    try:
-        number = int(given)
-    except ValueError:
-        number = 0
-    if number < 1:
-        wrong = f"{option.opts[0]} {given}: expected a whole number of at least 1"
-        refuse(ValueError(wrong))
-    return number
+def counted(
+    name: str, default: int, what: str, *, least: int = 1
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """An option whose value is a whole number; what: its help."""
+
+    def check(context: click.Context, option: click.Parameter, given: str | int) -> int:
+        try:
+            number = int(given)
+        except ValueError:
+            number = least - 1
+        if number < least:
+            wrong = f"{name} {given}: expected a whole number of at least {least}"
+            refuse(ValueError(wrong))
+        return number
+
+    return click.option(
+        name,
+        type=click.UNPROCESSED,
+        callback=check,
+        default=default,
+        show_default=True,
+        metavar="N",
+        help=what,
+    )
 
 
 def limited(default: int, what: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """The option `--limit` of a command that lists the first of what there is."""
-    return click.option(
-        "--limit",
-        type=click.UNPROCESSED,
-        callback=count,
-        default=default,
-        show_default=True,
-        metavar="N",
-        help=f"Show this many of the {what}.",
-    )
+    return counted("--limit", default, f"Show this many of the {what}.")
 
 
 CONFIG_DIR = click.option(

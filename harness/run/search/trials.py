@@ -162,7 +162,8 @@ class Trials:
                         found.append(self._order(self._train(trial, run, may_prune=not found)))
                 finally:
                     self._board.ended(run)
-                now = prospect(found, self._whole())
+                is_last = len(found) == len(self._seeds)
+                now = prospect(found, np.zeros((0, len(found))) if is_last else self._whole())
                 if not now.can_win:
                     break
         finally:
@@ -179,7 +180,7 @@ class Trials:
 
         rows = {
             str(trial.params): trial.user_attrs.get(VALUES, ())
-            for trial in self.study.get_trials(states=(TrialState.COMPLETE,))
+            for trial in self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         }
         k = len(self._seeds)
         return np.array([row for row in rows.values() if len(row) == k]).reshape(-1, k)
