@@ -51,9 +51,12 @@ def test_the_forms_of_json(command: Command, tmp_path: Path, idx_folder: Path) -
     own = ("dataset=idx", f"dataset.dir={idx_folder}", "dataset.num_val=40", "epochs=1", "width=8")
     assert command("harness.run", "-m", *own, "seed=1,2").returncode == 0
     named = re.findall(r"\| `(\w+) --json` \| `(.*?)` \| (.*?) \|", PAGE)
-    assert [name for name, *_ in named] == ["status", "du", "compare", "results", "sync"]
+    assert [name for name, *_ in named] == [
+        "status", "du", "diff", "compare", "results", "sync",
+    ]  # fmt: skip
     for name, form, listed in named:
-        done = command("harness", name, "--json")
+        words = ["seed=1", "seed=2"] if name == "diff" else []
+        done = command("harness", name, *words, "--json")
         assert done.returncode == 0, done.stderr
         content = json.loads(done.stdout)
         assert (content.pop("format"), content.pop("version")) == (form, 1)
