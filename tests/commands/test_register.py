@@ -156,7 +156,7 @@ def test_a_champion_of_other_data_is_not_replaced(tmp_path: Path) -> None:
     first, second = run_folders(outputs)[-2:]
     shutil.rmtree(first)  # of the newest sweep
     done = register("--name", "letters", "--replace")
-    assert f"left out {first.name}, removed or damaged" in done.stderr
+    assert f"left out {first.name}, removed, damaged or archived" in done.stderr
     assert done.stdout.startswith(f"run {second.name} ")
     assert f"points to it, instead of version 1 (run {letters})\n" in done.stdout
     assert loading.choose(outputs).run_id == second.name
