@@ -44,15 +44,16 @@ class Prospect:
     @property
     def can_win(self) -> bool:
         """Whether the setting should get more seeds."""
-        return self.mean <= self.limit
+        return not self.mean > self.limit  # also where it is NaN
 
 
 def prospect(values: Sequence[float], whole: NDArray[np.float64], level: float = LEVEL) -> Prospect:
     """Predict the mean of a setting over all seeds.
 
     values: with the first n seeds, lower is better. whole: (m, k), those of the settings that have
-    all k seeds, in the same order.
+    all k seeds, in the same order; one with an infinite value says nothing of the spread.
     """
+    whole = whole[np.isfinite(whole).all(axis=1)]
     m, k = whole.shape
     n = len(values)
     if n == k or not m:

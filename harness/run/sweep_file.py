@@ -85,7 +85,9 @@ def names() -> list[str]:
 
 
 def _find(name: str) -> Path:
-    if name.endswith(".yaml") and Path(name).is_file():
+    if name.endswith(".yaml"):
+        if not Path(name).is_file():
+            raise ConfigError(f"sweep={name}: there is no such file; a name has no .yaml")
         return Path(name)
     known = names()
     if name not in known:

@@ -24,6 +24,10 @@ def test_a_setting_is_ended_only_where_the_spread_is_known() -> None:
     assert prospect([9.0], np.full((2, 3), 0.1)).can_win, "values that are all equal have no spread"
     assert prospect([9.0, 9.0, 9.0], WHOLE).can_win, "it has all seeds"
     assert not prospect([9.0], WHOLE).can_win
+    assert not prospect([math.inf], WHOLE).can_win
+    assert prospect([math.nan], np.zeros((0, 1))).can_win
+    diverged = np.vstack([WHOLE, [1.0, math.inf, 2.0]])
+    assert prospect([9.0], diverged) == prospect([9.0], WHOLE)
     assert prospect([1.0], WHOLE).can_win
 
 

@@ -218,6 +218,17 @@ def test_a_file_that_is_not_there(write: Write) -> None:
         sweep_file.read("../x")
 
 
+def test_a_file_that_is_elsewhere(write: Write, tmp_path: Path) -> None:
+    (tmp_path / "my sweeps").mkdir()
+    path = tmp_path / "my sweeps" / "one.yaml"
+    path.write_text("grids: [{lr: [0.1, 0.2]}]\n")
+    jobs = sweep_jobs.expand(str(path), [])
+    assert [job.name for job in jobs] == ["lr=0.1", "lr=0.2"]
+    assert sweep_file.read("my sweeps/one.yaml").path == Path("my sweeps/one.yaml")
+    with pytest.raises(ConfigError, match=r"sweep=own\.yaml: there is no such file; a name has no"):
+        sweep_file.read("own.yaml")
+
+
 def test_a_file_that_cannot_be_read(write: Write, tmp_path: Path) -> None:
     path = tmp_path / FILE
     path.write_bytes(b"grids: [{lr: \xff}]")

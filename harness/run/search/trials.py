@@ -189,12 +189,13 @@ class Trials:
         """Keep in the plan how many settings got all seeds."""
         if len(self._seeds) < 2:
             return
-        settings = {str(trial.params) for trial in ended(self.study)}
+        count = len({str(trial.params) for trial in ended(self.study)})
+        whole = len(self._whole())
+        others = "the others were pruned, failed, or could not win anymore"
         self.plan = replace(
             self.plan,
-            verdict=f"{len(self._whole())} of {len(settings)} settings have all "
-            f"{len(self._seeds)} seeds; the others were pruned, failed, or could not win anymore. "
-            f"{AFTERWARDS}",
+            verdict=f"{whole} of {count} settings have all {len(self._seeds)} seeds"
+            f"{f'; {others}' if whole < count else ''}. {AFTERWARDS}",
         )
         self.plan.save(self.search.outputs)
 
