@@ -20,7 +20,7 @@ from harness.job import build, interruption, progress, scratch
 from harness.job.interruption import JobInterrupted
 from harness.job.training_run import TrainingRun
 from harness.nn.compiled import numba_loading
-from harness.runfolder import checkpoints, environment, liveness, own_code, parts
+from harness.runfolder import checkpoints, environment, liveness, own_code, parts, user_cache
 from harness.runfolder import config as configuration
 from harness.runfolder.artifacts import Artifact
 from harness.runfolder.journal import Journal
@@ -246,7 +246,8 @@ def _prepare_numba(config: Config, cache: Path) -> None:
 
 def _set_cache(cache: Path | None) -> None:
     """Let Numba use the folder of NUMBA_CACHE_DIR, else the user's, else one in `cache`."""
-    if not _can_write(os.environ.get("NUMBA_CACHE_DIR")):
+    given = os.environ.get("NUMBA_CACHE_DIR")
+    if not given or not _can_write(Path(given)):
         os.environ["NUMBA_CACHE_DIR"] = _numba_cache(cache)
     sys.modules["numba"].config.reload_config()  # it may have been loaded before
 
@@ -258,23 +259,19 @@ def _numba_cache(cache: Path | None) -> str:
     Raises `FileNotFoundError` when there is neither.
     """
     name = f"numba-{source_digest()[:12]}"
-    with suppress(RuntimeError):  # a user without a home
-        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        folder = str(Path(home, "scratch-harness", name))
-        if Path(home).is_absolute() and _can_write(folder):
-            return folder
+    folder = user_cache.folder(name)
+    if folder is not None:
+        return str(folder)
     if cache is None:
         raise FileNotFoundError(name)
     return str(cache.resolve() / name)
 
 
-def _can_write(folder: str | None) -> bool:
-    """Whether the user's folder can be written to; Numba refuses to compile where it cannot."""
-    if not folder:
-        return False
+def _can_write(folder: Path) -> bool:
+    """Whether Numba can use the folder; it refuses to compile where it cannot write."""
     with suppress(OSError):
-        Path(folder).mkdir(parents=True, exist_ok=True)  # as Numba does
-    return os.access(folder, os.W_OK | os.X_OK)
+        folder.mkdir(parents=True, exist_ok=True)  # as Numba does
+    return user_cache.can_write(folder)
 
 
 def _threads(run: Run, dataset: Dataset) -> int:

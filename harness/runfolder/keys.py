@@ -7,13 +7,18 @@ written.
 """
 
 import hashlib
+import itertools
 import json
 import logging
+import re
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from functools import cache
+from pathlib import Path
 
+from harness.data.atomic import write_text
 from harness.runfolder import config as configuration
-from harness.runfolder import syntax, versions
+from harness.runfolder import syntax, user_cache, versions
 from harness.runfolder.environment import SOURCE
 from harness.runfolder.run import Run
 from harness.runfolder.schema import Config, ScratchConfig
@@ -79,13 +84,34 @@ def digest(content: object, length: int) -> str:
 def source_digest() -> str:
     """The digest of the source that determines results: `data/`, `nn/` and `training/`.
 
-    Of the syntax trees, so that an edit of comments, docstrings or layout changes no key.
+    Of the syntax trees, so that an edit of comments, docstrings or layout changes no key. Spelling
+    them takes 0.25 s, so that the digest of the same bytes is kept in the user's cache.
     """
+    paths = [
+        path for folder in DETERMINING_SOURCE for path in sorted((SOURCE / folder).rglob("*.py"))
+    ]
+    names = [path.relative_to(SOURCE).as_posix().encode() for path in paths]
+    contents = [path.read_bytes() for path in paths]
+    spelling = Path(syntax.__file__).read_bytes()
+    cached = user_cache.folder("source")
+    known = cached and cached / _sha256([spelling, *names, *contents])
+    if known is not None:
+        with suppress(OSError, UnicodeDecodeError):
+            digest = known.read_text()
+            if re.fullmatch("[0-9a-f]{64}", digest):
+                return digest
+    trees = [syntax.spell(content).encode() for content in contents]
+    digest = _sha256(itertools.chain(*zip(names, trees, strict=True)))
+    if known is not None:
+        with suppress(OSError):  # it is computed again
+            write_text(known, digest)
+    return digest
+
+
+def _sha256(parts: Iterable[bytes]) -> str:
     total = hashlib.sha256()
-    for folder in DETERMINING_SOURCE:
-        for path in sorted((SOURCE / folder).rglob("*.py")):
-            total.update(path.relative_to(SOURCE).as_posix().encode() + b"\0")
-            total.update(syntax.spell(path.read_bytes()).encode() + b"\0")
+    for part in parts:
+        total.update(part + b"\0")
     return total.hexdigest()
 
 

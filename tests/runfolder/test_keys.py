@@ -183,3 +183,45 @@ def test_a_damaged_run_is_skipped_with_a_warning(
     run.journal.write_bytes(content)
     assert by_key(tmp_path) == {}
     assert str(run.journal) in caplog.text
+
+
+def test_the_digest_of_the_source_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = keys.source_digest()
+    spelled: list[bytes] = []
+    spell = keys.syntax.spell
+
+    def noted(source: bytes) -> str:
+        spelled.append(source)
+        return spell(source)
+
+    monkeypatch.setattr(keys.syntax, "spell", noted)
+
+    def again() -> bool:
+        """Whether the source was read as syntax."""
+        spelled.clear()
+        keys.source_digest.cache_clear()
+        assert keys.source_digest() == expected
+        return bool(spelled)
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert [again(), again()] == [True, False]
+    (kept,) = (tmp_path / "scratch-harness/source").iterdir()
+    assert kept.read_text() == expected
+    for damaged in ("", expected[:-1], "\0" * 64):
+        kept.write_text(damaged)
+        assert [again(), again()] == [True, False], "it is replaced"
+    monkeypatch.setattr(keys, "DETERMINING_SOURCE", ("data",))
+    keys.source_digest.cache_clear()
+    assert keys.source_digest() != expected, "other files"
+    monkeypatch.undo()
+    keys.source_digest.cache_clear()
+
+
+def test_without_a_cache_the_source_is_read_each_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = keys.source_digest()
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    keys.source_digest.cache_clear()
+    assert keys.source_digest() == expected
