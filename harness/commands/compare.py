@@ -4,22 +4,21 @@ import contextlib
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from filelock import Timeout
 from rich.table import Table
 
-from harness.analysis import compare as comparing
 from harness.analysis import tables
 from harness.analysis.measure import Measure
-from harness.analysis.page import Comparison
 from harness.analysis.ranking import FIRST
 from harness.analysis.seed_run import SEED
 from harness.commands.options import EVERY_OUTPUTS, JSON, URI, measured, refuse
 from harness.data.atomic import explained
 from harness.run.fitted_table import FittedTable
 from harness.run.summary import show
-from harness.runfolder.optional import attempt
+from harness.runfolder.optional import attempt, preload
 from harness.runfolder.run import Run
 from harness.runfolder.status import ExitStatus
 from harness.tracking.errors import StoreError
@@ -27,6 +26,9 @@ from harness.tracking.reading import Reader
 from harness.tracking.recorded import Journals, Recorded
 from harness.tracking.selection import Selection, newest_sweep, select
 from harness.tracking.views import swept_params
+
+if TYPE_CHECKING:
+    from harness.analysis.page import Comparison
 
 MOST_ROWS = 40
 
@@ -55,8 +57,11 @@ def compare(
     """
     if attach is None:  # another folder may be somebody else's
         attach = measure is None and len(outputs) == 1
+    preload("harness.analysis.compare")  # while the store answers
     try:
         selection = select(outputs, what or [newest_sweep(outputs, uri)], uri)
+        from harness.analysis import compare as comparing
+
         comparison, chosen = comparing.build(selection, outputs, measure)
     except (ValueError, StoreError) as error:
         refuse(error)
@@ -81,7 +86,7 @@ def compare(
 
 
 def _attach(
-    selection: Selection, chosen: Recorded, comparison: Comparison, files: list[Path], name: str
+    selection: Selection, chosen: Recorded, comparison: "Comparison", files: list[Path], name: str
 ) -> ExitStatus:
     """Store the report with the chosen run of the best setting."""
     folder = f"report/{name}"
@@ -106,7 +111,7 @@ def _deliver(run: Run, paths: list[str]) -> None:
         raise StoreError(f"{hindered[0]}; `python -m harness sync` delivers it")
 
 
-def terminal_table(comparison: Comparison) -> Table:
+def terminal_table(comparison: "Comparison") -> Table:
     """The ranking as a table for the terminal, at most `MOST_ROWS` settings."""
     table = FittedTable(f"{comparison.title}   (* best, = not distinguishable from it at 5 %)")
     standings = comparison.standings[:MOST_ROWS]
@@ -125,7 +130,7 @@ def terminal_table(comparison: Comparison) -> Table:
     return table
 
 
-def _save_view(selection: Selection, chosen: Recorded, comparison: Comparison) -> None:
+def _save_view(selection: Selection, chosen: Recorded, comparison: "Comparison") -> None:
     """Store a view of a sweep in MLflow: swept keys as columns, means over seeds as curves."""
     by_epoch = comparison.settings[0].objective.by_epoch
     if not selection.title.startswith("sweep ") or not by_epoch:

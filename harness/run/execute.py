@@ -1,10 +1,7 @@
 """Execute a command's runs or search: train through the launcher, and deliver meanwhile."""
 
 import sys
-import threading
-from contextlib import suppress
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +12,7 @@ from harness.run.launchers import choose
 from harness.run.launchers.base import Launcher, LauncherError
 from harness.run.launchers.prestart import Prestart
 from harness.runfolder import folder
-from harness.runfolder.optional import attempt
+from harness.runfolder.optional import attempt, preload
 from harness.runfolder.plan import Plan
 from harness.runfolder.run import Run
 from harness.runfolder.status import ExitStatus
@@ -188,15 +185,9 @@ def train(runs: list[Run], launcher: Launcher, *, plot: bool, compare: bool) -> 
     left = [run for run in runs if not run.is_finished]
     if not left:
         return
-    if plot or compare:  # importing Matplotlib takes as long as a few epochs: overlap it
-        module = "harness.analysis.compare" if compare else "harness.analysis.run_plots"
-        threading.Thread(target=partial(_preload, module), daemon=True).start()
+    if plot or compare:
+        preload("harness.analysis.compare" if compare else "harness.analysis.run_plots")
     launcher.run(left, plot_run if plot else ignore)
-
-
-def _preload(module: str) -> None:
-    with suppress(Exception):  # who needs it reports the error
-        import_module(module)
 
 
 def ignore(run: Run) -> None:

@@ -1,7 +1,11 @@
 """What only describes or shows a run: when it fails, the run goes on without it."""
 
 import sys
+import threading
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from importlib import import_module
 from typing import TypeVar
 
 from harness.data.atomic import explained
@@ -32,3 +36,16 @@ def warn(what: str, why: str) -> None:
     if what not in _warned:
         _warned.add(what)
         print(f"warning: {what}: {' '.join(why.split())}", file=sys.stderr, flush=True)
+
+
+def preload(module: str) -> None:
+    """Import a module in another thread, while this one waits for something else.
+
+    Matplotlib takes as long as a few epochs. Who needs the module reports the error.
+    """
+    threading.Thread(target=partial(_load, module), daemon=True).start()
+
+
+def _load(module: str) -> None:
+    with suppress(Exception):
+        import_module(module)

@@ -6,6 +6,7 @@ One call returns a metric of up to 100 runs; run by run, a thousand runs would t
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,7 @@ from harness.tracking.views import View, save_view
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
+CALLS = 4  # to a server at the same time, which has as many workers
 # A text, which stays as it is, or a key with a slash, which MLflow reads in backticks only.
 TEXT_OR_KEY = re.compile(
     r"""'[^']*'|"[^"]*"|`[^`]*`|\b(metrics?|params?|parameters?|tags?)\.([\w.-]*/[\w./-]*)"""
@@ -258,22 +260,24 @@ class Reader:
             raise
 
     def _histories(self, ids: list[str], key: str) -> Iterator[tuple[str, int, int, float]]:
-        """MLflow id, step, timestamp and value of every point of a metric."""
-        for start in range(0, len(ids), BULK_RUNS):
-            yield from self._bulk(ids[start : start + BULK_RUNS], key)
+        """MLflow id, step, timestamp and value of every point of a metric.
 
-    def _bulk(self, ids: list[str], key: str) -> Iterator[tuple[str, int, int, float]]:
+        A server has several workers, which answer at the same time; a database file has not.
+        """
+        calls = [ids[start : start + BULK_RUNS] for start in range(0, len(ids), BULK_RUNS)]
+        with ThreadPoolExecutor(CALLS if self.target.database is None else 1) as pool:
+            for rows in pool.map(partial(self._bulk, key=key), calls):
+                yield from rows
+
+    def _bulk(self, ids: list[str], key: str) -> list[tuple[str, int, int, float]]:
         if len(ids) == 1:
-            for point in self._client.get_metric_history(ids[0], key):
-                yield ids[0], point.step, point.timestamp, point.value
-            return
+            points = self._client.get_metric_history(ids[0], key)
+            return [(ids[0], point.step, point.timestamp, point.value) for point in points]
         rows = mlflow_private.metric_history(self._client, ids, key)
         if len(rows) < BULK_ROWS:
-            yield from rows
-            return
+            return rows
         half = len(ids) // 2  # the answer was cut off, which it does not say
-        yield from self._bulk(ids[:half], key)
-        yield from self._bulk(ids[half:], key)
+        return self._bulk(ids[:half], key) + self._bulk(ids[half:], key)
 
 
 def _and(condition: str, also: str) -> str:

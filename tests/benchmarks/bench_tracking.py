@@ -91,7 +91,9 @@ if "harness.job" in sys.orig_argv:
     os.register_at_fork(after_in_child=lambda: become("job"))
 if role == "command":
     from harness.run import execute
-    for name, phase in (("plot_run", "pictures"), ("_preload", "pictures"), ("_compare", "report")):
+    from harness.runfolder import optional
+    optional._load = timed(optional._load, "pictures")
+    for name, phase in (("plot_run", "pictures"), ("_compare", "report")):
         setattr(execute, name, timed(getattr(execute, name), phase))
     from harness.tracking.process import DeliveryProcess
     end_delivery, DeliveryProcess._end = DeliveryProcess._end, end

@@ -1,10 +1,12 @@
 """What only describes a run: a failure is a warning, once."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from harness.runfolder import optional
+from tests.conftest import wait_for
 
 
 def fail() -> int:
@@ -38,3 +40,11 @@ def test_an_interruption_is_not_swallowed() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         optional.attempt("display", interrupted, None)
+
+
+def test_a_module_is_loaded_meanwhile(capsys: pytest.CaptureFixture[str]) -> None:
+    sys.modules.pop("colorsys", None)
+    optional.preload("no_such_module")
+    optional.preload("colorsys")
+    wait_for(lambda: "colorsys" in sys.modules)
+    assert capsys.readouterr().err == ""
