@@ -39,7 +39,12 @@ FENCES = {
         "recognizer/registry.py",
         "recognizer/logged_model.py",
     ),
-    "matplotlib": ("analysis/plots.py", "analysis/charts.py", "analysis/fonts.py"),
+    "matplotlib": (
+        "analysis/plots.py",
+        "analysis/charts.py",
+        "analysis/fonts.py",
+        "analysis/search_charts.py",
+    ),
     "numba": ("nn/compiled/",),
     "llvmlite": ("nn/compiled/simd.py", "nn/compiled/blas.py", "nn/compiled/patches.py"),
     "pandas": (
@@ -63,6 +68,7 @@ KNOWS_RUNS = (
     "analysis/measure.py",
     "analysis/ranked.py",
     "analysis/run_plots.py",
+    "analysis/trials.py",
 )
 # A plain value, not a run: the name of a metric and which of its values are better. It is not in
 # nn/, because its titles would be part of what run keys are made of.

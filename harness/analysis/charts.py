@@ -81,7 +81,7 @@ def _in_black(style: Mapping[Any, Any]) -> dict[Any, Any]:
     return {key: "black" if value == INK else value for key, value in style.items()}
 
 
-def _chart(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Chart]:
+def chart(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Chart]:
     """Turn a function that draws a figure into one that returns its chart."""
 
     @wraps(draw)
@@ -91,12 +91,12 @@ def _chart(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Chart]:
     return made
 
 
-def _scaled(length: float) -> float:
+def scaled(length: float) -> float:
     """A length or a size of letters, as on the page, in the style in effect."""
     return float(length * mpl.rcParams["font.size"] / POINTS)
 
 
-@_chart
+@chart
 def bands(
     label: str, series: Mapping[str, Numbers], steps: NDArray[np.int64] | None = None
 ) -> Figure:
@@ -106,7 +106,7 @@ def bands(
     (epochs,), those of the values if they are not the epochs from 1 on.
     """
     columns = _columns(series)
-    figure, axes = _figure(_with_legend(series, columns))
+    figure, axes = new_figure(_with_legend(series, columns))
     for number, (name, values) in enumerate(series.items()):
         seen = np.isfinite(values).any(axis=0)
         epochs = np.flatnonzero(seen) + 1 if steps is None else steps[seen]
@@ -121,11 +121,11 @@ def bands(
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylabel(label)
     logarithmic(axes, axes.yaxis, [float(v) for values in series.values() for v in values.ravel()])
-    figure.legend(loc="outside lower center", ncols=columns, fontsize=_scaled(8))
+    figure.legend(loc="outside lower center", ncols=columns, fontsize=scaled(8))
     return figure
 
 
-@_chart
+@chart
 def against(
     key: str,
     points: Mapping[str, Sequence[tuple[float, float, float, float]]],
@@ -135,26 +135,22 @@ def against(
 
     points: name -> (value, mean, lowest, highest). label: of the y axis.
     """
-    figure, axes = _figure()
+    figure, axes = new_figure()
     for name, rows in points.items():
         x, mean, low, high = np.array(rows).T
         bars = np.abs(np.array([mean - low, high - mean]))
         axes.errorbar(x, mean, yerr=bars, label=name, marker="o", ms=4, capsize=3, lw=1.2)
     values = sorted({row[0] for rows in points.values() for row in rows})
-    if values[0] > 0 and values[-1] / values[0] >= 8:
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.xaxis.set_minor_locator(mpl.ticker.NullLocator())
+    wide(axes, values)
     if len(values) <= 12:
         axes.set_xticks(values, [f"{value:g}" for value in values])
     axes.set_xlabel(key)
     axes.set_ylabel(label)
-    figure.legend(loc="outside lower center", ncols=2, fontsize=_scaled(8))
+    figure.legend(loc="outside lower center", ncols=2, fontsize=scaled(8))
     return figure
 
 
-@_chart
+@chart
 def heat_map(
     keys: tuple[str, str],
     rows: list[str],
@@ -169,7 +165,7 @@ def heat_map(
     keys: labels of the rows and of the columns. form: of the values. maximize: higher is better;
     better values are brighter.
     """
-    figure, axes = _figure()
+    figure, axes = new_figure()
     _cells(axes, means, "viridis" if maximize else "viridis_r", form)
     axes.set_yticks(np.arange(len(rows)) + 0.5, rows)
     axes.set_xticks(np.arange(len(columns)) + 0.5, columns)
@@ -178,7 +174,7 @@ def heat_map(
     return figure
 
 
-@_chart
+@chart
 def front(
     points: Sequence[tuple[int, str, float, float]], best: Sequence[int], label: str
 ) -> Figure:
@@ -189,7 +185,7 @@ def front(
     shown = best[:8]
     is_long = any(len(points[index][1]) > LONG for index in shown)
     names = [f"{row}  {name}" for row, name, *_ in (points[index] for index in shown)]
-    figure, axes = _figure(_with_legend(names, 1) if is_long else SIZE)
+    figure, axes = new_figure(_with_legend(names, 1) if is_long else SIZE)
     x, y = np.array([point[2:] for point in points]).T
     axes.plot(x, y, "o", ms=5, alpha=0.6)
     axes.step(x[best], y[best], "-o", where="post", ms=5, lw=1.2, color=COLORS[1])
@@ -197,7 +193,7 @@ def front(
         row, name, *_ = points[index]
         axes.annotate(
             str(row) if is_long else name, (x[index], y[index]), xytext=(5, 5),
-            fontsize=_scaled(7.5), textcoords="offset points",
+            fontsize=scaled(7.5), textcoords="offset points",
         )  # fmt: skip
     axes.margins(x=0.25, y=0.12)
     logarithmic(axes, axes.xaxis, list(x))
@@ -206,7 +202,7 @@ def front(
     if is_long:
         lines = [Line2D([], [], ls="", label=_wrapped(name)) for name in names]
         figure.legend(
-            handles=lines, loc="outside lower center", fontsize=_scaled(8), handlelength=0,
+            handles=lines, loc="outside lower center", fontsize=scaled(8), handlelength=0,
             handletextpad=0,
         )  # fmt: skip
     return figure
@@ -235,7 +231,7 @@ def short(name: str) -> str:
     return name if len(name) <= SHORT else f"{name[: SHORT - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
-@_chart
+@chart
 def confusion(
     counts: NDArray[np.int64], names: Sequence[str], *, difference: bool = False
 ) -> Figure:
@@ -244,7 +240,7 @@ def confusion(
     The diagonal is written but not colored. difference: the counts are those of one network minus
     those of another, all colored by sign.
     """
-    figure, axes = _figure((4.7, 4.2))
+    figure, axes = new_figure((4.7, 4.2))
     shown = counts.astype(float)
     if not difference:
         np.fill_diagonal(shown, np.nan)
@@ -256,7 +252,7 @@ def confusion(
     if not difference and len(counts) <= 12:
         for label, count in enumerate(np.diag(counts)):
             axes.text(
-                label + 0.5, label + 0.5, str(count), ha="center", va="center", fontsize=_scaled(7),
+                label + 0.5, label + 0.5, str(count), ha="center", va="center", fontsize=scaled(7),
                 alpha=0.6, in_layout=False,
             )  # fmt: skip
     ticks = np.arange(0, len(counts), 1 + len(counts) // 30)
@@ -268,7 +264,7 @@ def confusion(
     return figure
 
 
-@_chart
+@chart
 def gallery(images: Numbers, captions: Sequence[str], *, signed: bool = False) -> Figure:
     """Draw images (N, rows, columns), six in a row with captions, or eight without.
 
@@ -293,7 +289,7 @@ def gallery(images: Numbers, captions: Sequence[str], *, signed: bool = False) -
         alpha = np.where(np.isnan(mosaic[..., :1]), 0.0, 1.0)
         mosaic = np.concatenate([np.nan_to_num(mosaic) / high, alpha], axis=2)
     height = 4.7 * lines / columns * (1.2 if captions else 1)
-    figure = Figure((_scaled(4.7), _scaled(height)))
+    figure = Figure((scaled(4.7), scaled(height)))
     FigureCanvasSVG(figure)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.axis("off")
@@ -303,12 +299,13 @@ def gallery(images: Numbers, captions: Sequence[str], *, signed: bool = False) -
     )  # fmt: skip
     for number, caption in enumerate(captions):
         x, y = (number % columns + 0.5) * width, number // columns * rows + 1.6
-        axes.text(x, y, caption, ha="center", va="center", fontsize=_scaled(7.5))
+        axes.text(x, y, caption, ha="center", va="center", fontsize=scaled(7.5))
     return figure
 
 
-def _figure(size: tuple[float, float] = SIZE) -> tuple[Figure, Axes]:
-    figure = Figure((_scaled(size[0]), _scaled(size[1])), layout="constrained")
+def new_figure(size: tuple[float, float] = SIZE) -> tuple[Figure, Axes]:
+    """A figure of this size on the page, in inches, with one pair of axes."""
+    figure = Figure((scaled(size[0]), scaled(size[1])), layout="constrained")
     FigureCanvasSVG(figure)
     axes = figure.subplots()
     axes.grid(alpha=0.2, color=mpl.rcParams["text.color"])
@@ -336,9 +333,18 @@ def _cells(
             dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
             axes.text(
                 column + 0.5, row + 0.5, form.format(value), ha="center", va="center",
-                fontsize=_scaled(7.5), color="white" if dark else "#111111",
+                fontsize=scaled(7.5), color="white" if dark else "#111111",
                 in_layout=False,  # it is inside the axes; measuring it takes longer than drawing it
             )  # fmt: skip
+
+
+def wide(axes: Axes, values: Sequence[float]) -> None:
+    """Make the x axis of a swept number logarithmic if its values span a factor of eight."""
+    if min(values) > 0 and max(values) / min(values) >= 8:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.xaxis.set_minor_locator(mpl.ticker.NullLocator())
 
 
 def logarithmic(axes: Axes, axis: Any, values: Sequence[float]) -> None:

@@ -10,13 +10,14 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from harness.analysis import evidence, fields, figures, page, ranking
+from harness.analysis import evidence, fields, figures, page, ranking, search_figures
 from harness.analysis.measure import Measure
 from harness.analysis.outcome import Outcome, different_labels
 from harness.analysis.page import Comparison, Figure
 from harness.analysis.ranked import rank
 from harness.analysis.ranking import SHOWN
 from harness.analysis.settings import Setting
+from harness.analysis.trials import trials
 from harness.data.atomic import write_text
 from harness.nn import metrics
 from harness.runfolder.plan import Plan
@@ -101,7 +102,11 @@ def build(
         )
     standings = ranking.stand(settings, outcomes)
     pairs = ranking.pairs(ranked.shown, outcomes, notes)
-    shown_figures = _figures(settings, outcomes, best, chosen[0])
+    tried = trials(selection, ranked.objective) if selection.is_search else []
+    shown_figures = [
+        *search_figures.figures(tried, ranked.objective),
+        *_figures(settings, outcomes, best, chosen[0], is_search=selection.is_search),
+    ]
     count = sum(len(setting.runs) for setting in settings)
     now = time.strftime("%Y-%m-%d %H:%M")
     data = f" on {ranked.data}" if ranked.data else ""
@@ -130,14 +135,19 @@ def write(comparison: Comparison, folder: Path) -> list[Path]:
 
 
 def _figures(
-    settings: list[Setting], outcomes: dict[str, Outcome], best: figures.Best, run: Recorded
+    settings: list[Setting],
+    outcomes: dict[str, Outcome],
+    best: figures.Best,
+    run: Recorded,
+    *,
+    is_search: bool,
 ) -> list[Figure]:
     highest = [max(int(o.labels.max()), int(o.predicted.max())) for o in outcomes.values()]
     names = evidence.class_names(run, 1 + max(highest, default=0))
     runner_up = _runner_up(settings, outcomes)
     return [
         *figures.curves(settings),
-        *figures.swept(settings),
+        *(figures.front(settings) if is_search else figures.swept(settings)),
         *figures.best(best, runner_up, settings[0].label, names),
     ]
 

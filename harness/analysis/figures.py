@@ -116,7 +116,7 @@ def swept(settings: Sequence[Setting]) -> list[Figure]:
     for keys in itertools.islice(pair_of_keys, MAPS):
         figure = heat_map(settings, keys, validated=validated)
         figures += [figure] if figure else []
-    return figures + _front(settings, validated=validated)
+    return figures + front(settings)
 
 
 def _against(settings: Sequence[Setting], key: str, *, validated: bool) -> list[Figure]:
@@ -257,7 +257,9 @@ def _points(
     ]
 
 
-def _front(settings: Sequence[Setting], *, validated: bool) -> list[Figure]:
+def front(settings: Sequence[Setting]) -> list[Figure]:
+    """The objective against the time of training."""
+    validated = any(setting.best_val.n for setting in settings)
     objective, points = settings[0].objective, []
     for row, setting in enumerate(settings, 1):
         mean = setting.best_val.mean if validated else setting.test.mean
@@ -267,15 +269,15 @@ def _front(settings: Sequence[Setting], *, validated: bool) -> list[Figure]:
     if len(points) < 2:
         return []
     _, _, times, means = zip(*points, strict=True)
-    front = ranking.pareto(times, [objective.order(mean) for mean in means])
+    on_front = ranking.pareto(times, [objective.order(mean) for mean in means])
     label = f"{objective.title if validated else objective.test_title}{objective.unit}"
     better = "No other setting is both faster and better than "
-    better += "one on the line." if len(front) > 1 else "the best one."
+    better += "one on the line." if len(on_front) > 1 else "the best one."
     return [
         Figure(
             "swept",
             f"Time against {objective.name}",
-            charts.front(points, front, label),
+            charts.front(points, on_front, label),
             f"All settings. {better} A number at a point is its row in the ranking.",
         )
     ]

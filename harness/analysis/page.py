@@ -14,6 +14,7 @@ from harness.analysis.settings import Setting
 LONG = 30  # characters: a longer setting is a number in the table of pairs
 STYLE = Path(__file__).with_name("page.css")
 SECTIONS = {
+    "search": "The course of the search",
     "curves": "Learning curves",
     "swept": "What was swept",
     "images": "What the best network gets wrong",

@@ -3,13 +3,11 @@
 import struct
 import textwrap
 import zlib
-from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -122,26 +120,3 @@ def deformations(path: Path, title: str, samples: NDArray[Any]) -> None:
     path.parent.mkdir(exist_ok=True)
     with fonts.quiet():
         write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=110))
-
-
-def save_pyplot(path: Path, draw: Callable[[], Axes]) -> None:
-    """Save what `draw` plots through pyplot as a PNG file. draw: returns the axes of its figure.
-
-    The style and the backend of other figures stay: the caller may be a notebook.
-    """
-    import matplotlib
-    from matplotlib import pyplot
-
-    chosen = matplotlib.get_backend(auto_select=False)
-    matplotlib.use("Agg")  # pyplot would look for a display
-    try:
-        with matplotlib.rc_context(), fonts.quiet():  # Optuna chooses a style for the whole process
-            figure = draw().get_figure()
-            assert isinstance(figure, Figure)
-            figure.set_layout_engine("constrained")
-            path.parent.mkdir(exist_ok=True)
-            write_atomically(path, partial(figure.savefig, format="png", dpi=110))
-            pyplot.close(figure)
-    finally:
-        if chosen is not None:
-            matplotlib.use(chosen, force=False)  # it may need a display

@@ -108,7 +108,6 @@ def execute_search(search: "Search", engines: Engines, prestart: Prestart) -> Ex
     if target is not None and not interrupted:
         for run in runs:
             plot_run(run)
-        attempt("plots of the search", partial(study.draw, search, trials.study), None)
     report_line = "" if interrupted else _compare(trials.plan, search.outputs)
     delivered = deliveries.close(trials.plan)
     status = summary.summarize(runs, trials.plan, delivered, target, interrupted=interrupted)

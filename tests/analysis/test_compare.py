@@ -4,6 +4,7 @@ Covers: harness/analysis/ranked.py
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,12 @@ import pytest
 
 from harness.analysis import compare, page
 from harness.nn import metrics
+from harness.runfolder.history import PRUNED
 from harness.runfolder.plan import Plan, SweepJob
 from harness.runfolder.run import Run
-from harness.tracking.recorded import Recorded
+from harness.runfolder.status import RunStatus
+from harness.tracking.recorded import Journals, Recorded
+from harness.tracking.selection import Selection
 from tests.analysis.conftest import build, make_run
 
 
@@ -37,6 +41,18 @@ def test_a_comparison_has_the_recorded_numbers(tmp_path: Path, six: list[Recorde
     content = json.loads(comparison.to_json())
     assert len(content["runs"]) == 6
     assert content["answer"].startswith("batch=5 has the lowest validation error: 5.15 ± 0.07 %")
+
+
+def test_a_search_shows_its_course_in_place_of_means(tmp_path: Path, six: list[Recorded]) -> None:
+    pruned = replace(make_run(tmp_path, 40, 1), status=RunStatus.KILLED, tags={PRUNED: "true"})
+    search = Selection("sweep abc", [*six, pruned], Journals(), is_search=True)
+    comparison, _ = compare.build(search, tmp_path)
+    titles = [figure.title for figure in comparison.figures]
+    assert titles[:3] == ["The search", "Epochs of each trial", "Error by batch"]
+    assert titles.count("Error by batch") == 1
+    assert comparison.figures[0].caption.startswith("3 finished, 1 pruned. ")
+    assert [setting.values["batch"] for setting in comparison.settings] == ["5", "6", "30"]
+    assert "The course of the search" in page.page(comparison)
 
 
 def test_without_validation_the_rest_is_still_reported(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def test_points_have_the_rows_of_the_ranking() -> None:
         replace(setting, values={"activation": setting.runs[0].settings["activation"]})
         for setting in settings
     ]
-    (figure,) = figures._front(fast[::-1], validated=True)
+    (figure,) = figures.front(fast[::-1])
     assert "1  activation=mine.parts:cccc" in figure.chart.svg
     assert "its row in the ranking" in figure.caption
     assert "faster and better than the best one." in figure.caption, "a line needs two"

@@ -1,4 +1,4 @@
-"""The study of a search: Optuna's record of its trials, its sampler, pruner and plots."""
+"""The study of a search: Optuna's record of its trials, its sampler and its pruner."""
 
 import sqlite3
 import threading
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from harness.runfolder.config import ConfigError
-from harness.runfolder.folder import open_run
 from harness.runfolder.objective import Objective
 
 if TYPE_CHECKING:
@@ -187,18 +186,3 @@ def best(outputs: Path, name: str, count: int) -> list[dict[str, str]]:
         trials.reverse()
     settings = [{key: str(value) for key, value in trial.params.items()} for trial in trials]
     return [each for n, each in enumerate(settings) if each not in settings[:n]][:count]
-
-
-def draw(search: "Search", study: "Study") -> None:
-    """Optuna's plots of the history and of parameter importance, as artifacts of the best run."""
-    from optuna.trial import TrialState
-
-    from harness.run.search import plots
-
-    if not study.get_trials(states=(TrialState.COMPLETE,)):
-        return
-    run = open_run(search.outputs, study.best_trial.user_attrs["run"])
-    if run.problem() is not None:
-        return  # it was removed, or is damaged
-    title = Objective.parse(search.base.objective).title
-    run.add_artifacts(plots.search(run.folder, study, title))

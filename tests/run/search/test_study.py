@@ -15,12 +15,11 @@ from harness.run.search.search import Search
 from harness.run.search.study import (
     best,
     check_database,
-    draw,
     ended,
     open_study,
 )
 from harness.runfolder.config import ConfigError
-from tests.conftest import ROOT, composed, new_run
+from tests.conftest import ROOT, composed
 from tests.run.search.conftest import sweeper
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Optuna's experimental samplers
@@ -126,33 +125,6 @@ def test_the_best_settings_are_as_they_were_tried(
         best(search.outputs, "other", 2)
     with pytest.raises(ConfigError, match="has no trials of search"):
         best(tmp_path / "empty", search.id, 2)
-
-
-def test_the_plots_are_artifacts_of_the_best_run(tmp_path: Path) -> None:
-    search = search_in(tmp_path)
-    study = open_study(search)
-    draw(search, study)  # there is no finished trial yet
-    runs = [new_run(tmp_path), new_run(tmp_path)]
-    for run, error in zip(runs, (0.5, 0.25), strict=True):
-        trial = study.ask()
-        trial.set_user_attr("run", run.id)
-        study.tell(trial, error)
-    draw(search, study)
-    assert runs[0].history().artifacts == {}
-    artifacts = runs[1].history().artifacts
-    assert "plots/search_history.png" in artifacts
-    assert all((runs[1].folder / path).is_file() for path in artifacts)
-
-
-def test_nothing_is_drawn_into_a_removed_run(tmp_path: Path) -> None:
-    """A folder with plots and no run in it would be in the way of every other command."""
-    search = search_in(tmp_path)
-    study = open_study(search)
-    trial = study.ask()
-    trial.set_user_attr("run", "gone")
-    study.tell(trial, 0.1)
-    draw(search, study)
-    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize("damage", ["text", "cut", "header", "schema"])

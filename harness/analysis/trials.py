@@ -1,0 +1,102 @@
+"""The settings that a search tried, in the order in which they ended, also those it ended early."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from harness.analysis import evidence
+from harness.analysis.seed_run import SeedRun
+from harness.analysis.settings import Setting, group
+from harness.runfolder.history import PRUNED
+from harness.runfolder.objective import Objective
+from harness.runfolder.status import RunStatus
+from harness.tracking.recorded import Recorded
+from harness.tracking.selection import Selection
+
+
+class End(StrEnum):
+    """How a trial ended. ENDED: it could not win anymore, so that it has fewer seeds."""
+
+    WHOLE = "finished"
+    ENDED = "ended with fewer seeds"
+    PRUNED = "pruned"
+    BROKEN = "failed or killed"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A setting that a search tried.
+
+    values: of the searched keys, as text. value: the objective's mean over its seeds, of a run that
+    was ended early as far as it got. epochs: those of its runs. spent: those of the whole search
+    when it ended.
+    """
+
+    values: Mapping[str, str]
+    value: float
+    epochs: int
+    spent: int
+    end: End
+
+
+def trials(selection: Selection, objective: Objective) -> list[Trial]:
+    """The trials of a search that have a value, in the order in which they ended."""
+    metric = objective.metric
+    of_task = evidence.of_one_objective(evidence.of_one_task(selection, []), [])
+    selection.source.add_curves(of_task.recorded, (metric,))
+    runs = {
+        run.run: run for run in of_task.recorded if np.isfinite(run.curves.get(metric, ())).any()
+    }
+    spent, total = {}, 0
+    for run in sorted(runs.values(), key=_ended):
+        total += len(run.curves[metric])
+        spent[run.run] = total
+    settings = group(evidence.seed_runs(selection, runs.values()), [])
+    most = max((len(setting.runs) for setting in settings), default=0)
+    found = [_trial(setting, runs, spent, most) for setting in settings]
+    return sorted(found, key=lambda trial: trial.spent)
+
+
+def incumbents(of: Sequence[Trial], objective: Objective) -> list[Trial]:
+    """The trials that were the best so far when they ended; only whole ones can be."""
+    best: list[Trial] = []
+    for trial in of:
+        if trial.end is End.WHOLE and (
+            not best or objective.order(trial.value) < objective.order(best[-1].value)
+        ):
+            best.append(trial)
+    return best
+
+
+def _trial(
+    setting: Setting, runs: Mapping[str, Recorded], spent: Mapping[str, int], most: int
+) -> Trial:
+    own = [runs[run.run] for run in setting.runs]
+    metric = setting.objective.metric
+    return Trial(
+        values=setting.values,
+        value=float(np.mean([_value(run, runs[run.run]) for run in setting.runs])),
+        epochs=sum(len(run.curves[metric]) for run in own),
+        spent=max(spent[run.run] for run in own),
+        end=_end(own, most),
+    )
+
+
+def _value(run: SeedRun, recorded: Recorded) -> float:
+    """The objective of a run; of one that is not finished and judged by its last epoch, so far."""
+    is_over = recorded.status is RunStatus.FINISHED
+    return run.best_val if is_over or not run.judges_last else run.last_val
+
+
+def _end(runs: Sequence[Recorded], most: int) -> End:
+    if any(run.tags.get(PRUNED) == "true" for run in runs):
+        return End.PRUNED
+    if any(run.status is not RunStatus.FINISHED for run in runs):
+        return End.BROKEN
+    return End.WHOLE if len(runs) == most else End.ENDED
+
+
+def _ended(run: Recorded) -> tuple[int, str]:
+    return run.ended_ms or run.created_ms or 0, run.run
