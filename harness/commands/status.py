@@ -57,9 +57,12 @@ def status(
             runs = [run for run in runs if (run.id in listed.archived) == is_archived]
     except ValueError as error:
         refuse(error)
-    plans = listed.plans if selection or is_removed or is_archived else listed.shown
-    everything = not selection and not is_archived
-    sweeps = _newest_first(plans if everything else _with_some_of(plans, runs))
+    plans = listed.aside if is_archived else listed.plans
+    if selection:
+        plans = list(_with_some_of(plans, runs))
+    elif not (is_removed or is_archived):
+        plans = listed.shown
+    sweeps = _newest_first(plans)
     broken = [each for folder in folders for each in broken_runs(folder)]
     where = ", ".join(map(str, folders))
     if as_json:

@@ -38,6 +38,7 @@ class Plan:
 
     replaced: ids of runs that were of the sweep, until others took their places. about: what was
     said of it. verdict: what a sweep with `until=decided` decided; empty of others, and before.
+    is_archived: whether it was put aside.
     """
 
     id: str
@@ -46,6 +47,7 @@ class Plan:
     replaced: tuple[str, ...] = ()
     about: About = About()
     verdict: str = ""
+    is_archived: bool = False
 
     @property
     def title(self) -> str:
@@ -157,7 +159,8 @@ def _read(path: Path) -> tuple[int, Plan]:
         about = {field.name: content["about"][field.name] for field in fields(About)
                  if field.name in content.get("about", {})}  # fmt: skip
         overrides, verdict = tuple(content["overrides"]), str(content.get("verdict", ""))
-        plan = Plan(content["id"], overrides, jobs, replaced, About(**about), verdict)
+        is_archived = content.get("is_archived") is True
+        plan = Plan(content["id"], overrides, jobs, replaced, About(**about), verdict, is_archived)
         return int(saved_ns), plan
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(

@@ -163,12 +163,17 @@ class Outputs:
 
     @cached_property
     def shown(self) -> list[tuple[int, Plan, Path]]:
-        """The plans without those of which all runs were archived."""
-        return [
-            each
-            for each in self.plans
-            if not each[1].jobs or any(job.run not in self.archived for job in each[1].jobs)
-        ]
+        """The plans without those that were archived, themselves or by all their runs."""
+        return [each for each in self.plans if not self._is_aside(each[1])]
+
+    @cached_property
+    def aside(self) -> list[tuple[int, Plan, Path]]:
+        """The plans that were archived."""
+        return [each for each in self.plans if self._is_aside(each[1])]
+
+    def _is_aside(self, plan: Plan) -> bool:
+        runs = {job.run for job in plan.jobs}
+        return plan.is_archived or (bool(runs) and runs <= self.archived)
 
     def select(self, words: Sequence[str]) -> Selection:
         """See the function `select`."""

@@ -63,6 +63,29 @@ def test_a_sweep_is_put_aside_and_listed_again(
     assert command("harness", "status", "--archived").stdout == "nothing was archived\n"
 
 
+def test_what_another_sweep_has_too_stays_listed(
+    command: Command, runs: list[Run], tmp_path: Path
+) -> None:
+    outputs = tmp_path / "outputs"
+    both = "xccccccccc"
+    Plan(both, ("-m",), tuple(SweepJob(run.id, "n", {}, "k") for run in runs[1:4])).save(outputs)
+    done = command("harness", "archive", both)
+    assert done.stdout == (
+        f"sweep {both}: archived 0 run(s); 3 stay listed, which are of sweep {OLD}, {NEW} too; "
+        f"`python -m harness archive --undo {both}` lists them again\n"
+    )
+    assert listed(command) == ([NEW, OLD], {run.id for run in runs})
+    assert listed(command, "--archived") == ([both], set())
+    assert select(outputs, ["last"]).title == f"sweep {NEW}"
+    assert command("harness", "archive", NEW).stdout.startswith(f"sweep {NEW}: archived 2 run(s);")
+    assert listed(command) == ([OLD], {runs[0].id, runs[1].id, runs[4].id})
+    assert command("harness", "archive", "--undo", both, NEW).returncode == 0
+    assert listed(command) == ([both, NEW, OLD], {run.id for run in runs})
+    done = command("harness", "archive", both, NEW)
+    assert "archived 2 run(s); 1 stay listed, which are of sweep xaaaaaaaaa too;" in done.stdout
+    assert listed(command) == ([OLD], {runs[0].id, runs[1].id, runs[4].id})
+
+
 def test_what_is_archived_is_found_among_what_was_removed(
     command: Command, runs: list[Run]
 ) -> None:
@@ -115,10 +138,14 @@ def test_the_last_run_and_the_best_one_are_not_archived(
     assert [run.is_archived for run in runs] == [False, False, True, False, True]
 
 
-def test_a_repeated_sweep_is_listed_again(command: Command, runs: list[Run]) -> None:
+def test_a_repeated_sweep_is_listed_again(
+    command: Command, runs: list[Run], tmp_path: Path
+) -> None:
     assert command("harness", "archive", NEW).returncode == 0
     for number, run in enumerate(runs[2:4], 1):
         run.join_sweep(NEW, f"{number}/2")
+    jobs = tuple(SweepJob(run.id, "n", {}, "k") for run in runs[2:4])
+    Plan(NEW, ("-m",), jobs).save(tmp_path / "outputs")
     assert listed(command) == ([NEW, OLD], {run.id for run in runs})
 
 
