@@ -84,7 +84,7 @@ def command_in(folder: Path) -> Command:
     """The `command` fixture for any folder."""
 
     def run(
-        module: str, *arguments: str, timeout: float = 120, **environment: str
+        module: str, *arguments: str, timeout: float = 300, **environment: str
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", module, *arguments],
@@ -149,7 +149,7 @@ def bash(cwd: Path, line: str) -> subprocess.CompletedProcess[str]:
         env=os.environ | python_path(ROOT),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
 
 

@@ -245,7 +245,7 @@ def test_killed_in_training_and_restarted(
     server = any_server
     server.start()
     process = start(tmp_path, *settings(idx_folder, server.uri, "epochs=1500"))
-    wait_for(lambda: list(tmp_path.glob("outputs/runs/*/delivered.json")), 60)
+    wait_for(lambda: list(tmp_path.glob("outputs/runs/*/delivered.json")))
     server.signal(signal.SIGKILL)
     run = Run(only_folder(tmp_path))
     assert len(run.history().epochs) < 1500, "it is in training"
