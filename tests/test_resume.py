@@ -63,7 +63,8 @@ def outcome(folder: Path) -> tuple[object, ...]:
     weights = [(folder / f"weights/{name}.safetensors").read_bytes() for name in ("last", "best")]
     with np.load(folder / "predictions/test.npz") as predictions:
         probabilities = predictions["probabilities"].tobytes()
-    return history.status, values, history.final, weights, probabilities
+    final = {k: v for k, v in history.final.items() if not k.startswith("machine/")}
+    return history.status, values, final, weights, probabilities
 
 
 def epochs_recorded(folder: Path) -> list[int]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from harness.analysis import charts, evidence, statistics
 from harness.analysis.charts import Chart
 from harness.analysis.outcome import Outcome, different_labels
+from harness.job import machine
 from harness.runfolder.artifacts import sha256
 from harness.runfolder.history import History
 from harness.runfolder.objective import Objective
@@ -183,8 +184,11 @@ def _environment(first: Run, second: Run, notes: list[str]) -> Rows:
 
 
 def _results(one: History, other: History) -> Rows:
+    """Status and final metrics, without what each training took of its machine."""
     first, second = (
-        {"status": each.status.value, **dict(sorted(each.final.items()))} for each in (one, other)
+        {"status": each.status.value}
+        | {k: v for k, v in sorted(each.final.items()) if not k.startswith(machine.PREFIX)}
+        for each in (one, other)
     )
     return _different(first, second)
 

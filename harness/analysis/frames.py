@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from harness.job import machine
 from harness.nn import metrics
 from harness.runfolder.folder import check_outputs
 from harness.runfolder.run import Run
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 Place: TypeAlias = str | Path | Sequence[str | Path]
 """An outputs folder, or several that are read as one."""
 WORDS = {"True": True, "False": False, "None": None}
-ONCE = ("test/", "best/")  # metrics with one value a run
+ONCE = ("test/", "best/", machine.PREFIX)  # metrics with one value a run
 SEED = "seed"
 FORMATS = ("csv", "parquet", "json")
 

@@ -35,6 +35,7 @@ def fit(config: ScratchConfig, run: TrainingRun, *, ties: Ties = "latest") -> No
     if run.restored is not None:
         arrays, description = checkpoint.load(run.restored / STATE)
         trainer.restore(arrays, description["state"])
+    run.begin()
     try:
         result = trainer.run(_Recorder(run))
     except Diverged as error:

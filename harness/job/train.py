@@ -18,6 +18,7 @@ from harness.data.atomic import write_atomically, write_text
 from harness.data.dataset import Dataset
 from harness.job import build, interruption, progress, scratch
 from harness.job.interruption import JobInterrupted
+from harness.job.machine import Meter
 from harness.job.training_run import TrainingRun
 from harness.nn.compiled import numba_loading
 from harness.runfolder import checkpoints, environment, liveness, own_code, parts, user_cache
@@ -60,14 +61,15 @@ def train(run: Run, *, alone: bool = False) -> RunStatus:
             return RunStatus.FINISHED  # another command finished it while this one waited
         threading.excepthook = partial(_note_thread, run)
         run.take_stop_request()  # of a training that was killed
+        meter = Meter()
         try:
-            _train(run, journal)
+            _train(run, journal, meter)
         except JobInterrupted as interrupted:
-            return _end(journal, RunStatus.KILLED, interrupted.why)
+            return _end(journal, RunStatus.KILLED, interrupted.why, meter)
         except BaseException as error:  # also what is no `Exception` in the user's code
             if interruption.requested.is_set():  # Numba's compiler raises an error of its own
-                return _end(journal, RunStatus.KILLED, "interrupted")
-            _fail(run, journal, error, alone=alone)
+                return _end(journal, RunStatus.KILLED, "interrupted", meter)
+            _fail(run, journal, error, meter, alone=alone)
             return RunStatus.FAILED
         finally:
             run.take_stop_request()  # one that came too late
@@ -96,8 +98,12 @@ def prepare() -> None:
         compiled.load_epoch()
 
 
-def _end(journal: Journal, status: RunStatus, error: str | None = None) -> RunStatus:
-    journal.append("end", status=status, error=error)
+def _end(
+    journal: Journal, status: RunStatus, error: str | None = None, meter: Meter | None = None
+) -> RunStatus:
+    """Write the end record. meter: of a training that may be resumed."""
+    totals = meter.totals() if meter else {}
+    journal.append("end", status=status, error=error, **({"machine": totals} if totals else {}))
     return status
 
 
@@ -126,7 +132,7 @@ def _note_thread(run: Run, failed: threading.ExceptHookArgs) -> None:
         file.write("".join(lines))
 
 
-def _fail(run: Run, journal: Journal, error: BaseException, *, alone: bool) -> None:
+def _fail(run: Run, journal: Journal, error: BaseException, meter: Meter, *, alone: bool) -> None:
     """Print the error, then write the traceback and the end record. alone: see `train`.
 
     If the run folder was removed, or the disk is full, only the message is printed.
@@ -150,14 +156,14 @@ def _fail(run: Run, journal: Journal, error: BaseException, *, alone: bool) -> N
     try:
         write_text(run.folder / "traceback.txt", text)
         _record(run, journal, ["traceback.txt", *_circumstances(run)])
-        _end(journal, RunStatus.FAILED, words)
+        _end(journal, RunStatus.FAILED, words, meter)
     except OSError as full:
         if alone:
             print(line, file=sys.stderr)
         print(f"{run.folder}: the end record could not be written: {full}", file=sys.stderr)
 
 
-def _train(run: Run, journal: Journal) -> None:
+def _train(run: Run, journal: Journal, meter: Meter) -> None:
     run.check_trainable()
     config, history, dataset = run.config, run.history(), run.dataset()
     _prepare_numba(config, run.cache)
@@ -176,7 +182,8 @@ def _train(run: Run, journal: Journal) -> None:
         threadpool_limits(limits=threads),
         progress.display(run.name, config.epochs, len(history.epochs), objective) as show,
     ):
-        training = TrainingRun(run, journal, show, dataset=dataset, threads=threads)
+        meter.begin(history.machine)
+        training = TrainingRun(run, journal, show, dataset=dataset, threads=threads, meter=meter)
         with _only_here(config.trainer.name):
             fit(training)
     epochs = len(run.history().epochs)

@@ -29,6 +29,7 @@ from numpy.typing import ArrayLike, NDArray
 from harness.data.atomic import write_atomically
 from harness.data.dataset import Dataset
 from harness.job.interruption import Stopped
+from harness.job.machine import PREFIX, Meter
 from harness.job.progress import Show
 from harness.nn import metrics
 from harness.nn.losses import check_probabilities
@@ -63,15 +64,18 @@ class TrainingRun:
     """What a training function is given, and where its results go.
 
     folder: the run folder. dataset: the data set with its parts `train`, `val` (or None) and
-    `test`. seed, threads: to be used.
+    `test`. seed, threads: to be used. meter: of what the training takes of the machine;
+    None: nothing is recorded of that.
     """
 
     def __init__(
-        self, run: Run, journal: Journal, show: Show, *, dataset: Dataset, threads: int
-    ) -> None:
+        self, run: Run, journal: Journal, show: Show, *, dataset: Dataset, threads: int,
+        meter: Meter | None = None,
+    ) -> None:  # fmt: skip
         config, history = run.config, run.history()
         self.dataset, self.seed, self.threads = dataset, config.seed, threads
         self.files: list[str] = []
+        self._meter = meter or Meter()
         self.folder, self._journal, self._show = run.folder, journal, show
         self._take_stop_request = run.take_stop_request
         self._total, objective = config.epochs, Objective.parse(config.objective)
@@ -120,6 +124,13 @@ class TrainingRun:
     def has_final(self) -> bool:
         """Whether `final` was called, in this process."""
         return bool(self._final)
+
+    def begin(self) -> None:
+        """Count what the training takes of the machine from here on, not from the call of `fit`.
+
+        Called by the built-in trainer, whose kernels are compiled by now.
+        """
+        self._meter.restart()
 
     def epochs(self, total: int | None = None) -> Iterator[int]:
         """The numbers of the epochs that are left, each of which must be logged.
@@ -179,8 +190,9 @@ class TrainingRun:
 
     def _record(self, epoch: int, values: dict[str, float]) -> None:
         """Write an epoch's record, unless the journal has it."""
+        machine = self._meter.totals()  # in every epoch, as counters wrap
         if epoch > self._recorded:
-            self._journal.append("epoch", epoch=epoch, metrics=values)
+            self._journal.append("epoch", epoch=epoch, metrics=values, machine=machine)
             self._recorded = epoch
 
     def final(self, values: Mapping[str, float]) -> None:
@@ -207,7 +219,8 @@ class TrainingRun:
     def finish(self) -> None:
         """Record what `final` took; called by the harness, once, after the training function."""
         if not self._has_final:  # else MLflow would get a second row
-            content = self._final | self._monitor.best()
+            machine = {f"{PREFIX}{key}": value for key, value in self._meter.totals().items()}
+            content = self._final | self._monitor.best() | machine
             self._journal.append("final", epoch=self._epoch, metrics=content)
             self._has_final = True
 

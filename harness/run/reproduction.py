@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.job import machine
 from harness.job.train import ENVIRONMENT, UNCOMMITTED
 from harness.run import freeze
 from harness.run.prepared import Prepared
@@ -19,7 +20,7 @@ from harness.tracking.reading import Reader
 from harness.tracking.recorded import Missing, Recorded
 from harness.tracking.store import MAX_PARAM
 
-TIMES = "time/"
+TAKEN = ("time/", machine.PREFIX)  # what a training takes differs each time
 
 
 @dataclass(frozen=True)
@@ -113,10 +114,10 @@ def _lines(text: str) -> dict[str, str]:
 
 
 def compare(run: Recorded, again: Recorded) -> list[Agreement]:
-    """Every metric but the times, bit by bit."""
+    """Every metric but the times and those of the machine, bit by bit."""
     agreements = []
     for key in sorted({*run.curves, *again.final}):
-        if key.startswith(TIMES):
+        if key.startswith(TAKEN):
             continue
         then = run.curves.get(key, np.zeros(0))
         now = again.curves.get(key, np.array([again.final[key]] if key in again.final else []))

@@ -27,7 +27,8 @@ class History:
     `user_tags`: those of `tags` that `harness tag` set.
     `pruned`: tagged by a search since the last start. `ended_ms`: of the end record, if the run has
     ended. `store`: the address of another store that the run was bound for later (`local`: the one
-    in outputs). `unknown`: what a newer version wrote and this one does not know.
+    in outputs). `unfinished`: the last end record that tells what a training took of the machine.
+    `unknown`: what a newer version wrote and this one does not know.
     """
 
     create: Record
@@ -42,6 +43,7 @@ class History:
     pruned: bool = False
     store: str | None = None
     ended_ms: int | None = None
+    unfinished: Record | None = None
     unknown: tuple[str, ...] = ()
 
     @property
@@ -93,6 +95,17 @@ class History:
         """Training time: the sum of `time/epoch_s`."""
         return sum(self.curve(metrics.EPOCH_S))
 
+    @property
+    def machine(self) -> dict[str, float] | None:
+        """What its trainings took of the machine in all, by the newest record that tells.
+
+        None: there is no such record. Empty: unknown, as an earlier version wrote the record.
+        """
+        telling = [*self.epochs[-1:], *([self.unfinished] if self.unfinished else [])]
+        if not telling:
+            return None
+        return dict(max(telling, key=lambda record: int(record["n"])).get("machine", {}))
+
     def then(self, record: Record) -> "History":
         """The history after one more record."""
         match record["kind"]:
@@ -121,7 +134,11 @@ class History:
                 return replace(self, store=record["uri"])
             case "end":
                 status = RunStatus(record["status"])
-                return replace(self, status=status, error=record["error"], ended_ms=record["ms"])
+                unfinished = record if "machine" in record else self.unfinished
+                return replace(
+                    self, status=status, error=record["error"], ended_ms=record["ms"],
+                    unfinished=unfinished,
+                )  # fmt: skip
         return self
 
 

@@ -7,12 +7,13 @@ the next writer; the records before it are kept. Kinds, in the order in which th
 
     create    run id, name, params, tags, experiment, data set        (written with the folder)
     start     host, pid and threads of the process that trains it     (again when resumed)
-    epoch     epoch number and its metrics
+    epoch     epoch number and its metrics, and what the run took of the machine so far
     final     the metrics known once, at step = epochs
     artifact  a finished file: its path in the run folder, bytes and SHA-256
     tags      tags added later
     store     the address of another tracking store that gets the run from now on
-    end       FINISHED, FAILED or KILLED, and the error               (the last one counts)
+    end       FINISHED, FAILED or KILLED, and the error               (the last one counts);
+              of a training that did not finish, what it took of the machine
 """
 
 import errno
@@ -38,12 +39,12 @@ RECORDS = {  # the kinds, each with its fields
             "code",
         ),
         "start": ("host", "pid", "process_started", "threads", "backend"),
-        "epoch": ("epoch", "metrics"),
+        "epoch": ("epoch", "metrics", "machine"),
         "final": ("epoch", "metrics"),
         "artifact": ("path", "bytes", "sha256"),
         "tags": ("tags", "by"),
         "store": ("uri",),
-        "end": ("status", "error"),
+        "end": ("status", "error", "machine"),
     }.items()
 }
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 SEED = "seed"
-COLLAPSED = ("best", "test", "time")  # sections: one point a run, or of no result
+COLLAPSED = ("best", "test", "time", "machine")  # sections: one point a run, or of no result
 NOTE = f"""\
 Every run is one training. The errors of a classification are **fractions**, not percent; the
 losses and errors of a regression are in the units of its targets.
@@ -33,6 +33,8 @@ losses and errors of a regression are in the units of its targets.
 - `{metrics.TEST_ERROR}` is read once, with the weights of that epoch (by a trainer of your own:
   as it is written). Do not choose by it.
 - `train/` and `val/` are per epoch; `train/` is measured while training, `time/` in seconds.
+- `machine/` is what a training took: peak memory in MB, CPU seconds, and joules where they are
+  measured.
 - MLflow's *Duration* begins when the run was queued: in a sweep it includes waiting in the queue.
 - The tag `sweep` names the sweeps a run belongs to. `python -m harness ui` links to a view of the
   newest one; `python -m harness compare` shows which differences are real and stores its report

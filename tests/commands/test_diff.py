@@ -134,7 +134,8 @@ def test_values_for_programs_are_typed(command: Command, outputs: Path) -> None:
     first = finished(outputs, "batch=16", "backend=numpy")
     second = record_training(new_run(outputs, "optimizer=adam", "width=[8,4]"), status="FAILED")
     with second.writing() as journal:
-        journal.append("final", epoch=1, metrics={"test/error": float("inf"), "x": float("nan")})
+        values = {"test/error": float("inf"), "x": float("nan"), "machine/cpu_s": 1.5}
+        journal.append("final", epoch=1, metrics=values)
     done = command("harness", "diff", first.id, second.id, "--json")
     content = json.loads(done.stdout, parse_constant=pytest.fail)
     settings, results = content["settings"], content["results"]
@@ -145,6 +146,7 @@ def test_values_for_programs_are_typed(command: Command, outputs: Path) -> None:
     assert results["test/error"] == [0.26, "inf"]
     assert results["status"] == ["FINISHED", "FAILED"]
     assert "x" in results
+    assert "machine/cpu_s" not in results, "which differs in any two trainings"
     shown = command("harness", "diff", first.id, second.id).stdout
     assert "inf" in shown
 

@@ -32,10 +32,16 @@ def recorded(run: str, curves: dict[str, list[float]]) -> Recorded:
     return Recorded(run, run, RunStatus.FINISHED, {}, {}, final, {}, "", "", arrays)
 
 
-def test_every_metric_but_the_times_is_compared_bit_by_bit() -> None:
+def test_every_metric_but_times_and_machine_is_compared_bit_by_bit() -> None:
     then = recorded("a", {"val/loss": [0.5, 0.25], "time/epoch_s": [1.0, 1.0], "x": [np.nan]})
     now = recorded(
-        "b", {"val/loss": [0.5, 0.25 + 2**-54], "time/epoch_s": [2.0, 2.0], "x": [np.inf]}
+        "b",
+        {
+            "val/loss": [0.5, 0.25 + 2**-54],
+            "time/epoch_s": [2.0, 2.0],
+            "x": [np.inf],
+            "machine/cpu_s": [1.5],
+        },
     )
     assert compare(then, now) == [
         Agreement("val/loss", 2, False, 2**-54),

@@ -177,3 +177,27 @@ def test_a_journal_begins_with_its_create_record(tmp_path: Path) -> None:
         journal.append("start", **START)
     with pytest.raises(JournalError, match="create record"):
         read_history(tmp_path / FILE_NAME)
+
+
+def test_what_the_trainings_took_is_that_of_the_newest_record_that_tells(tmp_path: Path) -> None:
+    def told(cpu_s: float) -> dict[str, Any]:
+        return {"machine": {"cpu_s": cpu_s}}
+
+    def more(*records: tuple[str, dict[str, Any]]) -> dict[str, float] | None:
+        with Journal(tmp_path / FILE_NAME) as journal:
+            for kind, content in records:
+                journal.append(kind, **content)
+        return read_history(tmp_path / FILE_NAME).machine
+
+    assert read(tmp_path, ("start", START)).machine is None
+    first = epoch(1, a=0.5)[1]
+    assert more(("epoch", first | told(1.5))) == {"cpu_s": 1.5}
+    assert more(("end", INTERRUPTED | told(2.5))) == {"cpu_s": 2.5}
+    assert more(("start", START), ("end", INTERRUPTED)) == {"cpu_s": 2.5}, "as of a killed one"
+    assert more(("epoch", epoch(2, a=0.5)[1] | told(3.5))) == {"cpu_s": 3.5}
+    assert read_history(tmp_path / FILE_NAME).unknown == ()
+
+
+def test_what_trainings_of_an_earlier_version_took_is_not_known(tmp_path: Path) -> None:
+    history = read(tmp_path, ("start", START), epoch(1, a=0.5), ("end", INTERRUPTED))
+    assert history.machine == {}
