@@ -176,11 +176,11 @@ def heat_map(
 
 @chart
 def front(
-    points: Sequence[tuple[int, str, float, float]], best: Sequence[int], label: str
+    points: Sequence[tuple[int, str, float, float]], best: Sequence[int], labels: tuple[str, str]
 ) -> Figure:
-    """Plot points (row of the ranking, name, seconds, result); best: indices of the Pareto front.
+    """Plot points (row of the ranking, name, cost, result); best: indices of the Pareto front.
 
-    label: of the y axis. Long names are listed below, by their rows.
+    labels: of the axes. Long names are listed below, by their rows.
     """
     shown = best[:8]
     is_long = any(len(points[index][1]) > LONG for index in shown)
@@ -197,8 +197,8 @@ def front(
         )  # fmt: skip
     axes.margins(x=0.25, y=0.12)
     logarithmic(axes, axes.xaxis, list(x))
-    axes.set_xlabel("training time (s), mean over seeds")
-    axes.set_ylabel(label)
+    axes.set_xlabel(labels[0])
+    axes.set_ylabel(labels[1])
     if is_long:
         lines = [Line2D([], [], ls="", label=_wrapped(name)) for name in names]
         figure.legend(

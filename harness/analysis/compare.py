@@ -40,8 +40,9 @@ def after_sweep(plan: Plan, outputs: Path) -> str:
         source = Journals()
         decided = (plan.verdict,) if plan.verdict else ()
         whole = Selection(
-            f"sweep {plan.id}", recorded, source, decided, plan.about, plan.is_search, plan.is_raced
-        )
+            f"sweep {plan.id}", recorded, source, decided, plan.about, plan.is_search,
+            plan.is_raced, plan.costs,
+        )  # fmt: skip
         of_task = evidence.of_one_task(whole, [])
         ranked = evidence.of_one_objective(of_task, []).recorded
         finished = {run.run for run in ranked if run.status is RunStatus.FINISHED}

@@ -18,6 +18,7 @@ from harness.analysis.outcome import Outcome
 from harness.analysis.seed_run import SeedRun
 from harness.data.atomic import explained
 from harness.runfolder import checkpoint, data_sets
+from harness.runfolder.cost import Cost
 from harness.runfolder.history import PRUNED
 from harness.runfolder.keys import determines_result
 from harness.runfolder.kinds import DATASET, KINDS, SCRATCH, kind_of
@@ -221,8 +222,14 @@ def seed_runs(selection: Selection, finished: Iterable[Recorded]) -> list[SeedRu
     In a sweep that accepted runs of other source, by `accept=source`, source separates no settings.
     """
     runs, sweep = list(finished), selection.title.removeprefix("sweep ")
+    costs = [Cost.parse(each) for each in selection.costs]
+    selection.source.add_curves(runs, [cost.metric for cost in costs if cost.by_epoch])
     is_accepted = any(sweep in run.tags.get(ACCEPTED, "").split(",") for run in runs)
-    return [replace(each, code="") if is_accepted else each for each in map(seed_run, runs)]
+    found = []
+    for each in map(seed_run, runs):
+        paid = {str(cost): cost.of(each.final, each.curves, each.best_epoch) for cost in costs}
+        found.append(replace(each, code="" if is_accepted else each.code, costs=paid))
+    return found
 
 
 def seed_run(run: Recorded) -> SeedRun:

@@ -39,6 +39,7 @@ def setting_fields(standing: Standing) -> Fields:
         "chosen_test_high": high,
         **_verdict_fields(standing),
         "seconds_mean": setting.seconds.mean,
+        **_cost_fields(standing),
     }
     return _without_nan(fields)
 
@@ -73,6 +74,15 @@ def _verdict_fields(standing: Standing) -> Fields:
     }
 
 
+def _cost_fields(standing: Standing) -> Fields:
+    """What a setting costs, and whether it is on the Pareto front; nothing without costs."""
+    setting, fields = standing.setting, Fields()
+    for cost in setting.costs:
+        summary, name = setting.cost(cost), cost.metric.replace("/", "_")
+        fields |= {f"{name}_mean": summary.mean, f"{name}_std": summary.deviation}
+    return fields | ({"on_front": standing.on_front} if setting.costs else {})
+
+
 def run_fields(setting: Setting, run: SeedRun) -> Fields:
     """The numbers of one run; errors are fractions, times are seconds."""
     low, high = run.test_interval
@@ -92,6 +102,7 @@ def run_fields(setting: Setting, run: SeedRun) -> Fields:
             "test_low": low,
             "test_high": high,
             "seconds": run.seconds,
+            **{cost.metric.replace("/", "_"): run.costs[str(cost)] for cost in setting.costs},
         }
     )
 

@@ -4,6 +4,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,11 @@ from harness.analysis.page import Figure
 from harness.analysis.seed_run import Curve, SeedRun
 from harness.analysis.settings import Setting, epoch_title, natural, number, swept_numbers
 from harness.nn import metrics
+from harness.runfolder.cost import Cost
 from harness.runfolder.objective import Objective
 
 NUMBERS, MAPS, CELLS = 4, 3, 12  # most swept numbers, heat maps, and rows or columns of a map
+SECONDS = Cost("seconds")  # of which less is better
 WRONG, UNITS = 24, 40  # most misclassified images and hidden units
 
 
@@ -258,26 +261,51 @@ def _points(
 
 
 def front(settings: Sequence[Setting]) -> list[Figure]:
-    """The objective against the time of training."""
+    """The objective against the time of training and everything else that a setting costs."""
+    name = settings[0].objective.name
+    figures = _front(
+        settings, f"Time against {name}", "training time (s), mean over seeds",
+        lambda setting: setting.seconds.mean, "No other setting is both faster and better than ",
+    )  # fmt: skip
+    for cost in settings[0].costs:
+        figures += _front(
+            settings, f"{cost.metric[:1].upper()}{cost.metric[1:]} against {name}",
+            f"{cost.metric}, mean over seeds", partial(_mean, cost),
+            "No other setting is better in both than ", cost,
+        )  # fmt: skip
+    return figures
+
+
+def _mean(cost: Cost, setting: Setting) -> float:
+    return setting.cost(cost).mean
+
+
+def _front(
+    settings: Sequence[Setting],
+    title: str,
+    label: str,
+    paid: Callable[[Setting], float],
+    better: str,
+    cost: Cost = SECONDS,
+) -> list[Figure]:
+    """The objective against what each setting pays. better: what no other setting is."""
     validated = any(setting.best_val.n for setting in settings)
     objective, points = settings[0].objective, []
     for row, setting in enumerate(settings, 1):
         mean = setting.best_val.mean if validated else setting.test.mean
-        seconds = setting.seconds.mean
-        if not math.isnan(mean) and not math.isnan(seconds):
-            points.append((row, setting.label, seconds, objective.factor * mean))
+        if not math.isnan(mean) and not math.isnan(paid(setting)):
+            points.append((row, setting.label, paid(setting), objective.factor * mean))
     if len(points) < 2:
         return []
-    _, _, times, means = zip(*points, strict=True)
-    on_front = ranking.pareto(times, [objective.order(mean) for mean in means])
-    label = f"{objective.title if validated else objective.test_title}{objective.unit}"
-    better = "No other setting is both faster and better than "
-    better += "one on the line." if len(on_front) > 1 else "the best one."
+    _, _, costs, means = zip(*points, strict=True)
+    best = ranking.pareto(list(map(cost.order, costs)), [objective.order(each) for each in means])
+    labels = label, f"{objective.title if validated else objective.test_title}{objective.unit}"
+    better += "one on the line." if len(best) > 1 else "the best one."
     return [
         Figure(
             "swept",
-            f"Time against {objective.name}",
-            charts.front(points, on_front, label),
+            title,
+            charts.front(points, best, labels),
             f"All settings. {better} A number at a point is its row in the ranking.",
         )
     ]

@@ -7,12 +7,13 @@ have, or with one seed over the test examples.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.analysis import statistics
 from harness.analysis.outcome import Outcome, different_labels, discordant
 from harness.analysis.seed_run import SeedRun
 from harness.analysis.settings import Setting
+from harness.runfolder.cost import front
 
 BEST, LOWEST, HIGHEST, TIE = "best", "lowest on test", "highest on test", "tie"
 FIRST = (BEST, LOWEST, HIGHEST)  # the verdicts of the setting ranked first
@@ -27,7 +28,7 @@ class Standing:
     rank: from 1 on, the same for equal settings, None without validation. p: corrected by Holm
     over all comparisons with the best. difference: in the test metric from the best. seeds: in
     words, how many seeds are needed to tell it from the best. why: which test was used, or why none
-    was.
+    was. on_front: see the function.
     """
 
     rank: int | None
@@ -37,6 +38,7 @@ class Standing:
     difference: float | None = None
     seeds: str = ""
     why: str = ""
+    on_front: bool = False
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,8 @@ def stand(settings: Sequence[Setting], outcomes: Mapping[str, Outcome]) -> list[
         verdict = TIE if tie else WORSE if is_worse else BETTER
         seeds = _seeds(each, len(tested)) if tie else ""
         standings.append(Standing(rank, other, verdict, p, each.difference, seeds, each.why))
-    return standings
+    fronts = zip(standings, on_front(settings), strict=True)
+    return [replace(standing, on_front=is_on) for standing, is_on in fronts]
 
 
 @dataclass(frozen=True)
@@ -246,6 +249,23 @@ def _seeds(difference: _Difference, comparisons: int) -> str:
     if needed is None:
         return f"more than {statistics.MOST_SEEDS:,}"
     return f"about {max(needed, paired.n + 1)}"
+
+
+def on_front(settings: Sequence[Setting]) -> list[bool]:
+    """Whether each setting is on the Pareto front of its objective and its costs.
+
+    That is, no other one is as good in all of them and better in one, by the means over seeds. One
+    with an unknown mean is not; without costs, none is.
+    """
+    costs = settings[0].costs
+    if not costs:
+        return [False] * len(settings)
+    objective = settings[0].objective
+    points = [
+        (objective.order(judged(each)), *(cost.order(each.cost(cost).mean) for cost in costs))
+        for each in settings
+    ]
+    return front(points)
 
 
 def pareto(seconds: Sequence[float], errors: Sequence[float]) -> list[int]:

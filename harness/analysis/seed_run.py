@@ -24,7 +24,8 @@ class SeedRun:
     data set. code: digest of the user's modules, empty without. validation: identifies the
     validation examples. test_count: number of test examples, 0 if unknown. objective: the metric
     that it is judged by. steps: metric -> (epochs,) int64, the steps of the values of its curve
-    where they are not the epochs from 1 on.
+    where they are not the epochs from 1 on. costs: what its setting is also compared by, as typed
+    -> value.
     """
 
     run: str
@@ -38,6 +39,7 @@ class SeedRun:
     test_count: int = 0
     objective: Objective = DEFAULT
     steps: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+    costs: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def seed(self) -> str:

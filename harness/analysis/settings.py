@@ -11,6 +11,7 @@ import numpy as np
 
 from harness.analysis import statistics
 from harness.analysis.seed_run import SEED, SeedRun
+from harness.runfolder.cost import Cost
 from harness.runfolder.objective import Objective
 
 DATA, CODE = "data", "code"  # columns of digests
@@ -124,6 +125,15 @@ class Setting:
     def seconds(self) -> Summary:
         """Training time."""
         return self.over_seeds(lambda run: run.seconds)
+
+    @property
+    def costs(self) -> tuple[Cost, ...]:
+        """What it is compared by beside the objective."""
+        return tuple(map(Cost.parse, self.runs[0].costs))
+
+    def cost(self, cost: Cost) -> Summary:
+        """What it costs, over the seeds."""
+        return self.over_seeds(lambda run: run.costs[str(cost)], maximize=cost.is_max)
 
     @cached_property
     def epoch(self) -> Summary:

@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 from harness.analysis.ranking import BETTER, FIRST, TIE, WORSE, Standing, equal
 from harness.analysis.seed_run import SeedRun
 from harness.analysis.settings import Setting, Summary, epoch_title
+from harness.runfolder.cost import Cost, spelled
 from harness.runfolder.objective import DEFAULT, Objective
 
 Row = TypeVar("Row")
@@ -187,12 +188,39 @@ def ranking(
 ) -> tuple[list[str], list[list[str]]]:
     """The headings and the cells of the ranking, one row per setting."""
     rows = [(standing.setting, standing) for standing in standings]
-    return _table(COLUMNS, rows, terminal=terminal)
+    columns = [*COLUMNS, *_cost_columns(standings[0].setting)]
+    return _table(columns, rows, terminal=terminal)
 
 
-def drops(objective: Objective) -> list[int]:
+def drops(setting: Setting) -> list[int]:
     """`Column.drop` of the columns behind the keys of the ranking in the terminal."""
-    return [c.drop for c in COLUMNS[1:] if c.short is not None and c.where(objective)]
+    columns = [*COLUMNS[1:], *_cost_columns(setting)]
+    return [c.drop for c in columns if c.short is not None and c.where(setting.objective)]
+
+
+def _cost_columns(setting: Setting) -> list[Column[Standing]]:
+    """The columns of what the settings cost, and of the Pareto front."""
+    columns = [_cost_column(cost) for cost in setting.costs]
+    if columns:
+        columns.append(Column("front", lambda s: "yes" if s.on_front else "", short="front"))
+    return columns
+
+
+def _cost_column(cost: Cost) -> Column[Standing]:
+    return Column(cost.metric, lambda s: paid(s.setting.cost(cost)), short=cost.metric)
+
+
+def costs(standing: Standing) -> list[str]:
+    """The cells of `_cost_columns`."""
+    return [column.cell(standing) for column in _cost_columns(standing.setting)]
+
+
+def paid(summary: Summary) -> str:
+    """A cost, mean and standard deviation: whole numbers as they are."""
+    if math.isnan(summary.mean):
+        return DASH
+    mean = spelled(summary.mean)
+    return mean if not summary.deviation > 0 else f"{mean} ± {summary.deviation:.2g}"
 
 
 def all_runs(settings: Sequence[Setting]) -> tuple[list[str], list[list[str]]]:
@@ -277,7 +305,19 @@ def lead(standings: Sequence[Standing]) -> str:
                 f" The {test_title}s of {_listed(names)} do not overlap with those of the best, "
                 "but there are too few seeds to show that this is no accident."
             )
-    return text
+    return text + front(standings)
+
+
+def front(standings: Sequence[Standing]) -> str:
+    """Which settings are on the Pareto front, in a sentence; nothing without costs."""
+    first = standings[0].setting
+    if not first.costs:
+        return ""
+    names = [each.setting.label for each in standings if each.on_front]
+    of = ", ".join([first.objective.title, *(cost.metric for cost in first.costs)])
+    if not names:
+        return f" No setting has a value of each of {of}."
+    return f" On the Pareto front of {of}: {_listed(names)}."
 
 
 def _are_apart(first: Summary, second: Summary) -> bool:

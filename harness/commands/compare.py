@@ -18,6 +18,7 @@ from harness.commands.options import EVERY_OUTPUTS, JSON, URI, measured, refuse
 from harness.data.atomic import explained
 from harness.run.fitted_table import FittedTable
 from harness.run.summary import show
+from harness.runfolder.cost import Cost
 from harness.runfolder.optional import attempt, preload
 from harness.runfolder.run import Run
 from harness.runfolder.status import ExitStatus
@@ -39,6 +40,13 @@ MOST_ROWS = 40
 @URI
 @measured
 @click.option(
+    "--cost",
+    "costs",
+    multiple=True,
+    metavar="METRIC",
+    help="Compare by this as well, such as parameters or time/epoch_s; may be repeated.",
+)
+@click.option(
     "--attach/--no-attach",
     default=None,
     help="Store the report with the best run; with --metric or several --outputs only if "
@@ -47,7 +55,7 @@ MOST_ROWS = 40
 @JSON
 def compare(
     what: tuple[str, ...], outputs: tuple[Path, ...], uri: str | None, *, measure: Measure | None,
-    attach: bool | None, as_json: bool,
+    costs: tuple[str, ...], attach: bool | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Compare runs: table, tests, and a report as one HTML page.
 
@@ -59,7 +67,11 @@ def compare(
         attach = measure is None and len(outputs) == 1
     preload("harness.analysis.compare")  # while the store answers
     try:
+        given = tuple(str(Cost.parse(each)) for each in costs)
+        if given and measure is not None:
+            raise ValueError(f"--cost {given[0]}: only for runs of this program; leave it out")
         selection = select(outputs, what or [newest_sweep(outputs, uri)], uri)
+        selection = replace(selection, costs=given or selection.costs)
         from harness.analysis import compare as comparing
 
         comparison, chosen = comparing.build(selection, outputs, measure)
@@ -120,7 +132,7 @@ def terminal_table(comparison: "Comparison") -> Table:
     table.add(mark)
     for key in keys:
         table.add(key, folds=True)
-    drops = tables.drops(standings[0].setting.objective)
+    drops = tables.drops(standings[0].setting)
     for title, drop in zip(head[1 + len(keys) :], drops, strict=True):
         table.add(title, right=True, drop=drop)
     for standing, row in zip(standings, rows, strict=True):

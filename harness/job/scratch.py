@@ -15,6 +15,7 @@ from harness.nn import metrics
 from harness.nn.parameters import Parameters
 from harness.runfolder import checkpoint
 from harness.runfolder.checkpoints import STATE
+from harness.runfolder.cost import PARAMETERS
 from harness.runfolder.run import WEIGHTS
 from harness.runfolder.schema import ScratchConfig
 from harness.training.monitor import Diverged
@@ -37,7 +38,7 @@ def fit(config: ScratchConfig, run: TrainingRun, *, ties: Ties = "latest") -> No
         trainer.restore(arrays, description["state"])
     run.begin()
     try:
-        result = trainer.run(_Recorder(run))
+        result = trainer.run(_Recorder(run, trainer.network.parameters.flat.size))
     except Diverged as error:
         if metrics.TRAIN_LOSS in error.values:  # an epoch, not the test set
             with suppress(Diverged):
@@ -59,8 +60,9 @@ def fit(config: ScratchConfig, run: TrainingRun, *, ties: Ties = "latest") -> No
 class _Recorder:
     """Passes what the training loop reports to the run."""
 
-    def __init__(self, run: TrainingRun) -> None:
-        self._run = run
+    def __init__(self, run: TrainingRun, parameters: int) -> None:
+        """parameters: how many the network has."""
+        self._run, self._parameters = run, parameters
 
     def epoch(self, epoch: int, values: dict[str, float], trainer: Trainer) -> None:
         """Record an epoch with the trainer's state."""
@@ -75,7 +77,8 @@ class _Recorder:
 
     def final(self, epoch: int, values: dict[str, float]) -> None:
         """Record the metrics of the test set; the run adds those of the best epoch itself."""
-        self._run.final({key: each for key, each in values.items() if key.startswith("test/")})
+        found = {key: each for key, each in values.items() if key.startswith("test/")}
+        self._run.final(found | {PARAMETERS: self._parameters})
 
 
 def _write_weights(

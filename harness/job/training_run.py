@@ -36,6 +36,7 @@ from harness.nn.losses import check_probabilities
 from harness.runfolder import checkpoints
 from harness.runfolder.artifacts import Artifact
 from harness.runfolder.checkpoints import Checkpoints, Write
+from harness.runfolder.cost import PARAMETERS
 from harness.runfolder.journal import Journal
 from harness.runfolder.objective import Objective
 from harness.runfolder.own_code import shown
@@ -200,7 +201,8 @@ class TrainingRun:
 
         They are recorded when the training function has returned: a failed run has none.
 
-        values: finite numbers by key, each `test/NAME`. `best/epoch` and the objective's value
+        values: finite numbers by key, each `test/NAME`, or `parameters`: how many numbers the model
+        learned. `best/epoch` and the objective's value
         there are added. They tell the truth about the test metrics when those are of the state in
         `best`. Raises `ValueError` for other keys, for a second call, before the first epoch, and
         for a metric that the predictions contradict.
@@ -408,6 +410,9 @@ def _checked(call: str, values: Any, parts: Sequence[str]) -> dict[str, float]:
                 f'metric {key!r}: expected a name of letters, digits, spaces and "_", "-", ".", '
                 '":", with "/" between its parts, such as val/error, of at most 250 characters'
             )
+        if parts == OF_END and key == PARAMETERS:
+            checked[key] = number
+            continue
         if key.partition("/")[0] not in parts or "/" not in key:
             allowed = " or ".join(f"{part}/NAME" for part in parts)
             raise ValueError(

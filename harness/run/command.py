@@ -181,7 +181,7 @@ def _prepare(line: CommandLine, typed: list[str], prestart: Prestart, *, is_swee
         rest = partial(execute.execute, runs, deciding.plan, engines, prestart, deciding)
         return Task(rest, outputs, [run.id for run in runs], deciding.plan.id)
     plan = freeze.freeze_sweep(
-        prepared, typed, fresh=line.fresh, accept=line.accept, about=line.about
+        prepared, typed, fresh=line.fresh, accept=line.accept, about=line.about, costs=line.costs
     )
     runs = plan.runs(outputs)
     rest = partial(execute.execute, runs, plan, engines, prestart)
@@ -243,6 +243,16 @@ def _check_sweep_keys(line: CommandLine, *, is_sweep: bool, is_search: bool = Fa
         raise ConfigError(f"until=decided: adds seeds to the settings of a sweep; {why}")
     if line.about.question and not is_sweep:
         raise ConfigError(f"question={line.about.question}: only a sweep decides one; add -m")
+    if line.costs and not is_sweep:
+        raise ConfigError(
+            f"objective=[...,{line.costs[0]}]: several objectives compare the settings of a sweep; "
+            "add -m, or give one"
+        )
+    if line.costs and line.until is not None:
+        raise ConfigError(
+            f"objective=[...,{line.costs[0]}]: until=decided looks for one best setting; give one "
+            "objective"
+        )
     if line.about != About() and line.resume is not None:
         raise ConfigError(
             f"resume={line.resume}: the run keeps its name and note; `python -m harness note` "

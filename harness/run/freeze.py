@@ -127,13 +127,15 @@ def freeze_run(prepared: Prepared, overrides: list[str], about: About = NOTHING_
 def freeze_sweep(
     prepared: list[Prepared], overrides: list[str], *, fresh: bool, accept: bool = False,
     about: About = NOTHING_SAID, first: Sequence[Prepared] | None = None, mark: str = "",
+    costs: tuple[str, ...] = (),
 ) -> Plan:  # fmt: skip
     """Make the run folders of a sweep and write its plan.
 
     A sweep builds on runs with the same keys, unless `fresh`: finished ones are done, others are
     continued. accept: see `existing_runs`. about: what the command says of it. first: of a sweep
     that grows, the jobs to begin with; those that it had before are added. mark: tells it from the
-    same sweep without. Raises `ConfigError` for another question than before.
+    same sweep without. costs: see `Plan`; those of before where there are none. Raises
+    `ConfigError` for another question than before.
     """
     outputs = Path(prepared[0].job.config.outputs)
     plan_id = keys.sweep_id([*(each.key for each in prepared), *([mark] if mark else [])])
@@ -155,7 +157,8 @@ def freeze_sweep(
         retraining(runs, [p for p, run in zip(chosen, found, strict=True) if run is None])
         jobs = _freeze_jobs(plan_id, chosen, found, prepared, overrides, said)
         replaced = _replaced(outputs, before, {job.run for job in jobs})
-        plan = Plan(plan_id, tuple(overrides), tuple(jobs), replaced, said)
+        costs = costs or before.costs
+        plan = Plan(plan_id, tuple(overrides), tuple(jobs), replaced, said, costs=costs)
         plan.save(outputs)
     return plan
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -19,8 +19,10 @@ from harness.run.limits import LIMITS, Limits
 from harness.runfolder import own_code
 from harness.runfolder.about import About
 from harness.runfolder.config import ConfigError, yaml_fault
+from harness.runfolder.cost import Cost
 from harness.runfolder.kinds import DATASET, KINDS
 from harness.runfolder.meanings import meanings
+from harness.runfolder.objective import KEY as OBJECTIVE
 from harness.runfolder.own_code import OwnCodeError
 from harness.runfolder.parts import PartError
 
@@ -69,7 +71,8 @@ class CommandLine:
     of "sweeper". typed: all overrides as typed, without `resume` and `fresh`, which a repeated
     command does not need. resume, fresh, sweep: the values of the command's own keys. accept:
     whether `accept=source` is given. about: what is said of the command. on_end: what is called at
-    its end; empty for nothing. until: the limits of a sweep that ends when it is decided.
+    its end; empty for nothing. until: the limits of a sweep that ends when it is decided. costs:
+    the further objectives of `objective=[METRIC,...]`, by which a sweep's settings are compared.
     """
 
     settings: "list[Override]"
@@ -82,6 +85,7 @@ class CommandLine:
     about: About = About()
     on_end: str = ""
     until: Limits | None = None
+    costs: tuple[str, ...] = ()
 
 
 def parse(texts: list[str]) -> CommandLine:
@@ -90,6 +94,7 @@ def parse(texts: list[str]) -> CommandLine:
     engines: dict[str, list[Override]] = {kind: [] for kind in ENGINES}
     command_keys: dict[str, str] = {}
     typed = []
+    costs: tuple[str, ...] = ()
     said = _texts(texts)
     for override in parse_each([text for text in texts if text.partition("=")[0] not in TEXTS]):
         key = override.key_or_group
@@ -108,6 +113,8 @@ def parse(texts: list[str]) -> CommandLine:
         typed.append(text_of(override))
         if engine is None:
             _check_key(override)
+        if key == OBJECTIVE and isinstance(override.value(), list):
+            override, costs = _several(override)
         (settings if engine is None else engines[engine]).append(override)
     if command_keys.get("resume") == "":
         raise ConfigError("resume=(nothing): expected a run id or last")
@@ -133,7 +140,27 @@ def parse(texts: list[str]) -> CommandLine:
         About(said["name"], said["note"], said["question"]),
         said["on_end"],
         Limits.parse(command_keys),
+        costs,
     )
+
+
+def _several(override: "Override") -> "tuple[Override, tuple[str, ...]]":
+    """The first of several objectives as an override, and the others. Raises `ConfigError`."""
+    value: Any = override.value()
+    names = [str(each) for each in value]
+    if len(names) < 2 or override.is_add():
+        raise ConfigError(
+            f"{text_of(override)}: expected {OBJECTIVE}=METRIC, or the objective and what it costs "
+            f"as well, such as {OBJECTIVE}=[val/error,parameters]"
+        )
+    try:
+        costs = [str(Cost.parse(each)) for each in names[1:]]
+    except ValueError as error:
+        raise ConfigError(f"{text_of(override)}: {error}") from None
+    if len(set(names)) < len(names):
+        raise ConfigError(f"{text_of(override)}: a metric is given twice; give it once")
+    (first,) = parse_each([f"{OBJECTIVE}={names[0]}"])
+    return first, tuple(costs)
 
 
 def _texts(texts: list[str]) -> dict[str, str]:

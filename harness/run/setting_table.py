@@ -21,13 +21,15 @@ def setting_table(runs: Sequence[Run], plan: Plan) -> FittedTable | None:
     """One row per setting: the mean over the seeds that are finished, and what became of the rest.
 
     runs: of the plan, of one data set and objective. None where rows of runs say more: no setting
-    has several seeds, or some runs repeat one. Raises `ValueError` if no run is finished.
+    has several seeds or a cost, or some runs repeat one. Raises `ValueError` if no run is finished.
     """
     recorded = [from_journal(run) for run in runs]
-    selection = Selection(f"sweep {plan.id}", recorded, Journals(), is_raced=plan.is_raced)
+    selection = Selection(
+        f"sweep {plan.id}", recorded, Journals(), is_raced=plan.is_raced, costs=plan.costs
+    )
     repeated: list[str] = []
     settings = group(evidence.seed_runs(selection, recorded), repeated)
-    if repeated or all(len(each.runs) == 1 for each in settings):
+    if repeated or (not plan.costs and all(len(each.runs) == 1 for each in settings)):
         return None
     standings = ranked.rank(selection, []).standings([])
     of_run = {run.run: setting for setting in settings for run in setting.runs}
@@ -57,6 +59,10 @@ def _columns(title: str, setting: Setting) -> FittedTable:
     table.add("seeds", folds=True, drop=2)
     table.add(objective.short_title, right=True)
     table.add(objective.test_title, right=True, drop=4)
+    for cost in setting.costs:
+        table.add(cost.metric, right=True, drop=6)
+    if setting.costs:
+        table.add("front", drop=5)
     table.add("seconds", right=True, drop=1)
     table.add("status", folds=True, drop=3)
     return table
@@ -81,7 +87,8 @@ def _cells(standing: Standing | None, setting: Setting) -> list[str]:
     """The cells of a row without its last one. standing: None if no seed of it is finished."""
     total = len(setting.runs)
     if standing is None:
-        return ["", *setting.shown.values(), f"0 of {total}", *[tables.DASH] * 4]
+        rest = 4 + len(setting.costs) + bool(setting.costs)
+        return ["", *setting.shown.values(), f"0 of {total}", *[tables.DASH] * rest]
     counted = standing.setting
     n, objective = len(counted.runs), counted.objective
     seconds = counted.seconds.mean
@@ -92,6 +99,7 @@ def _cells(standing: Standing | None, setting: Setting) -> list[str]:
         seeds_text([run.seed for run in counted.runs]),
         tables.spread(counted.best_val, objective),
         tables.spread(counted.test, objective.tested),
+        *tables.costs(standing),
         tables.DASH if math.isnan(seconds) else f"{seconds:.1f}",
     ]
 

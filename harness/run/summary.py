@@ -155,7 +155,7 @@ def _setting_table(
     """The table of the settings of a sweep; None where the rows are to be its runs."""
     seeds = {history.params.get("seed") for history in histories}
     is_finished = any(history.status is RunStatus.FINISHED for history in histories)
-    if plan is None or len(seeds) < 2 or not is_finished:
+    if plan is None or not is_finished or (len(seeds) < 2 and not plan.costs):
         return None
 
     def table() -> Table | None:

@@ -38,7 +38,8 @@ class Plan:
 
     replaced: ids of runs that were of the sweep, until others took their places. about: what was
     said of it. verdict: what a sweep with `until=decided` decided; empty of others, and before.
-    is_archived: whether it was put aside.
+    is_archived: whether it was put aside. costs: what its settings are compared by beside the
+    objective, as typed.
     """
 
     id: str
@@ -48,6 +49,7 @@ class Plan:
     about: About = About()
     verdict: str = ""
     is_archived: bool = False
+    costs: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -160,7 +162,10 @@ def _read(path: Path) -> tuple[int, Plan]:
                  if field.name in content.get("about", {})}  # fmt: skip
         overrides, verdict = tuple(content["overrides"]), str(content.get("verdict", ""))
         is_archived = content.get("is_archived") is True
-        plan = Plan(content["id"], overrides, jobs, replaced, About(**about), verdict, is_archived)
+        costs = tuple(map(str, content.get("costs", ())))
+        plan = Plan(
+            content["id"], overrides, jobs, replaced, About(**about), verdict, is_archived, costs
+        )
         return int(saved_ns), plan
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(

@@ -27,7 +27,8 @@ class Selection:
 
     notes: what a reader of the comparison should know about the choice of runs. about: what was
     said of the sweep, if it is one that is on disk. is_search: whether that is a search. is_raced:
-    whether its settings got their seeds by results.
+    whether its settings got their seeds by results. costs: what the settings are compared by
+    beside the objective, see `harness.runfolder.cost`.
     """
 
     title: str
@@ -37,6 +38,7 @@ class Selection:
     about: About = About()
     is_search: bool = False
     is_raced: bool = False
+    costs: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -67,7 +69,7 @@ def select(outputs: Folders, words: Sequence[str], uri: str | None = None) -> Se
                 notes.insert(0, plan.verdict)
             return Selection(
                 chosen.title, recorded, Journals(), tuple(notes), plan.about, plan.is_search,
-                plan.is_raced,
+                plan.is_raced, plan.costs,
             )  # fmt: skip
         except Unknown:
             if local.database is None or not local.database.exists():

@@ -200,3 +200,32 @@ def test_a_sweep_over_objectives_makes_its_report_once(tmp_path: Path) -> None:
     before = index.stat().st_mtime_ns
     assert compare.after_sweep(plan, tmp_path) == line
     assert index.stat().st_mtime_ns == before
+
+
+def test_costs_are_columns_figures_and_a_front(tmp_path: Path) -> None:
+    recorded = []
+    for batch, parameters in ((5, 900), (6, 300), (30, 500)):
+        for seed in (1, 2):
+            run = make_run(tmp_path, batch, seed)
+            run.final["parameters"] = float(parameters)
+            recorded.append(run)
+    selection = Selection(
+        "sweep abc", recorded, Journals(), costs=("parameters", "time/epoch_s", "machine/none")
+    )
+    comparison, _ = compare.build(replace(selection, costs=("parameters",)), tmp_path)
+    found = {row["batch"]: (row["parameters_mean"], row["on_front"])
+             for row in comparison.setting_rows()}  # fmt: skip
+    assert found == {"5": (900, True), "6": (300, True), "30": (500, False)}
+    assert json.loads(comparison.to_json())["answer"].endswith(
+        " On the Pareto front of validation error, parameters: batch=5, batch=6."
+    )
+    (figure,) = [f for f in comparison.figures if f.title == "Parameters against error"]
+    assert "parameters, mean over seeds" in figure.chart.svg
+    assert ">front</th>" in page.page(comparison)
+    unknown, _ = compare.build(selection, tmp_path)
+    assert unknown.setting_rows()[0]["machine_none_mean"] is None
+    assert not any(row["on_front"] for row in unknown.setting_rows())
+    assert "No setting has a value of each of validation error" in unknown.to_json()
+    plain, _ = compare.build(replace(selection, costs=()), tmp_path)
+    assert not {"on_front", "parameters_mean"} & plain.setting_rows()[0].keys()
+    assert "front" not in json.loads(plain.to_json())["answer"]

@@ -521,7 +521,7 @@ def test_after_the_last_epoch_of_the_built_in_trainer_signals_are_ignored(
     monkeypatch.setattr(interruption, "ignore_signals", lambda: ignored.append(1))
     trainer: Any = Trainer()
     with run.writing() as journal:
-        recorder = scratch._Recorder(open_run(run, journal))
+        recorder = scratch._Recorder(open_run(run, journal), 3)
         recorder.epoch(1, {"val/error": 0.5}, trainer)
         assert ignored == []
         trainer.is_over = True

@@ -1,5 +1,6 @@
 """Parsing a command line into settings of runs, settings of engines and keys of the command."""
 
+import re
 import shlex
 
 import pytest
@@ -193,3 +194,25 @@ def test_a_number_as_a_name_can_be_quoted_as_told(value: str) -> None:
         compose_one([f"tracking.experiment={value}"])
     (typed,) = shlex.split(str(refused.value).partition(", type ")[2])
     assert compose_one([typed]).tracking.experiment == value
+
+
+def test_several_objectives_are_one_and_what_it_costs() -> None:
+    line = overrides.parse(["lr=0.1", "objective=[val/loss,parameters,val/f1:max]"])
+    assert [overrides.text_of(each) for each in line.settings] == ["lr=0.1", "objective=val/loss"]
+    assert line.costs == ("parameters", "val/f1:max")
+    assert line.typed == ["lr=0.1", "objective=[val/loss,parameters,val/f1:max]"]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("objective=[]", "expected objective=METRIC, or the objective and what it costs"),
+        ("objective=[val/error]", "such as objective=[val/error,parameters]"),
+        ("objective=[val/error,test/error]", "the test set is read once"),
+        ("objective=[val/error,val/error]", "a metric is given twice"),
+        ("objective=[val/error,parameters:min]", "or NAME:max"),
+    ],
+)
+def test_what_is_no_list_of_objectives(text: str, problem: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(problem)):
+        overrides.parse([text])

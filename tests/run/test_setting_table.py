@@ -145,3 +145,19 @@ def test_seeds_are_listed_in_short() -> None:
     assert seeds_text(["10", "2", "1", "3", "7", "8"]) == "1 to 3, 7, 8, 10"
     assert seeds_text(["5"]) == "5"
     assert seeds_text([""]) == ""
+
+
+def test_costs_are_columns_also_with_one_seed(tmp_path: Path) -> None:
+    runs = [trained(tmp_path, batch, 1, error) for batch, error in ((16, 0.2), (64, 0.1))]
+    runs.append(trained(tmp_path, 32, 1, 0.3, "FAILED"))
+    plan = replace(plan_of(*runs), costs=("time/epoch_s", "parameters"))
+    table = setting_table(runs, plan)
+    assert table is not None
+    heads = [str(column.header) for column in table.columns]
+    assert heads[5:] == [
+        "test error", "time/epoch_s", "parameters", "front", "seconds", "status",
+    ]  # fmt: skip
+    first, second, failed = rows(table)
+    assert first[6:9] == ("0.5", "–", ""), "the number of parameters is not known"
+    assert failed[4:] == ("–", "–", "–", "–", "–", "–", "1 FAILED (seed 1)")
+    assert len(first) == len(second) == len(failed) == len(heads)

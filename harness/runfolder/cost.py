@@ -1,0 +1,92 @@
+"""What a setting costs beside its objective: parameters, time, memory, or another metric.
+
+`objective=[val/error,parameters]` compares the settings of a sweep by both: those are on the Pareto
+front of which no other one is better in one of them and as good in all. Costs change no run, so
+that they belong to the sweep or to the comparison.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+PARAMETERS = "parameters"  # the metric with the number of a network's parameters
+MAX, TIME = ":max", "time/"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A metric of which lower values are better, or higher ones. Its text is as it is typed."""
+
+    metric: str
+    is_max: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> "Cost":
+        """The cost of METRIC or METRIC:max. Raises `ValueError`, one line."""
+        metric, colon, direction = text.partition(":")
+        if not metric or " " in metric or (colon and f":{direction}" != MAX):
+            raise ValueError(
+                f"{text}: expected a metric such as parameters or time/epoch_s, of which lower "
+                "values are better, or NAME:max"
+            )
+        if metric.startswith("test/"):
+            raise ValueError(
+                f"{text}: the test set is read once, after training, and chooses nothing; expected "
+                f"val/{metric.partition('/')[2]}"
+            )
+        return cls(metric, bool(direction))
+
+    def __str__(self) -> str:
+        return f"{self.metric}{MAX}" if self.is_max else self.metric
+
+    @property
+    def by_epoch(self) -> bool:
+        """Whether it is recorded at every epoch, else once in a run."""
+        return self.metric.startswith(("val/", "train/", TIME))
+
+    def of(
+        self,
+        final: Mapping[str, float],
+        curves: Mapping[str, NDArray[np.float64]],
+        epoch: int | None,
+    ) -> float:
+        """The cost of a run; NaN if it was not recorded.
+
+        A metric of every epoch counts at the epoch that is judged, a time as the mean over the
+        epochs. final: the metrics with one value per run. curves: metric -> (epochs,).
+        """
+        if not self.by_epoch:
+            return final.get(self.metric, math.nan)
+        curve = curves.get(self.metric, np.empty(0))
+        if self.metric.startswith(TIME) and len(curve):
+            return float(np.mean(curve))
+        return float(curve[epoch - 1]) if epoch is not None and epoch <= len(curve) else math.nan
+
+    def order(self, value: float) -> float:
+        """A key that sorts the best value first, and NaN last."""
+        if value != value:
+            return float("inf")
+        return -value if self.is_max else value
+
+
+def front(points: Sequence[tuple[float, ...]]) -> list[bool]:
+    """Whether each point is on the Pareto front: no other is as low in all and lower in one.
+
+    A point with an infinite coordinate, which stands for an unknown value, is not.
+    """
+    return [
+        math.inf not in point
+        and not any(
+            other != point and all(a <= b for a, b in zip(other, point, strict=True))
+            for other in points
+        )
+        for point in points
+    ]
+
+
+def spelled(value: float) -> str:
+    """A value as displayed: whole numbers as they are, else four significant digits."""
+    return f"{value:,.0f}" if value.is_integer() else f"{value:.4g}"
