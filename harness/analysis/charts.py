@@ -20,7 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 from harness.analysis import fonts
@@ -197,6 +197,9 @@ def front(
         )  # fmt: skip
     axes.margins(x=0.25, y=0.12)
     logarithmic(axes, axes.xaxis, list(x))
+    if max(x) >= 1000:  # 50k, in which there is room for the next one
+        for formatted in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+            formatted(EngFormatter(sep=""))
     axes.set_xlabel(labels[0])
     axes.set_ylabel(labels[1])
     if is_long:

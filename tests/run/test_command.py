@@ -251,7 +251,8 @@ def test_the_same_seed_gives_the_same_bits(command: Command, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     "override",
     ["bach=64", "batch=0", "batch=70000", "lr=nan", "normalization=minmx", "--bad-flag",
-     "dataset.num_val=60000", "batch=1,2", "tracking=sever", "tracking.uri=http://localhost:5000"],
+     "dataset.num_val=60000", "batch=1,2", "tracking=sever", "tracking.uri=http://localhost:5000",
+     "objective=[val/error,parameters]"],
 )  # fmt: skip
 def test_bad_input_exits_2_and_creates_nothing(
     command: Command, tmp_path: Path, override: str
