@@ -14,6 +14,7 @@ import numpy as np
 
 from harness.job import machine
 from harness.nn import metrics
+from harness.runfolder.cost import PARAMETERS
 from harness.runfolder.folder import check_outputs
 from harness.runfolder.run import Run
 from harness.runfolder.sweep import Sweep
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 Place: TypeAlias = str | Path | Sequence[str | Path]
 """An outputs folder, or several that are read as one."""
 WORDS = {"True": True, "False": False, "None": None}
-ONCE = ("test/", "best/", machine.PREFIX)  # metrics with one value a run
+ONCE = ("test/", "best/", machine.PREFIX, PARAMETERS)  # metrics with one value a run
 SEED = "seed"
 FORMATS = ("csv", "parquet", "json")
 

@@ -251,7 +251,7 @@ def _check_sweep_keys(line: CommandLine, *, is_sweep: bool, is_search: bool = Fa
     if line.costs and is_search:
         raise ConfigError(
             f"objective=[...,{line.costs[0]}]: a search has one objective; give one, and "
-            f"`python -m harness compare SEARCH --cost {line.costs[0]}` shows what its settings cost"
+            f"`python -m harness compare SEARCH --cost {line.costs[0]}` shows what they cost"
         )
     if line.costs and line.until is not None:
         raise ConfigError(

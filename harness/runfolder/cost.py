@@ -12,13 +12,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-PARAMETERS = "parameters"  # the metric with the number of a network's parameters
+PARAMETERS = "model/parameters"  # the metric with the number of a network's parameters
+SHORT = {"parameters": PARAMETERS}
 MAX, TIME = ":max", "time/"
 
 
 @dataclass(frozen=True)
 class Cost:
-    """A metric of which lower values are better, or higher ones. Its text is as it is typed."""
+    """A metric of which lower values are better, or higher ones. Its text is as it is typed.
+
+    metric: its key, or `parameters` for `PARAMETERS`.
+    """
 
     metric: str
     is_max: bool = False
@@ -43,6 +47,11 @@ class Cost:
         return f"{self.metric}{MAX}" if self.is_max else self.metric
 
     @property
+    def key(self) -> str:
+        """The key under which it is recorded."""
+        return SHORT.get(self.metric, self.metric)
+
+    @property
     def by_epoch(self) -> bool:
         """Whether it is recorded at every epoch, else once in a run."""
         return self.metric.startswith(("val/", "train/", TIME))
@@ -59,7 +68,7 @@ class Cost:
         epochs. final: the metrics with one value per run. curves: metric -> (epochs,).
         """
         if not self.by_epoch:
-            return final.get(self.metric, math.nan)
+            return final.get(self.key, math.nan)
         curve = curves.get(self.metric, np.empty(0))
         if self.metric.startswith(TIME) and len(curve):
             return float(np.mean(curve))

@@ -21,7 +21,13 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 SEED = "seed"
-COLLAPSED = ("best", "test", "time", "machine")  # sections: one point a run, or of no result
+COLLAPSED = (
+    "best",
+    "test",
+    "time",
+    "machine",
+    "model",
+)  # sections: one point a run, or of no result
 NOTE = f"""\
 Every run is one training. The errors of a classification are **fractions**, not percent; the
 losses and errors of a regression are in the units of its targets.
@@ -33,6 +39,7 @@ losses and errors of a regression are in the units of its targets.
 - `{metrics.TEST_ERROR}` is read once, with the weights of that epoch (by a trainer of your own:
   as it is written). Do not choose by it.
 - `train/` and `val/` are per epoch; `train/` is measured while training, `time/` in seconds.
+- `model/parameters` counts the numbers that a network learns.
 - `machine/` is what a training took: peak memory in MB, CPU seconds, and joules where they are
   measured.
 - MLflow's *Duration* begins when the run was queued: in a sweep it includes waiting in the queue.

@@ -207,7 +207,7 @@ def test_costs_are_columns_figures_and_a_front(tmp_path: Path) -> None:
     for batch, parameters in ((5, 900), (6, 300), (30, 500)):
         for seed in (1, 2):
             run = make_run(tmp_path, batch, seed)
-            run.final["parameters"] = float(parameters)
+            run.final["model/parameters"] = float(parameters)
             recorded.append(run)
     selection = Selection(
         "sweep abc", recorded, Journals(), costs=("parameters", "time/epoch_s", "machine/none")

@@ -31,13 +31,13 @@ def test_what_is_no_cost(text: str, words: str) -> None:
 
 
 def test_what_a_run_costs() -> None:
-    final = {"parameters": 100.0, "val/loss": 9.0}
+    final = {"model/parameters": 100.0, "val/loss": 9.0}
     curves = {"val/loss": np.array([3.0, 2.0, 4.0]), "time/epoch_s": np.array([1.0, 2.0, 6.0])}
 
     def of(text: str, epoch: int | None = 2) -> float:
         return Cost.parse(text).of(final, curves, epoch)
 
-    assert of("parameters") == 100
+    assert of("parameters") == of("model/parameters") == 100
     assert of("val/loss") == 2, "at the judged epoch"
     assert of("time/epoch_s") == 3, "the mean"
     assert math.isnan(of("machine/cpu_s"))
