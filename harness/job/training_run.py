@@ -202,9 +202,10 @@ class TrainingRun:
         They are recorded when the training function has returned: a failed run has none.
 
         values: finite numbers by key, each `test/NAME`, or `model/parameters`: how many numbers the
-        model learned. `best/epoch` and the objective's value there are added. They tell the truth about the test metrics when those are of the state in
-        `best`. Raises `ValueError` for other keys, for a second call, before the first epoch, and
-        for a metric that the predictions contradict.
+        model learned. `best/epoch` and the objective's value there are added. They tell the truth
+        about the test metrics when those are of the state in `best`. Raises `ValueError` for other
+        keys, for a second call, before the first epoch, and for a metric that the predictions
+        contradict.
         """
         if self.has_final:
             raise ValueError(f"run.final: called twice; {ORDER}")

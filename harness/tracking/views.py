@@ -21,13 +21,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 SEED = "seed"
-COLLAPSED = (
-    "best",
-    "test",
-    "time",
-    "machine",
-    "model",
-)  # sections: one point a run, or of no result
+# Sections with one point a run, or of no result.
+COLLAPSED = ("best", "test", "time", "machine", "model")
 NOTE = f"""\
 Every run is one training. The errors of a classification are **fractions**, not percent; the
 losses and errors of a regression are in the units of its targets.

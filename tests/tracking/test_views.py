@@ -104,7 +104,7 @@ def test_a_view_begins_with_the_curves_of_the_objective_and_the_training_loss(
     assert first["display"] is True
     assert first["columns"] == len(curves), "each as wide as the page allows"
     assert {each["name"]: each["display"] for each in others} == {
-        "best": False, "test": False, "time": False, "machine": False,
+        "best": False, "test": False, "time": False, "machine": False, "model": False,
     }  # fmt: skip
     assert state["isAccordionReordered"] is True, "or MLflow sorts the sections by name"
     cards = state["compareRunCharts"]
