@@ -50,7 +50,11 @@ def main() -> None:
         threading.Thread(target=parent.watch, daemon=True).start()
     status = ExitStatus.FAILED
     try:
-        status = EXIT[train(_run(folder, name), alone=alone)]
+        # The command has the claim of the run: another job of it is that of a command that died.
+        wait_s = parent.END_RECORD_S + 5 if arguments.folder is None else 5
+        status = EXIT[train(_run(folder, name), alone=alone, wait_s=wait_s)]
+    except interruption.JobInterrupted:  # while it waited
+        status = ExitStatus.INTERRUPTED
     except Timeout:
         print(f"{folder}: another process is training it", file=sys.stderr)
     except (OSError, JournalError) as error:

@@ -50,13 +50,14 @@ _facts = cache(environment.unchanging)
 _changes = cache(environment.uncommitted)
 
 
-def train(run: Run, *, alone: bool = False) -> RunStatus:
+def train(run: Run, *, alone: bool = False, wait_s: float = 5.0) -> RunStatus:
     """Train a run to its end and return its status: FINISHED, FAILED or KILLED.
 
     The journal's end record has the status in every case; a failure leaves `traceback.txt`.
-    alone: the command prints the failure of its only job, by the end record.
+    alone: the command prints the failure of its only job, by the end record. wait_s: how long to
+    wait while another process trains it. Raises `filelock.Timeout`.
     """
-    with run.writing() as journal:
+    with run.writing(wait_s) as journal:
         if run.is_finished:
             return RunStatus.FINISHED  # another command finished it while this one waited
         threading.excepthook = partial(_note_thread, run)

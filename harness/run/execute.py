@@ -1,9 +1,13 @@
 """Execute a command's runs or search: train through the launcher, and deliver meanwhile."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from filelock import FileLock
 
 from harness.data.atomic import explained
 from harness.run import freeze, summary
@@ -13,7 +17,7 @@ from harness.run.launchers.base import Launcher, LauncherError
 from harness.run.launchers.prestart import Prestart
 from harness.runfolder import folder
 from harness.runfolder.optional import attempt, preload
-from harness.runfolder.plan import Plan
+from harness.runfolder.plan import Plan, sweeps_folder
 from harness.runfolder.run import Run
 from harness.runfolder.status import ExitStatus
 from harness.runfolder.target import Target
@@ -46,6 +50,7 @@ def execute(
     if target is not None and not first.is_finished:
         _tell_of_changes(diff=params.get("tracking.diff", True))
     interrupted = False
+    elsewhere: list[Run] = []
     names = {} if plan is None else plan.names
     try:
         for run in runs:
@@ -53,11 +58,12 @@ def execute(
                 print(f"{names.get(run.id, run.name)}: finished before as {run.id}", flush=True)
         if deciding is not None or not all(run.is_finished for run in runs):
             launcher = _launcher(runs, engines, prestart)
-            train(runs, launcher, plot=target is not None, compare=plan is not None)
+            plot, compare = target is not None, plan is not None
+            elsewhere += train(runs, launcher, plot=plot, compare=compare)
             while deciding is not None and (more := deciding.more(launcher.slots)):
                 for run in more:
                     deliveries.follow(run)
-                train(more, launcher, plot=target is not None, compare=True)
+                elsewhere += train(more, launcher, plot=plot, compare=compare)
     except KeyboardInterrupt:
         interrupted = True
     except LauncherError as error:
@@ -66,7 +72,12 @@ def execute(
         runs, plan = deciding.runs(), deciding.plan
     # The report is an artifact of the best run: it must be noted in its journal before the delivery
     # closes, or it is not uploaded.
-    report_line = "" if interrupted or plan is None else _compare(plan, outputs)
+    report_line = ""
+    if plan is not None and not interrupted:
+        with one_at_a_time(plan, outputs):
+            for run in elsewhere if target is not None else ():
+                plot_run(run)  # unless the command that trained it did
+            report_line = _compare(plan, outputs)
     delivered = deliveries.close(plan)
     status = summary.summarize(runs, plan, delivered, target, interrupted=interrupted)
     if report_line:
@@ -176,21 +187,33 @@ def _launcher(runs: list[Run], engines: Engines, prestart: Prestart) -> Launcher
     return choose.create(engines.launcher, runs[0].outputs, threads, prestart)
 
 
-def train(runs: list[Run], launcher: Launcher, *, plot: bool, compare: bool) -> None:
-    """Train the runs that are not finished.
+@contextmanager
+def one_at_a_time(plan: Plan, outputs: Path) -> Iterator[None]:
+    """Hold the lock of the pictures and the report, which equal commands make once."""
+    sweeps_folder(outputs).mkdir(parents=True, exist_ok=True)
+    with FileLock(sweeps_folder(outputs) / f".{plan.id}.lock"):
+        yield
+
+
+def train(runs: list[Run], launcher: Launcher, *, plot: bool, compare: bool) -> list[Run]:
+    """Train the runs that are not finished; returns those that other commands trained meanwhile.
 
     plot: plot each finished run. compare: a report follows, so preload its imports.
     """
     left = [run for run in runs if not run.is_finished]
     if not left:
-        return
+        return []
     if plot or compare:
         preload("harness.analysis.compare" if compare else "harness.analysis.run_plots")
-    launcher.run(left, plot_run if plot else ignore)
+    trained: set[Run] = set()
 
+    def on_end(run: Run) -> None:
+        trained.add(run)
+        if plot:
+            plot_run(run)
 
-def ignore(run: Run) -> None:
-    """Do nothing: the callback where no plots are drawn."""
+    launcher.run(left, on_end)
+    return [run for run in left if run not in trained]
 
 
 def plot_run(run: Run) -> None:

@@ -38,6 +38,14 @@ def lock(folder: Path, wait_s: float = 5.0) -> FileLock:
     return FolderLock(folder / ".lock", timeout=wait_s)
 
 
+def claim(folder: Path) -> FileLock:
+    """The lock of the command that has a job train a run; the system releases it with the command.
+
+    It is held from before the job starts, until the job has ended or another command may go on.
+    """
+    return FolderLock(folder / ".claim.lock", timeout=0)
+
+
 def is_locked(folder: Path) -> bool:
     """Whether a process holds the run's lock; False when the folder was removed."""
     try:

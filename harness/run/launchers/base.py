@@ -22,8 +22,9 @@ class Launcher(Protocol):
     """How many jobs a search keeps running at the same time."""
 
     def run(self, runs: Sequence[Run], on_end: OnEnd) -> None:
-        """Train all these runs and call `on_end` with each one that is over.
+        """Train all these runs and call `on_end` with each one that was trained here and is over.
 
+        Those that another command trains are waited for, and continued here when it dies.
         Raises `KeyboardInterrupt` when a signal ended it early.
         """
 

@@ -1,5 +1,6 @@
 """Launchers for this machine: one job after the other, and several at the same time."""
 
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
@@ -7,6 +8,7 @@ from harness.run.launchers.base import Decision, OnEnd
 from harness.run.launchers.job_process import JobProcess
 from harness.run.launchers.prestart import Prestart
 from harness.run.launchers.scoreboard import Scoreboard
+from harness.run.launchers.shared import Shared, settle
 from harness.run.signals import setting_event
 from harness.runfolder.run import Run
 from harness.training.threads import cores
@@ -27,17 +29,28 @@ class Basic:
 
     def run(self, runs: Sequence[Run], on_end: OnEnd) -> None:
         """See `Launcher`; `on_end` is called while the next job trains."""
-        previous: Run | None = None
-        for number, run in enumerate(runs, 1):
-            with JobProcess(run, self._prestart.take(), alone=len(runs) == 1) as job:
-                if number < len(runs):
-                    self._prestart.start()
-                if previous is not None:
-                    on_end(previous)
-                job.wait()
-            previous = run
-        if previous is not None:
-            on_end(previous)
+        shared = Shared(runs)
+        ended: list[Run] = []  # those for which `on_end` is still to be called
+
+        def pause(seconds: float) -> None:
+            while ended:
+                on_end(ended.pop())
+            time.sleep(seconds)
+
+        for number in range(1, len(runs) + 1):
+            with shared.next(pause) as (run, is_ours):
+                if run is None or not is_ours:
+                    continue
+                with JobProcess(run, self._prestart.take(), alone=len(runs) == 1) as job:
+                    if number < len(runs):
+                        self._prestart.start()
+                    while ended:
+                        on_end(ended.pop())
+                    job.wait()
+                settle(run)
+                ended.append(run)
+        while ended:
+            on_end(ended.pop())
 
     def attend(self, run: Run, decide: Decision) -> None:
         """See `Launcher`."""
@@ -67,19 +80,24 @@ class Parallel:
 
     def run(self, runs: Sequence[Run], on_end: OnEnd) -> None:
         """See `Launcher`."""
+        shared = Shared(runs)
         with setting_event() as stop, Scoreboard(runs) as board:
 
-            def train(run: Run) -> Run:
-                if not stop.is_set():
-                    self.attend(run, lambda: "leave" if stop.is_set() else None)
-                return run
+            def train() -> tuple[Run | None, bool]:
+                with shared.next(stop.wait) as (run, is_ours):
+                    if run is not None and is_ours and not stop.is_set():
+                        self.attend(run, lambda: "leave" if stop.is_set() else None)
+                        if not stop.is_set():
+                            settle(run)
+                return run, is_ours
 
             with ThreadPoolExecutor(self.slots) as pool:
                 try:
-                    for future in as_completed([pool.submit(train, run) for run in runs]):
-                        run = future.result()
-                        board.ended(run)
-                        if not stop.is_set():
+                    for future in as_completed([pool.submit(train) for _ in runs]):
+                        run, is_ours = future.result()
+                        if run is not None:
+                            board.ended(run)
+                        if run is not None and is_ours and not stop.is_set():
                             on_end(run)
                 except BaseException:
                     stop.set()  # the pool waits for its threads
@@ -93,6 +111,10 @@ class Parallel:
 
 
 def _attend(run: Run, decide: Decision, cores: int, prestart: Prestart) -> None:
+    while run.is_live():  # the job of a command that was killed is ending
+        if decide() is not None:
+            return
+        time.sleep(POLL_S)
     with JobProcess(run, prestart.take(), quiet=True, cores=cores) as job:
         while job.wait(POLL_S) is None and decide() is None:
             continue

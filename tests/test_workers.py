@@ -1,0 +1,134 @@
+"""Four equal commands at the same time, killed at random: each job once, and the total kept.
+
+A command, or a command with its jobs, is killed about four times in each test; more often by
+
+    HARNESS_KILLS=50 python -m pytest tests/test_workers.py -m "fault or service"
+"""
+
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from harness.runfolder import journal
+from harness.runfolder.run import Run
+from tests.conftest import RUN, python_path, run_folders, small
+
+KILLS = int(os.environ.get("HARNESS_KILLS", "4"))
+COMMANDS = 4
+EPOCHS = 12
+# A metric that waits: the jobs take long enough to be killed, and leave the core to the commands.
+WAITING = "import time\n\ndef waits(probabilities, labels):\n    time.sleep(0.03)\n    return 0.5\n"
+
+
+def settings(cwd: Path, folder: Path, *more: str) -> tuple[str, ...]:
+    """The command line of jobs of about two seconds."""
+    (cwd / "waiting.py").write_text(WAITING)
+    own = ("tracking=none", f"epochs={EPOCHS}", "threads=1", "backend=numpy")
+    return ("-m", *small(folder, *own), "metrics=[waiting:waits]", *more)
+
+
+class Commands:
+    """Several equal commands; each has a file for what it prints."""
+
+    def __init__(self, cwd: Path, arguments: tuple[str, ...]) -> None:
+        self._cwd, self._arguments = cwd, arguments
+        self._started = self.killed = 0
+        self.running = [self.start() for _ in range(COMMANDS)]
+
+    def start(self) -> subprocess.Popen[bytes]:
+        self._started += 1
+        with self.log(self._started).open("wb") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", RUN, *self._arguments],
+                cwd=self._cwd, stdout=log, stderr=log, env=os.environ | python_path(self._cwd),
+            )  # fmt: skip
+
+    def log(self, number: int) -> Path:
+        return self._cwd / f"command-{number}.log"
+
+    def replace(self, place: int, *, with_jobs: bool) -> None:
+        """Kill a command that still runs, and start another one in its place."""
+        process = self.running[place]
+        if process.poll() is not None:
+            return
+        self.killed += 1
+        killed = [psutil.Process(process.pid)]
+        if with_jobs:
+            killed += killed[0].children(recursive=True)
+        for each in killed:
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
+        process.wait()
+        self.running[place] = self.start()
+
+    def outputs(self) -> str:
+        return "\n".join(self.log(n + 1).read_text() for n in range(self._started))
+
+
+@contextmanager
+def killed_at_random(cwd: Path, arguments: tuple[str, ...], seed: int) -> Iterator[Commands]:
+    """Four commands that ended, after random ones of them were killed and replaced."""
+    chance = random.Random(seed)
+    commands = Commands(cwd, arguments)
+    try:
+        wait_for_epochs(cwd, 1)
+        for _ in range(KILLS):
+            wait_for_epochs(cwd, recorded(cwd) + chance.randint(0, 2 * EPOCHS), 10)
+            time.sleep(chance.uniform(0, 0.3))
+            commands.replace(chance.randrange(COMMANDS), with_jobs=chance.random() < 0.5)
+        for process in commands.running:
+            process.wait(300)
+        yield commands
+    finally:
+        for process in commands.running:
+            process.kill()
+            process.wait()
+
+
+def recorded(cwd: Path) -> int:
+    """How many records all journals have together."""
+    return sum(f.read_bytes().count(b"\n") for f in cwd.glob("outputs/runs/*/journal.jsonl"))
+
+
+def wait_for_epochs(cwd: Path, goal: int, seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while recorded(cwd) < goal and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
+def assert_trained_once(folder: Path) -> None:
+    """Each epoch is there once: no job began while another one was training the run."""
+    assert Run(folder).history().status == "FINISHED"
+    records = journal.read(folder / journal.FILE_NAME)[0]
+    assert [each["epoch"] for each in records if each["kind"] == "epoch"] == list(
+        range(1, EPOCHS + 1)
+    )
+    ends = [each["status"] for each in records if each["kind"] == "end"]
+    assert ends.count("FINISHED") == 1
+    assert "FAILED" not in ends
+
+
+@pytest.mark.fault
+@pytest.mark.service
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_a_sweep_of_four_killed_commands(tmp_path: Path, idx_folder: Path, launcher: str) -> None:
+    jobs = 10 + 2 * KILLS
+    arguments = settings(tmp_path, idx_folder, f"seed=range({jobs})", f"hydra/launcher={launcher}")
+    with killed_at_random(tmp_path, arguments, seed=1) as commands:
+        outputs = commands.outputs()
+        assert [process.returncode for process in commands.running] == [0] * COMMANDS, outputs
+    assert commands.killed >= KILLS / 2
+    assert "Traceback" not in outputs
+    folders = run_folders(tmp_path / "outputs")
+    assert len(folders) == jobs
+    for folder in folders:
+        assert_trained_once(folder)
+    assert outputs.count("each run:   ") == COMMANDS, "all end with the table of all runs"
