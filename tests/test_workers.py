@@ -14,10 +14,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import optuna
 import psutil
 import pytest
 
 from harness.runfolder import journal
+from harness.runfolder.plan import all_plans
 from harness.runfolder.run import Run
 from tests.conftest import RUN, python_path, run_folders, small
 
@@ -118,9 +120,58 @@ def assert_trained_once(folder: Path) -> None:
 
 @pytest.mark.fault
 @pytest.mark.service
+@pytest.mark.parametrize(
+    ("launcher", "sampler"), [("basic", "qmc"), ("joblib", "tpe"), ("basic", "seeds")]
+)
+def test_a_search_of_four_killed_commands(
+    tmp_path: Path, idx_folder: Path, launcher: str, sampler: str
+) -> None:
+    total = 8 + 2 * KILLS
+    search = [f"hydra/launcher={launcher}", "lr=tag(log, interval(0.01, 1))"]
+    if sampler == "seeds":
+        total, sampler = total // 2, "random"
+        search += ["seed=range(1,4)"]
+    arguments = settings(
+        tmp_path, idx_folder, "hydra/sweeper=optuna", f"hydra.sweeper.n_trials={total}",
+        f"hydra.sweeper.sampler={sampler}", "hydra.sweeper.pruner=none", *search,
+    )  # fmt: skip
+    with killed_at_random(tmp_path, arguments, seed=2) as commands:
+        outputs = commands.outputs()
+        assert [process.returncode for process in commands.running] == [0] * COMMANDS, outputs
+    assert commands.killed >= KILLS / 2
+    assert "Traceback" not in outputs
+    assert_search_is_whole(tmp_path, f"sqlite:///{tmp_path}/outputs/optuna.db", total)
+    assert outputs.count("report:   ") == COMMANDS, "all end with the table of all runs"
+
+
+def assert_search_is_whole(cwd: Path, storage: str, total: int) -> None:
+    """Each trial counts once, and has the value of runs that were trained once."""
+    study = optuna.load_study(study_name=None, storage=storage)
+    complete = [each for each in study.trials if each.state.name == "COMPLETE"]
+    others = [each for each in study.trials if each.state.name != "COMPLETE"]
+    assert len(complete) == total
+    assert {each.state.name for each in others} <= {"FAIL"}
+    assert not any("error" in each.user_attrs for each in others)
+    resumed = [each.user_attrs["resumes"] for each in study.trials if "resumes" in each.user_attrs]
+    assert sorted(resumed) == sorted(each.number for each in others), "each one is taken over once"
+    assert len({str(each.params) for each in complete}) == total, "no value was tried twice"
+    assert len({each.user_attrs["worker"] for each in complete}) > 1
+    (plan,) = all_plans(cwd / "outputs")
+    runs = {run.folder.name: run for run in plan.runs(cwd / "outputs")}
+    assert sorted(runs) == sorted(each.name for each in run_folders(cwd / "outputs"))
+    for run in runs.values():
+        assert_trained_once(run.folder)
+    for each in complete:
+        values = each.user_attrs["values"]
+        assert runs[each.user_attrs["run"]].history().final["best/val_error"] == values[-1]
+    study._storage.remove_session()
+
+
+@pytest.mark.fault
+@pytest.mark.service
 @pytest.mark.parametrize("launcher", ["basic", "joblib"])
 def test_a_sweep_of_four_killed_commands(tmp_path: Path, idx_folder: Path, launcher: str) -> None:
-    jobs = 10 + 2 * KILLS
+    jobs = 8 + 2 * KILLS
     arguments = settings(tmp_path, idx_folder, f"seed=range({jobs})", f"hydra/launcher={launcher}")
     with killed_at_random(tmp_path, arguments, seed=1) as commands:
         outputs = commands.outputs()

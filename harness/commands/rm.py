@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import click
-from filelock import FileLock, Timeout
 
 from harness.commands.options import OUTPUTS, YES, confirmed, refuse
 from harness.runfolder import removed
@@ -74,11 +73,9 @@ def _is_searching(outputs: Path, plan: Plan) -> bool:
     folder = sweeps_folder(outputs) / plan.id
     if not folder.is_dir():
         return False
-    try:
-        with FileLock(folder / ".lock", timeout=0):
-            return False
-    except Timeout:
-        return True
+    from harness.run.search.workers import Workers
+
+    return bool(Workers(folder).others())
 
 
 def _counted(chosen: Selection) -> str:

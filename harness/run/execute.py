@@ -116,10 +116,13 @@ def execute_search(search: "Search", engines: Engines, prestart: Prestart) -> Ex
         print(f"error: {line}; repeat the command to continue", file=sys.stderr)
         failed = True
     runs = trials.plan.runs(search.outputs)
-    if target is not None and not interrupted:
-        for run in runs:
-            plot_run(run)
-    report_line = "" if interrupted else _compare(trials.plan, search.outputs)
+    report_line = ""
+    if not interrupted:
+        with one_at_a_time(trials.plan, search.outputs):
+            if target is not None:
+                for run in runs:
+                    plot_run(run)
+            report_line = _compare(trials.plan, search.outputs)
     delivered = deliveries.close(trials.plan)
     status = summary.summarize(runs, trials.plan, delivered, target, interrupted=interrupted)
     if report_line:

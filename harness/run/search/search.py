@@ -13,8 +13,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from harness.data.atomic import write_text
 from harness.run import freeze
 from harness.run.compose import Job, compose_one
@@ -24,6 +22,7 @@ from harness.run.overrides import CommandLine, text_of
 from harness.run.own_source import OwnFolder
 from harness.run.search import space
 from harness.run.search.space import Parameter
+from harness.run.search.workers import Workers
 from harness.runfolder import config as configuration
 from harness.runfolder import keys, own_code
 from harness.runfolder.about import About
@@ -89,9 +88,9 @@ class Search:
         ]
 
     @cached_property
-    def lock(self) -> FileLock:
-        """The lock of the command that runs the search; released when its process exits."""
-        return FileLock(self.folder / ".lock", timeout=0)
+    def workers(self) -> Workers:
+        """This command among those that work on the search."""
+        return Workers(self.folder)
 
 
 def check(settings: OptunaSweeper, line: CommandLine, typed: list[str]) -> Search:
@@ -165,21 +164,14 @@ def _check_one(lines: list[str], value: str) -> Config:
 
 
 def start(search: Search) -> None:
-    """Freeze what the search starts with, or compare it with what it started with; lock it.
+    """Freeze what the search starts with, or compare it with what it started with.
 
-    Raises `ConfigError` when something has changed since, or another command is running it.
+    Raises `ConfigError` when something has changed since.
     """
     now = _start_state(search)
     path = search.folder / FROZEN
     if not path.is_file():
         _write_start_state(search, now)
-    try:
-        search.lock.acquire()
-    except Timeout:
-        raise ConfigError(
-            f"search {search.id}: another command is running it; wait for that one, or stop it, "
-            "and repeat this one to continue"
-        ) from None
     try:
         before = {KEY: str(DEFAULT), THE_SEEDS: []}  # earlier versions had no such keys
         before |= json.loads(path.read_text())

@@ -1,11 +1,10 @@
 """The study of a search: Optuna's record of its trials, its sampler and its pruner."""
 
 import sqlite3
-import threading
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
@@ -20,6 +19,8 @@ if TYPE_CHECKING:
     from harness.run.search.search import Search
 
 DATABASE = "optuna.db"
+ERROR = "error"  # of a trial: why it failed
+DRAWN = "drawn"  # the file with the digest of the trials in the plots
 
 
 def check_database(outputs: Path) -> None:
@@ -133,23 +134,16 @@ def open_study(search: "Search") -> "Study":
 
 
 def _storage(path: Path) -> "RDBStorage":
-    """Optuna's storage in one SQLite file, for the threads of one process.
+    """Optuna's storage in one SQLite file.
 
-    Optuna takes a waiting trial with SELECT FOR UPDATE, which SQLite ignores: two threads might
-    take the same trial. A lock prevents that.
+    Optuna takes a waiting trial with SELECT FOR UPDATE, which SQLite ignores: two threads or
+    commands might take the same trial. They ask in turns (`Workers.turn`).
     """
     from optuna.storages import RDBStorage
 
-    turn = threading.Lock()
-
-    class Storage(RDBStorage):
-        def set_trial_state_values(self, *arguments: Any, **named: Any) -> bool:
-            with turn:
-                return super().set_trial_state_values(*arguments, **named)
-
     path.touch()  # SQLite itself would not let the group write
     uri = f"sqlite:///{path.as_posix()}"
-    return Storage(uri, engine_kwargs={"connect_args": {"timeout": 60}})
+    return RDBStorage(uri, engine_kwargs={"connect_args": {"timeout": 60}})
 
 
 def ended(study: "Study") -> Sequence["FrozenTrial"]:
@@ -157,7 +151,8 @@ def ended(study: "Study") -> Sequence["FrozenTrial"]:
     from optuna.trial import TrialState
 
     done = (TrialState.COMPLETE, TrialState.PRUNED)
-    return [t for t in study.get_trials() if t.state in done or "error" in t.user_attrs]
+    trials = study.get_trials(deepcopy=False)
+    return [t for t in trials if t.state in done or ERROR in t.user_attrs]
 
 
 def best(outputs: Path, name: str, count: int) -> list[dict[str, str]]:

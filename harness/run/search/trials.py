@@ -1,17 +1,19 @@
 """The trials of a search: every one is an ordinary run, and hopeless ones are ended early.
 
-Optuna's own loop asks for a trial whenever a slot of the launcher is free, in a thread that follows
-the trial's journal. A trial of a search with several seeds is a run for each of them, one after
-another while it can still win (`analysis/racing.py`); its value is their mean.
+Each slot of the launcher asks for a trial whenever it is free, and follows the trial's journal.
+Several commands may do so at the same time: they ask in turns, each trial names its command, and
+the trials of a command that died are asked for again. A trial of a search with several seeds is a
+run for each of them, one after another while it can still win (`analysis/racing.py`); its value is
+their mean.
 """
 
 import contextvars
 import math
 import sys
 import threading
-from collections import defaultdict
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -23,9 +25,10 @@ from harness.run.compose import Job, compose_one
 from harness.run.freeze import Membership
 from harness.run.launchers.base import Launcher
 from harness.run.launchers.scoreboard import Scoreboard
+from harness.run.launchers.shared import POLL_S, claimed
 from harness.run.search import space
 from harness.run.search.search import Search
-from harness.run.search.study import DATABASE, ended, open_study
+from harness.run.search.study import DATABASE, ERROR, ended, open_study
 from harness.run.search.watch import Watch
 from harness.run.signals import setting_event
 from harness.run.until import AFTERWARDS
@@ -36,7 +39,7 @@ from harness.runfolder.history import History
 from harness.runfolder.objective import Objective
 from harness.runfolder.own_code import OwnCodeError
 from harness.runfolder.parts import PartError
-from harness.runfolder.plan import Plan, SweepJob, load_plan, sweeps_folder
+from harness.runfolder.plan import Plan, load_plan, sweeps_folder
 from harness.runfolder.run import Run
 from harness.runfolder.status import RunStatus
 
@@ -46,6 +49,8 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 VALUES = "values"  # of a trial: those of its objective over the seeds, lower is better
+WORKER = "worker"  # of a trial: the command that runs it
+RESUMES = "resumes"  # of a trial: the number of the interrupted one that it continues
 
 
 class TrialFailed(RuntimeError):
@@ -67,8 +72,11 @@ class Trials:
         self.launcher = launcher
         self.study = open_study(search)
         self._follow = follow
-        self._lock = threading.Lock()
-        self._busy: dict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._workers = search.workers
+        self._workers.enter()
+        self._composing = threading.Lock()
+        self._followed: set[str] = set()
+        self._is_told = False
         self.plan = self._known()
         if self.plan.jobs and not self.study.trials:
             notices.say(
@@ -79,8 +87,7 @@ class Trials:
         self._error: Exception | None = None
         self._order = Objective.parse(search.base.objective).order
         self._own_source = search.own_source()
-        for run in self.plan.runs(search.outputs):
-            follow(run)
+        self._deliver(self.plan.runs(search.outputs))
 
     @property
     def _seeds(self) -> "list[dict[str, str]]":
@@ -88,67 +95,151 @@ class Trials:
         return [{space.SEED: seed} for seed in self.search.seeds] or [{}]
 
     def _known(self) -> Plan:
-        """The plan of an earlier command of this search, without runs that were removed."""
+        """The plan as the commands of this search left it, without runs that were removed."""
         search = self.search
-        jobs: tuple[SweepJob, ...] = ()
-        verdict = ""
-        if (sweeps_folder(search.outputs) / f"{search.id}.json").is_file():
-            plan = load_plan(search.outputs, search.id)
-            pairs = zip(plan.jobs, plan.runs(search.outputs), strict=True)
-            jobs = tuple(job for job, run in pairs if run.is_readable())
-            verdict = plan.verdict
-        return Plan(search.id, search.typed, jobs, about=search.about, verdict=verdict)
+        if not (sweeps_folder(search.outputs) / f"{search.id}.json").is_file():
+            return Plan(search.id, search.typed, (), about=search.about)
+        plan = load_plan(search.outputs, search.id)
+        pairs = zip(plan.jobs, plan.runs(search.outputs), strict=True)
+        jobs = tuple(job for job, run in pairs if run.is_readable())
+        about = plan.about.then(search.about, 0)
+        if not plan.about.question:
+            about = replace(about, asked_after=search.about.asked_after)
+        return Plan(search.id, search.typed, jobs, about=about, verdict=plan.verdict)
+
+    def _deliver(self, runs: Iterable[Run]) -> None:
+        """Follow the runs, once each."""
+        for run in runs:
+            if run.id not in self._followed:
+                self._followed.add(run.id)
+                self._follow(run)
 
     def run(self) -> None:
         """Run trials until the search has its total. Raises `KeyboardInterrupt`."""
-        from optuna.trial import TrialState
-
-        for trial in self.study.get_trials(states=(TrialState.RUNNING,)):
-            self._enqueue_again(trial)  # the command that ran it died
-            self.study.tell(trial.number, state=TrialState.FAIL)
-        left = self.search.settings.n_trials - len(ended(self.study))
+        with self._workers.turn():
+            self._running()
+            left = self.search.settings.n_trials - len(ended(self.study))
         if left <= 0:
             return
-        self.plan = replace(self.plan, verdict="")
-        context = contextvars.copy_context()  # Optuna's threads have none of the user's folders
-
-        def objective(trial: "Trial") -> float:
-            return context.copy().run(self._objective, trial)
-
         runs = self.plan.runs(self.search.outputs)
         over = [run for run in runs if _is_over(run.history())]
         total = len(over) + left * len(self._seeds)
         with setting_event() as stop, Scoreboard([], total) as board:
             self._stop, self._board = stop, board
-            for run in runs:
-                board.add(run, over=run in over)
-            with suppress(SearchInterrupted):
-                self.study.optimize(
-                    objective, left, n_jobs=self.launcher.slots, catch=(TrialFailed,)
-                )
+            self._shown = {run.id for run in over}
+            for run in over:
+                board.add(run, over=True)
+            self._work_in_slots()
+        self.plan = self._known()
+        self._deliver(self.plan.runs(self.search.outputs))
         if self._error is not None:
             raise self._error
         if stop.is_set():
             raise KeyboardInterrupt
         self._conclude()
 
-    def _objective(self, trial: "Trial") -> float:
-        """The value of a trial's objective at the epoch whose weights count, over its seeds."""
-        from optuna import TrialPruned
+    def _work_in_slots(self) -> None:
+        """Run trials in all slots of the launcher until none is left to start."""
+        if self.launcher.slots == 1:
+            self._work()
+            return
+        context = contextvars.copy_context()  # threads have none of the user's folders
+        slots = range(self.launcher.slots)
+        with ThreadPoolExecutor(len(slots)) as pool:
+            futures = [pool.submit(context.copy().run, self._work) for _ in slots]
+        for future in futures:
+            future.result()
 
+    def _work(self) -> None:
+        """Run one trial after another; returns when no other command may leave one.
+
+        An error that is not of one trial ends the search: the slots stop, and `run` raises it.
+        """
         try:
-            return self._judge(trial)
-        except (TrialFailed, TrialPruned, SearchInterrupted):
-            raise
+            while not self._stop.is_set():
+                trial, may_come = self._ask()
+                if trial is not None:
+                    self._run(trial)
+                elif not may_come:
+                    return
+                else:
+                    self._stop.wait(POLL_S)
         except Exception as error:
-            # With several threads Optuna drops what the last ones raise. The search ends here.
             self._error = self._error or error
             self._stop.set()
-            self._enqueue_again(trial)
-            raise SearchInterrupted from error
+
+    def _ask(self) -> "tuple[Trial | None, bool]":
+        """A trial with its values, or whether one may come, of another command that dies."""
+        with self._workers.turn():
+            running = self._running()
+            room = self.search.settings.n_trials - len(ended(self.study)) - len(running)
+            if room > 0:
+                if self.launcher.slots > 1 or self._workers.others():
+                    self.study.sampler.reseed_rng()  # those of one seed propose the same
+                trial = self.study.ask()
+                trial.set_user_attr(WORKER, self._workers.id)
+                for parameter in self.search.space:
+                    parameter.suggest(trial)
+                return trial, True
+        elsewhere = sum(each.user_attrs[WORKER] != self._workers.id for each in running)
+        if elsewhere and not self._is_told:
+            self._is_told = True
+            print(f"{elsewhere} trial(s) are trained by other commands: waiting", flush=True)
+        return None, elsewhere > 0
+
+    def _running(self) -> "list[FrozenTrial]":
+        """The trials that living commands run; those of dead ones wait again. In a turn."""
+        from optuna.trial import TrialState
+
+        live = {self._workers.id, *self._workers.others()}
+        running = []
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if trial.user_attrs.get(WORKER) not in live:
+                self._put_back(trial)
+            elif ERROR not in trial.user_attrs:
+                running.append(trial)
+        return running
+
+    def _put_back(self, trial: "Trial | FrozenTrial") -> None:
+        """End a trial that was interrupted; one with its values is asked for next."""
+        from optuna.trial import TrialState
+
+        with self._workers.turn():
+            waiting = self.study.get_trials(states=(TrialState.WAITING,))
+            is_known = any(each.user_attrs.get(RESUMES) == trial.number for each in waiting)
+            if not is_known and ERROR not in trial.user_attrs:  # else it failed as it was killed
+                self.study.enqueue_trial(trial.params, user_attrs={RESUMES: trial.number})
+            self.study.tell(trial.number, state=TrialState.FAIL)
+
+    def _run(self, trial: "Trial") -> None:
+        """Train a trial and tell the study how it ended."""
+        from optuna import TrialPruned
+        from optuna.trial import TrialState
+
+        value: float | None = None
+        try:
+            value, state = self._judge(trial), TrialState.COMPLETE
+            if math.isnan(value):
+                raise TrialFailed(f"its {self.search.base.objective} is not a number")
+        except TrialPruned:
+            state = TrialState.PRUNED
+        except TrialFailed as error:
+            value, state = None, TrialState.FAIL
+            trial.set_user_attr(ERROR, str(error))
+        except SearchInterrupted:
+            self._put_back(trial)
+            return
+        except Exception:
+            self._put_back(trial)
+            raise
+        with self._workers.turn():
+            self.study.tell(trial.number, value, state)
 
     def _judge(self, trial: "Trial") -> float:
-        """Train a trial with one seed after another, while it can still win."""
+        """The value of a trial's objective at the epoch whose weights count, over its seeds.
+
+        Trains it with one seed after another, while it can still win.
+        """
         values = {each.key: each.suggest(trial) for each in self.search.space}
         found: list[float] = []
         now = Prospect(math.nan, math.inf)
@@ -158,7 +249,7 @@ class Trials:
                 run = self._freeze_trial(trial, {**values, **seed})
                 started += 1
                 try:
-                    with self._busy[run.id]:  # the same values again: wait, then use their result
+                    with self._claim(run):  # the same values again: wait, then use their result
                         found.append(self._order(self._train(trial, run, may_prune=not found)))
                 finally:
                     self._board.ended(run)
@@ -197,20 +288,27 @@ class Trials:
             verdict=f"{whole} of {count} settings have all {len(self._seeds)} seeds"
             f"{f'; {others}' if whole < count else ''}. {AFTERWARDS}",
         )
-        self.plan.save(self.search.outputs)
+        with self._workers.turn():
+            self.plan.save(self.search.outputs)
+
+    @contextmanager
+    def _claim(self, run: Run) -> Iterator[None]:
+        """Hold the claim of a run; waits while another trial has it."""
+        with ExitStack() as held:
+            while not held.enter_context(claimed(run)):
+                if self._stop.wait(POLL_S):
+                    raise SearchInterrupted
+            yield
 
     def _freeze_trial(self, trial: "Trial", values: dict[str, str]) -> Run:
         """The run of these values. Raises `TrialFailed` when they cannot be combined."""
         if self._stop.is_set():
-            self._give_up(trial)
+            raise SearchInterrupted
         try:
-            with self._lock:
-                run = self._freeze(values)
-                _ = self._busy[run.id]  # created under the lock
+            run = self._freeze(values)
         except Busy:
             raise  # not of this trial: the search ends
         except (ConfigError, PartError) as error:
-            trial.set_user_attr("error", str(error))
             print(f"trial {trial.number} is not possible: {error}", file=sys.stderr)
             raise TrialFailed(str(error)) from None
         trial.set_user_attr("run", run.id)
@@ -236,8 +334,7 @@ class Trials:
             run.mark_pruned(watch.pruned)
             raise TrialPruned
         if self._stop.is_set():
-            self._give_up(trial)
-        trial.set_user_attr("error", history.error)
+            raise SearchInterrupted
         raise TrialFailed(history.error)
 
     def _freeze(self, values: dict[str, str]) -> Run:
@@ -252,21 +349,33 @@ class Trials:
         lines = [*search.fixed, *(f"{key}={value}" for key, value in values.items())]
         shown = {key: space.short(value) for key, value in values.items()}
         name = ",".join(f"{key}={value}" for key, value in shown.items())
-        config = compose_one(lines, search.folder / "conf", search.own_folders)
-        configuration.check(config)
-        prepared = freeze.prepare([freeze.with_backend(Job(name, shown, config))])[0]
-        self._check_data(prepared.data_digest)
-        for job in self.plan.jobs:
-            if job.key == prepared.key:
-                return open_run(search.outputs, job.run)
-        number = str(len(self.plan.jobs) + 1)
-        membership = Membership(search.id, number, self.plan.about)
-        job = freeze.freeze_trial(prepared, list(search.typed), membership)
-        self.plan = replace(self.plan, jobs=(*self.plan.jobs, job))
-        self.plan.save(search.outputs)
-        run = open_run(search.outputs, job.run)
-        self._follow(run)
-        return run
+        with self._composing:
+            config = compose_one(lines, search.folder / "conf", search.own_folders)
+            configuration.check(config)
+            prepared = freeze.prepare([freeze.with_backend(Job(name, shown, config))])[0]
+            self._check_data(prepared.data_digest)
+        with self._workers.turn():
+            self.plan = self._known()
+            self._show_others()
+            run = next((job.run for job in self.plan.jobs if job.key == prepared.key), None)
+            if run is None:
+                number = str(len(self.plan.jobs) + 1)
+                membership = Membership(search.id, number, self.plan.about)
+                job = freeze.freeze_trial(prepared, list(search.typed), membership)
+                self.plan = replace(self.plan, jobs=(*self.plan.jobs, job), verdict="")
+                self.plan.save(search.outputs)
+                run = job.run
+            self._shown.add(run)
+        found = open_run(search.outputs, run)
+        self._deliver([found])
+        return found
+
+    def _show_others(self) -> None:
+        """Count the runs that other commands have trained since."""
+        for run in self.plan.runs(self.search.outputs):
+            if run.id not in self._shown and _is_over(run.history()):
+                self._shown.add(run.id)
+                self._board.add(run, over=True)
 
     def _check_data(self, digest: str) -> None:
         """Raise `ValueError` unless a trial has the data that the search started with."""
@@ -277,19 +386,6 @@ class Trials:
                 f"search {search.id}: the data set was changed while it runs; restore it and "
                 "repeat the command, or start another search with hydra.sweeper.study=NAME"
             )
-
-    def _give_up(self, trial: "Trial") -> None:
-        self._enqueue_again(trial)
-        self.study.stop()
-        raise SearchInterrupted
-
-    def _enqueue_again(self, trial: "Trial | FrozenTrial") -> None:
-        """Let the next command start with an interrupted trial's values; its run is continued."""
-        from optuna.trial import TrialState
-
-        waiting = self.study.get_trials(states=(TrialState.WAITING,))
-        if not any(each.user_attrs.get("resumes") == trial.number for each in waiting):
-            self.study.enqueue_trial(trial.params, user_attrs={"resumes": trial.number})
 
 
 def _is_over(history: History) -> bool:

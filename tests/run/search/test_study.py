@@ -3,12 +3,10 @@
 import subprocess
 import sys
 import time
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from optuna import Trial
 from optuna.trial import TrialState
 
 from harness.run.search.search import Search
@@ -51,21 +49,6 @@ def test_a_continued_search_does_not_repeat_its_first_proposals(tmp_path: Path) 
     assert proposals[0] != proposals[1]
     again = open_study(search_in(tmp_path / "again", sampler="random"))
     assert again.ask().suggest_float("lr", 0, 1) == proposals[0], "the seed decides"
-
-
-def test_a_waiting_trial_is_taken_once(tmp_path: Path) -> None:
-    study = open_study(search_in(tmp_path, sampler="random"))
-    waiting = 30
-    for number in range(waiting):
-        study.enqueue_trial({"x": number})
-    tried = Counter[int]()
-
-    def objective(trial: Trial) -> float:
-        tried[trial.number] += 1
-        return trial.suggest_float("x", 0, waiting)
-
-    study.optimize(objective, waiting, n_jobs=4)
-    assert tried == dict.fromkeys(range(waiting), 1)
 
 
 def test_interrupted_trials_do_not_count_towards_the_total(tmp_path: Path) -> None:
