@@ -21,7 +21,8 @@ import pytest
 from harness.runfolder import journal
 from harness.runfolder.plan import all_plans
 from harness.runfolder.run import Run
-from tests.conftest import RUN, python_path, run_folders, small
+from tests.conftest import ROOT, RUN, command_in, python_path, run_folders, small, start
+from tests.tracking.test_faults import PostgreSQL, postgres_is_here
 
 KILLS = int(os.environ.get("HARNESS_KILLS", "4"))
 COMMANDS = 4
@@ -142,6 +143,75 @@ def test_a_search_of_four_killed_commands(
     assert "Traceback" not in outputs
     assert_search_is_whole(tmp_path, f"sqlite:///{tmp_path}/outputs/optuna.db", total)
     assert outputs.count("report:   ") == COMMANDS, "all end with the table of all runs"
+
+
+@pytest.fixture
+def postgresql() -> Iterator[str]:
+    """The address of a real PostgreSQL."""
+    if not postgres_is_here():
+        pytest.skip("PostgreSQL is missing: apt-get install postgresql")
+    database = PostgreSQL()
+    try:
+        yield database.uri
+    finally:
+        database.stop()
+
+
+@pytest.mark.fault
+@pytest.mark.service
+def test_a_search_of_four_killed_commands_in_postgresql(
+    tmp_path: Path, idx_folder: Path, postgresql: str
+) -> None:
+    total = 8 + 2 * KILLS
+    arguments = settings(
+        tmp_path, idx_folder, "hydra/sweeper=optuna", f"hydra.sweeper.n_trials={total}",
+        f"hydra.sweeper.storage={postgresql}", "hydra.sweeper.pruner=none",
+        "lr=tag(log, interval(0.01, 1))",
+    )  # fmt: skip
+    with killed_at_random(tmp_path, arguments, seed=3) as commands:
+        outputs = commands.outputs()
+        assert [process.returncode for process in commands.running] == [0] * COMMANDS, outputs
+    assert commands.killed >= KILLS / 2
+    assert "Traceback" not in outputs
+    assert_search_is_whole(tmp_path, postgresql, total)
+    assert not (tmp_path / "outputs/optuna.db").exists()
+
+
+@pytest.mark.service
+def test_a_search_in_two_folders(tmp_path: Path, idx_folder: Path, postgresql: str) -> None:
+    """The machines share the study only; one with other settings is refused."""
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+        arguments = settings(
+            tmp_path / name, idx_folder, "hydra/sweeper=optuna", "hydra.sweeper.n_trials=6",
+            f"hydra.sweeper.storage={postgresql}", "lr=tag(log, interval(0.01, 1))",
+            "hydra.sweeper.study=both", "hydra.sweeper.pruner=none",
+        )  # fmt: skip
+    here, there = (command_in(tmp_path / name) for name in ("here", "there"))
+    path = {"PYTHONPATH": f"{tmp_path / 'here'}{os.pathsep}{ROOT}"}
+    refused = there(RUN, *arguments, "batch=10", "hydra.sweeper.n_trials=1", **path)
+    assert refused.returncode == 0, refused.stderr
+    refused = here(RUN, *arguments, **path)
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1), refused.stderr
+    assert "search both: batch was 10 when it started and is 20 now" in refused.stderr
+    (tmp_path / "there/outputs").rename(tmp_path / "other")
+    named = [each.replace("study=both", "study=two") for each in arguments]
+    first = here(RUN, *named, "hydra.sweeper.n_trials=2", **path)
+    assert first.returncode == 0, first.stderr
+    both = [start(tmp_path / name, *named, **path) for name in ("here", "there")]
+    for process in both:
+        stdout, stderr = process.communicate(timeout=300)
+        assert process.returncode == 0, stderr
+        assert " of 6 trials have no run here; " in stdout
+    counts = [len(run_folders(tmp_path / name / "outputs")) for name in ("here", "there")]
+    assert sum(counts) == 6
+    assert min(counts) > 0
+    merged = here("harness", "merge", str(tmp_path / "there/outputs"))
+    assert merged.returncode == 0, merged.stderr
+    again = here(RUN, *named, **path)
+    assert again.returncode == 0, again.stderr
+    assert "have no run here" not in again.stdout
+    assert again.stdout.count("FINISHED") == 6
 
 
 def assert_search_is_whole(cwd: Path, storage: str, total: int) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 import click
 
 from harness.commands.options import OUTPUTS, YES, confirmed, refuse
-from harness.commands.rm import REMOVED
 from harness.data.atomic import size_of
 from harness.runfolder import removed
 from harness.runfolder.folder import alone
@@ -52,7 +51,7 @@ def _erase(outputs: Path, listed: Outputs) -> ExitStatus:
         removed.erase(outputs, run)
     if not kept:
         for _, plan, _ in listed.plans:
-            study.forget(outputs, f"{REMOVED}{plan.id}")
+            study.forget(outputs, f"{study.REMOVED}{plan.id}")
         removed.erase_rest(outputs)
     for line in problems:
         print(f"kept: {line}", file=sys.stderr)

@@ -14,7 +14,6 @@ from harness.runfolder.run import Run
 from harness.runfolder.selection import Selection, select
 from harness.runfolder.status import ExitStatus
 
-REMOVED = "removed-"  # prefix of the study of a removed search
 MOST_NAMED = 10
 
 
@@ -70,12 +69,13 @@ def _check(chosen: Selection, outputs: Path) -> None:
 
 
 def _is_searching(outputs: Path, plan: Plan) -> bool:
-    folder = sweeps_folder(outputs) / plan.id
-    if not folder.is_dir():
+    if not (sweeps_folder(outputs) / plan.id).is_dir():
         return False
-    from harness.run.search.workers import Workers
+    from harness.run.search.storage import Storage
 
-    return bool(Workers(folder).others())
+    storage = Storage.of(outputs, plan.id)
+    storage.check()
+    return bool(storage.workers(plan.id).others())
 
 
 def _counted(chosen: Selection) -> str:
@@ -95,7 +95,7 @@ def rename_study(outputs: Path, plan: Plan | None, *, is_removed: bool) -> None:
     if plan is not None:
         from harness.run.search import study  # which loads Optuna
 
-        names = (plan.id, f"{REMOVED}{plan.id}")
+        names = (plan.id, f"{study.REMOVED}{plan.id}")
         study.rename(outputs, *(names if is_removed else names[::-1]))
 
 

@@ -143,11 +143,11 @@ def _prepare(line: CommandLine, typed: list[str], prestart: Prestart, *, is_swee
         search = searching.check(engines.sweeper, line, typed)
         _check_driver(_target_of(search.base))
         choose.check(engines.launcher, search.base.required_threads, is_sweep=is_sweep)
-        study.check_database(search.outputs)
+        search.storage.check()
         signals.raise_at_the_first()
         if _is_numba_broken(prestart, [freeze.with_backend(Job("", {}, search.base)).config]):
             search = searching.check(engines.sweeper, line, typed)
-        searching.start(search)
+        study.agree(search, searching.start(search))
         rest = partial(execute.execute_search, search, engines, prestart)
         return Task(rest, search.outputs, [], search.id)
     if line.resume is not None:

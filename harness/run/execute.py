@@ -130,6 +130,8 @@ def execute_search(search: "Search", engines: Engines, prestart: Prestart) -> Ex
         if not search.seeds and sum(run.is_finished for run in runs) > 1:
             command = summary.command("confirm", search.id, outputs=search.outputs)
             print(f"one seed may be luck:      {command}")
+    if line := attempt("trials elsewhere", trials.elsewhere, ""):
+        print(line)
     return ExitStatus.FAILED if failed and status is ExitStatus.DONE else status
 
 

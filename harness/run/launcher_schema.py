@@ -74,6 +74,11 @@ class OptunaSweeper(Group):
 
     name: Literal["optuna"]
     study: StudyName | None = about("name of the search; null: a digest of the command")
+    storage: str | None = about(
+        "PostgreSQL database of the trials, for commands on several machines: "
+        "postgresql://USER@HOST/NAME; null: outputs/optuna.db",
+        default=None,
+    )
     n_trials: Count = about("trials in all; a repeated command continues to this total")
     sampler: Literal["tpe", "random", "qmc"] = about("what proposes values: tpe, random, qmc")
     pruner: Literal["none", "median", "halving", "hyperband"] = about(

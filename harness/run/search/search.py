@@ -8,6 +8,7 @@ trials are composed; and `search.json`. A repeated command that would change any
 import json
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +23,8 @@ from harness.run.overrides import CommandLine, text_of
 from harness.run.own_source import OwnFolder
 from harness.run.search import space
 from harness.run.search.space import Parameter
+from harness.run.search.storage import FROZEN, Storage
+from harness.run.search.storage import KEY as STORAGE
 from harness.run.search.workers import Workers
 from harness.runfolder import config as configuration
 from harness.runfolder import keys, own_code
@@ -31,11 +34,11 @@ from harness.runfolder.objective import DEFAULT, KEY
 from harness.runfolder.plan import load_plan, sweeps_folder
 from harness.runfolder.schema import Config
 
-FROZEN = "search.json"
 OWN = "own"
 DATA = "the data"
 OWN_SOURCE = "the source of your own code"
 SPLIT_SEED = "dataset.split_seed"
+FILES = "the digest of the frozen folders conf and --config-dir"
 THE_SEEDS = "the seeds of each trial"
 # Keys that a repeated command may change.
 FREE = ("outputs", "tracking.uri", "tracking.patience", "tracking.name", "threads")
@@ -87,10 +90,15 @@ class Search:
             for number, live in enumerate(own_code.folders())
         ]
 
+    @property
+    def storage(self) -> Storage:
+        """Where its trials are."""
+        return Storage(self.outputs, self.settings.storage)
+
     @cached_property
     def workers(self) -> Workers:
         """This command among those that work on the search."""
-        return Workers(self.folder)
+        return self.storage.workers(self.id)
 
 
 def check(settings: OptunaSweeper, line: CommandLine, typed: list[str]) -> Search:
@@ -163,8 +171,8 @@ def _check_one(lines: list[str], value: str) -> Config:
     return config
 
 
-def start(search: Search) -> None:
-    """Freeze what the search starts with, or compare it with what it started with.
+def start(search: Search) -> dict[str, Any]:
+    """Freeze what the search starts with, or compare it with what it started with; returns it.
 
     Raises `ConfigError` when something has changed since.
     """
@@ -180,6 +188,12 @@ def start(search: Search) -> None:
             f"{path}: not the start state of a search ({error}); restore it from a copy, or start "
             "another search with hydra.sweeper.study=NAME"
         ) from error
+    refuse_changes(search, before, now)
+    return now
+
+
+def refuse_changes(search: Search, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raise `ConfigError` if the search would go on with something else than it started with."""
     for key in {**before, **now}:
         if before.get(key) != now.get(key):
             raise ConfigError(
@@ -187,6 +201,20 @@ def start(search: Search) -> None:
                 f"{now.get(key)} now; a search cannot change once started: restore it, or start "
                 "another with hydra.sweeper.study=NAME"
             )
+
+
+def state_elsewhere(search: Search, state: Mapping[str, Any]) -> dict[str, Any]:
+    """The start state as commands with another folder `outputs` must have it as well.
+
+    The folder `conf` and those of `--config-dir` are frozen in each; their digest is part of it.
+    """
+    files = sorted(
+        (path.relative_to(search.folder).as_posix(), path.read_text())
+        for name in ("conf", OWN)
+        for path in (search.folder / name).rglob("*.yaml")
+    )
+    kept = {key: value for key, value in state.items() if key != STORAGE}
+    return {**kept, FILES: keys.digest(files, 16)}
 
 
 def _start_state(search: Search) -> dict[str, Any]:

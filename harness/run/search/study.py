@@ -1,13 +1,12 @@
 """The study of a search: Optuna's record of its trials, its sampler and its pruner."""
 
-import sqlite3
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
-
+from harness.run.search.search import Search, refuse_changes, state_elsewhere
+from harness.run.search.storage import Storage
 from harness.runfolder.config import ConfigError
 from harness.runfolder.objective import Objective
 
@@ -16,32 +15,9 @@ if TYPE_CHECKING:
     from optuna.storages import RDBStorage
     from optuna.trial import FrozenTrial
 
-    from harness.run.search.search import Search
-
-DATABASE = "optuna.db"
+REMOVED = "removed-"  # what the study of a removed search begins with
+STATE = "state"  # of a study: what the search started with
 ERROR = "error"  # of a trial: why it failed
-DRAWN = "drawn"  # the file with the digest of the trials in the plots
-
-
-def check_database(outputs: Path) -> None:
-    """Raise `ConfigError` if `outputs/optuna.db` is there and damaged."""
-    path = outputs.resolve() / DATABASE
-    if not path.is_file():
-        return
-    try:
-        with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=60)) as opened:
-            problem = str(opened.execute("PRAGMA integrity_check(1)").fetchone()[0])
-    except sqlite3.Error as error:
-        problem = str(error)
-    if problem != "ok":
-        raise ConfigError(_unusable(path, problem))
-
-
-def _unusable(path: Path, problem: str) -> str:
-    return (
-        f"{path}: not a usable record of trials ({problem}); move it away and repeat the command: "
-        "it starts its trials again, and those with the values of a finished run take its result"
-    )
 
 
 def failures() -> tuple[type[Exception], ...]:
@@ -53,17 +29,16 @@ def failures() -> tuple[type[Exception], ...]:
 
 
 def rename(outputs: Path, before: str, after: str) -> None:
-    """Give a study another name, in place of one that has it; nothing to do where there is none."""
+    """Give a study another name, in place of one that has it; nothing to do where there is none.
+
+    Raises `ConfigError`.
+    """
     import optuna
 
-    path = outputs.resolve() / DATABASE
-    if not path.is_file():
-        return
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    with FileLock(f"{path}.lock", timeout=60):
-        storage = _storage(path)
-        names = optuna.get_all_study_names(storage)
-        if before not in names:
+    with _existing(outputs, before, after) as storage:
+        names = [] if storage is None else optuna.get_all_study_names(storage)
+        if storage is None or before not in names:
             return
         if after in names:
             optuna.delete_study(study_name=after, storage=storage)
@@ -74,21 +49,32 @@ def rename(outputs: Path, before: str, after: str) -> None:
 
 
 def forget(outputs: Path, name: str) -> None:
-    """Delete a study; nothing to do where there is none."""
+    """Delete a study; nothing to do where there is none. Raises `ConfigError`."""
     import optuna
 
-    path = outputs.resolve() / DATABASE
-    if path.is_file():
-        with FileLock(f"{path}.lock", timeout=60):
-            storage = _storage(path)
-            if name in optuna.get_all_study_names(storage):
-                optuna.delete_study(study_name=name, storage=storage)
+    with _existing(outputs, name) as storage:
+        if storage is not None and name in optuna.get_all_study_names(storage):
+            optuna.delete_study(study_name=name, storage=storage)
 
 
-def open_study(search: "Search") -> "Study":
-    """The study in `outputs/optuna.db`, with the sampler and the pruner of the settings.
+@contextmanager
+def _existing(outputs: Path, *names: str) -> "Iterator[RDBStorage | None]":
+    """The database of a search, one command at a time; None if there is none.
 
-    Raises `ConfigError` if the file is damaged.
+    names: of its study; that of a removed search begins with `REMOVED`.
+    """
+    place = Storage.of(outputs, min(names, key=len).removeprefix(REMOVED))
+    if not place.is_there():
+        yield None
+        return
+    with place.lock():
+        yield place.open()
+
+
+def open_study(search: Search) -> "Study":
+    """The study of a search, with the sampler and the pruner of the settings.
+
+    Raises `ConfigError` if its database cannot be used.
     """
     import optuna
     from optuna import pruners, samplers
@@ -96,18 +82,18 @@ def open_study(search: "Search") -> "Study":
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     settings, epochs = search.settings, search.base.epochs
     objective = Objective.parse(search.base.objective)
-    path = search.outputs.resolve() / DATABASE
-    with FileLock(f"{path}.lock", timeout=60):  # two commands may create it at the same time
+    place = search.storage
+    with place.lock():  # two commands may create it at the same time
         try:
             study = optuna.create_study(
-                storage=_storage(path),
+                storage=place.open(),
                 study_name=search.id,
                 direction="maximize" if objective.is_max else "minimize",
                 load_if_exists=True,
             )
             known = len(study.trials)
         except failures() as error:
-            raise ConfigError(_unusable(path, str(error).splitlines()[0])) from error
+            raise place.unusable(str(error)) from error
     # A sampler restarted from the same seed would repeat its first proposals.
     seed = settings.seed + known
     startup, warmup = settings.startup_trials, settings.warmup_epochs
@@ -133,17 +119,20 @@ def open_study(search: "Search") -> "Study":
     return study
 
 
-def _storage(path: Path) -> "RDBStorage":
-    """Optuna's storage in one SQLite file.
+def agree(search: Search, state: dict[str, Any]) -> None:
+    """Note in the study what the search starts with, or compare it with what it started with.
 
-    Optuna takes a waiting trial with SELECT FOR UPDATE, which SQLite ignores: two threads or
-    commands might take the same trial. They ask in turns (`Workers.turn`).
+    For commands that do not share the folder of the search. Raises `ConfigError`.
     """
-    from optuna.storages import RDBStorage
-
-    path.touch()  # SQLite itself would not let the group write
-    uri = f"sqlite:///{path.as_posix()}"
-    return RDBStorage(uri, engine_kwargs={"connect_args": {"timeout": 60}})
+    if search.storage.uri is None:
+        return
+    study, now = open_study(search), state_elsewhere(search, state)
+    with search.storage.lock():
+        before = study.user_attrs.get(STATE)
+        if before is None:
+            study.set_user_attr(STATE, now)
+        else:
+            refuse_changes(search, before, now)
 
 
 def ended(study: "Study") -> Sequence["FrozenTrial"]:
@@ -165,17 +154,17 @@ def best(outputs: Path, name: str, count: int) -> list[dict[str, str]]:
     from optuna.trial import TrialState
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    path = outputs.resolve() / DATABASE
+    place = Storage.of(outputs, name)
     try:
-        storage = _storage(path) if path.is_file() else None
+        storage = place.open() if place.is_there() else None
         if storage is None or name not in optuna.get_all_study_names(storage):
-            raise ConfigError(f"{path}: has no trials of search {name}; repeat its command")
+            raise ConfigError(f"{place}: has no trials of search {name}; repeat its command")
         study = optuna.load_study(study_name=name, storage=storage)
         trials = study.get_trials(states=(TrialState.COMPLETE,))
     except failures() as error:
         if isinstance(error, ConfigError):
             raise
-        raise ConfigError(_unusable(path, str(error).splitlines()[0])) from error
+        raise place.unusable(str(error)) from error
     trials.sort(key=lambda trial: trial.value or 0.0)
     if study.direction is StudyDirection.MAXIMIZE:
         trials.reverse()

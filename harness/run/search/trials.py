@@ -28,7 +28,7 @@ from harness.run.launchers.scoreboard import Scoreboard
 from harness.run.launchers.shared import POLL_S, claimed
 from harness.run.search import space
 from harness.run.search.search import Search
-from harness.run.search.study import DATABASE, ERROR, ended, open_study
+from harness.run.search.study import ERROR, ended, open_study
 from harness.run.search.watch import Watch
 from harness.run.signals import setting_event
 from harness.run.until import AFTERWARDS
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 VALUES = "values"  # of a trial: those of its objective over the seeds, lower is better
+RUN = "run"  # of a trial: the id of its run, the last one of several seeds
 WORKER = "worker"  # of a trial: the command that runs it
 RESUMES = "resumes"  # of a trial: the number of the interrupted one that it continues
 
@@ -80,7 +81,7 @@ class Trials:
         self.plan = self._known()
         if self.plan.jobs and not self.study.trials:
             notices.say(
-                f"search {search.id}: {search.outputs / DATABASE} has no trials of it anymore, "
+                f"search {search.id}: {search.storage} has no trials of it anymore, "
                 f"only its {len(self.plan.jobs)} runs are left: the trials start again; those with "
                 "the values of a finished run take its result"
             )
@@ -113,6 +114,18 @@ class Trials:
             if run.id not in self._followed:
                 self._followed.add(run.id)
                 self._follow(run)
+
+    def elsewhere(self) -> str:
+        """A line about the trials whose runs are not here, as of commands with other `outputs`."""
+        here = {job.run for job in self.plan.jobs}
+        runs = [each.user_attrs.get(RUN, "") for each in ended(self.study)]
+        if self.search.storage.uri is None or here.issuperset(filter(None, runs)):
+            return ""
+        count = sum(run not in here for run in runs)
+        return (
+            f"{count} of {len(runs)} trials have no run here; if other commands trained them in "
+            "another folder, `python -m harness merge FOLDER` joins it"
+        )
 
     def run(self) -> None:
         """Run trials until the search has its total. Raises `KeyboardInterrupt`."""
@@ -311,7 +324,7 @@ class Trials:
         except (ConfigError, PartError) as error:
             print(f"trial {trial.number} is not possible: {error}", file=sys.stderr)
             raise TrialFailed(str(error)) from None
-        trial.set_user_attr("run", run.id)
+        trial.set_user_attr(RUN, run.id)
         return run
 
     def _train(self, trial: "Trial", run: Run, *, may_prune: bool) -> float:

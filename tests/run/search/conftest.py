@@ -14,7 +14,7 @@ def settings_of(*texts: str) -> list[Override]:
 def sweeper(**changes: object) -> OptunaSweeper:
     """The settings of a small search."""
     defaults = {
-        "name": "optuna", "study": "s", "n_trials": 4, "sampler": "tpe", "pruner": "median",
-        "seed": 1, "startup_trials": 2, "warmup_epochs": 1,
+        "name": "optuna", "study": "s", "storage": None, "n_trials": 4, "sampler": "tpe",
+        "pruner": "median", "seed": 1, "startup_trials": 2, "warmup_epochs": 1,
     }  # fmt: skip
     return OptunaSweeper(**(defaults | changes))  # type: ignore[arg-type]

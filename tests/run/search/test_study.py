@@ -10,9 +10,9 @@ import pytest
 from optuna.trial import TrialState
 
 from harness.run.search.search import Search
+from harness.run.search.storage import Storage
 from harness.run.search.study import (
     best,
-    check_database,
     ended,
     open_study,
 )
@@ -112,10 +112,14 @@ def test_the_best_settings_are_as_they_were_tried(
 
 @pytest.mark.parametrize("damage", ["text", "cut", "header", "schema"])
 def test_a_damaged_database_is_one_line(tmp_path: Path, damage: str) -> None:
-    check_database(tmp_path)  # there is none
+    Storage(tmp_path).check()  # there is none
     study = open_study(search_in(tmp_path))
     study.tell(study.ask(), 0.5)
-    check_database(tmp_path)
+    Storage(tmp_path).check()
+
+    def check(outputs: Path) -> None:
+        Storage(outputs).check()
+
     path = tmp_path / "optuna.db"
     content = path.read_bytes()
     path.write_bytes(
@@ -126,8 +130,8 @@ def test_a_damaged_database_is_one_line(tmp_path: Path, damage: str) -> None:
             "schema": content.replace(b"CREATE TABLE studies", b"CREATE TABLE nothing"),
         }[damage]
     )
-    for call in (check_database, lambda outputs: open_study(search_in(outputs))):
-        if (damage, call) != ("schema", check_database):
+    for call in (check, lambda outputs: open_study(search_in(outputs))):
+        if (damage, call) != ("schema", check):
             with pytest.raises(ConfigError, match=r"optuna\.db: not a usable record") as caught:
                 call(tmp_path)
             assert "\n" not in str(caught.value)

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from harness.run.search import workers
-from harness.run.search.workers import Workers
+from harness.run.search.workers import FolderWorkers
 from harness.runfolder.folder import Busy
 
 OTHER = """
 import sys, time
 from pathlib import Path
-from harness.run.search.workers import Workers
-other = Workers(Path(sys.argv[1]))
+from harness.run.search.workers import FolderWorkers
+other = FolderWorkers(Path(sys.argv[1]))
 other.enter()
 if sys.argv[2] == "turn":
     turn = other.turn()
@@ -41,14 +41,14 @@ def another(folder: Path, what: str = "lives") -> Iterator[str]:
 
 
 def test_a_command_lives_until_its_process_ends(tmp_path: Path) -> None:
-    own = Workers(tmp_path / "search")
+    own = FolderWorkers(tmp_path / "search")
     assert own.others() == set()
     own.enter()
     own.enter()
     with another(tmp_path / "search") as first, another(tmp_path / "search") as second:
         assert own.others() == {first, second}
     assert own.others() == set()
-    third = Workers(tmp_path / "search")
+    third = FolderWorkers(tmp_path / "search")
     third.enter()
     left = {path.stem for path in (tmp_path / "search/workers").iterdir()}
     assert left == {own.id, third.id}, "what the dead ones left is removed"
@@ -57,7 +57,7 @@ def test_a_command_lives_until_its_process_ends(tmp_path: Path) -> None:
 
 def test_a_turn_ends_with_its_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "TURN_S", 0.2)
-    own = Workers(tmp_path / "search")
+    own = FolderWorkers(tmp_path / "search")
     with (
         another(tmp_path / "search", "turn"),
         pytest.raises(Busy, match=r"search/\.lock: another command has held it"),
