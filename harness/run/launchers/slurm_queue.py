@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from harness.data.atomic import write_text
 from harness.run.launcher_schema import SlurmLauncher
 from harness.run.launchers.base import LauncherError
@@ -62,9 +64,18 @@ class Queue:
         self._asked = 0.0
 
     def submit(self, runs: Sequence[Run]) -> None:
-        """Queue the runs as arrays of at most 1,000 tasks. Raises `LauncherError`."""
-        for start in range(0, len(runs), ARRAY):
-            self._submit(runs[start : start + ARRAY])
+        """Queue the runs as arrays of at most 1,000 tasks. Raises `LauncherError`.
+
+        One command at a time: those that another one has submitted meanwhile are not submitted.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self._folder / ".lock"):
+            with self._lock:
+                self._states = None
+                self._jobs |= {run.folder: _read(run.folder) for run in runs}
+            left = [run for run in runs if self.state(run) is not None]
+            for start in range(0, len(left), ARRAY):
+                self._submit(left[start : start + ARRAY])
 
     def _submit(self, runs: Sequence[Run]) -> None:
         from submitit.core.utils import FailedJobError

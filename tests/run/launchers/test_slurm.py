@@ -1,7 +1,9 @@
 """A real Slurm with two nodes: arrays, scancel, requeue, and repeated commands."""
 
 import json
+import shlex
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -115,6 +117,46 @@ def test_jobs_outlive_the_command_and_the_next_one_follows_them(
     for folder in run_folders(tmp_path / "outputs"):
         records = journal.read(folder / journal.FILE_NAME)[0]
         assert [record["kind"] for record in records].count("start") == 1, "never started twice"
+
+
+@pytest.mark.parametrize("kind", ["sweep", "search"])
+def test_two_commands_submit_each_job_once(tmp_path: Path, idx_folder: Path, kind: str) -> None:
+    search = ("hydra/sweeper=optuna", "lr=interval(0.01,1)", "hydra.sweeper.n_trials=6",
+              "hydra.sweeper.pruner=none")  # fmt: skip
+    what = ("seed=range(6)",) if kind == "sweep" else search
+    arguments = settings(idx_folder, "tracking=none", "epochs=40", *what)
+    commands = [start(tmp_path, *arguments) for _ in range(2)]
+    if kind == "search":
+        training(tmp_path, 1)
+        commands[0].kill()
+    for process in commands:
+        _, stderr = process.communicate(timeout=400)
+        assert process.returncode in (0, -signal.SIGKILL), stderr
+    assert commands[1].returncode == 0
+    assert_whole(tmp_path, 40, 6)
+    for folder in run_folders(tmp_path / "outputs"):
+        records = journal.read(folder / journal.FILE_NAME)[0]
+        assert [record["kind"] for record in records].count("start") == 1, "never started twice"
+
+
+def test_array_tasks_are_commands_of_one_search(tmp_path: Path, idx_folder: Path) -> None:
+    """Each task of the array runs the same command; one of them is requeued."""
+    words = ("-m", *small(idx_folder, "tracking=none", "batch=10", "width=300", "epochs=60",
+             "backend=numpy", "threads=1"), "hydra/sweeper=optuna", "lr=interval(0.01,1)",
+             "hydra.sweeper.n_trials=6", "hydra.sweeper.pruner=none")  # fmt: skip
+    line = shlex.join([sys.executable, "-m", RUN, *words])
+    number = ask("sbatch", "--parsable", "--array=1-2", "--mem=1G", "--requeue",
+                 f"--chdir={tmp_path}", f"--wrap={line}").strip()  # fmt: skip
+    training(tmp_path, 2)
+    ask("scontrol", "requeue", f"{number}_1")
+
+    def is_done() -> bool:
+        states = ask("squeue", "--noheader", f"--job={number}_2", "--states=all", "--format=%T")
+        return states.strip() == "COMPLETED"
+
+    wait_for(is_done, 400)
+    assert_whole(tmp_path, 60, 6)
+    ask("scancel", number)
 
 
 def test_preempted_and_timed_out_jobs_resume_from_their_checkpoints(

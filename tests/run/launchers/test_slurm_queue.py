@@ -117,3 +117,29 @@ def test_a_large_sweep_is_several_arrays(tmp_path: Path, monkeypatch: pytest.Mon
     jobs = [json.loads((run.folder / QUEUED).read_text()) for run in runs]
     assert [job["task"] for job in jobs] == ["0", "1", "N/A"], "a single job is no array"
     assert jobs[0]["name"] == jobs[1]["name"] != jobs[2]["name"]
+
+
+def test_what_another_command_has_submitted_is_not_submitted_again(
+    tmp_path: Path, squeue: Squeue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submitted: list[object] = []
+
+    class Executor:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def submit_array(self, tasks: list[object]) -> None:
+            submitted.extend(tasks)
+            squeue.lines = [f"{self.name}|N/A|7|PENDING"]
+
+    monkeypatch.setattr(Queue, "_executor", lambda self, name: Executor(name))
+    run = new_run(tmp_path)
+    first, second = queue_in(tmp_path), queue_in(tmp_path)
+    assert (first.state(run), second.state(run)) == (NONE, NONE), "both begin at once"
+    first.submit([run])
+    second.submit([run])
+    assert submitted == [run.folder.resolve()]
+    assert second.state(run) is None, "it follows that job"
+    squeue.lines = []
+    second.submit([run])
+    assert len(submitted) == 2, "that one is over"
