@@ -7,8 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock
-
 from harness.data.atomic import explained
 from harness.run import freeze, summary
 from harness.run.launcher_schema import Engines
@@ -16,6 +14,7 @@ from harness.run.launchers import choose
 from harness.run.launchers.base import Launcher, LauncherError
 from harness.run.launchers.prestart import Prestart
 from harness.runfolder import folder
+from harness.runfolder.liveness import FolderLock
 from harness.runfolder.optional import attempt, preload
 from harness.runfolder.plan import Plan, sweeps_folder
 from harness.runfolder.run import Run
@@ -195,9 +194,13 @@ def _launcher(runs: list[Run], engines: Engines, prestart: Prestart) -> Launcher
 @contextmanager
 def one_at_a_time(plan: Plan, outputs: Path) -> Iterator[None]:
     """Hold the lock of the pictures and the report, which equal commands make once."""
-    sweeps_folder(outputs).mkdir(parents=True, exist_ok=True)
-    with FileLock(sweeps_folder(outputs) / f".{plan.id}.lock"):
+    lock = FolderLock(sweeps_folder(outputs) / f".{plan.id}.lock")
+    with suppress(OSError):  # the folder was removed, or may not be written to
+        lock.acquire()
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def train(runs: list[Run], launcher: Launcher, *, plot: bool, compare: bool) -> list[Run]:

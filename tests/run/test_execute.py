@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from filelock import Timeout
 
 from harness.analysis import compare, run_plots
 from harness.run import execute, freeze
@@ -13,6 +14,7 @@ from harness.run.launchers.base import LauncherError, OnEnd
 from harness.run.launchers.prestart import Prestart
 from harness.runfolder import optional
 from harness.runfolder.environment import Commit
+from harness.runfolder.liveness import FolderLock
 from harness.runfolder.plan import Plan, SweepJob
 from harness.runfolder.run import Run
 from harness.runfolder.target import Target
@@ -209,3 +211,31 @@ def test_uncommitted_changes_are_told_unless_they_stay_here(
     for overrides, told in (((), 1), (("tracking.diff=false",), 0), (("tracking=none",), 0)):
         executed(new_run(tmp_path, *overrides), plan=None)
         assert capsys.readouterr().out.count("tracking.diff=false leaves them out") == told
+
+
+def test_equal_commands_make_their_report_one_at_a_time(tmp_path: Path) -> None:
+    plan = plan_of(new_run(tmp_path))
+    plan.save(tmp_path)
+    other = FolderLock(tmp_path / f"sweeps/.{plan.id}.lock", timeout=0)
+    with execute.one_at_a_time(plan, tmp_path), pytest.raises(Timeout):
+        other.acquire()
+    with other.acquire():
+        pass
+    with execute.one_at_a_time(plan, tmp_path / "gone"):
+        assert not (tmp_path / "gone").exists(), "a folder that was removed does not come back"
+
+
+def test_runs_of_other_commands_are_plotted_unless_those_did(
+    tmp_path: Path, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command that trained them may have been killed before."""
+    runs = [new_run(tmp_path), new_run(tmp_path)]
+
+    def run(runs: Sequence[Run], on_end: OnEnd) -> None:
+        for each in runs:
+            record_training(each, 0.5)
+        on_end(runs[0])
+
+    monkeypatch.setattr(recorder, "run", run)
+    assert executed(*runs, plan=plan_of(*runs)) == 0
+    assert recorder.calls == ["follow", "follow", "plot", "plot", "compare", "close"]

@@ -11,6 +11,7 @@ from filelock import FileLock, Timeout
 
 from harness.runfolder import keys
 from harness.runfolder.folder import Busy
+from harness.runfolder.liveness import FolderLock
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -53,12 +54,13 @@ class FolderWorkers:
         self._folder = folder
         self._lock: FileLock | None = None
         self._thread = threading.RLock()
-        self._turn = FileLock(folder / ".lock", timeout=TURN_S)
+        self._turn = FolderLock(folder / ".lock", timeout=TURN_S)
 
     def enter(self) -> None:
         """See `Workers`."""
         if self._lock is not None:
             return
+        self._folder.mkdir(parents=True, exist_ok=True)
         with self.turn():
             folder = self._folder / LOCKS
             folder.mkdir(exist_ok=True)
@@ -85,7 +87,6 @@ class FolderWorkers:
     @contextmanager
     def turn(self) -> Iterator[None]:
         """See `Workers`."""
-        self._folder.mkdir(parents=True, exist_ok=True)
         with self._thread:
             try:
                 held = self._turn.acquire()

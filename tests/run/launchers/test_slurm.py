@@ -144,7 +144,7 @@ def test_array_tasks_are_commands_of_one_search(tmp_path: Path, idx_folder: Path
     words = ("-m", *small(idx_folder, "tracking=none", "batch=10", "width=300", "epochs=60",
              "backend=numpy", "threads=1"), "hydra/sweeper=optuna", "lr=interval(0.01,1)",
              "hydra.sweeper.n_trials=6", "hydra.sweeper.pruner=none")  # fmt: skip
-    line = shlex.join([sys.executable, "-m", RUN, *words])
+    line = "exec " + shlex.join([sys.executable, "-m", RUN, *words])
     number = ask("sbatch", "--parsable", "--array=1-2", "--mem=1G", "--requeue",
                  f"--chdir={tmp_path}", f"--wrap={line}").strip()  # fmt: skip
     training(tmp_path, 2)
