@@ -100,8 +100,8 @@ def execute_search(search: "Search", engines: Engines, prestart: Prestart) -> Ex
     )
     try:
         trials = Trials(search, launcher, deliveries.follow)
-    except ValueError as error:  # its plan or its record of trials is damaged
-        print(f"error: {error}", file=sys.stderr)
+    except study.failures() as error:  # its plan or its record of trials is damaged
+        print(f"error: {explained(error).splitlines()[0]}", file=sys.stderr)
         deliveries.close()
         return ExitStatus.BAD_INPUT
     interrupted = failed = False
