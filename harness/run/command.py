@@ -248,11 +248,6 @@ def _check_sweep_keys(line: CommandLine, *, is_sweep: bool, is_search: bool = Fa
             f"objective=[...,{line.costs[0]}]: several objectives compare the settings of a sweep; "
             "add -m, or give one"
         )
-    if line.costs and is_search:
-        raise ConfigError(
-            f"objective=[...,{line.costs[0]}]: a search has one objective; give one, and "
-            f"`python -m harness compare SEARCH --cost {line.costs[0]}` shows what they cost"
-        )
     if line.costs and line.until is not None:
         raise ConfigError(
             f"objective=[...,{line.costs[0]}]: until=decided looks for one best setting; give one "

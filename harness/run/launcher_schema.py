@@ -80,7 +80,9 @@ class OptunaSweeper(Group):
         default=None,
     )
     n_trials: Count = about("trials in all; a repeated command continues to this total")
-    sampler: Literal["tpe", "random", "qmc"] = about("what proposes values: tpe, random, qmc")
+    sampler: Literal["tpe", "random", "qmc", "nsga2"] = about(
+        "what proposes values: tpe, random, qmc, nsga2"
+    )
     pruner: Literal["none", "median", "halving", "hyperband"] = about(
         "what ends hopeless trials: none, median, halving, hyperband"
     )

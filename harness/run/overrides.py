@@ -113,8 +113,9 @@ def parse(texts: list[str]) -> CommandLine:
         typed.append(text_of(override))
         if engine is None:
             _check_key(override)
-        if key == OBJECTIVE and isinstance(override.value(), list):
-            override, costs = _several(override)
+        if key == OBJECTIVE:
+            is_one = not isinstance(override.value(), list)
+            override, costs = (override, ()) if is_one else _several(override)
         (settings if engine is None else engines[engine]).append(override)
     if command_keys.get("resume") == "":
         raise ConfigError("resume=(nothing): expected a run id or last")

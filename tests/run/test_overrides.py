@@ -201,6 +201,8 @@ def test_several_objectives_are_one_and_what_it_costs() -> None:
     assert [overrides.text_of(each) for each in line.settings] == ["lr=0.1", "objective=val/loss"]
     assert line.costs == ("parameters", "val/f1:max")
     assert line.typed == ["lr=0.1", "objective=[val/loss,parameters,val/f1:max]"]
+    line = overrides.parse(["objective=[val/loss,parameters]", "objective=val/error"])
+    assert line.costs == (), "the last one counts"
 
 
 @pytest.mark.parametrize(

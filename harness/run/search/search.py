@@ -39,7 +39,7 @@ DATA = "the data"
 OWN_SOURCE = "the source of your own code"
 SPLIT_SEED = "dataset.split_seed"
 FILES = "the digest of the frozen folders conf and --config-dir"
-THE_SEEDS = "the seeds of each trial"
+THE_SEEDS, THE_COSTS = "the seeds of each trial", "the further objectives"
 # Keys that a repeated command may change.
 FREE = ("outputs", "tracking.uri", "tracking.patience", "tracking.name", "threads")
 
@@ -50,7 +50,8 @@ class Search:
 
     base: the configuration that trials change. own_names: the MODULE:NAME of everything of the
     user's that a trial may use. about: what was said of it, also by earlier commands.
-    seeds: over which a trial is judged; empty for the one of `base`.
+    seeds: over which a trial is judged; empty for the one of `base`. costs: the further objectives,
+    of which a trial has a value each.
     """
 
     id: str
@@ -62,6 +63,7 @@ class Search:
     own_names: frozenset[str] = frozenset()
     about: About = About()
     seeds: tuple[str, ...] = ()
+    costs: tuple[str, ...] = ()
 
     def own_source(self) -> str:
         """The digest of the user's source files as they are now. Raises `OwnCodeError`."""
@@ -136,11 +138,12 @@ def check(settings: OptunaSweeper, line: CommandLine, typed: list[str]) -> Searc
         raise ConfigError(
             f"{common[0]}: cannot be searched: it changes no result; give every trial the same"
         )
-    name = settings.study or keys.digest(sorted(map(text_of, line.settings)), 10)
+    name = settings.study or keys.digest(sorted([*map(text_of, line.settings), *line.costs]), 10)
     base = compose_one([*fixed, *first, *(f"{space.SEED}={seed}" for seed in seeds[:1])])
     return Search(
         name, settings, tuple(fixed), tuple(parameters), base, tuple(typed), frozenset(own_names),
         _about(Path(base.outputs), name, line.about), seeds,
+        line.costs,
     )  # fmt: skip
 
 
@@ -181,7 +184,11 @@ def start(search: Search) -> dict[str, Any]:
     if not path.is_file():
         _write_start_state(search, now)
     try:
-        before = {KEY: str(DEFAULT), THE_SEEDS: []}  # earlier versions had no such keys
+        before = {
+            KEY: str(DEFAULT),
+            THE_SEEDS: [],
+            THE_COSTS: [],
+        }  # earlier versions had no such keys
         before |= json.loads(path.read_text())
     except (OSError, ValueError, TypeError) as error:
         raise ConfigError(
@@ -225,6 +232,7 @@ def _start_state(search: Search) -> dict[str, Any]:
         **{f"hydra.sweeper.{key}": value for key, value in settings.items()},
         **{f"the space of {p.key}": asdict(p) for p in search.space},
         THE_SEEDS: list(search.seeds),
+        THE_COSTS: list(search.costs),
         **configuration.leaves(search.base),
         DATA: prepared.data_digest,
         "the source of data/, nn/ and training/": keys.source_digest(),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from harness.run.search.search import Search, refuse_changes, state_elsewhere
 from harness.run.search.storage import Storage
 from harness.runfolder.config import ConfigError
+from harness.runfolder.cost import Cost
 from harness.runfolder.objective import Objective
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 REMOVED = "removed-"  # what the study of a removed search begins with
 STATE = "state"  # of a study: what the search started with
 ERROR = "error"  # of a trial: why it failed
+POPULATION = 20  # of the sampler nsga2, which proposes at random until it has so many trials
 
 
 def failures() -> tuple[type[Exception], ...]:
@@ -81,14 +83,15 @@ def open_study(search: Search) -> "Study":
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     settings, epochs = search.settings, search.base.epochs
-    objective = Objective.parse(search.base.objective)
+    is_max = [Objective.parse(search.base.objective).is_max]
+    is_max += [Cost.parse(cost).is_max for cost in search.costs]
     place = search.storage
     with place.lock():  # two commands may create it at the same time
         try:
             study = optuna.create_study(
                 storage=place.open(),
                 study_name=search.id,
-                direction="maximize" if objective.is_max else "minimize",
+                directions=["maximize" if each else "minimize" for each in is_max],
                 load_if_exists=True,
             )
             known = len(study.trials)
@@ -100,6 +103,8 @@ def open_study(search: Search) -> "Study":
     match settings.sampler:
         case "tpe":
             study.sampler = samplers.TPESampler(seed=seed, n_startup_trials=startup)
+        case "nsga2":
+            study.sampler = samplers.NSGAIISampler(seed=seed, population_size=POPULATION)
         case "random":
             study.sampler = samplers.RandomSampler(seed=seed)
         case "qmc":
@@ -107,7 +112,8 @@ def open_study(search: Search) -> "Study":
                 seed=settings.seed, scramble=True, warn_independent_sampling=False
             )
     first = max(1, warmup)
-    match settings.pruner:
+    # Which of several objectives is hopeless after some epochs, no pruner can tell.
+    match "none" if search.costs else settings.pruner:
         case "none":
             study.pruner = pruners.NopPruner()
         case "median":
@@ -147,6 +153,8 @@ def ended(study: "Study") -> Sequence["FrozenTrial"]:
 def best(outputs: Path, name: str, count: int) -> list[dict[str, str]]:
     """The settings of the best finished trials of a study, best first, each value as it is typed.
 
+    Of several objectives, those on the Pareto front, by the first one.
+
     Raises `ConfigError` if there is no such study.
     """
     import optuna
@@ -161,12 +169,14 @@ def best(outputs: Path, name: str, count: int) -> list[dict[str, str]]:
             raise ConfigError(f"{place}: has no trials of search {name}; repeat its command")
         study = optuna.load_study(study_name=name, storage=storage)
         trials = study.get_trials(states=(TrialState.COMPLETE,))
+        if len(study.directions) > 1:
+            trials = study.best_trials  # those on the front
     except failures() as error:
         if isinstance(error, ConfigError):
             raise
         raise place.unusable(str(error)) from error
-    trials.sort(key=lambda trial: trial.value or 0.0)
-    if study.direction is StudyDirection.MAXIMIZE:
+    trials.sort(key=lambda trial: trial.values[0])
+    if study.directions[0] is StudyDirection.MAXIMIZE:
         trials.reverse()
     settings = [{key: str(value) for key, value in trial.params.items()} for trial in trials]
     return [each for n, each in enumerate(settings) if each not in settings[:n]][:count]

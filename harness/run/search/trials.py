@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.analysis.racing import Prospect, prospect
+from harness.nn import metrics
 from harness.run import freeze, notices
 from harness.run.compose import Job, compose_one
 from harness.run.freeze import Membership
@@ -34,6 +35,7 @@ from harness.run.signals import setting_event
 from harness.run.until import AFTERWARDS
 from harness.runfolder import config as configuration
 from harness.runfolder.config import ConfigError
+from harness.runfolder.cost import Cost
 from harness.runfolder.folder import Busy, open_run
 from harness.runfolder.history import History
 from harness.runfolder.objective import Objective
@@ -87,6 +89,7 @@ class Trials:
             )
         self._error: Exception | None = None
         self._order = Objective.parse(search.base.objective).order
+        self._costs = tuple(map(Cost.parse, search.costs))
         self._own_source = search.own_source()
         self._deliver(self.plan.runs(search.outputs))
 
@@ -99,14 +102,16 @@ class Trials:
         """The plan as the commands of this search left it, without runs that were removed."""
         search = self.search
         if not (sweeps_folder(search.outputs) / f"{search.id}.json").is_file():
-            return Plan(search.id, search.typed, (), about=search.about)
+            return Plan(search.id, search.typed, (), about=search.about, costs=search.costs)
         plan = load_plan(search.outputs, search.id)
         pairs = zip(plan.jobs, plan.runs(search.outputs), strict=True)
         jobs = tuple(job for job, run in pairs if run.is_readable())
         about = plan.about.then(search.about, 0)
         if not plan.about.question:
             about = replace(about, asked_after=search.about.asked_after)
-        return Plan(search.id, search.typed, jobs, about=about, verdict=plan.verdict)
+        return Plan(
+            search.id, search.typed, jobs, about=about, verdict=plan.verdict, costs=search.costs
+        )
 
     def _deliver(self, runs: Iterable[Run]) -> None:
         """Follow the runs, once each."""
@@ -229,15 +234,17 @@ class Trials:
         from optuna import TrialPruned
         from optuna.trial import TrialState
 
-        value: float | None = None
+        values: list[float] | None = None
         try:
-            value, state = self._judge(trial), TrialState.COMPLETE
-            if math.isnan(value):
-                raise TrialFailed(f"its {self.search.base.objective} is not a number")
+            values, state = self._judge(trial), TrialState.COMPLETE
+            names = (self.search.base.objective, *self.search.costs)
+            for name, value in zip(names, values, strict=True):
+                if math.isnan(value):
+                    raise TrialFailed(f"its {name} is not a number, or was not recorded")
         except TrialPruned:
             state = TrialState.PRUNED
         except TrialFailed as error:
-            value, state = None, TrialState.FAIL
+            values, state = None, TrialState.FAIL
             trial.set_user_attr(ERROR, str(error))
         except SearchInterrupted:
             self._put_back(trial)
@@ -246,15 +253,17 @@ class Trials:
             self._put_back(trial)
             raise
         with self._workers.turn():
-            self.study.tell(trial.number, value, state)
+            self.study.tell(trial.number, values, state)
 
-    def _judge(self, trial: "Trial") -> float:
+    def _judge(self, trial: "Trial") -> list[float]:
         """The value of a trial's objective at the epoch whose weights count, over its seeds.
 
-        Trains it with one seed after another, while it can still win.
+        And what it costs. Trains it with one seed after another, while it can still win; of several
+        objectives, with all.
         """
         values = {each.key: each.suggest(trial) for each in self.search.space}
         found: list[float] = []
+        paid: list[list[float]] = []
         now = Prospect(math.nan, math.inf)
         started = 0
         try:
@@ -263,11 +272,14 @@ class Trials:
                 started += 1
                 try:
                     with self._claim(run):  # the same values again: wait, then use their result
-                        found.append(self._order(self._train(trial, run, may_prune=not found)))
+                        may_prune = not found and not self._costs
+                        found.append(self._order(self._train(trial, run, may_prune=may_prune)))
+                        paid.append(self._paid(run))
                 finally:
                     self._board.ended(run)
                 is_last = len(found) == len(self._seeds)
-                now = prospect(found, np.zeros((0, len(found))) if is_last else self._whole())
+                is_whole = is_last or bool(self._costs)
+                now = prospect(found, np.zeros((0, len(found))) if is_whole else self._whole())
                 if not now.can_win:
                     break
         finally:
@@ -276,7 +288,14 @@ class Trials:
         if not now.can_win:
             shown = ",".join(f"{key}={space.short(value)}" for key, value in values.items())
             print(f"{shown} cannot win anymore, after {len(found)} of {len(self._seeds)} seeds")
-        return self._order(now.mean)
+        return [self._order(now.mean), *map(float, np.mean(paid, axis=0))]
+
+    def _paid(self, run: Run) -> list[float]:
+        """What a finished run costs; NaN for what was not recorded."""
+        history = run.history()
+        epoch = int(history.final.get(metrics.BEST_EPOCH, 0)) or None
+        curves = {cost.key: np.array(history.curve(cost.key)) for cost in self._costs}
+        return [cost.of(history.final, curves, epoch) for cost in self._costs]
 
     def _whole(self) -> "NDArray[np.float64]":
         """The values of each setting that has all seeds, one row each; lower is better."""

@@ -313,6 +313,41 @@ def values_of(cwd: Path) -> dict[str, float]:
     return {run.name: run.final[metrics.BEST_VAL_ERROR] for run in histories(cwd) if run.final}
 
 
+@pytest.mark.service
+def test_a_search_of_several_objectives(command: Command, tmp_path: Path, idx_folder: Path) -> None:
+    """Each trial has a value of each, over all its seeds, and none is pruned."""
+    arguments = settings(
+        idx_folder, "objective=[val/loss,parameters,time/epoch_s]", "width=choice(4,8,16)",
+        "seed=1,2", "epochs=3", "tracking=none", "hydra.sweeper.n_trials=6",
+        "hydra.sweeper.pruner=median", "hydra.sweeper.startup_trials=1",
+    )  # fmt: skip
+    done = command(RUN, *arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert " parameters " in done.stdout
+    assert " front " in done.stdout
+    with opened_study(tmp_path) as study:
+        trials = study.get_trials()
+    assert states(tmp_path) == Counter(COMPLETE=6)
+    runs = {run.run: run for run in histories(tmp_path)}
+    for trial in trials:
+        loss, parameters, seconds = trial.values
+        its = [run for run in runs.values() if run.params["width"] == int(trial.params["width"])
+               and run.params["lr"] == trial.params["lr"]]  # fmt: skip
+        assert len(its) == 2
+        assert loss == pytest.approx(np.mean([run.final["best/val_loss"] for run in its]))
+        assert parameters == its[0].final["model/parameters"]
+        assert seconds == pytest.approx(np.mean([run.curve("time/epoch_s") for run in its]))
+    again = command(RUN, *arguments)
+    assert again.returncode == 0
+    assert len(histories(tmp_path)) == len(runs), "the same search"
+    report = next((tmp_path / "outputs/reports").glob("*/report.json"))
+    rows = json.loads(report.read_text())["settings"]
+    assert any(row["on_front"] for row in rows)
+    assert all(row["parameters_mean"] for row in rows)
+    done = command(RUN, *arguments, "objective=val/loss")
+    assert done.returncode == 0, "another search, of one objective"
+
+
 @pytest.mark.fault
 def test_seeds_inside_a_search(tmp_path: Path, idx_folder: Path) -> None:
     """A setting gets seeds while it can win; killed and repeated, all is as if it were not."""

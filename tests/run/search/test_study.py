@@ -135,3 +135,24 @@ def test_a_damaged_database_is_one_line(tmp_path: Path, damage: str) -> None:
             with pytest.raises(ConfigError, match=r"optuna\.db: not a usable record") as caught:
                 call(tmp_path)
             assert "\n" not in str(caught.value)
+
+
+def test_of_several_objectives_the_best_are_on_the_front(tmp_path: Path) -> None:
+    search = replace(search_in(tmp_path, pruner="median"), costs=("parameters", "val/f1:max"))
+    study = open_study(search)
+    assert [direction.name for direction in study.directions] == [
+        "MINIMIZE", "MINIMIZE", "MAXIMIZE",
+    ]  # fmt: skip
+    assert type(study.pruner).__name__ == "NopPruner", "Optuna prunes by one objective only"
+    for lr, values in ((0.1, (0.3, 5, 0.5)), (0.2, (0.2, 9, 0.5)), (0.3, (0.4, 9, 0.4))):
+        study.enqueue_trial({"lr": lr})
+        trial = study.ask()
+        trial.suggest_float("lr", 0, 1)
+        study.tell(trial, values)
+    assert best(search.outputs, search.id, 9) == [{"lr": "0.2"}, {"lr": "0.1"}]
+    for sampler in ("tpe", "random", "qmc", "nsga2"):
+        again = replace(search, settings=replace(search.settings, sampler=sampler))
+        study = open_study(replace(again, id=sampler))
+        trial = study.ask()
+        trial.suggest_float("lr", 0, 1)
+        study.tell(trial, (0.1, 2.0, 0.5))
