@@ -49,6 +49,7 @@ ENVIRONMENT = {
     "NUMBA_CPU_NAME": "haswell",
     "NUMBA_CPU_FEATURES": "+avx2,+fma,+bmi,+bmi2,+popcnt",
 }
+NOT_LEARNED = ("time/", "machine/", "model/")
 VERSIONS = ("numpy", "numba", "scipy", "optuna")
 
 pytestmark = pytest.mark.skipif(
@@ -65,7 +66,7 @@ def digests(folder: Path) -> dict[str, str]:
         for key, value in record["metrics"].items()
     ]
     rows += [(0, key, value.hex()) for key, value in history.final.items()]
-    rows = sorted(row for row in rows if not row[1].startswith(("time/", "machine/")))
+    rows = sorted(row for row in rows if not row[1].startswith(NOT_LEARNED))
     contents = {
         "best": (folder / "weights/best.safetensors").read_bytes(),
         "last": (folder / "weights/last.safetensors").read_bytes(),
