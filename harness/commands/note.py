@@ -31,11 +31,11 @@ def note(selection: tuple[str, ...], text: str, outputs: Path) -> None:
         chosen = at_rest(outputs, selection, "note anything of")
     except ValueError as error:
         refuse(error)
-    tag = NOTE
-    if chosen.plan is not None:
-        tag = SWEEP_NOTE
-        set_about(chosen.plan, replace(chosen.plan.about, note=text), outputs)
-    written = add_tags(chosen.runs, {tag: text})
+    of_sweeps = {job.run for plan in chosen.plans for job in plan.jobs}
+    for plan in chosen.plans:
+        set_about(plan, replace(plan.about, note=text), outputs)
+    written = add_tags([run for run in chosen.runs if run.id in of_sweeps], {SWEEP_NOTE: text})
+    written += add_tags([run for run in chosen.runs if run.id not in of_sweeps], {NOTE: text})
     print(f"{chosen.title}: {'noted' if text else 'note removed'} ({len(written)} run(s))")
     sys.exit(ExitStatus.FAILED if len(written) < len(chosen.runs) else deliver(written))
 

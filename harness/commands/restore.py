@@ -31,17 +31,18 @@ def restore(selection: tuple[str, ...], outputs: Path) -> None:
                 f"{unknown.word!r} is nothing that was removed; `python -m harness status "
                 "--removed` lists what was"
             ) from None
-        if not chosen.runs and chosen.plan is None:
+        if not chosen.runs and not chosen.plans:
             raise ValueError(f"{chosen.title}: nothing of it was removed")
         with alone(outputs):
-            removed.check_vacant(outputs, chosen.runs, chosen.plan)
+            removed.check_vacant(outputs, chosen.runs, chosen.plans)
             if problems := removal.restore(outputs, chosen.runs):
                 for line in problems:
                     print(f"not restored in the store: {line}", file=sys.stderr)
                 print("nothing was restored in outputs", file=sys.stderr)
                 sys.exit(ExitStatus.UNDELIVERED)
-            removed.restore(outputs, chosen.runs, chosen.plan)
-        rename_study(outputs, chosen.plan, is_removed=False)
+            removed.restore(outputs, chosen.runs, chosen.plans)
+        for plan in chosen.plans:
+            rename_study(outputs, plan, is_removed=False)
     except ValueError as error:
         refuse(error)
     print(f"restored {chosen.title} ({len(chosen.runs)} run(s))")

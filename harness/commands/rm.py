@@ -11,7 +11,7 @@ from harness.runfolder import removed
 from harness.runfolder.folder import alone
 from harness.runfolder.plan import Plan, all_plans, sweeps_folder
 from harness.runfolder.run import Run
-from harness.runfolder.selection import Selection, select
+from harness.runfolder.selection import Selection, of_others, select
 from harness.runfolder.status import ExitStatus
 
 MOST_NAMED = 10
@@ -37,8 +37,9 @@ def rm(selection: tuple[str, ...], yes: bool, outputs: Path) -> None:
             sys.exit(ExitStatus.FAILED)
         with alone(outputs):
             _check(chosen, outputs)
-            removed.remove(outputs, chosen.runs, chosen.plan)
-        rename_study(outputs, chosen.plan, is_removed=True)
+            removed.remove(outputs, chosen.runs, chosen.plans)
+        for plan in chosen.plans:
+            rename_study(outputs, plan, is_removed=True)
     except ValueError as error:
         refuse(error)
     runs = [removed.removed_run(outputs, run.id) for run in chosen.runs]
@@ -48,24 +49,23 @@ def rm(selection: tuple[str, ...], yes: bool, outputs: Path) -> None:
 
 
 def _without_shared(chosen: Selection, outputs: Path) -> tuple[Selection, int]:
-    """A sweep without the runs that other sweeps have as well, and how many these are."""
-    if chosen.plan is None:
-        return chosen, 0
-    others = {job.run for plan in all_plans(outputs) if plan.id != chosen.plan.id
-              for job in plan.jobs}  # fmt: skip
+    """Sweeps without the runs that other sweeps have as well, and how many these are."""
+    others = of_others(chosen.plans, all_plans(outputs))
     kept = tuple(run for run in chosen.runs if run.id not in others)
     return replace(chosen, runs=kept), len(chosen.runs) - len(kept)
 
 
 def _check(chosen: Selection, outputs: Path) -> None:
     """Raise `ValueError` if there is nothing to remove, or something of it is being trained."""
-    if not chosen.runs and chosen.plan is None:
+    if not chosen.runs and not chosen.plans:
         raise ValueError(f"{chosen.title}: there are no runs to remove")
     if live := [run.id for run in chosen.runs if run.is_live()]:
         raise ValueError(f"{live[0]} is being trained at this moment; stop it first")
-    if chosen.plan is not None and _is_searching(outputs, chosen.plan):
-        raise ValueError(f"{chosen.title}: the search is running at this moment; stop it first")
-    removed.check_vacant(removed.place(outputs), chosen.runs, chosen.plan)
+    if searching := [plan.id for plan in chosen.plans if _is_searching(outputs, plan)]:
+        raise ValueError(
+            f"sweep {searching[0]}: the search is running at this moment; stop it first"
+        )
+    removed.check_vacant(removed.place(outputs), chosen.runs, chosen.plans)
 
 
 def _is_searching(outputs: Path, plan: Plan) -> bool:
@@ -80,7 +80,10 @@ def _is_searching(outputs: Path, plan: Plan) -> bool:
 
 def _counted(chosen: Selection) -> str:
     runs = "1 run" if len(chosen.runs) == 1 else f"{len(chosen.runs)} runs"
-    return runs if chosen.plan is None else f"sweep {chosen.plan.title} with {runs}"
+    titles = [plan.title for plan in chosen.plans]
+    if not titles:
+        return runs
+    return f"{'sweep' if len(titles) == 1 else 'sweeps'} {', '.join(titles)} with {runs}"
 
 
 def _question(chosen: Selection) -> str:
@@ -90,13 +93,12 @@ def _question(chosen: Selection) -> str:
     return f"{names}\nremove {_counted(chosen)}?"
 
 
-def rename_study(outputs: Path, plan: Plan | None, *, is_removed: bool) -> None:
+def rename_study(outputs: Path, plan: Plan, *, is_removed: bool) -> None:
     """Put the trials of a search aside, or take them back."""
-    if plan is not None:
-        from harness.run.search import study  # which loads Optuna
+    from harness.run.search import study  # which loads Optuna
 
-        names = (plan.id, f"{study.REMOVED}{plan.id}")
-        study.rename(outputs, *(names if is_removed else names[::-1]))
+    names = (plan.id, f"{study.REMOVED}{plan.id}")
+    study.rename(outputs, *(names if is_removed else names[::-1]))
 
 
 def _delete(outputs: Path, runs: list[Run]) -> ExitStatus:

@@ -27,15 +27,15 @@ def place(outputs: Path) -> Path:
     return outputs / "removed"
 
 
-def check_vacant(target: Path, runs: Iterable[Run], plan: Plan | None) -> None:
-    """Raise `ValueError` if `target` has one of the runs, or the sweep, already.
+def check_vacant(target: Path, runs: Iterable[Run], plans: Iterable[Plan]) -> None:
+    """Raise `ValueError` if `target` has one of the runs, or of the sweeps, already.
 
     A sweep that was removed has the same id when its command makes it again: neither may take the
     place of the other.
     """
-    if plan is not None and (sweeps_folder(target) / f"{plan.id}.json").exists():
+    if sweeps := [p.id for p in plans if (sweeps_folder(target) / f"{p.id}.json").exists()]:
         raise ValueError(
-            f"sweep {plan.id} is in {target} as well: it was removed, and made again since; "
+            f"sweep {sweeps[0]} is in {target} as well: it was removed, and made again since; "
             "`python -m harness gc` removes the earlier one for good, and its runs can be restored "
             "by their ids"
         )
@@ -43,17 +43,17 @@ def check_vacant(target: Path, runs: Iterable[Run], plan: Plan | None) -> None:
         raise ValueError(f"run {known[0]} is in {target} as well; move one of the two away")
 
 
-def remove(outputs: Path, runs: Iterable[Run], plan: Plan | None) -> None:
-    """Move runs out of the way, and with a plan the sweep and its report; none may be live."""
+def remove(outputs: Path, runs: Iterable[Run], plans: Iterable[Plan]) -> None:
+    """Move runs out of the way, and sweeps with their reports; none may be live."""
     for run in runs:
         _move(run.folder, runs_folder(place(outputs)))
-    if plan is not None:
+    for plan in plans:
         _move_sweep(outputs, place(outputs), plan.id)
 
 
-def restore(outputs: Path, runs: Iterable[Run], plan: Plan | None) -> None:
-    """Move removed runs, and a sweep, back."""
-    if plan is not None:
+def restore(outputs: Path, runs: Iterable[Run], plans: Iterable[Plan]) -> None:
+    """Move removed runs, and sweeps, back."""
+    for plan in plans:
         _move_sweep(place(outputs), outputs, plan.id)
     for run in runs:
         _move(run.folder, runs_folder(outputs))

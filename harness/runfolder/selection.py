@@ -44,13 +44,28 @@ class Selection:
     """Runs, those of one sweep in its order, else oldest first; title: what they are, in words.
 
     plan: of the sweep, if the words are one sweep as a whole. unreadable: the problems of the run
-    folders that could be meant and have no readable journal.
+    folders that could be meant and have no readable journal. plans: of all sweeps that are meant as
+    a whole.
     """
 
     title: str
     runs: tuple[Run, ...]
     plan: Plan | None = None
     unreadable: tuple[str, ...] = ()
+    plans: tuple[Plan, ...] = ()
+
+
+def of_others(plans: Sequence[Plan], every: Iterable[Plan]) -> dict[str, str]:
+    """The runs of some sweeps that other ones have too, each with the id of such a sweep."""
+    its = {job.run for plan in plans for job in plan.jobs}
+    ids = {plan.id for plan in plans}
+    return {
+        job.run: other.id
+        for other in every
+        if other.id not in ids
+        for job in other.jobs
+        if job.run in its
+    }
 
 
 def listed(outputs: Folders) -> list[Path]:
@@ -187,7 +202,9 @@ class Outputs:
             runs = _sorted(run for each in chosen for run in each.runs) if names else self.own
         accepted = _accepted(runs, conditions)
         about = title([each.title for each in chosen], conditions)
-        return Selection(about, accepted, unreadable=tuple(self.broken.values()))
+        plans = () if conditions else tuple(plan for each in chosen for plan in each.plans)
+        unreadable = tuple(self.broken.values())
+        return Selection(about, accepted, unreadable=unreadable, plans=plans)
 
     def _named(self, word: str) -> Selection:
         if found := LAST.fullmatch(word):
@@ -237,7 +254,7 @@ class Outputs:
     def _sweep(self, plan: Plan, outputs: Path) -> Selection:
         lost = [self.broken[job.run] for job in plan.jobs if job.run in self.broken]
         runs = tuple(plan.readable_runs(outputs))
-        return Selection(f"sweep {plan.id}", runs, plan, tuple(lost))
+        return Selection(f"sweep {plan.id}", runs, plan, tuple(lost), (plan,))
 
     def _last(self, word: str, back: int) -> Selection:
         """What the newest command made, or one before it: a sweep, or a run by itself."""

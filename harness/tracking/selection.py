@@ -99,7 +99,13 @@ def newest_sweep(outputs: Folders, uri: str | None = None) -> str:
     folders = listed(outputs)
     if uri is not None:
         return Reader(Target.named(uri, folders[0])).newest_sweep()
-    sweeps = [(saved, plan.id) for saved, plan, _ in selection.Outputs(folders).shown]
+    found = selection.Outputs(folders)
+    sweeps = [(saved, plan.id) for saved, plan, _ in found.shown]
+    if not sweeps and found.plans:
+        raise ValueError(
+            f"{', '.join(map(str, folders))}: all sweeps are archived; `python -m harness status "
+            "--archived` lists them, and their ids name them"
+        )
     if not sweeps:
         raise ValueError(
             f"{', '.join(map(str, folders))}: no sweep yet; start one with `python -m harness.run "

@@ -113,7 +113,7 @@ def test_a_sweep_whose_id_is_a_path_is_not_taken_in(
 def test_a_removed_run_says_what_can_be_done(ours: Path, theirs: Path) -> None:
     merging.merge(ours, theirs)
     run = Run(ours / "runs" / all_runs(theirs)[0].id)
-    removed.remove(ours, [run], None)
+    removed.remove(ours, [run], ())
     (line,) = merging.merge(ours, theirs).refused
     assert (
         line == f"{run.id}: was removed here; `python -m harness restore {run.id}` brings it back"

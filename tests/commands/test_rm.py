@@ -81,6 +81,25 @@ def test_a_sweep_goes_without_the_runs_of_other_sweeps(
     assert (outputs / "reports" / SWEEP / "index.html").read_text() == "report"
 
 
+def test_several_sweeps_go_and_come_back_as_wholes(
+    command: Command, runs: list[Run], tmp_path: Path
+) -> None:
+    """Not as loose runs, of which some are of a third sweep."""
+    outputs = tmp_path / "outputs"
+    more = [record_training(new_run(outputs, "tracking=none"), 0.25) for _ in range(2)]
+    save(outputs, "xddddddddd", more)
+    before, plans = ids(outputs), {plan.id for plan in all_plans(outputs)}
+    done = command("harness", "rm", SWEEP, "xddddddddd", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert "1 run(s) of it stay: they belong to other sweeps as well" in done.stdout
+    assert f"removed sweeps {SWEEP}, xddddddddd with 3 runs;" in done.stdout
+    assert ids(outputs) == [run.id for run in runs[1:]]
+    assert [plan.id for plan in all_plans(outputs)] == [OTHER]
+    assert command("harness", "restore", SWEEP, "xddddddddd").returncode == 0
+    assert ids(outputs) == before
+    assert {plan.id for plan in all_plans(outputs)} == plans
+
+
 def test_a_sweep_that_was_made_again_takes_no_place_and_loses_none(
     command: Command, runs: list[Run], tmp_path: Path
 ) -> None:
@@ -120,7 +139,7 @@ def test_gc_removes_for_good_and_remembers(
 
 def test_a_killed_gc_is_finished_by_the_next(runs: list[Run], tmp_path: Path) -> None:
     outputs = tmp_path / "outputs"
-    removed.remove(outputs, [runs[0]], None)
+    removed.remove(outputs, [runs[0]], ())
     folder = removed.removed_run(outputs, runs[0].id).folder
     folder.rename(folder.with_name(f"{removed.HALF_GONE}{runs[0].id}"))
     assert all_runs(removed.place(outputs)) == [], "it is no run anymore"
