@@ -71,6 +71,9 @@ def compare(
         if given and measure is not None:
             raise ValueError(f"--cost {given[0]}: only for runs of this program; leave it out")
         selection = select(outputs, what or [newest_sweep(outputs, uri)], uri)
+        recorded = dict.fromkeys(key for run in selection.recorded for key in run.final)
+        for cost in costs:
+            _check(Cost.parse(cost), [each for each in recorded if not each.startswith("test/")])
         selection = replace(selection, costs=given or selection.costs)
         from harness.analysis import compare as comparing
 
@@ -95,6 +98,13 @@ def compare(
     if attach:
         with contextlib.redirect_stdout(about):
             sys.exit(_attach(selection, chosen, comparison, files, name))
+
+
+def _check(cost: Cost, recorded: list[str]) -> None:
+    try:
+        cost.check(recorded)
+    except ValueError as error:
+        raise ValueError(f"--cost {error}") from None
 
 
 def _attach(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from harness.data.atomic import explained, write_text
 from harness.nn.compiled import numba_loading
-from harness.run import compose, conf, execute, freeze, hook, overrides, signals
+from harness.run import compose, conf, costs, execute, freeze, hook, overrides, signals
 from harness.run.completion import shell_completion
 from harness.run.compose import Job
 from harness.run.engines import compose_engines
@@ -227,6 +227,9 @@ def _checked(line: CommandLine, engines: Engines, *, is_sweep: bool) -> list[Job
             decided.append(freeze.with_backend(job))
     jobs = compose.different(decided)  # `backend=auto,numba` may be one job
     _check_common(jobs)
+    for job in jobs:
+        with freeze.naming(job):
+            costs.check(line.costs, job.config)
     _check_driver(_target_of(jobs[0].config))
     threads = max(job.config.required_threads for job in jobs)
     choose.check(engines.launcher, threads, is_sweep=is_sweep)
@@ -245,12 +248,12 @@ def _check_sweep_keys(line: CommandLine, *, is_sweep: bool, is_search: bool = Fa
         raise ConfigError(f"question={line.about.question}: only a sweep decides one; add -m")
     if line.costs and not is_sweep:
         raise ConfigError(
-            f"objective=[...,{line.costs[0]}]: several objectives compare the settings of a sweep; "
-            "add -m, or give one"
+            f"{costs.typed(line.costs)}: several objectives compare the settings of a sweep; add "
+            "-m, or give one"
         )
     if line.costs and line.until is not None:
         raise ConfigError(
-            f"objective=[...,{line.costs[0]}]: until=decided looks for one best setting; give one "
+            f"{costs.typed(line.costs)}: until=decided looks for one best setting; give one "
             "objective"
         )
     if line.about != About() and line.resume is not None:

@@ -158,7 +158,8 @@ def _several(override: "Override") -> "tuple[Override, tuple[str, ...]]":
         costs = [str(Cost.parse(each)) for each in names[1:]]
     except ValueError as error:
         raise ConfigError(f"{text_of(override)}: {error}") from None
-    if len(set(names)) < len(names):
+    metrics = [Cost.parse(each).key for each in names[1:]] + [names[0].partition(":")[0]]
+    if len(set(metrics)) < len(names):
         raise ConfigError(f"{text_of(override)}: a metric is given twice; give it once")
     (first,) = parse_each([f"{OBJECTIVE}={names[0]}"])
     return first, tuple(costs)

@@ -6,14 +6,22 @@ that they belong to the sweep or to the comparison.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.data.override import suggest
+from harness.nn import metrics
+
 PARAMETERS = "model/parameters"  # the metric with the number of a network's parameters
 SHORT = {"parameters": PARAMETERS}
+# What every run of the built-in trainer records beside the metrics of the parts of its data.
+RECORDED = (
+    PARAMETERS, metrics.EPOCH_S, metrics.EXAMPLES_PER_S, "machine/cpu_s", "machine/peak_memory_mb",
+    "machine/energy_j",
+)  # fmt: skip
 MAX, TIME = ":max", "time/"
 
 
@@ -73,6 +81,14 @@ class Cost:
         if self.metric.startswith(TIME) and len(curve):
             return float(np.mean(curve))
         return float(curve[epoch - 1]) if epoch is not None and epoch <= len(curve) else math.nan
+
+    def check(self, known: Collection[str]) -> None:
+        """Raise `ValueError`, one line, if it is none of these metrics, which are recorded."""
+        if self.key not in known:
+            names = ["parameters" if each == PARAMETERS else each for each in known]
+            raise ValueError(
+                f"{self}: expected one of {', '.join(names)}{suggest(self.metric, names)}"
+            )
 
     def order(self, value: float) -> float:
         """A key that sorts the best value first, and NaN last."""

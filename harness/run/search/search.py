@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.data.atomic import write_text
-from harness.run import freeze
+from harness.run import costs, freeze
 from harness.run.compose import Job, compose_one
 from harness.run.conf import conf_path
 from harness.run.launcher_schema import OptunaSweeper
@@ -140,6 +140,7 @@ def check(settings: OptunaSweeper, line: CommandLine, typed: list[str]) -> Searc
         )
     name = settings.study or keys.digest(sorted([*map(text_of, line.settings), *line.costs]), 10)
     base = compose_one([*fixed, *first, *(f"{space.SEED}={seed}" for seed in seeds[:1])])
+    costs.check(line.costs, base)
     return Search(
         name, settings, tuple(fixed), tuple(parameters), base, tuple(typed), frozenset(own_names),
         _about(Path(base.outputs), name, line.about), seeds,

@@ -1,0 +1,28 @@
+"""Whether what `objective=[METRIC,...]` compares a sweep's settings by will be recorded."""
+
+from collections.abc import Sequence
+
+from harness.runfolder.config import ConfigError
+from harness.runfolder.cost import RECORDED, Cost
+from harness.runfolder.objective import KEY, PARTS, metric_names
+from harness.runfolder.schema import Config, ScratchConfig
+
+
+def check(costs: Sequence[str], config: Config) -> None:
+    """Refuse a cost that the built-in trainer does not record. Raises `ConfigError`.
+
+    What another trainer records is not known before.
+    """
+    if not isinstance(config, ScratchConfig):
+        return
+    names = [f"{part}/{name}" for part in PARTS for name in metric_names(config.metrics)]
+    for cost in costs:
+        try:
+            Cost.parse(cost).check([*RECORDED, *names])
+        except ValueError as error:
+            raise ConfigError(f"{typed(costs, config.objective)}: {error}") from None
+
+
+def typed(costs: Sequence[str], objective: str = "METRIC") -> str:
+    """The override that gave the costs."""
+    return f"{KEY}=[{','.join([objective, *costs])}]"

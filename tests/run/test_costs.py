@@ -1,0 +1,20 @@
+"""Which costs a sweep can be compared by."""
+
+import pytest
+
+from harness.run import costs
+from harness.runfolder.config import ConfigError
+from tests.conftest import composed
+
+
+def test_what_the_built_in_trainer_records_is_known() -> None:
+    config = composed("metrics=[top2_error]")
+    costs.check(["parameters", "time/epoch_s", "val/top2_error", "train/loss:max"], config)
+    with pytest.raises(ConfigError) as caught:
+        costs.check(["parameters", "time/epoch"], config)
+    assert str(caught.value).startswith(
+        "objective=[val/error,parameters,time/epoch]: time/epoch: expected one of parameters, "
+    )
+    assert str(caught.value).endswith("did you mean 'time/epoch_s'?")
+    with pytest.raises(ConfigError, match=r"val/top2_error: expected one of"):
+        costs.check(["val/top2_error"], composed())
