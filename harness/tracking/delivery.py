@@ -164,6 +164,8 @@ class Delivery:
         stored: list[str] = []
         for experiment_id in experiment_ids:
             try:
+                if self.store is None and self.error is None:  # there was nothing to deliver
+                    self.store = Store(self.target)
                 if self.store is not None:
                     with answers(self.target):
                         save_view(self.store.client, experiment_id, view)

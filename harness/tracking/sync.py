@@ -2,6 +2,7 @@
 
 import math
 import os
+import sys
 from collections import Counter
 from dataclasses import dataclass
 
@@ -64,7 +65,8 @@ def deliver(target: Target, runs: list[Run], *, relocate: bool = False) -> Repor
 def deliver_now(runs: list[Run]) -> list[str]:
     """Deliver what was added to these runs; returns what hinders it, a line for each store or run.
 
-    For commands that add something to runs that are over: `sync` delivers what is left.
+    For commands that add something to runs that are over: `sync` delivers what is left. A run that
+    was deleted in its store stays deleted, which is a note and hinders nothing.
     """
     by_target: dict[Target, list[Run]] = {}
     for run in runs:
@@ -77,8 +79,9 @@ def deliver_now(runs: list[Run]) -> list[str]:
         except StoreError as error:
             hindered.append(str(error))
             continue
-        for run_id, why in (report.undelivered | report.deleted).items():
-            hindered.append(f"{run_id}: {why}")
+        hindered += [f"{run_id}: {why}" for run_id, why in report.undelivered.items()]
+        for run_id, why in report.deleted.items():
+            print(f"note: {run_id} {why}", file=sys.stderr)
     return hindered
 
 

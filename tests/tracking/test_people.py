@@ -82,6 +82,9 @@ def test_what_people_do_to_delivered_runs_stays(
     assert line in command("harness", "status").stdout
     assert line in command("harness", "compare", kept.id, gone.id, "--no-attach").stderr
     assert "deleted" not in command("harness", "status", kept.id).stdout
+    noted = command("harness", "note", gone.id, "kept here")
+    assert (noted.returncode, noted.stderr.count("\n")) == (0, 1)
+    assert noted.stderr.startswith(f"note: {gone.id} was deleted in the store and stays deleted; ")
     kept.add_tags({"more": "ours"})  # something new of the same run
     (kept.folder / delivered.FILE_NAME).unlink()  # and nothing says how much was sent
     (gone.folder / delivered.FILE_NAME).unlink()

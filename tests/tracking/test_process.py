@@ -68,6 +68,9 @@ def test_the_view_of_a_sweep_is_stored_with_its_runs(tmp_path: Path) -> None:
     store = Store(Target.local(tmp_path))
     experiment = store.experiment("mnist")
     assert report.views == [experiment]
+    again = DeliveryProcess(Target.local(tmp_path), tmp_path)
+    again.follow(Run(tmp_path / "runs/aaa"))
+    assert again.close(view).views == [experiment], "also when there is nothing to deliver"
     key, value = view.tag()
     assert store.client.get_experiment(experiment).tags[key] == value
 
