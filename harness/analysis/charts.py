@@ -36,6 +36,7 @@ COLUMN = 3.35  # inches: the width of a column of a paper
 FORMATS = ("pdf", "svg", "png")
 FEW = "log, few powers of ten"
 SHORT = 12  # characters of the name of a class
+CROWDED = 80  # characters of the names of all points
 LONG, LEGEND_WIDTH = 36, 66  # characters of the name of a setting
 COLUMNS = {3: 14, 2: 26}  # columns of a legend: most characters of a name
 STYLE: dict[Any, Any] = {
@@ -183,7 +184,8 @@ def front(
     labels: of the axes. Long names are listed below, by their rows.
     """
     shown = best[:8]
-    is_long = any(len(points[index][1]) > LONG for index in shown)
+    longest = max(len(points[index][1]) for index in shown)
+    is_long = longest > LONG or longest * len(shown) > CROWDED
     names = [f"{row}  {name}" for row, name, *_ in (points[index] for index in shown)]
     figure, axes = new_figure(_with_legend(names, 1) if is_long else SIZE)
     x, y = np.array([point[2:] for point in points]).T
@@ -196,6 +198,7 @@ def front(
             fontsize=scaled(7.5), textcoords="offset points",
         )  # fmt: skip
     axes.margins(x=0.25, y=0.12)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
     logarithmic(axes, axes.xaxis, list(x))
     if max(x) >= 1000:  # 50k, in which there is room for the next one
         for formatted in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):

@@ -12,6 +12,7 @@ from harness.analysis.ranking import FIRST, TIE, Pair, Standing
 from harness.analysis.settings import Setting
 
 LONG = 30  # characters: a longer setting is a number in the table of pairs
+SENTENCE = 40  # characters: a longer text of a cell is one
 STYLE = Path(__file__).with_name("page.css")
 SECTIONS = {
     "search": "The course of the search",
@@ -269,7 +270,7 @@ def _table(
     for number, row in enumerate(rows):
         style = f' class="{styles[number]}"' if styles and styles[number] else ""
         cells = "".join(
-            f'<th scope="row">{escape(text)}</th>' if not column else f"<td>{escape(text)}</td>"
+            f'<th scope="row">{escape(text)}</th>' if not column else _cell(text)
             for column, text in enumerate(row)
         )
         lines.append(f"<tr{style}>{cells}</tr>")
@@ -277,6 +278,12 @@ def _table(
         f'<div class="box" tabindex="0" role="region" aria-label="{escape(label)}"><table>'
         f"<thead><tr>{titles}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
     )
+
+
+def _cell(text: str) -> str:
+    """A cell, in several lines if it is a sentence."""
+    style = ' class="long"' if len(text) > SENTENCE else ""
+    return f"<td{style}>{escape(text)}</td>"
 
 
 def _figure(figure: Figure) -> str:

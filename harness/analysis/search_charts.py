@@ -16,6 +16,7 @@ MARKS = (
     ("o", COLORS[0], True), ("o", COLORS[0], False), ("x", COLORS[1], True), ("+", COLORS[7], True),
 )  # fmt: skip
 MOST_NAMED = 8  # values of a key that are written under the axis
+SHORT_NUMBER = 5  # characters of one of these
 
 Points = Mapping[str, Sequence[tuple[float, float]]]
 
@@ -84,8 +85,9 @@ def numbers(key: str, points: Points, label: str) -> Figure:
     _scatter(axes, points)
     values = sorted({x for rows in points.values() for x, _ in rows})
     wide(axes, values)
-    if len(values) <= MOST_NAMED:
-        axes.set_xticks(values, [f"{value:g}" for value in values])
+    names = [f"{value:g}" for value in values]
+    if len(values) <= MOST_NAMED and max(map(len, names)) <= SHORT_NUMBER:
+        axes.set_xticks(values, names)
     return _finish_slice(figure, axes, key, points, label)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from harness.analysis import search_charts as charts
-from harness.analysis.importance import REPEATS, Importance, importances
+from harness.analysis.importance import FEWEST, REPEATS, Importance, importances
 from harness.analysis.page import Figure
 from harness.analysis.settings import natural, number
 from harness.analysis.trials import End, Trial, incumbents
@@ -41,6 +41,8 @@ def _history(trials: Sequence[Trial], objective: Objective, label: str) -> Figur
         best.append((trials[-1].spent, best[-1][1]))
     counts = ", ".join(f"{len(rows)} {name}" for name, rows in points.items() if rows)
     caption = f"{counts}. A trial that was ended early is shown with what it had reached."
+    if len(trials) < FEWEST:
+        caption += f" How important each key is, fewer than {FEWEST} trials cannot tell."
     return Figure("search", "The search", charts.history(points, best, label), caption)
 
 

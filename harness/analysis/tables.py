@@ -168,6 +168,8 @@ COLUMNS: Sequence[Column[Standing]] = (
     ),
 )
 
+AFTER = 3  # number, n and objective
+
 RUN_COLUMNS: Sequence[Column[SeedRun]] = (
     Column("run", lambda run: run.run),
     Column("seed", lambda run: run.seed),
@@ -188,14 +190,18 @@ def ranking(
 ) -> tuple[list[str], list[list[str]]]:
     """The headings and the cells of the ranking, one row per setting."""
     rows = [(standing.setting, standing) for standing in standings]
-    columns = [*COLUMNS, *_cost_columns(standings[0].setting)]
-    return _table(columns, rows, terminal=terminal)
+    return _table(_columns(standings[0].setting), rows, terminal=terminal)
 
 
 def drops(setting: Setting) -> list[int]:
     """`Column.drop` of the columns behind the keys of the ranking in the terminal."""
-    columns = [*COLUMNS[1:], *_cost_columns(setting)]
+    columns = _columns(setting)[1:]
     return [c.drop for c in columns if c.short is not None and c.where(setting.objective)]
+
+
+def _columns(setting: Setting) -> list[Column[Standing]]:
+    """The columns of the ranking; what a setting costs follows the objective."""
+    return [*COLUMNS[:AFTER], *_cost_columns(setting), *COLUMNS[AFTER:]]
 
 
 def _cost_columns(setting: Setting) -> list[Column[Standing]]:

@@ -52,6 +52,8 @@ def test_a_search_has_its_history_its_keys_and_slices() -> None:
 def test_few_trials_have_no_importance() -> None:
     titles = [figure.title for figure in figures(tried(4), DEFAULT)]
     assert titles == ["The search", "Epochs of each trial", "Error by lr", "Error by optimizer"]
+    (first, *_) = figures(tried(4), DEFAULT)
+    assert first.caption.endswith("How important each key is, fewer than 12 trials cannot tell.")
     assert figures(tried(1), DEFAULT) == []
 
 
