@@ -213,7 +213,7 @@ def _cost_columns(setting: Setting) -> list[Column[Standing]]:
 
 
 def _cost_column(cost: Cost) -> Column[Standing]:
-    return Column(cost.metric, lambda s: paid(s.setting.cost(cost)), short=cost.metric)
+    return Column(cost.metric, lambda s: paid(s.setting.cost(cost), cost), short=cost.metric)
 
 
 def costs(standing: Standing) -> list[str]:
@@ -221,10 +221,12 @@ def costs(standing: Standing) -> list[str]:
     return [column.cell(standing) for column in _cost_columns(standing.setting)]
 
 
-def paid(summary: Summary) -> str:
-    """A cost, mean and standard deviation: whole numbers as they are."""
+def paid(summary: Summary, cost: Cost) -> str:
+    """A cost, mean and standard deviation: whole numbers as they are, errors in percent."""
     if math.isnan(summary.mean):
         return DASH
+    if cost.by_epoch and Objective(cost.metric).is_fraction:
+        return spread(summary, Objective(cost.metric))
     mean = spelled(summary.mean)
     return mean if not summary.deviation > 0 else f"{mean} ± {summary.deviation:.2g}"
 

@@ -11,6 +11,7 @@ from harness.analysis.ranking import Standing
 from harness.analysis.settings import group, summarize
 from harness.analysis.tables import COLUMNS, Column
 from harness.commands.compare import terminal_table
+from harness.runfolder.cost import Cost
 from harness.runfolder.objective import DEFAULT, Objective
 from tests.analysis.conftest import build, make_run, seed_run
 
@@ -175,3 +176,13 @@ def test_a_fraction_to_maximize_is_in_percent_with_its_interval() -> None:
                          "chosen run [95 %]"]  # fmt: skip
     assert cells[0][3:7] == ["87.50 %", "87.50 %", "87.50 %", "85.31 – 89.41 %"]
     assert tables.lead(rows).startswith("batch=32 has the highest validation accuracy: 87.50 %")
+
+
+def test_what_a_setting_costs_is_in_its_own_unit() -> None:
+    def shown(cost: str, *values: float) -> str:
+        return tables.paid(summarize(values), Cost.parse(cost))
+
+    assert shown("val/error", 0.24, 0.26) == "25.00 ± 1.41 %"
+    assert shown("parameters", 101770, 101770) == "101,770"
+    assert shown("time/epoch_s", 0.5, 0.7) == "0.6 ± 0.14"
+    assert shown("machine/cpu_s", float("nan")) == "–"
