@@ -22,7 +22,7 @@ def test_a_run(here: Path, idx_folder: Path, capsys: pytest.CaptureFixture[str])
     assert run.status == "FINISHED"
     assert set(run.metrics) - {"machine/energy_j"} == {
         "test/loss", "test/error", "best/epoch", "best/val_error", "machine/cpu_s",
-        "machine/peak_memory_mb",
+        "machine/peak_memory_mb", "model/parameters",
     }  # fmt: skip
     frame = run.frame()
     assert list(frame["epoch"]) == [1, 2]
