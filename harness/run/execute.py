@@ -73,7 +73,7 @@ def execute(
     # closes, or it is not uploaded.
     report_line = ""
     if plan is not None and not interrupted:
-        with one_at_a_time(plan, outputs):
+        with one_at_a_time(outputs):
             for run in elsewhere if target is not None else ():
                 plot_run(run)  # unless the command that trained it did
             report_line = _compare(plan, outputs)
@@ -117,7 +117,7 @@ def execute_search(search: "Search", engines: Engines, prestart: Prestart) -> Ex
     runs = trials.plan.runs(search.outputs)
     report_line = ""
     if not interrupted:
-        with one_at_a_time(trials.plan, search.outputs):
+        with one_at_a_time(search.outputs):
             if target is not None:
                 for run in runs:
                     plot_run(run)
@@ -192,9 +192,9 @@ def _launcher(runs: list[Run], engines: Engines, prestart: Prestart) -> Launcher
 
 
 @contextmanager
-def one_at_a_time(plan: Plan, outputs: Path) -> Iterator[None]:
-    """Hold the lock of the pictures and the report, which equal commands make once."""
-    lock = FolderLock(sweeps_folder(outputs) / f".{plan.id}.lock")
+def one_at_a_time(outputs: Path) -> Iterator[None]:
+    """Hold the lock of pictures and reports, which equal commands make once."""
+    lock = FolderLock(sweeps_folder(outputs) / ".report.lock")
     with suppress(OSError):  # the folder was removed, or may not be written to
         lock.acquire()
     try:

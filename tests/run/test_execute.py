@@ -214,14 +214,13 @@ def test_uncommitted_changes_are_told_unless_they_stay_here(
 
 
 def test_equal_commands_make_their_report_one_at_a_time(tmp_path: Path) -> None:
-    plan = plan_of(new_run(tmp_path))
-    plan.save(tmp_path)
-    other = FolderLock(tmp_path / f"sweeps/.{plan.id}.lock", timeout=0)
-    with execute.one_at_a_time(plan, tmp_path), pytest.raises(Timeout):
+    (tmp_path / "sweeps").mkdir()
+    other = FolderLock(tmp_path / "sweeps/.report.lock", timeout=0)
+    with execute.one_at_a_time(tmp_path), pytest.raises(Timeout):
         other.acquire()
     with other.acquire():
         pass
-    with execute.one_at_a_time(plan, tmp_path / "gone"):
+    with execute.one_at_a_time(tmp_path / "gone"):
         assert not (tmp_path / "gone").exists(), "a folder that was removed does not come back"
 
 

@@ -37,7 +37,10 @@ def engines_of(*texts: str) -> Engines:
         (["hydra/launcher=joblib", "hydra.launcher.n_jobs=0"], "n_jobs=0: expected a whole number"),
         (["hydra/launcher=joblib", "hydra.launcher.n_jobs=1,2"], "hydra.launcher.n_jobs=1,2: Am"),
         (["hydra/launcher=slurm", "hydra.launcher.mem_gb=-1"], "mem_gb=-1: expected a finite num"),
-        (["hydra/sweeper=optuna", "hydra.sweeper.sampler=tpa"], "expected tpe, random, qmc; did"),
+        (
+            ["hydra/sweeper=optuna", "hydra.sweeper.sampler=tpa"],
+            "expected tpe, random, qmc, nsga2; did",
+        ),
         (
             ["hydra/sweeper=optuna", "hydra.sweeper.study=a b"],
             "study=a b: expected 1 to 60 letters",
