@@ -14,6 +14,7 @@ from harness.run import freeze
 from harness.run.prepared import Prepared
 from harness.runfolder import checkpoint, environment, keys, own_code
 from harness.runfolder import config as configuration
+from harness.runfolder.cost import PARAMETERS
 from harness.runfolder.run import CONFIG, PREDICTIONS, WEIGHTS, Run
 from harness.runfolder.schema import Config
 from harness.tracking.reading import Reader
@@ -117,7 +118,8 @@ def compare(run: Recorded, again: Recorded) -> list[Agreement]:
     """Every metric but the times and those of the machine, bit by bit."""
     agreements = []
     for key in sorted({*run.curves, *again.final}):
-        if key.startswith(TAKEN):
+        is_new = key == PARAMETERS and key not in run.curves  # earlier versions had no such metric
+        if key.startswith(TAKEN) or is_new:
             continue
         then = run.curves.get(key, np.zeros(0))
         now = again.curves.get(key, np.array([again.final[key]] if key in again.final else []))
