@@ -376,7 +376,7 @@ def test_table_equals_database_equals_journals(tmp_path: Path, idx_folder: Path)
     command = command_in(tmp_path)
     done = command(RUN, "-m", *small(idx_folder, *EPOCHS), "batch=10,20,40")
     assert (done.returncode, done.stderr) == (0, "")
-    (plan,) = (tmp_path / "outputs/sweeps").iterdir()
+    (plan,) = (tmp_path / "outputs/sweeps").glob("*.json")
     store = Store(Target.local(tmp_path / "outputs"))
     runs = store.runs([store.experiment("idx")], f"tags.sweep LIKE '%{plan.stem}%'")
     assert f"viewStateShareKey=sweep-{plan.stem}" in done.stdout, "the stored view of the sweep"

@@ -197,8 +197,9 @@ def served(proxy: type[Forwarding]) -> Iterator[str]:
         server.shutdown()
 
 
-def settings(folder: Path, uri: str, *more: str) -> tuple[str, ...]:
-    server = ("tracking=server", f"tracking.uri={uri}", "tracking.patience=5")
+def settings(folder: Path, uri: str, *more: str, patience: int = 5) -> tuple[str, ...]:
+    """patience: in seconds; enough for a slow machine where everything is to be delivered."""
+    server = ("tracking=server", f"tracking.uri={uri}", f"tracking.patience={patience}")
     return small(folder, *server, *more)
 
 
@@ -244,7 +245,7 @@ def test_killed_in_training_and_restarted(
 ) -> None:
     server = any_server
     server.start()
-    process = start(tmp_path, *settings(idx_folder, server.uri, "epochs=1500"))
+    process = start(tmp_path, *settings(idx_folder, server.uri, "epochs=1500", patience=60))
     wait_for(lambda: list(tmp_path.glob("outputs/runs/*/delivered.json")))
     server.signal(signal.SIGKILL)
     run = Run(only_folder(tmp_path))
@@ -295,7 +296,7 @@ def test_every_first_answer_is_lost(tmp_path: Path, idx_folder: Path, any_server
 
     with served(Proxy) as uri:
         command = command_in(tmp_path)
-        done = command(RUN, *settings(idx_folder, uri, "epochs=5"), timeout=240)
+        done = command(RUN, *settings(idx_folder, uri, "epochs=5", patience=60), timeout=240)
         for _ in range(5):
             if done.returncode == 0:
                 break
@@ -330,7 +331,9 @@ def test_a_busy_server_and_asynchronous_logging_lose_nothing(
 
     with served(Proxy) as uri:
         done = command_in(tmp_path)(
-            RUN, *settings(idx_folder, uri, "epochs=5"), MLFLOW_ENABLE_ASYNC_LOGGING="true"
+            RUN,
+            *settings(idx_folder, uri, "epochs=5", patience=60),
+            MLFLOW_ENABLE_ASYNC_LOGGING="true",
         )
     assert done.returncode == 0, done.stderr
     assert next(refusals, None) is None, "two calls were refused"
