@@ -17,12 +17,16 @@ from harness.tracking.selection import Selection
 
 
 class End(StrEnum):
-    """How a trial ended. ENDED: it could not win anymore, so that it has fewer seeds."""
+    """How a trial ended.
+
+    ENDED: it could not win anymore, so that it has fewer seeds. BROKEN: a run of it failed, was
+    killed, or is still trained.
+    """
 
     WHOLE = "finished"
     ENDED = "ended with fewer seeds"
     PRUNED = "pruned"
-    BROKEN = "failed or killed"
+    BROKEN = "not finished"
 
 
 @dataclass(frozen=True)
@@ -46,16 +50,19 @@ def trials(selection: Selection, objective: Objective) -> list[Trial]:
     metric = objective.metric
     of_task = evidence.of_one_objective(evidence.of_one_task(selection, []), [])
     selection.source.add_curves(of_task.recorded, (metric,))
-    runs = {
-        run.run: run for run in of_task.recorded if np.isfinite(run.curves.get(metric, ())).any()
-    }
+    runs = {run.run: run for run in of_task.recorded}
     spent, total = {}, 0
     for run in sorted(runs.values(), key=_ended):
-        total += len(run.curves[metric])
-        spent[run.run] = total
+        if np.isfinite(run.curves.get(metric, ())).any():
+            total += len(run.curves[metric])
+            spent[run.run] = total
     settings = group(evidence.seed_runs(selection, runs.values()), [])
     most = max((len(setting.runs) for setting in settings), default=0)
-    found = [_trial(setting, runs, spent, most) for setting in settings]
+    found = [
+        _trial(setting, runs, spent, most)
+        for setting in settings
+        if any(run.run in spent for run in setting.runs)
+    ]
     return sorted(found, key=lambda trial: trial.spent)
 
 
@@ -73,14 +80,14 @@ def incumbents(of: Sequence[Trial], objective: Objective) -> list[Trial]:
 def _trial(
     setting: Setting, runs: Mapping[str, Recorded], spent: Mapping[str, int], most: int
 ) -> Trial:
-    own = [runs[run.run] for run in setting.runs]
-    metric = setting.objective.metric
+    """spent: of the runs that have a value."""
+    known = [run for run in setting.runs if run.run in spent]
     return Trial(
         values=setting.values,
-        value=float(np.mean([_value(run, runs[run.run]) for run in setting.runs])),
-        epochs=sum(len(run.curves[metric]) for run in own),
-        spent=max(spent[run.run] for run in own),
-        end=_end(own, most),
+        value=float(np.mean([_value(run, runs[run.run]) for run in known])),
+        epochs=sum(len(run.curves[setting.objective.metric]) for run in known),
+        spent=max(spent[run.run] for run in known),
+        end=_end([runs[run.run] for run in setting.runs], most),
     )
 
 

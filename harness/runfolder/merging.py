@@ -128,7 +128,8 @@ def _take_plan(outputs: Path, plan: Plan, saved_ns: int) -> bool:
         name=ours.about.name or plan.about.name,
         note=ours.about.note or plan.about.note,
     )
-    both = replace(ours, jobs=jobs, replaced=replaced, about=about)
+    costs = ours.costs or plan.costs
+    both = replace(ours, jobs=jobs, replaced=replaced, about=about, costs=costs)
     if both == ours:
         return False
     both.save(outputs, max(saved, saved_ns))

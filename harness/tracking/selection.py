@@ -65,11 +65,12 @@ def select(outputs: Folders, words: Sequence[str], uri: str | None = None) -> Se
             notes += _elsewhere(folders, chosen)
             notes += delivered.deleted(run.folder for run in chosen.runs)
             plan = chosen.plan or Plan("", (), ())
+            costs = tuple(dict.fromkeys(cost for each in chosen.plans for cost in each.costs))
             if plan.verdict:
                 notes.insert(0, plan.verdict)
             return Selection(
                 chosen.title, recorded, Journals(), tuple(notes), plan.about, plan.is_search,
-                plan.is_raced, plan.costs,
+                plan.is_raced, costs,
             )  # fmt: skip
         except Unknown:
             if local.database is None or not local.database.exists():

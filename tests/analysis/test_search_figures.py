@@ -39,7 +39,7 @@ def test_a_search_has_its_history_its_keys_and_slices() -> None:
     ]
     assert {figure.title for figure in found[3:]} == {"Error by lr", "Error by optimizer"}
     assert found[0].caption.startswith(
-        "5 finished, 5 ended with fewer seeds, 5 pruned, 5 failed or killed. "
+        "5 finished, 5 ended with fewer seeds, 5 pruned, 5 not finished. "
     )
     assert found[1].caption == "60 epochs in all, over all seeds."
     assert {"best so far", "pruned", "validation error (%)"} <= words(found[0].chart)

@@ -43,6 +43,18 @@ def test_how_each_trial_ended(tmp_path: Path) -> None:
 
 def test_a_run_without_a_value_is_no_trial(tmp_path: Path) -> None:
     without = make_run(tmp_path, 30, 1, validation=False)
-    assert [t.values for t in trials(search(make_run(tmp_path, 20, 1), without), DEFAULT)] == [{}]
+    (found,) = trials(search(make_run(tmp_path, 20, 1), without), DEFAULT)
+    assert (found.values["batch"], found.epochs) == ("20", 3)
     assert trials(search(without), DEFAULT) == []
     assert Run(Path(without.location)).is_finished
+
+
+def test_a_seed_that_failed_in_its_first_epoch_did_not_end_its_trial_early(tmp_path: Path) -> None:
+    """It has fewer seeds, but not because it could not win."""
+    runs = [make_run(tmp_path, 20, seed) for seed in (1, 2)] + [make_run(tmp_path, 30, 1)]
+    failed = make_run(tmp_path, 30, 2, validation=False)
+    runs.append(replace(failed, status=RunStatus.FAILED))
+    found = trials(search(*runs), DEFAULT)
+    assert [(t.values["batch"], t.end, t.epochs) for t in found] == [
+        ("20", End.WHOLE, 6), ("30", End.BROKEN, 3),
+    ]  # fmt: skip

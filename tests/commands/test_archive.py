@@ -108,6 +108,14 @@ def test_a_run_that_another_process_holds_is_named_and_not_counted(
         assert "2 run(s)" not in done.stdout
 
 
+def test_what_was_not_archived_is_not_said_to_be_listed_again(
+    command: Command, runs: list[Run]
+) -> None:
+    assert command("harness", "archive", "--undo", NEW).stdout == (
+        f"sweep {NEW}: 0 run(s) are listed again\n"
+    )
+
+
 def test_a_command_that_writes_takes_one_folder(command: Command, runs: list[Run]) -> None:
     for words in (("archive", OLD), ("sync",), ("rm", OLD, "--yes")):
         done = command("harness", *words, "--outputs", "outputs", "--outputs", "other")

@@ -115,6 +115,20 @@ def test_what_can_be_selected(swept: Path) -> None:
 
 
 @pytest.mark.service
+def test_costs_of_any_runs_from_journals_and_mlflow(swept: Path) -> None:
+    command, uri = command_in(swept), f"sqlite:///{swept}/outputs/mlflow.db"
+    costs = ("--cost", "parameters", "--cost", "time/epoch_s", "--cost", "val/loss:max")
+    found = []
+    for where in ((), ("--uri", uri)):
+        done = command("harness", "compare", "idx", *costs, *where, "--no-attach", "--json")
+        assert done.returncode == 0, done.stderr
+        found.append(json.loads(done.stdout)["settings"])
+    assert found[0] == found[1], "a metric of the end, a mean over epochs, and one of an epoch"
+    assert {row["parameters_mean"] for row in found[0]} == {30 * 8 + 8 + 8 * 4 + 4}
+    assert any(row["on_front"] for row in found[0])
+
+
+@pytest.mark.service
 def test_two_objectives_are_two_comparisons(
     command: Command, tmp_path: Path, idx_folder: Path
 ) -> None:
@@ -139,6 +153,9 @@ def test_two_objectives_are_two_comparisons(
     [
         (["nonsense"], "'nonsense' is not a sweep, an experiment, a name or a run in "),
         (["params.batch ="], "'params.batch =' is not a filter: it ends too early; expected "),
+        (["--cost", "paramters"], "--cost paramters: expected one of "),
+        (["--cost", "test/error"], "test/error: the test set is read once, after training"),
+        (["--cost", "parameters", "--metric", "val/loss"], "--cost parameters: only for runs of"),
         (["params.batch = '7'"], "filter params.batch = '7': there are no runs to compare\n"),
         (
             ["params.loss = 'm:L'"],

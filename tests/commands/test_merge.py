@@ -8,6 +8,7 @@ import re
 import shutil
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,12 @@ def test_runs_and_sweeps_are_joined(ours: Path, theirs: Path) -> None:
     assert all(run.is_finished for run in runs.values()), "of two runs of a job the finished one"
     assert plan.about == About(name="pilot", note="of theirs")
     assert len(harness.runs(SWEEP, outputs=ours)) == 3
+
+
+def test_what_a_sweep_is_compared_by_is_taken_in(ours: Path, theirs: Path) -> None:
+    replace(load_plan(theirs, SWEEP), costs=("parameters",)).save(theirs)
+    assert merging.merge(ours, theirs).sweeps == [SWEEP]
+    assert load_plan(ours, SWEEP).costs == ("parameters",)
 
 
 def test_the_report_of_a_whole_sweep_is_taken_in(ours: Path, theirs: Path, tmp_path: Path) -> None:

@@ -252,12 +252,13 @@ def test_the_same_seed_gives_the_same_bits(command: Command, tmp_path: Path) -> 
     "override",
     ["bach=64", "batch=0", "batch=70000", "lr=nan", "normalization=minmx", "--bad-flag",
      "dataset.num_val=60000", "batch=1,2", "tracking=sever", "tracking.uri=http://localhost:5000",
-     "objective=[val/error,parameters]"],
+     "objective=[val/error,parameters]", "-m objective=[val/error,parameter]",
+     "-m objective=[val/error,parameters] until=decided seed=1,2,3"],
 )  # fmt: skip
 def test_bad_input_exits_2_and_creates_nothing(
     command: Command, tmp_path: Path, override: str
 ) -> None:
-    done = command(RUN, override)
+    done = command(RUN, *override.split(" "))
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.startswith("error: ")

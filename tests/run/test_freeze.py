@@ -185,6 +185,18 @@ def test_a_sweep_is_frozen_with_its_plan(tmp_path: Path, prepared: list[Prepared
     assert {run.history().tags["sweep"] for run in runs} == {plan.id}
 
 
+def test_what_a_sweep_is_compared_by_stays_when_it_is_repeated(
+    tmp_path: Path, prepared: list[Prepared]
+) -> None:
+    plan = freeze.freeze_sweep(prepared, TYPED, fresh=False, costs=("parameters", "val/f1:max"))
+    assert load_plan(tmp_path, plan.id).costs == ("parameters", "val/f1:max")
+    again = freeze.freeze_sweep(prepared, TYPED, fresh=False)
+    assert again == load_plan(tmp_path, plan.id)
+    assert (again.id, again.costs) == (plan.id, plan.costs), "they are no part of its id"
+    other = freeze.freeze_sweep(prepared, TYPED, fresh=False, costs=("time/epoch_s",))
+    assert other.costs == ("time/epoch_s",)
+
+
 def test_a_repeated_sweep_has_the_same_runs(tmp_path: Path, prepared: list[Prepared]) -> None:
     plan = freeze.freeze_sweep(prepared, TYPED, fresh=False)
     again = freeze.freeze_sweep(prepared[::-1], ["-m", "batch=30,20"], fresh=False)

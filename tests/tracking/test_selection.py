@@ -1,10 +1,11 @@
 """Which runs the arguments of `compare` mean, and from which source they are read."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from harness.runfolder.plan import Plan, SweepJob
+from harness.runfolder.plan import Plan, SweepJob, load_plan
 from harness.tracking.errors import StoreError
 from harness.tracking.reading import Reader
 from harness.tracking.recorded import Journals
@@ -78,6 +79,21 @@ def test_the_newest_sweep(outputs: Path, tmp_path: Path) -> None:
     assert newest_sweep(outputs) == "0123456789"
     with pytest.raises(ValueError, match=r"elsewhere: no sweep yet; start one with `python -m"):
         newest_sweep(tmp_path / "elsewhere")
+
+
+def test_archived_sweeps_are_said_to_be(outputs: Path) -> None:
+    plan = load_plan(outputs, "0123456789")
+    replace(plan, is_archived=True).save(outputs)
+    with pytest.raises(ValueError, match=r"all sweeps are archived; `python -m harness status"):
+        newest_sweep(outputs)
+
+
+def test_several_sweeps_are_compared_by_what_each_is(outputs: Path) -> None:
+    plan = load_plan(outputs, "0123456789")
+    replace(plan, costs=("parameters",)).save(outputs)
+    replace(plan, id="xbbbbbbbbb", costs=("time/epoch_s", "parameters")).save(outputs)
+    chosen = select(outputs, ["0123456789", "xbbbbbbbbb"])
+    assert chosen.costs == ("parameters", "time/epoch_s")
 
 
 @pytest.mark.parametrize(
