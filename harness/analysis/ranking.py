@@ -5,6 +5,7 @@ best are tested on the test set, which had no part in the ranking: over the seed
 have, or with one seed over the test examples.
 """
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -268,14 +269,10 @@ def on_front(settings: Sequence[Setting]) -> list[bool]:
     return front(points)
 
 
-def pareto(seconds: Sequence[float], errors: Sequence[float]) -> list[int]:
-    """The indices of the Pareto front, those that no other beats in both, in order of time.
+def pareto(costs: Sequence[float], errors: Sequence[float]) -> list[int]:
+    """The indices of the Pareto front, those that no other beats in both, in order of costs.
 
-    errors: of whatever kind, lower is better.
+    costs, errors: of whatever kind, lower is better.
     """
-    order = sorted(range(len(seconds)), key=lambda i: (seconds[i], errors[i]))
-    front: list[int] = []
-    for index in order:
-        if not front or errors[index] < errors[front[-1]]:
-            front.append(index)
-    return front
+    on_it = front(list(zip(costs, errors, strict=True)))
+    return sorted(itertools.compress(range(len(costs)), on_it), key=lambda index: costs[index])
