@@ -20,10 +20,10 @@ from harness.analysis.seed_run import SEED, WEIGHTS, SeedRun
 from harness.analysis.settings import BACKEND, CODE, DATA
 from harness.nn import metrics
 from harness.runfolder.keys import determines_result
+from harness.runfolder.objective import directed
 from harness.tracking.recorded import Recorded
 from harness.tracking.selection import Selection
 
-MAX, MIN = ":max", ":min"
 PARAMS, TAGS = "params.", "tags."
 OWN = "run.id"  # the tag of a run of this program
 HUGE = 1e308  # what a database of MLflow has for infinity is above
@@ -208,18 +208,17 @@ class Measure:
 
 
 def _parsed(option: str, text: str) -> NamedMetric:
-    is_max, is_min = text.endswith(MAX), text.endswith(MIN)
-    name = text[: -len(MAX)] if is_max or is_min else text
+    name, is_max = directed(text)
     if not name.strip():
         raise ValueError(f"{option} {text!r}: expected the name of a metric, or NAME:max")
     words = re.split(r"[^a-z0-9]+", name.lower())
     is_score = "score" in words and "loss" not in words  # as scikit-learn uses the word
-    if not (is_max or is_min) and (metrics.is_higher_better(name) or is_score):
+    if is_max is None and (metrics.is_higher_better(name) or is_score):
         raise ValueError(
             f"{option} {name}: lower values would count as better; type {option} {name}:max, or "
             f"{name}:min if they are"
         )
-    return NamedMetric(name, is_max)
+    return NamedMetric(name, bool(is_max))
 
 
 def _is_own(run: Recorded) -> bool:

@@ -43,7 +43,7 @@ MOST_ROWS = 40
     "--cost",
     "costs",
     multiple=True,
-    metavar="METRIC",
+    metavar="METRIC[:max]",
     help="Compare by this as well, such as parameters or time/epoch_s; may be repeated.",
 )
 @click.option(

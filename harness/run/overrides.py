@@ -23,6 +23,7 @@ from harness.runfolder.cost import Cost
 from harness.runfolder.kinds import DATASET, KINDS
 from harness.runfolder.meanings import meanings
 from harness.runfolder.objective import KEY as OBJECTIVE
+from harness.runfolder.objective import directed
 from harness.runfolder.own_code import OwnCodeError
 from harness.runfolder.parts import PartError
 
@@ -158,7 +159,7 @@ def _several(override: "Override") -> "tuple[Override, tuple[str, ...]]":
         costs = [str(Cost.parse(each)) for each in names[1:]]
     except ValueError as error:
         raise ConfigError(f"{text_of(override)}: {error}") from None
-    metrics = [Cost.parse(each).key for each in names[1:]] + [names[0].partition(":")[0]]
+    metrics = [Cost.parse(each).key for each in names[1:]] + [directed(names[0])[0]]
     if len(set(metrics)) < len(names):
         raise ConfigError(f"{text_of(override)}: a metric is given twice; give it once")
     (first,) = parse_each([f"{OBJECTIVE}={names[0]}"])

@@ -16,6 +16,7 @@ from harness.data.override import spell
 from harness.runfolder import meanings, parts
 from harness.runfolder.contradictions import contradictions
 from harness.runfolder.kinds import KINDS, SCRATCH
+from harness.runfolder.objective import Objective
 from harness.runfolder.own_code import OwnCodeError
 from harness.runfolder.parts import Part, PartError
 from harness.runfolder.schema import GROUPS, Config, Group, ScratchConfig
@@ -50,6 +51,7 @@ def parse(content: Mapping[str, Any]) -> Config:
     file = data.file and expand_home("dataset.file", data.file)
     return dataclasses.replace(
         config,
+        objective=str(Objective.parse(config.objective)),  # one text for one objective
         outputs=expand_home("outputs", config.outputs),
         dataset=dataclasses.replace(data, dir=directory, file=file),
     )

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from harness.data.override import suggest
 from harness.nn import metrics
+from harness.runfolder.objective import MAX, directed
 
 PARAMETERS = "model/parameters"  # the metric with the number of a network's parameters
 SHORT = {"parameters": PARAMETERS}
@@ -22,7 +23,7 @@ RECORDED = (
     PARAMETERS, metrics.EPOCH_S, metrics.EXAMPLES_PER_S, "machine/cpu_s", "machine/peak_memory_mb",
     "machine/energy_j",
 )  # fmt: skip
-MAX, TIME = ":max", "time/"
+TIME = "time/"
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,9 @@ class Cost:
 
     @classmethod
     def parse(cls, text: str) -> "Cost":
-        """The cost of METRIC or METRIC:max. Raises `ValueError`, one line."""
-        metric, colon, direction = text.partition(":")
-        if not metric or " " in metric or (colon and f":{direction}" != MAX):
+        """The cost of METRIC, METRIC:min or METRIC:max. Raises `ValueError`, one line."""
+        metric, is_max = directed(text)
+        if not metric or set(metric) & set(" :"):
             raise ValueError(
                 f"{text}: expected a metric such as parameters or time/epoch_s, of which lower "
                 "values are better, or NAME:max"
@@ -49,7 +50,7 @@ class Cost:
                 f"{text}: the test set is read once, after training, and chooses nothing; expected "
                 f"val/{metric.partition('/')[2]}"
             )
-        return cls(metric, bool(direction))
+        return cls(metric, bool(is_max))
 
     def __str__(self) -> str:
         return f"{self.metric}{MAX}" if self.is_max else self.metric

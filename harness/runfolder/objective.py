@@ -1,7 +1,7 @@
 """The objective: the metric by which epochs, runs, settings and trials are judged.
 
-The key `objective` is METRIC, of which lower values are better, or METRIC:max. Runs of different
-objectives are never ranked together.
+The key `objective` is METRIC, of which lower values are better, or METRIC:max; METRIC:min says the
+former expressly. Runs of different objectives are never ranked together.
 """
 
 import math
@@ -12,6 +12,7 @@ from typing import Any
 from harness.nn import metrics
 
 KEY = "objective"
+MAX, MIN = ":max", ":min"
 PARTS = {"val": "validation", "train": "training"}
 BUILT_IN = ("loss", "error")  # recorded of every part without being asked for
 EQUAL = 1e-9  # relative: the same fraction, computed in another way or as another mean
@@ -32,9 +33,9 @@ class Objective:
     @classmethod
     def parse(cls, text: str) -> "Objective":
         """The objective of the key's value. Raises `ValueError`, one line."""
-        metric, colon, direction = text.partition(":")
+        metric, is_max = directed(text)
         part, slash, name = metric.partition("/")
-        if (colon and direction != "max") or not (part and slash and name) or " " in metric:
+        if not (part and slash and name) or set(metric) & set(" :"):
             raise ValueError(
                 f"{KEY}={text}: expected a metric such as val/error or val/loss; val/NAME:max "
                 "where higher is better"
@@ -44,7 +45,7 @@ class Objective:
                 f"{KEY}={text}: the test set is read once, after training, and chooses nothing; "
                 f"choose by val/{name}"
             )
-        return cls(metric, bool(direction))
+        return cls(metric, bool(is_max))
 
     @classmethod
     def of(cls, params: Mapping[str, Any]) -> "Objective":
@@ -59,7 +60,7 @@ class Objective:
             return DEFAULT
 
     def __str__(self) -> str:
-        return f"{self.metric}:max" if self.is_max else self.metric
+        return f"{self.metric}{MAX}" if self.is_max else self.metric
 
     @property
     def part(self) -> str:
@@ -194,6 +195,17 @@ class Objective:
 
 
 DEFAULT = Objective(metrics.VAL_ERROR)
+
+
+def directed(text: str) -> tuple[str, bool | None]:
+    """The metric of METRIC, METRIC:max or METRIC:min, and whether higher values are better.
+
+    None if the text does not say so. What may be a metric, each caller knows.
+    """
+    for ending, is_max in ((MAX, True), (MIN, False)):
+        if text.endswith(ending):
+            return text.removesuffix(ending), is_max
+    return text, None
 
 
 def metric_names(parts: Iterable[str]) -> list[str]:

@@ -117,7 +117,7 @@ def test_what_can_be_selected(swept: Path) -> None:
 @pytest.mark.service
 def test_costs_of_any_runs_from_journals_and_mlflow(swept: Path) -> None:
     command, uri = command_in(swept), f"sqlite:///{swept}/outputs/mlflow.db"
-    costs = ("--cost", "parameters", "--cost", "time/epoch_s", "--cost", "val/loss:max")
+    costs = ("--cost", "parameters", "--cost", "time/epoch_s:min", "--cost", "val/loss:max")
     found = []
     for where in ((), ("--uri", uri)):
         done = command("harness", "compare", "idx", *costs, *where, "--no-attach", "--json")

@@ -100,6 +100,7 @@ def test_a_folder_of_the_users_named_as_a_key_is_a_group(tmp_path: Path) -> None
 def test_equal_jobs_are_one() -> None:
     assert names("batch=16,16,32") == ["batch=16", "batch=32"]
     assert names("lr=0.2,0.20") == ["lr=0.2"]
+    assert names("objective=val/loss,val/loss:min") == ["objective=val/loss"]
 
 
 def test_a_sweep_without_several_values_is_one_job() -> None:

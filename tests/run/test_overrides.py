@@ -201,6 +201,8 @@ def test_several_objectives_are_one_and_what_it_costs() -> None:
     assert [overrides.text_of(each) for each in line.settings] == ["lr=0.1", "objective=val/loss"]
     assert line.costs == ("parameters", "val/f1:max")
     assert line.typed == ["lr=0.1", "objective=[val/loss,parameters,val/f1:max]"]
+    line = overrides.parse(["objective=[val/loss:min,parameters:min]"])
+    assert line.costs == ("parameters",)
     line = overrides.parse(["objective=[val/loss,parameters]", "objective=val/error"])
     assert line.costs == (), "the last one counts"
 
@@ -214,7 +216,8 @@ def test_several_objectives_are_one_and_what_it_costs() -> None:
         ("objective=[val/error,val/error]", "a metric is given twice"),
         ("objective=[val/f1:max,val/f1]", "a metric is given twice"),
         ("objective=[val/error,parameters,model/parameters:max]", "a metric is given twice"),
-        ("objective=[val/error,parameters:min]", "or NAME:max"),
+        ("objective=[val/error:min,val/error]", "a metric is given twice"),
+        ("objective=[val/error,parameters:mim]", "or NAME:max"),
     ],
 )
 def test_what_is_no_list_of_objectives(text: str, problem: str) -> None:

@@ -16,11 +16,15 @@ def test_its_text_is_as_typed(text: str) -> None:
     assert cost.is_max == text.endswith(":max")
 
 
+def test_lower_values_are_better_as_without_a_direction() -> None:
+    assert Cost.parse("time/epoch_s:min") == Cost.parse("time/epoch_s")
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("", "expected a metric such as parameters or time/epoch_s"),
-        ("val/loss:min", "or NAME:max"),
+        ("val/loss:mim", "or NAME:max"),
         ("two words", "expected a metric"),
         ("test/error", "the test set is read once.*expected val/error"),
     ],

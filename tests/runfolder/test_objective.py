@@ -14,9 +14,10 @@ def test_the_text_is_the_value_of_the_key() -> None:
                            ("val/top2_accuracy:max", TOP)):  # fmt: skip
         assert Objective.parse(text) == expected
         assert str(expected) == text
+    assert Objective.parse("val/loss:min") == LOSS
 
 
-@pytest.mark.parametrize("text", ["", "error", "val/", "/error", "val/x:min", "val/x:", "a b/c"])
+@pytest.mark.parametrize("text", ["", "error", "val/", "/error", "val/x:mim", "val/x:", "a b/c"])
 def test_what_is_no_metric_is_one_line(text: str) -> None:
     with pytest.raises(ValueError, match=f"^objective={text}: expected a metric such as val/err"):
         Objective.parse(text)
