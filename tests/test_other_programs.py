@@ -156,12 +156,12 @@ def test_plain_mlflow_gives_the_numbers_of_scipy(others: Command, folder: Path) 
     content = compared(others, *words, "--seed-key", "params.rng", "--setting", "params.lr")
     runs = recorded(folder, "study")
     best, *rest = content["settings"]
-    assert (best["lr"], best["n"], best["against_best"]) == ("0.1", 5, "best")
+    assert (best["lr"], best["n"], best["against_best"]) == (0.1, 5, "best")
     of_best = by_seed(runs, ("lr", "0.1"), "rng", "test_rmse")
     raw = {}
     for row in content["settings"]:
-        tested = by_seed(runs, ("lr", row["lr"]), "rng", "test_rmse")
-        measured = by_seed(runs, ("lr", row["lr"]), "rng", "val_accuracy")
+        tested = by_seed(runs, ("lr", str(row["lr"])), "rng", "test_rmse")
+        measured = by_seed(runs, ("lr", str(row["lr"])), "rng", "val_accuracy")
         assert row["val_accuracy_mean"] == pytest.approx(measured.mean(), rel=1e-12)
         assert row["val_accuracy_std"] == pytest.approx(measured.std(ddof=1), rel=1e-12)
         assert row["test_rmse_mean"] == pytest.approx(tested.mean(), rel=1e-12)
@@ -213,10 +213,10 @@ def test_autolog_pairs_the_seeds_that_divide_the_data(others: Command, folder: P
     words = ("autolog", "--metric", f"{metric}:max", "--seed-key", "params.random_state")
     content = compared(others, *words)
     assert [row["n"] for row in content["settings"]] == [3, 3]
-    assert {row["alpha"] for row in content["settings"]} == {"0.0001", "10.0"}
+    assert {row["alpha"] for row in content["settings"]} == {0.0001, 10.0}
     runs = recorded(folder, "autolog")
     first, second = (
-        by_seed(runs, ("alpha", row["alpha"]), "random_state", metric)
+        by_seed(runs, ("alpha", str(row["alpha"])), "random_state", metric)
         for row in content["settings"]
     )
     assert content["settings"][0][f"{metric}_mean"] == pytest.approx(first.mean(), rel=1e-12)
@@ -237,10 +237,10 @@ def test_params_with_slashes_of_another_hydra_template(others: Command, folder: 
     assert any("callbacks/model_checkpoint/dirpath" in note for note in content["notes"])
     content = compared(others, *words, *seed, "--setting", "params.model/*")
     best, other = content["settings"]
-    assert (best["model/optimizer/lr"], best["n"]) == ("0.001", 6)
+    assert (best["model/optimizer/lr"], best["n"]) == (0.001, 6)
     assert other["tested"] == "sign flips over 6 seeds"
     runs = recorded(folder, name)
-    first, second = (by_seed(runs, ("model/optimizer/lr", row["model/optimizer/lr"]), "seed",
+    first, second = (by_seed(runs, ("model/optimizer/lr", str(row["model/optimizer/lr"])), "seed",
                              "test/acc") for row in (best, other))  # fmt: skip
     assert other["test_difference"] == pytest.approx((second - first).mean(), rel=1e-9)
     exact = stats.permutation_test(
@@ -279,7 +279,7 @@ for depth, wrong in ((1, 40), (2, 10), (3, 11)):
     assert done.returncode == 0, done.stderr
     content = compared(others, "predictions", "--metric", "test_error")
     best, middle, worst = content["settings"]
-    assert (best["depth"], middle["depth"], worst["depth"]) == ("2", "1", "3")
+    assert (best["depth"], middle["depth"], worst["depth"]) == (2, 1, 3)
     assert middle["tested"] == "McNemar on 200 examples, one seed"
     assert middle["p_holm"] == pytest.approx(stats.binomtest(0, 30).pvalue)
     assert middle["test_difference"] == pytest.approx(30 / 200)

@@ -1,17 +1,20 @@
 """The numbers of a comparison as programs read them: fields of settings.csv and report.json."""
 
+import ast
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from harness.analysis.ranking import Pair, Standing
-from harness.analysis.seed_run import SeedRun
-from harness.analysis.settings import Setting, Summary
+from harness.analysis.seed_run import SEED, SeedRun
+from harness.analysis.settings import CODE, DATA, NOTHING, Setting, Summary
 
 Fields = dict[str, Any]  # name -> number or text, None if unknown
 TEXTS = ("chosen_run", "against_best", "tested", "seeds_to_tell")  # the others are numbers
+WORDS = {"True": True, "False": False, "None": None, "true": True, "false": False, "null": None}
 
 
 def setting_fields(standing: Standing) -> Fields:
@@ -122,6 +125,40 @@ def pair_fields(pair: Pair, settings: Sequence[Setting]) -> Fields:
         "only_second_wrong": pair.only_second,
         "p_holm": pair.p,
     }
+
+
+def value(text: str) -> Any:
+    """The value of a setting from its text: a number, a boolean, None or a list, else the text."""
+    if text in WORDS:
+        return WORDS[text]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    if text.startswith("["):
+        try:
+            return ast.literal_eval(text)
+        except (ValueError, SyntaxError):  # such as [a,b], whose texts have no quotes
+            pass
+    return text
+
+
+def typed(row: Fields, settings: Iterable[str]) -> Fields:
+    """The fields of a row as JSON has them: typed are those of these settings, and the seed.
+
+    None stands for what a run does not have. What is not finite stays a text, as do digests.
+    """
+    named = {SEED, *settings} - {DATA, CODE}
+    return {
+        key: _json(each) if key in named and isinstance(each, str) else each
+        for key, each in row.items()
+    }
+
+
+def _json(text: str) -> Any:
+    known = None if text in ("", NOTHING) else value(text)
+    return text if isinstance(known, float) and not math.isfinite(known) else known
 
 
 def to_csv(rows: Sequence[Fields]) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from harness.analysis import fields
 from harness.job import machine
 from harness.nn import metrics
 from harness.runfolder.cost import PARAMETERS
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 Place: TypeAlias = str | Path | Sequence[str | Path]
 """An outputs folder, or several that are read as one."""
-WORDS = {"True": True, "False": False, "None": None}
 ONCE = ("test/", "best/", machine.PREFIX, PARAMETERS)  # metrics with one value a run
 SEED = "seed"
 FORMATS = ("csv", "parquet", "json")
@@ -138,19 +138,18 @@ def ranking(
     import pandas as pd
 
     from harness.analysis import ranked
-    from harness.analysis.fields import TEXTS, setting_fields
 
     notes: list[str] = []
     chosen = _select(selection, outputs, uri, ())
     standings = ranked.rank(chosen, notes, measure).standings(notes)
     for note in notes:
         warnings.warn(note, stacklevel=depth)
-    frame = pd.DataFrame([setting_fields(standing) for standing in standings])
+    frame = pd.DataFrame([fields.setting_fields(standing) for standing in standings])
     values = standings[0].setting.values
     for key in frame.columns:
         if key in values:
             frame[key] = typed(list(frame[key]))
-        elif key not in TEXTS and frame[key].dtype == object:  # numbers of which none is known
+        elif key not in fields.TEXTS and frame[key].dtype == object:  # no number is known
             frame[key] = frame[key].astype(np.float64)
     return frame
 
@@ -179,23 +178,12 @@ def _plain(value: Any) -> Any:
 def typed(texts: Sequence[str | None]) -> list[Any]:
     """The values of a setting from their texts: numbers, booleans and None; all else stays text.
 
-    If one of them is other text, all of them stay text: a column has one type.
+    If one of them is other text or a list, all of them stay text: a column has one type.
     """
-    values = [_value(text) for text in texts]
-    if any(isinstance(value, str) for value in values):
+    values = [None if text is None else fields.value(text) for text in texts]
+    if any(isinstance(value, str | list) for value in values):
         return [None if value is None else text for text, value in zip(texts, values, strict=True)]
     return values
-
-
-def _value(text: str | None) -> Any:
-    if text is None or text in WORDS:
-        return None if text is None else WORDS[text]
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
 
 
 def _select(

@@ -112,11 +112,12 @@ class Comparison:
         return [fields.run_fields(s, run) for s in self.settings for run in s.runs]
 
     def to_json(self) -> str:
-        """All numbers and notes as JSON."""
+        """All numbers and notes as JSON; settings are typed."""
+        swept = self.settings[0].values
         return fields.to_json(
             {
                 "format": "harness comparison",
-                "version": 1,
+                "version": 2,
                 "title": self.title,
                 "made": self.about,
                 "name": self.name or None,
@@ -125,8 +126,8 @@ class Comparison:
                 "question_asked_after_runs": self.asked_after if self.question else None,
                 "answer": tables.lead(self.standings),
                 "notes": list(self.notes),
-                "settings": self.setting_rows(),
-                "runs": self.run_rows(),
+                "settings": [fields.typed(row, swept) for row in self.setting_rows()],
+                "runs": [fields.typed(row, swept) for row in self.run_rows()],
                 "pairs": [fields.pair_fields(pair, self.settings) for pair in self.pairs],
             }
         )

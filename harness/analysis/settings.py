@@ -15,6 +15,7 @@ from harness.runfolder.cost import Cost
 from harness.runfolder.objective import Objective
 
 DATA, CODE = "data", "code"  # columns of digests
+NOTHING = "-"  # the value of a key that a run does not have
 BACKEND = "backend"
 NAME = ".name"  # of the key that chooses a group: `optimizer.name`, typed `optimizer`
 OF_GROUP = {"lr": "optimizer"}  # keys that a group sets, and that are not among its own
@@ -205,8 +206,8 @@ def group(runs: Sequence[SeedRun], notes: list[str]) -> list[Setting]:
     groups: dict[tuple[str, ...], dict[str, SeedRun]] = {}
     repeated = 0
     for run in runs:
-        known = {**run.settings, DATA: run.data[:8], CODE: run.code[:8] or "-"}
-        values = tuple(known.get(key, "-") for key in keys)
+        known = {**run.settings, DATA: run.data[:8], CODE: run.code[:8] or NOTHING}
+        values = tuple(known.get(key, NOTHING) for key in keys)
         seeds = groups.setdefault(values, {})
         seed = run.seed or run.run  # runs without a seed are all different
         repeated += seed in seeds

@@ -39,6 +39,9 @@ def test_a_comparison_has_the_recorded_numbers(tmp_path: Path, six: list[Recorde
                   "Confusion matrix of batch=5", "First-layer weights"):  # fmt: skip
         assert title in titles
     content = json.loads(comparison.to_json())
+    assert content["version"] == 2
+    assert [row["batch"] for row in content["settings"]] == [5, 6, 30]
+    assert [(row["batch"], row["seed"]) for row in content["runs"]][:3] == [(5, 1), (5, 2), (6, 1)]
     assert len(content["runs"]) == 6
     assert content["answer"].startswith("batch=5 has the lowest validation error: 5.15 ± 0.07 %")
 

@@ -45,6 +45,21 @@ def test_csv_and_json_have_no_nan() -> None:
         fields.to_json({"error": math.nan})
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("16", 16), ("0.5", 0.5), ("1e-05", 1e-05), ("true", True), ("False", False),
+        ("null", None), ("[512, 256]", [512, 256]), ("['mine:a']", ["mine:a"]), ("[a,b]", "[a,b]"),
+        ("adam", "adam"), ("inf", "inf"), ("nan", "nan"), ("-", None), ("", None), ("[", "["),
+    ],
+)  # fmt: skip
+def test_settings_are_typed_in_json(text: str, value: object) -> None:
+    row = fields.typed({"width": text, "data": "12345678", "chosen_run": "16"}, ("width", "data"))
+    assert row == {"width": value, "data": "12345678", "chosen_run": "16"}
+    assert type(row["width"]) is type(value)
+    assert json.loads(fields.to_json(row)) == row
+
+
 def test_the_fields_of_a_pair() -> None:
     assert fields.pair_fields(Pair(0, 1, 3, 4, 0.5), group(RUNS, [])) == {
         "first": "batch=16",
