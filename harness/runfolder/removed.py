@@ -27,6 +27,17 @@ def place(outputs: Path) -> Path:
     return outputs / "removed"
 
 
+def named(outputs: Path, prefix: str) -> str | None:
+    """The removed run or sweep whose id starts so, such as `run 3f2a91-...`; None without one."""
+    removed = place(outputs)
+    for kind, parent in (("run", runs_folder(removed)), ("sweep", sweeps_folder(removed))):
+        names = sorted(path.name.removesuffix(".json") for path in parent.glob("*"))
+        for name in names:
+            if name.startswith(prefix):
+                return f"{kind} {name}"
+    return None
+
+
 def check_vacant(target: Path, runs: Iterable[Run], plans: Iterable[Plan]) -> None:
     """Raise `ValueError` if `target` has one of the runs, or of the sweeps, already.
 

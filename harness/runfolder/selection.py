@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from harness.runfolder import folder
+from harness.runfolder import folder, removed
 from harness.runfolder.filters import FILTER, Filter
 from harness.runfolder.folder import Ambiguous, named
 from harness.runfolder.plan import Plan, saved_plans
@@ -25,6 +25,7 @@ from harness.runfolder.run import REPRODUCES, Run
 LAST = re.compile(r"last(?:~(\d+))?")
 SINCE = re.compile(r"since=(.*)", re.DOTALL)
 AGE = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
+ID_PREFIX = 4  # characters of an id that is none of a run or a sweep in outputs
 UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 DAY, MINUTE = "%Y-%m-%d", "%Y-%m-%dT%H:%M"
 Folders = Path | Sequence[Path]
@@ -224,7 +225,7 @@ class Outputs:
     def _by_id(self, word: str) -> Selection:
         sweeps = [(plan, each) for _, plan, each in self.plans if word and plan.id.startswith(word)]
         runs = {run.id: run for run in self.runs if word and run.id.startswith(word)}
-        if not runs and not sweeps and len(word) >= 4:
+        if not runs and not sweeps and len(word) >= ID_PREFIX:
             runs = {run.id: run for run in self.runs if _mlflow_id(run).startswith(word)}
         exact = [(plan, each) for plan, each in sweeps if plan.id == word]
         sweeps = exact or sweeps
@@ -244,6 +245,10 @@ class Outputs:
         for name, problem in self.broken.items():
             if word and name.startswith(word):
                 raise ValueError(problem)
+        for each in self.folders:
+            if len(word) >= ID_PREFIX and (what := removed.named(each, word)):
+                back = f"`python -m harness restore {what.partition(' ')[2]}` brings it back"
+                raise ValueError(f"{what} was removed from {each}; {back}")
         raise Unknown(
             word,
             f"{word!r} is no run, sweep, name or experiment in {where}, nor a filter such as "

@@ -5,6 +5,7 @@ One call returns a metric of up to 100 runs; run by run, a thousand runs would t
 
 import json
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -25,12 +26,13 @@ from harness.tracking import mlflow_private
 from harness.tracking.errors import StoreError, answers, first_line
 from harness.tracking.mlflow_private import BULK_ROWS, BULK_RUNS
 from harness.tracking.recorded import Missing, Recorded, more_elsewhere
-from harness.tracking.store import PAGE, Store, pages
+from harness.tracking.store import PAGE, REPLACED, Store, is_deleted, pages
 from harness.tracking.views import View, save_view
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
+RUN_IDS = ("tags.`run.id`", "attributes.run_id")  # ours, and that of MLflow
 CALLS = 4  # to a server at the same time, which has as many workers
 # A text, which stays as it is, or a key with a slash, which MLflow reads in backticks only.
 TEXT_OR_KEY = re.compile(
@@ -45,11 +47,12 @@ class Reader:
         if target.database is not None and not target.database.exists():
             raise StoreError(f"{target.database}: no results yet; start a run first")
         self.target = target
-        store = Store(target)
-        self._client = store.client
+        self._store = Store(target)
+        self._client = self._store.client
         with self._answers():
             self._experiments = {
-                str(each.experiment_id): str(each.name) for each in store.experiments(deleted=False)
+                str(each.experiment_id): str(each.name)
+                for each in self._store.experiments(deleted=False)
             }
 
     def newest_sweep(self) -> str:
@@ -163,11 +166,13 @@ class Reader:
 
     def run(self, word: str) -> Recorded:
         """The run whose id, or MLflow id, starts with `word`. Raises `ValueError`."""
+        is_id = re.fullmatch(r"[\w.-]+", word)
         matches: dict[str, Recorded] = {}
-        if re.fullmatch(r"[\w.-]+", word):
-            for key in ("tags.`run.id`", "attributes.run_id"):
-                matches |= {each.location: each for each in self._search(f"{key} LIKE '{word}%'")}
+        for key in RUN_IDS if is_id else ():
+            matches |= {each.location: each for each in self._search(f"{key} LIKE '{word}%'")}
         if not matches:
+            if is_id and (deleted := self._deleted(word)):
+                raise ValueError(deleted)
             raise ValueError(
                 f"{word!r} is not a sweep, an experiment, a name or a run in {self.target}, nor "
                 "a filter such as \"params.batch = '16'\""
@@ -176,6 +181,29 @@ class Reader:
             names = ", ".join(sorted(each.run for each in matches.values())[:5])
             raise ValueError(f"run {word!r} could be {names}; type more of it")
         return next(iter(matches.values()))
+
+    def _deleted(self, word: str) -> str | None:
+        """About the run with this id that was deleted in the store, in one line; None if none was.
+
+        A store that removed it for good does not know it either.
+        """
+        with self._answers():
+            experiments = {each.experiment_id: each for each in self._store.experiments()}
+            for key in RUN_IDS:
+                found = self._store.runs(list(experiments), f"{key} LIKE '{word}%'", deleted=True)
+                for run in found:
+                    if not is_deleted(run) or REPLACED in run.data.tags:
+                        continue
+                    number = run.info.experiment_id
+                    how = f"runs restore --run-id {run.info.run_id}"
+                    if experiments[number].lifecycle_stage == "deleted":
+                        how = f"experiments restore --experiment-id {number}"
+                    uri = shlex.quote(str(self.target))
+                    return (
+                        f"run {run.data.tags.get('run.id', run.info.run_id)} was deleted in MLflow "
+                        f"({self.target}); `MLFLOW_TRACKING_URI={uri} mlflow {how}` brings it back"
+                    )
+        return None
 
     def finished(self) -> list[Recorded]:
         """Every finished run, oldest first."""

@@ -56,6 +56,10 @@ def test_a_run_goes_and_comes_back_whole(command: Command, runs: list[Run], tmp_
     assert len(all_plans(outputs)) == 2, "the sweep stays, without the run"
     assert runs[0].id in command("harness", "status", "--removed").stdout
     assert runs[0].id not in command("harness", "status").stdout
+    for words in (("compare",), ("reproduce",), ("predict", "digit.png", "--run")):
+        done = command("harness", *words, runs[0].id[:8])
+        assert (done.returncode, done.stdout) == (2, "")
+        assert f"run {runs[0].id} was removed from outputs; `python -m har" in done.stderr
     done = command("harness", "restore", runs[0].id[:8])
     assert (done.returncode, done.stderr) == (0, "")
     assert ids(outputs) == [run.id for run in runs]

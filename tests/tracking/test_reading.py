@@ -105,6 +105,38 @@ def test_filters_and_runs(reader: Reader) -> None:
         reader.run("it's")
 
 
+def test_what_was_deleted_in_mlflow_is_said_to_be(tmp_path: Path) -> None:
+    """By its ids, with the command that brings it back; a run that was sent anew is not meant."""
+    fresh_store(tmp_path)
+    target = Target.local(tmp_path)
+    store = Store(target)
+    mlflow_ids = {}
+    for run, experiment in (("aa11-x", "first"), ("bb22-x", "first"), ("cc33-x", "second")):
+        record = {"run": run, "ms": 1, "tags": {"run.id": run}, "name": "n"}
+        mlflow_ids[run] = store.open_run(record | {"experiment": experiment}).info.run_id
+    store.delete(mlflow_ids["aa11-x"])
+    store.replace(mlflow_ids["bb22-x"])
+    number = store.experiment("second")
+    store.client.delete_experiment(number)
+    reader = Reader(target)
+    restore = f"`MLFLOW_TRACKING_URI={target.uri} mlflow"
+    for word in ("aa11", mlflow_ids["aa11-x"]):
+        with pytest.raises(
+            ValueError, match=r"^run aa11-x was deleted in MLflow \(sqlite"
+        ) as found:
+            reader.select([word])
+        how = f"{restore} runs restore --run-id {mlflow_ids['aa11-x']}` brings it back"
+        assert str(found.value).endswith(how)
+    with pytest.raises(ValueError, match="'bb22' is not a sweep, an experiment, a name or a run"):
+        reader.run("bb22")
+    with pytest.raises(ValueError, match=r"^run cc33-x was deleted in MLflow \(") as found:
+        reader.run("cc33-x")
+    how = f"{restore} experiments restore --experiment-id {number}` brings it back"
+    assert str(found.value).endswith(how)
+    store.restore(mlflow_ids["aa11-x"])
+    assert reader.run("aa11").run == "aa11-x"
+
+
 def test_a_missing_artifact_is_named(reader: Reader, tmp_path: Path) -> None:
     _, (run,) = reader.select(["params.batch = '3'"])
     with pytest.raises(Missing, match=r"33cafe-x: the artifact predictions/test\.npz is missing"):
