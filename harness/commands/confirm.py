@@ -11,7 +11,7 @@ import yaml
 from harness.commands.options import CONFIG_DIR, OUTPUTS, counted, refuse
 from harness.data.atomic import write_text
 from harness.data.override import in_quotes
-from harness.run import overrides
+from harness.run import conf, overrides
 from harness.run.search import space
 from harness.runfolder import own_code
 from harness.runfolder.plan import Plan, sweeps_folder
@@ -31,7 +31,8 @@ def confirm(study: str, top: int, seeds: int, outputs: Path) -> None:
     """Train the best settings of a search with new seeds, as one sweep.
 
     STUDY is the id or the name of a search, or `last`. The best of many trials may be lucky; new
-    seeds show which one is best. The command is printed; repeated, it continues.
+    seeds show which one is best. The command is printed; repeated, it continues. The folder of
+    --config-dir is that of the search if none is given.
     """
     from harness.run.search import study as studies
 
@@ -44,12 +45,29 @@ def confirm(study: str, top: int, seeds: int, outputs: Path) -> None:
             raise ValueError(
                 f"search {plan.id} has {len(settings)} finished setting(s); expected at least two"
             )
-        words = _words(plan, settings, seeds, outputs)
+        own = _own_folders(plan)
+        with conf.including([] if own_code.folders() else own):
+            words = _words(plan, settings, seeds, outputs)
     except ValueError as error:
         refuse(error)
-    folders = [f"--config-dir={folder}" for folder in own_code.folders()]
+    folders = [f"--config-dir={folder}" for folder in own]
     print(shlex.join(["python", "-m", "harness.run", *folders, *words]), flush=True)
     os.execv(sys.executable, [sys.executable, "-m", "harness.run", *folders, *words])
+
+
+def _own_folders(plan: Plan) -> list[str]:
+    """The folder that is given with `--config-dir`, else that of the search; at most one.
+
+    Raises `ValueError` if that is not there any more.
+    """
+    if given := own_code.folders():
+        return list(map(str, given))
+    if plan.config_dir and not Path(plan.config_dir).is_dir():
+        raise ValueError(
+            f"search {plan.id} was made with --config-dir {plan.config_dir}, which is not there "
+            "any more; type --config-dir DIR with the folder that has its files now"
+        )
+    return [plan.config_dir] if plan.config_dir else []
 
 
 def _words(plan: Plan, settings: list[dict[str, str]], seeds: int, outputs: Path) -> list[str]:

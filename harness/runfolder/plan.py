@@ -39,7 +39,7 @@ class Plan:
     replaced: ids of runs that were of the sweep, until others took their places. about: what was
     said of it. verdict: what a sweep with `until=decided` decided; empty of others, and before.
     is_archived: whether it was put aside. costs: what its settings are compared by beside the
-    objective, as typed.
+    objective, as typed. config_dir: of a search, the folder of `--config-dir`; empty of others.
     """
 
     id: str
@@ -50,6 +50,7 @@ class Plan:
     verdict: str = ""
     is_archived: bool = False
     costs: tuple[str, ...] = ()
+    config_dir: str = ""
 
     @property
     def title(self) -> str:
@@ -163,9 +164,11 @@ def _read(path: Path) -> tuple[int, Plan]:
         overrides, verdict = tuple(content["overrides"]), str(content.get("verdict", ""))
         is_archived = content.get("is_archived") is True
         costs = tuple(map(str, content.get("costs", ())))
+        config_dir = str(content.get("config_dir", ""))
         plan = Plan(
-            content["id"], overrides, jobs, replaced, About(**about), verdict, is_archived, costs
-        )
+            content["id"], overrides, jobs, replaced, About(**about), verdict, is_archived, costs,
+            config_dir,
+        )  # fmt: skip
         return int(saved_ns), plan
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(

@@ -34,6 +34,7 @@ from harness.run.search.watch import Watch
 from harness.run.signals import setting_event
 from harness.run.until import AFTERWARDS
 from harness.runfolder import config as configuration
+from harness.runfolder import own_code
 from harness.runfolder.config import ConfigError
 from harness.runfolder.cost import Cost
 from harness.runfolder.folder import Busy, open_run
@@ -101,17 +102,18 @@ class Trials:
     def _known(self) -> Plan:
         """The plan as the commands of this search left it, without runs that were removed."""
         search = self.search
+        own = next(map(str, own_code.folders()), "")
+        new = Plan(search.id, search.typed, (), about=search.about, costs=search.costs,
+                   config_dir=own)  # fmt: skip
         if not (sweeps_folder(search.outputs) / f"{search.id}.json").is_file():
-            return Plan(search.id, search.typed, (), about=search.about, costs=search.costs)
+            return new
         plan = load_plan(search.outputs, search.id)
         pairs = zip(plan.jobs, plan.runs(search.outputs), strict=True)
         jobs = tuple(job for job, run in pairs if run.is_readable())
         about = plan.about.then(search.about, 0)
         if not plan.about.question:
             about = replace(about, asked_after=search.about.asked_after)
-        return Plan(
-            search.id, search.typed, jobs, about=about, verdict=plan.verdict, costs=search.costs
-        )
+        return replace(new, jobs=jobs, about=about, verdict=plan.verdict)
 
     def _deliver(self, runs: Iterable[Run]) -> None:
         """Follow the runs, once each."""

@@ -18,6 +18,7 @@ from harness.nn import metrics
 from harness.run import compose, overrides
 from harness.run.search.search import check
 from harness.runfolder.config import ConfigError
+from harness.runfolder.plan import all_plans
 from tests.conftest import RUN, Command, command_in, histories, small, start, wait_for
 from tests.run.search.conftest import settings_of, sweeper
 
@@ -521,6 +522,20 @@ def test_a_search_with_own_folders_and_own_code(command: Command, tmp_path: Path
     done = command(RUN, *arguments, "hydra.sweeper.n_trials=3", timeout=300)
     assert done.returncode == 0, done.stderr
     assert states(tmp_path) == {"COMPLETE": 3}
+    (search,) = all_plans(tmp_path / "outputs")
+    confirm = ("harness", "confirm", search.id, "--top", "2", "--seeds", "2")
+    done = command(*confirm, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert f" --config-dir={tmp_path.resolve()}/mine -m " in done.stdout
+    assert {run.params["seed"] for run in histories(tmp_path)[3:]} == {2, 3}
+    (tmp_path / "mine").rename(tmp_path / "yours")
+    done = command(*confirm)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert f"with --config-dir {tmp_path.resolve()}/mine, which is not there any" in done.stderr
+    done = command(*confirm, "--config-dir", "yours")
+    assert f" --config-dir={tmp_path.resolve()}/yours -m " in done.stdout
+    assert len(histories(tmp_path)) == 3 + 2 * 2, "the same sweep"
+    (tmp_path / "yours").rename(tmp_path / "mine")
     module.write_text(OWN.replace("(1)", "(1 + 0)"))  # which returns the same
     done = command(RUN, *arguments, "hydra.sweeper.n_trials=4", timeout=300)
     notice, error = done.stderr.splitlines()
