@@ -2,30 +2,37 @@
 
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import mean
 from typing import Self
 
 from rich.progress import BarColumn, Progress, TextColumn
 
 from harness.runfolder import data_sets, streams
 from harness.runfolder.history import History
+from harness.runfolder.keys import determines_result
 from harness.runfolder.objective import Objective
 from harness.runfolder.run import Run
 from harness.runfolder.status import RunStatus
 
 REFRESH_S = 0.5
+SEED = "seed"
 
 
 class Scoreboard:
     """Jobs done, running and failed, the best result so far, and the time left.
 
     A live bar in a terminal; elsewhere a line for every job that ends. total: the number of jobs,
-    when more than `runs` will be added. Use it as a context manager. Thread-safe.
+    when more than `runs` will be added. is_by_setting: the best is a setting, by its mean over
+    seeds, not a run. Use it as a context manager. Thread-safe.
     """
 
-    def __init__(self, runs: Sequence[Run], total: int | None = None) -> None:
-        self._total = total or len(runs)
+    def __init__(
+        self, runs: Sequence[Run], total: int | None = None, *, is_by_setting: bool = False
+    ) -> None:
+        self._total, self._is_by_setting = total or len(runs), is_by_setting
         self._lock = threading.Lock()
         self._histories: dict[Run, History] = {run: run.history() for run in runs}
         self._refreshed = 0.0
@@ -76,7 +83,10 @@ class Scoreboard:
             print(f"{run.name}  {ending(history)}{figure}   {self.line()}", flush=True)
 
     def line(self) -> str:
-        """`7/15 done, 2 running, 1 failed, best 1.98% (batch=16,seed=3), 40 s left`"""
+        """`7/15 done, 2 running, 1 failed, best 1.98% (batch=16,seed=3), 40 s left`
+
+        By setting: `best 2.03% over 5 seeds (batch=16)`.
+        """
         with self._lock:
             histories = dict(self._histories)
             over, count = set(self._over), Counter(self._count)
@@ -85,7 +95,7 @@ class Scoreboard:
         parts = [f"{count['finished']}/{self._total} done", f"{running} running"]
         kinds = ("pruned", "failed", "killed", "damaged")
         parts += [f"{count[kind]} {kind}" for kind in kinds if count[kind]]
-        parts += _best_of_each_kind(histories)
+        parts += _best_of_each_kind(histories, is_by_setting=self._is_by_setting)
         left = self._seconds_left()
         if left is not None and count.total() < self._total:
             parts.append(f"{left:.0f} s left")
@@ -151,24 +161,69 @@ def best_value(history: History) -> float | None:
     return objective.best(curve[-1:] if history.params["weights"] == "last" else curve)
 
 
-def _best_of_each_kind(histories: Mapping[Run, History]) -> list[str]:
+@dataclass(frozen=True)
+class _Scored:
+    """A run, or a setting by its finished runs: its name, a history of it, its value, its seeds.
+
+    seeds: how many are finished; 0 of a run by itself.
+    """
+
+    name: str
+    history: History
+    value: float
+    seeds: int = 0
+
+    @property
+    def text(self) -> str:
+        value = Objective.of(self.history.params).format(self.value)
+        over = f" over {self.seeds} seed{'s' if self.seeds > 1 else ''}" if self.seeds else ""
+        return f"{value}{over} ({self.name})"
+
+
+def _best_of_each_kind(histories: Mapping[Run, History], *, is_by_setting: bool) -> list[str]:
     """`best 1.98% (batch=16,seed=3)`; of several data sets or objectives one each, named.
 
-    Runs that failed, or whose journals are damaged, do not count.
+    Runs that failed, or whose journals are damaged, do not count. is_by_setting: settings as the
+    table at the end judges them, those with the most seeds first; runs while none is finished.
     """
     invalid = RunStatus.FAILED, RunStatus.DAMAGED
     valid = {run: each for run, each in histories.items() if each.status not in invalid}
-    scored = [(run, value) for run in valid if (value := best_value(valid[run])) is not None]
-    sets = data_sets.named([valid[run].create["dataset"] for run, _ in scored])
-    objectives = [Objective.of(valid[run].params) for run, _ in scored]
+    scored = [
+        _Scored(run.name, each, value)
+        for run, each in valid.items()
+        if (value := best_value(each)) is not None
+    ]
+    if is_by_setting:
+        scored = _settings(scored) or scored
+    sets = data_sets.named([each.history.create["dataset"] for each in scored])
+    objectives = [Objective.of(each.history.params) for each in scored]
     kinds = list(zip(sets, objectives, strict=True))
     several_objectives = len({objective for _, objective in kinds}) > 1
     parts = []
     for kind in dict.fromkeys(kinds):
         name, objective = kind
-        own = [pair for pair, each in zip(scored, kinds, strict=True) if each == kind]
-        best, value = min(own, key=lambda pair: objective.order(pair[1]))
+        own = [each for each, of_it in zip(scored, kinds, strict=True) if of_it == kind]
+        best = min(own, key=lambda each: (-each.seeds, objective.order(each.value)))
         on = f" on {name}" if len({*sets}) > 1 else ""
         what = f" {objective}" if several_objectives else ""
-        parts.append(f"best{on}{what} {objective.format(value)} ({best.name})")
+        parts.append(f"best{on}{what} {best.text}")
     return parts
+
+
+def _settings(runs: Sequence[_Scored]) -> list[_Scored]:
+    """The settings of the finished ones among these runs, each with its mean."""
+    settings: dict[frozenset[tuple[str, str]], list[_Scored]] = defaultdict(list)
+    for each in runs:
+        if each.history.status is RunStatus.FINISHED:
+            params = each.history.params.items()
+            key = ((k, str(v)) for k, v in params if k != SEED and determines_result(k))
+            settings[frozenset(key)].append(each)
+    return [
+        _Scored(_without_seed(own[0].name), own[0].history, mean(x.value for x in own), len(own))
+        for own in settings.values()
+    ]
+
+
+def _without_seed(name: str) -> str:
+    """The name of a run without the override of its seed."""
+    return ",".join(part for part in name.split(",") if not part.startswith(f"{SEED}=")) or name

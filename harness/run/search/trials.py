@@ -144,7 +144,8 @@ class Trials:
         runs = self.plan.runs(self.search.outputs)
         over = [run for run in runs if _is_over(run.history())]
         total = len(over) + left * len(self._seeds)
-        with setting_event() as stop, Scoreboard([], total) as board:
+        board = Scoreboard([], total, is_by_setting=bool(self.search.seeds))
+        with setting_event() as stop, board:
             self._stop, self._board = stop, board
             self._shown = {run.id for run in over}
             for run in over:

@@ -181,3 +181,36 @@ def test_a_run_counts_by_its_epochs(tmp_path: Path) -> None:
         record_training(runs[0], 0.5, 0.5, status="FAILED")
         board.ended(runs[0])
         assert board._share() == 0.5, "a job that is over counts as whole"
+
+
+def test_a_search_over_seeds_shows_the_mean_of_the_best_setting(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The luckiest run is one of another setting, and of one with a single seed."""
+    errors = {8: (0.5, 0.125), 16: (0.25, 0.25), 32: (0.0625,)}
+    runs = {
+        (batch, seed): new_run(
+            tmp_path, f"batch={batch}", f"seed={seed}", name=f"batch={batch},seed={seed}"
+        )
+        for batch, of_it in errors.items()
+        for seed in range(1, len(of_it) + 1)
+    }
+    with Scoreboard([], total=6, is_by_setting=True) as board:
+        for run in runs.values():
+            board.add(run)
+        record_training(runs[8, 1], 0.5, status=None)
+        board._refresh()
+        assert board.line().startswith("0/6 done, 1 running, best 50.00% (batch=8,seed=1)")
+        for (batch, seed), run in runs.items():
+            if (batch, seed) == (8, 1):
+                record_training(run)
+            else:
+                record_training(run, errors[batch][seed - 1])
+            board.ended(run)
+        assert ", best 25.00% over 2 seeds (batch=16)" in board.line()
+        (failed,) = runs_of(tmp_path, 1)
+        board.add(failed)
+        board.ended(record_training(failed, 0.0, status="FAILED"))
+        assert ", best 25.00% over 2 seeds (batch=16)" in board.line()
+    first, *_ = capsys.readouterr().out.splitlines()
+    assert ", best 50.00% over 1 seed (batch=8)" in first

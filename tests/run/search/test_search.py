@@ -382,6 +382,8 @@ def test_seeds_inside_a_search(tmp_path: Path, idx_folder: Path) -> None:
     }
     with opened_study(tmp_path / "whole") as study:
         assert study.best_value == pytest.approx(min(means.values()))
+    *_, progress = (line for line in whole.stdout.splitlines() if " done, 0 running" in line)
+    assert f", best {min(means.values()):.2%} over 4 seeds (lr=" in progress
     report = report_of(tmp_path / "whole")
     ranked = [row["n"] for row in report["settings"]]
     assert ranked == sorted(ranked, reverse=True), "those with all seeds are first"
