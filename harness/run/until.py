@@ -22,13 +22,11 @@ from harness.runfolder.about import About
 from harness.runfolder.config import ConfigError
 from harness.runfolder.history import History
 from harness.runfolder.objective import Objective
+from harness.runfolder.plan import AFTERWARDS
 from harness.runfolder.run import Run
 from harness.runfolder.status import RunStatus
 
 SEED = "seed"
-AFTERWARDS = (
-    "Seeds were added by results: p values of tests with a fixed number of seeds are too small"
-)
 
 
 class Deciding:

@@ -14,7 +14,10 @@ from harness.runfolder.about import About
 from harness.runfolder.folder import Ambiguous, named, open_run
 from harness.runfolder.run import Run
 
-SEARCH = "hydra/sweeper=optuna"  # as it is typed
+SEARCH, RACE = "hydra/sweeper=optuna", "until="  # as they are typed
+AFTERWARDS = (
+    "Seeds were added by results: p values of tests with a fixed number of seeds are too small"
+)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness.runfolder import delivered, selection
 from harness.runfolder.about import About
-from harness.runfolder.plan import Plan, all_plans
+from harness.runfolder.plan import AFTERWARDS, RACE, SEARCH, Plan, all_plans
 from harness.runfolder.selection import Folders, Unknown, listed
 from harness.runfolder.target import Target
 from harness.tracking.reading import Reader
@@ -78,7 +78,23 @@ def select(outputs: Folders, words: Sequence[str], uri: str | None = None) -> Se
     reader = Reader(Target.named(uri, folders[0]))
     title, recorded = reader.select(words)
     notes = reader.elsewhere(recorded) if title.startswith("experiment ") else []
-    return Selection(title, recorded, reader, tuple(notes))
+    command = _command_of_sweep(title, recorded)
+    is_search = any(word.startswith(SEARCH) for word in command)
+    is_raced = is_search or any(word.startswith(RACE) for word in command)
+    if is_raced and len({run.params.get("seed") for run in recorded}) > 1:
+        notes.append(AFTERWARDS)
+    return Selection(title, recorded, reader, tuple(notes), is_search=is_search, is_raced=is_raced)
+
+
+def _command_of_sweep(title: str, recorded: Sequence[Recorded]) -> list[str]:
+    """The words of the command that made a sweep, from the tags of the runs that it made.
+
+    Empty where it is no sweep, or where all its runs were made by others before.
+    """
+    kind, _, sweep = title.partition(" ")
+    made = (run for run in recorded if run.tags.get("sweep", "").split(",")[0] == sweep)
+    texts = (run.tags.get("command", run.tags.get("mlflow.source.name", "")) for run in made)
+    return next(texts, "").split() if kind == "sweep" else []
 
 
 def _elsewhere(folders: Sequence[Path], chosen: selection.Selection) -> list[str]:

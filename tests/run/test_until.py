@@ -43,6 +43,12 @@ def test_only_settings_that_can_be_the_best_get_more_seeds(
     assert verdict.partition(",")[0] in (report / "index.html").read_text()
     compared = command("harness", "compare", plan.id)
     assert verdict in compared.stdout + compared.stderr
+    local, stored = (
+        json.loads(command("harness", "compare", plan.id, "--no-attach", "--json", *where).stdout)
+        for where in ((), ("--uri", f"sqlite:///{tmp_path}/outputs/mlflow.db"))
+    )
+    assert stored["settings"] == local["settings"], "those with the most seeds are first"
+    assert stored["notes"] == [verdict.partition(". ")[2], *local["notes"][1:]]
     shown = command("harness", "status").stdout
     assert f"\nsweep {plan.id}: {verdict.partition('. ')[0]}\n" in shown
     (listed,) = json.loads(command("harness", "status", "--json").stdout)["sweeps"]

@@ -32,7 +32,6 @@ from harness.run.search.search import Search
 from harness.run.search.study import ERROR, ended, open_study
 from harness.run.search.watch import Watch
 from harness.run.signals import setting_event
-from harness.run.until import AFTERWARDS
 from harness.runfolder import config as configuration
 from harness.runfolder import own_code
 from harness.runfolder.config import ConfigError
@@ -42,7 +41,7 @@ from harness.runfolder.history import History
 from harness.runfolder.objective import Objective
 from harness.runfolder.own_code import OwnCodeError
 from harness.runfolder.parts import PartError
-from harness.runfolder.plan import Plan, load_plan, sweeps_folder
+from harness.runfolder.plan import AFTERWARDS, Plan, load_plan, sweeps_folder
 from harness.runfolder.run import Run
 from harness.runfolder.status import RunStatus
 

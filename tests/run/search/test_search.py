@@ -170,6 +170,10 @@ def test_a_search_ends_with_its_report(command: Command, tmp_path: Path, idx_fol
     assert any(each.startswith(note) for each in report_of(tmp_path)["notes"])
     compared = command("harness", "compare")
     assert note in compared.stderr, "also when it is compared again"
+    uri = f"sqlite:///{tmp_path}/outputs/mlflow.db"
+    stored = command("harness", "compare", page.parent.name, "--uri", uri, "--no-attach")
+    assert note in stored.stderr, "also from the store"
+    assert "The course of the search" in page.read_text()
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("one seed may be luck")]
     words = [*shlex.split(line.partition(":")[2])[2:], "--top", "2", "--seeds", "3"]
     again = command(*words, timeout=600)
