@@ -7,6 +7,7 @@ from typing import Any
 
 FILE_NAME = "delivered.json"
 MOST_NAMED = 3
+RENAMED = "renamed"
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -16,7 +17,8 @@ def read(folder: Path) -> dict[str, Any]:
     experiment_id, mlflow_id, offset (bytes of the journal), refused (record number -> reason),
     damaged (path -> how a file that was not sent differs from its record), was_deleted (whether the
     run was seen deleted in the store), keeps_note (how many records leave the note of the store
-    alone, since somebody else wrote it).
+    alone, since somebody else wrote it), renamed (what the run's experiment is called in the store,
+    if that is another name than the run's own).
     """
     try:
         state = json.loads((folder / FILE_NAME).read_text())

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from harness.runfolder import folder, removed
+from harness.runfolder import delivered, folder, removed
 from harness.runfolder.filters import FILTER, Filter
 from harness.runfolder.folder import Ambiguous, named
 from harness.runfolder.plan import Plan, saved_plans
@@ -210,9 +210,8 @@ class Outputs:
     def _named(self, word: str) -> Selection:
         if found := LAST.fullmatch(word):
             return self._last(word, int(found[1] or 0))
-        if of_experiment := [run for run in self.own if run.create["experiment"] == word]:
-            every = tuple(self.broken.values())
-            return Selection(f"experiment {word}", tuple(of_experiment), unreadable=every)
+        if any(run.create["experiment"] == word for run in self.own):
+            return self._experiment(word)
         of_name = [Selection("", (run,)) for run in self.own if word == run.create["name"]]
         named = [each for each in self.shown if word and word == each[1].about.name]
         of_name += [self._sweep(plan, at) for _, plan, at in named]
@@ -221,6 +220,16 @@ class Outputs:
         if of_name:
             return Selection(f"name {word}", _sorted(run for each in of_name for run in each.runs))
         return self._by_id(word)
+
+    def _experiment(self, word: str) -> Selection:
+        """Its runs, also those whose experiment has this name in the store, as `sync` saw it."""
+        runs = [
+            run
+            for run in self.own
+            if word in (run.create["experiment"], run.delivered().get(delivered.RENAMED))
+        ]
+        every = tuple(self.broken.values())
+        return Selection(f"experiment {word}", tuple(runs), unreadable=every)
 
     def _by_id(self, word: str) -> Selection:
         sweeps = [(plan, each) for _, plan, each in self.plans if word and plan.id.startswith(word)]
@@ -241,6 +250,8 @@ class Outputs:
             return Selection(parts[0].title, _sorted(run for part in parts for run in part.runs))
         if runs:
             return Selection(f"run {ids[0]}", tuple(runs.values()))
+        if (of_experiment := self._experiment(word)).runs:
+            return of_experiment
         where = ", ".join(map(str, self.folders))
         for name, problem in self.broken.items():
             if word and name.startswith(word):
@@ -253,7 +264,8 @@ class Outputs:
             word,
             f"{word!r} is no run, sweep, name or experiment in {where}, nor a filter such as "
             "\"params.batch = '16'\"; `python -m harness status` lists them, and names given in "
-            "MLflow are known to `compare` and `export` only",
+            "MLflow are known to `compare` and `export` only, those of experiments also after "
+            "`python -m harness sync`",
         )
 
     def _sweep(self, plan: Plan, outputs: Path) -> Selection:

@@ -44,7 +44,8 @@ class Follower:
     deleted: why nothing is sent to a run that somebody deleted in the store. was_deleted: whether
     it was seen deleted there, where it could be restored. damaged: how files that were not sent
     differ from their records, by path. keeps_note: the number of records that leave the store's
-    note alone, since somebody else wrote it.
+    note alone, since somebody else wrote it. renamed: what the run's experiment is called in the
+    store, if somebody renamed it, or moved the run.
     """
 
     def __init__(self, run: Run, target: Target) -> None:
@@ -70,6 +71,7 @@ class Follower:
         self.damaged: dict[str, str] = state.get("damaged", {})
         self.was_deleted: bool = state.get("was_deleted", False)
         self.keeps_note: int = state.get("keeps_note", 0)
+        self.renamed: str = state.get(delivered.RENAMED, "")
 
     @property
     def outstanding(self) -> bool:
@@ -169,6 +171,7 @@ class Follower:
             "damaged": self.damaged,
             "was_deleted": self.was_deleted,
             "keeps_note": self.keeps_note,
+            **({delivered.RENAMED: self.renamed} if self.renamed else {}),
         }
         write_text(self.run.folder / delivered.FILE_NAME, json.dumps(state))
 

@@ -66,6 +66,7 @@ class Store:
 
     def __init__(self, target: Target, *, relocate: bool = False) -> None:
         self.target = target
+        self._names: dict[str, str] = {}  # of experiments by their ids
         if wrong := problem(target.uri) or driver.obstacle(target.uri):
             raise Hopeless(f"{target}: {wrong}")
         moved = self._open(relocate=relocate)
@@ -121,6 +122,16 @@ class Store:
         another experiment.
         """
         return self._usable(name, self.client.get_experiment_by_name(name))
+
+    def experiment_name(self, experiment_id: str) -> str:
+        """The name of an experiment now; asked for once."""
+        if experiment_id not in self._names:
+            self._names[experiment_id] = self._name(experiment_id)
+        return self._names[experiment_id]
+
+    @_asking
+    def _name(self, experiment_id: str) -> str:
+        return str(self.client.get_experiment(experiment_id).name)
 
     def _usable(self, name: str, experiment: "Experiment | None") -> str:
         """The id of an experiment that was looked up; created if it is None."""

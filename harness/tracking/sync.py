@@ -134,8 +134,10 @@ def _prove(store: Store, run: Run, *, verify: bool, resend: bool) -> Proof:
         if follower.was_deleted:
             return Proof(run.id, deleted=REMOVED)
         return Proof(run.id, differences=(LOST,)) if resend else Proof(run.id, damage=(LOST,))
-    if is_deleted(stored) != follower.was_deleted:
-        follower.was_deleted = is_deleted(stored)
+    name = store.experiment_name(stored.info.experiment_id)
+    renamed = "" if name == history.create["experiment"] else name
+    if (is_deleted(stored), renamed) != (follower.was_deleted, follower.renamed):
+        follower.was_deleted, follower.renamed = is_deleted(stored), renamed
         follower.save()
     if follower.was_deleted:
         return Proof(run.id, deleted=DELETED)

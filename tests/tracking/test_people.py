@@ -1,5 +1,6 @@
 """What people do to delivered runs in MLflow is theirs: `sync` neither undoes nor repeats it."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,6 +72,9 @@ def test_what_people_do_to_delivered_runs_stays(
     client.update_run(kept_id, name="the good one")
     client.rename_experiment(experiment, "paper")
     client.delete_run(gone_id)
+    unknown = command("harness", "status", "paper")
+    assert (unknown.returncode, unknown.stderr.count("\n")) == (2, 1)
+    assert "those of experiments also after `python -m harness sync`" in unknown.stderr
     before = stored(client, kept), stored(client, gone)
     for words in ([], ["--verify"], [kept.id, gone.id], []):
         done = command("harness", "sync", *words)
@@ -82,6 +86,9 @@ def test_what_people_do_to_delivered_runs_stays(
     assert line in command("harness", "status").stdout
     assert line in command("harness", "compare", kept.id, gone.id, "--no-attach").stderr
     assert "deleted" not in command("harness", "status", kept.id).stdout
+    for name in ("paper", "mnist"):
+        listed = json.loads(command("harness", "status", name, "--json").stdout)["runs"]
+        assert {each["run"] for each in listed} == {kept.id, gone.id}, "by either name"
     noted = command("harness", "note", gone.id, "kept here")
     assert (noted.returncode, noted.stderr.count("\n")) == (0, 1)
     assert noted.stderr.startswith(f"note: {gone.id} was deleted in the store and stays deleted; ")
