@@ -15,6 +15,7 @@ from harness.runfolder.objective import Objective
 SPECIAL = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     **{letter: f"\\{letter}" for letter in "&%$#_{}"},
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",  # others in OT1, the default
 }  # fmt: skip
 MARKS = {TIE: r"\textsuperscript{=}", BETTER: r"\textsuperscript{+}"}
 
@@ -85,7 +86,8 @@ def _row(standing: Standing, *, validated: bool) -> list[str]:
     cells = [*map(escaped, setting.shown.values()), str(len(setting.runs))]
     if validated:
         cells.append(_spread(setting.best_val, objective))
-    cells.append(_spread(setting.test, objective.tested) + MARKS.get(standing.verdict, ""))
+    mark = MARKS.get(standing.verdict)  # takes no width, so that the numbers are aligned
+    cells.append(_spread(setting.test, objective.tested) + (rf"\rlap{{{mark}}}" if mark else ""))
     if standing.verdict in FIRST and standing.rank is not None:
         cells = [rf"\textbf{{{cell}}}" for cell in cells]
     return [*cells, _p(standing.p)]
