@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.data.override import in_quotes
 from harness.run.conf import conf_path
@@ -21,6 +21,9 @@ from harness.run.overrides import (
 from harness.runfolder import own_code
 from harness.runfolder.config import ConfigError
 from harness.runfolder.kinds import DATASET, KINDS
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 ROOT_CONFIG = "config"
 IN_A_FILE = "in a configuration file: has no effect"
@@ -46,49 +49,33 @@ def composer(
 
     folder: another than `conf/`. own: other folders of the user's than those of `--config-dir`.
     """
-    from hydra import compose, initialize_config_dir
-    from omegaconf import DictConfig, OmegaConf, open_dict
-    from omegaconf.errors import OmegaConfBaseException
+    from hydra import initialize_config_dir
 
     from harness.run import own_source
 
-    def searched(lines: Sequence[str]) -> DictConfig:
-        """What Hydra finds and merges, without its own node, which is checked."""
-        try:
-            config = compose(root, overrides=[*lines, *folders], return_hydra_config=True)
-        except KeyError as error:  # Hydra looks for a variable of hydra.job.env_copy
-            raise ConfigError(
-                f"hydra.job.env_copy=[{error.args[0]}] {IN_A_FILE}; {ENVIRONMENT}"
-            ) from None
-        with open_dict(config):
-            hydra = OmegaConf.to_container(config.pop("hydra"))
-        if root is not None:
-            _check_hydra(hydra)
-        return config
+    own_source.register()
+    added = own_code.folders() if own is None else own
+    roots = [(folder or conf_path()).resolve(), *added]
+    path = ",".join(map(in_quotes, own_source.search_path(added)))
+    folders = [] if root is None else [f"hydra.searchpath=[{path}]"]
+    with initialize_config_dir(str(roots[0]), version_base="1.3"):
+        yield _Composing(root, roots, folders)
 
-    known = cache(searched)
 
-    def quickly(lines: list[str]) -> DictConfig | None:
-        """The same from a configuration that was composed before; None where that is not sure.
+class _Composing:
+    """Composes with Hydra, which must be initialized. folders: overrides that add to `roots`."""
 
-        Composing takes 0.08 s. Jobs of a sweep mostly differ in values such as `seed=1`, which
-        Hydra sets after all else.
-        """
-        plain = [line for line in lines if _is_plain(line, lines, roots)]
-        rest = tuple(addable(line) for line in lines if line not in plain)
-        with suppress(ConfigError), one_line_errors(""):
-            config = copy.deepcopy(known(rest))
-            for override in parse_each(plain):
-                key, value = override.key_or_group, override.value()
-                if key not in config or OmegaConf.is_dict(config._get_node(key)):
-                    return None
-                OmegaConf.update(config, key, value, merge=True)  # as Hydra does
-            return config
-        return None  # composing says what is wrong
+    def __init__(self, root: str | None, roots: Sequence[Path], folders: Sequence[str]) -> None:
+        self._root, self._roots, self._folders = root, roots, folders
+        self._known: dict[tuple[str, ...], DictConfig] = {}
 
-    def composed(lines: list[str]) -> dict[str, Any]:
+    def __call__(self, lines: list[str]) -> dict[str, Any]:
+        """What these override lines give. Raises `ConfigError`."""
+        from omegaconf import OmegaConf
+        from omegaconf.errors import OmegaConfBaseException
+
         with one_line_errors(" ".join(lines)):
-            config = quickly(lines) or searched([*map(addable, lines)])
+            config = self._quickly(lines) or self._searched([*map(addable, lines)])
             try:
                 content = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
             except OmegaConfBaseException as error:
@@ -97,13 +84,45 @@ def composer(
         assert isinstance(content, dict)
         return {str(key): value for key, value in content.items()}
 
-    own_source.register()
-    added = own_code.folders() if own is None else own
-    roots = [(folder or conf_path()).resolve(), *added]
-    path = ",".join(map(in_quotes, own_source.search_path(added)))
-    folders = [] if root is None else [f"hydra.searchpath=[{path}]"]
-    with initialize_config_dir(str(roots[0]), version_base="1.3"):
-        yield composed
+    def _searched(self, lines: Sequence[str]) -> "DictConfig":
+        """What Hydra finds and merges, without its own node, which is checked."""
+        from hydra import compose
+        from omegaconf import OmegaConf, open_dict
+
+        typed = [*lines, *self._folders]
+        try:
+            config = compose(self._root, overrides=typed, return_hydra_config=True)
+        except KeyError as error:  # Hydra looks for a variable of hydra.job.env_copy
+            raise ConfigError(
+                f"hydra.job.env_copy=[{error.args[0]}] {IN_A_FILE}; {ENVIRONMENT}"
+            ) from None
+        with open_dict(config):
+            hydra = OmegaConf.to_container(config.pop("hydra"))
+        if self._root is not None:
+            _check_hydra(hydra)
+        return config
+
+    def _quickly(self, lines: list[str]) -> "DictConfig | None":
+        """The same from a configuration that was composed before; None where that is not sure.
+
+        Composing takes 0.08 s. Jobs of a sweep mostly differ in values such as `seed=1`, which
+        Hydra sets after all else.
+        """
+        from omegaconf import OmegaConf
+
+        plain = [line for line in lines if _is_plain(line, lines, self._roots)]
+        rest = tuple(addable(line) for line in lines if line not in plain)
+        with suppress(ConfigError), one_line_errors(""):
+            if rest not in self._known:
+                self._known[rest] = self._searched(rest)
+            config = copy.deepcopy(self._known[rest])
+            for override in parse_each(plain):
+                key, value = override.key_or_group, override.value()
+                if key not in config or OmegaConf.is_dict(config._get_node(key)):
+                    return None
+                OmegaConf.update(config, key, value, merge=True)  # as Hydra does
+            return config
+        return None  # composing says what is wrong
 
 
 def _is_plain(line: str, lines: Sequence[str], roots: Sequence[Path]) -> bool:
