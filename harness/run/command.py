@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, NoReturn
 
 from harness.data.atomic import explained, write_text
 from harness.nn.compiled import numba_loading
-from harness.run import compose, conf, costs, execute, freeze, hook, overrides, signals
+from harness.run import (
+    compose,
+    conf,
+    costs,
+    execute,
+    freeze,
+    hook,
+    misplaced_keys,
+    overrides,
+    signals,
+)
 from harness.run.completion import shell_completion
 from harness.run.compose import Job
 from harness.run.engines import compose_engines
@@ -21,7 +31,6 @@ from harness.run.launchers.prestart import Prestart
 from harness.run.overrides import CommandLine
 from harness.runfolder import config as configuration
 from harness.runfolder import environment, folder, streams
-from harness.runfolder.about import About
 from harness.runfolder.config import ConfigError
 from harness.runfolder.optional import attempt
 from harness.runfolder.plan import load_plan
@@ -77,7 +86,7 @@ def _obey(parsed: argparse.Namespace, prestart: Prestart) -> ExitStatus:
         if parsed.dry_run:
             return _print(_preview(line, is_sweep=parsed.multirun))
         if parsed.cfg:
-            _check_sweep_keys(line, is_sweep=False)
+            misplaced_keys.check(line, is_sweep=False)
             job = compose.expand(line.settings, sweep=False)[0]
             streams.write_data(configuration.to_yaml(job.config).encode())
             return _written()
@@ -135,7 +144,8 @@ def _parser() -> argparse.ArgumentParser:
 def _prepare(line: CommandLine, typed: list[str], prestart: Prestart, *, is_sweep: bool) -> Task:
     """Check and freeze everything. Raises `ValueError`."""
     engines = compose_engines(line.engines)
-    _check_sweep_keys(line, is_sweep=is_sweep, is_search=isinstance(engines.sweeper, OptunaSweeper))
+    is_search = isinstance(engines.sweeper, OptunaSweeper)
+    misplaced_keys.check(line, is_sweep=is_sweep, is_search=is_search)
     if isinstance(engines.sweeper, OptunaSweeper):
         from harness.run.search import search as searching
         from harness.run.search import study
@@ -199,7 +209,7 @@ def _preview(line: CommandLine, *, is_sweep: bool) -> str:
             "a search chooses its jobs while it runs" if is_search else "resume continues one run"
         )
         raise ConfigError(f"--dry-run: lists the jobs of a run or a sweep; {what}")
-    _check_sweep_keys(line, is_sweep=is_sweep)
+    misplaced_keys.check(line, is_sweep=is_sweep)
     jobs = _checked(line, engines, is_sweep=is_sweep)
     note = ""
     if line.until is not None:
@@ -234,47 +244,6 @@ def _checked(line: CommandLine, engines: Engines, *, is_sweep: bool) -> list[Job
     threads = max(job.config.required_threads for job in jobs)
     choose.check(engines.launcher, threads, is_sweep=is_sweep)
     return jobs
-
-
-def _check_sweep_keys(line: CommandLine, *, is_sweep: bool, is_search: bool = False) -> None:
-    """Refuse the command's own keys where they have no effect. Raises `ConfigError`."""
-    if line.accept and (is_search or not is_sweep):
-        why = "a search is refused when its source changed" if is_search else "only a sweep does"
-        raise ConfigError(f"accept=source: keeps finished runs of a repeated sweep; {why}")
-    if line.until is not None and (is_search or not is_sweep):
-        why = "a search chooses its own jobs" if is_search else "add -m"
-        raise ConfigError(f"until=decided: adds seeds to the settings of a sweep; {why}")
-    if line.about.question and not is_sweep:
-        raise ConfigError(f"question={line.about.question}: only a sweep decides one; add -m")
-    if line.costs and not is_sweep:
-        raise ConfigError(
-            f"{costs.typed(line.costs)}: several objectives compare the settings of a sweep; add "
-            "-m, or give one"
-        )
-    if line.costs and line.until is not None:
-        raise ConfigError(
-            f"{costs.typed(line.costs)}: until=decided looks for one best setting; give one "
-            "objective"
-        )
-    if line.about != About() and line.resume is not None:
-        raise ConfigError(
-            f"resume={line.resume}: the run keeps its name and note; `python -m harness note` "
-            "changes a note"
-        )
-    if line.sweep is None:
-        return
-    if line.resume is not None:
-        raise ConfigError(
-            f"sweep={line.sweep}: resume continues one run; leave resume out: a repeated sweep "
-            "continues its runs"
-        )
-    if is_search:
-        raise ConfigError(
-            f"sweep={line.sweep}: a search chooses its own values; leave sweep or "
-            "hydra/sweeper=optuna out"
-        )
-    if not is_sweep:
-        raise ConfigError(f"sweep={line.sweep}: a file of several jobs; add -m before it")
 
 
 def _outputs_of(settings: "list[Override]", *, is_sweep: bool) -> Path:

@@ -1,0 +1,68 @@
+"""The command's own keys where they have no effect: each is refused, and the line says why."""
+
+from collections.abc import Iterator
+
+from harness.run import costs
+from harness.run.overrides import CommandLine
+from harness.runfolder.about import About
+from harness.runfolder.config import ConfigError
+
+
+def check(line: CommandLine, *, is_sweep: bool, is_search: bool = False) -> None:
+    """Refuse keys of the command that do nothing there. Raises `ConfigError` for the first."""
+    for problems in (
+        _of_repeating(line, is_sweep=is_sweep, is_search=is_search),
+        _of_comparing(line, is_sweep=is_sweep),
+        _of_a_file(line, is_sweep=is_sweep, is_search=is_search),
+    ):
+        for problem in problems:
+            raise ConfigError(problem)
+
+
+def _of_repeating(line: CommandLine, *, is_sweep: bool, is_search: bool) -> Iterator[str]:
+    """`accept` and `until`, which are of a sweep whose jobs are known."""
+    if line.accept and (is_search or not is_sweep):
+        why = "a search is refused when its source changed" if is_search else "only a sweep does"
+        yield f"accept=source: keeps finished runs of a repeated sweep; {why}"
+    if line.until is not None and (is_search or not is_sweep):
+        why = "a search chooses its own jobs" if is_search else "add -m"
+        yield f"until=decided: adds seeds to the settings of a sweep; {why}"
+
+
+def _of_comparing(line: CommandLine, *, is_sweep: bool) -> Iterator[str]:
+    """`question` and several objectives, which compare settings; what is said of a run."""
+    if line.about.question and not is_sweep:
+        yield f"question={line.about.question}: only a sweep decides one; add -m"
+    if line.costs and not is_sweep:
+        yield (
+            f"{costs.typed(line.costs)}: several objectives compare the settings of a sweep; add "
+            "-m, or give one"
+        )
+    if line.costs and line.until is not None:
+        yield (
+            f"{costs.typed(line.costs)}: until=decided looks for one best setting; give one "
+            "objective"
+        )
+    if line.about != About() and line.resume is not None:
+        yield (
+            f"resume={line.resume}: the run keeps its name and note; `python -m harness note` "
+            "changes a note"
+        )
+
+
+def _of_a_file(line: CommandLine, *, is_sweep: bool, is_search: bool) -> Iterator[str]:
+    """`sweep`, the file of a sweep."""
+    if line.sweep is None:
+        return
+    if line.resume is not None:
+        yield (
+            f"sweep={line.sweep}: resume continues one run; leave resume out: a repeated sweep "
+            "continues its runs"
+        )
+    if is_search:
+        yield (
+            f"sweep={line.sweep}: a search chooses its own values; leave sweep or "
+            "hydra/sweeper=optuna out"
+        )
+    if not is_sweep:
+        yield f"sweep={line.sweep}: a file of several jobs; add -m before it"
