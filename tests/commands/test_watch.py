@@ -1,6 +1,6 @@
 """Watching runs: in a pipe once, in a terminal until a key is pressed.
 
-Covers: harness/commands/keyboard.py, harness/run/standing_table.py
+Covers: harness/commands/keyboard.py, harness/run/standing_table.py, harness/run/watched.py
 """
 
 import io
@@ -22,6 +22,7 @@ from rich.console import Console
 from harness.commands.keyboard import DOWN, ESCAPE, UP, keys
 from harness.commands.watch import Board
 from harness.run.standing_table import PLAIN_BARS, sparkline, standing_table, state
+from harness.run.watched import Watched
 from harness.runfolder import folder
 from harness.runfolder.folder import Identity, all_runs
 from harness.runfolder.history import PRUNED
@@ -137,8 +138,8 @@ def test_each_data_set_and_objective_has_ranks_of_its_own(tmp_path: Path) -> Non
     ]
     for run, value in zip(runs, (0.5, 0.4, 0.3, 0.2, 0.1), strict=True):
         record_training(run, value)
-    board = Board(outputs, ("since=1h",))
-    table = standing_table(board.rows, board.names)
+    watched = Watched(outputs, ("since=1h",))
+    table = standing_table(watched.rows, watched.names)
     columns = {str(column.header): list(column.cells) for column in table.columns}
     assert columns["run"] == ["d", "a", "e", "b", "c"]
     assert columns["data set"] == ["mnist"] * 4 + ["shapes"]
@@ -168,7 +169,7 @@ def test_a_run_that_its_search_ended_is_over(tmp_path: Path) -> None:
         journal.append("end", status="KILLED", error="interrupted")
     record_training(new_run(outputs, "epochs=1"), 0.1)
     board = Board(outputs, ("since=1h",))
-    assert [state(row) for row in board.rows] == ["finished", "pruned"]
+    assert [state(row) for row in board.watched.rows] == ["finished", "pruned"]
     board.press(DOWN)
     board.press("r")
     console = Console(width=80, height=24, file=io.StringIO())
