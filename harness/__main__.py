@@ -4,6 +4,7 @@ COMMAND is the function of its name in the module of its name under `harness/com
 """
 
 import ast
+import gc
 import os
 import sys
 
@@ -101,6 +102,7 @@ def console_script() -> None:
     if lost := streams.lost():
         print(f"error: standard output: {lost.strerror}", file=sys.stderr)
         status = status or ExitStatus.FAILED
+    gc.freeze()  # with MLflow, a last collection of everything would take 0.7 s
     sys.exit(status)
 
 

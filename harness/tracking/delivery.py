@@ -20,10 +20,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -185,7 +184,7 @@ def main() -> None:
     threading.Thread(target=_listen, args=(orders,), daemon=True).start()
     broken = None
     try:
-        _load(lambda: import_module("mlflow"))  # takes seconds: before there is anything to do
+        mlflow_private.load()  # takes seconds: before there is anything to do
     except ImportError as error:
         broken = error  # raised once there is a log
     first = orders.get()
@@ -196,7 +195,8 @@ def main() -> None:
         raise broken
     delivery = Delivery(Target(**first["target"]))
     if delivery.target.database is not None:
-        _load(mlflow_private.load_database)
+        mlflow_private.load(mlflow_private.DATABASE)
+    gc.freeze()  # collections leave the modules alone
     while True:
         try:
             order = orders.get(timeout=POLL_S)
@@ -212,16 +212,6 @@ def main() -> None:
                 report.views = delivery.save_view(view, report.experiments.values())
             print(json.dumps(asdict(report)), file=answer, flush=True)
             return
-
-
-def _load(load: Callable[[], object]) -> None:
-    """Import modules. Collecting garbage would take a fifth of the time, and there is none."""
-    gc.disable()
-    try:
-        load()
-    finally:
-        gc.freeze()
-        gc.enable()
 
 
 def _lower_priority() -> None:

@@ -3,11 +3,13 @@
 Each part is covered by a test with the real MLflow, so an upgrade that breaks one is noticed.
 """
 
+import gc
 import json
 import math
 import os
 import re
 import sqlite3
+import warnings
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from importlib import import_module
@@ -19,6 +21,8 @@ from harness.runfolder.target import Target, sqlite_uri
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+DATABASE = "mlflow.store.tracking.sqlalchemy_store"  # imported when a database is first opened
+APP = "mlflow.server.fastapi_app"
 # Columns of MLflow's database that hold absolute locations of artifacts.
 LOCATIONS = (
     ("experiments", "artifact_location"),
@@ -155,6 +159,7 @@ def run_server(target: Target, host: str, port: int) -> None:
     `mlflow server` does the same in two processes, each of which imports MLflow. Raises what
     MLflow raises when the store cannot be used.
     """
+    load(DATABASE)
     from mlflow.server import constants, handlers
     from mlflow.store.tracking import DEFAULT_ARTIFACTS_URI
 
@@ -168,14 +173,23 @@ def run_server(target: Target, host: str, port: int) -> None:
         "_MLFLOW_SGI_NAME": "uvicorn",
     }
     handlers.initialize_backend_stores(target.uri, target.uri, root)
-    import_module("uvicorn").run(
-        "mlflow.server.fastapi_app:app", host=host, port=port, log_level="critical"
-    )
+    load(APP)
+    import_module("uvicorn").run(f"{APP}:app", host=host, port=port, log_level="critical")
 
 
-def load_database() -> None:
-    """Import what MLflow imports when it first opens a database."""
-    import_module("mlflow.store.tracking.sqlalchemy_store")
+def load(module: str = "mlflow") -> None:
+    """Import MLflow, or a module of it with all that it imports; their warnings are their own.
+
+    Collecting garbage would take a fifth of the time, and there is none.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            import_module(module)
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def set_status(client: "MlflowClient", mlflow_id: str, status: str) -> None:

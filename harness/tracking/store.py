@@ -69,6 +69,7 @@ class Store:
         self._names: dict[str, str] = {}  # of experiments by their ids
         if wrong := problem(target.uri) or driver.obstacle(target.uri):
             raise Hopeless(f"{target}: {wrong}")
+        mlflow_private.load(mlflow_private.DATABASE if target.database else "mlflow")
         moved = self._open(relocate=relocate)
         if target.artifacts and relocate:
             with self._locked():

@@ -163,5 +163,5 @@ def test_the_history_of_a_metric_of_several_runs(tmp_path: Path) -> None:
 
 
 def test_the_store_of_databases_is_imported() -> None:
-    mlflow_private.load_database()
+    mlflow_private.load(mlflow_private.DATABASE)
     assert "mlflow.store.tracking.sqlalchemy_store" in sys.modules
