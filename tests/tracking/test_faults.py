@@ -7,7 +7,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -26,6 +25,7 @@ from harness.runfolder.target import Target
 from harness.tracking.delivery import Delivery
 from harness.tracking.store import Store
 from harness.tracking.sync import prove
+from tests import mlflow_server
 from tests.conftest import (
     RUN,
     Command,
@@ -74,41 +74,32 @@ def postgres_is_here() -> bool:
 
 
 class Server:
-    """A real `mlflow server` on loopback, over its own SQLite file or another database."""
+    """A real server of MLflow on loopback, over its own SQLite file or another database."""
 
     def __init__(self, folder: Path, database: str | None = None) -> None:
         self.folder = folder
         self.database = database or f"sqlite:///{folder}/server.db"
         self.port = free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
-        self.process: psutil.Popen | None = None
+        self.process: psutil.Process | None = None
 
     def start(self) -> None:
-        self.process = psutil.Popen(
-            [
-                sys.executable, "-m", "mlflow", "server", "--port", str(self.port),
-                "--workers", "1",
-                "--backend-store-uri", self.database,
-                "--artifacts-destination", f"{self.folder}/artifacts",
-            ],
-            env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-            cwd=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+        started = mlflow_server.start(self.folder, self.database, self.port)
+        self.process = psutil.Process(started.pid)
         deadline = time.monotonic() + 90
-        while time.monotonic() < deadline and self.process.poll() is None:
+        while time.monotonic() < deadline and started.is_alive():
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
                     return
-            time.sleep(0.2)
-        raise AssertionError(f"the server did not start, status {self.process.poll()}")
+            time.sleep(0.1)
+        log = (self.folder / mlflow_server.LOG).read_text()
+        raise AssertionError(f"the server did not start, status {started.exitcode}: {log}")
 
     def signal(self, number: int) -> None:
         assert self.process is not None
-        family = [*self.process.children(recursive=True), self.process]
-        for member in family:
-            member.send_signal(number)
+        self.process.send_signal(number)
         if number == signal.SIGKILL:
-            psutil.wait_procs(family, 10)
+            self.process.wait(10)
 
 
 @pytest.fixture
