@@ -73,8 +73,8 @@ def epochs_recorded(folder: Path) -> list[int]:
 
 
 def recorded(cwd: Path) -> int:
-    """How many records all journals have together."""
-    return sum(f.read_bytes().count(b"\n") for f in cwd.glob("outputs/runs/*/journal.jsonl"))
+    """How many records all journals have together, but for folders that are being created."""
+    return sum(f.read_bytes().count(b"\n") for f in cwd.glob("outputs/runs/[!.]*/journal.jsonl"))
 
 
 def killed_after(cwd: Path, arguments: tuple[str, ...], epochs: int, seconds: float) -> bool:
