@@ -19,7 +19,7 @@ from harness.analysis.seed_run import SeedRun
 from harness.data.atomic import explained
 from harness.runfolder import checkpoint, data_sets
 from harness.runfolder.cost import Cost
-from harness.runfolder.history import PRUNED
+from harness.runfolder.history import PAUSED_AFTER, PRUNED
 from harness.runfolder.keys import determines_result
 from harness.runfolder.kinds import DATASET, KINDS, SCRATCH, kind_of
 from harness.runfolder.objective import DEFAULT, KEY, Objective
@@ -199,9 +199,10 @@ def only_finished(selection: Selection, notes: list[str]) -> list[Recorded]:
 
 
 def _ending(run: Recorded) -> str:
-    """The status of a run; PRUNED if its search ended it early."""
-    is_pruned = run.status is RunStatus.KILLED and run.tags.get(PRUNED) == "true"
-    return PRUNED.upper() if is_pruned else run.status
+    """The status of a run; PRUNED if its search ended it early, PAUSED if it may go on."""
+    if run.status is not RunStatus.KILLED or run.tags.get(PRUNED) != "true":
+        return run.status
+    return "PAUSED" if PAUSED_AFTER in run.tags else "PRUNED"
 
 
 def _other_metrics(runs: Sequence[Recorded]) -> str:

@@ -13,7 +13,8 @@ from harness.analysis.importance import Importance
 LINE, BAND = COLORS[2], 0.5
 # Of the ways in which a trial ends, in their order: marker, color, whether it is filled.
 MARKS = (
-    ("o", COLORS[0], True), ("o", COLORS[0], False), ("x", COLORS[1], True), ("+", COLORS[7], True),
+    ("o", COLORS[0], True), ("o", COLORS[0], False), ("x", COLORS[1], True),
+    ("d", COLORS[1], False), ("+", COLORS[7], True),
 )  # fmt: skip
 MOST_NAMED = 8  # values of a key that are written under the axis
 SHORT_NUMBER = 5  # characters of one of these
@@ -41,16 +42,20 @@ def history(points: Points, best: Sequence[tuple[float, float]], label: str) -> 
 
 
 @chart
-def ends(bars: Mapping[str, Sequence[tuple[float, float]]], names: Sequence[str]) -> Figure:
+def ends(bars: Points, names: Sequence[str], pauses: Sequence[tuple[float, float]] = ()) -> Figure:
     """Plot how many epochs each trial was trained. bars: how it ended -> (its number, epochs).
 
-    names: all the ways, whose colors are the same in every chart.
+    names: all the ways, whose colors are the same in every chart. pauses: (its number, the epoch
+    after which it paused).
     """
     figure, axes = new_figure()
     for name, rows in bars.items():
         _, color, is_filled = MARKS[names.index(name)]
         x, y = np.array(rows).T
         axes.bar(x, y, 0.8, color=color, alpha=1 if is_filled else BAND, label=name)
+    if pauses:
+        x, y = np.array(pauses).T
+        axes.scatter(x, y, scaled(12), marker="_", color=LINE, lw=1, zorder=3)
     axes.set_xlabel("trial, in the order of their ends")
     axes.set_ylabel("epochs")
     for axis in (axes.xaxis, axes.yaxis):

@@ -56,7 +56,11 @@ def _ends(trials: Sequence[Trial]) -> Figure:
     names = list(bars)
     shown = {name: rows for name, rows in bars.items() if rows}
     caption = f"{sum(trial.epochs for trial in trials):,} epochs in all, over all seeds."
-    return Figure("search", "Epochs of each trial", charts.ends(shown, names), caption)
+    pauses = [(place, epoch) for place, each in enumerate(trials, 1) for epoch in each.pauses]
+    went_on = sum(any(epoch < each.epochs for epoch in each.pauses) for each in trials)
+    if pauses:
+        caption += f" A mark is where a trial paused; {went_on} of them went on later."
+    return Figure("search", "Epochs of each trial", charts.ends(shown, names, pauses), caption)
 
 
 def _importances(found: Sequence[Importance], count: int) -> Figure:

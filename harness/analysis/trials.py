@@ -9,7 +9,7 @@ import numpy as np
 from harness.analysis import evidence
 from harness.analysis.seed_run import SeedRun
 from harness.analysis.settings import Setting, group
-from harness.runfolder.history import PRUNED
+from harness.runfolder.history import PAUSED_AFTER, PRUNED
 from harness.runfolder.objective import Objective
 from harness.runfolder.status import RunStatus
 from harness.tracking.recorded import Recorded
@@ -26,6 +26,7 @@ class End(StrEnum):
     WHOLE = "finished"
     ENDED = "ended with fewer seeds"
     PRUNED = "pruned"
+    PAUSED = "paused"
     BROKEN = "not finished"
 
 
@@ -35,7 +36,7 @@ class Trial:
 
     values: of the searched keys, as text. value: the objective's mean over its seeds, of a run that
     was ended early as far as it got. epochs: those of its runs. spent: those of the whole search
-    when it ended.
+    when it ended. pauses: the epochs after which it paused.
     """
 
     values: Mapping[str, str]
@@ -43,6 +44,7 @@ class Trial:
     epochs: int
     spent: int
     end: End
+    pauses: tuple[int, ...] = ()
 
 
 def trials(selection: Selection, objective: Objective) -> list[Trial]:
@@ -88,7 +90,14 @@ def _trial(
         epochs=sum(len(run.curves[setting.objective.metric]) for run in known),
         spent=max(spent[run.run] for run in known),
         end=_end([runs[run.run] for run in setting.runs], most),
+        pauses=_pauses(setting, runs),
     )
+
+
+def _pauses(setting: Setting, runs: Mapping[str, Recorded]) -> tuple[int, ...]:
+    """The epochs after which a setting paused, each once; only its first seed can."""
+    texts = [runs[run.run].tags.get(PAUSED_AFTER, "") for run in setting.runs]
+    return tuple(sorted({int(each) for each in ",".join(texts).split(",") if each.isdecimal()}))
 
 
 def _value(run: SeedRun, recorded: Recorded) -> float:
@@ -99,7 +108,7 @@ def _value(run: SeedRun, recorded: Recorded) -> float:
 
 def _end(runs: Sequence[Recorded], most: int) -> End:
     if any(run.tags.get(PRUNED) == "true" for run in runs):
-        return End.PRUNED
+        return End.PAUSED if any(PAUSED_AFTER in run.tags for run in runs) else End.PRUNED
     if any(run.status is not RunStatus.FINISHED for run in runs):
         return End.BROKEN
     return End.WHOLE if len(runs) == most else End.ENDED

@@ -37,12 +37,12 @@ def main() -> None:
     """The command line of a job."""
     streams.protect()
     arguments = _arguments()
-    folder, name, alone = arguments.folder, "", False
+    folder, name, alone, pause = arguments.folder, "", False, None
     if folder is None:
         order = _order_from_parent(forking=arguments.forking)
         if order is None:
             return
-        folder, name, alone = order.folder, order.name, order.alone
+        folder, name, alone, pause = order.folder, order.name, order.alone, order.pause
     with suppress(OSError):  # standard error is closed
         faulthandler.enable(2)  # a crash in a library shows the stack of Python
     interruption.raise_on_signal()
@@ -52,7 +52,7 @@ def main() -> None:
     try:
         # The command has the claim of the run: another job of it is that of a command that died.
         wait_s = parent.END_RECORD_S + 5 if arguments.folder is None else 5
-        status = EXIT[train(_run(folder, name), alone=alone, wait_s=wait_s)]
+        status = EXIT[train(_run(folder, name), alone=alone, wait_s=wait_s, pause=pause)]
     except interruption.JobInterrupted:  # while it waited
         status = ExitStatus.INTERRUPTED
     except Timeout:

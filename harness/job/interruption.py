@@ -4,6 +4,8 @@ import signal
 import threading
 from types import FrameType
 
+from harness.runfolder.history import PAUSED
+
 requested = threading.Event()
 
 
@@ -17,6 +19,12 @@ class Stopped(JobInterrupted):
     """`harness stop`, obeyed at the end of an epoch."""
 
     why = "stopped by `harness stop`"
+
+
+class Paused(JobInterrupted):
+    """The search that started the job continues the training later, if it is worth it."""
+
+    why = PAUSED
 
 
 def raise_on_signal() -> None:

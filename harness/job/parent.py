@@ -20,11 +20,13 @@ class Order:
     """What the parent asks for.
 
     name: what the run is called. alone: whether the parent prints the failure itself, at once.
+    pause: the epoch after which to end; None: the last one.
     """
 
     folder: Path
     name: str
     alone: bool
+    pause: int | None
 
 
 def preload() -> str | None:
@@ -40,7 +42,8 @@ def read_order() -> Order | None:
     """Read the order from stdin; None if the parent closed the pipe first.
 
     The line is JSON, as `job_process.JobProcess` writes it: folder and name of the run; log, the
-    file for the job's output, or null; cores, how many it may use, or null; alone, see `Order`.
+    file for the job's output, or null; cores, how many it may use, or null; alone and pause, see
+    `Order`.
     """
     line = b""
     while not line.endswith(b"\n"):
@@ -56,7 +59,7 @@ def read_order() -> Order | None:
             os.dup2(log, 2)
     if order["cores"]:
         os.environ["HARNESS_CORES"] = str(order["cores"])
-    return Order(Path(order["folder"]), order["name"], order["alone"])
+    return Order(Path(order["folder"]), order["name"], order["alone"], order["pause"])
 
 
 def watch() -> None:

@@ -50,12 +50,15 @@ _facts = cache(environment.unchanging)
 _changes = cache(environment.uncommitted)
 
 
-def train(run: Run, *, alone: bool = False, wait_s: float = 5.0) -> RunStatus:
+def train(
+    run: Run, *, alone: bool = False, wait_s: float = 5.0, pause: int | None = None
+) -> RunStatus:
     """Train a run to its end and return its status: FINISHED, FAILED or KILLED.
 
     The journal's end record has the status in every case; a failure leaves `traceback.txt`.
     alone: the command prints the failure of its only job, by the end record. wait_s: how long to
-    wait while another process trains it. Raises `filelock.Timeout`.
+    wait while another process trains it. pause: the epoch after which it ends as KILLED, with a
+    checkpoint; None: the last one. Raises `filelock.Timeout`.
     """
     with run.writing(wait_s) as journal:
         if run.is_finished:
@@ -64,7 +67,7 @@ def train(run: Run, *, alone: bool = False, wait_s: float = 5.0) -> RunStatus:
         run.take_stop_request()  # of a training that was killed
         meter = Meter()
         try:
-            _train(run, journal, meter)
+            _train(run, journal, meter, pause)
         except JobInterrupted as interrupted:
             return _end(journal, RunStatus.KILLED, interrupted.why, meter)
         except BaseException as error:  # also what is no `Exception` in the user's code
@@ -164,7 +167,7 @@ def _fail(run: Run, journal: Journal, error: BaseException, meter: Meter, *, alo
         print(f"{run.folder}: the end record could not be written: {full}", file=sys.stderr)
 
 
-def _train(run: Run, journal: Journal, meter: Meter) -> None:
+def _train(run: Run, journal: Journal, meter: Meter, pause: int | None) -> None:
     run.check_trainable()
     config, history, dataset = run.config, run.history(), run.dataset()
     _prepare_numba(config, run.cache)
@@ -184,7 +187,9 @@ def _train(run: Run, journal: Journal, meter: Meter) -> None:
         progress.display(run.name, config.epochs, len(history.epochs), objective) as show,
     ):
         meter.begin(history.machine)
-        training = TrainingRun(run, journal, show, dataset=dataset, threads=threads, meter=meter)
+        training = TrainingRun(
+            run, journal, show, dataset=dataset, threads=threads, meter=meter, pause=pause
+        )
         with _only_here(config.trainer.name):
             fit(training)
     epochs = len(run.history().epochs)

@@ -28,7 +28,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from harness.data.atomic import write_atomically
 from harness.data.dataset import Dataset
-from harness.job.interruption import Stopped
+from harness.job.interruption import Paused, Stopped
 from harness.job.machine import PREFIX, Meter
 from harness.job.progress import Show
 from harness.nn import metrics
@@ -66,17 +66,18 @@ class TrainingRun:
 
     folder: the run folder. dataset: the data set with its parts `train`, `val` (or None) and
     `test`. seed, threads: to be used. meter: of what the training takes of the machine;
-    None: nothing is recorded of that.
+    None: nothing is recorded of that. pause: the epoch after which the training is interrupted.
     """
 
     def __init__(
         self, run: Run, journal: Journal, show: Show, *, dataset: Dataset, threads: int,
-        meter: Meter | None = None,
+        meter: Meter | None = None, pause: int | None = None,
     ) -> None:  # fmt: skip
         config, history = run.config, run.history()
         self.dataset, self.seed, self.threads = dataset, config.seed, threads
         self.files: list[str] = []
         self._meter = meter or Meter()
+        self._pause = pause
         self.folder, self._journal, self._show = run.folder, journal, show
         self._take_stop_request = run.take_stop_request
         self._total, objective = config.epochs, Objective.parse(config.objective)
@@ -154,7 +155,8 @@ class TrainingRun:
         not negative, `time/NAME`. checkpoint: called with a folder to save the state into, from
         which `restored` continues. Raises `ValueError` for other values, such as an error that is
         no fraction, after `final`, and when a resumed training asked for no checkpoint,
-        `Diverged` for a metric that is not finite, and `Stopped` where `harness stop` asked for it.
+        `Diverged` for a metric that is not finite, `Stopped` where `harness stop` asked for it, and
+        `Paused` where a search did.
         """
         if epoch != self._epoch + 1:
             raise ValueError(f"run.log({epoch}, ...): expected epoch {self._epoch + 1}")
@@ -173,11 +175,14 @@ class TrainingRun:
         self._monitor.add(epoch, checked)
         self._epoch = epoch
         if checkpoint is not None:
-            self._checkpoints.save(epoch, self._monitor.best_epoch, checked, checkpoint)
+            best, is_due = self._monitor.best_epoch, epoch == self._pause
+            self._checkpoints.save(epoch, best, checked, checkpoint, is_due=is_due)
         self._record(epoch, checked)
         self._show(epoch, checked)
         if self._take_stop_request() and epoch < self._total:
             raise Stopped
+        if epoch == self._pause and epoch < self._total:
+            raise Paused
 
     @property
     def best(self) -> Path | None:

@@ -68,6 +68,9 @@ class BasicSweeper(Group):
     name: Literal["basic"] = "basic"
 
 
+ASHA = "asha"  # the pruner with which trials pause
+
+
 @dataclass(frozen=True, kw_only=True)
 class OptunaSweeper(Group):
     """conf/hydra/sweeper/optuna.yaml"""
@@ -83,12 +86,14 @@ class OptunaSweeper(Group):
     sampler: Literal["tpe", "random", "qmc", "nsga2"] = about(
         "what proposes values: tpe, random, qmc, nsga2"
     )
-    pruner: Literal["none", "median", "halving", "hyperband"] = about(
-        "what ends hopeless trials: none, median, halving, hyperband"
+    pruner: Literal["none", "median", "halving", "hyperband", "asha"] = about(
+        "what ends hopeless trials: none, median, halving, hyperband; asha: they pause instead"
     )
     seed: Natural = about("seed of the sampler")
-    startup_trials: Natural = about("random trials before the sampler and the median pruner start")
-    warmup_epochs: Natural = about("epochs before a trial may be pruned")
+    startup_trials: Natural = about(
+        "random trials before the sampler and the median pruner start; asha: twice as many"
+    )
+    warmup_epochs: Natural = about("epochs before a trial may be pruned, or pauses")
 
 
 Launcher = BasicLauncher | JoblibLauncher | SlurmLauncher

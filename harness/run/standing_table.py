@@ -71,7 +71,7 @@ def bars() -> str:
 def state(standing: Standing) -> str:
     """The status of a run in words."""
     if standing.history.is_pruned:
-        return "pruned"
+        return standing.history.how_pruned
     if standing.status is RunStatus.KILLED and standing.history.error == Stopped.why:
         return "stopped"
     is_waiting = standing.status is RunStatus.CREATED

@@ -198,7 +198,7 @@ def sweep_table(histories: Sequence[History], plan: Plan | None) -> Table:
 
 
 def _status(history: History) -> str:
-    return "PRUNED" if history.is_pruned else history.status
+    return history.how_pruned.upper() or history.status
 
 
 def figures(history: History) -> tuple[str, str, str, str]:

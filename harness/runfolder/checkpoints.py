@@ -50,12 +50,21 @@ class Checkpoints:
         for path in folder.glob(".epoch-*"):  # half-written by a process that was killed
             remove(path)
 
-    def save(self, epoch: int, best: int, metrics: dict[str, float], write: Write) -> None:
+    def save(
+        self,
+        epoch: int,
+        best: int,
+        metrics: dict[str, float],
+        write: Write,
+        *,
+        is_due: bool = False,
+    ) -> None:
         """Write the checkpoint of an epoch if it is due, then remove those that are not kept.
 
         best: the best epoch so far. write: called with the folder to write the state into.
+        is_due: in any case.
         """
-        if not self._every or epoch % self._every:
+        if not is_due and (not self._every or epoch % self._every):
             return
         path = _path(self.folder, epoch)
         unfinished = path.with_name(f".{path.name}")

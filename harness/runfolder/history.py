@@ -13,6 +13,8 @@ from harness.runfolder.status import RunStatus
 
 ARCHIVED = "archived"  # the tag of a run that is not listed
 USER = "user"  # who wrote a record of tags, if not the harness
+PAUSED = "paused by the search"  # why a job ended that a search may continue
+PAUSED_AFTER = "paused_after"  # the tag of a run that paused: after which epochs
 PRUNED = "pruned"  # the tag of a run that its search ended early
 
 
@@ -80,6 +82,13 @@ class History:
     def is_pruned(self) -> bool:
         """Whether the run is over because its search ended it early."""
         return self.status is RunStatus.KILLED and self.pruned
+
+    @property
+    def how_pruned(self) -> str:
+        """`paused` if its search may continue it, or `pruned`; empty if it did neither."""
+        if not self.is_pruned:
+            return ""
+        return "paused" if (self.error or "").startswith(PAUSED) else "pruned"
 
     @property
     def code(self) -> list[dict[str, str]]:

@@ -23,7 +23,15 @@ from harness.runfolder import journal as journals
 from harness.runfolder.artifacts import Artifact
 from harness.runfolder.config import ConfigError, leaves
 from harness.runfolder.frozen_config import read_frozen, read_schema, read_yaml
-from harness.runfolder.history import ARCHIVED, PRUNED, History, begin, read_history
+from harness.runfolder.history import (
+    ARCHIVED,
+    PAUSED,
+    PAUSED_AFTER,
+    PRUNED,
+    History,
+    begin,
+    read_history,
+)
 from harness.runfolder.journal import Journal, JournalError, Record, read_create
 from harness.runfolder.schema import Config
 from harness.runfolder.status import RunStatus
@@ -369,12 +377,19 @@ class Run:
         if sweep not in before.split(","):
             self.add_tags({ACCEPTED: f"{before},{sweep}".strip(",")})
 
-    def mark_pruned(self, epoch: int) -> None:
-        """Record that the search ended the run: the tag `pruned` and the reason."""
+    def mark_pruned(self, epoch: int, *, is_paused: bool = False) -> None:
+        """Record that the search ended the run: the tag `pruned` and the reason.
+
+        is_paused: the search may continue it; the tag `paused_after` has the epochs of all pauses.
+        """
+        tags, reason = {PRUNED: "true"}, f"pruned by the search after epoch {epoch}"
+        if is_paused:
+            before = self.history().tags.get(PAUSED_AFTER)
+            tags[PAUSED_AFTER] = ",".join(filter(None, (before, str(epoch))))
+            reason = f"{PAUSED} after epoch {epoch}"
         with self.writing() as journal:
-            journal.append("tags", tags={PRUNED: "true"})
-            error = f"pruned by the search after epoch {epoch}"
-            journal.append("end", status=RunStatus.KILLED, error=error)
+            journal.append("tags", tags=tags)
+            journal.append("end", status=RunStatus.KILLED, error=reason)
 
     def unmark_pruned(self) -> None:
         """Remove the mark from a run that was finished after all."""

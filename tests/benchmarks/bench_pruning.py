@@ -1,22 +1,26 @@
-"""Epochs that a pruned search needs to reach the best validation error of an unpruned one.
+"""Epochs that searches need to reach the best validation error of an unpruned one.
 
-python tests/benchmarks/bench_pruning.py [--seeds 9] [--trials 30] [--pruners halving ...]
+python tests/benchmarks/bench_pruning.py [--seeds 9] [--trials 30] [--searches asha halving ...]
 python tests/benchmarks/bench_pruning.py 'lr=tag(log, interval(0.001, 3))' 'width=choice(32,64,128)'
 
-The arguments replace the default space of five keys.
+The arguments replace the default space of five keys. A search is a pruner, which goes with the
+sampler tpe; `random` and `tpe` are these samplers without a pruner, the latter from another seed
+than the unpruned search that all are compared with.
 
-The searches are those of `hydra/sweeper=optuna` (the same samplers, pruners and reports), trained
-in this process. Both searches of a seed use the same seed of the sampler. The unpruned one has
-`trials` trials. The pruned one continues until its error is as low, or until it has trained as many
-epochs: share 1.
+The searches are those of `hydra/sweeper=optuna` (the same samplers, pruners, queue of trials and
+reports), trained in this process. All searches of a seed use the same seed of the sampler. The
+unpruned one has `trials` trials. The others continue until their error is as low, or until they
+have trained `most` times as many epochs. share: their epochs, as a part of its.
 """
 
 import argparse
+import copy
 import statistics
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from threadpoolctl import threadpool_limits
 
@@ -26,9 +30,10 @@ from harness.nn import metrics
 from harness.run import overrides
 from harness.run.compose import compose_one
 from harness.run.launcher_schema import OptunaSweeper
+from harness.run.search.pausing import PAUSE
+from harness.run.search.queue import TrialQueue
 from harness.run.search.search import Search
 from harness.run.search.space import split
-from harness.run.search.study import open_study
 from harness.runfolder.environment import processor
 from harness.training.monitor import Diverged
 from harness.training.trainer import Trainer
@@ -36,56 +41,87 @@ from harness.training.trainer import Trainer
 FIXED = ["dataset.num_train=4000", "epochs=20", "threads=1"]
 SPACE = ["lr=tag(log, interval(0.001, 3))", "width=choice(32,64,128)", "batch=choice(16,32,64,128)",
          "dropout=interval(0, 0.5)", "weight_decay=tag(log, interval(1e-6, 1e-2))"]  # fmt: skip
-SETTINGS = {"name": "optuna", "study": "s", "sampler": "tpe", "startup_trials": 5,
-            "warmup_epochs": 3}  # fmt: skip
+SETTINGS = {"name": "optuna", "study": "s", "startup_trials": 5, "warmup_epochs": 3}
+SEARCHES = ("asha", "halving", "hyperband", "median", "random", "tpe")
+OTHER_SEED = 1000
 DATA = load(num_val=5000, num_train=4000)
 
 
 class Report:
-    """A recorder that reports to Optuna as a search does, and counts epochs."""
+    """A recorder that reports to Optuna as a search does, counts epochs, and keeps the state.
 
-    def __init__(self, trial, spent: list[float]) -> None:  # type: ignore[no-untyped-def]
-        self.trial, self.spent = trial, spent
+    pause: the epoch after which the training pauses; None: it does not.
+    """
+
+    def __init__(self, trial: Any, spent: list[float], pause: int | None) -> None:
+        self.trial, self.spent, self.pause = trial, spent, pause
+        self.state: Any = None
 
     def epoch(self, epoch: int, values: dict[str, float], trainer: Trainer) -> None:
-        """Report and count an epoch. Raises `TrialPruned` when the pruner ends the trial."""
+        """Report and count an epoch. Raises `TrialPruned` when the trial is over, or pauses."""
         from optuna import TrialPruned
 
         self.spent.append(values[metrics.VAL_ERROR])
         self.trial.report(values[metrics.VAL_ERROR], epoch)
-        if self.trial.should_prune():
+        if epoch == self.pause and not trainer.is_over:
+            self.state = copy.deepcopy(trainer.state())
+            raise TrialPruned
+        if self.pause is None and self.trial.should_prune():
             raise TrialPruned
 
     def final(self, epoch: int, values: dict[str, float]) -> None:
         """Do nothing."""
 
 
-def search(
-    keys: list[str],
-    pruner: str,
-    seed: int,
-    outputs: Path,
-    enough: Callable[[list[float], int], bool],
-) -> list[float]:
-    """Run a search. Returns the validation error after each epoch that it trained, in order."""
-    fixed, space, _ = split(overrides.parse([*FIXED, *keys]).settings)
-    base = compose_one([*fixed, f"outputs={outputs}"])
-    sweeper = OptunaSweeper(**SETTINGS, n_trials=1, pruner=pruner, seed=seed)  # type: ignore[arg-type]
-    study = open_study(Search(f"{pruner}{seed}", sweeper, tuple(fixed), tuple(space), base, ()))
-    spent: list[float] = []
-    trials = 0
+class BenchSearch:
+    """A search in this process. spent: the validation error after each epoch that it trained."""
 
-    def objective(trial) -> float:  # type: ignore[no-untyped-def]
-        lines = [f"{each.key}={each.suggest(trial)}" for each in space]
-        config = compose_one([*fixed, *lines])
+    def __init__(self, keys: list[str], name: str, seed: int, outputs: Path) -> None:
+        """name: one of `SEARCHES`, or `none`."""
+        pruner = "none" if name in ("random", "tpe") else name
+        sampler = "random" if name == "random" else "tpe"
+        self.fixed, self.space, _ = split(overrides.parse([*FIXED, *keys]).settings)
+        base = compose_one([*self.fixed, f"outputs={outputs}"])
+        sweeper = OptunaSweeper(
+            **SETTINGS, n_trials=10**6, pruner=pruner, sampler=sampler,
+            seed=seed + (OTHER_SEED if name == "tpe" else 0),
+        )  # type: ignore[arg-type]  # fmt: skip
+        search = Search(f"{name}{seed}", sweeper, tuple(self.fixed), tuple(self.space), base, ())
+        self.queue, self.spent, self.trials = TrialQueue(search), list[float](), 0
+        self._states: dict[str, Any] = {}
+
+    def train(self) -> None:
+        """Train the next trial, until it ends or pauses."""
+        from optuna import TrialPruned
+        from optuna.trial import TrialState
+
+        trial, _, _ = self.queue.ask(several=False)
+        assert trial is not None
+        lines = [f"{each.key}={each.suggest(trial)}" for each in self.space]
+        config = compose_one([*self.fixed, *lines])
         trainer = build.trainer(replace(config, backend=build.backend(config)), DATA)
-        result = trainer.run(Report(trial, spent))
-        return result.values[metrics.BEST_VAL_ERROR]
+        setting = str(trial.params)
+        if setting in self._states:
+            trainer.restore(*self._states.pop(setting))
+        report = Report(trial, self.spent, trial.user_attrs.get(PAUSE))
+        try:
+            result = trainer.run(report)
+        except TrialPruned:
+            self.queue.tell(trial, None, TrialState.PRUNED)
+            if report.state is not None:
+                self._states[setting] = report.state
+        except Diverged as error:
+            self.queue.fail(trial, str(error))
+        else:
+            value = result.values[metrics.BEST_VAL_ERROR]
+            self.queue.tell(trial, [value], TrialState.COMPLETE)
+        self.trials += 1
 
-    while not enough(spent, trials):
-        study.optimize(objective, 1, catch=(Diverged,))
-        trials += 1
-    return spent
+    def run(self, is_over: Callable[["BenchSearch"], bool]) -> list[float]:
+        """Train until it is over; returns `spent`."""
+        while not is_over(self):
+            self.train()
+        return self.spent
 
 
 def main() -> None:
@@ -94,33 +130,34 @@ def main() -> None:
     parser.add_argument("space", nargs="*", default=SPACE)
     parser.add_argument("--seeds", type=int, default=9)
     parser.add_argument("--trials", type=int, default=30)
-    parser.add_argument("--pruners", nargs="+", default=["halving", "median", "hyperband"])
+    parser.add_argument("--most", type=float, default=1.0)
+    parser.add_argument("--searches", nargs="+", default=SEARCHES, choices=SEARCHES)
     parsed = parser.parse_args()
     print(f"{processor()}; {' '.join([*FIXED, *parsed.space])}; {parsed.trials} trials unpruned")
-    print(f"{'pruner':<10}{'seed':>5}{'unpruned best':>15}{'epochs':>8}{'pruned epochs':>15}"
-          f"{'share':>8}")  # fmt: skip
-    shares: dict[str, list[float]] = {pruner: [] for pruner in parsed.pruners}
+    print(f"{'search':<10}{'seed':>5}{'unpruned best':>15}{'epochs':>8}{'share':>8}")
+    shares: dict[str, list[float]] = {name: [] for name in parsed.searches}
     with tempfile.TemporaryDirectory() as folder, threadpool_limits(1):  # as in FIXED
         for seed in range(1, parsed.seeds + 1):
-            whole = search(
-                parsed.space, "none", seed, Path(folder), lambda _, n: n >= parsed.trials
-            )
+            unpruned = BenchSearch(parsed.space, "none", seed, Path(folder))
+            whole = unpruned.run(lambda each: each.trials >= parsed.trials)
             best, budget = min(whole), len(whole)
 
-            def enough(spent: list[float], _: int, best: float = best, most: int = budget) -> bool:
-                return bool(spent) and (min(spent) <= best or len(spent) >= most)
+            def is_over(each: BenchSearch, best: float = best, budget: int = budget) -> bool:
+                return bool(each.spent) and (
+                    min(each.spent) <= best or len(each.spent) >= parsed.most * budget
+                )
 
-            for pruner in parsed.pruners:
-                spent = search(parsed.space, pruner, seed, Path(folder), enough)
-                reached = min(spent) <= best
-                needed = next((n for n, e in enumerate(spent, 1) if e <= best), budget)
-                shares[pruner].append(needed / budget)
-                print(f"{pruner:<10}{seed:>5}{best:>15.2%}{budget:>8}{needed:>15}"
-                      f"{needed / budget:>8.2f}{'' if reached else '  not reached'}",
-                      flush=True)  # fmt: skip
-    for pruner, each in shares.items():
-        print(f"{pruner:<10} median share {statistics.median(each):.2f}, "
-              f"min {min(each):.2f}, max {max(each):.2f}, n = {len(each)}")  # fmt: skip
+            for name in parsed.searches:
+                spent = BenchSearch(parsed.space, name, seed, Path(folder)).run(is_over)
+                needed = next((n for n, e in enumerate(spent, 1) if e <= best), None)
+                share = float("inf") if needed is None else needed / budget
+                shares[name].append(share)
+                shown = f">{parsed.most:.2f}" if needed is None else f"{share:.2f}"
+                print(f"{name:<10}{seed:>5}{best:>15.2%}{budget:>8}{shown:>8}", flush=True)
+    for name, each in shares.items():
+        known = [share for share in each if share < float("inf")]
+        print(f"{name:<10} share: median {statistics.median(each):.2f}, min {min(each):.2f}, max "
+              f"{max(each):.2f}, reached by {len(known)} of {len(each)}")  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ READ = (
     "import os; from harness.job import parent; "
     "order = parent.read_order(); "
     "how = order and ('alone' if order.alone else 'one of several'); "
-    "words = (how, order.folder, order.name) if order else (None,); "
+    "words = (how, order.folder, order.name, order.pause) if order else (None,); "
     "print(*words, os.environ.get('HARNESS_CORES'), flush=True)"
 )
 
@@ -33,7 +33,8 @@ def read(content: bytes) -> str:
 
 
 def order(**content: Any) -> bytes:
-    values = {"folder": "/runs/abc", "name": "a=1", "log": None, "cores": None, "alone": False}
+    values = {"folder": "/runs/abc", "name": "a=1", "log": None, "cores": None, "alone": False,
+              "pause": None}  # fmt: skip
     return json.dumps(values | content).encode()
 
 
@@ -43,18 +44,19 @@ def test_a_pipe_that_closes_before_the_line_ends_is_no_order(content: bytes) -> 
 
 
 def test_the_folder_and_the_cores() -> None:
-    assert read(order() + b"\n") == "one of several /runs/abc a=1 None\n"
-    assert read(order(alone=True) + b"\n") == "alone /runs/abc a=1 None\n"
-    assert read(order(cores=3) + b"\n") == "one of several /runs/abc a=1 3\n"
+    assert read(order() + b"\n") == "one of several /runs/abc a=1 None None\n"
+    assert read(order(alone=True) + b"\n") == "alone /runs/abc a=1 None None\n"
+    assert read(order(cores=3) + b"\n") == "one of several /runs/abc a=1 None 3\n"
+    assert read(order(pause=9) + b"\n") == "one of several /runs/abc a=1 9 None\n"
     long = "/runs/" + "x" * 10_000
-    assert read(order(folder=long) + b"\n") == f"one of several {long} a=1 None\n"
+    assert read(order(folder=long) + b"\n") == f"one of several {long} a=1 None None\n"
 
 
 def test_the_output_goes_to_the_log(tmp_path: Path) -> None:
     log = tmp_path / "job.log"
     log.write_text("before\n")
     assert read(order(log=str(log)) + b"\n") == ""
-    assert log.read_text() == "before\none of several /runs/abc a=1 None\n", "it is appended"
+    assert log.read_text() == "before\none of several /runs/abc a=1 None None\n", "it is appended"
 
 
 def test_a_server_computes_the_digest_of_the_source_for_its_jobs() -> None:

@@ -28,5 +28,8 @@ class Launcher(Protocol):
         Raises `KeyboardInterrupt` when a signal ended it early.
         """
 
-    def attend(self, run: Run, decide: Decision) -> None:
-        """Train one run without output, to its end or until `decide` stops it. Thread-safe."""
+    def attend(self, run: Run, decide: Decision, pause: int | None = None) -> None:
+        """Train one run without output, to its end or until `decide` stops it. Thread-safe.
+
+        pause: the epoch after which the job ends itself, with a checkpoint; None: it does not.
+        """

@@ -21,8 +21,8 @@ class JobProcess:
 
     process: a job that waits for its run folder. quiet: its output goes to `job.log` in the run
     folder. cores: how many it may use; None: all. alone: the caller prints its failure at once, so
-    the job does not. Leaving the context ends the job if it still runs, with time for its end
-    record.
+    the job does not. pause: the epoch after which it ends; None: the last one. Leaving the context
+    ends the job if it still runs, with time for its end record.
     """
 
     def __init__(
@@ -33,12 +33,13 @@ class JobProcess:
         quiet: bool = False,
         cores: int | None = None,
         alone: bool = False,
+        pause: int | None = None,
     ) -> None:
         self.run = run
         self._process = process
         log = str(run.folder / LOG) if quiet else None
         order = {"folder": str(run.folder), "name": run.name, "log": log, "cores": cores}
-        order["alone"] = alone
+        order |= {"alone": alone, "pause": pause}
         assert process.stdin is not None
         with suppress(BrokenPipeError):  # it died; `wait` reports it
             process.stdin.write(json.dumps(order).encode() + b"\n")

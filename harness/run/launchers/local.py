@@ -52,9 +52,9 @@ class Basic:
         while ended:
             on_end(ended.pop())
 
-    def attend(self, run: Run, decide: Decision) -> None:
+    def attend(self, run: Run, decide: Decision, pause: int | None = None) -> None:
         """See `Launcher`."""
-        _attend(run, decide, cores(), self._prestart)
+        _attend(run, decide, cores(), self._prestart, pause)
 
 
 class Parallel:
@@ -105,16 +105,16 @@ class Parallel:
         if stop.is_set():
             raise KeyboardInterrupt
 
-    def attend(self, run: Run, decide: Decision) -> None:
+    def attend(self, run: Run, decide: Decision, pause: int | None = None) -> None:
         """See `Launcher`."""
-        _attend(run, decide, self.cores, self._prestart)
+        _attend(run, decide, self.cores, self._prestart, pause)
 
 
-def _attend(run: Run, decide: Decision, cores: int, prestart: Prestart) -> None:
+def _attend(run: Run, decide: Decision, cores: int, prestart: Prestart, pause: int | None) -> None:
     while run.is_live():  # the job of a command that was killed is ending
         if decide() is not None:
             return
         time.sleep(POLL_S)
-    with JobProcess(run, prestart.take(), quiet=True, cores=cores) as job:
+    with JobProcess(run, prestart.take(), quiet=True, cores=cores, pause=pause) as job:
         while job.wait(POLL_S) is None and decide() is None:
             continue

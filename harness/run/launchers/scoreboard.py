@@ -36,8 +36,7 @@ class Scoreboard:
         self._lock = threading.Lock()
         self._histories: dict[Run, History] = {run: run.history() for run in runs}
         self._refreshed = 0.0
-        self._over: set[Run] = set()
-        self._count: Counter[str] = Counter()
+        self._over: dict[Run, str] = {}  # how each one ended
         self._begin = time.monotonic()
         self._epochs_before = sum(len(each.epochs) for each in self._histories.values())
         self._closing = threading.Event()
@@ -53,13 +52,16 @@ class Scoreboard:
             self._thread = threading.Thread(target=self._keep_fresh, daemon=True)
 
     def add(self, run: Run, *, over: bool = False) -> None:
-        """Add a job, perhaps one that is over already."""
+        """Add a job, perhaps one that is over already, or one that was over and goes on."""
         with self._lock:
+            is_known = run in self._histories
             self._histories[run] = history = run.history()
-            self._epochs_before += self._planned() if over else len(history.epochs)
+            if not is_known:
+                self._epochs_before += self._planned() if over else len(history.epochs)
             if over:
-                self._over.add(run)
-                self._count[ending(history)] += 1
+                self._over[run] = ending(history)
+            else:
+                self._over.pop(run, None)
 
     def fewer(self, jobs: int) -> None:
         """Expect this many jobs less in all."""
@@ -73,8 +75,7 @@ class Scoreboard:
                 self._total -= 1
                 return
             self._histories[run] = history = run.history()
-            self._over.add(run)
-            self._count[ending(history)] += 1
+            self._over[run] = ending(history)
         if self._bar is None:
             if time.monotonic() - self._refreshed > REFRESH_S:
                 self._refresh()
@@ -89,15 +90,16 @@ class Scoreboard:
         """
         with self._lock:
             histories = dict(self._histories)
-            over, count = set(self._over), Counter(self._count)
-        active = histories.keys() - over
+            over = dict(self._over)
+        count = Counter(over.values())
+        active = histories.keys() - over.keys()
         running = sum(histories[run].status is RunStatus.RUNNING for run in active)
         parts = [f"{count['finished']}/{self._total} done", f"{running} running"]
-        kinds = ("pruned", "failed", "killed", "damaged")
+        kinds = ("paused", "pruned", "failed", "killed", "damaged")
         parts += [f"{count[kind]} {kind}" for kind in kinds if count[kind]]
         parts += _best_of_each_kind(histories, is_by_setting=self._is_by_setting)
         left = self._seconds_left()
-        if left is not None and count.total() < self._total:
+        if left is not None and len(over) < self._total:
             parts.append(f"{left:.0f} s left")
         return ", ".join(parts)
 
@@ -107,7 +109,7 @@ class Scoreboard:
 
     def _refresh(self) -> None:
         with self._lock:
-            for run in self._histories.keys() - self._over:
+            for run in self._histories.keys() - self._over.keys():
                 self._histories[run] = run.history()
         self._refreshed = time.monotonic()
         if self._bar is not None:
@@ -121,7 +123,7 @@ class Scoreboard:
                 for run, history in self._histories.items()
                 if run not in self._over
             ]
-            return (self._count.total() + sum(shares)) / self._total
+            return (len(self._over) + sum(shares)) / self._total
 
     def _seconds_left(self) -> float | None:
         share, took = self._share(), time.monotonic() - self._begin
@@ -147,8 +149,8 @@ class Scoreboard:
 
 
 def ending(history: History) -> str:
-    """finished, failed, killed or pruned; running or created while the run is not over."""
-    return "pruned" if history.is_pruned else history.status.lower()
+    """finished, failed, killed, pruned or paused; running or created while the run is not over."""
+    return history.how_pruned or history.status.lower()
 
 
 def best_value(history: History) -> float | None:

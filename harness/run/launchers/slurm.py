@@ -12,7 +12,6 @@ import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,6 +65,7 @@ class Task:
 
     folder: Path
     cores: int
+    pause: int | None = None
 
     def __call__(self) -> None:
         """Train the run unless it is finished."""
@@ -74,7 +74,9 @@ class Task:
             return
         # Slurm's warning signal is for this process; the job inherits the mask and must not die.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
-        self._job = JobProcess(run, prestart.start_job(), quiet=True, cores=self.cores)
+        self._job = JobProcess(
+            run, prestart.start_job(), quiet=True, cores=self.cores, pause=self.pause
+        )
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR2})
         with self._job as job:
             # Not one long wait: `checkpoint` runs in a signal handler and waits for the process as
@@ -87,14 +89,16 @@ class Task:
         from submitit.helpers import DelayedSubmission
 
         self._job.end()
-        return DelayedSubmission(Task(self.folder, self.cores))
+        return DelayedSubmission(Task(self.folder, self.cores, self.pause))
 
 
 class Slurm:
     """Submits jobs to a Slurm cluster and follows their journals in the shared folder."""
 
     def __init__(self, settings: SlurmLauncher, outputs: Path) -> None:
-        make_task = partial(Task, cores=settings.cpus_per_task)
+        def make_task(folder: Path, pause: int | None) -> Task:
+            return Task(folder, settings.cpus_per_task, pause)
+
         self._queue = Queue(settings, outputs.resolve() / "submitit", make_task)
         self.slots = settings.array_parallelism
 
@@ -117,10 +121,10 @@ class Slurm:
             print(f"{len(active)} job(s) stay in the queue; repeat the command to follow them")
             raise KeyboardInterrupt
 
-    def attend(self, run: Run, decide: Decision) -> None:
+    def attend(self, run: Run, decide: Decision, pause: int | None = None) -> None:
         """See `Launcher`."""
         if self._queue.state(run) is not None:
-            self._queue.submit([run])
+            self._queue.submit([run], pause)
         while self._queue.state(run) is None:
             match decide():
                 case "end":

@@ -25,7 +25,7 @@ OVER = {
 }
 NONE = "NONE"  # Slurm has no such job
 States = dict[tuple[str, str], tuple[str, str]]
-MakeTask = Callable[[Path], object]
+MakeTask = Callable[[Path, int | None], object]
 
 
 def resources(settings: SlurmLauncher) -> dict[str, Any]:
@@ -54,7 +54,8 @@ class Queue:
     """
 
     def __init__(self, settings: SlurmLauncher, folder: Path, make_task: MakeTask) -> None:
-        """folder: submitit's. make_task: what runs on a node, from a run folder."""
+        """folder: submitit's. make_task: what runs on a node, from a run folder and
+        the epoch after which it ends."""
         self._settings = settings
         self._make_task = make_task
         self._folder = folder
@@ -63,8 +64,10 @@ class Queue:
         self._states: States | None = None
         self._asked = 0.0
 
-    def submit(self, runs: Sequence[Run]) -> None:
+    def submit(self, runs: Sequence[Run], pause: int | None = None) -> None:
         """Queue the runs as arrays of at most 1,000 tasks. Raises `LauncherError`.
+
+        pause: the epoch after which they end; None: the last one.
 
         One command at a time: those that another one has submitted meanwhile are not submitted.
         """
@@ -75,13 +78,13 @@ class Queue:
                 self._jobs |= {run.folder: _read(run.folder) for run in runs}
             left = [run for run in runs if self.state(run) is not None]
             for start in range(0, len(left), ARRAY):
-                self._submit(left[start : start + ARRAY])
+                self._submit(left[start : start + ARRAY], pause)
 
-    def _submit(self, runs: Sequence[Run]) -> None:
+    def _submit(self, runs: Sequence[Run], pause: int | None) -> None:
         from submitit.core.utils import FailedJobError
 
         name = f"harness-{secrets.token_hex(4)}"
-        tasks = [self._make_task(run.folder.resolve()) for run in runs]
+        tasks = [self._make_task(run.folder.resolve(), pause) for run in runs]
         for number, run in enumerate(runs):
             # A single job is not an array: squeue shows it without a number.
             job = {"name": name, "task": str(number) if len(runs) > 1 else "N/A"}

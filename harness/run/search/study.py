@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.run.search import pausing
 from harness.run.search.search import Search, refuse_changes, state_elsewhere
 from harness.run.search.storage import Storage
 from harness.runfolder.config import ConfigError
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.storages import RDBStorage
     from optuna.trial import FrozenTrial
+
 
 REMOVED = "removed-"  # what the study of a removed search begins with
 STATE = "state"  # of a study: what the search started with
@@ -114,7 +116,7 @@ def open_study(search: Search) -> "Study":
     first = max(1, warmup)
     # Which of several objectives is hopeless after some epochs, no pruner can tell.
     match "none" if search.costs else settings.pruner:
-        case "none":
+        case "none" | "asha":  # which pauses trials, see `pausing.py`
             study.pruner = pruners.NopPruner()
         case "median":
             study.pruner = pruners.MedianPruner(startup, warmup)
@@ -123,6 +125,30 @@ def open_study(search: Search) -> "Study":
         case "hyperband":
             study.pruner = pruners.HyperbandPruner(first, max(first, epochs), reduction_factor=3)
     return study
+
+
+def proposed(search: Search, ranked: Sequence[pausing.Course]) -> dict[str, Any]:
+    """The values of a new setting by TPE, from the settings that were tried, best first.
+
+    They differ in how far they were trained, so that only their order counts.
+    """
+    import optuna
+    from optuna import samplers
+
+    seed = 1000 * search.settings.seed + len(ranked)
+    startup = pausing.startup(search.settings.startup_trials)
+    sampler = samplers.TPESampler(seed=seed, n_startup_trials=startup)
+    study = optuna.create_study(sampler=sampler)
+    study.add_trials(
+        optuna.trial.create_trial(
+            params=each.params, distributions=each.distributions, value=float(place)
+        )
+        for place, each in enumerate(ranked)
+    )
+    trial = study.ask()
+    for parameter in search.space:
+        parameter.suggest(trial)
+    return trial.params
 
 
 def agree(search: Search, state: dict[str, Any]) -> None:

@@ -40,19 +40,20 @@ def ended(process: "subprocess.Popen[bytes]") -> None:
 
 
 @pytest.mark.parametrize(
-    ("quiet", "cores", "alone"), [(False, None, False), (True, 3, False), (False, None, True)]
+    ("quiet", "cores", "alone", "pause"),
+    [(False, None, False, None), (True, 3, False, 9), (False, None, True, None)],
 )
 def test_the_order_is_one_line_of_json(
-    run: Run, quiet: bool, cores: int | None, alone: bool
+    run: Run, quiet: bool, cores: int | None, alone: bool, pause: int | None
 ) -> None:
     process = process_of("import sys; sys.stdout.write(sys.stdin.readline())")
-    with JobProcess(run, process, quiet=quiet, cores=cores, alone=alone):
+    with JobProcess(run, process, quiet=quiet, cores=cores, alone=alone, pause=pause):
         assert process.stdout is not None
         order = json.loads(process.stdout.read())
     log = str(run.folder / LOG) if quiet else None
     assert order == {
         "folder": str(run.folder), "name": run.history().name, "log": log, "cores": cores,
-        "alone": alone,
+        "alone": alone, "pause": pause,
     }  # fmt: skip
     ended(process)
 

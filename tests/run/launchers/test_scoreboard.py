@@ -27,6 +27,23 @@ def test_how_a_run_ended(tmp_path: Path) -> None:
     assert endings == ["created", "running", "finished", "failed", "killed", "pruned"]
 
 
+def test_a_run_that_paused_and_goes_on_is_counted_once(tmp_path: Path) -> None:
+    run, other = runs_of(tmp_path, 2)
+    with Scoreboard([], 2) as board:
+        board.add(run)
+        record_training(run, 0.5, status="KILLED")
+        run.mark_pruned(1, is_paused=True)
+        board.ended(run)
+        assert board.line().startswith("0/2 done, 0 running, 1 paused, best 50.00%")
+        board.add(run)
+        record_training(run, 0.25)
+        board.ended(run)
+        assert board.line().startswith("1/2 done, 0 running, best 25.00%")
+        board.add(other)
+        board.ended(record_training(other, 0.5))
+        assert board.line().startswith("2/2 done")
+
+
 def test_the_best_value_of_a_run(tmp_path: Path) -> None:
     run = new_run(tmp_path)
     assert best_value(run.history()) is None

@@ -41,7 +41,7 @@ def queued(tmp_path: Path) -> Run:
 
 
 def queue_in(folder: Path) -> Queue:
-    return Queue(slurm_settings(), folder / "submitit", lambda path: path)
+    return Queue(slurm_settings(), folder / "submitit", lambda path, pause: (path, pause))
 
 
 def test_resources_are_sbatchs_names_without_what_the_cluster_decides() -> None:
@@ -110,10 +110,9 @@ def test_a_large_sweep_is_several_arrays(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(slurm_queue, "ARRAY", 2)
     monkeypatch.setattr(Queue, "_executor", lambda self, name: Executor())
     runs = [new_run(tmp_path) for _ in range(3)]
-    queue_in(tmp_path).submit(runs)
-    assert submitted == [
-        [runs[0].folder.resolve(), runs[1].folder.resolve()], [runs[2].folder.resolve()],
-    ]  # fmt: skip
+    queue_in(tmp_path).submit(runs, 9)
+    folders = [run.folder.resolve() for run in runs]
+    assert submitted == [[(folders[0], 9), (folders[1], 9)], [(folders[2], 9)]]
     jobs = [json.loads((run.folder / QUEUED).read_text()) for run in runs]
     assert [job["task"] for job in jobs] == ["0", "1", "N/A"], "a single job is no array"
     assert jobs[0]["name"] == jobs[1]["name"] != jobs[2]["name"]
@@ -138,7 +137,7 @@ def test_what_another_command_has_submitted_is_not_submitted_again(
     assert (first.state(run), second.state(run)) == (NONE, NONE), "both begin at once"
     first.submit([run])
     second.submit([run])
-    assert submitted == [run.folder.resolve()]
+    assert submitted == [(run.folder.resolve(), None)]
     assert second.state(run) is None, "it follows that job"
     squeue.lines = []
     second.submit([run])

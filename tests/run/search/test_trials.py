@@ -1,6 +1,6 @@
 """The trials of a search: following a journal, pruning, and errors that end the search.
 
-Covers: harness/run/search/watch.py
+Covers: harness/run/search/growing.py harness/run/search/queue.py harness/run/search/watch.py
 """
 
 import threading
@@ -13,6 +13,7 @@ import pytest
 from harness.nn import metrics
 from harness.run.launchers.local import Parallel
 from harness.run.launchers.prestart import Prestart
+from harness.run.search.growing import GrowingPlan
 from harness.run.search.search import Search
 from harness.run.search.space import Parameter
 from harness.run.search.trials import Trials
@@ -96,16 +97,17 @@ def test_an_error_that_is_not_of_one_trial_ends_the_search(
     space = (Parameter("lr", low=0.1, high=1.0),)
     search = Search("s", sweeper(n_trials=4), (), space, base, ())
 
-    class Broken(Trials):
-        def _freeze(self, values: dict[str, str]) -> Run:
+    class Broken(GrowingPlan):
+        def run(self, values: dict[str, str]) -> Run:
             raise error
 
     launcher = Parallel(1, 1, Prestart())
     launcher.slots = slots
-    trials = Broken(search, launcher, lambda run: None)
+    trials = Trials(search, launcher, lambda run: None)
+    trials.runs = Broken(search, trials.queue.workers, lambda run: None)
     with pytest.raises(type(error), match=r"no .* left"):
         trials.run()
-    states = Counter(trial.state.name for trial in trials.study.trials)
+    states = Counter(trial.state.name for trial in trials.queue.study.trials)
     assert states["WAITING"] >= 1, "an interrupted trial is tried first next time"
 
 
@@ -118,7 +120,7 @@ def test_a_lost_record_of_trials_is_named(
     run = new_run(tmp_path)
     Plan("s", (), (SweepJob(run.id, "n", {}, "key"),)).save(tmp_path)
     launcher = Parallel(1, 1, Prestart())
-    Trials(search, launcher, lambda run: None).study.enqueue_trial({})
+    Trials(search, launcher, lambda run: None).queue.study.enqueue_trial({})
     assert "optuna.db has no trials of it anymore, only its 1 runs" in capsys.readouterr().err
     Trials(search, launcher, lambda run: None)
     assert capsys.readouterr().err == ""

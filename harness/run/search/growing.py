@@ -1,0 +1,116 @@
+"""The runs of a search's trials: a plan that grows with each new setting and seed."""
+
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from harness.run import freeze
+from harness.run.compose import Job, compose_one
+from harness.run.freeze import Membership
+from harness.run.search import space
+from harness.run.search.search import Search
+from harness.run.search.workers import Workers
+from harness.runfolder import config as configuration
+from harness.runfolder import own_code
+from harness.runfolder.folder import open_run
+from harness.runfolder.own_code import OwnCodeError
+from harness.runfolder.plan import Plan, load_plan, sweeps_folder
+from harness.runfolder.run import Run
+
+
+class GrowingPlan:
+    """The runs that the commands of a search made so far. Thread-safe.
+
+    follow: called with each run once, to deliver it. `plan` is as of the last look.
+    """
+
+    def __init__(self, search: Search, workers: Workers, follow: Callable[[Run], None]) -> None:
+        self._search, self._workers, self._follow = search, workers, follow
+        self._composing = threading.Lock()
+        self._followed: set[str] = set()
+        self._own_source = search.own_source()
+        self.plan = self._known()
+        self._deliver(self.runs())
+
+    def runs(self) -> list[Run]:
+        """The runs of the plan."""
+        return self.plan.runs(self._search.outputs)
+
+    def refresh(self) -> None:
+        """Look what other commands have made since."""
+        self.plan = self._known()
+        self._deliver(self.runs())
+
+    def conclude(self, verdict: str) -> None:
+        """Keep in the plan what was found."""
+        self.plan = replace(self.plan, verdict=verdict)
+        with self._workers.turn():
+            self.plan.save(self._search.outputs)
+
+    def run(self, values: dict[str, str]) -> Run:
+        """The run of these values: the existing one, or a new one.
+
+        Raises `ConfigError` or `PartError` when they cannot be combined, and `OwnCodeError` or
+        `ValueError` when something has changed since the search started.
+        """
+        search = self._search
+        if search.own_source() != self._own_source:
+            raise OwnCodeError(
+                f"search {search.id}: the source of your own code was changed while it runs; "
+                "restore it and repeat the command, or start another search with "
+                "hydra.sweeper.study=NAME"
+            )
+        lines = [*search.fixed, *(f"{key}={value}" for key, value in values.items())]
+        shown = {key: space.short(value) for key, value in values.items()}
+        name = ",".join(f"{key}={value}" for key, value in shown.items())
+        with self._composing:
+            config = compose_one(lines, search.folder / "conf", search.own_folders)
+            configuration.check(config)
+            prepared = freeze.prepare([freeze.with_backend(Job(name, shown, config))])[0]
+            self._check_data(prepared.data_digest)
+        with self._workers.turn():
+            self.plan = self._known()
+            run = next((job.run for job in self.plan.jobs if job.key == prepared.key), None)
+            if run is None:
+                number = str(len(self.plan.jobs) + 1)
+                membership = Membership(search.id, number, self.plan.about)
+                job = freeze.freeze_trial(prepared, list(search.typed), membership)
+                self.plan = replace(self.plan, jobs=(*self.plan.jobs, job), verdict="")
+                self.plan.save(search.outputs)
+                run = job.run
+        found = open_run(search.outputs, run)
+        self._deliver([found])
+        return found
+
+    def _known(self) -> Plan:
+        """The plan as the commands of this search left it, without runs that were removed."""
+        search = self._search
+        own = next(map(str, own_code.folders()), "")
+        new = Plan(search.id, search.typed, (), about=search.about, costs=search.costs,
+                   config_dir=own)  # fmt: skip
+        if not (sweeps_folder(search.outputs) / f"{search.id}.json").is_file():
+            return new
+        plan = load_plan(search.outputs, search.id)
+        pairs = zip(plan.jobs, plan.runs(search.outputs), strict=True)
+        jobs = tuple(job for job, run in pairs if run.is_readable())
+        about = plan.about.then(search.about, 0)
+        if not plan.about.question:
+            about = replace(about, asked_after=search.about.asked_after)
+        return replace(new, jobs=jobs, about=about, verdict=plan.verdict)
+
+    def _deliver(self, runs: Iterable[Run]) -> None:
+        """Follow the runs, once each."""
+        for run in runs:
+            if run.id not in self._followed:
+                self._followed.add(run.id)
+                self._follow(run)
+
+    def _check_data(self, digest: str) -> None:
+        """Raise `ValueError` unless a trial has the data that the search started with."""
+        search = self._search
+        is_searched = any(p.key.lstrip("+").partition(".")[0] == "dataset" for p in search.space)
+        if not is_searched and digest != search.data():
+            raise ValueError(
+                f"search {search.id}: the data set was changed while it runs; restore it and "
+                "repeat the command, or start another search with hydra.sweeper.study=NAME"
+            )

@@ -1,0 +1,141 @@
+"""Which trial is next: those of commands that died, paused ones that go on, then new ones.
+
+All commands of a search ask the same study, in turns. A trial names its command, so that none is
+taken twice.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from harness.run.launcher_schema import ASHA
+from harness.run.search import pausing
+from harness.run.search.pausing import CONTINUES, PAUSE
+from harness.run.search.search import Search
+from harness.run.search.study import ERROR, ended, open_study, proposed
+from harness.runfolder.objective import Objective
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from optuna import Trial
+    from optuna.trial import FrozenTrial, TrialState
+
+WORKER = "worker"  # of a trial: the command that runs it
+RESUMES = "resumes"  # of a trial: the number of the interrupted one that it continues
+
+
+class TrialQueue:
+    """The trials of a search, to be asked for and to be told about. Thread-safe."""
+
+    def __init__(self, search: Search) -> None:
+        self.search = search
+        self.study = open_study(search)
+        self.workers = search.workers
+        self.workers.enter()
+        self._objective = Objective.parse(search.base.objective)
+        epochs, warmup = search.base.epochs, search.settings.warmup_epochs
+        # Which of several objectives is hopeless after some epochs, nothing can tell.
+        pauses = search.settings.pruner == ASHA and not search.costs
+        self.rungs = pausing.rungs(warmup, epochs) if pauses else ()
+
+    def left(self) -> int:
+        """How many trials are to be started or are running; 0 when the search is over."""
+        with self.workers.turn():
+            self._running()
+            left = self._room([])
+            return max(left, int(self._going_on(is_full=True) is not None)) if left <= 0 else left
+
+    def ask(self, *, several: bool) -> "tuple[Trial | None, int, int]":
+        """A trial with its values; how many are running, and how many of those elsewhere.
+
+        several: whether this command trains several at the same time.
+        """
+        with self.workers.turn():
+            running = self._running()
+            elsewhere = sum(each.user_attrs[WORKER] != self.workers.id for each in running)
+            if not self._enqueue(running):
+                return None, len(running), elsewhere
+            if several or self.workers.others():
+                self.study.sampler.reseed_rng()  # those of one seed propose the same
+            trial = self.study.ask()
+            trial.set_user_attr(WORKER, self.workers.id)
+            if self.rungs and PAUSE not in trial.user_attrs:
+                trial.set_user_attr(PAUSE, self.rungs[0])
+            for parameter in self.search.space:
+                parameter.suggest(trial)
+            return trial, len(running), elsewhere
+
+    def _enqueue(self, running: "Sequence[FrozenTrial]") -> bool:
+        """Have the study's next trial be the right one. Returns whether there is one."""
+        from optuna.trial import TrialState
+
+        room = self._room(running)
+        if not self.rungs:
+            return room > 0
+        if self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            return True
+        going_on = self._going_on(is_full=room <= 0)
+        if going_on is not None:
+            course, rung = going_on
+            attributes = {CONTINUES: course.number, PAUSE: rung}
+            self.study.enqueue_trial(course.params, user_attrs=attributes)
+            return True
+        if room > 0 and self.search.settings.sampler == "tpe":
+            ranked = pausing.ranked(self._courses(), self.rungs)
+            self.study.enqueue_trial(proposed(self.search, ranked))
+        return room > 0
+
+    def _room(self, running: "Sequence[FrozenTrial]") -> int:
+        """How many more settings may start."""
+        begun = sum(CONTINUES not in each.user_attrs for each in (*ended(self.study), *running))
+        return self.search.settings.n_trials - begun
+
+    def _courses(self) -> list[pausing.Course]:
+        return pausing.courses(self.study.get_trials(deepcopy=False), self._objective, ERROR)
+
+    def _going_on(self, *, is_full: bool) -> tuple[pausing.Course, int] | None:
+        startup = pausing.startup(self.search.settings.startup_trials)
+        return pausing.chosen(self._courses(), self.rungs, startup, is_full=is_full)
+
+    def _running(self) -> "list[FrozenTrial]":
+        """The trials that living commands run; those of dead ones wait again. In a turn."""
+        from optuna.trial import TrialState
+
+        live = {self.workers.id, *self.workers.others()}
+        running = []
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if trial.user_attrs.get(WORKER) not in live:
+                self.put_back(trial)
+            elif ERROR not in trial.user_attrs:
+                running.append(trial)
+        return running
+
+    def put_back(self, trial: "Trial | FrozenTrial") -> None:
+        """End a trial that was interrupted; one with its values is asked for next."""
+        from optuna.trial import TrialState
+
+        with self.workers.turn():
+            waiting = self.study.get_trials(states=(TrialState.WAITING,))
+            is_known = any(each.user_attrs.get(RESUMES) == trial.number for each in waiting)
+            if not is_known and ERROR not in trial.user_attrs:  # else it failed as it was killed
+                kept = {k: v for k, v in trial.user_attrs.items() if k in (CONTINUES, PAUSE)}
+                attributes: dict[str, Any] = {RESUMES: trial.number, **kept}
+                self.study.enqueue_trial(self._values(trial.number), user_attrs=attributes)
+            self.study.tell(trial.number, state=TrialState.FAIL)
+
+    def _values(self, number: int) -> dict[str, Any]:
+        """Those of a trial, also of one whose command was killed as it asked for them."""
+        trial = self.study.get_trials(deepcopy=False)[number]
+        values: dict[str, Any] = trial.system_attrs.get("fixed_params", {}) | trial.params
+        return values
+
+    def fail(self, trial: "Trial", why: str) -> None:
+        """Note that a trial failed, which the search does not try again."""
+        from optuna.trial import TrialState
+
+        trial.set_user_attr(ERROR, why)
+        self.tell(trial, None, TrialState.FAIL)
+
+    def tell(self, trial: "Trial", values: list[float] | None, state: "TrialState") -> None:
+        """Note how a trial ended. values: one for each objective, of a finished one."""
+        with self.workers.turn():
+            self.study.tell(trial.number, values, state)

@@ -1,0 +1,116 @@
+"""Searches whose trials pause and go on later, and what is left of one that is killed.
+
+HARNESS_KILLS=20 python -m pytest tests/run/search/test_asha.py -m fault
+"""
+
+import os
+import random
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from harness.runfolder.history import PAUSED_AFTER, History
+from tests.conftest import RUN, Command, command_in, histories, small, start
+
+KILLS = int(os.environ.get("HARNESS_KILLS", "4"))
+EPOCHS = 27
+RUNGS = (1, 3, 9, 27)
+TRIALS = 12
+# A metric that waits, so that a search takes long enough to be killed.
+WAITING = "import time\n\ndef waits(probabilities, labels):\n    time.sleep(0.01)\n    return 0.5\n"
+
+
+def settings(cwd: Path, folder: Path, *more: str) -> tuple[str, ...]:
+    (cwd / "waiting.py").write_text(WAITING)
+    return (
+        "-m", "hydra/sweeper=optuna", "tracking=none", *small(folder), "threads=1",
+        f"epochs={EPOCHS}", "metrics=[waiting:waits]", "lr=tag(log, interval(0.001, 1))",
+        "width=choice(4,8,16)", "hydra.sweeper.pruner=asha", "hydra.sweeper.warmup_epochs=1",
+        "hydra.sweeper.startup_trials=2", f"hydra.sweeper.n_trials={TRIALS}", *more,
+    )  # fmt: skip
+
+
+def curves(cwd: Path) -> dict[str, tuple[str, list[float]]]:
+    """How each run ended, and its validation errors, by the run's name."""
+    return {run.name: (str(run.status), run.curve("val/error")) for run in histories(cwd)}
+
+
+def assert_is_whole(runs: list[History]) -> None:
+    """Each run has each epoch once, and ended at a rung."""
+    for run in runs:
+        assert [record["epoch"] for record in run.epochs] == list(range(1, len(run.epochs) + 1))
+        assert len(run.epochs) in RUNGS
+        assert run.how_pruned == ("paused" if len(run.epochs) < EPOCHS else "")
+
+
+@pytest.mark.fault
+def test_trials_pause_and_go_on(command: Command, tmp_path: Path, idx_folder: Path) -> None:
+    done = command(RUN, *settings(tmp_path, idx_folder), timeout=900)
+    assert done.returncode == 0, done.stderr
+    runs = histories(tmp_path)
+    assert len(runs) == TRIALS
+    assert_is_whole(runs)
+    assert {len(run.epochs) for run in runs} >= {1, EPOCHS}
+    finished = [run for run in runs if run.status == "FINISHED"]
+    went_on = [run for run in finished if run.tags.get(PAUSED_AFTER) == "1,3,9"]
+    assert went_on == finished, "every one paused at each rung"
+    assert "PAUSED" in done.stdout
+
+    one = finished[0]
+    words = [f"{key}={one.params[key]!r}" for key in ("lr", "width")]
+    fixed = [word for word in settings(tmp_path, idx_folder)[3:-5] if "interval" not in word]
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "waiting.py").write_text(WAITING)
+    plain = command_in(other)(RUN, "tracking=none", *fixed[:-1], *words, timeout=300)
+    assert plain.returncode == 0, plain.stderr
+    (same,) = histories(other)
+    assert same.curve("val/error") == one.curve("val/error"), "as one that never paused"
+    assert same.final["test/error"] == one.final["test/error"]
+
+    before = curves(tmp_path)
+    again = command(RUN, *settings(tmp_path, idx_folder), timeout=300)
+    assert again.returncode == 0, again.stderr
+    assert curves(tmp_path) == before, "nothing is left to train"
+    more = command(RUN, *settings(tmp_path, idx_folder, "hydra.sweeper.n_trials=14"), timeout=900)
+    assert more.returncode == 0, more.stderr
+    assert len(histories(tmp_path)) == 14
+    assert_is_whole(histories(tmp_path))
+
+
+@pytest.mark.fault
+def test_a_search_that_is_killed_ends_as_an_undisturbed_one(
+    tmp_path: Path, idx_folder: Path
+) -> None:
+    """What is proposed and what goes on follows from the record alone."""
+    for name in ("whole", "killed"):
+        (tmp_path / name).mkdir()
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    done = command_in(whole)(RUN, *settings(whole, idx_folder), timeout=900)
+    assert done.returncode == 0, done.stderr
+    chance = random.Random(5)
+    count = 0
+    while True:
+        process = start(killed, *settings(killed, idx_folder))
+        wait_s = chance.uniform(2, 8) if count < KILLS else 900
+        deadline = time.monotonic() + wait_s
+        while process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        if process.poll() is not None:
+            break
+        dying = [psutil.Process(process.pid)]
+        if chance.random() < 0.5:  # its jobs end themselves otherwise
+            dying += dying[0].children(recursive=True)
+        for each in dying:
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
+        process.communicate(timeout=120)
+        count += 1
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0, stderr
+    assert count >= min(KILLS, 2)
+    assert_is_whole(histories(killed))
+    assert curves(killed) == curves(whole)
