@@ -314,7 +314,7 @@ def test_the_whole_way_of_a_sweep(command: Command, project: Path, idx_folder: P
     compared = command("harness", "compare", *metric)
     assert compared.returncode == 0, compared.stderr
     ranked = json.loads(compared.stdout)["settings"]
-    assert [each["trainer.megabytes"] for each in ranked] == ["0", "300"]
+    assert [each["trainer.megabytes"] for each in ranked] == [0, 300]
 
 
 def test_what_a_process_of_the_trainer_takes_counts(
