@@ -95,6 +95,12 @@ class Search:
         ]
 
     @property
+    def epochs(self) -> int:
+        """The most epochs of a trial."""
+        searched = (each for each in self.space if each.key.lstrip("+") == "epochs")
+        return max([self.base.epochs, *(int(text) for each in searched for text in each.extremes)])
+
+    @property
     def storage(self) -> Storage:
         """Where its trials are."""
         return Storage(self.outputs, self.settings.storage)
