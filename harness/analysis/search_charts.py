@@ -55,7 +55,7 @@ def ends(bars: Points, names: Sequence[str], pauses: Sequence[tuple[float, float
         axes.bar(x, y, 0.8, color=color, alpha=1 if is_filled else BAND, label=name)
     if pauses:
         x, y = np.array(pauses).T
-        axes.scatter(x, y, scaled(12), marker="_", color=LINE, lw=1, zorder=3)
+        axes.hlines(y, x - 0.4, x + 0.4, color="white", lw=1.5, zorder=3)
     axes.set_xlabel("trial, in the order of their ends")
     axes.set_ylabel("epochs")
     for axis in (axes.xaxis, axes.yaxis):

@@ -59,7 +59,7 @@ def _ends(trials: Sequence[Trial]) -> Figure:
     pauses = [(place, epoch) for place, each in enumerate(trials, 1) for epoch in each.pauses]
     went_on = sum(any(epoch < each.epochs for epoch in each.pauses) for each in trials)
     if pauses:
-        caption += f" A mark is where a trial paused; {went_on} of them went on later."
+        caption += f" A white line is where a trial paused; {went_on} trials went on later."
     return Figure("search", "Epochs of each trial", charts.ends(shown, names, pauses), caption)
 
 

@@ -181,11 +181,11 @@ def _prepare(line: CommandLine, typed: list[str], prestart: Prestart, *, is_swee
     if not is_sweep:
         run = freeze.freeze_run(prepared[0], typed, line.about)
         return Task(partial(execute.execute, [run], None, engines, prestart), outputs, [run.id])
-    if line.until is not None:
+    if line.limits.until:
         from harness.run.until import Deciding
 
         deciding = Deciding(
-            prepared, line.until, typed, fresh=line.fresh, accept=line.accept, about=line.about
+            prepared, line.limits, typed, fresh=line.fresh, accept=line.accept, about=line.about
         )
         runs = deciding.runs()
         rest = partial(execute.execute, runs, deciding.plan, engines, prestart, deciding)
@@ -212,10 +212,10 @@ def _preview(line: CommandLine, *, is_sweep: bool) -> str:
     misplaced_keys.check(line, is_sweep=is_sweep)
     jobs = _checked(line, engines, is_sweep=is_sweep)
     note = ""
-    if line.until is not None:
+    if line.limits.until:
         from harness.run.until import first_round
 
-        jobs, note = first_round(jobs, line.until)
+        jobs, note = first_round(jobs, line.limits)
     planned = preview.planned(jobs, accept=line.accept, reuse=is_sweep and not line.fresh)
     return preview.text(planned, engines.launcher, note)
 

@@ -1,4 +1,7 @@
-"""When a sweep with `until=decided` stops undecided: `budget=2h`, `max_jobs=N`, `max_epochs=N`."""
+"""When a sweep with `until=decided`, or a search, ends early.
+
+budget=2h  max_jobs=N  max_epochs=N
+"""
 
 import re
 from collections.abc import Mapping
@@ -13,8 +16,12 @@ LIMITS = ("budget", "max_jobs", "max_epochs")
 
 @dataclass(frozen=True)
 class Limits:
-    """When to stop undecided. budget: as typed, of this command; the others count the sweep."""
+    """When to end early. budget: as typed, of this command; the others count the whole sweep.
 
+    until: whether `until=decided` is given, with which a sweep ends when it is decided.
+    """
+
+    until: bool = False
     budget: str = ""
     max_jobs: int | None = None
     max_epochs: int | None = None
@@ -26,21 +33,24 @@ class Limits:
             return float("inf")
         return float(self.budget[:-1]) * UNIT_S[self.budget[-1]]
 
+    @property
+    def given(self) -> list[str]:
+        """The limits as typed."""
+        values = {key: getattr(self, key) for key in LIMITS}
+        return [f"{key}={value}" for key, value in values.items() if value not in ("", None)]
+
     @classmethod
-    def parse(cls, typed: Mapping[str, str]) -> "Limits | None":
-        """The limits among the command's own keys; None without `until`. Raises `ConfigError`."""
+    def parse(cls, typed: Mapping[str, str]) -> "Limits":
+        """The limits among the command's own keys. Raises `ConfigError`."""
         until = typed.get("until")
-        given = next((key for key in LIMITS if key in typed), None)
-        if until is None:
-            if given is not None:
-                raise ConfigError(f"{given}={typed[given]}: limits until=decided; give both")
-            return None
-        if until != UNTIL:
+        if until not in (None, UNTIL):
             raise ConfigError(f"until={until or '(nothing)'}: expected {UNTIL}")
         budget = typed.get("budget", "")
         if "budget" in typed and not re.fullmatch(r"\d+(\.\d+)?[smhd]", budget):
-            raise ConfigError(f"budget={budget}: expected a time such as 90m or 2h")
-        return cls(budget, _count(typed, "max_jobs"), _count(typed, "max_epochs"))
+            raise ConfigError(f"budget={budget or '(nothing)'}: expected a time such as 90m or 2h")
+        return cls(
+            until is not None, budget, _count(typed, "max_jobs"), _count(typed, "max_epochs")
+        )
 
 
 def _count(typed: Mapping[str, str], key: str) -> int | None:

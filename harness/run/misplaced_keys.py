@@ -20,13 +20,18 @@ def check(line: CommandLine, *, is_sweep: bool, is_search: bool = False) -> None
 
 
 def _of_repeating(line: CommandLine, *, is_sweep: bool, is_search: bool) -> Iterator[str]:
-    """`accept` and `until`, which are of a sweep whose jobs are known."""
+    """`accept`, `until` and its limits, of which a search has some as well."""
     if line.accept and (is_search or not is_sweep):
         why = "a search is refused when its source changed" if is_search else "only a sweep does"
         yield f"accept=source: keeps finished runs of a repeated sweep; {why}"
-    if line.until is not None and (is_search or not is_sweep):
+    limits = line.limits
+    if limits.until and (is_search or not is_sweep):
         why = "a search chooses its own jobs" if is_search else "add -m"
         yield f"until=decided: adds seeds to the settings of a sweep; {why}"
+    if limits.given and not limits.until and not is_search:
+        yield f"{limits.given[0]}: limits until=decided, or a search; give one of them as well"
+    if limits.max_jobs is not None and is_search:
+        yield f"max_jobs={limits.max_jobs}: a search has hydra.sweeper.n_trials"
 
 
 def _of_comparing(line: CommandLine, *, is_sweep: bool) -> Iterator[str]:
@@ -38,7 +43,7 @@ def _of_comparing(line: CommandLine, *, is_sweep: bool) -> Iterator[str]:
             f"{costs.typed(line.costs)}: several objectives compare the settings of a sweep; add "
             "-m, or give one"
         )
-    if line.costs and line.until is not None:
+    if line.costs and line.limits.until:
         yield (
             f"{costs.typed(line.costs)}: until=decided looks for one best setting; give one "
             "objective"

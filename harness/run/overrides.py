@@ -72,7 +72,7 @@ class CommandLine:
     of "sweeper". typed: all overrides as typed, without `resume` and `fresh`, which a repeated
     command does not need. resume, fresh, sweep: the values of the command's own keys. accept:
     whether `accept=source` is given. about: what is said of the command. on_end: what is called at
-    its end; empty for nothing. until: the limits of a sweep that ends when it is decided. costs:
+    its end; empty for nothing. limits: when a sweep or a search ends early. costs:
     the further objectives of `objective=[METRIC,...]`, by which a sweep's settings are compared.
     """
 
@@ -85,7 +85,7 @@ class CommandLine:
     accept: bool = False
     about: About = About()
     on_end: str = ""
-    until: Limits | None = None
+    limits: Limits = Limits()
     costs: tuple[str, ...] = ()
 
 

@@ -31,9 +31,11 @@ def test_pruned_trials_are_counted_as_such(tmp_path: Path) -> None:
     pruned = make_run(tmp_path, 7, 1, status="KILLED")
     pruned = replace(pruned, tags=pruned.tags | {"pruned": "true"})
     killed = make_run(tmp_path, 8, 1, status="KILLED")
-    comparison = build(tmp_path, make_run(tmp_path, 5, 1), pruned, killed)
+    paused = replace(make_run(tmp_path, 9, 1, status="KILLED"), tags=pruned.tags)
+    paused = replace(paused, tags=paused.tags | {"paused_after": "1"})
+    comparison = build(tmp_path, make_run(tmp_path, 5, 1), pruned, killed, paused)
     (note,) = [note for note in comparison.notes if "left out" in note]
-    assert note.startswith("left out because not finished: 1 PRUNED, 1 KILLED (batch=7")
+    assert note.startswith("left out because not finished: 1 PRUNED, 1 KILLED, 1 PAUSED (batch=7")
 
 
 def test_nothing_finished_is_one_clear_line(tmp_path: Path) -> None:

@@ -49,6 +49,15 @@ def test_a_search_has_its_history_its_keys_and_slices() -> None:
     assert {"0.001", "0.064"} <= words(by_title["Error by lr"].chart)
 
 
+def test_the_pauses_of_trials_are_shown() -> None:
+    trials = [replace(each, end=End.PAUSED, epochs=3, pauses=(1, 3)) for each in tried(5)]
+    trials += [replace(each, pauses=(1,)) for each in tried(2)] + tried(1)
+    ends = figures(trials, DEFAULT)[1]
+    assert ends.caption.endswith("A white line is where a trial paused; 7 trials went on later.")
+    assert "paused" in words(ends.chart)
+    assert ends.chart.svg != figures([replace(e, pauses=()) for e in trials], DEFAULT)[1].chart.svg
+
+
 def test_few_trials_have_no_importance() -> None:
     titles = [figure.title for figure in figures(tried(4), DEFAULT)]
     assert titles == ["The search", "Epochs of each trial", "Error by lr", "Error by optimizer"]

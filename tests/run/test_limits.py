@@ -9,13 +9,15 @@ from harness.runfolder.config import ConfigError
 
 
 def test_limits_are_read() -> None:
-    assert Limits.parse({}) is None
-    assert Limits.parse({"until": "decided"}) == Limits()
+    assert Limits.parse({}) == Limits()
+    assert Limits.parse({"until": "decided"}) == Limits(until=True)
     assert Limits().seconds == math.inf
     limits = Limits.parse(
         {"until": "decided", "budget": "1.5h", "max_jobs": "40", "max_epochs": "9"}
     )
-    assert limits == Limits("1.5h", 40, 9)
+    assert limits == Limits(True, "1.5h", 40, 9)
+    assert limits.given == ["budget=1.5h", "max_jobs=40", "max_epochs=9"]
+    assert Limits.parse({"max_epochs": "9"}).given == ["max_epochs=9"]
     assert limits.seconds == 5400
 
 
@@ -24,7 +26,7 @@ def test_limits_are_read() -> None:
     [
         ({"until": ""}, "until=(nothing): expected decided"),
         ({"until": "sure"}, "until=sure: expected decided"),
-        ({"budget": "2h"}, "budget=2h: limits until=decided"),
+        ({"budget": ""}, "budget=(nothing): expected a time"),
         ({"until": "decided", "budget": "2"}, "budget=2: expected a time such as 90m or 2h"),
         ({"until": "decided", "budget": "-1h"}, "budget=-1h: expected a time"),
         ({"until": "decided", "max_jobs": "0"}, "max_jobs=0: expected a whole number above 0"),

@@ -28,6 +28,7 @@ class GrowingPlan:
         self._search, self._workers, self._follow = search, workers, follow
         self._composing = threading.Lock()
         self._followed: set[str] = set()
+        self._read: dict[str, Run] = {}  # each keeps what it has read of its journal
         self._own_source = search.own_source()
         self.plan = self._known()
         self._deliver(self.runs())
@@ -35,6 +36,13 @@ class GrowingPlan:
     def runs(self) -> list[Run]:
         """The runs of the plan."""
         return self.plan.runs(self._search.outputs)
+
+    def epochs(self) -> int:
+        """How many all commands have trained so far."""
+        with self._workers.turn():
+            found = self._known().readable_runs(self._search.outputs)
+        self._read = {run.id: self._read.get(run.id, run) for run in found}
+        return sum(len(run.history().epochs) for run in self._read.values())
 
     def refresh(self) -> None:
         """Look what other commands have made since."""

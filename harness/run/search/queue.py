@@ -32,10 +32,10 @@ class TrialQueue:
         self.workers = search.workers
         self.workers.enter()
         self._objective = Objective.parse(search.base.objective)
-        epochs, warmup = search.base.epochs, search.settings.warmup_epochs
+        warmup = search.settings.warmup_epochs
         # Which of several objectives is hopeless after some epochs, nothing can tell.
         pauses = search.settings.pruner == ASHA and not search.costs
-        self.rungs = pausing.rungs(warmup, epochs) if pauses else ()
+        self.rungs = pausing.rungs(warmup, search.epochs) if pauses else ()
 
     def left(self) -> int:
         """How many trials are to be started or are running; 0 when the search is over."""

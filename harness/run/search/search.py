@@ -19,6 +19,7 @@ from harness.run import costs, freeze
 from harness.run.compose import Job, compose_one
 from harness.run.conf import conf_path
 from harness.run.launcher_schema import OptunaSweeper
+from harness.run.limits import Limits
 from harness.run.overrides import CommandLine, text_of
 from harness.run.own_source import OwnFolder
 from harness.run.search import space
@@ -51,7 +52,7 @@ class Search:
     base: the configuration that trials change. own_names: the MODULE:NAME of everything of the
     user's that a trial may use. about: what was said of it, also by earlier commands.
     seeds: over which a trial is judged; empty for the one of `base`. costs: the further objectives,
-    of which a trial has a value each.
+    of which a trial has a value each. limits: when it ends before it has its trials.
     """
 
     id: str
@@ -64,6 +65,7 @@ class Search:
     about: About = About()
     seeds: tuple[str, ...] = ()
     costs: tuple[str, ...] = ()
+    limits: Limits = Limits()
 
     def own_source(self) -> str:
         """The digest of the user's source files as they are now. Raises `OwnCodeError`."""
@@ -91,6 +93,12 @@ class Search:
             frozen / str(number) if frozen.is_dir() else live
             for number, live in enumerate(own_code.folders())
         ]
+
+    @property
+    def epochs(self) -> int:
+        """The most epochs of a trial."""
+        searched = (each for each in self.space if each.key.lstrip("+") == "epochs")
+        return max([self.base.epochs, *(int(text) for each in searched for text in each.extremes)])
 
     @property
     def storage(self) -> Storage:
@@ -144,7 +152,7 @@ def check(settings: OptunaSweeper, line: CommandLine, typed: list[str]) -> Searc
     return Search(
         name, settings, tuple(fixed), tuple(parameters), base, tuple(typed), frozenset(own_names),
         _about(Path(base.outputs), name, line.about), seeds,
-        line.costs,
+        line.costs, line.limits,
     )  # fmt: skip
 
 

@@ -84,7 +84,7 @@ def open_study(search: Search) -> "Study":
     from optuna import pruners, samplers
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    settings, epochs = search.settings, search.base.epochs
+    settings, epochs = search.settings, search.epochs
     is_max = [Objective.parse(search.base.objective).is_max]
     is_max += [Cost.parse(cost).is_max for cost in search.costs]
     place = search.storage

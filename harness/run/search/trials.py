@@ -8,6 +8,7 @@ it can still win (`analysis/racing.py`); its value is their mean.
 import contextvars
 import math
 import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -66,7 +67,7 @@ class Trials:
         self.launcher = launcher
         self.queue = TrialQueue(search)
         self.runs = GrowingPlan(search, self.queue.workers, follow)
-        self._is_told = False
+        self._is_told, self._begin, self._ended_by = False, time.monotonic(), ""
         if self.plan.jobs and not self.queue.study.trials:
             notices.say(
                 f"search {search.id}: {search.storage} has no trials of it anymore, "
@@ -152,6 +153,8 @@ class Trials:
 
     def _ask(self) -> "tuple[Trial | None, bool]":
         """A trial, or whether one may come: of another command that dies, or one that pauses."""
+        if self._is_at_limit():
+            return None, False
         trial, running, elsewhere = self.queue.ask(several=self.launcher.slots > 1)
         if trial is not None:
             return trial, True
@@ -159,6 +162,15 @@ class Trials:
             self._is_told = True
             print(f"{elsewhere} trial(s) are trained by other commands: waiting", flush=True)
         return None, elsewhere > 0 or (running > 0 and self.queue.rungs != ())
+
+    def _is_at_limit(self) -> bool:
+        """Whether no further trial may start."""
+        limits = self.search.limits
+        if time.monotonic() - self._begin >= limits.seconds:
+            self._ended_by = f"budget={limits.budget}"
+        elif limits.max_epochs is not None and self.runs.epochs() >= limits.max_epochs:
+            self._ended_by = f"max_epochs={limits.max_epochs}"
+        return self._ended_by != ""
 
     def _run(self, trial: "Trial") -> None:
         """Train a trial and tell the study how it ended."""
@@ -239,15 +251,23 @@ class Trials:
         return np.array([row for row in rows.values() if len(row) == k]).reshape(-1, k)
 
     def _conclude(self) -> None:
-        """Keep in the plan how many settings got all seeds."""
+        """Keep in the plan what ended the search, and how many settings got all seeds."""
+        by = ""
+        if self._ended_by:
+            trials = (
+                f"{len(self.plan.jobs)} runs, before its {self.search.settings.n_trials} trials"
+            )
+            by = f"{self._ended_by} ended the search after {trials}"
         if len(self._seeds) < 2:
+            if by != self.plan.verdict:
+                self.runs.conclude(by)
             return
         count = len({str(trial.params) for trial in ended(self.queue.study)})
         whole = len(self._whole())
         others = "the others were pruned, failed, or could not win anymore"
         self.runs.conclude(
             f"{whole} of {count} settings have all {len(self._seeds)} seeds"
-            f"{f'; {others}' if whole < count else ''}. {AFTERWARDS}"
+            f"{f'; {others}' if whole < count else ''}{f'; {by}' if by else ''}. {AFTERWARDS}"
         )
 
     @contextmanager

@@ -82,6 +82,26 @@ def test_trials_pause_and_go_on(command: Command, tmp_path: Path, idx_folder: Pa
 
 
 @pytest.mark.fault
+def test_a_limit_ends_a_search(command: Command, tmp_path: Path, idx_folder: Path) -> None:
+    """Repeating goes on, and what the limit said is gone when the total is there."""
+    own = settings(tmp_path, idx_folder, "hydra.sweeper.pruner=none", "epochs=4")
+    done = command(RUN, *own, "max_epochs=9", timeout=300)
+    assert done.returncode == 0, done.stderr
+    said = "max_epochs=9 ended the search after 3 runs, before its 12 trials"
+    assert said in done.stdout
+    assert [len(run.epochs) for run in histories(tmp_path)] == [4, 4, 4]
+    again = command(RUN, *own, "max_epochs=9", timeout=300)
+    assert said in again.stdout
+    assert len(histories(tmp_path)) == 3, "it counts the whole search"
+    none = command(RUN, *own, "budget=0.001s", timeout=300)
+    assert "budget=0.001s ended the search after 3 runs" in none.stdout
+    whole = command(RUN, *own, "hydra.sweeper.n_trials=4", timeout=300)
+    assert whole.returncode == 0, whole.stderr
+    assert "ended the search" not in whole.stdout
+    assert len(histories(tmp_path)) == 4
+
+
+@pytest.mark.fault
 def test_a_search_that_is_killed_ends_as_an_undisturbed_one(
     tmp_path: Path, idx_folder: Path
 ) -> None:

@@ -14,6 +14,7 @@ from harness.nn import metrics
 from harness.run.launchers.local import Parallel
 from harness.run.launchers.prestart import Prestart
 from harness.run.search.growing import GrowingPlan
+from harness.run.search.queue import TrialQueue
 from harness.run.search.search import Search
 from harness.run.search.space import Parameter
 from harness.run.search.trials import Trials
@@ -141,3 +142,14 @@ def test_code_that_is_edited_during_a_search_ends_it(
     with pytest.raises(OwnCodeError, match="own code was changed while it runs"):
         trials.run()
     assert not list(tmp_path.glob("runs/*"))
+
+
+def test_the_rungs_are_those_of_the_longest_trial(tmp_path: Path) -> None:
+    """A shorter one ends by itself between two rungs."""
+    base = replace(composed(), outputs=str(tmp_path), epochs=2)
+    space = (Parameter("epochs", choices=("2", "9")), Parameter("lr", low=0.1, high=1.0))
+    search = Search("s", sweeper(pruner="asha"), (), space, base, ())
+    assert search.epochs == 9
+    assert TrialQueue(search).rungs == (1, 3, 9)
+    several = replace(search, costs=("parameters",))
+    assert TrialQueue(replace(several, id="t")).rungs == (), "no trial pauses of several objectives"
