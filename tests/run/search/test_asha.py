@@ -5,7 +5,6 @@ HARNESS_KILLS=20 python -m pytest tests/run/search/test_asha.py -m fault
 
 import os
 import random
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import psutil
 import pytest
 
 from harness.runfolder.history import PAUSED_AFTER, History
-from tests.conftest import RUN, Command, command_in, histories, small, start
+from tests.conftest import RUN, Command, command_in, histories, small, start, wait_for
 
 KILLS = int(os.environ.get("HARNESS_KILLS", "4"))
 EPOCHS = 27
@@ -36,6 +35,11 @@ def settings(cwd: Path, folder: Path, *more: str) -> tuple[str, ...]:
 def curves(cwd: Path) -> dict[str, tuple[str, list[float]]]:
     """How each run ended, and its validation errors, by the run's name."""
     return {run.name: (str(run.status), run.curve("val/error")) for run in histories(cwd)}
+
+
+def recorded(cwd: Path) -> int:
+    """How many epochs all runs have together."""
+    return sum(len(run.epochs) for run in histories(cwd))
 
 
 def assert_is_whole(runs: list[History]) -> None:
@@ -112,15 +116,12 @@ def test_a_search_that_is_killed_ends_as_an_undisturbed_one(
     done = command_in(whole)(RUN, *settings(whole, idx_folder), timeout=900)
     assert done.returncode == 0, done.stderr
     chance = random.Random(5)
-    count = 0
-    while True:
+    most = recorded(whole) // (KILLS + 1)
+    for _ in range(KILLS):
         process = start(killed, *settings(killed, idx_folder))
-        wait_s = chance.uniform(2, 8) if count < KILLS else 900
-        deadline = time.monotonic() + wait_s
-        while process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.02)
-        if process.poll() is not None:
-            break
+        goal = recorded(killed) + chance.randint(1, most)
+        wait_for(lambda goal=goal: recorded(killed) >= goal)
+        assert process.poll() is None, "it still runs"
         dying = [psutil.Process(process.pid)]
         if chance.random() < 0.5:  # its jobs end themselves otherwise
             dying += dying[0].children(recursive=True)
@@ -128,9 +129,8 @@ def test_a_search_that_is_killed_ends_as_an_undisturbed_one(
             with suppress(psutil.NoSuchProcess):
                 each.kill()
         process.communicate(timeout=120)
-        count += 1
-    _, stderr = process.communicate(timeout=120)
+    process = start(killed, *settings(killed, idx_folder))
+    _, stderr = process.communicate(timeout=900)
     assert process.returncode == 0, stderr
-    assert count >= min(KILLS, 2)
     assert_is_whole(histories(killed))
     assert curves(killed) == curves(whole)
