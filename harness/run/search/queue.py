@@ -80,8 +80,9 @@ class TrialQueue:
             self.study.enqueue_trial(course.params, user_attrs=attributes)
             return True
         if room > 0 and self.search.settings.sampler == "tpe":
-            ranked = pausing.ranked(self._courses(), self.rungs)
-            self.study.enqueue_trial(proposed(self.search, ranked))
+            found = self._courses()
+            ranked = pausing.ranked(found, self.rungs)
+            self.study.enqueue_trial(proposed(self.search, ranked, len(found)))
         return room > 0
 
     def _room(self, running: "Sequence[FrozenTrial]") -> int:

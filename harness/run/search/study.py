@@ -127,15 +127,16 @@ def open_study(search: Search) -> "Study":
     return study
 
 
-def proposed(search: Search, ranked: Sequence[pausing.Course]) -> dict[str, Any]:
+def proposed(search: Search, ranked: Sequence[pausing.Course], begun: int) -> dict[str, Any]:
     """The values of a new setting by TPE, from the settings that were tried, best first.
 
-    They differ in how far they were trained, so that only their order counts.
+    They differ in how far they were trained, so that only their order counts. begun: how many
+    settings have started; two that start at the same time are not the same.
     """
     import optuna
     from optuna import samplers
 
-    seed = 1000 * search.settings.seed + len(ranked)
+    seed = 1000 * search.settings.seed + begun
     startup = pausing.startup(search.settings.startup_trials)
     sampler = samplers.TPESampler(seed=seed, n_startup_trials=startup)
     study = optuna.create_study(sampler=sampler)

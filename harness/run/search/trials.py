@@ -253,7 +253,7 @@ class Trials:
     def _conclude(self) -> None:
         """Keep in the plan what ended the search, and how many settings got all seeds."""
         by = ""
-        if self._ended_by:
+        if self._ended_by and self.queue.left():  # not if its last trial reached the limit
             trials = (
                 f"{len(self.plan.jobs)} runs, before its {self.search.settings.n_trials} trials"
             )

@@ -99,7 +99,7 @@ def test_a_limit_ends_a_search(command: Command, tmp_path: Path, idx_folder: Pat
     assert len(histories(tmp_path)) == 3, "it counts the whole search"
     none = command(RUN, *own, "budget=0.001s", timeout=300)
     assert "budget=0.001s ended the search after 3 runs" in none.stdout
-    whole = command(RUN, *own, "hydra.sweeper.n_trials=4", timeout=300)
+    whole = command(RUN, *own, "hydra.sweeper.n_trials=4", "max_epochs=16", timeout=300)
     assert whole.returncode == 0, whole.stderr
     assert "ended the search" not in whole.stdout
     assert len(histories(tmp_path)) == 4

@@ -153,3 +153,13 @@ def test_the_rungs_are_those_of_the_longest_trial(tmp_path: Path) -> None:
     assert TrialQueue(search).rungs == (1, 3, 9)
     several = replace(search, costs=("parameters",))
     assert TrialQueue(replace(several, id="t")).rungs == (), "no trial pauses of several objectives"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_settings_that_start_at_the_same_time_differ(tmp_path: Path) -> None:
+    base = replace(composed(), outputs=str(tmp_path), epochs=9)
+    space = (Parameter("lr", low=0.1, high=1.0),)
+    queue = TrialQueue(Search("s", sweeper(pruner="asha"), (), space, base, ()))
+    trials = [queue.ask(several=True)[0] for _ in range(4)]
+    assert len({str(trial.params) for trial in trials if trial}) == 4
+    assert queue.ask(several=True) == (None, 4, 0), "four of four are running"
