@@ -115,21 +115,25 @@ def execute_search(search: "Search", engines: Engines, prestart: Prestart) -> Ex
         print(f"error: {line}; repeat the command to continue", file=sys.stderr)
         failed = True
     runs = trials.plan.runs(search.outputs)
+    elsewhere: list[Run] = []
     report_line = ""
     if not interrupted:
+        elsewhere = attempt("trials elsewhere", trials.trained_elsewhere, elsewhere)
         with one_at_a_time(search.outputs):
             if target is not None:
                 for run in runs:
                     plot_run(run)
             report_line = _compare(trials.plan, search.outputs)
     delivered = deliveries.close(trials.plan)
-    status = summary.summarize(runs, trials.plan, delivered, target, interrupted=interrupted)
+    status = summary.summarize(
+        runs, trials.plan, delivered, target, interrupted=interrupted, elsewhere=elsewhere
+    )
     if report_line:
         print(report_line)
         if not search.seeds and sum(run.is_finished for run in runs) > 1:
             command = summary.command("confirm", search.id, outputs=search.outputs)
             print(f"one seed may be luck:      {command}")
-    if line := attempt("trials elsewhere", trials.elsewhere, ""):
+    if line := attempt("trials without a run", trials.without_run, ""):
         print(line)
     return ExitStatus.FAILED if failed and status is ExitStatus.DONE else status
 

@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,15 +39,22 @@ def summarize(
     target: Target | None,
     *,
     interrupted: bool,
+    elsewhere: Collection[Run] = (),
 ) -> ExitStatus:
-    """Print everything; returns the exit status. plan: None for a single run."""
+    """Print everything; returns the exit status. plan: None for a single run.
+
+    elsewhere: the runs of a search that other commands go on to train.
+    """
     histories = [run.history() for run in runs]
     tables = sweep_tables(runs, histories, plan)
     show(*tables)
     names = {} if plan is None else plan.names
     if plan is not None and plan.verdict:
         print(plan.verdict)
-    _print_failures(runs, histories, names, interrupted=interrupted)
+    ours = [each for each in zip(runs, histories, strict=True) if each[0] not in elsewhere]
+    _print_failures(ours, names, interrupted=interrupted)
+    if elsewhere:
+        print(f"{len(elsewhere)} run(s) are still trained by other commands")
     _print_unchecked(histories)
     outputs = runs[0].outputs if runs else DEFAULT
     if plan is not None and len(runs) > sum(table.row_count for table in tables):
@@ -57,12 +64,12 @@ def summarize(
         _print_delivery(plan, report, target, outputs)
     if plan is None and not interrupted:
         _print_what_next(runs[0], histories[0])
-    if not interrupted and any(_is_stopped(*each) for each in zip(runs, histories, strict=True)):
+    if not interrupted and any(_is_stopped(*each) for each in ours):
         print(f"to continue:               {_again(histories, plan, outputs)}")
     if interrupted:
         _print_how_to_continue(histories, plan, outputs)
         return ExitStatus.INTERRUPTED
-    if any(h.status is not RunStatus.FINISHED and not h.is_pruned for h in histories):
+    if any(h.status is not RunStatus.FINISHED and not h.is_pruned for _, h in ours):
         return ExitStatus.FAILED
     if report.undelivered or report.refused:
         return ExitStatus.UNDELIVERED
@@ -223,16 +230,12 @@ def show(*tables: Table) -> None:
 
 
 def _print_failures(
-    runs: Sequence[Run],
-    histories: Sequence[History],
-    names: Mapping[str, str],
-    *,
-    interrupted: bool,
+    runs: Sequence[tuple[Run, History]], names: Mapping[str, str], *, interrupted: bool
 ) -> None:
     bad = {RunStatus.FAILED, RunStatus.DAMAGED}
     if not interrupted:
         bad |= {RunStatus.KILLED, RunStatus.RUNNING}
-    for run, history in zip(runs, histories, strict=True):
+    for run, history in runs:
         if history.status in bad and not history.is_pruned:
             other = "another process is training it"
             why = other if run.is_live() else "its end record could not be written"

@@ -50,7 +50,9 @@ class GrowingPlan:
         self._deliver(self.runs())
 
     def conclude(self, verdict: str) -> None:
-        """Keep in the plan what was found."""
+        """Keep in the plan what was found, unless it says so."""
+        if verdict == self.plan.verdict or not self.plan.jobs:
+            return
         self.plan = replace(self.plan, verdict=verdict)
         with self._workers.turn():
             self.plan.save(self._search.outputs)

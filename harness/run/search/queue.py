@@ -64,6 +64,11 @@ class TrialQueue:
                 parameter.suggest(trial)
             return trial, len(running), elsewhere
 
+    def elsewhere(self) -> set[int]:
+        """The numbers of the trials that other commands run."""
+        with self.workers.turn():
+            return {e.number for e in self._running() if e.user_attrs[WORKER] != self.workers.id}
+
     def _enqueue(self, running: "Sequence[FrozenTrial]") -> bool:
         """Have the study's next trial be the right one. Returns whether there is one."""
         from optuna.trial import TrialState

@@ -68,6 +68,7 @@ class Trials:
         self.queue = TrialQueue(search)
         self.runs = GrowingPlan(search, self.queue.workers, follow)
         self._is_told, self._begin, self._ended_by = False, time.monotonic(), ""
+        self._awaited: set[int] | None = None  # at the limit: the trials of other commands
         if self.plan.jobs and not self.queue.study.trials:
             notices.say(
                 f"search {search.id}: {search.storage} has no trials of it anymore, "
@@ -88,7 +89,14 @@ class Trials:
         """The seeds of each trial as settings: none for the one of the base configuration."""
         return [{space.SEED: seed} for seed in self.search.seeds] or [{}]
 
-    def elsewhere(self) -> str:
+    def trained_elsewhere(self) -> list[Run]:
+        """The runs that other commands go on to train, when this one has ended."""
+        if not self.queue.elsewhere():
+            return []
+        going_on = (RunStatus.CREATED, RunStatus.RUNNING)
+        return [run for run in self.runs.runs() if run.history().status in going_on]
+
+    def without_run(self) -> str:
         """A line about the trials whose runs are not here, as of commands with other `outputs`."""
         here = {job.run for job in self.plan.jobs}
         runs = [each.user_attrs.get(RUN, "") for each in ended(self.queue.study)]
@@ -104,6 +112,7 @@ class Trials:
         """Run trials until the search has its total. Raises `KeyboardInterrupt`."""
         left = self.queue.left()
         if not left:
+            self._conclude()
             return
         over = [run for run in self.runs.runs() if _is_over(run.history())]
         total = len(over) + left * len(self._seeds)
@@ -154,17 +163,26 @@ class Trials:
     def _ask(self) -> "tuple[Trial | None, bool]":
         """A trial, or whether one may come: of another command that dies, or one that pauses."""
         if self._is_at_limit():
-            return None, False
+            others = self.queue.elsewhere()  # another command may have no such limit
+            self._awaited = others if self._awaited is None else self._awaited & others
+            self._tell_of_waiting(len(self._awaited))
+            return None, bool(self._awaited)
         trial, running, elsewhere = self.queue.ask(several=self.launcher.slots > 1)
         if trial is not None:
             return trial, True
+        self._tell_of_waiting(elsewhere)
+        return None, elsewhere > 0 or (running > 0 and self.queue.rungs != ())
+
+    def _tell_of_waiting(self, elsewhere: int) -> None:
+        """Say once that it waits. elsewhere: the number of trials that other commands run."""
         if elsewhere and not self._is_told:
             self._is_told = True
             print(f"{elsewhere} trial(s) are trained by other commands: waiting", flush=True)
-        return None, elsewhere > 0 or (running > 0 and self.queue.rungs != ())
 
     def _is_at_limit(self) -> bool:
         """Whether no further trial may start."""
+        if self._ended_by:
+            return True
         limits = self.search.limits
         if time.monotonic() - self._begin >= limits.seconds:
             self._ended_by = f"budget={limits.budget}"
@@ -259,8 +277,7 @@ class Trials:
             )
             by = f"{self._ended_by} ended the search after {trials}"
         if len(self._seeds) < 2:
-            if by != self.plan.verdict:
-                self.runs.conclude(by)
+            self.runs.conclude(by)
             return
         count = len({str(trial.params) for trial in ended(self.queue.study)})
         whole = len(self._whole())

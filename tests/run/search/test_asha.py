@@ -106,6 +106,47 @@ def test_a_limit_ends_a_search(command: Command, tmp_path: Path, idx_folder: Pat
 
 
 @pytest.mark.fault
+def test_a_command_at_its_limit_waits_for_the_trials_of_others(
+    tmp_path: Path, idx_folder: Path
+) -> None:
+    """For those that run as it gets there, not for later ones, which are no failures of its."""
+    own = settings(tmp_path, idx_folder, "hydra.sweeper.pruner=none", "hydra.sweeper.n_trials=5")
+    other = start(tmp_path, *own)
+    wait_for(lambda: recorded(tmp_path) > 0)
+    limited = start(tmp_path, *own, "budget=0.001s")
+    stdout, stderr = limited.communicate(timeout=300)
+    assert limited.returncode == 0, stderr
+    assert "1 trial(s) are trained by other commands: waiting" in stdout
+    assert "1 run(s) are still trained by other commands" in stdout
+    assert "budget=0.001s ended the search after" in stdout
+    assert any(run.status == "FINISHED" for run in histories(tmp_path)), "it waited"
+    stdout, stderr = other.communicate(timeout=300)
+    assert other.returncode == 0, stderr
+    assert "ended the search" not in stdout
+    runs = histories(tmp_path)
+    assert [run.status for run in runs] == ["FINISHED"] * 5
+    (plan,) = (tmp_path / "outputs" / "sweeps").glob("*.json")
+    assert "ended the search" not in plan.read_text()
+
+
+@pytest.mark.fault
+def test_commands_that_reach_the_limit_of_all_end_together(
+    tmp_path: Path, idx_folder: Path
+) -> None:
+    own = settings(tmp_path, idx_folder, "hydra.sweeper.pruner=none", f"max_epochs={2 * EPOCHS}")
+    both = [start(tmp_path, *own) for _ in range(2)]
+    for command in both:
+        stdout, stderr = command.communicate(timeout=300)
+        assert command.returncode == 0, stderr
+        assert "RUNNING" not in stdout
+        assert f"max_epochs={2 * EPOCHS} ended the search after" in stdout
+    again = start(tmp_path, *own, "hydra.sweeper.n_trials=2")
+    stdout, stderr = again.communicate(timeout=300)
+    assert again.returncode == 0, stderr
+    assert "ended the search" not in stdout, "it has its total"
+
+
+@pytest.mark.fault
 def test_a_search_that_is_killed_ends_as_an_undisturbed_one(
     tmp_path: Path, idx_folder: Path
 ) -> None:
