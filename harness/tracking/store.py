@@ -67,6 +67,7 @@ class Store:
     def __init__(self, target: Target, *, relocate: bool = False) -> None:
         self.target = target
         self._names: dict[str, str] = {}  # of experiments by their ids
+        self._folders: dict[str, Path | None] = {}  # of the files of runs, see `_local_artifacts`
         if wrong := problem(target.uri) or driver.obstacle(target.uri):
             raise Hopeless(f"{target}: {wrong}")
         mlflow_private.load(mlflow_private.DATABASE if target.database else "mlflow")
@@ -340,7 +341,9 @@ class Store:
         source = folder / path
         if self.target.artifact_root is None or source.stat().st_size < LINKED:
             return False
-        artifacts = self._local_artifacts(self.client.get_run(mlflow_id))
+        if mlflow_id not in self._folders:  # it never changes
+            self._folders[mlflow_id] = self._local_artifacts(self.client.get_run(mlflow_id))
+        artifacts = self._folders[mlflow_id]
         if artifacts is None:
             return False
         with suppress(OSError):  # such as another file system: MLflow copies, or names the fault
