@@ -145,6 +145,37 @@ def test_a_search_of_four_killed_commands(
     assert outputs.count("report:   ") == COMMANDS, "all end with the table of all runs"
 
 
+@pytest.mark.fault
+@pytest.mark.service
+def test_a_search_that_pauses_of_four_killed_commands(tmp_path: Path, idx_folder: Path) -> None:
+    total = 8 + 2 * KILLS
+    arguments = settings(
+        tmp_path, idx_folder, "hydra/sweeper=optuna", f"hydra.sweeper.n_trials={total}",
+        "hydra.sweeper.pruner=asha", "hydra.sweeper.warmup_epochs=1",
+        "lr=tag(log, interval(0.01, 1))",
+    )  # fmt: skip
+    with killed_at_random(tmp_path, arguments, seed=4) as commands:
+        outputs = commands.outputs()
+        assert [process.returncode for process in commands.running] == [0] * COMMANDS, outputs
+    assert commands.killed >= KILLS / 2
+    assert "Traceback" not in outputs
+    runs = [Run(folder).history() for folder in run_folders(tmp_path / "outputs")]
+    assert len(runs) == total, "one for each setting"
+    for run in runs:
+        assert [each["epoch"] for each in run.epochs] == list(range(1, len(run.epochs) + 1))
+        assert len(run.epochs) in (1, 3, EPOCHS), "at a rung"
+        assert run.how_pruned == ("paused" if len(run.epochs) < EPOCHS else "")
+    reached = [sum(len(run.epochs) >= rung for run in runs) for rung in (1, 3, EPOCHS)]
+    assert reached[1] >= total // 3
+    assert reached[2] >= reached[1] // 3
+    study = optuna.load_study(study_name=None, storage=f"sqlite:///{tmp_path}/outputs/optuna.db")
+    began = [each for each in study.trials if "continues" not in each.user_attrs]
+    began = [each for each in began if each.state.name != "FAIL"]
+    assert len({str(each.params) for each in began}) == len(began) == total
+    assert {each.state.name for each in study.trials} <= {"COMPLETE", "PRUNED", "FAIL"}
+    study._storage.remove_session()
+
+
 @pytest.fixture
 def postgresql() -> Iterator[str]:
     """The address of a real PostgreSQL."""

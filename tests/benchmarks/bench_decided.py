@@ -1,6 +1,7 @@
 """What `until=decided` promises and what it saves, by simulation.
 
     python tests/benchmarks/bench_decided.py [--count 2000]
+    python tests/benchmarks/bench_decided.py --sweep SELECTION [--outputs FOLDER]
 
 Every row simulates sweeps whose settings have the given means, in standard deviations of the
 difference between two settings over seeds; lower is better, and the first one is best. `best ended`
@@ -8,15 +9,19 @@ is the share of sweeps in which the first setting was ended, at most 2.5 %; `wro
 a single one was left that is not the only best one, at most 5 %; `found` that in which the first
 one alone was left. `runs` is the mean of all runs, and `fixed` the runs of the smallest fixed
 number of seeds with which Holm's correction of paired t tests finds it as often.
+
+`--sweep` does the same with the validation errors of a real sweep, whose seeds come in `--count`
+random orders; its best setting is the one with the lowest mean over all seeds.
 """
 
 import argparse
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
+import harness
 from harness.analysis.sequential import race
 from harness.analysis.statistics import holm, paired
 
@@ -65,27 +70,46 @@ ROWS: list[tuple[str, list[float], Draw]] = [
 ]  # fmt: skip
 
 
-def simulate(means: list[float], draw: Draw, count: int) -> tuple[float, float, float, float, int]:
-    """The shares best ended, wrong and found, the mean of the runs, and those of a fixed number."""
+def simulated(means: list[float], draw: Draw, count: int) -> Iterable[NDArray[np.float64]]:
+    """The values of sweeps, (settings, seeds) each."""
     generator, settings = np.random.default_rng(1), len(means)
-    bests = {setting for setting, mean in enumerate(means) if mean == means[0]}
-    lost = wrong = found = runs = 0
-    fixed = np.zeros(SEEDS + 1)
     for _ in range(count):
         values = np.array(means)[:, None] + draw(generator, (settings, SEEDS))
-        values += generator.normal(size=SEEDS)  # what a seed does to all settings
-        ended = {each.setting: each.seeds for each in race(values.tolist(), SEEDS)}
+        yield values + generator.normal(size=SEEDS)  # what a seed does to all settings
+
+
+def real(selection: str, outputs: str) -> NDArray[np.float64]:
+    """The validation errors of a sweep, (settings, seeds), the best setting first."""
+    runs = harness.runs(selection, outputs=outputs)
+    after = list(runs.columns).index("seconds") + 1
+    keys = [key for key in runs.columns[after:] if "/" not in key and key != "seed"]
+    table = runs.pivot_table("best/val_error", keys, "seed")
+    ranked = table.loc[table.mean(axis=1).sort_values().index]
+    return ranked.dropna(axis="columns").to_numpy(np.float64)
+
+
+def judge(sweeps: Iterable[NDArray[np.float64]], bests: set[int]) -> str:
+    """The cells of a row. bests: the settings with the lowest mean."""
+    count = lost = wrong = found = runs = 0
+    fixed: NDArray[np.float64] = np.zeros(1)
+    for values in sweeps:
+        settings, seeds = values.shape
+        ended = {each.setting: each.seeds for each in race(values.tolist(), seeds)}
         left = set(range(settings)) - set(ended)
+        count += 1
         lost += 0 in ended
         wrong += len(left) == 1 and left != bests
         found += left == {0} == bests
-        longest = max(ended.values()) if len(left) == 1 else SEEDS
+        longest = max(ended.values()) if len(left) == 1 else seeds
         runs += sum(ended.get(setting, longest) for setting in range(settings))
         if bests == {0}:
-            fixed += [n > 1 and finds(values[:, :n]) for n in range(SEEDS + 1)]
+            fixed = fixed + [n > 1 and finds(values[:, :n]) for n in range(seeds + 1)]
     enough = np.flatnonzero(fixed >= found)
-    n = int(enough[0]) if found >= 0.5 * count and len(enough) else 0
-    return lost / count, wrong / count, found / count, runs / count, n * settings
+    row = f"{lost / count:.1%} | {wrong / count:.1%} | {found / count:.1%} | {runs / count:.0f}"
+    if found < 0.5 * count or not len(enough):
+        return f"{row} |  | "
+    most = int(enough[0]) * settings
+    return f"{row} | {most} | {runs / count / most:.2f}"
 
 
 def finds(values: NDArray[np.float64]) -> bool:
@@ -100,16 +124,21 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--count", type=int, default=2000)
-    count = parser.parse_args().count
-    print(f"{SEEDS} seeds at most; n = {count}; standard error of 2.5 %: "
-          f"{math.sqrt(0.025 * 0.975 / count):.1%}")  # fmt: skip
+    parser.add_argument("--sweep", metavar="SELECTION")
+    parser.add_argument("--outputs", default="outputs")
+    options = parser.parse_args()
+    count = options.count
+    print(f"n = {count}; standard error of 2.5 %: {math.sqrt(0.025 * 0.975 / count):.1%}")
     print("| settings | best ended | wrong | found | runs | fixed | ratio |")
     print("|---|---|---|---|---|---|---|")
+    if options.sweep:
+        values, generator = real(options.sweep, options.outputs), np.random.default_rng(1)
+        orders = (values[:, generator.permutation(values.shape[1])] for _ in range(count))
+        print(f"| {options.sweep} | {judge(orders, {0})} |")
+        return
     for name, means, draw in ROWS:
-        lost, wrong, found, runs, fixed = simulate(means, draw, count)
-        end = f"{fixed} | {runs / fixed:.2f}" if fixed else " | "
-        row = f"{lost:.1%} | {wrong:.1%} | {found:.1%} | {runs:.0f}"
-        print(f"| {name} | {row} | {end} |", flush=True)
+        bests = {setting for setting, mean in enumerate(means) if mean == means[0]}
+        print(f"| {name} | {judge(simulated(means, draw, count), bests)} |", flush=True)
 
 
 if __name__ == "__main__":
