@@ -35,6 +35,7 @@ POINTS = 10.0
 COLUMN = 3.35  # inches: the width of a column of a paper
 FORMATS = ("pdf", "svg", "png")
 FEW = "log, few powers of ten"
+MANY = 8  # values of a swept number that show how they are spread
 SHORT = 12  # characters of the name of a class
 CROWDED = 80  # characters of the names of all points
 LONG, LEGEND_WIDTH = 36, 66  # characters of the name of a setting
@@ -345,12 +346,21 @@ def _cells(
 
 
 def wide(axes: Axes, values: Sequence[float]) -> None:
-    """Make the x axis of a swept number logarithmic if its values span a factor of eight."""
-    if min(values) > 0 and max(values) / min(values) >= 8:
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.xaxis.set_minor_locator(mpl.ticker.NullLocator())
+    """Make the x axis of a swept number logarithmic if its values span a factor of eight.
+
+    Many values, of a search, stay on a linear axis if their median is nearer to its middle there.
+    """
+    low, high = min(values), max(values)
+    if low <= 0 or high / low < 8:
+        return
+    middle = float(np.median(values))
+    linear, log = (middle - low) / (high - low), math.log(middle / low) / math.log(high / low)
+    if len(set(values)) >= MANY and abs(linear - 0.5) < abs(log - 0.5):
+        return
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_minor_locator(mpl.ticker.NullLocator())
 
 
 def logarithmic(axes: Axes, axis: Any, values: Sequence[float]) -> None:

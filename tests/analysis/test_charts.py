@@ -36,6 +36,19 @@ def test_svg_fits_into_a_page(name: str) -> None:
     assert svg == CHARTS[name]().svg, "the same values give the same text"
 
 
+@pytest.mark.parametrize(
+    ("values", "scale"),
+    [
+        (np.linspace(0.01, 0.5, 20), "linear"), (np.geomspace(0.001, 1, 20), "log"),
+        (np.linspace(0.1, 0.5, 20), "linear"), ([16, 64, 128], "log"), ([0, 1, 10], "linear"),
+    ],
+)  # fmt: skip
+def test_the_axis_of_a_swept_number(values: list[float], scale: str) -> None:
+    _, axes = charts.new_figure()
+    charts.wide(axes, values)
+    assert axes.get_xscale() == scale
+
+
 def texts(chart: Chart) -> set[str]:
     return {"".join(each.itertext()).strip() for each in ElementTree.fromstring(chart.svg).iter()
             if each.tag.endswith("}text")}  # fmt: skip
