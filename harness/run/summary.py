@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.table import Table
 
+from harness.job.predictions import DETERMINED
 from harness.nn import metrics
 from harness.run.fitted_table import FittedTable
 from harness.runfolder import data_sets, streams
@@ -28,7 +29,6 @@ NOTHING = "-"
 UNLIMITED = 1_000_000  # columns
 MOST_NAMES = 3
 LISTED = 30  # runs that `status` lists unless told otherwise
-CHECKED = ("error", "accuracy", *metrics.METRICS)  # test metrics that predictions determine
 OTHER = " by other source"  # an accepted run
 
 
@@ -251,7 +251,7 @@ def _print_unchecked(histories: Sequence[History]) -> None:
         trainer = str(history.params["trainer.name"])
         if ":" in trainer and history.final and PREDICTIONS not in history.artifacts:
             for key in history.final:
-                if key.removeprefix("test/") in CHECKED and key.startswith("test/"):
+                if key.removeprefix("test/") in DETERMINED and key.startswith("test/"):
                     unchecked[trainer, key] = unchecked.get((trainer, key), 0) + 1
     for (trainer, key), count in unchecked.items():
         print(
