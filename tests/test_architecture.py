@@ -61,6 +61,7 @@ PRIVATE = re.compile(r"\bmlflow\.(store|utils)\b|\._tracking_client\b|sharedView
 # Rooms and files that know no configuration: their functions take plain values.
 BELOW_CONFIG = ("data", "nn", "training")
 KNOWS_RUNS = (
+    "analysis/comparable.py",
     "analysis/compare.py",
     "analysis/diff.py",
     "analysis/evidence.py",
