@@ -93,6 +93,22 @@ class Recognizer:
         return run_id
 
     @property
+    def source(self) -> str:
+        """Where the network comes from, for display: registered version and run."""
+        version = f"{self.description['version']}, " if "version" in self.description else ""
+        return f"{version}run {self.run_id}"
+
+    @property
+    def remarks(self) -> list[str]:
+        """What is particular about its answers to pictures, in words."""
+        found = []
+        if known := self.value_range:
+            found.append(f"pictures are scaled to its gray values {known[0]:g} to {known[1]:g}")
+        if self.uncalibrated:
+            found.append(f"not calibrated: {self.uncalibrated}")
+        return found
+
+    @property
     def temperature(self) -> float:
         """What logits, or logarithms of probabilities, are divided by; 1 without calibration."""
         return float(self.description.get("calibration", {}).get("temperature", 1.0))
