@@ -10,7 +10,7 @@ from pathlib import Path
 from harness.data.atomic import write_text
 from harness.data.dataset import open_dataset
 from harness.data.normalization import recorded_range
-from harness.job.build import CODE, NETWORK_PARTS, RANGE
+from harness.job.trained import CODE, NETWORK_PARTS, RANGE
 from harness.recognizer import calibration, recognizer
 from harness.recognizer.calibration import Calibration
 from harness.recognizer.recognizer import Recognizer

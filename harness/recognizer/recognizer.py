@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from harness.data.dataset import default_names, is_image
 from harness.data.normalization import is_beyond
 from harness.job import rehearsal, trained
-from harness.job.build import CODE, RANGE
+from harness.job.trained import CODE, RANGE
 from harness.nn.losses import predict
 from harness.recognizer.description import check
 from harness.recognizer.picture import Pixels
