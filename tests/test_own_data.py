@@ -92,7 +92,7 @@ def test_evaluate_names_the_classes(letters: Path, monkeypatch: pytest.MonkeyPat
     assert scores.dataset == "letters (data/arrays.npz)"
     assert scores.class_names == tuple(LETTERS)
     assert scores.error < 0.5, "of 26 classes, chance is 96 %"
-    lines = evaluate.text(scores).splitlines()
+    lines = scores.text().splitlines()
     assert lines[4].split() == list(LETTERS)
     assert [line.split()[0] for line in lines[5:]] == list(LETTERS)
     again = evaluate.run_on(Path("outputs"), "last", ["dataset.file=data/arrays.npz"])

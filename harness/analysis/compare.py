@@ -10,7 +10,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from harness.analysis import evidence, fields, figures, page, ranking, search_figures
+from harness.analysis import comparable, evidence, fields, figures, page, ranking, search_figures
 from harness.analysis.measure import Measure
 from harness.analysis.outcome import Outcome, different_labels
 from harness.analysis.page import Comparison, Figure
@@ -43,8 +43,8 @@ def after_sweep(plan: Plan, outputs: Path) -> str:
             f"sweep {plan.id}", recorded, source, decided, plan.about, plan.is_search,
             plan.is_raced, plan.costs,
         )  # fmt: skip
-        of_task = evidence.of_one_task(whole, [])
-        ranked = evidence.of_one_objective(of_task, []).recorded
+        of_task = comparable.of_one_task(whole, [])
+        ranked = comparable.of_one_objective(of_task, []).recorded
         finished = {run.run for run in ranked if run.status is RunStatus.FINISHED}
         if not finished:
             return "no report: no run is finished"

@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 
 import numpy as np
 
-from harness.analysis import evidence
+from harness.analysis import comparable
 from harness.analysis.named_metric import NamedMetric
 from harness.analysis.seed_run import SEED, WEIGHTS, SeedRun
 from harness.analysis.settings import BACKEND, CODE, DATA
@@ -96,8 +96,8 @@ class Measure:
         notes: gets what was left out, and what the comparison cannot show. Raises `ValueError`, one
         line, if there is nothing to compare.
         """
-        of_task = evidence.of_one_named_data_set(selection, notes)
-        done = evidence.only_finished(of_task, notes)
+        of_task = comparable.of_one_named_data_set(selection, notes)
+        done = comparable.only_finished(of_task, notes)
         known = self._measured(selection.title, done, notes)
         selection.source.add_curves(known, (self.metric.metric,))
         seeds, settings = self._seeds(known, notes), self._settings(known)
@@ -336,9 +336,8 @@ def _note_hidden(
         and any(len({run.params.get(key) for run in group}) > 1 for group in groups.values())
     ]
     if hidden:
-        more = ", ..." if len(hidden) > LISTED else ""
         notes.append(
-            f"within a setting, runs also differ in {', '.join(hidden[:LISTED])}{more}, which "
+            f"within a setting, runs also differ in {comparable.first(hidden, LISTED)}, which "
             "--setting leaves out"
         )
 
@@ -354,9 +353,8 @@ def _note_alone(
     names = dict.fromkeys(key for values in settings for key in values)
     unique = [key for key in names if len({values.get(key) for values in settings}) == len(runs)]
     if unique:
-        more = ", ..." if len(unique) > LISTED else ""
         notes.append(
             f"each of the {len(runs)} runs is a setting of its own, because "
-            f"{', '.join(unique[:LISTED])}{more} differs in every run; choose the settings with "
+            f"{comparable.first(unique, LISTED)} differs in every run; choose the settings with "
             "--setting"
         )

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.analysis import evidence, ranking
+from harness.analysis import comparable, evidence, ranking
 from harness.analysis.measure import Measure
 from harness.analysis.outcome import Outcome
 from harness.analysis.ranking import SHOWN, Standing
@@ -107,8 +107,8 @@ def rank(selection: Selection, notes: list[str], measure: Measure | None = None)
 
 def _own(selection: Selection, notes: list[str]) -> tuple[list[Recorded], list[SeedRun]]:
     """The finished runs of this program on one data set and of one objective, and their values."""
-    selection = evidence.of_one_objective(evidence.of_one_task(selection, notes), notes)
-    finished = evidence.finished(selection, notes)
+    selection = comparable.of_one_objective(comparable.of_one_task(selection, notes), notes)
+    finished = comparable.finished(selection, notes)
     objective = Objective.of(finished[0].params)
     selection.source.add_curves(finished, (objective.metric, metrics.EPOCH_S))
     return finished, evidence.seed_runs(selection, finished)

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from harness.analysis import evidence
+from harness.analysis import comparable, evidence
 from harness.analysis.seed_run import SeedRun
 from harness.analysis.settings import Setting, group
 from harness.runfolder.history import PAUSED_AFTER, PRUNED
@@ -50,7 +50,7 @@ class Trial:
 def trials(selection: Selection, objective: Objective) -> list[Trial]:
     """The trials of a search that have a value, in the order in which they ended."""
     metric = objective.metric
-    of_task = evidence.of_one_objective(evidence.of_one_task(selection, []), [])
+    of_task = comparable.of_one_objective(comparable.of_one_task(selection, []), [])
     selection.source.add_curves(of_task.recorded, (metric,))
     runs = {run.run: run for run in of_task.recorded}
     spent, total = {}, 0

@@ -16,8 +16,7 @@ from harness.analysis.ranking import FIRST
 from harness.analysis.seed_run import SEED
 from harness.commands.options import EVERY_OUTPUTS, JSON, URI, measured, refuse
 from harness.data.atomic import explained
-from harness.run.fitted_table import FittedTable
-from harness.run.summary import show
+from harness.run.fitted_table import FittedTable, show
 from harness.runfolder.cost import Cost
 from harness.runfolder.optional import attempt, preload
 from harness.runfolder.run import Run

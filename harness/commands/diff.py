@@ -15,9 +15,8 @@ from harness.analysis import tables
 from harness.analysis.diff import Curves, Difference, Rows, Sides
 from harness.commands.options import EVERY_OUTPUTS, JSON, refuse
 from harness.data.atomic import write_bytes
-from harness.run.fitted_table import FittedTable
+from harness.run.fitted_table import FittedTable, show
 from harness.run.standing_table import bars
-from harness.run.summary import show
 from harness.runfolder.optional import attempt
 from harness.runfolder.run import Run
 from harness.runfolder.selection import only, select

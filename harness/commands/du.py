@@ -9,8 +9,7 @@ from typing import Any
 import click
 
 from harness.commands.options import JSON, OUTPUTS, limited, refuse
-from harness.run.fitted_table import FittedTable
-from harness.run.summary import show
+from harness.run.fitted_table import FittedTable, show
 from harness.runfolder.run import Run
 from harness.runfolder.selection import Outputs
 from harness.runfolder.usage import ARTIFACTS, Usage, measure

@@ -2,20 +2,22 @@
 
 import json
 import math
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
-from numpy.typing import NDArray
 
 from harness.analysis.outcome import confusion
-from harness.analysis.statistics import mean_interval, wilson
+from harness.analysis.statistics import wilson
 from harness.commands.options import CONFIG_DIR, JSON, OUTPUTS, refuse
-from harness.data.dataset import Dataset, default_names, is_image
+from harness.commands.scores import Evaluation, Regression
+from harness.data.dataset import Dataset, is_image
 from harness.data.normalization import is_beyond, narrow_range
 from harness.nn.losses import CrossEntropy, tempered
+from harness.nn.metrics import Metric
 from harness.recognizer import calibration
 from harness.recognizer.loading import load_run
 from harness.recognizer.recognizer import Recognizer
@@ -35,7 +37,6 @@ PLACES = {"dir": "idx", "file": "arrays"}
 EXPECTED = (
     "expected dataset=NAME, dataset.dir=FOLDER, dataset.file=FILE.npz or a key of your own data set"
 )
-NAME = 12  # characters of the name of a class
 
 
 @click.command()
@@ -53,66 +54,7 @@ def evaluate(run: str, overrides: tuple[str, ...], outputs: Path, as_json: bool)
         evaluation = run_on(outputs, run, list(overrides))
     except (ValueError, OSError) as error:
         refuse(error)
-    click.echo(json.dumps(evaluation.to_dict()) if as_json else text(evaluation))
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The score of a run on the test set of some data; `images` is its number of examples.
-
-    error and both calibration errors: fractions; interval: of the error, with 95 % confidence;
-    loss: the mean of the run's own, in the unit loss_unit, nats or none. raw_calibration_error: of
-    the probabilities that the loss is of. calibration_error: of the calibrated ones, divided by the
-    temperature, which `predict` answers; uncalibrated: why there are none. confusion: (C, C) counts
-    of examples by true class (row) and predicted class (column); class_names: of the C classes;
-    metrics: the run's further ones, by name.
-    """
-
-    run: str
-    dataset: str
-    images: int
-    error: float
-    interval: tuple[float, float]
-    loss: float
-    calibration_error: float
-    confusion: NDArray[np.int64]
-    class_names: tuple[str, ...] = ()
-    metrics: dict[str, float] = field(default_factory=dict)
-    loss_unit: str = "nats"
-    raw_calibration_error: float | None = None
-    temperature: float = 1.0
-    uncalibrated: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields as values that JSON can hold."""
-        return self.__dict__ | {"confusion": self.confusion.tolist()}
-
-
-@dataclass(frozen=True)
-class Regression:
-    """The score of a run that predicts numbers, on the test set of some data.
-
-    loss: the mean of the run's own. mean_squared_error, mean_absolute_error: over all examples and
-    targets; the intervals are theirs, with 95 % confidence, None for a single example. r2: the
-    coefficient of determination of each target, 1 - sum (t - p)^2 / sum (t - mean t)^2, and of
-    several their mean ("uniform_average" of scikit-learn) over those that vary; None where none
-    does. metrics: the run's further ones, by name.
-    """
-
-    run: str
-    dataset: str
-    examples: int
-    loss: float
-    mean_squared_error: float
-    squared_interval: tuple[float, float] | None
-    mean_absolute_error: float
-    absolute_interval: tuple[float, float] | None
-    r2: float | None
-    metrics: dict[str, float] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields as values that JSON can hold."""
-        return dict(self.__dict__)
+    click.echo(json.dumps(evaluation.to_dict()) if as_json else evaluation.text())
 
 
 def run_on(outputs: Path, run_id: str, overrides: list[str]) -> Evaluation | Regression:
@@ -130,35 +72,36 @@ def run_on(outputs: Path, run_id: str, overrides: list[str]) -> Evaluation | Reg
         data = own_dataset.load(replace(settings, num_val=0, num_train=None), run.cache)
     else:
         data = run.dataset()
-    fits = 0 < data.classes <= trained.classes
-    if trained.is_regression:
-        fits = data.classes == 0 and data.outputs == trained.network.outputs
-    if _kind(data) != _kind(trained) or not fits:
-        expected = _answers(trained.classes, trained.network.outputs, "at most ")
-        raise ValueError(
-            f"dataset={settings.name}: run {run.id} expects {_kind(trained)} {expected}, "
-            f"found {_kind(data)} {_answers(data.classes, data.outputs)}"
-        )
+    _check_fits(settings.name, data, trained)
     if overrides and (problem := _other_range(data, trained)):
         warn(f"dataset={settings.name}", f"{problem}; scale the values")
+    title = settings.title or settings.name
+    title = title if settings.place is None else f"{title} ({settings.place})"
+    return _scored(trained, data, title, parts.metrics(metrics))
+
+
+def _scored(
+    trained: Recognizer, data: Dataset, title: str, metrics: Mapping[str, Metric]
+) -> Evaluation | Regression:
+    """The scores of a run on the test set of a data set of this title.
+
+    metrics: the run's further ones. Raises `ValueError` when they are not finite.
+    """
     with np.errstate(over="ignore", invalid="ignore"):  # the result is checked
         score, predictions = scoring.evaluate(
             trained.network, data.test, trained.normalization, trained.loss
         )
     if not math.isfinite(score.loss):
-        raise ValueError(f"run {run.id}: its weights are too large to give an answer")
+        raise ValueError(f"run {trained.run_id}: its weights are too large to give an answer")
     labels = data.test.labels
-    functions = parts.metrics(metrics)
-    further = scoring.values("test", score, trained.loss, functions, predictions, labels)
+    further = scoring.values("test", score, trained.loss, metrics, predictions, labels)
     further = {key.removeprefix("test/"): value for key, value in further.items()}
     further = {name: value for name, value in further.items() if name not in ("loss", "error")}
-    title = settings.title or settings.name
-    title = title if settings.place is None else f"{title} ({settings.place})"
     if trained.is_regression:
-        return regression(run.id, title, score.loss, predictions, labels, further)
+        return Regression.of(trained.run_id, title, score.loss, predictions, labels, further)
     calibrated = tempered(predictions, trained.temperature)
     return Evaluation(
-        run=run.id,
+        run=trained.run_id,
         dataset=title,
         images=score.count,
         error=score.error,
@@ -175,34 +118,6 @@ def run_on(outputs: Path, run_id: str, overrides: list[str]) -> Evaluation | Reg
     )
 
 
-def regression(
-    run: str,
-    title: str,
-    loss: float,
-    predictions: NDArray[np.float32],
-    targets: NDArray[np.float32],
-    metrics: dict[str, float],
-) -> Regression:
-    """The score of predictions (N, K) for targets (N, K)."""
-    wanted = targets.astype(np.float64)
-    differences = predictions - wanted
-    squared, absolute = (differences**2).mean(axis=1), np.abs(differences).mean(axis=1)
-    spread = ((wanted - wanted.mean(axis=0)) ** 2).sum(axis=0)
-    explained = 1 - (differences**2).sum(axis=0)[spread > 0] / spread[spread > 0]
-    return Regression(
-        run=run,
-        dataset=title,
-        examples=len(wanted),
-        loss=loss,
-        mean_squared_error=float(squared.mean()),
-        squared_interval=mean_interval(squared),
-        mean_absolute_error=float(absolute.mean()),
-        absolute_interval=mean_interval(absolute),
-        r2=float(explained.mean()) if len(explained) else None,
-        metrics=metrics,
-    )
-
-
 def _usable_metrics(run: Run) -> list[str]:
     """The run's further metrics, without those whose source has changed, which are warnings."""
     config, usable = run.config, []
@@ -215,6 +130,19 @@ def _usable_metrics(run: Run) -> list[str]:
         else:
             usable.append(name)
     return usable
+
+
+def _check_fits(name: str, data: Dataset, trained: Recognizer) -> None:
+    """Raise `ValueError` for a data set, `name`, that the run cannot answer."""
+    fits = 0 < data.classes <= trained.classes
+    if trained.is_regression:
+        fits = data.classes == 0 and data.outputs == trained.network.outputs
+    if _kind(data) != _kind(trained) or not fits:
+        expected = _answers(trained.classes, trained.network.outputs, "at most ")
+        raise ValueError(
+            f"dataset={name}: run {trained.run_id} expects {_kind(trained)} {expected}, found "
+            f"{_kind(data)} {_answers(data.classes, data.outputs)}"
+        )
 
 
 def _other_range(data: Dataset, trained: Recognizer) -> str | None:
@@ -242,66 +170,6 @@ def _answers(classes: int, outputs: int, most: str = "") -> str:
     if classes:
         return f"in {most}{classes} classes"
     return f"with {outputs} target{'s' if outputs > 1 else ''}"
-
-
-def text(evaluation: Evaluation | Regression) -> str:
-    """The scores in some lines; of a classification, then the confusion matrix."""
-    if isinstance(evaluation, Regression):
-        return _regression_text(evaluation)
-    low, high = evaluation.interval
-    lines = [
-        f"run {evaluation.run} on {evaluation.dataset}: error {evaluation.error:.2%} "
-        f"(95 % interval {low:.2%} to {high:.2%}) of {evaluation.images:,} test examples",
-        f"{f'loss {evaluation.loss:.4f} {evaluation.loss_unit}'.strip()}, "
-        f"expected calibration error {_calibration_text(evaluation)}",
-        *(f"{name} {value:.4g}" for name, value in evaluation.metrics.items()),
-        "",
-        "rows: true class; columns: predicted class",
-    ]
-    counts = evaluation.confusion
-    names = [name[:NAME] for name in evaluation.class_names or default_names(len(counts))]
-    longest = max(map(len, names))
-    width = max(4, len(str(counts.max())) + 1, longest + 1)
-    first = max(4, longest + 1)
-    lines.append(" " * first + "".join(f"{name:>{width}}" for name in names))
-    for name, row in zip(names, counts, strict=True):
-        lines.append(f"{name:>{first}}" + "".join(f"{n or '.':>{width}}" for n in row))
-    return "\n".join(lines)
-
-
-def _calibration_text(evaluation: Evaluation) -> str:
-    calibrated, raw = evaluation.calibration_error, evaluation.raw_calibration_error
-    if raw is None or evaluation.temperature == 1:
-        why = f": {evaluation.uncalibrated}" if evaluation.uncalibrated else ""
-        return f"{calibrated:.2%} (not calibrated{why})"
-    return (
-        f"{raw:.2%}, calibrated {calibrated:.2%} (temperature {evaluation.temperature:.2f}, as "
-        "`predict` answers)"
-    )
-
-
-def _regression_text(evaluation: Regression) -> str:
-    def spelled(value: float, interval: tuple[float, float] | None) -> str:
-        if interval is None:
-            return f"{value:.4g}"
-        low, high = interval
-        return f"{value:.4g} (95 % interval {low:.4g} to {high:.4g})"
-
-    mean_squared = spelled(evaluation.mean_squared_error, evaluation.squared_interval)
-    mean_absolute = spelled(evaluation.mean_absolute_error, evaluation.absolute_interval)
-    r2 = "" if evaluation.r2 is None else f", R^2 {evaluation.r2:.3f}"
-    further = {"loss": evaluation.loss} | evaluation.metrics
-    shown = {"mean_absolute_error"}
-    if math.isclose(evaluation.loss, evaluation.mean_squared_error, rel_tol=1e-5):
-        shown.add("loss")
-    return "\n".join(
-        [
-            f"run {evaluation.run} on {evaluation.dataset}: mean squared error {mean_squared} of "
-            f"{evaluation.examples:,} test examples",
-            f"mean absolute error {mean_absolute}{r2}",
-            *(f"{name} {value:.4g}" for name, value in further.items() if name not in shown),
-        ]
-    )
 
 
 def _dataset(texts: list[str], run: Run) -> DatasetConfig:

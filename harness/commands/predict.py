@@ -11,7 +11,7 @@ import click
 
 from harness.commands.options import CONFIG_DIR, JSON, OUTPUTS, RUN, URI, refuse
 from harness.data.dataset import default_names
-from harness.recognizer import loading
+from harness.recognizer.choice import choose
 from harness.recognizer.decoding import Decoder
 from harness.recognizer.recognizer import Answer, Recognizer
 from harness.runfolder import streams
@@ -41,14 +41,14 @@ def predict(
     A run on pictures of other classes (--run) answers with their names.
     """
     try:
-        trained = loading.choose(outputs, run, uri)
+        trained = choose(outputs, run, uri)
     except ValueError as error:
         refuse(error)
     is_doubtful = not as_is and len(trained.picture_shape) == 2 and not trained.is_of_mnist
     readings = read(trained, list(files), as_is=as_is)
     if as_json:
         sys.exit(print_json(list(readings)))
-    notes = [*loading.remarks(trained), *([PREPROCESSED] if is_doubtful else [])]
+    notes = [*trained.remarks, *([PREPROCESSED] if is_doubtful else [])]
     sys.exit(print_table(readings, list(files), trained, notes))
 
 
@@ -92,7 +92,7 @@ def print_table(
     width = max(len(str(path)) for path in files)
     is_named = trained.class_names != default_names(trained.classes)
     wide = max(5, *map(len, trained.class_names))
-    heading, source = "class" if is_named else "digit", loading.describe_source(trained)
+    heading, source = "class" if is_named else "digit", trained.source
     about = f"   {'; '.join(notes)}" if notes else ""
     print(f"{'file':{width}}  {heading:>{wide}}  probability  runner-up   ({source}){about}")
     for reading in readings:

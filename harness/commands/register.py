@@ -10,7 +10,7 @@ import numpy as np
 from harness.commands.options import CONFIG_DIR, OUTPUTS, refuse
 from harness.recognizer import champion, loading, registry
 from harness.recognizer.registry import Version
-from harness.run.summary import best_row
+from harness.run.run_table import best_row
 from harness.runfolder import checkpoint
 from harness.runfolder.objective import Objective
 from harness.runfolder.run import Run

@@ -19,7 +19,7 @@ from rich.table import Table
 from harness.commands.options import CONFIG_DIR, OUTPUTS, URI, refuse
 from harness.run import freeze
 from harness.run.compose import Job
-from harness.run.fitted_table import FittedTable
+from harness.run.fitted_table import FittedTable, show
 from harness.run.launchers import prestart
 from harness.run.launchers.job_process import JobProcess
 from harness.run.prepared import Prepared
@@ -32,7 +32,6 @@ from harness.run.reproduction import (
     compare_predictions,
     compare_weights,
 )
-from harness.run.summary import show
 from harness.runfolder import folder
 from harness.runfolder.folder import Identity
 from harness.runfolder.frozen_config import read_schema, read_yaml

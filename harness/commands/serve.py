@@ -8,7 +8,8 @@ import click
 from threadpoolctl import threadpool_limits
 
 from harness.commands.options import CONFIG_DIR, OUTPUTS, RUN, URI, refuse
-from harness.recognizer import loading, server
+from harness.recognizer import server
+from harness.recognizer.choice import choose
 from harness.recognizer.guard import Hosts
 from harness.recognizer.library import Library
 from harness.tracking.errors import StoreError
@@ -38,12 +39,11 @@ def serve(
     """Serve a page to draw digits, or pictures of other classes, on, and its JSON API."""
     try:
         with server.listen(host, port) as listener:
-            trained = loading.choose(outputs, run, uri)
+            trained = choose(outputs, run, uri)
             library = Library(outputs, trained, uri)
             places = addresses(host, listener)
-            source = loading.describe_source(trained)
-            click.echo(f"draw at {places}   ({source}; press Ctrl-C to end)")
-            for remark in loading.remarks(trained):
+            click.echo(f"draw at {places}   ({trained.source}; press Ctrl-C to end)")
+            for remark in trained.remarks:
                 click.echo(remark)
             with threadpool_limits(limits=1):  # small batches: a second thread costs more
                 server.run(library, listener, accepted_hosts(host, listener, names))

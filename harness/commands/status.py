@@ -14,8 +14,8 @@ from rich.table import Table
 from harness.analysis import apart
 from harness.commands.options import EVERY_OUTPUTS, JSON, limited, refuse
 from harness.nn import metrics
-from harness.run.fitted_table import FittedTable
-from harness.run.summary import best_row, figures, objectives, show
+from harness.run.fitted_table import FittedTable, show
+from harness.run.run_table import LISTED, NOTHING, best_row, figures, objectives
 from harness.runfolder import delivered, removed, streams
 from harness.runfolder.about import NOTE
 from harness.runfolder.folder import broken_runs
@@ -26,13 +26,12 @@ from harness.runfolder.selection import Outputs
 from harness.runfolder.status import RunStatus
 
 MINUTES = "%Y-%m-%d %H:%M"
-NOTHING = "-"
 
 
 @click.command()
 @click.argument("selection", nargs=-1)
 @EVERY_OUTPUTS
-@limited(30, "newest")
+@limited(LISTED, "newest")
 @click.option("--removed", "is_removed", is_flag=True, help="What `rm` removed, instead.")
 @click.option("--archived", "is_archived", is_flag=True, help="What was archived, instead.")
 @JSON

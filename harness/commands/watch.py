@@ -16,10 +16,10 @@ from rich.text import Text
 from harness.commands.keyboard import DOWN, ESCAPE, UP, Wait, keyboard
 from harness.commands.options import EVERY_OUTPUTS, refuse
 from harness.data.atomic import explained
+from harness.run.fitted_table import show
 from harness.run.launchers.job_process import LOG
 from harness.run.standing import Standing
 from harness.run.standing_table import standing_table, state
-from harness.run.summary import show
 from harness.run.watched import Watched
 from harness.runfolder import streams
 from harness.runfolder.plan import Plan

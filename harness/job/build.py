@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from harness.data.dataset import Dataset, default_names
-from harness.data.normalization import Normalization, is_affine, recorded_range
+from harness.data.dataset import Dataset
+from harness.data.normalization import Normalization
 from harness.job import layer_rehearsal, rehearsal
 from harness.nn.compiled import numba_loading
 from harness.nn.layers import Layer
@@ -28,10 +28,6 @@ from harness.runfolder.schema import Backend, ScratchConfig
 from harness.training.options import Options, Ties
 from harness.training.randomness import generators
 from harness.training.trainer import Trainer
-
-CODE = "code"  # in a weights file, the digest of each file of the user's that the network needs
-RANGE = "range"  # in a weights file, that of the training data; see `recorded_range`
-NETWORK_PARTS = ("model", "activation", "loss", "normalization")  # what a weights file describes
 
 
 def backend(config: ScratchConfig) -> Backend:
@@ -255,54 +251,3 @@ def schedule(config: ScratchConfig) -> Schedule:
         another = partial(part, "schedule", config, config.epochs)
         rehearsal.check_schedule(config.schedule.name, another, config.epochs)
     return with_warmup(made, config.schedule.options["warmup"])
-
-
-def description(config: ScratchConfig, trained: Trainer) -> dict[str, Any]:
-    """The JSON description in a weights file: what is needed to use the network."""
-    normal, dataset = trained.normalization, trained.dataset
-    dtype = dataset.train.inputs.dtype
-    about: dict[str, Any] = {}
-    if is_plain(config):  # as in earlier versions, to the byte
-        about["sizes"] = [math.prod(dataset.input_shape), *config.hidden, dataset.outputs]
-        about["activation"] = config.activation.name
-    else:
-        about["parts"] = {
-            kind: {"name": getattr(config, kind).name, **getattr(config, kind).options}
-            for kind in NETWORK_PARTS
-        }
-        about["shared"] = {key: getattr(config, key) for key in ("width", "depth", "dropout")}
-        about["outputs"] = dataset.outputs
-    about["normalization"] = {"name": config.normalization.name}
-    if is_affine(normal):
-        about["normalization"] |= {"scale": normal.scale, "shift": normal.shift}
-    about |= {
-        "image_shape": list(dataset.input_shape),
-        "classes": dataset.classes,
-        "dataset": dataset.name,
-    }
-    if dataset.class_names != default_names(dataset.classes):
-        about["class_names"] = list(dataset.class_names)
-    train = dataset.train
-    if known := recorded_range(dataset.input_shape, train.inputs, train.rows):
-        about[RANGE] = list(known)
-    return about if dtype == np.uint8 else about | {"dtype": dtype.name}
-
-
-def code(config: ScratchConfig) -> dict[str, str]:
-    """The digest of each source file, by its path, that the user's parts of the network need.
-
-    Raises `OwnCodeError`.
-    """
-    chosen: list[Part] = [getattr(config, kind) for kind in NETWORK_PARTS]
-    files = own_code.sources(part.name for part in chosen if part.is_own)
-    return {each.path: each.syntax for each in files}
-
-
-def is_plain(config: ScratchConfig) -> bool:
-    """Whether sizes and the name of an activation describe the network."""
-    return (
-        config.model.name == "mlp"
-        and not (config.activation.is_own or config.activation.options)
-        and config.loss.name in ("cross_entropy", "squared_error")
-        and not config.normalization.is_own
-    )

@@ -9,7 +9,7 @@ import numpy as np
 
 from harness.data.atomic import link, write_bytes
 from harness.data.normalization import state_arrays
-from harness.job import build, interruption
+from harness.job import build, interruption, trained
 from harness.job.training_run import TrainingRun
 from harness.nn import metrics
 from harness.nn.parameters import Parameters
@@ -32,7 +32,7 @@ def fit(config: ScratchConfig, run: TrainingRun, *, ties: Ties = "latest") -> No
 
     Raises `Diverged` when a metric is not finite.
     """
-    trainer, code = build.trainer(config, run.dataset, run.threads, ties), build.code(config)
+    trainer, code = build.trainer(config, run.dataset, run.threads, ties), trained.code(config)
     if run.restored is not None:
         arrays, description = checkpoint.load(run.restored / STATE)
         trainer.restore(arrays, description["state"])
@@ -52,7 +52,7 @@ def fit(config: ScratchConfig, run: TrainingRun, *, ties: Ties = "latest") -> No
                 error.values,
             ) from error
         raise
-    description = build.description(config, trainer) | ({build.CODE: code} if code else {})
+    description = trained.description(config, trainer) | ({trained.CODE: code} if code else {})
     _write_weights(description, trainer, result, run)
     run.predictions(trainer.dataset.test.labels, result.probabilities)
 

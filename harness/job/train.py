@@ -9,29 +9,25 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache, partial
 from importlib import import_module
-from pathlib import Path
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from harness.data.atomic import write_atomically, write_text
 from harness.data.dataset import Dataset
-from harness.job import build, interruption, progress, scratch
+from harness.job import build, interruption, kernels, progress, scratch
 from harness.job.interruption import JobInterrupted
 from harness.job.machine import Meter
 from harness.job.training_run import TrainingRun
-from harness.nn.compiled import numba_loading
-from harness.runfolder import checkpoints, environment, liveness, own_code, parts, user_cache
+from harness.runfolder import checkpoints, environment, liveness, own_code, parts
 from harness.runfolder import config as configuration
 from harness.runfolder.artifacts import Artifact
 from harness.runfolder.journal import Journal
-from harness.runfolder.keys import source_digest
 from harness.runfolder.objective import Objective
 from harness.runfolder.parts import PartError
 from harness.runfolder.run import CONFIG, Run
 from harness.runfolder.schema import Config, ScratchConfig
 from harness.runfolder.status import RunStatus
-from harness.training import compiled
 from harness.training.monitor import Diverged
 from harness.training.options import Ties
 from harness.training.threads import blas_threads, cores
@@ -39,12 +35,7 @@ from harness.training.threads import blas_threads, cores
 UNCOMMITTED = "uncommitted.diff"
 ENVIRONMENT = "environment.txt"
 THREADS = "traceback-threads.txt"  # those of the threads that failed
-COMPILING = "compiling kernels for this version, once: about 10 s"
 IMPORTED_LATER = ("harness.runfolder.own_dataset", "safetensors.numpy")
-KERNELS = tuple(
-    f"harness.nn.compiled.{name}"
-    for name in ("epoch", "ink_layer", "losses", "network", "optimizers", "regularization")
-)
 # The same for all jobs that a server forks, which are of the source that it has imported.
 _facts = cache(environment.unchanging)
 _changes = cache(environment.uncommitted)
@@ -95,11 +86,7 @@ def prepare() -> None:
         for module in IMPORTED_LATER:
             import_module(module)
     with suppress(Exception):
-        numba_loading.load()
-        _set_cache(None)
-        for module in KERNELS:
-            import_module(module)
-        compiled.load_epoch()
+        kernels.preload()
 
 
 def _end(
@@ -142,18 +129,20 @@ def _fail(run: Run, journal: Journal, error: BaseException, meter: Meter, *, alo
     If the run folder was removed, or the disk is full, only the message is printed.
     """
     text = traceback.format_exc()
-    is_own = bool(run.history().code) if run.journal.is_file() else False
-    is_line = isinstance(error, PartError | Diverged)  # for the user, without the class
-    message = own_code.message(error)
-    words = message if is_line else f"{type(error).__name__}: {message}"
-    if is_own and not is_line:
-        words = own_code.described(error)
-    if not run.journal.is_file():
+    is_gone = not run.journal.is_file()
+    is_own = not is_gone and bool(run.history().code)
+    if is_gone:
         words = f"{run.folder} was removed while it was trained"
+    elif isinstance(error, PartError | Diverged):  # for the user, without the class
+        words = own_code.message(error)
+    elif is_own:
+        words = own_code.described(error)
+    else:
+        words = f"{type(error).__name__}: {own_code.message(error)}"
     line = f"{run.name} ({run.id}) failed: {words}"
-    if not alone or not run.journal.is_file():
+    if not alone or is_gone:
         print(line, file=sys.stderr)
-    if not run.journal.is_file():
+    if is_gone:
         return
     if not is_own and not isinstance(error, (Diverged, ValueError, OSError)):
         print(text, file=sys.stderr)
@@ -170,11 +159,12 @@ def _fail(run: Run, journal: Journal, error: BaseException, meter: Meter, *, alo
 def _train(run: Run, journal: Journal, meter: Meter, pause: int | None) -> None:
     run.check_trainable()
     config, history, dataset = run.config, run.history(), run.dataset()
-    _prepare_numba(config, run.cache)
+    backend = config.backend if isinstance(config, ScratchConfig) else None
+    if backend == "numba":
+        kernels.load(run.cache)
     own_code.use(history.code)
     fit = _training_function(config, run.ties)
     threads = _threads(run, dataset)
-    backend = config.backend if isinstance(config, ScratchConfig) else None
     journal.append("start", **liveness.this_process(), threads=threads, backend=backend)
     libraries = own_code.libraries(own_code.sources(config.own_names))
     write_text(run.folder / ENVIRONMENT, environment.describe(threads, libraries, _facts()))
@@ -248,55 +238,10 @@ def _record(run: Run, journal: Journal, paths: Iterable[str]) -> None:
         journal.append("artifact", **Artifact.measure(run.folder, path).record())
 
 
-def _prepare_numba(config: Config, cache: Path) -> None:
-    """Load Numba where the run uses it, with a cache of compiled code for this very source."""
-    if not isinstance(config, ScratchConfig) or config.backend != "numba":
-        return
-    numba_loading.load()
-    _set_cache(cache)
-    numba_loading.when_compiling(lambda: print(COMPILING, flush=True))
-
-
-def _set_cache(cache: Path | None) -> None:
-    """Let Numba use the folder of NUMBA_CACHE_DIR, else the user's, else one in `cache`."""
-    given = os.environ.get("NUMBA_CACHE_DIR")
-    if not given or not _can_write(Path(given)):
-        os.environ["NUMBA_CACHE_DIR"] = _numba_cache(cache)
-    sys.modules["numba"].config.reload_config()  # it may have been loaded before
-
-
-def _numba_cache(cache: Path | None) -> str:
-    """The user's folder for compiled code of this source; one in `cache` where it has none.
-
-    Numba checks the file of a function only, not those that it imports: the digest covers all.
-    Raises `FileNotFoundError` when there is neither.
-    """
-    name = f"numba-{source_digest()[:12]}"
-    folder = user_cache.folder(name)
-    if folder is not None:
-        return str(folder)
-    if cache is None:
-        raise FileNotFoundError(name)
-    return str(cache.resolve() / name)
-
-
-def _can_write(folder: Path) -> bool:
-    """Whether Numba can use the folder; it refuses to compile where it cannot write."""
-    with suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True)  # as Numba does
-    return user_cache.can_write(folder)
-
-
 def _threads(run: Run, dataset: Dataset) -> int:
-    """The run's BLAS threads: those it started with, or by its settings.
-
-    Products differ in their last bits with the number of threads.
-    """
-    start = run.history().start
-    if start is not None:
-        return int(start["threads"])
+    """The run's BLAS threads: those that it must have, else by the rule for its network."""
     config = run.config
-    if not isinstance(config, ScratchConfig):
-        return config.required_threads
+    if run.history().start is not None or not isinstance(config, ScratchConfig):
+        return run.required_threads
     network = build.network(config, dataset.input_shape, dataset.outputs)
     return blas_threads(network.work, config.batch, cores(), config.threads)

@@ -1,7 +1,7 @@
-"""A trained network from the arrays of a weights file and their description.
+"""A trained network in a weights file: the description beside its arrays, and back to a network.
 
-`build.description` writes the description. A perceptron is described by sizes and the name of an
-activation, as in every earlier version; any other network by its parts.
+A perceptron is described by sizes and the name of an activation, as in every earlier version; any
+other network by its parts.
 """
 
 import math
@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.data import normalization
-from harness.data.normalization import Normalization
+from harness.data.dataset import default_names
+from harness.data.normalization import Normalization, is_affine, recorded_range
 from harness.job import build
 from harness.nn.activations import ACTIVATIONS
 from harness.nn.convolution import Conv2D, MaxPool2D
@@ -22,11 +23,69 @@ from harness.nn.losses import LOSSES, Loss
 from harness.nn.models import mlp
 from harness.nn.network import Network
 from harness.nn.parameters import Shape
-from harness.runfolder import parts
+from harness.runfolder import own_code, parts
+from harness.runfolder.parts import Part
+from harness.runfolder.schema import ScratchConfig
+from harness.training.trainer import Trainer
 
+# Keys of a description: the digest of each file of the user's that the network needs, and the range
+# of the training data, see `recorded_range`.
+CODE, RANGE = "code", "range"
+NETWORK_PARTS = ("model", "activation", "loss", "normalization")  # those that are described
 MOST_NUMBERS = 1 << 26  # that an example may need: 256 MB
 VIEW = 64  # numbers that take the memory of a view of an array
 Arrays = Mapping[str, NDArray[Any]]
+
+
+def description(config: ScratchConfig, trained: Trainer) -> dict[str, Any]:
+    """The JSON description in a weights file: what is needed to use the network."""
+    normal, dataset = trained.normalization, trained.dataset
+    dtype = dataset.train.inputs.dtype
+    about: dict[str, Any] = {}
+    if _is_plain(config):  # as in earlier versions, to the byte
+        about["sizes"] = [math.prod(dataset.input_shape), *config.hidden, dataset.outputs]
+        about["activation"] = config.activation.name
+    else:
+        about["parts"] = {
+            kind: {"name": getattr(config, kind).name, **getattr(config, kind).options}
+            for kind in NETWORK_PARTS
+        }
+        about["shared"] = {key: getattr(config, key) for key in ("width", "depth", "dropout")}
+        about["outputs"] = dataset.outputs
+    about["normalization"] = {"name": config.normalization.name}
+    if is_affine(normal):
+        about["normalization"] |= {"scale": normal.scale, "shift": normal.shift}
+    about |= {
+        "image_shape": list(dataset.input_shape),
+        "classes": dataset.classes,
+        "dataset": dataset.name,
+    }
+    if dataset.class_names != default_names(dataset.classes):
+        about["class_names"] = list(dataset.class_names)
+    train = dataset.train
+    if known := recorded_range(dataset.input_shape, train.inputs, train.rows):
+        about[RANGE] = list(known)
+    return about if dtype == np.uint8 else about | {"dtype": dtype.name}
+
+
+def code(config: ScratchConfig) -> dict[str, str]:
+    """The digest of each source file, by its path, that the user's parts of the network need.
+
+    Raises `OwnCodeError`.
+    """
+    chosen: list[Part] = [getattr(config, kind) for kind in NETWORK_PARTS]
+    files = own_code.sources(part.name for part in chosen if part.is_own)
+    return {each.path: each.syntax for each in files}
+
+
+def _is_plain(config: ScratchConfig) -> bool:
+    """Whether sizes and the name of an activation describe the network."""
+    return (
+        config.model.name == "mlp"
+        and not (config.activation.is_own or config.activation.options)
+        and config.loss.name in ("cross_entropy", "squared_error")
+        and not config.normalization.is_own
+    )
 
 
 def restore(
@@ -115,7 +174,7 @@ def _of_parts(
     arrays: Arrays, description: Mapping[str, Any], *, own: bool
 ) -> tuple[Network, Normalization, Loss]:
     made, shared = {}, _shared(description["shared"], len(arrays))
-    nodes = {kind: description["parts"][kind] for kind in build.NETWORK_PARTS}
+    nodes = {kind: description["parts"][kind] for kind in NETWORK_PARTS}
     for kind, node in nodes.items():
         if ":" in str(node["name"]) and not own:
             raise ValueError(f"{kind}={node['name']}: modules of the user's are not imported here")

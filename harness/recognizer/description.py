@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from harness.data.arrays import MAX_CLASSES, TYPES, checked_names
-from harness.job.build import RANGE
+from harness.job.trained import RANGE
 from harness.nn.activations import ACTIVATIONS
 from harness.recognizer import calibration
 from harness.runfolder.checkpoint import Arrays

@@ -30,7 +30,7 @@ class Library:
 
         Without archived runs. Local runs come before those of the tracking store.
         """
-        names = {self.default.run_id: loading.describe_source(self.default)}
+        names = {self.default.run_id: self.default.source}
         for run in reversed(all_runs(self._outputs)):
             is_listed = run.is_finished and not run.is_archived
             if is_listed or run.id == self.default.run_id:

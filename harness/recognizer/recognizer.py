@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from harness.data.dataset import default_names, is_image
 from harness.data.normalization import is_beyond
 from harness.job import rehearsal, trained
-from harness.job.build import CODE, RANGE
+from harness.job.trained import CODE, RANGE
 from harness.nn.losses import predict
 from harness.recognizer.description import check
 from harness.recognizer.picture import Pixels
@@ -91,6 +91,22 @@ class Recognizer:
         """The id of the run that trained the network."""
         run_id: str = self.description["run"]
         return run_id
+
+    @property
+    def source(self) -> str:
+        """Where the network comes from, for display: registered version and run."""
+        version = f"{self.description['version']}, " if "version" in self.description else ""
+        return f"{version}run {self.run_id}"
+
+    @property
+    def remarks(self) -> list[str]:
+        """What is particular about its answers to pictures, in words."""
+        found = []
+        if known := self.value_range:
+            found.append(f"pictures are scaled to its gray values {known[0]:g} to {known[1]:g}")
+        if self.uncalibrated:
+            found.append(f"not calibrated: {self.uncalibrated}")
+        return found
 
     @property
     def temperature(self) -> float:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from harness.run.composer import Composer, composer
 from harness.run.grammar import MAX_VALUES, check_swept_once, sweep_values, tags
-from harness.run.overrides import one_line_errors, text_of
+from harness.run.hydra_errors import one_line_errors
+from harness.run.overrides import text_of
 from harness.runfolder import config as configuration
 from harness.runfolder import parts
 from harness.runfolder.config import ConfigError

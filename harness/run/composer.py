@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from harness.data.override import in_quotes
 from harness.run.conf import conf_path
+from harness.run.hydra_errors import one_line_errors
 from harness.run.overrides import (
     ENGINES,
     ENVIRONMENT,
     NO_EFFECT,
     SEARCH_PATH,
     instead_of,
-    one_line_errors,
     parse_each,
 )
 from harness.runfolder import own_code

@@ -17,6 +17,7 @@ TEXT = 16  # a longer text may be folded before a column is left out,
 SHORT = 8  # and this one when no other column may
 Padding = tuple[int, int, int, int]
 WIDE, TIGHT = (0, 1, 0, 1), (0, 1, 0, 0)  # padding of a cell: top, right, bottom, left
+UNLIMITED = 1_000_000  # columns
 
 
 class FittedTable(Table):
@@ -135,3 +136,12 @@ def _shares(spare: int, lacking: Sequence[int]) -> list[int]:
         shares[index] = min(spare, lacking[index])
         spare -= shares[index]
     return shares
+
+
+def show(*tables: Table) -> None:
+    """Print to standard output; nothing is wrapped or left out when it is not a terminal."""
+    console = streams.console()
+    if not console.is_terminal:
+        console = streams.console(width=UNLIMITED)
+    for table in tables:
+        console.print(table)

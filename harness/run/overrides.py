@@ -4,28 +4,22 @@ A command line mixes three kinds: settings of runs (`lr=0.1`), settings of what 
 (`hydra/launcher=joblib`), and keys of the command itself (`resume=last`).
 """
 
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from harness.data.override import quoted, suggest
 from harness.run import grammar, hook
-from harness.run.conf import conf_roots, groups
+from harness.run.conf import groups
+from harness.run.hydra_errors import OWN, one_line_errors
 from harness.run.limits import LIMITS, Limits
-from harness.runfolder import own_code
 from harness.runfolder.about import About
-from harness.runfolder.config import ConfigError, yaml_fault
+from harness.runfolder.config import ConfigError
 from harness.runfolder.cost import Cost
-from harness.runfolder.kinds import DATASET, KINDS
+from harness.runfolder.kinds import KINDS
 from harness.runfolder.meanings import meanings
 from harness.runfolder.objective import KEY as OBJECTIVE
 from harness.runfolder.objective import directed
-from harness.runfolder.own_code import OwnCodeError
-from harness.runfolder.parts import PartError
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -46,7 +40,6 @@ COMMAND_KEYS = {
 }
 TEXTS = ("name", "note", "question", "on_end")  # whose values are texts as they stand
 ENGINES = ("launcher", "sweeper")
-OWN = (*KINDS, DATASET.name)  # groups whose options may be the user's
 NO_EFFECT = "Hydra only composes the settings here; --help lists all keys"
 SEARCH_PATH = "hydra.searchpath"  # the one setting of Hydra itself that composing obeys
 OUTPUTS = "results go to outputs=FOLDER, one folder below it for each run"
@@ -72,8 +65,8 @@ class CommandLine:
     of "sweeper". typed: all overrides as typed, without `resume` and `fresh`, which a repeated
     command does not need. resume, fresh, sweep: the values of the command's own keys. accept:
     whether `accept=source` is given. about: what is said of the command. on_end: what is called at
-    its end; empty for nothing. limits: when a sweep or a search ends early. costs:
-    the further objectives of `objective=[METRIC,...]`, by which a sweep's settings are compared.
+    its end; empty for nothing. limits: when a sweep or a search ends early. costs: the further
+    objectives of `objective=[METRIC,...]`, by which a sweep's settings are compared.
     """
 
     settings: "list[Override]"
@@ -118,32 +111,37 @@ def parse(texts: list[str]) -> CommandLine:
             is_one = not isinstance(override.value(), list)
             override, costs = (override, ()) if is_one else _several(override)
         (settings if engine is None else engines[engine]).append(override)
-    if command_keys.get("resume") == "":
+    _check_reuse(command_keys)
+    return CommandLine(
+        settings=settings,
+        engines=engines,
+        typed=typed,
+        resume=command_keys.get("resume"),
+        fresh=command_keys.get("fresh") == "true",
+        sweep=command_keys.get("sweep"),
+        accept="accept" in command_keys,
+        about=About(said["name"], said["note"], said["question"]),
+        on_end=said["on_end"],
+        limits=Limits.parse(command_keys),
+        costs=costs,
+    )
+
+
+def _check_reuse(typed: Mapping[str, str]) -> None:
+    """Refuse values of `resume`, `fresh` and `accept`, and those that contradict each other."""
+    if typed.get("resume") == "":
         raise ConfigError("resume=(nothing): expected a run id or last")
-    fresh = command_keys.get("fresh", "false")
+    fresh = typed.get("fresh", "false")
     if fresh not in ("true", "false"):
         raise ConfigError(f"fresh={fresh}: expected true or false")
-    if fresh == "true" and "resume" in command_keys:
+    if fresh == "true" and "resume" in typed:
         raise ConfigError("fresh=true: resume continues a run, fresh starts anew; give one of them")
-    accept = command_keys.get("accept")
+    accept = typed.get("accept")
     if accept not in (None, "source"):
         raise ConfigError(f"accept={accept or '(nothing)'}: expected source")
-    if accept and (fresh == "true" or "resume" in command_keys):
+    if accept and (fresh == "true" or "resume" in typed):
         other = "fresh=true" if fresh == "true" else "resume"
         raise ConfigError(f"accept=source: {other} reuses no finished runs; give one of them")
-    return CommandLine(
-        settings,
-        engines,
-        typed,
-        command_keys.get("resume"),
-        fresh == "true",
-        command_keys.get("sweep"),
-        accept is not None,
-        About(said["name"], said["note"], said["question"]),
-        said["on_end"],
-        Limits.parse(command_keys),
-        costs,
-    )
 
 
 def _several(override: "Override") -> "tuple[Override, tuple[str, ...]]":
@@ -245,61 +243,3 @@ def instead_of(key: str) -> str | None:
     """What to type instead of a setting of Hydra that has no effect here; None if nothing is."""
     hints = (hint for known, hint in INSTEAD.items() if f"{key}.".startswith(f"{known}."))
     return next(hints, None)
-
-
-def _how_to_quote(text: str, message: str) -> str:
-    """A hint when the parser stumbled over a character; Hydra's grammar knows few of them."""
-    stumbled = "token recognition|mismatched input|no viable|extraneous input"
-    if not re.match(stumbled, message) or "input '<EOF>'" in message:
-        return ""
-    key, _, value = text.partition("=")
-    if value[:1] in ("'", '"'):
-        value = value.strip(value[0])
-    return f"; quote the value twice, for the shell and for Hydra: {quoted(key, value)}"
-
-
-@contextmanager
-def one_line_errors(text: str) -> Iterator[None]:
-    """Turn Hydra's and OmegaConf's exceptions into a `ConfigError` of one line."""
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
-    try:
-        yield
-    except (PartError, OwnCodeError) as error:
-        raise ConfigError(str(error)) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:  # a file of the user's
-        file = getattr(error, "problem_mark", error)
-        raise ConfigError(
-            f"{getattr(file, 'name', None) or _undecodable()}: {yaml_fault(error)}"
-        ) from None
-    except (HydraException, OmegaConfBaseException) as error:
-        message = str(error)
-        missing = re.search(r"Could not find '([^'/]+)/([^']*)'", message)
-        if missing:
-            group, option = missing.groups()
-            options = groups().get(group, [])
-            if own := own_code.candidates(option) if group in OWN else "":
-                own = f", or your own {own}"
-            line = f"{group}={option}: expected {', '.join(options)}{own}{suggest(option, options)}"
-        elif text and "=" not in text:
-            line = f"{text}: expected KEY=VALUE, such as batch=64; --help lists all keys"
-        else:
-            lines = message.splitlines()
-            why = " ".join(lines[: 2 if lines and lines[0].endswith(":") else 1])
-            if "not in 'Basic" in why:  # `BasicLauncherConf` or `BasicSweeperConf`
-                why += "; give hydra/launcher, hydra/sweeper and their keys on the command line"
-            line = f"{text or 'the configuration'}: {why}{_how_to_quote(text, message)}"
-        raise ConfigError(line) from None
-
-
-def _undecodable() -> str:
-    """The configuration file that is not in UTF-8; the exception does not say which."""
-    for root in conf_roots():
-        for path in sorted(root.rglob("*.yaml")):
-            with suppress(OSError):
-                try:
-                    path.read_text(encoding="utf-8")
-                except UnicodeDecodeError:
-                    return str(path)
-    return "a configuration file"

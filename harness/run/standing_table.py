@@ -6,8 +6,8 @@ from math import ceil
 from harness.job.interruption import Stopped
 from harness.run.estimate import duration
 from harness.run.fitted_table import FittedTable
+from harness.run.run_table import objectives
 from harness.run.standing import Standing
-from harness.run.summary import objectives
 from harness.runfolder import streams
 from harness.runfolder.status import RunStatus
 

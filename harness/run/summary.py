@@ -3,18 +3,12 @@
 import shlex
 import sys
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
-from rich.table import Table
-
-from harness.nn import metrics
-from harness.run.fitted_table import FittedTable
-from harness.runfolder import data_sets, streams
+from harness.job.predictions import DETERMINED
+from harness.run.fitted_table import show
+from harness.run.run_table import LISTED, sweep_tables
 from harness.runfolder.history import History
-from harness.runfolder.objective import DEFAULT as DEFAULT_OBJECTIVE
-from harness.runfolder.objective import KEY, Objective, several
-from harness.runfolder.optional import attempt
 from harness.runfolder.plan import Plan
 from harness.runfolder.run import LEARNING_CURVES, PREDICTIONS, Run
 from harness.runfolder.status import ExitStatus, RunStatus
@@ -24,12 +18,7 @@ from harness.tracking.views import sweep_link, view_link
 
 UI = "http://127.0.0.1:5000"
 DEFAULT = Path("outputs")  # of conf/config.yaml; commands look there by default
-NOTHING = "-"
-UNLIMITED = 1_000_000  # columns
 MOST_NAMES = 3
-LISTED = 30  # runs that `status` lists unless told otherwise
-CHECKED = ("error", "accuracy", *metrics.METRICS)  # test metrics that predictions determine
-OTHER = " by other source"  # an accepted run
 
 
 def summarize(
@@ -76,159 +65,6 @@ def summarize(
     return ExitStatus.DONE
 
 
-def objectives(histories: Sequence[History]) -> list[Objective]:
-    """The different objectives of the runs, in order."""
-    return several(Objective.of(history.params) for history in histories)
-
-
-def kinds(histories: Sequence[History]) -> list[tuple[str, Objective]]:
-    """The data set in words and the objective of each run: with both alike, runs are ranked."""
-    names = data_sets.named([history.create["dataset"] for history in histories])
-    return [
-        (name, Objective.of(history.params)) for name, history in zip(names, histories, strict=True)
-    ]
-
-
-def best_row(histories: Sequence[History]) -> int | None:
-    """The index of the finished run with the best value of their objective; the first of equals.
-
-    Raises `ValueError` if they have several objectives or data sets.
-    """
-    names = dict.fromkeys(name for name, _ in kinds(histories))
-    if len(names) > 1:
-        raise ValueError(
-            f"the runs are on the data sets {', '.join(names)}, which are not ranked together"
-        )
-    different = objectives(histories)
-    if len(different) > 1:
-        raise ValueError(
-            f"the runs have the objectives {', '.join(map(str, different))}, which are not ranked "
-            "together"
-        )
-    values = {
-        index: history.final[objective.best_key]
-        for objective in different
-        for index, history in enumerate(histories)
-        if history.status is RunStatus.FINISHED and objective.best_key in history.final
-    }
-    if not values:
-        return None
-    best = min(values.values(), key=different[0].order)
-    return next(index for index, value in values.items() if different[0].are_equal(value, best))
-
-
-def _title(histories: Sequence[History], best: int) -> str:
-    """What the mark of the best row means, and how many are equal to it."""
-    objective = Objective.of(histories[best].params)
-    key = objective.best_key
-    finished = [each.final for each in histories if each.status is RunStatus.FINISHED]
-    values = [final[key] for final in finished if key in final]
-    equal = sum(objective.are_equal(value, histories[best].final[key]) for value in values)
-    others = f", the first of {equal} equal ones" if equal > 1 else ""
-    return f"best by {objective.title} is marked *{others}"
-
-
-def sweep_tables(
-    runs: Sequence[Run], histories: Sequence[History], plan: Plan | None
-) -> list[Table]:
-    """A table for each data set and objective, whose runs are not ranked together.
-
-    Its rows are the settings where some have several seeds, else the runs. Each of several tables
-    says what it is of.
-    """
-    jobs = plan.jobs if plan is not None else ()
-    found = kinds(histories)
-    several_sets = len({name for name, _ in found}) > 1
-    several_objectives = len({objective for _, objective in found}) > 1
-    tables = []
-    for kind in dict.fromkeys(found) or [None]:
-        rows = [i for i, each in enumerate(found) if each == kind]
-        part = None if plan is None else replace(plan, jobs=tuple(jobs[i] for i in rows))
-        of_kind = [histories[i] for i in rows]
-        table = _setting_table([runs[i] for i in rows], of_kind, part)
-        table = sweep_table(of_kind, part) if table is None else table
-        if kind is not None:
-            on = [f"on {kind[0]}"] if several_sets else []
-            on += [f"{KEY}={kind[1]}"] if several_objectives else []
-            titles = [", ".join(on), str(table.title or "")]
-            table.title = ": ".join(filter(None, titles)) or None
-        tables.append(table)
-    return tables
-
-
-def _setting_table(
-    runs: Sequence[Run], histories: Sequence[History], plan: Plan | None
-) -> Table | None:
-    """The table of the settings of a sweep; None where the rows are to be its runs."""
-    seeds = {history.params.get("seed") for history in histories}
-    is_finished = any(history.status is RunStatus.FINISHED for history in histories)
-    if plan is None or not is_finished or (len(seeds) < 2 and not plan.costs):
-        return None
-
-    def table() -> Table | None:
-        from harness.run.setting_table import setting_table
-
-        return setting_table(runs, plan)
-
-    return attempt("table of settings", table, None)
-
-
-def sweep_table(histories: Sequence[History], plan: Plan | None) -> Table:
-    """One row per run: swept values (or the name), figures, status, run id.
-
-    The runs are of one data set and objective.
-    """
-    best = best_row(histories)
-    objective = (objectives(histories) or [DEFAULT_OBJECTIVE])[0]
-    title = None if best is None else _title(histories, best)
-    table = FittedTable(title)
-    swept = [job.swept for job in plan.jobs] if plan is not None else []
-    others = {job.run for job in plan.jobs if job.other_source} if plan is not None else set()
-    keys = list(swept[0]) if swept else []
-    for key in ("", *(keys or ["run"])):
-        table.add(key, folds=True)
-    table.add(objective.short_title, right=True)
-    for heading, drop in (("epoch", 2), (objective.test_title, 3), ("seconds", 1)):
-        table.add(heading, right=True, drop=drop)
-    table.add("status", folds=True, drop=4)
-    table.add("run id")
-    for index, history in enumerate(histories):
-        table.add_row(
-            "*" if index == best else "",
-            *([swept[index][key] for key in keys] if keys else [history.name]),
-            *figures(history),
-            f"{_status(history)}{OTHER if history.run in others else ''}",
-            history.run,
-            style="bold" if index == best else None,
-        )
-    return table
-
-
-def _status(history: History) -> str:
-    return history.how_pruned.upper() or history.status
-
-
-def figures(history: History) -> tuple[str, str, str, str]:
-    """A run's objective and the epoch that it counts of, its test metric and seconds, as text."""
-    final, objective = history.final, Objective.of(history.params)
-    best, test = final.get(objective.best_key), final.get(objective.test_key)
-    return (
-        NOTHING if best is None else objective.format(best),
-        NOTHING if best is None else f"{final[metrics.BEST_EPOCH]:.0f}",
-        NOTHING if test is None else objective.format(test),
-        f"{history.seconds:.1f}" if history.epochs else NOTHING,
-    )
-
-
-def show(*tables: Table) -> None:
-    """Print to standard output; nothing is wrapped or left out when it is not a terminal."""
-    console = streams.console()
-    if not console.is_terminal:
-        console = streams.console(width=UNLIMITED)
-    for table in tables:
-        console.print(table)
-
-
 def _print_failures(
     runs: Sequence[tuple[Run, History]], names: Mapping[str, str], *, interrupted: bool
 ) -> None:
@@ -254,7 +90,7 @@ def _print_unchecked(histories: Sequence[History]) -> None:
         trainer = str(history.params["trainer.name"])
         if ":" in trainer and history.final and PREDICTIONS not in history.artifacts:
             for key in history.final:
-                if key.removeprefix("test/") in CHECKED and key.startswith("test/"):
+                if key.removeprefix("test/") in DETERMINED and key.startswith("test/"):
                     unchecked[trainer, key] = unchecked.get((trainer, key), 0) + 1
     for (trainer, key), count in unchecked.items():
         print(

@@ -205,13 +205,16 @@ class Run:
         if history.status is RunStatus.DAMAGED:
             return within(self.folder, str(history.error))
         for artifact in history.artifacts.values():
-            try:
-                damage = artifact.damage(self.folder)
-            except OSError as error:
-                damage = f"cannot be read ({error.strerror})"
-            if damage is not None:
+            if (damage := self._damage_of(artifact)) is not None:
                 return f"{artifact.path} {damage}"
         return None
+
+    def _damage_of(self, artifact: Artifact) -> str | None:
+        """How a recorded file differs from its record, or why it cannot be read."""
+        try:
+            return artifact.damage(self.folder)
+        except OSError as error:
+            return f"cannot be read ({error.strerror})"
 
     def verified(self, path: str) -> Path:
         """The file of an artifact, after comparing it with its last record in the journal.
@@ -221,11 +224,7 @@ class Run:
         `ValueError` naming the file and what to do.
         """
         artifact = self.history().artifacts.get(path, Artifact(path))
-        try:
-            damage = artifact.damage(self.folder)
-        except OSError as error:
-            damage = f"cannot be read ({error.strerror})"
-        if damage is not None:
+        if (damage := self._damage_of(artifact)) is not None:
             raise ValueError(
                 f"{self.folder / path} {damage}; `python -m harness sync` restores it if the "
                 "tracking store has it, else remove the run folder and train the run again"

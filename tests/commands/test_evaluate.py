@@ -1,4 +1,7 @@
-"""The command `evaluate`, on a trained run and on its own data set or another."""
+"""The command `evaluate`, on a trained run and on its own data set or another.
+
+Covers: harness/commands/scores.py
+"""
 
 import json
 import shutil
@@ -9,6 +12,7 @@ import numpy as np
 import pytest
 
 from harness.commands import evaluate
+from harness.commands.scores import Evaluation, Regression
 from harness.nn import metrics
 from harness.recognizer import calibration
 from harness.runfolder.run import Run
@@ -209,8 +213,8 @@ def test_another_data_set_must_have_the_shape_of_the_images(
 
 def test_the_text_has_the_error_and_the_confusion_matrix() -> None:
     counts = np.array([[90, 0], [2, 8]])
-    scores = evaluate.Evaluation("ab12", "idx", 100, 0.02, (0.0055, 0.07), 0.1, 0.01, counts)
-    assert evaluate.text(scores).splitlines() == [
+    scores = Evaluation("ab12", "idx", 100, 0.02, (0.0055, 0.07), 0.1, 0.01, counts)
+    assert scores.text().splitlines() == [
         "run ab12 on idx: error 2.00% (95 % interval 0.55% to 7.00%) of 100 test examples",
         "loss 0.1000 nats, expected calibration error 1.00% (not calibrated)",
         "",
@@ -222,13 +226,13 @@ def test_the_text_has_the_error_and_the_confusion_matrix() -> None:
     assert json.loads(json.dumps(scores.to_dict()))["confusion"] == [[90, 0], [2, 8]]
     both = replace(scores, raw_calibration_error=0.0384, temperature=0.736)
     assert (
-        evaluate.text(both)
+        both.text()
         .splitlines()[1]
         .endswith("error 3.84%, calibrated 1.00% (temperature 0.74, as `predict` answers)")
     )
     few = replace(scores, uncalibrated="16 validation examples, fewer than 200")
     assert (
-        evaluate.text(few)
+        few.text()
         .splitlines()[1]
         .endswith("error 1.00% (not calibrated: 16 validation examples, fewer than 200)")
     )
@@ -255,7 +259,7 @@ def test_a_regression_has_errors_with_intervals_and_r2(command: Command, tmp_pat
     assert done.returncode == 0, done.stderr
     final = Run(only_folder(tmp_path)).history().final
     scores = evaluate.run_on(tmp_path / "outputs", "last", [f"dataset.file={tmp_path}/plane.npz"])
-    assert isinstance(scores, evaluate.Regression)
+    assert isinstance(scores, Regression)
     assert scores.examples == 60
     assert scores.loss == pytest.approx(final["test/loss"], rel=1e-6)  # NumPy, not compiled
     assert scores.metrics == {
@@ -273,16 +277,16 @@ def test_a_regression_has_errors_with_intervals_and_r2(command: Command, tmp_pat
         assert interval[0] < value < interval[1]
         assert sum(interval) / 2 == pytest.approx(value)
     assert json.loads(json.dumps(scores.to_dict()))["r2"] == scores.r2
-    lines = evaluate.text(scores).splitlines()
+    lines = scores.text().splitlines()
     assert len(lines) == 2, "the loss and the run's metric are said already"
     assert "plane.npz): mean squared error" in lines[0]
     assert lines[0].endswith(" of 60 test examples")
     assert lines[1].startswith("mean absolute error ")
     assert "R^2 0." in lines[1]
     one = evaluate.run_on(tmp_path / "outputs", "last", [f"dataset.file={tmp_path}/few.npz"])
-    assert isinstance(one, evaluate.Regression)
+    assert isinstance(one, Regression)
     assert (one.squared_interval, one.r2) == (None, None)
-    assert "interval" not in evaluate.text(one)
+    assert "interval" not in one.text()
     for file, found in (("two", "with 2 targets"), ("labels", "in 2 classes")):
         done = command("harness", "evaluate", "last", f"dataset.file={file}.npz")
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
@@ -297,10 +301,10 @@ def test_r2_of_several_targets_is_the_mean_of_theirs() -> None:
     random = np.random.default_rng(2)
     targets = (random.normal(size=(50, 3)) * [1, 100, 0]).astype(np.float32)
     predictions = (targets + random.normal(size=(50, 3))).astype(np.float32)
-    scores = evaluate.regression("a", "b", 1.0, predictions, targets, {})
+    scores = Regression.of("a", "b", 1.0, predictions, targets, {})
     expected = r2_score(targets[:, :2], predictions[:, :2])
     assert scores.r2 == pytest.approx(expected, rel=1e-6)
-    assert evaluate.regression("a", "b", 1.0, targets[:, 2:], targets[:, 2:], {}).r2 is None
+    assert Regression.of("a", "b", 1.0, targets[:, 2:], targets[:, 2:], {}).r2 is None
 
 
 def test_a_metric_whose_source_has_changed_is_left_out(command: Command, tmp_path: Path) -> None:

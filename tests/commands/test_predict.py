@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness.job.build import RANGE
+from harness.job.trained import RANGE
 from harness.runfolder import checkpoint
 from tests.conftest import ROOT, RUN, Command, only_folder
 from tests.recognizer.test_picture import odd_exif, png, scans

@@ -19,7 +19,7 @@ from harness.commands.register import best_of
 from harness.commands.register import register as register_command
 from harness.data import dataset
 from harness.nn import metrics
-from harness.recognizer import loading
+from harness.recognizer.choice import choose
 from harness.recognizer.registry import Version
 from harness.runfolder.plan import Plan, SweepJob
 from harness.runfolder.run import Run
@@ -63,7 +63,7 @@ def test_the_best_run_of_a_sweep_is_served(tmp_path: Path) -> None:
     best = min(errors, key=lambda run: errors[run])
     assert done.stdout.startswith(f"run {best} (validation error {errors[best]:.2%}) is mnist")
 
-    champion = loading.choose(outputs)
+    champion = choose(outputs)
     assert champion.run_id == best
     images = np.array(dataset.load("mnist", cache=outputs / "cache").test.inputs[:20])
     expected = champion.probabilities(images)
@@ -100,7 +100,7 @@ def test_the_best_run_of_a_sweep_is_served(tmp_path: Path) -> None:
     content[-5] ^= 1
     weights.write_bytes(content)
     with pytest.raises(ValueError, match="do not have the registered SHA-256"):
-        loading.choose(outputs)
+        choose(outputs)
     shutil.rmtree(outputs / "artifacts")
 
 
@@ -159,7 +159,7 @@ def test_a_champion_of_other_data_is_not_replaced(tmp_path: Path) -> None:
     assert f"left out {first.name}, removed, damaged or archived" in done.stderr
     assert done.stdout.startswith(f"run {second.name} ")
     assert f"points to it, instead of version 1 (run {letters})\n" in done.stdout
-    assert loading.choose(outputs).run_id == second.name
+    assert choose(outputs).run_id == second.name
 
 
 def served(

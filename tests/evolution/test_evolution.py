@@ -20,9 +20,10 @@ from click.testing import CliRunner
 from PIL import Image
 
 from harness.commands.clean import clean
-from harness.commands.evaluate import Evaluation, run_on
+from harness.commands.evaluate import run_on
 from harness.commands.predict import predict
 from harness.commands.reproduce import reproduce
+from harness.commands.scores import Evaluation
 from harness.commands.status import status
 from harness.data import idx
 from harness.data.sources import FILES

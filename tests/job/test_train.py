@@ -12,12 +12,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness.job import forkserver, train
+from harness.job import forkserver
 from harness.nn import metrics
 from harness.run import freeze
 from harness.run.compose import Job
 from harness.runfolder import journal
-from harness.runfolder.keys import source_digest
 from harness.runfolder.run import Run
 from tests import faulty
 from tests.conftest import (
@@ -385,28 +384,3 @@ def test_an_objective_that_is_not_recorded_fails_in_one_line(
     assert expected in done.stderr
     assert run.history().status == "FAILED"
     assert expected in (run.history().error or "")
-
-
-@pytest.mark.parametrize("home", ["own", "read-only", "none", "XDG"])
-def test_compiled_code_is_kept_for_all_outputs_of_a_user(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: str
-) -> None:
-    """In the user's cache; in that of the outputs where there is no such folder."""
-    name = f"numba-{source_digest()[:12]}"
-    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    expected = tmp_path / "home/.cache/scratch-harness" / name
-    if home == "XDG":
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
-        expected = tmp_path / "caches/scratch-harness" / name
-    elif home == "read-only":
-        (tmp_path / "home").write_text("a file, in which root cannot write either")
-    elif home == "none":
-        monkeypatch.setattr(Path, "home", _no_home)
-    if home in ("read-only", "none"):
-        expected = tmp_path / "cache" / name
-    assert train._numba_cache(tmp_path / "cache") == str(expected)
-
-
-def _no_home() -> Path:
-    raise RuntimeError("Could not determine home directory.")

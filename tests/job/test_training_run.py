@@ -1,6 +1,6 @@
 """The run as a training function sees it: durable, resumable, no record twice, bad values named.
 
-Covers: harness/job/scratch.py
+Covers: harness/job/scratch.py, harness/job/predictions.py, harness/job/reported_metrics.py
 """
 
 import math

@@ -93,7 +93,7 @@ def network(activation: str) -> tuple[Recognizer, dict[str, np.ndarray]]:
 
 
 def of_parts(shape: tuple[int, ...], outputs: int, **parts: Any) -> dict[str, Any]:
-    """The description of a network of these parts, as `build.description` writes it."""
+    """The description of a network of these parts, as `trained.description` writes it."""
     nodes = {
         "model": {"name": "mlp"},
         "activation": {"name": "tanh"},

@@ -1,6 +1,6 @@
 """The command as a user runs it: real processes, real files, a real MLflow store.
 
-Covers: harness/run/completion.py
+Covers: harness/run/completion.py, harness/run/tasks.py
 """
 
 import json

@@ -50,7 +50,7 @@ def test_a_signal_is_130(number: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "error"), [("command", "RuntimeError"), ("_prepare", "ValueError")]
+    ("name", "error"), [("command", "RuntimeError"), ("tasks.prepare", "ValueError")]
 )
 def test_a_signal_that_a_library_turns_into_an_error_is_130(name: str, error: str) -> None:
     assert run_main(name, SWALLOWED.format(error=error)) == (130, "", "")

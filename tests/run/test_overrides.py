@@ -1,11 +1,14 @@
-"""Parsing a command line into settings of runs, settings of engines and keys of the command."""
+"""Parsing a command line into settings of runs, settings of engines and keys of the command.
+
+Covers: harness/run/hydra_errors.py
+"""
 
 import re
 import shlex
 
 import pytest
 
-from harness.run import overrides
+from harness.run import hydra_errors, overrides
 from harness.run.compose import compose_one
 from harness.run.overrides import CommandLine, parse, parse_each, value_text
 from harness.runfolder.config import ConfigError
@@ -172,7 +175,7 @@ def test_an_unknown_option_of_a_group_names_the_options() -> None:
     from hydra.errors import MissingConfigException
 
     message = "In 'config': Could not find 'optimizer/adm'\n\nAvailable options ..."
-    with pytest.raises(ConfigError) as error, overrides.one_line_errors("optimizer=adm"):
+    with pytest.raises(ConfigError) as error, hydra_errors.one_line_errors("optimizer=adm"):
         raise MissingConfigException(message)
     assert str(error.value) == (
         "optimizer=adm: expected adam, adamw, momentum, sgd; did you mean 'adam'?"

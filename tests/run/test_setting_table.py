@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from harness.run.fitted_table import FittedTable
+from harness.run.run_table import sweep_tables
 from harness.run.setting_table import seeds_text, setting_table
-from harness.run.summary import summarize, sweep_tables
+from harness.run.summary import summarize
 from harness.runfolder.plan import Plan, SweepJob
 from harness.runfolder.run import Run
 from harness.runfolder.status import ExitStatus

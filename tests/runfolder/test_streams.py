@@ -117,7 +117,7 @@ def test_a_pipe_that_does_not_block_gets_everything() -> None:
 def test_no_text_is_markup(capsys: pytest.CaptureFixture[str]) -> None:
     from rich.table import Table
 
-    from harness.run.summary import show
+    from harness.run.fitted_table import show
 
     texts = ["a [/b] c", "[wip] x", "[bold]y[/bold]", ":smile:", "[link=http://x]z[/link]", "\\[u]"]
     table = Table(title="title [/t]", caption="[i]caption")

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.run.grammar import check_swept_once, is_interval, is_range, sweep_values, tags
-from harness.run.overrides import one_line_errors, text_of
+from harness.run.hydra_errors import one_line_errors
+from harness.run.overrides import text_of
 from harness.runfolder.config import ConfigError
 
 if TYPE_CHECKING:

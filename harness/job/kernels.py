@@ -1,0 +1,64 @@
+"""The compiled kernels in a job: loading Numba, and where their machine code is kept."""
+
+import os
+import sys
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+
+from harness.nn.compiled import numba_loading
+from harness.runfolder import user_cache
+from harness.runfolder.keys import source_digest
+from harness.training import compiled
+
+COMPILING = "compiling kernels for this version, once: about 10 s"
+MODULES = tuple(
+    f"harness.nn.compiled.{name}"
+    for name in ("epoch", "ink_layer", "losses", "network", "optimizers", "regularization")
+)
+
+
+def load(cache: Path) -> None:
+    """Load Numba for a run; a line is printed when it compiles. cache: as for `code_folder`."""
+    numba_loading.load()
+    _keep_code(cache)
+    numba_loading.when_compiling(lambda: print(COMPILING, flush=True))
+
+
+def preload() -> None:
+    """Load Numba and all kernels, for the jobs that this process forks."""
+    numba_loading.load()
+    _keep_code(None)
+    for module in MODULES:
+        import_module(module)
+    compiled.load_epoch()
+
+
+def _keep_code(cache: Path | None) -> None:
+    """Let Numba use the folder of NUMBA_CACHE_DIR, else that of `code_folder`."""
+    given = os.environ.get("NUMBA_CACHE_DIR")
+    if not given or not _can_write(Path(given)):
+        os.environ["NUMBA_CACHE_DIR"] = code_folder(cache)
+    sys.modules["numba"].config.reload_config()  # it may have been loaded before
+
+
+def code_folder(cache: Path | None) -> str:
+    """The user's folder for compiled code of this source; one in `cache` where it has none.
+
+    Numba checks the file of a function only, not those that it imports: the digest covers all.
+    Raises `FileNotFoundError` when there is neither.
+    """
+    name = f"numba-{source_digest()[:12]}"
+    folder = user_cache.folder(name)
+    if folder is not None:
+        return str(folder)
+    if cache is None:
+        raise FileNotFoundError(name)
+    return str(cache.resolve() / name)
+
+
+def _can_write(folder: Path) -> bool:
+    """Whether Numba can use the folder; it refuses to compile where it cannot write."""
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)  # as Numba does
+    return user_cache.can_write(folder)
