@@ -18,9 +18,8 @@ from harness.analysis import comparable
 from harness.analysis.named_metric import NamedMetric
 from harness.analysis.seed_run import SEED, WEIGHTS, SeedRun
 from harness.analysis.settings import BACKEND, CODE, DATA
-from harness.nn import metrics
 from harness.runfolder.keys import determines_result
-from harness.runfolder.objective import directed
+from harness.runfolder.objective import check_direction, directed
 from harness.tracking.recorded import Recorded
 from harness.tracking.selection import Selection
 
@@ -211,13 +210,7 @@ def _parsed(option: str, text: str) -> NamedMetric:
     name, is_max = directed(text)
     if not name.strip():
         raise ValueError(f"{option} {text!r}: expected the name of a metric, or NAME:max")
-    words = re.split(r"[^a-z0-9]+", name.lower())
-    is_score = "score" in words and "loss" not in words  # as scikit-learn uses the word
-    if is_max is None and (metrics.is_higher_better(name) or is_score):
-        raise ValueError(
-            f"{option} {name}: lower values would count as better; type {option} {name}:max, or "
-            f"{name}:min if they are"
-        )
+    check_direction(text, option=f"{option} ")
     return NamedMetric(name, bool(is_max))
 
 

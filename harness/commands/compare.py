@@ -66,7 +66,7 @@ def compare(
         attach = measure is None and len(outputs) == 1
     preload("harness.analysis.compare")  # while the store answers
     try:
-        given = tuple(str(Cost.parse(each)) for each in costs)
+        given = tuple(str(Cost.typed(each, option="--cost ")) for each in costs)
         if given and measure is not None:
             raise ValueError(f"--cost {given[0]}: only for runs of this program; leave it out")
         selection = select(outputs, what or [newest_sweep(outputs, uri)], uri)

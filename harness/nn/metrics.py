@@ -47,8 +47,13 @@ def is_better(value: float, other: float, *, maximize: bool = False) -> bool:
 
 
 def is_higher_better(name: str) -> bool:
-    """Whether a metric is known by its name, such as `top2_accuracy`, to be better when higher."""
-    return not HIGHER_IS_BETTER.isdisjoint(re.split(r"[^a-z0-9]+", name.lower()))
+    """Whether a metric is known by its name, such as `top2_accuracy`, to be better when higher.
+
+    A score is, as scikit-learn uses the word, and so is a speed.
+    """
+    words = re.split(r"[^a-z0-9]+", name.lower())
+    is_score = "score" in words and "loss" not in words
+    return is_score or words[-2:] == ["per", "s"] or not HIGHER_IS_BETTER.isdisjoint(words)
 
 
 @dataclass

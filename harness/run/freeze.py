@@ -20,7 +20,7 @@ from harness.runfolder.folder import Identity, alone, open_run
 from harness.runfolder.optional import warn
 from harness.runfolder.parts import PartError
 from harness.runfolder.plan import Plan, SweepJob, load_plan
-from harness.runfolder.run import SOURCE, Run
+from harness.runfolder.run import RACES, SOURCE, Run
 from harness.runfolder.schema import DatasetConfig, ScratchConfig
 from harness.runfolder.status import RunStatus
 
@@ -30,11 +30,15 @@ NOTHING_SAID = About()
 
 @dataclass(frozen=True)
 class Membership:
-    """A run's place in a sweep: the sweep's id, its number such as `2/15`, what is said of it."""
+    """A run's place in a sweep: the sweep's id, its number such as `2/15`, what is said of it.
+
+    kind: `SEARCHES`, `RACES`, or empty.
+    """
 
     sweep: str
     number: str
     about: About = About()
+    kind: str = ""
 
 
 @contextmanager
@@ -155,7 +159,8 @@ def freeze_sweep(
         except ValueError as error:
             raise ConfigError(str(error)) from None
         retraining(runs, [p for p, run in zip(chosen, found, strict=True) if run is None])
-        jobs = _freeze_jobs(plan_id, chosen, found, prepared, overrides, said)
+        kind = "" if first is None else RACES
+        jobs = _freeze_jobs(plan_id, chosen, found, prepared, overrides, said, kind)
         replaced = _replaced(outputs, before, {job.run for job in jobs})
         costs = costs or before.costs
         plan = Plan(plan_id, tuple(overrides), tuple(jobs), replaced, said, costs=costs)
@@ -174,7 +179,7 @@ def add_jobs(
     with alone(outputs):
         runs = [] if fresh else folder.all_runs(outputs)
         found = existing_runs(more, runs, accept=accept, sweep=plan.id)
-        jobs = _freeze_jobs(plan.id, more, found, prepared, list(plan.overrides), plan.about)
+        jobs = _freeze_jobs(plan.id, more, found, prepared, list(plan.overrides), plan.about, RACES)
         order = {each.key: number for number, each in enumerate(prepared)}
         ordered = sorted([*plan.jobs, *jobs], key=lambda job: order[job.key])
         plan = replace(plan, jobs=tuple(ordered))
@@ -184,13 +189,13 @@ def add_jobs(
 
 def _freeze_jobs(
     plan_id: str, chosen: Sequence[Prepared], found: Sequence[Run | None],
-    prepared: Sequence[Prepared], overrides: list[str], about: About,
+    prepared: Sequence[Prepared], overrides: list[str], about: About, kind: str,
 ) -> list[SweepJob]:  # fmt: skip
     """Make or join the runs of the chosen jobs. found: what each builds on. prepared: all jobs."""
     numbers = {id(each): number for number, each in enumerate(prepared, 1)}  # keys may be equal
     jobs = []
     for each, run in zip(chosen, found, strict=True):
-        membership = Membership(plan_id, f"{numbers[id(each)]}/{len(prepared)}", about)
+        membership = Membership(plan_id, f"{numbers[id(each)]}/{len(prepared)}", about, kind)
         job = _freeze_job(each, overrides, run, membership)
         if run is not None and is_of_other_source(run, each):
             run.accept_in(plan_id)
@@ -233,7 +238,8 @@ def _freeze_job(
     if run is None:
         run = _create(prepared, overrides, membership)
     elif not run.is_live():
-        run.join_sweep(membership.sweep, membership.number, membership.about.tags())
+        about = membership.about.tags()
+        run.join_sweep(membership.sweep, membership.number, about, membership.kind)
     return SweepJob(run.id, prepared.job.name, prepared.job.swept, prepared.key)
 
 
@@ -247,6 +253,7 @@ def _create(
     if membership is not None:
         tags |= {"sweep": membership.sweep, "sweep.job": membership.number}
         tags |= membership.about.tags()
+        tags |= {membership.kind: membership.sweep} if membership.kind else {}
     if about.note:
         tags[NOTE] = about.note
     if prepared.code:

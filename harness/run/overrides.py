@@ -154,7 +154,7 @@ def _several(override: "Override") -> "tuple[Override, tuple[str, ...]]":
             f"as well, such as {OBJECTIVE}=[val/error,parameters]"
         )
     try:
-        costs = [str(Cost.parse(each)) for each in names[1:]]
+        costs = [str(Cost.typed(each)) for each in names[1:]]
     except ValueError as error:
         raise ConfigError(f"{text_of(override)}: {error}") from None
     metrics = [Cost.parse(each).key for each in names[1:]] + [directed(names[0])[0]]

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness.data.override import spell
-from harness.runfolder.objective import DEFAULT, Objective, metric_names
+from harness.runfolder.objective import DEFAULT, KEY, Objective, check_direction, metric_names
 from harness.runfolder.schema import Config, ScratchConfig
 from harness.runfolder.target import problem as problem_of
 from harness.runfolder.target import shown
@@ -53,7 +53,7 @@ def contradictions(config: Config) -> Iterator[str]:
         )
     try:
         objective = Objective.parse(config.objective)
-        objective.check_direction()
+        check_direction(config.objective, option=f"{KEY}=")
         if isinstance(config, ScratchConfig):  # what another trainer records is not known before
             names = metric_names(config.metrics)
             objective.check(is_validated=config.dataset.num_val > 0, names=names)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from harness.data.override import suggest
 from harness.nn import metrics
-from harness.runfolder.objective import MAX, directed
+from harness.runfolder.objective import MAX, check_direction, directed
 
 PARAMETERS = "model/parameters"  # the metric with the number of a network's parameters
 SHORT = {"parameters": PARAMETERS}
@@ -37,18 +37,27 @@ class Cost:
     is_max: bool = False
 
     @classmethod
-    def parse(cls, text: str) -> "Cost":
+    def typed(cls, text: str, *, option: str = "") -> "Cost":
+        """The cost of what a user types behind `option`, see `check_direction`.
+
+        Raises `ValueError`, one line.
+        """
+        check_direction(text, option=option)
+        return cls.parse(text, option=option)
+
+    @classmethod
+    def parse(cls, text: str, *, option: str = "") -> "Cost":
         """The cost of METRIC, METRIC:min or METRIC:max. Raises `ValueError`, one line."""
         metric, is_max = directed(text)
         if not metric or set(metric) & set(" :"):
             raise ValueError(
-                f"{text}: expected a metric such as parameters or time/epoch_s, of which lower "
-                "values are better, or NAME:max"
+                f"{option}{text}: expected a metric such as parameters or time/epoch_s, of which "
+                "lower values are better, or NAME:max"
             )
         if metric.startswith("test/"):
             raise ValueError(
-                f"{text}: the test set is read once, after training, and chooses nothing; expected "
-                f"val/{metric.partition('/')[2]}"
+                f"{option}{text}: the test set is read once, after training, and chooses nothing; "
+                f"expected val/{metric.partition('/')[2]}"
             )
         return cls(metric, bool(is_max))
 

@@ -1,7 +1,8 @@
 """The objective: the metric by which epochs, runs, settings and trials are judged.
 
 The key `objective` is METRIC, of which lower values are better, or METRIC:max; METRIC:min says the
-former expressly. Runs of different objectives are never ranked together.
+former expressly, as a metric must whose name says the contrary. Runs of different objectives are
+never ranked together.
 """
 
 import math
@@ -170,13 +171,6 @@ class Objective:
         """Whether two values differ by rounding at most, so that neither is better."""
         return math.isclose(first, second, rel_tol=EQUAL)
 
-    def check_direction(self) -> None:
-        """Raise `ValueError`, one line, for a metric that is better when higher, without `:max`."""
-        if not self.is_max and metrics.is_higher_better(self.name):
-            raise ValueError(
-                f"{KEY}={self}: lower values would count as better; type {KEY}={self}:max"
-            )
-
     def check(self, *, is_validated: bool, names: Collection[str]) -> None:
         """Raise `ValueError`, one line, if a training will not record it.
 
@@ -206,6 +200,19 @@ def directed(text: str) -> tuple[str, bool | None]:
         if text.endswith(ending):
             return text.removesuffix(ending), is_max
     return text, None
+
+
+def check_direction(typed: str, *, option: str = "") -> None:
+    """Raise `ValueError`, one line, for a metric that is better when higher, without a direction.
+
+    typed: METRIC, METRIC:max or METRIC:min; option: what is typed before it.
+    """
+    name, is_max = directed(typed)
+    if is_max is None and metrics.is_higher_better(name):
+        raise ValueError(
+            f"{option}{name}: lower values would count as better; type {option}{name}:max, or "
+            f"{name}:min if they are"
+        )
 
 
 def metric_names(parts: Iterable[str]) -> list[str]:

@@ -73,7 +73,7 @@ class Plan:
     @property
     def is_raced(self) -> bool:
         """Whether its settings get their seeds by results, so that some have fewer than others."""
-        return bool(self.verdict) or self.is_search
+        return self.is_search or any(word.startswith(RACE) for word in self.overrides)
 
     def save(self, outputs: Path, saved_ns: int | None = None) -> None:
         """Write the plan atomically, with the time: the one saved last is the newest.

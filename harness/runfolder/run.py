@@ -48,7 +48,9 @@ WEIGHTS = "weights/best.safetensors"
 LEARNING_CURVES = "plots/learning_curves.png"
 PREDICTIONS = "predictions/test.npz"
 SOURCE = "source.sha256"  # the tag of the digest of the built-in trainer's source
-ACCEPTED = "sweep.other_source"  # the tag of the sweeps that accepted a run of other source
+# Tags with the ids of those of a run's sweeps that accepted it although other source trained it,
+# that are searches, and that add seeds by results.
+ACCEPTED, SEARCHES, RACES = "sweep.other_source", "sweep.searches", "sweep.races"
 STOP = "stop"  # the file that asks the process that trains the run to stop
 REPRODUCES = "reproduces"  # the tag that names the run which a run reproduces
 
@@ -345,15 +347,20 @@ class Run:
         with self.writing() as journal:
             journal.append("store", uri=target.key)
 
-    def join_sweep(self, sweep: str, number: str, about: Mapping[str, str] | None = None) -> None:
+    def join_sweep(
+        self, sweep: str, number: str, about: Mapping[str, str] | None = None, kind: str = ""
+    ) -> None:
         """Tag the run as a member of one more sweep; does nothing when it is one already.
 
-        about: the tags of what was said of the sweep. An archived run is listed again.
+        about: the tags of what was said of the sweep. kind: `SEARCHES`, `RACES`, or empty. An
+        archived run is listed again.
         """
         tags = self.history().tags
-        before, added = tags.get("sweep", ""), dict(about or {})
-        if sweep not in before.split(","):
-            added |= {"sweep": f"{before},{sweep}".strip(","), "sweep.job": number}
+        added = dict(about or {}) | _one_more(tags, "sweep", sweep)
+        if "sweep" in added:
+            added["sweep.job"] = number
+        if kind:
+            added |= _one_more(tags, kind, sweep)
         if tags.get(ARCHIVED) == "true":
             added[ARCHIVED] = "false"
         if added.items() - tags.items():
@@ -364,7 +371,7 @@ class Run:
         tags = self.history().tags
         kept = {
             key: ",".join(each for each in tags[key].split(",") if each != sweep)
-            for key in ("sweep", ACCEPTED)
+            for key in ("sweep", ACCEPTED, SEARCHES, RACES)
             if sweep in tags.get(key, "").split(",")
         }
         if kept:
@@ -372,9 +379,8 @@ class Run:
 
     def accept_in(self, sweep: str) -> None:
         """Tag the run as one that other source trained and that this sweep accepted."""
-        before = self.history().tags.get(ACCEPTED, "")
-        if sweep not in before.split(","):
-            self.add_tags({ACCEPTED: f"{before},{sweep}".strip(",")})
+        if added := _one_more(self.history().tags, ACCEPTED, sweep):
+            self.add_tags(added)
 
     def mark_pruned(self, epoch: int, *, is_paused: bool = False) -> None:
         """Record that the search ended the run: the tag `pruned` and the reason.
@@ -423,3 +429,9 @@ def _died(history: History, *, started: bool) -> bool:
     if history.status is RunStatus.RUNNING and history.start is not None:
         return not liveness.is_running(history.start)
     return history.status is RunStatus.CREATED and not started
+
+
+def _one_more(tags: Mapping[str, str], key: str, sweep: str) -> dict[str, str]:
+    """The tag with one more sweep; empty where it has it."""
+    before = tags.get(key, "")
+    return {} if sweep in before.split(",") else {key: f"{before},{sweep}".strip(",")}

@@ -9,6 +9,7 @@ from pathlib import Path
 from harness.runfolder import delivered, selection
 from harness.runfolder.about import About
 from harness.runfolder.plan import AFTERWARDS, RACE, SEARCH, Plan, all_plans
+from harness.runfolder.run import RACES, SEARCHES
 from harness.runfolder.selection import Folders, Unknown, listed
 from harness.runfolder.target import Target
 from harness.tracking.reading import Reader
@@ -66,8 +67,8 @@ def select(outputs: Folders, words: Sequence[str], uri: str | None = None) -> Se
             notes += delivered.deleted(run.folder for run in chosen.runs)
             plan = chosen.plan or Plan("", (), ())
             costs = tuple(dict.fromkeys(cost for each in chosen.plans for cost in each.costs))
-            if plan.verdict:
-                notes.insert(0, plan.verdict)
+            if plan.verdict or (plan.is_raced and _has_seeds(recorded)):
+                notes.insert(0, plan.verdict or AFTERWARDS)
             return Selection(
                 chosen.title, recorded, Journals(), tuple(notes), plan.about, plan.is_search,
                 plan.is_raced, costs,
@@ -78,23 +79,31 @@ def select(outputs: Folders, words: Sequence[str], uri: str | None = None) -> Se
     reader = Reader(Target.named(uri, folders[0]))
     title, recorded = reader.select(words)
     notes = reader.elsewhere(recorded) if title.startswith("experiment ") else []
-    command = _command_of_sweep(title, recorded)
-    is_search = any(word.startswith(SEARCH) for word in command)
-    is_raced = is_search or any(word.startswith(RACE) for word in command)
-    if is_raced and len({run.params.get("seed") for run in recorded}) > 1:
+    is_search = _is_kind(SEARCHES, SEARCH, title, recorded)
+    is_raced = is_search or _is_kind(RACES, RACE, title, recorded)
+    if is_raced and _has_seeds(recorded):
         notes.append(AFTERWARDS)
     return Selection(title, recorded, reader, tuple(notes), is_search=is_search, is_raced=is_raced)
 
 
-def _command_of_sweep(title: str, recorded: Sequence[Recorded]) -> list[str]:
-    """The words of the command that made a sweep, from the tags of the runs that it made.
+def _has_seeds(recorded: Sequence[Recorded]) -> bool:
+    return len({run.params.get("seed") for run in recorded}) > 1
 
-    Empty where it is no sweep, or where all its runs were made by others before.
+
+def _is_kind(tag: str, typed: str, title: str, recorded: Sequence[Recorded]) -> bool:
+    """Whether the sweep of a title is a search, or adds seeds by results.
+
+    tag: has the sweeps that are. typed: how a word of its command begins, which is what the runs
+    that it made have of an earlier version.
     """
     kind, _, sweep = title.partition(" ")
+    if kind != "sweep":
+        return False
     made = (run for run in recorded if run.tags.get("sweep", "").split(",")[0] == sweep)
     texts = (run.tags.get("command", run.tags.get("mlflow.source.name", "")) for run in made)
-    return next(texts, "").split() if kind == "sweep" else []
+    if any(word.startswith(typed) for word in next(texts, "").split()):
+        return True
+    return any(sweep in run.tags.get(tag, "").split(",") for run in recorded)
 
 
 def _elsewhere(folders: Sequence[Path], chosen: selection.Selection) -> list[str]:

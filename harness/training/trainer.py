@@ -90,7 +90,7 @@ class Trainer:
         self.finished = 0
         self.monitor = Monitor(
             options.objective,
-            maximize=options.maximize,
+            maximize=bool(options.maximize),
             patience=options.patience,
             is_validated=dataset.val is not None,
             weights=options.weights,
@@ -332,10 +332,10 @@ def train(
     products. backend="auto" of the options takes "numba" where Numba is installed. Raises
     `Diverged` when a metric is not finite.
     """
-    if not options.maximize and metrics.is_higher_better(options.objective.rpartition("/")[2]):
+    if options.maximize is None and metrics.is_higher_better(options.objective.rpartition("/")[2]):
         raise ValueError(
             f"objective={options.objective!r}: lower values would count as better; set "
-            "maximize=True"
+            "maximize=True, or maximize=False if they are"
         )
     if options.backend == "auto":
         options = replace(options, backend="numpy" if numba_loading.obstacle() else "numba")

@@ -55,7 +55,7 @@ def test_settings_that_were_ended_are_after_those_with_all_seeds() -> None:
     assert [setting.values["batch"] for setting in order] == ["16", "64", "32"]
     assert notes == [
         "1 setting(s) with fewer than 3 seeds are after those with all: they could not win "
-        "anymore, or a run failed"
+        "anymore, or a run failed or is not trained yet"
     ]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.runfolder.plan import all_plans
+from harness.runfolder.plan import AFTERWARDS, all_plans
 from tests.conftest import RUN, Command, histories, small, start, wait_for
 
 LR = ("lr=0.001,0.5,0.6", "seed=range(1,9)", "until=decided", "batch=10", "epochs=2")
@@ -61,6 +61,23 @@ def test_only_settings_that_can_be_the_best_get_more_seeds(
     assert verdict in again.stdout
 
 
+def test_a_store_knows_it_where_other_sweeps_made_all_runs(
+    command: Command, tmp_path: Path, idx_folder: Path
+) -> None:
+    plain = small(idx_folder, "lr=0.001,0.5", "seed=range(1,5)", "batch=10", "epochs=1")
+    for words in ([], ["until=decided"]):
+        done = command(RUN, "-m", *plain, *words)
+        assert done.returncode == 0, done.stderr
+    made, raced = [plan.id for plan in all_plans(tmp_path / "outputs")]
+    store = ("--no-attach", "--json", "--uri", f"sqlite:///{tmp_path}/outputs/mlflow.db")
+    notes = {
+        sweep: json.loads(command("harness", "compare", sweep, *store).stdout)["notes"]
+        for sweep in (made, raced)
+    }
+    assert AFTERWARDS in notes[raced]
+    assert AFTERWARDS not in notes[made]
+
+
 def test_a_killed_sweep_goes_on_where_it_was(
     command: Command, tmp_path: Path, idx_folder: Path
 ) -> None:
@@ -70,6 +87,8 @@ def test_a_killed_sweep_goes_on_where_it_was(
     process.send_signal(signal.SIGKILL)
     process.wait(30)
     process.communicate()
+    killed = command("harness", "compare", "--no-attach", "--json")
+    assert AFTERWARDS in json.loads(killed.stdout)["notes"], "also before there is a verdict"
     done = command(RUN, *arguments)
     assert done.returncode == 0, done.stderr
     (tmp_path / "whole").mkdir()

@@ -34,6 +34,13 @@ def test_what_is_no_cost(text: str, words: str) -> None:
         Cost.parse(text)
 
 
+def test_a_cost_as_typed_needs_a_direction_where_its_name_says_the_contrary() -> None:
+    with pytest.raises(ValueError, match=r"^--cost val/f1: .*; type --cost val/f1:max, or val/f1:"):
+        Cost.typed("val/f1", option="--cost ")
+    assert not Cost.typed("val/f1:min").is_max
+    assert not Cost.parse("val/f1").is_max, "as a sweep's plan has it"
+
+
 def test_what_a_run_costs() -> None:
     final = {"model/parameters": 100.0, "val/loss": 9.0}
     curves = {"val/loss": np.array([3.0, 2.0, 4.0]), "time/epoch_s": np.array([1.0, 2.0, 6.0])}

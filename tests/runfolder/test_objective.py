@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from harness.runfolder.objective import DEFAULT, Objective, metric_names, several
+from harness.runfolder.objective import DEFAULT, Objective, check_direction, metric_names, several
 
 LOSS, TOP = Objective("val/loss"), Objective("val/top2_accuracy", is_max=True)
 
@@ -23,16 +23,24 @@ def test_what_is_no_metric_is_one_line(text: str) -> None:
         Objective.parse(text)
 
 
-@pytest.mark.parametrize("name", ["accuracy", "top2_accuracy", "R2", "macro_f1", "auc", "ROC-AUC"])
-def test_a_metric_that_is_better_when_higher_is_not_minimized(name: str) -> None:
-    with pytest.raises(ValueError, match=rf"^objective=val/{name}: .*; type objective=val/{name}:"):
-        Objective.parse(f"val/{name}").check_direction()
-    Objective.parse(f"val/{name}:max").check_direction()
+@pytest.mark.parametrize(
+    "name",
+    ["accuracy", "top2_accuracy", "R2", "macro_f1", "auc", "ROC-AUC", "score", "examples_per_s"],
+)
+def test_a_metric_that_is_better_when_higher_needs_a_direction(name: str) -> None:
+    with pytest.raises(ValueError, match=r"lower values would") as raised:
+        check_direction(f"val/{name}", option="objective=")
+    assert str(raised.value) == (
+        f"objective=val/{name}: lower values would count as better; type objective=val/{name}:max, "
+        f"or val/{name}:min if they are"
+    )
+    check_direction(f"val/{name}:max")
+    check_direction(f"val/{name}:min")
 
 
-@pytest.mark.parametrize("name", ["error", "loss", "top2_error", "r2d2", "inaccuracy", "wrong"])
+@pytest.mark.parametrize("name", ["error", "loss", "top2_error", "r2d2", "inaccuracy", "log_loss"])
 def test_other_metrics_may_be_minimized(name: str) -> None:
-    Objective.parse(f"val/{name}").check_direction()
+    check_direction(f"val/{name}")
 
 
 def test_the_test_set_is_no_objective() -> None:

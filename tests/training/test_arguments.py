@@ -1,5 +1,6 @@
 """A network, its data and its optimizer belong together, or nothing is trained."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -71,3 +72,5 @@ def test_a_score_is_not_minimized() -> None:
     fitted = normalization.fit("standard", DATA.train.inputs)
     with pytest.raises(ValueError, match=r"objective='val/accuracy': .* maximize=True"):
         train(net, DATA, SGD(net.parameters), fitted, options)
+    with pytest.raises(ValueError, match=r"=val/accuracy: not recorded"):
+        train(net, DATA, SGD(net.parameters), fitted, replace(options, maximize=False))

@@ -25,14 +25,11 @@ class Scoreboard:
     """Jobs done, running and failed, the best result so far, and the time left.
 
     A live bar in a terminal; elsewhere a line for every job that ends. total: the number of jobs,
-    when more than `runs` will be added. is_by_setting: the best is a setting, by its mean over
-    seeds, not a run. Use it as a context manager. Thread-safe.
+    when more than `runs` will be added. Use it as a context manager. Thread-safe.
     """
 
-    def __init__(
-        self, runs: Sequence[Run], total: int | None = None, *, is_by_setting: bool = False
-    ) -> None:
-        self._total, self._is_by_setting = total or len(runs), is_by_setting
+    def __init__(self, runs: Sequence[Run], total: int | None = None) -> None:
+        self._total = total or len(runs)
         self._lock = threading.Lock()
         self._histories: dict[Run, History] = {run: run.history() for run in runs}
         self._refreshed = 0.0
@@ -86,7 +83,8 @@ class Scoreboard:
     def line(self) -> str:
         """`7/15 done, 2 running, 1 failed, best 1.98% (batch=16,seed=3), 40 s left`
 
-        By setting: `best 2.03% over 5 seeds (batch=16)`.
+        Of runs of several seeds, the best is a setting, by its mean over its finished runs: `best
+        2.03% over 5 seeds (batch=16)`; `mean 2.03% over 5 seeds` if there is one setting.
         """
         with self._lock:
             histories = dict(self._histories)
@@ -97,7 +95,7 @@ class Scoreboard:
         parts = [f"{count['finished']}/{self._total} done", f"{running} running"]
         kinds = ("paused", "pruned", "failed", "killed", "damaged")
         parts += [f"{count[kind]} {kind}" for kind in kinds if count[kind]]
-        parts += _best_of_each_kind(histories, is_by_setting=self._is_by_setting)
+        parts += _best_of_each_kind(histories)
         left = self._seconds_left()
         if left is not None and len(over) < self._total:
             parts.append(f"{left:.0f} s left")
@@ -167,7 +165,8 @@ def best_value(history: History) -> float | None:
 class _Scored:
     """A run, or a setting by its finished runs: its name, a history of it, its value, its seeds.
 
-    seeds: how many are finished; 0 of a run by itself.
+    name: empty of the one setting of a sweep over seeds. seeds: how many are finished; 0 of a run
+    by itself.
     """
 
     name: str
@@ -179,13 +178,13 @@ class _Scored:
     def text(self) -> str:
         value = Objective.of(self.history.params).format(self.value)
         over = f" over {self.seeds} seed{'s' if self.seeds > 1 else ''}" if self.seeds else ""
-        return f"{value}{over} ({self.name})"
+        return f"{value}{over}" + (f" ({self.name})" if self.name else "")
 
 
-def _best_of_each_kind(histories: Mapping[Run, History], *, is_by_setting: bool) -> list[str]:
+def _best_of_each_kind(histories: Mapping[Run, History]) -> list[str]:
     """`best 1.98% (batch=16,seed=3)`; of several data sets or objectives one each, named.
 
-    Runs that failed, or whose journals are damaged, do not count. is_by_setting: settings as the
+    Runs that failed, or whose journals are damaged, do not count. Of several seeds, settings as the
     table at the end judges them, those with the most seeds first; runs while none is finished.
     """
     invalid = RunStatus.FAILED, RunStatus.DAMAGED
@@ -195,7 +194,7 @@ def _best_of_each_kind(histories: Mapping[Run, History], *, is_by_setting: bool)
         for run, each in valid.items()
         if (value := best_value(each)) is not None
     ]
-    if is_by_setting:
+    if len({str(each.params.get(SEED)) for each in histories.values()}) > 1:
         scored = _settings(scored) or scored
     sets = data_sets.named([each.history.create["dataset"] for each in scored])
     objectives = [Objective.of(each.history.params) for each in scored]
@@ -208,7 +207,7 @@ def _best_of_each_kind(histories: Mapping[Run, History], *, is_by_setting: bool)
         best = min(own, key=lambda each: (-each.seeds, objective.order(each.value)))
         on = f" on {name}" if len({*sets}) > 1 else ""
         what = f" {objective}" if several_objectives else ""
-        parts.append(f"best{on}{what} {best.text}")
+        parts.append(f"{'best' if best.name else 'mean'}{on}{what} {best.text}")
     return parts
 
 
@@ -227,5 +226,5 @@ def _settings(runs: Sequence[_Scored]) -> list[_Scored]:
 
 
 def _without_seed(name: str) -> str:
-    """The name of a run without the override of its seed."""
-    return ",".join(part for part in name.split(",") if not part.startswith(f"{SEED}=")) or name
+    """The name of a run without the override of its seed; empty if it has no other."""
+    return ",".join(part for part in name.split(",") if not part.startswith(f"{SEED}="))

@@ -15,7 +15,7 @@ from harness.runfolder import own_code
 from harness.runfolder.folder import open_run
 from harness.runfolder.own_code import OwnCodeError
 from harness.runfolder.plan import Plan, load_plan, sweeps_folder
-from harness.runfolder.run import Run
+from harness.runfolder.run import SEARCHES, Run
 
 
 class GrowingPlan:
@@ -83,7 +83,7 @@ class GrowingPlan:
             run = next((job.run for job in self.plan.jobs if job.key == prepared.key), None)
             if run is None:
                 number = str(len(self.plan.jobs) + 1)
-                membership = Membership(search.id, number, self.plan.about)
+                membership = Membership(search.id, number, self.plan.about, SEARCHES)
                 job = freeze.freeze_trial(prepared, list(search.typed), membership)
                 self.plan = replace(self.plan, jobs=(*self.plan.jobs, job), verdict="")
                 self.plan.save(search.outputs)

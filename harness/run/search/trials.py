@@ -116,7 +116,7 @@ class Trials:
             return
         over = [run for run in self.runs.runs() if _is_over(run.history())]
         total = len(over) + left * len(self._seeds)
-        board = Scoreboard([], total, is_by_setting=bool(self.search.seeds))
+        board = Scoreboard([], total)
         with setting_event() as stop, board:
             self._stop, self._board = stop, board
             self._shown = {run.id for run in over}

@@ -200,7 +200,7 @@ def test_a_run_counts_by_its_epochs(tmp_path: Path) -> None:
         assert board._share() == 0.5, "a job that is over counts as whole"
 
 
-def test_a_search_over_seeds_shows_the_mean_of_the_best_setting(
+def test_over_seeds_the_best_setting_is_shown_by_its_mean(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The luckiest run is one of another setting, and of one with a single seed."""
@@ -212,7 +212,7 @@ def test_a_search_over_seeds_shows_the_mean_of_the_best_setting(
         for batch, of_it in errors.items()
         for seed in range(1, len(of_it) + 1)
     }
-    with Scoreboard([], total=6, is_by_setting=True) as board:
+    with Scoreboard([], total=6) as board:
         for run in runs.values():
             board.add(run)
         record_training(runs[8, 1], 0.5, status=None)
@@ -231,3 +231,12 @@ def test_a_search_over_seeds_shows_the_mean_of_the_best_setting(
         assert ", best 25.00% over 2 seeds (batch=16)" in board.line()
     first, *_ = capsys.readouterr().out.splitlines()
     assert ", best 50.00% over 1 seed (batch=8)" in first
+
+
+def test_the_one_setting_of_several_seeds_is_shown_by_its_mean(tmp_path: Path) -> None:
+    runs = [new_run(tmp_path, f"seed={seed}", name=f"seed={seed}") for seed in (1, 2)]
+    with Scoreboard(runs) as board:
+        board.ended(record_training(runs[0], 0.5))
+        assert ", mean 50.00% over 1 seed" in board.line()
+        board.ended(record_training(runs[1], 0.25))
+        assert board.line().endswith(", mean 37.50% over 2 seeds")
