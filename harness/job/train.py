@@ -22,10 +22,12 @@ from harness.job.training_run import TrainingRun
 from harness.runfolder import checkpoints, environment, liveness, own_code, parts
 from harness.runfolder import config as configuration
 from harness.runfolder.artifacts import Artifact
+from harness.runfolder.config import ConfigError
 from harness.runfolder.journal import Journal
+from harness.runfolder.keys import source_digest
 from harness.runfolder.objective import Objective
 from harness.runfolder.parts import PartError
-from harness.runfolder.run import CONFIG, Run
+from harness.runfolder.run import CONFIG, SOURCE, Run
 from harness.runfolder.schema import Config, ScratchConfig
 from harness.runfolder.status import RunStatus
 from harness.training.monitor import Diverged
@@ -159,6 +161,7 @@ def _fail(run: Run, journal: Journal, error: BaseException, meter: Meter, *, alo
 def _train(run: Run, journal: Journal, meter: Meter, pause: int | None) -> None:
     run.check_trainable()
     config, history, dataset = run.config, run.history(), run.dataset()
+    _check_source(run, journal)
     backend = config.backend if isinstance(config, ScratchConfig) else None
     if backend == "numba":
         kernels.load(run.cache)
@@ -192,6 +195,24 @@ def _train(run: Run, journal: Journal, meter: Meter, pause: int | None) -> None:
         )
     training.finish()
     _record(run, journal, [*training.files, *_circumstances(run)])
+
+
+def _check_source(run: Run, journal: Journal) -> None:
+    """Raise `ConfigError` where other source would train the run than the one it was made with.
+
+    One that goes on from its epochs, as `resume` allows after an upgrade, gets the digests of both.
+    """
+    history, now = run.history(), source_digest()
+    known = history.tags.get(SOURCE, now).split(",")
+    if not isinstance(run.config, ScratchConfig) or now in known:
+        return
+    if not history.epochs:
+        raise ConfigError(
+            "the source of data/, nn/ or training/ was changed after the command had made this "
+            "run; repeat the command"
+        )
+    print(f"{run.name} ({run.id}): goes on with other source than before", flush=True)
+    journal.append("tags", tags={SOURCE: ",".join([*known, now])})
 
 
 @contextmanager

@@ -80,6 +80,11 @@ def digest(content: object, length: int) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:length]
 
 
+def is_source_changed() -> bool:
+    """Whether the source was edited since this process read its digest."""
+    return source_digest.__wrapped__() != source_digest()
+
+
 @cache
 def source_digest() -> str:
     """The digest of the source that determines results: `data/`, `nn/` and `training/`.

@@ -12,7 +12,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness.job import forkserver
 from harness.nn import metrics
 from harness.run import freeze
 from harness.run.compose import Job
@@ -23,6 +22,7 @@ from tests.conftest import (
     ROOT,
     RUN,
     Command,
+    command_in,
     composed,
     histories,
     only_folder,
@@ -223,18 +223,41 @@ def test_editing_conf_changes_no_queued_job(tmp_path: Path, idx_folder: Path) ->
 
 
 @pytest.mark.fault
-def test_editing_the_source_never_mixes_old_and_new_in_a_job(
+def test_other_source_than_a_run_was_made_with_does_not_train_it(
     tmp_path: Path, idx_folder: Path
 ) -> None:
-    """The fork server has the old source; after the edit each job is started."""
+    """Its key and its tags have the digest of the source; comments do not count."""
     own = settings(idx_folder, "tracking=none", "seed=1,2,3", "epochs=300")
     copy, process = sweep_in_a_checkout(tmp_path, *own)
-    with (copy / "harness/training/trainer.py").open("a") as file:
-        file.write("\n\nimport sys\n\nprint('edited', file=sys.stderr)\n")
+    edited = copy / "harness/training/trainer.py"
+    before = edited.read_text()
+    edited.write_text(f"{before}\n\nEDITED = True\n")
     _, stderr = process.communicate(timeout=600)
-    assert process.returncode == 0, stderr
-    assert stderr.count("edited") >= (2 if forkserver.AVAILABLE else 1)
-    assert [run.status for run in histories(copy)] == ["FINISHED"] * 3
+    assert process.returncode == 1, stderr
+    assert stderr.count("was changed after the command had made this run; repeat the command") >= 2
+    assert "Traceback" not in stderr
+    assert [run.status for run in histories(copy)] == ["FINISHED", "FAILED", "FAILED"]
+    edited.write_text(f"{before}\n\n# edited\n")
+    again = command_in(copy)(RUN, "-m", *own, **python_path(copy))
+    assert again.returncode == 0, again.stderr
+    assert [run.status for run in histories(copy)] == ["FINISHED"] * 3, "the same runs"
+
+
+@pytest.mark.fault
+def test_a_run_that_goes_on_with_other_source_says_so(tmp_path: Path, idx_folder: Path) -> None:
+    own = settings(idx_folder, "tracking=none", "seed=1", "epochs=300")
+    copy, process = sweep_in_a_checkout(tmp_path, *own)
+    process.kill()
+    process.communicate(timeout=60)
+    with (copy / "harness/nn/losses.py").open("a") as file:
+        file.write("\n\nEDITED = True\n")
+    resumed = command_in(copy)(RUN, "resume=last", **python_path(copy))
+    assert resumed.returncode == 0, resumed.stderr
+    assert "goes on with other source than before" in resumed.stdout
+    (run,) = histories(copy)
+    assert run.status == "FINISHED"
+    first, second = run.tags["source.sha256"].split(",")
+    assert run.create["tags"]["source.sha256"] == first != second
 
 
 def test_a_damaged_journal_is_reported_and_affects_no_other_run(

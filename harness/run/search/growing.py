@@ -11,7 +11,7 @@ from harness.run.search import space
 from harness.run.search.search import Search
 from harness.run.search.workers import Workers
 from harness.runfolder import config as configuration
-from harness.runfolder import own_code
+from harness.runfolder import keys, own_code
 from harness.runfolder.folder import open_run
 from harness.runfolder.own_code import OwnCodeError
 from harness.runfolder.plan import Plan, load_plan, sweeps_folder
@@ -64,6 +64,12 @@ class GrowingPlan:
         `ValueError` when something has changed since the search started.
         """
         search = self._search
+        if keys.is_source_changed():
+            raise ValueError(
+                f"search {search.id}: the source of data/, nn/ or training/ was changed while it "
+                "runs; restore it and repeat the command, or start another search with "
+                "hydra.sweeper.study=NAME"
+            )
         if search.own_source() != self._own_source:
             raise OwnCodeError(
                 f"search {search.id}: the source of your own code was changed while it runs; "
