@@ -20,6 +20,7 @@ UNDERIVED = {
     "__init__.py", "initialization.py", "metrics.py", "parameters.py", "compiled/__init__.py",
     "compiled/numba_loading.py", "compiled/supports.py", "compiled/workers.py", "denormals.py",
     "compiled/deformation.py", "compiled/regularization.py", "differences.py",
+    "loss_checks.py",
 }  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from harness.data.normalization import Normalization
 from harness.job import layer_rehearsal, rehearsal
 from harness.nn.compiled import numba_loading
 from harness.nn.layers import Layer
-from harness.nn.losses import check_kind
+from harness.nn.loss_checks import check_kind
 from harness.nn.metrics import METRICS, OF_REGRESSION
 from harness.nn.network import Network
 from harness.nn.optimizers import Optimizer

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from harness.data.dataset import Dataset
-from harness.nn.losses import check_probabilities
+from harness.nn.loss_checks import check_probabilities
 from harness.nn.metrics import METRICS, OF_REGRESSION
 
 TIED = 1e-6  # probabilities closer than this may be either way around in another precision

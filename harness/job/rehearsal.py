@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from harness.data import normalization
 from harness.data.dataset import Dataset, Part
 from harness.job import repeated
-from harness.nn import losses
+from harness.nn import loss_checks
 from harness.nn.initialization import check_initialization
 from harness.nn.parameters import Parameters
 from harness.runfolder import own_code
@@ -90,7 +90,7 @@ def check_loss(name: str, make: Callable[[], Any], dataset: Dataset) -> None:
     A gradient that is not that of its value is a warning: it may be on purpose.
     """
     place, outputs = f"loss={name}", dataset.outputs
-    losses.check(make(), outputs)
+    loss_checks.check(make(), outputs)
 
     def call(loss: Any, generator: np.random.Generator) -> list[Any]:
         z, t = _outputs_and_targets(dataset, generator)
@@ -103,7 +103,7 @@ def check_loss(name: str, make: Callable[[], Any], dataset: Dataset) -> None:
             names = ", ".join([*list(copies)[: len(arguments)], "out"])
             repeated.check_kept(f"{place}: {method}({names})", **copies)
             results.append(out)
-        losses.check_predictions(loss, results[-1])
+        loss_checks.check_predictions(loss, results[-1])
         return results
 
     with named(place), np.errstate(all="ignore"):
@@ -111,7 +111,7 @@ def check_loss(name: str, make: Callable[[], Any], dataset: Dataset) -> None:
         z, t = _outputs_and_targets(dataset, np.random.default_rng(3))
         for dtype in (np.float64, np.float32):
             try:
-                fault = losses.gradient_fault(make(), z.astype(dtype), t.astype(dtype))
+                fault = loss_checks.gradient_fault(make(), z.astype(dtype), t.astype(dtype))
             except Exception:  # of any kind: it may take float32 only
                 continue
             if fault:

@@ -14,15 +14,10 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.nn.differences import contradiction
-
 __all__ = ["LOSSES", "CrossEntropy", "Loss", "SquaredError", "softmax"]
 
 Array = NDArray[np.floating[Any]]
 Kind = Literal["classification", "regression"]
-PROBES, STEP, MAY_DIFFER = 32, 1e-2, 0.5  # of the central differences of `gradient_fault`
-LARGEST = 100  # outputs at which float32 has such differences
-PROBABILITY_TOLERANCE = 1e-3  # of their sum, in float32
 LEAST = 1e-30  # lower limit of a probability, for the logarithm of those that are 0 in float32
 
 
@@ -127,6 +122,12 @@ class SquaredError:
         np.copyto(out, outputs)
 
 
+LOSSES: dict[str, Callable[..., Loss]] = {
+    "cross_entropy": CrossEntropy,
+    "squared_error": SquaredError,
+}
+
+
 def predict(loss: Loss, outputs: Array, temperature: float, out: Array) -> None:
     """Write the calibrated predictions of `outputs` (B, C), which are not `out`, into `out`.
 
@@ -148,119 +149,3 @@ def tempered(probabilities: Array, temperature: float) -> Array:
     np.exp(logits, out=logits)
     logits /= logits.sum(axis=1, keepdims=True)
     return logits.astype(probabilities.dtype)
-
-
-def check_kind(place: str, loss: Loss, *, is_regression: bool, label_smoothing: float) -> None:
-    """Raise `ValueError` for a loss of another kind than the data, or smoothed numbers.
-
-    place: what the message begins with, such as `loss=squared_error`.
-    """
-    targets = {"classification": "class labels", "regression": "numbers"}
-    if loss.kind not in targets:
-        raise ValueError(
-            f"{place}: expected kind to be {' or '.join(targets)}, found {loss.kind!r}"
-        )
-    if is_regression != (loss.kind == "regression"):
-        other, fitting = (
-            ("regression", "squared_error")
-            if is_regression
-            else ("classification", "cross_entropy")
-        )
-        raise ValueError(
-            f"{place}: a {loss.kind} expects {targets[loss.kind]} as targets, and the data set has "
-            f"{targets[other]}; use a loss for a {other}, such as {fitting}"
-        )
-    if is_regression and label_smoothing:
-        raise ValueError(
-            f"label_smoothing={label_smoothing:g}: a regression has no labels; expected 0"
-        )
-
-
-def check(loss: Loss, outputs: int) -> None:
-    """Raise `ValueError` for results of a loss that do not have the promised shapes.
-
-    outputs: their number C.
-    """
-    z, t = np.zeros((2, outputs), np.float32), np.eye(2, outputs, dtype=np.float32)
-    losses: Any = np.asarray(loss.value(z, t))
-    found = ""
-    if losses.dtype.kind not in "biuf":
-        found = f"{type(losses.flat[0]).__name__}" if losses.size else "no numbers"
-    elif losses.shape != (2,):
-        found = f"shape {losses.shape}"
-    elif not np.isfinite(losses).all():
-        found = f"{losses}"
-    if found:
-        raise ValueError(
-            f"{type(loss).__name__}.value: expected (B,) finite numbers, one for each example, "
-            f"found {found}"
-        )
-    for method in ("gradient(outputs, targets, out)", "predict(outputs, out)"):
-        out = np.full_like(z, np.inf)
-        if method.startswith("gradient"):
-            loss.gradient(z, t, out)
-        else:
-            loss.predict(z, out)
-        if np.isinf(out).any():
-            name = f"{type(loss).__name__}.{method}"
-            raise ValueError(f"{name}: expected it to fill out, found no change")
-        if method.startswith("predict"):
-            check_predictions(loss, out)
-
-
-def gradient_fault(loss: Loss, outputs: Array, targets: Array) -> str | None:
-    """How the gradient of a loss differs from the central differences of its value, in words.
-
-    None where it does not, and where rounding hides it. outputs, targets: (B, C). A few derivatives
-    may differ, because a loss may have kinks.
-    """
-    rounded = np.asarray(loss.value(outputs.copy(), targets.copy())).dtype != np.float64
-    if rounded and abs(outputs).max() > LARGEST:
-        return None
-    gradient = np.zeros_like(outputs)
-    loss.gradient(outputs.copy(), targets.copy(), gradient)
-    places = [(b, int(targets[b].argmax())) for b in range(len(targets))]
-    drawn = np.random.default_rng(0).integers(0, outputs.size, PROBES)
-    places += [(int(i) // outputs.shape[1], int(i) % outputs.shape[1]) for i in drawn]
-    pairs = []
-    for place in dict.fromkeys(places):
-        means = []
-        for step in (STEP, -STEP):
-            moved = outputs.copy()
-            moved[place] += step
-            means.append(float(np.mean(loss.value(moved, targets.copy()), dtype=np.float64)))
-        pairs.append((float(gradient[place]), (means[0] - means[1]) / (2 * STEP)))
-    found, expected = np.array(pairs).T
-    how = contradiction(found, expected, MAY_DIFFER, len(outputs))
-    what = "gradient is not the derivative of the mean of value over the batch"
-    return None if how is None else f"{what}{how}"
-
-
-def check_predictions(loss: Loss, predicted: Array) -> None:
-    """Raise `ValueError` when predictions (N, C) are not finite, or of classes no probabilities."""
-    place = f"{type(loss).__name__}.predict(outputs, out)"
-    if loss.kind == "classification":
-        check_probabilities(place, predicted)
-    elif not np.isfinite(predicted).all():
-        found = predicted[~np.isfinite(predicted)][0]
-        raise ValueError(f"{place}: expected finite numbers, found {found}")
-
-
-def check_probabilities(place: str, predicted: NDArray[np.floating[Any]]) -> None:
-    """Raise `ValueError` when a row of (N, C) is not probabilities, which add up to 1."""
-    total = predicted.sum(axis=1, dtype=np.float64)
-    is_one = abs(total - 1) <= PROBABILITY_TOLERANCE  # not of NaN
-    wrong = (predicted < 0).any(axis=1) | ~is_one
-    if wrong.any():
-        row = predicted[wrong.argmax()][:4]
-        shown = ", ".join(f"{value:.3g}" for value in row) + ", ..." * (predicted.shape[1] > 4)
-        raise ValueError(
-            f"{place}: expected rows of probabilities that add up to 1, found {shown} with the sum "
-            f"{total[wrong.argmax()]:.4g}"
-        )
-
-
-LOSSES: dict[str, Callable[..., Loss]] = {
-    "cross_entropy": CrossEntropy,
-    "squared_error": SquaredError,
-}

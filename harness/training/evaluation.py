@@ -10,7 +10,8 @@ from harness.data.batches import Blocks
 from harness.data.dataset import Part
 from harness.data.normalization import Normalization
 from harness.nn import denormals
-from harness.nn.losses import LOSSES, CrossEntropy, Loss, check_predictions
+from harness.nn.loss_checks import check_predictions
+from harness.nn.losses import LOSSES, CrossEntropy, Loss
 from harness.nn.metrics import Metric, Score, misclassified
 from harness.nn.network import Network
 

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.data.augmentation import Augmentation
-from harness.nn.losses import Loss, check
+from harness.nn.loss_checks import check
+from harness.nn.losses import Loss
 from harness.nn.network import Network
 from harness.nn.optimizers import Optimizer
 from harness.nn.regularization import Average, NormLimit, move_uphill

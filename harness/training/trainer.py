@@ -23,7 +23,7 @@ from harness.data.dataset import Dataset, Part
 from harness.data.normalization import Normalization, Unchanged
 from harness.nn import denormals, metrics
 from harness.nn.compiled import numba_loading
-from harness.nn.losses import check_kind
+from harness.nn.loss_checks import check_kind
 from harness.nn.metrics import Score
 from harness.nn.network import Network
 from harness.nn.optimizers import Optimizer

@@ -1,4 +1,7 @@
-"""Losses: known values, stability, predictions, gradients against central differences."""
+"""Losses: known values, stability, predictions, gradients against central differences.
+
+Covers: harness/nn/loss_checks.py
+"""
 
 import math
 from typing import Any
@@ -6,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.nn.losses import LOSSES, CrossEntropy, SquaredError, check, gradient_fault, softmax
+from harness.nn.loss_checks import check, gradient_fault
+from harness.nn.losses import LOSSES, CrossEntropy, SquaredError, softmax
 from tests.nn.differences import assert_equal, central
 
 
