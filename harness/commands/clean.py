@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from harness.commands.options import OUTPUTS
+from harness.commands.options import PRESENT_OUTPUTS
 from harness.data.atomic import size_of
 from harness.runfolder.checkpoints import FOLDER, spare
 from harness.runfolder.folder import readable_runs, runs_folder
@@ -15,7 +15,7 @@ WRITING_S = 60.0  # a half-written file that is younger may still be written
 
 
 @click.command()
-@OUTPUTS
+@PRESENT_OUTPUTS
 @click.option("--dry-run", is_flag=True, help="Only print what would be freed.")
 @click.option(
     "--all",

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from harness.commands.options import JSON, OUTPUTS, limited, refuse
+from harness.commands.options import JSON, PRESENT_OUTPUTS, limited, refuse
 from harness.run.fitted_table import FittedTable, show
 from harness.runfolder.run import Run
 from harness.runfolder.selection import Outputs
@@ -19,7 +19,7 @@ SHOWN = ("checkpoints", "weights", "predictions", ARTIFACTS)  # of the kinds, in
 
 @click.command()
 @click.argument("selection", nargs=-1)
-@OUTPUTS
+@PRESENT_OUTPUTS
 @limited(10, "largest")
 @JSON
 def du(selection: tuple[str, ...], outputs: Path, limit: int, *, as_json: bool) -> None:

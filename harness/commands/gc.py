@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from harness.commands.options import OUTPUTS, YES, confirmed, refuse
+from harness.commands.options import PRESENT_OUTPUTS, YES, confirmed, refuse
 from harness.data.atomic import size_of
 from harness.runfolder import removed
 from harness.runfolder.folder import alone
@@ -15,7 +15,7 @@ from harness.runfolder.status import ExitStatus
 
 @click.command()
 @YES
-@OUTPUTS
+@PRESENT_OUTPUTS
 def gc(yes: bool, outputs: Path) -> None:
     """Remove for good what `rm` removed: from disk, and from the store in outputs.
 

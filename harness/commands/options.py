@@ -41,6 +41,14 @@ def single(context: click.Context, option: click.Parameter, folders: tuple[Path,
     return expanded(context, option, folders[0])
 
 
+def present(context: click.Context, option: click.Parameter, folders: tuple[Path, ...]) -> Path:
+    """The one folder of a command whose answer would be empty, and true, of a mistyped one."""
+    folder = single(context, option, folders)
+    if not folder.is_dir():
+        refuse(ValueError(f"--outputs {folder}: there is no such folder; name that of your runs"))
+    return folder
+
+
 def at_rest(outputs: Path, words: tuple[str, ...], to_do: str) -> Selection:
     """What the words mean. Raises `ValueError` for no runs, and if one is being trained.
 
@@ -127,15 +135,21 @@ CONFIG_DIR = click.option(
     metavar="DIR",
     help="A folder with your own modules, beside the working directory.",
 )
-OUTPUTS = click.option(
-    "--outputs",
-    type=click.Path(path_type=Path),
-    multiple=True,
-    callback=single,
-    default=[Path("outputs")],
-    show_default="outputs",
-    help="The folder of all generated files.",
-)
+
+
+def _outputs(check: Callable[..., Path]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    return click.option(
+        "--outputs",
+        type=click.Path(path_type=Path),
+        multiple=True,
+        callback=check,
+        default=[Path("outputs")],
+        show_default="outputs",
+        help="The folder of all generated files.",
+    )
+
+
+OUTPUTS, PRESENT_OUTPUTS = _outputs(single), _outputs(present)
 EVERY_OUTPUTS = click.option(
     "--outputs",
     type=click.Path(path_type=Path),

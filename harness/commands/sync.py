@@ -10,13 +10,13 @@ from typing import Any
 import click
 from filelock import Timeout
 
-from harness.commands.options import JSON, OUTPUTS, check_uri, refuse
+from harness.commands.options import JSON, PRESENT_OUTPUTS, check_uri, refuse
 from harness.data.atomic import explained
 from harness.runfolder import folder, removed
 from harness.runfolder.journal import JournalError
 from harness.runfolder.plan import all_plans
 from harness.runfolder.run import Run
-from harness.runfolder.selection import select
+from harness.runfolder.selection import missing, select
 from harness.runfolder.status import ExitStatus
 from harness.runfolder.target import LOCAL, Target, shown
 from harness.tracking.delivery import Report
@@ -31,7 +31,7 @@ def _check_to(context: click.Context, option: click.Parameter, uri: str | None) 
 
 @click.command()
 @click.argument("selection", nargs=-1)
-@OUTPUTS
+@PRESENT_OUTPUTS
 @click.option("--relocate", is_flag=True, help="Repair the store after outputs was moved.")
 @click.option("--verify", is_flag=True, help="Also read a server's files and the data's cache.")
 @click.option(
@@ -66,15 +66,18 @@ def sync(
         runs = _chosen(outputs, selection)
         if to is not None:
             complete &= _rebind(outputs, runs, source, Target.named(to, outputs))
-        all_plans(outputs)  # names the damaged ones
+        plans = all_plans(outputs)  # names the damaged ones
         by_target = _by_target(runs)
         broken = 0 if selection else _name_broken(outputs, by_target)
         stores = [_Sync(target, runs, broken) for target, runs in by_target.items()]
         for store in stores:
             complete &= store.carry_out(relocate=relocate, verify=verify, resend=resend)
         complete &= bool(selection) or _delete_removed(outputs)
-        if broken and not stores:
-            print(f"{outputs}: 0 of {broken} runs complete")
+        for line in missing([outputs], () if selection else plans):
+            print(f"not here: {line}", file=sys.stderr)
+        if not stores:
+            none = "there is nothing to deliver"
+            print(f"{outputs}: {f'0 of {broken} runs complete' if broken else none}")
     complete &= not broken
     if as_json:
         content = {"format": "harness sync", "version": 1, "complete": complete}

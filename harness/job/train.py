@@ -135,7 +135,7 @@ def _fail(run: Run, journal: Journal, error: BaseException, meter: Meter, *, alo
     is_own = not is_gone and bool(run.history().code)
     if is_gone:
         words = f"{run.folder} was removed while it was trained"
-    elif isinstance(error, PartError | Diverged):  # for the user, without the class
+    elif isinstance(error, PartError | ConfigError | Diverged):  # for the user, without the class
         words = own_code.message(error)
     elif is_own:
         words = own_code.described(error)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from harness.runfolder import delivered, folder, removed
 from harness.runfolder.filters import FILTER, Filter
-from harness.runfolder.folder import Ambiguous, named
+from harness.runfolder.folder import Ambiguous, named, open_run
 from harness.runfolder.plan import Plan, saved_plans
 from harness.runfolder.run import REPRODUCES, Run
 
@@ -45,8 +45,8 @@ class Selection:
     """Runs, those of one sweep in its order, else oldest first; title: what they are, in words.
 
     plan: of the sweep, if the words are one sweep as a whole. unreadable: the problems of the run
-    folders that could be meant and have no readable journal. plans: of all sweeps that are meant as
-    a whole.
+    folders that could be meant and have no readable journal, or are gone. plans: of all sweeps that
+    are meant as a whole.
     """
 
     title: str
@@ -67,6 +67,25 @@ def of_others(plans: Sequence[Plan], every: Iterable[Plan]) -> dict[str, str]:
         for job in other.jobs
         if job.run in its
     }
+
+
+def missing(folders: Sequence[Path], plans: Iterable[Plan]) -> list[str]:
+    """A line for each run of sweeps whose folder is gone, though `rm` did not remove it."""
+    lines = {}
+    for plan in plans:
+        for job in plan.jobs:
+            if not any(_was_here(folder, job.run) for folder in folders):
+                lines[job.run] = (
+                    f"{job.name} ({job.run}) of sweep {plan.id}: its folder is gone; repeating the "
+                    "sweep's command trains it again"
+                )
+    return list(lines.values())
+
+
+def _was_here(outputs: Path, run_id: str) -> bool:
+    """Whether a run is in outputs, or was removed from there by `rm`."""
+    places = open_run(outputs, run_id), removed.removed_run(outputs, run_id)
+    return any(run.folder.is_dir() for run in places) or run_id in removed.gone(outputs)
 
 
 def listed(outputs: Folders) -> list[Path]:
@@ -204,7 +223,9 @@ class Outputs:
         accepted = _accepted(runs, conditions)
         about = title([each.title for each in chosen], conditions)
         plans = () if conditions else tuple(plan for each in chosen for plan in each.plans)
-        unreadable = tuple(self.broken.values())
+        lost = [problem for each in chosen for problem in each.unreadable]
+        lost += [] if names else missing(self.folders, (plan for _, plan, _ in self.shown))
+        unreadable = tuple(dict.fromkeys([*self.broken.values(), *lost]))
         return Selection(about, accepted, unreadable=unreadable, plans=plans)
 
     def _named(self, word: str) -> Selection:
@@ -247,7 +268,9 @@ class Outputs:
             return self._sweep(*sweeps[0])
         if sweeps:  # the same sweep in several outputs: its runs in all of them
             parts = [self._sweep(plan, each) for plan, each in sweeps]
-            return Selection(parts[0].title, _sorted(run for part in parts for run in part.runs))
+            lost = tuple(dict.fromkeys(problem for part in parts for problem in part.unreadable))
+            runs_of_all = _sorted(run for part in parts for run in part.runs)
+            return Selection(parts[0].title, runs_of_all, unreadable=lost)
         if runs:
             return Selection(f"run {ids[0]}", tuple(runs.values()))
         if (of_experiment := self._experiment(word)).runs:
@@ -270,6 +293,7 @@ class Outputs:
 
     def _sweep(self, plan: Plan, outputs: Path) -> Selection:
         lost = [self.broken[job.run] for job in plan.jobs if job.run in self.broken]
+        lost += missing(self.folders, [plan])
         runs = tuple(plan.readable_runs(outputs))
         return Selection(f"sweep {plan.id}", runs, plan, tuple(lost), (plan,))
 

@@ -52,7 +52,8 @@ def test_json_of_a_selection(command: Command, runs: list[Run]) -> None:
     assert 500_000 <= content["kinds"]["weights"] < 530_000
 
 
-def test_nothing_and_what_is_unknown(command: Command) -> None:
+def test_nothing_and_what_is_unknown(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "outputs").mkdir()
     done = command("harness", "du")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.split()[-2:] == ["total", "0.00"]

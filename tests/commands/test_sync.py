@@ -1,13 +1,18 @@
 """`sync`: which runs go to which store, what is sent again, and the exit status."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from harness.commands import sync as command
+from harness.commands.clean import clean
+from harness.commands.du import du
+from harness.commands.gc import gc
 from harness.data import extraction
 from harness.runfolder import liveness
+from harness.runfolder.plan import Plan, SweepJob
 from harness.runfolder.run import Run
 from harness.runfolder.status import RunStatus
 from harness.runfolder.target import Target
@@ -62,8 +67,30 @@ def sync(outputs: Path) -> tuple[int, str, str]:
 
 def test_nothing_to_deliver_is_0(tmp_path: Path, store: Store) -> None:
     new_run(tmp_path, "tracking=none")
-    assert sync(tmp_path) == (0, "", "")
+    assert sync(tmp_path) == (0, f"{tmp_path}: there is nothing to deliver\n", "")
     assert store.targets == []
+
+
+def test_a_mistyped_folder_is_2(tmp_path: Path, store: Store) -> None:
+    for each in (command.sync, clean, du, gc):
+        result = CliRunner().invoke(each, ["--outputs", str(tmp_path / "output")])
+        assert (result.exit_code, result.stdout) == (2, "")
+        expected = f"error: --outputs {tmp_path}/output: there is no such folder; name that of your"
+        assert result.stderr.startswith(expected)
+
+
+def test_a_run_of_a_sweep_whose_folder_is_gone_is_named(tmp_path: Path, store: Store) -> None:
+    runs = [record_training(new_run(tmp_path), 0.5) for _ in range(2)]
+    jobs = tuple(SweepJob(run.id, f"seed={i}", {}, "k") for i, run in enumerate(runs))
+    Plan("xaaaaaaaaa", ("-m",), jobs).save(tmp_path)
+    assert sync(tmp_path)[2] == ""
+    shutil.rmtree(runs[1].folder)
+    status, out, err = sync(tmp_path)
+    assert status == 0
+    assert "1 of 1 runs complete" in out
+    assert err.startswith(
+        f"not here: seed=1 ({runs[1].id}) of sweep xaaaaaaaaa: its folder is gone"
+    )
 
 
 def test_each_store_gets_its_runs(tmp_path: Path, store: Store) -> None:

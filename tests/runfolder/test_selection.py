@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.runfolder import selection
+from harness.runfolder import merging, removed, selection
 from harness.runfolder.folder import Ambiguous
 from harness.runfolder.plan import Plan, SweepJob
 from harness.runfolder.run import REPRODUCES, Run
@@ -141,6 +141,26 @@ def test_a_folder_without_a_journal_is_named(made: Made, tmp_path: Path) -> None
     assert select(tmp_path, [kept.id]).unreadable == ()
     with pytest.raises(ValueError, match=r"journal\.jsonl"):
         select(tmp_path, [lost.id])
+
+
+def test_a_run_of_a_sweep_whose_folder_is_gone_is_named(tmp_path: Path) -> None:
+    kept, lost, taken = (record_training(new_run(tmp_path), 0.5) for _ in range(3))
+    save(tmp_path, "xaaaaaaaaa", [kept, lost, taken])
+    removed.remove(tmp_path, [taken], [])
+    assert select(tmp_path, ["xaa"]).unreadable == (), "what `rm` removed is as somebody wanted it"
+    shutil.rmtree(lost.folder)
+    for words in (["xaa"], [], ["since=1d"], ["last"]):
+        chosen = select(tmp_path, words)
+        assert ids(chosen.runs) == [kept.id]
+        assert chosen.unreadable == (
+            f"seed=1 ({lost.id}) of sweep xaaaaaaaaa: its folder is gone; repeating the sweep's "
+            "command trains it again",
+        )
+    other = tmp_path / "other"
+    merging.merge(other, tmp_path)
+    assert len(select([tmp_path, other], ["xaa"]).unreadable) == 1
+    removed.erase(tmp_path, removed.removed_run(tmp_path, taken.id))
+    assert len(select(tmp_path, ["xaa"]).unreadable) == 1
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90m", 5400), ("12h", 43200), ("1.5d", 129600)])
