@@ -2,14 +2,18 @@ r"""A comparison as a table for a LaTeX document that loads `booktabs`.
 
 The setting that was chosen on validation is bold; a setting that is not distinguishable from it
 has the mark =. The caption says which test was used and how p was corrected.
+
+A table that would be wider than the text of an article gets smaller letters and short names. If
+that is not enough, its settings have numbers, and their values are listed below it.
 """
 
 import math
+import re
 from collections.abc import Sequence
 
 from harness.analysis import tables
 from harness.analysis.ranking import BETTER, FIRST, TIE, Standing
-from harness.analysis.settings import Summary
+from harness.analysis.settings import Setting, Summary
 from harness.runfolder.objective import Objective
 
 SPECIAL = {
@@ -17,6 +21,10 @@ SPECIAL = {
     **{letter: f"\\{letter}" for letter in "&%$#_{}"},
     "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",  # others in OT1, the default
 }  # fmt: skip
+TEXT_PT = 345  # the width of the text of the class article
+LETTER_PT, SMALL_PT = 4.8, 4.1  # on average, in \normalsize and \footnotesize
+LONG = 60  # letters that may be broken between lines
+GAP_PT, SMALL_GAP_PT = 12, 8  # between columns
 MARKS = {TIE: r"\textsuperscript{=}", BETTER: r"\textsuperscript{+}"}
 
 
@@ -27,26 +35,32 @@ def escaped(text: str) -> str:
 
 def table(standings: Sequence[Standing], *, data: str, label: str) -> str:
     """The ranking as a `table` environment. data: the name of the data set, or empty."""
-    setting = standings[0].setting
-    keys, objective = list(setting.values), setting.objective
-    validated = not math.isnan(setting.best_val.mean) and objective.is_tested_apart
-    titles = [escaped(key) for key in keys] + ["$n$"]
-    titles += [f"{escaped(objective.title)}{_percent(objective)}"] * validated
-    titles += [f"{escaped(objective.test_title)}{_percent(objective.tested)}", "$p$"]
-    columns = "l" * len(keys) + "r" * (len(titles) - len(keys))
-    rows = [_row(standing, validated=validated) for standing in standings]
+    settings = [standing.setting for standing in standings]
+    keys, columns = list(settings[0].shown), [list(each.shown.values()) for each in settings]
+    size, listed = [], []
+    rows = _rows(standings, keys, columns)
+    if _width(rows, LETTER_PT, GAP_PT) > TEXT_PT:
+        size = [r"\footnotesize", rf"\setlength{{\tabcolsep}}{{{SMALL_GAP_PT // 2}pt}}"]
+        short = [_endings(column) for column in zip(*columns, strict=True)]
+        rows = _rows(standings, _endings(keys), list(zip(*short, strict=True)))
+        if _width(rows, SMALL_PT, SMALL_GAP_PT) > TEXT_PT:
+            numbers = [[str(number)] for number in range(1, 1 + len(settings))]
+            rows, listed = _rows(standings, ["setting"], numbers), _list(settings)
+            keys, size = ["setting"], size[:1]
     lines = [
         r"\begin{table}",
         r"\centering",
         rf"\caption{{{caption(standings, data)}}}",
         rf"\label{{tab:{label}}}",
-        rf"\begin{{tabular}}{{{columns}}}",
+        *size,
+        rf"\begin{{tabular}}{{{'l' * len(keys)}{'r' * (len(rows[0]) - len(keys))}}}",
         r"\toprule",
-        " & ".join(titles) + r" \\",
+        " & ".join(rows[0]) + r" \\",
         r"\midrule",
-        *(" & ".join(row) + r" \\" for row in rows),
+        *(" & ".join(row) + r" \\" for row in rows[1:]),
         r"\bottomrule",
         r"\end{tabular}",
+        *listed,
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
@@ -81,9 +95,54 @@ def caption(standings: Sequence[Standing], data: str) -> str:
     return text
 
 
-def _row(standing: Standing, *, validated: bool) -> list[str]:
+def _rows(
+    standings: Sequence[Standing], keys: Sequence[str], columns: Sequence[Sequence[str]]
+) -> list[list[str]]:
+    """The cells of the titles and of the settings. keys, columns: what tells the settings apart."""
+    setting = standings[0].setting
+    objective = setting.objective
+    validated = not math.isnan(setting.best_val.mean) and objective.is_tested_apart
+    titles = [escaped(key) for key in keys] + ["$n$"]
+    titles += [f"{escaped(objective.title)}{_percent(objective)}"] * validated
+    titles += [f"{escaped(objective.test_title)}{_percent(objective.tested)}", "$p$"]
+    pairs = zip(standings, columns, strict=True)
+    return [titles, *(_row(each, values, validated=validated) for each, values in pairs)]
+
+
+def _width(rows: Sequence[Sequence[str]], letter: float, gap: float) -> float:
+    """About how wide a table is, in points, with letters and gaps of these widths."""
+    texts = [[re.sub(r"\\[A-Za-z]+|[\\{}$]", "", cell) for cell in row] for row in rows]
+    widest = (max(map(len, column)) for column in zip(*texts, strict=True))
+    return sum(letter * width + gap for width in widest)
+
+
+def _endings(names: Sequence[str]) -> list[str]:
+    """The last parts of dotted keys, names of own code and paths, as many as tell them apart."""
+    is_long = [re.fullmatch(r"[^\s\[\]]*[A-Za-z_]\w*", name) for name in names]
+    parts = [re.split(r"(?<=[./:])", name) if is_ else [name]
+             for name, is_ in zip(names, is_long, strict=True)]  # fmt: skip
+    for count in range(1, max(map(len, parts), default=1)):
+        short = ["".join(each[-count:]) for each in parts]
+        if len({*short}) == len({*names}):
+            return short
+    return list(names)
+
+
+def _list(settings: Sequence[Setting]) -> list[str]:
+    """The values of numbered settings, in lines as wide as the text."""
+    rows = []
+    for number, setting in enumerate(settings, 1):
+        pairs = [escaped(f"{key}={value}") for key, value in setting.shown.items()]
+        text = ", ".join(re.sub(r"(?<=[.:/=])(?!\d)", r"\\allowbreak{}", each)
+                         if len(each) > LONG else each for each in pairs)  # fmt: skip
+        rows.append(rf"{number} & \raggedright {text} \tabularnewline")
+    columns = r"{@{}lp{0.9\linewidth}@{}}"
+    return ["", r"\medskip", rf"\begin{{tabular}}{columns}", *rows, r"\end{tabular}"]
+
+
+def _row(standing: Standing, values: Sequence[str], *, validated: bool) -> list[str]:
     setting, objective = standing.setting, standing.setting.objective
-    cells = [*map(escaped, setting.shown.values()), str(len(setting.runs))]
+    cells = [*map(escaped, values), str(len(setting.runs))]
     if validated:
         cells.append(_spread(setting.best_val, objective))
     mark = MARKS.get(standing.verdict)  # takes no width, so that the numbers are aligned

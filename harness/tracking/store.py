@@ -23,6 +23,7 @@ from filelock import FileLock
 
 from harness.data.atomic import link
 from harness.data.dataset import is_image
+from harness.runfolder.about import NOTE
 from harness.runfolder.status import RunStatus
 from harness.runfolder.target import Target, problem
 from harness.tracking import driver, mlflow_private
@@ -251,18 +252,26 @@ class Store:
     def open_run(self, record: dict[str, Any], known: str | None = None) -> "Run":
         """Find or create the run of a journal's create record; never creates a duplicate.
 
-        known: its MLflow id, if it was delivered before; it counts wherever the run is by now.
+        known: its MLflow id, if it was delivered before; it counts wherever the run is by now. One
+        that takes the place of a replaced run has what people said of that: its name, its note, and
+        its renamed experiment.
         """
-        if (delivered := self.lookup(known)) is not None:
-            return delivered
+        before = existing(partial(self.client.get_run, known)) if known else None
+        if before is not None and REPLACED not in before.data.tags:
+            return before
         named = self.client.get_experiment_by_name(record["experiment"])
-        if (existing := self._find_run(named, record["run"])) is not None:
-            return existing
+        if (found := self._find_run(named, record["run"])) is not None:
+            return found
+        name, tags = record["name"], record["tags"]
+        if before is not None:
+            name = before.info.run_name or name
+            tags = tags | {key: before.data.tags[key] for key in (NOTE,) if key in before.data.tags}
+            named = self.client.get_experiment(before.info.experiment_id)
         return self.client.create_run(
             self._usable(record["experiment"], named),
             start_time=record["ms"],
-            tags=_short_tags(record["tags"]),
-            run_name=record["name"][:MAX_NAME],
+            tags=_short_tags(tags),
+            run_name=name[:MAX_NAME],
         )
 
     @_asking

@@ -1,6 +1,9 @@
 """The ranking as a LaTeX table: what is bold, what is marked, and what the caption says."""
 
+import itertools
 import re
+import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,6 +65,73 @@ def test_the_caption_says_which_test_and_how_it_was_corrected(standings: list[St
     assert "textsuperscript{+}" not in caption
 
 
+def wide(values: dict[str, tuple[str, ...]]) -> str:
+    """The table of a grid over these values and two seeds."""
+    runs = [
+        replace(run, settings={"seed": str(seed), **dict(zip(values, each, strict=True))})
+        for each in itertools.product(*values.values())
+        for seed in (1, 2)
+        for run in (seed_run(16, seed, [0.5, 0.02 + seed / 1000], 0.03),)
+    ]
+    return latex.table(ranking.stand(ranking.ordered(group(runs, []), []), {}), data="", label="x")
+
+
+def test_a_wide_table_has_small_letters_and_short_names() -> None:
+    names = ("mine.parts:Lion", "mine.parts:Tiger")
+    keys = {"optimizer.weight_decay": ("0.0005", "1e-05"), "augmentation.rotation": ("2.5", "15")}
+    text = wide({"optimizer.name": names} | keys)
+    assert r"\footnotesize" in text
+    assert r"optimizer & weight\_decay & rotation & $n$" in text
+    assert sorted({row[0] for row in rows(text)[1:]}) == ["Lion", "Tiger"]
+    assert "parts" not in text
+    assert "footnotesize" not in wide({"optimizer.name": names})
+
+
+def test_the_settings_of_a_table_that_is_still_too_wide_are_listed() -> None:
+    path = f"/data/{'deep/' * 12}one.npz"
+    text = wide({"dataset.file": (path, "/data/two.npz"), "some_long_name": ("a" * 40, "b" * 40)})
+    assert r"setting & $n$ & validation error" in text
+    assert [row[0] for row in rows(text)] == [r"\textbf{1}", "2", "3", "4"]
+    listed = text.partition(r"\medskip")[2]
+    assert listed.count(r"\tabularnewline") == 4
+    assert path in listed.replace(r"\allowbreak{}", "")
+    assert rf"dataset.file=/data/two.npz, some\_long\_name={'a' * 40} \tabularnewline" in listed
+
+
+@pytest.mark.parametrize(
+    ("names", "short"),
+    [
+        (["m.a:Lion", "m.b:Lion", "adam"], ["a:Lion", "b:Lion", "adam"]),
+        (["0.1", "0.2"], ["0.1", "0.2"]),
+        (["[0.1, 0.5]", "[0.2, 0.5]"], ["[0.1, 0.5]", "[0.2, 0.5]"]),
+        (["/a/x.npz", "/b/y.npz"], ["x.npz", "y.npz"]),
+        (["one", "one"], ["one", "one"]),
+    ],
+)
+def test_short_names_are_told_apart(names: list[str], short: list[str]) -> None:
+    assert latex._endings(names) == short
+
+
+@pytest.mark.service
+@pytest.mark.skipif(
+    shutil.which("pdflatex") is None, reason="apt-get install texlive-latex-recommended"
+)
+def test_a_table_is_as_wide_as_the_text(tmp_path: Path, standings: list[Standing]) -> None:
+    values = {f"some.rather_long_key_{n}": (f"value{n}.of:It", f"value{n}.of:That") for n in "ab"}
+    tables = [latex.table(standings, data="mnist", label="a"), wide(values),
+              wide(values | {"one.more": ("a" * 60, "/" + "long/" * 30)})]  # fmt: skip
+    text = "\n".join(
+        [r"\documentclass{article}", r"\usepackage{booktabs}", r"\begin{document}", *tables,
+         r"\end{document}"]
+    )  # fmt: skip
+    (tmp_path / "paper.tex").write_text(text)
+    done = subprocess.run(
+        ["pdflatex", "-interaction=batchmode", "-halt-on-error", "paper"], cwd=tmp_path, check=False
+    )
+    assert done.returncode == 0
+    assert "Overfull" not in (tmp_path / "paper.log").read_text()
+
+
 def test_one_seed_and_no_validation() -> None:
     runs = [seed_run(batch, 1, [], error) for batch, error in ((16, 0.02), (32, 0.03))]
     standings = ranking.stand(ranking.ordered(group(runs, []), []), {})
@@ -93,7 +163,8 @@ def test_special_letters_are_escaped(text: str, shown: str) -> None:
 
 def test_names_of_settings_and_data_are_escaped(standings: list[Standing], tmp_path: Path) -> None:
     best = standings[0]
-    named = replace(best, setting=replace(best.setting, values={"optimizer.beta_1": "my_mod:A&B"}))
+    values = {"optimizer.beta_1": "my_mod:A&B"}
+    named = replace(best, setting=replace(best.setting, values=values, rounded={}))
     text = latex.table([named], data="my_data", label="x")
     assert r"optimizer.beta\_1" in text
     assert r"my\_mod:A\&B" in text

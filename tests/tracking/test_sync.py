@@ -15,6 +15,7 @@ from mlflow.exceptions import MlflowException
 
 from harness.commands.sync import sync
 from harness.runfolder import delivered, journal
+from harness.runfolder.about import NOTE
 from harness.runfolder.artifacts import Artifact
 from harness.runfolder.journal import Journal
 from harness.runfolder.run import Run
@@ -252,6 +253,9 @@ def test_a_row_that_somebody_added_to_our_metric_has_a_way_out(tmp_path: Path) -
     old = delivered.read(folder)["mlflow_id"]
     store.client.log_metric(old, "val/error", 0.25, step=9)
     store.client.log_metric(old, "val/error", 0.5, step=9)
+    store.client.update_run(old, name="my favorite")
+    store.client.set_tag(old, NOTE, "look at this")
+    store.client.rename_experiment(delivered.read(folder)["experiment_id"], "paper")
     before = store.points(old)
     for _ in range(2):
         done = synced(tmp_path)
@@ -271,7 +275,10 @@ def test_a_row_that_somebody_added_to_our_metric_has_a_way_out(tmp_path: Path) -
     assert new != old
     assert "2 of 2 runs complete" in synced(tmp_path, "--resend").stdout
     assert delivered.read(folder)["mlflow_id"] == new, "only once"
-    experiment = store.experiment("mnist")
+    experiment = store.experiment("paper")
+    sent = store.client.get_run(new)
+    said = (sent.info.run_name, sent.data.tags[NOTE], sent.info.experiment_id)
+    assert said == ("my favorite", "look at this", experiment)
     assert {run.info.run_id for run in store.runs([experiment])} == {
         new, delivered.read(other)["mlflow_id"],
     }  # fmt: skip
