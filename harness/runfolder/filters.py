@@ -9,10 +9,11 @@ and a key with a slash needs no backticks.
 
 import operator
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from harness.data.override import suggest
 from harness.runfolder.history import History
 from harness.runfolder.run import Run
 
@@ -95,6 +96,27 @@ class Filter:
             raise ValueError(
                 f"{text!r} is not a filter: {error}; expected conditions such as {EXAMPLE}"
             ) from None
+
+    def check(self, runs: Iterable[Run]) -> None:
+        """Raise `ValueError` for a setting or a metric that none of the runs has."""
+        histories = [run.history() for run in runs]
+        known = {
+            "params": {key for each in histories for key in each.params},
+            "metrics": {
+                key
+                for each in histories
+                for values in (*(epoch["metrics"] for epoch in each.epochs[-1:]), each.final)
+                for key in values
+            },
+        }
+        for each in self.conditions:
+            is_asked = each.comparison in ("IS NULL", "IS NOT NULL")
+            keys = known.get(each.kind)
+            if histories and keys and not is_asked and each.key not in keys:
+                raise ValueError(
+                    f"{each.kind}.{each.key}: none of {len(histories)} runs has it"
+                    f"{suggest(each.key, keys)}"
+                )
 
     def accepts(self, run: Run) -> bool:
         """Whether every condition holds for the run, by its journal."""

@@ -153,7 +153,10 @@ def title(titles: Sequence[str], conditions: Sequence[str]) -> str:
 
 def _accepted(runs: Iterable[Run], conditions: Sequence[str]) -> tuple[Run, ...]:
     """The runs that fulfill all conditions. Raises `ValueError` for one that is not understood."""
+    runs = list(runs)
     filters = [Filter.parse(each) for each in conditions if not SINCE.fullmatch(each)]
+    for each in filters:
+        each.check(runs)
     since = [since_ms(found[1]) for each in conditions if (found := SINCE.fullmatch(each))]
     return tuple(
         run

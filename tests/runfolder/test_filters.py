@@ -1,11 +1,13 @@
 """Filters in MLflow's language: the same answers as MLflow's own, and clear words for bad ones."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from harness.runfolder.filters import FILTER, Filter
 from harness.runfolder.run import Run
+from harness.runfolder.selection import select
 from harness.runfolder.target import Target
 from harness.tracking.reading import Reader
 from tests.conftest import new_run, record_training
@@ -85,6 +87,25 @@ def count(outputs: Path, text: str) -> int:
 def test_beyond_mlflow(outputs: Path, text: str, expected: int) -> None:
     """Settings as numbers, and keys without backticks."""
     assert count(outputs, text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("params.bach = '16'", "params.bach: none of 5 runs has it; did you mean 'batch'?"),
+        ("metrics.val/eror < 1", "metrics.val/eror: none of 5 runs has it; did you mean"),
+        ("params.beta9 = '1'", "params.beta9: none of 5 runs has it"),
+        ("params.beta9 IS NULL and tags.colour = 'green'", ""),
+        ("metrics.test/error < 1 and params.optimizer.beta1 > 0", ""),
+    ],
+)
+def test_a_key_that_no_run_has_is_named(outputs: Path, text: str, why: str) -> None:
+    if not why:
+        select(outputs, [text])
+        return
+    with pytest.raises(ValueError, match=re.escape(why)):
+        select(outputs, [text])
+    assert select(outputs / "none", [text]).runs == (), "nothing is known where no run is"
 
 
 @pytest.mark.parametrize(
