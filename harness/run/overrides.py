@@ -33,9 +33,9 @@ COMMAND_KEYS = {
     "note": "TEXT: what should be remembered of it",
     "question": "TEXT: with -m, what the sweep decides; written before its first job",
     "until": "decided: with -m, add seeds only to the settings that can still be the best",
-    "budget": "TIME: with until, no further seed when it is over, such as 90m or 2h",
+    "budget": "TIME: of until or a search, no further seed or trial when it is over: 90m, 2h",
     "max_jobs": "N: with until, the most runs of the sweep",
-    "max_epochs": "N: with until, the most epochs of all its runs together",
+    "max_epochs": "N: of until or a search, the most epochs of all its runs together",
     "on_end": "COMMAND or URL: gets a summary as JSON when the command ends",
 }
 TEXTS = ("name", "note", "question", "on_end")  # whose values are texts as they stand
