@@ -50,7 +50,9 @@ def read(
     table = Table(path, Layout(column, label is not None, target is not None, floats, header))
     try:
         parts = [_split(table, numbers, rows, value_range) for numbers, rows in table.blocks()]
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}; expected a text file of numbers") from None
+    except UnicodeDecodeError as error:
         raise ValueError(f"{path}: expected a text file of numbers, found {error}") from None
     if not parts:
         raise ValueError(f"{path}: expected lines of a label and its pixels, found none")

@@ -15,6 +15,7 @@ from harness.runfolder.own_code import OwnCodeError
 from harness.runfolder.parts import PartError
 
 OWN = (*KINDS, DATASET.name)  # groups whose options may be the user's
+NO_VALUE = re.compile(r"[=,]\s*,|,\s*$")  # a comma with nothing beside it
 
 
 @contextmanager
@@ -43,6 +44,8 @@ def one_line_errors(text: str) -> Iterator[None]:
             line = f"{group}={option}: expected {', '.join(options)}{own}{suggest(option, options)}"
         elif text and "=" not in text:
             line = f"{text}: expected KEY=VALUE, such as batch=64; --help lists all keys"
+        elif "input '" in message and NO_VALUE.search(text):
+            line = f"{text}: expected a value on each side of a comma, such as 16,32"
         else:
             lines = message.splitlines()
             why = " ".join(lines[: 2 if lines and lines[0].endswith(":") else 1])
