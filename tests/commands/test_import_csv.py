@@ -59,7 +59,7 @@ def test_the_printed_command_trains_a_regression(command: Command, tmp_path: Pat
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (
+        (["none.csv", "idx"], "none.csv: No such file or directory; expected a text file"),
             ["none.csv", "idx"],
             "none.csv: No such file or directory; expected a text file of numbers",
         ),
