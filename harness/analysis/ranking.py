@@ -19,6 +19,7 @@ from harness.runfolder.cost import front
 BEST, LOWEST, HIGHEST, TIE = "best", "lowest on test", "highest on test", "tie"
 FIRST = (BEST, LOWEST, HIGHEST)  # the verdicts of the setting ranked first
 WORSE, BETTER, UNKNOWN = "worse", "better on test", "not compared"
+BY_RESULTS = "seeds were added by results"  # why there is no test with a fixed number of them
 SHOWN = 12  # settings whose curves are drawn and whose predictions are compared
 
 
@@ -138,10 +139,19 @@ def _places(settings: Sequence[Setting]) -> list[int]:
     return places
 
 
-def stand(settings: Sequence[Setting], outcomes: Mapping[str, Outcome]) -> list[Standing]:
-    """Compare every setting with the first one, which is the best. outcomes: by run id."""
+def stand(
+    settings: Sequence[Setting], outcomes: Mapping[str, Outcome], *, is_untested: bool = False
+) -> list[Standing]:
+    """Compare every setting with the first one, which is the best. outcomes: by run id.
+
+    is_untested: the number of seeds follows from the results, so that tests with a fixed number
+    would claim too much; none is made.
+    """
     best, *others = settings
-    raw = [_compare(best, other, outcomes, len(others)) for other in others]
+    if is_untested:
+        raw = [_Difference(None, math.nan, BY_RESULTS) for _ in others]
+    else:
+        raw = [_compare(best, other, outcomes, len(others)) for other in others]
     tested = [each for each in raw if each.p is not None]
     corrected = iter(statistics.holm([each.p for each in tested if each.p is not None]))
     ranked = not math.isnan(best.best_val.mean)
@@ -162,6 +172,11 @@ def stand(settings: Sequence[Setting], outcomes: Mapping[str, Outcome]) -> list[
         standings.append(Standing(rank, other, verdict, p, each.difference, seeds, each.why))
     fronts = zip(standings, on_front(settings), strict=True)
     return [replace(standing, on_front=is_on) for standing, is_on in fronts]
+
+
+def are_untested(standings: Sequence[Standing]) -> bool:
+    """Whether nothing was tested, as seeds were added by results."""
+    return any(each.why == BY_RESULTS for each in standings)
 
 
 @dataclass(frozen=True)
