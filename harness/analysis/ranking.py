@@ -22,6 +22,8 @@ WORSE, BETTER, UNKNOWN = "worse", "better on test", "not compared"
 BY_RESULTS = "seeds were added by results"  # why there is no test with a fixed number of them
 SHOWN = 12  # settings whose curves are drawn and whose predictions are compared
 
+BEYOND = f"only the first {SHOWN} are tested on examples"
+
 
 @dataclass(frozen=True)
 class Standing:
@@ -151,7 +153,10 @@ def stand(
     if is_untested:
         raw = [_Difference(None, math.nan, BY_RESULTS) for _ in others]
     else:
-        raw = [_compare(best, other, outcomes, len(others)) for other in others]
+        raw = [
+            _compare(best, other, outcomes, len(others), is_shown=place < SHOWN)
+            for place, other in enumerate(others, start=1)
+        ]
     tested = [each for each in raw if each.p is not None]
     corrected = iter(statistics.holm([each.p for each in tested if each.p is not None]))
     ranked = not math.isnan(best.best_val.mean)
@@ -189,8 +194,10 @@ class _Difference:
 
 
 def _compare(
-    best: Setting, other: Setting, outcomes: Mapping[str, Outcome], comparisons: int
-) -> _Difference:
+    best: Setting, other: Setting, outcomes: Mapping[str, Outcome], comparisons: int, *,
+    is_shown: bool,
+) -> _Difference:  # fmt: skip
+    """Compare two settings. is_shown: whether the predictions of the other one were read."""
     refusal = different_tests(best.chosen, other.chosen)
     if refusal:
         return _Difference(None, math.nan, refusal)
@@ -210,6 +217,8 @@ def _compare(
         why += "; with one seed, only errors are tested" if objective.by_epoch else ""
         return _Difference(None, math.nan, why)
     first, second = outcomes.get(best.chosen.run), outcomes.get(other.chosen.run)
+    if first is not None and not is_shown:
+        return _Difference(None, math.nan, BEYOND)
     if first is None or second is None:
         return _Difference(
             None, math.nan, "fewer than two seeds in common, and no test predictions available"
