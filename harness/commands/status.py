@@ -220,7 +220,8 @@ def runs_table(runs: Sequence[Run], *, short: bool = False) -> Table:
         started = time.strftime(MINUTES, time.localtime(history.created_ms / 1000))
         epochs = f"{len(history.epochs)}/{history.params['epochs']}"
         own = [str(Objective.of(history.params))] if is_mixed else []
-        row = (run.id, started, name, _state(run), epochs, *own, *figures(history))
+        state = history.how_pruned.upper() or _state(run)
+        row = (run.id, started, name, state, epochs, *own, *figures(history))
         said = [*([its] if any(tags) else []), *([history.tags.get(NOTE, "")] if has_note else [])]
         table.add_row(*row, *said)
     return table

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.commands.status import runs_table, sweeps_table
+from harness.run.run_table import sweep_table
 from harness.runfolder import liveness, streams
 from harness.runfolder.plan import Plan, SweepJob, saved_plans
 from tests.conftest import Command, new_run, record_training
@@ -78,6 +79,16 @@ def test_a_running_run_without_its_process_is_shown_as_killed(tmp_path: Path) ->
         assert column(runs_table([run]), "status") == ["RUNNING"], "its lock is held"
     assert column(runs_table([run]), "status") == ["KILLED"]
     assert run.journal.stat().st_size == size, "status only reads"
+
+
+@pytest.mark.parametrize(("is_paused", "word"), [(True, "PAUSED"), (False, "PRUNED")])
+def test_a_run_that_its_search_ended_is_called_as_in_the_table_of_the_search(
+    tmp_path: Path, *, is_paused: bool, word: str
+) -> None:
+    run = record_training(new_run(tmp_path), 0.5, status=None)
+    run.mark_pruned(1, is_paused=is_paused)
+    assert column(runs_table([run]), "status") == [word]
+    assert column(sweep_table([run.history()], None), "status") == [word]
 
 
 def test_one_row_per_sweep(tmp_path: Path) -> None:
