@@ -236,7 +236,7 @@ def sweeps_table(sweeps: Sequence[tuple[int, Plan, Path]]) -> Table:
     if has_name:
         table.add("name", folds=True)
     table.add("date", drop=2)
-    table.add("finished")
+    table.add("finished", folds=True)
     table.add("best", right=True, drop=3)
     table.add("test", right=True, drop=1)
     if has_note:
@@ -251,7 +251,8 @@ def sweeps_table(sweeps: Sequence[tuple[int, Plan, Path]]) -> Table:
             plan.id,
             *([plan.about.name] if has_name else []),
             time.strftime(MINUTES, time.localtime(saved_ns / 1e9)),
-            f"{sum(run.is_finished for run in runs)}/{len(plan.jobs)}",
+            f"{sum(run.is_finished for run in runs)}/{len(plan.jobs)}"
+            f"{', stopped by a limit' if plan.is_limited else ''}",
             value,
             test,
             *([plan.about.note] if has_note else []),

@@ -14,7 +14,7 @@ import pytest
 from harness.commands.status import runs_table, sweeps_table
 from harness.run.run_table import sweep_table
 from harness.runfolder import liveness, streams
-from harness.runfolder.plan import Plan, SweepJob, saved_plans
+from harness.runfolder.plan import ENDED, NO_SEED, Plan, SweepJob, saved_plans
 from tests.conftest import Command, new_run, record_training
 
 
@@ -103,6 +103,24 @@ def test_one_row_per_sweep(tmp_path: Path) -> None:
     assert column(table, "best") == ["50.00%", "50.00%"]
     assert column(table, "test") == ["51.00%", "51.00%"]
     assert column(table, "command") == ["-m seed=1,2", "-m seed=1"]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "finished"),
+    [
+        (f"not decided after 1 of 20 runs: max_jobs=9 {NO_SEED}; tied: a, b", "1/1, stopped by a "
+         "limit"),
+        (f"budget=20s {ENDED} after 1 runs, before its 60 trials", "1/1, stopped by a limit"),
+        ("not decided after 1 of 1 runs: all 3 seeds are used up; tied: a, b", "1/1"),
+        ("decided after 1 of 20 runs: a has the lowest validation error", "1/1"),
+    ],
+)  # fmt: skip
+def test_work_that_a_limit_stopped_does_not_look_whole(
+    tmp_path: Path, verdict: str, finished: str
+) -> None:
+    run = record_training(new_run(tmp_path), 0.5)
+    plan = Plan("aaaa", ("-m",), (SweepJob(run.id, "n", {}, "k"),), verdict=verdict)
+    assert column(sweeps_table([(0, plan, tmp_path)]), "finished") == [finished]
 
 
 def test_the_command_lists_the_newest_runs(command: Command, tmp_path: Path) -> None:

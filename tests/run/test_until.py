@@ -61,6 +61,7 @@ def test_only_settings_that_can_be_the_best_get_more_seeds(
     assert stored["notes"] == local["notes"]
     assert AFTERWARDS in local["notes"]
     assert stored["answer"].startswith("No verdict of until=decided is recorded here. ")
+    assert not plan.is_limited
     shown = command("harness", "status").stdout
     assert f"\nsweep {plan.id}: {verdict.partition('. ')[0]}\n" in shown
     (listed,) = json.loads(command("harness", "status", "--json").stdout)["sweeps"]
