@@ -88,7 +88,8 @@ def build(
             best = replace(best, images=images, weights=weights)
     if selection.is_search and len(settings) > 1 and all(len(s.runs) == 1 for s in settings):
         notes.append(
-            f"the search trained each of the {len(settings)} settings with one seed, and the best "
+            f"the search trained each of the {len(settings)} settings that it finished with one "
+            "seed, and the best "
             "of so many may be luck of the seed: train the settings ranked first with several"
         )
     if len(ranked.shown) < len(settings):
