@@ -20,7 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
 from harness.analysis import fonts
@@ -34,7 +34,8 @@ SIZE = (4.7, 3.3)  # inches on the page, where text has POINTS
 POINTS = 10.0
 COLUMN = 3.35  # inches: the width of a column of a paper
 FORMATS = ("pdf", "svg", "png")
-FEW = "log, few powers of ten"
+LABELS = 3  # at least, on a logarithmic axis
+SUBS = ((1,), (1, 3), (1, 2, 5), (1, 2, 3, 5, 7), tuple(range(1, 10)))  # multiples of powers of ten
 MANY = 8  # values of a swept number that show how they are spread
 SHORT = 12  # characters of the name of a class
 CROWDED = 80  # characters of the names of all points
@@ -357,10 +358,7 @@ def wide(axes: Axes, values: Sequence[float]) -> None:
     linear, log = (middle - low) / (high - low), math.log(middle / low) / math.log(high / low)
     if len(set(values)) >= MANY and abs(linear - 0.5) < abs(log - 0.5):
         return
-    axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.xaxis.set_minor_locator(mpl.ticker.NullLocator())
+    set_scale(axes, axes.xaxis, "log")
 
 
 def logarithmic(axes: Axes, axis: Any, values: Sequence[float]) -> None:
@@ -369,11 +367,11 @@ def logarithmic(axes: Axes, axis: Any, values: Sequence[float]) -> None:
 
 
 def scale(values: Sequence[float]) -> str:
-    """The scale that an axis of these values needs: linear, log, or log with few powers of ten."""
+    """The scale that an axis of these values needs: linear or log."""
     known = [value for value in values if math.isfinite(value)]
     if not known or min(known) <= 0 or max(known) / min(known) < 2:
         return "linear"
-    return FEW if max(known) / min(known) < 20 else "log"
+    return "log"
 
 
 def set_scale(axes: Axes, axis: Any, chosen: str) -> None:
@@ -381,11 +379,22 @@ def set_scale(axes: Axes, axis: Any, chosen: str) -> None:
     if chosen == "linear":
         return
     (axes.set_yscale if axis is axes.yaxis else axes.set_xscale)("log")
-    plain = FuncFormatter(lambda value, _: f"{value:g}")
-    axis.set_major_formatter(plain)
-    subs = (2, 3, 5, 7) if chosen == FEW else ()
-    axis.set_minor_locator(mpl.ticker.LogLocator(subs=subs))
-    axis.set_minor_formatter(plain)
+    axis.set_major_locator(_FewPowers())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
+
+
+class _FewPowers(LogLocator):
+    """Ticks of a logarithmic axis, also where hardly a power of ten is in it."""
+
+    def tick_values(self, vmin: float, vmax: float) -> Any:
+        """As few round numbers between two bounds as give enough labels."""
+        for subs in SUBS:
+            ticks = LogLocator(subs=subs).tick_values(vmin, vmax)
+            shown = [tick for tick in ticks if vmin <= tick <= vmax]
+            if len(shown) >= LABELS:
+                return np.array(shown)
+        return MaxNLocator(LABELS + 1).tick_values(vmin, vmax)
 
 
 def _svg(figure: Figure) -> str:

@@ -24,8 +24,8 @@ from harness.runfolder.plan import Plan
 from harness.runfolder.run import Run
 from harness.runfolder.selection import Folders
 from harness.runfolder.status import RunStatus
-from harness.tracking.recorded import Journals, Recorded, from_journal
-from harness.tracking.selection import Selection
+from harness.tracking.recorded import Recorded, from_journal
+from harness.tracking.selection import Selection, of_plan
 
 
 def after_sweep(plan: Plan, outputs: Path) -> str:
@@ -37,12 +37,7 @@ def after_sweep(plan: Plan, outputs: Path) -> str:
     folder = outputs / "reports" / plan.id
     try:
         recorded = [from_journal(run) for run in plan.readable_runs(outputs)]
-        source = Journals()
-        decided = (plan.verdict,) if plan.verdict else ()
-        whole = Selection(
-            f"sweep {plan.id}", recorded, source, decided, plan.about, plan.is_search,
-            plan.is_raced, plan.costs,
-        )  # fmt: skip
+        whole = of_plan(plan, recorded)
         of_task = comparable.of_one_task(whole, [])
         ranked = comparable.of_one_objective(of_task, []).recorded
         finished = {run.run for run in ranked if run.status is RunStatus.FINISHED}
@@ -52,7 +47,7 @@ def after_sweep(plan: Plan, outputs: Path) -> str:
         if _reported(folder, plan.verdict) != (finished, said, True):
             comparison, chosen = build(whole, outputs)
             files = write(comparison, folder)
-            source.attach(chosen, files, f"report/{plan.id}")
+            whole.source.attach(chosen, files, f"report/{plan.id}")
             paths = [f"report/{plan.id}/{path.name}" for path in files]
             Run(Path(chosen.location)).add_artifacts(paths)
     except Exception as error:
@@ -93,16 +88,17 @@ def build(
             best = replace(best, images=images, weights=weights)
     if selection.is_search and len(settings) > 1 and all(len(s.runs) == 1 for s in settings):
         notes.append(
-            f"the search trained each of the {len(settings)} settings with one seed, and the best "
+            f"the search trained each of the {len(settings)} settings that it finished with one "
+            "seed, and the best "
             "of so many may be luck of the seed: train the settings ranked first with several"
         )
     if len(ranked.shown) < len(settings):
         notes.append(
-            f"curves and predictions are compared for the {SHOWN} settings ranked first; tests "
-            f"over seeds for all {len(settings)}"
+            f"curves and predictions are compared for the {SHOWN} settings ranked first"
+            + ("" if ranked.is_untested else f"; tests over seeds for all {len(settings)}")
         )
-    standings = ranking.stand(settings, outcomes)
-    pairs = ranking.pairs(ranked.shown, outcomes, notes)
+    standings = ranking.stand(settings, outcomes, is_untested=ranked.is_untested)
+    pairs = [] if ranked.is_untested else ranking.pairs(ranked.shown, outcomes, notes)
     tried = trials(selection, ranked.objective) if selection.is_search else []
     shown_figures = [
         *search_figures.figures(tried, ranked.objective),
@@ -117,7 +113,7 @@ def build(
     title += "" if measure is None else f" by {measure.metric.metric}"
     comparison = Comparison(
         title, about, notes, standings, pairs, shown_figures,
-        said.name, said.note, said.question, said.asked_after,
+        said.name, said.note, said.question, said.asked_after, selection.verdict,
     )  # fmt: skip
     return comparison, chosen[0]
 
@@ -171,7 +167,7 @@ def _reported(folder: Path, verdict: str) -> tuple[set[str], tuple[str, str, str
     try:
         content = json.loads((folder / "report.json").read_text())
         name, note, question = (content[key] or "" for key in ("name", "note", "question"))
-        has_verdict = not verdict or verdict in content["notes"]
+        has_verdict = not verdict or verdict in (content["verdict"], *content["notes"])
         return {row["run"] for row in content["runs"]}, (name, note, question), has_verdict
     except (OSError, ValueError, KeyError, TypeError):  # not there, damaged, or of a version before
         return None

@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 
 from harness.analysis import tables
-from harness.analysis.ranking import BETTER, FIRST, TIE, Standing
+from harness.analysis.ranking import BETTER, FIRST, TIE, Standing, are_untested
 from harness.analysis.settings import Setting, Summary
 from harness.runfolder.objective import Objective
 
@@ -89,6 +89,8 @@ def caption(standings: Sequence[Standing], data: str) -> str:
             f" $p$ is of the difference from it in {escaped(objective.test_title)}"
             f" ({escaped('; '.join(whys))}; two-sided, Holm-corrected for {times})."
         )
+    if are_untested(standings):
+        text += " There is no $p$, because seeds were added by results."
     for verdict, words in ((TIE, r"not distinguishable from it at 5\,\%"), (BETTER, "better")):
         if any(standing.verdict == verdict for standing in standings):
             text += f" {MARKS[verdict]}: {words}."

@@ -41,7 +41,8 @@ METHOD = (
         "comparison, 9 for eleven) up to 20, and Student’s paired t for fewer or more seeds. With "
         "one seed: {one_seed}. p is corrected by Holm for the number of "
         "comparisons. A tie is a p of 0.05 or more: no difference was shown, which does not show "
-        "that there is none.",
+        "that there is none. In a sweep with until=decided nothing is tested here, as the number "
+        "of seeds follows from the results; its own rule, whose verdict is above, allows for that.",
     ),
     (
         "Seeds to tell",
@@ -84,7 +85,7 @@ class Comparison:
     about: what was compared and when. notes: what was left out or is missing. standings: the
     ranking, best first. pairs: of the settings, by their index in the ranking. name, note,
     question: what the user wrote about the sweep. asked_after: how many runs had finished when the
-    question was asked.
+    question was asked. verdict: what `until=decided` decided.
     """
 
     title: str
@@ -97,6 +98,12 @@ class Comparison:
     note: str = ""
     question: str = ""
     asked_after: int = 0
+    verdict: str = ""
+
+    @property
+    def lead(self) -> str:
+        """The answer in a few sentences."""
+        return tables.lead(self.standings, self.verdict)
 
     @property
     def settings(self) -> list[Setting]:
@@ -124,7 +131,8 @@ class Comparison:
                 "note": self.note or None,
                 "question": self.question or None,
                 "question_asked_after_runs": self.asked_after if self.question else None,
-                "answer": tables.lead(self.standings),
+                "answer": self.lead,
+                "verdict": self.verdict or None,
                 "notes": list(self.notes),
                 "settings": [fields.typed(row, swept) for row in self.setting_rows()],
                 "runs": [fields.typed(row, swept) for row in self.run_rows()],
@@ -144,7 +152,7 @@ def page(comparison: Comparison) -> str:
         f"<header><h1>{escape(_title(comparison))}</h1>",
         f'<p class="soft">{escape(comparison.about)}</p>',
         _said(comparison),
-        f'<p class="lead">{escape(tables.lead(comparison.standings))}</p></header><main>',
+        f'<p class="lead">{escape(comparison.lead)}</p></header><main>',
         _notes(comparison.notes),
         "<section><h2>Ranking</h2>",
         _ranking(comparison.standings),

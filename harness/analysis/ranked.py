@@ -26,11 +26,15 @@ SAME = 1e-4  # an error that predictions give, and the one that was logged
 
 @dataclass(frozen=True)
 class Ranked:
-    """The settings of a selection, best first, and the finished runs by id."""
+    """The settings of a selection, best first, and the finished runs by id.
+
+    is_untested: see `harness.analysis.ranking.stand`.
+    """
 
     source: Source
     settings: list[Setting]
     finished: dict[str, Recorded]
+    is_untested: bool = False
 
     @property
     def shown(self) -> list[Setting]:
@@ -54,7 +58,8 @@ class Ranked:
     def standings(self, notes: list[str]) -> list[Standing]:
         """The tests against the best setting. notes: gets what is missing for them."""
         with tempfile.TemporaryDirectory() as temporary:
-            return ranking.stand(self.settings, self.outcomes(Path(temporary), notes))
+            outcomes = self.outcomes(Path(temporary), notes)
+            return ranking.stand(self.settings, outcomes, is_untested=self.is_untested)
 
     def outcomes(self, folder: Path, notes: list[str]) -> dict[str, Outcome]:
         """The predictions of the chosen runs by run id. folder: for downloads.
@@ -102,7 +107,7 @@ def rank(selection: Selection, notes: list[str], measure: Measure | None = None)
     order = ranking.ordered(settings, notes)
     if selection.is_raced:
         order = ranking.whole_first(order, notes)
-    return Ranked(selection.source, order, by_id)
+    return Ranked(selection.source, order, by_id, selection.is_untested)
 
 
 def _own(selection: Selection, notes: list[str]) -> tuple[list[Recorded], list[SeedRun]]:

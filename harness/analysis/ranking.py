@@ -19,7 +19,10 @@ from harness.runfolder.cost import front
 BEST, LOWEST, HIGHEST, TIE = "best", "lowest on test", "highest on test", "tie"
 FIRST = (BEST, LOWEST, HIGHEST)  # the verdicts of the setting ranked first
 WORSE, BETTER, UNKNOWN = "worse", "better on test", "not compared"
+BY_RESULTS = "seeds were added by results"  # why there is no test with a fixed number of them
 SHOWN = 12  # settings whose curves are drawn and whose predictions are compared
+
+BEYOND = f"only the first {SHOWN} are tested on examples"
 
 
 @dataclass(frozen=True)
@@ -138,10 +141,22 @@ def _places(settings: Sequence[Setting]) -> list[int]:
     return places
 
 
-def stand(settings: Sequence[Setting], outcomes: Mapping[str, Outcome]) -> list[Standing]:
-    """Compare every setting with the first one, which is the best. outcomes: by run id."""
+def stand(
+    settings: Sequence[Setting], outcomes: Mapping[str, Outcome], *, is_untested: bool = False
+) -> list[Standing]:
+    """Compare every setting with the first one, which is the best. outcomes: by run id.
+
+    is_untested: the number of seeds follows from the results, so that tests with a fixed number
+    would claim too much; none is made.
+    """
     best, *others = settings
-    raw = [_compare(best, other, outcomes, len(others)) for other in others]
+    if is_untested:
+        raw = [_Difference(None, math.nan, BY_RESULTS) for _ in others]
+    else:
+        raw = [
+            _compare(best, other, outcomes, len(others), is_shown=place < SHOWN)
+            for place, other in enumerate(others, start=1)
+        ]
     tested = [each for each in raw if each.p is not None]
     corrected = iter(statistics.holm([each.p for each in tested if each.p is not None]))
     ranked = not math.isnan(best.best_val.mean)
@@ -164,6 +179,11 @@ def stand(settings: Sequence[Setting], outcomes: Mapping[str, Outcome]) -> list[
     return [replace(standing, on_front=is_on) for standing, is_on in fronts]
 
 
+def are_untested(standings: Sequence[Standing]) -> bool:
+    """Whether nothing was tested, as seeds were added by results."""
+    return any(each.why == BY_RESULTS for each in standings)
+
+
 @dataclass(frozen=True)
 class _Difference:
     p: float | None
@@ -174,8 +194,10 @@ class _Difference:
 
 
 def _compare(
-    best: Setting, other: Setting, outcomes: Mapping[str, Outcome], comparisons: int
-) -> _Difference:
+    best: Setting, other: Setting, outcomes: Mapping[str, Outcome], comparisons: int, *,
+    is_shown: bool,
+) -> _Difference:  # fmt: skip
+    """Compare two settings. is_shown: whether the predictions of the other one were read."""
     refusal = different_tests(best.chosen, other.chosen)
     if refusal:
         return _Difference(None, math.nan, refusal)
@@ -195,6 +217,8 @@ def _compare(
         why += "; with one seed, only errors are tested" if objective.by_epoch else ""
         return _Difference(None, math.nan, why)
     first, second = outcomes.get(best.chosen.run), outcomes.get(other.chosen.run)
+    if first is not None and not is_shown:
+        return _Difference(None, math.nan, BEYOND)
     if first is None or second is None:
         return _Difference(
             None, math.nan, "fewer than two seeds in common, and no test predictions available"

@@ -9,8 +9,11 @@ from harness.analysis.settings import Setting
 from harness.runfolder.objective import Objective
 
 
-def sentences(standings: Sequence[Standing], *, data: str) -> list[str]:
-    """A claim about the best setting, and one about each other setting. data: the data set."""
+def sentences(standings: Sequence[Standing], *, data: str, verdict: str = "") -> list[str]:
+    """A claim about the best setting, and one about each other setting. data: the data set.
+
+    verdict: of `until=decided`, which comes first.
+    """
     best, *others = standings
     objective = best.setting.objective
     on = f" on {data}" if data else ""
@@ -23,7 +26,8 @@ def sentences(standings: Sequence[Standing], *, data: str) -> list[str]:
         how = f"was chosen for the {objective.best_word} {objective.title} and has a {test}"
     else:
         how = f"has a {test}"
-    lines = [f"{best.setting.label}{on} {how}."]
+    said = tables.decided(standings, verdict)
+    lines = [*([f"{said}."] if said else []), f"{best.setting.label}{on} {how}."]
     count = sum(standing.p is not None for standing in others)
     return [*lines, *(_claim(best.setting, other, count) for other in others)]
 

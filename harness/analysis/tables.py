@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from harness.analysis.ranking import BETTER, FIRST, TIE, WORSE, Standing, equal
+from harness.analysis.ranking import BETTER, FIRST, TIE, WORSE, Standing, are_untested, equal
 from harness.analysis.seed_run import SeedRun
 from harness.analysis.settings import Setting, Summary, epoch_title
 from harness.runfolder.cost import Cost, spelled
@@ -18,6 +18,7 @@ from harness.runfolder.objective import DEFAULT, Objective
 
 Row = TypeVar("Row")
 DASH = "–"
+UNDECIDED = "no verdict of until=decided is recorded here"
 MOST_NAMES, MOST_CHARACTERS = 6, 100  # of the settings that a sentence names
 
 
@@ -269,12 +270,27 @@ def _words(objective: Objective, epoch: str) -> dict[str, str]:
     }
 
 
-def lead(standings: Sequence[Standing]) -> str:
-    """The answer in one or two sentences."""
+def lead(standings: Sequence[Standing], verdict: str = "") -> str:
+    """The answer in a few sentences. verdict: of `until=decided`, which comes first."""
+    said = decided(standings, verdict)
+    return f"{said}. {_answer(standings)}" if said else _answer(standings)
+
+
+def decided(standings: Sequence[Standing], verdict: str) -> str:
+    """What `until=decided` decided, without what its verdict says of p values, which are not shown.
+
+    Empty for other settings.
+    """
+    said = verdict.partition(". ")[0] or (UNDECIDED if are_untested(standings) else "")
+    return said[:1].upper() + said[1:]
+
+
+def _answer(standings: Sequence[Standing]) -> str:
     best = standings[0]
     n, label, objective = len(best.setting.runs), best.setting.label, best.setting.objective
     over = f"{'over' if n > 1 else 'with'} {best.setting.seeds}"
     word, title, test_title = objective.best_word, objective.title, objective.test_title
+    word += " mean" if are_untested(standings) else ""
     value = spread(best.setting.best_val, objective)
     test = spread(best.setting.test, objective.tested)
     epoch = epoch_title([each.setting for each in standings])

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from harness.analysis import tables
 from harness.analysis.measure import Measure
-from harness.analysis.ranking import FIRST
+from harness.analysis.ranking import FIRST, are_untested
 from harness.analysis.seed_run import SEED
 from harness.commands.options import EVERY_OUTPUTS, JSON, URI, measured, refuse
 from harness.data.atomic import explained
@@ -87,7 +87,7 @@ def compare(
         print(comparison.to_json(), end="")
     else:
         show(terminal_table(comparison))
-        print(tables.lead(comparison.standings))
+        print(comparison.lead)
     about = sys.stderr if as_json else sys.stdout
     for note in comparison.notes:
         print(f"note: {note}", file=sys.stderr)
@@ -134,7 +134,9 @@ def _deliver(run: Run, paths: list[str]) -> None:
 
 def terminal_table(comparison: "Comparison") -> Table:
     """The ranking as a table for the terminal, at most `MOST_ROWS` settings."""
-    table = FittedTable(f"{comparison.title}   (* best, = not distinguishable from it at 5 %)")
+    untested = are_untested(comparison.standings)
+    marks = "* best mean" if untested else "* best, = not distinguishable from it at 5 %"
+    table = FittedTable(f"{comparison.title}   ({marks})")
     standings = comparison.standings[:MOST_ROWS]
     head, rows = tables.ranking(standings, terminal=True)
     mark, *keys = head[: 1 + len(standings[0].setting.values)]

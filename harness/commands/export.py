@@ -123,7 +123,7 @@ def export_latex(
     from harness.analysis import latex
 
     def text() -> str:
-        name, data, standings = _ranking(selection, outputs, uri, measure)
+        name, data, standings, _ = _ranking(selection, outputs, uri, measure)
         return latex.table(standings, data=data, label=name)
 
     _write_text(text, to)
@@ -146,8 +146,9 @@ def export_sentence(
     from harness.analysis.sentences import sentences
 
     def text() -> str:
-        _, data, standings = _ranking(selection, outputs, uri, measure)
-        return "".join(f"{line}\n" for line in sentences(standings, data=data))
+        _, data, standings, verdict = _ranking(selection, outputs, uri, measure)
+        lines = sentences(standings, data=data, verdict=verdict)
+        return "".join(f"{line}\n" for line in lines)
 
     _write_text(text, to)
 
@@ -205,8 +206,11 @@ def _ranking(
     outputs: tuple[Path, ...],
     uri: str | None,
     measure: "Measure | None",
-) -> "tuple[str, str, list[Standing]]":
-    """The name of a selection, that of its data, and its ranking; notes go to standard error."""
+) -> "tuple[str, str, list[Standing], str]":
+    """The name of a selection, that of its data, its ranking, and its verdict.
+
+    Notes go to standard error.
+    """
     from harness.analysis import ranked
 
     notes: list[str] = []
@@ -215,7 +219,7 @@ def _ranking(
     standings = chosen.standings(notes)
     for note in notes:
         click.echo(f"note: {note}", err=True)
-    return selected.name, chosen.data, standings
+    return selected.name, chosen.data, standings, selected.verdict
 
 
 def _write(make: "Callable[[], Frame]", form: str | None, to: Path | None) -> None:

@@ -220,7 +220,8 @@ def runs_table(runs: Sequence[Run], *, short: bool = False) -> Table:
         started = time.strftime(MINUTES, time.localtime(history.created_ms / 1000))
         epochs = f"{len(history.epochs)}/{history.params['epochs']}"
         own = [str(Objective.of(history.params))] if is_mixed else []
-        row = (run.id, started, name, _state(run), epochs, *own, *figures(history))
+        state = history.how_pruned.upper() or _state(run)
+        row = (run.id, started, name, state, epochs, *own, *figures(history))
         said = [*([its] if any(tags) else []), *([history.tags.get(NOTE, "")] if has_note else [])]
         table.add_row(*row, *said)
     return table
@@ -235,7 +236,7 @@ def sweeps_table(sweeps: Sequence[tuple[int, Plan, Path]]) -> Table:
     if has_name:
         table.add("name", folds=True)
     table.add("date", drop=2)
-    table.add("finished")
+    table.add("finished", folds=True)
     table.add("best", right=True, drop=3)
     table.add("test", right=True, drop=1)
     if has_note:
@@ -250,7 +251,8 @@ def sweeps_table(sweeps: Sequence[tuple[int, Plan, Path]]) -> Table:
             plan.id,
             *([plan.about.name] if has_name else []),
             time.strftime(MINUTES, time.localtime(saved_ns / 1e9)),
-            f"{sum(run.is_finished for run in runs)}/{len(plan.jobs)}",
+            f"{sum(run.is_finished for run in runs)}/{len(plan.jobs)}"
+            f"{', stopped by a limit' if plan.is_limited else ''}",
             value,
             test,
             *([plan.about.note] if has_note else []),

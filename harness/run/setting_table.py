@@ -5,14 +5,14 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from harness.analysis import evidence, ranked, tables
-from harness.analysis.ranking import BETTER, TIE, Standing, equal
+from harness.analysis.ranking import BETTER, TIE, Standing, are_untested, equal
 from harness.analysis.settings import Setting, group, natural
 from harness.run.fitted_table import FittedTable
 from harness.runfolder.plan import Plan
 from harness.runfolder.run import Run
 from harness.runfolder.status import RunStatus
-from harness.tracking.recorded import Journals, Recorded, from_journal
-from harness.tracking.selection import Selection
+from harness.tracking.recorded import Recorded, from_journal
+from harness.tracking.selection import of_plan
 
 MARKS = {TIE: "= not distinguishable from it at 5 %", BETTER: "+ better on test"}
 
@@ -24,9 +24,7 @@ def setting_table(runs: Sequence[Run], plan: Plan) -> FittedTable | None:
     has several seeds or a cost, or some runs repeat one. Raises `ValueError` if no run is finished.
     """
     recorded = [from_journal(run) for run in runs]
-    selection = Selection(
-        f"sweep {plan.id}", recorded, Journals(), is_raced=plan.is_raced, costs=plan.costs
-    )
+    selection = of_plan(plan, recorded)
     repeated: list[str] = []
     settings = group(evidence.seed_runs(selection, recorded), repeated)
     if repeated or (not plan.costs and all(len(each.runs) == 1 for each in settings)):
@@ -75,11 +73,12 @@ def _title(standings: Sequence[Standing]) -> str:
     by = objective.test_title if best.rank is None else objective.title
     count = 1 + sum(equal(best.setting, each.setting) for each in others)
     first = f", the first of {count} equal ones" if count > 1 else ""
+    mean = " mean" if are_untested(standings) else ""
     found = {each.verdict for each in others}
     marks = "".join(f", {text}" for verdict, text in MARKS.items() if verdict in found)
     most = best.setting.best_val.n
     last = ", fewer seeds last" if any(each.setting.best_val.n < most for each in others) else ""
-    order = f", ordered by {by}{last}   (* best{first}{marks})" if others else ""
+    order = f", ordered by {by}{last}   (* best{mean}{first}{marks})" if others else ""
     return f"mean ± sd over n seeds{order}"
 
 

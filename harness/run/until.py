@@ -22,7 +22,7 @@ from harness.runfolder.about import About
 from harness.runfolder.config import ConfigError
 from harness.runfolder.history import History
 from harness.runfolder.objective import Objective
-from harness.runfolder.plan import AFTERWARDS
+from harness.runfolder.plan import AFTERWARDS, NO_SEED
 from harness.runfolder.run import Run
 from harness.runfolder.status import RunStatus
 
@@ -120,15 +120,15 @@ class Deciding:
         if not jobs:
             return f"all {self.seeds} seeds are used up"
         if limits.max_jobs is not None and len(histories) + len(jobs) > limits.max_jobs:
-            return f"max_jobs={limits.max_jobs} allows no further seed"
+            return f"max_jobs={limits.max_jobs} {NO_SEED}"
         epochs = sum(len(each.epochs) for each in done)
         epochs += sum(each.job.config.epochs for each in jobs)
         if limits.max_epochs is not None and epochs > limits.max_epochs:
-            return f"max_epochs={limits.max_epochs} allows no further seed"
+            return f"max_epochs={limits.max_epochs} {NO_SEED}"
         each_s = sum(each.seconds for each in done) / len(done)
         needed = each_s * math.ceil(len(jobs) / slots)
         if time.monotonic() - self._begin + needed > limits.seconds:
-            return f"budget={limits.budget} allows no further seed"
+            return f"budget={limits.budget} {NO_SEED}"
         return ""
 
     def _verdict(self, left: list[str], broken: list[str], why: str) -> str:

@@ -15,6 +15,7 @@ from harness.runfolder.folder import Ambiguous, named, open_run
 from harness.runfolder.run import Run
 
 SEARCH, RACE = "hydra/sweeper=optuna", "until="  # as they are typed
+NO_SEED, ENDED = "allows no further seed", "ended the search"  # what a verdict says of a limit
 AFTERWARDS = (
     "Seeds were added by results: p values of tests with a fixed number of seeds are too small"
 )
@@ -74,6 +75,11 @@ class Plan:
     def is_raced(self) -> bool:
         """Whether its settings get their seeds by results, so that some have fewer than others."""
         return self.is_search or any(word.startswith(RACE) for word in self.overrides)
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether a limit ended it, so that there would have been more jobs."""
+        return NO_SEED in self.verdict or ENDED in self.verdict
 
     def save(self, outputs: Path, saved_ns: int | None = None) -> None:
         """Write the plan atomically, with the time: the one saved last is the newest.

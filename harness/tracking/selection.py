@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.runfolder import delivered, selection
@@ -29,7 +29,7 @@ class Selection:
     notes: what a reader of the comparison should know about the choice of runs. about: what was
     said of the sweep, if it is one that is on disk. is_search: whether that is a search. is_raced:
     whether its settings got their seeds by results. costs: what the settings are compared by
-    beside the objective, see `harness.runfolder.cost`.
+    beside the objective, see `harness.runfolder.cost`. verdict: what `until=decided` decided.
     """
 
     title: str
@@ -40,6 +40,12 @@ class Selection:
     is_search: bool = False
     is_raced: bool = False
     costs: tuple[str, ...] = ()
+    verdict: str = ""
+
+    @property
+    def is_untested(self) -> bool:
+        """Whether only the rule of `until=decided` says which setting is better."""
+        return self.is_raced and not self.is_search
 
     @property
     def name(self) -> str:
@@ -67,12 +73,7 @@ def select(outputs: Folders, words: Sequence[str], uri: str | None = None) -> Se
             notes += delivered.deleted(run.folder for run in chosen.runs)
             plan = chosen.plan or Plan("", (), ())
             costs = tuple(dict.fromkeys(cost for each in chosen.plans for cost in each.costs))
-            if plan.verdict or (plan.is_raced and _has_seeds(recorded)):
-                notes.insert(0, plan.verdict or AFTERWARDS)
-            return Selection(
-                chosen.title, recorded, Journals(), tuple(notes), plan.about, plan.is_search,
-                plan.is_raced, costs,
-            )  # fmt: skip
+            return replace(of_plan(plan, recorded, notes), title=chosen.title, costs=costs)
         except Unknown:
             if local.database is None or not local.database.exists():
                 raise
@@ -84,6 +85,18 @@ def select(outputs: Folders, words: Sequence[str], uri: str | None = None) -> Se
     if is_raced and _has_seeds(recorded):
         notes.append(AFTERWARDS)
     return Selection(title, recorded, reader, tuple(notes), is_search=is_search, is_raced=is_raced)
+
+
+def of_plan(plan: Plan, recorded: list[Recorded], notes: Sequence[str] = ()) -> Selection:
+    """The recorded runs of a sweep on disk. notes: come after how its seeds were added."""
+    added = plan.verdict if plan.is_search else ""
+    if not added and plan.is_raced and _has_seeds(recorded):
+        added = AFTERWARDS
+    return Selection(
+        f"sweep {plan.id}", recorded, Journals(), (*([added] if added else []), *notes),
+        plan.about, plan.is_search, plan.is_raced, plan.costs,
+        "" if plan.is_search else plan.verdict,
+    )  # fmt: skip
 
 
 def _has_seeds(recorded: Sequence[Recorded]) -> bool:

@@ -49,6 +49,23 @@ def test_the_axis_of_a_swept_number(values: list[float], scale: str) -> None:
     assert axes.get_xscale() == scale
 
 
+@pytest.mark.parametrize(
+    ("low", "high"), [(0.02, 0.3), (20, 41), (18, 40), (3, 80), (0.02, 0.9), (110, 900), (1, 1e5)]
+)
+def test_a_logarithmic_axis_has_three_labels_or_more(low: float, high: float) -> None:
+    figure, axes = charts.new_figure()
+    axes.plot([low, high], [low, high])
+    charts.logarithmic(axes, axes.yaxis, [low, high])
+    charts.wide(axes, [low, high])
+    figure.canvas.draw()
+    for axis, scale in ((axes.xaxis, axes.get_xscale()), (axes.yaxis, axes.get_yscale())):
+        bounds = axis.get_view_interval()
+        ticks = [each for each in axis.get_ticklocs() if bounds[0] <= each <= bounds[1]]
+        if scale == "log":
+            assert 3 <= len(ticks) <= 8
+        assert len(axis.get_minorticklocs()) == 0
+
+
 def texts(chart: Chart) -> set[str]:
     return {"".join(each.itertext()).strip() for each in ElementTree.fromstring(chart.svg).iter()
             if each.tag.endswith("}text")}  # fmt: skip

@@ -169,3 +169,10 @@ def test_names_of_settings_and_data_are_escaped(standings: list[Standing], tmp_p
     assert r"optimizer.beta\_1" in text
     assert r"my\_mod:A\&B" in text
     assert r"on my\_data" in text
+
+
+def test_a_caption_says_why_there_is_no_p() -> None:
+    runs = [seed_run(b, s, [b / 1e3], (b + s) / 1e3) for b in (16, 32) for s in range(1, 7)]
+    standings = ranking.stand(ranking.ordered(group(runs, []), []), {}, is_untested=True)
+    caption = latex.caption(standings, "")
+    assert caption.endswith(" There is no $p$, because seeds were added by results.")

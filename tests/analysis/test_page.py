@@ -113,6 +113,40 @@ def test_the_page_fits_every_screen_and_needs_no_network(tmp_path: Path) -> None
         browser.close()
 
 
+@in_a_browser
+def test_a_wide_table_takes_the_window_and_shows_where_it_goes_on(tmp_path: Path) -> None:
+    from playwright.sync_api import sync_playwright
+
+    recorded = [make_run(tmp_path, batch, seed) for batch in (5, 6, 30) for seed in (1, 2)]
+    for run in recorded:
+        run.params.update({f"a.long.name.of.key.{n}": run.params["batch"] for n in range(5)})
+    page_file = compare.write(build(tmp_path, *recorded), tmp_path / "reports/abc")[0]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        found = {}
+        for width in (390, 1100, 2600):
+            tab = browser.new_page(viewport={"width": width, "height": 900})
+            tab.goto(page_file.as_uri())
+            assert tab.evaluate("document.documentElement.scrollWidth") <= width
+            found[width] = tab.evaluate(
+                """() => {
+                const box = document.querySelector('.box'), edge = box.getBoundingClientRect();
+                return [box.scrollWidth - box.clientWidth, edge.left, edge.right,
+                        document.querySelector('main').getBoundingClientRect().width,
+                        getComputedStyle(box).backgroundAttachment];
+            }"""
+            )
+            tab.close()
+        browser.close()
+    for width, (_, left, right, *_) in found.items():
+        assert 0 <= left < right <= width
+    assert found[390][0] > 0
+    assert "local" in found[390][4], "a shadow that the end of the table covers"
+    hidden, left, right, text, _ = found[2600]
+    assert hidden == 0
+    assert right - left > text
+
+
 def check_contrast(page: object, selector: str) -> None:
     """WCAG's AA: 4.5 to 1 between the text and what lies under it."""
     ratio = page.evaluate(  # type: ignore[attr-defined]

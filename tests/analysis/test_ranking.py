@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from harness.analysis import fields, ranking, tables
+from harness.analysis import fields, page, ranking, tables
 from harness.analysis.outcome import Outcome
 from harness.analysis.ranking import BEST, BETTER, HIGHEST, TIE, UNKNOWN, WORSE
 from harness.analysis.seed_run import SeedRun
@@ -106,6 +106,16 @@ def test_without_predictions_one_seed_is_not_compared() -> None:
     standings, _ = rank([seed_run(b, 1, [0.01 * b], 0.02) for b in (1, 2)])
     assert standings[1].verdict == UNKNOWN
     assert "no test predictions available" in standings[1].why
+
+
+def test_one_seed_is_tested_for_the_first_settings_only() -> None:
+    runs = [seed_run(b, 1, [0.01 * b], 0.02) for b in range(1, ranking.SHOWN + 3)]
+    shown = {f"{b}-1": outcome(range(20 * b)) for b in range(1, ranking.SHOWN + 1)}
+    standings, _ = rank(runs, shown)
+    assert UNKNOWN not in [each.verdict for each in standings[: ranking.SHOWN]]
+    why = [each.why for each in standings[ranking.SHOWN :]]
+    assert why == ["only the first 12 are tested on examples"] * 2
+    assert len(why[0]) <= page.SENTENCE, "a cell of one line"
 
 
 def test_other_data_is_refused_with_the_reason() -> None:

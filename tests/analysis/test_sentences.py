@@ -68,3 +68,11 @@ def test_one_setting() -> None:
     runs = [seed_run(16, seed, [0.02], 0.02) for seed in (1, 2)]
     (line,) = sentences(ranking.stand(group(runs, []), {}), data="mnist")
     assert line == "the one setting on mnist has a test error of 2.00 % ± 0.00, n = 2."
+
+
+def test_a_verdict_leads_and_nothing_else_is_claimed() -> None:
+    runs = [seed_run(b, s, [b / 1e3], (b + s) / 1e3) for b in (16, 32) for s in range(1, 7)]
+    standings = ranking.stand(ranking.ordered(group(runs, []), []), {}, is_untested=True)
+    first, _, other = sentences(standings, data="", verdict="decided after 12 of 20 runs. More")
+    assert first == "Decided after 12 of 20 runs."
+    assert other.endswith("was not tested against batch=16: seeds were added by results.")

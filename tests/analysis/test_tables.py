@@ -186,3 +186,23 @@ def test_what_a_setting_costs_is_in_its_own_unit() -> None:
     assert shown("parameters", 101770, 101770) == "101,770"
     assert shown("time/epoch_s", 0.5, 0.7) == "0.6 ± 0.14"
     assert shown("machine/cpu_s", float("nan")) == "–"
+
+
+def test_a_verdict_leads_and_nothing_is_called_worse_or_tied() -> None:
+    runs = [
+        seed_run(batch, seed, [error + seed / 1e4], error + seed / 1e4)
+        for batch, error in ((16, 0.02), (32, 0.03)) for seed in range(-3, 4)
+    ]  # fmt: skip
+    settings = ranking.ordered(group(runs, []), [])
+    assert "Worse: batch=32" in tables.lead(ranking.stand(settings, {}))
+    rows = ranking.stand(settings, {}, is_untested=True)
+    verdict = "not decided after 12 of 20 runs; tied: batch=16, batch=32. Seeds were added"
+    assert tables.lead(rows, verdict) == (
+        "Not decided after 12 of 20 runs; tied: batch=16, batch=32. batch=16 has the lowest mean "
+        "validation error: 2.00 ± 0.02 % over 7 seeds, each at its best epoch; its test error is "
+        "2.00 ± 0.02 %."
+    )
+    assert tables.lead(rows).startswith("No verdict of until=decided is recorded here. batch=16")
+    head, cells = tables.ranking(rows)
+    assert [row[head.index("p")] for row in cells] == [tables.DASH] * 2
+    assert [row[head.index("against the best")] for row in cells] == ["best", ranking.BY_RESULTS]

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from harness.commands.status import runs_table, sweeps_table
+from harness.run.run_table import sweep_table
 from harness.runfolder import liveness, streams
-from harness.runfolder.plan import Plan, SweepJob, saved_plans
+from harness.runfolder.plan import ENDED, NO_SEED, Plan, SweepJob, saved_plans
 from tests.conftest import Command, new_run, record_training
 
 
@@ -80,6 +81,16 @@ def test_a_running_run_without_its_process_is_shown_as_killed(tmp_path: Path) ->
     assert run.journal.stat().st_size == size, "status only reads"
 
 
+@pytest.mark.parametrize(("is_paused", "word"), [(True, "PAUSED"), (False, "PRUNED")])
+def test_a_run_that_its_search_ended_is_called_as_in_the_table_of_the_search(
+    tmp_path: Path, *, is_paused: bool, word: str
+) -> None:
+    run = record_training(new_run(tmp_path), 0.5, status=None)
+    run.mark_pruned(1, is_paused=is_paused)
+    assert column(runs_table([run]), "status") == [word]
+    assert column(sweep_table([run.history()], None), "status") == [word]
+
+
 def test_one_row_per_sweep(tmp_path: Path) -> None:
     runs = [record_training(new_run(tmp_path), 0.5), new_run(tmp_path)]
     jobs = tuple(SweepJob(run.id, "n", {}, "k") for run in runs)
@@ -92,6 +103,24 @@ def test_one_row_per_sweep(tmp_path: Path) -> None:
     assert column(table, "best") == ["50.00%", "50.00%"]
     assert column(table, "test") == ["51.00%", "51.00%"]
     assert column(table, "command") == ["-m seed=1,2", "-m seed=1"]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "finished"),
+    [
+        (f"not decided after 1 of 20 runs: max_jobs=9 {NO_SEED}; tied: a, b", "1/1, stopped by a "
+         "limit"),
+        (f"budget=20s {ENDED} after 1 runs, before its 60 trials", "1/1, stopped by a limit"),
+        ("not decided after 1 of 1 runs: all 3 seeds are used up; tied: a, b", "1/1"),
+        ("decided after 1 of 20 runs: a has the lowest validation error", "1/1"),
+    ],
+)  # fmt: skip
+def test_work_that_a_limit_stopped_does_not_look_whole(
+    tmp_path: Path, verdict: str, finished: str
+) -> None:
+    run = record_training(new_run(tmp_path), 0.5)
+    plan = Plan("aaaa", ("-m",), (SweepJob(run.id, "n", {}, "k"),), verdict=verdict)
+    assert column(sweeps_table([(0, plan, tmp_path)]), "finished") == [finished]
 
 
 def test_the_command_lists_the_newest_runs(command: Command, tmp_path: Path) -> None:
@@ -107,7 +136,8 @@ def test_the_command_lists_the_newest_runs(command: Command, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("name", ["status", "du"])
 @pytest.mark.parametrize("limit", ["-3", "0", "2.5", "two", ""])
-def test_a_limit_is_a_whole_number(command: Command, name: str, limit: str) -> None:
+def test_a_limit_is_a_whole_number(command: Command, tmp_path: Path, name: str, limit: str) -> None:
+    (tmp_path / "outputs").mkdir()
     done = command("harness", name, f"--limit={limit}")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"error: --limit {limit}: expected a whole number of at least 1\n"

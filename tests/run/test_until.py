@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.analysis.ranking import BY_RESULTS
 from harness.runfolder.plan import AFTERWARDS, all_plans
 from tests.conftest import RUN, Command, histories, small, start, wait_for
 
@@ -39,16 +40,28 @@ def test_only_settings_that_can_be_the_best_get_more_seeds(
     (plan,) = all_plans(tmp_path / "outputs")
     assert plan.verdict == verdict
     report = tmp_path / "outputs/reports" / plan.id
-    assert json.loads((report / "report.json").read_text())["notes"][0] == verdict
-    assert verdict.partition(",")[0] in (report / "index.html").read_text()
-    compared = command("harness", "compare", plan.id)
-    assert verdict in compared.stdout + compared.stderr
+    said = verdict.partition(". ")[0].capitalize()
+    saved = json.loads((report / "report.json").read_text())
+    assert saved["verdict"] == verdict
+    assert saved["answer"].startswith(said)
+    assert f'<p class="lead">{said}. ' in (report / "index.html").read_text()
+    assert saved["pairs"] == []
+    assert {each["p_holm"] for each in saved["settings"]} == {None}
+    assert {each["against_best"] for each in saved["settings"]} == {"best", "not compared"}
+    assert said in command("harness", "compare", plan.id).stdout
+    (first, *others) = command("harness", "export", "sentence").stdout.splitlines()
+    assert first == f"{said}."
+    assert [each for each in others[1:] if BY_RESULTS not in each] == []
+    assert "(* best mean" in " ".join(done.stdout.split())
     local, stored = (
         json.loads(command("harness", "compare", plan.id, "--no-attach", "--json", *where).stdout)
         for where in ((), ("--uri", f"sqlite:///{tmp_path}/outputs/mlflow.db"))
     )
     assert stored["settings"] == local["settings"], "those with the most seeds are first"
-    assert stored["notes"] == [verdict.partition(". ")[2], *local["notes"][1:]]
+    assert stored["notes"] == local["notes"]
+    assert AFTERWARDS in local["notes"]
+    assert stored["answer"].startswith("No verdict of until=decided is recorded here. ")
+    assert not plan.is_limited
     shown = command("harness", "status").stdout
     assert f"\nsweep {plan.id}: {verdict.partition('. ')[0]}\n" in shown
     (listed,) = json.loads(command("harness", "status", "--json").stdout)["sweeps"]

@@ -36,7 +36,7 @@ from harness.runfolder.folder import Busy
 from harness.runfolder.history import PAUSED, History
 from harness.runfolder.objective import Objective
 from harness.runfolder.parts import PartError
-from harness.runfolder.plan import AFTERWARDS, Plan
+from harness.runfolder.plan import AFTERWARDS, ENDED, Plan
 from harness.runfolder.run import Run
 from harness.runfolder.status import RunStatus
 
@@ -275,7 +275,7 @@ class Trials:
             trials = (
                 f"{len(self.plan.jobs)} runs, before its {self.search.settings.n_trials} trials"
             )
-            by = f"{self._ended_by} ended the search after {trials}"
+            by = f"{self._ended_by} {ENDED} after {trials}"
         if len(self._seeds) < 2:
             self.runs.conclude(by)
             return

@@ -166,7 +166,7 @@ def test_a_search_ends_with_its_report(command: Command, tmp_path: Path, idx_fol
     assert f"report/{page.parent.name}/index.html" in best.artifacts
     stored = (tmp_path / "outputs/artifacts").glob("*/*/artifacts/report/*/index.html")
     assert [path.read_text() for path in stored] == [page.read_text()]
-    note = "the search trained each of the 3 settings with one seed, and the best of so many may be"
+    note = "the search trained each of the 3 settings that it finished with one seed, and the "
     assert any(each.startswith(note) for each in report_of(tmp_path)["notes"])
     compared = command("harness", "compare")
     assert note in compared.stderr, "also when it is compared again"
