@@ -11,7 +11,6 @@ input is a socket on which the command asks for such jobs (see forkserver.py).
 import argparse
 import faulthandler
 import os
-import signal
 import sys
 import threading
 from contextlib import suppress
@@ -21,7 +20,7 @@ from filelock import Timeout
 
 from harness.job import forkserver, interruption, parent
 from harness.job.train import prepare, train
-from harness.runfolder import streams
+from harness.runfolder import ctrl_c, streams
 from harness.runfolder.journal import JournalError
 from harness.runfolder.run import Run
 from harness.runfolder.status import ExitStatus, RunStatus
@@ -87,9 +86,7 @@ def _arguments() -> argparse.Namespace:
 
 def _order_from_parent(*, forking: bool) -> parent.Order | None:
     """What the command asks for; None if it closed the pipe first."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command handles it and closes the pipe
-    if hasattr(signal, "pthread_sigmask"):  # blocked by `prestart.start`
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    ctrl_c.ignore()  # the command handles it and closes the pipe
     numba_failure = parent.preload()
     if forking:
         forkserver.serve(numba_failure or "", prepare)  # returns in the forked job

@@ -16,7 +16,6 @@ import gc
 import json
 import os
 import queue
-import signal
 import sys
 import threading
 import time
@@ -28,6 +27,7 @@ from typing import Any
 
 import psutil
 
+from harness.runfolder import ctrl_c
 from harness.runfolder.journal import JournalError
 from harness.runfolder.run import Run
 from harness.runfolder.target import Target
@@ -176,7 +176,7 @@ class Delivery:
 
 def main() -> None:
     """The delivery process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command handles Ctrl-C and closes the pipe
+    ctrl_c.ignore()  # the command handles it and closes the pipe
     _lower_priority()
     environment.set_up(os.environ)
     answer = os.fdopen(os.dup(1), "w", encoding="utf-8")

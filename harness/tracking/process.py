@@ -12,6 +12,7 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
+from harness.runfolder import ctrl_c
 from harness.runfolder.optional import attempt
 from harness.runfolder.run import Run
 from harness.runfolder.target import Target
@@ -33,7 +34,7 @@ class DeliveryProcess:
         outputs.mkdir(parents=True, exist_ok=True)
         log = outputs.resolve() / "delivery.log"
         log = attempt("delivery.log", partial(_writable, log), Path(os.devnull))
-        with log.open("ab") as errors:  # also those of its start
+        with ctrl_c.held_back(), log.open("ab") as errors:  # also those of its start
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "harness.tracking.delivery"],
                 stdin=subprocess.PIPE,

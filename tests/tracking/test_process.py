@@ -1,6 +1,7 @@
 """The delivery process of a command: it follows, reports, and ends with its command."""
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -100,6 +101,19 @@ def test_a_log_that_cannot_be_written_is_a_warning(
     assert process.close().undelivered == {}
     warning = f"warning: delivery.log: {tmp_path}/delivery.log: Is a directory"
     assert warning in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("pause_s", [0.0, 0.05, 0.5, 3.0])
+def test_an_interrupt_of_the_whole_group_leaves_the_process_alone(
+    tmp_path: Path, pause_s: float
+) -> None:
+    """As Ctrl-C in a terminal, also before the process has imported anything."""
+    process = DeliveryProcess(Target.local(tmp_path), tmp_path)
+    time.sleep(pause_s)
+    process._process.send_signal(signal.SIGINT)
+    process.follow(Run(make_run(tmp_path, "aaa")))
+    assert process.close().undelivered == {}
+    assert "KeyboardInterrupt" not in (tmp_path / "delivery.log").read_text()
 
 
 def test_the_process_ends_with_its_command(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ elsewhere the next job is started in advance. A command does that first, before 
 checks, so this module imports as little as possible.
 """
 
-import signal
 import socket
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from typing import Self
 from harness.job import forkserver
 from harness.run.launchers.base import LauncherError
 from harness.run.launchers.fork import Fork, fork_job
+from harness.runfolder import ctrl_c
 
 JOB = (sys.executable, "-m", "harness.job")
 
@@ -130,16 +130,12 @@ def _line(connection: socket.socket) -> str:
 
 
 def start_job(how: str = "--attached", stdin: int = subprocess.PIPE) -> "subprocess.Popen[bytes]":
-    """Start a job that waits for its run folder; SIGINT is blocked until it has a handler.
+    """Start a job that waits for its run folder.
 
     Raises `LauncherError` when the system refuses a process.
     """
-    mask = getattr(signal, "pthread_sigmask", None)
-    before = mask(signal.SIG_BLOCK, {signal.SIGINT}) if mask else None  # the child inherits it
     try:
-        return subprocess.Popen((*JOB, how), stdin=stdin)
+        with ctrl_c.held_back():
+            return subprocess.Popen((*JOB, how), stdin=stdin)
     except OSError as error:
         raise LauncherError(f"no process for a job can be started: {error}") from error
-    finally:
-        if mask:
-            mask(signal.SIG_SETMASK, before)
