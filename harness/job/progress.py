@@ -14,6 +14,11 @@ from harness.runfolder.optional import attempt
 Show: TypeAlias = Callable[[int, dict[str, float]], None]  # shows the metrics of an epoch
 
 
+GAP = "  "  # between numbers
+BAR, TIME = 25, 8  # characters of the columns, each with the space beside it
+SHORTEST = 10  # of a name
+
+
 @contextmanager
 def display(
     name: str, epochs: int, finished: int = 0, objective: Objective = DEFAULT
@@ -35,8 +40,13 @@ def display(
         attempt(what, shown.close, None)
 
 
-def numbers(values: dict[str, float], objective: Objective = DEFAULT) -> str:
-    """The main metrics of an epoch, on one line, as far as it has them."""
+def numbers(
+    values: dict[str, float], objective: Objective = DEFAULT, width: int | None = None
+) -> str:
+    """The main metrics of an epoch, on one line, as far as it has them.
+
+    width: in characters. The speed is left out first, then the training loss.
+    """
     parts = []
     if metrics.TRAIN_LOSS in values:
         parts.append(f"loss {values[metrics.TRAIN_LOSS]:.4f}")
@@ -46,11 +56,20 @@ def numbers(values: dict[str, float], objective: Objective = DEFAULT) -> str:
         parts.append(f"train error {values[metrics.TRAIN_ERROR]:.2%}")
     if metrics.EXAMPLES_PER_S in values:
         parts.append(f"{values[metrics.EXAMPLES_PER_S]:,.0f} examples/s")
-    return "  ".join(parts)
+    shown = GAP.join(parts)
+    for part in (parts[-1:], parts[:1]):
+        if width is not None and len(shown) > width and len(parts) > 1:
+            parts.remove(*part)
+            shown = GAP.join(parts)
+    return shown
 
 
 class Bar:
-    """A rich progress bar; the last state stays on the screen."""
+    """A rich progress bar; the last state stays on the screen.
+
+    In a narrow terminal numbers are left out, then the bar, and the name is shortened; never the
+    number of the epoch.
+    """
 
     def __init__(
         self, name: str, epochs: int, finished: int, objective: Objective = DEFAULT
@@ -59,14 +78,22 @@ class Bar:
         # Imported here because jobs that run in parallel do not need it.
         from rich import progress as rich
 
+        console = streams.console()
+        left = console.width - len(f" epoch {epochs}/{epochs} ") - TIME
+        least = len(f"{objective.title} 00.00%")
+        most = least + len(f"loss 0.0000{GAP}")
+        room = left - most if left - most >= SHORTEST else left - least
+        name = _shortened(name, max(SHORTEST, room))
+        left -= len(name)
+        has_bar = left >= BAR + most
+        self._width = left - BAR if has_bar else left
         self._progress = rich.Progress(
             rich.TextColumn("{task.description}", markup=False),
-            rich.BarColumn(bar_width=24),
-            rich.TextColumn("epoch"),
-            rich.MofNCompleteColumn(),
+            *([rich.BarColumn(bar_width=BAR - 1)] if has_bar else []),
+            rich.TextColumn("epoch {task.completed}/{task.total}", markup=False),
             rich.TextColumn("{task.fields[numbers]}", markup=False),
             rich.TimeRemainingColumn(compact=True, elapsed_when_finished=True),
-            console=streams.console(),
+            console=console,
         )
         self._task = self._progress.add_task(
             name, total=epochs, completed=finished, numbers="starting"
@@ -75,12 +102,16 @@ class Bar:
 
     def epoch(self, epoch: int, values: dict[str, float]) -> None:
         """Move the bar."""
-        text = numbers(values, self._objective)
+        text = numbers(values, self._objective, self._width)
         self._progress.update(self._task, completed=epoch, numbers=text)
 
     def close(self) -> None:
         """Stop drawing."""
         self._progress.stop()
+
+
+def _shortened(name: str, most: int) -> str:
+    return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
 class Lines:

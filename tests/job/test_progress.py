@@ -73,6 +73,32 @@ def test_a_terminal_has_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "2/3" in text
 
 
+@pytest.mark.parametrize("width", [60, 80, 100, 140])
+@pytest.mark.parametrize("name", ["batch=64,seed=1", "lr=0.1,width=200,activation=relu,seed=12"])
+def test_a_narrow_terminal_has_the_epoch(
+    monkeypatch: pytest.MonkeyPatch, width: int, name: str
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    stream = Terminal()
+    monkeypatch.setattr("sys.stdout", stream)
+    monkeypatch.setenv("COLUMNS", str(width))
+    with progress.display(name, 100) as show:
+        show(12, VALUES | {metrics.EXAMPLES_PER_S: 123_456.0})
+    plain = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", stream.getvalue())
+    last = re.split(r"[\r\n]+", plain.strip())[-1]
+    assert len(last) <= width
+    assert "epoch 12/100 " in last
+    assert "validation error 6.25%" in last
+    assert last.startswith(name[:8])
+    assert re.search(r" [-\d]+:[-\d]\d?-?$", last), "the time left"
+    assert ("━" in last) == (width > 100 or (width == 100 and len(name) < 20))
+    assert ("loss" in last) == (width > 60)
+    assert ("examples/s" in last) == (width == 140 and len(name) < 20)
+
+
 def test_a_display_that_fails_is_one_warning(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
