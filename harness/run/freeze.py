@@ -295,6 +295,8 @@ def _common_tags(overrides: list[str]) -> dict[str, str]:
 def interrupted_run(outputs: Path, prefix: str) -> Run:
     """The run that `resume=PREFIX` continues. Raises `ValueError`."""
     run = folder.find(outputs, prefix)
+    if prefix == "last":
+        run = _started(outputs, run)
     if run.is_finished:
         raise ConfigError(
             f"resume={prefix}: {run.id} is finished; there is nothing to continue; "
@@ -306,3 +308,18 @@ def interrupted_run(outputs: Path, prefix: str) -> Run:
     own_code.use(run.history().code)
     run.dataset()  # extracts it again where the cache has lost it
     return run
+
+
+def _started(outputs: Path, newest: Run) -> Run:
+    """The newest run; of a sweep that was interrupted, rather the job that was being trained."""
+    sweep = newest.history().tags.get("sweep")
+    if newest.history().start is not None or sweep is None:
+        return newest
+    others = [
+        run
+        for run in folder.readable_runs(outputs)
+        if (history := run.history()).tags.get("sweep") == sweep
+        and history.start is not None
+        and history.status is not RunStatus.FINISHED
+    ]
+    return others[-1] if others else newest

@@ -377,6 +377,17 @@ def test_which_run_can_be_resumed(tmp_path: Path, prepared: list[Prepared]) -> N
         freeze.interrupted_run(tmp_path, "zzz")
 
 
+def test_last_is_the_job_that_was_trained_when_its_sweep_was_interrupted(
+    tmp_path: Path, prepared: list[Prepared]
+) -> None:
+    runs = freeze.freeze_sweep(prepared, TYPED, fresh=False).runs(tmp_path)
+    assert freeze.interrupted_run(tmp_path, "last") == runs[-1], "none has started"
+    record_training(runs[0], 0.5, status="KILLED", error="interrupted")
+    assert freeze.interrupted_run(tmp_path, "last") == runs[0]
+    record_training(runs[0], 0.5)
+    assert freeze.interrupted_run(tmp_path, "last") == runs[-1]
+
+
 def test_a_run_whose_own_code_has_changed_is_not_resumed(
     tmp_path: Path, idx_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
