@@ -102,6 +102,7 @@ def _search(
     from harness.run.search import study
 
     search = searching.check(sweeper, line, typed)
+    _check_folder(search.outputs)
     _check_driver(_target_of(search.base))
     choose.check(engines.launcher, search.base.required_threads, is_sweep=True)
     search.storage.check()
@@ -116,6 +117,7 @@ def _search(
 def _resumed(outputs: Path, prefix: str, engines: Engines, prestart: Prestart) -> Task:
     """The task of `resume=PREFIX`."""
     choose.check(engines.launcher, 1, is_sweep=False)
+    _check_folder(outputs)
     signals.raise_at_the_first()
     folder.close_dead(outputs)
     run = freeze.interrupted_run(outputs, prefix)
@@ -142,6 +144,7 @@ def check(line: CommandLine, engines: Engines, *, is_sweep: bool) -> list[Job]:
             decided.append(freeze.with_backend(job))
     jobs = compose.different(decided)  # `backend=auto,numba` may be one job
     _check_common(jobs)
+    _check_folder(Path(jobs[0].config.outputs))
     for job in jobs:
         with freeze.naming(job):
             costs.check(line.costs, job.config)
@@ -172,6 +175,13 @@ def _check_common(jobs: list[Job]) -> None:
         values = {configuration.leaves(job.config)[key] for job in jobs}
         if len(values) > 1:
             raise ConfigError(f"{key}: cannot be swept; give every job the same, found {values}")
+
+
+def _check_folder(outputs: Path) -> None:
+    """Raise `ConfigError` if a file is where outputs, or a folder above it, is to be."""
+    there = next(each for each in (outputs, *outputs.absolute().parents) if each.exists())
+    if not there.is_dir():
+        raise ConfigError(f"outputs={outputs}: {there} is a file; name a folder")
 
 
 def _target_of(config: Config) -> Target | None:

@@ -266,6 +266,19 @@ def test_bad_input_exits_2_and_creates_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("words", [
+    "outputs=file", "outputs=file/runs", "outputs=file resume=last", "-m outputs=file seed=1,2",
+    "-m outputs=file hydra/sweeper=optuna lr=interval(0.1,1)",
+])  # fmt: skip
+def test_a_file_in_place_of_outputs_is_named(command: Command, tmp_path: Path, words: str) -> None:
+    (tmp_path / "file").write_text("")
+    done = command(RUN, *words.split())
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: outputs=file")
+    assert done.stderr.endswith("file is a file; name a folder\n")
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]
+
+
 def test_the_home_directory_is_expanded(command: Command, tmp_path: Path, idx_folder: Path) -> None:
     (tmp_path / "data").symlink_to(idx_folder)
     words = [word for word in small(idx_folder) if not word.startswith("dataset.dir")]
