@@ -286,6 +286,11 @@ class Outputs:
             if len(word) >= ID_PREFIX and (what := removed.named(each, word)):
                 back = f"`python -m harness restore {what.partition(' ')[2]}` brings it back"
                 raise ValueError(f"{what} was removed from {each}; {back}")
+        if word and (aside := self._archived_as(word)):
+            raise ValueError(
+                f"{word!r} was archived, and what was archived is meant by its id: {named(aside)}; "
+                f"`python -m harness archive --undo {aside[0]}` lists it again"
+            )
         raise Unknown(
             word,
             f"{word!r} is no run, sweep, name or experiment in {where}, nor a filter such as "
@@ -293,6 +298,16 @@ class Outputs:
             "MLflow are known to `compare` and `export` only, those of experiments also after "
             "`python -m harness sync`",
         )
+
+    def _archived_as(self, word: str) -> list[str]:
+        """The ids of what was archived and has this name, or is of this experiment."""
+        sweeps = [plan for _, plan, _ in self.aside if plan.about.name == word]
+        runs = [
+            run.id
+            for run in self.runs
+            if run.id in self.archived and word in (run.create["name"], run.create["experiment"])
+        ]
+        return [plan.id for plan in sweeps] or runs
 
     def _sweep(self, plan: Plan, outputs: Path) -> Selection:
         lost = [self.broken[job.run] for job in plan.jobs if job.run in self.broken]

@@ -9,7 +9,7 @@ import harness
 from harness.commands.register import best_of
 from harness.runfolder.plan import Plan, SweepJob
 from harness.runfolder.run import Run
-from harness.runfolder.selection import Unknown, one_run, select
+from harness.runfolder.selection import one_run, select
 from harness.runfolder.sweep import Sweep
 from harness.runfolder.target import Target
 from harness.tracking.selection import newest_sweep
@@ -55,7 +55,7 @@ def test_a_sweep_is_put_aside_and_listed_again(
     assert best_of(outputs, None) == runs[0]
     assert len(select(outputs, ["mnist"]).runs) == 3
     assert len(harness.runs(outputs=outputs)) == 3
-    with pytest.raises(Unknown):
+    with pytest.raises(ValueError, match="was archived"):
         select(outputs, ["n2"])
     again = command("harness", "archive", "--undo", NEW)
     assert again.stdout == f"sweep {NEW}: 2 run(s) are listed again\n"

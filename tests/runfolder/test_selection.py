@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from harness.runfolder import merging, removed, selection
+from harness.runfolder.about import About
 from harness.runfolder.folder import Ambiguous
+from harness.runfolder.history import ARCHIVED
 from harness.runfolder.plan import Plan, SweepJob
 from harness.runfolder.run import REPRODUCES, Run
 from harness.runfolder.selection import Outputs, Unknown, one_run, select, since_ms
@@ -161,6 +163,20 @@ def test_a_run_of_a_sweep_whose_folder_is_gone_is_named(tmp_path: Path) -> None:
     assert len(select([tmp_path, other], ["xaa"]).unreadable) == 1
     removed.erase(tmp_path, removed.removed_run(tmp_path, taken.id))
     assert len(select(tmp_path, ["xaa"]).unreadable) == 1
+
+
+def test_the_name_of_what_was_archived_says_so(tmp_path: Path) -> None:
+    runs = [record_training(new_run(tmp_path, name="pilot"), 0.5) for _ in range(2)]
+    jobs = tuple(SweepJob(run.id, "seed=0", {}, "k") for run in runs[1:])
+    Plan("xaaaaaaaaa", ("-m",), jobs, about=About(name="trial"), is_archived=True).save(tmp_path)
+    with pytest.raises(ValueError, match=r"'trial' was archived, .* by its id: xaaaaaaaaa; "):
+        select(tmp_path, ["trial"])
+    for run in runs:
+        run.add_tags({ARCHIVED: "true"})
+    for word in ("pilot", "mnist"):
+        with pytest.raises(ValueError, match=f"{runs[0].id}, {runs[1].id}; .*--undo {runs[0].id}`"):
+            select(tmp_path, [word])
+    assert ids(select(tmp_path, [runs[0].id]).runs) == [runs[0].id]
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90m", 5400), ("12h", 43200), ("1.5d", 129600)])
