@@ -89,8 +89,8 @@ def build(
     if selection.is_search and len(settings) > 1 and all(len(s.runs) == 1 for s in settings):
         notes.append(
             f"the search trained each of the {len(settings)} settings that it finished with one "
-            "seed, and the best "
-            "of so many may be luck of the seed: train the settings ranked first with several"
+            "seed, and the best of so many may be luck of the seed: train the settings ranked "
+            "first with several"
         )
     if len(ranked.shown) < len(settings):
         notes.append(
@@ -98,6 +98,12 @@ def build(
             + ("" if ranked.is_untested else f"; tests over seeds for all {len(settings)}")
         )
     standings = ranking.stand(settings, outcomes, is_untested=ranked.is_untested)
+    if {each.is_of_networks for each in standings if each.p is not None} == {True, False}:
+        notes.append(
+            "p values are of two kinds: a setting with one seed in common with the best is tested "
+            "as one network against another, on the test examples, which says nothing of other "
+            "seeds; the others over seeds"
+        )
     pairs = [] if ranked.is_untested else ranking.pairs(ranked.shown, outcomes, notes)
     tried = trials(selection, ranked.objective) if selection.is_search else []
     shown_figures = [

@@ -19,6 +19,7 @@ from harness.runfolder.cost import front
 BEST, LOWEST, HIGHEST, TIE = "best", "lowest on test", "highest on test", "tie"
 FIRST = (BEST, LOWEST, HIGHEST)  # the verdicts of the setting ranked first
 WORSE, BETTER, UNKNOWN = "worse", "better on test", "not compared"
+NETWORKS = "McNemar"  # the test of two networks
 BY_RESULTS = "seeds were added by results"  # why there is no test with a fixed number of them
 SHOWN = 12  # settings whose curves are drawn and whose predictions are compared
 
@@ -43,6 +44,11 @@ class Standing:
     seeds: str = ""
     why: str = ""
     on_front: bool = False
+
+    @property
+    def is_of_networks(self) -> bool:
+        """Whether one network was tested against another, not a setting over seeds."""
+        return self.why.startswith(NETWORKS)
 
 
 @dataclass(frozen=True)
@@ -231,7 +237,7 @@ def _compare(
     if objective.tested.name.endswith("accuracy"):
         difference = -difference
     p = statistics.mcnemar(only_first, only_second)
-    why = f"McNemar on {len(first.labels):,} examples, one seed"
+    why = f"{NETWORKS} on {len(first.labels):,} examples, one seed"
     return _Difference(p, difference, why, unpaired=unpaired)
 
 

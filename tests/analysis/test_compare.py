@@ -46,6 +46,14 @@ def test_a_comparison_has_the_recorded_numbers(tmp_path: Path, six: list[Recorde
     assert content["answer"].startswith("batch=5 has the lowest validation error: 5.15 ± 0.07 %")
 
 
+def test_two_kinds_of_p_values_are_said_to_be(tmp_path: Path, six: list[Recorded]) -> None:
+    kinds = "p values are of two kinds"
+    assert not any(kinds in note for note in build(tmp_path, *six).notes), "over seeds"
+    assert any(kinds in note for note in build(tmp_path, *six, make_run(tmp_path, 40, 1)).notes)
+    ones = [run for run in six if run.params["seed"] == "1"]
+    assert not any(kinds in note for note in build(tmp_path, *ones).notes), "one seed each"
+
+
 def test_a_search_shows_its_course_in_place_of_means(tmp_path: Path, six: list[Recorded]) -> None:
     pruned = replace(make_run(tmp_path, 40, 1), status=RunStatus.KILLED, tags={PRUNED: "true"})
     search = Selection("sweep abc", [*six, pruned], Journals(), is_search=True)
