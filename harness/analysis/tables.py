@@ -18,6 +18,7 @@ from harness.runfolder.objective import DEFAULT, Objective
 
 Row = TypeVar("Row")
 DASH = "–"
+MOST_PLAIN = 1e6  # larger numbers have an exponent
 UNDECIDED = "no verdict of until=decided is recorded here"
 MOST_NAMES, MOST_CHARACTERS = 6, 100  # of the settings that a sentence names
 
@@ -55,7 +56,8 @@ def spread(summary: Summary, objective: Objective = DEFAULT) -> str:
     if math.isnan(summary.deviation):
         return figure(summary.mean, objective)
     if not objective.is_fraction:
-        return f"{summary.mean:.4g} ± {summary.deviation:.2g}"
+        mean, deviation = _alike(summary.mean, summary.deviation, by=summary.deviation, digits=2)
+        return f"{mean} ± {deviation}"
     return f"{100 * summary.mean:.2f} ± {100 * summary.deviation:.2f} %"
 
 
@@ -64,8 +66,18 @@ def span(low: float, high: float, objective: Objective = DEFAULT) -> str:
     if math.isnan(low):
         return DASH
     if not objective.is_fraction:
-        return f"{low:.4g} – {high:.4g}"
+        low_text, high_text = _alike(low, high, by=high, digits=4)
+        return f"{low_text} – {high_text}"
     return f"{100 * low:.2f} – {100 * high:.2f} %"
+
+
+def _alike(*values: float, by: float, digits: int) -> list[str]:
+    """Numbers with as many decimals as give `by` so many significant digits."""
+    is_known = by != 0 and math.isfinite(by)
+    decimals = digits - 1 - math.floor(math.log10(abs(by))) if is_known else -1
+    if not is_known or decimals > 6 or abs(by) >= MOST_PLAIN:
+        return [f"{value:.4g}" for value in values]
+    return [f"{value:.{max(0, decimals)}f}" for value in values]
 
 
 def p_value(p: float | None) -> str:

@@ -152,7 +152,7 @@ def test_titles_and_numbers_follow_the_objective() -> None:
     rows = ranking.stand(ranking.ordered(group(runs, []), []), {})
     head, ((*cells,),) = tables.ranking(rows, terminal=True)
     assert head[2:6] == ["val loss, best epoch", "last epoch", "test loss", "chosen run"]
-    assert cells[2:6] == ["0.1246 ± 0.059", "0.1246 ± 0.059", "0.25 ± 0", "0.25"]
+    assert cells[2:6] == ["0.125 ± 0.059", "0.125 ± 0.059", "0.25 ± 0", "0.25"]
     head, _ = tables.ranking(rows)
     assert "chosen run’s test\nloss" in head
     head, cells = tables.all_runs([each.setting for each in rows])
@@ -160,7 +160,7 @@ def test_titles_and_numbers_follow_the_objective() -> None:
                          "validation loss,\nlast epoch", "test loss"]  # fmt: skip
     assert cells[0][2:6] == ["0.0831", "2", "0.0831", "0.25"]
     assert tables.lead(rows) == (
-        "the one setting: validation loss 0.1246 ± 0.059 over 2 seeds, test loss 0.25 ± 0."
+        "the one setting: validation loss 0.125 ± 0.059 over 2 seeds, test loss 0.25 ± 0."
     )
 
 
@@ -206,3 +206,23 @@ def test_a_verdict_leads_and_nothing_is_called_worse_or_tied() -> None:
     head, cells = tables.ranking(rows)
     assert [row[head.index("p")] for row in cells] == [tables.DASH] * 2
     assert [row[head.index("against the best")] for row in cells] == ["best", ranking.BY_RESULTS]
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ([2483.0, 8120.0], "5302 ± 3986"),
+        ([0.12, 0.1249], "0.1225 ± 0.0035"),
+        ([12.0, 13.0], "12.50 ± 0.71"),
+        ([2.0, 2.0], "2 ± 0"),
+        ([3e8, 4e8], "3.5e+08 ± 7.071e+07"),
+    ],
+)
+def test_a_mean_has_the_decimals_of_its_deviation(values: list[float], text: str) -> None:
+    assert tables.spread(summarize(values), Objective("val/mae")) == text
+
+
+def test_both_ends_of_a_range_have_the_same_decimals() -> None:
+    objective = Objective("val/mae")
+    assert tables.span(1.012, 1.06, objective) == "1.012 – 1.060"
+    assert tables.span(-math.inf, math.inf, objective) == "-inf – inf"
