@@ -1,5 +1,6 @@
 """Tables of runs: one row a run or a setting, and which row is the best."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -120,7 +121,8 @@ def _setting_table(
 def sweep_table(histories: Sequence[History], plan: Plan | None) -> Table:
     """One row per run: swept values (or the name), figures, status, run id.
 
-    The runs are of one data set and objective.
+    The runs are of one data set and objective. Those of a search come in the order of their values,
+    of a sweep in that of its jobs.
     """
     best = best_row(histories)
     objective = (objectives(histories) or [DEFAULT])[0]
@@ -136,7 +138,11 @@ def sweep_table(histories: Sequence[History], plan: Plan | None) -> Table:
         table.add(heading, right=True, drop=drop)
     table.add("status", folds=True, drop=4)
     table.add("run id")
-    for index, history in enumerate(histories):
+    order = list(range(len(histories)))
+    if plan is not None and plan.is_search:
+        order.sort(key=lambda index: (index != best, _place(histories[index], objective)))
+    for index in order:
+        history = histories[index]
         table.add_row(
             "*" if index == best else "",
             *([swept[index][key] for key in keys] if keys else [history.name]),
@@ -146,6 +152,12 @@ def sweep_table(histories: Sequence[History], plan: Plan | None) -> Table:
             style="bold" if index == best else None,
         )
     return table
+
+
+def _place(history: History, objective: Objective) -> tuple[bool, float]:
+    """A key that sorts the best finished run first, and runs that are not finished last."""
+    is_left = history.status is not RunStatus.FINISHED
+    return is_left, math.inf if is_left else objective.order(history.final.get(objective.best_key))
 
 
 def _status(history: History) -> str:

@@ -43,6 +43,19 @@ def test_the_table_marks_the_best_run(tmp_path: Path) -> None:
     assert [row.style for row in table.rows] == [None, "bold", None, None]
 
 
+def test_a_search_has_its_best_trials_first(tmp_path: Path) -> None:
+    errors = (0.5, 0.125 + 1e-16, 0.01, 0.125, 0.25)
+    statuses = ("FINISHED", "FINISHED", "KILLED", "FINISHED", "FINISHED")
+    pairs = zip(errors, statuses, strict=True)
+    runs = [record_training(new_run(tmp_path), each, 0.75, status=status) for each, status in pairs]
+    plan = replace(plan_of(*runs), overrides=("-m", "hydra/sweeper=optuna"))
+    table = sweep_table([run.history() for run in runs], plan)
+    rows = list(zip(*(column.cells for column in table.columns), strict=True))
+    assert [row[1] for row in rows] == ["2", "4", "5", "1", "3"]
+    assert [row[0] for row in rows] == ["*", "", "", "", ""]
+    assert [row[-1] for row in rows] == [runs[int(row[1]) - 1].id for row in rows]
+
+
 def test_80_columns_show_numbers_in_full(tmp_path: Path, capsys: Output) -> None:
     runs = [record_training(new_run(tmp_path), error, 0.75) for error in (0.5, 0.125)]
     swept = {"lr": "0.00034892134901234", "loss.name": "mine.losses:Hinge", "batch": "16"}
