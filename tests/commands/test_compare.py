@@ -160,7 +160,7 @@ def test_two_objectives_are_two_comparisons(
         (["params.batch = '7'"], "filter params.batch = '7': there are no runs to compare\n"),
         (
             ["params.loss = 'm:L'"],
-            "filter params.loss = 'm:L': there are no runs to compare; the key is params.loss.name",
+            "params.loss: none of 7 runs has it; did you mean 'loss.name'?",
         ),
     ],
 )
