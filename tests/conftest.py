@@ -3,12 +3,13 @@
 import atexit
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -72,6 +73,14 @@ def write_idx_folder(
 def idx_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small data set of 6x5 images in 4 classes: 300 for training, 100 for testing."""
     return write_idx_folder(tmp_path_factory.mktemp("idx"))
+
+
+@pytest.fixture
+def heard_sigint() -> Iterator[None]:
+    """As in a terminal: a shell's background job, and what it starts, ignores SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

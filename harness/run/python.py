@@ -159,6 +159,7 @@ def _run(arguments: list[str], made: Path, last: deque[str], *, quiet: bool) -> 
         text=True,
         errors="replace",
         env=environment,
+        start_new_session=True,  # Ctrl-C in a terminal would reach it twice: here and from below
     )
     assert process.stdin is not None
     assert process.stdout is not None

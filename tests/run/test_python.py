@@ -1,13 +1,17 @@
 """The commands from Python: what they return and raise, in a thread, and what is public."""
 
+import os
+import signal
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
+import psutil
 import pytest
 
 import harness
+from harness.runfolder.folder import all_runs
 from tests.conftest import run_folders, small, wait_for
 
 
@@ -34,6 +38,28 @@ def test_a_run(here: Path, idx_folder: Path, capsys: pytest.CaptureFixture[str])
 
 def starts(runs: list[harness.Run], prefix: str) -> bool:
     return any(run.id.startswith(prefix) for run in runs)
+
+
+@pytest.mark.fault
+def test_ctrl_c_in_a_terminal_stops_the_command_cleanly(here: Path) -> None:
+    """Every process of the terminal gets it. A second one would end the command at once."""
+    code = (
+        "import harness, signal\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "harness.train(['tracking=none', 'epochs=500'])\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    wait_for(lambda: any(run.history().epochs for run in all_runs(here / "outputs")), 60)
+    (command,) = psutil.Process(process.pid).children()
+    assert os.getpgid(command.pid) != process.pid, "the signals may arrive as one"
+    os.killpg(process.pid, signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert "KeyboardInterrupt" in stderr
+    assert "interrupted again" not in stdout
+    assert [run.history().status for run in all_runs(here / "outputs")] == ["KILLED"]
 
 
 def test_a_sweep_in_a_thread(here: Path, idx_folder: Path) -> None:

@@ -11,6 +11,7 @@ from harness.runfolder import ctrl_c
 IGNORING = "from harness.runfolder import ctrl_c; ctrl_c.ignore(); print('ready', flush=True); "
 
 
+@pytest.mark.usefixtures("heard_sigint")
 @pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="Windows has no masks")
 def test_a_process_that_is_started_meanwhile_outlives_an_interrupt() -> None:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())

@@ -103,6 +103,7 @@ def test_a_log_that_cannot_be_written_is_a_warning(
     assert warning in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("heard_sigint")
 @pytest.mark.parametrize("pause_s", [0.0, 0.05, 0.5, 3.0])
 def test_an_interrupt_of_the_whole_group_leaves_the_process_alone(
     tmp_path: Path, pause_s: float
