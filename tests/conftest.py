@@ -27,6 +27,7 @@ from harness.runfolder import liveness
 from harness.runfolder.folder import Identity, all_runs
 from harness.runfolder.history import History
 from harness.runfolder.objective import Objective
+from harness.runfolder.plan import Plan, SweepJob
 from harness.runfolder.run import Run
 from harness.runfolder.schema import Config
 from harness.tracking import environment
@@ -213,6 +214,15 @@ def new_run(outputs: Path, *overrides: str, name: str = "batch=16", **tags: str)
     config = replace(composed(*overrides), outputs=str(outputs))
     identity = Identity(name, {"run_key": "key", **tags}, DATASET)
     return folders.create(outputs, config, identity)
+
+
+def plan_of(*runs: Run) -> Plan:
+    """The plan of a sweep over the batch size."""
+    jobs = tuple(
+        SweepJob(run.id, f"batch={number}", {"batch": str(number)}, "key")
+        for number, run in enumerate(runs, 1)
+    )
+    return Plan("0123456789", ("-m", "batch=1,2"), jobs)
 
 
 def record_training(

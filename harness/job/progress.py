@@ -13,7 +13,6 @@ from harness.runfolder.optional import attempt
 
 Show: TypeAlias = Callable[[int, dict[str, float]], None]  # shows the metrics of an epoch
 
-
 GAP = "  "  # between numbers
 BAR, TIME = 25, 8  # characters of the columns, each with the space beside it
 SHORTEST = 10  # of a name

@@ -321,5 +321,7 @@ def _started(outputs: Path, newest: Run) -> Run:
         if (history := run.history()).tags.get("sweep") == sweep
         and history.start is not None
         and history.status is not RunStatus.FINISHED
+        and not history.is_pruned
+        and not run.is_live()
     ]
     return others[-1] if others else newest

@@ -9,20 +9,10 @@ from rich.table import Table
 from harness.run.run_table import best_row, figures, sweep_table, sweep_tables
 from harness.runfolder import folder, streams
 from harness.runfolder.folder import Identity
-from harness.runfolder.plan import Plan, SweepJob
-from harness.runfolder.run import Run
-from tests.conftest import DATASET, composed, new_run, record_training
+from harness.runfolder.plan import SweepJob
+from tests.conftest import DATASET, composed, new_run, plan_of, record_training
 
 Output = pytest.CaptureFixture[str]
-
-
-def plan_of(*runs: Run) -> Plan:
-    """The plan of a sweep over the batch size."""
-    jobs = tuple(
-        SweepJob(run.id, f"batch={number}", {"batch": str(number)}, "key")
-        for number, run in enumerate(runs, 1)
-    )
-    return Plan("0123456789", ("-m", "batch=1,2"), jobs)
 
 
 def test_the_table_marks_the_best_run(tmp_path: Path) -> None:

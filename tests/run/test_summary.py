@@ -7,23 +7,14 @@ from pathlib import Path
 import pytest
 
 from harness.run.summary import summarize
-from harness.runfolder.plan import Plan, SweepJob
+from harness.runfolder.plan import SweepJob
 from harness.runfolder.run import Run
 from harness.runfolder.status import ExitStatus
 from harness.runfolder.target import Target
 from harness.tracking.delivery import Report
-from tests.conftest import new_run, record_training
+from tests.conftest import new_run, plan_of, record_training
 
 Output = pytest.CaptureFixture[str]
-
-
-def plan_of(*runs: Run) -> Plan:
-    """The plan of a sweep over the batch size."""
-    jobs = tuple(
-        SweepJob(run.id, f"batch={number}", {"batch": str(number)}, "key")
-        for number, run in enumerate(runs, 1)
-    )
-    return Plan("0123456789", ("-m", "batch=1,2"), jobs)
 
 
 def summarized(
