@@ -66,6 +66,17 @@ def assert_whole(cwd: Path, epochs: int, count: int) -> None:
         assert [record["epoch"] for record in run.epochs] == list(range(1, epochs + 1))
 
 
+def assert_paused_and_whole(cwd: Path, epochs: int, count: int) -> None:
+    """Every run has each of its epochs once; some paused, and the best went on to the end."""
+    runs = histories(cwd)
+    assert len(runs) == count
+    lengths = sorted(len(run.epochs) for run in runs)
+    assert lengths[0] < epochs == lengths[-1]
+    for run in runs:
+        assert [record["epoch"] for record in run.epochs] == list(range(1, len(run.epochs) + 1))
+        assert run.status == ("FINISHED" if len(run.epochs) == epochs else "KILLED")
+
+
 def test_an_array_of_six_of_which_one_is_cancelled_and_continued(
     tmp_path: Path, idx_folder: Path
 ) -> None:
@@ -139,11 +150,14 @@ def test_two_commands_submit_each_job_once(tmp_path: Path, idx_folder: Path, kin
         assert [record["kind"] for record in records].count("start") == 1, "never started twice"
 
 
-def test_array_tasks_are_commands_of_one_search(tmp_path: Path, idx_folder: Path) -> None:
+@pytest.mark.parametrize("pruner", ["none", "asha"])
+def test_array_tasks_are_commands_of_one_search(
+    tmp_path: Path, idx_folder: Path, pruner: str
+) -> None:
     """Each task of the array runs the same command; one of them is requeued."""
     words = ("-m", *small(idx_folder, "tracking=none", "batch=10", "width=300", "epochs=60",
              "backend=numpy", "threads=1"), "hydra/sweeper=optuna", "lr=interval(0.01,1)",
-             "hydra.sweeper.n_trials=6", "hydra.sweeper.pruner=none")  # fmt: skip
+             "hydra.sweeper.n_trials=6", f"hydra.sweeper.pruner={pruner}")  # fmt: skip
     line = "exec " + shlex.join([sys.executable, "-m", RUN, *words])
     number = ask("sbatch", "--parsable", "--array=1-2", "--mem=1G", "--requeue",
                  f"--chdir={tmp_path}", f"--wrap={line}").strip()  # fmt: skip
@@ -155,7 +169,10 @@ def test_array_tasks_are_commands_of_one_search(tmp_path: Path, idx_folder: Path
         return states.strip() == "COMPLETED"
 
     wait_for(is_done, 400)
-    assert_whole(tmp_path, 60, 6)
+    if pruner == "none":
+        assert_whole(tmp_path, 60, 6)
+    else:
+        assert_paused_and_whole(tmp_path, 60, 6)
     ask("scancel", number)
 
 
