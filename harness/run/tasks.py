@@ -4,6 +4,7 @@ Everything is checked before anything is created.
 """
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -178,10 +179,15 @@ def _check_common(jobs: list[Job]) -> None:
 
 
 def _check_folder(outputs: Path) -> None:
-    """Raise `ConfigError` if a file is where outputs, or a folder above it, is to be."""
-    there = next(each for each in (outputs, *outputs.absolute().parents) if each.exists())
+    """Raise `ConfigError` unless runs can be made in outputs, or in what is there of its path."""
+    runs = folder.runs_folder(outputs)
+    # False also for what may not be looked at.
+    there = next(each for each in (runs, *runs.parents) if os.access(each, os.F_OK))
     if not there.is_dir():
         raise ConfigError(f"outputs={outputs}: {there} is a file; name a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        place = there.absolute()
+        raise ConfigError(f"outputs={outputs}: {place} cannot be written to; name another folder")
 
 
 def _target_of(config: Config) -> Target | None:

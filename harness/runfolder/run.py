@@ -8,6 +8,7 @@ outputs/runs/<run id>/
     delivered.json        how much of the journal the tracking store has
 """
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -133,8 +134,11 @@ class Run:
     def check_trainable(self) -> None:
         """Raise `ConfigError` if the run cannot be trained here.
 
-        Its config.yaml is missing or was changed, or a newer version wrote what is not known here.
+        Its folder is another user's, its config.yaml is missing or was changed, or a newer version
+        wrote what is not known here.
         """
+        if not os.access(self.folder, os.W_OK | os.X_OK):
+            raise ConfigError(f"{self.folder}: cannot be written to; its owner can train it")
         if unknown := self.history().unknown:
             what = versions.describe(self.journal, unknown)
             raise ConfigError(f"{what}; train it with that version")
