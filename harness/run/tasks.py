@@ -125,7 +125,8 @@ def _resumed(outputs: Path, prefix: str, engines: Engines, prestart: Prestart) -
     _check_driver(run.target())
     if _is_numba_broken(prestart, [run.config]):
         raise ConfigError(f"resume={prefix}: backend=numba: {numba_loading.fault()}")
-    return _training([run], None, engines, prestart)
+    rest = partial(execute.execute, [run], None, engines, prestart, resumes=True)
+    return Task(rest, outputs, [run.id])
 
 
 def check(line: CommandLine, engines: Engines, *, is_sweep: bool) -> list[Job]:
