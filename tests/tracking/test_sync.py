@@ -350,7 +350,9 @@ def test_a_deleted_experiment_does_not_hide_the_others(tmp_path: Path) -> None:
     store.client.delete_experiment(delivered.read(gone)["experiment_id"])
     done = synced(tmp_path)
     assert done.exit_code == 3, "the other run is bound for the deleted experiment as well"
-    assert "not delivered yet: b: experiment 'mnist' was deleted in" in done.stderr
+    restore = f"`MLFLOW_TRACKING_URI={Target.local(tmp_path).uri} mlflow experiments restore"
+    line = f"not delivered yet: b: experiment 'mnist' was deleted in MLflow; {restore} "
+    assert line in done.stderr
     assert "a: was deleted in the store" in done.stdout
     store.client.restore_experiment(delivered.read(gone)["experiment_id"])
     assert synced(tmp_path).exit_code == 0
