@@ -65,7 +65,7 @@ def trained(user: Shared, folder: Path, idx_folder: Path) -> Path:
 
 def test_a_group_trains_and_delivers_together(trained: Path, user: Shared) -> None:
     sync = user(1002, "harness", "sync")
-    assert "3 of 3 runs complete" in sync.stdout
+    assert "3 of 3 runs delivered in full" in sync.stdout
     locked = [path for path in trained.rglob("*") if not path.stat().st_mode & 0o020]
     assert not locked, "the group may write everywhere"
 
