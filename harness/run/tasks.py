@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.data.atomic import write_text
+from harness.data.atomic import allows, write_text
 from harness.nn.compiled import numba_loading
 from harness.run import compose, costs, execute, freeze, misplaced_keys, overrides, signals
 from harness.run.compose import Job
@@ -183,10 +183,10 @@ def _check_folder(outputs: Path) -> None:
     """Raise `ConfigError` unless runs can be made in outputs, or in what is there of its path."""
     runs = folder.runs_folder(outputs)
     # False also for what may not be looked at.
-    there = next(each for each in (runs, *runs.parents) if os.access(each, os.F_OK))
+    there = next(each for each in (runs, *runs.parents) if allows(each, os.F_OK))
     if not there.is_dir():
         raise ConfigError(f"outputs={outputs}: {there} is a file; name a folder")
-    if not os.access(there, os.W_OK | os.X_OK):
+    if not allows(there):
         place = there.absolute()
         raise ConfigError(f"outputs={outputs}: {place} cannot be written to; name another folder")
 

@@ -8,7 +8,6 @@ outputs/runs/<run id>/
     delivered.json        how much of the journal the tracking store has
 """
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from harness.data.atomic import write_text
+from harness.data.atomic import allows, write_text
 from harness.runfolder import delivered, liveness, versions
 from harness.runfolder import journal as journals
 from harness.runfolder.artifacts import Artifact
@@ -137,7 +136,7 @@ class Run:
         Its folder is another user's, its config.yaml is missing or was changed, or a newer version
         wrote what is not known here.
         """
-        if not os.access(self.folder, os.W_OK | os.X_OK):
+        if not allows(self.folder):
             raise ConfigError(f"{self.folder}: cannot be written to; its owner can train it")
         if unknown := self.history().unknown:
             what = versions.describe(self.journal, unknown)
