@@ -133,4 +133,4 @@ def test_a_full_disk_delays_only_the_delivery(disk: Path, tmp_path: Path, idx_fo
     filler.unlink()
     done = command("harness", "sync")
     assert done.returncode == 0, done.stderr
-    assert "1 of 1 runs complete" in done.stdout
+    assert "1 of 1 runs delivered in full" in done.stdout

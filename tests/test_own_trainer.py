@@ -243,7 +243,7 @@ def test_a_sweep_of_an_own_trainer(command: Command, project: Path, idx_folder: 
     assert "trainer.rate" in compared.stdout
     synced = command("harness", "sync")
     assert synced.returncode == 0, synced.stderr
-    assert "4 of 4 runs complete" in synced.stdout
+    assert "4 of 4 runs delivered in full" in synced.stdout
     reproduced = command("harness", "reproduce", "last")
     assert reproduced.returncode == 0, reproduced.stdout + reproduced.stderr
     assert "filelock" in reproduced.stdout

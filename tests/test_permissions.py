@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from harness.runfolder.folder import all_runs
 from tests.conftest import ROOT, RUN, as_user, needs_root, python_path, small
 
 pytestmark = [needs_root, pytest.mark.service]
@@ -63,7 +65,7 @@ def trained(user: Shared, folder: Path, idx_folder: Path) -> Path:
 
 def test_a_group_trains_and_delivers_together(trained: Path, user: Shared) -> None:
     sync = user(1002, "harness", "sync")
-    assert "3 of 3 runs complete" in sync.stdout
+    assert "3 of 3 runs delivered in full" in sync.stdout
     locked = [path for path in trained.rglob("*") if not path.stat().st_mode & 0o020]
     assert not locked, "the group may write everywhere"
 
@@ -87,13 +89,36 @@ def test_everything_that_only_reads_works_for_others(
     assert {path: path.stat().st_mtime_ns for path in trained.rglob("*")} == before
 
 
-def test_training_where_nothing_can_be_written_is_one_line(
-    trained: Path, user: Shared, idx_folder: Path
+@pytest.mark.parametrize("words", [
+    "", "-m seed=1,2", "outputs=outputs/runs/new", "-m hydra/sweeper=optuna lr=interval(0.1,1)",
+])  # fmt: skip
+def test_training_where_nothing_can_be_written_is_bad_input(
+    trained: Path, user: Shared, idx_folder: Path, words: str
 ) -> None:
-    done = user(1003, RUN, *small(idx_folder), group=2003)
-    assert done.returncode == 1
-    assert "outputs/runs" in done.stderr.splitlines()[-1]
-    assert "Traceback" not in done.stderr
+    done = user(1003, RUN, *small(idx_folder), *words.split(), group=2003)
+    assert (done.returncode, done.stdout) == (2, "")
+    line = r"error: outputs=\S+: /\S+/outputs/runs cannot be written to; name another folder\n"
+    assert re.fullmatch(line, done.stderr)
+
+
+def test_the_unfinished_run_of_another_user_is_named(
+    trained: Path, user: Shared, folder: Path, idx_folder: Path
+) -> None:
+    """The group may write everywhere but into its folder."""
+    outputs = folder / "copy"
+    shutil.copytree(trained, outputs)
+    run = next(run for run in all_runs(outputs) if run.name == "seed=1")
+    lines = run.journal.read_bytes().splitlines(keepends=True)
+    run.journal.write_bytes(b"".join(lines[:3]))
+    (run.folder / "delivered.json").unlink()
+    for path in (outputs, *outputs.rglob("*")):
+        os.chown(path, 1001, GROUP)
+    run.folder.chmod(0o755)
+    sweep = ["-m", *small(idx_folder, "epochs=2", "threads=1", "seed=1,4")]
+    for words in ([f"resume={run.id}"], sweep):
+        done = user(1002, RUN, f"outputs={outputs}", *words)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr == f"error: {run.folder}: cannot be written to; its owner can train it\n"
 
 
 def test_runs_are_told_apart_where_nothing_can_be_written(

@@ -45,7 +45,7 @@ def test_the_life_of_a_project(tmp_path: Path) -> None:
     assert [proof.differences for proof in proofs] == [()] * 19
     assert "took in 0 run(s)" in (joined / "again.txt").read_text()
 
-    assert "6 of 6 runs complete" in (joined / "synced.txt").read_text()
+    assert "6 of 6 runs delivered in full" in (joined / "synced.txt").read_text()
 
     # Two days, names, notes, the question and its answer.
     today = json.loads((joined / "today.json").read_text())

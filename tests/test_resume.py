@@ -140,6 +140,8 @@ def test_a_checkpoint_without_its_record_is_not_lost(
         remove(late)
     done = command(RUN, "resume=last")
     assert done.returncode == 0, done.stderr
+    name = Run(folder).name
+    assert done.stdout.startswith(f"{name}: continues {folder.name} after epoch 3 of 6\n")
     assert outcome(folder) == expected
     assert epochs_recorded(folder) == [1, 2, 3, 4, 5, 6]
 

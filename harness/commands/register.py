@@ -42,7 +42,8 @@ def register(
     version = registered.version
     replaced = f", instead of {version.replaced}" if version.replaced else ""
     click.echo(
-        f"run {registered.run}{suffix} is {version.name} version {version.number}; "
+        f"run {registered.run}{suffix} is {version.name} version {version.number}"
+        f"{'' if version.is_new else ' already'}; "
         f"{version.name}@{version.alias} points to it{replaced}"
     )
     if version.worse:

@@ -77,7 +77,7 @@ def sync(
             print(f"not here: {line}", file=sys.stderr)
         if not stores:
             none = "there is nothing to deliver"
-            print(f"{outputs}: {f'0 of {broken} runs complete' if broken else none}")
+            print(f"{outputs}: {f'0 of {broken} runs delivered in full' if broken else none}")
     complete &= not broken
     if as_json:
         content = {"format": "harness sync", "version": 1, "complete": complete}
@@ -187,11 +187,16 @@ class _Sync:
             if proof.deleted:
                 print(f"{proof.run}: {proof.deleted}")
         rows = sum(proof.rows for proof in proofs)
-        good = sum(proof.is_complete for proof in proofs)
+        whole = {proof.run for proof in proofs if proof.is_complete}
+        good = len(whole)
         deleted = sum(proof.deleted is not None for proof in proofs)
         count = len(self.runs) + self.broken
         self._counts = {"complete": good, "rows": rows, "deleted": deleted, "running": live}
-        line = f"{self.target}: {good} of {count} runs complete, {rows} metric rows compared"
+        stopped = sum(run.id in whole and not run.is_finished for run in self.runs)
+        line = (
+            f"{self.target}: {good} of {count} runs delivered in full, {rows} metric rows compared"
+        )
+        line += f", {stopped} not trained to the end" if stopped else ""
         line += f", {deleted} deleted in the store" if deleted else ""
         print(f"{line}, {live} still running" if live else line)
         return good + deleted + live == count and not report.refused

@@ -21,6 +21,11 @@ def fsync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def allows(path: Path, mode: int = os.W_OK | os.X_OK) -> bool:
+    """Whether this process may do something with a path; by default, make files in the folder."""
+    return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
+
+
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Call `write` with a temporary file in the same folder, fsync it, and rename it to `path`.
 

@@ -92,7 +92,7 @@ def _load(client: "MlflowClient", target: Target, version: "ModelVersion") -> Re
         if sha256(Path(path)) != expected:
             raise ValueError(
                 f"{version.name} version {version.version}: its weights do not have the registered "
-                f"SHA-256 {expected}; register the run again"
+                f"SHA-256 {expected}; delete this version and register the run again"
             )
         return recognizer.load(Path(path), version=f"{version.name} version {version.version}")
 

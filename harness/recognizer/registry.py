@@ -51,6 +51,7 @@ class Version:
 
     replaced: the version that the alias pointed to before, for display; "" if there was none.
     worse: how its value of the objective is worse than that one's, in words; "" if it is not.
+    is_new: whether it was made now; an earlier call may have registered the run.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Version:
     alias: str
     replaced: str = ""
     worse: str = ""
+    is_new: bool = True
 
     @property
     def uri(self) -> str:
@@ -88,6 +90,7 @@ def register(
 ) -> Version:
     """Log a run's network as an MLflow model of that run, register it and set the alias.
 
+    A run that is a version of this model already gets no other one, only the alias.
     example: a few examples (N, ...) in the type of the data. replace: move the alias also from a
     version that was trained on another data set. Everything is checked before anything is created,
     and what was created is deleted when a later step fails. Raises `ValueError` or `StoreError`.
@@ -97,8 +100,9 @@ def register(
         client = _connect(target)
         current = champion.find_version(client, name, alias)
         run = client.get_run(source.mlflow_id)
-    replaced, worse = "", ""
-    if current is not None:
+        number = _version_of(client, name, source)
+    replaced, worse, is_new = "", "", number is None
+    if current is not None and str(current.version) != number:
         tags = current.tags
         with contextlib.suppress(StoreError), answers(target):
             before = client.get_run(current.run_id) if current.run_id else None
@@ -111,10 +115,18 @@ def register(
     if is_deleted(run):
         raise ValueError(f"run {source.run} was deleted in {target}; restore it first")
     with answers(target), contextlib.ExitStack() as undo:
-        number = _create_version(client, name, source, (trained, arrays, example), undo)
+        if number is None:
+            number = _create_version(client, name, source, (trained, arrays, example), undo)
         client.set_registered_model_alias(name, alias, number)
         undo.pop_all()
-    return Version(name, number, alias, replaced, worse)
+    return Version(name, number, alias, replaced, worse, is_new)
+
+
+def _version_of(client: "MlflowClient", name: str, source: Source) -> str | None:
+    """The newest version of a model that was made of this run; None without one."""
+    found = client.search_model_versions(f"run_id = '{source.mlflow_id}'")
+    ours = [each for each in found if each.name == name and each.tags.get(RUN) == source.run]
+    return str(max(int(each.version) for each in ours)) if ours else None
 
 
 def _worse(run: "MlflowRun", before: "MlflowRun") -> str:

@@ -41,6 +41,15 @@ def conf_roots() -> list[Path]:
     return [conf_path(), *own_code.folders()]
 
 
+def not_given(group: str, option: str) -> str:
+    """A hint at a file of the user's with this option, in a folder that was not given; else ""."""
+    for folder in (Path("conf"), Path()):
+        file = folder / group / f"{option}.yaml"
+        if option and file.is_file():
+            return f"; to use {file}, add -cd {folder}"
+    return ""
+
+
 def groups() -> dict[str, list[str]]:
     """The config groups and their options, with the user's; without hydra, which is separate."""
     options: dict[str, set[str]] = {}

@@ -14,6 +14,7 @@ from harness.run.launchers import choose
 from harness.run.launchers.base import Launcher, LauncherError
 from harness.run.launchers.prestart import Prestart
 from harness.runfolder import folder
+from harness.runfolder.checkpoints import newest_epoch
 from harness.runfolder.liveness import FolderLock
 from harness.runfolder.optional import attempt, preload
 from harness.runfolder.plan import Plan, sweeps_folder
@@ -35,10 +36,13 @@ def execute(
     engines: Engines,
     prestart: Prestart,
     deciding: "Deciding | None" = None,
+    *,
+    resumes: bool = False,
 ) -> ExitStatus:
     """Train the runs that are not finished, deliver, summarize.
 
-    plan: of a sweep, else None. deciding: of a sweep that grows until it is decided.
+    plan: of a sweep, else None. deciding: of a sweep that grows until it is decided. resumes:
+    whether an earlier command made the one run.
     """
     outputs = runs[0].outputs
     first = next((run for run in runs if not run.is_finished), runs[0])
@@ -53,8 +57,11 @@ def execute(
     names = {} if plan is None else plan.names
     try:
         for run in runs:
+            name = names.get(run.id, run.name)
             if run.is_finished:
-                print(f"{names.get(run.id, run.name)}: finished before as {run.id}", flush=True)
+                print(f"{name}: finished before as {run.id}", flush=True)
+            elif (resumes or run.history().start is not None) and not run.is_live():
+                print(f"{name}: continues {run.id} {_whence(run)}", flush=True)
         if deciding is not None or not all(run.is_finished for run in runs):
             launcher = _launcher(runs, engines, prestart)
             plot, compare = target is not None, plan is not None
@@ -180,6 +187,12 @@ class Deliveries:
             process = DeliveryProcess(target, self._outputs, self._patience)
             self._processes[target] = process
         return self._processes[target]
+
+
+def _whence(run: Run) -> str:
+    """Where the training of an interrupted run goes on."""
+    epoch, epochs = newest_epoch(run), run.history().params["epochs"]
+    return f"after epoch {epoch} of {epochs}" if epoch else "from its start"
 
 
 def _tell_of_changes(*, diff: bool) -> None:

@@ -139,9 +139,10 @@ def _shares(spare: int, lacking: Sequence[int]) -> list[int]:
 
 
 def show(*tables: Table) -> None:
-    """Print to standard output; nothing is wrapped or left out when it is not a terminal."""
+    """Print the tables with rows; nothing is wrapped or left out when it is not a terminal."""
     console = streams.console()
     if not console.is_terminal:
         console = streams.console(width=UNLIMITED)
     for table in tables:
-        console.print(table)
+        if table.row_count:
+            console.print(table)

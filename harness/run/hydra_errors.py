@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 import yaml
 
 from harness.data.override import quoted, suggest
-from harness.run.conf import conf_roots, groups
+from harness.run.conf import conf_roots, groups, not_given
 from harness.runfolder import own_code
 from harness.runfolder.config import ConfigError, yaml_fault
 from harness.runfolder.kinds import DATASET, KINDS
@@ -41,7 +41,8 @@ def one_line_errors(text: str) -> Iterator[None]:
             options = groups().get(group, [])
             if own := own_code.candidates(option) if group in OWN else "":
                 own = f", or your own {own}"
-            line = f"{group}={option}: expected {', '.join(options)}{own}{suggest(option, options)}"
+            hint = not_given(group, option) or suggest(option, options)
+            line = f"{group}={option}: expected {', '.join(options)}{own}{hint}"
         elif text and "=" not in text:
             line = f"{text}: expected KEY=VALUE, such as batch=64; --help lists all keys"
         elif "input '" in message and NO_VALUE.search(text):

@@ -27,7 +27,7 @@ import yaml
 from harness.data.override import suggest
 from harness.run import overrides as parsing
 from harness.run.compose import choices_of
-from harness.run.conf import conf_roots
+from harness.run.conf import conf_roots, not_given
 from harness.run.overrides import COMMAND_KEYS, instead_of
 from harness.runfolder.config import ConfigError, yaml_fault
 
@@ -91,8 +91,11 @@ def _find(name: str) -> Path:
         return Path(name)
     known = names()
     if name not in known:
-        expected = f"{', '.join(known)}{suggest(name, known)}" if known else "a file that exists"
-        raise ConfigError(f"sweep={name or '(nothing)'}: expected {expected}")
+        expected = ", ".join(known) or "a file that exists"
+        hint = not_given("sweep", name) or suggest(name, known)
+        if name and Path(f"{name}.yaml").is_file():
+            hint = f"; to use that file, type sweep={name}.yaml"
+        raise ConfigError(f"sweep={name or '(nothing)'}: expected {expected}{hint}")
     paths = (root / "sweep" / f"{name}.yaml" for root in conf_roots())
     path = next(path for path in paths if path.is_file())
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -4,13 +4,14 @@ Everything is checked before anything is created.
 """
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.data.atomic import write_text
+from harness.data.atomic import allows, write_text
 from harness.nn.compiled import numba_loading
 from harness.run import compose, costs, execute, freeze, misplaced_keys, overrides, signals
 from harness.run.compose import Job
@@ -124,7 +125,8 @@ def _resumed(outputs: Path, prefix: str, engines: Engines, prestart: Prestart) -
     _check_driver(run.target())
     if _is_numba_broken(prestart, [run.config]):
         raise ConfigError(f"resume={prefix}: backend=numba: {numba_loading.fault()}")
-    return _training([run], None, engines, prestart)
+    rest = partial(execute.execute, [run], None, engines, prestart, resumes=True)
+    return Task(rest, outputs, [run.id])
 
 
 def check(line: CommandLine, engines: Engines, *, is_sweep: bool) -> list[Job]:
@@ -178,10 +180,15 @@ def _check_common(jobs: list[Job]) -> None:
 
 
 def _check_folder(outputs: Path) -> None:
-    """Raise `ConfigError` if a file is where outputs, or a folder above it, is to be."""
-    there = next(each for each in (outputs, *outputs.absolute().parents) if each.exists())
+    """Raise `ConfigError` unless runs can be made in outputs, or in what is there of its path."""
+    runs = folder.runs_folder(outputs)
+    # False also for what may not be looked at.
+    there = next(each for each in (runs, *runs.parents) if allows(each, os.F_OK))
     if not there.is_dir():
         raise ConfigError(f"outputs={outputs}: {there} is a file; name a folder")
+    if not allows(there):
+        place = there.absolute()
+        raise ConfigError(f"outputs={outputs}: {place} cannot be written to; name another folder")
 
 
 def _target_of(config: Config) -> Target | None:

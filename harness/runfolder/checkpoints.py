@@ -109,6 +109,11 @@ class Checkpoints:
         return None
 
 
+def newest_epoch(run: Run) -> int:
+    """The epoch of a run's newest checkpoint, not read; 0 without one."""
+    return max(map(_epoch, (run.folder / FOLDER).glob("epoch-*")), default=0)
+
+
 def milestones(folder: Path, every: int) -> set[Path]:
     """The checkpoints of every epoch divisible by `every`; none for 0."""
     return {path for path in folder.glob("epoch-*") if every and _epoch(path) % every == 0}

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from harness.data.atomic import write_text
+from harness.data.atomic import allows, write_text
 from harness.runfolder import delivered, liveness, versions
 from harness.runfolder import journal as journals
 from harness.runfolder.artifacts import Artifact
@@ -133,8 +133,11 @@ class Run:
     def check_trainable(self) -> None:
         """Raise `ConfigError` if the run cannot be trained here.
 
-        Its config.yaml is missing or was changed, or a newer version wrote what is not known here.
+        Its folder is another user's, its config.yaml is missing or was changed, or a newer version
+        wrote what is not known here.
         """
+        if not allows(self.folder):
+            raise ConfigError(f"{self.folder}: cannot be written to; its owner can train it")
         if unknown := self.history().unknown:
             what = versions.describe(self.journal, unknown)
             raise ConfigError(f"{what}; train it with that version")

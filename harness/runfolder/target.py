@@ -55,6 +55,11 @@ class Target:
         return self.uri if self.artifacts is None else LOCAL
 
     @property
+    def is_server(self) -> bool:
+        """Whether it is reached by HTTP."""
+        return self.uri.partition("://")[0].lower() in SERVERS
+
+    @property
     def database(self) -> Path | None:
         """The SQLite file of a local store, else None."""
         for prefix in (SQLITE, QUOTED_SQLITE):
@@ -141,7 +146,8 @@ def _secret(uri: str) -> str | None:
 def _has_host(uri: str) -> bool:
     try:
         parsed = urllib.parse.urlsplit(uri)
+        (parsed.hostname or "").encode("idna")  # raises where no name can be looked up
         has_port = parsed.port is None or parsed.port > 0
         return bool(parsed.hostname) and has_port and not re.search(r"\s", uri)
-    except ValueError:  # a port that is no number, or unbalanced brackets
+    except ValueError:  # a port that is no number, unbalanced brackets, or an empty label
         return False

@@ -6,7 +6,8 @@ Only those that a store needs to be reached are kept; our commands remove everyt
 a notebook does, changes nothing.
 """
 
-from collections.abc import Iterator, MutableMapping
+import re
+from collections.abc import Iterator, Mapping, MutableMapping
 
 # Address and credentials of a tracking server, and how to reach its artifacts.
 KEPT = (
@@ -53,6 +54,14 @@ DELIVERY = {
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
 }
+# What the values that are sent to a server may consist of: MLflow's client fails on anything else.
+ASCII, UNICODE = r"[ -~]*", r"[^\ud800-\udfff]*"
+SENT = {
+    "MLFLOW_TRACKING_TOKEN": ASCII,
+    "MLFLOW_WORKSPACE": ASCII,
+    "MLFLOW_TRACKING_USERNAME": UNICODE,
+    "MLFLOW_TRACKING_PASSWORD": UNICODE,
+}
 READING = DELIVERY | {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3"}
 
 
@@ -66,6 +75,15 @@ def set_up(variables: MutableMapping[str, str]) -> None:
     if "MLFLOW_DISABLE_TELEMETRY" not in variables:
         variables["MLFLOW_DISABLE_TELEMETRY"] = "true"
         variables.setdefault("DO_NOT_TRACK", "true")
+
+
+def unsendable(variables: Mapping[str, str]) -> str | None:
+    """Which variable has a value that cannot be sent to a server, in words; None without one."""
+    for name, expected in SENT.items():
+        if not re.fullmatch(expected, variables.get(name, "")):
+            letters = "plain ASCII" if expected == ASCII else "UTF-8"
+            return f"{name} cannot be sent to a server: expected {letters}; set it again"
+    return None
 
 
 def _foreign(variables: MutableMapping[str, str]) -> Iterator[str]:

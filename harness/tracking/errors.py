@@ -1,11 +1,13 @@
 """What can go wrong with a tracking store, and how MLflow's exceptions become it."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 from harness.runfolder.target import Target, shown
+from harness.tracking import environment
 
 MISSING = "RESOURCE_DOES_NOT_EXIST"
 Result = TypeVar("Result")
@@ -49,6 +51,8 @@ def answers(target: Target) -> Iterator[None]:
     except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
         raise Hopeless(_obstacle(error)) from error
     except Exception as error:
+        if target.is_server and (wrong := environment.unsendable(os.environ)):
+            raise Hopeless(f"{target}: {wrong}") from error
         code = str(getattr(error, "error_code", ""))
         is_silent = not isinstance(error, RestException)
         raise StoreError(f"{target}: {first_line(error)}", code, is_silent=is_silent) from error

@@ -28,7 +28,10 @@ REFUSED = "refused.jsonl"
 # Error codes of an invalid request; sending it again does not help.
 REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS")
 RECORDS_PER_CALL = 200
-DELETED = "was deleted in the store and stays deleted; `mlflow runs restore` brings it back"
+DELETED = (
+    "was deleted in the store and stays deleted; `mlflow runs restore` brings it back, or `mlflow "
+    "experiments restore` if it was its experiment"
+)
 REMOVED = "was removed from the store for good; without its delivered.json, `sync` sends it again"
 LOST = (
     "is no longer in the store: it was removed there for good, or the store was restored from an "

@@ -99,9 +99,10 @@ class DeliveryProcess:
                 before, left = left, sum(map(self._left, self._runs))
             if left < before:
                 progress = time.monotonic()
+            count = sum(self._left(run) > 0 for run in self._runs)
             print(
-                f"delivering to {self._target}: {left} bytes of journals left "
-                f"(gives up after {self._patience:.0f} s without progress)",
+                f"the results are on disk; copying {count} run(s) to MLflow at {self._target} "
+                "(Ctrl-C leaves that to `sync`)",
                 flush=True,
             )
         return ""

@@ -5,7 +5,6 @@ One call returns a metric of up to 100 runs; run by run, a thousand runs would t
 
 import json
 import re
-import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -26,7 +25,7 @@ from harness.tracking import mlflow_private
 from harness.tracking.errors import StoreError, answers, first_line
 from harness.tracking.mlflow_private import BULK_ROWS, BULK_RUNS
 from harness.tracking.recorded import Missing, Recorded, more_elsewhere
-from harness.tracking.store import PAGE, REPLACED, Store, is_deleted, pages
+from harness.tracking.store import PAGE, REPLACED, Store, is_deleted, pages, restoring
 from harness.tracking.views import View, save_view
 
 if TYPE_CHECKING:
@@ -198,10 +197,9 @@ class Reader:
                     how = f"runs restore --run-id {run.info.run_id}"
                     if experiments[number].lifecycle_stage == "deleted":
                         how = f"experiments restore --experiment-id {number}"
-                    uri = shlex.quote(str(self.target))
                     return (
                         f"run {run.data.tags.get('run.id', run.info.run_id)} was deleted in MLflow "
-                        f"({self.target}); `MLFLOW_TRACKING_URI={uri} mlflow {how}` brings it back"
+                        f"({self.target}); {restoring(self.target, how)}"
                     )
         return None
 

@@ -6,6 +6,7 @@ no active run can redirect what is written. Importing MLflow takes seconds: it h
 
 import json
 import os
+import shlex
 import shutil
 import sqlite3
 import urllib.parse
@@ -141,9 +142,11 @@ class Store:
         if experiment is None:
             experiment = self._create_experiment(name)
         if experiment.lifecycle_stage == "deleted":
+            number = experiment.experiment_id
+            restore = restoring(self.target, f"experiments restore --experiment-id {number}")
             raise Hopeless(
-                f"experiment {name!r} was deleted in {self.target}; restore it with "
-                "`mlflow experiments restore` or choose another tracking.experiment"
+                f"experiment {name!r} was deleted in MLflow; {restore}, or let new runs go to "
+                "another one with tracking.experiment=NAME"
             )
         return str(experiment.experiment_id)
 
@@ -435,6 +438,12 @@ def _chunks(items: list[Any], length: int) -> Iterable[list[Any]]:
 
 def _short_tags(tags: dict[str, str]) -> dict[str, str]:
     return {key: value[:MAX_TAG] for key, value in tags.items()}
+
+
+def restoring(target: Target, command: str) -> str:
+    """The command of MLflow that brings back what was deleted, in words."""
+    uri = shlex.quote(str(target))
+    return f"`MLFLOW_TRACKING_URI={uri} mlflow {command}` brings it back"
 
 
 def is_deleted(run: "Run") -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from mlflow import MlflowClient
 
 from harness.commands import register as register_command_module
 from harness.commands.register import best_of
@@ -95,10 +96,22 @@ def test_the_best_run_of_a_sweep_is_served(tmp_path: Path) -> None:
     assert [row["class"] for row in rows] == output["class"][:3]
     assert served([*mlflow, "serve", *model], environment, images[:3]) == output["class"][:3]
 
-    weights = next(outputs.rglob("recognizer.safetensors"))
-    content = bytearray(weights.read_bytes())
-    content[-5] ^= 1
-    weights.write_bytes(content)
+    worst = max(errors, key=lambda run: errors[run])
+    for run, alias, expected_line in (
+        (best, "champion", "is mnist version 1 already; mnist@champion points to it\n"),
+        (worst, "other", "is mnist version 2; mnist@other points to it\n"),
+        (best, "other", "1 already; mnist@other points to it, instead of version 2 (run "),
+    ):
+        done = command("harness", "register", run, "--alias", alias)
+        assert expected_line in done.stdout
+    client = MlflowClient(uri, uri)
+    assert len(client.search_model_versions("name = 'mnist'")) == 2
+    assert len(client.search_logged_models(["1"])) == 2
+
+    for weights in outputs.rglob("recognizer.safetensors"):
+        content = bytearray(weights.read_bytes())
+        content[-5] ^= 1
+        weights.write_bytes(content)
     with pytest.raises(ValueError, match="do not have the registered SHA-256"):
         choose(outputs)
     shutil.rmtree(outputs / "artifacts")

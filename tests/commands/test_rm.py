@@ -198,12 +198,12 @@ def test_mlflow_follows(command: Command, tmp_path: Path) -> None:
     assert client.get_run(mlflow_id).info.lifecycle_stage == "deleted"
     done = command("harness", "sync")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "1 of 1 runs complete" in done.stdout
+    assert "1 of 1 runs delivered in full" in done.stdout
     assert client.get_run(mlflow_id).info.lifecycle_stage == "deleted"
     assert command("harness", "restore", made[0].id).returncode == 0
     assert client.get_run(mlflow_id).info.lifecycle_stage == "active"
     done = command("harness", "sync")
-    assert (done.returncode, "2 of 2 runs complete" in done.stdout) == (0, True)
+    assert (done.returncode, "2 of 2 runs delivered in full" in done.stdout) == (0, True)
     artifacts = list((outputs / "artifacts").glob(f"*/{mlflow_id}"))
     assert len(artifacts) == 1
     assert command("harness", "rm", made[0].id, "--yes").returncode == 0

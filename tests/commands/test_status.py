@@ -153,6 +153,10 @@ def test_a_selection_restricts_runs_and_sweeps(command: Command, tmp_path: Path)
         shown = command("harness", "status", *words).stdout
         assert [name in shown for name in ("aaaa", "bbbb")] == [False, True]
         assert [run.id in shown for run in runs] == [False, True]
+    assert "sweeps" in shown
+    alone = record_training(new_run(outputs), 0.5)
+    shown = command("harness", "status", alone.id).stdout
+    assert (alone.id in shown, "sweep" in shown) == (True, False), "no table without rows"
     done = command("harness", "status", "nonsense")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     done = command("harness", "status", "since=2999-01-01")

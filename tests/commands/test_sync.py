@@ -12,6 +12,7 @@ from harness.commands.du import du
 from harness.commands.gc import gc
 from harness.data import extraction
 from harness.runfolder import liveness
+from harness.runfolder.journal import Journal
 from harness.runfolder.plan import Plan, SweepJob
 from harness.runfolder.run import Run
 from harness.runfolder.status import RunStatus
@@ -87,10 +88,25 @@ def test_a_run_of_a_sweep_whose_folder_is_gone_is_named(tmp_path: Path, store: S
     shutil.rmtree(runs[1].folder)
     status, out, err = sync(tmp_path)
     assert status == 0
-    assert "1 of 1 runs complete" in out
+    assert "1 of 1 runs delivered in full" in out
     assert err.startswith(
         f"not here: seed=1 ({runs[1].id}) of sweep xaaaaaaaaa: its folder is gone"
     )
+
+
+def test_what_was_delivered_and_what_was_trained_are_told_apart(
+    tmp_path: Path, store: Store
+) -> None:
+    record_training(new_run(tmp_path), 0.5)
+    for status in (RunStatus.KILLED, RunStatus.FAILED):
+        with Journal(new_run(tmp_path).journal) as writer:
+            writer.append("start", host="elsewhere", pid=1, threads=1, backend="numpy")
+            writer.append("end", status=status, error="interrupted")
+    new_run(tmp_path)
+    status, out, _ = sync(tmp_path)
+    uri = Target.local(tmp_path).uri
+    line = "4 of 4 runs delivered in full, 20 metric rows compared, 3 not trained to the end"
+    assert (status, out) == (0, f"{uri}: {line}\n")
 
 
 def test_each_store_gets_its_runs(tmp_path: Path, store: Store) -> None:
@@ -100,8 +116,8 @@ def test_each_store_gets_its_runs(tmp_path: Path, store: Store) -> None:
     assert status == 0
     local = Target.local(tmp_path)
     assert {target.key for target in store.targets} == {"local", "http://host:5000"}
-    assert f"{local.uri}: 2 of 2 runs complete, 10 metric rows compared\n" in out
-    assert "http://host:5000: 1 of 1 runs complete, 5 metric rows compared\n" in out
+    assert f"{local.uri}: 2 of 2 runs delivered in full, 10 metric rows compared\n" in out
+    assert "http://host:5000: 1 of 1 runs delivered in full, 5 metric rows compared\n" in out
 
 
 def test_what_the_store_lost_is_sent_again(tmp_path: Path, store: Store) -> None:
@@ -111,7 +127,7 @@ def test_what_the_store_lost_is_sent_again(tmp_path: Path, store: Store) -> None
     assert (status, err) == (0, "")
     assert store.sent == [runs[1].id]
     assert "sending 1 runs again" in out
-    assert "2 of 2 runs complete" in out
+    assert "2 of 2 runs delivered in full" in out
 
 
 def test_an_undelivered_run_is_3(tmp_path: Path, store: Store) -> None:
@@ -120,7 +136,7 @@ def test_an_undelivered_run_is_3(tmp_path: Path, store: Store) -> None:
     status, out, err = sync(tmp_path)
     assert status == 3
     assert f"not delivered yet: {runs[0].id}: the server is down\n" in err
-    assert "1 of 2 runs complete" in out
+    assert "1 of 2 runs delivered in full" in out
 
 
 def test_a_refused_record_is_3(tmp_path: Path, store: Store) -> None:
@@ -145,7 +161,7 @@ def test_a_live_run_is_not_compared(tmp_path: Path, store: Store) -> None:
         journal.append("start", **liveness.this_process(), threads=1, backend="numpy")
         status, out, _ = sync(tmp_path)
     assert status == 0
-    assert "0 of 1 runs complete, 0 metric rows compared, 1 still running" in out
+    assert "0 of 1 runs delivered in full, 0 metric rows compared, 1 still running" in out
 
 
 def test_dead_runs_are_closed_first(tmp_path: Path, store: Store) -> None:

@@ -315,7 +315,7 @@ def test_every_command_takes_the_runs_of_an_earlier_version(older: Path, version
         assert done.returncode == status, f"{arguments}: {done.stdout}{done.stderr}"
         return done
 
-    assert "4 of 4 runs complete" in run("harness", "sync").stdout
+    assert "4 of 4 runs delivered in full" in run("harness", "sync").stdout
     assert f"Comparison of sweep {plan.id}" in run("harness", "compare").stdout
     assert "idx@champion points to it" in run("harness", "register", finished().id).stdout
     check_reproduced(harness("harness", "reproduce", finished().id))
@@ -333,7 +333,7 @@ def test_every_command_takes_the_runs_of_an_earlier_version(older: Path, version
 
     both = run("harness", "compare", "idx")
     assert "2 run(s) repeat a seed of the same setting" in both.stdout + both.stderr
-    assert "6 of 6 runs complete" in run("harness", "sync").stdout
+    assert "6 of 6 runs delivered in full" in run("harness", "sync").stdout
 
 
 def check_reproduced(done: subprocess.CompletedProcess[str]) -> None:

@@ -203,7 +203,7 @@ def test_a_user_without_name_home_and_priority(tmp_path: Path, idx_folder: Path)
     (history,) = histories(tmp_path)
     assert history.create["tags"]["mlflow.user"] == "54321"
     sync = command_in(tmp_path)("harness", "sync")
-    assert "1 of 1 runs complete" in sync.stdout
+    assert "1 of 1 runs delivered in full" in sync.stdout
 
 
 def test_smoke(command: Command, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from harness.run import conf
-from tests.conftest import ROOT
+from tests.conftest import ROOT, RUN, Command
 
 
 def test_in_a_checkout_it_is_beside_the_package() -> None:
@@ -22,6 +22,29 @@ def test_installed_it_is_inside_the_package(
     monkeypatch.setattr(conf, "PACKAGE", tmp_path / "harness")
     assert conf.conf_path() == tmp_path / "harness/conf"
     assert conf.groups() == {"optimizer": ["adam", "sgd"]}, "hydra has keys of its own"
+
+
+@pytest.mark.parametrize("folder", ["conf", "."])
+@pytest.mark.parametrize(
+    ("group", "words"),
+    [
+        ("sweep", "-m sweep=mine"), ("experiment", "experiment=mine"),
+        ("optimizer", "-m optimizer=adam,mine"), ("dataset", "dataset=mine"),
+    ],
+)  # fmt: skip
+def test_a_file_in_a_folder_that_was_not_given_is_named(
+    command: Command, tmp_path: Path, folder: str, group: str, words: str
+) -> None:
+    file = tmp_path / folder / group / "mine.yaml"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    done = command(RUN, *words.split())
+    assert (done.returncode, done.stdout) == (2, "")
+    hint = f"; to use {file.relative_to(tmp_path)}, add -cd {folder}\n"
+    assert done.stderr.startswith(f"error: {group}=mine: expected ")
+    assert done.stderr.endswith(hint)
+    again = command(RUN, *words.split(), "--dry-run", "-cd", folder)
+    assert hint not in again.stderr
 
 
 def test_the_groups_of_the_checkout() -> None:

@@ -14,6 +14,7 @@ from harness.run.launchers.base import LauncherError, OnEnd
 from harness.run.launchers.prestart import Prestart
 from harness.runfolder import optional
 from harness.runfolder.environment import Commit
+from harness.runfolder.journal import Journal
 from harness.runfolder.liveness import FolderLock
 from harness.runfolder.plan import Plan, SweepJob
 from harness.runfolder.run import Run
@@ -154,6 +155,24 @@ def test_finished_runs_are_not_trained_again(
         assert f"n: finished before as {run.id}\n" in out, "the name of this sweep's job"
     executed(runs[0], plan=None)
     assert f"seed=1: finished before as {runs[0].id}\n" in capsys.readouterr().out
+
+
+def test_a_run_that_is_continued_is_named_with_its_epoch(
+    tmp_path: Path, recorder: Recorder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recorder.run = lambda runs, on_end: None  # type: ignore[method-assign]
+    new, broken = new_run(tmp_path, name="seed=1"), new_run(tmp_path, name="seed=2")
+    with Journal(broken.journal) as writer:
+        writer.append("start", host="h", pid=1, threads=1, backend="numpy")
+    executed(new, broken, plan=plan_of(new, broken))
+    assert f"\nn: continues {broken.id} from its start\n" in f"\n{capsys.readouterr().out}"
+    (broken.folder / "checkpoints/epoch-000002").mkdir(parents=True)
+    executed(broken, plan=None)
+    assert capsys.readouterr().out.startswith(f"seed=2: continues {broken.id} after epoch 2 of ")
+    executed(new, plan=None)
+    assert "continues" not in capsys.readouterr().out
+    execute.execute([new], None, Engines(), Prestart(), resumes=True)
+    assert capsys.readouterr().out.startswith(f"seed=1: continues {new.id} from its start\n")
 
 
 @pytest.mark.parametrize("error", [ValueError("no curves"), RuntimeError("no fonts")])

@@ -218,6 +218,15 @@ def test_a_file_that_is_not_there(write: Write) -> None:
         sweep_file.read("../x")
 
 
+def test_a_name_without_its_ending_is_completed(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here.yaml").touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"; to use that file, type sweep=here\.yaml$"):
+        sweep_file.read("here")
+
+
 def test_a_file_that_is_elsewhere(write: Write, tmp_path: Path) -> None:
     (tmp_path / "my sweeps").mkdir()
     path = tmp_path / "my sweeps" / "one.yaml"

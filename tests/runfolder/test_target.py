@@ -88,7 +88,7 @@ def test_passwords_are_never_printed(uri: str, printed: str) -> None:
 @pytest.mark.parametrize(
     "uri",
     [
-        "http://host", "https://host:5000/base", "http://[::1]:5000", "sqlite:///x.db",
+        "http://host", "https://host:5000/base", "http://[::1]:5000", "http://h\u00f6st.", "sqlite:///x.db",
         "postgresql+psycopg2://me@host/db", "mysql://host/db", "mssql+pyodbc://host/db",
         "databricks", "databricks://profile",
     ],
@@ -134,6 +134,8 @@ def test_a_user_without_a_password_may_be_kept(uri: str) -> None:
         ("host", "the scheme is missing; type http://host"),
         ("http://", "it names no host"),
         ("http://host:99999", "it names no host, or a port that is none"),
+        ("http://h\u00f6..st", "it names no host"),
+        ("http://t\udcf6k", "it names no host"),
         ("http://a b", "it names no host"),
         ("sqlite://", "it names no database"),
         ("./mlruns", "MLflow no longer keeps results in folders"),

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.runfolder.target import Target
 from harness.tracking import environment
+from harness.tracking.errors import Hopeless, StoreError, answers
 from tests.conftest import free_port, python_path, small
 
 # Writes the address of every connection and name resolution that leaves this machine.
@@ -47,6 +49,31 @@ def test_what_changes_a_call_is_removed() -> None:
     fixed = environment.FIXED | environment.DEFAULTS | {"MLFLOW_DISABLE_TELEMETRY": "true"}
     assert variables == fixed
     assert variables["MLFLOW_ENABLE_ASYNC_LOGGING"] == "false"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MLFLOW_TRACKING_TOKEN", "t\u00f6k\u00e9n"), ("MLFLOW_TRACKING_TOKEN", "a\nb"),
+        ("MLFLOW_WORKSPACE", "\u65e5"), ("MLFLOW_TRACKING_PASSWORD", "t\udcf6k"),
+    ],
+)  # fmt: skip
+def test_a_value_that_no_server_can_get_is_named(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    server = Target(f"http://127.0.0.1:{free_port()}")
+    with pytest.raises(Hopeless) as found, answers(server):
+        raise RuntimeError("'latin-1' codec can't encode characters")
+    assert str(found.value).startswith(f"{server}: {name} cannot be sent to a server: expected ")
+    assert value not in str(found.value)
+    with pytest.raises(StoreError, match="codec"), answers(Target("sqlite:///x.db")):
+        raise RuntimeError("'latin-1' codec can't encode characters")
+
+
+def test_what_a_server_can_get_is_not_blamed() -> None:
+    fine = {"MLFLOW_TRACKING_TOKEN": "a-b.c~+/=", "MLFLOW_TRACKING_PASSWORD": "\u65e5 \t"}
+    assert environment.unsendable(fine) is None
 
 
 @pytest.mark.parametrize(

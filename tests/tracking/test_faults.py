@@ -227,7 +227,7 @@ def test_down_from_the_start_then_sync_twice(
     for _ in range(2):
         done = command("harness", "sync")
         assert done.returncode == 0, done.stderr
-        assert "1 of 1 runs complete" in done.stdout
+        assert "1 of 1 runs delivered in full" in done.stdout
     assert_complete(server.uri, tmp_path)
 
 
@@ -373,7 +373,7 @@ def test_a_moved_outputs_folder_is_reported_and_repaired(tmp_path: Path, idx_fol
     )
     repaired = command("harness", "sync", "--relocate")
     assert repaired.returncode == 0, repaired.stderr
-    assert "2 of 2 runs complete" in repaired.stdout
+    assert "2 of 2 runs delivered in full" in repaired.stdout
     assert not before.exists()
     store = Store(Target.local(after / "outputs"))
     for run in store.runs([store.experiment("idx")]):

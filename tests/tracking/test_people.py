@@ -79,7 +79,7 @@ def test_what_people_do_to_delivered_runs_stays(
     for words in ([], ["--verify"], [kept.id, gone.id], []):
         done = command("harness", "sync", *words)
         assert (done.returncode, done.stderr) == (0, "")
-        assert "1 of 2 runs complete" in done.stdout
+        assert "1 of 2 runs delivered in full" in done.stdout
         assert f"{gone.id}: was deleted in the store and stays deleted" in done.stdout
         assert (stored(client, kept), stored(client, gone)) == before
     line = f"1 run(s) were deleted in MLflow and still count here: {gone.id}; "

@@ -129,7 +129,7 @@ def test_the_process_ends_with_its_command(tmp_path: Path) -> None:
 
 
 def test_progress_is_printed_more_and_more_rarely(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def readline() -> str:
         time.sleep(1)
@@ -139,7 +139,10 @@ def test_progress_is_printed_more_and_more_rarely(
     delivery = DeliveryProcess.__new__(DeliveryProcess)
     pipes = SimpleNamespace(stdout=SimpleNamespace(readline=readline))
     delivery._process = pipes  # type: ignore[assignment]  # all that is used of it
-    delivery._runs, delivery._patience = [], 1.0
+    delivery._runs, delivery._patience = [Run(make_run(tmp_path, "aaa")), Run(tmp_path)], 1.0
     delivery._target = Target.local(Path())
     assert delivery._answer() == "done"
-    assert capsys.readouterr().out.count("delivering to ") in (2, 3)  # after 0.1, 0.3, 0.7 s
+    out = capsys.readouterr().out
+    assert out.count("the results are on disk; copying 1 run(s) to MLflow at sqlite:") in (2, 3), (
+        "after 0.1, 0.3, 0.7 s"
+    )

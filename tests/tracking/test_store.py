@@ -175,7 +175,7 @@ def test_a_half_migrated_database_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").rename(tmp_path / "away.db")
     done = sync()
     assert (done.returncode, done.stderr) == (0, "")
-    assert "1 of 1 runs complete" in done.stdout
+    assert "1 of 1 runs delivered in full" in done.stdout
 
 
 def test_a_damaged_database_is_one_line(tmp_path: Path) -> None:
@@ -228,7 +228,7 @@ def test_any_path_of_outputs_works(tmp_path: Path, folder: str) -> None:
     run = make_run(outputs, "aaa")
     done = command_in(tmp_path)("harness", "sync", "--outputs", str(outputs))
     assert (done.returncode, done.stderr) == (0, "")
-    assert "1 of 1 runs complete" in done.stdout
+    assert "1 of 1 runs delivered in full" in done.stdout
     assert [path.name for path in tmp_path.iterdir()] == [folder]
     (stored,) = outputs.glob("artifacts/mnist/*/artifacts/config.yaml")
     assert stored.read_bytes() == (run / "config.yaml").read_bytes()

@@ -72,7 +72,7 @@ def test_local_damage_to_a_delivered_run_affects_no_other(tmp_path: Path) -> Non
     done = command_in(tmp_path)("harness", "sync", "--outputs", ".")
     assert done.returncode == 3
     assert "Traceback" not in done.stderr
-    assert "3 of 4 runs complete" in done.stdout
+    assert "3 of 4 runs delivered in full" in done.stdout
     assert "b: config.yaml was damaged; restored from the store\n" in done.stdout
     assert (removed / "note.txt").read_text() == "a note"
     assert (unset / "config.yaml").read_text() == (well / "config.yaml").read_text()
@@ -94,7 +94,7 @@ def test_a_journal_that_lost_delivered_records_is_never_complete(
         for _ in range(2):
             done = synced(tmp_path)
             assert done.exit_code == 3
-            assert "1 of 2 runs complete" in done.stdout
+            assert "1 of 2 runs delivered in full" in done.stdout
             assert "aaa/journal.jsonl lost records: expected at least" in done.stderr
         after = connection.execute("SELECT * FROM metrics ORDER BY 1, 2, 3, 4, 5").fetchall()
     assert before == after
@@ -130,7 +130,7 @@ def test_a_file_damaged_on_both_sides_is_named(tmp_path: Path) -> None:
     assert done.stderr == (
         "aaa: config.yaml: does not match its SHA-256, and has other content in the store\n"
     )
-    assert "0 of 1 runs complete" in done.stdout
+    assert "0 of 1 runs delivered in full" in done.stdout
 
 
 def test_a_file_that_the_store_lost_or_damaged_is_sent_again(tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_a_file_outside_the_run_folder_is_never_sent(tmp_path: Path, path: str) 
     done = synced(tmp_path)
     assert done.exit_code == 3
     assert f"aaa: artifact '{path}': " in done.stderr
-    assert "0 of 1 runs complete" in done.stdout
+    assert "0 of 1 runs delivered in full" in done.stdout
     assert [each.name for each in tmp_path.glob("artifacts/*/*/artifacts/*")] == ["config.yaml"]
 
 
@@ -200,7 +200,7 @@ def test_a_new_store_gets_everything_again(tmp_path: Path) -> None:
         writer.append("end", status="FINISHED", error=None)
     done = sync()
     assert done.returncode == 0, done.stderr
-    assert "1 of 1 runs complete, 10 metric rows compared" in done.stdout
+    assert "1 of 1 runs delivered in full, 10 metric rows compared" in done.stdout
 
 
 def test_what_the_store_lost_is_found_and_sent_again(tmp_path: Path) -> None:
@@ -235,14 +235,14 @@ def test_what_people_do_in_the_store_is_theirs(tmp_path: Path) -> None:
         (kept / delivered.FILE_NAME).touch()
         done = synced(tmp_path)
         assert (done.exit_code, done.stderr) == (0, "")
-        assert "1 of 2 runs complete" in done.stdout
+        assert "1 of 2 runs delivered in full" in done.stdout
         assert "1 deleted in the store" in done.stdout
         assert "b: was deleted in the store and stays deleted" in done.stdout
     assert [each.name for each in client.search_experiments()] == ["paper", "Default"]
     assert [run.info.run_id for run in client.search_runs([experiment_id])] == [mlflow_id]
     assert client.get_run(mlflow_id).data.metrics["my/score"] == 1.0
     client.restore_run(delivered.read(gone)["mlflow_id"])
-    assert "2 of 2 runs complete" in synced(tmp_path).stdout
+    assert "2 of 2 runs delivered in full" in synced(tmp_path).stdout
 
 
 def test_a_row_that_somebody_added_to_our_metric_has_a_way_out(tmp_path: Path) -> None:
@@ -267,13 +267,13 @@ def test_a_row_that_somebody_added_to_our_metric_has_a_way_out(tmp_path: Path) -
             "--resend` moves it to MLflow's deleted runs and sends it anew",
         ]
         assert "sending" not in done.stdout, "nothing is lacking"
-        assert "1 of 2 runs complete" in done.stdout
+        assert "1 of 2 runs delivered in full" in done.stdout
     done = synced(tmp_path, "--resend")
     assert (done.exit_code, done.stderr) == (0, "")
-    assert "2 of 2 runs complete" in done.stdout
+    assert "2 of 2 runs delivered in full" in done.stdout
     new = delivered.read(folder)["mlflow_id"]
     assert new != old
-    assert "2 of 2 runs complete" in synced(tmp_path, "--resend").stdout
+    assert "2 of 2 runs delivered in full" in synced(tmp_path, "--resend").stdout
     assert delivered.read(folder)["mlflow_id"] == new, "only once"
     experiment = store.experiment("paper")
     sent = store.client.get_run(new)
@@ -350,7 +350,9 @@ def test_a_deleted_experiment_does_not_hide_the_others(tmp_path: Path) -> None:
     store.client.delete_experiment(delivered.read(gone)["experiment_id"])
     done = synced(tmp_path)
     assert done.exit_code == 3, "the other run is bound for the deleted experiment as well"
-    assert "not delivered yet: b: experiment 'mnist' was deleted in" in done.stderr
+    restore = f"`MLFLOW_TRACKING_URI={Target.local(tmp_path).uri} mlflow experiments restore"
+    line = f"not delivered yet: b: experiment 'mnist' was deleted in MLflow; {restore} "
+    assert line in done.stderr
     assert "a: was deleted in the store" in done.stdout
     store.client.restore_experiment(delivered.read(gone)["experiment_id"])
     assert synced(tmp_path).exit_code == 0
@@ -402,10 +404,10 @@ def test_a_run_that_the_store_no_longer_has_is_named(tmp_path: Path, is_more_to_
         assert done.exit_code == 3
         assert "b: is no longer in the store: it was removed there for good, or " in done.stderr
         assert "sync --resend" in done.stderr
-        assert "1 of 2 runs complete" in done.stdout
+        assert "1 of 2 runs delivered in full" in done.stdout
     done = synced(tmp_path, "--resend")
     assert (done.exit_code, done.stderr) == (0, "")
-    assert "2 of 2 runs complete" in synced(tmp_path).stdout
+    assert "2 of 2 runs delivered in full" in synced(tmp_path).stdout
 
 
 def test_a_file_found_damaged_when_it_was_sent_is_not_forgotten(tmp_path: Path) -> None:
@@ -449,7 +451,7 @@ def test_a_file_that_cannot_be_downloaded_affects_no_other(
     monkeypatch.setattr(MlflowClient, "download_artifacts", fail)
     done = synced(tmp_path)
     assert done.exit_code == 3
-    assert "2 of 3 runs complete" in done.stdout
+    assert "2 of 3 runs delivered in full" in done.stdout
     for name in "ac":
         assert f"{name}: config.yaml was damaged; restored from the store" in done.stdout
     (line,) = done.stderr.splitlines()
@@ -477,9 +479,9 @@ def test_runs_are_delivered_to_another_store_from_now_on(tmp_path: Path) -> None
     done = synced(tmp_path, "--to", new)
     assert (done.exit_code, done.stderr) == (0, "")
     assert f"1 runs are delivered to {new} from now on" in done.stdout
-    assert f"{new}: 1 of 1 runs complete" in synced(tmp_path).stdout
+    assert f"{new}: 1 of 1 runs delivered in full" in synced(tmp_path).stdout
     done = synced(tmp_path, "--to", "local", "--from", new)
-    assert f"{Target.local(tmp_path)}: 1 of 1 runs complete" in done.stdout
+    assert f"{Target.local(tmp_path)}: 1 of 1 runs delivered in full" in done.stdout
     assert done.exit_code == 0
 
 
@@ -513,7 +515,7 @@ def test_a_run_that_no_command_can_use_is_counted(tmp_path: Path) -> None:
     (changed / "config.yaml").write_text((changed / "config.yaml").read_text() + "\n")
     done = synced(tmp_path)
     assert done.exit_code == 3
-    assert "2 of 4 runs complete" in done.stdout, "a changed config is copied back"
+    assert "2 of 4 runs delivered in full" in done.stdout, "a changed config is copied back"
     for folder in (lost, rotten):
         assert f"{folder}: cannot be used: " in done.stderr
     config = changed / "config.yaml"
@@ -522,7 +524,7 @@ def test_a_run_that_no_command_can_use_is_counted(tmp_path: Path) -> None:
     (unfinished / "config.yaml").write_text(config.read_text() + "\n")
     done = synced(tmp_path)
     assert done.exit_code == 3
-    assert "2 of 5 runs complete" in done.stdout
+    assert "2 of 5 runs delivered in full" in done.stdout
     assert f"d: {unfinished / 'config.yaml'}: was changed after the run was frozen" in done.stderr
 
 
@@ -530,7 +532,7 @@ def test_a_damaged_plan_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     deliver(tmp_path, make_run(tmp_path, "a"))
     (tmp_path / "sweeps").mkdir()
     (tmp_path / "sweeps" / "abc.json").write_text('{"runs": 5}')
-    assert "1 of 1 runs complete" in synced(tmp_path).stdout
+    assert "1 of 1 runs delivered in full" in synced(tmp_path).stdout
     assert "abc.json: not the plan of a sweep" in caplog.text
 
 

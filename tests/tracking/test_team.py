@@ -243,7 +243,7 @@ def test_without_credentials_nothing_is_written_and_nothing_lost(
     right = {"MLFLOW_TRACKING_USERNAME": "user1", "MLFLOW_TRACKING_PASSWORD": team.password}
     done = command("harness", "sync", timeout=300, **right)
     assert done.returncode == 0, done.stderr
-    assert "2 of 2 runs complete" in done.stdout
+    assert "2 of 2 runs delivered in full" in done.stdout
     assert rows(team) > before
 
 

@@ -102,7 +102,7 @@ def test_an_array_of_six_of_which_one_is_cancelled_and_continued(
     nodes = ask("squeue", "--states=all", "--noheader", "--array", "--format=%N").split()
     assert {"n1", "n2"} <= set(nodes)
     done = command_in(tmp_path)("harness", "sync")
-    assert "6 of 6 runs complete" in done.stdout
+    assert "6 of 6 runs delivered in full" in done.stdout
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
