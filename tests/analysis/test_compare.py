@@ -12,7 +12,6 @@ import pytest
 
 from harness.analysis import compare, page
 from harness.nn import metrics
-from harness.runfolder.history import PRUNED
 from harness.runfolder.plan import Plan, SweepJob
 from harness.runfolder.run import Run
 from harness.runfolder.status import RunStatus
@@ -55,7 +54,7 @@ def test_two_kinds_of_p_values_are_said_to_be(tmp_path: Path, six: list[Recorded
 
 
 def test_a_search_shows_its_course_in_place_of_means(tmp_path: Path, six: list[Recorded]) -> None:
-    pruned = replace(make_run(tmp_path, 40, 1), status=RunStatus.KILLED, tags={PRUNED: "true"})
+    pruned = replace(make_run(tmp_path, 40, 1), status=RunStatus.KILLED, how_pruned="pruned")
     search = Selection("sweep abc", [*six, pruned], Journals(), is_search=True)
     comparison, _ = compare.build(search, tmp_path)
     titles = [figure.title for figure in comparison.figures]
