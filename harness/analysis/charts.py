@@ -115,13 +115,15 @@ def bands(
         epochs = np.flatnonzero(seen) + 1 if steps is None else steps[seen]
         shown = values[:, seen]
         style = ("-", "--", ":")[number // len(COLORS) % 3]
-        axes.plot(epochs, np.nanmean(shown, axis=0), style, label=_wrapped(name), linewidth=1.4)
+        (line,) = axes.plot(epochs, np.nanmean(shown, axis=0), style, label=_wrapped(name), lw=1.4)
+        if len(epochs) == 1:  # which is no line
+            line.set_marker("o")
         if len(values) > 1:
             axes.fill_between(
                 epochs, np.nanmin(shown, axis=0), np.nanmax(shown, axis=0), alpha=0.2, lw=0
             )
     axes.set_xlabel("epoch" if steps is None else "step")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(whole_numbers())
     axes.set_ylabel(label)
     logarithmic(axes, axes.yaxis, [float(v) for values in series.values() for v in values.ravel()])
     figure.legend(loc="outside lower center", ncols=columns, fontsize=scaled(8))
@@ -364,6 +366,11 @@ def wide(axes: Axes, values: Sequence[float]) -> None:
 def logarithmic(axes: Axes, axis: Any, values: Sequence[float]) -> None:
     """Make an axis logarithmic if the values are positive and span a factor of two or more."""
     set_scale(axes, axis, scale(values))
+
+
+def whole_numbers() -> MaxNLocator:
+    """Ticks of epochs or steps, also where there is a single one."""
+    return MaxNLocator(integer=True, min_n_ticks=1)
 
 
 def scale(values: Sequence[float]) -> str:

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from harness.analysis import fonts
-from harness.analysis.charts import scale, set_scale
+from harness.analysis.charts import scale, set_scale, whole_numbers
 from harness.data.atomic import write_atomically
 
 TITLE = 84  # characters of a line of the title
@@ -65,7 +64,7 @@ def _figure(
         for name in names:
             axes.plot([], [], label=name, marker=".")
         axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(whole_numbers())
         axes.set_ylabel(label)
         set_scale(axes, axes.yaxis, chosen)
         axes.grid(alpha=0.3, which="both")

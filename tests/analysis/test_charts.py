@@ -103,6 +103,12 @@ def test_images_of_few_gray_values_are_not_pale(shape: tuple[int, ...]) -> None:
     assert charts.gallery(ink * 128, []).svg != charts.gallery(ink * 255, []).svg
 
 
+def test_a_setting_of_one_epoch_is_a_point() -> None:
+    series = {"epochs=1": np.array([[0.5], [0.6]]), "epochs=2": np.array([[0.5, 0.4], [0.6, 0.5]])}
+    (axes,) = charts.bands("error", series).draw().axes
+    assert [line.get_marker() for line in axes.get_lines()] == ["o", "None"]
+
+
 def test_long_names_of_settings_have_room() -> None:
     """Warnings are errors: Matplotlib says when there is none."""
     keys = "optimizer=mine.parts:Lion lr=0.001 beta=1.5 gamma=2 blocks=2 metrics=[mine.parts:top]"
