@@ -86,6 +86,14 @@ class Setting:
         return self.runs[0].objective
 
     @property
+    def is_raced(self) -> bool:
+        """Whether seeds were added by results, so that only the rule of `until=decided` tests it.
+
+        A test with a fixed number of seeds would claim too much.
+        """
+        return any(run.is_raced for run in self.runs)
+
+    @property
     def has_seeds(self) -> bool:
         """Whether the seeds of its runs are known."""
         return any(run.seed for run in self.runs) or self.objective.by_epoch

@@ -29,11 +29,12 @@ Row = TypeVar("Row")
 DASH = "–"
 MOST_PLAIN = 1e6  # larger numbers have an exponent
 UNDECIDED = "no verdict of until=decided is recorded here"
+UNTESTED = "not tested"
 MARKS = {  # in the terminal: the sign of a verdict, and what it means
     TIE: ("=", "not distinguishable from it at 5 %"),
     BETTER: ("+", BETTER),
     WORSE: ("-", WORSE),
-    UNKNOWN: ("?", UNKNOWN),
+    UNKNOWN: ("?", UNTESTED),
 }
 MOST_NAMES, MOST_CHARACTERS = 6, 100  # of the settings that a sentence names
 
@@ -128,7 +129,7 @@ def _chosen(run: SeedRun) -> str:
 
 def _verdict(standing: Standing) -> str:
     if standing.verdict == UNKNOWN:
-        return f"{UNKNOWN}: {standing.why}"
+        return f"{UNTESTED}: {standing.why}"
     if standing.verdict == BETTER and not standing.setting.objective.by_epoch:
         return f"better in {standing.setting.objective.test_title}"
     return standing.verdict
@@ -351,7 +352,7 @@ def _answer(standings: Sequence[Standing]) -> str:
         (TIE, "Not distinguishable from it at 5 %"),
         (WORSE, "Worse"),
         (BETTER, better),
-        (UNKNOWN, UNKNOWN.capitalize()),
+        (UNKNOWN, UNTESTED.capitalize()),
     ):
         names = [each.setting.label for each in standings if each.verdict == verdict]
         if names and not are_untested(standings):
