@@ -120,8 +120,9 @@ def bands(
             line.set_marker("o")
         if len(values) > 1:
             axes.fill_between(
-                epochs, np.nanmin(shown, axis=0), np.nanmax(shown, axis=0), alpha=0.2, lw=0
-            )
+                epochs, np.nanmin(shown, axis=0), np.nanmax(shown, axis=0), alpha=0.2, lw=0,
+                color=line.get_color(),
+            )  # fmt: skip
     axes.set_xlabel("epoch" if steps is None else "step")
     axes.xaxis.set_major_locator(whole_numbers())
     axes.set_ylabel(label)

@@ -103,6 +103,14 @@ def test_images_of_few_gray_values_are_not_pale(shape: tuple[int, ...]) -> None:
     assert charts.gallery(ink * 128, []).svg != charts.gallery(ink * 255, []).svg
 
 
+def test_a_band_has_the_color_of_its_line() -> None:
+    """Also after a setting of one seed, which has no band."""
+    series = {"a=1": np.array([[3.0, 2.0]]), "a=2": np.array([[3.0, 2.0], [4.0, 3.0]])}
+    (axes,) = charts.bands("error", series).draw().axes
+    (band,) = axes.collections
+    assert mpl.colors.same_color(band.get_facecolor()[0, :3], axes.get_lines()[1].get_color())
+
+
 def test_a_setting_of_one_epoch_is_a_point() -> None:
     series = {"epochs=1": np.array([[0.5], [0.6]]), "epochs=2": np.array([[0.5, 0.4], [0.6, 0.5]])}
     (axes,) = charts.bands("error", series).draw().axes
