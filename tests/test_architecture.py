@@ -42,6 +42,7 @@ FENCES = {
     "matplotlib": (
         "analysis/plots.py",
         "analysis/charts.py",
+        "analysis/drawing.py",
         "analysis/fonts.py",
         "analysis/search_charts.py",
     ),

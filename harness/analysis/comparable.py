@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import TypeVar
 
 from harness.runfolder import data_sets
-from harness.runfolder.history import PAUSED_AFTER, PRUNED
 from harness.runfolder.kinds import DATASET, KINDS, SCRATCH, kind_of
 from harness.runfolder.objective import DEFAULT, Objective
 from harness.runfolder.run import ACCEPTED, SOURCE
@@ -184,20 +183,13 @@ def only_finished(selection: Selection, notes: list[str]) -> list[Recorded]:
         hint = f"; the key is params.{hints[0]}" if hints else ""
         raise ValueError(f"{selection.title}: there are no runs to compare{hint}")
     finished = [run for run in selection.recorded if run.status is RunStatus.FINISHED]
-    left = Counter(map(_ending, selection.recorded))
+    left = Counter(run.how_pruned.upper() or run.status for run in selection.recorded)
     del left[RunStatus.FINISHED]
     if left:
         names = [run.name for run in selection.recorded if run.status is not RunStatus.FINISHED]
         counts = ", ".join(f"{count} {status}" for status, count in left.items())
         notes.append(f"left out because not finished: {counts} ({first(names, FEW)})")
     return finished
-
-
-def _ending(run: Recorded) -> str:
-    """The status of a run; PRUNED if its search ended it early, PAUSED if it may go on."""
-    if run.status is not RunStatus.KILLED or run.tags.get(PRUNED) != "true":
-        return run.status
-    return "PAUSED" if PAUSED_AFTER in run.tags else "PRUNED"
 
 
 def _other_metrics(runs: Sequence[Recorded]) -> str:

@@ -95,16 +95,16 @@ def build(
     if len(ranked.shown) < len(settings):
         notes.append(
             f"curves and predictions are compared for the {SHOWN} settings ranked first"
-            + ("" if ranked.is_untested else f"; tests over seeds for all {len(settings)}")
+            + ("" if selection.raced else f"; tests over seeds for all {len(settings)}")
         )
-    standings = ranking.stand(settings, outcomes, is_untested=ranked.is_untested)
+    standings = ranking.stand(settings, outcomes)
     if {each.is_of_networks for each in standings if each.p is not None} == {True, False}:
         notes.append(
             "p values are of two kinds: a setting with one seed in common with the best is tested "
             "as one network against another, on the test examples, which says nothing of other "
             "seeds; the others over seeds"
         )
-    pairs = [] if ranked.is_untested else ranking.pairs(ranked.shown, outcomes, notes)
+    pairs = ranking.pairs(ranked.shown, outcomes, notes)
     tried = trials(selection, ranked.objective) if selection.is_search else []
     shown_figures = [
         *search_figures.figures(tried, ranked.objective),

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.analysis import charts, evidence, statistics
-from harness.analysis.charts import Chart
+from harness.analysis.drawing import Chart
 from harness.analysis.outcome import Outcome, different_labels
 from harness.job import machine
 from harness.runfolder.artifacts import sha256

@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 
 from harness.analysis import tables
-from harness.analysis.ranking import BETTER, FIRST, TIE, Standing, are_untested
+from harness.analysis.ranking import BETTER, BY_RESULTS, FIRST, TIE, Standing, are_untested
 from harness.analysis.settings import Setting, Summary
 from harness.runfolder.objective import Objective
 
@@ -91,6 +91,8 @@ def caption(standings: Sequence[Standing], data: str) -> str:
         )
     if are_untested(standings):
         text += " There is no $p$, because seeds were added by results."
+    elif any(standing.why == BY_RESULTS for standing in standings):
+        text += " A setting without $p$ has seeds that were added by results."
     for verdict, words in ((TIE, r"not distinguishable from it at 5\,\%"), (BETTER, "better")):
         if any(standing.verdict == verdict for standing in standings):
             text += f" {MARKS[verdict]}: {words}."

@@ -6,7 +6,7 @@ from html import escape
 from pathlib import Path
 
 from harness.analysis import fields, tables
-from harness.analysis.charts import Chart
+from harness.analysis.drawing import Chart
 from harness.analysis.fields import Fields
 from harness.analysis.ranking import FIRST, TIE, Pair, Standing
 from harness.analysis.settings import Setting

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from harness.analysis import fonts
-from harness.analysis.charts import scale, set_scale
+from harness.analysis.drawing import scale, set_scale, whole_numbers
 from harness.data.atomic import write_atomically
 
 TITLE = 84  # characters of a line of the title
@@ -25,7 +24,7 @@ def learning_curves(path: Path, title: str, panels: dict[str, Curves]) -> None:
     """Plot curves against the epoch, each panel beside the last, as a PNG file.
 
     panels: label of the y axis -> name -> one value per epoch from 1 on. An axis is logarithmic,
-    because the interesting part is near zero, if `charts.logarithmic` can make it so.
+    because the interesting part is near zero, if `drawing.logarithmic` can make it so.
     """
     title = "\n".join(textwrap.wrap(title, TITLE, max_lines=6, placeholder=" ..."))
     shown = {label: {name: each for name, each in curves.items() if each}
@@ -51,7 +50,7 @@ def _figure(
     """The figure of learning curves without its title and data.
 
     breaks: lines of the title after the first one. panels: label and names of the curves. scales:
-    of the y axes, see `charts.scale`.
+    of the y axes, see `drawing.scale`.
     """
     height = 3.4 + 0.25 * breaks  # inches
     figure = Figure(figsize=(9, height), dpi=110)  # fixed margins: automatic layout is slow
@@ -65,7 +64,7 @@ def _figure(
         for name in names:
             axes.plot([], [], label=name, marker=".")
         axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(whole_numbers())
         axes.set_ylabel(label)
         set_scale(axes, axes.yaxis, chosen)
         axes.grid(alpha=0.3, which="both")

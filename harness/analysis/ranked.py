@@ -5,7 +5,7 @@ Nothing here draws, so that a table needs no Matplotlib.
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.analysis import comparable, evidence, ranking
@@ -16,6 +16,7 @@ from harness.analysis.seed_run import SeedRun
 from harness.analysis.settings import Setting, group
 from harness.nn import metrics
 from harness.runfolder.objective import Objective
+from harness.runfolder.plan import AFTERWARDS
 from harness.runfolder.run import PREDICTIONS
 from harness.tracking.recorded import Recorded, Source
 from harness.tracking.selection import Selection
@@ -26,15 +27,11 @@ SAME = 1e-4  # an error that predictions give, and the one that was logged
 
 @dataclass(frozen=True)
 class Ranked:
-    """The settings of a selection, best first, and the finished runs by id.
-
-    is_untested: see `harness.analysis.ranking.stand`.
-    """
+    """The settings of a selection, best first, and the finished runs by id."""
 
     source: Source
     settings: list[Setting]
     finished: dict[str, Recorded]
-    is_untested: bool = False
 
     @property
     def shown(self) -> list[Setting]:
@@ -59,7 +56,7 @@ class Ranked:
         """The tests against the best setting. notes: gets what is missing for them."""
         with tempfile.TemporaryDirectory() as temporary:
             outcomes = self.outcomes(Path(temporary), notes)
-            return ranking.stand(self.settings, outcomes, is_untested=self.is_untested)
+            return ranking.stand(self.settings, outcomes)
 
     def outcomes(self, folder: Path, notes: list[str]) -> dict[str, Outcome]:
         """The predictions of the chosen runs by run id. folder: for downloads.
@@ -102,12 +99,17 @@ def rank(selection: Selection, notes: list[str], measure: Measure | None = None)
     """
     notes.extend(selection.notes)
     finished, runs = measure.read(selection, notes) if measure else _own(selection, notes)
-    settings = group(runs, notes)
+    settings = group([replace(run, is_raced=run.run in selection.raced) for run in runs], notes)
     by_id = {run.run: run for run in finished}
     order = ranking.ordered(settings, notes)
     if selection.is_raced:
         order = ranking.whole_first(order, notes)
-    return Ranked(selection.source, order, by_id, selection.is_untested)
+    elif raced := sum(setting.is_raced for setting in settings):
+        notes.append(
+            f"{raced} of {len(settings)} setting(s) have runs of a sweep with until=decided and "
+            f"are tested against no other. {AFTERWARDS}"
+        )
+    return Ranked(selection.source, order, by_id)
 
 
 def _own(selection: Selection, notes: list[str]) -> tuple[list[Recorded], list[SeedRun]]:

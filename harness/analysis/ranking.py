@@ -147,22 +147,13 @@ def _places(settings: Sequence[Setting]) -> list[int]:
     return places
 
 
-def stand(
-    settings: Sequence[Setting], outcomes: Mapping[str, Outcome], *, is_untested: bool = False
-) -> list[Standing]:
-    """Compare every setting with the first one, which is the best. outcomes: by run id.
-
-    is_untested: the number of seeds follows from the results, so that tests with a fixed number
-    would claim too much; none is made.
-    """
+def stand(settings: Sequence[Setting], outcomes: Mapping[str, Outcome]) -> list[Standing]:
+    """Compare every setting with the first one, which is the best. outcomes: by run id."""
     best, *others = settings
-    if is_untested:
-        raw = [_Difference(None, math.nan, BY_RESULTS) for _ in others]
-    else:
-        raw = [
-            _compare(best, other, outcomes, len(others), is_shown=place < SHOWN)
-            for place, other in enumerate(others, start=1)
-        ]
+    raw = [
+        _compare(best, other, outcomes, len(others), is_shown=place < SHOWN)
+        for place, other in enumerate(others, start=1)
+    ]
     tested = [each for each in raw if each.p is not None]
     corrected = iter(statistics.holm([each.p for each in tested if each.p is not None]))
     ranked = not math.isnan(best.best_val.mean)
@@ -187,7 +178,7 @@ def stand(
 
 def are_untested(standings: Sequence[Standing]) -> bool:
     """Whether nothing was tested, as seeds were added by results."""
-    return any(each.why == BY_RESULTS for each in standings)
+    return len(standings) > 1 and all(each.why == BY_RESULTS for each in standings[1:])
 
 
 @dataclass(frozen=True)
@@ -204,6 +195,8 @@ def _compare(
     is_shown: bool,
 ) -> _Difference:  # fmt: skip
     """Compare two settings. is_shown: whether the predictions of the other one were read."""
+    if best.is_raced or other.is_raced:
+        return _Difference(None, math.nan, BY_RESULTS)
     refusal = different_tests(best.chosen, other.chosen)
     if refusal:
         return _Difference(None, math.nan, refusal)
@@ -252,13 +245,16 @@ def different_tests(first: SeedRun, second: SeedRun) -> str:
 def pairs(
     settings: Sequence[Setting], outcomes: Mapping[str, Outcome], notes: list[str]
 ) -> list[Pair]:
-    """McNemar's test for every pair of settings whose chosen runs have the same test examples."""
+    """McNemar's test for every pair of settings whose chosen runs have the same test examples.
+
+    Not for settings whose seeds were added by results.
+    """
     counts: list[tuple[int, int, int, int]] = []
     refused: dict[str, int] = {}
     for i, one in enumerate(settings):
         for j in range(i + 1, len(settings)):
             first, second = outcomes.get(one.chosen.run), outcomes.get(settings[j].chosen.run)
-            if first is None or second is None:
+            if first is None or second is None or one.is_raced or settings[j].is_raced:
                 continue
             refusal = different_tests(one.chosen, settings[j].chosen)
             refusal = refusal or different_labels(first, second)

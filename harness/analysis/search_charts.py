@@ -7,7 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from harness.analysis.charts import COLORS, chart, logarithmic, new_figure, scaled, short, wide
+from harness.analysis.charts import short
+from harness.analysis.drawing import COLORS, chart, logarithmic, new_figure, scaled, wide
 from harness.analysis.importance import Importance
 
 LINE, BAND = COLORS[2], 0.5

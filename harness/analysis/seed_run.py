@@ -25,7 +25,7 @@ class SeedRun:
     validation examples. test_count: number of test examples, 0 if unknown. objective: the metric
     that it is judged by. steps: metric -> (epochs,) int64, the steps of the values of its curve
     where they are not the epochs from 1 on. costs: what its setting is also compared by, as typed
-    -> value.
+    -> value. is_raced: whether seeds of its setting were added by results, with `until=decided`.
     """
 
     run: str
@@ -40,6 +40,7 @@ class SeedRun:
     objective: Objective = DEFAULT
     steps: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
     costs: Mapping[str, float] = field(default_factory=dict)
+    is_raced: bool = False
 
     @property
     def seed(self) -> str:

@@ -18,7 +18,8 @@ DATA, CODE = "data", "code"  # columns of digests
 NOTHING = "-"  # the value of a key that a run does not have
 BACKEND = "backend"
 NAME = ".name"  # of the key that chooses a group: `optimizer.name`, typed `optimizer`
-OF_GROUP = {"lr": "optimizer"}  # keys that a group sets, and that are not among its own
+# Keys that a group sets, or does not take, and that are not among its own.
+OF_GROUP = {"lr": "optimizer", "depth": "model"}
 DIGITS = 3  # of a number that a search found, at least
 TRAINER = "trainer.name"
 ONE_SETTING = "the one setting"
@@ -77,13 +78,23 @@ class Setting:
 
     @property
     def label(self) -> str:
-        """The values in one line: `batch=16 lr=0.1`."""
-        return " ".join(f"{key}={value}" for key, value in self.shown.items()) or ONE_SETTING
+        """The values in one line, `batch=16 lr=0.1`, without keys that its runs do not have."""
+        words = {key: f"{key}={value}" for key, value in self.shown.items()}
+        known = [word for key, word in words.items() if self.values[key] != NOTHING]
+        return " ".join(known or words.values()) or ONE_SETTING
 
     @property
     def objective(self) -> Objective:
         """The objective of all its runs."""
         return self.runs[0].objective
+
+    @property
+    def is_raced(self) -> bool:
+        """Whether seeds were added by results, so that only the rule of `until=decided` tests it.
+
+        A test with a fixed number of seeds would claim too much.
+        """
+        return any(run.is_raced for run in self.runs)
 
     @property
     def has_seeds(self) -> bool:
@@ -154,8 +165,9 @@ def differing(runs: Sequence[SeedRun]) -> list[str]:
     And `data` if their data sets do, and `code` if the same modules of the user's had other source.
 
     Without those that follow from the others: the backend, the keys of a group such as
-    `optimizer.beta1`, and `lr`, which each optimizer sets, when the group's name already tells the
-    settings apart, and the keys that only one of several trainers has.
+    `optimizer.beta1`, and those of `OF_GROUP` such as `lr`, which each optimizer sets, when the
+    group's name already tells the settings apart, and the keys that only one of several trainers
+    has.
     """
     keys = dict.fromkeys(key for run in runs for key in run.settings if key != SEED)
     different = [key for key in keys if len({run.settings.get(key) for run in runs}) > 1]

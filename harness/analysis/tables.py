@@ -10,7 +10,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from harness.analysis.ranking import BETTER, FIRST, TIE, WORSE, Standing, are_untested, equal
+from harness.analysis.ranking import (
+    BETTER,
+    FIRST,
+    TIE,
+    UNKNOWN,
+    WORSE,
+    Standing,
+    are_untested,
+    equal,
+)
 from harness.analysis.seed_run import SeedRun
 from harness.analysis.settings import Setting, Summary, epoch_title
 from harness.runfolder.cost import Cost, spelled
@@ -20,6 +29,13 @@ Row = TypeVar("Row")
 DASH = "–"
 MOST_PLAIN = 1e6  # larger numbers have an exponent
 UNDECIDED = "no verdict of until=decided is recorded here"
+UNTESTED = "not tested"
+MARKS = {  # in the terminal: the sign of a verdict, and what it means
+    TIE: ("=", "not distinguishable from it at 5 %"),
+    BETTER: ("+", BETTER),
+    WORSE: ("-", WORSE),
+    UNKNOWN: ("?", UNTESTED),
+}
 MOST_NAMES, MOST_CHARACTERS = 6, 100  # of the settings that a sentence names
 
 
@@ -87,7 +103,15 @@ def p_value(p: float | None) -> str:
 
 def mark(verdict: str) -> str:
     """The sign of a verdict in the terminal."""
-    return {**dict.fromkeys(FIRST, "*"), TIE: "=", BETTER: "+"}.get(verdict, "")
+    return "*" if verdict in FIRST else MARKS[verdict][0]
+
+
+def legend(standings: Sequence[Standing], best: str = "") -> str:
+    """What the marks of a ranking mean. best: more about the one of the best."""
+    mean = " mean" if are_untested(standings) else ""
+    found = {each.verdict for each in standings}
+    words = [" ".join(each) for verdict, each in MARKS.items() if verdict in found]
+    return ", ".join([f"* best{mean}{best}", *words])
 
 
 def _tested(run: SeedRun) -> str:
@@ -104,8 +128,8 @@ def _chosen(run: SeedRun) -> str:
 
 
 def _verdict(standing: Standing) -> str:
-    if standing.p is None:
-        return standing.why or standing.verdict
+    if standing.verdict == UNKNOWN:
+        return f"{UNTESTED}: {standing.why}"
     if standing.verdict == BETTER and not standing.setting.objective.by_epoch:
         return f"better in {standing.setting.objective.test_title}"
     return standing.verdict
@@ -328,9 +352,10 @@ def _answer(standings: Sequence[Standing]) -> str:
         (TIE, "Not distinguishable from it at 5 %"),
         (WORSE, "Worse"),
         (BETTER, better),
+        (UNKNOWN, UNTESTED.capitalize()),
     ):
         names = [each.setting.label for each in standings if each.verdict == verdict]
-        if names:
+        if names and not are_untested(standings):
             text += f" {words}: {_listed(names)}."
         if verdict != TIE:
             continue

@@ -9,7 +9,7 @@ import numpy as np
 from harness.analysis import comparable, evidence
 from harness.analysis.seed_run import SeedRun
 from harness.analysis.settings import Setting, group
-from harness.runfolder.history import PAUSED_AFTER, PRUNED
+from harness.runfolder.history import PAUSED_AFTER
 from harness.runfolder.objective import Objective
 from harness.runfolder.status import RunStatus
 from harness.tracking.recorded import Recorded
@@ -107,8 +107,9 @@ def _value(run: SeedRun, recorded: Recorded) -> float:
 
 
 def _end(runs: Sequence[Recorded], most: int) -> End:
-    if any(run.tags.get(PRUNED) == "true" for run in runs):
-        return End.PAUSED if any(PAUSED_AFTER in run.tags for run in runs) else End.PRUNED
+    for end in (End.PAUSED, End.PRUNED):
+        if any(run.how_pruned == end for run in runs):
+            return end
     if any(run.status is not RunStatus.FINISHED for run in runs):
         return End.BROKEN
     return End.WHOLE if len(runs) == most else End.ENDED

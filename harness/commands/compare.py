@@ -12,7 +12,7 @@ from rich.table import Table
 
 from harness.analysis import tables
 from harness.analysis.measure import Measure
-from harness.analysis.ranking import FIRST, are_untested
+from harness.analysis.ranking import FIRST
 from harness.analysis.seed_run import SEED
 from harness.commands.options import EVERY_OUTPUTS, JSON, URI, measured, refuse
 from harness.data.atomic import explained
@@ -134,10 +134,8 @@ def _deliver(run: Run, paths: list[str]) -> None:
 
 def terminal_table(comparison: "Comparison") -> Table:
     """The ranking as a table for the terminal, at most `MOST_ROWS` settings."""
-    untested = are_untested(comparison.standings)
-    marks = "* best mean" if untested else "* best, = not distinguishable from it at 5 %"
-    table = FittedTable(f"{comparison.title}   ({marks})")
     standings = comparison.standings[:MOST_ROWS]
+    table = FittedTable(f"{comparison.title}   ({tables.legend(standings)})")
     head, rows = tables.ranking(standings, terminal=True)
     mark, *keys = head[: 1 + len(standings[0].setting.values)]
     table.add(mark)

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import click
@@ -10,6 +11,7 @@ from filelock import Timeout
 
 from harness.commands.options import OUTPUTS, at_rest, refuse
 from harness.runfolder.about import NOTE, SWEEP_NOTE, About
+from harness.runfolder.optional import attempt
 from harness.runfolder.plan import Plan, saved_plans
 from harness.runfolder.run import Run
 from harness.runfolder.status import ExitStatus
@@ -32,12 +34,23 @@ def note(selection: tuple[str, ...], text: str, outputs: Path) -> None:
     except ValueError as error:
         refuse(error)
     of_sweeps = {job.run for plan in chosen.plans for job in plan.jobs}
-    for plan in chosen.plans:
-        set_about(plan, replace(plan.about, note=text), outputs)
+    noted = [replace(plan, about=replace(plan.about, note=text)) for plan in chosen.plans]
+    for plan in noted:
+        set_about(plan, plan.about, outputs)
     written = add_tags([run for run in chosen.runs if run.id in of_sweeps], {SWEEP_NOTE: text})
     written += add_tags([run for run in chosen.runs if run.id not in of_sweeps], {NOTE: text})
     print(f"{chosen.title}: {'noted' if text else 'note removed'} ({len(written)} run(s))")
+    for plan in noted:
+        if (outputs / "reports" / plan.id).is_dir():
+            print(attempt("report", partial(_report, plan, outputs), "no report"))
     sys.exit(ExitStatus.FAILED if len(written) < len(chosen.runs) else deliver(written))
+
+
+def _report(plan: Plan, outputs: Path) -> str:
+    """Write the report of a sweep again, with what is said now; returns the line to print."""
+    from harness.analysis import compare  # which loads Matplotlib
+
+    return compare.after_sweep(plan, outputs)
 
 
 def add_tags(runs: Sequence[Run], tags: dict[str, str], *, by: str | None = None) -> list[Run]:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,6 @@ from numpy.typing import NDArray
 
 from harness.analysis.statistics import mean_interval
 from harness.data.dataset import default_names
-
-NAME = 12  # characters of the name of a class
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,10 @@ class Evaluation:
         return self.__dict__ | {"confusion": self.confusion.tolist()}
 
     def text(self) -> str:
-        """The scores in two or more lines, then the confusion matrix."""
+        """The scores in two or more lines, then the confusion matrix.
+
+        Its classes have numbers; names are behind the rows, where each has room.
+        """
         low, high = self.interval
         lines = [
             f"run {self.run} on {self.dataset}: error {self.error:.2%} "
@@ -57,13 +59,13 @@ class Evaluation:
             "rows: true class; columns: predicted class",
         ]
         counts = self.confusion
-        names = [name[:NAME] for name in self.class_names or default_names(len(counts))]
-        longest = max(map(len, names))
-        width = max(4, len(str(counts.max())) + 1, longest + 1)
-        first = max(4, longest + 1)
-        lines.append(" " * first + "".join(f"{name:>{width}}" for name in names))
-        for name, row in zip(names, counts, strict=True):
-            lines.append(f"{name:>{first}}" + "".join(f"{n or '.':>{width}}" for n in row))
+        numbers = default_names(len(counts))
+        names = self.class_names if self.class_names != numbers else ()
+        width = max(4, len(str(counts.max())) + 1, len(numbers[-1]) + 1)
+        lines.append("    " + "".join(f"{number:>{width}}" for number in numbers))
+        for number, row, name in zip_longest(numbers, counts, names, fillvalue=""):
+            cells = "".join(f"{n or '.':>{width}}" for n in row)
+            lines.append(f"{number:>4}{cells}  {name}".rstrip())
         return "\n".join(lines)
 
     def _calibration_text(self) -> str:

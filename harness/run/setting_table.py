@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from harness.analysis import evidence, ranked, tables
-from harness.analysis.ranking import BETTER, TIE, Standing, are_untested, equal
+from harness.analysis.ranking import Standing, equal
 from harness.analysis.settings import Setting, group, natural
 from harness.run.fitted_table import FittedTable
 from harness.runfolder.plan import Plan
@@ -13,8 +13,6 @@ from harness.runfolder.run import Run
 from harness.runfolder.status import RunStatus
 from harness.tracking.recorded import Recorded, from_journal
 from harness.tracking.selection import of_plan
-
-MARKS = {TIE: "= not distinguishable from it at 5 %", BETTER: "+ better on test"}
 
 
 def setting_table(runs: Sequence[Run], plan: Plan) -> FittedTable | None:
@@ -73,12 +71,10 @@ def _title(standings: Sequence[Standing]) -> str:
     by = objective.test_title if best.rank is None else objective.title
     count = 1 + sum(equal(best.setting, each.setting) for each in others)
     first = f", the first of {count} equal ones" if count > 1 else ""
-    mean = " mean" if are_untested(standings) else ""
-    found = {each.verdict for each in others}
-    marks = "".join(f", {text}" for verdict, text in MARKS.items() if verdict in found)
     most = best.setting.best_val.n
     last = ", fewer seeds last" if any(each.setting.best_val.n < most for each in others) else ""
-    order = f", ordered by {by}{last}   (* best{mean}{first}{marks})" if others else ""
+    legend = tables.legend(standings, first)
+    order = f", ordered by {by}{last}   ({legend})" if others else ""
     return f"mean ± sd over n seeds{order}"
 
 

@@ -81,14 +81,12 @@ class History:
     @property
     def is_pruned(self) -> bool:
         """Whether the run is over because its search ended it early."""
-        return self.status is RunStatus.KILLED and self.pruned
+        return bool(self.how_pruned)
 
     @property
     def how_pruned(self) -> str:
-        """`paused` if its search may continue it, or `pruned`; empty if it did neither."""
-        if not self.is_pruned:
-            return ""
-        return "paused" if (self.error or "").startswith(PAUSED) else "pruned"
+        """See the function."""
+        return how_pruned(self.status, self.error, is_marked=self.pruned)
 
     @property
     def code(self) -> list[dict[str, str]]:
@@ -149,6 +147,16 @@ class History:
                     unfinished=unfinished,
                 )  # fmt: skip
         return self
+
+
+def how_pruned(status: RunStatus, error: str | None, *, is_marked: bool) -> str:
+    """`paused` if the search of a run may continue it, or `pruned`; empty if it did neither.
+
+    error: of its end record. is_marked: whether it has the tag `pruned`.
+    """
+    if status is not RunStatus.KILLED or not is_marked:
+        return ""
+    return "paused" if (error or "").startswith(PAUSED) else "pruned"
 
 
 def begin(create: Record) -> History:

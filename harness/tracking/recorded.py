@@ -27,6 +27,7 @@ class Recorded:
     far as they were loaded. dataset: sizes of its parts, empty when unknown. location: of its
     artifacts (an MLflow id, or the run folder). experiment: its MLflow id, if any. epochs: metric
     -> (epochs,) int64, the epochs of the values of its curve. created_ms, ended_ms: ms since 1970.
+    how_pruned: see `harness.runfolder.history.how_pruned`.
     """
 
     run: str
@@ -42,6 +43,7 @@ class Recorded:
     epochs: dict[str, NDArray[np.int64]] = field(default_factory=dict)
     created_ms: int | None = None
     ended_ms: int | None = None
+    how_pruned: str = ""
 
 
 class Source(Protocol):
@@ -100,6 +102,7 @@ def from_journal(run: Run) -> Recorded:
         epochs={key: np.array(epochs) for key, (epochs, _) in points.items()},
         created_ms=history.created_ms,
         ended_ms=history.ended_ms,
+        how_pruned=history.how_pruned,
     )
 
 

@@ -28,8 +28,9 @@ class Selection:
 
     notes: what a reader of the comparison should know about the choice of runs. about: what was
     said of the sweep, if it is one that is on disk. is_search: whether that is a search. is_raced:
-    whether its settings got their seeds by results. costs: what the settings are compared by
-    beside the objective, see `harness.runfolder.cost`. verdict: what `until=decided` decided.
+    whether its settings got their seeds by results. raced: the runs of sweeps with `until=decided`,
+    whose rule alone says which of their settings is better. costs: what the settings are compared
+    by beside the objective, see `harness.runfolder.cost`. verdict: what `until=decided` decided.
     """
 
     title: str
@@ -41,11 +42,7 @@ class Selection:
     is_raced: bool = False
     costs: tuple[str, ...] = ()
     verdict: str = ""
-
-    @property
-    def is_untested(self) -> bool:
-        """Whether only the rule of `until=decided` says which setting is better."""
-        return self.is_raced and not self.is_search
+    raced: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
@@ -73,7 +70,10 @@ def select(outputs: Folders, words: Sequence[str], uri: str | None = None) -> Se
             notes += delivered.deleted(run.folder for run in chosen.runs)
             plan = chosen.plan or Plan("", (), ())
             costs = tuple(dict.fromkeys(cost for each in chosen.plans for cost in each.costs))
-            return replace(of_plan(plan, recorded, notes), title=chosen.title, costs=costs)
+            raced = _raced(recorded, chosen.plans)
+            return replace(
+                of_plan(plan, recorded, notes), title=chosen.title, costs=costs, raced=raced
+            )
         except Unknown:
             if local.database is None or not local.database.exists():
                 raise
@@ -84,7 +84,13 @@ def select(outputs: Folders, words: Sequence[str], uri: str | None = None) -> Se
     is_raced = is_search or _is_kind(RACES, RACE, title, recorded)
     if is_raced and _has_seeds(recorded):
         notes.append(AFTERWARDS)
-    return Selection(title, recorded, reader, tuple(notes), is_search=is_search, is_raced=is_raced)
+    raced = _raced(recorded, ())
+    if re.fullmatch(r"sweep \S+", title):
+        is_decided = is_raced and not is_search
+        raced = frozenset(run.run for run in recorded) if is_decided else frozenset()
+    return Selection(
+        title, recorded, reader, tuple(notes), is_search=is_search, is_raced=is_raced, raced=raced
+    )
 
 
 def of_plan(plan: Plan, recorded: list[Recorded], notes: Sequence[str] = ()) -> Selection:
@@ -95,8 +101,31 @@ def of_plan(plan: Plan, recorded: list[Recorded], notes: Sequence[str] = ()) -> 
     return Selection(
         f"sweep {plan.id}", recorded, Journals(), (*([added] if added else []), *notes),
         plan.about, plan.is_search, plan.is_raced, plan.costs,
-        "" if plan.is_search else plan.verdict,
+        "" if plan.is_search else plan.verdict, _raced(recorded, [plan]),
     )  # fmt: skip
+
+
+def _raced(recorded: Sequence[Recorded], plans: Sequence[Plan]) -> frozenset[str]:
+    """See `Selection`. plans: of the sweeps that are meant as a whole.
+
+    A run that such a sweep has without `until=decided` counts as its run: the sweep's seeds were
+    chosen before, whatever other sweep has added more to them since.
+    """
+    decided = [plan for plan in plans if plan.is_raced and not plan.is_search]
+    raced = {job.run for plan in decided for job in plan.jobs}
+    of_plans = {job.run for plan in plans for job in plan.jobs}
+    return frozenset(
+        run.run
+        for run in recorded
+        if run.run in raced
+        or (run.run not in of_plans and (run.tags.get(RACES) or _is_typed(RACE, run)))
+    )
+
+
+def _is_typed(word: str, run: Recorded) -> bool:
+    """Whether a word of the command that made a run begins so."""
+    text = run.tags.get("command", run.tags.get("mlflow.source.name", ""))
+    return any(each.startswith(word) for each in text.split())
 
 
 def _has_seeds(recorded: Sequence[Recorded]) -> bool:
@@ -113,8 +142,7 @@ def _is_kind(tag: str, typed: str, title: str, recorded: Sequence[Recorded]) -> 
     if kind != "sweep":
         return False
     made = (run for run in recorded if run.tags.get("sweep", "").split(",")[0] == sweep)
-    texts = (run.tags.get("command", run.tags.get("mlflow.source.name", "")) for run in made)
-    if any(word.startswith(typed) for word in next(texts, "").split()):
+    if (first := next(made, None)) is not None and _is_typed(typed, first):
         return True
     return any(sweep in run.tags.get(tag, "").split(",") for run in recorded)
 

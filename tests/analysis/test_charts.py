@@ -1,4 +1,7 @@
-"""The charts of a report: SVG that fits into a page, and files for a paper."""
+"""The charts of a report: SVG that fits into a page, and files for a paper.
+
+Covers: harness/analysis/drawing.py
+"""
 
 import io
 import re
@@ -9,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness.analysis import charts
-from harness.analysis.charts import Chart
+from harness.analysis import charts, drawing
+from harness.analysis.drawing import Chart
 
 SQUARE = np.array([[0.5, np.nan], [1.0, 2.0]])
 CHARTS = {
@@ -32,7 +35,7 @@ def test_svg_fits_into_a_page(name: str) -> None:
     root = ElementTree.fromstring(svg.replace("xlink:href", "href"))
     assert "viewBox" in root.attrib
     assert not {"width", "height"} & root.attrib.keys()
-    assert charts.INK not in svg, "text takes the color of the page"
+    assert drawing.INK not in svg, "text takes the color of the page"
     assert svg == CHARTS[name]().svg, "the same values give the same text"
 
 
@@ -44,8 +47,8 @@ def test_svg_fits_into_a_page(name: str) -> None:
     ],
 )  # fmt: skip
 def test_the_axis_of_a_swept_number(values: list[float], scale: str) -> None:
-    _, axes = charts.new_figure()
-    charts.wide(axes, values)
+    _, axes = drawing.new_figure()
+    drawing.wide(axes, values)
     assert axes.get_xscale() == scale
 
 
@@ -53,10 +56,10 @@ def test_the_axis_of_a_swept_number(values: list[float], scale: str) -> None:
     ("low", "high"), [(0.02, 0.3), (20, 41), (18, 40), (3, 80), (0.02, 0.9), (110, 900), (1, 1e5)]
 )
 def test_a_logarithmic_axis_has_three_labels_or_more(low: float, high: float) -> None:
-    figure, axes = charts.new_figure()
+    figure, axes = drawing.new_figure()
     axes.plot([low, high], [low, high])
-    charts.logarithmic(axes, axes.yaxis, [low, high])
-    charts.wide(axes, [low, high])
+    drawing.logarithmic(axes, axes.yaxis, [low, high])
+    drawing.wide(axes, [low, high])
     figure.canvas.draw()
     for axis, scale in ((axes.xaxis, axes.get_xscale()), (axes.yaxis, axes.get_yscale())):
         bounds = axis.get_view_interval()
@@ -103,6 +106,20 @@ def test_images_of_few_gray_values_are_not_pale(shape: tuple[int, ...]) -> None:
     assert charts.gallery(ink * 128, []).svg != charts.gallery(ink * 255, []).svg
 
 
+def test_a_band_has_the_color_of_its_line() -> None:
+    """Also after a setting of one seed, which has no band."""
+    series = {"a=1": np.array([[3.0, 2.0]]), "a=2": np.array([[3.0, 2.0], [4.0, 3.0]])}
+    (axes,) = charts.bands("error", series).draw().axes
+    (band,) = axes.collections
+    assert mpl.colors.same_color(band.get_facecolor()[0, :3], axes.get_lines()[1].get_color())
+
+
+def test_a_setting_of_one_epoch_is_a_point() -> None:
+    series = {"epochs=1": np.array([[0.5], [0.6]]), "epochs=2": np.array([[0.5, 0.4], [0.6, 0.5]])}
+    (axes,) = charts.bands("error", series).draw().axes
+    assert [line.get_marker() for line in axes.get_lines()] == ["o", "None"]
+
+
 def test_long_names_of_settings_have_room() -> None:
     """Warnings are errors: Matplotlib says when there is none."""
     keys = "optimizer=mine.parts:Lion lr=0.001 beta=1.5 gamma=2 blocks=2 metrics=[mine.parts:top]"
@@ -121,8 +138,8 @@ def test_long_names_of_settings_have_room() -> None:
 def test_a_legend_is_as_wide_as_the_figure_at_most(longest: int, count: int) -> None:
     names = [f"lr=0.0{number} loss.name=mine.loss:Hube".ljust(longest, "e") for number in range(9)]
     chart = charts.bands("loss", {name[:longest]: np.ones((2, 3)) for name in names[:count]})
-    for scale in (1.0, charts.COLUMN / charts.SIZE[0]):
-        with mpl.rc_context({"font.size": charts.POINTS * scale}):
+    for scale in (1.0, drawing.COLUMN / drawing.SIZE[0]):
+        with mpl.rc_context({"font.size": drawing.POINTS * scale}):
             figure = chart.draw()
             figure.draw_without_rendering()
         (legend,) = figure.legends
@@ -131,21 +148,21 @@ def test_a_legend_is_as_wide_as_the_figure_at_most(longest: int, count: int) -> 
 
 
 @pytest.mark.parametrize("name", CHARTS)
-@pytest.mark.parametrize("form", charts.FORMATS)
+@pytest.mark.parametrize("form", drawing.FORMATS)
 def test_a_file_has_the_width_of_a_column(name: str, form: str) -> None:
     chart = CHARTS[name]()
     content = chart.file(form)
     assert content == chart.file(form), "the same values give the same file"
-    assert charts.INK.encode() not in content, "on paper, text is black"
+    assert drawing.INK.encode() not in content, "on paper, text is black"
     if form == "png":
         width, dpi = Image.open(io.BytesIO(content)).width, 300
-        assert width / dpi == pytest.approx(charts.COLUMN, abs=0.01)
+        assert width / dpi == pytest.approx(drawing.COLUMN, abs=0.01)
     elif form == "svg":
-        assert ElementTree.fromstring(content).get("width") == f"{72 * charts.COLUMN:g}pt"
+        assert ElementTree.fromstring(content).get("width") == f"{72 * drawing.COLUMN:g}pt"
         assert b"<text" not in content, "letters are outlines"
     else:
         (box,) = re.findall(rb"/MediaBox \[ 0 0 ([\d.]+) [\d.]+ \]", content)
-        assert float(box) == pytest.approx(72 * charts.COLUMN, abs=0.1)
+        assert float(box) == pytest.approx(72 * drawing.COLUMN, abs=0.1)
         assert b"/Type3" not in content
         fonts = re.findall(rb"/Subtype /(\w*Type\w*)", content)
         assert set(fonts) <= {b"CIDFontType2", b"Type0"}

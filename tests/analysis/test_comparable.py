@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.runfolder.run import ACCEPTED, SOURCE
+from harness.runfolder.run import ACCEPTED, SOURCE, Run
+from harness.tracking.recorded import from_journal
 from tests.analysis.conftest import build, make_run
 
 
@@ -23,14 +24,25 @@ def test_unfinished_runs_are_left_out_with_a_note(tmp_path: Path) -> None:
 
 
 def test_pruned_trials_are_counted_as_such(tmp_path: Path) -> None:
-    pruned = make_run(tmp_path, 7, 1, status="KILLED")
-    pruned = replace(pruned, tags=pruned.tags | {"pruned": "true"})
-    killed = make_run(tmp_path, 8, 1, status="KILLED")
-    paused = replace(make_run(tmp_path, 9, 1, status="KILLED"), tags=pruned.tags)
-    paused = replace(paused, tags=paused.tags | {"paused_after": "1"})
-    comparison = build(tmp_path, make_run(tmp_path, 5, 1), pruned, killed, paused)
+    """By the same rule as in `status`, also after a pause that is over."""
+    pruned, killed, paused, later_pruned, later_killed = (
+        Run(Path(make_run(tmp_path, batch, 1, status=None).location)) for batch in range(7, 12)
+    )
+    pruned.mark_pruned(1)
+    for run in (paused, later_pruned, later_killed):
+        run.mark_pruned(1, is_paused=True)
+    for run in (later_pruned, later_killed):
+        with run.writing() as journal:
+            journal.append("start", host="h", pid=1, threads=1, backend="numpy")
+    later_pruned.mark_pruned(2)
+    for run in (killed, later_killed):
+        with run.writing() as journal:
+            journal.append("end", status="KILLED", error="interrupted")
+    every = [from_journal(run) for run in (pruned, killed, paused, later_pruned, later_killed)]
+    assert [run.how_pruned for run in every] == ["pruned", "", "paused", "pruned", ""]
+    comparison = build(tmp_path, make_run(tmp_path, 5, 1), *every)
     (note,) = [note for note in comparison.notes if "left out" in note]
-    assert note.startswith("left out because not finished: 1 PRUNED, 1 KILLED, 1 PAUSED (batch=7")
+    assert note.startswith("left out because not finished: 2 PRUNED, 2 KILLED, 1 PAUSED (batch=7")
 
 
 def test_nothing_finished_is_one_clear_line(tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from harness.analysis import compare, page
+from harness.analysis.ranking import BY_RESULTS
 from harness.nn import metrics
-from harness.runfolder.history import PRUNED
-from harness.runfolder.plan import Plan, SweepJob
+from harness.runfolder.plan import AFTERWARDS, Plan, SweepJob
 from harness.runfolder.run import Run
 from harness.runfolder.status import RunStatus
 from harness.tracking.recorded import Journals, Recorded
@@ -54,8 +54,33 @@ def test_two_kinds_of_p_values_are_said_to_be(tmp_path: Path, six: list[Recorded
     assert not any(kinds in note for note in build(tmp_path, *ones).notes), "one seed each"
 
 
+def test_settings_of_a_race_are_not_tested_among_others(tmp_path: Path) -> None:
+    """Batch 9 got its seeds by results; with it as the best, nothing is tested."""
+    runs = [make_run(tmp_path, batch, seed) for batch in (5, 9, 30) for seed in (1, 2)]
+
+    def standings(raced: str) -> tuple[page.Comparison, list[str]]:
+        its = frozenset(run.run for run in runs if run.params["batch"] == raced)
+        chosen = Selection("sweeps abc def", runs, Journals(), raced=its)
+        comparison, _ = compare.build(chosen, tmp_path)
+        return comparison, [each.why for each in comparison.standings[1:]]
+
+    comparison, whys = standings("9")
+    assert whys == [BY_RESULTS, "paired t over 2 seeds"]
+    assert [(pair.first, pair.second) for pair in comparison.pairs] == [(0, 2)]
+    (note,) = [note for note in comparison.notes if "until=decided" in note]
+    assert note == (
+        "1 of 3 setting(s) have runs of a sweep with until=decided and are tested against no "
+        f"other. {AFTERWARDS}"
+    )
+    assert "Not tested: batch=9." in comparison.lead
+    comparison, whys = standings("5")
+    assert whys == [BY_RESULTS] * 2
+    assert [(pair.first, pair.second) for pair in comparison.pairs] == [(1, 2)]
+    assert standings("")[1] == ["paired t over 2 seeds"] * 2
+
+
 def test_a_search_shows_its_course_in_place_of_means(tmp_path: Path, six: list[Recorded]) -> None:
-    pruned = replace(make_run(tmp_path, 40, 1), status=RunStatus.KILLED, tags={PRUNED: "true"})
+    pruned = replace(make_run(tmp_path, 40, 1), status=RunStatus.KILLED, how_pruned="pruned")
     search = Selection("sweep abc", [*six, pruned], Journals(), is_search=True)
     comparison, _ = compare.build(search, tmp_path)
     titles = [figure.title for figure in comparison.figures]

@@ -173,6 +173,7 @@ def test_names_of_settings_and_data_are_escaped(standings: list[Standing], tmp_p
 
 def test_a_caption_says_why_there_is_no_p() -> None:
     runs = [seed_run(b, s, [b / 1e3], (b + s) / 1e3) for b in (16, 32) for s in range(1, 7)]
-    standings = ranking.stand(ranking.ordered(group(runs, []), []), {}, is_untested=True)
+    runs = [replace(run, is_raced=True) for run in runs]
+    standings = ranking.stand(ranking.ordered(group(runs, []), []), {})
     caption = latex.caption(standings, "")
     assert caption.endswith(" There is no $p$, because seeds were added by results.")

@@ -95,6 +95,17 @@ def test_an_error_of_zero_is_on_the_axis(tmp_path: Path, monkeypatch: pytest.Mon
         assert low <= min(values) < max(values) <= high
 
 
+def test_a_single_epoch_is_a_point_above_its_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = drawn(monkeypatch)
+    plots.learning_curves(tmp_path / "a.png", "a run", {"loss": {"train": [0.5]}})
+    (axes,) = figures.pop().axes
+    low, high = axes.get_xlim()
+    assert [tick for tick in axes.get_xticks() if low <= tick <= high] == [1]
+    assert axes.get_lines()[0].get_marker() == "."
+
+
 def test_deformations(tmp_path: Path) -> None:
     path = tmp_path / "samples.png"
     samples = np.zeros((2, 3, 8, 6))

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from harness.analysis.charts import Chart
+from harness.analysis.drawing import Chart
 from harness.analysis.search_figures import figures
 from harness.analysis.trials import End, Trial
 from harness.runfolder.objective import DEFAULT, Objective

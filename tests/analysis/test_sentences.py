@@ -1,6 +1,7 @@
 """A comparison as sentences: every claim has its numbers, its test and its p."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 
@@ -72,7 +73,8 @@ def test_one_setting() -> None:
 
 def test_a_verdict_leads_and_nothing_else_is_claimed() -> None:
     runs = [seed_run(b, s, [b / 1e3], (b + s) / 1e3) for b in (16, 32) for s in range(1, 7)]
-    standings = ranking.stand(ranking.ordered(group(runs, []), []), {}, is_untested=True)
+    runs = [replace(run, is_raced=True) for run in runs]
+    standings = ranking.stand(ranking.ordered(group(runs, []), []), {})
     first, _, other = sentences(standings, data="", verdict="decided after 12 of 20 runs. More")
     assert first == "Decided after 12 of 20 runs."
     assert other.endswith("was not tested against batch=16: seeds were added by results.")

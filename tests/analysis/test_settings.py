@@ -46,7 +46,7 @@ def test_only_what_differs_becomes_a_column() -> None:
     ]
     assert differing(runs) == ["batch", "momentum"]
     labels = [setting.label for setting in group(runs, [])]
-    assert labels == ["batch=16 momentum=0.9", "batch=16 momentum=-", "batch=128 momentum=-"]
+    assert labels == ["batch=16 momentum=0.9", "batch=16", "batch=128"]
 
 
 def test_what_the_name_of_an_optimizer_tells_is_no_column() -> None:
@@ -60,6 +60,14 @@ def test_what_the_name_of_an_optimizer_tells_is_no_column() -> None:
     assert differing(runs) == ["optimizer.name", "lr"]
     other = seed_run(16, 1, [0.1], 0.1, **{**adam, "lr": 0.001, "optimizer.beta1": 0.8})
     assert differing([*runs, other]) == ["optimizer.name", "lr", "optimizer.beta1"]
+    labels = [each.label for each in group([*runs, other], [])]
+    assert "optimizer=adam lr=0.001 optimizer.beta1=0.8" in labels
+    assert labels[-2:] == ["optimizer=sgd lr=0.1", "optimizer=sgd lr=0.2"], "sgd has no beta1"
+    models = [
+        seed_run(16, 1, [0.1], 0.1, **{"model.name": name, "depth": depth})
+        for name, depth in (("mlp", 1), ("conv", "null"))
+    ]
+    assert differing(models) == ["model.name"], "conv has no depth"
     compiled = seed_run(16, 1, [0.1], 0.1, **{**sgd, "lr": 0.1, "backend": "numpy"})
     assert set(differing([*runs, compiled])) == {"optimizer.name", "backend", "lr"}
     assert set(differing(runs[:2])) == {"lr"}
@@ -104,7 +112,7 @@ def test_what_only_one_trainer_has_is_no_column_unless_it_was_swept() -> None:
     assert differing(runs) == ["trainer.name", "width"]
     labels = [setting.label for setting in group(runs, [])]
     assert labels == [
-        "trainer=mine:fit width=-", "trainer=scratch width=8", "trainer=scratch width=16",
+        "trainer=mine:fit", "trainer=scratch width=8", "trainer=scratch width=16",
     ]  # fmt: skip
     faster = seed_run(16, 1, [0.1], 0.1, **{**own, "trainer.rate": 0.9})
     assert differing([*runs, faster]) == ["trainer.name", "width", "trainer.rate"]

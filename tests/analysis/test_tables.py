@@ -195,7 +195,8 @@ def test_a_verdict_leads_and_nothing_is_called_worse_or_tied() -> None:
     ]  # fmt: skip
     settings = ranking.ordered(group(runs, []), [])
     assert "Worse: batch=32" in tables.lead(ranking.stand(settings, {}))
-    rows = ranking.stand(settings, {}, is_untested=True)
+    settings = ranking.ordered(group([replace(run, is_raced=True) for run in runs], []), [])
+    rows = ranking.stand(settings, {})
     verdict = "not decided after 12 of 20 runs; tied: batch=16, batch=32. Seeds were added"
     assert tables.lead(rows, verdict) == (
         "Not decided after 12 of 20 runs; tied: batch=16, batch=32. batch=16 has the lowest mean "
@@ -205,7 +206,24 @@ def test_a_verdict_leads_and_nothing_is_called_worse_or_tied() -> None:
     assert tables.lead(rows).startswith("No verdict of until=decided is recorded here. batch=16")
     head, cells = tables.ranking(rows)
     assert [row[head.index("p")] for row in cells] == [tables.DASH] * 2
-    assert [row[head.index("against the best")] for row in cells] == ["best", ranking.BY_RESULTS]
+    why = f"not tested: {ranking.BY_RESULTS}"
+    assert [row[head.index("against the best")] for row in cells] == ["best", why]
+    assert tables.legend(rows) == "* best mean, ? not tested"
+
+
+def test_every_row_has_a_mark_that_the_legend_explains() -> None:
+    """Worse, and not tested (as it is on other data), which had none."""
+    runs = [
+        seed_run(batch, seed, [error + seed / 1e4], error + seed / 1e4)
+        for batch, error in ((16, 0.02), (32, 0.03), (64, 0.04)) for seed in range(7)
+    ]  # fmt: skip
+    runs = [replace(run, data="other") if run.settings["batch"] == "64" else run for run in runs]
+    rows = ranking.stand(ranking.ordered(group(runs, []), []), {})
+    _, cells = tables.ranking(rows, terminal=True)
+    assert [row[0] for row in cells] == ["*", "-", "?"]
+    assert tables.legend(rows) == "* best, - worse, ? not tested"
+    assert "Worse: batch=32" in tables.lead(rows)
+    assert "Not tested: batch=64" in tables.lead(rows)
 
 
 @pytest.mark.parametrize(

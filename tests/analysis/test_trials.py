@@ -19,7 +19,7 @@ def search(*recorded: Recorded) -> Selection:
 
 
 def pruned(run: Recorded) -> Recorded:
-    return replace(run, status=RunStatus.KILLED, tags={**run.tags, "pruned": "true"})
+    return replace(run, status=RunStatus.KILLED, how_pruned="pruned")
 
 
 def test_how_each_trial_ended(tmp_path: Path) -> None:
@@ -62,9 +62,9 @@ def test_a_seed_that_failed_in_its_first_epoch_did_not_end_its_trial_early(tmp_p
 
 def test_a_trial_that_paused_and_one_that_went_on(tmp_path: Path) -> None:
     paused = pruned(make_run(tmp_path, 20, 1))
-    paused = replace(paused, tags={**paused.tags, "paused_after": "1,3"})
+    paused = replace(paused, how_pruned="paused", tags={**paused.tags, "paused_after": "1,3"})
     went_on = make_run(tmp_path, 30, 1)
-    went_on = replace(went_on, tags={**went_on.tags, "paused_after": "1", "pruned": "false"})
+    went_on = replace(went_on, tags={**went_on.tags, "paused_after": "1"})
     found = trials(search(paused, went_on), DEFAULT)
     assert [(t.values["batch"], t.end, t.pauses) for t in found] == [
         ("20", End.PAUSED, (1, 3)), ("30", End.WHOLE, (1,)),

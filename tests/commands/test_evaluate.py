@@ -224,6 +224,12 @@ def test_the_text_has_the_error_and_the_confusion_matrix() -> None:
         "   1   2   8",
     ]
     assert json.loads(json.dumps(scores.to_dict()))["confusion"] == [[90, 0], [2, 8]]
+    named = replace(scores, class_names=("Ankle boot of felt", "T-shirt/top"))
+    assert named.text().splitlines()[-3:] == [
+        "       0   1",
+        "   0  90   .  Ankle boot of felt",
+        "   1   2   8  T-shirt/top",
+    ]
     both = replace(scores, raw_calibration_error=0.0384, temperature=0.736)
     assert (
         both.text()

@@ -36,6 +36,24 @@ def test_a_sweep_is_noted_as_a_whole(command: Command, runs: list[Run], tmp_path
     assert "too slow" in command("harness", "status").stdout
 
 
+def test_a_report_that_is_there_shows_the_note(
+    command: Command, runs: list[Run], tmp_path: Path
+) -> None:
+    assert command("harness", "compare", SWEEP).returncode == 0
+    done = command("harness", "note", SWEEP, "too slow")
+    page = tmp_path / "outputs/reports" / SWEEP / "index.html"
+    said, report = done.stdout.splitlines()
+    assert (done.returncode, said) == (0, f"sweep {SWEEP}: noted (2 run(s))")
+    assert report.split() == ["report:", str(page.relative_to(tmp_path))]
+    assert "too slow" in page.read_text()
+    page.with_name("settings.csv").unlink()
+    page.with_name("settings.csv").mkdir()
+    done = command("harness", "note", SWEEP, "fast")
+    assert done.returncode == 0
+    assert "\nno report: IsADirectoryError: " in done.stdout
+    assert load_plan(tmp_path / "outputs", SWEEP).about.note == "fast"
+
+
 def test_runs_are_noted_by_themselves(command: Command, runs: list[Run]) -> None:
     done = command("harness", "note", runs[0].id, runs[3].id, "odd")
     assert done.returncode == 0
@@ -93,7 +111,6 @@ def test_from_the_command_to_mlflow_and_the_report(
     assert {run.data.tags[SWEEP_NOTE] for run in stored} == {"later"}
     (alone,) = client.search_runs(["1"], "attributes.run_name = 'alone'")
     assert alone.data.tags[NOTE] == "by itself"
-    assert command("harness", "compare", "pilot", "--no-attach").returncode == 0
     assert "later" in page.read_text()
     shown = command("harness", "status", "alone").stdout
     assert "by itself" in shown

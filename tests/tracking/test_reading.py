@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from harness.runfolder import versions
+from harness.runfolder.history import PAUSED, PRUNED
 from harness.runfolder.status import RunStatus
 from harness.runfolder.target import Target
 from harness.tracking import reading
@@ -135,6 +136,19 @@ def test_what_was_deleted_in_mlflow_is_said_to_be(tmp_path: Path) -> None:
     assert str(found.value).endswith(how)
     store.restore(mlflow_ids["aa11-x"])
     assert reader.run("aa11").run == "aa11-x"
+
+
+def test_how_a_search_ended_a_run(tmp_path: Path) -> None:
+    fresh_store(tmp_path)
+    store = Store(Target.local(tmp_path))
+    errors = {"pruned": "pruned by the search after epoch 1", "paused": f"{PAUSED} after epoch 1"}
+    for run, error in errors.items():
+        record = {"run": run, "ms": 1, "tags": {"run.id": run}, "name": "n", "experiment": "e"}
+        mlflow_id = store.open_run(record).info.run_id
+        store.log(mlflow_id, tags={PRUNED: "true", "error": error})
+        store.set_status(mlflow_id, RunStatus.KILLED, 2000)
+    for run in errors:
+        assert Reader(store.target).run(run).how_pruned == run
 
 
 def test_a_missing_artifact_is_named(reader: Reader, tmp_path: Path) -> None:

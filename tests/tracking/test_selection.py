@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from harness.runfolder.plan import Plan, SweepJob, load_plan
+from harness.runfolder.run import RACES
 from harness.tracking.errors import StoreError
 from harness.tracking.reading import Reader
 from harness.tracking.recorded import Journals
@@ -44,6 +45,27 @@ def test_an_experiment_that_lacks_runs_of_a_sweep_says_so(outputs: Path) -> None
         "1 more runs of sweep 0123456789 are in experiment 'mnist'; "
         "`python -m harness compare 0123456789` compares all of them",
     )
+
+
+def test_runs_whose_seeds_were_added_by_results_are_known_in_any_selection(tmp_path: Path) -> None:
+    """A sweep that chose its seeds before keeps its runs, though a race has added to them."""
+    runs = [record_training(new_run(tmp_path, f"seed={seed}"), 0.5) for seed in range(4)]
+    *fixed, shared, added = runs
+    for sweep, its, words in (
+        ("f" * 10, [*fixed, shared], ()),
+        ("d" * 10, [shared, added], ("until=decided",)),
+    ):
+        jobs = tuple(SweepJob(run.id, "n", {}, "k") for run in its)
+        Plan(sweep, ("-m", *words), jobs).save(tmp_path)
+        for number, run in enumerate(its):
+            run.join_sweep(sweep, str(number), kind=RACES if words else "")
+    raced = {shared.id, added.id}
+    assert select(tmp_path, ["ffff"]).raced == frozenset()
+    assert select(tmp_path, ["dddd"]).raced == raced
+    assert select(tmp_path, ["ffff", "dddd"]).raced == raced
+    assert select(tmp_path, ["ffff", added.id]).raced == {added.id}
+    assert select(tmp_path, []).raced == raced
+    assert select(tmp_path, ["dddd", "status = 'FINISHED'"]).raced == raced
 
 
 def test_a_run_that_cannot_be_read_is_named(outputs: Path) -> None:
