@@ -28,9 +28,14 @@ COMMON = (
     "threads=1", "checkpoint.keep=0",
 )  # fmt: skip
 CASES = {
-    "sgd numba": ("backend=numba",),
-    "sgd numba tanh smoothing": ("backend=numba", "activation=tanh", "label_smoothing=0.1"),
-    "sgd numba relu onecycle": ("backend=numba", "activation=relu", "schedule=onecycle", "lr=0.2"),
+    "sgd numba": ("backend=numba", "batch=32"),
+    "sgd numba tanh smoothing": (
+        "backend=numba", "batch=32", "activation=tanh", "label_smoothing=0.1",
+    ),
+    "sgd numba relu onecycle": (
+        "backend=numba", "batch=32", "activation=relu", "schedule=onecycle", "lr=0.2",
+    ),
+    "sgd numba large batch": ("backend=numba",),
     "sgd numpy": ("backend=numpy",),
     "sgd numpy standard step": ("backend=numpy", "normalization=standard", "schedule=step"),
     "momentum": ("optimizer=momentum", "weight_decay=1e-4", "schedule=cosine"),
@@ -40,7 +45,7 @@ CASES = {
     "affine ema": ("augmentation=affine", "ema=0.9", "schedule.warmup=1"),
     "elastic max_norm": ("augmentation=elastic", "max_norm=2", "optimizer=momentum"),
     "adversarial": ("adversarial=0.5", "width=[16,12]", "activation=relu", "lr=0.1"),
-}
+}  # fmt: skip
 SEARCH = ("-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=3", "lr=interval(0.1,1)")
 # No wider vectors than AVX2 has.
 ENVIRONMENT = {

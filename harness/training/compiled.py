@@ -1,8 +1,8 @@
 """The compiled kernels as the trainer uses them. Numba is imported only when one is asked for.
 
-A step is trained by the compiled twins of its parts (`twins`). A perceptron with one hidden layer
-and plain SGD is trained by one kernel for the whole epoch (`train_epoch`), where `unsupported`
-finds nothing against it. Either is evaluated by a twin of its network (`scored`).
+A step is trained by the compiled twins of its parts (`twins`). Small batches of a perceptron with
+one hidden layer and plain SGD are trained by one kernel for the whole epoch (`train_epoch`), where
+`unsupported` finds nothing against it. Either is evaluated by a twin of its network (`scored`).
 """
 
 from collections.abc import Iterator
@@ -26,8 +26,7 @@ from harness.training.evaluation import Scored
 from harness.training.options import Options
 from harness.training.step import Parts, Step
 
-INK_SHARE = 0.4  # inputs that are not 0, up to which sums over them are faster than a product
-MAX_BATCH = 256  # up to which the sums over a batch stay in the cache
+MAX_BATCH = 1024  # up to which the sums over a batch stay in the cache
 SAMPLE = 10_000  # examples that the share is counted in
 CHUNK = 1 << 16  # rows looked up at a time
 EVALUATION_BATCH = 250  # whose hidden activations stay in the cache
@@ -44,7 +43,7 @@ def unsupported(
     settings = options.changed() | supports.structure(network)
     if not is_affine(normalization):
         settings["normalization"] = type(normalization).__name__
-    settings["inputs"] = part.inputs.dtype.name
+    settings |= {"inputs": part.inputs.dtype.name, "ink": _ink_share(part)}
     if type(optimizer) is SGD:
         settings["optimizer"] = "sgd"
         if optimizer.weight_decay:
@@ -101,7 +100,7 @@ def _ink(
 ) -> tuple[float, float] | None:
     """The scale and shift of a network that takes the ink of examples of `dtype`; None for none."""
     is_possible = type(network.layers[0]) is Dense and dtype in (np.uint8, np.float32)
-    if is_possible and is_affine(normalization) and _ink_share(part) < INK_SHARE:
+    if is_possible and is_affine(normalization) and _ink_share(part) < supports.INK_SHARE:
         return normalization.scale, normalization.shift
     return None
 

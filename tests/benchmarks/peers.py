@@ -19,7 +19,8 @@ class Setting:
     """What is trained.
 
     hidden: the widths of the hidden layers. channels: of convolutions before them, each with
-    kernels of 3 x 3, the activation and max-pooling of 2 x 2.
+    kernels of 3 x 3, the activation and max-pooling of 2 x 2. background: whether the images have
+    theirs; without, it is noise.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Setting:
     ema: float = 0.0
     nesterov: bool = False
     channels: tuple[int, ...] = ()
+    background: bool = True
 
 
 def numpy(setting: Setting, images, labels) -> Epoch:

@@ -30,6 +30,7 @@ def problem() -> Dataset:
     generator = np.random.default_rng(1)
     labels = generator.integers(0, 5, 400).astype(np.uint8)
     pixels = generator.integers(0, 120, (400, 40)).astype(np.uint8)
+    pixels[generator.random(pixels.shape) < 0.8] = 0  # background, so that one kernel trains it
     pixels[np.arange(400), labels * 8] += 130
     rows = np.arange(400, dtype=np.uint32)
     train, val = Part(pixels, labels, rows[100:]), Part(pixels, labels, rows[:100])

@@ -495,10 +495,27 @@ def test_the_compiled_epoch_takes_no_normalization_with_an_own_apply() -> None:
             super().apply(inputs, out)
             np.add(out, 1, out=out)
 
-    data, made = problem(), make(problem())
-    arguments = (made.network, data.train, made.optimizer)
+    made = make(problem())
+    arguments = (made.network, mostly_background(problem().train), made.optimizer)
     assert not compiled.unsupported(*arguments, normalization.Standard(), made.options)
     assert compiled.unsupported(*arguments, Shifted(), made.options)
+
+
+def test_the_compiled_epoch_takes_small_batches_of_images_that_are_mostly_background() -> None:
+    dense, sparse = problem().train, mostly_background(problem().train)
+    for part, batch, expected in (
+        (sparse, 32, ""),
+        (sparse, 64, "batch up to 32"),
+        (dense, 32, "less than 30% of the inputs other than 0"),
+    ):
+        made = make(problem(), batch=batch)
+        arguments = made.network, part, made.optimizer, made.normalization, made.options
+        assert compiled.unsupported(*arguments) == expected
+
+
+def mostly_background(part: Part) -> Part:
+    is_ink = np.random.default_rng(3).random(part.inputs.shape) < 0.2
+    return Part(np.where(is_ink, part.inputs, 0).astype(np.uint8), part.labels, part.rows)
 
 
 def test_a_regression_by_an_objective_of_errors_goes_by_the_lowest_loss() -> None:

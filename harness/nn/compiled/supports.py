@@ -15,7 +15,8 @@ from harness.nn.network import Network
 ACTIVATION_CODES = {"sigmoid": 0, "tanh": 1, "relu": 2}
 OPTIMIZERS = ("sgd",)
 NORMALIZATIONS = ("minmax", "unit", "standard", "none")  # one scale and one shift for all inputs
-MAX_BATCH = 1024  # the kernel lists the ink of a whole batch at once
+MAX_BATCH = 32  # above it kernels that take all examples of a batch at once are faster
+INK_SHARE = 0.3  # inputs that are not 0, up to which sums over them are faster than a product
 
 # The step honors these at any value, or does not depend on them.
 FREE = frozenset(
@@ -29,8 +30,9 @@ def unsupported(settings: Mapping[str, Any]) -> dict[str, str]:
 
     settings: those that differ from their defaults, by name. `hidden` is the tuple of hidden layer
     widths; `model`, `activation`, `loss`, `normalization` and `optimizer` are names, `inputs` is
-    the dtype of the data, `batch` is a count. An option of a part is spelled `part.option`; it
-    follows its part where the part itself is free or refused. Empty when everything is supported.
+    the dtype of the data, `ink` the share of them that is not 0, `batch` is a count. An option of a
+    part is spelled `part.option`; it follows its part where the part itself is free or refused.
+    Empty when everything is supported.
     """
     expected: dict[str, str] = {}
     for name, value in settings.items():
@@ -70,6 +72,8 @@ def _is_supported(name: str, value: Any) -> bool:
             return value in OPTIMIZERS
         case "batch":
             return bool(value <= MAX_BATCH)
+        case "ink":
+            return bool(value < INK_SHARE)
         case _:
             return False
 
@@ -84,4 +88,5 @@ _EXPECTED = {
     "batch": f"batch up to {MAX_BATCH}",
     "augmentation": "augmentation=none",
     "inputs": "labeled data of uint8",
+    "ink": f"less than {INK_SHARE:.0%} of the inputs other than 0",
 }

@@ -26,7 +26,7 @@ def test_plain_settings_are_supported() -> None:
     }
     assert unsupported(PLAIN | free) == {}
     parts = {"model": "mlp", "loss": "cross_entropy", "normalization": "standard"}
-    assert unsupported(PLAIN | parts | {"inputs": "uint8"}) == {}
+    assert unsupported(PLAIN | parts | {"inputs": "uint8", "ink": 0.2}) == {}
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,8 @@ def test_plain_settings_are_supported() -> None:
     [
         ({"hidden": (8, 8)}, {"hidden": "one hidden layer"}),
         ({"hidden": ()}, {"hidden": "one hidden layer"}),
-        ({"batch": MAX_BATCH + 1}, {"batch": "batch up to 1024"}),
+        ({"batch": MAX_BATCH + 1}, {"batch": "batch up to 32"}),
+        ({"ink": 0.5}, {"ink": "less than 30% of the inputs other than 0"}),
         ({"activation": "gelu"}, {"activation": "activation=sigmoid or tanh or relu"}),
         ({"optimizer": "adam", "optimizer.beta1": 0.9}, {"optimizer": "optimizer=sgd"}),
         ({"optimizer.clip": 1.0}, {"optimizer.clip": "no optimizer.clip"}),
