@@ -115,11 +115,17 @@ def in_process(setting: Setting, names: list[str], epochs: int, threads: int):
 
 def grid(options: argparse.Namespace) -> int:
     """Print the table, a line at a time. Returns the number of ratios below the published ones."""
+    import numpy as np
+    from threadpoolctl import threadpool_info
+
     from harness.runfolder.environment import processor
 
+    assert np.dot is not None  # loads BLAS
     names = [n for n in options.peers if find_spec(PEERS[n][1])]
     published, slower = published_ratios() if options.check else {}, []
-    print(f"{processor()}; seconds of {names[0]}; ratios of the others (least and most)")
+    (blas,) = (each for each in threadpool_info() if each["user_api"] == "blas")
+    print(f"{processor()}; NumPy's BLAS: {blas['internal_api']} for {blas['architecture']}")
+    print(f"seconds of {names[0]}; ratios of the others (least and most)")
     for threads in options.threads:
         head = f"{threads} core{'s' * (threads > 1)}"
         print(f"\n| {head} | {' | '.join(names)} |", flush=True)
