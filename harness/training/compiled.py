@@ -70,6 +70,8 @@ def twins(
     if options.batch <= MAX_BATCH and is_pixel_wise:
         ink = _ink(network, part, normalization, dtype)
     parts = _parts(network, optimizer, options.loss, ink, options.batch, options.threads)
+    if options.adversarial or options.max_norm is not None or options.ema:
+        parts = parts._replace(steps=None)
     if type(options.augmentation) is Augmentation:
         threads = options.threads if parts.is_threaded else 1
         parts = parts._replace(augmentation=_deformation(options.augmentation, part, threads))
@@ -116,16 +118,25 @@ def _parts(
     from harness.nn.compiled import losses, regularization
     from harness.nn.compiled.ink_layer import InkDense
     from harness.nn.compiled.optimizers import Twin, has_twin
+    from harness.nn.compiled.steps import Steps, can_take
 
     fast, workers = _fast(network, ink, batch, threads)
+    if type(loss) is CrossEntropy:
+        loss = losses.CrossEntropy()
+    if has_twin(optimizer):
+        optimizer = Twin(optimizer, fast, workers)
+    steps = None
+    if workers.count == 1 and can_take(fast, loss, optimizer):
+        steps = Steps(fast, optimizer, batch)
     return Parts(
         fast,
-        Twin(optimizer, fast, workers) if has_twin(optimizer) else optimizer,
-        losses.CrossEntropy() if type(loss) is CrossEntropy else loss,
+        optimizer,
+        loss,
         regularization.NormLimit,
         regularization.Average,
         takes_pixels=isinstance(fast.layers[0], InkDense),
         is_threaded=workers.count > 1,
+        steps=steps,
     )
 
 
@@ -165,6 +176,7 @@ def _tiny(fast: Network) -> Iterator[list[Layer]]:
 
     kinds = {type(layer) for layer in fast.layers}
     yield mlp((16,), 2, width=(2, 2), dropout=0.5)
+    yield mlp((16,), 2, width=(2, 2))
     # Two of each, because nothing is propagated to the inputs of the first one.
     if convolution.Conv2D in kinds:
         first, second = (Conv2D(1, 1), MaxPool2D(2)), (Conv2D(1, 1), MaxPool2D(2))
@@ -188,9 +200,14 @@ def _compile(
     options, generator = Options(batch=2, lr=1, epochs=1, max_norm=1), np.random.default_rng(0)
     step = Step(parts, options, batch=2, generator=generator,
                 average=parts.average(network.parameters, 0.5))  # fmt: skip
-    step(
-        np.zeros((2, 16), dtype), np.eye(2, dtype=np.float32), np.empty((2, 2), np.float32), 0, 0.0
+    inputs, targets, outputs = (
+        np.zeros((2, 16), dtype),
+        np.eye(2, dtype=np.float32),
+        np.empty((2, 2), np.float32),
     )
+    step(inputs, targets, outputs, 0, 0.0)
+    if parts.steps is not None:
+        parts.steps(inputs, targets, outputs, [0.0])
 
 
 def load_epoch() -> None:

@@ -1,6 +1,7 @@
 """One training step in NumPy: forward, loss gradient, backward, optimizer, and what follows it."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +17,21 @@ from harness.training.options import Options
 Array = NDArray[np.float32]
 
 
+class Steps(Protocol):
+    """Takes the steps of a block."""
+
+    def __call__(self, inputs: Array, targets: Array, outputs: Array, lrs: Sequence[float]) -> None:
+        """Take a step for each of `lrs`, as `Step` does for one batch."""
+
+
 class Parts(NamedTuple):
     """What a training step calls.
 
     limit, average: the classes of what follows a step, if the options ask for it. takes_pixels:
     whether the network takes inputs as they are in the data. is_threaded: whether all of its
     products are shared by threads of its own, each of which calls BLAS with one. augmentation:
-    deforms the examples before.
+    deforms the examples before. steps: takes all steps of a block of examples, if there is one for
+    these parts.
     """
 
     network: Network
@@ -33,6 +42,7 @@ class Parts(NamedTuple):
     takes_pixels: bool = False
     is_threaded: bool = False
     augmentation: Augmentation | None = None
+    steps: Steps | None = None
 
 
 class Step:

@@ -126,7 +126,7 @@ class Trainer:
             generator=self.generators["dropout"],
             average=self.average,
         )
-        self._augmentation = parts.augmentation
+        self._augmentation, self._steps = parts.augmentation, parts.steps
         is_threaded = parts.is_threaded or self._scored.is_threaded
         self._blas = ThreadpoolController() if is_threaded else None  # finding BLAS: 12 ms
         self._outputs = np.empty((self._blocks.length, network.outputs), np.float32)
@@ -188,15 +188,21 @@ class Trainer:
 
     def _batched_epoch(self, order: NDArray[np.uint32], lrs: NDArray[np.float64]) -> Epoch:
         """Train in NumPy on `order` (n,), positions in the training part; lrs: one per step."""
-        options, score = self.options, Score()
-        steps = enumerate(map(float, lrs), self.finished * self._steps_per_epoch)
+        options, score, first = self.options, Score(), self.finished * self._steps_per_epoch
+        done = 0
         kept: list[tuple[Array, NDArray[Any]]] = []
         for block in self._blocks(order, self._augmentation, self.generators["augmentation"]):
             outputs = self._outputs[: len(block.inputs)]
             self._drop_inputs(block.inputs)
-            for start in range(0, len(block.inputs), options.batch):
-                part = slice(start, start + options.batch)
-                self._step(block.inputs[part], block.targets[part], outputs[part], *next(steps))
+            starts = range(0, len(block.inputs), options.batch)
+            rates = lrs[done : done + len(starts)].tolist()
+            if self._steps is not None:
+                self._steps(block.inputs, block.targets, outputs, rates)
+            else:
+                for number, (start, lr) in enumerate(zip(starts, rates, strict=True), first + done):
+                    part = slice(start, start + options.batch)
+                    self._step(block.inputs[part], block.targets[part], outputs[part], number, lr)
+            done += len(starts)
             made = np.empty_like(outputs) if options.metrics else None
             evaluation.add(score, options.loss, outputs, block.targets, block.labels, made)
             if made is not None:

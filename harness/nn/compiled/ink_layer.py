@@ -10,7 +10,7 @@ the cache for the whole batch. The gradient is computed a few rows of W at a tim
 can apply it at once, while it is in the cache: `update`.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -35,6 +35,27 @@ from harness.nn.parameters import Shape, aligned
 
 Array = NDArray[np.floating[Any]]
 CHUNK = 2048  # weights whose gradient is computed and applied at a time
+
+
+class InkArrays(NamedTuple):
+    """What the kernels of the layer need beside its parameters, for the largest batch."""
+
+    scale: Any
+    shift: Any
+    who: NDArray[np.int32]
+    much: Array
+    counts: NDArray[np.int32]
+    active: NDArray[np.int32]
+    every: NDArray[np.int32]
+    ones: Array
+    padded: Array
+    sums: Array
+    z: Array
+    outputs: Array
+    rest: Array
+    columns: Array
+    gradients: Array
+    chunks: int
 
 
 class InkDense(layers.Dense):
@@ -67,17 +88,31 @@ class InkDense(layers.Dense):
         """a u W + b (1^T W)."""
         count, pixels = inputs.shape
         self._allocate(count)
-        words = inputs.view(np.uint64) if pixels % 8 == 0 else np.empty((count, 0), np.uint64)
         groups = -(-pixels // 8)
         self._workers.run(
-            groups, list_groups, inputs, words, self._scale, *self._lists, self._active
+            groups, list_groups, inputs, self.words(inputs), self._scale, *self._lists, self._active
         )
         outputs = self.buffer("outputs", (count, self.outputs))
         z = self.buffer("z", (count, self._blocks * BLOCK)).reshape(-1, count, BLOCK)
         scratch = *self._every, self._padded, self._sums, z
         arguments = self.weights, self._shift, self.bias, outputs, *self._lists, *scratch
-        self._workers.run(self._blocks, _forward, *arguments)
+        self._workers.run(self._blocks, first_layer, *arguments)
         return outputs
+
+    def words(self, inputs: NDArray[Any]) -> NDArray[np.uint64]:
+        """The memory of images (B, D) as words of eight bytes, or none if they do not divide it."""
+        is_whole = inputs.shape[1] % 8 == 0
+        return inputs.view(np.uint64) if is_whole else np.empty((len(inputs), 0), np.uint64)
+
+    def arrays(self, batch: int) -> InkArrays:
+        """What the kernels take, for up to `batch` images."""
+        self._allocate(batch)
+        return InkArrays(
+            self._scale, self._shift, *self._lists, self._active, *self._every, self._padded,
+            self._sums, self.buffer("z", (batch, self._blocks * BLOCK)).reshape(-1),
+            self.buffer("outputs", (batch, self.outputs)), self._rest,
+            self.buffer("padded", (batch, self._rest.size)), self._gradients, self._chunks,
+        )  # fmt: skip
 
     def gradient(self, delta: Array, out: dict[str, Array]) -> None:
         """x^T delta, and the sum of delta over the batch."""
@@ -93,7 +128,7 @@ class InkDense(layers.Dense):
         self._run(kernel, self.delta, self.weights, *state)
 
     def _run(self, kernel: Kernel, delta: Array, *arrays: Any) -> None:
-        _shifted_sum(delta, self._shift, self._rest[0, : self.outputs])
+        shifted_sum(delta, self._shift, self._rest[0, : self.outputs])
         padded = delta
         if self._rest.size != self.outputs:
             padded = self.buffer("padded", (len(delta), self._rest.size))
@@ -110,7 +145,7 @@ class InkDense(layers.Dense):
 
 
 @numba.njit(**KERNEL)
-def _forward(
+def first_layer(
     weights: Any, shift: Any, bias: Any, out: Any, who: Any, much: Any, counts: Any, every: Any,
     ones: Any, padded: Any, sums: Any, scratch: Any, _: int, begin: int, end: int,
 ) -> None:  # fmt: skip
@@ -191,7 +226,7 @@ def _gradient(
 
 
 @numba.njit(**KERNEL)
-def _shifted_sum(deltas: Any, shift: Any, out: Any) -> None:
+def shifted_sum(deltas: Any, shift: Any, out: Any) -> None:
     """Write `shift` times the sum of deltas (B, H) into `out` (H,)."""
     sum_rows(deltas, out)
     for j in range(out.size):

@@ -14,11 +14,11 @@ class CrossEntropy(losses.CrossEntropy):
 
     def gradient(self, outputs: losses.Array, targets: losses.Array, out: losses.Array) -> None:
         """(p - t) / B."""
-        _gradient(outputs, targets, out)
+        fill_gradient(outputs, targets, out)
 
 
 @numba.njit(**KERNEL)
-def _gradient(outputs: Any, targets: Any, out: Any) -> None:
+def fill_gradient(outputs: Any, targets: Any, out: Any) -> None:
     """(softmax(z) - t) / B of outputs z (B, C) and targets t (B, C)."""
     batch, classes = outputs.shape
     share = F(1) / F(batch)

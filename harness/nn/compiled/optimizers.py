@@ -6,6 +6,7 @@ their gradient is computed, while both are in the cache.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numba
@@ -80,7 +81,7 @@ def _step_flat(
 
 
 @numba.njit(**KERNEL)
-def _step_ink(
+def step_ink(
     w: Any, s: Any, t: Any, k: Any, kind: int, rest: Any, deltas: Any, who: Any, much: Any,
     counts: Any, scratch: Any, number: int, begin: int, end: int,
 ) -> None:  # fmt: skip
@@ -100,7 +101,7 @@ def _step_ink(
 
 
 @numba.njit(**KERNEL)
-def _step_rows(
+def step_rows(
     kind: int, k: Any, k_bias: Any, w: Any, s: Any, t: Any, program: Any, tasks: Any, inputs: Any,
     delta: Any, arena: Any, scratch: Any, address: int, batch: int, number: int, begin: int,
     end: int,
@@ -132,7 +133,7 @@ def _step_rows(
 
 
 @numba.njit(**KERNEL)
-def _step_bias(kind: int, k: Any, w: Any, s: Any, t: Any, g: Any, deltas: Any) -> None:
+def step_bias(kind: int, k: Any, w: Any, s: Any, t: Any, g: Any, deltas: Any) -> None:
     """The step for a bias, whose gradient g is the sum of deltas (B, H)."""
     sum_rows(deltas, g)
     _step(kind, w, s, t, g, k)
@@ -146,13 +147,13 @@ class Twin:
 
     def __init__(self, optimizer: Optimizer, network: Network, workers: Workers) -> None:
         self._optimizer, self._workers = optimizer, workers
-        self._kind, state = _kind_and_state(optimizer, network)
+        self.kind, state = _kind_and_state(optimizer, network)
         self._gradient = network.parameters.zeros_like()
         self._of_weights, self._of_bias = np.zeros((2, 9), np.float32)
-        self._flat = network.parameters.flat, *state
+        self.flat = network.parameters.flat, *state
         by_layer = zip(
             network.trained,
-            *(network.by_layer(each) for each in (*self._flat, self._gradient.flat)),
+            *(network.by_layer(each) for each in (*self.flat, self._gradient.flat)),
             strict=True,
         )
         self._rows = [layer for layer in network.layers if isinstance(layer, Rows)]
@@ -176,16 +177,31 @@ class Twin:
         """That of the optimizer."""
         return self._optimizer.state
 
+    def coefficients(self, lrs: Sequence[float]) -> tuple[Array, Array]:
+        """Count steps with these learning rates, one after the other.
+
+        Returns the coefficients of each, (n, 9), for weights and for biases.
+        """
+        of_weights = np.array([_coefficients(self._optimizer, lr) for lr in lrs], np.float32)
+        of_bias = of_weights.copy()
+        of_bias[:, 1:3] = 0, 1  # no decay
+        return of_weights, of_bias
+
+    def over_ink(self, layer: InkDense) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+        """The weights of a layer with their state, and its bias with its state and gradient."""
+        state, bias = next((s, b) for each, s, b in self._over_ink if each is layer)
+        return (layer.weights, *state), tuple(bias)
+
     def step(self, gradient: Gradient, lr: float) -> None:
         """One step, of the deltas that the network's layers have."""
         self._of_weights[:] = self._of_bias[:] = _coefficients(self._optimizer, lr)
         self._of_bias[1:3] = 0, 1  # no decay
-        kind, k = self._kind, self._of_weights
+        kind, k = self.kind, self._of_weights
         for layer, state, bias in self._over_ink:
-            layer.update(_step_ink, *state, k, kind)
-            _step_bias(kind, self._of_bias, *bias, layer.delta)
+            layer.update(step_ink, *state, k, kind)
+            step_bias(kind, self._of_bias, *bias, layer.delta)
         for rows in self._rows:
-            rows.update(_step_rows, kind, k, self._of_bias, *self._flat)
+            rows.update(step_rows, kind, k, self._of_bias, *self.flat)
         for other, out in self._others:
             other.gradient(other.delta, out)
         for length, arrays, k in self._calls:

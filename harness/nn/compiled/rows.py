@@ -52,6 +52,18 @@ class Command(NamedTuple):
     bits: int = 0
 
 
+class RowArrays(NamedTuple):
+    """What the kernels of a group of layers need beside the parameters."""
+
+    program: NDArray[np.int64]
+    numbers: Array
+    tasks: NDArray[np.int64]
+    arena: Array
+    bits: NDArray[np.uint32]
+    scratch: Array
+    address: int
+
+
 def has_row_kernel(layer: layers.Layer) -> bool:
     """Whether a layer can be one of `Rows`."""
     if type(layer) is layers.Activate:
@@ -92,6 +104,19 @@ class Rows(layers.Layer):
             self._shapes.append(next(denses).build(shape) if is_dense else shape)
         return self._shapes[-1]
 
+    @property
+    def is_random(self) -> bool:
+        """Whether one of the layers draws random numbers."""
+        return any(isinstance(each, layers.Dropout) for each in self._sources)
+
+    def arrays(self) -> RowArrays:
+        """What `up`, `down` and the kernels of `update` take."""
+        self._prepare()
+        return RowArrays(
+            self._program, self._numbers, self._tasks, self._arena, self._bits, self._scratch,
+            self._address,
+        )  # fmt: skip
+
     def draw(self, batch: int, generator: np.random.Generator) -> None:
         """Draw the bits of all masks of a training step, for the largest batch."""
         self._prepare()
@@ -104,7 +129,7 @@ class Rows(layers.Layer):
         """The outputs of the last layer."""
         self._prepare()
         self._inputs = inputs
-        self._run(_up, inputs, int(training))
+        self._run(up, inputs, int(training))
         return self._array(self._commands[-1].outputs, len(inputs), self._shapes[-1])
 
     def backward(self, delta: Array) -> Array:
@@ -133,7 +158,7 @@ class Rows(layers.Layer):
 
     def _back(self, delta: Array, lowest: int) -> None:
         self.delta = delta
-        self._run(_down, delta, lowest)
+        self._run(down, delta, lowest)
         for dense, command in self._dense_commands:
             inputs, above = self._inputs, delta
             if command.inputs != NOTHING:
@@ -236,7 +261,7 @@ def _number(source: layers.Layer) -> float:
 
 
 @numba.njit(**KERNEL)
-def _up(
+def up(
     program: Any, numbers: Any, parameters: Any, inputs: Any, arena: Any, bits: Any, address: int,
     training: int, _: int, begin: int, end: int,
 ) -> None:  # fmt: skip
@@ -264,7 +289,7 @@ def _up(
 
 
 @numba.njit(**KERNEL)
-def _down(
+def down(
     program: Any, numbers: Any, parameters: Any, delta: Any, arena: Any, bits: Any, address: int,
     lowest: int, _: int, begin: int, end: int,
 ) -> None:  # fmt: skip

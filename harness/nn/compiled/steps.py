@@ -1,0 +1,148 @@
+"""All steps of a block of examples in one kernel, with nothing of Python between them.
+
+A step of a small network is a few kernels of some microseconds each; to call them from Python takes
+longer. Where a perceptron is trained by one thread and nothing is random or follows a step, the
+kernels of `ink_layer.py`, `rows.py`, `losses.py` and `optimizers.py` are called by another one, in
+the same order, with the same numbers.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.nn.compiled import losses
+from harness.nn.compiled.dense import COMPILED, KERNEL
+from harness.nn.compiled.ink import list_groups
+from harness.nn.compiled.ink_layer import InkDense, first_layer, shifted_sum
+from harness.nn.compiled.losses import fill_gradient
+from harness.nn.compiled.optimizers import Twin, step_bias, step_ink, step_rows
+from harness.nn.compiled.rows import Rows, down, up
+from harness.nn.losses import Loss
+from harness.nn.network import Network
+from harness.nn.optimizers import Optimizer
+
+Array = NDArray[np.float32]
+
+
+class Steps:
+    """Trains a network for which `can_take` holds.
+
+    batch: the largest number of examples of a step.
+    """
+
+    def __init__(self, network: Network, optimizer: Any, batch: int) -> None:
+        self._optimizer, self._batch = optimizer, batch
+        layers: list[Any] = list(network.layers)
+        self._ink = layers.pop(0) if len(layers) == 2 else None
+        (self._rows,) = layers
+        self._delta = np.empty((batch, network.outputs), np.float32)
+
+    def __call__(self, inputs: Any, targets: Array, outputs: Array, lrs: Sequence[float]) -> None:
+        """Take a step for each of `lrs`, on `batch` examples of a block.
+
+        inputs: (n, D); targets, outputs: (n, K), the latter overwritten by those of the network.
+        """
+        optimizer = self._optimizer
+        of_weights, of_bias = optimizer.coefficients(lrs)
+        of_step = optimizer.kind, of_weights, of_bias, *optimizer.flat
+        rest = targets, outputs, self._delta, self._rows.arrays(), *of_step
+        if self._ink is None:
+            _dense_steps(inputs, *rest)
+            return
+        words = self._ink.words(inputs)
+        state = optimizer.over_ink(self._ink)
+        _ink_steps(inputs, words, self._ink.arrays(self._batch), *state, *rest)
+
+
+def can_take(network: Network, loss: Loss, optimizer: Optimizer) -> bool:
+    """Whether `Steps` can train a compiled network of one thread."""
+    *below, rows = network.layers
+    return (
+        isinstance(rows, Rows)
+        and not rows.is_random
+        and [type(layer) for layer in below] in ([], [InkDense])
+        and type(loss) is losses.CrossEntropy
+        and isinstance(optimizer, Twin)
+    )
+
+
+@numba.njit(**COMPILED)
+def _through(
+    rows: Any, parameters: Any, inputs: Any, targets: Any, outputs: Any, delta: Any, lowest: int
+) -> None:
+    """Forward, the gradient of the loss, and backward, as `Step` calls them."""
+    count, classes = outputs.shape
+    arguments = rows.program, rows.numbers, parameters
+    scratch = rows.arena, rows.bits, rows.address
+    up(*arguments, inputs, *scratch, 1, 0, 0, count)
+    begin = rows.program[len(rows.program) - 1, 2]
+    outputs[:] = rows.arena[begin : begin + count * classes].reshape(count, classes)
+    fill_gradient(outputs, targets, delta)
+    down(*arguments, delta.reshape(count * classes), *scratch, lowest, 0, 0, count)
+
+
+@numba.njit(**KERNEL)
+def _dense_steps(
+    inputs: Any, targets: Any, outputs: Any, deltas: Any, rows: Any, kind: int, ks: Any,
+    ks_bias: Any, w: Any, s: Any, t: Any,
+) -> None:  # fmt: skip
+    """The steps of normalized inputs (n, D) float32."""
+    batch, classes = deltas.shape
+    for step in range(len(ks)):
+        begin = step * batch
+        end = min(begin + batch, len(inputs))
+        count, delta = end - begin, deltas[: end - begin]
+        own = inputs[begin:end].reshape(count * inputs.shape[1])
+        _through(rows, w, own, targets[begin:end], outputs[begin:end], delta, 1)
+        step_rows(
+            kind, ks[step], ks_bias[step], w, s, t, rows.program, rows.tasks, own,
+            delta.reshape(count * classes), rows.arena, rows.scratch, rows.address, count, 0, 0,
+            len(rows.tasks),
+        )  # fmt: skip
+
+
+@numba.njit(**KERNEL)
+def _ink_steps(
+    inputs: Any, words: Any, ink: Any, weights: Any, bias: Any, targets: Any, outputs: Any,
+    deltas: Any, rows: Any, kind: int, ks: Any, ks_bias: Any, w: Any, s: Any, t: Any,
+) -> None:  # fmt: skip
+    """The steps of inputs (n, D) as they are in the data.
+
+    weights, bias: those of the first layer, with the optimizer's state; the gradient of the bias.
+    """
+    batch, classes = deltas.shape
+    pixels, units = weights[0].shape
+    groups, lists = -(-pixels // 8), (ink.who, ink.much, ink.counts)
+    for step in range(len(ks)):
+        begin = step * batch
+        end = min(begin + batch, len(inputs))
+        count, delta, k = end - begin, deltas[: end - begin], ks[step]
+        list_groups(
+            inputs[begin:end], words[begin:end], ink.scale, *lists, ink.active, 0, 0, groups
+        )
+        hidden = ink.outputs[:count]
+        blocks, block = ink.padded.shape[0], ink.padded.shape[2]
+        z = ink.z[: blocks * count * block].reshape(blocks, count, block)
+        first_layer(
+            weights[0], ink.shift, bias[0], hidden, *lists, ink.every, ink.ones, ink.padded,
+            ink.sums, z, 0, 0, blocks,
+        )  # fmt: skip
+        own = hidden.reshape(count * units)
+        _through(rows, w, own, targets[begin:end], outputs[begin:end], delta, 0)
+        below = rows.program[0, 6]
+        of_hidden = rows.arena[below : below + count * units].reshape(count, units)
+        shifted_sum(of_hidden, ink.shift, ink.rest[0, :units])
+        columns = of_hidden
+        if ink.rest.shape[1] != units:
+            columns = ink.columns[:count]
+            columns[:, :units] = of_hidden
+        step_ink(*weights, k, kind, ink.rest, columns, *lists, ink.gradients, 0, 0, ink.chunks)
+        step_bias(kind, ks_bias[step], *bias, of_hidden)
+        step_rows(
+            kind, k, ks_bias[step], w, s, t, rows.program, rows.tasks, own,
+            delta.reshape(count * classes), rows.arena, rows.scratch, rows.address, count, 0, 0,
+            len(rows.tasks),
+        )  # fmt: skip

@@ -1,0 +1,75 @@
+"""All steps of a block in one kernel: the same numbers as one step after the other."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("numba", reason="python -m pip install numba")
+
+from harness.data.dataset import Dataset, Part
+from harness.data.normalization import Affine
+from harness.nn.activations import ACTIVATIONS
+from harness.nn.losses import SquaredError
+from harness.nn.models import mlp
+from harness.nn.network import Network
+from harness.nn.optimizers import OPTIMIZERS
+from harness.training.options import Options
+from harness.training.trainer import Trainer
+
+PIXELS, CLASSES = 50, 3
+
+
+def data(share: float) -> Dataset:
+    """share: of the inputs that are not 0."""
+    generator = np.random.default_rng(2)
+    images = generator.integers(1, 255, (203, PIXELS)).astype(np.uint8)
+    images[generator.random(images.shape) >= share] = 0
+    part = Part(images, generator.integers(0, CLASSES, len(images)).astype(np.uint8))
+    return Dataset("d", "0", (PIXELS,), CLASSES, part, None, part)
+
+
+def trainer(
+    dataset: Dataset, optimizer: str, width: tuple[int, ...], dropout: float = 0.0, **options: Any
+) -> Trainer:
+    layers = mlp((PIXELS,), CLASSES, width=width, activation=ACTIVATIONS["tanh"](), dropout=dropout)
+    network = Network.create(layers, PIXELS, np.random.default_rng(3))
+    made = OPTIMIZERS[optimizer](network.parameters, weight_decay=0.01)
+    settings = Options(batch=32, lr=0.02, epochs=2, backend="numba", **options)
+    return Trainer(network, dataset, made, Affine("unit", 1 / 255, 0.1), settings)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("width", [(32,), (20, 7)])
+@pytest.mark.parametrize("share", [0.15, 1])
+def test_a_block_is_trained_as_its_batches(
+    optimizer: str, width: tuple[int, ...], share: float
+) -> None:
+    """To the last bit, with a last batch that is smaller."""
+    dataset = data(share)
+    whole, single = (
+        trainer(dataset, optimizer, width, schedule=lambda time: 1 / (1 + time)) for _ in range(2)
+    )
+    assert whole._steps is not None
+    single._steps = None
+    for _ in range(2):
+        assert whole.train_epoch()["train/loss"] == single.train_epoch()["train/loss"]
+    np.testing.assert_array_equal(whole.network.parameters.flat, single.network.parameters.flat)
+    for name, array in whole.optimizer.state.items():
+        np.testing.assert_array_equal(array, single.optimizer.state[name])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"threads": 2}, {"dropout": 0.5}, {"max_norm": 1.0}, {"ema": 0.9}, {"adversarial": 0.1}],
+    ids=str,
+)
+def test_other_trainings_take_one_step_after_the_other(options: dict[str, Any]) -> None:
+    assert trainer(data(1), "adam", (32, 16))._steps is not None
+    assert trainer(data(1), "adam", (32, 16), **options)._steps is None
+
+
+def test_a_loss_of_another_kind_takes_one_step_after_the_other() -> None:
+    part = Part(np.ones((40, PIXELS), np.float32), np.ones((40, CLASSES), np.float32))
+    dataset = Dataset("d", "0", (PIXELS,), 0, part, None, part)
+    assert trainer(dataset, "adam", (8,), loss=SquaredError())._steps is None
