@@ -280,7 +280,8 @@ def up(
             add_bias(y.reshape(count, units), parameters[bias : bias + units])
             continue
         if source != target:
-            y[:] = x[at : at + y.size]
+            for j in range(y.size):  # not y[:] = ...: its check of the shapes compiles for seconds
+                y[j] = x[at + j]
         if kind == ACTIVATE:
             activate(y.reshape(count, units), number, numbers[layer])
         elif training:
@@ -310,7 +311,8 @@ def down(
             )  # fmt: skip
             continue
         if above != below:
-            out[:] = d[at : at + out.size]
+            for j in range(out.size):
+                out[j] = d[at + j]
         if kind == ACTIVATE:
             a = arena[target + begin * width : target + end * width]
             multiply_slope(out, a, number, numbers[layer])

@@ -79,7 +79,9 @@ def _through(
     scratch = rows.arena, rows.bits, rows.address
     up(*arguments, inputs, *scratch, 1, 0, 0, count)
     begin = rows.program[len(rows.program) - 1, 2]
-    outputs[:] = rows.arena[begin : begin + count * classes].reshape(count, classes)
+    for i in range(count):
+        for c in range(classes):
+            outputs[i, c] = rows.arena[begin + i * classes + c]
     fill_gradient(outputs, targets, delta)
     down(*arguments, delta.reshape(count * classes), *scratch, lowest, 0, 0, count)
 
@@ -138,7 +140,9 @@ def _ink_steps(
         columns = of_hidden
         if ink.rest.shape[1] != units:
             columns = ink.columns[:count]
-            columns[:, :units] = of_hidden
+            for i in range(count):
+                for j in range(units):
+                    columns[i, j] = of_hidden[i, j]
         step_ink(*weights, k, kind, ink.rest, columns, *lists, ink.gradients, 0, 0, ink.chunks)
         step_bias(kind, ks_bias[step], *bias, of_hidden)
         step_rows(
