@@ -197,9 +197,9 @@ def test_a_verdict_leads_and_nothing_is_called_worse_or_tied() -> None:
     assert "Worse: batch=32" in tables.lead(ranking.stand(settings, {}))
     settings = ranking.ordered(group([replace(run, is_raced=True) for run in runs], []), [])
     rows = ranking.stand(settings, {})
-    verdict = "not decided after 12 of 20 runs; tied: batch=16, batch=32. Seeds were added"
+    verdict = "not decided after 12 of 20 runs; left: batch=16, batch=32. Seeds were added"
     assert tables.lead(rows, verdict) == (
-        "Not decided after 12 of 20 runs; tied: batch=16, batch=32. batch=16 has the lowest mean "
+        "Not decided after 12 of 20 runs; left: batch=16, batch=32. batch=16 has the lowest mean "
         "validation error: 2.00 ± 0.02 % over 7 seeds, each at its best epoch; its test error is "
         "2.00 ± 0.02 %."
     )
