@@ -222,6 +222,10 @@ def test_every_row_has_a_mark_that_the_legend_explains() -> None:
     _, cells = tables.ranking(rows, terminal=True)
     assert [row[0] for row in cells] == ["*", "-", "?"]
     assert tables.legend(rows) == "* best, - worse, ? not tested"
+    ended = ranking.stand([rows[0].setting, replace(rows[1].setting, is_ended=True)], {})
+    _, cells = tables.ranking(ended, terminal=True)
+    assert [row[0] for row in cells] == ["*", "x"]
+    assert tables.legend(ended) == "* best, x ended, as it cannot be the best"
     assert "Worse: batch=32" in tables.lead(rows)
     assert "Not tested: batch=64" in tables.lead(rows)
 

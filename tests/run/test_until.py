@@ -47,12 +47,17 @@ def test_only_settings_that_can_be_the_best_get_more_seeds(
     assert f'<p class="lead">{said}. ' in (report / "index.html").read_text()
     assert saved["pairs"] == []
     assert {each["p_holm"] for each in saved["settings"]} == {None}
-    assert {each["against_best"] for each in saved["settings"]} == {"best", "not compared"}
+    against = {float(each["lr"]): each["against_best"] for each in saved["settings"]}
+    assert against[0.001] == "ended"
+    left = "ended" if verdict.startswith("decided") else "not compared"
+    assert {against[0.5], against[0.6]} == {"best", left}
     assert said in command("harness", "compare", plan.id).stdout
     (first, *others) = command("harness", "export", "sentence").stdout.splitlines()
     assert first == f"{said}."
     assert [each for each in others[1:] if BY_RESULTS not in each] == []
-    assert "(* best mean" in " ".join(done.stdout.split())
+    table = " ".join(done.stdout.split())
+    assert "(* best mean" in table
+    assert "x ended, as it cannot be the best" in table
     local, stored = (
         json.loads(command("harness", "compare", plan.id, "--no-attach", "--json", *where).stdout)
         for where in ((), ("--uri", f"sqlite:///{tmp_path}/outputs/mlflow.db"))
