@@ -16,6 +16,7 @@ from harness.analysis.sequential import FIRST_LOOK, MOST_LOOKS, race
 from harness.analysis.statistics import LEVEL
 from harness.run import freeze
 from harness.run.compose import Job
+from harness.run.grammar import short
 from harness.run.limits import UNTIL, Limits
 from harness.run.prepared import Prepared
 from harness.runfolder import config as configuration
@@ -151,9 +152,11 @@ class Deciding:
 
 def by_setting(jobs: Sequence[Job]) -> dict[str, list[int]]:
     """The places of the jobs of each setting, by its name, in the order of their seeds."""
+    keys = [key for key in jobs[0].swept if key != SEED]
+    shown = {key: short([job.swept[key] for job in jobs]) for key in keys}
     settings: dict[str, list[int]] = {}
     for place, job in enumerate(jobs):
-        name = ",".join(f"{key}={value}" for key, value in job.swept.items() if key != SEED)
+        name = ",".join(f"{key}={shown[key][job.swept[key]]}" for key in keys)
         settings.setdefault(name, []).append(place)
     return settings
 
