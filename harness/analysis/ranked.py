@@ -145,9 +145,16 @@ def _own(selection: Selection, notes: list[str]) -> tuple[list[Recorded], list[S
 def _outcomes(
     source: Source, chosen: Sequence[Recorded], folder: Path, notes: list[str]
 ) -> dict[str, Outcome]:
-    """The predictions of runs by run id. folder: for downloads."""
-    return {
-        run.run: outcome
-        for run in chosen
-        if (outcome := evidence.outcome(source, run, folder, notes))
-    }
+    """The predictions of runs by run id. folder: for downloads. notes: gets each reason once."""
+    found: dict[str, Outcome] = {}
+    missing: dict[str, list[str]] = {}
+    for run in chosen:
+        of_run: list[str] = []
+        if outcome := evidence.outcome(source, run, folder, of_run):
+            found[run.run] = outcome
+        for note in of_run:
+            missing.setdefault(note.removeprefix(f"{run.run}: "), []).append(note)
+    notes += [
+        each[0] if len(each) == 1 else f"{len(each)} runs: {why}" for why, each in missing.items()
+    ]
+    return found

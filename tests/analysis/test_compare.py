@@ -120,6 +120,17 @@ def test_a_decided_sweep_has_ended_all_settings_but_one(tmp_path: Path) -> None:
         assert [each.verdict == ENDED for each in comparison.standings] == [False, ended]
 
 
+def test_a_reason_why_predictions_are_missing_is_one_note(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path, batch, 1) for batch in (5, 9, 30, 40)]
+    for run in runs[:3]:
+        (Path(run.location) / "predictions/test.npz").unlink()
+        run.params["trainer.name"] = "mine.train:fit"
+    (Path(runs[3].location) / "predictions/test.npz").write_bytes(b"")
+    several, one = [note for note in build(tmp_path, *runs).notes if "no paired test" in note]
+    assert several.startswith("3 runs: trainer=mine.train:fit gave no predictions of the test set")
+    assert one.startswith(f"{runs[3].run}: predictions/test.npz cannot be read")
+
+
 def test_a_search_shows_its_course_in_place_of_means(tmp_path: Path, six: list[Recorded]) -> None:
     pruned = replace(make_run(tmp_path, 40, 1), status=RunStatus.KILLED, how_pruned="pruned")
     search = Selection("sweep abc", [*six, pruned], Journals(), is_search=True)
