@@ -19,6 +19,7 @@ from harness.analysis.drawing import (
     SIZE,
     chart,
     logarithmic,
+    name_ticks,
     new_figure,
     scaled,
     whole_numbers,
@@ -82,7 +83,7 @@ def against(
     values = sorted({row[0] for rows in points.values() for row in rows})
     wide(axes, values)
     if len(values) <= 12:
-        axes.set_xticks(values, [f"{value:g}" for value in values])
+        name_ticks(axes, values)
     axes.set_xlabel(key)
     axes.set_ylabel(label)
     figure.legend(loc="outside lower center", ncols=2, fontsize=scaled(8))

@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from harness.analysis import fonts
+from harness.analysis.settings import rounded
 
 Arguments = ParamSpec("Arguments")
 # Eight hues with enough contrast to white and to near black.
@@ -32,6 +33,7 @@ COLUMN = 3.35  # inches: the width of a column of a paper
 FORMATS = ("pdf", "svg", "png")
 LABELS = 3  # at least, on a logarithmic axis
 SUBS = ((1,), (1, 3), (1, 2, 5), (1, 2, 3, 5, 7), tuple(range(1, 10)))  # multiples of powers of ten
+CHARACTER = 0.025  # its width as a share of an axis of SIZE
 MANY = 8  # values of a swept number that show how they are spread
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -113,6 +115,24 @@ def wide(axes: Axes, values: Sequence[float]) -> None:
     if len(set(values)) >= MANY and abs(linear - 0.5) < abs(log - 0.5):
         return
     set_scale(axes, axes.xaxis, "log")
+
+
+def name_ticks(axes: Axes, values: Sequence[float]) -> None:
+    """Put ticks at the values of an x axis, in order, with the names of those that have room."""
+    places = np.asarray(values, float)
+    if axes.get_xscale() == "log":
+        places = np.log(places)
+    shares = (places - places[0]) / (np.ptp(places) or 1.0)
+    texts = [f"{value:g}" for value in values]
+    fewer = rounded(texts)
+    names: list[str] = []
+    end = -math.inf  # of the last name that is shown
+    for text, share in zip(texts, shares, strict=True):
+        half = CHARACTER * (len(fewer[text]) + 1) / 2
+        has_room = share - half >= end
+        names.append(fewer[text] if has_room else "")
+        end = share + half if has_room else end
+    axes.set_xticks(values, names)
 
 
 def logarithmic(axes: Axes, axis: Any, values: Sequence[float]) -> None:

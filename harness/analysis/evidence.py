@@ -91,7 +91,7 @@ def outcome(source: Source, run: Recorded, into: Path, notes: list[str]) -> Outc
             )
         notes.append(f"{why}; no paired test on its examples")
         return None
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         notes.append(
             f"{run.run}: {PREDICTIONS} cannot be read ({explained(error)}); no paired test with it"
         )

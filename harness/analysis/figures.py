@@ -290,17 +290,23 @@ def _front(
 ) -> list[Figure]:
     """The objective against what each setting pays. better: what no other setting is."""
     validated = any(setting.best_val.n for setting in settings)
-    objective, points = settings[0].objective, []
+    objective, points, ended = settings[0].objective, [], list[bool]()
     for row, setting in enumerate(settings, 1):
         mean = setting.best_val.mean if validated else setting.test.mean
         if not math.isnan(mean) and not math.isnan(paid(setting)):
             points.append((row, setting.label, paid(setting), objective.factor * mean))
+            ended.append(setting.is_ended)
     if len(points) < 2:
         return []
     _, _, costs, means = zip(*points, strict=True)
-    best = ranking.pareto(list(map(cost.order, costs)), [objective.order(each) for each in means])
+    results = [
+        objective.order(None if is_ended else mean)
+        for mean, is_ended in zip(means, ended, strict=True)
+    ]
+    best = ranking.pareto(list(map(cost.order, costs)), results)
     labels = label, f"{objective.title if validated else objective.test_title}{objective.unit}"
     better += "one on the line." if len(best) > 1 else "the best one."
+    better += " Settings that were ended early do not count." if any(ended) else ""
     return [
         Figure(
             "swept",

@@ -92,7 +92,9 @@ def caption(standings: Sequence[Standing], data: str) -> str:
     if are_untested(standings):
         text += " There is no $p$, because seeds were added by results."
     elif any(standing.why == BY_RESULTS for standing in standings):
-        text += " A setting without $p$ has seeds that were added by results."
+        text += (
+            " A setting without $p$ has seeds that were added by results, or got no more by them."
+        )
     for verdict, words in ((TIE, r"not distinguishable from it at 5\,\%"), (BETTER, "better")):
         if any(standing.verdict == verdict for standing in standings):
             text += f" {MARKS[verdict]}: {words}."

@@ -12,12 +12,13 @@ from harness.analysis import comparable, evidence, ranking
 from harness.analysis.measure import Measure
 from harness.analysis.outcome import Outcome
 from harness.analysis.ranking import SHOWN, Standing
-from harness.analysis.seed_run import SeedRun
+from harness.analysis.seed_run import SEED, SeedRun
 from harness.analysis.settings import Setting, group
 from harness.nn import metrics
 from harness.runfolder.objective import Objective
-from harness.runfolder.plan import AFTERWARDS
+from harness.runfolder.plan import AFTERWARDS, DECIDED
 from harness.runfolder.run import PREDICTIONS
+from harness.runfolder.status import RunStatus
 from harness.tracking.recorded import Recorded, Source
 from harness.tracking.selection import Selection
 
@@ -103,13 +104,33 @@ def rank(selection: Selection, notes: list[str], measure: Measure | None = None)
     by_id = {run.run: run for run in finished}
     order = ranking.ordered(settings, notes)
     if selection.is_raced:
-        order = ranking.whole_first(order, notes)
+        order = _with_ended(ranking.whole_first(order, notes), selection)
     elif raced := sum(setting.is_raced for setting in settings):
         notes.append(
             f"{raced} of {len(settings)} setting(s) have runs of a sweep with until=decided and "
             f"are tested against no other. {AFTERWARDS}"
         )
     return Ranked(selection.source, order, by_id)
+
+
+def _with_ended(settings: Sequence[Setting], selection: Selection) -> list[Setting]:
+    """The settings, best first, with a mark at those that got no more seeds by the rule.
+
+    Not those that have a run which is not finished: that is why they have fewer seeds.
+    """
+    most, is_decided = settings[0].best_val.n, selection.verdict.startswith(DECIDED)
+    open_runs = [run for run in selection.recorded if run.status is not RunStatus.FINISHED]
+    unfinished = [_unseeded(evidence.seed_run(run)) for run in open_runs]
+    return [
+        replace(each, is_ended=_unseeded(each.runs[0]) not in unfinished)
+        if each.best_val.n < most or (is_decided and each is not settings[0])
+        else each
+        for each in settings
+    ]
+
+
+def _unseeded(run: SeedRun) -> dict[str, str]:
+    return {key: value for key, value in run.settings.items() if key != SEED}
 
 
 def _own(selection: Selection, notes: list[str]) -> tuple[list[Recorded], list[SeedRun]]:
@@ -124,9 +145,16 @@ def _own(selection: Selection, notes: list[str]) -> tuple[list[Recorded], list[S
 def _outcomes(
     source: Source, chosen: Sequence[Recorded], folder: Path, notes: list[str]
 ) -> dict[str, Outcome]:
-    """The predictions of runs by run id. folder: for downloads."""
-    return {
-        run.run: outcome
-        for run in chosen
-        if (outcome := evidence.outcome(source, run, folder, notes))
-    }
+    """The predictions of runs by run id. folder: for downloads. notes: gets each reason once."""
+    found: dict[str, Outcome] = {}
+    missing: dict[str, list[str]] = {}
+    for run in chosen:
+        of_run: list[str] = []
+        if outcome := evidence.outcome(source, run, folder, of_run):
+            found[run.run] = outcome
+        for note in of_run:
+            missing.setdefault(note.removeprefix(f"{run.run}: "), []).append(note)
+    notes += [
+        each[0] if len(each) == 1 else f"{len(each)} runs: {why}" for why, each in missing.items()
+    ]
+    return found

@@ -19,6 +19,7 @@ from harness.runfolder.cost import front
 BEST, LOWEST, HIGHEST, TIE = "best", "lowest on test", "highest on test", "tie"
 FIRST = (BEST, LOWEST, HIGHEST)  # the verdicts of the setting ranked first
 WORSE, BETTER, UNKNOWN = "worse", "better on test", "not compared"
+ENDED = "ended"  # it got no more seeds, as it cannot be the best anymore, and is not tested
 NETWORKS = "McNemar"  # the test of two networks
 BY_RESULTS = "seeds were added by results"  # why there is no test with a fixed number of them
 SHOWN = 12  # settings whose curves are drawn and whose predictions are compared
@@ -164,7 +165,8 @@ def stand(settings: Sequence[Setting], outcomes: Mapping[str, Outcome]) -> list[
     for place, other, each in zip(places, others, raw, strict=True):
         rank = None if not ranked or math.isnan(other.best_val.mean) else place
         if each.p is None:
-            standings.append(Standing(rank, other, UNKNOWN, why=each.why))
+            verdict = ENDED if other.is_ended else UNKNOWN
+            standings.append(Standing(rank, other, verdict, why=each.why))
             continue
         p = next(corrected)
         tie = p >= statistics.LEVEL
@@ -178,7 +180,8 @@ def stand(settings: Sequence[Setting], outcomes: Mapping[str, Outcome]) -> list[
 
 def are_untested(standings: Sequence[Standing]) -> bool:
     """Whether nothing was tested, as seeds were added by results."""
-    return len(standings) > 1 and all(each.why == BY_RESULTS for each in standings[1:])
+    best, *others = standings
+    return bool(others) and (best.setting.is_raced or all(each.setting.is_raced for each in others))
 
 
 @dataclass(frozen=True)
@@ -195,7 +198,7 @@ def _compare(
     is_shown: bool,
 ) -> _Difference:  # fmt: skip
     """Compare two settings. is_shown: whether the predictions of the other one were read."""
-    if best.is_raced or other.is_raced:
+    if best.is_raced or other.is_raced or other.is_ended:
         return _Difference(None, math.nan, BY_RESULTS)
     refusal = different_tests(best.chosen, other.chosen)
     if refusal:
@@ -247,14 +250,15 @@ def pairs(
 ) -> list[Pair]:
     """McNemar's test for every pair of settings whose chosen runs have the same test examples.
 
-    Not for settings whose seeds were added by results.
+    Not for settings whose seeds were added by results, and for those that were ended.
     """
+    untested = {i for i, each in enumerate(settings) if each.is_raced or each.is_ended}
     counts: list[tuple[int, int, int, int]] = []
     refused: dict[str, int] = {}
     for i, one in enumerate(settings):
         for j in range(i + 1, len(settings)):
             first, second = outcomes.get(one.chosen.run), outcomes.get(settings[j].chosen.run)
-            if first is None or second is None or one.is_raced or settings[j].is_raced:
+            if first is None or second is None or untested & {i, j}:
                 continue
             refusal = different_tests(one.chosen, settings[j].chosen)
             refusal = refusal or different_labels(first, second)
@@ -282,14 +286,17 @@ def on_front(settings: Sequence[Setting]) -> list[bool]:
     """Whether each setting is on the Pareto front of its objective and its costs.
 
     That is, no other one is as good in all of them and better in one, by the means over seeds. One
-    with an unknown mean is not; without costs, none is.
+    with an unknown mean is not, nor one that was ended; without costs, none is.
     """
     costs = settings[0].costs
     if not costs:
         return [False] * len(settings)
     objective = settings[0].objective
     points = [
-        (objective.order(judged(each)), *(cost.order(each.cost(cost).mean) for cost in costs))
+        (
+            objective.order(None if each.is_ended else judged(each)),
+            *(cost.order(each.cost(cost).mean) for cost in costs),
+        )
         for each in settings
     ]
     return front(points)

@@ -8,7 +8,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from harness.analysis.charts import short
-from harness.analysis.drawing import COLORS, chart, logarithmic, new_figure, scaled, wide
+from harness.analysis.drawing import (
+    COLORS,
+    chart,
+    logarithmic,
+    name_ticks,
+    new_figure,
+    scaled,
+    wide,
+)
 from harness.analysis.importance import Importance
 
 LINE, BAND = COLORS[2], 0.5
@@ -32,7 +40,7 @@ def history(points: Points, best: Sequence[tuple[float, float]], label: str) -> 
     """
     figure, axes = new_figure()
     _scatter(axes, points)
-    if best:
+    if len({spent for spent, _ in best}) > 1:  # else there is no line
         axes.step(*np.array(best).T, where="post", color=LINE, lw=1.4, label="best so far")
     axes.set_xlim(left=0)
     axes.set_xlabel("epochs, of all trials")
@@ -91,9 +99,8 @@ def numbers(key: str, points: Points, label: str) -> Figure:
     _scatter(axes, points)
     values = sorted({x for rows in points.values() for x, _ in rows})
     wide(axes, values)
-    names = [f"{value:g}" for value in values]
-    if len(values) <= MOST_NAMED and max(map(len, names)) <= SHORT_NUMBER:
-        axes.set_xticks(values, names)
+    if len(values) <= MOST_NAMED and max(len(f"{value:g}") for value in values) <= SHORT_NUMBER:
+        name_ticks(axes, values)
     return _finish_slice(figure, axes, key, points, label)
 
 

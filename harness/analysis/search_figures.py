@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from harness.analysis import search_charts as charts
 from harness.analysis.importance import FEWEST, REPEATS, Importance, importances
 from harness.analysis.page import Figure
-from harness.analysis.settings import natural, number
+from harness.analysis.settings import natural, number, rounded
 from harness.analysis.trials import End, Trial, incumbents
 from harness.runfolder.objective import Objective
 
@@ -76,6 +76,7 @@ def _slice(trials: Sequence[Trial], key: str, objective: Objective, label: str) 
     texts = {trial.values[key] for trial in trials}
     is_number = all(number(text) is not None for text in texts) and len(texts) > 2
     values = sorted(texts, key=natural)
+    shown = rounded(values)
     points = {
         end.value: [
             (
@@ -90,7 +91,7 @@ def _slice(trials: Sequence[Trial], key: str, objective: Objective, label: str) 
     chart = (
         charts.numbers(key, points, label)
         if is_number
-        else charts.choices(key, values, points, label)
+        else charts.choices(key, [shown[value] for value in values], points, label)
     )
     title = f"{objective.heading(objective.name)} by {key}"
     return Figure("swept", title, chart, "Each point is a trial; the other keys vary as well.")

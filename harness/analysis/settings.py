@@ -63,13 +63,15 @@ class Setting:
     """Runs that differ only in their seed. values: the keys that distinguish the settings.
 
     number: its place by the oldest run, which decides between equal ones, as in a sweep's table.
-    rounded: the values that are displayed with fewer digits.
+    rounded: the values that are displayed with fewer digits. is_ended: whether the rule that gives
+    seeds by results gave it no more.
     """
 
     values: Mapping[str, str]
     runs: tuple[SeedRun, ...]
     number: int = 0
     rounded: Mapping[str, str] = field(default_factory=dict)
+    is_ended: bool = False
 
     @property
     def shown(self) -> dict[str, str]:

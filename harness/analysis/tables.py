@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 
 from harness.analysis.ranking import (
     BETTER,
+    ENDED,
     FIRST,
     TIE,
     UNKNOWN,
@@ -34,6 +35,7 @@ MARKS = {  # in the terminal: the sign of a verdict, and what it means
     TIE: ("=", "not distinguishable from it at 5 %"),
     BETTER: ("+", BETTER),
     WORSE: ("-", WORSE),
+    ENDED: ("x", "ended, as it cannot be the best"),
     UNKNOWN: ("?", UNTESTED),
 }
 MOST_NAMES, MOST_CHARACTERS = 6, 100  # of the settings that a sentence names
@@ -130,6 +132,8 @@ def _chosen(run: SeedRun) -> str:
 def _verdict(standing: Standing) -> str:
     if standing.verdict == UNKNOWN:
         return f"{UNTESTED}: {standing.why}"
+    if standing.verdict == ENDED:
+        return MARKS[ENDED][1]
     if standing.verdict == BETTER and not standing.setting.objective.by_epoch:
         return f"better in {standing.setting.objective.test_title}"
     return standing.verdict
@@ -352,6 +356,7 @@ def _answer(standings: Sequence[Standing]) -> str:
         (TIE, "Not distinguishable from it at 5 %"),
         (WORSE, "Worse"),
         (BETTER, better),
+        (ENDED, "Ended, as they cannot be the best"),
         (UNKNOWN, UNTESTED.capitalize()),
     ):
         names = [each.setting.label for each in standings if each.verdict == verdict]

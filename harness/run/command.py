@@ -120,9 +120,9 @@ def _preview(line: CommandLine, *, is_sweep: bool) -> str:
     jobs = tasks.check(line, engines, is_sweep=is_sweep)
     note = ""
     if line.limits.until:
-        from harness.run.until import first_round
+        from harness.run import until
 
-        jobs, note = first_round(jobs, line.limits)
+        jobs, note = until.first_round(jobs), until.rest(jobs, line.limits)
     planned = preview.planned(jobs, accept=line.accept, reuse=is_sweep and not line.fresh)
     return preview.text(planned, engines.launcher, note)
 

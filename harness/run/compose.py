@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.run.composer import Composer, composer
-from harness.run.grammar import MAX_VALUES, check_swept_once, sweep_values, tags
+from harness.run.grammar import MAX_VALUES, check_swept_once, short, sweep_values, tags
 from harness.run.hydra_errors import one_line_errors
 from harness.run.overrides import text_of
 from harness.runfolder import config as configuration
@@ -45,11 +45,16 @@ def expand(overrides: "list[Override]", *, sweep: bool) -> list[Job]:
     check_swept_once(overrides)
     choices = [choices_of(override, sweep=sweep) for override in overrides]
     swept = [override.key_or_group for override in overrides if override.is_sweep_override()]
+    shown = {
+        key: short([line.partition("=")[2] for _, line in lines])
+        for key, lines in zip((each.key_or_group for each in overrides), choices, strict=True)
+        if key in swept
+    }
     count = math.prod(map(len, choices))
     if count > MAX_VALUES:
         raise ConfigError(f"these values give {count:,} jobs; expected at most {MAX_VALUES:,}")
     with composer() as compose:
-        return different(_job(compose, each, swept) for each in itertools.product(*choices))
+        return different(_job(compose, each, shown) for each in itertools.product(*choices))
 
 
 def different(jobs: Iterable[Job]) -> list[Job]:
@@ -83,11 +88,18 @@ def choices_of(override: "Override", *, sweep: bool) -> list[tuple[str, str]]:
     return [(key, f"{override.get_key_element()}={value}") for value in values]
 
 
-def _job(compose: Composer, combination: tuple[tuple[str, str], ...], swept: list[str]) -> Job:
-    """The job of one combination of (key, override) pairs."""
+def _job(
+    compose: Composer,
+    combination: tuple[tuple[str, str], ...],
+    shown: Mapping[str, Mapping[str, str]],
+) -> Job:
+    """The job of one combination of (key, override) pairs.
+
+    shown: by swept key, how a name spells each value.
+    """
     lines = [line for _, line in combination]
-    varied = {key: line.split("=", 1)[1] for key, line in combination if key in swept}
-    name = ",".join(f"{key}={value}" for key, value in varied.items())
+    varied = {key: line.split("=", 1)[1] for key, line in combination if key in shown}
+    name = ",".join(f"{key}={shown[key][value]}" for key, value in varied.items())
     try:
         config = parsed(compose, lines)
     except ConfigError as error:

@@ -5,7 +5,7 @@ shuffle() and casts work anywhere, interval() and tag() in a search.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.run.conf import groups
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
 MAX_VALUES = 100_000  # of one key, and jobs of one command
+LONG = 8  # characters; shorter values stay as typed in a name
 
 
 def parser() -> "OverridesParser":
@@ -67,6 +68,16 @@ def sweep_values(override: "Override") -> Iterator[str]:
     if not found:
         raise ConfigError(f"{text}: matches no option; there are {', '.join(options)}")
     yield from found
+
+
+def short(values: Sequence[str]) -> dict[str, str]:
+    """How names and tables spell the values of a key: long numbers with fewer digits, all apart."""
+    if max(map(len, values), default=0) < LONG:
+        return {each: each for each in values}
+    from harness.analysis.settings import rounded
+
+    fewer = rounded(values)
+    return {each: fewer[each] if len(each) >= LONG else each for each in values}
 
 
 def _check_range(value: Any, text: str) -> None:

@@ -218,12 +218,16 @@ def _check_key(override: "Override") -> None:
     key = override.key_or_group
     if key == SEARCH_PATH:
         return
-    if key in groups() and isinstance(override.value(), bool | int | float):
-        text = text_of(override).partition("=")[2]
-        raise ConfigError(
-            f"{override.input_line}: expected {', '.join(groups()[key])}; for a file of this very "
-            f"name, type {quoted(key, text)}"
-        )
+    if key in groups() and not override.is_delete():
+        for value in _values(override):
+            if value is None or isinstance(value, bool | int | float):
+                typed = text_of(override).partition("=")[2]
+                text = "null" if value is None else str(value).lower()
+                which, text = (f"{text}: ", text) if override.is_sweep_override() else ("", typed)
+                raise ConfigError(
+                    f"{override.input_line}: {which}expected {', '.join(groups()[key])}; for a "
+                    f"file of this very name, type {quoted(key, text)}"
+                )
     if key.startswith(("hydra.", "hydra/")):
         hint = instead_of(key) or NO_EFFECT
         raise ConfigError(f"{override.input_line}: has no effect; {hint}")
@@ -237,6 +241,17 @@ def _check_key(override: "Override") -> None:
     if key not in known:
         hint = suggest(key, known, then="--help lists all keys")
         raise ConfigError(f"{override.input_line}: there is no such key{hint}")
+
+
+def _values(override: "Override") -> list[Any]:
+    """The values of an override as the parser reads them; of a range or an interval the first."""
+    from hydra.core.override_parser.types import ChoiceSweep, Glob
+
+    value: Any = override.value()
+    if isinstance(value, ChoiceSweep):
+        return list(value.list)
+    is_sweep = override.is_sweep_override() and not isinstance(value, Glob)
+    return [value.start if is_sweep else value]
 
 
 def instead_of(key: str) -> str | None:

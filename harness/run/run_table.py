@@ -8,6 +8,7 @@ from rich.table import Table
 
 from harness.nn import metrics
 from harness.run.fitted_table import FittedTable
+from harness.run.grammar import short
 from harness.runfolder import data_sets
 from harness.runfolder.history import History
 from harness.runfolder.objective import DEFAULT, KEY, Objective, several
@@ -131,6 +132,7 @@ def sweep_table(histories: Sequence[History], plan: Plan | None) -> Table:
     swept = [job.swept for job in plan.jobs] if plan is not None else []
     others = {job.run for job in plan.jobs if job.other_source} if plan is not None else set()
     keys = list(swept[0]) if swept else []
+    shown = {key: short([each[key] for each in swept]) for key in keys}
     for key in ("", *(keys or ["run"])):
         table.add(key, folds=True)
     table.add(objective.short_title, right=True)
@@ -145,7 +147,7 @@ def sweep_table(histories: Sequence[History], plan: Plan | None) -> Table:
         history = histories[index]
         table.add_row(
             "*" if index == best else "",
-            *([swept[index][key] for key in keys] if keys else [history.name]),
+            *([shown[key][swept[index][key]] for key in keys] if keys else [history.name]),
             *figures(history),
             f"{_status(history)}{OTHER if history.run in others else ''}",
             history.run,

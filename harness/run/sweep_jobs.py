@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from harness.run import overrides as parsing
 from harness.run.compose import Job, choices_of, in_job, name_of_run, parsed
 from harness.run.composer import Composer, composer
-from harness.run.grammar import MAX_VALUES, check_swept_once
+from harness.run.grammar import MAX_VALUES, check_swept_once, short
 from harness.run.sweep_file import Block, Choice, read
 from harness.runfolder import config as configuration
 from harness.runfolder.config import ConfigError, Leaf
@@ -110,9 +110,10 @@ def _named(found: list[tuple[tuple[Choice, ...], Config]]) -> list[Job]:
         for own, (_, config) in zip(chosen, found, strict=True)
     ]
     varying = [key for key in keys if any(_parsed(r[key]) != _parsed(rows[0][key]) for r in rows)]
+    shown = {key: short([own[key] for own in chosen if key in own]) for key in varying}
     jobs = []
     for own, row, (combination, config) in zip(chosen, rows, found, strict=True):
-        lines = [f"{key}={own[key]}" for key in varying if key in own]
+        lines = [f"{key}={shown[key][own[key]]}" for key in varying if key in own]
         name = ",".join(lines) or name_of_run(combination)
         jobs.append(Job(name, {key: row[key] for key in varying}, config))
     return jobs

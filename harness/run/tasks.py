@@ -146,6 +146,10 @@ def check(line: CommandLine, engines: Engines, *, is_sweep: bool) -> list[Job]:
             decided.append(freeze.with_backend(job))
     jobs = compose.different(decided)  # `backend=auto,numba` may be one job
     _check_common(jobs)
+    if line.limits.until:
+        from harness.run import until
+
+        until.check(jobs, line.limits)
     _check_folder(Path(jobs[0].config.outputs))
     for job in jobs:
         with freeze.naming(job):

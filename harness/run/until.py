@@ -16,17 +16,19 @@ from harness.analysis.sequential import FIRST_LOOK, MOST_LOOKS, race
 from harness.analysis.statistics import LEVEL
 from harness.run import freeze
 from harness.run.compose import Job
+from harness.run.grammar import short
 from harness.run.limits import UNTIL, Limits
 from harness.run.prepared import Prepared
+from harness.runfolder import config as configuration
 from harness.runfolder.about import About
 from harness.runfolder.config import ConfigError
 from harness.runfolder.history import History
-from harness.runfolder.objective import Objective
-from harness.runfolder.plan import AFTERWARDS, NO_SEED
+from harness.runfolder.objective import KEY, Objective
+from harness.runfolder.plan import AFTERWARDS, DECIDED, NO_SEED
 from harness.runfolder.run import Run
 from harness.runfolder.status import RunStatus
 
-SEED = "seed"
+SEED, NUM_TRAIN = "seed", "dataset.num_train"
 
 
 class Deciding:
@@ -39,7 +41,10 @@ class Deciding:
         self, prepared: list[Prepared], limits: Limits, overrides: list[str], *, fresh: bool,
         accept: bool, about: About,
     ) -> None:  # fmt: skip
-        """prepared: all jobs. Makes the run folders of the first seeds. Raises `ConfigError`."""
+        """prepared: all jobs, checked. Makes the run folders of the first seeds.
+
+        Raises `ConfigError`.
+        """
         self._begin = time.monotonic()
         self._prepared, self._limits, self._fresh, self._accept = prepared, limits, fresh, accept
         config = prepared[0].job.config
@@ -137,24 +142,28 @@ class Deciding:
         title = self._objective.title
         if len(left) == 1 and not broken:
             return (
-                f"decided after {of}: {left[0]} has the {self._objective.best_word} {title}, with "
+                f"{DECIDED} {of}: {left[0]} has the {self._objective.best_word} {title}, with "
                 f"an error rate of {LEVEL:.0%} over all looks. {AFTERWARDS}"
             )
-        names = ", ".join(left)
-        tied = f"; tied: {names}" if len(left) > 1 else f"; left: {names}" if left else ""
+        still = f"; left: {', '.join(left)}" if left else ""
         failed = f"; without {', '.join(broken)}, of which runs failed" if broken else ""
-        return f"not decided after {of}: {why}{tied}{failed}. {AFTERWARDS}"
+        return f"not {DECIDED} {of}: {why}{still}{failed}. {AFTERWARDS}"
 
 
 def by_setting(jobs: Sequence[Job]) -> dict[str, list[int]]:
-    """The places of the jobs of each setting, by its name, in the order of their seeds.
-
-    Raises `ConfigError` for jobs among which nothing can be decided.
-    """
+    """The places of the jobs of each setting, by its name, in the order of their seeds."""
+    keys = [key for key in jobs[0].swept if key != SEED]
+    shown = {key: short([job.swept[key] for job in jobs]) for key in keys}
     settings: dict[str, list[int]] = {}
     for place, job in enumerate(jobs):
-        name = ",".join(f"{key}={value}" for key, value in job.swept.items() if key != SEED)
+        name = ",".join(f"{key}={shown[key][job.swept[key]]}" for key in keys)
         settings.setdefault(name, []).append(place)
+    return settings
+
+
+def check(jobs: Sequence[Job], limits: Limits) -> None:
+    """Raise `ConfigError` for jobs among which nothing can be decided within the limits."""
+    settings = by_setting(jobs)
     seeds = {tuple(jobs[i].swept.get(SEED, "") for i in places) for places in settings.values()}
     if len(settings) < 2:
         raise ConfigError(f"until={UNTIL}: there is one setting; sweep another key besides seed")
@@ -167,17 +176,49 @@ def by_setting(jobs: Sequence[Job]) -> dict[str, list[int]]:
         raise ConfigError(f"until={UNTIL}: {len(min(seeds))} seeds; expected at most {MOST_LOOKS}")
     if any(job.config.dataset.num_val == 0 for job in jobs):
         raise ConfigError(f"until={UNTIL}: dataset.num_val=0: it needs validation examples")
-    return settings
+    judged = [_judged_by(job) for job in jobs]
+    for key in {key: None for each in judged for key in each}:
+        if len({str(each.get(key)) for each in judged}) > 1:
+            raise ConfigError(
+                f"until={UNTIL}: {key}: values of different objectives, or on different data sets "
+                "or validation examples, are not ranked together; give every job the same"
+            )
+    first = first_round(jobs)
+    for name, least in (
+        ("max_jobs", len(first)),
+        ("max_epochs", sum(e.config.epochs for e in first)),
+    ):
+        limit = getattr(limits, name)
+        if limit is not None and limit < least:
+            raise ConfigError(
+                f"{name}={limit}: expected at least {least}, for the first {FIRST_LOOK} seeds of "
+                f"{len(settings)} settings, without which until={UNTIL} decides nothing"
+            )
 
 
-def first_round(jobs: Sequence[Job], limits: Limits) -> tuple[list[Job], str]:
-    """The jobs that are trained in any case, in their order, and a line about those after them.
+def _judged_by(job: Job) -> dict[str, object]:
+    """What all settings must have in common, by key: the objective, and the examples it is of.
 
-    Raises `ConfigError`.
+    With fewer training examples, a setting is judged on the same ones.
     """
-    first = sorted(i for places in by_setting(jobs).values() for i in places[:FIRST_LOOK])
+    leaves = configuration.leaves(job.config).items()
+    return {
+        key.removesuffix(".name"): value
+        for key, value in leaves
+        if key == KEY or (key.startswith("dataset.") and key != NUM_TRAIN)
+    }
+
+
+def first_round(jobs: Sequence[Job]) -> list[Job]:
+    """The jobs that are trained in any case, in their order."""
+    return [jobs[i] for i in sorted(i for e in by_setting(jobs).values() for i in e[:FIRST_LOOK])]
+
+
+def rest(jobs: Sequence[Job], limits: Limits) -> str:
+    """A line about the jobs that may follow the first round."""
     most = len(jobs) if limits.max_jobs is None else min(limits.max_jobs, len(jobs))
-    return [jobs[i] for i in first], (
+    return (
         f"until={UNTIL}: listed are the first {FIRST_LOOK} seeds of each setting; at most "
-        f"{max(0, most - len(first))} more job(s) follow, of settings that can still be the best"
+        f"{most - len(first_round(jobs))} more job(s) follow, of settings that can still be the "
+        "best"
     )

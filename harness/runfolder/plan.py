@@ -15,6 +15,7 @@ from harness.runfolder.folder import Ambiguous, named, open_run
 from harness.runfolder.run import Run
 
 SEARCH, RACE = "hydra/sweeper=optuna", "until="  # as they are typed
+DECIDED = "decided after"  # what the verdict of until=decided begins with if one setting is left
 NO_SEED, ENDED = "allows no further seed", "ended the search"  # what a verdict says of a limit
 AFTERWARDS = (
     "Seeds were added by results: p values of tests with a fixed number of seeds are too small"

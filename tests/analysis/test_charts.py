@@ -53,6 +53,21 @@ def test_the_axis_of_a_swept_number(values: list[float], scale: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        ([0.3, 0.301, 0.5], ["0.3", "", "0.5"]), ([16, 64, 1024], ["16", "64", "1024"]),
+        ([0.302332573, 0.5], ["0.302", "0.5"]), ([5], ["5"]), ([1, 2, 3], ["1", "2", "3"]),
+        ([0.0001, 0.00011, 0.1], ["0.0001", "", "0.1"]),
+    ],
+)  # fmt: skip
+def test_names_of_values_do_not_overlap(values: list[float], names: list[str]) -> None:
+    _, axes = drawing.new_figure()
+    drawing.wide(axes, values)
+    drawing.name_ticks(axes, values)
+    assert [text.get_text() for text in axes.get_xticklabels()] == names
+
+
+@pytest.mark.parametrize(
     ("low", "high"), [(0.02, 0.3), (20, 41), (18, 40), (3, 80), (0.02, 0.9), (110, 900), (1, 1e5)]
 )
 def test_a_logarithmic_axis_has_three_labels_or_more(low: float, high: float) -> None:

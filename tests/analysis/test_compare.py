@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from harness.analysis import compare, page
-from harness.analysis.ranking import BY_RESULTS
+from harness.analysis.ranking import BY_RESULTS, ENDED
 from harness.nn import metrics
-from harness.runfolder.plan import AFTERWARDS, Plan, SweepJob
+from harness.runfolder.plan import AFTERWARDS, DECIDED, Plan, SweepJob
 from harness.runfolder.run import Run
 from harness.runfolder.status import RunStatus
 from harness.tracking.recorded import Journals, Recorded
@@ -77,6 +77,58 @@ def test_settings_of_a_race_are_not_tested_among_others(tmp_path: Path) -> None:
     assert whys == [BY_RESULTS] * 2
     assert [(pair.first, pair.second) for pair in comparison.pairs] == [(1, 2)]
     assert standings("")[1] == ["paired t over 2 seeds"] * 2
+
+
+@pytest.mark.parametrize("kind", ["search", "race"])
+def test_settings_that_got_no_more_seeds_are_not_tested(tmp_path: Path, kind: str) -> None:
+    """They were called not distinguishable from the best. Batch 30 lacks a seed that failed."""
+    runs = [make_run(tmp_path, batch, seed) for batch in (5, 9) for seed in (1, 2, 3)]
+    runs += [make_run(tmp_path, batch, seed) for batch in (6, 30) for seed in (1, 2)]
+    runs += [make_run(tmp_path, 30, 3, status="FAILED")]
+    its = frozenset(run.run for run in runs) if kind == "race" else frozenset()
+    chosen = Selection(
+        "sweep abc", runs, Journals(), is_search=kind == "search", is_raced=True, raced=its,
+        costs=("time/epoch_s",),
+    )  # fmt: skip
+    for run in runs:
+        run.curves["time/epoch_s"] = np.full(3, 1 / int(run.params["batch"]))
+    comparison, _ = compare.build(chosen, tmp_path)
+    found = {each.setting.values["batch"]: each for each in comparison.standings}
+    assert [*found] == ["5", "9", "6", "30"]
+    assert [each.verdict == ENDED for each in found.values()] == [False, False, True, False]
+    assert [each.on_front for each in found.values()] == [True, True, False, True]
+    assert (found["6"].p, found["6"].seeds, found["6"].why) == (None, "", BY_RESULTS)
+    assert {2}.isdisjoint(
+        {place for pair in comparison.pairs for place in (pair.first, pair.second)}
+    )
+    (row,) = [row for row in comparison.setting_rows() if row["batch"] == "6"]
+    assert row["against_best"] == "ended"
+    assert "<td>ended, as it cannot be the best</td>" in page.page(comparison)
+    assert ("Ended, as they cannot be the best: batch=6." in comparison.lead) == (kind == "search")
+    assert "until=decided" not in comparison.lead or kind == "race"
+    (figure,) = [each for each in comparison.figures if each.title == "Time against error"]
+    assert "that were ended early do not count" in figure.caption
+
+
+def test_a_decided_sweep_has_ended_all_settings_but_one(tmp_path: Path) -> None:
+    """Also those that have as many seeds as the best."""
+    runs = [make_run(tmp_path, batch, seed) for batch in (5, 9) for seed in (1, 2, 3)]
+    its = frozenset(run.run for run in runs)
+    chosen = Selection("sweep abc", runs, Journals(), is_raced=True, raced=its)
+    for verdict, ended in ((f"{DECIDED} 6 of 6 runs", True), (f"not {DECIDED} 6", False)):
+        comparison, _ = compare.build(replace(chosen, verdict=verdict), tmp_path)
+        assert [each.verdict == ENDED for each in comparison.standings] == [False, ended]
+
+
+def test_a_reason_why_predictions_are_missing_is_one_note(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path, batch, 1) for batch in (5, 9, 30, 40)]
+    for run in runs[:3]:
+        (Path(run.location) / "predictions/test.npz").unlink()
+        run.params["trainer.name"] = "mine.train:fit"
+    (Path(runs[3].location) / "predictions/test.npz").write_bytes(b"")
+    several, one = [note for note in build(tmp_path, *runs).notes if "no paired test" in note]
+    assert several.startswith("3 runs: trainer=mine.train:fit gave no predictions of the test set")
+    assert one.startswith(f"{runs[3].run}: predictions/test.npz cannot be read")
 
 
 def test_a_search_shows_its_course_in_place_of_means(tmp_path: Path, six: list[Recorded]) -> None:

@@ -49,6 +49,19 @@ def test_a_search_has_its_history_its_keys_and_slices() -> None:
     assert {"0.001", "0.064"} <= words(by_title["Error by lr"].chart)
 
 
+def test_the_best_so_far_is_in_the_legend_where_there_is_a_line() -> None:
+    paused = [replace(each, end=End.PAUSED) for each in tried(3)]
+    last = replace(paused[-1], end=End.WHOLE)
+    assert "best so far" not in words(figures([*paused[:2], last], DEFAULT)[0].chart)
+    first = replace(paused[0], end=End.WHOLE)
+    assert "best so far" in words(figures([first, *paused[1:]], DEFAULT)[0].chart)
+
+
+def test_two_long_values_are_rounded() -> None:
+    trials = [replace(each, values={"a": f"0.{n}5358958571"}) for n, each in enumerate(tried(2), 3)]
+    assert {"0.354", "0.454"} <= words(figures(trials, DEFAULT)[-1].chart)
+
+
 def test_the_pauses_of_trials_are_shown() -> None:
     trials = [replace(each, end=End.PAUSED, epochs=3, pauses=(1, 3)) for each in tried(5)]
     trials += [replace(each, pauses=(1,)) for each in tried(2)] + tried(1)

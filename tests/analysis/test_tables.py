@@ -197,9 +197,9 @@ def test_a_verdict_leads_and_nothing_is_called_worse_or_tied() -> None:
     assert "Worse: batch=32" in tables.lead(ranking.stand(settings, {}))
     settings = ranking.ordered(group([replace(run, is_raced=True) for run in runs], []), [])
     rows = ranking.stand(settings, {})
-    verdict = "not decided after 12 of 20 runs; tied: batch=16, batch=32. Seeds were added"
+    verdict = "not decided after 12 of 20 runs; left: batch=16, batch=32. Seeds were added"
     assert tables.lead(rows, verdict) == (
-        "Not decided after 12 of 20 runs; tied: batch=16, batch=32. batch=16 has the lowest mean "
+        "Not decided after 12 of 20 runs; left: batch=16, batch=32. batch=16 has the lowest mean "
         "validation error: 2.00 ± 0.02 % over 7 seeds, each at its best epoch; its test error is "
         "2.00 ± 0.02 %."
     )
@@ -222,6 +222,10 @@ def test_every_row_has_a_mark_that_the_legend_explains() -> None:
     _, cells = tables.ranking(rows, terminal=True)
     assert [row[0] for row in cells] == ["*", "-", "?"]
     assert tables.legend(rows) == "* best, - worse, ? not tested"
+    ended = ranking.stand([rows[0].setting, replace(rows[1].setting, is_ended=True)], {})
+    _, cells = tables.ranking(ended, terminal=True)
+    assert [row[0] for row in cells] == ["*", "x"]
+    assert tables.legend(ended) == "* best, x ended, as it cannot be the best"
     assert "Worse: batch=32" in tables.lead(rows)
     assert "Not tested: batch=64" in tables.lead(rows)
 

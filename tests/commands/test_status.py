@@ -108,10 +108,10 @@ def test_one_row_per_sweep(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("verdict", "finished"),
     [
-        (f"not decided after 1 of 20 runs: max_jobs=9 {NO_SEED}; tied: a, b", "1/1, stopped by a "
+        (f"not decided after 1 of 20 runs: max_jobs=9 {NO_SEED}; left: a, b", "1/1, stopped by a "
          "limit"),
         (f"budget=20s {ENDED} after 1 runs, before its 60 trials", "1/1, stopped by a limit"),
-        ("not decided after 1 of 1 runs: all 3 seeds are used up; tied: a, b", "1/1"),
+        ("not decided after 1 of 1 runs: all 3 seeds are used up; left: a, b", "1/1"),
         ("decided after 1 of 20 runs: a has the lowest validation error", "1/1"),
     ],
 )  # fmt: skip

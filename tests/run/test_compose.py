@@ -42,6 +42,14 @@ def test_product_with_the_last_key_fastest() -> None:
     ]
 
 
+def test_a_name_has_long_numbers_with_as_few_digits_as_tell_them_apart() -> None:
+    jobs = expand("lr=0.30233257263183977,0.30251000000123,0.12345,1.0", "seed=1,2")
+    assert [job.name for job in jobs[::2]] == [
+        "lr=0.302,seed=1", "lr=0.303,seed=1", "lr=0.12345,seed=1", "lr=1.0,seed=1",
+    ]  # fmt: skip
+    assert jobs[0].swept == {"lr": "0.30233257263183977", "seed": "1"}, "as typed"
+
+
 def test_lists_groups_choices_and_globs() -> None:
     jobs = expand("width=[8,4],16")
     assert [job.config.hidden for job in jobs] == [(8, 4), (16,)]

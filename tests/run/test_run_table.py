@@ -48,16 +48,32 @@ def test_a_search_has_its_best_trials_first(tmp_path: Path) -> None:
 
 def test_80_columns_show_numbers_in_full(tmp_path: Path, capsys: Output) -> None:
     runs = [record_training(new_run(tmp_path), error, 0.75) for error in (0.5, 0.125)]
-    swept = {"lr": "0.00034892134901234", "loss.name": "mine.losses:Hinge", "batch": "16"}
-    jobs = tuple(SweepJob(run.id, "n", swept, "key", other_source="abc") for run in runs)
+    rates = "0.00034892134901234", "0.00034892134901235"  # no fewer digits tell them apart
+    jobs = tuple(
+        SweepJob(
+            run.id, "n", {"lr": lr, "loss.name": "mine.losses:Hinge", "batch": "16"}, "key",
+            other_source="abc",
+        )
+        for run, lr in zip(runs, rates, strict=True)
+    )  # fmt: skip
     streams.console(width=80).print(
         sweep_table([run.history() for run in runs], replace(plan_of(*runs), jobs=jobs))
     )
     shown = capsys.readouterr().out
     assert max(map(len, shown.splitlines())) <= 80
-    for run, best in zip(runs, ("50.00%", "12.50%"), strict=True):
+    for run, lr, best in zip(runs, rates, ("50.00%", "12.50%"), strict=True):
         (line,) = [line for line in shown.splitlines() if run.id in line]
-        assert all(text in line for text in (swept["lr"], " 16 ", best))
+        assert all(text in line for text in (lr, " 16 ", best))
+
+
+def test_long_numbers_are_rounded_as_in_the_table_of_settings(tmp_path: Path) -> None:
+    runs = [record_training(new_run(tmp_path), 0.5) for _ in range(3)]
+    rates = "0.30233257263183977", "0.30245000000000001", "0.1"
+    jobs = tuple(
+        SweepJob(run.id, "n", {"lr": lr}, "key") for run, lr in zip(runs, rates, strict=True)
+    )
+    table = sweep_table([run.history() for run in runs], replace(plan_of(*runs), jobs=jobs))
+    assert [*table.columns[1].cells] == ["0.3023", "0.3024", "0.1"]
 
 
 def rows_of(table: Table) -> list[tuple[str, ...]]:

@@ -47,12 +47,17 @@ def test_only_settings_that_can_be_the_best_get_more_seeds(
     assert f'<p class="lead">{said}. ' in (report / "index.html").read_text()
     assert saved["pairs"] == []
     assert {each["p_holm"] for each in saved["settings"]} == {None}
-    assert {each["against_best"] for each in saved["settings"]} == {"best", "not compared"}
+    against = {float(each["lr"]): each["against_best"] for each in saved["settings"]}
+    assert against[0.001] == "ended"
+    left = "ended" if verdict.startswith("decided") else "not compared"
+    assert {against[0.5], against[0.6]} == {"best", left}
     assert said in command("harness", "compare", plan.id).stdout
     (first, *others) = command("harness", "export", "sentence").stdout.splitlines()
     assert first == f"{said}."
     assert [each for each in others[1:] if BY_RESULTS not in each] == []
-    assert "(* best mean" in " ".join(done.stdout.split())
+    table = " ".join(done.stdout.split())
+    assert "(* best mean" in table
+    assert "x ended, as it cannot be the best" in table
     local, stored = (
         json.loads(command("harness", "compare", plan.id, "--no-attach", "--json", *where).stdout)
         for where in ((), ("--uri", f"sqlite:///{tmp_path}/outputs/mlflow.db"))
@@ -115,7 +120,7 @@ def test_a_dry_run_lists_the_first_round_only(
     command: Command, tmp_path: Path, idx_folder: Path
 ) -> None:
     own = ("-m", "--dry-run", *small(idx_folder, *LR))
-    for limit, more in (((), 15), (("max_jobs=10",), 1), (("max_jobs=2",), 0)):
+    for limit, more in (((), 15), (("max_jobs=10",), 1), (("max_jobs=9",), 0)):
         done = command(RUN, *own, *limit)
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout.startswith("9 job(s): ")
@@ -135,7 +140,7 @@ def test_limits(command: Command, tmp_path: Path, idx_folder: Path) -> None:
         done = command(RUN, *own, limit)
         assert done.returncode == 0, done.stderr
         assert f"not decided after {runs} of 16 runs: {limit} allows" in done.stdout
-        assert "tied: lr=0.5, lr=0.51." in done.stdout
+        assert "left: lr=0.5, lr=0.51." in done.stdout
     assert len(histories(tmp_path)) == 8
     more = command(RUN, *own, "max_jobs=10")
     assert "not decided after 10 of 16 runs" in more.stdout
@@ -163,6 +168,19 @@ def test_a_setting_whose_runs_fail_is_named(
         (("-m", "lr=0.1,0.2", "seed=range(1,300)"), "299 seeds; expected at most 200"),
         (("-m", "threads=1,2", "seed=1,2,3"), "differ in nothing that changes a result"),
         (("-m", "lr=0.1,0.2", "seed=1,2,3", "dataset.num_val=0"), "it needs validation examples"),
+        (
+            ("-m", "lr=0.1,0.2", "seed=1,2,3", "max_jobs=5"),
+            "max_jobs=5: expected at least 6, for the first 3 seeds of 2 settings",
+        ),
+        (
+            ("-m", "lr=0.1,0.2", "seed=1,2,3,4", "epochs=2", "max_epochs=11"),
+            "max_epochs=11: expected at least 12",
+        ),
+        (("-m", "dataset=idx,mnist", "seed=1,2,3"), "until=decided: dataset: values of"),
+        (("-m", "dataset.num_val=40,50", "seed=1,2,3"), "until=decided: dataset.num_val: values"),
+        (("-m", "dataset.split_seed=1,2", "seed=1,2,3"), "until=decided: dataset.split_seed: "),
+        (("-m", "lr=1,2", "dataset.label=a,b", "seed=1,2,3"), "until=decided: dataset.label: "),
+        (("-m", "objective=val/loss,train/loss", "seed=1,2,3"), "until=decided: objective: "),
         (("lr=0.1",), "add -m"),
         (("-m", "hydra/sweeper=optuna", "lr=0.1,0.2"), "a search chooses its own jobs"),
         (("-m", "lr=0.1,0.2", "seed=1,2,3", "max_jobs=many"), "expected a whole number above 0"),
@@ -172,9 +190,53 @@ def test_what_cannot_be_decided_is_one_line(
     command: Command, tmp_path: Path, idx_folder: Path, typed: tuple[str, ...], words: str
 ) -> None:
     flags = [each for each in typed if each == "-m"]
-    own = small(idx_folder, "until=decided", *(each for each in typed if each != "-m"))
-    done = command(RUN, *flags, *own)
+    words_given = {each.partition("=")[0] for each in typed}
+    own = small(idx_folder, "until=decided")
+    own = tuple(each for each in own if each.partition("=")[0] not in words_given)
+    done = command(RUN, *flags, *own, *(each for each in typed if each != "-m"))
     assert done.returncode == 2
     assert words in done.stderr
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "outputs/runs").exists()
+
+
+def test_fewer_training_examples_are_a_setting_and_other_data_are_none(
+    command: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/data.py").write_text(
+        "import numpy as np\n"
+        "def blobs(*, n: int = 100):\n"
+        "    x, y = np.arange(4 * n, dtype=np.float32).reshape(n, 4) / n, np.arange(n) % 2\n"
+        "    return {'x_train': x, 'y_train': y, 'x_test': x, 'y_test': y}\n"
+    )
+    own = ("-m", "--dry-run", "dataset=mine.data:blobs", "dataset.num_val=0.2", "epochs=1",
+           "seed=1,2,3", "until=decided")  # fmt: skip
+    fair = command(RUN, *own, "dataset.num_train=40,60")
+    assert (fair.returncode, fair.stderr) == (0, "")
+    other = command(RUN, *own, "dataset.n=100,120")
+    assert (other.returncode, other.stdout) == (2, "")
+    assert other.stderr.startswith("error: until=decided: dataset.n: values of different")
+
+
+def test_settings_that_differ_with_every_seed_are_not_called_tied(
+    command: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/train.py").write_text(
+        "from dataclasses import dataclass\n"
+        "@dataclass\n"
+        "class Settings:\n"
+        "    a: float = 0.1\n"
+        "def fit(settings: Settings, run):\n"
+        "    for epoch in run.epochs():\n"
+        "        run.log(epoch, {'val/error': settings.a}, lambda f: None)\n"
+        "    run.final({'test/error': settings.a})\n"
+    )
+    done = command(
+        RUN, "-m", "trainer=mine.train:fit", "trainer.a=0.1,0.2", "epochs=1", "tracking=none",
+        "seed=range(1,6)", "until=decided",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "not decided after 10 of 10 runs: all 5 seeds are used up; left: " in done.stdout
+    assert "tied" not in done.stdout
