@@ -10,6 +10,7 @@ from harness.run.search.search import Search, refuse_changes, state_elsewhere
 from harness.run.search.storage import Storage
 from harness.runfolder.config import ConfigError
 from harness.runfolder.cost import Cost
+from harness.runfolder.folder import open_run
 from harness.runfolder.objective import Objective
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 REMOVED = "removed-"  # what the study of a removed search begins with
 STATE = "state"  # of a study: what the search started with
 ERROR = "error"  # of a trial: why it failed
+RESUMES = "resumes"  # of a trial: the number of the one that it takes the place of
+RUN = "run"  # of a trial: the id of its run, the last one of several seeds
+RUNS = "runs"  # of a trial: the ids of its runs; earlier versions noted only the last one
 POPULATION = 20  # of the sampler nsga2, which proposes at random until it has so many trials
 
 
@@ -169,18 +173,41 @@ def agree(search: Search, state: dict[str, Any]) -> None:
 
 
 def ended(study: "Study") -> Sequence["FrozenTrial"]:
-    """The trials that count toward the total: finished, pruned or failed; not interrupted ones."""
+    """The trials that count toward the total: finished, pruned or failed.
+
+    Not those that were interrupted, or whose place another trial with the same values has taken.
+    """
     from optuna.trial import TrialState
 
     done = (TrialState.COMPLETE, TrialState.PRUNED)
+    trials, others = study.get_trials(deepcopy=False), resumed(study)
+    return [
+        t for t in trials if (t.state in done or ERROR in t.user_attrs) and t.number not in others
+    ]
+
+
+def resumed(study: "Study") -> set[int]:
+    """The numbers of the trials whose place another one has taken."""
     trials = study.get_trials(deepcopy=False)
-    return [t for t in trials if t.state in done or ERROR in t.user_attrs]
+    return {t.user_attrs[RESUMES] for t in trials if RESUMES in t.user_attrs}
+
+
+def is_removed(place: Storage, trial: "FrozenTrial") -> bool:
+    """Whether a run of a trial was removed.
+
+    Of commands that do not share `outputs`, the runs of some trials are elsewhere: none counts as
+    removed.
+    """
+    last = [trial.user_attrs[RUN]] if RUN in trial.user_attrs else []
+    runs = trial.user_attrs.get(RUNS, last)
+    return place.uri is None and not all(open_run(place.outputs, i).is_readable() for i in runs)
 
 
 def best(outputs: Path, name: str, count: int) -> list[dict[str, str]]:
     """The settings of the best finished trials of a study, best first, each value as it is typed.
 
-    Of several objectives, those on the Pareto front, by the first one.
+    Of several objectives, those on the Pareto front, by the first one. A trial of which a run was
+    removed does not count.
 
     Raises `ConfigError` if there is no such study.
     """
@@ -198,6 +225,7 @@ def best(outputs: Path, name: str, count: int) -> list[dict[str, str]]:
         trials = study.get_trials(states=(TrialState.COMPLETE,))
         if len(study.directions) > 1:
             trials = study.best_trials  # those on the front
+        trials = [trial for trial in trials if not is_removed(place, trial)]
     except failures() as error:
         if isinstance(error, ConfigError):
             raise

@@ -284,16 +284,19 @@ def test_an_impossible_combination_is_a_failed_trial(
 def test_a_removed_trial_does_not_end_a_search(
     command: Command, tmp_path: Path, idx_folder: Path
 ) -> None:
+    """It is trained again, as in a repeated sweep; one that was pruned is not."""
     arguments = settings(idx_folder, "epochs=3")
     assert command(RUN, *arguments, "hydra.sweeper.n_trials=2", timeout=600).returncode == 0
+    values = values_of(tmp_path)
     best, _ = sorted(histories(tmp_path), key=lambda run: run.final[metrics.BEST_VAL_ERROR])
     shutil.rmtree(tmp_path / "outputs/runs" / best.run)
     for total in (2, 3):
         done = command(RUN, *arguments, f"hydra.sweeper.n_trials={total}", timeout=600)
         assert done.returncode == 0, done.stderr
         assert not (tmp_path / "outputs/runs" / best.run).exists()
-    assert len(histories(tmp_path)) == 2
-    assert states(tmp_path) == {"COMPLETE": 3}
+        assert len(histories(tmp_path)) == total
+        assert values.items() <= values_of(tmp_path).items()
+    assert states(tmp_path) == {"COMPLETE": 4}, "the one that was removed has two"
 
 
 @pytest.mark.service
