@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.run.search import pausing
 from harness.run.search.search import Search, refuse_changes, state_elsewhere
+from harness.run.search.space import Parameter
 from harness.run.search.storage import Storage
 from harness.runfolder.config import ConfigError
 from harness.runfolder.cost import Cost
@@ -203,7 +204,9 @@ def is_removed(place: Storage, trial: "FrozenTrial") -> bool:
     return place.uri is None and not all(open_run(place.outputs, i).is_readable() for i in runs)
 
 
-def best(outputs: Path, name: str, count: int) -> list[dict[str, str]]:
+def best(
+    outputs: Path, name: str, count: int, space: Sequence[Parameter] = ()
+) -> list[dict[str, str]]:
     """The settings of the best finished trials of a study, best first, each value as it is typed.
 
     Of several objectives, those on the Pareto front, by the first one. A trial of which a run was
@@ -233,5 +236,8 @@ def best(outputs: Path, name: str, count: int) -> list[dict[str, str]]:
     trials.sort(key=lambda trial: trial.values[0])
     if study.directions[0] is StudyDirection.MAXIMIZE:
         trials.reverse()
-    settings = [{key: str(value) for key, value in trial.params.items()} for trial in trials]
+    typed = {parameter.key: parameter.typed for parameter in space}
+    settings = [
+        {key: typed.get(key, str)(value) for key, value in t.params.items()} for t in trials
+    ]
     return [each for n, each in enumerate(settings) if each not in settings[:n]][:count]
