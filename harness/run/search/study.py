@@ -1,5 +1,6 @@
 """The study of a search: Optuna's record of its trials, its sampler and its pruner."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +38,14 @@ def failures() -> tuple[type[Exception], ...]:
     return ValueError, OptunaError, SQLAlchemyError
 
 
+def _quiet() -> None:
+    """Have Optuna print nothing but errors: its users here cannot act on its warnings."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+
+
 def rename(outputs: Path, before: str, after: str) -> None:
     """Give a study another name, in place of one that has it; nothing to do where there is none.
 
@@ -44,7 +53,7 @@ def rename(outputs: Path, before: str, after: str) -> None:
     """
     import optuna
 
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    _quiet()
     with _existing(outputs, before, after) as storage:
         names = [] if storage is None else optuna.get_all_study_names(storage)
         if storage is None or before not in names:
@@ -88,7 +97,7 @@ def open_study(search: Search) -> "Study":
     import optuna
     from optuna import pruners, samplers
 
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    _quiet()
     settings, epochs = search.settings, search.epochs
     is_max = [Objective.parse(search.base.objective).is_max]
     is_max += [Cost.parse(cost).is_max for cost in search.costs]
@@ -218,7 +227,7 @@ def best(
     from optuna.study import StudyDirection
     from optuna.trial import TrialState
 
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    _quiet()
     place = Storage.of(outputs, name)
     try:
         storage = place.open() if place.is_there() else None
