@@ -40,14 +40,16 @@ def confirm(study: str, top: int, seeds: int, outputs: Path) -> None:
         plan = select(outputs, [study]).plan
         if plan is None or not plan.is_search:
             raise ValueError(f"{study!r} is not a search: expected one with hydra/sweeper=optuna")
-        settings = studies.best(outputs, plan.id, top)
+        own = _own_folders(plan)
+        with conf.including([] if own_code.folders() else own):
+            line = overrides.parse([word for word in plan.overrides if word != "-m"])
+            fixed, parameters, _ = space.split(line.settings)
+        settings = studies.best(outputs, plan.id, top, parameters)
         if len(settings) < 2:
             raise ValueError(
                 f"search {plan.id} has {len(settings)} finished setting(s); expected at least two"
             )
-        own = _own_folders(plan)
-        with conf.including([] if own_code.folders() else own):
-            words = _words(plan, settings, seeds, outputs)
+        words = _words(plan, fixed, settings, seeds, outputs)
     except ValueError as error:
         refuse(error)
     folders = [f"--config-dir={folder}" for folder in own]
@@ -70,10 +72,10 @@ def _own_folders(plan: Plan) -> list[str]:
     return [plan.config_dir] if plan.config_dir else []
 
 
-def _words(plan: Plan, settings: list[dict[str, str]], seeds: int, outputs: Path) -> list[str]:
+def _words(
+    plan: Plan, fixed: list[str], settings: list[dict[str, str]], seeds: int, outputs: Path
+) -> list[str]:
     """The arguments of the command; writes its sweep file."""
-    line = overrides.parse([word for word in plan.overrides if word != "-m"])
-    fixed, _, _ = space.split(line.settings)
     used = [int(run.config.seed) for run in plan.readable_runs(outputs)]
     first = max(used, default=0) + 1
     path = sweeps_folder(outputs) / plan.id / FILE

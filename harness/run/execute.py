@@ -135,9 +135,15 @@ def execute_search(search: "Search", engines: Engines, prestart: Prestart) -> Ex
     status = summary.summarize(
         runs, trials.plan, delivered, target, interrupted=interrupted, elsewhere=elsewhere
     )
+    nothing: list[str] = []
+    valueless = attempt("trials without a value", trials.without_value, nothing)
+    for why in valueless:
+        print(why, file=sys.stderr)
+        failed = True
     if report_line:
         print(report_line)
-        if not search.seeds and sum(run.is_finished for run in runs) > 1:
+        is_ranked = not valueless and sum(run.is_finished for run in runs) > 1
+        if is_ranked and len(search.seeds) < 2:
             command = summary.command("confirm", search.id, outputs=search.outputs)
             print(f"one seed may be luck:      {command}")
     if line := attempt("trials without a run", trials.without_run, ""):

@@ -155,15 +155,20 @@ def source_of(history: History, code: Iterable[Source] = ()) -> str:
     """
     then = {each["path"]: each["syntax"] for each in history.code}
     now = {each.path: each.syntax for each in code}
-    changed = sorted(path for path in then | now if then.get(path) != now.get(path))
     commit = history.tags.get("mlflow.source.git.commit")
     words = f"commit {commit[:7]}" if commit else "commit not known"
     if history.tags.get("git.dirty") == "true":
         words += " with uncommitted changes"
-    if then and now and changed:
-        more = f" and {len(changed) - NAMED} more" if len(changed) > NAMED else ""
-        words = f"before {', '.join(changed[:NAMED])}{more} changed"
+    if then and now and then != now:
+        words = before_files_changed(then, now)
     return words + _day(history)
+
+
+def before_files_changed(then: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """`before mine/net.py changed`. then, now: the digests of the user's files by path."""
+    changed = sorted(path for path in {**then, **now} if then.get(path) != now.get(path))
+    more = f" and {len(changed) - NAMED} more" if len(changed) > NAMED else ""
+    return f"before {', '.join(changed[:NAMED])}{more} changed"
 
 
 def _day(history: History) -> str:

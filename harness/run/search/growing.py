@@ -124,8 +124,7 @@ class GrowingPlan:
     def _check_data(self, digest: str) -> None:
         """Raise `ValueError` unless a trial has the data that the search started with."""
         search = self._search
-        is_searched = any(p.key.lstrip("+").partition(".")[0] == "dataset" for p in search.space)
-        if not is_searched and digest != search.data():
+        if digest != search.data():
             raise ValueError(
                 f"search {search.id}: the data set was changed while it runs; restore it and "
                 "repeat the command, or start another search with hydra.sweeper.study=NAME"

@@ -1,6 +1,7 @@
-"""Which trial is next: those of commands that died, paused ones that go on, then new ones.
+"""Which trial is next: those to be tried again, paused ones that go on, then new ones.
 
-All commands of a search ask the same study, in turns. A trial names its command, so that none is
+Tried again are those of commands that died, and what earlier commands left without a result. All
+commands of a search ask the same study, in turns. A trial names its command, so that none is
 taken twice.
 """
 
@@ -10,7 +11,15 @@ from harness.run.launcher_schema import ASHA
 from harness.run.search import pausing
 from harness.run.search.pausing import CONTINUES, PAUSE
 from harness.run.search.search import Search
-from harness.run.search.study import ERROR, ended, open_study, proposed
+from harness.run.search.study import (
+    ERROR,
+    RESUMES,
+    ended,
+    is_removed,
+    open_study,
+    proposed,
+    resumed,
+)
 from harness.runfolder.objective import Objective
 
 if TYPE_CHECKING:
@@ -20,7 +29,6 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial, TrialState
 
 WORKER = "worker"  # of a trial: the command that runs it
-RESUMES = "resumes"  # of a trial: the number of the interrupted one that it continues
 
 
 class TrialQueue:
@@ -36,13 +44,16 @@ class TrialQueue:
         # Which of several objectives is hopeless after some epochs, nothing can tell.
         pauses = search.settings.pruner == ASHA and not search.costs
         self.rungs = pausing.rungs(warmup, search.epochs) if pauses else ()
+        self._try_again()
 
     def left(self) -> int:
         """How many trials are to be started or are running; 0 when the search is over."""
         with self.workers.turn():
             self._running()
             left = self._room([])
-            return max(left, int(self._going_on(is_full=True) is not None)) if left <= 0 else left
+            if left > 0 or not self.rungs:
+                return max(left, 0)
+            return int(self._is_waiting() or self._going_on(is_full=True) is not None)
 
     def ask(self, *, several: bool) -> "tuple[Trial | None, int, int]":
         """A trial with its values; how many are running, and how many of those elsewhere.
@@ -71,12 +82,10 @@ class TrialQueue:
 
     def _enqueue(self, running: "Sequence[FrozenTrial]") -> bool:
         """Have the study's next trial be the right one. Returns whether there is one."""
-        from optuna.trial import TrialState
-
         room = self._room(running)
         if not self.rungs:
             return room > 0
-        if self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+        if self._is_waiting():
             return True
         going_on = self._going_on(is_full=room <= 0)
         if going_on is not None:
@@ -89,6 +98,12 @@ class TrialQueue:
             ranked = pausing.ranked(found, self.rungs)
             self.study.enqueue_trial(proposed(self.search, ranked, len(found)))
         return room > 0
+
+    def _is_waiting(self) -> bool:
+        """Whether a trial with its values waits to be asked for."""
+        from optuna.trial import TrialState
+
+        return bool(self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
 
     def _room(self, running: "Sequence[FrozenTrial]") -> int:
         """How many more settings may start."""
@@ -120,13 +135,32 @@ class TrialQueue:
         from optuna.trial import TrialState
 
         with self.workers.turn():
-            waiting = self.study.get_trials(states=(TrialState.WAITING,))
-            is_known = any(each.user_attrs.get(RESUMES) == trial.number for each in waiting)
-            if not is_known and ERROR not in trial.user_attrs:  # else it failed as it was killed
-                kept = {k: v for k, v in trial.user_attrs.items() if k in (CONTINUES, PAUSE)}
-                attributes: dict[str, Any] = {RESUMES: trial.number, **kept}
-                self.study.enqueue_trial(self._values(trial.number), user_attrs=attributes)
+            if ERROR not in trial.user_attrs:  # else it failed as it was killed
+                self._enqueue_again(trial)
             self.study.tell(trial.number, state=TrialState.FAIL)
+
+    def _try_again(self) -> None:
+        """Have what earlier commands left without a result asked for before new trials.
+
+        That is the trials that failed, and the finished ones of which a run was removed.
+        """
+        from optuna.trial import TrialState
+
+        with self.workers.turn():
+            self._running()
+            for trial in ended(self.study):
+                is_finished = trial.state is TrialState.COMPLETE
+                is_lost = is_finished and is_removed(self.search.storage, trial)
+                if ERROR in trial.user_attrs or is_lost:
+                    self._enqueue_again(trial)
+
+    def _enqueue_again(self, trial: "Trial | FrozenTrial") -> None:
+        """Have a trial with the same values asked for, once. In a turn."""
+        if trial.number in resumed(self.study):
+            return
+        kept = {k: v for k, v in trial.user_attrs.items() if k in (CONTINUES, PAUSE)}
+        attributes: dict[str, Any] = {RESUMES: trial.number, **kept}
+        self.study.enqueue_trial(self._values(trial.number), user_attrs=attributes)
 
     def _values(self, number: int) -> dict[str, Any]:
         """Those of a trial, also of one whose command was killed as it asked for them."""
@@ -135,7 +169,7 @@ class TrialQueue:
         return values
 
     def fail(self, trial: "Trial", why: str) -> None:
-        """Note that a trial failed, which the search does not try again."""
+        """Note that a trial failed, which this command does not try again."""
         from optuna.trial import TrialState
 
         trial.set_user_attr(ERROR, why)

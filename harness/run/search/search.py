@@ -8,7 +8,7 @@ trials are composed; and `search.json`. A repeated command that would change any
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ from harness.data.atomic import write_text
 from harness.run import costs, freeze
 from harness.run.compose import Job, compose_one
 from harness.run.conf import conf_path
+from harness.run.existing import before_files_changed
 from harness.run.launcher_schema import OptunaSweeper
 from harness.run.limits import Limits
 from harness.run.overrides import CommandLine, text_of
@@ -38,7 +39,8 @@ from harness.runfolder.schema import Config
 OWN = "own"
 DATA = "the data"
 OWN_SOURCE = "the source of your own code"
-SPLIT_SEED = "dataset.split_seed"
+FREE_OF_DATASET = ("dataset.num_train", "dataset.label")  # change no validation example
+SOURCE = "the source of data/, nn/ and training/"
 FILES = "the digest of the frozen folders conf and --config-dir"
 THE_SEEDS, THE_COSTS = "the seeds of each trial", "the further objectives"
 # Keys that a repeated command may change.
@@ -121,26 +123,19 @@ def check(settings: OptunaSweeper, line: CommandLine, typed: list[str]) -> Searc
             "starts a new one: remove resume and fresh"
         )
     fixed, parameters, seeds = space.split(line.settings)
-    for parameter in parameters:
-        if parameter.key.lstrip("+") == SPLIT_SEED:
-            raise ConfigError(
-                f"{parameter.key}: cannot be searched: the search would find easy validation "
-                "examples, not a better setting; give one"
-            )
-        if parameter.key.lstrip("+") == KEY:
-            raise ConfigError(
-                f"{KEY}: cannot be searched: values of different objectives are not ranked "
-                "together; give one"
-            )
     first = [f"{parameter.key}={parameter.extremes[0]}" for parameter in parameters]
     own_names: set[str] = set()
+    judged: dict[str, object] = {}
     for number, parameter in enumerate(parameters):
         for value in parameter.extremes:
             lines = [*fixed, *first]
             lines[len(fixed) + number] = f"{parameter.key}={value}"
-            own_names |= _check_one(lines, value).own_names
+            config = _check_one(lines, parameters)
+            own_names |= config.own_names
+            judged = judged or _judged(config)
+            _refuse_unequal(parameter, judged, _judged(config))
     for seed in seeds:
-        _check_one([*fixed, *first, f"{space.SEED}={seed}"], seed)
+        _check_one([*fixed, *first, f"{space.SEED}={seed}"])
     common = [p.key for p in parameters if not keys.determines_result(p.key.lstrip("+"))]
     if common:
         raise ConfigError(
@@ -169,18 +164,59 @@ def _about(outputs: Path, name: str, now: About) -> About:
         raise ConfigError(str(error)) from None
 
 
-def _check_one(lines: list[str], value: str) -> Config:
-    """Validate a trial and return its configuration. value: the extreme value that it tests."""
+def _judged(config: Config) -> dict[str, object]:
+    """The settings that decide by what, and on which examples, a trial is judged."""
+    return {
+        key: value
+        for key, value in configuration.leaves(config).items()
+        if key == KEY or (key.startswith("dataset.") and key not in FREE_OF_DATASET)
+    }
+
+
+def _refuse_unequal(
+    parameter: Parameter, first: Mapping[str, object], now: Mapping[str, object]
+) -> None:
+    """Raise `ConfigError` if the values of a parameter would not be judged on equal terms."""
+    other = next((key for key in {**first, **now} if first.get(key) != now.get(key)), None)
+    if other is not None:
+        changes = "" if parameter.key.lstrip("+") == other else f" it changes {other}, and"
+        of = "different objectives" if other == KEY else "different validation examples"
+        raise ConfigError(
+            f"{parameter.key}: cannot be searched:{changes} values of {of} are not ranked "
+            "together; give one"
+        )
+
+
+def _check_one(lines: list[str], parameters: Sequence[Parameter] = ()) -> Config:
+    """Validate a trial and return its configuration. parameters: those it has extremes of."""
     try:
         config = compose_one(lines)
     except ConfigError as error:
-        whole = "; int(interval(...)) gives whole numbers" if ".0" in value else ""
-        raise ConfigError(f"{error}{whole}") from None
+        if any(_must_be_whole(lines, parameter) for parameter in parameters):
+            raise ConfigError(f"{error}; int(interval(...)) gives whole numbers") from None
+        raise
     configuration.check(config)
     freeze.with_backend(Job("", {}, config))
     if config.dataset.num_val == 0 and config.objective == str(DEFAULT):
         raise ConfigError("dataset.num_val=0: a search needs validation examples to judge by")
     return config
+
+
+def _must_be_whole(lines: list[str], parameter: Parameter) -> bool:
+    """Whether a trial is refused that is accepted with a whole number from an interval."""
+    if parameter.choices or parameter.whole:
+        return False
+    pairs = [line.partition("=") for line in lines]
+    try:
+        compose_one(
+            [
+                f"{key}={int(float(value)) if key == parameter.key else value}"
+                for key, _, value in pairs
+            ]
+        )
+    except ConfigError:
+        return False
+    return True
 
 
 def start(search: Search) -> dict[str, Any]:
@@ -210,13 +246,25 @@ def start(search: Search) -> dict[str, Any]:
 
 def refuse_changes(search: Search, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Raise `ConfigError` if the search would go on with something else than it started with."""
+    if before.get(OWN_SOURCE) == search.own_source():  # an earlier version kept one digest of all
+        before = {**before, OWN_SOURCE: now.get(OWN_SOURCE)}
     for key in {**before, **now}:
         if before.get(key) != now.get(key):
             raise ConfigError(
-                f"search {search.id}: {key} was {before.get(key)} when it started and is "
-                f"{now.get(key)} now; a search cannot change once started: restore it, or start "
-                "another with hydra.sweeper.study=NAME"
+                f"search {search.id}: {_change(key, before.get(key), now.get(key))}; a search "
+                "cannot change once started: restore it, or start another with "
+                "hydra.sweeper.study=NAME"
             )
+
+
+def _change(key: str, before: object, now: object) -> str:
+    """How a part of the start state has changed, in words."""
+    if key == OWN_SOURCE and isinstance(before, dict) and isinstance(now, dict):
+        return f"it started {before_files_changed(before, now)}"
+    if key in (DATA, SOURCE, OWN_SOURCE, FILES):  # digests, which tell nothing
+        verb = "have" if key == DATA else "has"
+        return f"{key} {verb} changed since it started"
+    return f"{key} was {before} when it started and is {now} now"
 
 
 def state_elsewhere(search: Search, state: Mapping[str, Any]) -> dict[str, Any]:
@@ -244,10 +292,11 @@ def _start_state(search: Search) -> dict[str, Any]:
         THE_COSTS: list(search.costs),
         **configuration.leaves(search.base),
         DATA: prepared.data_digest,
-        "the source of data/, nn/ and training/": keys.source_digest(),
+        SOURCE: keys.source_digest(),
     }
     if search.own_names:
-        state[OWN_SOURCE] = search.own_source()
+        sources = own_code.sources(search.own_names)
+        state[OWN_SOURCE] = {each.path: each.syntax for each in sources}
     for key in FREE:
         del state[key]
     plain: dict[str, Any] = json.loads(json.dumps(state))  # as it will be read back

@@ -3,6 +3,7 @@
 lr=tag(log, interval(0.01, 1))    any number between, evenly on a logarithmic scale
 width=int(interval(64, 512))      any whole number between
 depth=range(1, 4)                 1, 2 or 3, in order
+dropout=range(0, 0.5, 0.1)        0.0, 0.1, 0.2, 0.3 or 0.4, in order, as a sweep gives them
 batch=choice(16, 64), batch=16,64, normalization=glob(*)    one of them, in no order
 
 seed=range(5) is not searched: a setting is judged by its mean over these seeds.
@@ -26,7 +27,11 @@ SEED = "seed"
 
 @dataclass(frozen=True)
 class Parameter:
-    """One swept key: numbers from low to high (both included), or choices as typed."""
+    """One swept key: numbers from low to high (both included), or choices as typed.
+
+    Choices with a step are in order: those of a range that are not whole numbers. Optuna gets their
+    places, since a step from the lowest one misses others by rounding.
+    """
 
     key: str
     choices: tuple[str, ...] = ()
@@ -36,21 +41,36 @@ class Parameter:
     log: bool = False
     whole: bool = False
 
+    @property
+    def _is_ordered(self) -> bool:
+        return bool(self.choices) and self.step is not None
+
     def suggest(self, trial: "Trial") -> str:
         """The trial's value, as it would be typed."""
+        return self.typed(self._suggested(trial))
+
+    def _suggested(self, trial: "Trial") -> object:
+        if self._is_ordered:
+            return trial.suggest_int(self.key, 0, len(self.choices) - 1)
         if self.choices:
-            return str(trial.suggest_categorical(self.key, self.choices))
+            return trial.suggest_categorical(self.key, self.choices)
         if self.whole:
             step = int(self.step or 1)
             low, high = int(self.low), int(self.high)
-            return str(trial.suggest_int(self.key, low, high, step=step, log=self.log))
-        return repr(
-            trial.suggest_float(self.key, self.low, self.high, step=self.step, log=self.log)
-        )
+            return trial.suggest_int(self.key, low, high, step=step, log=self.log)
+        return trial.suggest_float(self.key, self.low, self.high, step=self.step, log=self.log)
+
+    def typed(self, value: object) -> str:
+        """A value of Optuna's as it would be typed; earlier versions had no places."""
+        if self._is_ordered and isinstance(value, int):
+            return self.choices[value]
+        return str(value)
 
     @property
     def extremes(self) -> tuple[str, ...]:
         """The extreme values: when these are valid, all are."""
+        if self._is_ordered:
+            return self.choices[0], self.choices[-1]
         if self.choices:
             return self.choices
         kind = int if self.whole else float
@@ -108,11 +128,12 @@ def _parameter(override: "Override") -> Parameter:
     if not values:
         raise ConfigError(f"{text}: expected at least one value")
     if is_range(override) and len(values) > 1:
-        numbers = sorted(float(each) for each in values)
-        whole = all("." not in each and "e" not in each for each in values)
         value: Any = override.value()
         step = abs(value.step)
-        return Parameter(key, low=numbers[0], high=numbers[-1], step=step, whole=whole)
+        if any("." in each or "e" in each for each in values):
+            return Parameter(key, choices=tuple(values), step=step)
+        numbers = sorted(map(int, values))
+        return Parameter(key, low=numbers[0], high=numbers[-1], step=step, whole=True)
     return Parameter(key, choices=tuple(values))
 
 

@@ -1,5 +1,6 @@
 """The study of a search: Optuna's record of its trials, its sampler and its pruner."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from harness.run.search import pausing
 from harness.run.search.search import Search, refuse_changes, state_elsewhere
+from harness.run.search.space import Parameter
 from harness.run.search.storage import Storage
 from harness.runfolder.config import ConfigError
 from harness.runfolder.cost import Cost
+from harness.runfolder.folder import open_run
 from harness.runfolder.objective import Objective
 
 if TYPE_CHECKING:
@@ -21,6 +24,9 @@ if TYPE_CHECKING:
 REMOVED = "removed-"  # what the study of a removed search begins with
 STATE = "state"  # of a study: what the search started with
 ERROR = "error"  # of a trial: why it failed
+RESUMES = "resumes"  # of a trial: the number of the one that it takes the place of
+RUN = "run"  # of a trial: the id of its run, the last one of several seeds
+RUNS = "runs"  # of a trial: the ids of its runs; earlier versions noted only the last one
 POPULATION = 20  # of the sampler nsga2, which proposes at random until it has so many trials
 
 
@@ -32,6 +38,14 @@ def failures() -> tuple[type[Exception], ...]:
     return ValueError, OptunaError, SQLAlchemyError
 
 
+def _quiet() -> None:
+    """Have Optuna print nothing but errors: its users here cannot act on its warnings."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+
+
 def rename(outputs: Path, before: str, after: str) -> None:
     """Give a study another name, in place of one that has it; nothing to do where there is none.
 
@@ -39,7 +53,7 @@ def rename(outputs: Path, before: str, after: str) -> None:
     """
     import optuna
 
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    _quiet()
     with _existing(outputs, before, after) as storage:
         names = [] if storage is None else optuna.get_all_study_names(storage)
         if storage is None or before not in names:
@@ -83,7 +97,7 @@ def open_study(search: Search) -> "Study":
     import optuna
     from optuna import pruners, samplers
 
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    _quiet()
     settings, epochs = search.settings, search.epochs
     is_max = [Objective.parse(search.base.objective).is_max]
     is_max += [Cost.parse(cost).is_max for cost in search.costs]
@@ -169,18 +183,43 @@ def agree(search: Search, state: dict[str, Any]) -> None:
 
 
 def ended(study: "Study") -> Sequence["FrozenTrial"]:
-    """The trials that count toward the total: finished, pruned or failed; not interrupted ones."""
+    """The trials that count toward the total: finished, pruned or failed.
+
+    Not those that were interrupted, or whose place another trial with the same values has taken.
+    """
     from optuna.trial import TrialState
 
     done = (TrialState.COMPLETE, TrialState.PRUNED)
+    trials, others = study.get_trials(deepcopy=False), resumed(study)
+    return [
+        t for t in trials if (t.state in done or ERROR in t.user_attrs) and t.number not in others
+    ]
+
+
+def resumed(study: "Study") -> set[int]:
+    """The numbers of the trials whose place another one has taken."""
     trials = study.get_trials(deepcopy=False)
-    return [t for t in trials if t.state in done or ERROR in t.user_attrs]
+    return {t.user_attrs[RESUMES] for t in trials if RESUMES in t.user_attrs}
 
 
-def best(outputs: Path, name: str, count: int) -> list[dict[str, str]]:
+def is_removed(place: Storage, trial: "FrozenTrial") -> bool:
+    """Whether a run of a trial was removed.
+
+    Of commands that do not share `outputs`, the runs of some trials are elsewhere: none counts as
+    removed.
+    """
+    last = [trial.user_attrs[RUN]] if RUN in trial.user_attrs else []
+    runs = trial.user_attrs.get(RUNS, last)
+    return place.uri is None and not all(open_run(place.outputs, i).is_readable() for i in runs)
+
+
+def best(
+    outputs: Path, name: str, count: int, space: Sequence[Parameter] = ()
+) -> list[dict[str, str]]:
     """The settings of the best finished trials of a study, best first, each value as it is typed.
 
-    Of several objectives, those on the Pareto front, by the first one.
+    Of several objectives, those on the Pareto front, by the first one. A trial of which a run was
+    removed does not count.
 
     Raises `ConfigError` if there is no such study.
     """
@@ -188,7 +227,7 @@ def best(outputs: Path, name: str, count: int) -> list[dict[str, str]]:
     from optuna.study import StudyDirection
     from optuna.trial import TrialState
 
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    _quiet()
     place = Storage.of(outputs, name)
     try:
         storage = place.open() if place.is_there() else None
@@ -198,6 +237,7 @@ def best(outputs: Path, name: str, count: int) -> list[dict[str, str]]:
         trials = study.get_trials(states=(TrialState.COMPLETE,))
         if len(study.directions) > 1:
             trials = study.best_trials  # those on the front
+        trials = [trial for trial in trials if not is_removed(place, trial)]
     except failures() as error:
         if isinstance(error, ConfigError):
             raise
@@ -205,5 +245,8 @@ def best(outputs: Path, name: str, count: int) -> list[dict[str, str]]:
     trials.sort(key=lambda trial: trial.values[0])
     if study.directions[0] is StudyDirection.MAXIMIZE:
         trials.reverse()
-    settings = [{key: str(value) for key, value in trial.params.items()} for trial in trials]
+    typed = {parameter.key: parameter.typed for parameter in space}
+    settings = [
+        {key: typed.get(key, str)(value) for key, value in t.params.items()} for t in trials
+    ]
     return [each for n, each in enumerate(settings) if each not in settings[:n]][:count]

@@ -9,6 +9,7 @@ import contextvars
 import math
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -27,7 +28,7 @@ from harness.run.search.growing import GrowingPlan
 from harness.run.search.pausing import PAUSE
 from harness.run.search.queue import TrialQueue
 from harness.run.search.search import Search
-from harness.run.search.study import ended
+from harness.run.search.study import ERROR, RUN, RUNS, ended
 from harness.run.search.watch import Watch
 from harness.run.signals import setting_event
 from harness.runfolder.config import ConfigError
@@ -45,11 +46,10 @@ if TYPE_CHECKING:
     from optuna import Trial
 
 VALUES = "values"  # of a trial: those of its objective over the seeds, lower is better
-RUN = "run"  # of a trial: the id of its run, the last one of several seeds
 
 
 class TrialFailed(RuntimeError):
-    """A trial's job failed, was killed or could not start; the search continues without it."""
+    """A trial's job failed, was killed or could not start; a later command tries it again."""
 
 
 class SearchInterrupted(RuntimeError):
@@ -108,18 +108,29 @@ class Trials:
             "another folder, `python -m harness merge FOLDER` joins it"
         )
 
+    def without_value(self) -> list[str]:
+        """A line for each reason for which trials failed although all their runs are finished."""
+        trials = ended(self.queue.study)
+        reasons = Counter(t.user_attrs.get(ERROR) for t in trials if VALUES in t.user_attrs)
+        return [
+            f"failed: {count} of {len(trials)} trials: {why}"
+            for why, count in reasons.items()
+            if why
+        ]
+
     def run(self) -> None:
         """Run trials until the search has its total. Raises `KeyboardInterrupt`."""
         left = self.queue.left()
         if not left:
             self._conclude()
             return
-        over = [run for run in self.runs.runs() if _is_over(run.history())]
+        before = [run for run in self.runs.runs() if _is_over(run.history())]
+        over = [run for run in before if run.status is not RunStatus.FAILED]  # tried again
         total = len(over) + left * len(self._seeds)
         board = Scoreboard([], total)
         with setting_event() as stop, board:
             self._stop, self._board = stop, board
-            self._shown = {run.id for run in over}
+            self._shown = {run.id for run in before}
             for run in over:
                 board.add(run, over=True)
             self._work_in_slots()
@@ -263,7 +274,8 @@ class Trials:
 
         rows = {
             str(trial.params): trial.user_attrs.get(VALUES, ())
-            for trial in self.queue.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+            for trial in ended(self.queue.study)
+            if trial.state is TrialState.COMPLETE
         }
         k = len(self._seeds)
         return np.array([row for row in rows.values() if len(row) == k]).reshape(-1, k)
@@ -281,6 +293,9 @@ class Trials:
             return
         count = len({str(trial.params) for trial in ended(self.queue.study)})
         whole = len(self._whole())
+        if not whole and self.without_value():
+            self.runs.conclude(by)  # each setting may have all its seeds, but no value
+            return
         others = "the others were pruned, failed, or could not win anymore"
         self.runs.conclude(
             f"{whole} of {count} settings have all {len(self._seeds)} seeds"
@@ -308,6 +323,7 @@ class Trials:
             print(f"trial {trial.number} is not possible: {error}", file=sys.stderr)
             raise TrialFailed(str(error)) from None
         trial.set_user_attr(RUN, run.id)
+        trial.set_user_attr(RUNS, [*trial.user_attrs.get(RUNS, ()), run.id])
         self._show_others(run)
         return run
 

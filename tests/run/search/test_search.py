@@ -61,7 +61,15 @@ def states(cwd: Path) -> Counter[str]:
         (["seed=range(2)"], "there is nothing to search"),
         (["lr=0.1,0.2", "seed=1,-2"], "seed=-2: expected a whole number of at least 0"),
         (["lr=0.1,0.2", "seed=interval(1,9)"], "expected a list of seeds"),
+        (["lr=interval(-1,1)"], "lr=-1.0: expected a finite number above 0"),
         (["dataset.split_seed=1,2"], "dataset.split_seed: cannot be searched"),
+        (["dataset.num_val=range(100,500,100)"], "dataset.num_val: cannot be searched: values of"),
+        (["dataset.num_val=interval(0.1,0.2)"], "values of different validation examples are not"),
+        (["dataset=choice(mnist,fashion_mnist)"], "dataset: cannot be searched: it changes dat"),
+        (
+            ["experiment=best,fashion", "dataset.num_val=9"],
+            "it changes dataset.name, and values of different",
+        ),
         (["++threads=1,2"], "threads: cannot be searched"),
         (["threads=1,2"], "threads: cannot be searched"),
         (["objective=val/error,val/loss"], "objective: cannot be searched: values of different"),
@@ -76,6 +84,14 @@ def test_what_a_search_refuses(texts: list[str], expected: str) -> None:
         check(sweeper(), overrides.parse(texts), ["-m", *texts])
     assert expected in str(error.value)
     assert "\n" not in str(error.value)
+    assert ("int(interval" in str(error.value)) == ("int(interval" in expected)
+
+
+@pytest.mark.parametrize(
+    "text", ["dataset.num_train=100,200", "experiment=choice(default,speed98)", "model=mlp,conv"]
+)
+def test_what_changes_no_validation_example_can_be_searched(text: str) -> None:
+    assert check(sweeper(), overrides.parse([text]), ["-m", text]).space[0].choices
 
 
 def test_an_interval_needs_a_search() -> None:
@@ -284,16 +300,19 @@ def test_an_impossible_combination_is_a_failed_trial(
 def test_a_removed_trial_does_not_end_a_search(
     command: Command, tmp_path: Path, idx_folder: Path
 ) -> None:
+    """It is trained again, as in a repeated sweep; one that was pruned is not."""
     arguments = settings(idx_folder, "epochs=3")
     assert command(RUN, *arguments, "hydra.sweeper.n_trials=2", timeout=600).returncode == 0
+    values = values_of(tmp_path)
     best, _ = sorted(histories(tmp_path), key=lambda run: run.final[metrics.BEST_VAL_ERROR])
     shutil.rmtree(tmp_path / "outputs/runs" / best.run)
     for total in (2, 3):
         done = command(RUN, *arguments, f"hydra.sweeper.n_trials={total}", timeout=600)
         assert done.returncode == 0, done.stderr
         assert not (tmp_path / "outputs/runs" / best.run).exists()
-    assert len(histories(tmp_path)) == 2
-    assert states(tmp_path) == {"COMPLETE": 3}
+        assert len(histories(tmp_path)) == total
+        assert values.items() <= values_of(tmp_path).items()
+    assert states(tmp_path) == {"COMPLETE": 4}, "the one that was removed has two"
 
 
 @pytest.mark.service
@@ -547,5 +566,5 @@ def test_a_search_with_own_folders_and_own_code(command: Command, tmp_path: Path
     notice, error = done.stderr.splitlines()
     assert notice.endswith("60 of 60 test examples are also training examples")
     assert (done.returncode, error.startswith("error: ")) == (2, True)
-    assert "the source of your own code was " in error
+    assert ": it started before own_search.py changed; a search cannot change" in error
     assert states(tmp_path) == {"COMPLETE": 3}

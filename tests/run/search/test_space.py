@@ -1,5 +1,6 @@
 """The space of a search, from Hydra's sweep grammar."""
 
+import optuna
 import pytest
 from optuna.distributions import (
     BaseDistribution,
@@ -9,6 +10,7 @@ from optuna.distributions import (
 )
 from optuna.trial import FixedTrial
 
+from harness.run.grammar import sweep_values
 from harness.run.search import space
 from harness.run.search.space import Parameter
 from harness.runfolder.config import ConfigError
@@ -27,7 +29,7 @@ def test_every_form_of_the_grammar() -> None:
         Parameter("lr", low=0.01, high=1.0, log=True),
         Parameter("width", choices=("128", "256", "512")),
         Parameter("depth", low=1, high=3, step=1, whole=True),
-        Parameter("dropout", low=0, high=0.4, step=0.1),
+        Parameter("dropout", choices=("0.0", "0.1", "0.2", "0.3", "0.4"), step=0.1),
         Parameter("normalization", choices=("minmax", "standard", "unit")),
         Parameter("input_dropout", low=0, high=0.3),
         Parameter("epochs", choices=("3", "5")),
@@ -63,6 +65,7 @@ def test_a_space_that_cannot_be_searched_is_one_line(texts: list[str], expected:
         (Parameter("lr", low=0.01, high=1.0, log=True), ("0.01", "1.0")),
         (Parameter("seed", low=1, high=9, whole=True), ("1", "9")),
         (Parameter("width", choices=("8", "[9,8]")), ("8", "[9,8]")),
+        (Parameter("lr", choices=("0.0", "0.1", "0.2"), step=0.1), ("0.0", "0.2")),
     ],
 )
 def test_the_extremes_are_as_typed(parameter: Parameter, extremes: tuple[str, ...]) -> None:
@@ -77,8 +80,8 @@ def test_the_extremes_are_as_typed(parameter: Parameter, extremes: tuple[str, ..
             FloatDistribution(0.01, 1.0, log=True),
         ),
         (
-            Parameter("dropout", low=0, high=0.4, step=0.1), 0.2, "0.2",
-            FloatDistribution(0, 0.4, step=0.1),
+            Parameter("dropout", choices=("0.0", "0.1", "0.2"), step=0.1), 1, "0.1",
+            IntDistribution(0, 2),
         ),
         (Parameter("seed", low=1, high=9, whole=True), 3, "3", IntDistribution(1, 9)),
         (
@@ -105,3 +108,28 @@ def test_a_suggestion_is_a_value_as_it_would_be_typed(
 )
 def test_long_numbers_are_shown_short(value: str, shown: str) -> None:
     assert space.short(value) == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "lr=range(1,0,-0.3)",
+        "lr=range(0.1,1,0.15)",
+        "lr=range(0,0.001,0.0001)",
+        "depth=range(9,1,-3)",
+    ],
+)
+def test_a_range_has_the_values_of_a_sweep(text: str) -> None:
+    """All of them and no other, without a warning of Optuna's; also as `confirm` types them."""
+    (override,) = settings_of(text)
+    values = list(sweep_values(override))
+    _, (parameter,), _ = space.split([override])
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
+    found = [parameter.suggest(study.ask()) for _ in range(200)]
+    assert set(found) == set(values)
+    assert [parameter.typed(trial.params[parameter.key]) for trial in study.trials] == found
+    assert {parameter.extremes[0], parameter.extremes[1]} == {values[0], values[-1]}
+
+
+def test_a_value_of_an_earlier_version_is_typed_as_it_was() -> None:
+    assert Parameter("lr", choices=("0.1", "0.2"), step=0.1).typed(0.2) == "0.2"

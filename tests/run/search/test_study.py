@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,6 +38,14 @@ def test_every_sampler_and_pruner_is_optunas_own(tmp_path: Path) -> None:
     ):
         study = open_study(search_in(tmp_path, sampler=sampler, pruner=pruner))
         assert f"{type(study.sampler).__name__} {type(study.pruner).__name__}" == expected
+
+
+def test_optuna_prints_no_warning(tmp_path: Path) -> None:
+    """Some of its samplers are called experimental."""
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        open_study(search_in(tmp_path, sampler="qmc"))
+    assert [str(each.message) for each in shown] == []
 
 
 def test_a_continued_search_does_not_repeat_its_first_proposals(tmp_path: Path) -> None:

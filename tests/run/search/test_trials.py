@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from optuna.trial import TrialState
 
 from harness.nn import metrics
 from harness.run.launchers.local import Parallel
@@ -17,14 +18,15 @@ from harness.run.search.growing import GrowingPlan
 from harness.run.search.queue import TrialQueue
 from harness.run.search.search import Search
 from harness.run.search.space import Parameter
+from harness.run.search.study import ended
 from harness.run.search.trials import Trials
 from harness.run.search.watch import Watch
 from harness.runfolder import liveness
 from harness.runfolder.folder import Busy
 from harness.runfolder.own_code import OwnCodeError
-from harness.runfolder.plan import Plan, SweepJob
+from harness.runfolder.plan import Plan, SweepJob, all_plans
 from harness.runfolder.run import Run
-from tests.conftest import composed, new_run
+from tests.conftest import RUN, Command, composed, histories, new_run
 from tests.run.search.conftest import sweeper
 
 
@@ -163,3 +165,163 @@ def test_settings_that_start_at_the_same_time_differ(tmp_path: Path) -> None:
     trials = [queue.ask(several=True)[0] for _ in range(4)]
     assert len({str(trial.params) for trial in trials if trial}) == 4
     assert queue.ask(several=True) == (None, 4, 0), "four of four are running"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_trial_that_failed_is_tried_again_by_a_later_command(tmp_path: Path) -> None:
+    base = replace(composed(), outputs=str(tmp_path))
+    search = Search("s", sweeper(n_trials=2), (), (Parameter("lr", low=0.1, high=1.0),), base, ())
+    first = TrialQueue(search)
+    failed, pruned = (first.ask(several=False)[0] for _ in range(2))
+    assert failed
+    assert pruned
+    first.fail(failed, "boom")
+    first.tell(pruned, None, TrialState.PRUNED)
+    assert first.left() == 0
+    assert first.ask(several=False)[0] is None, "not by the command in which it failed"
+    for _ in range(2):  # it fails again
+        later, other = TrialQueue(search), TrialQueue(search)
+        assert (later.left(), other.left()) == (1, 1)
+        again, _, _ = later.ask(several=False)
+        assert again
+        assert again.params == failed.params
+        assert other.ask(several=False)[0] is None, "none is taken twice"
+        later.fail(again, "boom")
+    assert [trial.number for trial in ended(first.study)] == [pruned.number, again.number]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_trial_that_failed_as_it_went_on_is_tried_again(tmp_path: Path) -> None:
+    """All settings have started, so that nothing else is left."""
+    base = replace(composed(), outputs=str(tmp_path), epochs=3)
+    space = (Parameter("lr", low=0.1, high=1.0),)
+    search = Search("s", sweeper(pruner="asha", n_trials=1), (), space, base, ())
+    queue = TrialQueue(search)
+    trial, _, _ = queue.ask(several=False)
+    assert trial
+    trial.report(0.5, 1)
+    queue.tell(trial, None, TrialState.PRUNED)
+    going_on, _, _ = queue.ask(several=False)
+    assert going_on
+    queue.fail(going_on, "boom")
+    assert queue.left() == 0
+    later = TrialQueue(search)
+    assert later.left() == 1
+    again, _, _ = later.ask(several=False)
+    assert again
+    assert (again.params, again.user_attrs["pause"]) == (trial.params, 3)
+    later.tell(again, [0.25], TrialState.COMPLETE)
+    assert TrialQueue(search).left() == 0
+
+
+# A training function: while the file `fault` is there, its third epoch fails, or its job is killed.
+FRAGILE = """
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+@dataclass
+class Settings:
+    a: float = 0.5
+
+def fit(settings: Settings, run):
+    if run.restored:
+        assert (run.restored / "state").is_file()
+    for epoch in run.epochs():
+        if epoch == 3 and Path("fault").exists():
+            if Path("fault").read_text() == "kill":
+                os.kill(os.getpid(), 9)
+            raise RuntimeError("boom")
+        error = settings.a + 0.1 / epoch + run.seed / 100
+        run.log(epoch, {"val/error": error}, lambda folder: (folder / "state").touch())
+    run.final({"test/error": error})
+
+def rows():
+    import numpy as np
+    x, y = np.arange(80, dtype=np.float32).reshape(40, 2), np.arange(40) % 2
+    return {"x_train": x, "y_train": y, "x_test": x - 1, "y_test": y}
+"""
+
+
+def fragile(cwd: Path, *more: str) -> tuple[str, ...]:
+    """The command line of a search with that training function."""
+    (cwd / "fragile.py").write_text(FRAGILE)
+    return (
+        "-m", "hydra/sweeper=optuna", "tracking=none", "trainer=fragile:fit", "epochs=4",
+        "dataset=fragile:rows", "dataset.num_val=0.2", "hydra.sweeper.n_trials=2",
+        "trainer.a=interval(0,0.5)", "hydra.sweeper.pruner=none", *more,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("fault", "more", "total"),
+    [("raise", "seed=3", 2), ("kill", "seed=1,2", 4), ("kill", "hydra/launcher=joblib", 2)],
+)
+def test_a_repeated_search_trains_what_failed_again(
+    command: Command, tmp_path: Path, fault: str, more: str, total: int
+) -> None:
+    """In the same run folders, from their checkpoints, as a repeated sweep does."""
+    arguments = fragile(tmp_path, more)
+    (tmp_path / "fault").write_text(fault)
+    done = command(RUN, *arguments)
+    assert done.returncode == 1, done.stderr
+    assert ("to continue:" in done.stdout) == (fault == "kill")
+    before = {run.run for run in histories(tmp_path)}
+    assert [len(run.epochs) for run in histories(tmp_path)] == [2, 2]
+    (tmp_path / "fault").unlink()
+    done = command(RUN, *arguments)
+    assert done.returncode == 0, done.stderr
+    assert f" {total}/{total} done, 0 running" in done.stdout
+    runs = histories(tmp_path)
+    assert before <= {run.run for run in runs}
+    assert len(runs) == total
+    for run in runs:
+        assert run.status == "FINISHED"
+        assert [record["epoch"] for record in run.epochs] == [1, 2, 3, 4], "each once"
+    done = command(RUN, *arguments)
+    assert (done.returncode, " done, " in done.stdout) == (0, False), "nothing is left"
+
+
+def test_a_finished_trial_whose_run_was_removed_is_trained_again(
+    command: Command, tmp_path: Path
+) -> None:
+    """And is not confirmed before."""
+    arguments = fragile(tmp_path, "seed=1,2")
+    assert command(RUN, *arguments).returncode == 0
+    (plan,) = all_plans(tmp_path / "outputs")
+    before = {run.name: run.final["best/val_error"] for run in histories(tmp_path)}
+    removed = min(histories(tmp_path), key=lambda run: run.final["best/val_error"])
+    assert removed.params["seed"] == 1, "not the last seed of its trial"
+    assert command("harness", "rm", "--yes", removed.run).returncode == 0
+    done = command("harness", "confirm", plan.id)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "has 1 finished setting(s); expected at least two" in done.stderr
+    done = command(RUN, *arguments)
+    assert done.returncode == 0, done.stderr
+    assert {run.name: run.final["best/val_error"] for run in histories(tmp_path)} == before
+    assert "2 of 2 settings have all 2 seeds" in done.stdout
+    done = command(RUN, *arguments)
+    assert (done.returncode, " done, " in done.stdout) == (0, False), "nothing is left"
+
+
+@pytest.mark.parametrize("seed", ["seed=1,2", "seed=3"])
+def test_an_objective_that_no_run_records_is_a_failure(
+    command: Command, tmp_path: Path, seed: str
+) -> None:
+    """Each time that the command is repeated, although all runs are finished."""
+    arguments = fragile(tmp_path, "objective=[val/error,val/nope]", seed)
+    for _ in range(2):
+        done = command(RUN, *arguments)
+        assert done.returncode == 1
+        why = "failed: 2 of 2 trials: its val/nope is not a number, or was not recorded"
+        assert why in done.stderr.splitlines()
+        assert "settings have all" not in done.stdout
+        assert "one seed may be luck" not in done.stdout
+        assert {run.status for run in histories(tmp_path)} == {"FINISHED"}
+
+
+def test_one_distinct_seed_may_be_luck(command: Command, tmp_path: Path) -> None:
+    done = command(RUN, *fragile(tmp_path, "seed=1,1,1"))
+    assert done.returncode == 0, done.stderr
+    assert "one seed may be luck: " in done.stdout
+    assert "one seed may be luck: " not in command(RUN, *fragile(tmp_path, "seed=1,2")).stdout
