@@ -94,7 +94,7 @@ class GrowingPlan:
                 self.plan = replace(self.plan, jobs=(*self.plan.jobs, job), verdict="")
                 self.plan.save(search.outputs)
                 run = job.run
-        found = open_run(search.outputs, run)
+        found = open_run(search.outputs, run, name)
         self._deliver([found])
         return found
 

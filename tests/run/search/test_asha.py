@@ -110,7 +110,7 @@ def test_a_command_at_its_limit_waits_for_the_trials_of_others(
     tmp_path: Path, idx_folder: Path
 ) -> None:
     """For those that run as it gets there, not for later ones, which are no failures of its."""
-    own = settings(tmp_path, idx_folder, "hydra.sweeper.pruner=none", "hydra.sweeper.n_trials=5")
+    own = settings(tmp_path, idx_folder, "hydra.sweeper.pruner=none", "hydra.sweeper.n_trials=9")
     other = start(tmp_path, *own)
     wait_for(lambda: recorded(tmp_path) > 0)
     limited = start(tmp_path, *own, "budget=0.001s")

@@ -568,3 +568,14 @@ def test_a_search_with_own_folders_and_own_code(command: Command, tmp_path: Path
     assert (done.returncode, error.startswith("error: ")) == (2, True)
     assert ": it started before own_search.py changed; a search cannot change" in error
     assert states(tmp_path) == {"COMPLETE": 3}
+
+
+def test_a_run_of_an_earlier_command_has_its_name_in_this_search(
+    command: Command, idx_folder: Path
+) -> None:
+    fixed = ("tracking=none", *small(idx_folder))
+    assert command(RUN, "-m", *fixed, "lr=0.1", "batch=25,50").returncode == 0
+    done = command(RUN, *OPTUNA, *fixed, "batch=25", "lr=choice(0.1)", timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "lr=0.1  finished" in done.stdout
+    assert "batch=25  finished" not in done.stdout
