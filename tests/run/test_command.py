@@ -172,7 +172,14 @@ def test_a_broken_numba_stops_a_resume(
     command: Command, tmp_path: Path, idx_folder: Path, broken_numba: tuple[dict[str, str], str]
 ) -> None:
     environment, why = broken_numba
-    settings = (*small(idx_folder), "epochs=2", "tracking=none", "backend=numba", "lr=1e30")
+    settings = (
+        *small(idx_folder),
+        "epochs=2",
+        "tracking=none",
+        "backend=numba",
+        "lr=1e30",
+        "activation=relu",
+    )
     assert command(RUN, *settings).returncode == 1
     (folder,) = run_folders(tmp_path / "outputs")
     before = (folder / journal.FILE_NAME).read_bytes()

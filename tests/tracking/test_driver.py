@@ -96,7 +96,7 @@ def test_a_missing_driver_exits_2_and_creates_nothing(
 
 def test_a_broken_driver_stops_a_resume(command: Command, tmp_path: Path, idx_folder: Path) -> None:
     """As where the run was bound on a machine that has the driver."""
-    words = (*small(idx_folder), "lr=1e30", "epochs=2", "tracking=none")
+    words = (*small(idx_folder), "lr=1e30", "activation=relu", "epochs=2", "tracking=none")
     assert command(RUN, *words).returncode == 1
     (folder,) = run_folders(tmp_path / "outputs")
     Run(folder).bind(Target("postgresql+psycopg2://h/db"))

@@ -88,7 +88,7 @@ def test_what_a_search_refuses(texts: list[str], expected: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["dataset.num_train=100,200", "experiment=choice(default,speed98)", "model=mlp,conv"]
+    "text", ["dataset.num_train=100,200", "optimizer=sgd,adam", "model=mlp,conv"]
 )
 def test_what_changes_no_validation_example_can_be_searched(text: str) -> None:
     assert check(sweeper(), overrides.parse([text]), ["-m", text]).space[0].choices
