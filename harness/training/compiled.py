@@ -121,13 +121,12 @@ def _parts(
     from harness.nn.compiled.steps import Steps, can_take
 
     fast, workers = _fast(network, ink, batch, threads)
-    if type(loss) is CrossEntropy:
-        loss = losses.CrossEntropy()
+    loss = losses.TWINS.get(type(loss), lambda: loss)()
     if has_twin(optimizer):
         optimizer = Twin(optimizer, fast, workers)
     steps = None
     if workers.count == 1 and can_take(fast, loss, optimizer):
-        steps = Steps(fast, optimizer, batch)
+        steps = Steps(fast, loss, optimizer, batch)
     return Parts(
         fast,
         optimizer,

@@ -1,4 +1,4 @@
-"""The gradient of the cross-entropy in one pass: the twin of `losses.CrossEntropy`."""
+"""The gradients of the losses in one pass: twins of `nn/losses.py`."""
 
 import math
 from typing import Any
@@ -12,16 +12,40 @@ from harness.nn.compiled.dense import KERNEL, F
 class CrossEntropy(losses.CrossEntropy):
     """The cross-entropy of softmax."""
 
+    code = 0
+
     def gradient(self, outputs: losses.Array, targets: losses.Array, out: losses.Array) -> None:
         """(p - t) / B."""
-        fill_gradient(outputs, targets, out)
+        fill_gradient(self.code, outputs, targets, out)
+
+
+class SquaredError(losses.SquaredError):
+    """The mean squared error."""
+
+    code = 1
+
+    def gradient(self, outputs: losses.Array, targets: losses.Array, out: losses.Array) -> None:
+        """2 (z - t) / (B C)."""
+        fill_gradient(self.code, outputs, targets, out)
+
+
+TWINS: dict[type, type] = {
+    losses.CrossEntropy: CrossEntropy,
+    losses.SquaredError: SquaredError,
+}
 
 
 @numba.njit(**KERNEL)
-def fill_gradient(outputs: Any, targets: Any, out: Any) -> None:
-    """(softmax(z) - t) / B of outputs z (B, C) and targets t (B, C)."""
+def fill_gradient(code: int, outputs: Any, targets: Any, out: Any) -> None:
+    """The gradient of a loss to outputs z (B, C) with targets t (B, C). code: that of its twin."""
     batch, classes = outputs.shape
     share = F(1) / F(batch)
+    if code == 1:
+        factor = F(2) / F(batch * classes)
+        for i in range(batch):
+            for c in range(classes):
+                out[i, c] = (outputs[i, c] - targets[i, c]) * factor
+        return
     for i in range(batch):
         top = outputs[i, 0]
         for c in range(1, classes):

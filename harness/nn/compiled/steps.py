@@ -33,8 +33,8 @@ class Steps:
     batch: the largest number of examples of a step.
     """
 
-    def __init__(self, network: Network, optimizer: Any, batch: int) -> None:
-        self._optimizer, self._batch = optimizer, batch
+    def __init__(self, network: Network, loss: Any, optimizer: Any, batch: int) -> None:
+        self._loss, self._optimizer, self._batch = loss.code, optimizer, batch
         layers: list[Any] = list(network.layers)
         self._ink = layers.pop(0) if len(layers) == 2 else None
         (self._rows,) = layers
@@ -48,7 +48,7 @@ class Steps:
         optimizer = self._optimizer
         of_weights, of_bias = optimizer.coefficients(lrs)
         of_step = optimizer.kind, of_weights, of_bias, *optimizer.flat
-        rest = targets, outputs, self._delta, self._rows.arrays(), *of_step
+        rest = self._loss, targets, outputs, self._delta, self._rows.arrays(), *of_step
         if self._ink is None:
             _dense_steps(inputs, *rest)
             return
@@ -64,15 +64,16 @@ def can_take(network: Network, loss: Loss, optimizer: Optimizer) -> bool:
         isinstance(rows, Rows)
         and not rows.is_random
         and [type(layer) for layer in below] in ([], [InkDense])
-        and type(loss) is losses.CrossEntropy
+        and type(loss) in losses.TWINS.values()
         and isinstance(optimizer, Twin)
     )
 
 
 @numba.njit(**COMPILED)
 def _through(
-    rows: Any, parameters: Any, inputs: Any, targets: Any, outputs: Any, delta: Any, lowest: int
-) -> None:
+    rows: Any, parameters: Any, inputs: Any, loss: int, targets: Any, outputs: Any, delta: Any,
+    lowest: int,
+) -> None:  # fmt: skip
     """Forward, the gradient of the loss, and backward, as `Step` calls them."""
     count, classes = outputs.shape
     arguments = rows.program, rows.numbers, parameters
@@ -82,13 +83,13 @@ def _through(
     for i in range(count):
         for c in range(classes):
             outputs[i, c] = rows.arena[begin + i * classes + c]
-    fill_gradient(outputs, targets, delta)
+    fill_gradient(loss, outputs, targets, delta)
     down(*arguments, delta.reshape(count * classes), *scratch, lowest, 0, 0, count)
 
 
 @numba.njit(**KERNEL)
 def _dense_steps(
-    inputs: Any, targets: Any, outputs: Any, deltas: Any, rows: Any, kind: int, ks: Any,
+    inputs: Any, loss: int, targets: Any, outputs: Any, deltas: Any, rows: Any, kind: int, ks: Any,
     ks_bias: Any, w: Any, s: Any, t: Any,
 ) -> None:  # fmt: skip
     """The steps of normalized inputs (n, D) float32."""
@@ -98,7 +99,7 @@ def _dense_steps(
         end = min(begin + batch, len(inputs))
         count, delta = end - begin, deltas[: end - begin]
         own = inputs[begin:end].reshape(count * inputs.shape[1])
-        _through(rows, w, own, targets[begin:end], outputs[begin:end], delta, 1)
+        _through(rows, w, own, loss, targets[begin:end], outputs[begin:end], delta, 1)
         step_rows(
             kind, ks[step], ks_bias[step], w, s, t, rows.program, rows.tasks, own,
             delta.reshape(count * classes), rows.arena, rows.scratch, rows.address, count, 0, 0,
@@ -108,8 +109,8 @@ def _dense_steps(
 
 @numba.njit(**KERNEL)
 def _ink_steps(
-    inputs: Any, words: Any, ink: Any, weights: Any, bias: Any, targets: Any, outputs: Any,
-    deltas: Any, rows: Any, kind: int, ks: Any, ks_bias: Any, w: Any, s: Any, t: Any,
+    inputs: Any, words: Any, ink: Any, weights: Any, bias: Any, loss: int, targets: Any,
+    outputs: Any, deltas: Any, rows: Any, kind: int, ks: Any, ks_bias: Any, w: Any, s: Any, t: Any,
 ) -> None:  # fmt: skip
     """The steps of inputs (n, D) as they are in the data.
 
@@ -133,7 +134,7 @@ def _ink_steps(
             ink.sums, z, 0, 0, blocks,
         )  # fmt: skip
         own = hidden.reshape(count * units)
-        _through(rows, w, own, targets[begin:end], outputs[begin:end], delta, 0)
+        _through(rows, w, own, loss, targets[begin:end], outputs[begin:end], delta, 0)
         below = rows.program[0, 6]
         of_hidden = rows.arena[below : below + count * units].reshape(count, units)
         shifted_sum(of_hidden, ink.shift, ink.rest[0, :units])

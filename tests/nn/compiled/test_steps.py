@@ -32,7 +32,9 @@ def data(share: float) -> Dataset:
 def trainer(
     dataset: Dataset, optimizer: str, width: tuple[int, ...], dropout: float = 0.0, **options: Any
 ) -> Trainer:
-    layers = mlp((PIXELS,), CLASSES, width=width, activation=ACTIVATIONS["tanh"](), dropout=dropout)
+    layers = mlp(
+        (PIXELS,), dataset.outputs, width=width, activation=ACTIVATIONS["tanh"](), dropout=dropout
+    )
     network = Network.create(layers, PIXELS, np.random.default_rng(3))
     made = OPTIMIZERS[optimizer](network.parameters, weight_decay=0.01)
     settings = Options(batch=32, lr=0.02, epochs=2, backend="numba", **options)
@@ -69,7 +71,20 @@ def test_other_trainings_take_one_step_after_the_other(options: dict[str, Any]) 
     assert trainer(data(1), "adam", (32, 16), **options)._steps is None
 
 
-def test_a_loss_of_another_kind_takes_one_step_after_the_other() -> None:
-    part = Part(np.ones((40, PIXELS), np.float32), np.ones((40, CLASSES), np.float32))
+class OwnLoss(SquaredError):
+    """Might do anything."""
+
+
+def test_a_regression_is_trained_as_its_batches() -> None:
+    """To the last bit; by an own loss, one step after the other."""
+    generator = np.random.default_rng(5)
+    inputs, targets = (generator.normal(size=(203, n)).astype(np.float32) for n in (PIXELS, 2))
+    part = Part(inputs, targets)
     dataset = Dataset("d", "0", (PIXELS,), 0, part, None, part)
-    assert trainer(dataset, "adam", (8,), loss=SquaredError())._steps is None
+    whole, single = (trainer(dataset, "adam", (16, 8), loss=SquaredError()) for _ in range(2))
+    assert whole._steps is not None
+    single._steps = None
+    for _ in range(2):
+        assert whole.train_epoch()["train/loss"] == single.train_epoch()["train/loss"]
+    np.testing.assert_array_equal(whole.network.parameters.flat, single.network.parameters.flat)
+    assert trainer(dataset, "adam", (16, 8), loss=OwnLoss())._steps is None
