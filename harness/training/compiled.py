@@ -77,7 +77,8 @@ def twins(
         parts = parts._replace(augmentation=_deformation(options.augmentation, part, threads))
     else:
         parts = parts._replace(augmentation=options.augmentation)
-    for layers in _tiny(parts.network):
+    plain = [mlp((16,), 2, width=(2, 2))]
+    for layers in plain if parts.steps is not None else _tiny(parts.network):
         _compile(layers, optimizer, ink, dtype if ink else np.dtype(np.float32))
     return parts
 
@@ -175,7 +176,6 @@ def _tiny(fast: Network) -> Iterator[list[Layer]]:
 
     kinds = {type(layer) for layer in fast.layers}
     yield mlp((16,), 2, width=(2, 2), dropout=0.5)
-    yield mlp((16,), 2, width=(2, 2))
     # Two of each, because nothing is propagated to the inputs of the first one.
     if convolution.Conv2D in kinds:
         first, second = (Conv2D(1, 1), MaxPool2D(2)), (Conv2D(1, 1), MaxPool2D(2))
@@ -196,17 +196,15 @@ def _compile(
     network = Network(layers, 16)
     kind: Any = type(optimizer) if type(optimizer) in OPTIMIZERS.values() else SGD
     parts = _parts(network, kind(network.parameters), CrossEntropy(), ink, 2, 1)
+    inputs, outputs = np.zeros((2, 16), dtype), np.empty((2, 2), np.float32)
+    targets = np.eye(2, dtype=np.float32)
+    if parts.steps is not None:
+        parts.steps(inputs, targets, outputs, [0.0])
+        return
     options, generator = Options(batch=2, lr=1, epochs=1, max_norm=1), np.random.default_rng(0)
     step = Step(parts, options, batch=2, generator=generator,
                 average=parts.average(network.parameters, 0.5))  # fmt: skip
-    inputs, targets, outputs = (
-        np.zeros((2, 16), dtype),
-        np.eye(2, dtype=np.float32),
-        np.empty((2, 2), np.float32),
-    )
     step(inputs, targets, outputs, 0, 0.0)
-    if parts.steps is not None:
-        parts.steps(inputs, targets, outputs, [0.0])
 
 
 def load_epoch() -> None:
