@@ -77,8 +77,8 @@ def twins(
         parts = parts._replace(augmentation=_deformation(options.augmentation, part, threads))
     else:
         parts = parts._replace(augmentation=options.augmentation)
-    plain = [mlp((16,), 2, width=(2, 2))]
-    for layers in plain if parts.steps is not None else _tiny(parts.network):
+    takes_blocks = parts.steps is not None
+    for layers in [mlp((16,), 2, width=(2, 2))] if takes_blocks else _tiny(parts.network):
         _compile(layers, optimizer, ink, dtype if ink else np.dtype(np.float32))
     return parts
 

@@ -187,7 +187,7 @@ class Trainer:
         }
 
     def _batched_epoch(self, order: NDArray[np.uint32], lrs: NDArray[np.float64]) -> Epoch:
-        """Train in NumPy on `order` (n,), positions in the training part; lrs: one per step."""
+        """Train on `order` (n,), positions in the training part, by blocks. lrs: one per step."""
         options, score, first = self.options, Score(), self.finished * self._steps_per_epoch
         done = 0
         kept: list[tuple[Array, NDArray[Any]]] = []
