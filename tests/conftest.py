@@ -110,7 +110,7 @@ def command_in(folder: Path) -> Command:
 
 def start(cwd: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
     """Start `python -m harness.run ARGUMENTS...` in a folder; its output goes to pipes."""
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-m", RUN, *arguments],
         cwd=cwd,
         env=os.environ | environment,
@@ -118,6 +118,24 @@ def start(cwd: Path, *arguments: str, **environment: str) -> subprocess.Popen[st
         stderr=subprocess.PIPE,
         text=True,
     )
+    _started.append(process)
+    return process
+
+
+_started: list[subprocess.Popen[str]] = []
+
+
+@pytest.fixture(autouse=True)
+def end_what_was_started() -> Iterator[None]:
+    """A test that fails leaves no command behind, which later tests would have beside them."""
+    yield
+    while _started:
+        process = _started.pop()
+        process.kill()
+        process.wait()
+        for pipe in (process.stdout, process.stderr):
+            assert pipe is not None
+            pipe.close()
 
 
 def as_user(user: int, group: int) -> list[str]:
