@@ -26,12 +26,14 @@ def load(cache: Path) -> None:
 
 
 def preload() -> None:
-    """Load Numba and all kernels, for the jobs that this process forks."""
+    """Load Numba and the kernels that are in its cache, for the jobs that this process forks."""
     numba_loading.load()
     _keep_code(None)
     for module in MODULES:
         import_module(module)
-    compiled.load_epoch()
+    for load in (compiled.load_epoch, compiled.load_steps):
+        with suppress(numba_loading.NotCached):
+            load()
 
 
 def _keep_code(cache: Path | None) -> None:

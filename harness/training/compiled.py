@@ -222,6 +222,13 @@ def load_epoch() -> None:
         scored(network, part, Affine(), threads=1)
 
 
+def load_steps() -> None:
+    """Load the kernel of all steps of a block, of images over their ink, as `load_epoch` does."""
+    layers, any_optimizer = mlp((16,), 2, width=(2, 2)), SGD(Network(mlp((16,), 2), 16).parameters)
+    with numba_loading.only_cached():
+        _compile(layers, any_optimizer, (1.0, 0.0), np.dtype(np.uint8))
+
+
 def _ink_share(part: Part) -> float:
     """The share of the inputs that are not 0, of the first examples."""
     some = part.inputs[:SAMPLE]

@@ -67,22 +67,26 @@ def test_all_kernels_are_compiled_before_the_first_epoch() -> None:
     assert "pooling" in used[2]
 
 
-EPOCH = """
+FIRST = """
 import sys
 import numpy as np
 from harness.data.dataset import Dataset, Part
 from harness.data.normalization import Affine
-from harness.nn.compiled import epoch, numba_loading
+from harness.nn.compiled import epoch, numba_loading, steps
 from harness.nn.models import mlp
 from harness.nn.network import Network
-from harness.nn.optimizers import SGD
+from harness.nn.optimizers import SGD, Adam
 from harness.training import compiled
 from harness.training.options import Options
 from harness.training.trainer import Trainer
 
+load, optimizer, kernel = {
+    "epoch": (compiled.load_epoch, SGD, epoch._epoch),
+    "steps": (compiled.load_steps, Adam, steps._ink_steps),
+}[sys.argv[1]]
 numba_loading.load()
 try:
-    compiled.load_epoch()
+    load()
     print("loaded")
 except numba_loading.NotCached:
     print("not cached")
@@ -93,17 +97,18 @@ part = Part(np.load("images.npy", mmap_mode="r"), np.load("labels.npy", mmap_mod
 network = Network(mlp((20,), 3, width=(4,)), 20)
 options = Options(batch=8, lr=0.1, epochs=1, backend="numba")
 trainer = Trainer(network, Dataset("d", "0", (4, 5), 3, part, None, part),
-                  SGD(network.parameters), Affine(), options)
+                  optimizer(network.parameters), Affine(), options)
 trainer.train_epoch()
-print(len(epoch._epoch.signatures))
+print(len(kernel.signatures))
 """
 
 
-def test_the_epoch_is_loaded_before_it_is_known_what_is_trained(tmp_path: Path) -> None:
+@pytest.mark.parametrize("what", ["epoch", "steps"])
+def test_kernels_are_loaded_before_it_is_known_what_is_trained(tmp_path: Path, what: str) -> None:
     environ = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)}
     printed = [
         subprocess.run(
-            [sys.executable, "-c", EPOCH], cwd=tmp_path, env=environ, capture_output=True,
+            [sys.executable, "-c", FIRST, what], cwd=tmp_path, env=environ, capture_output=True,
             text=True, check=True,
         ).stdout.split("\n")[:2]
         for _ in range(2)

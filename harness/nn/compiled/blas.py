@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any
 
 import numba
+import numpy as np
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
@@ -17,13 +18,14 @@ from numba.extending import intrinsic
 from harness.nn.compiled.dense import COMPILED, F
 
 PREFIXES, SUFFIXES = ("", "scipy_"), ("", "64_", "_64_", "_64")
-ROW_MAJOR, AS_IS, TRANSPOSED = 101, 111, 112  # CBLAS_ORDER and CBLAS_TRANSPOSE
+ROW_MAJOR = 101  # of CBLAS_ORDER
+# Of CBLAS_TRANSPOSE. NumPy's integers: for constants of Python, `product` would be compiled anew.
+AS_IS, TURNED = np.int64(111), np.int64(112)
 
 
 @cache
 def sgemm() -> int:
     """The address of `cblas_sgemm` of the BLAS that NumPy uses; 0 if there is none."""
-    import numpy as np
     from threadpoolctl import ThreadpoolController
 
     assert np.dot is not None  # loads BLAS
@@ -76,17 +78,16 @@ call: Any = _call  # as compiled code calls it, without the context
 
 @numba.njit(**COMPILED)
 def product(
-    address: int, turn_a: bool, turn_b: bool, m: int, n: int, k: int, alpha: Any, a: Any,
+    address: int, of_a: int, of_b: int, m: int, n: int, k: int, alpha: Any, a: Any,
     at_a: int, lda: int, b: Any, at_b: int, ldb: int, beta: Any, c: Any, at_c: int, ldc: int,
 ) -> None:  # fmt: skip
     """C = alpha A B + beta C with A (m, k), B (k, n) and C (m, n), of float32.
 
     address: that of `sgemm`. Each matrix lies in an array of one dimension, from at_... on, its
-    rows ld... apart. turn_a, turn_b: whether the matrix lies there transposed.
+    rows ld... apart. of_a, of_b: AS_IS, or TURNED if the matrix lies there transposed.
     """
     if address != 0:
-        kinds = TRANSPOSED if turn_a else AS_IS, TRANSPOSED if turn_b else AS_IS
-        call(address, kinds[0], kinds[1], m, n, k, alpha, a, at_a, lda, b, at_b, ldb, beta, c,
+        call(address, of_a, of_b, m, n, k, alpha, a, at_a, lda, b, at_b, ldb, beta, c,
              at_c, ldc)  # fmt: skip
         return
     for i in range(m):
@@ -94,8 +95,8 @@ def product(
         for j in range(n):
             row[j] = beta * row[j] if beta != 0 else F(0)
         for q in range(k):
-            x = alpha * (a[at_a + q * lda + i] if turn_a else a[at_a + i * lda + q])
-            if turn_b:
+            x = alpha * (a[at_a + q * lda + i] if of_a == TURNED else a[at_a + i * lda + q])
+            if of_b == TURNED:
                 for j in range(n):
                     row[j] += x * b[at_b + j * ldb + q]
             else:

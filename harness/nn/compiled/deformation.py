@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.data.augmentation import WARPED, Augmentation
-from harness.nn.compiled.blas import product, sgemm
+from harness.nn.compiled.blas import AS_IS, product, sgemm
 from harness.nn.compiled.dense import KERNEL, F
 from harness.nn.compiled.workers import Workers
 from harness.nn.parameters import aligned
@@ -57,7 +57,7 @@ def _deform(
         count = min(WARPED, end - first)
         for where, to in ((along_x, x), (along_y, y)):
             product(
-                address, False, False, count, size, kinds, F(1), where.reshape(where.size),
+                address, AS_IS, AS_IS, count, size, kinds, F(1), where.reshape(where.size),
                 first * kinds, kinds, flat, 0, size, F(0), to, 0, size,
             )  # fmt: skip
         for i in range(count):

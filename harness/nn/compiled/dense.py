@@ -16,6 +16,7 @@ COMPILED: dict[str, Any] = {
     "fastmath": {"reassoc", "contract", "arcp", "nsz", "afn"},
     "error_model": "numpy",
     "cache": True,
+    "no_cfunc_wrapper": True,  # no second copy for callers in C, of which there are none
 }
 KERNEL = COMPILED | {"nogil": True}  # called from Python, possibly in several threads
 

@@ -13,7 +13,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.nn.compiled.blas import product
+from harness.nn.compiled.blas import AS_IS, TURNED, product
 from harness.nn.compiled.dense import COMPILED, KERNEL, F
 from harness.nn.compiled.elementwise import sum_rows
 from harness.nn.compiled.ink_layer import InkDense, gather
@@ -117,13 +117,13 @@ def step_rows(
         own = slice(to, to + size)
         if kind == 0:
             product(
-                address, True, False, last - first, units, batch, -k[0], x, at, width, d, top,
+                address, TURNED, AS_IS, last - first, units, batch, -k[0], x, at, width, d, top,
                 units, k[2], w, to, units,
             )  # fmt: skip
         else:
             product(
-                address, True, False, last - first, units, batch, F(1), x, at, width, d, top, units,
-                F(0), g, 0, units,
+                address, TURNED, AS_IS, last - first, units, batch, F(1), x, at, width, d, top,
+                units, F(0), g, np.int64(0), units,
             )  # fmt: skip
             _step(kind, w[own], s[own], t[own], g[:size], k)
         if first == 0:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.nn import layers
-from harness.nn.compiled.blas import product, sgemm
+from harness.nn.compiled.blas import AS_IS, TURNED, product, sgemm
 from harness.nn.compiled.dense import KERNEL, F
 from harness.nn.compiled.elementwise import CODES, activate, add_bias, mask, multiply_slope
 from harness.nn.compiled.workers import Kernel, Workers
@@ -274,7 +274,7 @@ def up(
         y = arena[to : to + count * units]
         if kind == DENSE:
             product(
-                address, False, False, count, units, width, F(1), x, at, width,
+                address, AS_IS, AS_IS, count, units, width, F(1), x, at, width,
                 parameters, weights, units, F(0), arena, to, units,
             )  # fmt: skip
             add_bias(y.reshape(count, units), parameters[bias : bias + units])
@@ -306,7 +306,7 @@ def down(
         out = arena[to : to + count * width]
         if kind == DENSE:
             product(
-                address, False, True, count, width, units, F(1), d, at, units,
+                address, AS_IS, TURNED, count, width, units, F(1), d, at, units,
                 parameters, weights, units, F(0), arena, to, width,
             )  # fmt: skip
             continue

@@ -69,7 +69,7 @@ def can_take(network: Network, loss: Loss, optimizer: Optimizer) -> bool:
     )
 
 
-@numba.njit(**COMPILED)
+@numba.njit(inline="always", **COMPILED)
 def _through(
     rows: Any, parameters: Any, inputs: Any, loss: int, targets: Any, outputs: Any, delta: Any,
     lowest: int,

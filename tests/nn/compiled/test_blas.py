@@ -5,7 +5,7 @@ import pytest
 
 pytest.importorskip("numba", reason="python -m pip install numba")
 
-from harness.nn.compiled.blas import product, sgemm
+from harness.nn.compiled.blas import AS_IS, TURNED, product, sgemm
 
 M, N, K = 5, 7, 3
 
@@ -30,8 +30,9 @@ def test_product_of_parts_of_arrays(address: int, turn_a: bool, turn_b: bool, be
     )
     expected = 2 * (a.T if turn_a else a) @ (b.T if turn_b else b) + beta * c
     before = arrays[2].copy()
+    of_a, of_b = (TURNED if turned else AS_IS for turned in (turn_a, turn_b))
     product(
-        address, turn_a, turn_b, M, N, K, np.float32(2), arrays[0], 11, 9, arrays[1], 5, 10,
+        address, of_a, of_b, M, N, K, np.float32(2), arrays[0], 11, 9, arrays[1], 5, 10,
         np.float32(beta), arrays[2], 30, 12,
     )  # fmt: skip
     np.testing.assert_allclose(c, expected, rtol=1e-4, atol=1e-5)
