@@ -46,9 +46,10 @@ def runs(
     """One row a run: id, name, status, times, settings, and the last value of each metric.
 
     Settings are typed by their values (a list stays text) and in dotted columns; only those that
-    differ and the seed, or with `every_setting` all. `created` and `ended` are UTC; `seconds` is
-    the training time, `epochs_done` the epochs that were recorded. Raises `ValueError` for a
-    selection that means nothing, or a store that does not answer.
+    differ and the seed, or with `every_setting` all. `sweep` is one that all runs have, else the
+    newest of each. `created` and `ended` are UTC; `seconds` is the training time, `epochs_done` the
+    epochs that were recorded. Raises `ValueError` for a selection that means nothing, or a store
+    that does not answer.
     """
     import pandas as pd
 
@@ -60,7 +61,7 @@ def runs(
         "run": [run.run for run in recorded],
         "name": [run.name for run in recorded],
         "status": [run.status.value for run in recorded],
-        "sweep": [run.tags.get("sweep", "").split(",")[-1] or None for run in recorded],
+        "sweep": _sweeps(recorded),
         "created": _times([run.created_ms for run in recorded]),
         "ended": _times([run.ended_ms for run in recorded]),
         "epochs_done": [len(run.curves.get(metrics.EPOCH_S, ())) for run in recorded],
@@ -71,6 +72,13 @@ def runs(
     for key in measured:
         columns[key] = np.array([run.final.get(key, math.nan) for run in recorded], np.float64)
     return pd.DataFrame(columns)
+
+
+def _sweeps(recorded: Sequence[Recorded]) -> list[str | None]:
+    """The sweep of each run; see `runs`."""
+    of_runs = [run.tags.get("sweep", "").split(",") for run in recorded]
+    common = set.intersection(*map(set, of_runs)) if of_runs else set()
+    return [next((s for s in own[::-1] if s in common), own[-1]) or None for own in of_runs]
 
 
 def curves(

@@ -60,6 +60,21 @@ def test_one_row_a_run_with_typed_columns(outputs: Path) -> None:
     assert (frame["ended"] >= frame["created"]).all()
 
 
+def test_a_run_of_two_sweeps_is_told_by_the_one_that_is_selected(tmp_path: Path) -> None:
+    shared, earlier = (
+        record_training(new_run(tmp_path, f"batch={batch}", sweep="0123456789"), 0.5)
+        for batch in (16, 32)
+    )
+    later = record_training(new_run(tmp_path, "batch=64", sweep="fedcba9876"), 0.5)
+    shared.join_sweep("fedcba9876", "1")
+    first = harness.runs(shared.id, earlier.id, outputs=tmp_path)
+    assert list(first["sweep"]) == ["0123456789"] * 2
+    second = harness.runs(shared.id, later.id, outputs=tmp_path)
+    assert list(second["sweep"]) == ["fedcba9876"] * 2
+    every = harness.runs(outputs=tmp_path).set_index("run")["sweep"]
+    assert every[shared.id] == "fedcba9876", "none is common to all: the newest"
+
+
 def test_every_setting_on_request(outputs: Path) -> None:
     frame = harness.runs("last", outputs=outputs, every_setting=True)
     assert frame["epochs"].dtype == np.int64
