@@ -1,5 +1,6 @@
 """The state of a run, read from its journal: the last record of each kind counts."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,9 +28,9 @@ class History:
     `epochs` holds one record per epoch in order; `final` the metrics of the last record of that
     kind; `artifacts` the last record of each file by its path; `start` the last start record.
     `user_tags`: those of `tags` that `harness tag` set.
-    `pruned`: tagged by a search since the last start. `ended_ms`: of the end record, if the run has
-    ended. `store`: the address of another store that the run was bound for later (`local`: the one
-    in outputs). `unfinished`: the last end record that tells what a training took of the machine.
+    The tag `pruned` is removed by a start. `ended_ms`: of the end record, if the run has ended.
+    `store`: the address of another store that the run was bound for later (`local`: the one in
+    outputs). `unfinished`: the last end record that tells what a training took of the machine.
     `unknown`: what a newer version wrote and this one does not know.
     """
 
@@ -42,7 +43,6 @@ class History:
     user_tags: dict[str, str] = field(default_factory=dict)
     status: RunStatus = RunStatus.CREATED
     error: str | None = None
-    pruned: bool = False
     store: str | None = None
     ended_ms: int | None = None
     unfinished: Record | None = None
@@ -86,7 +86,7 @@ class History:
     @property
     def how_pruned(self) -> str:
         """See the function."""
-        return how_pruned(self.status, self.error, is_marked=self.pruned)
+        return how_pruned(self.status, self.error, self.tags)
 
     @property
     def code(self) -> list[dict[str, str]]:
@@ -117,8 +117,9 @@ class History:
         """The history after one more record."""
         match record["kind"]:
             case "start":
+                tags = {key: value for key, value in self.tags.items() if key != PRUNED}
                 return replace(
-                    self, start=record, status=RunStatus.RUNNING, error=None, pruned=False,
+                    self, start=record, status=RunStatus.RUNNING, error=None, tags=tags,
                     ended_ms=None,
                 )  # fmt: skip
             case "epoch":
@@ -128,12 +129,11 @@ class History:
                 return replace(self, final=record["metrics"])
             case "tags":
                 tags = record["tags"]
-                pruned = tags.get(PRUNED, str(self.pruned).lower()) == "true"
                 if record.get("by") == USER:
                     its = {key: value for key, value in (self.user_tags | tags).items() if value}
                     kept = {key: value for key, value in self.tags.items() if key not in tags}
                     return replace(self, tags=kept | its, user_tags=its)
-                return replace(self, tags=self.tags | tags, pruned=pruned)
+                return replace(self, tags=self.tags | tags)
             case "artifact":
                 artifact = Artifact.of(record)
                 return replace(self, artifacts=self.artifacts | {artifact.path: artifact})
@@ -149,12 +149,12 @@ class History:
         return self
 
 
-def how_pruned(status: RunStatus, error: str | None, *, is_marked: bool) -> str:
+def how_pruned(status: RunStatus, error: str | None, tags: Mapping[str, str]) -> str:
     """`paused` if the search of a run may continue it, or `pruned`; empty if it did neither.
 
-    error: of its end record. is_marked: whether it has the tag `pruned`.
+    error: of its end record.
     """
-    if status is not RunStatus.KILLED or not is_marked:
+    if status is not RunStatus.KILLED or tags.get(PRUNED) != "true":
         return ""
     return "paused" if (error or "").startswith(PAUSED) else "pruned"
 

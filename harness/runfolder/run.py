@@ -399,11 +399,6 @@ class Run:
             journal.append("tags", tags=tags)
             journal.append("end", status=RunStatus.KILLED, error=reason)
 
-    def unmark_pruned(self) -> None:
-        """Remove the mark from a run that was finished after all."""
-        if self.history().tags.get(PRUNED) == "true":
-            self.add_tags({PRUNED: "false"})
-
     def close_abandoned(self, status: RunStatus, error: str, *, started: bool = True) -> History:
         """Write the end record of a run whose process died without one; leave others alone.
 

@@ -16,7 +16,7 @@ from harness.data.atomic import write_text
 from harness.runfolder import delivered, journal
 from harness.runfolder.about import NOTE
 from harness.runfolder.artifacts import Artifact
-from harness.runfolder.history import ARCHIVED, USER
+from harness.runfolder.history import ARCHIVED, PRUNED, USER
 from harness.runfolder.liveness import FolderLock
 from harness.runfolder.run import Run
 from harness.runfolder.status import RunStatus
@@ -28,6 +28,7 @@ REFUSED = "refused.jsonl"
 # Error codes of an invalid request; sending it again does not help.
 REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS")
 RECORDS_PER_CALL = 200
+OF_ATTEMPT = ("error", PRUNED)  # tags that say how a training ended; the next start removes them
 DELETED = (
     "was deleted in the store and stays deleted; `mlflow runs restore` brings it back, or `mlflow "
     "experiments restore` if it was its experiment"
@@ -243,13 +244,14 @@ class Follower:
                 its.pop(NOTE, None)
             tags |= its
             if record["kind"] == "start" and record["n"] > 1:
-                tags.pop("error", None)  # of an earlier attempt
+                tags = {key: value for key, value in tags.items() if key not in OF_ATTEMPT}
                 is_again = True
         points = points_of(records)
         if tags or points:
             store.log(self.mlflow_id, points, tags=tags)
-        if is_again and "error" not in tags:
-            store.remove_tag(self.mlflow_id, "error")
+        for key in OF_ATTEMPT if is_again else ():
+            if key not in tags:
+                store.remove_tag(self.mlflow_id, key)
         if tags.get(ARCHIVED) == "false":  # MLflow finds what is listed by `tags.archived IS NULL`
             store.remove_tag(self.mlflow_id, ARCHIVED)
         of_user = [key for record in records if record.get("by") == USER for key in record["tags"]]

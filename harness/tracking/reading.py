@@ -16,7 +16,7 @@ import numpy as np
 
 from harness.runfolder import selection, versions
 from harness.runfolder.about import SWEEP_NAME
-from harness.runfolder.history import ARCHIVED, PRUNED, how_pruned
+from harness.runfolder.history import ARCHIVED, how_pruned
 from harness.runfolder.objective import Objective
 from harness.runfolder.selection import LAST, SINCE, since_ms
 from harness.runfolder.status import RunStatus
@@ -337,7 +337,7 @@ def _recorded(run: "Run") -> Recorded:
     params = dict(run.data.params)
     if "run.id" in tags:  # else another program's
         params = {key: str(value) for key, value in versions.completed(params).items()}
-    status, is_marked = RunStatus.of_mlflow(run.info.status), tags.get(PRUNED) == "true"
+    status = RunStatus.of_mlflow(run.info.status)
     return Recorded(
         run=tags.get("run.id", run.info.run_id),
         name=run.info.run_name or run.info.run_id,
@@ -350,5 +350,5 @@ def _recorded(run: "Run") -> Recorded:
         experiment=str(run.info.experiment_id),
         created_ms=run.info.start_time,
         ended_ms=run.info.end_time,
-        how_pruned=how_pruned(status, tags.get("error"), is_marked=is_marked),
+        how_pruned=how_pruned(status, tags.get("error"), tags),
     )

@@ -9,17 +9,18 @@ import pytest
 
 from harness.runfolder import versions
 from harness.runfolder.history import PAUSED, PRUNED
+from harness.runfolder.run import Run
 from harness.runfolder.status import RunStatus
 from harness.runfolder.target import Target
 from harness.tracking import reading
 from harness.tracking import store as stores
 from harness.tracking.errors import StoreError
 from harness.tracking.reading import Reader
-from harness.tracking.recorded import Missing
+from harness.tracking.recorded import Missing, from_journal
 from harness.tracking.store import Store
 from harness.tracking.ui import serve
-from tests.conftest import free_port
-from tests.tracking.conftest import fresh_store
+from tests.conftest import free_port, record_training
+from tests.tracking.conftest import deliver, fresh_store, make_run
 
 pytestmark = [pytest.mark.service, pytest.mark.filterwarnings("ignore")]  # MLflow's own warnings
 RUNS, EPOCHS = 7, 11
@@ -149,6 +150,34 @@ def test_how_a_search_ended_a_run(tmp_path: Path) -> None:
         store.set_status(mlflow_id, RunStatus.KILLED, 2000)
     for run in errors:
         assert Reader(store.target).run(run).how_pruned == run
+
+
+@pytest.mark.parametrize("is_paused", [True, False])
+@pytest.mark.parametrize("together", [True, False])
+def test_how_a_run_ended_is_one_word_in_the_journal_and_in_the_store(
+    tmp_path: Path, *, is_paused: bool, together: bool
+) -> None:
+    """A search ends a run, starts it again, is interrupted, and may end it once more."""
+    run = Run(make_run(tmp_path, "aaa", status="KILLED"))
+    word, seen = "paused" if is_paused else "pruned", []
+    for end_again in (
+        lambda: run.mark_pruned(5, is_paused=is_paused),
+        lambda: record_training(run, 0.5, status="KILLED", error="interrupted"),
+        lambda: run.mark_pruned(6, is_paused=is_paused),
+    ):
+        end_again()
+        if not together:
+            deliver(tmp_path, run.folder)
+            stored = Reader(Target.local(tmp_path)).run("aaa")
+            assert stored.how_pruned == from_journal(run).how_pruned
+            assert stored.tags.get(PRUNED) == run.history().tags.get(PRUNED)
+        seen.append(from_journal(run).how_pruned)
+    assert seen == [word, "", word]
+    record_training(run, 0.5, status="KILLED", error="interrupted")
+    deliver(tmp_path, run.folder)
+    for ended in (Reader(Target.local(tmp_path)).run("aaa"), from_journal(run)):
+        assert (ended.how_pruned, ended.status) == ("", RunStatus.KILLED)
+        assert PRUNED not in ended.tags
 
 
 def test_a_missing_artifact_is_named(reader: Reader, tmp_path: Path) -> None:

@@ -342,7 +342,6 @@ class Trials:
         history = run.history()
         if history.status is RunStatus.FINISHED:
             watch.report()
-            run.unmark_pruned()
             return history.final[Objective.of(history.params).best_key]
         if _has_paused(history, pause):
             watch.report()
