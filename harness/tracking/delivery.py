@@ -70,11 +70,14 @@ class Delivery:
     A circuit breaker: after a call without an answer nothing is tried for a while, up to 5 s. A run
     that fails by itself, such as one deleted in the store, moves to the end of the queue and does
     not delay the others.
+
+    logs: whether stderr, a log, gets every attempt that fails. A command prints the `Report`.
     """
 
-    def __init__(self, target: Target, store: Store | None = None) -> None:
+    def __init__(self, target: Target, store: Store | None = None, *, logs: bool = False) -> None:
         self.target = target
         self.store = store
+        self.logs = logs
         self.followers: dict[Path, Follower] = {}
         self.error: str | None = None
         self._failures = 0
@@ -103,7 +106,8 @@ class Delivery:
                 follower.failures += 1
                 follower.trouble = first_line(error)
                 follower.is_hopeless = isinstance(error, (Hopeless, OSError))
-                print(f"{follower.run.id}: {follower.trouble}", file=sys.stderr, flush=True)
+                if self.logs:
+                    print(f"{follower.run.id}: {follower.trouble}", file=sys.stderr, flush=True)
                 failed += 1
                 if self.store is None or getattr(error, "is_silent", False):
                     self.error = follower.trouble
@@ -193,7 +197,7 @@ def main() -> None:
         os.dup2(log.fileno(), 2)
     if broken is not None:
         raise broken
-    delivery = Delivery(Target(**first["target"]))
+    delivery = Delivery(Target(**first["target"]), logs=True)
     if delivery.target.database is not None:
         mlflow_private.load(mlflow_private.DATABASE)
     gc.freeze()  # collections leave the modules alone

@@ -22,7 +22,7 @@ from harness.tracking.store import Store
 from harness.tracking.sync import prove
 from harness.tracking.views import View
 from tests.conftest import python_path, wait_for
-from tests.tracking.conftest import expected_points, make_run
+from tests.tracking.conftest import expected_points, fresh_store, make_run
 
 pytestmark = [
     pytest.mark.service,
@@ -90,6 +90,16 @@ def test_a_broken_mlflow_is_reported_and_delays_no_training(
         "aaa": "the delivery process ended with status 1, see delivery.log"
     }
     assert "ImportError: not well installed" in (tmp_path / "delivery.log").read_text()
+
+
+def test_the_log_has_what_was_tried_in_vain(tmp_path: Path) -> None:
+    fresh_store(tmp_path)
+    client = Store(Target.local(tmp_path)).client
+    client.delete_experiment(client.create_experiment("mnist"))
+    process = DeliveryProcess(Target.local(tmp_path), tmp_path)
+    process.follow(Run(make_run(tmp_path, "aaa")))
+    assert "aaa" in process.close().undelivered
+    assert "aaa: experiment 'mnist' was deleted" in (tmp_path / "delivery.log").read_text()
 
 
 def test_a_log_that_cannot_be_written_is_a_warning(

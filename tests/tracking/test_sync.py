@@ -353,6 +353,7 @@ def test_a_deleted_experiment_does_not_hide_the_others(tmp_path: Path) -> None:
     restore = f"`MLFLOW_TRACKING_URI={Target.local(tmp_path).uri} mlflow experiments restore"
     line = f"not delivered yet: b: experiment 'mnist' was deleted in MLflow; {restore} "
     assert line in done.stderr
+    assert done.stderr.count("experiment 'mnist'") == 1, "not also while it was tried"
     assert "a: was deleted in the store" in done.stdout
     store.client.restore_experiment(delivered.read(gone)["experiment_id"])
     assert synced(tmp_path).exit_code == 0
