@@ -115,8 +115,8 @@ def _most(
 
 def _command(selection: Selection, condition: str) -> str:
     """The command that compares the runs of a selection that fulfill a condition."""
-    if selection.title.startswith("sweep "):
-        condition += f" and tags.sweep LIKE '%{selection.name}%'"
+    if selection.sweep:
+        condition += f" and tags.sweep LIKE '%{selection.sweep}%'"
     return f'python -m harness compare "{condition}"'
 
 
@@ -167,8 +167,8 @@ def _note_source(selection: Selection, runs: Sequence[Recorded], notes: list[str
 
 def accepted(selection: Selection, runs: Sequence[Recorded]) -> list[Recorded]:
     """The runs of other source that the selected sweep accepted, by `accept=source`."""
-    sweep = selection.title.removeprefix("sweep ")
-    return [run for run in runs if sweep in run.tags.get(ACCEPTED, "").split(",")]
+    sweep = selection.sweep
+    return [run for run in runs if sweep and sweep in run.tags.get(ACCEPTED, "").split(",")]
 
 
 def only_finished(selection: Selection, notes: list[str]) -> list[Recorded]:

@@ -154,7 +154,7 @@ def terminal_table(comparison: "Comparison") -> Table:
 def _save_view(selection: Selection, chosen: Recorded, comparison: "Comparison") -> None:
     """Store a view of a sweep in MLflow: swept keys as columns, means over seeds as curves."""
     by_epoch = comparison.settings[0].objective.by_epoch
-    if not selection.title.startswith("sweep ") or not by_epoch:
+    if not selection.sweep or not by_epoch:
         return
     params = swept_params(comparison.settings[0].values, chosen.params)
     seeds = {run.seed for setting in comparison.settings for run in setting.runs}
@@ -167,4 +167,4 @@ def _save_view(selection: Selection, chosen: Recorded, comparison: "Comparison")
             return
         source = Reader(target)
     if isinstance(source, Reader):
-        source.save_view(replace(chosen, experiment=experiment), selection.name, params)
+        source.save_view(replace(chosen, experiment=experiment), selection.sweep, params)

@@ -46,7 +46,8 @@ class Selection:
 
     plan: of the sweep, if the words are one sweep as a whole. unreadable: the problems of the run
     folders that could be meant and have no readable journal, or are gone. plans: of all sweeps that
-    are meant as a whole.
+    are meant as a whole. sweep, experiment: the id, or the name, if the words are one as a whole;
+    a sweep that several outputs have has no plan here.
     """
 
     title: str
@@ -54,6 +55,8 @@ class Selection:
     plan: Plan | None = None
     unreadable: tuple[str, ...] = ()
     plans: tuple[Plan, ...] = ()
+    sweep: str = ""
+    experiment: str = ""
 
 
 def of_others(plans: Sequence[Plan], every: Iterable[Plan]) -> dict[str, str]:
@@ -253,7 +256,7 @@ class Outputs:
             if word in (run.create["experiment"], run.delivered().get(delivered.RENAMED))
         ]
         every = tuple(self.broken.values())
-        return Selection(f"experiment {word}", tuple(runs), unreadable=every)
+        return Selection(f"experiment {word}", tuple(runs), unreadable=every, experiment=word)
 
     def _by_id(self, word: str) -> Selection:
         sweeps = [(plan, each) for _, plan, each in self.plans if word and plan.id.startswith(word)]
@@ -273,7 +276,8 @@ class Outputs:
             parts = [self._sweep(plan, each) for plan, each in sweeps]
             lost = tuple(dict.fromkeys(problem for part in parts for problem in part.unreadable))
             runs_of_all = _sorted(run for part in parts for run in part.runs)
-            return Selection(parts[0].title, runs_of_all, unreadable=lost)
+            one = parts[0]
+            return Selection(one.title, runs_of_all, unreadable=lost, sweep=one.sweep)
         if runs:
             return Selection(f"run {ids[0]}", tuple(runs.values()))
         if (of_experiment := self._experiment(word)).runs:
@@ -313,7 +317,7 @@ class Outputs:
         lost = [self.broken[job.run] for job in plan.jobs if job.run in self.broken]
         lost += missing(self.folders, [plan])
         runs = tuple(plan.readable_runs(outputs))
-        return Selection(f"sweep {plan.id}", runs, plan, tuple(lost), (plan,))
+        return Selection(f"sweep {plan.id}", runs, plan, tuple(lost), (plan,), plan.id)
 
     def _last(self, word: str, back: int) -> Selection:
         """What the newest command made, or one before it: a sweep, or a run by itself."""

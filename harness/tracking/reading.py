@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,19 @@ TEXT_OR_KEY = re.compile(
 )
 
 
+@dataclass(frozen=True)
+class Found:
+    """What words mean in a store: its title, and its runs, oldest first.
+
+    sweep, experiment: the id, or the name, if the words are one as a whole.
+    """
+
+    title: str
+    runs: list[Recorded]
+    sweep: str = ""
+    experiment: str = ""
+
+
 class Reader:
     """Runs of an MLflow store, local or remote. Raises `StoreError` when it cannot be used."""
 
@@ -67,20 +81,23 @@ class Reader:
             )
         return newest[0].tags["sweep"].split(",")[-1]
 
-    def select(self, words: Sequence[str]) -> tuple[str, list[Recorded]]:
-        """What the words mean, see `harness.runfolder.selection`, and its runs, oldest first.
+    def select(self, words: Sequence[str]) -> Found:
+        """What the words mean, see `harness.runfolder.selection`.
 
         `last` is the newest sweep, or the newest run of none. Raises `ValueError`.
         """
         names, given = selection.divided(words)
         also = self._checked(given)
         if not names:
-            return selection.title([], given), self._listed(also)
-        titles, chosen = zip(*(self._named(name, also) for name in names), strict=True)
-        runs = {run.location: run for each in chosen for run in each}
+            return Found(selection.title([], given), self._listed(also))
+        chosen = [self._named(name, also) for name in names]
+        if len(chosen) == 1 and not given:
+            return chosen[0]
+        runs = {run.location: run for each in chosen for run in each.runs}
         if len(names) > 1:
             runs = dict(sorted(runs.items(), key=lambda item: item[1].created_ms or 0))
-        return selection.title(titles, given), list(runs.values())
+        title = selection.title([each.title for each in chosen], given)
+        return Found(title, list(runs.values()))
 
     def _checked(self, given: Sequence[str]) -> str:
         """Conditions as one filter of MLflow. Raises `ValueError` for what it does not take."""
@@ -98,22 +115,25 @@ class Reader:
                 ) from None
         return " and ".join(conditions)
 
-    def _named(self, word: str, also: str) -> tuple[str, list[Recorded]]:
+    def _named(self, word: str, also: str) -> Found:
         if found := LAST.fullmatch(word):
             return self._last(int(found[1] or 0), also)
         for number, name in self._experiments.items():
             if word in (number, name):
-                return f"experiment {name}", self._listed(also, [number])
+                return Found(f"experiment {name}", self._listed(also, [number]), experiment=name)
         sweep = self._sweep(word, also)
         if sweep is not None:
             return sweep
         named = self._of_name(word, also)
         if named is not None:
             return named
-        run = self.run(word)
-        return f"run {run.run}", self._search(_and(f"attributes.run_id = '{run.location}'", also))
+        return self._alone(self.run(word), also)
 
-    def _of_name(self, word: str, also: str) -> tuple[str, list[Recorded]] | None:
+    def _alone(self, run: Recorded, also: str) -> Found:
+        its = self._search(_and(f"attributes.run_id = '{run.location}'", also))
+        return Found(f"run {run.run}", its)
+
+    def _of_name(self, word: str, also: str) -> Found | None:
         """What the user called so: a sweep, or runs and all sweeps that have the name."""
         like = word.replace("'", "_")  # any character, because a filter cannot have quotes
         of_name, of_sweep = (
@@ -124,17 +144,19 @@ class Reader:
         of_sweeps = [run for run in self._listed(of_sweep) if run.tags[SWEEP_NAME] == word]
         if not runs and not of_sweeps:
             return None
-        title, every = f"name {word}", {run.location: run for run in [*runs, *of_sweeps]}
+        found, every = Found(f"name {word}", []), [*runs, *of_sweeps]
         sweeps = {run.tags.get("sweep", "").split(",")[-1] for run in of_sweeps}
         if len(sweeps) == 1 and not runs:
-            title, of_one = self.sweep(sweeps.pop())
-            every = {run.location: run for run in of_one}
+            found = self.sweep(sweeps.pop())
+            every = found.runs
+        by_location = {run.location: run for run in every}
         if also:
             kept = {run.location for run in self._listed(also)}
-            every = {location: run for location, run in every.items() if location in kept}
-        return title, sorted(every.values(), key=lambda run: run.created_ms or 0)
+            by_location = {key: run for key, run in by_location.items() if key in kept}
+        oldest_first = sorted(by_location.values(), key=lambda run: run.created_ms or 0)
+        return replace(found, runs=oldest_first)
 
-    def _last(self, back: int, also: str) -> tuple[str, list[Recorded]]:
+    def _last(self, back: int, also: str) -> Found:
         made: dict[str, Recorded] = {}  # the newest run of each sweep, or by itself
         for run in reversed(self._listed("")):
             made.setdefault(run.tags.get("sweep", "").split(",")[-1] or run.run, run)
@@ -144,12 +166,12 @@ class Reader:
             raise ValueError(f"last~{back}: {self.target} has {len(made)} sweeps and single runs")
         name, run = list(made.items())[back]
         if name == run.run:
-            return f"run {name}", self._search(_and(f"attributes.run_id = '{run.location}'", also))
-        return self._sweep(name, also) or (f"sweep {name}", [])
+            return self._alone(run, also)
+        return self._sweep(name, also) or Found(f"sweep {name}", [], name)
 
-    def sweep(self, sweep: str) -> tuple[str, list[Recorded]]:
-        """The title of a sweep and its runs in this store, oldest first; they may be none."""
-        return self._sweep(sweep) or (f"sweep {sweep}", [])
+    def sweep(self, sweep: str) -> Found:
+        """A sweep, whose runs in this store may be none."""
+        return self._sweep(sweep) or Found(f"sweep {sweep}", [], sweep)
 
     def elsewhere(self, runs: list[Recorded]) -> list[str]:
         """Notes on sweeps that have some runs among these and more in other experiments."""
@@ -157,7 +179,7 @@ class Reader:
         known = {run.location for run in runs}
         notes = []
         for sweep in sorted(sweeps):
-            others = [run for run in self.sweep(sweep)[1] if run.location not in known]
+            others = [run for run in self.sweep(sweep).runs if run.location not in known]
             names = sorted({repr(self._experiments[run.experiment]) for run in others})
             if others:
                 notes.append(more_elsewhere(sweep, len(others), names))
@@ -246,7 +268,7 @@ class Reader:
         view = View(sweep, list(params), str(Objective.of(run.params)))
         save_view(self._client, run.experiment, view)
 
-    def _sweep(self, word: str, also: str = "") -> tuple[str, list[Recorded]] | None:
+    def _sweep(self, word: str, also: str = "") -> Found | None:
         if not re.fullmatch(r"[0-9a-f]{1,10}", word):
             return None
         runs = self._search(_and(f"tags.sweep LIKE '%{word}%'", also))
@@ -256,7 +278,8 @@ class Reader:
         if not ids:
             return None
         (sweep,) = ids
-        return f"sweep {sweep}", [run for run in runs if sweep in run.tags["sweep"].split(",")]
+        its = [run for run in runs if sweep in run.tags["sweep"].split(",")]
+        return Found(f"sweep {sweep}", its, sweep)
 
     def _listed(self, condition: str, experiments: list[str] | None = None) -> list[Recorded]:
         """What is found, without runs that were archived."""

@@ -31,6 +31,7 @@ class Selection:
     whether its settings got their seeds by results. raced: the runs of sweeps with `until=decided`,
     whose rule alone says which of their settings is better. costs: what the settings are compared
     by beside the objective, see `harness.runfolder.cost`. verdict: what `until=decided` decided.
+    sweep, experiment: the id, or the name, if it is one as a whole.
     """
 
     title: str
@@ -43,13 +44,17 @@ class Selection:
     costs: tuple[str, ...] = ()
     verdict: str = ""
     raced: frozenset[str] = frozenset()
+    sweep: str = ""
+    experiment: str = ""
 
     @property
     def name(self) -> str:
         """The report's folder: the sweep's id, the experiment's name, else a digest."""
+        if self.sweep:
+            return self.sweep
+        if re.fullmatch(r"[\w.-]+", self.experiment):
+            return f"experiment-{self.experiment}"
         kind, _, rest = self.title.partition(" ")
-        if kind in ("sweep", "experiment") and re.fullmatch(r"[\w.-]+", rest):
-            return rest if kind == "sweep" else f"{kind}-{rest}"
         return f"{kind}-{hashlib.sha256(rest.encode()).hexdigest()[:8]}"
 
 
@@ -72,25 +77,28 @@ def select(outputs: Folders, words: Sequence[str], uri: str | None = None) -> Se
             costs = tuple(dict.fromkeys(cost for each in chosen.plans for cost in each.costs))
             raced = _raced(recorded, chosen.plans)
             return replace(
-                of_plan(plan, recorded, notes), title=chosen.title, costs=costs, raced=raced
-            )
+                of_plan(plan, recorded, notes), title=chosen.title, costs=costs, raced=raced,
+                sweep=chosen.sweep, experiment=chosen.experiment,
+            )  # fmt: skip
         except Unknown:
             if local.database is None or not local.database.exists():
                 raise
     reader = Reader(Target.named(uri, folders[0]))
-    title, recorded = reader.select(words)
-    notes = reader.elsewhere(recorded) if title.startswith("experiment ") else []
-    is_search = _is_kind(SEARCHES, SEARCH, title, recorded)
-    is_raced = is_search or _is_kind(RACES, RACE, title, recorded)
+    found = reader.select(words)
+    recorded, sweep = found.runs, found.sweep
+    notes = reader.elsewhere(recorded) if found.experiment else []
+    is_search = _is_kind(SEARCHES, SEARCH, sweep, recorded)
+    is_raced = is_search or _is_kind(RACES, RACE, sweep, recorded)
     if is_raced and _has_seeds(recorded):
         notes.append(AFTERWARDS)
     raced = _raced(recorded, ())
-    if re.fullmatch(r"sweep \S+", title):
+    if sweep:
         is_decided = is_raced and not is_search
         raced = frozenset(run.run for run in recorded) if is_decided else frozenset()
     return Selection(
-        title, recorded, reader, tuple(notes), is_search=is_search, is_raced=is_raced, raced=raced
-    )
+        found.title, recorded, reader, tuple(notes), is_search=is_search, is_raced=is_raced,
+        raced=raced, sweep=sweep, experiment=found.experiment,
+    )  # fmt: skip
 
 
 def of_plan(plan: Plan, recorded: list[Recorded], notes: Sequence[str] = ()) -> Selection:
@@ -101,7 +109,7 @@ def of_plan(plan: Plan, recorded: list[Recorded], notes: Sequence[str] = ()) -> 
     return Selection(
         f"sweep {plan.id}", recorded, Journals(), (*([added] if added else []), *notes),
         plan.about, plan.is_search, plan.is_raced, plan.costs,
-        "" if plan.is_search else plan.verdict, _raced(recorded, [plan]),
+        "" if plan.is_search else plan.verdict, _raced(recorded, [plan]), plan.id,
     )  # fmt: skip
 
 
@@ -132,14 +140,13 @@ def _has_seeds(recorded: Sequence[Recorded]) -> bool:
     return len({run.params.get("seed") for run in recorded}) > 1
 
 
-def _is_kind(tag: str, typed: str, title: str, recorded: Sequence[Recorded]) -> bool:
-    """Whether the sweep of a title is a search, or adds seeds by results.
+def _is_kind(tag: str, typed: str, sweep: str, recorded: Sequence[Recorded]) -> bool:
+    """Whether a sweep is a search, or adds seeds by results; without a sweep, it does not.
 
     tag: has the sweeps that are. typed: how a word of its command begins, which is what the runs
     that it made have of an earlier version.
     """
-    kind, _, sweep = title.partition(" ")
-    if kind != "sweep":
+    if not sweep:
         return False
     made = (run for run in recorded if run.tags.get("sweep", "").split(",")[0] == sweep)
     if (first := next(made, None)) is not None and _is_typed(typed, first):
@@ -149,7 +156,7 @@ def _is_kind(tag: str, typed: str, title: str, recorded: Sequence[Recorded]) -> 
 
 def _elsewhere(folders: Sequence[Path], chosen: selection.Selection) -> list[str]:
     """Notes on sweeps that have some runs in a chosen experiment and more in others."""
-    if not chosen.title.startswith("experiment "):
+    if not chosen.experiment:
         return []
     notes, known = [], set(chosen.runs)
     sweeps = [(plan, plan.readable_runs(each)) for each in folders for plan in all_plans(each)]

@@ -101,7 +101,8 @@ def make_run(
 
 def build(outputs: Path, *recorded: Recorded) -> Comparison:
     """The comparison of recorded runs."""
-    comparison, _ = compare.build(Selection("sweep abc", list(recorded), Journals()), outputs)
+    sweep = Selection("sweep abc", list(recorded), Journals(), sweep="abc")
+    comparison, _ = compare.build(sweep, outputs)
     return comparison
 
 

@@ -87,8 +87,8 @@ def test_settings_that_got_no_more_seeds_are_not_tested(tmp_path: Path, kind: st
     runs += [make_run(tmp_path, 30, 3, status="FAILED")]
     its = frozenset(run.run for run in runs) if kind == "race" else frozenset()
     chosen = Selection(
-        "sweep abc", runs, Journals(), is_search=kind == "search", is_raced=True, raced=its,
-        costs=("time/epoch_s",),
+        "sweep abc", runs, Journals(), sweep="abc", is_search=kind == "search", is_raced=True,
+        raced=its, costs=("time/epoch_s",),
     )  # fmt: skip
     for run in runs:
         run.curves["time/epoch_s"] = np.full(3, 1 / int(run.params["batch"]))
@@ -114,7 +114,7 @@ def test_a_decided_sweep_has_ended_all_settings_but_one(tmp_path: Path) -> None:
     """Also those that have as many seeds as the best."""
     runs = [make_run(tmp_path, batch, seed) for batch in (5, 9) for seed in (1, 2, 3)]
     its = frozenset(run.run for run in runs)
-    chosen = Selection("sweep abc", runs, Journals(), is_raced=True, raced=its)
+    chosen = Selection("sweep abc", runs, Journals(), sweep="abc", is_raced=True, raced=its)
     for verdict, ended in ((f"{DECIDED} 6 of 6 runs", True), (f"not {DECIDED} 6", False)):
         comparison, _ = compare.build(replace(chosen, verdict=verdict), tmp_path)
         assert [each.verdict == ENDED for each in comparison.standings] == [False, ended]
@@ -133,7 +133,7 @@ def test_a_reason_why_predictions_are_missing_is_one_note(tmp_path: Path) -> Non
 
 def test_a_search_shows_its_course_in_place_of_means(tmp_path: Path, six: list[Recorded]) -> None:
     pruned = replace(make_run(tmp_path, 40, 1), status=RunStatus.KILLED, how_pruned="pruned")
-    search = Selection("sweep abc", [*six, pruned], Journals(), is_search=True)
+    search = Selection("sweep abc", [*six, pruned], Journals(), sweep="abc", is_search=True)
     comparison, _ = compare.build(search, tmp_path)
     titles = [figure.title for figure in comparison.figures]
     assert titles[:3] == ["The search", "Epochs of each trial", "Error by batch"]
@@ -257,6 +257,10 @@ def test_runs_of_different_objectives_are_not_ranked_together(tmp_path: Path) ->
         "ranked together, and these have objective=val/loss; for the others: python -m harness "
         "compare \"params.objective = 'val/error' and tags.sweep LIKE '%abc%'\""
     )
+    part = Selection("sweep abc since=7d", [*errors, *losses], Journals())
+    comparison, _ = compare.build(part, tmp_path)
+    (note,) = [note for note in comparison.notes if "objective" in note]
+    assert note.endswith("compare \"params.objective = 'val/error'\""), "no sweep of another name"
     comparison = build(tmp_path, *errors)
     assert [list(each.values) for each in comparison.settings] == [["batch"]] * 2
     assert not [note for note in comparison.notes if "objective" in note]
@@ -298,8 +302,9 @@ def test_costs_are_columns_figures_and_a_front(tmp_path: Path) -> None:
             run.final["model/parameters"] = float(parameters)
             recorded.append(run)
     selection = Selection(
-        "sweep abc", recorded, Journals(), costs=("parameters", "time/epoch_s", "machine/none")
-    )
+        "sweep abc", recorded, Journals(), sweep="abc",
+        costs=("parameters", "time/epoch_s", "machine/none"),
+    )  # fmt: skip
     comparison, _ = compare.build(replace(selection, costs=("parameters",)), tmp_path)
     found = {row["batch"]: (row["parameters_mean"], row["on_front"])
              for row in comparison.setting_rows()}  # fmt: skip

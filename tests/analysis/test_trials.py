@@ -15,7 +15,7 @@ from tests.analysis.conftest import make_run
 def search(*recorded: Recorded) -> Selection:
     """A search whose runs ended in this order."""
     ended = [replace(run, ended_ms=1000 * place) for place, run in enumerate(recorded, 1)]
-    return Selection("sweep abc", ended, Journals(), is_search=True)
+    return Selection("sweep abc", ended, Journals(), sweep="abc", is_search=True)
 
 
 def pruned(run: Recorded) -> Recorded:

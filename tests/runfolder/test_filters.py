@@ -63,7 +63,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("text", FILTERS)
 def test_the_answers_are_those_of_mlflow(outputs: Path, text: str) -> None:
     assert FILTER.match(text)
-    _, recorded = Reader(Target.local(outputs)).select([text])
+    recorded = Reader(Target.local(outputs)).select([text]).runs
     runs = [Run(path) for path in (outputs / "runs").iterdir()]
     accepted = {run.id for run in runs if Filter.parse(text).accepts(run)}
     assert accepted == {each.run for each in recorded}

@@ -207,7 +207,8 @@ def test_a_run_that_several_outputs_have_counts_once(tmp_path: Path) -> None:
     shutil.copytree(selection.select(first).runs[0].folder, shared)
     both = selection.select([first, second])
     assert len(both.runs) == 2
-    assert len(selection.select([first, second], ["xeee"]).runs) == 2
+    of_both = selection.select([first, second], ["xeee"])
+    assert (of_both.sweep, of_both.plan, len(of_both.runs)) == ("xeeeeeeeee", None, 2)
     with (shared / "journal.jsonl").open("a") as journal:
         journal.write('{"n": 99, "kind": "tags", "ms": 1, "tags": {}}\n')
     longer = selection.select([first, second]).runs

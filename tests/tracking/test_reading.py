@@ -15,7 +15,7 @@ from harness.runfolder.target import Target
 from harness.tracking import reading
 from harness.tracking import store as stores
 from harness.tracking.errors import StoreError
-from harness.tracking.reading import Reader
+from harness.tracking.reading import Found, Reader
 from harness.tracking.recorded import Missing, from_journal
 from harness.tracking.store import Store
 from harness.tracking.ui import serve
@@ -62,7 +62,7 @@ def test_curves_are_complete_whatever_the_limit_of_a_call(
 ) -> None:
     """12 rows are fewer than two runs have: the answers are cut off, and asked for again."""
     monkeypatch.setattr(reading, "BULK_ROWS", rows)
-    _, runs = reader.select(["many"])
+    runs = reader.select(["many"]).runs
     reader.add_curves(runs, ["val/error", "no/such"])
     assert [run.name for run in runs] == [f"run {number}" for number in range(RUNS)]
     for number, run in enumerate(runs):
@@ -75,30 +75,32 @@ def test_curves_are_complete_whatever_the_limit_of_a_call(
 
 
 def test_sweeps_are_found_by_a_prefix_while_it_is_unique(reader: Reader) -> None:
-    title, runs = reader.select(["0123"])
-    assert (title, len(runs)) == ("sweep 0123456789", 4)
+    found = reader.select(["0123"])
+    assert (found.title, found.sweep, len(found.runs)) == ("sweep 0123456789", "0123456789", 4)
     assert reader.newest_sweep() == "01ffffffff"
     with pytest.raises(ValueError, match="sweep '01' could be 0123456789, 01ffffffff"):
         reader.select(["01"])
 
 
 def test_what_the_user_called_so(reader: Reader) -> None:
-    title, runs = reader.select([NAME])
-    assert (title, len(runs)) == ("sweep 01ffffffff", 3)
-    title, runs = reader.select(["run 2"])
-    assert (title, [run.run for run in runs]) == ("name run 2", ["22cafe-x"])
-    title, runs = reader.select([NAME, "since=2000-01-01"])
-    assert runs == [], "the runs of this store are from 1970"
+    found = reader.select([NAME])
+    assert (found.title, found.sweep, len(found.runs)) == ("sweep 01ffffffff", "01ffffffff", 3)
+    found = reader.select(["run 2"])
+    assert (found.title, found.sweep) == ("name run 2", "")
+    assert [run.run for run in found.runs] == ["22cafe-x"]
+    found = reader.select([NAME, "since=2000-01-01"])
+    assert found.runs == [], "the runs of this store are from 1970"
+    assert (found.title, found.sweep) == ("sweep 01ffffffff since=2000-01-01", "")
     with pytest.raises(ValueError, match="is not a sweep, an experiment, a name or a run"):
         reader.select([NAME.replace("'", "x")])
 
 
 def test_filters_and_runs(reader: Reader) -> None:
-    assert [run.name for run in reader.select(["params.batch = '3'"])[1]] == ["run 3"]
+    assert [run.name for run in reader.select(["params.batch = '3'"]).runs] == ["run 3"]
     for key in ("metrics.val/error", "metrics.`val/error`", 'metrics."val/error"'):
-        found = reader.select([f"{key}<1 and tags.run.id != 'metrics.a/b'"])[1]
+        found = reader.select([f"{key}<1 and tags.run.id != 'metrics.a/b'"]).runs
         assert [run.name for run in found] == ["run 0"]
-    picked = reader.select(["22ca", "44ca"])[1]
+    picked = reader.select(["22ca", "44ca"]).runs
     assert [run.run for run in picked] == ["22cafe-x", "44cafe-x"]
     assert reader.run(picked[0].location[:12]).run == "22cafe-x"
     with pytest.raises(ValueError, match="not a filter that MLflow understands"):
@@ -181,13 +183,13 @@ def test_how_a_run_ended_is_one_word_in_the_journal_and_in_the_store(
 
 
 def test_a_missing_artifact_is_named(reader: Reader, tmp_path: Path) -> None:
-    _, (run,) = reader.select(["params.batch = '3'"])
+    (run,) = reader.select(["params.batch = '3'"]).runs
     with pytest.raises(Missing, match=r"33cafe-x: the artifact predictions/test\.npz is missing"):
         reader.fetch(run, "predictions/test.npz", tmp_path)
 
 
 def test_attached_files_arrive(reader: Reader, tmp_path: Path) -> None:
-    _, (run,) = reader.select(["params.batch = '3'"])
+    (run,) = reader.select(["params.batch = '3'"]).runs
     (tmp_path / "index.html").write_text("<p>")
     reader.attach(run, [tmp_path / "index.html"], "report/x")
     (tmp_path / "back").mkdir()
@@ -210,14 +212,14 @@ def test_an_experiment_that_lacks_runs_of_a_sweep_says_so(tmp_path: Path) -> Non
         record = {"run": str(number), "ms": 1, "tags": tags, "name": "n", "experiment": experiment}
         store.open_run(record)
     reader = Reader(Target.local(tmp_path))
-    assert len(reader.sweep("0123456789")[1]) == 2
-    title, runs = reader.select(["study1"])
-    assert (title, len(runs)) == ("experiment study1", 2)
-    assert reader.elsewhere(runs) == [
+    assert len(reader.sweep("0123456789").runs) == 2
+    found = reader.select(["study1"])
+    assert (found.experiment, len(found.runs)) == ("study1", 2)
+    assert reader.elsewhere(found.runs) == [
         "1 more runs of sweep 0123456789 are in experiment 'mnist'; "
         "`python -m harness compare 0123456789` compares all of them"
     ]
-    assert reader.elsewhere(reader.sweep("0123456789")[1]) == []
+    assert reader.elsewhere(reader.sweep("0123456789").runs) == []
 
 
 def test_every_experiment_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,7 +229,9 @@ def test_every_experiment_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for number in range(5):
         store.experiment(f"e{number}")
     monkeypatch.setattr(stores, "PAGE", 2)
-    assert Reader(Target.local(tmp_path)).select(["e0"]) == ("experiment e0", [])
+    assert Reader(Target.local(tmp_path)).select(["e0"]) == Found(
+        "experiment e0", [], experiment="e0"
+    )
 
 
 def test_the_data_sets_of_another_program_are_one_whatever_their_order() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from harness.runfolder.plan import Plan, SweepJob, load_plan
 from harness.runfolder.run import RACES
+from harness.runfolder.target import Target
 from harness.tracking.errors import StoreError
 from harness.tracking.reading import Reader
 from harness.tracking.recorded import Journals
@@ -45,6 +46,24 @@ def test_an_experiment_that_lacks_runs_of_a_sweep_says_so(outputs: Path) -> None
         "1 more runs of sweep 0123456789 are in experiment 'mnist'; "
         "`python -m harness compare 0123456789` compares all of them",
     )
+
+
+def test_a_part_of_a_sweep_or_an_experiment_is_not_the_whole(outputs: Path) -> None:
+    one = record_training(new_run(outputs, "tracking.experiment=mnist", "batch=50"), 0.5)
+    plan = load_plan(outputs, "0123456789")
+    replace(plan, jobs=(*plan.jobs[:1], SweepJob(one.id, "n", {}, "k"))).save(outputs)
+    for run in (plan.runs(outputs)[0], one):
+        run.join_sweep("0123456789", "1/2")
+        deliver(outputs, run.folder)
+    for uri in (None, Target.local(outputs).uri):
+        experiment = select(outputs, ["mnist"], uri)
+        assert (experiment.sweep, experiment.experiment, experiment.notes) == ("", "mnist", ())
+        part = select(outputs, ["mnist", "params.batch = '50'"], uri)
+        assert (part.sweep, part.experiment, len(part.recorded)) == ("", "", 1)
+        assert part.notes == (), "the other run of the sweep is not in another experiment"
+        part = select(outputs, ["0123", "params.batch = '50'"], uri)
+        assert (part.title, part.sweep) == ("sweep 0123456789 params.batch = '50'", "")
+    assert select(outputs, ["0123"]).sweep == "0123456789"
 
 
 def test_runs_whose_seeds_were_added_by_results_are_known_in_any_selection(tmp_path: Path) -> None:
@@ -119,17 +138,18 @@ def test_several_sweeps_are_compared_by_what_each_is(outputs: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("title", "name"),
+    ("title", "about", "name"),
     [
-        ("sweep 0123456789", "0123456789"),
-        ("experiment mnist", "experiment-mnist"),
-        ("experiment a/b c", "experiment-"),
-        ("runs abc def", "runs-"),
-        ("filter params.batch = '16'", "filter-"),
+        ("sweep 0123456789", {"sweep": "0123456789"}, "0123456789"),
+        ("sweep 0123456789 since=7d", {}, "sweep-"),
+        ("experiment mnist", {"experiment": "mnist"}, "experiment-mnist"),
+        ("experiment a/b c", {"experiment": "a/b c"}, "experiment-"),
+        ("runs abc def", {}, "runs-"),
+        ("filter params.batch = '16'", {}, "filter-"),
     ],
 )
-def test_the_name_is_one_of_a_folder(title: str, name: str) -> None:
-    full = Selection(title, [], Journals()).name
+def test_the_name_is_one_of_a_folder(title: str, about: dict[str, str], name: str) -> None:
+    full = Selection(title, [], Journals(), **about).name
     assert full.startswith(name)
     assert not name.endswith("-") or len(full) == len(name) + 8, "a digest"
     assert "/" not in full
