@@ -7,7 +7,7 @@ The runs come from MLflow, or from the journals where there is no MLflow. A repo
 import json
 import tempfile
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.analysis import comparable, evidence, fields, figures, page, ranking, search_figures
@@ -20,6 +20,7 @@ from harness.analysis.settings import Setting
 from harness.analysis.trials import trials
 from harness.data.atomic import write_text
 from harness.nn import metrics
+from harness.runfolder.cost import Cost
 from harness.runfolder.plan import Plan
 from harness.runfolder.run import Run
 from harness.runfolder.selection import Folders
@@ -31,8 +32,9 @@ from harness.tracking.selection import Selection, of_plan
 def after_sweep(plan: Plan, outputs: Path) -> str:
     """Write the report of a sweep or search, unless it is up to date; returns the line to print.
 
-    Reads the journals, and records the report as artifacts of the best setting's chosen run. An
-    error becomes part of the line, because the sweep itself is done.
+    A report that is there keeps the costs that `compare --cost` gave it. Reads the journals, and
+    records the report as artifacts of the best setting's chosen run. An error becomes part of the
+    line, because the sweep itself is done.
     """
     folder = outputs / "reports" / plan.id
     try:
@@ -44,8 +46,10 @@ def after_sweep(plan: Plan, outputs: Path) -> str:
         if not finished:
             return "no report: no run is finished"
         said = (plan.about.name, plan.about.note, plan.about.question)
-        if _reported(folder, plan.verdict) != (finished, said, True):
-            comparison, chosen = build(whole, outputs)
+        before = _reported(folder, plan.verdict)
+        costs = tuple(dict.fromkeys((*plan.costs, *(before.costs if before else ()))))
+        if before != _Reported(finished, said, costs, has_verdict=True):
+            comparison, chosen = build(replace(whole, costs=costs), outputs)
             files = write(comparison, folder)
             whole.source.attach(chosen, files, f"report/{plan.id}")
             paths = [f"report/{plan.id}/{path.name}" for path in files]
@@ -165,15 +169,24 @@ def _runner_up(settings: list[Setting], outcomes: dict[str, Outcome]) -> tuple[s
     return None
 
 
-def _reported(folder: Path, verdict: str) -> tuple[set[str], tuple[str, str, str], bool] | None:
-    """The runs in the existing report, what the user said of the sweep, whether it has the verdict.
+@dataclass(frozen=True)
+class _Reported:
+    """A report that is there. said: by the user of the sweep: name, note and question."""
 
-    None if there is none.
-    """
+    runs: set[str]
+    said: tuple[str, str, str]
+    costs: tuple[str, ...]
+    has_verdict: bool
+
+
+def _reported(folder: Path, verdict: str) -> _Reported | None:
+    """The existing report; None if there is none. verdict: what it should have."""
     try:
         content = json.loads((folder / "report.json").read_text())
         name, note, question = (content[key] or "" for key in ("name", "note", "question"))
         has_verdict = not verdict or verdict in (content["verdict"], *content["notes"])
-        return {row["run"] for row in content["runs"]}, (name, note, question), has_verdict
-    except (OSError, ValueError, KeyError, TypeError):  # not there, damaged, or of a version before
+        costs = tuple(str(Cost.parse(each)) for each in content.get("costs", ()))
+        runs = {row["run"] for row in content["runs"]}
+        return _Reported(runs, (name, note, question), costs, has_verdict)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):  # not there, or damaged
         return None

@@ -133,6 +133,7 @@ class Comparison:
                 "question_asked_after_runs": self.asked_after if self.question else None,
                 "answer": self.lead,
                 "verdict": self.verdict or None,
+                "costs": list(map(str, self.settings[0].costs)),
                 "notes": list(self.notes),
                 "settings": [fields.typed(row, swept) for row in self.setting_rows()],
                 "runs": [fields.typed(row, swept) for row in self.run_rows()],

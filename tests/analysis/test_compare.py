@@ -13,6 +13,7 @@ import pytest
 from harness.analysis import compare, page
 from harness.analysis.ranking import BY_RESULTS, ENDED
 from harness.nn import metrics
+from harness.runfolder.about import About
 from harness.runfolder.plan import AFTERWARDS, DECIDED, Plan, SweepJob
 from harness.runfolder.run import Run
 from harness.runfolder.status import RunStatus
@@ -292,6 +293,30 @@ def test_a_sweep_over_objectives_makes_its_report_once(tmp_path: Path) -> None:
     before = index.stat().st_mtime_ns
     assert compare.after_sweep(plan, tmp_path) == line
     assert index.stat().st_mtime_ns == before
+
+
+def test_a_report_that_is_written_again_keeps_its_costs(tmp_path: Path) -> None:
+    """Those that `compare --cost` gave it, and those of the sweep, which may come later."""
+    runs = [make_run(tmp_path, batch, 1) for batch in (5, 6)]
+    plan = Plan("abc", (), tuple(SweepJob(run.run, run.name, {}, run.run) for run in runs))
+    whole = Selection("sweep abc", runs, Journals(), sweep="abc")
+    comparison, _ = compare.build(replace(whole, costs=("parameters",)), tmp_path)
+    compare.write(comparison, tmp_path / "reports/abc")
+    report = tmp_path / "reports/abc/report.json"
+    noted = replace(plan, about=About(note="too slow"))
+    compare.after_sweep(noted, tmp_path)
+    content = json.loads(report.read_text())
+    assert (content["note"], content["costs"]) == ("too slow", ["parameters"])
+    assert "parameters_mean" in content["settings"][0]
+    assert "parameters" in report.with_name("settings.csv").read_text().splitlines()[0]
+    before = report.stat().st_mtime_ns
+    compare.after_sweep(noted, tmp_path)
+    assert report.stat().st_mtime_ns == before, "it is up to date"
+    compare.after_sweep(replace(noted, costs=("time/epoch_s",)), tmp_path)
+    assert json.loads(report.read_text())["costs"] == ["time/epoch_s", "parameters"]
+    report.write_text(json.dumps(content | {"costs": ["test/error"]}))  # not of this program
+    compare.after_sweep(plan, tmp_path)
+    assert json.loads(report.read_text())["costs"] == []
 
 
 def test_costs_are_columns_figures_and_a_front(tmp_path: Path) -> None:
