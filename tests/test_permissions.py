@@ -101,6 +101,19 @@ def test_training_where_nothing_can_be_written_is_bad_input(
     assert re.fullmatch(line, done.stderr)
 
 
+@pytest.mark.parametrize("limit", ["", "until=decided"])
+def test_a_dry_run_works_where_nothing_can_be_written(
+    trained: Path, user: Shared, idx_folder: Path, limit: str
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
+    words = small(idx_folder, "epochs=2", "threads=1", "dropout=0,0.5", "seed=1,2,3")
+    done = user(1003, RUN, "-m", "--dry-run", *words, *limit.split(), group=2003)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("6 job(s): 3 done, 3 new\n")
+    assert "outputs/runs cannot be written to; name another folder\n" in done.stdout
+    assert {path: path.stat().st_mtime_ns for path in trained.rglob("*")} == before
+
+
 def test_the_unfinished_run_of_another_user_is_named(
     trained: Path, user: Shared, folder: Path, idx_folder: Path
 ) -> None:

@@ -117,14 +117,15 @@ def _preview(line: CommandLine, *, is_sweep: bool) -> str:
         )
         raise ConfigError(f"--dry-run: lists the jobs of a run or a sweep; {what}")
     misplaced_keys.check(line, is_sweep=is_sweep)
-    jobs = tasks.check(line, engines, is_sweep=is_sweep)
-    note = ""
+    jobs = tasks.check(line, engines, is_sweep=is_sweep, is_preview=True)
+    notes = [tasks.unwritable(Path(jobs[0].config.outputs))]
     if line.limits.until:
         from harness.run import until
 
-        jobs, note = until.first_round(jobs), until.rest(jobs, line.limits)
+        notes.append(until.rest(jobs, line.limits))
+        jobs = until.first_round(jobs)
     planned = preview.planned(jobs, accept=line.accept, reuse=is_sweep and not line.fresh)
-    return preview.text(planned, engines.launcher, note)
+    return preview.text(planned, engines.launcher, "\n".join(filter(None, notes)))
 
 
 def _refuse(message: str) -> NoReturn:

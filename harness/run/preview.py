@@ -91,7 +91,7 @@ def _state(run: Run | None, *, is_other: bool) -> str:
 
 
 def text(rows: Sequence[Planned], launcher: Launcher, note: str = "") -> str:
-    """What `--dry-run` prints. rows: the jobs in the command's order. note: a line below them."""
+    """What `--dry-run` prints. rows: the jobs in the command's order. note: lines below them."""
     counts: dict[str, int] = {}
     for row in rows:
         kind = row.state.partition(" as ")[0].partition(" at ")[0].rstrip(",")

@@ -129,8 +129,13 @@ def _resumed(outputs: Path, prefix: str, engines: Engines, prestart: Prestart) -
     return Task(rest, outputs, [run.id])
 
 
-def check(line: CommandLine, engines: Engines, *, is_sweep: bool) -> list[Job]:
-    """The jobs, fully validated before anything is created."""
+def check(
+    line: CommandLine, engines: Engines, *, is_sweep: bool, is_preview: bool = False
+) -> list[Job]:
+    """The jobs, fully validated before anything is created.
+
+    is_preview: nothing will be created, so that `outputs` need not be writable.
+    """
     if line.sweep is not None:
         from harness.run import sweep_jobs
 
@@ -150,7 +155,9 @@ def check(line: CommandLine, engines: Engines, *, is_sweep: bool) -> list[Job]:
         from harness.run import until
 
         until.check(jobs, line.limits)
-    _check_folder(Path(jobs[0].config.outputs))
+    why = unwritable(Path(jobs[0].config.outputs))
+    if why and not is_preview:
+        raise ConfigError(why)
     for job in jobs:
         with freeze.naming(job):
             costs.check(line.costs, job.config)
@@ -185,14 +192,20 @@ def _check_common(jobs: list[Job]) -> None:
 
 def _check_folder(outputs: Path) -> None:
     """Raise `ConfigError` unless runs can be made in outputs, or in what is there of its path."""
+    if why := unwritable(outputs):
+        raise ConfigError(why)
+
+
+def unwritable(outputs: Path) -> str:
+    """Why no runs can be made in outputs; empty if they can. Raises `ConfigError` for a file."""
     runs = folder.runs_folder(outputs)
     # False also for what may not be looked at.
     there = next(each for each in (runs, *runs.parents) if allows(each, os.F_OK))
     if not there.is_dir():
         raise ConfigError(f"outputs={outputs}: {there} is a file; name a folder")
-    if not allows(there):
-        place = there.absolute()
-        raise ConfigError(f"outputs={outputs}: {place} cannot be written to; name another folder")
+    if allows(there):
+        return ""
+    return f"outputs={outputs}: {there.absolute()} cannot be written to; name another folder"
 
 
 def _target_of(config: Config) -> Target | None:

@@ -17,18 +17,18 @@ from harness.analysis.statistics import LEVEL
 from harness.run import freeze
 from harness.run.compose import Job
 from harness.run.grammar import short
+from harness.run.judged import difference, judged_by, refusal
 from harness.run.limits import UNTIL, Limits
 from harness.run.prepared import Prepared
-from harness.runfolder import config as configuration
 from harness.runfolder.about import About
 from harness.runfolder.config import ConfigError
 from harness.runfolder.history import History
-from harness.runfolder.objective import KEY, Objective
+from harness.runfolder.objective import Objective
 from harness.runfolder.plan import AFTERWARDS, DECIDED, NO_SEED
 from harness.runfolder.run import Run
 from harness.runfolder.status import RunStatus
 
-SEED, NUM_TRAIN = "seed", "dataset.num_train"
+SEED = "seed"
 
 
 class Deciding:
@@ -176,12 +176,14 @@ def check(jobs: Sequence[Job], limits: Limits) -> None:
         raise ConfigError(f"until={UNTIL}: {len(min(seeds))} seeds; expected at most {MOST_LOOKS}")
     if any(job.config.dataset.num_val == 0 for job in jobs):
         raise ConfigError(f"until={UNTIL}: dataset.num_val=0: it needs validation examples")
-    judged = [_judged_by(job) for job in jobs]
-    for key in {key: None for each in judged for key in each}:
-        if len({str(each.get(key)) for each in judged}) > 1:
+    judged: dict[str, object] = {}
+    for job in jobs:
+        now = judged_by(job.config)
+        key, judged = difference(judged, now), now | judged
+        if key is not None:
             raise ConfigError(
-                f"until={UNTIL}: {key}: values of different objectives, or on different data sets "
-                "or validation examples, are not ranked together; give every job the same"
+                f"until={UNTIL}: {key.removesuffix('.name')}: {refusal(key)}; give every job the "
+                "same"
             )
     first = first_round(jobs)
     for name, least in (
@@ -194,19 +196,6 @@ def check(jobs: Sequence[Job], limits: Limits) -> None:
                 f"{name}={limit}: expected at least {least}, for the first {FIRST_LOOK} seeds of "
                 f"{len(settings)} settings, without which until={UNTIL} decides nothing"
             )
-
-
-def _judged_by(job: Job) -> dict[str, object]:
-    """What all settings must have in common, by key: the objective, and the examples it is of.
-
-    With fewer training examples, a setting is judged on the same ones.
-    """
-    leaves = configuration.leaves(job.config).items()
-    return {
-        key.removesuffix(".name"): value
-        for key, value in leaves
-        if key == KEY or (key.startswith("dataset.") and key != NUM_TRAIN)
-    }
 
 
 def first_round(jobs: Sequence[Job]) -> list[Job]:

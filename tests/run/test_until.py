@@ -181,6 +181,7 @@ def test_a_setting_whose_runs_fail_is_named(
         (("-m", "dataset.split_seed=1,2", "seed=1,2,3"), "until=decided: dataset.split_seed: "),
         (("-m", "lr=1,2", "dataset.label=a,b", "seed=1,2,3"), "until=decided: dataset.label: "),
         (("-m", "objective=val/loss,train/loss", "seed=1,2,3"), "until=decided: objective: "),
+        (("-m", "weights=best,last", "seed=1,2,3"), "until=decided: weights: values of the best "),
         (("lr=0.1",), "add -m"),
         (("-m", "hydra/sweeper=optuna", "lr=0.1,0.2"), "a search chooses its own jobs"),
         (("-m", "lr=0.1,0.2", "seed=1,2,3", "max_jobs=many"), "expected a whole number above 0"),

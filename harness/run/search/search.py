@@ -19,6 +19,7 @@ from harness.run import costs, freeze
 from harness.run.compose import Job, compose_one
 from harness.run.conf import conf_path
 from harness.run.existing import before_files_changed
+from harness.run.judged import difference, judged_by, refusal
 from harness.run.launcher_schema import OptunaSweeper
 from harness.run.limits import Limits
 from harness.run.overrides import CommandLine, text_of
@@ -39,7 +40,6 @@ from harness.runfolder.schema import Config
 OWN = "own"
 DATA = "the data"
 OWN_SOURCE = "the source of your own code"
-FREE_OF_DATASET = ("dataset.num_train", "dataset.label")  # change no validation example
 SOURCE = "the source of data/, nn/ and training/"
 FILES = "the digest of the frozen folders conf and --config-dir"
 THE_SEEDS, THE_COSTS = "the seeds of each trial", "the further objectives"
@@ -132,8 +132,9 @@ def check(settings: OptunaSweeper, line: CommandLine, typed: list[str]) -> Searc
             lines[len(fixed) + number] = f"{parameter.key}={value}"
             config = _check_one(lines, parameters)
             own_names |= config.own_names
-            judged = judged or _judged(config)
-            _refuse_unequal(parameter, judged, _judged(config))
+            now = judged_by(config, line.costs)
+            _refuse_unequal(parameter, judged, now)
+            judged = now | judged
     for seed in seeds:
         _check_one([*fixed, *first, f"{space.SEED}={seed}"])
     common = [p.key for p in parameters if not keys.determines_result(p.key.lstrip("+"))]
@@ -164,26 +165,15 @@ def _about(outputs: Path, name: str, now: About) -> About:
         raise ConfigError(str(error)) from None
 
 
-def _judged(config: Config) -> dict[str, object]:
-    """The settings that decide by what, and on which examples, a trial is judged."""
-    return {
-        key: value
-        for key, value in configuration.leaves(config).items()
-        if key == KEY or (key.startswith("dataset.") and key not in FREE_OF_DATASET)
-    }
-
-
 def _refuse_unequal(
     parameter: Parameter, first: Mapping[str, object], now: Mapping[str, object]
 ) -> None:
     """Raise `ConfigError` if the values of a parameter would not be judged on equal terms."""
-    other = next((key for key in {**first, **now} if first.get(key) != now.get(key)), None)
+    other = difference(first, now)
     if other is not None:
         changes = "" if parameter.key.lstrip("+") == other else f" it changes {other}, and"
-        of = "different objectives" if other == KEY else "different validation examples"
         raise ConfigError(
-            f"{parameter.key}: cannot be searched:{changes} values of {of} are not ranked "
-            "together; give one"
+            f"{parameter.key}: cannot be searched:{changes} {refusal(other)}; give one"
         )
 
 

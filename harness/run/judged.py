@@ -1,0 +1,47 @@
+"""Whether the values of two settings measure the same, so that they can be ranked together."""
+
+from collections.abc import Mapping, Sequence
+
+from harness.runfolder import config as configuration
+from harness.runfolder.cost import Cost
+from harness.runfolder.objective import KEY, Objective
+from harness.runfolder.schema import Config
+
+NUM_TRAIN, WEIGHTS = "dataset.num_train", "weights"
+KINDS = {
+    KEY: "different objectives",
+    WEIGHTS: "the best epoch, which is never worse, and of the last",
+    "loss": "different losses",
+}
+EXAMPLES = "different validation examples"
+
+
+def judged_by(config: Config, costs: Sequence[str] = ()) -> dict[str, object]:
+    """The settings that decide what a value measures, and on which examples, by key.
+
+    The loss and its options are among them where an objective is its value. With fewer training
+    examples, a setting is judged on the same ones. costs: the further objectives.
+    """
+    measured = [Objective.parse(config.objective).metric, *(Cost.parse(c).metric for c in costs)]
+    is_loss = any(metric.rpartition("/")[2] == "loss" for metric in measured)
+    return {
+        key: value
+        for key, value in configuration.leaves(config).items()
+        if key in (KEY, WEIGHTS)
+        or (key.startswith("dataset.") and key != NUM_TRAIN)
+        or (key.partition(".")[0] == "loss" and is_loss)
+    }
+
+
+def difference(first: Mapping[str, object], now: Mapping[str, object]) -> str | None:
+    """The first key by which settings are judged differently; None if they can be ranked.
+
+    A key that only one has is an option of another data set or loss, or of a trainer without any.
+    """
+    return next((key for key in first if key in now and str(first[key]) != str(now[key])), None)
+
+
+def refusal(key: str) -> str:
+    """Why settings that differ in this key are not ranked together."""
+    kind = KINDS.get(key.partition(".")[0], EXAMPLES)
+    return f"values of {kind} are not ranked together"
