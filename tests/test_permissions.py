@@ -13,6 +13,8 @@ import pytest
 from PIL import Image
 
 from harness.runfolder.folder import all_runs
+from harness.runfolder.target import Target
+from harness.tracking import mlflow_private
 from tests.conftest import ROOT, RUN, as_user, needs_root, python_path, small
 
 pytestmark = [needs_root, pytest.mark.service]
@@ -163,3 +165,31 @@ def test_what_cannot_be_written_is_named_in_one_line(
     (line,) = [line for line in done.stderr.splitlines() if line.startswith(("error", "warning"))]
     assert re.fullmatch(r"(error|warning: no report): \S*outputs/\S+: Permission denied", line)
     assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize("words", ["register", "tag last team=vision", "sync --relocate"])
+def test_a_database_that_may_only_be_read_is_named_in_one_line(
+    trained: Path, user: Shared, folder: Path, words: str
+) -> None:
+    """MLflow logs a traceback of what SQLAlchemy raises, for each attempt."""
+    outputs = folder / f"read-only-{words.split()[0]}"
+    shutil.copytree(trained, outputs)
+    for path in (outputs, *outputs.rglob("*")):
+        path.chmod(0o777 if path.is_dir() else 0o666)
+    target = Target.local(outputs)
+    assert target.database is not None
+    if "--relocate" not in words:
+        mlflow_private.relocate(target)
+    target.database.chmod(0o444)
+    outputs.chmod(0o555)
+    done = user(1003, "harness", *words.split(), "--outputs", outputs.name, group=2003)
+    assert done.returncode in (2, 3), done.stderr
+    lines = [line for line in done.stderr.splitlines() if "mlflow.db" in line]
+    what = f"{target.database}: expected a database that you may write to, in a folder that you "
+    assert lines
+    assert all(what in line for line in lines)
+    assert "Traceback" not in done.stderr
+    assert "SQL" not in done.stderr
+    if words == "register":
+        (line,) = done.stderr.splitlines()
+        assert line == f"error: {what}may write to; ask its owner for that, or to run this command"

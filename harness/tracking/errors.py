@@ -1,5 +1,6 @@
 """What can go wrong with a tracking store, and how MLflow's exceptions become it."""
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,8 @@ from harness.runfolder.target import Target, shown
 from harness.tracking import environment
 
 MISSING = "RESOURCE_DOES_NOT_EXIST"
+DATABASE_LOGGER = "mlflow.store.db.utils"
+READ_ONLY = "attempt to write a readonly database"  # SQLite's words
 Result = TypeVar("Result")
 
 
@@ -42,6 +45,8 @@ def answers(target: Target) -> Iterator[None]:
     """
     from mlflow.exceptions import RestException
 
+    # It logs the traceback of each error of the database, which it raises as well.
+    logging.getLogger(DATABASE_LOGGER).setLevel(logging.CRITICAL)
     try:
         yield
     except StoreError:
@@ -53,6 +58,11 @@ def answers(target: Target) -> Iterator[None]:
     except Exception as error:
         if target.is_server and (wrong := environment.unsendable(os.environ)):
             raise Hopeless(f"{target}: {wrong}") from error
+        if target.database is not None and READ_ONLY in str(error):
+            raise Hopeless(
+                f"{target.database}: expected a database that you may write to, in a folder that "
+                "you may write to; ask its owner for that, or to run this command"
+            ) from error
         code = str(getattr(error, "error_code", ""))
         is_silent = not isinstance(error, RestException)
         raise StoreError(f"{target}: {first_line(error)}", code, is_silent=is_silent) from error

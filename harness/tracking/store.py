@@ -75,7 +75,7 @@ class Store:
         mlflow_private.load(mlflow_private.DATABASE if target.database else "mlflow")
         moved = self._open(relocate=relocate)
         if target.artifacts and relocate:
-            with self._locked():
+            with answers(target), self._locked():
                 mlflow_private.relocate(target)
         elif moved:
             raise Hopeless(moved)
