@@ -8,7 +8,6 @@ taken twice.
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from harness.run.launcher_schema import ASHA
 from harness.run.search import pausing
 from harness.run.search.pausing import CONTINUES, PAUSE
 from harness.run.search.search import Search
@@ -42,10 +41,7 @@ class TrialQueue:
         self.workers = search.workers
         self.workers.enter()
         self._objective = Objective.parse(search.base.objective)
-        warmup = search.settings.warmup_epochs
-        # Which of several objectives is hopeless after some epochs, nothing can tell.
-        pauses = search.settings.pruner == ASHA and not search.costs
-        self.rungs = pausing.rungs(warmup, search.epochs) if pauses else ()
+        self.rungs = search.rungs
         self._try_again()
 
     def left(self) -> int:

@@ -303,6 +303,8 @@ class Trials:
                 f"{len(self.plan.jobs)} runs, before its {self.search.settings.n_trials} trials"
             )
             by = f"{self._ended_by} {ENDED} after {trials}"
+            if not self.plan.jobs:
+                print(by)  # no table says so
         if len(self._seeds) < 2:
             self.runs.conclude(by)
             return

@@ -90,6 +90,37 @@ def test_what_a_search_refuses(texts: list[str], expected: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("texts", "pruner", "least"),
+    [
+        (["lr=0.1,0.2", "epochs=7"], "median", 7),
+        (["lr=0.1,0.2", "epochs=7", "seed=1,2,3"], "median", 21),
+        (["lr=0.1,0.2", "epochs=7,5", "seed=1,2"], "halving", 10),
+        (["lr=0.1,0.2", "epochs=7", "patience=2"], "halving", 3),
+        (["lr=0.1,0.2", "epochs=27", "seed=1,2"], "asha", 3),
+        (["lr=0.1,0.2", "epochs=3", "seed=1,2"], "asha", 6),
+        (["lr=0.1,0.2", "epochs=27", "seed=1,2", "objective=[val/error,parameters]"], "asha", 54),
+    ],
+)
+def test_a_limit_that_the_first_trial_would_exceed_is_refused(
+    texts: list[str], pruner: str, least: int
+) -> None:
+    settings = sweeper(pruner=pruner, warmup_epochs=3)
+    enough = [*texts, f"max_epochs={least}"]
+    assert check(settings, overrides.parse(enough), ["-m", *enough]).limits.max_epochs == least
+    few = [*texts, f"max_epochs={least - 1}"]
+    with pytest.raises(ConfigError, match=f"={least - 1}: expected at least {least}, for the fir"):
+        check(settings, overrides.parse(few), ["-m", *few])
+
+
+def test_a_budget_that_ends_before_the_first_trial_is_named(
+    command: Command, tmp_path: Path, idx_folder: Path
+) -> None:
+    done = command(RUN, *settings(idx_folder, "budget=0.0001s"))
+    assert "budget=0.0001s ended the search after 0 runs, before its 20 trials" in done.stdout
+    assert not histories(tmp_path)
+
+
+@pytest.mark.parametrize(
     "text", ["dataset.num_train=100,200", "optimizer=sgd,adam", "model=mlp,conv"]
 )
 def test_what_changes_no_validation_example_can_be_searched(text: str) -> None:
