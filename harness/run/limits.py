@@ -46,7 +46,8 @@ class Limits:
         if until not in (None, UNTIL):
             raise ConfigError(f"until={until or '(nothing)'}: expected {UNTIL}")
         budget = typed.get("budget", "")
-        if "budget" in typed and not re.fullmatch(r"\d+(\.\d+)?[smhd]", budget):
+        is_time = re.fullmatch(r"\d+(\.\d+)?[smhd]", budget) and float(budget[:-1]) > 0
+        if "budget" in typed and not is_time:
             raise ConfigError(f"budget={budget or '(nothing)'}: expected a time such as 90m or 2h")
         return cls(
             until is not None, budget, _count(typed, "max_jobs"), _count(typed, "max_epochs")

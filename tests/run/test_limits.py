@@ -28,6 +28,7 @@ def test_limits_are_read() -> None:
         ({"until": "sure"}, "until=sure: expected decided"),
         ({"budget": ""}, "budget=(nothing): expected a time"),
         ({"until": "decided", "budget": "2"}, "budget=2: expected a time such as 90m or 2h"),
+        ({"budget": "0.0h"}, "budget=0.0h: expected a time such as 90m or 2h"),
         ({"until": "decided", "budget": "-1h"}, "budget=-1h: expected a time"),
         ({"until": "decided", "max_jobs": "0"}, "max_jobs=0: expected a whole number above 0"),
         ({"until": "decided", "max_epochs": "1e3"}, "max_epochs=1e3: expected a whole number"),

@@ -7,6 +7,7 @@ from dataclasses import replace
 from harness.run import freeze
 from harness.run.compose import Job, compose_one
 from harness.run.freeze import Membership
+from harness.run.prepared import Prepared
 from harness.run.search import space
 from harness.run.search.search import Search
 from harness.run.search.workers import Workers
@@ -81,8 +82,7 @@ class GrowingPlan:
         name = ",".join(f"{key}={value}" for key, value in shown.items())
         with self._composing:
             config = compose_one(lines, search.folder / "conf", search.own_folders)
-            configuration.check(config)
-            prepared = freeze.prepare([freeze.with_backend(Job(name, shown, config))])[0]
+            prepared = _prepared(Job(name, shown, config))
             self._check_data(prepared.data_digest)
         with self._workers.turn():
             self.plan = self._known()
@@ -97,6 +97,15 @@ class GrowingPlan:
         found = open_run(search.outputs, run, name)
         self._deliver([found])
         return found
+
+    def is_possible(self) -> bool:
+        """Whether the base configuration can be trained now, as when the search started."""
+        try:
+            with self._composing:
+                _prepared(Job("", {}, self._search.base))
+        except ValueError:
+            return False
+        return True
 
     def _known(self) -> Plan:
         """The plan as the commands of this search left it, without runs that were removed."""
@@ -129,3 +138,9 @@ class GrowingPlan:
                 f"search {search.id}: the data set was changed while it runs; restore it and "
                 "repeat the command, or start another search with hydra.sweeper.study=NAME"
             )
+
+
+def _prepared(job: Job) -> Prepared:
+    """A job with its run key. Raises `ConfigError`, `PartError`, `ValueError`."""
+    configuration.check(job.config)
+    return freeze.prepare([freeze.with_backend(job)])[0]

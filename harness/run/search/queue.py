@@ -5,14 +5,15 @@ commands of a search ask the same study, in turns. A trial names its command, so
 taken twice.
 """
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from harness.run.launcher_schema import ASHA
 from harness.run.search import pausing
 from harness.run.search.pausing import CONTINUES, PAUSE
 from harness.run.search.search import Search
 from harness.run.search.study import (
     ERROR,
+    IMPOSSIBLE,
     RESUMES,
     ended,
     is_removed,
@@ -40,10 +41,7 @@ class TrialQueue:
         self.workers = search.workers
         self.workers.enter()
         self._objective = Objective.parse(search.base.objective)
-        warmup = search.settings.warmup_epochs
-        # Which of several objectives is hopeless after some epochs, nothing can tell.
-        pauses = search.settings.pruner == ASHA and not search.costs
-        self.rungs = pausing.rungs(warmup, search.epochs) if pauses else ()
+        self.rungs = search.rungs
         self._try_again()
 
     def left(self) -> int:
@@ -96,7 +94,8 @@ class TrialQueue:
         if room > 0 and self.search.settings.sampler == "tpe":
             found = self._courses()
             ranked = pausing.ranked(found, self.rungs)
-            self.study.enqueue_trial(proposed(self.search, ranked, len(found)))
+            begun = len(found) + self._repeated()  # else it would be proposed once more
+            self.study.enqueue_trial(proposed(self.search, ranked, begun))
         return room > 0
 
     def _is_waiting(self) -> bool:
@@ -142,7 +141,8 @@ class TrialQueue:
     def _try_again(self) -> None:
         """Have what earlier commands left without a result asked for before new trials.
 
-        That is the trials that failed, and the finished ones of which a run was removed.
+        That is the trials that failed, unless their values cannot be combined, and the finished
+        ones of which a run was removed.
         """
         from optuna.trial import TrialState
 
@@ -151,7 +151,8 @@ class TrialQueue:
             for trial in ended(self.study):
                 is_finished = trial.state is TrialState.COMPLETE
                 is_lost = is_finished and is_removed(self.search.storage, trial)
-                if ERROR in trial.user_attrs or is_lost:
+                has_failed = ERROR in trial.user_attrs and IMPOSSIBLE not in trial.user_attrs
+                if has_failed or is_lost:
                     self._enqueue_again(trial)
 
     def _enqueue_again(self, trial: "Trial | FrozenTrial") -> None:
@@ -174,6 +175,32 @@ class TrialQueue:
 
         trial.set_user_attr(ERROR, why)
         self.tell(trial, None, TrialState.FAIL)
+
+    def refuse(self, trial: "Trial", why: str) -> bool:
+        """Note that a trial's values cannot be combined; no command tries it again.
+
+        Returns whether that was new. Otherwise it takes the place of the trial that had the same
+        values, so that they count once.
+        """
+        with self.workers.turn():
+            same = [each.number for each in self._impossible() if each.params == trial.params]
+            if same and RESUMES not in trial.user_attrs:
+                trial.set_user_attr(RESUMES, same[0])
+            trial.set_user_attr(IMPOSSIBLE, True)
+            self.fail(trial, why)
+        return not same
+
+    def impossible(self) -> dict[str, int]:
+        """Why the values of trials cannot be combined, and of how many."""
+        return Counter(str(trial.user_attrs[ERROR]) for trial in self._impossible())
+
+    def _impossible(self) -> "list[FrozenTrial]":
+        return [trial for trial in ended(self.study) if IMPOSSIBLE in trial.user_attrs]
+
+    def _repeated(self) -> int:
+        """How many trials had values of which it was known that they cannot be combined."""
+        trials = self.study.get_trials(deepcopy=False)
+        return sum(IMPOSSIBLE in t.user_attrs for t in trials) - len(self._impossible())
 
     def tell(self, trial: "Trial", values: list[float] | None, state: "TrialState") -> None:
         """Note how a trial ended. values: one for each objective, of a finished one."""

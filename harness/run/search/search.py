@@ -6,6 +6,7 @@ trials are composed; and `search.json`. A repeated command that would change any
 """
 
 import json
+import math
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -20,11 +21,11 @@ from harness.run.compose import Job, compose_one
 from harness.run.conf import conf_path
 from harness.run.existing import before_files_changed
 from harness.run.judged import difference, judged_by, refusal
-from harness.run.launcher_schema import OptunaSweeper
+from harness.run.launcher_schema import ASHA, OptunaSweeper
 from harness.run.limits import Limits
 from harness.run.overrides import CommandLine, text_of
 from harness.run.own_source import OwnFolder
-from harness.run.search import space
+from harness.run.search import pausing, space
 from harness.run.search.space import Parameter
 from harness.run.search.storage import FROZEN, Storage
 from harness.run.search.storage import KEY as STORAGE
@@ -103,6 +104,16 @@ class Search:
         return max([self.base.epochs, *(int(text) for each in searched for text in each.extremes)])
 
     @property
+    def rungs(self) -> tuple[int, ...]:
+        """The epochs after which trials pause; none where they do not.
+
+        Which of several objectives is hopeless after some epochs, nothing can tell.
+        """
+        if self.settings.pruner != ASHA or self.costs:
+            return ()
+        return pausing.rungs(self.settings.warmup_epochs, self.epochs)
+
+    @property
     def storage(self) -> Storage:
         """Where its trials are."""
         return Storage(self.outputs, self.settings.storage)
@@ -126,12 +137,15 @@ def check(settings: OptunaSweeper, line: CommandLine, typed: list[str]) -> Searc
     first = [f"{parameter.key}={parameter.extremes[0]}" for parameter in parameters]
     own_names: set[str] = set()
     judged: dict[str, object] = {}
+    least = math.inf
     for number, parameter in enumerate(parameters):
         for value in parameter.extremes:
             lines = [*fixed, *first]
             lines[len(fixed) + number] = f"{parameter.key}={value}"
             config = _check_one(lines, parameters)
             own_names |= config.own_names
+            patience = math.inf if config.patience is None else config.patience
+            least = min(least, config.epochs, patience + 1)
             now = judged_by(config, line.costs)
             _refuse_unequal(parameter, judged, now)
             judged = now | judged
@@ -145,11 +159,27 @@ def check(settings: OptunaSweeper, line: CommandLine, typed: list[str]) -> Searc
     name = settings.study or keys.digest(sorted([*map(text_of, line.settings), *line.costs]), 10)
     base = compose_one([*fixed, *first, *(f"{space.SEED}={seed}" for seed in seeds[:1])])
     costs.check(line.costs, base)
-    return Search(
+    search = Search(
         name, settings, tuple(fixed), tuple(parameters), base, tuple(typed), frozenset(own_names),
         _about(Path(base.outputs), name, line.about), seeds,
         line.costs, line.limits,
     )  # fmt: skip
+    _check_limit(search, int(least))
+    return search
+
+
+def _check_limit(search: Search, epochs: int) -> None:
+    """Raise `ConfigError` if the first trial would exceed the limit. epochs: the least of a run."""
+    pauses = search.rungs != () and search.rungs[0] < epochs  # with its first seed
+    count = 1 if pauses else max(1, len(search.seeds))
+    least = (search.rungs[0] if pauses else epochs) * count
+    limit = search.limits.max_epochs
+    if limit is not None and limit < least:
+        seeds = f" of {count} seeds" if count > 1 else ""
+        raise ConfigError(
+            f"max_epochs={limit}: expected at least {least}, for the first trial{seeds}, without "
+            "which a search finds nothing"
+        )
 
 
 def _about(outputs: Path, name: str, now: About) -> About:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 REMOVED = "removed-"  # what the study of a removed search begins with
 STATE = "state"  # of a study: what the search started with
 ERROR = "error"  # of a trial: why it failed
+IMPOSSIBLE = "impossible"  # of a trial that failed: its values cannot be combined
 RESUMES = "resumes"  # of a trial: the number of the one that it takes the place of
 RUN = "run"  # of a trial: the id of its run, the last one of several seeds
 RUNS = "runs"  # of a trial: the ids of its runs; earlier versions noted only the last one

@@ -52,6 +52,10 @@ class TrialFailed(RuntimeError):
     """A trial's job failed, was killed or could not start; a later command tries it again."""
 
 
+class Impossible(RuntimeError):
+    """The values of a trial cannot be combined; no command tries it again."""
+
+
 class SearchInterrupted(RuntimeError):
     """The command is stopping; the trial is continued when the command is repeated."""
 
@@ -74,6 +78,11 @@ class Trials:
                 f"search {search.id}: {search.storage} has no trials of it anymore, "
                 f"only its {len(self.plan.jobs)} runs are left: the trials start again; those with "
                 "the values of a finished run take its result"
+            )
+        for why, count in self.queue.impossible().items():
+            notices.say(
+                f"search {search.id}: {count} trial(s) are not possible and are not tried again: "
+                f"{why}"
             )
         self._error: Exception | None = None
         self._order = Objective.parse(search.base.objective).order
@@ -218,6 +227,12 @@ class Trials:
         except TrialFailed as error:
             self.queue.fail(trial, str(error))
             return
+        except Impossible as error:
+            if self.queue.refuse(trial, str(error)):
+                print(f"trial {trial.number} is not possible: {error}", file=sys.stderr)
+            else:
+                self._board.fewer(-len(self._seeds))  # another one comes in its place
+            return
         except SearchInterrupted:
             self.queue.put_back(trial)
             return
@@ -288,6 +303,8 @@ class Trials:
                 f"{len(self.plan.jobs)} runs, before its {self.search.settings.n_trials} trials"
             )
             by = f"{self._ended_by} {ENDED} after {trials}"
+            if not self.plan.jobs:
+                print(by)  # no table says so
         if len(self._seeds) < 2:
             self.runs.conclude(by)
             return
@@ -312,7 +329,11 @@ class Trials:
             yield
 
     def _freeze_trial(self, trial: "Trial", values: dict[str, str]) -> Run:
-        """The run of these values. Raises `TrialFailed` when they cannot be combined."""
+        """The run of these values.
+
+        Raises `Impossible` when they cannot be combined, `TrialFailed` when nothing can start now,
+        such as without the files of the data.
+        """
         if self._stop.is_set():
             raise SearchInterrupted
         try:
@@ -320,8 +341,11 @@ class Trials:
         except Busy:
             raise  # not of this trial: the search ends
         except (ConfigError, PartError) as error:
-            print(f"trial {trial.number} is not possible: {error}", file=sys.stderr)
-            raise TrialFailed(str(error)) from None
+            is_other = isinstance(error.__cause__, OSError | MemoryError)
+            if is_other or not self.runs.is_possible():
+                print(f"trial {trial.number} cannot start: {error}", file=sys.stderr)
+                raise TrialFailed(str(error)) from None
+            raise Impossible(str(error)) from None
         trial.set_user_attr(RUN, run.id)
         trial.set_user_attr(RUNS, [*trial.user_attrs.get(RUNS, ()), run.id])
         self._show_others(run)

@@ -90,6 +90,37 @@ def test_what_a_search_refuses(texts: list[str], expected: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("texts", "pruner", "least"),
+    [
+        (["lr=0.1,0.2", "epochs=7"], "median", 7),
+        (["lr=0.1,0.2", "epochs=7", "seed=1,2,3"], "median", 21),
+        (["lr=0.1,0.2", "epochs=7,5", "seed=1,2"], "halving", 10),
+        (["lr=0.1,0.2", "epochs=7", "patience=2"], "halving", 3),
+        (["lr=0.1,0.2", "epochs=27", "seed=1,2"], "asha", 3),
+        (["lr=0.1,0.2", "epochs=3", "seed=1,2"], "asha", 6),
+        (["lr=0.1,0.2", "epochs=27", "seed=1,2", "objective=[val/error,parameters]"], "asha", 54),
+    ],
+)
+def test_a_limit_that_the_first_trial_would_exceed_is_refused(
+    texts: list[str], pruner: str, least: int
+) -> None:
+    settings = sweeper(pruner=pruner, warmup_epochs=3)
+    enough = [*texts, f"max_epochs={least}"]
+    assert check(settings, overrides.parse(enough), ["-m", *enough]).limits.max_epochs == least
+    few = [*texts, f"max_epochs={least - 1}"]
+    with pytest.raises(ConfigError, match=f"={least - 1}: expected at least {least}, for the fir"):
+        check(settings, overrides.parse(few), ["-m", *few])
+
+
+def test_a_budget_that_ends_before_the_first_trial_is_named(
+    command: Command, tmp_path: Path, idx_folder: Path
+) -> None:
+    done = command(RUN, *settings(idx_folder, "budget=0.0001s"))
+    assert "budget=0.0001s ended the search after 0 runs, before its 20 trials" in done.stdout
+    assert not histories(tmp_path)
+
+
+@pytest.mark.parametrize(
     "text", ["dataset.num_train=100,200", "optimizer=sgd,adam", "model=mlp,conv"]
 )
 def test_what_changes_no_validation_example_can_be_searched(text: str) -> None:
@@ -282,20 +313,26 @@ def test_a_changed_search_is_refused(command: Command, tmp_path: Path, idx_folde
 
 
 @pytest.mark.service
-def test_an_impossible_combination_is_a_failed_trial(
-    command: Command, tmp_path: Path, idx_folder: Path
+@pytest.mark.parametrize("seeds", ["seed=1", "seed=1,2"])
+def test_an_impossible_combination_is_tried_once(
+    command: Command, tmp_path: Path, idx_folder: Path, seeds: str
 ) -> None:
     """Each value is valid alone; depth=3 with a list of widths is not."""
     arguments = [a for a in settings(idx_folder, "epochs=3") if not a.startswith(("lr=", "width="))]
-    done = command(
-        RUN, *arguments, "depth=choice(1,3)", "width=choice(8,[9,8])", "hydra.sweeper.n_trials=8",
-        "hydra.sweeper.sampler=random", timeout=600,
-    )  # fmt: skip
-    assert "is not possible: depth=3: width=[9,8] already gives 2 hidden layers" in done.stderr
-    assert "Traceback" not in done.stderr
-    counts = states(tmp_path)
-    assert (counts.total(), counts["FAIL"] > 0, counts["COMPLETE"] > 0) == (8, True, True)
-    assert done.returncode == 0
+    arguments += ["depth=choice(1,3)", "width=choice(8,[9,8])", "hydra.sweeper.sampler=random"]
+    why = "depth=3: width=[9,8] already gives 2 hidden layers; leave depth out\n"
+    for total in (8, 8, 12):
+        before = states(tmp_path) if total > 8 or histories(tmp_path) else Counter()
+        done = command(RUN, *arguments, seeds, f"hydra.sweeper.n_trials={total}", timeout=600)
+        assert done.returncode == 0
+        now = states(tmp_path)
+        assert now["COMPLETE"] + now["PRUNED"] == total - 1, "it counts once"
+        assert now["FAIL"] > 0
+        assert done.stderr.count(why) == done.stderr.count("\n") == 1, "and is named once"
+        if total == 8:
+            assert ("is not possible: " in done.stderr) == (not before)
+            assert not before or now == before, "nothing is tried again"
+    assert "1 trial(s) are not possible and are not tried again: " in done.stderr
 
 
 @pytest.mark.service

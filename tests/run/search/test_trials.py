@@ -22,6 +22,7 @@ from harness.run.search.study import ended
 from harness.run.search.trials import Trials
 from harness.run.search.watch import Watch
 from harness.runfolder import liveness
+from harness.runfolder.config import ConfigError
 from harness.runfolder.folder import Busy
 from harness.runfolder.own_code import OwnCodeError
 from harness.runfolder.plan import Plan, SweepJob, all_plans
@@ -188,6 +189,47 @@ def test_a_trial_that_failed_is_tried_again_by_a_later_command(tmp_path: Path) -
         assert other.ask(several=False)[0] is None, "none is taken twice"
         later.fail(again, "boom")
     assert [trial.number for trial in ended(first.study)] == [pruned.number, again.number]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_values_that_cannot_be_combined_are_not_proposed_without_end(tmp_path: Path) -> None:
+    """With asha, what is proposed follows from the record: it must not stay the same."""
+    base = replace(composed(), outputs=str(tmp_path), epochs=3)
+    space = (Parameter("width", choices=("4", "8")),)
+    queue = TrialQueue(Search("s", sweeper(pruner="asha", n_trials=2), (), space, base, ()))
+    news = []
+    for _ in range(99):
+        trial, _, _ = queue.ask(several=False)
+        assert trial
+        if trial.params["width"] == "8":
+            break
+        news.append(queue.refuse(trial, "4 is too narrow"))
+    assert trial.params["width"] == "8"
+    assert news == [True, *[False] * (len(news) - 1)]
+    assert queue.impossible() == {"4 is too narrow": 1}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("is_base_possible", [True, False])
+def test_only_values_that_cannot_be_combined_are_never_tried_again(
+    tmp_path: Path, is_base_possible: bool
+) -> None:
+    """Where the base configuration is refused as well, its data may be back tomorrow."""
+    base = replace(composed(), outputs=str(tmp_path))
+    space = (Parameter("lr", low=0.1, high=1.0),)
+    search = Search("s", sweeper(n_trials=1), (), space, base, ())
+
+    class Refusing(GrowingPlan):
+        def run(self, values: dict[str, str]) -> Run:
+            raise ConfigError("no")
+
+        def is_possible(self) -> bool:
+            return is_base_possible
+
+    trials = Trials(search, Parallel(1, 1, Prestart()), lambda run: None)
+    trials.runs = Refusing(search, trials.queue.workers, lambda run: None)
+    trials.run()
+    assert TrialQueue(search).left() == (0 if is_base_possible else 1)
 
 
 @pytest.mark.filterwarnings("ignore")
