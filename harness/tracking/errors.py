@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from harness.runfolder.target import Target, shown
-from harness.tracking import environment
+from harness.tracking import environment, mlflow_private
 
 MISSING = "RESOURCE_DOES_NOT_EXIST"
-DATABASE_LOGGER = "mlflow.store.db.utils"
 READ_ONLY = "attempt to write a readonly database"  # SQLite's words
 Result = TypeVar("Result")
 
@@ -45,8 +44,7 @@ def answers(target: Target) -> Iterator[None]:
     """
     from mlflow.exceptions import RestException
 
-    # It logs the traceback of each error of the database, which it raises as well.
-    logging.getLogger(DATABASE_LOGGER).setLevel(logging.CRITICAL)
+    logging.getLogger(mlflow_private.LOGGER).setLevel(logging.CRITICAL)
     try:
         yield
     except StoreError:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 DATABASE = "mlflow.store.tracking.sqlalchemy_store"  # imported when a database is first opened
+LOGGER = "mlflow.store.db.utils"  # gets the traceback of each error of a database that is raised
 APP = "mlflow.server.fastapi_app"
 # Columns of MLflow's database that hold absolute locations of artifacts.
 LOCATIONS = (
