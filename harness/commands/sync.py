@@ -3,6 +3,8 @@
 import contextlib
 import json
 import sys
+import threading
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,8 @@ from harness.runfolder.target import LOCAL, Target, shown
 from harness.tracking.delivery import Report
 from harness.tracking.errors import StoreError
 from harness.tracking.sync import Proof
+
+SILENT_S = 3.0  # after which a line says what is waited for
 
 
 def _check_to(context: click.Context, option: click.Parameter, uri: str | None) -> str | None:
@@ -141,7 +145,8 @@ class _Sync:
         from harness.tracking import sync as syncing
 
         try:
-            report = syncing.deliver(self.target, self.runs, relocate=relocate)
+            with _saying(f"{self.target}: delivering {len(self.runs)} run(s)"):
+                report = syncing.deliver(self.target, self.runs, relocate=relocate)
         except StoreError as error:
             print(error, file=sys.stderr)
             print(f"not delivered yet: {len(self.runs)} runs", file=sys.stderr)
@@ -200,6 +205,18 @@ class _Sync:
         line += f", {deleted} deleted in the store" if deleted else ""
         print(f"{line}, {live} still running" if live else line)
         return good + deleted + live == count and not report.refused
+
+
+@contextlib.contextmanager
+def _saying(what: str) -> Iterator[None]:
+    """Print what takes long, once it does."""
+    timer = threading.Timer(SILENT_S, lambda: print(what, flush=True))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _print_restored(proofs: list[Proof]) -> None:

@@ -1,6 +1,7 @@
 """`sync`: which runs go to which store, what is sent again, and the exit status."""
 
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -35,9 +36,11 @@ class Store:
         self.sent: list[str] = []
         self.targets: list[Target] = []
         self.error: StoreError | None = None
+        self.seconds = 0.0
 
     def deliver(self, target: Target, runs: list[Run], *, relocate: bool = False) -> Report:
         self.targets.append(target)
+        time.sleep(self.seconds)
         if self.error is not None:
             raise self.error
         if self.sent:
@@ -153,6 +156,18 @@ def test_a_store_that_does_not_open_is_3_and_one_line(tmp_path: Path, store: Sto
     assert sync(tmp_path) == (
         3, "", "http://host:5000: no answer\nnot delivered yet: 1 runs\n",
     )  # fmt: skip
+
+
+def test_what_takes_long_is_said(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as a server that never answers."""
+    record_training(new_run(tmp_path), 0.5)
+    line = f"{Target.named('local', tmp_path)}: delivering 1 run(s)\n"
+    assert line not in sync(tmp_path)[1]
+    monkeypatch.setattr(command, "SILENT_S", 0.01)
+    store.seconds = 1.0
+    assert line in sync(tmp_path)[1]
 
 
 def test_a_live_run_is_not_compared(tmp_path: Path, store: Store) -> None:
