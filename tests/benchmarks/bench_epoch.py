@@ -186,12 +186,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--only", default="")
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--epochs", type=int)
     parser.add_argument("--peers", nargs="+", default=list(PEERS))
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--flat", action="store_true")
     parser.add_argument("--one", type=int)
     options = parser.parse_args()
+    options.epochs = options.epochs or (50 if options.flat else 6)
     sys.path.insert(0, str(Path(__file__).parents[2]))
     if options.one is not None:
         if hasattr(os, "sched_setaffinity"):
