@@ -249,7 +249,7 @@ def show_jobs(repeats: int, jobs: int, arguments: list[str]) -> None:
     )
     with tempfile.TemporaryDirectory() as folder:
         cwd = Path(folder)
-        command(cwd, "experiment=smoke")  # data, database, compiled code
+        command(cwd, *arguments)  # data, database, compiled code
         for count in (1, jobs):
             sweep = ["-m", *arguments, f"seed=range({count})", "fresh=true"]
             rows = [cpu_seconds(cwd, sweep) for _ in range(repeats)]
