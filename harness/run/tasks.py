@@ -155,9 +155,8 @@ def check(
         from harness.run import until
 
         until.check(jobs, line.limits)
-    why = unwritable(Path(jobs[0].config.outputs))
-    if why and not is_preview:
-        raise ConfigError(why)
+    if not is_preview:
+        _check_folder(Path(jobs[0].config.outputs))
     for job in jobs:
         with freeze.naming(job):
             costs.check(line.costs, job.config)

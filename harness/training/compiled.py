@@ -79,7 +79,7 @@ def twins(
         parts = parts._replace(augmentation=options.augmentation)
     takes_blocks = parts.steps is not None
     for layers in [mlp((16,), 2, width=(2, 2))] if takes_blocks else _tiny(parts.network):
-        _compile(layers, optimizer, ink, dtype if ink else np.dtype(np.float32))
+        _compile(layers, type(optimizer), ink, dtype if ink else np.dtype(np.float32))
     return parts
 
 
@@ -188,13 +188,13 @@ def _tiny(fast: Network) -> Iterator[list[Layer]]:
 
 def _compile(
     layers: list[Layer],
-    optimizer: Optimizer,
+    optimizer: type[Optimizer],
     ink: tuple[float, float] | None,
     dtype: np.dtype[Any],
 ) -> None:
     """Compile the kernels by a step of a tiny network: now, not during the first epoch."""
     network = Network(layers, 16)
-    kind: Any = type(optimizer) if type(optimizer) in OPTIMIZERS.values() else SGD
+    kind: Any = optimizer if optimizer in OPTIMIZERS.values() else SGD
     parts = _parts(network, kind(network.parameters), CrossEntropy(), ink, 2, 1)
     inputs, outputs = np.zeros((2, 16), dtype), np.empty((2, 2), np.float32)
     targets = np.eye(2, dtype=np.float32)
@@ -224,9 +224,8 @@ def load_epoch() -> None:
 
 def load_steps() -> None:
     """Load the kernel of all steps of a block, of images over their ink, as `load_epoch` does."""
-    layers, any_optimizer = mlp((16,), 2, width=(2, 2)), SGD(Network(mlp((16,), 2), 16).parameters)
     with numba_loading.only_cached():
-        _compile(layers, any_optimizer, (1.0, 0.0), np.dtype(np.uint8))
+        _compile(mlp((16,), 2, width=(2, 2)), SGD, (1.0, 0.0), np.dtype(np.uint8))
 
 
 def _ink_share(part: Part) -> float:
