@@ -24,6 +24,7 @@ NETWORKS = "McNemar"  # the test of two networks
 BY_RESULTS = "seeds were added by results"  # why there is no test with a fixed number of them
 SHOWN = 12  # settings whose curves are drawn and whose predictions are compared
 
+SMOOTHING = "label_smoothing"
 BEYOND = f"only the first {SHOWN} are tested on examples"
 
 
@@ -86,6 +87,7 @@ def ordered(settings: Sequence[Setting], notes: list[str]) -> list[Setting]:
             f"{len(without)} setting(s) have no {objective.title} and no rank: "
             + ", ".join(setting.label for setting in without[:5])
         )
+    notes += _unequal(settings)
     if objective.part == "train":
         notes.append(
             f"the settings are ranked by {objective.title}, which says how well they fit the "
@@ -99,6 +101,29 @@ def ordered(settings: Sequence[Setting], notes: list[str]) -> list[Setting]:
             "errors, and this ranking, are only roughly comparable"
         )
     return [*_sorted(_known(settings)), *without]
+
+
+def _unequal(settings: Sequence[Setting]) -> list[str]:
+    """What makes the values by which the settings are ranked unequal, though they have one name."""
+    objective, runs = settings[0].objective, [run for s in settings for run in s.runs]
+    notes = []
+    if objective.by_epoch and len({run.judges_last for run in runs}) > 1:
+        notes.append(
+            f"runs with weights=best have the {objective.best_word} {objective.title} of all "
+            "epochs, which is never worse than that of the last: they are ranked above equal runs "
+            f"with weights=last; the {objective.test_title} has no such advantage"
+        )
+    measures = {"loss", SMOOTHING} if objective.part == "train" else {"loss"}
+    losses = {
+        tuple(each for each in run.settings.items() if each[0].partition(".")[0] in measures)
+        for run in runs
+    }
+    if objective.name == "loss" and len(losses) > 1:
+        notes.append(
+            f"the {objective.title} of different losses is not one measure: its ranking does not "
+            "say which setting is better; another metric does, with objective=METRIC"
+        )
+    return notes
 
 
 def whole_first(settings: Sequence[Setting], notes: list[str]) -> list[Setting]:

@@ -32,6 +32,9 @@ MINUTES = "%Y-%m-%d %H:%M"
 @click.argument("selection", nargs=-1)
 @EVERY_OUTPUTS
 @limited(LISTED, "newest")
+@click.option(
+    "--since", metavar="TIME", help="Runs and sweeps since then: 90m, 12h, 7d, or a date."
+)
 @click.option("--removed", "is_removed", is_flag=True, help="What `rm` removed, instead.")
 @click.option("--archived", "is_archived", is_flag=True, help="What was archived, instead.")
 @JSON
@@ -39,6 +42,7 @@ def status(
     selection: tuple[str, ...],
     outputs: tuple[Path, ...],
     limit: int,
+    since: str | None,
     *,
     is_removed: bool,
     is_archived: bool,
@@ -48,6 +52,7 @@ def status(
 
     SELECTION is ids, names, an experiment, `last`, `since=7d` or a filter, as for `compare`.
     """
+    selection += () if since is None else (f"since={since}",)
     folders = [removed.place(each) if is_removed else each for each in outputs]
     listed = Outputs(folders)
     try:

@@ -46,6 +46,38 @@ def test_the_ranking_is_by_validation_and_the_test_by_test_errors() -> None:
     assert row["best_epoch_mean"] == 1
 
 
+def test_the_best_epoch_and_the_last_are_not_ranked_without_a_word() -> None:
+    runs = [
+        seed_run(16, seed, [0.02], 0.03, weights=weights)
+        for seed in (1, 2)
+        for weights in ("best", "last")
+    ]
+    _, notes = rank(runs)
+    assert [note.partition(" have the lowest validation error of all")[0] for note in notes] == [
+        "runs with weights=best"
+    ]
+    assert rank(runs[::2])[1] == rank(runs[1::2])[1] == []
+
+
+@pytest.mark.parametrize(
+    ("metric", "key", "is_noted"),
+    [
+        ("val/loss", "loss", True),
+        ("val/loss", "loss.scale", True),
+        ("val/error", "loss", False),
+        ("val/loss", "label_smoothing", False),
+        ("train/loss", "label_smoothing", True),
+    ],
+)
+def test_losses_of_different_kinds_are_not_ranked_without_a_word(
+    metric: str, key: str, is_noted: bool
+) -> None:
+    by = Objective(metric)
+    runs = [seed_run(16, s, [0.02], 0.03, by, **{key: x}) for s in (1, 2) for x in (0.1, 0.2)]
+    _, notes = rank(runs)
+    assert any("is not one measure" in note for note in notes) == is_noted
+
+
 def test_settings_that_were_ended_are_after_those_with_all_seeds() -> None:
     runs = [seed_run(16, seed, [0.02], 0.03) for seed in (1, 2, 3)]
     runs += [seed_run(32, 1, [0.01], 0.03), seed_run(64, 1, [0.03], 0.03)]

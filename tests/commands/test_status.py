@@ -159,8 +159,12 @@ def test_a_selection_restricts_runs_and_sweeps(command: Command, tmp_path: Path)
     assert (alone.id in shown, "sweep" in shown) == (True, False), "no table without rows"
     done = command("harness", "status", "nonsense")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
-    done = command("harness", "status", "since=2999-01-01")
-    assert (done.returncode, done.stdout) == (0, "no runs in outputs are since=2999-01-01\n")
+    for words in (["since=2999-01-01"], ["--since", "2999-01-01"]):
+        done = command("harness", "status", *words)
+        assert (done.returncode, done.stdout) == (0, "no runs in outputs are since=2999-01-01\n")
+    assert runs[1].id in command("harness", "status", "bbbb", "--since", "1h").stdout
+    done = command("harness", "status", "--since", "soon")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
 
 
 def test_json_has_a_version(command: Command, tmp_path: Path) -> None:

@@ -45,6 +45,17 @@ def test_different_losses_are_not_ranked_by_the_loss(
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("words", [UNTIL, SEARCH])
+def test_label_smoothing_is_not_chosen_by_the_training_loss(
+    command: Command, idx_folder: Path, words: tuple[str, ...]
+) -> None:
+    own = (RUN, "-m", *small(idx_folder), *words, "label_smoothing=0,0.1")
+    done = command(*own, "objective=train/loss")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "values of a training loss of different targets are not ranked together" in done.stderr
+    assert command(*own, "objective=train/error").returncode == 0
+
+
 def test_an_option_that_only_one_has_is_no_difference() -> None:
     assert difference({"objective": "val/loss", "loss": "a"}, {"objective": "val/loss"}) is None
     assert difference({"loss": "a", "loss.scale": 1}, {"loss": "b"}) == "loss"
