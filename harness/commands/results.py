@@ -1,4 +1,4 @@
-"""`python -m harness results`: the test results of the recipes, from the runs in a tracking store.
+"""`python -m harness results`: the test results of the recipes, from their runs.
 
 A run counts for a recipe if it is finished and has all of the recipe's settings that determine the
 result, except the seed and the backend. A run with an override is a different experiment.
@@ -7,7 +7,7 @@ result, except the seed and the backend. A run with an override is a different e
 import json
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,14 @@ from harness.nn import metrics
 from harness.run import compose
 from harness.runfolder import config as configuration
 from harness.runfolder import versions
-from harness.runfolder.history import ARCHIVED
+from harness.runfolder.folder import check_outputs
 from harness.runfolder.keys import determines_result
 from harness.runfolder.objective import DEFAULT, Objective
 from harness.runfolder.schema import Config, ScratchConfig
-from harness.runfolder.target import Target
-from harness.tracking.errors import StoreError, answers
-from harness.tracking.store import Store
+from harness.runfolder.status import RunStatus
+from harness.tracking.errors import StoreError
+from harness.tracking.recorded import Recorded
+from harness.tracking.selection import select
 
 # The recipes, and what others report for a comparable network.
 PUBLISHED = {
@@ -51,7 +52,7 @@ FREE = ("seed", "backend")  # settings that determine the result and that a reci
 @URI
 @JSON
 def results(outputs: Path, uri: str | None, *, as_json: bool) -> None:
-    """Print the recipes' test results in a tracking store as a Markdown table."""
+    """Print the recipes' test results as a Markdown table."""
     try:
         rows = table(outputs, uri)
     except (ValueError, StoreError) as error:
@@ -63,10 +64,9 @@ def results(outputs: Path, uri: str | None, *, as_json: bool) -> None:
     elif rows:
         click.echo(markdown(rows))
     else:
-        where = Target.named(uri, outputs)
         names = ", ".join(PUBLISHED)
         click.echo(
-            f"{where}: no finished run of a recipe ({names}); train one: "
+            f"{uri or outputs}: no finished run of a recipe ({names}); train one: "
             "python -m harness.run experiment=quick",
             err=True,
         )
@@ -110,19 +110,24 @@ class RecipeResult:
 
 
 def table(outputs: Path, uri: str | None = None) -> list[RecipeResult]:
-    """The recipes with finished runs in the store. Raises `StoreError` or `ValueError`."""
-    target = Target.named(uri, outputs)
-    if target.database is not None and not target.database.exists():
-        raise ValueError(f"{target.database}: no results yet; train a recipe first")
-    store = Store(target)
+    """The recipes with finished runs, by their journals; with uri, by that tracking store.
+
+    Raises `StoreError` or `ValueError`.
+    """
+    if uri is None:
+        check_outputs(outputs)
+    chosen = select(outputs, (), uri)
+    finished = [run for run in chosen.recorded if run.status is RunStatus.FINISHED]
+    settings = [versions.completed(run.params) for run in finished]
     rows = []
     for recipe in PUBLISHED:
         config = compose.compose_one(_overrides(recipe))
-        runs = _runs_of(store, config)
-        if runs:
+        its = [run for run, its in zip(finished, settings, strict=True) if _is_of(config, its)]
+        if its:
+            chosen.source.add_curves(its, (metrics.EPOCH_S,))
             objective = Objective.parse(config.objective)
-            rows.append(RecipeResult(recipe, network(config), objective, runs))
-    return rows
+            rows.append(RecipeResult(recipe, network(config), objective, _by_seed(its, objective)))
+    return [row for row in rows if row.runs]
 
 
 def markdown(rows: list[RecipeResult]) -> str:
@@ -179,31 +184,25 @@ def _spelled(seeds: list[int]) -> str:
     return ", ".join(map(str, seeds))
 
 
-def _runs_of(store: Store, config: Config) -> tuple[RecipeRun, ...]:
-    with answers(store.target):
-        experiment = store.client.get_experiment_by_name(config.tracking.experiment)
-    if experiment is None:
-        return ()
-    settings = {
-        key: str(value)
+def _is_of(config: Config, params: Mapping[str, Any]) -> bool:
+    """Whether a run with these settings is one of the recipe that `config` is."""
+    return all(
+        str(params.get(key)) == str(value)
         for key, value in configuration.leaves(config).items()
         if determines_result(key) and key not in FREE
+    )
+
+
+def _by_seed(runs: Sequence[Recorded], objective: Objective) -> tuple[RecipeRun, ...]:
+    """The newest run of each seed. runs: oldest first."""
+    found = {
+        int(run.params["seed"]): RecipeRun(
+            int(run.params["seed"]),
+            run.final[objective.test_key],
+            float(run.curves[metrics.EPOCH_S].sum()),
+            run.tags.get("threads", "?"),
+        )
+        for run in runs
+        if objective.test_key in run.final
     }
-    test_key = Objective.parse(config.objective).test_key
-    by_seed: dict[int, RecipeRun] = {}  # MLflow lists the newest run first
-    for run in store.runs([experiment.experiment_id], "attributes.status = 'FINISHED'"):
-        params = versions.completed(run.data.params)
-        if any(str(params.get(key)) != value for key, value in settings.items()):
-            continue
-        if run.data.tags.get(ARCHIVED) == "true":
-            continue
-        seed = int(params["seed"])
-        if seed not in by_seed and test_key in run.data.metrics:
-            points = store.points(run.info.run_id, metrics.EPOCH_S)
-            by_seed[seed] = RecipeRun(
-                seed,
-                run.data.metrics[test_key],
-                sum(value for _, value, _ in points[metrics.EPOCH_S]),
-                run.data.tags.get("threads", "?"),
-            )
-    return tuple(by_seed[seed] for seed in sorted(by_seed))
+    return tuple(found[seed] for seed in sorted(found))

@@ -17,6 +17,7 @@ USER = "user"  # who wrote a record of tags, if not the harness
 PAUSED = "paused by the search"  # why a job ended that a search may continue
 PAUSED_AFTER = "paused_after"  # the tag of a run that paused: after which epochs
 PRUNED = "pruned"  # the tag of a run that its search ended early
+OF_ATTEMPT = ("error", PRUNED)  # tags that say how a training ended; the next start removes them
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,8 @@ class History:
     `epochs` holds one record per epoch in order; `final` the metrics of the last record of that
     kind; `artifacts` the last record of each file by its path; `start` the last start record.
     `user_tags`: those of `tags` that `harness tag` set.
-    The tag `pruned` is removed by a start. `ended_ms`: of the end record, if the run has ended.
+    `tags`: those that records set, or what they say of the last attempt, see `tags_of`.
+    `ended_ms`: of the end record, if the run has ended.
     `store`: the address of another store that the run was bound for later (`local`: the one in
     outputs). `unfinished`: the last end record that tells what a training took of the machine.
     `unknown`: what a newer version wrote and this one does not know.
@@ -117,10 +119,10 @@ class History:
         """The history after one more record."""
         match record["kind"]:
             case "start":
-                tags = {key: value for key, value in self.tags.items() if key != PRUNED}
+                kept = {key: value for key, value in self.tags.items() if key not in OF_ATTEMPT}
                 return replace(
-                    self, start=record, status=RunStatus.RUNNING, error=None, tags=tags,
-                    ended_ms=None,
+                    self, start=record, status=RunStatus.RUNNING, error=None,
+                    tags=kept | tags_of(record), ended_ms=None,
                 )  # fmt: skip
             case "epoch":
                 earlier = [e for e in self.epochs if e["epoch"] < record["epoch"]]
@@ -144,9 +146,23 @@ class History:
                 unfinished = record if "machine" in record else self.unfinished
                 return replace(
                     self, status=status, error=record["error"], ended_ms=record["ms"],
-                    unfinished=unfinished,
+                    tags=self.tags | tags_of(record), unfinished=unfinished,
                 )  # fmt: skip
         return self
+
+
+def tags_of(record: Record) -> dict[str, str]:
+    """The tags that a record sets: its own, or what it says of an attempt to train."""
+    match record["kind"]:
+        case "start":
+            facts = {key: record[key] for key in ("host", "threads", "backend")}
+            # Only the built-in trainer has a backend.
+            return {key: str(value) for key, value in facts.items() if value is not None}
+        case "tags":
+            return dict(record["tags"])
+        case "end":
+            return {"error": record["error"]} if record["error"] else {}
+    return {}
 
 
 def how_pruned(status: RunStatus, error: str | None, tags: Mapping[str, str]) -> str:

@@ -13,10 +13,10 @@ from contextlib import suppress
 from filelock import Timeout
 
 from harness.data.atomic import write_text
-from harness.runfolder import delivered, journal
+from harness.runfolder import delivered, history, journal
 from harness.runfolder.about import NOTE
 from harness.runfolder.artifacts import Artifact
-from harness.runfolder.history import ARCHIVED, PRUNED, USER
+from harness.runfolder.history import ARCHIVED, OF_ATTEMPT, USER
 from harness.runfolder.liveness import FolderLock
 from harness.runfolder.run import Run
 from harness.runfolder.status import RunStatus
@@ -28,7 +28,6 @@ REFUSED = "refused.jsonl"
 # Error codes of an invalid request; sending it again does not help.
 REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS")
 RECORDS_PER_CALL = 200
-OF_ATTEMPT = ("error", PRUNED)  # tags that say how a training ended; the next start removes them
 DELETED = (
     "was deleted in the store and stays deleted; `mlflow runs restore` brings it back, or `mlflow "
     "experiments restore` if it was its experiment"
@@ -300,22 +299,13 @@ class Follower:
 
 def tags_of(record: journal.Record) -> dict[str, str]:
     """The tags that a record sets in the store."""
-    match record["kind"]:
-        case "start":
-            facts = {key: record[key] for key in ("host", "threads", "backend")}
-            # Only the built-in trainer has a backend.
-            return {key: str(value) for key, value in facts.items() if value is not None}
-        case "tags":
-            return dict(record["tags"])
-        case "end":
-            return {"error": record["error"]} if record["error"] else {}
     # MLflow would store infinity as 1.797e308: a tag holds it instead.
     notes = [
         f"{key} = {value} at step {record['epoch']}"
         for key, value in record.get("metrics", {}).items()
         if not math.isfinite(value)
     ]
-    return {"nonfinite": notes[-1]} if notes else {}
+    return history.tags_of(record) | ({"nonfinite": notes[-1]} if notes else {})
 
 
 def points_of(records: list[journal.Record]) -> dict[str, list[Point]]:

@@ -86,6 +86,16 @@ def test_tags_are_joined(tmp_path: Path) -> None:
     assert history.tags == {"a": "2", "b": "3"}
 
 
+def test_tags_are_also_what_the_last_attempt_was(tmp_path: Path) -> None:
+    failed = [("start", START), ("end", {"status": "FAILED", "error": "why"})]
+    history = read(tmp_path, *failed)
+    assert (history.tags["host"], history.tags["error"]) == (START["host"], "why")
+    assert history.user_tags == {}
+    history = read(tmp_path, *failed, ("start", START | {"host": "b", "threads": 2}))
+    assert (history.tags["host"], history.tags["threads"]) == ("b", "2")
+    assert "error" not in history.tags
+
+
 @pytest.mark.parametrize("status", ["FINISHED", "FAILED", "KILLED"])
 def test_end(tmp_path: Path, status: str) -> None:
     history = read(tmp_path, ("start", START), ("end", {"status": status, "error": "why"}))
