@@ -16,7 +16,7 @@ import pytest
 import harness
 from harness.runfolder import merging, pack, removed
 from harness.runfolder.about import About
-from harness.runfolder.folder import all_runs
+from harness.runfolder.folder import all_runs, open_run
 from harness.runfolder.plan import Plan, SweepJob, load_plan, saved_plans
 from harness.runfolder.run import WEIGHTS, Run
 from tests.conftest import Command, new_run, record_training
@@ -133,6 +133,25 @@ def test_a_removed_run_says_what_can_be_done(ours: Path, theirs: Path) -> None:
     assert "restore" not in line
     gone.write_text("")
     assert [each.id for each in merging.merge(ours, theirs).runs] == [run.id]
+
+
+def test_a_removed_sweep_stays_removed_though_another_has_a_run_of_it(
+    ours: Path, theirs: Path
+) -> None:
+    runs = {run.create["params"]["seed"]: run for run in all_runs(theirs)}
+    save(theirs, {"3": runs[3], "9": runs[9]}, name="xbbbbbbbbb")
+    assert len(merging.merge(ours, theirs).sweeps) == 2
+    plan, kept = load_plan(ours, "xbbbbbbbbb"), content(ours / "sweeps")
+    removed.remove(ours, [open_run(ours, runs[9].id)], [plan])
+    merged = merging.merge(ours, theirs)
+    assert merged.refused[1:] == [
+        "sweep xbbbbbbbbb: was removed here; `python -m harness restore xbbbbbbbbb` brings it back"
+    ]
+    assert merged.refused[0].startswith(f"{runs[9].id}: was removed here; ")
+    assert [each.id for _, each in saved_plans(ours)] == [SWEEP]
+    removed.restore(ours, [removed.removed_run(ours, runs[9].id)], [plan])
+    assert content(ours / "sweeps") == kept
+    assert merging.merge(ours, theirs).refused == []
 
 
 def test_merging_again_changes_nothing(ours: Path, theirs: Path) -> None:
