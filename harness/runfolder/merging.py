@@ -22,9 +22,13 @@ NOT_COPIED = shutil.ignore_patterns("*.lock", ".*")
 
 @dataclass
 class Merged:
-    """What was taken in. known: runs that were there already; refused: why others were not."""
+    """What was taken in. known: runs that were there already; refused: why others were not.
+
+    left: those of the known ones that a killed merge did not deliver.
+    """
 
     runs: list[Run] = field(default_factory=list)
+    left: list[Run] = field(default_factory=list)
     sweeps: list[str] = field(default_factory=list)
     known: int = 0
     refused: list[str] = field(default_factory=list)
@@ -93,6 +97,8 @@ def _take(outputs: Path, run: Run, merged: Merged) -> None:
         here, there = ours.journal.read_bytes(), run.journal.read_bytes()
         if here.startswith(there):
             merged.known += 1
+            if ours.delivered().get("offset", 0) < len(here) and not ours.is_live():
+                merged.left.append(ours)
             return
         if not there.startswith(here) or ours.is_live():
             merged.refused.append(f"{run.id}: went on here and there in different ways; ours stays")

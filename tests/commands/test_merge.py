@@ -19,7 +19,10 @@ from harness.runfolder.about import About
 from harness.runfolder.folder import all_runs, open_run
 from harness.runfolder.plan import Plan, SweepJob, load_plan, saved_plans
 from harness.runfolder.run import WEIGHTS, Run
+from harness.runfolder.target import Target
+from harness.tracking.store import Store
 from tests.conftest import Command, new_run, record_training
+from tests.tracking.conftest import fresh_store
 
 SWEEP = "xaaaaaaaaa"
 SAID = About()
@@ -248,6 +251,25 @@ def test_a_pack_is_merged_by_commands(
         done = command("harness", "merge", "theirs", "--outputs", "ours")
     assert done.returncode == 1
     assert done.stderr.startswith("not taken in: ")
+
+
+@pytest.mark.service
+@pytest.mark.filterwarnings("ignore")  # MLflow's own
+def test_what_a_killed_merge_took_in_is_delivered_by_the_next(
+    command: Command, tmp_path: Path
+) -> None:
+    runs = [record_training(new_run(tmp_path / "theirs"), 0.5) for _ in range(2)]
+    joined = tmp_path / "joined"
+    fresh_store(joined)
+    assert len(merging.merge(joined, tmp_path / "theirs").runs) == 2, "not delivered yet"
+    done = command("harness", "merge", "theirs", "--outputs", "joined")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "theirs: took in 0 run(s); 2 known already\n"
+    merged = merging.merge(joined, tmp_path / "theirs")
+    assert (merged.known, merged.left) == (2, [])
+    client = Store(Target.local(joined)).client
+    stored = client.search_runs(["1"])
+    assert {run.data.tags["run.id"] for run in stored} == {run.id for run in runs}
 
 
 def tampered(path: Path, name: str, change: str) -> None:
