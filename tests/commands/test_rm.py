@@ -10,13 +10,15 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from harness.runfolder import removed
-from harness.runfolder.folder import all_runs, open_run
+from harness.runfolder.folder import all_runs, alone, open_run
 from harness.runfolder.plan import Plan, SweepJob, all_plans, load_plan, sweeps_folder
 from harness.runfolder.run import Run
 from harness.runfolder.status import ExitStatus
@@ -220,6 +222,22 @@ def test_a_torn_line_of_what_is_gone_takes_no_other_with_it(
         removed.erase(outputs, removed.removed_run(outputs, run.id))
     assert removed.gone(outputs) == {run.id for run in runs[:2]}
     assert len(gone.read_text().splitlines()) == 3
+
+
+def test_what_gc_removes_meanwhile_is_not_restored(
+    command: Command, runs: list[Run], tmp_path: Path
+) -> None:
+    outputs = tmp_path / "outputs"
+    removed.remove(outputs, [runs[0]], [load_plan(outputs, SWEEP)])
+    with ThreadPoolExecutor(1) as pool, alone(outputs):
+        restore = pool.submit(command, "harness", "restore", SWEEP)
+        time.sleep(2)  # it has seen what was removed, and waits
+        removed.erase(outputs, removed.removed_run(outputs, runs[0].id))
+        removed.erase_rest(outputs)
+    done = restore.result()
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "is nothing that was removed" in done.stderr
+    assert [plan.id for plan in all_plans(outputs)] == [OTHER]
 
 
 def test_a_killed_gc_is_finished_by_the_next(runs: list[Run], tmp_path: Path) -> None:
