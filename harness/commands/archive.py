@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import click
@@ -9,7 +10,7 @@ import click
 from harness.commands.note import add_tags, deliver
 from harness.commands.options import OUTPUTS, at_rest, refuse
 from harness.runfolder.history import ARCHIVED
-from harness.runfolder.plan import saved_plans
+from harness.runfolder.plan import change
 from harness.runfolder.selection import Selection, of_others, shown_plans
 from harness.runfolder.status import ExitStatus
 
@@ -30,9 +31,6 @@ def archive(selection: tuple[str, ...], outputs: Path, *, undo: bool) -> None:
         chosen = at_rest(outputs, selection, "archive")
     except ValueError as error:
         refuse(error)
-    saved = {plan.id: ns for ns, plan in saved_plans(outputs)}
-    for plan in chosen.plans:
-        replace(plan, is_archived=not undo).save(outputs, saved[plan.id])
     kept = {} if undo else of_others(chosen.plans, shown_plans(outputs))
     its = [run for run in chosen.runs if run.id not in kept]
     others = ""
@@ -41,6 +39,11 @@ def archive(selection: tuple[str, ...], outputs: Path, *, undo: bool) -> None:
         others = f"; {len(chosen.runs) - len(its)} stay listed, which are of sweep {ids} too"
     count = sum(run.is_archived for run in its)  # before
     written = add_tags(its, {ARCHIVED: str(not undo).lower()})
+    try:
+        for plan in chosen.plans:  # after its runs: until then, its name means it
+            change(outputs, plan.id, partial(replace, is_archived=not undo))
+    except ValueError as error:
+        refuse(error)
     if undo:
         print(f"{chosen.title}: {count} run(s) are listed again")
     else:

@@ -31,7 +31,7 @@ def merge(source: Path, outputs: Path) -> None:
         print(f"not taken in: {line}", file=sys.stderr)
     sweeps = f", {len(merged.sweeps)} sweep(s)" if merged.sweeps else ""
     print(f"{source}: took in {len(merged.runs)} run(s){sweeps}; {merged.known} known already")
-    hindered = deliver_now(merged.runs)
+    hindered = deliver_now([*merged.runs, *merged.left])
     for line in hindered:
         print(f"not delivered yet: {line}", file=sys.stderr)
     if merged.refused:

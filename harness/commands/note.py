@@ -12,7 +12,7 @@ from filelock import Timeout
 from harness.commands.options import OUTPUTS, at_rest, refuse
 from harness.runfolder.about import NOTE, SWEEP_NOTE, About
 from harness.runfolder.optional import attempt
-from harness.runfolder.plan import Plan, saved_plans
+from harness.runfolder.plan import Plan, change
 from harness.runfolder.run import Run
 from harness.runfolder.status import ExitStatus
 
@@ -34,9 +34,10 @@ def note(selection: tuple[str, ...], text: str, outputs: Path) -> None:
     except ValueError as error:
         refuse(error)
     of_sweeps = {job.run for plan in chosen.plans for job in plan.jobs}
-    noted = [replace(plan, about=replace(plan.about, note=text)) for plan in chosen.plans]
-    for plan in noted:
-        set_about(plan, plan.about, outputs)
+    try:
+        noted = [change(outputs, plan.id, partial(_noted, text=text)) for plan in chosen.plans]
+    except ValueError as error:
+        refuse(error)
     written = add_tags([run for run in chosen.runs if run.id in of_sweeps], {SWEEP_NOTE: text})
     written += add_tags([run for run in chosen.runs if run.id not in of_sweeps], {NOTE: text})
     print(f"{chosen.title}: {'noted' if text else 'note removed'} ({len(written)} run(s))")
@@ -44,6 +45,10 @@ def note(selection: tuple[str, ...], text: str, outputs: Path) -> None:
         if (outputs / "reports" / plan.id).is_dir():
             print(attempt("report", partial(_report, plan, outputs), "no report"))
     sys.exit(ExitStatus.FAILED if len(written) < len(chosen.runs) else deliver(written))
+
+
+def _noted(plan: Plan, text: str) -> Plan:
+    return replace(plan, about=replace(plan.about, note=text))
 
 
 def _report(plan: Plan, outputs: Path) -> str:
@@ -63,12 +68,6 @@ def add_tags(runs: Sequence[Run], tags: dict[str, str], *, by: str | None = None
         except Timeout:
             print(f"{run.id}: another process holds it; it stays as it was", file=sys.stderr)
     return written
-
-
-def set_about(plan: Plan, about: About, outputs: Path) -> None:
-    """Write what is said of a sweep, which stays where it is among the others."""
-    saved = {each.id: saved_ns for saved_ns, each in saved_plans(outputs)}
-    replace(plan, about=about).save(outputs, saved[plan.id])
 
 
 def deliver(runs: list[Run]) -> ExitStatus:

@@ -9,7 +9,7 @@ from harness.commands.options import OUTPUTS, refuse
 from harness.commands.rm import rename_study
 from harness.runfolder import removed
 from harness.runfolder.folder import alone
-from harness.runfolder.selection import Unknown, select
+from harness.runfolder.selection import Selection, Unknown, select
 from harness.runfolder.status import ExitStatus
 
 
@@ -24,16 +24,9 @@ def restore(selection: tuple[str, ...], outputs: Path) -> None:
     from harness.tracking import removal  # which loads MLflow
 
     try:
-        try:
-            chosen = select(removed.place(outputs), selection)
-        except Unknown as unknown:
-            raise ValueError(
-                f"{unknown.word!r} is nothing that was removed; `python -m harness status "
-                "--removed` lists what was"
-            ) from None
-        if not chosen.runs and not chosen.plans:
-            raise ValueError(f"{chosen.title}: nothing of it was removed")
+        _chosen(outputs, selection)
         with alone(outputs):
+            chosen = _chosen(outputs, selection)  # `gc` may have removed it for good meanwhile
             removed.check_vacant(outputs, chosen.runs, chosen.plans)
             if problems := removal.restore(outputs, chosen.runs):
                 for line in problems:
@@ -46,3 +39,17 @@ def restore(selection: tuple[str, ...], outputs: Path) -> None:
     except ValueError as error:
         refuse(error)
     print(f"restored {chosen.title} ({len(chosen.runs)} run(s))")
+
+
+def _chosen(outputs: Path, selection: tuple[str, ...]) -> Selection:
+    """What the words mean of what was removed. Raises `ValueError`."""
+    try:
+        chosen = select(removed.place(outputs), selection)
+    except Unknown as unknown:
+        raise ValueError(
+            f"{unknown.word!r} is nothing that was removed; `python -m harness status "
+            "--removed` lists what was"
+        ) from None
+    if not chosen.runs and not chosen.plans:
+        raise ValueError(f"{chosen.title}: nothing of it was removed")
+    return chosen

@@ -1,17 +1,20 @@
 """`python -m harness rm`: remove runs and sweeps, so that they can be restored until `gc`."""
 
 import sys
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from harness.commands.options import OUTPUTS, YES, confirmed, refuse
+from harness.run.summary import command
 from harness.runfolder import removed
-from harness.runfolder.folder import alone
+from harness.runfolder.folder import all_runs, alone
 from harness.runfolder.plan import Plan, all_plans, sweeps_folder
 from harness.runfolder.run import Run
-from harness.runfolder.selection import Selection, of_others, select
+from harness.runfolder.selection import Selection, is_relative, of_others, select
 from harness.runfolder.status import ExitStatus
 
 MOST_NAMED = 10
@@ -42,10 +45,9 @@ def rm(selection: tuple[str, ...], yes: bool, outputs: Path) -> None:
             rename_study(outputs, plan, is_removed=True)
     except ValueError as error:
         refuse(error)
-    runs = [removed.removed_run(outputs, run.id) for run in chosen.runs]
-    again = " ".join(selection)
-    print(f"removed {_counted(chosen)}; `python -m harness restore {again}` brings them back")
-    sys.exit(_delete(outputs, runs))
+    again = command("restore", *_words(outputs, selection, chosen), outputs=outputs)
+    print(f"removed {_counted(chosen)}; `{again}` brings them back")
+    sys.exit(_delete(outputs))
 
 
 def _without_shared(chosen: Selection, outputs: Path) -> tuple[Selection, int]:
@@ -93,6 +95,21 @@ def _question(chosen: Selection) -> str:
     return f"{names}\nremove {_counted(chosen)}?"
 
 
+def _words(outputs: Path, selection: Sequence[str], chosen: Selection) -> Sequence[str]:
+    """Words that mean what was just removed among all that was: those of the user, else ids."""
+    if not is_relative(selection):
+        with suppress(ValueError):
+            found = select(removed.place(outputs), selection)
+            if (_ids(found.runs), _ids(found.plans)) == (_ids(chosen.runs), _ids(chosen.plans)):
+                return selection
+    in_sweeps = {job.run for plan in chosen.plans for job in plan.jobs}
+    return [*_ids(chosen.plans), *sorted(_ids(chosen.runs) - in_sweeps)]
+
+
+def _ids(each_of: Iterable[Run] | Iterable[Plan]) -> set[str]:
+    return {each.id for each in each_of}
+
+
 def rename_study(outputs: Path, plan: Plan, *, is_removed: bool) -> None:
     """Put the trials of a search aside, or take them back."""
     from harness.run.search import study  # which loads Optuna
@@ -101,10 +118,11 @@ def rename_study(outputs: Path, plan: Plan, *, is_removed: bool) -> None:
     study.rename(outputs, *(names if is_removed else names[::-1]))
 
 
-def _delete(outputs: Path, runs: list[Run]) -> ExitStatus:
+def _delete(outputs: Path) -> ExitStatus:
+    """Delete in the stores what was removed, also what a killed command left there."""
     from harness.tracking import removal  # which loads MLflow
 
-    problems = removal.delete(outputs, runs)
+    problems = removal.delete(outputs, all_runs(removed.place(outputs)))
     for line in problems:
         print(f"still in the store: {line}", file=sys.stderr)
     if problems:

@@ -13,7 +13,7 @@ from pathlib import Path
 from harness.data.atomic import fsync_folder
 from harness.runfolder import delivered, removed
 from harness.runfolder.folder import alone, open_run, runs_folder, scan
-from harness.runfolder.plan import Plan, SweepJob, saved_plans
+from harness.runfolder.plan import Plan, SweepJob, saved_plans, sweeps_folder
 from harness.runfolder.run import Run, within
 from harness.runfolder.target import LOCAL
 
@@ -22,9 +22,13 @@ NOT_COPIED = shutil.ignore_patterns("*.lock", ".*")
 
 @dataclass
 class Merged:
-    """What was taken in. known: runs that were there already; refused: why others were not."""
+    """What was taken in. known: runs that were there already; refused: why others were not.
+
+    left: those of the known ones that a killed merge did not deliver.
+    """
 
     runs: list[Run] = field(default_factory=list)
+    left: list[Run] = field(default_factory=list)
     sweeps: list[str] = field(default_factory=list)
     known: int = 0
     refused: list[str] = field(default_factory=list)
@@ -51,6 +55,9 @@ def merge(outputs: Path, source: Path) -> Merged:
             if Path(plan.id).name != plan.id:
                 merged.refused.append(f"sweep {plan.id!r}: expected an id that is no path")
                 continue
+            if _is_removed(outputs, plan):
+                merged.refused.append(f"sweep {plan.id}: {_was_removed(plan.id)}")
+                continue
             if _take_plan(outputs, plan, saved_ns):
                 merged.sweeps.append(plan.id)
             _take_report(outputs, source, plan)
@@ -65,9 +72,19 @@ def _removed(outputs: Path) -> dict[str, str]:
     )
     kept = [run.id for run in scan(removed.place(outputs))[0]]
     return dict.fromkeys(removed.gone(outputs), for_good) | {
-        each: f"was removed here; `python -m harness restore {each}` brings it back"
-        for each in kept
+        each: _was_removed(each) for each in kept
     }
+
+
+def _was_removed(name: str) -> str:
+    return f"was removed here; `python -m harness restore {name}` brings it back"
+
+
+def _is_removed(outputs: Path, plan: Plan) -> bool:
+    """Whether a sweep was removed here, and only runs of it are left that other sweeps have too."""
+    kept, ours = (sweeps_folder(each) / f"{plan.id}.json"
+                  for each in (removed.place(outputs), outputs))  # fmt: skip
+    return kept.exists() and not ours.exists() and bool(plan.readable_runs(outputs))
 
 
 def _take(outputs: Path, run: Run, merged: Merged) -> None:
@@ -80,6 +97,8 @@ def _take(outputs: Path, run: Run, merged: Merged) -> None:
         here, there = ours.journal.read_bytes(), run.journal.read_bytes()
         if here.startswith(there):
             merged.known += 1
+            if ours.delivered().get("offset", 0) < len(here) and not ours.is_live():
+                merged.left.append(ours)
             return
         if not there.startswith(here) or ours.is_live():
             merged.refused.append(f"{run.id}: went on here and there in different ways; ours stays")

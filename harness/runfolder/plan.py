@@ -4,14 +4,14 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from harness.data.atomic import write_text
 from harness.runfolder.about import About
-from harness.runfolder.folder import Ambiguous, named, open_run
+from harness.runfolder.folder import Ambiguous, alone, named, open_run
 from harness.runfolder.run import Run
 
 SEARCH, RACE = "hydra/sweeper=optuna", "until="  # as they are typed
@@ -110,6 +110,19 @@ class Plan:
         return [run for run in self.runs(outputs) if run.is_readable()]
 
 
+def change(outputs: Path, sweep_id: str, to: Callable[[Plan], Plan]) -> Plan:
+    """Change a plan, which stays where it is among the others; returns what it is now.
+
+    One command at a time: what another one changed meanwhile is kept. Raises `ValueError` if the
+    plan is gone.
+    """
+    with alone(outputs):
+        saved_ns, plan = _saved(outputs, sweep_id)
+        plan = to(plan)
+        plan.save(outputs, saved_ns)
+    return plan
+
+
 def sweeps_folder(outputs: Path) -> Path:
     """The folder that holds the plans."""
     return outputs / "sweeps"
@@ -117,12 +130,16 @@ def sweeps_folder(outputs: Path) -> Path:
 
 def load_plan(outputs: Path, sweep_id: str) -> Plan:
     """Read a plan. Raises `ValueError` when there is none with this id, or it is damaged."""
+    return _saved(outputs, sweep_id)[1]
+
+
+def _saved(outputs: Path, sweep_id: str) -> tuple[int, Plan]:
     path = sweeps_folder(outputs) / f"{sweep_id}.json"
     if not path.is_file():
         raise ValueError(
             f"sweep {sweep_id!r} is not in {path.parent}; see `python -m harness status`"
         )
-    return _read(path)[1]
+    return _read(path)
 
 
 def find_plan(outputs: Path, prefix: str) -> Plan:

@@ -63,11 +63,15 @@ def remove(outputs: Path, runs: Iterable[Run], plans: Iterable[Plan]) -> None:
 
 
 def restore(outputs: Path, runs: Iterable[Run], plans: Iterable[Plan]) -> None:
-    """Move removed runs, and sweeps, back."""
-    for plan in plans:
-        _move_sweep(place(outputs), outputs, plan.id)
+    """Move removed runs, and sweeps, back.
+
+    A sweep moves after its runs, here and in `remove`: the command that was killed in between is
+    finished by the same one, for which the sweep still means its runs.
+    """
     for run in runs:
         _move(run.folder, runs_folder(outputs))
+    for plan in plans:
+        _move_sweep(place(outputs), outputs, plan.id)
 
 
 def erase(outputs: Path, run: Run) -> None:
@@ -101,8 +105,10 @@ def removed_run(outputs: Path, run_id: str) -> Run:
 
 def _note_gone(outputs: Path, run: Run) -> None:
     record = {"run": run.id, "name": run.name, "ms": time.time_ns() // 1_000_000}
-    with (place(outputs) / GONE).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(record) + "\n")
+    path = place(outputs) / GONE
+    is_torn = path.is_file() and path.read_bytes()[-1:] not in (b"", b"\n")  # by a full disk
+    with path.open("a", encoding="utf-8") as file:
+        file.write(("\n" if is_torn else "") + json.dumps(record) + "\n")
 
 
 def _move_sweep(source: Path, target: Path, sweep: str) -> None:

@@ -143,6 +143,12 @@ def divided(words: Sequence[str]) -> tuple[list[str], list[str]]:
     return [word for word in words if word not in conditions], conditions
 
 
+def is_relative(words: Sequence[str]) -> bool:
+    """Whether what the words mean changes with what is made, or removed, later."""
+    names, conditions = divided(words)
+    return bool(conditions) or any(LAST.fullmatch(name) for name in names)
+
+
 def title(titles: Sequence[str], conditions: Sequence[str]) -> str:
     """What is selected, from what each word names: "run A" and "run B" are "runs A B"."""
     if not titles:

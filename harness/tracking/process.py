@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from harness.runfolder import ctrl_c
-from harness.runfolder.optional import attempt
+from harness.runfolder.optional import attempt, warn
 from harness.runfolder.run import Run
 from harness.runfolder.target import Target
 from harness.tracking import environment
@@ -73,7 +73,10 @@ class DeliveryProcess:
             return Report(**json.loads(answer))
         code = self._process.returncode
         why = why or f"the delivery process ended with status {code}, see delivery.log"
-        return Report(undelivered={run.id: why for run in self._runs if self._left(run)})
+        undelivered = {run.id: why for run in self._runs if self._left(run)}
+        if not undelivered and self._runs:
+            warn("MLflow", f"{why}; it has all runs, and only the links are missing here")
+        return Report(undelivered=undelivered)
 
     def _end(self) -> None:
         """Kill the process; what is not delivered stays on disk."""

@@ -31,7 +31,8 @@ class Selection:
     whether its settings got their seeds by results. raced: the runs of sweeps with `until=decided`,
     whose rule alone says which of their settings is better. costs: what the settings are compared
     by beside the objective, see `harness.runfolder.cost`. verdict: what `until=decided` decided.
-    sweep, experiment: the id, or the name, if it is one as a whole.
+    sweep, experiment: the id, or the name, if it is one as a whole. is_joined: whether several
+    outputs have that sweep.
     """
 
     title: str
@@ -46,12 +47,16 @@ class Selection:
     raced: frozenset[str] = frozenset()
     sweep: str = ""
     experiment: str = ""
+    is_joined: bool = False
 
     @property
     def name(self) -> str:
-        """The report's folder: the sweep's id, the experiment's name, else a digest."""
+        """The report's folder: the sweep's id, the experiment's name, else a digest.
+
+        One of a sweep in several outputs has another folder than the sweep's own.
+        """
         if self.sweep:
-            return self.sweep
+            return f"{self.sweep}-joined" if self.is_joined else self.sweep
         if re.fullmatch(r"[\w.-]+", self.experiment):
             return f"experiment-{self.experiment}"
         kind, _, rest = self.title.partition(" ")
@@ -79,6 +84,7 @@ def select(outputs: Folders, words: Sequence[str], uri: str | None = None) -> Se
             return replace(
                 of_plan(plan, recorded, notes), title=chosen.title, costs=costs, raced=raced,
                 sweep=chosen.sweep, experiment=chosen.experiment,
+                is_joined=bool(chosen.sweep) and chosen.plan is None,
             )  # fmt: skip
         except Unknown:
             if local.database is None or not local.database.exists():

@@ -1,13 +1,21 @@
 """Archived runs and sweeps: not listed, not meant by names, and unchanged otherwise."""
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 import harness
+from harness.commands.archive import archive
 from harness.commands.register import best_of
-from harness.runfolder.plan import Plan, SweepJob
+from harness.runfolder.about import About
+from harness.runfolder.folder import alone
+from harness.runfolder.history import ARCHIVED
+from harness.runfolder.plan import Plan, SweepJob, change, load_plan
 from harness.runfolder.run import Run
 from harness.runfolder.selection import one_run, select
 from harness.runfolder.sweep import Sweep
@@ -61,6 +69,40 @@ def test_a_sweep_is_put_aside_and_listed_again(
     assert again.stdout == f"sweep {NEW}: 2 run(s) are listed again\n"
     assert listed(command) == ([NEW, OLD], {run.id for run in runs})
     assert command("harness", "status", "--archived").stdout == "nothing was archived\n"
+
+
+def test_a_killed_archive_is_finished_by_the_same_command(
+    command: Command, runs: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The name of a sweep means it until all of its runs are archived."""
+    outputs = tmp_path / "outputs"
+    change(outputs, NEW, lambda plan: replace(plan, about=About(name="pilot")))
+
+    def add_tags(*_: object) -> list[Run]:
+        runs[2].add_tags({ARCHIVED: "true"})
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("harness.commands.archive.add_tags", add_tags)
+        result = CliRunner().invoke(archive, ["pilot", "--outputs", str(outputs)])
+        assert result.exit_code == 1
+    done = command("harness", "archive", "pilot")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert listed(command, "--archived") == ([NEW], {runs[2].id, runs[3].id})
+
+
+def test_what_another_command_says_of_a_sweep_meanwhile_stays(
+    command: Command, runs: list[Run], tmp_path: Path
+) -> None:
+    outputs = tmp_path / "outputs"
+    with ThreadPoolExecutor(3) as pool:
+        note = pool.submit(command, "harness", "note", OLD, "odd")
+        with alone(outputs):
+            archived = pool.submit(command, "harness", "archive", OLD)
+            time.sleep(2)  # both have read the plan, and wait
+    assert (note.result().returncode, archived.result().returncode) == (0, 0)
+    plan = load_plan(outputs, OLD)
+    assert (plan.is_archived, plan.about.note) == (True, "odd")
 
 
 def test_what_another_sweep_has_too_stays_listed(

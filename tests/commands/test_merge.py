@@ -16,10 +16,13 @@ import pytest
 import harness
 from harness.runfolder import merging, pack, removed
 from harness.runfolder.about import About
-from harness.runfolder.folder import all_runs
+from harness.runfolder.folder import all_runs, open_run
 from harness.runfolder.plan import Plan, SweepJob, load_plan, saved_plans
 from harness.runfolder.run import WEIGHTS, Run
+from harness.runfolder.target import Target
+from harness.tracking.store import Store
 from tests.conftest import Command, new_run, record_training
+from tests.tracking.conftest import fresh_store
 
 SWEEP = "xaaaaaaaaa"
 SAID = About()
@@ -135,6 +138,25 @@ def test_a_removed_run_says_what_can_be_done(ours: Path, theirs: Path) -> None:
     assert [each.id for each in merging.merge(ours, theirs).runs] == [run.id]
 
 
+def test_a_removed_sweep_stays_removed_though_another_has_a_run_of_it(
+    ours: Path, theirs: Path
+) -> None:
+    runs = {run.create["params"]["seed"]: run for run in all_runs(theirs)}
+    save(theirs, {"3": runs[3], "9": runs[9]}, name="xbbbbbbbbb")
+    assert len(merging.merge(ours, theirs).sweeps) == 2
+    plan, kept = load_plan(ours, "xbbbbbbbbb"), content(ours / "sweeps")
+    removed.remove(ours, [open_run(ours, runs[9].id)], [plan])
+    merged = merging.merge(ours, theirs)
+    assert merged.refused[1:] == [
+        "sweep xbbbbbbbbb: was removed here; `python -m harness restore xbbbbbbbbb` brings it back"
+    ]
+    assert merged.refused[0].startswith(f"{runs[9].id}: was removed here; ")
+    assert [each.id for _, each in saved_plans(ours)] == [SWEEP]
+    removed.restore(ours, [removed.removed_run(ours, runs[9].id)], [plan])
+    assert content(ours / "sweeps") == kept
+    assert merging.merge(ours, theirs).refused == []
+
+
 def test_merging_again_changes_nothing(ours: Path, theirs: Path) -> None:
     merging.merge(ours, theirs)
     before, plans = content(ours), list(saved_plans(ours))
@@ -229,6 +251,25 @@ def test_a_pack_is_merged_by_commands(
         done = command("harness", "merge", "theirs", "--outputs", "ours")
     assert done.returncode == 1
     assert done.stderr.startswith("not taken in: ")
+
+
+@pytest.mark.service
+@pytest.mark.filterwarnings("ignore")  # MLflow's own
+def test_what_a_killed_merge_took_in_is_delivered_by_the_next(
+    command: Command, tmp_path: Path
+) -> None:
+    runs = [record_training(new_run(tmp_path / "theirs"), 0.5) for _ in range(2)]
+    joined = tmp_path / "joined"
+    fresh_store(joined)
+    assert len(merging.merge(joined, tmp_path / "theirs").runs) == 2, "not delivered yet"
+    done = command("harness", "merge", "theirs", "--outputs", "joined")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "theirs: took in 0 run(s); 2 known already\n"
+    merged = merging.merge(joined, tmp_path / "theirs")
+    assert (merged.known, merged.left) == (2, [])
+    client = Store(Target.local(joined)).client
+    stored = client.search_runs(["1"])
+    assert {run.data.tags["run.id"] for run in stored} == {run.id for run in runs}
 
 
 def tampered(path: Path, name: str, change: str) -> None:

@@ -54,6 +54,25 @@ def test_a_report_that_is_there_shows_the_note(
     assert load_plan(tmp_path / "outputs", SWEEP).about.note == "fast"
 
 
+def test_a_report_over_several_outputs_is_not_that_of_the_sweep(
+    command: Command, runs: list[Run], tmp_path: Path
+) -> None:
+    """A note, or the sweep's command, would write it again with the runs of one of them."""
+    run = record_training(new_run(tmp_path / "server", "tracking=none", "seed=9"), 0.25)
+    Plan(SWEEP, ("-m",), (SweepJob(run.id, "n", {}, "other"),)).save(tmp_path / "server")
+    assert command("harness", "compare", SWEEP).returncode == 0
+    done = command("harness", "compare", SWEEP, "--outputs", "outputs", "--outputs", "server")
+    assert done.returncode == 0, done.stderr
+    assert f"report: outputs/reports/{SWEEP}-joined/index.html" in done.stdout
+    assert command("harness", "note", SWEEP, "too slow").returncode == 0
+    folders = (tmp_path / "outputs/reports" / name for name in (SWEEP, f"{SWEEP}-joined"))
+    reports = [json.loads((folder / "report.json").read_text()) for folder in folders]
+    own, joined = ({row["run"] for row in report["runs"]} for report in reports)
+    assert joined - own == {run.id}
+    assert own <= {each.id for each in runs[:2]}
+    assert [report["note"] for report in reports] == ["too slow", None]
+
+
 def test_runs_are_noted_by_themselves(command: Command, runs: list[Run]) -> None:
     done = command("harness", "note", runs[0].id, runs[3].id, "odd")
     assert done.returncode == 0

@@ -6,15 +6,20 @@ Covers: commands/restore.py, commands/gc.py, runfolder/removed.py, tracking/remo
 import json
 import os
 import pty
+import re
+import shlex
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from harness.runfolder import removed
-from harness.runfolder.folder import all_runs
-from harness.runfolder.plan import Plan, SweepJob, all_plans, load_plan
+from harness.runfolder.folder import all_runs, alone, open_run
+from harness.runfolder.plan import Plan, SweepJob, all_plans, load_plan, sweeps_folder
 from harness.runfolder.run import Run
 from harness.runfolder.status import ExitStatus
 from harness.runfolder.target import Target
@@ -126,6 +131,35 @@ def test_a_sweep_that_was_made_again_takes_no_place_and_loses_none(
     assert command("harness", "rm", SWEEP, "--yes").returncode == 0
 
 
+def test_the_printed_command_brings_back_just_what_was_removed(
+    command: Command, runs: list[Run], tmp_path: Path
+) -> None:
+    """Not what `last` or a filter means among everything that was removed before."""
+    outputs, elsewhere = tmp_path / "outputs", ("--outputs", str(tmp_path / "other runs"))
+    record_training(new_run(outputs, "seed=7", "tracking=none"), 0.5)
+
+    def brings_back(*words: str) -> str:
+        before = {*ids(outputs)}, {plan.id for plan in all_plans(outputs)}
+        done = command("harness", "rm", *words, "--yes")
+        assert (done.returncode, done.stderr) == (0, "")
+        found = re.search(r"`python -m (.*)` brings", done.stdout)
+        assert found is not None
+        again = command(*shlex.split(found[1]))
+        assert (again.returncode, again.stderr) == (0, "")
+        assert ({*ids(outputs)}, {plan.id for plan in all_plans(outputs)}) == before
+        return found[1]
+
+    assert command("harness", "rm", "last", "--yes").returncode == 0
+    assert brings_back("last") == f"harness restore {OTHER}"
+    assert brings_back("last~1") == f"harness restore {SWEEP}"
+    assert brings_back(SWEEP[:3]) == f"harness restore {SWEEP[:3]}"
+    assert brings_back(runs[0].id[:5], runs[1].id[:7]).endswith(runs[1].id[:7])
+    assert {*brings_back("params.seed < 7").split()[2:]} == {run.id for run in runs}
+    outputs.rename(elsewhere[1])
+    outputs = Path(elsewhere[1])
+    assert brings_back(SWEEP, *elsewhere) == shlex.join(["harness", "restore", SWEEP, *elsewhere])
+
+
 def test_gc_removes_for_good_and_remembers(
     command: Command, runs: list[Run], tmp_path: Path
 ) -> None:
@@ -139,6 +173,71 @@ def test_gc_removes_for_good_and_remembers(
     done = command("harness", "restore", runs[0].id)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "is nothing that was removed" in done.stderr
+
+
+@pytest.mark.parametrize("moves", range(4))
+def test_what_a_kill_left_half_done_is_finished_by_the_same_command(
+    command: Command,
+    runs: list[Run],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    moves: int,
+) -> None:
+    """After each number of renames: of two runs, the report, and the plan."""
+    outputs, its = tmp_path / "outputs", runs[:2]
+    (sweeps_folder(outputs) / f"{OTHER}.json").unlink()
+    (outputs / "reports" / SWEEP).mkdir(parents=True)
+    plan = load_plan(outputs, SWEEP)
+    for act, name, left in ((removed.remove, "rm", {runs[2].id}), (removed.restore, "restore", {})):
+        count = iter(range(moves))
+        with monkeypatch.context() as patch:
+
+            def move(path: Path, folder: Path, count: Iterator[int] = count) -> None:
+                next(count)
+                path.rename(folder / path.name)
+
+            for folder in (outputs, removed.place(outputs)):
+                for part in ("runs", "sweeps", "reports"):
+                    (folder / part).mkdir(parents=True, exist_ok=True)
+            patch.setattr(removed, "_move", move)
+            place = outputs if name == "rm" else removed.place(outputs)
+            with pytest.raises(StopIteration):
+                act(outputs, [open_run(place, run.id) for run in its], [plan])
+        done = command("harness", name, SWEEP, *(["--yes"] if name == "rm" else []))
+        assert (done.returncode, done.stderr) == (0, "")
+        assert {*ids(outputs)} == {*(left or (run.id for run in runs))}
+        assert [each.id for each in all_plans(place)] == []
+        assert not (place / "reports" / SWEEP).exists()
+
+
+def test_a_torn_line_of_what_is_gone_takes_no_other_with_it(
+    runs: list[Run], tmp_path: Path
+) -> None:
+    """As a full disk leaves it."""
+    outputs = tmp_path / "outputs"
+    removed.remove(outputs, runs, ())
+    gone = removed.place(outputs) / removed.GONE
+    gone.write_text('{"run": "torn", "na')
+    for run in runs[:2]:
+        removed.erase(outputs, removed.removed_run(outputs, run.id))
+    assert removed.gone(outputs) == {run.id for run in runs[:2]}
+    assert len(gone.read_text().splitlines()) == 3
+
+
+def test_what_gc_removes_meanwhile_is_not_restored(
+    command: Command, runs: list[Run], tmp_path: Path
+) -> None:
+    outputs = tmp_path / "outputs"
+    removed.remove(outputs, [runs[0]], [load_plan(outputs, SWEEP)])
+    with ThreadPoolExecutor(1) as pool, alone(outputs):
+        restore = pool.submit(command, "harness", "restore", SWEEP)
+        time.sleep(2)  # it has seen what was removed, and waits
+        removed.erase(outputs, removed.removed_run(outputs, runs[0].id))
+        removed.erase_rest(outputs)
+    done = restore.result()
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "is nothing that was removed" in done.stderr
+    assert [plan.id for plan in all_plans(outputs)] == [OTHER]
 
 
 def test_a_killed_gc_is_finished_by_the_next(runs: list[Run], tmp_path: Path) -> None:
@@ -194,8 +293,10 @@ def test_mlflow_follows(command: Command, tmp_path: Path) -> None:
     deliver(outputs, *(run.folder for run in made))
     mlflow_id = made[0].delivered()["mlflow_id"]
     client = Store(Target.local(outputs)).client
-    assert command("harness", "rm", made[0].id, "--yes").returncode == 0
+    removed.remove(outputs, [made[0]], ())  # as a killed command leaves it
+    assert command("harness", "rm", made[1].id, "--yes").returncode == 0
     assert client.get_run(mlflow_id).info.lifecycle_stage == "deleted"
+    assert command("harness", "restore", made[1].id).returncode == 0
     done = command("harness", "sync")
     assert (done.returncode, done.stderr) == (0, "")
     assert "1 of 1 runs delivered in full" in done.stdout

@@ -92,6 +92,21 @@ def test_a_broken_mlflow_is_reported_and_delays_no_training(
     assert "ImportError: not well installed" in (tmp_path / "delivery.log").read_text()
 
 
+def test_a_process_that_delivered_all_and_gave_no_answer_is_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without it, a sweep would end without links and without a word."""
+    run = Run(make_run(tmp_path, "aaa"))
+    process = DeliveryProcess(Target.local(tmp_path), tmp_path)
+    process.follow(run)
+    size = run.journal.stat().st_size
+    assert wait_for(lambda: run.delivered().get("offset") == size)
+    process._process.kill()
+    assert process.close().undelivered == {}
+    line = "warning: MLflow: the delivery process ended with status -9, see delivery.log; it has "
+    assert line in capsys.readouterr().err
+
+
 def test_the_log_has_what_was_tried_in_vain(tmp_path: Path) -> None:
     fresh_store(tmp_path)
     client = Store(Target.local(tmp_path)).client
