@@ -1,13 +1,14 @@
 """Which weights are better on the test set: those of the best epoch, or of the last one.
 
-    python tests/benchmarks/bench_weights.py [RECIPE ...] [--seeds 10] [OVERRIDE ...]
+    python tests/benchmarks/bench_weights.py [RECIPE ...] [--seeds 10] [--outputs FOLDER] [OVERRIDE ...]
 
 Trains each recipe with 5,000 validation examples and both kinds of weights saved. Prints the mean
 errors over the seeds in percent: of the lowest validation error, of the test set with the weights
 of that epoch, and with those of the last epoch; then the mean and standard deviation of two
 differences, each with the p-value of a paired t-test. Optimism: how much lower the validation
 error of the best epoch is than that of the last one, by the choice alone if both are equally good.
-Gain: how much lower the test error of the last epoch is than that of the best one.
+Gain: how much lower the test error of the last epoch is than that of the best one. A repeated
+command with `--outputs` goes on where it was ended.
 """
 
 import argparse
@@ -76,15 +77,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("words", nargs="*", metavar="RECIPE | OVERRIDE")
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--outputs", help="keep the runs in this folder")
     options = parser.parse_intermixed_args()
     overrides = [word for word in options.words if "=" in word]
     recipes = [word for word in options.words if "=" not in word] or RECIPES
     print(f"{processor()}; n = {options.seeds} seeds\n")
     print("| recipe | epochs | validation, best | test, best | test, last | optimism | gain |")
     print("|---|---|---|---|---|---|---|")
-    with tempfile.TemporaryDirectory() as outputs:
+    with tempfile.TemporaryDirectory() as temporary:
         for recipe in recipes:
-            measure(recipe, options.seeds, outputs, overrides)
+            measure(recipe, options.seeds, options.outputs or temporary, overrides)
 
 
 if __name__ == "__main__":
