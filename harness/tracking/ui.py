@@ -23,6 +23,8 @@ from harness.tracking.mlflow_private import run_server
 HOST = "127.0.0.1"
 START_S = 120.0
 TAG_S = 30.0
+# A proxy, which HTTP_PROXY may name, cannot reach the loopback of this machine.
+OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 @contextmanager
@@ -59,7 +61,7 @@ def set_tag(address: str, experiment_id: str, key: str, value: str) -> None:
         json.dumps(content).encode(),
         {"Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(request, timeout=TAG_S):
+    with OPENER.open(request, timeout=TAG_S):
         return
 
 
@@ -69,7 +71,7 @@ def _wait(process: psutil.Popen, address: str) -> None:
         if process.poll() is not None:
             raise RuntimeError(f"the MLflow server ended with status {process.returncode}")
         try:
-            with urllib.request.urlopen(address, timeout=2):
+            with OPENER.open(address, timeout=2):
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
