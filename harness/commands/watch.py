@@ -22,7 +22,7 @@ from harness.run.launchers.job_process import LOG
 from harness.run.standing import Standing
 from harness.run.standing_table import standing_table, state
 from harness.run.watched import Watched
-from harness.runfolder import streams
+from harness.runfolder import interpreter, streams
 from harness.runfolder.plan import Plan
 from harness.runfolder.run import Run
 from harness.runfolder.selection import Folders, Unknown, listed
@@ -147,7 +147,7 @@ def _continue(run: Run, standing: Standing, plan: Plan | None) -> str:
     words = (f"resume={run.id}", f"outputs={in_quotes(str(run.outputs))}")
     with (run.folder / LOG).open("ab") as log:
         subprocess.Popen(
-            [sys.executable, "-m", "harness.run", *words],
+            [*interpreter.running("harness.run"), *words],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
     return f"{run.id}: continues; its output goes to {run.folder / LOG}"

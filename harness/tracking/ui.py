@@ -17,6 +17,7 @@ from dataclasses import asdict
 
 import psutil
 
+from harness.runfolder import interpreter
 from harness.runfolder.target import Target
 from harness.tracking.mlflow_private import run_server
 
@@ -38,7 +39,7 @@ def serve(target: Target, port: int) -> Iterator[str]:
         if probe.connect_ex((HOST, port)) == 0:
             raise ValueError(f"--port {port}: something listens there already; choose another port")
     process = psutil.Popen(
-        [sys.executable, "-m", "harness.tracking.ui", HOST, str(port)],
+        [*interpreter.running("harness.tracking.ui"), HOST, str(port)],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
