@@ -13,7 +13,7 @@ from harness.data.atomic import write_text
 from harness.data.override import in_quotes
 from harness.run import conf, overrides
 from harness.run.search import space
-from harness.runfolder import own_code
+from harness.runfolder import interpreter, own_code
 from harness.runfolder.plan import Plan, sweeps_folder
 from harness.runfolder.selection import select
 
@@ -54,7 +54,7 @@ def confirm(study: str, top: int, seeds: int, outputs: Path) -> None:
         refuse(error)
     folders = [f"--config-dir={folder}" for folder in own]
     print(shlex.join(["python", "-m", "harness.run", *folders, *words]), flush=True)
-    os.execv(sys.executable, [sys.executable, "-m", "harness.run", *folders, *words])
+    os.execv(sys.executable, [*interpreter.running("harness.run"), *folders, *words])
 
 
 def _own_folders(plan: Plan) -> list[str]:

@@ -16,12 +16,13 @@ from rich.text import Text
 from harness.commands.keyboard import DOWN, ESCAPE, UP, Wait, keyboard
 from harness.commands.options import EVERY_OUTPUTS, refuse
 from harness.data.atomic import explained
+from harness.data.override import in_quotes
 from harness.run.fitted_table import show
 from harness.run.launchers.job_process import LOG
 from harness.run.standing import Standing
 from harness.run.standing_table import standing_table, state
 from harness.run.watched import Watched
-from harness.runfolder import streams
+from harness.runfolder import interpreter, streams
 from harness.runfolder.plan import Plan
 from harness.runfolder.run import Run
 from harness.runfolder.selection import Folders, Unknown, listed
@@ -143,9 +144,10 @@ def _continue(run: Run, standing: Standing, plan: Plan | None) -> str:
         return f"{run.id}: {state(standing)}, so there is nothing to continue"
     if plan is not None and any("slurm" in word for word in plan.overrides):
         return f"{run.id}: repeat its command, which gives it to Slurm again"
+    words = (f"resume={run.id}", f"outputs={in_quotes(str(run.outputs))}")
     with (run.folder / LOG).open("ab") as log:
         subprocess.Popen(
-            [sys.executable, "-m", "harness.run", f"resume={run.id}", f"outputs={run.outputs}"],
+            [*interpreter.running("harness.run"), *words],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
     return f"{run.id}: continues; its output goes to {run.folder / LOG}"

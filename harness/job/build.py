@@ -190,7 +190,7 @@ def make(kind: str, chosen: Part, shared: Mapping[str, Any], *arguments: Any) ->
             return factory(*arguments, **options)
         except ValueError as error:
             raise PartError(f"{kind}={chosen.name}: {error}") from error
-    with rehearsal.named(f"{kind}={chosen.name}"):
+    with rehearsal.named(f"{kind}={chosen.name}"), own_code.staying():
         made = factory(*arguments, **options)
         rehearsal.check_members(kind, chosen.name, made)
     return made

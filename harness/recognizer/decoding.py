@@ -24,6 +24,7 @@ import numpy as np
 
 from harness.recognizer import picture
 from harness.recognizer.picture import Pixels
+from harness.runfolder import interpreter
 
 LIMIT_S = 5  # of processor time for one picture; the largest take about 1 s
 ELAPSED_S = 60  # for one picture, on a machine that is busy or was suspended
@@ -109,7 +110,7 @@ class Decoder:
 def _start(limit_s: float) -> subprocess.Popen[bytes]:
     """Start the process, in a session of its own: Ctrl-C in a terminal does not reach it."""
     return subprocess.Popen(
-        [sys.executable, "-m", "harness.recognizer.decoding", str(limit_s)],
+        [*interpreter.running("harness.recognizer.decoding"), str(limit_s)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

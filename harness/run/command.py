@@ -27,6 +27,11 @@ def command(arguments: list[str], prestart: Prestart) -> ExitStatus:
     environment.ensure_home()
     parsed = _parser().parse_intermixed_args(arguments)
     try:
+        Path.cwd()
+    except FileNotFoundError:
+        print("error: the working directory was removed; go to another one", file=sys.stderr)
+        return ExitStatus.BAD_INPUT
+    try:
         if len(parsed.config_dir) > 1:
             given = " ".join(f"--config-dir {each}" for each in parsed.config_dir)
             raise ConfigError(f"{given}: expected one folder; put your own files together in it")

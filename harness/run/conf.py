@@ -20,20 +20,30 @@ def conf_path() -> Path:
 def including(folders: Sequence[str]) -> Iterator[None]:
     """Use these folders of the user's as well, for configurations and for modules.
 
-    Raises `ConfigError` for one that is not there, and for a file that hides one of `conf`.
+    Raises `ConfigError` for one that cannot be read, and for a file that hides one of `conf`.
     """
-    paths = tuple(Path(folder).expanduser().resolve() for folder in folders)
-    for path, typed in zip(paths, folders, strict=True):
-        if not path.is_dir():
-            raise ConfigError(f"--config-dir {typed}: there is no such folder")
-        for group in path.iterdir():
-            for file in sorted(group.glob("*.yaml")) if group.is_dir() else ():
-                if (conf_path() / group.name / file.name).is_file():
-                    raise ConfigError(
-                        f"{file}: {group.name}={file.stem} is built in; give the file another name"
-                    )
-    with own_code.searching(paths):
+    with own_code.searching([*map(_checked, folders)]):
         yield
+
+
+def _checked(typed: str) -> Path:
+    """A folder of the user's. Raises `ConfigError`."""
+    try:
+        path = Path(typed).expanduser().resolve()
+        groups = [each for each in path.iterdir() if each.is_dir()]
+    except (FileNotFoundError, NotADirectoryError):
+        raise ConfigError(f"--config-dir {typed}: there is no such folder") from None
+    except (OSError, RuntimeError) as error:  # no permission, no such home, a link to itself
+        raise ConfigError(
+            f"--config-dir {typed}: {getattr(error, 'strerror', error)}; name another folder"
+        ) from None
+    for group in groups:
+        for file in sorted(group.glob("*.yaml")):
+            if (conf_path() / group.name / file.name).is_file():
+                raise ConfigError(
+                    f"{file}: {group.name}={file.stem} is built in; give the file another name"
+                )
+    return path
 
 
 def conf_roots() -> list[Path]:

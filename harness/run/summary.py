@@ -5,6 +5,7 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+from harness.data.override import in_quotes
 from harness.job.predictions import DETERMINED
 from harness.run.fitted_table import show
 from harness.run.run_table import LISTED, sweep_tables
@@ -172,6 +173,6 @@ def _again(histories: Sequence[History], plan: Plan | None, outputs: Path) -> st
     if plan is not None:
         words = plan.overrides
     else:
-        elsewhere = () if outputs == DEFAULT else (f"outputs={outputs}",)
+        elsewhere = () if outputs == DEFAULT else (f"outputs={in_quotes(str(outputs))}",)
         words = (f"resume={histories[0].run}", *elsewhere)
     return shlex.join(["python", "-m", "harness.run", *words])

@@ -155,8 +155,8 @@ def check(
         from harness.run import until
 
         until.check(jobs, line.limits)
-    if not is_preview:
-        _check_folder(Path(jobs[0].config.outputs))
+    if (why := unwritable(Path(jobs[0].config.outputs))) and not is_preview:
+        raise ConfigError(why)
     for job in jobs:
         with freeze.naming(job):
             costs.check(line.costs, job.config)
@@ -196,10 +196,20 @@ def _check_folder(outputs: Path) -> None:
 
 
 def unwritable(outputs: Path) -> str:
-    """Why no runs can be made in outputs; empty if they can. Raises `ConfigError` for a file."""
+    """Why no runs can be made in outputs; empty if they can.
+
+    Raises `ConfigError` for a file, and for a link to nothing, as to a disk that is not mounted.
+    """
     runs = folder.runs_folder(outputs)
     # False also for what may not be looked at.
-    there = next(each for each in (runs, *runs.parents) if allows(each, os.F_OK))
+    there = next(
+        each for each in (runs, *runs.parents) if allows(each, os.F_OK) or each.is_symlink()
+    )
+    if not allows(there, os.F_OK):
+        raise ConfigError(
+            f"outputs={outputs}: {there} is a link to {there.readlink()}, which is not there; make "
+            "that folder, or name another one"
+        )
     if not there.is_dir():
         raise ConfigError(f"outputs={outputs}: {there} is a file; name a folder")
     if allows(there):

@@ -13,6 +13,7 @@ import importlib
 import importlib.util
 import itertools
 import json
+import os
 import sys
 import sysconfig
 import traceback
@@ -68,6 +69,16 @@ def searching(folders: Iterable[str | Path]) -> Iterator[None]:
         _folders.reset(token)
 
 
+@contextlib.contextmanager
+def staying() -> Iterator[None]:
+    """Return to the working directory, which the user's code may leave: `outputs` is there."""
+    here = Path.cwd()
+    try:
+        yield
+    finally:
+        os.chdir(here)
+
+
 def load(name: str, key: str) -> Any:
     """Import what `MODULE:NAME` names.
 
@@ -84,7 +95,8 @@ def load(name: str, key: str) -> Any:
         )
     _extend_path()
     try:
-        module = importlib.import_module(module_name)
+        with staying():
+            module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name and f"{module_name}.".startswith(f"{error.name}."):
             raise OwnCodeError(

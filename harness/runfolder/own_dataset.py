@@ -161,7 +161,8 @@ def _of(settings: DatasetConfig) -> Made:
 def _call(settings: DatasetConfig) -> dict[str, Any]:
     key = f"dataset={settings.name}"
     try:
-        returned = parts.factory("dataset", settings.name)(**settings.options)
+        with own_code.staying():
+            returned = parts.factory("dataset", settings.name)(**settings.options)
     except (PartError, KeyboardInterrupt):
         raise
     except BaseException as error:

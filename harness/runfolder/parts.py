@@ -231,13 +231,13 @@ def settings_class(name: str, function: Factory) -> Any:
     try:
         arguments = list(inspect.signature(function).parameters)
         schema = typing.get_type_hints(function)[arguments[0]]
-        assert dataclasses.is_dataclass(schema)
-        assert len(arguments) == 2
-    except (TypeError, ValueError, NameError, LookupError, AssertionError):
+    except (TypeError, ValueError, NameError, LookupError):
+        schema = None
+    if not dataclasses.is_dataclass(schema) or len(arguments) != 2:
         raise PartError(
             f"trainer={name}: expected a function fit(settings: Settings, run) where Settings is a "
             "dataclass, whose fields are its keys"
-        ) from None
+        )
     return schema
 
 

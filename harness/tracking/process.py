@@ -4,7 +4,6 @@ import json
 import os
 import queue
 import subprocess
-import sys
 import threading
 import time
 from contextlib import suppress
@@ -12,7 +11,7 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from harness.runfolder import ctrl_c
+from harness.runfolder import ctrl_c, interpreter
 from harness.runfolder.optional import attempt, warn
 from harness.runfolder.run import Run
 from harness.runfolder.target import Target
@@ -36,7 +35,7 @@ class DeliveryProcess:
         log = attempt("delivery.log", partial(_writable, log), Path(os.devnull))
         with ctrl_c.held_back(), log.open("ab") as errors:  # also those of its start
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "harness.tracking.delivery"],
+                interpreter.running("harness.tracking.delivery"),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,

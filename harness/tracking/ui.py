@@ -17,12 +17,15 @@ from dataclasses import asdict
 
 import psutil
 
+from harness.runfolder import interpreter
 from harness.runfolder.target import Target
 from harness.tracking.mlflow_private import run_server
 
 HOST = "127.0.0.1"
 START_S = 120.0
 TAG_S = 30.0
+# A proxy, which HTTP_PROXY may name, cannot reach the loopback of this machine.
+OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 @contextmanager
@@ -36,7 +39,7 @@ def serve(target: Target, port: int) -> Iterator[str]:
         if probe.connect_ex((HOST, port)) == 0:
             raise ValueError(f"--port {port}: something listens there already; choose another port")
     process = psutil.Popen(
-        [sys.executable, "-m", "harness.tracking.ui", HOST, str(port)],
+        [*interpreter.running("harness.tracking.ui"), HOST, str(port)],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -59,7 +62,7 @@ def set_tag(address: str, experiment_id: str, key: str, value: str) -> None:
         json.dumps(content).encode(),
         {"Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(request, timeout=TAG_S):
+    with OPENER.open(request, timeout=TAG_S):
         return
 
 
@@ -69,7 +72,7 @@ def _wait(process: psutil.Popen, address: str) -> None:
         if process.poll() is not None:
             raise RuntimeError(f"the MLflow server ended with status {process.returncode}")
         try:
-            with urllib.request.urlopen(address, timeout=2):
+            with OPENER.open(address, timeout=2):
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)

@@ -81,13 +81,13 @@ class Terminal:
 def test_a_run_is_stopped_and_continued_by_keys(tmp_path: Path, idx_folder: Path) -> None:
     own = [
         "dataset=idx", f"dataset.dir={idx_folder}", "dataset.num_val=40", "width=8", "batch=16",
-        "tracking=none", "checkpoint.every=1", "seed=1,2", "epochs=100000",
+        "tracking=none", "checkpoint.every=1", "seed=1,2", "epochs=100000", 'outputs="a=1, b"',
     ]  # fmt: skip
     training = start(tmp_path, "-m", *own)
-    outputs = tmp_path / "outputs"
+    outputs = tmp_path / "a=1, b"
     try:
         first = wait_for(lambda: next((r for r in all_runs(outputs) if r.history().epochs), None))
-        terminal = Terminal(tmp_path)
+        terminal = Terminal(tmp_path, "--outputs", outputs.name)
         assert terminal.shows("1 running, 1 not started.*seed=1 +running +[0-9]+/100000")
         terminal.press("s")
         assert terminal.shows(f"{first.id}: stops after epoch [0-9]+")

@@ -286,6 +286,29 @@ def test_a_file_in_place_of_outputs_is_named(command: Command, tmp_path: Path, w
     assert [each.name for each in tmp_path.iterdir()] == ["file"]
 
 
+@pytest.mark.parametrize("target", ["disk/runs", "outputs"])
+@pytest.mark.parametrize("words", ["", "--dry-run", "resume=last", "-m seed=1,2"])
+def test_a_link_to_nothing_in_place_of_outputs_is_named(
+    command: Command, tmp_path: Path, target: str, words: str
+) -> None:
+    """As to a disk that is not mounted, or to itself."""
+    (tmp_path / "outputs").symlink_to(target)
+    done = command(RUN, *words.split())
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"error: outputs=outputs: outputs is a link to {target}, which is not there; make that "
+        "folder, or name another one\n"
+    )
+    assert [each.name for each in tmp_path.iterdir()] == ["outputs"]
+
+
+@pytest.mark.parametrize("words", ["", "--help", "-m seed=1,2"])
+def test_a_working_directory_that_was_removed_is_named(tmp_path: Path, words: str) -> None:
+    done = bash(tmp_path, f"mkdir x; cd x; rmdir ../x; '{sys.executable}' -m {RUN} {words}")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: the working directory was removed; go to another one\n"
+
+
 def test_the_home_directory_is_expanded(command: Command, tmp_path: Path, idx_folder: Path) -> None:
     (tmp_path / "data").symlink_to(idx_folder)
     words = [word for word in small(idx_folder) if not word.startswith("dataset.dir")]

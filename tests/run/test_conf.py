@@ -52,3 +52,26 @@ def test_the_groups_of_the_checkout() -> None:
     assert groups["normalization"] == ["minmax", "none", "standard", "unit"]
     assert groups["tracking"] == ["local", "none", "server"]
     assert "hydra" not in groups
+
+
+@pytest.mark.parametrize(
+    ("folder", "why"),
+    [
+        ("nowhere", "there is no such folder"),
+        ("file", "there is no such folder"),
+        ("a" * 300, "File name too long; name another folder"),
+        ("loop", "; name another folder"),
+        ("~no-such-user/x", "; name another folder"),
+    ],
+)
+def test_a_folder_that_cannot_be_read_is_one_line(
+    command: Command, tmp_path: Path, folder: str, why: str
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to("loop")
+    for words in ((RUN, "--dry-run"), ("harness", "evaluate", "last")):
+        done = command(*words, "-cd", folder)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith(f"error: --config-dir {folder}: ")
+        assert done.stderr.endswith(f"{why}\n")
+        assert done.stderr.count("\n") == 1

@@ -200,8 +200,8 @@ def test_an_interrupted_sweep_is_130_and_says_how_to_continue(
 
 
 def test_the_printed_commands_work_as_they_are(tmp_path: Path, capsys: Output) -> None:
-    """With outputs in a folder whose name has a space."""
-    outputs = tmp_path / "my outputs"
+    """With outputs in a folder whose name the shell and Hydra read as something else."""
+    outputs = tmp_path / "my outputs=a, b"
     run = record_training(new_run(outputs), 0.5)
     report = Report(undelivered={run.id: "the store is down"})
     status = summarize([run], None, report, run.target(), interrupted=True)
@@ -210,5 +210,5 @@ def test_the_printed_commands_work_as_they_are(tmp_path: Path, capsys: Output) -
     commands = [shlex.split(line.split("`")[1]) for line in err.splitlines() if "`" in line]
     assert commands == [
         ["python", "-m", "harness", "sync", "--outputs", str(outputs)],
-        ["python", "-m", "harness.run", f"resume={run.id}", f"outputs={outputs}"],
+        ["python", "-m", "harness.run", f"resume={run.id}", f'outputs="{outputs}"'],
     ]

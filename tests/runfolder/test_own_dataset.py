@@ -36,10 +36,42 @@ def incomplete(): return {"x_train": np.zeros((4, 2)), "y_train": np.arange(4) %
 SMALL = ("epochs=2", "batch=8", "width=4", "tracking=none", "normalization=standard")
 
 
+LEAVES = """
+import os
+from harness.nn.activations import ReLU
+from own_data import bands
+
+{at_import}
+
+def data():
+    {in_data}
+    return bands()
+
+class Act(ReLU):
+    def __init__(self):
+        {in_part}
+"""
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     (tmp_path / "own_data.py").write_text(SOURCE)
     return tmp_path
+
+
+@pytest.mark.parametrize("place", ["at_import", "in_data", "in_part"])
+def test_code_that_leaves_the_working_directory(
+    command: Command, project: Path, place: str
+) -> None:
+    """What a command writes stays where it was typed."""
+    (project / "elsewhere").mkdir()
+    calls = dict.fromkeys(("at_import", "in_data", "in_part"), "pass")
+    calls[place] = f"os.chdir({str(project / 'elsewhere')!r})"
+    (project / "leaves.py").write_text(LEAVES.format(**calls))
+    done = command(RUN, "dataset=leaves:data", "activation=leaves:Act", *SMALL)
+    assert done.returncode == 0, done.stderr
+    assert [run.status for run in histories(project)] == ["FINISHED"]
+    assert list((project / "elsewhere").iterdir()) == []
 
 
 def test_a_sweep_over_an_own_data_set(command: Command, project: Path) -> None:

@@ -3,6 +3,8 @@
 Covers: harness/runfolder/kinds.py
 """
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 from harness.runfolder import parts
 from harness.runfolder.kinds import KINDS
 from harness.runfolder.parts import Part, PartError
+from tests.conftest import ROOT, python_path
 
 SOURCE = """
 from dataclasses import dataclass, field
@@ -167,6 +170,17 @@ def test_a_trainer_s_keys_are_the_fields_of_its_settings(module: str) -> None:
     ):
         with pytest.raises(PartError, match=expected):
             parts.check("trainer", f"{module}:{name}")
+
+
+def test_a_training_function_is_checked_where_python_drops_assertions(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("def fit(settings: int, run): ...\n")
+    done = subprocess.run(
+        [sys.executable, "-O", "-m", "harness.run", "trainer=mine:fit"],
+        cwd=tmp_path, env=os.environ | python_path(ROOT), capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: trainer=mine:fit: expected a function fit(settings:")
+    assert done.stderr.count("\n") == 1
 
 
 def test_every_built_in_part_can_be_checked() -> None:

@@ -1,7 +1,6 @@
 """The MLflow UI as a child process: a taken port, a server that dies, nothing left behind."""
 
 import socket
-import urllib.request
 from pathlib import Path
 
 import psutil
@@ -37,12 +36,16 @@ def test_a_server_that_ends_is_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.service
 @pytest.mark.filterwarnings("ignore")  # MLflow's own
-def test_the_ui_answers_while_the_block_runs(tmp_path: Path) -> None:
+def test_the_ui_answers_while_the_block_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a proxy is set, which cannot reach this machine's loopback."""
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
     port = free_port()
     others = set(psutil.Process().children(recursive=True))
     with ui.serve(Target.local(tmp_path), port) as address:
         assert address == f"http://127.0.0.1:{port}"
-        with urllib.request.urlopen(f"{address}/health", timeout=30) as answer:
+        with ui.OPENER.open(f"{address}/health", timeout=30) as answer:
             assert answer.status == 200
         ui.set_tag(address, "0", "key", "a value")
         with pytest.raises(OSError, match="HTTP Error 404"):

@@ -7,7 +7,6 @@ checks, so this module imports as little as possible.
 
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -16,9 +15,9 @@ from typing import Self
 from harness.job import forkserver
 from harness.run.launchers.base import LauncherError
 from harness.run.launchers.fork import Fork, fork_job
-from harness.runfolder import ctrl_c
+from harness.runfolder import ctrl_c, interpreter
 
-JOB = (sys.executable, "-m", "harness.job")
+JOB = tuple(interpreter.running("harness.job"))
 
 
 Process = subprocess.Popen[bytes] | Fork

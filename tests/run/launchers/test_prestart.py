@@ -33,7 +33,9 @@ def prepared() -> list[psutil.Process]:
         alive = [c for c in psutil.Process().children() if c.status() != psutil.STATUS_ZOMBIE]
         lines = [tuple(child.cmdline()) for child in alive]
         if all(lines):  # empty for a moment while a process begins
-            return [child for child, line in zip(alive, lines, strict=True) if line[:3] == JOB]
+            return [
+                child for child, line in zip(alive, lines, strict=True) if line[: len(JOB)] == JOB
+            ]
         time.sleep(0.01)
 
 
