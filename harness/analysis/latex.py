@@ -20,6 +20,7 @@ SPECIAL = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     **{letter: f"\\{letter}" for letter in "&%$#_{}"},
     "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",  # others in OT1, the default
+    "[": "{[}", "*": "{*}",  # an option of the end of the row before, where a row begins with it
 }  # fmt: skip
 TEXT_PT = 345  # the width of the text of the class article
 LETTER_PT, SMALL_PT = 4.8, 4.1  # on average, in \normalsize and \footnotesize
@@ -165,10 +166,7 @@ def _percent(objective: Objective) -> str:
 def _spread(summary: Summary, objective: Objective) -> str:
     if math.isnan(summary.mean):
         return "--"
-    mean, deviation = objective.factor * summary.mean, objective.factor * summary.deviation
-    form = (".2f", ".2f") if objective.is_fraction else (".4g", ".2g")
-    text = format(mean, form[0])
-    return text if math.isnan(deviation) else rf"{text} $\pm$ {format(deviation, form[1])}"
+    return tables.spread(summary, objective).removesuffix(" %").replace("±", r"$\pm$")
 
 
 def _p(p: float | None) -> str:
