@@ -277,6 +277,7 @@ def test_a_pack_that_was_changed_is_refused(
         (["pack", "nonsense"], "'nonsense' is no run, sweep"),
         (["pack", "since=2999-01-01"], "there are no runs to pack"),
         (["pack", SWEEP, "--to", "text/a.zip"], "text: is a file; name a folder to write to"),
+        (["pack", SWEEP, "--to", "."], ".: is a folder; name a file to write to"),
     ],
 )
 def test_bad_input_is_one_line(
