@@ -86,8 +86,9 @@ def caption(standings: Sequence[Standing], data: str) -> str:
         whys = list(dict.fromkeys(standing.why for standing in tested))
         count = len(tested)
         times = "one comparison" if count == 1 else f"{count} comparisons"
+        first = "the first row" if best.rank is None else "it"
         text += (
-            f" $p$ is of the difference from it in {escaped(objective.test_title)}"
+            f" $p$ is of the difference from {first} in {escaped(objective.test_title)}"
             f" ({escaped('; '.join(whys))}; two-sided, Holm-corrected for {times})."
         )
     if are_untested(standings):
@@ -96,7 +97,8 @@ def caption(standings: Sequence[Standing], data: str) -> str:
         text += (
             " A setting without $p$ has seeds that were added by results, or got no more by them."
         )
-    for verdict, words in ((TIE, r"not distinguishable from it at 5\,\%"), (BETTER, "better")):
+    of_first = "" if best.rank is None else " from it"
+    for verdict, words in ((TIE, rf"not distinguishable{of_first} at 5\,\%"), (BETTER, "better")):
         if any(standing.verdict == verdict for standing in standings):
             text += f" {MARKS[verdict]}: {words}."
     return text

@@ -142,6 +142,13 @@ def test_one_seed_and_no_validation() -> None:
     assert rows(text) == [["16", "1", "2.00", "--"], ["32", "1", "3.00", "--"]]
 
 
+def test_without_validation_the_first_row_is_what_others_are_compared_with() -> None:
+    runs = [seed_run(b, s, [], (b + s) / 1e3) for b in (16, 32) for s in (1, 2, 3)]
+    standings = ranking.stand(ranking.ordered(group(runs, []), []), {})
+    caption = latex.caption(standings, "")
+    assert "$p$ is of the difference from the first row in test error" in caption
+
+
 def test_an_objective_that_is_no_fraction() -> None:
     objective = Objective.parse("val/loss")
     runs = [seed_run(8, seed, [0.123456], 0.2 + seed / 10, objective) for seed in (1, 2)]
