@@ -231,6 +231,20 @@ def test_a_pack_is_merged_by_commands(
     assert done.stderr.startswith("not taken in: ")
 
 
+def test_a_packed_sweep_brings_no_part_of_another(
+    command: Command, theirs: Path, tmp_path: Path
+) -> None:
+    """Sweeps that share runs: one more run makes it another one, which would be incomplete."""
+    _, third, alone = all_runs(theirs)
+    save(theirs, {"3": third, "9": alone}, name="xccccccccc")
+    save(theirs, {"3": third}, name="xddddddddd")
+    for words, sweeps in (([SWEEP], 2), ([third.id], 3)):
+        done = command("harness", "pack", *words, "--outputs", "theirs", "--to", f"{sweeps}.zip")
+        assert (done.returncode, done.stderr) == (0, "")
+        with pack.opened(tmp_path / f"{sweeps}.zip") as folder:
+            assert len(list((folder / "sweeps").iterdir())) == sweeps, words
+
+
 def tampered(path: Path, name: str, change: str) -> None:
     """Change a pack: a file's content, or the name under which it is listed."""
     archive = zipfile.ZipFile(path)
