@@ -44,12 +44,14 @@ def bands(
     """
     columns = _columns(series)
     figure, axes = new_figure(_with_legend(series, columns))
-    for number, (name, values) in enumerate(series.items()):
+    lines = []
+    for number, values in enumerate(series.values()):
         seen = np.isfinite(values).any(axis=0)
         epochs = np.flatnonzero(seen) + 1 if steps is None else steps[seen]
         shown = values[:, seen]
         style = ("-", "--", ":")[number // len(COLORS) % 3]
-        (line,) = axes.plot(epochs, np.nanmean(shown, axis=0), style, label=_wrapped(name), lw=1.4)
+        (line,) = axes.plot(epochs, np.nanmean(shown, axis=0), style, lw=1.4)
+        lines.append(line)
         if len(epochs) == 1:  # which is no line
             line.set_marker("o")
         if len(values) > 1:
@@ -61,7 +63,7 @@ def bands(
     axes.xaxis.set_major_locator(whole_numbers())
     axes.set_ylabel(label)
     logarithmic(axes, axes.yaxis, [float(v) for values in series.values() for v in values.ravel()])
-    figure.legend(loc="outside lower center", ncols=columns, fontsize=scaled(8))
+    _legend(figure, lines, map(_wrapped, series), columns)
     return figure
 
 
@@ -76,17 +78,18 @@ def against(
     points: name -> (value, mean, lowest, highest). label: of the y axis.
     """
     figure, axes = new_figure()
-    for name, rows in points.items():
+    lines = []
+    for rows in points.values():
         x, mean, low, high = np.array(rows).T
         bars = np.abs(np.array([mean - low, high - mean]))
-        axes.errorbar(x, mean, yerr=bars, label=name, marker="o", ms=4, capsize=3, lw=1.2)
+        lines.append(axes.errorbar(x, mean, yerr=bars, marker="o", ms=4, capsize=3, lw=1.2))
     values = sorted({row[0] for rows in points.values() for row in rows})
     wide(axes, values)
     if len(values) <= 12:
         name_ticks(axes, values)
     axes.set_xlabel(key)
     axes.set_ylabel(label)
-    figure.legend(loc="outside lower center", ncols=2, fontsize=scaled(8))
+    _legend(figure, lines, points, 2)
     return figure
 
 
@@ -151,6 +154,11 @@ def front(
             handletextpad=0,
         )  # fmt: skip
     return figure
+
+
+def _legend(figure: Figure, lines: Sequence[Any], names: Iterable[str], columns: int) -> None:
+    """Add a legend below, also of names with an underscore first, which are left out otherwise."""
+    figure.legend(lines, list(names), loc="outside lower center", ncols=columns, fontsize=scaled(8))
 
 
 def _columns(names: Collection[str]) -> int:

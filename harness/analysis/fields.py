@@ -128,10 +128,13 @@ def pair_fields(pair: Pair, settings: Sequence[Setting]) -> Fields:
 
 
 def value(text: str) -> Any:
-    """The value of a setting from its text: a number, a boolean, None or a list, else the text."""
+    """The value of a setting from its text: a number, a boolean, None or a list, else the text.
+
+    As `settings.number`, `64_32` is no number.
+    """
     if text in WORDS:
         return WORDS[text]
-    for kind in (int, float):
+    for kind in () if "_" in text else (int, float):
         try:
             return kind(text)
         except ValueError:

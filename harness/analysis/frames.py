@@ -46,10 +46,11 @@ def runs(
     """One row a run: id, name, status, times, settings, and the last value of each metric.
 
     Settings are typed by their values (a list stays text) and in dotted columns; only those that
-    differ and the seed, or with `every_setting` all. `sweep` is one that all runs have, else the
-    newest of each. `created` and `ended` are UTC; `seconds` is the training time, `epochs_done` the
-    epochs that were recorded. Raises `ValueError` for a selection that means nothing, or a store
-    that does not answer.
+    differ and the seed, or with `every_setting` all. Of another program, a setting with the name of
+    a metric or of another column is `params.NAME`, such a metric `metrics.NAME`. `sweep` is one
+    that all runs have, else the newest of each. `created` and `ended` are UTC; `seconds` is the
+    training time, `epochs_done` the epochs that were recorded. Raises `ValueError` for a selection
+    that means nothing, or a store that does not answer.
     """
     import pandas as pd
 
@@ -67,10 +68,13 @@ def runs(
         "epochs_done": [len(run.curves.get(metrics.EPOCH_S, ())) for run in recorded],
         "seconds": [float(run.curves.get(metrics.EPOCH_S, np.zeros(0)).sum()) for run in recorded],
     }
+    taken = columns.keys() | set(measured)  # of another program, whose names may be any
     for key in kept:
-        columns[key] = typed([run.params.get(key) for run in recorded])
+        name = f"params.{key}" if key in taken else key
+        columns[name] = typed([run.params.get(key) for run in recorded])
     for key in measured:
-        columns[key] = np.array([run.final.get(key, math.nan) for run in recorded], np.float64)
+        name = f"metrics.{key}" if key in columns else key
+        columns[name] = np.array([run.final.get(key, math.nan) for run in recorded], np.float64)
     return pd.DataFrame(columns)
 
 

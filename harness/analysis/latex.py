@@ -20,6 +20,7 @@ SPECIAL = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     **{letter: f"\\{letter}" for letter in "&%$#_{}"},
     "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",  # others in OT1, the default
+    "[": "{[}", "*": "{*}",  # an option of the end of the row before, where a row begins with it
 }  # fmt: skip
 TEXT_PT = 345  # the width of the text of the class article
 LETTER_PT, SMALL_PT = 4.8, 4.1  # on average, in \normalsize and \footnotesize
@@ -85,8 +86,9 @@ def caption(standings: Sequence[Standing], data: str) -> str:
         whys = list(dict.fromkeys(standing.why for standing in tested))
         count = len(tested)
         times = "one comparison" if count == 1 else f"{count} comparisons"
+        first = "the first row" if best.rank is None else "it"
         text += (
-            f" $p$ is of the difference from it in {escaped(objective.test_title)}"
+            f" $p$ is of the difference from {first} in {escaped(objective.test_title)}"
             f" ({escaped('; '.join(whys))}; two-sided, Holm-corrected for {times})."
         )
     if are_untested(standings):
@@ -95,7 +97,8 @@ def caption(standings: Sequence[Standing], data: str) -> str:
         text += (
             " A setting without $p$ has seeds that were added by results, or got no more by them."
         )
-    for verdict, words in ((TIE, r"not distinguishable from it at 5\,\%"), (BETTER, "better")):
+    of_first = "" if best.rank is None else " from it"
+    for verdict, words in ((TIE, rf"not distinguishable{of_first} at 5\,\%"), (BETTER, "better")):
         if any(standing.verdict == verdict for standing in standings):
             text += f" {MARKS[verdict]}: {words}."
     return text
@@ -165,10 +168,7 @@ def _percent(objective: Objective) -> str:
 def _spread(summary: Summary, objective: Objective) -> str:
     if math.isnan(summary.mean):
         return "--"
-    mean, deviation = objective.factor * summary.mean, objective.factor * summary.deviation
-    form = (".2f", ".2f") if objective.is_fraction else (".4g", ".2g")
-    text = format(mean, form[0])
-    return text if math.isnan(deviation) else rf"{text} $\pm$ {format(deviation, form[1])}"
+    return tables.spread(summary, objective).removesuffix(" %").replace("±", r"$\pm$")
 
 
 def _p(p: float | None) -> str:

@@ -191,8 +191,10 @@ class Measure:
             kept = (key for key in chosen if determines_result(key.removeprefix(PARAMS)))
             chosen = dict.fromkeys(kept)
         chosen.pop(seed or "", None)
+        metrics = {each.metric.replace("/", "_") for each in (self.metric, self.test) if each}
+        names = {key: _shown(key, RESERVED | metrics) for key in chosen}
         return [
-            {_shown(key): value for key in chosen if (value := _value(run, key)) is not None}
+            {name: value for key, name in names.items() if (value := _value(run, key)) is not None}
             for run in runs
         ]
 
@@ -244,10 +246,10 @@ def _matches(key: str, pattern: str) -> bool:
     return key == pattern or fnmatchcase(key, pattern)
 
 
-def _shown(key: str) -> str:
+def _shown(key: str, taken: set[str]) -> str:
     """A key as a table has it: a param by its name, unless the name means something else."""
     name = key.removeprefix(PARAMS)
-    return key if name in RESERVED else name
+    return key if name in taken else name
 
 
 def _last_word(key: str) -> str:

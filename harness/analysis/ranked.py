@@ -153,7 +153,8 @@ def _outcomes(
         if outcome := evidence.outcome(source, run, folder, of_run):
             found[run.run] = outcome
         for note in of_run:
-            missing.setdefault(note.removeprefix(f"{run.run}: "), []).append(note)
+            why = note.removeprefix(f"{run.run}: ").replace(f" in {run.location}", "")
+            missing.setdefault(why, []).append(note)
     notes += [
         each[0] if len(each) == 1 else f"{len(each)} runs: {why}" for why, each in missing.items()
     ]

@@ -1,6 +1,5 @@
 """A comparison as sentences for a paper: one claim a line, with its numbers and its test."""
 
-import math
 from collections.abc import Sequence
 
 from harness.analysis import tables
@@ -54,11 +53,9 @@ def _claim(best: Setting, standing: Standing, comparisons: int) -> str:
 
 def _measured(setting: Setting) -> str:
     """`1.97 % ± 0.05, n = 6`, the test metric of a setting."""
-    summary, objective = setting.test, setting.objective.tested
-    text = tables.figure(summary.mean, objective)
-    if not math.isnan(summary.deviation):
-        deviation = objective.factor * summary.deviation
-        text += f" ± {deviation:.2f}" if objective.is_fraction else f" ± {deviation:.2g}"
+    text = tables.spread(setting.test, setting.objective.tested)
+    if " ± " in text and text.endswith(" %"):
+        text = text.removesuffix(" %").replace(" ± ", " % ± ")
     return f"{text}, n = {len(setting.runs)}"
 
 

@@ -274,13 +274,16 @@ def natural(text: str) -> tuple[Any, ...]:
     if value is not None:
         return (0, value, "")
     parts = re.split(r"(\d+)", text)
-    return (1, 0.0, tuple((0, int(p), "") if p.isdigit() else (1, 0, p) for p in parts))
+    return (1, 0.0, tuple((0, int(p), "") if p.isdecimal() else (1, 0, p) for p in parts))
 
 
 def number(text: str) -> float | None:
-    """The value of a setting as a finite number, or None if it is not one."""
+    """The value of a setting as a finite number, or None if it is not one.
+
+    `64_32` is none: it is a name, though Python reads a number.
+    """
     try:
-        value = float(text)
+        value = math.nan if "_" in text else float(text)
     except ValueError:
         return None
     return value if math.isfinite(value) else None

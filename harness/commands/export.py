@@ -6,6 +6,7 @@ runs. It is for comparison: the memory-mapped cache is smaller and opens a thous
 """
 
 import json
+import math
 import re
 import warnings
 from collections.abc import Callable, Sequence
@@ -175,9 +176,16 @@ def export_figures(
     from harness.analysis import compare
 
     try:
+        if math.isnan(width):
+            raise ValueError("--width nan: expected inches, from 1 to 20")
         own_data.check_folder(to)
         selected = select(outputs, selection or [newest_sweep(outputs, uri)], uri)
         comparison, _ = compare.build(selected, outputs, measure)
+        if not comparison.figures:
+            raise ValueError(
+                f"{selected.title}: there is nothing to draw: no metric by epoch or step, no swept "
+                "number, no predictions"
+            )
     except (ValueError, StoreError) as error:
         refuse(error)
     for note in comparison.notes:
@@ -250,7 +258,7 @@ def _write_content(make: Callable[[], bytes], to: Path | None) -> None:
     """Write to a file, atomically, or to standard output. Bad input ends the command."""
     try:
         if to is not None:
-            own_data.check_folder(to.parent)
+            own_data.check_file(to)
         content = make()
     except (ValueError, StoreError) as error:
         refuse(error)

@@ -27,9 +27,9 @@ def pack(selection: tuple[str, ...], to: Path, outputs: Path) -> None:
         chosen = select(outputs, selection)
         if not chosen.runs and not chosen.unreadable:
             raise ValueError(f"{chosen.title}: there are no runs to pack")
-        own_data.check_folder(to.parent)
+        own_data.check_file(to)
         to.parent.mkdir(parents=True, exist_ok=True)
-        packed = packs.write(to, outputs, chosen.runs, __version__)
+        packed = packs.write(to, outputs, chosen.runs, __version__, of=chosen.plans)
     except ValueError as error:
         refuse(error)
     refused = [*chosen.unreadable, *packed.refused]

@@ -60,7 +60,7 @@ class Examples:
 def natural(name: str) -> list[tuple[int, int, str]]:
     """A sort key by which numbers within names are in numeric order: a2, a10."""
     parts = re.findall(r"[0-9]+|[^0-9]+", name)
-    return [(0, int(part), part) if part.isdigit() else (1, 0, part) for part in parts]
+    return [(0, int(part), part) if part.isdecimal() else (1, 0, part) for part in parts]
 
 
 def check_target(folder: Path, test_share: float) -> None:
@@ -82,6 +82,13 @@ def check_folder(folder: Path) -> None:
     above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not above.is_dir():
         raise ValueError(f"{above}: is a file; name a folder to write to")
+
+
+def check_file(path: Path) -> None:
+    """As `check_folder`, for a file that will be written: raise `ValueError` if it is a folder."""
+    check_folder(path.parent)
+    if path.is_dir():
+        raise ValueError(f"{path}: is a folder; name a file to write to")
 
 
 def write(examples: Examples, folder: Path, *, test_share: float, seed: int = 0) -> list[str]:

@@ -11,7 +11,7 @@ import json
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -37,11 +37,15 @@ class Packed:
     refused: list[str]
 
 
-def write(path: Path, outputs: Path, runs: Sequence[Run], harness_version: str) -> Packed:
+def write(
+    path: Path, outputs: Path, runs: Sequence[Run], harness_version: str, *, of: Sequence[Plan] = ()
+) -> Packed:
     """Write a pack of those of these runs that are whole, and of the sweeps that have any of them.
 
-    Every record and every recorded file of a run is verified first. Without a whole run nothing is
-    written. Raises `ValueError` if one of them is being trained.
+    of: the sweeps whose runs these are; of other sweeps, only those that have no further runs are
+    packed then, as the rest would be incomplete where the pack is merged. Every record and every
+    recorded file of a run is verified first. Without a whole run nothing is written. Raises
+    `ValueError` if one of them is being trained.
     """
     if live := [run.id for run in runs if run.is_live()]:
         raise ValueError(f"{live[0]} is being trained at this moment; pack it when it is done")
@@ -49,13 +53,16 @@ def write(path: Path, outputs: Path, runs: Sequence[Run], harness_version: str) 
     refused = [f"{run.id}: {damage}" for run, damage in damages.items() if damage is not None]
     whole = [run for run, damage in damages.items() if damage is None]
     if whole:
-        _write(path, outputs, whole, harness_version)
+        _write(path, outputs, whole, harness_version, {plan.id for plan in of})
     return Packed(whole, path.stat().st_size if whole else 0, refused)
 
 
-def _write(path: Path, outputs: Path, runs: Sequence[Run], harness_version: str) -> None:
+def _write(
+    path: Path, outputs: Path, runs: Sequence[Run], harness_version: str, of: Collection[str]
+) -> None:
     ids = {run.id for run in runs}
-    plans = [plan for plan in all_plans(outputs) if ids & {job.run for job in plan.jobs}]
+    its = [(plan, {job.run for job in plan.jobs}) for plan in all_plans(outputs)]
+    plans = [plan for plan, jobs in its if ids & jobs and (not of or plan.id in of or jobs <= ids)]
     files = [*_run_files(runs), *_sweep_files(outputs, plans)]
 
     def fill(file: Any) -> None:

@@ -39,6 +39,12 @@ def test_svg_fits_into_a_page(name: str) -> None:
     assert svg == CHARTS[name]().svg, "the same values give the same text"
 
 
+def test_a_legend_has_names_that_begin_with_an_underscore() -> None:
+    values = np.array([[3.0, 2.0]])
+    assert ">_target_=a<" in charts.bands("loss", {"_target_=a": values, "b": values}).svg
+    assert ">_loss<" in charts.against("batch", {"_loss": [(16, 2, 1, 3)]}).svg
+
+
 @pytest.mark.parametrize(
     ("values", "scale"),
     [

@@ -122,13 +122,18 @@ def test_a_decided_sweep_has_ended_all_settings_but_one(tmp_path: Path) -> None:
 
 
 def test_a_reason_why_predictions_are_missing_is_one_note(tmp_path: Path) -> None:
-    runs = [make_run(tmp_path, batch, 1) for batch in (5, 9, 30, 40)]
-    for run in runs[:3]:
+    runs = [make_run(tmp_path, batch, 1) for batch in (5, 9, 30, 40, 50, 60)]
+    for run in (*runs[:3], *runs[4:]):
         (Path(run.location) / "predictions/test.npz").unlink()
+    for run in runs[:3]:
         run.params["trainer.name"] = "mine.train:fit"
     (Path(runs[3].location) / "predictions/test.npz").write_bytes(b"")
-    several, one = [note for note in build(tmp_path, *runs).notes if "no paired test" in note]
+    notes = [note for note in build(tmp_path, *runs).notes if "no paired test" in note]
+    several, one, lost = notes
     assert several.startswith("3 runs: trainer=mine.train:fit gave no predictions of the test set")
+    assert lost == (
+        "2 runs: the artifact predictions/test.npz is missing; no paired test on its examples"
+    )
     assert one.startswith(f"{runs[3].run}: predictions/test.npz cannot be read")
 
 

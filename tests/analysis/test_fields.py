@@ -51,6 +51,7 @@ def test_csv_and_json_have_no_nan() -> None:
         ("16", 16), ("0.5", 0.5), ("1e-05", 1e-05), ("true", True), ("False", False),
         ("null", None), ("[512, 256]", [512, 256]), ("['mine:a']", ["mine:a"]), ("[a,b]", "[a,b]"),
         ("adam", "adam"), ("inf", "inf"), ("nan", "nan"), ("-", None), ("", None), ("[", "["),
+        ("64_32", "64_32"),
     ],
 )  # fmt: skip
 def test_settings_are_typed_in_json(text: str, value: object) -> None:

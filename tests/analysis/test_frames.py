@@ -14,8 +14,11 @@ import harness
 from harness.analysis import fields, frames
 from harness.runfolder.plan import Plan, SweepJob
 from harness.runfolder.run import Run
+from harness.runfolder.status import RunStatus
 from harness.runfolder.sweep import Sweep
 from harness.runfolder.target import Target
+from harness.tracking.recorded import Journals, Recorded
+from harness.tracking.selection import Selection
 from tests.analysis.conftest import make_run
 from tests.conftest import new_run, record_training
 from tests.tracking.conftest import deliver
@@ -73,6 +76,27 @@ def test_a_run_of_two_sweeps_is_told_by_the_one_that_is_selected(tmp_path: Path)
     assert list(second["sweep"]) == ["fedcba9876"] * 2
     every = harness.runs(outputs=tmp_path).set_index("run")["sweep"]
     assert every[shared.id] == "fedcba9876", "none is common to all: the newest"
+
+
+def test_a_setting_of_another_program_may_have_the_name_of_a_column(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """scikit-learn's and Keras's autologs log the param and the metric `loss`."""
+    runs = [
+        Recorded(
+            f"id{seed}", f"name{seed}", RunStatus.FINISHED,
+            {"loss": "hinge", "name": "svc", "seed": str(seed)}, {}, {"loss": 0.5, "seconds": 7},
+            {}, f"id{seed}",
+        )
+        for seed in (1, 2)
+    ]  # fmt: skip
+    selection = Selection("experiment other", runs, Journals())
+    monkeypatch.setattr(frames, "_select", lambda *_: selection)
+    row = harness.runs(every_setting=True).iloc[0]
+    assert (row["run"], row["name"], row["params.name"], row["seconds"]) == (
+        "id1", "name1", "svc", 0.0,
+    )  # fmt: skip
+    assert (row["params.loss"], row["loss"], row["metrics.seconds"]) == ("hinge", 0.5, 7.0)
 
 
 def test_every_setting_on_request(outputs: Path) -> None:

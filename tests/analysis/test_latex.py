@@ -119,7 +119,8 @@ def test_short_names_are_told_apart(names: list[str], short: list[str]) -> None:
 def test_a_table_is_as_wide_as_the_text(tmp_path: Path, standings: list[Standing]) -> None:
     values = {f"some.rather_long_key_{n}": (f"value{n}.of:It", f"value{n}.of:That") for n in "ab"}
     tables = [latex.table(standings, data="mnist", label="a"), wide(values),
-              wide(values | {"one.more": ("a" * 60, "/" + "long/" * 30)})]  # fmt: skip
+              wide(values | {"one.more": ("a" * 60, "/" + "long/" * 30)}),
+              wide({"width": ("[64, 32]", "[64]", "*")})]  # fmt: skip
     text = "\n".join(
         [r"\documentclass{article}", r"\usepackage{booktabs}", r"\begin{document}", *tables,
          r"\end{document}"]
@@ -141,11 +142,18 @@ def test_one_seed_and_no_validation() -> None:
     assert rows(text) == [["16", "1", "2.00", "--"], ["32", "1", "3.00", "--"]]
 
 
+def test_without_validation_the_first_row_is_what_others_are_compared_with() -> None:
+    runs = [seed_run(b, s, [], (b + s) / 1e3) for b in (16, 32) for s in (1, 2, 3)]
+    standings = ranking.stand(ranking.ordered(group(runs, []), []), {})
+    caption = latex.caption(standings, "")
+    assert "$p$ is of the difference from the first row in test error" in caption
+
+
 def test_an_objective_that_is_no_fraction() -> None:
     objective = Objective.parse("val/loss")
     runs = [seed_run(8, seed, [0.123456], 0.2 + seed / 10, objective) for seed in (1, 2)]
     (row,) = rows(latex.table(ranking.stand(group(runs, []), {}), data="", label="x"))
-    assert row[2] == r"\textbf{0.35 $\pm$ 0.071}"
+    assert row[2] == r"\textbf{0.350 $\pm$ 0.071}", "as many digits as the standard deviation"
 
 
 @pytest.mark.parametrize(
@@ -154,6 +162,8 @@ def test_an_objective_that_is_no_fraction() -> None:
         ("a_b", r"a\_b"),
         ("50 %", r"50 \%"),
         ("a<b|c>", r"a\textless{}b\textbar{}c\textgreater{}"),
+        ("[64, 32]", "{[}64, 32]"),
+        ("*", "{*}"),
         ("{x}^2~\\$", r"\{x\}\textasciicircum{}2\textasciitilde{}\textbackslash{}\$"),
     ],
 )

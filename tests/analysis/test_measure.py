@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.analysis import compare
+from harness.analysis import compare, fields
 from harness.analysis.measure import Measure
 from harness.analysis.ranked import Ranked, rank
 from harness.runfolder.status import RunStatus
@@ -117,6 +117,11 @@ def test_names_that_mean_something_else_keep_their_prefix() -> None:
     runs = [other(n, {"loss": n}, seed=n % 2, n=n // 2, rs=n % 2) for n in range(4)]
     result, _ = ranked(runs, "loss", seed_key="params.rs", settings=["params.n", "params.seed"])
     assert set(result.settings[0].values) == {"params.n", "params.seed"}
+    runs = [other(n, {"val/loss": n}, val_loss="huber" if n < 2 else "mae", rs=n % 2)
+            for n in range(4)]  # fmt: skip
+    result, _ = ranked(runs, "val/loss", seed_key="params.rs")
+    row = fields.run_fields(result.settings[0], result.settings[0].runs[0])
+    assert (row["params.val_loss"], row["val_loss"]) == ("huber", 0)
 
 
 def test_runs_without_a_finite_value_are_counted() -> None:

@@ -62,6 +62,7 @@ def test_a_metric_that_is_higher_where_it_is_better() -> None:
     ]  # fmt: skip
     lines = sentences(ranking.stand(ranking.ordered(group(runs, []), []), {}), data="")
     assert lines[0].startswith("batch=16 was chosen for the highest validation score")
+    assert lines[0].endswith(" has a test score of 5.0040 ± 0.0022, n = 7."), "as in the report"
     assert "has a lower test score than batch=16 (by 2; p " in lines[1]
 
 

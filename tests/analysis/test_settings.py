@@ -129,7 +129,9 @@ def test_a_repeated_seed_is_no_new_evidence() -> None:
 def test_values_sort_as_people_expect() -> None:
     words = ["128", "16", "relu", "[64,32]", "1e-3", "[512,8]"]
     assert sorted(words, key=natural) == ["1e-3", "16", "128", "[64,32]", "[512,8]", "relu"]
+    assert sorted(["m2²", "m10", "²"], key=natural) == ["m2²", "m10", "²"]
     assert number("nan") is None
+    assert number("64_32") is None, "two widths"
     settings = [
         Setting({"batch": "16", "width": "[8]"}, ()),
         Setting({"batch": "2", "width": "8"}, ()),

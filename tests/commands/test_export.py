@@ -163,6 +163,14 @@ def test_figures_by_their_titles(command: Command, trained: Path, tmp_path: Path
         assert b"<svg" in (tmp_path / name).read_bytes()
 
 
+def test_nothing_to_draw_is_one_line(command: Command, tmp_path: Path) -> None:
+    record_training(new_run(tmp_path / "outputs"), 0.5)
+    done = command("harness", "export", "figures", "last")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "there is nothing to draw: no metric by epoch or step, no swept" in done.stderr
+    assert not (tmp_path / "figures").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
@@ -173,6 +181,9 @@ def test_figures_by_their_titles(command: Command, trained: Path, tmp_path: Path
         (["runs", "--to", "a.txt"], "--to a.txt: expected a name that ends in .csv, .parquet"),
         (["runs", "--format", "parquet"], "--format parquet: expected --to FILE as well"),
         (["runs", "--to", "file/a.csv"], "file: is a file; name a folder to write to"),
+        (["latex", "params.lr < 0.4", "--to", "."], ".: is a folder; name a file to write to"),
+        (["figures", "--width", "nan"], "--width nan: expected inches, from 1 to 20"),
+        (["figures", "status = 'FAILED'"], "nothing to compare"),
         (["settings", "params.lr = 9"], "there are no runs to compare"),
     ],
 )

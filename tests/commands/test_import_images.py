@@ -70,6 +70,7 @@ def write_pictures(folder: Path, sizes: dict[str, tuple[int, int]]) -> None:
         (("a10", "a9", "b1", "A1"), ["A1", "a9", "a10", "b1"]),
         (("dog", "2 cats", "10 cats"), ["2 cats", "10 cats", "dog"]),
         (("01", "1", "2"), ["01", "1", "2"]),
+        (("²", "5²", "10"), ["5²", "10", "²"]),
     ],
 )
 def test_classes_are_in_natural_order(

@@ -272,6 +272,20 @@ def test_what_a_killed_merge_took_in_is_delivered_by_the_next(
     assert {run.data.tags["run.id"] for run in stored} == {run.id for run in runs}
 
 
+def test_a_packed_sweep_brings_no_part_of_another(
+    command: Command, theirs: Path, tmp_path: Path
+) -> None:
+    """Sweeps that share runs: one more run makes it another one, which would be incomplete."""
+    _, third, alone = all_runs(theirs)
+    save(theirs, {"3": third, "9": alone}, name="xccccccccc")
+    save(theirs, {"3": third}, name="xddddddddd")
+    for words, sweeps in (([SWEEP], 2), ([third.id], 3)):
+        done = command("harness", "pack", *words, "--outputs", "theirs", "--to", f"{sweeps}.zip")
+        assert (done.returncode, done.stderr) == (0, "")
+        with pack.opened(tmp_path / f"{sweeps}.zip") as folder:
+            assert len(list((folder / "sweeps").iterdir())) == sweeps, words
+
+
 def tampered(path: Path, name: str, change: str) -> None:
     """Change a pack: a file's content, or the name under which it is listed."""
     archive = zipfile.ZipFile(path)
@@ -318,6 +332,7 @@ def test_a_pack_that_was_changed_is_refused(
         (["pack", "nonsense"], "'nonsense' is no run, sweep"),
         (["pack", "since=2999-01-01"], "there are no runs to pack"),
         (["pack", SWEEP, "--to", "text/a.zip"], "text: is a file; name a folder to write to"),
+        (["pack", SWEEP, "--to", "."], ".: is a folder; name a file to write to"),
     ],
 )
 def test_bad_input_is_one_line(
