@@ -54,7 +54,7 @@ def states(cwd: Path) -> Counter[str]:
     [
         (["lr=0.1"], "there is nothing to search"),
         (["lr=interval(0.01, 1)", "width=interval(8,64)"], "int(interval(...)) gives whole"),
-        (["lr=tag(log,interval(0, 1))"], "expected two numbers above 0, the lower first"),
+        (["lr=tag(log,interval(0, 1))"], "expected two finite numbers above 0, the lower first"),
         (["dropout=interval(0,1)"], "dropout=1.0: expected a number from 0 to below 1"),
         (["lr=0.1,0.2", "lr=0.3,0.4"], "give a swept key once"),
         (["lr=0.1,0.2", "dataset.num_val=0"], "a search needs validation examples"),
