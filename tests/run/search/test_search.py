@@ -89,6 +89,12 @@ def test_what_a_search_refuses(texts: list[str], expected: str) -> None:
     assert ("int(interval" in str(error.value)) == ("int(interval" in expected)
 
 
+def test_the_name_of_a_search_means_nothing_else_where_runs_are_selected() -> None:
+    texts = ["lr=0.1,0.2"]
+    with pytest.raises(ConfigError, match=r"study=last: means something else where runs are"):
+        check(sweeper(study="last"), overrides.parse(texts), ["-m", *texts])
+
+
 @pytest.mark.parametrize(
     ("texts", "pruner", "least"),
     [
