@@ -7,6 +7,7 @@ The runs come from MLflow, or from the journals where there is no MLflow. A repo
 import json
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,10 +18,11 @@ from harness.analysis.page import Comparison, Figure
 from harness.analysis.ranked import rank
 from harness.analysis.ranking import SHOWN
 from harness.analysis.settings import Setting
-from harness.analysis.trials import trials
+from harness.analysis.trials import Trial, trials
 from harness.data.atomic import write_text
 from harness.nn import metrics
 from harness.runfolder.cost import Cost
+from harness.runfolder.objective import Objective
 from harness.runfolder.plan import Plan
 from harness.runfolder.run import Run
 from harness.runfolder.selection import Folders
@@ -48,7 +50,8 @@ def after_sweep(plan: Plan, outputs: Path) -> str:
         said = (plan.about.name, plan.about.note, plan.about.question)
         before = _reported(folder, plan.verdict)
         costs = tuple(dict.fromkeys((*plan.costs, *(before.costs if before else ()))))
-        if before != _Reported(finished, said, costs, has_verdict=True):
+        epochs = _epochs(_tried(whole, Objective.of(ranked[0].params)))
+        if before != _Reported(finished, said, costs, epochs, has_verdict=True):
             comparison, chosen = build(replace(whole, costs=costs), outputs)
             files = write(comparison, folder)
             whole.source.attach(chosen, files, f"report/{plan.id}")
@@ -109,7 +112,7 @@ def build(
             "seeds; the others over seeds"
         )
     pairs = ranking.pairs(ranked.shown, outcomes, notes)
-    tried = trials(selection, ranked.objective) if selection.is_search else []
+    tried = _tried(selection, ranked.objective)
     shown_figures = [
         *search_figures.figures(tried, ranked.objective),
         *_figures(settings, outcomes, best, chosen[0], is_search=selection.is_search),
@@ -124,8 +127,18 @@ def build(
     comparison = Comparison(
         title, about, notes, standings, pairs, shown_figures,
         said.name, said.note, said.question, said.asked_after, selection.verdict,
+        _epochs(tried),
     )  # fmt: skip
     return comparison, chosen[0]
+
+
+def _tried(selection: Selection, objective: Objective) -> list[Trial]:
+    return trials(selection, objective) if selection.is_search else []
+
+
+def _epochs(tried: Sequence[Trial]) -> int | None:
+    """How many epochs a search has trained; None of what is none."""
+    return sum(trial.epochs for trial in tried) or None
 
 
 def write(comparison: Comparison, folder: Path) -> list[Path]:
@@ -171,11 +184,15 @@ def _runner_up(settings: list[Setting], outcomes: dict[str, Outcome]) -> tuple[s
 
 @dataclass(frozen=True)
 class _Reported:
-    """A report that is there. said: by the user of the sweep: name, note and question."""
+    """A report that is there. said: by the user of the sweep: name, note and question.
+
+    epochs: of a search with all its trials, also those without a finished run.
+    """
 
     runs: set[str]
     said: tuple[str, str, str]
     costs: tuple[str, ...]
+    epochs: int | None
     has_verdict: bool
 
 
@@ -187,6 +204,7 @@ def _reported(folder: Path, verdict: str) -> _Reported | None:
         has_verdict = not verdict or verdict in (content["verdict"], *content["notes"])
         costs = tuple(str(Cost.parse(each)) for each in content.get("costs", ()))
         runs = {row["run"] for row in content["runs"]}
-        return _Reported(runs, (name, note, question), costs, has_verdict)
+        epochs = content.get("epochs")
+        return _Reported(runs, (name, note, question), costs, epochs, has_verdict)
     except (OSError, ValueError, LookupError, TypeError, AttributeError):  # not there, or damaged
         return None

@@ -85,7 +85,8 @@ class Comparison:
     about: what was compared and when. notes: what was left out or is missing. standings: the
     ranking, best first. pairs: of the settings, by their index in the ranking. name, note,
     question: what the user wrote about the sweep. asked_after: how many runs had finished when the
-    question was asked. verdict: what `until=decided` decided.
+    question was asked. verdict: what `until=decided` decided. epochs: those of the trials of a
+    search, None of what is none.
     """
 
     title: str
@@ -99,6 +100,7 @@ class Comparison:
     question: str = ""
     asked_after: int = 0
     verdict: str = ""
+    epochs: int | None = None
 
     @property
     def lead(self) -> str:
@@ -133,6 +135,7 @@ class Comparison:
                 "question_asked_after_runs": self.asked_after if self.question else None,
                 "answer": self.lead,
                 "verdict": self.verdict or None,
+                "epochs": self.epochs,
                 "costs": list(map(str, self.settings[0].costs)),
                 "notes": list(self.notes),
                 "settings": [fields.typed(row, swept) for row in self.setting_rows()],

@@ -11,9 +11,11 @@ import yaml
 from harness.commands.options import CONFIG_DIR, OUTPUTS, counted, refuse
 from harness.data.atomic import write_text
 from harness.data.override import in_quotes
-from harness.run import conf, overrides
+from harness.run import conf, costs, overrides
+from harness.run.overrides import CommandLine
 from harness.run.search import space
 from harness.runfolder import interpreter, own_code
+from harness.runfolder.objective import KEY as OBJECTIVE
 from harness.runfolder.plan import Plan, sweeps_folder
 from harness.runfolder.selection import select
 
@@ -49,7 +51,7 @@ def confirm(study: str, top: int, seeds: int, outputs: Path) -> None:
             raise ValueError(
                 f"search {plan.id} has {len(settings)} finished setting(s); expected at least two"
             )
-        words = _words(plan, fixed, settings, seeds, outputs)
+        words = _words(plan, objectives(fixed, line), settings, seeds, outputs)
     except ValueError as error:
         refuse(error)
     folders = [f"--config-dir={folder}" for folder in own]
@@ -70,6 +72,16 @@ def _own_folders(plan: Plan) -> list[str]:
             "any more; type --config-dir DIR with the folder that has its files now"
         )
     return [plan.config_dir] if plan.config_dir else []
+
+
+def objectives(fixed: list[str], line: CommandLine) -> list[str]:
+    """The fixed overrides with all objectives; in those of the settings is only the first."""
+    return [
+        costs.typed(line.costs, text.partition("=")[2])
+        if line.costs and text.partition("=")[0] == OBJECTIVE
+        else text
+        for text in fixed
+    ]
 
 
 def _words(

@@ -14,7 +14,7 @@ from harness.analysis import compare, page
 from harness.analysis.ranking import BY_RESULTS, ENDED
 from harness.nn import metrics
 from harness.runfolder.about import About
-from harness.runfolder.plan import AFTERWARDS, DECIDED, Plan, SweepJob
+from harness.runfolder.plan import AFTERWARDS, DECIDED, SEARCH, Plan, SweepJob
 from harness.runfolder.run import Run
 from harness.runfolder.status import RunStatus
 from harness.tracking.recorded import Journals, Recorded
@@ -298,6 +298,21 @@ def test_a_sweep_over_objectives_makes_its_report_once(tmp_path: Path) -> None:
     before = index.stat().st_mtime_ns
     assert compare.after_sweep(plan, tmp_path) == line
     assert index.stat().st_mtime_ns == before
+
+
+def test_the_report_of_a_search_has_trials_that_did_not_finish(tmp_path: Path) -> None:
+    """Also those that came after it, or went on."""
+    runs = [make_run(tmp_path, batch, 1) for batch in (5, 6)]
+    runs.append(make_run(tmp_path, 30, 1, status="KILLED"))
+    jobs = [SweepJob(run.run, run.name, {}, run.run) for run in runs]
+    report = tmp_path / "reports/abc/report.json"
+    for count, epochs in ((2, 6), (3, 9)):
+        compare.after_sweep(Plan("abc", ("-m", SEARCH), tuple(jobs[:count])), tmp_path)
+        assert json.loads(report.read_text())["epochs"] == epochs
+    before = report.stat().st_mtime_ns
+    compare.after_sweep(Plan("abc", ("-m", SEARCH), tuple(jobs)), tmp_path)
+    assert report.stat().st_mtime_ns == before, "it is up to date"
+    assert "left out because not finished: 1 KILLED" in report.read_text()
 
 
 def test_a_report_that_is_written_again_keeps_its_costs(tmp_path: Path) -> None:

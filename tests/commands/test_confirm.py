@@ -4,6 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.commands import confirm
+from harness.run import overrides
+from harness.run.search import space
 from harness.runfolder.plan import Plan
 from tests.conftest import Command, new_run
 
@@ -27,3 +30,11 @@ def test_what_cannot_be_confirmed(
     done = command("harness", "confirm", *words)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert problem in done.stderr
+
+
+@pytest.mark.parametrize("text", ["objective=[val/loss,parameters]", "objective=val/loss"])
+def test_what_is_confirmed_has_all_objectives(text: str) -> None:
+    """So that its table and its report have the front as well."""
+    line = overrides.parse([text, "lr=0.1,0.2", "batch=16"])
+    fixed, _, _ = space.split(line.settings)
+    assert confirm.objectives(fixed, line) == [text, "batch=16"]

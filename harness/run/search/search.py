@@ -32,7 +32,7 @@ from harness.run.search.storage import KEY as STORAGE
 from harness.run.search.workers import Workers
 from harness.runfolder import config as configuration
 from harness.runfolder import keys, own_code
-from harness.runfolder.about import About
+from harness.runfolder.about import RESERVED, About
 from harness.runfolder.config import ConfigError
 from harness.runfolder.objective import DEFAULT, KEY
 from harness.runfolder.plan import load_plan, sweeps_folder
@@ -155,6 +155,11 @@ def check(settings: OptunaSweeper, line: CommandLine, typed: list[str]) -> Searc
     if common:
         raise ConfigError(
             f"{common[0]}: cannot be searched: it changes no result; give every trial the same"
+        )
+    if settings.study and RESERVED.match(settings.study):
+        raise ConfigError(
+            f"hydra.sweeper.study={settings.study}: means something else where runs are selected; "
+            "type another name"
         )
     name = settings.study or keys.digest(sorted([*map(text_of, line.settings), *line.costs]), 10)
     base = compose_one([*fixed, *first, *(f"{space.SEED}={seed}" for seed in seeds[:1])])
@@ -284,7 +289,8 @@ def _change(key: str, before: object, now: object) -> str:
     if key in (DATA, SOURCE, OWN_SOURCE, FILES):  # digests, which tell nothing
         verb = "have" if key == DATA else "has"
         return f"{key} {verb} changed since it started"
-    return f"{key} was {before} when it started and is {now} now"
+    was, is_now = ("were", "are") if key in (THE_SEEDS, THE_COSTS) else ("was", "is")
+    return f"{key} {was} {before} when it started and {is_now} {now} now"
 
 
 def state_elsewhere(search: Search, state: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ batch=choice(16, 64), batch=16,64, normalization=glob(*)    one of them, in no o
 seed=range(5) is not searched: a setting is judged by its mean over these seeds.
 """
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -113,8 +114,7 @@ def _seeds(override: "Override") -> tuple[str, ...]:
     text = text_of(override)
     if is_interval(override):
         raise ConfigError(f"{text}: expected a list of seeds, such as {SEED}='range(1,6)'")
-    with one_line_errors(text):
-        return tuple(dict.fromkeys(sweep_values(override)))
+    return tuple(_values(override))
 
 
 def _parameter(override: "Override") -> Parameter:
@@ -123,10 +123,7 @@ def _parameter(override: "Override") -> Parameter:
         raise ConfigError(f"{text}: expected no other tag than tag(log, interval(LOW, HIGH))")
     if is_interval(override):
         return _interval(override)
-    with one_line_errors(text):
-        values = list(dict.fromkeys(sweep_values(override)))
-    if not values:
-        raise ConfigError(f"{text}: expected at least one value")
+    values = _values(override)
     if is_range(override) and len(values) > 1:
         value: Any = override.value()
         step = abs(value.step)
@@ -137,14 +134,24 @@ def _parameter(override: "Override") -> Parameter:
     return Parameter(key, choices=tuple(values))
 
 
+def _values(override: "Override") -> list[str]:
+    """Each value once, as typed. Raises `ConfigError` if there is none."""
+    text = text_of(override)
+    with one_line_errors(text):
+        values = list(dict.fromkeys(sweep_values(override)))
+    if not values:
+        raise ConfigError(f"{text}: expected at least one value")
+    return values
+
+
 def _interval(override: "Override") -> Parameter:
     value: Any = override.value()
     low, high = value.start, value.end
     assert low is not None, "Hydra's grammar demands both"
     assert high is not None, "Hydra's grammar demands both"
     log = "log" in value.tags
-    if not low < high or (log and low <= 0):
-        expected = "two numbers above 0" if log else "two numbers"
+    if not -math.inf < low < high < math.inf or (log and low <= 0):
+        expected = "two finite numbers above 0" if log else "two finite numbers"
         raise ConfigError(f"{text_of(override)}: expected {expected}, the lower first")
     whole = isinstance(low, int) and isinstance(high, int)
     return Parameter(override.get_key_element(), low=low, high=high, log=log, whole=whole)

@@ -54,7 +54,7 @@ def states(cwd: Path) -> Counter[str]:
     [
         (["lr=0.1"], "there is nothing to search"),
         (["lr=interval(0.01, 1)", "width=interval(8,64)"], "int(interval(...)) gives whole"),
-        (["lr=tag(log,interval(0, 1))"], "expected two numbers above 0, the lower first"),
+        (["lr=tag(log,interval(0, 1))"], "expected two finite numbers above 0, the lower first"),
         (["dropout=interval(0,1)"], "dropout=1.0: expected a number from 0 to below 1"),
         (["lr=0.1,0.2", "lr=0.3,0.4"], "give a swept key once"),
         (["lr=0.1,0.2", "dataset.num_val=0"], "a search needs validation examples"),
@@ -87,6 +87,12 @@ def test_what_a_search_refuses(texts: list[str], expected: str) -> None:
     assert expected in str(error.value)
     assert "\n" not in str(error.value)
     assert ("int(interval" in str(error.value)) == ("int(interval" in expected)
+
+
+def test_the_name_of_a_search_means_nothing_else_where_runs_are_selected() -> None:
+    texts = ["lr=0.1,0.2"]
+    with pytest.raises(ConfigError, match=r"study=last: means something else where runs are"):
+        check(sweeper(study="last"), overrides.parse(texts), ["-m", *texts])
 
 
 @pytest.mark.parametrize(
