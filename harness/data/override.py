@@ -31,10 +31,12 @@ def spell(value: Any) -> str:
 def suggest(word: str, known: Iterable[str], cutoff: float = 0.6, then: str = "") -> str:
     """The hint `; did you mean 'batch'?`, or nothing when no known word is close.
 
-    cutoff: the least similarity, from 0 to 1. then: what follows in either case.
+    A known key that ends with the word, as `dataset.num_val` with `num_val`, is close. cutoff: the
+    least similarity, from 0 to 1. then: what follows in either case.
     """
     known = list(known)
     near = [each for each in known if each.lower() == word.lower()]
+    near = near or [each for each in known if each.endswith((f".{word}", f"/{word}"))]
     near = near or difflib.get_close_matches(word, known, 1, cutoff)
     if not near:
         return then and f"; {then}"

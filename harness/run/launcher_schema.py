@@ -125,6 +125,14 @@ def keys(kind: str, name: str) -> dict[str, str]:
     }
 
 
+def every_key() -> list[str]:
+    """The keys of all launchers and sweepers, and those that choose one."""
+    every = [
+        key for kind, schemas in SCHEMAS.items() for name in schemas for key in keys(kind, name)
+    ]
+    return list(dict.fromkeys([*(f"hydra/{kind}" for kind in SCHEMAS), *every]))
+
+
 def check_key(kind: str, name: str, key: str, text: str) -> None:
     """Refuse a key that the chosen engine does not have. Raises `ConfigError`."""
     known = keys(kind, name)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.data.override import quoted, suggest
-from harness.run import grammar, hook
+from harness.run import grammar, hook, launcher_schema
 from harness.run.conf import groups
 from harness.run.hydra_errors import OWN, one_line_errors
 from harness.run.limits import LIMITS, Limits
@@ -239,7 +239,7 @@ def _check_key(override: "Override") -> None:
         return  # the part that is chosen decides
     known = {*meanings(), *groups(), *COMMAND_KEYS}
     if key not in known:
-        hint = suggest(key, known, then="--help lists all keys")
+        hint = suggest(key, [*known, *launcher_schema.every_key()], then="--help lists all keys")
         raise ConfigError(f"{override.input_line}: there is no such key{hint}")
 
 
