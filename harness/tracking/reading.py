@@ -176,13 +176,14 @@ class Reader:
     def elsewhere(self, runs: list[Recorded]) -> list[str]:
         """Notes on sweeps that have some runs among these and more in other experiments."""
         sweeps = {each for run in runs for each in run.tags.get("sweep", "").split(",") if each}
-        known = {run.location for run in runs}
+        others = [*self._experiments.keys() - {run.experiment for run in runs}]
         notes = []
-        for sweep in sorted(sweeps):
-            others = [run for run in self.sweep(sweep).runs if run.location not in known]
-            names = sorted({repr(self._experiments[run.experiment]) for run in others})
-            if others:
-                notes.append(more_elsewhere(sweep, len(others), names))
+        for sweep in sorted(sweeps) if others else ():
+            found = self._search(f"tags.sweep LIKE '%{sweep}%'", others)
+            its = [run for run in found if sweep in run.tags["sweep"].split(",")]
+            names = sorted({repr(self._experiments[run.experiment]) for run in its})
+            if its:
+                notes.append(more_elsewhere(sweep, len(its), names))
         return notes
 
     def run(self, word: str) -> Recorded:
