@@ -122,12 +122,15 @@ class Lines:
         self._name, self._objective = name, objective
         self._epochs = epochs
         self._shown = 0
-        self._begin = time.monotonic()
+        self._begin = 0.0
 
     def epoch(self, epoch: int, values: dict[str, float]) -> None:
         """Print the line."""
+        now = time.monotonic()
+        if not self._shown:  # what came before the first epoch, such as compiling, comes once
+            self._begin = now - values[metrics.EPOCH_S]
         self._shown += 1
-        per_epoch = (time.monotonic() - self._begin) / self._shown
+        per_epoch = (now - self._begin) / self._shown
         left = per_epoch * (self._epochs - epoch)
         done = f"{self._name}  epoch {epoch}/{self._epochs}"
         print(f"{done}  {numbers(values, self._objective)}  {left:.0f} s left", flush=True)

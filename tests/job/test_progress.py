@@ -12,7 +12,7 @@ from harness.runfolder.objective import Objective
 
 VALUES = {
     metrics.TRAIN_LOSS: 0.12345, metrics.TRAIN_ERROR: 0.05, metrics.VAL_ERROR: 0.0625,
-    metrics.EXAMPLES_PER_S: 12345.6,
+    metrics.EXAMPLES_PER_S: 12345.6, metrics.EPOCH_S: 2.0,
 }  # fmt: skip
 
 
@@ -50,13 +50,16 @@ def test_lines(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_time_left_counts_the_epochs_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a resumed run, the earlier epochs took no time now."""
-    clock = iter([0.0, 2.0])
+    """Of a resumed run, the earlier epochs took no time now; what is compiled, once."""
+    clock = iter([100.0, 104.0])
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
     stream = io.StringIO()
     monkeypatch.setattr("sys.stdout", stream)
-    progress.Lines("n", 10, 5).epoch(6, VALUES)
+    lines = progress.Lines("n", 10, 5)
+    lines.epoch(6, VALUES)
     assert stream.getvalue().endswith("  8 s left\n"), "four epochs of two seconds"
+    lines.epoch(7, VALUES)
+    assert stream.getvalue().endswith("  9 s left\n"), "three epochs of three seconds"
 
 
 def test_a_terminal_has_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
