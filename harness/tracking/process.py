@@ -61,14 +61,17 @@ class DeliveryProcess:
         try:
             self._send({"close": True, "view": None if view is None else asdict(view)})
             answer = self._answer()
-            if not answer:
+            if answer is None:
+                silence = f"{self._patience + SILENCE_S:.0f} s"
+                why = f"the delivery process made no progress for {silence}, see delivery.log"
+            elif not answer:
                 with suppress(subprocess.TimeoutExpired):
                     self._process.wait(20)  # it died: with which status?
         except KeyboardInterrupt:
             answer, why = "", "the delivery was interrupted"
         finally:
             self._end()
-        if answer.strip():
+        if answer and answer.strip():
             return Report(**json.loads(answer))
         code = self._process.returncode
         why = why or f"the delivery process ended with status {code}, see delivery.log"
@@ -86,7 +89,8 @@ class DeliveryProcess:
             with suppress(BrokenPipeError):  # closing flushes what a dead process did not read
                 pipe.close()
 
-    def _answer(self) -> str:
+    def _answer(self) -> str | None:
+        """The report as a line; empty if the process died, None if it makes no progress."""
         answers: queue.SimpleQueue[str] = queue.SimpleQueue()
         assert self._process.stdout is not None
         read = self._process.stdout.readline
@@ -107,7 +111,7 @@ class DeliveryProcess:
                 "(Ctrl-C leaves that to `sync`)",
                 flush=True,
             )
-        return ""
+        return None
 
     def _left(self, run: Run) -> int:
         """Bytes of a run's journal that are not delivered."""

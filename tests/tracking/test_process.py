@@ -61,6 +61,19 @@ def test_the_process_follows_and_reports(tmp_path: Path) -> None:
     assert store.points(delivered.read(folder)["mlflow_id"]) == expected_points(folder)
 
 
+def test_a_process_that_makes_no_progress_is_said_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.tracking.process.SILENCE_S", 0.5)
+    process = DeliveryProcess(Target.local(tmp_path), tmp_path, patience=0.5)
+    started = psutil.Process(process._process.pid)
+    started.suspend()
+    process.follow(Run(make_run(tmp_path, "abc")))
+    why = process.close().undelivered["abc"]
+    assert why == "the delivery process made no progress for 1 s, see delivery.log"
+    assert not started.is_running()
+
+
 def test_the_view_of_a_sweep_is_stored_with_its_runs(tmp_path: Path) -> None:
     process = DeliveryProcess(Target.local(tmp_path), tmp_path)
     process.follow(Run(make_run(tmp_path, "aaa")))
