@@ -9,7 +9,8 @@ import click
 from harness.commands.options import PRESENT_OUTPUTS
 from harness.data.atomic import size_of
 from harness.runfolder.checkpoints import FOLDER, spare
-from harness.runfolder.folder import readable_runs, runs_folder
+from harness.runfolder.folder import alone, readable_runs, runs_folder
+from harness.runfolder.merging import put_back
 
 WRITING_S = 60.0  # a half-written file that is younger may still be written
 
@@ -25,6 +26,9 @@ WRITING_S = 60.0  # a half-written file that is younger may still be written
 )
 def clean(outputs: Path, dry_run: bool, everything: bool) -> None:
     """Remove the checkpoints of finished runs and what killed processes left half-written."""
+    if not dry_run:
+        with alone(outputs):
+            put_back(outputs)
     paths = unneeded(outputs, everything=everything)
     freed = sum(size_of(path) for path in paths)
     for path in () if dry_run else paths:

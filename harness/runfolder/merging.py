@@ -4,7 +4,6 @@ Run ids are random, so those of two machines never collide. A run that is known 
 in again, so merging twice changes nothing. What is taken in appears whole or not at all.
 """
 
-import secrets
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -17,6 +16,7 @@ from harness.runfolder.plan import Plan, SweepJob, saved_plans, sweeps_folder
 from harness.runfolder.run import Run, within
 from harness.runfolder.target import LOCAL
 
+BEFORE = ".before"  # ends the name of a run folder whose newer state takes its place
 NOT_COPIED = shutil.ignore_patterns("*.lock", ".*")
 
 
@@ -45,6 +45,7 @@ def merge(outputs: Path, source: Path) -> Merged:
     runs, broken = scan(source)
     merged = Merged(refused=[f"{path.name}: {within(path, problem)}" for path, problem in broken])
     with alone(outputs):
+        put_back(outputs)
         left_out = _removed(outputs)
         for run in runs:
             if run.id in left_out:
@@ -120,13 +121,27 @@ def _copy(run: Run, ours: Run) -> None:
         (copy / delivered.FILE_NAME).unlink()
     fsync_folder(copy)
     if ours.folder.exists():
-        before = ours.folder.with_name(f".{run.id}.{secrets.token_hex(4)}")
+        before = ours.folder.with_name(f".{run.id}{BEFORE}")
+        if before.exists():
+            shutil.rmtree(before)
         ours.folder.rename(before)
         copy.rename(ours.folder)
         shutil.rmtree(before)
     else:
         copy.rename(ours.folder)
     fsync_folder(ours.folder.parent)
+
+
+def put_back(outputs: Path) -> None:
+    """Put back each run that a merge, which was killed then, had put aside for its newer state.
+
+    That state is still hidden. Where it is not, it took its place, and was removed since.
+    """
+    for before in runs_folder(outputs).glob(f".*{BEFORE}"):
+        newer = before.with_name(before.name.removesuffix(BEFORE))
+        folder = before.with_name(newer.name.removeprefix("."))
+        if newer.exists() and not folder.exists():
+            before.rename(folder)
 
 
 def _take_plan(outputs: Path, plan: Plan, saved_ns: int) -> bool:

@@ -4,6 +4,7 @@ Covers: commands/pack.py, runfolder/merging.py, runfolder/pack.py
 """
 
 import json
+import os
 import re
 import shutil
 import zipfile
@@ -183,6 +184,35 @@ def test_a_run_that_went_on_there_is_taken_in(ours: Path, tmp_path: Path) -> Non
     assert list((ours / "runs").glob(".*-*")) == [], "nothing is left over"
     back = merging.merge(theirs, ours)
     assert (back.runs, back.known, back.refused) == ([], 2, [])
+
+
+@pytest.mark.parametrize("words", [["clean"], ["merge", "none"]])
+def test_a_run_that_a_killed_merge_put_aside_is_put_back(
+    ours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command, words: list[str]
+) -> None:
+    theirs = tmp_path / "copy"
+    shutil.copytree(ours, theirs)
+    _, run = all_runs(ours)
+    open_run(theirs, run.id).add_tags({"a": "b"})
+    rename = Path.rename
+
+    def killed(self: Path, target: Path) -> Path:
+        if self.name == f".{run.id}":
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", killed)
+        with pytest.raises(KeyboardInterrupt):
+            merging.merge(ours, theirs)
+    assert not run.folder.exists()
+    for hidden in (ours / "runs").glob(".*"):
+        os.utime(hidden, (0, 0))
+    (tmp_path / "none/runs").mkdir(parents=True)
+    command("harness", *words, "--outputs", str(ours))
+    assert run.is_readable()
+    merging.merge(ours, theirs)
+    assert run.history().tags["a"] == "b"
 
 
 def test_what_went_on_in_both_stays_as_it_is_here(ours: Path, tmp_path: Path) -> None:
