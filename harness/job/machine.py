@@ -80,6 +80,11 @@ class Meter:
         return {key: round(value, 3) for key, value in found.items()}
 
 
+def tells_energy(powercap: Path = POWERCAP) -> bool:
+    """Whether this process can read the energy counters of the machine."""
+    return bool(_counters(powercap))
+
+
 class _Usage:
     """What this process has taken since this object was made."""
 

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
+from harness.job.machine import POWERCAP, tells_energy
 from harness.runfolder.config import ConfigError
-from harness.runfolder.cost import RECORDED, Cost
-from harness.runfolder.objective import KEY, PARTS, metric_names
+from harness.runfolder.cost import ENERGY, RECORDED, Cost
+from harness.runfolder.objective import KEY, PARTS, directed, metric_names
 from harness.runfolder.schema import Config, ScratchConfig
 
 
@@ -21,6 +22,15 @@ def check(costs: Sequence[str], config: Config) -> None:
             Cost.parse(cost).check([*RECORDED, *names])
         except ValueError as error:
             raise ConfigError(f"{typed(costs, config.objective)}: {error}") from None
+
+
+def check_energy(costs: Sequence[str]) -> None:
+    """Refuse energy as a cost where this machine does not tell it. Raises `ConfigError`."""
+    if ENERGY in [directed(cost)[0] for cost in costs] and not tells_energy():
+        raise ConfigError(
+            f"{typed(costs)}: {ENERGY}: the energy counters of this machine ({POWERCAP}) are "
+            "missing or cannot be read; expected machine/cpu_s or another metric"
+        )
 
 
 def typed(costs: Sequence[str], objective: str = "METRIC") -> str:

@@ -16,7 +16,7 @@ from harness.nn.compiled import numba_loading
 from harness.run import compose, costs, execute, freeze, misplaced_keys, overrides, signals
 from harness.run.compose import Job
 from harness.run.engines import compose_engines
-from harness.run.launcher_schema import Engines, OptunaSweeper
+from harness.run.launcher_schema import Engines, OptunaSweeper, SlurmLauncher
 from harness.run.launchers import choose
 from harness.run.launchers.prestart import Prestart
 from harness.run.overrides import CommandLine
@@ -103,6 +103,7 @@ def _search(
     from harness.run.search import study
 
     search = searching.check(sweeper, line, typed)
+    _check_energy(line, engines)
     _check_folder(search.outputs)
     _check_driver(_target_of(search.base))
     choose.check(engines.launcher, search.base.required_threads, is_sweep=True)
@@ -157,6 +158,7 @@ def check(
         until.check(jobs, line.limits)
     if (why := unwritable(Path(jobs[0].config.outputs))) and not is_preview:
         raise ConfigError(why)
+    _check_energy(line, engines)
     for job in jobs:
         with freeze.naming(job):
             costs.check(line.costs, job.config)
@@ -187,6 +189,11 @@ def _check_common(jobs: list[Job]) -> None:
         values = {configuration.leaves(job.config)[key] for job in jobs}
         if len(values) > 1:
             raise ConfigError(f"{key}: cannot be swept; give every job the same, found {values}")
+
+
+def _check_energy(line: CommandLine, engines: Engines) -> None:
+    if not isinstance(engines.launcher, SlurmLauncher):  # whose machines are others
+        costs.check_energy(line.costs)
 
 
 def _check_folder(outputs: Path) -> None:

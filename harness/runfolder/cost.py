@@ -17,11 +17,12 @@ from harness.nn import metrics
 from harness.runfolder.objective import MAX, check_direction, directed
 
 PARAMETERS = "model/parameters"  # the metric with the number of a network's parameters
+ENERGY = "machine/energy_j"  # only where the machine tells it
 SHORT = {"parameters": PARAMETERS}
 # What every run of the built-in trainer records beside the metrics of the parts of its data.
 RECORDED = (
     PARAMETERS, metrics.EPOCH_S, metrics.EXAMPLES_PER_S, "machine/cpu_s", "machine/peak_memory_mb",
-    "machine/energy_j",
+    ENERGY,
 )  # fmt: skip
 TIME = "time/"
 

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 import harness
+from harness.job import machine
 from harness.job.machine import Meter
 from harness.runfolder import optional
 from harness.runfolder.history import History
@@ -178,6 +179,7 @@ def test_energy_that_cannot_be_read_is_left_out_in_silence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert "energy_j" not in begun(tmp_path / "missing").totals(), "as in a virtual machine"
+    assert not machine.tells_energy(tmp_path / "missing")
     package(tmp_path / "one", 0, 5)
     locked = package(tmp_path / "one", 1, 5)
     locked.unlink()
@@ -186,6 +188,7 @@ def test_energy_that_cannot_be_read_is_left_out_in_silence(
     counter = package(tmp_path / "two", 0, 5)
     meter = begun(tmp_path / "two")
     assert meter.totals()["energy_j"] == 0
+    assert machine.tells_energy(tmp_path / "two")
     counter.write_text("\n")
     assert "energy_j" not in meter.totals()
     counter.write_text("1000000\n")

@@ -18,3 +18,13 @@ def test_what_the_built_in_trainer_records_is_known() -> None:
     assert str(caught.value).endswith("did you mean 'time/epoch_s'?")
     with pytest.raises(ConfigError, match=r"val/top2_error: expected one of"):
         costs.check(["val/top2_error"], composed())
+
+
+def test_energy_is_a_cost_where_the_machine_tells_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    energy = ["parameters", "machine/energy_j"]
+    monkeypatch.setattr(costs, "tells_energy", lambda: True)
+    costs.check_energy(energy)
+    monkeypatch.setattr(costs, "tells_energy", lambda: False)
+    costs.check_energy(["machine/cpu_s"])
+    with pytest.raises(ConfigError, match=r"energy_j: the energy counters of this machine"):
+        costs.check_energy(energy)
