@@ -70,12 +70,17 @@ class Plan:
     @property
     def is_search(self) -> bool:
         """Whether it is a search, whose jobs are those of its trials."""
-        return any(word.startswith(SEARCH) for word in self.overrides)
+        return self._has(SEARCH)
 
     @property
     def is_raced(self) -> bool:
         """Whether its settings get their seeds by results, so that some have fewer than others."""
-        return self.is_search or any(word.startswith(RACE) for word in self.overrides)
+        return self.is_search or self._has(RACE)
+
+    def _has(self, typed: str) -> bool:
+        """Whether an override begins so, with Hydra's quotes or without."""
+        plain = (word.replace("'", "").replace('"', "") for word in self.overrides)
+        return any(word.lstrip("+").startswith(typed) for word in plain)
 
     @property
     def is_limited(self) -> bool:

@@ -23,6 +23,9 @@ def test_a_plan_is_read_as_it_was_saved(tmp_path: Path) -> None:
 def test_a_search_is_known_by_its_command() -> None:
     words = ("-m", "hydra/sweeper=optuna", "lr=interval(0.1,1)")
     assert Plan("a", words, ()).is_search
+    for quoted in ("hydra/sweeper='optuna'", "'hydra/sweeper=optuna'", "+hydra/sweeper=optuna"):
+        assert Plan("a", ("-m", quoted), ()).is_search
+    assert Plan("a", ("-m", 'until="decided"'), ()).is_raced
     assert not Plan("a", ("-m", "lr=0.1,1"), ()).is_search
 
 
