@@ -24,7 +24,6 @@ NETWORKS = "McNemar"  # the test of two networks
 BY_RESULTS = "seeds were added by results"  # why there is no test with a fixed number of them
 SHOWN = 12  # settings whose curves are drawn and whose predictions are compared
 
-SMOOTHING = "label_smoothing"
 BEYOND = f"only the first {SHOWN} are tested on examples"
 
 
@@ -113,12 +112,11 @@ def _unequal(settings: Sequence[Setting]) -> list[str]:
             "epochs, which is never worse than that of the last: they are ranked above equal runs "
             f"with weights=last; the {objective.test_title} has no such advantage"
         )
-    measures = {"loss", SMOOTHING} if objective.part == "train" else {"loss"}
     losses = {
-        tuple(each for each in run.settings.items() if each[0].partition(".")[0] in measures)
+        tuple(each for each in run.settings.items() if objective.depends_on(each[0]))
         for run in runs
     }
-    if objective.name == "loss" and len(losses) > 1:
+    if len(losses) > 1:
         notes.append(
             f"the {objective.title} of different losses is not one measure: its ranking does not "
             "say which setting is better; another metric does, with objective=METRIC"

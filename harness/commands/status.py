@@ -54,7 +54,7 @@ def status(
     """
     selection += () if since is None else (f"since={since}",)
     folders = [removed.place(each) if is_removed else each for each in outputs]
-    listed = Outputs(folders)
+    listed = Outputs(folders, of_archived=is_archived)
     try:
         runs = list(listed.select(selection).runs if selection else listed.runs)
         if is_archived or not (selection or is_removed):

@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
-from harness.nn import metrics
 from harness.runfolder import config as configuration
 from harness.runfolder.cost import Cost
-from harness.runfolder.objective import KEY, Objective
+from harness.runfolder.objective import KEY, SMOOTHING, Objective
 from harness.runfolder.schema import Config
 
-NUM_TRAIN, WEIGHTS, SMOOTHING = "dataset.num_train", "weights", "label_smoothing"
+NUM_TRAIN, WEIGHTS = "dataset.num_train", "weights"
 KINDS = {
     KEY: "different objectives",
     WEIGHTS: "the best epoch, which is never worse, and of the last",
@@ -21,19 +20,16 @@ EXAMPLES = "different validation examples"
 def judged_by(config: Config, costs: Sequence[str] = ()) -> dict[str, object]:
     """The settings that decide what a value measures, and on which examples, by key.
 
-    The loss and its options are among them where an objective is its value, and label smoothing
-    where that is the training loss. With fewer training examples, a setting is judged on the same
-    ones. costs: the further objectives.
+    With fewer training examples, a setting is judged on the same ones. costs: the further
+    objectives.
     """
-    measured = [Objective.parse(config.objective).metric, *(Cost.parse(c).metric for c in costs)]
-    is_loss = any(metric.rpartition("/")[2] == "loss" for metric in measured)
+    measured = [Objective(Cost.parse(each).metric) for each in (config.objective, *costs)]
     return {
         key: value
         for key, value in configuration.leaves(config).items()
         if key in (KEY, WEIGHTS)
         or (key.startswith("dataset.") and key != NUM_TRAIN)
-        or (key.partition(".")[0] == "loss" and is_loss)
-        or (key == SMOOTHING and metrics.TRAIN_LOSS in measured)
+        or any(metric.depends_on(key) for metric in measured)
     }
 
 

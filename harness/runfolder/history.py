@@ -1,5 +1,6 @@
 """The state of a run, read from its journal: the last record of each kind counts."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -126,9 +127,11 @@ class History:
                 )  # fmt: skip
             case "epoch":
                 earlier = [e for e in self.epochs if e["epoch"] < record["epoch"]]
-                return replace(self, epochs=[*earlier, record])
+                tags = self.tags | tags_of(record)
+                return replace(self, epochs=[*earlier, record], tags=tags)
             case "final":
-                return replace(self, final=record["metrics"])
+                tags = self.tags | tags_of(record)
+                return replace(self, final=record["metrics"], tags=tags)
             case "tags":
                 tags = record["tags"]
                 if record.get("by") == USER:
@@ -162,7 +165,13 @@ def tags_of(record: Record) -> dict[str, str]:
             return dict(record["tags"])
         case "end":
             return {"error": record["error"]} if record["error"] else {}
-    return {}
+    # MLflow would store infinity as 1.797e308: a tag holds it instead.
+    notes = [
+        f"{key} = {value} at step {record['epoch']}"
+        for key, value in record.get("metrics", {}).items()
+        if not math.isfinite(value)
+    ]
+    return {"nonfinite": notes[-1]} if notes else {}
 
 
 def how_pruned(status: RunStatus, error: str | None, tags: Mapping[str, str]) -> str:
@@ -190,7 +199,8 @@ def read_history(path: Path) -> History:
     try:
         for record, _ in scan(path):
             if record["kind"] == "epoch" and _follows(history.epochs, record):
-                history.epochs.append(record)  # most records by far; the list is this one's own
+                history.epochs.append(record)  # most records by far; list and tags are its own
+                history.tags.update(tags_of(record))
             else:
                 history = history.then(record)
             unknown |= dict.fromkeys(versions.unknown_of(record))

@@ -12,7 +12,7 @@ from typing import Any
 
 from harness.nn import metrics
 
-KEY = "objective"
+KEY, SMOOTHING = "objective", "label_smoothing"
 MAX, MIN = ":max", ":min"
 PARTS = {"val": "validation", "train": "training"}
 BUILT_IN = ("loss", "error")  # recorded of every part without being asked for
@@ -72,6 +72,14 @@ class Objective:
     def name(self) -> str:
         """The metric without its part: `error`."""
         return self.metric.partition("/")[2]
+
+    def depends_on(self, key: str) -> bool:
+        """Whether a setting decides what the metric measures, so that its values are unequal.
+
+        Of a loss these are the loss and its options; label smoothing is in that of training only.
+        """
+        is_loss = key.partition(".")[0] == "loss" or (key == SMOOTHING and self.part == "train")
+        return self.name == "loss" and is_loss
 
     @property
     def test_key(self) -> str:

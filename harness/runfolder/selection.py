@@ -183,12 +183,13 @@ def shown_plans(outputs: Path) -> list[Plan]:
 class Outputs:
     """The runs and sweeps of some outputs folders, listed once.
 
+    of_archived: whether words that are no ids mean what was archived, instead of the rest.
     runs: oldest first. broken: run folders without a readable journal, by name, each with its
     problem. plans: with the time in ns when it was saved and the folder that has it.
     """
 
-    def __init__(self, folders: Sequence[Path]) -> None:
-        self.folders = folders
+    def __init__(self, folders: Sequence[Path], *, of_archived: bool = False) -> None:
+        self.folders, self.of_archived = folders, of_archived
         scanned = [folder.scan(each) for each in folders]
         self.runs = _sorted(run for runs, _ in scanned for run in runs)
         self.broken = {path.name: problem for _, broken in scanned for path, problem in broken}
@@ -201,17 +202,18 @@ class Outputs:
 
     @cached_property
     def own(self) -> tuple[Run, ...]:
-        """The runs that need not be named by their ids: no reproductions, nothing archived."""
+        """The runs that need not be named by their ids: no reproductions, none archived."""
         return tuple(
             run
             for run in self.runs
-            if REPRODUCES not in run.create["tags"] and run.id not in self.archived
+            if REPRODUCES not in run.create["tags"]
+            and (run.id in self.archived) == self.of_archived
         )
 
     @cached_property
     def shown(self) -> list[tuple[int, Plan, Path]]:
         """The plans without those that were archived, themselves or by all their runs."""
-        return [each for each in self.plans if not self._is_aside(each[1])]
+        return [each for each in self.plans if self._is_aside(each[1]) == self.of_archived]
 
     @cached_property
     def aside(self) -> list[tuple[int, Plan, Path]]:

@@ -13,10 +13,10 @@ from contextlib import suppress
 from filelock import Timeout
 
 from harness.data.atomic import write_text
-from harness.runfolder import delivered, history, journal
+from harness.runfolder import delivered, journal
 from harness.runfolder.about import NOTE
 from harness.runfolder.artifacts import Artifact
-from harness.runfolder.history import ARCHIVED, OF_ATTEMPT, USER
+from harness.runfolder.history import ARCHIVED, OF_ATTEMPT, USER, tags_of
 from harness.runfolder.liveness import FolderLock
 from harness.runfolder.run import Run
 from harness.runfolder.status import RunStatus
@@ -295,17 +295,6 @@ class Follower:
         if is_unsure and artifact.path in store.artifacts(self.mlflow_id, [artifact.path]):
             return
         store.log_artifact(self.mlflow_id, self.run.folder, artifact.path)
-
-
-def tags_of(record: journal.Record) -> dict[str, str]:
-    """The tags that a record sets in the store."""
-    # MLflow would store infinity as 1.797e308: a tag holds it instead.
-    notes = [
-        f"{key} = {value} at step {record['epoch']}"
-        for key, value in record.get("metrics", {}).items()
-        if not math.isfinite(value)
-    ]
-    return history.tags_of(record) | ({"nonfinite": notes[-1]} if notes else {})
 
 
 def points_of(records: list[journal.Record]) -> dict[str, list[Point]]:

@@ -56,6 +56,7 @@ def test_a_sweep_is_put_aside_and_listed_again(
     )
     assert listed(command) == ([OLD], {runs[0].id, runs[1].id, runs[4].id})
     assert listed(command, "--archived") == ([NEW], {runs[2].id, runs[3].id})
+    assert listed(command, "--archived", "--since", "1h") == ([NEW], {runs[2].id, runs[3].id})
     assert listed(command, NEW) == ([NEW], {runs[2].id, runs[3].id})
     assert newest_sweep(outputs) == OLD
     assert select(outputs, ["last"]).title == f"sweep {OLD}"

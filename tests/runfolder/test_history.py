@@ -1,5 +1,6 @@
 """The history of a run: every kind of record, and what the last one of each kind means."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,11 @@ def test_tags_are_also_what_the_last_attempt_was(tmp_path: Path) -> None:
     history = read(tmp_path, *failed, ("start", START | {"host": "b", "threads": 2}))
     assert (history.tags["host"], history.tags["threads"]) == ("b", "2")
     assert "error" not in history.tags
+
+
+def test_a_value_that_is_not_finite_is_a_tag(tmp_path: Path) -> None:
+    history = read(tmp_path, epoch(1, a=1.0), epoch(2, a=math.inf, b=0.5), epoch(3, a=1.0))
+    assert history.tags["nonfinite"] == "a = inf at step 2"
 
 
 @pytest.mark.parametrize("status", ["FINISHED", "FAILED", "KILLED"])

@@ -97,3 +97,19 @@ def test_what_will_not_be_recorded_is_refused() -> None:
 
 def test_different_objectives_in_order() -> None:
     assert several([LOSS, DEFAULT, Objective("val/loss")]) == [LOSS, DEFAULT]
+
+
+@pytest.mark.parametrize(
+    ("metric", "key", "depends"),
+    [
+        ("val/loss", "loss", True),
+        ("val/loss", "loss.scale", True),
+        ("val/loss", "label_smoothing", False),
+        ("train/loss", "label_smoothing", True),
+        ("train/error", "label_smoothing", False),
+        ("val/error", "loss", False),
+        ("parameters", "loss", False),
+    ],
+)
+def test_what_a_metric_measures(metric: str, key: str, depends: bool) -> None:
+    assert Objective(metric).depends_on(key) == depends
