@@ -8,11 +8,12 @@ from typing import Any
 import numba
 import numpy as np
 
-from harness.nn.activations import LeakyReLU, ReLU, Sigmoid, Tanh
+from harness.nn.activations import GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Tanh
 from harness.nn.compiled import dense
 from harness.nn.compiled.dense import COMPILED, F
 
-CODES: dict[type, int] = {Sigmoid: 0, Tanh: 1, ReLU: 2, LeakyReLU: 3}
+CODES: dict[type, int] = {Sigmoid: 0, Tanh: 1, ReLU: 2, LeakyReLU: 3, GELU: 4, SiLU: 5}
+GELU_C, GELU_K = F(GELU.c), F(GELU.k)
 
 
 @numba.njit(**COMPILED)
@@ -35,7 +36,7 @@ def sum_rows(rows: Any, out: Any) -> None:
 
 @numba.njit(**COMPILED)
 def activate(z: Any, code: int, slope: Any) -> None:
-    """z (n, H) = f(z). code: of CODES; slope: that of LeakyReLU."""
+    """z (n, H) = f(z). code: of CODES, up to 3; slope: that of LeakyReLU."""
     count, width = z.shape
     if code == 2:
         for i in range(count):
@@ -50,6 +51,42 @@ def activate(z: Any, code: int, slope: Any) -> None:
         powers = bits.view(np.float32)
         for i in range(count):
             dense.activate(z[i], code, bits, powers)
+
+
+@numba.njit(**COMPILED)
+def activate_with_slopes(z: Any, code: int, slopes: Any) -> None:
+    """z (n, H) = f(z), and slopes (n, H) = f'(z). code: of CODES, 4 or 5."""
+    count, width = z.shape
+    bits = np.empty(width, np.int32)
+    powers = bits.view(np.float32)
+    clipped, f = np.empty(width, np.float32), np.empty(width, np.float32)
+    for i in range(count):
+        x, slope = z[i], slopes[i]
+        if code == 4:
+            for j in range(width):
+                clipped[j] = max(min(x[j], F(10)), F(-10))
+                f[j] = GELU_C * clipped[j] * (F(1) + GELU_K * clipped[j] * clipped[j])
+            dense.activate(f, 1, bits, powers)  # tanh
+            for j in range(width):
+                twice = F(1) + f[j]
+                u = GELU_C * clipped[j] * (F(1) + F(3) * GELU_K * clipped[j] * clipped[j])
+                slope[j] = F(0.5) * twice * (F(1) + u * (F(1) - f[j]))
+                x[j] *= F(0.5) * twice
+        else:
+            for j in range(width):
+                f[j] = x[j]
+            dense.activate(f, 0, bits, powers)  # sigmoid
+            for j in range(width):
+                a = max(x[j], F(-87)) * f[j]
+                slope[j] = a + f[j] * (F(1) - a)
+                x[j] = a
+
+
+@numba.njit(**COMPILED)
+def multiply(values: Any, factors: Any) -> None:
+    """values *= factors, of arrays of one dimension."""
+    for j in range(values.size):
+        values[j] *= factors[j]
 
 
 @numba.njit(**COMPILED)

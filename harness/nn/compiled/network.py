@@ -47,10 +47,16 @@ def compiled(
 
 
 def _above(left: list[layers.Layer]) -> tuple[Activation | None, int]:
-    """The activation and the window of the pooling that follow a convolution, or None and 1."""
+    """The activation and the window of the pooling that follow a convolution, or None and 1.
+
+    An activation whose derivative needs its input is computed by itself.
+    """
     activation, pool, above = None, 1, left[1:]
-    if above and isinstance(above[0], layers.Activate) and has_row_kernel(above[0]):
-        activation = above.pop(0).activation  # type: ignore[attr-defined]
+    first = above[0] if above else None
+    if isinstance(first, layers.Activate) and has_row_kernel(first):
+        activation = None if first.activation.needs_input else first.activation
+    if activation is not None:
+        del above[0]
     if above and type(above[0]) is convolution.MaxPool2D:
         pool = above[0].size
     return activation, pool

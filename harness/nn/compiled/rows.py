@@ -16,7 +16,15 @@ from numpy.typing import NDArray
 from harness.nn import layers
 from harness.nn.compiled.blas import AS_IS, TURNED, product, sgemm
 from harness.nn.compiled.dense import KERNEL, F
-from harness.nn.compiled.elementwise import CODES, activate, add_bias, mask, multiply_slope
+from harness.nn.compiled.elementwise import (
+    CODES,
+    activate,
+    activate_with_slopes,
+    add_bias,
+    mask,
+    multiply,
+    multiply_slope,
+)
 from harness.nn.compiled.workers import Kernel, Workers
 from harness.nn.parameters import CACHE_LINE, Shape, aligned
 from harness.nn.regularization import draw_bits, threshold
@@ -36,7 +44,8 @@ class Command(NamedTuple):
     arena; inputs NOTHING: they are the group's. width, units: the numbers of an example in them.
     above, below: as outputs and inputs, of the deltas; above NOTHING: it is the group's. weights,
     bias: where they begin in the parameters. bias NOTHING: none is added. number: the code of the
-    activation, or the limit of the bits. bits: where those of the mask begin.
+    activation, or the limit of the bits. kept: where the bits of the mask begin, or, in the arena,
+    the derivatives of the activation; NOTHING: they follow from its outputs.
     """
 
     kind: int
@@ -49,7 +58,7 @@ class Command(NamedTuple):
     weights: int = NOTHING
     bias: int = NOTHING
     number: int = 0
-    bits: int = 0
+    kept: int = NOTHING
 
 
 class RowArrays(NamedTuple):
@@ -123,7 +132,7 @@ class Rows(layers.Layer):
         for command in self._commands:
             if command.kind == DROPOUT:
                 bits = draw_bits((batch, command.width), generator).reshape(-1)
-                self._bits[command.bits : command.bits + bits.size] = bits
+                self._bits[command.kept : command.kept + bits.size] = bits
 
     def forward(self, inputs: Array, training: bool) -> Array:
         """The outputs of the last layer."""
@@ -215,9 +224,12 @@ class Rows(layers.Layer):
                 command = command._replace(kind=DENSE, weights=offsets[0], bias=offsets[1])
             elif isinstance(source, layers.Activate):
                 command = command._replace(kind=ACTIVATE, number=CODES[type(source.activation)])
+                if source.activation.needs_input:
+                    command = command._replace(kept=size)
+                    size += self._room(width)
             elif isinstance(source, layers.Dropout):
                 limit = threshold(source.rate)
-                command = command._replace(kind=DROPOUT, number=limit, bits=bits)
+                command = command._replace(kind=DROPOUT, number=limit, kept=bits)
                 bits += self._batch * width
             self._commands.append(command)
         self._program = np.array(self._commands, np.int64)
@@ -268,7 +280,7 @@ def up(
     """Compute the outputs of all layers for the examples from `begin` to `end`."""
     count = end - begin
     for layer in range(len(program)):
-        kind, source, target, width, units, _1, _2, weights, bias, number, first = program[layer]
+        kind, source, target, width, units, _1, _2, weights, bias, number, kept = program[layer]
         x, at = (inputs, begin * width) if source == NOTHING else (arena, source + begin * width)
         to = target + begin * units
         y = arena[to : to + count * units]
@@ -282,10 +294,13 @@ def up(
         if source != target:
             for j in range(y.size):  # not y[:] = ...: its check of the shapes compiles for seconds
                 y[j] = x[at + j]
-        if kind == ACTIVATE:
+        if kind == ACTIVATE and kept != NOTHING:
+            slopes = arena[kept + begin * units : kept + end * units]
+            activate_with_slopes(y.reshape(count, units), number, slopes.reshape(count, units))
+        elif kind == ACTIVATE:
             activate(y.reshape(count, units), number, numbers[layer])
         elif training:
-            own = bits[first + begin * width : first + end * width]
+            own = bits[kept + begin * width : kept + end * width]
             mask(y, own, number, numbers[layer])
 
 
@@ -300,7 +315,7 @@ def down(
     """
     count = end - begin
     for layer in range(len(program) - 1, lowest - 1, -1):
-        kind, _1, target, width, units, above, below, weights, _2, number, first = program[layer]
+        kind, _1, target, width, units, above, below, weights, _2, number, kept = program[layer]
         d, at = (delta, begin * units) if above == NOTHING else (arena, above + begin * units)
         to = below + begin * width
         out = arena[to : to + count * width]
@@ -313,9 +328,11 @@ def down(
         if above != below:
             for j in range(out.size):
                 out[j] = d[at + j]
-        if kind == ACTIVATE:
+        if kind == ACTIVATE and kept != NOTHING:
+            multiply(out, arena[kept + begin * width : kept + end * width])
+        elif kind == ACTIVATE:
             a = arena[target + begin * width : target + end * width]
             multiply_slope(out, a, number, numbers[layer])
         else:
-            own = bits[first + begin * width : first + end * width]
+            own = bits[kept + begin * width : kept + end * width]
             mask(out, own, number, numbers[layer])

@@ -151,7 +151,7 @@ def test_the_same_bits_for_the_same_number_of_threads() -> None:
 
 
 def test_the_layers_of_a_convolution_are_one_kernel_where_they_can_be() -> None:
-    from harness.nn.compiled import convolution, pooling, unpooled
+    from harness.nn.compiled import convolution, pooling, rows, unpooled
     from harness.nn.compiled.network import compiled
     from harness.nn.compiled.workers import Workers
 
@@ -161,5 +161,5 @@ def test_the_layers_of_a_convolution_are_one_kernel_where_they_can_be() -> None:
 
     twin, pool, alone = convolution.Conv2D, pooling.MaxPool2D, unpooled.Unpooled
     assert kinds("relu") == [twin, alone]
-    assert kinds("gelu") == [alone, Activate, pool, alone]
+    assert kinds("gelu") == [alone, rows.Rows, pool, alone]
     assert kinds("own layers")[:2] == [alone, OwnScale]
