@@ -2,11 +2,12 @@
 
     python tests/benchmarks/bench_epoch.py [--threads 1 2] [--only TEXT] [--epochs 6]
 
-Each peer trains 784-...-10 on the 60,000 images of MNIST for some epochs; the peers of a setting
-take turns, epoch by epoch, in one process, because machines are shared. An epoch's seconds are the
-median of the epochs from the third on: the first ones are not what a training costs. The ratios
-are of other peers' seconds to ours with Numba: above 1, ours is faster. Peers that are not
-installed are left out; `products`, only the matrix products, is for networks with convolutions.
+Each peer trains 784-...-10 on the 60,000 images of MNIST, or a network for as many rows of a table
+of noise, for some epochs; the peers of a setting take turns, epoch by epoch, in one process,
+because machines are shared. An epoch's seconds are the median of the epochs from the third on: the
+first ones are not what a training costs. The ratios are of other peers' seconds to ours with Numba:
+above 1, ours is faster. Peers that are not installed are left out; `products`, only the matrix
+products, is for networks with convolutions.
 Needs `pip install jax torch` for the peers.
 
     python tests/benchmarks/bench_epoch.py --check
@@ -58,10 +59,17 @@ SETTINGS = [
         "256-256 relu, nesterov, max-norm, ema, 64",
         (256, 256), "relu", "momentum", 0.01, 64, nesterov=True, max_norm=2.0, ema=0.999,
     ),
+    Setting("256-256 gelu, adam, 64", (256, 256), "gelu", "adam", 1e-3, 64),
+    Setting("256-256 silu, adam, 64", (256, 256), "silu", "adam", 1e-3, 64),
     Setting("512 relu, sgd, 64, no background", (512,), "relu", "sgd", 0.1, 64, background=False),
     Setting(
         "256 relu, adam, 64, no background",
         (256,), "relu", "adam", 1e-3, 64, background=False,
+    ),
+    Setting("20 columns, 64-64 relu, adam, 32", (64, 64), "relu", "adam", 1e-3, 32, features=20),
+    Setting(
+        "100 columns, 256-256 relu, adam, 128",
+        (256, 256), "relu", "adam", 1e-3, 128, features=100,
     ),
     Setting("conv 8-16, 128 relu, adam, 64", (128,), "relu", "adam", 1e-3, 64, channels=(8, 16)),
 ]  # fmt: skip
@@ -69,8 +77,8 @@ PEERS = {"numba": (numba, "numba"), "numpy": (numpy, "numpy"), "jax": (jax, "jax
          "pytorch": (pytorch, "torch"), "products": (products, "numpy")}  # fmt: skip
 
 
-def images(*, background: bool):
-    """MNIST's training images (60000, 784) and labels. background: else noise takes its place."""
+def examples(setting: Setting):
+    """MNIST's training images, or a table of as many rows (60000, features), and their labels."""
     import numpy as np
 
     from harness.data.dataset import load
@@ -78,7 +86,10 @@ def images(*, background: bool):
     with tempfile.TemporaryDirectory() as cache:
         train = load("mnist", cache=cache, num_val=0).train
         inputs, labels = train.inputs.copy(), train.labels.copy()
-    if not background:
+    if setting.features:
+        table = np.random.default_rng(1).random((len(labels), setting.features), np.float32)
+        inputs = 255 * table
+    elif not setting.background:
         is_empty = inputs == 0
         noise = np.random.default_rng(1).integers(1, 64, np.count_nonzero(is_empty), np.uint8)
         inputs[is_empty] = noise
@@ -87,7 +98,7 @@ def images(*, background: bool):
 
 def measured(setting: Setting, names: list[str], epochs: int) -> dict[str, list[float]]:
     """Seconds of each epoch of each peer, which take turns."""
-    data = images(background=setting.background)
+    data = examples(setting)
     peers = {name: PEERS[name][0](setting, *data) for name in names}
     seconds: dict[str, list[float]] = {name: [] for name in names}
     losses = {}

@@ -1,9 +1,10 @@
 """The same training in this package, PyTorch and JAX, for `bench_epoch.py`.
 
-Each function here takes a `Setting` and MNIST's training images (N, 784) and labels (N,), uint8,
-and returns a function that trains one more epoch and returns its mean loss. The work of an epoch:
-shuffling, normalization to [-1, 1], forward, backward and the step of the optimizer. `products`
-does the matrix products of a network with convolutions and nothing else.
+Each function here takes a `Setting`, MNIST's training images (N, 784) uint8 or a table of noise
+(N, features) float32 from 0 to 255, and labels (N,) uint8, and returns a function that trains one
+more epoch and returns its mean loss. The work of an epoch: shuffling, normalization to [-1, 1],
+forward, backward and the step of the optimizer. `products` does the matrix products of a network
+with convolutions and nothing else.
 """
 
 from collections.abc import Callable
@@ -20,7 +21,7 @@ class Setting:
 
     hidden: the widths of the hidden layers. channels: of convolutions before them, each with
     kernels of 3 x 3, the activation and max-pooling of 2 x 2. background: whether the images have
-    theirs; without, it is noise.
+    theirs; without, it is noise. features: columns of a table that is trained on, 0 for images.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Setting:
     nesterov: bool = False
     channels: tuple[int, ...] = ()
     background: bool = True
+    features: int = 0
 
 
 def numpy(setting: Setting, images, labels) -> Epoch:
@@ -64,16 +66,16 @@ def ours(setting: Setting, images, labels, backend: str) -> Epoch:
     from harness.training.threads import blas_threads, cores
     from harness.training.trainer import Trainer
 
-    part = Part(images, labels)
+    part, shape = Part(images, labels), (setting.features,) if setting.features else (28, 28)
     options = {
         "width": setting.hidden,
         "activation": ACTIVATIONS[setting.activation](),
         "dropout": setting.dropout,
     }
     if setting.channels:
-        layers = conv((28, 28), CLASSES, channels=setting.channels, **options)
+        layers = conv(shape, CLASSES, channels=setting.channels, **options)
     else:
-        layers = mlp((28, 28), CLASSES, **options)
+        layers = mlp(shape, CLASSES, **options)
     network = Network.create(layers, images.shape[1], np.random.default_rng(0))
     threads = blas_threads(network.work, setting.batch, cores())
     options = {"weight_decay": setting.weight_decay}
@@ -81,7 +83,7 @@ def ours(setting: Setting, images, labels, backend: str) -> Epoch:
         options["nesterov"] = setting.nesterov
     trainer = Trainer(
         network,
-        Dataset("mnist", "", (28, 28), CLASSES, part, None, part),
+        Dataset("mnist", "", shape, CLASSES, part, None, part),
         OPTIMIZERS[setting.optimizer](network.parameters, **options),
         normalization.fit("minmax", images),
         Options(
@@ -109,7 +111,10 @@ def pytorch(setting: Setting, images, labels) -> Epoch:
     import torch
 
     torch.manual_seed(0)
-    activation = {"sigmoid": torch.nn.Sigmoid, "tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}
+    activation = {
+        "sigmoid": torch.nn.Sigmoid, "tanh": torch.nn.Tanh, "relu": torch.nn.ReLU,
+        "gelu": lambda: torch.nn.GELU(approximate="tanh"), "silu": torch.nn.SiLU,
+    }  # fmt: skip
     layers, below = [], images.shape[1]
     if setting.channels:
         layers, side, inside = [torch.nn.Unflatten(1, (1, 28, 28))], 28, 1
@@ -189,7 +194,10 @@ def jax(setting: Setting, images, labels) -> Epoch:
     key = [jax.random.key(0)]
     pixels, truth = jnp.asarray(np.array(images)), jnp.asarray(labels)
     steps = len(images) // setting.batch  # a scan needs equal batches: the last one is dropped
-    activation = {"sigmoid": jax.nn.sigmoid, "tanh": jnp.tanh, "relu": jax.nn.relu}
+    activation = {
+        "sigmoid": jax.nn.sigmoid, "tanh": jnp.tanh, "relu": jax.nn.relu, "gelu": jax.nn.gelu,
+        "silu": jax.nn.silu,
+    }  # fmt: skip
     function = activation[setting.activation]
     lr, decay, smoothing = setting.lr, setting.weight_decay, setting.label_smoothing
 
