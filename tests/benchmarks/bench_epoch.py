@@ -48,6 +48,10 @@ SETTINGS = [
         "1024-1024 relu, adam, dropout 0.5, 128",
         (1024, 1024), "relu", "adam", 1e-3, 128, dropout=0.5,
     ),
+    Setting(
+        "1536-1024-512 relu, adam, smoothing, 192",
+        (1536, 1024, 512), "relu", "adam", 2e-3, 192, label_smoothing=0.05,
+    ),
     Setting("256 tanh, adam, 32", (256,), "tanh", "adam", 1e-3, 32),
     Setting("256 relu, nesterov, 64", (256,), "relu", "momentum", 0.01, 64, nesterov=True),
     Setting("256 relu, adamw 0.01, 64", (256,), "relu", "adamw", 1e-3, 64, weight_decay=0.01),
@@ -72,6 +76,10 @@ SETTINGS = [
         (256, 256), "relu", "adam", 1e-3, 128, features=100,
     ),
     Setting("conv 8-16, 128 relu, adam, 64", (128,), "relu", "adam", 1e-3, 64, channels=(8, 16)),
+    Setting(
+        "conv 32-64 of 5 x 5, 256 relu, adam, 128",
+        (256,), "relu", "adam", 3e-3, 128, channels=(32, 64), kernel=5,
+    ),
 ]  # fmt: skip
 PEERS = {"numba": (numba, "numba"), "numpy": (numpy, "numpy"), "jax": (jax, "jax"),
          "pytorch": (pytorch, "torch"), "products": (products, "numpy")}  # fmt: skip

@@ -20,8 +20,9 @@ class Setting:
     """What is trained.
 
     hidden: the widths of the hidden layers. channels: of convolutions before them, each with
-    kernels of 3 x 3, the activation and max-pooling of 2 x 2. background: whether the images have
-    theirs; without, it is noise. features: columns of a table that is trained on, 0 for images.
+    kernels of `kernel` x `kernel`, the activation and max-pooling of 2 x 2. background: whether the
+    images have theirs; without, it is noise. features: columns of a table that is trained on, 0 for
+    images.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Setting:
     channels: tuple[int, ...] = ()
     background: bool = True
     features: int = 0
+    kernel: int = 3
 
 
 def numpy(setting: Setting, images, labels) -> Epoch:
@@ -73,7 +75,7 @@ def ours(setting: Setting, images, labels, backend: str) -> Epoch:
         "dropout": setting.dropout,
     }
     if setting.channels:
-        layers = conv(shape, CLASSES, channels=setting.channels, **options)
+        layers = conv(shape, CLASSES, channels=setting.channels, kernel=setting.kernel, **options)
     else:
         layers = mlp(shape, CLASSES, **options)
     network = Network.create(layers, images.shape[1], np.random.default_rng(0))
@@ -119,9 +121,9 @@ def pytorch(setting: Setting, images, labels) -> Epoch:
     if setting.channels:
         layers, side, inside = [torch.nn.Unflatten(1, (1, 28, 28))], 28, 1
         for channels in setting.channels:
-            layers += [torch.nn.Conv2d(inside, channels, 3), activation[setting.activation]()]
-            layers += [torch.nn.MaxPool2d(2)]
-            inside, side = channels, (side - 2) // 2
+            layers += [torch.nn.Conv2d(inside, channels, setting.kernel)]
+            layers += [activation[setting.activation](), torch.nn.MaxPool2d(2)]
+            inside, side = channels, (side - setting.kernel + 1) // 2
         layers, below = [*layers, torch.nn.Flatten()], side * side * inside
     for width in setting.hidden:
         layers += [torch.nn.Linear(below, width), activation[setting.activation]()]
@@ -178,11 +180,12 @@ def jax(setting: Setting, images, labels) -> Epoch:
 
     generator = np.random.default_rng(0)
     weights, below, side, inside = [], images.shape[1], 28, 1
+    k = setting.kernel
     for channels in setting.channels:
-        limit = np.sqrt(6 / (9 * (inside + channels)))
-        kernel = generator.uniform(-limit, limit, (3, 3, inside, channels))
+        limit = np.sqrt(6 / (k**2 * (inside + channels)))
+        kernel = generator.uniform(-limit, limit, (k, k, inside, channels))
         weights += [jnp.asarray(kernel, jnp.float32), jnp.zeros(channels, jnp.float32)]
-        inside, side = channels, (side - 2) // 2
+        inside, side = channels, (side - k + 1) // 2
         below = side * side * inside
     widths = (below, *setting.hidden, CLASSES)
     for below, width in pairwise(widths):
@@ -293,8 +296,9 @@ def products(setting: Setting, images, labels) -> Epoch:
     generator, side, inside = np.random.default_rng(0), 28, 1
     shapes, below = [], images.shape[1]
     for channels in setting.channels:
-        side -= 2
-        shapes.append((setting.batch * side * side, 9 * inside, channels))
+        side -= setting.kernel - 1
+        patch = setting.kernel**2 * inside
+        shapes.append((setting.batch * side * side, patch, channels))
         inside, side = channels, side // 2
         below = side * side * inside
     for width in (*setting.hidden, CLASSES):
