@@ -9,6 +9,7 @@ import click
 
 from harness.commands.note import add_tags, deliver
 from harness.commands.options import OUTPUTS, at_rest, refuse
+from harness.runfolder.hint import hint
 from harness.runfolder.history import ARCHIVED
 from harness.runfolder.plan import change
 from harness.runfolder.selection import Selection, of_others, shown_plans
@@ -47,13 +48,14 @@ def archive(selection: tuple[str, ...], outputs: Path, *, undo: bool) -> None:
     if undo:
         print(f"{chosen.title}: {count} run(s) are listed again")
     else:
-        print(f"{chosen.title}: archived {len(written)} run(s){others}; {_how_to_undo(chosen)}")
+        back = _how_to_undo(outputs, chosen)
+        print(f"{chosen.title}: archived {len(written)} run(s){others}; {back}")
     sys.exit(ExitStatus.FAILED if len(written) < len(its) else deliver(written))
 
 
-def _how_to_undo(chosen: Selection) -> str:
+def _how_to_undo(outputs: Path, chosen: Selection) -> str:
     in_sweeps = {job.run for plan in chosen.plans for job in plan.jobs}
     ids = [plan.id for plan in chosen.plans]
     ids += [run.id for run in chosen.runs if run.id not in in_sweeps]
-    words = " ".join(ids) if len(ids) <= MOST_NAMED else "IDS"
-    return f"`python -m harness archive --undo {words}` lists them again"
+    words = ids if len(ids) <= MOST_NAMED else ["IDS"]
+    return f"`{hint('archive', '--undo', *words, outputs=outputs)}` lists them again"

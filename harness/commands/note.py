@@ -11,6 +11,7 @@ from filelock import Timeout
 
 from harness.commands.options import OUTPUTS, at_rest, refuse
 from harness.runfolder.about import NOTE, SWEEP_NOTE, About
+from harness.runfolder.hint import hint
 from harness.runfolder.optional import attempt
 from harness.runfolder.plan import Plan, change
 from harness.runfolder.run import Run
@@ -78,5 +79,6 @@ def deliver(runs: list[Run]) -> ExitStatus:
     for line in hindered:
         print(f"not delivered yet: {line}", file=sys.stderr)
     if hindered:
-        print("`python -m harness sync` delivers it", file=sys.stderr)
+        again = hint("sync", outputs=runs[0].outputs)
+        print(f"`{again}` delivers it", file=sys.stderr)
     return ExitStatus.UNDELIVERED if hindered else ExitStatus.DONE

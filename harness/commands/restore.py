@@ -9,6 +9,7 @@ from harness.commands.options import OUTPUTS, refuse
 from harness.commands.rm import rename_study
 from harness.runfolder import removed
 from harness.runfolder.folder import alone
+from harness.runfolder.hint import hint
 from harness.runfolder.selection import Selection, Unknown, select
 from harness.runfolder.status import ExitStatus
 
@@ -47,8 +48,8 @@ def _chosen(outputs: Path, selection: tuple[str, ...]) -> Selection:
         chosen = select(removed.place(outputs), selection)
     except Unknown as unknown:
         raise ValueError(
-            f"{unknown.word!r} is nothing that was removed; `python -m harness status "
-            "--removed` lists what was"
+            f"{unknown.word!r} is nothing that was removed; "
+            f"`{hint('status', '--removed', outputs=outputs)}` lists what was"
         ) from None
     if not chosen.runs and not chosen.plans:
         raise ValueError(f"{chosen.title}: nothing of it was removed")

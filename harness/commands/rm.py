@@ -9,9 +9,9 @@ from pathlib import Path
 import click
 
 from harness.commands.options import OUTPUTS, YES, confirmed, refuse
-from harness.run.summary import command
 from harness.runfolder import removed
 from harness.runfolder.folder import all_runs, alone
+from harness.runfolder.hint import hint
 from harness.runfolder.plan import Plan, all_plans, sweeps_folder
 from harness.runfolder.run import Run
 from harness.runfolder.selection import Selection, is_relative, of_others, select
@@ -45,7 +45,7 @@ def rm(selection: tuple[str, ...], yes: bool, outputs: Path) -> None:
             rename_study(outputs, plan, is_removed=True)
     except ValueError as error:
         refuse(error)
-    again = command("restore", *_words(outputs, selection, chosen), outputs=outputs)
+    again = hint("restore", *_words(outputs, selection, chosen), outputs=outputs)
     print(f"removed {_counted(chosen)}; `{again}` brings them back")
     sys.exit(_delete(outputs))
 
@@ -126,5 +126,5 @@ def _delete(outputs: Path) -> ExitStatus:
     for line in problems:
         print(f"still in the store: {line}", file=sys.stderr)
     if problems:
-        print("`python -m harness sync` deletes them there", file=sys.stderr)
+        print(f"`{hint('sync', outputs=outputs)}` deletes them there", file=sys.stderr)
     return ExitStatus.UNDELIVERED if problems else ExitStatus.DONE

@@ -19,6 +19,7 @@ from harness.run.run_table import LISTED, NOTHING, best_row, figures, objectives
 from harness.runfolder import delivered, removed, streams
 from harness.runfolder.about import NOTE
 from harness.runfolder.folder import broken_runs
+from harness.runfolder.hint import hint
 from harness.runfolder.objective import DEFAULT, Objective
 from harness.runfolder.plan import Plan
 from harness.runfolder.run import Run
@@ -88,7 +89,8 @@ def status(
     elif (is_removed or is_archived) and not selection:
         print(f"nothing was {'removed' if is_removed else 'archived'}")
     elif not selection and listed.archived:
-        print(f"all runs in {where} are archived; `python -m harness status --archived` lists them")
+        listing = hint("status", "--archived", outputs=folders)
+        print(f"all runs in {where} are archived; `{listing}` lists them")
     elif not selection:
         print(
             f"no runs in {where}: train one with `python -m harness.run experiment=quick`, or "

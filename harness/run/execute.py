@@ -15,6 +15,7 @@ from harness.run.launchers.base import Launcher, LauncherError
 from harness.run.launchers.prestart import Prestart
 from harness.runfolder import folder
 from harness.runfolder.checkpoints import newest_epoch
+from harness.runfolder.hint import hint
 from harness.runfolder.liveness import FolderLock
 from harness.runfolder.optional import attempt, preload
 from harness.runfolder.plan import Plan, sweeps_folder
@@ -144,7 +145,7 @@ def execute_search(search: "Search", engines: Engines, prestart: Prestart) -> Ex
         print(report_line)
         is_ranked = not valueless and sum(run.is_finished for run in runs) > 1
         if is_ranked and len(search.seeds) < 2:
-            command = summary.command("confirm", search.id, outputs=search.outputs)
+            command = hint("confirm", search.id, outputs=search.outputs)
             print(f"one seed may be luck:      {command}")
     if line := attempt("trials without a run", trials.without_run, ""):
         print(line)

@@ -9,6 +9,7 @@ from harness.data.override import in_quotes
 from harness.job.predictions import DETERMINED
 from harness.run.fitted_table import show
 from harness.run.run_table import LISTED, sweep_tables
+from harness.runfolder.hint import DEFAULT, hint
 from harness.runfolder.history import History
 from harness.runfolder.plan import Plan
 from harness.runfolder.run import LEARNING_CURVES, PREDICTIONS, Run
@@ -18,7 +19,6 @@ from harness.tracking.delivery import Report
 from harness.tracking.views import sweep_link, view_link
 
 UI = "http://127.0.0.1:5000"
-DEFAULT = Path("outputs")  # of conf/config.yaml; commands look there by default
 MOST_NAMES = 3
 
 
@@ -49,7 +49,7 @@ def summarize(
     outputs = runs[0].outputs if runs else DEFAULT
     if plan is not None and len(runs) > sum(table.row_count for table in tables):
         limit = ["--limit", str(len(runs))] if len(runs) > LISTED else []
-        print(f"each run:                  {command('status', plan.id, *limit, outputs=outputs)}")
+        print(f"each run:                  {hint('status', plan.id, *limit, outputs=outputs)}")
     if target is not None:
         _print_delivery(plan, report, target, outputs)
     if plan is None and not interrupted:
@@ -110,7 +110,7 @@ def _print_delivery(plan: Plan | None, report: Report, target: Target, outputs: 
         if target.database is None:
             print(f"compare in the MLflow UI:  {address}")
         else:
-            ui = command("ui", outputs=outputs)
+            ui = hint("ui", outputs=outputs)
             print(f"compare in the MLflow UI:  {ui}   then open {address}")
         for experiment_id in report.experiments.values():
             if plan is not None:
@@ -126,7 +126,7 @@ def _print_delivery(plan: Plan | None, report: Report, target: Target, outputs: 
     for run, why in report.undelivered.items():
         print(f"not delivered yet: {run}: {why}", file=sys.stderr)
     if report.undelivered:
-        print(f"`{command('sync', outputs=outputs)}` delivers the rest", file=sys.stderr)
+        print(f"`{hint('sync', outputs=outputs)}` delivers the rest", file=sys.stderr)
 
 
 def _other_names(plan: Plan, outputs: Path) -> str:
@@ -145,13 +145,7 @@ def _print_what_next(run: Run, history: History) -> None:
     if history.status is RunStatus.FINISHED:
         is_built_in = ":" not in str(history.params["trainer.name"])
         words = ["evaluate", run.id] if is_built_in else ["status"]
-        print(f"next:                      {command(*words, outputs=run.outputs)}")
-
-
-def command(*words: str, outputs: Path) -> str:
-    """A command for these outputs, as it is typed."""
-    elsewhere = [] if outputs == DEFAULT else ["--outputs", str(outputs)]
-    return shlex.join(["python", "-m", "harness", *words, *elsewhere])
+        print(f"next:                      {hint(*words, outputs=run.outputs)}")
 
 
 def _print_how_to_continue(histories: Sequence[History], plan: Plan | None, outputs: Path) -> None:

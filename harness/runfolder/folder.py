@@ -18,6 +18,7 @@ from harness.runfolder import config as configuration
 from harness.runfolder import journal, versions
 from harness.runfolder.config import ConfigError
 from harness.runfolder.frozen_config import frozen_yaml
+from harness.runfolder.hint import hint
 from harness.runfolder.journal import Journal, JournalError
 from harness.runfolder.liveness import HOST, FolderLock
 from harness.runfolder.own_code import FOLDER, Source
@@ -218,7 +219,7 @@ def find(outputs: Path, prefix: str) -> Run:
                 raise ValueError(problem)
         raise ValueError(
             f"run {prefix!r} is not among the {len(runs)} runs in {runs_folder(outputs)}; "
-            "`python -m harness status` lists them"
+            f"`{hint('status', outputs=outputs)}` lists them"
         )
     raise Ambiguous(f"run {prefix!r} could be {named(sorted(matches))}; type more of it")
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from harness.data.atomic import fsync_folder
 from harness.runfolder import delivered, removed
 from harness.runfolder.folder import alone, open_run, runs_folder, scan
+from harness.runfolder.hint import hint
 from harness.runfolder.plan import Plan, SweepJob, saved_plans, sweeps_folder
 from harness.runfolder.run import Run, within
 from harness.runfolder.target import LOCAL
@@ -57,7 +58,7 @@ def merge(outputs: Path, source: Path) -> Merged:
                 merged.refused.append(f"sweep {plan.id!r}: expected an id that is no path")
                 continue
             if _is_removed(outputs, plan):
-                merged.refused.append(f"sweep {plan.id}: {_was_removed(plan.id)}")
+                merged.refused.append(f"sweep {plan.id}: {_was_removed(outputs, plan.id)}")
                 continue
             if _take_plan(outputs, plan, saved_ns):
                 merged.sweeps.append(plan.id)
@@ -73,12 +74,12 @@ def _removed(outputs: Path) -> dict[str, str]:
     )
     kept = [run.id for run in scan(removed.place(outputs))[0]]
     return dict.fromkeys(removed.gone(outputs), for_good) | {
-        each: _was_removed(each) for each in kept
+        each: _was_removed(outputs, each) for each in kept
     }
 
 
-def _was_removed(name: str) -> str:
-    return f"was removed here; `python -m harness restore {name}` brings it back"
+def _was_removed(outputs: Path, name: str) -> str:
+    return f"was removed here; `{hint('restore', name, outputs=outputs)}` brings it back"
 
 
 def _is_removed(outputs: Path, plan: Plan) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 from harness.data.atomic import write_text
 from harness.runfolder.about import About
 from harness.runfolder.folder import Ambiguous, alone, named, open_run
+from harness.runfolder.hint import hint
 from harness.runfolder.run import Run
 
 SEARCH, RACE = "hydra/sweeper=optuna", "until="  # as they are typed
@@ -142,7 +143,8 @@ def _saved(outputs: Path, sweep_id: str) -> tuple[int, Plan]:
     path = sweeps_folder(outputs) / f"{sweep_id}.json"
     if not path.is_file():
         raise ValueError(
-            f"sweep {sweep_id!r} is not in {path.parent}; see `python -m harness status`"
+            f"sweep {sweep_id!r} is not in {path.parent}; "
+            f"`{hint('status', outputs=outputs)}` lists what is there"
         )
     return _read(path)
 

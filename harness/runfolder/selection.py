@@ -19,6 +19,7 @@ from pathlib import Path
 from harness.runfolder import delivered, folder, removed
 from harness.runfolder.filters import FILTER, Filter
 from harness.runfolder.folder import Ambiguous, named, open_run
+from harness.runfolder.hint import hint
 from harness.runfolder.plan import Plan, saved_plans
 from harness.runfolder.run import REPRODUCES, Run
 
@@ -296,30 +297,31 @@ class Outputs:
                 raise ValueError(problem)
         for each in self.folders:
             if len(word) >= ID_PREFIX and (what := removed.named(each, word)):
-                back = f"`python -m harness restore {what.partition(' ')[2]}` brings it back"
-                raise ValueError(f"{what} was removed from {each}; {back}")
+                back = hint("restore", what.partition(" ")[2], outputs=each)
+                raise ValueError(f"{what} was removed from {each}; `{back}` brings it back")
         if word and (aside := self._archived_as(word)):
+            first, outputs = next(iter(aside.items()))
             raise ValueError(
-                f"{word!r} was archived, and what was archived is meant by its id: {named(aside)}; "
-                f"`python -m harness archive --undo {aside[0]}` lists it again"
+                f"{word!r} was archived, and what was archived is meant by its id: "
+                f"{named(list(aside))}; "
+                f"`{hint('archive', '--undo', first, outputs=outputs)}` lists it again"
             )
         raise Unknown(
             word,
             f"{word!r} is no run, sweep, name or experiment in {where}, nor a filter such as "
-            "\"params.batch = '16'\"; `python -m harness status` lists them, and names given in "
-            "MLflow are known to `compare` and `export` only, those of experiments also after "
-            "`python -m harness sync`",
+            f"\"params.batch = '16'\"; `{hint('status', outputs=self.folders)}` lists them, and "
+            "names given in MLflow are known to `compare` and `export` only, those of experiments "
+            f"also after `{hint('sync', outputs=self.folders[0])}`",
         )
 
-    def _archived_as(self, word: str) -> list[str]:
-        """The ids of what was archived and has this name, or is of this experiment."""
-        sweeps = [plan for _, plan, _ in self.aside if plan.about.name == word]
-        runs = [
-            run.id
+    def _archived_as(self, word: str) -> dict[str, Path]:
+        """What was archived and has this name, or is of this experiment: outputs by id."""
+        sweeps = {plan.id: each for _, plan, each in self.aside if plan.about.name == word}
+        return sweeps or {
+            run.id: run.outputs
             for run in self.runs
             if run.id in self.archived and word in (run.create["name"], run.create["experiment"])
-        ]
-        return [plan.id for plan in sweeps] or runs
+        }
 
     def _sweep(self, plan: Plan, outputs: Path) -> Selection:
         lost = [self.broken[job.run] for job in plan.jobs if job.run in self.broken]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from harness.runfolder import delivered, selection
 from harness.runfolder.about import About
+from harness.runfolder.hint import hint
 from harness.runfolder.plan import AFTERWARDS, RACE, SEARCH, Plan, all_plans
 from harness.runfolder.run import RACES, SEARCHES
 from harness.runfolder.selection import Folders, Unknown, listed
@@ -183,8 +184,8 @@ def newest_sweep(outputs: Folders, uri: str | None = None) -> str:
     sweeps = [(saved, plan.id) for saved, plan, _ in found.shown]
     if not sweeps and found.plans:
         raise ValueError(
-            f"{', '.join(map(str, folders))}: all sweeps are archived; `python -m harness status "
-            "--archived` lists them, and their ids name them"
+            f"{', '.join(map(str, folders))}: all sweeps are archived; "
+            f"`{hint('status', '--archived', outputs=folders)}` lists them, and their ids name them"
         )
     if not sweeps:
         raise ValueError(

@@ -126,9 +126,8 @@ def test_a_removed_run_says_what_can_be_done(ours: Path, theirs: Path) -> None:
     run = Run(ours / "runs" / all_runs(theirs)[0].id)
     removed.remove(ours, [run], ())
     (line,) = merging.merge(ours, theirs).refused
-    assert (
-        line == f"{run.id}: was removed here; `python -m harness restore {run.id}` brings it back"
-    )
+    back = f"python -m harness restore {run.id} --outputs {ours}"
+    assert line == f"{run.id}: was removed here; `{back}` brings it back"
     removed.erase(ours, removed.removed_run(ours, run.id))
     (line,) = merging.merge(ours, theirs).refused
     gone = removed.place(ours) / removed.GONE
@@ -148,9 +147,8 @@ def test_a_removed_sweep_stays_removed_though_another_has_a_run_of_it(
     plan, kept = load_plan(ours, "xbbbbbbbbb"), content(ours / "sweeps")
     removed.remove(ours, [open_run(ours, runs[9].id)], [plan])
     merged = merging.merge(ours, theirs)
-    assert merged.refused[1:] == [
-        "sweep xbbbbbbbbb: was removed here; `python -m harness restore xbbbbbbbbb` brings it back"
-    ]
+    back = f"python -m harness restore xbbbbbbbbb --outputs {ours}"
+    assert merged.refused[1:] == [f"sweep xbbbbbbbbb: was removed here; `{back}` brings it back"]
     assert merged.refused[0].startswith(f"{runs[9].id}: was removed here; ")
     assert [each.id for _, each in saved_plans(ours)] == [SWEEP]
     removed.restore(ours, [removed.removed_run(ours, runs[9].id)], [plan])

@@ -174,7 +174,8 @@ def test_the_name_of_what_was_archived_says_so(tmp_path: Path) -> None:
     for run in runs:
         run.add_tags({ARCHIVED: "true"})
     for word in ("pilot", "mnist"):
-        with pytest.raises(ValueError, match=f"{runs[0].id}, {runs[1].id}; .*--undo {runs[0].id}`"):
+        back = f"--undo {runs[0].id} --outputs {tmp_path}`"
+        with pytest.raises(ValueError, match=f"{runs[0].id}, {runs[1].id}; .*{back}"):
             select(tmp_path, [word])
     assert ids(select(tmp_path, [runs[0].id]).runs) == [runs[0].id]
 

@@ -1,0 +1,15 @@
+"""Commands as a message tells the user to type them."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+DEFAULT = Path("outputs")  # of conf/config.yaml; commands look there by default
+
+
+def hint(*words: str, outputs: Path | Sequence[Path]) -> str:
+    """A command of `python -m harness` for these outputs folders."""
+    folders = [outputs] if isinstance(outputs, Path) else outputs
+    elsewhere = [] if list(folders) == [DEFAULT] else folders
+    options = [word for folder in elsewhere for word in ("--outputs", str(folder))]
+    return shlex.join(["python", "-m", "harness", *words, *options])
