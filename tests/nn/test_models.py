@@ -75,6 +75,7 @@ def test_width_is_one_number_or_a_list() -> None:
 
     assert widths(width=5, depth=3) == [5, 5, 5, 2]
     assert widths(width=[5, 6]) == [5, 6, 2]
+    assert widths(width=(units for units in (5, 6))) == [5, 6, 2]
 
 
 def test_every_network_has_layers_of_its_own() -> None:
