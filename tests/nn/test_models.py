@@ -121,7 +121,7 @@ def test_a_depth_that_is_not_allowed_is_named(depth: Any) -> None:
 
 @pytest.mark.parametrize("outputs", [0, 2.5, "2"])
 def test_outputs_that_are_not_allowed_are_named(outputs: Any) -> None:
-    with pytest.raises(ValueError, match=rf"Dense: {outputs!r} outputs: expected a whole number"):
+    with pytest.raises(ValueError, match=rf"Dense: outputs={outputs!r}: expected a whole number"):
         mlp((4,), outputs)
 
 
