@@ -45,7 +45,8 @@ class Curves:
     def equal(self) -> int:
         """How many epochs, from the first on, have equal values."""
         count = min(len(self.first), len(self.second))
-        same = self.first[:count] == self.second[:count]
+        first, second = self.first[:count], self.second[:count]
+        same = (first == second) | (np.isnan(first) & np.isnan(second))
         return count if same.all() else int(np.argmin(same))
 
 

@@ -38,7 +38,7 @@ def archive(selection: tuple[str, ...], outputs: Path, *, undo: bool) -> None:
     if len(its) < len(chosen.runs):
         ids = ", ".join(dict.fromkeys(kept[run.id] for run in chosen.runs if run.id in kept))
         others = f"; {len(chosen.runs) - len(its)} stay listed, which are of sweep {ids} too"
-    count = sum(run.is_archived for run in its)  # before
+    before = {run.id for run in its if run.is_archived}
     written = add_tags(its, {ARCHIVED: str(not undo).lower()})
     try:
         for plan in chosen.plans:  # after its runs: until then, its name means it
@@ -46,6 +46,7 @@ def archive(selection: tuple[str, ...], outputs: Path, *, undo: bool) -> None:
     except ValueError as error:
         refuse(error)
     if undo:
+        count = sum(run.id in before for run in written)
         print(f"{chosen.title}: {count} run(s) are listed again")
     else:
         back = _how_to_undo(outputs, chosen)

@@ -59,4 +59,7 @@ def unneeded(outputs: Path, *, everything: bool) -> list[Path]:
 
 
 def _is_old(path: Path) -> bool:
-    return time.time() - path.lstat().st_mtime > WRITING_S
+    try:
+        return time.time() - path.lstat().st_mtime > WRITING_S
+    except FileNotFoundError:  # whoever wrote it has finished
+        return False

@@ -54,7 +54,7 @@ def evaluate(run: str, overrides: tuple[str, ...], outputs: Path, as_json: bool)
         evaluation = run_on(outputs, run, list(overrides))
     except (ValueError, OSError) as error:
         refuse(error)
-    click.echo(json.dumps(evaluation.to_dict()) if as_json else evaluation.text())
+    click.echo(json.dumps(evaluation.to_dict(), allow_nan=False) if as_json else evaluation.text())
 
 
 def run_on(outputs: Path, run_id: str, overrides: list[str]) -> Evaluation | Regression:

@@ -24,12 +24,13 @@ def gc(yes: bool, outputs: Path) -> None:
     place = removed.place(outputs)
     listed = Outputs([place])
     size = size_of(place) / 1e6
-    if not listed.runs and not listed.plans:
-        removed.erase_rest(outputs)
-        print("nothing was removed that could go")
-        return
     question = f"remove {len(listed.runs)} run(s) for good ({size:.1f} MB)?"
     try:
+        if not listed.runs and not listed.plans:
+            if place.is_dir():
+                _erase_rest(outputs)
+            print("there is nothing to remove for good")
+            return
         if not confirmed(question, yes=yes):
             print("nothing was removed")
             sys.exit(ExitStatus.FAILED)
@@ -38,6 +39,14 @@ def gc(yes: bool, outputs: Path) -> None:
     except ValueError as error:
         refuse(error)
     sys.exit(status)
+
+
+def _erase_rest(outputs: Path) -> None:
+    """Remove what a killed `gc` left, unless `rm` has removed something just now."""
+    with alone(outputs):
+        listed = Outputs([removed.place(outputs)])
+        if not listed.runs and not listed.plans:
+            removed.erase_rest(outputs)
 
 
 def _erase(outputs: Path, listed: Outputs) -> ExitStatus:

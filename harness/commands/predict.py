@@ -126,8 +126,7 @@ def to_dict(reading: Reading) -> dict[str, Any]:
     """The JSON of a reading: `file`, and either `error` or the answer.
 
     The answer is `digit`, the number of the class (null if the picture has none), `class`, its
-    name, `probability`, `unsure`, `probabilities`
-    and `problem`.
+    name, `probability`, `unsure`, `probabilities` and `problem`.
     """
     answer = reading.answer
     if answer is None:

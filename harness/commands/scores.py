@@ -40,8 +40,9 @@ class Evaluation:
     uncalibrated: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as values that JSON can hold."""
-        return self.__dict__ | {"confusion": self.confusion.tolist()}
+        """The fields as values that JSON can hold; None for a metric that is not finite."""
+        changed = {"confusion": self.confusion.tolist(), "metrics": _finite(self.metrics)}
+        return self.__dict__ | changed
 
     def text(self) -> str:
         """The scores in two or more lines, then the confusion matrix.
@@ -126,8 +127,8 @@ class Regression:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as values that JSON can hold."""
-        return dict(self.__dict__)
+        """The fields as values that JSON can hold; None for a metric that is not finite."""
+        return self.__dict__ | {"metrics": _finite(self.metrics)}
 
     def text(self) -> str:
         """The scores in two or more lines."""
@@ -146,6 +147,10 @@ class Regression:
                 *(f"{name} {value:.4g}" for name, value in further.items() if name not in shown),
             ]
         )
+
+
+def _finite(metrics: dict[str, float]) -> dict[str, float | None]:
+    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
 
 
 def _spelled(value: float, interval: tuple[float, float] | None) -> str:

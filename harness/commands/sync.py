@@ -257,15 +257,15 @@ def _rebind(outputs: Path, chosen: list[Run], source: str | None, to: Target) ->
     except StoreError as error:
         print(f"{error}; nothing was changed", file=sys.stderr)
         sys.exit(ExitStatus.UNDELIVERED)
-    complete = True
+    bound = 0
     for run in runs:
         try:
             run.bind(to)
+            bound += 1
         except (JournalError, OSError, Timeout) as error:
             print(f"{run.id}: stays where it is: {explained(error)}", file=sys.stderr)
-            complete = False
-    print(f"{len(runs)} runs are delivered to {to} from now on")
-    return complete
+    print(f"{bound} runs are delivered to {to} from now on")
+    return bound == len(runs)
 
 
 def _by_target(chosen: list[Run]) -> dict[Target, list[Run]]:

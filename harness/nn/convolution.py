@@ -11,7 +11,7 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from harness.nn.initialization import INITIALIZATIONS, check_initialization
-from harness.nn.layers import Layer
+from harness.nn.layers import Layer, check_count
 from harness.nn.parameters import Shape
 
 __all__ = ["Conv2D", "Flatten", "MaxPool2D", "Reshape"]
@@ -45,6 +45,8 @@ class Conv2D(Layer):
         initialization: str = "glorot",
     ) -> None:
         check_initialization("Conv2D", initialization)
+        check_count("Conv2D", "channels", channels)
+        check_count("Conv2D", "kernel", kernel)
         if padding not in ("valid", "same"):
             raise ValueError(f"Conv2D: padding={padding!r}: expected 'valid' or 'same'")
         if padding == "same" and kernel % 2 == 0:
@@ -166,6 +168,7 @@ class MaxPool2D(Layer):
     """
 
     def __init__(self, size: int = 2) -> None:
+        check_count("MaxPool2D", "size", size)
         self.size = size
 
     def build(self, input_shape: Shape) -> Shape:

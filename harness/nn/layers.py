@@ -131,6 +131,12 @@ def is_built_in(value: Any) -> bool:
     return module.partition(".")[0] in ("harness", "numpy", "builtins")
 
 
+def check_count(place: str, name: str, value: Any) -> None:
+    """Raise `ValueError` for what is not a whole number of at least 1."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{place}: {name}={value!r}: expected a whole number of at least 1")
+
+
 class Chain(Layer):
     """Layers one after the other, as one layer: the base of blocks.
 
@@ -174,8 +180,7 @@ class Dense(Layer):
 
     def __init__(self, outputs: int, *, initialization: str = "glorot") -> None:
         check_initialization("Dense", initialization)
-        if not isinstance(outputs, Integral) or isinstance(outputs, bool) or outputs < 1:
-            raise ValueError(f"Dense: {outputs!r} outputs: expected a whole number of at least 1")
+        check_count("Dense", "outputs", outputs)
         self.outputs: int = outputs
         self.initialization: str = initialization
 

@@ -47,7 +47,7 @@ def mlp(
     if isinstance(depth, bool) or not isinstance(depth, Integral) or depth < 0:
         raise ValueError(f"mlp: depth={depth!r}: expected a whole number of at least 0")
     is_several = isinstance(width, Iterable) and not isinstance(width, str)
-    widths: Iterable[Any] = width if is_several else (width,) * int(depth)
+    widths = tuple[Any, ...](width) if is_several else (width,) * int(depth)
     for units in widths:
         if isinstance(units, bool) or not isinstance(units, Integral) or units < 1:
             raise ValueError(f"mlp: width={width!r}: expected whole numbers of at least 1")

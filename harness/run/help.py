@@ -52,12 +52,12 @@ def help_text(settings: "list[Override]") -> str:
                 lines.append(f"  {name + ':':<15} {key:<33} {meaning}")
     lines += ["", "Examples:", EXAMPLES, "", "Options:"]
     lines += [
-        "  -m, --multirun      a sweep over all values given with commas, range() or choice()",
+        "  -m, --multirun         a sweep over all values given with commas, range() or choice()",
         "  -cd, --config-dir DIR  your own groups and modules beside the built-in ones",
         "  --ids FILE             write the ids of the runs and of the sweep to FILE as JSON",
-        "  --dry-run           list the jobs, which are done, and an estimate; create nothing",
-        "  --cfg job           print the composed configuration and do nothing",
-        '  -sc install=SHELL   shell completion: eval "$(harness-run -sc install=bash)"',
+        "  --dry-run              list the jobs, which are done, and an estimate; create nothing",
+        "  --cfg job              print the composed configuration and do nothing",
+        '  -sc install=SHELL      shell completion: eval "$(harness-run -sc install=bash)"',
     ]
     return "\n".join(lines)
 

@@ -34,8 +34,8 @@ class Kind:
     table: MODULE:NAME of its table. meaning: of the key that names the part. before: the part that
     runs without this key had. is_scalar: a part without options is spelled as its name. shared:
     keys of the root that a part may take. arguments: the positional ones that a part is called
-    with. common: keys of every part of the kind, which are not the
-    part's own. members: what a part of the kind has.
+    with. common: keys of every part of the kind, which are not the part's own. members: what a part
+    of the kind has.
     """
 
     name: str

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 RUN_IDS = ("tags.`run.id`", "attributes.run_id")  # ours, and that of MLflow
+SWEEP_ID = re.compile(r"[A-Za-z0-9_-]{1,60}")  # a digest, or what a search is called
 CALLS = 4  # to a server at the same time, which has as many workers
 # A text, which stays as it is, or a key with a slash, which MLflow reads in backticks only.
 TEXT_OR_KEY = re.compile(
@@ -121,13 +122,8 @@ class Reader:
         for number, name in self._experiments.items():
             if word in (number, name):
                 return Found(f"experiment {name}", self._listed(also, [number]), experiment=name)
-        sweep = self._sweep(word, also)
-        if sweep is not None:
-            return sweep
-        named = self._of_name(word, also)
-        if named is not None:
-            return named
-        return self._alone(self.run(word), also)
+        named = self._of_name(word, also) or self._sweep(word, also)
+        return named or self._alone(self.run(word), also)
 
     def _alone(self, run: Recorded, also: str) -> Found:
         its = self._search(_and(f"attributes.run_id = '{run.location}'", also))
@@ -270,10 +266,11 @@ class Reader:
         save_view(self._client, run.experiment, view)
 
     def _sweep(self, word: str, also: str = "") -> Found | None:
-        if not re.fullmatch(r"[0-9a-f]{1,10}", word):
+        if not SWEEP_ID.fullmatch(word):
             return None
         runs = self._search(_and(f"tags.sweep LIKE '%{word}%'", also))
         ids = {i for run in runs for i in run.tags["sweep"].split(",") if i.startswith(word)}
+        ids = {word} if word in ids else ids
         if len(ids) > 1:
             raise ValueError(f"sweep {word!r} could be {', '.join(sorted(ids)[:5])}")
         if not ids:

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 import harness
 from harness.commands.archive import archive
+from harness.commands.note import add_tags
 from harness.commands.register import best_of
 from harness.runfolder.about import About
 from harness.runfolder.folder import alone
@@ -149,6 +150,19 @@ def test_a_run_that_another_process_holds_is_named_and_not_counted(
         assert done.returncode != 0
         assert runs[0].id in done.stderr
         assert "2 run(s)" not in done.stdout
+
+
+def test_a_run_whose_tag_is_not_written_is_not_said_to_be_listed_again(
+    runs: list[Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outputs = str(runs[0].outputs)
+    assert CliRunner().invoke(archive, [OLD, "--outputs", outputs]).exit_code == 0
+    monkeypatch.setattr(  # as when another process takes hold of the first meanwhile
+        "harness.commands.archive.add_tags", lambda its, tags: add_tags(its[1:], tags)
+    )
+    done = CliRunner().invoke(archive, ["--undo", OLD, "--outputs", outputs])
+    assert done.stdout == f"sweep {OLD}: 1 run(s) are listed again\n"
+    assert done.exit_code != 0
 
 
 def test_what_was_not_archived_is_not_said_to_be_listed_again(

@@ -3,9 +3,10 @@
 import os
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
-from harness.commands.clean import clean
+from harness.commands.clean import clean, unneeded
 from harness.runfolder import checkpoint, journal, liveness
 from harness.runfolder.checkpoints import Checkpoints
 from tests.conftest import RUN, Command, new_run, only_folder, small
@@ -53,3 +54,12 @@ def test_a_hidden_folder_in_another_and_a_dead_link_are_removed(tmp_path: Path) 
     assert (done.exit_code, done.output) == (0, "freed 0.0 MB of checkpoints\n")
     assert not inner.parent.exists()
     assert not link.is_symlink()
+
+
+def test_a_file_that_is_written_and_renamed_meanwhile_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = new_run(tmp_path)
+    gone = run.folder / ".journal.jsonl.12ab"
+    monkeypatch.setattr(Path, "rglob", lambda self, pattern: iter([gone]))
+    assert unneeded(tmp_path, everything=False) == []

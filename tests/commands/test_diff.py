@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from harness.analysis import diff
+from harness.analysis.diff import Curves
 from harness.commands.diff import sparkline
 from harness.runfolder.run import PREDICTIONS, Run
 from tests.conftest import Command, new_run, record_training
@@ -100,6 +101,12 @@ def test_what_is_missing_is_a_note(outputs: Path) -> None:
     assert (found.environment, found.sides) == ({}, None)
     assert found.notes[0] == f"{first.id} has no environment.txt"
     assert f"{second.id}: the artifact {PREDICTIONS} is missing" in found.notes[1]
+
+
+def test_runs_that_diverged_alike_are_equal() -> None:
+    values = np.array([2.5, np.nan])
+    assert Curves("train/loss", values, values.copy()).equal == 2
+    assert Curves("train/loss", values, np.array([2.5, 2.0])).equal == 1
 
 
 def test_a_curve_in_characters() -> None:

@@ -224,6 +224,8 @@ def test_the_text_has_the_error_and_the_confusion_matrix() -> None:
         "   1   2   8",
     ]
     assert json.loads(json.dumps(scores.to_dict()))["confusion"] == [[90, 0], [2, 8]]
+    undefined = replace(scores, metrics={"auc": np.nan, "f1": 0.5})
+    assert undefined.to_dict()["metrics"] == {"auc": None, "f1": 0.5}, "JSON has no NaN"
     named = replace(scores, class_names=("Ankle boot of felt", "T-shirt/top"))
     assert named.text().splitlines()[-3:] == [
         "       0   1",

@@ -11,13 +11,15 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from harness.runfolder import removed
+from harness.commands import gc
+from harness.runfolder import removed, selection
 from harness.runfolder.folder import all_runs, alone, open_run
 from harness.runfolder.plan import Plan, SweepJob, all_plans, load_plan, sweeps_folder
 from harness.runfolder.run import Run
@@ -164,7 +166,7 @@ def test_gc_removes_for_good_and_remembers(
     command: Command, runs: list[Run], tmp_path: Path
 ) -> None:
     outputs = tmp_path / "outputs"
-    assert command("harness", "gc", "--yes").stdout == "nothing was removed that could go\n"
+    assert command("harness", "gc", "--yes").stdout == "there is nothing to remove for good\n"
     assert command("harness", "rm", runs[0].id, "--yes").returncode == 0
     done = command("harness", "gc", "--yes")
     assert (done.returncode, done.stdout, done.stderr) == (0, "removed 1 run(s) for good\n", "")
@@ -238,6 +240,28 @@ def test_what_gc_removes_meanwhile_is_not_restored(
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert "is nothing that was removed" in done.stderr
     assert [plan.id for plan in all_plans(outputs)] == [OTHER]
+
+
+def test_what_is_removed_meanwhile_is_not_removed_for_good(
+    runs: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`gc` saw nothing to remove, and asked nobody."""
+    outputs = tmp_path / "outputs"
+    removed.remove(outputs, runs[:1], ())
+    removed.restore(outputs, [removed.removed_run(outputs, runs[0].id)], ())
+    looks = []
+
+    class Outputs(selection.Outputs):
+        def __init__(self, folders: Sequence[Path]) -> None:
+            super().__init__(folders)
+            looks.append(self)
+            if len(looks) == 1:
+                removed.remove(outputs, runs[:1], [load_plan(outputs, SWEEP)])
+
+    monkeypatch.setattr(gc, "Outputs", Outputs)
+    done = CliRunner().invoke(gc.gc, ["--yes", "--outputs", str(outputs)])
+    assert (done.exit_code, done.stdout) == (0, "there is nothing to remove for good\n")
+    assert [plan.id for plan in all_plans(removed.place(outputs))] == [SWEEP]
 
 
 def test_a_killed_gc_is_finished_by_the_next(runs: list[Run], tmp_path: Path) -> None:

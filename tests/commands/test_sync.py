@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from filelock import Timeout
 
 from harness.commands import sync as command
 from harness.commands.clean import clean
@@ -199,3 +200,21 @@ def test_with_verify_the_cache_is_compared(
         monkeypatch.setattr(extraction, "verify", lambda cache, answers=answers: next(answers))
         result = CliRunner().invoke(command.sync, ["--outputs", str(tmp_path), "--verify"])
         assert (result.exit_code, result.stderr) == (expected, "x is damaged\n")
+
+
+def test_a_run_that_stays_where_it_is_is_not_said_to_be_delivered_elsewhere(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [new_run(tmp_path, *SERVER) for _ in range(2)]
+
+    def bind(run: Run, target: Target) -> None:
+        if run == runs[0]:
+            raise Timeout(str(run.folder / ".lock"))
+
+    monkeypatch.setattr(Run, "bind", bind)
+    monkeypatch.setattr(syncing, "check", lambda target: None)
+    words = ["--outputs", str(tmp_path), "--to", "http://new:5000"]
+    done = CliRunner().invoke(command.sync, words)
+    assert "1 runs are delivered to http://new:5000 from now on" in done.stdout
+    assert f"{runs[0].id}: stays where it is" in done.stderr
+    assert done.exit_code == 3

@@ -75,6 +75,7 @@ def test_width_is_one_number_or_a_list() -> None:
 
     assert widths(width=5, depth=3) == [5, 5, 5, 2]
     assert widths(width=[5, 6]) == [5, 6, 2]
+    assert widths(width=(units for units in (5, 6))) == [5, 6, 2]
 
 
 def test_every_network_has_layers_of_its_own() -> None:
@@ -120,7 +121,7 @@ def test_a_depth_that_is_not_allowed_is_named(depth: Any) -> None:
 
 @pytest.mark.parametrize("outputs", [0, 2.5, "2"])
 def test_outputs_that_are_not_allowed_are_named(outputs: Any) -> None:
-    with pytest.raises(ValueError, match=rf"Dense: {outputs!r} outputs: expected a whole number"):
+    with pytest.raises(ValueError, match=rf"Dense: outputs={outputs!r}: expected a whole number"):
         mlp((4,), outputs)
 
 

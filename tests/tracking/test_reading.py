@@ -244,3 +244,22 @@ def test_the_data_sets_of_another_program_are_one_whatever_their_order() -> None
         run = Run(info, RunData(), RunInputs(inputs))
         assert reading.dataset_of(run) == {"name": "wine", "sha256": "a1+f2"}
     assert reading.dataset_of(Run(info, RunData(), RunInputs([]))) == {}
+
+
+def test_a_search_is_found_by_its_name(tmp_path: Path) -> None:
+    """`hydra.sweeper.study=wide-net`; a run of this name comes first, as in outputs."""
+    fresh_store(tmp_path)
+    store = Store(Target.local(tmp_path))
+    for number, sweep in enumerate(("wide-net_2", "wide-net", "wide-net")):
+        tags = {"run.id": f"{number}0ff", "sweep": sweep}
+        name = "wide" if number == 0 else "n"
+        record = {"run": f"{number}0ff", "ms": 1 + number, "tags": tags, "name": name}
+        store.open_run(record | {"experiment": "many"})
+    reader = Reader(Target.local(tmp_path))
+    found = reader.select([reader.newest_sweep()])
+    assert (found.title, found.sweep, len(found.runs)) == ("sweep wide-net", "wide-net", 2)
+    assert reader.select(["last"]).sweep == "wide-net"
+    assert reader.select(["wide-net_"]).sweep == "wide-net_2"
+    assert [run.run for run in reader.select(["wide"]).runs] == ["00ff"]
+    with pytest.raises(ValueError, match="sweep 'wide-' could be wide-net, wide-net_2"):
+        reader.select(["wide-"])

@@ -121,15 +121,16 @@ class Scoreboard:
                 for run, history in self._histories.items()
                 if run not in self._over
             ]
-            return (len(self._over) + sum(shares)) / self._total
+            return (len(self._over) + sum(shares)) / max(1, self._total)
 
     def _seconds_left(self) -> float | None:
         share, took = self._share(), time.monotonic() - self._begin
-        before = self._epochs_before / max(1, self._total * self._planned())
+        with self._lock:
+            before = self._epochs_before / max(1, self._total * self._planned())
         return None if share <= before else took * (1 - share) / (share - before)
 
     def _planned(self) -> int:
-        """Epochs of one job."""
+        """Epochs of one job. Under the lock."""
         return max((each.params["epochs"] for each in self._histories.values()), default=1)
 
     def __enter__(self) -> Self:

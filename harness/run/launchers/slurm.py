@@ -128,8 +128,9 @@ class Slurm:
         while self._queue.state(run) is None:
             match decide():
                 case "end":
-                    self._queue.cancel(run)
+                    is_cancelled = False
                     while self._queue.state(run) is None:
+                        is_cancelled = is_cancelled or self._queue.cancel(run)
                         time.sleep(POLL_S)
                 case "leave":
                     return

@@ -135,13 +135,17 @@ class Queue:
             _, state = self._states.get((job["name"], job["task"]), ("", NONE))
         return state if state in OVER or state == NONE else None
 
-    def cancel(self, run: Run) -> None:
-        """Cancel the run's job; returns before it has ended."""
+    def cancel(self, run: Run) -> bool:
+        """Cancel the run's job. Returns whether Slurm was told, which is before it has ended.
+
+        Not while the states are unknown, as after another thread has submitted a job.
+        """
         with self._lock:
             job = self._jobs[run.folder]
             number, _ = (self._states or {}).get((job["name"], job["task"]), ("", ""))
-        if number:
-            subprocess.run(["scancel", number], check=False, capture_output=True)
+        if not number:
+            return False
+        return subprocess.run(["scancel", number], capture_output=True).returncode == 0
 
 
 def _squeue() -> States | None:

@@ -1,8 +1,10 @@
 """The progress of jobs that run at the same time: counts, the best error, the time left."""
 
 import re
+import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -188,6 +190,33 @@ def test_jobs_that_are_not_needed_are_not_expected(tmp_path: Path) -> None:
         assert board.line().startswith("1/8 done"), "it was over before"
         board.fewer(3)
         assert board.line().startswith("1/5 done")
+
+
+def test_a_search_of_which_no_trial_is_possible_expects_none() -> None:
+    with Scoreboard([], total=2) as board:
+        board.fewer(2)
+        assert board.line() == "0/0 done, 0 running"
+
+
+def test_the_time_left_is_told_while_another_thread_adds_a_trial(tmp_path: Path) -> None:
+    run, other = runs_of(tmp_path, 2)
+    with Scoreboard([run], total=2) as board:
+        adding = threading.Thread(target=board.add, args=(other,))
+        reads = []
+
+        class Params(dict[str, Any]):
+            def __getitem__(self, key: str) -> Any:
+                reads.append(key)
+                if len(reads) == 2:  # the epochs of all jobs, after the share that is done
+                    adding.start()
+                    adding.join(0.2)
+                return super().__getitem__(key)
+
+        history = board._histories[run]
+        vars(history)["params"] = Params(history.params)
+        board._seconds_left()
+        adding.join()
+        assert other in board._histories
 
 
 def test_a_run_counts_by_its_epochs(tmp_path: Path) -> None:

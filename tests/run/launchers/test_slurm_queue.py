@@ -3,10 +3,11 @@
 import json
 import subprocess
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
-from harness.run.launchers import slurm_queue
+from harness.run.launchers import slurm, slurm_queue
 from harness.run.launchers.slurm_queue import NONE, QUEUED, Queue, one_line, resources
 from harness.runfolder.run import Run
 from tests.conftest import new_run
@@ -96,7 +97,7 @@ def test_a_job_is_cancelled_by_its_number(tmp_path: Path, queued: Run, squeue: S
     squeue.lines = ["harness-abc|3|7_3|RUNNING"]
     queue = queue_in(tmp_path)
     queue.state(queued)
-    queue.cancel(queued)
+    assert queue.cancel(queued)
     assert squeue.calls[-1] == ["scancel", "7_3"]
 
 
@@ -142,3 +143,27 @@ def test_what_another_command_has_submitted_is_not_submitted_again(
     squeue.lines = []
     second.submit([run])
     assert len(submitted) == 2, "that one is over"
+
+
+def test_a_job_is_cancelled_although_another_thread_has_just_submitted_one(
+    tmp_path: Path, queued: Run, squeue: Squeue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was known of the queue is forgotten then, and the job would train to its end."""
+    squeue.lines = ["harness-abc|3|7_3|RUNNING"]
+    monkeypatch.setattr(slurm, "POLL_S", 0.0)
+    launcher = slurm.Slurm(slurm_settings(), tmp_path)
+
+    def run(command: list[str], **named: object) -> subprocess.CompletedProcess[str]:
+        done = squeue._run(command, **named)
+        if command[0] == "scancel":
+            squeue.lines = ["harness-abc|3|7_3|CANCELLED"]
+        assert len(squeue.calls) < 20, "it is waited for in vain"
+        return done
+
+    def decide() -> Literal["end"]:
+        launcher._queue._states = None  # as `submit` does
+        return "end"
+
+    monkeypatch.setattr(subprocess, "run", run)
+    launcher.attend(queued, decide)
+    assert squeue.calls.count(["scancel", "7_3"]) == 1
