@@ -25,7 +25,7 @@ def figures(trials: Sequence[Trial], objective: Objective) -> list[Figure]:
     return [
         _history(trials, objective, label),
         _ends(trials),
-        *([_importances(found, len(trials))] if found else []),
+        *([_importances(found, trials)] if found else []),
         *(_slice(trials, key, objective, label) for key in keys[:SLICES]),
     ]
 
@@ -63,12 +63,19 @@ def _ends(trials: Sequence[Trial]) -> Figure:
     return Figure("search", "Epochs of each trial", charts.ends(shown, names, pauses), caption)
 
 
-def _importances(found: Sequence[Importance], count: int) -> Figure:
+def _importances(found: Sequence[Importance], trials: Sequence[Trial]) -> Figure:
     caption = (
-        f"What each key alone explains of the order of {count} trials, less what chance would; the "
-        f"lines span 90 % of {REPEATS:,} estimates over half of the trials. What keys do together "
-        "is not in it, and where the search tried few other values, a key looks less important."
+        f"What each key alone explains of the order of {len(trials)} trials, less what chance "
+        f"would; the lines span 90 % of {REPEATS:,} estimates over half of the trials. What keys "
+        "do together is not in it, and where the search tried few other values, a key looks less "
+        "important."
     )
+    early = sum(trial.end in (End.PRUNED, End.PAUSED, End.BROKEN) for trial in trials)
+    if early:
+        caption += (
+            f" {early} of them ended before their last epoch and count with what they had reached, "
+            "so that a key by which settings learn faster looks more important."
+        )
     return Figure("search", "Importance of the keys", charts.importances(found), caption)
 
 

@@ -126,8 +126,9 @@ class Deciding:
             return f"all {self.seeds} seeds are used up"
         if limits.max_jobs is not None and len(histories) + len(jobs) > limits.max_jobs:
             return f"max_jobs={limits.max_jobs} {NO_SEED}"
-        epochs = sum(len(each.epochs) for each in done)
-        epochs += sum(each.job.config.epochs for each in jobs)
+        trained = [len(each.epochs) for each in done]
+        most = max(trained)  # with `patience`, a job rarely trains all of its epochs
+        epochs = sum(trained) + sum(min(each.job.config.epochs, most) for each in jobs)
         if limits.max_epochs is not None and epochs > limits.max_epochs:
             return f"max_epochs={limits.max_epochs} {NO_SEED}"
         each_s = sum(each.seconds for each in done) / len(done)
@@ -188,7 +189,7 @@ def check(jobs: Sequence[Job], limits: Limits) -> None:
     first = first_round(jobs)
     for name, least in (
         ("max_jobs", len(first)),
-        ("max_epochs", sum(e.config.epochs for e in first)),
+        ("max_epochs", sum(e.config.least_epochs for e in first)),
     ):
         limit = getattr(limits, name)
         if limit is not None and limit < least:

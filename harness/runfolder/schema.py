@@ -142,6 +142,11 @@ class Config(Group):
     tracking: TrackingConfig
 
     @property
+    def least_epochs(self) -> int:
+        """The fewest epochs after which training can end: with `patience`, before the last."""
+        return self.epochs if self.patience is None else min(self.epochs, self.patience + 1)
+
+    @property
     def required_threads(self) -> int:
         """The BLAS threads that the run must have: `threads=auto` adapts to what there is."""
         return 1 if self.threads == "auto" else self.threads

@@ -44,6 +44,10 @@ def test_a_search_has_its_history_its_keys_and_slices() -> None:
     assert found[1].caption == "60 epochs in all, over all seeds."
     assert {"best so far", "pruned", "validation error (%)"} <= words(found[0].chart)
     assert {"lr", "optimizer"} <= words(found[2].chart)
+    assert "of 20 trials" in found[2].caption
+    assert " 10 of them ended before their last epoch and " in found[2].caption
+    whole = [replace(each, end=End.WHOLE) for each in tried()]
+    assert "before their last epoch" not in figures(whole, DEFAULT)[2].caption
     by_title = {figure.title: figure for figure in found}
     assert {"adam", "sgd"} <= words(by_title["Error by optimizer"].chart)
     assert {"0.001", "0.064"} <= words(by_title["Error by lr"].chart)

@@ -149,6 +149,19 @@ def test_limits(command: Command, tmp_path: Path, idx_folder: Path) -> None:
     assert len(histories(tmp_path)) == 16
 
 
+def test_jobs_with_patience_count_as_the_longest_so_far(
+    command: Command, tmp_path: Path, idx_folder: Path
+) -> None:
+    """Each job ends after two epochs, as this metric never changes."""
+    (tmp_path / "same.py").write_text("def same(probabilities, labels):\n    return 0.5\n")
+    own = ("lr=0.5,0.51", "seed=range(1,9)", "metrics=[same:same]", "objective=val/same")
+    ends = ("epochs=100", "patience=1", "max_epochs=17", "tracking=none", "until=decided")
+    done = command(RUN, "-m", *small(idx_folder, *own, *ends))
+    assert done.returncode == 0, done.stderr
+    assert "not decided after 8 of 16 runs: max_epochs=17 allows" in done.stdout
+    assert sum(len(each.epochs) for each in histories(tmp_path)) == 16
+
+
 def test_a_setting_whose_runs_fail_is_named(
     command: Command, tmp_path: Path, idx_folder: Path
 ) -> None:
@@ -174,6 +187,10 @@ def test_a_setting_whose_runs_fail_is_named(
         ),
         (
             ("-m", "lr=0.1,0.2", "seed=1,2,3,4", "epochs=2", "max_epochs=11"),
+            "max_epochs=11: expected at least 12",
+        ),
+        (
+            ("-m", "lr=0.1,0.2", "seed=1,2,3,4", "epochs=9", "patience=1", "max_epochs=11"),
             "max_epochs=11: expected at least 12",
         ),
         (("-m", "dataset=idx,mnist", "seed=1,2,3"), "until=decided: dataset: values of"),

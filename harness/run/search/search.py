@@ -144,8 +144,7 @@ def check(settings: OptunaSweeper, line: CommandLine, typed: list[str]) -> Searc
             lines[len(fixed) + number] = f"{parameter.key}={value}"
             config = _check_one(lines, parameters)
             own_names |= config.own_names
-            patience = math.inf if config.patience is None else config.patience
-            least = min(least, config.epochs, patience + 1)
+            least = min(least, config.least_epochs)
             now = judged_by(config, line.costs)
             _refuse_unequal(parameter, judged, now)
             judged = now | judged

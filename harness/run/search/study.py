@@ -1,5 +1,7 @@
 """The study of a search: Optuna's record of its trials, its sampler and its pruner."""
 
+import itertools
+import operator
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +13,7 @@ from harness.run.search.search import Search, refuse_changes, state_elsewhere
 from harness.run.search.space import Parameter
 from harness.run.search.storage import Storage
 from harness.runfolder.config import ConfigError
-from harness.runfolder.cost import Cost
+from harness.runfolder.cost import Cost, front
 from harness.runfolder.folder import open_run
 from harness.runfolder.objective import Objective
 
@@ -236,16 +238,16 @@ def best(
             raise ConfigError(f"{place}: has no trials of search {name}; repeat its command")
         study = optuna.load_study(study_name=name, storage=storage)
         trials = study.get_trials(states=(TrialState.COMPLETE,))
-        if len(study.directions) > 1:
-            trials = study.best_trials  # those on the front
         trials = [trial for trial in trials if not is_removed(place, trial)]
     except failures() as error:
         if isinstance(error, ConfigError):
             raise
         raise place.unusable(str(error)) from error
-    trials.sort(key=lambda trial: trial.values[0])
-    if study.directions[0] is StudyDirection.MAXIMIZE:
-        trials.reverse()
+    signs = [-1 if each is StudyDirection.MAXIMIZE else 1 for each in study.directions]
+    if len(signs) > 1:
+        points = [tuple(map(operator.mul, signs, trial.values)) for trial in trials]
+        trials = list(itertools.compress(trials, front(points)))
+    trials.sort(key=lambda trial: signs[0] * trial.values[0])
     typed = {parameter.key: parameter.typed for parameter in space}
     settings = [
         {key: typed.get(key, str)(value) for key, value in t.params.items()} for t in trials

@@ -159,6 +159,12 @@ def test_of_several_objectives_the_best_are_on_the_front(tmp_path: Path) -> None
         trial.suggest_float("lr", 0, 1)
         study.tell(trial, values)
     assert best(search.outputs, search.id, 9) == [{"lr": "0.2"}, {"lr": "0.1"}]
+    study.enqueue_trial({"lr": 0.4}, user_attrs={"runs": ["removed"]})
+    trial = study.ask()
+    trial.suggest_float("lr", 0, 1)
+    study.tell(trial, (0.1, 1, 0.9))
+    found = best(search.outputs, search.id, 9)
+    assert found == [{"lr": "0.2"}, {"lr": "0.1"}], "what was removed keeps no other off the front"
     for sampler in ("tpe", "random", "qmc", "nsga2"):
         again = replace(search, settings=replace(search.settings, sampler=sampler))
         study = open_study(replace(again, id=sampler))
