@@ -72,7 +72,7 @@ class wrong(SGD):
     steps = 0
     def step(self, gradient, lr):
         wrong.steps += 1
-        super().step(gradient, lr if wrong.steps < 20 else np.nan)
+        super().step(gradient, lr if wrong.steps < 39 else np.nan)
 """, "in epoch 2: optimizer=nan_late:wrong wrote numbers that are not finite into the parameters"),
     "no_step": ("optimizer", """
 class wrong:
@@ -131,7 +131,20 @@ class wrong(SGD):
         self.count += 1
         super().step(gradient, lr / self.count)
 """, "optimizer=hidden_counter:wrong: a run could not be resumed: with its state restored into a "
-     "new optimizer, the next step is another one; put all that step changes into state"),
+     "new optimizer, the next steps are others; put all that step changes into state"),
+    "fifth_step": ("optimizer", """
+class wrong(SGD):
+    def __init__(self, parameters):
+        super().__init__(parameters)
+        self.count, self.slow = np.zeros((), np.int64), parameters.flat.copy()
+    state = property(lambda self: {"count": self.count})
+    def step(self, gradient, lr):
+        super().step(gradient, lr)
+        self.count += 1
+        if self.count % 5 == 0:
+            self.slow += 0.5 * (self._parameters.flat - self.slow)
+            self._parameters.flat[:] = self.slow
+""", "optimizer=fifth_step:wrong: a run could not be resumed: with its state restored into a new"),
     "counter": ("optimizer", """
 class wrong(SGD):
     def __init__(self, parameters):
@@ -193,6 +206,22 @@ class Mean(Layer):
 def wrong(input_shape, outputs):
     return [Dense(5), Mean(), Dense(outputs)]
 """, "its layers keep something from one step to the next (seen in Mean 2.mean), and only"),
+    "layer_replaces": ("model", """
+class Mean(Layer):
+    def build(self, input_shape):
+        self.shapes = {"mean": input_shape}
+        return input_shape
+    def forward(self, inputs, training):
+        if training:
+            self.mean = 0.9 * self.mean + 0.1 * inputs.mean(axis=0)
+        return inputs - self.mean
+    def backward(self, delta):
+        return delta
+    def gradient(self, delta, out):
+        out["mean"][:] = 0
+def wrong(input_shape, outputs):
+    return [Dense(5), Mean(), Dense(outputs)]
+""", "Mean: mean was replaced by another array, which is neither trained nor saved; change it in"),
     "layer_buffer": ("model", """
 class Mean(Layer):
     def forward(self, inputs, training):
@@ -254,6 +283,11 @@ class wrong(CrossEntropy):
     def value(self, outputs, targets):
         return np.full(len(outputs), np.nan)
 """, "wrong.value: expected (B,) finite numbers, one for each example, found [nan nan]"),
+    "loss_list": ("loss", """
+class wrong(CrossEntropy):
+    def value(self, outputs, targets):
+        return super().value(outputs, targets).tolist()
+""", ""),
     "loss_raises": ("loss", """
 class wrong(CrossEntropy):
     def gradient(self, outputs, targets, out):
@@ -313,6 +347,13 @@ class wrong(Standard):
 def wrong(epochs):
     return lambda time: "text"
 """, "schedule=schedule_text:wrong: expected a finite number at time 0, found 'text'"),
+    "schedule_none": ("schedule", """
+def wrong(epochs):
+    def factor(time):
+        if time < 1:
+            return 1.0
+    return factor
+""", "schedule=schedule_none:wrong: expected a finite number at time 1, found None"),
     "schedule_late": ("schedule", """
 def wrong(epochs):
     return lambda time: float("nan") if time >= 1 else 1

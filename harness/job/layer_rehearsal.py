@@ -35,6 +35,7 @@ def check_layers(place: str, make: Callable[[], Network]) -> None:
     with named(place), np.errstate(all="ignore"):
         for _ in range(STEPS):
             _computed(trained, generator)
+            trained.check_in_place()
             trained.parameters.flat *= 1.05
         fresh.parameters.flat[:] = trained.parameters.flat
         results = [_computed(each, np.random.default_rng(1)) for each in (trained, fresh)]

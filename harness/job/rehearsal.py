@@ -25,8 +25,11 @@ from harness.runfolder.optional import warn
 from harness.runfolder.parts import PartError
 
 FEW = 4  # examples
-STEPS = 4  # of an optimizer
+STEPS = 8  # of an optimizer, before it is resumed and after: some do more in every fifth
+GRADIENTS = 4  # that these steps take in turn
 SOME = 64  # examples
+TIMES = 100  # of a schedule
+ROUNDED = 1e-9  # a factor of 0 may be so far below it
 Make = Callable[[Parameters], Any]
 
 
@@ -68,13 +71,21 @@ def _has(made: Any, member: str) -> bool:
 
 
 def check_schedule(name: str, make: Callable[[], Any], epochs: int) -> None:
-    """Check the first factor of the learning rate, and that factors depend on the time only."""
+    """Check factors of the learning rate, and that they depend on the time only.
+
+    Negative ones are a warning; later ones that are not finite fail in their epoch.
+    """
     place = f"schedule={name}"
-    schedule = make()
+    schedule, times = make(), np.linspace(0, epochs, TIMES, endpoint=False).tolist()
     with named(place):
-        factor = schedule(0.0)
-    if isinstance(factor, str) or not np.isscalar(factor) or not np.isfinite(factor):
-        raise PartError(f"{place}: expected a finite number at time 0, found {factor!r}")
+        factors = list(map(make(), times))
+    for time, factor in zip(times, factors, strict=True):
+        is_number = not isinstance(factor, str) and np.isscalar(factor)
+        if not is_number or not (time or np.isfinite(factor)):
+            raise PartError(f"{place}: expected a finite number at time {time:g}, found {factor!r}")
+        if factor < -ROUNDED:
+            warn(place, f"its factor is {factor:g} at time {time:g}: steps go up the gradient then")
+            break
     with named(place):
         repeated.check(
             place,
@@ -201,14 +212,16 @@ def check_resume(name: str, make: Make, parameters: Parameters, lr: float) -> No
     place = f"optimizer={name}"
     generator = np.random.default_rng(0)
     flat = parameters.flat
-    gradients = [_Drawn(generator.normal(size=len(flat)).astype(flat.dtype)) for _ in range(STEPS)]
+    gradients = [
+        _Drawn(generator.normal(size=len(flat)).astype(flat.dtype)) for _ in range(GRADIENTS)
+    ]
     ours = [Parameters(parameters.shapes, flat.copy()) for _ in range(2)]
     with np.errstate(all="ignore"):
         first, again = map(make, ours)
         beginning = _forms(place, first)
         with named(place):
-            for gradient in gradients[:-1]:
-                first.step(gradient, lr)
+            for number in range(STEPS):
+                first.step(gradients[number % GRADIENTS], lr)
         changed = sorted({key for key, _ in beginning.items() ^ _forms(place, first).items()})
         if changed:
             raise PartError(
@@ -220,8 +233,9 @@ def check_resume(name: str, make: Make, parameters: Parameters, lr: float) -> No
             ours[1].flat[:] = ours[0].flat
             for key, array in again.state.items():
                 array[...] = first.state[key]
-            for each in (first, again):
-                each.step(gradients[-1], lr)
+            for number in range(STEPS):
+                for each in (first, again):
+                    each.step(gradients[-1 - number % GRADIENTS], lr)
     if not np.isfinite(ours[0].flat).all():
         found = ours[0].flat[~np.isfinite(ours[0].flat)][0]
         raise PartError(
@@ -231,7 +245,7 @@ def check_resume(name: str, make: Make, parameters: Parameters, lr: float) -> No
     if ours[0].flat.tobytes() != ours[1].flat.tobytes():
         raise PartError(
             f"{place}: a run could not be resumed: with its state restored into a new optimizer, "
-            "the next step is another one; put all that step changes into state, a counter as "
+            "the next steps are others; put all that step changes into state, a counter as "
             "np.zeros(())"
         )
 
@@ -270,6 +284,19 @@ def check_normalization(name: str, fitted: Any, make: Callable[[], Any], part: P
     with named(place):
         call(fitted, np.random.default_rng(0))
         repeated.check(place, fitted, fitted, call)
+        examples = _some(part, np.random.default_rng(0), SOME)[0]
+        together, alone = (
+            np.empty(examples.shape, np.float32),
+            np.empty((1, examples.shape[1]), "f"),
+        )
+        fitted.apply(examples.copy(), together)
+        fitted.apply(examples[:1].copy(), alone)
+        if not repeated.is_close(together[:1], alone):
+            warn(
+                place,
+                "apply(inputs, out): what it writes for an example depends on the other examples "
+                "that it is called with, and so do errors and predictions",
+            )
         restored = normalization.load(about, saved, {name: make})
         results = [call(each, np.random.default_rng(1)) for each in (fitted, restored)]
         again = {key: np.asarray(array) for key, array in restored.state.items()}

@@ -227,18 +227,20 @@ class Activate(Layer):
 
     def build(self, input_shape: Shape) -> Shape:
         """The shape of the inputs. Raises `ValueError` for an activation that writes nothing."""
+        name = type(self.activation).__name__
         z, a, slope = np.linspace(-1, 1, 8), np.full(8, UNWRITTEN), np.full(8, UNWRITTEN)
         self.activation.forward(z, a)
+        given = a.copy()
         self.activation.derivative(z if self.activation.needs_input else None, a, slope)
-        for method, out in (("forward(z, out)", a), ("derivative(z, a, out)", slope)):
+        for method, out in (("forward(z, out)", given), ("derivative(z, a, out)", slope)):
             if (out == UNWRITTEN).any():
-                name = type(self.activation).__name__
                 raise ValueError(f"{name}.{method}: expected it to fill out, found no change")
             if not np.isfinite(out).all():
-                name = type(self.activation).__name__
                 raise ValueError(f"{name}.{method}: expected finite numbers, found {out} for {z}")
         if (z != np.linspace(-1, 1, 8)).any():
-            raise ValueError(f"{type(self.activation).__name__}: expected it to leave z as it is")
+            raise ValueError(f"{name}: expected it to leave z as it is")
+        if (a != given).any():  # the layer above has it as its inputs
+            raise ValueError(f"{name}.derivative: expected it to leave a as it is; change a copy")
         return input_shape
 
     def forward(self, inputs: Array, training: bool) -> Array:

@@ -30,9 +30,10 @@ def check_kind(place: str, loss: Loss, *, is_regression: bool, label_smoothing: 
             if is_regression
             else ("classification", "cross_entropy")
         )
+        labels = "; if they are labels, store them as integers" if is_regression else ""
         raise ValueError(
             f"{place}: a {loss.kind} expects {targets[loss.kind]} as targets, and the data set has "
-            f"{targets[other]}; use a loss for a {other}, such as {fitting}"
+            f"{targets[other]}; use a loss for a {other}, such as {fitting}{labels}"
         )
     if is_regression and label_smoothing:
         raise ValueError(

@@ -99,6 +99,18 @@ class Network:
         """Set the initial weights, drawn layer by layer."""
         for layer in walk(self.layers):
             layer.initialize(generator)
+        self.check_in_place()
+
+    def check_in_place(self) -> None:
+        """Raise `ValueError` naming a parameter that its layer replaced by another array."""
+        for layer, arrays in zip(self.trained, self.by_layer(self.parameters.flat), strict=True):
+            for name, array in arrays.items():
+                found = getattr(layer, name)
+                if array.size and not np.may_share_memory(found, array):
+                    raise ValueError(
+                        f"{type(layer).__name__}: {name} was replaced by another array, which is "
+                        f"neither trained nor saved; change it in place: self.{name}[:] = ..."
+                    )
 
     @property
     def work(self) -> int:

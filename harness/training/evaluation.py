@@ -84,7 +84,7 @@ def add(
     if is_classification:
         counted = outputs if keeps_order or predictions is None else predictions
         wrong = misclassified(counted, labels)
-    losses = loss.value(outputs, targets)
+    losses = np.asarray(loss.value(outputs, targets))
     if predictions is not None and type(loss) not in LOSSES.values():
         check_predictions(loss, predictions[np.isfinite(losses)])  # else training diverged
     score.add(losses, wrong)

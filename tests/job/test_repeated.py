@@ -213,6 +213,15 @@ def test_a_schedule_that_counts(make: Callable[[], Any]) -> None:
     refused(lambda: rehearsal.check_schedule("a:b", make, 3), f"schedule=a:b: {KEEPS} (seen in ")
 
 
+@pytest.mark.parametrize(("last", "warns"), [(-0.5, True), (0.0, False), (-1e-16, False)])
+def test_a_schedule_below_0_is_a_warning(
+    last: float, warns: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rehearsal.check_schedule("a:b", lambda: lambda time: 1 if time < 2 else last, 3)
+    expected = "warning: schedule=a:b: its factor is -0.5 at time 2.01: steps go up the gradient"
+    assert (expected in capsys.readouterr().err) == warns
+
+
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_built_in_schedules_pass(name: str) -> None:
     rehearsal.check_schedule(name, lambda: SCHEDULES[name](5), 5)
@@ -336,6 +345,23 @@ class InPlace(Columns):
     def apply(self, inputs: Any, out: Any) -> None:
         super().apply(inputs, out)
         inputs[:] = 0
+
+
+class ByCall(Columns):
+    """Divides by the deviation of all examples of a call."""
+
+    def apply(self, inputs: Any, out: Any) -> None:
+        out[:] = (inputs - self.mean) / (inputs.std() + 1)
+
+
+@pytest.mark.parametrize(("kind", "warns"), [(ByCall, True), (Columns, False)])
+def test_a_normalization_whose_results_depend_on_other_examples_is_a_warning(
+    kind: Any, warns: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fitted = kind()
+    fitted.fit(DATA.train.inputs, DATA.train.rows)
+    rehearsal.check_normalization("a:b", fitted, kind, DATA.train)
+    assert ("normalization=a:b: apply(inputs, out): what it wr" in capsys.readouterr().err) == warns
 
 
 @pytest.mark.parametrize(

@@ -151,6 +151,24 @@ class Spoiled:
         out[:] = z
 
 
+class Squares(Spoiled):
+    """Writes into what it wrote before."""
+
+    def forward(self, z, out):
+        np.tanh(z, out=out)
+
+    def derivative(self, z, a, out):
+        np.square(a, out=a)
+        np.subtract(1, a, out=out)
+
+
+class Replaced(Dense):
+    """Replaces an array of its parameters where it should write into it."""
+
+    def initialize(self, generator):
+        self.weights = np.ones(self.weights.shape, np.float32)
+
+
 TWICE = Dense(3)
 
 
@@ -166,6 +184,8 @@ TWICE = Dense(3)
         ([Dense(4), Wrong(same, lambda d: np.multiply(d, 2, out=d))],
          "layer 2: expected Wrong.backward to leave its argument as it is; change a copy"),
         ([Dense(2), Activate(Spoiled())], "layer 2: Spoiled: expected it to leave z as it is"),
+        ([Dense(2), Activate(Squares())],
+         "layer 2: Squares.derivative: expected it to leave a as it is; change a copy"),
         ([Dense(4), Wrong(lambda x: x.astype(float), same)],
          r"layer 2: expected Wrong.forward .* found \(3, 4\) of float64"),
         ([Dense(4), Wrong(same, lambda d: None)],
@@ -185,6 +205,11 @@ def test_a_layer_that_does_not_fit_is_refused_in_one_line(
     with pytest.raises(ValueError, match=message) as caught:
         Network(layers, 4)
     assert "\n" not in str(caught.value)
+
+
+def test_a_layer_that_replaces_a_parameter_is_refused() -> None:
+    with pytest.raises(ValueError, match="Replaced: weights was replaced by another array"):
+        Network.create([Dense(3), Replaced(2)], 4, np.random.default_rng(1))
 
 
 def test_predict_takes_examples_of_any_shape() -> None:

@@ -456,7 +456,8 @@ def test_a_regression_has_losses_and_no_errors() -> None:
         ("squared_error", "loss SquaredError: a regression expects numbers as targets, and the data"
          " set has class labels; use a loss for a classification, such as cross_entropy"),
         ("cross_entropy", "loss CrossEntropy: a classification expects class labels as targets, and"
-         " the data set has numbers; use a loss for a regression, such as squared_error"),
+         " the data set has numbers; use a loss for a regression, such as squared_error; if "
+         "they are labels, store them as integers"),
     ],
 )  # fmt: skip
 def test_a_loss_of_another_kind_than_the_data_is_refused(loss: str, message: str) -> None:
