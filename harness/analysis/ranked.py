@@ -119,13 +119,14 @@ def _with_ended(settings: Sequence[Setting], selection: Selection) -> list[Setti
     Not those that have a run which is not finished: that is why they have fewer seeds.
     """
     most, is_decided = settings[0].best_val.n, selection.verdict.startswith(DECIDED)
+    known = {i for i, each in enumerate(settings) if selection.ended & {r.run for r in each.runs}}
     open_runs = [run for run in selection.recorded if run.status is not RunStatus.FINISHED]
     unfinished = [_unseeded(evidence.seed_run(run)) for run in open_runs]
     return [
         replace(each, is_ended=_unseeded(each.runs[0]) not in unfinished)
-        if each.best_val.n < most or (is_decided and each is not settings[0])
+        if place in known or each.best_val.n < most or (is_decided and each is not settings[0])
         else each
-        for each in settings
+        for place, each in enumerate(settings)
     ]
 
 

@@ -89,7 +89,12 @@ class Deciding:
         jobs = self._next(left, by_key)
         why = self._why_over(left, jobs, list(by_key.values()), slots)
         if why:
-            self.plan = replace(self.plan, verdict=self._verdict(left, broken, why))
+            losers = {each.key for name in out for each in self._settings[name]}
+            self.plan = replace(
+                self.plan,
+                verdict=self._verdict(left, broken, why),
+                ended=tuple(job.run for job in self.plan.jobs if job.key in losers),
+            )
             self.plan.save(self._outputs)
             return []
         known = set(histories)

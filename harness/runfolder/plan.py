@@ -46,6 +46,7 @@ class Plan:
     said of it. verdict: what a sweep with `until=decided` decided; empty of others, and before.
     is_archived: whether it was put aside. costs: what its settings are compared by beside the
     objective, as typed. config_dir: of a search, the folder of `--config-dir`; empty of others.
+    ended: beside a verdict, the runs of the settings that cannot be the best.
     """
 
     id: str
@@ -57,6 +58,7 @@ class Plan:
     is_archived: bool = False
     costs: tuple[str, ...] = ()
     config_dir: str = ""
+    ended: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -199,9 +201,10 @@ def _read(path: Path) -> tuple[int, Plan]:
         is_archived = content.get("is_archived") is True
         costs = tuple(map(str, content.get("costs", ())))
         config_dir = str(content.get("config_dir", ""))
+        ended = tuple(map(str, content.get("ended", ())))
         plan = Plan(
             content["id"], overrides, jobs, replaced, About(**about), verdict, is_archived, costs,
-            config_dir,
+            config_dir, ended,
         )  # fmt: skip
         return int(saved_ns), plan
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

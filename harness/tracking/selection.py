@@ -32,8 +32,8 @@ class Selection:
     whether its settings got their seeds by results. raced: the runs of sweeps with `until=decided`,
     whose rule alone says which of their settings is better. costs: what the settings are compared
     by beside the objective, see `harness.runfolder.cost`. verdict: what `until=decided` decided.
-    sweep, experiment: the id, or the name, if it is one as a whole. is_joined: whether several
-    outputs have that sweep.
+    ended: the runs of the settings that it ended, where they are known. sweep, experiment: the id,
+    or the name, if it is one as a whole. is_joined: whether several outputs have that sweep.
     """
 
     title: str
@@ -45,6 +45,7 @@ class Selection:
     is_raced: bool = False
     costs: tuple[str, ...] = ()
     verdict: str = ""
+    ended: frozenset[str] = frozenset()
     raced: frozenset[str] = frozenset()
     sweep: str = ""
     experiment: str = ""
@@ -116,7 +117,8 @@ def of_plan(plan: Plan, recorded: list[Recorded], notes: Sequence[str] = ()) -> 
     return Selection(
         f"sweep {plan.id}", recorded, Journals(), (*([added] if added else []), *notes),
         plan.about, plan.is_search, plan.is_raced, plan.costs,
-        "" if plan.is_search else plan.verdict, _raced(recorded, [plan]), plan.id,
+        "" if plan.is_search else plan.verdict, frozenset(plan.ended), _raced(recorded, [plan]),
+        plan.id,
     )  # fmt: skip
 
 

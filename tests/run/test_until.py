@@ -133,6 +133,19 @@ def test_a_dry_run_lists_the_first_round_only(
     assert "every setting needs the same seeds, 3 or more" in done.stderr
 
 
+def test_a_setting_that_was_ended_before_the_limit_is_marked_though_it_has_all_seeds(
+    command: Command, tmp_path: Path, idx_folder: Path
+) -> None:
+    own = ("lr=0.001,0.5,0.51", "seed=range(1,9)", "until=decided", "batch=10", "tracking=none")
+    done = command(RUN, "-m", *small(idx_folder, *own, "epochs=2"), "max_jobs=9")
+    assert "3 seeds: lr=0.001 cannot be the best anymore" in done.stdout
+    assert "max_jobs=9 allows no further seed; left: lr=0.5, lr=0.51." in done.stdout
+    shown = command("harness", "compare", "last", "--no-attach", "--json")
+    against = {float(e["lr"]): e["against_best"] for e in json.loads(shown.stdout)["settings"]}
+    assert against[0.001] == "ended"
+    assert sorted(against[each] for each in (0.5, 0.51)) == ["best", "not compared"]
+
+
 def test_limits(command: Command, tmp_path: Path, idx_folder: Path) -> None:
     own = ("-m", *small(idx_folder, "lr=0.5,0.51", "seed=range(1,9)", "epochs=2", "batch=10",
                         "tracking=none", "until=decided"))  # fmt: skip
