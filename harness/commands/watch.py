@@ -135,7 +135,7 @@ def _stop(run: Run) -> str:
     if not run.is_live():
         return f"{run.id}: nothing trains it at this moment"
     run.request_stop()
-    return f"{run.id}: stops after epoch {len(run.history().epochs) + 1}"
+    return f"{run.id}: stops after its current epoch"
 
 
 def _continue(run: Run, standing: Standing, plan: Plan | None) -> str:
