@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
@@ -26,16 +27,16 @@ WRITING_S = 60.0  # a half-written file that is younger may still be written
 )
 def clean(outputs: Path, dry_run: bool, everything: bool) -> None:
     """Remove the checkpoints of finished runs and what killed processes left half-written."""
-    if not dry_run:
-        with alone(outputs):
+    with nullcontext() if dry_run else alone(outputs):  # the copy of a merge has old times
+        if not dry_run:
             put_back(outputs)
-    paths = unneeded(outputs, everything=everything)
-    freed = sum(size_of(path) for path in paths)
-    for path in () if dry_run else paths:
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)  # it went with a folder that it was in
+        paths = unneeded(outputs, everything=everything)
+        freed = sum(size_of(path) for path in paths)
+        for path in () if dry_run else paths:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)  # it went with a folder that it was in
     click.echo(f"{'would free' if dry_run else 'freed'} {freed / 1e6:.1f} MB of checkpoints")
 
 

@@ -97,6 +97,9 @@ def _scored(
     further = scoring.values("test", score, trained.loss, metrics, predictions, labels)
     further = {key.removeprefix("test/"): value for key, value in further.items()}
     further = {name: value for name, value in further.items() if name not in ("loss", "error")}
+    for name, value in further.items():
+        if not math.isfinite(value):
+            warn(f"metric {name}", f"its function returned {value} for these test examples")
     if trained.is_regression:
         return Regression.of(trained.run_id, title, score.loss, predictions, labels, further)
     calibrated = tempered(predictions, trained.temperature)

@@ -35,7 +35,7 @@ def gc(yes: bool, outputs: Path) -> None:
             print("nothing was removed")
             sys.exit(ExitStatus.FAILED)
         with alone(outputs):
-            status = _erase(outputs, Outputs([place]))
+            status = _erase(outputs, listed)
     except ValueError as error:
         refuse(error)
     sys.exit(status)
@@ -50,17 +50,22 @@ def _erase_rest(outputs: Path) -> None:
 
 
 def _erase(outputs: Path, listed: Outputs) -> ExitStatus:
+    """Remove what is still there of what was listed; the sweeps and the rest if that was all."""
     from harness.run.search import study
     from harness.tracking import removal
 
-    problems = removal.delete(outputs, listed.runs) + removal.erase(outputs, listed.runs)
+    now, asked = Outputs([removed.place(outputs)]), set(listed.runs)
+    runs = [run for run in now.runs if run in asked]
+    problems = removal.delete(outputs, runs) + removal.erase(outputs, runs)
     kept = {line.partition(":")[0] for line in problems}
-    erased = [run for run in listed.runs if run.id not in kept]
+    erased = [run for run in runs if run.id not in kept]
     for run in erased:
         removed.erase(outputs, run)
-    if not kept:
-        for _, plan, _ in listed.plans:
-            study.forget(outputs, f"{study.REMOVED}{plan.id}")
+    plans = {plan.id for _, plan, _ in now.plans}
+    is_all = len(runs) == len(now.runs) and plans <= {plan.id for _, plan, _ in listed.plans}
+    if is_all and not kept:
+        for plan in plans:
+            study.forget(outputs, f"{study.REMOVED}{plan}")
         removed.erase_rest(outputs)
     for line in problems:
         print(f"kept: {line}", file=sys.stderr)

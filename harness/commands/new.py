@@ -17,7 +17,11 @@ def new(folder: Path) -> None:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise click.UsageError(f"{folder}: expected a new or an empty folder")
-    skipped = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(PROJECT, folder, ignore=skipped, dirs_exist_ok=True)
+    for path in PROJECT.rglob("*"):
+        inner = path.relative_to(PROJECT)
+        if path.is_file() and "__pycache__" not in inner.parts:
+            target = folder / inner
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)  # without its mode: an installation may be read-only
     click.echo(f"{folder}: {', '.join(path.name for path in sorted(folder.iterdir()))}")
     click.echo(f"next: cd {folder} && python -m harness.run -cd conf experiment=mine")

@@ -26,4 +26,4 @@ def stop(selection: tuple[str, ...], outputs: Path) -> None:
         refuse(error)
     for run in live:
         run.request_stop()
-        print(f"{run.id}: stops after epoch {len(run.history().epochs) + 1}")
+        print(f"{run.id}: stops after its current epoch")

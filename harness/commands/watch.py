@@ -135,14 +135,14 @@ def _stop(run: Run) -> str:
     if not run.is_live():
         return f"{run.id}: nothing trains it at this moment"
     run.request_stop()
-    return f"{run.id}: stops after epoch {len(run.history().epochs) + 1}"
+    return f"{run.id}: stops after its current epoch"
 
 
 def _continue(run: Run, standing: Standing, plan: Plan | None) -> str:
     """Start a process that continues a run; returns what to show. plan: of its sweep."""
     if standing.status not in CONTINUED or standing.history.is_pruned:
         return f"{run.id}: {state(standing)}, so there is nothing to continue"
-    if plan is not None and any("slurm" in word for word in plan.overrides):
+    if plan is not None and plan.is_on_slurm:
         return f"{run.id}: repeat its command, which gives it to Slurm again"
     words = (f"resume={run.id}", f"outputs={in_quotes(str(run.outputs))}")
     with (run.folder / LOG).open("ab") as log:

@@ -46,8 +46,7 @@ def mlp(
     """
     if isinstance(depth, bool) or not isinstance(depth, Integral) or depth < 0:
         raise ValueError(f"mlp: depth={depth!r}: expected a whole number of at least 0")
-    is_several = isinstance(width, Iterable) and not isinstance(width, str)
-    widths = tuple[Any, ...](width) if is_several else (width,) * int(depth)
+    widths = tuple[Any, ...](width) if _is_several(width) else (width,) * int(depth)
     for units in widths:
         if isinstance(units, bool) or not isinstance(units, Integral) or units < 1:
             raise ValueError(f"mlp: width={width!r}: expected whole numbers of at least 1")
@@ -88,14 +87,19 @@ def conv(
     for count, side, window in zip(channels, kernels, pools, strict=True):
         layers += [Conv2D(count, side, initialization=activation.initialization)]
         layers += [Activate(activation)]
-        layers += [MaxPool2D(window)] if window > 1 else []
+        layers += [MaxPool2D(window)] if window != 1 else []
     dense = mlp(input_shape, outputs, width=width, activation=activation, dropout=dropout)
     return [*layers, Flatten(), *dense]
 
 
-def _each(name: str, size: int | Sequence[int], channels: Sequence[int]) -> Sequence[int]:
+def _is_several(sizes: Any) -> bool:
+    """Whether a size is one for each layer; the layers check what is in it."""
+    return isinstance(sizes, Iterable) and not isinstance(sizes, str)
+
+
+def _each(name: str, size: Any, channels: Sequence[int]) -> Sequence[int]:
     """The size of each convolution, one for each of `channels`."""
-    sizes = (size,) * len(channels) if isinstance(size, int) else tuple(size)
+    sizes = tuple[Any, ...](size) if _is_several(size) else (size,) * len(channels)
     if len(sizes) != len(channels):
         raise ValueError(
             f"{name}={list(sizes)}: expected one number, or one for each of the {len(channels)} "

@@ -5,6 +5,7 @@ in again, so merging twice changes nothing. What is taken in appears whole or no
 """
 
 import shutil
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -114,10 +115,7 @@ def _take(outputs: Path, run: Run, merged: Merged) -> None:
 
 def _copy(run: Run, ours: Run) -> None:
     """Copy a run folder; it appears whole, in place of an earlier state of it."""
-    copy = ours.folder.with_name(f".{run.id}")
-    if copy.exists():
-        shutil.rmtree(copy)
-    shutil.copytree(run.folder, copy, ignore=NOT_COPIED)
+    copy = _hidden_copy(run.folder, ours.folder)
     if run.delivered().get("store") == LOCAL:  # the other folder's own store
         (copy / delivered.FILE_NAME).unlink()
     fsync_folder(copy)
@@ -177,12 +175,22 @@ def _take_report(outputs: Path, source: Path, plan: Plan) -> None:
     is_whole = len(plan.readable_runs(outputs)) == len(plan.jobs)
     if not report.is_dir() or ours.exists() or not is_whole:
         return
-    copy = ours.with_name(f".{plan.id}")
+    _hidden_copy(report, ours).rename(ours)
+    fsync_folder(ours.parent)
+
+
+def _hidden_copy(folder: Path, ours: Path) -> Path:
+    """A copy of a folder beside its place here, which can be written to whatever that one allows.
+
+    What a killed merge left there is removed.
+    """
+    copy = ours.with_name(f".{ours.name}")
     if copy.exists():
         shutil.rmtree(copy)
-    shutil.copytree(report, copy, ignore=NOT_COPIED)
-    copy.rename(ours)
-    fsync_folder(ours.parent)
+    shutil.copytree(folder, copy, ignore=NOT_COPIED)
+    for path in (copy, *copy.rglob("*")):
+        path.chmod(path.stat().st_mode | stat.S_IWUSR)
+    return copy
 
 
 def joined(

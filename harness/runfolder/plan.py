@@ -15,7 +15,8 @@ from harness.runfolder.folder import Ambiguous, alone, named, open_run
 from harness.runfolder.hint import hint
 from harness.runfolder.run import Run
 
-SEARCH, RACE = "hydra/sweeper=optuna", "until="  # as they are typed
+# As they are typed.
+SEARCH, RACE, SLURM = "hydra/sweeper=optuna", "until=", "hydra/launcher=slurm"
 DECIDED = "decided after"  # what the verdict of until=decided begins with if one setting is left
 NO_SEED, ENDED = "allows no further seed", "ended the search"  # what a verdict says of a limit
 AFTERWARDS = (
@@ -79,6 +80,11 @@ class Plan:
     def is_raced(self) -> bool:
         """Whether its settings get their seeds by results, so that some have fewer than others."""
         return self.is_search or self._has(RACE)
+
+    @property
+    def is_on_slurm(self) -> bool:
+        """Whether its jobs are trained by Slurm."""
+        return self._has(SLURM)
 
     def _has(self, typed: str) -> bool:
         """Whether an override begins so, with Hydra's quotes or without."""

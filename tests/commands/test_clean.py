@@ -1,15 +1,20 @@
 """Removing what no run needs: checkpoints of finished runs and half-written files."""
 
 import os
+import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
+from harness.commands import clean as module
 from harness.commands.clean import clean, unneeded
-from harness.runfolder import checkpoint, journal, liveness
+from harness.runfolder import checkpoint, journal, liveness, merging
 from harness.runfolder.checkpoints import Checkpoints
-from tests.conftest import RUN, Command, new_run, only_folder, small
+from tests.conftest import RUN, Command, new_run, only_folder, record_training, small
 
 
 def test_clean_removes_what_no_run_needs(
@@ -63,3 +68,36 @@ def test_a_file_that_is_written_and_renamed_meanwhile_is_left_alone(
     gone = run.folder / ".journal.jsonl.12ab"
     monkeypatch.setattr(Path, "rglob", lambda self, pattern: iter([gone]))
     assert unneeded(tmp_path, everything=False) == []
+
+
+def test_what_a_merge_copies_meanwhile_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its copy is hidden, and has the time of the run that it is of."""
+    theirs, ours = tmp_path / "theirs", tmp_path / "ours"
+    run = record_training(new_run(theirs, "tracking=none"), 0.5)
+    os.utime(run.folder, (0, 0))
+    ours.mkdir()
+    copied, cleaned, merges, copytree = Event(), Event(), [], shutil.copytree
+
+    def copy(*words: Any, **named: Any) -> None:
+        copytree(*words, **named)
+        copied.set()
+        assert cleaned.wait(60)
+
+    def put_back(outputs: Path) -> None:
+        merges.append(pool.submit(merging.merge, outputs, theirs))
+
+    def listed(outputs: Path, *, everything: bool) -> list[Path]:
+        copied.wait(1)
+        return unneeded(outputs, everything=everything)
+
+    monkeypatch.setattr(shutil, "copytree", copy)
+    monkeypatch.setattr(module, "put_back", put_back)
+    monkeypatch.setattr(module, "unneeded", listed)
+    with ThreadPoolExecutor(1) as pool:
+        done = CliRunner().invoke(clean, ["--outputs", str(ours)])
+        cleaned.set()
+        (merge,) = merges
+        assert [each.id for each in merge.result(60).runs] == [run.id]
+    assert done.exit_code == 0

@@ -336,3 +336,26 @@ def test_a_metric_whose_source_has_changed_is_left_out(command: Command, tmp_pat
     assert "third 0.25" in done.stdout
     assert "half" not in done.stdout
     assert "of 60 test examples" in done.stdout
+
+
+def test_a_metric_without_a_value_for_other_data_is_a_warning(
+    command: Command, tmp_path: Path
+) -> None:
+    """Such as one that needs examples of both classes."""
+    metric = "def apart(probabilities, labels):\n    return 0.5 if any(labels) else float('nan')\n"
+    (tmp_path / "own_bands.py").write_text(OWN)
+    (tmp_path / "own_apart.py").write_text(metric)
+    done = command(
+        RUN, "dataset=own_bands:bands", "metrics=[own_apart:apart]", "epochs=1", "batch=8",
+        "width=4", "tracking=none", "normalization=standard",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert command("harness", "evaluate", "last").stderr == ""
+    x, y = np.eye(4, 3, dtype=np.float32), [0, 1, 0, 1]
+    np.savez(tmp_path / "other.npz", x_train=x, y_train=y, x_test=x[:2], y_test=[0, 0])
+    other = ("dataset=arrays", "dataset.file=other.npz")
+    for form, shown in (((), "apart nan"), (("--json",), '"apart": null')):
+        done = command("harness", "evaluate", "last", *other, *form)
+        assert (done.returncode, shown in done.stdout) == (0, True)
+        warning = "metric apart: its function returned nan for these test examples"
+        assert done.stderr == f"warning: {warning}\n"

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -162,6 +163,22 @@ def test_merging_again_changes_nothing(ours: Path, theirs: Path) -> None:
     merged = merging.merge(ours, theirs)
     assert (merged.runs, merged.sweeps, merged.known, merged.refused) == ([], [], 3, [])
     assert (content(ours), list(saved_plans(ours))) == (before, plans)
+
+
+def test_what_was_taken_in_from_a_read_only_folder_can_be_written_to(
+    ours: Path, theirs: Path
+) -> None:
+    every = [theirs, *theirs.rglob("*")]
+    for path in every:
+        path.chmod(path.stat().st_mode & 0o555)
+    merged = merging.merge(ours, theirs)
+    for path in every:
+        path.chmod(0o755)
+    folders = [*(run.folder for run in merged.runs), ours / "reports" / SWEEP]
+    assert len(folders) == 4
+    for folder in folders:
+        for path in (folder, *folder.rglob("*")):
+            assert path.stat().st_mode & stat.S_IWUSR, path
 
 
 def test_a_sweep_of_theirs_alone_keeps_its_place_in_time(ours: Path, theirs: Path) -> None:

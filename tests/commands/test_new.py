@@ -4,11 +4,15 @@ Covers: harness/commands/project/mine/parts.py, harness/commands/project/mine/tr
 """
 
 import re
+import shutil
+import stat
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from harness.commands import new
 from harness.commands.project.mine.parts import Swish, top3_error
 from tests.conftest import ROOT, Command, bash, histories
 
@@ -43,6 +47,26 @@ def test_an_existing_folder_is_not_overwritten(command: Command, tmp_path: Path)
         done = command("harness", "new", name)
         assert done.returncode == 2
         assert "expected a new or an empty folder" in done.stderr
+
+
+def test_the_files_of_a_read_only_installation_can_be_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, folder = tmp_path / "installed", tmp_path / "project"
+    shutil.copytree(new.PROJECT, source, ignore=shutil.ignore_patterns("__pycache__"))
+    names = {path.relative_to(source) for path in source.rglob("*")}
+    (source / "mine/__pycache__").mkdir()
+    (source / "mine/__pycache__/parts.pyc").touch()
+    every = [source, *source.rglob("*")]
+    for path in every:
+        path.chmod(path.stat().st_mode & 0o555)
+    monkeypatch.setattr(new, "PROJECT", source)
+    done = CliRunner().invoke(new.new, [str(folder)])
+    for path in every:
+        path.chmod(0o755)
+    assert (done.exit_code, done.output.splitlines()[0]) == (0, f"{folder}: README.md, conf, mine")
+    assert {path.relative_to(folder) for path in folder.rglob("*")} == names
+    assert all(path.stat().st_mode & stat.S_IWUSR for path in [folder, *folder.rglob("*")])
 
 
 @pytest.mark.parametrize("beta", [0.5, 1.0, 2.0])

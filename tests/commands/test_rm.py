@@ -264,6 +264,28 @@ def test_what_is_removed_meanwhile_is_not_removed_for_good(
     assert [plan.id for plan in all_plans(removed.place(outputs))] == [SWEEP]
 
 
+def test_gc_removes_for_good_only_what_it_asked_for(
+    runs: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others were removed, and one was restored, until the answer came."""
+    outputs = tmp_path / "outputs"
+    removed.remove(outputs, runs[:2], ())
+
+    def confirmed(question: str, *, yes: bool) -> bool:
+        assert question.startswith("remove 2 run(s) for good")
+        removed.restore(outputs, [removed.removed_run(outputs, runs[0].id)], ())
+        removed.remove(outputs, runs[2:], [load_plan(outputs, OTHER)])
+        return True
+
+    monkeypatch.setattr(gc, "confirmed", confirmed)
+    done = CliRunner().invoke(gc.gc, ["--outputs", str(outputs)])
+    assert (done.exit_code, done.stdout) == (0, "removed 1 run(s) for good\n")
+    assert ids(outputs) == [runs[0].id]
+    assert ids(removed.place(outputs)) == [runs[2].id]
+    assert [plan.id for plan in all_plans(removed.place(outputs))] == [OTHER]
+    assert removed.gone(outputs) == {runs[1].id}
+
+
 def test_a_killed_gc_is_finished_by_the_next(runs: list[Run], tmp_path: Path) -> None:
     outputs = tmp_path / "outputs"
     removed.remove(outputs, [runs[0]], ())

@@ -24,7 +24,7 @@ def test_a_stopped_job_can_be_resumed_and_the_others_go_on(
     runs = all_runs(outputs)
     done = command("harness", "stop", runs[0].id)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith(f"{runs[0].id}: stops after epoch ")
+    assert done.stdout == f"{runs[0].id}: stops after its current epoch\n"
     printed, errors = training.communicate(timeout=120)
     assert training.returncode == 1
     assert f"killed: epochs=100000 ({runs[0].id}): stopped by `harness stop`" in errors
@@ -44,6 +44,15 @@ def test_a_stopped_job_can_be_resumed_and_the_others_go_on(
     epochs = [record["epoch"] for record in runs[0].history().epochs]
     assert epochs == [*range(1, len(epochs) + 1)], "every epoch once"
     assert len(epochs) > count
+
+
+def test_no_epoch_is_named_that_may_be_over_by_then(command: Command, tmp_path: Path) -> None:
+    run = record_training(new_run(tmp_path / "outputs"), 0.5, status=None)
+    with run.lock():
+        done = command("harness", "stop", run.id)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"{run.id}: stops after its current epoch\n"
+    assert (run.folder / STOP).exists()
 
 
 def test_what_is_not_being_trained_is_said(command: Command, tmp_path: Path) -> None:

@@ -180,6 +180,17 @@ def test_a_live_run_is_not_compared(tmp_path: Path, store: Store) -> None:
     assert "0 of 1 runs delivered in full, 0 metric rows compared, 1 still running" in out
 
 
+def test_a_live_run_of_which_a_part_is_not_delivered_is_3(tmp_path: Path, store: Store) -> None:
+    run = new_run(tmp_path)
+    store.report = Report(undelivered={run.id: "the server is down"})
+    with run.writing() as journal:
+        journal.append("start", **liveness.this_process(), threads=1, backend="numpy")
+        status, out, err = sync(tmp_path)
+    assert status == 3
+    assert f"not delivered yet: {run.id}: the server is down\n" in err
+    assert "0 of 1 runs delivered in full, 0 metric rows compared, 1 still running" in out
+
+
 def test_dead_runs_are_closed_first(tmp_path: Path, store: Store) -> None:
     run = new_run(tmp_path)
     start = liveness.this_process() | {"process_started": 1.0}

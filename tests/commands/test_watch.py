@@ -28,7 +28,16 @@ from harness.runfolder.folder import Identity, all_runs
 from harness.runfolder.history import PRUNED
 from harness.runfolder.run import Run
 from harness.runfolder.status import RunStatus
-from tests.conftest import DATASET, Command, composed, new_run, record_training, start, wait_for
+from tests.conftest import (
+    DATASET,
+    Command,
+    composed,
+    new_run,
+    plan_of,
+    record_training,
+    start,
+    wait_for,
+)
 
 ESCAPES = re.compile(r"\x1b(\[[0-9;?]*[A-Za-z]|[()][A-Z])")
 
@@ -90,7 +99,7 @@ def test_a_run_is_stopped_and_continued_by_keys(tmp_path: Path, idx_folder: Path
         terminal = Terminal(tmp_path, "--outputs", outputs.name)
         assert terminal.shows("1 running, 1 not started.*seed=1 +running +[0-9]+/100000")
         terminal.press("s")
-        assert terminal.shows(f"{first.id}: stops after epoch [0-9]+")
+        assert terminal.shows(f"{first.id}: stops after its current epoch")
         assert terminal.shows("1 running, 1 stopped")
         terminal.press("\x1b[B")  # down: the row below the one that runs
         assert terminal.shows("> +seed=1 +stopped")
@@ -175,6 +184,24 @@ def test_a_run_that_its_search_ended_is_over(tmp_path: Path) -> None:
     console = Console(width=80, height=24, file=io.StringIO())
     console.print(board.screen(console))
     assert f"{run.id}: pruned, so there is nothing to continue" in console.file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("word", "is_slurm"), [("hydra/launcher='slurm'", True), ("dataset.file=slurm.npz", False)]
+)
+def test_slurm_continues_only_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str, *, is_slurm: bool
+) -> None:
+    run = record_training(new_run(tmp_path), 0.5, status="FAILED")
+    replace(plan_of(run), overrides=("-m", word, "batch=1,2")).save(tmp_path)
+    started = []
+    monkeypatch.setattr(subprocess, "Popen", lambda words, **how: started.append(words[-2]))
+    board = Board((tmp_path,), ("last",))
+    board.press("r")
+    console = Console(width=120, height=24, file=io.StringIO())
+    console.print(board.screen(console))
+    assert ("which gives it to Slurm again" in console.file.getvalue()) == is_slurm
+    assert started == ([] if is_slurm else [f"resume={run.id}"])
 
 
 def test_an_interrupt_ends_it_quietly(tmp_path: Path) -> None:

@@ -107,6 +107,22 @@ def test_conv_with_a_kernel_and_a_pool_for_each_convolution() -> None:
         conv((9, 9), 3, channels=(2, 3), pool=(1, 2, 1))
 
 
+def test_conv_takes_the_numbers_of_numpy() -> None:
+    def sizes(**keys: Any) -> list[int]:
+        return [vars(layer).get("kernel", vars(layer).get("size", 0))
+                for layer in conv((9, 9), 3, channels=np.array([2, 3]), **keys)]  # fmt: skip
+
+    assert sizes(kernel=np.int64(2), pool=np.int64(2)) == sizes(kernel=2, pool=2)
+    assert sizes(kernel=np.array([2, 3])) == sizes(kernel=(2, 3))
+
+
+@pytest.mark.parametrize("size", [0, 1.5, "3", None])
+def test_a_kernel_or_a_pool_that_is_not_allowed_is_named(size: Any) -> None:
+    for layer, name, key in (("Conv2D", "kernel", "kernel"), ("MaxPool2D", "size", "pool")):
+        with pytest.raises(ValueError, match=f"{layer}: {name}={size!r}: expected a whole number"):
+            conv((9, 9), 3, **{key: size})
+
+
 @pytest.mark.parametrize("width", [0, -1, 1.5, True, "ab", [4, 0], None])
 def test_a_width_that_is_not_allowed_is_named(width: Any) -> None:
     with pytest.raises(ValueError, match=r"mlp: width=.*: expected whole numbers of at least 1"):

@@ -34,7 +34,7 @@ DENSE, ACTIVATE, DROPOUT = range(3)
 CHUNK = 1 << 17  # weights whose gradient is computed and applied at a time
 LINE = CACHE_LINE // 4  # floats
 SHARE = 1 << 15  # weights that are worth the start of a thread
-NOTHING = -1  # in a program: not in the arena, or no bias
+NOTHING = -1  # in a program: not in the arena, or no parameters
 
 
 class Command(NamedTuple):
@@ -43,9 +43,9 @@ class Command(NamedTuple):
     kind: DENSE, ACTIVATE or DROPOUT. inputs, outputs: where the arrays of the batch begin in the
     arena; inputs NOTHING: they are the group's. width, units: the numbers of an example in them.
     above, below: as outputs and inputs, of the deltas; above NOTHING: it is the group's. weights,
-    bias: where they begin in the parameters. bias NOTHING: none is added. number: the code of the
-    activation, or the limit of the bits. kept: where the bits of the mask begin, or, in the arena,
-    the derivatives of the activation; NOTHING: they follow from its outputs.
+    bias: where those of a dense layer begin in the parameters; NOTHING: of other layers. number:
+    the code of the activation, or the limit of the bits. kept: where the bits of the mask begin,
+    or, in the arena, the derivatives of the activation; NOTHING: they follow from its outputs.
     """
 
     kind: int
