@@ -60,7 +60,9 @@ def unneeded(outputs: Path, *, everything: bool) -> list[Path]:
 
 
 def _is_old(path: Path) -> bool:
+    """Whether nothing was written to a file, or into a folder, for a while."""
     try:
-        return time.time() - path.lstat().st_mtime > WRITING_S
+        newest = max(each.lstat().st_mtime for each in (path, *path.rglob("*")))
     except FileNotFoundError:  # whoever wrote it has finished
         return False
+    return time.time() - newest > WRITING_S

@@ -70,13 +70,24 @@ def test_a_file_that_is_written_and_renamed_meanwhile_is_left_alone(
     assert unneeded(tmp_path, everything=False) == []
 
 
+def test_a_folder_that_is_written_into_for_long_is_left_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "cache/.extracting-12ab"
+    folder.mkdir(parents=True)
+    (folder / "train.npy").write_bytes(b"some")
+    os.utime(folder, (0, 0))  # the time of its newest file's creation
+    assert unneeded(tmp_path, everything=False) == []
+    os.utime(folder / "train.npy", (0, 0))
+    assert unneeded(tmp_path, everything=False) == [folder]
+
+
 def test_what_a_merge_copies_meanwhile_is_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its copy is hidden, and has the time of the run that it is of."""
     theirs, ours = tmp_path / "theirs", tmp_path / "ours"
     run = record_training(new_run(theirs, "tracking=none"), 0.5)
-    os.utime(run.folder, (0, 0))
+    for path in (run.folder, *run.folder.rglob("*")):
+        os.utime(path, (0, 0))
     ours.mkdir()
     copied, cleaned, merges, copytree = Event(), Event(), [], shutil.copytree
 
