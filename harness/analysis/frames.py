@@ -49,7 +49,8 @@ def runs(
     differ and the seed, or with `every_setting` all. Of another program, a setting with the name of
     a metric or of another column is `params.NAME`, such a metric `metrics.NAME`. `sweep` is one
     that all runs have, else the newest of each. `created` and `ended` are UTC; `seconds` is the
-    training time, `epochs_done` the epochs that were recorded. Raises `ValueError` for a selection
+    training time, `epochs_done` the epochs that were recorded; NaN and 0 if another program did not
+    log `time/epoch_s`. Raises `ValueError` for a selection
     that means nothing, or a store that does not answer.
     """
     import pandas as pd
@@ -66,7 +67,7 @@ def runs(
         "created": _times([run.created_ms for run in recorded]),
         "ended": _times([run.ended_ms for run in recorded]),
         "epochs_done": [len(run.curves.get(metrics.EPOCH_S, ())) for run in recorded],
-        "seconds": [float(run.curves.get(metrics.EPOCH_S, np.zeros(0)).sum()) for run in recorded],
+        "seconds": list(map(_seconds, recorded)),
     }
     taken = columns.keys() | set(measured)  # of another program, whose names may be any
     for key in kept:
@@ -76,6 +77,14 @@ def runs(
         name = f"metrics.{key}" if key in columns else key
         columns[name] = np.array([run.final.get(key, math.nan) for run in recorded], np.float64)
     return pd.DataFrame(columns)
+
+
+def _seconds(run: Recorded) -> float:
+    """The training time; NaN where another program did not record it."""
+    is_own = run.run != run.location  # another program's has no id but that of MLflow
+    if metrics.EPOCH_S not in run.curves and not is_own:
+        return math.nan
+    return float(run.curves.get(metrics.EPOCH_S, np.zeros(0)).sum())
 
 
 def _sweeps(recorded: Sequence[Recorded]) -> list[str | None]:
