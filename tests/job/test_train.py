@@ -129,7 +129,9 @@ def test_a_job_that_cannot_remove_checkpoints_is_finished(
     again = command(RUN, "resume=last")
     assert (again.returncode, again.stderr.count("\n")) == (2, 1)
     assert f"{folder.name} is finished; there is nothing to continue" in again.stderr
-    os.utime(folder / "checkpoints/.epoch-000001.removed", (0, 0))
+    removed = folder / "checkpoints/.epoch-000001.removed"
+    for path in (removed, *removed.iterdir()):
+        os.utime(path, (0, 0))
     assert command("harness", "clean").returncode == 0
     assert list((folder / "checkpoints").iterdir()) == []
 
