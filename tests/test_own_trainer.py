@@ -448,8 +448,8 @@ def test_a_run_without_a_network_says_which_commands_take_it(
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr == (
             f"error: run {run} was trained by trainer=own_trainer:fit: its model is not a network "
-            "of the harness, which only the built-in trainer makes; `python -m harness compare` "
-            "reads its metrics and predictions\n"
+            "of the harness, which only the built-in trainer makes; "
+            f"`python -m harness compare {run}` reads its metrics and predictions\n"
         )
 
 

@@ -50,8 +50,8 @@ def runs(
     a metric or of another column is `params.NAME`, such a metric `metrics.NAME`. `sweep` is one
     that all runs have, else the newest of each. `created` and `ended` are UTC; `seconds` is the
     training time, `epochs_done` the epochs that were recorded; NaN and 0 if another program did not
-    log `time/epoch_s`. Raises `ValueError` for a selection
-    that means nothing, or a store that does not answer.
+    log `time/epoch_s`. Raises `ValueError` for a selection that means nothing, or a store that does
+    not answer.
     """
     import pandas as pd
 

@@ -18,6 +18,7 @@ from harness.commands.options import EVERY_OUTPUTS, JSON, URI, measured, refuse
 from harness.data.atomic import explained
 from harness.run.fitted_table import FittedTable, show
 from harness.runfolder.cost import Cost
+from harness.runfolder.hint import hint
 from harness.runfolder.optional import attempt, preload
 from harness.runfolder.run import Run
 from harness.runfolder.status import ExitStatus
@@ -129,7 +130,8 @@ def _deliver(run: Run, paths: list[str]) -> None:
 
     run.add_artifacts(paths)
     if hindered := deliver_now([run]):
-        raise StoreError(f"{hindered[0]}; `python -m harness sync` delivers it")
+        again = hint("sync", outputs=run.outputs)
+        raise StoreError(f"{hindered[0]}; `{again}` delivers it")
 
 
 def terminal_table(comparison: "Comparison") -> Table:

@@ -12,6 +12,7 @@ from harness.recognizer import champion, loading, registry
 from harness.recognizer.registry import Version
 from harness.run.run_table import best_row
 from harness.runfolder import checkpoint
+from harness.runfolder.hint import hint
 from harness.runfolder.objective import Objective
 from harness.runfolder.run import Run
 from harness.runfolder.selection import one_run, select, shown_plans
@@ -79,7 +80,7 @@ def best_of(outputs: Path, sweep_or_run: str | None) -> Run:
     if not plans:
         raise ValueError(
             f"no sweep in {outputs}: run one with `python -m harness.run -m ...`, or name a run "
-            "that `python -m harness status` lists"
+            f"that `{hint('status', outputs=outputs)}` lists"
         )
     planned = plans[-1].runs(outputs)
     sound = [run for run in planned if run.problem() is None]
@@ -105,7 +106,7 @@ def best_of(outputs: Path, sweep_or_run: str | None) -> Run:
         raise ValueError(
             f"sweep {plans[-1].id}: trainer={trainer.name} trained its best run, and only the "
             "built-in trainer makes a network to register; name a run of that one: "
-            "`python -m harness register RUN`"
+            f"`{hint('register', 'RUN', outputs=outputs)}`"
         )
     return runs[best]
 
@@ -127,7 +128,8 @@ def register_run(run: Run, name: str, alias: str, *, replace: bool = False) -> R
     if target is None or not mlflow_id:
         raise ValueError(
             f"run {run.id} is not in a tracking store (tracking={history.params['tracking.name']})"
-            "; train with tracking=local or server, or deliver it with `python -m harness sync`"
+            "; train with tracking=local or server, or deliver it with "
+            f"`{hint('sync', outputs=run.outputs)}`"
         )
     arrays, _ = checkpoint.load(run.weights)
     data = run.dataset()

@@ -16,6 +16,7 @@ from harness.recognizer.calibration import Calibration
 from harness.recognizer.recognizer import Recognizer
 from harness.runfolder import own_code
 from harness.runfolder.artifacts import sha256
+from harness.runfolder.hint import hint
 from harness.runfolder.run import WEIGHTS, Run
 from harness.runfolder.status import RunStatus
 from harness.tracking.reading import Reader
@@ -35,8 +36,8 @@ def load_run(run: Run, also: Iterable[str] = ()) -> Recognizer:
     if trainer.is_own:
         raise ValueError(
             f"run {run.id} was trained by trainer={trainer.name}: its model is not a network of "
-            "the harness, which only the built-in trainer makes; `python -m harness compare` "
-            "reads its metrics and predictions"
+            "the harness, which only the built-in trainer makes; "
+            f"`{hint('compare', run.id, outputs=run.outputs)}` reads its metrics and predictions"
         )
     named = run.config.parts
     network = [named[kind].name for kind in NETWORK_PARTS if named[kind].is_own]

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from harness.runfolder.hint import hint
+
 FILE_NAME = "delivered.json"
 MOST_NAMED = 3
 RENAMED = "renamed"
@@ -29,11 +31,13 @@ def read(folder: Path) -> dict[str, Any]:
 
 def deleted(folders: Iterable[Path]) -> list[str]:
     """A line about the runs that were seen deleted in their store, or none."""
-    names = [each.name for each in folders if read(each).get("was_deleted")]
-    if not names:
+    gone = [each for each in folders if read(each).get("was_deleted")]
+    if not gone:
         return []
+    names, outputs = [each.name for each in gone], gone[0].parents[1]
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
     return [
         f"{len(names)} run(s) were deleted in MLflow and still count here: "
-        f"{', '.join(names[:MOST_NAMED])}{more}; `python -m harness rm` removes them here too"
+        f"{', '.join(names[:MOST_NAMED])}{more}; "
+        f"`{hint('rm', outputs=outputs)}` removes them here too"
     ]

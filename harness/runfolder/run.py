@@ -23,6 +23,7 @@ from harness.runfolder import journal as journals
 from harness.runfolder.artifacts import Artifact
 from harness.runfolder.config import ConfigError, leaves
 from harness.runfolder.frozen_config import read_frozen, read_schema, read_yaml
+from harness.runfolder.hint import hint
 from harness.runfolder.history import (
     ARCHIVED,
     PAUSED,
@@ -231,8 +232,9 @@ class Run:
         artifact = self.history().artifacts.get(path, Artifact(path))
         if (damage := self._damage_of(artifact)) is not None:
             raise ValueError(
-                f"{self.folder / path} {damage}; `python -m harness sync` restores it if the "
-                "tracking store has it, else remove the run folder and train the run again"
+                f"{self.folder / path} {damage}; `{hint('sync', outputs=self.outputs)}` restores "
+                "it if the tracking store has it, else remove the run folder and train the run "
+                "again"
             )
         return self.folder / path
 

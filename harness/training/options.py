@@ -33,14 +33,14 @@ class Options:
     in normalized units; 0 for none. ema: decay per step of the running average of the weights that
     is evaluated instead of the weights; 0 for no average. objective: the metric that chooses the
     best epoch. maximize: higher values of it are better; None: lower ones, which `train` refuses of
-    a metric whose name says the contrary. weights: which are tested, those of
-    the best or of the last epoch. ties: which of several epochs with the best value is the best
-    epoch; "earliest" is the rule of runs up to schema 2. patience: stop after this many epochs
-    without a better one, None to train all epochs. augmentation: deforms the training images,
-    None for none. backend: "numpy", or "numba" for the kernels of `nn/compiled`, in every part that
-    has one; "auto": `train` takes "numba" where Numba is installed, and a `Trainer` by itself
-    NumPy. threads: of the compiled kernels; those of BLAS are the caller's. Raises `ValueError` for
-    values that are not allowed.
+    a metric whose name says the contrary. weights: which are tested, those of the best or of the
+    last epoch. ties: which of several epochs with the best value is the best epoch; "earliest" is
+    the rule of runs up to schema 2. patience: stop after this many epochs without a better one,
+    None to train all epochs. augmentation: deforms the training images, None for none. backend:
+    "numpy", or "numba" for the kernels of `nn/compiled`, in every part that has one; "auto":
+    `train` takes "numba" where Numba is installed, and a `Trainer` by itself NumPy. threads: of the
+    compiled kernels; those of BLAS are the caller's. Raises `ValueError` for values that are not
+    allowed.
     """
 
     batch: int

@@ -272,7 +272,8 @@ def test_the_best_run_of_an_own_trainer_asks_for_another_run(
     monkeypatch.chdir(tmp_path)
     run = record_training(new_run(tmp_path, "trainer=own_register:fit"), 0.5)
     Plan("a1", (), (SweepJob(run.id, "n", {}, "k"),)).save(tmp_path)
-    with pytest.raises(ValueError, match=r"sweep a1: trainer=own_register:fit .* register RUN`$"):
+    hint = f"register RUN --outputs {tmp_path}`$"
+    with pytest.raises(ValueError, match=f"sweep a1: trainer=own_register:fit .* {hint}"):
         best_of(tmp_path, None)
 
 

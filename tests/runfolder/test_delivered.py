@@ -28,13 +28,13 @@ def test_a_missing_folder_is_no_state(tmp_path: Path) -> None:
 
 
 def test_runs_that_were_deleted_in_the_store_are_named(tmp_path: Path) -> None:
-    folders = [tmp_path / f"r{number}" for number in range(5)]
+    folders = [tmp_path / "runs" / f"r{number}" for number in range(5)]
     for number, folder in enumerate(folders):
-        folder.mkdir()
+        folder.mkdir(parents=True)
         (folder / "delivered.json").write_text(json.dumps({"was_deleted": number > 0}))
     assert delivered.deleted(folders[:1]) == []
     (line,) = delivered.deleted(folders)
     assert line == (
         "4 run(s) were deleted in MLflow and still count here: r1, r2, r3 and 1 more; "
-        "`python -m harness rm` removes them here too"
+        f"`python -m harness rm --outputs {tmp_path}` removes them here too"
     )

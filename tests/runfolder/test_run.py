@@ -112,7 +112,7 @@ def test_a_config_of_version_0_1_is_compared_by_its_settings(run: Run) -> None:
 
 def test_an_artifact_is_compared_with_its_last_record(run: Run) -> None:
     path = "weights/best.safetensors"
-    with pytest.raises(ValueError, match=r"best\.safetensors is missing; .* sync"):
+    with pytest.raises(ValueError, match=r"best\.safetensors is missing; .* sync --outputs"):
         run.verified(path)
     (run.folder / "weights").mkdir()
     (run.folder / path).write_text("first")
