@@ -126,8 +126,8 @@ def _parts(
     if has_twin(optimizer):
         optimizer = Twin(optimizer, fast, workers)
     steps = None
-    if workers.count == 1 and can_take(fast, loss, optimizer):
-        steps = Steps(fast, loss, optimizer, batch)
+    if workers.can_meet and can_take(fast, loss, optimizer):
+        steps = Steps(fast, loss, optimizer, batch, workers)
     return Parts(
         fast,
         optimizer,

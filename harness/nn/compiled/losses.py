@@ -16,7 +16,7 @@ class CrossEntropy(losses.CrossEntropy):
 
     def gradient(self, outputs: losses.Array, targets: losses.Array, out: losses.Array) -> None:
         """(p - t) / B."""
-        fill_gradient(self.code, outputs, targets, out)
+        fill_gradient(self.code, outputs, targets, out, len(outputs))
 
 
 class SquaredError(losses.SquaredError):
@@ -26,7 +26,7 @@ class SquaredError(losses.SquaredError):
 
     def gradient(self, outputs: losses.Array, targets: losses.Array, out: losses.Array) -> None:
         """2 (z - t) / (B C)."""
-        fill_gradient(self.code, outputs, targets, out)
+        fill_gradient(self.code, outputs, targets, out, len(outputs))
 
 
 TWINS: dict[type, type] = {
@@ -36,17 +36,20 @@ TWINS: dict[type, type] = {
 
 
 @numba.njit(**KERNEL)
-def fill_gradient(code: int, outputs: Any, targets: Any, out: Any) -> None:
-    """The gradient of a loss to outputs z (B, C) with targets t (B, C). code: that of its twin."""
-    batch, classes = outputs.shape
+def fill_gradient(code: int, outputs: Any, targets: Any, out: Any, batch: int) -> None:
+    """The gradient of a loss to outputs z (n, C) with targets t (n, C), some of B examples.
+
+    code: that of its twin. batch: B.
+    """
+    count, classes = outputs.shape
     share = F(1) / F(batch)
     if code == 1:
         factor = F(2) / F(batch * classes)
-        for i in range(batch):
+        for i in range(count):
             for c in range(classes):
                 out[i, c] = (outputs[i, c] - targets[i, c]) * factor
         return
-    for i in range(batch):
+    for i in range(count):
         top = outputs[i, 0]
         for c in range(1, classes):
             top = max(top, outputs[i, c])

@@ -1,9 +1,10 @@
 """All steps of a block of examples in one kernel, with nothing of Python between them.
 
 A step of a small network is a few kernels of some microseconds each; to call them from Python takes
-longer. Where a perceptron is trained by one thread and nothing is random or follows a step, the
-kernels of `ink_layer.py`, `rows.py`, `losses.py` and `optimizers.py` are called by another one, in
-the same order, with the same numbers.
+longer. Where nothing is random in the steps of a perceptron, or follows them, the kernels of
+`ink_layer.py`, `rows.py`, `losses.py` and `optimizers.py` are called by another one, with the same
+numbers. Several threads run it at the same time, and wait for each other where one needs what
+another has computed.
 """
 
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from harness.nn.compiled.ink_layer import InkDense, first_layer, shifted_sum
 from harness.nn.compiled.losses import fill_gradient
 from harness.nn.compiled.optimizers import Twin, step_bias, step_ink, step_rows
 from harness.nn.compiled.rows import Rows, down, up
+from harness.nn.compiled.workers import Workers, meet, share
 from harness.nn.losses import Loss
 from harness.nn.network import Network
 from harness.nn.optimizers import Optimizer
@@ -30,10 +32,13 @@ Array = NDArray[np.float32]
 class Steps:
     """Trains a network for which `can_take` holds.
 
-    batch: the largest number of examples of a step.
+    batch: the largest number of examples of a step. workers: those of the network.
     """
 
-    def __init__(self, network: Network, loss: Any, optimizer: Any, batch: int) -> None:
+    def __init__(
+        self, network: Network, loss: Any, optimizer: Any, batch: int, workers: Workers
+    ) -> None:
+        self._workers = workers
         self._loss, self._optimizer, self._batch = loss.code, optimizer, batch
         layers: list[Any] = list(network.layers)
         self._ink = layers.pop(0) if len(layers) == 2 else None
@@ -50,15 +55,16 @@ class Steps:
         of_step = optimizer.kind, of_weights, of_bias, *optimizer.flat
         rest = self._loss, targets, outputs, self._delta, self._rows.arrays(), *of_step
         if self._ink is None:
-            _dense_steps(inputs, *rest)
+            self._workers.run_together(_dense_steps, inputs, *rest)
             return
         words = self._ink.words(inputs)
         state = optimizer.over_ink(self._ink)
-        _ink_steps(inputs, words, self._ink.arrays(self._batch), *state, *rest)
+        ink = self._ink.arrays(self._batch)
+        self._workers.run_together(_ink_steps, inputs, words, ink, *state, *rest)
 
 
 def can_take(network: Network, loss: Loss, optimizer: Optimizer) -> bool:
-    """Whether `Steps` can train a compiled network of one thread."""
+    """Whether `Steps` can train a compiled network all of whose layers share the workers."""
     *below, rows = network.layers
     return (
         isinstance(rows, Rows)
@@ -72,82 +78,103 @@ def can_take(network: Network, loss: Loss, optimizer: Optimizer) -> bool:
 @numba.njit(inline="always", **COMPILED)
 def _through(
     rows: Any, parameters: Any, inputs: Any, loss: int, targets: Any, outputs: Any, delta: Any,
-    lowest: int,
+    lowest: int, begin: int, end: int,
 ) -> None:  # fmt: skip
-    """Forward, the gradient of the loss, and backward, as `Step` calls them."""
+    """Forward, the gradient of the loss, and backward, for the examples from `begin` to `end`."""
     count, classes = outputs.shape
     arguments = rows.program, rows.numbers, parameters
     scratch = rows.arena, rows.bits, rows.address
-    up(*arguments, inputs, *scratch, 1, 0, 0, count)
-    begin = rows.program[len(rows.program) - 1, 2]
-    for i in range(count):
+    up(*arguments, inputs, *scratch, 1, 0, begin, end)
+    top = rows.program[len(rows.program) - 1, 2]
+    for i in range(begin, end):
         for c in range(classes):
-            outputs[i, c] = rows.arena[begin + i * classes + c]
-    fill_gradient(loss, outputs, targets, delta)
-    down(*arguments, delta.reshape(count * classes), *scratch, lowest, 0, 0, count)
+            outputs[i, c] = rows.arena[top + i * classes + c]
+    own = slice(begin, end)
+    fill_gradient(loss, outputs[own], targets[own], delta[own], count)
+    down(*arguments, delta.reshape(count * classes), *scratch, lowest, 0, begin, end)
 
 
 @numba.njit(**KERNEL)
 def _dense_steps(
     inputs: Any, loss: int, targets: Any, outputs: Any, deltas: Any, rows: Any, kind: int, ks: Any,
-    ks_bias: Any, w: Any, s: Any, t: Any,
+    ks_bias: Any, w: Any, s: Any, t: Any, meeting: Any, number: int, _1: int, _2: int,
 ) -> None:  # fmt: skip
-    """The steps of normalized inputs (n, D) float32."""
+    """The steps of normalized inputs (n, D) float32, in all threads."""
     batch, classes = deltas.shape
+    first_task, last_task = share(len(rows.tasks), meeting, number)
     for step in range(len(ks)):
         begin = step * batch
         end = min(begin + batch, len(inputs))
         count, delta = end - begin, deltas[: end - begin]
         own = inputs[begin:end].reshape(count * inputs.shape[1])
-        _through(rows, w, own, loss, targets[begin:end], outputs[begin:end], delta, 1)
+        first, last = share(count, meeting, number)
+        _through(rows, w, own, loss, targets[begin:end], outputs[begin:end], delta, 1, first, last)
+        meet(meeting, number)
         step_rows(
             kind, ks[step], ks_bias[step], w, s, t, rows.program, rows.tasks, own,
-            delta.reshape(count * classes), rows.arena, rows.scratch, rows.address, count, 0, 0,
-            len(rows.tasks),
+            delta.reshape(count * classes), rows.arena, rows.scratch, rows.address, count, number,
+            first_task, last_task,
         )  # fmt: skip
+        meet(meeting, number)
 
 
 @numba.njit(**KERNEL)
 def _ink_steps(
     inputs: Any, words: Any, ink: Any, weights: Any, bias: Any, loss: int, targets: Any,
     outputs: Any, deltas: Any, rows: Any, kind: int, ks: Any, ks_bias: Any, w: Any, s: Any, t: Any,
+    meeting: Any, number: int, _1: int, _2: int,
 ) -> None:  # fmt: skip
-    """The steps of inputs (n, D) as they are in the data.
+    """The steps of inputs (n, D) as they are in the data, in all threads.
 
     weights, bias: those of the first layer, with the optimizer's state; the gradient of the bias.
     """
     batch, classes = deltas.shape
     pixels, units = weights[0].shape
-    groups, lists = -(-pixels // 8), (ink.who, ink.much, ink.counts)
+    lists = ink.who, ink.much, ink.counts
+    first_group, last_group = share(-(-pixels // 8), meeting, number)
+    first_block, last_block = share(ink.padded.shape[0], meeting, number)
+    first_chunk, last_chunk = share(ink.chunks, meeting, number)
+    first_task, last_task = share(len(rows.tasks), meeting, number)
     for step in range(len(ks)):
         begin = step * batch
         end = min(begin + batch, len(inputs))
         count, delta, k = end - begin, deltas[: end - begin], ks[step]
         list_groups(
-            inputs[begin:end], words[begin:end], ink.scale, *lists, ink.active, 0, 0, groups
-        )
+            inputs[begin:end], words[begin:end], ink.scale, *lists, ink.active, number,
+            first_group, last_group,
+        )  # fmt: skip
+        meet(meeting, number)
         hidden = ink.outputs[:count]
         blocks, block = ink.padded.shape[0], ink.padded.shape[2]
         z = ink.z[: blocks * count * block].reshape(blocks, count, block)
         first_layer(
             weights[0], ink.shift, bias[0], hidden, *lists, ink.every, ink.ones, ink.padded,
-            ink.sums, z, 0, 0, blocks,
+            ink.sums, z, number, first_block, last_block,
         )  # fmt: skip
+        meet(meeting, number)
         own = hidden.reshape(count * units)
-        _through(rows, w, own, loss, targets[begin:end], outputs[begin:end], delta, 0)
+        first, last = share(count, meeting, number)
+        _through(rows, w, own, loss, targets[begin:end], outputs[begin:end], delta, 0, first, last)
+        meet(meeting, number)
         below = rows.program[0, 6]
         of_hidden = rows.arena[below : below + count * units].reshape(count, units)
-        shifted_sum(of_hidden, ink.shift, ink.rest[0, :units])
         columns = of_hidden
         if ink.rest.shape[1] != units:
             columns = ink.columns[:count]
-            for i in range(count):
+            for i in range(first, last):
                 for j in range(units):
                     columns[i, j] = of_hidden[i, j]
-        step_ink(*weights, k, kind, ink.rest, columns, *lists, ink.gradients, 0, 0, ink.chunks)
-        step_bias(kind, ks_bias[step], *bias, of_hidden)
+        if number == 0:
+            shifted_sum(of_hidden, ink.shift, ink.rest[0, :units])
+            step_bias(kind, ks_bias[step], *bias, of_hidden)
         step_rows(
             kind, k, ks_bias[step], w, s, t, rows.program, rows.tasks, own,
-            delta.reshape(count * classes), rows.arena, rows.scratch, rows.address, count, 0, 0,
-            len(rows.tasks),
+            delta.reshape(count * classes), rows.arena, rows.scratch, rows.address, count, number,
+            first_task, last_task,
         )  # fmt: skip
+        meet(meeting, number)
+        step_ink(
+            *weights, k, kind, ink.rest, columns, *lists, ink.gradients, number,
+            first_chunk, last_chunk,
+        )  # fmt: skip
+        meet(meeting, number)

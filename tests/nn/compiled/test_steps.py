@@ -44,13 +44,17 @@ def trainer(
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("width", [(32,), (20, 7)])
 @pytest.mark.parametrize("share", [0.15, 1])
+@pytest.mark.parametrize("threads", [1, 2, 3])
 def test_a_block_is_trained_as_its_batches(
-    optimizer: str, width: tuple[int, ...], share: float
+    optimizer: str, width: tuple[int, ...], share: float, threads: int
 ) -> None:
     """To the last bit, with a last batch that is smaller."""
     dataset = data(share)
     whole, single = (
-        trainer(dataset, optimizer, width, schedule=lambda time: 1 / (1 + time)) for _ in range(2)
+        trainer(
+            dataset, optimizer, width, schedule=lambda time: 1 / (1 + time), threads=threads
+        )
+        for _ in range(2)
     )
     assert whole._steps is not None
     single._steps = None
@@ -63,7 +67,7 @@ def test_a_block_is_trained_as_its_batches(
 
 @pytest.mark.parametrize(
     "options",
-    [{"threads": 2}, {"dropout": 0.5}, {"max_norm": 1.0}, {"ema": 0.9}, {"adversarial": 0.1}],
+    [{"dropout": 0.5}, {"max_norm": 1.0}, {"ema": 0.9}, {"adversarial": 0.1}],
     ids=str,
 )
 def test_other_trainings_take_one_step_after_the_other(options: dict[str, Any]) -> None:
