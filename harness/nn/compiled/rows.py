@@ -34,6 +34,7 @@ DENSE, ACTIVATE, DROPOUT = range(3)
 CHUNK = 1 << 17  # weights whose gradient is computed and applied at a time
 LINE = CACHE_LINE // 4  # floats
 SHARE = 1 << 15  # weights that are worth the start of a thread
+UNITS = 64  # of a thread, from which the threads divide the units of a first layer
 NOTHING = -1  # in a program: not in the arena, or no parameters
 
 
@@ -62,7 +63,10 @@ class Command(NamedTuple):
 
 
 class RowArrays(NamedTuple):
-    """What the kernels of a group of layers need beside the parameters."""
+    """What the kernels of a group of layers need beside the parameters.
+
+    lines: cache lines of the first layer's units, where threads divide those; 0: they divide examples.
+    """
 
     program: NDArray[np.int64]
     numbers: Array
@@ -71,6 +75,7 @@ class RowArrays(NamedTuple):
     bits: NDArray[np.uint32]
     scratch: Array
     address: int
+    lines: int
 
 
 def has_row_kernel(layer: layers.Layer) -> bool:
@@ -103,6 +108,9 @@ class Rows(layers.Layer):
         self._denses = [Dense(each.outputs) for each in sources if isinstance(each, layers.Dense)]
         self.layers = self._denses
         self._commands: list[Command] = []
+        if workers.count > 1:  # compile now, not during the first epoch
+            program, nothing = np.zeros((1, len(Command._fields)), np.int64), np.zeros(0, F)
+            up_first(program, nothing, nothing, nothing, 0, 0, 0, 0, 0)
 
     def build(self, input_shape: Shape) -> Shape:
         """The shape after the last layer."""
@@ -123,7 +131,7 @@ class Rows(layers.Layer):
         self._prepare()
         return RowArrays(
             self._program, self._numbers, self._tasks, self._arena, self._bits, self._scratch,
-            self._address,
+            self._address, self._lines,
         )  # fmt: skip
 
     def draw(self, batch: int, generator: np.random.Generator) -> None:
@@ -138,7 +146,12 @@ class Rows(layers.Layer):
         """The outputs of the last layer."""
         self._prepare()
         self._inputs = inputs
-        self._run(up, inputs, int(training))
+        if self._lines:
+            self._workers.run(
+                self._lines, up_first, self._program, self._parameters, inputs.reshape(-1),
+                self._arena, self._address, len(inputs),
+            )  # fmt: skip
+        self._run(up, inputs, int(self._lines > 0), int(training))
         return self._array(self._commands[-1].outputs, len(inputs), self._shapes[-1])
 
     def backward(self, delta: Array) -> Array:
@@ -176,10 +189,10 @@ class Rows(layers.Layer):
                 above = self._array(command.above, len(delta), (command.units,))
             dense.show(inputs, above)
 
-    def _run(self, kernel: Kernel, values: Array, what: int) -> None:
+    def _run(self, kernel: Kernel, values: Array, *what: int) -> None:
         self._workers.run(
             len(values), kernel, self._program, self._numbers, self._parameters, values.reshape(-1),
-            self._arena, self._bits, self._address, what,
+            self._arena, self._bits, self._address, *what,
         )  # fmt: skip
 
     def _array(self, begin: int, count: int, shape: Shape) -> Array:
@@ -238,6 +251,9 @@ class Rows(layers.Layer):
         self._arrays: dict[tuple[int, int, Shape], Array] = {}
         commands = [command for command in self._commands if command.kind == DENSE]
         self._dense_commands = list(zip(self._denses, commands, strict=True))
+        first, threads = self._commands[0], self._workers.count
+        is_wide = threads > 1 and first.kind == DENSE and first.units >= UNITS * threads
+        self._lines = -(-first.units // LINE) if is_wide else 0
         self._tasks, room = self._divided()
         self._scratch = aligned((self._workers.count, room), F)
 
@@ -273,13 +289,35 @@ def _number(source: layers.Layer) -> float:
 
 
 @numba.njit(**KERNEL)
+def up_first(
+    program: Any, parameters: Any, inputs: Any, arena: Any, address: int, count: int, _: int,
+    begin: int, end: int,
+) -> None:  # fmt: skip
+    """Compute the outputs of a dense first layer for all `count` examples.
+
+    Of its units, those in the cache lines from `begin` to `end`: BLAS copies the weights that it
+    multiplies by, which takes too long where each thread needs all of them for few examples.
+    """
+    _1, _2, target, width, units, _3, _4, weights, bias, _5, _6 = program[0]
+    first, last = begin * LINE, min(end * LINE, units)
+    product(
+        address, AS_IS, AS_IS, count, last - first, width, F(1), inputs, 0, width,
+        parameters, weights + first, units, F(0), arena, target + first, units,
+    )  # fmt: skip
+    for i in range(count):
+        z = arena[target + i * units + first : target + i * units + last]
+        for j in range(z.size):
+            z[j] += parameters[bias + first + j]
+
+
+@numba.njit(**KERNEL)
 def up(
     program: Any, numbers: Any, parameters: Any, inputs: Any, arena: Any, bits: Any, address: int,
-    training: int, _: int, begin: int, end: int,
+    lowest: int, training: int, _: int, begin: int, end: int,
 ) -> None:  # fmt: skip
-    """Compute the outputs of all layers for the examples from `begin` to `end`."""
+    """Compute the outputs of the layers from `lowest` on for the examples from `begin` to `end`."""
     count = end - begin
-    for layer in range(len(program)):
+    for layer in range(lowest, len(program)):
         kind, source, target, width, units, _1, _2, weights, bias, number, kept = program[layer]
         x, at = (inputs, begin * width) if source == NOTHING else (arena, source + begin * width)
         to = target + begin * units

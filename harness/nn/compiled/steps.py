@@ -20,7 +20,7 @@ from harness.nn.compiled.ink import list_groups
 from harness.nn.compiled.ink_layer import InkDense, first_layer, shifted_sum
 from harness.nn.compiled.losses import fill_gradient
 from harness.nn.compiled.optimizers import Twin, step_bias, step_ink, step_rows
-from harness.nn.compiled.rows import Rows, down, up
+from harness.nn.compiled.rows import Rows, down, up, up_first
 from harness.nn.compiled.workers import Workers, meet, share
 from harness.nn.losses import Loss
 from harness.nn.network import Network
@@ -78,13 +78,16 @@ def can_take(network: Network, loss: Loss, optimizer: Optimizer) -> bool:
 @numba.njit(inline="always", **COMPILED)
 def _through(
     rows: Any, parameters: Any, inputs: Any, loss: int, targets: Any, outputs: Any, delta: Any,
-    lowest: int, begin: int, end: int,
+    bottom: int, lowest: int, begin: int, end: int,
 ) -> None:  # fmt: skip
-    """Forward, the gradient of the loss, and backward, for the examples from `begin` to `end`."""
+    """Forward, the gradient of the loss, and backward, for the examples from `begin` to `end`.
+
+    bottom: the lowest layer on the way up. lowest: as for `down`.
+    """
     count, classes = outputs.shape
     arguments = rows.program, rows.numbers, parameters
     scratch = rows.arena, rows.bits, rows.address
-    up(*arguments, inputs, *scratch, 1, 0, begin, end)
+    up(*arguments, inputs, *scratch, bottom, 1, 0, begin, end)
     top = rows.program[len(rows.program) - 1, 2]
     for i in range(begin, end):
         for c in range(classes):
@@ -108,7 +111,16 @@ def _dense_steps(
         count, delta = end - begin, deltas[: end - begin]
         own = inputs[begin:end].reshape(count * inputs.shape[1])
         first, last = share(count, meeting, number)
-        _through(rows, w, own, loss, targets[begin:end], outputs[begin:end], delta, 1, first, last)
+        if rows.lines:
+            first_line, last_line = share(rows.lines, meeting, number)
+            up_first(
+                rows.program, w, own, rows.arena, rows.address, count, number, first_line, last_line
+            )
+            meet(meeting, number)
+        _through(
+            rows, w, own, loss, targets[begin:end], outputs[begin:end], delta, int(rows.lines > 0),
+            1, first, last,
+        )  # fmt: skip
         meet(meeting, number)
         step_rows(
             kind, ks[step], ks_bias[step], w, s, t, rows.program, rows.tasks, own,
@@ -154,7 +166,9 @@ def _ink_steps(
         meet(meeting, number)
         own = hidden.reshape(count * units)
         first, last = share(count, meeting, number)
-        _through(rows, w, own, loss, targets[begin:end], outputs[begin:end], delta, 0, first, last)
+        _through(
+            rows, w, own, loss, targets[begin:end], outputs[begin:end], delta, 0, 0, first, last
+        )
         meet(meeting, number)
         below = rows.program[0, 6]
         of_hidden = rows.arena[below : below + count * units].reshape(count, units)

@@ -42,7 +42,7 @@ def trainer(
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("width", [(32,), (20, 7)])
+@pytest.mark.parametrize("width", [(32,), (20, 7), (192, 7)])
 @pytest.mark.parametrize("share", [0.15, 1])
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_a_block_is_trained_as_its_batches(
@@ -51,9 +51,7 @@ def test_a_block_is_trained_as_its_batches(
     """To the last bit, with a last batch that is smaller."""
     dataset = data(share)
     whole, single = (
-        trainer(
-            dataset, optimizer, width, schedule=lambda time: 1 / (1 + time), threads=threads
-        )
+        trainer(dataset, optimizer, width, schedule=lambda time: 1 / (1 + time), threads=threads)
         for _ in range(2)
     )
     assert whole._steps is not None
