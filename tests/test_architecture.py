@@ -47,7 +47,7 @@ FENCES = {
         "analysis/search_charts.py",
     ),
     "numba": ("nn/compiled/",),
-    "llvmlite": ("nn/compiled/simd.py", "nn/compiled/blas.py", "nn/compiled/patches.py"),
+    "llvmlite": tuple(f"nn/compiled/{name}.py" for name in ("blas", "meeting", "patches", "simd")),
     "pandas": (
         "analysis/frames.py",
         "recognizer/logged_model.py",

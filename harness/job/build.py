@@ -67,13 +67,13 @@ def trainer(
     optimizer = part("optimizer", config, made.parameters)
     _try_network(config, dataset)
     _try_parts(config, dataset, made, fitted, optimizer)
-    options = replace(
-        _options(config),
+    own = replace(
+        options(config),
         augmentation=part("augmentation", config, dataset.input_shape),
         threads=threads,
         ties=ties,
     )
-    return Trainer(made, dataset, optimizer, fitted, options)
+    return Trainer(made, dataset, optimizer, fitted, own)
 
 
 def _try_network(config: ScratchConfig, dataset: Dataset) -> None:
@@ -112,7 +112,7 @@ def _try_parts(
         rehearsal.check_metric(name, metric, dataset)
 
 
-def _options(config: ScratchConfig) -> Options:
+def options(config: ScratchConfig) -> Options:
     """The options of a configuration, without what depends on the data or on this machine."""
     objective = Objective.parse(config.objective)
     return Options(

@@ -19,6 +19,7 @@ from harness.job import build, interruption, kernels, progress, scratch
 from harness.job.interruption import JobInterrupted
 from harness.job.machine import Meter
 from harness.job.training_run import TrainingRun
+from harness.nn.optimizers import OPTIMIZERS
 from harness.runfolder import checkpoints, environment, liveness, own_code, parts
 from harness.runfolder import config as configuration
 from harness.runfolder.artifacts import Artifact
@@ -32,7 +33,7 @@ from harness.runfolder.schema import Config, ScratchConfig
 from harness.runfolder.status import RunStatus
 from harness.training.monitor import Diverged
 from harness.training.options import Ties
-from harness.training.threads import blas_threads, cores
+from harness.training.threads import cores, threads_of
 
 UNCOMMITTED = "uncommitted.diff"
 ENVIRONMENT = "environment.txt"
@@ -260,9 +261,10 @@ def _record(run: Run, journal: Journal, paths: Iterable[str]) -> None:
 
 
 def _threads(run: Run, dataset: Dataset) -> int:
-    """The run's BLAS threads: those that it must have, else by the rule for its network."""
+    """The run's threads: those that it must have, else by the rule for its network."""
     config = run.config
     if run.history().start is not None or not isinstance(config, ScratchConfig):
         return run.required_threads
     network = build.network(config, dataset.input_shape, dataset.outputs)
-    return blas_threads(network.work, config.batch, cores(), config.threads)
+    optimizer = OPTIMIZERS.get(config.optimizer.name)
+    return threads_of(network, optimizer, build.options(config), cores(), config.threads)

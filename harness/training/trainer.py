@@ -33,7 +33,7 @@ from harness.training.monitor import Monitor, check_finite
 from harness.training.options import Options
 from harness.training.recorders import Lines, Recorder, Silence
 from harness.training.step import Parts, Step
-from harness.training.threads import blas_threads, cores
+from harness.training.threads import cores, threads_of
 
 __all__ = ["Result", "Trainer", "train"]
 
@@ -334,7 +334,7 @@ def train(
     """Train in memory, without files; see `Trainer` for the arguments.
 
     recorder: called after each epoch and at the end. progress: print a line an epoch. threads: of
-    BLAS while it trains; "auto" by a fixed rule (threads.py), because two threads fight over small
+    the training; "auto" by a fixed rule (threads.py), because two threads fight over small
     products. backend="auto" of the options takes "numba" where Numba is installed. Raises
     `Diverged` when a metric is not finite.
     """
@@ -348,7 +348,7 @@ def train(
     recorder = recorder or Silence()
     if progress:
         recorder = Lines(options.epochs, recorder)
-    count = blas_threads(network.work, options.batch, cores(), threads)
+    count = threads_of(network, type(optimizer), options, cores(), threads)
     options = replace(options, threads=count)
     with threadpool_limits(limits=count):
         return Trainer(network, dataset, optimizer, normalization, options).run(recorder)

@@ -55,6 +55,8 @@ def numba(setting: Setting, images, labels) -> Epoch:
 
 def ours(setting: Setting, images, labels, backend: str) -> Epoch:
     """The trainer of this package."""
+    from dataclasses import replace
+
     import numpy as np
     from threadpoolctl import threadpool_limits
 
@@ -65,7 +67,7 @@ def ours(setting: Setting, images, labels, backend: str) -> Epoch:
     from harness.nn.network import Network
     from harness.nn.optimizers import OPTIMIZERS
     from harness.training.options import Options
-    from harness.training.threads import blas_threads, cores
+    from harness.training.threads import cores, threads_of
     from harness.training.trainer import Trainer
 
     part, shape = Part(images, labels), (setting.features,) if setting.features else (28, 28)
@@ -79,25 +81,26 @@ def ours(setting: Setting, images, labels, backend: str) -> Epoch:
     else:
         layers = mlp(shape, CLASSES, **options)
     network = Network.create(layers, images.shape[1], np.random.default_rng(0))
-    threads = blas_threads(network.work, setting.batch, cores())
     options = {"weight_decay": setting.weight_decay}
     if setting.optimizer == "momentum":
         options["nesterov"] = setting.nesterov
+    optimizer = OPTIMIZERS[setting.optimizer](network.parameters, **options)
+    options = Options(
+        batch=setting.batch,
+        lr=setting.lr,
+        epochs=1,
+        label_smoothing=setting.label_smoothing,
+        max_norm=setting.max_norm,
+        ema=setting.ema,
+        backend=backend,
+    )
+    threads = threads_of(network, type(optimizer), options, cores())
     trainer = Trainer(
         network,
         Dataset("mnist", "", shape, CLASSES, part, None, part),
-        OPTIMIZERS[setting.optimizer](network.parameters, **options),
+        optimizer,
         normalization.fit("minmax", images),
-        Options(
-            batch=setting.batch,
-            lr=setting.lr,
-            epochs=1,
-            label_smoothing=setting.label_smoothing,
-            max_norm=setting.max_norm,
-            ema=setting.ema,
-            backend=backend,
-            threads=threads,
-        ),
+        replace(options, threads=threads),
     )
 
     def epoch() -> float:

@@ -65,7 +65,7 @@ class Command(NamedTuple):
 class RowArrays(NamedTuple):
     """What the kernels of a group of layers need beside the parameters.
 
-    lines: cache lines of the first layer's units, where threads divide those; 0: they divide examples.
+    lines: cache lines of the first layer's units where threads divide them; 0: not units, examples.
     """
 
     program: NDArray[np.int64]

@@ -19,9 +19,10 @@ from harness.nn.compiled.dense import COMPILED, KERNEL
 from harness.nn.compiled.ink import list_groups
 from harness.nn.compiled.ink_layer import InkDense, first_layer, shifted_sum
 from harness.nn.compiled.losses import fill_gradient
+from harness.nn.compiled.meeting import meet, share
 from harness.nn.compiled.optimizers import Twin, step_bias, step_ink, step_rows
 from harness.nn.compiled.rows import Rows, down, up, up_first
-from harness.nn.compiled.workers import Workers, meet, share
+from harness.nn.compiled.workers import Workers
 from harness.nn.losses import Loss
 from harness.nn.network import Network
 from harness.nn.optimizers import Optimizer

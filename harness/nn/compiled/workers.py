@@ -5,46 +5,26 @@ that sleeps, or that waits for Python's lock, takes as long. So a thread waits a
 without the lock, and takes it only when the caller is about to be in its own kernel.
 """
 
-import ctypes
 import os
 import threading
 from collections.abc import Callable
-from functools import cache
 from itertools import pairwise
 from queue import SimpleQueue
-from typing import Any, NamedTuple
+from typing import Any
 
 import numba
 import numpy as np
-from llvmlite import ir
-from numba.core import types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from harness.nn import denormals
-from harness.nn.compiled.dense import COMPILED, KERNEL
-from harness.nn.compiled.simd import argument
+from harness.nn.compiled.dense import KERNEL
+from harness.nn.compiled.meeting import LINE, Meeting, look, sched_yield
 
 Kernel = Callable[..., Any]
 Task = tuple[Kernel, tuple[Any, ...], int, int, int]
 LOOKS = 400_000  # at a counter, before a thread sleeps: about 150 microseconds
 LINGER = 20_000  # looks after that, while the caller enters its kernel and releases Python's lock
-GIVEN, DONE = 0, 8  # the places of the counters, in cache lines of their own
-LINE = 8  # counters in a cache line
-
-
-class Meeting(NamedTuple):
-    """Where threads in the same kernel wait for each other; see `meet`.
-
-    counters: how often each thread came, in cache lines of their own; in the last line, not 0 when
-    nobody is to wait anymore. looks: at a counter, before a thread lets others run at its core.
-    address: of the system's `sched_yield`.
-    """
-
-    counters: NDArray[np.int64]
-    threads: int
-    looks: int
-    address: int
+GIVEN, DONE = 0, LINE  # the places of the counters, in cache lines of their own
 
 
 class Workers:
@@ -59,7 +39,7 @@ class Workers:
         self._others: list[_Other] = []
         self._meeting = Meeting(np.zeros((count + 1) * LINE, np.int64), count, 0, sched_yield())
         if count > 1:  # compile now, not during the first epoch
-            counters = np.zeros(16, np.int64)
+            counters = np.zeros(2 * LINE, np.int64)
             _watch(counters, DONE, counters[GIVEN], 0, 0)
             _finish(counters, 0)
 
@@ -133,7 +113,7 @@ class _Other:
         self._looks = looks
         self._tasks: SimpleQueue[Task | None] = SimpleQueue()
         self._answers: SimpleQueue[BaseException | None] = SimpleQueue()
-        self._counters = np.zeros(16, np.int64)
+        self._counters = np.zeros(2 * LINE, np.int64)
 
     def give(self, task: Task | None) -> None:
         """Let the thread run a task, or end."""
@@ -158,84 +138,6 @@ class _Other:
                     self._answers.put(None)
                 del kernel, arguments, task
                 _finish(self._counters, self._looks)
-
-
-@cache
-def sched_yield() -> int:
-    """The address of the system's function; 0 where there is none."""
-    try:
-        return ctypes.cast(ctypes.CDLL(None).sched_yield, ctypes.c_void_p).value or 0
-    except (AttributeError, OSError, TypeError):  # Windows
-        return 0
-
-
-@intrinsic
-def _look(context: Any, counters: Any, place: Any) -> Any:
-    """counters[place], read from memory each time."""
-
-    def code(context: Any, build: Any, signature: Any, arguments: Any) -> Any:
-        array = argument(context, build, signature, arguments, 0)
-        address = build.gep(array.data, [arguments[1]])
-        return build.load_atomic(address, "acquire", 8)
-
-    return types.int64(counters, types.intp), code
-
-
-look: Any = _look  # as compiled code calls it, without the context
-
-
-@intrinsic
-def _come(context: Any, counters: Any, place: Any, value: Any) -> Any:
-    """Write counters[place], after all that this thread wrote before."""
-
-    def code(context: Any, build: Any, signature: Any, arguments: Any) -> Any:
-        array = argument(context, build, signature, arguments, 0)
-        build.store_atomic(arguments[2], build.gep(array.data, [arguments[1]]), "release", 8)
-        return context.get_dummy_value()
-
-    return types.void(counters, types.intp, types.int64), code
-
-
-@intrinsic
-def _give_way(context: Any, address: Any) -> Any:
-    """Call the function at `address`, which takes no arguments."""
-
-    def code(context: Any, build: Any, signature: Any, arguments: Any) -> Any:
-        kind = ir.FunctionType(ir.IntType(32), [])
-        build.call(build.inttoptr(arguments[0], kind.as_pointer()), [])
-        return context.get_dummy_value()
-
-    return types.void(types.int64), code
-
-
-come: Any = _come
-give_way: Any = _give_way
-
-
-@numba.njit(**COMPILED)
-def meet(meeting: Any, number: int) -> None:
-    """Wait until all threads have come here as often. number: of this thread."""
-    counters, threads = meeting.counters, meeting.threads
-    if threads == 1:
-        return
-    times = counters[number * LINE] + 1
-    come(counters, number * LINE, times)
-    for other in range(threads):
-        looks = meeting.looks
-        while look(counters, other * LINE) < times and look(counters, threads * LINE) == 0:
-            if looks > 0:
-                looks -= 1
-            else:
-                give_way(meeting.address)
-
-
-@numba.njit(**COMPILED)
-def share(length: int, meeting: Any, number: int) -> Any:
-    """The range of 0..length-1 of a thread, as `Workers.run` divides it: begin and end."""
-    count = min(meeting.threads, length)
-    if number >= count:
-        return length, length
-    return length * number // count, length * (number + 1) // count
 
 
 @numba.njit(**KERNEL)
