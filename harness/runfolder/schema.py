@@ -131,7 +131,7 @@ class Config(Group):
         "stop after this many epochs without a better objective; null: train all epochs"
     )
     threads: Literal["auto"] | Count = about(
-        "BLAS threads; auto: by a fixed rule of layer sizes, batch and cores"
+        "threads of a training; auto: by a fixed rule of layer sizes, batch and cores"
     )
     outputs: Annotated[str, Field(min_length=1, description="a folder")] = about(
         "folder for everything generated"
