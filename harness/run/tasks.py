@@ -111,7 +111,7 @@ def _search(
     signals.raise_at_the_first()
     if _is_numba_broken(prestart, [freeze.with_backend(Job("", {}, search.base)).config]):
         search = searching.check(sweeper, line, typed)
-    study.agree(search, searching.start(search))
+    study.begin(search)
     rest = partial(execute.execute_search, search, engines, prestart)
     return Task(rest, search.outputs, [], search.id)
 

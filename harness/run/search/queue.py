@@ -15,6 +15,7 @@ from harness.run.search.study import (
     ERROR,
     IMPOSSIBLE,
     RESUMES,
+    RUNS,
     ended,
     is_removed,
     open_study,
@@ -162,6 +163,15 @@ class TrialQueue:
         kept = {k: v for k, v in trial.user_attrs.items() if k in (CONTINUES, PAUSE)}
         attributes: dict[str, Any] = {RESUMES: trial.number, **kept}
         self.study.enqueue_trial(self._values(trial.number), user_attrs=attributes)
+
+    def begun(self, trial: "Trial") -> int:
+        """How many runs the trials began of which this one takes the place."""
+        trials, most = self.study.get_trials(deepcopy=False), 0
+        attributes = trial.user_attrs
+        while RESUMES in attributes:
+            attributes = trials[attributes[RESUMES]].user_attrs
+            most = max(most, len(attributes.get(RUNS, ())))
+        return most
 
     def _values(self, number: int) -> dict[str, Any]:
         """Those of a trial, also of one whose command was killed as it asked for them."""

@@ -24,6 +24,7 @@ DATABASE = "optuna.db"
 FROZEN = "search.json"  # what a search started with
 KEY = "hydra.sweeper.storage"
 POSTGRESQL = "postgresql"
+START_IT = "start the database, or correct the address, the password or the user's rights"
 EXPECTED = f"expected {POSTGRESQL}://USER@HOST/NAME, or null for outputs/{DATABASE}"
 
 
@@ -64,11 +65,12 @@ class Storage:
         return self.uri is not None or self.path.is_file()
 
     def check(self) -> None:
-        """Raise `ConfigError` if it is damaged, or cannot be reached."""
+        """Raise `ConfigError` if it is damaged, cannot be reached, or its tables not be made."""
         if self.uri is not None:
             self._check_address(self.uri)
             with self.lock():
-                return
+                self.open()  # which makes its tables
+            return
         if not self.path.is_file():
             return
         try:
@@ -109,20 +111,26 @@ class Storage:
 
         Optuna takes a waiting trial with SELECT FOR UPDATE, which SQLite ignores: two threads or
         commands might take the same trial. They ask in turns (`workers.py`).
+
+        Raises `ConfigError` if its tables are of another version of Optuna.
         """
         from optuna.storages import RDBStorage
 
-        if self.uri is not None:
-            return RDBStorage(self.uri, engine_kwargs={"pool_pre_ping": True})
-        self.path.touch()  # SQLite itself would not let the group write
-        uri = f"sqlite:///{self.path.as_posix()}"
-        return RDBStorage(uri, engine_kwargs={"connect_args": {"timeout": 60}})
+        try:
+            if self.uri is not None:
+                return RDBStorage(self.uri, engine_kwargs={"pool_pre_ping": True})
+            self.path.touch()  # SQLite itself would not let the group write
+            uri = f"sqlite:///{self.path.as_posix()}"
+            return RDBStorage(uri, engine_kwargs={"connect_args": {"timeout": 60}})
+        except RuntimeError as error:
+            place = self if self.uri is None else f"{KEY}={self}"
+            raise ConfigError(f"{place}: {error}") from error
 
     def unusable(self, problem: str) -> ConfigError:
         """The error about a database that cannot be used, in one line."""
         why = shown(" ".join(problem.splitlines()[0].split()))
         if self.uri is not None:
-            return ConfigError(f"{KEY}={self}: {why}; start the database, or correct the address")
+            return ConfigError(f"{KEY}={self}: {why}; {START_IT}")
         return ConfigError(
             f"{self}: not a usable record of trials ({why}); move it away and repeat the command: "
             "it starts its trials again, and those with the values of a finished run take its "

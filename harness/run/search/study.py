@@ -2,6 +2,7 @@
 
 import itertools
 import operator
+import shutil
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.run.search import pausing
-from harness.run.search.search import Search, refuse_changes, state_elsewhere
+from harness.run.search.search import Search, refuse_changes, start, state_elsewhere
 from harness.run.search.space import Parameter
 from harness.run.search.storage import Storage
 from harness.runfolder.config import ConfigError
@@ -114,6 +115,8 @@ def open_study(search: Search) -> "Study":
                 load_if_exists=True,
             )
             known = len(study.trials)
+        except ConfigError:
+            raise
         except failures() as error:
             raise place.unusable(str(error)) from error
     # A sampler restarted from the same seed would repeat its first proposals.
@@ -169,13 +172,27 @@ def proposed(search: Search, ranked: Sequence[pausing.Course], begun: int) -> di
     return trial.params
 
 
-def agree(search: Search, state: dict[str, Any]) -> None:
+def begin(search: Search) -> None:
+    """Freeze what the search starts with, or compare it with what it started with.
+
+    Raises `ConfigError`; then a folder of the search that was not there is not there either.
+    """
+    is_new = not search.folder.exists()
+    state = start(search)
+    try:
+        if search.storage.uri is not None:
+            _agree(search, state)
+    except ConfigError:
+        if is_new:
+            shutil.rmtree(search.folder, ignore_errors=True)
+        raise
+
+
+def _agree(search: Search, state: dict[str, Any]) -> None:
     """Note in the study what the search starts with, or compare it with what it started with.
 
     For commands that do not share the folder of the search. Raises `ConfigError`.
     """
-    if search.storage.uri is None:
-        return
     study, now = open_study(search), state_elsewhere(search, state)
     with search.storage.lock():
         before = study.user_attrs.get(STATE)

@@ -245,13 +245,14 @@ class Trials:
         """The value of a trial's objective at the epoch whose weights count, over its seeds.
 
         And what it costs. Trains it with one seed after another, while it can still win; of several
-        objectives, with all.
+        objectives, with all. A trial that is taken again gets at least the seeds that it had begun:
+        a run that is left out would stay interrupted, however often the command is repeated.
         """
         values = {each.key: each.suggest(trial) for each in self.search.space}
         found: list[float] = []
         paid: list[list[float]] = []
         now = Prospect(math.nan, math.inf)
-        started = 0
+        started, begun = 0, self.queue.begun(trial)
         try:
             for seed in self._seeds:
                 run = self._freeze_trial(trial, {**values, **seed})
@@ -266,7 +267,7 @@ class Trials:
                 is_last = len(found) == len(self._seeds)
                 is_whole = is_last or bool(self._costs)
                 now = prospect(found, np.zeros((0, len(found))) if is_whole else self._whole())
-                if not now.can_win:
+                if not now.can_win and started >= begun:
                     break
         finally:
             self._board.fewer(len(self._seeds) - started)

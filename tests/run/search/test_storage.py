@@ -1,17 +1,20 @@
 """Where the trials are: which addresses are refused, and the trials of a removed search."""
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import optuna
 import pytest
+from sqlalchemy import create_engine, text
 
 from harness.run.search import study
 from harness.run.search.storage import KEY, Storage
 from harness.run.search.workers import DatabaseWorkers
 from harness.runfolder.config import ConfigError
 from harness.runfolder.folder import Busy
-from tests.conftest import RUN, Command, run_folders, small
+from tests.conftest import RUN, Command, command_in, run_folders, small
 from tests.run.search import test_workers
 from tests.run.search.test_workers import another
 from tests.tracking.test_faults import PostgreSQL, postgres_is_here
@@ -63,6 +66,50 @@ def test_a_password_is_refused_before_anything_is_created(command: Command, tmp_
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "geheim" not in done.stdout + done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_tables_of_another_version_of_optuna_are_one_line(tmp_path: Path) -> None:
+    place = Storage(tmp_path)
+    place.open()
+    with closing(sqlite3.connect(place.path)) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = 'v3.0.0.d'")
+    with pytest.raises(ConfigError, match=r"optuna\.db: The runtime optuna .* storage upgrade"):
+        place.open()
+
+
+@pytest.mark.service
+@pytest.mark.skipif(not postgres_is_here(), reason="apt-get install postgresql")
+def test_what_a_database_refuses_leaves_nothing_behind(tmp_path: Path, idx_folder: Path) -> None:
+    """A machine that had another configuration by mistake can join when it has the right one."""
+    database = PostgreSQL()
+    arguments = (
+        RUN, "-m", "hydra/sweeper=optuna", *small(idx_folder, "tracking=none"),
+        "lr=interval(0.1,1)", "hydra.sweeper.study=s", "hydra.sweeper.n_trials=2",
+        f"hydra.sweeper.storage={database.uri}",
+    )  # fmt: skip
+    machines = [tmp_path / "one", tmp_path / "other"]
+    for machine in machines:
+        machine.mkdir()
+    one, other = map(command_in, machines)
+    try:
+        with create_engine(database.uri).begin() as connection:
+            connection.execute(text("CREATE ROLE poor LOGIN"))
+            connection.execute(text("REVOKE CREATE ON SCHEMA public FROM PUBLIC"))
+        poor = database.uri.replace("mlflow@", "poor@")
+        done = one(*arguments, f"hydra.sweeper.storage={poor}")
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert "permission denied" in done.stderr
+        assert "or the user's rights" in done.stderr
+        assert list(machines[0].iterdir()) == []
+        assert one(*arguments, "epochs=2").returncode == 0
+        refused = other(*arguments, "epochs=3")
+        assert refused.returncode == 2
+        assert "epochs was 2 when it started and is 3 now" in refused.stderr
+        joined = other(*arguments, "epochs=2", "hydra.sweeper.n_trials=3")
+        assert joined.returncode == 0, joined.stderr
+        assert len(run_folders(machines[1] / "outputs")) == 1
+    finally:
+        database.stop()
 
 
 @pytest.mark.service

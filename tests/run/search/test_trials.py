@@ -8,12 +8,14 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import optuna
 import pytest
 from optuna.trial import TrialState
 
 from harness.nn import metrics
 from harness.run.launchers.local import Parallel
 from harness.run.launchers.prestart import Prestart
+from harness.run.launchers.scoreboard import Scoreboard
 from harness.run.search.growing import GrowingPlan
 from harness.run.search.queue import TrialQueue
 from harness.run.search.search import Search
@@ -189,6 +191,44 @@ def test_a_trial_that_failed_is_tried_again_by_a_later_command(tmp_path: Path) -
         assert other.ask(several=False)[0] is None, "none is taken twice"
         later.fail(again, "boom")
     assert [trial.number for trial in ended(first.study)] == [pruned.number, again.number]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("begun", "expected"), [((2, 1), 2), ((3,), 3), ((), 1)])
+def test_a_trial_that_is_taken_again_gets_the_seeds_that_it_had(
+    tmp_path: Path, begun: tuple[int, ...], expected: int
+) -> None:
+    """Although it cannot win anymore: an interrupted run would stay so for ever."""
+    base = replace(composed(), outputs=str(tmp_path))
+    space = (Parameter("lr", low=0.1, high=1.0),)
+    search = Search("s", sweeper(n_trials=9), (), space, base, (), seeds=("1", "2", "3"))
+    trained = []
+
+    class Judging(Trials):
+        def _freeze_trial(self, trial: optuna.Trial, values: dict[str, str]) -> Run:
+            return new_run(tmp_path, name=f"{len(trained)}")
+
+        def _train(self, trial: optuna.Trial, run: Run, *, may_prune: bool) -> float:
+            trained.append(run.id)
+            return 9.0
+
+    trials = Judging(search, Parallel(1, 1, Prestart()), lambda run: None)
+    trials._board = Scoreboard([], 9)
+    for count in begun:  # by commands that were killed
+        killed, _, _ = trials.queue.ask(several=False)
+        assert killed
+        killed.set_user_attr("runs", [f"{number}" for number in range(count)])
+        trials.queue.put_back(killed)
+    trial, _, _ = trials.queue.ask(several=False)
+    assert trial
+    for number, row in enumerate(([1.0, 1.1, 1.3], [1.2, 1.1, 1.2], [1.1, 1.3, 1.2])):
+        done = optuna.trial.create_trial(
+            params={"lr": 0.2 + number / 10}, distributions=trial.distributions, value=1.2,
+            user_attrs={"values": row},
+        )  # fmt: skip
+        trials.queue.study.add_trial(done)
+    trials._judge(trial)
+    assert len(trained) == expected
 
 
 @pytest.mark.filterwarnings("ignore")
