@@ -87,7 +87,7 @@ class Workers:
         looks = LOOKS if self.count <= len(affinity(0)) else 0  # no core is kept from a thread
         counters = np.zeros((self.count + 1) * LINE, np.int64)
         self._meeting = self._meeting._replace(counters=counters, looks=looks // 4)
-        self._others = [_Other(looks) for _ in range(self.count - 1)]
+        self._others = [_Other(looks, self._meeting) for _ in range(self.count - 1)]
         for other in self._others:
             threading.Thread(target=other.work, daemon=True).start()
         self._process = os.getpid()
@@ -95,7 +95,7 @@ class Workers:
     def _stop(self) -> None:
         """Let the threads end; the next call starts others."""
         self._process = 0
-        self._meeting.counters[-LINE:] = 1
+        self._meeting.end()
         for other in self._others:
             other.give(None)
 
@@ -107,10 +107,11 @@ class _Other:
     """What another thread gets and answers.
 
     It knows no `Workers`, so that they can be collected. looks: at a counter before one sleeps.
+    meeting: that of the threads.
     """
 
-    def __init__(self, looks: int) -> None:
-        self._looks = looks
+    def __init__(self, looks: int, meeting: Meeting) -> None:
+        self._looks, self._meeting = looks, meeting
         self._tasks: SimpleQueue[Task | None] = SimpleQueue()
         self._answers: SimpleQueue[BaseException | None] = SimpleQueue()
         self._counters = np.zeros(2 * LINE, np.int64)
@@ -134,6 +135,7 @@ class _Other:
                     kernel(*arguments, *numbers)
                 except BaseException as error:  # raised in the caller's thread
                     self._answers.put(error)
+                    self._meeting.end()
                 else:
                     self._answers.put(None)
                 del kernel, arguments, task

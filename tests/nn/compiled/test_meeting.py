@@ -79,6 +79,20 @@ def test_a_thread_for_which_nobody_comes_ends_with_its_workers() -> None:
     assert not alone.is_alive()
 
 
+def test_an_error_of_one_thread_does_not_keep_the_others_waiting() -> None:
+    workers = Workers(2)
+
+    def fails(meeting: Any, number: int, _1: int, _2: int) -> None:
+        if number == 1:
+            raise ValueError("here")
+        come_once(meeting, number)
+
+    for _ in range(2):
+        with pytest.raises(ValueError, match="here"):
+            workers.run_together(fails)
+    workers.run_together(take_turns, *np.zeros((2, 2, LINE), np.int64))
+
+
 def test_without_the_systems_function_threads_do_not_meet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.nn.compiled.workers.sched_yield", lambda: 0)
     assert Workers(1).can_meet
