@@ -51,7 +51,9 @@ def test_the_rule(
 
 
 @pytest.mark.parametrize(
-    "changed", [{"ema": 0.9}, {"max_norm": 2.0}, {"adversarial": 0.1}, {"loss": OwnLoss()}], ids=str
+    "changed",
+    [{"ema": 0.9}, {"max_norm": 2.0}, {"adversarial": 0.1}, {"loss": OwnLoss()}],
+    ids=lambda changed: next(iter(changed)),
 )
 def test_steps_that_are_not_trained_in_blocks_must_be_larger(changed: dict[str, Any]) -> None:
     network = Network(mlp((784,), 10, width=256), 784)
