@@ -112,7 +112,7 @@ def execute_search(search: "Search", engines: Engines, prestart: Prestart) -> Ex
         print(f"error: {explained(error).splitlines()[0]}", file=sys.stderr)
         deliveries.close()
         return ExitStatus.BAD_INPUT
-    interrupted = failed = False
+    interrupted = failed = is_lost = False
     try:
         trials.run()
     except KeyboardInterrupt:
@@ -121,12 +121,13 @@ def execute_search(search: "Search", engines: Engines, prestart: Prestart) -> Ex
     except (LauncherError, OSError, ValueError, *study.failures()) as error:  # type: ignore[misc]  # a tuple
         line = explained(error).splitlines()[0]
         print(f"error: {line}; repeat the command to continue", file=sys.stderr)
-        failed = True
+        failed, is_lost = True, isinstance(error, study.failures())
     runs = trials.plan.runs(search.outputs)
     elsewhere: list[Run] = []
     report_line = ""
     if not interrupted:
-        elsewhere = attempt("trials elsewhere", trials.trained_elsewhere, elsewhere)
+        if not is_lost:  # else the record of trials, too, cannot be asked
+            elsewhere = attempt("trials elsewhere", trials.trained_elsewhere, elsewhere)
         with one_at_a_time(search.outputs):
             if target is not None:
                 for run in runs:
@@ -136,8 +137,9 @@ def execute_search(search: "Search", engines: Engines, prestart: Prestart) -> Ex
     status = summary.summarize(
         runs, trials.plan, delivered, target, interrupted=interrupted, elsewhere=elsewhere
     )
-    nothing: list[str] = []
-    valueless = attempt("trials without a value", trials.without_value, nothing)
+    valueless: list[str] = []
+    if not is_lost:
+        valueless = attempt("trials without a value", trials.without_value, valueless)
     for why in valueless:
         print(why, file=sys.stderr)
         failed = True
@@ -147,7 +149,7 @@ def execute_search(search: "Search", engines: Engines, prestart: Prestart) -> Ex
         if is_ranked and len(search.seeds) < 2:
             command = hint("confirm", search.id, outputs=search.outputs)
             print(f"one seed may be luck:      {command}")
-    if line := attempt("trials without a run", trials.without_run, ""):
+    if not is_lost and (line := attempt("trials without a run", trials.without_run, "")):
         print(line)
     return ExitStatus.FAILED if failed and status is ExitStatus.DONE else status
 

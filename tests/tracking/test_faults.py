@@ -51,14 +51,20 @@ class PostgreSQL:
         if os.geteuid() == 0:  # it refuses to run as root
             self.user = "postgres"
             shutil.chown(self.folder, self.user)
-        port = free_port()
+        self._port = free_port()
         self._run("initdb", "-D", "data", "-U", "mlflow", "-A", "trust", "--no-sync")
+        self.up()
+        self.uri = f"postgresql+psycopg2://mlflow@127.0.0.1:{self._port}/postgres"
+
+    def up(self) -> None:
         self._run("pg_ctl", "-D", "data", "-l", "log", "-w", "start",
-                  "-o", f"-p {port} -h 127.0.0.1 -k {self.folder}")  # fmt: skip
-        self.uri = f"postgresql+psycopg2://mlflow@127.0.0.1:{port}/postgres"
+                  "-o", f"-p {self._port} -h 127.0.0.1 -k {self.folder}")  # fmt: skip
+
+    def down(self) -> None:
+        self._run("pg_ctl", "-D", "data", "-m", "immediate", "-w", "stop")
 
     def stop(self) -> None:
-        self._run("pg_ctl", "-D", "data", "-m", "immediate", "-w", "stop")
+        self.down()
         shutil.rmtree(self.folder)
 
     def _run(self, program: str, *arguments: str) -> None:

@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,7 +28,7 @@ from harness.run.search.growing import GrowingPlan
 from harness.run.search.pausing import PAUSE
 from harness.run.search.queue import TrialQueue
 from harness.run.search.search import Search
-from harness.run.search.study import ERROR, RUN, RUNS, ended
+from harness.run.search.study import ERROR, RUN, RUNS, ended, failures
 from harness.run.search.watch import Watch
 from harness.run.signals import setting_event
 from harness.runfolder.config import ConfigError
@@ -237,7 +237,8 @@ class Trials:
             self.queue.put_back(trial)
             return
         except Exception:
-            self.queue.put_back(trial)
+            with suppress(*failures()):  # it may be the record of trials that is gone
+                self.queue.put_back(trial)
             raise
         self.queue.tell(trial, values, state)
 

@@ -3,7 +3,7 @@
 import secrets
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -130,7 +130,7 @@ class DatabaseWorkers:
     @contextmanager
     def turn(self) -> Iterator[None]:
         """See `Workers`."""
-        from sqlalchemy.exc import OperationalError
+        from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
         with self._thread:
             try:
@@ -139,10 +139,14 @@ class DatabaseWorkers:
                 if getattr(error.orig, "sqlstate", getattr(error.orig, "pgcode", "")) != TOO_LONG:
                     raise
                 raise _busy(f"the turn of search {self._search} in the database") from None
+            unlock = "SELECT pg_advisory_unlock(:key, 0)"
             try:
                 yield
-            finally:
-                self._ask("SELECT pg_advisory_unlock(:key, 0)")
+            except BaseException:
+                with suppress(SQLAlchemyError):  # with the connection, the lock is lost, too
+                    self._ask(unlock)
+                raise
+            self._ask(unlock)
 
     def leave(self) -> None:
         """Release every lock."""

@@ -14,7 +14,7 @@ from harness.run.search.storage import KEY, Storage
 from harness.run.search.workers import DatabaseWorkers
 from harness.runfolder.config import ConfigError
 from harness.runfolder.folder import Busy
-from tests.conftest import RUN, Command, command_in, run_folders, small
+from tests.conftest import RUN, Command, command_in, run_folders, small, start, wait_for
 from tests.run.search import test_workers
 from tests.run.search.test_workers import another
 from tests.tracking.test_faults import PostgreSQL, postgres_is_here
@@ -108,6 +108,37 @@ def test_what_a_database_refuses_leaves_nothing_behind(tmp_path: Path, idx_folde
         joined = other(*arguments, "epochs=2", "hydra.sweeper.n_trials=3")
         assert joined.returncode == 0, joined.stderr
         assert len(run_folders(machines[1] / "outputs")) == 1
+    finally:
+        database.stop()
+
+
+@pytest.mark.service
+@pytest.mark.skipif(not postgres_is_here(), reason="apt-get install postgresql")
+def test_a_database_that_stops_during_the_trials_is_one_line(
+    tmp_path: Path, idx_folder: Path
+) -> None:
+    """Repeated when it is back, the command finishes the search."""
+    database = PostgreSQL()
+    arguments = (
+        "-m", "hydra/sweeper=optuna", "hydra/launcher=joblib",
+        *small(idx_folder, "tracking=none"), "lr=interval(0.1,1)", "hydra.sweeper.n_trials=300",
+        f"hydra.sweeper.storage={database.uri}", "epochs=2",
+    )  # fmt: skip
+    outputs = tmp_path / "outputs"
+    try:
+        search = start(tmp_path, *arguments)
+        wait_for(lambda: len(run_folders(outputs)) > 4)
+        database.down()
+        _, errors = search.communicate(timeout=120)
+        assert search.returncode == 1
+        (line,) = [line for line in errors.splitlines() if "rror" in line or "warning" in line]
+        assert line.startswith("error: ")
+        assert line.endswith("repeat the command to continue")
+        assert "PendingRollback" not in line
+        database.up()
+        total = f"hydra.sweeper.n_trials={len(run_folders(outputs)) + 2}"
+        again = command_in(tmp_path)(RUN, *arguments, total)
+        assert again.returncode == 0, again.stderr
     finally:
         database.stop()
 
