@@ -31,6 +31,8 @@ pytestmark = [
     pytest.mark.usefixtures("slurm"),
 ]
 SLURM = ("-m", "hydra/launcher=slurm", "hydra.launcher.mem_gb=1", "backend=numpy")
+# A metric by which an epoch takes a while, but leaves the core to other tests.
+WAITING = "import time\n\ndef waits(predictions, labels):\n    time.sleep(0.02)\n    return 0.5\n"
 
 
 def settings(folder: Path, *more: str) -> tuple[str, ...]:
@@ -185,7 +187,9 @@ def test_array_tasks_are_commands_of_one_search(
 def test_preempted_and_timed_out_jobs_resume_from_their_checkpoints(
     tmp_path: Path, idx_folder: Path
 ) -> None:
-    process = start(tmp_path, *settings(idx_folder, "tracking=none", "epochs=600", "seed=1,2"))
+    (tmp_path / "waiting.py").write_text(WAITING)
+    words = "tracking=none", "epochs=600", "seed=1,2", "metrics=[waiting:waits]"
+    process = start(tmp_path, *settings(idx_folder, *words))
     first, second = (job_id(folder) for folder in training(tmp_path, 2))
     ask("scontrol", "requeue", first)  # what pre-emption with PreemptMode=REQUEUE does
     ask("scancel", "--signal=USR2", second)  # what Slurm sends when the time is nearly up
@@ -210,13 +214,8 @@ def test_preempted_and_timed_out_jobs_resume_from_their_checkpoints(
 def test_a_job_that_reached_its_time_limit_resumes_from_its_checkpoint(
     tmp_path: Path, idx_folder: Path
 ) -> None:
-    """Slurm stops it at its time limit; no test sends a signal.
-
-    A metric that waits keeps the core free for other tests.
-    """
-    (tmp_path / "waiting.py").write_text(
-        "import time\n\ndef waits(probabilities, labels):\n    time.sleep(0.05)\n    return 0.5\n"
-    )
+    """Slurm stops it at its time limit; no test sends a signal."""
+    (tmp_path / "waiting.py").write_text(WAITING)
     limits = ("hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=20")
     endless = settings(idx_folder, "tracking=none", "epochs=1000000", "seed=1",
                        "metrics=[waiting:waits]", *limits)  # fmt: skip
