@@ -16,8 +16,9 @@ from harness.training.options import Options
 # no difference at 13 million, and speeds it up by 1/4 at the 28 million of convolutions of 8 and 16
 # channels.
 STEP_SIZE_PER_THREAD = 10_000_000
-# From which on there is a second one where the kernels train a block of steps at a time. Measured:
-# it speeds training up by 1/10 at 0.2 million, by 2/5 to 1/2 from 6.5 to 17 million, by 2/3 at 85.
+# From which on there is a second one where the kernels train a block of steps at a time. Measured
+# (the two tables of docs/performance.md): it speeds training up by a third from 6.5 to 17 million,
+# and by half at 85.
 STEP_SIZE_OF_BLOCKS = 3_000_000
 
 

@@ -11,7 +11,7 @@ pytest.importorskip("numba", reason="python -m pip install numba")
 import numba
 
 from harness.nn.compiled.dense import KERNEL
-from harness.nn.compiled.meeting import LINE, Meeting, meet, sched_yield, share
+from harness.nn.compiled.meeting import LINE, meet, share
 from harness.nn.compiled.workers import Workers
 
 TIMES = 3000
@@ -98,5 +98,4 @@ def test_without_the_systems_function_threads_do_not_meet(monkeypatch: pytest.Mo
     assert Workers(1).can_meet
     assert not Workers(2).can_meet
     monkeypatch.undo()
-    assert Workers(2).can_meet == (sched_yield() != 0)
-    assert Meeting(np.zeros(2 * LINE, np.int64), 1, 0, 0).threads == 1
+    assert Workers(2).can_meet

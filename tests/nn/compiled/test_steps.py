@@ -13,8 +13,9 @@ from harness.nn.activations import ACTIVATIONS
 from harness.nn.losses import SquaredError
 from harness.nn.models import mlp
 from harness.nn.network import Network
-from harness.nn.optimizers import OPTIMIZERS
+from harness.nn.optimizers import OPTIMIZERS, Adam
 from harness.training.options import Options
+from harness.training.threads import takes_blocks
 from harness.training.trainer import Trainer
 
 PIXELS, CLASSES = 50, 3
@@ -69,8 +70,12 @@ def test_a_block_is_trained_as_its_batches(
     ids=str,
 )
 def test_other_trainings_take_one_step_after_the_other(options: dict[str, Any]) -> None:
-    assert trainer(data(1), "adam", (32, 16))._steps is not None
-    assert trainer(data(1), "adam", (32, 16), **options)._steps is None
+    """The rule of the threads knows which these are."""
+    whole, single = (trainer(data(1), "adam", (32, 16), **each) for each in ({}, options))
+    assert whole._steps is not None
+    assert single._steps is None
+    assert takes_blocks(whole.network, Adam, whole.options)
+    assert not takes_blocks(single.network, Adam, single.options)
 
 
 class OwnLoss(SquaredError):
