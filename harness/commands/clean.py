@@ -23,7 +23,7 @@ WRITING_S = 60.0  # a half-written file that is younger may still be written
     "--all",
     "everything",
     is_flag=True,
-    help="Also remove milestones, and what own trainers saved nowhere else.",
+    help="Also remove milestones, and checkpoints that hold the only copy of a model.",
 )
 def clean(outputs: Path, dry_run: bool, everything: bool) -> None:
     """Remove the checkpoints of finished runs and what killed processes left half-written."""

@@ -36,10 +36,10 @@ FORMAT = click.option(
     "--format",
     "form",
     type=click.Choice(frames.FORMATS),
-    help="By the file's name when it is left out, else csv.",
+    help="Default: by the file's name, else csv.",
 )
 TO = click.option(
-    "--to", type=click.Path(path_type=Path), help="The file; standard output when it is left out."
+    "--to", type=click.Path(path_type=Path), help="The file. Default: standard output."
 )
 
 
@@ -50,7 +50,7 @@ def export() -> None:
 
 @export.command("runs")
 @SELECTION
-@click.option("--all-settings", is_flag=True, help="Also the settings that do not differ.")
+@click.option("--all-settings", is_flag=True, help="Include settings that do not differ.")
 @FORMAT
 @TO
 @EVERY_OUTPUTS

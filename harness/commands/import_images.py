@@ -26,7 +26,9 @@ from harness.recognizer.preprocess import preprocess, resized
 @click.argument("out", type=click.Path(path_type=Path))
 @TEST_SHARE
 @click.option(
-    "--as-is", is_flag=True, help="Do not preprocess: bright on dark, of one size or with --size."
+    "--as-is",
+    is_flag=True,
+    help="Do not preprocess: the pictures are bright on dark, and of one size or with --size.",
 )
 @click.option("--color", is_flag=True, help="Keep the colors; the pictures are not preprocessed.")
 @click.option(

@@ -157,7 +157,7 @@ EVERY_OUTPUTS = click.option(
     callback=every,
     default=[Path("outputs")],
     show_default="outputs",
-    help="The folder of all generated files; may be repeated, to read several as one.",
+    help="The folder of all generated files; repeat it to read several as one.",
 )
 URI = click.option(
     "--uri",

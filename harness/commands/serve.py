@@ -31,7 +31,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
     help="The port to listen on; 0: any free one.",
 )
 @click.option(
-    "--allow-host", "names", multiple=True, metavar="NAME", help="One more name of this server."
+    "--allow-host", "names", multiple=True, metavar="NAME", help="Another name of this server."
 )
 def serve(
     outputs: Path, run: str | None, uri: str | None, host: str, port: int, names: tuple[str, ...]

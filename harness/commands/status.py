@@ -34,10 +34,10 @@ MINUTES = "%Y-%m-%d %H:%M"
 @EVERY_OUTPUTS
 @limited(LISTED, "newest")
 @click.option(
-    "--since", metavar="TIME", help="Runs and sweeps since then: 90m, 12h, 7d, or a date."
+    "--since", metavar="TIME", help="Only runs and sweeps since then: 90m, 12h, 7d, or a date."
 )
-@click.option("--removed", "is_removed", is_flag=True, help="What `rm` removed, instead.")
-@click.option("--archived", "is_archived", is_flag=True, help="What was archived, instead.")
+@click.option("--removed", "is_removed", is_flag=True, help="List what `rm` removed instead.")
+@click.option("--archived", "is_archived", is_flag=True, help="List what was archived instead.")
 @JSON
 def status(
     selection: tuple[str, ...],

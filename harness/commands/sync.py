@@ -39,7 +39,7 @@ def _check_to(context: click.Context, option: click.Parameter, uri: str | None) 
 @click.option("--relocate", is_flag=True, help="Repair the store after outputs was moved.")
 @click.option("--verify", is_flag=True, help="Also read a server's files and the data's cache.")
 @click.option(
-    "--resend", is_flag=True, help="Send again what the store lost, or has with rows of others."
+    "--resend", is_flag=True, help="Send runs again that the store lost, or mixed with others."
 )
 @click.option(
     "--to",
@@ -47,7 +47,7 @@ def _check_to(context: click.Context, option: click.Parameter, uri: str | None) 
     callback=_check_to,
     help="Deliver the runs bound for a tracking server to this store from now on.",
 )
-@click.option("--from", "source", help="With --to: the runs bound for this store instead.")
+@click.option("--from", "source", help="With --to: move the runs bound for this store instead.")
 @JSON
 def sync(
     selection: tuple[str, ...], outputs: Path, relocate: bool, verify: bool, resend: bool,

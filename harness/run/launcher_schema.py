@@ -39,7 +39,7 @@ class JoblibLauncher(Group):
 
     name: Literal["joblib"]
     n_jobs: Count | Literal[-1] | None = about(
-        "most jobs at once; null or -1: as many as the cores allow"
+        "at most this many jobs at once; null or -1: as many as the cores allow"
     )
 
 
@@ -55,9 +55,9 @@ class SlurmLauncher(Group):
     timeout_min: Count = about("minutes after which a job is stopped and requeued")
     mem_gb: Positive | None = about("memory of each job in GB; null: the partition's default")
     cpus_per_task: Count = about("cores of each job; its BLAS threads follow")
-    array_parallelism: Count = about("most jobs at once, of an array or a search")
+    array_parallelism: Count = about("at most this many jobs at once, in an array or a search")
     signal_delay_s: Count = about("seconds before the time limit at which a job is stopped")
-    max_num_timeout: Natural = about("most requeues of a job that ran out of time")
+    max_num_timeout: Natural = about("requeue a job that ran out of time at most this often")
     setup: list[str] | None = about("shell commands before each job, such as [module load python]")
 
 
@@ -82,18 +82,18 @@ class OptunaSweeper(Group):
         "postgresql://USER@HOST/NAME; null: outputs/optuna.db",
         default=None,
     )
-    n_trials: Count = about("trials in all; a repeated command continues to this total")
+    n_trials: Count = about("total number of trials; a repeated command continues to it")
     sampler: Literal["tpe", "random", "qmc", "nsga2"] = about(
-        "what proposes values: tpe, random, qmc, nsga2"
+        "how values are proposed: tpe, random, qmc, nsga2"
     )
     pruner: Literal["none", "median", "halving", "hyperband", "asha"] = about(
-        "what ends hopeless trials: none, median, halving, hyperband; asha: they pause instead"
+        "how hopeless trials are ended: none, median, halving, hyperband; asha: pause them instead"
     )
     seed: Natural = about("seed of the sampler")
     startup_trials: Natural = about(
-        "random trials before the sampler and the median pruner start; asha: twice as many"
+        "random trials before the sampler and the median pruner start; twice as many with asha"
     )
-    warmup_epochs: Natural = about("epochs before a trial may be pruned, or pauses")
+    warmup_epochs: Natural = about("epochs before a trial can be pruned or paused")
 
 
 Launcher = BasicLauncher | JoblibLauncher | SlurmLauncher

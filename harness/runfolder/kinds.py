@@ -69,7 +69,8 @@ KINDS = {
     for kind in (
         Kind(
             "trainer", "harness.runfolder.kinds:TRAINERS",
-            "what trains: scratch, or your own MODULE:FUNCTION with its own keys", before=SCRATCH,
+            "the training function: scratch, or your own MODULE:FUNCTION with its keys",
+            before=SCRATCH,
         ),
         Kind(
             "optimizer", "harness.nn.optimizers:OPTIMIZERS",
@@ -93,7 +94,7 @@ KINDS = {
             members=("initialization", "needs_input", "forward", "derivative"),
         ),
         Kind(
-            "loss", "harness.nn.losses:LOSSES", "what is minimized; set by loss=NAME",
+            "loss", "harness.nn.losses:LOSSES", "the function to minimize; set by loss=NAME",
             before="cross_entropy", members=("kind", "value", "gradient", "predict"),
         ),
         Kind(
@@ -103,13 +104,13 @@ KINDS = {
         ),
         Kind(
             "augmentation", "harness.data.augmentation:AUGMENTATIONS",
-            "deformed training images; set by augmentation=NAME",
+            "deformation of training images; set by augmentation=NAME",
             arguments=("input_shape",), members=("__call__",),
         ),
     )
 }  # fmt: skip
 
-DATASET = Kind("dataset", "harness.data.sources:SOURCES", "which data set; set by dataset=NAME")
+DATASET = Kind("dataset", "harness.data.sources:SOURCES", "the data set; set by dataset=NAME")
 
 
 def kind_of(name: str) -> Kind:

@@ -97,7 +97,7 @@ class CheckpointConfig(Group):
 class TrackingConfig(Group):
     """conf/tracking"""
 
-    name: Literal["local", "server", "none"] = about("where results go; set by tracking=NAME")
+    name: Literal["local", "server", "none"] = about("where to send results; set by tracking=NAME")
     uri: str | None = about("address of the tracking server; required by tracking=server")
     experiment: Annotated[str, Field(min_length=1, description="a name")] = about(
         "the MLflow experiment; null: the label of the data set, else its name"
@@ -106,7 +106,7 @@ class TrackingConfig(Group):
         "seconds without progress until the delivery stops; `harness sync` delivers the rest"
     )
     diff: bool = about(
-        "record the uncommitted changes of the harness's source, and upload them with the run",
+        "record uncommitted changes of the harness's source code, and upload them with the run",
         default=True,
     )
 
@@ -123,18 +123,17 @@ class Config(Group):
         default=str(objective.DEFAULT),
     )
     weights: Weights = about(
-        "whose weights are tested, saved and ranked: of the best epoch, the latest of equals; or "
-        "of the last",
+        "epoch whose weights are tested, saved and ranked: best (the latest of equals), or last",
         default="best",
     )
     patience: Count | None = about(
-        "stop after this many epochs without a better objective; null: train all epochs"
+        "stop after this many epochs without improvement of the objective; null: train all epochs"
     )
     threads: Literal["auto"] | Count = about(
         "threads of a training; auto: by a fixed rule of layer sizes, batch and cores"
     )
     outputs: Annotated[str, Field(min_length=1, description="a folder")] = about(
-        "folder for everything generated"
+        "folder for all generated files"
     )
     dataset: DatasetConfig
     trainer: Part
@@ -181,7 +180,7 @@ class ScratchConfig(Config):
     lr: Positive = about("learning rate; each optimizer has its own default")
     dropout: Fraction = about("share of hidden units zeroed at each training step")
     input_dropout: Fraction = about("share of inputs zeroed at each training step")
-    weight_decay: NotNegative = about("pull of the weights toward zero")
+    weight_decay: NotNegative = about("how strongly weights are pulled toward zero")
     max_norm: Positive | None = about(
         "largest norm of a hidden unit's incoming weights; null: no limit"
     )
@@ -189,9 +188,9 @@ class ScratchConfig(Config):
     adversarial: NotNegative = about(
         "adversarial training: L2 radius of the perturbation, in normalized pixels; 0: off"
     )
-    ema: Fraction = about("decay of the weights' running average that is evaluated; 0: no average")
+    ema: Fraction = about("decay of the running average of the weights to evaluate; 0: no average")
     metrics: list[str] = about(
-        "further metrics of each part of the data, such as [top2_error] or [mine.parts:f1]",
+        "additional metrics of each part of the data, such as [top2_error] or [mine.parts:f1]",
         default_factory=list,
     )
     backend: Backend = about(
