@@ -73,7 +73,7 @@ def twins(
     if options.adversarial or options.max_norm is not None or options.ema:
         parts = parts._replace(steps=None)
     if type(options.augmentation) is Augmentation:
-        threads = options.threads if parts.is_threaded else 1
+        threads = options.threads if parts.workers else 1
         parts = parts._replace(augmentation=_deformation(options.augmentation, part, threads))
     else:
         parts = parts._replace(augmentation=options.augmentation)
@@ -95,7 +95,7 @@ def scored(network: Network, part: Part, normalization: Normalization, threads: 
         tiny, _ = _fast(Network(layers, 16), ink, 2, 1)
         tiny.forward(np.zeros((2, 16), dtype if ink else np.float32))
     unchanged = None if ink else normalization
-    return Scored(fast, unchanged, EVALUATION_BATCH, is_threaded=workers.count > 1)
+    return Scored(fast, unchanged, EVALUATION_BATCH, workers if workers.count > 1 else None)
 
 
 def _ink(
@@ -135,7 +135,7 @@ def _parts(
         regularization.NormLimit,
         regularization.Average,
         takes_pixels=isinstance(fast.layers[0], InkDense),
-        is_threaded=workers.count > 1,
+        workers=workers if workers.count > 1 else None,
         steps=steps,
     )
 

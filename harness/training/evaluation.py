@@ -14,6 +14,7 @@ from harness.nn.loss_checks import check_predictions
 from harness.nn.losses import LOSSES, CrossEntropy, Loss
 from harness.nn.metrics import Metric, Score, misclassified
 from harness.nn.network import Network
+from harness.training.pace import Workers
 
 EVALUATION_BATCH = 1000
 
@@ -22,14 +23,13 @@ class Scored(NamedTuple):
     """A network as it is evaluated.
 
     normalization: of its inputs; None for inputs as they are in the data. batch: the number of
-    examples that it is called with. is_threaded: whether it has threads of its own, each of which
-    calls BLAS with one.
+    examples that it is called with. workers: as in `Parts`.
     """
 
     network: Network
     normalization: Normalization | None
     batch: int = EVALUATION_BATCH
-    is_threaded: bool = False
+    workers: Workers | None = None
 
 
 def evaluate(

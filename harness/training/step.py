@@ -13,6 +13,7 @@ from harness.nn.network import Network
 from harness.nn.optimizers import Optimizer
 from harness.nn.regularization import Average, NormLimit, move_uphill
 from harness.training.options import Options
+from harness.training.pace import Workers
 
 Array = NDArray[np.float32]
 
@@ -28,10 +29,10 @@ class Parts(NamedTuple):
     """What a training step calls.
 
     limit, average: the classes of what follows a step, if the options ask for it. takes_pixels:
-    whether the network takes inputs as they are in the data. is_threaded: whether all of its
-    products are shared by threads of its own, each of which calls BLAS with one. augmentation:
-    deforms the examples before. steps: takes all steps of a block of examples, if there is one for
-    these parts.
+    whether the network takes inputs as they are in the data. workers: the threads that share all of
+    its products, each of which calls BLAS with one; None for one thread, or where BLAS has several.
+    augmentation: deforms the examples before. steps: takes all steps of a block of examples, if
+    there is one for these parts.
     """
 
     network: Network
@@ -40,7 +41,7 @@ class Parts(NamedTuple):
     limit: type[NormLimit] = NormLimit
     average: type[Average] = Average
     takes_pixels: bool = False
-    is_threaded: bool = False
+    workers: Workers | None = None
     augmentation: Augmentation | None = None
     steps: Steps | None = None
 

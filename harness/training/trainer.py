@@ -31,6 +31,7 @@ from harness.nn.regularization import draw_mask
 from harness.training import arguments, compiled, evaluation, randomness
 from harness.training.monitor import Monitor, check_finite
 from harness.training.options import Options
+from harness.training.pace import Pace
 from harness.training.recorders import Lines, Recorder, Silence
 from harness.training.step import Parts, Step
 from harness.training.threads import cores, threads_of
@@ -127,8 +128,9 @@ class Trainer:
             average=self.average,
         )
         self._augmentation, self._steps = parts.augmentation, parts.steps
-        is_threaded = parts.is_threaded or self._scored.is_threaded
-        self._blas = ThreadpoolController() if is_threaded else None  # finding BLAS: 12 ms
+        workers = [each for each in (parts.workers, self._scored.workers) if each]
+        self._blas = ThreadpoolController() if workers else None  # finding BLAS: 12 ms
+        self._pace = Pace(workers)
         self._outputs = np.empty((self._blocks.length, network.outputs), np.float32)
         inputs = (self._blocks.length, network.inputs)
         self._input_mask = np.empty(inputs, np.float32) if options.input_dropout else None
@@ -196,12 +198,14 @@ class Trainer:
             self._drop_inputs(block.inputs)
             starts = range(0, len(block.inputs), options.batch)
             rates = lrs[done : done + len(starts)].tolist()
+            begin = time.perf_counter()
             if self._steps is not None:
                 self._steps(block.inputs, block.targets, outputs, rates)
             else:
                 for number, (start, lr) in enumerate(zip(starts, rates, strict=True), first + done):
                     part = slice(start, start + options.batch)
                     self._step(block.inputs[part], block.targets[part], outputs[part], number, lr)
+            self._pace.took(time.perf_counter() - begin, len(block.inputs))
             done += len(starts)
             made = np.empty_like(outputs) if options.metrics else None
             evaluation.add(score, options.loss, outputs, block.targets, block.labels, made)

@@ -1,7 +1,8 @@
-"""Threads in the same kernel, each with its share of the work, that wait for each other there.
+"""Threads that run the same kernel, and wait for each other inside it.
 
-They wait awake, as the kernels between two meetings take microseconds. A thread that has waited
-for long lets others run at its core, which may be the one for which it waits.
+The work between two meetings takes microseconds, so a thread spins while it waits. After a longer
+wait it yields its core, which the awaited thread may need. A thread computes one share of the work;
+a thread that is alone computes all of them, with the same results.
 """
 
 import ctypes
@@ -24,18 +25,19 @@ LINE = 8  # counters in a cache line
 class Meeting(NamedTuple):
     """Where threads in the same kernel wait for each other; see `meet`.
 
-    counters: how often each thread came, in cache lines of their own; in the last line, not 0 when
-    nobody is to wait anymore. looks: at a counter, before a thread lets others run at its core.
-    address: of the system's `sched_yield`.
+    counters: how often each thread came, in separate cache lines; the last line is not 0 once
+    nobody shall wait. threads: how many meet. shares: how many parts the work has. looks: at a
+    counter, before a thread yields its core. address: of the system's `sched_yield`.
     """
 
     counters: NDArray[np.int64]
     threads: int
+    shares: int
     looks: int
     address: int
 
     def end(self) -> None:
-        """Let nobody wait anymore, because a thread does not come."""
+        """Stop all waiting, because a thread will not come."""
         self.counters[-LINE:] = 1
 
 
@@ -108,8 +110,8 @@ def meet(meeting: Any, number: int) -> None:
 
 @numba.njit(**COMPILED)
 def share(length: int, meeting: Any, number: int) -> Any:
-    """The range of 0..length-1 of a thread, as `Workers.run` divides it: begin and end."""
-    count = min(meeting.threads, length)
+    """The range of 0..length-1 in a share, as `Workers.run` divides it: begin and end."""
+    count = min(meeting.shares, length)
     if number >= count:
         return length, length
     return length * number // count, length * (number + 1) // count

@@ -101,33 +101,34 @@ def _through(
 @numba.njit(**KERNEL)
 def _dense_steps(
     inputs: Any, loss: int, targets: Any, outputs: Any, deltas: Any, rows: Any, kind: int, ks: Any,
-    ks_bias: Any, w: Any, s: Any, t: Any, meeting: Any, number: int, _1: int, _2: int,
+    ks_bias: Any, w: Any, s: Any, t: Any, meeting: Any, number: int, low: int, high: int,
 ) -> None:  # fmt: skip
-    """The steps of normalized inputs (n, D) float32, in all threads."""
+    """The steps of normalized inputs (n, D) float32: the shares from `low` to `high`."""
     batch, classes = deltas.shape
-    first_task, last_task = share(len(rows.tasks), meeting, number)
     for step in range(len(ks)):
         begin = step * batch
         end = min(begin + batch, len(inputs))
         count, delta = end - begin, deltas[: end - begin]
         own = inputs[begin:end].reshape(count * inputs.shape[1])
-        first, last = share(count, meeting, number)
         if rows.lines:
-            first_line, last_line = share(rows.lines, meeting, number)
-            up_first(
-                rows.program, w, own, rows.arena, rows.address, count, number, first_line, last_line
-            )
+            for each in range(low, high):
+                first, last = share(rows.lines, meeting, each)
+                up_first(rows.program, w, own, rows.arena, rows.address, count, each, first, last)
             meet(meeting, number)
-        _through(
-            rows, w, own, loss, targets[begin:end], outputs[begin:end], delta, int(rows.lines > 0),
-            1, first, last,
-        )  # fmt: skip
+        for each in range(low, high):
+            first, last = share(count, meeting, each)
+            _through(
+                rows, w, own, loss, targets[begin:end], outputs[begin:end], delta,
+                int(rows.lines > 0), 1, first, last,
+            )  # fmt: skip
         meet(meeting, number)
-        step_rows(
-            kind, ks[step], ks_bias[step], w, s, t, rows.program, rows.tasks, own,
-            delta.reshape(count * classes), rows.arena, rows.scratch, rows.address, count, number,
-            first_task, last_task,
-        )  # fmt: skip
+        for each in range(low, high):
+            first, last = share(len(rows.tasks), meeting, each)
+            step_rows(
+                kind, ks[step], ks_bias[step], w, s, t, rows.program, rows.tasks, own,
+                delta.reshape(count * classes), rows.arena, rows.scratch, rows.address, count, each,
+                first, last,
+            )  # fmt: skip
         meet(meeting, number)
 
 
@@ -135,61 +136,65 @@ def _dense_steps(
 def _ink_steps(
     inputs: Any, words: Any, ink: Any, weights: Any, bias: Any, loss: int, targets: Any,
     outputs: Any, deltas: Any, rows: Any, kind: int, ks: Any, ks_bias: Any, w: Any, s: Any, t: Any,
-    meeting: Any, number: int, _1: int, _2: int,
+    meeting: Any, number: int, low: int, high: int,
 ) -> None:  # fmt: skip
-    """The steps of inputs (n, D) as they are in the data, in all threads.
+    """The steps of inputs (n, D) as they are in the data: the shares from `low` to `high`.
 
     weights, bias: those of the first layer, with the optimizer's state; the gradient of the bias.
     """
     batch, classes = deltas.shape
     pixels, units = weights[0].shape
     lists = ink.who, ink.much, ink.counts
-    first_group, last_group = share(-(-pixels // 8), meeting, number)
-    first_block, last_block = share(ink.padded.shape[0], meeting, number)
-    first_chunk, last_chunk = share(ink.chunks, meeting, number)
-    first_task, last_task = share(len(rows.tasks), meeting, number)
     for step in range(len(ks)):
         begin = step * batch
         end = min(begin + batch, len(inputs))
         count, delta, k = end - begin, deltas[: end - begin], ks[step]
-        list_groups(
-            inputs[begin:end], words[begin:end], ink.scale, *lists, ink.active, number,
-            first_group, last_group,
-        )  # fmt: skip
+        for each in range(low, high):
+            first, last = share(-(-pixels // 8), meeting, each)
+            list_groups(
+                inputs[begin:end], words[begin:end], ink.scale, *lists, ink.active, each,
+                first, last,
+            )  # fmt: skip
         meet(meeting, number)
         hidden = ink.outputs[:count]
         blocks, block = ink.padded.shape[0], ink.padded.shape[2]
         z = ink.z[: blocks * count * block].reshape(blocks, count, block)
-        first_layer(
-            weights[0], ink.shift, bias[0], hidden, *lists, ink.every, ink.ones, ink.padded,
-            ink.sums, z, number, first_block, last_block,
-        )  # fmt: skip
+        for each in range(low, high):
+            first, last = share(blocks, meeting, each)
+            first_layer(
+                weights[0], ink.shift, bias[0], hidden, *lists, ink.every, ink.ones, ink.padded,
+                ink.sums, z, each, first, last,
+            )  # fmt: skip
         meet(meeting, number)
         own = hidden.reshape(count * units)
-        first, last = share(count, meeting, number)
-        _through(
-            rows, w, own, loss, targets[begin:end], outputs[begin:end], delta, 0, 0, first, last
-        )
+        for each in range(low, high):
+            first, last = share(count, meeting, each)
+            _through(
+                rows, w, own, loss, targets[begin:end], outputs[begin:end], delta, 0, 0, first, last
+            )
         meet(meeting, number)
         below = rows.program[0, 6]
         of_hidden = rows.arena[below : below + count * units].reshape(count, units)
         columns = of_hidden
         if ink.rest.shape[1] != units:
             columns = ink.columns[:count]
-            for i in range(first, last):
-                for j in range(units):
-                    columns[i, j] = of_hidden[i, j]
-        if number == 0:
-            shifted_sum(of_hidden, ink.shift, ink.rest[0, :units])
-            step_bias(kind, ks_bias[step], *bias, of_hidden)
-        step_rows(
-            kind, k, ks_bias[step], w, s, t, rows.program, rows.tasks, own,
-            delta.reshape(count * classes), rows.arena, rows.scratch, rows.address, count, number,
-            first_task, last_task,
-        )  # fmt: skip
+        for each in range(low, high):
+            if ink.rest.shape[1] != units:
+                first, last = share(count, meeting, each)
+                for i in range(first, last):
+                    for j in range(units):
+                        columns[i, j] = of_hidden[i, j]
+            if each == 0:
+                shifted_sum(of_hidden, ink.shift, ink.rest[0, :units])
+                step_bias(kind, ks_bias[step], *bias, of_hidden)
+            first, last = share(len(rows.tasks), meeting, each)
+            step_rows(
+                kind, k, ks_bias[step], w, s, t, rows.program, rows.tasks, own,
+                delta.reshape(count * classes), rows.arena, rows.scratch, rows.address, count, each,
+                first, last,
+            )  # fmt: skip
         meet(meeting, number)
-        step_ink(
-            *weights, k, kind, ink.rest, columns, *lists, ink.gradients, number,
-            first_chunk, last_chunk,
-        )  # fmt: skip
+        for each in range(low, high):
+            first, last = share(ink.chunks, meeting, each)
+            step_ink(*weights, k, kind, ink.rest, columns, *lists, ink.gradients, each, first, last)
         meet(meeting, number)

@@ -31,13 +31,17 @@ class Workers:
     """`count` threads: the caller's own, and the others, which end with this object.
 
     They are started at the first call, and again in a process that was forked since.
+
+    is_alone: whether the caller's thread does the work of all, one share after the other. The
+    results are the same.
     """
 
     def __init__(self, count: int) -> None:
-        self.count = count
+        self.count, self.is_alone = count, False
         self._process = 0
         self._others: list[_Other] = []
-        self._meeting = Meeting(np.zeros((count + 1) * LINE, np.int64), count, 0, sched_yield())
+        counters = np.zeros((count + 1) * LINE, np.int64)
+        self._meeting = Meeting(counters, count, count, 0, sched_yield())
         if count > 1:  # compile now, not during the first epoch
             counters = np.zeros(2 * LINE, np.int64)
             _watch(counters, DONE, counters[GIVEN], 0, 0)
@@ -53,9 +57,13 @@ class Workers:
             kernel(*arguments, 0, 0, length)
             return
         count = min(self.count, length)
+        bounds = [length * number // count for number in range(count + 1)]
+        if self.is_alone:
+            for number, (begin, end) in enumerate(pairwise(bounds)):
+                kernel(*arguments, number, begin, end)
+            return
         if self._process != os.getpid():
             self._start()
-        bounds = [length * number // count for number in range(count + 1)]
         others = self._others[: count - 1]
         try:
             for number, (begin, end) in enumerate(pairwise(bounds[1:]), 1):
@@ -76,8 +84,12 @@ class Workers:
     def run_together(self, kernel: Kernel, *arguments: Any) -> None:
         """Call `kernel(*arguments, meeting, number, begin, end)` in all threads.
 
-        number: of the thread, from 0. The kernel divides its work by `share`, and calls `meet`.
+        number: of the thread, from 0. The kernel computes the shares from `begin` to `end` of its
+        work, which `share` divides, and calls `meet` where it needs those of others.
         """
+        if self.is_alone:
+            kernel(*arguments, self._meeting._replace(threads=1), 0, 0, self.count)
+            return
         if self._process != os.getpid():
             self._start()
         self.run(self.count, kernel, *arguments, self._meeting)

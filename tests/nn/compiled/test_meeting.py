@@ -34,9 +34,11 @@ def come_once(meeting: Any, number: int) -> None:
 
 
 @numba.njit(**KERNEL)
-def mark(marks: Any, meeting: Any, number: int, _1: int, _2: int) -> None:
-    begin, end = share(len(marks), meeting, number)
-    marks[begin:end] = number
+def mark(marks: Any, meeting: Any, number: int, low: int, high: int) -> None:
+    for each in range(low, high):
+        begin, end = share(len(marks), meeting, each)
+        marks[begin:end] = each
+    meet(meeting, number)
 
 
 @numba.njit(**KERNEL)
@@ -63,6 +65,10 @@ def test_the_work_is_divided_as_that_of_separate_kernels(threads: int, length: i
     workers.run_together(mark, together)
     if length:
         workers.run(length, mark_range, apart)
+    np.testing.assert_array_equal(together, apart)
+    together[:] = -1
+    workers.is_alone = True
+    workers.run_together(mark, together)
     np.testing.assert_array_equal(together, apart)
 
 

@@ -15,6 +15,7 @@ from harness.nn.models import mlp
 from harness.nn.network import Network
 from harness.nn.optimizers import OPTIMIZERS, Adam
 from harness.training.options import Options
+from harness.training.pace import Pace
 from harness.training.threads import takes_blocks
 from harness.training.trainer import Trainer
 
@@ -62,6 +63,30 @@ def test_a_block_is_trained_as_its_batches(
     np.testing.assert_array_equal(whole.network.parameters.flat, single.network.parameters.flat)
     for name, array in whole.optimizer.state.items():
         np.testing.assert_array_equal(array, single.optimizer.state[name])
+
+
+@pytest.mark.parametrize("share", [0.15, 1])
+@pytest.mark.parametrize("in_blocks", [True, False])
+@pytest.mark.parametrize("width", [(192, 48), (20, 7)])
+def test_one_thread_alone_computes_what_several_do(
+    share: float, in_blocks: bool, width: tuple[int, ...]
+) -> None:
+    """To the last bit, when it does the work of all on a busy machine."""
+    together, alone = (trainer(data(share), "adam", width, threads=3) for _ in range(2))
+    workers = alone._pace._workers
+    assert len(workers) == 2  # of the training and the evaluation
+    alone._pace = Pace([])
+    for each in workers:
+        each.is_alone = True
+    if not in_blocks:
+        together._steps = alone._steps = None
+    for _ in range(2):
+        assert together.train_epoch()["train/loss"] == alone.train_epoch()["train/loss"]
+    assert all(each.is_alone for each in workers)
+    np.testing.assert_array_equal(together.network.parameters.flat, alone.network.parameters.flat)
+    scores = [each.evaluate(each.dataset.train) for each in (together, alone)]
+    assert scores[0][0] == scores[1][0]
+    np.testing.assert_array_equal(scores[0][1], scores[1][1])
 
 
 @pytest.mark.parametrize(
