@@ -14,6 +14,10 @@ Needs `pip install jax torch` for the peers.
 
 The same; ends with 1 if a ratio is more than 10 % below that of docs/performance.md.
 
+    python tests/benchmarks/bench_epoch.py --threads 2 --busy 1
+
+The same beside busy processes, which compete for the cores.
+
     python tests/benchmarks/bench_epoch.py --flat [--epochs 50]
 
 Seconds of the last five epochs over those of the first five, for every optimizer and backend.
@@ -26,6 +30,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
@@ -146,7 +151,9 @@ def grid(options: argparse.Namespace) -> int:
     print(f"{processor()}; NumPy's BLAS: {blas['internal_api']} for {blas['architecture']}")
     print(f"seconds of {names[0]}; ratios of the others (least and most)")
     for threads in options.threads:
-        head = f"{threads} core{'s' * (threads > 1)}"
+        head = f"{threads} core{'s' * (threads > 1)}" + f", {options.busy} busy" * bool(
+            options.busy
+        )
         print(f"\n| {head} | {' | '.join(names)} |", flush=True)
         print("|---" * (1 + len(names)) + "|")
         for setting in SETTINGS:
@@ -209,6 +216,7 @@ def main() -> None:
     parser.add_argument("--peers", nargs="+", default=list(PEERS))
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--flat", action="store_true")
+    parser.add_argument("--busy", type=int, default=0, help="processes that compete for the cores")
     parser.add_argument("--one", type=int)
     options = parser.parse_args()
     options.epochs = options.epochs or (50 if options.flat else 6)
@@ -218,10 +226,15 @@ def main() -> None:
             cores = sorted(os.sched_getaffinity(0))[-options.threads[0] :]
             os.sched_setaffinity(0, cores)
         print(json.dumps(measured(SETTINGS[options.one], options.peers, options.epochs)))
-    elif options.flat:
-        flat(options)
-    else:
-        sys.exit(1 if grid(options) else 0)
+        return
+    with ExitStack() as stack:
+        for _ in range(options.busy):
+            busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+            stack.callback(busy.kill)
+        if options.flat:
+            flat(options)
+        else:
+            sys.exit(1 if grid(options) else 0)
 
 
 if __name__ == "__main__":
