@@ -1,4 +1,4 @@
-"""What tells listed commands and runs apart, where there is no room for all of their words."""
+"""Shorten the commands and names of listed runs to the words that tell them apart."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ MORE = "…"  # stands for words that are left out
 
 
 def commands(every: Sequence[Sequence[str]]) -> list[str]:
-    """Each command as text; `…` stands for the words that all of them have, `-m` aside."""
+    """Each command as text; `…` replaces the words that all of them share, except `-m`."""
     common = set.intersection(*map(set, every)) - {"-m"} if len(every) > 1 else set()
     return [
         " ".join([*(word for word in words if word not in common), *([MORE] if common else [])])
@@ -19,10 +19,10 @@ def commands(every: Sequence[Sequence[str]]) -> list[str]:
 
 
 def names(every: Sequence[str], settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The names of runs, without overrides that all have in a long one; `…` stands for them.
+    """The names of runs; in a long one, `…` replaces the overrides that all runs have.
 
-    settings: of each run, all that it has. Of a name that is still long, the overrides stay that
-    the fewest runs have, as many as tell it from all that its whole name tells it from.
+    settings: all settings of each run. A name that is still long keeps only its rarest overrides:
+    as many as are needed to tell it from every run that its full name tells it from.
     """
     words = [COMMA.split(name) if len(name) > LONG else [name] for name in every]
     return [
@@ -36,16 +36,16 @@ def names(every: Sequence[str], settings: Sequence[Mapping[str, Any]]) -> list[s
 def _alike(
     word: str, index: int, words: Sequence[Sequence[str]], settings: Sequence[Mapping[str, Any]]
 ) -> set[int]:
-    """The runs that have an override of this run, by their settings; typed or not."""
+    """The runs whose settings match an override of this run, whether they typed it or not."""
     key = word.partition("=")[0].lstrip("+~")
     key = next((each for each in (key, f"{key}.name") if each in settings[index]), "")
-    if not key:  # of no setting, such as `experiment`
+    if not key:  # not a setting, such as `experiment`
         return {i for i, its in enumerate(words) if word in its}
     return {i for i, its in enumerate(settings) if its.get(key) == settings[index][key]}
 
 
 def _telling(words: Sequence[str], alike: Sequence[set[int]], runs: int) -> str:
-    """The name that is left of these words. alike: which of the runs have each."""
+    """The name shortened to its telling words. alike: the runs that have each word."""
     kept = [i for i, others in enumerate(alike) if len(others) < runs]
     if len(",".join(words[i] for i in kept)) > LONG:
         rarest, kept, left = sorted(kept, key=lambda i: len(alike[i])), [], set(range(runs))

@@ -37,10 +37,10 @@ COLUMNS = {3: 14, 2: 26}  # columns of a legend: most characters of a name
 def bands(
     label: str, series: Mapping[str, Numbers], steps: NDArray[np.int64] | None = None
 ) -> Figure:
-    """Plot mean and range over seeds of each setting against the epoch, or the step.
+    """Plot the mean and range over seeds of each setting against the epoch, or the step.
 
-    label: of the y axis. series: name -> (seeds, epochs), NaN after the end of a run. steps:
-    (epochs,), those of the values if they are not the epochs from 1 on.
+    label: the y axis label. series: name -> (seeds, epochs), NaN after the end of a run. steps:
+    (epochs,), the x values; by default the epochs from 1 on.
     """
     columns = _columns(series)
     figure, axes = new_figure(_with_legend(series, columns))
@@ -75,7 +75,7 @@ def against(
 ) -> Figure:
     """Plot results against a swept number.
 
-    points: name -> (value, mean, lowest, highest). label: of the y axis.
+    points: name -> (value, mean, lowest, highest). label: the y axis label.
     """
     figure, axes = new_figure()
     lines = []
@@ -105,8 +105,8 @@ def heat_map(
 ) -> Figure:
     """Draw mean results, (rows, columns), as colored cells; NaN where there is no run.
 
-    keys: labels of the rows and of the columns. form: of the values. maximize: higher is better;
-    better values are brighter.
+    keys: labels of the rows and of the columns. form: the format of the values. maximize: higher
+    is better; better values are brighter.
     """
     figure, axes = new_figure()
     _cells(axes, means, "viridis" if maximize else "viridis_r", form)
@@ -123,7 +123,7 @@ def front(
 ) -> Figure:
     """Plot points (row of the ranking, name, cost, result); best: indices of the Pareto front.
 
-    labels: of the axes. Long names are listed below, by their rows.
+    labels: the axis labels. Long names are listed below the chart, by their rows.
     """
     shown = best[:8]
     longest = max(len(points[index][1]) for index in shown)
@@ -157,19 +157,19 @@ def front(
 
 
 def _legend(figure: Figure, lines: Sequence[Any], names: Iterable[str], columns: int) -> None:
-    """Add a legend below, also of names with an underscore first, which are left out otherwise."""
+    """Add a legend below; include names with a leading underscore, which Matplotlib omits."""
     figure.legend(lines, list(names), loc="outside lower center", ncols=columns, fontsize=scaled(8))
 
 
 def _columns(names: Collection[str]) -> int:
-    """The number of columns of a legend that have room for the longest name."""
+    """The number of legend columns that leave room for the longest name."""
     longest = max(map(len, names))
     fitting = (columns for columns, most in COLUMNS.items() if longest <= most)
     return min(next(fitting, 1), 3 if len(names) <= 3 else 2)
 
 
 def _wrapped(name: str) -> str:
-    """The name of a setting in lines that a legend has room for, broken at spaces."""
+    """The name of a setting broken at spaces into lines that fit in a legend."""
     return "\n".join(textwrap.wrap(name, LEGEND_WIDTH)) or name
 
 
@@ -188,10 +188,10 @@ def short(name: str) -> str:
 def confusion(
     counts: NDArray[np.int64], names: Sequence[str], *, difference: bool = False
 ) -> Figure:
-    """Draw (C, C) counts by true class (row) and predicted class (column); names: of the classes.
+    """Draw (C, C) counts by true class (row) and predicted class (column); names: class names.
 
-    The diagonal is written but not colored. difference: the counts are those of one network minus
-    those of another, all colored by sign.
+    The diagonal has numbers but no color. difference: the counts are those of one network minus
+    those of another; all cells are colored by sign.
     """
     figure, axes = new_figure((4.7, 4.2))
     shown = counts.astype(float)
@@ -221,8 +221,8 @@ def confusion(
 def gallery(images: Numbers, captions: Sequence[str], *, signed: bool = False) -> Figure:
     """Draw images (N, rows, columns), six in a row with captions, or eight without.
 
-    Color images are (N, rows, columns, 3). signed: weights, each image scaled to [-1, 1]; otherwise
-    values 0..255, where gray 255 is black, or the highest value if all are below 128.
+    Color images are (N, rows, columns, 3). signed: the images are weights, each scaled to [-1, 1];
+    otherwise values are 0..255, and gray 255 is black, or the highest value if all are below 128.
     """
     columns, gap = (6, 3) if captions else (8, 1)
     lines = math.ceil(len(images) / columns)

@@ -1,6 +1,6 @@
-"""Which of the selected runs are compared: finished ones, on one data set and of one objective.
+"""Choose the selected runs to compare: finished, on one data set, with one objective.
 
-What is left out becomes a note, and so does what makes the comparison less certain.
+Notes list the runs that were left out and anything that makes the comparison less certain.
 """
 
 import re
@@ -22,11 +22,11 @@ FEW, MOST_METRICS = 4, 8  # names of runs, and of metrics, that a line lists
 
 
 def of_one_task(selection: Selection, notes: list[str]) -> Selection:
-    """The selection without the runs of other data sets than that of most finished runs.
+    """Only the selected runs on the data set that most finished runs use.
 
-    A data set is known by its name, where it is from and how many test examples it has, see
-    `data_sets.named`: with another `dataset.label`, it is another task. Errors on different tasks
-    are not ranked together; a note says which runs were left out.
+    Its name, source and number of test examples identify a data set, see `data_sets.named`; another
+    `dataset.label` makes it another task. Errors on different tasks are not ranked together; a note
+    says which runs were left out.
     """
     about = [{**run.dataset, "name": _task(run)} for run in selection.recorded]
     names = zip(selection.recorded, data_sets.named(about), strict=True)
@@ -43,7 +43,7 @@ def of_one_task(selection: Selection, notes: list[str]) -> Selection:
 
 
 def _conditions(runs: Sequence[Recorded], other: Recorded) -> list[str]:
-    """Filters that select runs of one data set, and not the other run, which is of another one."""
+    """Filters that select the runs on one data set but not `other`, a run on another data set."""
     params = runs[0].params
     if _task(runs[0]) == _task(other):
         digests = dict.fromkeys(run.tags.get("data.sha256", "") for run in runs)
@@ -55,9 +55,9 @@ def _conditions(runs: Sequence[Recorded], other: Recorded) -> list[str]:
 
 
 def of_one_named_data_set(selection: Selection, notes: list[str]) -> Selection:
-    """As `of_one_task`, for the runs of any program: by the names of the data sets they logged.
+    """Like `of_one_task`, for runs of any program: compares the logged names of data sets.
 
-    Runs that logged none are kept.
+    Runs that logged no data set are kept.
     """
     known = [run for run in selection.recorded if run.dataset.get("name")]
     kept, others = _most(replace(selection, recorded=known), lambda run: str(run.dataset["name"]))
@@ -74,9 +74,9 @@ def of_one_named_data_set(selection: Selection, notes: list[str]) -> Selection:
 
 
 def of_one_objective(selection: Selection, notes: list[str]) -> Selection:
-    """The selection without the runs of other objectives than that of most finished runs.
+    """Only the selected runs with the objective that most finished runs have.
 
-    Runs of different objectives are not ranked together; a note says which were left out.
+    Runs with different objectives are not ranked together; a note says which were left out.
     """
     kept, others = _most(selection, _objective)
     for other, of_other in others:
@@ -99,9 +99,9 @@ def _objective(run: Recorded) -> Objective:
 def _most(
     selection: Selection, of: Callable[[Recorded], Kind]
 ) -> tuple[list[Recorded], list[tuple[Kind, list[Recorded]]]]:
-    """The runs of the kind that most finished runs are of, and those of each other kind.
+    """The runs of the most common kind among finished runs, and the runs of each other kind.
 
-    Of the others, only the finished ones, if any run is finished.
+    If any run is finished, only finished runs of the other kinds are returned.
     """
     done = [run for run in selection.recorded if run.status is RunStatus.FINISHED]
     counted = done or selection.recorded
@@ -114,7 +114,7 @@ def _most(
 
 
 def _command(selection: Selection, condition: str) -> str:
-    """The command that compares the runs of a selection that fulfill a condition."""
+    """The command that compares the selected runs that meet a condition."""
     if selection.sweep:
         condition += f" and tags.sweep LIKE '%{selection.sweep}%'"
     return f'python -m harness compare "{condition}"'
@@ -123,7 +123,7 @@ def _command(selection: Selection, condition: str) -> str:
 def finished(selection: Selection, notes: list[str]) -> list[Recorded]:
     """The runs that can be compared. Raises `ValueError` if there are none.
 
-    selection: of runs of one objective.
+    selection: runs with one objective.
     """
     finished = only_finished(selection, notes)
     objective = Objective.of(finished[0].params) if finished else DEFAULT
@@ -147,7 +147,7 @@ def finished(selection: Selection, notes: list[str]) -> list[Recorded]:
 
 
 def _note_source(selection: Selection, runs: Sequence[Recorded], notes: list[str]) -> None:
-    """Note the runs that other source trained than the rest."""
+    """Note the runs that were trained with different source code than the rest."""
     if others := accepted(selection, runs):
         notes.append(
             f"{len(others)} run(s) were trained by other source than the rest and accepted with "
@@ -166,7 +166,7 @@ def _note_source(selection: Selection, runs: Sequence[Recorded], notes: list[str
 
 
 def accepted(selection: Selection, runs: Sequence[Recorded]) -> list[Recorded]:
-    """The runs of other source that the selected sweep accepted, by `accept=source`."""
+    """The runs with other source code that the selected sweep accepted by `accept=source`."""
     sweep = selection.sweep
     return [run for run in runs if sweep and sweep in run.tags.get(ACCEPTED, "").split(",")]
 

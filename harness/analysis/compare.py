@@ -1,6 +1,6 @@
 """Compare recorded runs and write a report.
 
-The runs come from MLflow, or from the journals where there is no MLflow. A report is three files:
+The runs come from MLflow, or from the journals without MLflow. A report is three files:
 `outputs/reports/<name>/index.html`, `settings.csv` and `report.json`.
 """
 
@@ -34,9 +34,9 @@ from harness.tracking.selection import Selection, of_plan
 def after_sweep(plan: Plan, outputs: Path) -> str:
     """Write the report of a sweep or search, unless it is up to date; returns the line to print.
 
-    A report that is there keeps the costs that `compare --cost` gave it. Reads the journals, and
-    records the report as artifacts of the best setting's chosen run. An error becomes part of the
-    line, because the sweep itself is done.
+    An existing report keeps the costs that `compare --cost` gave it. The function reads the
+    journals and records the report as artifacts of the best setting's chosen run. An error becomes
+    part of the line, because the sweep itself is done.
     """
     folder = outputs / "reports" / plan.id
     try:
@@ -72,12 +72,11 @@ def after_sweep(plan: Plan, outputs: Path) -> str:
 def build(
     selection: Selection, outputs: Folders, measure: Measure | None = None
 ) -> tuple[Comparison, Recorded]:
-    """Compare the selected runs, which `measure` reads where they are not of this program.
+    """Compare the selected runs; `measure` reads those of another program.
 
-    Returns the comparison, and the run it is stored with: the chosen one of the best setting. Only
-    runs on one data set and of one objective are ranked, those of most runs.
-    Raises `ValueError` if there is nothing to compare; anything else that is missing becomes a
-    note.
+    Returns the comparison and the run it is stored with: the chosen run of the best setting. Only
+    runs on the most common data set and with the most common objective are ranked. Raises
+    `ValueError` if there is nothing to compare; anything else that is missing becomes a note.
     """
     notes: list[str] = []
     ranked = rank(selection, notes, measure)
@@ -137,7 +136,7 @@ def _tried(selection: Selection, objective: Objective) -> list[Trial]:
 
 
 def _epochs(tried: Sequence[Trial]) -> int | None:
-    """How many epochs a search has trained; None of what is none."""
+    """How many epochs a search has trained; None if it is not a search."""
     return sum(trial.epochs for trial in tried) or None
 
 
@@ -184,9 +183,9 @@ def _runner_up(settings: list[Setting], outcomes: dict[str, Outcome]) -> tuple[s
 
 @dataclass(frozen=True)
 class _Reported:
-    """A report that is there. said: by the user of the sweep: name, note and question.
+    """An existing report. said: the sweep's name, note and question, from the user.
 
-    epochs: of a search with all its trials, also those without a finished run.
+    epochs: those of all trials of a search, including trials without a finished run.
     """
 
     runs: set[str]
@@ -197,7 +196,7 @@ class _Reported:
 
 
 def _reported(folder: Path, verdict: str) -> _Reported | None:
-    """The existing report; None if there is none. verdict: what it should have."""
+    """The existing report; None if there is none. verdict: the expected one."""
     try:
         content = json.loads((folder / "report.json").read_text())
         name, note, question = (content[key] or "" for key in ("name", "note", "question"))

@@ -1,7 +1,6 @@
 """What differs between two runs: settings, source, data, environment, curves, and predictions.
 
-Everything is read from the run folders. What one of them does not have is said, and the rest is
-compared.
+Everything is read from the run folders. A note names what one of them lacks; the rest is compared.
 """
 
 import math
@@ -27,7 +26,7 @@ from harness.tracking.recorded import Journals, from_journal
 
 Pair = tuple[Any, Any]
 Rows = dict[str, Pair]  # what differs -> its values in the first and in the second run
-NOTHING = "-"  # the value of what a run does not have
+NOTHING = "-"  # the value of a key that a run does not have
 ENVIRONMENT, UNCOMMITTED = "environment.txt", "uncommitted.diff"
 CIRCUMSTANCES = ("outputs",)
 SHOWN = 24  # pictures
@@ -43,7 +42,7 @@ class Curves:
 
     @property
     def equal(self) -> int:
-        """How many epochs, from the first on, have equal values."""
+        """The number of leading epochs with equal values."""
         count = min(len(self.first), len(self.second))
         first, second = self.first[:count], self.second[:count]
         same = (first == second) | (np.isnan(first) & np.isnan(second))
@@ -52,7 +51,7 @@ class Curves:
 
 @dataclass(frozen=True)
 class Sides:
-    """The test examples that one run alone misclassifies. p: McNemar's."""
+    """The test examples that only one of the runs misclassifies."""
 
     only_first: NDArray[np.int64]
     only_second: NDArray[np.int64]
@@ -67,7 +66,7 @@ class Sides:
 
 @dataclass(frozen=True)
 class Difference:
-    """What differs. notes: what could not be compared."""
+    """The differences between two runs. notes: what could not be compared."""
 
     runs: tuple[Run, Run]
     settings: Rows
@@ -110,7 +109,7 @@ def number(value: Any) -> str:
 
 
 def _different(first: Mapping[str, Any], second: Mapping[str, Any]) -> Rows:
-    """The keys whose values differ, or that one of them lacks."""
+    """The keys whose values differ, or that one of the runs lacks."""
     pairs = {
         key: (first.get(key, NOTHING), second.get(key, NOTHING))
         for key in dict.fromkeys([*first, *second])
@@ -185,7 +184,7 @@ def _environment(first: Run, second: Run, notes: list[str]) -> Rows:
 
 
 def _results(one: History, other: History) -> Rows:
-    """Status and final metrics, without what each training took of its machine."""
+    """Status and final metrics, without those that measure the machine."""
     first, second = (
         {"status": each.status.value}
         | {k: v for k, v in sorted(each.final.items()) if not k.startswith(machine.PREFIX)}

@@ -1,7 +1,7 @@
 """How charts are drawn by Matplotlib: as SVG text for an HTML page, or as files.
 
-On the page, lines and text take its text color, so that they are legible on light and on dark. In a
-file they are black, and as large as a paper's column asks for.
+On the page, lines and text take the page's text color, which makes them legible on light and dark
+backgrounds. In a file they are black and sized for a column of a paper.
 """
 
 import io
@@ -31,7 +31,7 @@ SIZE = (4.7, 3.3)  # inches on the page, where text has POINTS
 POINTS = 10.0
 COLUMN = 3.35  # inches: the width of a column of a paper
 FORMATS = ("pdf", "svg", "png")
-LABELS = 3  # at least, on a logarithmic axis
+LABELS = 3  # minimum number on a logarithmic axis
 SUBS = ((1,), (1, 3), (1, 2, 5), (1, 2, 3, 5, 7), tuple(range(1, 10)))  # multiples of powers of ten
 CHARACTER = 0.025  # its width as a share of an axis of SIZE
 MANY = 8  # values of a swept number that show how they are spread
@@ -79,7 +79,7 @@ def _in_black(style: Mapping[Any, Any]) -> dict[Any, Any]:
 
 
 def chart(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Chart]:
-    """Turn a function that draws a figure into one that returns its chart."""
+    """Turn a function that draws a figure into a function that returns its chart."""
 
     @wraps(draw)
     def made(*given: Arguments.args, **named: Arguments.kwargs) -> Chart:
@@ -89,7 +89,7 @@ def chart(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Chart]:
 
 
 def scaled(length: float) -> float:
-    """A length or a size of letters, as on the page, in the style in effect."""
+    """A length or font size of the page, scaled to the style in effect."""
     return float(length * mpl.rcParams["font.size"] / POINTS)
 
 
@@ -118,7 +118,7 @@ def wide(axes: Axes, values: Sequence[float]) -> None:
 
 
 def name_ticks(axes: Axes, values: Sequence[float]) -> None:
-    """Put ticks at the values of an x axis, in order, with the names of those that have room."""
+    """Put ticks at the values of an x axis, in order; name those that have room."""
     places = np.asarray(values, float)
     if axes.get_xscale() == "log":
         places = np.log(places)
@@ -141,7 +141,7 @@ def logarithmic(axes: Axes, axis: Any, values: Sequence[float]) -> None:
 
 
 def whole_numbers() -> MaxNLocator:
-    """Ticks of epochs or steps, also where there is a single one."""
+    """Put ticks at whole epochs or steps, even if there is only one."""
     return MaxNLocator(integer=True, min_n_ticks=1)
 
 
@@ -164,7 +164,7 @@ def set_scale(axes: Axes, axis: Any, chosen: str) -> None:
 
 
 class _FewPowers(LogLocator):
-    """Ticks of a logarithmic axis, also where hardly a power of ten is in it."""
+    """Ticks of a logarithmic axis, even if it spans hardly a power of ten."""
 
     def tick_values(self, vmin: float, vmax: float) -> Any:
         """As few round numbers between two bounds as give enough labels."""
@@ -178,7 +178,7 @@ class _FewPowers(LogLocator):
 
 def _svg(figure: Figure) -> str:
     text = io.StringIO()
-    # Letters that no font of this machine has are measured as boxes; the browser draws the text.
+    # Letters without a font on this machine are measured as boxes; the browser draws the text.
     with mpl.rc_context({"svg.hashsalt": "report"}), fonts.quiet():
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
     svg = text.getvalue()

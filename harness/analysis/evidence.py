@@ -1,4 +1,4 @@
-"""Read from recorded runs what a comparison needs: values, predictions, weights and images.
+"""Read values, predictions, weights and images from recorded runs for a comparison.
 
 Anything missing or damaged becomes a note, and the rest is compared.
 """
@@ -32,7 +32,7 @@ AS_TYPED = {"True": "true", "False": "false", "None": "null"}  # by the text tha
 def seed_runs(selection: Selection, finished: Iterable[Recorded]) -> list[SeedRun]:
     """The values of the finished runs of a selection.
 
-    In a sweep that accepted runs of other source, by `accept=source`, source separates no settings.
+    If a sweep accepted runs with other source by `accept=source`, source separates no settings.
     """
     runs = list(finished)
     costs = [Cost.parse(each) for each in selection.costs]
@@ -105,8 +105,8 @@ def weights(
 ) -> NDArray[np.floating[Any]] | None:
     """The first-layer weights, (rows, columns, H); None, with a note, if they are missing.
 
-    Also None, without a note, where an example is no gray image, the first layer has no weights or
-    does not see whole images, or a training function of the user's trained.
+    Also None, without a note, if an example is not a gray image, if the first layer has no weights
+    or does not see whole images, or if the user's training function trained the run.
     """
     if run.params.get("trainer.name", SCRATCH) != SCRATCH:
         return None
@@ -129,8 +129,8 @@ def weights(
 def images(run: Recorded, outputs: Folders, notes: list[str]) -> NDArray[np.uint8] | None:
     """The test images of a run's data set, (N, rows, columns) or (N, rows, columns, 3).
 
-    None, with a note, if it is missing, and without one if the examples are no pictures. The data
-    set is compared by its digest.
+    None, with a note, if the data set is missing; None, without a note, if the examples are not
+    images. The data set is checked against its digest.
     """
     from harness.data.dataset import open_dataset
     from harness.data.extraction import prepare
@@ -157,7 +157,7 @@ def images(run: Recorded, outputs: Folders, notes: list[str]) -> NDArray[np.uint
 
 
 def class_names(run: Recorded, classes: int) -> tuple[str, ...]:
-    """The names of at least `classes` classes: those of the run's data set, else the labels."""
+    """At least `classes` class names: those of the run's data set, else the labels."""
     names = tuple(map(str, run.dataset.get("class_names", ())))
     return names + tuple(map(str, range(len(names), classes)))
 

@@ -1,4 +1,4 @@
-"""The numbers of a comparison as programs read them: fields of settings.csv and report.json."""
+"""The numbers of a comparison for programs: the fields of settings.csv and report.json."""
 
 import ast
 import csv
@@ -48,7 +48,7 @@ def setting_fields(standing: Standing) -> Fields:
 
 
 def _named_fields(standing: Standing) -> Fields:
-    """The numbers of one setting of another program's runs: one or two metrics by their names."""
+    """The numbers of one setting of another program: one or two metrics under their own names."""
     setting, (measured, test) = standing.setting, _names(standing.setting)
     fields: Fields = {"rank": standing.rank, **setting.values, "n": len(setting.runs)}
     for name, summary in {measured: setting.best_val, test: setting.test}.items():
@@ -130,7 +130,7 @@ def pair_fields(pair: Pair, settings: Sequence[Setting]) -> Fields:
 def value(text: str) -> Any:
     """The value of a setting from its text: a number, a boolean, None or a list, else the text.
 
-    As `settings.number`, `64_32` is no number.
+    Like `settings.number`, does not take `64_32` for a number.
     """
     if text in WORDS:
         return WORDS[text]
@@ -148,9 +148,9 @@ def value(text: str) -> Any:
 
 
 def typed(row: Fields, settings: Iterable[str]) -> Fields:
-    """The fields of a row as JSON has them: typed are those of these settings, and the seed.
+    """The fields of a row as JSON values: converts these settings and the seed from text.
 
-    None stands for what a run does not have. What is not finite stays a text, as do digests.
+    None means that a run does not have the setting. Non-finite numbers and digests stay text.
     """
     named = {SEED, *settings} - {DATA, CODE}
     return {

@@ -67,7 +67,7 @@ def curves(settings: Sequence[Setting]) -> list[Figure]:
 
 
 def _kind(settings: Sequence[Setting]) -> str:
-    """What the means are over: seeds, or runs whose seeds are unknown."""
+    """What the means average over: seeds, or runs whose seeds are unknown."""
     return "seeds" if settings[0].has_seeds else "runs"
 
 
@@ -150,7 +150,7 @@ def heat_map(
 ) -> Figure | None:
     """The mean for every pair of values of two keys; None if there are too few or too many.
 
-    validated: of the objective, else of its test metric.
+    validated: the mean of the objective; otherwise of its test metric.
     """
     objective = settings[0].objective
     rows, columns = (sorted({s.values[key] for s in settings}, key=natural) for key in keys)
@@ -183,7 +183,7 @@ def best(
 ) -> list[Figure]:
     """Confusion matrices, the most confidently misclassified images, and the weights.
 
-    names: of all classes.
+    names: the names of all classes.
     """
     figures = []
     if chosen.outcome is not None:
@@ -261,7 +261,7 @@ def _points(
 
 
 def front(settings: Sequence[Setting]) -> list[Figure]:
-    """The objective against the time of training and everything else that a setting costs."""
+    """The objective against the training time and every other cost of a setting."""
     name = settings[0].objective.name
     figures = _front(
         settings, f"Time against {name}", "training time (s), mean over seeds",
@@ -288,7 +288,7 @@ def _front(
     better: str,
     cost: Cost = SECONDS,
 ) -> list[Figure]:
-    """The objective against what each setting pays. better: what no other setting is."""
+    """The objective against each setting's cost. better: the start of a sentence on the front."""
     validated = any(setting.best_val.n for setting in settings)
     objective, points, ended = settings[0].objective, [], list[bool]()
     for row, setting in enumerate(settings, 1):

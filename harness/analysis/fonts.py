@@ -1,4 +1,4 @@
-"""The fonts of charts: installed ones that have the letters of a text, and no warning without."""
+"""Choose installed fonts that have the letters of a chart, and silence missing-glyph warnings."""
 
 import warnings
 from collections.abc import Collection, Iterator
@@ -13,7 +13,7 @@ PLACEHOLDERS = "Last Resort"  # a font that has a box for every letter
 
 @lru_cache(maxsize=64)
 def families(text: str) -> tuple[str, ...]:
-    """The default font, and installed ones that have the letters which it lacks, as far as any."""
+    """The default font, and installed fonts for the letters it lacks, if any have them."""
     missing = _lacking(findfont(FontProperties(family=[DEFAULT])), set(text))
     chosen = [DEFAULT]
     for entry in sorted(fontManager.ttflist, key=lambda entry: entry.name) if missing else ():
@@ -27,7 +27,7 @@ def families(text: str) -> tuple[str, ...]:
 
 
 def _lacking(path: str, letters: Collection[str]) -> set[str]:
-    """The letters that a font file has not; all of them where it cannot be read."""
+    """The letters that a font file lacks; all of them if it cannot be read."""
     with suppress(OSError, RuntimeError):
         font = get_font(path)
         return {letter for letter in letters if not font.get_char_index(ord(letter))}
@@ -36,7 +36,7 @@ def _lacking(path: str, letters: Collection[str]) -> set[str]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Draw without a warning for each letter that no font has; a box is in its place."""
+    """Draw a box for each letter that no font has, without a warning."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"Glyph \d+", UserWarning)
         yield

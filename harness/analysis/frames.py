@@ -43,15 +43,15 @@ def runs(
     *selection: "Word", outputs: Place = "outputs", uri: str | None = None,
     every_setting: bool = False,
 ) -> "Frame":  # fmt: skip
-    """One row a run: id, name, status, times, settings, and the last value of each metric.
+    """One row per run: id, name, status, times, settings, and the last value of each metric.
 
-    Settings are typed by their values (a list stays text) and in dotted columns; only those that
-    differ and the seed, or with `every_setting` all. Of another program, a setting with the name of
-    a metric or of another column is `params.NAME`, such a metric `metrics.NAME`. `sweep` is one
-    that all runs have, else the newest of each. `created` and `ended` are UTC; `seconds` is the
-    training time, `epochs_done` the epochs that were recorded; NaN and 0 if another program did not
-    log `time/epoch_s`. Raises `ValueError` for a selection that means nothing, or a store that does
-    not answer.
+    Settings are in dotted columns, typed by their values (a list stays text): the seed and those
+    that differ, or all with `every_setting`. For another program, a setting with the name of a
+    metric or another column becomes `params.NAME`, and such a metric `metrics.NAME`. `sweep` is one
+    that all runs share, else the newest of each. `created` and `ended` are UTC; `seconds` is the
+    training time and `epochs_done` the number of recorded epochs; NaN and 0 if another program did
+    not log `time/epoch_s`. Raises `ValueError` if a selection matches nothing or a store does not
+    answer.
     """
     import pandas as pd
 
@@ -69,7 +69,7 @@ def runs(
         "epochs_done": [len(run.curves.get(metrics.EPOCH_S, ())) for run in recorded],
         "seconds": list(map(_seconds, recorded)),
     }
-    taken = columns.keys() | set(measured)  # of another program, whose names may be any
+    taken = columns.keys() | set(measured)  # another program can use any names
     for key in kept:
         name = f"params.{key}" if key in taken else key
         columns[name] = typed([run.params.get(key) for run in recorded])
@@ -98,10 +98,10 @@ def curves(
     *selection: "Word", outputs: Place = "outputs", uri: str | None = None,
     only: str | Sequence[str] | None = None,
 ) -> "Frame":  # fmt: skip
-    """One row for each value: run, epoch, metric, value. only: this metric, or these.
+    """One row for each value: run, epoch, metric, value. only: one or several metrics.
 
-    Merge it with `runs` on `run` to have the settings beside each value. Raises as `runs`, and
-    `ValueError` for a metric that none of the runs has by epoch, though they have others.
+    Merge it with `runs` on `run` to have the settings beside each value. Raises like `runs`, and
+    `ValueError` for a metric that no run has by epoch, if the runs have others.
     """
     import pandas as pd
 
@@ -133,13 +133,13 @@ def settings(
     metric: str | None = None, test_metric: str | None = None, seed_key: str | None = None,
     setting: Sequence[str] = (),
 ) -> "Frame":  # fmt: skip
-    """The ranking of `python -m harness compare`: one row a setting, best first.
+    """The ranking of `python -m harness compare`: one row per setting, best first.
 
-    Its swept values, n, mean, sd, best and worst over seeds, the verdict against the best with p
-    (Holm), and how many seeds would tell; measured numbers are float64, NaN where there is none.
-    metric, test_metric, seed_key, setting: as the options of the command, for runs of any program.
-    A `UserWarning` names what was left out. Raises `ValueError` also if there is nothing to
-    compare.
+    Columns: swept values; n, mean, sd, best and worst over seeds; the verdict against the best with
+    p (Holm); and how many seeds would tell them apart. Measured numbers are float64, NaN if
+    missing. metric, test_metric, seed_key, setting: like the command's options, for runs of any
+    program. A `UserWarning` names what was left out. Raises like `runs`, and `ValueError` if there
+    is nothing to compare.
     """
     from harness.analysis.measure import Measure
 
@@ -153,7 +153,7 @@ def ranking(
     selection: Sequence["Word"], outputs: Place, uri: str | None,
     measure: "Measure | None" = None, depth: int = 2,
 ) -> "Frame":  # fmt: skip
-    """As `settings`. measure: how the runs are read. depth: of the caller that is warned."""
+    """Like `settings`. measure: how to read the runs. depth: the stack depth of the warning."""
     import warnings
 
     import pandas as pd
@@ -188,7 +188,7 @@ def content(frame: "Frame", form: str) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    """A cell as JSON has it: null for NaN and nothing, `inf` and times as text."""
+    """A cell as a JSON value: null for NaN or a missing value, text for `inf` and times."""
     if value is None or value != value:  # NaN, and the time that is none
         return None
     if isinstance(value, float) and math.isinf(value):
@@ -197,9 +197,9 @@ def _plain(value: Any) -> Any:
 
 
 def typed(texts: Sequence[str | None]) -> list[Any]:
-    """The values of a setting from their texts: numbers, booleans and None; all else stays text.
+    """Convert the texts of a setting to numbers, booleans and None.
 
-    If one of them is other text or a list, all of them stay text: a column has one type.
+    If one of them is other text or a list, all of them stay text, because a column has one type.
     """
     values = [None if text is None else fields.value(text) for text in texts]
     if any(isinstance(value, str | list) for value in values):
@@ -210,7 +210,7 @@ def typed(texts: Sequence[str | None]) -> list[Any]:
 def _select(
     words: Sequence["Word"], outputs: Place, uri: str | None, keys: Sequence[str] | None
 ) -> Selection:
-    """The selection with the curves of these metrics; None: of all that have curves."""
+    """The selection with the curves of these metrics; None: of all metrics with curves."""
     for word in words:
         _check_word(word)
     names = [word if isinstance(word, str) else word.id for word in words]
@@ -231,7 +231,7 @@ def _select(
 
 
 def _check_word(word: Any) -> None:
-    """Raise `ValueError` for what is no word of a selection."""
+    """Raise `ValueError` for a value that is not a selection word."""
     if not isinstance(word, str | Run | Sweep):
         hint = "; of a list, write *list" if isinstance(word, list | tuple | set) else ""
         raise ValueError(
@@ -248,7 +248,7 @@ def _folders(outputs: Any) -> list[Path]:
 
 
 def _check_known(only: Sequence[str], found: Sequence[str], chosen: Selection) -> None:
-    """Raise `ValueError` for a metric that was asked for and is not among those found."""
+    """Raise `ValueError` for a requested metric that was not found."""
     known = sorted({key for run in chosen.recorded for key in (*run.final, *run.curves)})
     for key in only if known else ():
         if key in found:

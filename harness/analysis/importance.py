@@ -1,4 +1,4 @@
-"""How much each searched key alone tells about the result, with its uncertainty."""
+"""Estimate how much each searched key alone explains of the result, with its uncertainty."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,14 +31,14 @@ def importances(
 ) -> list[Importance]:
     """The importance of each key, highest first; none for fewer than `FEWEST` trials.
 
-    values: key -> its value in each trial. results: of the trials.
+    values: key -> its value in each trial. results: one per trial.
 
     The share is Kelley's epsilon squared (1935) of the ranks of the results: the share of their
-    variance that is between the groups of trials with the same value (numbers with many values: in
-    up to five groups of neighbors), less what chance would put there. The interval has 90 % of the
-    estimates over random halves of the trials, whose spread is that of the estimate over all (the
-    delete-half jackknife; Shao and Wu, 1989). A bootstrap would repeat trials, and find more than
-    there is.
+    variance between groups of trials with the same value, minus the share expected by chance.
+    Numbers with many values form up to five groups of neighbors. The interval holds 90 % of the
+    estimates over random halves of the trials; their spread equals that of the full estimate (the
+    delete-half jackknife; Shao and Wu, 1989). A bootstrap would repeat trials and overestimate the
+    share.
     """
     outcome = np.asarray(results, float)
     if len(outcome) < FEWEST:
@@ -57,7 +57,7 @@ def importances(
 
 
 def epsilon_squared(groups: NDArray[np.int64], results: Values) -> float:
-    """1 - (1 - SSB / SST) (n - 1) / (n - k) of the ranks; can be below 0. Of one group, 0."""
+    """1 - (1 - SSB / SST) (n - 1) / (n - k) of the ranks; can be below 0. 0 for one group."""
     ranks = _ranks(results)
     _, member = np.unique(groups, return_inverse=True)
     counts = np.bincount(member)
@@ -72,7 +72,7 @@ def epsilon_squared(groups: NDArray[np.int64], results: Values) -> float:
 
 
 def _groups(texts: Sequence[str]) -> NDArray[np.int64]:
-    """The group of each value: itself, or its quantile where there are many different numbers."""
+    """The group of each value: the value itself, or its quantile if there are many numbers."""
     kinds, member = np.unique(np.array(texts), return_inverse=True)
     numbers = [number(text) for text in texts]
     if None in numbers or len(kinds) <= GROUPS:

@@ -3,8 +3,8 @@ r"""A comparison as a table for a LaTeX document that loads `booktabs`.
 The setting that was chosen on validation is bold; a setting that is not distinguishable from it
 has the mark =. The caption says which test was used and how p was corrected.
 
-A table that would be wider than the text of an article gets smaller letters and short names. If
-that is not enough, its settings have numbers, and their values are listed below it.
+A table wider than the text of an article gets smaller letters and short names. If that is not
+enough, its settings are numbered, and their values are listed below it.
 """
 
 import math
@@ -107,7 +107,7 @@ def caption(standings: Sequence[Standing], data: str) -> str:
 def _rows(
     standings: Sequence[Standing], keys: Sequence[str], columns: Sequence[Sequence[str]]
 ) -> list[list[str]]:
-    """The cells of the titles and of the settings. keys, columns: what tells the settings apart."""
+    """The title cells and the setting cells. keys, columns: those that distinguish the settings."""
     setting = standings[0].setting
     objective = setting.objective
     validated = not math.isnan(setting.best_val.mean) and objective.is_tested_apart
@@ -126,7 +126,7 @@ def _width(rows: Sequence[Sequence[str]], letter: float, gap: float) -> float:
 
 
 def _endings(names: Sequence[str]) -> list[str]:
-    """The last parts of dotted keys, names of own code and paths, as many as tell them apart."""
+    """The fewest last parts of dotted keys, custom part names and paths that tell them apart."""
     is_long = [re.fullmatch(r"[^\s\[\]]*[A-Za-z_]\w*", name) for name in names]
     parts = [re.split(r"(?<=[./:])", name) if is_ else [name]
              for name, is_ in zip(names, is_long, strict=True)]  # fmt: skip

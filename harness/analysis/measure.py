@@ -1,7 +1,7 @@
-"""How the metric, the seed and the settings of a run are read, in runs of any MLflow program.
+"""Read the metric, the seed and the settings of runs of any MLflow program.
 
-The rows of a comparison are `SeedRun`s. Those of this program are read by `evidence.py`, which
-knows their keys. A `Measure` says where they are in other runs: in a metric, a param or a tag.
+The rows of a comparison are `SeedRun`s. `evidence.py` reads them from runs of this program, whose
+keys it knows. For other runs, a `Measure` says which metric, param or tag holds each value.
 """
 
 import math
@@ -25,7 +25,7 @@ from harness.tracking.selection import Selection
 
 PARAMS, TAGS = "params.", "tags."
 OWN = "run.id"  # the tag of a run of this program
-HUGE = 1e308  # what a database of MLflow has for infinity is above
+HUGE = 1e308  # MLflow databases store infinity as a number above this
 LISTED = 5
 UNSEEDED = ("None", "null")  # no seed, as text
 SEED_WORDS = {"seed", "rng", "random_state", "random_seed", "rng_seed"}
@@ -40,8 +40,9 @@ RESERVED = {
 class Measure:
     """Where the values of a run are; see `of`.
 
-    metric: ranks. test: is tested, None for the same. seed_key: a param or a tag, such as
-    `params.random_state`; without it no two runs are paired. settings: patterns of params and tags.
+    metric: the metric that ranks. test: the metric that is tested; None: the same. seed_key: a
+    param or tag, such as `params.random_state`; without it, runs are not paired. settings: patterns
+    of params and tags.
     """
 
     metric: NamedMetric
@@ -57,9 +58,9 @@ class Measure:
         seed_key: str | None = None,
         settings: Sequence[str] = (),
     ) -> "Measure | None":
-        """The measure of options as they are typed; None without a metric.
+        """The measure of options as typed; None without a metric.
 
-        Raises `ValueError`, one line, for what cannot be one.
+        Raises `ValueError` with a one-line message for invalid options.
         """
         if metric is None:
             for option, value in (
@@ -85,15 +86,15 @@ class Measure:
 
     @property
     def folder(self) -> str:
-        """A name for the report's folder, behind that of the selection."""
+        """A name for the report's folder, appended to that of the selection."""
         names = [each.metric for each in (self.metric, self.test) if each]
         return "-".join(re.sub(r"[^\w.-]+", "_", name) for name in names)
 
     def read(self, selection: Selection, notes: list[str]) -> tuple[list[Recorded], list[SeedRun]]:
         """The finished runs that have the metric, and their values.
 
-        notes: gets what was left out, and what the comparison cannot show. Raises `ValueError`, one
-        line, if there is nothing to compare.
+        notes: receives what was left out and what the comparison cannot show. Raises `ValueError`
+        with a one-line message if there is nothing to compare.
         """
         of_task = comparable.of_one_named_data_set(selection, notes)
         done = comparable.only_finished(of_task, notes)
@@ -148,7 +149,7 @@ class Measure:
         return replace(with_share(self.metric), other=self.test and with_share(self.test))
 
     def _seed_key(self, runs: Sequence[Recorded]) -> str | None:
-        """The key as given, else that of this program if all runs are its."""
+        """The key as given, else this program's seed key if all runs are its own."""
         if self.seed_key is None and all(map(_is_own, runs)):
             return PARAMS + SEED
         return self.seed_key
@@ -177,7 +178,7 @@ class Measure:
         return seeds
 
     def _settings(self, runs: Sequence[Recorded]) -> list[dict[str, str]]:
-        """The settings of each run: the params and tags that are chosen, without the seed."""
+        """The settings of each run: the chosen params and tags, without the seed."""
         keys, seed = _keys(runs), self._seed_key(runs)
         chosen = dict.fromkeys(key for key in keys if key.startswith(PARAMS))
         if self.settings:
@@ -247,7 +248,7 @@ def _matches(key: str, pattern: str) -> bool:
 
 
 def _shown(key: str, taken: set[str]) -> str:
-    """A key as a table has it: a param by its name, unless the name means something else."""
+    """A key as a table shows it: a param by its name, unless the name has another meaning."""
     name = key.removeprefix(PARAMS)
     return key if name in taken else name
 
@@ -257,7 +258,7 @@ def _last_word(key: str) -> str:
 
 
 def expected(name: str, known: Iterable[str]) -> str:
-    """What there is instead: the closest names, else the first, and how many."""
+    """The end of a message: the closest known names, else the first ones, and their number."""
     names = list(known)
     if not names:
         return ""
@@ -341,7 +342,7 @@ def _note_alone(
     runs: Sequence[Recorded], seeds: Sequence[str], settings: Sequence[dict[str, str]],
     notes: list[str],
 ) -> None:  # fmt: skip
-    """Note the settings that differ in every run, and so leave no seeds to a setting."""
+    """Note the settings that differ in every run, which leaves one run per setting."""
     most = max(Counter(tuple(sorted(values.items())) for values in settings).values())
     if len(runs) < 3 or most > 1 or len(set(seeds)) < 2:
         return

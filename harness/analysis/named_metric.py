@@ -11,9 +11,9 @@ OF_EXAMPLES = ("error", "accuracy")
 
 @dataclass(frozen=True)
 class NamedMetric(Objective):
-    """A metric by its own name, whose last value counts in each run.
+    """A metric under its own name; its last value counts in each run.
 
-    is_share: whether all its values lie in [0, 1]; of these, errors and accuracies are displayed in
+    is_share: whether all its values are in [0, 1]; such errors and accuracies are displayed in
     percent. other: the metric that is tested, if it is not the one that ranks.
     """
 
@@ -22,17 +22,17 @@ class NamedMetric(Objective):
 
     @property
     def part(self) -> str:
-        """`train` if its name says that it was measured on the examples of the training."""
+        """`train` if its name says that it was measured on training examples."""
         return "train" if re.match(r"train(ing)?([^a-z]|$)", self.metric.lower()) else ""
 
     @property
     def name(self) -> str:
-        """The whole name; it has no part that is known."""
+        """The whole name, which has no known part."""
         return self.metric
 
     @property
     def title(self) -> str:
-        """The name, in whatever place."""
+        """The name, everywhere the same."""
         return self.metric
 
     @property
@@ -41,7 +41,7 @@ class NamedMetric(Objective):
         return self.metric
 
     def heading(self, text: str) -> str:
-        """The title as it is: a name is spelled in one way."""
+        """The title unchanged: a name has one spelling."""
         return text
 
     @property

@@ -11,8 +11,8 @@ from harness.analysis.fields import Fields
 from harness.analysis.ranking import FIRST, TIE, Pair, Standing
 from harness.analysis.settings import Setting
 
-LONG = 30  # characters: a longer setting is a number in the table of pairs
-SENTENCE = 40  # characters: a longer text of a cell is one
+LONG = 30  # characters: the table of pairs shows a number for a longer setting
+SENTENCE = 40  # characters: longer text in a cell counts as a sentence
 STYLE = Path(__file__).with_name("page.css")
 SECTIONS = {
     "search": "The course of the search",
@@ -83,10 +83,10 @@ class Comparison:
     """The content of a comparison.
 
     about: what was compared and when. notes: what was left out or is missing. standings: the
-    ranking, best first. pairs: of the settings, by their index in the ranking. name, note,
-    question: what the user wrote about the sweep. asked_after: how many runs had finished when the
-    question was asked. verdict: what `until=decided` decided. epochs: those of the trials of a
-    search, None of what is none.
+    ranking, best first. pairs: pairs of settings, by index in the ranking. name, note, question:
+    what the user wrote about the sweep. asked_after: how many runs had finished when the question
+    was asked. verdict: what `until=decided` decided. epochs: those of the trials of a search, None
+    if it is not a search.
     """
 
     title: str

@@ -23,8 +23,8 @@ Curves = dict[str, list[float]]
 def learning_curves(path: Path, title: str, panels: dict[str, Curves]) -> None:
     """Plot curves against the epoch, each panel beside the last, as a PNG file.
 
-    panels: label of the y axis -> name -> one value per epoch from 1 on. An axis is logarithmic,
-    because the interesting part is near zero, if `drawing.logarithmic` can make it so.
+    panels: y axis label -> name -> one value per epoch from 1 on. Axes are logarithmic where
+    `drawing.logarithmic` allows it, because the interesting part is near zero.
     """
     title = "\n".join(textwrap.wrap(title, TITLE, max_lines=6, placeholder=" ..."))
     shown = {label: {name: each for name, each in curves.items() if each}
@@ -75,8 +75,8 @@ def _figure(
 def _png(figure: Figure) -> bytes:
     """A figure as the content of a PNG file, without alpha.
 
-    Every row is stored without a filter: Pillow tries five of them for each, which takes as long as
-    all else, and a chart is hardly smaller for it.
+    Every row is stored without a filter. Pillow would try five filters per row, which doubles the
+    time and hardly makes a chart smaller.
     """
     figure.canvas.draw()
     pixels = np.asarray(figure.canvas.buffer_rgba())[:, :, :3]  # type: ignore[attr-defined]  # Agg

@@ -1,21 +1,21 @@
-"""A search with several seeds: whether a setting that has some of them can still win.
+"""Decide in a search with several seeds whether a setting with some of its seeds can still win.
 
-A setting is judged by its mean over all k seeds, and wins if that is below the lowest mean so far
-of those that have all. After n of them its mean over all k is predicted, and it gets no more if
-the prediction is so far above the lowest that it would win with a probability of at most
-`LEVEL` / (k - 1): over its k - 1 looks, a setting that would win is ended with at most `LEVEL`
-(stochastic curtailment; Lan, Simon and Halperin, 1982; the bound is Bonferroni's).
+A setting is judged by its mean over all k seeds. It wins if this mean is below the lowest mean of
+the settings that have all seeds so far. After n seeds, its mean over all k is predicted. It gets no
+more seeds if the predicted probability of winning is at most `LEVEL` / (k - 1). Over its k - 1
+looks, a setting that would win is ended with a probability of at most `LEVEL` (stochastic
+curtailment; Lan, Simon and Halperin, 1982; the bound is Bonferroni's).
 
-Settings share their seeds, and what a seed does to all of them is removed first: the values of the
-settings that have all seeds are a two-way table, whose columns give the effects of the seeds and
-whose residuals the spread over seeds. With m such settings the difference between the prediction
+Settings share their seeds, and the effect of a seed on all settings is removed first. The values of
+the settings that have all seeds form a two-way table: its columns give the seed effects, and its
+residuals give the spread over seeds. With m such settings, the difference between the prediction
 and the mean over all k seeds has the variance
 
     spread^2 (1/n - 1/k) (1 + 1/m)
 
-whatever the setting's true mean is, and however the settings before it were chosen. It assumes that
-the spread of values over seeds is normal, and not larger than the one measured for settings that
-could win. tests/benchmarks/bench_racing.py shows that, and what happens when it is not.
+for any true mean of the setting, however the settings before it were chosen. The rule assumes that
+values are normal over seeds, and that settings that could win spread no more than the measured
+ones. tests/benchmarks/bench_racing.py checks this, and shows what happens otherwise.
 """
 
 import math
@@ -32,10 +32,10 @@ LEVEL = 0.05
 
 @dataclass(frozen=True)
 class Prospect:
-    """What is known of a setting with some of its seeds. lower is better.
+    """The prediction for a setting with some of its seeds. Lower is better.
 
-    mean: predicted over all seeds. limit: above it, the setting cannot win; infinite where too
-    little is known to end a setting.
+    mean: predicted over all seeds. limit: above it, the setting cannot win; infinite if too little
+    is known to end a setting.
     """
 
     mean: float
@@ -50,8 +50,8 @@ class Prospect:
 def prospect(values: Sequence[float], whole: NDArray[np.float64], level: float = LEVEL) -> Prospect:
     """Predict the mean of a setting over all seeds.
 
-    values: with the first n seeds, lower is better. whole: (m, k), those of the settings that have
-    all k seeds, in the same order; one with an infinite value says nothing of the spread.
+    values: those of the first n seeds, lower is better. whole: (m, k), the values of the settings
+    that have all k seeds, in the same order; infinite rows do not affect the spread.
     """
     whole = whole[np.isfinite(whole).all(axis=1)]
     m, k = whole.shape

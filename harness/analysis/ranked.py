@@ -54,7 +54,7 @@ class Ranked:
         return ", ".join(sorted(names)[:3])
 
     def standings(self, notes: list[str]) -> list[Standing]:
-        """The tests against the best setting. notes: gets what is missing for them."""
+        """The tests against the best setting. notes: receives what is missing for them."""
         with tempfile.TemporaryDirectory() as temporary:
             outcomes = self.outcomes(Path(temporary), notes)
             return ranking.stand(self.settings, outcomes)
@@ -62,7 +62,7 @@ class Ranked:
     def outcomes(self, folder: Path, notes: list[str]) -> dict[str, Outcome]:
         """The predictions of the chosen runs by run id. folder: for downloads.
 
-        Runs of another program may have none, which is one note, and then only their metric counts.
+        Runs of another program can lack them: one note says so, and only their metric counts.
         """
         if self.objective.by_epoch:
             return _outcomes(self.source, self.chosen, folder, notes)
@@ -95,7 +95,7 @@ class Ranked:
 def rank(selection: Selection, notes: list[str], measure: Measure | None = None) -> Ranked:
     """Group the finished runs of a selection into settings, and order them by their objective.
 
-    measure: how the runs are read, None for those of this program. notes: gets what was left out.
+    measure: how to read the runs, None for this program's runs. notes: receives what was left out.
     Raises `ValueError` if there is nothing to compare.
     """
     notes.extend(selection.notes)
@@ -114,9 +114,9 @@ def rank(selection: Selection, notes: list[str], measure: Measure | None = None)
 
 
 def _with_ended(settings: Sequence[Setting], selection: Selection) -> list[Setting]:
-    """The settings, best first, with a mark at those that got no more seeds by the rule.
+    """The settings, best first, marking those that the rule gave no more seeds.
 
-    Not those that have a run which is not finished: that is why they have fewer seeds.
+    A setting with an unfinished run is not marked: that run explains its fewer seeds.
     """
     most, is_decided = settings[0].best_val.n, selection.verdict.startswith(DECIDED)
     known = {i for i, each in enumerate(settings) if selection.ended & {r.run for r in each.runs}}
@@ -135,7 +135,7 @@ def _unseeded(run: SeedRun) -> dict[str, str]:
 
 
 def _own(selection: Selection, notes: list[str]) -> tuple[list[Recorded], list[SeedRun]]:
-    """The finished runs of this program on one data set and of one objective, and their values."""
+    """This program's finished runs on one data set with one objective, and their values."""
     selection = comparable.of_one_objective(comparable.of_one_task(selection, notes), notes)
     finished = comparable.finished(selection, notes)
     objective = Objective.of(finished[0].params)

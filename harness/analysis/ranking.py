@@ -19,7 +19,7 @@ from harness.runfolder.cost import front
 BEST, LOWEST, HIGHEST, TIE = "best", "lowest on test", "highest on test", "tie"
 FIRST = (BEST, LOWEST, HIGHEST)  # the verdicts of the setting ranked first
 WORSE, BETTER, UNKNOWN = "worse", "better on test", "not compared"
-ENDED = "ended"  # it got no more seeds, as it cannot be the best anymore, and is not tested
+ENDED = "ended"  # it cannot be the best, so it got no more seeds and is not tested
 NETWORKS = "McNemar"  # the test of two networks
 BY_RESULTS = "seeds were added by results"  # why there is no test with a fixed number of them
 SHOWN = 12  # settings whose curves are drawn and whose predictions are compared
@@ -31,10 +31,10 @@ BEYOND = f"only the first {SHOWN} are tested on examples"
 class Standing:
     """A setting compared with the best one.
 
-    rank: from 1 on, the same for equal settings, None without validation. p: corrected by Holm
-    over all comparisons with the best. difference: in the test metric from the best. seeds: in
-    words, how many seeds are needed to tell it from the best. why: which test was used, or why none
-    was. on_front: see the function.
+    rank: from 1 on, the same for equal settings, None without validation. p: Holm-corrected over
+    all comparisons with the best. difference: from the best, in the test metric. seeds: how many
+    seeds would tell it from the best, in words. why: which test was used, or why none was.
+    on_front: see the function `on_front`.
     """
 
     rank: int | None
@@ -48,7 +48,7 @@ class Standing:
 
     @property
     def is_of_networks(self) -> bool:
-        """Whether one network was tested against another, not a setting over seeds."""
+        """Whether the test compared two networks, not two settings over seeds."""
         return self.why.startswith(NETWORKS)
 
 
@@ -70,7 +70,7 @@ class Pair:
 def ordered(settings: Sequence[Setting], notes: list[str]) -> list[Setting]:
     """The settings by the mean of their objective, best first; those without it are last.
 
-    Of equal ones, that of the oldest run is first.
+    Among equal settings, the one with the oldest run is first.
     """
     objective = settings[0].objective
     without = [setting for setting in settings if math.isnan(setting.best_val.mean)]
@@ -103,7 +103,7 @@ def ordered(settings: Sequence[Setting], notes: list[str]) -> list[Setting]:
 
 
 def _unequal(settings: Sequence[Setting]) -> list[str]:
-    """What makes the values by which the settings are ranked unequal, though they have one name."""
+    """Why values of the ranking metric cannot be compared although they share a name."""
     objective, runs = settings[0].objective, [run for s in settings for run in s.runs]
     notes = []
     if objective.by_epoch and len({run.judges_last for run in runs}) > 1:
@@ -125,7 +125,7 @@ def _unequal(settings: Sequence[Setting]) -> list[str]:
 
 
 def whole_first(settings: Sequence[Setting], notes: list[str]) -> list[Setting]:
-    """The settings with the most seeds before the others, which were ended: they could not win."""
+    """The settings with the most seeds, then the others, which were ended: they could not win."""
     most = max(setting.best_val.n for setting in settings)
     whole = [setting for setting in settings if setting.best_val.n == most]
     others = [setting for setting in settings if setting.best_val.n < most]
@@ -155,7 +155,7 @@ def equal(first: Setting, second: Setting) -> bool:
 
 
 def _sorted(settings: Sequence[Setting]) -> list[Setting]:
-    """The settings, best first; of those that differ by rounding only, the oldest."""
+    """The settings, best first; if they differ by rounding only, the oldest comes first."""
     by_value = sorted(settings, key=lambda setting: setting.objective.order(judged(setting)))
     places = _places(by_value)
     pairs = sorted(zip(places, by_value, strict=True), key=lambda each: (each[0], each[1].number))
@@ -202,7 +202,7 @@ def stand(settings: Sequence[Setting], outcomes: Mapping[str, Outcome]) -> list[
 
 
 def are_untested(standings: Sequence[Standing]) -> bool:
-    """Whether nothing was tested, as seeds were added by results."""
+    """Whether nothing was tested because seeds were added by results."""
     best, *others = standings
     return bool(others) and (best.setting.is_raced or all(each.setting.is_raced for each in others))
 
@@ -220,7 +220,7 @@ def _compare(
     best: Setting, other: Setting, outcomes: Mapping[str, Outcome], comparisons: int, *,
     is_shown: bool,
 ) -> _Difference:  # fmt: skip
-    """Compare two settings. is_shown: whether the predictions of the other one were read."""
+    """Compare two settings. is_shown: whether the second one's predictions were read."""
     if best.is_raced or other.is_raced or other.is_ended:
         return _Difference(None, math.nan, BY_RESULTS)
     refusal = different_tests(best.chosen, other.chosen)
@@ -308,8 +308,8 @@ def _seeds(difference: _Difference, comparisons: int) -> str:
 def on_front(settings: Sequence[Setting]) -> list[bool]:
     """Whether each setting is on the Pareto front of its objective and its costs.
 
-    That is, no other one is as good in all of them and better in one, by the means over seeds. One
-    with an unknown mean is not, nor one that was ended; without costs, none is.
+    On the front, no other setting is at least as good in all means over seeds and better in one.
+    Settings with an unknown mean and ended settings are not on it; without costs, none is.
     """
     costs = settings[0].costs
     if not costs:
@@ -326,9 +326,9 @@ def on_front(settings: Sequence[Setting]) -> list[bool]:
 
 
 def pareto(costs: Sequence[float], errors: Sequence[float]) -> list[int]:
-    """The indices of the Pareto front, those that no other beats in both, in order of costs.
+    """The indices of the Pareto front, points that no other beats in both, in order of costs.
 
-    costs, errors: of whatever kind, lower is better.
+    costs, errors: any two quantities; lower is better.
     """
     on_it = front(list(zip(costs, errors, strict=True)))
     return sorted(itertools.compress(range(len(costs)), on_it), key=lambda index: costs[index])

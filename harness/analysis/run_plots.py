@@ -82,7 +82,7 @@ def _curves(history: History, name: str, factor: int = 1) -> plots.Curves:
 
 
 def _augmentation(run: Run, history: History) -> bool:
-    """Draw samples; False without augmentation, without gray images, or without the data set."""
+    """Draw samples; False if there is no augmentation, no gray images, or no data set."""
     settings = run.config
     if not isinstance(settings, ScratchConfig) or settings.augmentation.name == "none":
         return False

@@ -35,8 +35,8 @@ Points = Mapping[str, Sequence[tuple[float, float]]]
 def history(points: Points, best: Sequence[tuple[float, float]], label: str) -> Figure:
     """Plot each trial where it ended, and the best so far.
 
-    points: how it ended -> (epochs spent by the whole search, result). best: those of the best so
-    far, and the end of the search. label: of the y axis.
+    points: how the trial ended -> (epochs spent by the whole search, result). best: the points of
+    the best trial so far, and the end of the search. label: the y axis label.
     """
     figure, axes = new_figure()
     _scatter(axes, points)
@@ -52,9 +52,9 @@ def history(points: Points, best: Sequence[tuple[float, float]], label: str) -> 
 
 @chart
 def ends(bars: Points, names: Sequence[str], pauses: Sequence[tuple[float, float]] = ()) -> Figure:
-    """Plot how many epochs each trial was trained. bars: how it ended -> (its number, epochs).
+    """Plot the epochs of each trial. bars: how the trial ended -> (trial number, epochs).
 
-    names: all the ways, whose colors are the same in every chart. pauses: (its number, the epoch
+    names: all ways to end; each has one color in every chart. pauses: (trial number, the epoch
     after which it paused).
     """
     figure, axes = new_figure()

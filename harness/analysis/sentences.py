@@ -11,7 +11,7 @@ from harness.runfolder.objective import Objective
 def sentences(standings: Sequence[Standing], *, data: str, verdict: str = "") -> list[str]:
     """A claim about the best setting, and one about each other setting. data: the data set.
 
-    verdict: of `until=decided`, which comes first.
+    verdict: the verdict of `until=decided`; it comes first.
     """
     best, *others = standings
     objective = best.setting.objective

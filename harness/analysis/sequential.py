@@ -1,10 +1,10 @@
-"""Comparing settings while seeds are added: which of them can still be the best.
+"""Compare settings while seeds are added, and end those that cannot be the best.
 
-After every further seed, each setting is compared with the others over the same seeds. To test at
-5 % at each of these looks would end good settings far too often. Here
+After each new seed, every setting is compared with the others over the same seeds. Testing at 5 %
+at each of these looks would end good settings far too often. Here
 
 - a setting that is as good as the best is ended with a probability of at most 2.5 %, and
-- a single one is left although another is as good with a probability of at most 5 %,
+- a single setting is left, although another is as good, with a probability of at most 5 %,
 
 over all looks and settings:
 
@@ -13,11 +13,11 @@ over all looks and settings:
 - Settings: while m are left, each is tested against each other one at 5 % / (m - 1), two-sided,
   so at half of it in the direction of being worse: of m that are equally good, each is ended with
   at most 2.5 % (Bonferroni; that m shrinks as in Holm, 1979). Where a single one is left, m - 1 of
-  them were ended: at most 5 %, by Markov's inequality. That settings which are almost as good do
-  no harm is shown by simulation, not proved.
+  them were ended: at most 5 %, by Markov's inequality. Simulation, not proof, shows that settings
+  that are almost as good do no harm.
 
-It assumes that the difference between two settings is normal over seeds.
-tests/benchmarks/bench_decided.py shows that too, and what happens when it is not.
+The method assumes that the difference between two settings is normal over seeds.
+tests/benchmarks/bench_decided.py also shows what happens when it is not.
 """
 
 import math
@@ -46,9 +46,9 @@ def cutoff(level: float, last: int, first: int = FIRST_LOOK) -> float:
     Under the hypothesis that the differences are normal with mean 0 and any standard deviation,
     p falls to it or below at any of these looks with the probability `level`.
 
-    Rare crossings are not waited for: paths are drawn with effects of many sizes, and each crossing
-    is weighted with the likelihood ratio of the t statistics so far, which is exact for normal
-    effects (importance sampling; Siegmund, 1976).
+    Crossings are rare, so paths are drawn with effects of many sizes. Each crossing is weighted by
+    the likelihood ratio of the t statistics so far, which is exact for normal effects (importance
+    sampling; Siegmund, 1976).
     """
     t, weights = _paths(last, first)
     low, high = math.log(level / (last - first + 1)), math.log(level)  # Bonferroni; one look
@@ -107,9 +107,9 @@ def race(
 ) -> list[Ended]:
     """The settings that were ended, in order, by the values of each (lower is better) so far.
 
-    values: of each setting its value with the first seed, the second and so on; all settings have
-    the same seeds in the same order. A look at n seeds needs n values of each that is left. last:
-    the most seeds that any may get. others: how many more settings there are, without values.
+    values: each setting's values by seed; all settings have the same seeds in the same order. A
+    look at n seeds needs n values of each remaining setting. last: the maximum number of seeds.
+    others: the number of further settings, which have no values.
     """
     alive = list(range(len(values)))
     ended: list[Ended] = []
@@ -130,7 +130,7 @@ def race(
 
 
 def _first_worse(table: NDArray[np.float64], limit: float) -> tuple[int, int] | None:
-    """The setting that is worse than another with the lowest p, if `limit` allows it, and which.
+    """The setting that is worse with the lowest p, if `limit` allows it, and the better one.
 
     table: (settings, seeds).
     """

@@ -19,8 +19,8 @@ from harness.tracking.selection import Selection
 class End(StrEnum):
     """How a trial ended.
 
-    ENDED: it could not win anymore, so that it has fewer seeds. BROKEN: a run of it failed, was
-    killed, or is still trained.
+    ENDED: it could no longer win, so it has fewer seeds. BROKEN: one of its runs failed, was
+    killed, or is still training.
     """
 
     WHOLE = "finished"
@@ -34,9 +34,9 @@ class End(StrEnum):
 class Trial:
     """A setting that a search tried.
 
-    values: of the searched keys, as text. value: the objective's mean over its seeds, of a run that
-    was ended early as far as it got. epochs: those of its runs. spent: those of the whole search
-    when it ended. pauses: the epochs after which it paused.
+    values: those of the searched keys, as text. value: the objective's mean over its seeds; a run
+    that was ended early counts as far as it got. epochs: those of its runs. spent: the epochs of
+    the whole search when it ended. pauses: the epochs after which it paused.
     """
 
     values: Mapping[str, str]

@@ -1,4 +1,4 @@
-"""`python -m harness archive`: put runs and sweeps aside without removing them."""
+"""`python -m harness archive`: hide runs and sweeps without removing them."""
 
 import sys
 from dataclasses import replace
@@ -23,9 +23,9 @@ MOST_NAMED = 4
 @click.option("--undo", is_flag=True, help="List them again.")
 @OUTPUTS
 def archive(selection: tuple[str, ...], outputs: Path, *, undo: bool) -> None:
-    """Put runs, or all runs of a sweep, aside: they stay, but are meant by their ids only.
+    """Archive runs, or all runs of a sweep: they stay, but only their ids select them.
 
-    SELECTION is as for `compare`; `status --archived` lists what was archived. MLflow's runs get
+    SELECTION is as for `compare`; `status --archived` lists archived runs. In MLflow, the runs get
     the tag `archived`.
     """
     try:
@@ -41,7 +41,7 @@ def archive(selection: tuple[str, ...], outputs: Path, *, undo: bool) -> None:
     before = {run.id for run in its if run.is_archived}
     written = add_tags(its, {ARCHIVED: str(not undo).lower()})
     try:
-        for plan in chosen.plans:  # after its runs: until then, its name means it
+        for plan in chosen.plans:  # after its runs: until then, its name still selects it
             change(outputs, plan.id, partial(replace, is_archived=not undo))
     except ValueError as error:
         refuse(error)

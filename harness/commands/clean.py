@@ -1,4 +1,4 @@
-"""`python -m harness clean`: remove what no run needs anymore."""
+"""`python -m harness clean`: remove files that no run needs."""
 
 import shutil
 import time
@@ -13,7 +13,7 @@ from harness.runfolder.checkpoints import FOLDER, spare
 from harness.runfolder.folder import alone, readable_runs, runs_folder
 from harness.runfolder.merging import put_back
 
-WRITING_S = 60.0  # a half-written file that is younger may still be written
+WRITING_S = 60.0  # another process may still be writing a file younger than this
 
 
 @click.command()
@@ -26,8 +26,8 @@ WRITING_S = 60.0  # a half-written file that is younger may still be written
     help="Also remove milestones, and checkpoints that hold the only copy of a model.",
 )
 def clean(outputs: Path, dry_run: bool, everything: bool) -> None:
-    """Remove the checkpoints of finished runs and what killed processes left half-written."""
-    with nullcontext() if dry_run else alone(outputs):  # the copy of a merge has old times
+    """Remove checkpoints of finished runs, and files that killed processes left half-written."""
+    with nullcontext() if dry_run else alone(outputs):  # files that `merge` copies have old times
         if not dry_run:
             put_back(outputs)
         paths = unneeded(outputs, everything=everything)
@@ -36,15 +36,15 @@ def clean(outputs: Path, dry_run: bool, everything: bool) -> None:
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
-                path.unlink(missing_ok=True)  # it went with a folder that it was in
+                path.unlink(missing_ok=True)  # its folder may be removed already
     click.echo(f"{'would free' if dry_run else 'freed'} {freed / 1e6:.1f} MB of checkpoints")
 
 
 def unneeded(outputs: Path, *, everything: bool) -> list[Path]:
     """The files and folders that no run needs.
 
-    These are, of finished runs, the checkpoints that `spare` names (with `everything` all of them),
-    and what killed processes left half-written.
+    These are the checkpoints of finished runs that `spare` names (all of them with `everything`),
+    and files that killed processes left half-written.
     """
     places = (runs_folder(outputs).glob(".*-*"), (outputs / "cache").glob(".extracting-*"))
     paths = [path for place in places for path in place if _is_old(path)]
@@ -60,9 +60,9 @@ def unneeded(outputs: Path, *, everything: bool) -> list[Path]:
 
 
 def _is_old(path: Path) -> bool:
-    """Whether nothing was written to a file, or into a folder, for a while."""
+    """Whether a file or folder has not changed for `WRITING_S` seconds."""
     try:
         newest = max(each.lstat().st_mtime for each in (path, *path.rglob("*")))
-    except FileNotFoundError:  # whoever wrote it has finished
+    except FileNotFoundError:  # its writer has finished
         return False
     return time.time() - newest > WRITING_S

@@ -60,10 +60,10 @@ def compare(
     """Compare runs: table, tests, and a report as one HTML page.
 
     WHAT is sweeps, runs, names, an experiment, `last`, `since=7d`, or a filter such as
-    "params.batch = '16'"; the newest sweep when it is left out. Runs of any other program that logs
-    to MLflow are compared with --metric. Of several --outputs, the first gets the report.
+    "params.batch = '16'". The default is the newest sweep. Use --metric for runs of another program
+    that logs to MLflow. With several --outputs, the report goes to the first.
     """
-    if attach is None:  # another folder may be somebody else's
+    if attach is None:  # another folder may belong to someone else
         attach = measure is None and len(outputs) == 1
     preload("harness.analysis.compare")  # while the store answers
     try:

@@ -20,7 +20,7 @@ from harness.runfolder.plan import Plan, sweeps_folder
 from harness.runfolder.selection import select
 
 FILE = "confirm.yaml"
-KEPT = ("hydra/launcher", "hydra.launcher")  # of the search's words
+KEPT = ("hydra/launcher", "hydra.launcher")  # words of the search's command that are kept
 
 
 @click.command()
@@ -32,9 +32,9 @@ KEPT = ("hydra/launcher", "hydra.launcher")  # of the search's words
 def confirm(study: str, top: int, seeds: int, outputs: Path) -> None:
     """Train the best settings of a search with new seeds, as one sweep.
 
-    STUDY is the id or the name of a search, or `last`. The best of many trials may be lucky; new
-    seeds show which one is best. The command is printed; repeated, it continues. The folder of
-    --config-dir is that of the search if none is given.
+    STUDY is the id or name of a search, or `last`. The best of many trials may have been lucky; new
+    seeds show which setting is best. The command prints the sweep it runs; repeat it to continue.
+    Without --config-dir, the folder of the search is used.
     """
     from harness.run.search import study as studies
 
@@ -60,9 +60,9 @@ def confirm(study: str, top: int, seeds: int, outputs: Path) -> None:
 
 
 def _own_folders(plan: Plan) -> list[str]:
-    """The folder that is given with `--config-dir`, else that of the search; at most one.
+    """The folder given with `--config-dir`, else the search's folder; at most one.
 
-    Raises `ValueError` if that is not there any more.
+    Raises `ValueError` if that folder no longer exists.
     """
     if given := own_code.folders():
         return list(map(str, given))
@@ -75,7 +75,7 @@ def _own_folders(plan: Plan) -> list[str]:
 
 
 def objectives(fixed: list[str], line: CommandLine) -> list[str]:
-    """The fixed overrides with all objectives; in those of the settings is only the first."""
+    """The fixed overrides with all objectives; those of the line name only the first one."""
     return [
         costs.typed(line.costs, text.partition("=")[2])
         if line.costs and text.partition("=")[0] == OBJECTIVE
@@ -87,7 +87,7 @@ def objectives(fixed: list[str], line: CommandLine) -> list[str]:
 def _words(
     plan: Plan, fixed: list[str], settings: list[dict[str, str]], seeds: int, outputs: Path
 ) -> list[str]:
-    """The arguments of the command; writes its sweep file."""
+    """Write the sweep file; return the arguments of the command."""
     used = [int(run.config.seed) for run in plan.readable_runs(outputs)]
     first = max(used, default=0) + 1
     path = sweeps_folder(outputs) / plan.id / FILE

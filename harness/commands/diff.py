@@ -21,7 +21,7 @@ from harness.runfolder.optional import attempt
 from harness.runfolder.run import Run
 from harness.runfolder.selection import only, select
 
-WIDTH = 40  # of a curve, in characters
+WIDTH = 40  # characters of a curve
 SECTIONS = ("settings", "source", "data", "environment", "results")
 
 
@@ -33,8 +33,8 @@ SECTIONS = ("settings", "source", "data", "environment", "results")
 def diff(first: str, second: str, outputs: tuple[Path, ...], *, as_json: bool) -> None:
     """Show what differs between two runs: settings, source, data, machine, curves, predictions.
 
-    Test images that only one of them misclassifies are drawn to diffs/ in outputs, the
-    first one of several.
+    Test images that only one of the runs misclassifies are drawn to diffs/ in the first
+    outputs folder.
     """
     try:
         one, other = _run(outputs, first), _run(outputs, second)
@@ -57,7 +57,7 @@ def diff(first: str, second: str, outputs: tuple[Path, ...], *, as_json: bool) -
 
 
 def _run(outputs: tuple[Path, ...], word: str) -> Run:
-    """The one run that a word means. Raises `ValueError`."""
+    """The one run that a word selects. Raises `ValueError`."""
     return only(select(outputs, [word]))
 
 
@@ -106,7 +106,7 @@ def _limits(*curves: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def sparkline(values: NDArray[np.float64], low: float, high: float) -> str:
-    """A curve in characters, at most `WIDTH` of them, each the last of its share of epochs."""
+    """A curve in at most `WIDTH` characters, each the last of an equal share of the epochs."""
     ends = np.unique(np.linspace(0, len(values) - 1, min(len(values), WIDTH)).round().astype(int))
     span = high - low or 1.0
     shown = bars()
@@ -138,7 +138,7 @@ def _draw(difference: Difference, outputs: Path) -> dict[Path, str]:
 
 
 def _plain(rows: Rows) -> dict[str, list[Any]]:
-    """The pairs as JSON has them: null for NaN and for what a run does not have, `inf` as text."""
+    """The pairs as JSON values: null for NaN and for a missing value, `inf` as text."""
 
     def plain(value: Any) -> Any:
         if value == differing.NOTHING or value != value:
@@ -149,7 +149,7 @@ def _plain(rows: Rows) -> dict[str, list[Any]]:
 
 
 def _fields(difference: Difference) -> dict[str, Any]:
-    """The difference for programs."""
+    """The difference as JSON values."""
     one, other = difference.runs
     same = [f"both are run {one.id}"] if one == other else []
     sides = difference.sides

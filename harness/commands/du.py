@@ -1,4 +1,4 @@
-"""`python -m harness du`: what takes room on disk."""
+"""`python -m harness du`: show disk usage."""
 
 import json
 import sys
@@ -14,7 +14,7 @@ from harness.runfolder.run import Run
 from harness.runfolder.selection import Outputs
 from harness.runfolder.usage import ARTIFACTS, Usage, measure
 
-SHOWN = ("checkpoints", "weights", "predictions", ARTIFACTS)  # of the kinds, in the second table
+SHOWN = ("checkpoints", "weights", "predictions", ARTIFACTS)  # columns of the second table
 
 
 @click.command()
@@ -23,9 +23,9 @@ SHOWN = ("checkpoints", "weights", "predictions", ARTIFACTS)  # of the kinds, in
 @limited(10, "largest")
 @JSON
 def du(selection: tuple[str, ...], outputs: Path, limit: int, *, as_json: bool) -> None:
-    """Show what takes room on disk, by kind and by sweep or run, the largest first.
+    """Show disk usage by kind, and by sweep or run, largest first.
 
-    SELECTION is as for `status`; without it, everything in outputs counts. A file that a run shares
+    SELECTION is as for `status`; the default is everything in outputs. A file that a run shares
     with the store in outputs is counted once, with the run.
     """
     listed = Outputs([outputs])
@@ -47,9 +47,9 @@ def du(selection: tuple[str, ...], outputs: Path, limit: int, *, as_json: bool) 
 def _groups(
     runs: Sequence[Run], usage: Usage, names: Mapping[str, str | None]
 ) -> list[dict[str, Any]]:
-    """What each sweep, and each run without one, takes; the largest first.
+    """The disk usage of each sweep, and of each run without a sweep, largest first.
 
-    A run of several sweeps counts with the first of them.
+    A run that is in several sweeps counts with the first one.
     """
     groups: dict[str, dict[str, Any]] = {}
     fields: dict[str, Any]
@@ -68,7 +68,7 @@ def _groups(
 def _fields(
     runs: Sequence[Run], usage: Usage, groups: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Everything for programs, in bytes."""
+    """Both tables as JSON values, in bytes."""
     each = [
         {"run": run.id, "name": run.name, "bytes": sum(usage.runs[run.id].values()),
          "kinds": usage.runs[run.id]}

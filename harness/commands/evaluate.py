@@ -48,7 +48,8 @@ EXPECTED = (
 def evaluate(run: str, overrides: tuple[str, ...], outputs: Path, as_json: bool) -> None:
     """Score a saved run on the test set of any data.
 
-    dataset=NAME with its folder, file or keys, as in training, or other keys of the run's own data.
+    Give dataset=NAME with its folder, file or keys, as in training, or change keys of the run's own
+    data set.
     """
     try:
         evaluation = run_on(outputs, run, list(overrides))
@@ -58,10 +59,10 @@ def evaluate(run: str, overrides: tuple[str, ...], outputs: Path, as_json: bool)
 
 
 def run_on(outputs: Path, run_id: str, overrides: list[str]) -> Evaluation | Regression:
-    """Score a run on its own data set, or on that of `dataset=NAME`, as `harness.run` takes it.
+    """Score a run on its own data set, or on `dataset=NAME`, given as for `harness.run`.
 
     Without `dataset=NAME`, `dataset.KEY=VALUE` changes a key of the run's own data set. Raises
-    `ValueError` if the run or the data set does not exist or they do not fit each other.
+    `ValueError` if the run or the data set does not exist, or if they do not match.
     """
     run = one_run(outputs, run_id)
     config = run.config
@@ -83,11 +84,12 @@ def run_on(outputs: Path, run_id: str, overrides: list[str]) -> Evaluation | Reg
 def _scored(
     trained: Recognizer, data: Dataset, title: str, metrics: Mapping[str, Metric]
 ) -> Evaluation | Regression:
-    """The scores of a run on the test set of a data set of this title.
+    """The scores of a run on the test set of `data`.
 
-    metrics: the run's further ones. Raises `ValueError` when they are not finite.
+    title: the name of `data`. metrics: the run's additional metrics. Raises `ValueError` if the
+    loss is not finite.
     """
-    with np.errstate(over="ignore", invalid="ignore"):  # the result is checked
+    with np.errstate(over="ignore", invalid="ignore"):  # the loss is checked below
         score, predictions = scoring.evaluate(
             trained.network, data.test, trained.normalization, trained.loss
         )
@@ -122,7 +124,7 @@ def _scored(
 
 
 def _usable_metrics(run: Run) -> list[str]:
-    """The run's further metrics, without those whose source has changed, which are warnings."""
+    """The run's additional metrics. Warn about each whose source has changed, and omit it."""
     config, usable = run.config, []
     for name in config.metrics if isinstance(config, ScratchConfig) else []:
         try:
@@ -149,7 +151,7 @@ def _check_fits(name: str, data: Dataset, trained: Recognizer) -> None:
 
 
 def _other_range(data: Dataset, trained: Recognizer) -> str | None:
-    """What is wrong with the range of other data than a run was trained on; None if nothing is."""
+    """What is wrong with the value range of data that a run was not trained on, or None."""
     known, test = trained.value_range, data.test.inputs
     if known is not None and is_beyond(known, test):
         of, found = f"{known[0]:g} to {known[1]:g}", f"{test.min():g} to {test.max():g}"
@@ -169,14 +171,14 @@ def _kind(data: Dataset | Recognizer) -> str:
 
 
 def _answers(classes: int, outputs: int, most: str = "") -> str:
-    """What a network answers, or a data set asks for: `in 10 classes`, or `with 1 target`."""
+    """The outputs of a network, or the labels of a data set: `in 10 classes`, `with 1 target`."""
     if classes:
         return f"in {most}{classes} classes"
     return f"with {outputs} target{'s' if outputs > 1 else ''}"
 
 
 def _dataset(texts: list[str], run: Run) -> DatasetConfig:
-    """The data set that overrides name, or the run's with other keys. Raises `ValueError`."""
+    """The data set that the overrides name, or the run's with changed keys. Raises `ValueError`."""
     given: dict[str, Any] = {}
     for override in parse_each(texts):
         group, _, key = override.key_or_group.partition(".")

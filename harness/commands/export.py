@@ -1,8 +1,8 @@
 """`python -m harness export`: results as tables, LaTeX, sentences and figures; data sets as JSON.
 
-`export json` writes the extracted sets as JSON, as the tutorial does to skip extraction in later
-runs. It is for comparison: the memory-mapped cache is smaller and opens a thousand times faster
-(`python tests/benchmarks/bench_cache.py` prints both).
+`export json` writes the extracted sets as JSON. The tutorial does so to skip extraction in later
+runs; here it serves as a comparison. The memory-mapped cache is smaller and opens a thousand times
+faster (`python tests/benchmarks/bench_cache.py` prints both).
 """
 
 import json
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from harness.analysis.page import Figure
     from harness.analysis.ranking import Standing
 
-NAME = 60  # most characters of the name of a figure's file
+NAME = 60  # maximum length of a figure's file name
 SELECTION = click.argument("selection", nargs=-1)
 FORMAT = click.option(
     "--format",
@@ -60,9 +60,9 @@ def export_runs(
     outputs: tuple[Path, ...],
     uri: str | None,
 ) -> None:  # fmt: skip
-    """Write one row a run: status, times, settings, and the last value of each metric.
+    """Write one row per run: status, times, settings, and the last value of each metric.
 
-    SELECTION is as for `compare`; all runs when it is left out.
+    SELECTION is as for `compare`; the default is all runs.
     """
     _write(
         lambda: frames.runs(*selection, outputs=outputs, uri=uri, every_setting=all_settings),
@@ -84,7 +84,7 @@ def export_curves(
 ) -> None:  # fmt: skip
     """Write one row for each value of a metric: run, epoch, metric, value.
 
-    SELECTION is as for `compare`; all runs when it is left out.
+    SELECTION is as for `compare`; the default is all runs.
     """
     _write(lambda: frames.curves(*selection, outputs=outputs, uri=uri, only=only or None), form, to)
 
@@ -100,9 +100,9 @@ def export_settings(
     selection: tuple[str, ...], form: str | None, to: Path | None, outputs: tuple[Path, ...],
     uri: str | None, measure: "Measure | None",
 ) -> None:  # fmt: skip
-    """Write one row a setting: n, mean, sd, and the test against the best, as `compare` ranks.
+    """Write one row per setting, ranked as `compare` does: n, mean, sd, test against the best.
 
-    SELECTION is as for `compare`; all runs when it is left out.
+    SELECTION is as for `compare`; the default is all runs.
     """
     _write(lambda: frames.ranking(selection, outputs, uri, measure), form, to)
 
@@ -119,7 +119,7 @@ def export_latex(
 ) -> None:  # fmt: skip
     """Write the ranking as a LaTeX table (booktabs), with a caption that names the tests.
 
-    SELECTION is as for `compare`; the newest sweep when it is left out.
+    SELECTION is as for `compare`; the default is the newest sweep.
     """
     from harness.analysis import latex
 
@@ -140,9 +140,9 @@ def export_sentence(
     selection: tuple[str, ...], to: Path | None, outputs: tuple[Path, ...],
     uri: str | None, measure: "Measure | None",
 ) -> None:  # fmt: skip
-    """Write a sentence for each claim of the ranking, with its numbers, test and p.
+    """Write one sentence per claim of the ranking, with its numbers, test and p value.
 
-    SELECTION is as for `compare`; the newest sweep when it is left out.
+    SELECTION is as for `compare`; the default is the newest sweep.
     """
     from harness.analysis.sentences import sentences
 
@@ -169,9 +169,9 @@ def export_figures(
     selection: tuple[str, ...], form: str, width: float, to: Path, outputs: tuple[Path, ...],
     uri: str | None, measure: "Measure | None",
 ) -> None:  # fmt: skip
-    """Write each figure of the report as a file, as wide as a column, with its fonts embedded.
+    """Write each figure of the report to a file, one column wide, with its fonts embedded.
 
-    SELECTION is as for `compare`; the newest sweep when it is left out.
+    SELECTION is as for `compare`; the default is the newest sweep.
     """
     from harness.analysis import compare
 
@@ -198,7 +198,7 @@ def export_figures(
 
 
 def file_names(figures: "Sequence[Figure]") -> "dict[str, Figure]":
-    """The figures by the names of their files: their titles, without anything that is no letter."""
+    """The figures by file name: their titles in lowercase letters, digits and hyphens."""
     named: dict[str, Figure] = {}
     for figure in figures:
         short = re.sub(r"[^a-z0-9]+", "-", figure.title.lower()).strip("-")[:NAME].strip("-")
@@ -215,7 +215,7 @@ def _ranking(
     uri: str | None,
     measure: "Measure | None",
 ) -> "tuple[str, str, list[Standing], str]":
-    """The name of a selection, that of its data, its ranking, and its verdict.
+    """The name of a selection, the name of its data, its ranking, and its verdict.
 
     Notes go to standard error.
     """
@@ -270,7 +270,7 @@ def _write_content(make: Callable[[], bytes], to: Path | None) -> None:
 
 
 def _format(form: str | None, to: Path | None) -> str:
-    """The format that is meant. Raises `ValueError`."""
+    """The format to write. Raises `ValueError`."""
     ending = "" if to is None else to.suffix.removeprefix(".").lower()
     if form is not None and ending in frames.FORMATS and ending != form:
         raise ValueError(f"--to {to} --format {form}: the name ends in .{ending}; leave one out")

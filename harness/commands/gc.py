@@ -1,4 +1,4 @@
-"""`python -m harness gc`: remove for good what `rm` removed."""
+"""`python -m harness gc`: permanently delete what `rm` removed."""
 
 import sys
 from pathlib import Path
@@ -17,9 +17,9 @@ from harness.runfolder.status import ExitStatus
 @YES
 @PRESENT_OUTPUTS
 def gc(yes: bool, outputs: Path) -> None:
-    """Remove for good what `rm` removed: from disk, and from the store in outputs.
+    """Permanently delete what `rm` removed: from disk, and from the store in outputs.
 
-    On a tracking server the runs stay among its deleted ones, until its own `mlflow gc`.
+    On a tracking server, the runs stay in the deleted state until you run its own `mlflow gc`.
     """
     place = removed.place(outputs)
     listed = Outputs([place])
@@ -42,7 +42,7 @@ def gc(yes: bool, outputs: Path) -> None:
 
 
 def _erase_rest(outputs: Path) -> None:
-    """Remove what a killed `gc` left, unless `rm` has removed something just now."""
+    """Remove what a killed `gc` left, unless `rm` has just removed something."""
     with alone(outputs):
         listed = Outputs([removed.place(outputs)])
         if not listed.runs and not listed.plans:
@@ -50,7 +50,7 @@ def _erase_rest(outputs: Path) -> None:
 
 
 def _erase(outputs: Path, listed: Outputs) -> ExitStatus:
-    """Remove what is still there of what was listed; the sweeps and the rest if that was all."""
+    """Delete the listed runs that still exist; if no others are left, also the sweeps."""
     from harness.run.search import study
     from harness.tracking import removal
 

@@ -49,8 +49,8 @@ def import_csv(
 ) -> None:
     """Convert a CSV file (label, then pixels; Kaggle's train.csv) to a data set in OUT.
 
-    Gray images are written as four IDX files, for dataset=idx; other numbers (--floats) and
-    regressions (--target) as arrays.npz, for dataset=arrays.
+    Gray images become four IDX files, for dataset=idx. Other numbers (--floats) and regression
+    targets (--target) become arrays.npz, for dataset=arrays.
     """
     try:
         own_data.check_target(out, test)

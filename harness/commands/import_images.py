@@ -1,7 +1,7 @@
 """`python -m harness import-images`: convert one folder of pictures per class to a data set.
 
-The pictures are preprocessed as the recognizer does it, so that training and prediction use the
-same images.
+The recognizer preprocesses pictures in the same way, so training and prediction use the same
+images.
 """
 
 import re
@@ -37,9 +37,9 @@ from harness.recognizer.preprocess import preprocess, resized
 def import_images(
     folder: Path, out: Path, test: float, as_is: bool, color: bool, size: str | None
 ) -> None:
-    """Convert FOLDER/<class>/ with pictures to a data set in OUT.
+    """Convert the pictures in FOLDER/<class>/ to a data set in OUT.
 
-    Gray images are written as four IDX files, for dataset=idx, color images as arrays.npz, for
+    Gray images become four IDX files, for dataset=idx. Color images become arrays.npz, for
     dataset=arrays.
     """
     try:
@@ -55,7 +55,7 @@ def import_images(
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """The rows and columns of SIDE or ROWSxCOLUMNS. Raises `ValueError`."""
+    """Parse SIDE or ROWSxCOLUMNS into rows and columns. Raises `ValueError`."""
     found = re.fullmatch(r"([0-9]{1,4})(?:x([0-9]{1,4}))?", text)
     rows, columns = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
     if not (1 <= rows <= LARGE and 1 <= columns <= LARGE):
@@ -75,10 +75,10 @@ def read_folder(
 ) -> Examples:
     """Read the pictures below each `folder/<class>/`, preprocessed to `size` (28x28 by default).
 
-    as_is: use the pictures unchanged, or resized to `size`; they must be bright on dark, and all of
-    one size without `size`. color: likewise, in color. Hidden files and folders are not read; all
-    that is not used is listed in `skipped`. Raises `ValueError` for bad folders, `OSError` when the
-    machine did not let a picture be decoded.
+    as_is: use the pictures unchanged, or resized to `size`; they must be bright on dark, and all
+    have one size if `size` is None. color: likewise, in color. Hidden files and folders are not
+    read; `skipped` lists everything unused. Raises `ValueError` for bad folders, and `OSError` if
+    the machine could not decode a picture.
     """
     read = partial(_read, as_is=as_is, color=color, size=size)
     names, skipped = _classes(folder)
@@ -94,7 +94,7 @@ def read_folder(
                     labels.append(label)
                 except ValueError as error:
                     skipped.append(f"{path}: {error}")
-                except OSError as error:  # of the machine, not of the picture
+                except OSError as error:  # the machine's fault, not the picture's
                     raise OSError(f"{path}: {error}") from None
     shapes = {image.shape for image in images}
     if len(shapes) > 1:
@@ -117,7 +117,7 @@ def read_folder(
 
 
 def _classes(folder: Path) -> tuple[list[str], list[str]]:
-    """The names of the class folders in natural order, and what else is there and not used."""
+    """The names of the class folders in natural order, and the other entries, which are unused."""
     try:
         entries = sorted(folder.iterdir()) if folder.is_dir() else []
     except OSError as error:
@@ -139,7 +139,7 @@ def _classes(folder: Path) -> tuple[list[str], list[str]]:
 
 
 def _files(folder: Path) -> Iterator[tuple[Path, str]]:
-    """The files below a class folder in natural order, and why one is not read, else empty."""
+    """The files below a class folder in natural order, each with why it is skipped, or ""."""
     try:
         entries = sorted(folder.iterdir(), key=lambda entry: natural(entry.name))
     except OSError as error:
@@ -162,7 +162,7 @@ def _files(folder: Path) -> Iterator[tuple[Path, str]]:
 
 
 def _is_hidden(name: str) -> bool:
-    """Whether a file or folder is of a program, not of the user."""
+    """Whether a program, not the user, made a file or folder."""
     return name.startswith(".") or name == "__MACOSX"
 
 

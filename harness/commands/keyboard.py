@@ -1,4 +1,4 @@
-"""Single key presses, as a terminal sends them."""
+"""Read single key presses from a terminal."""
 
 import os
 import re
@@ -11,16 +11,16 @@ from contextlib import contextmanager, suppress
 UP, DOWN, ESCAPE = "up", "down", "escape"
 SEQUENCES = {"\x1b[A": UP, "\x1bOA": UP, "\x1b[B": DOWN, "\x1bOB": DOWN, "\x1b": ESCAPE}
 KEY = re.compile(r"\x1b[\[O][0-9;]*[A-Za-z~]|.", re.DOTALL)
-SEQUENCE_S = 0.05  # until the rest of a key's characters has come, over a slow connection
+SEQUENCE_S = 0.05  # to wait for the rest of a key's characters on a slow connection
 Wait = Callable[[float], str | None]
 
 
 @contextmanager
 def keyboard() -> Iterator[Wait]:
-    """Yield a function that waits some seconds for a key and returns it, None when none came.
+    """Yield a function that waits some seconds for a key and returns it, or None.
 
-    Nothing that is typed is shown meanwhile; Ctrl-C stays an interrupt. A standard input that ends
-    is `escape`.
+    Typed characters are not echoed meanwhile; Ctrl-C still interrupts. The end of standard input
+    counts as `escape`.
     """
     try:
         import termios
@@ -39,7 +39,7 @@ def keyboard() -> Iterator[Wait]:
 
 
 def _wait(number: int, typed: deque[str], seconds: float) -> str | None:
-    """The next key. typed: those that came with an earlier one."""
+    """The next key. typed: keys that arrived together with an earlier one."""
     if not typed:
         if not select.select([number], [], [], seconds)[0]:
             return None
@@ -53,7 +53,7 @@ def _wait(number: int, typed: deque[str], seconds: float) -> str | None:
 
 
 def keys(content: str) -> list[str]:
-    """The keys that were pressed; one without a name here is what it sent."""
+    """The keys that were pressed; a key without a name here is its raw characters."""
     return [SEQUENCES.get(each, each) for each in KEY.findall(content)]
 
 

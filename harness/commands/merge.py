@@ -1,4 +1,4 @@
-"""`python -m harness merge`: take in the runs of another machine, or of a pack."""
+"""`python -m harness merge`: import the runs of another machine, or of a pack."""
 
 import sys
 from contextlib import nullcontext
@@ -15,10 +15,10 @@ from harness.runfolder.status import ExitStatus
 @click.argument("source", type=click.Path(path_type=Path))
 @OUTPUTS
 def merge(source: Path, outputs: Path) -> None:
-    """Take in the runs and sweeps of SOURCE, an outputs folder or a pack, and deliver them.
+    """Import the runs and sweeps of SOURCE, an outputs folder or a pack, and deliver them.
 
-    Safe to repeat: what is known already is not taken in again. Exit status: 1 if something was
-    not taken in, 3 if it could not be delivered yet.
+    Safe to repeat: known runs are not imported again. Exit status: 1 if something could not be
+    imported, 3 if something is not delivered yet.
     """
     from harness.tracking.sync import deliver_now  # which loads MLflow
 

@@ -1,4 +1,4 @@
-"""`python -m harness new FOLDER`: a small complete project of one's own."""
+"""`python -m harness new FOLDER`: create a small, complete project."""
 
 import shutil
 from pathlib import Path
@@ -11,9 +11,9 @@ PROJECT = Path(__file__).parent / "project"
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 def new(folder: Path) -> None:
-    """Write a project with own parts, an own trainer, an experiment and a sweep.
+    """Create a project with custom parts, a custom trainer, an experiment and a sweep.
 
-    FOLDER must not exist, or be empty.
+    FOLDER must be empty or not exist.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise click.UsageError(f"{folder}: expected a new or an empty folder")
@@ -22,6 +22,6 @@ def new(folder: Path) -> None:
         if path.is_file() and "__pycache__" not in inner.parts:
             target = folder / inner
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target)  # without its mode: an installation may be read-only
+            shutil.copyfile(path, target)  # not the mode: an installation may be read-only
     click.echo(f"{folder}: {', '.join(path.name for path in sorted(folder.iterdir()))}")
     click.echo(f"next: cd {folder} && python -m harness.run -cd conf experiment=mine")

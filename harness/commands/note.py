@@ -1,4 +1,4 @@
-"""`python -m harness note`: say something about runs or a sweep."""
+"""`python -m harness note`: set the note of runs or of a sweep."""
 
 import sys
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ from harness.runfolder.status import ExitStatus
 def note(selection: tuple[str, ...], text: str, outputs: Path) -> None:
     """Set the note of runs, or of a sweep; an empty TEXT removes it.
 
-    SELECTION is as for `compare`. The note is shown by `status`, in the report, and in MLflow.
+    SELECTION is as for `compare`. `status`, the report and MLflow show the note.
     """
     try:
         if not selection:  # click takes the last word for the text
@@ -53,14 +53,14 @@ def _noted(plan: Plan, text: str) -> Plan:
 
 
 def _report(plan: Plan, outputs: Path) -> str:
-    """Write the report of a sweep again, with what is said now; returns the line to print."""
+    """Write the report of a sweep again, with the new note; returns the line to print."""
     from harness.analysis import compare  # which loads Matplotlib
 
     return compare.after_sweep(plan, outputs)
 
 
 def add_tags(runs: Sequence[Run], tags: dict[str, str], *, by: str | None = None) -> list[Run]:
-    """Write tags into journals; returns the runs that have them, and names the others."""
+    """Write tags into journals; returns the runs that got them, and prints the others."""
     written = []
     for run in runs:
         try:
@@ -72,7 +72,7 @@ def add_tags(runs: Sequence[Run], tags: dict[str, str], *, by: str | None = None
 
 
 def deliver(runs: list[Run]) -> ExitStatus:
-    """Deliver what was just noted in the journals; says what could not be."""
+    """Deliver what was just written to the journals; prints what could not be delivered."""
     from harness.tracking.sync import deliver_now  # which loads MLflow
 
     hindered = deliver_now(runs)

@@ -22,7 +22,7 @@ def refuse(error: Exception) -> NoReturn:
 
 
 def check_uri(context: click.Context, option: click.Parameter, uri: str | None) -> str | None:
-    """The address of a store as it was typed; refuses what cannot be one."""
+    """The address of a store as it was typed. Exits if it cannot be one."""
     if uri and (wrong := problem(uri, is_kept=option.name == "to")):
         refuse(ValueError(f"{option.opts[0]} {shown(uri)}: {wrong}"))
     return uri
@@ -34,7 +34,7 @@ def expanded(context: click.Context, option: click.Parameter, folder: Path) -> P
 
 
 def single(context: click.Context, option: click.Parameter, folders: tuple[Path, ...]) -> Path:
-    """The one folder of a command that writes; exits for several."""
+    """The one folder of a command that writes. Exits if several are given."""
     if len(folders) > 1:
         given = " ".join(f"--outputs {folder}" for folder in folders)
         refuse(ValueError(f"{given}: this command takes one folder; give one"))
@@ -42,7 +42,7 @@ def single(context: click.Context, option: click.Parameter, folders: tuple[Path,
 
 
 def present(context: click.Context, option: click.Parameter, folders: tuple[Path, ...]) -> Path:
-    """The one folder of a command whose answer would be empty, and true, of a mistyped one."""
+    """The one folder of a command; exits if it does not exist, because it may be mistyped."""
     folder = single(context, option, folders)
     if not folder.is_dir():
         refuse(ValueError(f"--outputs {folder}: there is no such folder; name that of your runs"))
@@ -50,9 +50,9 @@ def present(context: click.Context, option: click.Parameter, folders: tuple[Path
 
 
 def at_rest(outputs: Path, words: tuple[str, ...], to_do: str) -> Selection:
-    """What the words mean. Raises `ValueError` for no runs, and if one is being trained.
+    """The runs that the words select. Raises `ValueError` for none, or if one is being trained.
 
-    to_do: what is done to the runs, such as `archive`.
+    to_do: the action on the runs, such as `archive`.
     """
     chosen = select(outputs, words)
     if not chosen.runs:
@@ -87,7 +87,7 @@ def include(context: click.Context, option: click.Parameter, folders: tuple[str,
 
 
 def confirmed(question: str, *, yes: bool) -> bool:
-    """Ask once. Raises `ValueError` where nobody can answer and `--yes` is not given."""
+    """Ask once. Raises `ValueError` without a terminal, unless `--yes` is given."""
     if yes:
         return True
     if not sys.stdin.isatty():
@@ -98,7 +98,7 @@ def confirmed(question: str, *, yes: bool) -> bool:
 def counted(
     name: str, default: int, what: str, *, least: int = 1
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """An option whose value is a whole number; what: its help."""
+    """An option whose value is an integer. what: its help."""
 
     def check(context: click.Context, option: click.Parameter, given: str | int) -> int:
         try:
@@ -122,7 +122,7 @@ def counted(
 
 
 def limited(default: int, what: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """The option `--limit` of a command that lists the first of what there is."""
+    """The option `--limit` of a command that lists only the first entries."""
     return counted("--limit", default, f"Show this many of the {what}.")
 
 
@@ -182,7 +182,7 @@ MEASURE = (
 
 
 def measured(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options `MEASURE`, as its argument `measure`, a `Measure` or None."""
+    """Add the options `MEASURE` to a command; it gets a `Measure` or None as `measure`."""
 
     @functools.wraps(command)
     def run(

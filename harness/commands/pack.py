@@ -1,4 +1,4 @@
-"""`python -m harness pack`: runs in one zip file."""
+"""`python -m harness pack`: write runs to one zip file."""
 
 import sys
 from pathlib import Path
@@ -18,10 +18,10 @@ from harness.runfolder.status import ExitStatus
 @click.option("--to", type=click.Path(path_type=Path), default=Path("pack.zip"), show_default=True)
 @OUTPUTS
 def pack(selection: tuple[str, ...], to: Path, outputs: Path) -> None:
-    """Write runs, their sweeps and reports to one zip file, which `merge` opens elsewhere.
+    """Write runs, their sweeps and reports to one zip file; `merge` imports it elsewhere.
 
     SELECTION is as for `compare`. Every file is verified first. Exit status: 1 if a damaged run was
-    left out.
+    skipped.
     """
     try:
         chosen = select(outputs, selection)

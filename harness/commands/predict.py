@@ -36,9 +36,9 @@ def predict(
     as_json: bool,
     as_is: bool,
 ) -> None:
-    """Read the digits in picture files, with the registered champion or the best run.
+    """Recognize the digits in picture files with the registered champion or the best run.
 
-    A run on pictures of other classes (--run) answers with their names.
+    With --run, a run trained on other classes answers with their names.
     """
     try:
         trained = choose(outputs, run, uri)
@@ -54,7 +54,7 @@ def predict(
 
 @dataclass(frozen=True)
 class Reading:
-    """A file and its answer; None and the problem if it could not be read."""
+    """A file and its answer, or None and the problem if it could not be read."""
 
     file: str
     answer: Answer | None
@@ -62,7 +62,7 @@ class Reading:
 
 
 def read(trained: Recognizer, files: list[Path], *, as_is: bool = False) -> Iterator[Reading]:
-    """Read the files one by one, so that memory does not grow with their number."""
+    """Read the files one by one: memory does not grow with their number."""
     color = len(trained.picture_shape) == 3
     with Decoder() as decoder:
         for path in files:
@@ -86,7 +86,7 @@ def print_table(
 ) -> ExitStatus:
     """Print a line per file; returns BAD_INPUT if one could not be read.
 
-    notes: about all answers, behind the source of the network.
+    notes: remarks about all answers, printed after the source of the network.
     """
     status = ExitStatus.DONE
     width = max(len(str(path)) for path in files)
@@ -125,8 +125,8 @@ def runner_up(answer: Answer) -> str:
 def to_dict(reading: Reading) -> dict[str, Any]:
     """The JSON of a reading: `file`, and either `error` or the answer.
 
-    The answer is `digit`, the number of the class (null if the picture has none), `class`, its
-    name, `probability`, `unsure`, `probabilities` and `problem`.
+    The answer has `digit` (the number of the class, null if the picture has no digit), `class` (its
+    name), `probability`, `unsure`, `probabilities` and `problem`.
     """
     answer = reading.answer
     if answer is None:

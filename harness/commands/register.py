@@ -19,7 +19,7 @@ from harness.runfolder.selection import one_run, select, shown_plans
 from harness.runfolder.target import shown
 from harness.tracking.errors import StoreError
 
-EXAMPLES = 2  # of the model's input example
+EXAMPLES = 2  # rows of the model's input example
 
 
 @click.command()
@@ -67,7 +67,7 @@ class Registered:
 
 
 def best_of(outputs: Path, sweep_or_run: str | None) -> Run:
-    """The best run of a sweep (None: the newest) by its objective, or the run with that id.
+    """The best run of a sweep (None: the newest one) by its objective, or the run with that id.
 
     Raises `ValueError`.
     """
@@ -112,7 +112,7 @@ def best_of(outputs: Path, sweep_or_run: str | None) -> Run:
 
 
 def default_name(run: Run) -> str:
-    """The name of the run's data set; for own data without a label, that of its folder or file."""
+    """The name of the run's data set; for custom data without a label, its folder or file name."""
     settings = run.config.dataset
     if settings.label is None and settings.name in ("idx", "arrays") and settings.place:
         place = Path(settings.place).resolve()

@@ -1,8 +1,8 @@
 """`python -m harness reproduce RUN_ID`: train a run again from what MLflow holds, and compare.
 
-The frozen config, the data and the recorded number of threads are used as they were; differences in
-the source, the packages and the machine are printed. The run is trained again in a folder of its
-own, which no sweep builds on, and every metric is compared to the last bit.
+The frozen config, the data and the recorded number of threads are reused; differences in the
+source, the packages and the machine are printed. The run is trained in a separate folder, which no
+sweep reuses, and every metric is compared bit for bit.
 """
 
 import sys
@@ -51,9 +51,9 @@ from harness.tracking.recorded import Recorded, from_journal
 @CONFIG_DIR
 @URI
 def reproduce(run_id: str, outputs: Path, uri: str | None) -> None:
-    """Train a run again from what MLflow holds, and compare every metric to the last bit.
+    """Train a run again from what MLflow holds, and compare every metric bit for bit.
 
-    Exit status: 0 when all are equal, else 1.
+    Exit status: 0 if all are equal, else 1.
     """
     try:
         if uri is None or run_id == "last":
@@ -74,7 +74,7 @@ def reproduce(run_id: str, outputs: Path, uri: str | None) -> None:
 
 
 def _reproduce(reader: Reader, run: Recorded, files: Path, outputs: Path) -> ExitStatus:
-    """files: a folder for downloaded artifacts."""
+    """Carry out the command. files: a folder for downloaded artifacts."""
     frozen = reader.fetch(run, CONFIG, files)
     settings, schema = read_yaml(frozen, to_train=True), read_schema(frozen)
     check_settings(run, settings)
@@ -106,7 +106,7 @@ def _train_again(
     run: Recorded, settings: Config, schema: int, prepared: Prepared, outputs: Path
 ) -> Run:
     tags = {
-        "run_key": f"reproduction of {run.run}",  # not a key that a sweep could build on
+        "run_key": f"reproduction of {run.run}",  # not a key that a sweep could reuse
         REPRODUCES: run.run,
         "data.sha256": prepared.data_digest,
     }
@@ -118,7 +118,7 @@ def _train_again(
 
 
 def checks_table(run: Recorded, checks: list[Check]) -> Table:
-    """Then and now, side by side."""
+    """The original and the new environment, side by side."""
     table = Table(title=f"{run.name} ({run.run})", title_justify="left", box=box.SIMPLE)
     for title in ("", "", "then", "now"):
         table.add_column(title, overflow="fold")
@@ -130,7 +130,7 @@ def checks_table(run: Recorded, checks: list[Check]) -> Table:
 
 
 def agreements_table(agreements: list[Agreement]) -> Table:
-    """How closely each metric agrees."""
+    """A table of how closely each metric agrees."""
     table = FittedTable()
     table.add("metric", folds=True)
     for title in ("values", "equal", "largest difference"):

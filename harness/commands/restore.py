@@ -20,14 +20,14 @@ from harness.runfolder.status import ExitStatus
 def restore(selection: tuple[str, ...], outputs: Path) -> None:
     """Bring back removed runs and sweeps, also in MLflow.
 
-    SELECTION is as for `compare`, of what was removed; `status --removed` lists it.
+    SELECTION is as for `compare`, among removed runs; `status --removed` lists them.
     """
     from harness.tracking import removal  # which loads MLflow
 
     try:
         _chosen(outputs, selection)
         with alone(outputs):
-            chosen = _chosen(outputs, selection)  # `gc` may have removed it for good meanwhile
+            chosen = _chosen(outputs, selection)  # `gc` may have deleted it meanwhile
             removed.check_vacant(outputs, chosen.runs, chosen.plans)
             if problems := removal.restore(outputs, chosen.runs):
                 for line in problems:
@@ -43,7 +43,7 @@ def restore(selection: tuple[str, ...], outputs: Path) -> None:
 
 
 def _chosen(outputs: Path, selection: tuple[str, ...]) -> Selection:
-    """What the words mean of what was removed. Raises `ValueError`."""
+    """The removed runs that the words select. Raises `ValueError`."""
     try:
         chosen = select(removed.place(outputs), selection)
     except Unknown as unknown:

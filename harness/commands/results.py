@@ -42,9 +42,9 @@ PUBLISHED = {
     "conv": "0.4 %, two convolutions, elastic (Simard et al., 2003)",
     "fashion": "",
 }
-SHORT_S = 10  # trainings up to here are shown with a decimal
-MANY = 5  # seeds, of which more in a row are shown as a range
-FREE = ("seed", "backend")  # settings that determine the result and that a recipe leaves open
+SHORT_S = 10  # training times up to this are shown with a decimal
+MANY = 5  # more consecutive seeds than this are shown as a range
+FREE = ("seed", "backend")  # settings that determine the result but that a recipe leaves open
 
 
 @click.command()
@@ -84,9 +84,9 @@ class RecipeRun:
 
 @dataclass(frozen=True)
 class RecipeResult:
-    """A recipe, its network in words, and its finished runs, the newest one of each seed.
+    """A recipe, its network in words, and its newest finished run for each seed.
 
-    objective: the metric that chose the weights, and whose test metric is shown.
+    objective: the metric that chose the weights; its test metric is shown.
     """
 
     recipe: str
@@ -110,7 +110,7 @@ class RecipeResult:
 
 
 def table(outputs: Path, uri: str | None = None) -> list[RecipeResult]:
-    """The recipes with finished runs, by their journals; with uri, by that tracking store.
+    """The recipes with finished runs, from the journals, or from the tracking store `uri`.
 
     Raises `StoreError` or `ValueError`.
     """
@@ -178,14 +178,14 @@ def _listed(value: object) -> Sequence[object]:
 
 
 def _spelled(seeds: list[int]) -> str:
-    """Seeds in words; many in a row as their range."""
+    """Seeds as text; many consecutive ones as their range."""
     if len(seeds) > MANY and sorted(seeds) == [*range(min(seeds), max(seeds) + 1)]:
         return f"{min(seeds)} to {max(seeds)}"
     return ", ".join(map(str, seeds))
 
 
 def _is_of(config: Config, params: Mapping[str, Any]) -> bool:
-    """Whether a run with these settings is one of the recipe that `config` is."""
+    """Whether a run with these settings belongs to the recipe `config`."""
     return all(
         str(params.get(key)) == str(value)
         for key, value in configuration.leaves(config).items()

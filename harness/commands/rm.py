@@ -1,4 +1,4 @@
-"""`python -m harness rm`: remove runs and sweeps, so that they can be restored until `gc`."""
+"""`python -m harness rm`: remove runs and sweeps; they can be restored until `gc`."""
 
 import sys
 from collections.abc import Iterable, Sequence
@@ -25,9 +25,9 @@ MOST_NAMED = 10
 @YES
 @OUTPUTS
 def rm(selection: tuple[str, ...], yes: bool, outputs: Path) -> None:
-    """Remove runs, or a sweep as a whole: folders, report, trials, and MLflow's runs.
+    """Remove runs, or a whole sweep: folders, report, trials, and runs in MLflow.
 
-    SELECTION is as for `compare`. `restore` brings them back until `gc` removes them for good.
+    SELECTION is as for `compare`. `restore` brings them back until `gc` deletes them permanently.
     """
     try:
         chosen, shared = _without_shared(select(outputs, selection), outputs)
@@ -51,14 +51,14 @@ def rm(selection: tuple[str, ...], yes: bool, outputs: Path) -> None:
 
 
 def _without_shared(chosen: Selection, outputs: Path) -> tuple[Selection, int]:
-    """Sweeps without the runs that other sweeps have as well, and how many these are."""
+    """Sweeps without the runs that other sweeps share, and the number of shared runs."""
     others = of_others(chosen.plans, all_plans(outputs))
     kept = tuple(run for run in chosen.runs if run.id not in others)
     return replace(chosen, runs=kept), len(chosen.runs) - len(kept)
 
 
 def _check(chosen: Selection, outputs: Path) -> None:
-    """Raise `ValueError` if there is nothing to remove, or something of it is being trained."""
+    """Raise `ValueError` if there is nothing to remove, or if a run is being trained."""
     if not chosen.runs and not chosen.plans:
         raise ValueError(f"{chosen.title}: there are no runs to remove")
     if live := [run.id for run in chosen.runs if run.is_live()]:
@@ -96,7 +96,7 @@ def _question(chosen: Selection) -> str:
 
 
 def _words(outputs: Path, selection: Sequence[str], chosen: Selection) -> Sequence[str]:
-    """Words that mean what was just removed among all that was: those of the user, else ids."""
+    """Words that select exactly what was just removed: the user's if they do, else ids."""
     if not is_relative(selection):
         with suppress(ValueError):
             found = select(removed.place(outputs), selection)
@@ -111,7 +111,7 @@ def _ids(each_of: Iterable[Run] | Iterable[Plan]) -> set[str]:
 
 
 def rename_study(outputs: Path, plan: Plan, *, is_removed: bool) -> None:
-    """Put the trials of a search aside, or take them back."""
+    """Rename the study of a search: set its trials aside, or bring them back."""
     from harness.run.search import study  # which loads Optuna
 
     names = (plan.id, f"{study.REMOVED}{plan.id}")
@@ -119,7 +119,7 @@ def rename_study(outputs: Path, plan: Plan, *, is_removed: bool) -> None:
 
 
 def _delete(outputs: Path) -> ExitStatus:
-    """Delete in the stores what was removed, also what a killed command left there."""
+    """Delete the removed runs in the stores, also those that a killed command left there."""
     from harness.tracking import removal  # which loads MLflow
 
     problems = removal.delete(outputs, all_runs(removed.place(outputs)))

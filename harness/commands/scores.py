@@ -1,4 +1,4 @@
-"""The scores of a run on the test set of some data: of a classification, or of a regression."""
+"""The scores of a run on the test set of some data, for classification and regression."""
 
 import math
 from dataclasses import dataclass, field
@@ -16,12 +16,12 @@ from harness.data.dataset import default_names
 class Evaluation:
     """The score of a run on the test set of some data; `images` is its number of examples.
 
-    error and both calibration errors: fractions; interval: of the error, with 95 % confidence;
-    loss: the mean of the run's own, in the unit loss_unit, nats or none. raw_calibration_error: of
-    the probabilities that the loss is of. calibration_error: of the calibrated ones, divided by the
-    temperature, which `predict` answers; uncalibrated: why there are none. confusion: (C, C) counts
-    of examples by true class (row) and predicted class (column); class_names: of the C classes;
-    metrics: the run's further ones, by name.
+    error and both calibration errors are fractions. interval: the 95 % interval of the error.
+    loss: the mean of the run's own loss; loss_unit: nats or none. raw_calibration_error: that of
+    the probabilities behind the loss. calibration_error: that of the probabilities calibrated with
+    the temperature, as `predict` gives them; uncalibrated: why there are none. confusion: (C, C)
+    counts of examples by true class (row) and predicted class (column). class_names: the names of
+    the C classes. metrics: the run's additional metrics by name.
     """
 
     run: str
@@ -47,7 +47,7 @@ class Evaluation:
     def text(self) -> str:
         """The scores in two or more lines, then the confusion matrix.
 
-        Its classes have numbers; names are behind the rows, where each has room.
+        The matrix numbers its classes; the names follow the rows if they fit.
         """
         low, high = self.interval
         lines = [
@@ -84,11 +84,11 @@ class Evaluation:
 class Regression:
     """The score of a run that predicts numbers, on the test set of some data.
 
-    loss: the mean of the run's own. mean_squared_error, mean_absolute_error: over all examples and
-    targets; the intervals are theirs, with 95 % confidence, None for a single example. r2: the
-    coefficient of determination of each target, 1 - sum (t - p)^2 / sum (t - mean t)^2, and of
-    several their mean ("uniform_average" of scikit-learn) over those that vary; None where none
-    does. metrics: the run's further ones, by name.
+    loss: the mean of the run's own loss. mean_squared_error, mean_absolute_error: over all examples
+    and targets; each has a 95 % interval, None for a single example. r2: the coefficient of
+    determination, 1 - sum (t - p)^2 / sum (t - mean t)^2; with several targets, the mean over those
+    that vary (scikit-learn's "uniform_average"); None if no target varies. metrics: the run's
+    additional metrics by name.
     """
 
     run: str

@@ -1,4 +1,4 @@
-"""`python -m harness serve`: a page to draw on, on loopback."""
+"""`python -m harness serve`: serve a drawing page on loopback."""
 
 import ipaddress
 import socket
@@ -36,7 +36,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 def serve(
     outputs: Path, run: str | None, uri: str | None, host: str, port: int, names: tuple[str, ...]
 ) -> None:
-    """Serve a page to draw digits, or pictures of other classes, on, and its JSON API."""
+    """Serve a page for drawing digits, or pictures of other classes, and its JSON API."""
     try:
         with server.listen(host, port) as listener:
             trained = choose(outputs, run, uri)
@@ -55,7 +55,7 @@ def serve(
 
 
 def addresses(host: str, listener: socket.socket) -> str:
-    """The URL of the page; also that for other machines, if it listens on all addresses."""
+    """The URL of the page; also one for other machines if the server listens on all addresses."""
     address, port = listener.getsockname()[:2]
     if not ipaddress.ip_address(address).is_unspecified:
         shown = f"[{host}]" if ":" in host else host
@@ -64,7 +64,7 @@ def addresses(host: str, listener: socket.socket) -> str:
 
 
 def accepted_hosts(host: str, listener: socket.socket, names: tuple[str, ...]) -> Hosts:
-    """What the server answers to: loopback only, or all its addresses and names."""
+    """The hosts that the server accepts: loopback only, or all its addresses and names."""
     loopback = ipaddress.ip_address(listener.getsockname()[0]).is_loopback
     own = () if loopback else (socket.gethostname(),)
     return Hosts(frozenset({host, *LOOPBACK, *own, *names}), any_address=not loopback)

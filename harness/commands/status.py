@@ -49,7 +49,7 @@ def status(
     is_archived: bool,
     as_json: bool,
 ) -> None:
-    """List sweeps and runs, newest first, and name the run folders that no command can use.
+    """List sweeps and runs, newest first, and the run folders that no command can use.
 
     SELECTION is ids, names, an experiment, `last`, `since=7d` or a filter, as for `compare`.
     """
@@ -103,7 +103,7 @@ def status(
 
 
 def _show_sweeps(sweeps: Sequence[tuple[int, Plan, Path]]) -> None:
-    """Print the table of sweeps, and below it what those with `until=decided` decided."""
+    """Print the table of sweeps, then the verdict of each sweep with `until=decided`."""
     show(sweeps_table(sweeps))
     for _, plan, _ in sweeps:
         if plan.verdict:  # its second sentence is about p values, which are not shown here
@@ -111,9 +111,9 @@ def _show_sweeps(sweeps: Sequence[tuple[int, Plan, Path]]) -> None:
 
 
 def _newest_first(plans: Iterable[tuple[int, Plan, Path]]) -> list[tuple[int, Plan, Path]]:
-    """The plans, with the time when they were saved and their folder.
+    """The plans, each with the time it was saved and its folder.
 
-    Of a sweep that several folders have, the plan that was saved last.
+    If several folders have a sweep, the plan saved last counts.
     """
     found: dict[str, tuple[int, Plan, Path]] = {}
     for each in sorted(plans, key=lambda each: each[0], reverse=True):
@@ -124,7 +124,7 @@ def _newest_first(plans: Iterable[tuple[int, Plan, Path]]) -> list[tuple[int, Pl
 def _with_some_of(
     plans: Iterable[tuple[int, Plan, Path]], runs: Sequence[Run]
 ) -> Iterator[tuple[int, Plan, Path]]:
-    """The plans that have some of the runs."""
+    """The plans that have any of the runs."""
     ids = {run.id for run in runs}
     return (each for each in plans if ids & {job.run for job in each[1].jobs})
 
@@ -136,7 +136,7 @@ def _state(run: Run) -> RunStatus:
 
 
 def _run_fields(run: Run) -> dict[str, Any]:
-    """A run for programs; errors are fractions, times are UTC or seconds."""
+    """A run as JSON values; errors are fractions, times are UTC or seconds."""
     history = run.history()
     objective = Objective.of(history.params)
     final = history.final
@@ -188,7 +188,7 @@ def _utc(ms: int) -> str:
 
 
 def _best(runs: Sequence[Run]) -> Run | None:
-    """The best finished run; None without one, or if they are not ranked together."""
+    """The best finished run; None if there is none, or if the runs cannot be ranked together."""
     with suppress(ValueError):
         index = best_row([run.history() for run in runs])
         return None if index is None else runs[index]
@@ -196,9 +196,9 @@ def _best(runs: Sequence[Run]) -> Run | None:
 
 
 def runs_table(runs: Sequence[Run], *, short: bool = False) -> Table:
-    """One row per run; with runs of several objectives, each row names its own.
+    """One row per run; with several objectives, each row names its own.
 
-    short: of long names, only what tells the runs apart.
+    short: shorten long names to the words that tell the runs apart.
     """
     table = FittedTable("runs")
     different = objectives([run.history() for run in runs])

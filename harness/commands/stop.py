@@ -1,4 +1,4 @@
-"""`python -m harness stop`: stop trainings after their current epoch; they can be resumed."""
+"""`python -m harness stop`: stop runs after their current epoch; they can be resumed."""
 
 from pathlib import Path
 
@@ -12,10 +12,10 @@ from harness.runfolder.selection import select
 @click.argument("selection", nargs=-1, required=True)
 @OUTPUTS
 def stop(selection: tuple[str, ...], outputs: Path) -> None:
-    """Stop the trainings of runs after their current epoch, on whatever machine.
+    """Stop runs after their current epoch, on any machine.
 
-    SELECTION is as for `compare`. The other jobs of a sweep go on; repeating its command, or
-    `resume=RUN_ID`, continues what was stopped.
+    SELECTION is as for `compare`. The other jobs of a sweep continue. To resume a stopped run,
+    repeat its command or use `resume=RUN_ID`.
     """
     try:
         chosen = select(outputs, selection)

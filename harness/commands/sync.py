@@ -1,4 +1,4 @@
-"""`python -m harness sync`: close dead runs, deliver what is left, prove that it arrived."""
+"""`python -m harness sync`: close dead runs, deliver the rest, and verify that it arrived."""
 
 import contextlib
 import json
@@ -25,11 +25,11 @@ from harness.tracking.delivery import Report
 from harness.tracking.errors import StoreError
 from harness.tracking.sync import Proof
 
-SILENT_S = 3.0  # after which a line says what is waited for
+SILENT_S = 3.0  # then a line says what the command is waiting for
 
 
 def _check_to(context: click.Context, option: click.Parameter, uri: str | None) -> str | None:
-    """The address given with `--to`, which is kept in the runs' journals."""
+    """The address given with `--to`, which the runs' journals will record."""
     return uri if uri == LOCAL else check_uri(context, option, uri)
 
 
@@ -53,12 +53,12 @@ def sync(
     selection: tuple[str, ...], outputs: Path, relocate: bool, verify: bool, resend: bool,
     to: str | None, source: str | None, *, as_json: bool,
 ) -> None:  # fmt: skip
-    """Deliver what is outstanding and prove that the store has it. Safe to repeat.
+    """Deliver everything outstanding and verify that the store has it. Safe to repeat.
 
-    SELECTION is as for `compare`; without one, everything in outputs.
+    SELECTION is as for `compare`; the default is everything in outputs.
 
-    A file that is damaged in a run folder and whole in the store is copied back. What was deleted
-    in the store stays deleted. A server that moved: `sync --to http://NEWHOST:5000`; `local` is the
+    A file that is damaged in a run folder but intact in the store is copied back. Runs deleted in
+    the store stay deleted. If a server moved, use `sync --to http://NEWHOST:5000`; `local` is the
     store in outputs.
     """
     if source is not None and to is None:
@@ -90,7 +90,7 @@ def sync(
 
 
 def _chosen(outputs: Path, words: tuple[str, ...]) -> list[Run]:
-    """The runs that are meant. Exits where the words mean none."""
+    """The runs that the words select. Exits if they select none."""
     if not words:
         return folder.all_runs(outputs)
     try:
@@ -103,7 +103,7 @@ def _chosen(outputs: Path, words: tuple[str, ...]) -> list[Run]:
 
 
 def _delete_removed(outputs: Path) -> bool:
-    """Delete in the stores what `rm` removed while they did not answer."""
+    """Delete in the stores the runs that `rm` removed while the stores did not answer."""
     runs = folder.all_runs(removed.place(outputs))
     if not runs:
         return True
@@ -116,7 +116,7 @@ def _delete_removed(outputs: Path) -> bool:
 
 
 def _name_broken(outputs: Path, by_target: dict[Target, list[Run]]) -> int:
-    """Name the run folders that cannot be used and are of no store, and count them."""
+    """Print the unusable run folders that belong to no store; returns their number."""
     compared = {run.folder for runs in by_target.values() for run in runs}
     broken = [each for each in folder.broken_runs(outputs) if each[0] not in compared]
     for path, why in broken:
@@ -125,10 +125,10 @@ def _name_broken(outputs: Path, by_target: dict[Target, list[Run]]) -> int:
 
 
 class _Sync:
-    """Delivers the runs of one store and compares; what it has lost since is sent again, once.
+    """Delivers the runs of one store and compares; what the store lost is sent again, once.
 
-    broken: how many runs cannot be read. Each may have been bound for this store, so it counts as
-    not complete.
+    broken: the number of unreadable runs. Each may belong to this store, so the store counts as
+    incomplete.
     """
 
     def __init__(self, target: Target, runs: list[Run], broken: int) -> None:
@@ -136,12 +136,12 @@ class _Sync:
         self._counts: dict[str, int] = {}
 
     def fields(self) -> dict[str, Any]:
-        """The result for programs: counts of runs and rows, 0 where nothing was compared."""
+        """The result as JSON values: counts of runs and rows, 0 if nothing was compared."""
         counts = dict.fromkeys(("complete", "rows", "deleted", "running"), 0) | self._counts
         return {"store": str(self.target), "runs": len(self.runs) + self.broken, **counts}
 
     def carry_out(self, *, relocate: bool, verify: bool, resend: bool) -> bool:
-        """Do it and print the result. Returns whether everything is in the store."""
+        """Deliver, compare and print the result. Returns whether everything is in the store."""
         from harness.tracking import sync as syncing
 
         try:
@@ -209,7 +209,7 @@ class _Sync:
 
 @contextlib.contextmanager
 def _saying(what: str) -> Iterator[None]:
-    """Print what takes long, once it does."""
+    """Print `what` if the block takes longer than `SILENT_S`."""
     timer = threading.Timer(SILENT_S, lambda: print(what, flush=True))
     timer.daemon = True
     timer.start()
@@ -228,7 +228,7 @@ def _print_restored(proofs: list[Proof]) -> None:
 def _verify_cache(outputs: Path) -> bool:
     """Compare the extracted data sets with their digests and repair what differs.
 
-    Returns whether they are right by now.
+    Returns whether they are now correct.
     """
     from harness.data import extraction
 
@@ -239,9 +239,9 @@ def _verify_cache(outputs: Path) -> bool:
 
 
 def _rebind(outputs: Path, chosen: list[Run], source: str | None, to: Target) -> bool:
-    """Note in the runs of a store that another one gets them from now on, if that one answers.
+    """Record in the runs of a store that they now go to another one, if that one answers.
 
-    source: the address of the store before; None means every tracking server.
+    source: the address of the old store; None means every tracking server.
     """
     from harness.tracking import sync as syncing
 
@@ -269,7 +269,7 @@ def _rebind(outputs: Path, chosen: list[Run], source: str | None, to: Target) ->
 
 
 def _by_target(chosen: list[Run]) -> dict[Target, list[Run]]:
-    """The runs of each store. By the journals' settings: a config file may be unreadable."""
+    """The runs of each store, from the journals' settings: a config file may be unreadable."""
     runs: dict[Target, list[Run]] = {}
     for run in chosen:
         target = run.target()

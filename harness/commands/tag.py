@@ -1,4 +1,4 @@
-"""`python -m harness tag`: give runs a tag of the user's own."""
+"""`python -m harness tag`: set a custom tag of runs."""
 
 import re
 import sys
@@ -11,7 +11,7 @@ from harness.commands.options import OUTPUTS, at_rest, refuse
 from harness.runfolder.history import USER
 from harness.runfolder.status import ExitStatus
 
-KEY = re.compile(r"[A-Za-z][\w-]{0,99}")  # the harness's own with a dot cannot be meant
+KEY = re.compile(r"[A-Za-z][\w-]{0,99}")  # no dot: tags with a dot are the harness's own
 MOST_VALUE = 1000
 RESERVED = frozenset({
     "archived", "backend", "command", "error", "host", "nonfinite", "pruned", "refused",
@@ -26,8 +26,8 @@ RESERVED = frozenset({
 def tag(selection: tuple[str, ...], pair: str, outputs: Path) -> None:
     """Set a tag of runs, or of all runs of a sweep; KEY= removes it.
 
-    SELECTION is as for `compare`, where "tags.KEY = 'VALUE'" then selects the runs. The tag is
-    shown by `status` and in MLflow.
+    SELECTION is as for `compare`; there, "tags.KEY = 'VALUE'" then selects the runs. `status` and
+    MLflow show the tag.
     """
     try:
         key, value = _checked(pair)

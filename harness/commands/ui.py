@@ -1,4 +1,4 @@
-"""`python -m harness ui`: the MLflow UI, and a link to the newest sweep's charts."""
+"""`python -m harness ui`: start the MLflow UI and link to the newest sweep's charts."""
 
 import signal
 import time
@@ -43,9 +43,9 @@ def ui(outputs: Path, port: int, uri: str | None) -> None:
 
 
 def newest_view(outputs: Path, target: Target, address: str) -> str | None:
-    """Store the newest sweep's view with its experiment and return the link to it.
+    """Store the newest sweep's view with its experiment; returns the link to it.
 
-    None when the store does not have the sweep. address: where the store's UI is served.
+    None if the store does not have the sweep. address: the URL of the store's UI.
     """
     for plan in shown_plans(outputs)[-1:]:
         view, readable = View.of(plan, outputs), plan.readable_runs(outputs)

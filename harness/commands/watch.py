@@ -1,4 +1,4 @@
-"""`python -m harness watch`: runs while they are trained, live in the terminal."""
+"""`python -m harness watch`: show the progress of runs live in the terminal."""
 
 import subprocess
 import sys
@@ -29,7 +29,7 @@ from harness.runfolder.selection import Folders, Unknown, listed
 from harness.runfolder.status import RunStatus
 
 TICK_S = 1.0
-LIST_EVERY_S = 5.0  # new trials of a search, new runs that a selection means
+LIST_EVERY_S = 5.0  # looks for new trials of a search and new runs of a selection
 KEYS = "up, down: choose a run   s: stop it   r: continue it   q: end this display"
 CONTINUED = (RunStatus.FAILED, RunStatus.KILLED)
 
@@ -38,11 +38,11 @@ CONTINUED = (RunStatus.FAILED, RunStatus.KILLED)
 @click.argument("selection", nargs=-1)
 @EVERY_OUTPUTS
 def watch(selection: tuple[str, ...], outputs: tuple[Path, ...]) -> None:
-    """Show how far the newest sweep or run is, or a SELECTION, until a key ends the display.
+    """Show the progress of SELECTION, by default the newest sweep or run, until you press q.
 
     SELECTION is as for `compare`. Keys: up and down choose a run, `s` stops it after its current
-    epoch, `r` continues one that was stopped or that failed, `q` ends the display; the trainings
-    go on. Into a pipe, the table is printed once.
+    epoch, `r` continues a stopped or failed run, `q` quits; the runs continue. In a pipe, the
+    table is printed once.
     """
     try:
         board = Board(outputs, selection or ("last",))
@@ -62,11 +62,11 @@ def watch(selection: tuple[str, ...], outputs: tuple[Path, ...]) -> None:
 
 
 def _live(board: "Board", console: Console, wait: Wait) -> None:
-    """Draw the board every second and obey keys, until one ends it."""
+    """Draw the board every second and handle keys until one quits."""
     listed = time.monotonic()
     screen = Live(
         board.screen(console), console=console, screen=True, auto_refresh=False,
-        vertical_overflow="crop", redirect_stdout=False,  # which would hide its encoding
+        vertical_overflow="crop", redirect_stdout=False,  # redirecting would hide its encoding
     )  # fmt: skip
     with suppress(KeyboardInterrupt), screen as live:
         while (key := wait(TICK_S)) not in ("q", "Q", ESCAPE):
@@ -83,19 +83,19 @@ class Board:
     """The watched runs on a screen, with a chosen row and a message."""
 
     def __init__(self, outputs: Folders, words: Sequence[str]) -> None:
-        """Raises `ValueError` when the words mean no run."""
+        """Raises `ValueError` if the words select no run."""
         self.watched = Watched(outputs, words)
         self._chosen, self._message = "", ""
 
     def list(self) -> None:
-        """Look for new runs, or show why there are none."""
+        """Look for new runs, or show why none can be listed."""
         try:
             self.watched.list()
         except ValueError as error:
             self._message = str(error)
 
     def press(self, key: str) -> None:
-        """Obey a key."""
+        """Handle a key."""
         at, rows = self._at(), self.watched.rows
         if key in (UP, DOWN) and rows:
             at = min(max(0, at + (1 if key == DOWN else -1)), len(rows) - 1)
@@ -109,12 +109,12 @@ class Board:
                 self._message = f"{run.id}: {explained(error)}"
 
     def _at(self) -> int:
-        """The number of the chosen row."""
+        """The index of the chosen row."""
         ids = [each.history.run for each in self.watched.rows]
         return ids.index(self._chosen) if self._chosen in ids else 0
 
     def screen(self, console: Console) -> Group:
-        """Everything, as many rows around the chosen one as the terminal has room for."""
+        """The whole screen: as many rows around the chosen one as fit in the terminal."""
         watched, at, room = self.watched, self._at(), max(1, console.height - 5)
         rows = watched.rows
         count = min(len(rows), room)
@@ -139,7 +139,7 @@ def _stop(run: Run) -> str:
 
 
 def _continue(run: Run, standing: Standing, plan: Plan | None) -> str:
-    """Start a process that continues a run; returns what to show. plan: of its sweep."""
+    """Start a process that continues a run; returns what to show. plan: its sweep's plan."""
     if standing.status not in CONTINUED or standing.history.is_pruned:
         return f"{run.id}: {state(standing)}, so there is nothing to continue"
     if plan is not None and plan.is_on_slurm:

@@ -1,7 +1,7 @@
 """Separate the ink of a picture from its background.
 
-The background is a plane of gray values: paper of any gray, lit unevenly. Ink is what departs from
-it in either direction by more than the noise.
+The background is a plane of gray values: paper of any gray, lit unevenly. Ink differs from it in
+either direction by more than the noise.
 """
 
 from typing import Any

@@ -3,8 +3,8 @@
 The probabilities of a network are often overconfident, or, after training with smoothed labels,
 underconfident. One number, the temperature T, corrects most of it: p = softmax(z / T), with T
 chosen on the validation examples by maximum likelihood (Guo et al., On Calibration of Modern Neural
-Networks, 2017). The most probable class does not change. Of a few examples, the maximum says little
-about others: fewer than `ENOUGH` calibrate nothing.
+Networks, 2017). The most probable class does not change. With fewer than `ENOUGH` examples, the fit
+would not generalize, and there is no calibration.
 """
 
 import math
@@ -41,7 +41,7 @@ class Calibration:
 def fit(probabilities: Probabilities, labels: NDArray[np.uint8]) -> Calibration:
     """Fit the temperature to class probabilities (N, C) float32 and true labels (N,).
 
-    It is 1 where the fitted one would not lower the expected calibration error of these examples.
+    It is 1 if the fitted one would not lower the expected calibration error of these examples.
     """
     logits = np.log(np.maximum(probabilities.astype(np.float64), LEAST))
 

@@ -71,7 +71,7 @@ def _names(client: "MlflowClient", alias: str) -> list[str]:
 
 
 def _reads_pictures(client: "MlflowClient", version: "ModelVersion") -> bool:
-    """Whether a version was trained on pictures of classes, as its run says; else it may be."""
+    """Whether a version was trained on pictures of classes, by its run; True if unknown."""
     run = existing(partial(client.get_run, version.run_id)) if version.run_id else None
     return run is None or recognizer.reads_pictures(reading.dataset_of(run))
 

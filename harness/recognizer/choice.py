@@ -1,4 +1,4 @@
-"""Which trained network answers: the one that is named, else a champion or the best run."""
+"""Choose the trained network: a named one, else a champion or the best run."""
 
 import contextlib
 import logging

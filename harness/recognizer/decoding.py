@@ -1,12 +1,12 @@
-"""Decode pictures in a process of its own, with a limit of time and of memory.
+"""Decode pictures in a separate process, with limits on time and memory.
 
-A file can be made so that its decoder works for minutes, or crashes. Python cannot interrupt a
-decoder, which is C; a process can be ended. `python -m harness.recognizer.decoding` is that
-process: it reads pictures from standard input and writes their pixels to standard output. It ends
-with the process that started it.
+A malicious file can keep its decoder busy for minutes, or crash it. Python cannot interrupt a
+decoder, which is C code, but a process can be killed. `python -m harness.recognizer.decoding` is
+that process: it reads pictures from standard input and writes their pixels to standard output. It
+ends with the process that started it.
 
-The limits of processor time and of memory are those of the system: Windows has neither, macOS no
-limit of memory. The limit of elapsed time holds everywhere.
+The system enforces the limits on processor time and memory: Windows has neither, macOS has no
+memory limit. The limit on elapsed time holds everywhere.
 """
 
 import os
@@ -57,8 +57,8 @@ class Decoder:
     def decode(self, content: bytes, *, color: bool = False) -> Pixels:
         """Decode a picture as `picture.decode` does, within the limits.
 
-        Raises `ValueError` for the picture, `OSError` when the machine did not let it be decoded:
-        the same picture may be decoded later.
+        Raises `ValueError` if the picture is bad, and `OSError` if the machine could not decode it:
+        the same picture can succeed later.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None

@@ -28,7 +28,7 @@ class Library:
     def list_networks(self) -> list[dict[str, Any]]:
         """`id` and `name` of every finished run on pictures: the default first, then the newest.
 
-        Without archived runs. Local runs come before those of the tracking store.
+        Archived runs are omitted. Local runs come before those of the tracking store.
         """
         names = {self.default.run_id: self.default.source}
         for run in reversed(all_runs(self._outputs)):

@@ -61,7 +61,7 @@ def load_run(run: Run, also: Iterable[str] = ()) -> Recognizer:
 
 
 def _why_no_weights(run: Run) -> str:
-    """What is wrong with a run that has no weights, and what finishes it."""
+    """Why a run has no weights, and the command that finishes it."""
     history = run.history()
     what = f"it is {history.status} after {len(history.epochs)} epochs"
     if history.status is RunStatus.FAILED:

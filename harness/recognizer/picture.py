@@ -1,9 +1,9 @@
 """Decode pictures of any size and color mode as gray values or colors, in bounded memory.
 
 The header is checked before any pixel is decoded, so that a small file that declares a huge picture
-is rejected at once. Whatever a decoder raises is a `ValueError` with a message of one line. A
-decoder can still take long over a hostile file: `harness.recognizer.decoding` puts it in a process
-with a time limit.
+is rejected at once. Every decoder error becomes a `ValueError` with a one-line message. A hostile
+file can still take a decoder a long time: `harness.recognizer.decoding` runs it in a process with a
+time limit.
 """
 
 import io

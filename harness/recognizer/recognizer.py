@@ -100,7 +100,7 @@ class Recognizer:
 
     @property
     def remarks(self) -> list[str]:
-        """What is particular about its answers to pictures, in words."""
+        """Remarks on its answers to pictures."""
         found = []
         if known := self.value_range:
             found.append(f"pictures are scaled to its gray values {known[0]:g} to {known[1]:g}")
@@ -110,12 +110,12 @@ class Recognizer:
 
     @property
     def temperature(self) -> float:
-        """What logits, or logarithms of probabilities, are divided by; 1 without calibration."""
+        """The divisor of logits, or of log probabilities; 1 without calibration."""
         return float(self.description.get("calibration", {}).get("temperature", 1.0))
 
     @property
     def title(self) -> str:
-        """What its page asks for: a digit of MNIST, or a picture like those of its data set."""
+        """The title of its page: a digit for MNIST, or a picture like those of its data set."""
         name = str(self.description.get("dataset", ""))[:NAME]
         return "Draw a digit" if self.is_of_mnist else f"Draw or open a picture: {name}"
 

@@ -1,4 +1,4 @@
-"""What the server does with a request: load networks, decode pictures, classify them in batches."""
+"""The server's work for a request: load networks, decode pictures, classify them in batches."""
 
 import asyncio
 import sys
@@ -124,7 +124,7 @@ class Service:
             futures = [future for _, future in batch if not future.cancelled()]
             try:
                 answers = network.classify([input_ for input_, _ in batch])
-            except Exception as error:  # whatever it is: nobody waits for an answer in vain
+            except Exception as error:  # any error: every waiting request must get an answer
                 for future in futures:
                     future.set_exception(ValueError(f"run {network.run_id}: {error}"))
                 continue

@@ -30,7 +30,7 @@ Draw = Callable[[np.random.Generator, tuple[int, int]], NDArray[np.float64]]
 
 
 def normal(generator: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.float64]:
-    """Of each setting with each seed."""
+    """Independent normal values for each setting and seed."""
     return generator.normal(size=shape) / math.sqrt(2)
 
 

@@ -27,14 +27,14 @@ Draw = Callable[[np.random.Generator, Values, int], Values]
 def normal(
     generator: np.random.Generator, means: NDArray[np.float64], k: int
 ) -> NDArray[np.float64]:
-    """Of each setting with each seed."""
+    """Independent normal values for each setting and seed."""
     return generator.normal(size=(len(means), k))
 
 
 def shared(
     generator: np.random.Generator, means: NDArray[np.float64], k: int
 ) -> NDArray[np.float64]:
-    """Half of the variance is what a seed does to all settings."""
+    """Half of the variance is the effect of a seed on all settings."""
     return (normal(generator, means, k) + generator.normal(size=k)) / np.sqrt(2)
 
 
@@ -48,7 +48,7 @@ def growing(
 def mixed(
     generator: np.random.Generator, means: NDArray[np.float64], k: int
 ) -> NDArray[np.float64]:
-    """Every setting has a spread of its own, from half to twice."""
+    """Every setting has a different spread, from half to twice the standard one."""
     return normal(generator, means, k) * np.exp2(generator.uniform(-1, 1, (len(means), 1)))
 
 

@@ -1,4 +1,4 @@
-"""Which weights are better on the test set: those of the best epoch, or of the last one.
+"""Compare the weights of the best epoch and of the last epoch on the test set.
 
     python tests/benchmarks/bench_weights.py [RECIPE ...] [OVERRIDE ...] [--seeds 10] [--outputs O]
 
