@@ -25,8 +25,8 @@ KEPT = ("hydra/launcher", "hydra.launcher")  # words of the search's command tha
 
 @click.command()
 @click.argument("study")
-@counted("--top", 3, "How many settings, the best of the search.", least=2)
-@counted("--seeds", 5, "How many seeds for each, none of which the search had.", least=2)
+@counted("--top", 3, "How many of the best settings to train again.", least=2)
+@counted("--seeds", 5, "How many new seeds for each setting.", least=2)
 @OUTPUTS
 @CONFIG_DIR
 def confirm(study: str, top: int, seeds: int, outputs: Path) -> None:

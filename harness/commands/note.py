@@ -67,7 +67,7 @@ def add_tags(runs: Sequence[Run], tags: dict[str, str], *, by: str | None = None
             run.add_tags(tags, by=by)
             written.append(run)
         except Timeout:
-            print(f"{run.id}: another process holds it; it stays as it was", file=sys.stderr)
+            print(f"{run.id}: another process is writing to it; not changed", file=sys.stderr)
     return written
 
 

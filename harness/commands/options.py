@@ -91,7 +91,7 @@ def confirmed(question: str, *, yes: bool) -> bool:
     if yes:
         return True
     if not sys.stdin.isatty():
-        raise ValueError("nobody can be asked here; type --yes to do it without asking")
+        raise ValueError("cannot ask for confirmation without a terminal; use --yes")
     return click.confirm(question)
 
 

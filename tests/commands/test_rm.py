@@ -313,7 +313,7 @@ def test_a_person_is_asked_once(runs: list[Run], tmp_path: Path, answer: str, le
 def test_nothing_is_removed_without_an_answer(command: Command, runs: list[Run]) -> None:
     done = command("harness", "rm", runs[0].id)
     assert (done.returncode, done.stderr) == (
-        2, "error: nobody can be asked here; type --yes to do it without asking\n",
+        2, "error: cannot ask for confirmation without a terminal; use --yes\n",
     )  # fmt: skip
     assert runs[0].is_readable()
 
