@@ -103,8 +103,10 @@ def rank(selection: Selection, notes: list[str], measure: Measure | None = None)
     settings = group([replace(run, is_raced=run.run in selection.raced) for run in runs], notes)
     by_id = {run.run: run for run in finished}
     order = ranking.ordered(settings, notes)
+    if selection.is_search or selection.is_raced:
+        order = ranking.whole_first(order, notes)
     if selection.is_raced:
-        order = _with_ended(ranking.whole_first(order, notes), selection)
+        order = _with_ended(order, selection)
     elif raced := sum(setting.is_raced for setting in settings):
         notes.append(
             f"{raced} of {len(settings)} setting(s) have runs of a sweep with until=decided and "

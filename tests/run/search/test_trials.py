@@ -3,6 +3,7 @@
 Covers: harness/run/search/growing.py harness/run/search/queue.py harness/run/search/watch.py
 """
 
+import json
 import threading
 from collections import Counter
 from dataclasses import replace
@@ -27,7 +28,7 @@ from harness.runfolder import liveness
 from harness.runfolder.config import ConfigError
 from harness.runfolder.folder import Busy
 from harness.runfolder.own_code import OwnCodeError
-from harness.runfolder.plan import Plan, SweepJob, all_plans
+from harness.runfolder.plan import AFTERWARDS, Plan, SweepJob, all_plans
 from harness.runfolder.run import Run
 from tests.conftest import RUN, Command, composed, histories, new_run
 from tests.run.search.conftest import sweeper
@@ -400,6 +401,17 @@ def test_an_objective_that_no_run_records_is_a_failure(
         assert "settings have all" not in done.stdout
         assert "one seed may be luck" not in done.stdout
         assert {run.status for run in histories(tmp_path)} == {"FINISHED"}
+
+
+def test_of_several_objectives_no_seed_is_added_by_results(
+    command: Command, tmp_path: Path
+) -> None:
+    done = command(RUN, *fragile(tmp_path, "objective=[val/error,time/epoch_s]", "seed=1,2"))
+    assert done.returncode == 0, done.stderr
+    assert "2 of 2 settings have all 2 seeds" in done.stdout.splitlines()
+    (plan,) = all_plans(tmp_path / "outputs")
+    compared = json.loads(command("harness", "compare", plan.id, "--json").stdout)
+    assert AFTERWARDS not in " ".join(compared["notes"])
 
 
 def test_one_distinct_seed_may_be_luck(command: Command, tmp_path: Path) -> None:
