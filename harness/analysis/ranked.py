@@ -118,14 +118,17 @@ def rank(selection: Selection, notes: list[str], measure: Measure | None = None)
 def _with_ended(settings: Sequence[Setting], selection: Selection) -> list[Setting]:
     """The settings, best first, with a mark at those that got no more seeds by the rule.
 
-    Not those that have a run which is not finished: that is why they have fewer seeds.
+    Not those that have a run which is not finished or not here: that is why they have fewer seeds.
     """
     most, is_decided = settings[0].best_val.n, selection.verdict.startswith(DECIDED)
     known = {i for i, each in enumerate(settings) if selection.ended & {r.run for r in each.runs}}
+    lacking = {
+        i for i, each in enumerate(settings) if selection.lacking & {r.run for r in each.runs}
+    }
     open_runs = [run for run in selection.recorded if run.status is not RunStatus.FINISHED]
     unfinished = [_unseeded(evidence.seed_run(run)) for run in open_runs]
     return [
-        replace(each, is_ended=_unseeded(each.runs[0]) not in unfinished)
+        replace(each, is_ended=_unseeded(each.runs[0]) not in unfinished and place not in lacking)
         if place in known or each.best_val.n < most or (is_decided and each is not settings[0])
         else each
         for place, each in enumerate(settings)

@@ -368,7 +368,7 @@ def test_a_repeated_search_trains_what_failed_again(
 def test_a_finished_trial_whose_run_was_removed_is_trained_again(
     command: Command, tmp_path: Path
 ) -> None:
-    """And is not confirmed before."""
+    """And is not confirmed before, nor called one that cannot be the best."""
     arguments = fragile(tmp_path, "seed=1,2")
     assert command(RUN, *arguments).returncode == 0
     (plan,) = all_plans(tmp_path / "outputs")
@@ -376,6 +376,9 @@ def test_a_finished_trial_whose_run_was_removed_is_trained_again(
     removed = min(histories(tmp_path), key=lambda run: run.final["best/val_error"])
     assert removed.params["seed"] == 1, "not the last seed of its trial"
     assert command("harness", "rm", "--yes", removed.run).returncode == 0
+    compared = json.loads(command("harness", "compare", plan.id, "--json").stdout)
+    assert [each["n"] for each in compared["settings"]] == [2, 1]
+    assert compared["settings"][1]["against_best"] != "ended"
     done = command("harness", "confirm", plan.id)
     assert (done.returncode, done.stdout) == (2, "")
     assert "has 1 finished setting(s); expected at least two" in done.stderr
