@@ -233,12 +233,12 @@ def _misclassified(outcome: Outcome, images: NDArray[np.uint8], names: Sequence[
 
 
 def _weights(weights: NDArray[np.floating[Any]]) -> Figure:
-    units = np.moveaxis(weights, -1, 0)
+    units = np.moveaxis(weights, -1, 0).astype(float)  # the squares of large ones overflow float32
     strongest = np.argsort(-np.square(units).sum(axis=(1, 2)), kind="stable")[:UNITS]
     return Figure(
         "images",
         "First-layer weights",
-        charts.gallery(units[np.sort(strongest)].astype(float), (), signed=True),
+        charts.gallery(units[np.sort(strongest)], (), signed=True),
         f"The {len(strongest)} of {len(units)} hidden units with the largest weights, in the "
         "chosen run. Positive weights are red, negative ones blue; each unit has its own scale.",
     )

@@ -103,8 +103,10 @@ def rank(selection: Selection, notes: list[str], measure: Measure | None = None)
     settings = group([replace(run, is_raced=run.run in selection.raced) for run in runs], notes)
     by_id = {run.run: run for run in finished}
     order = ranking.ordered(settings, notes)
+    if selection.is_search or selection.is_raced:
+        order = ranking.whole_first(order, notes)
     if selection.is_raced:
-        order = _with_ended(ranking.whole_first(order, notes), selection)
+        order = _with_ended(order, selection)
     elif raced := sum(setting.is_raced for setting in settings):
         notes.append(
             f"{raced} of {len(settings)} setting(s) have runs of a sweep with until=decided and "
@@ -116,14 +118,17 @@ def rank(selection: Selection, notes: list[str], measure: Measure | None = None)
 def _with_ended(settings: Sequence[Setting], selection: Selection) -> list[Setting]:
     """The settings, best first, marking those that the rule gave no more seeds.
 
-    A setting with an unfinished run is not marked: that run explains its fewer seeds.
+    A setting with a run that is unfinished or missing is not marked: that explains its fewer seeds.
     """
     most, is_decided = settings[0].best_val.n, selection.verdict.startswith(DECIDED)
     known = {i for i, each in enumerate(settings) if selection.ended & {r.run for r in each.runs}}
+    lacking = {
+        i for i, each in enumerate(settings) if selection.lacking & {r.run for r in each.runs}
+    }
     open_runs = [run for run in selection.recorded if run.status is not RunStatus.FINISHED]
     unfinished = [_unseeded(evidence.seed_run(run)) for run in open_runs]
     return [
-        replace(each, is_ended=_unseeded(each.runs[0]) not in unfinished)
+        replace(each, is_ended=_unseeded(each.runs[0]) not in unfinished and place not in lacking)
         if place in known or each.best_val.n < most or (is_decided and each is not settings[0])
         else each
         for place, each in enumerate(settings)

@@ -78,8 +78,11 @@ class Plan:
 
     @property
     def is_raced(self) -> bool:
-        """Whether its settings get their seeds by results, so that some have fewer than others."""
-        return self.is_search or self._has(RACE)
+        """Whether its settings get their seeds by results, so that some have fewer than others.
+
+        Those of a search with several objectives get all.
+        """
+        return (self.is_search and not self.costs) or self._has(RACE)
 
     @property
     def is_on_slurm(self) -> bool:

@@ -32,8 +32,9 @@ class Selection:
     whether its settings got their seeds by results. raced: the runs of sweeps with `until=decided`,
     whose rule alone says which of their settings is better. costs: what the settings are compared
     by beside the objective, see `harness.runfolder.cost`. verdict: what `until=decided` decided.
-    ended: the runs of the settings that it ended, where they are known. sweep, experiment: the id,
-    or the name, if it is one as a whole. is_joined: whether several outputs have that sweep.
+    ended: the runs of the settings that it ended, where they are known. lacking: the runs of the
+    settings of which a run is not here, as of one that was removed. sweep, experiment: the id, or
+    the name, if it is one as a whole. is_joined: whether several outputs have that sweep.
     """
 
     title: str
@@ -47,6 +48,7 @@ class Selection:
     verdict: str = ""
     ended: frozenset[str] = frozenset()
     raced: frozenset[str] = frozenset()
+    lacking: frozenset[str] = frozenset()
     sweep: str = ""
     experiment: str = ""
     is_joined: bool = False
@@ -118,8 +120,16 @@ def of_plan(plan: Plan, recorded: list[Recorded], notes: Sequence[str] = ()) -> 
         f"sweep {plan.id}", recorded, Journals(), (*([added] if added else []), *notes),
         plan.about, plan.is_search, plan.is_raced, plan.costs,
         "" if plan.is_search else plan.verdict, frozenset(plan.ended), _raced(recorded, [plan]),
-        plan.id,
+        _lacking(plan, recorded), plan.id,
     )  # fmt: skip
+
+
+def _lacking(plan: Plan, recorded: Sequence[Recorded]) -> frozenset[str]:
+    """See `Selection`."""
+    here = {run.run for run in recorded}
+    settings = {job.run: {**job.swept, "seed": ""} for job in plan.jobs}
+    lost = [setting for run, setting in settings.items() if run not in here]
+    return frozenset(run for run, setting in settings.items() if setting in lost)
 
 
 def _raced(recorded: Sequence[Recorded], plans: Sequence[Plan]) -> frozenset[str]:

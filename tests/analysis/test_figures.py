@@ -87,3 +87,5 @@ def test_only_what_is_known_of_the_best_run_is_drawn() -> None:
     assert titles(Best(wrong, images)) == [matrix, "Most confidently wrong"]
     assert titles(Best(right), ("a=2", wrong)) == [matrix, "Difference from the runner-up, a=2"]
     assert titles(Best(weights=np.ones((4, 4, 5)))) == ["First-layer weights"]
+    huge = np.full((4, 4, 5), 1e30, np.float32)  # of a learning rate that is far too high
+    assert titles(Best(weights=huge)) == ["First-layer weights"], "without a warning"

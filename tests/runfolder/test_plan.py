@@ -26,6 +26,8 @@ def test_a_search_is_known_by_its_command() -> None:
     for quoted in ("hydra/sweeper='optuna'", "'hydra/sweeper=optuna'", "+hydra/sweeper=optuna"):
         assert Plan("a", ("-m", quoted), ()).is_search
     assert Plan("a", ("-m", 'until="decided"'), ()).is_raced
+    assert Plan("a", words, ()).is_raced
+    assert not Plan("a", words, (), costs=("parameters",)).is_raced, "each setting has all seeds"
     assert not Plan("a", ("-m", "lr=0.1,1"), ()).is_search
 
 

@@ -13,6 +13,7 @@ from harness.run.search import pausing
 from harness.run.search.search import Search, refuse_changes, start, state_elsewhere
 from harness.run.search.space import Parameter
 from harness.run.search.storage import Storage
+from harness.runfolder import removed
 from harness.runfolder.config import ConfigError
 from harness.runfolder.cost import Cost, front
 from harness.runfolder.folder import open_run
@@ -225,12 +226,16 @@ def resumed(study: "Study") -> set[int]:
 def is_removed(place: Storage, trial: "FrozenTrial") -> bool:
     """Whether a run of a trial was removed.
 
-    Of commands that do not share `outputs`, the runs of some trials are elsewhere: none counts as
-    removed.
+    Of commands that do not share `outputs`, the runs of some trials are elsewhere: what is not here
+    counts as removed only if it was removed here.
     """
     last = [trial.user_attrs[RUN]] if RUN in trial.user_attrs else []
     runs = trial.user_attrs.get(RUNS, last)
-    return place.uri is None and not all(open_run(place.outputs, i).is_readable() for i in runs)
+    lost = {i for i in runs if not open_run(place.outputs, i).is_readable()}
+    if place.uri is None or not lost:
+        return bool(lost)
+    there = {i for i in lost if removed.removed_run(place.outputs, i).folder.is_dir()}
+    return bool(there or lost & removed.gone(place.outputs))
 
 
 def best(

@@ -315,10 +315,15 @@ class Trials:
         if not whole and self.without_value():
             self.runs.conclude(by)  # each setting may have all its seeds, but no value
             return
-        others = "the others were pruned, failed, or could not win anymore"
+        others, added = (
+            "the others were pruned, failed, or could not win anymore",
+            f". {AFTERWARDS}",
+        )
+        if self._costs:
+            others, added = "the others failed", ""
         self.runs.conclude(
             f"{whole} of {count} settings have all {len(self._seeds)} seeds"
-            f"{f'; {others}' if whole < count else ''}{f'; {by}' if by else ''}. {AFTERWARDS}"
+            f"{f'; {others}' if whole < count else ''}{f'; {by}' if by else ''}{added}"
         )
 
     @contextmanager

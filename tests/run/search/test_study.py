@@ -8,15 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from optuna.trial import TrialState
+from optuna.trial import TrialState, create_trial
 
 from harness.run.search.search import Search
 from harness.run.search.storage import Storage
 from harness.run.search.study import (
     best,
     ended,
+    is_removed,
     open_study,
 )
+from harness.runfolder import removed
 from harness.runfolder.config import ConfigError
 from tests.conftest import ROOT, composed
 from tests.run.search.conftest import sweeper
@@ -171,3 +173,17 @@ def test_of_several_objectives_the_best_are_on_the_front(tmp_path: Path) -> None
         trial = study.ask()
         trial.suggest_float("lr", 0, 1)
         study.tell(trial, (0.1, 2.0, 0.5))
+
+
+def test_what_was_removed_here_counts_as_removed_also_in_a_shared_database(tmp_path: Path) -> None:
+    """Of commands with other outputs, a run that is not here is theirs."""
+    trial = create_trial(value=0.5, user_attrs={"runs": ["there", "mine"]})
+    place = Storage(tmp_path, "postgresql://ada@h/studies")
+    assert is_removed(Storage(tmp_path), trial)
+    assert not is_removed(place, trial)
+    run = removed.removed_run(tmp_path, "mine")
+    run.folder.mkdir(parents=True)
+    assert is_removed(place, trial)
+    run.folder.rmdir()
+    (removed.place(tmp_path) / removed.GONE).write_text('{"run": "mine"}\n')
+    assert is_removed(place, trial), "also when gc has removed it for good"

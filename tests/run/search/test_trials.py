@@ -3,6 +3,7 @@
 Covers: harness/run/search/growing.py harness/run/search/queue.py harness/run/search/watch.py
 """
 
+import json
 import threading
 from collections import Counter
 from dataclasses import replace
@@ -27,7 +28,7 @@ from harness.runfolder import liveness
 from harness.runfolder.config import ConfigError
 from harness.runfolder.folder import Busy
 from harness.runfolder.own_code import OwnCodeError
-from harness.runfolder.plan import Plan, SweepJob, all_plans
+from harness.runfolder.plan import AFTERWARDS, Plan, SweepJob, all_plans
 from harness.runfolder.run import Run
 from tests.conftest import RUN, Command, composed, histories, new_run
 from tests.run.search.conftest import sweeper
@@ -367,7 +368,7 @@ def test_a_repeated_search_trains_what_failed_again(
 def test_a_finished_trial_whose_run_was_removed_is_trained_again(
     command: Command, tmp_path: Path
 ) -> None:
-    """And is not confirmed before."""
+    """And is not confirmed before, nor called one that cannot be the best."""
     arguments = fragile(tmp_path, "seed=1,2")
     assert command(RUN, *arguments).returncode == 0
     (plan,) = all_plans(tmp_path / "outputs")
@@ -375,6 +376,9 @@ def test_a_finished_trial_whose_run_was_removed_is_trained_again(
     removed = min(histories(tmp_path), key=lambda run: run.final["best/val_error"])
     assert removed.params["seed"] == 1, "not the last seed of its trial"
     assert command("harness", "rm", "--yes", removed.run).returncode == 0
+    compared = json.loads(command("harness", "compare", plan.id, "--json").stdout)
+    assert [each["n"] for each in compared["settings"]] == [2, 1]
+    assert compared["settings"][1]["against_best"] != "ended"
     done = command("harness", "confirm", plan.id)
     assert (done.returncode, done.stdout) == (2, "")
     assert "has 1 finished setting(s); expected at least two" in done.stderr
@@ -400,6 +404,17 @@ def test_an_objective_that_no_run_records_is_a_failure(
         assert "settings have all" not in done.stdout
         assert "one seed may be luck" not in done.stdout
         assert {run.status for run in histories(tmp_path)} == {"FINISHED"}
+
+
+def test_of_several_objectives_no_seed_is_added_by_results(
+    command: Command, tmp_path: Path
+) -> None:
+    done = command(RUN, *fragile(tmp_path, "objective=[val/error,time/epoch_s]", "seed=1,2"))
+    assert done.returncode == 0, done.stderr
+    assert "2 of 2 settings have all 2 seeds" in done.stdout.splitlines()
+    (plan,) = all_plans(tmp_path / "outputs")
+    compared = json.loads(command("harness", "compare", plan.id, "--json").stdout)
+    assert AFTERWARDS not in " ".join(compared["notes"])
 
 
 def test_one_distinct_seed_may_be_luck(command: Command, tmp_path: Path) -> None:
