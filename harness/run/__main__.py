@@ -16,7 +16,7 @@ from harness.runfolder.status import ExitStatus
 
 def main() -> None:
     """The console script `harness-run`."""
-    signals.exit_at_the_first()  # what follows is imported after this
+    signals.exit_at_the_first()  # before the slow imports below
     from harness.run.launchers.prestart import Prestart
     from harness.runfolder import ending, streams
     from harness.tracking import environment
@@ -32,12 +32,12 @@ def main() -> None:
 
             try:
                 status = command(arguments, prestart)
-            except BaseException:  # also what Rust extensions raise, which is no `Exception`
+            except BaseException:  # errors of Rust extensions are not an `Exception`
                 signals.raise_again()
                 raise
     except KeyboardInterrupt:
         status = ExitStatus.INTERRUPTED
-    except SystemExit as end:  # of the parser of arguments, or of the user's code
+    except SystemExit as end:  # from the argument parser or the user's code
         if (problem := ending.problem(end)) is None:
             raise
         print(f"error: {problem}", file=sys.stderr, flush=True)

@@ -23,7 +23,7 @@ from harness.runfolder.status import ExitStatus
 
 
 def command(arguments: list[str], prestart: Prestart) -> ExitStatus:
-    """Run the command line. prestart: the job processes it may train with."""
+    """Run the command line. prestart: the pre-started job processes."""
     environment.ensure_home()
     parsed = _parser().parse_intermixed_args(arguments)
     try:
@@ -37,7 +37,7 @@ def command(arguments: list[str], prestart: Prestart) -> ExitStatus:
             raise ConfigError(f"{given}: expected one folder; put your own files together in it")
         with conf.including(parsed.config_dir):
             return _obey(parsed, prestart)
-    except ConfigError as error:  # of a folder
+    except ConfigError as error:  # about --config-dir
         print(f"error: {error}", file=sys.stderr)
         return ExitStatus.BAD_INPUT
 
@@ -61,7 +61,7 @@ def _obey(parsed: argparse.Namespace, prestart: Prestart) -> ExitStatus:
             return _written()
         typed = [*(["-m"] if parsed.multirun else []), *line.typed]
         task = tasks.prepare(line, typed, prestart, is_sweep=parsed.multirun)
-        if parsed.ids:  # harness.train or harness.sweep, which hold the other end of stdin
+        if parsed.ids:  # called by harness.train or harness.sweep, which keep stdin open
             task.write_ids(parsed.ids)
             signals.interrupt_at_end_of_input()
     except (ValueError, OSError) as error:
@@ -76,7 +76,7 @@ def _obey(parsed: argparse.Namespace, prestart: Prestart) -> ExitStatus:
 
 
 def _tell(target: str, status: ExitStatus, typed: list[str], task: Task) -> None:
-    """Call what `on_end` names."""
+    """Call the command or URL of `on_end`."""
     plan = None if task.sweep is None else load_plan(task.outputs, task.sweep)
     if plan is None:
         runs = [folder.open_run(task.outputs, each) for each in task.runs]
@@ -87,7 +87,7 @@ def _tell(target: str, status: ExitStatus, typed: list[str], task: Task) -> None
 
 
 def _print(text: str) -> ExitStatus:
-    """Print what the user asked for; FAILED when it could not be written."""
+    """Print a text; returns FAILED if it could not be written."""
     print(text)
     return _written()
 

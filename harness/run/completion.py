@@ -1,4 +1,4 @@
-"""The shell completion of the console script."""
+"""Shell completion for the console script."""
 
 import os
 import re
@@ -14,20 +14,20 @@ from harness.runfolder.own_code import OwnCodeError
 from harness.runfolder.parts import PartError
 
 SHELLS = ("bash", "zsh", "fish")
-LINE = "COMP_LINE"  # the variable in which a shell gives the line that it completes
+LINE = "COMP_LINE"  # the environment variable with the line that the shell completes
 OPTIONS = re.compile(
     r"(?<=\s)(?:(?:--config-dir|-cd)[=\s]\s*(\S+)|--ids[=\s]\s*\S+|--dry-run)(?=\s)"
 )
 
 
-# An option whose value is being typed, as far as it is.
+# An option whose value is still being typed.
 UNFINISHED = re.compile(
     r"(?<=\s)(?:(--config-dir=|(?:--config-dir|-cd)\s+)(\S*)|--ids[=\s]\s*\S*)$"
 )
 
 
 def shell_completion(arguments: list[str]) -> None:
-    """Hydra's completion for the console script: `-sc install=bash|zsh|fish`, and its queries.
+    """Hydra's completion for the console script: `-sc install=bash|zsh|fish`, and shell queries.
 
     Raises `ConfigError`.
     """
@@ -52,14 +52,14 @@ def shell_completion(arguments: list[str]) -> None:
     with initialize_config_dir(str(conf_path().resolve()), version_base="1.3"):
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None
-        # An unfinished line may be wrong: then nothing is offered.
+        # An unfinished line can be invalid; then nothing is offered.
         with suppress(HydraException, ConfigError, OwnCodeError, PartError), including(folders):
             own_source.extend(hydra.config_loader, own_code.folders())
             hydra.shell_completion(ROOT_CONFIG, arguments)
 
 
 def _folders(unfinished: "re.Match[str] | None") -> list[str]:
-    """The folders that the value of --config-dir may become; none for any other option."""
+    """The folders that complete the value of --config-dir; none for any other option."""
     if unfinished is None or unfinished.group(1) is None:
         return []
     option, typed = unfinished.groups()
@@ -77,9 +77,9 @@ def _folders(unfinished: "re.Match[str] | None") -> list[str]:
 
 
 def _completed(line: str) -> tuple[str, list[str]]:
-    """The command line that is completed without our own options, and its --config-dir folders.
+    """The command line to complete, without our own options, and its --config-dir folders.
 
-    Keys of parts may be added, as when the line is run; the last word is left as it is.
+    Keys of parts can be added, as when the command runs; the last word stays unchanged.
     """
     folders = [each.group(1) for each in OPTIONS.finditer(line) if each.group(1)]
     words = OPTIONS.sub("", line).split(" ")

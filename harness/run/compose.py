@@ -1,7 +1,7 @@
-"""The jobs of a command: each configuration composed with Hydra and validated.
+"""Compose the jobs of a command with Hydra, and validate them.
 
 Everything is composed and validated here, before anything is created. The results are frozen, so
-editing `conf/` later cannot change a job that waits.
+editing `conf/` later cannot change a job that has not started.
 """
 
 import itertools
@@ -39,7 +39,7 @@ class Job:
 def expand(overrides: "list[Override]", *, sweep: bool) -> list[Job]:
     """The jobs of a command, in Hydra's order: the last swept key changes fastest.
 
-    Every job is composed and validated; jobs with the same configuration are one. Raises
+    Every job is composed and validated; jobs with equal configurations are merged. Raises
     `ConfigError`, one line, for the first problem.
     """
     check_swept_once(overrides)
@@ -58,7 +58,7 @@ def expand(overrides: "list[Override]", *, sweep: bool) -> list[Job]:
 
 
 def different(jobs: Iterable[Job]) -> list[Job]:
-    """The jobs; of those with the same configuration the first."""
+    """The jobs without duplicates: the first one of each configuration."""
     found: dict[str, Job] = {}
     for job in jobs:
         found.setdefault(repr(configuration.to_dict(job.config)), job)
@@ -66,12 +66,15 @@ def different(jobs: Iterable[Job]) -> list[Job]:
 
 
 def in_job(error: ValueError, name: str) -> ConfigError:
-    """What is wrong with one job of several, with the job's name."""
+    """The error of one job of several, with the job's name."""
     return ConfigError(f"{error} (in the job {name})")
 
 
 def choices_of(override: "Override", *, sweep: bool) -> list[tuple[str, str]]:
-    """The key of an override with each of the overrides it stands for. Raises `ConfigError`."""
+    """Expand an override into pairs of its key and one single-valued override each.
+
+    Raises `ConfigError`.
+    """
     key, text = override.key_or_group, text_of(override)
     if not override.is_sweep_override():
         return [(key, text)]
@@ -95,7 +98,7 @@ def _job(
 ) -> Job:
     """The job of one combination of (key, override) pairs.
 
-    shown: by swept key, how a name spells each value.
+    shown: for each swept key, how names spell each value.
     """
     lines = [line for _, line in combination]
     varied = {key: line.split("=", 1)[1] for key, line in combination if key in shown}
@@ -110,7 +113,7 @@ def _job(
 
 
 def name_of_run(combination: Iterable[tuple[str, str]]) -> str:
-    """The overrides without those that say only where and how a run is trained and recorded.
+    """The name of a run: its overrides that affect the result or the data, else `default`.
 
     combination: pairs of a key and its override.
     """
@@ -150,9 +153,9 @@ def _check_used(content: dict[str, Any], compose: Composer, lines: list[str]) ->
 
 
 def unused_keys(names: Mapping[str, str]) -> dict[str, tuple[str, list[str]]]:
-    """The keys of the root that the chosen parts do not take: of each, who, and what that one has.
+    """The root keys that the chosen parts do not take, each with the part and the keys it has.
 
-    names: of the chosen part of each kind.
+    names: the name of the chosen part of each kind.
     """
     unused = {}
     if names["trainer"] != SCRATCH:
@@ -161,7 +164,7 @@ def unused_keys(names: Mapping[str, str]) -> dict[str, tuple[str, list[str]]]:
             unused[key] = f"trainer={names['trainer']}", own
     else:
         for kind in KINDS.values():
-            shared = set(kind.shared) - {"lr"}  # which every optimizer gets with each step
+            shared = set(kind.shared) - {"lr"}  # every optimizer gets it with each step
             taken = {key.name for key in parts.shared_keys(kind.name, names[kind.name])}
             own = [f"{kind.name}.{key.name}" for key in parts.keys(kind.name, names[kind.name])]
             for key in shared - taken:

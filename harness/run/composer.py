@@ -1,4 +1,4 @@
-"""`composer`: from override lines to the dictionary that Hydra composes, with its own checks."""
+"""Compose override lines into a dictionary with Hydra, and check Hydra's own settings."""
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 ROOT_CONFIG = "config"
 IN_A_FILE = "in a configuration file: has no effect"
-# What composing itself sets.
+# Keys that Hydra itself sets while composing.
 COMPOSED = (
     "hydra.runtime.",
     "hydra.overrides.",
@@ -45,9 +45,9 @@ def composer(
     root: str | None = ROOT_CONFIG,
     own: Sequence[Path] | None = None,
 ) -> Iterator[Composer]:
-    """A function from override lines to the composed dictionary.
+    """Yield a function that composes override lines into a dictionary.
 
-    folder: another than `conf/`. own: other folders of the user's than those of `--config-dir`.
+    folder: replaces `conf/`. own: the user's folders, instead of those of `--config-dir`.
     """
     from hydra import initialize_config_dir
 
@@ -63,14 +63,14 @@ def composer(
 
 
 class _Composing:
-    """Composes with Hydra, which must be initialized. folders: overrides that add to `roots`."""
+    """Composes with Hydra, which must be initialized. folders: overrides of the search path."""
 
     def __init__(self, root: str | None, roots: Sequence[Path], folders: Sequence[str]) -> None:
         self._root, self._roots, self._folders = root, roots, folders
         self._known: dict[tuple[str, ...], DictConfig] = {}
 
     def __call__(self, lines: list[str]) -> dict[str, Any]:
-        """What these override lines give. Raises `ConfigError`."""
+        """Compose these override lines. Raises `ConfigError`."""
         from omegaconf import OmegaConf
         from omegaconf.errors import OmegaConfBaseException
 
@@ -85,14 +85,14 @@ class _Composing:
         return {str(key): value for key, value in content.items()}
 
     def _searched(self, lines: Sequence[str]) -> "DictConfig":
-        """What Hydra finds and merges, without its own node, which is checked."""
+        """Compose with Hydra; check and remove Hydra's own node."""
         from hydra import compose
         from omegaconf import OmegaConf, open_dict
 
         typed = [*lines, *self._folders]
         try:
             config = compose(self._root, overrides=typed, return_hydra_config=True)
-        except KeyError as error:  # Hydra looks for a variable of hydra.job.env_copy
+        except KeyError as error:  # a variable of hydra.job.env_copy is not set
             raise ConfigError(
                 f"hydra.job.env_copy=[{error.args[0]}] {IN_A_FILE}; {ENVIRONMENT}"
             ) from None
@@ -103,10 +103,10 @@ class _Composing:
         return config
 
     def _quickly(self, lines: list[str]) -> "DictConfig | None":
-        """The same from a configuration that was composed before; None where that is not sure.
+        """Start from a configuration composed before; None if the result could differ.
 
         Composing takes 0.08 s. Jobs of a sweep mostly differ in values such as `seed=1`, which
-        Hydra sets after all else.
+        Hydra sets last.
         """
         from omegaconf import OmegaConf
 
@@ -122,11 +122,11 @@ class _Composing:
                     return None
                 OmegaConf.update(config, key, value, merge=True)  # as Hydra does
             return config
-        return None  # composing says what is wrong
+        return None  # `_searched` reports the error
 
 
 def _is_plain(line: str, lines: Sequence[str], roots: Sequence[Path]) -> bool:
-    """Whether an override only sets a key of the root, and no other one concerns it."""
+    """Whether an override only sets a root key that no other override touches."""
     key = line.partition("=")[0]
     others = [each.lstrip("+~").partition("=")[0].partition(".")[0] for each in lines]
     is_group = any((each / key).is_dir() for each in roots)
@@ -134,7 +134,7 @@ def _is_plain(line: str, lines: Sequence[str], roots: Sequence[Path]) -> bool:
 
 
 def addable(line: str) -> str:
-    """An override that may also add a key: a part completes and checks its own."""
+    """The override, with `++` if its key is a part's; a part completes and checks its own keys."""
     key = line.partition("=")[0]
     kind = key.partition(".")[0]
     return f"++{line}" if kind in (*KINDS, DATASET.name) and "." in key else line
@@ -170,5 +170,5 @@ def _check_hydra(hydra: Any) -> None:
         if value == defaults.get(key) or key.startswith(COMPOSED):
             continue
         if key.startswith(LOGGING) and value in (None, [], {}):
-            continue  # logging that is switched off, as older searches froze it
+            continue  # older searches froze logging as switched off
         raise ConfigError(f"{key}={value} {IN_A_FILE}; {instead_of(key) or NO_EFFECT}")

@@ -1,4 +1,4 @@
-"""The folders of configurations: `conf`, and the user's own; the groups and options in them."""
+"""The configuration folders (`conf` and the user's own), with their groups and options."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -11,23 +11,23 @@ PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def conf_path() -> Path:
-    """The folder of configurations: inside the package when installed, beside it in a checkout."""
+    """The folder `conf`: inside the package when installed, beside it in a checkout."""
     inside = PACKAGE / "conf"
     return inside if inside.is_dir() else PACKAGE.parent / "conf"
 
 
 @contextlib.contextmanager
 def including(folders: Sequence[str]) -> Iterator[None]:
-    """Use these folders of the user's as well, for configurations and for modules.
+    """Also search these folders of the user for configurations and modules.
 
-    Raises `ConfigError` for one that cannot be read, and for a file that hides one of `conf`.
+    Raises `ConfigError` for a folder that cannot be read, and for a file that hides one of `conf`.
     """
     with own_code.searching([*map(_checked, folders)]):
         yield
 
 
 def _checked(typed: str) -> Path:
-    """A folder of the user's. Raises `ConfigError`."""
+    """The path of a folder of the user. Raises `ConfigError`."""
     try:
         path = Path(typed).expanduser().resolve()
         groups = [each for each in path.iterdir() if each.is_dir()]
@@ -52,7 +52,7 @@ def conf_roots() -> list[Path]:
 
 
 def not_given(group: str, option: str) -> str:
-    """A hint at a file of the user's with this option, in a folder that was not given; else ""."""
+    """A hint if a file with this option is in a folder that was not given; else empty."""
     for folder in (Path("conf"), Path()):
         file = folder / group / f"{option}.yaml"
         if option and file.is_file():
@@ -61,7 +61,7 @@ def not_given(group: str, option: str) -> str:
 
 
 def groups() -> dict[str, list[str]]:
-    """The config groups and their options, with the user's; without hydra, which is separate."""
+    """The config groups and their options, including the user's but not the group `hydra`."""
     options: dict[str, set[str]] = {}
     for root in conf_roots():
         for folder in sorted(path for path in root.iterdir() if path.is_dir()):

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 def compose_engines(overrides: "dict[str, list[Override]]") -> Engines:
     """The launcher and the sweeper that the overrides choose and set. Raises `ConfigError`.
 
-    They are composed from `conf/hydra` by themselves, so that a published plugin with an option of
-    the same name, if one is installed, neither replaces nor disturbs ours.
+    They are composed separately from `conf/hydra`, so an installed Hydra plugin with an option of
+    the same name does not interfere.
     """
     return Engines(**{kind: _engine(kind, of_kind) for kind, of_kind in overrides.items()})
 
@@ -36,7 +36,7 @@ def _engine(kind: str, overrides: "list[Override]") -> Any:
     if name == "basic":
         return launcher_schema.parse(kind, {"name": name})
     lines = [text_of(each).lstrip("+") for each in settings]
-    # Hydra composes `launcher`; the user reads `hydra.launcher`.
+    # Hydra composes `launcher`; the user types `hydra.launcher`.
     inner = [f"+{kind}={name}", *(line.removeprefix("hydra.") for line in lines)]
     try:
         with composer(conf_path() / "hydra", None) as compose:

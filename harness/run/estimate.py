@@ -1,9 +1,8 @@
-"""How long the jobs of a command take and how much disk they need, by the runs that are there.
+"""Estimate how long the jobs of a command take and how much disk they need, from earlier runs.
 
-The estimate of a job is that of the finished run of the same data with the most equal settings, the
-newest of equals: its time per epoch, and the size of its folder. Settings that change no speed
-(`NO_SPEED`) do not count. Jobs of a parallel launcher are counted as it starts them: the next one
-when one ends.
+A job is estimated by the finished run on the same data with the most equal settings; among equals,
+by the newest. Its time per epoch and the size of its folder are used. Settings that do not affect
+the speed (`NO_SPEED`) are not compared. A parallel launcher starts the next job when one ends.
 """
 
 import heapq
@@ -21,7 +20,7 @@ from harness.runfolder.config import Leaf
 from harness.runfolder.run import Run
 
 NO_SPEED = ("seed", "lr", "epochs", "patience", "dataset.split_seed")
-OTHER_DATA_KEYS = ("dataset.label", "dataset.split_seed")  # which leave the number of examples
+OTHER_DATA_KEYS = ("dataset.label", "dataset.split_seed")  # do not change the examples' number
 UNITS = ((86_400, "days"), (3600, "h"), (60, "min"), (1, "s"))
 
 
@@ -38,14 +37,14 @@ class Past:
     """The finished runs that jobs are estimated by."""
 
     def __init__(self, runs: Iterable[Run]) -> None:
-        """runs: oldest first; those that are not finished are left out."""
+        """runs: oldest first; unfinished ones are ignored."""
         self._runs = [(run, _speed(run.history().params)) for run in runs if run.is_finished]
         self._known: dict[str, Nearest | None] = {}
 
     def nearest(self, job: Job) -> Nearest | None:
-        """The run that a job is estimated by; None when no run has the same data."""
+        """The run that a job is estimated by; None if no run has the same data."""
         settings = _speed(configuration.leaves(job.config))
-        key = keys.digest(settings, 16)  # jobs that differ in their seed have the same
+        key = keys.digest(settings, 16)  # equal for jobs that differ only in their seed
         if key not in self._known:
             self._known[key] = self._find(settings, is_local=job.config.tracking.name == "local")
         return self._known[key]
@@ -68,7 +67,7 @@ class Past:
 
 
 def size_of(run: Run, *, is_local: bool) -> int:
-    """The bytes of a run's folder, and of its artifacts in the store in outputs if it has them."""
+    """The bytes of a run's folder. is_local: add its artifacts in the store in `outputs`."""
     files = (path for path in run.folder.rglob("*") if path.is_file())
     size = sum(path.stat().st_size for path in files)
     if is_local:
@@ -77,7 +76,7 @@ def size_of(run: Run, *, is_local: bool) -> int:
 
 
 def _speed(params: Mapping[str, Leaf]) -> dict[str, Leaf]:
-    """The settings that may change how long an epoch takes."""
+    """The settings that can change how long an epoch takes."""
     return {
         key: value
         for key, value in params.items()
@@ -86,12 +85,12 @@ def _speed(params: Mapping[str, Leaf]) -> dict[str, Leaf]:
 
 
 def _is_of_data(key: str) -> bool:
-    """Whether a setting says which data there are, the keys of the user's own function included."""
+    """Whether a setting chooses the data; also for keys of the user's own function."""
     return key.startswith("dataset.") and key not in OTHER_DATA_KEYS
 
 
 def makespan(seconds: Sequence[float], slots: int) -> float:
-    """How long jobs take, of which `slots` run at once, each starting when a slot is free."""
+    """How long jobs take if `slots` run at once and each starts when a slot is free."""
     free = [0.0] * slots
     for each in seconds:
         heapq.heapreplace(free, free[0] + each)
@@ -99,7 +98,7 @@ def makespan(seconds: Sequence[float], slots: int) -> float:
 
 
 def slots_of(launcher: Launcher, threads: int) -> int:
-    """The most jobs at once. threads: the BLAS threads of the job that needs most."""
+    """How many jobs run at once. threads: the BLAS threads of the job that needs most."""
     if isinstance(launcher, SlurmLauncher):
         return launcher.array_parallelism
     return choose.create(launcher, Path(), threads, Prestart()).slots
@@ -111,7 +110,7 @@ def existing_folder(path: Path) -> Path:
 
 
 def duration(seconds: float) -> str:
-    """A duration in one unit, two significant digits: `42 s`, `1.5 h`."""
+    """A duration in one unit, two significant digits: `about 42 s`, `about 1.5 h`."""
     size, unit = next((u for u in UNITS if seconds >= u[0]), UNITS[-1])
     return f"about {_two_digits(seconds / size)} {unit}"
 

@@ -1,4 +1,4 @@
-"""Execute a command's runs or search: train through the launcher, and deliver meanwhile."""
+"""Execute a command's runs or search: train with the launcher while results are delivered."""
 
 import sys
 from collections.abc import Iterator
@@ -42,8 +42,8 @@ def execute(
 ) -> ExitStatus:
     """Train the runs that are not finished, deliver, summarize.
 
-    plan: of a sweep, else None. deciding: of a sweep that grows until it is decided. resumes:
-    whether an earlier command made the one run.
+    plan: the sweep's; None for a single run. deciding: chooses more jobs of a sweep with
+    `until=decided`. resumes: whether an earlier command made the single run.
     """
     outputs = runs[0].outputs
     first = next((run for run in runs if not run.is_finished), runs[0])
@@ -77,13 +77,13 @@ def execute(
         print(f"error: {error}", file=sys.stderr)
     if deciding is not None:
         runs, plan = deciding.runs(), deciding.plan
-    # The report is an artifact of the best run: it must be noted in its journal before the delivery
-    # closes, or it is not uploaded.
+    # The report is an artifact of the best run: it must be in that run's journal before the
+    # delivery closes, or it is not uploaded.
     report_line = ""
     if plan is not None and not interrupted:
         with one_at_a_time(outputs):
             for run in elsewhere if target is not None else ():
-                plot_run(run)  # unless the command that trained it did
+                plot_run(run)  # if the command that trained it did not
             report_line = _compare(plan, outputs)
     delivered = deliveries.close(plan)
     status = summary.summarize(runs, plan, delivered, target, interrupted=interrupted)
@@ -117,7 +117,7 @@ def execute_search(search: "Search", engines: Engines, prestart: Prestart) -> Ex
         trials.run()
     except KeyboardInterrupt:
         interrupted = True
-    # A `ValueError` is of what changed meanwhile, such as the user's own code.
+    # A `ValueError` means that something changed meanwhile, such as the user's own code.
     except (LauncherError, OSError, ValueError, *study.failures()) as error:  # type: ignore[misc]  # a tuple
         line = explained(error).splitlines()[0]
         print(f"error: {line}; repeat the command to continue", file=sys.stderr)
@@ -126,7 +126,7 @@ def execute_search(search: "Search", engines: Engines, prestart: Prestart) -> Ex
     elsewhere: list[Run] = []
     report_line = ""
     if not interrupted:
-        if not is_lost:  # else the record of trials, too, cannot be asked
+        if not is_lost:  # otherwise the record of trials cannot be read either
             elsewhere = attempt("trials elsewhere", trials.trained_elsewhere, elsewhere)
         with one_at_a_time(search.outputs):
             if target is not None:
@@ -155,9 +155,9 @@ def execute_search(search: "Search", engines: Engines, prestart: Prestart) -> Ex
 
 
 class Deliveries:
-    """The delivery processes of a command, one for each store that its runs are bound for.
+    """The delivery processes of a command, one for each store of its runs.
 
-    A run that a sweep reuses belongs to the store that got it before. target: the store of the
+    A run that a sweep reuses goes to the store that got it before. target: the store of the
     command, whose process starts at once; None for `tracking=none`. patience: in seconds.
     """
 
@@ -168,15 +168,15 @@ class Deliveries:
             self._process(target)
 
     def follow(self, run: Run) -> None:
-        """Deliver this run from now on, unless it goes to no store."""
+        """Start to deliver this run, if it has a store."""
         target = run.target()
         if target is not None:
             self._process(target).follow(run)
 
     def close(self, plan: Plan | None = None) -> Report:
-        """Wait until everything is delivered or given up; the reports of all as one.
+        """Wait until everything is delivered or given up; returns one report for all stores.
 
-        plan: of the command's sweep, whose view is stored where its runs are.
+        plan: the command's sweep; its view is saved in each store.
         """
         view = None
         if plan is not None:
@@ -199,13 +199,13 @@ class Deliveries:
 
 
 def _whence(run: Run) -> str:
-    """Where the training of an interrupted run goes on."""
+    """Where the training of an interrupted run continues, in words."""
     epoch, epochs = newest_epoch(run), run.history().params["epochs"]
     return f"after epoch {epoch} of {epochs}" if epoch else "from its start"
 
 
 def _tell_of_changes(*, diff: bool) -> None:
-    """Say that the uncommitted changes of the source are uploaded, if there are any."""
+    """Print a line if the source has uncommitted changes, which are stored with each run."""
     commit = freeze.source()
     if diff and commit is not None and commit.dirty:
         print("the source has uncommitted changes, which are stored with each run; "
@@ -219,9 +219,9 @@ def _launcher(runs: list[Run], engines: Engines, prestart: Prestart) -> Launcher
 
 @contextmanager
 def one_at_a_time(outputs: Path) -> Iterator[None]:
-    """Hold the lock of pictures and reports, which equal commands make once."""
+    """Hold the lock for plots and reports, so that equal commands make them only once."""
     lock = FolderLock(sweeps_folder(outputs) / ".report.lock")
-    with suppress(OSError):  # the folder was removed, or may not be written to
+    with suppress(OSError):  # the folder was removed or is not writable
         lock.acquire()
     try:
         yield
@@ -232,7 +232,7 @@ def one_at_a_time(outputs: Path) -> Iterator[None]:
 def train(runs: list[Run], launcher: Launcher, *, plot: bool, compare: bool) -> list[Run]:
     """Train the runs that are not finished; returns those that other commands trained meanwhile.
 
-    plot: plot each finished run. compare: a report follows, so preload its imports.
+    plot: draw the plots of each run that ends. compare: a report follows, so preload its imports.
     """
     left = [run for run in runs if not run.is_finished]
     if not left:

@@ -1,4 +1,4 @@
-"""The existing runs that the jobs of a command build on, also those that other source trained."""
+"""Find the existing runs of a command's jobs, including those trained with other source code."""
 
 import itertools
 import time
@@ -22,17 +22,17 @@ NAMED = 3  # runs that a line names
 def existing_runs(
     prepared: Sequence[Prepared], runs: list[Run], *, accept: bool, sweep: str = ""
 ) -> list[Run | None]:
-    """The run that each job builds on; None for a job that is new.
+    """The existing run that each job reuses or continues; None for a new job.
 
-    A repeated sweep keeps the runs that it has, even if a command trained one of them again since.
+    A repeated sweep keeps its runs, even if another command has since trained one of them again.
 
-    runs: oldest first. accept: a job whose settings and data were trained to the end by other
-    source builds on that run, unless it has a finished one of this source. Raises `ConfigError`
-    for a run that was changed since it was frozen, or that a newer version wrote.
+    runs: oldest first. accept: a job without a finished run of the current source uses a finished
+    run of other source, if settings and data are equal. Raises `ConfigError` if a run was changed
+    after it was frozen, or was written by a newer version.
     """
     rows = _rows(prepared, sweep)
-    runs = sorted(runs, key=lambda run: run.id in rows)  # the last of equals counts
-    # `threads=1,2` is a sweep as well, although it changes no result.
+    runs = sorted(runs, key=lambda run: run.id in rows)  # the last of equal runs is used
+    # `threads=1,2` is a sweep too, although it changes no result.
     swept = {name for each in prepared for name in each.job.swept}
     also = sorted(name for name in swept if not keys.determines_result(name))
     by_key = keys.runs_by_key(runs, {each.key for each in prepared}, also)
@@ -51,7 +51,7 @@ def existing_runs(
 
 
 def _rows(prepared: Sequence[Prepared], sweep: str) -> set[str]:
-    """The ids of the runs that the sweep of these jobs has; none if it was not run before."""
+    """The ids of the runs in the plan of these jobs' sweep; empty if it was not run before."""
     if not prepared:
         return set()
     outputs = Path(prepared[0].job.config.outputs)
@@ -62,14 +62,14 @@ def _rows(prepared: Sequence[Prepared], sweep: str) -> set[str]:
 
 
 def is_of_other_source(run: Run, prepared: Prepared) -> bool:
-    """Whether a job builds on a run that other source has trained."""
+    """Whether a job's existing run was trained with other source."""
     return bool(run.create["tags"].get("run_key") != prepared.key)
 
 
 def retraining(runs: Iterable[Run], new: Sequence[Prepared]) -> None:
-    """Say which jobs train again only because the source or the data changed since, if any do.
+    """Print which jobs are trained again only because the source or the data has changed.
 
-    runs: oldest first. new: the jobs that no existing run has.
+    runs: oldest first. new: the jobs without an existing run.
     """
     runs = list(runs)
     others = of_other_source(runs, new)
@@ -96,9 +96,9 @@ def _names(found: Sequence[History]) -> str:
 
 
 def _of_other_data(runs: Iterable[Run], jobs: Sequence[Prepared]) -> dict[str, Run]:
-    """For each job whose data was changed since it was trained to the end, the newest such run.
+    """The newest finished run of each job whose data has changed since, by run key.
 
-    The data is of the same function, file or folder of the user's. By run key. runs: oldest first.
+    The data is from the same function, file or folder of the user. runs: oldest first.
     """
     sets = [each.job.config.dataset for each in jobs]
     own = [each for each, data in zip(jobs, sets, strict=True) if data.is_own or data.place]
@@ -115,7 +115,7 @@ def _of_other_data(runs: Iterable[Run], jobs: Sequence[Prepared]) -> dict[str, R
 
 
 def _place(params: Mapping[str, object]) -> str:
-    """What a run trains on whatever data is in the same place."""
+    """A digest of a run's settings and of the place of its data, whatever data is there."""
     place = [params.get(f"dataset.{key}") for key in ("dir", "file", "label")]
     return keys.digest([keys.subject(params, None), place], 16)
 
@@ -123,7 +123,7 @@ def _place(params: Mapping[str, object]) -> str:
 def of_other_source(
     runs: Iterable[Run], jobs: Sequence[Prepared], also: Collection[str] = ()
 ) -> dict[Key, Run]:
-    """For each job that other source has trained to the end, the newest such run, by `full_key`.
+    """The newest finished run of each job that was trained with other source, by `full_key`.
 
     runs: oldest first. also: see `keys.full_key`.
     """
@@ -148,10 +148,10 @@ def _subject(params: Mapping[str, object], data_digest: object) -> str:
 
 
 def source_of(history: History, code: Iterable[Source] = ()) -> str:
-    """The commit and the day of a run's source, as far as they are known.
+    """The commit and the day of a run's source, if they are known.
 
-    code: the user's files now. Where some are others than the run's, they are named instead of the
-    commit, which is that of the harness.
+    code: the user's files now. If some differ from the run's, they are named instead of the
+    harness's commit.
     """
     then = {each["path"]: each["syntax"] for each in history.code}
     now = {each.path: each.syntax for each in code}
@@ -172,7 +172,7 @@ def before_files_changed(then: Mapping[str, str], now: Mapping[str, str]) -> str
 
 
 def _day(history: History) -> str:
-    """`, 2026-11-26`, empty where it is not known."""
+    """`, 2026-11-26`; empty if it is not known."""
     if "ms" not in history.create:
         return ""
     return time.strftime(", %Y-%m-%d", time.localtime(history.create["ms"] / 1000))

@@ -1,4 +1,4 @@
-"""A table for the terminal in which no number and no id is ever cut."""
+"""A table for the terminal that never cuts a number or an id."""
 
 import itertools
 import re
@@ -13,19 +13,19 @@ from rich.text import Text
 
 from harness.runfolder import streams
 
-TEXT = 16  # a longer text may be folded before a column is left out,
-SHORT = 8  # and this one when no other column may
+TEXT = 16  # fold texts to this width before a column is left out
+SHORT = 8  # fold texts to this width when no more columns can be left out
 Padding = tuple[int, int, int, int]
 WIDE, TIGHT = (0, 1, 0, 1), (0, 1, 0, 0)  # padding of a cell: top, right, bottom, left
 UNLIMITED = 1_000_000  # columns
 
 
 class FittedTable(Table):
-    """A Rich table that has room in any terminal; add its columns with `add`.
+    """A Rich table that fits into any terminal; add its columns with `add`.
 
-    Where the terminal is too narrow, texts are folded, then whole columns are left out, which a
-    line below the table names unless `tells` is False. If even the columns that must stay have no
-    room, all are folded.
+    In a narrow terminal, texts are folded first, then whole columns are left out. A line below the
+    table names them unless `tells` is False. If even the required columns do not fit, all are
+    folded.
     """
 
     def __init__(self, title: str | None = None, *, tells: bool = True) -> None:
@@ -37,7 +37,7 @@ class FittedTable(Table):
     def add(self, title: str, *, right: bool = False, folds: bool = False, drop: int = 0) -> None:
         """Add a column.
 
-        right: align right. folds: the cells are texts, which may be folded; numbers among them are
+        right: align right. folds: the cells are texts, which can be folded; numbers among them are
         not. drop: the order in which columns are left out, 1 first; 0: never.
         """
         justify: JustifyMethod = "right" if right else "left"
@@ -46,13 +46,13 @@ class FittedTable(Table):
         self._drops.append(drop)
 
     def add_row(self, *cells: Any, **style: Any) -> None:
-        """Add a row; of its texts, what the encoding lacks has its plain form."""
+        """Add a row; characters that the encoding lacks are replaced by plain ones."""
         super().add_row(*(_printable(cell) for cell in cells), **style)
 
     def __rich_console__(
         self, console: Console, options: ConsoleOptions
     ) -> Iterator[RenderableType]:
-        """The table as it fits into the console."""
+        """Yield the table, fitted to the console."""
         kept, widths, padding = self._fit(options.max_width)
         table = Table(
             title=_printable(self.title), title_justify="left", caption=_printable(self.caption),
@@ -103,7 +103,7 @@ def _width(*texts: RenderableType) -> int:
 
 
 def _needed(column: Column, text: int | None) -> int:
-    """The least width in which no number is folded. text: that of texts; None: not folded."""
+    """The least width that folds no number. text: the width of texts; None: do not fold them."""
     heading = _width(*str(column.header).split())
     if text is None:
         return max(heading, _width(*column.cells))
@@ -112,7 +112,7 @@ def _needed(column: Column, text: int | None) -> int:
 
 
 def _folded(text: str, width: int | None) -> str:
-    """The text with line breaks behind commas and spaces; Rich breaks what is still too long."""
+    """The text with line breaks after commas and spaces; Rich breaks what is still too long."""
     lines = [""]
     for piece in re.split(r"(?<=[, ])", text):
         if width is not None and lines[-1] and cell_len(lines[-1] + piece.rstrip()) > width:
@@ -130,7 +130,7 @@ def _is_number(text: str) -> bool:
 
 
 def _shares(spare: int, lacking: Sequence[int]) -> list[int]:
-    """Divide the spare columns of the terminal; who lacks least is served first."""
+    """Divide the spare width of the terminal, starting with the column that lacks least."""
     shares = [0] * len(lacking)
     for index in sorted(range(len(lacking)), key=lacking.__getitem__):
         shares[index] = min(spare, lacking[index])
@@ -139,7 +139,7 @@ def _shares(spare: int, lacking: Sequence[int]) -> list[int]:
 
 
 def show(*tables: Table) -> None:
-    """Print the tables with rows; nothing is wrapped or left out when it is not a terminal."""
+    """Print the tables that have rows; outside a terminal, nothing is wrapped or left out."""
     console = streams.console()
     if not console.is_terminal:
         console = streams.console(width=UNLIMITED)

@@ -1,6 +1,6 @@
-"""From validated configurations to run folders: data extracted, keys computed, all on disk.
+"""Turn validated configurations into run folders: extract data, compute keys, write files.
 
-After this nothing about a job can change, neither by an edit of `conf/` nor by another command.
+After this, neither an edit of `conf/` nor another command can change a job.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,9 +30,9 @@ NOTHING_SAID = About()
 
 @dataclass(frozen=True)
 class Membership:
-    """A run's place in a sweep: the sweep's id, its number such as `2/15`, what is said of it.
+    """A run's place in a sweep: the sweep's id and the run's number, such as `2/15`.
 
-    kind: `SEARCHES`, `RACES`, or empty.
+    about: the sweep's name, note and question. kind: `SEARCHES`, `RACES`, or empty.
     """
 
     sweep: str
@@ -43,7 +43,7 @@ class Membership:
 
 @contextmanager
 def naming(job: Job) -> Iterator[None]:
-    """Add the job of a sweep to the line about what is wrong with it, as composing does."""
+    """Add the job's name to an error in a job of a sweep, as composing does."""
     try:
         yield
     except ValueError as error:
@@ -53,11 +53,11 @@ def naming(job: Job) -> Iterator[None]:
 
 
 def with_backend(job: Job) -> Job:
-    """The job with its backend decided, so that the frozen config has what trains it.
+    """The job with its backend decided, so the frozen config names the one that trains it.
 
     Raises `ConfigError`, also for built-in parts that do not fit the data.
     """
-    from harness.job import build  # the trainer, which commands that only print do not need
+    from harness.job import build  # loads the trainer, which commands that only print do not need
 
     config = job.config
     if not isinstance(config, ScratchConfig):
@@ -78,7 +78,7 @@ def with_backend(job: Job) -> Job:
 
 def prepare(jobs: list[Job]) -> list[Prepared]:
     """Extract every data set that the jobs use and compute their keys. Raises `ValueError`."""
-    examined: dict[str, dict[str, object]] = {}  # once, however many jobs use the same
+    examined: dict[str, dict[str, object]] = {}  # once each, however many jobs use it
     records = []
     for job in jobs:
         config = job.config
@@ -96,7 +96,7 @@ def prepare(jobs: list[Job]) -> list[Prepared]:
 def _examine(settings: DatasetConfig, normalization: str, outputs: str) -> dict[str, object]:
     """Extract a data set; returns its part of the create record.
 
-    Raises `ValueError`, `ConfigError` for a normalization that the data cannot have.
+    Raises `ValueError`, and `ConfigError` if the normalization cannot be used with the data.
     """
     from harness.data import normalization as normalizations
 
@@ -135,11 +135,11 @@ def freeze_sweep(
 ) -> Plan:  # fmt: skip
     """Make the run folders of a sweep and write its plan.
 
-    A sweep builds on runs with the same keys, unless `fresh`: finished ones are done, others are
-    continued. accept: see `existing_runs`. about: what the command says of it. first: of a sweep
-    that grows, the jobs to begin with; those that it had before are added. mark: tells it from the
-    same sweep without. costs: see `Plan`; those of before where there are none. Raises
-    `ConfigError` for another question than before.
+    Unless `fresh`, a sweep reuses runs with the same keys: finished ones are done, others are
+    continued. accept: see `existing_runs`. about: the command's name, note and question. first: the
+    jobs to start with if the sweep grows; the jobs of its earlier plan are added. mark: makes its
+    id differ from that of the same sweep without a mark. costs: see `Plan`; if empty, those of the
+    earlier plan. Raises `ConfigError` if the question differs from the earlier one.
     """
     outputs = Path(prepared[0].job.config.outputs)
     plan_id = keys.sweep_id([*(each.key for each in prepared), *([mark] if mark else [])])
@@ -173,7 +173,7 @@ def add_jobs(
 ) -> Plan:
     """Make the run folders of more jobs of a sweep; returns its plan with them, in order.
 
-    prepared: all jobs that it may get. fresh, accept: see `freeze_sweep`.
+    prepared: all jobs that the sweep can get. fresh, accept: see `freeze_sweep`.
     """
     outputs = Path(prepared[0].job.config.outputs)
     with alone(outputs):
@@ -191,7 +191,7 @@ def _freeze_jobs(
     plan_id: str, chosen: Sequence[Prepared], found: Sequence[Run | None],
     prepared: Sequence[Prepared], overrides: list[str], about: About, kind: str,
 ) -> list[SweepJob]:  # fmt: skip
-    """Make or join the runs of the chosen jobs. found: what each builds on. prepared: all jobs."""
+    """Make or join the runs of the chosen jobs. found: their existing runs. prepared: all jobs."""
     numbers = {id(each): number for number, each in enumerate(prepared, 1)}  # keys may be equal
     jobs = []
     for each, run in zip(chosen, found, strict=True):
@@ -205,15 +205,15 @@ def _freeze_jobs(
 
 
 def _former(outputs: Path, plan_id: str) -> Plan:
-    """The plan of the sweep as an earlier command wrote it; an empty one without."""
+    """The plan of the sweep that an earlier command wrote; an empty one if there is none."""
     try:
         return load_plan(outputs, plan_id)
-    except ValueError:  # none, or a damaged one, which is written again
+    except ValueError:  # there is none, or it is damaged and is written again
         return Plan(plan_id, (), ())
 
 
 def _replaced(outputs: Path, before: Plan, runs: set[str]) -> tuple[str, ...]:
-    """The runs that the sweep had before, without those of its plan now; they leave the sweep."""
+    """Remove from the sweep the earlier runs that its new plan lacks; returns their ids."""
     former = [*before.replaced, *(job.run for job in before.jobs)]
     replaced = tuple(each for each in dict.fromkeys(former) if each not in runs)
     for run in (open_run(outputs, each) for each in replaced):
@@ -224,7 +224,7 @@ def _replaced(outputs: Path, before: Plan, runs: set[str]) -> tuple[str, ...]:
 
 
 def freeze_trial(prepared: Prepared, overrides: list[str], membership: Membership) -> SweepJob:
-    """The run of one trial of a search: the existing one of its key, or a new one."""
+    """The run of one trial of a search: the existing one with its key, or a new one."""
     outputs = Path(prepared.job.config.outputs)
     with alone(outputs):
         (run,) = existing_runs([prepared], folder.all_runs(outputs), accept=False)
@@ -234,7 +234,7 @@ def freeze_trial(prepared: Prepared, overrides: list[str], membership: Membershi
 def _freeze_job(
     prepared: Prepared, overrides: list[str], run: Run | None, membership: Membership
 ) -> SweepJob:
-    """The run of a job of a sweep: the one that it builds on, or a new one."""
+    """Make or join the run of a sweep's job. run: the existing one; None: make a new one."""
     if run is None:
         run = _create(prepared, overrides, membership)
     elif not run.is_live():
@@ -247,7 +247,7 @@ def _create(
     prepared: Prepared, overrides: list[str], membership: Membership | None,
     about: About = NOTHING_SAID,
 ) -> Run:  # fmt: skip
-    """Make a run folder. about: what is said of a run of no sweep."""
+    """Make a run folder. about: the name and note of a run outside a sweep."""
     tags = _common_tags(overrides)
     tags |= {"run_key": prepared.key, "data.sha256": prepared.data_digest}
     if membership is not None:
@@ -306,12 +306,12 @@ def interrupted_run(outputs: Path, prefix: str) -> Run:
         raise ConfigError(f"resume={prefix}: {run.id} is being trained at this moment")
     run.check_trainable()
     own_code.use(run.history().code)
-    run.dataset()  # extracts it again where the cache has lost it
+    run.dataset()  # extracts it again if the cache has lost it
     return run
 
 
 def _started(outputs: Path, newest: Run) -> Run:
-    """The newest run; of a sweep that was interrupted, rather the job that was being trained."""
+    """The newest run or, in an interrupted sweep, the job that was being trained."""
     sweep = newest.history().tags.get("sweep")
     if newest.history().start is not None or sweep is None:
         return newest

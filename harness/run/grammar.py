@@ -1,7 +1,7 @@
 """Hydra's grammar of overrides: its parser, and the values of a swept override.
 
-All of its sweep syntax works or is refused by name: lists, choice(), range(), glob(), sort(),
-shuffle() and casts work anywhere, interval() and tag() in a search.
+All of its sweep syntax works or is refused with an error. Lists, choice(), range(), glob(), sort(),
+shuffle() and casts work anywhere; interval() and tag() work only in a search.
 """
 
 import math
@@ -20,9 +20,9 @@ LONG = 8  # characters; shorter values stay as typed in a name
 
 
 def parser() -> "OverridesParser":
-    """Hydra's parser, whose choice() and shuffle() take what a list of values takes.
+    """Hydra's parser, but with choice() and shuffle() that accept the same values as a list.
 
-    Hydra's own refuse null and drop quotes: `choice("2024",3)` would give a number.
+    Hydra's own versions refuse null and drop quotes: `choice("2024",3)` would give a number.
     """
     from hydra._internal.grammar.functions import FunctionCall, Functions
     from hydra.core.override_parser.overrides_parser import OverridesParser, create_functions
@@ -46,7 +46,7 @@ def parser() -> "OverridesParser":
 
 
 def sweep_values(override: "Override") -> Iterator[str]:
-    """The values of a swept override, as typed. Raises `ConfigError` for those that have none."""
+    """Yield the values of a swept override, as typed. Raises `ConfigError` if it has none."""
     from hydra.core.override_parser.types import Glob, RangeSweep
 
     value, text = override.value(), override.input_line
@@ -56,7 +56,7 @@ def sweep_values(override: "Override") -> Iterator[str]:
         _check_range(value, str(text))
     if not isinstance(value, Glob):
         for each in override.sweep_string_iterator():
-            yield each.replace("\\:", ":")  # Hydra escapes it, which its grammar does not need
+            yield each.replace("\\:", ":")  # Hydra escapes colons needlessly
         return
     options = groups().get(override.key_or_group)
     if options is None:
@@ -71,7 +71,7 @@ def sweep_values(override: "Override") -> Iterator[str]:
 
 
 def short(values: Sequence[str]) -> dict[str, str]:
-    """How names and tables spell the values of a key: long numbers with fewer digits, all apart."""
+    """How names and tables spell a key's values: long numbers are rounded, all stay distinct."""
     if max(map(len, values), default=0) < LONG:
         return {each: each for each in values}
     from harness.analysis.settings import rounded

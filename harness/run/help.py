@@ -22,8 +22,8 @@ EXAMPLES = """\
 def help_text(settings: "list[Override]") -> str:
     """Every key with its meaning and default, the groups and three examples.
 
-    settings: the overrides that were given with --help, whose own parts are explained, without the
-    keys that the chosen trainer, model or optimizer does not take.
+    settings: the overrides given with --help. The keys of the parts that they choose are included;
+    keys that the chosen trainer, model or optimizer does not take are left out.
     """
     chosen = compose.expand(settings, sweep=False)[0].config
     defaults = configuration.leaves(compose.compose_one([])) | configuration.leaves(chosen)
@@ -63,7 +63,7 @@ def help_text(settings: "list[Override]") -> str:
 
 
 def _of_other_parts(dotted: str) -> str:
-    """The defaults of a key with the built-in parts that have it, none of which is chosen."""
+    """The defaults of a key that no chosen part has, each with the built-in parts that have it."""
     kind, _, name = dotted.partition(".")
     parts: dict[str, list[str]] = {}  # by the default
     for part in KINDS[kind].rows:

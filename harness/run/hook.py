@@ -1,7 +1,7 @@
-"""`on_end=COMMAND` or `on_end=URL`: what is told of a command when it ends.
+"""`on_end=COMMAND` or `on_end=URL`: send a summary when the training command ends.
 
-A URL gets a POST request with JSON; a command of the shell gets the same JSON on its standard
-input. It is called once per command, and whatever it does, the command ends as it would without.
+A URL gets a POST request with JSON; a shell command gets the same JSON on standard input. It is
+called once per training command, and its failure does not change that command's exit status.
 """
 
 import json
@@ -34,7 +34,7 @@ def check(target: str) -> None:
 def summary(
     status: ExitStatus, typed: Sequence[str], runs: Sequence[Run], plan: Plan | None, report: Path
 ) -> dict[str, Any]:
-    """What is told: errors are fractions, times seconds; what is unknown is null."""
+    """The summary to send: errors are fractions, times are in seconds, unknown values are null."""
     return {
         "format": "harness end",
         "version": 1,
@@ -69,7 +69,7 @@ def _number(value: float | None) -> float | None:
 
 
 def call(target: str, content: dict[str, Any]) -> None:
-    """Call it; a line on standard error says what went wrong."""
+    """Send the summary; if that fails, print a line on standard error."""
     text = json.dumps(content)
     try:
         if target.startswith(SERVERS):

@@ -1,4 +1,4 @@
-"""The exceptions of Hydra, OmegaConf and YAML as one line, which says what to type instead."""
+"""Turn exceptions of Hydra, OmegaConf and YAML into one line that says what to type instead."""
 
 import re
 from collections.abc import Iterator
@@ -14,8 +14,8 @@ from harness.runfolder.kinds import DATASET, KINDS
 from harness.runfolder.own_code import OwnCodeError
 from harness.runfolder.parts import PartError
 
-OWN = (*KINDS, DATASET.name)  # groups whose options may be the user's
-NO_VALUE = re.compile(r"[=,]\s*,|,\s*$")  # a comma with nothing beside it
+OWN = (*KINDS, DATASET.name)  # groups whose options can be the user's
+NO_VALUE = re.compile(r"[=,]\s*,|,\s*$")  # a comma without a value on one side
 
 
 @contextmanager
@@ -28,7 +28,7 @@ def one_line_errors(text: str) -> Iterator[None]:
         yield
     except (PartError, OwnCodeError) as error:
         raise ConfigError(str(error)) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:  # a file of the user's
+    except (yaml.YAMLError, UnicodeDecodeError) as error:  # in a file of the user
         file = getattr(error, "problem_mark", error)
         raise ConfigError(
             f"{getattr(file, 'name', None) or _undecodable()}: {yaml_fault(error)}"
@@ -57,7 +57,7 @@ def one_line_errors(text: str) -> Iterator[None]:
 
 
 def _how_to_quote(text: str, message: str) -> str:
-    """A hint when the parser stumbled over a character; Hydra's grammar knows few of them."""
+    """A hint to quote the value if the parser failed on a character; else empty."""
     stumbled = "token recognition|mismatched input|no viable|extraneous input"
     if not re.match(stumbled, message) or "input '<EOF>'" in message:
         return ""
@@ -68,7 +68,7 @@ def _how_to_quote(text: str, message: str) -> str:
 
 
 def _undecodable() -> str:
-    """The configuration file that is not in UTF-8; the exception does not say which."""
+    """The configuration file that is not in UTF-8; the exception does not name it."""
     for root in conf_roots():
         for path in sorted(root.rglob("*.yaml")):
             with suppress(OSError):

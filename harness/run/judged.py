@@ -1,4 +1,4 @@
-"""Whether the values of two settings measure the same, so that they can be ranked together."""
+"""Decide whether the values of two settings are comparable and can be ranked together."""
 
 from collections.abc import Mapping, Sequence
 
@@ -18,9 +18,9 @@ EXAMPLES = "different validation examples"
 
 
 def judged_by(config: Config, costs: Sequence[str] = ()) -> dict[str, object]:
-    """The settings that decide what a value measures, and on which examples, by key.
+    """The settings, by key, that decide what a value measures and on which examples.
 
-    With fewer training examples, a setting is judged on the same ones. costs: the further
+    `dataset.num_train` is left out: it does not change the validation examples. costs: the further
     objectives.
     """
     measured = [Objective(Cost.parse(each).metric) for each in (config.objective, *costs)]
@@ -34,9 +34,9 @@ def judged_by(config: Config, costs: Sequence[str] = ()) -> dict[str, object]:
 
 
 def difference(first: Mapping[str, object], now: Mapping[str, object]) -> str | None:
-    """The first key by which settings are judged differently; None if they can be ranked.
+    """The first key in which two settings differ; None if they can be ranked together.
 
-    A key that only one has is an option of another data set or loss, or of a trainer without any.
+    A key that only one of them has is ignored: the other has another data set, loss or trainer.
     """
     return next((key for key in first if key in now and str(first[key]) != str(now[key])), None)
 

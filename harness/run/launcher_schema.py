@@ -1,4 +1,4 @@
-"""The settings of what executes a command's jobs: the groups hydra/launcher and hydra/sweeper.
+"""The settings of the groups hydra/launcher and hydra/sweeper, which execute a command's jobs.
 
 They are options of the command, not of a run: no frozen configuration contains them, so they cannot
 change a result.
@@ -68,7 +68,7 @@ class BasicSweeper(Group):
     name: Literal["basic"] = "basic"
 
 
-ASHA = "asha"  # the pruner with which trials pause
+ASHA = "asha"  # the pruner that pauses trials
 
 
 @dataclass(frozen=True, kw_only=True)

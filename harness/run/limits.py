@@ -16,9 +16,9 @@ LIMITS = ("budget", "max_jobs", "max_epochs")
 
 @dataclass(frozen=True)
 class Limits:
-    """When to end early. budget: as typed, of this command; the others count the whole sweep.
+    """When to end early. budget: as typed, for this command; the others limit the whole sweep.
 
-    until: whether `until=decided` is given, with which a sweep ends when it is decided.
+    until: whether `until=decided` is given, which ends a sweep when it is decided.
     """
 
     until: bool = False
@@ -28,7 +28,7 @@ class Limits:
 
     @property
     def seconds(self) -> float:
-        """The budget; infinite without one."""
+        """The budget in seconds; infinite without one."""
         if not self.budget:
             return float("inf")
         return float(self.budget[:-1]) * UNIT_S[self.budget[-1]]

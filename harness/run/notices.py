@@ -1,4 +1,4 @@
-"""What a command says about its jobs before it trains them, one line each on standard error."""
+"""Print notices about a command's jobs before training, one line each on standard error."""
 
 import sys
 from functools import cache
@@ -9,20 +9,20 @@ from harness.data.dataset import Dataset
 from harness.data.normalization import narrow_range
 
 NAMED = 5  # classes that a line names
-FIXED_RANGE = ("minmax", "unit")  # normalizations of the range of uint8, not of the values
+FIXED_RANGE = ("minmax", "unit")  # normalizations that map the range of uint8, not that of the data
 
 
 @cache
 def say(line: str) -> None:
-    """Print a line, once in a command."""
+    """Print a line, at most once per command."""
     print(line, file=sys.stderr)
 
 
 def doubts(name: str, data: Dataset) -> list[str]:
-    """Say what makes the errors on a user's own data doubtful; returns the lines without its name.
+    """Print what makes errors on a user's data doubtful; returns the lines without the name.
 
-    Examples that are in two parts, and classes that no training example has. name: of its format,
-    or of the user's function.
+    That is, examples that are in two parts, and classes without a training example. name: of the
+    format or of the user's function.
     """
     lines = list(data.duplicates)
     train = data.train
@@ -40,7 +40,7 @@ def doubts(name: str, data: Dataset) -> list[str]:
 
 
 def narrow_grays(normalization: str, data: Dataset) -> None:
-    """Say that a normalization leaves bytes near one end of its range, if it does."""
+    """Print a line if the data fills only a small part of the range that is normalized."""
     if normalization not in FIXED_RANGE:
         return
     grays = narrow_range(data.train.inputs, data.train.rows)

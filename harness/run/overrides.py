@@ -1,7 +1,7 @@
-"""The overrides of a command line, as Hydra's own parser reads them.
+"""Parse the overrides of a command line with Hydra's own parser.
 
-A command line mixes three kinds: settings of runs (`lr=0.1`), settings of what executes them
-(`hydra/launcher=joblib`), and keys of the command itself (`resume=last`).
+A command line mixes three kinds: settings of runs (`lr=0.1`), settings of the launcher and the
+sweeper (`hydra/launcher=joblib`), and keys of the command itself (`resume=last`).
 """
 
 from collections.abc import Iterator, Mapping
@@ -38,10 +38,10 @@ COMMAND_KEYS = {
     "max_epochs": "N: with until or a search, at most N epochs in all runs together",
     "on_end": "COMMAND or URL: gets a summary as JSON when the command ends",
 }
-TEXTS = ("name", "note", "question", "on_end")  # whose values are texts as they stand
+TEXTS = ("name", "note", "question", "on_end")  # keys whose values are taken literally
 ENGINES = ("launcher", "sweeper")
 NO_EFFECT = "Hydra only composes the settings here; --help lists all keys"
-SEARCH_PATH = "hydra.searchpath"  # the one setting of Hydra itself that composing obeys
+SEARCH_PATH = "hydra.searchpath"  # the only setting of Hydra itself that has an effect
 OUTPUTS = "results go to outputs=FOLDER, one folder below it for each run"
 ENVIRONMENT = "jobs have the environment of the shell where the command is typed: set it there"
 INSTEAD = {
@@ -62,11 +62,11 @@ class CommandLine:
     """The overrides of a command by kind.
 
     settings: the settings of runs; their keys are known. engines: the overrides of "launcher" and
-    of "sweeper". typed: all overrides as typed, without `resume` and `fresh`, which a repeated
-    command does not need. resume, fresh, sweep: the values of the command's own keys. accept:
-    whether `accept=source` is given. about: what is said of the command. on_end: what is called at
-    its end; empty for nothing. limits: when a sweep or a search ends early. costs: the further
-    objectives of `objective=[METRIC,...]`, by which a sweep's settings are compared.
+    of "sweeper". typed: all overrides as typed, without `resume`, `fresh` and the keys in `TEXTS`,
+    which a repeated command does not need. resume, fresh, sweep: the values of the command's own
+    keys. accept: whether `accept=source` is given. about: the name, note and question. on_end: the
+    command or URL to call at the end; empty for none. limits: when a sweep or a search ends early.
+    costs: the further objectives of `objective=[METRIC,...]`, which also compare settings.
     """
 
     settings: "list[Override]"
@@ -128,7 +128,7 @@ def parse(texts: list[str]) -> CommandLine:
 
 
 def _check_reuse(typed: Mapping[str, str]) -> None:
-    """Refuse values of `resume`, `fresh` and `accept`, and those that contradict each other."""
+    """Refuse bad values of `resume`, `fresh` and `accept`, and those that contradict each other."""
     if typed.get("resume") == "":
         raise ConfigError("resume=(nothing): expected a run id or last")
     fresh = typed.get("fresh", "false")
@@ -173,7 +173,7 @@ def _texts(texts: list[str]) -> dict[str, str]:
             continue
         value = value.strip()
         if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
-            value = value[1:-1]  # quoted for Hydra as well
+            value = value[1:-1]  # also quoted for Hydra
         if not value:
             raise ConfigError(f"{text}: expected a text")
         if key in said:
@@ -189,7 +189,7 @@ def _texts(texts: list[str]) -> dict[str, str]:
 
 
 def parse_each(texts: list[str]) -> "Iterator[Override]":
-    """Hydra's overrides, one for each text. Raises `ConfigError`."""
+    """Yield a Hydra override for each text. Raises `ConfigError`."""
     parser = grammar.parser()
     for text in texts:
         with one_line_errors(text):
@@ -209,12 +209,12 @@ def text_of(override: "Override") -> str:
 
 def value_text(override: "Override") -> str:
     """The text after the equals sign, without quotes."""
-    value = override.value()  # a string without its quotes; a number would lose its spelling
+    value = override.value()  # strings lose their quotes; numbers keep their spelling
     return value if isinstance(value, str) else text_of(override).partition("=")[2]
 
 
 def _check_key(override: "Override") -> None:
-    """Refuse a key that the schema does not have or that Hydra would act on, not we."""
+    """Refuse a key that the schema does not have, or that only Hydra itself would act on."""
     key = override.key_or_group
     if key == SEARCH_PATH:
         return
@@ -236,7 +236,7 @@ def _check_key(override: "Override") -> None:
         value = override.input_line.partition("=")[2] if override.input_line else ""
         raise ConfigError(f"{override.input_line}: type {kind}={value}")
     if kind in OWN and dot:
-        return  # the part that is chosen decides
+        return  # the chosen part checks it
     known = {*meanings(), *groups(), *COMMAND_KEYS}
     if key not in known:
         hint = suggest(key, [*known, *launcher_schema.every_key()], then="--help lists all keys")
@@ -244,7 +244,7 @@ def _check_key(override: "Override") -> None:
 
 
 def _values(override: "Override") -> list[Any]:
-    """The values of an override as the parser reads them; of a range or an interval the first."""
+    """The values of an override as the parser reads them; only the first of a range or interval."""
     from hydra.core.override_parser.types import ChoiceSweep, Glob
 
     value: Any = override.value()
@@ -255,6 +255,6 @@ def _values(override: "Override") -> list[Any]:
 
 
 def instead_of(key: str) -> str | None:
-    """What to type instead of a setting of Hydra that has no effect here; None if nothing is."""
+    """What to type instead of a setting of Hydra that has no effect here; None if unknown."""
     hints = (hint for known, hint in INSTEAD.items() if f"{key}.".startswith(f"{known}."))
     return next(hints, None)

@@ -1,6 +1,6 @@
-"""How Hydra finds what is the user's own: files in the folders of `--config-dir`, and parts.
+"""Let Hydra find the user's files, in the folders of `--config-dir`, and the user's parts.
 
-Two kinds of places on Hydra's search path, each a class that Hydra is told of.
+Each is a kind of place on Hydra's search path, with a class that is registered with Hydra.
 """
 
 from collections.abc import Sequence
@@ -21,14 +21,14 @@ from harness.runfolder.kinds import DATASET, KINDS
 from harness.runfolder.own_dataset import check_keys
 
 EXPERIMENT = "experiment"
-# What conf/dataset/arrays.yaml has, for data that a function of the user's makes.
+# The keys of conf/dataset/arrays.yaml, for data from a function of the user.
 OWN_DATASET = {
     "dir": None, "file": None, "label": None, "num_val": 0.15, "num_train": None, "split_seed": 0,
 }  # fmt: skip
 
 
 class OwnFolder(FileConfigSource):
-    """A folder of the user's. An experiment file needs no `# @package _global_`.
+    """A folder of the user. An experiment file needs no `# @package _global_`.
 
     loaded: the files of all such folders that this process has read.
     """
@@ -50,7 +50,7 @@ class OwnFolder(FileConfigSource):
 
 
 class OwnParts(ConfigSource):
-    """The parts that are imported: `optimizer=mine.parts:Lion` is the file of such a name."""
+    """Parts to import: `optimizer=mine.parts:Lion` acts as a file of that name."""
 
     @staticmethod
     def scheme() -> str:
@@ -60,7 +60,7 @@ class OwnParts(ConfigSource):
     def load_config(self, config_path: str) -> ConfigResult:
         """The node of a part: its name, and its keys with their defaults.
 
-        The defaults of the shared keys that it takes, such as `lr`, become those of the root.
+        Its defaults of shared keys, such as `lr`, become those of the root.
         """
         kind, _, name = config_path.removesuffix(".yaml").partition("/")
         if kind == DATASET.name:
@@ -82,11 +82,11 @@ class OwnParts(ConfigSource):
         )
 
     def available(self) -> bool:
-        """Always."""
+        """Return True."""
         return True
 
     def is_group(self, config_path: str) -> bool:
-        """Whether there may be parts of this kind."""
+        """Whether there can be parts of this kind."""
         return config_path in (*KINDS, DATASET.name, "")
 
     def is_config(self, config_path: str) -> bool:
@@ -95,22 +95,22 @@ class OwnParts(ConfigSource):
         return kind in (*KINDS, DATASET.name) and ":" in name
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
-        """Nothing: modules are not searched for parts."""
+        """Return nothing: modules are not searched for parts."""
         return []
 
 
 @cache
 def register() -> None:
-    """Make the two known to Hydra."""
+    """Register both classes with Hydra."""
     for source in (OwnFolder, OwnParts):
         Plugins.instance().register(source)
 
 
 def extend(loader: Any, folders: Sequence[Path]) -> None:
-    """Let a configuration loader of Hydra find the user's own, also when it lists options."""
+    """Let a configuration loader of Hydra find, and list, the user's files and parts."""
     register()
     for address in search_path(folders):
-        before = SearchPathQuery("schema", None)  # which must stay the last one
+        before = SearchPathQuery("schema", None)  # must stay last
         loader.config_search_path.prepend("own", address, before)
     loader.repository = ConfigRepository(loader.config_search_path)
 

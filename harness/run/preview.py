@@ -31,9 +31,9 @@ UNKNOWN = "not known"
 
 @dataclass(frozen=True)
 class Planned:
-    """A job as it would be executed. run: that it builds on. state: what there is of it.
+    """A job as it would be executed. run: its existing run. state: of that run, in words.
 
-    epochs: those that are left to train.
+    epochs: how many are left to train.
     """
 
     job: Job
@@ -43,9 +43,9 @@ class Planned:
 
 
 def planned(jobs: list[Job], *, accept: bool, reuse: bool) -> list[Planned]:
-    """What there is of each job.
+    """Each job with the state of its existing run.
 
-    accept: see `existing_runs`. reuse: whether the command builds on existing runs. Raises
+    accept: see `existing_runs`. reuse: whether the command reuses existing runs. Raises
     `ValueError`.
     """
     outputs = Path(jobs[0].config.outputs)
@@ -152,6 +152,6 @@ def _estimate(rows: Sequence[Planned], launcher: Launcher) -> list[str]:
 
 
 def _size_so_far(row: Planned) -> int:
-    """The bytes that the run of a job has already."""
+    """The bytes that a job's run already has."""
     is_local = row.job.config.tracking.name == "local"
     return 0 if row.run is None else size_of(row.run, is_local=is_local)

@@ -1,8 +1,8 @@
-"""The commands from Python: train, sweep, and open what they made.
+"""The commands from Python: train, sweep, and open the results.
 
-Each call runs `python -m harness.run` in a process of its own, so it may be made in a notebook and
-in a thread, and has the same effect as the command. When the calling process dies, as a notebook's
-kernel does that is restarted, the command stops as at Ctrl-C.
+Each call runs `python -m harness.run` in a separate process, so it works in notebooks and threads
+and has the same effect as the command. If the calling process dies, such as the kernel of a
+notebook that is restarted, the command stops as it does on Ctrl-C.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from harness.runfolder.status import ExitStatus
 from harness.runfolder.sweep import Sweep
 
 LAST_LINES = 20
-ERROR = "error: "  # what the command's line about bad input begins with
+ERROR = "error: "  # how the command's line about bad input begins
 TRAIN_NOTHING = (
     "--help", "-h", "--dry-run", "--cfg", "-c", "--shell-completion", "-sc", "--ids",
 )  # fmt: skip
@@ -45,9 +45,9 @@ def train(
 ) -> Run:
     """Train one run, as `python -m harness.run OVERRIDES...` does, and return it.
 
-    config_dir: the folder of the option --config-dir, with groups and modules of your own. quiet:
-    print nothing. Raises `ValueError` for bad input, with the command's line, and
-    `TrainingFailed`.
+    config_dir: a folder with your own groups and modules, as in the option --config-dir. quiet:
+    print nothing. Raises `ValueError` with the command's line for bad input, and `TrainingFailed`
+    if the run does not finish.
     """
     _check(overrides)
     if {"-m", "--multirun"} & {*overrides}:
@@ -66,7 +66,7 @@ def sweep(
 ) -> Sweep:
     """Run a sweep, as `python -m harness.run -m OVERRIDES...` does, and return it.
 
-    Runs that failed are in its `failed`. Otherwise as `train`.
+    Arguments and `ValueError` as in `train`; failed runs are in `failed` of the result.
     """
     _check(overrides)
     made = _command(overrides, config_dir, "-m", quiet=quiet)
@@ -74,11 +74,11 @@ def sweep(
 
 
 def open(what: str = "last", *, outputs: str | Path = "outputs") -> Run | Sweep:
-    """The one run, or the sweep, that `what` means: an id, a name, `last~1`, as on a command line.
+    """Open the run or sweep that `what` selects: an id, a name, `last~1`, as on a command line.
 
-    `last` is the newest run, also when it belongs to a sweep. outputs: the folder that has it, the
-    key `outputs` of the command. Raises `ValueError` when there is none, or more than one, and for
-    what is no text.
+    `last` is the newest run, even if it belongs to a sweep. outputs: the folder that has it, as in
+    the command's key `outputs`. Raises `ValueError` if there is none or more than one, or if `what`
+    is not a string.
     """
     if not isinstance(what, str):
         raise ValueError(f"harness.open({what!r}): expected 'last', or the id of a run or a sweep")
@@ -96,7 +96,7 @@ def open(what: str = "last", *, outputs: str | Path = "outputs") -> Run | Sweep:
 
 
 def _check(overrides: Sequence[str]) -> None:
-    """Raise `ValueError` for what is no list of texts, and for options that train nothing."""
+    """Raise `ValueError` unless this is a list of strings, and for options that train nothing."""
     if isinstance(overrides, str):
         raise ValueError(f"expected a list of overrides, found a text; use [{overrides!r}]")
     if not isinstance(overrides, Sequence):
@@ -114,8 +114,8 @@ def _check(overrides: Sequence[str]) -> None:
 
 
 def _is_swept(text: str) -> bool:
-    """Whether an override has several values; the command names one that it cannot parse."""
-    from harness.run.overrides import parse_each  # which loads Hydra
+    """Whether an override has several values. If it cannot be parsed, the command reports that."""
+    from harness.run.overrides import parse_each  # loads Hydra
 
     with contextlib.suppress(ValueError):
         return any(override.is_sweep_override() for override in parse_each([text]))
@@ -146,20 +146,20 @@ def _command(
 def _run(arguments: list[str], made: Path, last: deque[str], *, quiet: bool) -> int:
     """Run the command and print its output; `last` gets the last lines of its errors.
 
-    made: the file that gets the ids of what it makes.
+    made: the file for the ids of the runs and the sweep.
     """
-    # The child finds this very package, also where it is not installed.
+    # The child imports this same package, even if it is not installed.
     paths = [os.environ.get("PYTHONPATH", ""), str(Path(__file__).parents[2])]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
     process = subprocess.Popen(
         [sys.executable, "-m", "harness.run", "--ids", str(made), *arguments],
-        stdin=subprocess.PIPE,  # closed when this process dies: the command stops
+        stdin=subprocess.PIPE,  # closed when this process dies; then the command stops
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
         env=environment,
-        start_new_session=True,  # Ctrl-C in a terminal would reach it twice: here and from below
+        start_new_session=True,  # else Ctrl-C would reach it twice: directly and from below
     )
     assert process.stdin is not None
     assert process.stdout is not None
@@ -186,9 +186,9 @@ def _run(arguments: list[str], made: Path, last: deque[str], *, quiet: bool) -> 
 
 
 def _pass_on(source: IO[str], target: TextIO | None, last: deque[str], made: Path) -> None:
-    """Print each line; a notebook's cell gets what is printed, not what a child process writes.
+    """Print each line, because a notebook's cell does not show what a child process writes.
 
-    made: until it exists, errors are bad input, which an exception tells.
+    made: until it exists, error lines are about bad input and go into an exception instead.
     """
     with source:
         for line in source:

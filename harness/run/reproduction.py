@@ -1,4 +1,4 @@
-"""What a run and its reproduction have in common: how they were made, and every metric."""
+"""Compare a run with its reproduction: how both were made, and every metric."""
 
 import hashlib
 import sys
@@ -21,7 +21,7 @@ from harness.tracking.reading import Reader
 from harness.tracking.recorded import Missing, Recorded
 from harness.tracking.store import MAX_PARAM
 
-TAKEN = ("time/", machine.PREFIX)  # what a training takes differs each time
+TAKEN = ("time/", machine.PREFIX)  # the time and resources of a training always differ
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class Check:
 
 @dataclass(frozen=True)
 class Agreement:
-    """One metric, or the weights, of both runs. apart: largest absolute difference, 0 when equal to
-    the last bit, NaN when they cannot be subtracted."""
+    """A metric, the weights or the predictions of both runs. apart: largest absolute difference;
+    0 if equal to the last bit, NaN if they cannot be subtracted."""
 
     what: str
     values: int
@@ -50,7 +50,7 @@ class Agreement:
 
 
 def check_settings(run: Recorded, settings: Config) -> None:
-    """Raise `ValueError` if the stored config.yaml is not that of the stored params."""
+    """Raise `ValueError` if the stored config.yaml does not match the stored params."""
     for key, value in configuration.leaves(settings).items():
         text = str(value)[:MAX_PARAM]
         if run.params.get(key, text) != text:
@@ -61,9 +61,9 @@ def check_settings(run: Recorded, settings: Config) -> None:
 
 
 def checks_of(reader: Reader, run: Recorded, files: Path, prepared: Prepared) -> list[Check]:
-    """Everything recorded about how the run was made, with how it would be made now."""
+    """Compare everything recorded about how the run was made with how it would be made now."""
     source = freeze.source()
-    then_code = run.tags.get("code.sha256", "")  # has a line of its own, below
+    then_code = run.tags.get("code.sha256", "")  # has its own check below
     checks = [
         Check(
             "settings, data, source of data/ nn/ training/",
@@ -87,7 +87,7 @@ def checks_of(reader: Reader, run: Recorded, files: Path, prepared: Prepared) ->
         return checks
     libraries = own_code.libraries(prepared.code)
     now = _lines(environment.describe(int(then.get("blas threads", 1)), libraries))
-    # An earlier version did not record the packages that own code imports.
+    # An earlier version did not record the packages that the user's code imports.
     unknown = {*environment.distributions(libraries)} - then.keys()
     for key in dict.fromkeys([*then, *now]):
         if key not in ("host", "commit") and key not in unknown:
@@ -115,7 +115,7 @@ def _lines(text: str) -> dict[str, str]:
 
 
 def compare(run: Recorded, again: Recorded) -> list[Agreement]:
-    """Every metric but the times and those of the machine, bit by bit."""
+    """Compare every metric bit by bit, except times and metrics of the machine."""
     agreements = []
     for key in sorted({*run.curves, *again.final}):
         is_new = key == PARAMETERS and key not in run.curves  # earlier versions had no such metric
@@ -137,7 +137,7 @@ def _agreement(what: str, then: NDArray[np.float64], now: NDArray[np.float64]) -
 
 
 def compare_weights(reader: Reader, run: Recorded, files: Path, new: Run) -> Agreement:
-    """The weights in the store and those of the new run; what the store lost is no agreement."""
+    """Compare the weights in the store with those of the new run; lost weights do not agree."""
     try:
         then, _ = checkpoint.load(reader.fetch(run, WEIGHTS, files))
     except ValueError as error:
@@ -152,7 +152,7 @@ def compare_weights(reader: Reader, run: Recorded, files: Path, new: Run) -> Agr
 
 
 def compare_predictions(reader: Reader, run: Recorded, files: Path, new: Run) -> Agreement:
-    """The predictions of the test set in the store and those of the new run."""
+    """Compare the predictions of the test set in the store with those of the new run."""
     try:
         then = _probabilities(reader.fetch(run, PREDICTIONS, files))
     except (ValueError, OSError, LookupError) as error:

@@ -1,4 +1,4 @@
-"""Tables of runs: one row a run or a setting, and which row is the best."""
+"""Tables of runs: one row per run or setting, and which row is the best."""
 
 import math
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from harness.runfolder.run import Run
 from harness.runfolder.status import RunStatus
 
 NOTHING = "-"
-LISTED = 30  # runs that `status` lists unless told otherwise
+LISTED = 30  # runs that `status` lists by default
 OTHER = " by other source"  # an accepted run
 
 
@@ -28,7 +28,7 @@ def objectives(histories: Sequence[History]) -> list[Objective]:
 
 
 def kinds(histories: Sequence[History]) -> list[tuple[str, Objective]]:
-    """The data set in words and the objective of each run: with both alike, runs are ranked."""
+    """The name of the data set and the objective of each run; equal pairs are ranked together."""
     names = data_sets.named([history.create["dataset"] for history in histories])
     return [
         (name, Objective.of(history.params)) for name, history in zip(names, histories, strict=True)
@@ -36,9 +36,9 @@ def kinds(histories: Sequence[History]) -> list[tuple[str, Objective]]:
 
 
 def best_row(histories: Sequence[History]) -> int | None:
-    """The index of the finished run with the best value of their objective; the first of equals.
+    """The index of the best finished run, the first of equals; None if there is none.
 
-    Raises `ValueError` if they have several objectives or data sets.
+    Raises `ValueError` if the runs have several objectives or data sets.
     """
     names = dict.fromkeys(name for name, _ in kinds(histories))
     if len(names) > 1:
@@ -64,7 +64,7 @@ def best_row(histories: Sequence[History]) -> int | None:
 
 
 def _title(histories: Sequence[History], best: int) -> str:
-    """What the mark of the best row means, and how many are equal to it."""
+    """A table's title: what the mark of the best row means, and how many rows are equal to it."""
     objective = Objective.of(histories[best].params)
     key = objective.best_key
     finished = [each.final for each in histories if each.status is RunStatus.FINISHED]
@@ -77,10 +77,10 @@ def _title(histories: Sequence[History], best: int) -> str:
 def sweep_tables(
     runs: Sequence[Run], histories: Sequence[History], plan: Plan | None
 ) -> list[Table]:
-    """A table for each data set and objective, whose runs are not ranked together.
+    """A table for each data set and objective, because only their runs are ranked together.
 
-    Its rows are the settings where some have several seeds, else the runs. Each of several tables
-    says what it is of.
+    Its rows are settings if some have several seeds, else runs. If there are several tables, their
+    titles name the data sets or objectives.
     """
     jobs = plan.jobs if plan is not None else ()
     found = kinds(histories)
@@ -105,7 +105,7 @@ def sweep_tables(
 def _setting_table(
     runs: Sequence[Run], histories: Sequence[History], plan: Plan | None
 ) -> Table | None:
-    """The table of the settings of a sweep; None where the rows are to be its runs."""
+    """The table of a sweep's settings; None if the rows should be its runs."""
     seeds = {history.params.get("seed") for history in histories}
     is_finished = any(history.status is RunStatus.FINISHED for history in histories)
     if plan is None or not is_finished or (len(seeds) < 2 and not plan.costs):
@@ -122,8 +122,8 @@ def _setting_table(
 def sweep_table(histories: Sequence[History], plan: Plan | None) -> Table:
     """One row per run: swept values (or the name), figures, status, run id.
 
-    The runs are of one data set and objective. Those of a search come in the order of their values,
-    of a sweep in that of its jobs.
+    The runs must have one data set and objective. The runs of a search are ordered by value, those
+    of a sweep by job.
     """
     best = best_row(histories)
     objective = (objectives(histories) or [DEFAULT])[0]
@@ -167,7 +167,7 @@ def _status(history: History) -> str:
 
 
 def figures(history: History) -> tuple[str, str, str, str]:
-    """A run's objective and the epoch that it counts of, its test metric and seconds, as text."""
+    """A run's objective, the epoch that it is from, its test metric and seconds, as text."""
     final, objective = history.final, Objective.of(history.params)
     best, test = final.get(objective.best_key), final.get(objective.test_key)
     return (

@@ -16,9 +16,9 @@ from harness.tracking.selection import of_plan
 
 
 def setting_table(runs: Sequence[Run], plan: Plan) -> FittedTable | None:
-    """One row per setting: the mean over the seeds that are finished, and what became of the rest.
+    """One row per setting: the mean over the finished seeds, and the status of the others.
 
-    runs: of the plan, of one data set and objective. None where rows of runs say more: no setting
+    runs: of the plan, with one data set and objective. None if rows of runs say more: no setting
     has several seeds or a cost, or some runs repeat one. Raises `ValueError` if no run is finished.
     """
     recorded = [from_journal(run) for run in runs]
@@ -79,7 +79,7 @@ def _title(standings: Sequence[Standing]) -> str:
 
 
 def _cells(standing: Standing | None, setting: Setting) -> list[str]:
-    """The cells of a row without its last one. standing: None if no seed of it is finished."""
+    """The cells of a row without its last one. standing: None if no seed is finished."""
     total = len(setting.runs)
     if standing is None:
         rest = 4 + len(setting.costs) + bool(setting.costs)
@@ -100,7 +100,7 @@ def _cells(standing: Standing | None, setting: Setting) -> list[str]:
 
 
 def seeds_text(seeds: Sequence[str]) -> str:
-    """Seeds in order, as short as they can be listed: `1 to 4, 9`."""
+    """Seeds in order, three or more in a row as a range: `1 to 4, 9`."""
     parts: list[list[str]] = []
     for seed in sorted(seeds, key=natural):
         if parts and seed == _after(parts[-1][-1]):
@@ -117,7 +117,7 @@ def _after(seed: str) -> str | None:
 
 
 def _status(runs: Sequence[Recorded], others: set[str]) -> str:
-    """`FINISHED`, or how many seeds are, and which are not: `2 FINISHED, 1 FAILED (seed 3)`."""
+    """`FINISHED` if all seeds are, else a count of each status: `2 FINISHED, 1 FAILED (seed 3)`."""
     seeds: dict[RunStatus, list[str]] = defaultdict(list)
     for run in runs:
         seeds[run.status].append(run.params.get("seed", ""))

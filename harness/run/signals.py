@@ -18,28 +18,28 @@ _arrived: list[int] = []
 
 
 def exit_at_the_first() -> None:
-    """From now on a signal ends this process at once, without a word: nothing is made yet.
+    """Let the first signal end this process silently, because nothing has been created.
 
-    An exception in the middle of an import would show as an error of some library.
+    An exception during an import would look like an error of some library.
     """
     for number in NUMBERS:
         signal.signal(number, lambda *_: os._exit(ExitStatus.INTERRUPTED))
 
 
 def raise_at_the_first() -> None:
-    """From now on the first signal raises `KeyboardInterrupt`, so that what is half made ends."""
+    """Let the first signal raise `KeyboardInterrupt`, so that unfinished work is cleaned up."""
     for number in NUMBERS:
         signal.signal(number, _interrupt)
 
 
 def exit_at_the_next() -> None:
-    """From now on a signal ends this process at once."""
+    """Let the next signal end this process at once."""
     for number in NUMBERS:
         signal.signal(number, _exit)
 
 
 def interrupt_at_end_of_input() -> None:
-    """From now on the end of standard input is an interrupt: the process at its other end died."""
+    """Send SIGINT when standard input ends, because the process at its other end has died."""
     threading.Thread(target=_await_end_of_input, daemon=True).start()
 
 
@@ -51,7 +51,7 @@ def raise_again() -> None:
 
 @contextmanager
 def setting_event() -> Iterator[threading.Event]:
-    """Let the first signal set an event, instead of raising in the middle of a library.
+    """Let the first signal set an event, instead of raising an exception inside a library.
 
     The threads that wait for jobs see the event and stop them; then the command ends as usual. The
     second signal ends it at once.
@@ -78,8 +78,8 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _exit(number: int, frame: FrameType | None) -> None:
-    """End at once; jobs and delivery see it on their pipes and end as well."""
-    with suppress(OSError):  # not `print`: the signal may have come in the middle of one
+    """Exit at once; the jobs and the delivery process also exit, because their pipes close."""
+    with suppress(OSError):  # not `print`, which the signal may have interrupted
         os.write(1, STOPPED)
     os._exit(ExitStatus.INTERRUPTED)
 

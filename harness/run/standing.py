@@ -1,7 +1,7 @@
-"""How far runs are while they are trained: progress, value and rank so far, time left.
+"""The standing of runs during training: progress, value and rank so far, time left.
 
-The rank is a range, because validation examples are a sample: a run may have every rank from the
-one it has if each other run is as bad as its interval allows, to the one if each is as good.
+The rank is a range, because validation examples are a sample. For the best rank, the run is at the
+better end of its interval and the others are at the worse end; for the worst rank, the reverse.
 """
 
 import time
@@ -18,20 +18,20 @@ from harness.runfolder.history import History
 from harness.runfolder.objective import Objective
 from harness.runfolder.status import RunStatus
 
-RECENT = 5  # epochs whose median duration is that of those to come
+RECENT = 5  # epochs whose median duration predicts that of later ones
 FRACTIONS = ("error", "accuracy")
 
 
 @dataclass(frozen=True)
 class Standing:
-    """One run among those that are watched.
+    """The standing of one run.
 
-    data_set: in words. objective: the metric by which it is judged. status: KILLED if its process
+    data_set: its name. objective: the metric by which it is judged. status: KILLED if its process
     died without a record. curve: the objective, epoch by epoch. value: the objective at the epoch
-    that counts so far, None before the first one. interval: Wilson's 95 % interval of it where it
-    is the share of validation examples, else the value twice. ranks: the best and the worst rank
-    that it may have among the runs of the same data set and objective. left_s: seconds until its
-    last epoch, None if that is unknown or nothing trains it.
+    that counts so far; None before the first one. interval: Wilson's 95 % interval of the value if
+    it is a share of validation examples, else the value twice. ranks: the best and the worst rank
+    that it can have among the runs of the same data set and objective. left_s: seconds until its
+    last epoch ends; None if that is unknown or no process trains it.
     """
 
     history: History
@@ -46,19 +46,19 @@ class Standing:
 
     @property
     def total(self) -> int:
-        """The epochs that it is to train."""
+        """The number of epochs to train."""
         return int(self.history.params["epochs"])
 
     @property
     def kind(self) -> tuple[str, Objective]:
-        """What it is ranked within: its data set and its objective."""
+        """Its data set and objective; runs of the same kind are ranked together."""
         return self.data_set, self.objective
 
 
 def standings(
     histories: Sequence[History], is_live: Callable[[History], bool]
 ) -> tuple[Standing, ...]:
-    """The standing of each run. is_live: whether a process trains the run, asked if it may."""
+    """The standing of each run. is_live: whether a process trains it; only called if RUNNING."""
     found = []
     names = data_sets.named([history.create["dataset"] for history in histories])
     for name, history in zip(names, histories, strict=True):
@@ -75,10 +75,10 @@ def standings(
 
 
 def left_in_all_s(found: Sequence[Standing]) -> float | None:
-    """Seconds until every run is over that is trained or not yet started.
+    """Seconds until every running run, and every run that has not started, has ended.
 
-    A run that has not started takes as long as those that have, on average, and starts when one
-    that is trained now ends. None when nothing is being trained, or no epoch has ended.
+    A run that has not started is assumed to take as long as the others do on average, and to start
+    when a running one ends. None if no run is running or no epoch has ended.
     """
     running = [each.left_s for each in found if each.status is RunStatus.RUNNING]
     known = [left for left in running if left is not None]
@@ -96,7 +96,7 @@ def left_in_all_s(found: Sequence[Standing]) -> float | None:
 
 
 def _value(history: History, objective: Objective, curve: Sequence[float]) -> float | None:
-    """The objective at the epoch that counts, of those that are done."""
+    """The objective at the epoch that counts so far; None before the first one."""
     if objective.best_key in history.final:
         return history.final[objective.best_key]
     if not curve:
@@ -113,7 +113,7 @@ def _interval(history: History, objective: Objective, value: float) -> tuple[flo
 
 
 def _ranked(found: Sequence[Standing]) -> tuple[Standing, ...]:
-    """The same with their ranks, among those of the same data set and objective."""
+    """Add the rank of each among those of the same data set and objective."""
     kinds: dict[tuple[str, Objective], list[tuple[float, float]]] = {}
     for each in found:
         if each.interval is not None:
@@ -133,18 +133,18 @@ def _ranked(found: Sequence[Standing]) -> tuple[Standing, ...]:
 
 
 def _bounds(objective: Objective, interval: tuple[float, float]) -> tuple[float, float]:
-    """What `Objective.order` gives for the better and for the worse end of an interval."""
+    """`Objective.order` of the better and of the worse end of an interval."""
     better, worse = sorted(map(objective.order, interval))
     return better, worse
 
 
 def _left_s(history: History) -> float | None:
-    """Seconds until the last epoch, by the median of the newest ones; None before the first."""
+    """Seconds until the last epoch ends, by the median of recent ones; None before the first."""
     seconds = history.curve(metrics.EPOCH_S)[-RECENT:]
     if not seconds:
         return None
     of_epoch = median(seconds)
     since = time.time() - float(history.epochs[-1]["ms"]) / 1000
-    begun = min(max(0.0, since), of_epoch)  # of the epoch that is trained now
+    begun = min(max(0.0, since), of_epoch)  # spent on the current epoch
     to_come = int(history.params["epochs"]) - len(history.epochs)
     return max(0.0, to_come * of_epoch - begun)

@@ -1,4 +1,4 @@
-"""The table of runs that are trained: one line each, with the curve as a sparkline."""
+"""The table of runs in training: one line each, with the curve as a sparkline."""
 
 from collections.abc import Mapping, Sequence
 from math import ceil
@@ -18,10 +18,10 @@ BARS, PLAIN_BARS = "▁▂▃▄▅▆▇█", "_.-~=+*#"
 def standing_table(
     rows: Sequence[Standing], names: Mapping[str, str], mark: int | None = None
 ) -> FittedTable:
-    """One line per run; of several data sets or objectives, each names its own.
+    """One line per run; with several data sets or objectives, each line names its own.
 
-    names: by run, where it is not the run's own. mark: the number of the chosen row, in a display
-    that is drawn again and again; None for a table that is printed.
+    names: by run id, if not the run's own. mark: the number of the selected row in a live display;
+    None for a table that is printed.
     """
     different = objectives([each.history for each in rows])
     sets = {each.data_set for each in rows}
@@ -79,7 +79,7 @@ def state(standing: Standing) -> str:
 
 
 def sparkline(curve: Sequence[float], bars: str = BARS, width: int = CURVE) -> str:
-    """A curve as bars, at most `width`; each is the last value of its part. bars: low to high."""
+    """A curve as at most `width` bars; each is the last value of its part. bars: low to high."""
     finite = [value for value in curve if value - value == 0]
     if not finite:
         return ""

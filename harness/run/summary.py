@@ -1,4 +1,4 @@
-"""The end of a command: table, links, failures, exit status."""
+"""Print the end of a command: table, links, failures; choose its exit status."""
 
 import shlex
 import sys
@@ -33,7 +33,7 @@ def summarize(
 ) -> ExitStatus:
     """Print everything; returns the exit status. plan: None for a single run.
 
-    elsewhere: the runs of a search that other commands go on to train.
+    elsewhere: the runs of a search that other commands are still training.
     """
     histories = [run.history() for run in runs]
     tables = sweep_tables(runs, histories, plan)
@@ -85,7 +85,7 @@ def _print_failures(
 
 
 def _print_unchecked(histories: Sequence[History]) -> None:
-    """Say which test metrics of own trainers could not be compared with predictions."""
+    """Print which test metrics of custom trainers could not be checked against predictions."""
     unchecked: dict[tuple[str, str], int] = {}
     for history in histories:
         trainer = str(history.params["trainer.name"])
@@ -104,7 +104,7 @@ def _print_unchecked(histories: Sequence[History]) -> None:
 def _print_delivery(plan: Plan | None, report: Report, target: Target, outputs: Path) -> None:
     address = UI if target.database is not None else str(target).rstrip("/")
     if report.experiments:
-        where: dict[str, str] = {}  # runs of earlier commands stay in the experiment of those
+        where: dict[str, str] = {}  # runs of earlier commands stay in their experiment
         if len(report.experiments) > 1:
             where = {number: f"   in {name}" for name, number in report.experiments.items()}
         if target.database is None:
@@ -130,7 +130,7 @@ def _print_delivery(plan: Plan | None, report: Report, target: Target, outputs: 
 
 
 def _other_names(plan: Plan, outputs: Path) -> str:
-    """The jobs whose runs an earlier command made and the store has under another name."""
+    """The jobs whose runs have another name in the store, given by an earlier command."""
     runs = [run for run in plan.readable_runs(outputs) if run.name != run.create["name"]]
     words = [f"{run.name} is {run.create['name']} ({run.id})" for run in runs[:MOST_NAMES]]
     more = [f"{len(runs) - MOST_NAMES} more"] if len(runs) > MOST_NAMES else []
@@ -138,7 +138,7 @@ def _other_names(plan: Plan, outputs: Path) -> str:
 
 
 def _print_what_next(run: Run, history: History) -> None:
-    """Where a single run's picture and folder are, and a command that goes on from it."""
+    """Print where a single run's plot and folder are, and a command to type next."""
     if LEARNING_CURVES in history.artifacts:
         print(f"learning curves:           {run.folder / LEARNING_CURVES}")
     print(f"folder:                    {run.folder}")
@@ -158,7 +158,7 @@ def _print_how_to_continue(histories: Sequence[History], plan: Plan | None, outp
 
 
 def _is_stopped(run: Run, history: History) -> bool:
-    """Whether a run was ended from outside, so that it can be continued as it is."""
+    """Whether a run was stopped from outside and can be continued."""
     return history.status is RunStatus.KILLED and not history.is_pruned and not run.is_live()
 
 

@@ -1,4 +1,4 @@
-"""A sweep in a file: `-m sweep=NAME` reads `sweep/NAME.yaml`, and `sweep=FILE.yaml` that file.
+"""A sweep in a file: `-m sweep=NAME` reads `sweep/NAME.yaml`; `sweep=FILE.yaml` reads that file.
 
     seed: range(3)                a key beside `grids` applies to all blocks
     grids:
@@ -9,10 +9,10 @@
     exclude:                      a job is left out when it matches all keys of an entry
       - {optimizer: adamw, lr: 0.002}
 
-A value is written as on the command line, also `range(3)` and `choice(a,b)`; a list has several.
-A value that is itself a list is a list in the list: `width: [[512, 256], [128]]`.
+Values are written as on the command line, including `range(3)` and `choice(a,b)`; a list has
+several. A value that is itself a list goes inside that list: `width: [[512, 256], [128]]`.
 
-The union of the blocks is one sweep, in the file's order; equal jobs are one. Overrides on the
+The union of the blocks is one sweep, in the file's order; equal jobs are merged. Overrides on the
 command line apply to all blocks and replace the file's values of the same key.
 """
 
@@ -46,7 +46,7 @@ class Block:
 
 @dataclass(frozen=True)
 class SweepFile:
-    """The content of a file, every key and value of it known to Hydra's grammar."""
+    """The content of a file; Hydra's parser has accepted every key and value."""
 
     path: Path
     blocks: list[Block]
@@ -102,7 +102,7 @@ def _find(name: str) -> Path:
 
 
 class _Loader(yaml.BaseLoader):
-    """Reads every value as the text that is typed; refuses a key that is given twice."""
+    """Reads every value as typed text; refuses a key that is given twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """See `yaml.constructor.BaseConstructor`."""
@@ -144,7 +144,7 @@ def _shown(content: Any) -> str:
 
 
 def _grid(place: str, content: Mapping[str, Any]) -> Grid:
-    """The overrides that keys with values stand for. Raises `ConfigError` naming the place."""
+    """Turn keys with values into overrides. Raises `ConfigError` that names the place."""
     grid: Grid = {}
     for key, values in content.items():
         with _at(place):
@@ -167,7 +167,7 @@ def _at(place: str) -> Iterator[None]:
 
 
 def _check_key(key: str, values: Any) -> None:
-    """Refuse what is no key of a run. Raises `ConfigError`."""
+    """Refuse anything that is not a key of a run. Raises `ConfigError`."""
     if key in COMMAND_KEYS:
         raise ConfigError(f"{key}: is a key of the command; give it on the command line")
     if key.partition("/")[0].partition(".")[0] == "hydra":
@@ -186,7 +186,7 @@ def _typed(key: str, value: Any) -> str:
         return f"[{','.join(_typed(key, each) for each in value)}]"
     if not isinstance(value, str) or not value.strip():
         raise ConfigError(f"{key}: expected a value or a list of values, found {_shown(value)}")
-    if value.count("(") != value.count(")"):  # YAML has split it at its comma
+    if value.count("(") != value.count(")"):  # YAML split it at its comma
         raise ConfigError(
             f"{key}={value}: inside {{}} or [], YAML needs quotes around a value with a comma: "
             f'{key}: "range(1,3)"'

@@ -1,4 +1,4 @@
-"""The jobs of a sweep file: its blocks expanded, without what it excludes."""
+"""Expand the blocks of a sweep file into jobs, without the excluded ones."""
 
 import itertools
 import math
@@ -63,7 +63,7 @@ def _config(
     """The validated configuration of a combination; None when it is excluded."""
     chosen = {key: _text(line) for key, line in combination}
     # Before composing: a combination may be excluded because it is not valid.
-    if sum(each.matches(chosen.get) for each in exclusions):  # all of them count
+    if sum(each.matches(chosen.get) for each in exclusions):  # not `any`: each counts its matches
         return None
     try:
         config = parsed(compose, [line for _, line in combination])
@@ -99,9 +99,9 @@ class _Exclusion:
 
 
 def _named(found: list[tuple[tuple[Choice, ...], Config]]) -> list[Job]:
-    """The jobs, each with its value of every key that varies over all of them.
+    """The jobs, each with its value of every key that varies among them.
 
-    A job's name has only those that its own block or the command line gives.
+    A job's name has only the keys that its own block or the command line gives.
     """
     keys = _ordered(combination for combination, _ in found)
     chosen = [{key: _text(line) for key, line in combination} for combination, _ in found]
@@ -120,7 +120,7 @@ def _named(found: list[tuple[tuple[Choice, ...], Config]]) -> list[Job]:
 
 
 def _ordered(combinations: Iterable[tuple[Choice, ...]]) -> list[str]:
-    """The keys of all combinations; one that only some have precedes the next known one there."""
+    """The keys of all combinations; a new key goes before the known key that follows it."""
     keys: list[str] = []
     for combination in combinations:
         at = len(keys)

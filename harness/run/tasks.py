@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Task:
-    """What a command is about to do. runs: their ids; sweep: the id of the sweep or search."""
+    """What a command will do. runs: the ids of its runs; sweep: the id of its sweep or search."""
 
     carry_out: Callable[[], ExitStatus]
     outputs: Path
@@ -135,7 +135,7 @@ def check(
 ) -> list[Job]:
     """The jobs, fully validated before anything is created.
 
-    is_preview: nothing will be created, so that `outputs` need not be writable.
+    is_preview: nothing will be created, so `outputs` need not be writable.
     """
     if line.sweep is not None:
         from harness.run import sweep_jobs
@@ -150,7 +150,7 @@ def check(
     for job in jobs:
         with freeze.naming(job):
             decided.append(freeze.with_backend(job))
-    jobs = compose.different(decided)  # `backend=auto,numba` may be one job
+    jobs = compose.different(decided)  # `backend=auto,numba` can be one job
     _check_common(jobs)
     if line.limits.until:
         from harness.run import until
@@ -192,12 +192,12 @@ def _check_common(jobs: list[Job]) -> None:
 
 
 def _check_energy(line: CommandLine, engines: Engines) -> None:
-    if not isinstance(engines.launcher, SlurmLauncher):  # whose machines are others
+    if not isinstance(engines.launcher, SlurmLauncher):  # its jobs run on other machines
         costs.check_energy(line.costs)
 
 
 def _check_folder(outputs: Path) -> None:
-    """Raise `ConfigError` unless runs can be made in outputs, or in what is there of its path."""
+    """Raise `ConfigError` unless runs can be made in outputs or its nearest existing parent."""
     if why := unwritable(outputs):
         raise ConfigError(why)
 
@@ -205,10 +205,10 @@ def _check_folder(outputs: Path) -> None:
 def unwritable(outputs: Path) -> str:
     """Why no runs can be made in outputs; empty if they can.
 
-    Raises `ConfigError` for a file, and for a link to nothing, as to a disk that is not mounted.
+    Raises `ConfigError` for a file, and for a broken link, such as to a disk that is not mounted.
     """
     runs = folder.runs_folder(outputs)
-    # False also for what may not be looked at.
+    # `allows` is also False for a path that this process has no permission to look at.
     there = next(
         each for each in (runs, *runs.parents) if allows(each, os.F_OK) or each.is_symlink()
     )
@@ -235,9 +235,9 @@ def _check_driver(target: Target | None) -> None:
 
 
 def _is_numba_broken(prestart: Prestart, configs: list[Config]) -> bool:
-    """Whether a prepared process failed to load the Numba that a configuration uses.
+    """Whether a pre-started process failed to load Numba and a configuration uses it.
 
-    Asked last, because it waits for that process. From then on Numba is known to be broken.
+    Called last, because it waits for that process. Later checks then treat Numba as broken.
     """
     if all(getattr(config, "backend", None) != "numba" for config in configs):
         return False

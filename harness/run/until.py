@@ -2,8 +2,8 @@
 
 Every setting gets three seeds, then one more at a time until a single setting is left, the seeds
 of the command are used up, or a limit is reached: `budget=2h`, `max_jobs=N`, `max_epochs=N`. Which
-setting is ended follows from the values of the runs alone (`analysis/sequential.py`), so a repeated
-command goes on where it was.
+settings are dropped depends only on the values of the runs (`analysis/sequential.py`), so a
+repeated command continues where it stopped.
 """
 
 import math
@@ -32,9 +32,9 @@ SEED = "seed"
 
 
 class Deciding:
-    """The jobs of a sweep with `until=decided`, and which of them are to be trained.
+    """Chooses which jobs of a sweep with `until=decided` are trained.
 
-    plan: of the jobs that were made so far; it grows. seeds: the most of a setting.
+    plan: the jobs that were made so far; it grows. seeds: the most seeds of a setting.
     """
 
     def __init__(
@@ -65,10 +65,10 @@ class Deciding:
         return self.plan.runs(self._outputs)
 
     def more(self, slots: int) -> list[Run]:
-        """Judge the runs that were trained, and make those of the next seed; none when it is over.
+        """Judge the trained runs and make those of the next seed; none if the sweep is over.
 
         slots: how many jobs are trained at the same time. Prints which settings cannot be the best,
-        and keeps in the plan what was decided.
+        and saves the verdict in the plan.
         """
         histories = {run.id: run.history() for run in self.runs()}
         by_key = {job.key: histories[job.run] for job in self.plan.jobs}
@@ -106,7 +106,7 @@ class Deciding:
     def _values(self, jobs: list[Prepared], histories: Mapping[str, History]) -> list[float] | None:
         """The objective of a setting's runs in the order of their seeds, lower is better.
 
-        None if one of them has none, because it failed.
+        None if one of the runs failed and has no value.
         """
         found = [histories[each.key] for each in jobs if each.key in histories]
         key = self._objective.best_key
@@ -116,14 +116,14 @@ class Deciding:
         return values if all(map(math.isfinite, values)) else None
 
     def _next(self, left: list[str], histories: Mapping[str, History]) -> list[Prepared]:
-        """The job of the next seed of each setting that is left."""
+        """The job of the next seed of each remaining setting."""
         later = ([e for e in self._settings[name] if e.key not in histories] for name in left)
         return [jobs[0] for jobs in later if jobs]
 
     def _why_over(
         self, left: list[str], jobs: list[Prepared], histories: list[History], slots: int
     ) -> str:
-        """Why no more seeds are trained; empty while it goes on."""
+        """Why no more seeds are trained; empty while the sweep continues."""
         limits, done = self._limits, [each for each in histories if each.epochs]
         if len(left) < 2:
             return "no other one is left" if left else "nothing was trained to the end"
@@ -157,7 +157,7 @@ class Deciding:
 
 
 def by_setting(jobs: Sequence[Job]) -> dict[str, list[int]]:
-    """The places of the jobs of each setting, by its name, in the order of their seeds."""
+    """The indices of each setting's jobs, by the setting's name, in the order of their seeds."""
     keys = [key for key in jobs[0].swept if key != SEED]
     shown = {key: short([job.swept[key] for job in jobs]) for key in keys}
     settings: dict[str, list[int]] = {}
@@ -168,7 +168,7 @@ def by_setting(jobs: Sequence[Job]) -> dict[str, list[int]]:
 
 
 def check(jobs: Sequence[Job], limits: Limits) -> None:
-    """Raise `ConfigError` for jobs among which nothing can be decided within the limits."""
+    """Raise `ConfigError` if nothing can be decided among these jobs within the limits."""
     settings = by_setting(jobs)
     seeds = {tuple(jobs[i].swept.get(SEED, "") for i in places) for places in settings.values()}
     if len(settings) < 2:
@@ -205,12 +205,12 @@ def check(jobs: Sequence[Job], limits: Limits) -> None:
 
 
 def first_round(jobs: Sequence[Job]) -> list[Job]:
-    """The jobs that are trained in any case, in their order."""
+    """The jobs that are always trained, in their order."""
     return [jobs[i] for i in sorted(i for e in by_setting(jobs).values() for i in e[:FIRST_LOOK])]
 
 
 def rest(jobs: Sequence[Job], limits: Limits) -> str:
-    """A line about the jobs that may follow the first round."""
+    """A line about the jobs that can follow the first round."""
     most = len(jobs) if limits.max_jobs is None else min(limits.max_jobs, len(jobs))
     return (
         f"until={UNTIL}: listed are the first {FIRST_LOOK} seeds of each setting; at most "

@@ -1,4 +1,4 @@
-"""Selected runs, read again while they are trained: where each stands, and the time left."""
+"""Selected runs, reread during training: the standing of each, and the time left."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -21,13 +21,13 @@ ORDER = (
 
 
 class Watched:
-    """The runs of a selection. all: where each stands; rows: those that have begun.
+    """The runs of a selection. all: the standing of each; rows: of those that have started.
 
-    Of the rows, running ones come first.
+    Running ones come first in the rows.
     """
 
     def __init__(self, outputs: Folders, words: Sequence[str]) -> None:
-        """Raises `ValueError` when the words mean no run."""
+        """Raises `ValueError` if the words select no run."""
         self._outputs, self._words = outputs, words
         self._known: dict[Path, tuple[tuple[int, int], History]] = {}
         self.list()
@@ -37,9 +37,9 @@ class Watched:
         self.read()
 
     def list(self) -> None:
-        """Look for new runs; those that were removed meanwhile are not shown any more.
+        """Look for new runs and drop those that were removed.
 
-        Raises `ValueError` when the words mean nothing any more.
+        Raises `ValueError` if the words no longer select anything.
         """
         self._selected = select(self._outputs, self._words)
 
@@ -69,15 +69,15 @@ class Watched:
 
     @property
     def names(self) -> dict[str, str]:
-        """The names of the runs of a sweep, by run."""
+        """The names of the runs of a sweep, by run id."""
         return {} if self.plan is None else self.plan.names
 
     def run(self, standing: Standing) -> Run:
-        """The run that stands there."""
+        """The run of a standing."""
         return next(each for each in self._selected.runs if each.id == standing.history.run)
 
     def heading(self) -> str:
-        """What is watched, how many runs of it are in which state, and the time left."""
+        """What is watched, how many runs are in each state, and the time left."""
         title = self._selected.title if self.plan is None else f"sweep {self.plan.title}"
         kinds = [each.kind for each in self.all]
         counts = Counter(map(state, sorted(self.all, key=partial(_place, kinds=kinds))))
@@ -89,9 +89,9 @@ class Watched:
 
 
 def _place(standing: Standing, kinds: Sequence[object]) -> tuple[int, tuple[float, ...]]:
-    """Running ones first, then those that failed, then finished and pruned ones by rank.
+    """A sort key: running ones first, then failed ones, then finished and pruned ones by rank.
 
-    kinds: of all runs; those of the first kind come first, because they have ranks of their own.
+    kinds: of all runs. Finished ones are grouped by kind, because each kind has its own ranks.
     """
     status = RunStatus.FINISHED if standing.history.is_pruned else standing.status
     is_over = status is RunStatus.FINISHED
