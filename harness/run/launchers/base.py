@@ -22,14 +22,14 @@ class Launcher(Protocol):
     """How many jobs a search keeps running at the same time."""
 
     def run(self, runs: Sequence[Run], on_end: OnEnd) -> None:
-        """Train all these runs and call `on_end` with each one that was trained here and is over.
+        """Train all these runs and call `on_end` with each one that was trained here and has ended.
 
-        Those that another command trains are waited for, and continued here when it dies.
-        Raises `KeyboardInterrupt` when a signal ended it early.
+        Waits for runs that another command trains, and continues them here if it dies. Raises
+        `KeyboardInterrupt` if a signal stops it early.
         """
 
     def attend(self, run: Run, decide: Decision, pause: int | None = None) -> None:
         """Train one run without output, to its end or until `decide` stops it. Thread-safe.
 
-        pause: the epoch after which the job ends itself, with a checkpoint; None: it does not.
+        pause: the epoch after which the job ends with a checkpoint; None: the last one.
         """

@@ -11,7 +11,7 @@ from harness.runfolder.config import ConfigError
 
 
 def create(settings: Launcher, outputs: Path, threads: int, prestart: Prestart) -> base.Launcher:
-    """The launcher of jobs that must have this many BLAS threads each."""
+    """Create the launcher. threads: the BLAS threads that each job must have."""
     match settings:
         case BasicLauncher():
             return Basic(prestart)
@@ -24,7 +24,7 @@ def create(settings: Launcher, outputs: Path, threads: int, prestart: Prestart) 
 
 
 def check(settings: Launcher, threads: int, *, is_sweep: bool) -> None:
-    """Raise `ConfigError` when the launcher cannot do what is asked.
+    """Raise `ConfigError` if the launcher cannot run these jobs.
 
     threads: the BLAS threads of the job that needs most.
     """

@@ -1,4 +1,4 @@
-"""A job that the server forks (job/forkserver.py), seen from the command.
+"""The command's side of a job that the server forks (job/forkserver.py).
 
 Like prestart.py, it imports as little as possible.
 """
@@ -26,7 +26,7 @@ class Fork:
         Raises `ConnectionError` when there is no job: the server died or refused.
         """
         self.stdin, self._status_fd = stdin, status_fd
-        self.returncode: int | Any = None  # typed as `Popen` has it
+        self.returncode: int | Any = None  # the type that `Popen` declares
         pid = self._number()
         if pid is None or pid <= 0:  # zero or less: the status of a job that died before its pid
             stdin.close()
@@ -48,7 +48,7 @@ class Fork:
             if not poll.poll(None if timeout is None else 1000 * timeout):
                 raise subprocess.TimeoutExpired("a forked job", timeout or 0)
             code = self._number()
-            if code is None:  # the server was killed, and the job probably as well
+            if code is None:  # the server was killed, and probably the job too
                 code = -signal.SIGKILL
                 deadline = math.inf if timeout is None else time.monotonic() + timeout
                 while not self._is_dead():  # its locks are released after its pipes

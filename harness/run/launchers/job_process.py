@@ -17,12 +17,12 @@ LOG = "job.log"
 
 
 class JobProcess:
-    """A job, bound to this process by a pipe: when this process dies, the job ends.
+    """A job, connected to this process by a pipe: if this process dies, the job ends.
 
     process: a job that waits for its run folder. quiet: its output goes to `job.log` in the run
     folder. cores: how many it may use; None: all. alone: the caller prints its failure at once, so
     the job does not. pause: the epoch after which it ends; None: the last one. Leaving the context
-    ends the job if it still runs, with time for its end record.
+    ends the job if it still runs, and gives it time to write its end record.
     """
 
     def __init__(
@@ -46,9 +46,9 @@ class JobProcess:
             process.stdin.flush()
 
     def wait(self, timeout: float | None = None) -> RunStatus | None:
-        """Wait for the job to end; returns the run's status by its journal.
+        """Wait for the job to end; returns the run's status from its journal.
 
-        None: it still runs after `timeout` seconds.
+        Returns None if it still runs after `timeout` seconds.
         """
         try:
             self._process.wait(timeout)

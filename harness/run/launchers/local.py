@@ -17,9 +17,9 @@ POLL_S = 0.1
 
 
 class Basic:
-    """One job after the other, each with its own progress bar; the next one starts up meanwhile.
+    """One job after the other, each with its own progress bar, while the next one starts up.
 
-    A job among several prints its failure when it fails; that of a single one comes at the end.
+    With several jobs, each prints its failure at once; that of a single job is printed at the end.
     """
 
     slots = 1
@@ -30,7 +30,7 @@ class Basic:
     def run(self, runs: Sequence[Run], on_end: OnEnd) -> None:
         """See `Launcher`; `on_end` is called while the next job trains."""
         shared = Shared(runs)
-        ended: list[Run] = []  # those for which `on_end` is still to be called
+        ended: list[Run] = []  # `on_end` must still be called for these
 
         def pause(seconds: float) -> None:
             while ended:
@@ -58,14 +58,14 @@ class Basic:
 
 
 class Parallel:
-    """Several jobs at the same time, one thread waiting for each job's process.
+    """Several jobs at the same time; one thread waits for each job's process.
 
-    Jobs times BLAS threads stay within the cores. Threads and not a process pool, because a pool is
-    broken as a whole when one of its workers is killed; here that costs one job.
+    Jobs times BLAS threads never exceed the cores. This uses threads, because a process pool breaks
+    when one of its workers is killed; here that costs one job.
     """
 
     def __init__(self, n_jobs: int | None, threads: int, prestart: Prestart) -> None:
-        """n_jobs: most jobs at once; None or -1: as many as the cores allow. threads: of each."""
+        """n_jobs: most jobs at once; None or -1: as many as the cores allow. threads: per job."""
         allotted = cores()
         most = max(1, allotted // threads)
         self.slots = most if n_jobs in (None, -1) else min(n_jobs, most)
@@ -100,7 +100,7 @@ class Parallel:
                         if run is not None and is_ours and not stop.is_set():
                             on_end(run)
                 except BaseException:
-                    stop.set()  # the pool waits for its threads
+                    stop.set()  # leaving the pool waits for its threads
                     raise
         if stop.is_set():
             raise KeyboardInterrupt
@@ -111,7 +111,7 @@ class Parallel:
 
 
 def _attend(run: Run, decide: Decision, cores: int, prestart: Prestart, pause: int | None) -> None:
-    while run.is_live():  # the job of a command that was killed is ending
+    while run.is_live():  # the job of a killed command is still ending
         if decide() is not None:
             return
         time.sleep(POLL_S)

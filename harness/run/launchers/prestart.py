@@ -1,8 +1,8 @@
 """Pre-started job processes: imports done, waiting for a run folder.
 
 On Linux, a server process that has imported everything forks the jobs (job/forkserver.py);
-elsewhere the next job is started in advance. A command does that first, before its own imports and
-checks, so this module imports as little as possible.
+elsewhere the next job is started in advance. A command does this before its own imports and checks,
+so this module imports as little as possible.
 """
 
 import socket
@@ -33,9 +33,9 @@ class Prestart:
         self._numba_failure: str | None = None
 
     def start(self) -> None:
-        """Start the server, or the next job, unless it is there. Thread-safe.
+        """Start the server, or the next job, unless it is running. Thread-safe.
 
-        Where no process can be started, nothing is prepared; the job that needs one says why.
+        If no process can be started, nothing is prepared; the job that needs one reports why.
         """
         with self._lock:
             if self._prepared is not None and self._prepared.poll() is None:
@@ -57,8 +57,8 @@ class Prestart:
     def start_for(self, arguments: Sequence[str]) -> None:
         """Start what a command with these arguments will need.
 
-        Hydra's parser takes longer to import than this may take, so the arguments are compared as
-        text; a wrong guess costs a process that is not used.
+        Importing Hydra's parser would take too long here, so the arguments are compared as text. A
+        wrong guess only costs an unused process.
         """
         training = ("-m", "--multirun", "-cd", "--config-dir", "--ids")
         if any(text.startswith("-") and text not in training for text in arguments):
@@ -67,10 +67,10 @@ class Prestart:
             self.start()
 
     def numba_failure(self) -> str:
-        """Why jobs cannot use Numba, in words, empty when they can.
+        """Why jobs cannot use Numba, in words; empty if they can.
 
-        The server loads it in any case, so that this waits for the server. Without one, this loads
-        it here. A server that dies is started once more, as somebody may have killed it.
+        The server always loads Numba, so this waits for the server. Without one, this process loads
+        it. A server that dies is restarted once, because someone may have killed it.
         """
         if self._numba_failure is None:
             self._numba_failure = self._load_numba()
@@ -90,7 +90,7 @@ class Prestart:
         return "Numba ended the process that loaded it; repair it"
 
     def take(self) -> Process:
-        """A job that waits for its run folder, prepared if there is one. Thread-safe."""
+        """A job that waits for its run folder, pre-started if possible. Thread-safe."""
         self.start()
         with self._lock:
             requests = self._requests
@@ -118,7 +118,7 @@ class Prestart:
 
 
 def _line(connection: socket.socket) -> str:
-    """The next line; empty when the connection ends before it does."""
+    """The next line; empty if the connection closes before the line ends."""
     content = b""
     with suppress(ConnectionError):
         while more := connection.recv(4096):

@@ -25,7 +25,7 @@ class Scoreboard:
     """Jobs done, running and failed, the best result so far, and the time left.
 
     A live bar in a terminal; elsewhere a line for every job that ends. total: the number of jobs,
-    when more than `runs` will be added. Use it as a context manager. Thread-safe.
+    if more than `runs` will be added. Use it as a context manager. Thread-safe.
     """
 
     def __init__(self, runs: Sequence[Run], total: int | None = None) -> None:
@@ -49,7 +49,7 @@ class Scoreboard:
             self._thread = threading.Thread(target=self._keep_fresh, daemon=True)
 
     def add(self, run: Run, *, over: bool = False) -> None:
-        """Add a job, perhaps one that is over already, or one that was over and goes on."""
+        """Add a job, or continue one that had ended. over: whether the job has already ended."""
         with self._lock:
             is_known = run in self._histories
             self._histories[run] = history = run.history()
@@ -61,12 +61,12 @@ class Scoreboard:
                 self._over.pop(run, None)
 
     def fewer(self, jobs: int) -> None:
-        """Expect this many jobs less in all."""
+        """Lower the total by this many jobs."""
         with self._lock:
             self._total -= jobs
 
     def ended(self, run: Run) -> None:
-        """Count a job that is over. One that was over before was expected in vain."""
+        """Count a job that has ended. If it was counted before, lower the total by one."""
         with self._lock:
             if run in self._over:
                 self._total -= 1
@@ -83,8 +83,8 @@ class Scoreboard:
     def line(self) -> str:
         """`7/15 done, 2 running, 1 failed, best 1.98% (batch=16,seed=3), 40 s left`
 
-        Of runs of several seeds, the best is a setting, by its mean over its finished runs: `best
-        2.03% over 5 seeds (batch=16)`; `mean 2.03% over 5 seeds` if there is one setting.
+        With several seeds, the best is a setting, by the mean of its finished runs: `best 2.03%
+        over 5 seeds (batch=16)`; if there is one setting, `mean 2.03% over 5 seeds`.
         """
         with self._lock:
             histories = dict(self._histories)
@@ -114,7 +114,7 @@ class Scoreboard:
             self._bar.update(self._task, description=self.line(), completed=self._share())
 
     def _share(self) -> float:
-        """The share of the work that is done, by epochs; a job that is over counts as whole."""
+        """The share of the work that is done, by epochs; a job that has ended counts in full."""
         with self._lock:
             shares: list[float] = [
                 min(1.0, len(history.epochs) / history.params["epochs"])
@@ -130,7 +130,7 @@ class Scoreboard:
         return None if share <= before else took * (1 - share) / (share - before)
 
     def _planned(self) -> int:
-        """Epochs of one job. Under the lock."""
+        """Epochs of one job. Call it under the lock."""
         return max((each.params["epochs"] for each in self._histories.values()), default=1)
 
     def __enter__(self) -> Self:
@@ -148,14 +148,14 @@ class Scoreboard:
 
 
 def ending(history: History) -> str:
-    """finished, failed, killed, pruned or paused; running or created while the run is not over."""
+    """finished, failed, killed, pruned or paused; running or created until the run has ended."""
     return history.how_pruned or history.status.lower()
 
 
 def best_value(history: History) -> float | None:
-    """The best value of a run's objective so far; None where there is none.
+    """The best value of a run's objective so far; None if there is none.
 
-    With `weights=last` the newest value, which counts when no epoch follows.
+    With `weights=last` it is the newest value.
     """
     objective = Objective.of(history.params)
     curve = history.curve(objective.metric)
@@ -164,10 +164,10 @@ def best_value(history: History) -> float | None:
 
 @dataclass(frozen=True)
 class _Scored:
-    """A run, or a setting by its finished runs: its name, a history of it, its value, its seeds.
+    """The value of a run, or the mean of a setting's finished runs.
 
-    name: empty of the one setting of a sweep over seeds. seeds: how many are finished; 0 of a run
-    by itself.
+    name: empty for the only setting of a sweep over seeds. history: of the run, or of one run of
+    the setting. seeds: how many are finished; 0 for a run.
     """
 
     name: str
@@ -183,10 +183,10 @@ class _Scored:
 
 
 def _best_of_each_kind(histories: Mapping[Run, History]) -> list[str]:
-    """`best 1.98% (batch=16,seed=3)`; of several data sets or objectives one each, named.
+    """`best 1.98% (batch=16,seed=3)`, one text per data set and objective.
 
-    Runs that failed, or whose journals are damaged, do not count. Of several seeds, settings as the
-    table at the end judges them, those with the most seeds first; runs while none is finished.
+    Runs that failed, or whose journals are damaged, do not count. With several seeds, settings are
+    compared as in the final table, those with the most seeds first; runs until one is finished.
     """
     invalid = RunStatus.FAILED, RunStatus.DAMAGED
     valid = {run: each for run, each in histories.items() if each.status not in invalid}
@@ -213,7 +213,7 @@ def _best_of_each_kind(histories: Mapping[Run, History]) -> list[str]:
 
 
 def _settings(runs: Sequence[_Scored]) -> list[_Scored]:
-    """The settings of the finished ones among these runs, each with its mean."""
+    """The settings of the finished runs, each with its mean."""
     settings: dict[frozenset[tuple[str, str]], list[_Scored]] = defaultdict(list)
     for each in runs:
         if each.history.status is RunStatus.FINISHED:

@@ -1,8 +1,8 @@
-"""The runs of a command, which other commands may train at the same time.
+"""Share the runs of a command with other commands that train them at the same time.
 
 A command that trains a run holds its claim, a lock in the run folder, from before the job starts
-until it has ended. The system releases the claim of a command that dies; then another one continues
-the run from its last checkpoint.
+until it has ended. If the command dies, the system releases the claim, and another command
+continues the run from its last checkpoint.
 """
 
 import threading
@@ -16,21 +16,21 @@ from harness.runfolder import liveness
 from harness.runfolder.run import Run
 from harness.runfolder.status import RunStatus
 
-SETTLED = "settled"  # the file with the time of an end that a command has accepted
+SETTLED = "settled"  # the file with the end time of a run that is not tried again
 POLL_S = 0.5
 Pause = Callable[[float], bool | None]
 
 
 @contextmanager
 def claimed(run: Run) -> Iterator[bool]:
-    """Hold the claim of a run, unless another command does: whether it is held."""
+    """Hold the claim of a run; yields False if another command holds it."""
     claim = liveness.claim(run.folder)
     try:
         claim.acquire()
     except Timeout:
         yield False
         return
-    except OSError:  # it was removed, or may not be written to: its job reports it
+    except OSError:  # the folder was removed or is not writable: its job reports it
         yield True
         return
     try:
@@ -40,9 +40,9 @@ def claimed(run: Run) -> Iterator[bool]:
 
 
 def settle(run: Run) -> None:
-    """Record that the run was not interrupted: no other command tries it again.
+    """Record that the run was not interrupted, so no other command tries it again.
 
-    To be called under its claim. A run that was interrupted is continued by another command.
+    Call it while holding the claim. Another command continues a run that was interrupted.
     """
     history = run.history()
     if history.status is not RunStatus.FINISHED and history.ended_ms is not None:
@@ -51,7 +51,7 @@ def settle(run: Run) -> None:
 
 
 class Shared:
-    """The runs that a command has left, whichever command trains them. Thread-safe."""
+    """The runs that must end before a command does, whoever trains them. Thread-safe."""
 
     def __init__(self, runs: Sequence[Run]) -> None:
         self._left = {run: run.history().ended_ms for run in runs}
@@ -60,10 +60,10 @@ class Shared:
 
     @contextmanager
     def next(self, pause: Pause) -> Iterator[tuple[Run | None, bool]]:
-        """A run, and whether it is to be trained here, with its claim; if not, it is over.
+        """The next run, and whether to train it here, under its claim; if not, it has ended.
 
-        Waits while other commands train all that are left. pause: called with seconds to wait;
-        the run is None when it returns true.
+        Waits while other commands train all remaining runs. pause: called with seconds to wait;
+        if it returns true, the run is None.
         """
         with ExitStack() as held:
             found: tuple[Run | None, bool] | None = None
@@ -74,7 +74,7 @@ class Shared:
             yield found
 
     def _find(self, held: ExitStack) -> tuple[Run, bool] | None:
-        """The first run that is over or can be claimed; its claim is held in `held`."""
+        """The first run that has ended or can be claimed; its claim is held in `held`."""
         with self._lock:
             for run, before in self._left.items():
                 is_ours = not _is_over(run, before)
@@ -97,7 +97,7 @@ class Shared:
 def _is_over(run: Run, before: int | None) -> bool:
     """Whether another command has finished a run, or settled that it failed.
 
-    before: when the run had ended as this command began.
+    before: the run's end time when this command started; None if it had not ended.
     """
     history = run.history()
     if history.status is RunStatus.FINISHED:

@@ -1,9 +1,9 @@
 """The Slurm launcher: follows the jobs that `slurm_queue.py` submits.
 
 A Slurm job outlives the command that submitted it. Before a run is submitted, its job's name is
-written into the run folder (`queued.json`), so that a repeated command follows the job instead of
-starting the run twice. What is under `outputs/submitit` (scripts, logs, pickles of a folder's name)
-belongs to submitit and may be deleted when no job is queued.
+written into the run folder (`queued.json`), so a repeated command follows the job instead of
+starting the run twice. The files under `outputs/submitit` (scripts, logs, pickles of a folder's
+name) belong to submitit and can be deleted when no job is queued.
 """
 
 import shutil
@@ -33,7 +33,7 @@ POLL_S = 0.5
 
 
 def check(settings: SlurmLauncher, threads: int) -> None:
-    """Ask Slurm whether it would take such a job; submits nothing. Raises `ConfigError`."""
+    """Ask Slurm whether it would accept such a job; submits nothing. Raises `ConfigError`."""
     if settings.signal_delay_s >= 60 * settings.timeout_min:
         raise ConfigError(
             f"hydra.launcher.signal_delay_s={settings.signal_delay_s}: expected less than the "
@@ -72,15 +72,15 @@ class Task:
         run = Run(self.folder)
         if run.is_finished:
             return
-        # Slurm's warning signal is for this process; the job inherits the mask and must not die.
+        # Slurm's warning signal is for this process. The job inherits the mask, so it survives.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
         self._job = JobProcess(
             run, prestart.start_job(), quiet=True, cores=self.cores, pause=self.pause
         )
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR2})
         with self._job as job:
-            # Not one long wait: `checkpoint` runs in a signal handler and waits for the process as
-            # well, which `Popen` cannot do inside an untimed wait.
+            # Not one long wait: `checkpoint` runs in a signal handler and also waits for the
+            # process, which `Popen` cannot do inside an untimed wait.
             while job.wait(POLL_S) is None:
                 continue
 
@@ -103,7 +103,7 @@ class Slurm:
         self.slots = settings.array_parallelism
 
     def run(self, runs: Sequence[Run], on_end: OnEnd) -> None:
-        """See `Launcher`: submit what is not queued already, then follow everything."""
+        """See `Launcher`: submit the runs that are not queued, then follow all of them."""
         active = [run for run in runs if self._queue.state(run) is None]
         if active:
             print(f"{len(active)} job(s) are in the queue already: following them", flush=True)

@@ -29,7 +29,7 @@ MakeTask = Callable[[Path, int | None], object]
 
 
 def resources(settings: SlurmLauncher) -> dict[str, Any]:
-    """What a job asks for, by sbatch's names; without what the cluster decides."""
+    """The resources of a job by sbatch option; those that the cluster decides are left out."""
     options = {
         "partition": settings.partition,
         "account": settings.account,
@@ -49,12 +49,12 @@ def one_line(text: str) -> str:
 class Queue:
     """Submits Slurm job arrays through submitit; reads their state from `squeue`. Thread-safe.
 
-    A job is recognized by a random name and its number in the array, written into the run folder
-    before it is submitted: whenever the command dies, no job is lost and none is submitted twice.
+    A job is recognized by a random name and its number in the array. They are in the run folder
+    before it is submitted, so no job is lost or submitted twice, whenever the command dies.
     """
 
     def __init__(self, settings: SlurmLauncher, folder: Path, make_task: MakeTask) -> None:
-        """folder: submitit's. make_task: what runs on a node, from a run folder and
+        """folder: submitit's. make_task: makes what runs on a node, from a run folder and
         the epoch after which it ends."""
         self._settings = settings
         self._make_task = make_task
@@ -69,7 +69,7 @@ class Queue:
 
         pause: the epoch after which they end; None: the last one.
 
-        One command at a time: those that another one has submitted meanwhile are not submitted.
+        Commands take turns; runs that another one has submitted meanwhile are left out.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self._folder / ".lock"):
@@ -116,9 +116,9 @@ class Queue:
         return executor
 
     def state(self, run: Run) -> str | None:
-        """None while the run's job waits or runs; else how it ended, NONE if there is none.
+        """How the run's job ended: None while it waits or runs, NONE if there is no job.
 
-        When the scheduler does not answer, the last known state counts.
+        If the scheduler does not answer, the last known state counts.
         """
         with self._lock:
             if run.folder not in self._jobs:
@@ -136,9 +136,9 @@ class Queue:
         return state if state in OVER or state == NONE else None
 
     def cancel(self, run: Run) -> bool:
-        """Cancel the run's job. Returns whether Slurm was told, which is before it has ended.
+        """Cancel the run's job. Returns whether Slurm accepted that; the job ends later.
 
-        Not while the states are unknown, as after another thread has submitted a job.
+        Returns False while the states are unknown, such as after another thread submitted a job.
         """
         with self._lock:
             job = self._jobs[run.folder]
