@@ -20,7 +20,7 @@ from harness.runfolder.config import Leaf
 from harness.runfolder.run import Run
 
 NO_SPEED = ("seed", "lr", "epochs", "patience", "dataset.split_seed")
-OTHER_DATA_KEYS = ("dataset.label", "dataset.split_seed")  # do not change the examples' number
+OTHER_DATA_KEYS = ("dataset.label", "dataset.split_seed")  # do not change the number of examples
 UNITS = ((86_400, "days"), (3600, "h"), (60, "min"), (1, "s"))
 
 

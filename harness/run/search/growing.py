@@ -20,16 +20,16 @@ from harness.runfolder.run import SEARCHES, Run
 
 
 class GrowingPlan:
-    """The runs that the commands of a search made so far. Thread-safe.
+    """The runs that the commands of a search have made so far. Thread-safe.
 
-    follow: called with each run once, to deliver it. `plan` is as of the last look.
+    follow: called with each run once, to deliver it. `plan` is as it was last read.
     """
 
     def __init__(self, search: Search, workers: Workers, follow: Callable[[Run], None]) -> None:
         self._search, self._workers, self._follow = search, workers, follow
         self._composing = threading.Lock()
         self._followed: set[str] = set()
-        self._read: dict[str, Run] = {}  # each keeps what it has read of its journal
+        self._read: dict[str, Run] = {}  # reused, because a run keeps what it has read
         self._own_source = search.own_source()
         self.plan = self._known()
         self._deliver(self.runs())
@@ -39,19 +39,19 @@ class GrowingPlan:
         return self.plan.runs(self._search.outputs)
 
     def epochs(self) -> int:
-        """How many all commands have trained so far."""
+        """How many epochs all commands have trained so far."""
         with self._workers.turn():
             found = self._known().readable_runs(self._search.outputs)
         self._read = {run.id: self._read.get(run.id, run) for run in found}
         return sum(len(run.history().epochs) for run in self._read.values())
 
     def refresh(self) -> None:
-        """Look what other commands have made since."""
+        """Read the plan again, with the runs that other commands have made since."""
         self.plan = self._known()
         self._deliver(self.runs())
 
     def conclude(self, verdict: str) -> None:
-        """Keep in the plan what was found, unless it says so."""
+        """Save the verdict in the plan, if it is new and the plan has jobs."""
         if verdict == self.plan.verdict or not self.plan.jobs:
             return
         self.plan = replace(self.plan, verdict=verdict)
@@ -61,8 +61,8 @@ class GrowingPlan:
     def run(self, values: dict[str, str]) -> Run:
         """The run of these values: the existing one, or a new one.
 
-        Raises `ConfigError` or `PartError` when they cannot be combined, and `OwnCodeError` or
-        `ValueError` when something has changed since the search started.
+        Raises `ConfigError` or `PartError` if they cannot be combined, and `OwnCodeError` or
+        `ValueError` if something has changed since the search started.
         """
         search = self._search
         if keys.is_source_changed():
@@ -99,7 +99,7 @@ class GrowingPlan:
         return found
 
     def is_possible(self) -> bool:
-        """Whether the base configuration can be trained now, as when the search started."""
+        """Whether the base configuration can still be trained."""
         try:
             with self._composing:
                 _prepared(Job("", {}, self._search.base))
@@ -108,7 +108,7 @@ class GrowingPlan:
         return True
 
     def _known(self) -> Plan:
-        """The plan as the commands of this search left it, without runs that were removed."""
+        """The plan as the commands of this search saved it, without runs that were removed."""
         search = self._search
         own = next(map(str, own_code.folders()), "")
         new = Plan(search.id, search.typed, (), about=search.about, costs=search.costs,
@@ -124,7 +124,7 @@ class GrowingPlan:
         return replace(new, jobs=jobs, about=about, verdict=plan.verdict)
 
     def _deliver(self, runs: Iterable[Run]) -> None:
-        """Follow the runs, once each."""
+        """Call `follow` with the runs, once each."""
         for run in runs:
             if run.id not in self._followed:
                 self._followed.add(run.id)

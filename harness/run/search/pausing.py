@@ -1,14 +1,14 @@
-"""Trials that pause and go on later: `hydra.sweeper.pruner=asha`.
+"""Trials that pause and continue later: `hydra.sweeper.pruner=asha`.
 
-Asynchronous successive halving, in the form that promotes (Li et al., 2020, "A System for Massively
-Parallel Hyperparameter Tuning", algorithm 2): every setting is trained to the first rung, an epoch,
-and pauses there with a checkpoint. Whenever there is room, a setting among the best third of those
-that reached a rung is trained to the next one; if there is none, a new setting starts. The
-settings to start are proposed from how far each one got, and its value there.
+This is asynchronous successive halving with promotion (Li et al., 2020, "A System for Massively
+Parallel Hyperparameter Tuning", algorithm 2). Every setting is trained to the first rung, an epoch,
+and pauses there with a checkpoint. When a slot is free, a setting among the best third of those
+that reached a rung is trained to the next one; if there is none, a new setting starts. New settings
+are proposed from how far each earlier one got and from its value there.
 
-One thing is added: `FINISHING` of all epochs are trained between the last two rungs. Without it, a
-search that has found where the good settings are would start many of them and finish one in nine,
-chosen by how fast they learn.
+One thing is added: the share `FINISHING` of all epochs is trained between the last two rungs.
+Without it, a search that has found the good settings would start many of them and finish only one
+in nine, chosen by how fast they learn.
 """
 
 import math
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial
 
-ETA = 3  # a rung has this many times the epochs of the one before; its best 1/ETA go on
+ETA = 3  # a rung has this many times the epochs of the one before; its best 1/ETA continue
 FINISHING = 0.4
-CONTINUES = "continues"  # of a trial: the number of the paused one with the same values
-PAUSE = "pause"  # of a trial: the epoch after which it pauses
+CONTINUES = "continues"  # attribute of a trial: the number of the paused one with the same values
+PAUSE = "pause"  # attribute of a trial: the epoch after which it pauses
 
 
 @dataclass(frozen=True)
 class Course:
-    """A setting as far as it was trained, by the newest trial of it.
+    """The training of a setting so far, by its newest trial.
 
-    values: of its objective by epoch, lower is better. is_paused: it can go on. is_whole: it was
-    trained to the end. has_failed: it has no value after those.
+    values: of its objective by epoch, lower is better. is_paused: it can continue. is_whole: it was
+    trained to the end. has_failed: it failed after these values.
     """
 
     number: int
@@ -45,20 +45,20 @@ class Course:
     has_failed: bool = False
 
     def has_reached(self, rung: int) -> bool:
-        """Whether it was trained for so many epochs, or ended by itself before."""
+        """Whether it was trained for `rung` epochs, or finished in fewer."""
         return self.is_whole or len(self.values) >= rung
 
     def at(self, rung: int) -> float:
-        """The lowest value up to an epoch; infinite if it failed before."""
+        """The lowest value up to epoch `rung`; infinite if it failed before that."""
         if self.has_failed and len(self.values) < rung:
             return math.inf
         return min(self.values[:rung], default=math.inf)
 
 
 def rungs(first: int, epochs: int) -> tuple[int, ...]:
-    """The epochs after which trials are compared, evenly on a logarithmic scale, and the last one.
+    """The epochs after which trials are compared, evenly on a logarithmic scale up to the last one.
 
-    first: the lowest; the ratio of two is as near to `ETA` as it can be.
+    first: the lowest. The ratio of neighbors is as near to `ETA` as possible.
     """
     first = max(1, min(first, epochs))
     steps = max(1, round(math.log(epochs / first, ETA)))
@@ -67,21 +67,21 @@ def rungs(first: int, epochs: int) -> tuple[int, ...]:
 
 
 def startup(trials: int) -> int:
-    """How many settings start at random. trials: the key; twice as many, as they are short."""
+    """How many settings start at random: twice the key `startup_trials`, because they are short."""
     return 2 * trials
 
 
 def courses(trials: "Sequence[FrozenTrial]", objective: Objective, error: str) -> list[Course]:
     """The settings of a study's trials in the order in which they started.
 
-    error: the attribute of the trials that failed; others that failed were interrupted.
+    error: the attribute of failed trials; trials in state FAIL without it were interrupted.
     """
     from optuna.trial import TrialState
 
     newest: dict[str, FrozenTrial] = {}
     values: dict[str, dict[int, float]] = {}
     for trial in trials:
-        if trial.params:  # those that wait have none
+        if trial.params:  # waiting trials have none
             setting = str(trial.params)
             newest[setting] = trial
             values.setdefault(setting, {}).update(trial.intermediate_values)
@@ -102,10 +102,10 @@ def courses(trials: "Sequence[FrozenTrial]", objective: Objective, error: str) -
 def chosen(
     found: Sequence[Course], at: Sequence[int], first: int, *, is_full: bool
 ) -> tuple[Course, int] | None:
-    """The setting that goes on, and the epoch at which it pauses again; None: a new one starts.
+    """The setting to continue, and the epoch at which it pauses again; None: start a new one.
 
-    at: the rungs. first: so many settings start before any goes on out of turn. is_full: no
-    further setting starts, so that the best one of each rung goes on, however few they are.
+    at: the rungs. first: this many settings start before one continues only for `FINISHING`.
+    is_full: no further setting starts, so the best one of each rung continues, however few.
     """
     going_on = _promoted(found, at, is_full=is_full)
     if going_on is not None or is_full or len(found) < first or len(at) < 2:
@@ -121,7 +121,7 @@ def chosen(
 def _promoted(
     found: Sequence[Course], at: Sequence[int], *, is_full: bool
 ) -> tuple[Course, int] | None:
-    """One of the best third of a rung, of the highest one first."""
+    """A paused setting among the best third of a rung, and its next rung; highest rung first."""
     for before, lower, upper in reversed(list(zip((0, *at), at, at[1:], strict=False))):
         there = [
             each
@@ -147,5 +147,5 @@ def ranked(found: Sequence[Course], at: Sequence[int]) -> list[Course]:
 
 
 def _next(at: Sequence[int], epochs: int) -> int:
-    """The first rung after so many epochs."""
+    """The first rung above `epochs`; the last one if there is none."""
     return next((rung for rung in at if rung > epochs), at[-1])

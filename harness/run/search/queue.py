@@ -1,7 +1,7 @@
-"""Which trial is next: those to be tried again, paused ones that go on, then new ones.
+"""Choose the next trial: first those to try again, then paused ones, then new ones.
 
-Tried again are those of commands that died, and what earlier commands left without a result. All
-commands of a search ask the same study, in turns. A trial names its command, so that none is
+Trials of commands that died, and trials that earlier commands left without a result, are tried
+again. All commands of a search ask the same study, in turns. A trial names its command, so none is
 taken twice.
 """
 
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from optuna import Trial
     from optuna.trial import FrozenTrial, TrialState
 
-WORKER = "worker"  # of a trial: the command that runs it
+WORKER = "worker"  # attribute of a trial: the command that runs it
 
 
 class TrialQueue:
-    """The trials of a search, to be asked for and to be told about. Thread-safe."""
+    """Hands out the trials of a search and records how they end. Thread-safe."""
 
     def __init__(self, search: Search) -> None:
         self.search = search
@@ -46,7 +46,7 @@ class TrialQueue:
         self._try_again()
 
     def left(self) -> int:
-        """How many trials are to be started or are running; 0 when the search is over."""
+        """How many trials must still start or are running; 0 if the search is over."""
         with self.workers.turn():
             self._running()
             left = self._room([])
@@ -55,7 +55,7 @@ class TrialQueue:
             return int(self._is_waiting() or self._going_on(is_full=True) is not None)
 
     def ask(self, *, several: bool) -> "tuple[Trial | None, int, int]":
-        """A trial with its values; how many are running, and how many of those elsewhere.
+        """A trial with its values, or None; how many are running, and how many of them elsewhere.
 
         several: whether this command trains several at the same time.
         """
@@ -65,7 +65,7 @@ class TrialQueue:
             if not self._enqueue(running):
                 return None, len(running), elsewhere
             if several or self.workers.others():
-                self.study.sampler.reseed_rng()  # those of one seed propose the same
+                self.study.sampler.reseed_rng()  # equal seeds propose equal values
             trial = self.study.ask()
             trial.set_user_attr(WORKER, self.workers.id)
             if self.rungs and PAUSE not in trial.user_attrs:
@@ -80,7 +80,7 @@ class TrialQueue:
             return {e.number for e in self._running() if e.user_attrs[WORKER] != self.workers.id}
 
     def _enqueue(self, running: "Sequence[FrozenTrial]") -> bool:
-        """Have the study's next trial be the right one. Returns whether there is one."""
+        """Make sure that the study hands out the right trial next. Returns whether there is one."""
         room = self._room(running)
         if not self.rungs:
             return room > 0
@@ -95,12 +95,12 @@ class TrialQueue:
         if room > 0 and self.search.settings.sampler == "tpe":
             found = self._courses()
             ranked = pausing.ranked(found, self.rungs)
-            begun = len(found) + self._repeated()  # else it would be proposed once more
+            begun = len(found) + self._repeated()  # else these values would be proposed again
             self.study.enqueue_trial(proposed(self.search, ranked, begun))
         return room > 0
 
     def _is_waiting(self) -> bool:
-        """Whether a trial with its values waits to be asked for."""
+        """Whether an enqueued trial waits to be asked for."""
         from optuna.trial import TrialState
 
         return bool(self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
@@ -118,7 +118,7 @@ class TrialQueue:
         return pausing.chosen(self._courses(), self.rungs, startup, is_full=is_full)
 
     def _running(self) -> "list[FrozenTrial]":
-        """The trials that living commands run; those of dead ones wait again. In a turn."""
+        """The trials that live commands run; puts back those of dead ones. Call it in a turn."""
         from optuna.trial import TrialState
 
         live = {self.workers.id, *self.workers.others()}
@@ -131,19 +131,19 @@ class TrialQueue:
         return running
 
     def put_back(self, trial: "Trial | FrozenTrial") -> None:
-        """End a trial that was interrupted; one with its values is asked for next."""
+        """End a trial that was interrupted, and enqueue its values again."""
         from optuna.trial import TrialState
 
         with self.workers.turn():
-            if ERROR not in trial.user_attrs:  # else it failed as it was killed
+            if ERROR not in trial.user_attrs:  # else it failed before its command was killed
                 self._enqueue_again(trial)
             self.study.tell(trial.number, state=TrialState.FAIL)
 
     def _try_again(self) -> None:
-        """Have what earlier commands left without a result asked for before new trials.
+        """Enqueue the trials that earlier commands left without a result, before new ones.
 
-        That is the trials that failed, unless their values cannot be combined, and the finished
-        ones of which a run was removed.
+        These are the failed trials, unless their values cannot be combined, and the finished ones
+        with a removed run.
         """
         from optuna.trial import TrialState
 
@@ -157,7 +157,7 @@ class TrialQueue:
                     self._enqueue_again(trial)
 
     def _enqueue_again(self, trial: "Trial | FrozenTrial") -> None:
-        """Have a trial with the same values asked for, once. In a turn."""
+        """Enqueue a trial's values again, once. Call it in a turn."""
         if trial.number in resumed(self.study):
             return
         kept = {k: v for k, v in trial.user_attrs.items() if k in (CONTINUES, PAUSE)}
@@ -165,7 +165,7 @@ class TrialQueue:
         self.study.enqueue_trial(self._values(trial.number), user_attrs=attributes)
 
     def begun(self, trial: "Trial") -> int:
-        """How many runs the trials began of which this one takes the place."""
+        """The most runs that any of the trials replaced by this one has started."""
         trials, most = self.study.get_trials(deepcopy=False), 0
         attributes = trial.user_attrs
         while RESUMES in attributes:
@@ -174,23 +174,23 @@ class TrialQueue:
         return most
 
     def _values(self, number: int) -> dict[str, Any]:
-        """Those of a trial, also of one whose command was killed as it asked for them."""
+        """The values of a trial, even if its command was killed while asking for them."""
         trial = self.study.get_trials(deepcopy=False)[number]
         values: dict[str, Any] = trial.system_attrs.get("fixed_params", {}) | trial.params
         return values
 
     def fail(self, trial: "Trial", why: str) -> None:
-        """Note that a trial failed, which this command does not try again."""
+        """Record that a trial failed; this command does not try it again."""
         from optuna.trial import TrialState
 
         trial.set_user_attr(ERROR, why)
         self.tell(trial, None, TrialState.FAIL)
 
     def refuse(self, trial: "Trial", why: str) -> bool:
-        """Note that a trial's values cannot be combined; no command tries it again.
+        """Record that a trial's values cannot be combined; no command tries it again.
 
-        Returns whether that was new. Otherwise it takes the place of the trial that had the same
-        values, so that they count once.
+        Returns whether that was new. Otherwise it takes the place of the trial with the same
+        values, so they count once.
         """
         with self.workers.turn():
             same = [each.number for each in self._impossible() if each.params == trial.params]
@@ -201,18 +201,18 @@ class TrialQueue:
         return not same
 
     def impossible(self) -> dict[str, int]:
-        """Why the values of trials cannot be combined, and of how many."""
+        """The reasons why values of trials cannot be combined, with the number of trials each."""
         return Counter(str(trial.user_attrs[ERROR]) for trial in self._impossible())
 
     def _impossible(self) -> "list[FrozenTrial]":
         return [trial for trial in ended(self.study) if IMPOSSIBLE in trial.user_attrs]
 
     def _repeated(self) -> int:
-        """How many trials had values of which it was known that they cannot be combined."""
+        """How many trials had values that were already known to be impossible."""
         trials = self.study.get_trials(deepcopy=False)
         return sum(IMPOSSIBLE in t.user_attrs for t in trials) - len(self._impossible())
 
     def tell(self, trial: "Trial", values: list[float] | None, state: "TrialState") -> None:
-        """Note how a trial ended. values: one for each objective, of a finished one."""
+        """Record how a trial ended. values: one for each objective; None unless it finished."""
         with self.workers.turn():
             self.study.tell(trial.number, values, state)

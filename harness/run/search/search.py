@@ -1,8 +1,9 @@
-"""A search with Optuna: what it may try, validated and frozen before its first trial.
+"""A search with Optuna, validated and frozen before its first trial.
 
-What a search starts with is kept in `outputs/sweeps/<id>/`: the folder `conf` and, of the folders
-of `--config-dir`, what the trials read of them as `own/0`, `own/1` and so on, from which all its
-trials are composed; and `search.json`. A repeated command that would change any of it is refused.
+The start state of a search is in `outputs/sweeps/<id>/`: `search.json`, a copy of the folder
+`conf`, and copies of the files that trials read from the folders of `--config-dir`, as `own/0`,
+`own/1` and so on. All trials are composed from these copies. A repeated command that would change
+any of it is refused.
 """
 
 import json
@@ -50,12 +51,12 @@ FREE = ("outputs", "tracking.uri", "tracking.patience", "tracking.name", "thread
 
 @dataclass(frozen=True)
 class Search:
-    """A search that is validated and frozen.
+    """A validated search.
 
-    base: the configuration that trials change. own_names: the MODULE:NAME of everything of the
-    user's that a trial may use. about: what was said of it, also by earlier commands.
-    seeds: over which a trial is judged; empty for the one of `base`. costs: the further objectives,
-    of which a trial has a value each. limits: when it ends before it has its trials.
+    base: the configuration that trials change. own_names: the MODULE:NAME of all code of the user
+    that a trial can use. about: its name, note and question, also from earlier commands. seeds: the
+    seeds of a trial; empty for only that of `base`. costs: the further objectives; a trial has a
+    value of each. limits: when it ends before it has all its trials.
     """
 
     id: str
@@ -90,7 +91,7 @@ class Search:
 
     @property
     def own_folders(self) -> list[Path]:
-        """The frozen folders of `--config-dir`; an earlier version kept none of them."""
+        """The frozen folders of `--config-dir`; live ones if an earlier version kept no copies."""
         frozen = self.folder / OWN
         return [
             frozen / str(number) if frozen.is_dir() else live
@@ -105,9 +106,9 @@ class Search:
 
     @property
     def rungs(self) -> tuple[int, ...]:
-        """The epochs after which trials pause; none where they do not.
+        """The epochs after which trials pause; empty if they do not pause.
 
-        Which of several objectives is hopeless after some epochs, nothing can tell.
+        With several objectives they do not, because no order says which trials are hopeless.
         """
         if self.settings.pruner != ASHA or self.costs:
             return ()
@@ -115,7 +116,7 @@ class Search:
 
     @property
     def storage(self) -> Storage:
-        """Where its trials are."""
+        """The database of its trials."""
         return Storage(self.outputs, self.settings.storage)
 
     @cached_property
@@ -173,7 +174,7 @@ def check(settings: OptunaSweeper, line: CommandLine, typed: list[str]) -> Searc
 
 
 def _check_limit(search: Search, epochs: int) -> None:
-    """Raise `ConfigError` if the first trial would exceed the limit. epochs: the least of a run."""
+    """Raise `ConfigError` if the first trial exceeds the limit. epochs: the fewest of a run."""
     pauses = search.rungs != () and search.rungs[0] < epochs  # with its first seed
     count = 1 if pauses else max(1, len(search.seeds))
     least = (search.rungs[0] if pauses else epochs) * count
@@ -187,10 +188,10 @@ def _check_limit(search: Search, epochs: int) -> None:
 
 
 def _about(outputs: Path, name: str, now: About) -> About:
-    """What is said of the search, by earlier commands as well. Raises `ConfigError`."""
+    """The search's name, note and question, also from earlier commands. Raises `ConfigError`."""
     try:
         before = load_plan(outputs, name)
-    except ValueError:  # it is new, or its plan is damaged, which is said later
+    except ValueError:  # it is new, or its plan is damaged, which is reported later
         return now
     try:
         finished = sum(run.is_finished for run in before.readable_runs(outputs))
@@ -212,7 +213,7 @@ def _refuse_unequal(
 
 
 def _check_one(lines: list[str], parameters: Sequence[Parameter] = ()) -> Config:
-    """Validate a trial and return its configuration. parameters: those it has extremes of."""
+    """Validate a trial and return its configuration. parameters: those at an extreme value."""
     try:
         config = compose_one(lines)
     except ConfigError as error:
@@ -227,7 +228,7 @@ def _check_one(lines: list[str], parameters: Sequence[Parameter] = ()) -> Config
 
 
 def _must_be_whole(lines: list[str], parameter: Parameter) -> bool:
-    """Whether a trial is refused that is accepted with a whole number from an interval."""
+    """Whether a refused trial would be accepted if this interval gave whole numbers."""
     if parameter.choices or parameter.whole:
         return False
     pairs = [line.partition("=") for line in lines]
@@ -244,9 +245,9 @@ def _must_be_whole(lines: list[str], parameter: Parameter) -> bool:
 
 
 def start(search: Search) -> dict[str, Any]:
-    """Freeze what the search starts with, or compare it with what it started with; returns it.
+    """Freeze the start state of a search, or compare it with the frozen one; returns it.
 
-    Raises `ConfigError` when something has changed since.
+    Raises `ConfigError` if something has changed since.
     """
     now = _start_state(search)
     path = search.folder / FROZEN
@@ -269,7 +270,7 @@ def start(search: Search) -> dict[str, Any]:
 
 
 def refuse_changes(search: Search, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Raise `ConfigError` if the search would go on with something else than it started with."""
+    """Raise `ConfigError` if the start state of the search has changed."""
     if before.get(OWN_SOURCE) == search.own_source():  # an earlier version kept one digest of all
         before = {**before, OWN_SOURCE: now.get(OWN_SOURCE)}
     for key in {**before, **now}:
@@ -285,7 +286,7 @@ def _change(key: str, before: object, now: object) -> str:
     """How a part of the start state has changed, in words."""
     if key == OWN_SOURCE and isinstance(before, dict) and isinstance(now, dict):
         return f"it started {before_files_changed(before, now)}"
-    if key in (DATA, SOURCE, OWN_SOURCE, FILES):  # digests, which tell nothing
+    if key in (DATA, SOURCE, OWN_SOURCE, FILES):  # digests, which mean nothing to users
         verb = "have" if key == DATA else "has"
         return f"{key} {verb} changed since it started"
     was, is_now = ("were", "are") if key in (THE_SEEDS, THE_COSTS) else ("was", "is")
@@ -293,9 +294,9 @@ def _change(key: str, before: object, now: object) -> str:
 
 
 def state_elsewhere(search: Search, state: Mapping[str, Any]) -> dict[str, Any]:
-    """The start state as commands with another folder `outputs` must have it as well.
+    """The start state that commands with another folder `outputs` must share.
 
-    The folder `conf` and those of `--config-dir` are frozen in each; their digest is part of it.
+    It has a digest of the frozen files, because each folder `outputs` has its own copies of them.
     """
     files = sorted(
         (path.relative_to(search.folder).as_posix(), path.read_text())
@@ -329,18 +330,18 @@ def _start_state(search: Search) -> dict[str, Any]:
 
 
 def _write_start_state(search: Search, state: dict[str, Any]) -> None:
-    """Write the folder of the search, whole or not at all."""
+    """Write the folder of the search atomically."""
     search.folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=search.folder.parent) as temporary:
         unfinished = Path(temporary) / search.id
-        for source in conf_path().rglob("*.yaml"):  # not `copytree`, which copies the modes
+        for source in conf_path().rglob("*.yaml"):  # not `copytree`, which copies file modes
             copy = unfinished / "conf" / source.relative_to(conf_path())
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, copy)
         for number, folder in enumerate(own_code.folders()):
             frozen = unfinished / OWN / str(number)
             frozen.mkdir(parents=True)
-            for source in OwnFolder.loaded:  # by `check`
+            for source in OwnFolder.loaded:  # `check` loaded them
                 if source.is_relative_to(folder):
                     copy = frozen / source.relative_to(folder)
                     copy.parent.mkdir(parents=True, exist_ok=True)
@@ -350,4 +351,4 @@ def _write_start_state(search: Search, state: dict[str, Any]) -> None:
             unfinished.rename(search.folder)
         except OSError:
             if not (search.folder / FROZEN).is_file():
-                raise  # not because another command created the same search just now
+                raise  # unless another command has just created the same search

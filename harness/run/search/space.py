@@ -30,8 +30,8 @@ SEED = "seed"
 class Parameter:
     """One swept key: numbers from low to high (both included), or choices as typed.
 
-    Choices with a step are in order: those of a range that are not whole numbers. Optuna gets their
-    places, since a step from the lowest one misses others by rounding.
+    Choices with a step are in order: the values of a range of fractions. Optuna gets their indices,
+    because adding steps to the lowest value would miss others by rounding.
     """
 
     key: str
@@ -62,14 +62,14 @@ class Parameter:
         return trial.suggest_float(self.key, self.low, self.high, step=self.step, log=self.log)
 
     def typed(self, value: object) -> str:
-        """A value of Optuna's as it would be typed; earlier versions had no places."""
+        """A value of Optuna's as it would be typed; earlier versions had no indices."""
         if self._is_ordered and isinstance(value, int):
             return self.choices[value]
         return str(value)
 
     @property
     def extremes(self) -> tuple[str, ...]:
-        """The extreme values: when these are valid, all are."""
+        """The extreme values: if these are valid, all are."""
         if self._is_ordered:
             return self.choices[0], self.choices[-1]
         if self.choices:

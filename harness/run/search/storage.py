@@ -1,4 +1,4 @@
-"""Where the trials of searches are: `outputs/optuna.db`, or a PostgreSQL database."""
+"""The database of the trials of searches: `outputs/optuna.db`, or one of PostgreSQL."""
 
 import json
 import sqlite3
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from optuna.storages import RDBStorage
 
 DATABASE = "optuna.db"
-FROZEN = "search.json"  # what a search started with
+FROZEN = "search.json"  # the start state of a search
 KEY = "hydra.sweeper.storage"
 POSTGRESQL = "postgresql"
 START_IT = "start the database, or correct the address, the password or the user's rights"
@@ -37,12 +37,12 @@ class Storage:
 
     @classmethod
     def of(cls, outputs: Path, search: str) -> "Storage":
-        """That of a search, by what it started with, also if it was removed."""
+        """The database in a search's start state, even if the search was removed."""
         for folder in (outputs, removed.place(outputs)):
             path = sweeps_folder(folder) / search / FROZEN
             try:
                 return cls(outputs, json.loads(path.read_text()).get(KEY))
-            except (OSError, ValueError, AttributeError):  # the next command names what is damaged
+            except (OSError, ValueError, AttributeError):  # the next command reports the damage
                 continue
         return cls(outputs)
 
@@ -65,11 +65,11 @@ class Storage:
         return self.uri is not None or self.path.is_file()
 
     def check(self) -> None:
-        """Raise `ConfigError` if it is damaged, cannot be reached, or its tables not be made."""
+        """Raise `ConfigError` if it is damaged or unreachable, or its tables cannot be made."""
         if self.uri is not None:
             self._check_address(self.uri)
             with self.lock():
-                self.open()  # which makes its tables
+                self.open()  # makes its tables
             return
         if not self.path.is_file():
             return
@@ -90,7 +90,7 @@ class Storage:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """One command at a time, in which the database or a study is made. Raises `ConfigError`."""
+        """Let one command at a time make or change the tables or a study. Raises `ConfigError`."""
         if self.uri is None:
             with FileLock(f"{self.path}.lock", timeout=60):
                 yield
@@ -107,10 +107,10 @@ class Storage:
             turns.leave()
 
     def open(self) -> "RDBStorage":
-        """Optuna's view of it.
+        """Open it as an Optuna storage.
 
-        Optuna takes a waiting trial with SELECT FOR UPDATE, which SQLite ignores: two threads or
-        commands might take the same trial. They ask in turns (`workers.py`).
+        Optuna takes a waiting trial with SELECT FOR UPDATE, which SQLite ignores, so two threads or
+        commands could take the same trial. Therefore they ask in turns (`workers.py`).
 
         Raises `ConfigError` if its tables are of another version of Optuna.
         """

@@ -25,18 +25,18 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 
-REMOVED = "removed-"  # what the study of a removed search begins with
-STATE = "state"  # of a study: what the search started with
-ERROR = "error"  # of a trial: why it failed
-IMPOSSIBLE = "impossible"  # of a trial that failed: its values cannot be combined
-RESUMES = "resumes"  # of a trial: the number of the one that it takes the place of
-RUN = "run"  # of a trial: the id of its run, the last one of several seeds
-RUNS = "runs"  # of a trial: the ids of its runs; earlier versions noted only the last one
-POPULATION = 20  # of the sampler nsga2, which proposes at random until it has so many trials
+REMOVED = "removed-"  # prefix of the study of a removed search
+STATE = "state"  # attribute of a study: the start state of the search
+ERROR = "error"  # attribute of a trial: why it failed
+IMPOSSIBLE = "impossible"  # attribute of a failed trial: its values cannot be combined
+RESUMES = "resumes"  # attribute of a trial: the number of the one that it replaces
+RUN = "run"  # attribute of a trial: the id of its run; of several seeds, the last one
+RUNS = "runs"  # attribute of a trial: the ids of its runs; earlier versions have only `RUN`
+POPULATION = 20  # of the sampler nsga2, which proposes at random until it has this many trials
 
 
 def failures() -> tuple[type[Exception], ...]:
-    """The exceptions of a record that cannot be read or written: the database, a journal."""
+    """The exceptions raised if the database or a journal cannot be read or written."""
     from optuna.exceptions import OptunaError
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -44,7 +44,7 @@ def failures() -> tuple[type[Exception], ...]:
 
 
 def _quiet() -> None:
-    """Have Optuna print nothing but errors: its users here cannot act on its warnings."""
+    """Let Optuna print only errors, because our users cannot act on its warnings."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -52,7 +52,7 @@ def _quiet() -> None:
 
 
 def rename(outputs: Path, before: str, after: str) -> None:
-    """Give a study another name, in place of one that has it; nothing to do where there is none.
+    """Rename a study, replacing one with the new name; does nothing if there is none.
 
     Raises `ConfigError`.
     """
@@ -72,7 +72,7 @@ def rename(outputs: Path, before: str, after: str) -> None:
 
 
 def forget(outputs: Path, name: str) -> None:
-    """Delete a study; nothing to do where there is none. Raises `ConfigError`."""
+    """Delete a study; does nothing if there is none. Raises `ConfigError`."""
     import optuna
 
     with _existing(outputs, name) as storage:
@@ -84,7 +84,7 @@ def forget(outputs: Path, name: str) -> None:
 def _existing(outputs: Path, *names: str) -> "Iterator[RDBStorage | None]":
     """The database of a search, one command at a time; None if there is none.
 
-    names: of its study; that of a removed search begins with `REMOVED`.
+    names: of its study; the name begins with `REMOVED` if the search was removed.
     """
     place = Storage.of(outputs, min(names, key=len).removeprefix(REMOVED))
     if not place.is_there():
@@ -107,7 +107,7 @@ def open_study(search: Search) -> "Study":
     is_max = [Objective.parse(search.base.objective).is_max]
     is_max += [Cost.parse(cost).is_max for cost in search.costs]
     place = search.storage
-    with place.lock():  # two commands may create it at the same time
+    with place.lock():  # two commands can create it at the same time
         try:
             study = optuna.create_study(
                 storage=place.open(),
@@ -135,9 +135,9 @@ def open_study(search: Search) -> "Study":
                 seed=settings.seed, scramble=True, warn_independent_sampling=False
             )
     first = max(1, warmup)
-    # Which of several objectives is hopeless after some epochs, no pruner can tell.
+    # Optuna's pruners do not support several objectives.
     match "none" if search.costs else settings.pruner:
-        case "none" | "asha":  # which pauses trials, see `pausing.py`
+        case "none" | "asha":  # asha pauses trials, see `pausing.py`
             study.pruner = pruners.NopPruner()
         case "median":
             study.pruner = pruners.MedianPruner(startup, warmup)
@@ -149,10 +149,10 @@ def open_study(search: Search) -> "Study":
 
 
 def proposed(search: Search, ranked: Sequence[pausing.Course], begun: int) -> dict[str, Any]:
-    """The values of a new setting by TPE, from the settings that were tried, best first.
+    """Propose the values of a new setting by TPE, from the earlier settings, best first.
 
-    They differ in how far they were trained, so that only their order counts. begun: how many
-    settings have started; two that start at the same time are not the same.
+    Earlier settings differ in how far they were trained, so only their order counts. begun: how
+    many settings have started, so that two that start at the same time differ.
     """
     import optuna
     from optuna import samplers
@@ -174,9 +174,9 @@ def proposed(search: Search, ranked: Sequence[pausing.Course], begun: int) -> di
 
 
 def begin(search: Search) -> None:
-    """Freeze what the search starts with, or compare it with what it started with.
+    """Freeze the start state of a search, or compare it with the frozen one.
 
-    Raises `ConfigError`; then a folder of the search that was not there is not there either.
+    Raises `ConfigError`, after removing the folder of the search if this call created it.
     """
     is_new = not search.folder.exists()
     state = start(search)
@@ -190,7 +190,7 @@ def begin(search: Search) -> None:
 
 
 def _agree(search: Search, state: dict[str, Any]) -> None:
-    """Note in the study what the search starts with, or compare it with what it started with.
+    """Record the start state of a search in its study, or compare it with the recorded one.
 
     For commands that do not share the folder of the search. Raises `ConfigError`.
     """
@@ -206,7 +206,7 @@ def _agree(search: Search, state: dict[str, Any]) -> None:
 def ended(study: "Study") -> Sequence["FrozenTrial"]:
     """The trials that count toward the total: finished, pruned or failed.
 
-    Not those that were interrupted, or whose place another trial with the same values has taken.
+    Trials that were interrupted, or replaced by another one with the same values, do not count.
     """
     from optuna.trial import TrialState
 
@@ -218,7 +218,7 @@ def ended(study: "Study") -> Sequence["FrozenTrial"]:
 
 
 def resumed(study: "Study") -> set[int]:
-    """The numbers of the trials whose place another one has taken."""
+    """The numbers of the trials that another one has replaced."""
     trials = study.get_trials(deepcopy=False)
     return {t.user_attrs[RESUMES] for t in trials if RESUMES in t.user_attrs}
 
@@ -226,8 +226,8 @@ def resumed(study: "Study") -> set[int]:
 def is_removed(place: Storage, trial: "FrozenTrial") -> bool:
     """Whether a run of a trial was removed.
 
-    Of commands that do not share `outputs`, the runs of some trials are elsewhere: what is not here
-    counts as removed only if it was removed here.
+    If commands do not share `outputs`, the runs of some trials are elsewhere; a run that is not
+    here counts as removed only if it was removed here.
     """
     last = [trial.user_attrs[RUN]] if RUN in trial.user_attrs else []
     runs = trial.user_attrs.get(RUNS, last)
@@ -243,8 +243,8 @@ def best(
 ) -> list[dict[str, str]]:
     """The settings of the best finished trials of a study, best first, each value as it is typed.
 
-    Of several objectives, those on the Pareto front, by the first one. A trial of which a run was
-    removed does not count.
+    With several objectives, those on the Pareto front, ordered by the first one. A trial with a
+    removed run does not count.
 
     Raises `ConfigError` if there is no such study.
     """

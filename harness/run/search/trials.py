@@ -1,8 +1,8 @@
-"""The trials of a search: every one is an ordinary run, and hopeless ones are ended early.
+"""Run the trials of a search: every one is an ordinary run, and hopeless ones end early.
 
 Each slot of the launcher asks for a trial whenever it is free (`queue.py`), and follows the trial's
-journal. A trial of a search with several seeds is a run for each of them, one after another while
-it can still win (`analysis/racing.py`); its value is their mean.
+journal. In a search with several seeds, a trial is one run per seed, one after another while it can
+still win (`analysis/racing.py`); its value is their mean.
 """
 
 import contextvars
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from optuna import Trial
 
-VALUES = "values"  # of a trial: those of its objective over the seeds, lower is better
+VALUES = "values"  # attribute of a trial: its objective by seed, lower is better
 
 
 class TrialFailed(RuntimeError):
@@ -61,7 +61,7 @@ class SearchInterrupted(RuntimeError):
 
 
 class Trials:
-    """The trials of a search: trains them one after another and reports their values.
+    """Trains the trials of a search and reports their values to Optuna.
 
     follow: called with each new run, to deliver it.
     """
@@ -95,18 +95,18 @@ class Trials:
 
     @property
     def _seeds(self) -> "list[dict[str, str]]":
-        """The seeds of each trial as settings: none for the one of the base configuration."""
+        """The seeds of each trial as settings; an empty setting keeps the base configuration's."""
         return [{space.SEED: seed} for seed in self.search.seeds] or [{}]
 
     def trained_elsewhere(self) -> list[Run]:
-        """The runs that other commands go on to train, when this one has ended."""
+        """The runs that other commands are still training."""
         if not self.queue.elsewhere():
             return []
         going_on = (RunStatus.CREATED, RunStatus.RUNNING)
         return [run for run in self.runs.runs() if run.history().status in going_on]
 
     def without_run(self) -> str:
-        """A line about the trials whose runs are not here, as of commands with other `outputs`."""
+        """A line about trials whose runs are not here, such as those of another `outputs`."""
         here = {job.run for job in self.plan.jobs}
         runs = [each.user_attrs.get(RUN, "") for each in ended(self.queue.study)]
         if self.search.storage.uri is None or here.issuperset(filter(None, runs)):
@@ -118,7 +118,7 @@ class Trials:
         )
 
     def without_value(self) -> list[str]:
-        """A line for each reason for which trials failed although all their runs are finished."""
+        """A line for each reason why trials failed although all their runs are finished."""
         trials = ended(self.queue.study)
         reasons = Counter(t.user_attrs.get(ERROR) for t in trials if VALUES in t.user_attrs)
         return [
@@ -155,7 +155,7 @@ class Trials:
         if self.launcher.slots == 1:
             self._work()
             return
-        context = contextvars.copy_context()  # threads have none of the user's folders
+        context = contextvars.copy_context()  # new threads do not have the user's folders
         slots = range(self.launcher.slots)
         with ThreadPoolExecutor(len(slots)) as pool:
             futures = [pool.submit(context.copy().run, self._work) for _ in slots]
@@ -163,9 +163,9 @@ class Trials:
             future.result()
 
     def _work(self) -> None:
-        """Run one trial after another; returns when no other command may leave one.
+        """Run one trial after another, until no more can come.
 
-        An error that is not of one trial ends the search: the slots stop, and `run` raises it.
+        An error that is not about one trial ends the search: the slots stop, and `run` raises it.
         """
         try:
             while not self._stop.is_set():
@@ -181,7 +181,7 @@ class Trials:
             self._stop.set()
 
     def _ask(self) -> "tuple[Trial | None, bool]":
-        """A trial, or whether one may come: of another command that dies, or one that pauses."""
+        """A trial, or whether one can still come: if another command dies, or a trial pauses."""
         if self._is_at_limit():
             others = self.queue.elsewhere()  # another command may have no such limit
             self._awaited = others if self._awaited is None else self._awaited & others
@@ -194,7 +194,7 @@ class Trials:
         return None, elsewhere > 0 or (running > 0 and self.queue.rungs != ())
 
     def _tell_of_waiting(self, elsewhere: int) -> None:
-        """Say once that it waits. elsewhere: the number of trials that other commands run."""
+        """Print once that this command waits for the `elsewhere` trials that others run."""
         if elsewhere and not self._is_told:
             self._is_told = True
             print(f"{elsewhere} trial(s) are trained by other commands: waiting", flush=True)
@@ -231,23 +231,23 @@ class Trials:
             if self.queue.refuse(trial, str(error)):
                 print(f"trial {trial.number} is not possible: {error}", file=sys.stderr)
             else:
-                self._board.fewer(-len(self._seeds))  # another one comes in its place
+                self._board.fewer(-len(self._seeds))  # another one replaces it
             return
         except SearchInterrupted:
             self.queue.put_back(trial)
             return
         except Exception:
-            with suppress(*failures()):  # it may be the record of trials that is gone
+            with suppress(*failures()):  # the record of trials may be gone
                 self.queue.put_back(trial)
             raise
         self.queue.tell(trial, values, state)
 
     def _judge(self, trial: "Trial") -> list[float]:
-        """The value of a trial's objective at the epoch whose weights count, over its seeds.
+        """The mean over its seeds of a trial's objective at the epoch that counts, and its costs.
 
-        And what it costs. Trains it with one seed after another, while it can still win; of several
-        objectives, with all. A trial that is taken again gets at least the seeds that it had begun:
-        a run that is left out would stay interrupted, however often the command is repeated.
+        Trains one seed after another while the trial can still win; with several objectives, all of
+        them. A trial that is tried again gets at least the seeds that it had started. Otherwise
+        their runs would stay interrupted, however often the command is repeated.
         """
         values = {each.key: each.suggest(trial) for each in self.search.space}
         found: list[float] = []
@@ -279,7 +279,7 @@ class Trials:
         return [self._order(now.mean), *map(float, np.mean(paid, axis=0))]
 
     def _paid(self, run: Run) -> list[float]:
-        """What a finished run costs; NaN for what was not recorded."""
+        """The costs of a finished run; NaN for those that were not recorded."""
         history = run.history()
         epoch = int(history.final.get(metrics.BEST_EPOCH, 0)) or None
         curves = {cost.key: np.array(history.curve(cost.key)) for cost in self._costs}
@@ -298,7 +298,7 @@ class Trials:
         return np.array([row for row in rows.values() if len(row) == k]).reshape(-1, k)
 
     def _conclude(self) -> None:
-        """Keep in the plan what ended the search, and how many settings got all seeds."""
+        """Save in the plan what ended the search, and how many settings got all seeds."""
         by = ""
         if self._ended_by and self.queue.left():  # not if its last trial reached the limit
             trials = (
@@ -306,7 +306,7 @@ class Trials:
             )
             by = f"{self._ended_by} {ENDED} after {trials}"
             if not self.plan.jobs:
-                print(by)  # no table says so
+                print(by)  # there is no table to show it
         if len(self._seeds) < 2:
             self.runs.conclude(by)
             return
@@ -338,7 +338,7 @@ class Trials:
     def _freeze_trial(self, trial: "Trial", values: dict[str, str]) -> Run:
         """The run of these values.
 
-        Raises `Impossible` when they cannot be combined, `TrialFailed` when nothing can start now,
+        Raises `Impossible` if they cannot be combined, and `TrialFailed` if no trial can start now,
         such as without the files of the data.
         """
         if self._stop.is_set():
@@ -346,7 +346,7 @@ class Trials:
         try:
             run = self.runs.run(values)
         except Busy:
-            raise  # not of this trial: the search ends
+            raise  # not about this trial: the search ends
         except (ConfigError, PartError) as error:
             is_other = isinstance(error.__cause__, OSError | MemoryError)
             if is_other or not self.runs.is_possible():
@@ -361,7 +361,7 @@ class Trials:
     def _train(self, trial: "Trial", run: Run, *, may_prune: bool) -> float:
         """Train a trial's run unless it is finished; returns the value of its objective.
 
-        may_prune: whether Optuna gets its epochs, to end the trial early, or to let it pause.
+        may_prune: whether Optuna gets the trial's epochs and the trial can be pruned or paused.
         """
         from optuna import TrialPruned
 
@@ -387,7 +387,7 @@ class Trials:
         raise TrialFailed(history.error)
 
     def _show_others(self, own: Run) -> None:
-        """Count the runs that other commands have trained since."""
+        """Add the runs that other commands have trained since to the scoreboard."""
         self._shown.add(own.id)
         for run in self.runs.runs():
             if run.id not in self._shown and _is_over(run.history()):
@@ -400,6 +400,6 @@ def _is_over(history: History) -> bool:
 
 
 def _has_paused(history: History, pause: int | None) -> bool:
-    """Whether a run ended after so many epochs, or more, because its search had it pause."""
+    """Whether a run ended after `pause` or more epochs because its search paused it."""
     is_there = pause is not None and len(history.epochs) >= pause
     return is_there and (history.is_pruned or history.error == PAUSED)

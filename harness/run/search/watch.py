@@ -1,4 +1,4 @@
-"""Following a trial while it trains: its epochs for Optuna, and whether to end its job."""
+"""Follow a trial while it trains: report its epochs to Optuna, decide whether to end its job."""
 
 import threading
 from typing import TYPE_CHECKING, Literal
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 class Watch:
     """Follows a trial's journal and reports each epoch; called to decide whether to end its job.
 
-    trial: None where Optuna is told nothing. pruned: the epoch after which the pruner ended the
-    trial, 0 while it has not.
+    trial: None to report nothing to Optuna. pruned: the epoch after which the pruner ended the
+    trial; 0 if it has not.
     """
 
     def __init__(self, trial: "Trial | None", run: Run, stop: threading.Event) -> None:

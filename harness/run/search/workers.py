@@ -1,4 +1,4 @@
-"""The commands that work on one search at the same time: who lives, and whose turn it is."""
+"""The commands that work on one search at the same time: which are alive, and whose turn it is."""
 
 import secrets
 import threading
@@ -18,34 +18,34 @@ if TYPE_CHECKING:
 
 LOCKS = "workers"
 TURN_S = 120.0  # a turn takes a fraction of a second
-TOO_LONG = "55P03"  # what PostgreSQL calls a lock that was waited for too long
+TOO_LONG = "55P03"  # PostgreSQL's error code for a lock timeout
 
 
 class Workers(Protocol):
-    """This command among those that work on a search. Thread-safe.
+    """The commands that work on a search, seen from one of them. Thread-safe.
 
-    id: of this one. It lives until its process ends.
+    id: of this command, which is alive until its process ends.
     """
 
     id: str
 
     def enter(self) -> None:
-        """From now on this command is one of them."""
+        """Add this command to those that work on the search."""
 
     def others(self) -> set[str]:
-        """The ids of the other commands that live."""
+        """The ids of the other commands that are alive."""
 
     def turn(self) -> AbstractContextManager[None]:
-        """One command and thread at a time: what is read in a turn is true until it ends.
+        """Let one command and thread at a time work: what it reads stays true until its turn ends.
 
-        A turn within a turn is the same one. Raises `Busy`.
+        Turns can be nested. Raises `Busy`.
         """
 
 
 class FolderWorkers:
-    """The commands of a search that have its folder in common. See `Workers`.
+    """The commands of a search that share its folder. See `Workers`.
 
-    Each holds a lock file in `workers/`, which the system releases with its process.
+    Each holds a lock file in `workers/`, which the system releases when its process ends.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -67,7 +67,7 @@ class FolderWorkers:
             alive = self.others()
             for path in folder.glob("*.lock"):
                 if path.stem not in alive:
-                    path.unlink()  # of one that has ended; others enter in turns
+                    path.unlink()  # its command has ended; no other enters in this turn
             self._lock = FileLock(folder / f"{self.id}.lock", timeout=5)
             self._lock.acquire()
 
@@ -99,9 +99,9 @@ class FolderWorkers:
 class DatabaseWorkers:
     """The commands of a search whose trials are in a PostgreSQL database. See `Workers`.
 
-    Each holds an advisory lock, which the database releases with its connection; that of a machine
-    that is gone, after a minute. A command that loses its connection cannot go on: others take its
-    trials over.
+    Each holds an advisory lock. The database releases it when the connection closes, or a minute
+    after the machine is gone. A command that loses its connection cannot continue: others take over
+    its trials.
     """
 
     def __init__(self, uri: str, search: str) -> None:
@@ -143,7 +143,7 @@ class DatabaseWorkers:
             try:
                 yield
             except BaseException:
-                with suppress(SQLAlchemyError):  # with the connection, the lock is lost, too
+                with suppress(SQLAlchemyError):  # a lost connection releases the lock
                     self._ask(unlock)
                 raise
             self._ask(unlock)
@@ -154,7 +154,7 @@ class DatabaseWorkers:
             self._connection.close()
 
     def _ask(self, question: str, **values: Any) -> list[Any]:
-        """The rows that answer a question, by the one connection that has the locks."""
+        """The rows of a query, through the one connection that holds the locks."""
         from sqlalchemy import text
 
         with self._thread:
