@@ -76,7 +76,7 @@ def _obey(parsed: argparse.Namespace, prestart: Prestart) -> ExitStatus:
 
 
 def _tell(target: str, status: ExitStatus, typed: list[str], task: Task) -> None:
-    """Call what `on_end` names."""
+    """Call the command or URL of `on_end`."""
     plan = None if task.sweep is None else load_plan(task.outputs, task.sweep)
     if plan is None:
         runs = [folder.open_run(task.outputs, each) for each in task.runs]
@@ -87,7 +87,7 @@ def _tell(target: str, status: ExitStatus, typed: list[str], task: Task) -> None
 
 
 def _print(text: str) -> ExitStatus:
-    """Print what the user asked for; FAILED when it could not be written."""
+    """Print what the user asked for; return FAILED if it could not be written."""
     print(text)
     return _written()
 

@@ -59,7 +59,7 @@ def shell_completion(arguments: list[str]) -> None:
 
 
 def _folders(unfinished: "re.Match[str] | None") -> list[str]:
-    """The folders that the value of --config-dir may become; none for any other option."""
+    """The folders that the value of --config-dir may become; none for other options."""
     if unfinished is None or unfinished.group(1) is None:
         return []
     option, typed = unfinished.groups()
@@ -79,7 +79,7 @@ def _folders(unfinished: "re.Match[str] | None") -> list[str]:
 def _completed(line: str) -> tuple[str, list[str]]:
     """The command line that is completed without our own options, and its --config-dir folders.
 
-    Keys of parts may be added, as when the line is run; the last word is left as it is.
+    Keys of parts can be added, as when the line is run; the last word stays as it is.
     """
     folders = [each.group(1) for each in OPTIONS.finditer(line) if each.group(1)]
     words = OPTIONS.sub("", line).split(" ")

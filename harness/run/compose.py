@@ -110,7 +110,7 @@ def _job(
 
 
 def name_of_run(combination: Iterable[tuple[str, str]]) -> str:
-    """The overrides without those that say only where and how a run is trained and recorded.
+    """The overrides, except those that only say where and how to train and record a run.
 
     combination: pairs of a key and its override.
     """
@@ -150,7 +150,7 @@ def _check_used(content: dict[str, Any], compose: Composer, lines: list[str]) ->
 
 
 def unused_keys(names: Mapping[str, str]) -> dict[str, tuple[str, list[str]]]:
-    """The keys of the root that the chosen parts do not take: of each, who, and what that one has.
+    """The keys of the root that the chosen parts do not take: for each, the part and what it has.
 
     names: of the chosen part of each kind.
     """

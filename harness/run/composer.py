@@ -47,7 +47,7 @@ def composer(
 ) -> Iterator[Composer]:
     """A function from override lines to the composed dictionary.
 
-    folder: another than `conf/`. own: other folders of the user's than those of `--config-dir`.
+    folder: to use instead of `conf/`. own: the user's folders, instead of those of `--config-dir`.
     """
     from hydra import initialize_config_dir
 
@@ -103,10 +103,10 @@ class _Composing:
         return config
 
     def _quickly(self, lines: list[str]) -> "DictConfig | None":
-        """The same from a configuration that was composed before; None where that is not sure.
+        """The same, derived from a configuration composed before; None if that is not certain.
 
         Composing takes 0.08 s. Jobs of a sweep mostly differ in values such as `seed=1`, which
-        Hydra sets after all else.
+        Hydra sets last.
         """
         from omegaconf import OmegaConf
 
@@ -126,7 +126,7 @@ class _Composing:
 
 
 def _is_plain(line: str, lines: Sequence[str], roots: Sequence[Path]) -> bool:
-    """Whether an override only sets a key of the root, and no other one concerns it."""
+    """Whether an override only sets a key of the root that no other override touches."""
     key = line.partition("=")[0]
     others = [each.lstrip("+~").partition("=")[0].partition(".")[0] for each in lines]
     is_group = any((each / key).is_dir() for each in roots)

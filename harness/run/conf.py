@@ -18,7 +18,7 @@ def conf_path() -> Path:
 
 @contextlib.contextmanager
 def including(folders: Sequence[str]) -> Iterator[None]:
-    """Use these folders of the user's as well, for configurations and for modules.
+    """Also use these folders of the user for configurations and modules.
 
     Raises `ConfigError` for one that cannot be read, and for a file that hides one of `conf`.
     """
@@ -27,7 +27,7 @@ def including(folders: Sequence[str]) -> Iterator[None]:
 
 
 def _checked(typed: str) -> Path:
-    """A folder of the user's. Raises `ConfigError`."""
+    """The path of a user's folder. Raises `ConfigError`."""
     try:
         path = Path(typed).expanduser().resolve()
         groups = [each for each in path.iterdir() if each.is_dir()]
@@ -52,7 +52,7 @@ def conf_roots() -> list[Path]:
 
 
 def not_given(group: str, option: str) -> str:
-    """A hint at a file of the user's with this option, in a folder that was not given; else ""."""
+    """A hint at the user's file with this option, in a folder that was not given; else ""."""
     for folder in (Path("conf"), Path()):
         file = folder / group / f"{option}.yaml"
         if option and file.is_file():

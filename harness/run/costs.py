@@ -1,4 +1,4 @@
-"""Whether what `objective=[METRIC,...]` compares a sweep's settings by will be recorded."""
+"""Check that the costs in `objective=[METRIC,...]` will be recorded."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from harness.runfolder.schema import Config, ScratchConfig
 def check(costs: Sequence[str], config: Config) -> None:
     """Refuse a cost that the built-in trainer does not record. Raises `ConfigError`.
 
-    What another trainer records is not known before.
+    What other trainers record is not known in advance.
     """
     if not isinstance(config, ScratchConfig):
         return
@@ -25,7 +25,7 @@ def check(costs: Sequence[str], config: Config) -> None:
 
 
 def check_energy(costs: Sequence[str]) -> None:
-    """Refuse energy as a cost where this machine does not tell it. Raises `ConfigError`."""
+    """Refuse energy as a cost if this machine does not report it. Raises `ConfigError`."""
     if ENERGY in [directed(cost)[0] for cost in costs] and not tells_energy():
         raise ConfigError(
             f"{typed(costs)}: {ENERGY}: the energy counters of this machine ({POWERCAP}) are "

@@ -1,6 +1,6 @@
-"""How long the jobs of a command take and how much disk they need, by the runs that are there.
+"""Estimate from existing runs how long the jobs of a command take and how much disk they need.
 
-The estimate of a job is that of the finished run of the same data with the most equal settings, the
+A job is estimated by the finished run on the same data that has the most settings in common, the
 newest of equals: its time per epoch, and the size of its folder. Settings that change no speed
 (`NO_SPEED`) do not count. Jobs of a parallel launcher are counted as it starts them: the next one
 when one ends.
@@ -86,12 +86,12 @@ def _speed(params: Mapping[str, Leaf]) -> dict[str, Leaf]:
 
 
 def _is_of_data(key: str) -> bool:
-    """Whether a setting says which data there are, the keys of the user's own function included."""
+    """Whether a setting determines the data, including keys of the user's data function."""
     return key.startswith("dataset.") and key not in OTHER_DATA_KEYS
 
 
 def makespan(seconds: Sequence[float], slots: int) -> float:
-    """How long jobs take, of which `slots` run at once, each starting when a slot is free."""
+    """How long jobs take if `slots` of them run at once, and each starts when a slot is free."""
     free = [0.0] * slots
     for each in seconds:
         heapq.heapreplace(free, free[0] + each)
@@ -99,7 +99,7 @@ def makespan(seconds: Sequence[float], slots: int) -> float:
 
 
 def slots_of(launcher: Launcher, threads: int) -> int:
-    """The most jobs at once. threads: the BLAS threads of the job that needs most."""
+    """The largest number of jobs at once. threads: the BLAS threads of the job that needs most."""
     if isinstance(launcher, SlurmLauncher):
         return launcher.array_parallelism
     return choose.create(launcher, Path(), threads, Prestart()).slots

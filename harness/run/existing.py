@@ -1,4 +1,4 @@
-"""The existing runs that the jobs of a command build on, also those that other source trained."""
+"""The existing runs that jobs build on, including runs that other source code trained."""
 
 import itertools
 import time
@@ -67,7 +67,7 @@ def is_of_other_source(run: Run, prepared: Prepared) -> bool:
 
 
 def retraining(runs: Iterable[Run], new: Sequence[Prepared]) -> None:
-    """Say which jobs train again only because the source or the data changed since, if any do.
+    """Print which jobs train again only because the source or the data has changed.
 
     runs: oldest first. new: the jobs that no existing run has.
     """
@@ -98,7 +98,7 @@ def _names(found: Sequence[History]) -> str:
 def _of_other_data(runs: Iterable[Run], jobs: Sequence[Prepared]) -> dict[str, Run]:
     """For each job whose data was changed since it was trained to the end, the newest such run.
 
-    The data is of the same function, file or folder of the user's. By run key. runs: oldest first.
+    By run key. The data comes from the same function, file or folder. runs: oldest first.
     """
     sets = [each.job.config.dataset for each in jobs]
     own = [each for each, data in zip(jobs, sets, strict=True) if data.is_own or data.place]
@@ -150,8 +150,8 @@ def _subject(params: Mapping[str, object], data_digest: object) -> str:
 def source_of(history: History, code: Iterable[Source] = ()) -> str:
     """The commit and the day of a run's source, as far as they are known.
 
-    code: the user's files now. Where some are others than the run's, they are named instead of the
-    commit, which is that of the harness.
+    code: the user's files now. Files that differ from the run's are named instead of the commit,
+    which is that of the harness.
     """
     then = {each["path"]: each["syntax"] for each in history.code}
     now = {each.path: each.syntax for each in code}

@@ -23,9 +23,9 @@ UNLIMITED = 1_000_000  # columns
 class FittedTable(Table):
     """A Rich table that has room in any terminal; add its columns with `add`.
 
-    Where the terminal is too narrow, texts are folded, then whole columns are left out, which a
-    line below the table names unless `tells` is False. If even the columns that must stay have no
-    room, all are folded.
+    If the terminal is too narrow, texts are folded, then whole columns are left out. A line below
+    the table names them unless `tells` is False. If even the columns that must stay do not fit, all
+    are folded.
     """
 
     def __init__(self, title: str | None = None, *, tells: bool = True) -> None:
@@ -130,7 +130,7 @@ def _is_number(text: str) -> bool:
 
 
 def _shares(spare: int, lacking: Sequence[int]) -> list[int]:
-    """Divide the spare columns of the terminal; who lacks least is served first."""
+    """Divide the spare width of the terminal, first among the columns that lack least."""
     shares = [0] * len(lacking)
     for index in sorted(range(len(lacking)), key=lacking.__getitem__):
         shares[index] = min(spare, lacking[index])

@@ -1,6 +1,6 @@
 """From validated configurations to run folders: data extracted, keys computed, all on disk.
 
-After this nothing about a job can change, neither by an edit of `conf/` nor by another command.
+After this, neither an edit of `conf/` nor another command can change a job.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,7 +30,7 @@ NOTHING_SAID = About()
 
 @dataclass(frozen=True)
 class Membership:
-    """A run's place in a sweep: the sweep's id, its number such as `2/15`, what is said of it.
+    """A run's place in a sweep: the sweep's id, a number such as `2/15`, and the user's notes.
 
     kind: `SEARCHES`, `RACES`, or empty.
     """
@@ -53,7 +53,7 @@ def naming(job: Job) -> Iterator[None]:
 
 
 def with_backend(job: Job) -> Job:
-    """The job with its backend decided, so that the frozen config has what trains it.
+    """The job with its backend chosen, so that the frozen config names the one that trains it.
 
     Raises `ConfigError`, also for built-in parts that do not fit the data.
     """
@@ -136,9 +136,9 @@ def freeze_sweep(
     """Make the run folders of a sweep and write its plan.
 
     A sweep builds on runs with the same keys, unless `fresh`: finished ones are done, others are
-    continued. accept: see `existing_runs`. about: what the command says of it. first: of a sweep
-    that grows, the jobs to begin with; those that it had before are added. mark: tells it from the
-    same sweep without. costs: see `Plan`; those of before where there are none. Raises
+    continued. accept: see `existing_runs`. about: the user's notes on it. first: for a sweep that
+    grows, the jobs to begin with; the jobs that it had before are added. mark: distinguishes it
+    from the same sweep without. costs: see `Plan`; by default the former ones. Raises
     `ConfigError` for another question than before.
     """
     outputs = Path(prepared[0].job.config.outputs)
@@ -213,7 +213,7 @@ def _former(outputs: Path, plan_id: str) -> Plan:
 
 
 def _replaced(outputs: Path, before: Plan, runs: set[str]) -> tuple[str, ...]:
-    """The runs that the sweep had before, without those of its plan now; they leave the sweep."""
+    """The runs that the sweep had before but no longer plans; they leave the sweep."""
     former = [*before.replaced, *(job.run for job in before.jobs)]
     replaced = tuple(each for each in dict.fromkeys(former) if each not in runs)
     for run in (open_run(outputs, each) for each in replaced):
@@ -247,7 +247,7 @@ def _create(
     prepared: Prepared, overrides: list[str], membership: Membership | None,
     about: About = NOTHING_SAID,
 ) -> Run:  # fmt: skip
-    """Make a run folder. about: what is said of a run of no sweep."""
+    """Make a run folder. about: the notes on a run without a sweep."""
     tags = _common_tags(overrides)
     tags |= {"run_key": prepared.key, "data.sha256": prepared.data_digest}
     if membership is not None:

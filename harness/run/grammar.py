@@ -20,7 +20,7 @@ LONG = 8  # characters; shorter values stay as typed in a name
 
 
 def parser() -> "OverridesParser":
-    """Hydra's parser, whose choice() and shuffle() take what a list of values takes.
+    """Hydra's parser, with choice() and shuffle() accepting whatever a list of values accepts.
 
     Hydra's own refuse null and drop quotes: `choice("2024",3)` would give a number.
     """
@@ -71,7 +71,7 @@ def sweep_values(override: "Override") -> Iterator[str]:
 
 
 def short(values: Sequence[str]) -> dict[str, str]:
-    """How names and tables spell the values of a key: long numbers with fewer digits, all apart."""
+    """How names and tables spell the values of a key: long numbers shortened, but kept distinct."""
     if max(map(len, values), default=0) < LONG:
         return {each: each for each in values}
     from harness.analysis.settings import rounded

@@ -1,7 +1,7 @@
-"""`on_end=COMMAND` or `on_end=URL`: what is told of a command when it ends.
+"""`on_end=COMMAND` or `on_end=URL`: report the end of a command.
 
 A URL gets a POST request with JSON; a command of the shell gets the same JSON on its standard
-input. It is called once per command, and whatever it does, the command ends as it would without.
+input. It is called once per command, and cannot change how the command ends.
 """
 
 import json
@@ -34,7 +34,7 @@ def check(target: str) -> None:
 def summary(
     status: ExitStatus, typed: Sequence[str], runs: Sequence[Run], plan: Plan | None, report: Path
 ) -> dict[str, Any]:
-    """What is told: errors are fractions, times seconds; what is unknown is null."""
+    """The report: errors are fractions, times are seconds, unknown values are null."""
     return {
         "format": "harness end",
         "version": 1,

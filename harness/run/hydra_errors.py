@@ -1,4 +1,4 @@
-"""The exceptions of Hydra, OmegaConf and YAML as one line, which says what to type instead."""
+"""Turn the exceptions of Hydra, OmegaConf and YAML into one line that says what to type instead."""
 
 import re
 from collections.abc import Iterator
@@ -57,7 +57,7 @@ def one_line_errors(text: str) -> Iterator[None]:
 
 
 def _how_to_quote(text: str, message: str) -> str:
-    """A hint when the parser stumbled over a character; Hydra's grammar knows few of them."""
+    """A hint how to quote a character that Hydra's grammar does not have."""
     stumbled = "token recognition|mismatched input|no viable|extraneous input"
     if not re.match(stumbled, message) or "input '<EOF>'" in message:
         return ""

@@ -18,7 +18,7 @@ EXAMPLES = "different validation examples"
 
 
 def judged_by(config: Config, costs: Sequence[str] = ()) -> dict[str, object]:
-    """The settings that decide what a value measures, and on which examples, by key.
+    """The settings that determine what a value measures and on which examples, by key.
 
     With fewer training examples, a setting is judged on the same ones. costs: the further
     objectives.
@@ -36,7 +36,7 @@ def judged_by(config: Config, costs: Sequence[str] = ()) -> dict[str, object]:
 def difference(first: Mapping[str, object], now: Mapping[str, object]) -> str | None:
     """The first key by which settings are judged differently; None if they can be ranked.
 
-    A key that only one has is an option of another data set or loss, or of a trainer without any.
+    A key that only one of them has belongs to another data set, loss or trainer.
     """
     return next((key for key in first if key in now and str(first[key]) != str(now[key])), None)
 

@@ -1,4 +1,4 @@
-"""The settings of what executes a command's jobs: the groups hydra/launcher and hydra/sweeper.
+"""The settings that execute a command's jobs: the groups hydra/launcher and hydra/sweeper.
 
 They are options of the command, not of a run: no frozen configuration contains them, so they cannot
 change a result.

@@ -1,4 +1,4 @@
-"""The command's own keys where they have no effect: each is refused, and the line says why."""
+"""Refuse the command's own keys where they have no effect, with a line that says why."""
 
 from collections.abc import Iterator
 
@@ -20,7 +20,7 @@ def check(line: CommandLine, *, is_sweep: bool, is_search: bool = False) -> None
 
 
 def _of_repeating(line: CommandLine, *, is_sweep: bool, is_search: bool) -> Iterator[str]:
-    """`accept`, `until` and its limits, of which a search has some as well."""
+    """`accept`, `until` and its limits; a search also has some of them."""
     if line.accept and (is_search or not is_sweep):
         why = "a search is refused when its source changed" if is_search else "only a sweep does"
         yield f"accept=source: keeps finished runs of a repeated sweep; {why}"
@@ -35,7 +35,7 @@ def _of_repeating(line: CommandLine, *, is_sweep: bool, is_search: bool) -> Iter
 
 
 def _of_comparing(line: CommandLine, *, is_sweep: bool) -> Iterator[str]:
-    """`question` and several objectives, which compare settings; what is said of a run."""
+    """`question` and several objectives, which compare settings; notes on a run."""
     if line.about.question and not is_sweep:
         yield f"question={line.about.question}: only a sweep decides one; add -m"
     if line.costs and not is_sweep:

@@ -1,4 +1,4 @@
-"""What a command says about its jobs before it trains them, one line each on standard error."""
+"""Notices about the jobs of a command before training, one line each on standard error."""
 
 import sys
 from functools import cache
@@ -19,7 +19,7 @@ def say(line: str) -> None:
 
 
 def doubts(name: str, data: Dataset) -> list[str]:
-    """Say what makes the errors on a user's own data doubtful; returns the lines without its name.
+    """Print why errors on a user's own data may mislead; return the lines without its name.
 
     Examples that are in two parts, and classes that no training example has. name: of its format,
     or of the user's function.
@@ -40,7 +40,7 @@ def doubts(name: str, data: Dataset) -> list[str]:
 
 
 def narrow_grays(normalization: str, data: Dataset) -> None:
-    """Say that a normalization leaves bytes near one end of its range, if it does."""
+    """Print a line if a normalization leaves bytes near one end of its range."""
     if normalization not in FIXED_RANGE:
         return
     grays = narrow_range(data.train.inputs, data.train.rows)

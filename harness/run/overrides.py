@@ -1,6 +1,6 @@
 """The overrides of a command line, as Hydra's own parser reads them.
 
-A command line mixes three kinds: settings of runs (`lr=0.1`), settings of what executes them
+A command line mixes three kinds: settings of runs (`lr=0.1`), settings of the launcher and sweeper
 (`hydra/launcher=joblib`), and keys of the command itself (`resume=last`).
 """
 
@@ -64,8 +64,8 @@ class CommandLine:
     settings: the settings of runs; their keys are known. engines: the overrides of "launcher" and
     of "sweeper". typed: all overrides as typed, without `resume` and `fresh`, which a repeated
     command does not need. resume, fresh, sweep: the values of the command's own keys. accept:
-    whether `accept=source` is given. about: what is said of the command. on_end: what is called at
-    its end; empty for nothing. limits: when a sweep or a search ends early. costs: the further
+    whether `accept=source` is given. about: the user's notes. on_end: the command or URL to call at
+    the end; empty for none. limits: when a sweep or a search ends early. costs: the further
     objectives of `objective=[METRIC,...]`, by which a sweep's settings are compared.
     """
 
@@ -214,7 +214,7 @@ def value_text(override: "Override") -> str:
 
 
 def _check_key(override: "Override") -> None:
-    """Refuse a key that the schema does not have or that Hydra would act on, not we."""
+    """Refuse a key that the schema does not have, or that only Hydra itself would act on."""
     key = override.key_or_group
     if key == SEARCH_PATH:
         return

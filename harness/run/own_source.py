@@ -1,6 +1,6 @@
-"""How Hydra finds what is the user's own: files in the folders of `--config-dir`, and parts.
+"""Let Hydra find the user's own files, in the folders of `--config-dir`, and parts.
 
-Two kinds of places on Hydra's search path, each a class that Hydra is told of.
+They are two kinds of places on Hydra's search path, each a class registered with Hydra.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ OWN_DATASET = {
 
 
 class OwnFolder(FileConfigSource):
-    """A folder of the user's. An experiment file needs no `# @package _global_`.
+    """A user's folder. An experiment file needs no `# @package _global_`.
 
     loaded: the files of all such folders that this process has read.
     """
@@ -101,13 +101,13 @@ class OwnParts(ConfigSource):
 
 @cache
 def register() -> None:
-    """Make the two known to Hydra."""
+    """Register both with Hydra."""
     for source in (OwnFolder, OwnParts):
         Plugins.instance().register(source)
 
 
 def extend(loader: Any, folders: Sequence[Path]) -> None:
-    """Let a configuration loader of Hydra find the user's own, also when it lists options."""
+    """Let a Hydra configuration loader find and list the user's own options."""
     register()
     for address in search_path(folders):
         before = SearchPathQuery("schema", None)  # which must stay the last one

@@ -1,4 +1,4 @@
-"""`Prepared`: a job with its run key, for which its data set and its source must be known."""
+"""`Prepared`: a job with its run key, which depends on its data set and source code."""
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from harness.runfolder.own_code import Source
 class Prepared:
     """A job with its run key.
 
-    dataset: the data set's part of the create record, of a preview only its `sha256`. code: the
+    dataset: the data set's part of the create record, in a preview, only its `sha256`. code: the
     user's source files.
     """
 

@@ -1,4 +1,4 @@
-"""What a command would do: its jobs, which of them are done, and an estimate of time and disk.
+"""Show what a command would do: its jobs, which are done, and an estimate of time and disk.
 
 Creates nothing.
 """
@@ -31,7 +31,7 @@ UNKNOWN = "not known"
 
 @dataclass(frozen=True)
 class Planned:
-    """A job as it would be executed. run: that it builds on. state: what there is of it.
+    """A job as it would be executed. run: the one it builds on. state: what exists of it.
 
     epochs: those that are left to train.
     """
@@ -43,7 +43,7 @@ class Planned:
 
 
 def planned(jobs: list[Job], *, accept: bool, reuse: bool) -> list[Planned]:
-    """What there is of each job.
+    """What exists of each job.
 
     accept: see `existing_runs`. reuse: whether the command builds on existing runs. Raises
     `ValueError`.

@@ -1,8 +1,8 @@
 """The commands from Python: train, sweep, and open what they made.
 
-Each call runs `python -m harness.run` in a process of its own, so it may be made in a notebook and
-in a thread, and has the same effect as the command. When the calling process dies, as a notebook's
-kernel does that is restarted, the command stops as at Ctrl-C.
+Each call runs `python -m harness.run` in its own process, so it works in a notebook and in a
+thread, and has the same effect as the command. When the calling process dies, as when a notebook's
+kernel is restarted, the command stops as after Ctrl-C.
 """
 
 import contextlib
@@ -96,7 +96,7 @@ def open(what: str = "last", *, outputs: str | Path = "outputs") -> Run | Sweep:
 
 
 def _check(overrides: Sequence[str]) -> None:
-    """Raise `ValueError` for what is no list of texts, and for options that train nothing."""
+    """Raise `ValueError` unless these are a list of strings without options that train nothing."""
     if isinstance(overrides, str):
         raise ValueError(f"expected a list of overrides, found a text; use [{overrides!r}]")
     if not isinstance(overrides, Sequence):
@@ -114,7 +114,7 @@ def _check(overrides: Sequence[str]) -> None:
 
 
 def _is_swept(text: str) -> bool:
-    """Whether an override has several values; the command names one that it cannot parse."""
+    """Whether an override has several values; the command reports one that it cannot parse."""
     from harness.run.overrides import parse_each  # which loads Hydra
 
     with contextlib.suppress(ValueError):

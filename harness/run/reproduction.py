@@ -1,4 +1,4 @@
-"""What a run and its reproduction have in common: how they were made, and every metric."""
+"""Compare a run with its reproduction: how they were made, and every metric."""
 
 import hashlib
 import sys
@@ -61,7 +61,7 @@ def check_settings(run: Recorded, settings: Config) -> None:
 
 
 def checks_of(reader: Reader, run: Recorded, files: Path, prepared: Prepared) -> list[Check]:
-    """Everything recorded about how the run was made, with how it would be made now."""
+    """Everything recorded about how the run was made, beside how it would be made now."""
     source = freeze.source()
     then_code = run.tags.get("code.sha256", "")  # has a line of its own, below
     checks = [

@@ -1,4 +1,4 @@
-"""Tables of runs: one row a run or a setting, and which row is the best."""
+"""Tables of runs: one row per run or setting, with the best row marked."""
 
 import math
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ def objectives(histories: Sequence[History]) -> list[Objective]:
 
 
 def kinds(histories: Sequence[History]) -> list[tuple[str, Objective]]:
-    """The data set in words and the objective of each run: with both alike, runs are ranked."""
+    """The data set in words and the objective of each run; runs that share both are ranked."""
     names = data_sets.named([history.create["dataset"] for history in histories])
     return [
         (name, Objective.of(history.params)) for name, history in zip(names, histories, strict=True)
@@ -79,7 +79,7 @@ def sweep_tables(
 ) -> list[Table]:
     """A table for each data set and objective, whose runs are not ranked together.
 
-    Its rows are the settings where some have several seeds, else the runs. Each of several tables
+    The rows are settings if some have several seeds, else runs. Each of several tables
     says what it is of.
     """
     jobs = plan.jobs if plan is not None else ()

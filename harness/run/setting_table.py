@@ -16,7 +16,7 @@ from harness.tracking.selection import of_plan
 
 
 def setting_table(runs: Sequence[Run], plan: Plan) -> FittedTable | None:
-    """One row per setting: the mean over the seeds that are finished, and what became of the rest.
+    """One row per setting: the mean over the finished seeds, and the status of the others.
 
     runs: of the plan, of one data set and objective. None where rows of runs say more: no setting
     has several seeds or a cost, or some runs repeat one. Raises `ValueError` if no run is finished.
@@ -117,7 +117,7 @@ def _after(seed: str) -> str | None:
 
 
 def _status(runs: Sequence[Recorded], others: set[str]) -> str:
-    """`FINISHED`, or how many seeds are, and which are not: `2 FINISHED, 1 FAILED (seed 3)`."""
+    """`FINISHED`, or the seeds by status: `2 FINISHED, 1 FAILED (seed 3)`."""
     seeds: dict[RunStatus, list[str]] = defaultdict(list)
     for run in runs:
         seeds[run.status].append(run.params.get("seed", ""))

@@ -18,7 +18,7 @@ _arrived: list[int] = []
 
 
 def exit_at_the_first() -> None:
-    """From now on a signal ends this process at once, without a word: nothing is made yet.
+    """From now on, a signal ends this process at once and silently: nothing exists yet.
 
     An exception in the middle of an import would show as an error of some library.
     """
@@ -27,7 +27,7 @@ def exit_at_the_first() -> None:
 
 
 def raise_at_the_first() -> None:
-    """From now on the first signal raises `KeyboardInterrupt`, so that what is half made ends."""
+    """From now on, the first signal raises `KeyboardInterrupt`, which ends unfinished work."""
     for number in NUMBERS:
         signal.signal(number, _interrupt)
 

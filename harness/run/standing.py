@@ -1,7 +1,7 @@
-"""How far runs are while they are trained: progress, value and rank so far, time left.
+"""The progress of runs during training: value and rank so far, and time left.
 
-The rank is a range, because validation examples are a sample: a run may have every rank from the
-one it has if each other run is as bad as its interval allows, to the one if each is as good.
+The rank is a range, because validation examples are a sample. The best rank assumes that each other
+run is as bad as its interval allows; the worst rank assumes that each is as good.
 """
 
 import time
@@ -75,7 +75,7 @@ def standings(
 
 
 def left_in_all_s(found: Sequence[Standing]) -> float | None:
-    """Seconds until every run is over that is trained or not yet started.
+    """Seconds until every running or unstarted run is over.
 
     A run that has not started takes as long as those that have, on average, and starts when one
     that is trained now ends. None when nothing is being trained, or no epoch has ended.

@@ -85,7 +85,7 @@ def _print_failures(
 
 
 def _print_unchecked(histories: Sequence[History]) -> None:
-    """Say which test metrics of own trainers could not be compared with predictions."""
+    """Print which test metrics of custom trainers could not be compared with predictions."""
     unchecked: dict[tuple[str, str], int] = {}
     for history in histories:
         trainer = str(history.params["trainer.name"])
@@ -138,7 +138,7 @@ def _other_names(plan: Plan, outputs: Path) -> str:
 
 
 def _print_what_next(run: Run, history: History) -> None:
-    """Where a single run's picture and folder are, and a command that goes on from it."""
+    """Print a single run's picture and folder, and a command to run next."""
     if LEARNING_CURVES in history.artifacts:
         print(f"learning curves:           {run.folder / LEARNING_CURVES}")
     print(f"folder:                    {run.folder}")
@@ -158,7 +158,7 @@ def _print_how_to_continue(histories: Sequence[History], plan: Plan | None, outp
 
 
 def _is_stopped(run: Run, history: History) -> bool:
-    """Whether a run was ended from outside, so that it can be continued as it is."""
+    """Whether a run was stopped from outside, so that it can simply be continued."""
     return history.status is RunStatus.KILLED and not history.is_pruned and not run.is_live()
 
 

@@ -46,7 +46,7 @@ class Block:
 
 @dataclass(frozen=True)
 class SweepFile:
-    """The content of a file, every key and value of it known to Hydra's grammar."""
+    """The content of a file; Hydra's grammar accepts every key and value."""
 
     path: Path
     blocks: list[Block]
@@ -102,7 +102,7 @@ def _find(name: str) -> Path:
 
 
 class _Loader(yaml.BaseLoader):
-    """Reads every value as the text that is typed; refuses a key that is given twice."""
+    """Reads every value as typed text; refuses a key that is given twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """See `yaml.constructor.BaseConstructor`."""
@@ -167,7 +167,7 @@ def _at(place: str) -> Iterator[None]:
 
 
 def _check_key(key: str, values: Any) -> None:
-    """Refuse what is no key of a run. Raises `ConfigError`."""
+    """Refuse a key that no run has. Raises `ConfigError`."""
     if key in COMMAND_KEYS:
         raise ConfigError(f"{key}: is a key of the command; give it on the command line")
     if key.partition("/")[0].partition(".")[0] == "hydra":

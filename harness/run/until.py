@@ -2,8 +2,8 @@
 
 Every setting gets three seeds, then one more at a time until a single setting is left, the seeds
 of the command are used up, or a limit is reached: `budget=2h`, `max_jobs=N`, `max_epochs=N`. Which
-setting is ended follows from the values of the runs alone (`analysis/sequential.py`), so a repeated
-command goes on where it was.
+settings are ended depends only on the values of the runs (`analysis/sequential.py`), so a repeated
+command continues where it stopped.
 """
 
 import math
@@ -32,7 +32,7 @@ SEED = "seed"
 
 
 class Deciding:
-    """The jobs of a sweep with `until=decided`, and which of them are to be trained.
+    """The jobs of a sweep with `until=decided`, and the choice of those to train.
 
     plan: of the jobs that were made so far; it grows. seeds: the most of a setting.
     """
@@ -65,7 +65,7 @@ class Deciding:
         return self.plan.runs(self._outputs)
 
     def more(self, slots: int) -> list[Run]:
-        """Judge the runs that were trained, and make those of the next seed; none when it is over.
+        """Judge the trained runs, and make those of the next seed; none if the sweep is over.
 
         slots: how many jobs are trained at the same time. Prints which settings cannot be the best,
         and keeps in the plan what was decided.
@@ -123,7 +123,7 @@ class Deciding:
     def _why_over(
         self, left: list[str], jobs: list[Prepared], histories: list[History], slots: int
     ) -> str:
-        """Why no more seeds are trained; empty while it goes on."""
+        """Why no more seeds are trained; empty while more are."""
         limits, done = self._limits, [each for each in histories if each.epochs]
         if len(left) < 2:
             return "no other one is left" if left else "nothing was trained to the end"
@@ -168,7 +168,7 @@ def by_setting(jobs: Sequence[Job]) -> dict[str, list[int]]:
 
 
 def check(jobs: Sequence[Job], limits: Limits) -> None:
-    """Raise `ConfigError` for jobs among which nothing can be decided within the limits."""
+    """Raise `ConfigError` if nothing can be decided between the jobs within the limits."""
     settings = by_setting(jobs)
     seeds = {tuple(jobs[i].swept.get(SEED, "") for i in places) for places in settings.values()}
     if len(settings) < 2:
@@ -205,12 +205,12 @@ def check(jobs: Sequence[Job], limits: Limits) -> None:
 
 
 def first_round(jobs: Sequence[Job]) -> list[Job]:
-    """The jobs that are trained in any case, in their order."""
+    """The jobs that are always trained, in order."""
     return [jobs[i] for i in sorted(i for e in by_setting(jobs).values() for i in e[:FIRST_LOOK])]
 
 
 def rest(jobs: Sequence[Job], limits: Limits) -> str:
-    """A line about the jobs that may follow the first round."""
+    """A line about the jobs that can follow the first round."""
     most = len(jobs) if limits.max_jobs is None else min(limits.max_jobs, len(jobs))
     return (
         f"until={UNTIL}: listed are the first {FIRST_LOOK} seeds of each setting; at most "

@@ -1,4 +1,4 @@
-"""Selected runs, read again while they are trained: where each stands, and the time left."""
+"""Selected runs, read again during training: the standing of each, and the time left."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ class Watched:
     """
 
     def __init__(self, outputs: Folders, words: Sequence[str]) -> None:
-        """Raises `ValueError` when the words mean no run."""
+        """Raises `ValueError` if the words select no run."""
         self._outputs, self._words = outputs, words
         self._known: dict[Path, tuple[tuple[int, int], History]] = {}
         self.list()
@@ -37,9 +37,9 @@ class Watched:
         self.read()
 
     def list(self) -> None:
-        """Look for new runs; those that were removed meanwhile are not shown any more.
+        """Look for new runs, and drop runs that were removed meanwhile.
 
-        Raises `ValueError` when the words mean nothing any more.
+        Raises `ValueError` if the words no longer select anything.
         """
         self._selected = select(self._outputs, self._words)
 

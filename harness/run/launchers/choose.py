@@ -24,7 +24,7 @@ def create(settings: Launcher, outputs: Path, threads: int, prestart: Prestart) 
 
 
 def check(settings: Launcher, threads: int, *, is_sweep: bool) -> None:
-    """Raise `ConfigError` when the launcher cannot do what is asked.
+    """Raise `ConfigError` if the launcher cannot run such jobs.
 
     threads: the BLAS threads of the job that needs most.
     """

@@ -61,12 +61,12 @@ class Scoreboard:
                 self._over.pop(run, None)
 
     def fewer(self, jobs: int) -> None:
-        """Expect this many jobs less in all."""
+        """Expect this many fewer jobs."""
         with self._lock:
             self._total -= jobs
 
     def ended(self, run: Run) -> None:
-        """Count a job that is over. One that was over before was expected in vain."""
+        """Count a job that is over; one that was over before no longer counts in the total."""
         with self._lock:
             if run in self._over:
                 self._total -= 1

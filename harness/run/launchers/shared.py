@@ -1,4 +1,4 @@
-"""The runs of a command, which other commands may train at the same time.
+"""The runs of a command, which other commands can train at the same time.
 
 A command that trains a run holds its claim, a lock in the run folder, from before the job starts
 until it has ended. The system releases the claim of a command that dies; then another one continues

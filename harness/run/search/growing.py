@@ -39,19 +39,19 @@ class GrowingPlan:
         return self.plan.runs(self._search.outputs)
 
     def epochs(self) -> int:
-        """How many all commands have trained so far."""
+        """How many epochs all commands have trained so far."""
         with self._workers.turn():
             found = self._known().readable_runs(self._search.outputs)
         self._read = {run.id: self._read.get(run.id, run) for run in found}
         return sum(len(run.history().epochs) for run in self._read.values())
 
     def refresh(self) -> None:
-        """Look what other commands have made since."""
+        """Read what other commands have added since."""
         self.plan = self._known()
         self._deliver(self.runs())
 
     def conclude(self, verdict: str) -> None:
-        """Keep in the plan what was found, unless it says so."""
+        """Store the verdict in the plan, unless it is there."""
         if verdict == self.plan.verdict or not self.plan.jobs:
             return
         self.plan = replace(self.plan, verdict=verdict)

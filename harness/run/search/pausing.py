@@ -1,14 +1,14 @@
-"""Trials that pause and go on later: `hydra.sweeper.pruner=asha`.
+"""Trials that pause and continue later: `hydra.sweeper.pruner=asha`.
 
 Asynchronous successive halving, in the form that promotes (Li et al., 2020, "A System for Massively
 Parallel Hyperparameter Tuning", algorithm 2): every setting is trained to the first rung, an epoch,
-and pauses there with a checkpoint. Whenever there is room, a setting among the best third of those
-that reached a rung is trained to the next one; if there is none, a new setting starts. The
-settings to start are proposed from how far each one got, and its value there.
+and pauses there with a checkpoint. When a slot is free, a setting among the best third at a rung
+is trained to the next rung; if there is none, a new setting starts. New settings are proposed from
+the rung that each one reached, and its value there.
 
-One thing is added: `FINISHING` of all epochs are trained between the last two rungs. Without it, a
-search that has found where the good settings are would start many of them and finish one in nine,
-chosen by how fast they learn.
+In addition, a share `FINISHING` of all epochs is trained between the last two rungs. Without it, a
+search that has found good settings would start many of them and finish one in nine, chosen by how
+fast they learn.
 """
 
 import math
@@ -30,7 +30,7 @@ PAUSE = "pause"  # of a trial: the epoch after which it pauses
 
 @dataclass(frozen=True)
 class Course:
-    """A setting as far as it was trained, by the newest trial of it.
+    """A setting as far as it was trained, from its newest trial.
 
     values: of its objective by epoch, lower is better. is_paused: it can go on. is_whole: it was
     trained to the end. has_failed: it has no value after those.
@@ -102,7 +102,7 @@ def courses(trials: "Sequence[FrozenTrial]", objective: Objective, error: str) -
 def chosen(
     found: Sequence[Course], at: Sequence[int], first: int, *, is_full: bool
 ) -> tuple[Course, int] | None:
-    """The setting that goes on, and the epoch at which it pauses again; None: a new one starts.
+    """The setting to continue, and the epoch at which it pauses again; None: start a new one.
 
     at: the rungs. first: so many settings start before any goes on out of turn. is_full: no
     further setting starts, so that the best one of each rung goes on, however few they are.

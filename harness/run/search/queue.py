@@ -1,7 +1,7 @@
 """Which trial is next: those to be tried again, paused ones that go on, then new ones.
 
-Tried again are those of commands that died, and what earlier commands left without a result. All
-commands of a search ask the same study, in turns. A trial names its command, so that none is
+Trials of commands that died, and trials that earlier commands left without a result, are tried
+again. All commands of a search ask the same study, in turns. A trial names its command, so none is
 taken twice.
 """
 
@@ -34,7 +34,7 @@ WORKER = "worker"  # of a trial: the command that runs it
 
 
 class TrialQueue:
-    """The trials of a search, to be asked for and to be told about. Thread-safe."""
+    """The trials of a search, with ask and tell. Thread-safe."""
 
     def __init__(self, search: Search) -> None:
         self.search = search
@@ -80,7 +80,7 @@ class TrialQueue:
             return {e.number for e in self._running() if e.user_attrs[WORKER] != self.workers.id}
 
     def _enqueue(self, running: "Sequence[FrozenTrial]") -> bool:
-        """Have the study's next trial be the right one. Returns whether there is one."""
+        """Queue the trial that the study shall return next. Returns whether there is one."""
         room = self._room(running)
         if not self.rungs:
             return room > 0
@@ -140,7 +140,7 @@ class TrialQueue:
             self.study.tell(trial.number, state=TrialState.FAIL)
 
     def _try_again(self) -> None:
-        """Have what earlier commands left without a result asked for before new trials.
+        """Queue the trials that earlier commands left without a result before new ones.
 
         That is the trials that failed, unless their values cannot be combined, and the finished
         ones of which a run was removed.
@@ -165,7 +165,7 @@ class TrialQueue:
         self.study.enqueue_trial(self._values(trial.number), user_attrs=attributes)
 
     def begun(self, trial: "Trial") -> int:
-        """How many runs the trials began of which this one takes the place."""
+        """How many runs were begun by the trials that this one replaces."""
         trials, most = self.study.get_trials(deepcopy=False), 0
         attributes = trial.user_attrs
         while RESUMES in attributes:
@@ -208,7 +208,7 @@ class TrialQueue:
         return [trial for trial in ended(self.study) if IMPOSSIBLE in trial.user_attrs]
 
     def _repeated(self) -> int:
-        """How many trials had values of which it was known that they cannot be combined."""
+        """How many trials had values that were already known to be impossible to combine."""
         trials = self.study.get_trials(deepcopy=False)
         return sum(IMPOSSIBLE in t.user_attrs for t in trials) - len(self._impossible())
 

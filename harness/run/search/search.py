@@ -52,10 +52,10 @@ FREE = ("outputs", "tracking.uri", "tracking.patience", "tracking.name", "thread
 class Search:
     """A search that is validated and frozen.
 
-    base: the configuration that trials change. own_names: the MODULE:NAME of everything of the
-    user's that a trial may use. about: what was said of it, also by earlier commands.
+    base: the configuration that trials change. own_names: the MODULE:NAME of all user code that a
+    trial can use. about: the user's notes, also of earlier commands.
     seeds: over which a trial is judged; empty for the one of `base`. costs: the further objectives,
-    of which a trial has a value each. limits: when it ends before it has its trials.
+    each with a value per trial. limits: when it ends before it has its trials.
     """
 
     id: str
@@ -107,7 +107,7 @@ class Search:
     def rungs(self) -> tuple[int, ...]:
         """The epochs after which trials pause; none where they do not.
 
-        Which of several objectives is hopeless after some epochs, nothing can tell.
+        With several objectives, nothing tells after some epochs which trial is hopeless.
         """
         if self.settings.pruner != ASHA or self.costs:
             return ()
@@ -187,7 +187,7 @@ def _check_limit(search: Search, epochs: int) -> None:
 
 
 def _about(outputs: Path, name: str, now: About) -> About:
-    """What is said of the search, by earlier commands as well. Raises `ConfigError`."""
+    """The notes on the search, also of earlier commands. Raises `ConfigError`."""
     try:
         before = load_plan(outputs, name)
     except ValueError:  # it is new, or its plan is damaged, which is said later
@@ -269,7 +269,7 @@ def start(search: Search) -> dict[str, Any]:
 
 
 def refuse_changes(search: Search, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Raise `ConfigError` if the search would go on with something else than it started with."""
+    """Raise `ConfigError` if the search would continue with anything other than it started with."""
     if before.get(OWN_SOURCE) == search.own_source():  # an earlier version kept one digest of all
         before = {**before, OWN_SOURCE: now.get(OWN_SOURCE)}
     for key in {**before, **now}:

@@ -65,7 +65,7 @@ class Storage:
         return self.uri is not None or self.path.is_file()
 
     def check(self) -> None:
-        """Raise `ConfigError` if it is damaged, cannot be reached, or its tables not be made."""
+        """Raise `ConfigError` if it is damaged or unreachable, or its tables cannot be made."""
         if self.uri is not None:
             self._check_address(self.uri)
             with self.lock():

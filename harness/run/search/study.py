@@ -151,7 +151,7 @@ def open_study(search: Search) -> "Study":
 def proposed(search: Search, ranked: Sequence[pausing.Course], begun: int) -> dict[str, Any]:
     """The values of a new setting by TPE, from the settings that were tried, best first.
 
-    They differ in how far they were trained, so that only their order counts. begun: how many
+    They were trained for different numbers of epochs, so only their order counts. begun: how many
     settings have started; two that start at the same time are not the same.
     """
     import optuna
@@ -243,8 +243,8 @@ def best(
 ) -> list[dict[str, str]]:
     """The settings of the best finished trials of a study, best first, each value as it is typed.
 
-    Of several objectives, those on the Pareto front, by the first one. A trial of which a run was
-    removed does not count.
+    With several objectives, those on the Pareto front, ordered by the first one. A trial with a
+    removed run does not count.
 
     Raises `ConfigError` if there is no such study.
     """

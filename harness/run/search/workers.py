@@ -1,4 +1,4 @@
-"""The commands that work on one search at the same time: who lives, and whose turn it is."""
+"""The commands that work on one search at the same time: which are alive, and whose turn it is."""
 
 import secrets
 import threading
@@ -33,10 +33,10 @@ class Workers(Protocol):
         """From now on this command is one of them."""
 
     def others(self) -> set[str]:
-        """The ids of the other commands that live."""
+        """The ids of the other living commands."""
 
     def turn(self) -> AbstractContextManager[None]:
-        """One command and thread at a time: what is read in a turn is true until it ends.
+        """One command and thread at a time: what is read in a turn stays true until it ends.
 
         A turn within a turn is the same one. Raises `Busy`.
         """
