@@ -170,7 +170,7 @@ def _origin(folder: Path) -> tuple[str, str | None]:
 
 
 def _index_path(cache: Path, paths: Mapping[str, Path]) -> Path:
-    """The file that records the digest of these files, named by a hash of their paths and stats."""
+    """The file that records the digest of these files; named by path, size, times and inode."""
     stats = [(str(path.resolve()), path.stat()) for path in paths.values()]
     key = json.dumps(
         [(path, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino) for path, s in stats]

@@ -1,4 +1,4 @@
-"""Read and write IDX files, plain or gzip: the format of MNIST (yann.lecun.com/exdb/mnist).
+"""Read and write IDX files, plain or gzip, the format of MNIST (http://yann.lecun.com/exdb/mnist).
 
     byte 0, 1   zero
     byte 2      type code (see TYPES)

@@ -1,4 +1,4 @@
-"""Recorders, which the training loop calls after each epoch: the protocol and two examples."""
+"""Recorders, which the training loop calls after each epoch: a protocol, and two without files."""
 
 from typing import Any, Protocol
 
