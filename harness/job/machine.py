@@ -1,8 +1,8 @@
 """Measure what a training run uses: peak memory, CPU time and energy.
 
 The final record has the metrics `machine/peak_memory_mb`, `machine/cpu_s` and `machine/energy_j`.
-Each epoch record has the totals so far under `machine`, and so has the end record of a training
-that did not finish; a resumed training adds to them.
+Each epoch record has the totals so far under `machine`, and so has the end record of a session
+that did not finish training; a resumed run adds to them.
 
 The measurement covers the job's process, and the processes that it starts and waits for, from the
 first epoch of the built-in trainer (or from the call of the user's training function) to the final
@@ -11,7 +11,7 @@ compiled once per version. Memory is the exception: it is the peak of the whole 
 that was loaded and compiled, because it cannot be divided into before and after.
 
 A figure is left out if it is not known for the whole run: if the system does not report it, or an
-earlier training of the run did not record it.
+earlier session of the run did not record it.
 """
 
 import os
@@ -48,12 +48,12 @@ class Meter:
         self._earlier: Mapping[str, float] | None = None
 
     def begin(self, earlier: Mapping[str, float] | None) -> None:
-        """Start. earlier: the totals of the run's earlier trainings; None for the first."""
+        """Start. earlier: the totals of the run's earlier sessions; None for the first."""
         self._earlier = earlier
         self._start()
 
     def restart(self) -> None:
-        """If it has begun, begin again now: the work so far was not part of the training."""
+        """If it has begun, begin again now: the work so far was not part of training."""
         if self._usage is not None:
             self._start()
 
@@ -61,7 +61,7 @@ class Meter:
         self._usage = attempt(WHAT, lambda: _Usage(self._powercap), None)
 
     def totals(self) -> dict[str, float]:
-        """Peak memory, CPU seconds and energy of all trainings of the run, as far as known.
+        """Peak memory, CPU seconds and energy of all sessions of the run, as far as known.
 
         Call it after each epoch, because the energy counters wrap. Empty before `begin`.
         """

@@ -123,7 +123,7 @@ def check_loss(name: str, make: Callable[[], Any], dataset: Dataset) -> None:
         for dtype in (np.float64, np.float32):
             try:
                 fault = loss_checks.gradient_fault(make(), z.astype(dtype), t.astype(dtype))
-            except Exception:  # of any kind: it may take float32 only
+            except Exception:  # any kind: it may take only float32
                 continue
             if fault:
                 warn(place, fault)

@@ -58,7 +58,7 @@ def train(
         if run.is_finished:
             return RunStatus.FINISHED  # another command finished it while this one waited
         threading.excepthook = partial(_note_thread, run)
-        run.take_stop_request()  # left by a training that was killed
+        run.take_stop_request()  # left by a killed session
         meter = Meter()
         try:
             _train(run, journal, meter, pause)
@@ -95,7 +95,7 @@ def prepare() -> None:
 def _end(
     journal: Journal, status: RunStatus, error: str | None = None, meter: Meter | None = None
 ) -> RunStatus:
-    """Write the end record. meter: measured a training that can be resumed."""
+    """Write the end record. meter: for a run that can be resumed."""
     totals = meter.totals() if meter else {}
     journal.append("end", status=status, error=error, **({"machine": totals} if totals else {}))
     return status

@@ -50,7 +50,7 @@ class TrainingRun:
 
     folder: the run folder. dataset: the data set with its parts `train`, `val` (or None) and
     `test`. seed, threads: the values to use. meter: measures the machine use; None: it is not
-    recorded. pause: the epoch after which the training is interrupted.
+    recorded. pause: the epoch after which training is interrupted.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class TrainingRun:
 
     @property
     def restored(self) -> Path | None:
-        """The folder of the newest checkpoint; None if the training starts at epoch 1."""
+        """The folder of the newest checkpoint; None if training starts at epoch 1."""
         self._is_read = True
         return self._restored
 
@@ -121,7 +121,7 @@ class TrainingRun:
     def epochs(self, total: int | None = None) -> Iterator[int]:
         """Yield the numbers of the epochs that are left; each must be logged.
 
-        total: the epochs of the training, by default the key `epochs`. `patience` can end it early,
+        total: the number of epochs, by default the key `epochs`. `patience` can end it early,
         and so can the caller with a `break` after an epoch that was logged.
         """
         total = self._total if total is None else total
@@ -138,9 +138,9 @@ class TrainingRun:
         epoch: from 1, each once. values: finite numbers by key: `train/NAME`, `val/NAME` or
         `time/NAME` (not negative). checkpoint: called with a folder to save the state in, which
         `restored` returns in a resumed run. Raises `ValueError` for other values, such as an error
-        that is not a fraction, after `final`, and if a resumed training read no checkpoint;
+        that is not a fraction, after `final`, and if a resumed run read no checkpoint;
         `Diverged` for a metric that is not finite; `Stopped` after `harness stop`; and `Paused` if
-        a search pauses the training.
+        a search pauses the run.
         """
         if epoch != self._epoch + 1:
             raise ValueError(f"run.log({epoch}, ...): expected epoch {self._epoch + 1}")

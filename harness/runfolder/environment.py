@@ -107,7 +107,7 @@ def processor() -> str:
 
 
 def _version(package: str) -> str | None:
-    """The version of a package; None when it is not installed."""
+    """The version of a package; None if it is not installed."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

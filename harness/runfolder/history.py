@@ -33,7 +33,7 @@ class History:
     `tags`: the tags that records set or that describe the last attempt, see `tags_of`.
     `ended_ms`: the time of the end record, if the run has ended.
     `store`: the address of another store that the run was moved to later (`local`: the one in
-    outputs). `unfinished`: the last end record with the machine use of a training.
+    outputs). `unfinished`: the last end record with the machine use of a session.
     `unknown`: what a newer version wrote and this one does not know.
     """
 
@@ -107,7 +107,7 @@ class History:
 
     @property
     def machine(self) -> dict[str, float] | None:
-        """The total machine use of its trainings, from the newest record that has it.
+        """The total machine use of its training sessions, from the newest record that has it.
 
         None: there is no such record. Empty: unknown, because an earlier version wrote the record.
         """

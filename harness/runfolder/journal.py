@@ -13,7 +13,7 @@ a crash and keeps the records before it. Kinds, in the order in which they appea
     tags      tags added later
     store     the address of another tracking store that gets the run from now on
     end       FINISHED, FAILED or KILLED, and the error               (the last one counts);
-              for a training that did not finish, also its machine use
+              if training did not finish, also its machine use
 """
 
 import errno

@@ -47,7 +47,7 @@ def claim(folder: Path) -> FileLock:
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether a process holds the run's lock; False when the folder was removed."""
+    """Whether a process holds the run's lock; False if the folder was removed."""
     try:
         with lock(folder, 0):
             return False

@@ -151,7 +151,7 @@ def is_relative(words: Sequence[str]) -> bool:
 
 
 def title(titles: Sequence[str], conditions: Sequence[str]) -> str:
-    """What is selected, from what each word names: "run A" and "run B" are "runs A B"."""
+    """Join the titles of what words select: "run A" and "run B" give "runs A B"."""
     if not titles:
         return " ".join(["filter", *conditions]) if conditions else "all runs"
     kinds = {each.partition(" ")[0] for each in titles}
