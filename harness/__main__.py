@@ -1,6 +1,6 @@
 """Every command but training: `python -m harness COMMAND`, also installed as `harness`.
 
-COMMAND is the function of its name in the module of its name under `harness/commands`.
+Each command is a function in the module of the same name under `harness/commands`.
 """
 
 import ast
@@ -32,7 +32,7 @@ COMMANDS = (
 
 
 class Commands(click.Group):
-    """A group that imports a command when it is needed."""
+    """A click group that imports a command only when it is needed."""
 
     def list_commands(self, context: click.Context) -> list[str]:
         """The names of the commands, in the order of the help."""
@@ -48,7 +48,7 @@ class Commands(click.Group):
         return command
 
     def invoke(self, context: click.Context) -> Any:
-        """Run the command; Ctrl-C is exit status 130, without a word."""
+        """Run the command; Ctrl-C exits with status 130 and prints nothing."""
         try:
             return super().invoke(context)
         except KeyboardInterrupt:
@@ -82,9 +82,10 @@ def main() -> None:
 
 
 def console_script() -> None:
-    """The console script `harness`: `main` with safe output, and no traceback for a file's error.
+    """The console script `harness`: `main` with safe output, and no traceback for an `OSError`.
 
-    A command whose reader goes away ends quietly. One whose output cannot be written fails.
+    If the reader closes the pipe, the command exits without a message. If the output cannot be
+    written, it fails.
     """
     signals.raise_at_the_first()
     streams.protect()
@@ -102,7 +103,7 @@ def console_script() -> None:
     if lost := streams.lost():
         print(f"error: standard output: {lost.strerror}", file=sys.stderr)
         status = status or ExitStatus.FAILED
-    gc.freeze()  # with MLflow, a last collection of everything would take 0.7 s
+    gc.freeze()  # with MLflow, the final garbage collection would take 0.7 s
     sys.exit(status)
 
 

@@ -164,7 +164,7 @@ def epoch_title(settings: Sequence[Setting]) -> str:
 def differing(runs: Sequence[SeedRun]) -> list[str]:
     """The keys other than the seed in which the runs differ.
 
-    And `data` if their data sets do, and `code` if the same modules of the user's had other source.
+    And `data` if their data sets do, and `code` if the same modules of the user had other source.
 
     Without those that follow from the others: the backend, the keys of a group such as
     `optimizer.beta1`, and those of `OF_GROUP` such as `lr`, which each optimizer sets, when the
@@ -183,7 +183,7 @@ def differing(runs: Sequence[SeedRun]) -> list[str]:
 
 
 def _own_names(run: SeedRun) -> tuple[tuple[str, str], ...]:
-    """The settings of a run that name modules of the user's."""
+    """The settings of a run that name the user's modules."""
     return tuple(
         sorted(
             (key, value)

@@ -1,1 +1,1 @@
-"""Data sets: files, preprocessing, and the batches that a network is trained on."""
+"""Data sets: files, preprocessing, and training batches."""

@@ -1,14 +1,14 @@
-"""Data sets of any kind as arrays, in memory or in one .npz file (see npz.py).
+"""Checks for data sets of arrays, in memory or in one .npz file (see npz.py).
 
     x_train (N, ...)  y_train (N,)     the training set
     x_test            y_test           the test set
     x_val             y_val            the validation set, optional
     classes (C,)                       the names of the classes, optional
 
-This is the layout of the well-known `mnist.npz`. Inputs are uint8, float32 or float64 of any shape,
-the same for all sets. Labels are whole numbers 0..C-1 of any integer type: a classification. Float
-targets, (N,) or (N, K), are a regression. Every fault is a `ValueError` that names the array, what
-was expected and what was found.
+This is the layout of the well-known `mnist.npz`. Inputs are uint8, float32 or float64. Examples
+have any shape, the same in all sets. Classification labels are 0..C-1 of any integer type.
+Regression targets are floats, (N,) or (N, K). Every fault raises a `ValueError` that names the
+array, what was expected and what was found.
 """
 
 import hashlib
@@ -32,13 +32,13 @@ MAX_CLASSES = 4096
 CHUNK = 1 << 20
 TYPES = tuple(np.dtype(name) for name in ("uint8", "float32", "float64"))
 LARGEST = float(np.finfo(np.float32).max)
-LARGEST_TARGET = 1e15  # the squares of errors and of gradients are then far from LARGEST
+LARGEST_TARGET = 1e15  # keeps the squares of errors and of gradients far below LARGEST
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]
 
 
 class Described(Protocol):
-    """An array, or what its header tells."""
+    """An array or the header of one."""
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -52,7 +52,7 @@ class Described(Protocol):
 def check_headers(headers: Mapping[str, Described]) -> None:
     """Raise `ValueError` unless arrays of these types and shapes can be a data set.
 
-    headers: by name, the test and the validation set only where there are some.
+    headers: by array name; the test and validation sets are optional.
     """
     train = headers["x_train"]
     for x in [name for name in NAMES if name in headers and name.startswith("x_")]:
@@ -111,12 +111,12 @@ def _check_label_header(name: str, labels: Described, train: Described) -> None:
 
 
 def check_inputs(name: str, inputs: Array) -> None:
-    """Raise `ValueError` unless all values are finite numbers of float32."""
+    """Raise `ValueError` unless all values are finite and fit in float32."""
     if inputs.dtype == np.uint8:
         return
     for begin, block in blocks(inputs):
         flat = block.reshape(len(block), -1)
-        bad = ~(np.abs(flat) <= LARGEST)  # NaN is not
+        bad = ~(np.abs(flat) <= LARGEST)  # also true for NaN
         if bad.any():
             row, column = (int(index[0]) for index in np.nonzero(bad))
             found = flat[row, column]
@@ -128,7 +128,7 @@ def check_inputs(name: str, inputs: Array) -> None:
 
 
 def targets(name: str, given: Array) -> NDArray[np.float32]:
-    """Targets (N,) or (N, K) as float32 (N, K). Raises `ValueError`."""
+    """Convert targets (N,) or (N, K) to float32 (N, K). Raises `ValueError`."""
     check_inputs(name, given.reshape(len(given), -1))
     if (largest := float(np.abs(given).max())) > LARGEST_TARGET:
         raise ValueError(
@@ -140,7 +140,7 @@ def targets(name: str, given: Array) -> NDArray[np.float32]:
 
 
 def labels(name: str, given: Array, classes: int) -> Array:
-    """Labels (N,) as the smallest unsigned type for `classes`. Raises `ValueError`."""
+    """Convert labels (N,) to the smallest unsigned type for `classes`. Raises `ValueError`."""
     low, high = int(given.min()), int(given.max())
     if low < 0 or high >= classes:
         raise ValueError(
@@ -151,10 +151,10 @@ def labels(name: str, given: Array, classes: int) -> Array:
 
 
 def count_classes(given: Array, names: Sequence[str] | None) -> int:
-    """The number of classes C: of the names, else the highest training label + 1.
+    """The number of classes C: one per name, or without names the highest training label + 1.
 
-    given: y_train (N,). Raises `ValueError` for a label below 0, for fewer than two classes, more
-    than MAX_CLASSES, and without names for a class that no example has.
+    given: y_train (N,). Raises `ValueError` for a label below 0, for fewer than two or more than
+    MAX_CLASSES classes, and, without names, for a class that has no examples.
     """
     low, high = int(given.min()), int(given.max())
     count = high + 1 if names is None else len(names)
@@ -176,7 +176,7 @@ def count_classes(given: Array, names: Sequence[str] | None) -> int:
 
 
 def checked_names(given: Any, where: str) -> tuple[str, ...]:
-    """The names of classes as text. Raises `ValueError` unless all differ and can be printed."""
+    """The names of classes as a tuple. Raises `ValueError` unless all differ and are printable."""
     if not isinstance(given, list | tuple) or not all(isinstance(each, str) for each in given):
         raise ValueError(f"{where}: expected a list of names, one for each class")
     for name in given:
@@ -192,7 +192,7 @@ def checked_names(given: Any, where: str) -> tuple[str, ...]:
 
 
 def digest(arrays: Arrays, classes: int) -> str:
-    """The SHA-256 of a data set's arrays, as `prepared` returns them, and its number of classes."""
+    """The SHA-256 of the arrays that `prepared` returns and of the number of classes."""
     total = hashlib.sha256(f"arrays {classes}\n".encode())
     for name in (name for name in NAMES if name in arrays):
         array = arrays[name]
@@ -203,11 +203,11 @@ def digest(arrays: Arrays, classes: int) -> str:
 
 
 def prepared(given: Arrays, names: Sequence[str] | None) -> tuple[dict[str, Array], int]:
-    """The arrays of a data set checked and in the types that are trained on, and its classes.
+    """Check the arrays of a data set and convert them to the types that the trainer uses.
 
-    Inputs keep dtype and shape, in native byte order and C order. Labels become the smallest
-    unsigned type, targets (N, K) float32. Returns also the number of classes, 0 for a regression.
-    Raises `ValueError`.
+    Inputs keep their dtype and shape, but in native byte order and C order. Labels become the
+    smallest unsigned type, targets (N, K) float32. Returns the arrays and the number of classes, 0
+    for a regression. Raises `ValueError`.
     """
     check_headers(given)
     is_regression = given["y_train"].dtype.kind == "f"
@@ -280,7 +280,7 @@ def _mapped(path: Path) -> Array:
         end = array.offset + array.nbytes
     except OSError:
         raise
-    except Exception as error:  # NumPy evaluates the header: any damage may be its own exception
+    except Exception as error:  # NumPy evaluates the header, so damage can raise any exception
         raise ValueError(f"{path}: {type(error).__name__} in its header") from error
     if path.stat().st_size != end:
         raise ValueError(f"{path}: expected {end:,} bytes, found {path.stat().st_size:,}")
@@ -288,7 +288,7 @@ def _mapped(path: Path) -> Array:
 
 
 def blocks(array: Array) -> Iterator[tuple[int, Array]]:
-    """Blocks of examples of about CHUNK bytes, each with the number of its first."""
+    """Yield blocks of about CHUNK bytes, each with the index of its first example."""
     size = max(1, CHUNK // max(1, array.itemsize * math.prod(array.shape[1:])))
     for begin in range(0, len(array), size):
         yield begin, array[begin : begin + size]

@@ -1,6 +1,6 @@
-"""Atomic file writing: a reader finds the old content or the new content, never a part.
+"""Atomic file writing: a reader sees the old content or the new content, never a part of it.
 
-Nothing here makes a folder: a run folder that was removed must not come back with one file in it.
+Nothing here creates a folder: a run folder that was removed must not reappear with one file in it.
 """
 
 import os
@@ -22,7 +22,7 @@ def fsync_folder(folder: Path) -> None:
 
 
 def allows(path: Path, mode: int = os.W_OK | os.X_OK) -> bool:
-    """Whether this process may do something with a path; by default, make files in the folder."""
+    """Whether this process has access to a path; by default, to create files in a folder."""
     return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
 
 
@@ -48,14 +48,14 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 
 def named(error: BaseException, path: Path) -> BaseException:
-    """The error itself; an `OSError` of the system that names no file with `path` added."""
+    """The error itself, or with `path` added if it is a system error that names no file."""
     if isinstance(error, OSError) and error.errno is not None and error.filename is None:
         return OSError(error.errno, error.strerror, str(path))
     return error
 
 
 def explained(error: BaseException) -> str:
-    """An error in words: that of a file as `outputs/runs: Permission denied`."""
+    """The text of an error; for a file's, such as `outputs/runs: Permission denied`."""
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{error.filename}: {error.strerror}"
     return str(error)
@@ -72,12 +72,13 @@ def write_text(path: Path, text: str) -> None:
 
 
 def link(first: Path, path: Path) -> bool:
-    """Make `path` a second name of the file `first`, atomically; False where there can be none.
+    """Make `path` a hard link to the file `first`, atomically. Returns whether that worked.
 
-    Such as on another file system. Writing one of them atomically leaves the other as it is.
+    It fails on another file system, for example. Writing one name atomically does not change the
+    other.
     """
     temporary = path.with_name(f".{path.name}.link")
-    temporary.unlink(missing_ok=True)  # of a process that was killed
+    temporary.unlink(missing_ok=True)  # left by a process that was killed
     try:
         temporary.hardlink_to(first)
         temporary.replace(path)

@@ -1,10 +1,10 @@
 """Augmentation: a new random deformation of each training image in each epoch.
 
-A deformation maps each output pixel to the point of the image that it is read from. These
-coordinates are linear in a few random numbers per image, so one matrix product with a fixed basis
-computes all of them: `affine` has six numbers (rotation, scale, shear, shift), `elastic` adds a
-coarse random field that is interpolated bicubically (after Simard, Steinkraus and Platt, 2003,
-whose field is smoothed noise). Pixels are interpolated bilinearly.
+A deformation maps each output pixel to a point of the input image. The coordinates of these points
+are linear in a few random numbers per image, so one matrix product with a fixed basis computes all
+of them. `affine` has six numbers (rotation, scale, shear, shift). `elastic` adds a coarse random
+field, interpolated bicubically (after Simard, Steinkraus and Platt, 2003, whose field is smoothed
+noise). Pixels are interpolated bilinearly.
 """
 
 import math
@@ -35,7 +35,7 @@ class Augmentation:
     deviations as fractions; shift: half-width in pixels; strength: standard deviation of the
     elastic displacements in pixels; grid: points of the coarse field along each side.
 
-    basis: (K, D), what the coordinates of all pixels are combinations of.
+    basis: (K, D); the coordinates of all pixels are linear combinations of its rows.
     """
 
     def __init__(
@@ -80,10 +80,10 @@ class Augmentation:
     def drawn(
         self, count: int, generator: np.random.Generator
     ) -> Iterator[tuple[int, tuple[Array, Array]]]:
-        """Draw the deformations of `count` images, for some at a time.
+        """Draw the deformations of `count` images, at most DRAWN at a time.
 
-        Yields the number of the first of n images, and their coefficients of the basis for x and
-        for y, (n, 3 + grid^2) each: those of x, y, 1, and of each point of the coarse field.
+        Yields the index of the first of n images and their coefficients of the basis for x and for
+        y, (n, 3 + grid^2) each: one for each of x, y, 1 and the points of the coarse field.
         """
         for begin in range(0, count, DRAWN):
             yield begin, self._coefficients(min(DRAWN, count - begin), generator)
@@ -104,22 +104,22 @@ class Augmentation:
         return both[0].astype(np.float32), both[1].astype(np.float32)
 
     def _warp(self, pixels: NDArray[np.uint8], where: tuple[Array, Array], out: Array) -> None:
-        """Interpolate `pixels` (n, D) into `out` (n, D); outside the image is background.
+        """Interpolate `pixels` (n, D) into `out` (n, D), with background outside the image.
 
         where: the coefficients of the basis for x and for y, (n, 3 + grid^2) each.
         """
         rows, columns = self.image_shape
         count, width = len(pixels), columns + 2
-        framed = np.zeros((count, rows + 2, width), np.float32)  # one pixel of background around
+        framed = np.zeros((count, rows + 2, width), np.float32)  # a border of one pixel
         framed[:, 1:-1, 1:-1] = pixels.reshape(count, rows, columns)
         flat = framed.ravel()
         x, left = self._locate(where[0], columns)
         y, top = self._locate(where[1], rows)
         top *= width
         top += left
-        at = top.astype(np.intp)  # `take` would convert any other type in each call
+        at = top.astype(np.intp)  # `take` would convert any other type on each call
         at += (np.arange(count) * ((rows + 2) * width))[:, None]
-        # No index is out of range; "wrap" is faster than the default, which checks.
+        # No index is out of range; "wrap" is faster than the default, which checks the indices.
         above = np.take(flat, at, out=out, mode="wrap")
         at += 1
         beside = np.take(flat, at, out=left, mode="wrap")
@@ -158,9 +158,9 @@ def _interpolation(grid: int, rows: int, columns: int) -> NDArray[Any]:
 
 
 def _weights(points: int, pixels: int) -> NDArray[Any]:
-    """Catmull-Rom weights (points, pixels); the ends of the field lie on the ends of the image.
+    """Catmull-Rom weights (points, pixels); the field ends where the image ends.
 
-    The weights of each pixel have unit length, so that a field of independent normal numbers gives
+    The weights of each pixel have unit length, so a field of independent normal numbers gives
     displacements of the same standard deviation everywhere.
     """
     at = np.linspace(0, points - 1, pixels)

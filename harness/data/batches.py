@@ -1,8 +1,8 @@
-"""From memory-mapped inputs to shuffled, normalized batches with one-hot or regression targets.
+"""Turn memory-mapped inputs into shuffled, normalized batches with one-hot or regression targets.
 
 Inputs stay memory-mapped in their own type. One block of rows at a time is gathered and normalized
-into a float32 buffer that fits in the cache; the batches of the steps are slices of it. So memory
-does not grow with the data set, and the work per batch is small.
+into a float32 buffer that fits in the cache, and the training batches are slices of that buffer. So
+memory does not grow with the data set, and the work per batch is small.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from harness.data.augmentation import Augmentation
 from harness.data.dataset import Part
 from harness.data.normalization import Normalization
 
-BLOCK_BYTES = 4 << 20  # of float32 inputs: about the share of one core in a last-level cache
+BLOCK_BYTES = 4 << 20  # of float32 inputs: about one core's share of a last-level cache
 
 
 class Block(NamedTuple):
@@ -33,8 +33,8 @@ class Block(NamedTuple):
 def shuffled(count: int, generator: np.random.Generator) -> NDArray[np.uint32]:
     """A uniformly random permutation of 0..count-1, (count,) uint32.
 
-    It is the order of `generator.permutation(count)` in half of the memory, and all that a training
-    allocates per image.
+    It is the order of `generator.permutation(count)` in half the memory, and the only allocation
+    of a training that grows with the number of examples.
     """
     order = np.arange(count, dtype=np.uint32)
     generator.shuffle(order)
@@ -44,10 +44,10 @@ def shuffled(count: int, generator: np.random.Generator) -> NDArray[np.uint32]:
 class Blocks:
     """Iterates over a part of a data set in blocks whose length is a multiple of `batch`.
 
-    The blocks of one object share their buffers: a block is valid until the next one is taken.
-    normalization: None for inputs as they are in the data. classes: their number C; not used in a
-    regression. smoothing: share of each target spread evenly over the classes (Szegedy et
-    al., 2016).
+    All blocks share one set of buffers: a block is valid until the next one is taken.
+    normalization: None for inputs as they are in the data. classes: the number of classes C; not
+    used in a regression. smoothing: share of each target spread evenly over the classes (Szegedy
+    et al., 2016).
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Blocks:
         self._raw = (
             self._inputs if dtype == self._inputs.dtype else np.empty_like(self._inputs, dtype)
         )
-        # The input of an augmentation, which writes what it reads; allocated when there is one.
+        # Input of an augmentation, which cannot work in place; allocated on first use.
         self._apart: NDArray[np.float32] | None = None
 
     def __call__(
@@ -81,10 +81,10 @@ class Blocks:
         augmentation: Augmentation | None = None,
         generator: np.random.Generator | None = None,
     ) -> Iterator[Block]:
-        """The blocks of all examples; the last one may be shorter.
+        """The blocks of all examples; the last one can be shorter.
 
         order: (n,) positions within the part, None for file order. augmentation: deforms the images
-        with random numbers of `generator`, None for no deformation.
+        with random numbers from `generator`; None for no deformation.
         """
         part = self._part
         for begin in range(0, len(part), self.length):
@@ -100,7 +100,7 @@ class Blocks:
             raw, inputs = whole[: end - begin], self._inputs[: end - begin]
             np.take(part.inputs, rows, axis=0, out=raw, mode="clip")
             if whole is self._inputs:
-                raw = inputs  # the same object: it may be normalized in place
+                raw = inputs  # the same object, so `apply` can normalize it in place
             if self._normalization is None:
                 assert augmentation is None, "an augmentation writes normalized inputs"
             elif augmentation is None:
@@ -115,7 +115,7 @@ class Blocks:
 
 
 def _smoothed(classes: int, smoothing: float) -> NDArray[np.float32]:
-    """The targets of each class, (C, C): one-hot, smoothed or not."""
+    """The targets of each class, (C, C): one-hot vectors, possibly smoothed."""
     table = np.eye(classes, dtype=np.float32)
     table *= 1 - smoothing
     table += smoothing / classes

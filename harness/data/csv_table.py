@@ -1,8 +1,8 @@
-"""The lines of a CSV file as numbers, a block at a time, and which column has the labels.
+"""Parse the lines of a CSV file into numbers, block by block, and find the column of the labels.
 
-Blank lines and lines that begin with `#` are skipped, a header is a first line without a number,
-and a cell is a decimal number, quoted or not. Every fault is a `ValueError` that names the file and
-the line, counted from the file's first.
+Blank lines and lines that begin with `#` are skipped. A first line without numbers is a header. A
+cell is a decimal number, quoted or not. Every fault raises a `ValueError` that names the file and
+the line number, counted from 1.
 """
 
 import csv
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-# Limits of what is read, so that a file without an end has one.
+# Limits on what is read, because a path such as /dev/zero never ends.
 MAX_LINE = 32 << 20  # characters
 MAX_LINES, MAX_CHARACTERS = 1 << 24, 4 << 30
 BLOCK = 1 << 20  # characters that are parsed at once
@@ -27,10 +27,10 @@ Numbers = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Layout:
-    """What the columns are.
+    """What the user says about the columns.
 
-    column: of the label, as the user spells it; None if not given. header: whether the first line
-    is one; None to decide by its cells.
+    column: the label's column, as the user types it; None if not given. header: whether the first
+    line is a header; None to decide by its cells.
     """
 
     column: str | None
@@ -46,11 +46,11 @@ class Layout:
 
 
 class Table:
-    """A file while it is read, and what its first line says about it.
+    """A CSV file that is being read, and the layout found in its first line.
 
-    width: cells of a line, 0 before the first. first: the number of the first line with content.
-    column: the index of the label's column. skipped: lines without content. names: the header's
-    cells. texts: the cells of the label's column, where they are text.
+    width: cells in a line, 0 before the first line is read. first: the number of the first line
+    with content. column: the index of the label's column. skipped: the number of lines without
+    content. names: the header's cells. texts: the cells of the label's column, if they are text.
     """
 
     def __init__(self, path: Path, layout: Layout) -> None:
@@ -60,7 +60,7 @@ class Table:
         self.texts: list[str] = []
 
     def blocks(self) -> Iterator[tuple[list[int], Numbers]]:
-        """Blocks of lines as numbers (lines, cells), with the lines' numbers."""
+        """Yield blocks of lines: their line numbers, and their cells as numbers (lines, cells)."""
         numbers: list[int] = []
         texts: list[str] = []
         size = 0
@@ -134,12 +134,12 @@ class Table:
         return is_header
 
     def _text_index(self, width: int) -> int | None:
-        """The index of the column of labels that may be text, before the header is known."""
+        """The index of the column of text labels, if it is known before the header is read."""
         wanted = self.layout.column if self.layout.has_text else None
         return None if wanted is None else _index(wanted, width)
 
     def _label_index(self) -> int:
-        """The index of the column of labels. Raises `ValueError`."""
+        """The index of the label's column. Raises `ValueError`."""
         wanted, names = self.layout.column, self.names
         if wanted is None:
             found = [index for index, name in enumerate(names) if name.lower() in LABEL_NAMES]
@@ -165,7 +165,7 @@ class Table:
     def _parse(self, numbers: list[int], texts: list[str]) -> Numbers:
         """The lines as numbers (lines, cells). Raises `ValueError` naming the line and the cell.
 
-        Labels that are text are kept aside, with 0 in their place.
+        Text labels go to `texts`, with 0 in their place.
         """
         pairs = zip(numbers, texts, strict=True)
         if self.layout.has_text:
@@ -175,7 +175,7 @@ class Table:
             if rows.shape == (len(texts), self.width):
                 return rows
         except ValueError:
-            pass  # the slow way names the cell, and reads what `loadtxt` does not
+            pass  # `_parse_line` is slower, but names the cell and accepts more than `loadtxt`
         return np.array([self._parse_line(number, text) for number, text in pairs])
 
     def _parse_line(self, number: int, text: str) -> list[float]:
@@ -200,19 +200,19 @@ class Table:
         return values
 
     def fault(self, number: int, problem: str) -> ValueError:
-        """The error of a line."""
+        """The error for a fault in a line."""
         return ValueError(f"{self.path}, line {number}: {problem}")
 
 
 def _index(column: str, width: int) -> int | None:
-    """The index of the column first, last or a number from 1; None for a name."""
+    """The index of a column given as first, last or a number from 1; None for a name."""
     if column in ("first", "last"):
         return 0 if column == "first" else width - 1
     return int(column) - 1 if re.fullmatch(r"[0-9]{1,9}", column) else None
 
 
 def number_of(cell: str) -> float | None:
-    """The decimal number of a cell; None if it is none. Python's `1_0` and other digits are not."""
+    """The decimal number in a cell; None for other text, also for `1_0` and non-ASCII digits."""
     try:
         return float(cell) if cell.isascii() and "_" not in cell else None
     except ValueError:

@@ -1,6 +1,6 @@
 """Data sets as the trainer reads them: inputs and labels, divided into parts.
 
-The arrays are memory-mapped from the cache, or the user's own in memory.
+The arrays are memory-mapped from the cache, or are in memory if the user passes arrays.
 """
 
 import json
@@ -26,8 +26,8 @@ class Part:
     """The examples of a training, validation or test set.
 
     inputs: (N, D) uint8, float32 or float64, every example flattened. labels: (N,) whole numbers,
-    or (N, K) float32 targets of a regression. Both are of the whole file. rows: (n,) uint32, the
-    examples of this part, None for all in file order.
+    or (N, K) float32 targets of a regression. Both cover the whole file. rows: (n,) uint32, the
+    examples of this part; None for all in file order.
     """
 
     inputs: NDArray[Any]
@@ -53,9 +53,10 @@ class Dataset:
     """A data set and its parts; `val` is None without validation examples.
 
     sha256: the digest of its content. input_shape: of one example, such as (rows, columns).
-    classes: their number C, 0 for a regression. class_names: C names, "0", "1", ... if none are
-    given. duplicates: a line for each two parts of an extracted data set of the user's that share
-    examples, see duplicates.py. `test` has no examples where `from_arrays` got none.
+    classes: the number of classes C, 0 for a regression. class_names: C names; "0", "1", ... if
+    none are given. duplicates: a line for each pair of parts that share examples (see
+    duplicates.py); only for extracted data sets of the user's own files. `test` has no examples if
+    `from_arrays` got none.
     """
 
     name: str
@@ -85,7 +86,7 @@ class Dataset:
 
     @property
     def outputs(self) -> int:
-        """The outputs of a network: the classes C, or the targets K of a regression."""
+        """The number of network outputs: the classes C, or the targets K of a regression."""
         return self.classes or int(self.train.labels.shape[1])
 
     @property
@@ -108,11 +109,11 @@ class Dataset:
         split_seed: int = 0,
         name: str = "arrays",
     ) -> "Dataset":
-        """A data set of arrays in memory, for the trainer without files.
+        """Make a data set of arrays in memory, to train without files.
 
-        x_train: (N, ...) uint8, float32 or float64, of any shape; y_train: (N,) labels 0..C-1, or
-        float targets (N,) or (N, K) of a regression. classes: names of the classes. num_val: where
-        no validation set is given, examples that are taken from the training set, as a count or a
+        x_train: (N, ...) uint8, float32 or float64, of any shape. y_train: (N,) labels 0..C-1, or
+        float targets (N,) or (N, K) of a regression. classes: names of the classes. num_val:
+        examples to take from the training set if no validation set is given, as a count or a
         fraction; 0 for none. Inputs in C order are not copied. Raises `ValueError` as
         `harness.data.arrays` describes.
         """
@@ -130,7 +131,7 @@ class Dataset:
 
 
 def default_names(classes: int) -> tuple[str, ...]:
-    """ "0", "1", ...: the names of classes that have no others."""
+    """ "0", "1", ...: the names of classes without given names."""
     return tuple(map(str, range(classes)))
 
 
@@ -151,11 +152,11 @@ def load(
 ) -> Dataset:
     """Find, extract (once) and open a data set.
 
-    name: of `sources.SOURCES`: "mnist", "fashion_mnist", "idx" with a folder, or "arrays" with a
-    file. num_val: validation examples taken from the training set, as a count or a fraction below
-    1; None for 5000 of the known data sets and 15 % of your own. num_train: training examples, None
-    for all that are left. split_seed: draws both. Raises `ValueError` for bad files, unknown names
-    and impossible counts.
+    name: a key of `sources.SOURCES`: "mnist", "fashion_mnist", "idx" with a folder, or "arrays"
+    with a file. num_val: validation examples to take from the training set, as a count or a
+    fraction below 1; None for 5000 of a known data set or 15% of your own. num_train: training
+    examples; None for all that are left. split_seed: seed of both draws. Raises `ValueError` for
+    bad files, unknown names and impossible counts.
     """
     place = folder if file is None else file
     split = Split(source(name).num_val if num_val is None else num_val, num_train, split_seed)
@@ -168,8 +169,8 @@ def open_dataset(
 ) -> Dataset:
     """Map an extracted data set and divide it into parts; takes milliseconds.
 
-    label: the name of the data set, None for that of its format. Raises `ValueError` when the data
-    set is not in the cache, or is not the one with this digest anymore.
+    label: the name of the data set; None for the name it was extracted under. Raises `ValueError`
+    if the data set is not in the cache or no longer matches its digest.
     """
     extracted = Path(cache) / digest
     try:
@@ -195,7 +196,7 @@ def _divided(
     names: tuple[str, ...],
     split: Split,
 ) -> Dataset:
-    """The data set of arrays by name."""
+    """Divide the arrays, given by name, into the parts of a data set."""
     labels, shape = np.asarray(found["y_train"]), found["x_train"].shape[1:]
     own = "x_val" in found
     kept, val_rows = split.rows(labels, own)

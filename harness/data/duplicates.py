@@ -1,11 +1,11 @@
-"""Count the examples that are in more than one part of a data set: input and label are equal."""
+"""Count the examples (input and label) that are in more than one part of a data set."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.data.arrays import Array, Arrays, blocks
 
-MOST = 4_000_000  # examples that are compared; a million take about a second
+MOST = 4_000_000  # examples to compare at most; a million take about a second
 PAIRS = (
     ("test", "train", "test examples are also training examples"),
     ("val", "train", "validation examples are also training examples"),
@@ -17,8 +17,8 @@ FACTOR = 1_000_003  # odd, so that the product keeps every bit of a hash
 def lines(found: Arrays) -> list[str]:
     """A line for each pair of parts that share examples, `30 of 30 test examples are also ...`.
 
-    found: the arrays of a data set by name, as `arrays.prepared` returns them. Counts by hashes of
-    64 bits, 8 bytes an example. Empty also for more than MOST examples.
+    found: the arrays of a data set by name, as `arrays.prepared` returns them. Compares 64-bit
+    hashes, 8 bytes per example. Also empty for more than MOST examples.
     """
     parts = [name[2:] for name in found if name.startswith("x_")]
     if sum(len(found[f"x_{part}"]) for part in parts) > MOST:

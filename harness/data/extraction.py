@@ -1,8 +1,8 @@
-"""Extract a data set's files, once, into a cache of .npy files that can be mapped.
+"""Extract a data set's files, once, into a cache of .npy files that can be memory-mapped.
 
-They lie in `<cache>/<digest>/`; the digest is the SHA-256 of the digests of the four uncompressed
-IDX files, or of the arrays. What is in the cache is compared with it before it is used (see
-integrity.py). The names of the classes are no part of it: naming them changes no result.
+They lie in `<cache>/<digest>/`. The digest is the SHA-256 of the digests of the four uncompressed
+IDX files, or of the arrays. Cached files are checked against it before they are used (see
+integrity.py). The class names are not part of the digest, because naming classes changes no result.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ def prepare(name: str, place: str | None = None, cache: str | Path = DEFAULT_CAC
     """Extract a data set into the cache unless it is there undamaged, and return its digest.
 
     The first call reads every file to its end and verifies it; later calls take milliseconds.
-    Several processes may call it at once. Raises `ValueError` naming the file that is wrong.
+    Several processes can call it at once. Raises `ValueError` naming the file that is wrong.
     """
     cache = Path(cache)
     if (found := _prepared(name, place, cache)) is not None:
@@ -61,10 +61,10 @@ def _prepared(name: str, place: str | None, cache: Path) -> str | None:
 
 
 def known_digest(name: str, place: str | None, cache: Path) -> str | None:
-    """The digest of a data set without reading its files; None when only reading them tells it.
+    """The digest of a data set without reading its files; None if they must be read.
 
-    Files that are not pinned by their digests must be those that were extracted before. Writes
-    nothing. Raises `ValueError` when a file is missing.
+    Without pinned digests, it is known only for files that were extracted before and have not
+    changed since. Writes nothing. Raises `ValueError` when a file is missing.
     """
     known, paths = source(name), locate(name, place)
     if known.digests and place is None:
@@ -72,12 +72,12 @@ def known_digest(name: str, place: str | None, cache: Path) -> str | None:
     assert paths is not None, "only a pinned data set may be missing"
     try:
         return str(json.loads(_index_path(cache, paths).read_text())["digest"])
-    except (OSError, ValueError, KeyError, TypeError):  # not there, or damaged
+    except (OSError, ValueError, KeyError, TypeError):  # missing or damaged
         return None
 
 
 def _name_classes(extracted: Path, names: Sequence[str] | None) -> None:
-    """Record the names of the classes, where the user gave some since. Raises `ValueError`."""
+    """Record the class names if the user has given new ones. Raises `ValueError`."""
     meta = json.loads((extracted / META).read_text())
     if names is None or list(names) == meta.get("class_names"):
         return
@@ -116,10 +116,10 @@ def _find_and_extract(name: str, place: str | None, cache: Path) -> str:
 
 
 def restore(digest: str, name: str, place: str | None, cache: str | Path) -> None:
-    """Extract a data set again if it is not in the cache or was damaged there.
+    """Extract a data set again if it is missing from the cache or damaged there.
 
-    name and place: of its files, as for `prepare`. Raises `ValueError` when they are not on this
-    machine or have changed since.
+    name, place: its files, as for `prepare`. Raises `ValueError` when they are not on this machine
+    or have changed since.
     """
     extracted = Path(cache) / digest
     problem = integrity.check(extracted)
@@ -159,7 +159,7 @@ def verify(cache: str | Path) -> list[str]:
 
 
 def _origin(folder: Path) -> tuple[str, str | None]:
-    """Name and place of the files that were extracted into `folder`, as far as they are known."""
+    """The name and place of the files that were extracted into `folder`, as far as known."""
     for name, known in SOURCES.items():
         if known.digests and digest_of(known.digests) == folder.name:
             return name, None
@@ -170,7 +170,7 @@ def _origin(folder: Path) -> tuple[str, str | None]:
 
 
 def _index_path(cache: Path, paths: Mapping[str, Path]) -> Path:
-    """The file that records the digest of these files, by their paths, sizes, times and inodes."""
+    """The file that records the digest of these files; named by path, size, times and inode."""
     stats = [(str(path.resolve()), path.stat()) for path in paths.values()]
     key = json.dumps(
         [(path, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino) for path, s in stats]
@@ -179,7 +179,7 @@ def _index_path(cache: Path, paths: Mapping[str, Path]) -> Path:
 
 
 def _extract(name: str, place: str | None, paths: Mapping[str, Path], cache: Path) -> str:
-    """Extract the files into `cache` under their digest, which is returned."""
+    """Extract the files into `cache` under their digest. Returns the digest."""
     unfinished = cache / f".extracting-{secrets.token_hex(4)}"
     unfinished.mkdir()
     try:
@@ -216,9 +216,9 @@ def _extract_idx(name: str, paths: Mapping[str, Path], unfinished: Path) -> str:
 
 
 def _install(unfinished: Path, folder: Path) -> None:
-    """Move a complete data set to its place, unless it is there undamaged.
+    """Move a complete data set to its place, unless an undamaged one is there.
 
-    A damaged one is moved away as a whole, so that no reader finds files of both.
+    A damaged folder is moved away as a whole, so no reader sees a mix of both.
     """
     if integrity.check(folder) is None:
         return
@@ -231,7 +231,7 @@ def _install(unfinished: Path, folder: Path) -> None:
 
 
 def _check_labels(folder: Path, paths: Mapping[str, Path]) -> None:
-    """Raise `ValueError` unless the labels extracted in `folder` fit each other."""
+    """Raise `ValueError` unless the training and test labels in `folder` fit each other."""
     highest = [
         int(np.load(folder / f"{file}.npy", mmap_mode="r").max()) for file in (FILES[1], FILES[3])
     ]

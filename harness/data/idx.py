@@ -1,4 +1,4 @@
-"""IDX files, plain or gzip: the format of MNIST (http://yann.lecun.com/exdb/mnist).
+"""Read and write IDX files, plain or gzip, the format of MNIST (http://yann.lecun.com/exdb/mnist).
 
     byte 0, 1   zero
     byte 2      type code (see TYPES)
@@ -7,7 +7,7 @@
     then        the array, big-endian, last dimension fastest
 
 A reader that stops after the last expected byte never reaches gzip's checksum and accepts flipped
-bits, so this one reads one byte further. Every fault of a file is a `ValueError` that names the
+bits, so this one reads one byte further. Every fault of a file raises a `ValueError` that names the
 file, what was expected and what was found.
 """
 
@@ -38,14 +38,14 @@ TYPES: dict[int, np.dtype[Any]] = {
     0x0D: np.dtype(">f4"),
     0x0E: np.dtype(">f8"),
 }
-MAX_BYTES = 16 << 30  # a header with a larger size is taken to be damaged
+MAX_BYTES = 16 << 30  # a header with a larger size is assumed to be damaged
 MAX_DIMENSIONS = 8
 CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
 class Header:
-    """The dtype and the shape that a file's header states."""
+    """The dtype and shape in a file's header."""
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
@@ -62,7 +62,7 @@ class Header:
 
     @property
     def raw(self) -> bytes:
-        """The header itself."""
+        """The header as bytes."""
         code = next(code for code, dtype in TYPES.items() if dtype == self.dtype)
         return bytes([0, 0, code, len(self.shape)]) + np.array(self.shape, ">u4").tobytes()
 
@@ -87,7 +87,7 @@ def copy_content(
     """Stream the array's bytes (without the header) to `write`, in constant memory.
 
     Returns the header and the SHA-256 of the whole uncompressed file. Raises `ValueError` when the
-    file is not what its header states; what was written until then is then incomplete.
+    file does not match its header; what was written is then incomplete.
     """
     with _opened(path) as file:
         header, raw = _header(path, file, max_bytes)
@@ -118,7 +118,7 @@ def extract(path: Path, target: Path) -> str:
     def save(chunk: bytes) -> None:
         try:
             file.write(chunk)
-        except OSError as error:  # an error of writing, not of reading `path`
+        except OSError as error:  # a write error, not a read error of `path`
             raise named(error, target) from None
 
     try:
@@ -135,7 +135,7 @@ def extract(path: Path, target: Path) -> str:
 
 
 def write(path: Path, array: NDArray[Any]) -> None:
-    """Write an array as IDX, gzip when the name ends in `.gz` (equal arrays give equal bytes).
+    """Write an array as IDX, gzipped if the name ends in `.gz`; equal arrays give equal bytes.
 
     Creates the folder if it is missing. Raises `ValueError` for a dtype that IDX has no code for.
     """
@@ -172,7 +172,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         raise ValueError(f"{path}: the gzip stream is damaged ({error}); fetch it again") from None
     except OSError as error:
         if error.filename not in (None, str(path)):
-            raise  # an error of the file that the content is written to
+            raise  # from the file that the content is written to
         raise ValueError(f"{path}: cannot be read: {error.strerror or error}") from None
 
 

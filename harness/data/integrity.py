@@ -1,8 +1,8 @@
-"""Whether an extracted data set is what its digest says.
+"""Check an extracted data set against its digest.
 
-A data set's folder has the name of its digest, so its arrays can be compared with it at any time.
-That reads all of them; a stamp beside them says that it was done, and holds until the machine is
-started again or one of the files has changed. Machines that share the cache have one stamp each.
+A data set's folder is named by its digest, so its arrays can be checked at any time. That reads all
+of them, so a stamp file beside them records a successful check. It is valid until the machine
+reboots or one of the files changes. Machines that share a cache have one stamp each.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ def check(folder: Path) -> str | None:
             return None
     problem = damage(folder)
     if problem is None:
-        with suppress(OSError):  # it cannot be written: the next one reads all files again
+        with suppress(OSError):  # if it cannot be written, the next check reads all files again
             write_text(stamp, json.dumps(state))
             for other in folder.glob(".verified-*"):
                 if other.stat().st_mtime < time.time() - STAMP_DAYS * 86_400:
@@ -46,7 +46,7 @@ def check(folder: Path) -> str | None:
 
 
 def stamp_of(folder: Path) -> Path:
-    """The stamp of a data set since this machine was started."""
+    """The path of the stamp for the current boot of this machine."""
     boot = BOOT_ID.read_text().strip() if BOOT_ID.is_file() else ""
     return folder / f".verified-{boot}.json"
 
@@ -75,10 +75,10 @@ def digest_of(contents: Mapping[str, str]) -> str:
 def describe(
     folder: Path, name: str, classes: int = 0, names: Sequence[str] | None = None
 ) -> dict[str, Any]:
-    """Sizes, shape of an example and number of classes of the arrays extracted in `folder`.
+    """Sizes, example shape and number of classes of the arrays extracted in `folder`.
 
-    name: of the data set. classes: their number, which the labels in IDX files tell. names: those
-    of the classes, which are described only if there are some.
+    name: of the data set. classes: the number of classes; for IDX files, the labels determine it.
+    names: of the classes; None leaves them out of the description.
     """
     found = open_parts(folder, name)
     train, test = found["x_train"], found["x_test"]
@@ -92,7 +92,7 @@ def describe(
 
 
 def open_parts(folder: Path, name: str) -> dict[str, arrays.Array]:
-    """The arrays of the data set `name` in a folder, memory-mapped, as `arrays.open_all`."""
+    """The arrays of the data set `name` in a folder, memory-mapped, like `arrays.open_all`."""
     if name == "arrays":
         return arrays.open_all(folder)
     files = zip(arrays.REQUIRED, FILES, strict=True)
@@ -100,7 +100,7 @@ def open_parts(folder: Path, name: str) -> dict[str, arrays.Array]:
 
 
 def _names_digest(names: Sequence[str]) -> str:
-    """Of the names of the classes, which the digest of a data set leaves out."""
+    """The SHA-256 of the class names, which are not part of a data set's digest."""
     return hashlib.sha256(json.dumps(list(names)).encode()).hexdigest()
 
 
@@ -121,19 +121,19 @@ def _idx_digest(path: Path) -> str:
 
 
 def _shape(path: Path, file: BinaryIO) -> tuple[int, ...]:
-    """The shape in the header of a .npy file of bytes; leaves `file` at its first byte."""
+    """The shape in the header of a .npy file of bytes; leaves `file` at the first array byte."""
     try:
         if np.lib.format.read_magic(file) == (1, 0):
             shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
             if dtype == np.uint8 and not is_fortran and max(shape) < 1 << 32:
                 return tuple(shape)
-    except Exception as error:  # NumPy evaluates the header, so any damage may be its own exception
+    except Exception as error:  # NumPy evaluates the header, so damage can raise any exception
         raise ValueError(f"{path}: {type(error).__name__} in its header") from error
     raise ValueError(f"{path}: expected an array of uint8")
 
 
 def _state(folder: Path) -> list[Any]:
-    """What a stamp records: size, times and inode of each file."""
+    """The content of a stamp: size, times and inode of each file."""
     state: list[Any] = []
     for name in (META, *(f"{file}.npy" for file in (*FILES, *arrays.NAMES))):
         with suppress(OSError):

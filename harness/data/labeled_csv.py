@@ -1,8 +1,7 @@
-"""Read a CSV file of labeled examples: in each line a label and numbers, see csv_table.py.
+"""Read a CSV file of labeled examples: each line has a label and numbers (see csv_table.py).
 
-The numbers are the pixels of a square image, or with `floats` of any kind. The label is a class
-number, or any text, or the target of a regression. What was understood is in the notes of the
-result.
+The numbers are the pixels of a square image, or of any kind with `floats`. The label is a class
+number, any text, or the target of a regression. The notes of the result tell how the file was read.
 """
 
 import math
@@ -33,15 +32,15 @@ def read(
     floats: bool = False,
     value_range: Range | None = None,
 ) -> Examples:
-    """Read a CSV file of labels and square images, or with `floats` of labels and numbers.
+    """Read a CSV file of labels and square images, or of labels and any numbers with `floats`.
 
-    label_column: "first", "last", a number from 1, or a name of the header; None for the column
-    that the header calls label, class or target, else the first. header: whether the first line is
-    one; None to decide by its cells. renumber: number the different labels from 0, in order; else
-    they are 0 to 255 as they are. label: like label_column, for a column of any text: the different
-    texts are the classes, in sorted order. target: likewise, for a column of numbers that are the
-    targets of a regression. floats: the other columns are numbers of any kind, read as float32.
-    value_range: the lowest and the highest gray value, which become 0 and 255. Raises `ValueError`.
+    label_column: "first", "last", a number from 1, or a name in the header; None for the column
+    named label, class or target in the header, else the first. header: whether the first line is a
+    header; None to decide by its cells. renumber: number the distinct labels from 0, in order;
+    otherwise labels are used unchanged and must be 0 to 255. label: like label_column, for a column
+    of any text; its distinct texts in sorted order are the classes. target: like label_column, for
+    a column of regression targets. floats: the other columns are any numbers, read as float32.
+    value_range: the lowest and highest gray values, mapped to 0 and 255. Raises `ValueError`.
     """
     given = [column for column in (label_column, label, target) if column is not None]
     if len(given) > 1:
@@ -71,7 +70,7 @@ def read(
 
 
 def parse_range(text: str) -> Range:
-    """The numbers of LOW:HIGH. Raises `ValueError`."""
+    """Parse LOW:HIGH into two numbers. Raises `ValueError`."""
     low, colon, high = text.partition(":")
     ends = number_of(low), number_of(high)
     if not colon or None in ends or not -MAX_LABEL < ends[0] < ends[1] < MAX_LABEL:  # type: ignore[operator]  # not None
@@ -126,7 +125,7 @@ def _values(table: Table, numbers: list[int], cells: Numbers, gray: Range | None
 
 
 def _summary(table: Table, rows: int) -> str:
-    """What was read, as one line."""
+    """One line that tells what was read."""
     side = math.isqrt(table.width - 1)
     values = f"{table.width - 1} numbers" if table.layout.floats else f"{side}x{side} pixels"
     name = f" ({table.names[table.column]})" if table.names else ""

@@ -1,6 +1,6 @@
-"""Normalization: from the values of the data to inputs of the network.
+"""Normalization: map the values of the data to the inputs of the network.
 
-A normalization is fitted to the training part and saved with the weights, so that examples are
+A normalization is fitted to the training part and saved with the weights, so examples are
 normalized in the same way wherever the weights are used. The built-in ones are affine,
 x = value * scale + shift:
 
@@ -10,8 +10,8 @@ x = value * scale + shift:
     standard  mean 0, standard deviation 1 over all values of the training data
     none      the values as they are
 
-For bytes, minmax and unit map the range of the type, so that gray values mean the same in every
-data set: with minmax, -1 is background and 1 is full ink, as in the tutorial.
+For bytes, minmax and unit map the range of the type, so gray values mean the same in every data
+set: with minmax, -1 is background and 1 is full ink, as in the tutorial.
 """
 
 import difflib
@@ -32,14 +32,14 @@ __all__ = [
     "fit",
 ]
 
-STATE = "normalization."  # before the names of the arrays of a state in a weights file
-BLOCK, FEW = 4096, 256  # examples that are read at a time, and those that usually tell enough
+STATE = "normalization."  # prefix of the state's array names in a weights file
+BLOCK, FEW = 4096, 256  # examples read at a time; examples that usually suffice for a check
 Inputs = NDArray[Any]  # uint8, float32 or float64
 Rows = NDArray[np.uint32] | None
 
 
 class Normalization(Protocol):
-    """What the trainer asks of a normalization, the user's own included.
+    """The interface of a normalization, built-in or custom.
 
     Its factory is called without positional arguments.
     """
@@ -52,13 +52,13 @@ class Normalization(Protocol):
 
     @property
     def state(self) -> Mapping[str, NDArray[Any]]:
-        """What was fitted, by name: arrays of any shape, saved with the weights."""
+        """The fitted values by name: arrays of any shape, saved with the weights."""
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Take a state that `state` returned, instead of `fit`."""
+        """Set the state to a value of `state`, instead of fitting."""
 
     def apply(self, inputs: Inputs, out: NDArray[np.float32]) -> None:
-        """Normalize `inputs` (n, D) into `out` (n, D) float32, which may be the same array."""
+        """Normalize `inputs` (n, D) into `out` (n, D) float32, which can be the same array."""
 
 
 class Affine:
@@ -84,7 +84,7 @@ class Affine:
     def apply(self, inputs: Inputs, out: NDArray[np.float32]) -> None:
         """Normalize `inputs` (any shape) into `out` (same shape, float32).
 
-        float64 is normalized before it is rounded: small differences of large values stay.
+        float64 is normalized before it is rounded, to keep small differences of large values.
         """
         if inputs.dtype == np.float64:
             out[...] = inputs * self.scale + self.shift
@@ -160,10 +160,10 @@ def fit(name: str, inputs: Inputs, rows: Rows = None) -> Normalization:
     """The named normalization fitted to `inputs[rows]`, which should be the training part only.
 
     inputs: (N, D) uint8, float32 or float64. rows: (n,), None for all. Raises `ValueError` for an
-    unknown name, and where a range or a deviation to divide by is 0.
+    unknown name, and if the range or deviation to divide by is 0.
     """
     if name not in NORMALIZATIONS:
-        # Not `override.suggest`: a logged model has a copy of this file, and no other of `data`.
+        # Not `override.suggest`: a logged model has a copy of this file, but of no other in `data`.
         near = difflib.get_close_matches(name, NORMALIZATIONS, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"normalization {name!r}: expected {', '.join(NORMALIZATIONS)}{hint}")
@@ -173,12 +173,12 @@ def fit(name: str, inputs: Inputs, rows: Rows = None) -> Normalization:
 
 
 def is_affine(fitted: Normalization) -> TypeGuard[Affine]:
-    """Whether scale and shift are all that it does: a subclass may apply something else."""
+    """Whether `fitted` applies only scale and shift; a subclass can apply something else."""
     return isinstance(fitted, Affine) and type(fitted).apply is Affine.apply
 
 
 def state_arrays(fitted: Normalization) -> dict[str, NDArray[Any]]:
-    """The state as arrays of a weights file; none for an affine one, which its description has."""
+    """The state as arrays for a weights file; empty if affine (its description has the state)."""
     if is_affine(fitted):
         return {}
     return {f"{STATE}{name}": np.asarray(array) for name, array in fitted.state.items()}
@@ -191,9 +191,9 @@ def load(
 ) -> Normalization:
     """A fitted normalization from a weights file.
 
-    description: name, and scale and shift of an affine one. arrays: all of the file, among them
-    those of `state_arrays`. factories: by name. Raises `ValueError` for a name that is not there,
-    or a state that it does not take.
+    description: its name, and its scale and shift if it is affine. arrays: all arrays of the file,
+    including those of `state_arrays`. factories: by name. Raises `ValueError` for a name not in
+    `factories` or a state without the arrays that `restore` needs.
     """
     name = description["name"]
     if "scale" in description:
@@ -209,9 +209,9 @@ def load(
 
 
 def check_spread(name: str, inputs: Inputs, rows: Rows = None) -> None:
-    """Raise `ValueError` as `fit` of a built-in normalization does; unknown names are left alone.
+    """Raise `ValueError` if `fit` of a built-in normalization would; ignores unknown names.
 
-    Usually after a look at the first BLOCK examples only.
+    Usually reads only the first BLOCK examples.
     """
     first = next(_blocks(inputs, rows))
     if name in NORMALIZATIONS and first.min() == first.max():
@@ -219,10 +219,10 @@ def check_spread(name: str, inputs: Inputs, rows: Rows = None) -> None:
 
 
 def narrow_range(inputs: Inputs, rows: Rows = None) -> tuple[int, int] | None:
-    """The lowest and the highest of bytes, if all use less than half of the range of uint8.
+    """The lowest and highest of uint8 values, if they span less than half the range of uint8.
 
-    Else None, usually after a look at the first FEW examples; always None for other numbers.
-    `minmax` and `unit` map the whole range of uint8, so such data stay near one end of it.
+    Otherwise None, usually after reading only the first FEW examples; always None for other types.
+    `minmax` and `unit` map the whole range of uint8, so such data fill less than half of theirs.
     """
     if inputs.dtype != np.uint8:
         return None
@@ -237,10 +237,10 @@ def narrow_range(inputs: Inputs, rows: Rows = None) -> tuple[int, int] | None:
 def recorded_range(
     shape: Sequence[int], inputs: Inputs, rows: Rows = None
 ) -> tuple[float, float] | None:
-    """The range of the training data as it is recorded with the weights, for `is_beyond`.
+    """The range of the training data as recorded with the weights, for `is_beyond`.
 
     shape: of one example. None for bytes that use more than half of their range, and for examples
-    of one dimension, because the columns of a table have ranges of their own.
+    of one dimension, because each column of a table has its own range.
     """
     if len(shape) < 2:
         return None
@@ -248,7 +248,7 @@ def recorded_range(
 
 
 def is_beyond(known: Sequence[float], values: Inputs) -> bool:
-    """Whether values leave a known range, (lowest, highest), by more than its width."""
+    """Whether values are outside a known range, (lowest, highest), by more than its width."""
     low, high = known
     width = high - low
     return bool(width > 0 and (values.min() < low - width or values.max() > high + width))

@@ -1,6 +1,6 @@
 """Read a data set of arrays from one .npz file, as np.savez writes it.
 
-A file is never unpickled, and every fault is a `ValueError` that names the file.
+A file is never unpickled. Every fault raises a `ValueError` that names the file.
 """
 
 import math
@@ -18,11 +18,11 @@ import numpy as np
 from harness.data import arrays
 from harness.data.atomic import named
 
-MAX_BYTES = 16 << 30  # uncompressed; a file that declares more is taken to be damaged
+MAX_BYTES = 16 << 30  # uncompressed; a file that declares more is assumed to be damaged
 
 
 class Header(NamedTuple):
-    """The dtype and the shape that a header states."""
+    """The dtype and shape in an array's header."""
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
@@ -37,7 +37,7 @@ def read_headers(path: Path) -> dict[str, Header]:
 
 
 def read_names(path: Path) -> tuple[str, ...] | None:
-    """The names of the classes in an .npz file; None without. Raises `ValueError`."""
+    """The names of the classes in an .npz file; None if it has none. Raises `ValueError`."""
     with _opened(path) as archive:
         if f"{arrays.CLASSES}.npy" not in archive.namelist():
             return None
@@ -49,9 +49,10 @@ def read_names(path: Path) -> tuple[str, ...] | None:
 
 
 def extract(path: Path, folder: Path) -> int:
-    """Write the arrays of an .npz file as checked .npy files into `folder`; returns the classes.
+    """Check the arrays of an .npz file and write them to `folder` as .npy files.
 
-    Memory does not grow with the file, except for labels. Raises `ValueError` naming the file.
+    Returns the number of classes. Memory does not grow with the file, except for labels. Raises
+    `ValueError` naming the file.
     """
     names = read_names(path)
     with _opened(path) as archive:
@@ -92,7 +93,7 @@ def _header(archive: zipfile.ZipFile, name: str) -> Header:
     with archive.open(entry) as file:
         try:
             shape, dtype = _read_header(file)
-        except Exception as error:  # NumPy evaluates the header: damage may be any exception
+        except Exception as error:  # NumPy evaluates the header, so damage can raise any exception
             raise ValueError(
                 f"{name}: expected an array of np.savez, found {_line(error)}"
             ) from None
@@ -150,7 +151,7 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
         raise ValueError(text if str(path) in text else f"{path}: {text}") from None
     except OSError as error:
         if error.filename not in (None, str(path)):
-            raise  # an error of the file that is written
+            raise  # from the file that is being written
         raise ValueError(f"{path}: cannot be read: {error.strerror or error}") from None
 
 

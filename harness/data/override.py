@@ -1,4 +1,4 @@
-"""Overrides as a user types them in a shell, and the words of messages about them."""
+"""Format overrides as a user types them in a shell, and suggest names in error messages."""
 
 import difflib
 import json
@@ -11,13 +11,13 @@ from typing import Any
 
 def in_quotes(value: str) -> str:
     """A text in Hydra's quotes, whatever its characters."""
-    # There, a backslash is one, except before a quote or another of those.
+    # Hydra reads backslashes literally, except those right before a quote.
     escaped = re.sub(r'(\\*)("|$)', lambda m: 2 * m[1] + ("\\" + m[2] if m[2] else ""), value)
     return f'"{escaped}"'
 
 
 def quoted(key: str, value: str) -> str:
-    """How to type an override whose value is this very text, whatever its characters."""
+    """How to type an override whose value is exactly this text, whatever its characters."""
     return shlex.quote(f"{key}={in_quotes(value)}")
 
 
@@ -31,8 +31,8 @@ def spell(value: Any) -> str:
 def suggest(word: str, known: Iterable[str], cutoff: float = 0.6, then: str = "") -> str:
     """The hint `; did you mean 'batch'?`, or nothing when no known word is close.
 
-    A known key that ends with the word, as `dataset.num_val` with `num_val`, is close. cutoff: the
-    least similarity, from 0 to 1. then: what follows in either case.
+    A known key that ends with the word is close, such as `dataset.num_val` to `num_val`. cutoff:
+    the minimum similarity, from 0 to 1. then: text that follows in either case.
     """
     known = list(known)
     near = [each for each in known if each.lower() == word.lower()]

@@ -22,7 +22,7 @@ from harness.data.split import draw
 
 MAX_CLASSES = 256  # labels of IDX files are bytes
 ARRAYS = "arrays.npz"
-MANY = 30  # classes, whose counts are then not listed
+MANY = 30  # with more classes, their counts are not listed
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class Examples:
     """Labeled examples.
 
     images: (N, rows, columns) uint8, or other examples (N, ...) of uint8 or float32. labels: (N,)
-    class numbers, or float32 targets of a regression. classes: names in order of label, none for a
-    regression. skipped: one line for each file that was not used. notes: lines that say how the
-    rest was understood.
+    class numbers, or float32 targets of a regression. classes: names in order of label, empty for a
+    regression. skipped: one line for each file that was not used. notes: lines that tell how the
+    rest was read.
     """
 
     images: NDArray[Any]
@@ -43,13 +43,13 @@ class Examples:
 
     @property
     def is_idx(self) -> bool:
-        """Whether they are written as IDX files: gray images in classes."""
+        """Whether the examples are written as IDX files: gray images in at most 256 classes."""
         is_gray = self.images.ndim == 3 and self.images.dtype == np.uint8
         return is_gray and 0 < len(self.classes) <= MAX_CLASSES
 
     @property
     def what(self) -> str:
-        """One of them in words: `images of 28x28`, `examples of 4 numbers`."""
+        """The kind of examples in words: `images of 28x28`, `examples of 4 numbers`."""
         shape = self.images.shape[1:]
         if is_image(shape, self.images.dtype):
             color = " in color" if len(shape) == 3 else ""
@@ -58,15 +58,15 @@ class Examples:
 
 
 def natural(name: str) -> list[tuple[int, int, str]]:
-    """A sort key by which numbers within names are in numeric order: a2, a10."""
+    """A sort key that orders numbers within names by value: a2 before a10."""
     parts = re.findall(r"[0-9]+|[^0-9]+", name)
     return [(0, int(part), part) if part.isdecimal() else (1, 0, part) for part in parts]
 
 
 def check_target(folder: Path, test_share: float) -> None:
-    """Check where `write` will write and how much is for testing, before anything is read.
+    """Check the folder and the test share for `write`, before anything is read.
 
-    Raises `ValueError` unless the folder can be made or has no such files, and 0 < test_share < 1.
+    Raises `ValueError` unless 0 < test_share < 1 and the folder can be created or has no data set.
     """
     if not 0 < test_share < 1:
         raise ValueError(f"--test {test_share}: expected a fraction between 0 and 1, such as 0.2")
@@ -78,14 +78,14 @@ def check_target(folder: Path, test_share: float) -> None:
 
 
 def check_folder(folder: Path) -> None:
-    """Raise `ValueError` if a file is where the folder, or one above it, is or would be made."""
+    """Raise `ValueError` if a file has the path of the folder or of one of its parents."""
     above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not above.is_dir():
         raise ValueError(f"{above}: is a file; name a folder to write to")
 
 
 def check_file(path: Path) -> None:
-    """As `check_folder`, for a file that will be written: raise `ValueError` if it is a folder."""
+    """Like `check_folder`, for a file to be written; raises `ValueError` if it is a folder."""
     check_folder(path.parent)
     if path.is_dir():
         raise ValueError(f"{path}: is a folder; name a file to write to")
@@ -117,7 +117,7 @@ def write(examples: Examples, folder: Path, *, test_share: float, seed: int = 0)
 def _divide(
     labels: NDArray[Any], count: int, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The training and the test rows. Each class has a training row, if `count` is then fewer."""
+    """The training rows and at most `count` test rows; each class keeps a training row."""
     if labels.dtype.kind == "f":
         return draw(labels[:, None], count, seed)
     train, test = draw(labels, count, seed)
@@ -129,7 +129,7 @@ def _divide(
 def _write_files(
     examples: Examples, folder: Path, train: NDArray[np.int64], test: NDArray[np.int64]
 ) -> None:
-    """Write the files and the names of the classes; on a failure, none of them stays."""
+    """Write the files and the names of the classes; on failure, remove all of them."""
     new = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         if not examples.is_idx:
@@ -166,7 +166,7 @@ def _write_arrays(
 def _describe(
     examples: Examples, folder: Path, train: NDArray[np.int64], test: NDArray[np.int64]
 ) -> list[str]:
-    """What was written, what is doubtful about it, and the command that trains on it."""
+    """Lines that tell what was written, any doubts about it, and the command to train on it."""
     path = folder if examples.is_idx else folder / ARRAYS
     kind = f"in {len(examples.classes)} classes" if examples.classes else "with a target each"
     lines = [f"{path}: {len(train):,} training and {len(test):,} test {examples.what} {kind}"]
@@ -201,7 +201,7 @@ def _counts(examples: Examples) -> str:
 
 
 def _override(key: str, text: str) -> str:
-    """KEY=TEXT as it is typed in a shell; a text that Hydra reads as another type needs quotes."""
+    """KEY=TEXT as typed in a shell; text that Hydra would read as another type gets quotes."""
     is_plain = re.fullmatch(r"[A-Za-z0-9_./-]+", text) and re.match(r"[/.]*[A-Za-z_]", text)
     is_word = text.lower() not in ("null", "true", "false", "nan", "inf")
     return f"{key}={text}" if is_plain and is_word else quoted(key, text)

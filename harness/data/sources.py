@@ -1,9 +1,9 @@
 """The known data sets: where their files are and what they must contain.
 
-`idx` is four IDX files in a folder of the user, `arrays` one .npz file (see arrays.py). A *place*
-is where the user's own files are: that folder, or that file.
+`idx` is four IDX files in a user's folder; `arrays` is one .npz file (see arrays.py). A *place* is
+the path of the user's own files: that folder or that file.
 
-To add a data set whose files are known, add a row to `SOURCES` and a file `conf/dataset/NAME.yaml`.
+To add a data set with known files, add a row to `SOURCES` and a file `conf/dataset/NAME.yaml`.
 """
 
 import json
@@ -33,11 +33,10 @@ OWN_VALIDATION = 0.15  # share of the training set of a user's own data
 
 @dataclass(frozen=True)
 class Sizes:
-    """What the headers tell: numbers of examples, their shape and type.
+    """What the headers tell: the number of examples, their shape and their type.
 
-    input_shape: of one example, such as (rows, columns). val: validation examples that the data set
-    has beside the training set. dtype: of the inputs. is_regression: whether the labels are
-    targets.
+    input_shape: of one example, such as (rows, columns). val: examples in the data set's own
+    validation set. dtype: of the inputs. is_regression: whether the labels are targets.
     """
 
     train: int
@@ -50,13 +49,13 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Source:
-    """What is known of a data set before its files are read.
+    """What is known about a data set before its files are read.
 
     digests: SHA-256 of each file's uncompressed content, because distributors compress the same
     files differently; empty when any content is accepted. folder: where the files are, if they are
-    on this machine. sizes: to check a configuration where they are not. package: what installs
-    them there. num_val: validation examples that are taken from the training set by default, as a
-    count or a fraction.
+    on this machine. sizes: used to check a configuration if they are not. package: what installs
+    the files in `folder`. num_val: validation examples to take from the training set by default,
+    as a count or a fraction.
     """
 
     digests: Mapping[str, str] = field(default_factory=dict)
@@ -106,9 +105,10 @@ def source(name: str) -> Source:
 
 
 def measure(name: str, place: str | None = None) -> Sizes:
-    """The sizes of a data set from its headers, or as they are known; nothing is written.
+    """The sizes of a data set from its headers, or the known ones if its files are not here.
 
-    Raises `ValueError` when a file is missing, of another format, or does not fit the others.
+    Writes nothing. Raises `ValueError` when a file is missing, has another format, or does not fit
+    the others.
     """
     paths = locate(name, place)
     if paths is None:
@@ -137,7 +137,7 @@ def measure(name: str, place: str | None = None) -> Sizes:
 
 
 def sizes_of(headers: Mapping[str, arrays.Described]) -> Sizes:
-    """The sizes of a data set of arrays, or of their headers, that are checked."""
+    """The sizes of a data set from its checked arrays or their headers."""
     train, val = headers["x_train"], headers.get("x_val")
     return Sizes(
         train=train.shape[0],
@@ -152,8 +152,8 @@ def sizes_of(headers: Mapping[str, arrays.Described]) -> Sizes:
 def locate(name: str, place: str | None) -> Mapping[str, Path] | None:
     """The paths of a data set's files by name; None when a known one is not on this machine.
 
-    place: the user's own, which takes precedence. Raises `ValueError` for an unknown data set or a
-    missing file.
+    place: the user's own files, which take precedence. Raises `ValueError` for an unknown data set
+    or a missing file.
     """
     known = source(name)
     if name == "arrays":
@@ -169,7 +169,7 @@ def locate(name: str, place: str | None) -> Mapping[str, Path] | None:
 
 
 def class_names(name: str, place: str | None) -> tuple[str, ...] | None:
-    """The names of the classes that come with the user's own files; None where there are none.
+    """The names of the classes that come with the user's own files; None if there are none.
 
     They are read from `classes.json` beside IDX files, or from the array `classes`. Raises
     `ValueError`.

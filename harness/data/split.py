@@ -1,7 +1,7 @@
-"""The division of a data set's training examples into those to train on and those to validate on.
+"""Split the training examples of a data set into a training and a validation part.
 
-The rows are drawn, each class in proportion, by a seed of their own, so that runs of different
-seeds share them. Drawing them takes about 5 ms for 60,000 labels.
+The rows are drawn at random, each class in proportion. The split has its own seed, so runs with
+different seeds share the same parts. Drawing takes about 5 ms for 60,000 labels.
 """
 
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ from harness.data.sources import OWN_VALIDATION, Sizes
 
 @dataclass(frozen=True)
 class Split:
-    """How many examples are drawn.
+    """How many examples to draw.
 
-    num_val: those of validation, as a count or a fraction below 1. num_train: those of training,
-    None for all that are left. seed: draws both.
+    num_val: validation examples, as a count or a fraction below 1. num_train: training examples;
+    None for all that are left. seed: of both draws.
     """
 
     num_val: float
@@ -26,10 +26,9 @@ class Split:
     seed: int = 0
 
     def val_count(self, train: int, own: int = 0) -> int:
-        """The examples that are taken from `train` for validation.
+        """The number of examples to take from `train` for validation.
 
-        own: validation examples that the data set has beside the training set, so that none are
-        taken.
+        own: examples in the data set's own validation set; with any, none are taken.
         """
         if own or not self.num_val:
             return 0
@@ -40,7 +39,7 @@ class Split:
     def check(self, sizes: Sizes) -> None:
         """Raise `ValueError` unless the counts leave at least one training example.
 
-        Where the data set has validation examples of its own, only the default fraction and 0 fit.
+        If the data set has its own validation set, num_val must be the default fraction or 0.
         """
         if sizes.val and self.num_val not in (0, OWN_VALIDATION):
             raise ValueError(
@@ -63,7 +62,7 @@ class Split:
     def rows(
         self, labels: NDArray[Any], own: int = 0
     ) -> tuple[NDArray[np.uint32] | None, NDArray[np.uint32]]:
-        """The rows of the training part, (n,) or None for all, and of the validation part (m,)."""
+        """The rows of the training part, (n,) or None for all, and of the validation part, (m,)."""
         count = self.val_count(len(labels), own)
         if count == 0 and self.num_train in (None, len(labels)):
             return None, np.zeros(0, np.uint32)
@@ -76,10 +75,10 @@ class Split:
 def draw(
     labels: NDArray[Any], count: int, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Draw `count` rows of `labels` (N,), every class in proportion; of targets (N, K), any rows.
+    """Draw `count` rows of labels (N,), each class in proportion, or any rows of targets (N, K).
 
-    Returns the other rows (N - count,) and the drawn ones (count,), both sorted. Classes with the
-    largest remainders take the examples that rounding leaves over.
+    Returns the other rows (N - count,) and the drawn rows (count,), both sorted. The examples left
+    over by rounding down go to the classes with the largest remainders.
     """
     generator = np.random.default_rng(seed)
     drawn = np.zeros(len(labels), bool)

@@ -3,9 +3,9 @@
     python -m harness.job outputs/runs/<run id>
 
 Exit status: 0 finished, 1 failed, 130 interrupted. With `--attached` instead of a folder, standard
-input is a pipe from the command that started the job: one line names the folder, and when the
-command dies the pipe closes and the job ends as KILLED (see parent.py). With `--forking`, standard
-input is a socket on which the command asks for such jobs (see forkserver.py).
+input is a pipe from the command that started the job. One line names the folder. When the command
+dies, the pipe closes and the job ends as KILLED (see parent.py). With `--forking`, standard input
+is a socket on which the command requests such jobs (see forkserver.py).
 """
 
 import argparse
@@ -43,13 +43,13 @@ def main() -> None:
             return
         folder, name, alone, pause = order.folder, order.name, order.alone, order.pause
     with suppress(OSError):  # standard error is closed
-        faulthandler.enable(2)  # a crash in a library shows the stack of Python
+        faulthandler.enable(2)  # a crash in a library prints the Python stack
     interruption.raise_on_signal()
     if arguments.folder is None:
         threading.Thread(target=parent.watch, daemon=True).start()
     status = ExitStatus.FAILED
     try:
-        # The command has the claim of the run: another job of it is that of a command that died.
+        # The command has claimed the run: another job that trains it belongs to a dead command.
         wait_s = parent.END_RECORD_S + 5 if arguments.folder is None else 5
         status = EXIT[train(_run(folder, name), alone=alone, wait_s=wait_s, pause=pause)]
     except interruption.JobInterrupted:  # while it waited
@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def _run(folder: Path, name: str) -> Run:
-    """The run of a folder, by this name. Raises `JournalError` when it is not a run folder."""
+    """Open a run folder, with this name. Raises `JournalError` if it is not one."""
     run = Run(folder.resolve(), name)
     if not run.journal.is_file():
         raise JournalError(f"{folder}: expected a run folder, outputs/runs/<run id>")
@@ -85,7 +85,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _order_from_parent(*, forking: bool) -> parent.Order | None:
-    """What the command asks for; None if it closed the pipe first."""
+    """The command's order; None if it closed the pipe first."""
     ctrl_c.ignore()  # the command handles it and closes the pipe
     numba_failure = parent.preload()
     if forking:

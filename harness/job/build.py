@@ -33,7 +33,7 @@ from harness.training.trainer import Trainer
 def backend(config: ScratchConfig) -> Backend:
     """Decide which backend trains this configuration: "numpy" or "numba".
 
-    Raises `ConfigError` when Numba cannot be used and `backend=numba` asks for it.
+    Raises `ConfigError` if `backend=numba` asks for Numba and it cannot be used.
     """
     obstacle = numba_loading.obstacle()
     if config.backend == "numba" and obstacle:
@@ -42,7 +42,7 @@ def backend(config: ScratchConfig) -> Backend:
 
 
 def slow_backend(config: ScratchConfig) -> str | None:
-    """What to say where `backend=auto` trains with NumPy because Numba is broken or missing."""
+    """The message if `backend=auto` trains with NumPy because Numba is broken or missing."""
     if config.backend != "auto":
         return None
     if fault := numba_loading.fault():
@@ -59,7 +59,7 @@ def trainer(
 ) -> Trainer:
     """The trainer of a configuration, with a freshly initialized network.
 
-    threads: of the compiled kernels. ties: see `Options`.
+    threads: the threads of the compiled kernels. ties: see `Options`.
     """
     made = _new(config, dataset)
     fitted: Normalization = part("normalization", config)
@@ -77,7 +77,7 @@ def trainer(
 
 
 def _try_network(config: ScratchConfig, dataset: Dataset) -> None:
-    """Try the network, if its model or its activation is the user's. Raises `PartError`."""
+    """Try the network if its model or activation is the user's. Raises `PartError`."""
     activation = f"activation={config.activation.name}" if config.activation.is_own else None
     model = f"model={config.model.name}"
     if config.model.is_own or activation:
@@ -93,7 +93,7 @@ def _try_parts(
     fitted: Normalization,
     optimizer: Optimizer,
 ) -> None:
-    """Try the other parts of the user's. Raises `PartError`."""
+    """Try the user's other parts. Raises `PartError`."""
     if config.normalization.is_own:
         another = partial(part, "normalization", config)
         name = config.normalization.name
@@ -113,7 +113,7 @@ def _try_parts(
 
 
 def options(config: ScratchConfig) -> Options:
-    """The options of a configuration, without what depends on the data or on this machine."""
+    """The options of a configuration that do not depend on the data or this machine."""
     objective = Objective.parse(config.objective)
     return Options(
         batch=config.batch,
@@ -137,7 +137,7 @@ def options(config: ScratchConfig) -> Options:
 
 
 def _new(config: ScratchConfig, dataset: Dataset, dtype: DTypeLike = np.float32) -> Network:
-    """The network with its initial parameters, which a training begins with."""
+    """The network with its initial parameters."""
     made = network(config, dataset.input_shape, dataset.outputs, dtype)
     made.initialize(generators(config.seed)["weights"])
     return made
@@ -164,9 +164,9 @@ def network(
 
 
 def part(kind: str, config: ScratchConfig, *arguments: Any) -> Any:
-    """The part of a kind that the configuration names, made with the arguments of its kind.
+    """Make the part of a kind that the configuration names, with the arguments of its kind.
 
-    Raises `PartError` when a part of the user's cannot be made.
+    Raises `PartError` if a user's part cannot be made.
     """
     chosen: Part = getattr(config, kind)
     shared = {key.name: getattr(config, key.name) for key in parts.shared_keys(kind, chosen.name)}
@@ -176,9 +176,9 @@ def part(kind: str, config: ScratchConfig, *arguments: Any) -> Any:
 
 
 def make(kind: str, chosen: Part, shared: Mapping[str, Any], *arguments: Any) -> Any:
-    """A part, made with the arguments of its kind and the shared keys that it takes.
+    """Make a part with the arguments of its kind and the shared keys that it takes.
 
-    Raises `PartError` when a part of the user's cannot be made.
+    Raises `PartError` if the part cannot be made.
     """
     common = {key.name for key in KINDS[kind].common}
     options = {key: value for key, value in chosen.options.items() if key not in common}
@@ -197,7 +197,7 @@ def make(kind: str, chosen: Part, shared: Mapping[str, Any], *arguments: Any) ->
 
 
 def check_loss(config: ScratchConfig, *, is_regression: bool) -> None:
-    """Refuse a loss, and what belongs to it, that the data cannot have. Raises `ValueError`."""
+    """Refuse a loss, smoothing or objective that does not fit the data. Raises `ValueError`."""
     check_kind(
         f"loss={config.loss.name}",
         part("loss", config),
@@ -212,7 +212,7 @@ def check_loss(config: ScratchConfig, *, is_regression: bool) -> None:
 
 
 def check_metrics(config: ScratchConfig, *, is_regression: bool) -> None:
-    """Refuse a built-in metric of the other kind of data. Raises `ConfigError`."""
+    """Refuse a built-in metric for the other kind of data. Raises `ConfigError`."""
     for name in config.metrics:
         if name in METRICS and (name in OF_REGRESSION) != is_regression:
             of, has = ("labels", "targets") if is_regression else ("targets", "labels")
@@ -224,9 +224,9 @@ def check_metrics(config: ScratchConfig, *, is_regression: bool) -> None:
 
 
 def check_model(config: ScratchConfig, input_shape: tuple[int, ...]) -> None:
-    """Refuse a built-in model that examples of this shape do not fit. Raises `ConfigError`.
+    """Refuse a built-in model that cannot take examples of this shape. Raises `ConfigError`.
 
-    No array is made. The activation, which may be the user's, changes no shape.
+    No array is allocated. The activation is left out, because it does not change shapes.
     """
     chosen = config.model
     if chosen.is_own:
@@ -245,7 +245,7 @@ def check_model(config: ScratchConfig, input_shape: tuple[int, ...]) -> None:
 
 
 def schedule(config: ScratchConfig) -> Schedule:
-    """The learning-rate schedule, warm-up included."""
+    """The learning-rate schedule, including warm-up."""
     made = part("schedule", config, config.epochs)
     if config.schedule.is_own:
         another = partial(part, "schedule", config, config.epochs)

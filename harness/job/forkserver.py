@@ -2,7 +2,7 @@
 
 Forking takes milliseconds. A fresh interpreter takes 0.5 s of CPU, which parallel jobs cannot
 overlap because all cores are busy. `multiprocessing` has such a server too; the README's
-"Decisions" has why it is not used.
+"Decisions" says why it is not used.
 
 The command imports this module first, so it imports as little as possible.
 
@@ -35,7 +35,7 @@ NUMBER = struct.Struct("i")
 def _is_available() -> bool:
     """Whether this is Linux, 5.3 or later.
 
-    Elsewhere a process with such libraries loaded cannot be forked safely, or not at all.
+    Elsewhere, a process with these libraries loaded cannot be forked safely, or at all.
     """
     if sys.platform != "linux":
         return False
@@ -52,24 +52,24 @@ AVAILABLE = _is_available()
 def serve(report: str, prepare: Callable[[], None]) -> None:
     """Fork a job for every request on standard input; returns in the job, never in the server.
 
-    report: a line for the command, which is sent first. prepare: called then, before any job is
+    report: a line that is first sent to the command. prepare: called next, before any job is
     forked.
 
     A job's standard input is the pipe that came with the request, as if the command had started it.
-    When the source has changed, requests are refused: the job would run the old source and record
+    If the source has changed, requests are refused: the job would run the old source and record
     the new one. The server ends when the command closes the socket.
     """
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where it is ignored, exit statuses are lost
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if it is ignored, exit statuses are lost
     server = _Server()
     with suppress(BrokenPipeError):  # the command is gone
         server.requests.sendall(f"{report}\n".encode())
     prepare()
-    gc.freeze()  # a job's garbage collector leaves these pages alone, so they stay shared
+    gc.freeze()  # jobs' garbage collectors skip these objects, so pages stay shared
     server.run()
 
 
 class _Server:
-    """The server's sockets and the jobs that run."""
+    """The server's sockets and its running jobs."""
 
     def __init__(self) -> None:
         self.source = source_state()
@@ -101,7 +101,7 @@ class _Server:
         except ConnectionResetError:  # the command ended without reading the report
             request, received = b"", []
         if not request:
-            os._exit(0)  # the command ended; its jobs see that on their own pipes
+            os._exit(0)  # the command ended; its jobs detect that on their own pipes
         if len(received) < 2 or source_state() != self.source:
             _close(*received)
             return False
@@ -114,8 +114,8 @@ class _Server:
         if pid == 0:
             _write(status_fd, os.getpid())
             os.dup2(stdin, self.requests.detach())
-            # Nothing stays open of which a process that the job forks, and that outlives it, would
-            # keep the end from being seen.
+            # Close all of these: a process that outlives the job would keep them open and hide that
+            # the job or the command has ended.
             _close(stdin, status_fd, *self.jobs, *(other for _, other in self.jobs.values()))
             return True
         _close(stdin)

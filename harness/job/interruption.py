@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM in a job: the first one ends the run cleanly, later ones are ignored."""
+"""Handle SIGINT and SIGTERM in a job: the first ends the run cleanly, later ones are ignored."""
 
 import signal
 import threading
@@ -16,32 +16,32 @@ class JobInterrupted(KeyboardInterrupt):
 
 
 class Stopped(JobInterrupted):
-    """`harness stop`, obeyed at the end of an epoch."""
+    """`harness stop` asked the run to stop; raised at the end of an epoch."""
 
     why = "stopped by `harness stop`"
 
 
 class Paused(JobInterrupted):
-    """The search that started the job continues the training later, if it is worth it."""
+    """The search that started the job pauses the training and may continue it later."""
 
     why = PAUSED
 
 
 def raise_on_signal() -> None:
-    """From now on the first signal raises `JobInterrupted`."""
+    """Make the first signal raise `JobInterrupted`."""
     signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
 
 
 def ignore_signals() -> None:
-    """From now on SIGINT and SIGTERM do nothing."""
-    # Not SIG_IGN: Python complains when one has arrived but is not handled yet.
+    """Make SIGINT and SIGTERM do nothing."""
+    # Not SIG_IGN: Python complains if a signal has arrived but is not handled yet.
     signal.signal(signal.SIGINT, _nothing)
     signal.signal(signal.SIGTERM, _nothing)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    ignore_signals()  # later ones must not disturb writing the end record
+    ignore_signals()  # later ones must not interrupt writing the end record
     requested.set()
     raise JobInterrupted
 

@@ -1,4 +1,4 @@
-"""The compiled kernels in a job: loading Numba, and where their machine code is kept."""
+"""Load Numba in a job, and choose the folder that keeps compiled kernels."""
 
 import os
 import sys
@@ -19,14 +19,14 @@ MODULES = tuple(
 
 
 def load(cache: Path) -> None:
-    """Load Numba for a run; a line is printed when it compiles. cache: as for `code_folder`."""
+    """Load Numba for a run, and print a line when it compiles. cache: see `code_folder`."""
     numba_loading.load()
     _keep_code(cache)
     numba_loading.when_compiling(lambda: print(COMPILING, flush=True))
 
 
 def preload() -> None:
-    """Load Numba and the kernels that are in its cache, for the jobs that this process forks."""
+    """Load Numba and its cached kernels, for the jobs that this process forks."""
     numba_loading.load()
     _keep_code(None)
     for module in MODULES:
@@ -37,7 +37,7 @@ def preload() -> None:
 
 
 def _keep_code(cache: Path | None) -> None:
-    """Let Numba use the folder of NUMBA_CACHE_DIR, else that of `code_folder`."""
+    """Make Numba keep code in NUMBA_CACHE_DIR if it is writable, else in `code_folder`."""
     given = os.environ.get("NUMBA_CACHE_DIR")
     if not given or not _can_write(Path(given)):
         os.environ["NUMBA_CACHE_DIR"] = code_folder(cache)
@@ -45,10 +45,10 @@ def _keep_code(cache: Path | None) -> None:
 
 
 def code_folder(cache: Path | None) -> str:
-    """The user's folder for compiled code of this source; one in `cache` where it has none.
+    """The user's folder for compiled code of this source; one in `cache` if there is none.
 
-    Numba checks the file of a function only, not those that it imports: the digest covers all.
-    Raises `FileNotFoundError` when there is neither.
+    Numba checks only the file of a function, not its imports, so the name has the digest of all.
+    Raises `FileNotFoundError` if there is neither.
     """
     name = f"numba-{source_digest()[:12]}"
     folder = user_cache.folder(name)
@@ -60,7 +60,7 @@ def code_folder(cache: Path | None) -> str:
 
 
 def _can_write(folder: Path) -> bool:
-    """Whether Numba can use the folder; it refuses to compile where it cannot write."""
+    """Whether Numba can use the folder; it refuses to compile if it cannot write there."""
     with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)  # as Numba does
     return user_cache.can_write(folder)

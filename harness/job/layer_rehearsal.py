@@ -1,7 +1,7 @@
-"""Try a network with layers or activations of the user's before it trains.
+"""Try a network with the user's layers or activations before it trains.
 
-They may have no state but their parameters, and are expected to compute the derivatives of their
-`forward`. The other parts are tried in rehearsal.py.
+They must have no state except parameters, and should compute the derivatives of their `forward`.
+The other parts are tried in rehearsal.py.
 """
 
 import warnings
@@ -20,14 +20,14 @@ from harness.runfolder.optional import warn
 from harness.runfolder.parts import PartError
 
 FEW = 4  # examples
-STEPS = 4  # of a training
+STEPS = 4  # of training
 
 
 def check_layers(place: str, make: Callable[[], Network]) -> None:
-    """Check that layers have no state but their parameters, which alone are saved.
+    """Check that layers have no state except parameters, because nothing else is saved.
 
-    make: the network with its initial parameters. One is trained for some steps; another one that
-    gets its parameters must then compute the same, and its layers must hold the same.
+    make: makes the network with its initial parameters. One network is trained for some steps; a
+    new one that gets its parameters must then compute the same and hold the same values.
     """
     trained, fresh = make(), make()
     generator = np.random.default_rng(0)
@@ -47,7 +47,7 @@ def check_layers(place: str, make: Callable[[], Network]) -> None:
     ]
     seen = f" (seen in {changed[0]})" if changed else ""
     if changed and _overwrite(trained, changed):
-        # Memory for results changes nothing: it is written before it is read.
+        # Memory for results is no state: it is written before it is read.
         with named(place), np.errstate(all="ignore"):
             results[0] = _computed(trained, np.random.default_rng(1))
         changed = []
@@ -63,18 +63,18 @@ def check_layers(place: str, make: Callable[[], Network]) -> None:
 def check_derivatives(
     model: str, activation: str | None, make: Callable[[DTypeLike], Network]
 ) -> None:
-    """Warn about layers and activations of the user's with other derivatives than their `forward`.
+    """Warn about the user's layers and activations with derivatives that contradict `forward`.
 
-    Also about layers whose evaluation of an example depends on the others of its batch. It may be
-    on purpose, so nothing is refused. model, activation: what a warning begins with; activation is
-    None where it is no setting. make: the network of a type, float64 where its layers take it.
+    Also warn about layers whose evaluation of an example depends on the rest of the batch. Both can
+    be intended, so nothing is refused. model, activation: what a warning begins with; activation is
+    None if it is not the user's. make: makes the network with a dtype; float64 is tried first.
     """
     for dtype in map(np.dtype, (np.float64, np.float32)):
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
             try:
                 found = list(_faults(make(dtype)))
-            except Exception:  # of any kind: it may take float32 only
+            except Exception:  # any kind: it may take only float32
                 continue
         for is_activation in (True, False):
             if faults := [fault for of, fault in found if of == is_activation]:
@@ -83,7 +83,7 @@ def check_derivatives(
 
 
 def _faults(network: Network) -> Iterator[tuple[bool, str]]:
-    """Whether it is that of an activation, and what is wrong in words; each kind of layer once."""
+    """Whether each fault is an activation's, and the fault in words; each type of layer once."""
     dtype, random, seen = network.parameters.flat.dtype, np.random.default_rng(0), set()
     layers = list(walk(network.layers))
     own = {type(e.activation): e.activation for e in layers if isinstance(e, Activate)}
@@ -92,7 +92,7 @@ def _faults(network: Network) -> Iterator[tuple[bool, str]]:
             continue
         if fault := differences.activation_fault(activation, dtype):
             yield True, f"{kind.__name__}.{fault}"
-            return  # which blocks with it have as well
+            return  # layers that use it have the same fault
     inputs = random.normal(size=(FEW, network.inputs)).astype(dtype)
     for layer in network.layers:
         key = type(layer), inputs.shape
@@ -104,9 +104,9 @@ def _faults(network: Network) -> Iterator[tuple[bool, str]]:
 
 
 def _overwrite(network: Network, names: list[str]) -> bool:
-    """Fill arrays that layers hold with NaN, those of these names; False if there is another one.
+    """Fill the layers' arrays with these names with NaN; False if one is not a float array.
 
-    What was allocated anew in each call, and written in part, differs between two networks.
+    Arrays that each call allocates and writes only in part differ between two networks.
     """
     held = {
         f"{type(layer).__name__} {number}.{name}": value
@@ -122,7 +122,7 @@ def _overwrite(network: Network, names: list[str]) -> bool:
 
 
 def _computed(network: Network, generator: np.random.Generator) -> list[NDArray[Any]]:
-    """What a network computes of random examples in a step of training, and in evaluation."""
+    """What a network computes for random examples, in a training step and in evaluation."""
     dtype, flat = network.parameters.flat.dtype, network.parameters.flat
     inputs = generator.normal(size=(FEW, network.inputs)).astype(dtype)
     delta = generator.normal(size=(FEW, network.outputs)).astype(dtype)
@@ -133,9 +133,9 @@ def _computed(network: Network, generator: np.random.Generator) -> list[NDArray[
 
 
 def _held(network: Network) -> dict[str, Any]:
-    """The numbers, texts and arrays that layers hold beside parameters and buffers, by name.
+    """The numbers, texts and arrays that layers hold besides parameters and buffers, by name.
 
-    What built-in layers hold is left out, but not the user's objects in them.
+    Values of built-in layers are left out, except the user's objects in them.
     """
     found: dict[str, Any] = {}
     for number, layer in enumerate(walk(network.layers), 1):

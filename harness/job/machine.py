@@ -1,17 +1,17 @@
-"""What a training takes of its machine: peak memory, processor time and energy.
+"""Measure what a training run uses: peak memory, CPU time and energy.
 
-They are the metrics `machine/peak_memory_mb`, `machine/cpu_s` and `machine/energy_j` of the final
-record. Each record of an epoch has the totals so far, under `machine`, and so has the end record
-of a training that did not finish: one that is resumed adds to them.
+The final record has the metrics `machine/peak_memory_mb`, `machine/cpu_s` and `machine/energy_j`.
+Each epoch record has the totals so far under `machine`, and so has the end record of a session
+that did not finish training; a resumed run adds to them.
 
-Counted is what the process of the job takes from the first epoch of the built-in trainer, or from
-the call of a training function of the user's, to the final record, and what the processes take that
-it starts and waits for. Before that come Python, the imports of the harness, the data set, and the
-kernels, which are compiled once per version. The memory is that of the process as a whole, with all
-that was loaded and compiled: it cannot be divided into before and after.
+The measurement covers the job's process, and the processes that it starts and waits for, from the
+first epoch of the built-in trainer (or from the call of the user's training function) to the final
+record. It excludes Python, the imports of the harness, the data set, and the kernels, which are
+compiled once per version. Memory is the exception: it is the peak of the whole process, with all
+that was loaded and compiled, because it cannot be divided into before and after.
 
-A figure is left out where it is not known for the whole run: where the system does not tell it, or
-where an earlier training of the run did not record it.
+A figure is left out if it is not known for the whole run: if the system does not report it, or an
+earlier session of the run did not record it.
 """
 
 import os
@@ -24,7 +24,7 @@ from harness.runfolder.optional import attempt
 
 try:
     import resource
-except ImportError:  # Windows, which tells no peak
+except ImportError:  # Windows, which reports no peak
     resource = None  # type: ignore[assignment]
 
 PREFIX = "machine/"
@@ -32,14 +32,14 @@ WHAT = "measuring the machine"
 PEAK_MEMORY, CPU, ENERGY = "peak_memory_mb", "cpu_s", "energy_j"
 POWERCAP = Path("/sys/class/powercap")
 STATUS = Path("/proc/self/status")
-MOST_W = 600  # that a processor package draws for minutes
-UNIT = 1 if sys.platform == "darwin" else 1024  # bytes, of `ru_maxrss`
+MOST_W = 600  # the most that a processor package draws for minutes
+UNIT = 1 if sys.platform == "darwin" else 1024  # bytes per unit of `ru_maxrss`
 
 
 class Meter:
-    """Measures this process from `begin` on. An error of a measurement fails no training.
+    """Measures this process from `begin` on. A measurement error does not fail a training run.
 
-    powercap: the folder with the energy counters of Linux.
+    powercap: the folder with Linux's energy counters.
     """
 
     def __init__(self, powercap: Path = POWERCAP) -> None:
@@ -48,12 +48,12 @@ class Meter:
         self._earlier: Mapping[str, float] | None = None
 
     def begin(self, earlier: Mapping[str, float] | None) -> None:
-        """Start. earlier: the totals of the run's trainings before this one, None for the first."""
+        """Start. earlier: the totals of the run's earlier sessions; None for the first."""
         self._earlier = earlier
         self._start()
 
     def restart(self) -> None:
-        """Begin now instead, if it has begun: what was done until here is not the training."""
+        """If it has begun, begin again now: the work so far was not part of training."""
         if self._usage is not None:
             self._start()
 
@@ -61,9 +61,9 @@ class Meter:
         self._usage = attempt(WHAT, lambda: _Usage(self._powercap), None)
 
     def totals(self) -> dict[str, float]:
-        """Peak memory, CPU seconds and energy of all trainings of the run, as far as known.
+        """Peak memory, CPU seconds and energy of all sessions of the run, as far as known.
 
-        To be called after each epoch, as the counters of energy wrap. Empty before `begin`.
+        Call it after each epoch, because the energy counters wrap. Empty before `begin`.
         """
         return attempt(WHAT, self._totals, {})
 
@@ -86,7 +86,7 @@ def tells_energy(powercap: Path = POWERCAP) -> bool:
 
 
 class _Usage:
-    """What this process has taken since this object was made."""
+    """What this process has used since this object was made."""
 
     def __init__(self, powercap: Path) -> None:
         self._status = _File(STATUS) if STATUS.exists() else None
@@ -100,19 +100,19 @@ class _Usage:
         found = {CPU: _cpu_s(processes) - self._cpu}
         own, children = _peaks(processes)
         if children == self._children:
-            children = 0  # of one that was waited for before
+            children = 0  # the peak of an earlier child
         if memory := max(self._peak() or own, children):
             found[PEAK_MEMORY] = memory / 1e6
         try:
             self._energy_j += sum(counter.more_j() for counter in self._counters)
         except (OSError, ValueError):
-            self._counters = []  # what was drawn in between is not known
+            self._counters = []  # the energy in between is unknown
         if self._counters:
             found[ENERGY] = self._energy_j
         return found
 
     def _peak(self) -> int:
-        """The peak in bytes by Linux, whose `ru_maxrss` may be of what started this program."""
+        """The peak in bytes on Linux, where `ru_maxrss` can be the starting program's; else 0."""
         for line in self._status.read().splitlines() if self._status else ():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
@@ -120,7 +120,7 @@ class _Usage:
 
 
 def _processes() -> "list[resource.struct_rusage]":
-    """What this process has used, and all that it has waited for; nothing on Windows."""
+    """The resource use of this process and its finished children; empty on Windows."""
     if resource is None:
         return []
     return [resource.getrusage(which) for which in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
@@ -132,12 +132,12 @@ def _cpu_s(processes: "list[resource.struct_rusage]") -> float:
 
 
 def _peaks(processes: "list[resource.struct_rusage]") -> list[int]:
-    """The peak of this process and of the largest that it has waited for, in bytes; 0: unknown."""
+    """The peaks of this process and its largest finished child, in bytes; 0: unknown."""
     return [p.ru_maxrss * UNIT for p in processes] or [0, 0]
 
 
 class _File:
-    """A file of the system, which each reading takes one system call of.
+    """A system file that is read with one system call.
 
     It stays open as long as the process, which trains one run.
     """
@@ -150,10 +150,10 @@ class _File:
 
 
 def _counters(powercap: Path) -> "list[_Counter]":
-    """The counters of all processor packages; none where one of them cannot be read.
+    """The counters of all processor packages; none if one of them cannot be read.
 
-    What a package consists of has counters of its own, and so may have the machine as a whole:
-    they count the same energy again.
+    The parts of a package have their own counters, and the machine as a whole can have one: these
+    would count the same energy again.
     """
     try:
         return [
@@ -161,12 +161,12 @@ def _counters(powercap: Path) -> "list[_Counter]":
             for folder in sorted(powercap.glob("intel-rapl:*"))
             if (folder / "name").read_text().startswith("package")
         ]
-    except (OSError, ValueError):  # as most systems let only root read them
+    except (OSError, ValueError):  # most systems let only root read them
         return []
 
 
 class _Counter:
-    """The energy counter of a processor package, in microjoules, which begins again at 0."""
+    """The energy counter of a processor package, in microjoules; it wraps to 0."""
 
     def __init__(self, folder: Path) -> None:
         self._range = int((folder / "max_energy_range_uj").read_text())
@@ -176,7 +176,7 @@ class _Counter:
     def more_j(self) -> float:
         """Joules since the last call.
 
-        Raises `ValueError` when it was so long ago that the counter may have wrapped twice.
+        Raises `ValueError` if that was so long ago that the counter may have wrapped twice.
         """
         now, moment = int(self._file.read()), time.monotonic()
         if (moment - self._time) * MOST_W * 1e6 >= self._range:

@@ -1,4 +1,4 @@
-"""The job's end of its parent's pipe: receives the run folder to train; EOF: the parent died."""
+"""Read the run folder to train from the parent's pipe; EOF means that the parent died."""
 
 import json
 import os
@@ -17,10 +17,10 @@ END_RECORD_S = 15.0
 
 @dataclass(frozen=True)
 class Order:
-    """What the parent asks for.
+    """What the parent orders.
 
-    name: what the run is called. alone: whether the parent prints the failure itself, at once.
-    pause: the epoch after which to end; None: the last one.
+    name: the run's name. alone: whether it is the only job, whose failure the parent prints. pause:
+    the epoch after which to end; None: the last one.
     """
 
     folder: Path
@@ -30,9 +30,9 @@ class Order:
 
 
 def preload() -> str | None:
-    """Do what takes long, once for all jobs, while the command still composes configurations.
+    """Do slow work once for all jobs, while the command still composes configurations.
 
-    Returns why Numba cannot be used, None when it can.
+    Returns why Numba cannot be used, None if it can.
     """
     source_digest()  # 0.1 s in every job
     return numba_loading.obstacle() or numba_loading.failure()
@@ -42,8 +42,8 @@ def read_order() -> Order | None:
     """Read the order from stdin; None if the parent closed the pipe first.
 
     The line is JSON, as `job_process.JobProcess` writes it: folder and name of the run; log, the
-    file for the job's output, or null; cores, how many it may use, or null; alone and pause, see
-    `Order`.
+    file for the job's output, or null; cores, the number that it may use, or null; alone and pause,
+    see `Order`.
     """
     line = b""
     while not line.endswith(b"\n"):
@@ -68,5 +68,5 @@ def watch() -> None:
     while os.read(0, 1):
         continue
     signal.raise_signal(signal.SIGTERM)
-    time.sleep(END_RECORD_S)  # signals are not handled inside a long call
+    time.sleep(END_RECORD_S)  # a long call delays signal handlers
     os._exit(ExitStatus.INTERRUPTED)

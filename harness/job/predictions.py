@@ -1,4 +1,4 @@
-"""What a training function predicted of the test set, and whether it agrees with its metrics."""
+"""Check a training function's predictions of the test set, and compare them with its metrics."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from harness.data.dataset import Dataset
 from harness.nn.loss_checks import check_probabilities
 from harness.nn.metrics import METRICS, OF_REGRESSION
 
-TIED = 1e-6  # probabilities closer than this may be either way around in another precision
+TIED = 1e-6  # closer probabilities can change order in another precision
 DETERMINED = ("error", "accuracy", *METRICS)  # the test metrics that predictions determine
 
 
@@ -19,9 +19,9 @@ DETERMINED = ("error", "accuracy", *METRICS)  # the test metrics that prediction
 class Predictions:
     """Predictions of the test set, in its order.
 
-    labels: (N,). values: the probabilities (N, C). Of a regression, both are (N, K): targets and
-    predictions. class_names: C names; empty in a regression, and where there are answers of other
-    classes.
+    labels: (N,). values: the probabilities (N, C). For a regression, both are (N, K): targets and
+    predictions. class_names: C names; empty for a regression, or if C is not the data set's number
+    of classes.
     """
 
     labels: NDArray[Any]
@@ -31,7 +31,7 @@ class Predictions:
 
     @classmethod
     def checked(cls, labels: ArrayLike, values: ArrayLike, dataset: Dataset) -> "Predictions":
-        """The predictions of a data set's test part. Raises `ValueError` for what cannot be."""
+        """Check predictions of a data set's test part. Raises `ValueError` if they are invalid."""
         truth, predicted = np.asarray(labels), np.asarray(values, np.float32)
         if predicted.ndim != 2 or len(truth) != len(predicted) or not len(truth):
             raise ValueError(
@@ -55,7 +55,7 @@ class Predictions:
         np.savez(file, **arrays)  # type: ignore[arg-type]  # none is a bool
 
     def check_agreement(self, final: Mapping[str, float]) -> None:
-        """Raise `ValueError` when the predictions contradict a metric of the test set."""
+        """Raise `ValueError` if the predictions contradict a metric of the test set."""
         for key, value in final.items():
             name = key.removeprefix("test/")
             found = self.measured(name)
@@ -76,10 +76,9 @@ class Predictions:
             )
 
     def measured(self, name: str) -> tuple[float, float, float] | None:
-        """A metric by the predictions, with ties broken well and badly: least, most, rounding.
+        """A metric of the predictions as (least, most, rounding); ties make least and most differ.
 
-        None for one that predictions alone do not determine, such as a loss, or that is not known
-        here.
+        None if predictions alone do not determine it, such as a loss, or if it is not known here.
         """
         labels, values = self.labels, self.values
         if name not in DETERMINED or self.is_regression != (name in OF_REGRESSION):
@@ -89,7 +88,7 @@ class Predictions:
             return value, value, 1e-4 * value + TIED * float(np.abs(values).max())
         rounding = 0.5 / len(labels)
         if name in METRICS:
-            if labels.max() >= values.shape[1]:  # answers of other classes
+            if labels.max() >= values.shape[1]:  # labels without a column
                 return None
             own = np.zeros(values.shape)
             own[np.arange(len(labels)), labels.astype(np.intp)] = TIED
@@ -99,7 +98,7 @@ class Predictions:
         return (least, most, rounding) if name == "error" else (1 - most, 1 - least, rounding)
 
     def _errors(self) -> tuple[float, float]:
-        """The fraction of wrong most probable classes, with ties broken well and badly."""
+        """The fraction of wrong most probable classes, with ties broken for and against it."""
         rows, labels = np.arange(len(self.labels)), self.labels.astype(np.intp)
         is_most = self.values >= self.values.max(axis=1, keepdims=True) - TIED
         is_known = labels < self.values.shape[1]
@@ -110,7 +109,7 @@ class Predictions:
 
 
 def _check_labels(found: NDArray[Any], expected: NDArray[Any]) -> None:
-    """Raise `ValueError` when labels or targets are not those of the test set in its order."""
+    """Raise `ValueError` unless labels or targets are those of the test set in its order."""
     is_alike = found.shape == expected.shape and found.dtype.kind in "biuf"
     if is_alike and np.allclose(found, expected):
         return

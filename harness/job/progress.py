@@ -15,7 +15,7 @@ Show: TypeAlias = Callable[[int, dict[str, float]], None]  # shows the metrics o
 
 GAP = "  "  # between numbers
 BAR, TIME = 25, 8  # characters of the columns, each with the space beside it
-SHORTEST = 10  # of a name
+SHORTEST = 10  # characters of a name
 
 
 @contextmanager
@@ -24,8 +24,8 @@ def display(
 ) -> Iterator[Show]:
     """Show each epoch on a bar if standard output is a terminal, else as a line.
 
-    objective: the metric that is shown beside the training loss. An error of the display ends no
-    training; the first one is a warning.
+    objective: the metric that is shown beside the training loss. A display error does not end the
+    training; the first one is printed as a warning.
     """
     what = "progress display"
     kind = Bar if sys.stdout.isatty() else Lines
@@ -42,7 +42,7 @@ def display(
 def numbers(
     values: dict[str, float], objective: Objective = DEFAULT, width: int | None = None
 ) -> str:
-    """The main metrics of an epoch, on one line, as far as it has them.
+    """The main metrics that an epoch has, in one line.
 
     width: in characters. The speed is left out first, then the training loss.
     """
@@ -66,8 +66,8 @@ def numbers(
 class Bar:
     """A rich progress bar; the last state stays on the screen.
 
-    In a narrow terminal numbers are left out, then the bar, and the name is shortened; never the
-    number of the epoch.
+    In a narrow terminal, it leaves out numbers, then the bar, and shortens the name. It always
+    shows the epoch number.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class Lines:
     def epoch(self, epoch: int, values: dict[str, float]) -> None:
         """Print the line."""
         now = time.monotonic()
-        if not self._shown:  # what came before the first epoch, such as compiling, comes once
+        if not self._shown:  # work before the first epoch, such as compiling, happens once
             self._begin = now - values[metrics.EPOCH_S]
         self._shown += 1
         per_epoch = (now - self._begin) / self._shown
@@ -136,4 +136,4 @@ class Lines:
         print(f"{done}  {numbers(values, self._objective)}  {left:.0f} s left", flush=True)
 
     def close(self) -> None:
-        """Nothing is left to do."""
+        """Do nothing."""

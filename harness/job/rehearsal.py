@@ -1,7 +1,7 @@
-"""Try the user's parts once before they train, so that what is wrong is named, and where.
+"""Try the user's parts once before they train, to report what is wrong and where.
 
-The layers of a network are tried in layer_rehearsal.py. `nn` tries layers, activations and losses,
-too, whoever wrote them. All functions raise `PartError`, one line.
+The layers of a network are tried in layer_rehearsal.py. In addition, `nn` tries all layers,
+activations and losses, even built-in ones. All functions raise `PartError`, one line.
 """
 
 import inspect
@@ -25,11 +25,11 @@ from harness.runfolder.optional import warn
 from harness.runfolder.parts import PartError
 
 FEW = 4  # examples
-STEPS = 8  # of an optimizer, before it is resumed and after: some do more in every fifth
-GRADIENTS = 4  # that these steps take in turn
+STEPS = 8  # of an optimizer, before and after resuming: some do more in every fifth
+GRADIENTS = 4  # these steps use them in turn
 SOME = 64  # examples
-TIMES = 100  # of a schedule
-ROUNDED = 1e-9  # a factor of 0 may be so far below it
+TIMES = 100  # at which a schedule is called
+ROUNDED = 1e-9  # rounding can make a factor of 0 this negative
 Make = Callable[[Parameters], Any]
 
 
@@ -45,9 +45,9 @@ def named(place: str) -> Iterator[None]:
 
 
 def check_members(kind: str, name: str, made: Any) -> None:
-    """Check that a part has what its kind promises."""
+    """Check that a part has the members of its kind."""
     members = KINDS[kind].members
-    # Without calling a property: the state of a normalization may need `fit` before.
+    # Do not call properties: the state of a normalization can need `fit` first.
     missing = [each for each in members if not _has(made, each)]
     if not missing:
         if kind == "activation":
@@ -71,9 +71,9 @@ def _has(made: Any, member: str) -> bool:
 
 
 def check_schedule(name: str, make: Callable[[], Any], epochs: int) -> None:
-    """Check factors of the learning rate, and that they depend on the time only.
+    """Check a schedule's factors of the learning rate, and that they depend only on the time.
 
-    Negative ones are a warning; later ones that are not finite fail in their epoch.
+    A negative factor is a warning; a later factor that is not finite fails in its epoch.
     """
     place = f"schedule={name}"
     schedule, times = make(), np.linspace(0, epochs, TIMES, endpoint=False).tolist()
@@ -96,9 +96,9 @@ def check_schedule(name: str, make: Callable[[], Any], epochs: int) -> None:
 
 
 def check_loss(name: str, make: Callable[[], Any], dataset: Dataset) -> None:
-    """Check the results of a loss, and that they depend on its arguments only.
+    """Check the results of a loss, and that they depend only on its arguments.
 
-    A gradient that is not that of its value is a warning: it may be on purpose.
+    A gradient that contradicts the value is only a warning, because it can be intended.
     """
     place, outputs = f"loss={name}", dataset.outputs
     loss_checks.check(make(), outputs)
@@ -123,7 +123,7 @@ def check_loss(name: str, make: Callable[[], Any], dataset: Dataset) -> None:
         for dtype in (np.float64, np.float32):
             try:
                 fault = loss_checks.gradient_fault(make(), z.astype(dtype), t.astype(dtype))
-            except Exception:  # of any kind: it may take float32 only
+            except Exception:  # any kind: it may take only float32
                 continue
             if fault:
                 warn(place, fault)
@@ -133,7 +133,7 @@ def check_loss(name: str, make: Callable[[], Any], dataset: Dataset) -> None:
 def _outputs_and_targets(
     dataset: Dataset, generator: np.random.Generator
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Random outputs of a network (FEW, C), and targets of some training examples."""
+    """Random network outputs (FEW, C) and the targets of some training examples."""
     truth = _some(dataset.train, generator, FEW)[1]
     z = generator.normal(size=(len(truth), dataset.outputs)).astype(np.float32)
     if not dataset.classes:
@@ -151,9 +151,9 @@ def _some(
 
 
 def check_metric(name: str, metric: Callable[..., Any], dataset: Dataset) -> None:
-    """Check that a metric depends on its arguments only, and leaves them as they are.
+    """Check that a metric depends only on its arguments and does not change them.
 
-    One that cannot be computed of the few examples is not checked.
+    A metric that cannot be computed for so few examples is not checked.
     """
     place = f"metrics=[{name}]"
 
@@ -176,12 +176,12 @@ def check_metric(name: str, metric: Callable[..., Any], dataset: Dataset) -> Non
             repeated.check(place, metric, metric, call)
         except PartError:
             raise
-        except Exception:  # of any kind: if it is wrong, it fails in training, where it matters
+        except Exception:  # any kind: if it is wrong, it fails in training
             return
 
 
 def check_optimizer(name: str, optimizer: Any) -> None:
-    """Check that the state is arrays, and the very ones that are changed."""
+    """Check that the state consists of arrays, and that they are not copies."""
     place = f"optimizer={name}"
     with named(place):
         states = optimizer.state, optimizer.state
@@ -205,9 +205,9 @@ class _Drawn:
 
 
 def check_resume(name: str, make: Make, parameters: Parameters, lr: float) -> None:
-    """Check that an optimizer goes on alike when its state is restored into a new one, finitely.
+    """Check that steps are finite, and the same after restoring the state into a new optimizer.
 
-    make: the optimizer of some parameters. They are copies of `parameters`, which stay as they are.
+    make: makes the optimizer of some parameters. It gets copies; `parameters` do not change.
     """
     place = f"optimizer={name}"
     generator = np.random.default_rng(0)
@@ -259,9 +259,9 @@ def _forms(place: str, optimizer: Any) -> dict[str, tuple[tuple[int, ...], str]]
 
 
 def check_normalization(name: str, fitted: Any, make: Callable[[], Any], part: Part) -> None:
-    """Check a fitted normalization: its state, what it makes of `part`, and that of its state.
+    """Check a fitted normalization: its state, its results on `part`, and those after restoring.
 
-    make: a new one, into which the state is restored as from a weights file.
+    make: makes a new one, into which the state is restored as from a weights file.
     """
     place = f"normalization={name}"
     with named(place):
@@ -308,14 +308,14 @@ def check_normalization(name: str, fitted: Any, make: Callable[[], Any], part: P
 
 
 def _differ(ours: Mapping[str, NDArray[Any]], theirs: Mapping[str, NDArray[Any]]) -> bool:
-    """Whether two states are not the same arrays."""
+    """Whether two states have different arrays."""
     return ours.keys() != theirs.keys() or any(
         not repeated.is_close(array, theirs[key]) for key, array in ours.items()
     )
 
 
 def check_augmentation(name: str, make: Callable[[], Any], part: Part) -> None:
-    """Check what an augmentation makes of examples, and that it depends on its arguments only."""
+    """Check the results of an augmentation, and that they depend only on its arguments."""
     place = f"augmentation={name}"
 
     def call(augmentation: Any, generator: np.random.Generator) -> list[Any]:

@@ -1,9 +1,8 @@
-"""Refuse parts of the user's that remember their calls, or that change what they are given.
+"""Refuse the user's parts that keep state between calls or change their arguments.
 
-What a part remembers is in no checkpoint: a resumed run would end with another result than one that
-was not interrupted. So every part is called with some arguments, with others, and with the first
-ones again: it must return the same and hold the same, as must another object that was not called
-before.
+Checkpoints do not contain such state, so a resumed run would end with a different result than an
+uninterrupted one. Every part is called with some arguments, with others, and with the first ones
+again: it must return the same and hold the same, and so must a new object.
 """
 
 import collections
@@ -20,19 +19,19 @@ from numpy.typing import NDArray
 from harness.nn.layers import Layer, is_built_in
 from harness.runfolder.parts import PartError
 
-CLOSE = 1e-5  # differences that rounding may make
-DEEPEST = 4  # objects inside objects that are looked at
-LARGE = 1 << 20  # numbers of an array of a module that is not looked at
-COMPILERS = ("numba", "jax", "jaxlib")  # what their objects hold, they hold for speed
+CLOSE = 1e-5  # largest difference due to rounding
+DEEPEST = 4  # levels of objects inside objects that are examined
+LARGE = 1 << 20  # numbers; larger arrays of a module are not examined
+COMPILERS = ("numba", "jax", "jaxlib")  # their objects hold values for speed
 Call = Callable[[Any, np.random.Generator], list[Any]]
 """Calls a part with arguments that it draws, and returns what the part returns or writes."""
 
 
 def check(place: str, used: Any, fresh: Any, call: Call, *, alike: bool = True) -> None:
-    """Raise `PartError`, one line that begins with `place`, for a part that remembers its calls.
+    """Raise `PartError`, one line that begins with `place`, if a part keeps state between calls.
 
-    fresh: another object of the same settings, or `used` where there is only one. alike: whether
-    both must also hold the same, except arrays, which may be memory that was never written.
+    fresh: another object with the same settings, or `used` if there is only one. alike: whether
+    both must also hold the same, except arrays, which can be memory that was never written.
     """
     call(used, np.random.default_rng(0))
     first, then = call(used, np.random.default_rng(1)), held(used)
@@ -60,7 +59,7 @@ def _has_array(values: tuple[Any, ...]) -> bool:
 
 
 def check_kept(place: str, **given: tuple[NDArray[Any], NDArray[Any]]) -> None:
-    """Raise `PartError` for the first argument, by name, that is not equal to its copy anymore."""
+    """Raise `PartError` naming the first argument that no longer equals its copy."""
     for name, (array, copy) in given.items():
         if not np.array_equal(array, copy, equal_nan=array.dtype.kind == "f"):
             raise PartError(f"{place}: expected it to leave {name} as it is; change a copy")
@@ -85,7 +84,7 @@ def held(part: Any) -> dict[str, Any]:
 
 
 def _is_plain(key: str, value: Any) -> bool:
-    """Whether a name of a class or a module may be a number, or hold some, that code changes."""
+    """Whether an attribute of a class or module can be or hold numbers that code changes."""
     if key.startswith("__"):
         return False
     if isinstance(value, np.ndarray):
@@ -148,7 +147,7 @@ def _content(cell: CellType) -> Any:
 
 
 def is_state(ours: Any, theirs: Any, before: Any) -> bool:
-    """Whether a value that calls change is another one in new objects. before: the calls."""
+    """Whether a value changed by calls differs in a new object. before: the initial value."""
     if isinstance(ours, np.ndarray) != isinstance(theirs, np.ndarray):
         return True
     if not isinstance(ours, np.ndarray):
@@ -159,7 +158,7 @@ def is_state(ours: Any, theirs: Any, before: Any) -> bool:
         return False
     differs = ~np.isclose(ours, theirs, rtol=CLOSE, atol=CLOSE, equal_nan=True)
     if isinstance(before, np.ndarray) and before.shape == ours.shape:
-        differs &= ours != before  # not what was never written
+        differs &= ours != before  # skip memory that was never written
     return bool(differs.any())
 
 

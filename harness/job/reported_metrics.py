@@ -1,4 +1,4 @@
-"""The metrics that a training function reports: which keys and values its calls take."""
+"""Check the keys and values of the metrics that a training function reports."""
 
 import re
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from harness.runfolder.objective import Objective
 from harness.runfolder.own_code import shown
 
 ROUNDING = 1e-6  # of a mean of fractions
-# What MLflow takes as the name of a metric.
+# The names of metrics that MLflow accepts.
 NAME = re.compile(r"(?=.{1,250}$)(?!\.{1,2}(?:/|$))[\w.\- :]+(?:/(?!\.{1,2}(?:/|$))[\w.\- :]+)*")
 ELSEWHERE = {
     "test": "; run.final takes those of the test set",
@@ -22,10 +22,10 @@ ELSEWHERE = {
 
 @dataclass(frozen=True)
 class Call:
-    """A call that takes metrics by key.
+    """A method of the run that takes metrics by key.
 
-    of: what they are metrics of. parts: what their keys begin with. example: such a key. others:
-    keys that are taken as well.
+    of: what the metrics describe. parts: the first parts of their keys. example: a valid key.
+    others: further valid keys.
     """
 
     name: str
@@ -80,7 +80,7 @@ def _number(key: str, value: Any) -> float:
 
 
 def check_fractions(values: Mapping[str, float]) -> None:
-    """Raise `ValueError` for what is shown in percent and is no fraction, and a negative time."""
+    """Raise `ValueError` for a metric shown in percent outside [0, 1], and a negative time."""
     for key, value in values.items():
         part, _, _ = key.partition("/")
         if part == "time" and value < 0:

@@ -30,7 +30,7 @@ def fit(config: ScratchConfig, run: TrainingRun, *, ties: Ties = "latest") -> No
 
     ties: which of several epochs with the best value is the best one.
 
-    Raises `Diverged` when a metric is not finite.
+    Raises `Diverged` if a metric is not finite.
     """
     trainer, code = build.trainer(config, run.dataset, run.threads, ties), trained.code(config)
     if run.restored is not None:
@@ -61,7 +61,7 @@ class _Recorder:
     """Passes what the training loop reports to the run."""
 
     def __init__(self, run: TrainingRun, parameters: int) -> None:
-        """parameters: how many the network has."""
+        """parameters: the number of the network's parameters."""
         self._run, self._parameters = run, parameters
 
     def epoch(self, epoch: int, values: dict[str, float], trainer: Trainer) -> None:
@@ -84,7 +84,7 @@ class _Recorder:
 def _write_weights(
     description: dict[str, Any], trainer: Trainer, result: Result, run: TrainingRun
 ) -> None:
-    """Write the weights of the last epoch, and those that count; equal ones are one file."""
+    """Write the weights of the last and of the chosen epoch; equal ones share one file."""
     shapes = trainer.network.parameters.shapes
     weights = {
         LAST_WEIGHTS: (trainer.finished, trainer.evaluated),
@@ -102,6 +102,6 @@ def _write_weights(
 
 
 def _same(first: Path, path: Path) -> None:
-    """Make `path` a second name of the file `first`, or its copy where there are no hard links."""
+    """Make `path` a hard link to the file `first`, or a copy if that is impossible."""
     if not link(first, path):
         write_bytes(path, first.read_bytes())

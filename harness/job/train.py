@@ -37,9 +37,9 @@ from harness.training.threads import cores, threads_of
 
 UNCOMMITTED = "uncommitted.diff"
 ENVIRONMENT = "environment.txt"
-THREADS = "traceback-threads.txt"  # those of the threads that failed
+THREADS = "traceback-threads.txt"  # the tracebacks of threads that failed
 IMPORTED_LATER = ("harness.runfolder.own_dataset", "safetensors.numpy")
-# The same for all jobs that a server forks, which are of the source that it has imported.
+# The same for all jobs that a server forks: they run the source that it has imported.
 _facts = cache(environment.unchanging)
 _changes = cache(environment.uncommitted)
 
@@ -49,38 +49,38 @@ def train(
 ) -> RunStatus:
     """Train a run to its end and return its status: FINISHED, FAILED or KILLED.
 
-    The journal's end record has the status in every case; a failure leaves `traceback.txt`.
-    alone: the command prints the failure of its only job, by the end record. wait_s: how long to
-    wait while another process trains it. pause: the epoch after which it ends as KILLED, with a
-    checkpoint; None: the last one. Raises `filelock.Timeout`.
+    The journal's end record has the status in every case; a failure leaves `traceback.txt`. alone:
+    whether it is the command's only job, whose failure the command prints from the end record.
+    wait_s: how long to wait while another process trains it, before raising `filelock.Timeout`.
+    pause: the epoch after which it ends as KILLED, with a checkpoint; None: the last one.
     """
     with run.writing(wait_s) as journal:
         if run.is_finished:
             return RunStatus.FINISHED  # another command finished it while this one waited
         threading.excepthook = partial(_note_thread, run)
-        run.take_stop_request()  # of a training that was killed
+        run.take_stop_request()  # left by a killed session
         meter = Meter()
         try:
             _train(run, journal, meter, pause)
         except JobInterrupted as interrupted:
             return _end(journal, RunStatus.KILLED, interrupted.why, meter)
-        except BaseException as error:  # also what is no `Exception` in the user's code
-            if interruption.requested.is_set():  # Numba's compiler raises an error of its own
+        except BaseException as error:  # user code can raise more than `Exception`
+            if interruption.requested.is_set():  # Numba's compiler raises its own error
                 return _end(journal, RunStatus.KILLED, "interrupted", meter)
             _fail(run, journal, error, meter, alone=alone)
             return RunStatus.FAILED
         finally:
             run.take_stop_request()  # one that came too late
         status = _end(journal, RunStatus.FINISHED)
-        with suppress(JobInterrupted):  # what is left, `harness clean` removes
+        with suppress(JobInterrupted):  # `harness clean` removes what is left
             _remove_checkpoints(run)
         return status
 
 
 def prepare() -> None:
-    """Do once what every job that this process forks would do: git, validators, imports.
+    """Do once what every forked job would do: run git, build validators, import modules.
 
-    What fails is left to the jobs, which report it.
+    Errors are ignored here, because the jobs report them.
     """
     with suppress(Exception):
         _facts()
@@ -95,14 +95,14 @@ def prepare() -> None:
 def _end(
     journal: Journal, status: RunStatus, error: str | None = None, meter: Meter | None = None
 ) -> RunStatus:
-    """Write the end record. meter: of a training that may be resumed."""
+    """Write the end record. meter: for a run that can be resumed."""
     totals = meter.totals() if meter else {}
     journal.append("end", status=status, error=error, **({"machine": totals} if totals else {}))
     return status
 
 
 def _remove_checkpoints(run: Run) -> None:
-    """Remove what only an unfinished run needs, unless its settings keep all checkpoints."""
+    """Remove checkpoints that only an unfinished run needs, unless the settings keep all."""
     if not run.config.checkpoint.keep:
         return
     try:
@@ -113,7 +113,7 @@ def _remove_checkpoints(run: Run) -> None:
 
 
 def _note_thread(run: Run, failed: threading.ExceptHookArgs) -> None:
-    """Print the error of a thread of the user's, and keep its traceback with the run.
+    """Print the error of a user's thread, and keep its traceback with the run.
 
     The run goes on: only the training function knows whether it needs the thread.
     """
@@ -199,9 +199,9 @@ def _train(run: Run, journal: Journal, meter: Meter, pause: int | None) -> None:
 
 
 def _check_source(run: Run, journal: Journal) -> None:
-    """Raise `ConfigError` where other source would train the run than the one it was made with.
+    """Raise `ConfigError` if a run without epochs was made with other source than is here now.
 
-    One that goes on from its epochs, as `resume` allows after an upgrade, gets the digests of both.
+    A run that has epochs goes on, as `resume` allows after an upgrade; its tag gets both digests.
     """
     history, now = run.history(), source_digest()
     known = history.tags.get(SOURCE, now).split(",")
@@ -218,9 +218,9 @@ def _check_source(run: Run, journal: Journal) -> None:
 
 @contextmanager
 def _only_here(trainer: str) -> Iterator[None]:
-    """End a process that the user's code forked and let return, or fail, in this block.
+    """End a process that the user's code forked and that leaves this block.
 
-    It would go on as a second writer of the run.
+    It would otherwise continue as a second writer of the run.
     """
     process = os.getpid()
     try:
@@ -233,7 +233,7 @@ def _only_here(trainer: str) -> Iterator[None]:
 
 
 def _training_function(config: Config, ties: Ties) -> Callable[[TrainingRun], None]:
-    """The function that trains. Raises `OwnCodeError` when the user's cannot be imported.
+    """The function that trains. Raises `OwnCodeError` if the user's cannot be imported.
 
     ties: see `Run.ties`.
     """
@@ -248,7 +248,7 @@ def _training_function(config: Config, ties: Ties) -> Callable[[TrainingRun], No
 
 
 def _circumstances(run: Run) -> list[str]:
-    """The paths of the files that say what was trained, by which code and where."""
+    """The paths of the files that record what was trained, with which code and where."""
     own = (f"{own_code.FOLDER}/{each['path']}" for each in run.history().code)
     paths = [CONFIG, ENVIRONMENT, *own, UNCOMMITTED, THREADS]
     return [path for path in paths if (run.folder / path).is_file()]
@@ -261,7 +261,7 @@ def _record(run: Run, journal: Journal, paths: Iterable[str]) -> None:
 
 
 def _threads(run: Run, dataset: Dataset) -> int:
-    """The run's threads: those that it must have, else by the rule for its network."""
+    """The run's threads: the required number, else by the rule for its network."""
     config = run.config
     if run.history().start is not None or not isinstance(config, ScratchConfig):
         return run.required_threads

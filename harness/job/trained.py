@@ -1,4 +1,4 @@
-"""A trained network in a weights file: the description beside its arrays, and back to a network.
+"""Describe a trained network in its weights file, and restore the network from the file.
 
 A perceptron is described by sizes and the name of an activation, as in every earlier version; any
 other network by its parts.
@@ -28,11 +28,11 @@ from harness.runfolder.parts import Part
 from harness.runfolder.schema import ScratchConfig
 from harness.training.trainer import Trainer
 
-# Keys of a description: the digest of each file of the user's that the network needs, and the range
-# of the training data, see `recorded_range`.
+# Keys of a description: the digest of each user file that the network needs, and the range of the
+# training data, see `recorded_range`.
 CODE, RANGE = "code", "range"
-NETWORK_PARTS = ("model", "activation", "loss", "normalization")  # those that are described
-MOST_NUMBERS = 1 << 26  # that an example may need: 256 MB
+NETWORK_PARTS = ("model", "activation", "loss", "normalization")  # the parts in a description
+MOST_NUMBERS = 1 << 26  # the most that an example may need: 256 MB
 VIEW = 64  # numbers that take the memory of a view of an array
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -69,7 +69,7 @@ def description(config: ScratchConfig, trained: Trainer) -> dict[str, Any]:
 
 
 def code(config: ScratchConfig) -> dict[str, str]:
-    """The digest of each source file, by its path, that the user's parts of the network need.
+    """Path -> digest of each source file that the user's parts of the network need.
 
     Raises `OwnCodeError`.
     """
@@ -93,8 +93,8 @@ def restore(
 ) -> tuple[Network, Normalization, Loss]:
     """The network with its weights, the fitted normalization and the loss.
 
-    own: whether parts of the user's may be imported. Raises `ValueError` when the arrays are not
-    those of the network.
+    own: whether the user's parts may be imported. Raises `ValueError` if the arrays do not fit the
+    network.
     """
     if "parts" not in description:
         inputs, *widths, outputs = description["sizes"]
@@ -111,7 +111,7 @@ def restore(
 
 
 def _check_arrays(arrays: Arrays, shapes: Mapping[str, Shape]) -> None:
-    """Raise `ValueError` for the first array that is not of its shape, or has no finite numbers."""
+    """Raise `ValueError` for the first array with another shape or type, or not all finite."""
     for name, shape in shapes.items():
         found = arrays.get(name)
         if found is None or found.shape != shape or found.dtype != np.float32:
@@ -122,7 +122,7 @@ def _check_arrays(arrays: Arrays, shapes: Mapping[str, Shape]) -> None:
 
 
 def _shared(value: Any, count: int) -> dict[str, Any]:
-    """The shared keys of a model. count: of the arrays, two for each layer with parameters.
+    """The shared keys of a model. count: number of arrays, two for each layer with parameters.
 
     Raises `ValueError`.
     """
@@ -146,7 +146,7 @@ def _shared(value: Any, count: int) -> dict[str, Any]:
 def _shapes(layers: Sequence[Layer], inputs: int) -> dict[str, Shape]:
     """The shapes of the parameters of new built-in layers, as `Network` names them.
 
-    Takes no memory. Raises `ValueError` for layers that would need too much of it for an example.
+    Allocates no arrays. Raises `ValueError` if an example would need too much memory.
     """
     shape: Shape = (inputs,)
     numbers = inputs

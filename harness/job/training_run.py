@@ -1,4 +1,4 @@
-"""The run as a training function sees it: `fit(settings, run)`.
+"""The object `run` that a training function receives: `fit(settings, run)`.
 
     def fit(settings: Settings, run: TrainingRun) -> None:
         model = make(settings, run.seed)
@@ -46,11 +46,11 @@ ORDER = "expected run.final once, after the last run.log"
 
 
 class TrainingRun:
-    """What a training function is given, and where its results go.
+    """What a training function receives, and where its results go.
 
     folder: the run folder. dataset: the data set with its parts `train`, `val` (or None) and
-    `test`. seed, threads: to be used. meter: of what the training takes of the machine;
-    None: nothing is recorded of that. pause: the epoch after which the training is interrupted.
+    `test`. seed, threads: the values to use. meter: measures the machine use; None: it is not
+    recorded. pause: the epoch after which training is interrupted.
     """
 
     def __init__(
@@ -80,13 +80,13 @@ class TrainingRun:
             keep=keeping.keep,
             milestones=keeping.milestones,
         )
-        self._final: dict[str, float] = {}  # what this process was given
+        self._final: dict[str, float] = {}  # the metrics that this process passed
         self._predicted: Predictions | None = None
         self._recorded, self._has_final = len(history.epochs), bool(history.final)
         newest = self._checkpoints.newest()
         self._restored: Path | None = None if newest is None else newest.folder
         self._is_read = newest is None  # whether the function asked for a checkpoint
-        self._epoch = 0 if newest is None else newest.epoch  # the last one that is trained
+        self._epoch = 0 if newest is None else newest.epoch  # the last one that was trained
         if self._epoch > self._recorded + 1:
             raise ValueError(
                 f"{run.journal} lost records: it has {self._recorded} epochs, and {self._restored} "
@@ -95,34 +95,34 @@ class TrainingRun:
             )
         for record in history.epochs[: self._epoch]:
             self._monitor.add(record["epoch"], record["metrics"])
-        if newest is not None and self._recorded < newest.epoch:  # killed between the two
+        if newest is not None and self._recorded < newest.epoch:  # killed before the record
             self._record(newest.epoch, newest.metrics)
             self._monitor.add(newest.epoch, newest.metrics)
         self._begin = time.perf_counter()
 
     @property
     def restored(self) -> Path | None:
-        """The folder of the newest checkpoint; None when the training starts at its beginning."""
+        """The folder of the newest checkpoint; None if training starts at epoch 1."""
         self._is_read = True
         return self._restored
 
     @property
     def has_final(self) -> bool:
-        """Whether `final` was called, in this process."""
+        """Whether `final` was called in this process."""
         return bool(self._final)
 
     def begin(self) -> None:
-        """Count what the training takes of the machine from here on, not from the call of `fit`.
+        """Measure the machine use from here on, not from the call of `fit`.
 
-        Called by the built-in trainer, whose kernels are compiled by now.
+        The built-in trainer calls this once its kernels are compiled.
         """
         self._meter.restart()
 
     def epochs(self, total: int | None = None) -> Iterator[int]:
-        """The numbers of the epochs that are left, each of which must be logged.
+        """Yield the numbers of the epochs that are left; each must be logged.
 
-        total: of the training, by default the key `epochs`. It ends early by `patience`, or by a
-        `break` of the caller's after an epoch that was logged.
+        total: the number of epochs, by default the key `epochs`. `patience` can end it early,
+        and so can the caller with a `break` after an epoch that was logged.
         """
         total = self._total if total is None else total
         while self._epoch < total and not self._monitor.is_stale(self._epoch):
@@ -135,12 +135,12 @@ class TrainingRun:
     def log(self, epoch: int, values: Mapping[str, float], checkpoint: Write | None = None) -> None:
         """Record an epoch; it is durable when this returns.
 
-        epoch: from 1, each once. values: finite numbers by key, each `train/NAME`, `val/NAME` or,
-        not negative, `time/NAME`. checkpoint: called with a folder to save the state into, from
-        which `restored` continues. Raises `ValueError` for other values, such as an error that is
-        no fraction, after `final`, and when a resumed training asked for no checkpoint,
-        `Diverged` for a metric that is not finite, `Stopped` where `harness stop` asked for it, and
-        `Paused` where a search did.
+        epoch: from 1, each once. values: finite numbers by key: `train/NAME`, `val/NAME` or
+        `time/NAME` (not negative). checkpoint: called with a folder to save the state in, which
+        `restored` returns in a resumed run. Raises `ValueError` for other values, such as an error
+        that is not a fraction, after `final`, and if a resumed run read no checkpoint;
+        `Diverged` for a metric that is not finite; `Stopped` after `harness stop`; and `Paused` if
+        a search pauses the run.
         """
         if epoch != self._epoch + 1:
             raise ValueError(f"run.log({epoch}, ...): expected epoch {self._epoch + 1}")
@@ -170,29 +170,29 @@ class TrainingRun:
 
     @property
     def best(self) -> Path | None:
-        """The folder of the best epoch's checkpoint; None when none of that epoch was kept.
+        """The folder of the best epoch's checkpoint; None if there is none.
 
-        The best epoch so far by the objective; without validation or with `weights=last`, the last
-        one.
+        The objective decides which epoch is the best so far; without validation or with
+        `weights=last`, it is the last one.
         """
         self._is_read = True
         return self._checkpoints.of(self._monitor.best_epoch)
 
     def _record(self, epoch: int, values: dict[str, float]) -> None:
         """Write an epoch's record, unless the journal has it."""
-        machine = self._meter.totals()  # in every epoch, as counters wrap
+        machine = self._meter.totals()  # in every epoch, because counters wrap
         if epoch > self._recorded:
             self._journal.append("epoch", epoch=epoch, metrics=values, machine=machine)
             self._recorded = epoch
 
     def final(self, values: Mapping[str, float]) -> None:
-        """Take the metrics of the test set, once, after the last epoch. Every run needs it.
+        """Take the metrics of the test set, once, after the last epoch. Every run needs this call.
 
-        They are recorded when the training function has returned: a failed run has none.
+        They are recorded after the training function returns, so a failed run has none.
 
-        values: finite numbers by key, each `test/NAME`, or `model/parameters`: how many numbers the
-        model learned. `best/epoch` and the objective's value there are added. They tell the truth
-        about the test metrics when those are of the state in `best`. Raises `ValueError` for other
+        values: finite numbers by key: `test/NAME`, or `model/parameters`, how many numbers the
+        model learned. `best/epoch` and the objective's value there are added; they fit the test
+        metrics only if those were computed with the state in `best`. Raises `ValueError` for other
         keys, for a second call, before the first epoch, and for a metric that the predictions
         contradict.
         """
@@ -209,7 +209,7 @@ class TrainingRun:
         self._final = checked
 
     def finish(self) -> None:
-        """Record what `final` took; called by the harness, once, after the training function."""
+        """Record the metrics of `final`; the harness calls it once after the training function."""
         if not self._has_final:  # else MLflow would get a second row
             machine = {f"{PREFIX}{key}": value for key, value in self._meter.totals().items()}
             content = self._final | self._monitor.best() | machine
@@ -217,11 +217,11 @@ class TrainingRun:
             self._has_final = True
 
     def predictions(self, labels: ArrayLike, probabilities: ArrayLike) -> None:
-        """Save what was predicted of the test set, for paired tests.
+        """Save the predictions of the test set, for paired tests.
 
         labels: (N,) the true classes. probabilities: (N, C), in the same order. In a regression
         both are (N, K): targets and predictions. The file has the arrays `labels`, `probabilities`
-        and, of a classification, `classes`: the C names, as texts. Raises `ValueError` for labels
+        and, for a classification, `classes`: the C names as strings. Raises `ValueError` for labels
         that are not those of the test set in its order, for other shapes, for rows that are not
         probabilities, and for predictions that contradict a metric of `final`.
         """
@@ -235,12 +235,12 @@ class TrainingRun:
     def artifact(self, name: str, path: str | Path | Callable[[Path], object]) -> None:
         """Keep a file with the run, under `name`, such as `model/tree.json`.
 
-        path: a file that is copied, or a function that writes the file to the path that it gets.
+        path: a file to copy, or a function that writes the file to the path that it gets.
         """
         file = Artifact(name).file(self.folder)
         if name.split("/")[0] in RESERVED or name.startswith((".", "journal", "traceback")):
             raise ValueError(f"run.artifact({name!r}): the name belongs to the harness")
-        self._journal.check_present()  # a folder that is being removed does not come back
+        self._journal.check_present()  # do not recreate a folder that is being removed
         file.parent.mkdir(parents=True, exist_ok=True)
         if callable(path):
             path(file)
@@ -252,7 +252,7 @@ class TrainingRun:
         self._add_file(name)
 
     def _check_resumed(self, call: str) -> None:
-        """Raise `ValueError` for a training that goes on from nothing where another one ended."""
+        """Raise `ValueError` if a resumed training did not read its checkpoint."""
         if not self._is_read:
             assert self._restored is not None
             raise ValueError(
@@ -263,6 +263,6 @@ class TrainingRun:
             )
 
     def _add_file(self, path: str) -> None:
-        """Note a finished file of the run folder, which is recorded when the run ends."""
+        """Note a finished file of the run folder, to be recorded when the run ends."""
         if path not in self.files:
             self.files.append(path)

@@ -10,7 +10,7 @@ With a = f(z), elementwise:
     silu         a = z sigmoid(z)                see `SiLU`, also called swish
 
 The first four derivatives follow from the output a; `gelu` and `silu` are not monotonic, so theirs
-need z (`needs_input`). Logged models carry a copy of this file: it imports nothing of the package.
+need z (`needs_input`). Logged models carry a copy of this file, so it imports nothing from harness.
 """
 
 import math
@@ -27,11 +27,11 @@ Array = NDArray[np.floating[Any]]
 
 
 class Activation(Protocol):
-    """The contract of an activation. Its factory is called without positional arguments.
+    """The interface of an activation. Its factory is called without positional arguments.
 
-    Arrays have any shape, float32 or float64; z, a and out of one call have the same, and are
-    different arrays. initialization: "glorot" or "he" (a name of `INITIALIZATIONS`), of the
-    weights below it. needs_input: whether `derivative` reads z.
+    Arrays have any shape, float32 or float64. In one call, z, a and out have the same shape and
+    dtype and are different arrays. initialization: "glorot" or "he" (a key of `INITIALIZATIONS`),
+    for the weights of the layer below. needs_input: whether `derivative` reads z.
     """
 
     initialization: str
@@ -41,11 +41,11 @@ class Activation(Protocol):
         """Write a = f(z) into `out`."""
 
     def derivative(self, z: Array | None, a: Array, out: Array) -> Any:
-        """Write da/dz into `out`. z and a: of `forward`; z is None unless `needs_input`."""
+        """Write da/dz into `out`. z, a: those of `forward`; z is None unless `needs_input`."""
 
 
 def sigmoid(z: Array, out: Array) -> None:
-    """1 / (1 + exp(-z)) into `out`; z is clipped at -87 so that exp cannot overflow."""
+    """Write 1 / (1 + exp(-z)) into `out`; z is clipped at -87 so that exp cannot overflow."""
     np.maximum(z, -87, out=out)
     np.negative(out, out=out)
     np.exp(out, out=out)
@@ -134,14 +134,14 @@ class Scratch:
 class GELU:
     """a = z (1 + tanh u) / 2 with u = c (z + k z^3), c = sqrt(2 / pi), k = 0.044715.
 
-    This is PyTorch's `GELU(approximate="tanh")`: it differs from z times the normal distribution
-    function by at most 5e-4. By the product rule, with t = tanh u,
+    This is PyTorch's `GELU(approximate="tanh")`. It differs from z times the normal cumulative
+    distribution function by at most 5e-4. By the product rule, with t = tanh u,
 
         da/dz = (1 + t) / 2 + z (1 - t^2) u' / 2 = (1 + t) (1 + z u' (1 - t)) / 2
         z u'  = c z (1 + 3 k z^2)
 
-    Beyond |z| = 10, t is 1 or -1 to the last bit, so u is computed from z clipped there: z^3 cannot
-    overflow.
+    Beyond |z| = 10, t is 1 or -1 to the last bit, so z is clipped there before u is computed. This
+    way z^3 cannot overflow.
     """
 
     initialization, needs_input = "he", True
@@ -170,7 +170,7 @@ class GELU:
         np.multiply(out, 0.5, out=out)
 
     def _clipped_and_tanh(self, z: Array) -> tuple[Array, Array]:
-        """z clipped to [-10, 10], and t = tanh u of it; scratch arrays."""
+        """Return z clipped to [-10, 10] and its t = tanh u, both in scratch arrays."""
         clipped, t = self._z.like(z), self._t.like(z)
         np.minimum(z, 10, out=clipped)
         np.maximum(clipped, -10, out=clipped)
@@ -180,7 +180,7 @@ class GELU:
 
 
 def _cubic(z: Array, c: float, k: float, out: Array) -> None:
-    """c z (1 + k z^2) into `out`."""
+    """Write c z (1 + k z^2) into `out`."""
     np.multiply(z, z, out=out)
     np.multiply(out, k, out=out)
     np.add(out, 1, out=out)
@@ -200,7 +200,7 @@ class SiLU:
         self._scratch = Scratch()
 
     def forward(self, z: Array, out: Array) -> None:
-        """z sigmoid(z); below -87 its value at -87, which is 0 within rounding."""
+        """z sigmoid(z); below z = -87 the value at -87, which is 0 within rounding."""
         clipped = self._scratch.like(z)
         np.maximum(z, -87, out=clipped)
         sigmoid(z, out)

@@ -1,4 +1,4 @@
-"""Layers of images (B, rows, columns, channels): convolution, max-pooling, and change of shape.
+"""Layers for images (B, rows, columns, channels): convolution, max-pooling, and reshaping.
 
 B examples, R x S pixels of C channels before a layer, P x Q positions of O channels after it.
 """
@@ -17,7 +17,7 @@ from harness.nn.parameters import Shape
 __all__ = ["Conv2D", "Flatten", "MaxPool2D", "Reshape"]
 
 Array = NDArray[np.floating[Any]]
-CHUNK_BYTES = 8 << 20  # of unfolded patches at a time: they stay in the last-level cache
+CHUNK_BYTES = 8 << 20  # of patches unfolded at a time; fits in the last-level cache
 
 
 class Conv2D(Layer):
@@ -28,10 +28,10 @@ class Conv2D(Layer):
 
         dL/dW = X^T delta        dL/db = sum_BPQ delta        dL/dX = delta W^T
 
-    A pixel lies under up to k k positions; by the chain rule its derivative is the sum over all
-    places where X has a copy of it ("fold"). The stride is 1. padding: "valid", only positions
-    inside the image, P = R - k + 1; or "same", P = R: the image is framed with (k - 1) / 2 zeros on
-    each side, for odd k."""
+    A pixel is in up to k k patches; by the chain rule its derivative is the sum over all of its
+    copies in X ("fold"). The stride is 1. padding: "valid" for positions inside the image only,
+    P = R - k + 1; or "same" for P = R, with a frame of (k - 1) / 2 zeros on each side, for odd k.
+    """
 
     weights: Array
     bias: Array
@@ -73,14 +73,14 @@ class Conv2D(Layer):
         patch = self.kernel * self.kernel * inside
         self.shapes = {"weights": (patch, self.channels), "bias": (self.channels,)}
         positions = self._positions[0] * self._positions[1]
-        # Measured: 2.2 times the time of a dense layer's multiplications, for the patches.
+        # Measured: unfolding makes it take 2.2 times as long as a dense layer's multiplications.
         self.relative_work = 2 * positions
         row_bytes = 4 * patch * positions
         self._chunk = max(1, CHUNK_BYTES // row_bytes)
         return (*self._positions, self.channels)
 
     def initialize(self, generator: np.random.Generator) -> None:
-        """Random weights, by the k k C inputs and k k O outputs of a unit, and zero biases."""
+        """Random weights, for k k C inputs and k k O outputs of a unit, and zero biases."""
         fan_out = self.kernel * self.kernel * self.channels
         half_width = INITIALIZATIONS[self.initialization](len(self.weights), fan_out)
         self.weights[:] = generator.uniform(-half_width, half_width, self.weights.shape)
@@ -92,7 +92,7 @@ class Conv2D(Layer):
         for part in self._parts(len(inputs)):
             product = outputs[part].reshape(-1, self.channels)
             np.matmul(self._unfold(images[part]), self.weights, out=product)
-        columns = self._positions[1]  # a whole row at a time, because few channels are slow
+        columns = self._positions[1]  # add whole rows, because adding a few channels is slow
         rows = outputs.reshape(-1, columns * self.channels)
         np.add(rows, np.tile(self.bias, columns), out=rows)
         return outputs
@@ -117,7 +117,7 @@ class Conv2D(Layer):
         """X^T delta, and the sum of delta over the batch and all positions."""
         parts = self._parts(len(delta))
         for part in parts:
-            # After a forward pass in one part, its patches are still there.
+            # After a forward pass in one part, the patches are still in the buffer.
             images = self._images[part]
             patches = self._patches if len(parts) == 1 else self._unfold(images)
             above = delta[part].reshape(-1, self.channels)
@@ -130,7 +130,7 @@ class Conv2D(Layer):
         np.add.reduce(delta.reshape(-1, self.channels), axis=0, out=out["bias"])
 
     def _parts(self, batch: int) -> list[slice]:
-        """The examples whose patches are unfolded at a time."""
+        """Slices of the batch; the patches of one slice are unfolded at a time."""
         return [slice(begin, begin + self._chunk) for begin in range(0, batch, self._chunk)]
 
     def _with_frame(self, inputs: Array) -> Array:
@@ -160,11 +160,11 @@ class Conv2D(Layer):
 
 
 class MaxPool2D(Layer):
-    """y_bpqc = the largest x in the s x s window of position (p, q), for each channel.
+    """y_bpqc = the largest x in the s x s window at position (p, q), for each channel.
 
-    Windows do not overlap; rows and columns that are left over are ignored: P = R // s. y depends
-    on the largest x alone, with derivative 1, so dL/dx is delta there and 0 elsewhere. Of equal
-    values the first one counts.
+    Windows do not overlap; leftover rows and columns are ignored: P = R // s. y depends only on the
+    largest x, with derivative 1, so dL/dx is delta there and 0 elsewhere. Among equal values, the
+    first counts.
     """
 
     def __init__(self, size: int = 2) -> None:
@@ -196,7 +196,7 @@ class MaxPool2D(Layer):
         """delta at the first maximum of each window."""
         below = self.buffer("below", self._inputs.shape)
         left, here = self.buffer("left", delta.shape), self.buffer("here", delta.shape)
-        np.copyto(left, delta)  # what no pixel of the window got yet
+        np.copyto(left, delta)  # the part of delta that no pixel of the window has yet
         if self._inputs.shape[1:3] != tuple(side * self.size for side in self._pooled[:2]):
             below.fill(0)
         for pixels, out in zip(self._corners(self._inputs), self._corners(below), strict=True):

@@ -1,13 +1,14 @@
-"""Denormal numbers count as zero while a network trains.
+"""Treat denormal numbers as zero while a network trains.
 
-A float32 below 1.2e-38 is denormal, and arithmetic on it costs about a hundred times as much. The
-state of momentum and Adam decays into that range wherever no gradient comes (dead units, blank
+A float32 below 1.2e-38 is denormal, and arithmetic on it takes about a hundred times as long. The
+state of momentum and Adam decays into that range where the gradient is zero (dead units, blank
 pixels), so later epochs would take several times as long as the first. Processors can treat such
-numbers as zero: the bits FTZ and DAZ of x86's MXCSR, FZ of Arm's FPCR. They belong to a thread and
-are part of C's floating-point environment, which `fegetenv` and `fesetenv` read and write.
+numbers as zero, with the bits FTZ and DAZ of x86's MXCSR or FZ of Arm's FPCR. These bits are
+per thread and part of C's floating-point environment, which `fegetenv` and `fesetenv` read and
+write.
 
-The results differ where a number below 1.2e-38 would matter, which is never visible in a loss. The
-bits are the same in every run of a machine: the setting depends on processor and C library alone.
+Results differ only where a number below 1.2e-38 matters, which is never visible in a loss. On one
+machine, every run gives the same bits, because the setting depends only on processor and C library.
 """
 
 import ctypes
@@ -28,8 +29,8 @@ _ROOM = 64  # bytes, more than any `fenv_t` has
 def flushed() -> Iterator[bool]:
     """Treat denormal numbers as zero in this thread, within a `with` statement.
 
-    The value says whether that is in effect; elsewhere than on Linux it is not. NumPy learns the
-    limits of its types before, because it warns of a type without denormals.
+    Yields whether that is in effect; it never is outside Linux. Calls `np.finfo` first, because
+    NumPy warns about a type without denormals when it determines its limits.
     """
     np.finfo(np.float32), np.finfo(np.float64)
     before = _environment()
@@ -49,7 +50,7 @@ def are_flushed() -> bool:
 
 
 def _flush(before: "ctypes.Array[ctypes.c_char]") -> bool:
-    """Set the bits. Returns whether they took effect; else the environment is as before."""
+    """Set the bits. Returns whether they took effect; if not, restores the environment."""
     offset, bits = _PLACES[platform.machine()]
     changed = ctypes.create_string_buffer(before.raw, _ROOM)
     control = ctypes.c_uint32.from_buffer(changed, offset)
@@ -62,14 +63,14 @@ def _flush(before: "ctypes.Array[ctypes.c_char]") -> bool:
 
 
 def _environment() -> "ctypes.Array[ctypes.c_char] | None":
-    """The floating-point environment of this thread; None where its layout is not known."""
+    """The floating-point environment of this thread; None if its layout is not known."""
     if not sys.platform.startswith("linux") or platform.machine() not in _PLACES:
         return None
     room = ctypes.create_string_buffer(_ROOM)
     return room if hasattr(_libc(), "fegetenv") and _libc().fegetenv(room) == 0 else None
 
 
-@cache  # to look up its functions takes a millisecond
+@cache  # looking up its functions takes a millisecond
 def _libc() -> ctypes.CDLL:
     """The C library of this process, which includes or has loaded libm."""
     return ctypes.CDLL(None)

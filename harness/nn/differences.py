@@ -1,8 +1,8 @@
-"""Whether layers and activations have the derivatives of what they compute: central differences.
+"""Check the derivatives of layers and activations against central differences.
 
     f'(x) = (f(x + h) - f(x - h)) / 2h + O(h^2)
 
-A few derivatives may differ, because functions may have kinks; and each rounds.
+A few derivatives may differ, because functions can have kinks and all values are rounded.
 """
 
 import math
@@ -16,18 +16,19 @@ from harness.nn.activations import Activation
 from harness.nn.layers import Layer, walk
 
 Array = NDArray[np.floating[Any]]
-PROBES = 24  # derivatives of each array
-TOLERANCE = 0.05  # relative, and of the largest one, up to which they are not counted
-SHARE = 0.2  # of those that are counted that may differ
+PROBES = 24  # derivatives checked in each array
+TOLERANCE = 0.05  # relative; derivatives up to this fraction of the largest are not counted
+SHARE = 0.2  # of the counted derivatives that may differ
 STEPS = {np.dtype(np.float64): 1e-3, np.dtype(np.float32): 1e-2}
-SIZE = (8, 32)  # of the arrays that an activation is tried with
+SIZE = (8, 32)  # shape of the inputs that an activation is tested with
 SPREAD = 2.0  # their standard deviation
 
 
 def contradiction(found: Array, expected: Array, share: float, batch: int = 0) -> str | None:
-    """How derivatives (n,) differ from central differences (n,), in words; None where they do not.
+    """How derivatives (n,) differ from central differences (n,), in words; None if they agree.
 
-    share: of them that may differ. batch: the size of the batch, which is named as a factor.
+    share: the share of derivatives that may differ. batch: the batch size; the text names it if
+    the derivatives are too large by this factor.
     """
     scale = max(abs(found).max(), abs(expected).max())
     if not (np.isfinite(scale) and scale > 0):
@@ -48,7 +49,7 @@ def contradiction(found: Array, expected: Array, share: float, batch: int = 0) -
 
 
 def activation_fault(activation: Activation, dtype: np.dtype[Any]) -> str | None:
-    """How the derivative of an activation differs from that of its `forward`; None if it does not.
+    """How `derivative` of an activation differs from that of its `forward`; None if they agree.
 
     dtype: float64 or float32.
     """
@@ -68,10 +69,10 @@ def activation_fault(activation: Activation, dtype: np.dtype[Any]) -> str | None
 
 
 def layer_faults(layer: Layer, inputs: Array) -> Iterator[str]:
-    """What is wrong with a layer of a network, in words; its parameters change.
+    """Yield the faults of a layer of a network, in words; changes its parameters.
 
-    Its derivatives in training by inputs and parameters, and whether an example's outputs in
-    evaluation depend on other examples. inputs: (B, ...) float64 or float32.
+    Checks its derivatives with respect to inputs and parameters in training, and that an example's
+    outputs in evaluation do not depend on other examples. inputs: (B, ...) float64 or float32.
     """
     random, name, dtype = np.random.default_rng(0), type(layer).__name__, inputs.dtype
     if _mixes_examples(layer, inputs):
@@ -80,7 +81,7 @@ def layer_faults(layer: Layer, inputs: Array) -> Iterator[str]:
             "other examples of the batch, and so do errors and predictions"
         )
     for each in walk([layer]):
-        for key in each.shapes:  # those that begin as 0 hide what is wrong
+        for key in each.shapes:  # parameters that begin at 0 would hide faults
             getattr(each, key)[...] += random.normal(0, 0.1, each.shapes[key])
         each.draw(len(inputs), random)
     weights = random.normal(size=layer.forward(inputs, True).shape).astype(dtype)
@@ -93,7 +94,7 @@ def layer_faults(layer: Layer, inputs: Array) -> Iterator[str]:
             each.gradient(each.delta, out)
         for key, gradient in out.items():
             held.append(getattr(each, key))
-            if gradient.any():  # else it is what training changes without a gradient
+            if gradient.any():  # parameters with no gradient are updated by `forward`
                 where = f"{type(each).__name__}.gradient(delta, out): out[{key!r}]"
                 tried.append((where, held[-1], gradient))
     begin = [(array, array.copy()) for array in held]
@@ -101,7 +102,7 @@ def layer_faults(layer: Layer, inputs: Array) -> Iterator[str]:
     kept = [(array, values) for array, values in begin if not np.array_equal(array, values)]
 
     def total(array: Array, place: Any, step: float) -> float:
-        for each, values in kept:  # parameters that the layer changes when it trains
+        for each, values in kept:  # parameters that `forward` changes in training
             each[...] = values
         before = array[place]
         array[place] += step

@@ -1,4 +1,4 @@
-"""Initial weights: the half-width of a uniform distribution, by a unit's inputs and outputs."""
+"""Initial weights: the half-width of a uniform distribution from a unit's inputs and outputs."""
 
 import math
 from collections.abc import Callable
@@ -19,7 +19,7 @@ INITIALIZATIONS: dict[str, Callable[[int, int], float]] = {"glorot": glorot, "he
 
 
 def check_initialization(place: str, name: Any) -> None:
-    """Raise `ValueError` for a name that is not in the table. place: what the line begins with."""
+    """Raise `ValueError` for a name that is not in the table. place: begins the message."""
     if name not in tuple(INITIALIZATIONS):
         known = " or ".join(map(repr, INITIALIZATIONS))
         raise ValueError(f"{place}: initialization={name!r}: expected {known}")

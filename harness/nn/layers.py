@@ -1,6 +1,6 @@
 """Layers: one class each, with its forward pass, its derivative, and its parameters.
 
-A layer of your own is a subclass of `Layer`. This one multiplies every input by a trained factor,
+A custom layer is a subclass of `Layer`. This one multiplies every input by a trained factor,
 y = g x, so dL/dx = g dL/dy and dL/dg = sum_B x dL/dy:
 
     class Scale(Layer):
@@ -40,20 +40,20 @@ from harness.nn.regularization import draw_mask
 __all__ = ["Activate", "Chain", "Dense", "Dropout", "Layer"]
 
 Array = NDArray[np.floating[Any]]
-UNWRITTEN = 1.25e30  # no result: an array still full of it was not written to
+UNWRITTEN = 1.25e30  # fills arrays to check that a method writes to them
 
 
 class Layer:
-    """The contract of a layer, and its defaults: no parameters, nothing random.
+    """The interface of a layer, and its defaults: no parameters, nothing random.
 
     Inputs and outputs are (B, ...) for batches of any B, in the network's dtype. No method changes
-    its arguments; results are the layer's own arrays (`buffer`), valid until it is called again.
+    its arguments. Results are the layer's own arrays (`buffer`), valid until it is called again.
     A layer belongs to one network.
 
-    shapes: its parameters by name, set by `build`. The network makes each one an attribute, a view
-    into its flat vector. relative_work: the time that `forward` takes an example for each
-    parameter, in multiplications of a dense layer. layers: the layers inside, of a block. delta:
-    the argument of the last `backward`, which `gradient` is called with.
+    shapes: its parameter shapes by name, set by `build`. The network makes each parameter an
+    attribute, a view into its flat vector. relative_work: the time of `forward` per example and
+    parameter, in multiplications of a dense layer. layers: the layers inside a block. delta: the
+    argument of the last `backward`, which is passed to `gradient`.
     """
 
     shapes: Mapping[str, Shape] = {}
@@ -65,7 +65,7 @@ class Layer:
     _views: dict[tuple[str, Shape], Array]
 
     def __new__(cls, *_: Any, **__: Any) -> Self:
-        """Create the tables of buffers, so that subclasses need not call `super().__init__`."""
+        """Create the tables of buffers here, so subclasses need not call `super().__init__`."""
         layer = super().__new__(cls)
         layer._memory, layer._views = {}, {}
         return layer
@@ -73,7 +73,7 @@ class Layer:
     def build(self, input_shape: Shape) -> Shape:
         """Take the shape of one example, set `shapes`, return the shape of one output.
 
-        Called once, before all else. Raises `ValueError` for a shape that does not fit.
+        Called once, before any other method. Raises `ValueError` for a shape that does not fit.
         """
         return input_shape
 
@@ -81,21 +81,21 @@ class Layer:
         """Set the parameters, which are zero, to their initial values."""
 
     def draw(self, batch: int, generator: np.random.Generator) -> None:
-        """Draw what is random in a training step of up to `batch` examples.
+        """Draw the random numbers of a training step of up to `batch` examples.
 
-        Not in `forward`, which runs twice in a step of adversarial training.
+        This is not done in `forward`, which runs twice in a step of adversarial training.
         """
 
     def forward(self, inputs: Array, training: bool) -> Array:
-        """The outputs (B, ...) of `inputs` (B, ...). Every layer has its own."""
+        """The outputs (B, ...) of `inputs` (B, ...). Every layer must define it."""
         raise ValueError(f"{type(self).__name__}: expected a layer with forward(inputs, training)")
 
     def backward(self, delta: Array) -> Array:
-        """dL/d inputs, from delta = dL/d outputs of the last `forward`. Every layer has its own."""
+        """dL/d inputs, from delta = dL/d outputs of the last `forward`. Must be defined, too."""
         raise ValueError(f"{type(self).__name__}: expected a layer with backward(delta)")
 
     def backward_inside(self, delta: Array) -> None:
-        """As `backward`, of the lowest layer with parameters: dL/d inputs is not needed."""
+        """Like `backward`, for the lowest layer with parameters; dL/d inputs is not needed."""
         if self.layers:
             self.backward(delta)
 
@@ -106,7 +106,7 @@ class Layer:
         """
 
     def buffer(self, name: str, shape: Shape) -> Array:
-        """An array of this shape with any content, the same one for the same name and shape."""
+        """An array of this shape with any content, the same array for the same name and shape."""
         try:
             return self._views[name, shape]
         except KeyError:
@@ -119,20 +119,20 @@ class Layer:
 
 
 def walk(layers: Iterable[Layer]) -> Iterator[Layer]:
-    """The layers and those inside them, each before its own."""
+    """Yield the layers and the layers inside them, each block before its own layers."""
     for layer in layers:
         yield layer
         yield from walk(layer.layers)
 
 
 def is_built_in(value: Any) -> bool:
-    """Whether the class of a value, or a class or function, is not the user's."""
+    """Whether a class or function, or the class of another value, is not user-defined."""
     module = value.__module__ if isinstance(value, type | FunctionType) else type(value).__module__
     return module.partition(".")[0] in ("harness", "numpy", "builtins")
 
 
 def check_count(place: str, name: str, value: Any) -> None:
-    """Raise `ValueError` for what is not a whole number of at least 1."""
+    """Raise `ValueError` unless `value` is a whole number of at least 1."""
     if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
         raise ValueError(f"{place}: {name}={value!r}: expected a whole number of at least 1")
 
@@ -153,13 +153,13 @@ class Chain(Layer):
         return input_shape
 
     def forward(self, inputs: Array, training: bool) -> Array:
-        """From the first layer to the last."""
+        """Run the layers from the first to the last."""
         for layer in self.layers:
             inputs = layer.forward(inputs, training)
         return inputs
 
     def backward(self, delta: Array) -> Array:
-        """From the last layer to the first."""
+        """Back-propagate from the last layer to the first."""
         for layer in reversed(self.layers):
             layer.delta = delta
             delta = layer.backward(delta)
@@ -239,7 +239,7 @@ class Activate(Layer):
                 raise ValueError(f"{name}.{method}: expected finite numbers, found {out} for {z}")
         if (z != np.linspace(-1, 1, 8)).any():
             raise ValueError(f"{name}: expected it to leave z as it is")
-        if (a != given).any():  # the layer above has it as its inputs
+        if (a != given).any():  # it is the input of the layer above
             raise ValueError(f"{name}.derivative: expected it to leave a as it is; change a copy")
         return input_shape
 
@@ -258,7 +258,7 @@ class Activate(Layer):
 
 
 class Dropout(Layer):
-    """y = m x in training, y = x otherwise; m is 0 at probability `rate`, else 1 / (1 - rate).
+    """y = m x in training, y = x otherwise; m is 0 with probability `rate`, else 1 / (1 - rate).
 
     The expectation of y is x, so evaluation needs no dropout ("inverted" dropout; Srivastava et
     al., 2014). m does not depend on x, so dL/dx = m dL/dy.

@@ -1,4 +1,4 @@
-"""Checks of a loss, whoever wrote it: its kind, its results, its gradient, its predictions."""
+"""Checks of a built-in or custom loss: its kind, results, gradient and predictions."""
 
 from typing import Any
 
@@ -10,14 +10,14 @@ from harness.nn.losses import Loss
 
 Array = NDArray[np.floating[Any]]
 PROBES, STEP, MAY_DIFFER = 32, 1e-2, 0.5  # of the central differences of `gradient_fault`
-LARGEST = 100  # outputs at which float32 has such differences
+LARGEST = 100  # for larger outputs, rounding in float32 would hide the differences
 TOLERANCE = 1e-3  # of the sum of probabilities, in float32
 
 
 def check_kind(place: str, loss: Loss, *, is_regression: bool, label_smoothing: float) -> None:
-    """Raise `ValueError` for a loss of another kind than the data, or smoothed numbers.
+    """Raise `ValueError` if the kind of loss does not fit the data, or for smoothed numbers.
 
-    place: what the message begins with, such as `loss=squared_error`.
+    place: begins the message, such as `loss=squared_error`.
     """
     targets = {"classification": "class labels", "regression": "numbers"}
     if loss.kind not in targets:
@@ -42,9 +42,9 @@ def check_kind(place: str, loss: Loss, *, is_regression: bool, label_smoothing: 
 
 
 def check(loss: Loss, outputs: int) -> None:
-    """Raise `ValueError` for results of a loss that do not have the promised shapes.
+    """Raise `ValueError` if the results of a loss are not finite or have wrong shapes.
 
-    outputs: their number C.
+    outputs: the number of outputs C.
     """
     z, t = np.zeros((2, outputs), np.float32), np.eye(2, outputs, dtype=np.float32)
     losses: Any = np.asarray(loss.value(z, t))
@@ -76,8 +76,8 @@ def check(loss: Loss, outputs: int) -> None:
 def gradient_fault(loss: Loss, outputs: Array, targets: Array) -> str | None:
     """How the gradient of a loss differs from the central differences of its value, in words.
 
-    None where it does not, and where rounding hides it. outputs, targets: (B, C). A few derivatives
-    may differ, because a loss may have kinks.
+    None if they agree, or if rounding would hide the difference. outputs, targets: (B, C). Some
+    derivatives may differ, because a loss can have kinks.
     """
     rounded = np.asarray(loss.value(outputs.copy(), targets.copy())).dtype != np.float64
     if rounded and abs(outputs).max() > LARGEST:
@@ -102,7 +102,7 @@ def gradient_fault(loss: Loss, outputs: Array, targets: Array) -> str | None:
 
 
 def check_predictions(loss: Loss, predicted: Array) -> None:
-    """Raise `ValueError` when predictions (N, C) are not finite, or of classes no probabilities."""
+    """Raise `ValueError` unless predictions (N, C) are probabilities, or finite in a regression."""
     place = f"{type(loss).__name__}.predict(outputs, out)"
     if loss.kind == "classification":
         check_probabilities(place, predicted)
@@ -112,9 +112,9 @@ def check_predictions(loss: Loss, predicted: Array) -> None:
 
 
 def check_probabilities(place: str, predicted: Array) -> None:
-    """Raise `ValueError` when a row of (N, C) is not probabilities, which add up to 1."""
+    """Raise `ValueError` unless each row of (N, C) has probabilities that add up to 1."""
     total = predicted.sum(axis=1, dtype=np.float64)
-    is_one = abs(total - 1) <= TOLERANCE  # not of NaN
+    is_one = abs(total - 1) <= TOLERANCE  # False for NaN
     wrong = (predicted < 0).any(axis=1) | ~is_one
     if wrong.any():
         row = predicted[wrong.argmax()][:4]

@@ -5,7 +5,7 @@ The network's outputs are z (B, C), the targets t (B, C).
     cross_entropy   -sum_c t_c log p_c with p = softmax(z)    predicts the probabilities p
     squared_error   sum_c (z_c - t_c)^2 / C                   predicts z itself
 
-What is trained on is the mean over the batch; `gradient` is its derivative with respect to z.
+Training minimizes the mean over the batch; `gradient` is its derivative with respect to z.
 """
 
 from collections.abc import Callable
@@ -18,20 +18,20 @@ __all__ = ["LOSSES", "CrossEntropy", "Loss", "SquaredError", "softmax"]
 
 Array = NDArray[np.floating[Any]]
 Kind = Literal["classification", "regression"]
-LEAST = 1e-30  # lower limit of a probability, for the logarithm of those that are 0 in float32
+LEAST = 1e-30  # lower limit of a probability, because those that round to 0 have no logarithm
 
 
 class Loss(Protocol):
-    """The contract of a loss. Its factory is called without positional arguments.
+    """The interface of a loss. Its factory is called without positional arguments.
 
-    outputs, targets and out are (B, C). kind: "classification", where the rows of the targets sum
-    to 1 (one-hot, or smoothed) and predictions are probabilities; or "regression", where targets
-    and predictions are any numbers, and no errors are counted.
+    outputs, targets and out are (B, C). kind: "classification" if the rows of the targets sum to 1
+    (one-hot or smoothed) and predictions are probabilities; or "regression" if targets and
+    predictions are any numbers and no errors are counted.
     """
 
     @property
     def kind(self) -> Kind:
-        """What it is a loss of."""
+        """Whether it is a loss for classification or for regression."""
 
     def value(self, outputs: Array, targets: Array) -> Array:
         """The loss of each example, (B,)."""
@@ -44,7 +44,7 @@ class Loss(Protocol):
 
 
 def softmax(logits: Array, out: Array, row: Array) -> None:
-    """Class probabilities of `logits` (B, C) into `out` (B, C); `row` (B, 1) is scratch space."""
+    """Write the softmax of `logits` (B, C) into `out` (B, C); `row` (B, 1) is scratch space."""
     np.maximum.reduce(logits, axis=1, keepdims=True, out=row)
     np.subtract(logits, row, out=out)
     np.exp(out, out=out)
@@ -53,7 +53,7 @@ def softmax(logits: Array, out: Array, row: Array) -> None:
 
 
 class CrossEntropy:
-    """The cross-entropy of softmax, in nats, computed stably. Equal to any other of its class.
+    """The cross-entropy of softmax, in nats, computed stably. All instances are equal.
 
     With logits z, targets t whose rows sum to 1, and p = softmax(z):
 
@@ -61,7 +61,7 @@ class CrossEntropy:
         gradient d loss / d z = p - t
 
     (Bishop, Pattern Recognition and Machine Learning, 2006, section 4.3.4.) Subtracting the row's
-    maximum first changes neither and prevents overflow.
+    maximum from z first changes neither and prevents overflow.
     """
 
     kind: Kind = "classification"
@@ -95,12 +95,12 @@ class CrossEntropy:
 
 
 class SquaredError:
-    """The mean squared error: the mean over the outputs, as PyTorch's `MSELoss` has it.
+    """The mean squared error: the mean over the outputs, as in PyTorch's `MSELoss`.
 
         loss of one example = sum_c (z_c - t_c)^2 / C
         gradient d loss / d z_c = 2 (z_c - t_c) / C
 
-    So the loss, and a learning rate, mean the same for any number of outputs.
+    So losses and learning rates are comparable for any number of outputs.
     """
 
     kind: Kind = "regression"
@@ -129,10 +129,10 @@ LOSSES: dict[str, Callable[..., Loss]] = {
 
 
 def predict(loss: Loss, outputs: Array, temperature: float, out: Array) -> None:
-    """Write the calibrated predictions of `outputs` (B, C), which are not `out`, into `out`.
+    """Write the calibrated predictions of `outputs` (B, C) into `out`, which is another array.
 
-    softmax(z / T) for the built-in losses; for others `tempered` predictions, because a prediction
-    may be any function of the outputs.
+    For the built-in losses, they are softmax(z / T); for others, `tempered` predictions, because a
+    prediction can be any function of the outputs.
     """
     if type(loss) in LOSSES.values():
         loss.predict(np.divide(outputs, np.float32(temperature)), out)
@@ -143,7 +143,7 @@ def predict(loss: Loss, outputs: Array, temperature: float, out: Array) -> None:
 
 
 def tempered(probabilities: Array, temperature: float) -> Array:
-    """softmax(log p / T), (N, C), of probabilities p; of p = softmax(z), that is softmax(z / T)."""
+    """softmax(log p / T), (N, C), of probabilities p; softmax(z / T) if p = softmax(z)."""
     logits = np.log(np.maximum(probabilities, LEAST)) / temperature
     logits -= logits.max(axis=1, keepdims=True)
     np.exp(logits, out=logits)

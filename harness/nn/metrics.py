@@ -1,4 +1,4 @@
-"""Metrics of a network, the keys under which they are recorded, and a table of further ones."""
+"""Metrics of a network, the keys they are recorded under, and a table of further metrics."""
 
 import re
 from collections.abc import Callable
@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 __all__ = ["METRICS", "mean_absolute_error", "top2_error"]
 
-# At steps 1..epochs.
+# Recorded at steps 1..epochs.
 TRAIN_LOSS, TRAIN_ERROR, TRAIN_LR = "train/loss", "train/error", "train/lr"
 VAL_LOSS, VAL_ERROR = "val/loss", "val/error"
 EPOCH_S, EXAMPLES_PER_S = "time/epoch_s", "time/examples_per_s"
-# Once, at step = epochs.
+# Recorded once, at step = epochs.
 TEST_LOSS, TEST_ERROR = "test/loss", "test/error"
 BEST_EPOCH, BEST_VAL_ERROR = "best/epoch", "best/val_error"
 
@@ -32,14 +32,14 @@ a part of the data set, on the predictions that the loss is computed from.
 
 
 def best_key(metric: str) -> str:
-    """The key of a metric's value at the epoch whose weights count: `best/val_error`."""
+    """The key of a metric's value at the epoch whose weights are kept, such as `best/val_error`."""
     return f"best/{metric.replace('/', '_')}"
 
 
 def is_better(value: float, other: float, *, maximize: bool = False) -> bool:
-    """Whether `value` is better than `other`: lower, or higher to maximize.
+    """Whether `value` is better than `other`: lower, or higher if `maximize`.
 
-    NaN is better than nothing, and everything else is better than NaN.
+    NaN is never better, and every number is better than NaN.
     """
     if np.isnan(other):
         return not np.isnan(value)
@@ -47,9 +47,9 @@ def is_better(value: float, other: float, *, maximize: bool = False) -> bool:
 
 
 def is_higher_better(name: str) -> bool:
-    """Whether a metric is known by its name, such as `top2_accuracy`, to be better when higher.
+    """Whether the name of a metric, such as `top2_accuracy`, implies that higher is better.
 
-    A score is, as scikit-learn uses the word, and so is a speed.
+    That includes scores, in scikit-learn's sense of the word, and speeds (`per_s`).
     """
     words = re.split(r"[^a-z0-9]+", name.lower())
     is_score = "score" in words and "loss" not in words
@@ -72,7 +72,7 @@ class Score:
 
     @property
     def loss(self) -> float:
-        """Mean loss; of cross-entropy, in nats."""
+        """Mean loss; in nats for cross-entropy."""
         return self.loss_sum / self.count
 
     @property
@@ -95,7 +95,7 @@ def top2_error(probabilities: NDArray[np.floating[Any]], labels: NDArray[Any]) -
 def mean_absolute_error(
     predictions: NDArray[np.floating[Any]], targets: NDArray[np.floating[Any]]
 ) -> float:
-    """The mean of |prediction - target| over all examples and outputs, of a regression."""
+    """The mean of |prediction - target| over all examples and outputs of a regression."""
     return float(np.mean(np.abs(predictions - targets), dtype=np.float64))
 
 
@@ -103,4 +103,4 @@ METRICS: dict[str, Metric] = {
     "top2_error": top2_error,
     "mean_absolute_error": mean_absolute_error,
 }
-OF_REGRESSION = ("mean_absolute_error",)  # the others are of a classification
+OF_REGRESSION = ("mean_absolute_error",)  # the others are for classification

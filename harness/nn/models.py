@@ -3,7 +3,7 @@
     mlp    a perceptron: hidden layers of `width` units with an activation, then the outputs
     conv   convolutions with an activation and max-pooling, then a perceptron; for images
 
-The outputs have no activation: the loss has what they need.
+The outputs have no activation; the loss applies one if needed, such as softmax.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -23,10 +23,10 @@ Count = Annotated[int, Ge(1)]
 
 
 class Model(Protocol):
-    """The contract of a model: it is called with two positional arguments."""
+    """The interface of a model: a function that is called with two positional arguments."""
 
     def __call__(self, input_shape: Shape, outputs: int) -> list[Layer]:
-        """New layers for examples of `input_shape`, which they get flat (B, D), and `outputs`."""
+        """New layers with `outputs` outputs for examples of `input_shape`, passed flat, (B, D)."""
 
 
 def mlp(
@@ -40,9 +40,10 @@ def mlp(
 ) -> list[Layer]:
     """A multi-layer perceptron.
 
-    width: hidden units; a list sets each hidden layer, and `depth` is not used. depth: hidden
-    layers. activation: of the hidden layers, sigmoid for None; it chooses their initialization. The
-    outputs always use Glorot's. dropout: share of hidden units zeroed at each training step.
+    width: units of a hidden layer; a list sets each hidden layer, and `depth` is ignored. depth:
+    number of hidden layers. activation: of the hidden layers; sigmoid for None. It determines their
+    initialization; the output layer always uses Glorot's. dropout: share of hidden units set to
+    zero at each training step.
     """
     if isinstance(depth, bool) or not isinstance(depth, Integral) or depth < 0:
         raise ValueError(f"mlp: depth={depth!r}: expected a whole number of at least 0")
@@ -71,8 +72,9 @@ def conv(
 ) -> list[Layer]:
     """Convolutions, each with an activation and max-pooling, then an `mlp` of `width`.
 
-    input_shape: (rows, columns) or (rows, columns, channels). kernel, pool: a list has one for each
-    convolution. Raises `ValueError` for other shapes, and for lists of another length.
+    input_shape: (rows, columns) or (rows, columns, channels). kernel, pool: one number, or a list
+    with one for each convolution. Raises `ValueError` for other shapes, and for lists of another
+    length.
     """
     if len(input_shape) not in (2, 3):
         raise ValueError(
@@ -93,7 +95,7 @@ def conv(
 
 
 def _is_several(sizes: Any) -> bool:
-    """Whether a size is one for each layer; the layers check what is in it."""
+    """Whether `sizes` has one size per layer; the layers check the sizes themselves."""
     return isinstance(sizes, Iterable) and not isinstance(sizes, str)
 
 

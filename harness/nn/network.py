@@ -1,8 +1,9 @@
 """A network: layers one after the other, over one flat vector of parameters.
 
 Each layer computes its outputs from those of the layer below. With delta = dL/d outputs of a layer,
-the chain rule gives the delta of the layer below and the gradient of its own parameters (Nielsen,
-Neural Networks and Deep Learning, 2015, chapter 2); `layers.py` derives both for each layer.
+the chain rule gives the delta of the layer below and the gradient of the layer's own parameters
+(Nielsen, Neural Networks and Deep Learning, 2015, chapter 2). `layers.py` derives both for each
+layer.
 """
 
 import math
@@ -21,7 +22,7 @@ __all__ = ["Gradient", "Network"]
 
 Array = NDArray[np.floating[Any]]
 
-FEW = 3  # examples that new layers are tried with
+FEW = 3  # examples that new layers are tested with
 
 
 class Network:
@@ -31,7 +32,7 @@ class Network:
     thread may use it at a time. Raises `ValueError` naming a layer whose shapes do not fit.
 
     outputs: the number K of outputs. parameters: those of all layers. trained: the layers that have
-    parameters, those inside blocks included, in the order of the parameters.
+    parameters, including those inside blocks, in the order of the parameters.
     """
 
     def __init__(self, layers: Sequence[Layer], inputs: int, dtype: DTypeLike = np.float32) -> None:
@@ -51,7 +52,7 @@ class Network:
             self._rehearse(self._shapes)
 
     def _connect(self) -> None:
-        """Give the layers their parameters, and find those that a step calls."""
+        """Give the layers their parameters, and collect the layers that a training step calls."""
         self.trained = [layer for layer in walk(self.layers) if layer.shapes]
         self._random = [layer for layer in walk(self.layers) if type(layer).draw is not Layer.draw]
         for layer, arrays in zip(self.trained, self.by_layer(self.parameters.flat), strict=True):
@@ -64,9 +65,9 @@ class Network:
         self._gradient = Gradient(self)
 
     def with_layers(self, layers: Sequence[Layer]) -> "Network":
-        """A network with the parameters of this one, whose layers do the same.
+        """A network that shares this one's parameters and computes the same with other `layers`.
 
-        Each is either this network's or a new one; a new one may stand for several.
+        Each layer is one of this network's or a new one; a new one can replace several.
         """
         other = copy(self)
         other.layers = tuple(layers)
@@ -102,7 +103,7 @@ class Network:
         self.check_in_place()
 
     def check_in_place(self) -> None:
-        """Raise `ValueError` naming a parameter that its layer replaced by another array."""
+        """Raise `ValueError` naming a parameter that a layer replaced with another array."""
         for layer, arrays in zip(self.trained, self.by_layer(self.parameters.flat), strict=True):
             for name, array in arrays.items():
                 found = getattr(layer, name)
@@ -114,7 +115,7 @@ class Network:
 
     @property
     def work(self) -> int:
-        """That of a forward pass of one example, in multiplications of dense layers."""
+        """The work of a forward pass of one example, in multiplications of dense layers."""
         of_layers = ((each.relative_work, each.shapes.values()) for each in self.trained)
         return sum(work * sum(map(math.prod, shapes)) for work, shapes in of_layers)
 
@@ -125,14 +126,14 @@ class Network:
         return [array for array in arrays if array.ndim > 1]
 
     def by_layer(self, flat: Array) -> list[dict[str, Array]]:
-        """`flat` (P,) as arrays: by name, for each layer with parameters."""
+        """`flat` (P,) as arrays by name, for each layer with parameters."""
         arrays = iter(Parameters(self.parameters.shapes, flat).arrays.values())
         return [{name: next(arrays) for name in layer.shapes} for layer in self.trained]
 
     def draw(self, batch: int, generator: np.random.Generator) -> None:
-        """Draw what is random in a training step, such as the masks of dropout.
+        """Draw the random numbers of a training step, such as dropout masks.
 
-        batch: the largest number of examples of a step, so that a smaller last one draws as much.
+        batch: the largest number of examples of a step; a smaller last batch draws as many numbers.
         """
         for layer in self._random:
             layer.draw(batch, generator)
@@ -146,8 +147,8 @@ class Network:
     def predict(self, inputs: Array, batch: int = 1000) -> Array:
         """The outputs (N, K) of normalized `inputs` (N, ...), in a new array.
 
-        They are what the loss takes: of cross-entropy, not yet probabilities. Raises `ValueError`
-        for examples of another size.
+        They are the inputs of the loss: logits for cross-entropy, not probabilities. Raises
+        `ValueError` for examples of another size.
         """
         inputs = inputs.reshape(len(inputs), -1)
         if inputs.shape[1] != self.inputs:
@@ -185,7 +186,7 @@ class Network:
 
     @contextmanager
     def holding(self, flat: Array) -> Iterator[None]:
-        """The network with the parameters `flat` (P,), within a `with` statement."""
+        """Give the network the parameters `flat` (P,) within a `with` statement."""
         if flat is self.parameters.flat:
             yield
             return
@@ -197,7 +198,7 @@ class Network:
             self.parameters.flat[:] = own
 
     def _own(self, dtype: np.dtype[Any]) -> None:
-        """Give each layer its dtype. Raises `ValueError` for one that is used twice."""
+        """Give each layer its dtype. Raises `ValueError` for a layer that is used twice."""
         for layer in walk(self.layers):
             if "dtype" in vars(layer):
                 raise ValueError(
@@ -207,7 +208,7 @@ class Network:
             layer.dtype = dtype
 
     def _build(self) -> list[Shape]:
-        """Build the layers. Returns the shape of an example's outputs of each."""
+        """Build the layers. Returns each layer's output shape for one example."""
         shapes: list[Shape] = []
         shape: Shape = (self.inputs,)
         for number, layer in enumerate(self.layers, 1):
@@ -224,10 +225,10 @@ class Network:
         return shapes
 
     def _rehearse(self, shapes: list[Shape]) -> None:
-        """Call each layer with a few examples, up and down.
+        """Test each layer on a few examples, forward and backward.
 
         shapes: of the outputs of each layer. Raises `ValueError` for a result that does not fit, or
-        an argument that was changed.
+        an argument that a layer changed.
         """
         dtype = self.parameters.flat.dtype
         below = [(self.inputs,), *shapes[:-1]]
@@ -255,7 +256,7 @@ class Network:
 
 
 def _is_tested(layer: Layer) -> bool:
-    """Whether a layer, and its activation, is one of this package, whose tests call it."""
+    """Whether a layer and its activation are built in, and so covered by the package's tests."""
     activation = getattr(layer, "activation", layer)
     return is_built_in(layer) and is_built_in(activation) and type(layer) is not Layer
 
@@ -277,7 +278,7 @@ def _check(
 
 
 def _check_kept(values: Array, number: int, layer: Layer, method: str) -> None:
-    """Raise `ValueError` for a layer's method that changed the ramp that it was given."""
+    """Raise `ValueError` if a layer's method changed its argument, a `_ramp`."""
     if not np.array_equal(values, _ramp(values.shape[1:], values.dtype)):
         raise ValueError(
             f"layer {number + 1}: expected {type(layer).__name__}.{method} to leave its argument "
@@ -293,7 +294,7 @@ def _ramp(shape: Shape, dtype: np.dtype[Any]) -> Array:
 class Gradient:
     """The gradient of a loss with respect to the parameters, not yet written anywhere.
 
-    The optimizer says where to write it, and times what, so that nothing is written twice.
+    The optimizer chooses where to write it and by which factor to scale it, which avoids a copy.
     """
 
     def __init__(self, network: Network) -> None:

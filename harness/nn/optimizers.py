@@ -1,17 +1,17 @@
 """Optimizers: rules that turn the gradients of a batch into a change of the parameters.
 
-An optimizer belongs to one set of parameters, and its state has their layout. `state` holds
-everything it remembers, as named arrays, so that a checkpoint can save it; `step` changes the
-parameters in place and allocates nothing. Weight decay applies to weights, never to biases.
+An optimizer belongs to one set of parameters, and its state has the same layout. `state` is all of
+its state as named arrays, to be saved in checkpoints. `step` changes the parameters in place and
+allocates nothing. Weight decay applies to weights, never to biases.
 
     sgd       w -= lr (g + decay w)
     momentum  v = m v - lr (g + decay w);  w += v   (Nesterov: w += m v - lr (g + decay w))
     adam      w -= lr m^ / (sqrt(v^) + eps) with the running means m, v of g + decay w and of its
               square, corrected for starting at zero (Kingma and Ba, 2015)
-    adamw     adam on g alone, and w -= lr decay w beside it (Loshchilov and Hutter, 2019)
+    adamw     adam on g alone, plus w -= lr decay w (Loshchilov and Hutter, 2019)
 
 Nesterov's form is that of Sutskever et al. (2013) as deep-learning libraries write it, with the
-gradient taken where the network stands.
+gradient taken at the current parameters.
 """
 
 import math
@@ -27,23 +27,23 @@ from harness.nn.parameters import Parameters
 __all__ = ["OPTIMIZERS", "SGD", "Adam", "AdamW", "Momentum", "Optimizer"]
 
 Array = NDArray[np.floating[Any]]
-CHUNK = 1 << 15  # parameters updated at a time, so that they stay in the cache
+CHUNK = 1 << 15  # parameters updated at a time; they stay in the cache
 
 
 class Gradient(Protocol):
     """The gradient of a batch's loss, not yet written anywhere."""
 
     def into(self, out: Array, factor: float = 1.0) -> Array:
-        """Write `factor` times the gradient into `out` (P,), laid out as `Parameters.flat`.
+        """Write `factor` times the gradient into `out` (P,), laid out like `Parameters.flat`.
 
-        Returns `out`. The factor costs nothing.
+        Returns `out`. The factor adds almost no time.
         """
 
 
 class Optimizer(Protocol):
-    """The contract of an optimizer. Its factory is called with the `Parameters` that it changes.
+    """The interface of an optimizer. Its factory is called with the `Parameters` that it changes.
 
-    A factory with a keyword-only argument `weight_decay` gets that key.
+    A factory with a keyword-only argument `weight_decay` gets the value of that key.
     """
 
     @property
@@ -69,7 +69,7 @@ class SGD:
 
     def step(self, gradient: Gradient, lr: float) -> None:
         """w -= lr (g + decay w)."""
-        gradient.into(self._change.flat, -lr)  # of the weights before they shrink
+        gradient.into(self._change.flat, -lr)  # reads the weights, so before they shrink
         _shrink(self._parameters, 1 - lr * self.weight_decay)
         np.add(self._parameters.flat, self._change.flat, out=self._parameters.flat)
 
@@ -119,7 +119,7 @@ class Momentum:
 
 
 class Adam:
-    """Adam, with weight decay in the gradient."""
+    """Adam, with weight decay added to the gradient."""
 
     _decoupled = False
 
@@ -152,14 +152,14 @@ class Adam:
     def step(self, gradient: Gradient, lr: float) -> None:
         """One step of Adam or AdamW."""
         (beta1, beta2), decay = self.betas, self.weight_decay
-        gradient.into(self._gradient.flat, 1 - beta1)  # a factor of deltas costs nothing
+        gradient.into(self._gradient.flat, 1 - beta1)  # scaling the small deltas is cheap
         if self._decoupled:  # AdamW
             _shrink(self._parameters, 1 - lr * decay)
         elif decay:
             _add_decay(self._parameters, self._gradient, self._scratch, (1 - beta1) * decay)
         self._steps += 1
         steps = int(self._steps[0])
-        # m / (1 - beta1^t) / (sqrt(s / (1 - beta2^t)) + epsilon), with the constants put together
+        # m / (1 - beta1^t) / (sqrt(s / (1 - beta2^t)) + epsilon), with the constants combined
         root = math.sqrt(1 - beta2**steps)
         rate, epsilon = -lr * root / (1 - beta1**steps), self.epsilon * root
         for part in _parts(self._parameters):
@@ -181,7 +181,7 @@ class Adam:
 
 
 class AdamW(Adam):
-    """Adam with weight decay beside the gradient."""
+    """Adam with decoupled weight decay, applied directly to the weights."""
 
     _decoupled = True
 

@@ -15,9 +15,9 @@ CACHE_LINE = 64  # bytes
 
 
 def aligned(shape: Shape, dtype: DTypeLike) -> Array:
-    """Zeros that begin at a cache line, so that vectors of a row do not lie in two of them.
+    """Zeros aligned to a cache line, so vectors of a row do not cross two lines.
 
-    Measured: sums over rows of weights take up to twice as long otherwise.
+    Measured: otherwise, sums over rows of weights take up to twice as long.
     """
     size = math.prod(shape) * np.dtype(dtype).itemsize
     memory = np.zeros(size + CACHE_LINE, np.uint8)
@@ -29,7 +29,7 @@ def aligned(shape: Shape, dtype: DTypeLike) -> Array:
 class Parameters:
     """All parameters of a network.
 
-    Element-wise code (optimizers, averages) uses `flat` (P,); `arrays` has its parts by name, in
+    Elementwise code (optimizers, averages) uses `flat` (P,); `arrays` has its parts by name, in
     order: `layer1.weights`, `layer1.bias`, `layer2.weights` and so on. shapes: by the same names.
     weights: the arrays of two or more dimensions; weight decay applies to them, not to biases.
     """
@@ -48,10 +48,10 @@ class Parameters:
 
     @property
     def flat(self) -> Array:
-        """All parameters (P,), of which `arrays` are views.
+        """All parameters (P,); `arrays` are views of it.
 
-        Only changed in place. Raises `AttributeError` when another array is assigned, which the
-        network would not see.
+        Change it only in place. Assigning another array, which the network would not use, raises
+        `AttributeError`.
         """
         return self._flat
 

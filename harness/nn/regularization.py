@@ -1,8 +1,7 @@
 """Regularization inside the training step: dropout, adversarial inputs, norm limits, averaging.
 
-Dropout zeroes each unit with probability r and scales the others by 1 / (1 - r), so that the
-expectation is unchanged and evaluation needs no dropout ("inverted" dropout; Srivastava et al.,
-2014).
+Dropout zeroes each unit with probability r and scales the others by 1 / (1 - r). The expectation is
+unchanged, so evaluation needs no dropout ("inverted" dropout; Srivastava et al., 2014).
 
 Adversarial training replaces each input by the nearby point where its loss is highest. To first
 order, in the ball |x' - x| <= r, that is
@@ -10,7 +9,7 @@ order, in the ball |x' - x| <= r, that is
     x' = x + r g / |g|        g = d loss / d x
 
 (Goodfellow et al., 2015, with the Euclidean norm, as Miyato et al., 2016, compare it.) It assumes
-nothing about images: any permutation of the pixels gives the same.
+nothing about images: any permutation of the pixels gives the same result.
 """
 
 import math
@@ -24,14 +23,14 @@ from numpy.typing import NDArray
 from harness.nn.parameters import Parameters
 
 Array = NDArray[np.floating[Any]]
-LEVELS = 1 << 24  # of a random float32
+LEVELS = 1 << 24  # different values of a random float32
 
 
 def draw_bits(shape: tuple[int, ...], generator: np.random.Generator) -> NDArray[np.uint32]:
     """32 random bits u for each element; `generator.random` makes the float32 (u >> 8) / 2^24.
 
-    Taken from the words of a PCG64 they cost a third of the floats. It hands out the lower half of
-    a word first, and keeps the other one of the last word of an odd number.
+    Reading them from the raw words of a PCG64 takes a third of the time of the floats. A PCG64 uses
+    the lower half of a word first; after an odd count it keeps the upper half of the last word.
     """
     count = math.prod(shape)
     source = generator.bit_generator
@@ -47,7 +46,7 @@ def threshold(rate: float) -> int:
 
 
 def draw_mask(rate: float, generator: np.random.Generator, out: Array) -> None:
-    """Fill `out`, of any shape, with 0 at probability `rate` and 1 / (1 - rate) elsewhere."""
+    """Fill `out`, of any shape, with 0 with probability `rate` and 1 / (1 - rate) elsewhere."""
     np.greater_equal(draw_bits(out.shape, generator), threshold(rate), out=out)
     np.multiply(out, 1 / (1 - rate), out=out)
 
@@ -93,7 +92,7 @@ class Average:
 
     It is evaluated instead of the weights and does not affect training. decay: in (0, 1), the
     limit of the decay per step. Step t uses min(decay, (1 + t) / (10 + t)), as TensorFlow's
-    ExponentialMovingAverage does, so that the initial weights are soon forgotten.
+    ExponentialMovingAverage does, so the influence of the initial weights fades quickly.
     """
 
     def __init__(self, parameters: Parameters, decay: float) -> None:
@@ -102,7 +101,7 @@ class Average:
         self._change = np.empty_like(self.flat)
 
     def update(self, parameters: Parameters, step: int) -> None:
-        """Average in the parameters after a step. step: from 0, over the whole training."""
+        """Add the parameters after a step to the average. step: from 0, over the whole training."""
         decay = min(self.decay, (1 + step) / (10 + step))
         np.subtract(parameters.flat, self.flat, out=self._change)
         np.multiply(self._change, 1 - decay, out=self._change)

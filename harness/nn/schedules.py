@@ -1,7 +1,7 @@
 """Learning-rate schedules: functions from the time in training to a factor of the base rate.
 
-Time is in epochs, a real number, step / steps per epoch, so that a schedule does not depend on the
-batch size. An optional linear warm-up multiplies any of them.
+Time is a real number of epochs, step / steps per epoch, so a schedule does not depend on the batch
+size. An optional linear warm-up multiplies any of them.
 
     constant  1
     step      gamma^floor(t / every)
@@ -31,7 +31,7 @@ def step(
     every: Annotated[float, Gt(0), "epochs between two drops of the learning rate"] = 10,
     gamma: Annotated[float, Gt(0), "factor of the learning rate at each drop"] = 0.3,
 ) -> Schedule:
-    """Multiplied by `gamma` after every `every` epochs."""
+    """1, multiplied by `gamma` after every `every` epochs."""
     return lambda time: gamma ** math.floor(time / every)
 
 
@@ -47,7 +47,7 @@ def onecycle(
     start: Annotated[float, Ge(1), "the first learning rate is lr / start"] = 10,
     end: Annotated[float, Ge(1), "the last learning rate is lr / end"] = 1000,
 ) -> Schedule:
-    """Up from 1/start during the fraction `rise` of the time, then down to 1/end."""
+    """Up from 1/start to 1 during the fraction `rise` of the time, then down to 1/end."""
 
     def factor(time: float) -> float:
         part = min(time / epochs, 1)

@@ -28,7 +28,7 @@ CALIBRATION = "weights/calibration.json"
 def load_run(run: Run, also: Iterable[str] = ()) -> Recognizer:
     """Load the network of a run, calibrated if its data is available.
 
-    Modules of the user's that it needs are imported, if they are as they were when the run was
+    The user's modules that it needs are imported if they are unchanged since the run was
     frozen. also: `MODULE:NAME` of others that the caller will import. Raises `ValueError` if they
     are not, if the run has no weights, or if they or the calibration cannot be used.
     """

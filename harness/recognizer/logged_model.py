@@ -46,7 +46,7 @@ class NetworkModel(PythonModel):
     def load_context(self, context: Any) -> None:
         """Build the network from the artifacts.
 
-        Raises `ValueError` for a module of the user's that is missing or differs.
+        Raises `ValueError` if a module of the user is missing or differs.
 
         Layers reuse their buffers, so a lock lets one thread predict at a time.
         """
@@ -189,7 +189,7 @@ def _check_code(digest: Any, description: Any) -> None:
 
 
 def _imported(setting: str, name: str, run: str) -> Any:
-    """A part of the user's, `MODULE:NAME`. Raises `ValueError`, one line, where it is missing."""
+    """Import a user's part, `MODULE:NAME`. Raises `ValueError`, one line, if it is missing."""
     module, _, attribute = name.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)

@@ -249,7 +249,7 @@ def own_names(description: Mapping[str, Any]) -> dict[str, str]:
 def load(path: Path, *, is_local: bool = False, **extra: Any) -> Recognizer:
     """Load a recognizer from a weights file; `extra` is added to its description.
 
-    is_local: whether the modules of the user's that it needs were compared with its run's journal.
+    is_local: whether the user's modules that it needs were compared with its run's journal.
     Otherwise they must be here as the description says, and are found as `own_code.use_same` does.
     Raises `OwnCodeError` if they are not, and `ValueError` naming the file if it is missing,
     damaged, or not written by this harness.

@@ -1,4 +1,4 @@
-"""What a command would do: its jobs, which of them are done, and an estimate of time and disk.
+"""Show what a command would do: its jobs, which are done, and an estimate of time and disk.
 
 Creates nothing.
 """

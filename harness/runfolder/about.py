@@ -1,7 +1,7 @@
-"""What a user says about a run or a sweep: its name, a note, and the question that it decides.
+"""The name, note and question that a user gives a run or a sweep.
 
-`name=TEXT`, `note=TEXT` and `question=TEXT` on a command. The question of a sweep is written before
-its first job starts, and stays: a report shows it with the answer.
+A command takes `name=TEXT`, `note=TEXT` and `question=TEXT`. The question of a sweep is written
+before its first job starts and is fixed once a run has finished. A report shows it with the answer.
 """
 
 import re
@@ -17,7 +17,7 @@ SWEEP_NAME, SWEEP_NOTE = "sweep.name", "sweep.note"  # tags of the runs of a swe
 
 @dataclass(frozen=True)
 class About:
-    """What was said; empty texts where nothing was.
+    """The texts that the user gave; the others are empty.
 
     asked_after: how many runs of the sweep had finished when its question was asked.
     """
@@ -28,7 +28,7 @@ class About:
     asked_after: int = 0
 
     def check(self) -> None:
-        """Raise `ValueError` naming the first value that cannot be."""
+        """Raise `ValueError` naming the first invalid value."""
         if RESERVED.match(self.name) or FILTER.match(self.name):
             raise ValueError(
                 f"name={self.name}: means something else where runs are selected; type another name"
@@ -41,10 +41,10 @@ class About:
                 raise ValueError(f"name={value!r}: expected one line of letters")
 
     def then(self, now: "About", finished: int) -> "About":
-        """What holds after something more was said; what was not said again stays.
+        """Return these texts updated with those of a later command; empty ones change nothing.
 
-        finished: how many runs of the sweep have finished. Raises `ValueError` for another question
-        than that before, once a run has finished.
+        finished: how many runs of the sweep have finished. Raises `ValueError` if the question
+        changes after a run has finished.
         """
         about = replace(self, name=now.name or self.name, note=now.note or self.note)
         if not now.question or now.question == self.question:

@@ -26,13 +26,13 @@ class Artifact:
 
     @classmethod
     def measure(cls, folder: Path, path: str) -> "Artifact":
-        """The artifact of a file as it is now. Raises `OSError`, or `ValueError` as `file`."""
+        """Measure a file as it is now. Raises `OSError`, or `ValueError` like `file`."""
         file = cls(path).file(folder)
         return cls(path, file.stat().st_size, sha256(file))
 
     @classmethod
     def of(cls, record: dict[str, Any]) -> "Artifact":
-        """The artifact of a journal's record."""
+        """The artifact that a journal record describes."""
         return cls(record["path"], record.get("bytes"), record.get("sha256"))
 
     def record(self) -> dict[str, Any]:
@@ -42,8 +42,8 @@ class Artifact:
     def file(self, folder: Path) -> Path:
         """The file in this run folder, whether or not it exists.
 
-        Raises `ValueError` when the path leaves the folder: it is absolute, has `..`, or a part of
-        it is a symbolic link.
+        Raises `ValueError` if the path can leave the folder: it is absolute, has `..` or a
+        backslash, or a part of it is a symbolic link.
         """
         parts = PurePosixPath(self.path).parts
         file = folder / self.path
@@ -56,9 +56,9 @@ class Artifact:
         return file
 
     def damage(self, folder: Path) -> str | None:
-        """How the file differs from its record, such as `is missing`; None when it does not.
+        """How the file differs from its record, such as `is missing`; None if it does not.
 
-        Raises `OSError` when it cannot be read.
+        Raises `OSError` if it cannot be read.
         """
         try:
             file = self.file(folder)

@@ -20,7 +20,7 @@ Arrays = dict[str, NDArray[Any]]
 def save(path: Path, arrays: Arrays, description: dict[str, Any]) -> None:
     """Write named arrays and a JSON-able description to `path`, whole or not at all.
 
-    Creates the folder of `path` if it is missing, but not the folder around it, which is the run's.
+    Creates the parent folder of `path` if it is missing, but not the run folder above it.
     """
     from safetensors.numpy import save as to_bytes
 
@@ -33,7 +33,7 @@ def save(path: Path, arrays: Arrays, description: dict[str, Any]) -> None:
 
 
 def load(path: Path) -> tuple[Arrays, dict[str, Any]]:
-    """Read what `save` wrote. Raises `ValueError` naming the file when it is missing or damaged."""
+    """Read what `save` wrote. Raises `ValueError` naming the file if it is missing or damaged."""
     from safetensors import SafetensorError, safe_open
 
     try:

@@ -1,7 +1,7 @@
-"""The checkpoints of a run, from which it is resumed: one folder for each, `epoch-000012`.
+"""The checkpoints from which a run resumes: one folder each, such as `epoch-000012`.
 
-A folder holds the files that the trainer wrote, and `checkpoint.json`: the epoch, its metrics and
-the SHA-256 of each file, so that damage is found. It appears whole or not at all.
+A folder holds the trainer's files and `checkpoint.json`: the epoch, its metrics, and the SHA-256 of
+each file, which reveals damage. A folder appears whole or not at all.
 """
 
 import json
@@ -27,7 +27,7 @@ Write = Callable[[Path], object]
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One checkpoint. metrics: of its epoch. folder: with the trainer's files."""
+    """One checkpoint. metrics: those of its epoch. folder: holds the trainer's files."""
 
     epoch: int
     metrics: dict[str, float]
@@ -37,9 +37,9 @@ class Checkpoint:
 class Checkpoints:
     """The checkpoints of one run.
 
-    every: write one after this many epochs (0: never). Kept are the newest `keep`, so that a
-    damaged one can be skipped (0: all), that of the best epoch, and those of every epoch divisible
-    by `milestones` (0: none).
+    every: write one every this many epochs (0: never). keep: how many of the newest to keep, in
+    case one is damaged (0: all). milestones: also keep each epoch divisible by this (0: none). The
+    best epoch's checkpoint is always kept.
     """
 
     def __init__(self, folder: Path, *, every: int, keep: int, milestones: int = 0) -> None:
@@ -59,10 +59,10 @@ class Checkpoints:
         *,
         is_due: bool = False,
     ) -> None:
-        """Write the checkpoint of an epoch if it is due, then remove those that are not kept.
+        """Write the checkpoint of an epoch if it is due, then remove those not to be kept.
 
         best: the best epoch so far. write: called with the folder to write the state into.
-        is_due: in any case.
+        is_due: write it whatever `every` says.
         """
         if not is_due and (not self._every or epoch % self._every):
             return
@@ -73,7 +73,7 @@ class Checkpoints:
         try:
             write(unfinished)
             _finish(unfinished, epoch, metrics)
-            if path.exists():  # damaged, or the training took another turn from an older one
+            if path.exists():  # damaged, or the run resumed from an older checkpoint
                 remove(path)
             unfinished.rename(path)
         except BaseException:
@@ -91,7 +91,7 @@ class Checkpoints:
         return sorted(self.folder.glob("epoch-*"))
 
     def of(self, epoch: int) -> Path | None:
-        """The folder of an epoch's checkpoint, if it is there and undamaged."""
+        """The folder of an epoch's checkpoint; None if it is missing or damaged."""
         path = _path(self.folder, epoch)
         try:
             return _read(path).folder if path.exists() else None
@@ -110,7 +110,7 @@ class Checkpoints:
 
 
 def newest_epoch(run: Run) -> int:
-    """The epoch of a run's newest checkpoint, not read; 0 without one."""
+    """The epoch of a run's newest checkpoint, without reading it; 0 if there is none."""
     return max(map(_epoch, (run.folder / FOLDER).glob("epoch-*")), default=0)
 
 
@@ -122,8 +122,8 @@ def milestones(folder: Path, every: int) -> set[Path]:
 def spare(run: Run) -> list[Path]:
     """The checkpoints that a finished run does not need: all but the milestones.
 
-    Where a training function of the user's saved no weights, the best epoch's is needed as well, or
-    the newest one if that was not kept: nothing else may have the model.
+    If the user's training function saved no weights, the best epoch's checkpoint is needed too, or
+    the newest if that one was not kept: it may hold the only copy of the model.
     """
     history, folder = run.history(), run.folder / FOLDER
     paths = sorted(folder.glob("epoch-*"))
@@ -164,7 +164,7 @@ def _finish(folder: Path, epoch: int, metrics: dict[str, float]) -> None:
 
 
 def _read(folder: Path) -> Checkpoint:
-    """A checkpoint, after comparing its files with their digests. Raises `ValueError`."""
+    """Read a checkpoint and compare its files with their digests. Raises `ValueError`."""
     try:
         index = json.loads((folder / INDEX).read_text())
         checkpoint = Checkpoint(int(index["epoch"]), dict(index["metrics"]), folder)
@@ -182,7 +182,7 @@ def _read(folder: Path) -> Checkpoint:
 
 
 def _adopted(path: Path) -> Path:
-    """The folder of a checkpoint; one of version 0.1 is made into such a folder."""
+    """The folder of a checkpoint; converts a file of version 0.1 into such a folder."""
     if not path.name.endswith(EARLIER):
         return path
     from harness.runfolder.checkpoint import load

@@ -1,6 +1,6 @@
 """Validate configurations, and write them as YAML.
 
-Hydra composes a plain dictionary; `parse` turns it into a frozen `Config` or raises `ConfigError`
+Hydra composes a plain dictionary. `parse` turns it into a frozen `Config` or raises `ConfigError`
 with one line that names the key, the value and what is allowed.
 """
 
@@ -51,18 +51,18 @@ def parse(content: Mapping[str, Any]) -> Config:
     file = data.file and expand_home("dataset.file", data.file)
     return dataclasses.replace(
         config,
-        objective=str(Objective.parse(config.objective)),  # one text for one objective
+        objective=str(Objective.parse(config.objective)),  # one spelling per objective
         outputs=expand_home("outputs", config.outputs),
         dataset=dataclasses.replace(data, dir=directory, file=file),
     )
 
 
 def expand_home(key: str, path: str) -> str:
-    """A path with `~` and `~user` as the home directory, which the shell leaves inside quotes.
+    """Expand `~` and `~user` in a path, which the shell does not do inside quotes.
 
-    Raises `ConfigError` naming the key when there is no such user.
+    Raises `ConfigError` naming the key if there is no such user.
     """
-    expanded = os.path.expanduser(path)  # noqa: PTH111  # `Path` would spell the path anew
+    expanded = os.path.expanduser(path)  # noqa: PTH111  # `Path` would normalize the path
     if expanded.startswith("~"):
         name = path.partition("/")[0]
         raise ConfigError(f"{key}={path}: {name} has no home directory; ./{path} is a folder here")
@@ -70,10 +70,10 @@ def expand_home(key: str, path: str) -> str:
 
 
 def validate(content: Mapping[str, Any], *, frozen: bool = False) -> Config:
-    """Check every key and value against the schema, each on its own. Raises `ConfigError`.
+    """Check every key and value on its own against the schema. Raises `ConfigError`.
 
-    frozen: parts that are not built-in were checked when the configuration was frozen, and may not
-    be here.
+    frozen: do not check parts that are not built in; freezing checked them, and their code may be
+    missing now.
     """
     try:
         trainer = _part("trainer", content, frozen=frozen)
@@ -99,7 +99,7 @@ def validate(content: Mapping[str, Any], *, frozen: bool = False) -> Config:
 
 
 def prepare() -> None:
-    """Make every validator of built-in keys, which takes a process longer than using them."""
+    """Build the validators of all built-in keys, which takes longer than using them."""
     for name, kind in KINDS.items():
         for row in kind.rows:
             parts.check(name, row)
@@ -107,7 +107,7 @@ def prepare() -> None:
 
 
 def _dataset(node: Any, *, frozen: bool) -> Any:
-    """The node of the data set; keys of the user's own function are its `options`.
+    """The data set's node; keys of a user's function are collected in `options`.
 
     Raises `ConfigError`.
     """
@@ -133,7 +133,7 @@ def _dataset(node: Any, *, frozen: bool) -> Any:
 
 
 def _experiment(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The node `tracking` where it leaves the experiment open: it is named after the data."""
+    """The `tracking` node with an experiment named after the data if it is null; else empty."""
     tracking, data = content.get("tracking"), content.get("dataset")
     if not isinstance(tracking, Mapping) or not isinstance(data, Mapping):
         return {}
@@ -143,7 +143,7 @@ def _experiment(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _learning_rate(optimizer: Part) -> Any:
-    """The default of an own optimizer. Raises `ConfigError` when it has none."""
+    """An optimizer's default learning rate. Raises `ConfigError` if it has none."""
     defaults = {key.name: key.default for key in parts.shared_keys("optimizer", optimizer.name)}
     if "lr" not in defaults:
         raise ConfigError(f"lr=null: optimizer={optimizer.name} has no default; add lr=0.001, say")
@@ -161,13 +161,13 @@ def _part(kind: str, content: Mapping[str, Any], *, frozen: bool) -> Part:
 
 @cache
 def scratch_keys() -> frozenset[str]:
-    """The keys of the root that only the built-in trainer has."""
+    """The root keys that only the built-in trainer has."""
     common = {field.name for field in dataclasses.fields(Config)}
     return frozenset({field.name for field in dataclasses.fields(ScratchConfig)} - common)
 
 
 def check(config: Config) -> None:
-    """Check the counts and the batch size against the data set's headers; writes nothing.
+    """Check the counts and the batch size against the data set's headers; write nothing.
 
     Raises `ValueError`, one line.
     """
@@ -220,7 +220,7 @@ def dotted(content: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, 
 
 
 def yaml_fault(error: Exception) -> str:
-    """What is wrong with the text that PyYAML or UTF-8 refused, one line."""
+    """Describe in one line why PyYAML or the UTF-8 decoder refused a text."""
     if isinstance(error, UnicodeDecodeError):
         return f"expected UTF-8, found the byte 0x{error.object[error.start]:02x}"
     mark = getattr(error, "problem_mark", None)
@@ -230,7 +230,7 @@ def yaml_fault(error: Exception) -> str:
 
 
 def to_yaml(config: Config) -> str:
-    """A configuration as YAML, which a command's configuration file may hold."""
+    """A configuration as YAML that a command can read from a configuration file."""
     import yaml
 
     return str(yaml.safe_dump(to_dict(config), sort_keys=False))

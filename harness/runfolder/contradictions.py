@@ -1,4 +1,4 @@
-"""Keys of a configuration that are valid on their own and contradict each other."""
+"""Find keys of a configuration that are each valid but contradict each other."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +11,7 @@ from harness.runfolder.target import shown
 
 
 def contradictions(config: Config) -> Iterator[str]:
-    """What is wrong, one line each."""
+    """Yield a line for each contradiction."""
     if (
         isinstance(config, ScratchConfig)
         and isinstance(config.width, list)
@@ -54,7 +54,7 @@ def contradictions(config: Config) -> Iterator[str]:
     try:
         objective = Objective.parse(config.objective)
         check_direction(config.objective, option=f"{KEY}=")
-        if isinstance(config, ScratchConfig):  # what another trainer records is not known before
+        if isinstance(config, ScratchConfig):  # other trainers' metrics are unknown here
             names = metric_names(config.metrics)
             objective.check(is_validated=config.dataset.num_val > 0, names=names)
     except ValueError as error:

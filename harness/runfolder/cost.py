@@ -1,8 +1,8 @@
-"""What a setting costs beside its objective: parameters, time, memory, or another metric.
+"""The costs of a setting besides its objective: parameters, time, memory, or another metric.
 
-`objective=[val/error,parameters]` compares the settings of a sweep by both: those are on the Pareto
-front of which no other one is better in one of them and as good in all. Costs change no run, so
-that they belong to the sweep or to the comparison.
+`objective=[val/error,parameters]` compares the settings of a sweep by both. A setting is on the
+Pareto front unless another one is at least as good in all and better in one. Costs do not change a
+run, so they belong to the sweep or to the comparison.
 """
 
 import math
@@ -17,9 +17,9 @@ from harness.nn import metrics
 from harness.runfolder.objective import MAX, check_direction, directed
 
 PARAMETERS = "model/parameters"  # the metric with the number of a network's parameters
-ENERGY = "machine/energy_j"  # only where the machine tells it
+ENERGY = "machine/energy_j"  # only if the machine reports it
 SHORT = {"parameters": PARAMETERS}
-# What every run of the built-in trainer records beside the metrics of the parts of its data.
+# What every run of the built-in trainer records besides the metrics of each part of the data.
 RECORDED = (
     PARAMETERS, metrics.EPOCH_S, metrics.EXAMPLES_PER_S, "machine/cpu_s", "machine/peak_memory_mb",
     ENERGY,
@@ -29,7 +29,7 @@ TIME = "time/"
 
 @dataclass(frozen=True)
 class Cost:
-    """A metric of which lower values are better, or higher ones. Its text is as it is typed.
+    """A metric; lower values are better unless `is_max`. Its `str` is what a user types.
 
     metric: its key, or `parameters` for `PARAMETERS`.
     """
@@ -39,7 +39,7 @@ class Cost:
 
     @classmethod
     def typed(cls, text: str, *, option: str = "") -> "Cost":
-        """The cost of what a user types behind `option`, see `check_direction`.
+        """The cost that a user types after `option`, see `check_direction`.
 
         Raises `ValueError`, one line.
         """
@@ -48,7 +48,7 @@ class Cost:
 
     @classmethod
     def parse(cls, text: str, *, option: str = "") -> "Cost":
-        """The cost of METRIC, METRIC:min or METRIC:max. Raises `ValueError`, one line."""
+        """Parse METRIC, METRIC:min or METRIC:max. Raises `ValueError`, one line."""
         metric, is_max = directed(text)
         if not metric or set(metric) & set(" :"):
             raise ValueError(
@@ -72,7 +72,7 @@ class Cost:
 
     @property
     def by_epoch(self) -> bool:
-        """Whether it is recorded at every epoch, else once in a run."""
+        """Whether it is recorded at every epoch, rather than once per run."""
         return self.metric.startswith(("val/", "train/", TIME))
 
     def of(
@@ -83,7 +83,7 @@ class Cost:
     ) -> float:
         """The cost of a run; NaN if it was not recorded.
 
-        A metric of every epoch counts at the epoch that is judged, a time as the mean over the
+        A metric of every epoch counts at the judged `epoch`, but a time counts as its mean over the
         epochs. final: the metrics with one value per run. curves: metric -> (epochs,).
         """
         if not self.by_epoch:
@@ -94,7 +94,7 @@ class Cost:
         return float(curve[epoch - 1]) if epoch is not None and epoch <= len(curve) else math.nan
 
     def check(self, known: Collection[str]) -> None:
-        """Raise `ValueError`, one line, if it is none of these metrics, which are recorded."""
+        """Raise `ValueError`, one line, unless it is one of `known`, the recorded metrics."""
         if self.key not in known:
             names = ["parameters" if each == PARAMETERS else each for each in known]
             raise ValueError(
@@ -111,7 +111,7 @@ class Cost:
 def front(points: Sequence[tuple[float, ...]]) -> list[bool]:
     """Whether each point is on the Pareto front: no other is as low in all and lower in one.
 
-    A point with an infinite coordinate, which stands for an unknown value, is not.
+    A point with an infinite coordinate, which stands for an unknown value, is never on it.
     """
     return [
         math.inf not in point

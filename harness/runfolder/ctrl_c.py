@@ -1,4 +1,4 @@
-"""Ctrl-C in a terminal signals every process of a command; its helpers leave it to the command.
+"""Let only the command handle Ctrl-C, which a terminal sends to its helper processes too.
 
 The command imports this module first, so it imports as little as possible.
 """
@@ -10,9 +10,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """Block SIGINT in this thread, and in a process that it starts meanwhile, until `ignore`.
+    """Block SIGINT in this thread, and in a process started meanwhile until it calls `ignore`.
 
-    A process ignores it too late: it would die in the seconds that its imports take.
+    Without this, the process could die during the seconds that its imports take.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
@@ -25,7 +25,7 @@ def held_back() -> Iterator[None]:
 
 
 def ignore() -> None:
-    """Ignore SIGINT in this process, which was started while it was held back."""
+    """Ignore SIGINT in this process, which was started under `held_back`."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})

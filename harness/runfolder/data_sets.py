@@ -1,15 +1,16 @@
-"""Which runs have the same data set: only they are ranked together."""
+"""Name the data sets of runs; only runs with the same data set are ranked together."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 
 def named(datasets: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The data set of each run in words, the same for runs that can be ranked together.
+    """A name for each run's data set, the same for runs that can be ranked together.
 
-    datasets: of the runs' create records; what is not in one may be anything. Data sets with one
-    name (the label, or such as `arrays`) are two if the numbers of test examples differ, or both
-    where they are from and what they contain: `arrays`, or `arrays (b.npz, 180 test examples)`.
+    datasets: the data sets in the runs' create records; a missing field matches any value. Data
+    sets with one name (a label, or e.g. `arrays`) differ if their numbers of test examples differ,
+    or both their sources and their contents do; then the names say `arrays (b.npz, 180 test
+    examples)`.
     """
     found = [
         (str(each.get("name", "")), source, int(each.get("test") or 0))
@@ -32,7 +33,7 @@ def named(datasets: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _sources(datasets: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Where each is from; the same for copies with the same content. Empty if unknown."""
+    """The source of each, the same for copies with equal content; empty if unknown."""
     first: dict[tuple[str, str], str] = {}
     sources = []
     for number, each in enumerate(datasets):

@@ -13,14 +13,14 @@ RENAMED = "renamed"
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """The content of `delivered.json`; empty when it is missing or unreadable.
+    """The content of `delivered.json`; empty if it is missing or unreadable.
 
     Keys: store (`Target.key`), identity (which store answered there, see `Store.identity`),
-    experiment_id, mlflow_id, offset (bytes of the journal), refused (record number -> reason),
-    damaged (path -> how a file that was not sent differs from its record), was_deleted (whether the
-    run was seen deleted in the store), keeps_note (how many records leave the note of the store
-    alone, since somebody else wrote it), renamed (what the run's experiment is called in the store,
-    if that is another name than the run's own).
+    experiment_id, mlflow_id, offset (delivered bytes of the journal), refused (record number ->
+    reason), damaged (path -> how a file that was not sent differs from its record), was_deleted
+    (whether the run was seen deleted in the store), keeps_note (how many of the first records do
+    not overwrite the store's note, because somebody else wrote it), renamed (the store's name of
+    the run's experiment, if it differs from the run's).
     """
     try:
         state = json.loads((folder / FILE_NAME).read_text())
@@ -30,7 +30,7 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def deleted(folders: Iterable[Path]) -> list[str]:
-    """A line about the runs that were seen deleted in their store, or none."""
+    """One line about the runs that were deleted in their store; empty if there are none."""
     gone = [each for each in folders if read(each).get("was_deleted")]
     if not gone:
         return []

@@ -1,7 +1,7 @@
-"""The end of a command is its own: the user's code cannot end it with the exit status of success.
+"""Keep the user's code from ending a command with the exit status of success.
 
-A module that calls `os._exit(0)` while a command imports it would end the command without a word.
-A job needs none of this: its end record says how it ended.
+A module that calls `os._exit(0)` while a command imports it would end the command silently. A job
+needs no such guard: its end record says how it ended.
 """
 
 import os
@@ -13,13 +13,13 @@ from typing import Any
 
 from harness.runfolder import own_code
 
-ENDS = ("_exit", "execv", "execve")  # what ends a process, or turns it into another program
+ENDS = ("_exit", "execv", "execve")  # end the process or replace its program
 
 
 def guard() -> None:
-    """From now on `os._exit` and `os.exec...` raise `SystemExit` with a line.
+    """Make `os._exit` and `os.exec...` raise `SystemExit` with a one-line message.
 
-    The harness itself may call them, and so may a process that this one forked.
+    The harness itself and forked processes can still call them.
     """
     for name in ENDS:
         setattr(os, name, _guarded(name, getattr(os, name), os.getpid()))
@@ -37,7 +37,7 @@ def _guarded(name: str, ends: Callable[..., Any], process: int) -> Callable[...,
 
 
 def problem(end: SystemExit) -> str | None:
-    """What is wrong with a `SystemExit` that does not come from the harness, a line; else None."""
+    """Describe in a line a `SystemExit` of the user's code; None for one of the harness."""
     frames = traceback.extract_tb(end.__traceback__)
     if frames and _is_ours(frames[-1].filename):
         return end.code if isinstance(end.code, str) else None
@@ -45,5 +45,5 @@ def problem(end: SystemExit) -> str | None:
 
 
 def _is_ours(file: str) -> bool:
-    """Whether the file of a code object is in this package, wherever that was imported from."""
+    """Whether the file of a code object is in this package, wherever the package is."""
     return Path(file).is_relative_to(Path(_is_ours.__code__.co_filename).parents[1])

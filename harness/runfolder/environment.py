@@ -19,9 +19,9 @@ SOURCE = Path(__file__).resolve().parents[1]
 PACKAGES = ("numpy", "numba", "safetensors", "pydantic", "omegaconf", "hydra-core", "mlflow")
 FIRST = ("host", "platform", "processor", "cores", "blas threads")  # lines of environment.txt
 GIT_S = 10
-# Other settings of git in the environment, as of a git hook, are for another repository.
+# Other git variables, such as those that git sets for a hook, are for another repository.
 OURS = ("GIT_CONFIG", "GIT_SSH")
-# Whatever the user's git is configured to do, the patch is one for `git apply`.
+# Make a patch for `git apply`, whatever the user's git configuration.
 PLAIN_PATCH = (
     "--no-color", "--no-ext-diff", "--no-textconv", "--binary", "--src-prefix=a/",
     "--dst-prefix=b/", "--no-relative", "--no-renames",
@@ -37,11 +37,11 @@ class Commit:
 
 
 class NoCommit(Exception):
-    """The commit of the source is not known; the message has the reason."""
+    """The commit of the source is unknown; the message has the reason."""
 
 
 def in_checkout() -> bool:
-    """Whether this source lies in a git checkout, even one that git refuses."""
+    """Whether this source lies in a git checkout, even one that git refuses to read."""
     return (SOURCE.parent / ".git").exists()
 
 
@@ -55,15 +55,15 @@ def commit() -> Commit:
 
 
 def uncommitted() -> str:
-    """The uncommitted changes as a patch for `git apply`; empty when the commit is not known.
+    """The uncommitted changes as a patch for `git apply`; empty if the commit is unknown.
 
     Files that look like secrets are left out; the first lines of the patch name them. Bytes that
-    are not UTF-8 are escaped as by `surrogateescape`.
+    are not UTF-8 are escaped with `surrogateescape`.
     """
     try:
         if not commit().dirty:
             return ""
-    except NoCommit:  # the command has told why, and environment.txt does
+    except NoCommit:  # the command and environment.txt say why
         return ""
     return attempt("uncommitted changes", _patch, "")
 
@@ -78,9 +78,9 @@ def _patch() -> str:
 
 
 def ensure_home() -> None:
-    """Give libraries a home directory where the user has none, or MLflow cannot be imported.
+    """Set `HOME` if the user has no home directory; without one, MLflow cannot be imported.
 
-    It is `/`, as containers have it: nothing is written there.
+    It is `/`, as in containers: nothing is written there.
     """
     try:
         Path.home()
@@ -89,7 +89,7 @@ def ensure_home() -> None:
 
 
 def user() -> str:
-    """The name of the user; the number where the system has no name for it."""
+    """The name of the user, or the user id if the system has no name for it."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # as in a container; Python 3.13 raises OSError
@@ -107,7 +107,7 @@ def processor() -> str:
 
 
 def _version(package: str) -> str | None:
-    """The version of a package; None when it is not installed."""
+    """The version of a package; None if it is not installed."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -115,10 +115,10 @@ def _version(package: str) -> str | None:
 
 
 def distributions(modules: Iterable[str]) -> list[str]:
-    """The installed distributions that have these top-level modules: scikit-learn of sklearn."""
+    """The installed distributions that have these top-level modules: scikit-learn for sklearn."""
     left = [name for name in modules if _version(name) is None]
     found = {name for name in modules if name not in left}
-    if left:  # reading what every distribution has takes a tenth of a second
+    if left:  # listing the modules of all distributions takes 0.1 s
         owners = metadata.packages_distributions()
         found |= {owner for name in left for owner in owners.get(name, ())}
     return sorted(found - {*PACKAGES})
@@ -127,10 +127,10 @@ def distributions(modules: Iterable[str]) -> list[str]:
 def describe(
     threads: int, modules: Collection[str] = (), known: Mapping[str, str | None] | None = None
 ) -> str:
-    """Everything above as the text of `environment.txt`.
+    """Return the text of `environment.txt`: all of the above.
 
-    modules: top-level ones that the user's code imports; their distributions are listed as well.
-    known: what `unchanging` returned.
+    modules: the top-level modules that the user's code imports; their distributions are listed too.
+    known: the result of `unchanging`.
     """
     nothing: list[str] = []
     more = attempt("environment.txt: own packages", lambda: distributions(modules), nothing)
@@ -165,7 +165,7 @@ def _commit_text() -> str:
 
 
 def _git(*arguments: str) -> str:
-    """What git prints about this source's own repository. Raises `NoCommit`."""
+    """Run git in this source's repository and return its output. Raises `NoCommit`."""
     environ = {k: v for k, v in os.environ.items() if k.startswith(OURS) or k[:4] != "GIT_"}
     try:
         done = subprocess.run(

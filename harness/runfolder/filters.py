@@ -1,10 +1,10 @@
-"""MLflow's language of filters, answered from the journals.
+"""Apply filters in MLflow's language to the journals of runs.
 
     params.batch = '16' and metrics.val/error < 0.03 and tags.sweep LIKE '%3f2a%'
 
-Conditions joined by `and`, each a key, a comparison and a value, as MLflow's `search_runs` takes
-them and with its answers. Beyond it, a setting may be compared with a number: `params.lr < 0.1`;
-and a key with a slash needs no backticks.
+A filter is a list of conditions joined by `and`. Each is a key, a comparison and a value, and means
+the same as in MLflow's `search_runs`. There are two extensions: a setting can be compared with a
+number (`params.lr < 0.1`), and a key with a slash needs no backticks.
 """
 
 import operator
@@ -31,7 +31,7 @@ COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "=": operator.eq, "!=": operator.ne, "<": operator.lt,
     "<=": operator.le, ">": operator.gt, ">=": operator.ge,
 }  # fmt: skip
-# How a filter begins, and no id or name does: `batch=16,seed=1` is the name of a run.
+# The start of a filter, unlike any id or name: `batch=16,seed=1` is the name of a run.
 FILTER = re.compile(
     rf"\s*(?:(?:{'|'.join(KINDS)})\.|(?:{'|'.join(ATTRIBUTES)})\s*(?:[=<>!]|[a-z]+\b))",
     re.IGNORECASE,
@@ -83,13 +83,13 @@ class Condition:
 
 @dataclass(frozen=True)
 class Filter:
-    """Conditions that all hold for the runs that are meant."""
+    """Conditions that a run must meet, all of them."""
 
     conditions: tuple[Condition, ...]
 
     @classmethod
     def parse(cls, text: str) -> "Filter":
-        """Read a filter. Raises `ValueError` naming what was not understood."""
+        """Read a filter. Raises `ValueError` naming the part that it cannot parse."""
         try:
             return cls(tuple(_conditions(_Tokens(text))))
         except ValueError as error:
@@ -125,7 +125,7 @@ class Filter:
 
 
 def _fields(run: Run, history: History) -> dict[str, Mapping[str, Any]]:
-    """What MLflow knows of a run, by kind and key; the settings with their types."""
+    """What MLflow knows about a run, by kind and key; settings keep their types."""
     last = history.epochs[-1]["metrics"] if history.epochs else {}
     data = history.create["dataset"]
     ids = [history.run, str(run.delivered().get("mlflow_id") or "")]
@@ -162,13 +162,13 @@ class _Tokens:
         return bool(self._tokens)
 
     def next(self) -> tuple[str, str]:
-        """The next token; raises `ValueError` at the end."""
+        """Remove and return the next token. Raises `ValueError` at the end."""
         if not self._tokens:
             raise ValueError("it ends too early")
         return self._tokens.pop(0)
 
     def take(self, *texts: str) -> bool:
-        """Whether the next token is one of these, which is taken then."""
+        """Remove the next token if it is one of these; return whether it was."""
         if self._tokens and self._tokens[0][1].upper() in texts:
             del self._tokens[0]
             return True
@@ -245,6 +245,6 @@ def _list(tokens: _Tokens) -> tuple[str, ...]:
 
 
 def _like(pattern: str) -> "re.Pattern[str]":
-    """SQL's pattern, where % is any text and _ any character."""
+    """The regular expression of an SQL pattern: % is any text, _ any character."""
     parts = [{"%": ".*", "_": "."}.get(each, re.escape(each)) for each in pattern]
     return re.compile("".join(parts), re.DOTALL)

@@ -1,4 +1,4 @@
-"""The folder of all runs, `outputs/runs`: creating, listing, finding and closing them."""
+"""Create, list, find and close the runs in `outputs/runs`."""
 
 import hashlib
 import logging
@@ -28,24 +28,24 @@ from harness.runfolder.status import RunStatus
 
 NAMED = 5  # ids in a message
 ALONE_S = 120.0  # a command needs a few ms for each new run
-_newest: dict[Path, int] = {}  # by outputs: the place of the newest run that this process knows
+_newest: dict[Path, int] = {}  # outputs -> the `order` of the newest run known to this process
 
 
 class Busy(ConfigError):
-    """Another command holds the lock of the runs for too long."""
+    """Another command has held the lock on the runs for too long."""
 
 
 class Ambiguous(ValueError):
-    """Several ids begin alike; the message names them."""
+    """Several ids start with the same prefix; the message names them."""
 
 
 @dataclass(frozen=True)
 class Identity:
     """A run's name and tags.
 
-    dataset: name, sha256, source, sizes of the parts; image_shape, the shape of an example even if
-    it is no image; dtype, of the inputs; classes, 0 for a regression, and class_names. code: the
-    source files of the user's modules that it uses.
+    dataset: name, sha256, source, and sizes of the parts; image_shape, the shape of an example even
+    if it is not an image; dtype of the inputs; classes, 0 for a regression, and class_names. code:
+    the source files of the user's modules that the run uses.
     """
 
     name: str
@@ -60,7 +60,7 @@ def runs_folder(outputs: Path) -> Path:
 
 
 def check_outputs(outputs: Path) -> None:
-    """Raise `ValueError` unless the folder is there."""
+    """Raise `ValueError` unless the folder exists."""
     if not outputs.is_dir():
         why = "is a file" if outputs.exists() else f"is missing in {Path.cwd()}"
         why = "is missing" if outputs.is_absolute() and not outputs.exists() else why
@@ -74,9 +74,9 @@ def open_run(outputs: Path, run_id: str, name: str = "") -> Run:
 
 @contextmanager
 def alone(outputs: Path) -> Iterator[None]:
-    """Hold the lock that lets one command at a time decide which runs there are and make others.
+    """Hold the lock under which one command at a time looks up runs and creates new ones.
 
-    Without it, two equal sweeps started at the same time would each make all runs. Raises `Busy`.
+    Without it, two equal sweeps started at the same time would each create all runs. Raises `Busy`.
     """
     runs_folder(outputs).mkdir(parents=True, exist_ok=True)
     path = runs_folder(outputs) / ".lock"
@@ -97,9 +97,9 @@ def new_id() -> str:
 
 
 def create(outputs: Path, config: Config, identity: Identity, schema: int = versions.SCHEMA) -> Run:
-    """Make a run folder with its frozen config and the first record of its journal.
+    """Create a run folder with its frozen config and the first record of its journal.
 
-    The folder appears whole or not at all. schema: its version, of the run that is reproduced.
+    The folder appears whole or not at all. schema: the schema version, which a reproduction keeps.
     """
     run_id = new_id()
     run = open_run(outputs, run_id)
@@ -140,9 +140,9 @@ def _copy_code(code: Sequence[Source], folder: Path) -> None:
 
 
 def scan(outputs: Path) -> tuple[list[Run], list[tuple[Path, str]]]:
-    """Every run whose journal names it, oldest first; the other run folders, each with the reason.
+    """Every run with a readable create record, oldest first; the other folders, each with a reason.
 
-    Of each journal only the create record is read. A folder that is being created is hidden: its
+    Only the create record of each journal is read. A folder that is being created is hidden: its
     name starts with a dot.
     """
     runs, broken = [], []
@@ -157,12 +157,12 @@ def scan(outputs: Path) -> tuple[list[Run], list[tuple[Path, str]]]:
 
 
 def all_runs(outputs: Path) -> list[Run]:
-    """Every run whose journal names it, oldest first; see `broken_runs` for the others."""
+    """Every run with a readable create record, oldest first; `broken_runs` has the others."""
     return scan(outputs)[0]
 
 
 def readable_runs(outputs: Path) -> list[Run]:
-    """Like `all_runs`; a warning names each of the others."""
+    """Like `all_runs`; a warning names each of the other folders."""
     runs, broken = scan(outputs)
     for _, problem in broken:
         logging.getLogger(__name__).warning("%s", problem)
@@ -170,25 +170,25 @@ def readable_runs(outputs: Path) -> list[Run]:
 
 
 def broken_runs(outputs: Path) -> list[tuple[Path, str]]:
-    """The run folders that no command can use, each with the reason, which names the file.
+    """The run folders that no command can use, each with a reason that names the file.
 
-    Their journal or config.yaml is missing, cannot be read, or was changed.
+    Their journal or config.yaml is missing, unreadable, or was changed.
     """
     runs, broken = scan(outputs)
     return broken + [(run.folder, problem) for run in runs if (problem := run.problem())]
 
 
 def order(run: Run) -> int:
-    """The place of a run among the others: the time of its creation, in ms.
+    """The sort key of a run: the time of its creation, in ms.
 
-    It is later than that of the runs that were there before, also when the clock was set back.
+    It is greater than that of every earlier run, even if the clock was set back.
     """
     create = run.create
     return int(create["order"] if "order" in create else create["ms"])
 
 
 def _next_order(outputs: Path) -> int:
-    """The place of a run that is created now."""
+    """The `order` of a run that is created now."""
     if outputs not in _newest:
         _newest[outputs] = max((order(run) for run in all_runs(outputs)), default=0)
     _newest[outputs] = max(time.time_ns() // 1_000_000, _newest[outputs] + 1)
@@ -225,13 +225,13 @@ def find(outputs: Path, prefix: str) -> Run:
 
 
 def named(ids: Sequence[str]) -> str:
-    """The first ids of several, and how many more there are."""
+    """The first few ids, and how many more there are."""
     more = f" and {len(ids) - NAMED} more" if len(ids) > NAMED else ""
     return f"{', '.join(ids[:NAMED])}{more}"
 
 
 def close_dead(outputs: Path) -> list[str]:
-    """Close every run of this host whose process died without an end record, as KILLED.
+    """Close as KILLED every run of this host whose process died without an end record.
 
     Returns their ids. Runs of other hosts are left alone: their processes cannot be seen from here.
     """

@@ -1,4 +1,4 @@
-"""The frozen `config.yaml` of a run folder, of any version of the schema."""
+"""Write and read the frozen `config.yaml` of a run folder, of any schema version."""
 
 import hashlib
 import re
@@ -13,12 +13,12 @@ from harness.runfolder.schema import Config
 
 
 def frozen_yaml(config: Config, schema: int = versions.SCHEMA) -> str:
-    """The frozen `config.yaml` of a run folder: also with the version of the schema."""
+    """The text of a frozen `config.yaml`: the schema version, then the configuration."""
     return f"{versions.KEY}: {schema}\n{to_yaml(config)}"
 
 
 def read_schema(path: Path) -> int:
-    """The version of the schema in a frozen `config.yaml` that `read_yaml` accepts."""
+    """The schema version in a frozen `config.yaml` that `read_yaml` accepts."""
     found = re.search(rf"^{versions.KEY}: (\d+)$", path.read_text(), re.MULTILINE)
     return int(found[1]) if found else 1
 
@@ -26,10 +26,10 @@ def read_schema(path: Path) -> int:
 def read_yaml(path: Path, sha256: str | None = None, *, to_train: bool = False) -> Config:
     """Read the frozen `config.yaml` of a run of any version.
 
-    sha256: of the file's bytes as they were frozen; None when that is not known. to_train: refuse
-    keys that this version does not know; else a warning names them. The file may hold keys that
-    contradict each other: an older version accepted them, and the run used them. Raises
-    `ConfigError` naming the file, also when it was changed.
+    sha256: the digest of the file's bytes as frozen; None if unknown. to_train: refuse keys that
+    this version does not know; otherwise a warning names them. The file can hold keys that
+    contradict each other, because an older version accepted them and the run used them. Raises
+    `ConfigError` naming the file, also if it was changed.
     """
     import yaml
 
@@ -49,7 +49,7 @@ def read_yaml(path: Path, sha256: str | None = None, *, to_train: bool = False) 
 
 
 def _loaded(text: str) -> Any:
-    """What YAML holds, by libyaml where PyYAML has it. Raises `YAMLError`, as in pure Python."""
+    """Parse YAML, with libyaml if available. Raises the `YAMLError` of the pure Python parser."""
     import yaml
 
     with suppress(AttributeError, yaml.YAMLError):
@@ -58,9 +58,10 @@ def _loaded(text: str) -> Any:
 
 
 def _unknown(content: dict[Any, Any]) -> tuple[str, ...]:
-    """What this version does not know of a frozen configuration, the keys first.
+    """The keys of a frozen configuration that this version does not know.
 
-    Removes the version of the schema. Raises `ConfigError`.
+    If it knows all keys, but the schema is newer, the result is the schema version. Removes that
+    version from `content`. Raises `ConfigError`.
     """
     schema = content.pop(versions.KEY, 1)
     if not isinstance(schema, int) or schema < 1:
@@ -71,7 +72,7 @@ def _unknown(content: dict[Any, Any]) -> tuple[str, ...]:
 
 
 def read_frozen(path: Path, sha256: str | None) -> bytes:
-    """The bytes of a frozen `config.yaml`, compared with their SHA-256 where it is known.
+    """Read a frozen `config.yaml` and compare its SHA-256, if known.
 
     Raises `ConfigError` naming the file.
     """

@@ -1,4 +1,4 @@
-"""Commands as a message tells the user to type them."""
+"""Commands that messages tell the user to type."""
 
 import shlex
 from collections.abc import Sequence

@@ -14,26 +14,26 @@ from harness.runfolder.journal import JournalError, Record, read_create, scan
 from harness.runfolder.status import RunStatus
 
 ARCHIVED = "archived"  # the tag of a run that is not listed
-USER = "user"  # who wrote a record of tags, if not the harness
-PAUSED = "paused by the search"  # why a job ended that a search may continue
-PAUSED_AFTER = "paused_after"  # the tag of a run that paused: after which epochs
+USER = "user"  # the author of a record of tags, if not the harness
+PAUSED = "paused by the search"  # the end reason of a job that a search can continue
+PAUSED_AFTER = "paused_after"  # the tag of a paused run: the epochs after which it paused
 PRUNED = "pruned"  # the tag of a run that its search ended early
 OF_ATTEMPT = ("error", PRUNED)  # tags that say how a training ended; the next start removes them
 
 
 @dataclass(frozen=True)
 class History:
-    """The state of a run by its journal.
+    """The state of a run according to its journal.
 
     `status` is CREATED before the first start, RUNNING while the last start has no end after it,
-    else FINISHED, FAILED or KILLED; DAMAGED when a record cannot be read, which `error` names.
+    else FINISHED, FAILED or KILLED; DAMAGED if a record cannot be read, which `error` names.
     `epochs` holds one record per epoch in order; `final` the metrics of the last record of that
     kind; `artifacts` the last record of each file by its path; `start` the last start record.
-    `user_tags`: those of `tags` that `harness tag` set.
-    `tags`: those that records set, or what they say of the last attempt, see `tags_of`.
-    `ended_ms`: of the end record, if the run has ended.
-    `store`: the address of another store that the run was bound for later (`local`: the one in
-    outputs). `unfinished`: the last end record that tells what a training took of the machine.
+    `user_tags`: the `tags` that `harness tag` set.
+    `tags`: the tags that records set or that describe the last attempt, see `tags_of`.
+    `ended_ms`: the time of the end record, if the run has ended.
+    `store`: the address of another store that the run was moved to later (`local`: the one in
+    outputs). `unfinished`: the last end record with the machine use of a session.
     `unknown`: what a newer version wrote and this one does not know.
     """
 
@@ -78,7 +78,7 @@ class History:
 
     @cached_property
     def params(self) -> dict[str, Any]:
-        """Every setting by its dotted key; those added since the run are as before."""
+        """Every setting by its dotted key; settings added since then match what the run did."""
         return versions.completed(self.create["params"])
 
     @property
@@ -88,7 +88,7 @@ class History:
 
     @property
     def how_pruned(self) -> str:
-        """See the function."""
+        """See the function `how_pruned`."""
         return how_pruned(self.status, self.error, self.tags)
 
     @property
@@ -97,7 +97,7 @@ class History:
         return list(self.create.get("code", []))
 
     def curve(self, key: str) -> list[float]:
-        """The values of one metric, epoch by epoch; empty where it was not recorded."""
+        """The recorded values of one metric, epoch by epoch."""
         return [e["metrics"][key] for e in self.epochs if key in e["metrics"]]
 
     @property
@@ -107,9 +107,9 @@ class History:
 
     @property
     def machine(self) -> dict[str, float] | None:
-        """What its trainings took of the machine in all, by the newest record that tells.
+        """The total machine use of its training sessions, from the newest record that has it.
 
-        None: there is no such record. Empty: unknown, as an earlier version wrote the record.
+        None: there is no such record. Empty: unknown, because an earlier version wrote the record.
         """
         telling = [*self.epochs[-1:], *([self.unfinished] if self.unfinished else [])]
         if not telling:
@@ -155,7 +155,7 @@ class History:
 
 
 def tags_of(record: Record) -> dict[str, str]:
-    """The tags that a record sets: its own, or what it says of an attempt to train."""
+    """The tags that a record sets: its own, or those that describe an attempt to train."""
     match record["kind"]:
         case "start":
             facts = {key: record[key] for key in ("host", "threads", "backend")}
@@ -175,9 +175,9 @@ def tags_of(record: Record) -> dict[str, str]:
 
 
 def how_pruned(status: RunStatus, error: str | None, tags: Mapping[str, str]) -> str:
-    """`paused` if the search of a run may continue it, or `pruned`; empty if it did neither.
+    """`paused` or `pruned` if the search of a run ended it so, else empty. A paused run can go on.
 
-    error: of its end record.
+    error: the text in its end record.
     """
     if status is not RunStatus.KILLED or tags.get(PRUNED) != "true":
         return ""
@@ -190,16 +190,16 @@ def begin(create: Record) -> History:
 
 
 def read_history(path: Path) -> History:
-    """Read a journal as a whole. A warning names what this version does not know in it.
+    """Read a whole journal. A warning names content that this version does not know.
 
-    Raises `JournalError` when its create record cannot be read; damage after it gives DAMAGED.
+    Raises `JournalError` if its create record cannot be read; damage after it gives DAMAGED.
     """
     history = begin(read_create(path))
     unknown: dict[str, None] = {}
     try:
         for record, _ in scan(path):
             if record["kind"] == "epoch" and _follows(history.epochs, record):
-                history.epochs.append(record)  # most records by far; list and tags are its own
+                history.epochs.append(record)  # most records; the list and tags are not shared
                 history.tags.update(tags_of(record))
             else:
                 history = history.then(record)

@@ -1,4 +1,4 @@
-"""Starting a module of the harness in another process.
+"""Start a module of the harness in another process.
 
 A command imports this module first, so it imports as little as possible.
 """
@@ -15,8 +15,8 @@ def _is_here() -> bool:
     return False
 
 
-# A console script does not search it. Its processes must not either: a file of the user's there,
-# such as types.py, or a package named harness, would be imported instead of the one of its name.
+# A console script does not search it, and its processes must not either: they would import a user's
+# file there, such as types.py, or a package named harness, in place of the real one.
 _SAFE = () if _is_here() else ("-P",)
 
 

@@ -2,18 +2,18 @@ r"""The journal of a run: an append-only file of checksummed records, the author
 
 One line is one record: the CRC-32 of the JSON text as eight hexadecimal digits, a space, the JSON
 text, a newline. Every record holds `n` (its number, from 0), `kind` and `ms` (Unix time in
-milliseconds). A record counts only when its line is complete: a tail torn by a crash is cut off by
-the next writer; the records before it are kept. Kinds, in the order in which they appear:
+milliseconds). A record counts only if its line is complete: the next writer cuts off a tail torn by
+a crash and keeps the records before it. Kinds, in the order in which they appear:
 
     create    run id, name, params, tags, experiment, data set        (written with the folder)
     start     host, pid and threads of the process that trains it     (again when resumed)
-    epoch     epoch number and its metrics, and what the run took of the machine so far
-    final     the metrics known once, at step = epochs
+    epoch     epoch number, its metrics, and the machine use of the run so far
+    final     the metrics with one value per run, at step = epochs
     artifact  a finished file: its path in the run folder, bytes and SHA-256
     tags      tags added later
     store     the address of another tracking store that gets the run from now on
     end       FINISHED, FAILED or KILLED, and the error               (the last one counts);
-              of a training that did not finish, what it took of the machine
+              if training did not finish, also its machine use
 """
 
 import errno
@@ -64,9 +64,9 @@ def encode(record: Record) -> bytes:
 def read(path: Path, offset: int = 0) -> tuple[list[Record], int, bool]:
     """Read the complete records from byte `offset` on.
 
-    Returns the records, the offset behind the last of them, and whether an incomplete tail follows.
-    Raises `JournalError` naming the file, the byte and the cause when a complete line is not the
-    next record.
+    Returns the records, the offset after the last one, and whether an incomplete tail follows.
+    Raises `JournalError` naming the file, the byte and the cause if a complete line is not the next
+    record.
     """
     with path.open("rb") as file:
         file.seek(offset)
@@ -78,7 +78,7 @@ def read(path: Path, offset: int = 0) -> tuple[list[Record], int, bool]:
 
 
 def scan(path: Path, offset: int = 0) -> Iterator[tuple[Record, int]]:
-    """Like `read`, but yields each record with its end offset, also those before any damage."""
+    """Like `read`, but yields each record with its end offset, including those before damage."""
     with path.open("rb") as file:
         file.seek(offset)
         content = file.read()
@@ -86,7 +86,7 @@ def scan(path: Path, offset: int = 0) -> Iterator[tuple[Record, int]]:
 
 
 def read_create(path: Path) -> Record:
-    """The create record, read alone. Raises `JournalError` when the first record is no such one."""
+    """Read only the create record. Raises `JournalError` if the first record is not one."""
     with path.open("rb") as file:
         line = file.readline()
     for record, _ in _split(line, path, 0):
@@ -110,7 +110,7 @@ def _split(content: bytes, path: Path, offset: int) -> Iterator[tuple[Record, in
 
 
 class Journal:
-    """The one writer of a run's journal; use it as a context manager.
+    """The only writer of a run's journal; use it as a context manager.
 
     Opening an existing journal verifies it and cuts off a torn tail. Each record is flushed and
     fsynced before `append` returns.
@@ -121,7 +121,7 @@ class Journal:
         self._process = os.getpid()
         self._next, self._end = 0, 0
         if path.exists():
-            read(path)  # damage is named before anything is opened for writing
+            read(path)  # raise on damage before opening anything for writing
         self._file = path.open("ab", buffering=0)
         self._settle()
 
@@ -129,8 +129,8 @@ class Journal:
         """Write one record durably and return it.
 
         Raises `JournalError` in a process that was forked from the writer.
-        Raises `OSError` when the disk refuses; what it took of the record is cut off again. Also
-        when the file was removed: its run ends then.
+        Raises `OSError` if the disk refuses, after cutting off what it took of the record, and if
+        the file was removed, which ends the run.
         """
         if os.getpid() != self._process:
             raise JournalError(f"{self.path}: a forked process must not write into it")
@@ -150,7 +150,7 @@ class Journal:
         return record
 
     def check_present(self) -> None:
-        """Raise `FileNotFoundError` when the file was removed while it was open."""
+        """Raise `FileNotFoundError` if the file was removed while it was open."""
         with suppress(FileNotFoundError, NotADirectoryError):
             if os.path.samestat(self.path.stat(), os.fstat(self._file.fileno())):
                 return

@@ -1,9 +1,8 @@
-"""What identifies a result: the key of a run and the id of a sweep.
+"""Compute what identifies a result: the key of a run and the id of a sweep.
 
-A run's key is the digest of everything that determines its result: the settings, the data, and
-the source of `data/`, `nn/` and `training/` without comments and docstrings. A sweep's id is the
-digest of the set of its runs' keys, so the same sweep has the same id however its command was
-written.
+A run's key is the digest of everything that determines its result: the settings, the data, and the
+source that trains it, without comments and docstrings. A sweep's id is the digest of the set of its
+runs' keys, so the same sweep has the same id however its command was written.
 """
 
 import hashlib
@@ -25,8 +24,8 @@ from harness.runfolder.schema import Config, ScratchConfig
 from harness.runfolder.status import RunStatus
 
 DETERMINING_SOURCE = ("data", "nn", "training")
-# Settings that change no result, only where it is stored and how fast it is computed; groups end
-# with a dot.
+# Settings that do not change a result, only where it is stored and how fast it is computed; groups
+# end with a dot.
 CIRCUMSTANCES = (
     "outputs", "threads", "dataset.dir", "dataset.file", "dataset.label", "tracking.",
     "checkpoint.",
@@ -35,7 +34,7 @@ Key = tuple[str, ...]
 
 
 def determines_result(key: str) -> bool:
-    """Whether a setting can change what a run results in."""
+    """Whether a setting can change the result of a run."""
     group = key.partition(".")[0] + "."
     return key not in CIRCUMSTANCES and group not in CIRCUMSTANCES
 
@@ -43,8 +42,8 @@ def determines_result(key: str) -> bool:
 def run_key(config: Config, data_digest: str, code: str = "") -> str:
     """The key of a run's result, 16 hexadecimal digits.
 
-    code: the digest of the user's modules that it uses, empty when there are none. The source of
-    the built-in trainer counts only where it trains.
+    code: the digest of the user's modules that it uses, empty if there are none. The source of the
+    built-in trainer counts only if that trainer trains the run.
     """
     content = subject(configuration.leaves(config), data_digest)
     if isinstance(config, ScratchConfig):
@@ -55,10 +54,10 @@ def run_key(config: Config, data_digest: str, code: str = "") -> str:
 
 
 def subject(params: Mapping[str, object], data_digest: object) -> dict[str, object]:
-    """What a run trains by whatever source: the settings that determine its result, and the data.
+    """What a run trains, without the source: the settings that determine its result, and the data.
 
-    params: every setting by its dotted key, as a run of any version has them. A setting that was
-    added later and is as before is left out, so that adding it changes no key.
+    params: every setting of a run of any version, by its dotted key. A setting that was added later
+    and has the value that means "as before" is left out, so adding it changes no key.
     """
     before = versions.before()
     settings = {
@@ -89,8 +88,8 @@ def is_source_changed() -> bool:
 def source_digest() -> str:
     """The digest of the source that determines results: `data/`, `nn/` and `training/`.
 
-    Of the syntax trees, so that an edit of comments, docstrings or layout changes no key. Spelling
-    them takes 0.25 s, so that the digest of the same bytes is kept in the user's cache.
+    It covers syntax trees, so edits of comments, docstrings or layout change no key. Converting
+    them to text takes 0.25 s, so the user's cache keeps the digest of the same bytes.
     """
     paths = [
         path for folder in DETERMINING_SOURCE for path in sorted((SOURCE / folder).rglob("*.py"))
@@ -108,7 +107,7 @@ def source_digest() -> str:
     trees = [syntax.spell(content).encode() for content in contents]
     digest = _sha256(itertools.chain(*zip(names, trees, strict=True)))
     if known is not None:
-        with suppress(OSError):  # it is computed again
+        with suppress(OSError):  # the next process computes it again
             write_text(known, digest)
     return digest
 
@@ -121,7 +120,7 @@ def _sha256(parts: Iterable[bytes]) -> str:
 
 
 def full_key(run_key: str, params: Mapping[str, object], also: Collection[str]) -> Key:
-    """A run key with the values of the settings `also`, which change no result."""
+    """A run key with the values of the settings `also`, which do not change the result."""
     return (run_key, *(str(params.get(name)) for name in also))
 
 
@@ -130,9 +129,9 @@ def runs_by_key(
 ) -> dict[Key, Run]:
     """The run to reuse for each key: the newest finished one, else the newest unfinished one.
 
-    A run that is being trained counts as unfinished; its lock refuses a second trainer. A run whose
-    journal is damaged is skipped with a warning. runs: oldest first; only the journals of those
-    with the run keys `wanted` are read. also: see `full_key`.
+    A run that is being trained counts as unfinished; its lock keeps out a second trainer. A run
+    whose journal is damaged is skipped with a warning. runs: oldest first; only journals of runs
+    whose key is in `wanted` are read. also: see `full_key`.
     """
     finished: dict[Key, Run] = {}
     unfinished: dict[Key, Run] = {}

@@ -1,4 +1,4 @@
-"""The kinds of parts: of each, its table, its keys, and what a part of the kind has."""
+"""The kinds of parts, each with its table, its keys, and the members that a part must have."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ Factory = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Key:
-    """A key of a part. meaning: empty when the annotation has none."""
+    """A key of a part. meaning: its help text; empty if the annotation has none."""
 
     name: str
     annotation: Any
@@ -31,11 +31,11 @@ class Key:
 class Kind:
     """A kind of parts.
 
-    table: MODULE:NAME of its table. meaning: of the key that names the part. before: the part that
-    runs without this key had. is_scalar: a part without options is spelled as its name. shared:
-    keys of the root that a part may take. arguments: the positional ones that a part is called
-    with. common: keys of every part of the kind, which are not the part's own. members: what a part
-    of the kind has.
+    table: MODULE:NAME of its table. meaning: the help text of the key that names the part. before:
+    the part that runs without this key had. is_scalar: a part without options is written as its
+    name. shared: root keys that a part can take. arguments: the positional arguments that a part is
+    called with. common: keys of every part of the kind, besides the part's own. members: the
+    attributes that a part must have.
     """
 
     name: str
@@ -114,11 +114,11 @@ DATASET = Kind("dataset", "harness.data.sources:SOURCES", "the data set; set by 
 
 
 def kind_of(name: str) -> Kind:
-    """The kind of this name; `dataset` is one whose built-in rows are no functions."""
+    """The kind with this name; the built-in rows of `dataset` are not functions."""
     return DATASET if name == DATASET.name else KINDS[name]
 
 
 def name_of(kind: str, content: Mapping[str, Any]) -> Any:
-    """The name of a part in a configuration, which may be no text; as before, where it has none."""
+    """The name of a part in a configuration, of any type; the kind's `before` if it has none."""
     node = content.get(kind, KINDS[kind].before)
     return node.get("name") if isinstance(node, Mapping) else node

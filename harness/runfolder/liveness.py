@@ -1,4 +1,4 @@
-"""Whether the process that trains a run is alive: its lock, its host, its pid and start time."""
+"""Tell whether the process that trains a run is alive, by lock, host, pid and start time."""
 
 import errno
 import os
@@ -17,13 +17,13 @@ CLOCK_S = 2.0  # start times count from the boot; setting the clock moves them
 
 
 class FolderLock(FileLock):
-    """A lock file in a folder that is there: a folder that was removed does not come back.
+    """A lock file that does not create its folder, so a removed folder stays removed.
 
-    `acquire` raises `FileNotFoundError` naming the folder when it is not there.
+    `acquire` raises `FileNotFoundError` naming the folder if it is missing.
     """
 
     def acquire(self, *arguments: Any, **named: Any) -> Any:
-        """As `FileLock.acquire`, which would make the folder."""
+        """Like `FileLock.acquire`, which would create the folder."""
         folder = Path(self.lock_file).parent
         if not folder.is_dir():
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
@@ -39,15 +39,15 @@ def lock(folder: Path, wait_s: float = 5.0) -> FileLock:
 
 
 def claim(folder: Path) -> FileLock:
-    """The lock of the command that has a job train a run; the system releases it with the command.
+    """The lock of a command whose job trains a run; the system releases it with the command.
 
-    It is held from before the job starts, until the job has ended or another command may go on.
+    The command holds it from before the job starts until another command can use the run.
     """
     return FolderLock(folder / ".claim.lock", timeout=0)
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether a process holds the run's lock; False when the folder was removed."""
+    """Whether a process holds the run's lock; False if the folder was removed."""
     try:
         with lock(folder, 0):
             return False
@@ -55,12 +55,12 @@ def is_locked(folder: Path) -> bool:
         return True
     except FileNotFoundError:
         return False
-    except OSError:  # this user may only read: look whether it is held
+    except OSError:  # this user can only read: test the lock without writing
         return _is_held(folder / ".lock")
 
 
 def _is_held(path: Path) -> bool:
-    """Whether another process holds a lock file that may not be written to from here."""
+    """Whether another process holds a lock file that this user cannot write to."""
     if os.name == "nt":
         return False
     import fcntl
@@ -70,7 +70,7 @@ def _is_held(path: Path) -> bool:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except OSError:  # it does not exist, or may not even be read
+    except OSError:  # it does not exist or cannot even be read
         return False
     return False
 
@@ -81,7 +81,7 @@ def this_process() -> dict[str, Any]:
 
 
 def is_running(start: Record) -> bool:
-    """Whether the process of a start record runs on this host; its pid may be reused."""
+    """Whether the process of a start record runs here; its start time reveals a reused pid."""
     if start["host"] != HOST or "process_started" not in start:
         return False
     try:
@@ -91,6 +91,6 @@ def is_running(start: Record) -> bool:
         started = process.create_time()
     except psutil.NoSuchProcess:
         return False
-    except psutil.AccessDenied:  # another user's, which this one may not look at
+    except psutil.AccessDenied:  # another user's process
         return True
     return bool(abs(started - start["process_started"]) < CLOCK_S)

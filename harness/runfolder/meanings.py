@@ -1,4 +1,4 @@
-"""Every key of a configuration: what it means, and what is wrong with a key or its value."""
+"""Explain the keys of a configuration, and what is wrong with a key or its value."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -16,8 +16,8 @@ from harness.runfolder.values import allowed, explain
 def meanings(chosen: Iterable[tuple[str, Part]] = ()) -> dict[str, str]:
     """Every dotted key and its meaning, in the order of the schema.
 
-    Of parts, the keys of the built-in ones and of those that are chosen. A key that several options
-    of a group have with different meanings gets all of them.
+    This includes the keys of the built-in parts and of the parts in `chosen`, with their kinds. A
+    key with different meanings in several parts of a kind gets all of them.
     """
     texts: dict[str, list[str]] = {}
     for key, _, text in _keys(chosen):
@@ -48,7 +48,7 @@ def _own_keys(kind: str, chosen: Iterable[tuple[str, Part]]) -> Iterator[tuple[s
 
 
 def problem(report: ValidationError, content: Mapping[str, Any]) -> str:
-    """The first error of pydantic's report about a configuration, as a line."""
+    """Describe in a line the first error of pydantic's report about a configuration."""
     error: Mapping[str, Any] = report.errors()[0]
     key = _key(error)
     if error["type"] == "unexpected_keyword_argument":

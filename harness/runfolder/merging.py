@@ -1,7 +1,7 @@
-"""Take in the runs and sweeps of other outputs: of another machine, or of a pack.
+"""Merge the runs and sweeps of another machine's outputs, or of a pack, into an outputs folder.
 
-Run ids are random, so those of two machines never collide. A run that is known already is not taken
-in again, so merging twice changes nothing. What is taken in appears whole or not at all.
+Run ids are random, so the ids of two machines never collide. A run that is already there is not
+merged again, so merging twice changes nothing. Everything appears whole or not at all.
 """
 
 import shutil
@@ -18,15 +18,15 @@ from harness.runfolder.plan import Plan, SweepJob, saved_plans, sweeps_folder
 from harness.runfolder.run import Run, within
 from harness.runfolder.target import LOCAL
 
-BEFORE = ".before"  # ends the name of a run folder whose newer state takes its place
+BEFORE = ".before"  # suffix of a run folder that a newer state replaces
 NOT_COPIED = shutil.ignore_patterns("*.lock", ".*")
 
 
 @dataclass
 class Merged:
-    """What was taken in. known: runs that were there already; refused: why others were not.
+    """What was merged. known: how many runs were already there; refused: why others were not.
 
-    left: those of the known ones that a killed merge did not deliver.
+    left: the known runs that a killed merge did not deliver.
     """
 
     runs: list[Run] = field(default_factory=list)
@@ -37,7 +37,7 @@ class Merged:
 
 
 def merge(outputs: Path, source: Path) -> Merged:
-    """Take in everything of the outputs folder `source`. Raises `ValueError` if it is none."""
+    """Merge everything in the outputs folder `source`. Raises `ValueError` if it is not one."""
     if not source.exists():
         raise ValueError(f"{source}: is missing; expected an outputs folder or a pack")
     if not runs_folder(source).is_dir():
@@ -68,7 +68,7 @@ def merge(outputs: Path, source: Path) -> Merged:
 
 
 def _removed(outputs: Path) -> dict[str, str]:
-    """The runs that were removed here, each with what can be done."""
+    """The runs that were removed here, each with advice on getting it back."""
     for_good = (
         "was removed here for good, by `harness gc`; merge it into another folder with --outputs, "
         f"or remove its line from {removed.place(outputs) / removed.GONE} first"
@@ -84,14 +84,14 @@ def _was_removed(outputs: Path, name: str) -> str:
 
 
 def _is_removed(outputs: Path, plan: Plan) -> bool:
-    """Whether a sweep was removed here, and only runs of it are left that other sweeps have too."""
+    """Whether a sweep was removed here, so only runs that other sweeps share are left."""
     kept, ours = (sweeps_folder(each) / f"{plan.id}.json"
                   for each in (removed.place(outputs), outputs))  # fmt: skip
     return kept.exists() and not ours.exists() and bool(plan.readable_runs(outputs))
 
 
 def _take(outputs: Path, run: Run, merged: Merged) -> None:
-    """Copy a run, or its newer state, unless something is against it."""
+    """Copy a run, or its newer state; if that is not possible, record why."""
     ours = open_run(outputs, run.id)
     if run.is_live():
         merged.refused.append(f"{run.id}: is being trained there at this moment")
@@ -114,7 +114,7 @@ def _take(outputs: Path, run: Run, merged: Merged) -> None:
 
 
 def _copy(run: Run, ours: Run) -> None:
-    """Copy a run folder; it appears whole, in place of an earlier state of it."""
+    """Copy a run folder; it appears whole and replaces an earlier state."""
     copy = _hidden_copy(run.folder, ours.folder)
     if run.delivered().get("store") == LOCAL:  # the other folder's own store
         (copy / delivered.FILE_NAME).unlink()
@@ -132,9 +132,9 @@ def _copy(run: Run, ours: Run) -> None:
 
 
 def put_back(outputs: Path) -> None:
-    """Put back each run that a merge, which was killed then, had put aside for its newer state.
+    """Put back each run that a killed merge had moved aside to make room for its newer state.
 
-    That state is still hidden. Where it is not, it took its place, and was removed since.
+    The newer state is still hidden. If it is not, it took the run's place and was removed since.
     """
     for before in runs_folder(outputs).glob(f".*{BEFORE}"):
         newer = before.with_name(before.name.removesuffix(BEFORE))
@@ -144,7 +144,7 @@ def put_back(outputs: Path) -> None:
 
 
 def _take_plan(outputs: Path, plan: Plan, saved_ns: int) -> bool:
-    """Write the plan of a sweep as both have it; returns whether anything of it is new here."""
+    """Merge the plan of a sweep into ours; return whether that changed anything here."""
     known = {each.id: (saved, each) for saved, each in saved_plans(outputs)}
     if plan.id not in known:
         if not plan.readable_runs(outputs):
@@ -170,7 +170,7 @@ def _take_plan(outputs: Path, plan: Plan, saved_ns: int) -> bool:
 
 
 def _take_report(outputs: Path, source: Path, plan: Plan) -> None:
-    """Copy the report of a sweep whose runs are all here, where it has none; it appears whole."""
+    """Copy the report of a sweep that has all its runs but no report here; it appears whole."""
     report, ours = (folder / removed.REPORTS / plan.id for folder in (source, outputs))
     is_whole = len(plan.readable_runs(outputs)) == len(plan.jobs)
     if not report.is_dir() or ours.exists() or not is_whole:
@@ -180,9 +180,9 @@ def _take_report(outputs: Path, source: Path, plan: Plan) -> None:
 
 
 def _hidden_copy(folder: Path, ours: Path) -> Path:
-    """A copy of a folder beside its place here, which can be written to whatever that one allows.
+    """Copy a folder to a hidden place beside `ours`, with write permission for the user.
 
-    What a killed merge left there is removed.
+    A copy that a killed merge left there is removed first.
     """
     copy = ours.with_name(f".{ours.name}")
     if copy.exists():
@@ -196,7 +196,7 @@ def _hidden_copy(folder: Path, ours: Path) -> Path:
 def joined(
     outputs: Path, ours: Sequence[SweepJob], theirs: Sequence[SweepJob]
 ) -> tuple[SweepJob, ...]:
-    """One job for each key: of two, the one whose run is finished, else ours."""
+    """One job for each key: of two, ours, unless only the run of theirs is finished."""
     by_key = {job.key: job for job in theirs}
     jobs = []
     for job in ours:

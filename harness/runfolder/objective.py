@@ -1,8 +1,8 @@
 """The objective: the metric by which epochs, runs, settings and trials are judged.
 
-The key `objective` is METRIC, of which lower values are better, or METRIC:max; METRIC:min says the
-former expressly, as a metric must whose name says the contrary. Runs of different objectives are
-never ranked together.
+The key `objective` is METRIC (lower values are better) or METRIC:max. METRIC:min says explicitly
+that lower is better; a metric whose name suggests otherwise needs it. Runs with different
+objectives are never ranked together.
 """
 
 import math
@@ -15,8 +15,8 @@ from harness.nn import metrics
 KEY, SMOOTHING = "objective", "label_smoothing"
 MAX, MIN = ":max", ":min"
 PARTS = {"val": "validation", "train": "training"}
-BUILT_IN = ("loss", "error")  # recorded of every part without being asked for
-EQUAL = 1e-9  # relative: the same fraction, computed in another way or as another mean
+BUILT_IN = ("loss", "error")  # always recorded for every part of the data
+EQUAL = 1e-9  # relative: allows for the same fraction computed in two ways
 # Names that end in "error" and are distances, not fractions.
 DISTANCES = ("squared", "absolute", "percentage", "max", "log")
 
@@ -25,7 +25,7 @@ DISTANCES = ("squared", "absolute", "percentage", "max", "log")
 class Objective:
     """A metric that is recorded at every epoch, such as `val/error`.
 
-    is_max: higher values are better. Its text is the value of the key `objective`.
+    is_max: higher values are better. Its `str` is the value of the key `objective`.
     """
 
     metric: str
@@ -33,7 +33,7 @@ class Objective:
 
     @classmethod
     def parse(cls, text: str) -> "Objective":
-        """The objective of the key's value. Raises `ValueError`, one line."""
+        """Parse the value of the key `objective`. Raises `ValueError`, one line."""
         metric, is_max = directed(text)
         part, slash, name = metric.partition("/")
         if not (part and slash and name) or set(metric) & set(" :"):
@@ -50,7 +50,7 @@ class Objective:
 
     @classmethod
     def of(cls, params: Mapping[str, Any]) -> "Objective":
-        """The objective of a recorded run by its settings.
+        """The objective in the settings of a recorded run.
 
         `DEFAULT` for a run of an earlier version, and for another program's run whose setting of
         this name means something else.
@@ -74,9 +74,9 @@ class Objective:
         return self.metric.partition("/")[2]
 
     def depends_on(self, key: str) -> bool:
-        """Whether a setting decides what the metric measures, so that its values are unequal.
+        """Whether a setting decides what the metric measures, which makes values incomparable.
 
-        Of a loss these are the loss and its options; label smoothing is in that of training only.
+        For a loss, these are the loss and its options, and for the training loss label smoothing.
         """
         is_loss = key.partition(".")[0] == "loss" or (key == SMOOTHING and self.part == "train")
         return self.name == "loss" and is_loss
@@ -112,27 +112,27 @@ class Objective:
         return PARTS.get(self.part, self.part)
 
     def heading(self, text: str) -> str:
-        """A title that begins with one in words, as it begins a line."""
+        """A title in words with a capital first letter, for the beginning of a line."""
         return text[:1].upper() + text[1:]
 
     @property
     def by_epoch(self) -> bool:
-        """Whether one epoch of a run is judged; else its last value counts, of another program."""
+        """Whether one epoch of a run is judged; else, for another program's run, its last value."""
         return True
 
     @property
     def tested(self) -> "Objective":
-        """How the values of the test metric are displayed, and which of them are better."""
+        """The objective that displays and orders the values of the test metric."""
         return self
 
     @property
     def is_tested_apart(self) -> bool:
-        """Whether the test metric is another one than that which ranks."""
+        """Whether the test metric differs from the metric that ranks."""
         return True
 
     @property
     def best_word(self) -> str:
-        """What the best value is among others: `lowest`."""
+        """The word for the best of several values: `lowest` or `highest`."""
         return "highest" if self.is_max else "lowest"
 
     @property
@@ -148,16 +148,16 @@ class Objective:
 
     @property
     def factor(self) -> int:
-        """What multiplies a value for display: 100 for a fraction, else 1."""
+        """The factor that scales a value for display: 100 for a fraction, else 1."""
         return 100 if self.is_fraction else 1
 
     @property
     def unit(self) -> str:
-        """`(%)` behind the label of an axis of a fraction, else nothing."""
+        """The suffix of an axis label: ` (%)` for a fraction, else empty."""
         return " (%)" if self.is_fraction else ""
 
     def format(self, value: float) -> str:
-        """A value as displayed: `1.97%`, or four significant digits of what is no fraction."""
+        """A value as displayed: `1.97%`, or four significant digits if not a fraction."""
         return f"{value:.2%}" if self.is_fraction else f"{value:.4g}"
 
     def number(self, value: float) -> str:
@@ -180,9 +180,9 @@ class Objective:
         return math.isclose(first, second, rel_tol=EQUAL)
 
     def check(self, *, is_validated: bool, names: Collection[str]) -> None:
-        """Raise `ValueError`, one line, if a training will not record it.
+        """Raise `ValueError`, one line, if a training run will not record it.
 
-        is_validated: whether the data has a validation part. names: of the metrics recorded of each
+        is_validated: whether the data has a validation part. names: the metrics recorded for each
         part. `DEFAULT` needs no validation: without it, the last epoch counts.
         """
         known = [f"{part}/{name}" for part in PARTS for name in dict.fromkeys(names)]
@@ -200,9 +200,9 @@ DEFAULT = Objective(metrics.VAL_ERROR)
 
 
 def directed(text: str) -> tuple[str, bool | None]:
-    """The metric of METRIC, METRIC:max or METRIC:min, and whether higher values are better.
+    """Split METRIC, METRIC:max or METRIC:min into the metric and whether higher values are better.
 
-    None if the text does not say so. What may be a metric, each caller knows.
+    The latter is None if the text does not say. Callers check the metric themselves.
     """
     for ending, is_max in ((MAX, True), (MIN, False)):
         if text.endswith(ending):
@@ -211,7 +211,7 @@ def directed(text: str) -> tuple[str, bool | None]:
 
 
 def check_direction(typed: str, *, option: str = "") -> None:
-    """Raise `ValueError`, one line, for a metric that is better when higher, without a direction.
+    """Raise `ValueError`, one line, if a higher-is-better metric is typed without a direction.
 
     typed: METRIC, METRIC:max or METRIC:min; option: what is typed before it.
     """
@@ -224,7 +224,7 @@ def check_direction(typed: str, *, option: str = "") -> None:
 
 
 def metric_names(parts: Iterable[str]) -> list[str]:
-    """The names of the metrics recorded of each part: the built-in ones and those of `metrics=`.
+    """The names of the metrics recorded for each part: the built-in ones and those in `metrics=`.
 
     parts: as typed; the name of `mine.parts:top2_error` is `top2_error`.
     """
@@ -232,5 +232,5 @@ def metric_names(parts: Iterable[str]) -> list[str]:
 
 
 def several(objectives: Iterable[Objective]) -> list[Objective]:
-    """The different objectives, in order."""
+    """The distinct objectives, in order."""
     return list(dict.fromkeys(objectives))

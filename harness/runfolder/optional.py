@@ -1,4 +1,4 @@
-"""What only describes or shows a run: when it fails, the run goes on without it."""
+"""Handle steps that only describe or show a run: if one fails, the run goes on without it."""
 
 import sys
 import threading
@@ -15,14 +15,14 @@ _warned: set[str] = set()
 
 
 def attempt(what: str, function: Callable[[], Result], otherwise: Result) -> Result:
-    """The result of a function; `otherwise` when it raises an exception.
+    """The result of a function, or `otherwise` if it raises an exception.
 
-    Only for what a result does not depend on: the user's name, the commit, the display, pictures,
-    the report. what: its name in the warning, which is printed once per process.
+    Use it only for things that no result depends on: the user's name, the commit, the display,
+    pictures, the report. what: its name in the warning, which is printed once per process.
     """
     try:
         return function()
-    except Exception as error:  # of any kind: no error of a description may end a run
+    except Exception as error:  # any kind: an error in a description must not end a run
         kind = type(error).__name__
         if isinstance(error, OSError) and error.filename is not None:
             warn(what, explained(error))
@@ -39,9 +39,9 @@ def warn(what: str, why: str) -> None:
 
 
 def preload(module: str) -> None:
-    """Import a module in another thread, while this one waits for something else.
+    """Import a module in another thread while this one waits for something else.
 
-    Matplotlib takes as long as a few epochs. Who needs the module reports the error.
+    Matplotlib takes as long as a few epochs. The code that needs the module reports an error.
     """
     threading.Thread(target=partial(_load, module), daemon=True).start()
 

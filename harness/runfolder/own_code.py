@@ -1,8 +1,8 @@
-"""The user's own modules: importing `mine.parts:Lion`, and the source files that it consists of.
+"""Import the user's own modules, such as `mine.parts:Lion`, and find their source files.
 
-Modules are found in the working directory, in the folders of a command's configurations, and
-wherever Python finds modules. A run records the digest of each file that its modules consist of,
-and a copy of it in `code/`, for the record: nothing is ever imported from there.
+Modules are found in the working directory, in a command's configuration folders, and wherever
+Python finds modules. A run records the digest of each source file of its modules and keeps a copy
+in `code/` for the record: nothing is ever imported from there.
 """
 
 import ast
@@ -27,8 +27,8 @@ from harness.runfolder.optional import warn
 
 PACKAGE = Path(__file__).resolve().parents[1]  # the harness itself
 FOLDER = "code"  # the copies in a run folder
-LONGEST = 1000  # characters of a message of the user's
-_first: dict[str, str] = {}  # the digest of each path when this process used it first
+LONGEST = 1000  # characters of a message from the user's code
+_first: dict[str, str] = {}  # path -> its digest when this process first used it
 _folders: contextvars.ContextVar[tuple[Path, ...]] = contextvars.ContextVar("own", default=())
 
 
@@ -55,7 +55,7 @@ class Source:
 
 
 def folders() -> tuple[Path, ...]:
-    """The folders of `searching`: those of `--config-dir` in a command."""
+    """The folders of `searching`; in a command, those of `--config-dir`."""
     return _folders.get()
 
 
@@ -71,7 +71,7 @@ def searching(folders: Iterable[str | Path]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def staying() -> Iterator[None]:
-    """Return to the working directory, which the user's code may leave: `outputs` is there."""
+    """Restore the working directory, where `outputs` is, after user code that may change it."""
     here = Path.cwd()
     try:
         yield
@@ -82,8 +82,8 @@ def staying() -> Iterator[None]:
 def load(name: str, key: str) -> Any:
     """Import what `MODULE:NAME` names.
 
-    key: the setting that it is the value of. Raises `OwnCodeError`, one line with the module's own
-    error and the line that raised it.
+    key: the setting whose value it is. Raises `OwnCodeError`, one line with the module's own error
+    and the line that raised it.
     """
     module_name, _, attribute = name.partition(":")
     if not _is_name(name):
@@ -120,10 +120,10 @@ def _is_name(name: str) -> bool:
 
 
 def candidates(module: str) -> str:
-    """What a module's name without `:NAME` may stand for: `mine.parts:Lion or mine.parts:swish`.
+    """What a module name without `:NAME` could mean: `mine.parts:Lion or mine.parts:swish`.
 
-    Empty where the folders that are searched first have no such module, or it defines nothing. It
-    is not imported.
+    Empty if the working directory and the configuration folders have no such module, or it defines
+    nothing. It is not imported.
     """
     for folder in [Path.cwd(), *_folders.get()]:
         base = folder.joinpath(*module.split("."))
@@ -143,12 +143,12 @@ def _defined(file: Path) -> list[str]:
 
 
 def shown(value: object) -> str:
-    """A value of the user's in a message: its `repr`, cut off, also where that fails."""
+    """A user's value for a message: its `repr`, cut off; a note if that fails."""
     return _safe(repr, value)
 
 
 def message(error: BaseException) -> str:
-    """The text of an exception, in one line, cut off, also where the user's `__str__` fails."""
+    """The text of an exception in one line, cut off; a note if the user's `__str__` fails."""
     return _safe(str, error)
 
 
@@ -163,9 +163,9 @@ def _safe(spell: Callable[[Any], str], value: object) -> str:
 def described(error: BaseException) -> str:
     """An exception in one line, with the place in the user's code that raised it."""
     if isinstance(error, OwnCodeError):
-        return str(error)  # which has the place
+        return str(error)  # it has the place
     text = message(error)
-    if isinstance(error, ImportError) and error.path:  # not the file of the other module as well
+    if isinstance(error, ImportError) and error.path:  # without the file of the other module
         text = text.removesuffix(f" ({error.path})")
     text = f"{type(error).__name__}: {text}" if text else type(error).__name__
     causes: list[BaseException] = [error]
@@ -177,7 +177,7 @@ def described(error: BaseException) -> str:
         for frame in traceback.extract_tb(each.__traceback__)
         if not frame.filename.startswith("<") and not _is_in(frame, PACKAGE)
     ]
-    # Not the library that the user's code calls, unless it is itself installed.
+    # Skip libraries that the user's code calls, unless that code is itself installed.
     own = [each for each in frames if not _is_in(each, *_installed())] or frames
     if isinstance(error, SyntaxError):
         return f"{text}"
@@ -189,11 +189,11 @@ def _is_in(frame: traceback.FrameSummary, *folders: Path) -> bool:
 
 
 def sources(names: Iterable[str]) -> list[Source]:
-    """The files of the modules that `MODULE:NAME` names, and of what these import beside them.
+    """The source files of the modules that `MODULE:NAME` names, and of their local imports.
 
-    Followed are the imports that the source states, as far as they lie under the same root, the
-    folder that Python searches, or else under another one of the user's; in an installed package
-    only those inside the package. Sorted by path. Raises `OwnCodeError`.
+    It follows import statements to files under the same root (the folder that Python searches) or
+    under another folder of the user's; in an installed package, only to files of that package.
+    Sorted by path. Raises `OwnCodeError`.
     """
     found: dict[Path, Source] = {}
     names = list(names)
@@ -214,9 +214,9 @@ def sources(names: Iterable[str]) -> list[Source]:
 
 
 def libraries(files: Iterable[Source]) -> list[str]:
-    """The top-level modules that own source files import and that are neither theirs nor Python's.
+    """The top-level modules that the user's files import, except their own and Python's.
 
-    Also those that a function imports when it is called.
+    This includes imports inside functions.
     """
     files = list(files)
     own = {each.path.partition("/")[0].removesuffix(".py") for each in files}
@@ -230,7 +230,7 @@ def libraries(files: Iterable[Source]) -> list[str]:
 
 
 def _find(module: str) -> Any:
-    """The specification of a module, None if there is none; the packages are not imported."""
+    """The specification of a module, or None; the packages around it are not imported."""
     found, path = None, None
     for name in itertools.accumulate(module.split("."), "{}.{}".format):
         try:
@@ -245,7 +245,7 @@ def _find(module: str) -> Any:
 
 
 def digest(files: Iterable[Source]) -> str:
-    """The digest of own source files, wherever they lie."""
+    """The digest of the user's source files, wherever they are."""
     total = hashlib.sha256()
     for each in files:
         total.update(f"{each.path}\0{each.syntax}\n".encode())
@@ -264,12 +264,12 @@ def use(
     *,
     quiet: bool = False,
 ) -> None:
-    """Make a run's modules importable, after comparing them with those it was frozen with.
+    """Make a run's modules importable after comparing them with those it was frozen with.
 
-    recorded: root, path and syntax of each file. A file is looked for in the working directory, in
-    the folders of configurations, and where it was. needed: the MODULE:NAME of what is going to be
-    imported, None for all. Raises `OwnCodeError`, one line, for a file that is missing or differs;
-    for one that nothing needed consists of, it is a warning, or nothing if `quiet`.
+    recorded: root, path and syntax of each file. A file is searched for in the working directory,
+    in the configuration folders, and where it was. needed: each MODULE:NAME that will be imported,
+    None for all. Raises `OwnCodeError`, one line, for a file that is missing or differs; a file
+    that is not needed causes only a warning, or nothing if `quiet`.
     """
     problems = {}
     for each in recorded:
@@ -292,17 +292,16 @@ def use(
 
 
 def what_differs(problem: str | OwnCodeError) -> str:
-    """The line of `use` without what to do about it."""
+    """The error message of `use` without the advice."""
     return str(problem).partition("; ")[0]
 
 
 def use_same(names: Iterable[str], recorded: Any, run: str) -> None:
-    """Make the modules of `MODULE:NAME` importable, if they are here as they were for a run.
+    """Make the modules of `MODULE:NAME` importable if they are as they were for a run.
 
-    For a network that comes from a store: recorded, the digest of each file by its path, is
-    compared, and decides nothing else. Modules are found in the working directory, in the folders
-    of configurations and on PYTHONPATH; no installed one is imported. run: its id. Raises
-    `OwnCodeError`, one line.
+    This is for a network from a store. recorded: the digest of each file by its path; it is only
+    compared. Modules are found in the working directory, in the configuration folders and on
+    PYTHONPATH; installed ones are not imported. run: its id. Raises `OwnCodeError`, one line.
     """
     names = list(names)
     if not names:
@@ -345,9 +344,9 @@ def use_same(names: Iterable[str], recorded: Any, run: str) -> None:
 
 
 def _another(file: Path, path: str, digest: str) -> str | None:
-    """What is wrong with a file where this process may have imported other source of its name.
+    """What is wrong if this process may have imported other source under a file's name, else None.
 
-    The file was changed meanwhile, or is in another folder. path: relative to its root.
+    The file was changed since, or is in another folder. path: relative to its root.
     """
     if _first.setdefault(path, digest) == digest:
         return None
@@ -361,7 +360,7 @@ def _files_of(names: Iterable[str]) -> set[str]:
 
 
 def _placed(each: Mapping[str, str]) -> str | None:
-    """Make a recorded file importable; what is wrong with it, None if it is as it was."""
+    """Make a recorded file importable; return what is wrong with it, None if unchanged."""
     roots = [Path.cwd(), *_folders.get(), Path(each["root"]), *map(Path, sys.path)]
     root = next((root for root in roots if (root / each["path"]).is_file()), None)
     if root is None:
@@ -382,7 +381,7 @@ def _placed(each: Mapping[str, str]) -> str | None:
 
 
 def _follow(file: Path, root: Path, package: Path, found: dict[Path, Source]) -> None:
-    """Add a source file and what it imports from the same root, or another one of the user's."""
+    """Add a source file and its imports from the same root or another folder of the user's."""
     if file in found or PACKAGE in file.resolve().parents:
         return
     found[file] = Source(str(root), file.relative_to(root).as_posix(), _syntax_of(file))
@@ -400,7 +399,7 @@ def _follow(file: Path, root: Path, package: Path, found: dict[Path, Source]) ->
 
 
 def _imports(file: Path, root: Path) -> Iterator[str]:
-    """The modules that a source file may import by statements, and the packages around them."""
+    """The modules that import statements of a source file may name, and their packages."""
     tree = ast.parse(file.read_bytes())
     here = list(file.relative_to(root).parent.parts)
     for node in ast.walk(tree):
@@ -438,7 +437,7 @@ def _searched(*more: Path) -> str:
 def _extend_path() -> None:
     """Put the working directory and the other folders on Python's search path.
 
-    They stay there: modules may import others later.
+    They stay there, because modules can import others later.
     """
     for folder in reversed([Path.cwd(), *_folders.get()]):
         if str(folder) not in sys.path and not (folder == Path.cwd() and "" in sys.path):

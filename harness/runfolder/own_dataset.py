@@ -1,9 +1,9 @@
-"""Data sets that a function of the user's makes: `dataset=mine.data:spirals dataset.noise=0.1`.
+"""Data sets that a user's function makes: `dataset=mine.data:spirals dataset.noise=0.1`.
 
-The function returns arrays by name, as an .npz file of `dataset=arrays` has them: x_train, y_train,
-x_test, y_test, and if there are some x_val, y_val and classes. A command calls it once, because
-what it reads may have changed since the last one. Checking a configuration writes nothing; freezing
-writes the arrays into the cache, by the digest of their content.
+The function returns arrays by name, like an .npz file of `dataset=arrays`: x_train, y_train,
+x_test, y_test, and optionally x_val, y_val and classes. Each command calls it once, because what it
+reads may have changed since the last command. Checking a configuration writes nothing; freezing one
+writes the arrays into the cache under the digest of their content.
 """
 
 import dataclasses
@@ -36,8 +36,8 @@ _made: dict[str, "Made"] = {}  # of this process, by name, keys and source
 class Made:
     """What the function returned, with checked headers.
 
-    arrays: by name; empty once they are in the cache. sizes: of the data set. names: of the
-    classes, None for none.
+    arrays: by name; empty once they are in the cache. sizes: the sizes of the data set. names: the
+    class names, or None.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Made:
 
     @cached_property
     def digest(self) -> str:
-        """The digest of the data set, as extracting it gives. Raises `PartError`."""
+        """The digest that extracting the data set gives. Raises `PartError`."""
         try:
             return arrays.digest(*arrays.prepared(self.arrays, self.names))
         except ValueError as error:
@@ -55,13 +55,13 @@ class Made:
 
     @property
     def file(self) -> str:
-        """The name of its file in the cache: with other names of classes, it is another."""
+        """The name of its file in the cache, which depends on the arrays and the class names."""
         text = json.dumps([self.digest, self.names])
         return f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.npz"
 
 
 def check_keys(name: str) -> None:
-    """Raise `PartError` for a keyword of the function that is a key of every data set."""
+    """Raise `PartError` if a keyword of the function is a key of every data set."""
     for key in parts.keys(DATASET.name, name):
         if key.name in FIELDS:
             raise PartError(
@@ -78,17 +78,17 @@ def measure(settings: DatasetConfig) -> Sizes:
 
 
 def known_digest(settings: DatasetConfig, cache: Path) -> str | None:
-    """The digest of a data set, None when only extracting it tells; writes nothing."""
+    """The digest of a data set, None if it must be extracted first; writes nothing."""
     if settings.is_own:
         return _of(settings).digest
     return extraction.known_digest(settings.name, settings.place, cache)
 
 
 def load(settings: DatasetConfig, cache: Path, digest: str | None = None) -> "Dataset":
-    """Extract a data set into the cache, or make it, unless it is there; open and divide it.
+    """Extract or make a data set in the cache, unless it is there; open and split it.
 
-    digest: of the data set that it must be, None for what there is now. Raises `ValueError`, also
-    when the data set has changed since.
+    digest: the digest that the data set must have; None accepts it as it is now. Raises
+    `ValueError`, also if the data set has changed since.
     """
     from harness.data.dataset import open_dataset
 
@@ -102,8 +102,8 @@ def load(settings: DatasetConfig, cache: Path, digest: str | None = None) -> "Da
 def _located(settings: DatasetConfig, cache: Path) -> tuple[str, str | None]:
     """The format of a data set and where its files are, for the functions of `harness.data`.
 
-    The arrays of the user's function are written into the cache. Raises `PartError`, or
-    `OwnCodeError`, when that fails.
+    Writes the arrays of a user's function into the cache. Raises `PartError` or `OwnCodeError` if
+    that fails.
     """
     if not settings.is_own:
         return settings.name, settings.place
@@ -123,15 +123,15 @@ def _located(settings: DatasetConfig, cache: Path) -> tuple[str, str | None]:
 
 
 def _restore(digest: str, settings: DatasetConfig, cache: Path) -> None:
-    """Extract a data set again, or make it again, unless it is in the cache undamaged.
+    """Extract or make a data set again, unless the cache has it undamaged.
 
-    Raises `ValueError` when it cannot be, or has changed since.
+    Raises `ValueError` if that fails or the data set has changed since.
     """
     if settings.is_own:
         problem = integrity.check(cache / digest)
         if problem is None:
             return
-        _made.clear()  # what the function reads may have been put back since
+        _made.clear()  # what the function reads may have been restored since
         found = _of(settings).digest
         if found != digest:
             raise ValueError(
@@ -143,7 +143,7 @@ def _restore(digest: str, settings: DatasetConfig, cache: Path) -> None:
 
 
 def _of(settings: DatasetConfig) -> Made:
-    """What the function returns, called once. Raises `PartError`, or `OwnCodeError`."""
+    """The result of the function, called once. Raises `PartError` or `OwnCodeError`."""
     code = own_code.digest(own_code.sources([settings.name]))
     key = own_code.key_of(settings.name, dict(settings.options), code)
     if key not in _made:

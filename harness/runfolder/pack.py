@@ -1,9 +1,9 @@
-"""A pack: runs in one zip file, with which another machine has all that is known of them.
+"""A pack: one zip file with everything that is known about some runs, for another machine.
 
     pack.json    runs/<run id>/    sweeps/<id>.json    reports/<id>/
 
-`pack.json` names every file with its SHA-256. A pack is laid out as outputs are, so `merge` takes
-it in. Checkpoints that finished runs do not need, locks and the state of deliveries stay behind.
+`pack.json` names every file with its SHA-256. A pack is laid out like an outputs folder, so `merge`
+can read it. It leaves out locks, delivery states, and checkpoints that finished runs do not need.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ FORMAT, VERSION = "harness pack", 1
 
 @dataclass(frozen=True)
 class Packed:
-    """What was packed. size: in bytes; refused: why other runs were not, one line each."""
+    """The result. size: in bytes; refused: why other runs were not packed, one line each."""
 
     runs: list[Run]
     size: int
@@ -40,12 +40,12 @@ class Packed:
 def write(
     path: Path, outputs: Path, runs: Sequence[Run], harness_version: str, *, of: Sequence[Plan] = ()
 ) -> Packed:
-    """Write a pack of those of these runs that are whole, and of the sweeps that have any of them.
+    """Write a pack of the undamaged ones among these runs, and of the sweeps that contain them.
 
-    of: the sweeps whose runs these are; of other sweeps, only those that have no further runs are
-    packed then, as the rest would be incomplete where the pack is merged. Every record and every
-    recorded file of a run is verified first. Without a whole run nothing is written. Raises
-    `ValueError` if one of them is being trained.
+    of: the sweeps whose runs these are; if given, other sweeps are packed only if all their runs
+    are here, because they would be incomplete after a merge. Every record and every recorded file
+    of a run is verified first. If no run is undamaged, nothing is written. Raises `ValueError` if a
+    run is being trained.
     """
     if live := [run.id for run in runs if run.is_live()]:
         raise ValueError(f"{live[0]} is being trained at this moment; pack it when it is done")
@@ -84,10 +84,9 @@ def _write(
 
 @contextmanager
 def opened(path: Path) -> Iterator[Path]:
-    """The content of a pack as a folder, until the block ends.
+    """Extract a pack into a temporary folder, which exists until the block ends.
 
-    Raises `ValueError` for what is no pack, and for one that is damaged or that names files outside
-    of it.
+    Raises `ValueError` for a file that is not a pack, is damaged, or names files outside of it.
     """
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

@@ -1,10 +1,10 @@
-"""Parts: what a configuration names, from the tables of the harness or from the user's modules.
+"""Find and check the parts that a configuration names: built-in ones and the user's own.
 
-`optimizer=adam` is a row of `OPTIMIZERS`; `optimizer=mine.parts:Lion` is imported. Either is called
-with the positional arguments of its kind, which the Protocol in the module of the kind documents,
-and with keywords: all further arguments, with their annotations and defaults, are its keys, such as
-`optimizer.beta1`. One named like one of the kind's shared keys gets the value of that key of the
-root (`weight_decay`).
+`optimizer=adam` is a row of `OPTIMIZERS`; `optimizer=mine.parts:Lion` is imported. Both are called
+with the positional arguments of the kind (see the Protocol in its module) and with keywords. All
+other arguments, with their annotations and defaults, are the keys of the part, such as
+`optimizer.beta1`. An argument named like one of the kind's shared keys gets the value of that root
+key (`weight_decay`).
 """
 
 import dataclasses
@@ -31,9 +31,9 @@ class PartError(ValueError):
 
 @dataclass(frozen=True)
 class Part:
-    """A part as a configuration has it.
+    """A part in a configuration.
 
-    name: a row of the kind's table, or MODULE:NAME. options: its keys and the common ones, by name.
+    name: a row of the kind's table, or MODULE:NAME. options: values of its own and the common keys.
     """
 
     name: str
@@ -41,12 +41,12 @@ class Part:
 
     @property
     def is_own(self) -> bool:
-        """Whether it is the user's."""
+        """Whether it is the user's own."""
         return ":" in self.name
 
 
 def factory(kind: str, name: str) -> Factory:
-    """What makes a part. Raises `PartError`, or `OwnCodeError` for the user's module."""
+    """The callable that makes a part. Raises `PartError`, or `OwnCodeError` for user code."""
     key = f"{kind}={name}"
     if ":" in name:
         loaded = own_code.load(name, kind)
@@ -63,18 +63,18 @@ def factory(kind: str, name: str) -> Factory:
 
 
 def keys(kind: str, name: str) -> list[Key]:
-    """The keys of a part, the common ones of its kind first. Raises as `factory`."""
+    """The keys of a part, the common ones of its kind first. Raises like `factory`."""
     own = [key for key in _arguments(kind, name) if key.name not in kind_of(kind).shared]
     return [*kind_of(kind).common, *own]
 
 
 def shared_keys(kind: str, name: str) -> list[Key]:
-    """The keys of the root that a part takes, with the part's defaults. Raises as `factory`."""
+    """The root keys that a part takes, with the part's defaults. Raises like `factory`."""
     return [key for key in _arguments(kind, name) if key.name in kind_of(kind).shared]
 
 
 def metrics(names: Iterable[str]) -> dict[str, Factory]:
-    """Further metrics by name: rows of `METRICS`, or functions of the user's modules.
+    """The metrics of `metrics=` by name: rows of `METRICS` or the user's functions.
 
     Raises `PartError`, or `OwnCodeError`.
     """
@@ -93,7 +93,7 @@ def metrics(names: Iterable[str]) -> dict[str, Factory]:
             raise PartError(f"metrics=[{name}]: expected a function, found {function!r}")
         if ":" in name:
             signature = None
-            with suppress(TypeError, ValueError):  # of what has none
+            with suppress(TypeError, ValueError):  # it has no signature
                 signature = inspect.signature(function)
             if signature is not None:
                 _check_positional(f"metrics=[{name}]", signature, ("probabilities", "labels"))
@@ -104,7 +104,7 @@ def metrics(names: Iterable[str]) -> dict[str, Factory]:
 
 
 def check(kind: str, content: Any) -> Part:
-    """The part of a node of a configuration, its options complete and valid.
+    """The part of a configuration node, with all options, validated.
 
     content: a name, or a mapping of `name` and options. Raises `PartError` for the first problem.
     """
@@ -134,18 +134,18 @@ def check(kind: str, content: Any) -> Part:
 
 
 def _valid(kind: str, key: Key, value: Any) -> Any:
-    """The value of a key, as its annotation has it. Raises `PartError`."""
+    """The value of a key, converted by its annotation. Raises `PartError`."""
     try:
         valid = key.adapter.validate_python(value)
     except ValidationError as error:
         expected, problem = allowed(key.annotation), error.errors()[0]
         raise PartError(explain(f"{kind}.{key.name}", value, problem, expected)) from None
-    return list(valid) if isinstance(valid, tuple) else valid  # as a file has it
+    return list(valid) if isinstance(valid, tuple) else valid  # as in a YAML file
 
 
 @cache
 def _arguments(kind: str, name: str) -> tuple[Key, ...]:
-    """The arguments of a part after the positional ones of its kind. Raises as `factory`."""
+    """The arguments of a part after the positional ones of its kind. Raises like `factory`."""
     made_by = factory(kind, name)
     if kind == "trainer":
         return _settings(name, made_by)
@@ -180,7 +180,7 @@ def _arguments(kind: str, name: str) -> tuple[Key, ...]:
 
 
 def _check_positional(place: str, signature: inspect.Signature, expected: Sequence[str]) -> None:
-    """Raise `PartError` when a part cannot be called with the positional arguments of its kind."""
+    """Raise `PartError` if a part cannot be called with these positional arguments."""
     given = [
         each
         for each in signature.parameters.values()
@@ -242,7 +242,7 @@ def settings_class(name: str, function: Factory) -> Any:
 
 
 def _key(kind: str, part: str, argument: str, annotation: Any, default: Any) -> Key:
-    """The key that an argument is. Raises `PartError` for what no configuration can hold."""
+    """Make the key of an argument. Raises `PartError` if no configuration can hold its values."""
     if argument == "name":
         raise PartError(f"{kind}={part}: 'name' cannot be a key, it names the part; rename it")
     if argument not in kind_of(kind).shared and not allowed(annotation):

@@ -1,4 +1,4 @@
-"""A sweep on disk: its jobs and the command that asked for them, `outputs/sweeps/<id>.json`."""
+"""A sweep on disk, `outputs/sweeps/<id>.json`: its jobs and the command that started it."""
 
 import hashlib
 import json
@@ -15,10 +15,10 @@ from harness.runfolder.folder import Ambiguous, alone, named, open_run
 from harness.runfolder.hint import hint
 from harness.runfolder.run import Run
 
-# As they are typed.
+# As typed.
 SEARCH, RACE, SLURM = "hydra/sweeper=optuna", "until=", "hydra/launcher=slurm"
-DECIDED = "decided after"  # what the verdict of until=decided begins with if one setting is left
-NO_SEED, ENDED = "allows no further seed", "ended the search"  # what a verdict says of a limit
+DECIDED = "decided after"  # start of the verdict of until=decided if one setting is left
+NO_SEED, ENDED = "allows no further seed", "ended the search"  # a verdict's words for a limit
 AFTERWARDS = (
     "Seeds were added by results: p values of tests with a fixed number of seeds are too small"
 )
@@ -28,8 +28,8 @@ AFTERWARDS = (
 class SweepJob:
     """One job of a sweep: its run id, its name, and the swept keys with their values as typed.
 
-    other_source: what is known of the source that trained the run, when it is not the source of
-    the command, which accepted it; empty otherwise.
+    other_source: what is known about the source that trained the run, if the command accepted a
+    run from other source than its own; empty otherwise.
     """
 
     run: str
@@ -43,11 +43,11 @@ class SweepJob:
 class Plan:
     """A sweep. overrides: the command's arguments; jobs: in the command's order.
 
-    replaced: ids of runs that were of the sweep, until others took their places. about: what was
-    said of it. verdict: what a sweep with `until=decided` decided; empty of others, and before.
-    is_archived: whether it was put aside. costs: what its settings are compared by beside the
-    objective, as typed. config_dir: of a search, the folder of `--config-dir`; empty of others.
-    ended: beside a verdict, the runs of the settings that cannot be the best.
+    replaced: ids of runs that belonged to the sweep until others took their places. about: its
+    name, note and question. verdict: what a sweep with `until=decided` decided; empty before that
+    and for other sweeps. is_archived: whether it was archived. costs: what its settings are
+    compared by besides the objective, as typed. config_dir: the folder of `--config-dir` if it is a
+    search, else empty. ended: with a verdict, the runs of the settings that cannot be the best.
     """
 
     id: str
@@ -68,19 +68,19 @@ class Plan:
 
     @property
     def names(self) -> dict[str, str]:
-        """The name of each job by its run, which may have another from an earlier command."""
+        """Run id -> name of the job; the run can have another name from an earlier command."""
         return {job.run: job.name for job in self.jobs}
 
     @property
     def is_search(self) -> bool:
-        """Whether it is a search, whose jobs are those of its trials."""
+        """Whether it is a search; its jobs are its trials."""
         return self._has(SEARCH)
 
     @property
     def is_raced(self) -> bool:
-        """Whether its settings get their seeds by results, so that some have fewer than others.
+        """Whether results decide how many seeds each setting gets.
 
-        Those of a search with several objectives get all.
+        In a search with several objectives, every setting gets all seeds.
         """
         return (self.is_search and not self.costs) or self._has(RACE)
 
@@ -90,20 +90,20 @@ class Plan:
         return self._has(SLURM)
 
     def _has(self, typed: str) -> bool:
-        """Whether an override begins so, with Hydra's quotes or without."""
+        """Whether an override starts with this text, with or without Hydra's quotes."""
         plain = (word.replace("'", "").replace('"', "") for word in self.overrides)
         return any(word.lstrip("+").startswith(typed) for word in plain)
 
     @property
     def is_limited(self) -> bool:
-        """Whether a limit ended it, so that there would have been more jobs."""
+        """Whether a limit ended it before it had all its jobs."""
         return NO_SEED in self.verdict or ENDED in self.verdict
 
     def save(self, outputs: Path, saved_ns: int | None = None) -> None:
-        """Write the plan atomically, with the time: the one saved last is the newest.
+        """Write the plan atomically with the time, by which plans are ordered.
 
-        The time is later than that of every other plan, also when the clock was set back. saved_ns:
-        the time of before, of a plan that stays where it is among the others.
+        The time is later than that of every other plan, even if the clock was set back. saved_ns:
+        the earlier time of a plan that keeps its place in the order.
         """
         if saved_ns is None:
             newest = max((each for each, _ in saved_plans(outputs)), default=0)
@@ -114,24 +114,24 @@ class Plan:
         write_text(sweeps_folder(outputs) / f"{self.id}.json", text)
 
     def runs(self, outputs: Path) -> list[Run]:
-        """The runs of the jobs, in order, by their names here; one may have been removed since."""
+        """The runs of the jobs, in order, with the jobs' names; some may be removed since."""
         return [open_run(outputs, job.run, job.name) for job in self.jobs]
 
     def replaced_runs(self, outputs: Path) -> list[Run]:
-        """The replaced runs that are still there."""
+        """The replaced runs that still exist."""
         runs = (open_run(outputs, each) for each in self.replaced)
         return [run for run in runs if run.is_readable()]
 
     def readable_runs(self, outputs: Path) -> list[Run]:
-        """The runs of the jobs whose journals name them, in order."""
+        """The runs of the jobs that have a readable create record, in order."""
         return [run for run in self.runs(outputs) if run.is_readable()]
 
 
 def change(outputs: Path, sweep_id: str, to: Callable[[Plan], Plan]) -> Plan:
-    """Change a plan, which stays where it is among the others; returns what it is now.
+    """Change a plan, which keeps its place in the order; return the new plan.
 
-    One command at a time: what another one changed meanwhile is kept. Raises `ValueError` if the
-    plan is gone.
+    A lock lets one command at a time do this, so changes of other commands are kept. Raises
+    `ValueError` if the plan is gone.
     """
     with alone(outputs):
         saved_ns, plan = _saved(outputs, sweep_id)
@@ -146,7 +146,7 @@ def sweeps_folder(outputs: Path) -> Path:
 
 
 def load_plan(outputs: Path, sweep_id: str) -> Plan:
-    """Read a plan. Raises `ValueError` when there is none with this id, or it is damaged."""
+    """Read a plan. Raises `ValueError` if there is none with this id or it is damaged."""
     return _saved(outputs, sweep_id)[1]
 
 
@@ -163,7 +163,7 @@ def _saved(outputs: Path, sweep_id: str) -> tuple[int, Plan]:
 def find_plan(outputs: Path, prefix: str) -> Plan:
     """The plan of the sweep whose id starts with `prefix`.
 
-    Raises `ValueError` for no match, `Ambiguous` for several, and when it is damaged.
+    Raises `ValueError` for no match or a damaged plan, `Ambiguous` for several matches.
     """
     ids = sorted(path.stem for path in sweeps_folder(outputs).glob("*.json"))
     matches = [each for each in ids if prefix and each.startswith(prefix)]
@@ -173,9 +173,9 @@ def find_plan(outputs: Path, prefix: str) -> Plan:
 
 
 def all_plans(outputs: Path) -> list[Plan]:
-    """All plans, in the order in which they were saved. (Copying may change the files' times.)
+    """All plans, in the order in which they were saved. (Copying can change the files' times.)
 
-    A warning names each that is damaged.
+    A warning names each damaged plan.
     """
     return [
         plan for _, plan in sorted(saved_plans(outputs), key=lambda each: (each[0], each[1].id))

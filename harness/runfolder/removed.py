@@ -1,4 +1,4 @@
-"""Runs and sweeps that were removed: in `outputs/removed`, until `harness gc`.
+"""Removed runs and sweeps, which stay in `outputs/removed` until `harness gc`.
 
     outputs/removed/runs/<run id>/    sweeps/<id>.json    reports/<id>/    gone.jsonl
 
@@ -23,12 +23,12 @@ HALF_GONE = ".gone-"  # prefix of the folder of a run that `gc` is removing
 
 
 def place(outputs: Path) -> Path:
-    """The folder of what was removed; it is laid out as `outputs` is."""
+    """The folder of removed runs and sweeps; it is laid out like `outputs`."""
     return outputs / "removed"
 
 
 def named(outputs: Path, prefix: str) -> str | None:
-    """The removed run or sweep whose id starts so, such as `run 3f2a91-...`; None without one."""
+    """The removed run or sweep with this id prefix, such as `run 3f2a91-...`, or None."""
     removed = place(outputs)
     for kind, parent in (("run", runs_folder(removed)), ("sweep", sweeps_folder(removed))):
         names = sorted(path.name.removesuffix(".json") for path in parent.glob("*"))
@@ -39,10 +39,10 @@ def named(outputs: Path, prefix: str) -> str | None:
 
 
 def check_vacant(target: Path, runs: Iterable[Run], plans: Iterable[Plan]) -> None:
-    """Raise `ValueError` if `target` has one of the runs, or of the sweeps, already.
+    """Raise `ValueError` if `target` already has one of the runs or sweeps.
 
-    A sweep that was removed has the same id when its command makes it again: neither may take the
-    place of the other.
+    If its command makes a removed sweep again, both have the same id, and neither may replace the
+    other.
     """
     if sweeps := [p.id for p in plans if (sweeps_folder(target) / f"{p.id}.json").exists()]:
         raise ValueError(
@@ -55,7 +55,7 @@ def check_vacant(target: Path, runs: Iterable[Run], plans: Iterable[Plan]) -> No
 
 
 def remove(outputs: Path, runs: Iterable[Run], plans: Iterable[Plan]) -> None:
-    """Move runs out of the way, and sweeps with their reports; none may be live."""
+    """Move runs, and sweeps with their reports, to `outputs/removed`; no run may be live."""
     for run in runs:
         _move(run.folder, runs_folder(place(outputs)))
     for plan in plans:
@@ -63,10 +63,10 @@ def remove(outputs: Path, runs: Iterable[Run], plans: Iterable[Plan]) -> None:
 
 
 def restore(outputs: Path, runs: Iterable[Run], plans: Iterable[Plan]) -> None:
-    """Move removed runs, and sweeps, back.
+    """Move removed runs and sweeps back.
 
-    A sweep moves after its runs, here and in `remove`: the command that was killed in between is
-    finished by the same one, for which the sweep still means its runs.
+    Here and in `remove`, a sweep moves after its runs: repeating a command that was killed in
+    between finishes it, because the sweep still names its runs.
     """
     for run in runs:
         _move(run.folder, runs_folder(outputs))
@@ -75,7 +75,7 @@ def restore(outputs: Path, runs: Iterable[Run], plans: Iterable[Plan]) -> None:
 
 
 def erase(outputs: Path, run: Run) -> None:
-    """Remove a removed run for good, and note that it is gone."""
+    """Delete a removed run for good, and note that it is gone."""
     _note_gone(outputs, run)
     half = run.folder.with_name(f"{HALF_GONE}{run.id}")
     run.folder.rename(half)
@@ -83,7 +83,7 @@ def erase(outputs: Path, run: Run) -> None:
 
 
 def erase_rest(outputs: Path) -> None:
-    """Remove the plans and reports of removed sweeps, and what a killed `gc` left."""
+    """Delete the plans and reports of removed sweeps, and what a killed `gc` left."""
     for half in runs_folder(place(outputs)).glob(f"{HALF_GONE}*"):
         shutil.rmtree(half)
     for folder in (sweeps_folder(place(outputs)), place(outputs) / REPORTS):
@@ -112,7 +112,7 @@ def _note_gone(outputs: Path, run: Run) -> None:
 
 
 def _move_sweep(source: Path, target: Path, sweep: str) -> None:
-    """Move a plan, the frozen state of a search, and the report, as far as they are there."""
+    """Move the plan, the frozen state of a search, and the report, as far as they exist."""
     pairs = [
         (source / REPORTS / sweep, target / REPORTS),
         (sweeps_folder(source) / sweep, sweeps_folder(target)),
@@ -124,7 +124,7 @@ def _move_sweep(source: Path, target: Path, sweep: str) -> None:
 
 
 def _move(path: Path, folder: Path) -> None:
-    """Move a file or folder into a folder; a report there, without its sweep, goes."""
+    """Move a file or folder into a folder, replacing a report there that has no sweep."""
     folder.mkdir(parents=True, exist_ok=True)
     there = folder / path.name
     if folder.name == REPORTS and there.is_dir():

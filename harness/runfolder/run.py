@@ -3,7 +3,7 @@
 outputs/runs/<run id>/
     config.yaml           the frozen, fully resolved configuration
     journal.jsonl         what happened (see journal.py)
-    checkpoints/          where training can be resumed from
+    checkpoints/          the states from which training can resume
     weights/ predictions/ plots/ environment.txt
     delivered.json        how much of the journal the tracking store has
 """
@@ -49,17 +49,17 @@ WEIGHTS = "weights/best.safetensors"
 LEARNING_CURVES = "plots/learning_curves.png"
 PREDICTIONS = "predictions/test.npz"
 SOURCE = "source.sha256"  # the tag of the digest of the built-in trainer's source
-# Tags with the ids of those of a run's sweeps that accepted it although other source trained it,
+# Tags with the ids of a run's sweeps that accepted it although other source trained it,
 # that are searches, and that add seeds by results.
 ACCEPTED, SEARCHES, RACES = "sweep.other_source", "sweep.searches", "sweep.races"
 STOP = "stop"  # the file that asks the process that trains the run to stop
-REPRODUCES = "reproduces"  # the tag that names the run which a run reproduces
+REPRODUCES = "reproduces"  # the tag with the id of the run that a run reproduces
 
 
 class Run:
     """One run folder, `outputs/runs/<run id>`. Two objects of the same folder are equal.
 
-    name: in the sweep that the run was opened from, where an earlier command made it.
+    name: its name in the sweep it is opened from; an earlier command may have named it otherwise.
     """
 
     def __init__(self, folder: Path, name: str = "") -> None:
@@ -82,7 +82,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        """What the run is called, such as `batch=16,seed=1`; its id if no journal says so."""
+        """The run's name, such as `batch=16,seed=1`; its id if its journal cannot be read."""
         if self._name:
             return self._name
         return str(self.create["name"]) if self.is_readable() else self.id
@@ -104,15 +104,15 @@ class Run:
 
     @property
     def weights(self) -> Path:
-        """The weights that count, by the key `weights`; they exist once the run is finished."""
+        """The weights that the key `weights` chooses; they exist once the run is finished."""
         return self.folder / WEIGHTS
 
     @cached_property
     def config(self) -> Config:
         """The frozen configuration, compared with the journal.
 
-        Raises `ConfigError` naming the file when it is missing or was changed since, and
-        `JournalError` as `history`.
+        Raises `ConfigError` naming the file if it is missing or was changed since, and
+        `JournalError` like `history`.
         """
         return self._read_config(to_train=False)
 
@@ -128,14 +128,14 @@ class Run:
 
     @property
     def ties(self) -> Ties:
-        """Which of several epochs with the best value is the best one of this run."""
+        """Which of several epochs with the best value counts as the best one."""
         return versions.ties(read_schema(self.folder / CONFIG))
 
     def check_trainable(self) -> None:
         """Raise `ConfigError` if the run cannot be trained here.
 
-        Its folder is another user's, its config.yaml is missing or was changed, or a newer version
-        wrote what is not known here.
+        This user cannot write to its folder, its config.yaml is missing or was changed, or a newer
+        version wrote something that this one does not know.
         """
         if not allows(self.folder):
             raise ConfigError(f"{self.folder}: cannot be written to; its owner can train it")
@@ -146,18 +146,18 @@ class Run:
 
     @cached_property
     def create(self) -> Record:
-        """The journal's create record, read alone. Raises `JournalError` as `history`."""
+        """The journal's create record, read alone. Raises `JournalError` like `history`."""
         try:
             return read_create(self.journal)
         except OSError as error:
             raise JournalError(f"{self.journal}: {error.strerror}") from error
 
     def history(self) -> History:
-        """The current state by the journal; parsed again only when the file has changed.
+        """The current state in the journal, which is parsed again only if the file has changed.
 
-        A run that was removed since its create record was read, or whose journal lost records that
-        were delivered, is DAMAGED. Raises `JournalError` when there is no journal or its create
-        record cannot be read.
+        A run that was removed since its create record was read, or whose journal lost delivered
+        records, is DAMAGED. Raises `JournalError` if there is no journal or its create record
+        cannot be read.
         """
         try:
             stat = self.journal.stat()
@@ -172,7 +172,7 @@ class Run:
         return self._history[1]
 
     def _read_history(self, size: int) -> History:
-        """The history by the journal of `size` bytes, compared with what was delivered of it."""
+        """The history in a journal of `size` bytes; DAMAGED if more bytes were delivered."""
         history, had = read_history(self.journal), self.delivered().get("offset", 0)
         if size >= had or history.status is RunStatus.DAMAGED:
             return history
@@ -184,13 +184,13 @@ class Run:
         return replace(history, status=RunStatus.DAMAGED, error=why)
 
     def is_readable(self) -> bool:
-        """Whether the run is there and its journal names it."""
+        """Whether the run exists and its create record can be read."""
         with suppress(JournalError):
             return bool(self.create)
         return False
 
     def problem(self) -> str | None:
-        """Why no command can use the run, naming the file; None when there is no reason."""
+        """Why no command can use the run, naming the file; None if commands can."""
         try:
             if sha256 := self.create.get("config_sha256"):
                 read_frozen(self.folder / CONFIG, sha256)
@@ -201,7 +201,7 @@ class Run:
         return None
 
     def damage(self) -> str | None:
-        """How the run's files differ from what its journal records; None when they do not.
+        """How the run's files differ from what its journal records; None if they do not.
 
         Every record and every recorded file is read. The text names files within the run folder.
         """
@@ -225,8 +225,8 @@ class Run:
     def verified(self, path: str) -> Path:
         """The file of an artifact, after comparing it with its last record in the journal.
 
-        path: relative to the run folder, with slashes. Only its existence is checked when the
-        journal does not have it, and also its size and SHA-256 when the record has them. Raises
+        path: relative to the run folder, with slashes. If the journal does not have it, only its
+        existence is checked; if the record has its size and SHA-256, these are checked too. Raises
         `ValueError` naming the file and what to do.
         """
         artifact = self.history().artifacts.get(path, Artifact(path))
@@ -240,7 +240,7 @@ class Run:
 
     @property
     def status(self) -> RunStatus:
-        """The status by the journal."""
+        """The status in the journal."""
         return self.history().status
 
     @property
@@ -250,7 +250,7 @@ class Run:
 
     @property
     def is_archived(self) -> bool:
-        """Whether `harness archive` put the run aside; only a journal with the tag is parsed."""
+        """Whether `harness archive` archived it; a journal without the tag's name is not parsed."""
         try:
             is_named = ARCHIVED.encode() in self.journal.read_bytes()
         except FileNotFoundError:  # it was removed
@@ -259,23 +259,23 @@ class Run:
 
     @property
     def required_threads(self) -> int:
-        """The BLAS threads that the run must have: those it started with, else as configured.
+        """The BLAS threads that the run must have: those of its start, else those configured.
 
-        Products differ in their last bits with the number of threads, so a resumed run keeps its.
+        The last bits of products depend on the number of threads, so a resumed run keeps it.
         """
         start = self.history().start
         return self.config.required_threads if start is None else int(start["threads"])
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The final metrics: of the test set, `best/epoch`, whose weights count, and its value.
+        """The final metrics: test metrics, `best/epoch` (whose weights count), and its value.
 
-        Those of each epoch are in `frame`.
+        The metrics of each epoch are in `frame`.
         """
         return self.history().final
 
     def frame(self) -> "pd.DataFrame":
-        """One row an epoch: its number and every metric."""
+        """One row per epoch: its number and every metric."""
         import pandas as pd
 
         epochs = self.history().epochs
@@ -284,7 +284,7 @@ class Run:
     def dataset(self) -> "Dataset":
         """Open the run's data set with its own train/validation split.
 
-        It is extracted again when the cache has lost it. Raises `ValueError` when that fails.
+        It is extracted again if the cache has lost it. Raises `ValueError` if that fails.
         """
         from harness.data import integrity
         from harness.runfolder import own_code, own_dataset
@@ -316,13 +316,13 @@ class Run:
         return liveness.is_locked(self.folder)
 
     def request_stop(self) -> None:
-        """Ask the process that trains the run, on whatever machine, to stop after its epoch."""
+        """Ask the process that trains the run, on any machine, to stop after the current epoch."""
         write_text(self.folder / STOP, "")
 
     def take_stop_request(self) -> bool:
-        """Whether somebody asked the run to stop; the request is removed.
+        """Remove a request to stop the run; return whether there was one.
 
-        One that cannot be removed would stop each later training, too: it is no request.
+        One that cannot be removed would stop each later training too, so it does not count.
         """
         try:
             (self.folder / STOP).unlink()
@@ -342,22 +342,22 @@ class Run:
             journal.append("tags", tags=tags, **({"by": by} if by else {}))
 
     def add_artifacts(self, paths: list[str]) -> None:
-        """Note finished files, relative to the folder; no process may be training the run."""
+        """Record finished files, relative to the folder; no process may be training the run."""
         with self.writing() as journal:
             for path in paths:
                 journal.append("artifact", **Artifact.measure(self.folder, path).record())
 
     def bind(self, target: Target) -> None:
-        """Let another store have the run from now on; no process may be training it."""
+        """Deliver the run to another store from now on; no process may be training it."""
         with self.writing() as journal:
             journal.append("store", uri=target.key)
 
     def join_sweep(
         self, sweep: str, number: str, about: Mapping[str, str] | None = None, kind: str = ""
     ) -> None:
-        """Tag the run as a member of one more sweep; does nothing when it is one already.
+        """Tag the run as a member of one more sweep; do nothing if it is one already.
 
-        about: the tags of what was said of the sweep. kind: `SEARCHES`, `RACES`, or empty. An
+        about: the tags of the sweep's name and note. kind: `SEARCHES`, `RACES`, or empty. An
         archived run is listed again.
         """
         tags = self.history().tags
@@ -383,14 +383,14 @@ class Run:
             self.add_tags(kept)
 
     def accept_in(self, sweep: str) -> None:
-        """Tag the run as one that other source trained and that this sweep accepted."""
+        """Tag the run as trained by other source and accepted by this sweep."""
         if added := _one_more(self.history().tags, ACCEPTED, sweep):
             self.add_tags(added)
 
     def mark_pruned(self, epoch: int, *, is_paused: bool = False) -> None:
         """Record that the search ended the run: the tag `pruned` and the reason.
 
-        is_paused: the search may continue it; the tag `paused_after` has the epochs of all pauses.
+        is_paused: the search can continue it; the tag `paused_after` has the epochs of all pauses.
         """
         tags, reason = {PRUNED: "true"}, f"pruned by the search after epoch {epoch}"
         if is_paused:
@@ -405,12 +405,12 @@ class Run:
         """Write the end record of a run whose process died without one; leave others alone.
 
         A live run is recognized by its lock and its process. started: if False, also close a run
-        whose process died before the first record. Returns the history afterwards.
+        whose process died before its start record. Returns the history afterwards.
         """
         history = self.history()
         if _died(history, started=started):
             try:
-                # Another process that looks whether the run lives holds the lock for a moment.
+                # A process that checks whether the run is alive holds the lock for a moment.
                 with self.writing() as journal:
                     if _died(self.history(), started=started):  # not ended meanwhile
                         journal.append("end", status=status, error=error)
@@ -420,7 +420,7 @@ class Run:
 
 
 def within(folder: Path, problem: str) -> str:
-    """A problem that names files by their paths within a run folder, which may be temporary."""
+    """A problem with file names relative to the run folder, which can be temporary."""
     return problem.replace(f"{folder}/", "")
 
 
@@ -432,6 +432,6 @@ def _died(history: History, *, started: bool) -> bool:
 
 
 def _one_more(tags: Mapping[str, str], key: str, sweep: str) -> dict[str, str]:
-    """The tag with one more sweep; empty where it has it."""
+    """The tag with one more sweep; empty if it has the sweep already."""
     before = tags.get(key, "")
     return {} if sweep in before.split(",") else {key: f"{before},{sweep}".strip(",")}

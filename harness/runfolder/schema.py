@@ -16,8 +16,8 @@ from harness.training.options import Weights
 if TYPE_CHECKING:
     from harness.data.split import Split
 
-# Strict numbers: true is not 1, and 1.5 and "64" are not counts. Where a type has a description, an
-# error message expects that.
+# Strict numbers: true is not 1, and 1.5 and "64" are not counts. If a type has a description, error
+# messages use it for what they expected.
 Count = Annotated[int, Ge(1), Strict()]
 Natural = Annotated[int, Ge(0), Strict()]
 Fraction = Annotated[float, Ge(0), Lt(1), Strict()]
@@ -29,7 +29,7 @@ Backend = Literal["auto", "numpy", "numba"]
 def about(meaning: str, **before: Any) -> Any:
     """A required field. meaning: the line that `--help` prints.
 
-    default: of a key that frozen configs of earlier versions do not have, what they did.
+    default: for a key that frozen configs of earlier versions do not have, the value they acted on.
     """
     return dataclasses.field(metadata={"meaning": meaning}, **before)
 
@@ -61,12 +61,12 @@ class DatasetConfig(Group):
 
     @property
     def is_own(self) -> bool:
-        """Whether a function of the user's makes the data."""
+        """Whether a user's function makes the data."""
         return ":" in self.name
 
     @property
     def title(self) -> str | None:
-        """The name that the data has in runs and reports; None for that of its format."""
+        """The name of the data in runs and reports; None for the name of its format."""
         return self.label or (self.name.rpartition(":")[2] if self.is_own else None)
 
     @property
@@ -76,7 +76,7 @@ class DatasetConfig(Group):
 
     @property
     def split(self) -> "Split":
-        """How the training examples are divided."""
+        """How the training examples are split."""
         from harness.data.split import Split
 
         return Split(self.num_val, self.num_train, self.split_seed)
@@ -113,7 +113,7 @@ class TrackingConfig(Group):
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Group):
-    """The root of conf/, as every trainer has it."""
+    """The root of conf/ that every trainer has."""
 
     epochs: Count = about("passes over the training examples")
     seed: Natural = about("random seed of initial weights, example order, dropout and augmentation")
@@ -142,23 +142,23 @@ class Config(Group):
 
     @property
     def least_epochs(self) -> int:
-        """The fewest epochs after which training can end: with `patience`, before the last."""
+        """The fewest epochs after which training can end; `patience` can end it early."""
         return self.epochs if self.patience is None else min(self.epochs, self.patience + 1)
 
     @property
     def required_threads(self) -> int:
-        """The BLAS threads that the run must have: `threads=auto` adapts to what there is."""
+        """The BLAS threads that the run needs; `threads=auto` needs only one."""
         return 1 if self.threads == "auto" else self.threads
 
     @property
     def parts(self) -> dict[str, Part]:
-        """The parts by their kinds."""
+        """The parts by kind."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return {name: value for name, value in values.items() if isinstance(value, Part)}
 
     @property
     def own_names(self) -> frozenset[str]:
-        """The MODULE:NAME of everything of the user's that the run uses."""
+        """The MODULE:NAME of all user code that the run uses."""
         own = {part.name for part in self.parts.values()} | {*getattr(self, "metrics", ())}
         own.add(self.dataset.name)
         return frozenset(name for name in own if ":" in name)
@@ -220,7 +220,7 @@ GROUPS: dict[str, type] = {
 
 
 def fields() -> "Iterator[tuple[str, dataclasses.Field[Any], Any]]":
-    """Every dotted key with its field and annotation, in order; of a part, only the part itself."""
+    """Every dotted key with its field and annotation, in order; a part is one key."""
     hints = typing.get_type_hints(ScratchConfig, include_extras=True)
     for field in dataclasses.fields(ScratchConfig):
         if field.name not in GROUPS:

@@ -1,4 +1,4 @@
-"""Files that are never recorded with a run, because their names are those of keys and passwords."""
+"""Recognize files that are never recorded with a run, because their names suggest secrets."""
 
 from fnmatch import fnmatchcase
 
@@ -13,9 +13,9 @@ SECRETS = (
 
 
 def looks_secret(path: str) -> bool:
-    """Whether the name of a file, or of a folder that it is in, is one of those for secrets.
+    """Whether the name of a file, or of a folder above it, is typical of keys and passwords.
 
-    Never that of a Python file: source is recorded whatever it is about.
+    Python files never count: source is always recorded.
     """
     if path.endswith(".py"):
         return False

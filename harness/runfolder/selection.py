@@ -1,12 +1,12 @@
-"""Which runs are meant: one language for every command and for Python.
+"""Select runs: one language for every command and for Python.
 
     last   last~1   3f2a   ab12cd 77e0   mnist   batch=16,seed=1   since=7d   "params.lr < 0.1"
 
-Each word is an id of a run or a sweep (or the beginning of one that no other has), the name of a
-run, a sweep or an experiment, or `last`, what the newest command made (`last~1`: the one before).
-Several words are their union. Two kinds of words restrict it instead: `since=`, and a filter in
-MLflow's language (see filters.py); without other words they restrict all runs. What `reproduce`
-trained, and what was archived, is meant by its id only.
+Each word is the id of a run or a sweep (or a unique prefix), the name of a run, a sweep or an
+experiment, or `last`, what the newest command made (`last~1`: the one before). Several words select
+their union. Two kinds of words restrict it instead: `since=`, and a filter in MLflow's language
+(see filters.py); without other words they restrict all runs. Reproductions and archived runs are
+selected only by their ids.
 """
 
 import re
@@ -26,7 +26,7 @@ from harness.runfolder.run import REPRODUCES, Run
 LAST = re.compile(r"last(?:~(\d+))?")
 SINCE = re.compile(r"since=(.*)", re.DOTALL)
 AGE = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
-ID_PREFIX = 4  # characters of an id that is none of a run or a sweep in outputs
+ID_PREFIX = 4  # fewest characters of an MLflow id or the id of a removed run
 UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 DAY, MINUTE = "%Y-%m-%d", "%Y-%m-%dT%H:%M"
 Folders = Path | Sequence[Path]
@@ -34,7 +34,7 @@ Folders = Path | Sequence[Path]
 
 
 class Unknown(ValueError):
-    """A word that names nothing in outputs; `word` is the word."""
+    """A word names nothing in outputs; `word` is the word."""
 
     def __init__(self, word: str, message: str) -> None:
         super().__init__(message)
@@ -43,12 +43,12 @@ class Unknown(ValueError):
 
 @dataclass(frozen=True)
 class Selection:
-    """Runs, those of one sweep in its order, else oldest first; title: what they are, in words.
+    """The selected runs, in the order of their sweep if there is just one, else oldest first.
 
-    plan: of the sweep, if the words are one sweep as a whole. unreadable: the problems of the run
-    folders that could be meant and have no readable journal, or are gone. plans: of all sweeps that
-    are meant as a whole. sweep, experiment: the id, or the name, if the words are one as a whole;
-    a sweep that several outputs have has no plan here.
+    title: what they are, in words. plan: the plan, if the words select one whole sweep. unreadable:
+    the problems of run folders that could be selected but have no readable journal or are gone.
+    plans: those of all sweeps that are selected whole. sweep, experiment: the id or name, if the
+    words select one whole sweep or experiment; a sweep in several outputs has no plan here.
     """
 
     title: str
@@ -61,7 +61,7 @@ class Selection:
 
 
 def of_others(plans: Sequence[Plan], every: Iterable[Plan]) -> dict[str, str]:
-    """The runs of some sweeps that other ones have too, each with the id of such a sweep."""
+    """The runs of some sweeps that other sweeps share, each with the id of such a sweep."""
     its = {job.run for plan in plans for job in plan.jobs}
     ids = {plan.id for plan in plans}
     return {
@@ -74,7 +74,7 @@ def of_others(plans: Sequence[Plan], every: Iterable[Plan]) -> dict[str, str]:
 
 
 def missing(folders: Sequence[Path], plans: Iterable[Plan]) -> list[str]:
-    """A line for each run of sweeps whose folder is gone, though `rm` did not remove it."""
+    """A line for each run of these sweeps whose folder is gone but was not removed by `rm`."""
     lines = {}
     for plan in plans:
         for job in plan.jobs:
@@ -87,35 +87,35 @@ def missing(folders: Sequence[Path], plans: Iterable[Plan]) -> list[str]:
 
 
 def _was_here(outputs: Path, run_id: str) -> bool:
-    """Whether a run is in outputs, or was removed from there by `rm`."""
+    """Whether a run is in outputs or was removed from there by `rm`."""
     places = open_run(outputs, run_id), removed.removed_run(outputs, run_id)
     return any(run.folder.is_dir() for run in places) or run_id in removed.gone(outputs)
 
 
 def listed(outputs: Folders) -> list[Path]:
-    """The folders, each once; the first is the one that commands write to."""
+    """The distinct folders; commands write to the first."""
     return [outputs] if isinstance(outputs, Path) else list(dict.fromkeys(outputs))
 
 
 def select(outputs: Folders, words: Sequence[str] = ()) -> Selection:
-    """The runs that the words mean, of one or several outputs; without words, all of them.
+    """The runs in one or several outputs that the words select; without words, all runs.
 
     Raises `Unknown` for a word that names nothing, `Ambiguous` for one that names several things,
-    and `ValueError` for a condition that is not understood.
+    and `ValueError` for an invalid condition.
     """
     return Outputs(listed(outputs)).select(words)
 
 
 def one_run(outputs: Path, word: str) -> Run:
-    """The one run that a word means; `last` is the newest run, also of a sweep.
+    """The one run that a word selects; `last` is the newest run, even if a sweep has it.
 
-    Raises as `select` does, and `ValueError` for several runs.
+    Raises like `select`, and `ValueError` for several runs.
     """
     return folder.find(outputs, word) if word == "last" else only(select(outputs, [word]))
 
 
 def only(chosen: Selection) -> Run:
-    """The run of a selection of one. Raises `ValueError`."""
+    """The only run of a selection. Raises `ValueError` if there is not exactly one."""
     if len(chosen.runs) != 1:
         names = ", ".join(run.id for run in chosen.runs[:3])
         such = f"; name one, such as {names}" if names else ""
@@ -139,19 +139,19 @@ def since_ms(text: str) -> int:
 
 
 def divided(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The words that name something, and the conditions."""
+    """Split words into those that name something and the conditions."""
     conditions = [word for word in words if SINCE.fullmatch(word) or FILTER.match(word)]
     return [word for word in words if word not in conditions], conditions
 
 
 def is_relative(words: Sequence[str]) -> bool:
-    """Whether what the words mean changes with what is made, or removed, later."""
+    """Whether runs that are made or removed later can change what the words select."""
     names, conditions = divided(words)
     return bool(conditions) or any(LAST.fullmatch(name) for name in names)
 
 
 def title(titles: Sequence[str], conditions: Sequence[str]) -> str:
-    """What is selected, from what each word names: "run A" and "run B" are "runs A B"."""
+    """Join the titles of what words select: "run A" and "run B" give "runs A B"."""
     if not titles:
         return " ".join(["filter", *conditions]) if conditions else "all runs"
     kinds = {each.partition(" ")[0] for each in titles}
@@ -162,7 +162,7 @@ def title(titles: Sequence[str], conditions: Sequence[str]) -> str:
 
 
 def _accepted(runs: Iterable[Run], conditions: Sequence[str]) -> tuple[Run, ...]:
-    """The runs that fulfill all conditions. Raises `ValueError` for one that is not understood."""
+    """The runs that meet all conditions. Raises `ValueError` for an invalid condition."""
     runs = list(runs)
     filters = [Filter.parse(each) for each in conditions if not SINCE.fullmatch(each)]
     for each in filters:
@@ -176,17 +176,17 @@ def _accepted(runs: Iterable[Run], conditions: Sequence[str]) -> tuple[Run, ...]
 
 
 def shown_plans(outputs: Path) -> list[Plan]:
-    """The sweeps in the order in which they were saved, without those that were archived."""
+    """The sweeps that are not archived, in the order in which they were saved."""
     shown = sorted(Outputs([outputs]).shown, key=lambda each: (each[0], each[1].id))
     return [plan for _, plan, _ in shown]
 
 
 class Outputs:
-    """The runs and sweeps of some outputs folders, listed once.
+    """The runs and sweeps of some outputs folders, read once.
 
-    of_archived: whether words that are no ids mean what was archived, instead of the rest.
-    runs: oldest first. broken: run folders without a readable journal, by name, each with its
-    problem. plans: with the time in ns when it was saved and the folder that has it.
+    of_archived: whether words other than ids select what was archived, instead of the rest. runs:
+    oldest first. broken: name of a run folder without a readable journal -> its problem. plans: the
+    time in ns when each was saved, the plan, and the folder that has it.
     """
 
     def __init__(self, folders: Sequence[Path], *, of_archived: bool = False) -> None:
@@ -203,7 +203,7 @@ class Outputs:
 
     @cached_property
     def own(self) -> tuple[Run, ...]:
-        """The runs that need not be named by their ids: no reproductions, none archived."""
+        """The runs that words other than ids select: no reproductions, none archived."""
         return tuple(
             run
             for run in self.runs
@@ -213,7 +213,7 @@ class Outputs:
 
     @cached_property
     def shown(self) -> list[tuple[int, Plan, Path]]:
-        """The plans without those that were archived, themselves or by all their runs."""
+        """The plans that are not archived, neither themselves nor all their runs."""
         return [each for each in self.plans if self._is_aside(each[1]) == self.of_archived]
 
     @cached_property
@@ -258,7 +258,7 @@ class Outputs:
         return self._by_id(word)
 
     def _experiment(self, word: str) -> Selection:
-        """Its runs, also those whose experiment has this name in the store, as `sync` saw it."""
+        """Its runs, including those whose experiment has this name in the store, as `sync` saw."""
         runs = [
             run
             for run in self.own
@@ -315,7 +315,7 @@ class Outputs:
         )
 
     def _archived_as(self, word: str) -> dict[str, Path]:
-        """What was archived and has this name, or is of this experiment: outputs by id."""
+        """Id -> outputs of archived sweeps with this name, else runs with it or its experiment."""
         sweeps = {plan.id: each for _, plan, each in self.aside if plan.about.name == word}
         return sweeps or {
             run.id: run.outputs
@@ -330,7 +330,7 @@ class Outputs:
         return Selection(f"sweep {plan.id}", runs, plan, tuple(lost), (plan,), plan.id)
 
     def _last(self, word: str, back: int) -> Selection:
-        """What the newest command made, or one before it: a sweep, or a run by itself."""
+        """What the newest command, or an earlier one, made: a sweep or a single run."""
         in_sweeps = {
             run
             for _, plan, _ in self.plans
@@ -354,7 +354,7 @@ def _mlflow_id(run: Run) -> str:
 
 
 def _sorted(runs: Iterable[Run]) -> tuple[Run, ...]:
-    """The runs, oldest first; of one that several outputs have, only that with most records."""
+    """The runs, oldest first; of copies in several outputs, only the one with the most records."""
     found: dict[str, Run] = {}
     for run in dict.fromkeys(runs):
         other = found.setdefault(run.id, run)

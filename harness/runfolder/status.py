@@ -4,7 +4,7 @@ from enum import IntEnum, StrEnum
 
 
 class RunStatus(StrEnum):
-    """The status of a run by its journal; the values are MLflow's where MLflow has one."""
+    """The status of a run in its journal; the values are MLflow's if MLflow has such a status."""
 
     CREATED = "CREATED"
     """Frozen, never started. MLflow shows SCHEDULED."""

@@ -1,10 +1,9 @@
-"""Standard output and error of our processes: what is printed never ends the work.
+"""Keep problems with standard output and error from ending the work of our processes.
 
-A reader that goes away (`| head -1`), a full disk under a redirection, a descriptor that is closed
-(`>&-`) and a character that the encoding lacks all concern only what is shown. After `protect`,
-output that cannot be written is dropped and characters that cannot be encoded are replaced, by
-their forms in `PLAIN` where they have one. That holds for text for people: data is written by
-`write_data`, always as UTF-8.
+A reader that exits (`| head -1`), a full disk under a redirection, a closed descriptor (`>&-`) and
+a character that the encoding lacks all affect only what is shown. After `protect`, output that
+cannot be written is dropped, and characters that cannot be encoded are replaced, by their forms in
+`PLAIN` if they have one. This is for text for people: `write_data` writes data, always as UTF-8.
 
 A command imports this module first, so it imports as little as possible.
 """
@@ -28,7 +27,7 @@ REPLACE = "harness.plain"  # the name of the handler of such errors
 
 
 class _Descriptor(io.FileIO):
-    """A descriptor to write to; after the first error everything is dropped.
+    """A descriptor for writing; after the first error, everything is dropped.
 
     error: the first error.
     """
@@ -36,7 +35,7 @@ class _Descriptor(io.FileIO):
     error: OSError | None = None
 
     def write(self, content: "ReadableBuffer", /) -> int:
-        """Write some of the content; returns how many bytes are dealt with."""
+        """Write some of the content; return how many bytes were written or dropped."""
         try:
             written = super().write(content)
             while written is None:  # a non-blocking pipe or terminal that is full at the moment
@@ -50,7 +49,7 @@ class _Descriptor(io.FileIO):
 
 
 def protect() -> None:
-    """Make standard output and error safe to print to, also in the processes started later."""
+    """Make standard output and error safe to print to, also in processes started later."""
     for number in (0, 1, 2):  # a file opened later would get the number of a closed one
         try:
             os.fstat(number)
@@ -63,11 +62,11 @@ def protect() -> None:
 
 def _protected(stream: TextIO | None, number: int, errors: str) -> TextIO:
     if isinstance(stream, io.TextIOWrapper) and os.name == "nt":
-        stream.reconfigure(errors=errors)  # a Windows console is not written to by its descriptor
+        stream.reconfigure(errors=errors)  # a Windows console needs its own writer
         return stream
     raw = _Descriptor(number, "w", closefd=False)
     encoding = "utf-8" if stream is None else stream.encoding
-    # Python writes standard error through at once, also to a pipe.
+    # Python writes standard error immediately, also to a pipe.
     at_once = ("line_buffering", "write_through")
     line_buffering = raw.isatty() or any(getattr(stream, each, False) for each in at_once)
     return io.TextIOWrapper(io.BufferedWriter(raw), encoding, errors, line_buffering=line_buffering)
@@ -80,7 +79,7 @@ def _replaced(error: UnicodeError) -> tuple[str, int]:
 
 
 def _discard(number: int) -> None:
-    """Let a descriptor lead to the null device, also for processes started later."""
+    """Redirect a descriptor to the null device, also for processes started later."""
     with suppress(OSError):
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, number)
@@ -88,10 +87,10 @@ def _discard(number: int) -> None:
 
 
 def lost() -> OSError | None:
-    """Flush; the error for which standard output was given up.
+    """Flush, and return the error after which standard output was dropped.
 
-    None when everything was written, or when nobody wants it: the reader has gone, or standard
-    output was closed from the start.
+    None if everything was written or nobody reads it: the reader has exited, or standard output was
+    closed from the start.
     """
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
@@ -100,7 +99,7 @@ def lost() -> OSError | None:
 
 
 def reader_is_gone() -> bool:
-    """Whether the reader of standard output has gone, so that more output is of no use."""
+    """Whether the reader of standard output has exited, which makes more output useless."""
     error = _error()
     return error is not None and error.errno == errno.EPIPE
 
@@ -120,7 +119,7 @@ def can_print(text: str) -> bool:
 
 
 def printable(text: str) -> str:
-    """The text as standard output shows it, to be laid out: characters that have a `PLAIN` form."""
+    """The text as standard output will show it, for layout: with `PLAIN` forms if needed."""
     if can_print(text):
         return text
     return "".join(PLAIN[each] if each in PLAIN and not can_print(each) else each for each in text)
@@ -134,9 +133,9 @@ def write_data(content: bytes) -> None:
 
 
 def console(width: int | None = None) -> "Console":
-    """Rich's console on standard output. No text is markup: it may come from users and files.
+    """Rich's console on standard output. No text is markup: it can come from users and files.
 
-    width: in columns; None: that of the terminal.
+    width: in columns; None: the terminal's width.
     """
     from rich.console import Console
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep of a command with `-m`. outputs: the folder that holds it."""
+    """A sweep that a command with `-m` made. outputs: the folder that holds it."""
 
     plan: Plan
     outputs: Path
@@ -43,7 +43,7 @@ class Sweep:
 
     @property
     def runs(self) -> list[Run]:
-        """Its runs, in the command's order; those that were removed since are left out."""
+        """Its runs, in the command's order, without runs that were removed since."""
         return self.plan.readable_runs(self.outputs)
 
     @property
@@ -52,7 +52,7 @@ class Sweep:
         return [run for run in self.runs if run.status is not RunStatus.FINISHED]
 
     def frame(self) -> "pd.DataFrame":
-        """One row a run: its id, name and status, the swept settings, the final metrics."""
+        """One row per run: its id, name and status, the swept settings, the final metrics."""
         import pandas as pd
 
         swept = dict.fromkeys(key for job in self.plan.jobs for key in job.swept)

@@ -1,4 +1,4 @@
-"""The digest of Python source that an edit of comments, docstrings or layout does not change."""
+"""A digest of Python source that does not depend on comments, docstrings or layout."""
 
 import ast
 import hashlib
@@ -7,7 +7,7 @@ DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def digest(source: bytes) -> str:
-    """The SHA-256 of what `spell` returns. Raises `SyntaxError`."""
+    """The SHA-256 of the text from `spell`. Raises `SyntaxError`."""
     return hashlib.sha256(spell(source).encode()).hexdigest()
 
 
@@ -19,8 +19,8 @@ def spell(source: bytes) -> str:
 def _spell(node: object) -> str:
     """A syntax tree as text, without docstrings; the same in every version of Python.
 
-    `ast.dump` differs: newer versions add fields that are empty here, or leave out empty ones, and
-    3.12.0 adds an empty text to some f-strings.
+    `ast.dump` depends on the version: newer versions add fields that are empty here or leave out
+    empty ones, and 3.12.0 adds an empty text to some f-strings.
     """
     if isinstance(node, list):
         return f"[{','.join(map(_spell, node))}]"

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SQLITE = "sqlite:///"
-# MLflow makes the folder of an address with the short prefix without decoding it first.
+# For an address with the short prefix, MLflow makes the folder without decoding its name first.
 QUOTED_SQLITE = "sqlite+pysqlite:///"
 SERVERS = ("http", "https")
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 LOCAL = "local"
 USERINFO = re.compile(r"(://(?:[^\s/?#:@]+:)?|^[^\s/?#:@]+:)[^\s/?#]*@")
-# As SQLAlchemy reads it: the password of a database may have slashes.
+# SQLAlchemy's rule: the password of a database can have slashes.
 DATABASE_PASSWORD = re.compile(
     rf"(\b(?:{'|'.join(DATABASES)})(?:\+\w+)?://[^\s:/@]*:)[^\s@]*@", re.IGNORECASE
 )
@@ -23,7 +23,7 @@ PASSWORD = re.compile(
 
 @dataclass(frozen=True)
 class Target:
-    """A tracking store. artifacts: the URI of their folder when the store is a local file."""
+    """A tracking store. artifacts: the URI of the artifact folder if the store is local."""
 
     uri: str
     artifacts: str | None = None
@@ -36,14 +36,14 @@ class Target:
 
     @classmethod
     def named(cls, uri: str | None, outputs: Path) -> "Target":
-        """The store at `uri`; the one under `outputs` when it is None or `local`."""
+        """The store at `uri`; the one under `outputs` if it is None or `local`."""
         return cls(uri) if uri and uri != LOCAL else cls.local(outputs)
 
     @classmethod
     def of(cls, name: str, uri: str | None, outputs: Path) -> "Target | None":
         """The store of the settings `tracking.name` and `tracking.uri`; None for `tracking=none`.
 
-        The address counts with `tracking=server` only.
+        The address is used only with `tracking=server`.
         """
         if name == "none":
             return None
@@ -56,7 +56,7 @@ class Target:
 
     @property
     def is_server(self) -> bool:
-        """Whether it is reached by HTTP."""
+        """Whether it is an HTTP server."""
         return self.uri.partition("://")[0].lower() in SERVERS
 
     @property
@@ -70,7 +70,7 @@ class Target:
 
     @property
     def artifact_root(self) -> str | None:
-        """The URI of the folder of artifacts: beside an SQLite file, else the server's matter."""
+        """The URI of the artifact folder, beside an SQLite file; None if the server decides."""
         if self.artifacts is None and self.database is not None:
             return (self.database.resolve().parent / "artifacts").as_uri()
         return self.artifacts
@@ -80,23 +80,23 @@ class Target:
 
 
 def sqlite_uri(database: Path) -> str:
-    """The address of an SQLite file, as SQLAlchemy 2.1 decodes it."""
+    """The address of an SQLite file, encoded for SQLAlchemy 2.1."""
     path = database.as_posix()
     quoted = path.replace("%", "%25").replace("?", "%3F")
     return f"{SQLITE if quoted == path else QUOTED_SQLITE}{quoted}"
 
 
 def shown(text: str) -> str:
-    """The text as it may be printed: passwords and tokens in its addresses become `***`."""
+    """The text made safe to print: passwords and tokens in its addresses become `***`."""
     text = DATABASE_PASSWORD.sub(r"\1***@", text)
     text = USERINFO.sub(r"\1***@", text)
     return PASSWORD.sub(r"\1***", text)
 
 
 def problem(uri: str, *, is_kept: bool = False) -> str | None:
-    """What is wrong with the address of a tracking store, in words; None when it can be one.
+    """What is wrong with the address of a tracking store, in words; None if it is valid.
 
-    is_kept: whether it is noted in run folders, where no password may be.
+    is_kept: whether run folders will contain it; they must not contain a password.
     """
     if is_kept and (secret := _secret(uri)):
         return secret
@@ -121,10 +121,9 @@ def problem(uri: str, *, is_kept: bool = False) -> str | None:
 
 
 def _secret(uri: str) -> str | None:
-    """Why an address may not be kept, in words; None when it has no password or token.
+    """Why an address must not be kept, in words; None if it has no password or token.
 
-    A user's name alone is no secret in the address of a database, and may be one in that of a
-    server.
+    A user name alone is not a secret in a database's address, but can be one in a server's.
     """
     kind = uri.partition("://")[0].partition("+")[0].lower()
     if kind in DATABASES:
@@ -146,8 +145,8 @@ def _secret(uri: str) -> str | None:
 def _has_host(uri: str) -> bool:
     try:
         parsed = urllib.parse.urlsplit(uri)
-        (parsed.hostname or "").encode("idna")  # raises where no name can be looked up
+        (parsed.hostname or "").encode("idna")  # raises if it cannot be a host name
         has_port = parsed.port is None or parsed.port > 0
         return bool(parsed.hostname) and has_port and not re.search(r"\s", uri)
-    except ValueError:  # a port that is no number, unbalanced brackets, or an empty label
+    except ValueError:  # the port is not a number, unbalanced brackets, or an empty label
         return False

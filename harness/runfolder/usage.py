@@ -1,8 +1,8 @@
-"""What takes room on disk, by kind and by run, of everything in an outputs folder.
+"""Measure the disk space of everything in an outputs folder, by kind and by run.
 
-The room is that of the file system's blocks, as `du` counts it. A file with several names (hard
-links) is counted once, under the first of them: that in the run folder before that in the store.
-What vanishes meanwhile takes no room.
+Sizes are those of the file system's blocks, as in `du`. A file with several names (hard links) is
+counted once, under its first name: in the run folder rather than in the store. Files that vanish
+meanwhile count as 0.
 """
 
 import os
@@ -31,9 +31,9 @@ KINDS = (*IN_RUN.values(), OF_RUN, ARTIFACTS, DATABASE, "cache", "removed", OTHE
 
 @dataclass(frozen=True)
 class Usage:
-    """Bytes on disk. kinds: by kind, in the order of `KINDS`; runs: by kind, by the id of each run.
+    """Bytes on disk. kinds: kind -> bytes, in the order of `KINDS`. runs: run id -> kind -> bytes.
 
-    unreadable: what could not be looked into, each with the reason.
+    unreadable: the paths that could not be read, each with the reason.
     """
 
     kinds: dict[str, int]
@@ -42,10 +42,10 @@ class Usage:
 
 
 def measure(outputs: Path, runs: Sequence[Run], *, everything: bool) -> Usage:
-    """What these runs take, here and in the store in `outputs`; with `everything`, all the rest."""
+    """The space of these runs, here and in the store in `outputs`; `everything` adds the rest."""
     meter = Meter()
     of_runs = {run.id: _of_run(meter, run) for run in runs}
-    for run in runs:  # after the files of all runs: what is left in the store is no link to one
+    for run in runs:  # after all run folders, so that hard links count there
         of_runs[run.id][ARTIFACTS] += sum(map(meter.size, _stored(outputs, run)))
     kinds: Counter[str] = Counter()
     for each in of_runs.values():
@@ -60,20 +60,20 @@ def measure(outputs: Path, runs: Sequence[Run], *, everything: bool) -> Usage:
 
 
 class Meter:
-    """Adds up room on disk, each file once."""
+    """Adds up disk space, counting each file once."""
 
     def __init__(self) -> None:
         self.unreadable: list[str] = []
         self._seen: set[tuple[int, int]] = set()
 
     def size(self, path: Path) -> int:
-        """The bytes of a file, or of a folder with all in it, that were not counted before."""
+        """The bytes of a file, or of a folder with its content, that were not counted before."""
         return sum(size for _, size in self.sizes(path))
 
     def sizes(self, top: Path) -> Iterator[tuple[str, int]]:
-        """The bytes of each file and folder, with the name of what has it in `top`, or is it.
+        """The bytes of each file and folder, with the entry of `top` that it is or is in.
 
-        Those of `top` itself have no name.
+        `top` itself has an empty name.
         """
         yield "", self._own(top)
         for folder, folders, files in os.walk(top, onerror=self._note):
@@ -109,6 +109,6 @@ def _ordered(kinds: Counter[str]) -> dict[str, int]:
 
 
 def _stored(outputs: Path, run: Run) -> list[Path]:
-    """The folders that the store in `outputs` may have of a run."""
+    """The folders of a run in the store in `outputs`, if any."""
     mlflow_id = run.delivered().get("mlflow_id")
     return list((outputs / "artifacts").glob(f"*/{mlflow_id}")) if mlflow_id else []

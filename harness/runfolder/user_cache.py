@@ -1,4 +1,4 @@
-"""The user's folder of caches, for what can be made again at any time."""
+"""The user's cache folder, for files that can be made again at any time."""
 
 import os
 from contextlib import suppress
@@ -6,8 +6,8 @@ from pathlib import Path
 
 
 def folder(name: str = "") -> Path | None:
-    """The folder `name` of this package there, made and writable; None where there is none."""
-    with suppress(RuntimeError, OSError):  # a user without a home, a read-only one
+    """This package's folder `name` there, created and writable; None if that is impossible."""
+    with suppress(RuntimeError, OSError):  # no home directory, or a read-only one
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         path = home / "scratch-harness" / name
         if home.is_absolute():

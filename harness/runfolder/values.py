@@ -1,4 +1,4 @@
-"""The values that a key allows, by its annotation: in words, and what is wrong with another one."""
+"""Describe the values that a key's annotation allows, and what is wrong with another value."""
 
 import types
 from collections.abc import Mapping, Sequence
@@ -11,15 +11,15 @@ from harness.data.override import quoted, spell, suggest
 
 
 def meaning(annotation: Any) -> str:
-    """The text in `Annotated[float, "decay of the running mean"]`; empty when there is none."""
+    """The text in `Annotated[float, "decay of the running mean"]`; empty if there is none."""
     texts = (each for each in getattr(annotation, "__metadata__", ()) if isinstance(each, str))
     return next(texts, "")
 
 
 def allowed(annotation: Any) -> str:
-    """The values that an annotation allows, in words; empty when there are none for it.
+    """The values that an annotation allows, in words; empty if it has no description.
 
-    The description of a `pydantic.Field` in the annotation replaces those that follow from limits.
+    The description of a `pydantic.Field` in the annotation replaces the words made from limits.
     """
     limits: dict[type, Any] = {}
     if get_origin(annotation) is Annotated:
@@ -65,9 +65,9 @@ def _number(annotation: type, limits: Mapping[type, Any]) -> str:
 
 
 def explain(key: str, value: Any, error: Mapping[str, Any], expected: str) -> str:
-    """One of pydantic's errors about the value of a key, as a line.
+    """Describe in a line one of pydantic's errors about the value of a key.
 
-    expected: what `allowed` says of the key; if it says nothing, pydantic's words are used.
+    expected: what `allowed` returns for the key; if empty, pydantic's words are used.
     """
     shown = "(nothing)" if value == "" else value if isinstance(value, str) else spell(value)
     # The options of a Literal: "'sgd', 'adam' or 'x'".

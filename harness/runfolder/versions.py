@@ -1,14 +1,14 @@
-"""Runs of other versions of the harness: settings added since, and keys that are not known here.
+"""Read runs of other versions of the harness: with settings added since, and with unknown keys.
 
 A frozen `config.yaml` has the version of the schema, `schema: 3`; in the first version it had none.
-A setting that was added later has a value that means "as before", which every older run is read
-with: the default of its field in schema.py (`about(..., default=...)`), `Kind.before` for the name
-of a part, and for an option of a part its own default. What a newer version wrote is a warning for
-commands that read, and an error where it would be trained.
+A setting that was added later has a value that means "as before", with which every older run is
+read: the default of its field in schema.py (`about(..., default=...)`), `Kind.before` for the name
+of a part, and for an option of a part its own default. Unknown keys of a newer version are a
+warning for commands that read, and an error for training.
 
-The version of the schema decides what no setting says: since 3, the latest of several epochs with
-the best value is the best epoch, before it the earliest was. A run keeps the rule that it was
-frozen with, when it is resumed and when it is reproduced.
+The schema version also decides a rule that no setting states: since version 3, the latest of
+several epochs with the best value is the best epoch; before, it was the earliest. A run keeps the
+rule that it was frozen with when it is resumed or reproduced.
 """
 
 import dataclasses
@@ -44,15 +44,15 @@ def before() -> dict[str, Any]:
 
 
 def ties(schema: int) -> Ties:
-    """Which of several epochs with the best value is the best one, by the version of the schema."""
+    """Which of several epochs with the best value is the best one in this schema version."""
     return "latest" if schema >= 3 else "earliest"
 
 
 def completed(params: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a run of any version, by the dotted keys of this one.
+    """The settings of a run of any version, by this version's dotted keys.
 
-    Settings that it does not have are as before. What was a plain setting and is a part now has the
-    key of the part's name.
+    Missing settings get the value that means "as before". A plain setting that is now a part gets
+    the key of the part's name.
     """
     known = {KINDS[key].key if key in KINDS else key: value for key, value in params.items()}
     schema = ScratchConfig if known.get("trainer.name", SCRATCH) == SCRATCH else Config
@@ -70,8 +70,8 @@ def completed(params: Mapping[str, Any]) -> dict[str, Any]:
 def unknown(params: Iterable[tuple[str, Any]]) -> tuple[str, ...]:
     """The settings that this version does not know.
 
-    params: every setting by its dotted key. A built-in part that is not known is `optimizer=lion`;
-    the options of such a part and of the user's are not examined.
+    params: every setting by its dotted key. An unknown built-in part is returned as
+    `optimizer=lion`; its options, and those of the user's parts, are not examined.
     """
     settings = dict(params)
     found = []
@@ -92,7 +92,7 @@ def unknown(params: Iterable[tuple[str, Any]]) -> tuple[str, ...]:
 
 
 def unknown_of(record: Record) -> tuple[str, ...]:
-    """What this version does not know of a journal's record: its kind, fields or settings."""
+    """What this version does not know in a journal record: its kind, fields or settings."""
     kind = record["kind"]
     found = _unknown_fields(kind, tuple(record))
     if kind not in RECORDS:
@@ -102,7 +102,7 @@ def unknown_of(record: Record) -> tuple[str, ...]:
 
 @cache
 def _unknown_fields(kind: str, fields: tuple[str, ...]) -> tuple[str, ...]:
-    """What is not known of a record with these fields."""
+    """What is unknown in a record with these fields."""
     if kind not in RECORDS:
         return (f"kind={kind}",)
     return tuple(f"{kind}.{key}" for key in fields if key not in RECORDS[kind])
@@ -125,14 +125,14 @@ def without(content: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
 
 
 def warn(path: Path, keys: tuple[str, ...]) -> None:
-    """Say that a file has keys that are not known here, once for each set of keys."""
+    """Warn that a file has unknown keys, once for each set of keys."""
     if keys and frozenset(keys) not in _named:
         _named.add(frozenset(keys))
         logging.getLogger(__name__).warning("%s; they are ignored", describe(path, keys))
 
 
 def describe(path: Path, keys: Iterable[str]) -> str:
-    """Which keys of a file are not known here."""
+    """The message that names the unknown keys of a file."""
     return f"{path}: a newer version of the harness wrote {', '.join(keys)}, not known here"
 
 
@@ -143,7 +143,7 @@ def _roots() -> frozenset[str]:
 
 @cache
 def _known() -> frozenset[str]:
-    """Every dotted key that is not a part's."""
+    """Every dotted key that does not belong to a part."""
     return frozenset(name for name, *_ in fields()) - KINDS.keys()
 
 

@@ -1,1 +1,1 @@
-"""From journals to MLflow: everything that knows MLflow is in this folder."""
+"""Copy journals to MLflow and read them back; all code that uses MLflow is in this folder."""

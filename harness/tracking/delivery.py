@@ -1,4 +1,4 @@
-"""Delivery: follows the journals of runs and writes them to MLflow.
+"""Follow the journals of runs and deliver them to MLflow.
 
 One delivery process serves a whole command (`python -m harness.tracking.delivery`). Jobs never wait
 for it. It reads JSON lines from standard input:
@@ -8,8 +8,8 @@ for it. It reads JSON lines from standard input:
     {"close": true, "view": {...}}                                 deliver what is left, answer, end
 
 and answers with one JSON line, a `Report`. The view of the command's sweep, a `View` or null, is
-stored with every experiment that has runs of it. When its input ends without `close`, the command
-has died and the process exits at once; the next command delivers what is on disk.
+stored with every experiment that has runs of the sweep. If the input ends without `close`, the
+command has died and the process exits at once; the next command delivers what is on disk.
 """
 
 import gc
@@ -37,7 +37,7 @@ from harness.tracking.follower import LOST, Follower
 from harness.tracking.store import Store
 from harness.tracking.views import View, save_view
 
-POLL_S = 3.0  # what a job wrote meanwhile takes one call
+POLL_S = 3.0  # one call sends all that a job wrote meanwhile
 PAUSE_S = 0.05
 PATIENCE_S = 30.0
 RETRY_S = (0.5, 1.0, 2.0, 5.0)
@@ -49,11 +49,10 @@ NICENESS = 10
 class Report:
     """How a delivery ended.
 
-    experiments: MLflow ids by name; undelivered: run ids and the reason; refused: run ids and how
-    many of their records the store would not take; deleted: run ids that were deleted in the store,
-    and how, to which nothing is delivered; comparable: those of `undelivered` whose journals were
-    sent: a comparison with the store may repair them; views: ids of the experiments with which the
-    command's view was stored.
+    experiments: name -> MLflow id. undelivered: run id -> reason. refused: run id -> how many of
+    its records the store refused. deleted: run id -> how the run was deleted in the store; nothing
+    more is sent to it. comparable: the `undelivered` runs whose journals were sent; a comparison
+    with the store can repair them. views: ids of the experiments that got the command's view.
     """
 
     experiments: dict[str, str] = field(default_factory=dict)
@@ -67,11 +66,11 @@ class Report:
 class Delivery:
     """Delivers many journals to one store, and keeps trying while the store does not answer.
 
-    A circuit breaker: after a call without an answer nothing is tried for a while, up to 5 s. A run
-    that fails by itself, such as one deleted in the store, moves to the end of the queue and does
-    not delay the others.
+    It has a circuit breaker: after a call without an answer, it pauses for up to 5 s. A run that
+    fails on its own, such as one deleted in the store, moves to the end of the queue and does not
+    delay the others.
 
-    logs: whether stderr, a log, gets every attempt that fails. A command prints the `Report`.
+    logs: whether to print every failed attempt to stderr, a log. A command prints the `Report`.
     """
 
     def __init__(self, target: Target, store: Store | None = None, *, logs: bool = False) -> None:
@@ -89,7 +88,7 @@ class Delivery:
         self.followers.setdefault(folder, Follower(Run(folder), self.target))
 
     def step(self) -> bool:
-        """Try to deliver what is new. Returns whether anything was."""
+        """Try to deliver what is new. Returns whether there was progress."""
         if time.monotonic() < self._next_try:
             return False
         progress, failed = False, 0
@@ -102,7 +101,7 @@ class Delivery:
                 follower.step(self.store)
                 follower.failures, follower.trouble = 0, None
                 follower.is_hopeless = False
-            except (StoreError, OSError) as error:  # the store's, or that of a local file
+            except (StoreError, OSError) as error:  # of the store, or of a local file
                 follower.failures += 1
                 follower.trouble = first_line(error)
                 follower.is_hopeless = isinstance(error, (Hopeless, OSError))
@@ -148,9 +147,9 @@ class Delivery:
         return report
 
     def drain(self, patience: float = PATIENCE_S) -> Report:
-        """Deliver until nothing is left, or there was no progress for `patience` seconds.
+        """Deliver until nothing is left or there was no progress for `patience` seconds.
 
-        Does not wait for what waiting cannot change.
+        Does not wait if waiting cannot help.
         """
         last = time.monotonic()
         while left := self.outstanding():
@@ -163,7 +162,7 @@ class Delivery:
         return self.report()
 
     def save_view(self, view: View, experiment_ids: Iterable[str]) -> list[str]:
-        """Store a view with experiments; the ids of those that took it. The log has the others."""
+        """Store a view with experiments; return the ids of those stored. Errors go to the log."""
         stored: list[str] = []
         for experiment_id in experiment_ids:
             try:
@@ -188,7 +187,7 @@ def main() -> None:
     threading.Thread(target=_listen, args=(orders,), daemon=True).start()
     broken = None
     try:
-        mlflow_private.load()  # takes seconds: before there is anything to do
+        mlflow_private.load()  # takes seconds, so do it before there is work
     except ImportError as error:
         broken = error  # raised once there is a log
     first = orders.get()
@@ -200,7 +199,7 @@ def main() -> None:
     delivery = Delivery(Target(**first["target"]), logs=True)
     if delivery.target.database is not None:
         mlflow_private.load(mlflow_private.DATABASE)
-    gc.freeze()  # collections leave the modules alone
+    gc.freeze()  # garbage collection skips the modules
     while True:
         try:
             order = orders.get(timeout=POLL_S)
@@ -219,11 +218,11 @@ def main() -> None:
 
 
 def _lower_priority() -> None:
-    """Lower this process's priority, so that it does not slow down a training."""
+    """Lower this process's priority, so it does not slow down training."""
     me = psutil.Process()
     if not hasattr(os, "nice"):
         me.nice(psutil.BELOW_NORMAL_PRIORITY_CLASS)
-    elif me.nice() < NICENESS:  # only the administrator may raise a priority
+    elif me.nice() < NICENESS:  # only an administrator can raise a priority
         me.nice(NICENESS)
 
 

@@ -1,9 +1,9 @@
-"""The Python package through which SQLAlchemy reaches the database of a tracking store."""
+"""Check the Python package through which SQLAlchemy reaches a tracking store's database."""
 
 from harness.runfolder.target import DATABASES, shown
 
 BUILT_IN = ("sqlite", "sqlite+pysqlite")
-PACKAGES = {  # of a module whose package has another name
+PACKAGES = {  # module -> package, if the names differ
     "psycopg": "'psycopg[binary]'",
     "psycopg2": "psycopg2-binary",
     "MySQLdb": "mysqlclient",
@@ -12,7 +12,7 @@ PACKAGES = {  # of a module whose package has another name
 
 
 def obstacle(uri: str) -> str | None:
-    """Why no driver can open the address of a tracking store, in words; None when one can.
+    """Why no driver can open the address of a tracking store, in words; None if one can.
 
     Connects to nothing, and imports SQLAlchemy only for a database that is not SQLite.
     """
@@ -36,6 +36,6 @@ def obstacle(uri: str) -> str | None:
         )
     except ImportError as error:
         return f"the driver of this database cannot be imported: {error}; repair it"
-    except (ArgumentError, ValueError) as error:  # no such driver, or a port that is no number
+    except (ArgumentError, ValueError) as error:  # no such driver, or the port is not a number
         return f"SQLAlchemy cannot use it: {shown(str(error))}"
     return None

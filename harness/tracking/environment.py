@@ -1,9 +1,9 @@
-"""The environment variables of every process of ours that uses MLflow.
+"""Set the environment variables of all our processes that use MLflow.
 
-Variables of MLflow can make its calls asynchronous, send results elsewhere, or cut what is stored.
-Only those that a store needs to be reached are kept; our commands remove everything else of
-`MLFLOW_*` before they import MLflow. Child processes inherit the result. Importing the harness, as
-a notebook does, changes nothing.
+MLflow's variables can make its calls asynchronous, send results elsewhere, or truncate what is
+stored. Our commands keep only those needed to reach a store, and remove all other `MLFLOW_*`
+variables before they import MLflow. Child processes inherit the result. Importing the harness, as a
+notebook does, changes nothing.
 """
 
 import re
@@ -27,15 +27,15 @@ KEPT = (
     "MLFLOW_HTTP_REQUEST_TIMEOUT",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES",
     "MLFLOW_DISABLE_TELEMETRY",
-    # Who may open `python -m harness ui`, for example behind a proxy.
+    # Who can open `python -m harness ui`, for example behind a proxy.
     "MLFLOW_SERVER_ALLOWED_HOSTS",
     "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS",
     "MLFLOW_SERVER_X_FRAME_OPTIONS",
     "MLFLOW_FLASK_SERVER_SECRET_KEY",
 )
 KEPT_PREFIXES = ("MLFLOW_S3_", "MLFLOW_GCS_", "MLFLOW_MYSQL_SSL_", "MLFLOW_KERBEROS_")
-# MLflow would retry a dead server for minutes. A page of a thousand runs takes a server longer
-# than the small calls of a delivery.
+# MLflow would retry a dead server for minutes. A page of a thousand runs takes a server longer than
+# the small calls of a delivery.
 DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
@@ -46,15 +46,15 @@ FIXED = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
 }
-# For a delivery: our loop retries, because it first checks whether the lost call was carried out,
-# so that a run is not created twice.
+# For a delivery: our own loop retries, because it first checks whether the server carried out the
+# lost call, to avoid creating a run twice.
 DELIVERY = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
 }
-# What the values that are sent to a server may consist of: MLflow's client fails on anything else.
+# The characters allowed in values that are sent to a server: MLflow's client fails on others.
 ASCII, UNICODE = r"[ -~]*", r"[^\ud800-\udfff]*"
 SENT = {
     "MLFLOW_TRACKING_TOKEN": ASCII,
@@ -66,7 +66,7 @@ READING = DELIVERY | {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3"}
 
 
 def set_up(variables: MutableMapping[str, str]) -> None:
-    """Remove or set every variable of MLflow in place. Telemetry is off unless it was set on."""
+    """Remove or set MLflow's variables in place. Telemetry is off unless the user turned it on."""
     for name in list(_foreign(variables)):
         del variables[name]
     variables.update(FIXED)
@@ -78,7 +78,7 @@ def set_up(variables: MutableMapping[str, str]) -> None:
 
 
 def unsendable(variables: Mapping[str, str]) -> str | None:
-    """Which variable has a value that cannot be sent to a server, in words; None without one."""
+    """Which variable has a value that cannot be sent to a server, in words; None if none has."""
     for name, expected in SENT.items():
         if not re.fullmatch(expected, variables.get(name, "")):
             letters = "plain ASCII" if expected == ASCII else "UTF-8"
@@ -87,7 +87,7 @@ def unsendable(variables: Mapping[str, str]) -> str | None:
 
 
 def _foreign(variables: MutableMapping[str, str]) -> Iterator[str]:
-    """The names of the variables of MLflow that are not kept."""
+    """The names of MLflow's variables that are not kept."""
     for name in variables:
         is_kept = name in KEPT or name.startswith(KEPT_PREFIXES) or "_MULTIPART_" in name
         if name.startswith(("MLFLOW_", "_MLFLOW_")) and not is_kept:

@@ -1,4 +1,4 @@
-"""What can go wrong with a tracking store, and how MLflow's exceptions become it."""
+"""The errors of a tracking store, and the conversion of MLflow's exceptions to them."""
 
 import logging
 import os
@@ -18,8 +18,8 @@ Result = TypeVar("Result")
 class StoreError(RuntimeError):
     """The store cannot be used; the message has the reason and what to do.
 
-    code: MLflow's error code, if there is one. is_silent: whether every other call may fail as
-    well, because the store does not answer, or not as MLflow answers.
+    code: MLflow's error code, if there is one. is_silent: whether other calls would probably fail
+    too, because the store does not answer, or does not answer like MLflow.
     """
 
     def __init__(self, message: str, code: str = "", *, is_silent: bool = False) -> None:
@@ -28,7 +28,7 @@ class StoreError(RuntimeError):
 
 
 class Hopeless(StoreError):
-    """Waiting does not help: somebody has to do what the message says."""
+    """Waiting does not help: the user must do what the message says."""
 
 
 class RunDeleted(StoreError):
@@ -39,8 +39,8 @@ class RunDeleted(StoreError):
 def answers(target: Target) -> Iterator[None]:
     """Turn whatever MLflow's client raises into `StoreError`; only its calls belong in the block.
 
-    Any exception: the client does not check the types in a server's JSON before it uses them, and
-    the libraries for artifacts in the cloud have exceptions of their own.
+    It converts any exception: the client does not check the types in a server's JSON before it uses
+    them, and the libraries for artifacts in the cloud have their own exceptions.
     """
     from mlflow.exceptions import RestException
 
@@ -67,7 +67,7 @@ def answers(target: Target) -> Iterator[None]:
 
 
 def _obstacle(error: OSError) -> str:
-    """What is in the place of a file or folder of the store, as a line that says what to do."""
+    """One line that says what blocks a file or folder of the store, and what to do."""
     path = Path(error.filename or "")
     there = next((each for each in (path, *path.parents) if each.exists()), path)
     found, expected = ("a folder", "a file") if there.is_dir() else ("a file", "a folder")
@@ -75,9 +75,9 @@ def _obstacle(error: OSError) -> str:
 
 
 def existing(call: Callable[[], Result], *also: str) -> Result | None:
-    """The result of a call of MLflow's client; None when what it asks for does not exist.
+    """The result of a call of MLflow's client; None if the requested object does not exist.
 
-    also: more error codes that mean the same.
+    also: other error codes with the same meaning.
     """
     from mlflow.exceptions import MlflowException
 

@@ -15,11 +15,10 @@ REPORTS = "report/"
 
 
 class Files:
-    """Compares the files of one run; what is damaged here only is copied back.
+    """Compares the files of one run; a file that is damaged only here is copied back.
 
-    differences: what sending the run again repairs; damage: what nothing here can repair;
-    restored: the paths of files that were copied back. verify: compare the content of the store's
-    copies as well.
+    differences: what sending the run again repairs. damage: what cannot be repaired here. restored:
+    the paths of files that were copied back. verify: also compare the content of stored copies.
     """
 
     def __init__(self, store: Store, run: Run, mlflow_id: str, *, verify: bool) -> None:
@@ -29,7 +28,7 @@ class Files:
         self.restored: list[str] = []
 
     def compare(self, records: list[Record]) -> None:
-        """Compare the last record of each path. Raises `StoreError` when no file can be listed."""
+        """Compare the last record of each path. Raises `StoreError` if files cannot be listed."""
         last = {r["path"]: Artifact.of(r) for r in records if r["kind"] == "artifact"}
         plain = {path: each for path, each in last.items() if self._is_inside(each)}
         sizes = self.store.artifacts(self.mlflow_id, plain)
@@ -51,11 +50,11 @@ class Files:
         return True
 
     def _compare(self, artifact: Artifact, size: int | None) -> None:
-        """size: in bytes, of the store's copy; None when it has none."""
+        """size: the size of the store's copy in bytes; None if it has none."""
         here = artifact.damage(self.run.folder)
         there = "is not in the store" if size is None else self._damage_there(artifact, size)
         if there and size is not None and not here and artifact.path.startswith(REPORTS):
-            there = None  # `compare` has stored a newer report
+            there = None  # `harness compare` stored a newer report
         # Without a digest, in records of version 0.1, nothing says which of two files is right.
         match here is None, there is None, artifact.sha256 is not None:
             case (True, True, _) | (False, True, False):
@@ -84,7 +83,7 @@ class Files:
         return None
 
     def _restore(self, artifact: Artifact) -> bool:
-        """Copy a file back from the store if its digest is right. Returns whether it was."""
+        """Copy a file back from the store if its digest is right. Returns whether it is."""
         file = artifact.file(self.run.folder)
         for copy in self._copies(artifact):
             file.parent.mkdir(exist_ok=True, parents=True)
@@ -93,7 +92,7 @@ class Files:
         return False
 
     def _copies(self, artifact: Artifact) -> Iterator[Path]:
-        """The store's copy in a temporary folder, if it is as its record describes it."""
+        """The store's copy in a temporary folder, if it matches its record."""
         with tempfile.TemporaryDirectory() as folder:
             copy = self.store.download(self.mlflow_id, artifact.path, Path(folder))
             measured = Artifact.measure(Path(folder), copy.relative_to(folder).as_posix())

@@ -1,8 +1,8 @@
-"""Delivers one journal to the store.
+"""Deliver one journal to the store.
 
-The run folder's `delivered.json` holds how much of it has been delivered. It may lag behind MLflow
-but is never ahead of it: a run is looked up by its own id before one is created, and MLflow
-stores equal metrics with equal timestamps once, however often they are sent.
+The run folder's `delivered.json` holds how much of it has been delivered. It can lag behind MLflow
+but is never ahead of it. Lagging is harmless: a run is looked up by its own id before one is
+created, and MLflow stores equal metrics with equal timestamps once, however often they are sent.
 """
 
 import json
@@ -43,12 +43,12 @@ class Follower:
     """Delivers the journal of one run to one store.
 
     error: why it cannot continue, such as a damaged record. trouble: why the last attempt failed.
-    is_hopeless: whether waiting changes nothing. failures: how many attempts in a row failed.
+    is_hopeless: whether waiting does not help. failures: how many attempts in a row failed.
     deleted: why nothing is sent to a run that somebody deleted in the store. was_deleted: whether
-    it was seen deleted there, where it could be restored. damaged: how files that were not sent
-    differ from their records, by path. keeps_note: the number of records that leave the store's
-    note alone, since somebody else wrote it. renamed: what the run's experiment is called in the
-    store, if somebody renamed it, or moved the run.
+    the run was seen among the deleted ones there, which can be restored. damaged: path -> how a
+    file that was not sent differs from its record. keeps_note: how many of the first records do not
+    overwrite the store's note, because somebody else wrote it. renamed: the name of the run's
+    experiment in the store, if somebody renamed it or moved the run.
     """
 
     def __init__(self, run: Run, target: Target) -> None:
@@ -62,7 +62,7 @@ class Follower:
         self._load()
 
     def _load(self) -> None:
-        """Read how far the delivery is. Another store may know the run by the same MLflow id."""
+        """Read how far the delivery is. The MLflow id is kept: another store may know it too."""
         state = self.run.delivered()
         self.mlflow_id: str | None = state.get("mlflow_id")
         if state.get("store") != self.target.key:
@@ -78,7 +78,7 @@ class Follower:
 
     @property
     def outstanding(self) -> bool:
-        """Whether the journal has complete records that can be delivered and were not."""
+        """Whether the journal has complete records that can still be delivered."""
         if self.deleted is not None:
             return False
         try:
@@ -99,7 +99,7 @@ class Follower:
         except FileNotFoundError:
             if self.run.folder.is_dir():
                 raise
-            # The run was removed: nothing of it is outstanding.
+            # The run was removed, so nothing is outstanding.
 
     def _deliver_new(self, store: Store) -> None:
         try:
@@ -118,14 +118,14 @@ class Follower:
             if store.lookup(self.mlflow_id) is not None:
                 raise
             if not self.is_gone(store):
-                self.forget()  # the store was created again: send everything
+                self.forget()  # the store was created anew: send everything
             elif self.was_deleted:
                 self.deleted = REMOVED
             else:
                 self.error = LOST
 
     def is_gone(self, store: Store) -> bool:
-        """Whether a run that cannot be found was there: the store is the one that got it."""
+        """Whether a run that cannot be found was deleted: this very store once had it."""
         was_there = self.was_deleted or self.offset > 0
         return was_there and self.identity is not None and self.identity == store.identity()
 
@@ -150,14 +150,14 @@ class Follower:
             raise damage
 
     def _is_alone(self, record: journal.Record) -> bool:
-        """Whether a record makes a group: an upload may take long, and then counts as progress."""
+        """Whether a record is its own group: a long upload must count as progress on its own."""
         is_upload = record["kind"] == "artifact" and self.target.database is None
         return record["kind"] == "create" or is_upload
 
     def forget(self) -> None:
         """Send everything again from the first record; the store ignores duplicates.
 
-        The MLflow id is kept: if the store still has that run, it is the one.
+        The MLflow id is kept, because the store can still have that run.
         """
         self.offset, self.refused, self.damaged = 0, {}, {}
         self.save()
@@ -179,9 +179,9 @@ class Follower:
         write_text(self.run.folder / delivered.FILE_NAME, json.dumps(state))
 
     def _send(self, store: Store, records: list[journal.Record]) -> None:
-        """Deliver records. Those that the server rejects as invalid are set aside one at a time.
+        """Deliver records. Set aside, one at a time, those that the server rejects as invalid.
 
-        When the store does not answer, this raises, and all records are retried later. A rejected
+        If the store does not answer, this raises, and all records are retried later. A rejected
         record would be rejected forever, so it goes to `refused.jsonl` with the reason, and the
         others are delivered.
         """
@@ -216,7 +216,7 @@ class Follower:
         if self.is_gone(store) and store.lookup(self.mlflow_id) is None:
             raise RunDeleted(REMOVED)
         self.identity = store.identity()
-        known, self.mlflow_id = self.mlflow_id, None  # whatever fails, no record is set aside
+        known, self.mlflow_id = self.mlflow_id, None  # so no record is set aside, whatever fails
         stored = store.open_run(record, known)
         info = stored.info
         self.experiment_id, self.mlflow_id = str(info.experiment_id), str(info.run_id)
@@ -233,7 +233,7 @@ class Follower:
         store.set_status(self.mlflow_id, RunStatus.CREATED)
 
     def _deliver(self, store: Store, records: list[journal.Record]) -> None:
-        """Deliver other records than the first: metrics and tags, then files, then the status."""
+        """Deliver records after the first: metrics and tags, then files, then the status."""
         assert self.mlflow_id is not None, "a journal starts with its create record"
         tags: dict[str, str] = {}
         is_again = False
@@ -251,7 +251,7 @@ class Follower:
         for key in OF_ATTEMPT if is_again else ():
             if key not in tags:
                 store.remove_tag(self.mlflow_id, key)
-        if tags.get(ARCHIVED) == "false":  # MLflow finds what is listed by `tags.archived IS NULL`
+        if tags.get(ARCHIVED) == "false":  # MLflow finds listed runs by `tags.archived IS NULL`
             store.remove_tag(self.mlflow_id, ARCHIVED)
         of_user = [key for record in records if record.get("by") == USER for key in record["tags"]]
         for key in {key for key in of_user if not tags[key]}:
@@ -268,7 +268,7 @@ class Follower:
             store.set_status(self.mlflow_id, RunStatus.RUNNING)
 
     def _records_before(self, note: str) -> int:
-        """How many records were written before a note of somebody else; 0 if it is the run's."""
+        """How many records the journal has if somebody else wrote the note; 0 if the run did."""
         count = 0
         with suppress(journal.JournalError):  # sending the damaged record names it
             for record, _ in journal.scan(self.run.journal):
@@ -278,9 +278,9 @@ class Follower:
         return count
 
     def _deliver_artifact(self, store: Store, artifact: Artifact) -> None:
-        """Upload a file, only as its record describes it: the store may have the good copy.
+        """Upload a file only if it matches its record: the store may have the good copy.
 
-        A file that a later record describes differently is left to that record.
+        If a later record describes the file differently, leave the upload to that record.
         """
         assert self.mlflow_id is not None, "a journal starts with its create record"
         if self.run.history().artifacts.get(artifact.path, artifact) != artifact:
@@ -298,7 +298,7 @@ class Follower:
 
 
 def points_of(records: list[journal.Record]) -> dict[str, list[Point]]:
-    """The metrics of records as the store holds them: values that are not finite are NaN."""
+    """The metrics of records in the store's form: values that are not finite become NaN."""
     points: dict[str, list[Point]] = {}
     for record in records:
         for key, value in record.get("metrics", {}).items():

@@ -1,6 +1,6 @@
-"""Everything that relies on private parts of MLflow: its schema, store classes and endpoints.
+"""All code that relies on private parts of MLflow: its schema, store classes and endpoints.
 
-Each part is covered by a test with the real MLflow, so an upgrade that breaks one is noticed.
+A test with the real MLflow covers each part, so an upgrade that breaks one is noticed.
 """
 
 import gc
@@ -33,8 +33,8 @@ LOCATIONS = (
     ("model_versions", "storage_location"),
 )
 OURS = "harness.experiment"  # the tag of an experiment that the harness created
-# Where the artifacts of experiments are that the harness created, or that hold runs of ours:
-# version 0.1 set no tag. MLflow's own locations end with the number of the experiment.
+# The artifact locations of experiments that the harness created or that hold our runs: version 0.1
+# set no tag. MLflow's own locations end with the number of the experiment.
 OUR_LOCATIONS = f"""
 SELECT artifact_location FROM experiments AS e WHERE lifecycle_stage IN (?, ?) AND (EXISTS (
     SELECT 1 FROM experiment_tags AS t WHERE t.experiment_id = e.experiment_id AND t.key = '{OURS}'
@@ -47,15 +47,15 @@ BULK_PATH = "/ajax-api/2.0/mlflow/metrics/get-history-bulk"
 BULK_RUNS, BULK_ROWS = 100, 25_000  # MLflow's limits for one call
 SHARED_VIEW = "mlflow.sharedViewState."  # prefix of the tag of an experiment that holds a view
 
-CURVES = "curves"  # the name of the section that comes first, and its id
+CURVES = "curves"  # the name and id of the first section
 CURVE_HEIGHT = 440  # px; MLflow's own charts have 360
 
 
 def chart_state(first: Sequence[str], collapsed: Iterable[str]) -> dict[str, object]:
-    """The part of a view's state that says which charts come first, large, as curves.
+    """The part of a view's state that puts some charts first, as large curves.
 
-    first: metrics; the charts of all others are made by the UI, in sections named after the first
-    part of their keys, of which those in `collapsed` are closed. Charts without data are hidden.
+    first: their metrics. The UI makes the charts of all other metrics, in sections named after the
+    first part of their keys; those in `collapsed` are closed. Charts without data are hidden.
     """
     cards = [
         {
@@ -80,7 +80,7 @@ def chart_state(first: Sequence[str], collapsed: Iterable[str]) -> dict[str, obj
     return {
         "compareRunCharts": cards,
         "compareRunSections": sections,
-        "isAccordionReordered": True,  # otherwise they are sorted by name
+        "isAccordionReordered": True,  # otherwise the UI sorts them by name
     }
 
 
@@ -91,14 +91,14 @@ def _section(name: str) -> dict[str, object]:
 def moved(target: Target, patience: float) -> str | None:
     """The message for a local store whose folder was moved or copied; None if it was not.
 
-    Fast, because it does not import MLflow. Raises `sqlite3.Error`, also when the database stays
+    It is fast because it does not import MLflow. Raises `sqlite3.Error`, also if the database stays
     locked for `patience` seconds.
     """
     if target.artifacts is None or target.database is None or not target.database.exists():
         return None
     with closing(sqlite3.connect(target.database, timeout=patience)) as connection:
         if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'runs'").fetchone():
-            return None  # not MLflow's, or not yet: opening the store reports it
+            return None  # no MLflow database (yet): opening the store reports it
         roots = _roots(connection, "active")
     for root in sorted(roots - {target.artifacts}):
         return (
@@ -109,10 +109,10 @@ def moved(target: Target, patience: float) -> str | None:
 
 
 def _roots(connection: sqlite3.Connection, *stages: str) -> set[str]:
-    """The folders of artifacts in which our experiments are, as URIs.
+    """The artifact folders of our experiments, as URIs.
 
-    We make `<outputs>/artifacts/<experiment>`. An experiment whose artifacts are elsewhere was made
-    by somebody else, and is left alone.
+    We create `<outputs>/artifacts/<experiment>`. Somebody else created an experiment with artifacts
+    elsewhere, so it is ignored.
     """
     rows = connection.execute(OUR_LOCATIONS, (stages[0], stages[-1])).fetchall()
     matches = (re.fullmatch(r"(file://.*/artifacts)/[^/]+", each or "") for (each,) in rows)
@@ -127,9 +127,9 @@ def create_database(target: Target) -> None:
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     unfinished = database.with_name(f"{database.name}.unfinished")
-    for suffix in ("", "-journal", "-wal", "-shm"):  # of a creation that was killed
+    for suffix in ("", "-journal", "-wal", "-shm"):  # left by a killed creation
         unfinished.with_name(unfinished.name + suffix).unlink(missing_ok=True)
-    unfinished.touch()  # SQLite itself would not let the group write
+    unfinished.touch()  # a file made by SQLite is not writable for the group
     make: Any = SqlAlchemyStore  # it has no types
     store = make(sqlite_uri(unfinished), target.artifact_root)
     store.engine.dispose()
@@ -138,9 +138,9 @@ def create_database(target: Target) -> None:
 
 
 def relocate(target: Target) -> None:
-    """Update the stored locations of our artifacts to where the folder is now, in one transaction.
+    """Update the stored locations of our artifacts to the folder's new place, in one transaction.
 
-    Everything that lay in the old folder is in the new one, also what others logged there.
+    The new folder has everything from the old one, including what others logged there.
     """
     assert target.database is not None
     assert target.artifacts is not None
@@ -157,8 +157,8 @@ def relocate(target: Target) -> None:
 def run_server(target: Target, host: str, port: int) -> None:
     """Serve the UI of a store in this process, until it is stopped.
 
-    `mlflow server` does the same in two processes, each of which imports MLflow. Raises what
-    MLflow raises when the store cannot be used.
+    `mlflow server` does the same with two processes that both import MLflow. Raises MLflow's errors
+    if the store cannot be used.
     """
     load(DATABASE)
     from mlflow.server import constants, handlers
@@ -179,9 +179,9 @@ def run_server(target: Target, host: str, port: int) -> None:
 
 
 def load(module: str = "mlflow") -> None:
-    """Import MLflow, or a module of it with all that it imports; their warnings are their own.
+    """Import MLflow or one of its modules, without the warnings that the imports cause.
 
-    Collecting garbage would take a fifth of the time, and there is none.
+    Garbage collection is off: it would take a fifth of the time and find nothing.
     """
     was_on = gc.isenabled()
     gc.disable()
@@ -194,7 +194,7 @@ def load(module: str = "mlflow") -> None:
 
 
 def set_status(client: "MlflowClient", mlflow_id: str, status: str) -> None:
-    """Set a run's status. `MlflowClient.update_run` reads all of the run first."""
+    """Set a run's status, without reading the whole run like `MlflowClient.update_run`."""
     from mlflow.entities import RunStatus
 
     store, number = client._tracking_client.store, RunStatus.from_string(status)
@@ -212,7 +212,7 @@ def metric_history(
 ) -> list[tuple[str, int, int, float]]:
     """MLflow id, step, timestamp in ms and value of every point of a metric of up to 100 runs.
 
-    The result is cut off at 25,000 rows.
+    MLflow truncates the result at 25,000 rows.
     """
     store = client._tracking_client.store
     if hasattr(store, "ManagedSessionMaker"):
@@ -234,7 +234,7 @@ def metric_history(
 def _database_rows(
     store: Any, mlflow_ids: list[str], key: str
 ) -> list[tuple[str, int, int, float]]:
-    """What `get_metric_history_bulk` reads, without an object for each row: a third of the time."""
+    """Like `get_metric_history_bulk`, but without an object per row: a third of the time."""
     from mlflow.store.tracking.dbmodels.models import SqlMetric as Row
 
     with store.ManagedSessionMaker() as session:
@@ -249,7 +249,7 @@ def _database_rows(
 
 
 def check_model(name: str, alias: str) -> None:
-    """Raise `ValueError` for a name of a model or an alias that MLflow refuses."""
+    """Raise `ValueError` for a model name or alias that MLflow refuses."""
     from mlflow.exceptions import MlflowException
     from mlflow.utils import validation
 

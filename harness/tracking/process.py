@@ -20,20 +20,20 @@ from harness.tracking.delivery import PATIENCE_S, Report
 from harness.tracking.views import View
 
 PRINT_EVERY_S = 3.0  # at first
-SILENCE_S = 60.0  # beyond its patience: time-outs of a call, a slow import
+SILENCE_S = 60.0  # beyond its patience: for timeouts of a call, a slow import
 
 
 class DeliveryProcess:
     """One delivery process; its log is `outputs/delivery.log`.
 
-    It exits when this process does, even if this one is killed.
+    It exits when this process ends, even if this one is killed.
     """
 
     def __init__(self, target: Target, outputs: Path, patience: float = PATIENCE_S) -> None:
         outputs.mkdir(parents=True, exist_ok=True)
         log = outputs.resolve() / "delivery.log"
         log = attempt("delivery.log", partial(_writable, log), Path(os.devnull))
-        with ctrl_c.held_back(), log.open("ab") as errors:  # also those of its start
+        with ctrl_c.held_back(), log.open("ab") as errors:  # including errors at its start
             self._process = subprocess.Popen(
                 interpreter.running("harness.tracking.delivery"),
                 stdin=subprocess.PIPE,
@@ -52,9 +52,9 @@ class DeliveryProcess:
         self._send({"follow": str(run.folder.resolve())})
 
     def close(self, view: View | None = None) -> Report:
-        """Wait until everything is delivered or the process gives up; prints the progress.
+        """Wait until everything is delivered or the process gives up; print the progress.
 
-        view: of the command's sweep, to be stored with the experiments of its runs.
+        view: the view of the command's sweep, to be stored with the experiments of its runs.
         A process that does not answer in time is killed.
         """
         why = ""
@@ -66,7 +66,7 @@ class DeliveryProcess:
                 why = f"the delivery process made no progress for {silence}, see delivery.log"
             elif not answer:
                 with suppress(subprocess.TimeoutExpired):
-                    self._process.wait(20)  # it died: with which status?
+                    self._process.wait(20)  # it died: get its status
         except KeyboardInterrupt:
             answer, why = "", "the delivery was interrupted"
         finally:
@@ -81,7 +81,7 @@ class DeliveryProcess:
         return Report(undelivered=undelivered)
 
     def _end(self) -> None:
-        """Kill the process; what is not delivered stays on disk."""
+        """Kill the process; undelivered records stay on disk."""
         self._process.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
@@ -90,7 +90,7 @@ class DeliveryProcess:
                 pipe.close()
 
     def _answer(self) -> str | None:
-        """The report as a line; empty if the process died, None if it makes no progress."""
+        """The report as a line; empty if the process died, None if it made no progress."""
         answers: queue.SimpleQueue[str] = queue.SimpleQueue()
         assert self._process.stdout is not None
         read = self._process.stdout.readline
@@ -101,7 +101,7 @@ class DeliveryProcess:
             try:
                 return answers.get(timeout=wait)
             except queue.Empty:
-                wait = min(2 * wait, 10 * PRINT_EVERY_S)  # one line in a short command
+                wait = min(2 * wait, 10 * PRINT_EVERY_S)  # a short command prints one line
                 before, left = left, sum(map(self._left, self._runs))
             if left < before:
                 progress = time.monotonic()
@@ -114,7 +114,7 @@ class DeliveryProcess:
         return None
 
     def _left(self, run: Run) -> int:
-        """Bytes of a run's journal that are not delivered."""
+        """The number of bytes of a run's journal that are not delivered."""
         state = run.delivered()
         done = state.get("offset", 0) if state.get("store") == self._target.key else 0
         return run.journal.stat().st_size - int(done) if run.journal.exists() else 0
@@ -129,6 +129,6 @@ class DeliveryProcess:
 
 
 def _writable(path: Path) -> Path:
-    """The path itself. Raises `OSError` when it cannot be written to, as a file of another user."""
+    """The path itself. Raises `OSError` if it is not writable, such as another user's file."""
     path.open("ab").close()
     return path

@@ -1,4 +1,4 @@
-"""Read many runs of an MLflow store at once, through its bulk endpoints.
+"""Read many runs of an MLflow store at once through its bulk endpoints.
 
 One call returns a metric of up to 100 runs; run by run, a thousand runs would take minutes.
 """
@@ -32,10 +32,10 @@ from harness.tracking.views import View, save_view
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-RUN_IDS = ("tags.`run.id`", "attributes.run_id")  # ours, and that of MLflow
-SWEEP_ID = re.compile(r"[A-Za-z0-9_-]{1,60}")  # a digest, or what a search is called
-CALLS = 4  # to a server at the same time, which has as many workers
-# A text, which stays as it is, or a key with a slash, which MLflow reads in backticks only.
+RUN_IDS = ("tags.`run.id`", "attributes.run_id")  # our id, and MLflow's
+SWEEP_ID = re.compile(r"[A-Za-z0-9_-]{1,60}")  # a digest, or the name of a search
+CALLS = 4  # at the same time, to a server with as many workers
+# A quoted text, which stays as it is, or a key with a slash, which MLflow reads only in backticks.
 TEXT_OR_KEY = re.compile(
     r"""'[^']*'|"[^"]*"|`[^`]*`|\b(metrics?|params?|parameters?|tags?)\.([\w.-]*/[\w./-]*)"""
 )
@@ -43,9 +43,9 @@ TEXT_OR_KEY = re.compile(
 
 @dataclass(frozen=True)
 class Found:
-    """What words mean in a store: its title, and its runs, oldest first.
+    """What words select in a store: a title and the runs, oldest first.
 
-    sweep, experiment: the id, or the name, if the words are one as a whole.
+    sweep, experiment: its id or name, if the words select one whole sweep or experiment.
     """
 
     title: str
@@ -55,7 +55,7 @@ class Found:
 
 
 class Reader:
-    """Runs of an MLflow store, local or remote. Raises `StoreError` when it cannot be used."""
+    """Runs of an MLflow store, local or remote. Raises `StoreError` if it cannot be used."""
 
     def __init__(self, target: Target) -> None:
         if target.database is not None and not target.database.exists():
@@ -70,11 +70,11 @@ class Reader:
             }
 
     def newest_sweep(self) -> str:
-        """The id of the sweep that the newest run of any sweep joined last."""
+        """The id of the last sweep that the newest run of any sweep joined."""
         sweeps = "tags.sweep != ''"
         newest = self._search(sweeps, limit=1)
         if newest and newest[0].tags.get(ARCHIVED) == "true":
-            newest = self._listed(sweeps)[-1:]  # of all, which takes longer
+            newest = self._listed(sweeps)[-1:]  # reads all runs, which takes longer
         if not newest:
             raise ValueError(
                 f"{self.target}: no sweep yet; start one with `python -m harness.run -m ...`, "
@@ -83,9 +83,9 @@ class Reader:
         return newest[0].tags["sweep"].split(",")[-1]
 
     def select(self, words: Sequence[str]) -> Found:
-        """What the words mean, see `harness.runfolder.selection`.
+        """The runs that the words select, see `harness.runfolder.selection`.
 
-        `last` is the newest sweep, or the newest run of none. Raises `ValueError`.
+        `last` is the newest sweep, or the newest run without one. Raises `ValueError`.
         """
         names, given = selection.divided(words)
         also = self._checked(given)
@@ -101,7 +101,7 @@ class Reader:
         return Found(title, list(runs.values()))
 
     def _checked(self, given: Sequence[str]) -> str:
-        """Conditions as one filter of MLflow. Raises `ValueError` for what it does not take."""
+        """The conditions as one MLflow filter. Raises `ValueError` if MLflow refuses one."""
         conditions = []
         for text in given:
             if since := SINCE.fullmatch(text):
@@ -130,8 +130,8 @@ class Reader:
         return Found(f"run {run.run}", its)
 
     def _of_name(self, word: str, also: str) -> Found | None:
-        """What the user called so: a sweep, or runs and all sweeps that have the name."""
-        like = word.replace("'", "_")  # any character, because a filter cannot have quotes
+        """A sweep that the user gave this name, or all runs and sweeps that have it."""
+        like = word.replace("'", "_")  # `_` matches any character; a filter cannot have quotes
         of_name, of_sweep = (
             f"attributes.run_name LIKE '{like}'",
             f"tags.`{SWEEP_NAME}` LIKE '{like}'",
@@ -153,7 +153,7 @@ class Reader:
         return replace(found, runs=oldest_first)
 
     def _last(self, back: int, also: str) -> Found:
-        made: dict[str, Recorded] = {}  # the newest run of each sweep, or by itself
+        made: dict[str, Recorded] = {}  # by sweep or single run, its newest run
         for run in reversed(self._listed("")):
             made.setdefault(run.tags.get("sweep", "").split(",")[-1] or run.run, run)
             if len(made) > back:
@@ -166,11 +166,11 @@ class Reader:
         return self._sweep(name, also) or Found(f"sweep {name}", [], name)
 
     def sweep(self, sweep: str) -> Found:
-        """A sweep, whose runs in this store may be none."""
+        """A sweep; it can have no runs in this store."""
         return self._sweep(sweep) or Found(f"sweep {sweep}", [], sweep)
 
     def elsewhere(self, runs: list[Recorded]) -> list[str]:
-        """Notes on sweeps that have some runs among these and more in other experiments."""
+        """Notes on sweeps that have some of these runs and more in other experiments."""
         sweeps = {each for run in runs for each in run.tags.get("sweep", "").split(",") if each}
         others = [*self._experiments.keys() - {run.experiment for run in runs}]
         notes = []
@@ -201,9 +201,9 @@ class Reader:
         return next(iter(matches.values()))
 
     def _deleted(self, word: str) -> str | None:
-        """About the run with this id that was deleted in the store, in one line; None if none was.
+        """One line about a deleted run with this id in the store; None if there is none.
 
-        A store that removed it for good does not know it either.
+        A run that was removed for good is unknown here, too.
         """
         with self._answers():
             experiments = {each.experiment_id: each for each in self._store.experiments()}
@@ -227,7 +227,7 @@ class Reader:
         return self._search("attributes.status = 'FINISHED'")
 
     def add_curves(self, runs: Iterable[Recorded], keys: Iterable[str]) -> None:
-        """Fill in the curves of these metrics, up to a hundred runs a call."""
+        """Fill in the curves of these metrics, up to a hundred runs per call."""
         every = list(runs)
         for key in keys:
             asked = {
@@ -280,7 +280,7 @@ class Reader:
         return Found(f"sweep {sweep}", its, sweep)
 
     def _listed(self, condition: str, experiments: list[str] | None = None) -> list[Recorded]:
-        """What is found, without runs that were archived."""
+        """Like `_search`, without archived runs."""
         found = self._search(condition, experiments)
         return [run for run in found if run.tags.get(ARCHIVED) != "true"]
 
@@ -297,7 +297,7 @@ class Reader:
 
     @contextmanager
     def _answers(self) -> Iterator[None]:
-        """Turn a store that does not answer into `StoreError`, a bad query into `ValueError`."""
+        """Raise `StoreError` if the store does not answer, and `ValueError` for a bad query."""
         try:
             with answers(self.target):
                 yield
@@ -309,7 +309,7 @@ class Reader:
     def _histories(self, ids: list[str], key: str) -> Iterator[tuple[str, int, int, float]]:
         """MLflow id, step, timestamp and value of every point of a metric.
 
-        A server has several workers, which answer at the same time; a database file has not.
+        A server has several workers that answer at the same time; a database file does not.
         """
         calls = [ids[start : start + BULK_RUNS] for start in range(0, len(ids), BULK_RUNS)]
         with ThreadPoolExecutor(CALLS if self.target.database is None else 1) as pool:
@@ -323,7 +323,7 @@ class Reader:
         rows = mlflow_private.metric_history(self._client, ids, key)
         if len(rows) < BULK_ROWS:
             return rows
-        half = len(ids) // 2  # the answer was cut off, which it does not say
+        half = len(ids) // 2  # the answer was silently truncated
         return self._bulk(ids[:half], key) + self._bulk(ids[half:], key)
 
 
@@ -337,10 +337,10 @@ def _in_backticks(found: "re.Match[str]") -> str:
 
 
 def dataset_of(run: "Run") -> dict[str, Any]:
-    """The data set in the create record of a run of MLflow; empty if it is unknown."""
+    """The data set of an MLflow run, as in its create record; empty if unknown."""
     dataset: dict[str, Any] = {}
     inputs = [given.dataset for given in run.inputs.dataset_inputs] if run.inputs else []
-    if "run.id" not in run.data.tags:  # another program's, which may log several
+    if "run.id" not in run.data.tags:  # another program's run, which can log several
         names, digests = ({getattr(each, key) for each in inputs} for key in ("name", "digest"))
         known = {"name": ", ".join(sorted(names)), "sha256": "+".join(sorted(digests))}
         return known if inputs else {}

@@ -24,10 +24,10 @@ class Recorded:
     """One run as it was recorded.
 
     params: as text. final: the last value of every metric. curves: metric -> (epochs,) float64, as
-    far as they were loaded. dataset: sizes of its parts, empty when unknown. location: of its
-    artifacts (an MLflow id, or the run folder). experiment: its MLflow id, if any. epochs: metric
-    -> (epochs,) int64, the epochs of the values of its curve. created_ms, ended_ms: ms since 1970.
-    how_pruned: see `harness.runfolder.history.how_pruned`.
+    far as they were loaded. dataset: as in the create record, empty if unknown. location: where its
+    artifacts are (an MLflow id, or the run folder). experiment: the experiment's MLflow id, if any.
+    epochs: metric -> (epochs,) int64, the epochs of the values of its curve. created_ms, ended_ms:
+    ms since 1970. how_pruned: see `harness.runfolder.history.how_pruned`.
     """
 
     run: str
@@ -63,20 +63,20 @@ class Journals:
     """Runs read from their folders: no MLflow needed."""
 
     def add_curves(self, runs: Iterable[Recorded], keys: Iterable[str]) -> None:
-        """Nothing: a journal is read whole."""
+        """Do nothing: a journal is read whole."""
 
     def fetch(self, run: Recorded, path: str, into: Path) -> Path:
-        """The file in the run folder. Raises `ValueError` when it is damaged."""
+        """The file in the run folder. Raises `ValueError` if it is damaged."""
         if not (Path(run.location) / path).is_file():
             raise Missing(f"{run.run}: the artifact {path} is missing in {run.location}")
         return Run(Path(run.location)).verified(path)
 
     def attach(self, run: Recorded, files: list[Path], folder: str) -> None:
-        """Copy files into the run folder; the caller notes them in the journal."""
+        """Copy files into the run folder; the caller records them in the journal."""
         target = Path(run.location) / folder
         target.mkdir(parents=True, exist_ok=True)
         for path in files:
-            write_bytes(target / path.name, path.read_bytes())  # the store may have the old file
+            write_bytes(target / path.name, path.read_bytes())  # the store may link to the old file
 
 
 def from_journal(run: Run) -> Recorded:
@@ -107,7 +107,7 @@ def from_journal(run: Run) -> Recorded:
 
 
 def more_elsewhere(sweep: str, count: int, names: Iterable[str]) -> str:
-    """The note that a sweep has runs in other experiments than the one that is compared."""
+    """The note that a sweep has runs outside the experiment that is compared."""
     return (
         f"{count} more runs of sweep {sweep} are in experiment {', '.join(names)}; "
         f"`python -m harness compare {sweep}` compares all of them"

@@ -1,6 +1,6 @@
-"""Delete in the tracking store what was removed from `outputs`, restore it, erase it for good.
+"""Delete runs that were removed from `outputs` in the tracking store; restore or erase them.
 
-Deleting is MLflow's: the run goes to its deleted runs, where it can be restored.
+Deleting is MLflow's soft delete: the run moves to the deleted runs and can be restored.
 """
 
 import json
@@ -14,16 +14,16 @@ from harness.runfolder.target import Target
 from harness.tracking.errors import StoreError
 from harness.tracking.store import Store
 
-Problems = list[str]  # a line for each run that the store has not followed yet
+Problems = list[str]  # a line for each run that could not be changed in its store
 
 
 def delete(outputs: Path, runs: Iterable[Run]) -> Problems:
-    """Delete removed runs in their stores, as far as they are not deleted there yet."""
+    """Delete removed runs in their stores, unless they are already deleted there."""
     return _each(outputs, runs, Store.delete, was_deleted=True)
 
 
 def restore(outputs: Path, runs: Iterable[Run]) -> Problems:
-    """Restore removed runs in their stores, as far as they were deleted there."""
+    """Restore runs in their stores if they were deleted there."""
     return _each(outputs, runs, Store.restore, was_deleted=False)
 
 
@@ -37,7 +37,7 @@ def _each(
     outputs: Path, runs: Iterable[Run], act: Callable[[Store, str], None],
     *, was_deleted: bool | None,
 ) -> Problems:  # fmt: skip
-    """Act on each run that a store has. was_deleted: what `delivered.json` says afterwards."""
+    """Act on each run that a store has. was_deleted: the new value in `delivered.json`."""
     problems, stores = [], dict[str, Store | StoreError]()
     for run in runs:
         state = run.delivered()

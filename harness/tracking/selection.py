@@ -1,4 +1,4 @@
-"""Recorded runs that the words of a command mean: from the journals, or from a tracking store."""
+"""Select recorded runs by the words of a command: from journals or from a tracking store."""
 
 import hashlib
 import re
@@ -25,16 +25,16 @@ from harness.tracking.recorded import (
 
 @dataclass(frozen=True)
 class Selection:
-    """What is compared: its title, its runs, oldest first, and where they are read from.
+    """What is compared: a title, the runs, oldest first, and where they are read from.
 
-    notes: what a reader of the comparison should know about the choice of runs. about: what was
-    said of the sweep, if it is one that is on disk. is_search: whether that is a search. is_raced:
-    whether its settings got their seeds by results. raced: the runs of sweeps with `until=decided`,
-    whose rule alone says which of their settings is better. costs: what the settings are compared
-    by beside the objective, see `harness.runfolder.cost`. verdict: what `until=decided` decided.
-    ended: the runs of the settings that it ended, where they are known. lacking: the runs of the
-    settings of which a run is not here, as of one that was removed. sweep, experiment: the id, or
-    the name, if it is one as a whole. is_joined: whether several outputs have that sweep.
+    notes: what a reader of the comparison should know about the choice of runs. about: the name,
+    note and question of the sweep, if it is one on disk. is_search: whether that is a search.
+    is_raced: whether results decided how many seeds its settings got. raced: the runs of sweeps
+    with `until=decided`; only its rule says which of their settings is better. costs: what the
+    settings are compared by besides the objective, see `harness.runfolder.cost`. verdict: what
+    `until=decided` decided. ended: the runs of the settings that it ended, if known. lacking: the
+    runs of settings with a missing run, such as a removed one. sweep, experiment: the id or name,
+    if it is one whole sweep or experiment. is_joined: whether several outputs have that sweep.
     """
 
     title: str
@@ -57,7 +57,7 @@ class Selection:
     def name(self) -> str:
         """The report's folder: the sweep's id, the experiment's name, else a digest.
 
-        One of a sweep in several outputs has another folder than the sweep's own.
+        The report of a sweep in several outputs has its own folder, not the sweep's.
         """
         if self.sweep:
             return f"{self.sweep}-joined" if self.is_joined else self.sweep
@@ -68,10 +68,10 @@ class Selection:
 
 
 def select(outputs: Folders, words: Sequence[str], uri: str | None = None) -> Selection:
-    """The runs that the words mean, see `harness.runfolder.selection`; without words, all.
+    """The runs that the words select, see `harness.runfolder.selection`; without words, all.
 
-    Runs of outputs are read from their journals, wherever they were delivered to. With `uri`, and
-    for words that mean nothing in outputs, from the store. Raises `ValueError` or `StoreError`.
+    Runs in outputs are read from their journals, wherever they were delivered. With `uri`, or if
+    the words select nothing in outputs, the store is read. Raises `ValueError` or `StoreError`.
     """
     folders = listed(outputs)
     local = Target.local(folders[0])
@@ -112,7 +112,7 @@ def select(outputs: Folders, words: Sequence[str], uri: str | None = None) -> Se
 
 
 def of_plan(plan: Plan, recorded: list[Recorded], notes: Sequence[str] = ()) -> Selection:
-    """The recorded runs of a sweep on disk. notes: come after how its seeds were added."""
+    """The recorded runs of a sweep on disk. notes: added after the note about its seeds."""
     added = plan.verdict if plan.is_search else ""
     if not added and plan.is_raced and _has_seeds(recorded):
         added = AFTERWARDS
@@ -133,10 +133,10 @@ def _lacking(plan: Plan, recorded: Sequence[Recorded]) -> frozenset[str]:
 
 
 def _raced(recorded: Sequence[Recorded], plans: Sequence[Plan]) -> frozenset[str]:
-    """See `Selection`. plans: of the sweeps that are meant as a whole.
+    """See `Selection`. plans: those of the sweeps that are selected whole.
 
-    A run that such a sweep has without `until=decided` counts as its run: the sweep's seeds were
-    chosen before, whatever other sweep has added more to them since.
+    A run of such a sweep without `until=decided` does not count as raced: the sweep chose its seeds
+    before, even if another sweep has added more since.
     """
     decided = [plan for plan in plans if plan.is_raced and not plan.is_search]
     raced = {job.run for plan in decided for job in plan.jobs}
@@ -150,7 +150,7 @@ def _raced(recorded: Sequence[Recorded], plans: Sequence[Plan]) -> frozenset[str
 
 
 def _is_typed(word: str, run: Recorded) -> bool:
-    """Whether a word of the command that made a run begins so."""
+    """Whether a word of the command that made the run starts with this."""
     text = run.tags.get("command", run.tags.get("mlflow.source.name", ""))
     return any(each.startswith(word) for each in text.split())
 
@@ -160,10 +160,10 @@ def _has_seeds(recorded: Sequence[Recorded]) -> bool:
 
 
 def _is_kind(tag: str, typed: str, sweep: str, recorded: Sequence[Recorded]) -> bool:
-    """Whether a sweep is a search, or adds seeds by results; without a sweep, it does not.
+    """Whether a sweep is a search or adds seeds by results; False without a sweep.
 
-    tag: has the sweeps that are. typed: how a word of its command begins, which is what the runs
-    that it made have of an earlier version.
+    tag: the tag with the ids of such sweeps. typed: the start of a word of its command, which
+    identifies sweeps of earlier versions.
     """
     if not sweep:
         return False
@@ -174,7 +174,7 @@ def _is_kind(tag: str, typed: str, sweep: str, recorded: Sequence[Recorded]) -> 
 
 
 def _elsewhere(folders: Sequence[Path], chosen: selection.Selection) -> list[str]:
-    """Notes on sweeps that have some runs in a chosen experiment and more in others."""
+    """Notes on sweeps that have some runs in the chosen experiment and more in others."""
     if not chosen.experiment:
         return []
     notes, known = [], set(chosen.runs)

@@ -1,7 +1,7 @@
 """An open tracking store: the code that writes to MLflow.
 
-It uses `MlflowClient` with explicit ids, never the fluent interface, so no environment variable and
-no active run can redirect what is written. Importing MLflow takes seconds: it happens in `Store`.
+It uses `MlflowClient` with explicit ids, never the fluent interface, so no environment variable or
+active run can redirect what is written. Importing MLflow takes seconds, so `Store` does it.
 """
 
 import json
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 METRICS_PER_CALL, PARAMS_PER_CALL, TAGS_PER_CALL = 800, 100, 100  # MLflow takes 1000 together
 MAX_NAME, MAX_PARAM, MAX_TAG = 250, 6000, 8000
-LINKED = 1 << 16  # bytes; of a smaller file the store gets a copy, which can repair it
+LINKED = 1 << 16  # bytes; the store gets a copy of a smaller file, which can repair it
 LOCK_S = 120.0
 PAGE = 1000
 REPLACED = "replaced"  # tag of a run that `sync --resend` sent again
@@ -48,7 +48,7 @@ Result = TypeVar("Result")
 def _asking(
     method: Callable[Concatenate["Store", Given], Result],
 ) -> Callable[Concatenate["Store", Given], Result]:
-    """A method of `Store` that calls MLflow's client, see `answers`."""
+    """Decorate a method of `Store` that calls MLflow's client, see `answers`."""
 
     @wraps(method)
     def ask(store: "Store", /, *args: Given.args, **named: Given.kwargs) -> Result:
@@ -61,15 +61,14 @@ def _asking(
 class Store:
     """An open tracking store. Its methods raise `StoreError`, and `OSError` for local files.
 
-    Opening creates the database when there is none, one process at a time and under a temporary
-    name: a fresh database that two processes migrate at once, or whose migration is killed, stays
-    broken.
+    Opening creates the database if there is none, one process at a time and under a temporary name:
+    a new database stays broken if two processes migrate it at once or its migration is killed.
     """
 
     def __init__(self, target: Target, *, relocate: bool = False) -> None:
         self.target = target
-        self._names: dict[str, str] = {}  # of experiments by their ids
-        self._folders: dict[str, Path | None] = {}  # of the files of runs, see `_local_artifacts`
+        self._names: dict[str, str] = {}  # experiment id -> its name
+        self._folders: dict[str, Path | None] = {}  # MLflow id -> `_local_artifacts`
         if wrong := problem(target.uri) or driver.obstacle(target.uri):
             raise Hopeless(f"{target}: {wrong}")
         mlflow_private.load(mlflow_private.DATABASE if target.database else "mlflow")
@@ -82,7 +81,7 @@ class Store:
 
     @_asking
     def _open(self, *, relocate: bool) -> str | None:
-        """Open the store; the message if its folder was moved."""
+        """Open the store; return a message if its folder was moved."""
         from alembic.util import CommandError
         from mlflow import MlflowClient
         from sqlalchemy.exc import SQLAlchemyError
@@ -110,10 +109,10 @@ class Store:
 
     @_asking
     def identity(self) -> int | None:
-        """What tells this store from another one at the same address; None when not known.
+        """A number that tells this store from others at the same address; None if unknown.
 
-        The creation time of MLflow's first experiment, which every store has and which cannot be
-        deleted for good. Read each time: a server may be restarted with another database.
+        It is the creation time of MLflow's first experiment, which every store has and nobody can
+        delete for good. It is read each time: a server can be restarted with another database.
         """
         first = existing(partial(self.client.get_experiment, "0"), "PERMISSION_DENIED")
         return int(first.creation_time) if first and first.creation_time else None
@@ -122,13 +121,13 @@ class Store:
     def experiment(self, name: str) -> str:
         """The id of an experiment; created if missing, with artifacts beside the database.
 
-        Looked up by its name each time: after a restart with another database, the same number is
-        another experiment.
+        It is looked up by name each time: after a restart with another database, the same number
+        can be another experiment.
         """
         return self._usable(name, self.client.get_experiment_by_name(name))
 
     def experiment_name(self, experiment_id: str) -> str:
-        """The name of an experiment now; asked for once."""
+        """The current name of an experiment; requested only once."""
         if experiment_id not in self._names:
             self._names[experiment_id] = self._name(experiment_id)
         return self._names[experiment_id]
@@ -138,7 +137,7 @@ class Store:
         return str(self.client.get_experiment(experiment_id).name)
 
     def _usable(self, name: str, experiment: "Experiment | None") -> str:
-        """The id of an experiment that was looked up; created if it is None."""
+        """The id of an experiment from a lookup; create it if it is None."""
         if experiment is None:
             experiment = self._create_experiment(name)
         if experiment.lifecycle_stage == "deleted":
@@ -169,19 +168,19 @@ class Store:
 
     @_asking
     def lookup(self, mlflow_id: str | None) -> "Run | None":
-        """The run with this MLflow id, whichever experiment it is in, also a deleted one.
+        """The run with this MLflow id, in any experiment, even if it is deleted.
 
-        None also when it was replaced, see `replace`.
+        None if there is none, or if it was replaced, see `replace`.
         """
         run = existing(partial(self.client.get_run, mlflow_id)) if mlflow_id else None
         return None if run is None or REPLACED in run.data.tags else run
 
     @_asking
     def find_run(self, experiment: str, run: str) -> "Run | None":
-        """The run that carries our run id, an active one first; also a deleted one.
+        """The run that carries our run id; a deleted one only if none is active.
 
-        Looked for in the experiment of this name, or everywhere if that does not exist: it may have
-        been renamed.
+        It is searched for in the experiment of this name, or everywhere if that does not exist,
+        because it may have been renamed.
         """
         return self._find_run(self.client.get_experiment_by_name(experiment), run)
 
@@ -201,9 +200,9 @@ class Store:
 
     @_asking
     def delete_others(self, experiment_id: str, run: str, mlflow_id: str) -> None:
-        """Delete duplicates of a run: left by a creation that the server carried out late.
+        """Delete duplicates of a run, left by a creation that the server carried out late.
 
-        Also one that was replaced and that somebody restored.
+        This includes a replaced run that somebody restored.
         """
         for other in self.runs([experiment_id], f"tags.`run.id` = '{run}'"):
             if other.info.run_id != mlflow_id:
@@ -211,16 +210,16 @@ class Store:
 
     @_asking
     def replace(self, mlflow_id: str) -> None:
-        """Delete a run so that it is sent again: a row that is too much cannot be removed from it.
+        """Delete a run to send it again, because an extra row cannot be removed from it.
 
-        The tag says so: what somebody else deleted stays deleted.
+        A tag marks it: runs that somebody else deleted stay deleted.
         """
         self.client.set_tag(mlflow_id, REPLACED, "by sync --resend")
         self.client.delete_run(mlflow_id)
 
     @_asking
     def delete(self, mlflow_id: str) -> None:
-        """Move a run to MLflow's deleted ones. Nothing to do when it is one, or is not there."""
+        """Move a run to MLflow's deleted runs, unless it is one or does not exist."""
         run = existing(partial(self.client.get_run, mlflow_id))
         if run is not None and not is_deleted(run):
             self.client.delete_run(mlflow_id)
@@ -255,9 +254,8 @@ class Store:
     def open_run(self, record: dict[str, Any], known: str | None = None) -> "Run":
         """Find or create the run of a journal's create record; never creates a duplicate.
 
-        known: its MLflow id, if it was delivered before; it counts wherever the run is by now. One
-        that takes the place of a replaced run has what people said of that: its name, its note, and
-        its renamed experiment.
+        known: its MLflow id, if it was delivered before; it is used wherever the run is by now. A
+        run that replaces another one takes over its name, its note, and its renamed experiment.
         """
         before = existing(partial(self.client.get_run, known)) if known else None
         if before is not None and REPLACED not in before.data.tags:
@@ -311,7 +309,7 @@ class Store:
 
     @_asking
     def log_dataset(self, mlflow_id: str, dataset: dict[str, Any]) -> None:
-        """The data set as an input of the run."""
+        """Log the data set as an input of the run."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
         from mlflow.exceptions import MlflowException
 
@@ -333,16 +331,16 @@ class Store:
         except MlflowException as error:
             if "unique" not in str(error).lower():
                 raise
-            # MLflow looks for the data set before it inserts it; another process was in between.
+            # MLflow looks the data set up, then inserts it; another process inserted it in between.
             self.client.log_inputs(mlflow_id, [DatasetInput(entity, tags)])
 
     def log_artifact(self, mlflow_id: str, folder: Path, path: str) -> None:
-        """One file of the run folder, under the same relative path.
+        """Log one file of the run folder under the same relative path.
 
-        A large one is not copied into a local store: both are names of one file. Our code and
-        MLflow replace files by renaming, which leaves the other name as it is.
+        A large file is hard-linked, not copied, into a local store. That is safe because our code
+        and MLflow replace files by renaming, which does not change the other name.
         """
-        (folder / path).open("rb").close()  # an unreadable file is no fault of the store
+        (folder / path).open("rb").close()  # an unreadable file is not the store's fault
         with answers(self.target):
             if not self._link(mlflow_id, folder, path):
                 parent = path.rpartition("/")[0] or None
@@ -358,7 +356,7 @@ class Store:
         artifacts = self._folders[mlflow_id]
         if artifacts is None:
             return False
-        with suppress(OSError):  # such as another file system: MLflow copies, or names the fault
+        with suppress(OSError):  # e.g. another file system: MLflow copies it or reports the error
             (artifacts / path).parent.mkdir(parents=True, exist_ok=True)
             return link(source, artifacts / path)
         return False
@@ -370,7 +368,7 @@ class Store:
 
     @_asking
     def artifacts(self, mlflow_id: str, paths: Iterable[str]) -> dict[str, int]:
-        """The sizes in bytes of a run's files that lie in the folders of these paths."""
+        """The sizes in bytes of a run's files in the folders of these paths, by path."""
         return {
             str(info.path): int(info.file_size or 0)
             for folder in sorted({path.rpartition("/")[0] for path in paths})
@@ -380,7 +378,7 @@ class Store:
 
     @_asking
     def set_status(self, mlflow_id: str, status: RunStatus, end_ms: int | None = None) -> None:
-        """Set the status; end_ms: the time of a run's end, Unix time in ms."""
+        """Set the status. end_ms: when the run ended, Unix time in ms."""
         if end_ms is None:
             mlflow_private.set_status(self.client, mlflow_id, status.mlflow)
         else:
@@ -390,7 +388,7 @@ class Store:
     def runs(
         self, experiment_ids: list[str], filter_string: str = "", *, deleted: bool = False
     ) -> list["Run"]:
-        """All runs of experiments that match MLflow's filter; with the deleted ones if asked."""
+        """All runs of experiments that match MLflow's filter; `deleted` includes deleted ones."""
         from mlflow.entities import ViewType
 
         view = ViewType.ALL if deleted else ViewType.ACTIVE_ONLY
@@ -398,7 +396,7 @@ class Store:
 
     @_asking
     def points(self, mlflow_id: str, *only: str) -> dict[str, list[Point]]:
-        """Every metric of a run, or some, in the order of steps."""
+        """Every metric of a run, or only some, in the order of steps."""
         keys = only or self.client.get_run(mlflow_id).data.metrics
         return {
             key: sorted(
@@ -415,13 +413,13 @@ class Store:
         if database.is_file() and not all(
             os.access(p, os.W_OK) for p in (database, database.parent)
         ):
-            return nullcontext()  # it cannot be changed from here, so it needs no lock
+            return nullcontext()  # this user cannot change it, so it needs no lock
         database.parent.mkdir(parents=True, exist_ok=True)
         return FileLock(f"{database}.lock", timeout=LOCK_S)
 
 
 def pages(search: Callable[..., Any]) -> list[Any]:
-    """Everything that a search of MLflow's client finds, page by page."""
+    """All results of a search of MLflow's client, fetched page by page."""
     rows: list[Any] = []
     token = None
     while True:
@@ -441,7 +439,7 @@ def _short_tags(tags: dict[str, str]) -> dict[str, str]:
 
 
 def restoring(target: Target, command: str) -> str:
-    """The command of MLflow that brings back what was deleted, in words."""
+    """Words that name the MLflow command to restore what was deleted."""
     uri = shlex.quote(str(target))
     return f"`MLFLOW_TRACKING_URI={uri} mlflow {command}` brings it back"
 
@@ -454,7 +452,7 @@ def is_deleted(run: "Run") -> bool:
 def folder_name(experiment: str) -> str:
     """The name of an experiment as the last part of the URI of its artifacts.
 
-    Quoted twice, because MLflow decodes the URI once: whatever the name, it is one folder.
+    It is quoted twice, because MLflow decodes the URI once, so any name is exactly one folder.
     """
     name = urllib.parse.quote(experiment, safe="")
     return urllib.parse.quote(name if name.strip(".") else name.replace(".", "%2E"), safe="")

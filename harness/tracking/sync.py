@@ -1,4 +1,4 @@
-"""Deliver everything that is on disk, and prove that the store has it."""
+"""Deliver everything on disk, and prove that the store has it."""
 
 import math
 import os
@@ -28,9 +28,9 @@ FOREIGN = (
 class Proof:
     """One run compared with the store.
 
-    rows: of metrics. differences: what the store lacks, and gets by sending the run again; damage:
-    what nothing here can repair; restored: files that were copied back from the store. deleted: how
-    somebody deleted the run in the store, where nothing was compared.
+    rows: how many metric rows it has. differences: what the store lacks and gets by sending the run
+    again. damage: what cannot be repaired here. restored: files that were copied back from the
+    store. deleted: how somebody deleted the run in the store; then nothing was compared.
     """
 
     run: str
@@ -47,7 +47,7 @@ class Proof:
 
 
 def check(target: Target) -> None:
-    """Open a store once. Raises `StoreError` when it does not answer."""
+    """Open a store once. Raises `StoreError` if it does not answer."""
     os.environ.update(environment.DELIVERY)
     Store(target)
 
@@ -63,10 +63,10 @@ def deliver(target: Target, runs: list[Run], *, relocate: bool = False) -> Repor
 
 
 def deliver_now(runs: list[Run]) -> list[str]:
-    """Deliver what was added to these runs; returns what hinders it, a line for each store or run.
+    """Deliver what was added to these runs; return a line for each store or run that failed.
 
-    For commands that add something to runs that are over: `sync` delivers what is left. A run that
-    was deleted in its store stays deleted, which is a note and hinders nothing.
+    This is for commands that add something to ended runs; `sync` delivers what is left. A run that
+    was deleted in its store stays deleted; that prints a note and is not a failure.
     """
     by_target: dict[Target, list[Run]] = {}
     for run in runs:
@@ -88,16 +88,16 @@ def deliver_now(runs: list[Run]) -> list[str]:
 def prove(
     target: Target, runs: list[Run], *, verify: bool = False, resend: bool = False
 ) -> list[Proof]:
-    """Compare every delivered journal with the store. verify: the content of stored files as well.
+    """Compare every delivered journal with the store. verify: also compare stored files' content.
 
-    resend: what the store no longer has is a difference, so that it is sent again, else damage. A
-    run with rows that are not in its journal is deleted in the store and sent anew, else damaged.
+    resend: a run that the store no longer has is a difference, so it is sent again; a run with rows
+    that are not in its journal is deleted in the store and sent anew. Otherwise, both are damage.
 
-    Checks that there is exactly one run, and compares its status, its params, the rows of each of
-    its metrics, and names and sizes of its artifacts. Metrics, params and tags of other people are
-    not compared. A file that is damaged here and whole in the store is copied back. What fails for
-    one run is its damage; when the store stops to answer, the runs after that have no proof. Raises
-    `StoreError` when it cannot be opened.
+    It checks that there is exactly one run, and compares its status, its params, the rows of each
+    of its metrics, and the names and sizes of its artifacts. Other people's metrics, params and
+    tags are not compared. A file that is damaged here and intact in the store is copied back. An
+    error with one run is damage of that run; if the store stops answering, later runs have no
+    proof. Raises `StoreError` if the store cannot be opened.
     """
     os.environ.update(environment.READING)
     store = Store(target)
@@ -117,7 +117,7 @@ def prove(
 
 
 def send_again(target: Target, runs: list[Run]) -> None:
-    """Mark these runs as undelivered: the store does not have all of them."""
+    """Mark these runs as undelivered, because the store lacks some of their records."""
     for run in runs:
         Follower(run, target).forget()
 
@@ -163,10 +163,10 @@ def _prove(store: Store, run: Run, *, verify: bool, resend: bool) -> Proof:
     params = {key: str(value)[:MAX_PARAM] for key, value in history.create["params"].items()}
     if not params.items() <= data.params.items():
         differences.append("params: not those of the journal")
-    is_local = store.target.artifact_root is not None  # reading its files costs little
+    is_local = store.target.artifact_root is not None  # reading its files is cheap
     files = Files(store, run, info.run_id, verify=verify or is_local)
     files.compare(records)
-    if not files.damage and (wrong := run.problem()):  # a config that nothing can copy back
+    if not files.damage and (wrong := run.problem()):  # a config that cannot be copied back
         files.damage.append(wrong)
     if follower.damaged and not files.damage:
         follower.damaged = {}
@@ -181,7 +181,7 @@ def _prove(store: Store, run: Run, *, verify: bool, resend: bool) -> Proof:
 
 
 def _missing_rows(expected: dict[str, list[Point]], stored: dict[str, list[Point]]) -> list[str]:
-    """The metrics of which the store lacks rows, a line for each."""
+    """A line for each metric whose rows the store does not have completely."""
     lines = []
     for key, points in sorted(expected.items()):
         missing = (_counted(points) - _counted(stored.get(key, []))).total()
@@ -191,7 +191,7 @@ def _missing_rows(expected: dict[str, list[Point]], stored: dict[str, list[Point
 
 
 def _foreign_rows(expected: dict[str, list[Point]], stored: dict[str, list[Point]]) -> list[str]:
-    """Our metrics that have other rows than the journal's in the store, a line for each."""
+    """A line for each of our metrics that has extra rows in the store."""
     lines = []
     for key, points in sorted(stored.items()):
         foreign = _counted(points) - _counted(expected[key])

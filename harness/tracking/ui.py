@@ -1,7 +1,7 @@
-"""The MLflow UI on loopback, as a process: `python -m harness.tracking.ui HOST PORT`.
+"""Serve the MLflow UI on loopback in a process: `python -m harness.tracking.ui HOST PORT`.
 
-It reads the store, a `Target` as JSON, from standard input: an argument would show its password to
-`ps`.
+It reads the store, a `Target` as JSON, from standard input, because `ps` would show the password in
+an argument.
 """
 
 import json
@@ -24,16 +24,16 @@ from harness.tracking.mlflow_private import run_server
 HOST = "127.0.0.1"
 START_S = 120.0
 TAG_S = 30.0
-# A proxy, which HTTP_PROXY may name, cannot reach the loopback of this machine.
+# Ignore HTTP_PROXY: a proxy cannot reach the loopback of this machine.
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 @contextmanager
 def serve(target: Target, port: int) -> Iterator[str]:
-    """Run the UI of a store while the block runs; gives its address.
+    """Run the UI of a store while the block runs; yield its address.
 
-    Raises `ValueError` when the port is taken, `RuntimeError` when the server does not come up. All
-    of the server's processes are gone afterwards.
+    Raises `ValueError` if the port is taken, `RuntimeError` if the server does not start. All of
+    the server's processes are ended afterwards.
     """
     with socket.socket() as probe:
         if probe.connect_ex((HOST, port)) == 0:
@@ -46,7 +46,7 @@ def serve(target: Target, port: int) -> Iterator[str]:
         text=True,
     )
     try:
-        with suppress(BrokenPipeError), process.stdin:  # it died: `_wait` says so
+        with suppress(BrokenPipeError), process.stdin:  # it died: `_wait` reports it
             process.stdin.write(json.dumps(asdict(target)))
         _wait(process, f"http://{HOST}:{port}/health")
         yield f"http://{HOST}:{port}"

@@ -1,6 +1,6 @@
-"""What the MLflow UI shows first: a note on the experiment, a view of each sweep, links to both.
+"""Set what the MLflow UI shows first: a note on the experiment, sweep views, and links to both.
 
-By default the UI draws only the ten newest runs, and its table has no metric. A shared view, which
+By default the UI draws only the ten newest runs, and its table has no metrics. A shared view, which
 MLflow keeps as a tag of the experiment, holds filter, order, columns and grouping; a link opens it.
 """
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 SEED = "seed"
-# Sections with one point a run, or of no result.
+# Sections with one point per run, or without results.
 COLLAPSED = ("best", "test", "time", "machine", "model")
 NOTE = f"""\
 Every run is one training. The errors of a classification are **fractions**, not percent; the
@@ -50,7 +50,7 @@ EXPERIMENT_TAGS = {
 
 
 def swept_params(swept: Iterable[str], params: Mapping[str, object]) -> list[str]:
-    """The params behind the keys of a sweep: a group's is its name."""
+    """The params of the keys of a sweep; the param of a group is its name."""
     names = []
     for key in swept:
         if key in params:
@@ -67,13 +67,13 @@ def columns(objective: Objective) -> list[str]:
 
 
 def curves(objective: Objective) -> list[str]:
-    """The metrics whose curves come first: the objective, then the loss that is trained."""
+    """The metrics whose curves come first: the objective, then the training loss."""
     return list(dict.fromkeys([objective.metric, metrics.TRAIN_LOSS]))
 
 
 @dataclass(frozen=True)
 class View:
-    """What the view of a sweep shows. params: those that were swept; objective: as typed."""
+    """What the view of a sweep shows. params: the swept ones. objective: as typed."""
 
     sweep: str
     params: list[str]
@@ -81,7 +81,7 @@ class View:
 
     @classmethod
     def of(cls, plan: Plan, outputs: Path) -> "View | None":
-        """The view of a sweep on disk; None when none of its runs can be read."""
+        """The view of a sweep on disk; None if none of its runs can be read."""
         readable = plan.readable_runs(outputs)
         if not readable:
             return None
@@ -108,9 +108,9 @@ def save_view(client: "MlflowClient", experiment_id: str, view: View) -> None:
 
 
 def view_state(sweep: str, params: Iterable[str], objective: Objective) -> dict[str, object]:
-    """The view of a sweep: its runs, best first, with what was swept and what came out.
+    """The view of a sweep: its runs, best first, with the swept params and the results.
 
-    Its curves come first. Runs that differ in their seed only are drawn as one, their mean.
+    Its curves come first. Runs that differ only in the seed are drawn as one, their mean.
     """
     keys = list(params)
     settings = [key for key in keys if key != SEED]
@@ -129,7 +129,7 @@ def view_state(sweep: str, params: Iterable[str], objective: Objective) -> dict[
 
 
 def view_link(base: str, experiment_id: str, sweep: str) -> str:
-    """The address of a sweep's stored view, as charts."""
+    """The address of a sweep's stored view in the chart view."""
     return f"{_charts(base, experiment_id)}&viewStateShareKey=sweep-{sweep}"
 
 

@@ -1,4 +1,4 @@
-"""What a trainer is given must fit together: checked before the first step."""
+"""Check that the arguments of a trainer fit together, before the first step."""
 
 import numpy as np
 
@@ -11,8 +11,8 @@ from harness.nn.parameters import Parameters
 def check(network: Network, dataset: Dataset, optimizer: Optimizer) -> None:
     """Raise `ValueError` for parts that do not belong together.
 
-    The network must have the inputs and the outputs of the data, and the optimizer must be made
-    for the network's parameters, as far as it holds `Parameters`: else it would change others.
+    The network must have as many inputs and outputs as the data. An optimizer that holds
+    `Parameters` must hold the network's; otherwise it would train other parameters.
     """
     inputs = dataset.train.inputs.shape[1]
     for what, expected, found in (
@@ -24,7 +24,7 @@ def check(network: Network, dataset: Dataset, optimizer: Optimizer) -> None:
                 f"network: expected {expected} {what}, as the data set {dataset.name} needs, found "
                 f"{found}"
             )
-    attributes = getattr(optimizer, "__dict__", {})  # none of one that has slots
+    attributes = getattr(optimizer, "__dict__", {})  # empty for an object with slots
     held = [each for each in attributes.values() if isinstance(each, Parameters)]
     own = network.parameters.flat
     if held and not any(np.may_share_memory(each.flat, own) for each in held):

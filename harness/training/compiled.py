@@ -1,8 +1,8 @@
-"""The compiled kernels as the trainer uses them. Numba is imported only when one is asked for.
+"""The trainer's interface to the compiled kernels. Numba is imported only when one is needed.
 
-A step is trained by the compiled twins of its parts (`twins`). Small batches of a perceptron with
-one hidden layer and plain SGD are trained by one kernel for the whole epoch (`train_epoch`), where
-`unsupported` finds nothing against it. Either is evaluated by a twin of its network (`scored`).
+`twins` replaces the parts of a training step by their compiled twins. For small batches of a
+perceptron with one hidden layer and plain SGD, one kernel trains the whole epoch (`train_epoch`) if
+`unsupported` returns nothing. In both cases `scored` makes a twin of the network for evaluation.
 """
 
 from collections.abc import Iterator
@@ -26,10 +26,10 @@ from harness.training.evaluation import Scored
 from harness.training.options import Options
 from harness.training.step import Parts, Step
 
-MAX_BATCH = 1024  # up to which the sums over a batch stay in the cache
-SAMPLE = 10_000  # examples that the share is counted in
+MAX_BATCH = 1024  # the largest batch whose sums stay in the cache
+SAMPLE = 10_000  # examples used to measure the share of ink
 CHUNK = 1 << 16  # rows looked up at a time
-EVALUATION_BATCH = 250  # whose hidden activations stay in the cache
+EVALUATION_BATCH = 250  # small enough for its hidden activations to stay in the cache
 
 
 def unsupported(
@@ -39,7 +39,7 @@ def unsupported(
     normalization: Normalization,
     options: Options,
 ) -> str:
-    """What the compiled epoch expects instead of the arguments, in words; empty for nothing."""
+    """What the compiled epoch expects instead of these arguments; empty if it supports them."""
     settings = options.changed() | supports.structure(network)
     if not is_affine(normalization):
         settings["normalization"] = type(normalization).__name__
@@ -60,9 +60,9 @@ def twins(
     normalization: Normalization,
     options: Options,
 ) -> Parts:
-    """The parts of a training step with compiled kernels where they have them.
+    """The parts of a training step, with compiled kernels where there are some.
 
-    The network has the parameters of `network`, the optimizer the state of `optimizer`.
+    Their network shares the parameters of `network`, and their optimizer the state of `optimizer`.
     """
     dtype = np.dtype(np.float32) if options.augmentation else part.inputs.dtype
     is_pixel_wise = not options.input_dropout and not options.adversarial
@@ -84,9 +84,9 @@ def twins(
 
 
 def scored(network: Network, part: Part, normalization: Normalization, threads: int) -> Scored:
-    """The network with compiled kernels for evaluation, where they have them.
+    """The network for evaluation, with compiled kernels where there are some.
 
-    It has the parameters of `network`. part: that of the training.
+    It shares the parameters of `network`. part: the training part.
     """
     dtype = part.inputs.dtype
     ink = _ink(network, part, normalization, dtype)
@@ -101,7 +101,7 @@ def scored(network: Network, part: Part, normalization: Normalization, threads: 
 def _ink(
     network: Network, part: Part, normalization: Normalization, dtype: np.dtype[Any]
 ) -> tuple[float, float] | None:
-    """The scale and shift of a network that takes the ink of examples of `dtype`; None for none."""
+    """The scale and shift for a first layer on the ink (nonzero inputs); None if unsuitable."""
     is_possible = type(network.layers[0]) is Dense and dtype in (np.uint8, np.float32)
     if is_possible and is_affine(normalization) and _ink_share(part) < supports.INK_SHARE:
         return normalization.scale, normalization.shift
@@ -143,7 +143,7 @@ def _parts(
 def _fast(
     network: Network, ink: tuple[float, float] | None, batch: int, threads: int
 ) -> tuple[Network, Any]:
-    """The compiled network and its `Workers`: one where some of its layers are not shared."""
+    """The compiled network and its `Workers`: one thread unless all layers can use several."""
     from harness.nn.compiled.convolution import Conv2D
     from harness.nn.compiled.ink_layer import InkDense
     from harness.nn.compiled.network import compiled
@@ -153,14 +153,14 @@ def _fast(
     workers = Workers(threads)
     fast = compiled(network, ink, batch, workers)
     is_threaded = all(isinstance(each, InkDense | RowDense | Conv2D) for each in fast.trained)
-    if threads > 1 and not is_threaded:  # the others call BLAS with all threads
+    if threads > 1 and not is_threaded:  # the other layers call BLAS with all threads
         workers = Workers(1)
         fast = compiled(network, ink, batch, workers)
     return fast, workers
 
 
 def _deformation(augmentation: Augmentation, part: Part, threads: int) -> Any:
-    """The twin of an augmentation, compiled."""
+    """The compiled twin of an augmentation."""
     from harness.nn.compiled.deformation import Deformation
     from harness.nn.compiled.workers import Workers
 
@@ -171,12 +171,12 @@ def _deformation(augmentation: Augmentation, part: Part, threads: int) -> Any:
 
 
 def _tiny(fast: Network) -> Iterator[list[Layer]]:
-    """Networks for examples of 16 numbers, with the kinds of layers whose kernels `fast` needs."""
+    """Yield networks for examples of 16 numbers that use all the layer kernels of `fast`."""
     from harness.nn.compiled import convolution, pooling, unpooled
 
     kinds = {type(layer) for layer in fast.layers}
     yield mlp((16,), 2, width=(2, 2), dropout=0.5)
-    # Two of each, because nothing is propagated to the inputs of the first one.
+    # Two of each, because the first layer does not propagate back to its inputs.
     if convolution.Conv2D in kinds:
         first, second = (Conv2D(1, 1), MaxPool2D(2)), (Conv2D(1, 1), MaxPool2D(2))
         yield [Reshape(4, 4, 1), *first, *second, Flatten(), Dense(2)]
@@ -192,7 +192,7 @@ def _compile(
     ink: tuple[float, float] | None,
     dtype: np.dtype[Any],
 ) -> None:
-    """Compile the kernels by a step of a tiny network: now, not during the first epoch."""
+    """Compile the kernels now, with a step of a tiny network, not during the first epoch."""
     network = Network(layers, 16)
     kind: Any = optimizer if optimizer in OPTIMIZERS.values() else SGD
     parts = _parts(network, kind(network.parameters), CrossEntropy(), ink, 2, 1)
@@ -208,12 +208,12 @@ def _compile(
 
 
 def load_epoch() -> None:
-    """Load the kernels of the compiled epoch and its evaluation from Numba's cache, some 60 ms.
+    """Load the kernels of the compiled epoch and its evaluation from Numba's cache, in about 60 ms.
 
-    Raises `NotCached` when it is not there.
+    Raises `NotCached` when they are not there.
     """
     images, labels = np.zeros((1, 16), np.uint8), np.zeros(1, np.uint8)
-    images.flags.writeable = labels.flags.writeable = False  # as those of a data set
+    images.flags.writeable = labels.flags.writeable = False  # like those of a data set
     part = Part(images, labels)
     options = Options(batch=1, lr=1, epochs=1)
     network = Network(mlp((16,), 2, width=(2,)), 16)
@@ -223,13 +223,13 @@ def load_epoch() -> None:
 
 
 def load_steps() -> None:
-    """Load the kernel of all steps of a block, of images over their ink, as `load_epoch` does."""
+    """Load the kernel that trains a block of steps on the ink of images, like `load_epoch`."""
     with numba_loading.only_cached():
         _compile(mlp((16,), 2, width=(2, 2)), SGD, (1.0, 0.0), np.dtype(np.uint8))
 
 
 def _ink_share(part: Part) -> float:
-    """The share of the inputs that are not 0, of the first examples."""
+    """The share of nonzero inputs in the first SAMPLE examples."""
     some = part.inputs[:SAMPLE]
     return np.count_nonzero(some) / some.size
 

@@ -1,4 +1,4 @@
-"""Scoring a network: every example, in file order, whatever the training's batch size."""
+"""Score a network on every example, in file order, independently of the training batch size."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -20,10 +20,10 @@ EVALUATION_BATCH = 1000
 
 
 class Scored(NamedTuple):
-    """A network as it is evaluated.
+    """A network prepared for evaluation.
 
-    normalization: of its inputs; None for inputs as they are in the data. batch: the number of
-    examples that it is called with. workers: as in `Parts`.
+    normalization: of its inputs; None for inputs as they are in the data. batch: examples per
+    call. workers: as in `Parts`.
     """
 
     network: Network
@@ -39,10 +39,11 @@ def evaluate(
     loss: Loss | None = None,
     batch: int = EVALUATION_BATCH,
 ) -> tuple[Score, NDArray[np.float32]]:
-    """Score every example of `part`. loss: None for cross-entropy. Others: see `Scored`.
+    """Score every example of `part`.
 
-    Returns the sums of loss and errors and the predictions (n, K) float32: the probabilities of the
-    classes, or the numbers of a regression, where no errors are counted.
+    loss: None for cross-entropy. The other arguments: see `Scored`. Returns the sums of losses and
+    errors and the predictions (n, K) float32: class probabilities, or the numbers of a regression,
+    which counts no errors.
     """
     loss = loss or CrossEntropy()
     batch = min(batch, len(part))
@@ -68,12 +69,12 @@ def add(
     labels: NDArray[Any],
     predictions: NDArray[np.float32] | None = None,
 ) -> None:
-    """Add the losses of `outputs` (n, K), and of a classification the errors, to `score`.
+    """Add the losses of `outputs` (n, K), and in a classification the errors, to `score`.
 
-    An error is one of the predictions. predictions: (n, K), overwritten with those of the loss;
-    None where the caller needs none. The softmax of cross-entropy keeps the order of the outputs,
-    so its errors are counted without it. Raises `ValueError` when a loss of one's own predicts what
-    is no probability, or no finite number.
+    Errors are counted on the predictions. predictions: (n, K), overwritten with those of the loss;
+    None if the caller needs none. The softmax of cross-entropy keeps the order of the outputs, so
+    its errors are counted without it. Raises `ValueError` when a custom loss predicts anything but
+    probabilities (classification) or finite numbers (regression).
     """
     is_classification, keeps_order = loss.kind == "classification", type(loss) is CrossEntropy
     if predictions is None and is_classification and not keeps_order:
@@ -86,7 +87,7 @@ def add(
         wrong = misclassified(counted, labels)
     losses = np.asarray(loss.value(outputs, targets))
     if predictions is not None and type(loss) not in LOSSES.values():
-        check_predictions(loss, predictions[np.isfinite(losses)])  # else training diverged
+        check_predictions(loss, predictions[np.isfinite(losses)])  # for others, training diverged
     score.add(losses, wrong)
 
 
@@ -98,7 +99,7 @@ def values(
     predictions: NDArray[np.float32],
     truth: NDArray[Any],
 ) -> dict[str, float]:
-    """`prefix/loss`, of a classification `prefix/error`, and each of `metrics` as `prefix/NAME`.
+    """`prefix/loss`, `prefix/error` of a classification, and each of `metrics` as `prefix/NAME`.
 
     predictions: (n, K). truth: labels (n,), or targets (n, K) of a regression. Raises `ValueError`
     for a metric that does not return a number.

@@ -1,6 +1,6 @@
-"""What the metrics of an epoch decide: whether training goes on, and whose weights count.
+"""Decide from the metrics of each epoch whether to stop training and which weights to keep.
 
-The built-in trainer and every training function of the user's are judged by it.
+The built-in trainer and custom training functions use the same rules.
 """
 
 import math
@@ -29,18 +29,18 @@ class Diverged(ArithmeticError):
 
 
 class Monitor:
-    """Finds the epoch whose weights count: the best one by the objective, or the last one.
+    """Finds the epoch whose weights are kept: the best one by the objective, or the last one.
 
-    objective: the metric. maximize: higher values are better. patience: epochs without a better one
-    after which training is stale; None or 0 for never. is_validated: whether there are validation
-    examples; without them the default objective has no values, and the last epoch is the best.
-    weights: "best", or "last" for those of the last epoch, whatever their value. ties: which of
-    several epochs with the best value is the best one. An epoch that only equals the best is no
+    objective: the metric. maximize: whether higher values are better. patience: epochs without
+    improvement after which training is stale; None or 0 for never. is_validated: whether there are
+    validation examples; without them the default objective has no values, and the last epoch is the
+    best. weights: "best", or "last" for the last epoch, whatever its value. ties: which of several
+    epochs with the best value is the best one. An epoch that only equals the best value is no
     improvement: patience counts from the earliest.
 
-    best_epoch, best_value: the epoch whose weights count so far, and its value; 0 before the first
-    epoch, and NaN where none had a value. improved_epoch, improved_value: the earliest epoch with
-    the best value of all, and that value; the same as the two others but for ties and for "last".
+    best_epoch, best_value: the epoch whose weights are kept so far, and its value; 0 before the
+    first epoch, and NaN if no epoch had a value. improved_epoch, improved_value: the earliest epoch
+    with the best value, and that value; they differ from the other two only in ties and for "last".
     is_required: whether every epoch must have the objective.
 
     Raises `ValueError` for other `weights`.
@@ -66,7 +66,7 @@ class Monitor:
         self.improved_epoch, self.improved_value = 0, math.nan
 
     def add(self, epoch: int, values: Mapping[str, float]) -> bool:
-        """Take the metrics of an epoch. Returns whether its weights are those that count so far.
+        """Add the metrics of an epoch. Returns whether to keep its weights so far.
 
         Raises `ValueError` when the objective is required and missing.
         """
@@ -90,7 +90,7 @@ class Monitor:
         return 0 < (self._patience or 0) <= epoch - self.improved_epoch
 
     def best(self) -> dict[str, float]:
-        """The final metrics `best/epoch` and its objective, if that epoch has a value."""
+        """The final metrics: `best/epoch` and its objective; empty if it has no value."""
         if math.isnan(self.best_value):
             return {}
         return {
@@ -102,8 +102,8 @@ class Monitor:
 def check_finite(epoch: int, values: Mapping[str, float], lr: float | None = None) -> None:
     """Raise `Diverged` for the first value that is NaN or infinite, losses first.
 
-    lr: the learning rate that the message of a loss blames. Another metric that is not finite while
-    all losses are is itself wrong.
+    lr: the learning rate, which the message names as the likely cause of a loss. If all losses are
+    finite, the message blames the metric itself.
     """
     for key in sorted(values, key=lambda key: key not in LOSSES):
         value = values[key]

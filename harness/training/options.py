@@ -24,23 +24,23 @@ class Options:
     """The options of the training loop.
 
     batch: examples per step. lr: base learning rate, multiplied by `schedule`, a function of the
-    time in epochs. epochs: passes over the training examples. loss: what is minimized, and what the
-    network predicts. metrics: further metrics by name, recorded beside the loss. seed: of the order
-    of examples, dropout and augmentation. input_dropout: share of inputs that are zeroed, in [0,
-    1). max_norm: largest Euclidean norm of a hidden unit's incoming weights, None for no limit.
+    time in epochs. epochs: passes over the training examples. loss: the loss to minimize; it also
+    defines the predictions. metrics: further metrics by name, recorded beside the loss. seed: for
+    the order of examples, dropout and augmentation. input_dropout: share of inputs set to zero, in
+    [0, 1). max_norm: largest Euclidean norm of a hidden unit's incoming weights; None for no limit.
     label_smoothing: share of each target spread evenly over the classes, in [0, 1). adversarial:
-    Euclidean norm of the perturbation that raises the loss of each example before it is trained on,
-    in normalized units; 0 for none. ema: decay per step of the running average of the weights that
-    is evaluated instead of the weights; 0 for no average. objective: the metric that chooses the
-    best epoch. maximize: higher values of it are better; None: lower ones, which `train` refuses of
-    a metric whose name says the contrary. weights: which are tested, those of the best or of the
-    last epoch. ties: which of several epochs with the best value is the best epoch; "earliest" is
-    the rule of runs up to schema 2. patience: stop after this many epochs without a better one,
-    None to train all epochs. augmentation: deforms the training images, None for none. backend:
-    "numpy", or "numba" for the kernels of `nn/compiled`, in every part that has one; "auto":
-    `train` takes "numba" where Numba is installed, and a `Trainer` by itself NumPy. threads: of the
-    compiled kernels; those of BLAS are the caller's. Raises `ValueError` for values that are not
-    allowed.
+    Euclidean norm, in normalized units, of the perturbation that raises the loss of each example
+    before the step; 0 for none. ema: decay per step of a running average of the weights, which is
+    evaluated instead of the weights; 0 for no average. objective: the metric that chooses the best
+    epoch. maximize: whether higher values of it are better; None means lower, but `train` rejects
+    it for a metric whose name says the opposite. weights: which weights to test, those of the best
+    or of the last epoch. ties: which of several epochs with the best value is the best epoch;
+    "earliest" is the rule of runs up to schema 2. patience: stop after this many epochs without
+    improvement; None or 0 to train all epochs. augmentation: deforms the training images; None for
+    none. backend: "numpy", or "numba" for the kernels of `nn/compiled`, in every part that has one.
+    With "auto", `train` uses "numba" if Numba is installed, and a `Trainer` used directly NumPy.
+    threads: of the compiled kernels; the caller sets the threads of BLAS. Raises `ValueError` for
+    values that are not allowed.
     """
 
     batch: int
@@ -91,7 +91,7 @@ class Options:
             raise ValueError(f"{name}={getattr(self, name)!r}: expected {expected}")
 
     def changed(self) -> dict[str, Any]:
-        """The options that differ from their defaults, by name; those without one are included."""
+        """The options that differ from their defaults or have none, by name."""
         return {
             each.name: value
             for each in dataclasses.fields(self)

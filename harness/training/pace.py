@@ -1,30 +1,30 @@
-"""One thread or several, whichever is faster now, with the same results.
+"""Switch between one thread and several, whichever is faster at the time; results do not change.
 
-The threads of a training step wait for each other many times. When another program needs a core of
-theirs, two of them take longer than one alone: each waits until the other one gets its core back.
-So the trainer measures both, and lets one thread do the work of all while that is faster.
+The threads of a training step wait for each other many times. When another program needs one of
+their cores, two threads take longer than one: each waits until the other gets its core back. So the
+trainer measures both, and one thread does all the work as long as that is faster.
 """
 
 from collections.abc import Generator, Sequence
 from typing import Protocol
 
-PERIOD = 4  # blocks over which threads together are judged
-MOST = 64  # periods that one thread is alone before the next try
-RARELY = 128  # blocks together, after which one is trained alone
+PERIOD = 4  # blocks over which several threads are timed
+MOST = 64  # maximum number of periods with one thread before several are tried again
+RARELY = 128  # blocks with several threads before one thread is timed again
 
 Took = tuple[float, int]  # the seconds of a block, and its examples
 
 
 class Workers(Protocol):
-    """Threads of kernels. is_alone: whether one of them does the work of all."""
+    """The threads of the kernels. is_alone: whether one of them does all the work."""
 
     is_alone: bool
 
 
 class Pace:
-    """Decides after each block of a training whether its threads work together on the next one.
+    """Decides after each block of a training whether one thread or all train the next block.
 
-    workers: those that are to change at once; none if there is one thread.
+    workers: all workers to switch together; empty if there is only one thread.
     """
 
     def __init__(self, workers: Sequence[Workers]) -> None:
@@ -33,17 +33,17 @@ class Pace:
         next(self._course)
 
     def took(self, seconds: float, examples: int) -> None:
-        """Take the time of the training on a block."""
+        """Record the time it took to train on a block, and switch the workers."""
         is_alone = self._course.send((seconds, examples))
         for each in self._workers:
             each.is_alone = is_alone
 
 
 def _course() -> Generator[bool, Took, None]:
-    """Yield whether one thread is alone with the next block; what is sent is the time of that one.
+    """Yield whether one thread trains the next block alone; the caller sends that block's time.
 
-    From time to time one block shows how fast a thread is alone. If threads together are slower,
-    it stays alone, each time twice as long as before.
+    From time to time, one thread trains a block alone to measure its speed. If several threads are
+    slower, it continues alone, each time twice as long as before, up to MOST periods.
     """
     yield False  # the first block also fills the caches
     periods = 1
@@ -57,7 +57,7 @@ def _course() -> Generator[bool, Took, None]:
 
 
 def _measured(blocks: int, *, is_alone: bool) -> Generator[bool, Took, float]:
-    """The seconds for each example of some blocks."""
+    """The seconds per example over some blocks."""
     seconds, examples = 0.0, 0
     for _ in range(blocks):
         took = yield is_alone

@@ -1,7 +1,7 @@
-"""One seed, one independent stream of random numbers per purpose.
+"""Derive one independent stream of random numbers per purpose from a single seed.
 
-Streams are spawned with NumPy's SeedSequence, so drawing more numbers for one purpose cannot change
-another, and the global generator is never touched. Their states are part of a checkpoint.
+Streams are spawned with NumPy's SeedSequence, so drawing more numbers for one purpose does not
+change another, and NumPy's global generator is never used. Checkpoints include their states.
 """
 
 from typing import Any
@@ -22,11 +22,11 @@ def generators(seed: int) -> Generators:
 
 
 def states(generators: Generators) -> dict[str, Any]:
-    """The states of the generators by purpose, JSON-able."""
+    """The states of the generators by purpose, as JSON-serializable values."""
     return {purpose: generator.bit_generator.state for purpose, generator in generators.items()}
 
 
 def restore(generators: Generators, saved: dict[str, Any]) -> None:
-    """Set the generators to states that `states` returned."""
+    """Set the generators to saved `states`."""
     for purpose, state in saved.items():
         generators[purpose].bit_generator.state = state

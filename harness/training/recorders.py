@@ -1,4 +1,4 @@
-"""What the training loop calls after each epoch: the contract, and two that need no files."""
+"""Recorders, which the training loop calls after each epoch: a protocol, and two without files."""
 
 from typing import Any, Protocol
 
@@ -8,7 +8,7 @@ __all__ = ["Lines", "Recorder", "Silence"]
 
 
 class Recorder(Protocol):
-    """What the loop calls after each epoch and at the end."""
+    """The interface that the training loop calls after each epoch and at the end."""
 
     def epoch(self, epoch: int, values: dict[str, float], trainer: Any) -> None:
         """Called after each epoch.
@@ -31,9 +31,9 @@ class Silence:
 
 
 class Lines:
-    """Prints a line an epoch, and the metrics of the test set at the end.
+    """Prints one line per epoch, and the metrics of the test set at the end.
 
-    epochs: in all. recorder: called after each line.
+    epochs: the total number. recorder: called after each line.
     """
 
     def __init__(self, epochs: int, recorder: Recorder | None = None) -> None:
@@ -49,7 +49,7 @@ class Lines:
         self.recorder.epoch(epoch, values, trainer)
 
     def final(self, epoch: int, values: dict[str, float]) -> None:
-        """Print them."""
+        """Print the metrics of the test set."""
         print(_text(values), flush=True)
         self.recorder.final(epoch, values)
 

@@ -1,4 +1,4 @@
-"""One training step in NumPy: forward, loss gradient, backward, optimizer, and what follows it."""
+"""One training step: forward, loss gradient, backward, optimizer, norm limit and averaging."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
@@ -19,20 +19,20 @@ Array = NDArray[np.float32]
 
 
 class Steps(Protocol):
-    """Takes the steps of a block."""
+    """A kernel that takes all steps of a block of examples."""
 
     def __call__(self, inputs: Array, targets: Array, outputs: Array, lrs: Sequence[float]) -> None:
         """Take a step for each of `lrs`, as `Step` does for one batch."""
 
 
 class Parts(NamedTuple):
-    """What a training step calls.
+    """The parts that a training step uses.
 
-    limit, average: the classes of what follows a step, if the options ask for it. takes_pixels:
-    whether the network takes inputs as they are in the data. workers: the threads that share all of
-    its products, each of which calls BLAS with one; None for one thread, or where BLAS has several.
-    augmentation: deforms the examples before. steps: takes all steps of a block of examples, if
-    there is one for these parts.
+    limit, average: the classes to apply after the optimizer, if the options enable them.
+    takes_pixels: whether the network takes inputs as they are in the data. workers: the threads
+    that share all matrix products, each with single-threaded BLAS; None for one thread, or if BLAS
+    uses several. augmentation: deforms the examples before the step. steps: takes all steps of a
+    block of examples; None if these parts have no such kernel.
     """
 
     network: Network
@@ -49,8 +49,8 @@ class Parts(NamedTuple):
 class Step:
     """Trains a network on one batch at a time; its buffers are allocated once.
 
-    batch: the largest number of examples B of a step. generator: of the layers' random numbers, as
-    the masks of dropout. average: the running average that each step updates, or None.
+    batch: the largest number of examples B of a step. generator: for the layers' random numbers,
+    such as dropout masks. average: the running average that each step updates, or None.
     """
 
     def __init__(
@@ -76,10 +76,11 @@ class Step:
     def __call__(
         self, inputs: Array, targets: Array, outputs: Array, number: int, lr: float
     ) -> None:
-        """Train on `inputs` (B, D) with `targets` (B, K); the network's outputs go into `outputs`.
+        """Train on `inputs` (B, D) with `targets` (B, K).
 
-        outputs: (B, K), overwritten. number: of the step, counted from 0 over the whole training.
-        lr: the learning rate of this step. Adversarial training moves `inputs` in place.
+        outputs: (B, K), overwritten with the network's outputs. number: of the step, counted from
+        0 over the whole training. lr: the learning rate of this step. Adversarial training changes
+        `inputs` in place.
         """
         network = self._network
         network.draw(self._batch, self._generator)
@@ -94,7 +95,7 @@ class Step:
             self._average.update(network.parameters, number)
 
     def _forward(self, inputs: Array, targets: Array, outputs: Array) -> Array:
-        """Fill `outputs` (B, K). Returns the gradient of the batch's mean loss to them, (B, K)."""
+        """Fill `outputs` (B, K). Returns d(mean loss of the batch)/d outputs, (B, K)."""
         delta = self._delta[: len(inputs)]
         np.copyto(outputs, self._network.forward(inputs, training=True))
         self._loss.gradient(outputs, targets, delta)

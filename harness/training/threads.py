@@ -1,4 +1,4 @@
-"""How many threads a training uses: a fixed rule of the step's size and the cores."""
+"""Choose the number of threads of a training by a fixed rule: by step size and cores."""
 
 import os
 from typing import Literal
@@ -11,14 +11,14 @@ from harness.nn.network import Network
 from harness.nn.optimizers import OPTIMIZERS, SGD
 from harness.training.options import Options
 
-# One more thread for each so many multiplications and additions of a step's forward pass.
+# One more thread per this many multiplications in a step's forward pass.
 # Measured: a second BLAS thread slows training by 1/3 at 6.5 million (width 256, batch 32), makes
-# no difference at 13 million, and speeds it up by 1/4 at the 28 million of convolutions of 8 and 16
-# channels.
+# no difference at 13 million, and speeds it up by 1/4 at 28 million (convolutions of 8 and 16
+# channels).
 STEP_SIZE_PER_THREAD = 10_000_000
-# From which on there is a second one where the kernels train a block of steps at a time. Measured
-# (the two tables of docs/performance.md): it speeds training up by a third from 6.5 to 17 million,
-# and by half at 85.
+# The step size from which a second thread is used if the kernels train a block of steps at a time.
+# Measured (the two tables of docs/performance.md): it speeds training up by a third from 6.5 to
+# 17 million, and by half at 85 million.
 STEP_SIZE_OF_BLOCKS = 3_000_000
 
 
@@ -29,10 +29,10 @@ def threads_of(
     cores: int,
     configured: int | Literal["auto"] = "auto",
 ) -> int:
-    """The number of threads, of BLAS or of the compiled kernels: as configured, or by the rule.
+    """The number of threads of BLAS or of the compiled kernels: as configured, or by the rule.
 
-    optimizer: the class. Never by a timing: products differ in their last bits with the number of
-    threads.
+    optimizer: the class. The rule uses no timing, because the number of threads changes the last
+    bits of matrix products.
     """
     if configured != "auto":
         return configured
@@ -61,7 +61,7 @@ def takes_blocks(network: Network, optimizer: object, options: Options) -> bool:
 
 
 def cores() -> int:
-    """Cores this process may use: HARNESS_CORES if a launcher set it, else by CPU affinity."""
+    """The cores this process may use: HARNESS_CORES if a launcher set it, else by CPU affinity."""
     allotted = os.environ.get("HARNESS_CORES")
     if allotted:
         return max(1, int(allotted))

@@ -5,8 +5,8 @@
         score the validation examples; call the recorder
     score the test examples once, with the weights of the best epoch or of the last
 
-The loop reads and writes no files: a recorder does, after each epoch. Its state between two epochs
-can be saved and restored; a restored training ends with the same bits.
+The loop reads and writes no files itself; a recorder can, after each epoch. Its state between two
+epochs can be saved and restored; a restored training ends with bitwise the same results.
 """
 
 import time
@@ -47,10 +47,10 @@ Epoch = tuple[Score, Array, NDArray[Any]]
 class Result:
     """The result of a training.
 
-    best_epoch: the epoch whose weights were scored on the test set: the best by the objective (the
-    latest of equals), or the last with `weights="last"`; by validation error without a validation
-    set, the last epoch. values: the metrics of the test set by key. probabilities: the predictions
-    (N, K) float32 for the test examples, in file order; of a regression, numbers.
+    best_epoch: the epoch whose weights were scored on the test set: the best by the objective (see
+    `ties` of `Options`); the last with `weights="last"`, or if the objective is the validation
+    error and there is no validation set. values: the metrics of the test set by key. probabilities:
+    the predictions (N, K) float32 for the test examples, in file order; numbers for a regression.
     """
 
     best_epoch: int
@@ -62,10 +62,10 @@ class Trainer:
     """Trains one network on one data set.
 
     network: trained in place. optimizer: made for the network's parameters. normalization: of the
-    inputs of all parts, fitted to the training part. Raises `ValueError` for a loss of another kind
-    than the data, and for parts that do not belong together.
+    inputs of all parts, fitted to the training part. Raises `ValueError` for a loss that does not
+    fit the data, and for parts that do not belong together.
 
-    evaluated: the parameters (P,) that are evaluated, those of the network or their average.
+    evaluated: the parameters (P,) used for evaluation: those of the network or their average.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Trainer:
             ties=options.ties,
         )
         given = network, dataset.train, optimizer, normalization, options
-        # The kernels know no other type.
+        # The kernels support no other type.
         is_compiled = options.backend == "numba" and network.parameters.flat.dtype == np.float32
         self._is_one_kernel = is_compiled and not compiled.unsupported(*given)
         parts = Parts(network, optimizer, options.loss, augmentation=options.augmentation)
@@ -129,7 +129,7 @@ class Trainer:
         )
         self._augmentation, self._steps = parts.augmentation, parts.steps
         workers = [each for each in (parts.workers, self._scored.workers) if each]
-        self._blas = ThreadpoolController() if workers else None  # finding BLAS: 12 ms
+        self._blas = ThreadpoolController() if workers else None  # finding BLAS takes 12 ms
         self._pace = Pace(workers)
         self._outputs = np.empty((self._blocks.length, network.outputs), np.float32)
         inputs = (self._blocks.length, network.inputs)
@@ -141,7 +141,7 @@ class Trainer:
 
     @property
     def is_over(self) -> bool:
-        """Whether no epoch is left: all are trained, or training stopped early."""
+        """Whether no epoch is left: all are done, or training stopped early."""
         return self.finished >= self.options.epochs or self.monitor.is_stale(self.finished)
 
     def run(self, recorder: Recorder) -> Result:
@@ -164,7 +164,7 @@ class Trainer:
         return self._finish(recorder)
 
     def _one_blas_thread(self) -> AbstractContextManager[object]:
-        """Keep BLAS to one thread where the kernels have threads of their own."""
+        """Limit BLAS to one thread if the kernels have their own threads."""
         return self._blas.limit(limits=1, user_api="blas") if self._blas else nullcontext()
 
     def train_epoch(self) -> dict[str, float]:
@@ -217,7 +217,7 @@ class Trainer:
         return score, predictions, truth
 
     def _compiled_epoch(self, order: NDArray[np.uint32], lrs: NDArray[np.float64]) -> Epoch:
-        """Train in the compiled epoch, which knows no further metrics; see `_batched_epoch`."""
+        """Train with the compiled epoch, which has no further metrics; see `_batched_epoch`."""
         score = compiled.train_epoch(
             self.network, self.dataset.train, order, lrs, self.normalization, self.options
         )
@@ -243,8 +243,8 @@ class Trainer:
     def predict(self, images: NDArray[Any], parameters: Array | None = None) -> Array:
         """The predictions (N, K) float32 for examples as they are in the data, (N, ...) or (N, D).
 
-        They are normalized as the training's are. parameters: (P,); None for the current ones. Of a
-        classification, predictions are the probabilities of the classes.
+        The examples are normalized like the training examples. parameters: (P,); None for the
+        current ones. In a classification, predictions are the probabilities of the classes.
         """
         flat = self.evaluated if parameters is None else parameters
         values = images.reshape(len(images), -1)
@@ -257,7 +257,7 @@ class Trainer:
         return predictions
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        """All that the next epoch depends on: arrays by name, and the rest as JSON-able values."""
+        """All that the next epoch depends on: arrays by name, and JSON-serializable values."""
         arrays: dict[str, NDArray[Any]] = {
             "parameters": self.network.parameters.flat,
             "best": self.best_parameters,
@@ -275,7 +275,7 @@ class Trainer:
         }
 
     def restore(self, arrays: dict[str, NDArray[Any]], rest: dict[str, Any]) -> None:
-        """Restore a state that `state` returned, of a trainer with the same arguments."""
+        """Restore the saved `state` of a trainer with the same arguments."""
         own, _ = self.state()
         if own.keys() != arrays.keys():
             names = ", ".join(sorted(own.keys() ^ arrays.keys()))
@@ -286,9 +286,9 @@ class Trainer:
         for name, array in own.items():
             array[...] = arrays[name]
         self.finished, self.monitor.best_epoch = rest["finished"], rest["best_epoch"]
-        # Earlier versions tested the best epoch, the earliest of equals.
+        # Earlier versions tested the best epoch, the earliest in ties.
         self.monitor.improved_epoch = rest.get("improved_epoch", rest["best_epoch"])
-        if self.monitor.is_required:  # else earlier versions saved a number that is no value
+        if self.monitor.is_required:  # otherwise earlier versions saved a meaningless number
             self.monitor.best_value = rest["best_error"]
             self.monitor.improved_value = rest.get("improved_error", rest["best_error"])
         randomness.restore(self.generators, rest["generators"])
@@ -305,15 +305,15 @@ class Trainer:
             np.multiply(inputs, mask, out=inputs)
 
     def _finish(self, recorder: Recorder) -> Result:
-        """Score the test set with the weights that count and call the recorder's `final`."""
+        """Score the test set with the weights that were kept and call the recorder's `final`."""
         test = self.dataset.test
         values: dict[str, float] = {}
         probabilities = np.empty((0, self.network.outputs), np.float32)
-        if len(test):  # else arrays in memory without a test set
+        if len(test):  # empty for arrays in memory without a test set
             with np.errstate(over="ignore", invalid="ignore"):
                 score, probabilities = self._evaluate(test, self.best_parameters)
                 values = self._values("test", score, probabilities, _truth(test))
-            check_finite(self.finished, values, self.options.lr)  # the last step may diverge
+            check_finite(self.finished, values, self.options.lr)  # the last step can diverge
         values |= self.monitor.best()
         recorder.final(self.finished, values)
         return Result(self.monitor.best_epoch, values, probabilities)
@@ -337,9 +337,9 @@ def train(
 ) -> Result:
     """Train in memory, without files; see `Trainer` for the arguments.
 
-    recorder: called after each epoch and at the end. progress: print a line an epoch. threads: of
-    the training; "auto" by a fixed rule (threads.py), because two threads fight over small
-    products. backend="auto" of the options takes "numba" where Numba is installed. Raises
+    recorder: called after each epoch and at the end. progress: print one line per epoch. threads:
+    of the training; "auto" applies a fixed rule (threads.py), because a second thread slows small
+    products down. With backend="auto" in the options, "numba" is used if Numba is installed. Raises
     `Diverged` when a metric is not finite.
     """
     if options.maximize is None and metrics.is_higher_better(options.objective.rpartition("/")[2]):

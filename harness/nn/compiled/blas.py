@@ -1,7 +1,7 @@
-"""Products of matrices inside compiled kernels, by the BLAS that NumPy loaded.
+"""Matrix products inside compiled kernels, with the BLAS that NumPy loaded.
 
-A kernel that calls BLAS itself computes several layers without returning to Python. Where NumPy's
-BLAS exports no `cblas_sgemm`, as Apple's Accelerate, products are plain loops: the same numbers up
+A kernel that calls BLAS itself computes several layers without returning to Python. If NumPy's BLAS
+exports no `cblas_sgemm`, such as Apple's Accelerate, products are plain loops: the same numbers up
 to rounding, several times slower.
 """
 
@@ -19,7 +19,7 @@ from harness.nn.compiled.dense import COMPILED, F
 
 PREFIXES, SUFFIXES = ("", "scipy_"), ("", "64_", "_64_", "_64")
 ROW_MAJOR = 101  # of CBLAS_ORDER
-# Of CBLAS_TRANSPOSE. NumPy's integers: for constants of Python, `product` would be compiled anew.
+# Values of CBLAS_TRANSPOSE, as NumPy integers: Python constants would recompile `product`.
 AS_IS, TURNED = np.int64(111), np.int64(112)
 
 
@@ -44,7 +44,7 @@ def _call(
     a: Any, at_a: Any, lda: Any, b: Any, at_b: Any, ldb: Any, beta: Any, c: Any, at_c: Any,
     ldc: Any,
 ) -> Any:  # fmt: skip
-    """Call cblas_sgemm; integers are passed as 64 bits, of which a library with 32 reads half."""
+    """Call cblas_sgemm with 64-bit integers; a library with 32-bit integers reads half of each."""
     number, real = types.int64, types.float32
     signature = types.void(
         number, number, number, number, number, number, real,
@@ -73,7 +73,7 @@ def _call(
     return signature, code
 
 
-call: Any = _call  # as compiled code calls it, without the context
+call: Any = _call  # typed as compiled code calls it, without the context
 
 
 @numba.njit(**COMPILED)
@@ -81,10 +81,10 @@ def product(
     address: int, of_a: int, of_b: int, m: int, n: int, k: int, alpha: Any, a: Any,
     at_a: int, lda: int, b: Any, at_b: int, ldb: int, beta: Any, c: Any, at_c: int, ldc: int,
 ) -> None:  # fmt: skip
-    """C = alpha A B + beta C with A (m, k), B (k, n) and C (m, n), of float32.
+    """C = alpha A B + beta C with A (m, k), B (k, n) and C (m, n), all float32.
 
-    address: that of `sgemm`. Each matrix lies in an array of one dimension, from at_... on, its
-    rows ld... apart. of_a, of_b: AS_IS, or TURNED if the matrix lies there transposed.
+    address: the result of `sgemm`. Each matrix is in an array of one dimension, beginning at at_...
+    with rows ld... apart. of_a, of_b: AS_IS, or TURNED if the matrix is stored transposed.
     """
     if address != 0:
         call(address, of_a, of_b, m, n, k, alpha, a, at_a, lda, b, at_b, ldb, beta, c,

@@ -1,14 +1,15 @@
 """Convolution and pooling with compiled kernels: twins of `nn/convolution.py`.
 
-A convolution is trained together with the activation and the pooling above it, image by image: its
-outputs z never leave the innermost cache. With v = max z over a window and a = f(v), f monotonic,
+A convolution is trained together with the activation and the pooling above it, image by image, so
+its outputs z never leave the first-level cache. With v = max z over a window and a = f(v), f
+monotonic,
 
     max f(z) = f(max z)          dL/dz = dL/da f'(v) at the largest z of the window, else 0
 
-so the activation is computed once per window, and of dL/dz there are the positions `where` (offsets
-of patches) and the values (windows, O). No patch is unfolded: the forward pass multiplies pixels
-where they are, the gradient adds up the patches at these positions, and the backward pass adds the
-weights to the pixels under them. `unpooled.py` has the convolutions without pooling.
+so the activation is computed once per window, and dL/dz is stored as the positions `where` (offsets
+of patches) and the values there (windows, O). Patches are not unfolded: the forward pass multiplies
+pixels in place, the gradient adds up the patches at these positions, and the backward pass adds the
+weights to the pixels under them. Convolutions without pooling are in `unpooled.py`.
 """
 
 from typing import Any
@@ -45,9 +46,9 @@ GROUP = 9  # vectors of a patch that are summed at a time; then come groups of 3
 class Conv2D(convolution.Conv2D):
     """f(X W + b), pooled.
 
-    layer: the one whose twin this is. activation: f, one of `CODES`, None for none. pool: rows and
-    columns of a window. The sum of a gradient is split by the threads of `workers`, so its last
-    bits depend on their number.
+    layer: the layer that it replaces. activation: f, one of `CODES`; None for none. pool: rows and
+    columns of a window. The threads of `workers` split the sum of a gradient, so its last bits
+    depend on the number of threads.
     """
 
     def __init__(
@@ -71,17 +72,17 @@ class Conv2D(convolution.Conv2D):
         self._pooled = self._positions[0] // s, self._positions[1] // s, self.channels
         windows, width = self._pooled[0] * self._pooled[1], padded(self.channels)
         offsets = np.arange(rows * columns * inside, dtype=np.int32).reshape(rows, columns, inside)
-        # The position of each patch, window by window, filled up to whole tiles.
+        # The position of each patch, window by window, padded to whole tiles.
         corners = offsets[: self._pooled[0] * s, : self._pooled[1] * s, 0]
         corners = corners.reshape(self._pooled[0], s, self._pooled[1], s).transpose(0, 2, 1, 3)
         self._corners = np.pad(corners.reshape(-1), (0, -corners.size % TILE), mode="edge")
-        # The numbers of a patch, and its parts of whole vectors, by their distance.
+        # The distances of the numbers in a patch, and of its parts of whole vectors.
         self._numbers = np.ascontiguousarray(offsets[:k, :k].reshape(-1))
         self._per_row = -(-k * inside // HALF)
         parts = offsets[:k, 0, :1] + np.arange(self._per_row, dtype=np.int32) * HALF
         self._distances = np.pad(parts.reshape(-1), (0, -parts.size % 3), mode="edge")
         count, patch = self._workers.count, self._distances.size * HALF
-        self._image = aligned((count, offsets.size + FULL), F)  # a vector may begin at the end
+        self._image = aligned((count, offsets.size + FULL), F)  # a vector can begin at the end
         self._z = aligned((count, self._corners.size, width), F)
         self._top = aligned((count, windows, width), F)
         self._kernel, self._offset = aligned((len(self._numbers), width), F), aligned((width,), F)
@@ -133,7 +134,7 @@ class Conv2D(convolution.Conv2D):
         np.add.reduce(self._of_bias[:, : self.channels], axis=0, out=out["bias"])
 
     def _rows(self, weights: Array, turned: Array) -> tuple[Array, Array]:
-        """Views (O, k, kC) of weights (kkC, O), and of (O, patch) without what fills up vectors."""
+        """Views (O, k, kC) of weights (kkC, O), and of `turned` (O, patch) without padding."""
         k, row = self.kernel, self._numbers.size // self.kernel
         patches = turned[: self.channels, : k * self._per_row * HALF]
         patches = patches.reshape(self.channels, k, self._per_row * HALF)
@@ -147,7 +148,7 @@ class Conv2D(convolution.Conv2D):
 
 
 def padded(channels: int) -> int:
-    """Channels in whole vectors."""
+    """The number of channels, rounded up to whole vectors."""
     return -(-channels // HALF) * HALF
 
 
@@ -168,7 +169,10 @@ def _forward(
     window: int, scratch: Any, tops: Any, where: Any, outputs: Any, code: int, slope: Any,
     number: int, begin: int, end: int,
 ) -> None:  # fmt: skip
-    """The outputs of some images, and where their windows are largest; window: its positions."""
+    """Compute the outputs of some images, and where each window is largest.
+
+    window: the number of positions in a window.
+    """
     image, z, top = images[number], scratch[number], tops[number]
     width, windows = weights.shape[1], len(top)
     for b in range(begin, end):
@@ -197,7 +201,7 @@ def _backward(
     delta: Any, outputs: Any, values: Any, scratch: Any, code: int, slope: Any, number: int,
     begin: int, end: int,
 ) -> None:  # fmt: skip
-    """dL/d inputs of some images. weights: (O, patch) in whole vectors."""
+    """Compute dL/d inputs of some images. weights: (O, patch) in whole vectors."""
     image, value, count = images[number], values[number], distances.size
     for b in range(begin, end):
         find_values(delta[b], outputs[b], value, scratch[number], code, slope)
@@ -212,7 +216,7 @@ def _backward(
                 scatter3(image, where[b], value, channel, weights, distances, part)
                 part += 3
         _unload(image, below[b], frame)
-    if frame > 0:  # zeros, for `load`
+    if frame > 0:  # `load` expects zeros there
         for j in range(image.size):
             image[j] = F(0)
 
@@ -245,7 +249,7 @@ def _gradient(
 
 @numba.njit(**COMPILED)
 def load(image: Any, out: Any, frame: int) -> None:
-    """Copy an image (R, S, C) into `out`, within a frame of zeros that is there already."""
+    """Copy an image (R, S, C) into `out`, inside its existing frame of zeros."""
     rows, columns, channels = image.shape
     if frame == 0:
         flat = image.reshape(image.size)
@@ -261,7 +265,7 @@ def load(image: Any, out: Any, frame: int) -> None:
 
 @numba.njit(**COMPILED)
 def _unload(image: Any, out: Any, frame: int) -> None:
-    """Copy what is within the frame of an image into `out` (R, S, C)."""
+    """Copy an image without its frame into `out` (R, S, C)."""
     rows, columns, channels = out.shape
     width = (columns + 2 * frame) * channels
     for r in range(rows):
@@ -272,7 +276,7 @@ def _unload(image: Any, out: Any, frame: int) -> None:
 
 @numba.njit(**COMPILED)
 def _apply(z: Any, a: Any, code: int, slope: Any) -> None:
-    """a = f(z), as many as a has."""
+    """a = f(z), for all elements of a."""
     for j in range(a.size):
         a[j] = z[j]
     if code != NO_ACTIVATION:
@@ -281,7 +285,7 @@ def _apply(z: Any, a: Any, code: int, slope: Any) -> None:
 
 @numba.njit(**COMPILED)
 def find_values(delta: Any, a: Any, out: Any, scratch: Any, code: int, slope: Any) -> None:
-    """out = delta f'(z) of arrays (windows, O); the columns of `out` beyond O are zero."""
+    """out = delta f'(z) for arrays (windows, O); the columns of `out` beyond O are zero."""
     size, width = delta.size, out.shape[1]
     if delta.shape[1] == width:
         _differentiate(delta.reshape(size), a.reshape(size), out.reshape(size), code, slope)
@@ -297,7 +301,7 @@ def find_values(delta: Any, a: Any, out: Any, scratch: Any, code: int, slope: An
 
 @numba.njit(**COMPILED)
 def _differentiate(delta: Any, a: Any, out: Any, code: int, slope: Any) -> None:
-    """out = delta f'(z), as many as delta has."""
+    """out = delta f'(z), for all elements of delta."""
     for j in range(delta.size):
         out[j] = delta[j]
     if code != NO_ACTIVATION:

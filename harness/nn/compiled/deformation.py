@@ -1,4 +1,4 @@
-"""The deformations of training images: a twin of `data/augmentation.py`, in one pass over them."""
+"""Deform training images in one pass over them: the twin of `data/augmentation.py`."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from harness.nn.parameters import aligned
 
 
 class Deformation:
-    """Deforms images as a built-in augmentation does, with the same random numbers."""
+    """Deforms images like a built-in augmentation, with the same random numbers."""
 
     def __init__(self, augmentation: Augmentation, workers: Workers) -> None:
         self._augmentation, self._workers, self._address = augmentation, workers, sgemm()
@@ -41,8 +41,8 @@ def _deform(
 ) -> None:  # fmt: skip
     """Deform some images.
 
-    along_x, along_y: (n, K), the coefficients of the basis (K, D). coordinates, frames: scratch of
-    the threads; one pixel of background is around the image in a frame.
+    along_x, along_y: (n, K), the coefficients of the basis (K, D). coordinates, frames: scratch
+    space of each thread; a frame has a border of one background pixel around the image.
     """
     kinds, size = basis.shape
     x, y = coordinates[number, 0], coordinates[number, 1]

@@ -1,7 +1,7 @@
 """The dense arithmetic of the compiled epoch: activation, loss, output layer and update.
 
-The same as `activations.py`, `losses.py` and `network.py` with plain SGD, one example at a time.
-H hidden units, C classes.
+It computes the same as `activations.py`, `losses.py` and `network.py` with plain SGD, one example
+at a time. H hidden units, C classes.
 """
 
 import math
@@ -11,12 +11,12 @@ import numba
 import numpy as np
 
 F = np.float32
-# Sums may be reordered and contracted. NaN and infinity keep their meaning: they show divergence.
+# Sums may be reordered and contracted. NaN and infinity are kept, because they show divergence.
 COMPILED: dict[str, Any] = {
     "fastmath": {"reassoc", "contract", "arcp", "nsz", "afn"},
     "error_model": "numpy",
     "cache": True,
-    "no_cfunc_wrapper": True,  # no second copy for callers in C, of which there are none
+    "no_cfunc_wrapper": True,  # no second copy for callers in C; there are none
 }
 KERNEL = COMPILED | {"nogil": True}  # called from Python, possibly in several threads
 
@@ -25,7 +25,7 @@ KERNEL = COMPILED | {"nogil": True}  # called from Python, possibly in several t
 def activate(h: Any, code: Any, bits: Any, powers: Any) -> None:
     """Apply the activation to h (H,) in place, in loops that vectorize. bits, powers: scratch (H,).
 
-    tanh(z) = 2 sigmoid(2z) - 1. exp(x) = 2^k exp(f) with f = x - k ln 2, so that |f| <= ln 2 / 2;
+    tanh(z) = 2 sigmoid(2z) - 1. exp(x) = 2^k exp(f) with f = x - k ln 2 and |f| <= ln 2 / 2;
     exp(f) is a polynomial (with the coefficients of Cephes' expf), and k is written into the
     exponent bits of 2^k.
     """
@@ -110,7 +110,7 @@ def backward(z: Any, w2: Any, h: Any, delta: Any, rate: Any, code: int) -> None:
 def update(
     z: Any, h: Any, deltas: Any, ink: Any, b: Any, w2: Any, b2: Any, b1: Any, c: Any, columns: Any
 ) -> None:
-    """Add the step of a batch to all parameters but V; arguments as of `ink._epoch`, z (B, C)."""
+    """Add the step of a batch to all parameters but V; arguments as in `epoch._epoch`, z (B, C)."""
     for i in range(len(z)):
         for q in range(b2.size):
             b2[q] += z[i, q]

@@ -1,6 +1,6 @@
-"""What lies between the products, in place: biases, activations, masks, sums over the batch.
+"""In-place operations between matrix products: biases, activations, masks, sums over the batch.
 
-Twins of `nn/activations.py` and of `nn/layers.py`.
+They are twins of code in `nn/activations.py` and `nn/layers.py`.
 """
 
 from typing import Any
@@ -36,7 +36,7 @@ def sum_rows(rows: Any, out: Any) -> None:
 
 @numba.njit(**COMPILED)
 def activate(z: Any, code: int, slope: Any) -> None:
-    """z (n, H) = f(z). code: of CODES, up to 3; slope: that of LeakyReLU."""
+    """z (n, H) = f(z). code: a value of CODES up to 3. slope: that of LeakyReLU."""
     count, width = z.shape
     if code == 2:
         for i in range(count):
@@ -55,7 +55,7 @@ def activate(z: Any, code: int, slope: Any) -> None:
 
 @numba.njit(**COMPILED)
 def activate_with_slopes(z: Any, code: int, slopes: Any) -> None:
-    """z (n, H) = f(z), and slopes (n, H) = f'(z). code: of CODES, 4 or 5."""
+    """z (n, H) = f(z), and slopes (n, H) = f'(z). code: a value of CODES, 4 or 5."""
     count, width = z.shape
     bits = np.empty(width, np.int32)
     powers = bits.view(np.float32)
@@ -84,14 +84,14 @@ def activate_with_slopes(z: Any, code: int, slopes: Any) -> None:
 
 @numba.njit(**COMPILED)
 def multiply(values: Any, factors: Any) -> None:
-    """values *= factors, of arrays of one dimension."""
+    """values *= factors, for arrays of one dimension."""
     for j in range(values.size):
         values[j] *= factors[j]
 
 
 @numba.njit(**COMPILED)
 def multiply_slope(delta: Any, a: Any, code: int, slope: Any) -> None:
-    """delta *= f'(z) for a = f(z), of arrays of one dimension."""
+    """delta *= f'(z) with a = f(z), for arrays of one dimension."""
     if code == 0:
         for j in range(a.size):
             delta[j] *= a[j] * (F(1) - a[j])

@@ -8,13 +8,13 @@ inputs:
     x W1         = a u V + a (sum u) c + b (1^T V) + b D c
     dW1 = x^T d  = a u^T d + b 1 d^T
 
-The column sums 1^T V are updated with V. Of dW1, V takes the first term and c the second. So only
-the rows of V under ink are read and written; at the end of the epoch V + 1 c^T is written back to
-the network. The rest is the arithmetic of `network.py`, one example at a time; results differ from
-it by float32 rounding only (`tests/nn/compiled/test_epoch.py`).
+The column sums 1^T V are updated with V. The first term of dW1 is added to V and the second to c.
+So only the rows of V under ink are read and written; at the end of the epoch V + 1 c^T is written
+back to the network. The rest is the arithmetic of `network.py`, one example at a time; results
+differ from it only by float32 rounding (`tests/nn/compiled/test_epoch.py`).
 
-Needs Numba (the extra `fast`): import this module only where it is installed. `supports.py` states
-what it can train.
+This module needs Numba (the extra `fast`): import it only if Numba is installed. `supports.py`
+defines what it can train.
 """
 
 from typing import Any, NamedTuple
@@ -32,7 +32,7 @@ from harness.nn.parameters import aligned
 
 
 class Totals(NamedTuple):
-    """Sums over the examples of an epoch, each measured before the step that it is part of."""
+    """Sums over the examples of an epoch, each measured before the step that trains on it."""
 
     loss: float
     wrong: int
@@ -57,7 +57,7 @@ def train_epoch(
     w1, b1, w2, b2 = network.parameters.arrays.values()
     scale, shift = F(affine[0]), F(affine[1])
     code = ACTIVATION_CODES[structure(network)["activation"]]
-    # Transposed to (C, H): every inner loop then runs over hidden units, adjacent in memory.
+    # Transposed to (C, H), so every inner loop runs over hidden units, adjacent in memory.
     by_class = np.ascontiguousarray(w2.T)
     rank_one = np.zeros(w1.shape[1], np.float32)
     columns = -(-w1.shape[1] // LANES) * LANES
@@ -79,13 +79,13 @@ def _epoch(
 ) -> Any:  # fmt: skip
     """Train one epoch. Returns the sum of the losses and the number of misclassified examples.
 
-    The letters are those of docs/backpropagation.md, section 11. All floats are float32.
+    The symbols are those of docs/backpropagation.md, section 11. All floats are float32.
 
     images (N, D) uint8, labels (N,) uint8; rows (n,) uint32, the order of the examples; batch: B;
     lrs (steps,); a, b: scale and shift of the normalization; smoothing: of the labels; code: of the
-    activation. Changed in place: v (D, W), the ink part of W1, and c (H,), the row that is added to
-    all of its rows; b1 (H,); w2 (C, H), transposed; b2 (C,). Scratch: h and deltas (B, W). W is H
-    padded to the length of vectors; the columns of v, h and deltas from H on are and stay zero.
+    activation. Changed in place: v (D, W), the ink part of W1, and c (H,), a row to add to all of
+    its rows; b1 (H,); w2 (C, H), transposed; b2 (C,). Scratch space: h and deltas (B, W). W is H
+    padded to whole vectors; the columns of v, h and deltas from H on must be zero and stay zero.
     """
     d, width, size = len(v), b1.size, len(h)
     z, room = np.empty((size, b2.size), np.float32), d + 1

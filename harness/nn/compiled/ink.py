@@ -1,9 +1,9 @@
-"""Sums over the ink of images: the pixels that are not background, which are few.
+"""Matrix products with images over their ink only: the few pixels that are not background.
 
-Four fifths of MNIST's pixels are 0. Of a product with images, as x W or x^T delta, only the ink is
-computed: the list of an image's ink, and the list of the images that have ink at a pixel, or in a
-group of GROUP adjacent ones. Ink has neighbors: the 9,800 pixels with ink of 64 images of MNIST are
-in 3,600 groups of four.
+Four fifths of MNIST's pixels are 0, so products with images, such as x W or x^T delta, skip them.
+They use the list of an image's ink pixels, or the list of the images that have ink at a pixel or in
+a group of GROUP adjacent pixels. Ink pixels are adjacent: the 9,800 ink pixels of 64 MNIST images
+are in 3,600 groups of four.
 """
 
 from typing import Any
@@ -18,8 +18,8 @@ from harness.nn.compiled.simd import GROUP, LANES, WIDE, add_narrow, add_wide
 def list_ink(words: Any, image: Any, index: Any, value: Any, scale: Any) -> Any:
     """List the ink of one image without a branch per pixel. Returns its count and the sum of a u.
 
-    image: (D,) uint8, and words: the same memory as uint64, without the last D % 8 pixels. Written:
-    index and value (D + 1,), the positions of ink and a u.
+    image: (D,) uint8. words: the same memory as uint64, without the last D % 8 pixels. Writes index
+    and value (D + 1,), the positions of ink and a u.
     """
     n, total = 0, 0
     for w in range(words.size):
@@ -43,7 +43,7 @@ def list_ink(words: Any, image: Any, index: Any, value: Any, scale: Any) -> Any:
 def add_rows(out: Any, line: int, rows: Any, index: Any, value: Any, begin: int, end: int) -> None:
     """out[line] += sum over begin <= k < end of value[k] rows[index[k]].
 
-    The columns of `out` and `rows` are a multiple of LANES.
+    The number of columns of `out` and `rows` is a multiple of LANES.
     """
     column = 0
     while column + WIDE <= out.shape[1]:
@@ -58,9 +58,9 @@ def add_rows(out: Any, line: int, rows: Any, index: Any, value: Any, begin: int,
 def by_pixel(index: Any, value: Any, ends: Any, starts: Any, who: Any, much: Any) -> None:
     """Turn each example's list of ink into each pixel's list of examples (a counting sort).
 
-    index, value: the lists of the examples, D + 1 apart; ends (B,): where each list ends. Written:
-    who and much, the examples and values of all pixels; those of pixel p are at starts[p] up to
-    starts[p + 1]; starts: (D + 2,).
+    index, value: the lists of the examples, D + 1 apart. ends (B,): where each list ends. Writes
+    who and much, the examples and values of all pixels, and starts (D + 2,): those of pixel p are
+    at starts[p] up to starts[p + 1].
     """
     room = index.size // ends.size
     starts[:] = 0
@@ -84,10 +84,10 @@ def list_groups(
 ) -> None:  # fmt: skip
     """List the images that have ink in each group of GROUP pixels, for some words of 8 pixels.
 
-    images (B, D) uint8 or float32, and words: the same memory as uint64, (B, D / 8) or (B, D / 2),
-    or (B, 0). Written, of group q and for k < counts[q]: the image who[q B + k], and its values a u
-    at much[GROUP (q B + k)] and behind it. who (P B + 1,), much (GROUP (P B + 1),), counts (P,)
-    with P = D / GROUP rounded up. active (threads, B + 1) int32: scratch.
+    images: (B, D) uint8 or float32. words: the same memory as uint64, (B, D / 8) or (B, D / 2), or
+    (B, 0). Writes, for group q and k < counts[q], the image who[q B + k] and its GROUP values a u
+    from much[GROUP (q B + k)] on. who (P B + 1,), much (GROUP (P B + 1),), counts (P,) with P =
+    D / GROUP rounded up. active (threads, B + 1) int32: scratch space.
     """
     batch, pixels = images.shape
     own, each = active[number], images.itemsize

@@ -5,9 +5,9 @@ With x = a u + b 1 (a the normalization's scale, b its shift, u the pixel, 0 for
     x W   = a u W + b (1^T W)                 over the ink of each example
     dW_p  = a sum_B u_bp delta_b + b sum_B delta_b        over the examples with ink at pixel p
 
-so nothing is multiplied by background. z is computed in blocks of columns, each of which stays in
-the cache for the whole batch. The gradient is computed a few rows of W at a time, so the optimizer
-can apply it at once, while it is in the cache: `update`.
+so nothing is multiplied by background. z is computed in blocks of columns, and each block stays in
+the cache for the whole batch. The gradient is computed for a few rows of W at a time, so the
+optimizer can apply it while it is still in the cache (`update`).
 """
 
 from typing import Any, NamedTuple
@@ -38,7 +38,7 @@ CHUNK = 2048  # weights whose gradient is computed and applied at a time
 
 
 class InkArrays(NamedTuple):
-    """What the kernels of the layer need beside its parameters, for the largest batch."""
+    """What the kernels of the layer need besides its parameters, for the largest batch."""
 
     scale: Any
     shift: Any
@@ -59,10 +59,7 @@ class InkArrays(NamedTuple):
 
 
 class InkDense(layers.Dense):
-    """z = x W + b of images u (B, D), uint8 or float32, that are normalized as `a u + b`.
-
-    scale, shift: a and b.
-    """
+    """z = x W + bias for images u (B, D), uint8 or float32, with x = a u + b (scale a, shift b)."""
 
     def __init__(self, outputs: int, scale: float, shift: float, *, workers: Workers) -> None:
         super().__init__(outputs)
@@ -100,12 +97,12 @@ class InkDense(layers.Dense):
         return outputs
 
     def words(self, inputs: NDArray[Any]) -> NDArray[np.uint64]:
-        """The memory of images (B, D) as words of eight bytes, or none if they do not divide it."""
+        """The memory of images (B, D) as words of 8 bytes; empty unless D is a multiple of 8."""
         is_whole = inputs.shape[1] % 8 == 0
         return inputs.view(np.uint64) if is_whole else np.empty((len(inputs), 0), np.uint64)
 
     def arrays(self, batch: int) -> InkArrays:
-        """What the kernels take, for up to `batch` images."""
+        """The arguments of the kernels, for up to `batch` images."""
         self._allocate(batch)
         return InkArrays(
             self._scale, self._shift, *self._lists, self._active, *self._every, self._padded,
@@ -120,10 +117,10 @@ class InkDense(layers.Dense):
         self._run(_gradient, delta, out["weights"])
 
     def update(self, kernel: Kernel, *state: Any) -> None:
-        """Apply an optimizer's step to the weights while their gradient is computed.
+        """Apply an optimizer's step to the weights while computing their gradient.
 
-        kernel: as `_gradient`, with `state` behind the weights. state: two arrays like the weights,
-        and what else the step depends on.
+        kernel: like `_gradient`, with `state` after the weights. state: two arrays like the
+        weights, and anything else the step depends on.
         """
         self._run(kernel, self.delta, self.weights, *state)
 
@@ -149,7 +146,7 @@ def first_layer(
     weights: Any, shift: Any, bias: Any, out: Any, who: Any, much: Any, counts: Any, every: Any,
     ones: Any, padded: Any, sums: Any, scratch: Any, _: int, begin: int, end: int,
 ) -> None:  # fmt: skip
-    """z in some blocks of columns. every, ones: of all pixels."""
+    """Compute z in some blocks of columns. every, ones: for all pixels."""
     batch, columns = out.shape
     pixels = len(weights)
     for block in range(begin, end):
@@ -192,10 +189,10 @@ def first_layer(
 def gather(
     g: Any, rest: Any, deltas: Any, who: Any, much: Any, counts: Any, first: int, last: int
 ) -> None:
-    """Write the gradient of the rows of weights from `first` to `last` into the first ones of g.
+    """Write the gradient of the rows of weights from `first` to `last` into the first rows of g.
 
     `first` and the number of rows of g are multiples of GROUP. g, rest and deltas (B, W) have the
-    same columns, a multiple of LANES.
+    same number of columns, a multiple of LANES.
     """
     batch, columns = deltas.shape
     for p in range(first, last, GROUP):
@@ -214,7 +211,7 @@ def _gradient(
     out: Any, rest: Any, deltas: Any, who: Any, much: Any, counts: Any, scratch: Any,
     number: int, begin: int, end: int,
 ) -> None:  # fmt: skip
-    """The gradient of the weights, in some chunks of rows."""
+    """Compute the gradient of the weights, for some chunks of rows."""
     g = scratch[number]
     rows = len(g)
     for chunk in range(begin, end):

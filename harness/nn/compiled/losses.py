@@ -37,9 +37,9 @@ TWINS: dict[type, type] = {
 
 @numba.njit(**KERNEL)
 def fill_gradient(code: int, outputs: Any, targets: Any, out: Any, batch: int) -> None:
-    """The gradient of a loss to outputs z (n, C) with targets t (n, C), some of B examples.
+    """Write the gradient for outputs z (n, C) and targets t (n, C), n of B examples, into `out`.
 
-    code: that of its twin. batch: B.
+    code: the code of the loss's twin. batch: B.
     """
     count, classes = outputs.shape
     share = F(1) / F(batch)

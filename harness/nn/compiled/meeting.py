@@ -1,8 +1,8 @@
-"""Threads that run the same kernel, and wait for each other inside it.
+"""A barrier for threads that run the same kernel and wait for each other inside it.
 
-The work between two meetings takes microseconds, so a thread spins while it waits. After a longer
-wait it yields its core, which the awaited thread may need. A thread computes one share of the work;
-a thread that is alone computes all of them, with the same results.
+The work between two meetings takes microseconds, so a waiting thread spins. After a longer wait it
+yields its core, because another thread may need it. Each thread computes one share of the work; a
+single thread computes all shares, with the same results.
 """
 
 import ctypes
@@ -23,11 +23,12 @@ LINE = 8  # counters in a cache line
 
 
 class Meeting(NamedTuple):
-    """Where threads in the same kernel wait for each other; see `meet`.
+    """A barrier for threads in the same kernel; see `meet`.
 
-    counters: how often each thread came, in separate cache lines; the last line is not 0 once
-    nobody shall wait. threads: how many meet. shares: how many parts the work has. looks: at a
-    counter, before a thread yields its core. address: of the system's `sched_yield`.
+    counters: the number of meetings that each thread has reached, in separate cache lines; a
+    nonzero last line ends all waiting. threads: the number of threads that meet. shares: the number
+    of parts of the work. looks: reads of a counter before a thread yields its core. address: that
+    of the system's `sched_yield`.
     """
 
     counters: NDArray[np.int64]
@@ -37,13 +38,13 @@ class Meeting(NamedTuple):
     address: int
 
     def end(self) -> None:
-        """Stop all waiting, because a thread will not come."""
+        """End all waiting, because a thread has failed or stopped."""
         self.counters[-LINE:] = 1
 
 
 @cache
 def sched_yield() -> int:
-    """The address of the system's function; 0 where there is none."""
+    """The address of the system's `sched_yield`; 0 if there is none."""
     try:
         return ctypes.cast(ctypes.CDLL(None).sched_yield, ctypes.c_void_p).value or 0
     except (AttributeError, OSError, TypeError):  # Windows
@@ -64,7 +65,7 @@ def _look(context: Any, counters: Any, place: Any) -> Any:
 
 @intrinsic
 def _come(context: Any, counters: Any, place: Any, value: Any) -> Any:
-    """Write counters[place], after all that this thread wrote before."""
+    """Write counters[place], after all earlier writes of this thread."""
 
     def code(context: Any, build: Any, signature: Any, arguments: Any) -> Any:
         array = argument(context, build, signature, arguments, 0)
@@ -86,14 +87,14 @@ def _give_way(context: Any, address: Any) -> Any:
     return types.void(types.int64), code
 
 
-look: Any = _look  # as compiled code calls them, without the context
+look: Any = _look  # typed as compiled code calls them, without the context
 come: Any = _come
 give_way: Any = _give_way
 
 
 @numba.njit(**COMPILED)
 def meet(meeting: Any, number: int) -> None:
-    """Wait until all threads have come here as often. number: of this thread."""
+    """Wait until every thread has called this as often. number: the number of this thread."""
     counters, threads = meeting.counters, meeting.threads
     if threads == 1:
         return
@@ -110,7 +111,7 @@ def meet(meeting: Any, number: int) -> None:
 
 @numba.njit(**COMPILED)
 def share(length: int, meeting: Any, number: int) -> Any:
-    """The range of 0..length-1 in a share, as `Workers.run` divides it: begin and end."""
+    """The begin and end of share `number` of 0..length-1, divided as in `Workers.run`."""
     count = min(meeting.shares, length)
     if number >= count:
         return length, length

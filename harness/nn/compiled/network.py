@@ -1,4 +1,4 @@
-"""A network whose layers are compiled where they have a twin; the others stay as they are."""
+"""Make a network in which compiled twins replace the layers that have one."""
 
 from collections.abc import Iterator
 from itertools import takewhile
@@ -17,10 +17,10 @@ from harness.nn.network import Network
 def compiled(
     network: Network, ink: tuple[float, float] | None, batch: int, workers: Workers
 ) -> Network:
-    """A network with the parameters of `network`, for training with up to `batch` examples.
+    """A network that shares the parameters of `network`, for batches of up to `batch` examples.
 
-    ink: scale and shift of the normalization; then the network takes images of uint8, as they are
-    in the data. None for normalized inputs.
+    ink: scale and shift of the normalization, for a network that takes uint8 or float32 images as
+    they are in the data; None for normalized inputs.
     """
 
     def twins() -> Iterator[layers.Layer]:
@@ -47,9 +47,9 @@ def compiled(
 
 
 def _above(left: list[layers.Layer]) -> tuple[Activation | None, int]:
-    """The activation and the window of the pooling that follow a convolution, or None and 1.
+    """The activation and the pooling window that follow a convolution, or None and 1.
 
-    An activation whose derivative needs its input is computed by itself.
+    An activation whose derivative needs its input is computed separately.
     """
     activation, pool, above = None, 1, left[1:]
     first = above[0] if above else None

@@ -15,7 +15,7 @@ INSTALL = "`python -m pip install numba`"
 
 
 def obstacle() -> str | None:
-    """Why Numba cannot be used, in words; None if nothing is known to prevent it. Fast."""
+    """Why Numba cannot be used, in words; None if no reason is known. Fast."""
     if not is_installed():
         return f"Numba is not installed; {INSTALL} installs it"
     if os.environ.get("NUMBA_DISABLE_JIT", "0").strip() not in ("", "0"):
@@ -24,25 +24,25 @@ def obstacle() -> str | None:
 
 
 def is_installed() -> bool:
-    """Whether there is a Numba, working or not. Fast."""
+    """Whether Numba is installed, working or not. Fast."""
     return importlib.util.find_spec("numba") is not None
 
 
 def fault() -> str | None:
-    """What is known to be broken in an installed Numba, in words; None if nothing is. Fast."""
+    """A known fault of an installed Numba, in words; None if none is known. Fast."""
     return os.environ.get(FAILURE) or _unmet()
 
 
 def note(failure: str) -> None:
-    """Let `obstacle` return a failure, here and in the processes that this one starts."""
+    """Record a failure for `obstacle`, in this process and the processes that it starts."""
     os.environ[FAILURE] = failure
 
 
 @cache
 def _unmet() -> str | None:
-    """A package that the installed Numba requires and that is missing or of another version.
+    """A package that Numba requires and that is missing or has a wrong version; None if none.
 
-    Importing Numba to know it would take half a second in every command.
+    Importing Numba to find out would take half a second in every command.
     """
     from packaging.requirements import InvalidRequirement, Requirement
 
@@ -63,7 +63,7 @@ def _unmet() -> str | None:
 def load() -> None:
     """Import Numba and compile a trivial function, which loads the compiler; once per process.
 
-    Raises `ValueError` when Numba cannot be used, at each call.
+    Raises `ValueError` at each call if Numba cannot be used.
     """
     if reason := obstacle() or failure():
         raise ValueError(f"backend=numba: {reason}; or use backend=numpy")
@@ -71,10 +71,10 @@ def load() -> None:
 
 @cache
 def failure() -> str | None:
-    """Load Numba; why that failed, in one line, None when it did not.
+    """Load Numba. Returns why that failed, in one line; None if it did not fail.
 
-    Numba imports SciPy, where it is installed, for linear algebra that the kernels do not use.
-    Hiding SciPy meanwhile saves a third of the time.
+    Numba imports SciPy, if it is installed, for linear algebra that the kernels do not use. Hiding
+    SciPy during the import saves a third of the time.
     """
     is_hidden = "scipy" not in sys.modules
     if is_hidden:
@@ -86,7 +86,7 @@ def failure() -> str | None:
 
         compiled: Any = numba.njit(lambda values: 0)
         compiled(np.zeros(1))
-    except (Exception, SystemExit) as error:  # such as an ImportError: it refuses this NumPy
+    except (Exception, SystemExit) as error:  # such as an ImportError for an unsupported NumPy
         words = " ".join(f"{type(error).__name__}: {error}".split())
         return f"Numba cannot be loaded ({words}); repair it"
     finally:
@@ -110,7 +110,7 @@ def only_cached() -> Iterator[None]:
             raise NotCached
 
         def on_end(self, event: Any) -> None:
-            """Nothing was started."""
+            """Do nothing."""
 
     listener = Listener()
     event.register("numba:compile", listener)  # type: ignore[no-untyped-call]  # Numba's own
@@ -121,9 +121,9 @@ def only_cached() -> Iterator[None]:
 
 
 def when_compiling(tell: Callable[[], object]) -> None:
-    """Call `tell` before the first kernel of ours is compiled that is not in Numba's cache.
+    """Call `tell` before Numba compiles the first of our kernels that is not in its cache.
 
-    It is called at most once. Numba must be loaded.
+    `tell` is called at most once. Numba must be loaded.
     """
     from numba.core import event
 
@@ -135,7 +135,7 @@ def when_compiling(tell: Callable[[], object]) -> None:
                 tell()
 
         def on_end(self, event: Any) -> None:
-            """Nothing is left to do."""
+            """Do nothing."""
 
     def is_ours(module: str) -> bool:
         return module.startswith(f"{__package__}.")

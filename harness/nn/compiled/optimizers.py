@@ -1,8 +1,8 @@
 """The steps of the optimizers in one pass over the parameters: twins of `nn/optimizers.py`.
 
-Each kernel takes the parameters w, two arrays of state (of plain SGD, w again), the gradient, and
-the coefficients k of the step. For dense layers, the step of some rows of weights is taken when
-their gradient is computed, while both are in the cache.
+Each kernel takes the parameters w, two arrays of state (w again for plain SGD), the gradient, and
+the coefficients k of the step. In dense layers, each chunk of weight rows is updated right after
+its gradient is computed, while both are in the cache.
 """
 
 import math
@@ -24,7 +24,7 @@ from harness.nn.network import Network
 from harness.nn.optimizers import SGD, Adam, AdamW, Gradient, Momentum, Optimizer
 
 Array = NDArray[np.float32]
-SHARE = 1 << 15  # parameters of a range that are worth the start of a thread
+SHARE = 1 << 15  # number of parameters from which several threads are worth starting
 
 
 @numba.njit(**COMPILED)
@@ -62,7 +62,7 @@ def _adam(w: Any, m: Any, s: Any, g: Any, k: Any) -> None:
 
 @numba.njit(**COMPILED)
 def _step(kind: int, w: Any, s: Any, t: Any, g: Any, k: Any) -> None:
-    """The step of an optimizer for arrays of one dimension."""
+    """Take the step of an optimizer for arrays of one dimension."""
     if kind == 0:
         _sgd(w, s, t, g, k)
     elif kind == 1:
@@ -75,7 +75,7 @@ def _step(kind: int, w: Any, s: Any, t: Any, g: Any, k: Any) -> None:
 def _step_flat(
     kind: int, w: Any, s: Any, t: Any, g: Any, k: Any, _: int, begin: int, end: int
 ) -> None:
-    """The step for a range of flat arrays."""
+    """Take the step for a range of flat arrays."""
     own = slice(begin, end)
     _step(kind, w[own], s[own], t[own], g[own], k)
 
@@ -85,7 +85,7 @@ def step_ink(
     w: Any, s: Any, t: Any, k: Any, kind: int, rest: Any, deltas: Any, who: Any, much: Any,
     counts: Any, scratch: Any, number: int, begin: int, end: int,
 ) -> None:  # fmt: skip
-    """The step for some chunks of rows of the weights over ink; see `InkDense.update`."""
+    """Take the step for some chunks of weight rows of an `InkDense`; see `InkDense.update`."""
     g, columns = scratch[number], w.shape[1]
     rows = len(g)
     for chunk in range(begin, end):
@@ -106,7 +106,7 @@ def step_rows(
     delta: Any, arena: Any, scratch: Any, address: int, batch: int, number: int, begin: int,
     end: int,
 ) -> None:  # fmt: skip
-    """The step for some tasks, which are rows of weights; see `Rows.update`. w, s, t: flat."""
+    """Take the step for some tasks (ranges of weight rows); see `Rows.update`. w, s, t: flat."""
     g = scratch[number]
     for task in range(begin, end):
         layer, first, last = tasks[task]
@@ -134,15 +134,15 @@ def step_rows(
 
 @numba.njit(**KERNEL)
 def step_bias(kind: int, k: Any, w: Any, s: Any, t: Any, g: Any, deltas: Any) -> None:
-    """The step for a bias, whose gradient g is the sum of deltas (B, H)."""
+    """Take the step for a bias, whose gradient g is the sum of deltas (B, H)."""
     sum_rows(deltas, g)
     _step(kind, w, s, t, g, k)
 
 
 class Twin:
-    """Takes the steps of a built-in optimizer, whose state it changes, in compiled kernels.
+    """Takes the steps of a built-in optimizer in compiled kernels; changes the optimizer's state.
 
-    network: the compiled one, with the parameters of the optimizer.
+    network: the compiled network, with the parameters of the optimizer.
     """
 
     def __init__(self, optimizer: Optimizer, network: Network, workers: Workers) -> None:
@@ -174,13 +174,13 @@ class Twin:
 
     @property
     def state(self) -> dict[str, NDArray[Any]]:
-        """That of the optimizer."""
+        """The state of the optimizer."""
         return self._optimizer.state
 
     def coefficients(self, lrs: Sequence[float]) -> tuple[Array, Array]:
-        """Count steps with these learning rates, one after the other.
+        """Count consecutive steps with these learning rates.
 
-        Returns the coefficients of each, (n, 9), for weights and for biases.
+        Returns the coefficients of all steps, (n, 9), for weights and for biases.
         """
         of_weights = np.array([_coefficients(self._optimizer, lr) for lr in lrs], np.float32)
         of_bias = of_weights.copy()
@@ -193,7 +193,7 @@ class Twin:
         return (layer.weights, *state), tuple(bias)
 
     def step(self, gradient: Gradient, lr: float) -> None:
-        """One step, of the deltas that the network's layers have."""
+        """Take one step, with the deltas of the last backward pass."""
         self._of_weights[:] = self._of_bias[:] = _coefficients(self._optimizer, lr)
         self._of_bias[1:3] = 0, 1  # no decay
         kind, k = self.kind, self._of_weights
@@ -217,7 +217,7 @@ def has_twin(optimizer: Optimizer) -> bool:
 
 
 def _kind_and_state(optimizer: Any, network: Network) -> tuple[int, list[Array]]:
-    """The number by which the kernels branch, and the two arrays of state."""
+    """The number that tells the kernels the optimizer, and its two arrays of state."""
     w = network.parameters.flat
     if isinstance(optimizer, SGD):
         return 0, [w, w]
@@ -227,7 +227,7 @@ def _kind_and_state(optimizer: Any, network: Network) -> tuple[int, list[Array]]
 
 
 def _coefficients(optimizer: Any, lr: float) -> list[float]:
-    """The coefficients of a step: of weights, which decay."""
+    """The coefficients of a step for weights, which decay. Counts a step of Adam."""
     decay = optimizer.weight_decay
     if isinstance(optimizer, SGD):
         return [lr, 0, 1 - lr * decay, 0, 0, 0, 0, 0, 0]

@@ -1,7 +1,8 @@
 """The vector primitives of `convolution.py`, written as LLVM instructions like those of `simd.py`.
 
-Images are arrays of one dimension here. A patch is the offset of its first number; the others are
-at fixed distances from it. Vectors are parts of rows: LANES channels, or LANES numbers of a patch.
+Images are arrays of one dimension here. A patch is given by the offset of its first number; the
+other numbers are at fixed distances from it. Vectors are parts of rows: HALF or FULL channels, or
+HALF numbers of a patch.
 """
 
 from typing import Any
@@ -232,7 +233,7 @@ def scatterer(vectors: int) -> Any:
 
 
 def _load(build: Any, array: Any, number: Any) -> Any:
-    """A number of an array of int32, as an index."""
+    """Load a number of an int32 array as an index."""
     return build.sext(build.load(build.gep(array.data, [number])), INTEGER)
 
 
@@ -250,7 +251,7 @@ def _spread(build: Any, one: Any, kind: Any) -> Any:
 
 
 def _add_product(build: Any, total: Any, left: Any, right: Any) -> None:
-    """Add a product of vectors to a sum in memory, which becomes a register."""
+    """Add a product of vectors to a sum in memory, which the compiler keeps in a register."""
     product = build.fmul(left, right, flags=CONTRACT)
     build.store(build.fadd(build.load(total), product, flags=CONTRACT), total)
 

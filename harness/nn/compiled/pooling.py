@@ -1,4 +1,4 @@
-"""Max-pooling with compiled kernels, where it is not part of a convolution's."""
+"""Compiled max-pooling, for pooling layers that are not part of a compiled convolution."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ class MaxPool2D(convolution.MaxPool2D):
 
 @numba.njit(**KERNEL)
 def _largest(images: Any, out: Any, s: int) -> None:
-    """The maximum of each window of s x s pixels."""
+    """Write the maximum of each window of s x s pixels."""
     batch, rows, columns, channels = out.shape
     for b in range(batch):
         for p in range(rows):
@@ -47,7 +47,7 @@ def _largest(images: Any, out: Any, s: int) -> None:
 
 @numba.njit(**KERNEL)
 def _to_largest(images: Any, tops: Any, delta: Any, out: Any, s: int) -> None:
-    """delta at the first pixel of its window that equals its maximum, 0 elsewhere."""
+    """Write delta to the first pixel of each window that equals its maximum, 0 elsewhere."""
     batch, rows, columns, channels = delta.shape
     for b in range(batch):
         out[b] = 0

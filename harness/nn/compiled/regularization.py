@@ -1,4 +1,4 @@
-"""What follows a step, in one pass: twins of `regularization.NormLimit` and `Average`."""
+"""Norm limit and average after a step, in one pass: twins of `NormLimit` and `Average`."""
 
 import math
 from typing import Any
@@ -23,14 +23,14 @@ class Average(regularization.Average):
     """The exponential moving average of parameters."""
 
     def update(self, parameters: Parameters, step: int) -> None:
-        """Average in the parameters after a step. step: from 0, over the whole training."""
+        """Add the parameters after a step to the average. step: from 0, over the whole training."""
         decay = min(self.decay, (1 + step) / (10 + step))
         _average(self.flat, parameters.flat, F(1 - decay))
 
 
 @numba.njit(**KERNEL)
 def _limit(weights: Any, norms: Any, largest: Any) -> None:
-    """Limit the norm of each column of weights (I, H). norms (H,): scratch."""
+    """Limit the norm of each column of weights (I, H). norms (H,): scratch space."""
     rows, columns = weights.shape
     for j in range(columns):
         norms[j] = F(0)
@@ -49,6 +49,6 @@ def _limit(weights: Any, norms: Any, largest: Any) -> None:
 
 @numba.njit(**KERNEL)
 def _average(average: Any, values: Any, share: Any) -> None:
-    """average += share (values - average), of arrays of one dimension."""
+    """average += share (values - average), for arrays of one dimension."""
     for j in range(values.size):
         average[j] += share * (values[j] - average[j])

@@ -1,8 +1,8 @@
-"""Several layers in one compiled kernel for each direction: dense, activations and dropout.
+"""Compute several dense, activation and dropout layers in one compiled kernel per direction.
 
-A group of such layers, a `Rows`, is a program of a few integers for each layer. The kernels that
-run it are the same for all networks, so nothing is compiled for a new one. Each thread computes
-some rows, the examples of the batch, through all of the layers.
+`Rows` is a group of such layers, described by a program of a few integers per layer. The kernels
+that run programs are the same for all networks, so a new network needs no compilation. Each thread
+computes some rows (examples of the batch) through all layers.
 """
 
 import math
@@ -33,20 +33,21 @@ Array = NDArray[np.floating[Any]]
 DENSE, ACTIVATE, DROPOUT = range(3)
 CHUNK = 1 << 17  # weights whose gradient is computed and applied at a time
 LINE = CACHE_LINE // 4  # floats
-SHARE = 1 << 15  # weights that are worth the start of a thread
-UNITS = 64  # of a thread, from which the threads divide the units of a first layer
+SHARE = 1 << 15  # number of weights from which several threads are worth starting
+UNITS = 64  # units per thread from which the threads divide a first layer by units
 NOTHING = -1  # in a program: not in the arena, or no parameters
 
 
 class Command(NamedTuple):
-    """What the kernels know of a layer: a row of a program.
+    """The description of a layer for the kernels: a row of a program.
 
     kind: DENSE, ACTIVATE or DROPOUT. inputs, outputs: where the arrays of the batch begin in the
-    arena; inputs NOTHING: they are the group's. width, units: the numbers of an example in them.
-    above, below: as outputs and inputs, of the deltas; above NOTHING: it is the group's. weights,
-    bias: where those of a dense layer begin in the parameters; NOTHING: of other layers. number:
-    the code of the activation, or the limit of the bits. kept: where the bits of the mask begin,
-    or, in the arena, the derivatives of the activation; NOTHING: they follow from its outputs.
+    arena; inputs is NOTHING for the inputs of the group. width, units: numbers per example in
+    inputs and outputs. above, below: where the deltas of outputs and inputs begin; above is NOTHING
+    for the delta of the group. weights, bias: where they begin in the parameters; NOTHING unless
+    the layer is dense. number: the code of the activation, or the limit of the mask's bits. kept:
+    where the bits of the mask begin, or, in the arena, the derivatives of the activation; NOTHING
+    if the derivatives follow from the outputs.
     """
 
     kind: int
@@ -63,9 +64,10 @@ class Command(NamedTuple):
 
 
 class RowArrays(NamedTuple):
-    """What the kernels of a group of layers need beside the parameters.
+    """What the kernels of a group of layers need besides the parameters.
 
-    lines: cache lines of the first layer's units where threads divide them; 0: not units, examples.
+    lines: the number of cache lines of the first layer's units if threads divide its units; 0 if
+    they divide the examples.
     """
 
     program: NDArray[np.int64]
@@ -79,25 +81,25 @@ class RowArrays(NamedTuple):
 
 
 def has_row_kernel(layer: layers.Layer) -> bool:
-    """Whether a layer can be one of `Rows`."""
+    """Whether a layer can be part of `Rows`."""
     if type(layer) is layers.Activate:
         return type(layer.activation) in CODES
     return type(layer) in (layers.Dense, layers.Dropout)
 
 
 class Dense(layers.Dense):
-    """A dense layer of `Rows`, which computes it: it knows its gradient."""
+    """A dense layer of `Rows`; `Rows` computes its outputs, and it computes its own gradient."""
 
     def show(self, inputs: Array, delta: Array) -> None:
-        """Take the last inputs (B, I), and the delta (B, O) of the outputs."""
+        """Set the last inputs (B, I) and the delta (B, O) of the outputs."""
         self._inputs, self.delta = inputs, delta
 
 
 class Rows(layers.Layer):
-    """Layers of a network, one after the other.
+    """Consecutive layers of a network, computed together.
 
-    sources: those layers, which are not called. parameters: the network's flat vector (P,). batch:
-    the largest one.
+    sources: the layers that it replaces; their methods are not called. parameters: the network's
+    flat vector (P,). batch: the largest batch size.
     """
 
     def __init__(
@@ -127,7 +129,7 @@ class Rows(layers.Layer):
         return any(isinstance(each, layers.Dropout) for each in self._sources)
 
     def arrays(self) -> RowArrays:
-        """What `up`, `down` and the kernels of `update` take."""
+        """The arguments of `up`, `down` and the kernels of `update`."""
         self._prepare()
         return RowArrays(
             self._program, self._numbers, self._tasks, self._arena, self._bits, self._scratch,
@@ -160,15 +162,15 @@ class Rows(layers.Layer):
         return self._array(self._commands[0].below, len(delta), self._shapes[0])
 
     def backward_inside(self, delta: Array) -> None:
-        """As `backward`, but dL/d inputs of the first layer is not needed."""
+        """Like `backward`, but without dL/d inputs of the first layer."""
         self._back(delta, 1)
 
     def update(self, kernel: Kernel, *arguments: Any) -> None:
         """Compute the gradients and apply an optimizer's step, for some rows of weights at a time.
 
-        kernel: called with `arguments`, the tasks, inputs, delta, arena, scratch of the threads,
-        the address of sgemm, the size of the batch, and the range of tasks. A task: the number of
-        the command, the first row of the weights, and that after the last.
+        kernel: called with `arguments`, the program, tasks, inputs, delta, arena, scratch space,
+        address of sgemm and batch size, then the number and range of tasks from `Workers.run`. A
+        task is the number of a command, the first row of its weights, and the row after the last.
         """
         if not self._denses:
             return
@@ -211,8 +213,8 @@ class Rows(layers.Layer):
         widths = [math.prod(shape) for shape in self._shapes]
         size, where, outputs = 0, NOTHING, []
         for number, (source, units) in enumerate(zip(self._sources, widths[1:], strict=True)):
-            # In place over what only products and masks have written: an activation below would
-            # need its outputs again, on the way down.
+            # An activation can overwrite the outputs of a dense layer or a mask, but not those of
+            # another activation, which the backward pass needs.
             under = self._sources[number - 1] if number else None
             is_free = isinstance(under, layers.Dense | layers.Dropout)
             if not (isinstance(source, layers.Activate) and is_free):
@@ -222,7 +224,7 @@ class Rows(layers.Layer):
         for source, width in zip(self._sources[::-1], widths[-2::-1], strict=True):
             if isinstance(source, layers.Dense) or where == NOTHING:
                 where, size = size, size + self._room(width)
-            below.append(where)  # but of a dense layer: in place
+            below.append(where)  # in place, except for a dense layer
         deltas = [*below[::-1], NOTHING]
         denses, bits = iter(self._denses), 0
         for number, source in enumerate(self._sources):
@@ -258,7 +260,7 @@ class Rows(layers.Layer):
         self._scratch = aligned((self._workers.count, room), F)
 
     def _room(self, width: int) -> int:
-        """Floats of an array of the batch, so that the next one begins at a cache line."""
+        """The floats of an array of the batch, rounded up to whole cache lines."""
         return -(-self._batch * width // LINE) * LINE
 
     def _offset(self, array: Array) -> int:
@@ -282,7 +284,7 @@ class Rows(layers.Layer):
 
 
 def _number(source: layers.Layer) -> float:
-    """The slope of an activation, or the factor of a mask."""
+    """The slope of an activation or the factor of a mask."""
     if isinstance(source, layers.Dropout):
         return 1 / (1 - source.rate)
     return float(getattr(getattr(source, "activation", None), "slope", 0))
@@ -295,8 +297,8 @@ def up_first(
 ) -> None:  # fmt: skip
     """Compute the outputs of a dense first layer for all `count` examples.
 
-    Of its units, those in the cache lines from `begin` to `end`: BLAS copies the weights that it
-    multiplies by, which takes too long where each thread needs all of them for few examples.
+    begin, end: the cache lines of units to compute. BLAS copies the weights that it multiplies by,
+    which would take too long if each thread needed all of them for a few examples.
     """
     _1, _2, target, width, units, _3, _4, weights, bias, _5, _6 = program[0]
     first, last = begin * LINE, min(end * LINE, units)
@@ -330,7 +332,7 @@ def up(
             add_bias(y.reshape(count, units), parameters[bias : bias + units])
             continue
         if source != target:
-            for j in range(y.size):  # not y[:] = ...: its check of the shapes compiles for seconds
+            for j in range(y.size):  # the shape check of y[:] = ... takes seconds to compile
                 y[j] = x[at + j]
         if kind == ACTIVATE and kept != NOTHING:
             slopes = arena[kept + begin * units : kept + end * units]
@@ -349,7 +351,7 @@ def down(
 ) -> None:  # fmt: skip
     """Compute the deltas for the examples from `begin` to `end`.
 
-    lowest: 0 for all, 1 for those above the first layer.
+    lowest: 0 for all layers, 1 for those above the first.
     """
     count = end - begin
     for layer in range(len(program) - 1, lowest - 1, -1):

@@ -1,7 +1,7 @@
-"""The vector primitives of `ink.py`: sums of weighted rows, kept in registers.
+"""The vector primitives of `ink.py` and `ink_layer.py`: sums of weighted rows, kept in registers.
 
-They are written as LLVM instructions. A plain loop has a third of the speed: it stores and loads
-the sums for every row, because the compiler cannot know that the two matrices do not overlap.
+They are written as LLVM instructions. A plain loop runs at a third of the speed: it stores and
+loads the sums for every row, because the compiler cannot know that the two matrices do not overlap.
 """
 
 from typing import Any
@@ -10,10 +10,10 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-LANES = 16  # floats in one vector; LLVM splits it where registers are shorter
+LANES = 16  # floats in one vector; LLVM splits it if registers are shorter
 WIDE = 8 * LANES  # columns whose sums stay in registers
-GROUP = 4  # adjacent pixels, and so rows of weights, that are taken at a time
-BLOCK = 4 * LANES  # columns of so many rows that stay in registers
+GROUP = 4  # adjacent pixels (rows of weights) that are processed at a time
+BLOCK = 4 * LANES  # columns of GROUP rows whose sums stay in registers
 
 
 VECTOR, INTEGER = ir.VectorType(ir.FloatType(), LANES), ir.IntType(64)
@@ -77,9 +77,9 @@ def row_spreader(vectors: int, lines: int) -> Any:
 
         (out, to, rows, first, column, index, value, begin, end)
 
-    out[index[k]] += sum over q < lines of value[lines k + q] rows[first + q], for begin <= k < end:
-    the columns of `out` from `to` on and those of `rows` from `column` on. out (n, W), rows (m, V)
-    float32; index int32; value float32. The last row stands for those behind it.
+    out[index[k]] += sum over q < lines of value[lines k + q] rows[first + q], for begin <= k < end,
+    in the columns of `out` from `to` on and of `rows` from `column` on. out (n, W), rows (m, V)
+    float32; index int32; value float32. The last row is used in place of rows beyond the end.
     """
 
     @intrinsic
@@ -119,7 +119,7 @@ def row_spreader(vectors: int, lines: int) -> Any:
 
 
 def argument(context: Any, build: Any, signature: Any, arguments: Any, number: int) -> Any:
-    """An argument that is an array."""
+    """The argument with this number, which is an array."""
     return context.make_array(signature.args[number])(context, build, arguments[number])
 
 

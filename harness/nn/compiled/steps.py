@@ -1,10 +1,10 @@
-"""All steps of a block of examples in one kernel, with nothing of Python between them.
+"""Take all training steps of a block of examples in one kernel, without returning to Python.
 
-A step of a small network is a few kernels of some microseconds each; to call them from Python takes
-longer. Where nothing is random in the steps of a perceptron, or follows them, the kernels of
-`ink_layer.py`, `rows.py`, `losses.py` and `optimizers.py` are called by another one, with the same
-numbers. Several threads run it at the same time, and wait for each other where one needs what
-another has computed.
+A step of a small network is a few kernels of some microseconds each; calling them from Python takes
+longer. If the steps of a perceptron use no random numbers and nothing follows them, one kernel here
+calls the kernels of `ink_layer.py`, `rows.py`, `losses.py` and `optimizers.py`, with the same
+results. Several threads run it at the same time and wait for each other where one needs the
+results of another.
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ Array = NDArray[np.float32]
 
 
 class Steps:
-    """Trains a network for which `can_take` holds.
+    """Trains a network that `can_take` accepts.
 
     batch: the largest number of examples of a step. workers: those of the network.
     """
@@ -49,7 +49,7 @@ class Steps:
     def __call__(self, inputs: Any, targets: Array, outputs: Array, lrs: Sequence[float]) -> None:
         """Take a step for each of `lrs`, on `batch` examples of a block.
 
-        inputs: (n, D); targets, outputs: (n, K), the latter overwritten by those of the network.
+        inputs: (n, D). targets: (n, K). outputs: (n, K), overwritten with the network's outputs.
         """
         optimizer = self._optimizer
         of_weights, of_bias = optimizer.coefficients(lrs)
@@ -65,7 +65,7 @@ class Steps:
 
 
 def can_take(network: Network, loss: Loss, optimizer: Optimizer) -> bool:
-    """Whether `Steps` can train a compiled network all of whose layers share the workers."""
+    """Whether `Steps` can train a compiled network, if its layers all use the same workers."""
     *below, rows = network.layers
     return (
         isinstance(rows, Rows)
@@ -81,9 +81,9 @@ def _through(
     rows: Any, parameters: Any, inputs: Any, loss: int, targets: Any, outputs: Any, delta: Any,
     bottom: int, lowest: int, begin: int, end: int,
 ) -> None:  # fmt: skip
-    """Forward, the gradient of the loss, and backward, for the examples from `begin` to `end`.
+    """Forward pass, loss gradient and backward pass, for the examples from `begin` to `end`.
 
-    bottom: the lowest layer on the way up. lowest: as for `down`.
+    bottom: the first layer of the forward pass. lowest: as for `down`.
     """
     count, classes = outputs.shape
     arguments = rows.program, rows.numbers, parameters
@@ -103,7 +103,7 @@ def _dense_steps(
     inputs: Any, loss: int, targets: Any, outputs: Any, deltas: Any, rows: Any, kind: int, ks: Any,
     ks_bias: Any, w: Any, s: Any, t: Any, meeting: Any, number: int, low: int, high: int,
 ) -> None:  # fmt: skip
-    """The steps of normalized inputs (n, D) float32: the shares from `low` to `high`."""
+    """Take the steps on normalized inputs (n, D) float32: the shares from `low` to `high`."""
     batch, classes = deltas.shape
     for step in range(len(ks)):
         begin = step * batch
@@ -138,9 +138,10 @@ def _ink_steps(
     outputs: Any, deltas: Any, rows: Any, kind: int, ks: Any, ks_bias: Any, w: Any, s: Any, t: Any,
     meeting: Any, number: int, low: int, high: int,
 ) -> None:  # fmt: skip
-    """The steps of inputs (n, D) as they are in the data: the shares from `low` to `high`.
+    """Take the steps on inputs (n, D) as they are in the data: the shares from `low` to `high`.
 
-    weights, bias: those of the first layer, with the optimizer's state; the gradient of the bias.
+    weights: of the first layer, with the optimizer's state. bias: of the first layer, with the
+    optimizer's state and the bias's gradient.
     """
     batch, classes = deltas.shape
     pixels, units = weights[0].shape

@@ -1,7 +1,7 @@
-"""What the compiled epoch can train. Importable without Numba.
+"""Decide what the compiled epoch can train. Can be imported without Numba.
 
 This is an allow-list: a setting that differs from its default and is not named here makes the
-training unsupported, so an option added later is refused until the kernel implements it.
+training unsupported, so an option added later is rejected until the kernel implements it.
 """
 
 from collections.abc import Mapping
@@ -11,14 +11,14 @@ from harness.nn.activations import ACTIVATIONS
 from harness.nn.layers import Activate, Dense
 from harness.nn.network import Network
 
-# The number by which the kernel branches on an activation.
+# The number that tells the kernel the activation.
 ACTIVATION_CODES = {"sigmoid": 0, "tanh": 1, "relu": 2}
 OPTIMIZERS = ("sgd",)
 NORMALIZATIONS = ("minmax", "unit", "standard", "none")  # one scale and one shift for all inputs
-MAX_BATCH = 32  # above it kernels that take all examples of a batch at once are faster
-INK_SHARE = 0.3  # inputs that are not 0, up to which sums over them are faster than a product
+MAX_BATCH = 32  # above it, kernels that process a whole batch at once are faster
+INK_SHARE = 0.3  # share of nonzero inputs up to which sums over them are faster than a product
 
-# The step honors these at any value, or does not depend on them.
+# The kernel supports every value of these, or does not depend on them.
 FREE = frozenset(
     {"backend", "epochs", "label_smoothing", "lr", "maximize", "objective", "patience", "schedule",
      "seed", "threads", "ties", "weights"}
@@ -30,9 +30,9 @@ def unsupported(settings: Mapping[str, Any]) -> dict[str, str]:
 
     settings: those that differ from their defaults, by name. `hidden` is the tuple of hidden layer
     widths; `model`, `activation`, `loss`, `normalization` and `optimizer` are names, `inputs` is
-    the dtype of the data, `ink` the share of them that is not 0, `batch` is a count. An option of a
-    part is spelled `part.option`; it follows its part where the part itself is free or refused.
-    Empty when everything is supported.
+    the dtype of the data, `ink` the share of nonzero inputs, `batch` a count. An option of a part
+    is named `part.option`; it is not checked if the part is in FREE or already unsupported. The
+    result is empty when everything is supported.
     """
     expected: dict[str, str] = {}
     for name, value in settings.items():
@@ -44,7 +44,7 @@ def unsupported(settings: Mapping[str, Any]) -> dict[str, str]:
 
 
 def structure(network: Network) -> dict[str, Any]:
-    """The settings `hidden` and `activation` of a perceptron, else `model` and its layers."""
+    """The settings `hidden` and `activation` of a perceptron; `model` for any other network."""
     kinds = [type(layer) for layer in network.layers]
     if kinds != [*[Dense, Activate] * (len(kinds) // 2), Dense]:
         return {"model": "-".join(kind.__name__ for kind in kinds)}

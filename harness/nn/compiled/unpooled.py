@@ -1,10 +1,10 @@
 """Convolutions without pooling above them: all positions have a derivative.
 
-The three products go through the same kernel, `multiply`. With delta' = delta f'(z) (PQ, O),
+The same kernel, `multiply`, computes all three products. With delta' = delta f'(z) (PQ, O),
 
     dL/dW_t  = sum over n of image[positions[n] + t] delta'[n]         for each number t of a patch
 
-and dL/d inputs is a convolution itself, of delta' in a frame of k - 1 zeros with the turned kernel.
+and dL/d inputs is itself a convolution, of delta' framed by k - 1 zeros with the flipped kernel.
 """
 
 from typing import Any
@@ -32,7 +32,7 @@ class Unpooled(Conv2D):
         self._tiled = np.pad(self._numbers, (0, -self._numbers.size % TILE), mode="edge")
         self._product = aligned((count, self._tiled.size, width), F)
         self._sums, self._zeros = aligned(self._product.shape, F), aligned((width,), F)
-        # The same for the frame of delta', and for the pixels of an image without its own frame.
+        # The same for delta' in its frame, and for the pixels of an image without a frame.
         framed = shape[0] + 2 * (k - 1), shape[1] + 2 * (k - 1), width
         offsets = np.arange(np.prod(framed), dtype=np.int32).reshape(framed)
         pixels = offsets[self._frame :, self._frame :, 0][:rows, :columns].reshape(-1)
@@ -80,7 +80,7 @@ def _backward(
     units: Any, products: Any, delta: Any, outputs: Any, values: Any, scratch: Any, code: int,
     slope: Any, number: int, begin: int, end: int,
 ) -> None:  # fmt: skip
-    """dL/d inputs of some images, (B, RS, C)."""
+    """Compute dL/d inputs of some images, (B, RS, C)."""
     image, value, product = images[number], values[number], products[number]
     for b in range(begin, end):
         find_values(delta[b], outputs[b], value, scratch[number], code, slope)

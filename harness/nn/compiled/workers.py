@@ -1,8 +1,8 @@
 """Threads that share the work of a compiled kernel, which runs without Python's lock.
 
-A training step calls several kernels, which take some tens of microseconds each. To wake a thread
-that sleeps, or that waits for Python's lock, takes as long. So a thread waits awake for a moment,
-without the lock, and takes it only when the caller is about to be in its own kernel.
+A training step calls several kernels, which take some tens of microseconds each. Waking a thread
+that sleeps or waits for Python's lock takes as long. So after a task, a thread spins briefly
+without the lock, and takes the lock only after the caller has had time to enter its own kernel.
 """
 
 import os
@@ -22,18 +22,18 @@ from harness.nn.compiled.meeting import LINE, Meeting, look, sched_yield
 
 Kernel = Callable[..., Any]
 Task = tuple[Kernel, tuple[Any, ...], int, int, int]
-LOOKS = 400_000  # at a counter, before a thread sleeps: about 150 microseconds
-LINGER = 20_000  # looks after that, while the caller enters its kernel and releases Python's lock
-GIVEN, DONE = 0, LINE  # the places of the counters, in cache lines of their own
+LOOKS = 400_000  # reads of a counter before a thread sleeps: about 150 microseconds
+LINGER = 20_000  # more reads, while the caller enters its kernel and releases Python's lock
+GIVEN, DONE = 0, LINE  # the positions of the counters, in separate cache lines
 
 
 class Workers:
-    """`count` threads: the caller's own, and the others, which end with this object.
+    """`count` threads: the caller's, and others, which stop when this object is deleted.
 
-    They are started at the first call, and again in a process that was forked since.
+    The others start at the first call, and again after a fork in the new process.
 
-    is_alone: whether the caller's thread does the work of all, one share after the other. The
-    results are the same.
+    is_alone: whether the caller's thread does all the work, one share after the other. The results
+    are the same.
     """
 
     def __init__(self, count: int) -> None:
@@ -50,8 +50,8 @@ class Workers:
     def run(self, length: int, kernel: Kernel, *arguments: Any) -> None:
         """Call `kernel(*arguments, number, begin, end)` for ranges that cover 0..length-1.
 
-        There are `count` ranges, or `length` if that is less, and nothing else decides on them.
-        number: of the range, from 0; each thread has another one at a time.
+        There are min(count, length) ranges, which depend on nothing else. number: of the range,
+        from 0; no two threads use the same number at the same time.
         """
         if self.count == 1 or length == 1:
             kernel(*arguments, 0, 0, length)
@@ -72,7 +72,7 @@ class Workers:
             for other in others:
                 if error := other.answer():
                     raise error
-        except BaseException:  # as Ctrl-C: answers to this call must not be taken for later ones
+        except BaseException:  # such as Ctrl-C: a later call must not get the answers to this one
             self._stop()
             raise
 
@@ -84,8 +84,8 @@ class Workers:
     def run_together(self, kernel: Kernel, *arguments: Any) -> None:
         """Call `kernel(*arguments, meeting, number, begin, end)` in all threads.
 
-        number: of the thread, from 0. The kernel computes the shares from `begin` to `end` of its
-        work, which `share` divides, and calls `meet` where it needs those of others.
+        number: of the thread, from 0. The kernel divides its work with `share`, computes the shares
+        from `begin` to `end`, and calls `meet` before it uses the results of other threads.
         """
         if self.is_alone:
             kernel(*arguments, self._meeting._replace(threads=1), 0, 0, self.count)
@@ -96,7 +96,7 @@ class Workers:
 
     def _start(self) -> None:
         affinity = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
-        looks = LOOKS if self.count <= len(affinity(0)) else 0  # no core is kept from a thread
+        looks = LOOKS if self.count <= len(affinity(0)) else 0  # no spinning if cores are too few
         counters = np.zeros((self.count + 1) * LINE, np.int64)
         self._meeting = self._meeting._replace(counters=counters, looks=looks // 4)
         self._others = [_Other(looks, self._meeting) for _ in range(self.count - 1)]
@@ -105,7 +105,7 @@ class Workers:
         self._process = os.getpid()
 
     def _stop(self) -> None:
-        """Let the threads end; the next call starts others."""
+        """Stop the other threads; the next call starts new ones."""
         self._process = 0
         self._meeting.end()
         for other in self._others:
@@ -116,10 +116,10 @@ class Workers:
 
 
 class _Other:
-    """What another thread gets and answers.
+    """Another thread: its tasks and its answers.
 
-    It knows no `Workers`, so that they can be collected. looks: at a counter before one sleeps.
-    meeting: that of the threads.
+    It has no reference to its `Workers`, so that they can be garbage-collected. looks: reads of a
+    counter before it sleeps. meeting: the barrier of the threads.
     """
 
     def __init__(self, looks: int, meeting: Meeting) -> None:
@@ -129,17 +129,17 @@ class _Other:
         self._counters = np.zeros(2 * LINE, np.int64)
 
     def give(self, task: Task | None) -> None:
-        """Let the thread run a task, or end."""
+        """Give the thread a task to run, or None to stop it."""
         self._tasks.put(task)
         self._counters[GIVEN] += 1
 
     def answer(self) -> BaseException | None:
-        """Wait for the end of the task. Returns its error."""
+        """Wait for the end of the task. Returns its error, or None."""
         _watch(self._counters, DONE, self._counters[GIVEN], self._looks, 0)
         return self._answers.get()
 
     def work(self) -> None:
-        """Run tasks until None comes."""
+        """Run tasks until the task is None."""
         with denormals.flushed():
             while task := self._tasks.get():
                 kernel, arguments, *numbers = task
@@ -156,7 +156,7 @@ class _Other:
 
 @numba.njit(**KERNEL)
 def _watch(counters: NDArray[np.int64], place: int, value: int, looks: int, linger: int) -> None:
-    """Look at a counter until it has reached `value`, but only for a moment."""
+    """Read a counter at most `looks` times until it reaches `value`, then `linger` times more."""
     for _ in range(looks):
         if look(counters, place) >= value:
             for _ in range(linger):
@@ -166,6 +166,6 @@ def _watch(counters: NDArray[np.int64], place: int, value: int, looks: int, ling
 
 @numba.njit(**KERNEL)
 def _finish(counters: NDArray[np.int64], looks: int) -> None:
-    """Count a task as done, without Python's lock, and watch for the next one."""
+    """Count a task as done, without Python's lock, and spin briefly for the next one."""
     counters[DONE] += 1
     _watch(counters, GIVEN, counters[DONE] + 1, looks, LINGER)
