@@ -1,6 +1,7 @@
 """Epochs that searches need to reach the best validation error of an unpruned one.
 
 python tests/benchmarks/bench_pruning.py [--seeds 9] [--trials 30] [--searches asha halving ...]
+    [--jobs 1] [--results FILE]
 python tests/benchmarks/bench_pruning.py 'lr=tag(log, interval(0.001, 3))' 'width=choice(32,64,128)'
 
 The arguments replace the default space of five keys. A search is a pruner, which goes with the
@@ -11,14 +12,19 @@ The searches are those of `hydra/sweeper=optuna` (the same samplers, pruners, qu
 reports), trained in this process. All searches of a seed use the same seed of the sampler. The
 unpruned one has `trials` trials. The others continue until their error is as low, or until they
 have trained `most` times as many epochs. share: their epochs, as a part of its.
+
+--results: a command that is repeated with the same file goes on with the seeds that are missing.
 """
 
 import argparse
 import copy
+import json
 import statistics
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +130,41 @@ class BenchSearch:
         return self.spent
 
 
+def compare(seed: int, parsed: argparse.Namespace) -> list[dict[str, Any]]:
+    """Run the searches of a seed; returns a line of the results for each.
+
+    best: the unpruned search's validation error. budget: its epochs. needed: the epochs after which
+    the search's error was as low; None: it was not.
+    """
+    lines = list[dict[str, Any]]()
+    with tempfile.TemporaryDirectory() as folder, threadpool_limits(1):  # as in FIXED
+        unpruned = BenchSearch(parsed.space, "none", seed, Path(folder))
+        whole = unpruned.run(lambda each: each.trials >= parsed.trials)
+        best, budget = min(whole), len(whole)
+
+        def is_over(each: BenchSearch) -> bool:
+            return bool(each.spent) and (
+                min(each.spent) <= best or len(each.spent) >= parsed.most * budget
+            )
+
+        for name in parsed.searches:
+            spent = BenchSearch(parsed.space, name, seed, Path(folder)).run(is_over)
+            needed = next((n for n, e in enumerate(spent, 1) if e <= best), None)
+            lines.append(
+                {"search": name, "seed": seed, "best": best, "budget": budget, "needed": needed}
+            )
+    return lines
+
+
+def show(lines: list[dict[str, Any]], most: float) -> None:
+    """Print a seed's lines of the table."""
+    for line in lines:
+        needed, budget = line["needed"], line["budget"]
+        share = f">{most:.2f}" if needed is None else f"{needed / budget:.2f}"
+        print(f"{line['search']:<10}{line['seed']:>5}{line['best']:>15.2%}{budget:>8}{share:>8}",
+              flush=True)  # fmt: skip
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -132,32 +173,37 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=30)
     parser.add_argument("--most", type=float, default=1.0)
     parser.add_argument("--searches", nargs="+", default=SEARCHES, choices=SEARCHES)
+    parser.add_argument("--jobs", type=int, default=1, help="seeds at the same time")
+    parser.add_argument("--results", type=Path, help="a file that keeps finished seeds")
     parsed = parser.parse_args()
-    print(f"{processor()}; {' '.join([*FIXED, *parsed.space])}; {parsed.trials} trials unpruned")
+    setting = f"{' '.join([*FIXED, *parsed.space])}; {parsed.trials} trials unpruned"
+    key = [setting, parsed.most, [*parsed.searches]]
+    print(f"{processor()}; {setting}")
     print(f"{'search':<10}{'seed':>5}{'unpruned best':>15}{'epochs':>8}{'share':>8}")
-    shares: dict[str, list[float]] = {name: [] for name in parsed.searches}
-    with tempfile.TemporaryDirectory() as folder, threadpool_limits(1):  # as in FIXED
-        for seed in range(1, parsed.seeds + 1):
-            unpruned = BenchSearch(parsed.space, "none", seed, Path(folder))
-            whole = unpruned.run(lambda each: each.trials >= parsed.trials)
-            best, budget = min(whole), len(whole)
-
-            def is_over(each: BenchSearch, best: float = best, budget: int = budget) -> bool:
-                return bool(each.spent) and (
-                    min(each.spent) <= best or len(each.spent) >= parsed.most * budget
-                )
-
-            for name in parsed.searches:
-                spent = BenchSearch(parsed.space, name, seed, Path(folder)).run(is_over)
-                needed = next((n for n, e in enumerate(spent, 1) if e <= best), None)
-                share = float("inf") if needed is None else needed / budget
-                shares[name].append(share)
-                shown = f">{parsed.most:.2f}" if needed is None else f"{share:.2f}"
-                print(f"{name:<10}{seed:>5}{best:>15.2%}{budget:>8}{shown:>8}", flush=True)
-    for name, each in shares.items():
-        known = [share for share in each if share < float("inf")]
-        print(f"{name:<10} share: median {statistics.median(each):.2f}, min {min(each):.2f}, max "
-              f"{max(each):.2f}, reached by {len(known)} of {len(each)}")  # fmt: skip
+    kept: dict[int, list[dict[str, Any]]] = {}
+    if parsed.results and parsed.results.exists():
+        for text in parsed.results.read_text().splitlines():
+            if (entry := json.loads(text))["key"] == key:
+                kept[entry["seed"]] = entry["lines"]
+    seeds = range(1, parsed.seeds + 1)
+    for seed in sorted(kept.keys() & seeds):
+        show(kept[seed], parsed.most)
+    with ProcessPoolExecutor(parsed.jobs, mp_context=get_context("spawn")) as pool:
+        running = {pool.submit(compare, seed, parsed): seed for seed in seeds if seed not in kept}
+        for future in as_completed(running):
+            kept[running[future]] = lines = future.result()
+            if parsed.results:
+                with parsed.results.open("a") as file:
+                    file.write(
+                        json.dumps({"key": key, "seed": running[future], "lines": lines}) + "\n"
+                    )
+            show(lines, parsed.most)
+    for name in parsed.searches:
+        lines = [line for seed in seeds for line in kept[seed] if line["search"] == name]
+        reached = [line["needed"] / line["budget"] for line in lines if line["needed"] is not None]
+        shares = reached + [float("inf")] * (len(lines) - len(reached))
+        print(f"{name:<10} share: median {statistics.median(shares):.2f}, min {min(shares):.2f}, "
+              f"max {max(shares):.2f}, reached by {len(reached)} of {len(shares)}")  # fmt: skip
 
 
 if __name__ == "__main__":
