@@ -66,11 +66,11 @@ def execute(
         if deciding is not None or not all(run.is_finished for run in runs):
             launcher = _launcher(runs, engines, prestart)
             plot, compare = target is not None, plan is not None
-            elsewhere += train(runs, launcher, plot=plot, compare=compare)
+            elsewhere += train(runs, launcher, runs, plot=plot, compare=compare)
             while deciding is not None and (more := deciding.more(launcher.slots)):
                 for run in more:
                     deliveries.follow(run)
-                elsewhere += train(more, launcher, plot=plot, compare=compare)
+                elsewhere += train(more, launcher, deciding.runs(), plot=plot, compare=compare)
     except KeyboardInterrupt:
         interrupted = True
     except LauncherError as error:
@@ -229,10 +229,13 @@ def one_at_a_time(outputs: Path) -> Iterator[None]:
         lock.release()
 
 
-def train(runs: list[Run], launcher: Launcher, *, plot: bool, compare: bool) -> list[Run]:
+def train(
+    runs: list[Run], launcher: Launcher, sweep: list[Run], *, plot: bool, compare: bool
+) -> list[Run]:
     """Train the runs that are not finished; returns those that other commands trained meanwhile.
 
-    plot: draw the plots of each run that ends. compare: a report follows, so preload its imports.
+    sweep: all runs of the command, which the progress display counts. plot: draw the plots of each
+    run that ends. compare: a report follows, so preload its imports.
     """
     left = [run for run in runs if not run.is_finished]
     if not left:
@@ -246,7 +249,7 @@ def train(runs: list[Run], launcher: Launcher, *, plot: bool, compare: bool) -> 
         if plot:
             plot_run(run)
 
-    launcher.run(left, on_end)
+    launcher.run(left, on_end, [run for run in sweep if run not in left])
     return [run for run in left if run not in trained]
 
 

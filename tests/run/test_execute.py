@@ -38,6 +38,7 @@ class Recorder:
         self.targets: list[Target] = []
         self.error: BaseException | None = None
         self.runs: list[Run] = []
+        self.before: Sequence[Run] = ()
         self.view: View | None = None
 
     def __call__(self, target: Target, outputs: Path, patience: float) -> "Recorder":
@@ -50,8 +51,9 @@ class Recorder:
         self.calls.append("follow")
         self.runs.append(run)
 
-    def run(self, runs: Sequence[Run], on_end: OnEnd) -> None:
+    def run(self, runs: Sequence[Run], on_end: OnEnd, before: Sequence[Run] = ()) -> None:
         self.calls.append("train")
+        self.before = before
         for run in runs:
             record_training(run, 0.5)
             on_end(run)
@@ -138,7 +140,7 @@ def test_a_launcher_that_cannot_start_jobs_is_named_and_the_rest_is_delivered(
 ) -> None:
     recorder.error = LauncherError("no such partition")
     finished, waiting = new_run(tmp_path), new_run(tmp_path)
-    recorder.run = lambda runs, on_end: Recorder.run(recorder, runs[:1], on_end)  # type: ignore[method-assign]
+    recorder.run = lambda runs, on_end, _: Recorder.run(recorder, runs[:1], on_end)  # type: ignore[method-assign]
     assert executed(finished, waiting, plan=plan_of(finished, waiting)) == 1
     assert "error: no such partition\n" in capsys.readouterr().err
     assert recorder.calls[-1] == "close"
@@ -157,10 +159,20 @@ def test_finished_runs_are_not_trained_again(
     assert f"seed=1: finished before as {runs[0].id}\n" in capsys.readouterr().out
 
 
+def test_finished_runs_count_in_the_progress_of_the_others(
+    tmp_path: Path, recorder: Recorder
+) -> None:
+    finished, failed = (
+        record_training(new_run(tmp_path), 0.5, status=s) for s in ("FINISHED", "FAILED")
+    )
+    executed(finished, failed, plan=plan_of(finished, failed))
+    assert recorder.before == [finished], "the failed one is tried again"
+
+
 def test_a_run_that_is_continued_is_named_with_its_epoch(
     tmp_path: Path, recorder: Recorder, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recorder.run = lambda runs, on_end: None  # type: ignore[method-assign]
+    recorder.run = lambda runs, on_end, before: None  # type: ignore[method-assign]
     new, broken = new_run(tmp_path, name="seed=1"), new_run(tmp_path, name="seed=2")
     with Journal(broken.journal) as writer:
         writer.append("start", host="h", pid=1, threads=1, backend="numpy")
@@ -249,7 +261,7 @@ def test_runs_of_other_commands_are_plotted_unless_those_did(
     """The command that trained them may have been killed before."""
     runs = [new_run(tmp_path), new_run(tmp_path)]
 
-    def run(runs: Sequence[Run], on_end: OnEnd) -> None:
+    def run(runs: Sequence[Run], on_end: OnEnd, before: Sequence[Run]) -> None:
         for each in runs:
             record_training(each, 0.5)
         on_end(runs[0])

@@ -21,10 +21,11 @@ class Launcher(Protocol):
     slots: int
     """How many jobs a search keeps running at the same time."""
 
-    def run(self, runs: Sequence[Run], on_end: OnEnd) -> None:
+    def run(self, runs: Sequence[Run], on_end: OnEnd, before: Sequence[Run] = ()) -> None:
         """Train all these runs and call `on_end` with each one that was trained here and has ended.
 
-        Waits for runs that another command trains, and continues them here if it dies. Raises
+        Waits for runs that another command trains, and continues them here if it dies. before: runs
+        of the same sweep that ended earlier, which the progress display counts. Raises
         `KeyboardInterrupt` if a signal stops it early.
         """
 

@@ -27,7 +27,7 @@ class Basic:
     def __init__(self, prestart: Prestart) -> None:
         self._prestart = prestart
 
-    def run(self, runs: Sequence[Run], on_end: OnEnd) -> None:
+    def run(self, runs: Sequence[Run], on_end: OnEnd, before: Sequence[Run] = ()) -> None:
         """See `Launcher`; `on_end` is called while the next job trains."""
         shared = Shared(runs)
         ended: list[Run] = []  # `on_end` must still be called for these
@@ -78,10 +78,10 @@ class Parallel:
                 flush=True,
             )
 
-    def run(self, runs: Sequence[Run], on_end: OnEnd) -> None:
+    def run(self, runs: Sequence[Run], on_end: OnEnd, before: Sequence[Run] = ()) -> None:
         """See `Launcher`."""
         shared = Shared(runs)
-        with setting_event() as stop, Scoreboard(runs) as board:
+        with setting_event() as stop, Scoreboard(runs, before=before) as board:
 
             def train() -> tuple[Run | None, bool]:
                 with shared.next(stop.wait) as (run, is_ours):

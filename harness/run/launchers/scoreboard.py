@@ -25,11 +25,14 @@ class Scoreboard:
     """Jobs done, running and failed, the best result so far, and the time left.
 
     A live bar in a terminal; elsewhere a line for every job that ends. total: the number of jobs,
-    if more than `runs` will be added. Use it as a context manager. Thread-safe.
+    if more than `runs` will be added. before: runs that have ended already. Use it as a context
+    manager. Thread-safe.
     """
 
-    def __init__(self, runs: Sequence[Run], total: int | None = None) -> None:
-        self._total = total or len(runs)
+    def __init__(
+        self, runs: Sequence[Run], total: int | None = None, *, before: Sequence[Run] = ()
+    ) -> None:
+        self._total = total or len(runs) + len(before)
         self._lock = threading.Lock()
         self._histories: dict[Run, History] = {run: run.history() for run in runs}
         self._refreshed = 0.0
@@ -47,6 +50,8 @@ class Scoreboard:
             )
             self._task = self._bar.add_task("starting", total=1.0)
             self._thread = threading.Thread(target=self._keep_fresh, daemon=True)
+        for run in before:
+            self.add(run, over=True)
 
     def add(self, run: Run, *, over: bool = False) -> None:
         """Add a job, or continue one that had ended. over: whether the job has already ended."""

@@ -102,12 +102,12 @@ class Slurm:
         self._queue = Queue(settings, outputs.resolve() / "submitit", make_task)
         self.slots = settings.array_parallelism
 
-    def run(self, runs: Sequence[Run], on_end: OnEnd) -> None:
+    def run(self, runs: Sequence[Run], on_end: OnEnd, before: Sequence[Run] = ()) -> None:
         """See `Launcher`: submit the runs that are not queued, then follow all of them."""
         active = [run for run in runs if self._queue.state(run) is None]
         if active:
             print(f"{len(active)} job(s) are in the queue already: following them", flush=True)
-        with setting_event() as stop, Scoreboard(runs) as board:
+        with setting_event() as stop, Scoreboard(runs, before=before) as board:
             self._queue.submit([run for run in runs if run not in active])
             active = list(runs)
             while active and not stop.is_set():

@@ -156,6 +156,24 @@ def test_a_line_is_printed_for_every_job_that_ends(
     assert second.startswith("seed=1  failed   1/2 done, 0 running, 1 failed, best 50.00% (seed=0)")
 
 
+def test_the_runs_of_an_earlier_command_count(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A repeated sweep shows its whole progress, not that of the runs that were left."""
+    finished, failed, left = runs_of(tmp_path, 3)
+    record_training(finished, 0.25)
+    record_training(failed, 0.125, status="FAILED")
+    with Scoreboard([left], before=[finished, failed]) as board:
+        assert board.line() == "1/3 done, 0 running, 1 failed, best 25.00% (seed=0)", (
+            "they say nothing about the time left"
+        )
+        assert board._share() == 2 / 3
+        board.ended(record_training(left, 0.5))
+        assert board.line() == "2/3 done, 0 running, 1 failed, best 25.00% (seed=0)"
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("seed=2  finished "), "only what ended now has a line"
+
+
 def test_a_search_adds_its_trials_one_by_one(tmp_path: Path) -> None:
     done, new = runs_of(tmp_path, 2)
     record_training(done, 0.5, 0.5, 0.5, 0.5)
