@@ -112,8 +112,8 @@ class wrong(SGD):
         if self.moments is None:
             self.moments = np.zeros(len(self._parameters.flat))
         super().step(gradient, lr)
-""", "optimizer=late_state:wrong: expected state to have all arrays from the beginning, each of "
-     "one shape and type; found another moments after the first steps; make it in __init__"),
+""", "optimizer=late_state:wrong: expected the same arrays in state from the beginning, "
+     "each of one shape and type; moments changed after the first steps; create it in __init__"),
     "wider_state": ("optimizer", """
 class wrong(SGD):
     def __init__(self, parameters):
@@ -122,16 +122,16 @@ class wrong(SGD):
     state = property(lambda self: {"mean": self.mean})
     def step(self, gradient, lr):
         self.mean = self.mean + np.float64(lr)
-""", "expected state to have all arrays from the beginning, each of one shape and type; found "
-     "another mean"),
+""", "expected the same arrays in state from the beginning, each of one shape and type; mean "
+     "changed"),
     "hidden_counter": ("optimizer", """
 class wrong(SGD):
     count = 0
     def step(self, gradient, lr):
         self.count += 1
         super().step(gradient, lr / self.count)
-""", "optimizer=hidden_counter:wrong: a run could not be resumed: with its state restored into a "
-     "new optimizer, the next steps are others; put all that step changes into state"),
+""", "optimizer=hidden_counter:wrong: a resumed run would differ: a new optimizer with the "
+     "restored state takes different steps; put all that step changes into state"),
     "fifth_step": ("optimizer", """
 class wrong(SGD):
     def __init__(self, parameters):
@@ -144,7 +144,8 @@ class wrong(SGD):
         if self.count % 5 == 0:
             self.slow += 0.5 * (self._parameters.flat - self.slow)
             self._parameters.flat[:] = self.slow
-""", "optimizer=fifth_step:wrong: a run could not be resumed: with its state restored into a new"),
+""", "optimizer=fifth_step:wrong: a resumed run would differ: a new optimizer with the "
+     "restored state takes different steps"),
     "counter": ("optimizer", """
 class wrong(SGD):
     def __init__(self, parameters):
@@ -175,7 +176,7 @@ class wrong(ReLU):
 class wrong(ReLU):
     def forward(self, z, out):
         return np.maximum(z, 0)
-""", "wrong.forward(z, out): expected it to fill out, found no change"),
+""", "wrong.forward(z, out): expected it to write to `out`, but `out` is unchanged"),
     "shape": ("model", """
 class Cut(Layer):
     def forward(self, inputs, training):
@@ -314,13 +315,13 @@ class wrong(CrossEntropy):
     def gradient(self, outputs, targets, out):
         super().gradient(outputs, targets, out)
         targets[:] = 0
-""", "gradient(outputs, targets, out): expected it to leave targets as it is; change a copy"),
+""", "gradient(outputs, targets, out): must not modify targets; modify a copy"),
     "rebinds": ("optimizer", """
 class wrong(SGD):
     def step(self, gradient, lr):
         p = self._parameters
         p.flat = p.flat - lr * gradient.into(np.empty_like(p.flat))
-""", "AttributeError: flat cannot be another array, which the network would not see; change it in"),
+""", "AttributeError: flat cannot be replaced, because the network would keep using the old"),
     "schedule_counts": ("schedule", """
 def wrong(epochs):
     calls = []
@@ -342,7 +343,7 @@ class wrong(Standard):
         super().apply(inputs, out)
     def restore(self, state):
         pass
-""", "normalization=forgets:wrong: with its state restored into a new one, it gives other results"),
+""", "normalization=forgets:wrong: a new object with the restored state gives different results"),
     "schedule_text": ("schedule", """
 def wrong(epochs):
     return lambda time: "text"
@@ -367,7 +368,7 @@ class wrong(Standard):
 class wrong(Standard):
     def apply(self, inputs, out):
         return inputs * 2
-""", "normalization=apply:wrong: apply(inputs, out): expected it to fill out with finite numbers"),
+""", "normalization=apply:wrong: apply(inputs, out): expected it to write finite numbers to `out`"),
     "apply_shape": ("normalization", """
 class wrong(Standard):
     def apply(self, inputs, out):
@@ -380,7 +381,7 @@ class wrong(Standard):
     "deforms_nothing": ("augmentation", """
 def wrong(input_shape):
     return lambda pixels, generator, out: None
-""", "f(pixels, generator, out): expected it to fill out with finite numbers"),
+""", "f(pixels, generator, out): expected it to write finite numbers to `out`"),
     "metric_text": ("metrics", """
 def wrong(probabilities, labels):
     return "0.5"

@@ -414,7 +414,10 @@ def test_the_failure_of_a_single_run_is_printed_once(
         ("trainer.rate=x", "trainer.rate=x: expected a finite number"),
         ("width=3", "width: trainer=own_trainer:fit has no such key; it has trainer.rate, trainer"),
         ("optimizer=adam", "optimizer: trainer=own_trainer:fit has no such key"),
-        ("objective=val/accuracy", "would count as better; type objective=val/accuracy:max"),
+        (
+            "objective=val/accuracy",
+            "suggests that higher is better; type objective=val/accuracy:max",
+        ),
         ("experiment=best", ": trainer=own_trainer:fit has no such key"),
         ("trainer=own_trainer:generates", "that trains when it is called, found a generator, bec"),
         ("trainer=own_trainer:waits", "trains when it is called, found an async function"),
@@ -472,7 +475,7 @@ def test_the_changed_file_is_named(command: Command, project: Path, idx_folder: 
     assert command(RUN, *arguments).returncode == 0
     (project / "own_trainer.py").write_text(TRAINER.replace("SLEEP", "0").replace("10)", "9)"))
     done = command(RUN, *arguments, "--dry-run")
-    assert "by other source (before own_trainer.py changed, 20" in done.stderr
+    assert "with other source (before own_trainer.py changed, 20" in done.stderr
 
 
 def test_the_keys_of_the_trainer_are_explained(command: Command, project: Path) -> None:

@@ -185,7 +185,7 @@ def test_a_database_that_may_only_be_read_is_named_in_one_line(
     done = user(1003, "harness", *words.split(), "--outputs", outputs.name, group=2003)
     assert done.returncode in (2, 3), done.stderr
     lines = [line for line in done.stderr.splitlines() if "mlflow.db" in line]
-    what = f"{target.database}: expected a database that you may write to, in a folder that you "
+    what = f"{target.database}: the database and its folder must be writable; ask"
     assert lines
     assert all(what in line for line in lines)
     assert "Traceback" not in done.stderr

@@ -150,7 +150,7 @@ def _note_source(selection: Selection, runs: Sequence[Recorded], notes: list[str
     """Note the runs that were trained with different source code than the rest."""
     if others := accepted(selection, runs):
         notes.append(
-            f"{len(others)} run(s) were trained by other source than the rest and accepted with "
+            f"{len(others)} run(s) were trained with other source than the rest and accepted with "
             f"accept=source: {first([run.name for run in others], FEW)}"
         )
     of_source = Counter(

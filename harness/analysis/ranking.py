@@ -132,7 +132,7 @@ def whole_first(settings: Sequence[Setting], notes: list[str]) -> list[Setting]:
     if others:
         notes.append(
             f"{len(others)} setting(s) with fewer than {most} seeds are after those with all: they "
-            "could not win anymore, or a run failed or is not trained yet"
+            "could no longer win, or a run failed or is not trained yet"
         )
     return [*whole, *others]
 

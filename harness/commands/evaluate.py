@@ -131,7 +131,7 @@ def _usable_metrics(run: Run) -> list[str]:
             if ":" in name:
                 own_code.use(run.history().code, [name], quiet=True)
         except OwnCodeError as error:
-            warn(own_code.what_differs(error), f"metrics=[{name}] is left out")
+            warn(own_code.what_differs(error), f"skipping metrics=[{name}]")
         else:
             usable.append(name)
     return usable

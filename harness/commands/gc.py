@@ -24,12 +24,12 @@ def gc(yes: bool, outputs: Path) -> None:
     place = removed.place(outputs)
     listed = Outputs([place])
     size = size_of(place) / 1e6
-    question = f"remove {len(listed.runs)} run(s) for good ({size:.1f} MB)?"
+    question = f"permanently delete {len(listed.runs)} run(s) ({size:.1f} MB)?"
     try:
         if not listed.runs and not listed.plans:
             if place.is_dir():
                 _erase_rest(outputs)
-            print("there is nothing to remove for good")
+            print("there is nothing to delete permanently")
             return
         if not confirmed(question, yes=yes):
             print("nothing was removed")
@@ -69,5 +69,5 @@ def _erase(outputs: Path, listed: Outputs) -> ExitStatus:
         removed.erase_rest(outputs)
     for line in problems:
         print(f"kept: {line}", file=sys.stderr)
-    print(f"removed {len(erased)} run(s) for good")
+    print(f"permanently deleted {len(erased)} run(s)")
     return ExitStatus.UNDELIVERED if problems else ExitStatus.DONE

@@ -45,7 +45,11 @@ def present(context: click.Context, option: click.Parameter, folders: tuple[Path
     """The one folder of a command; exits if it does not exist, because it may be mistyped."""
     folder = single(context, option, folders)
     if not folder.is_dir():
-        refuse(ValueError(f"--outputs {folder}: there is no such folder; name that of your runs"))
+        refuse(
+            ValueError(
+                f"--outputs {folder}: there is no such folder; give the one that holds your runs"
+            )
+        )
     return folder
 
 
@@ -58,9 +62,7 @@ def at_rest(outputs: Path, words: tuple[str, ...], to_do: str) -> Selection:
     if not chosen.runs:
         raise ValueError(f"{chosen.title}: there are no runs to {to_do}")
     if live := [run.id for run in chosen.runs if run.is_live()]:
-        raise ValueError(
-            f"{live[0]} is being trained at this moment; wait until it is done, or stop it"
-        )
+        raise ValueError(f"{live[0]} is still training; wait for it to finish, or stop it")
     return chosen
 
 

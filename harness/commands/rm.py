@@ -62,11 +62,9 @@ def _check(chosen: Selection, outputs: Path) -> None:
     if not chosen.runs and not chosen.plans:
         raise ValueError(f"{chosen.title}: there are no runs to remove")
     if live := [run.id for run in chosen.runs if run.is_live()]:
-        raise ValueError(f"{live[0]} is being trained at this moment; stop it first")
+        raise ValueError(f"{live[0]} is still training; stop it first")
     if searching := [plan.id for plan in chosen.plans if _is_searching(outputs, plan)]:
-        raise ValueError(
-            f"sweep {searching[0]}: the search is running at this moment; stop it first"
-        )
+        raise ValueError(f"sweep {searching[0]}: the search is still running; stop it first")
     removed.check_vacant(removed.place(outputs), chosen.runs, chosen.plans)
 
 

@@ -111,7 +111,7 @@ def _delete_removed(outputs: Path) -> bool:
 
     problems = removal.delete(outputs, runs)
     for line in problems:
-        print(f"removed here, and still in the store: {line}", file=sys.stderr)
+        print(f"removed here, but still in the store: {line}", file=sys.stderr)
     return not problems
 
 

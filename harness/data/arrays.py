@@ -132,9 +132,9 @@ def targets(name: str, given: Array) -> NDArray[np.float32]:
     check_inputs(name, given.reshape(len(given), -1))
     if (largest := float(np.abs(given).max())) > LARGEST_TARGET:
         raise ValueError(
-            f"{name}: expected targets of at most {LARGEST_TARGET:.0e} in size, because float32 "
-            f"has no squares of much larger ones, found {largest:.3g}; scale them, such as to a "
-            "mean of 0 and a standard deviation of 1"
+            f"{name}: expected targets of at most {LARGEST_TARGET:.0e} in size, because squares "
+            f"of much larger values overflow float32, found {largest:.3g}; scale them, such as to "
+            "a mean of 0 and a standard deviation of 1"
         )
     return np.ascontiguousarray(given.reshape(len(given), -1), np.float32)
 
@@ -145,7 +145,7 @@ def labels(name: str, given: Array, classes: int) -> Array:
     if low < 0 or high >= classes:
         raise ValueError(
             f"{name}: expected labels 0 to {classes - 1}, found {low if low < 0 else high}; "
-            "the names in `classes`, or the highest label of y_train, say how many there are"
+            "`classes`, or else the highest label in y_train, determines the number of classes"
         )
     return given.astype(np.min_scalar_type(classes - 1))
 

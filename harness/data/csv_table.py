@@ -117,7 +117,7 @@ class Table:
                 wrong = others[0]
                 raise self.fault(
                     number,
-                    f"cell {wrong + 1} is {_shown(cells[wrong])}, not a number, beside numbers; "
+                    f"cell {wrong + 1} is {_shown(cells[wrong])}, but other cells are numbers; "
                     "add --header if the line is a header",
                 )
         self.width, self.first = len(cells), number
@@ -129,7 +129,7 @@ class Table:
                 number,
                 "expected a label and the pixels of a square image, such as 785 cells for 28x28, "
                 f"found {self.width}; cells are separated by commas, and Kaggle's test.csv has no "
-                "labels; --floats reads columns that are no pixels",
+                "labels; use --floats for columns that are not pixels",
             )
         return is_header
 

@@ -97,7 +97,7 @@ def _find_and_extract(name: str, place: str | None, cache: Path) -> str:
         known = source(name)
         hint = f"; {known.package} installs them there" if known.package else ""
         raise ValueError(
-            f"dataset={name}: expected its files in {known.folder}, found none{hint}; or say "
+            f"dataset={name}: expected its files in {known.folder}, found none{hint}; or set "
             "dataset.dir=FOLDER"
         )
     measure(name, place)

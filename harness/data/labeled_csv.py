@@ -116,7 +116,7 @@ def _values(table: Table, numbers: list[int], cells: Numbers, gray: Range | None
             is_share = 0 < value < 1
             expected += "; multiply gray values from 0 to 1 by 255" if is_share else ""
             expected += f"; --range {'0:1' if is_share else 'LOW:HIGH'} scales gray values, "
-            expected += "--floats reads columns that are no pixels"
+            expected += "use --floats for columns that are not pixels"
         where = f"cell {cell + 1 + (cell >= table.column)} is {value:g}"
         raise table.fault(numbers[row], f"{where}, {expected}")
     if table.layout.floats:

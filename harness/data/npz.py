@@ -89,13 +89,15 @@ def _header(archive: zipfile.ZipFile, name: str) -> Header:
     """The header of an array, compared with the size of its entry. Raises `ValueError`."""
     entry = archive.getinfo(f"{name}.npy")
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ValueError(f"{name}: expected a file of np.savez, found another compression")
+        raise ValueError(
+            f"{name}: expected a file written by np.savez, found an unsupported compression"
+        )
     with archive.open(entry) as file:
         try:
             shape, dtype = _read_header(file)
         except Exception as error:  # NumPy evaluates the header, so damage can raise any exception
             raise ValueError(
-                f"{name}: expected an array of np.savez, found {_line(error)}"
+                f"{name}: expected an array written by np.savez, found {_line(error)}"
             ) from None
         begin = file.tell()
     if dtype.hasobject:

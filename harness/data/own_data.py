@@ -107,8 +107,8 @@ def write(examples: Examples, folder: Path, *, test_share: float, seed: int = 0)
     train, test = _divide(examples.labels, count, seed)
     if not len(test):
         raise ValueError(
-            f"--test {test_share}: leaves no test example, because each class needs one "
-            "for training; expected more examples of a class"
+            f"--test {test_share}: leaves no test examples, because each class needs one "
+            "for training; add more examples per class"
         )
     _write_files(examples, folder, train, test)
     return _describe(examples, folder, train, test)
@@ -168,7 +168,7 @@ def _describe(
 ) -> list[str]:
     """Lines that tell what was written, any doubts about it, and the command to train on it."""
     path = folder if examples.is_idx else folder / ARRAYS
-    kind = f"in {len(examples.classes)} classes" if examples.classes else "with a target each"
+    kind = f"in {len(examples.classes)} classes" if examples.classes else "each with a target"
     lines = [f"{path}: {len(train):,} training and {len(test):,} test {examples.what} {kind}"]
     if examples.classes:
         lines.append(_counts(examples))

@@ -218,7 +218,7 @@ def check_metrics(config: ScratchConfig, *, is_regression: bool) -> None:
             of, has = ("labels", "targets") if is_regression else ("targets", "labels")
             fitting = [each for each in METRICS if (each in OF_REGRESSION) == is_regression]
             raise ConfigError(
-                f"metrics=[{name}]: it is for {of}, and the data set has {has}; use "
+                f"metrics=[{name}]: it needs {of}, but the data set has {has}; use "
                 f"{', '.join(fitting)}, or your own MODULE:FUNCTION"
             )
 

@@ -55,7 +55,7 @@ def check_layers(place: str, make: Callable[[], Network]) -> None:
         return
     raise PartError(
         f"{place}: its layers keep something from one step to the next{seen}, and only parameters "
-        "are saved: a resumed run and the saved weights would compute something else; make it a "
+        "are saved: a resumed run and the saved weights would give different results; make it a "
         "parameter whose gradient is 0, or compute it anew in each call"
     )
 

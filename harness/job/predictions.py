@@ -78,7 +78,7 @@ class Predictions:
     def measured(self, name: str) -> tuple[float, float, float] | None:
         """A metric of the predictions as (least, most, rounding); ties make least and most differ.
 
-        None if predictions alone do not determine it, such as a loss, or if it is not known here.
+        None if predictions alone do not determine it, such as a loss, or if it is unknown.
         """
         labels, values = self.labels, self.values
         if name not in DETERMINED or self.is_regression != (name in OF_REGRESSION):

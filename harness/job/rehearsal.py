@@ -84,7 +84,10 @@ def check_schedule(name: str, make: Callable[[], Any], epochs: int) -> None:
         if not is_number or not (time or np.isfinite(factor)):
             raise PartError(f"{place}: expected a finite number at time {time:g}, found {factor!r}")
         if factor < -ROUNDED:
-            warn(place, f"its factor is {factor:g} at time {time:g}: steps go up the gradient then")
+            warn(
+                place,
+                f"its factor is {factor:g} at time {time:g}, so those steps increase the loss",
+            )
             break
     with named(place):
         repeated.check(
@@ -225,8 +228,8 @@ def check_resume(name: str, make: Make, parameters: Parameters, lr: float) -> No
         changed = sorted({key for key, _ in beginning.items() ^ _forms(place, first).items()})
         if changed:
             raise PartError(
-                f"{place}: expected state to have all arrays from the beginning, each of one shape "
-                f"and type; found another {', '.join(changed)} after the first steps; make it in "
+                f"{place}: expected the same arrays in state from the beginning, each of one "
+                f"shape and type; {', '.join(changed)} changed after the first steps; create it in "
                 "__init__"
             )
         with named(place):
@@ -244,8 +247,8 @@ def check_resume(name: str, make: Make, parameters: Parameters, lr: float) -> No
         )
     if ours[0].flat.tobytes() != ours[1].flat.tobytes():
         raise PartError(
-            f"{place}: a run could not be resumed: with its state restored into a new optimizer, "
-            "the next steps are others; put all that step changes into state, a counter as "
+            f"{place}: a resumed run would differ: a new optimizer with the restored state takes "
+            "different steps; put all that step changes into state, a counter as "
             "np.zeros(())"
         )
 
@@ -294,16 +297,16 @@ def check_normalization(name: str, fitted: Any, make: Callable[[], Any], part: P
         if not repeated.is_close(together[:1], alone):
             warn(
                 place,
-                "apply(inputs, out): what it writes for an example depends on the other examples "
-                "that it is called with, and so do errors and predictions",
+                "apply(inputs, out): its output for an example depends on the rest of the batch, "
+                "so errors and predictions do too",
             )
         restored = normalization.load(about, saved, {name: make})
         results = [call(each, np.random.default_rng(1)) for each in (fitted, restored)]
         again = {key: np.asarray(array) for key, array in restored.state.items()}
     if not all(map(repeated.is_close, *results)) or (not is_affine and _differ(state, again)):
         raise PartError(
-            f"{place}: with its state restored into a new one, it gives other results, as the "
-            "saved weights would: state must return all that fit finds, and restore take it"
+            f"{place}: a new object with the restored state gives different results, and so would "
+            "the saved weights: state must return all that fit finds, and restore take it"
         )
 
 
@@ -342,6 +345,6 @@ def _check_arrays(place: str, state: Any) -> None:
 def _check_written(place: str, out: NDArray[np.float32]) -> None:
     if not np.isfinite(out).all():
         raise PartError(
-            f"{place}: expected it to fill out with finite numbers, found "
+            f"{place}: expected it to write finite numbers to `out`, found "
             f"{np.array2string(out.ravel()[:3], separator=', ')}"
         )

@@ -49,7 +49,7 @@ def check(place: str, used: Any, fresh: Any, call: Call, *, alike: bool = True) 
     seen = f" (seen in {changed[0].lstrip('.')})" if changed else ""
     raise PartError(
         f"{place}: it keeps something from one call to the next{seen}, or draws random numbers of "
-        "its own, and neither is saved: a resumed run would end with another result; compute "
+        "its own, and neither is saved: a resumed run would give a different result; compute "
         "everything from the arguments"
     )
 
@@ -62,7 +62,7 @@ def check_kept(place: str, **given: tuple[NDArray[Any], NDArray[Any]]) -> None:
     """Raise `PartError` naming the first argument that no longer equals its copy."""
     for name, (array, copy) in given.items():
         if not np.array_equal(array, copy, equal_nan=array.dtype.kind == "f"):
-            raise PartError(f"{place}: expected it to leave {name} as it is; change a copy")
+            raise PartError(f"{place}: must not modify {name}; modify a copy")
 
 
 def held(part: Any) -> dict[str, Any]:

@@ -209,10 +209,10 @@ def _check_source(run: Run, journal: Journal) -> None:
         return
     if not history.epochs:
         raise ConfigError(
-            "the source of data/, nn/ or training/ was changed after the command had made this "
-            "run; repeat the command"
+            "the source of data/, nn/ or training/ changed after the command made this run; "
+            "repeat the command"
         )
-    print(f"{run.name} ({run.id}): goes on with other source than before", flush=True)
+    print(f"{run.name} ({run.id}): continues with changed source code", flush=True)
     journal.append("tags", tags={SOURCE: ",".join([*known, now])})
 
 
@@ -227,7 +227,10 @@ def _only_here(trainer: str) -> Iterator[None]:
         yield
     finally:
         if os.getpid() != process:
-            print(f"trainer={trainer}: ended a process that it forked and that came back")
+            print(
+                f"trainer={trainer}: ended a forked process that returned from the training "
+                "function"
+            )
             sys.stdout.flush()
             os._exit(1)
 

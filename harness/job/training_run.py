@@ -239,7 +239,7 @@ class TrainingRun:
         """
         file = Artifact(name).file(self.folder)
         if name.split("/")[0] in RESERVED or name.startswith((".", "journal", "traceback")):
-            raise ValueError(f"run.artifact({name!r}): the name belongs to the harness")
+            raise ValueError(f"run.artifact({name!r}): the name is reserved by the harness")
         self._journal.check_present()  # do not recreate a folder that is being removed
         file.parent.mkdir(parents=True, exist_ok=True)
         if callable(path):
@@ -256,9 +256,9 @@ class TrainingRun:
         if not self._is_read:
             assert self._restored is not None
             raise ValueError(
-                f"{call}: the run is resumed after {self._restored.name}, and the training "
+                f"{call}: the run is resumed after {self._restored.name}, but the training "
                 "function did not read run.restored, so it began again; load the state from "
-                "run.restored, or call run.log without checkpoint, and a resumed run begins at "
+                "run.restored, or call run.log without checkpoint; a resumed run then starts at "
                 "epoch 1"
             )
 

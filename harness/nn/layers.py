@@ -234,13 +234,15 @@ class Activate(Layer):
         self.activation.derivative(z if self.activation.needs_input else None, a, slope)
         for method, out in (("forward(z, out)", given), ("derivative(z, a, out)", slope)):
             if (out == UNWRITTEN).any():
-                raise ValueError(f"{name}.{method}: expected it to fill out, found no change")
+                raise ValueError(
+                    f"{name}.{method}: expected it to write to `out`, but `out` is unchanged"
+                )
             if not np.isfinite(out).all():
                 raise ValueError(f"{name}.{method}: expected finite numbers, found {out} for {z}")
         if (z != np.linspace(-1, 1, 8)).any():
-            raise ValueError(f"{name}: expected it to leave z as it is")
+            raise ValueError(f"{name}: must not modify z")
         if (a != given).any():  # it is the input of the layer above
-            raise ValueError(f"{name}.derivative: expected it to leave a as it is; change a copy")
+            raise ValueError(f"{name}.derivative: must not modify a; modify a copy")
         return input_shape
 
     def forward(self, inputs: Array, training: bool) -> Array:

@@ -68,7 +68,7 @@ def check(loss: Loss, outputs: int) -> None:
             loss.predict(z, out)
         if np.isinf(out).any():
             name = f"{type(loss).__name__}.{method}"
-            raise ValueError(f"{name}: expected it to fill out, found no change")
+            raise ValueError(f"{name}: expected it to write to `out`, but `out` is unchanged")
         if method.startswith("predict"):
             check_predictions(loss, out)
 

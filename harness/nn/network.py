@@ -250,8 +250,8 @@ class Network:
             for name, array in arrays.items():
                 if array.size and (array == dtype.type(UNWRITTEN)).all():
                     raise ValueError(
-                        f"{type(layer).__name__}.gradient: expected it to fill out[{name!r}], "
-                        "found no change"
+                        f"{type(layer).__name__}.gradient: expected it to write to "
+                        f"out[{name!r}], which is unchanged"
                     )
 
 
@@ -281,8 +281,8 @@ def _check_kept(values: Array, number: int, layer: Layer, method: str) -> None:
     """Raise `ValueError` if a layer's method changed its argument, a `_ramp`."""
     if not np.array_equal(values, _ramp(values.shape[1:], values.dtype)):
         raise ValueError(
-            f"layer {number + 1}: expected {type(layer).__name__}.{method} to leave its argument "
-            "as it is; change a copy"
+            f"layer {number + 1}: {type(layer).__name__}.{method} must not modify its argument; "
+            "modify a copy"
         )
 
 

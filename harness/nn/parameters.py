@@ -59,8 +59,8 @@ class Parameters:
     def flat(self, array: Array) -> None:
         if array is not self._flat:  # `flat -= step` assigns the same one
             raise AttributeError(
-                "flat cannot be another array, which the network would not see; change it in "
-                "place: flat[:] = ..."
+                "flat cannot be replaced, because the network would keep using the old array; "
+                "change it in place: flat[:] = ..."
             )
 
     @classmethod

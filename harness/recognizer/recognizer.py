@@ -103,7 +103,9 @@ class Recognizer:
         """Remarks on its answers to pictures."""
         found = []
         if known := self.value_range:
-            found.append(f"pictures are scaled to its gray values {known[0]:g} to {known[1]:g}")
+            found.append(
+                f"pictures are rescaled to its training range, {known[0]:g} to {known[1]:g}"
+            )
         if self.uncalibrated:
             found.append(f"not calibrated: {self.uncalibrated}")
         return found

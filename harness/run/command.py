@@ -29,7 +29,7 @@ def command(arguments: list[str], prestart: Prestart) -> ExitStatus:
     try:
         Path.cwd()
     except FileNotFoundError:
-        print("error: the working directory was removed; go to another one", file=sys.stderr)
+        print("error: the working directory was removed; change to another one", file=sys.stderr)
         return ExitStatus.BAD_INPUT
     try:
         if len(parsed.config_dir) > 1:

@@ -148,7 +148,7 @@ def execute_search(search: "Search", engines: Engines, prestart: Prestart) -> Ex
         is_ranked = not valueless and sum(run.is_finished for run in runs) > 1
         if is_ranked and len(search.seeds) < 2:
             command = hint("confirm", search.id, outputs=search.outputs)
-            print(f"one seed may be luck:      {command}")
+            print(f"to rule out luck:          {command}")
     if not is_lost and (line := attempt("trials without a run", trials.without_run, "")):
         print(line)
     return ExitStatus.FAILED if failed and status is ExitStatus.DONE else status

@@ -77,7 +77,7 @@ def retraining(runs: Iterable[Run], new: Sequence[Prepared]) -> None:
         code = {each.full_key(()): each.code for each in new}
         source = source_of(found[-1], code.get(list(others)[-1], ()))
         notices.say(
-            f"{len(found)} of {len(new)} new jobs were trained before by other source "
+            f"{len(found)} of {len(new)} new jobs were trained before with other source "
             f"({source}): {_names(found)}; training again; accept=source keeps those runs"
         )
     left = [each for each in new if each.full_key(()) not in others]

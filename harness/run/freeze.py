@@ -303,7 +303,7 @@ def interrupted_run(outputs: Path, prefix: str) -> Run:
             "another number of epochs is another run: repeat its command with epochs=N"
         )
     if run.is_live():
-        raise ConfigError(f"resume={prefix}: {run.id} is being trained at this moment")
+        raise ConfigError(f"resume={prefix}: {run.id} is being trained now")
     run.check_trainable()
     own_code.use(run.history().code)
     run.dataset()  # extracts it again if the cache has lost it

@@ -31,7 +31,7 @@ def doubts(name: str, data: Dataset) -> list[str]:
     if missing := [data.class_names[label] for label in np.flatnonzero(counts == 0)]:
         more = ", ..." if len(missing) > NAMED else ""
         lines.append(
-            f"{len(missing)} of {data.classes} classes have no training example: "
+            f"{len(missing)} of {data.classes} classes have no training examples: "
             f"{', '.join(missing[:NAMED])}{more}"
         )
     for line in lines:

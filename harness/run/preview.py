@@ -80,7 +80,7 @@ def _state(run: Run | None, *, is_other: bool) -> str:
         return "new"
     history = run.history()
     if history.status is RunStatus.FINISHED:
-        return f"done{' by other source' if is_other else ''} as {run.id}"
+        return f"done{' with other source' if is_other else ''} as {run.id}"
     if (run.folder / ".lock").is_file() and run.is_live():
         words = "being trained,"
     elif history.status is RunStatus.CREATED:

@@ -19,7 +19,7 @@ from harness.runfolder.status import RunStatus
 
 NOTHING = "-"
 LISTED = 30  # runs that `status` lists by default
-OTHER = " by other source"  # an accepted run
+OTHER = " with other source"  # an accepted run
 
 
 def objectives(histories: Sequence[History]) -> list[Objective]:

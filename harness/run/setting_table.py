@@ -130,4 +130,4 @@ def _status(runs: Sequence[Recorded], others: set[str]) -> str:
             parts.append(f"{len(of_status)} {status} ({word} {seeds_text(of_status)})")
     text = str(RunStatus.FINISHED) if [*seeds] == [RunStatus.FINISHED] else ", ".join(parts)
     accepted = sum(run.run in others for run in runs)
-    return f"{text}, {accepted} by other source" if accepted else text
+    return f"{text}, {accepted} with other source" if accepted else text

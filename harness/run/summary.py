@@ -44,7 +44,7 @@ def summarize(
     ours = [each for each in zip(runs, histories, strict=True) if each[0] not in elsewhere]
     _print_failures(ours, names, interrupted=interrupted)
     if elsewhere:
-        print(f"{len(elsewhere)} run(s) are still trained by other commands")
+        print(f"{len(elsewhere)} run(s) are still being trained by other commands")
     _print_unchecked(histories)
     outputs = runs[0].outputs if runs else DEFAULT
     if plan is not None and len(runs) > sum(table.row_count for table in tables):

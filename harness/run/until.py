@@ -79,7 +79,7 @@ class Deciding:
         ended = race([values[name] or [] for name in whole], self.seeds, others=len(broken))
         for each in ended[self._told :]:
             print(
-                f"{each.seeds} seeds: {whole[each.setting]} cannot be the best anymore, "
+                f"{each.seeds} seeds: {whole[each.setting]} can no longer be the best; "
                 f"{whole[each.by]} is better",
                 flush=True,
             )

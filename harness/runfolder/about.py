@@ -31,14 +31,15 @@ class About:
         """Raise `ValueError` naming the first invalid value."""
         if RESERVED.match(self.name) or FILTER.match(self.name):
             raise ValueError(
-                f"name={self.name}: means something else where runs are selected; type another name"
+                f"name={self.name}: has a special meaning when runs are selected; choose another "
+                "name"
             )
         for key, most in (("name", MOST_NAME), ("note", MOST_TEXT), ("question", MOST_TEXT)):
             value = getattr(self, key)
             if len(value) > most:
                 raise ValueError(f"{key}=: expected at most {most} characters, found {len(value)}")
             if key == "name" and not value.isprintable():
-                raise ValueError(f"name={value!r}: expected one line of letters")
+                raise ValueError(f"name={value!r}: expected one line of printable characters")
 
     def then(self, now: "About", finished: int) -> "About":
         """Return these texts updated with those of a later command; empty ones change nothing.
@@ -51,8 +52,8 @@ class About:
             return about
         if self.question and finished:
             raise ValueError(
-                f"question={now.question}: {finished} run(s) of this sweep have finished, and its "
-                f"question was {self.question!r}; it stays: leave question= out"
+                f"question={now.question}: {finished} run(s) of this sweep have finished, so its "
+                f"question, {self.question!r}, can no longer change; leave question= out"
             )
         return replace(about, question=now.question, asked_after=finished)
 

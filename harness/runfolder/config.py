@@ -65,7 +65,9 @@ def expand_home(key: str, path: str) -> str:
     expanded = os.path.expanduser(path)  # noqa: PTH111  # `Path` would normalize the path
     if expanded.startswith("~"):
         name = path.partition("/")[0]
-        raise ConfigError(f"{key}={path}: {name} has no home directory; ./{path} is a folder here")
+        raise ConfigError(
+            f"{key}={path}: {name} has no home directory; for a folder of that name, type ./{path}"
+        )
     return expanded
 
 

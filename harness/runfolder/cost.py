@@ -52,12 +52,12 @@ class Cost:
         metric, is_max = directed(text)
         if not metric or set(metric) & set(" :"):
             raise ValueError(
-                f"{option}{text}: expected a metric such as parameters or time/epoch_s, of which "
-                "lower values are better, or NAME:max"
+                f"{option}{text}: expected a metric such as parameters or time/epoch_s (lower is "
+                "better), or NAME:max (higher is better)"
             )
         if metric.startswith("test/"):
             raise ValueError(
-                f"{option}{text}: the test set is read once, after training, and chooses nothing; "
+                f"{option}{text}: the test set is read once, after training, so it cannot choose; "
                 f"expected val/{metric.partition('/')[2]}"
             )
         return cls(metric, bool(is_max))

@@ -43,7 +43,7 @@ def read_yaml(path: Path, sha256: str | None = None, *, to_train: bool = False) 
     except (ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: {yaml_fault(error)}") from error
     if unknown and to_train:
-        raise ConfigError(f"{versions.describe(path, unknown)}; train it with that version")
+        raise ConfigError(f"{versions.describe(path, unknown)}; train it with the newer one")
     versions.warn(path, unknown)
     return config
 

@@ -94,7 +94,7 @@ def _take(outputs: Path, run: Run, merged: Merged) -> None:
     """Copy a run, or its newer state; if that is not possible, record why."""
     ours = open_run(outputs, run.id)
     if run.is_live():
-        merged.refused.append(f"{run.id}: is being trained there at this moment")
+        merged.refused.append(f"{run.id}: is being trained now")
         return
     if ours.is_readable():
         here, there = ours.journal.read_bytes(), run.journal.read_bytes()
@@ -104,7 +104,9 @@ def _take(outputs: Path, run: Run, merged: Merged) -> None:
                 merged.left.append(ours)
             return
         if not there.startswith(here) or ours.is_live():
-            merged.refused.append(f"{run.id}: went on here and there in different ways; ours stays")
+            merged.refused.append(
+                f"{run.id}: has diverged: it continued in both folders; keeping ours"
+            )
             return
     if damage := run.damage():
         merged.refused.append(f"{run.id}: {damage}")

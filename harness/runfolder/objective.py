@@ -38,12 +38,12 @@ class Objective:
         part, slash, name = metric.partition("/")
         if not (part and slash and name) or set(metric) & set(" :"):
             raise ValueError(
-                f"{KEY}={text}: expected a metric such as val/error or val/loss; val/NAME:max "
-                "where higher is better"
+                f"{KEY}={text}: expected a metric such as val/error or val/loss, or val/NAME:max "
+                "if higher is better"
             )
         if part == "test":
             raise ValueError(
-                f"{KEY}={text}: the test set is read once, after training, and chooses nothing; "
+                f"{KEY}={text}: the test set is read once, after training, so it cannot choose; "
                 f"choose by val/{name}"
             )
         return cls(metric, bool(is_max))
@@ -191,8 +191,8 @@ class Objective:
         if self.part == "val" and not is_validated and self != DEFAULT:
             raise ValueError(
                 f"{KEY}={self}: there are no validation examples; set dataset.num_val above 0, or "
-                f"type {KEY}=train/{self.name}, or {KEY}={DEFAULT}, with which the last epoch "
-                "counts"
+                f"type {KEY}=train/{self.name}, or {KEY}={DEFAULT}, which then uses the last "
+                "epoch"
             )
 
 
@@ -218,8 +218,8 @@ def check_direction(typed: str, *, option: str = "") -> None:
     name, is_max = directed(typed)
     if is_max is None and metrics.is_higher_better(name):
         raise ValueError(
-            f"{option}{name}: lower values would count as better; type {option}{name}:max, or "
-            f"{name}:min if they are"
+            f"{option}{name}: its name suggests that higher is better; type "
+            f"{option}{name}:max, or {name}:min if lower is better"
         )
 
 

@@ -90,8 +90,8 @@ def load(name: str, key: str) -> Any:
         raise OwnCodeError(f"{key}={name}: expected MODULE:NAME, such as mine.parts:Lion")
     if module_name == "__main__":
         raise OwnCodeError(
-            f"{key}={name}: a job cannot import what is typed or in the started script; put "
-            f"{attribute} into a module file such as mine.py, and type {key}=mine:{attribute}"
+            f"{key}={name}: a job cannot import from an interactive session or the main script; "
+            f"put {attribute} into a module file such as mine.py, and type {key}=mine:{attribute}"
         )
     _extend_path()
     try:

@@ -48,7 +48,7 @@ def write(
     run is being trained.
     """
     if live := [run.id for run in runs if run.is_live()]:
-        raise ValueError(f"{live[0]} is being trained at this moment; pack it when it is done")
+        raise ValueError(f"{live[0]} is being trained now; pack it when it is done")
     damages = {run: run.damage() for run in runs}
     refused = [f"{run.id}: {damage}" for run, damage in damages.items() if damage is not None]
     whole = [run for run, damage in damages.items() if damage is None]

@@ -191,7 +191,7 @@ def _check_positional(place: str, signature: inspect.Signature, expected: Sequen
     if not more and (is_open or len(given) >= len(expected)):
         return
     found = f"({', '.join(each.name for each in given)})"
-    hint = f"; put * before {more[0]!r}, and it is a key" if more else ""
+    hint = f"; put * before {more[0]!r} to make it a key" if more else ""
     raise PartError(
         f"{place}: expected the positional arguments ({', '.join(expected)}), found {found}{hint}"
     )
@@ -258,6 +258,6 @@ def _key(kind: str, part: str, argument: str, annotation: Any, default: Any) -> 
         except PartError as error:
             file = sys.modules[part.partition(":")[0]].__file__
             raise PartError(
-                f"{error}; this is its default in {file}, which must be allowed"
+                f"{error}; this is its default in {file}, which must be a valid value"
             ) from None
     return key

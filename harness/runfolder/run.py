@@ -141,7 +141,7 @@ class Run:
             raise ConfigError(f"{self.folder}: cannot be written to; its owner can train it")
         if unknown := self.history().unknown:
             what = versions.describe(self.journal, unknown)
-            raise ConfigError(f"{what}; train it with that version")
+            raise ConfigError(f"{what}; train it with the newer one")
         self.config = self._read_config(to_train=True)
 
     @cached_property
@@ -383,7 +383,7 @@ class Run:
             self.add_tags(kept)
 
     def accept_in(self, sweep: str) -> None:
-        """Tag the run as trained by other source and accepted by this sweep."""
+        """Tag the run as trained with other source and accepted by this sweep."""
         if added := _one_more(self.history().tags, ACCEPTED, sweep):
             self.add_tags(added)
 

@@ -130,7 +130,7 @@ class Config(Group):
         "stop after this many epochs without improvement of the objective; null: train all epochs"
     )
     threads: Literal["auto"] | Count = about(
-        "threads of a training; auto: by a fixed rule of layer sizes, batch and cores"
+        "training threads; auto: by a fixed rule of layer sizes, batch and cores"
     )
     outputs: Annotated[str, Field(min_length=1, description="a folder")] = about(
         "folder for all generated files"

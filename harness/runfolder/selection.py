@@ -302,16 +302,16 @@ class Outputs:
         if word and (aside := self._archived_as(word)):
             first, outputs = next(iter(aside.items()))
             raise ValueError(
-                f"{word!r} was archived, and what was archived is meant by its id: "
+                f"{word!r} was archived; select archived runs and sweeps by id: "
                 f"{named(list(aside))}; "
                 f"`{hint('archive', '--undo', first, outputs=outputs)}` lists it again"
             )
         raise Unknown(
             word,
             f"{word!r} is no run, sweep, name or experiment in {where}, nor a filter such as "
-            f"\"params.batch = '16'\"; `{hint('status', outputs=self.folders)}` lists them, and "
-            "names given in MLflow are known to `compare` and `export` only, those of experiments "
-            f"also after `{hint('sync', outputs=self.folders[0])}`",
+            f"\"params.batch = '16'\"; `{hint('status', outputs=self.folders)}` lists them. "
+            "Only `compare` and `export` know names given in MLflow; the others know those of "
+            f"experiments after `{hint('sync', outputs=self.folders[0])}`",
         )
 
     def _archived_as(self, word: str) -> dict[str, Path]:

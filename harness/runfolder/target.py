@@ -109,7 +109,7 @@ def problem(uri: str, *, is_kept: bool = False) -> str | None:
     if kind == "databricks":
         return None
     if separator and kind in SERVERS:
-        return None if _has_host(uri) else f"it names no host, or a port that is none; {expected}"
+        return None if _has_host(uri) else f"it has no host, or an invalid port; {expected}"
     if separator and kind in DATABASES:
         is_file = kind == "sqlite"
         return f"it names no database; {expected}" if is_file and len(rest) < 2 else None
@@ -130,14 +130,14 @@ def _secret(uri: str) -> str | None:
         if not (DATABASE_PASSWORD.search(uri) or PASSWORD.search(uri)):
             return None
         return (
-            "expected an address without a password, which would stay in every run's folder; type "
-            "postgresql://USER@HOST/NAME and let the driver find the password, as in ~/.pgpass or "
-            "PGPASSWORD"
+            "expected an address without a password, which would be saved in every run folder; "
+            "type postgresql://USER@HOST/NAME and let the driver find the password, as in "
+            "~/.pgpass or PGPASSWORD"
         )
     if "@" not in uri:
         return None
     return (
-        "expected an address without user and password, which would stay in every run's folder; "
+        "expected an address without user and password, which would be saved in every run folder; "
         "type http://HOST:PORT and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
     )
 

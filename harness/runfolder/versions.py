@@ -133,7 +133,8 @@ def warn(path: Path, keys: tuple[str, ...]) -> None:
 
 def describe(path: Path, keys: Iterable[str]) -> str:
     """The message that names the unknown keys of a file."""
-    return f"{path}: a newer version of the harness wrote {', '.join(keys)}, not known here"
+    found = ", ".join(keys)
+    return f"{path}: a newer version of the harness wrote {found}, which this version does not know"
 
 
 @cache

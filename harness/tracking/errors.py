@@ -58,8 +58,8 @@ def answers(target: Target) -> Iterator[None]:
             raise Hopeless(f"{target}: {wrong}") from error
         if target.database is not None and READ_ONLY in str(error):
             raise Hopeless(
-                f"{target.database}: expected a database that you may write to, in a folder that "
-                "you may write to; ask its owner for that, or to run this command"
+                f"{target.database}: the database and its folder must be writable; ask the owner "
+                "for write access, or to run this command"
             ) from error
         code = str(getattr(error, "error_code", ""))
         is_silent = not isinstance(error, RestException)

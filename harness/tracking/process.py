@@ -77,7 +77,7 @@ class DeliveryProcess:
         why = why or f"the delivery process ended with status {code}, see delivery.log"
         undelivered = {run.id: why for run in self._runs if self._left(run)}
         if not undelivered and self._runs:
-            warn("MLflow", f"{why}; it has all runs, and only the links are missing here")
+            warn("MLflow", f"{why}; all runs were delivered, and only the links are missing here")
         return Report(undelivered=undelivered)
 
     def _end(self) -> None:

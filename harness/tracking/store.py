@@ -237,7 +237,7 @@ class Store:
         if run is None:
             return
         if not is_deleted(run):
-            raise Hopeless(f"{self.target}: somebody restored it there; it stays")
+            raise Hopeless(f"{self.target}: somebody restored the run in the store, so it is kept")
         path = self._local_artifacts(run)
         if path is not None and path.is_dir():
             shutil.rmtree(path.parent if path.name == "artifacts" else path)

@@ -20,7 +20,7 @@ from harness.tracking.store import MAX_PARAM, Point, Store, is_deleted
 
 FOREIGN = (
     "somebody added rows to it, and MLflow cannot remove rows; `python -m harness sync --resend` "
-    "moves it to MLflow's deleted runs and sends it anew"
+    "moves it to MLflow's deleted runs and sends it again"
 )
 
 

@@ -280,8 +280,8 @@ class Trainer:
         if own.keys() != arrays.keys():
             names = ", ".join(sorted(own.keys() ^ arrays.keys()))
             raise ValueError(
-                f"the state of a checkpoint has other arrays than the trainer: {names}; an "
-                "optimizer must have all of its state from the beginning"
+                f"the checkpoint's arrays do not match the trainer's: {names}; an optimizer must "
+                "create all of its state in its constructor"
             )
         for name, array in own.items():
             array[...] = arrays[name]
@@ -344,8 +344,8 @@ def train(
     """
     if options.maximize is None and metrics.is_higher_better(options.objective.rpartition("/")[2]):
         raise ValueError(
-            f"objective={options.objective!r}: lower values would count as better; set "
-            "maximize=True, or maximize=False if they are"
+            f"objective={options.objective!r}: its name suggests that higher is better; set "
+            "maximize=True, or maximize=False if lower is better"
         )
     if options.backend == "auto":
         options = replace(options, backend="numpy" if numba_loading.obstacle() else "numba")

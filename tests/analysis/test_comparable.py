@@ -68,7 +68,7 @@ def test_runs_of_other_source_that_a_sweep_accepted_get_a_note(tmp_path: Path) -
     other = make_run(tmp_path, 6, 1)
     runs = [make_run(tmp_path, 5, 1), replace(other, tags=other.tags | {ACCEPTED: "xyz,abc"})]
     (note,) = [note for note in build(tmp_path, *runs).notes if "source" in note]
-    assert note.startswith("1 run(s) were trained by other source than the rest and accepted")
+    assert note.startswith("1 run(s) were trained with other source than the rest and accepted")
     assert note.endswith(f": {other.name}")
     unasked = replace(other, tags=other.tags | {ACCEPTED: "xyz"})
     assert not [n for n in build(tmp_path, runs[0], unasked).notes if "source" in n]
@@ -91,5 +91,5 @@ def test_runs_of_other_source_of_the_package_get_a_note(tmp_path: Path) -> None:
     sources = zip(runs, ("aa", "bb", "bb"), strict=True)
     runs = [replace(run, tags=run.tags | {SOURCE: digest}) for run, digest in sources]
     (note,) = [note for note in build(tmp_path, *runs).notes if "source" in note]
-    assert note.startswith("1 of 3 runs were trained by other source of this package")
+    assert note.startswith("1 of 3 runs were trained with other source of this package")
     assert not [note for note in build(tmp_path, *runs[1:]).notes if "source" in note]

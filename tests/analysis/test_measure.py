@@ -184,12 +184,12 @@ def test_steps_are_those_that_were_logged(tmp_path: Path) -> None:
     ("options", "line"),
     [
         (("", None, None), "--metric '': expected the name of a metric, or NAME:max"),
-        (("val_acc", None, None), "--metric val_acc: lower values would count as better; type "
-         "--metric val_acc:max, or val_acc:min if they are"),
-        (("test_score", None, None), "--metric test_score: lower values would count as better; "
-         "type --metric test_score:max, or test_score:min if they are"),
-        (("loss", "auc", None), "--test-metric auc: lower values would count as better; type "
-         "--test-metric auc:max, or auc:min if they are"),
+        (("val_acc", None, None), "--metric val_acc: its name suggests that higher is better; type "
+         "--metric val_acc:max, or val_acc:min if lower is better"),
+        (("test_score", None, None), "--metric test_score: its name suggests that higher is "
+         "better; type --metric test_score:max, or test_score:min if lower is better"),
+        (("loss", "auc", None), "--test-metric auc: its name suggests that higher is better; type "
+         "--test-metric auc:max, or auc:min if lower is better"),
         (("loss", None, "rs"), "--seed-key rs: expected params.NAME or tags.NAME, such as "
          "params.rs"),
         ((None, None, "params.rs"), "--seed-key params.rs: expected --metric NAME as well"),

@@ -154,7 +154,7 @@ def test_two_objectives_are_two_comparisons(
         (["nonsense"], "'nonsense' is not a sweep, an experiment, a name or a run in "),
         (["params.batch ="], "'params.batch =' is not a filter: it ends too early; expected "),
         (["--cost", "paramters"], "--cost paramters: expected one of "),
-        (["--cost", "val/f1"], "--cost val/f1: lower values would count as better; type --cost "),
+        (["--cost", "val/f1"], "--cost val/f1: its name suggests that higher is better; type --"),
         (["--cost", "test/error"], "--cost test/error: the test set is read once, after training"),
         (["--cost", "parameters", "--metric", "val/loss"], "--cost parameters: only for runs of"),
         (["params.batch = '7'"], "filter params.batch = '7': there are no runs to compare\n"),

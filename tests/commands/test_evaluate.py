@@ -331,7 +331,7 @@ def test_a_metric_whose_source_has_changed_is_left_out(command: Command, tmp_pat
     assert done.returncode == 0
     assert done.stderr == (
         f"warning: {tmp_path}/own_half.py: was changed after the run was frozen: "
-        "metrics=[own_half:half] is left out\n"
+        "skipping metrics=[own_half:half]\n"
     )
     assert "third 0.25" in done.stdout
     assert "half" not in done.stdout

@@ -238,7 +238,7 @@ def test_what_went_on_in_both_stays_as_it_is_here(ours: Path, tmp_path: Path) ->
     merged = merging.merge(ours, theirs)
     assert merged.runs == []
     (line,) = merged.refused
-    assert line.endswith("went on here and there in different ways; ours stays")
+    assert line.endswith("has diverged: it continued in both folders; keeping ours")
     assert all_runs(ours)[1].metrics["best/val_error"] == 0.25
 
 

@@ -141,7 +141,7 @@ def test_from_the_command_to_mlflow_and_the_report(
         (["question=?"], "question=?: only a sweep decides one; add -m"),
         (["name="], "name=: expected a text"),
         (["name=a", "name=b"], "name=b: name= is given twice; give one"),
-        (["name=last"], "name=last: means something else where runs are selected"),
+        (["name=last"], "name=last: has a special meaning when runs are selected"),
         (["resume=last", "note=a"], "the run keeps its name and note; `python -m harness note`"),
     ],
 )

@@ -123,7 +123,7 @@ def test_pictures_are_scaled_to_the_gray_values_of_the_training_data(
         done = command("harness", "predict", "--as-is", "--run", "last", *map(str, files))
         assert done.returncode == 0, done.stderr
         heading, *rows = done.stdout.splitlines()
-        assert ")   pictures are scaled to its gray values 0 to 16" in heading
+        assert ")   pictures are rescaled to its training range, 0 to 16" in heading
         read = np.array([int(row.split()[1]) for row in rows])
         assert (read == labels[1500:1530]).mean() > 0.85
     done = command("harness", "predict", "--run", "last", str(files[0]))

@@ -166,10 +166,10 @@ def test_gc_removes_for_good_and_remembers(
     command: Command, runs: list[Run], tmp_path: Path
 ) -> None:
     outputs = tmp_path / "outputs"
-    assert command("harness", "gc", "--yes").stdout == "there is nothing to remove for good\n"
+    assert command("harness", "gc", "--yes").stdout == "there is nothing to delete permanently\n"
     assert command("harness", "rm", runs[0].id, "--yes").returncode == 0
     done = command("harness", "gc", "--yes")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "removed 1 run(s) for good\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "permanently deleted 1 run(s)\n", "")
     assert removed.gone(outputs) == {runs[0].id}
     assert list(removed.place(outputs).glob("runs/*-*")) == []
     done = command("harness", "restore", runs[0].id)
@@ -260,7 +260,7 @@ def test_what_is_removed_meanwhile_is_not_removed_for_good(
 
     monkeypatch.setattr(gc, "Outputs", Outputs)
     done = CliRunner().invoke(gc.gc, ["--yes", "--outputs", str(outputs)])
-    assert (done.exit_code, done.stdout) == (0, "there is nothing to remove for good\n")
+    assert (done.exit_code, done.stdout) == (0, "there is nothing to delete permanently\n")
     assert [plan.id for plan in all_plans(removed.place(outputs))] == [SWEEP]
 
 
@@ -272,14 +272,14 @@ def test_gc_removes_for_good_only_what_it_asked_for(
     removed.remove(outputs, runs[:2], ())
 
     def confirmed(question: str, *, yes: bool) -> bool:
-        assert question.startswith("remove 2 run(s) for good")
+        assert question.startswith("permanently delete 2 run(s)")
         removed.restore(outputs, [removed.removed_run(outputs, runs[0].id)], ())
         removed.remove(outputs, runs[2:], [load_plan(outputs, OTHER)])
         return True
 
     monkeypatch.setattr(gc, "confirmed", confirmed)
     done = CliRunner().invoke(gc.gc, ["--outputs", str(outputs)])
-    assert (done.exit_code, done.stdout) == (0, "removed 1 run(s) for good\n")
+    assert (done.exit_code, done.stdout) == (0, "permanently deleted 1 run(s)\n")
     assert ids(outputs) == [runs[0].id]
     assert ids(removed.place(outputs)) == [runs[2].id]
     assert [plan.id for plan in all_plans(removed.place(outputs))] == [OTHER]
@@ -322,7 +322,7 @@ def test_what_is_being_trained_stays(command: Command, runs: list[Run]) -> None:
     with runs[0].lock():
         done = command("harness", "rm", OTHER, runs[0].id, "--yes")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert f"{runs[0].id} is being trained at this moment; stop it first" in done.stderr
+    assert f"{runs[0].id} is still training; stop it first" in done.stderr
     assert all(run.is_readable() for run in runs)
     done = command("harness", "rm", "since=2999-01-01", "--yes")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)

@@ -340,7 +340,9 @@ def test_a_zip_bomb_is_refused_before_it_is_unpacked(
         load(path, tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
     rewritten(path, "x_train.npy", npy((60, 4), bytes(960)), zipfile.ZIP_LZMA)
-    with pytest.raises(ValueError, match=r"x_train: expected a file of np\.savez, found another"):
+    with pytest.raises(
+        ValueError, match=r"x_train: expected a file written by np\.savez, found an"
+    ):
         load(path, tmp_path / "cache")
 
 

@@ -151,7 +151,7 @@ def test_any_whole_labels_can_be_renumbered(tmp_path: Path) -> None:
         ("0,1,2,3,4\n1,\"0,5\",2,3,4\n", "line 2: cell 2 is '0,5', not a number"),
         ("0,1,2,3,4\n1,1,2,3,nan\n", "line 2: cell 5 is nan, expected whole gray values"),
         ("nan,1,2,3,4\n", "line 1: the label in cell 1 is nan, expected a whole number"),
-        ("0,1,x,3,4\n1,1,2,3,4\n", "line 1: cell 3 is 'x', not a number, beside numbers; add "
+        ("0,1,x,3,4\n1,1,2,3,4\n", "line 1: cell 3 is 'x', but other cells are numbers; add "
          "--header if the line is a header"),
         ("0,1,2,3,4\n0,1,2,3,4\n", "labels in cell 1 are all 0, expected at least two classes"),
         ("3,1,2,3,4\n3,1,2,3,4\n", "labels in cell 1 are all 3, expected at least two classes"),

@@ -87,7 +87,7 @@ def test_every_class_has_a_training_image(tmp_path: Path) -> None:
     assert set(train.tolist()) == set(range(6))
     assert sorted([*train, *test]) == own.labels.tolist()
     own.labels[:] = np.arange(10)
-    with pytest.raises(ValueError, match="leaves no test example, because each class needs one"):
+    with pytest.raises(ValueError, match="leaves no test examples, because each class needs one"):
         own_data.write(replace(own, classes=list("abcdefghij")), tmp_path / "o", test_share=0.2)
 
 
@@ -156,7 +156,7 @@ def test_other_examples_are_written_as_arrays(tmp_path: Path) -> None:
         assert np.bincount(content["y_test"]).tolist() == [8, 2]
     table = Examples(own.images.reshape(50, 6).astype(np.float32) / 7, own.labels + 0.5, [])
     (line, _) = own_data.write(table, tmp_path / "table", test_share=0.2)
-    assert line.endswith("40 training and 10 test examples of 6 numbers with a target each")
+    assert line.endswith("40 training and 10 test examples of 6 numbers each with a target")
     assert [path.name for path in (tmp_path / "table").iterdir()] == ["arrays.npz"]
     with pytest.raises(ValueError, match=r"arrays\.npz: already exists"):
         own_data.write(own, tmp_path / "table", test_share=0.2)

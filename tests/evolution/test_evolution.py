@@ -184,7 +184,7 @@ def test_a_repeated_sweep_trains_again_and_says_why(
     assert plan.id != before.id
     told = capsys.readouterr().err
     assert told.startswith(
-        f"2 of 2 new jobs were trained before by other source (commit {COMMITS[version]}, 20"
+        f"2 of 2 new jobs were trained before with other source (commit {COMMITS[version]}, 20"
     )
     assert told.endswith("): lr=0.1, lr=0.2; training again; accept=source keeps those runs\n")
 
@@ -235,15 +235,17 @@ def test_runs_of_a_newer_version_are_read_with_one_warning(older: Path) -> None:
         assert len(lines) == 1, done.stderr
         assert re.fullmatch(
             r"outputs/runs/[\w-]+/(journal\.jsonl|config\.yaml): a newer version of the harness "
-            r"wrote (optimizer\.newkey, gamma|gamma, optimizer\.newkey), not known here; they are "
-            "ignored",
+            r"wrote (optimizer\.newkey, gamma|gamma, optimizer\.newkey), which this version "
+            "does not know; they are ignored",
             lines[0],
         )
     done = harness(RUN, f"resume={interrupted().id}")
     assert done.returncode == 2
     last = done.stderr.splitlines()[-1]
     assert last.startswith(f"error: {interrupted().journal}: a newer version of the harness wrote")
-    assert last.endswith("optimizer.newkey, gamma, not known here; train it with that version")
+    assert last.endswith(
+        "optimizer.newkey, gamma, which this version does not know; train it with the newer one"
+    )
     assert interrupted().status is RunStatus.KILLED
 
 
@@ -289,7 +291,7 @@ def test_a_run_of_a_newer_version_is_not_reproduced(
     assert done.exit_code == 2
     last = done.output.splitlines()[-1]
     assert "config.yaml: a newer version of the harness wrote optimizer.newkey" in last
-    assert last.endswith("not known here; train it with that version")
+    assert last.endswith("which this version does not know; train it with the newer one")
     assert len(folders.all_runs(OUTPUTS)) == 4
 
 
@@ -300,7 +302,9 @@ def test_a_sweep_does_not_continue_a_run_of_a_newer_version(
     prepared = freeze.prepare([Job("default", {}, config)])
     (run,) = freeze.freeze_sweep(prepared, [], fresh=False).runs(tmp_path)
     renew(run, gamma=1)
-    with pytest.raises(ConfigError, match="wrote gamma, not known here; train it with"):
+    with pytest.raises(
+        ConfigError, match="wrote gamma, which this version does not know; train it with"
+    ):
         freeze.freeze_sweep(prepared, [], fresh=False)
 
 
@@ -326,7 +330,7 @@ def test_every_command_takes_the_runs_of_an_earlier_version(older: Path, version
     accepted = run(RUN, *COMMON, *SWEEP, "accept=source").stdout
     assert accepted.count("finished before as") == 2
     repeated = run(RUN, *COMMON, *SWEEP)
-    assert f"by other source (commit {COMMITS[version]}" in repeated.stderr
+    assert f"with other source (commit {COMMITS[version]}" in repeated.stderr
     new = [each for each in folders.all_runs(OUTPUTS) if each not in runs]
     tags = [each.create["tags"] for each in new]
     assert sum("sweep" in each for each in tags) == 2, "trained again"

@@ -110,7 +110,7 @@ class Clearing(CrossEntropy):
         (CountingAll, DATA, f"loss=a:b: {KEEPS} (seen in CountingAll.calls)"),
         (CountingInModule, DATA, "test_repeated.total.calls)"),
         (First, NUMBERS, f"loss=a:b: {KEEPS} (seen in scale)"),
-        (Clearing, DATA, "gradient(outputs, targets, out): expected it to leave targets as it is"),
+        (Clearing, DATA, "gradient(outputs, targets, out): must not modify targets"),
         (Buffered, DATA, ""),
         (Roomy, DATA, ""),
         (CrossEntropy, DATA, ""),
@@ -218,7 +218,7 @@ def test_a_schedule_below_0_is_a_warning(
     last: float, warns: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rehearsal.check_schedule("a:b", lambda: lambda time: 1 if time < 2 else last, 3)
-    expected = "warning: schedule=a:b: its factor is -0.5 at time 2.01: steps go up the gradient"
+    expected = "warning: schedule=a:b: its factor is -0.5 at time 2.01, so those steps increase"
     assert (expected in capsys.readouterr().err) == warns
 
 
@@ -246,7 +246,7 @@ def inverting(shape: Any) -> Any:
     ("factory", "expected"),
     [
         (noise, f"augmentation=a:b: {KEEPS}, or draws random numbers of its own"),
-        (inverting, "f(pixels, generator, out): expected it to leave pixels as it is"),
+        (inverting, "f(pixels, generator, out): must not modify pixels"),
         *((factory, "") for factory in AUGMENTATIONS.values()),
     ],
 )
@@ -278,7 +278,7 @@ def failing(probabilities: Any, labels: Any) -> float:
     ("metric", "expected"),
     [
         (remembering, f"metrics=[a:b]: {KEEPS}"),
-        (sorting, "f(probabilities, labels): expected it to leave labels as it is"),
+        (sorting, "f(probabilities, labels): must not modify labels"),
         (failing, ""),
         *((metric, "") for metric in METRICS.values()),
     ],
@@ -367,11 +367,11 @@ def test_a_normalization_whose_results_depend_on_other_examples_is_a_warning(
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [
-        (Lost, "a:b: with its state restored into a new one, it gives other results, as the saved"),
-        (Forgotten, "a:b: with its state restored into a new one, it gives other results"),
-        (Partly, "a:b: with its state restored into a new one, it gives other results"),
+        (Lost, "a:b: a new object with the restored state gives different results, and so would"),
+        (Forgotten, "a:b: a new object with the restored state gives different results"),
+        (Partly, "a:b: a new object with the restored state gives different results"),
         (Moving, f"a:b: {KEEPS} (seen in mean)"),
-        (InPlace, "apply(inputs, out): expected it to leave inputs as it is"),
+        (InPlace, "apply(inputs, out): must not modify inputs"),
         (Columns, ""),
         (type("Scaled", (Standard,), {}), ""),
         *((factory, "") for factory in NORMALIZATIONS.values()),

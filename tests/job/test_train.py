@@ -236,7 +236,7 @@ def test_other_source_than_a_run_was_made_with_does_not_train_it(
     edited.write_text(f"{before}\n\nEDITED = True\n")
     _, stderr = process.communicate(timeout=600)
     assert process.returncode == 1, stderr
-    assert stderr.count("was changed after the command had made this run; repeat the command") >= 2
+    assert stderr.count("changed after the command made this run; repeat the command") >= 2
     assert "Traceback" not in stderr
     assert [run.status for run in histories(copy)] == ["FINISHED", "FAILED", "FAILED"]
     edited.write_text(f"{before}\n\n# edited\n")
@@ -255,7 +255,7 @@ def test_a_run_that_goes_on_with_other_source_says_so(tmp_path: Path, idx_folder
         file.write("\n\nEDITED = True\n")
     resumed = command_in(copy)(RUN, "resume=last", **python_path(copy))
     assert resumed.returncode == 0, resumed.stderr
-    assert "goes on with other source than before" in resumed.stdout
+    assert "continues with changed source code" in resumed.stdout
     (run,) = histories(copy)
     assert run.status == "FINISHED"
     first, second = run.tags["source.sha256"].split(",")

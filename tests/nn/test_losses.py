@@ -114,8 +114,11 @@ class PredictsNaN(SquaredError):
     [
         (PredictsNaN, r"PredictsNaN.predict\(outputs, out\): expected finite numbers, found nan"),
         (Total, r"Total.value: expected .* one for each example, found shape \(\)"),
-        (NoGradient, r"NoGradient.gradient\(outputs, targets, out\): expected it to fill out"),
-        (NoPrediction, r"NoPrediction.predict\(outputs, out\): expected it to fill out"),
+        (
+            NoGradient,
+            r"NoGradient.gradient\(outputs, targets, out\): expected it to write to `out`",
+        ),
+        (NoPrediction, r"NoPrediction.predict\(outputs, out\): expected it to write to `out`"),
     ],
 )
 def test_a_loss_that_does_not_fit_is_refused(loss: type, message: str) -> None:

@@ -163,7 +163,7 @@ def test_a_broken_numba_that_was_asked_for_exits_2(
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("error: backend=numba: ")
     assert why in done.stderr
-    assert done.stderr.endswith("; repair it, or use backend=auto\n")
+    assert done.stderr.endswith("; reinstall Numba, or use backend=auto\n")
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "outputs/runs").exists()
 
@@ -306,7 +306,7 @@ def test_a_link_to_nothing_in_place_of_outputs_is_named(
 def test_a_working_directory_that_was_removed_is_named(tmp_path: Path, words: str) -> None:
     done = bash(tmp_path, f"mkdir x; cd x; rmdir ../x; '{sys.executable}' -m {RUN} {words}")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "error: the working directory was removed; go to another one\n"
+    assert done.stderr == "error: the working directory was removed; change to another one\n"
 
 
 def test_the_home_directory_is_expanded(command: Command, tmp_path: Path, idx_folder: Path) -> None:

@@ -47,7 +47,9 @@ def test_jobs_that_only_another_source_trained(
     assert capsys.readouterr().err == ""
     existing.retraining(all_runs(tmp_path), new)
     told = capsys.readouterr().err
-    assert told.startswith("2 of 6 new jobs were trained before by other source (commit not known")
+    assert told.startswith(
+        "2 of 6 new jobs were trained before with other source (commit not known"
+    )
     assert told.count("\n") == 1
 
 

@@ -96,10 +96,10 @@ def numbers(tmp_path_factory: pytest.TempPathFactory) -> Path:
          "model=conv: MaxPool2D: .* of at least 5x5, found (4, 3, 4); change"),
         ("", ["model=conv", "model.channels=[4,4,4]"], "model=conv: Conv2D: .*, found 2x1"),
         ("", ["metrics=[mean_absolute_error]"],
-         "metrics=[mean_absolute_error]: it is for targets, and the data set has labels; use "
+         "metrics=[mean_absolute_error]: it needs targets, but the data set has labels; use "
          "top2_error, or your own MODULE:FUNCTION"),
         ("targets", ["loss=squared_error", "objective=val/loss", "metrics=[top2_error]"],
-         "metrics=[top2_error]: it is for labels, and the data set has targets; use mean_absolute"),
+         "metrics=[top2_error]: it needs labels, but the data set has targets; use mean_absolute"),
         ("constant", ["normalization=standard"],
          "normalization 'standard': every training value is 7, .* use normalization=none"),
         ("constant", ["normalization=minmax"], "normalization 'minmax': every training value"),
@@ -254,7 +254,7 @@ def test_a_sweep_that_trains_again_for_its_source_says_so(
     assert first not in freeze.freeze_sweep(others, TYPED, fresh=False).runs(tmp_path)
     told = capsys.readouterr().err
     assert told.startswith(
-        "1 of 2 new jobs were trained before by other source (commit abcdef0 with uncommitted "
+        "1 of 2 new jobs were trained before with other source (commit abcdef0 with uncommitted "
         "changes, 20"
     )
     assert told.endswith("): batch=20; training again; accept=source keeps those runs\n")
@@ -368,7 +368,7 @@ def test_which_run_can_be_resumed(tmp_path: Path, prepared: list[Prepared]) -> N
     record_training(run, 0.5, status="KILLED", error="interrupted")
     assert freeze.interrupted_run(tmp_path, run.id[:6]).id == run.id
     assert freeze.interrupted_run(tmp_path, "last").id == run.id
-    with run.lock(), pytest.raises(ConfigError, match="is being trained at this moment"):
+    with run.lock(), pytest.raises(ConfigError, match="is being trained now"):
         freeze.interrupted_run(tmp_path, "last")
     record_training(run, 0.5)
     with pytest.raises(ConfigError, match="is finished; there is nothing to continue"):

@@ -75,7 +75,7 @@ def test_doubtful_data_is_told_recorded_and_noted_in_the_report(
     assert done.returncode == 0
     lines = [
         "30 of 30 test examples are also training examples",
-        "1 of 3 classes have no training example: zebra",
+        "1 of 3 classes have no training examples: zebra",
     ]
     for line in lines:
         assert done.stderr.count(f"dataset=arrays: {line}\n") == 1

@@ -229,7 +229,7 @@ def test_several_objectives_are_one_and_what_it_costs() -> None:
         ("objective=[val/error]", "such as objective=[val/error,parameters]"),
         ("objective=[val/error,test/error]", "the test set is read once"),
         ("objective=[val/error,val/error]", "a metric is given twice"),
-        ("objective=[val/error,val/f1]", "type val/f1:max, or val/f1:min if they are"),
+        ("objective=[val/error,val/f1]", "type val/f1:max, or val/f1:min if lower is better"),
         ("objective=[val/f1:max,val/f1:min]", "a metric is given twice"),
         ("objective=[val/error,parameters,model/parameters:max]", "a metric is given twice"),
         ("objective=[val/error:min,val/error]", "a metric is given twice"),

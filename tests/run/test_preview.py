@@ -63,7 +63,7 @@ def test_the_states_of_jobs(
     monkeypatch.setattr(keys, "source_digest", lambda: "edited")
     assert [row.state for row in planned(jobs)] == ["new", "new"]
     states = [row.state for row in planned(jobs, accept=True)]
-    assert states == [f"done by other source as {first.id}", "new"]
+    assert states == [f"done with other source as {first.id}", "new"]
 
 
 def test_what_trains_again_is_named(
@@ -73,7 +73,7 @@ def test_what_trains_again_is_named(
     record_training(frozen(jobs)[0], 0.5)
     monkeypatch.setattr(keys, "source_digest", lambda: "edited")
     planned(jobs)
-    assert "were trained before by other source" in capsys.readouterr().err
+    assert "were trained before with other source" in capsys.readouterr().err
 
 
 def test_without_a_cache_it_is_not_known_what_is_done(

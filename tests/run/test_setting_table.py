@@ -126,7 +126,7 @@ def test_other_source_is_counted(tmp_path: Path) -> None:
     jobs = (replace(plan.jobs[0], other_source="commit abcdef0"), plan.jobs[1])
     table = setting_table(runs, replace(plan, jobs=jobs))
     assert table is not None
-    assert rows(table)[0][-1] == "FINISHED, 1 by other source"
+    assert rows(table)[0][-1] == "FINISHED, 1 with other source"
 
 
 def test_a_line_says_what_lists_each_run(

@@ -35,7 +35,7 @@ def test_a_run_of_other_source_is_marked(finished: Run, capsys: Output) -> None:
     assert "other source" not in capsys.readouterr().out
     marked = replace(plan, jobs=(replace(plan.jobs[0], other_source="commit abcdef0"),))
     summarize([finished], marked, Report(), None, interrupted=False)
-    assert "FINISHED by other source" in capsys.readouterr().out
+    assert "FINISHED with other source" in capsys.readouterr().out
 
 
 DELIVERED = Report(experiments={"mnist": "7"})

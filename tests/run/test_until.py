@@ -32,7 +32,7 @@ def test_only_settings_that_can_be_the_best_get_more_seeds(
     assert len(seeds[0.6]) >= len(seeds[0.001])
     for each in seeds.values():
         assert each == list(range(1, 1 + len(each)))
-    ended = re.search(r"(\d) seeds: lr=0.001 cannot be the best anymore, lr=0.\d is", done.stdout)
+    ended = re.search(r"(\d) seeds: lr=0.001 can no longer be the best, lr=0.\d is", done.stdout)
     assert ended is not None
     assert int(ended[1]) == len(seeds[0.001])
     (verdict,) = re.findall(r"^(?:not )?decided after .*", done.stdout, re.MULTILINE)
@@ -138,7 +138,7 @@ def test_a_setting_that_was_ended_before_the_limit_is_marked_though_it_has_all_s
 ) -> None:
     own = ("lr=0.001,0.5,0.51", "seed=range(1,9)", "until=decided", "batch=10", "tracking=none")
     done = command(RUN, "-m", *small(idx_folder, *own, "epochs=2"), "max_jobs=9")
-    assert "3 seeds: lr=0.001 cannot be the best anymore" in done.stdout
+    assert "3 seeds: lr=0.001 can no longer be the best" in done.stdout
     assert "max_jobs=9 allows no further seed; left: lr=0.5, lr=0.51." in done.stdout
     shown = command("harness", "compare", "last", "--no-attach", "--json")
     against = {float(e["lr"]): e["against_best"] for e in json.loads(shown.stdout)["settings"]}

@@ -118,7 +118,9 @@ def test_an_unknown_kind_of_record_changes_nothing(
     assert history.unknown == ("start.moon", "kind=news")
     (warning,) = caplog.messages
     assert f"{tmp_path / FILE_NAME}: a newer version" in warning
-    assert "wrote start.moon, kind=news, not known here; they are ignored" in warning
+    assert (
+        "wrote start.moon, kind=news, which this version does not know; they are ignored" in warning
+    )
 
 
 @pytest.mark.parametrize("error", ["pruned by the search after epoch 3", "worded otherwise", None])

@@ -31,8 +31,8 @@ def test_a_metric_that_is_better_when_higher_needs_a_direction(name: str) -> Non
     with pytest.raises(ValueError, match=r"lower values would") as raised:
         check_direction(f"val/{name}", option="objective=")
     assert str(raised.value) == (
-        f"objective=val/{name}: lower values would count as better; type objective=val/{name}:max, "
-        f"or val/{name}:min if they are"
+        f"objective=val/{name}: its name suggests that higher is better; type "
+        f"objective=val/{name}:max, or val/{name}:min if lower is better"
     )
     check_direction(f"val/{name}:max")
     check_direction(f"val/{name}:min")

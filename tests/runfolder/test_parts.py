@@ -234,7 +234,7 @@ def test_a_type_that_is_nowhere_is_one_line(
     ("kind", "name", "expected"),
     [
         ("optimizer", "needy", "expected the positional arguments (parameters), found (parameters,"
-         " beta); put * before 'beta', and it is a key"),
+         " beta); put * before 'beta' to make it a key"),
         ("optimizer", "short", "expected the positional arguments (parameters), found ()"),
         ("activation", "needy", "expected the positional arguments (), found (parameters, beta)"),
         ("model", "needy", ""),

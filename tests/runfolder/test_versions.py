@@ -1,4 +1,4 @@
-"""Runs of other versions: what was added since, and what is not known here."""
+"""Runs of other versions: what was added since, and what is which this version does not know."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -148,7 +148,7 @@ def test_a_newer_config_is_read_with_one_warning(
 @pytest.mark.parametrize(("changes", "named"), NEWER)
 def test_a_newer_config_is_not_trained(changes: dict[str, Any], named: str, tmp_path: Path) -> None:
     path = newer(tmp_path / "config.yaml", **changes)
-    with pytest.raises(ConfigError, match="train it with that version") as caught:
+    with pytest.raises(ConfigError, match="train it with the newer one") as caught:
         read_yaml(path, to_train=True)
     assert str(path) in str(caught.value)
     assert all(each in str(caught.value) for each in named.split(", "))
@@ -157,7 +157,7 @@ def test_a_newer_config_is_not_trained(changes: dict[str, Any], named: str, tmp_
 def test_a_built_in_part_of_a_newer_version_is_read(tmp_path: Path) -> None:
     path = newer(tmp_path / "config.yaml", optimizer={"name": "lion", "a": 1})
     assert read_yaml(path).parts["optimizer"].name == "lion"
-    with pytest.raises(ConfigError, match="optimizer=lion, not known here"):
+    with pytest.raises(ConfigError, match="optimizer=lion, which this version does not know"):
         read_yaml(path, to_train=True)
 
 
@@ -203,5 +203,8 @@ def test_a_newer_journal_is_read_and_not_trained(
     assert run.history() == folders.open_run(tmp_path, run.id).history()
     (warning,) = caplog.messages
     assert warning.startswith(f"{run.journal}: ")
-    with pytest.raises(ConfigError, match="kind=pause, not known here; train it with that version"):
+    with pytest.raises(
+        ConfigError,
+        match="kind=pause, which this version does not know; train it with the newer one",
+    ):
         run.check_trainable()

@@ -264,7 +264,7 @@ def test_a_row_that_somebody_added_to_our_metric_has_a_way_out(tmp_path: Path) -
             "b: val/error: rows in the store that are not in the journal: 2, the first is 0.25 at "
             "step 9",
             "b: somebody added rows to it, and MLflow cannot remove rows; `python -m harness sync "
-            "--resend` moves it to MLflow's deleted runs and sends it anew",
+            "--resend` moves it to MLflow's deleted runs and sends it again",
         ]
         assert "sending" not in done.stdout, "nothing is lacking"
         assert "1 of 2 runs delivered in full" in done.stdout

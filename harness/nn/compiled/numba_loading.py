@@ -56,7 +56,7 @@ def _unmet() -> str | None:
             except metadata.PackageNotFoundError:
                 found = "none"
             if found == "none" or not required.specifier.contains(found, prereleases=True):
-                return f"Numba requires {required}, found {found}; repair it"
+                return f"Numba requires {required}, found {found}; reinstall Numba"
     return None
 
 
@@ -88,7 +88,7 @@ def failure() -> str | None:
         compiled(np.zeros(1))
     except (Exception, SystemExit) as error:  # such as an ImportError for an unsupported NumPy
         words = " ".join(f"{type(error).__name__}: {error}".split())
-        return f"Numba cannot be loaded ({words}); repair it"
+        return f"Numba cannot be loaded ({words}); reinstall Numba"
     finally:
         gc.enable()
         if is_hidden:

@@ -87,6 +87,6 @@ _EXPECTED = {
     "optimizer": "optimizer=" + " or ".join(OPTIMIZERS),
     "batch": f"batch up to {MAX_BATCH}",
     "augmentation": "augmentation=none",
-    "inputs": "labeled data of uint8",
+    "inputs": "labeled uint8 data",
     "ink": f"less than {INK_SHARE:.0%} of the inputs other than 0",
 }

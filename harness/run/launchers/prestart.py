@@ -87,7 +87,7 @@ class Prestart:
                 return line.rstrip("\n")
             if self._prepared is not None:
                 self._prepared.wait()
-        return "Numba ended the process that loaded it; repair it"
+        return "loading Numba crashed the process; reinstall Numba"
 
     def take(self) -> Process:
         """A job that waits for its run folder, pre-started if possible. Thread-safe."""

@@ -90,7 +90,7 @@ class Shared:
             if self._left and not self._is_told:
                 self._is_told = True
                 count = len(self._left)
-                print(f"{count} job(s) are trained by other commands: waiting", flush=True)
+                print(f"{count} job(s) are being trained by other commands; waiting", flush=True)
         return None
 
 

@@ -106,7 +106,7 @@ class Slurm:
         """See `Launcher`: submit the runs that are not queued, then follow all of them."""
         active = [run for run in runs if self._queue.state(run) is None]
         if active:
-            print(f"{len(active)} job(s) are in the queue already: following them", flush=True)
+            print(f"{len(active)} job(s) are already in the queue; following them", flush=True)
         with setting_event() as stop, Scoreboard(runs, before=before) as board:
             self._queue.submit([run for run in runs if run not in active])
             active = list(runs)
@@ -118,7 +118,7 @@ class Slurm:
                     on_end(run)
                 stop.wait(POLL_S)
         if stop.is_set():
-            print(f"{len(active)} job(s) stay in the queue; repeat the command to follow them")
+            print(f"{len(active)} job(s) remain in the queue; repeat the command to follow them")
             raise KeyboardInterrupt
 
     def attend(self, run: Run, decide: Decision, pause: int | None = None) -> None:

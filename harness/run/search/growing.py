@@ -67,13 +67,13 @@ class GrowingPlan:
         search = self._search
         if keys.is_source_changed():
             raise ValueError(
-                f"search {search.id}: the source of data/, nn/ or training/ was changed while it "
-                "runs; restore it and repeat the command, or start another search with "
+                f"search {search.id}: the source of data/, nn/ or training/ changed while it was "
+                "running; restore it and repeat the command, or start another search with "
                 "hydra.sweeper.study=NAME"
             )
         if search.own_source() != self._own_source:
             raise OwnCodeError(
-                f"search {search.id}: the source of your own code was changed while it runs; "
+                f"search {search.id}: the source of your own code changed while it was running; "
                 "restore it and repeat the command, or start another search with "
                 "hydra.sweeper.study=NAME"
             )
@@ -135,7 +135,7 @@ class GrowingPlan:
         search = self._search
         if digest != search.data():
             raise ValueError(
-                f"search {search.id}: the data set was changed while it runs; restore it and "
+                f"search {search.id}: the data set changed while it was running; restore it and "
                 "repeat the command, or start another search with hydra.sweeper.study=NAME"
             )
 

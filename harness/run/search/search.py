@@ -131,8 +131,8 @@ def check(settings: OptunaSweeper, line: CommandLine, typed: list[str]) -> Searc
         raise ConfigError("hydra/sweeper=optuna: a search is a sweep; add -m before the overrides")
     if line.resume is not None or line.fresh:
         raise ConfigError(
-            "a search is continued when its command is repeated, and hydra.sweeper.study=NAME "
-            "starts a new one: remove resume and fresh"
+            "to continue a search, repeat its command; to start a new one, set "
+            "hydra.sweeper.study=NAME; leave out resume and fresh"
         )
     fixed, parameters, seeds = space.split(line.settings)
     first = [f"{parameter.key}={parameter.extremes[0]}" for parameter in parameters]
@@ -158,8 +158,8 @@ def check(settings: OptunaSweeper, line: CommandLine, typed: list[str]) -> Searc
         )
     if settings.study and RESERVED.match(settings.study):
         raise ConfigError(
-            f"hydra.sweeper.study={settings.study}: means something else where runs are selected; "
-            "type another name"
+            f"hydra.sweeper.study={settings.study}: has a special meaning when runs are "
+            "selected; choose another name"
         )
     name = settings.study or keys.digest(sorted([*map(text_of, line.settings), *line.costs]), 10)
     base = compose_one([*fixed, *first, *(f"{space.SEED}={seed}" for seed in seeds[:1])])

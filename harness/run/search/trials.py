@@ -81,7 +81,7 @@ class Trials:
             )
         for why, count in self.queue.impossible().items():
             notices.say(
-                f"search {search.id}: {count} trial(s) are not possible and are not tried again: "
+                f"search {search.id}: {count} trial(s) are impossible and will not be tried again: "
                 f"{why}"
             )
         self._error: Exception | None = None
@@ -197,7 +197,7 @@ class Trials:
         """Print once that this command waits for the `elsewhere` trials that others run."""
         if elsewhere and not self._is_told:
             self._is_told = True
-            print(f"{elsewhere} trial(s) are trained by other commands: waiting", flush=True)
+            print(f"{elsewhere} trial(s) are being trained by other commands; waiting", flush=True)
 
     def _is_at_limit(self) -> bool:
         """Whether no further trial may start."""
@@ -229,7 +229,7 @@ class Trials:
             return
         except Impossible as error:
             if self.queue.refuse(trial, str(error)):
-                print(f"trial {trial.number} is not possible: {error}", file=sys.stderr)
+                print(f"trial {trial.number} is impossible: {error}", file=sys.stderr)
             else:
                 self._board.fewer(-len(self._seeds))  # another one replaces it
             return
@@ -275,7 +275,7 @@ class Trials:
         trial.set_user_attr(VALUES, found)
         if not now.can_win:
             shown = ",".join(f"{key}={space.short(value)}" for key, value in values.items())
-            print(f"{shown} cannot win anymore, after {len(found)} of {len(self._seeds)} seeds")
+            print(f"{shown} can no longer win, after {len(found)} of {len(self._seeds)} seeds")
         return [self._order(now.mean), *map(float, np.mean(paid, axis=0))]
 
     def _paid(self, run: Run) -> list[float]:
@@ -316,7 +316,7 @@ class Trials:
             self.runs.conclude(by)  # each setting may have all its seeds, but no value
             return
         others, added = (
-            "the others were pruned, failed, or could not win anymore",
+            "the others were pruned, failed, or could no longer win",
             f". {AFTERWARDS}",
         )
         if self._costs:

@@ -55,7 +55,7 @@ def test_a_broken_numba_is_one_line_each_time(tmp_path: Path) -> None:
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60
     )
     assert done.stdout == (
-        "backend=numba: Numba cannot be loaded (ImportError: other NumPy); repair it; or use "
+        "backend=numba: Numba cannot be loaded (ImportError: other NumPy); reinstall Numba; or use "
         "backend=numpy\n"
     )
 

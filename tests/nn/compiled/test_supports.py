@@ -42,7 +42,7 @@ def test_plain_settings_are_supported() -> None:
         ({"mixup": 0.2}, {"mixup": "no mixup"}),
         ({"model": "conv"}, {"model": "model=mlp without dropout"}),
         ({"loss": "mine.parts:Focal"}, {"loss": "loss=cross_entropy"}),
-        ({"inputs": "float32"}, {"inputs": "labeled data of uint8"}),
+        ({"inputs": "float32"}, {"inputs": "labeled uint8 data"}),
         ({"metrics": {"top2_error": abs}}, {"metrics": "no metrics"}),
         (
             {"normalization": "mine.parts:Whiten"},

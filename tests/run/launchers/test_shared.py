@@ -57,7 +57,7 @@ def test_each_run_is_given_out_once(tmp_path: Path, capsys: pytest.CaptureFixtur
             assert three == (runs[2], True)
             assert taken(second) == (None, False), "all that are left are trained elsewhere"
             assert taken(second) == (None, False)
-    line = "2 job(s) are trained by other commands: waiting\n"
+    line = "2 job(s) are being trained by other commands; waiting\n"
     assert capsys.readouterr().out == line, "once"
 
 

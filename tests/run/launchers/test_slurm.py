@@ -119,13 +119,13 @@ def test_jobs_outlive_the_command_and_the_next_one_follows_them(
     stdout, stderr = process.communicate(timeout=60)
     if number == signal.SIGINT:
         assert process.returncode == 130
-        assert "3 job(s) stay in the queue; repeat the command to follow them" in stdout
+        assert "3 job(s) remain in the queue; repeat the command to follow them" in stdout
     time.sleep(1)
     assert all(job.is_running() for job in jobs)
     again = start(tmp_path, *arguments)
     stdout, stderr = again.communicate(timeout=300)
     assert again.returncode == 0, stderr
-    assert "job(s) are in the queue already: following them" in stdout
+    assert "job(s) are already in the queue; following them" in stdout
     assert_whole(tmp_path, 500, 3)
     for folder in run_folders(tmp_path / "outputs"):
         records = journal.read(folder / journal.FILE_NAME)[0]

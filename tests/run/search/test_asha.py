@@ -116,7 +116,7 @@ def test_a_command_at_its_limit_waits_for_the_trials_of_others(
     limited = start(tmp_path, *own, "budget=0.001s")
     stdout, stderr = limited.communicate(timeout=300)
     assert limited.returncode == 0, stderr
-    assert "1 trial(s) are trained by other commands: waiting" in stdout
+    assert "1 trial(s) are being trained by other commands; waiting" in stdout
     assert "budget=0.001s ended the search after" in stdout
     assert any(run.status == "FINISHED" for run in histories(tmp_path)), "it waited"
     stdout, stderr = other.communicate(timeout=300)

@@ -91,7 +91,7 @@ def test_what_a_search_refuses(texts: list[str], expected: str) -> None:
 
 def test_the_name_of_a_search_means_nothing_else_where_runs_are_selected() -> None:
     texts = ["lr=0.1,0.2"]
-    with pytest.raises(ConfigError, match=r"study=last: means something else where runs are"):
+    with pytest.raises(ConfigError, match=r"study=last: has a special meaning when runs are"):
         check(sweeper(study="last"), overrides.parse(texts), ["-m", *texts])
 
 
@@ -229,7 +229,7 @@ def test_a_search_ends_with_its_report(command: Command, tmp_path: Path, idx_fol
     stored = command("harness", "compare", page.parent.name, "--uri", uri, "--no-attach")
     assert note in stored.stderr, "also from the store"
     assert "The course of the search" in page.read_text()
-    (line,) = [line for line in done.stdout.splitlines() if line.startswith("one seed may be luck")]
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("to rule out luck")]
     words = [*shlex.split(line.partition(":")[2])[2:], "--top", "2", "--seeds", "3"]
     again = command(*words, timeout=600)
     assert again.returncode == 0, again.stderr
@@ -336,9 +336,9 @@ def test_an_impossible_combination_is_tried_once(
         assert now["FAIL"] > 0
         assert done.stderr.count(why) == done.stderr.count("\n") == 1, "and is named once"
         if total == 8:
-            assert ("is not possible: " in done.stderr) == (not before)
+            assert ("is impossible: " in done.stderr) == (not before)
             assert not before or now == before, "nothing is tried again"
-    assert "1 trial(s) are not possible and are not tried again: " in done.stderr
+    assert "1 trial(s) are impossible and will not be tried again: " in done.stderr
 
 
 @pytest.mark.service
@@ -442,7 +442,7 @@ def test_seeds_inside_a_search(tmp_path: Path, idx_folder: Path) -> None:
     seeds = Counter(name.rpartition(",")[0] for name in values)
     assert len(seeds) == 6
     assert min(seeds.values()) < 4 == max(seeds.values())
-    assert whole.stdout.count("cannot win anymore, after ") == sum(n < 4 for n in seeds.values())
+    assert whole.stdout.count("can no longer win, after ") == sum(n < 4 for n in seeds.values())
     means = {
         setting: np.mean([values[f"{setting},seed={seed}"] for seed in range(1, 5)])
         for setting, n in seeds.items()
@@ -458,7 +458,7 @@ def test_seeds_inside_a_search(tmp_path: Path, idx_folder: Path) -> None:
     verdict = f"{len(means)} of 6 settings have all 4 seeds; the others were pruned, failed, or"
     assert report["notes"][0].startswith(verdict)
     assert verdict in whole.stdout
-    assert "one seed may be luck" not in whole.stdout
+    assert "to rule out luck" not in whole.stdout
     once_more = command_in(tmp_path / "whole")(RUN, *arguments, timeout=900)
     assert verdict in once_more.stdout
 
@@ -571,7 +571,7 @@ def test_data_that_change_during_a_search_end_it(command: Command, tmp_path: Pat
     done = command(RUN, *arguments, timeout=300)
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
-    assert "the data set was changed while it runs; restore it and repeat" in done.stderr
+    assert "the data set changed while it was running; restore it and repeat" in done.stderr
     assert len(histories(tmp_path)) == 1
 
 

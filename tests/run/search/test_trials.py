@@ -145,7 +145,7 @@ def test_code_that_is_edited_during_a_search_ends_it(
     search = Search("s", sweeper(), (), space, base, (), frozenset({"own_edited:value"}))
     trials = Trials(search, Parallel(1, 1, Prestart()), lambda run: None)
     module.write_text("value = 2\n")
-    with pytest.raises(OwnCodeError, match="own code was changed while it runs"):
+    with pytest.raises(OwnCodeError, match="own code changed while it was running"):
         trials.run()
     assert not list(tmp_path.glob("runs/*"))
 
@@ -199,7 +199,7 @@ def test_a_trial_that_failed_is_tried_again_by_a_later_command(tmp_path: Path) -
 def test_a_trial_that_is_taken_again_gets_the_seeds_that_it_had(
     tmp_path: Path, begun: tuple[int, ...], expected: int
 ) -> None:
-    """Although it cannot win anymore: an interrupted run would stay so for ever."""
+    """Although it can no longer win: an interrupted run would stay so for ever."""
     base = replace(composed(), outputs=str(tmp_path))
     space = (Parameter("lr", low=0.1, high=1.0),)
     search = Search("s", sweeper(n_trials=9), (), space, base, (), seeds=("1", "2", "3"))
@@ -402,7 +402,7 @@ def test_an_objective_that_no_run_records_is_a_failure(
         why = "failed: 2 of 2 trials: its val/nope is not a number, or was not recorded"
         assert why in done.stderr.splitlines()
         assert "settings have all" not in done.stdout
-        assert "one seed may be luck" not in done.stdout
+        assert "to rule out luck" not in done.stdout
         assert {run.status for run in histories(tmp_path)} == {"FINISHED"}
 
 
@@ -420,5 +420,5 @@ def test_of_several_objectives_no_seed_is_added_by_results(
 def test_one_distinct_seed_may_be_luck(command: Command, tmp_path: Path) -> None:
     done = command(RUN, *fragile(tmp_path, "seed=1,1,1"))
     assert done.returncode == 0, done.stderr
-    assert "one seed may be luck: " in done.stdout
-    assert "one seed may be luck: " not in command(RUN, *fragile(tmp_path, "seed=1,2")).stdout
+    assert "to rule out luck: " in done.stdout
+    assert "to rule out luck: " not in command(RUN, *fragile(tmp_path, "seed=1,2")).stdout
