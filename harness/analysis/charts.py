@@ -12,6 +12,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
+from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
 from harness.analysis.drawing import (
@@ -27,6 +28,7 @@ from harness.analysis.drawing import (
 )
 
 Numbers = NDArray[np.floating[Any]]
+BESIDE = ((5, 3), (5, -3), (-5, 3), (-5, -3))  # where a point's name begins, in points
 SHORT = 12  # characters of the name of a class
 CROWDED = 80  # characters of the names of all points
 LONG, LEGEND_WIDTH = 36, 66  # characters of the name of a setting
@@ -133,12 +135,6 @@ def front(
     x, y = np.array([point[2:] for point in points]).T
     axes.plot(x, y, "o", ms=5, alpha=0.6)
     axes.step(x[best], y[best], "-o", where="post", ms=5, lw=1.2, color=COLORS[1])
-    for index in shown:
-        row, name, *_ = points[index]
-        axes.annotate(
-            str(row) if is_long else name, (x[index], y[index]), xytext=(5, 5),
-            fontsize=scaled(7.5), textcoords="offset points",
-        )  # fmt: skip
     axes.margins(x=0.25, y=0.12)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     logarithmic(axes, axes.xaxis, list(x))
@@ -147,6 +143,8 @@ def front(
             formatted(EngFormatter(sep=""))
     axes.set_xlabel(labels[0])
     axes.set_ylabel(labels[1])
+    named = {str(points[i][0]) if is_long else points[i][1]: (x[i], y[i]) for i in shown}
+    _name_points(figure, axes, named)
     if is_long:
         lines = [Line2D([], [], ls="", label=_wrapped(name)) for name in names]
         figure.legend(
@@ -154,6 +152,30 @@ def front(
             handletextpad=0,
         )  # fmt: skip
     return figure
+
+
+def _name_points(figure: Figure, axes: Axes, points: Mapping[str, tuple[float, float]]) -> None:
+    """Write the names of points (x, y) beside them, where they cover no point or name, if possible.
+
+    Call it when the limits and scales of the axes are final.
+    """
+    figure.draw_without_rendering()  # places the axes
+    size = scaled(5) * figure.dpi / 72  # of a marker
+    taken = [
+        Bbox.from_bounds(x - size / 2, y - size / 2, size, size)
+        for x, y in axes.transData.transform(list(points.values()))
+    ]
+    for name, place in points.items():
+        text = axes.annotate(
+            name, place, xytext=BESIDE[0], fontsize=scaled(7.5), textcoords="offset points"
+        )
+        for x, y in (*BESIDE, BESIDE[0]):
+            text.set_position((x, y))
+            text.set(ha="left" if x > 0 else "right", va="bottom" if y > 0 else "top")
+            box = text.get_window_extent()
+            if not any(map(box.overlaps, taken)):
+                break
+        taken.append(box)
 
 
 def _legend(figure: Figure, lines: Sequence[Any], names: Iterable[str], columns: int) -> None:

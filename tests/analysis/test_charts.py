@@ -154,6 +154,14 @@ def test_long_names_of_settings_have_room() -> None:
     assert any(text.endswith("blocks=2 metrics=[mine.parts:top]") for text in found)
 
 
+def test_names_of_neighboring_points_do_not_cover_each_other() -> None:
+    points = [(n, f"lr=0.{n},width=64", 1 + n / 50, 3 - n / 50) for n in range(1, 5)]
+    (axes,) = charts.front(points, range(4), ("seconds", "error")).draw().axes
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert len(boxes) == 4
+    assert not any(a.overlaps(b) for n, a in enumerate(boxes) for b in boxes[:n])
+
+
 @pytest.mark.parametrize("longest", [8, 14, 15, 26, 27, 36, 66])
 @pytest.mark.parametrize("count", [2, 8])
 def test_a_legend_is_as_wide_as_the_figure_at_most(longest: int, count: int) -> None:
