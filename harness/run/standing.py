@@ -8,7 +8,8 @@ import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from statistics import median
+from itertools import pairwise
+from statistics import median, median_low
 
 from harness.analysis.statistics import wilson
 from harness.nn import metrics
@@ -139,12 +140,18 @@ def _bounds(objective: Objective, interval: tuple[float, float]) -> tuple[float,
 
 
 def _left_s(history: History) -> float | None:
-    """Seconds until the last epoch ends, by the median of recent ones; None before the first."""
+    """Seconds until the last epoch ends, by the median of recent ones; None before the first.
+
+    An epoch takes the time between two rows of the journal, which includes evaluation. The lower
+    median leaves out the time between a stop and its continuation.
+    """
     seconds = history.curve(metrics.EPOCH_S)[-RECENT:]
     if not seconds:
         return None
-    of_epoch = median(seconds)
-    since = time.time() - float(history.epochs[-1]["ms"]) / 1000
+    ended = [float(row["ms"]) / 1000 for row in history.epochs[-RECENT - 1 :]]
+    between = [later - earlier for earlier, later in pairwise(ended)]
+    of_epoch = max(median(seconds), median_low(between or [0.0]))
+    since = time.time() - ended[-1]
     begun = min(max(0.0, since), of_epoch)  # spent on the current epoch
     to_come = int(history.params["epochs"]) - len(history.epochs)
     return max(0.0, to_come * of_epoch - begun)

@@ -8,6 +8,7 @@ import pytest
 
 from harness.run.standing import left_in_all_s, standings
 from harness.runfolder.history import History
+from harness.runfolder.liveness import this_process
 from harness.runfolder.status import RunStatus
 from tests.conftest import DATASET, new_run, record_training
 
@@ -61,6 +62,24 @@ def test_the_time_left(tmp_path: Path) -> None:
     assert [each.left_s for each in found[1:]] == [None] * 3
     left = left_in_all_s(found)
     assert left == pytest.approx(found[0].left_s + 2 * (found[0].left_s + 2 + 5) / 2)
+
+
+def test_the_time_left_includes_evaluation_and_not_a_pause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Epochs train for 0.5 s and are 2 s apart; between two of them the run was stopped."""
+    now = 1e9
+    monkeypatch.setattr(time, "time_ns", lambda: int(now * 1e9))
+    run = new_run(tmp_path, "epochs=10")
+    with run.writing() as journal:
+        journal.append("start", **this_process(), threads=1, backend="numpy")
+        for epoch, gap in enumerate((2, 2, 1000, 2, 2), 1):
+            now += gap
+            values = {"val/error": 0.5, "time/epoch_s": 0.5}
+            journal.append("epoch", epoch=epoch, metrics=values)
+    monkeypatch.setattr(time, "time", lambda: now + 1)
+    (found,) = standings([run.history()], lambda history: True)
+    assert found.left_s == pytest.approx(5 * 2 - 1)
 
 
 def test_a_process_that_died_trains_nothing(tmp_path: Path) -> None:
