@@ -118,8 +118,8 @@ def _unequal(settings: Sequence[Setting]) -> list[str]:
     }
     if len(losses) > 1:
         notes.append(
-            f"the {objective.title} of different losses is not one measure: its ranking does not "
-            "say which setting is better; another metric does, with objective=METRIC"
+            f"{objective.title} values of different losses are not comparable, so this ranking does "
+            "not show which setting is better; choose another metric with objective=METRIC"
         )
     return notes
 

@@ -75,7 +75,7 @@ def test_losses_of_different_kinds_are_not_ranked_without_a_word(
     by = Objective(metric)
     runs = [seed_run(16, s, [0.02], 0.03, by, **{key: x}) for s in (1, 2) for x in (0.1, 0.2)]
     _, notes = rank(runs)
-    assert any("is not one measure" in note for note in notes) == is_noted
+    assert any("are not comparable" in note for note in notes) == is_noted
 
 
 def test_settings_that_were_ended_are_after_those_with_all_seeds() -> None:
