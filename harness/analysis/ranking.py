@@ -118,8 +118,8 @@ def _unequal(settings: Sequence[Setting]) -> list[str]:
     }
     if len(losses) > 1:
         notes.append(
-            f"{objective.title} values of different losses are not comparable, so this ranking does "
-            "not show which setting is better; choose another metric with objective=METRIC"
+            f"{objective.title} values of different losses are not comparable, so this ranking "
+            "does not show which setting is better; choose another metric with objective=METRIC"
         )
     return notes
 

@@ -86,8 +86,8 @@ def test_settings_that_were_ended_are_after_those_with_all_seeds() -> None:
     order = ranking.whole_first(ranking.ordered(group(runs, notes), notes), notes)
     assert [setting.values["batch"] for setting in order] == ["16", "64", "32"]
     assert notes == [
-        "1 setting(s) with fewer than 3 seeds are after those with all: they could not win "
-        "anymore, or a run failed or is not trained yet"
+        "1 setting(s) with fewer than 3 seeds are after those with all: they could no longer "
+        "win, or a run failed or is not trained yet"
     ]
 
 
