@@ -159,9 +159,9 @@ def _note_source(selection: Selection, runs: Sequence[Recorded], notes: list[str
     if len(of_source) > 1:
         newest = next(tag for run in reversed(runs) if (tag := run.tags.get(SOURCE, "")))
         notes.append(
-            f"{of_source.total() - of_source[newest]} of {of_source.total()} runs were trained by "
-            "other source of this package than the newest, or do not say by which; the settings "
-            "are not separated by it"
+            f"{of_source.total() - of_source[newest]} of {of_source.total()} runs were trained "
+            "with other source of this package than the newest, or do not say with which; the "
+            "settings are not separated by it"
         )
 
 

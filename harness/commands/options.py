@@ -61,7 +61,7 @@ def at_rest(outputs: Path, words: tuple[str, ...], to_do: str) -> Selection:
     chosen = select(outputs, words)
     if not chosen.runs:
         raise ValueError(f"{chosen.title}: there are no runs to {to_do}")
-    if live := [run.id for run in chosen.runs if run.is_live()]:
+    if live := [run.id for run in chosen.runs if run.is_training()]:
         raise ValueError(f"{live[0]} is still training; wait for it to finish, or stop it")
     return chosen
 

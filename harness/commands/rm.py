@@ -61,7 +61,7 @@ def _check(chosen: Selection, outputs: Path) -> None:
     """Raise `ValueError` if there is nothing to remove, or if a run is being trained."""
     if not chosen.runs and not chosen.plans:
         raise ValueError(f"{chosen.title}: there are no runs to remove")
-    if live := [run.id for run in chosen.runs if run.is_live()]:
+    if live := [run.id for run in chosen.runs if run.is_training()]:
         raise ValueError(f"{live[0]} is still training; stop it first")
     if searching := [plan.id for plan in chosen.plans if _is_searching(outputs, plan)]:
         raise ValueError(f"sweep {searching[0]}: the search is still running; stop it first")

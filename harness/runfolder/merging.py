@@ -93,7 +93,7 @@ def _is_removed(outputs: Path, plan: Plan) -> bool:
 def _take(outputs: Path, run: Run, merged: Merged) -> None:
     """Copy a run, or its newer state; if that is not possible, record why."""
     ours = open_run(outputs, run.id)
-    if run.is_live():
+    if run.is_training():
         merged.refused.append(f"{run.id}: is being trained now")
         return
     if ours.is_readable():
@@ -103,7 +103,7 @@ def _take(outputs: Path, run: Run, merged: Merged) -> None:
             if ours.delivered().get("offset", 0) < len(here) and not ours.is_live():
                 merged.left.append(ours)
             return
-        if not there.startswith(here) or ours.is_live():
+        if not there.startswith(here) or ours.is_training():
             merged.refused.append(
                 f"{run.id}: has diverged: it continued in both folders; keeping ours"
             )

@@ -47,7 +47,7 @@ def write(
     of a run is verified first. If no run is undamaged, nothing is written. Raises `ValueError` if a
     run is being trained.
     """
-    if live := [run.id for run in runs if run.is_live()]:
+    if live := [run.id for run in runs if run.is_training()]:
         raise ValueError(f"{live[0]} is being trained now; pack it when it is done")
     damages = {run: run.damage() for run in runs}
     refused = [f"{run.id}: {damage}" for run, damage in damages.items() if damage is not None]

@@ -8,6 +8,7 @@ outputs/runs/<run id>/
     delivered.json        how much of the journal the tracking store has
 """
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -53,6 +54,7 @@ SOURCE = "source.sha256"  # the tag of the digest of the built-in trainer's sour
 # that are searches, and that add seeds by results.
 ACCEPTED, SEARCHES, RACES = "sweep.other_source", "sweep.searches", "sweep.races"
 STOP = "stop"  # the file that asks the process that trains the run to stop
+WRITING_S, POLL_S = 2.0, 0.05  # most time that a command takes to add a tag; the wait for it
 REPRODUCES = "reproduces"  # the tag with the id of the run that a run reproduces
 
 
@@ -314,6 +316,18 @@ class Run:
     def is_live(self) -> bool:
         """Whether a process holds the run's lock."""
         return liveness.is_locked(self.folder)
+
+    def is_training(self) -> bool:
+        """Whether a process trains the run.
+
+        Commands that add a tag hold the lock too, but only for a moment; this waits for them.
+        """
+        end = time.monotonic() + WRITING_S
+        while self.is_live():
+            if self.status is RunStatus.RUNNING or time.monotonic() > end:
+                return True
+            time.sleep(POLL_S)
+        return False
 
     def request_stop(self) -> None:
         """Ask the process that trains the run, on any machine, to stop after the current epoch."""

@@ -80,7 +80,7 @@ def test_a_mistyped_folder_is_2(tmp_path: Path, store: Store) -> None:
     for each in (command.sync, clean, du, gc):
         result = CliRunner().invoke(each, ["--outputs", str(tmp_path / "output")])
         assert (result.exit_code, result.stdout) == (2, "")
-        expected = f"error: --outputs {tmp_path}/output: there is no such folder; name that of your"
+        expected = f"error: --outputs {tmp_path}/output: there is no such folder; give the one that"
         assert result.stderr.startswith(expected)
 
 

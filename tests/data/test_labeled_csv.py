@@ -278,7 +278,7 @@ def test_a_range_of_gray_values_becomes_that_of_bytes(
         ("0,1,2,3,17\n1,1,2,3,4\n", {"value_range": (0, 16)},
          "line 1: cell 5 is 17, expected gray values from 0 to 16"),
         ("0,1,2,3,nan\n1,1,2,3,4\n", {"value_range": (0, 16)}, "line 1: cell 5 is nan, expected"),
-        ("0,1,2,3,0.5\n1,1,2,3,4\n", {}, "; --range 0:1 scales gray values, --floats reads "),
+        ("0,1,2,3,0.5\n1,1,2,3,4\n", {}, "; --range 0:1 scales gray values, use --floats "),
     ],
 )  # fmt: skip
 def test_other_tables_that_cannot_be_read(

@@ -43,7 +43,7 @@ def test_files_that_are_not_on_this_machine_are_one_line(
     with pytest.raises(
         ValueError,
         match=r"letters: expected its files in .*not there, found none; "
-        r"the package letters installs them there; or say dataset\.dir=",
+        r"the package letters installs them there; or set dataset\.dir=",
     ):
         dataset.load("letters", cache=tmp_path / "cache", num_val=0)
     data = dataset.load("letters", folder=str(idx_folder), cache=tmp_path / "cache", num_val=0)

@@ -361,7 +361,7 @@ def test_a_normalization_whose_results_depend_on_other_examples_is_a_warning(
     fitted = kind()
     fitted.fit(DATA.train.inputs, DATA.train.rows)
     rehearsal.check_normalization("a:b", fitted, kind, DATA.train)
-    assert ("normalization=a:b: apply(inputs, out): what it wr" in capsys.readouterr().err) == warns
+    assert ("normalization=a:b: apply(inputs, out): its outpu" in capsys.readouterr().err) == warns
 
 
 @pytest.mark.parametrize(

@@ -160,7 +160,7 @@ def test_a_resumed_training_that_reads_no_checkpoint_is_refused(run: Run, last: 
         with run.writing() as journal:
             again = TrainingRun(run, journal, lambda *_: None, dataset=DATA, threads=1)
             expected = (
-                rf"run\.{call}.*: the run is resumed after epoch-00000{last}, and .* read run"
+                rf"run\.{call}.*: the run is resumed after epoch-00000{last}, but .* read run"
             )
             with pytest.raises(ValueError, match=expected):
                 getattr(again, call)(*((last + 1, {}) if call == "log" else ({},)))

@@ -118,7 +118,7 @@ BROKEN_NUMBA = {
     "import": ("raise RuntimeError('no\\ncompiler')", "RuntimeError: no compiler"),
     "compile": ("def njit(function):\n    raise OSError('no libllvm')", "OSError: no libllvm"),
     "exit": ("raise SystemExit(3)", "SystemExit: 3"),
-    "crash": ("import os\nos.kill(os.getpid(), 11)", "Numba ended the process that loaded it"),
+    "crash": ("import os\nos.kill(os.getpid(), 11)", "loading Numba crashed the process"),
 }
 
 

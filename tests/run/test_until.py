@@ -32,7 +32,7 @@ def test_only_settings_that_can_be_the_best_get_more_seeds(
     assert len(seeds[0.6]) >= len(seeds[0.001])
     for each in seeds.values():
         assert each == list(range(1, 1 + len(each)))
-    ended = re.search(r"(\d) seeds: lr=0.001 can no longer be the best, lr=0.\d is", done.stdout)
+    ended = re.search(r"(\d) seeds: lr=0.001 can no longer be the best; lr=0.\d is", done.stdout)
     assert ended is not None
     assert int(ended[1]) == len(seeds[0.001])
     (verdict,) = re.findall(r"^(?:not )?decided after .*", done.stdout, re.MULTILINE)

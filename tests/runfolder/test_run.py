@@ -245,6 +245,37 @@ def test_only_one_process_writes(trained_elsewhere: Run) -> None:
     assert run.journal.read_bytes() == before
 
 
+def test_a_lock_that_a_command_holds_for_a_moment_is_no_training(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two commands that tag a run at once; the second one said that it was still training."""
+    monkeypatch.setattr(runs, "WRITING_S", 60.0)
+    held = threading.Event()
+
+    def tag() -> None:
+        with run.lock():
+            held.set()
+            time.sleep(0.3)
+
+    other = threading.Thread(target=tag)
+    other.start()
+    assert held.wait(60)
+    assert not run.is_training()
+    other.join()
+    monkeypatch.setattr(runs, "WRITING_S", 0.1)
+    with run.lock():
+        assert run.is_training(), "it is held for longer"
+
+
+def test_a_run_that_says_so_is_training_at_once(
+    trained_elsewhere: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "POLL_S", 60.0)
+    with journals.Journal(trained_elsewhere.journal) as journal:
+        journal.append("start", **liveness.this_process(), threads=1, backend="numpy")
+    assert trained_elsewhere.is_training()
+
+
 def test_writing_holds_the_lock(run: Run) -> None:
     assert not run.is_live()
     with run.writing() as journal:

@@ -169,7 +169,7 @@ def test_the_name_of_what_was_archived_says_so(tmp_path: Path) -> None:
     runs = [record_training(new_run(tmp_path, name="pilot"), 0.5) for _ in range(2)]
     jobs = tuple(SweepJob(run.id, "seed=0", {}, "k") for run in runs[1:])
     Plan("xaaaaaaaaa", ("-m",), jobs, about=About(name="trial"), is_archived=True).save(tmp_path)
-    with pytest.raises(ValueError, match=r"'trial' was archived, .* by its id: xaaaaaaaaa; "):
+    with pytest.raises(ValueError, match=r"'trial' was archived; .* by id: xaaaaaaaaa; "):
         select(tmp_path, ["trial"])
     for run in runs:
         run.add_tags({ARCHIVED: "true"})

@@ -140,7 +140,7 @@ def test_a_newer_config_is_read_with_one_warning(
     path = newer(tmp_path / "config.yaml", **changes)
     assert read_yaml(path) == read_yaml(path) == composed()
     (warning,) = caplog.messages
-    order = sorted(warning.partition(" wrote ")[2].partition(", not known")[0].split(", "))
+    order = sorted(warning.partition(" wrote ")[2].partition(", which")[0].split(", "))
     assert warning.startswith(f"{path}: ")
     assert order == sorted(named.split(", "))
 

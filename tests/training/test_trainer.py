@@ -540,9 +540,7 @@ def test_a_regression_by_an_objective_of_errors_goes_by_the_lowest_loss() -> Non
 def test_a_state_of_other_arrays_is_named() -> None:
     made = make(problem())
     arrays, rest = made.state()
-    with pytest.raises(
-        ValueError, match=r"other arrays than the trainer: optimizer\.moments; an op"
-    ):
+    with pytest.raises(ValueError, match=r"do not match the trainer's: optimizer\.moments; an op"):
         made.restore(arrays | {"optimizer.moments": np.zeros(3)}, rest)
 
 
