@@ -249,7 +249,8 @@ def train(
         if plot:
             plot_run(run)
 
-    launcher.run(left, on_end, [run for run in sweep if run not in left])
+    waiting = set(left)
+    launcher.run(left, on_end, [run for run in sweep if run not in waiting])
     return [run for run in left if run not in trained]
 
 

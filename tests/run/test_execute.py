@@ -180,11 +180,11 @@ def test_a_run_that_is_continued_is_named_with_its_epoch(
     assert f"\nn: continues {broken.id} from its start\n" in f"\n{capsys.readouterr().out}"
     (broken.folder / "checkpoints/epoch-000002").mkdir(parents=True)
     executed(broken, plan=None)
-    assert capsys.readouterr().out.startswith(f"seed=2: continues {broken.id} after epoch 2 of ")
+    assert f"\nseed=2: continues {broken.id} after epoch 2 of " in f"\n{capsys.readouterr().out}"
     executed(new, plan=None)
     assert "continues" not in capsys.readouterr().out
     execute.execute([new], None, Engines(), Prestart(), resumes=True)
-    assert capsys.readouterr().out.startswith(f"seed=1: continues {new.id} from its start\n")
+    assert f"\nseed=1: continues {new.id} from its start\n" in f"\n{capsys.readouterr().out}"
 
 
 @pytest.mark.parametrize("error", [ValueError("no curves"), RuntimeError("no fonts")])

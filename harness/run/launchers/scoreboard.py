@@ -35,10 +35,13 @@ class Scoreboard:
         self._total = total or len(runs) + len(before)
         self._lock = threading.Lock()
         self._histories: dict[Run, History] = {run: run.history() for run in runs}
-        self._refreshed = 0.0
-        self._over: dict[Run, str] = {}  # how each one ended
-        self._begin = time.monotonic()
         self._epochs_before = sum(len(each.epochs) for each in self._histories.values())
+        earlier = {run: run.history() for run in before}
+        self._histories |= earlier
+        self._epochs_before += len(before) * self._planned()
+        self._refreshed = 0.0
+        self._over = {run: ending(history) for run, history in earlier.items()}  # how each ended
+        self._begin = time.monotonic()
         self._closing = threading.Event()
         console = streams.console()
         self._bar: Progress | None = None
@@ -50,8 +53,6 @@ class Scoreboard:
             )
             self._task = self._bar.add_task("starting", total=1.0)
             self._thread = threading.Thread(target=self._keep_fresh, daemon=True)
-        for run in before:
-            self.add(run, over=True)
 
     def add(self, run: Run, *, over: bool = False) -> None:
         """Add a job, or continue one that had ended. over: whether the job has already ended."""
