@@ -6,6 +6,7 @@ Nothing here creates a folder: a run folder that was removed must not reappear w
 import os
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,6 +25,16 @@ def fsync_folder(folder: Path) -> None:
 def allows(path: Path, mode: int = os.W_OK | os.X_OK) -> bool:
     """Whether this process has access to a path; by default, to create files in a folder."""
     return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
+
+
+def revalidate(path: Path) -> None:
+    """See what another machine has written to a file; call it under a lock, before reading.
+
+    A client of a network file system may show what it knew a second ago, such as GlusterFS with its
+    default caches. Listing the folder asks the server about its files.
+    """
+    with suppress(OSError):
+        list(path.parent.iterdir())
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:

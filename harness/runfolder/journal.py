@@ -27,7 +27,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
-from harness.data.atomic import named
+from harness.data.atomic import named, revalidate
 
 FILE_NAME = "journal.jsonl"
 Record = dict[str, Any]
@@ -121,6 +121,7 @@ class Journal:
         self._process = os.getpid()
         self._next, self._end = 0, 0
         if path.exists():
+            revalidate(path)
             read(path)  # raise on damage before opening anything for writing
         self._file = path.open("ab", buffering=0)
         self._settle()

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from harness.data.atomic import write_text
+from harness.data.atomic import revalidate, write_text
 from harness.runfolder.about import About
 from harness.runfolder.folder import Ambiguous, alone, named, open_run
 from harness.runfolder.hint import hint
@@ -152,6 +152,7 @@ def load_plan(outputs: Path, sweep_id: str) -> Plan:
 
 def _saved(outputs: Path, sweep_id: str) -> tuple[int, Plan]:
     path = sweeps_folder(outputs) / f"{sweep_id}.json"
+    revalidate(path)
     if not path.is_file():
         raise ValueError(
             f"sweep {sweep_id!r} is not in {path.parent}; "

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from harness.data.atomic import allows, write_text
+from harness.data.atomic import allows, revalidate, write_text
 from harness.runfolder import delivered, liveness, versions
 from harness.runfolder import journal as journals
 from harness.runfolder.artifacts import Artifact
@@ -162,16 +162,22 @@ class Run:
         cannot be read.
         """
         try:
-            stat = self.journal.stat()
-            state = (stat.st_size, stat.st_mtime_ns)
+            state = self._size_and_time()
             if self._history is None or self._history[0] != state:
-                self._history = (state, self._read_history(stat.st_size))
+                if state[0] < self.delivered().get("offset", 0):
+                    revalidate(self.journal)  # which may be of before the delivery
+                    state = self._size_and_time()
+                self._history = (state, self._read_history(state[0]))
         except OSError as error:
             known = begin(self.create) if self._history is None else self._history[1]
             is_gone = isinstance(error, FileNotFoundError)
             why = f"{self.journal}{' was removed' if is_gone else f': {error.strerror}'}"
             return replace(known, status=RunStatus.DAMAGED, error=why)
         return self._history[1]
+
+    def _size_and_time(self) -> tuple[int, int]:
+        about = self.journal.stat()
+        return about.st_size, about.st_mtime_ns
 
     def _read_history(self, size: int) -> History:
         """The history in a journal of `size` bytes; DAMAGED if more bytes were delivered."""

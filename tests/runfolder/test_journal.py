@@ -37,6 +37,19 @@ def test_round_trip_to_the_bit(tmp_path: Path) -> None:
     assert math.isnan(read["metrics"]["e"])
 
 
+def test_a_writer_sees_what_another_machine_wrote_just_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its records appear when the network file system is asked; it stands for GlusterFS."""
+    path = written(tmp_path / journal.FILE_NAME)
+    newest = path.read_bytes()
+    path.write_bytes(newest[: newest.index(b"\n") + 1])
+    monkeypatch.setattr(journal, "revalidate", lambda asked: asked.write_bytes(newest))
+    with Journal(path) as writer:
+        assert writer.append("end", status="FINISHED", error=None)["n"] == 5
+    assert len(journal.read(path)[0]) == 6
+
+
 def test_a_torn_tail_is_cut_off(tmp_path: Path) -> None:
     path = written(tmp_path / journal.FILE_NAME)
     content = path.read_bytes()

@@ -3,11 +3,14 @@
 import os
 import shutil
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from harness.runfolder import plan as module
+from harness.runfolder.about import About
 from harness.runfolder.plan import Plan, SweepJob, all_plans, load_plan, sweeps_folder
 from tests.conftest import new_run
 
@@ -18,6 +21,18 @@ def test_a_plan_is_read_as_it_was_saved(tmp_path: Path) -> None:
     plan.save(tmp_path)
     assert load_plan(tmp_path, plan.id) == plan
     assert all_plans(tmp_path) == [plan]
+
+
+def test_a_change_keeps_what_another_machine_changed_just_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its plan appears when the network file system is asked, under the lock."""
+    plan = Plan("0123456789", ("-m",), ())
+    plan.save(tmp_path)
+    noted = replace(plan, about=About(note="theirs"))
+    monkeypatch.setattr(module, "revalidate", lambda path: noted.save(tmp_path))
+    archived = module.change(tmp_path, plan.id, lambda each: replace(each, is_archived=True))
+    assert (archived.about.note, archived.is_archived) == ("theirs", True)
 
 
 def test_a_search_is_known_by_its_command() -> None:

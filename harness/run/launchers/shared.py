@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 
 from filelock import Timeout
 
-from harness.data.atomic import write_text
+from harness.data.atomic import revalidate, write_text
 from harness.runfolder import liveness
 from harness.runfolder.run import Run
 from harness.runfolder.status import RunStatus
@@ -34,6 +34,7 @@ def claimed(run: Run) -> Iterator[bool]:
         yield True
         return
     try:
+        revalidate(run.journal)
         yield True
     finally:
         claim.release()

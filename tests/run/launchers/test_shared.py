@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.run.launchers import shared as module
 from harness.run.launchers.shared import SETTLED, Shared, claimed, settle
 from harness.runfolder.run import Run
 from tests.conftest import new_run, record_training
@@ -46,6 +47,15 @@ def test_a_claim_is_released_with_its_process(tmp_path: Path) -> None:
         assert held
         with claimed(Run(run.folder)) as twice:
             assert not twice, "also for another thread of this process"
+
+
+def test_a_run_that_another_machine_has_just_finished_is_not_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its end appears when the network file system is asked, under the claim."""
+    run = new_run(tmp_path)
+    monkeypatch.setattr(module, "revalidate", lambda path: record_training(run, 0.5))
+    assert taken(Shared([run])) == (run, False)
 
 
 def test_each_run_is_given_out_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
