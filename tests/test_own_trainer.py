@@ -385,7 +385,7 @@ def test_wrong_code_is_a_failed_run_in_one_line(
         assert words in done.stderr
         files = {"traceback.txt", "config.yaml", "code/own_trainer.py"}
         assert files <= set(run.artifacts) or "end record" in words
-    assert "ended a process that it forked" in done.stdout
+    assert "ended a forked process that returned" in done.stdout
     assert "hello from the trainer" in done.stdout
 
 

@@ -185,11 +185,11 @@ def test_a_database_that_may_only_be_read_is_named_in_one_line(
     done = user(1003, "harness", *words.split(), "--outputs", outputs.name, group=2003)
     assert done.returncode in (2, 3), done.stderr
     lines = [line for line in done.stderr.splitlines() if "mlflow.db" in line]
-    what = f"{target.database}: the database and its folder must be writable; ask"
+    what = f"{target.database}: the database and its folder must be writable; ask the owner"
     assert lines
     assert all(what in line for line in lines)
     assert "Traceback" not in done.stderr
     assert "SQL" not in done.stderr
     if words == "register":
         (line,) = done.stderr.splitlines()
-        assert line == f"error: {what}may write to; ask its owner for that, or to run this command"
+        assert line == f"error: {what} for write access, or to run this command"

@@ -122,7 +122,7 @@ def test_from_the_command_to_mlflow_and_the_report(
     assert (report["name"], report["question"]) == ("pilot", "Is 10 better than 40?")
     done = command("harness.run", "-m", *own, "batch=10,40", "seed=1,2", "question=Another?")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "4 run(s) of this sweep have finished, and its question was 'Is 10" in done.stderr
+    assert "4 run(s) of this sweep have finished, so its question, 'Is 10" in done.stderr
     assert command("harness.run", *own, "name=alone", "note=by itself").returncode == 0
     assert command("harness", "note", "pilot", "later").returncode == 0
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/outputs/mlflow.db")

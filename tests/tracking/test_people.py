@@ -74,7 +74,7 @@ def test_what_people_do_to_delivered_runs_stays(
     client.delete_run(gone_id)
     unknown = command("harness", "status", "paper")
     assert (unknown.returncode, unknown.stderr.count("\n")) == (2, 1)
-    assert "those of experiments also after `python -m harness sync`" in unknown.stderr
+    assert "the others know those of experiments after `python -m harness sync`" in unknown.stderr
     before = stored(client, kept), stored(client, gone)
     for words in ([], ["--verify"], [kept.id, gone.id], []):
         done = command("harness", "sync", *words)
