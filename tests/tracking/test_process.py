@@ -116,7 +116,7 @@ def test_a_process_that_delivered_all_and_gave_no_answer_is_a_warning(
     assert wait_for(lambda: run.delivered().get("offset") == size)
     process._process.kill()
     assert process.close().undelivered == {}
-    line = "warning: MLflow: the delivery process ended with status -9, see delivery.log; it has "
+    line = "warning: MLflow: the delivery process ended with status -9, see delivery.log; all "
     assert line in capsys.readouterr().err
 
 
