@@ -162,12 +162,10 @@ class Run:
         cannot be read.
         """
         try:
-            state = self._size_and_time()
+            stat = self.journal.stat()
+            state = (stat.st_size, stat.st_mtime_ns)
             if self._history is None or self._history[0] != state:
-                if state[0] < self.delivered().get("offset", 0):
-                    revalidate(self.journal)  # which may be of before the delivery
-                    state = self._size_and_time()
-                self._history = (state, self._read_history(state[0]))
+                self._history = (state, self._read_history(stat.st_size))
         except OSError as error:
             known = begin(self.create) if self._history is None else self._history[1]
             is_gone = isinstance(error, FileNotFoundError)
@@ -175,13 +173,12 @@ class Run:
             return replace(known, status=RunStatus.DAMAGED, error=why)
         return self._history[1]
 
-    def _size_and_time(self) -> tuple[int, int]:
-        about = self.journal.stat()
-        return about.st_size, about.st_mtime_ns
-
     def _read_history(self, size: int) -> History:
         """The history in a journal of `size` bytes; DAMAGED if more bytes were delivered."""
         history, had = read_history(self.journal), self.delivered().get("offset", 0)
+        if size < had:  # a network file system may show the journal as it was before the delivery
+            revalidate(self.journal)
+            history, size = read_history(self.journal), self.journal.stat().st_size
         if size >= had or history.status is RunStatus.DAMAGED:
             return history
         why = (

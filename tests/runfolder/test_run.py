@@ -51,6 +51,21 @@ def trained_elsewhere(run: Run) -> Iterator[Run]:
     process.close()
 
 
+def locked_for(run: Run, seconds: float) -> threading.Thread:
+    """A thread that holds the run's lock from now on, for this long."""
+    held = threading.Event()
+
+    def hold() -> None:
+        with run.lock():
+            held.set()
+            time.sleep(seconds)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(60)
+    return thread
+
+
 def test_paths(tmp_path: Path) -> None:
     run = Run(tmp_path / "outputs/runs/0123ab-20260101-120000")
     assert run.id == "0123ab-20260101-120000"
@@ -236,6 +251,18 @@ def test_a_dataset_that_is_not_in_the_cache_is_an_error(run: Run) -> None:
         run.dataset()
 
 
+def test_a_journal_that_seems_shorter_than_what_was_delivered_is_asked_for_again(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client of a network file system may show it as it was before the delivery."""
+    record_training(run, 0.5)
+    newest = run.journal.read_bytes()
+    write_text(run.folder / "delivered.json", f'{{"offset": {len(newest)}}}')
+    run.journal.write_bytes(newest[: newest.index(b"\n") + 1])
+    monkeypatch.setattr(runs, "revalidate", lambda path: path.write_bytes(newest))
+    assert run.history().status is RunStatus.FINISHED
+
+
 def test_only_one_process_writes(trained_elsewhere: Run) -> None:
     run = trained_elsewhere
     before = run.journal.read_bytes()
@@ -250,16 +277,7 @@ def test_a_lock_that_a_command_holds_for_a_moment_is_no_training(
 ) -> None:
     """Two commands that tag a run at once; the second one said that it was still training."""
     monkeypatch.setattr(runs, "WRITING_S", 60.0)
-    held = threading.Event()
-
-    def tag() -> None:
-        with run.lock():
-            held.set()
-            time.sleep(0.3)
-
-    other = threading.Thread(target=tag)
-    other.start()
-    assert held.wait(60)
+    other = locked_for(run, 0.3)
     assert not run.is_training()
     other.join()
     monkeypatch.setattr(runs, "WRITING_S", 0.1)
@@ -370,16 +388,7 @@ def test_a_lock_that_is_held_for_a_moment_is_awaited(run: Run) -> None:
     """By a process that looks whether the run lives, as the delivery does."""
     with run.writing() as journal:
         journal.append("start", **start_of_dead_process(), threads=1, backend="numpy")
-    held = threading.Event()
-
-    def look() -> None:
-        with run.lock():
-            held.set()
-            time.sleep(0.5)
-
-    looking = threading.Thread(target=look)
-    looking.start()
-    held.wait()
+    looking = locked_for(run, 0.5)
     assert run.close_abandoned(RunStatus.KILLED, "why").status is RunStatus.KILLED
     looking.join()
 
