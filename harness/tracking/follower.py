@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from filelock import Timeout
 
-from harness.data.atomic import write_text
+from harness.data.atomic import revalidate, write_text
 from harness.runfolder import delivered, journal
 from harness.runfolder.about import NOTE
 from harness.runfolder.artifacts import Artifact
@@ -92,6 +92,7 @@ class Follower:
         """Deliver every new complete record, unless another process is doing so."""
         try:
             with FolderLock(self.run.folder / ".delivery.lock", timeout=0):
+                revalidate(self.run.folder / delivered.FILE_NAME)
                 self._load()
                 self._deliver_new(store)
         except Timeout:

@@ -10,6 +10,7 @@ from harness.runfolder import delivered, journal
 from harness.runfolder.journal import Journal
 from harness.runfolder.run import Run
 from harness.runfolder.target import Target
+from harness.tracking import follower as module
 from harness.tracking.delivery import Delivery
 from harness.tracking.store import Store
 from tests.tracking.conftest import deliver, fresh_store, make_run
@@ -28,6 +29,20 @@ def test_infinity_is_not_a_large_number(outputs: Path, store: Store) -> None:
     run = store.client.get_run(delivered.read(folder)["mlflow_id"])
     assert math.isnan(store.client.get_metric_history(run.info.run_id, "train/loss")[-1].value)
     assert run.data.tags["nonfinite"] == "train/loss = inf at step 2"
+
+
+def test_what_another_machine_has_just_delivered_is_not_sent_again(
+    outputs: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its `delivered.json` appears when the network file system is asked, under the lock."""
+    folder = make_run(outputs, "aaa")
+    run = Run(folder)
+    theirs = json.dumps({"store": store.target.key, "offset": run.journal.stat().st_size})
+    monkeypatch.setattr(module, "revalidate", lambda path: path.write_text(theirs))
+    follower = module.Follower(run, store.target)
+    follower.step(store)
+    assert (folder / delivered.FILE_NAME).read_text() == theirs
+    assert not follower.outstanding
 
 
 def test_a_torn_record_waits(outputs: Path, store: Store) -> None:
