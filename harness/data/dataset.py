@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from harness.data.sources import OWN_VALIDATION, Sizes, measure, source
 from harness.data.split import Split
 
 __all__ = ["Dataset", "Part", "load"]
+
+SAMPLE = 10_000  # examples used to measure the share of ink
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,12 @@ class Part:
 
     def __len__(self) -> int:
         return len(self.inputs) if self.rows is None else len(self.rows)
+
+    @cached_property
+    def ink_share(self) -> float:
+        """The share of nonzero inputs in the first SAMPLE examples of the file."""
+        some = self.inputs[:SAMPLE]
+        return np.count_nonzero(some) / some.size
 
     def arrays(self) -> tuple[NDArray[Any], NDArray[Any]]:
         """The part's own inputs (n, D) and labels (n,) or (n, K); a copy where it has `rows`."""

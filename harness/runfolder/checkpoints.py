@@ -116,7 +116,9 @@ def newest_epoch(run: Run) -> int:
 
 def milestones(folder: Path, every: int) -> set[Path]:
     """The checkpoints of every epoch divisible by `every`; none for 0."""
-    return {path for path in folder.glob("epoch-*") if every and _epoch(path) % every == 0}
+    if not every:
+        return set()
+    return {path for path in folder.glob("epoch-*") if _epoch(path) % every == 0}
 
 
 def spare(run: Run) -> list[Path]:

@@ -27,7 +27,6 @@ from harness.training.options import Options
 from harness.training.step import Parts, Step
 
 MAX_BATCH = 1024  # the largest batch whose sums stay in the cache
-SAMPLE = 10_000  # examples used to measure the share of ink
 CHUNK = 1 << 16  # rows looked up at a time
 EVALUATION_BATCH = 250  # small enough for its hidden activations to stay in the cache
 
@@ -43,7 +42,7 @@ def unsupported(
     settings = options.changed() | supports.structure(network)
     if not is_affine(normalization):
         settings["normalization"] = type(normalization).__name__
-    settings |= {"inputs": part.inputs.dtype.name, "ink": _ink_share(part)}
+    settings |= {"inputs": part.inputs.dtype.name, "ink": part.ink_share}
     if type(optimizer) is SGD:
         settings["optimizer"] = "sgd"
         if optimizer.weight_decay:
@@ -103,7 +102,7 @@ def _ink(
 ) -> tuple[float, float] | None:
     """The scale and shift for a first layer on the ink (nonzero inputs); None if unsuitable."""
     is_possible = type(network.layers[0]) is Dense and dtype in (np.uint8, np.float32)
-    if is_possible and is_affine(normalization) and _ink_share(part) < supports.INK_SHARE:
+    if is_possible and is_affine(normalization) and part.ink_share < supports.INK_SHARE:
         return normalization.scale, normalization.shift
     return None
 
@@ -226,12 +225,6 @@ def load_steps() -> None:
     """Load the kernel that trains a block of steps on the ink of images, like `load_epoch`."""
     with numba_loading.only_cached():
         _compile(mlp((16,), 2, width=(2, 2)), SGD, (1.0, 0.0), np.dtype(np.uint8))
-
-
-def _ink_share(part: Part) -> float:
-    """The share of nonzero inputs in the first SAMPLE examples."""
-    some = part.inputs[:SAMPLE]
-    return np.count_nonzero(some) / some.size
 
 
 def train_epoch(

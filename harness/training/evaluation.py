@@ -38,25 +38,29 @@ def evaluate(
     normalization: Normalization | None,
     loss: Loss | None = None,
     batch: int = EVALUATION_BATCH,
+    *,
+    only_score: bool = False,
 ) -> tuple[Score, NDArray[np.float32]]:
     """Score every example of `part`.
 
-    loss: None for cross-entropy. The other arguments: see `Scored`. Returns the sums of losses and
-    errors and the predictions (n, K) float32: class probabilities, or the numbers of a regression,
-    which counts no errors.
+    loss: None for cross-entropy. only_score: whether the caller needs no predictions. The other
+    arguments: see `Scored`. Returns the sums of losses and errors and the predictions (n, K)
+    float32: class probabilities, or the numbers of a regression, which counts no errors. With
+    `only_score` there are none, (0, K), but those of a custom loss are still checked.
     """
     loss = loss or CrossEntropy()
+    is_predicted = not only_score or type(loss) not in LOSSES.values()
     batch = min(batch, len(part))
     blocks = Blocks(part, normalization, classes=network.outputs, batch=batch)
-    predictions = np.empty((len(part), network.outputs), np.float32)
+    predictions = np.empty((len(part) if is_predicted else 0, network.outputs), np.float32)
     score, begin = Score(), 0
     with denormals.flushed():
         for block in blocks():
             for start in range(0, len(block.inputs), batch):
                 few = slice(start, start + batch)
                 outputs = network.forward(block.inputs[few])
-                rows = slice(begin, begin + len(outputs))
-                add(score, loss, outputs, block.targets[few], block.labels[few], predictions[rows])
+                made = predictions[begin : begin + len(outputs)] if is_predicted else None
+                add(score, loss, outputs, block.targets[few], block.labels[few], made)
                 begin += len(outputs)
     return score, predictions
 

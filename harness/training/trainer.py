@@ -155,7 +155,8 @@ class Trainer:
                 values = self.train_epoch()
                 epoch = self.finished
                 if self.dataset.val is not None:
-                    score, predictions = self.evaluate(self.dataset.val)
+                    only_score = not self.options.metrics
+                    score, predictions = self.evaluate(self.dataset.val, only_score=only_score)
                     values |= self._values("val", score, predictions, _truth(self.dataset.val))
             check_finite(epoch, values, self.options.lr)
             if self.monitor.add(epoch, values):
@@ -230,15 +231,22 @@ class Trainer:
         options = self.options
         return evaluation.values(prefix, score, options.loss, options.metrics, predictions, truth)
 
-    def evaluate(self, part: Part) -> tuple[Score, Array]:
-        """Score every example of `part`. Returns the score and the predictions (n, K) float32."""
-        return self._evaluate(part, self.evaluated)
+    def evaluate(self, part: Part, *, only_score: bool = False) -> tuple[Score, Array]:
+        """Score every example of `part`. Returns the score and the predictions (n, K) float32.
 
-    def _evaluate(self, part: Part, flat: Array) -> tuple[Score, Array]:
+        only_score: whether the caller needs no predictions, see `evaluation.evaluate`.
+        """
+        return self._evaluate(part, self.evaluated, only_score=only_score)
+
+    def _evaluate(
+        self, part: Part, flat: Array, *, only_score: bool = False
+    ) -> tuple[Score, Array]:
         """`evaluate` with the parameters `flat` (P,)."""
         network, normalization, batch, _ = self._scored
         with self.network.holding(flat), self._one_blas_thread():
-            return evaluation.evaluate(network, part, normalization, self.options.loss, batch)
+            return evaluation.evaluate(
+                network, part, normalization, self.options.loss, batch, only_score=only_score
+            )
 
     def predict(self, images: NDArray[Any], parameters: Array | None = None) -> Array:
         """The predictions (N, K) float32 for examples as they are in the data, (N, ...) or (N, D).

@@ -173,6 +173,9 @@ def test_evaluation_scores_every_example_whatever_the_batch(
         monkeypatch.setattr(evaluation, "EVALUATION_BATCH", size)
         score, _ = trained.evaluate(trained.dataset.test)
         assert score.count == 517
+        alone, predictions = trained.evaluate(trained.dataset.test, only_score=True)
+        assert alone == score
+        assert predictions.shape == (0, 10)
         scores.append((score.wrong, round(score.loss, 6)))
     assert len(set(scores)) == 1
 
