@@ -11,6 +11,7 @@ is a socket on which the command requests such jobs (see forkserver.py).
 import argparse
 import faulthandler
 import os
+import signal
 import sys
 import threading
 from contextlib import suppress
@@ -19,7 +20,7 @@ from pathlib import Path
 from filelock import Timeout
 
 from harness.job import forkserver, interruption, parent
-from harness.job.train import prepare, train
+from harness.job.train import ask_git, prepare, train
 from harness.runfolder import ctrl_c, streams
 from harness.runfolder.journal import JournalError
 from harness.runfolder.run import Run
@@ -87,9 +88,20 @@ def _arguments() -> argparse.Namespace:
 def _order_from_parent(*, forking: bool) -> parent.Order | None:
     """The command's order; None if it closed the pipe first."""
     ctrl_c.ignore()  # the command handles it and closes the pipe
+    if not forking:
+        parent.preload()
+        return parent.read_order()
+    source = forkserver.source_state()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if it is ignored, exit statuses are lost
+    git = threading.Thread(target=ask_git)
+    git.start()
     numba_failure = parent.preload()
-    if forking:
-        forkserver.serve(numba_failure or "", prepare)  # returns in the forked job
+
+    def finish() -> None:
+        prepare()
+        git.join()  # before anything is forked
+
+    forkserver.serve(source, numba_failure or "", finish)  # returns in the forked job
     return parent.read_order()
 
 

@@ -20,7 +20,6 @@ The command imports this module first, so it imports as little as possible.
 import gc
 import os
 import select
-import signal
 import socket
 import struct
 import sys
@@ -30,6 +29,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1]
 NUMBER = struct.Struct("i")
+State = set[tuple[str, int, int]]
 
 
 def _is_available() -> bool:
@@ -49,18 +49,17 @@ def _is_available() -> bool:
 AVAILABLE = _is_available()
 
 
-def serve(report: str, prepare: Callable[[], None]) -> None:
+def serve(source: State, report: str, prepare: Callable[[], None]) -> None:
     """Fork a job for every request on standard input; returns in the job, never in the server.
 
-    report: a line that is first sent to the command. prepare: called next, before any job is
-    forked.
+    source: `source_state` when the server started. report: a line that is first sent
+    to the command. prepare: called next, before any job is forked.
 
     A job's standard input is the pipe that came with the request, as if the command had started it.
     If the source has changed, requests are refused: the job would run the old source and record
     the new one. The server ends when the command closes the socket.
     """
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if it is ignored, exit statuses are lost
-    server = _Server()
+    server = _Server(source)
     with suppress(BrokenPipeError):  # the command is gone
         server.requests.sendall(f"{report}\n".encode())
     prepare()
@@ -71,8 +70,8 @@ def serve(report: str, prepare: Callable[[], None]) -> None:
 class _Server:
     """The server's sockets and its running jobs."""
 
-    def __init__(self) -> None:
-        self.source = source_state()
+    def __init__(self, source: State) -> None:
+        self.source = source
         self.requests = socket.socket(fileno=0)
         self.poll = select.poll()
         self.poll.register(self.requests, select.POLLIN)
@@ -125,7 +124,7 @@ class _Server:
         return False
 
 
-def source_state() -> set[tuple[str, int, int]]:
+def source_state() -> State:
     """Path, time of change in ns and size of every source file; takes about a millisecond."""
     files = set()
     for entry in _sources(str(PACKAGE)):

@@ -77,14 +77,22 @@ def train(
         return status
 
 
-def prepare() -> None:
-    """Do once what every forked job would do: run git, build validators, import modules.
+def ask_git() -> None:
+    """Describe the source once for all forked jobs, like `prepare`.
 
-    Errors are ignored here, because the jobs report them.
+    Most of it is waiting for git, so the fork server does it on a thread while it imports.
     """
     with suppress(Exception):
         _facts()
         _changes()
+
+
+def prepare() -> None:
+    """Do once what every forked job would do: build validators, import modules, load kernels.
+
+    Errors are ignored here, because the jobs report them.
+    """
+    with suppress(Exception):
         configuration.prepare()
         for module in IMPORTED_LATER:
             import_module(module)
