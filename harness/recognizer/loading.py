@@ -16,7 +16,7 @@ from harness.recognizer.calibration import Calibration
 from harness.recognizer.recognizer import Recognizer
 from harness.runfolder import own_code
 from harness.runfolder.artifacts import sha256
-from harness.runfolder.hint import hint
+from harness.runfolder.hint import continuing, hint
 from harness.runfolder.run import WEIGHTS, Run
 from harness.runfolder.status import RunStatus
 from harness.tracking.reading import Reader
@@ -67,8 +67,7 @@ def _why_no_weights(run: Run) -> str:
     if history.status is RunStatus.FAILED:
         return f"run {run.id} has no weights: {what}: {history.error}"
     return (
-        f"run {run.id} has no weights yet: {what}; `python -m harness.run resume={run.id}` "
-        "finishes it"
+        f"run {run.id} has no weights yet: {what}; `{continuing(run.id, run.outputs)}` finishes it"
     )
 
 

@@ -5,11 +5,10 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from harness.data.override import in_quotes
 from harness.job.predictions import DETERMINED
 from harness.run.fitted_table import show
 from harness.run.run_table import LISTED, sweep_tables
-from harness.runfolder.hint import DEFAULT, hint
+from harness.runfolder.hint import DEFAULT, continuing, hint
 from harness.runfolder.history import History
 from harness.runfolder.plan import Plan
 from harness.runfolder.run import LEARNING_CURVES, PREDICTIONS, Run
@@ -164,9 +163,6 @@ def _is_stopped(run: Run, history: History) -> bool:
 
 def _again(histories: Sequence[History], plan: Plan | None, outputs: Path) -> str:
     """The command that continues a sweep, or a single run."""
-    if plan is not None:
-        words = plan.overrides
-    else:
-        elsewhere = () if outputs == DEFAULT else (f"outputs={in_quotes(str(outputs))}",)
-        words = (f"resume={histories[0].run}", *elsewhere)
-    return shlex.join(["python", "-m", "harness.run", *words])
+    if plan is None:
+        return continuing(histories[0].run, outputs)
+    return shlex.join(["python", "-m", "harness.run", *plan.overrides])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.runfolder.hint import hint
+from harness.runfolder.hint import continuing, hint
 
 
 @pytest.mark.parametrize(
@@ -23,3 +23,9 @@ def test_a_command_names_the_outputs_unless_they_are_the_default(
     outputs: Path | list[Path], expected: str
 ) -> None:
     assert hint("restore", "abc", outputs=outputs) == expected
+
+
+def test_the_command_that_continues_a_run_names_its_outputs() -> None:
+    assert continuing("3f-1", Path("outputs")) == "python -m harness.run resume=3f-1"
+    expected = "python -m harness.run resume=3f-1 'outputs=\"my runs\"'"
+    assert continuing("3f-1", Path("my runs")) == expected
