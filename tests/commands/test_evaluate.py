@@ -33,7 +33,8 @@ def test_evaluate_agrees_with_the_run(command: Command, outputs: Path, run_folde
     assert scores["temperature"] != 1
     with np.load(run_folder / "predictions/test.npz") as saved:
         raw = calibration.expected_error(saved["probabilities"], saved["labels"])
-    assert scores["raw_calibration_error"] == pytest.approx(raw, rel=1e-6)
+    # Confidences in float32 (a step is 1.2e-7 near 1): once by compiled kernels, once by NumPy.
+    assert scores["raw_calibration_error"] == pytest.approx(raw, abs=1.2e-7)
     assert scores["calibration_error"] != scores["raw_calibration_error"]
     assert scores["interval"][0] < scores["error"] < scores["interval"][1]
     done = command("harness", "evaluate", "last", "datset=x", "--outputs", str(outputs))
