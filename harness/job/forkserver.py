@@ -52,8 +52,8 @@ AVAILABLE = _is_available()
 def serve(source: State, report: str, prepare: Callable[[], None]) -> None:
     """Fork a job for every request on standard input; returns in the job, never in the server.
 
-    source: `source_state` when the server started. report: a line that is first sent
-    to the command. prepare: called next, before any job is forked.
+    source: `source_state` when the server started. report: a line that is first sent to the
+    command. prepare: called next, before any job is forked.
 
     A job's standard input is the pipe that came with the request, as if the command had started it.
     If the source has changed, requests are refused: the job would run the old source and record

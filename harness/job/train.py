@@ -78,9 +78,9 @@ def train(
 
 
 def ask_git() -> None:
-    """Describe the source once for all forked jobs, like `prepare`.
+    """Learn the commit and the uncommitted changes once for all forked jobs, like `prepare`.
 
-    Most of it is waiting for git, so the fork server does it on a thread while it imports.
+    The fork server does this on a thread while it imports, because it mostly waits for git.
     """
     with suppress(Exception):
         _facts()

@@ -14,8 +14,9 @@ import pytest
 from harness.commands import evaluate
 from harness.commands.scores import Evaluation, Regression
 from harness.nn import metrics
-from harness.recognizer import calibration
+from harness.recognizer import calibration, loading
 from harness.runfolder.run import Run
+from harness.training import evaluation
 from tests.conftest import RUN, Command, command_in, only_folder
 from tests.recognizer.conftest import outputs, run_folder  # noqa: F401  # fixtures
 
@@ -31,10 +32,14 @@ def test_evaluate_agrees_with_the_run(command: Command, outputs: Path, run_folde
     assert confusion.sum() == scores["images"] == 10_000
     assert 1 - np.trace(confusion) / 10_000 == pytest.approx(scores["error"])
     assert scores["temperature"] != 1
-    with np.load(run_folder / "predictions/test.npz") as saved:
-        raw = calibration.expected_error(saved["probabilities"], saved["labels"])
-    # Confidences in float32 (a step is 1.2e-7 near 1): once by compiled kernels, once by NumPy.
-    assert scores["raw_calibration_error"] == pytest.approx(raw, abs=1.2e-7)
+    run = loading.load_run(Run(run_folder))
+    test = Run(run_folder).dataset().test
+    _, predictions = evaluation.evaluate(run.network, test, run.normalization, run.loss)
+    raw = calibration.expected_error(predictions, test.labels)
+    assert scores["raw_calibration_error"] == pytest.approx(raw, rel=1e-6)
+    with np.load(run_folder / "predictions/test.npz") as saved:  # perhaps by compiled kernels
+        np.testing.assert_allclose(saved["probabilities"], predictions, rtol=1e-4, atol=1e-6)
+        np.testing.assert_array_equal(saved["labels"], test.labels)
     assert scores["calibration_error"] != scores["raw_calibration_error"]
     assert scores["interval"][0] < scores["error"] < scores["interval"][1]
     done = command("harness", "evaluate", "last", "datset=x", "--outputs", str(outputs))
